@@ -1,0 +1,170 @@
+"""What a version is trained with: the learning half of a detector's configuration."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar, Literal, Self
+
+from models.errors import ConfigError
+
+MIN_VECTORS = 32  # fewer normals than this say nothing about a 1 % tail, whatever the model
+
+KINDS = ("vae",)
+STRATEGIES = ("replay", "finetune", "joint")
+SCORES = ("elbo", "reconstruction")
+LIKELIHOODS = ("auto", "gaussian", "bernoulli")
+THRESHOLDS = ("fpr", "quantile", "value")
+WEIGHTS = ("proportional", "equal")
+
+
+# Read by pydantic, which validates these classes for the service: an unknown field is an error.
+_FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+
+
+def _choose(field_name: str, value: object, built: tuple[str, ...]) -> None:
+    if value not in built:
+        raise ConfigError(f"{field_name}: {value!r} is not built; one of {', '.join(built)}")
+
+
+def _number(field_name: str, value: object, low: float, high: float) -> float:
+    """Return `value` when it is a number strictly between `low` and `high`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < high:
+        raise ConfigError(f"{field_name}: {value!r} is not a number in ({low:g}, {high:g})")
+    return float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """How vectors are drawn from the previous version's generator.
+
+    `latents`: `fitted` draws z from the mixture fitted to the aggregate posterior, `prior` from
+    N(0, I) as the literature does. `decode`: `sample` draws x from the decoder's distribution,
+    `mean` takes its mean.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
+
+    latents: str = "fitted"
+    decode: str = "sample"
+
+    def __post_init__(self) -> None:
+        _choose("replay.latents", self.latents, ("fitted", "prior"))
+        _choose("replay.decode", self.decode, ("sample", "mean"))
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The network and its training; what is None is chosen from dimension and count."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
+
+    latent: int | None = None
+    hidden: tuple[int, ...] | None = None
+    likelihood: str = "auto"
+    epochs: int | None = None
+    learning_rate: float | None = None
+    batch_size: int | None = None
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.hidden is not None:
+            object.__setattr__(self, "hidden", tuple(self.hidden))
+            if not 1 <= len(self.hidden) <= 8:
+                raise ConfigError(f"model.hidden: {len(self.hidden)} layers; 1 to 8 are built")
+        for width in self.hidden or ():
+            _number("model.hidden", width, 0, 8193)
+        for name, high in (("latent", 1025), ("epochs", 10_001), ("batch_size", 65_537)):
+            if getattr(self, name) is not None:
+                _number(f"model.{name}", getattr(self, name), 0, high)
+        if self.learning_rate is not None:
+            _number("model.learning_rate", self.learning_rate, 0, 1)
+        if self.dropout != 0:
+            _number("model.dropout", self.dropout, 0, 1)
+        _choose("model.likelihood", self.likelihood, LIKELIHOODS)
+
+
+def check_weights(weights: str | Mapping[str, float]) -> None:
+    """Raise ConfigError unless `weights` is a policy that `models.mixing` knows."""
+    if isinstance(weights, str):
+        _choose("weights", weights, WEIGHTS)
+    elif set(weights) == {"half_life"}:
+        _number("weights.half_life", weights["half_life"], 0, math.inf)
+    elif set(weights) == {"w_prev", "w_new"}:
+        w_prev = _number("weights.w_prev", weights["w_prev"], -1e-300, 1)
+        w_new = _number("weights.w_new", weights["w_new"], 0, 1 + 1e-9)
+        if abs(w_prev + w_new - 1) > 1e-6:
+            raise ConfigError(f"weights: w_prev + w_new is {w_prev + w_new:g}, not 1")
+    else:
+        raise ConfigError(
+            f"weights: {dict(weights)!r} is none of 'proportional', 'equal', "
+            "{'w_prev': a, 'w_new': b}, {'half_life': experiences}"
+        )
+
+
+def check_threshold(policy: Mapping[str, float]) -> None:
+    """Raise ConfigError unless `policy` is one threshold policy with a usable value."""
+    if len(policy) != 1:
+        raise ConfigError(f"threshold: give one policy of {', '.join(THRESHOLDS)}, not {len(policy)}")
+    (name, value), *_ = policy.items()
+    _choose("threshold", name, THRESHOLDS)
+    bounds = {"fpr": (0, 0.5 + 1e-12), "quantile": (0.5 - 1e-12, 1), "value": (-3.4e38, 3.4e38)}
+    _number(f"threshold.{name}", value, *bounds[name])
+
+
+@dataclass(frozen=True)
+class Config:
+    """How a detector learns and judges. The defaults work for a stranger's vectors.
+
+    Raises ConfigError, naming the field and what is built, for a value that cannot be used.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
+
+    dimension: int | None = None
+    features: tuple[str, ...] | None = None
+    kind: str = "vae"
+    strategy: str = "replay"
+    weights: str | dict[str, float] = "proportional"
+    replay: Replay = field(default_factory=Replay)
+    score: str = "elbo"
+    threshold: dict[str, float] = field(default_factory=lambda: {"fpr": 0.01})
+    missing: str = "refuse"
+    model: Literal["auto"] | Model = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.features is not None:
+            object.__setattr__(self, "features", tuple(self.features))
+            if len(set(self.features)) != len(self.features):
+                raise ConfigError("features: names must be distinct")
+            if self.dimension is None:
+                object.__setattr__(self, "dimension", len(self.features))
+        if self.dimension is not None:
+            _number("dimension", self.dimension, 0, 65_537)
+            if self.features is not None and len(self.features) != self.dimension:
+                raise ConfigError(
+                    f"features: {len(self.features)} names for dimension {self.dimension}"
+                )
+        _choose("kind", self.kind, KINDS)
+        _choose("strategy", self.strategy, STRATEGIES)
+        _choose("score", self.score, SCORES)
+        _choose("missing", self.missing, ("refuse",))
+        check_weights(self.weights)
+        check_threshold(self.threshold)
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"seed: {self.seed} is not in [0, 2**32)")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration in full, as JSON would carry it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build from `to_dict`'s answer; fields of other releases and of the service are ignored."""
+        known = {f.name for f in fields(cls)}
+        kept = {name: value for name, value in values.items() if name in known}
+        if isinstance(kept.get("replay"), Mapping):
+            kept["replay"] = Replay(**kept["replay"])
+        if isinstance(kept.get("model"), Mapping):
+            kept["model"] = Model(**kept["model"])
+        return cls(**kept)

@@ -1,0 +1,1 @@
+"""The running system: API, worker, store adapters, drift monitor and command line."""

@@ -1,0 +1,51 @@
+"""A detector's configuration: what it learns with (`models.Config`) and how it is run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+import orjson
+from pydantic import Field, TypeAdapter, ValidationError
+
+from models import Config
+from service.problems import Unprocessable
+
+
+@dataclass(frozen=True, slots=True)
+class Retrain:
+    """What starts a retraining by itself; both triggers null mean by hand only."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+
+    min_vectors: Annotated[int, Field(ge=1, le=10_000_000)] | None = 1000
+    max_age_seconds: Annotated[float, Field(gt=0, le=31_536_000)] | None = 3600
+    on_drift: Literal[False] = False
+    paused: bool = False
+
+
+@dataclass(frozen=True)
+class DetectorConfig(Config):
+    """Everything `PUT /v1/detectors/{name}` takes, with its defaults."""
+
+    gate: Literal["enforce", "report"] = "enforce"
+    admission: Literal["accept"] = "accept"
+    retrain: Retrain = field(default_factory=Retrain)
+    keep_learned_seconds: Annotated[float, Field(ge=0, le=31_536_000)] = 0
+
+
+_adapter = TypeAdapter(DetectorConfig)
+
+
+def parse(body: bytes | str | Mapping[str, Any]) -> DetectorConfig:
+    """Return the configuration that `body` (JSON, or its decoded object) stands for.
+
+    Raises Unprocessable naming the field, and what this release builds, for anything else.
+    """
+    try:
+        # Always as JSON: there a list may stand for a tuple although validation is strict.
+        text = orjson.dumps(body) if isinstance(body, Mapping) else body
+        return _adapter.validate_json(text or b"{}")
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise Unprocessable(f"{where}: {first['msg']}" if where else first["msg"]) from None

@@ -1,0 +1,109 @@
+"""Service settings: the one place that reads the environment.
+
+Each setting is the variable `ANAMNESIS_<NAME>`, or the key `<name>` of the TOML file that
+`ANAMNESIS_CONFIG_FILE` names; the environment wins.
+"""
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+
+class Settings(BaseSettings):
+    """How the processes run; what one detector does is in its own config."""
+
+    model_config = SettingsConfigDict(env_prefix="ANAMNESIS_", extra="ignore", frozen=True)
+
+    # Where and what
+    host: str = Field("127.0.0.1", description="Address the API binds.")
+    port: int = Field(8000, ge=0, le=65535, description="Port the API binds; 0 takes a free one.")
+    data_dir: Path = Field(
+        Path("anamnesis-data"), description="Where `anamnesis up` keeps its store and sockets."
+    )
+    workers: int = Field(1, ge=1, le=64, description="API processes that share the port.")
+    redis_url: str | None = Field(
+        None,
+        description="Redis 7 or Valkey to use; `anamnesis up` starts its own where this is unset.",
+    )
+    allow_weak_store: bool = Field(
+        False,
+        description="Accept a store that can lose acknowledged writes (no append-only file, "
+        "fsync not on every write, or an eviction policy).",
+    )
+    log_format: str = Field("console", pattern="^(console|json)$", description="`console` or `json`.")
+    log_level: str = Field(
+        "info", pattern="^(debug|info|warning|error)$", description="Least level that is logged."
+    )
+    metrics_dir: Path | None = Field(
+        None,
+        description="Folder through which API processes on one machine share their metrics; "
+        "`anamnesis up` makes one.",
+    )
+
+    # Bounds
+    max_body_bytes: int = Field(32 * 2**20, ge=1024, description="Largest request body, bytes.")
+    max_detectors: int = Field(1000, ge=1, description="Most detectors the service holds.")
+    buffer_max_vectors: int = Field(
+        1_000_000, ge=32, description="Most vectors a detector buffers, parked ones included."
+    )
+    buffer_max_bytes: int = Field(
+        512 * 2**20, ge=1024, description="Most bytes a detector buffers, parked ones included."
+    )
+    experience_max_vectors: int = Field(
+        200_000, ge=32, description="Most vectors that one retraining takes from the buffer."
+    )
+    versions_kept: int = Field(
+        5, ge=1, description="Promoted versions whose artifacts are kept, champion and parent apart."
+    )
+    artifact_max_bytes: int = Field(
+        256 * 2**20, ge=1024, description="Largest version artifact that is loaded or imported."
+    )
+    events_kept: int = Field(1000, ge=1, description="Latest anomalies kept for each detector.")
+    labels_kept: int = Field(10_000, ge=1, description="Latest labels kept for each detector.")
+    pinned_loaded: int = Field(
+        8, ge=1, description="Pinned versions that an API process holds in memory."
+    )
+
+    # Time
+    poll_seconds: float = Field(
+        1.0, gt=0, le=2, description="How often an API process asks the store for new versions."
+    )
+    drain_seconds: float = Field(10.0, ge=0, description="Longest wait for requests at shutdown.")
+    lease_seconds: float = Field(
+        10.0, ge=0.05, description="Life of a worker's lease on a detector between renewals."
+    )
+    tick_seconds: float = Field(0.5, gt=0, description="Pause between two looks of the worker.")
+    training_stall_seconds: float = Field(
+        120.0, gt=0, description="A training without progress for this long is stopped."
+    )
+    training_memory_bytes: int = Field(
+        8 * 2**30, ge=2**28, description="Memory a training may take, bytes."
+    )
+    training_threads: int = Field(1, ge=1, description="Threads that the trainer computes with.")
+    rewrite_seconds: float = Field(
+        3600.0,
+        gt=0,
+        description="Longest time until learned data is erased from the append-only file too.",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over the environment, the environment over the TOML file."""
+        del dotenv_settings, file_secret_settings
+        named = os.environ.get("ANAMNESIS_CONFIG_FILE")
+        toml = TomlConfigSettingsSource(settings_cls, Path(named)) if named else None
+        return (init_settings, env_settings, *([toml] if toml else []))
