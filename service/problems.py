@@ -1,0 +1,155 @@
+"""Everything that can be wrong with a request, each with its status and problem type (RFC 9457).
+
+No web framework here: adapters and the scoring core raise these, whoever speaks HTTP renders them.
+A detail never repeats what the client sent.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import orjson
+
+CONTENT_TYPE = "application/problem+json"
+
+
+class Problem(Exception):
+    """A request that cannot be answered as asked; the base of the tree answers 500."""
+
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = "internal-error"
+    title: ClassVar[str] = "Internal error"
+    retry_after: ClassVar[int | None] = None
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        row: int | None = None,
+        column: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.row = row
+        self.column = column
+        self.headers = dict(headers or {})
+        self.extra = extra
+        if self.retry_after is not None:
+            self.headers.setdefault("Retry-After", str(self.retry_after))
+
+    @property
+    def type(self) -> str:
+        """The problem type, a URI reference relative to the service's root."""
+        return f"/problems/{self.slug}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the problem document; `row` and `column` appear where there is one."""
+        document: dict[str, Any] = {
+            "type": self.type,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.row is not None:
+            document["row"] = self.row
+        if self.column is not None:
+            document["column"] = self.column
+        return document | self.extra
+
+    def to_bytes(self) -> bytes:
+        """Return the problem document as JSON."""
+        return orjson.dumps(self.to_dict())
+
+
+class BadRequest(Problem):
+    """The request cannot be understood at all: a malformed header, query or path."""
+
+    status, slug, title = 400, "bad-request", "Bad request"
+
+
+class Unknown(Problem):
+    """No such path, version, event or quarantine entry."""
+
+    status, slug, title = 404, "not-found", "Not found"
+
+
+class UnknownDetector(Unknown):
+    """No detector has this name."""
+
+    slug, title = "unknown-detector", "Unknown detector"
+
+
+class MethodNotAllowed(Problem):
+    """The path exists, the method on it does not."""
+
+    status, slug, title = 405, "method-not-allowed", "Method not allowed"
+
+
+class Conflict(Problem):
+    """The detector's state does not allow this."""
+
+    status, slug, title = 409, "conflict", "Conflict"
+
+
+class NoVersion(Conflict):
+    """The detector has no version yet; the detail says how many vectors are still needed."""
+
+    slug, title = "no-version", "No version yet"
+
+
+class Gone(Problem):
+    """It existed once; its artifact or data was deleted."""
+
+    status, slug, title = 410, "gone", "Gone"
+
+
+class PreconditionFailed(Problem):
+    """`If-Match` names a generation that is no longer the current one."""
+
+    status, slug, title = 412, "precondition-failed", "Precondition failed"
+
+
+class TooLarge(Problem):
+    """The body is larger than the service takes."""
+
+    status, slug, title = 413, "too-large", "Body too large"
+
+
+class UnsupportedMedia(Problem):
+    """A content type that this release does not read or write."""
+
+    status, slug, title = 415, "unsupported-media-type", "Unsupported media type"
+
+
+class Unprocessable(Problem):
+    """Well-formed, but not something that can be done."""
+
+    status, slug, title = 422, "unprocessable", "Unprocessable"
+
+
+class BadVectors(Unprocessable):
+    """The matrix cannot be used; `row` and `column`, from zero, say where, if anywhere."""
+
+    slug, title = "bad-vectors", "Bad vectors"
+
+
+class BufferFull(Problem):
+    """The buffer's bound is reached; retry after a retraining has consumed it."""
+
+    status, slug, title, retry_after = 429, "buffer-full", "Buffer full", 10
+
+
+class StoreUnavailable(Problem):
+    """The store does not answer; scoring of loaded versions goes on."""
+
+    status, slug, title, retry_after = 503, "store-unavailable", "Store unavailable", 1
+
+    def __init__(self, detail: str = "The store does not answer.", **extra: Any) -> None:
+        super().__init__(detail, **extra)
+
+
+class Unready(Problem):
+    """The process cannot serve yet or is draining."""
+
+    status, slug, title, retry_after = 503, "unready", "Not ready", 1
