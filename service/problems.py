@@ -12,7 +12,7 @@ import orjson
 CONTENT_TYPE = "application/problem+json"
 
 
-class Problem(Exception):
+class Problem(Exception):  # noqa: N818 - the word of RFC 9457
     """A request that cannot be answered as asked; the base of the tree answers 500."""
 
     status: ClassVar[int] = 500
