@@ -151,7 +151,7 @@ class EmbeddedStore:
         assert self.directory.lock is not None
         (self.directory.path / "store").mkdir(mode=0o700, exist_ok=True)
         # What a killed server left; no other one lives, for the lock is ours.
-        self.socket.unlink(missing_ok=True)
+        socket_path(self.directory.path).unlink(missing_ok=True)
         how = process.Spawn(
             # The polite signal, so that it ends its own children (a rewrite) too.
             death_signal=signal.SIGTERM,
@@ -208,6 +208,8 @@ class EmbeddedStore:
                 self.child.wait()
             self.child = None
             self.socket.unlink(missing_ok=True)
+            if self.socket.parent != self.directory.path:
+                self.socket.parent.rmdir()
         self.directory.release()
 
     def __enter__(self) -> Self:

@@ -33,11 +33,13 @@ class Settings(BaseSettings):
         description="Redis 7 or Valkey to use; `anamnesis up` starts its own where this is unset.",
     )
     allow_weak_store: bool = Field(
-        False,
+        default=False,
         description="Accept a store that can lose acknowledged writes (no append-only file, "
         "fsync not on every write, or an eviction policy).",
     )
-    log_format: str = Field("console", pattern="^(console|json)$", description="`console` or `json`.")
+    log_format: str = Field(
+        "console", pattern="^(console|json)$", description="`console` or `json`."
+    )
     log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="Least level that is logged."
     )
@@ -60,7 +62,9 @@ class Settings(BaseSettings):
         200_000, ge=32, description="Most vectors that one retraining takes from the buffer."
     )
     versions_kept: int = Field(
-        5, ge=1, description="Promoted versions whose artifacts are kept, champion and parent apart."
+        5,
+        ge=1,
+        description="Promoted versions whose artifacts are kept, champion and parent apart.",
     )
     artifact_max_bytes: int = Field(
         256 * 2**20, ge=1024, description="Largest version artifact that is loaded or imported."
@@ -107,3 +111,9 @@ class Settings(BaseSettings):
         named = os.environ.get("ANAMNESIS_CONFIG_FILE")
         toml = TomlConfigSettingsSource(settings_cls, Path(named)) if named else None
         return (init_settings, env_settings, *([toml] if toml else []))
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Return the environment for a child that is to have these settings, and `more` in it."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        ours = {f"ANAMNESIS_{name}".upper(): str(value) for name, value in values.items()}
+        return {**os.environ, **ours, **more}

@@ -1,0 +1,188 @@
+"""The service's HTTP client: what the command line and the demonstration speak through."""
+
+import io
+import time
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+import numpy as np
+
+_RETRY_STATUSES = frozenset({429, 503})
+_TRIES = 6
+_LONGEST_PAUSE_SECONDS = 10.0
+_RETRAIN_WAIT_SECONDS = 300  # the most that one request may ask for
+
+
+class ServiceError(Exception):
+    """Base of what goes wrong between client and service."""
+
+
+class Unreachable(ServiceError):
+    """Nothing answers at the address, or the connection broke."""
+
+
+class Refused(ServiceError):
+    """The service answered with a problem (RFC 9457): its `status`, and `detail` as the message.
+
+    `row` and `column`, counted from zero, point into the vectors that were sent, or are None.
+    """
+
+    def __init__(self, status: int, problem: dict[str, Any]) -> None:
+        super().__init__(problem.get("detail") or problem.get("title") or f"status {status}")
+        self.status = status
+        self.problem = problem
+        self.row: int | None = problem.get("row")
+        self.column: int | None = problem.get("column")
+
+
+class Client:
+    """A connection to one service at `url`.
+
+    Every call raises Unreachable or Refused. Calls that may be repeated without harm are, a few
+    times, when the service asks for patience (429, 503) or the connection breaks.
+    """
+
+    def __init__(self, url: str, timeout: float = 30.0) -> None:
+        self.url = url.rstrip("/")
+        # The proxies of the environment are not for a service on this machine.
+        self.http = httpx.Client(base_url=self.url, timeout=timeout, trust_env=False)
+
+    def health(self) -> dict[str, Any]:
+        """Return what `/readyz` says."""
+        return self._json("GET", "/readyz")
+
+    def detectors(self) -> list[dict[str, Any]]:
+        """Return the status of every detector."""
+        return _listed(self._json("GET", "/v1/detectors"), "detectors")
+
+    def detector(self, name: str) -> dict[str, Any]:
+        """Return one detector's status."""
+        return self._json("GET", _path(name))
+
+    def create(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
+        """Create a detector, or give it this config; return the config in full."""
+        return self._json("PUT", _path(name), json=config)
+
+    def score(self, name: str, vectors: np.ndarray, version: int | None = None) -> dict[str, Any]:
+        """Score the rows of an (n, d) matrix; the answer has one entry a row."""
+        params = {} if version is None else {"version": version}
+        return self._json("POST", _path(name, "score"), params=params, **_npy(vectors))
+
+    def learn(self, name: str, vectors: np.ndarray, key: str | None = None) -> dict[str, Any]:
+        """Send the rows of an (n, d) matrix as a normal batch.
+
+        With a `key` (an Idempotency-Key) a repeated call stores nothing twice, so it is repeated
+        when it fails; without one it is tried once.
+        """
+        sent = _npy(vectors)
+        if key is not None:
+            sent["headers"]["idempotency-key"] = key
+        tries = 1 if key is None else _TRIES
+        return self._json("POST", _path(name, "normal"), tries=tries, **sent)
+
+    def retrain(self, name: str, wait: float = _RETRAIN_WAIT_SECONDS) -> dict[str, Any] | None:
+        """Retrain on what is buffered; return the outcome, or None when `wait` seconds pass first."""
+        answer = self._request(
+            "POST", _path(name, "retrain"), tries=1, json={"wait": wait}, timeout=wait + 30
+        )
+        return _object(answer) if answer.status_code == httpx.codes.OK else None
+
+    def versions(self, name: str) -> list[dict[str, Any]]:
+        """Return every version's record."""
+        return _listed(self._json("GET", _path(name, "versions")), "versions")
+
+    def version(self, name: str, number: int) -> dict[str, Any]:
+        """Return one version's record."""
+        return self._json("GET", _path(name, "versions", str(number)))
+
+    def artifact(self, name: str, number: int) -> bytes:
+        """Return one version's artifact."""
+        return self._request("GET", _path(name, "versions", str(number), "artifact")).content
+
+    def promote(self, name: str, number: int, generation: int | None = None) -> dict[str, Any]:
+        """Make a version the champion; with `generation`, only if that is still the current one."""
+        headers = {} if generation is None else {"if-match": f'"{generation}"'}
+        return self._json(
+            "PUT", _path(name, "champion"), tries=1, json={"version": number}, headers=headers
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _json(self, method: str, path: str, *, tries: int = _TRIES, **sent: Any) -> dict[str, Any]:
+        return _object(self._request(method, path, tries=tries, **sent))
+
+    def _request(
+        self, method: str, path: str, *, tries: int = _TRIES, **sent: Any
+    ) -> httpx.Response:
+        for attempt in range(1, tries + 1):
+            try:
+                answer = self.http.request(method, path, **sent)
+            except httpx.ConnectError as error:
+                # Nobody there: waiting is for the caller to decide.
+                raise Unreachable(f"no service at {self.url}: {error}") from None
+            except httpx.TransportError as error:
+                if attempt == tries:
+                    raise Unreachable(f"the connection to {self.url} broke: {error!r}") from None
+                pause = 0.2 * attempt
+            else:
+                if answer.is_success:
+                    return answer
+                if answer.status_code not in _RETRY_STATUSES or attempt == tries:
+                    raise Refused(answer.status_code, _problem(answer))
+                pause = _retry_after(answer)
+            time.sleep(pause)
+        raise AssertionError("every try returns or raises")
+
+
+def _path(name: str, *rest: str) -> str:
+    return "/".join(("/v1/detectors", quote(name, safe=""), *rest))
+
+
+def _npy(vectors: np.ndarray) -> dict[str, Any]:
+    body = io.BytesIO()
+    np.save(body, np.ascontiguousarray(vectors, dtype="<f4"), allow_pickle=False)
+    return {"content": body.getvalue(), "headers": {"content-type": "application/x-npy"}}
+
+
+def _retry_after(answer: httpx.Response) -> float:
+    """Return how long the service asks to wait, in seconds, within reason."""
+    asked = answer.headers.get("retry-after", "")
+    return min(float(asked) if asked.isdecimal() else 1.0, _LONGEST_PAUSE_SECONDS)
+
+
+def _problem(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        problem = answer.json()
+    except ValueError:
+        problem = None
+    return problem if isinstance(problem, dict) else {"title": answer.reason_phrase}
+
+
+def _object(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        value = answer.json()
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise Refused(answer.status_code, {"detail": "the answer is not one of this service's"})
+    return value
+
+
+def _listed(answer: dict[str, Any], field: str) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = answer[field]
+    return listed

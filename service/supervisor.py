@@ -1,0 +1,247 @@
+"""`anamnesis up` and `anamnesis api`: one process that starts, watches and stops the others.
+
+Its life is `run`: startup, ticks until a signal, shutdown. It owns what the children share: the
+listening socket, the folder of their metrics, the embedded store.
+"""
+
+import contextlib
+import select
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+from prometheus_client import multiprocess
+
+from service import log, process
+from service.child import Child, Restarts
+from service.embedded import EmbeddedStore, StoreFailed
+from service.settings import Settings
+
+_logger = log.get(__name__)
+
+_STARTUP_SECONDS = 60.0
+_TICK_SECONDS = 0.5  # an ended child wakes the loop at once; this is for pauses before restarts
+_WORKER_STOP_SECONDS = 15.0
+_BACKLOG = 2048
+
+
+class StartupFailed(Exception):  # noqa: N818 - it states what happened
+    """The service did not come up; the message says why."""
+
+
+class Supervisor:
+    """The processes of one machine: API processes on one socket, maybe a worker, maybe a store.
+
+    `store` is the embedded store to run, or None when `settings.redis_url` names one. `announce`
+    is called with the service's own URL once it answers.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: EmbeddedStore | None,
+        worker: bool,
+        announce: Callable[[str], None],
+    ) -> None:
+        self.store = store
+        if store is not None:
+            folder = settings.metrics_dir or store.directory.path / "metrics"
+            settings = settings.model_copy(
+                update={"redis_url": store.url, "metrics_dir": folder.absolute()}
+            )
+        self.settings = settings
+        self.announce = announce
+        self.should_exit = False
+        self.listener: socket.socket | None = None
+        self.metrics_dir: Path | None = None
+        self._store_restarts = Restarts()
+        self._store_down = False
+        self.api: list[Child] = []
+        self.worker = Child("worker", _python("service.worker"), self._spawn) if worker else None
+
+    # Life
+
+    def run(self) -> None:
+        """Start everything, keep it running until SIGTERM or Ctrl-C, then stop it in order.
+
+        Raises StartupFailed or StoreFailed when the service cannot come up.
+        """
+        with _wakeups(self._ask_to_exit) as wakeups:
+            try:
+                self.startup()
+                while not self.should_exit:
+                    select.select([wakeups], [], [], _TICK_SECONDS)
+                    _drain(wakeups)
+                    self.tick()
+            finally:
+                self.shutdown()
+
+    def startup(self) -> None:
+        """Bind, start the store and then the rest; announce the service once it answers."""
+        # First the port and the directory: what is refused is refused before anything runs.
+        self.listener = _bind(self.settings.host, self.settings.port)
+        if self.store is not None:
+            self.store.start()
+        self.metrics_dir = self._make_metrics_dir()
+        command = _python("service.server", str(self.listener.fileno()))
+        self.api = [
+            Child(f"api-{n}", command, self._spawn_api) for n in range(self.settings.workers)
+        ]
+        for child in self.children():
+            child.start()
+        self._wait_until_ready()
+        if not self.should_exit:
+            self.announce(self.url)
+
+    def tick(self) -> None:
+        """Look after every child once."""
+        self._tick_store()
+        for child in self.children():
+            ended = child.tick()
+            if ended is not None and self.metrics_dir is not None:
+                multiprocess.mark_process_dead(ended, str(self.metrics_dir))  # type: ignore[no-untyped-call]
+
+    def shutdown(self) -> None:
+        """Drain the API, let the worker finish its step, then close the store."""
+        if self.listener is not None:
+            # The children close theirs when they drain: from then on connections are refused.
+            self.listener.close()
+        for child in self.api:
+            child.ask()
+        deadline = time.monotonic() + self.settings.drain_seconds + 3.0
+        for child in self.api:
+            child.wait(deadline)
+        if self.worker is not None:
+            self.worker.stop(time.monotonic() + _WORKER_STOP_SECONDS)
+        if self.store is not None:
+            self.store.stop()
+        if self.metrics_dir is not None and self.metrics_dir != self.settings.metrics_dir:
+            shutil.rmtree(self.metrics_dir, ignore_errors=True)
+
+    # Parts
+
+    def children(self) -> list[Child]:
+        """Return the children apart from the store."""
+        return [*self.api, *([self.worker] if self.worker else [])]
+
+    @property
+    def url(self) -> str:
+        """The address that a client on this machine takes."""
+        assert self.listener is not None
+        host, port = self.listener.getsockname()[:2]
+        anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not bound
+        host = anywhere.get(host, host)
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def _ask_to_exit(self) -> None:
+        self.should_exit = True
+
+    def _spawn(self) -> process.Spawn:
+        # prometheus_client reads this name when it is first imported.
+        shared = {"PROMETHEUS_MULTIPROC_DIR": str(self.metrics_dir)}
+        return process.Spawn(env=self.settings.environment(**shared))
+
+    def _spawn_api(self) -> process.Spawn:
+        assert self.listener is not None
+        return replace(self._spawn(), pass_fds=(self.listener.fileno(),))
+
+    def _make_metrics_dir(self) -> Path:
+        """Return an empty folder: what processes of an earlier life counted is not this one's."""
+        folder = self.settings.metrics_dir
+        if folder is None:
+            folder = Path(tempfile.mkdtemp(prefix="anamnesis-metrics-"))
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob("*.db"):
+            left.unlink()
+        return folder
+
+    def _wait_until_ready(self) -> None:
+        until = time.monotonic() + _STARTUP_SECONDS
+        with httpx.Client(base_url=self.url, timeout=1.0, trust_env=False) as client:
+            while not self.should_exit:
+                for child in self.children():
+                    if child.running is not None and child.running.poll() is not None:
+                        raise StartupFailed(
+                            f"{child.name} ended with status {child.running.returncode} "
+                            "while starting; its last lines are above"
+                        )
+                with contextlib.suppress(httpx.TransportError):
+                    if client.get("/readyz").status_code == httpx.codes.OK:
+                        return
+                if time.monotonic() > until:
+                    raise StartupFailed(f"the API was not ready within {_STARTUP_SECONDS:g} s")
+                time.sleep(0.02)
+
+    def _tick_store(self) -> None:
+        """Start the store again when it has died; the others wait for it, or serve without."""
+        if self.store is None:
+            return
+        try:
+            if self.store.child is None:
+                if self._store_restarts.due():
+                    self._store_restarts.started()
+                    self.store.launch()
+            elif self._store_down or self.store.child.poll() is not None:
+                self._store_down = not self.store.ready()
+                if not self._store_down:
+                    _logger.info("store restarted", pid=self.store.child.pid)
+        except StoreFailed as error:
+            self._store_down = True
+            self.store.child = None
+            pause = self._store_restarts.ended()
+            _logger.warning("store ended", restart_in=pause, why=str(error))
+
+
+def _python(module: str, *arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", module, *arguments)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, proto)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        raise StartupFailed(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    return listener
+
+
+@contextlib.contextmanager
+def _wakeups(ask_to_exit: Callable[[], None]) -> Generator[socket.socket, None, None]:
+    """Turn SIGTERM, SIGINT and SIGHUP into `ask_to_exit`; any signal makes the socket readable."""
+    reader, writer = socket.socketpair()
+    for end in (reader, writer):
+        end.settimeout(0)
+    before = {sig: signal.signal(sig, lambda *_: ask_to_exit()) for sig in _EXIT_SIGNALS}
+    # Python wakes nobody for a signal that has no handler.
+    before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
+    old = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    try:
+        yield reader
+    finally:
+        signal.set_wakeup_fd(old)
+        for sig, handler in before.items():
+            signal.signal(sig, handler)
+        reader.close()
+        writer.close()
+
+
+_EXIT_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def _drain(wakeups: socket.socket) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while wakeups.recv(4096):
+            pass
