@@ -1,0 +1,154 @@
+"""The names of everything kept in Redis: the one place that spells them.
+
+All keys of one detector share the hash tag `{name}`, so that a script over them works on a cluster.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from service.problems import UnknownDetector
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+DETECTORS = "anamnesis:detectors"  # set: names of all detectors
+WORKERS = "anamnesis:workers"  # sorted set: worker id by the server's time of its last heartbeat
+ERASED = "anamnesis:erased"  # string: since when deleted vectors wait in the append-only file
+NOTIFY = "anamnesis:notify"  # channel: the name of a detector that changed
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of the detector `name`; a name that no detector can have is UnknownDetector."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise UnknownDetector("There is no such detector.")
+
+    def _key(self, suffix: str) -> str:
+        return f"anamnesis:{{{self.name}}}:{suffix}"
+
+    @property
+    def state(self) -> str:
+        """Hash: uid, config, dimension, pointer, cursor, counters, retraining."""
+        return self._key("state")
+
+    @property
+    def stream(self) -> str:
+        """Stream: one entry per normal batch; buffered, parked and not yet erased."""
+        return self._key("stream")
+
+    @property
+    def erasable(self) -> str:
+        """List: learned ranges, `milliseconds first last vectors bytes`, oldest first."""
+        return self._key("erasable")
+
+    @property
+    def parked(self) -> str:
+        """Hash: quarantine id to the JSON of the parked experience."""
+        return self._key("parked")
+
+    @property
+    def versions(self) -> str:
+        """Hash: version number to its immutable record."""
+        return self._key("versions")
+
+    @property
+    def artifacts(self) -> str:
+        """Hash: version number to the sha256 of its artifact, while that is kept."""
+        return self._key("artifacts")
+
+    @property
+    def promoted(self) -> str:
+        """Sorted set: numbers of versions that were champion, by their latest generation."""
+        return self._key("promoted")
+
+    @property
+    def learned(self) -> str:
+        """Hash: version number to the vectors that its lineage consumed."""
+        return self._key("learned")
+
+    @property
+    def history(self) -> str:
+        """List: one row for each generation."""
+        return self._key("history")
+
+    @property
+    def pins(self) -> str:
+        """Sorted set: pinned version numbers by the time of their last use."""
+        return self._key("pins")
+
+    @property
+    def fence(self) -> str:
+        """Counter: the last fencing token given."""
+        return self._key("fence")
+
+    @property
+    def drift(self) -> str:
+        """String: drift state as JSON, written by the monitor."""
+        return self._key("drift")
+
+    @property
+    def live(self) -> str:
+        """Stream: summaries of live traffic, for the drift monitor."""
+        return self._key("live")
+
+    @property
+    def monitor(self) -> str:
+        """String: what the drift monitor remembers between two looks."""
+        return self._key("monitor")
+
+    @property
+    def events(self) -> str:
+        """Stream: the latest anomalies."""
+        return self._key("events")
+
+    @property
+    def labels(self) -> str:
+        """Stream: the latest labels that people gave."""
+        return self._key("labels")
+
+    @property
+    def tombstone(self) -> str:
+        """String: the uid of the incarnation that was deleted last; expires."""
+        return self._key("tombstone")
+
+    def lease(self, role: str) -> str:
+        """String: who holds the lease for `role`; expires."""
+        return self._key(f"lease:{role}")
+
+    def artifact(self, sha256: str) -> str:
+        """Bytes of the artifact with this sha256."""
+        return self._key(f"artifact:{sha256}")
+
+    def idempotency(self, key: str) -> str:
+        """String: the first answer given under this Idempotency-Key; expires."""
+        # Hashed: a client's key may be long, or hold anything.
+        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+        return self._key(f"idempotency:{digest}")
+
+    @property
+    def mortal(self) -> tuple[str, ...]:
+        """Every key that goes with the detector, artifacts and expiring answers apart."""
+        return (
+            self.state,
+            self.stream,
+            self.erasable,
+            self.parked,
+            self.versions,
+            self.artifacts,
+            self.promoted,
+            self.learned,
+            self.history,
+            self.pins,
+            self.fence,
+            self.drift,
+            self.live,
+            self.monitor,
+            self.events,
+            self.labels,
+            self.lease("worker"),
+            self.lease("monitor"),
+        )

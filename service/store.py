@@ -1,0 +1,131 @@
+"""The store: how to connect, how to ask, and what its errors mean.
+
+Every call answers or fails within a deadline, and nothing is retried: after a time-out it is
+unknown whether a write happened, so only the caller can know whether repeating it is safe.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from service.problems import StoreUnavailable
+
+DEADLINE = 0.8  # clients are promised an answer within 1 s; the rest is theirs and ours
+POOL = 64  # connections of one process; more callers than that wait, within the deadline
+
+# Replies of a server that is there but cannot serve now. Any other error reply is a bug of ours.
+_UNAVAILABLE = (
+    "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM", "NOREPLICAS",
+    "OOM", "READONLY", "TRYAGAIN", "UNKILLABLE", "WRONGPASS", "max number of clients",
+)  # fmt: skip
+
+
+class WeakStore(Exception):
+    """The server can lose acknowledged writes; the message names the setting."""
+
+
+async def connect(url: str, *, deadline: float = DEADLINE) -> "Redis":
+    """Return a client for `url` that connects at first use.
+
+    Any single call through it answers or fails within `deadline` seconds. Blocking reads and
+    subscriptions need a client of their own with a longer one.
+    """
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=POOL,
+        timeout=deadline,
+        socket_timeout=deadline,
+        socket_connect_timeout=deadline,
+        retry=Retry(NoBackoff(), 0),
+        retry_on_timeout=False,
+        retry_on_error=[],
+        protocol=2,
+        driver_info=None,  # spares two round trips at every connect
+    )
+    return Redis.from_pool(pool)
+
+
+@asynccontextmanager
+async def store_errors(redis: "Redis | None" = None) -> AsyncIterator[None]:
+    """Turn what keeps the store from answering into StoreUnavailable.
+
+    With `redis`, everything inside also ends within its deadline, connecting included.
+    """
+    deadline = redis and redis.connection_pool.connection_kwargs.get("socket_timeout")
+    try:
+        async with asyncio.timeout(deadline or None):
+            yield
+    except ResponseError as error:
+        if not _is_unavailable(error):
+            raise
+        raise StoreUnavailable(f"The store refuses: {str(error).split(' ', 1)[0]}.") from error
+    except (RedisError, OSError, TimeoutError) as error:
+        raise StoreUnavailable from error
+
+
+def _is_unavailable(error: ResponseError) -> bool:
+    # redis-py strips the prefix of replies that it has a class for, such as ReadOnlyError.
+    return type(error) is not ResponseError or str(error).startswith(_UNAVAILABLE)
+
+
+class Script:
+    """A Lua script; a server that does not know it yet is sent its source."""
+
+    def __init__(self, source: str, *, flags: str = "") -> None:
+        # With the first line, a server out of memory or read-only refuses the script before its
+        # first command instead of in the middle.
+        self.source = f"#!lua flags={flags}\n{source}".encode()
+        self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
+
+    async def __call__(self, redis: "Redis", keys: Sequence[str], args: Sequence[Any] = ()) -> Any:
+        """Run it once over `keys` with `args`; StoreUnavailable when the outcome is unknown."""
+        async with store_errors(redis):
+            client: Any = redis
+            try:
+                return await client.evalsha(self.sha, len(keys), *keys, *args)
+            except NoScriptError:  # nothing ran, so asking again is safe
+                return await client.eval(self.source, len(keys), *keys, *args)
+
+
+async def check_durability(redis: "Redis", *, allow_weak: bool = False) -> tuple[str, ...]:
+    """Raise WeakStore unless the server keeps every write that it acknowledges.
+
+    With `allow_weak` the weaknesses are returned, in words, instead.
+    """
+    needed = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+    client: Any = redis
+    async with store_errors(redis):
+        try:
+            found = await client.config_get(*needed)
+        except ResponseError as error:
+            if _is_unavailable(error) and "NOPERM" not in str(error) and "command" not in str(error):
+                raise
+            found = {}
+    held = {_text(name): _text(value) for name, value in found.items()}
+    weak = tuple(
+        f"{name} is {held.get(name, 'hidden by the server')}, not {value}"
+        for name, value in needed.items()
+        if held.get(name) != value
+    )
+    if weak and not allow_weak:
+        raise WeakStore("The store can lose acknowledged writes: " + "; ".join(weak) + ".")
+    return weak
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def rfc3339(unix: float | None) -> str | None:
+    """Return the time, in seconds since 1970, as RFC 3339 in UTC with milliseconds."""
+    if unix is None:
+        return None
+    return datetime.fromtimestamp(unix, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
