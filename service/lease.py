@@ -1,0 +1,143 @@
+"""Leases: at most one worker trains a detector, and a late one can change nothing.
+
+A lease expires by itself. A worker that was stopped past its lease and goes on does not know that,
+so every change that it makes carries its fencing token, and the script that makes the change
+refuses a token that is not the lease's.
+"""
+
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from redis.asyncio import Redis
+
+from service.keys import WORKERS, Keys
+from service.store import Script, store_errors
+
+Role = Literal["worker", "monitor"]
+
+# First lines of every fenced script: KEYS[1] is the state, KEYS[2] the lease, ARGV[1] its holder.
+FENCED = """
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then
+  return {'fenced', 'the lease is lost'}
+end
+local state, now = KEYS[1], redis.call('TIME')
+now = now[1] * 1000 + math.floor(now[2] / 1000)
+"""
+
+_ACQUIRE = Script("""
+local uid = redis.call('HGET', KEYS[1], 'uid')
+if not uid or redis.call('EXISTS', KEYS[2]) == 1 then return false end
+local token = redis.call('INCR', KEYS[3])
+redis.call('SET', KEYS[2], token .. ':' .. ARGV[1], 'PX', ARGV[2])
+return {token, uid}
+""")
+
+_RENEW = Script("""
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+""")
+
+_RELEASE = Script(
+    """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+""",
+    flags="allow-oom",
+)
+
+_BEAT = Script("""
+local now = redis.call('TIME')
+redis.call('ZADD', KEYS[1], now[1] + now[2] / 1e6, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now[1] - 3600)
+""")
+
+
+class Fenced(Exception):  # noqa: N818 - it states what happened
+    """The change was refused: the lease is lost, or the champion or the cursor moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to change detector `name` until `deadline` (this process's monotonic clock)."""
+
+    name: str
+    uid: str
+    role: Role
+    token: int
+    holder: str
+    seconds: float
+    deadline: float
+
+    @property
+    def expired(self) -> bool:
+        """Whether its time is over by our own clock; the store may know better, never worse."""
+        return time.monotonic() >= self.deadline
+
+
+class Leases:
+    """Gives leases and knows which workers live."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def acquire(self, name: str, seconds: float, role: Role = "worker") -> Lease | None:
+        """Return a lease with a token larger than any before, or None while another holds one.
+
+        None, too, for a detector that does not exist.
+        """
+        keys, nonce, asked = Keys(name), secrets.token_hex(8), time.monotonic()
+        found = await _ACQUIRE(
+            self._redis, (keys.state, keys.lease(role), keys.fence), (nonce, _milliseconds(seconds))
+        )
+        if found is None:
+            return None
+        token = int(found[0])
+        # Counted from before the call: ours ends before the store's does.
+        return Lease(
+            name, found[1].decode(), role, token, f"{token}:{nonce}", seconds, asked + seconds
+        )
+
+    async def renew(self, lease: Lease) -> Lease | None:
+        """Return the lease with its time starting anew, or None when it is lost."""
+        asked = time.monotonic()
+        held = await _RENEW(
+            self._redis,
+            (Keys(lease.name).lease(lease.role),),
+            (lease.holder, _milliseconds(lease.seconds)),
+        )
+        if not held:
+            return None
+        return Lease(
+            lease.name, lease.uid, lease.role, lease.token, lease.holder, lease.seconds,
+            asked + lease.seconds,
+        )  # fmt: skip
+
+    async def release(self, lease: Lease) -> bool:
+        """Give the lease back; False when it was lost already."""
+        key = Keys(lease.name).lease(lease.role)
+        return bool(await _RELEASE(self._redis, (key,), (lease.holder,)))
+
+    async def beat(self, worker: str) -> None:
+        """Record that `worker` lives."""
+        await _BEAT(self._redis, (WORKERS,), (worker,))
+
+    async def workers(self) -> dict[str, float]:
+        """Return the seconds since the last heartbeat of every worker of the last hour."""
+        async with store_errors(self._redis):
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.zrange(WORKERS, 0, -1, withscores=True)
+            pipe.time()
+            beats, (seconds, micros) = await pipe.execute()
+        now = seconds + micros / 1e6
+        return {worker.decode(): max(0.0, now - at) for worker, at in beats}
+
+    async def leave(self, worker: str) -> None:
+        """Forget `worker`, which ends in good order."""
+        async with store_errors(self._redis):
+            await self._redis.zrem(WORKERS, worker)
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
