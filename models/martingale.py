@@ -1,0 +1,171 @@
+"""A conformal test martingale: it asks whether the scores moved since the calibration."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_SIGNIFICANT_BITS = 10  # one part in 1024: finer than any drift, and it bounds the bag
+_SWITCH = 0.01  # chance per score that a bet gives way to another
+_CHUNK = 512  # scores ranked among each other at once: a (512, 512) comparison
+
+
+def _round(scores: Floats) -> Floats:
+    """Round (n,) scores to 10 significant bits; no look at other scores, so nothing is biased."""
+    mantissa, exponent = np.frexp(scores)
+    # Adding zero turns -0.0 into 0.0, which would otherwise be a bin of its own.
+    return (
+        np.ldexp(np.rint(np.ldexp(mantissa, _SIGNIFICANT_BITS)), exponent - _SIGNIFICANT_BITS) + 0.0
+    )
+
+
+def bets(p: Floats) -> Floats:
+    """Return (n, 8) stakes on (n,) p-values; each column is >= 0 and integrates to 1 over (0, 1].
+
+    Column 0 keeps its money. Then: scores got much higher (powers of p), higher, lower, more
+    spread, less spread.
+    """
+    power = [epsilon * p ** (epsilon - 1) for epsilon in (0.2, 0.4, 0.7)]
+    bend = 6 * (p - 0.5) ** 2
+    rise = 1.8 * (p - 0.5)
+    return np.stack([np.ones_like(p), *power, 1 - rise, 1 + rise, 0.5 + bend, 1.5 - bend], axis=1)
+
+
+class Bag:
+    """The multiset of scores seen so far, rounded: distinct values and how often each came."""
+
+    def __init__(self, values: Floats, counts: Ints) -> None:
+        self.values = np.asarray(values, np.float64)
+        self.counts = np.asarray(counts, np.int64)
+        self._below = np.concatenate([[0], np.cumsum(self.counts)])
+
+    @classmethod
+    def of(cls, scores: Floats) -> Self:
+        """Put (n,) scores in."""
+        return cls(*np.unique(_round(np.asarray(scores, np.float64)), return_counts=True))
+
+    def __len__(self) -> int:
+        return int(self._below[-1])
+
+    def ranks(self, scores: Floats, u: Floats) -> Floats:
+        """Return the smoothed online p-value of each of (n,) scores, then add them all.
+
+        The i-th is ranked among the bag and the i - 1 before it; `u` (n,) in (0, 1] splits ties.
+        """
+        rounded = _round(scores)
+        low = self._below[np.searchsorted(self.values, rounded, "left")]
+        high = self._below[np.searchsorted(self.values, rounded, "right")]
+        earlier = np.tri(len(rounded), k=-1, dtype=bool)
+        above = len(self) - high + ((rounded[None, :] > rounded[:, None]) & earlier).sum(axis=1)
+        tied = high - low + ((rounded[None, :] == rounded[:, None]) & earlier).sum(axis=1)
+        p: Floats = (above + u * (tied + 1)) / (len(self) + np.arange(1, len(rounded) + 1))
+        self._add(rounded)
+        return p
+
+    def _add(self, rounded: Floats) -> None:
+        new, times = np.unique(rounded, return_counts=True)
+        values = np.union1d(self.values, new)
+        counts = np.zeros(len(values), np.int64)
+        counts[np.searchsorted(values, self.values)] += self.counts
+        counts[np.searchsorted(values, new)] += times
+        self.values, self.counts = values, counts
+        self._below = np.concatenate([[0], np.cumsum(counts)])
+
+
+class Martingale:
+    """Capital that grows only by betting that the scores are no longer exchangeable.
+
+    Each live score gets a smoothed *online* p-value: its rank among the real calibration scores
+    and the live ones before it. Under exchangeability these are independent and uniform, so the
+    capital of any betting scheme is a martingale, and the chance that it *ever* reaches c is at
+    most 1/c (Ville's inequality). The bound holds for one version: a new one needs a new
+    martingale. `benchmarks/drift_false_alarms.py` measures the rate beside the bound.
+
+    The scheme is a mixture of bets that may switch (fixed share). Money at rest starts to play
+    at the t-th score with chance 1/(t + 20): without drift the capital then falls like a power
+    of t and not exponentially, so that a late shift is found too.
+
+    Parameters
+    ----------
+    calibration
+        (n,) scores of real normals that the version was not trained on.
+    generator
+        Breaks ties between equal ranks; a seed makes a run repeatable.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> martingale = Martingale(rng.normal(size=500), np.random.default_rng(1))
+    >>> bool(martingale.update(rng.normal(size=5000)).max() < math.log(100))
+    True
+    >>> bool(martingale.update(rng.normal(1.0, 1.0, size=100)).max() > math.log(100))
+    True
+
+    References
+    ----------
+    Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2nd ed., chapter 8.
+    Herbster and Warmuth, "Tracking the best expert", 1998.
+    """
+
+    def __init__(self, calibration: Floats, generator: np.random.Generator) -> None:
+        self._bag = Bag.of(calibration)
+        self.generator = generator
+        self._weights = np.eye(1, bets(np.ones(1)).shape[1])[0]  # all of it at rest
+        self.log_capital = 0.0
+        self.seen = 0
+
+    def update(self, scores: Floats) -> Floats:
+        """Bet on (n,) finite scores in order; return (n,) log capital after each, natural log."""
+        path = np.empty(len(scores))
+        for start in range(0, len(scores), _CHUNK):
+            part = np.asarray(scores[start : start + _CHUNK], np.float64)
+            # random() is in [0, 1): turned round, so that no p-value is ever zero.
+            p = self._bag.ranks(part, 1.0 - self.generator.random(len(part)))
+            for offset, stakes in enumerate(bets(p)):
+                path[start + offset] = self._step(stakes)
+        return path
+
+    def _step(self, stakes: Floats) -> float:
+        weights = self._weights
+        others = len(weights) - 1
+        woken = weights[0] / (self.seen + 20)  # all weights were fixed before this score came
+        switched = _SWITCH * float(weights[1:].sum())
+        weights[1:] *= 1 - _SWITCH
+        weights[1:] += (woken + switched * others / (others + 1)) / others
+        weights[0] += switched / (others + 1) - woken
+        weights *= stakes
+        growth = float(weights.sum())
+        weights /= growth
+        self.log_capital += math.log(growth)
+        self.seen += 1
+        return self.log_capital
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the whole state, the generator's included: numbers, arrays and one string."""
+        return {
+            "values": self._bag.values,
+            "counts": self._bag.counts,
+            "weights": self._weights,
+            "log_capital": self.log_capital,
+            "seen": self.seen,
+            # As text: its integers have 128 bits.
+            "generator": json.dumps(self.generator.bit_generator.state),
+        }
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> Self:
+        """Continue from `to_dict`'s answer exactly where it stopped."""
+        generator = np.random.default_rng()
+        generator.bit_generator.state = json.loads(state["generator"])
+        martingale = cls(np.empty(0), generator)
+        martingale._bag = Bag(state["values"], state["counts"])
+        martingale._weights = np.array(state["weights"], np.float64)
+        martingale.log_capital = float(state["log_capital"])
+        martingale.seen = int(state["seen"])
+        return martingale
