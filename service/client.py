@@ -19,11 +19,11 @@ class ServiceError(Exception):
     """Base of what goes wrong between client and service."""
 
 
-class Unreachable(ServiceError):
+class Unreachable(ServiceError):  # noqa: N818 - it states what happened
     """Nothing answers at the address, or the connection broke."""
 
 
-class Refused(ServiceError):
+class Refused(ServiceError):  # noqa: N818 - it states what happened
     """The service answered with a problem (RFC 9457): its `status`, and `detail` as the message.
 
     `row` and `column`, counted from zero, point into the vectors that were sent, or are None.
@@ -83,11 +83,14 @@ class Client:
         return self._json("POST", _path(name, "normal"), tries=tries, **sent)
 
     def retrain(self, name: str, wait: float = _RETRAIN_WAIT_SECONDS) -> dict[str, Any] | None:
-        """Retrain on what is buffered; return the outcome, or None when `wait` seconds pass first."""
+        """Retrain on what is buffered; return the outcome, or None when `wait` seconds are over."""
         answer = self._request(
             "POST", _path(name, "retrain"), tries=1, json={"wait": wait}, timeout=wait + 30
         )
-        return _object(answer) if answer.status_code == httpx.codes.OK else None
+        if answer.status_code != httpx.codes.OK:
+            return None
+        outcome: dict[str, Any] = _object(answer)["last_retraining"]
+        return outcome
 
     def versions(self, name: str) -> list[dict[str, Any]]:
         """Return every version's record."""

@@ -139,6 +139,13 @@ class EmbeddedStore:
         """The address that a Redis client takes."""
         return f"unix://{self.socket}"
 
+    def describe(self) -> str:
+        """Return the running server's name and release."""
+        lines = _ask(self.socket, b"INFO server\r\n").decode(errors="replace").splitlines()
+        info = dict(line.split(":", 1) for line in lines if ":" in line)
+        name = info.get("server_name", "redis").capitalize()
+        return f"{name} {info.get('valkey_version') or info.get('redis_version', '')}".strip()
+
     @property
     def log_file(self) -> Path:
         """Where the server writes what it has to say."""
@@ -232,6 +239,6 @@ def _ask(path: Path, command: bytes) -> bytes:
             link.settimeout(0.5)
             link.connect(str(path))
             link.sendall(command)
-            return link.recv(128)
+            return link.recv(65536)
     except OSError:
         return b""

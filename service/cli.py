@@ -1,0 +1,146 @@
+"""The command line: `anamnesis up` and everything beside it."""
+
+import asyncio
+import importlib.metadata
+import ipaddress
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import httpx
+import typer
+
+from service import cli_detectors, cli_vectors, console, log
+from service.embedded import EmbeddedStore
+from service.settings import Settings
+from service.supervisor import Supervisor
+
+app = typer.Typer(
+    name="anamnesis",
+    help="Online anomaly detection that keeps learning what is normal, by generative replay.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+cli_vectors.register(app)
+cli_detectors.register(app)
+
+Host = Annotated[str | None, typer.Option(help="Address to bind (127.0.0.1).")]
+Port = Annotated[int | None, typer.Option(help="Port to bind (8000); 0 takes a free one.")]
+Workers = Annotated[int | None, typer.Option(help="API processes sharing the port (1).")]
+DataDir = Annotated[Path | None, typer.Option(help="Where the embedded store keeps everything.")]
+
+
+@app.command()
+def up(
+    host: Host = None, port: Port = None, data_dir: DataDir = None, workers: Workers = None
+) -> None:
+    """Run everything on this machine: store, API and worker. Ctrl-C stops it, losing nothing."""
+    settings = console.settings(host=host, port=port, data_dir=data_dir, workers=workers)
+    store = None if settings.redis_url else EmbeddedStore(settings.data_dir)
+    _supervise(settings, store, worker=True)
+
+
+@app.command()
+def api(host: Host = None, port: Port = None, workers: Workers = None) -> None:
+    """Run the API alone, against the store that ANAMNESIS_REDIS_URL names."""
+    settings = _with_store(console.settings(host=host, port=port, workers=workers))
+    _supervise(settings, None, worker=False)
+
+
+@app.command()
+def worker() -> None:
+    """Run a worker alone, against the store that ANAMNESIS_REDIS_URL names."""
+    from service import worker as retraining
+
+    settings = _with_store(console.settings())
+    log.configure(settings, "worker")
+    asyncio.run(retraining.main(settings))
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Where the pictures go.")] = Path("demo-output"),
+    url: Annotated[
+        str | None, typer.Option(help="A running service to use instead of a new one.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the split and of the training.")] = 0,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the service running afterwards.")
+    ] = False,
+) -> None:
+    """Learn nine handwritten digits one after another, without forgetting the first."""
+    from service import demo as demonstration
+
+    demonstration.run(output, url, seed, keep=keep)
+
+
+def _with_store(settings: Settings) -> Settings:
+    if settings.redis_url is None:
+        raise typer.BadParameter("set ANAMNESIS_REDIS_URL, or run `anamnesis up`")
+    return settings
+
+
+def _supervise(settings: Settings, store: EmbeddedStore | None, *, worker: bool) -> None:
+    log.configure(settings, "up" if worker else "api")
+    if not _is_loopback(settings.host):
+        console.complain(
+            f"WARNING: listening on {settings.host}: there is no authentication yet, so anyone "
+            "who reaches this port can read, teach and delete every detector"
+        )
+
+    def announce(url: str) -> None:
+        typer.echo(summary(settings, url, store))
+
+    Supervisor(settings, store=store, worker=worker, announce=announce).run()
+
+
+def summary(settings: Settings, url: str, store: EmbeddedStore | None) -> str:
+    """Return what a person is told once the service answers at `url`."""
+    rows = [
+        ("API", f"{url}/v1"),
+        ("Docs", f"{url}/docs"),
+        ("Metrics", f"{url}/metrics"),
+    ]
+    if httpx.get(f"{url}/", trust_env=False).status_code == httpx.codes.OK:
+        # Without a dashboard the root leads to the docs.
+        rows.append(("Dashboard", f"{url}/"))
+    if store is not None:
+        rows.append(("Store", f"{store.describe()}, embedded; every write is on disk first"))
+        rows.append(("Data", str(store.directory.path)))
+    else:
+        rows.append(("Store", _without_password(settings.redis_url or "")))
+    lines = "\n".join(f"  {name:<10} {value}" for name, value in rows)
+    return f"\nanamnesis {_release()} is ready (Ctrl-C stops it)\n\n{lines}\n"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    user, at, place = parts.netloc.rpartition("@")
+    shown = f"{user.split(':')[0]}:***@{place}" if at else place
+    return parts._replace(netloc=shown, query="").geturl()
+
+
+def _release() -> str:
+    try:
+        return importlib.metadata.version("anamnesis")
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def main() -> None:
+    """Run the command line; exit statuses are `console.Exit`."""
+    with console.exit_codes():
+        app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Commands about detectors and their versions."""
+
+from typing import Annotated, Any
+
+import typer
+
+from service import console
+from service.client import Client
+
+Url = Annotated[str, typer.Option(help="The service.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")]
+Name = Annotated[str, typer.Argument(help="The detector.", metavar="DETECTOR")]
+Generation = Annotated[
+    int | None,
+    typer.Option("--if-generation", help="Refuse unless this is still the generation."),
+]
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (detectors, versions, promote, rollback):
+        app.command()(command)
+
+
+def detectors(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """List the detectors."""
+    with Client(url) as client:
+        found = client.detectors()
+    if as_json:
+        console.show_json(found)
+        return
+    columns = ("detector", "version", "generation", "buffered", "learned", "retraining", "drift")
+    console.show_table(columns, map(_detector_row, found))
+
+
+def _detector_row(status: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        status["name"],
+        status.get("champion"),
+        status.get("generation"),
+        status.get("buffered"),
+        status.get("learned"),
+        (status.get("retraining") or {}).get("state"),
+        (status.get("drift") or {}).get("state"),
+    )
+
+
+def versions(detector: Name, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """List a detector's versions."""
+    with Client(url) as client:
+        found = client.versions(detector)
+    if as_json:
+        console.show_json(found)
+        return
+    columns = ("version", "state", "parent", "strategy", "w_prev", "w_new", "new", "reasons")
+    console.show_table(columns, map(_version_row, found))
+
+
+def _version_row(record: dict[str, Any]) -> tuple[Any, ...]:
+    weights = record.get("weights") or {}
+    reasons = (record.get("gate") or {}).get("reasons") or ()
+    return (
+        record["version"],
+        record.get("state"),
+        record.get("parent"),
+        record.get("strategy"),
+        _share(weights.get("w_prev")),
+        _share(weights.get("w_new")),
+        record.get("n_new"),
+        "; ".join(map(str, reasons)) or None,
+    )
+
+
+def _share(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3f}"
+
+
+def promote(
+    detector: Name,
+    version: Annotated[int, typer.Argument(help="The version to serve.", metavar="VERSION")],
+    if_generation: Generation = None,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Make a version the champion."""
+    with Client(url) as client:
+        _told(client.promote(detector, version, if_generation), detector, as_json=as_json)
+
+
+def rollback(detector: Name, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """Make the champion's parent the champion again."""
+    with Client(url) as client:
+        status = client.detector(detector)
+        champion = status["champion"]
+        parent = None if champion is None else client.version(detector, champion)["parent"]
+        if parent is None:
+            console.complain(f"{detector} has no version before its champion")
+            raise typer.Exit(console.Exit.REFUSED)
+        # Whoever moved the champion since we looked wins.
+        _told(client.promote(detector, parent, status["generation"]), detector, as_json=as_json)
+
+
+def _told(answer: dict[str, Any], detector: str, *, as_json: bool) -> None:
+    if as_json:
+        console.show_json(answer)
+    else:
+        typer.echo(
+            f"{detector} serves version {answer['champion']} (generation {answer['generation']})"
+        )

@@ -1,0 +1,89 @@
+"""What the commands share: exit codes for scripts, tables for people, JSON for both."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Generator, Iterable, Sequence
+from enum import IntEnum
+from typing import Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from service.client import Refused, Unreachable
+from service.embedded import StoreFailed
+from service.settings import Settings
+from service.supervisor import StartupFailed
+from service.tables import BadTable
+
+
+class Exit(IntEnum):
+    """Exit statuses of every command."""
+
+    OK = 0
+    REFUSED = 1  # the service said no, or did not come up
+    USAGE = 2  # the command line or the file given cannot be used
+    UNREACHABLE = 3  # no service answers at the URL
+    ANOMALY = 4  # `score --fail-on-anomaly` found one
+
+
+def complain(message: str) -> None:
+    """Write one line to stderr."""
+    typer.echo(f"anamnesis: {message}", err=True)
+
+
+@contextlib.contextmanager
+def exit_codes() -> Generator[None, None, None]:
+    """Turn the errors that a command may meet into their message and exit status."""
+    try:
+        yield
+    except Unreachable as error:
+        _end(Exit.UNREACHABLE, f"{error} (start one: `anamnesis up`)")
+    except (Refused, StoreFailed, StartupFailed) as error:
+        _end(Exit.REFUSED, str(error))
+    except (BadTable, FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        _end(Exit.USAGE, str(error))
+
+
+def _end(status: Exit, message: str) -> None:
+    complain(message)
+    sys.exit(status)
+
+
+def settings(**given: Any) -> Settings:
+    """Return the settings, what was given on the command line first; a bad one is a usage error."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise typer.BadParameter(f"{name}: {first['msg']}") from None
+
+
+def show_json(value: Any) -> None:
+    """Write one JSON value to stdout, on one line."""
+    typer.echo(json.dumps(value))
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table to stdout; None is shown as a dash."""
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*("-" if cell is None else str(cell) for cell in row))
+    Console(soft_wrap=True).print(table)
+
+
+def progress() -> Progress:
+    """Return a progress bar on stderr, shown only to a person and gone when it is done."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
