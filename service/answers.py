@@ -1,0 +1,99 @@
+"""How a judgement is written: JSON, or four columns in binary."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from models.version import Attribution, Judgement
+from service import problems
+from service.champion import Champion
+from service.payload import JSON, OCTETS
+from service.problems import Problem
+
+# The smallest p-value that a float32 column can hold without losing digits; still above 0.
+_LEAST = np.float32(np.finfo(np.float32).tiny)
+
+
+class Reply(NamedTuple):
+    """An answer that whoever speaks HTTP only has to frame."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def wants_octets(accept: str | None) -> bool:
+    """Return whether an Accept header prefers the binary answer; JSON wins a tie."""
+    if accept is None or accept in {"*/*", JSON}:
+        return False
+    best = {JSON: 0.0, OCTETS: 0.0}
+    for part in accept.split(","):
+        media, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        q = _quality(next((p[2:] for p in parameters if p.startswith("q=")), "1"))
+        if media in best:
+            best[media] = max(best[media], q)
+        elif media in {"*/*", "application/*"}:
+            best[JSON] = max(best[JSON], q)
+    return best[OCTETS] > best[JSON]
+
+
+def _quality(text: str) -> float:
+    try:
+        return min(max(float(text), 0.0), 1.0)
+    except ValueError:
+        return 0.0
+
+
+def as_json(
+    champion: Champion, columns: Judgement, attributions: Sequence[Sequence[Attribution]] | None
+) -> Reply:
+    """Return the columnar JSON answer."""
+    document: dict[str, Any] = {
+        "detector": champion.name,
+        "version": champion.number,
+        "generation": champion.generation,
+        "config_revision": champion.config_revision,
+        "threshold": champion.threshold.value,
+        "calibration": champion.threshold.calibration,
+        **columns._asdict(),
+    }
+    if attributions is not None:
+        document["attributions"] = [[one._asdict() for one in row] for row in attributions]
+    return Reply(200, JSON, orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def as_octets(champion: Champion, columns: Judgement) -> Reply:
+    """Return scores, p-values and severities as little-endian float32, then verdicts as uint8."""
+    p = np.maximum(columns.p_values, _LEAST)
+    body = b"".join(
+        (
+            columns.scores.astype("<f4").tobytes(),
+            p.astype("<f4").tobytes(),
+            columns.severities.astype("<f4").tobytes(),
+            columns.is_anomaly.astype(np.uint8).tobytes(),
+        )
+    )
+    return Reply(
+        200,
+        OCTETS,
+        body,
+        (
+            ("X-Anamnesis-Detector", champion.name),
+            ("X-Anamnesis-Version", str(champion.number)),
+            ("X-Anamnesis-Generation", str(champion.generation)),
+            ("X-Anamnesis-Config-Revision", str(champion.config_revision)),
+            ("X-Anamnesis-Threshold", repr(champion.threshold.value)),
+            ("X-Anamnesis-Calibration", champion.threshold.calibration),
+            ("X-Anamnesis-Rows", str(len(columns.scores))),
+        ),
+    )
+
+
+def as_problem(problem: Problem) -> Reply:
+    """Return the problem document."""
+    return Reply(
+        problem.status, problems.CONTENT_TYPE, problem.to_bytes(), tuple(problem.headers.items())
+    )

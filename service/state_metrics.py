@@ -1,0 +1,145 @@
+"""What the store holds, as metrics: read at a scrape from what this process last saw of it.
+
+Every API process sees the same, so the scrape is right whichever of them answers.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from service.champions import Champions
+from service.detectors import Detector
+
+DRIFT_STATES = ("none", "known_regime", "new_regime", "degraded")
+OUTCOMES = ("promoted", "rejected", "failed")
+# Statistic and threshold in the drift state, by the metric that exports them.
+_TESTS = {"martingale": "drift_log_martingale", "adwin": "drift_score", "anomalies": "drift_burst"}
+
+
+class StoreView(Protocol):
+    """What is known of the store as a whole."""
+
+    redis_up: bool
+    worker_heartbeat: float | None
+
+
+class StateMetrics(Collector):
+    """Collects buffers, champions, retrainings and drift of every detector."""
+
+    def __init__(self, champions: Champions, store: StoreView) -> None:
+        self._champions = champions
+        self._store = store
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families; nothing is asked of the store."""
+        yield GaugeMetricFamily(
+            "anamnesis_redis_up", "1 when the store answers.", value=float(self._store.redis_up)
+        )
+        if self._store.worker_heartbeat is not None:
+            yield GaugeMetricFamily(
+                "anamnesis_worker_heartbeat_timestamp_seconds",
+                "When a worker was last heard of.",
+                value=self._store.worker_heartbeat,
+            )
+        detectors = self._champions.detectors()
+        yield from _gauges(detectors)
+        yield self._from_champions("threshold", "Score from which a vector is an anomaly.")
+        yield self._from_champions(
+            "champion_trained_timestamp_seconds", "When the champion was made."
+        )
+        yield _retrains(detectors)
+        yield from _drift(detectors)
+
+    def _from_champions(self, name: str, text: str) -> Metric:
+        family = _gauge(name, text)
+        for champion in self._champions.loaded():
+            value = champion.threshold.value if name == "threshold" else champion.trained_at
+            if value is not None:
+                family.add_metric([champion.name], value)
+        return family
+
+
+def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"anamnesis_{name}", text, labels=("detector", *labels))
+
+
+def _gauges(detectors: Sequence[Detector]) -> Iterator[Metric]:
+    """Yield the plain numbers in the state of each detector."""
+    families = {
+        "champion_version": "Number of the version that serves.",
+        "champion_generation": "Moves of the champion pointer.",
+        "buffer_vectors": "Vectors that wait to be learned.",
+        "buffer_oldest_timestamp_seconds": "When the oldest of them came.",
+        "parked_vectors": "Vectors of rejected experiences, waiting for a person.",
+        "learned_vectors": "Vectors that the champion's lineage learned.",
+        "training_progress_ratio": "Share of the running retraining that is done.",
+        "retrain_duration_seconds": "Time that the last retraining took.",
+    }
+    for name, text in families.items():
+        family = _gauge(name, text)
+        for detector in detectors:
+            value = _value(detector, name)
+            if value is not None:
+                family.add_metric([detector.name], float(value))
+        yield family
+
+
+def _value(detector: Detector, name: str) -> float | None:
+    values: Mapping[str, Any] = {
+        "champion_version": detector.champion,
+        "champion_generation": detector.generation,
+        "buffer_vectors": detector.buffered,
+        "buffer_oldest_timestamp_seconds": detector.buffer_oldest,
+        "parked_vectors": detector.parked,
+        "learned_vectors": detector.learned,
+        "training_progress_ratio": detector.retraining["progress"],
+        "retrain_duration_seconds": (detector.last_retraining or {}).get("seconds"),
+    }
+    value: float | None = values[name]
+    return value
+
+
+def _retrains(detectors: Sequence[Detector]) -> Metric:
+    family = CounterMetricFamily(
+        "anamnesis_retrains", "Retrainings by outcome.", labels=("detector", "outcome")
+    )
+    for detector in detectors:
+        for outcome in OUTCOMES:
+            family.add_metric([detector.name, outcome], detector.retrains.get(outcome, 0))
+    return family
+
+
+def _drift(detectors: Sequence[Detector]) -> Iterator[Metric]:
+    """Yield state, and statistic with threshold of every test that the monitor reports."""
+    state = _gauge("drift_state", "1 for the drift state that holds.", "state")
+    feature = _gauge("drift_feature_statistic", "Distance of a feature, k worst only.", "feature")
+    bound = _gauge("drift_feature_threshold", "Distance that alarms.", "feature")
+    tests = {
+        test: (
+            _gauge(
+                name if name == "drift_log_martingale" else f"{name}_statistic",
+                f"Statistic of the {test} test.",
+            ),
+            _gauge(f"{name}_threshold", f"Statistic of the {test} test that alarms."),
+        )
+        for test, name in _TESTS.items()
+    }
+    for detector in detectors:
+        drift = detector.drift or {}
+        now = drift.get("state", "none")
+        for each in DRIFT_STATES:
+            state.add_metric([detector.name, each], float(each == now))
+        statistics = drift.get("statistics") or {}
+        for test, (statistic, threshold) in tests.items():
+            if found := statistics.get(test):
+                statistic.add_metric([detector.name], found["statistic"])
+                threshold.add_metric([detector.name], found["threshold"])
+        for found in statistics.get("features") or ():
+            labels = [detector.name, str(found["feature"])]
+            feature.add_metric(labels, found["statistic"])
+            bound.add_metric(labels, found["threshold"])
+    yield from (state, feature, bound)
+    for pair in tests.values():
+        yield from pair
