@@ -97,6 +97,14 @@ class Settings(BaseSettings):
         description="Longest time until learned data is erased from the append-only file too.",
     )
 
+    # For tests
+    crash_point: str | None = Field(
+        None,
+        pattern=r"^[a-z_.]+:[1-9][0-9]*$",
+        description="`name:n` kills the process, as `kill -9` would, at the n-th passage of the "
+        "named point. For proofs about crashes.",
+    )
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -4,7 +4,6 @@ import asyncio
 import os
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +56,7 @@ def _ignore(progress: Progress) -> None:
 
 @pytest.fixture
 async def trainers():
-    """A maker of trainers that are closed afterwards."""
+    """Make trainers that are closed afterwards."""
     made: list[Trainer] = []
 
     def make(**options) -> Trainer:
@@ -113,7 +112,7 @@ async def test_a_silent_child_is_killed(tmp_path, trainers):
     trainer = trainers(command=_fake(tmp_path, "forever()"), stall_seconds=0.3)
     await trainer.warm()
     pid = trainer.pid
-    with pytest.raises(TrainingError, match="no progress for 0.3 s"):
+    with pytest.raises(TrainingError, match=r"no progress for 0\.3 s"):
         await trainer.train(_job(), _ignore)
     assert not alive(pid)
 
@@ -203,13 +202,3 @@ def test_a_frame_cut_short_reads_as_the_end(tmp_path):
         path.write_bytes(whole[:length])
         with path.open("rb") as stream:
             assert frames.read(stream) is None
-
-
-def test_a_passage_costs_nothing_unless_armed():
-    """An unarmed crash point is cheap enough for every request."""
-    from service import crash
-
-    start = time.perf_counter()
-    for _ in range(100_000):
-        crash.passage("worker.training")
-    assert (time.perf_counter() - start) / 100_000 < 5e-6  # 0.05 us here; slack for a busy machine
