@@ -1,0 +1,262 @@
+"""A version: an immutable, trained model with all that scoring, explaining and replay need."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import artifact
+from models.calibration import Calibration, Threshold, representable, severities
+from models.config import Config
+from models.errors import ArtifactError, VectorError
+from models.latents import Mixture
+from models.network import Array, Float64, Network, Shape
+from models.reference import BINS, Reference
+from models.scaler import Scaler
+from models.scores import score
+
+GOLDEN = 8  # vectors whose scores travel with an artifact
+MIN_CALIBRATION = 8  # fewer scores are no calibration at all
+_PARTS = (
+    "scaler.location",
+    "scaler.scale",
+    "latents.weights",
+    "latents.means",
+    "latents.factors",
+    "calibration.scores",
+    "reference.edges",
+    "reference.expected",
+)
+
+
+class Judgement(NamedTuple):
+    """One entry a row: score in nats, conformal p-value, severity and verdict, (n,) each."""
+
+    scores: Float64
+    p_values: Float64
+    severities: Float64
+    is_anomaly: NDArray[np.bool_]
+
+
+class Attribution(NamedTuple):
+    """One feature's share of a score: nats, the value seen and the value expected."""
+
+    feature: str
+    contribution: float
+    value: float
+    expected: float
+
+
+def check_vectors(X: NDArray[Any], dimension: int | None) -> Array:
+    """Return X as (n, d) float32 in row order; VectorError where it is anything else."""
+    X = np.ascontiguousarray(X, dtype=np.float32)
+    if X.ndim != 2 or not X.shape[1]:
+        raise VectorError(f"vectors: an array of shape {X.shape}, not (n, d)")
+    if dimension is not None and X.shape[1] != dimension:
+        raise VectorError(f"vectors: {X.shape[1]} columns, not {dimension}")
+    if not np.isfinite(X).all():
+        row, column = np.argwhere(~np.isfinite(X))[0]
+        raise VectorError(f"vectors: row {row}, column {column} is not finite")
+    return X
+
+
+@dataclass(frozen=True)
+class Version:
+    """What `train` returns and a detector serves. Immutable; X is (n, d) in the client's units.
+
+    `lineage` says where it comes from: parent, strategy, weights and counts, seed, training
+    curve, the gate's evidence. `kept` holds real vectors, scaled (m, d), for the strategies that
+    keep data; it is empty for `replay`.
+    """
+
+    config: Config
+    scaler: Scaler
+    network: Network
+    latents: Mixture
+    calibration: Calibration
+    reference: Reference
+    kept: Array
+    lineage: dict[str, Any]
+
+    @property
+    def dimension(self) -> int:
+        """Features of a vector, d."""
+        return self.network.shape.dimension
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features' names; their column numbers where none were given."""
+        return self.config.features or tuple(str(j) for j in range(self.dimension))
+
+    @cached_property
+    def threshold(self) -> float:
+        """The score from which a vector is an anomaly, by the policy in this version's config."""
+        return self._own_threshold.value
+
+    @cached_property
+    def _own_threshold(self) -> Threshold:
+        return self.threshold_for(self.config.threshold)
+
+    def threshold_for(self, policy: Mapping[str, float]) -> Threshold:
+        """Apply another policy to this version's calibration."""
+        return self.calibration.threshold(policy)
+
+    def score(self, X: NDArray[Any]) -> Float64:
+        """Return the anomaly score of each row, (n,) nats: higher is more anomalous."""
+        X = check_vectors(X, self.dimension)
+        return score(self.config.score, self.network, self.scaler.transform(X))
+
+    def judge(self, X: NDArray[Any], threshold: Threshold | None = None) -> Judgement:
+        """Score X and judge it by `threshold`, by this version's own where none is given."""
+        threshold = threshold or self._own_threshold
+        scores = self.score(X)
+        p = self.calibration.p_values(scores)
+        return Judgement(scores, p, severities(p, threshold.alpha), scores >= threshold.value)
+
+    def p_values(self, X: NDArray[Any]) -> Float64:
+        """Return the conformal p-value of each row, (n,) in [1e-300, 1]."""
+        return self.judge(X).p_values
+
+    def severities(self, X: NDArray[Any]) -> Float64:
+        """Return log(p) / log(alpha) of each row, (n,): 1 is exactly the threshold."""
+        return self.judge(X).severities
+
+    def is_anomaly(self, X: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return `score >= threshold` of each row, (n,)."""
+        return self.judge(X).is_anomaly
+
+    def explain(self, X: NDArray[Any], k: int) -> list[list[Attribution]]:
+        """Return for each row the k features that contribute most to its score, largest first."""
+        X = check_vectors(X, self.dimension)
+        contributions, _, decoded = self.network.losses(self.scaler.transform(X))
+        expected = self.scaler.inverse(decoded)
+        columns = np.argsort(-contributions, axis=1, kind="stable")[:, :k]
+        return [
+            [
+                Attribution(
+                    self.features[j],
+                    float(representable(contributions[i, j])),
+                    float(X[i, j]),
+                    float(expected[i, j]),
+                )
+                for j in row
+            ]
+            for i, row in enumerate(columns)
+        ]
+
+    def draw(self, n: int, rng: np.random.Generator) -> Array:
+        """Draw n vectors (n, d), scaled, from the generator as `config.replay` says."""
+        replay = self.config.replay
+        fitted = replay.latents == "fitted"
+        latents = self.latents if fitted else Mixture.prior(self.network.shape.latent)
+        z = latents.sample(n, rng)
+        return self.network.sample(z, rng) if replay.decode == "sample" else self.network.decode(z)
+
+    def sample(self, n: int, seed: int) -> Array:
+        """Draw n vectors (n, d) in the client's units: stand-ins for the normals once learned."""
+        return self.scaler.inverse(self.draw(n, np.random.default_rng(seed)))
+
+    def with_config(self, config: Config) -> Self:
+        """Return this version with another config: what `sample` and `judge` go by."""
+        return replace(self, config=config)
+
+    def to_bytes(self) -> bytes:
+        """Return the artifact: safetensors, the same bytes for the same version."""
+        return self._artifact[0]
+
+    @property
+    def sha256(self) -> str:
+        """The artifact's digest, lower-case hexadecimal: what the version is addressed by."""
+        return self._artifact[1]
+
+    @cached_property
+    def _artifact(self) -> tuple[bytes, str]:
+        golden = self.sample(GOLDEN, seed=0)
+        tensors = {
+            **{f"network.{name}": tensor for name, tensor in self.network.tensors.items()},
+            **{name: _get(self, name) for name in _PARTS},
+            "kept": self.kept,
+            "golden.vectors": golden,
+            "golden.scores": self.score(golden),
+        }
+        about = {
+            "config": self.config.to_dict(),
+            "shape": self.network.shape.to_dict(),
+            "lineage": self.lineage,
+        }
+        data = artifact.encode(tensors, about)
+        return data, artifact.digest(data)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, max_bytes: int = artifact.MAX_BYTES) -> Self:
+        """Return the version that `to_bytes` wrote, verified.
+
+        Raises ArtifactError unless size, format, checksum, tensors, shapes and finiteness are as
+        they should be and the golden vectors score here what they scored where it was trained.
+        """
+        tensors, about = artifact.decode(data, max_bytes)
+        try:
+            version = cls._build(tensors, about)
+            scores = version.score(tensors["golden.vectors"])
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ArtifactError(f"artifact: not a version of this release: {error}") from error
+        stored = tensors["golden.scores"]
+        if stored.shape != scores.shape or not np.allclose(scores, stored, rtol=1e-4, atol=1e-3):
+            raise ArtifactError("artifact: its golden vectors score differently here")
+        return version
+
+    @classmethod
+    def _build(cls, tensors: artifact.Tensors, about: dict[str, Any]) -> Self:
+        shape = Shape(**{**about["shape"], "hidden": tuple(about["shape"]["hidden"])})
+        network = {name: tensors[f"network.{name}"] for name in shape.tensors()}
+        for name, expected in _expected_shapes(shape, tensors).items():
+            if tensors[name].shape != expected:
+                raise ArtifactError(f"artifact: {name} is {tensors[name].shape}, not {expected}")
+        return cls(
+            config=Config.from_dict(about["config"]),
+            scaler=Scaler(tensors["scaler.location"], tensors["scaler.scale"]),
+            network=Network(shape, network),
+            latents=Mixture(
+                tensors["latents.weights"], tensors["latents.means"], tensors["latents.factors"]
+            ),
+            calibration=Calibration(tensors["calibration.scores"]),
+            reference=Reference(tensors["reference.edges"], tensors["reference.expected"]),
+            kept=tensors["kept"],
+            lineage=about["lineage"],
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the artifact to `path`."""
+        Path(path).write_bytes(self.to_bytes())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read and verify the artifact at `path`; raises as `from_bytes` does."""
+        return cls.from_bytes(Path(path).read_bytes())
+
+
+def _get(version: Version, dotted: str) -> NDArray[Any]:
+    part, name = dotted.split(".")
+    tensor: NDArray[Any] = getattr(getattr(version, part), name)
+    return tensor
+
+
+def _expected_shapes(shape: Shape, tensors: artifact.Tensors) -> dict[str, tuple[int, ...]]:
+    d, k = shape.dimension, shape.latent
+    modes, n = len(tensors["latents.weights"]), len(tensors["calibration.scores"])
+    return {
+        **{f"network.{name}": expected for name, expected in shape.tensors().items()},
+        "scaler.location": (d,),
+        "scaler.scale": (d,),
+        "latents.means": (modes, k),
+        "latents.factors": (modes, k, k),
+        "calibration.scores": (max(n, MIN_CALIBRATION),),
+        "reference.edges": (d, BINS - 1),
+        "reference.expected": (d, BINS),
+        "kept": (len(tensors["kept"]), d),
+        "golden.vectors": (GOLDEN, d),
+    }

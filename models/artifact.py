@@ -1,0 +1,74 @@
+"""A version as bytes: safetensors with one metadata entry and a checksum over everything.
+
+safetensors loads flipped bits and NaN without a word; the checks here are ours to make. Nothing
+in an artifact is code.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from models.errors import ArtifactError
+
+FORMAT = 1
+READABLE = (1,)  # formats this release reads: its own and the one before
+MAX_BYTES = 256 * 2**20
+
+Tensors = dict[str, NDArray[Any]]
+
+
+def digest(data: bytes) -> str:
+    """Return the sha256 of an artifact, lower-case hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def encode(tensors: Tensors, about: dict[str, Any]) -> bytes:
+    """Return named arrays and their description (JSON-able) as bytes: equal in, equal out."""
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    about = {"format": FORMAT, **about}
+    about["checksum"] = _checksum(tensors, about)
+    # One entry: safetensors writes several in no fixed order.
+    return safetensors.numpy.save(tensors, metadata={"anamnesis": _canonical(about)})
+
+
+def decode(data: bytes, max_bytes: int = MAX_BYTES) -> tuple[Tensors, dict[str, Any]]:
+    """Return what `encode` was given.
+
+    Raises ArtifactError for anything larger than `max_bytes`, of a format this release does not
+    read, cut, altered or not finite.
+    """
+    if len(data) > max_bytes:
+        raise ArtifactError(f"artifact: {len(data)} bytes, more than {max_bytes}")
+    try:
+        tensors = safetensors.numpy.load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        about = json.loads(header["__metadata__"]["anamnesis"])
+        version, checksum = about["format"], about.pop("checksum")
+    # The bytes may be anything at all, and so may what the parsers make of them.
+    except (SafetensorError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError):
+        raise ArtifactError("artifact: not a version, or cut short") from None
+    if version not in READABLE:
+        raise ArtifactError(f"artifact: format {version}; this release reads {READABLE}")
+    if checksum != _checksum(tensors, about):
+        raise ArtifactError("artifact: its checksum does not match; it was altered")
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise ArtifactError(f"artifact: {name} is not finite")
+    return tensors, about
+
+
+def _canonical(about: dict[str, Any]) -> str:
+    return json.dumps(about, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _checksum(tensors: Tensors, about: dict[str, Any]) -> str:
+    total = hashlib.sha256(_canonical(about).encode())
+    for name in sorted(tensors):
+        total.update(f"{name}:{tensors[name].dtype}:{tensors[name].shape}".encode())
+        total.update(tensors[name].tobytes())
+    return total.hexdigest()

@@ -1,0 +1,185 @@
+"""From scores to p-values and to a threshold: split conformal prediction with a fitted tail.
+
+References
+----------
+Laxhammar & Falkman, Conformal anomaly detection, 2010: p = (1 + #{s_i >= s}) / (n + 1).
+Siffer et al., Anomaly detection in streams with extreme value theory, 2017: the tail.
+Hosking & Wallis, Parameter and quantile estimation for the generalized Pareto distribution, 1987.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.network import Float64
+
+CAPACITY = 20_000  # scores kept: the 1 % quantile's standard error is then 0.07 points
+FLOOR = 1e-300  # least p-value: finite, and its logarithm too
+LARGEST = float(np.finfo(np.float32).max)
+FEWEST_FOR_TAIL = 100  # fewer scores have no ten largest tenth to fit a tail to
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A policy applied to a calibration: `score >= value` is an anomaly.
+
+    `alpha` is the p-value at `value`. `calibration` says what stands behind it: `exact` when
+    enough calibration normals decide, `extrapolated` when the fitted tail does, `insufficient`
+    when there are too few normals to fit a tail.
+    """
+
+    value: float
+    alpha: float
+    calibration: str
+
+
+def representable(scores: Float64) -> Float64:
+    """Round scores to float32 and clip them to its range, kept as float64.
+
+    Every score is rounded once, here, so that the JSON and the binary answer and the threshold
+    all speak of the same number.
+    """
+    clipped = np.clip(scores, -LARGEST, LARGEST)
+    return clipped.astype(np.float32).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Scores of normals, ascending (n,), and the tail fitted to the largest of them.
+
+    Beyond the largest score p falls like a generalized Pareto survival function with shape
+    `gamma` >= 0 and scale `sigma`, starting from 1 / (n + 1).
+    """
+
+    scores: Float64
+    gamma: float = field(init=False)
+    sigma: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        gamma, sigma = _fit_tail(self.scores)
+        object.__setattr__(self, "gamma", gamma)
+        object.__setattr__(self, "sigma", sigma)
+
+    @property
+    def n(self) -> int:
+        """How many calibration normals there are."""
+        return len(self.scores)
+
+    def p_values(self, scores: Float64) -> Float64:
+        """Return the p-value of each score, (m,), in [1e-300, 1]; it falls as the score rises."""
+        at_least = self.n - np.searchsorted(self.scores, scores, side="left")
+        p: Float64 = (1.0 + at_least) / (self.n + 1.0)
+        beyond = at_least == 0
+        if beyond.any():
+            excess = np.asarray(scores, np.float64)[beyond] - self.scores[-1]
+            p[beyond] = np.maximum(self._survival(excess) / (self.n + 1.0), FLOOR)
+        return p
+
+    def _survival(self, excess: Float64) -> Float64:
+        units = excess / self.sigma
+        if self.gamma < 1e-6:
+            return np.exp(-units)
+        return np.exp(-np.log1p(self.gamma * units) / self.gamma)
+
+    def threshold(self, policy: Mapping[str, float]) -> Threshold:
+        """Apply `fpr`, `quantile` (1 - fpr) or `value` to these scores."""
+        ((name, value),) = policy.items()
+        if name == "value":
+            exact = float(representable(np.array([value]))[0])
+            alpha = float(self.p_values(np.array([exact]))[0])
+            return Threshold(exact, alpha, self._support(alpha))
+        alpha = value if name == "fpr" else 1.0 - value
+        return Threshold(self._smallest_score(alpha), alpha, self._support(alpha))
+
+    def _support(self, alpha: float) -> str:
+        if alpha * (self.n + 1) >= 1.0:
+            return "exact"
+        return "extrapolated" if self.n >= FEWEST_FOR_TAIL else "insufficient"
+
+    def _smallest_score(self, alpha: float) -> float:
+        """Return the smallest float32 whose p-value is at most alpha, by bisection over floats."""
+        low, high = _ordinal(-LARGEST), _ordinal(LARGEST)
+        while low < high:
+            middle = (low + high) // 2
+            if self.p_values(np.array([_from_ordinal(middle)]))[0] <= alpha:
+                high = middle
+            else:
+                low = middle + 1
+        return _from_ordinal(low)
+
+
+def severities(p: Float64, alpha: float) -> Float64:
+    """Return log(p) / log(alpha): 1 at the threshold, 2 as rare as alpha squared."""
+    # An alpha of 1 (a fixed threshold below every score) would divide by zero.
+    return np.log(p) / min(math.log(alpha), -1e-12) + 0.0
+
+
+def _fit_tail(scores: Float64) -> tuple[float, float]:
+    """Fit (gamma, sigma) to the largest tenth by probability-weighted moments."""
+    n = len(scores)
+    k = min(max(n // 10, 10), n - 1)
+    excesses = scores[n - k :] - scores[n - k - 1]
+    # Even where all scores are equal a tail must fall; 1e-6 nats is below any difference.
+    mean = max(float(excesses.mean()), 1e-6, 1e-6 * abs(float(scores[-1])))
+    ranks = (np.arange(k, 0, -1) - 0.65) / k  # plotting positions, the largest last
+    second = float((excesses * ranks).mean())
+    gamma = 2.0 - mean / max(mean - 2.0 * second, 1e-3 * mean)
+    # A bounded tail (gamma < 0) would call the next normal impossible; a mean needs gamma < 1.
+    gamma = float(np.clip(gamma, 0.0, 0.5))
+    scale = mean * (1.0 - gamma)
+    # Peaks over the largest score: the excess over a higher level has scale sigma + gamma * step.
+    return gamma, scale + gamma * float(excesses[-1])
+
+
+def _ordinal(value: float) -> int:
+    bits = int(np.float32(value).view(np.int32))
+    return bits if bits >= 0 else -(bits & 0x7FFFFFFF)
+
+
+def _from_ordinal(ordinal: int) -> float:
+    bits = ordinal if ordinal >= 0 else -ordinal | -0x80000000
+    return float(np.int32(bits).view(np.float32))
+
+
+def thin(scores: NDArray[np.float64], n: int) -> Float64:
+    """Return n of the ascending scores, evenly spaced by rank; all where there are no more."""
+    if len(scores) <= n:
+        return scores
+    ranks = (np.arange(n) + 0.5) * len(scores) / n
+    return scores[ranks.astype(np.int64)]
+
+
+def carried(calibrated: Float64, before: Float64, after: Float64) -> Float64:
+    """Return what the old normals would score now, without having them.
+
+    Generated vectors score better than real ones, under every version. So the gap between real
+    and generated scores under the previous version is carried over, quantile by quantile:
+    `old_i(q) = generated_i(q) + (calibrated_{i-1}(q) - generated_{i-1}(q))`.
+
+    Parameters
+    ----------
+    calibrated
+        The previous version's calibration scores, ascending (n,).
+    before, after
+        Scores of the same generated vectors under the previous and the new version.
+    """
+    q = (np.arange(len(calibrated)) + 0.5) / len(calibrated)
+    return np.sort(np.quantile(after, q) + (calibrated - np.quantile(before, q)))
+
+
+def mixed(old: Float64, new: Float64, share_old: float) -> Calibration:
+    """Return the calibration on old and new scores in the ratio of `share_old`.
+
+    As many scores are kept as there are in that ratio, never one twice.
+    """
+    if not 0.0 < share_old < 1.0 or not len(old) or not len(new):
+        return Calibration(np.sort(thin(np.sort(new if len(new) else old), CAPACITY)))
+    n = min(len(old) / share_old, len(new) / (1.0 - share_old), CAPACITY)
+    kept = [
+        thin(np.sort(old), max(1, round(n * share_old))),
+        thin(np.sort(new), max(1, round(n * (1.0 - share_old)))),
+    ]
+    return Calibration(representable(np.sort(np.concatenate(kept))))

@@ -1,0 +1,64 @@
+"""How much of the past and how much of the new: the weights w_prev, w_new and their counts."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+
+def weights(policy: str | Mapping[str, float], learned: int, n_new: int) -> tuple[float, float]:
+    """Return (w_prev, w_new), which sum to 1.
+
+    Parameters
+    ----------
+    policy
+        `proportional`: n_prev / n and n_new / n by vectors learned so far;
+        `equal`: (.5, .5); `{"w_prev", "w_new"}`: as given;
+        `{"half_life": h}`: the past weighs what it would after each experience had lost half its
+        weight over h experiences: w_prev = 2 ** (-1 / h).
+    learned
+        Vectors the previous version's lineage has learned from.
+    n_new
+        Vectors in the new experience.
+
+    >>> weights("proportional", learned=300, n_new=100)
+    (0.75, 0.25)
+    >>> weights({"half_life": 1}, learned=300, n_new=100)
+    (0.5, 0.5)
+    """
+    if learned == 0:
+        return 0.0, 1.0
+    if policy == "proportional":
+        return learned / (learned + n_new), n_new / (learned + n_new)
+    if policy == "equal":
+        return 0.5, 0.5
+    assert isinstance(policy, Mapping)
+    if "half_life" in policy:
+        w_prev = 2.0 ** (-1.0 / policy["half_life"])
+        return w_prev, 1.0 - w_prev
+    return policy["w_prev"], policy["w_new"]
+
+
+def steps_per_epoch(n_new: int, batch_size: int, w_new: float) -> int:
+    """Return how many gradient steps one pass over `n_new` new vectors takes."""
+    return max(1, math.ceil(n_new / (batch_size * w_new) - 1e-9))
+
+
+def counts(n_new: int, batch_size: int, w_new: float) -> Iterator[tuple[int, int]]:
+    """Yield (n_prev, n_new) of each step of one epoch over `n_new` new vectors.
+
+    Every step's counts sum to `batch_size` in the ratio of the weights, what rounding leaves is
+    carried over to the next step, and the last, partial step keeps the ratio of the epoch.
+
+    >>> list(counts(n_new=5, batch_size=4, w_new=0.5))
+    [(2, 2), (2, 2), (1, 1)]
+    >>> list(counts(n_new=4, batch_size=4, w_new=0.375))
+    [(2, 2), (3, 1), (2, 1)]
+    """
+    steps = steps_per_epoch(n_new, batch_size, w_new)
+    old_left, taken = round(n_new * (1.0 - w_new) / w_new), 0
+    for step in range(1, steps + 1):
+        last = step == steps
+        step_new = (n_new if last else min(n_new, round(step * batch_size * w_new))) - taken
+        step_old = min(old_left, batch_size - step_new)
+        taken += step_new
+        old_left -= step_old
+        yield step_old, step_new

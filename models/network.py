@@ -1,0 +1,107 @@
+"""The trained network as plain arrays: the forward pass that serving needs, in numpy alone."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+LOG_2PI = math.log(2.0 * math.pi)
+# Beyond this a posterior says no more than "certain" or "no idea", and exp() would overflow.
+LOG_VARIANCE_RANGE = (-12.0, 6.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Everything about a network that is not a weight."""
+
+    dimension: int
+    latent: int
+    hidden: tuple[int, ...]
+    likelihood: str  # gaussian or bernoulli
+    noise_floor: float = -6.0  # least log variance a feature's noise may reach, scaled units
+
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """Return the name and shape of every array that such a network has."""
+        widths = {
+            "encoder": [self.dimension, *self.hidden, 2 * self.latent],
+            "decoder": [self.latent, *reversed(self.hidden), self.dimension],
+        }
+        named: dict[str, tuple[int, ...]] = {"noise": (1, self.dimension)}
+        for part, sizes in widths.items():
+            for i, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+                named[f"{part}.{i}.weight"] = (inputs, outputs)
+                named[f"{part}.{i}.bias"] = (1, outputs)
+        return named
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the shape as JSON would carry it."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One trained VAE. x is scaled, (n, d) float32; z is latent, (n, k) float32."""
+
+    shape: Shape
+    tensors: dict[str, Array]
+
+    def _perceptron(self, part: str, x: Array) -> Array:
+        for i in range(len(self.shape.hidden) + 1):
+            if i:
+                x = np.maximum(x, 0.0, out=x)
+            x = x @ self.tensors[f"{part}.{i}.weight"]
+            x += self.tensors[f"{part}.{i}.bias"]
+        return x
+
+    def encode(self, x: Array) -> tuple[Array, Array]:
+        """Return mean and log variance of q(z|x), (n, k) each."""
+        encoded = self._perceptron("encoder", x)
+        k = self.shape.latent
+        return encoded[:, :k], np.clip(encoded[:, k:], *LOG_VARIANCE_RANGE)
+
+    def decode(self, z: Array) -> Array:
+        """Return the mean of p(x|z), (n, d)."""
+        decoded = self._perceptron("decoder", z)
+        return _sigmoid(decoded) if self.shape.likelihood == "bernoulli" else decoded
+
+    def noise_variance(self, floor: bool = True) -> Array:
+        """Return the variance of p(x|z) for each feature, (1, d), Gaussian likelihood."""
+        noise = self.tensors["noise"]
+        return np.exp(np.maximum(noise, self.shape.noise_floor) if floor else noise)
+
+    def sample(self, z: Array, rng: np.random.Generator) -> Array:
+        """Draw x (n, d) from p(x|z)."""
+        mean = self.decode(z)
+        if self.shape.likelihood == "bernoulli":
+            return (rng.random(mean.shape, dtype=np.float32) < mean).astype(np.float32)
+        noise = rng.standard_normal(mean.shape, dtype=np.float32)
+        return mean + np.sqrt(self.noise_variance()) * noise
+
+    def losses(self, x: Array) -> tuple[Float64, Float64, Array]:
+        """Return what the score is made of, for x (n, d).
+
+        The negative log-likelihood of each feature at the posterior's mean, (n, d) in nats; the
+        divergence of the posterior from the prior, (n,) in nats; and the decoded mean, (n, d).
+        """
+        mean, log_variance = self.encode(x)
+        decoded = self._perceptron("decoder", mean)
+        if self.shape.likelihood == "bernoulli":
+            logits = decoded.astype(np.float64)
+            features = np.logaddexp(0.0, logits) - x * logits
+            decoded = _sigmoid(decoded)
+        else:
+            noise = np.maximum(self.tensors["noise"], self.shape.noise_floor).astype(np.float64)
+            residual = x.astype(np.float64) - decoded
+            features = 0.5 * (residual * residual * np.exp(-noise) + noise + LOG_2PI)
+        wide_mean, wide = mean.astype(np.float64), log_variance.astype(np.float64)
+        divergence = 0.5 * (wide_mean * wide_mean + np.exp(wide) - 1.0 - wide).sum(axis=1)
+        return features, divergence, decoded
+
+
+def _sigmoid(x: Array) -> Array:
+    return (0.5 * (1.0 + np.tanh(0.5 * x))).astype(np.float32)

@@ -1,0 +1,111 @@
+"""How one experience is learned: everything `auto` stands for, chosen from dimension and count."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import mixing
+from models.config import Config, Model
+from models.network import Array, Shape
+from models.past import Past
+from models.version import Version
+
+FOLDS = 5
+HELD_OUT = 0.2  # share of the new vectors kept from training where folds would cost too much
+MOST_HELD_OUT = 4_000
+REPLAY_STEPS = 3  # a retraining's steps, in those of a first training on as many vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one experience is learned.
+
+    `folds` (n,) says which network leaves a vector out: m >= 1 for network m alone, 0 for none,
+    -1 for all of them. Network 0 becomes the version.
+    """
+
+    shape: Shape
+    w_prev: float
+    w_new: float
+    batch_size: int
+    learning_rate: float
+    dropout: float
+    steps: int
+    folds: NDArray[np.int64]
+    seed: int
+
+    @property
+    def networks(self) -> int:
+        """The candidate, and one network for each fold."""
+        return int(self.folds.max(initial=0)) + 1
+
+
+def plan(
+    previous: Version | None,
+    past: Past,
+    x: Array,
+    config: Config,
+    likelihood: str,
+    weights: str | Mapping[str, float] | None,
+) -> Plan:
+    """Choose for the scaled vectors x (n, d), to be learned on top of `past`."""
+    n, d = x.shape
+    model = Model() if config.model == "auto" else config.model
+    shape = previous.network.shape if previous else _shape(d, model, likelihood)
+    w_prev, w_new = mixing.weights(weights or config.weights, past.learned, n)
+    seed = _seed(config.seed, previous)
+    folds = _folds(n, _parameters(shape), np.random.default_rng([seed, 1]))
+    n_trained = int((folds >= 0).sum())
+    batch_size = model.batch_size or min(_batch_size(n_trained), n_trained)
+    per_epoch = mixing.steps_per_epoch(n_trained, batch_size, w_new)
+    if model.epochs:
+        steps = model.epochs * per_epoch
+    else:
+        # The budget does not grow with what has been learned before, or the thirtieth update
+        # would cost ten times the second; where the new share is small, epochs are fewer.
+        alone = _epochs(n_trained) * mixing.steps_per_epoch(n_trained, batch_size, 1.0)
+        steps = max(alone * (REPLAY_STEPS if w_prev else 1), per_epoch)
+    return Plan(
+        shape, w_prev, w_new, batch_size, model.learning_rate or 1e-3, model.dropout, steps,
+        folds, seed,
+    )  # fmt: skip
+
+
+def _shape(d: int, model: Model, likelihood: str) -> Shape:
+    width = int(np.clip(16 * math.ceil(2 * d / 16), 32, 400))
+    latent = model.latent or int(np.clip(math.ceil(1.25 * math.sqrt(d)), 2, 20))
+    return Shape(d, latent, model.hidden or (width, width), likelihood)
+
+
+def _parameters(shape: Shape) -> int:
+    return sum(math.prod(size) for size in shape.tensors().values())
+
+
+def _epochs(n: int) -> int:
+    """Return 60 epochs for few vectors and ever fewer, down to 5, for many."""
+    return int(np.clip(40_000 / n, 5, 60))
+
+
+def _batch_size(n: int) -> int:
+    return 64 if n < 1_000 else 128 if n < 20_000 else 256
+
+
+def _folds(n: int, parameters: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Leave each vector out of one of `FOLDS` networks, or a share of them out of all.
+
+    Few normals are all needed, for training and for calibration, and their networks are cheap.
+    """
+    order = rng.permutation(n)
+    if n <= 400 or (n <= 2_000 and parameters <= 100_000):
+        return 1 + order % FOLDS
+    folds = np.zeros(n, np.int64)
+    folds[order[: min(int(n * HELD_OUT), MOST_HELD_OUT)]] = -1
+    return folds
+
+
+def _seed(seed: int, previous: Version | None) -> int:
+    experiences = int(previous.lineage["experiences"]) if previous else 0
+    return int(np.random.SeedSequence([seed, experiences]).generate_state(1)[0])

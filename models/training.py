@@ -1,0 +1,180 @@
+"""Learning an experience: `train(previous, new, config)`, and `learn`, the same step by step.
+
+The i-th experience is learned as generative replay has it: `generator = copy(previous)`; weights
+w_prev, w_new; in every epoch, for each step, n_prev vectors drawn afresh from the generator and
+n_new of the new ones, and one gradient step on both; then calibration, and the evidence that the
+gate decides on.
+"""
+
+import math
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models import mixing
+from models.config import MIN_VECTORS, Config, check_weights
+from models.errors import TrainingError, VectorError
+from models.finish import Trained, finish
+from models.network import Array
+from models.past import PASTS, Past
+from models.plan import Plan, plan
+from models.scaler import Scaler
+from models.vae import VAE
+from models.version import Version, check_vectors
+
+CHUNK = 16_384  # old vectors drawn at once, so that what an epoch needs has not to fit in memory
+LOSS_EVERY = 10  # steps between two looks at the loss: a look costs a synchronisation
+
+
+class Progress(NamedTuple):
+    """How far a training is: `fraction` in [0, 1] of its steps, and the latest loss in nats."""
+
+    fraction: float
+    loss: float
+
+
+def train(
+    previous: Version | None,
+    new: NDArray[Any],
+    config: Config | None = None,
+    weights: str | Mapping[str, float] | None = None,
+) -> Version:
+    """Learn the normals `new` (n, d) on top of `previous`, and return the new version.
+
+    `weights` replaces the config's for this one training. Raises VectorError for vectors that
+    cannot be learned from and TrainingError when training comes to nothing. The same seed,
+    vectors and parent give the same version, bit for bit, on one machine and thread count.
+
+    >>> import numpy as np
+    >>> ring = np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32)
+    >>> v1 = train(None, ring)
+    >>> bool(v1.score([[9.0, 9.0]])[0] > v1.threshold)
+    True
+    """
+    steps = learn(previous, new, config, weights)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            version: Version = done.value
+            return version
+
+
+def learn(
+    previous: Version | None,
+    new: NDArray[Any],
+    config: Config | None = None,
+    weights: str | Mapping[str, float] | None = None,
+) -> Generator[Progress, None, Version]:
+    """Learn as `train` does, yielding after every gradient step; closing it stops the training."""
+    config = config or Config()
+    new = check_vectors(new, previous.dimension if previous else config.dimension)
+    if len(new) < MIN_VECTORS:
+        raise VectorError(f"vectors: {len(new)} normals; a training needs {MIN_VECTORS}")
+    if weights is not None:
+        check_weights(weights)
+    config = replace(config, dimension=new.shape[1])
+    likelihood = previous.network.shape.likelihood if previous else _likelihood(config)
+    scaler = previous.scaler if previous else Scaler.fit(new, unit=likelihood == "bernoulli")
+    past = PASTS[config.strategy](previous, config)
+    x = scaler.transform(new)
+    if past.vectors is not None:
+        x = np.concatenate([past.vectors, x])
+    chosen = plan(previous, past, x, config, likelihood, weights)
+    vae = VAE(chosen.shape, chosen.networks, chosen.dropout, chosen.seed)
+    if previous and not past.keeps:
+        vae.load(previous.network)
+    curve = yield from _optimise(vae, chosen, past, x, warm=previous is not None)
+    networks = [vae.network(m) for m in range(chosen.networks)]
+    return finish(Trained(networks, chosen, past, previous, config, scaler, new, x, curve))
+
+
+def _likelihood(config: Config) -> str:
+    asked = config.model.likelihood if config.model != "auto" else "auto"
+    return "gaussian" if asked == "auto" else asked
+
+
+def _optimise(
+    vae: VAE, chosen: Plan, past: Past, x: Array, warm: bool
+) -> Generator[Progress, None, list[float]]:
+    """Take the plan's gradient steps; return the mean loss of each tenth of them."""
+    numpy_rng = np.random.default_rng([chosen.seed, 2])
+    torch_rng = torch.Generator().manual_seed(chosen.seed)
+    optimiser = torch.optim.Adam(vae.parameters(), lr=chosen.learning_rate)
+    batches = _batches(chosen, past, x, numpy_rng)
+    losses: list[float] = []
+    loss = math.nan
+    vae.train()
+    for step in range(chosen.steps):
+        done = step / chosen.steps
+        for group in optimiser.param_groups:
+            group["lr"] = chosen.learning_rate * _rate(done)
+        # A first training learns to reconstruct before the prior pulls at the codes; a network
+        # that could already do so needs no such help.
+        beta = 1.0 if warm else min(1.0, 3.0 * done)
+        each = vae.loss(next(batches), beta, torch_rng)  # (M,)
+        optimiser.zero_grad(set_to_none=True)
+        each.sum().backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        if step % LOSS_EVERY == 0 or step == chosen.steps - 1:
+            loss = float(each[0].detach())
+            losses.append(loss)
+            if not math.isfinite(loss):
+                raise TrainingError(f"training: the loss became {loss} at step {step}")
+        yield Progress((step + 1) / chosen.steps, loss)
+    if not all(bool(torch.isfinite(p).all()) for p in vae.parameters()):
+        raise TrainingError("training: a weight is not finite")
+    return [float(np.mean(part)) for part in np.array_split(losses, min(10, len(losses)))]
+
+
+def _rate(done: float) -> float:
+    """Return the learning rate's factor: a short rise, then a cosine down to a twentieth."""
+    return min(1.0, 0.1 + done / 0.05) * (0.05 + 0.475 * (1.0 + math.cos(math.pi * done)))
+
+
+def _batches(
+    chosen: Plan, past: Past, x: Array, rng: np.random.Generator
+) -> Iterator[Tensor]:
+    """Yield the batch of each step, (M, n_prev + n_new, d), epoch after epoch without end.
+
+    The old vectors are the same for all M networks; the new ones each network's own.
+    """
+    rows = [
+        np.flatnonzero((chosen.folds != m) & (chosen.folds >= 0)) if m else
+        np.flatnonzero(chosen.folds >= 0)
+        for m in range(chosen.networks)
+    ]  # fmt: skip
+    n = len(rows[0])
+    olds = _Replay(past.generator, rng)
+    while True:
+        # A network that leaves a fold out sees some of its other vectors twice an epoch.
+        order = np.stack([np.resize(rng.permutation(own), n) for own in rows])  # (M, n)
+        taken = 0
+        for n_prev, n_new in mixing.counts(n, chosen.batch_size, chosen.w_new):
+            batch = np.empty((chosen.networks, n_prev + n_new, x.shape[1]), np.float32)
+            if n_prev:
+                batch[:, :n_prev] = olds.draw(n_prev)
+            batch[:, n_prev:] = x[order[:, taken : taken + n_new]]
+            taken += n_new
+            yield torch.from_numpy(batch)
+
+
+class _Replay:
+    """Draws from a generator in chunks: one large pass through the decoder beats many small."""
+
+    def __init__(self, generator: Version | None, rng: np.random.Generator) -> None:
+        self._generator, self._rng = generator, rng
+        self._drawn: Array = np.empty((0, 0), np.float32)
+
+    def draw(self, n: int) -> Array:
+        """Return the next n vectors (n, d), never one twice."""
+        assert self._generator is not None, "weights over no past are (0, 1)"
+        if len(self._drawn) < n:
+            self._drawn = self._generator.draw(max(CHUNK, n), self._rng)
+        drawn, self._drawn = self._drawn[:n], self._drawn[n:]
+        return drawn
