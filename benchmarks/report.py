@@ -1,0 +1,80 @@
+"""What every benchmark prints and saves: the machine, the date, a table, a JSON file."""
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+
+def machine() -> dict[str, Any]:
+    """Return what a figure was measured on: processor, cores, memory, system, libraries, date."""
+    libraries = {}
+    for name in ("numpy", "torch", "scikit-learn", "river"):
+        try:
+            libraries[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(_memory() / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "libraries": libraries,
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError):
+        return 0
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return `rows`, all with the keys of the first, as a Markdown table."""
+    columns = list(rows[0])
+    cells = [[_cell(row[column]) for column in columns] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    lines = [columns, ["-" * width for width in widths], *cells]
+    return "\n".join(
+        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    )
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """Return a parser with the one option that every benchmark has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--output", type=Path, help="save the figures as JSON here too")
+    return parser
+
+
+def report(name: str, rows: Sequence[Mapping[str, Any]], output: Path | None, **more: Any) -> None:
+    """Print the machine and the table; with `output`, save both and `more` as JSON."""
+    where = machine()
+    print(f"{name}: {where['processor']}, {where['cores']} cores, {where['date']}\n")
+    print(table(rows))
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        figures = {"name": name, "machine": where, "rows": list(rows), **more}
+        output.write_text(json.dumps(figures, indent=1) + "\n")

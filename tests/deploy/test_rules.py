@@ -1,0 +1,58 @@
+"""The alert rules: each fires when it should and names what to do."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+PROMETHEUS = Path(__file__).parents[2] / "deploy" / "prometheus"
+ALERTMANAGER = Path(__file__).parents[2] / "deploy" / "alertmanager" / "alertmanager.yml"
+RULES = PROMETHEUS / "rules" / "anamnesis.yml"
+CASES = PROMETHEUS / "rules" / "anamnesis_test.yml"
+
+
+def alerts() -> list[dict]:
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def check(*command: str) -> None:
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed (Debian: prometheus, prometheus-alertmanager)")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_rule_fires_and_keeps_quiet():
+    """In each of promtool's cases exactly the listed alerts fire."""
+    check("promtool", "test", "rules", str(CASES))
+
+
+def test_no_rule_is_without_both_cases():
+    """Every alert is expected in one case and not in another."""
+    expectations = [
+        str(case["exp_samples"])
+        for test in yaml.safe_load(CASES.read_text())["tests"]
+        for case in test["promql_expr_test"]
+    ]
+    for rule in alerts():
+        fires = [f'"{rule["alert"]}"' in expected for expected in expectations]
+        assert any(fires), rule["alert"]
+        assert not all(fires), rule["alert"]
+
+
+def test_configurations_are_valid():
+    """Prometheus and Alertmanager accept what is shipped."""
+    check("promtool", "check", "config", "--syntax-only", str(PROMETHEUS / "prometheus.yml"))
+    check("promtool", "check", "rules", str(RULES))
+    check("amtool", "check-config", str(ALERTMANAGER))
+
+
+@pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule["alert"])
+def test_a_page_says_what_to_do(rule: dict):
+    """Each alert has a severity, a summary and a description of more than a sentence."""
+    assert rule["labels"]["severity"] in {"critical", "warning", "info", "none"}
+    assert rule["annotations"]["summary"]
+    assert len(rule["annotations"]["description"]) > 100
