@@ -65,6 +65,10 @@ class Client:
         """Create a detector, or give it this config; return the config in full."""
         return self._json("PUT", _path(name), json=config)
 
+    def delete(self, name: str) -> None:
+        """Delete a detector with all it holds."""
+        self._request("DELETE", _path(name))
+
     def score(self, name: str, vectors: np.ndarray, version: int | None = None) -> dict[str, Any]:
         """Score the rows of an (n, d) matrix; the answer has one entry a row."""
         params = {} if version is None else {"version": version}

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from service.client import Refused, Unreachable
+from service.client import ServiceError, Unreachable
 from service.embedded import StoreFailed
 from service.settings import Settings
 from service.supervisor import StartupFailed
@@ -42,7 +42,7 @@ def exit_codes() -> Generator[None, None, None]:
         yield
     except Unreachable as error:
         _end(Exit.UNREACHABLE, f"{error} (start one: `anamnesis up`)")
-    except (Refused, StoreFailed, StartupFailed) as error:
+    except (ServiceError, StoreFailed, StartupFailed) as error:
         _end(Exit.REFUSED, str(error))
     except (BadTable, FileNotFoundError, IsADirectoryError, PermissionError) as error:
         _end(Exit.USAGE, str(error))
