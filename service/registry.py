@@ -223,12 +223,11 @@ class Registry:
             pipe.hgetall(keys.artifacts)
             pipe.hmget(keys.state, ["champion", "last_version"])
             pipe.zrevrange(keys.promoted, 0, self._versions_kept - 1)
-            pipe.zrange(keys.pins, 0, -1)
             pipe.hkeys(keys.parked)
-            artifacts, (champion, last), latest, pinned, parked = await pipe.execute()
+            artifacts, (champion, last), latest, parked = await pipe.execute()
         digests = {int(number): digest.decode() for number, digest in artifacts.items()}
         records = {r["version"]: r for r in await self._records(name, sorted(digests))}
-        kept = {int(number) for number in (*latest, *pinned, champion or 0)}
+        kept = {int(number) for number in (*latest, champion or 0)}
         kept |= {int(entry[1:]) for entry in parked if entry.startswith(b"v")}
         kept.add((records.get(int(champion or 0)) or {}).get("parent") or 0)
         imported = [n for n, r in records.items() if r["outcome"] == "imported" and n not in kept]

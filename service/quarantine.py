@@ -1,0 +1,121 @@
+"""What waits for a person: experiences that were parked, to be released or discarded.
+
+A decision is carried out in steps that each leave every vector in exactly one place; one that a
+crash cut short is completed by `resume`, and cannot be turned into the other one.
+"""
+
+from typing import Any, Literal
+
+import orjson
+from redis.asyncio import Redis
+
+from service.keys import ERASED, Keys
+from service.problems import Conflict, Unknown
+from service.store import Script, rfc3339, store_errors
+
+Decision = Literal["release", "discard"]
+
+STEP_BYTES = 4 * 2**20
+STEP_ENTRIES = 100
+
+# KEYS: state, stream, parked. ARGV: id, decision, most entries, most bytes
+# A released entry is appended anew, so that the cursor stays the one boundary of what is buffered.
+_STEP = Script("""
+local state, stream = KEYS[1], KEYS[2]
+local text = redis.call('HGET', KEYS[3], ARGV[1])
+if not text then return {'unknown'} end
+local entry = cjson.decode(text)
+if entry.decision and entry.decision ~= ARGV[2] then return {'other', entry.decision} end
+entry.decision = ARGV[2]
+local n, bytes, moved, done = 0, 0, 0, false
+while moved < tonumber(ARGV[3]) and bytes < tonumber(ARGV[4]) do
+  local batch = redis.call('XRANGE', stream, '(' .. entry.first, entry.last, 'COUNT', 1)[1]
+  if not batch then done = true break end
+  if ARGV[2] == 'release' then
+    local id = redis.call('XADD', stream, '*', unpack(batch[2]))
+    if n == 0 and tonumber(redis.call('HGET', state, 'buffered')) == 0 then
+      redis.call('HSET', state, 'oldest', id)
+    end
+  end
+  redis.call('XDEL', stream, batch[1])
+  n, bytes, moved = n + tonumber(batch[2][4]), bytes + #batch[2][10], moved + 1
+  entry.first = batch[1]
+end
+redis.call('HINCRBY', state, 'parked', -n)
+redis.call('HINCRBY', state, 'parked_bytes', -bytes)
+if ARGV[2] == 'release' then
+  redis.call('HINCRBY', state, 'buffered', n)
+  redis.call('HINCRBY', state, 'buffered_bytes', bytes)
+else
+  redis.call('HINCRBY', state, 'discarded', n)
+end
+if done then
+  redis.call('HDEL', KEYS[3], ARGV[1])
+else
+  entry.n, entry.bytes = entry.n - n, entry.bytes - bytes
+  redis.call('HSET', KEYS[3], ARGV[1], cjson.encode(entry))
+end
+return {done and 'done' or 'more', n}
+""")
+
+
+class Quarantine:
+    """The parked experiences of all detectors."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def list(self, name: str) -> list[dict[str, Any]]:
+        """Return what waits, oldest first.
+
+        Each has `id`, `kind` ("experience"), `vectors`, `reason`, `version` (None when there is
+        none), `parked_at`, and `decision`, not None where one is being carried out.
+        """
+        async with store_errors(self._redis):
+            client: Any = self._redis
+            texts = await client.hvals(Keys(name).parked)
+        entries = sorted((orjson.loads(text) for text in texts), key=lambda e: e["parked"])
+        return [_told(entry) for entry in entries]
+
+    async def decide(self, name: str, entry_id: str, decision: Decision) -> int:
+        """Release the entry to the end of the buffer, or discard it; return its vectors.
+
+        Raises Unknown when there is none, and Conflict when the other decision has begun.
+        """
+        keys, total = Keys(name), 0
+        if decision == "discard":
+            async with store_errors(self._redis):
+                seconds, _ = await self._redis.time()
+                await self._redis.set(ERASED, seconds, nx=True)
+        while True:
+            outcome, *rest = await _STEP(
+                self._redis,
+                (keys.state, keys.stream, keys.parked),
+                (entry_id, decision, STEP_ENTRIES, STEP_BYTES),
+            )
+            if outcome == b"unknown":
+                if total:  # somebody else finished the same decision
+                    return total
+                raise Unknown("There is no such quarantine entry.")
+            if outcome == b"other":
+                raise Conflict(f"To {rest[0].decode()} this entry has begun already.")
+            total += int(rest[0])
+            if outcome == b"done":
+                return total
+
+    async def resume(self, name: str) -> int:
+        """Complete decisions that a crash cut short; return how many vectors that moved."""
+        begun = [entry for entry in await self.list(name) if entry["decision"]]
+        return sum([await self.decide(name, entry["id"], entry["decision"]) for entry in begun])
+
+
+def _told(entry: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": entry["id"],
+        "kind": entry["kind"],
+        "vectors": entry["n"],
+        "reason": entry["reason"],
+        "version": entry["version"],
+        "parked_at": rfc3339(entry["parked"] / 1000),
+        "decision": entry.get("decision"),
+    }
