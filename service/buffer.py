@@ -144,7 +144,7 @@ class Buffer:
         max_bytes: int = 512 * 2**20,
         experience_max_vectors: int = 200_000,
     ) -> None:
-        self._redis = redis
+        self._redis: Any = redis
         self._max_vectors = max_vectors
         self._max_bytes = max_bytes
         self._experience_max_vectors = experience_max_vectors
@@ -166,7 +166,8 @@ class Buffer:
         """
         keys, payload = Keys(name), np.ascontiguousarray(matrix, dtype="<f4").tobytes()
         n, d = matrix.shape
-        known, digest = (), ""
+        known: tuple[str, ...] = ()
+        digest = ""
         if idempotency_key is not None:
             known = (keys.idempotency(idempotency_key),)
             digest = await _digest(f"{n}x{d}:".encode(), payload)
@@ -199,10 +200,11 @@ class Buffer:
         Whole batches only, so the bound is passed where the first alone is larger, or where fewer
         than a training needs would be left. Nothing changes in the store.
         """
-        keys, entries, held = Keys(name), [], None
-        after, until, n = "", "+", 0
+        keys, entries, n = Keys(name), [], 0
+        held: list[Any] | None = None
+        after: bytes = b""
         while True:
-            args = (after, until, n, MIN_VECTORS, self._experience_max_vectors, CHUNK_BYTES)
+            args = (after, "+", n, MIN_VECTORS, self._experience_max_vectors, CHUNK_BYTES)
             reply = await _READ(self._redis, (keys.state, keys.stream), args)
             if reply is None or (held and reply[0][0] != held[0]):
                 return None
@@ -212,7 +214,7 @@ class Buffer:
             entries += reply[1]
             after = entries[-1][0]
             n += sum(entry[2] for entry in reply[1])
-        if not entries:
+        if not held or not entries:
             return None
         uid, cursor, generation, champion, dimension = (value.decode() for value in held)
         joined = b"".join(entry[4] for entry in entries)

@@ -87,7 +87,7 @@ class Detectors:
     """The detectors of the service, at most `max_detectors`."""
 
     def __init__(self, redis: Redis, *, max_detectors: int = 1000) -> None:
-        self._redis = redis
+        self._redis: Any = redis
         self._max_detectors = max_detectors
 
     async def put(self, name: str, config: DetectorConfig) -> tuple[bool, Detector]:
@@ -160,9 +160,9 @@ class Detectors:
         }
 
     async def names(self) -> set[str]:
-        """Return the names of all detectors; one that is being made or deleted may be among them."""
+        """Return the names of all detectors, of one being made or deleted perhaps too."""
         async with store_errors(self._redis):
-            members: Any = await self._redis.smembers(DETECTORS)
+            members = await self._redis.smembers(DETECTORS)
         return {name.decode() for name in members}
 
     async def poll(self, names: Iterable[str]) -> dict[str, Pointer]:
@@ -203,9 +203,7 @@ class Detectors:
     async def set_drift(self, name: str, uid: str, drift: Mapping[str, Any]) -> bool:
         """Publish the drift document of that incarnation; False when it is gone."""
         keys = Keys(name)
-        return bool(
-            await _DRIFT(self._redis, (keys.state, keys.drift), (uid, orjson.dumps(drift)))
-        )
+        return bool(await _DRIFT(self._redis, (keys.state, keys.drift), (uid, orjson.dumps(drift))))
 
     async def delete(self, name: str) -> None:
         """Delete the detector with everything that it holds; raises UnknownDetector.
@@ -265,6 +263,6 @@ def _json(config: DetectorConfig) -> bytes:
     return orjson.dumps(config.to_dict())
 
 
-async def _now(redis: Redis) -> int:
+async def _now(redis: Any) -> int:
     seconds, _ = await redis.time()
     return int(seconds)

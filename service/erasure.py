@@ -59,7 +59,7 @@ class Erasure:
     """Deletes learned vectors when their time is over."""
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+        self._redis: Any = redis
 
     async def erase(self, name: str, keep_seconds: float, max_bytes: int = 512 * 2**20) -> int:
         """Delete some of what was learned `keep_seconds` ago; return how many vectors.
@@ -106,7 +106,7 @@ class Erasure:
 
     async def rewrite(self) -> bool:
         """Have the store rewrite its append-only file; False when it cannot begin one now."""
-        client: Any = self._redis
+        client = self._redis
         async with store_errors(client):
             since = await client.get(ERASED)
             persistence = await client.info("persistence")

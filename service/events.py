@@ -73,19 +73,17 @@ class Label:
 class Events:
     """The latest `events_kept` anomalies and `labels_kept` labels of every detector."""
 
-    def __init__(
-        self, redis: Redis, *, events_kept: int = 1000, labels_kept: int = 10_000
-    ) -> None:
-        self._redis = redis
+    def __init__(self, redis: Redis, *, events_kept: int = 1000, labels_kept: int = 10_000) -> None:
+        self._redis: Any = redis
         self._events_kept = events_kept
         self._labels_kept = labels_kept
 
     async def append(self, name: str, uid: str, events: Sequence[Event]) -> list[str]:
-        """Keep `events`, oldest first, for that incarnation; return their ids, [] when it is gone."""
+        """Keep `events`, for that incarnation; return their ids, [] once it is gone."""
         keys = Keys(name)
         return await self._append(keys, keys.events, uid, self._events_kept, map(_pack, events))
 
-    async def list(self, name: str, *, limit: int = 100) -> list[Event]:
+    async def latest(self, name: str, *, limit: int = 100) -> list[Event]:
         """Return the latest events, newest first."""
         async with store_errors(self._redis):
             rows = await self._redis.xrevrange(Keys(name).events, count=limit)

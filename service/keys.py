@@ -116,15 +116,15 @@ class Keys:
         return self._key("tombstone")
 
     def lease(self, role: str) -> str:
-        """String: who holds the lease for `role`; expires."""
+        """Return the string that says who holds the lease for `role`; it expires."""
         return self._key(f"lease:{role}")
 
     def artifact(self, sha256: str) -> str:
-        """Bytes of the artifact with this sha256."""
+        """Return the string that holds the artifact with this sha256."""
         return self._key(f"artifact:{sha256}")
 
     def idempotency(self, key: str) -> str:
-        """String: the first answer given under this Idempotency-Key; expires."""
+        """Return the hash that holds the first answer under this Idempotency-Key; it expires."""
         # Hashed: a client's key may be long, or hold anything.
         digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
         return self._key(f"idempotency:{digest}")

@@ -8,7 +8,7 @@ refuses a token that is not the lease's.
 import secrets
 import time
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from redis.asyncio import Redis
 
@@ -80,7 +80,7 @@ class Leases:
     """Gives leases and knows which workers live."""
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+        self._redis: Any = redis
 
     async def acquire(self, name: str, seconds: float, role: Role = "worker") -> Lease | None:
         """Return a lease with a token larger than any before, or None while another holds one.

@@ -37,7 +37,7 @@ class Live:
     """A bounded stream of summaries for each detector; the oldest go first."""
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+        self._redis: Any = redis
 
     async def append(self, name: str, summary: Mapping[str, Any]) -> bool:
         """Send `summary` for the incarnation `summary["uid"]`; False when that is gone.

@@ -63,7 +63,7 @@ class Quarantine:
     """The parked experiences of all detectors."""
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+        self._redis: Any = redis
 
     async def list(self, name: str) -> list[dict[str, Any]]:
         """Return what waits, oldest first.
@@ -72,8 +72,7 @@ class Quarantine:
         none), `parked_at`, and `decision`, not None where one is being carried out.
         """
         async with store_errors(self._redis):
-            client: Any = self._redis
-            texts = await client.hvals(Keys(name).parked)
+            texts = await self._redis.hvals(Keys(name).parked)
         entries = sorted((orjson.loads(text) for text in texts), key=lambda e: e["parked"])
         return [_told(entry) for entry in entries]
 

@@ -30,7 +30,7 @@ class Registry:
     """The versions of all detectors."""
 
     def __init__(self, redis: Redis, *, versions_kept: int = 5) -> None:
-        self._redis = redis
+        self._redis: Any = redis
         self._versions_kept = versions_kept
 
     async def promote(
@@ -107,7 +107,7 @@ class Registry:
         return str(unfenced(await PARK(self._redis, where, args))[1].decode())
 
     async def import_version(self, name: str, artifact: bytes, record: Mapping[str, Any]) -> int:
-        """Store a version that was trained elsewhere, without making it champion; return its number.
+        """Store a version trained elsewhere, without making it champion; return its number.
 
         The caller has verified `artifact`. `record["dimension"]`, where given, must be the
         detector's, and becomes it where there is none; `record["learned"]` counts the vectors that
@@ -165,8 +165,7 @@ class Registry:
     async def records(self, name: str, *, limit: int = 1000) -> list[dict[str, Any]]:
         """Return the records of the latest `limit` versions, oldest first."""
         async with store_errors(self._redis):
-            client: Any = self._redis
-            last = int(await client.hget(Keys(name).state, "last_version") or 0)
+            last = int(await self._redis.hget(Keys(name).state, "last_version") or 0)
         return await self._records(name, list(range(max(1, last - limit + 1), last + 1)))
 
     async def _records(self, name: str, numbers: list[int]) -> list[dict[str, Any]]:
@@ -191,7 +190,7 @@ class Registry:
         """Return the version's artifact, or None when it is pruned or never was."""
         keys, client = Keys(name), self._redis
         async with store_errors(self._redis):
-            digest: Any = await client.hget(keys.artifacts, str(number))  # type: ignore[misc]
+            digest: Any = await client.hget(keys.artifacts, str(number))
         if digest is None:
             return None
         async with store_errors(self._redis):
@@ -201,8 +200,7 @@ class Registry:
     async def history(self, name: str, *, limit: int = 1000) -> list[dict[str, Any]]:
         """Return the latest `limit` moves of the champion pointer, oldest first."""
         async with store_errors(self._redis):
-            client: Any = self._redis
-            rows = await client.lrange(Keys(name).history, -limit, -1)
+            rows = await self._redis.lrange(Keys(name).history, -limit, -1)
         moves = [orjson.loads(row) for row in rows]
         return [move | {"at": rfc3339(move["at"] / 1000)} for move in moves]
 

@@ -77,7 +77,7 @@ class Retrainings:
     """
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+        self._redis: Any = redis
 
     async def start(self, lease: Lease) -> Run:
         """Set the detector `running`; what was requested until now is served by this run."""

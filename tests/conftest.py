@@ -1,0 +1,123 @@
+"""What every test may use: the asyncio backend, and real stores that end with the tests."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from redis import Redis as BlockingRedis
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as Refused
+
+from service.embedded import find_server
+from service.store import connect
+
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
+
+
+@dataclass
+class StoreProcess:
+    """A server of its own, in a folder of its own, on a unix socket: stop it, freeze it, kill it."""
+
+    folder: Path
+    command: tuple[str, ...]
+    process: subprocess.Popen | None = None
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.folder}/s"
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def start(self, *options: str) -> None:
+        flags = ("--port", "0", "--unixsocket", "s", "--dir", str(self.folder), "--save", "")
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self.command, *flags, *DURABLE, *options], cwd=self.folder, stdout=log, stderr=log
+            )
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+        deadline = time.monotonic() + 20
+        with BlockingRedis(unix_socket_path=f"{self.folder}/s") as client:
+            while True:
+                try:
+                    if client.ping():
+                        return
+                except (Refused, OSError):  # not there yet, or loading
+                    assert time.monotonic() < deadline, (self.folder / "log").read_text()
+                    # Nothing tells when a socket appears; this is a deadline's step.
+                    time.sleep(0.01)
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+def _serve(command: tuple[str, ...]) -> Iterator[StoreProcess]:
+    # Not pytest's folder: the path of a unix socket may hold about a hundred characters.
+    with tempfile.TemporaryDirectory(prefix="anamnesis-", ignore_cleanup_errors=True) as folder:
+        store = StoreProcess(Path(folder), command)
+        store.start()
+        try:
+            yield store
+        finally:
+            store.kill()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def store_process() -> Iterator[StoreProcess]:
+    """One durable server for the whole session."""
+    yield from _serve(find_server())
+
+
+@pytest.fixture(scope="session")
+def debian_process() -> Iterator[StoreProcess]:
+    """A `redis-server` of the machine's own, where there is one."""
+    found = shutil.which("redis-server")
+    if found is None:
+        pytest.skip("no redis-server on this machine")
+    yield from _serve((found,))
+
+
+@pytest.fixture
+def own_store() -> Iterator[StoreProcess]:
+    """A server that the test may break."""
+    yield from _serve(find_server())
+
+
+@pytest.fixture
+def store_url(store_process: StoreProcess) -> str:
+    """The URL of an empty store."""
+    with BlockingRedis.from_url(store_process.url) as client:
+        client.flushall()
+    return store_process.url
+
+
+@pytest.fixture
+async def redis(store_url: str) -> AsyncIterator[Redis]:
+    """A client of an empty store."""
+    client = await connect(store_url)
+    yield client
+    await client.aclose()
