@@ -44,10 +44,14 @@ class Client:
     times, when the service asks for patience (429, 503) or the connection breaks.
     """
 
-    def __init__(self, url: str, timeout: float = 30.0) -> None:
+    def __init__(
+        self, url: str, timeout: float = 30.0, transport: httpx.BaseTransport | None = None
+    ) -> None:
         self.url = url.rstrip("/")
         # The proxies of the environment are not for a service on this machine.
-        self.http = httpx.Client(base_url=self.url, timeout=timeout, trust_env=False)
+        self.http = httpx.Client(
+            base_url=self.url, timeout=timeout, transport=transport, trust_env=False
+        )
 
     def health(self) -> dict[str, Any]:
         """Return what `/readyz` says."""

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
 _BATCH_BYTES = 4 * 2**20  # well inside the service's default of 32 MiB for a body
+_TEXT: Any = {"encoding": "utf-8-sig", "errors": "replace", "newline": ""}
 _BATCH_ROWS = 5000  # so that a progress bar moves
 
 
@@ -48,27 +49,24 @@ def read(file: Path) -> Iterator[Batch]:
     if str(file) == "-":
         source = sys.stdin.buffer
         # NPY says what it is in its first byte, and no CSV of numbers starts so.
-        peeked = getattr(source, "peek", lambda _: b"")(1)[:1]
-        yield from _npy(source, "-") if peeked == b"\x93" else _csv(_text(source), "-")
+        if getattr(source, "peek", lambda _: b"")(1)[:1] == b"\x93":
+            yield from _npy("-", io.BytesIO(source.read()))
+        else:
+            yield from _csv("-", io.TextIOWrapper(source, **_TEXT))
     elif file.suffix == ".parquet":
         yield from _parquet(file)
     elif file.suffix == ".npy":
-        with file.open("rb") as opened:
-            yield from _npy(opened, str(file))
+        yield from _npy(str(file), file)
     else:
-        with file.open("rb") as opened:
-            yield from _csv(_text(opened), str(file))
-
-
-def _text(source: BinaryIO) -> TextIO:
-    return io.TextIOWrapper(source, encoding="utf-8-sig", errors="replace", newline="")
+        with file.open(**_TEXT) as text:
+            yield from _csv(str(file), text)
 
 
 def _batch_rows(dimension: int) -> int:
     return max(1, min(_BATCH_ROWS, _BATCH_BYTES // (4 * dimension)))
 
 
-def _csv(text: TextIO, file: str) -> Iterator[Batch]:
+def _csv(file: str, text: TextIO) -> Iterator[Batch]:
     rows = _rows(text, file)
     first = next(rows, None)
     if first is None:
@@ -126,13 +124,11 @@ def _floats(fields: list[str], width: int, where: str) -> list[float]:
         raise BadTable(f"{where}, column {column + 1}: not a number") from None
 
 
-def _npy(source: BinaryIO, file: str) -> Iterator[Batch]:
+def _npy(file: str, source: Path | BinaryIO) -> Iterator[Batch]:
     try:
-        if file == "-":
-            matrix = np.load(io.BytesIO(source.read()), allow_pickle=False)
-        else:
-            # Mapped, so that a file larger than memory is read as it is sent.
-            matrix = np.load(file, mmap_mode="r", allow_pickle=False)
+        # A file is mapped, so that one larger than memory is read as it is sent.
+        mapped: Any = "r" if isinstance(source, Path) else None
+        matrix = np.load(source, mmap_mode=mapped, allow_pickle=False)
     except ValueError as error:
         raise BadTable(f"{file}: {error}") from None
     if matrix.ndim != 2 or matrix.dtype.kind not in "fiub" or 0 in matrix.shape:
