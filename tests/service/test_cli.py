@@ -1,0 +1,212 @@
+"""The command line: what it prints, and the exit statuses that scripts rely on."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from service import cli
+from service.console import Exit
+
+SCORED = {
+    "version": 3,
+    "scores": [1.0, 40.0],
+    "p_values": [0.5, 0.0002],
+    "severities": [0.1, 1.85],
+    "is_anomaly": [False, True],
+}
+ACCEPTED = {"batch_id": "1", "accepted": 2, "quarantined": 0, "duplicate": 0, "buffered": 2}
+STATUS = {"name": "pump", "champion": 3, "generation": 4, "buffered": 0, "learned": 9}
+
+
+class Stub:
+    """A service that answers from a table of (method, path), and notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.answers: dict[tuple[str, str], tuple[int, object]] = {}
+        self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
+        stub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def handle_one(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                stub.asked.append((self.command, self.path, headers, body))
+                status, answer = stub.answers.get((self.command, self.path), (404, {}))
+                encoded = json.dumps(answer).encode()
+                self.send_response(status)
+                self.send_header("content-length", str(len(encoded)))
+                self.end_headers()
+                self.wfile.write(encoded)
+
+            # The names are the library's.
+            do_GET = do_PUT = do_POST = do_DELETE = handle_one  # noqa: N815
+
+            def log_message(self, *_) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    """Yield a stub service that listens."""
+    stub = Stub()
+    thread = threading.Thread(target=stub.server.serve_forever, args=(0.01,))
+    thread.start()
+    yield stub
+    stub.server.shutdown()
+    stub.server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line; return (exit status, stdout, stderr)."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["anamnesis", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Return a CSV file of two vectors below a header."""
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\n1,2\n3,4\n")
+    return str(path)
+
+
+def test_score_shows_the_anomalies(run, stub, file):
+    """The table holds the anomalies with their lines, and a last line counts."""
+    stub.answers["POST", "/v1/detectors/pump/score"] = (200, SCORED)
+    status, out, _ = run("score", file, "-d", "pump", "--url", stub.url)
+    assert status == Exit.OK
+    assert "1 of 2 vectors are anomalies" in out
+    assert "0.0002" in out
+
+
+def test_score_as_json_has_one_object_a_vector(run, stub, file):
+    """Every vector is a line of JSON that names its line in the file."""
+    stub.answers["POST", "/v1/detectors/pump/score"] = (200, SCORED)
+    _, out, _ = run("score", file, "-d", "pump", "--url", stub.url, "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["line"] for row in rows] == [2, 3]
+    assert [row["is_anomaly"] for row in rows] == [False, True]
+
+
+def test_score_can_fail_on_anomalies(run, stub, file):
+    """With --fail-on-anomaly an anomaly is exit status 4."""
+    stub.answers["POST", "/v1/detectors/pump/score"] = (200, SCORED)
+    status, *_ = run("score", file, "-d", "pump", "--url", stub.url, "--fail-on-anomaly")
+    assert status == Exit.ANOMALY
+
+
+def test_refused_row_is_named_by_its_line(run, stub, file):
+    """The service counts rows of the request; a person counts lines of the file."""
+    problem = {"detail": "NaN is not a number to score", "row": 1, "column": 0}
+    stub.answers["POST", "/v1/detectors/pump/score"] = (422, problem)
+    status, _, err = run("score", file, "-d", "pump", "--url", stub.url)
+    assert status == Exit.USAGE
+    assert "x.csv, line 3, column 1: NaN is not a number to score" in err
+
+
+def test_refusal_is_status_1_with_the_detail(run, stub):
+    """What the service refuses is told in its own words."""
+    stub.answers["PUT", "/v1/detectors/pump/champion"] = (410, {"detail": "version 1 is gone"})
+    status, out, err = run("promote", "pump", "1", "--url", stub.url)
+    assert (status, out) == (Exit.REFUSED, "")
+    assert "version 1 is gone" in err
+
+
+def test_nobody_there_is_status_3(run):
+    """A service that does not answer has an exit status of its own."""
+    status, _, err = run("detectors", "--url", "http://127.0.0.1:1")
+    assert status == Exit.UNREACHABLE
+    assert "anamnesis up" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("score", "no-such-file"), ("nonsense",), ("up", "--port", "99999"), ("promote", "pump")],
+)
+def test_usage_errors_are_status_2(run, arguments):
+    """What cannot be used on the command line is status 2, and never a traceback."""
+    status, _, err = run(*arguments)
+    assert status == Exit.USAGE
+    assert "Traceback" not in err
+
+
+def test_learn_twice_sends_the_same_key(run, stub, file):
+    """A repeated command carries the same Idempotency-Key, --again another one."""
+    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
+    stub.answers["POST", "/v1/detectors/pump/normal"] = (202, ACCEPTED)
+    for extra in ((), (), ("--again",)):
+        status, out, _ = run("learn", file, "-d", "pump", "--url", stub.url, *extra)
+        assert status == Exit.OK
+        assert "2 accepted" in out
+    keys = [asked[2]["idempotency-key"] for asked in stub.asked if asked[0] == "POST"]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_learn_creates_a_missing_detector(run, stub, file):
+    """A stranger's first command works: the detector is made with its defaults."""
+    stub.answers["GET", "/v1/detectors/new"] = (404, {"detail": "unknown"})
+    stub.answers["PUT", "/v1/detectors/new"] = (201, {})
+    stub.answers["POST", "/v1/detectors/new/normal"] = (202, ACCEPTED)
+    status, _, err = run("learn", file, "-d", "new", "--url", stub.url)
+    assert status == Exit.OK
+    assert "created the detector new" in err
+
+
+def test_equal_batches_of_one_file_have_different_keys(run, stub, tmp_path):
+    """A file of constant rows is learned whole: its batches are not duplicates of one another."""
+    np.save(tmp_path / "same.npy", np.ones((10_000, 2)))
+    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
+    stub.answers["POST", "/v1/detectors/pump/normal"] = (202, ACCEPTED)
+    run("learn", str(tmp_path / "same.npy"), "-d", "pump", "--url", stub.url)
+    keys = {asked[2]["idempotency-key"] for asked in stub.asked if asked[0] == "POST"}
+    assert len(keys) == 2
+
+
+def test_rollback_promotes_the_parent_of_this_generation(run, stub):
+    """The champion's parent is promoted, unless somebody moved the champion meanwhile."""
+    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
+    stub.answers["GET", "/v1/detectors/pump/versions/3"] = (200, {"version": 3, "parent": 2})
+    stub.answers["PUT", "/v1/detectors/pump/champion"] = (200, {"champion": 2, "generation": 5})
+    status, out, _ = run("rollback", "pump", "--url", stub.url)
+    assert status == Exit.OK
+    assert "pump serves version 2 (generation 5)" in out
+    _, _, headers, body = stub.asked[-1]
+    assert json.loads(body) == {"version": 2}
+    assert headers["if-match"] == '"4"'
+
+
+def test_detectors_as_table_and_json(run, stub):
+    """A table for people, the service's own objects for scripts."""
+    stub.answers["GET", "/v1/detectors"] = (200, {"detectors": [STATUS]})
+    _, out, _ = run("detectors", "--url", stub.url)
+    assert "pump" in out
+    _, out, _ = run("detectors", "--url", stub.url, "--json")
+    assert json.loads(out) == [STATUS]
+
+
+def test_listening_to_the_world_is_warned_of(run):
+    """An address that others reach is announced as unauthenticated before anything starts."""
+    status, _, err = run("up", "--host", "192.0.2.1", "--port", "0")
+    assert status == Exit.REFUSED  # not an address of this machine
+    assert "there is no authentication yet" in err
+
+
+def test_password_of_the_store_is_not_shown():
+    """The summary names the store without its secret."""
+    assert cli._without_password("redis://me:secret@store:6379/0") == "redis://me:***@store:6379/0"
