@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from models.version import Attribution, Judgement
@@ -23,6 +24,16 @@ class Reply(NamedTuple):
     content_type: str
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
+
+
+def rows_of(columns: Judgement, rows: slice | npt.NDArray[np.intp]) -> Judgement:
+    """Return the judgement of some of the rows."""
+    return Judgement(
+        columns.scores[rows],
+        columns.p_values[rows],
+        columns.severities[rows],
+        columns.is_anomaly[rows],
+    )
 
 
 def wants_octets(accept: str | None) -> bool:

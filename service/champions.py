@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 from models import MIN_VECTORS, Version
 from service.champion import Champion
-from service.detectors import Detector
+from service.detector import Detector
 from service.problems import NoVersion, UnknownDetector
 
 

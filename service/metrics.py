@@ -122,9 +122,15 @@ class Metrics:
         self._loaded.labels(label).set(champion.generation)
         if seconds is not None:
             self._swap.labels(label).observe(seconds)
-        # Alarms watch these: they must exist before they happen.
-        self._scored.labels(label)
-        self._anomalies.labels(label)
+        self.announced(champion.name)
+
+    def announced(self, name: str) -> None:
+        """Make the counters of a detector exist before there is anything to count."""
+        label = self._label(name)
+        for counter in (self._scored, self._anomalies):
+            counter.labels(label)
+        for outcome in ("accepted", "quarantined", "duplicate", "rejected"):
+            self._normal.labels(label, outcome)
 
     def forgotten(self, name: str) -> None:
         """Note that a detector was deleted."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from models.version import Judgement
 from service import log, payload
-from service.answers import Reply, as_json, as_octets, as_problem, wants_octets
+from service.answers import Reply, as_json, as_octets, as_problem, rows_of, wants_octets
 from service.champion import Champion
 from service.champions import Champions
 from service.payload import Matrix
@@ -183,7 +183,7 @@ def _gather(parsed: Sequence[Parsed]) -> dict[int, Judgement]:
         start = 0
         for one in group:
             stop = start + len(one.X)
-            found[id(one.X)] = Judgement(*(column[start:stop] for column in columns))
+            found[id(one.X)] = rows_of(columns, slice(start, stop))
             start = stop
     return found
 

@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from service.champions import Champions
-from service.detectors import Detector
+from service.detector import Detector
 
 DRIFT_STATES = ("none", "known_regime", "new_regime", "degraded")
 OUTCOMES = ("promoted", "rejected", "failed")
@@ -28,9 +28,10 @@ class StoreView(Protocol):
 class StateMetrics(Collector):
     """Collects buffers, champions, retrainings and drift of every detector."""
 
-    def __init__(self, champions: Champions, store: StoreView) -> None:
+    def __init__(self, champions: Champions, store: StoreView, *, buffer_bound: int) -> None:
         self._champions = champions
         self._store = store
+        self._buffer_bound = buffer_bound
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families; nothing is asked of the store."""
@@ -43,6 +44,11 @@ class StateMetrics(Collector):
                 "When a worker was last heard of.",
                 value=self._store.worker_heartbeat,
             )
+        yield GaugeMetricFamily(
+            "anamnesis_buffer_bound_vectors",
+            "Most vectors that a detector buffers.",
+            value=self._buffer_bound,
+        )
         detectors = self._champions.detectors()
         yield from _gauges(detectors)
         yield self._from_champions("threshold", "Score from which a vector is an anomaly.")
@@ -94,7 +100,7 @@ def _value(detector: Detector, name: str) -> float | None:
         "buffer_oldest_timestamp_seconds": detector.buffer_oldest,
         "parked_vectors": detector.parked,
         "learned_vectors": detector.learned,
-        "training_progress_ratio": detector.retraining["progress"],
+        "training_progress_ratio": detector.retraining.progress,
         "retrain_duration_seconds": (detector.last_retraining or {}).get("seconds"),
     }
     value: float | None = values[name]

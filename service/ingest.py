@@ -1,0 +1,64 @@
+"""The way of a normal batch from the request to the buffer."""
+
+from dataclasses import asdict
+from typing import Any
+
+from service import crash, payload
+from service.champions import Champions
+from service.metrics import Metrics
+from service.problems import BadRequest, Problem, StoreUnavailable, UnknownDetector
+from service.stores import Stores
+from service.watcher import Watcher
+
+_KEY_MAX = 255
+
+
+def idempotency_key(value: str | None) -> str | None:
+    """Return the key when it is 1 to 255 visible ASCII characters; BadRequest otherwise."""
+    if value is None:
+        return None
+    if not 1 <= len(value) <= _KEY_MAX or not all("!" <= char <= "~" for char in value):
+        raise BadRequest(f"Idempotency-Key: 1 to {_KEY_MAX} visible ASCII characters.")
+    return value
+
+
+class Ingest:
+    """Takes normal batches in: parsed, and in the buffer before the answer."""
+
+    def __init__(
+        self, stores: Stores, champions: Champions, watcher: Watcher, metrics: Metrics
+    ) -> None:
+        self._stores = stores
+        self._champions = champions
+        self._watcher = watcher
+        self._metrics = metrics
+
+    async def dimension(self, name: str) -> int | None:
+        """Return the detector's dimension, None before its first batch; UnknownDetector."""
+        if self._watcher.weak:
+            raise StoreUnavailable(f"The store is refused: {self._watcher.weak}")
+        detector = self._champions.detector(name) or await self._watcher.look_up(name)
+        if detector is None:
+            raise UnknownDetector("There is no such detector.")
+        if detector.dimension is None:
+            # The first batch may have come through another process.
+            detector = await self._watcher.refresh(name) or detector
+        return detector.dimension
+
+    async def store(self, name: str, X: payload.Matrix, key: str | None) -> dict[str, Any]:
+        """Return the answer to a batch (n, d), once it is durable."""
+        crash.passage("ingest-before-write")
+        try:
+            stored = await self._stores.buffer.ingest(name, X, idempotency_key=key)
+        except StoreUnavailable:
+            raise
+        except Problem:
+            self._metrics.ingested(name, "rejected", len(X))
+            raise
+        crash.passage("ingest-after-write")
+        if stored.duplicate:
+            self._metrics.ingested(name, "duplicate", stored.duplicate)
+        else:
+            self._metrics.ingested(name, "accepted", stored.accepted)
+            self._metrics.ingested(name, "quarantined", stored.quarantined)
+        return asdict(stored)

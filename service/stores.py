@@ -1,0 +1,59 @@
+"""Every adapter of an API process over one connection pool, opened and closed together."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from redis.asyncio import Redis
+
+from service.buffer import Buffer
+from service.detectors import Detectors
+from service.events import Events
+from service.lease import Leases
+from service.live import Live
+from service.quarantine import Quarantine
+from service.registry import Registry
+from service.settings import Settings
+from service.store import connect
+
+_LISTENING_SECONDS = 5.0  # above the pause between two looks at a subscription
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The adapters; `listening` is a second client, for the subscription."""
+
+    redis: Redis
+    listening: Redis
+    detectors: Detectors
+    buffer: Buffer
+    registry: Registry
+    quarantine: Quarantine
+    events: Events
+    live: Live
+    leases: Leases
+
+    @classmethod
+    async def open(cls, settings: Settings, url: str) -> Self:
+        """Return adapters for the store at `url`; nothing connects before its first use."""
+        redis = await connect(url)
+        return cls(
+            redis,
+            await connect(url, deadline=_LISTENING_SECONDS),
+            Detectors(redis, max_detectors=settings.max_detectors),
+            Buffer(
+                redis,
+                max_vectors=settings.buffer_max_vectors,
+                max_bytes=settings.buffer_max_bytes,
+                experience_max_vectors=settings.experience_max_vectors,
+            ),
+            Registry(redis, versions_kept=settings.versions_kept),
+            Quarantine(redis),
+            Events(redis, events_kept=settings.events_kept, labels_kept=settings.labels_kept),
+            Live(redis),
+            Leases(redis),
+        )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.redis.aclose()
+        await self.listening.aclose()
