@@ -20,9 +20,9 @@ def _round(scores: Floats) -> Floats:
     """Round (n,) scores to 10 significant bits; no look at other scores, so nothing is biased."""
     mantissa, exponent = np.frexp(scores)
     # Adding zero turns -0.0 into 0.0, which would otherwise be a bin of its own.
-    return (
-        np.ldexp(np.rint(np.ldexp(mantissa, _SIGNIFICANT_BITS)), exponent - _SIGNIFICANT_BITS) + 0.0
-    )
+    whole = np.rint(np.ldexp(mantissa, _SIGNIFICANT_BITS)) + 0.0
+    rounded: Floats = np.ldexp(whole, exponent - _SIGNIFICANT_BITS)
+    return rounded
 
 
 def bets(p: Floats) -> Floats:

@@ -17,7 +17,7 @@ CROSSING = 100.0  # c: without drift a version ever alarms with chance at most 1
 HOLD = 2000  # scores without a new crossing or cut after which an alarm is over
 _SURPRISE_CAP = 10.0  # nats; ADWIN's bound is for numbers between fixed limits
 _ADWIN_KEPT = 2000  # latest inputs that a restarted worker feeds to a new ADWIN
-_SMALLEST_CHANGE = 0.25  # nats of mean surprise (1.0 without drift): less is no news
+_SMALLEST_CHANGE = 0.1  # nats of mean surprise (1.0 without drift): less is no news
 
 
 def _verdict(statistic: float, threshold: float) -> dict[str, Any]:

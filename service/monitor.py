@@ -1,0 +1,220 @@
+"""Follows the live traffic of every detector and publishes its drift."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from redis.asyncio import Redis
+
+from models import AnamnesisError, Version
+from models.calibration import Calibration
+from service import log
+from service.detector import Pointer
+from service.detectors import Detectors
+from service.drift import Baseline, Drift, Sample
+from service.lease import Fenced, Lease, Leases
+from service.live import Live, Memory
+from service.registry import Registry
+from service.settings import Settings
+from service.store import rfc3339
+
+_logger = log.get(__name__)
+
+_SAVE_SECONDS = 5.0  # a state is some 100 kB; a change of verdict is saved at once
+_SUMMARIES = 100  # read at once; more wait for the next tick
+_SCORES = 500  # of one summary; some 7 us each
+
+
+@dataclass(slots=True)
+class _Watch:
+    """A detector that this process follows."""
+
+    lease: Lease
+    drift: Drift
+    calibration: Calibration
+    revision: int
+    after: str
+    saved_at: float = -_SAVE_SECONDS
+    unsaved: bool = True
+    shown: tuple[Any, ...] = ()
+
+
+class Monitor:
+    """Watches every detector that no other process watches; `tick` is one look at all of them.
+
+    API processes send summaries of what they scored; whichever process holds a detector's
+    `monitor` lease reads them all, in one order, so the verdict is the same however many there
+    are. What it knows is saved with its place in the stream in one step: another process goes on
+    exactly there.
+    """
+
+    def __init__(self, settings: Settings, redis: Redis) -> None:
+        self._seconds = settings.lease_seconds
+        self._artifact_max_bytes = settings.artifact_max_bytes
+        self._live = Live(redis)
+        self._leases = Leases(redis)
+        self._detectors = Detectors(redis)
+        self._registry = Registry(redis)
+        self._watches: dict[str, _Watch] = {}
+        self._not_before: dict[str, float] = {}  # monotonic; detectors that others watch
+
+    async def tick(self) -> None:
+        """Look at every detector once. Raises StoreUnavailable."""
+        pointers = await self._detectors.poll(await self._detectors.names())
+        for name in self._watches.keys() - pointers.keys():
+            del self._watches[name]
+        for name, pointer in pointers.items():
+            if pointer.champion is None:
+                self._watches.pop(name, None)
+                continue
+            try:
+                await self._look(name, pointer)
+            except Fenced:
+                self._leave(name)
+
+    async def close(self) -> None:
+        """Save what is unsaved and let other processes go on at once."""
+        watches, self._watches = self._watches, {}
+        for watch in watches.values():
+            try:
+                if watch.unsaved:
+                    await self._save(watch)
+                await self._leases.release(watch.lease)
+            except Fenced:
+                continue
+
+    async def _look(self, name: str, pointer: Pointer) -> None:
+        watch = await self._watch(name, pointer)
+        if watch is None:
+            return
+        if watch.revision != pointer.config_revision:
+            await self._reconfigure(watch, name, pointer)
+        summaries = await self._live.read(name, watch.after, _SUMMARIES)
+        if summaries:
+            await asyncio.to_thread(_take, watch, summaries)
+        due = time.monotonic() - watch.saved_at >= _SAVE_SECONDS
+        if watch.unsaved and (due or _shown(watch.drift.verdict()) != watch.shown):
+            await self._save(watch)
+
+    async def _watch(self, name: str, pointer: Pointer) -> _Watch | None:
+        """Return the watch over `pointer`'s version, taking it up where there is none."""
+        watch = self._watches.get(name)
+        lease = await self._hold(name, watch.lease if watch else None)
+        if lease is None:
+            self._leave(name)
+            return None
+        same = (pointer.uid, pointer.champion)
+        if watch is not None and (watch.drift.baseline.uid, watch.drift.baseline.version) == same:
+            watch.lease = lease
+            return watch
+        if lease.uid != pointer.uid:  # deleted and made again since the look
+            return None
+        self._watches.pop(name, None)
+        try:
+            watch = await self._begin(lease, pointer)
+        except AnamnesisError as error:
+            # The API processes say the same of it and go on with the version that they have.
+            _logger.warning("no drift: version is broken", detector=name, why=str(error))
+            watch = None
+        if watch is None:
+            await self._leases.release(lease)
+            self._leave(name)
+            return None
+        self._watches[name] = watch
+        return watch
+
+    async def _hold(self, name: str, lease: Lease | None) -> Lease | None:
+        """Return a lease that lasts for this look; None while another process watches."""
+        now = time.monotonic()
+        if lease is not None:
+            if lease.deadline - now > self._seconds / 2:
+                return lease
+            return await self._leases.renew(lease)
+        if now < self._not_before.get(name, 0.0):
+            return None
+        return await self._leases.acquire(name, self._seconds, "monitor")
+
+    def _leave(self, name: str) -> None:
+        self._watches.pop(name, None)
+        self._not_before[name] = time.monotonic() + self._seconds / 4
+
+    async def _begin(self, lease: Lease, pointer: Pointer) -> _Watch | None:
+        """Continue from what was saved for this version, or start anew."""
+        name, number = lease.name, pointer.champion
+        detector = await self._detectors.get(name)
+        artifact = await self._registry.artifact(name, number or 0)
+        if detector is None or detector.pointer != pointer or artifact is None:
+            return None
+        version = await asyncio.to_thread(Version.from_bytes, artifact, self._artifact_max_bytes)
+        baseline = Baseline(
+            uid=pointer.uid,
+            version=number or 0,
+            calibration=version.calibration.scores,
+            expected=version.reference.expected,
+            reference_rows=version.calibration.n,
+            features=version.features,
+            alpha=version.threshold_for(detector.config.threshold).alpha,
+        )
+        memory = await self._live.load(name)
+        drift = Drift.from_bytes(baseline, memory.state) if memory else Drift(baseline)
+        after = memory.after if memory else "0-0"
+        return _Watch(lease, drift, version.calibration, pointer.config_revision, after)
+
+    async def _reconfigure(self, watch: _Watch, name: str, pointer: Pointer) -> None:
+        detector = await self._detectors.get(name)
+        if detector is None or detector.pointer != pointer:
+            return  # it moved on; so does the next look
+        alpha = watch.calibration.threshold(detector.config.threshold).alpha
+        watch.drift.baseline = replace(watch.drift.baseline, alpha=alpha)
+        watch.revision = pointer.config_revision
+
+    async def _save(self, watch: _Watch) -> None:
+        verdict = watch.drift.verdict()
+        memory = Memory(watch.after, watch.drift.to_bytes())
+        document = {**verdict, "updated_at": rfc3339(time.time())}
+        await self._live.save(watch.lease, memory, document)
+        shown = _shown(verdict)
+        if watch.shown and shown[0] != watch.shown[0]:
+            _logger.info("drift", detector=watch.lease.name, state=shown[0], before=watch.shown[0])
+        watch.shown, watch.unsaved, watch.saved_at = shown, False, time.monotonic()
+
+
+def _shown(verdict: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what of a verdict cannot wait."""
+    statistics = verdict["statistics"]
+    alarms = [statistics[test]["alarm"] for test in ("martingale", "adwin", "anomalies")]
+    return (
+        verdict["state"],
+        *alarms,
+        *(f["feature"] for f in statistics["features"] if f["alarm"]),
+    )
+
+
+def _take(watch: _Watch, summaries: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """Give the tests what was scored by the watched version; other versions' traffic is passed."""
+    baseline = watch.drift.baseline
+    for at, summary in summaries:
+        if (summary["uid"], summary["version"]) == (baseline.uid, baseline.version):
+            watch.drift.update(_sample(summary, len(baseline.features)))
+        watch.after = at
+    watch.unsaved = True
+
+
+def _sample(summary: Mapping[str, Any], d: int) -> Sample:
+    counts = np.frombuffer(summary["counts"], np.dtype("<i8")).astype(np.int64)
+    return Sample(
+        scores=_thinned(summary["scores"]),
+        p_values=_thinned(summary["p_values"]),
+        anomalies=int(summary["anomalies"]),
+        scored=int(summary["n"]),
+        counts=counts.reshape(d, -1) if len(counts) % d == 0 else np.zeros((0, 0), np.int64),
+    )
+
+
+def _thinned(packed: bytes) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return at most 500 of the values, by place and not by size, so that nothing is biased."""
+    values = np.frombuffer(packed, np.dtype("<f4")).astype(np.float64)
+    return values[:: max(1, -(-len(values) // _SCORES))]
