@@ -188,10 +188,16 @@ class EmbeddedStore:
     def ready(self) -> bool:
         """Return whether the server answers; raises StoreFailed when it has ended."""
         if self.child is None or self.child.poll() is not None:
-            code = None if self.child is None else self.child.returncode
-            words = self.log_file.read_text(errors="replace")[-_LOG_TAIL:].strip()
-            raise StoreFailed(f"the embedded store ended (exit status {code}): {words}")
+            raise StoreFailed(f"the embedded store ended{self._last_words()}")
         return _ask(self.socket, b"PING\r\n").startswith(b"+PONG")
+
+    def _last_words(self) -> str:
+        code = None if self.child is None else self.child.returncode
+        if code is None or code < 0:
+            # Whoever is killed says nothing.
+            return "" if code is None else f": killed by signal {-code}"
+        words = self.log_file.read_text(errors="replace")[-_LOG_TAIL:].strip()
+        return f" with status {code}: {words}"
 
     def start(self, deadline: float = 30.0) -> None:
         """Launch, and wait until the server has read its files back and answers."""

@@ -27,7 +27,7 @@ from service.settings import Settings
 _logger = log.get(__name__)
 
 _STARTUP_SECONDS = 60.0
-_TICK_SECONDS = 0.5  # an ended child wakes the loop at once; this is for pauses before restarts
+_TICK_SECONDS = 0.1  # an ended child wakes the loop at once; this is for pauses before restarts
 _WORKER_STOP_SECONDS = 15.0
 _BACKLOG = 2048
 
