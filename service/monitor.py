@@ -66,6 +66,8 @@ class Monitor:
         pointers = await self._detectors.poll(await self._detectors.names())
         for name in self._watches.keys() - pointers.keys():
             del self._watches[name]
+        now = time.monotonic()
+        self._not_before = {name: at for name, at in self._not_before.items() if at > now}
         for name, pointer in pointers.items():
             if pointer.champion is None:
                 self._watches.pop(name, None)
@@ -104,7 +106,7 @@ class Monitor:
         watch = self._watches.get(name)
         lease = await self._hold(name, watch.lease if watch else None)
         if lease is None:
-            self._leave(name)
+            self._watches.pop(name, None)
             return None
         same = (pointer.uid, pointer.champion)
         if watch is not None and (watch.drift.baseline.uid, watch.drift.baseline.version) == same:
@@ -135,9 +137,13 @@ class Monitor:
             return await self._leases.renew(lease)
         if now < self._not_before.get(name, 0.0):
             return None
-        return await self._leases.acquire(name, self._seconds, "monitor")
+        lease = await self._leases.acquire(name, self._seconds, "monitor")
+        if lease is None:
+            self._leave(name)
+        return lease
 
     def _leave(self, name: str) -> None:
+        """Leave the detector to others for a while."""
         self._watches.pop(name, None)
         self._not_before[name] = time.monotonic() + self._seconds / 4
 

@@ -1,0 +1,192 @@
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from models import Config, Model, Version, train
+from service.detector_config import parse
+from service.live import Live
+from service.monitor import Monitor
+from service.settings import Settings
+
+sys.path.insert(0, str(Path(__file__).parent))
+from stored import Stored, until
+
+SETTINGS = Settings(lease_seconds=5.0)
+
+
+@pytest.fixture(scope="module")
+def version() -> Version:
+    """A version that learned three independent standard normal features."""
+    X = np.random.default_rng(0).normal(size=(600, 3)).astype(np.float32)
+    config = Config(features=("a", "b", "c"), model=Model(epochs=30))
+    return train(None, X, config)
+
+
+def summary(version: Version, uid: str, X: np.ndarray, number: int = 1) -> Mapping[str, object]:
+    """What an API process sends about vectors X (n, d) that it scored."""
+    X = X.astype(np.float32)
+    judged = version.judge(X)
+    return {
+        "uid": uid,
+        "generation": 1,
+        "version": number,
+        "process": "test",
+        "n": len(X),
+        "scores": judged.scores.astype("<f4").tobytes(),
+        "p_values": judged.p_values.astype("<f4").tobytes(),
+        "anomalies": int(judged.is_anomaly.sum()),
+        "counts": version.reference.count(X).astype("<i8").tobytes(),
+        "rows": len(X),
+        "t": 0.0,
+    }
+
+
+@pytest.fixture
+async def watched(stored: Stored, version: Version) -> Stored:
+    """The store with `version` as version 1 of detector `pump`."""
+    await stored.learn(artifact=version.to_bytes())
+    return stored
+
+
+async def send(stored: Stored, version: Version, shift: float, times: int = 5, **more: int) -> None:
+    rng = np.random.default_rng(times)
+    uid = (await stored.get()).uid
+    for _ in range(times):
+        X = rng.normal(size=(100, 3)) + [0, shift, 0]
+        assert await Live(stored.redis).append("pump", summary(version, uid, X, **more))
+
+
+def martingale(drift: Mapping) -> Mapping:
+    return drift["statistics"]["martingale"]
+
+
+@pytest.mark.anyio
+async def test_a_shift_is_published(watched: Stored, version: Version):
+    """Summaries of shifted traffic turn the state to new_regime and name the feature."""
+    monitor = Monitor(SETTINGS, watched.redis)
+    await send(watched, version, 0.0)
+    await monitor.tick()
+    drift = (await watched.get()).drift
+    assert (drift["state"], drift["version"]) == ("none", 1)
+    assert drift["updated_at"].endswith("Z")
+    await send(watched, version, 3.0, times=6)
+    await monitor.tick()
+    drift = (await watched.get()).drift
+    assert drift["state"] == "new_regime"
+    assert martingale(drift)["alarm"]
+    assert drift["statistics"]["features"][0]["feature"] == "b"
+
+
+@pytest.mark.anyio
+async def test_one_of_several_watches(watched: Stored, version: Version):
+    """Two monitors count each summary once; the second goes on exactly where the first ended."""
+    first, second = Monitor(SETTINGS, watched.redis), Monitor(SETTINGS, watched.redis)
+    await send(watched, version, 0.0)
+    await first.tick()
+    await second.tick()
+    await send(watched, version, 0.5, times=2)
+    await second.tick()
+    await first.tick()
+    await first.close()
+    before = (await watched.get()).drift
+
+    third = Monitor(SETTINGS, watched.redis)
+    await third.tick()
+    await third.close()
+    after = (await watched.get()).drift
+    assert martingale(after) == martingale(before)
+
+    whole = Monitor(SETTINGS, watched.redis)
+    await watched.redis.delete("anamnesis:{pump}:monitor")
+    await whole.tick()
+    await whole.close()
+    assert martingale((await watched.get()).drift) == martingale(before)
+
+
+@pytest.mark.anyio
+async def test_a_dead_monitor_is_replaced(watched: Stored, version: Version):
+    """A monitor that never says goodbye is followed by another once its lease is over."""
+    short = Settings(lease_seconds=0.3)
+    await Monitor(short, watched.redis).tick()
+    await send(watched, version, 3.0)
+    second = Monitor(short, watched.redis)
+
+    async def seen() -> bool:
+        await second.tick()
+        return (await watched.get()).drift["state"] == "new_regime"
+
+    await until(seen)
+
+
+@pytest.mark.anyio
+async def test_a_new_version_starts_anew(watched: Stored, version: Version):
+    """The bound holds for one version at a time: the next one starts with nothing against it."""
+    monitor = Monitor(SETTINGS, watched.redis)
+    await send(watched, version, 3.0)
+    await monitor.tick()
+    assert (await watched.get()).drift["state"] == "new_regime"
+    await watched.learn(artifact=version.with_config(Config(seed=1)).to_bytes(), seed=1)
+    # Traffic that the old version scored counts for nothing.
+    await send(watched, version, 3.0, times=3)
+    await monitor.tick()
+    drift = (await watched.get()).drift
+    assert (drift["state"], drift["version"]) == ("none", 2)
+    await send(watched, version, 3.0, times=4, number=2)
+    await monitor.tick()
+    assert (await watched.get()).drift["state"] == "new_regime"
+
+
+@pytest.mark.anyio
+async def test_a_deleted_detector_is_let_go(watched: Stored, version: Version):
+    """A detector made again under the same name has no drift yet, and no version to watch."""
+    monitor = Monitor(SETTINGS, watched.redis)
+    await send(watched, version, 3.0)
+    await monitor.tick()
+    await watched.detectors.delete("pump")
+    await monitor.tick()
+    await watched.make()
+    await monitor.tick()
+    assert (await watched.get()).drift == {"state": "none"}
+    await watched.learn(artifact=version.to_bytes())
+    await monitor.tick()
+    assert (await watched.get()).drift["version"] == 1
+    assert (await watched.get()).drift["state"] == "none"
+
+
+@pytest.mark.anyio
+async def test_a_looser_threshold_moves_the_burst_at_once(watched: Stored, version: Version):
+    """A change of the threshold's policy changes what share of anomalies is a burst."""
+    monitor = Monitor(SETTINGS, watched.redis)
+    await send(watched, version, 0.0)
+    await monitor.tick()
+    await watched.detectors.put("pump", parse({"threshold": {"fpr": 0.1}}))
+    await send(watched, version, 0.0, times=1)
+    await monitor.tick()
+    await monitor.close()
+    burst = (await watched.get()).drift["statistics"]["anomalies"]
+    assert burst["threshold"] == pytest.approx(0.5)
+
+
+@pytest.mark.anyio
+async def test_a_broken_version_is_no_reason_to_stop(stored: Stored):
+    """An artifact that cannot be read leaves the detector without drift and the monitor alive."""
+    await stored.learn(artifact=b"no version")
+    await Monitor(SETTINGS, stored.redis).tick()
+    assert (await stored.get()).drift == {"state": "none"}
+
+
+@pytest.mark.anyio
+async def test_what_is_remembered_is_small(watched: Stored, version: Version):
+    """The memory holds ranks and counts in tens of kilobytes, however much was scored."""
+    monitor = Monitor(SETTINGS, watched.redis)
+    for times in range(1, 30):
+        await send(watched, version, 0.0, times=times)
+        await monitor.tick()
+    await monitor.close()
+    packed = await watched.redis.get("anamnesis:{pump}:monitor")
+    assert len(packed) < 200_000
+    assert msgspec.msgpack.decode(packed)[0] != "0-0"
