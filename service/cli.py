@@ -1,6 +1,5 @@
 """The command line: `anamnesis up` and everything beside it."""
 
-import asyncio
 import importlib.metadata
 import ipaddress
 from pathlib import Path
@@ -54,9 +53,8 @@ def worker() -> None:
     """Run a worker alone, against the store that ANAMNESIS_REDIS_URL names."""
     from service import worker as retraining
 
-    settings = _with_store(console.settings())
-    log.configure(settings, "worker")
-    asyncio.run(retraining.main(settings))
+    _with_store(console.settings())
+    raise typer.Exit(retraining.main())
 
 
 @app.command()

@@ -1,0 +1,237 @@
+"""`anamnesis up`: real processes, started, killed, restarted and drained."""
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service import process
+from service.client import Client
+
+BY_HAND = {"min_vectors": None, "max_age_seconds": None}
+NORMAL = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+
+
+def until(condition: Callable[[], object], seconds: float = 30.0) -> object:
+    """Return the first true value of `condition`; fail when it has none within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "the deadline passed"
+        time.sleep(0.02)
+    return value
+
+
+def children(pid: int) -> list[int]:
+    """Return the process ids of all descendants."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found += [child, *children(child)]
+    return found
+
+
+class Up:
+    """One `anamnesis up` and what it wrote."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.words = folder / f"words-{time.monotonic_ns()}"
+        command = [sys.executable, "-m", "service.cli", "up", "--port", "0"]
+        command += ["--data-dir", str(folder / "data"), *options]
+        # None of the environment's own settings: the test says what it wants.
+        env = {k: v for k, v in os.environ.items() if not k.startswith("ANAMNESIS_")}
+        with self.words.open("wb") as words:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, env=env
+            )
+
+    @property
+    def said(self) -> str:
+        return self.words.read_text()
+
+    def url(self) -> str:
+        """Wait until it is ready; return where it listens."""
+
+        def announced() -> re.Match[str] | None:
+            assert self.process.poll() is None, self.said
+            return re.search(r"^  API +(http\S+)/v1$", self.said, re.MULTILINE)
+
+        return until(announced)[1]
+
+    def stop(self, sig: int = signal.SIGTERM) -> int:
+        self.process.send_signal(sig)
+        return self.process.wait(30)
+
+
+@pytest.fixture
+def up(tmp_path) -> Iterator[Callable[..., Up]]:
+    """Start `anamnesis up` on the test's own data directory; whatever still runs is killed."""
+    started: list[Up] = []
+
+    def start(*options: str) -> Up:
+        started.append(Up(tmp_path, *options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            left = children(one.process.pid)
+            one.process.kill()
+            one.process.wait()
+            until(lambda left=left: not any(map(process.alive, left)))
+
+
+def test_learns_scores_and_finds_everything_after_a_kill(up):
+    """A killed parent leaves no orphan; a restart serves the same champion and buffer."""
+    first = up()
+    with Client(first.url()) as client:
+        client.create("pump", {"retrain": BY_HAND})
+        client.learn("pump", NORMAL, key="1")
+        outcome = client.retrain("pump")
+        assert outcome["outcome"] == "promoted", outcome
+        until(lambda: client.detector("pump")["champion"] == 1)
+        before = client.score("pump", NORMAL[:5])
+        client.learn("pump", NORMAL[:7], key="2")
+    descendants = children(first.process.pid)
+    assert len(descendants) >= 3  # store, API, worker
+    first.process.kill()
+    first.process.wait()
+    until(lambda: not any(map(process.alive, descendants)), 10)
+
+    with Client(up().url()) as client:
+        status = until(lambda: _serving(client, "pump"))
+        assert (status["champion"], status["buffered"]) == (1, 7)
+        assert client.score("pump", NORMAL[:5])["scores"] == before["scores"]
+        # The key is remembered too.
+        assert client.learn("pump", NORMAL[:7], key="2")["duplicate"] == 7
+
+
+def _serving(client: Client, name: str) -> dict | None:
+    status = client.detector(name)
+    return status if status["champion"] else None
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_everything_with_status_0(up, sig):
+    """SIGTERM and Ctrl-C end the service and all its processes, cleanly."""
+    one = up()
+    one.url()
+    descendants = children(one.process.pid)
+    assert one.stop(sig) == 0, one.said
+    assert not any(map(process.alive, descendants))
+    assert "Traceback" not in one.said
+
+
+def test_drain_finishes_the_request_in_flight_and_refuses_new_ones(up):
+    """A request that has begun is answered although the service is stopping."""
+    one = up()
+    host, port = one.url().removeprefix("http://").split(":")
+    # Half a request is in flight; its end is sent once new connections are refused.
+    request = http.client.HTTPConnection(host, int(port), timeout=20)
+    body = b'{"retrain": {"min_vectors": null}}'
+    request.putrequest("PUT", "/v1/detectors/late")
+    request.putheader("content-type", "application/json")
+    request.putheader("content-length", str(len(body)))
+    request.endheaders(body[:10])
+    with Client(one.url()) as client:
+        assert client.health()  # by now the first half has been read
+    one.process.terminate()
+    until(lambda: _refused(host, int(port)), 5)
+    assert one.process.poll() is None
+    request.send(body[10:])
+    with request.getresponse() as answer:
+        assert answer.status == 201
+    request.close()
+    assert one.process.wait(20) == 0
+
+
+def _refused(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) != 0
+
+
+def test_second_on_the_same_directory_is_refused(up):
+    """The second says who has the directory, and the first goes on."""
+    one = up()
+    url = one.url()
+    two = up()
+    assert two.process.wait(30) == 1
+    assert f"in use by another `anamnesis up` (process {one.process.pid})" in two.said
+    with Client(url) as client:
+        assert client.health()
+
+
+@pytest.mark.parametrize("which", ["valkey", "service.server", "service.worker"])
+def test_a_killed_child_comes_back(up, which):
+    """Whichever child dies is started again, and the service learns on."""
+    one = up()
+    with Client(one.url()) as client:
+        client.create("pump", {"retrain": BY_HAND})
+        (victim,) = (pid for pid in children(one.process.pid) if which in _command(pid))
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: _another(one.process.pid, which, victim))
+        until(lambda: _accepted(client), 20)
+        assert client.retrain("pump")["outcome"] == "promoted"
+    assert "child ended" in one.said or "store ended" in one.said
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def _another(parent: int, which: str, victim: int) -> bool:
+    return any(pid != victim and which in _command(pid) for pid in children(parent))
+
+
+def _accepted(client: Client) -> bool:
+    try:
+        client.learn("pump", NORMAL, key="only-once")
+    except Exception:  # noqa: BLE001 - any failure is one to retry, until the deadline
+        return False
+    return True
+
+
+def test_workers_share_the_port_and_the_metrics(up):
+    """Several API processes answer on one port, and their counters are one sum."""
+    one = up("--workers", "2")
+    url = one.url()
+    assert sum("service.server" in _command(pid) for pid in children(one.process.pid)) == 2
+    with Client(url) as client:
+        client.create("pump", {"retrain": BY_HAND})
+        client.learn("pump", NORMAL)
+        client.retrain("pump")
+        until(lambda: _serving(client, "pump"))
+    threads = [threading.Thread(target=_score_once, args=(url,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with Client(url) as client:
+        until(
+            lambda: 'vectors_scored_total{detector="pump"} 80.0' in client.http.get("/metrics").text
+        )
+
+
+def _score_once(url: str) -> None:
+    with Client(url) as client:
+        until(lambda: _scored(client))
+
+
+def _scored(client: Client) -> bool:
+    try:
+        client.score("pump", NORMAL[:10])
+    except Exception:  # noqa: BLE001 - this process may not have the first version yet
+        return False
+    return True
