@@ -164,6 +164,8 @@ class Supervisor:
         return folder
 
     def _wait_until_ready(self) -> None:
+        # A store that is elsewhere may come later; what answers then is alive, and waits for it.
+        path = "/readyz" if self.store else "/healthz"
         until = time.monotonic() + _STARTUP_SECONDS
         with httpx.Client(base_url=self.url, timeout=1.0, trust_env=False) as client:
             while not self.should_exit:
@@ -174,7 +176,7 @@ class Supervisor:
                             "while starting; its last lines are above"
                         )
                 with contextlib.suppress(httpx.TransportError):
-                    if client.get("/readyz").status_code == httpx.codes.OK:
+                    if client.get(path).status_code == httpx.codes.OK:
                         return
                 if time.monotonic() > until:
                     raise StartupFailed(f"the API was not ready within {_STARTUP_SECONDS:g} s")
