@@ -11,9 +11,10 @@ from redis.asyncio import Redis
 from models import MIN_VECTORS
 from service.detector import Detector, Pointer, from_state, with_dimension
 from service.detector_config import DetectorConfig
-from service.keys import DETECTORS, ERASED, NAME, NOTIFY, Keys
+from service.erasure import mark_erased
+from service.keys import DETECTORS, NAME, NOTIFY, Keys
 from service.problems import Conflict, UnknownDetector, Unprocessable
-from service.store import Script, store_errors
+from service.store import Script, ask
 
 TOMBSTONE_SECONDS = 7 * 24 * 3600  # longer than any API process stays away from the store
 _AT_ONCE = 100  # detectors read in one round trip
@@ -49,7 +50,7 @@ redis.call('PUBLISH', ARGV[7], ARGV[8])
 return 1
 """)
 
-# KEYS: state. ARGV: least vectors, weights
+# KEYS: state. ARGV: least vectors, weights, channel, name
 _REQUEST = Script("""
 local held = redis.call('HMGET', KEYS[1], 'uid', 'buffered', 'parked', 'retraining')
 if not held[1] then return {'unknown'} end
@@ -58,6 +59,7 @@ if tonumber(held[2]) < tonumber(ARGV[1]) then
 end
 redis.call('HSET', KEYS[1], 'weights', ARGV[2])
 if held[4] == 'idle' then redis.call('HSET', KEYS[1], 'retraining', 'queued') end
+redis.call('PUBLISH', ARGV[3], ARGV[4])
 return {'queued', redis.call('HINCRBY', KEYS[1], 'requested', 1)}
 """)
 
@@ -114,17 +116,16 @@ class Detectors:
     async def _create(self, name: str, config: DetectorConfig) -> bool:
         # The list of names lies in another slot of a cluster than the detector. A name is in it
         # before its detector exists and is put there again after, lest a deletion took it out.
-        async with store_errors(self._redis):
-            listed = await self._redis.sadd(DETECTORS, name)
-            if listed and await self._redis.scard(DETECTORS) > self._max_detectors:
-                await self._redis.srem(DETECTORS, name)
-                raise Conflict(f"The service holds at most {self._max_detectors} detectors.")
+        client = self._redis
+        listed = await ask(client, client.sadd(DETECTORS, name))
+        if listed and await ask(client, client.scard(DETECTORS)) > self._max_detectors:
+            await ask(client, client.srem(DETECTORS, name))
+            raise Conflict(f"The service holds at most {self._max_detectors} detectors.")
         args = (
             secrets.token_hex(8), _json(config), config.dimension or "", NOTIFY, name,
         )  # fmt: skip
         done = bool(await _CREATE(self._redis, (Keys(name).state,), args))
-        async with store_errors(self._redis):
-            await self._redis.sadd(DETECTORS, name)
+        await ask(client, client.sadd(DETECTORS, name))
         return done
 
     async def _configure(self, held: Detector, config: DetectorConfig) -> bool:
@@ -148,12 +149,11 @@ class Detectors:
 
     async def _read(self, names: Iterable[str]) -> dict[str, Detector]:
         wanted = [Keys(name) for name in names if NAME.fullmatch(name)]
-        async with store_errors(self._redis):
-            pipe = self._redis.pipeline(transaction=False)
-            for keys in wanted:
-                pipe.hgetall(keys.state)
-                pipe.get(keys.drift)
-            replies = await pipe.execute()
+        pipe = self._redis.pipeline(transaction=False)
+        for keys in wanted:
+            pipe.hgetall(keys.state)
+            pipe.get(keys.drift)
+        replies = await ask(self._redis, pipe.execute())
         pairs = zip(wanted, replies[::2], replies[1::2], strict=True)
         return {
             keys.name: from_state(keys.name, state, drift) for keys, state, drift in pairs if state
@@ -161,18 +161,16 @@ class Detectors:
 
     async def names(self) -> set[str]:
         """Return the names of all detectors, of one being made or deleted perhaps too."""
-        async with store_errors(self._redis):
-            members = await self._redis.smembers(DETECTORS)
+        members = await ask(self._redis, self._redis.smembers(DETECTORS))
         return {name.decode() for name in members}
 
     async def poll(self, names: Iterable[str]) -> dict[str, Pointer]:
         """Return the pointer of each of `names` that exists, in one round trip."""
         wanted = [Keys(name) for name in names if NAME.fullmatch(name)]
-        async with store_errors(self._redis):
-            pipe = self._redis.pipeline(transaction=False)
-            for keys in wanted:
-                pipe.hmget(keys.state, ["uid", "champion", "generation", "revision"])
-            replies = await pipe.execute()
+        pipe = self._redis.pipeline(transaction=False)
+        for keys in wanted:
+            pipe.hmget(keys.state, ["uid", "champion", "generation", "revision"])
+        replies = await ask(self._redis, pipe.execute())
         return {
             keys.name: Pointer(uid.decode(), int(champion or 0) or None, int(moves), int(revision))
             for keys, (uid, champion, moves, revision) in zip(wanted, replies, strict=True)
@@ -187,7 +185,7 @@ class Detectors:
         During a run it asks for one more after it. `weights` hold for that run alone. Raises
         UnknownDetector, and Conflict when fewer vectors are buffered than a training needs.
         """
-        args = (MIN_VECTORS, "" if weights is None else orjson.dumps(weights))
+        args = (MIN_VECTORS, "" if weights is None else orjson.dumps(weights), NOTIFY, name)
         reply = await _REQUEST(self._redis, (Keys(name).state,), args)
         if reply[0] == b"unknown":
             raise UnknownDetector("There is no such detector.")
@@ -212,30 +210,27 @@ class Detectors:
         a store that lost its data. Answers to Idempotency-Keys expire by themselves; they hold no
         vectors and mean nothing to a later detector of the same name.
         """
-        keys = Keys(name)
+        keys, client = Keys(name), self._redis
         while True:
-            async with store_errors(self._redis):
-                pipe = self._redis.pipeline(transaction=False)
-                pipe.hmget(keys.state, ["uid", "last_version"])
-                pipe.hvals(keys.artifacts)
-                (uid, last_version), digests = await pipe.execute()
-                if uid is None:
-                    raise UnknownDetector("There is no such detector.")
-                await self._redis.set(ERASED, await _now(self._redis), nx=True)
+            pipe = client.pipeline(transaction=False)
+            pipe.hmget(keys.state, ["uid", "last_version"])
+            pipe.hvals(keys.artifacts)
+            (uid, last_version), digests = await ask(client, pipe.execute())
+            if uid is None:
+                raise UnknownDetector("There is no such detector.")
+            await mark_erased(client)
             artifacts = (keys.artifact(digest.decode()) for digest in set(digests))
             everything = (keys.state, keys.tombstone, *keys.mortal[1:], *artifacts)
             args = (uid, last_version, TOMBSTONE_SECONDS, NOTIFY, name)
-            if await _DELETE(self._redis, everything, args):
+            if await _DELETE(client, everything, args):
                 break
-        async with store_errors(self._redis):
-            await self._redis.srem(DETECTORS, name)
-            if await self._redis.exists(keys.state):  # made again in between
-                await self._redis.sadd(DETECTORS, name)
+        await ask(client, client.srem(DETECTORS, name))
+        if await ask(client, client.exists(keys.state)):  # made again in between
+            await ask(client, client.sadd(DETECTORS, name))
 
     async def tombstone(self, name: str) -> str | None:
         """Return the uid of the incarnation that was deleted last, for a week after."""
-        async with store_errors(self._redis):
-            uid = await self._redis.get(Keys(name).tombstone)
+        uid = await ask(self._redis, self._redis.get(Keys(name).tombstone))
         return uid.decode() if uid else None
 
 
@@ -261,8 +256,3 @@ def _merge(held: Detector, config: DetectorConfig) -> DetectorConfig:
 
 def _json(config: DetectorConfig) -> bytes:
     return orjson.dumps(config.to_dict())
-
-
-async def _now(redis: Any) -> int:
-    seconds, _ = await redis.time()
-    return int(seconds)

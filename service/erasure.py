@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from service.keys import ERASED, Keys
-from service.store import Script, store_errors
+from service.problems import StoreUnavailable
+from service.store import Script, ask
 
 ENTRIES_AT_ONCE = 100  # deleting is quick, but everybody waits for a script
 
@@ -45,6 +46,9 @@ return {1, gone}
     flags="allow-oom",
 )
 
+# The only key is ERASED.
+_MARK = Script("return redis.call('SET', KEYS[1], redis.call('TIME')[1], 'NX')", flags="allow-oom")
+
 # KEYS: erased. ARGV: what was read. Deletions from now on wait for the next rewrite.
 _TAKE = Script(
     """
@@ -53,6 +57,14 @@ return redis.call('DEL', KEYS[1])
 """,
     flags="allow-oom",
 )
+
+
+async def mark_erased(redis: Redis) -> None:
+    """Note that the append-only file has something to forget.
+
+    Before the deletion itself: a crash in between costs a rewrite, never leaves one out.
+    """
+    await _MARK(redis, (ERASED,))
 
 
 class Erasure:
@@ -70,10 +82,7 @@ class Erasure:
         keys, client, gone = Keys(name), self._redis, 0
         if not await self._anything(keys, keep_seconds, max_bytes):
             return 0
-        async with store_errors(client):
-            # Before the deletion: a crash in between costs a rewrite, never leaves one out.
-            seconds, _ = await client.time()
-            await client.set(ERASED, seconds, nx=True)
+        await mark_erased(client)
         looked = True
         while looked and not gone:
             looked, gone = await _ERASE(
@@ -84,12 +93,11 @@ class Erasure:
         return int(gone)
 
     async def _anything(self, keys: Keys, keep_seconds: float, max_bytes: int) -> bool:
-        async with store_errors(self._redis):
-            pipe = self._redis.pipeline(transaction=False)
-            pipe.lindex(keys.erasable, 0)
-            pipe.hget(keys.state, "kept_bytes")
-            pipe.time()
-            head, kept, (seconds, micros) = await pipe.execute()
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.lindex(keys.erasable, 0)
+        pipe.hget(keys.state, "kept_bytes")
+        pipe.time()
+        head, kept, (seconds, micros) = await ask(self._redis, pipe.execute())
         if head is None:
             return False
         learned_at = int(head.split()[0]) / 1000
@@ -97,28 +105,25 @@ class Erasure:
 
     async def rewrite_due(self, seconds: float) -> bool:
         """Whether deleted vectors have waited in the append-only file for `seconds`."""
-        async with store_errors(self._redis):
-            pipe = self._redis.pipeline(transaction=False)
-            pipe.get(ERASED)
-            pipe.time()
-            since, (now, _) = await pipe.execute()
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.get(ERASED)
+        pipe.time()
+        since, (now, _) = await ask(self._redis, pipe.execute())
         return since is not None and now - int(since) >= seconds
 
     async def rewrite(self) -> bool:
         """Have the store rewrite its append-only file; False when it cannot begin one now."""
         client = self._redis
-        async with store_errors(client):
-            since = await client.get(ERASED)
-            persistence = await client.info("persistence")
+        since = await ask(client, client.get(ERASED))
+        persistence = await ask(client, client.info("persistence"))
         if persistence.get("aof_rewrite_in_progress") or not persistence.get("aof_enabled"):
             return False
         if since is not None:
             await _TAKE(client, (ERASED,), (since,))
-        async with store_errors(client):
-            try:
-                await client.bgrewriteaof()
-            except ResponseError:  # a snapshot is being written: it has to be asked again
-                if since is not None:
-                    await client.set(ERASED, since, nx=True)
-                return False
+        try:
+            await ask(client, client.bgrewriteaof())
+        except (ResponseError, StoreUnavailable):  # it has to be asked again
+            if since is not None:
+                await ask(client, client.set(ERASED, since, nx=True))
+            return False
         return True

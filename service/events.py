@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from service.keys import Keys
-from service.store import Script, rfc3339, store_errors
+from service.store import Script, ask, rfc3339
 
 MAX_BYTES = 64 * 2**20  # of one detector's events, and of its labels: wide vectors are kept fewer
 LEAST_KEPT = 16
@@ -85,18 +85,16 @@ class Events:
 
     async def latest(self, name: str, *, limit: int = 100) -> list[Event]:
         """Return the latest events, newest first."""
-        async with store_errors(self._redis):
-            rows = await self._redis.xrevrange(Keys(name).events, count=limit)
+        rows = await ask(self._redis, self._redis.xrevrange(Keys(name).events, count=limit))
         return [Event(id=row.decode(), **_unpack(entry[b"e"])) for row, entry in rows]
 
     async def get(self, name: str, ids: Iterable[str]) -> dict[str, Event]:
         """Return those of the events `ids` that are still kept."""
         wanted = [event for event in ids if _is_id(event)]
-        async with store_errors(self._redis):
-            pipe = self._redis.pipeline(transaction=False)
-            for event in wanted:
-                pipe.xrange(Keys(name).events, event, event)
-            replies = await pipe.execute()
+        pipe = self._redis.pipeline(transaction=False)
+        for event in wanted:
+            pipe.xrange(Keys(name).events, event, event)
+        replies = await ask(self._redis, pipe.execute())
         return {
             event: Event(id=event, **_unpack(rows[0][1][b"e"]))
             for event, rows in zip(wanted, replies, strict=True)
@@ -110,8 +108,7 @@ class Events:
 
     async def labels(self, name: str, *, limit: int = 10_000) -> list[Label]:
         """Return the latest labels, newest first."""
-        async with store_errors(self._redis):
-            rows = await self._redis.xrevrange(Keys(name).labels, count=limit)
+        rows = await ask(self._redis, self._redis.xrevrange(Keys(name).labels, count=limit))
         return [Label(id=row.decode(), **_unpack(entry[b"e"])) for row, entry in rows]
 
     async def _append(

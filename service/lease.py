@@ -13,7 +13,7 @@ from typing import Any, Literal
 from redis.asyncio import Redis
 
 from service.keys import WORKERS, Keys
-from service.store import Script, store_errors
+from service.store import Script, ask
 
 Role = Literal["worker", "monitor"]
 
@@ -125,18 +125,16 @@ class Leases:
 
     async def workers(self) -> dict[str, float]:
         """Return the seconds since the last heartbeat of every worker of the last hour."""
-        async with store_errors(self._redis):
-            pipe = self._redis.pipeline(transaction=False)
-            pipe.zrange(WORKERS, 0, -1, withscores=True)
-            pipe.time()
-            beats, (seconds, micros) = await pipe.execute()
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.zrange(WORKERS, 0, -1, withscores=True)
+        pipe.time()
+        beats, (seconds, micros) = await ask(self._redis, pipe.execute())
         now = seconds + micros / 1e6
         return {worker.decode(): max(0.0, now - at) for worker, at in beats}
 
     async def leave(self, worker: str) -> None:
         """Forget `worker`, which ends in good order."""
-        async with store_errors(self._redis):
-            await self._redis.zrem(WORKERS, worker)
+        await ask(self._redis, self._redis.zrem(WORKERS, worker))
 
 
 def _milliseconds(seconds: float) -> int:

@@ -11,7 +11,7 @@ from service.events import APPEND, bounded
 from service.keys import Keys
 from service.lease import FENCED, Lease
 from service.retraining import unfenced
-from service.store import Script, store_errors
+from service.store import Script, ask
 
 SUMMARIES_KEPT = 600  # ten minutes of one API process: the monitor reads every second
 
@@ -53,14 +53,13 @@ class Live:
         self, name: str, after: str = "0-0", count: int = 100
     ) -> list[tuple[str, dict[str, Any]]]:
         """Return up to `count` summaries that came after the id `after`, with their ids."""
-        async with store_errors(self._redis):
-            rows = await self._redis.xrange(Keys(name).live, f"({after}", "+", count=count)
+        client = self._redis
+        rows = await ask(client, client.xrange(Keys(name).live, f"({after}", "+", count=count))
         return [(row.decode(), msgspec.msgpack.decode(entry[b"e"])) for row, entry in rows]
 
     async def load(self, name: str) -> Memory | None:
         """Return what the monitor saved last, or None."""
-        async with store_errors(self._redis):
-            packed = await self._redis.get(Keys(name).monitor)
+        packed = await ask(self._redis, self._redis.get(Keys(name).monitor))
         return Memory(*msgspec.msgpack.decode(packed)) if packed else None
 
     async def save(

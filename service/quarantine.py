@@ -9,9 +9,10 @@ from typing import Any, Literal
 import orjson
 from redis.asyncio import Redis
 
-from service.keys import ERASED, Keys
+from service.erasure import mark_erased
+from service.keys import Keys
 from service.problems import Conflict, Unknown
-from service.store import Script, rfc3339, store_errors
+from service.store import Script, ask, rfc3339
 
 Decision = Literal["release", "discard"]
 
@@ -71,8 +72,7 @@ class Quarantine:
         Each has `id`, `kind` ("experience"), `vectors`, `reason`, `version` (None when there is
         none), `parked_at`, and `decision`, not None where one is being carried out.
         """
-        async with store_errors(self._redis):
-            texts = await self._redis.hvals(Keys(name).parked)
+        texts = await ask(self._redis, self._redis.hvals(Keys(name).parked))
         entries = sorted((orjson.loads(text) for text in texts), key=lambda e: e["parked"])
         return [_told(entry) for entry in entries]
 
@@ -83,9 +83,7 @@ class Quarantine:
         """
         keys, total = Keys(name), 0
         if decision == "discard":
-            async with store_errors(self._redis):
-                seconds, _ = await self._redis.time()
-                await self._redis.set(ERASED, seconds, nx=True)
+            await mark_erased(self._redis)
         while True:
             outcome, *rest = await _STEP(
                 self._redis,

@@ -18,7 +18,7 @@ from service.lease import Lease
 from service.problems import Gone, PreconditionFailed, Unknown, UnknownDetector, Unprocessable
 from service.registry_scripts import CHAMPION, FORGET, IMPORT, PARK, PIN, PRUNE, SETTLE
 from service.retraining import unfenced
-from service.store import rfc3339, store_errors
+from service.store import ask, rfc3339
 
 FORMAT = 1
 PIN_SECONDS = 3600  # an artifact that somebody pinned is kept for this long after its last use
@@ -164,21 +164,19 @@ class Registry:
 
     async def records(self, name: str, *, limit: int = 1000) -> list[dict[str, Any]]:
         """Return the records of the latest `limit` versions, oldest first."""
-        async with store_errors(self._redis):
-            last = int(await self._redis.hget(Keys(name).state, "last_version") or 0)
+        last = int(await ask(self._redis, self._redis.hget(Keys(name).state, "last_version")) or 0)
         return await self._records(name, list(range(max(1, last - limit + 1), last + 1)))
 
     async def _records(self, name: str, numbers: list[int]) -> list[dict[str, Any]]:
         if not numbers:
             return []
         keys = Keys(name)
-        async with store_errors(self._redis):
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.hget(keys.state, "champion")
-            pipe.hmget(keys.versions, [str(number) for number in numbers])
-            pipe.zmscore(keys.promoted, [str(number) for number in numbers])
-            pipe.hmget(keys.artifacts, [str(number) for number in numbers])
-            champion, texts, moves, digests = await pipe.execute()
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hget(keys.state, "champion")
+        pipe.hmget(keys.versions, [str(number) for number in numbers])
+        pipe.zmscore(keys.promoted, [str(number) for number in numbers])
+        pipe.hmget(keys.artifacts, [str(number) for number in numbers])
+        champion, texts, moves, digests = await ask(self._redis, pipe.execute())
         rows = zip(texts, moves, digests, strict=True)
         return [
             _told(orjson.loads(text), int(champion or 0), moved, digest)
@@ -189,18 +187,15 @@ class Registry:
     async def artifact(self, name: str, number: int) -> bytes | None:
         """Return the version's artifact, or None when it is pruned or never was."""
         keys, client = Keys(name), self._redis
-        async with store_errors(self._redis):
-            digest: Any = await client.hget(keys.artifacts, str(number))
+        digest = await ask(client, client.hget(keys.artifacts, str(number)))
         if digest is None:
             return None
-        async with store_errors(self._redis):
-            found: bytes | None = await client.get(keys.artifact(digest.decode()))
+        found: bytes | None = await ask(client, client.get(keys.artifact(digest.decode())))
         return found
 
     async def history(self, name: str, *, limit: int = 1000) -> list[dict[str, Any]]:
         """Return the latest `limit` moves of the champion pointer, oldest first."""
-        async with store_errors(self._redis):
-            rows = await self._redis.lrange(Keys(name).history, -limit, -1)
+        rows = await ask(self._redis, self._redis.lrange(Keys(name).history, -limit, -1))
         moves = [orjson.loads(row) for row in rows]
         return [move | {"at": rfc3339(move["at"] / 1000)} for move in moves]
 
@@ -216,13 +211,12 @@ class Registry:
         imported, those pinned within the hour, and rejected ones whose experience is parked.
         """
         keys = Keys(name)
-        async with store_errors(self._redis):
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.hgetall(keys.artifacts)
-            pipe.hmget(keys.state, ["champion", "last_version"])
-            pipe.zrevrange(keys.promoted, 0, self._versions_kept - 1)
-            pipe.hkeys(keys.parked)
-            artifacts, (champion, last), latest, parked = await pipe.execute()
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hgetall(keys.artifacts)
+        pipe.hmget(keys.state, ["champion", "last_version"])
+        pipe.zrevrange(keys.promoted, 0, self._versions_kept - 1)
+        pipe.hkeys(keys.parked)
+        artifacts, (champion, last), latest, parked = await ask(self._redis, pipe.execute())
         digests = {int(number): digest.decode() for number, digest in artifacts.items()}
         records = {r["version"]: r for r in await self._records(name, sorted(digests))}
         kept = {int(number) for number in (*latest, champion or 0)}

@@ -6,20 +6,22 @@ unknown whether a write happened, so only the caller can know whether repeating 
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
 
 from service.problems import StoreUnavailable
 
 DEADLINE = 0.8  # clients are promised an answer within 1 s; the rest is theirs and ours
 POOL = 64  # connections of one process; more callers than that wait, within the deadline
+
+Answer = TypeVar("Answer")
 
 # Replies of a server that is there but cannot serve now. Any other error reply is a bug of ours.
 _UNAVAILABLE = (
@@ -54,21 +56,38 @@ async def connect(url: str, *, deadline: float = DEADLINE) -> "Redis":
 
 
 @asynccontextmanager
-async def store_errors(redis: "Redis | None" = None) -> AsyncIterator[None]:
-    """Turn what keeps the store from answering into StoreUnavailable.
-
-    With `redis`, everything inside also ends within its deadline, connecting included.
-    """
-    deadline = redis and redis.connection_pool.connection_kwargs.get("socket_timeout")
+async def store_errors() -> AsyncIterator[None]:
+    """Turn what keeps the store from answering into StoreUnavailable."""
     try:
-        async with asyncio.timeout(deadline or None):
-            yield
+        yield
     except ResponseError as error:
         if not _is_unavailable(error):
             raise
         raise StoreUnavailable(f"The store refuses: {str(error).split(' ', 1)[0]}.") from error
     except (RedisError, OSError, TimeoutError) as error:
         raise StoreUnavailable from error
+
+
+async def ask(redis: "Redis", question: Awaitable[Answer]) -> Answer:
+    """Return the store's answer; raise StoreUnavailable once the deadline of `redis` is over.
+
+    The question itself is never cancelled, only left alone: redis-py may lose a connection of its
+    pool for good when it is cancelled at the wrong moment. Its own time-outs end it soon after.
+    """
+    asked = asyncio.ensure_future(question)
+    asked.add_done_callback(_heard)
+    deadline = redis.connection_pool.connection_kwargs.get("socket_timeout")
+    done, _ = await asyncio.wait((asked,), timeout=deadline)
+    if not done:
+        raise StoreUnavailable
+    async with store_errors():
+        return asked.result()
+
+
+def _heard(asked: "asyncio.Future[Any]") -> None:
+    # Nobody may be waiting any more; an error that nobody takes would be logged as forgotten.
+    if not asked.cancelled():
+        asked.exception()
 
 
 def _is_unavailable(error: ResponseError) -> bool:
@@ -87,12 +106,13 @@ class Script:
 
     async def __call__(self, redis: "Redis", keys: Sequence[str], args: Sequence[Any] = ()) -> Any:
         """Run it once over `keys` with `args`; StoreUnavailable when the outcome is unknown."""
-        async with store_errors(redis):
-            client: Any = redis
-            try:
-                return await client.evalsha(self.sha, len(keys), *keys, *args)
-            except NoScriptError:  # nothing ran, so asking again is safe
-                return await client.eval(self.source, len(keys), *keys, *args)
+        return await ask(redis, self._run(redis, keys, args))
+
+    async def _run(self, redis: Any, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        try:
+            return await redis.evalsha(self.sha, len(keys), *keys, *args)
+        except NoScriptError:  # nothing ran, so asking again is safe
+            return await redis.eval(self.source, len(keys), *keys, *args)
 
 
 async def check_durability(redis: "Redis", *, allow_weak: bool = False) -> tuple[str, ...]:
@@ -102,13 +122,7 @@ async def check_durability(redis: "Redis", *, allow_weak: bool = False) -> tuple
     """
     needed = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
     client: Any = redis
-    async with store_errors(redis):
-        try:
-            found = await client.config_get(*needed)
-        except ResponseError as error:
-            if not str(error).startswith(("NOPERM", "unknown command", "this user has no")):
-                raise
-            found = {}  # a hosted server that does not show its settings
+    found = await ask(redis, _settings(client, *needed))
     held = {_text(name): _text(value) for name, value in found.items()}
     weak = tuple(
         f"{name} is {held.get(name, 'hidden by the server')}, not {value}"
@@ -118,6 +132,15 @@ async def check_durability(redis: "Redis", *, allow_weak: bool = False) -> tuple
     if weak and not allow_weak:
         raise WeakStore("The store can lose acknowledged writes: " + "; ".join(weak) + ".")
     return weak
+
+
+async def _settings(redis: Any, *names: str) -> dict[Any, Any]:
+    try:
+        return dict(await redis.config_get(*names))
+    except ResponseError as error:
+        if not isinstance(error, NoPermissionError) and "unknown command" not in str(error):
+            raise
+        return {}  # a hosted server that does not show its settings
 
 
 def _text(value: bytes | str) -> str:

@@ -23,7 +23,7 @@ DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy
 
 @dataclass
 class StoreProcess:
-    """A server of its own, in a folder of its own, on a unix socket: stop it, freeze it, kill it."""
+    """A server in a folder of its own, on a unix socket: start it, freeze it, kill it."""
 
     folder: Path
     command: tuple[str, ...]
@@ -83,18 +83,19 @@ def _serve(command: tuple[str, ...]) -> Iterator[StoreProcess]:
 
 @pytest.fixture
 def anyio_backend() -> str:
+    """Run asynchronous tests on asyncio."""
     return "asyncio"
 
 
 @pytest.fixture(scope="session")
 def store_process() -> Iterator[StoreProcess]:
-    """One durable server for the whole session."""
+    """Start one durable server for the whole session."""
     yield from _serve(find_server())
 
 
 @pytest.fixture(scope="session")
 def debian_process() -> Iterator[StoreProcess]:
-    """A `redis-server` of the machine's own, where there is one."""
+    """Start the `redis-server` of the machine, where there is one."""
     found = shutil.which("redis-server")
     if found is None:
         pytest.skip("no redis-server on this machine")
@@ -103,13 +104,13 @@ def debian_process() -> Iterator[StoreProcess]:
 
 @pytest.fixture
 def own_store() -> Iterator[StoreProcess]:
-    """A server that the test may break."""
+    """Start a server that the test may break."""
     yield from _serve(find_server())
 
 
 @pytest.fixture
 def store_url(store_process: StoreProcess) -> str:
-    """The URL of an empty store."""
+    """Empty the session's store and return its URL."""
     with BlockingRedis.from_url(store_process.url) as client:
         client.flushall()
     return store_process.url
@@ -117,7 +118,7 @@ def store_url(store_process: StoreProcess) -> str:
 
 @pytest.fixture
 async def redis(store_url: str) -> AsyncIterator[Redis]:
-    """A client of an empty store."""
+    """Connect to an empty store."""
     client = await connect(store_url)
     yield client
     await client.aclose()

@@ -1,0 +1,84 @@
+"""What tests of the store adapters share."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from redis.asyncio import Redis
+
+from service.buffer import Buffer, Experience
+from service.detector import Detector
+from service.detector_config import parse
+from service.detectors import Detectors
+from service.erasure import Erasure
+from service.lease import Lease, Leases
+from service.quarantine import Quarantine
+from service.registry import Registry
+from service.retraining import Retrainings
+
+GOOD = {"gate": {"passed": True, "reasons": []}}
+BAD = {"gate": {"passed": False, "reasons": ["worse on old normals"]}}
+
+
+def matrix(n: int, d: int = 3, seed: int = 0) -> NDArray[np.float32]:
+    """Return `(n, d)` float32."""
+    return np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
+
+
+async def until(check: Callable[[], Awaitable[bool]], seconds: float = 5.0) -> None:
+    """Wait until `check` holds, `seconds` at most."""
+    deadline = time.monotonic() + seconds
+    while not await check():
+        assert time.monotonic() < deadline, "waited in vain"
+        await asyncio.sleep(0.01)
+
+
+@dataclass
+class Stored:
+    """The adapters over one store, and a worker's steps with detector `pump`."""
+
+    redis: Redis
+
+    def __post_init__(self) -> None:
+        self.detectors = Detectors(self.redis)
+        self.buffer = Buffer(self.redis)
+        self.registry = Registry(self.redis, versions_kept=2)
+        self.leases = Leases(self.redis)
+        self.retrainings = Retrainings(self.redis)
+        self.quarantine = Quarantine(self.redis)
+        self.erasure = Erasure(self.redis)
+
+    async def make(self, name: str = "pump", **config: object) -> Detector:
+        return (await self.detectors.put(name, parse(config)))[1]
+
+    async def get(self, name: str = "pump") -> Detector:
+        found = await self.detectors.get(name)
+        assert found is not None
+        return found
+
+    async def lease(self, name: str = "pump", seconds: float = 30.0) -> Lease:
+        lease = await self.leases.acquire(name, seconds)
+        assert lease is not None
+        return lease
+
+    async def take(self, name: str = "pump") -> Experience:
+        experience = await self.buffer.take(name)
+        assert experience is not None
+        return experience
+
+    async def learn(
+        self, n: int = 40, artifact: bytes | None = None, *, good: bool = True, seed: int = 0
+    ) -> int:
+        """Ingest `n` vectors and promote (or reject) a version that learned the whole buffer."""
+        await self.buffer.ingest("pump", matrix(n, seed=seed))
+        lease = await self.lease()
+        await self.retrainings.start(lease)
+        experience = await self.take()
+        settle = self.registry.promote if good else self.registry.reject
+        artifact = artifact or f"artifact after {experience.last}".encode()
+        number = await settle(lease, experience, artifact, GOOD if good else BAD, seconds=0.5)
+        await self.leases.release(lease)
+        return number
