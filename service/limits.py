@@ -54,7 +54,6 @@ async def _refuse(problem: Problem, send: Send) -> None:
     headers = [
         (b"content-type", CONTENT_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
         # What the client still sends is not going to be read.
         (b"connection", b"close"),
     ]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-from service.problems import BadVectors, UnsupportedMedia
+from service.problems import BadVectors, TooLarge, UnsupportedMedia
 
 Matrix = npt.NDArray[np.float32]
 
@@ -23,6 +23,7 @@ NPY = "application/x-npy"
 BUILT = (JSON, OCTETS, NPY)
 
 MAX_DIMENSION = 65_536  # as the detector config has it
+MAX_ROWS = 2**20  # in one request: its JSON answer then has about 60 MB
 RESERVED = ("sources", "timestamps", "records")
 
 # Decoding holds the interpreter: larger JSON is read in pieces of this size, so that other
@@ -79,6 +80,8 @@ def check(X: Matrix, dimension: int | None) -> Matrix:
         raise BadVectors("There are no vectors.")
     if d == 0:
         raise BadVectors("The vector is empty.", row=0)
+    if n > MAX_ROWS:
+        raise TooLarge(f"At most {MAX_ROWS} vectors in one request.")
     if dimension is not None and d != dimension:
         raise BadVectors(f"The vector has {d} numbers; the detector takes {dimension}.", row=0)
     if d > MAX_DIMENSION:
@@ -154,7 +157,7 @@ def _stack(rows: list[list[float]], base: int, dimension: int | None) -> Matrix:
     raise BadVectors("The vector is empty.", row=base)
 
 
-def _locate(error: Exception, body: bytes, base: int) -> BadVectors:
+def _locate(error: Exception, body: bytes, base: int) -> BadVectors:  # noqa: PLR0911 - a table
     """Return the problem that a decoder's `error` over `body` means, with row and column."""
     text = str(error)
     if isinstance(error, RecursionError):

@@ -1,0 +1,118 @@
+"""The application: the one place where an API process is wired."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from service import (
+    routes_detectors,
+    routes_process,
+    routes_review,
+    routes_scoring,
+    routes_versions,
+)
+from service.champions import Champions
+from service.headers import Headers
+from service.ingest import Ingest
+from service.limits import BodyLimit
+from service.metrics import Metrics
+from service.observer import Observer
+from service.parts import Parts
+from service.problems import StoreUnavailable
+from service.responses import install_handlers
+from service.scoring import Scoring
+from service.settings import Settings
+from service.state_metrics import StateMetrics
+from service.stores import Stores
+from service.watcher import Watcher
+
+_FIRST_LOOK_SECONDS = 20.0  # for loading what the store holds, before the first request
+
+DESCRIPTION = """Online anomaly detection that keeps learning what is normal.
+
+Errors are RFC 9457 problems; rows and columns count from zero; what was sent is never repeated.
+"""
+
+
+def create_app(settings: Settings, registry: CollectorRegistry | None = None) -> FastAPI:
+    """Return the application; nothing runs and nothing connects before its lifespan begins.
+
+    `registry` is where the process's metrics go, a new one unless given. Raises ValueError when
+    the settings name no store.
+    """
+    if settings.redis_url is None:
+        raise ValueError("ANAMNESIS_REDIS_URL names no store; `anamnesis up` starts its own.")
+    url = settings.redis_url
+    metrics = Metrics(
+        CollectorRegistry() if registry is None else registry,
+        directory=settings.metrics_dir,
+        detectors=settings.max_detectors,
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        made = _wire(settings, await Stores.open(settings, url), metrics)
+        app.state.parts = made
+        # Without a store the process starts all the same and waits for it; a store that could
+        # lose what it acknowledges ends the start.
+        with contextlib.suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(_FIRST_LOOK_SECONDS):
+                await made.watcher.poll()
+        tasks = [asyncio.create_task(made.watcher.run()), asyncio.create_task(made.observer.run())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await made.observer.close()
+            await made.stores.close()
+            metrics.close()
+
+    app = FastAPI(
+        title="anamnesis",
+        version=_version(),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    for routes in (
+        routes_process,
+        routes_detectors,
+        routes_scoring,
+        routes_versions,
+        routes_review,
+    ):
+        app.include_router(routes.router)
+    install_handlers(app)
+    app.add_middleware(BodyLimit, most=settings.max_body_bytes)
+    app.add_middleware(Headers)
+    return app
+
+
+def _wire(settings: Settings, stores: Stores, metrics: Metrics) -> Parts:
+    champions = Champions(settings.pinned_loaded)
+    watcher = Watcher(stores, champions, settings, metrics)
+    observer = Observer(stores, champions, metrics)
+    return Parts(
+        settings=settings,
+        stores=stores,
+        champions=champions,
+        watcher=watcher,
+        scoring=Scoring(champions, (metrics, observer)),
+        observer=observer,
+        ingest=Ingest(stores, champions, watcher, metrics),
+        metrics=metrics,
+        state_metrics=StateMetrics(champions, watcher, buffer_bound=settings.buffer_max_vectors),
+    )
+
+
+def _version() -> str:
+    try:
+        return version("anamnesis")
+    except PackageNotFoundError:
+        return "0"  # run from a checkout that is not installed

@@ -1,0 +1,85 @@
+"""Small JSON bodies: read strictly, refused without repeating them."""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from fastapi import Request
+from msgspec import Meta
+
+from service.problems import Unprocessable
+
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Vector = Annotated[list[float], Meta(min_length=1, max_length=65_536)]
+
+MOST_LABELS = 1000  # in one request
+LONGEST_WAIT = 300  # seconds
+
+
+class Retrain(msgspec.Struct, forbid_unknown_fields=True):
+    """Options of one retraining by hand."""
+
+    weights: str | dict[str, float] | None = None
+    wait: Annotated[float, Meta(ge=0, le=LONGEST_WAIT)] = 0
+
+
+class Promote(msgspec.Struct, forbid_unknown_fields=True):
+    """Which version is to serve."""
+
+    version: Count
+
+
+class Decide(msgspec.Struct, forbid_unknown_fields=True):
+    """What becomes of a quarantine entry."""
+
+    decision: Literal["release", "discard"]
+
+
+class Labelled(msgspec.Struct, forbid_unknown_fields=True):
+    """What a person says of a recorded anomaly, or of a vector."""
+
+    label: Literal["normal", "anomaly"]
+    event: Annotated[str, Meta(max_length=64)] | None = None
+    vector: Vector | None = None
+
+
+class Feedback(msgspec.Struct, forbid_unknown_fields=True):
+    """Labels, given together."""
+
+    labels: Annotated[list[Labelled], Meta(min_length=1, max_length=MOST_LABELS)]
+
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+
+
+async def read(request: Request, kind: type[Body]) -> Body:
+    """Return the request's body as `kind`; an empty body stands for `{}`.
+
+    Raises Unprocessable naming the field. msgspec's words name types, fields of ours and bounds;
+    only an unknown field's name comes from the client, and is left out.
+    """
+    body = await request.body()
+    try:
+        return msgspec.json.decode(body.strip() or b"{}", type=kind)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        if text.startswith("Object contains unknown field") or "Invalid enum value" in text:
+            text = f"{_where(text)}the fields are {', '.join(_described(kind))}"
+        raise Unprocessable(f"{text}.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Unprocessable("The body is not JSON.") from None
+
+
+def _where(text: str) -> str:
+    _, at, path = text.partition(" - at `")
+    return f"At `{path.rstrip('`')}`: " if at else "Unknown field or value; "
+
+
+def _described(kind: Any) -> list[str]:
+    fields = []
+    for found in msgspec.structs.fields(kind):
+        fields.append(f"`{found.name}`")
+        if kind is Decide:
+            fields[-1] += ' ("release" or "discard")'
+        if kind is Feedback:
+            fields[-1] += ' (of `label`: "normal" or "anomaly", and `event` or `vector`)'
+    return fields

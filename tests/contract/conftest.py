@@ -1,0 +1,35 @@
+"""A running service, and versions trained once."""
+
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+from running import Running, running
+
+from models import Config, Model, Version, train
+
+
+@pytest.fixture(scope="session")
+def versions() -> tuple[Version, Version]:
+    """Two generations of a small detector of dimension 3."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 3)).astype(np.float32)
+    config = Config(model=Model(epochs=5, hidden=(8,), latent=2))
+    first = train(None, X, config)
+    return first, train(first, X + 1, config)
+
+
+@pytest.fixture
+async def api(store_url: str) -> AsyncIterator[Running]:
+    """A service over an empty store."""
+    async with running(store_url, poll_seconds=0.2) as api:
+        yield api
+
+
+@pytest.fixture
+async def pump(api: Running, versions: tuple[Version, Version]) -> Running:
+    """A service with the detector `pump`, of dimension 3, serving version 1."""
+    await api.make()
+    await api.learn(versions[0])
+    await api.serving(1)
+    return api

@@ -1,0 +1,107 @@
+"""A real API process inside the test: uvicorn on a free port, over a real store."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import numpy as np
+import uvicorn
+from fastapi import FastAPI
+
+from models import Version
+from service.app import create_app
+from service.parts import Parts
+from service.retraining import Retrainings
+from service.settings import Settings
+
+GOOD = {"gate": {"passed": True, "reasons": []}, "strategy": "replay"}
+BAD = {"gate": {"passed": False, "reasons": ["worse on old normals"]}}
+
+
+async def until(check: Callable[[], Awaitable[bool]], seconds: float = 5.0) -> None:
+    """Wait until `check` holds, `seconds` at most."""
+    deadline = time.monotonic() + seconds
+    while not await check():
+        assert time.monotonic() < deadline, "waited in vain"
+        await asyncio.sleep(0.01)
+
+
+@dataclass
+class Running:
+    """One API process, its client, and a worker's hand on its store."""
+
+    app: FastAPI
+    http: httpx.AsyncClient
+    port: int
+
+    @property
+    def parts(self) -> Parts:
+        return self.app.state.parts
+
+    async def make(self, name: str = "pump", **config: Any) -> None:
+        answer = await self.http.put(f"/v1/detectors/{name}", json=config)
+        assert answer.status_code in {200, 201}, answer.text
+
+    async def learn(self, version: Version, name: str = "pump", *, good: bool = True) -> int:
+        """Do what a worker does: settle `version` for a batch of its dimension."""
+        stores = self.parts.stores
+        X = np.random.default_rng(1).normal(size=(40, version.dimension)).astype(np.float32)
+        await stores.buffer.ingest(name, X)
+        lease = await stores.leases.acquire(name, 30.0)
+        assert lease is not None
+        await Retrainings(stores.redis).start(lease)
+        experience = await stores.buffer.take(name)
+        assert experience is not None
+        settle = stores.registry.promote if good else stores.registry.reject
+        record = (GOOD if good else BAD) | {"threshold": {"value": version.threshold}}
+        number = await settle(lease, experience, version.to_bytes(), record, seconds=0.5)
+        await stores.leases.release(lease)
+        return number
+
+    async def serving(self, number: int, name: str = "pump") -> None:
+        """Wait until this process serves version `number`."""
+
+        async def served() -> bool:
+            champion = self.parts.champions.get(name)
+            return champion is not None and champion.number == number
+
+        await until(served)
+
+
+@asynccontextmanager
+async def running(url: str, **settings: Any) -> AsyncIterator[Running]:
+    """Serve until the end of the block."""
+    app = create_app(Settings(redis_url=url, **settings))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        config = uvicorn.Config(
+            app, http="httptools", ws="none", lifespan="on", log_config=None, access_log=False
+        )
+        server = uvicorn.Server(config)
+        server.capture_signals = _nothing  # type: ignore[method-assign]
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+
+        async def started() -> bool:
+            if serving.done():
+                serving.result()
+                raise AssertionError("the server ended")
+            return server.started
+
+        await until(started, 30)
+        try:
+            base = f"http://127.0.0.1:{port}"
+            async with httpx.AsyncClient(base_url=base, trust_env=False, timeout=30) as http:
+                yield Running(app, http, port)
+        finally:
+            server.should_exit = True
+            await serving
+
+
+class _nothing:  # noqa: N801 - stands for a method
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
