@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     )
     drain_seconds: float = Field(10.0, ge=0, description="Longest wait for requests at shutdown.")
     lease_seconds: float = Field(
-        10.0, ge=0.05, description="Life of a worker's lease on a detector between renewals."
+        5.0, ge=0.05, description="Life of a worker's lease on a detector between renewals."
     )
     tick_seconds: float = Field(0.5, gt=0, description="Pause between two looks of the worker.")
     training_stall_seconds: float = Field(
@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     # For tests
     crash_point: str | None = Field(
         None,
-        pattern=r"^[a-z_.]+:[1-9][0-9]*$",
+        pattern=r"^[a-z_.-]+:[1-9][0-9]*$",
         description="`name:n` kills the process, as `kill -9` would, at the n-th passage of the "
         "named point. For proofs about crashes.",
     )

@@ -16,9 +16,11 @@ def due(detector: Detector, now: float) -> str | None:
         return "by hand"
     if detector.retraining.state != "idle":
         return "unfinished"
+    return None if detector.config.retrain.paused else _triggered(detector, now)
+
+
+def _triggered(detector: Detector, now: float) -> str | None:
     retrain = detector.config.retrain
-    if retrain.paused:
-        return None
     if retrain.min_vectors is not None and detector.buffered >= retrain.min_vectors:
         return "count"
     if retrain.max_age_seconds is not None and detector.buffer_oldest is not None:

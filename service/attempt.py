@@ -1,0 +1,243 @@
+"""One attempt to retrain a detector, from the lease to its outcome.
+
+Nothing is changed before the last step, and that is one fenced script: it stands only while the
+lease is held and neither the champion nor the cursor moved. Until then the experience is in the
+buffer, so an attempt may be given up, or die, at any moment.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from models.gate import gate
+
+from models import MIN_VECTORS, ArtifactError, TrainingError, Version
+from service import crash, log
+from service.buffer import Buffer, Experience
+from service.detector import Detector
+from service.detectors import Detectors
+from service.frames import Job, Progress
+from service.lease import Fenced, Lease, Leases
+from service.problems import StoreUnavailable
+from service.registry import Registry
+from service.retraining import Retrainings, Run
+from service.trainer_client import Trainer
+from service.version_record import describe
+
+_logger = log.get(__name__)
+
+ATTEMPTS = 3  # then the experience is parked, so that later data is learned
+_KEEP_SECONDS = 0.5  # between two looks at the lease and writes of the progress
+_AGAIN_SECONDS = 0.2  # between two tries to write an outcome while the lease lasts
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a worker retrains with."""
+
+    worker: str
+    lease_seconds: float
+    artifact_max_bytes: int
+    detectors: Detectors
+    buffer: Buffer
+    retrainings: Retrainings
+    registry: Registry
+    leases: Leases
+    trainer: Trainer
+
+
+async def attempt(tools: Tools, detector: Detector, why: str) -> bool:
+    """Retrain `detector`, which is due because of `why`; return whether that reached its end.
+
+    False when another worker has the lease, when it was given up, and when the training failed
+    but is to be tried again. Raises StoreUnavailable.
+    """
+    lease = await tools.leases.acquire(detector.name, tools.lease_seconds)
+    if lease is None:
+        return False
+    crash.passage("worker.leased")
+    run = _Attempt(tools, lease, why)
+    try:
+        return await run.go()
+    except Fenced as fenced:
+        _logger.info("retraining given up", detector=detector.name, why=str(fenced))
+        return False
+    finally:
+        with contextlib.suppress(StoreUnavailable):
+            await tools.leases.release(run.lease)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A verified version, not yet numbered."""
+
+    artifact: bytes
+    version: Version
+    seconds: float
+
+
+class _Attempt:
+    """The state of one attempt: its lease, renewed all along, and how far its training is."""
+
+    def __init__(self, tools: Tools, lease: Lease, why: str) -> None:
+        self.tools = tools
+        self.lease = lease
+        self._why = why
+        self._began = time.monotonic()
+        self._fraction = 0.0
+        self._settling = False
+
+    async def go(self) -> bool:
+        name = self.lease.name
+        detector = await self.tools.detectors.get(name)
+        if detector is None or detector.uid != self.lease.uid:
+            return False
+        run = await self.tools.retrainings.start(self.lease)
+        experience = await self.tools.buffer.take(name)
+        crash.passage("worker.experience_taken")
+        if experience is None or experience.n < MIN_VECTORS:
+            await self.tools.retrainings.stand_down(self.lease)
+            return True
+        return await self._while_kept(experience, self._learn(detector, experience, run))
+
+    async def _learn(self, detector: Detector, experience: Experience, run: Run) -> bool:
+        _logger.info(
+            "retraining", detector=detector.name, why=self._why, vectors=experience.n,
+            champion=experience.champion, attempt=run.attempts + 1,
+        )  # fmt: skip
+        try:
+            candidate = await self._train(detector, experience, run)
+        except TrainingError as error:
+            return await self._failed(experience, str(error))
+        crash.passage("worker.trained")
+        await self._settle(detector, experience, candidate)
+        crash.passage("worker.after_promote")
+        return True
+
+    async def _train(self, detector: Detector, experience: Experience, run: Run) -> _Candidate:
+        """Return the candidate; TrainingError when there is none."""
+        began, previous = time.monotonic(), None
+        if experience.champion is not None:
+            previous = await self.tools.registry.artifact(detector.name, experience.champion)
+            if previous is None:
+                raise TrainingError(f"the artifact of version {experience.champion} is gone")
+        n, d = experience.vectors.shape
+        job = Job(
+            previous=previous,
+            vectors=bytearray(experience.vectors.data.cast("B")),
+            n=n,
+            d=d,
+            config=detector.config.to_dict(),
+            weights=run.weights,
+            artifact_max_bytes=self.tools.artifact_max_bytes,
+        )
+        artifact = await self.tools.trainer.train(job, self._hear)
+        try:
+            # Verified here and not by who made it; in a thread, for the lease is renewed beside.
+            version = await asyncio.to_thread(
+                Version.from_bytes, artifact, max_bytes=self.tools.artifact_max_bytes
+            )
+        except ArtifactError as error:
+            raise TrainingError(f"the trained version is not intact: {error}") from error
+        return _Candidate(artifact, version, time.monotonic() - began)
+
+    def _hear(self, progress: Progress) -> None:
+        crash.passage("worker.training")
+        self._fraction = progress.fraction
+
+    async def _settle(
+        self, detector: Detector, experience: Experience, candidate: _Candidate
+    ) -> None:
+        evidence = candidate.version.lineage["evidence"]
+        verdict = gate(evidence)
+        seconds = time.monotonic() - self._began
+        waited = max(0.0, time.time() - seconds - (detector.buffer_oldest or time.time()))
+        record: dict[str, Any] = {
+            **describe(candidate.version, detector.config.threshold),
+            "gate": {
+                "policy": detector.config.gate,
+                "passed": verdict.passed,
+                "reasons": list(verdict.reasons),
+                "evidence": evidence,
+            },
+            "trigger": self._why,
+            "timings": {"buffered": waited, "training": candidate.seconds, "total": seconds},
+            "who": f"worker:{self.tools.worker}",
+        }
+        registry = self.tools.registry
+        passed = verdict.passed or detector.config.gate == "report"
+        write = registry.promote if passed else registry.reject
+        self._settling = True
+        crash.passage("worker.before_promote")
+        while True:
+            try:
+                number = await write(
+                    self.lease, experience, candidate.artifact, record, seconds=seconds
+                )
+                break
+            except StoreUnavailable:
+                # Perhaps it was written; then the cursor moved and asking again is refused.
+                if self.lease.expired:
+                    raise
+                await asyncio.sleep(_AGAIN_SECONDS)
+        _logger.info(
+            "promoted" if passed else "rejected", detector=detector.name, version=number,
+            seconds=round(seconds, 2), reasons=list(verdict.reasons),
+        )  # fmt: skip
+
+    async def _failed(self, experience: Experience, reason: str) -> bool:
+        """Count the failure; park the experience, and return True, when that was the last try."""
+        failed = await self.tools.retrainings.attempt_failed(self.lease)
+        _logger.warning("training failed", detector=self.lease.name, why=reason, attempt=failed)
+        if failed < ATTEMPTS:
+            return False
+        self._settling = True
+        seconds = time.monotonic() - self._began
+        await self.tools.registry.park(self.lease, experience, reason, seconds=seconds)
+        return True
+
+    async def _while_kept(self, experience: Experience, work: Coroutine[Any, Any, bool]) -> bool:
+        """Return what `work` comes to; end it, and raise Fenced, once it would be in vain."""
+        working = asyncio.create_task(work)
+        keeping = asyncio.create_task(self._keep(experience))
+        try:
+            await asyncio.wait({working, keeping}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                keeping.result()
+            return await working
+        finally:
+            working.cancel()
+            keeping.cancel()
+            await asyncio.gather(working, keeping, return_exceptions=True)
+
+    async def _keep(self, experience: Experience) -> None:
+        """Renew the lease and write the progress; raises Fenced, and never returns otherwise."""
+        written = 0.0
+        while True:
+            await asyncio.sleep(min(_KEEP_SECONDS, self.lease.seconds / 3))
+            try:
+                renewed = await self.tools.leases.renew(self.lease)
+                if renewed is None:
+                    raise Fenced("the lease is lost")
+                self.lease = renewed
+                if self._settling:
+                    continue
+                await self._check(experience)
+                if written != self._fraction:
+                    written = self._fraction
+                    await self.tools.retrainings.progress(self.lease, written)
+            except StoreUnavailable:
+                if self.lease.expired:
+                    raise Fenced("the lease ran out while the store was away") from None
+
+    async def _check(self, experience: Experience) -> None:
+        """Raise Fenced when the promotion could only be refused."""
+        name = experience.name
+        pointer = (await self.tools.detectors.poll([name])).get(name)
+        if pointer is None or pointer.uid != experience.uid:
+            raise Fenced("the detector was deleted")
+        if pointer.generation != experience.generation and not self._settling:
+            raise Fenced("the champion moved")

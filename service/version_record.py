@@ -1,0 +1,32 @@
+"""What a version's record says about the version itself, however it came to be."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from models import Version
+
+_FROM_LINEAGE = ("strategy", "n_prev", "n_new", "learned", "seed", "training", "bytes_kept")
+
+
+def describe(version: Version, policy: Mapping[str, float]) -> dict[str, Any]:
+    """Return the JSON-able part of a record that follows from `version` alone.
+
+    `policy` is the detector's threshold policy at this moment; it may move the threshold later.
+    """
+    lineage = version.lineage
+    threshold = version.threshold_for(policy)
+    return {
+        **{name: lineage[name] for name in _FROM_LINEAGE if name in lineage},
+        "weights": {"w_prev": lineage.get("w_prev"), "w_new": lineage.get("w_new")},
+        "parent_sha256": lineage.get("parent"),
+        "dimension": version.dimension,
+        "threshold": {
+            "value": threshold.value,
+            "alpha": threshold.alpha,
+            "policy": dict(policy),
+        },
+        "calibration": {
+            "kind": threshold.calibration,
+            "scores": len(version.calibration.scores),
+        },
+    }

@@ -1,0 +1,455 @@
+"""The worker, tick by tick, on a real store; the trainer is real where what it learns matters."""
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from functools import cache
+from types import SimpleNamespace
+
+import pytest
+from redis.asyncio import Redis
+from stored import Stored, matrix, until
+
+from models import Config, TrainingError, train
+from service import attempt
+from service.frames import Progress
+from service.settings import Settings
+from service.store import WeakStore, connect
+from service.worker import Worker
+
+pytestmark = pytest.mark.anyio
+
+TINY = {"model": {"hidden": [4], "latent": 2, "epochs": 2}}
+
+
+@cache
+def _artifact(seed: int = 0) -> bytes:
+    return train(None, matrix(40), Config.from_dict({**TINY, "seed": seed})).to_bytes()
+
+
+class FakeTrainer:
+    """Trains at once, unless told to fail or to wait."""
+
+    def __init__(self) -> None:
+        self.jobs = []
+        self.fail: str | None = None
+        self.waits = False
+        self.started, self.go, self.stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def warm(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    async def train(self, job, report) -> bytes:
+        self.jobs.append(job)
+        report(Progress(0.5, 1.0))
+        self.started.set()
+        if self.waits:
+            try:
+                await self.go.wait()
+            except asyncio.CancelledError:
+                self.stopped.set()
+                raise
+        if self.fail:
+            raise TrainingError(self.fail)
+        return _artifact(len(self.jobs))
+
+
+@pytest.fixture
+def trainer() -> FakeTrainer:
+    """Give a trainer that is no process."""
+    return FakeTrainer()
+
+
+@pytest.fixture
+def make_worker(redis: Redis, store_url: str, trainer: FakeTrainer):
+    """Make workers on the test's store that tick only when the test says so."""
+
+    def make(**settings) -> Worker:
+        return Worker(Settings(redis_url=store_url, **settings), redis, store_url, trainer)
+
+    return make
+
+
+@pytest.fixture
+def worker(make_worker) -> Worker:
+    """Give one worker."""
+    return make_worker()
+
+
+@asynccontextmanager
+async def running(worker: Worker):
+    """Let the worker live its own life, and end it."""
+    life = asyncio.create_task(worker.run())
+    try:
+        yield life
+    finally:
+        worker.stop()
+        await asyncio.wait_for(life, 10)
+
+
+async def _tick(worker: Worker) -> bool:
+    """Tick as if all pauses were over."""
+    worker._next_look = 0.0
+    worker._not_before.clear()
+    return await worker.tick()
+
+
+async def _training(worker: Worker, trainer: FakeTrainer) -> asyncio.Task:
+    """Start a tick and return it once the trainer is at work, which waits for `trainer.go`."""
+    trainer.waits = True
+    trainer.started.clear()
+    ticking = asyncio.create_task(worker.tick())
+    await asyncio.wait_for(trainer.started.wait(), 5)
+    return ticking
+
+
+async def test_what_is_asked_for_by_hand_is_learned_and_promoted(worker, stored: Stored):
+    """One tick takes the buffer, trains, promotes, and records where the version comes from."""
+    ingested = await stored.buffer.ingest("pump", matrix(40), sender="k1")
+    await stored.detectors.request_retrain("pump")
+    assert await worker.tick()
+    detector = await stored.get()
+    assert (detector.champion, detector.generation, detector.buffered) == (1, 1, 0)
+    assert (detector.learned, detector.consumed) == (40, 40)
+    assert detector.retraining == ("idle", 0.0)
+    assert detector.last_retraining["outcome"] == "promoted"
+    record = await stored.registry.record("pump", 1)
+    assert record["parent"] is None
+    assert record["experience"]["batches"] == [ingested.batch_id]
+    assert record["who"] == f"worker:{worker.id}"
+    assert record["gate"]["passed"] in (True, False)
+    assert record["trigger"] == "by hand"
+    assert record["timings"]["total"] >= record["timings"]["training"] > 0
+    assert record["threshold"]["policy"] == {"fpr": 0.01}
+    assert record["sha256"]
+    assert await stored.leases.acquire("pump", 1.0) is not None  # the lease was given back
+
+
+async def test_nothing_is_learned_unless_it_is_due(worker, trainer, stored: Stored):
+    """Fewer vectors than the trigger, and nobody asked."""
+    await stored.buffer.ingest("pump", matrix(40))
+    assert not await worker.tick()
+    assert not trainer.jobs
+
+
+async def test_the_next_version_is_trained_on_top_of_the_champion(worker, trainer, stored: Stored):
+    """The job carries the champion's artifact, the new vectors alone and this run's weights."""
+    await stored.learn(artifact=_artifact())
+    await stored.buffer.ingest("pump", matrix(50, seed=1))
+    await stored.detectors.request_retrain("pump", {"w_prev": 0.25, "w_new": 0.75})
+    assert await worker.tick()
+    (job,) = trainer.jobs
+    assert job.previous == _artifact()
+    assert bytes(job.vectors) == matrix(50, seed=1).tobytes()
+    assert job.weights == {"w_prev": 0.25, "w_new": 0.75}
+    assert (await stored.registry.record("pump", 2))["parent"] == 1
+
+
+async def test_progress_is_published_while_the_trainer_works(worker, trainer, stored: Stored):
+    """Status says running and how far."""
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    ticking = await _training(worker, trainer)
+
+    async def halfway() -> bool:
+        return (await stored.get()).retraining == ("running", 0.5)
+
+    await until(halfway)
+    trainer.go.set()
+    assert await ticking
+
+
+async def test_after_three_failures_the_experience_is_parked_and_later_data_goes_on(
+    worker, trainer, stored: Stored
+):
+    """The reason is kept, the outcome is failed, and the next batch makes version 1."""
+    trainer.fail = "the loss is nan"
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    for _ in range(2):
+        assert not await _tick(worker)
+        assert (await stored.get()).retraining.state == "queued"
+    assert await _tick(worker)
+    detector = await stored.get()
+    assert (detector.buffered, detector.parked, detector.retrains["failed"]) == (0, 40, 1)
+    assert detector.retraining.state == "idle"
+    assert detector.last_retraining["outcome"] == "failed"
+    assert detector.last_retraining["reasons"] == ["the loss is nan"]
+    assert [e["reason"] for e in await stored.quarantine.list("pump")] == ["the loss is nan"]
+    trainer.fail = None
+    await stored.buffer.ingest("pump", matrix(50, seed=1))
+    await stored.detectors.request_retrain("pump")
+    assert await _tick(worker)
+    assert ((await stored.get()).champion, (await stored.get()).learned) == (1, 50)
+
+
+async def test_a_failed_attempt_waits_before_the_next(worker, trainer, stored: Stored):
+    """A training that fails at once does not spin."""
+    trainer.fail = "no"
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    for _ in range(5):
+        worker._next_look = 0.0
+        await worker.tick()
+    assert len(trainer.jobs) == 1
+
+
+async def test_a_broken_artifact_from_the_trainer_is_never_promoted(
+    worker, trainer, stored: Stored, monkeypatch
+):
+    """What does not verify counts as a failed training."""
+    monkeypatch.setattr(trainer, "train", _broken)
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    assert not await worker.tick()
+    detector = await stored.get()
+    assert (detector.champion, detector.attempts, detector.buffered) == (None, 1, 40)
+
+
+async def _broken(job, report) -> bytes:
+    return _artifact()[:-1]
+
+
+@pytest.mark.parametrize("loss", ["taken", "expired"])
+async def test_a_lost_lease_stops_the_training_and_changes_nothing(
+    worker, trainer, stored: Stored, redis: Redis, loss
+):
+    """The training ends between renewals; the experience stays buffered and is learned later."""
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    ticking = await _training(worker, trainer)
+    (key,) = [k async for k in redis.scan_iter("*lease:worker")]
+    await (redis.set(key, "another") if loss == "taken" else redis.delete(key))
+    assert not await asyncio.wait_for(ticking, 5)
+    assert trainer.stopped.is_set()
+    detector = await stored.get()
+    assert (detector.champion, detector.last_version, detector.buffered) == (None, 0, 40)
+    assert detector.attempts == 0
+    await redis.delete(key)
+    trainer.waits = False
+    assert await _tick(worker)
+    assert (await stored.get()).champion == 1
+
+
+async def test_a_promotion_after_the_lease_is_refused(
+    make_worker, trainer, stored: Stored, redis: Redis
+):
+    """A worker that was stopped past its lease changes nothing: the script sees its token."""
+    worker = make_worker(lease_seconds=60)
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    ticking = await _training(worker, trainer)
+    (key,) = [k async for k in redis.scan_iter("*lease:worker")]
+    await redis.delete(key)
+    trainer.go.set()  # before the next renewal could notice
+    assert not await ticking
+    assert ((await stored.get()).last_version, (await stored.get()).buffered) == (0, 40)
+
+
+async def test_a_rollback_during_a_training_fences_it_and_it_is_done_again(
+    worker, trainer, stored: Stored
+):
+    """The retraining starts over from the version rolled back to; no attempt is counted."""
+    await stored.learn(artifact=_artifact(), seed=0)
+    await stored.learn(artifact=_artifact(1), seed=1)
+    await stored.buffer.ingest("pump", matrix(50, seed=2))
+    await stored.detectors.request_retrain("pump")
+    ticking = await _training(worker, trainer)
+    await stored.registry.set_champion("pump", 1)
+    assert not await asyncio.wait_for(ticking, 5)
+    assert trainer.stopped.is_set()
+    detector = await stored.get()
+    assert (detector.champion, detector.buffered, detector.attempts) == (1, 50, 0)
+    assert detector.retraining.state != "idle"
+    trainer.waits = False
+    assert await _tick(worker)
+    assert (await stored.registry.record("pump", 3))["parent"] == 1
+    assert (await stored.get()).learned == 90
+
+
+async def test_a_detector_deleted_during_its_training_is_let_go(worker, trainer, stored: Stored):
+    """Nothing of the deleted incarnation reaches the one that is made after it."""
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    ticking = await _training(worker, trainer)
+    await stored.detectors.delete("pump")
+    await stored.make()
+    assert not await asyncio.wait_for(ticking, 5)
+    assert (await stored.get()).last_version == 0
+
+
+@pytest.mark.parametrize(("policy", "outcome"), [("enforce", "rejected"), ("report", "promoted")])
+async def test_the_gate_decides_unless_it_only_reports(
+    worker, stored: Stored, monkeypatch, policy, outcome
+):
+    """A refused candidate is recorded with its reasons, and promoted all the same by `report`."""
+    verdict = SimpleNamespace(passed=False, reasons=["worse on old normals"])
+    monkeypatch.setattr(attempt, "gate", lambda _: verdict)
+    await stored.make(gate=policy)
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    assert await worker.tick()
+    record = await stored.registry.record("pump", 1)
+    assert record["outcome"] == outcome
+    assert (record["gate"]["passed"], record["gate"]["reasons"]) == (False, verdict.reasons)
+    detector = await stored.get()
+    assert detector.last_retraining["outcome"] == outcome
+    assert detector.champion == (1 if outcome == "promoted" else None)
+    assert detector.parked == (0 if outcome == "promoted" else 40)
+
+
+async def test_workers_share_the_detectors_and_never_double_one(make_worker, stored: Stored):
+    """Four workers on three due detectors make three versions."""
+    for name in ("a", "b", "c"):
+        await stored.make(name)
+        await stored.buffer.ingest(name, matrix(40))
+        await stored.detectors.request_retrain(name)
+    workers = [make_worker() for _ in range(4)]
+    for _ in range(3):
+        await asyncio.gather(*(_tick(worker) for worker in workers))
+    assert [(await stored.get(name)).last_version for name in "abc"] == [1, 1, 1]
+    assert [(await stored.get(name)).learned for name in "abc"] == [40, 40, 40]
+
+
+async def test_detectors_take_turns(worker, stored: Stored):
+    """A detector that is always due does not keep the others waiting."""
+    for name in ("a", "b"):
+        await stored.make(name)
+        await stored.buffer.ingest(name, matrix(40))
+        await stored.detectors.request_retrain(name)
+    assert await _tick(worker)
+    first = "a" if (await stored.get("a")).champion else "b"
+    await stored.buffer.ingest(first, matrix(40))
+    await stored.detectors.request_retrain(first)
+    assert await _tick(worker)
+    assert [(await stored.get(name)).last_version for name in "ab"] == [1, 1]
+
+
+async def test_a_request_by_hand_wakes_the_worker(make_worker, stored: Stored):
+    """It starts at once, not at the next look."""
+    async with running(make_worker(tick_seconds=60)) as life:
+        await stored.buffer.ingest("pump", matrix(40))
+        await asyncio.sleep(0)
+
+        async def listening() -> bool:
+            assert not life.done()
+            return bool((await stored.redis.pubsub_numsub("anamnesis:notify"))[0][1])
+
+        await until(listening)
+        asked = time.monotonic()
+        await stored.detectors.request_retrain("pump")
+
+        async def learned() -> bool:
+            return (await stored.get()).champion == 1
+
+        await until(learned)
+        assert time.monotonic() - asked < 0.5  # 0.02 s on a quiet machine
+
+
+async def test_a_living_worker_has_a_heartbeat_and_a_stopped_one_none(make_worker, stored: Stored):
+    """Metrics can tell a missing worker from an idle one."""
+    worker = make_worker()
+
+    async def beats() -> bool:
+        return worker.id in await stored.leases.workers()
+
+    async with running(worker):
+        await until(beats)
+    assert not await beats()
+
+
+async def test_a_worker_stopped_in_a_training_gives_it_up_at_once(
+    make_worker, trainer, stored: Stored
+):
+    """SIGTERM does not wait for a training; the next worker takes it up, lease and all."""
+    trainer.waits = True
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    async with running(make_worker()):
+        await asyncio.wait_for(trainer.started.wait(), 5)
+    assert trainer.stopped.is_set()
+    assert (await stored.get()).buffered == 40
+    trainer.waits = False
+    assert await make_worker().tick()
+    assert (await stored.get()).champion == 1
+
+
+async def test_a_store_that_goes_away_and_returns_is_worked_with_again_in_5_s(own_store, trainer):
+    """The worker lives on, and learns soon after the store is back."""
+    redis = await connect(own_store.url)
+    stored = Stored(redis)
+    await stored.make()
+    await stored.buffer.ingest("pump", matrix(40))
+    settings = Settings(redis_url=own_store.url)
+    async with running(Worker(settings, redis, own_store.url, trainer)) as life:
+
+        async def beats() -> bool:
+            return bool(await stored.leases.workers())
+
+        await until(beats)
+        own_store.kill()
+        await asyncio.wait({life}, timeout=1.0)  # long enough to notice
+        own_store.start()
+        back = time.monotonic()
+        await stored.detectors.request_retrain("pump")
+
+        async def learned() -> bool:
+            return (await stored.get()).champion == 1
+
+        await until(learned, 10)
+        assert time.monotonic() - back < 5
+        assert not life.done()
+    await redis.aclose()
+
+
+async def test_a_store_that_comes_and_goes_during_a_training_costs_nothing(own_store, trainer):
+    """The lease outlives a short outage; the outcome is written as soon as the store is back."""
+    redis = await connect(own_store.url)
+    stored = Stored(redis)
+    await stored.make()
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    worker = Worker(Settings(redis_url=own_store.url), redis, own_store.url, trainer)
+    ticking = await _training(worker, trainer)
+    own_store.kill()
+    trainer.go.set()
+    await asyncio.wait({ticking}, timeout=0.5)  # it tries to promote meanwhile
+    own_store.start()
+    assert await asyncio.wait_for(ticking, 10)
+    assert len(trainer.jobs) == 1
+    assert (await stored.get()).champion == 1
+    await redis.aclose()
+
+
+async def test_a_weak_store_is_refused_at_start(own_store, trainer):
+    """The setting that can lose acknowledged writes is named."""
+    redis = await connect(own_store.url)
+    await redis.config_set("appendfsync", "everysec")
+    with pytest.raises(WeakStore, match="appendfsync"):
+        await Worker(Settings(redis_url=own_store.url), redis, own_store.url, trainer).run()
+    await redis.aclose()
+
+
+async def test_the_same_seed_data_and_parent_give_the_same_version(
+    redis: Redis, store_url: str, stored: Stored
+):
+    """Two detectors with one story hold artifacts of the same sha256, and the library agrees."""
+    worker = Worker(Settings(redis_url=store_url), redis, store_url)
+    try:
+        for name in ("a", "b"):
+            await stored.make(name, gate="report", **TINY)
+            for seed in (1, 2):
+                await stored.buffer.ingest(name, matrix(100, seed=seed))
+                await stored.detectors.request_retrain(name)
+                assert await _tick(worker)
+    finally:
+        await worker.shutdown()
+    for number in (1, 2):
+        a, b = [await stored.registry.record(name, number) for name in ("a", "b")]
+        assert a["sha256"] == b["sha256"]
+    detector = await stored.get("a")
+    first = train(None, matrix(100, seed=1), Config.from_dict(detector.config.to_dict()))
+    assert (await stored.registry.record("a", 1))["sha256"] == first.sha256
