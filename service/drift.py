@@ -128,7 +128,7 @@ class Drift:
         drift = cls(baseline)
         try:
             state = _unpack(msgspec.msgpack.decode(packed))
-        except (msgspec.DecodeError, ValueError, TypeError):
+        except (msgspec.DecodeError, ValueError):
             return drift
         same = (FORMAT, baseline.uid, baseline.version)
         if (state.get("format"), state.get("uid"), state.get("version")) != same:

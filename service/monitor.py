@@ -17,6 +17,7 @@ from service.detectors import Detectors
 from service.drift import Baseline, Drift, Sample
 from service.lease import Fenced, Lease, Leases
 from service.live import Live, Memory
+from service.problems import StoreUnavailable
 from service.registry import Registry
 from service.settings import Settings
 from service.store import rfc3339
@@ -75,6 +76,11 @@ class Monitor:
             try:
                 await self._look(name, pointer)
             except Fenced:
+                self._leave(name)
+            except StoreUnavailable:
+                raise
+            except Exception:  # one broken detector must not blind the others
+                _logger.exception("drift not watched", detector=name)
                 self._leave(name)
 
     async def close(self) -> None:

@@ -7,7 +7,7 @@ EDGES = np.array([-1.0, -0.3, 0.3, 1.0])
 
 
 def count(X: np.ndarray) -> np.ndarray:
-    """(n, d) -> (d, 5) histogram counts."""
+    """Return (d, 5) histogram counts of X (n, d)."""
     return np.stack(
         [np.bincount(np.searchsorted(EDGES, column), minlength=5) for column in X.T]
     ).astype(np.int64)

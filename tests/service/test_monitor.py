@@ -20,14 +20,14 @@ SETTINGS = Settings(lease_seconds=5.0)
 
 @pytest.fixture(scope="module")
 def version() -> Version:
-    """A version that learned three independent standard normal features."""
+    """Train a version on three independent standard normal features."""
     X = np.random.default_rng(0).normal(size=(600, 3)).astype(np.float32)
     config = Config(features=("a", "b", "c"), model=Model(epochs=30))
     return train(None, X, config)
 
 
 def summary(version: Version, uid: str, X: np.ndarray, number: int = 1) -> Mapping[str, object]:
-    """What an API process sends about vectors X (n, d) that it scored."""
+    """Return what an API process sends about vectors X (n, d) that it scored."""
     X = X.astype(np.float32)
     judged = version.judge(X)
     return {
@@ -47,20 +47,22 @@ def summary(version: Version, uid: str, X: np.ndarray, number: int = 1) -> Mappi
 
 @pytest.fixture
 async def watched(stored: Stored, version: Version) -> Stored:
-    """The store with `version` as version 1 of detector `pump`."""
+    """Make `version` version 1 of detector `pump`."""
     await stored.learn(artifact=version.to_bytes())
     return stored
 
 
 async def send(stored: Stored, version: Version, shift: float, times: int = 5, **more: int) -> None:
+    """Send summaries of normal traffic, feature b moved by `shift`."""
     rng = np.random.default_rng(times)
     uid = (await stored.get()).uid
     for _ in range(times):
-        X = rng.normal(size=(100, 3)) + [0, shift, 0]
+        X = rng.normal(size=(100, 3)) + np.array([0, shift, 0])
         assert await Live(stored.redis).append("pump", summary(version, uid, X, **more))
 
 
 def martingale(drift: Mapping) -> Mapping:
+    """Return the martingale's part of a drift document."""
     return drift["statistics"]["martingale"]
 
 

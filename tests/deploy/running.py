@@ -1,0 +1,77 @@
+"""What tests of whole deployments share: free ports, processes that end with the test, waiting."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ANAMNESIS = (sys.executable, "-c", "from service.cli import main; main()")
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+@contextmanager
+def running(
+    command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen]:
+    """Run `command`, writing to `log`, until the block ends; then ask it to stop, or kill it."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("ANAMNESIS_")}
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=output,
+            cwd=log.parent,
+            env={**inherited, "PYTHONPATH": path, **(environment or {})},
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def call(method: str, url: str, body: Any = None, seconds: float = 10.0) -> tuple[int, Any]:
+    """Return status and decoded JSON; 0 and the reason where nobody answers."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=seconds) as answer:
+            return answer.status, json.loads(answer.read() or b"null")
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+    except (OSError, ValueError) as error:
+        return 0, str(error)
+
+
+def until(check: Callable[[], Any], seconds: float, what: str, *logs: Path) -> Any:
+    """Return what `check` returns once that is true; fail with the logs' ends after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (found := check()):
+        if time.monotonic() > deadline:
+            ends = "\n".join(f"--- {log.name}\n{log.read_text()[-3000:]}" for log in logs)
+            raise AssertionError(f"{what}: not within {seconds:g} s\n{ends}")
+        # Other processes are waited for, and they notify nobody; this is a deadline's step.
+        time.sleep(0.1)
+    return found

@@ -1,0 +1,149 @@
+"""The image and the composition: valid, closed to the outside, and what they start works."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from redis import Redis as BlockingRedis
+from redis.exceptions import ConnectionError as Refused
+
+from service.embedded import find_server
+from service.store import check_durability, connect
+
+sys.path.insert(0, str(Path(__file__).parent))
+from running import ANAMNESIS, call, free_port, running, until
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES = COMPOSE["services"]
+PROCESSES = ("api-1", "api-2", "worker")
+
+
+def check(tool: str, *arguments: str) -> None:
+    """Run a checker that came with the test dependencies; it must find nothing."""
+    beside = str(Path(sys.executable).parent)
+    command = shutil.which(tool, path=beside) or shutil.which(tool)
+    if command is None:
+        pytest.skip(f"{tool} is not installed")
+    done = subprocess.run(
+        [command, *arguments], check=False, capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_dockerfile_passes_hadolint():
+    """The Dockerfile is free of what hadolint knows to go wrong."""
+    check("hadolint", "Dockerfile")
+
+
+def test_composition_is_valid():
+    """docker-compose.yml satisfies the compose specification's schema."""
+    check("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.yml")
+
+
+def test_image_is_not_root():
+    """The last stage runs as a numbered user, which an orchestrator can check."""
+    last = (ROOT / "Dockerfile").read_text().rpartition("\nFROM ")[2]
+    users = [line.split()[1] for line in last.splitlines() if line.startswith("USER ")]
+    assert users
+    assert int(users[-1].partition(":")[0]) > 0
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_nothing_is_published_beyond_this_machine(name: str):
+    """Every published port is the loopback interface's."""
+    for port in SERVICES[name].get("ports", ()):
+        assert str(port).startswith("127.0.0.1:"), port
+
+
+def test_training_cannot_starve_scoring():
+    """The worker's weight is a small part of a replica's; the store's is not."""
+    assert SERVICES["worker"]["cpu_shares"] * 8 <= SERVICES["api-1"]["cpu_shares"]
+    assert SERVICES["valkey"]["cpu_shares"] >= SERVICES["api-1"]["cpu_shares"]
+
+
+def test_prometheus_scrapes_every_replica():
+    """The shipped targets are the composition's API services, at the port they listen on."""
+    config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    (job,) = config["scrape_configs"]
+    replicas = {f"{name}:8000" for name in SERVICES if name.startswith("api-")}
+    assert set(job["static_configs"][0]["targets"]) == replicas
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Run a local server with the composition's own flags; yield its port."""
+    folder, port = tmp_path_factory.mktemp("valkey"), free_port()
+    server, *flags = SERVICES["valkey"]["command"]
+    assert server == "valkey-server"
+    where = ("--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder))
+    with (
+        running([*find_server(), *flags, *where], folder / "log"),
+        BlockingRedis(port=port) as client,
+    ):
+
+        def answers() -> bool:
+            try:
+                return bool(client.ping())
+            except (Refused, OSError):  # not there yet
+                return False
+
+        until(answers, 10, "store", folder / "log")
+        yield port
+
+
+@pytest.mark.anyio
+async def test_store_is_durable(valkey: int):
+    """With the composition's flags the store passes the service's own check."""
+    client = await connect(f"redis://127.0.0.1:{valkey}/0")
+    assert await check_durability(client) == ()
+    await client.aclose()
+
+
+def start(name: str, valkey: int, folder: Path, stack: ExitStack) -> str:
+    """Start a service of the composition as local process; return its URL."""
+    command = SERVICES[name]["command"]
+    assert command[0] == "anamnesis"
+    port = free_port()
+    settings = {
+        key: str(value).replace("//valkey:6379", f"//127.0.0.1:{valkey}")
+        for key, value in SERVICES[name]["environment"].items()
+    }
+    here = {"ANAMNESIS_HOST": "127.0.0.1", "ANAMNESIS_PORT": str(port)}
+    stack.enter_context(
+        running([*ANAMNESIS, *command[1:]], folder / f"{name}.log", {**settings, **here})
+    )
+    return f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.timeout(120)
+def test_what_it_starts_works_together(valkey: int, tmp_path: Path):
+    """A batch sent to one replica is learned by the worker and scored by the other replica."""
+    logs = [tmp_path / f"{name}.log" for name in PROCESSES]
+    rng = np.random.default_rng(0)
+    with ExitStack() as stack:
+        first, second, _ = (start(name, valkey, tmp_path, stack) for name in PROCESSES)
+        for url in (first, second):
+            until(lambda url=url: call("GET", f"{url}/healthz")[0] == 200, 40, "start", *logs)
+        detector = "/v1/detectors/pump"
+        config = {"retrain": {"min_vectors": None, "max_age_seconds": None}}
+        until(lambda: call("PUT", first + detector, config)[0] in {200, 201}, 10, "config", *logs)
+        batch = {"vectors": rng.normal(size=(200, 3)).tolist()}
+        assert call("POST", f"{first}{detector}/normal", batch)[0] == 202
+        status, outcome = call("POST", f"{first}{detector}/retrain", {"wait": 60}, seconds=70)
+        assert (status, outcome["outcome"]) == (200, "promoted"), outcome
+        probe = {"vectors": [[0.0, 0.0, 0.0], [50.0, -50.0, 50.0]]}
+        answer = until(lambda: _scored(second + detector, probe), 10, "second replica", *logs)
+        assert answer["version"] == 1
+        assert answer["is_anomaly"] == [False, True]
+
+
+def _scored(url: str, body: object) -> dict | None:
+    status, answer = call("POST", f"{url}/score", body)
+    return answer if status == 200 else None
