@@ -104,7 +104,9 @@ def rollback(detector: Name, url: Url = DEFAULT_URL, as_json: AsJson = False) ->
 def _told(answer: dict[str, Any], detector: str, *, as_json: bool) -> None:
     if as_json:
         console.show_json(answer)
-    else:
-        typer.echo(
-            f"{detector} serves version {answer['champion']} (generation {answer['generation']})"
-        )
+        return
+    forgets = (answer.get("forgets") or {}).get("vectors")
+    typer.echo(
+        f"{detector} serves version {answer['champion']} (generation {answer['generation']})"
+        + (f"; it does not know the {forgets} vectors learned since" if forgets else "")
+    )
