@@ -71,19 +71,21 @@ def run(output: Path, url: str | None, seed: int, *, keep: bool) -> None:
     output.mkdir(parents=True, exist_ok=True)
     digits = Digits.split(seed)
     with contextlib.ExitStack() as stack:
+        folder = None
         if url is None:
             folder = output / "data" if keep else _temporary(stack)
             url = stack.enter_context(demo_service.running(folder, keep=keep))
         client = stack.enter_context(Client(url))
         console.print(
-            f"Digit {ANOMALY} is the anomaly; digits 1 to 9 arrive one after another at {url}\n"
+            f"Digit {ANOMALY} is the anomaly; digits {TASKS[0]} to {TASKS[-1]} arrive one after "
+            f"another.\nService: {url}\n"
         )
         rows = list(shown(_learn_all(client, digits, seed), console, TARGET))
         console.print(f"\n{sentence(rows, TARGET)}\n")
         for picture in demo_pictures.save(rows, output):
             console.print(f"saved {picture}")
         console.print(f"took {time.monotonic() - start:.0f} s")
-        if keep:
+        if keep and folder is not None:
             console.print(demo_service.how_to_use(url, folder))
 
 

@@ -42,7 +42,10 @@ def running(folder: Path, *, keep: bool) -> Generator[str, None, None]:
     except BaseException:
         _stop(service)
         raise
-    if not keep:
+    if keep:
+        # Disowned on purpose; without a status Python warns of a child that it forgets.
+        service.returncode = 0
+    else:
         _stop(service)
 
 

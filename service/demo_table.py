@@ -49,6 +49,8 @@ def shown(rows: Iterator[Row], console: Console, target: float) -> Generator[Row
                 end_section=row.arm == "finetune",
             )
             yield row
+    if not console.is_terminal:
+        console.print()
     console.print(
         "AUROC: 0 against all digits learned so far. newest, oldest: false alarms on the digit "
         f"just learned and on digit 1, asked for {target:.0%}. Test rows, never sent.",

@@ -1,0 +1,44 @@
+"""The demonstration against a real service, with fewer digits than it shows people."""
+
+import os
+import re
+import signal
+
+import pytest
+
+from service import demo, process
+from service.client import Client
+
+
+@pytest.fixture
+def two_digits(monkeypatch):
+    """Learn two digits only: the same steps in a fraction of the time."""
+    monkeypatch.setattr(demo, "TASKS", range(1, 3))
+
+
+@pytest.mark.usefixtures("two_digits")
+def test_runs_from_nothing_and_leaves_nothing(tmp_path, capsys):
+    """It starts a service, learns over HTTP, concludes, and stops what it started."""
+    demo.run(tmp_path, None, 0, keep=False)
+    said = capsys.readouterr().out
+    assert len(re.findall(r"^1(?:\.\.2)? +(?:replay|finetune) ", said, re.MULTILINE)) == 4
+    assert "after digit 2" in said
+    assert (tmp_path / "auroc.png").exists() == ("saved" in said)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.usefixtures("two_digits")
+def test_keep_leaves_a_usable_service(tmp_path, capsys):
+    """With --keep the service goes on, and says how to use and stop it; a rerun starts over."""
+    demo.run(tmp_path, None, 0, keep=True)
+    said = capsys.readouterr().out
+    pid = int(re.search(r"kill (\d+)", said)[1])
+    url = re.search(r"goes on at (\S+)", said)[1]
+    try:
+        demo.run(tmp_path, url, 0, keep=False)
+        with Client(url) as client:
+            assert client.detector("digits-replay")["champion"] == 2
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+    assert not process.alive(pid)
