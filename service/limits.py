@@ -4,6 +4,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.problems import CONTENT_TYPE, BadRequest, Problem, TooLarge
 
+# Up to so many times the limit the server reads on and discards, so that a client that sends
+# first and reads later gets the answer; beyond that the connection closes under it.
+_DISCARDED = 16
+
 
 class BodyLimit:
     """Refuses bodies over `most` bytes, whether they say their length or come in chunks."""
@@ -23,6 +27,8 @@ class BodyLimit:
             return
         problem = TooLarge(f"A body has at most {self.most} bytes.", limit=self.most)
         if len(length) > 18 or int(length) > self.most:
+            if len(length) > 18 or int(length) > _DISCARDED * self.most:
+                problem.headers["Connection"] = "close"
             await _refuse(problem, send)
             return
         seen = 0
@@ -54,8 +60,7 @@ async def _refuse(problem: Problem, send: Send) -> None:
     headers = [
         (b"content-type", CONTENT_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),
-        # What the client still sends is not going to be read.
-        (b"connection", b"close"),
+        *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
     ]
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

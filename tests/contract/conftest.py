@@ -21,14 +21,14 @@ def versions() -> tuple[Version, Version]:
 
 @pytest.fixture
 async def api(store_url: str) -> AsyncIterator[Running]:
-    """A service over an empty store."""
+    """Serve an empty store."""
     async with running(store_url, poll_seconds=0.2) as api:
         yield api
 
 
 @pytest.fixture
 async def pump(api: Running, versions: tuple[Version, Version]) -> Running:
-    """A service with the detector `pump`, of dimension 3, serving version 1."""
+    """Serve the detector `pump`, of dimension 3, at version 1."""
     await api.make()
     await api.learn(versions[0])
     await api.serving(1)

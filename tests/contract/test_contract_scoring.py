@@ -1,5 +1,7 @@
 """`score`: the answers of the contract."""
 
+import io
+
 import numpy as np
 import pytest
 from running import Running
@@ -9,11 +11,19 @@ from models import Version
 pytestmark = pytest.mark.anyio
 
 PATH = "/v1/detectors/pump/score"
+X = np.array([[0, 0, 0], [50, 50, 50]], np.float32)
+JSON = {"content-type": "application/json"}
+
+
+def npy(array: np.ndarray) -> bytes:
+    """Return what numpy.save writes."""
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
 
 
 async def test_answer_is_columnar(pump: Running, versions: tuple[Version, Version]) -> None:
     """JSON answers hold the fields of the contract and equal the library's judgement."""
-    X = np.array([[0, 0, 0], [50, 50, 50]], np.float32)
     answer = await pump.http.post(PATH, json={"vectors": X.tolist()})
     assert answer.status_code == 200
     found = answer.json()
@@ -27,3 +37,264 @@ async def test_answer_is_columnar(pump: Running, versions: tuple[Version, Versio
     assert found["is_anomaly"] == [False, True]
     assert (found["detector"], found["version"], found["generation"]) == ("pump", 1, 1)
     assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_content_types_agree(pump: Running) -> None:
+    """The same matrix as JSON, octet-stream and npy (of any order and width) scores the same."""
+    expected = (await pump.http.post(PATH, json={"vectors": X.tolist()})).json()
+    sent = [
+        ("application/octet-stream", X.astype("<f4").tobytes()),
+        ("application/x-npy", npy(X)),
+        ("application/x-npy", npy(np.asfortranarray(X))),
+        ("application/x-npy", npy(X.astype(">f8"))),
+        ("application/x-npy", npy(X.astype(np.int16))),
+        ("Application/JSON; charset=utf-8", b'{"vectors": [[0, 0, 0], [50, 50, 50]]}'),
+    ]
+    for kind, body in sent:
+        answer = await pump.http.post(PATH, content=body, headers={"content-type": kind})
+        assert answer.json() == expected
+
+
+async def test_binary_answer(pump: Running) -> None:
+    """An octet-stream answer has the four columns one after the other, the rest in headers."""
+    told = (await pump.http.post(PATH, json={"vectors": X.tolist()})).json()
+    answer = await pump.http.post(
+        PATH, json={"vectors": X.tolist()}, headers={"accept": "application/octet-stream"}
+    )
+    assert answer.headers["content-type"] == "application/octet-stream"
+    floats = np.frombuffer(answer.content[:24], "<f4").reshape(3, 2)
+    assert floats[0].tolist() == told["scores"]
+    assert floats[1].tolist() == pytest.approx(told["p_values"], rel=1e-6, abs=1e-37)
+    assert (floats[1] > 0).all()
+    assert floats[2].tolist() == pytest.approx(told["severities"], rel=1e-6)
+    assert list(answer.content[24:]) == [0, 1]
+    assert answer.headers["x-anamnesis-version"] == "1"
+    assert answer.headers["x-anamnesis-generation"] == "1"
+    assert answer.headers["x-anamnesis-rows"] == "2"
+    assert float(answer.headers["x-anamnesis-threshold"]) == told["threshold"]
+    assert answer.headers["x-anamnesis-calibration"] == told["calibration"]
+
+
+async def test_explanations(pump: Running) -> None:
+    """`explain=k` adds the k largest contributions, with value seen and expected."""
+    answer = await pump.http.post(PATH + "?explain=2", json={"vectors": [[0, 90, 1]]})
+    ((first, second),) = answer.json()["attributions"]
+    assert list(first) == ["feature", "contribution", "value", "expected"]
+    assert (first["feature"], first["value"]) == ("1", 90.0)
+    assert first["contribution"] >= second["contribution"]
+    every = await pump.http.post(PATH + "?explain=99", json={"vectors": [[0, 90, 1]]})
+    assert len(every.json()["attributions"][0]) == 3
+
+
+async def test_pinned_version(pump: Running, versions: tuple[Version, Version]) -> None:
+    """`version=n` scores with that version, under today's policy; the champion stays."""
+    await pump.learn(versions[1])
+    await pump.serving(2)
+    now = (await pump.http.post(PATH, json={"vectors": X.tolist()})).json()
+    assert (now["version"], now["generation"]) == (2, 2)
+    pinned = (await pump.http.post(PATH + "?version=1", json={"vectors": X.tolist()})).json()
+    assert (pinned["version"], pinned["generation"]) == (1, 2)
+    assert pinned["scores"] == pytest.approx(versions[0].score(X).tolist())
+    await pump.make(threshold={"fpr": 0.2})
+    moved = (await pump.http.post(PATH + "?version=1", json={"vectors": X.tolist()})).json()
+    assert moved["threshold"] < pinned["threshold"]
+    assert moved["config_revision"] == 2
+
+
+async def test_pins_of_what_is_not_there(
+    pump: Running, versions: tuple[Version, Version]
+) -> None:
+    """A pin on an unknown version is 404, on a pruned one 410."""
+    answer = await pump.http.post(PATH + "?version=7", json={"vectors": X.tolist()})
+    assert answer.status_code == 404
+    number = await pump.learn(versions[1], good=False)
+    keys = "anamnesis:{pump}:artifacts"
+    await pump.parts.stores.redis.hdel(keys, str(number))
+    answer = await pump.http.post(PATH + f"?version={number}", json={"vectors": X.tolist()})
+    assert answer.status_code == 410
+
+
+async def test_no_version_yet(api: Running) -> None:
+    """Before the first version: 409 with the vectors that are buffered and needed."""
+    await api.make()
+    await api.http.post("/v1/detectors/pump/normal", json={"vectors": [[1, 2, 3]] * 5})
+    answer = await api.http.post(PATH, json={"vectors": X.tolist()})
+    assert answer.status_code == 409
+    found = answer.json()
+    assert (found["buffered"], found["needed"]) == (5, 1000)
+    assert "5 normal vectors" in found["detail"]
+
+
+async def test_unknown_detector(api: Running) -> None:
+    """An unknown detector is 404, whatever its name looks like."""
+    for name in ("nobody", "a" * 65, "-a", "%00", "a%20b", "a%0a", "..."):
+        answer = await api.http.post(f"/v1/detectors/{name}/score", json={"vectors": [[1]]})
+        assert answer.status_code == 404, name
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("accept", ["application/json", "*/*", "text/html", "application/*;q=0.1"])
+async def test_json_is_the_default_answer(pump: Running, accept: str) -> None:
+    """Whoever does not prefer octet-stream gets JSON."""
+    answer = await pump.http.post(
+        PATH, json={"vectors": X.tolist()}, headers={"accept": accept}
+    )
+    assert answer.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("body", "row", "column"),
+    [
+        (b'{"vectors": [[1,2,3],[4,NaN,6]]}', 1, 1),
+        (b'{"vectors": [[1,2,Infinity]]}', 0, 2),
+        (b'{"vectors": [[-Infinity,2,3]]}', 0, 0),
+        (b'{"vectors": [[1,1e999,3]]}', 0, 1),
+        (b'{"vectors": [[1,2,3],[1,2,1e39]]}', 1, 2),
+        (b'{"vectors": [[1,2,-3.5e38]]}', 0, 2),
+        (b'{"vectors": [[1,2,1' + b"0" * 400 + b"]]}", 0, 2),
+        (b'{"vectors": [[1,2,3],[1,"4171",3]]}', 1, 1),
+        (b'{"vectors": [[1,2,"\\ud800"]]}', 0, 2),
+        (b'{"vectors": [[1,true,3]]}', 0, 1),
+        (b'{"vectors": [[null,2,3]]}', 0, 0),
+        (b'{"vectors": [[1,2,[3]]]}', 0, 2),
+        (b'{"vectors": [[1,2,{}]]}', 0, 2),
+        (b'{"vectors": [[1,2,3],[1,2]]}', 1, None),
+        (b'{"vectors": [[1,2,3],[1,2,3,4]]}', 1, None),
+        (b'{"vectors": [[1,2,3],[]]}', 1, None),
+        (b'{"vectors": [[1,2,3],4]}', 1, None),
+        (b'{"vectors": [[1,2]]}', 0, None),
+        (b'{"vectors": [[]]}', 0, None),
+        (b'{"vectors": [' + b"[" * 100_000 + b"]" * 100_000 + b"]}", 0, 0),
+        (b'{"vectors": []}', None, None),
+        (b'{"vectors": [1,2,3]}', 0, None),
+        (b'{"vectors": null}', None, None),
+        (b'{"vectors": {"a": 1}}', None, None),
+        (b"{}", None, None),
+        (b"", None, None),
+        (b"   ", None, None),
+        (b"[[1,2,3]]", None, None),
+        (b'"4171"', None, None),
+        (b"[" * 100_000, None, None),
+        (b'{"a":' * 100_000, None, None),
+        (b'{"vectors": [[1,2,3]]', None, None),
+        (b'{"vectors": [[1,2,3]]} x', None, None),
+        (b'{"vectors": [[1,2,3]], "vectors": [[1,2,3]]}', None, None),
+        (b'{"vectors": [[1,2,3]], "extra4171": 1}', None, None),
+        (b'\xef\xbb\xbf{"vectors": [[1,2,3]]}', None, None),
+        (b'{"vectors": [[1,2,\xff\xfe]]}', 0, 2),
+        (b'{"\xff": [[1,2,3]]}', None, None),
+        (b"\x00" * 10, None, None),
+    ],
+)
+async def test_bad_vectors(
+    pump: Running, body: bytes, row: int | None, column: int | None
+) -> None:
+    """What is not a matrix of finite float32 is 422, naming row and column, repeating nothing."""
+    answer = await pump.http.post(PATH, content=body, headers=JSON)
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    found = answer.json()
+    assert (found.get("row"), found.get("column")) == (row, column)
+    assert found["status"] == 422
+    assert {"type", "title", "detail"} <= found.keys()
+    assert "4171" not in answer.text
+
+
+@pytest.mark.parametrize("field", ["sources", "timestamps", "records"])
+async def test_reserved_fields(pump: Running, field: str) -> None:
+    """Fields of a later release are refused as such."""
+    answer = await pump.http.post(PATH, json={"vectors": X.tolist(), field: [1, 2]})
+    assert answer.status_code == 422
+    assert field in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/octet-stream", b""),
+        ("application/octet-stream", b"12345"),
+        ("application/octet-stream", np.full(3, np.nan, "<f4").tobytes()),
+        ("application/x-npy", b"\x93NUMPY\x01\x00\x10\x00{'descr':"),
+        ("application/x-npy", npy(X)[:-1]),
+        ("application/x-npy", npy(X.astype(complex))),
+        ("application/x-npy", npy(X.astype(str))),
+        ("application/x-npy", npy(X.astype(bool))),
+        ("application/x-npy", npy(X[0])),
+        ("application/x-npy", npy(X[:, :2])),
+        ("application/x-npy", npy(np.array([[None]], object))),
+        ("application/x-npy", npy(np.array([[1e300, 1, 1]]))),
+        ("application/x-npy", b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + b"(" * 1000),
+    ],
+)
+async def test_bad_binary_vectors(pump: Running, kind: str, body: bytes) -> None:
+    """Binary bodies that are no finite matrix of the detector's dimension are 422."""
+    answer = await pump.http.post(PATH, content=body, headers={"content-type": kind})
+    assert answer.status_code == 422, answer.text
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/vnd.apache.arrow.stream", "text/csv", "application/x-pickle", "x", ""]
+)
+async def test_types_that_are_not_built(pump: Running, kind: str) -> None:
+    """Another content type is 415 and lists those that are read."""
+    answer = await pump.http.post(PATH, content=b"x", headers={"content-type": kind})
+    assert answer.status_code == 415
+    assert answer.json()["supported"] == [
+        "application/json", "application/octet-stream", "application/x-npy",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "explain=abc", "explain=-1", "explain=0", "explain=1.5", "explain=", "version=0",
+        "version=999999999999999999999", "version=1&version=1", "version=%F0%9F%98%80",
+        "explain=%D9%A3", "version=1e3", "&" * 100 + "version=0",
+    ],
+)  # fmt: skip
+async def test_bad_queries(pump: Running, query: str) -> None:
+    """A parameter that is no whole number from 1 is 422."""
+    answer = await pump.http.post(f"{PATH}?{query}", json={"vectors": X.tolist()})
+    assert answer.status_code == 422, answer.text
+
+
+async def test_body_over_the_limit(pump: Running) -> None:
+    """A body of 100 MB is 413, whether it says its length or comes in chunks."""
+    chunk = b"1" * 2**20
+
+    async def chunks() -> object:
+        for _ in range(100):
+            yield chunk
+
+    said = await pump.http.post(PATH, content=chunk * 100, headers=JSON)
+    assert said.status_code == 413
+    assert said.headers["content-type"] == "application/problem+json"
+    came = await pump.http.post(PATH, content=chunks(), headers=JSON)
+    assert came.status_code == 413
+    assert (await pump.http.post(PATH, json={"vectors": X.tolist()})).status_code == 200
+
+
+async def test_large_batches_take_the_same_way(pump: Running) -> None:
+    """A batch that is scored in a thread gets the same numbers, and its errors the same place."""
+    rows = np.random.default_rng(0).normal(size=(20_000, 3)).astype(np.float32)
+    answer = await pump.http.post(
+        PATH, content=npy(rows), headers={"content-type": "application/x-npy"}
+    )
+    told = await pump.http.post(PATH, json={"vectors": rows.tolist()})
+    assert answer.json()["scores"] == told.json()["scores"]
+    body = told.request.content.replace(b"]]}", b"],[1,2,NaN]]}")
+    bad = (await pump.http.post(PATH, content=body, headers=JSON)).json()
+    assert (bad["row"], bad["column"]) == (20_000, 2)
+
+
+async def test_extreme_vectors_have_finite_answers(pump: Running) -> None:
+    """The largest float32 scores, and every number of the answer is finite."""
+    answer = await pump.http.post(
+        PATH + "?explain=3", json={"vectors": [[3.4e38, -3.4e38, 1e-45], [0, -0.0, 1e38]]}
+    )
+    assert answer.status_code == 200
+    assert "null" not in answer.text
+    found = answer.json()
+    assert min(found["p_values"]) >= 1e-300
+    assert np.isfinite(found["scores"]).all()
+    assert np.isfinite(found["severities"]).all()
