@@ -97,9 +97,7 @@ async def test_eight_workers_with_short_leases_make_no_version_twice(stored):
                 await until(lambda lease=lease: expired(lease))
             artifact = experience.last.encode()
             try:
-                number = await stored.registry.promote(
-                    lease, experience, artifact, GOOD, seconds=0
-                )
+                number = await stored.registry.promote(lease, experience, artifact, GOOD, seconds=0)
             except Fenced:
                 refused += 1
             else:
