@@ -12,19 +12,16 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from models.gate import gate
-
 from models import MIN_VECTORS, ArtifactError, TrainingError, Version
+from models.gate import gate
 from service import crash, log
-from service.buffer import Buffer, Experience
+from service.buffer import Experience
 from service.detector import Detector
-from service.detectors import Detectors
 from service.frames import Job, Progress
-from service.lease import Fenced, Lease, Leases
+from service.lease import Fenced, Lease
 from service.problems import StoreUnavailable
-from service.registry import Registry
-from service.retraining import Retrainings, Run
-from service.trainer_client import Trainer
+from service.retraining import Run
+from service.tools import Tools
 from service.version_record import describe
 
 _logger = log.get(__name__)
@@ -32,21 +29,6 @@ _logger = log.get(__name__)
 ATTEMPTS = 3  # then the experience is parked, so that later data is learned
 _KEEP_SECONDS = 0.5  # between two looks at the lease and writes of the progress
 _AGAIN_SECONDS = 0.2  # between two tries to write an outcome while the lease lasts
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What a worker retrains with."""
-
-    worker: str
-    lease_seconds: float
-    artifact_max_bytes: int
-    detectors: Detectors
-    buffer: Buffer
-    retrainings: Retrainings
-    registry: Registry
-    leases: Leases
-    trainer: Trainer
 
 
 async def attempt(tools: Tools, detector: Detector, why: str) -> bool:
@@ -72,11 +54,11 @@ async def attempt(tools: Tools, detector: Detector, why: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A verified version, not yet numbered."""
+    """A verified version, not yet numbered, and what its record will say."""
 
     artifact: bytes
-    version: Version
-    seconds: float
+    record: dict[str, Any]
+    accepted: bool
 
 
 class _Attempt:
@@ -109,17 +91,23 @@ class _Attempt:
             champion=experience.champion, attempt=run.attempts + 1,
         )  # fmt: skip
         try:
-            candidate = await self._train(detector, experience, run)
+            artifact = await self._train(detector, experience, run)
+            candidate = await self._examine(detector, artifact)
         except TrainingError as error:
             return await self._failed(experience, str(error))
+        except (StoreUnavailable, Fenced):
+            raise
+        except Exception as error:  # whatever it is, three times is enough: later data must go on
+            _logger.exception("training broke", detector=detector.name)
+            return await self._failed(experience, f"{type(error).__name__}: {error}")
         crash.passage("worker.trained")
-        await self._settle(detector, experience, candidate)
+        await self._settle(experience, candidate)
         crash.passage("worker.after_promote")
         return True
 
-    async def _train(self, detector: Detector, experience: Experience, run: Run) -> _Candidate:
-        """Return the candidate; TrainingError when there is none."""
-        began, previous = time.monotonic(), None
+    async def _train(self, detector: Detector, experience: Experience, run: Run) -> bytes:
+        """Return the trained version's artifact; TrainingError when there is none."""
+        previous = None
         if experience.champion is not None:
             previous = await self.tools.registry.artifact(detector.name, experience.champion)
             if previous is None:
@@ -134,7 +122,15 @@ class _Attempt:
             weights=run.weights,
             artifact_max_bytes=self.tools.artifact_max_bytes,
         )
-        artifact = await self.tools.trainer.train(job, self._hear)
+        return await self.tools.trainer.train(job, self._hear)
+
+    def _hear(self, progress: Progress) -> None:
+        crash.passage("worker.training")
+        self._fraction = progress.fraction
+
+    async def _examine(self, detector: Detector, artifact: bytes) -> _Candidate:
+        """Verify the artifact and ask the gate; TrainingError when it is not intact."""
+        trained = time.monotonic() - self._began
         try:
             # Verified here and not by who made it; in a thread, for the lease is renewed beside.
             version = await asyncio.to_thread(
@@ -142,34 +138,33 @@ class _Attempt:
             )
         except ArtifactError as error:
             raise TrainingError(f"the trained version is not intact: {error}") from error
-        return _Candidate(artifact, version, time.monotonic() - began)
-
-    def _hear(self, progress: Progress) -> None:
-        crash.passage("worker.training")
-        self._fraction = progress.fraction
-
-    async def _settle(
-        self, detector: Detector, experience: Experience, candidate: _Candidate
-    ) -> None:
-        evidence = candidate.version.lineage["evidence"]
+        evidence, policy = version.lineage["evidence"], detector.config.gate
         verdict = gate(evidence)
-        seconds = time.monotonic() - self._began
-        waited = max(0.0, time.time() - seconds - (detector.buffer_oldest or time.time()))
-        record: dict[str, Any] = {
-            **describe(candidate.version, detector.config.threshold),
+        total = time.monotonic() - self._began
+        oldest = detector.buffer_oldest or time.time()
+        record = {
+            **describe(version, detector.config.threshold),
             "gate": {
-                "policy": detector.config.gate,
+                "policy": policy,
                 "passed": verdict.passed,
                 "reasons": list(verdict.reasons),
                 "evidence": evidence,
             },
             "trigger": self._why,
-            "timings": {"buffered": waited, "training": candidate.seconds, "total": seconds},
+            "timings": {
+                "buffered": max(0.0, time.time() - total - oldest),
+                "training": trained,
+                "total": total,
+            },
             "who": f"worker:{self.tools.worker}",
         }
-        registry = self.tools.registry
-        passed = verdict.passed or detector.config.gate == "report"
-        write = registry.promote if passed else registry.reject
+        return _Candidate(artifact, record, verdict.passed or policy == "report")
+
+    async def _settle(self, experience: Experience, candidate: _Candidate) -> None:
+        """Write the outcome; raises Fenced, or StoreUnavailable once the lease is over."""
+        registry, record = self.tools.registry, candidate.record
+        write = registry.promote if candidate.accepted else registry.reject
+        seconds = record["timings"]["total"]
         self._settling = True
         crash.passage("worker.before_promote")
         while True:
@@ -184,8 +179,8 @@ class _Attempt:
                     raise
                 await asyncio.sleep(_AGAIN_SECONDS)
         _logger.info(
-            "promoted" if passed else "rejected", detector=detector.name, version=number,
-            seconds=round(seconds, 2), reasons=list(verdict.reasons),
+            "promoted" if candidate.accepted else "rejected", detector=experience.name,
+            version=number, seconds=round(seconds, 2), reasons=record["gate"]["reasons"],
         )  # fmt: skip
 
     async def _failed(self, experience: Experience, reason: str) -> bool:

@@ -47,7 +47,7 @@ class Ingest:
 
     async def store(self, name: str, X: payload.Matrix, key: str | None) -> dict[str, Any]:
         """Return the answer to a batch (n, d), once it is durable."""
-        crash.passage("ingest-before-write")
+        crash.passage("api.before_buffer_write")
         try:
             stored = await self._stores.buffer.ingest(name, X, idempotency_key=key)
         except StoreUnavailable:
@@ -55,7 +55,7 @@ class Ingest:
         except Problem:
             self._metrics.ingested(name, "rejected", len(X))
             raise
-        crash.passage("ingest-after-write")
+        crash.passage("api.after_buffer_write")
         if stored.duplicate:
             self._metrics.ingested(name, "duplicate", stored.duplicate)
         else:

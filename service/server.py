@@ -8,7 +8,7 @@ from collections.abc import Generator
 
 import uvicorn
 
-from service import log
+from service import crash, log
 from service.settings import Settings
 
 
@@ -62,6 +62,7 @@ def main() -> None:
     """Run as `python -m service.server FD`: FD is the inherited listening socket."""
     settings = Settings()
     log.configure(settings, "api")
+    crash.arm(settings.crash_point)
     serve(settings, socket.socket(fileno=int(sys.argv[1])))
 
 

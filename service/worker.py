@@ -18,19 +18,17 @@ from collections.abc import Awaitable, Callable, Iterable
 from redis.asyncio import Redis
 
 from service import crash, log, triggers
-from service.attempt import Tools, attempt
-from service.buffer import Buffer
+from service.attempt import attempt
 from service.detector import Detector
-from service.detectors import Detectors
 from service.janitor import SECONDS as JANITOR_SECONDS
 from service.janitor import Janitor
-from service.lease import Leases
+from service.monitor import SECONDS as MONITOR_SECONDS
+from service.monitor import Monitor
 from service.notifications import notifications
 from service.problems import StoreUnavailable
-from service.registry import Registry
-from service.retraining import Retrainings
 from service.settings import Settings
 from service.store import WeakStore, check_durability, connect
+from service.tools import Tools
 from service.trainer_client import Trainer
 
 _logger = log.get(__name__)
@@ -56,17 +54,8 @@ class Worker:
         self.redis = redis
         self.url = url
         self.janitor = Janitor(settings, redis)
-        self.tools = Tools(
-            worker=self.id,
-            lease_seconds=settings.lease_seconds,
-            artifact_max_bytes=settings.artifact_max_bytes,
-            detectors=Detectors(redis, max_detectors=settings.max_detectors),
-            buffer=Buffer(redis, experience_max_vectors=settings.experience_max_vectors),
-            retrainings=Retrainings(redis),
-            registry=Registry(redis, versions_kept=settings.versions_kept),
-            leases=Leases(redis),
-            trainer=trainer or _trainer(settings),
-        )
+        self.monitor = Monitor(settings, redis)
+        self.tools = Tools.of(settings, redis, self.id, trainer)
         self._woken: set[str] = set()
         self._wake = asyncio.Event()
         self._exit = asyncio.Event()
@@ -92,6 +81,7 @@ class Worker:
             asyncio.create_task(self._listen(self.url)),
             asyncio.create_task(self._repeat(_BEAT_SECONDS, self.beat)),
             asyncio.create_task(self._repeat(JANITOR_SECONDS, self.janitor.tick)),
+            asyncio.create_task(self._repeat(MONITOR_SECONDS, self.monitor.tick)),
         ]
         _logger.info("worker started", worker=self.id)
 
@@ -107,6 +97,10 @@ class Worker:
                 away = True
                 await self._rest(_AWAY_SECONDS, wakeable=False)
                 continue
+            except Exception:  # a worker that ends would only be started again, and break again
+                _logger.exception("looking at the detectors broke")
+                await self._rest(_AWAY_SECONDS, wakeable=False)
+                continue
             if away:
                 _logger.info("store is back")
                 away = False
@@ -118,6 +112,8 @@ class Worker:
         woken, self._woken = self._woken, set()
         self._wake.clear()
         for detector, reason in await self._due(woken):
+            if self._exit.is_set():
+                break
             self._turns[detector.name] = time.monotonic()
             self._current = asyncio.create_task(attempt(self.tools, detector, reason))
             try:
@@ -126,6 +122,11 @@ class Worker:
                 if not self._exit.is_set():
                     raise
                 return True
+            except StoreUnavailable:
+                raise
+            except Exception:  # one broken detector must not keep the others from learning
+                _logger.exception("retraining broke", detector=detector.name)
+                settled = False
             finally:
                 self._current = None
             if settled:
@@ -141,6 +142,7 @@ class Worker:
         await asyncio.gather(*self._helpers, return_exceptions=True)
         await self.tools.trainer.close()
         with contextlib.suppress(StoreUnavailable):
+            await self.monitor.close()
             await self.tools.leases.leave(self.id)
         _logger.info("worker stopped", worker=self.id)
 
@@ -225,14 +227,6 @@ class Worker:
                 for weakness in weaknesses:
                     _logger.warning("weak store", weakness=weakness)
                 return
-
-
-def _trainer(settings: Settings) -> Trainer:
-    return Trainer(
-        threads=settings.training_threads,
-        memory_bytes=settings.training_memory_bytes,
-        stall_seconds=settings.training_stall_seconds,
-    )
 
 
 async def work(settings: Settings, url: str) -> None:
