@@ -137,7 +137,8 @@ def test_what_it_starts_works_together(valkey: int, tmp_path: Path):
         batch = {"vectors": rng.normal(size=(200, 3)).tolist()}
         assert call("POST", f"{first}{detector}/normal", batch)[0] == 202
         status, outcome = call("POST", f"{first}{detector}/retrain", {"wait": 60}, seconds=70)
-        assert (status, outcome["outcome"]) == (200, "promoted"), outcome
+        assert status == 200, (outcome, logs[-1].read_text())
+        assert outcome["outcome"] == "promoted", outcome
         probe = {"vectors": [[0.0, 0.0, 0.0], [50.0, -50.0, 50.0]]}
         answer = until(lambda: _scored(second + detector, probe), 10, "second replica", *logs)
         assert answer["version"] == 1
