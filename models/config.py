@@ -23,13 +23,13 @@ _FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf
 
 def _choose(field_name: str, value: object, built: tuple[str, ...]) -> None:
     if value not in built:
-        raise ConfigError(f"{field_name}: {value!r} is not built; one of {', '.join(built)}")
+        raise ConfigError(f"{field_name}: not built; one of {', '.join(built)} is")
 
 
 def _number(field_name: str, value: object, low: float, high: float) -> float:
     """Return `value` when it is a number strictly between `low` and `high`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < high:
-        raise ConfigError(f"{field_name}: {value!r} is not a number in ({low:g}, {high:g})")
+        raise ConfigError(f"{field_name}: not a number in ({low:g}, {high:g})")
     return float(value)
 
 
@@ -96,8 +96,8 @@ def check_weights(weights: str | Mapping[str, float]) -> None:
             raise ConfigError(f"weights: w_prev + w_new is {w_prev + w_new:g}, not 1")
     else:
         raise ConfigError(
-            f"weights: {dict(weights)!r} is none of 'proportional', 'equal', "
-            "{'w_prev': a, 'w_new': b}, {'half_life': experiences}"
+            "weights: one of 'proportional', 'equal', {'w_prev': a, 'w_new': b}, "
+            "{'half_life': experiences}"
         )
 
 

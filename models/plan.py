@@ -16,7 +16,8 @@ from models.version import Version
 FOLDS = 5
 HELD_OUT = 0.2  # share of the new vectors kept from training where folds would cost too much
 MOST_HELD_OUT = 4_000
-REPLAY_STEPS = 3  # a retraining's steps, in those of a first training on as many vectors
+LEAST_STEPS = 800  # a network of this kind is not near its optimum before, however few vectors
+REPLAY_STEPS = 1.5  # a retraining's steps, in those of a first training on as many vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +68,10 @@ def plan(
         # The budget does not grow with what has been learned before, or the thirtieth update
         # would cost ten times the second; where the new share is small, epochs are fewer.
         alone = _epochs(n_trained) * mixing.steps_per_epoch(n_trained, batch_size, 1.0)
-        steps = max(alone * (REPLAY_STEPS if w_prev else 1), per_epoch)
+        share = REPLAY_STEPS if w_prev else 1.0
+        steps = round(max(alone, LEAST_STEPS) * share)
     return Plan(
-        shape, w_prev, w_new, batch_size, model.learning_rate or 1e-3, model.dropout, steps,
+        shape, w_prev, w_new, batch_size, model.learning_rate or _learning_rate(shape), model.dropout, steps,
         folds, seed,
     )  # fmt: skip
 
@@ -87,6 +89,11 @@ def _parameters(shape: Shape) -> int:
 def _epochs(n: int) -> int:
     """Return 60 epochs for few vectors and ever fewer, down to 5, for many."""
     return int(np.clip(40_000 / n, 5, 60))
+
+
+def _learning_rate(shape: Shape) -> float:
+    """Return Adam's rate: wide layers bear less of it than narrow ones."""
+    return float(np.clip(0.35 / max(shape.hidden), 1e-3, 3e-3))
 
 
 def _batch_size(n: int) -> int:

@@ -79,7 +79,7 @@ def learn(
     if weights is not None:
         check_weights(weights)
     config = replace(config, dimension=new.shape[1])
-    likelihood = previous.network.shape.likelihood if previous else _likelihood(config)
+    likelihood = previous.network.shape.likelihood if previous else _likelihood(new, config)
     scaler = previous.scaler if previous else Scaler.fit(new, unit=likelihood == "bernoulli")
     past = PASTS[config.strategy](previous, config)
     x = scaler.transform(new)
@@ -94,9 +94,21 @@ def learn(
     return finish(Trained(networks, chosen, past, previous, config, scaler, new, x, curve))
 
 
-def _likelihood(config: Config) -> str:
+def _likelihood(X: Array, config: Config) -> str:
+    """Return the configured likelihood; for `auto`, Bernoulli for what looks like images.
+
+    Intensities share one scale whose floor many of them touch and whose top many of them reach.
+    """
     asked = config.model.likelihood if config.model != "auto" else "auto"
-    return "gaussian" if asked == "auto" else asked
+    if asked != "auto":
+        return asked
+    low, high = float(X.min()), float(X.max())
+    lit = X[:, X.max(axis=0) > low]  # columns that are not constantly dark
+    between = ((lit > low) & (lit < high)).mean(axis=0)
+    # One-hot columns reach the top too, but have nothing in between.
+    shaded = (lit.max(axis=0) >= 0.9 * high) & (between > 0.05) if lit.size else np.zeros(1)
+    image = X.shape[1] >= 16 and low == 0.0 and (X == low).mean() > 0.1 and shaded.mean() > 0.3
+    return "bernoulli" if image else "gaussian"
 
 
 def _optimise(
