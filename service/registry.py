@@ -23,6 +23,7 @@ from service.store import ask, rfc3339
 FORMAT = 1
 PIN_SECONDS = 3600  # an artifact that somebody pinned is kept for this long after its last use
 RECORDS_KEPT = 10_000
+PIECE_BYTES = 4 * 2**20  # of an artifact, in one reading
 _GIVEN_BY_THE_STORE = {"format", "version", "outcome", "created", "created_at", "state", "pruned"}
 
 
@@ -190,8 +191,15 @@ class Registry:
         digest = await ask(client, client.hget(keys.artifacts, str(number)))
         if digest is None:
             return None
-        found: bytes | None = await ask(client, client.get(keys.artifact(digest.decode())))
-        return found
+        # In pieces, each within the deadline; what is read never changes, only disappears.
+        key, found = keys.artifact(digest.decode()), bytearray()
+        while len(found) % PIECE_BYTES == 0:
+            end = len(found) + PIECE_BYTES - 1
+            piece = await ask(client, client.getrange(key, len(found), end))
+            if not piece:
+                break
+            found += piece
+        return bytes(found) or None
 
     async def history(self, name: str, *, limit: int = 1000) -> list[dict[str, Any]]:
         """Return the latest `limit` moves of the champion pointer, oldest first."""

@@ -7,6 +7,7 @@ from stored import GOOD, Stored, matrix
 from service.buffer import Buffer
 from service.keys import Keys
 from service.problems import BadVectors, BufferFull, UnknownDetector, Unprocessable
+from service.store import connect
 
 pytestmark = pytest.mark.anyio
 
@@ -178,8 +179,6 @@ async def test_one_batch_costs_one_round_trip(stored, redis):
 
 async def test_debian_s_redis_does_the_same(debian_process):
     """Redis 7.0 is enough for every adapter."""
-    from service.store import connect
-
     redis = await connect(debian_process.url)
     await redis.flushall()
     stored = Stored(redis)

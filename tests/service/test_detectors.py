@@ -133,7 +133,9 @@ async def test_every_change_is_announced(stored, redis):
 
         async def heard() -> bytes | None:
             for _ in range(2):  # the first may be the subscription itself
-                message = await subscription.get_message(True, timeout=0.5)
+                message = await subscription.get_message(
+                    ignore_subscribe_messages=True, timeout=0.5
+                )
                 if message:
                     return message["data"]
             return None

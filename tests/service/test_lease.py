@@ -64,6 +64,7 @@ async def test_a_worker_stopped_past_its_lease_changes_nothing(stored):
 
 
 async def expired(lease: Lease) -> bool:
+    """Tell `until` whether the lease is over."""
     return lease.expired
 
 

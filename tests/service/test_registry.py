@@ -1,3 +1,4 @@
+import asyncio
 import hashlib
 import random
 
@@ -8,7 +9,15 @@ from stored import BAD, GOOD, Stored, matrix, until
 from service.buffer import Buffer
 from service.keys import Keys
 from service.lease import Fenced
-from service.problems import Gone, PreconditionFailed, Unknown, UnknownDetector, Unprocessable
+from service.problems import (
+    Gone,
+    PreconditionFailed,
+    StoreUnavailable,
+    Unknown,
+    UnknownDetector,
+    Unprocessable,
+)
+from service.store import connect
 
 pytestmark = pytest.mark.anyio
 
@@ -215,9 +224,10 @@ async def test_records_are_told_latest_last_and_bounded(stored):
     assert await stored.registry.history("other") == []
 
 
-async def test_a_large_artifact_is_kept_bit_for_bit(stored):
-    """As one argument of the script, beside everything else that changes with it."""
-    artifact = random.Random(0).randbytes(8 * 2**20)
+@pytest.mark.parametrize("extra", [-1, 0, 1])
+async def test_a_large_artifact_is_kept_bit_for_bit(stored, extra):
+    """Written as one argument of the script, read in pieces."""
+    artifact = random.Random(0).randbytes(8 * 2**20 + extra)
     await stored.learn(artifact=artifact)
     assert await stored.registry.artifact("pump", 1) == artifact
 
@@ -348,9 +358,6 @@ class Ledger:
 
 async def test_a_promotion_into_a_store_that_dies_is_whole_or_not_there(own_store):
     """Killed at any moment, the store comes back with all of a promotion or nothing of it."""
-    from service.problems import StoreUnavailable
-    from service.store import connect
-
     redis = await connect(own_store.url)
     stored = Stored(redis)
     await stored.make()
@@ -363,8 +370,6 @@ async def test_a_promotion_into_a_store_that_dies_is_whole_or_not_there(own_stor
             await stored.registry.promote(
                 lease, experience, experience.last.encode() * 100_000, GOOD, seconds=0
             )
-
-        import asyncio
 
         running = asyncio.ensure_future(promote())
         await asyncio.sleep(0)
