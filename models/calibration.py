@@ -71,7 +71,7 @@ class Calibration:
     def p_values(self, scores: Float64) -> Float64:
         """Return the p-value of each score, (m,), in [1e-300, 1]; it falls as the score rises."""
         at_least = self.n - np.searchsorted(self.scores, scores, side="left")
-        p: Float64 = (1.0 + at_least) / (self.n + 1.0)
+        p = np.asarray((1.0 + at_least) / (self.n + 1.0), np.float64)
         beyond = at_least == 0
         if beyond.any():
             excess = np.asarray(scores, np.float64)[beyond] - self.scores[-1]

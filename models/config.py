@@ -104,7 +104,8 @@ def check_weights(weights: str | Mapping[str, float]) -> None:
 def check_threshold(policy: Mapping[str, float]) -> None:
     """Raise ConfigError unless `policy` is one threshold policy with a usable value."""
     if len(policy) != 1:
-        raise ConfigError(f"threshold: give one policy of {', '.join(THRESHOLDS)}, not {len(policy)}")
+        built = ", ".join(THRESHOLDS)
+        raise ConfigError(f"threshold: give one policy of {built}, not {len(policy)}")
     (name, value), *_ = policy.items()
     _choose("threshold", name, THRESHOLDS)
     bounds = {"fpr": (0, 0.5 + 1e-12), "quantile": (0.5 - 1e-12, 1), "value": (-3.4e38, 3.4e38)}
@@ -160,7 +161,7 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build from `to_dict`'s answer; fields of other releases and of the service are ignored."""
+        """Build from `to_dict`'s answer, ignoring fields of the service and of other releases."""
         known = {f.name for f in fields(cls)}
         kept = {name: value for name, value in values.items() if name in known}
         if isinstance(kept.get("replay"), Mapping):

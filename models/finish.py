@@ -84,10 +84,9 @@ def _calibration(previous: Version, config: Config) -> Calibration:
 def _held_out_scores(trained: Trained) -> Float64:
     """Score every vector that a network has not seen with that network, (m,) nats."""
     folds, kind = trained.plan.folds, trained.config.score
-    parts = [score(kind, trained.networks[0], trained.x[folds == -1])]
-    for m in range(1, len(trained.networks)):
-        parts.append(score(kind, trained.networks[m], trained.x[folds == m]))
-    return np.concatenate(parts)
+    left_out = [folds == (m or -1) for m in range(len(trained.networks))]
+    pairs = zip(trained.networks, left_out, strict=True)
+    return np.concatenate([score(kind, network, trained.x[out]) for network, out in pairs])
 
 
 def _generated(trained: Trained, rng: np.random.Generator) -> Array:
@@ -109,7 +108,8 @@ def _codes(trained: Trained, rng: np.random.Generator) -> Array:
         x = np.concatenate([past.generator.draw(min(n_old, MAX_CODES), rng), x])
     mean, log_variance = trained.networks[0].encode(x)
     noise = rng.standard_normal(mean.shape, dtype=np.float32)
-    return mean + np.exp(0.5 * log_variance) * noise
+    codes: Array = mean + np.exp(0.5 * log_variance) * noise
+    return codes
 
 
 def _lineage(trained: Trained, learned: int) -> dict[str, Any]:

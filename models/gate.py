@@ -33,8 +33,9 @@ def gate(evidence: Mapping[str, Any], tolerance: float = TOLERANCE) -> Verdict:
     for regime in ("new", "old"):
         rates = evidence.get(regime, {})
         if "champion" in rates and rates["candidate"] > rates["champion"] + tolerance:
+            candidate, champion = 100 * rates["candidate"], 100 * rates["champion"]
             reasons.append(
-                f"{regime} normals: the candidate alarms on {rates['candidate']:.1%}, the champion "
-                f"on {rates['champion']:.1%} (tolerance {100 * tolerance:.1f} points)".replace("%", " %")
+                f"{regime} normals: the candidate alarms on {candidate:.1f} %, the champion on "
+                f"{champion:.1f} % (tolerance {100 * tolerance:.1f} points)"
             )
     return Verdict(not reasons, reasons)

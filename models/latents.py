@@ -45,12 +45,11 @@ class Mixture:
         )  # fmt: skip
         fitted.fit(z.astype(np.float64))
         factors = np.linalg.cholesky(fitted.covariances_)
-        return cls(
-            fitted.weights_, fitted.means_.astype(np.float32), factors.astype(np.float32)
-        )
+        return cls(fitted.weights_, fitted.means_.astype(np.float32), factors.astype(np.float32))
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """Draw n codes, (n, k)."""
         mode = rng.choice(len(self.weights), size=n, p=self.weights / self.weights.sum())
         noise = rng.standard_normal((n, self.means.shape[1]), dtype=np.float32)
-        return self.means[mode] + np.einsum("nij,nj->ni", self.factors[mode], noise)
+        codes: Array = self.means[mode] + np.einsum("nij,nj->ni", self.factors[mode], noise)
+        return codes

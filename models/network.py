@@ -1,5 +1,6 @@
 """The trained network as plain arrays: the forward pass that serving needs, in numpy alone."""
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,7 @@ class Shape:
         }
         named: dict[str, tuple[int, ...]] = {"noise": (1, self.dimension)}
         for part, sizes in widths.items():
-            for i, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+            for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
                 named[f"{part}.{i}.weight"] = (inputs, outputs)
                 named[f"{part}.{i}.bias"] = (1, outputs)
         return named
@@ -69,10 +70,11 @@ class Network:
         decoded = self._perceptron("decoder", z)
         return _sigmoid(decoded) if self.shape.likelihood == "bernoulli" else decoded
 
-    def noise_variance(self, floor: bool = True) -> Array:
-        """Return the variance of p(x|z) for each feature, (1, d), Gaussian likelihood."""
-        noise = self.tensors["noise"]
-        return np.exp(np.maximum(noise, self.shape.noise_floor) if floor else noise)
+    def noise_deviation(self) -> Array:
+        """Return the deviation of p(x|z) for each feature, (1, d), Gaussian likelihood."""
+        floored = np.maximum(self.tensors["noise"], np.float32(self.shape.noise_floor))
+        deviation: Array = np.exp(np.float32(0.5) * floored)
+        return deviation
 
     def sample(self, z: Array, rng: np.random.Generator) -> Array:
         """Draw x (n, d) from p(x|z)."""
@@ -80,7 +82,7 @@ class Network:
         if self.shape.likelihood == "bernoulli":
             return (rng.random(mean.shape, dtype=np.float32) < mean).astype(np.float32)
         noise = rng.standard_normal(mean.shape, dtype=np.float32)
-        return mean + np.sqrt(self.noise_variance()) * noise
+        return mean + self.noise_deviation() * noise
 
     def losses(self, x: Array) -> tuple[Float64, Float64, Array]:
         """Return what the score is made of, for x (n, d).
@@ -104,4 +106,6 @@ class Network:
 
 
 def _sigmoid(x: Array) -> Array:
-    return (0.5 * (1.0 + np.tanh(0.5 * x))).astype(np.float32)
+    half = np.float32(0.5)
+    y: Array = half * (np.float32(1.0) + np.tanh(half * x))
+    return y

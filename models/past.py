@@ -32,7 +32,7 @@ class Past:
 
 
 def replay(previous: Version | None, config: Config) -> Past:
-    """Generative replay: old vectors from `generator = copy(previous)`; nothing real is kept.
+    """Draw old vectors from `generator = copy(previous)` and keep nothing real.
 
     Shin et al., Continual learning with deep generative replay, 2017; Wiewel & Yang, Continual
     learning for anomaly detection with variational autoencoder, 2019: solver and generator are

@@ -16,8 +16,8 @@ from models.version import Version
 FOLDS = 5
 HELD_OUT = 0.2  # share of the new vectors kept from training where folds would cost too much
 MOST_HELD_OUT = 4_000
-LEAST_STEPS = 800  # a network of this kind is not near its optimum before, however few vectors
-REPLAY_STEPS = 1.5  # a retraining's steps, in those of a first training on as many vectors
+LEAST_STEPS = 400  # a network of this kind is not near its optimum before, however few vectors
+REPLAY_STEPS = 3.0  # a retraining's steps, in those of a first training on as many vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,9 @@ def plan(
         alone = _epochs(n_trained) * mixing.steps_per_epoch(n_trained, batch_size, 1.0)
         share = REPLAY_STEPS if w_prev else 1.0
         steps = round(max(alone, LEAST_STEPS) * share)
+    learning_rate = model.learning_rate or _learning_rate(shape)
     return Plan(
-        shape, w_prev, w_new, batch_size, model.learning_rate or _learning_rate(shape), model.dropout, steps,
+        shape, w_prev, w_new, batch_size, learning_rate, model.dropout, steps,
         folds, seed,
     )  # fmt: skip
 

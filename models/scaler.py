@@ -21,13 +21,15 @@ KNEE = 4.0
 def squash(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return x where |x| <= KNEE, and sign(x) (KNEE + log(1 + |x| - KNEE)) beyond it."""
     excess = np.maximum(np.abs(x) - KNEE, 0.0)
-    return np.clip(x, -KNEE, KNEE) + np.sign(x) * np.log1p(excess)
+    squashed: NDArray[np.float64] = np.clip(x, -KNEE, KNEE) + np.sign(x) * np.log1p(excess)
+    return squashed
 
 
 def unsquash(y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Invert `squash`."""
     excess = np.maximum(np.abs(y) - KNEE, 0.0)
-    return np.clip(y, -KNEE, KNEE) + np.sign(y) * np.expm1(excess)
+    x: NDArray[np.float64] = np.clip(y, -KNEE, KNEE) + np.sign(y) * np.expm1(excess)
+    return x
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,14 @@ def elbo(network: Network, x: Array) -> Float64:
     -log p(x | z = mean(x)) + KL(q(z|x) || N(0, I)): one forward pass, no sampling.
     """
     features, divergence, _ = network.losses(x)
-    return features.sum(axis=1) + divergence
+    nats: Float64 = features.sum(axis=1) + divergence
+    return nats
 
 
 def reconstruction(network: Network, x: Array) -> Float64:
     """Return -log p(x | z = mean(x)) alone, (n,) nats."""
-    return network.losses(x)[0].sum(axis=1)
+    nats: Float64 = network.losses(x)[0].sum(axis=1)
+    return nats
 
 
 _SCORES: dict[str, Callable[[Network, Array], Float64]] = {

@@ -107,7 +107,7 @@ def _likelihood(X: Array, config: Config) -> str:
     between = ((lit > low) & (lit < high)).mean(axis=0)
     # One-hot columns reach the top too, but have nothing in between.
     shaded = (lit.max(axis=0) >= 0.9 * high) & (between > 0.05) if lit.size else np.zeros(1)
-    image = X.shape[1] >= 16 and low == 0.0 and (X == low).mean() > 0.1 and shaded.mean() > 0.3
+    image = X.shape[1] >= 16 and low == 0.0 and np.mean(X <= low) > 0.1 and shaded.mean() > 0.3
     return "bernoulli" if image else "gaussian"
 
 
@@ -149,9 +149,7 @@ def _rate(done: float) -> float:
     return min(1.0, 0.1 + done / 0.05) * (0.05 + 0.475 * (1.0 + math.cos(math.pi * done)))
 
 
-def _batches(
-    chosen: Plan, past: Past, x: Array, rng: np.random.Generator
-) -> Iterator[Tensor]:
+def _batches(chosen: Plan, past: Past, x: Array, rng: np.random.Generator) -> Iterator[Tensor]:
     """Yield the batch of each step, (M, n_prev + n_new, d), epoch after epoch without end.
 
     The old vectors are the same for all M networks; the new ones each network's own.

@@ -9,6 +9,7 @@ arithmetic, the folds are nearly free.
 Kingma & Welling, Auto-Encoding Variational Bayes, 2014.
 """
 
+import itertools
 import math
 
 import torch
@@ -42,7 +43,7 @@ class Perceptron(nn.Module):
         self, networks: int, widths: list[int], dropout: float, rng: torch.Generator
     ) -> None:
         super().__init__()
-        pairs = zip(widths, widths[1:], strict=False)
+        pairs = itertools.pairwise(widths)
         self.layers = nn.ModuleList(Linear(networks, i, o, rng) for i, o in pairs)
         self.dropout = dropout
         with torch.no_grad():  # a small last layer: training starts near "the mean, no opinion"
@@ -106,7 +107,9 @@ class VAE(nn.Module):
         """Start every one of the M networks from one trained network's weights."""
         with torch.no_grad():
             for name, parameter in self.named_parameters():
-                parameter.copy_(torch.from_numpy(network.tensors[_public(name)]).expand_as(parameter))
+                parameter.copy_(
+                    torch.from_numpy(network.tensors[_public(name)]).expand_as(parameter)
+                )
 
     def network(self, index: int) -> Network:
         """Return network `index` as plain arrays, for scoring."""
