@@ -29,7 +29,7 @@ async def test_a_lease_is_for_one_role_and_for_a_detector_that_exists(stored):
 
 async def test_a_lease_ends_by_itself_and_renewing_keeps_it(stored):
     """Our own clock never counts it longer than the store does."""
-    lease = await stored.lease(seconds=0.3)
+    lease = await stored.lease(seconds=1)
     renewed = await stored.leases.renew(lease)
     assert renewed.deadline >= lease.deadline
     assert renewed.token == lease.token
@@ -86,7 +86,7 @@ async def test_eight_workers_with_short_leases_make_no_version_twice(stored):
     async def work() -> None:
         nonlocal refused
         while len(promoted) < total:
-            lease = await stored.leases.acquire("pump", 0.02)
+            lease = await stored.leases.acquire("pump", 0.05)
             experience = lease and await stored.buffer.take("pump")
             if lease is None or experience is None:
                 if lease is not None:

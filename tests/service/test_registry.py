@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from stored import BAD, GOOD, Stored, matrix, until
+from stored import BAD, GOOD, Stored, matrix
 
 from service.buffer import Buffer
 from service.keys import Keys
@@ -361,9 +361,9 @@ async def test_a_promotion_into_a_store_that_dies_is_whole_or_not_there(own_stor
     redis = await connect(own_store.url)
     stored = Stored(redis)
     await stored.make()
-    for _ in range(5):
+    for turns in (1, 3, 10, 30, 100, 300):
         await stored.buffer.ingest("pump", matrix(40))
-        lease, experience = await stored.lease(seconds=0.2), await stored.take()
+        lease, experience = await stored.lease(), await stored.take()
         before = await stored.get()
 
         async def promote(lease=lease, experience=experience) -> None:
@@ -372,8 +372,9 @@ async def test_a_promotion_into_a_store_that_dies_is_whole_or_not_there(own_stor
             )
 
         running = asyncio.ensure_future(promote())
-        await asyncio.sleep(0)
-        own_store.kill()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await asyncio.to_thread(own_store.kill)
         outcome = (await asyncio.gather(running, return_exceptions=True))[0]
         assert outcome is None or isinstance(outcome, StoreUnavailable)
         own_store.start()
@@ -384,10 +385,5 @@ async def test_a_promotion_into_a_store_that_dies_is_whole_or_not_there(own_stor
         assert after.buffered == (0 if moved else before.buffered)
         assert after.generation == before.generation + moved
         assert len(await stored.registry.history("pump")) == after.generation
-
-        async def free() -> bool:
-            lease = await stored.leases.acquire("pump", 30)
-            return lease is not None and await stored.leases.release(lease)
-
-        await until(free)
+        assert await stored.leases.release(lease)
     await redis.aclose()
