@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from service import (
+    openapi,
     routes_detectors,
     routes_process,
     routes_review,
@@ -57,13 +58,15 @@ def create_app(settings: Settings, registry: CollectorRegistry | None = None) ->
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         made = _wire(settings, await Stores.open(settings, url), metrics)
         app.state.parts = made
-        # Without a store the process starts all the same and waits for it; a store that could
-        # lose what it acknowledges ends the start.
-        with contextlib.suppress(StoreUnavailable, TimeoutError):
-            async with asyncio.timeout(_FIRST_LOOK_SECONDS):
-                await made.watcher.poll()
-        tasks = [asyncio.create_task(made.watcher.run()), asyncio.create_task(made.observer.run())]
+        tasks: list[asyncio.Task[None]] = []
         try:
+            # Without a store the process starts all the same and waits for it; a store that
+            # could lose what it acknowledges ends the start.
+            with contextlib.suppress(StoreUnavailable, TimeoutError):
+                async with asyncio.timeout(_FIRST_LOOK_SECONDS):
+                    await made.watcher.poll()
+            tasks.append(asyncio.create_task(made.watcher.run()))
+            tasks.append(asyncio.create_task(made.observer.run()))
             yield
         finally:
             for task in tasks:
@@ -89,6 +92,8 @@ def create_app(settings: Settings, registry: CollectorRegistry | None = None) ->
     ):
         app.include_router(routes.router)
     install_handlers(app)
+    described = app.openapi
+    app.openapi = lambda: openapi.without_defaults(described())  # type: ignore[method-assign]
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
     app.add_middleware(Headers)
     return app

@@ -1,13 +1,13 @@
 """A detector's configuration: what it learns with (`models.Config`) and how it is run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal
 
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
-from models import Config
+from models import Config, Model, Replay
 from service.problems import Unprocessable
 
 
@@ -15,7 +15,11 @@ from service.problems import Unprocessable
 class Retrain:
     """What starts a retraining by itself; both triggers null mean by hand only."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+    __pydantic_config__: ClassVar[dict[str, Any]] = {
+        "extra": "forbid",
+        "strict": True,
+        "allow_inf_nan": False,
+    }
 
     min_vectors: Annotated[int, Field(ge=1, le=10_000_000)] | None = 1000
     max_age_seconds: Annotated[float, Field(gt=0, le=31_536_000)] | None = 3600
@@ -46,6 +50,29 @@ def parse(body: bytes | str | Mapping[str, Any]) -> DetectorConfig:
         text = orjson.dumps(body) if isinstance(body, Mapping) else body
         return _adapter.validate_json(text or b"{}")
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise Unprocessable(f"{where}: {first['msg']}" if where else first["msg"]) from None
+        raise Unprocessable(_reason(error)) from None
+    except ValueError:
+        # orjson refuses what JSON cannot carry, such as half of a surrogate pair.
+        raise Unprocessable("The config is not JSON.") from None
+
+
+def _reason(error: ValidationError) -> str:
+    """Return where the first error is and what is taken there; never what was given."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    path = [str(part) for part in first["loc"]]
+    if first["type"] in _UNKNOWN_FIELD:
+        # The name of a field that is not ours is the client's.
+        *path, _ = path
+        known = Retrain if path == ["retrain"] else Model if path[:1] == ["model"] else None
+        known = Replay if path == ["replay"] else known or DetectorConfig
+        text = f"unknown field; the fields are {', '.join(one.name for one in fields(known))}"
+    elif first["type"] == "json_invalid":
+        text = "the config is not JSON"
+    else:
+        text = first["msg"].removeprefix("Value error, ")
+    where = ".".join(part for part in path if part in _KNOWN)
+    return text if not where or text.startswith(where) else f"{where}: {text}"
+
+
+_UNKNOWN_FIELD = {"extra_forbidden", "unexpected_keyword_argument"}
+_KNOWN = {one.name for kind in (DetectorConfig, Retrain, Model, Replay) for one in fields(kind)}

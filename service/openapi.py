@@ -133,3 +133,15 @@ def header(name: str, description: str, example: str) -> dict[str, Any]:
         "schema": {"type": "string"},
         "example": example,
     }
+
+
+def without_defaults(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document without the validation errors that FastAPI adds and no route gives."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                del operation["responses"]["422"]
+    schemas = document.get("components", {}).get("schemas", {})
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    return document

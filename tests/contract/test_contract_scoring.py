@@ -101,9 +101,7 @@ async def test_pinned_version(pump: Running, versions: tuple[Version, Version]) 
     assert moved["config_revision"] == 2
 
 
-async def test_pins_of_what_is_not_there(
-    pump: Running, versions: tuple[Version, Version]
-) -> None:
+async def test_pins_of_what_is_not_there(pump: Running, versions: tuple[Version, Version]) -> None:
     """A pin on an unknown version is 404, on a pruned one 410."""
     answer = await pump.http.post(PATH + "?version=7", json={"vectors": X.tolist()})
     assert answer.status_code == 404
@@ -136,9 +134,7 @@ async def test_unknown_detector(api: Running) -> None:
 @pytest.mark.parametrize("accept", ["application/json", "*/*", "text/html", "application/*;q=0.1"])
 async def test_json_is_the_default_answer(pump: Running, accept: str) -> None:
     """Whoever does not prefer octet-stream gets JSON."""
-    answer = await pump.http.post(
-        PATH, json={"vectors": X.tolist()}, headers={"accept": accept}
-    )
+    answer = await pump.http.post(PATH, json={"vectors": X.tolist()}, headers={"accept": accept})
     assert answer.headers["content-type"] == "application/json"
 
 
@@ -186,9 +182,7 @@ async def test_json_is_the_default_answer(pump: Running, accept: str) -> None:
         (b"\x00" * 10, None, None),
     ],
 )
-async def test_bad_vectors(
-    pump: Running, body: bytes, row: int | None, column: int | None
-) -> None:
+async def test_bad_vectors(pump: Running, body: bytes, row: int | None, column: int | None) -> None:
     """What is not a matrix of finite float32 is 422, naming row and column, repeating nothing."""
     answer = await pump.http.post(PATH, content=body, headers=JSON)
     assert answer.status_code == 422

@@ -1,0 +1,197 @@
+"""Detectors and retraining: the answers of the contract."""
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+from running import Running, running, until
+
+from models import Version
+from service.detector_config import DetectorConfig
+
+pytestmark = pytest.mark.anyio
+
+PUMP = "/v1/detectors/pump"
+
+
+async def test_put_makes_then_changes(api: Running) -> None:
+    """PUT answers 201 and then 200 with the config in full, and is idempotent."""
+    first = await api.http.put(PUMP, content=b"{}")
+    assert first.status_code == 201
+    assert first.json() == DetectorConfig().to_dict()
+    again = await api.http.put(PUMP, json={})
+    assert (again.status_code, again.json()) == (200, first.json())
+    changed = await api.http.put(PUMP, json={"threshold": {"fpr": 0.05}})
+    assert changed.json()["threshold"] == {"fpr": 0.05}
+    status = (await api.http.get(PUMP)).json()
+    assert status["config_revision"] == 2
+
+
+async def test_threshold_moves_at_once(pump: Running) -> None:
+    """A new policy moves the threshold before PUT answers, and keeps the version."""
+    before = (await pump.http.get(PUMP)).json()
+    await pump.make(threshold={"value": 7.25})
+    scored = (await pump.http.post(f"{PUMP}/score", json={"vectors": [[0, 0, 0]]})).json()
+    assert (scored["threshold"], scored["version"]) == (7.25, 1)
+    assert scored["config_revision"] == before["config_revision"] + 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"kind": "marker4171"}', b'{"marker4171": 1}', b'{"threshold": {"fpr": 2}}',
+        b'{"threshold": {"pot": 0.1}}', b'{"weights": "auto"}',
+        b'{"weights": {"w_prev": 1, "w_new": 0}}',
+        b'{"dimension": 0}', b'{"dimension": "4171"}', b'{"features": ["4171", "4171"]}',
+        b'{"features": [1]}', b'{"seed": -1}', b'{"seed": 1e999}', b'{"dimension": NaN}',
+        b'{"strategy": "marker4171"}', b'{"replay": {"latents": "marker4171"}}',
+        b'{"retrain": {"min_vectors": 0}}', b'{"retrain": {"marker4171": 0}}',
+        b'{"retrain": {"on_drift": true}}', b'{"admission": "quarantine"}',
+        b'{"gate": "marker4171"}',
+        b'{"model": "marker4171"}', b'{"model": {"epochs": "marker4171"}}', b"[]", b"null", b"x",
+        b'{"kind": "\\ud800"}', b"\xff", b"[" * 100_000, b'{"retrain": ' * 100_000,
+        b'{"threshold": {"marker4171": 1}}', b'{"weights": {"marker4171": 1}}',
+        b'{"model": {"hidden": []}}', b'{"missing": "marker4171"}', b'{"score": "marker4171"}',
+        b'{"threshold": {"fpr": true}}', b'{"keep_learned_seconds": -1}',
+    ],
+)  # fmt: skip
+async def test_configs_that_are_refused(api: Running, body: bytes) -> None:
+    """A config that this release does not build is 422, and is not repeated."""
+    answer = await api.http.put(PUMP, content=body)
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "4171" not in answer.text
+
+
+async def test_refusal_names_what_is_built(api: Running) -> None:
+    """The 422 for a choice that is not built lists those that are."""
+    answer = await api.http.put(PUMP, json={"strategy": "ewc"})
+    assert all(word in answer.json()["detail"] for word in ("strategy", "replay", "finetune"))
+    answer = await api.http.put(PUMP, json={"admission": "quarantine"})
+    assert "accept" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("name", ["a" * 65, "-a", "a%20b", "%C3%A9", "a%0a", "_"])
+async def test_names_that_are_none(api: Running, name: str) -> None:
+    """A name outside the pattern is refused with 4xx."""
+    answer = await api.http.put(f"/v1/detectors/{name}", json={})
+    assert answer.status_code == 422
+    assert (await api.http.get(f"/v1/detectors/{name}")).status_code == 404
+
+
+async def test_dimension_of_a_trained_detector(pump: Running) -> None:
+    """Another dimension, or other feature names, on a trained detector is 409."""
+    for config in ({"dimension": 4}, {"features": ["a", "b", "c"]}):
+        assert (await pump.http.put(PUMP, json=config)).status_code == 409, config
+    assert (await pump.http.put(PUMP, json={"dimension": 3})).status_code == 200
+
+
+async def test_status(pump: Running) -> None:
+    """The status has every field of the contract, and the generation as ETag."""
+    answer = await pump.http.get(PUMP)
+    found = answer.json()
+    assert found.keys() >= {
+        "name", "config", "champion", "generation", "config_revision", "threshold", "buffered",
+        "quarantined", "parked", "learned", "retraining", "last_retraining", "drift",
+    }  # fmt: skip
+    assert (found["champion"], found["generation"], found["learned"]) == (1, 1, 40)
+    assert found["retraining"] == {"state": "idle", "progress": 0.0}
+    assert found["last_retraining"].keys() >= {
+        "outcome", "version", "reasons", "seconds", "finished_at",
+    }  # fmt: skip
+    assert found["last_retraining"]["finished_at"].endswith("Z")
+    assert found["drift"]["state"] == "none"
+    assert answer.headers["etag"] == '"1"'
+    listed = (await pump.http.get("/v1/detectors")).json()
+    assert listed == {"detectors": [found]}
+
+
+async def test_status_is_of_what_is_served(
+    pump: Running, versions: tuple[Version, Version]
+) -> None:
+    """A champion that this process cannot load is not in its status; the old one serves."""
+    stores = pump.parts.stores
+    number = await pump.learn(versions[1], good=False)
+    digest = await stores.redis.hget("anamnesis:{pump}:artifacts", str(number))
+    key = f"anamnesis:{{pump}}:artifact:{digest.decode()}"
+    data = await stores.redis.get(key)
+    await stores.redis.set(key, data[:100] + bytes([data[100] ^ 1]) + data[101:])
+    assert await stores.registry.set_champion("pump", number) == 2
+    found = (await pump.http.get(PUMP)).json()
+    assert (found["champion"], found["generation"]) == (1, 1)
+    scored = await pump.http.post(f"{PUMP}/score", json={"vectors": [[0, 0, 0]]})
+    assert (scored.json()["version"], scored.json()["generation"]) == (1, 1)
+    page = (await pump.http.get("/metrics")).text
+    assert 'anamnesis_artifact_failures_total{detector="pump"} 1.0' in page
+
+
+async def test_delete(pump: Running) -> None:
+    """DELETE answers 204 once the detector is gone from this process too."""
+    assert (await pump.http.delete(PUMP)).status_code == 204
+    assert (await pump.http.delete(PUMP)).status_code == 404
+    assert (await pump.http.get(PUMP)).status_code == 404
+    scored = await pump.http.post(f"{PUMP}/score", json={"vectors": [[0, 0, 0]]})
+    assert scored.status_code == 404
+
+
+async def test_too_many_detectors(store_url: str) -> None:
+    """One detector over the bound is 409."""
+    async with running(store_url, max_detectors=2) as api:
+        await api.make("a")
+        await api.make("b")
+        assert (await api.http.put("/v1/detectors/c", json={})).status_code == 409
+
+
+async def test_retrain_is_queued(api: Running) -> None:
+    """Retraining is 409 below what a training needs, then 202 with the state already queued."""
+    await api.make()
+    vectors = np.zeros((31, 2)).tolist()
+    await api.http.post(f"{PUMP}/normal", json={"vectors": vectors})
+    few = await api.http.post(f"{PUMP}/retrain")
+    assert few.status_code == 409
+    assert "31" in few.json()["detail"]
+    await api.http.post(f"{PUMP}/normal", json={"vectors": [[1, 1]]})
+    answer = await api.http.post(f"{PUMP}/retrain", json={"weights": "equal"})
+    assert answer.status_code == 202
+    assert answer.json()["retraining"]["state"] == "queued"
+    assert (await api.http.get(PUMP)).json()["retraining"]["state"] == "queued"
+    assert (await api.http.post("/v1/detectors/nobody/retrain")).status_code == 404
+
+
+async def test_retrain_waits(api: Running, versions: tuple[Version, Version]) -> None:
+    """`wait` answers 200 with the outcome once it is final, and this process serves it."""
+    await api.make()
+    await api.http.post(f"{PUMP}/normal", json={"vectors": [[0, 0, 1]] * 40})
+    over = await api.http.post(f"{PUMP}/retrain", json={"wait": 0.2})
+    assert over.status_code == 202
+    asked = asyncio.create_task(api.http.post(f"{PUMP}/retrain", json={"wait": 20}))
+
+    async def waits() -> bool:
+        detector = await api.parts.stores.detectors.get("pump")
+        return detector is not None and detector.requested == 2
+
+    await until(waits)
+    await api.learn(versions[0])
+    answer = await asked
+    assert answer.status_code == 200
+    last = answer.json()["last_retraining"]
+    assert (last["outcome"], last["version"]) == ("promoted", 1)
+    scored = await api.http.post(f"{PUMP}/score", json={"vectors": [[0, 0, 0]]})
+    assert scored.json()["version"] == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"wait": 301}, {"wait": -1}, {"wait": "4171"}, {"wait": True}, {"weights": "auto"},
+        {"weights": {"w_prev": 2, "w_new": -1}}, {"weights": 4171}, {"marker4171": 1},
+        {"weights": {"marker4171": 1}}, [], "x",
+    ],
+)  # fmt: skip
+async def test_bad_retrain(api: Running, body: Any) -> None:
+    """Options that a retraining does not have are 422, and are not repeated."""
+    await api.make()
+    answer = await api.http.post(f"{PUMP}/retrain", json=body)
+    assert answer.status_code == 422
+    assert "4171" not in answer.text

@@ -1,0 +1,184 @@
+"""`normal`, `events`, `feedback`, `quarantine`, `drift`: the answers of the contract."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from running import Running, running, until
+
+from models import Version
+
+pytestmark = pytest.mark.anyio
+
+PUMP = "/v1/detectors/pump"
+BATCH = {"vectors": [[1, 2, 3], [4, 5, 6]]}
+
+
+async def test_batch_is_buffered(api: Running) -> None:
+    """A batch is answered 202 with what was stored; the first fixes the dimension."""
+    await api.make()
+    answer = await api.http.post(f"{PUMP}/normal", json=BATCH)
+    assert answer.status_code == 202
+    found = answer.json()
+    assert found.keys() == {"batch_id", "accepted", "quarantined", "duplicate", "buffered"}
+    assert (found["accepted"], found["duplicate"], found["buffered"]) == (2, 0, 2)
+    other = await api.http.post(f"{PUMP}/normal", json={"vectors": [[1, 2]]})
+    assert other.status_code == 422
+    octets = {"content-type": "application/octet-stream"}
+    more = await api.http.post(f"{PUMP}/normal", content=b"\0" * 24, headers=octets)
+    assert more.json()["buffered"] == 4
+    assert (await api.http.get(PUMP)).json()["buffered"] == 4
+    page = (await api.http.get("/metrics")).text
+    assert 'normal_vectors_total{detector="pump",outcome="accepted"} 4.0' in page
+
+
+async def test_octets_before_the_dimension(api: Running) -> None:
+    """Octet-stream says no dimension: 422 as long as the detector has none."""
+    await api.make()
+    octets = {"content-type": "application/octet-stream"}
+    answer = await api.http.post(f"{PUMP}/normal", content=b"\0" * 24, headers=octets)
+    assert answer.status_code == 422
+    await api.make(dimension=3)
+    answer = await api.http.post(f"{PUMP}/normal", content=b"\0" * 24, headers=octets)
+    assert answer.status_code == 202
+
+
+async def test_retry_stores_nothing_twice(api: Running) -> None:
+    """The same matrix under a key gets the first answer again; another one is 422."""
+    await api.make()
+    key = {"idempotency-key": "k-1"}
+    first = (await api.http.post(f"{PUMP}/normal", json=BATCH, headers=key)).json()
+    same = np.array(BATCH["vectors"], "<f4").tobytes()
+    octets = key | {"content-type": "application/octet-stream"}
+    again = await api.http.post(f"{PUMP}/normal", content=same, headers=octets)
+    assert again.status_code == 202
+    assert again.json() == first | {"duplicate": 2}
+    other = await api.http.post(f"{PUMP}/normal", json={"vectors": [[1, 2, 4]]}, headers=key)
+    assert other.status_code == 422
+    assert (await api.http.get(PUMP)).json()["buffered"] == 2
+
+
+@pytest.mark.parametrize("key", ["", "a b", "x" * 256, b"\xc3\xa9"])
+async def test_bad_keys(api: Running, key: str | bytes) -> None:
+    """A key is 1 to 255 visible ASCII characters."""
+    await api.make()
+    answer = await api.http.post(f"{PUMP}/normal", json=BATCH, headers=[(b"idempotency-key", key)])
+    assert answer.status_code == 400
+
+
+async def test_full_buffer(store_url: str) -> None:
+    """Past the bound: 429 with Retry-After, and nothing stored."""
+    async with running(store_url, buffer_max_vectors=32) as api:
+        await api.make()
+        await api.http.post(f"{PUMP}/normal", json={"vectors": [[0, 0]] * 31})
+        answer = await api.http.post(f"{PUMP}/normal", json={"vectors": [[0, 0]] * 2})
+        assert answer.status_code == 429
+        assert int(answer.headers["retry-after"]) > 0
+        assert (await api.http.get(PUMP)).json()["buffered"] == 31
+
+
+async def test_bad_batches(api: Running) -> None:
+    """Bad vectors are 422 with their place, unknown detectors 404, unknown types 415."""
+    await api.make()
+    body = b'{"vectors": [[1, 2], [3, NaN]]}'
+    bad = await api.http.post(f"{PUMP}/normal", content=body)
+    assert (bad.status_code, bad.json()["row"], bad.json()["column"]) == (422, 1, 1)
+    ragged = (await api.http.post(f"{PUMP}/normal", json={"vectors": [[1], [1, 2]]})).json()
+    assert ragged["row"] == 1
+    assert (await api.http.post("/v1/detectors/no/normal", json=BATCH)).status_code == 404
+    arrow = {"content-type": "application/vnd.apache.arrow.stream"}
+    answer = await api.http.post(f"{PUMP}/normal", content=b"x", headers=arrow)
+    assert answer.status_code == 415
+
+
+async def test_events_and_feedback(pump: Running) -> None:
+    """Anomalies become events; labels by event or vector are kept, normals buffered."""
+    vectors = [[0, 0, 0], [60, 60, 60]]
+    scored = (await pump.http.post(f"{PUMP}/score", json={"vectors": vectors})).json()
+    assert scored["is_anomaly"] == [False, True]
+    await pump.parts.observer.flush()
+    (event,) = (await pump.http.get(f"{PUMP}/events")).json()["events"]
+    assert event["vector"] == [60, 60, 60]
+    assert event["score"] == pytest.approx(scored["scores"][1])
+    assert (event["version"], event["p_value"]) == (1, pytest.approx(scored["p_values"][1]))
+    assert len(event["attributions"]) == 3
+    labels = [
+        {"label": "normal", "event": event["id"]},
+        {"label": "anomaly", "vector": [9, 9, 9]},
+    ]
+    answer = await pump.http.post(f"{PUMP}/feedback", json={"labels": labels})
+    assert answer.status_code == 200
+    assert answer.json() == {"labels": 2, "normal": 1, "anomaly": 1, "buffered": 1}
+    kept = await pump.parts.stores.events.labels("pump")
+    assert {one.label for one in kept} == {"normal", "anomaly"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 422), ({"labels": []}, 422), ({"labels": [{"label": "maybe4171", "vector": [1]}]}, 422),
+        ({"labels": [{"label": "normal"}]}, 422),
+        ({"labels": [{"label": "normal", "vector": [1, 2]}]}, 422),
+        ({"labels": [{"label": "normal", "vector": [1, 2, 1e39]}]}, 422),
+        ({"labels": [{"label": "normal", "vector": [1, 2, 3], "event": "1-0"}]}, 422),
+        ({"labels": [{"label": "normal", "event": "1-0"}]}, 404),
+        ({"labels": [{"label": "normal", "event": "marker4171"}]}, 404),
+        ({"labels": [{"marker4171": 1}]}, 422),
+    ],
+)  # fmt: skip
+async def test_bad_feedback(pump: Running, body: Any, status: int) -> None:
+    """Labels of nothing, or of two things, are refused."""
+    answer = await pump.http.post(f"{PUMP}/feedback", json=body)
+    assert answer.status_code == status, answer.text
+    assert "4171" not in answer.text
+
+
+async def test_quarantine(pump: Running, versions: tuple[Version, Version]) -> None:
+    """A parked experience is listed, released or discarded once, and then gone."""
+    path = f"{PUMP}/quarantine"
+    await pump.learn(versions[1], good=False)
+    (entry,) = (await pump.http.get(path)).json()["quarantine"]
+    assert (entry["kind"], entry["vectors"], entry["version"]) == ("experience", 40, 2)
+    assert (
+        await pump.http.post(f"{path}/{entry['id']}", json={"decision": "x"})
+    ).status_code == 422
+    answer = await pump.http.post(f"{path}/{entry['id']}", json={"decision": "release"})
+    assert answer.json() == {"id": entry["id"], "decision": "release", "vectors": 40}
+    status = (await pump.http.get(PUMP)).json()
+    assert (status["buffered"], status["parked"]) == (40, 0)
+    for gone in (entry["id"], "nothing", "x" * 200):
+        answer = await pump.http.post(f"{path}/{gone}", json={"decision": "discard"})
+        assert answer.status_code == 404
+
+
+async def test_reviews_of_nobody(api: Running) -> None:
+    """Everything below an unknown detector is 404."""
+    for path in ("events", "quarantine", "drift"):
+        assert (await api.http.get(f"/v1/detectors/no/{path}")).status_code == 404
+    label = {"labels": [{"label": "normal", "vector": [1]}]}
+    assert (await api.http.post("/v1/detectors/no/feedback", json=label)).status_code == 404
+    decision = {"decision": "release"}
+    assert (await api.http.post("/v1/detectors/no/quarantine/x", json=decision)).status_code == 404
+
+
+async def test_drift(pump: Running) -> None:
+    """Drift starts as `none`; the monitor's document is shown as it is."""
+    assert (await pump.http.get(f"{PUMP}/drift")).json()["state"] == "none"
+    detector = await pump.parts.stores.detectors.get("pump")
+    assert detector is not None
+    told = {"state": "new_regime", "version": 1, "statistics": {"features": []}}
+    await pump.parts.stores.detectors.set_drift("pump", detector.uid, told)
+    assert (await pump.http.get(f"{PUMP}/drift")).json() == told
+    assert (await pump.http.get(PUMP)).json()["drift"] == told
+
+    async def exported() -> bool:
+        page = (await pump.http.get("/metrics")).text
+        return 'drift_state{detector="pump",state="new_regime"} 1.0' in page
+
+    await until(exported)
+
+
+@pytest.mark.parametrize("limit", ["0", "1001", "x", "-1", "99999999999999"])
+async def test_bad_limits(pump: Running, limit: str) -> None:
+    """`limit` is a whole number from 1 to 1000."""
+    assert (await pump.http.get(f"{PUMP}/events?limit={limit}")).status_code == 422

@@ -1,0 +1,172 @@
+"""Health, metrics, documentation, errors, and life without the store."""
+
+import signal
+import time
+from typing import Any
+
+import pytest
+from running import Running, running, until
+
+from models import Version
+from service.app import create_app
+from service.settings import Settings
+from service.store import WeakStore
+
+pytestmark = pytest.mark.anyio
+
+PUMP = "/v1/detectors/pump"
+ZEROS = {"vectors": [[0, 0, 0]]}
+
+
+async def test_health(api: Running) -> None:
+    """A process with a store is live and ready; `/` leads to the documentation."""
+    assert (await api.http.get("/healthz")).json() == {"status": "ok"}
+    ready = await api.http.get("/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (200, "ready")
+    root = await api.http.get("/")
+    assert (root.status_code, root.headers["location"]) == (307, "/docs")
+    assert (await api.http.get("/docs")).status_code == 200
+
+
+async def test_unknown_paths_and_methods(api: Running) -> None:
+    """Other paths are 404, other methods 405 with Allow; both are problems."""
+    for path in ("/nothing", "/v1", "/v1/detectors/", "/v1/detectors/a/b", "/v1/detectors/a%2Fb"):
+        answer = await api.http.get(path)
+        assert answer.status_code == 404, path
+        assert answer.headers["content-type"] == "application/problem+json"
+    answer = await api.http.request("PATCH", PUMP)
+    assert answer.status_code == 405
+    assert answer.headers["allow"]
+    assert answer.json()["status"] == 405
+    assert (await api.http.get(f"{PUMP}/score")).status_code == 405
+
+
+async def test_openapi_documents_every_route(api: Running) -> None:
+    """Every operation has a summary and an example answer, and its problems are documented."""
+    document = (await api.http.get("/openapi.json")).json()
+    paths: dict[str, dict[str, Any]] = document["paths"]
+    assert len(paths) == 17
+    for path, operations in paths.items():
+        for method, operation in operations.items():
+            where = f"{method} {path}"
+            assert operation["summary"], where
+            assert any(status.startswith("2") for status in operation["responses"]), where
+            for status, response in operation["responses"].items():
+                if int(status) >= 400:
+                    assert "application/problem+json" in response["content"], (where, status)
+                elif "application/json" in response.get("content", {}):
+                    assert "example" in response["content"]["application/json"], (where, status)
+    score = paths["/v1/detectors/{name}/score"]["post"]
+    assert list(score["requestBody"]["content"]) == [
+        "application/json", "application/octet-stream", "application/x-npy",
+    ]  # fmt: skip
+    assert "application/octet-stream" in score["responses"]["200"]["content"]
+    assert {one["name"] for one in score["parameters"]} == {"name", "version", "explain"}
+
+
+async def test_metrics(pump: Running) -> None:
+    """A scrape has what was scored, what is loaded and what the store holds."""
+    vectors = [[0, 0, 0], [60, 60, 60]]
+    await pump.http.post(f"{PUMP}/score", json={"vectors": vectors})
+    page = (await pump.http.get("/metrics")).text
+    pump_is = {
+        "vectors_scored_total": "2.0",
+        "anomalies_total": "1.0",
+        "score_duration_seconds_count": "1.0",
+        "severity_count": "2.0",
+        "loaded_generation": "1.0",
+        "champion_version": "1.0",
+        "champion_generation": "1.0",
+        "swap_duration_seconds_count": "1.0",
+    }
+    for name, value in pump_is.items():
+        assert f'anamnesis_{name}{{detector="pump"}} {value}' in page, name
+    assert 'anamnesis_retrains_total{detector="pump",outcome="promoted"} 1.0' in page
+    assert 'anamnesis_drift_state{detector="pump",state="none"} 1.0' in page
+    assert "anamnesis_redis_up 1.0" in page
+    for name in ("threshold", "champion_trained_timestamp_seconds", "buffer_vectors"):
+        assert f'anamnesis_{name}{{detector="pump"}}' in page
+
+
+async def test_store_away(own_store: Any, versions: tuple[Version, Version]) -> None:
+    """Without its store a process scores on, and answers everything else 503 within 1 s."""
+    async with running(own_store.url, poll_seconds=0.2) as api:
+        await api.make()
+        await api.learn(versions[0])
+        await api.serving(1)
+        for break_it in (lambda: own_store.signal(signal.SIGSTOP), own_store.kill):
+            break_it()
+            calls = [
+                ("GET", "/v1/detectors", None), ("GET", PUMP, None), ("PUT", PUMP, {}),
+                ("DELETE", PUMP, None), ("POST", f"{PUMP}/normal", ZEROS),
+                ("POST", f"{PUMP}/retrain", {}), ("GET", f"{PUMP}/versions", None),
+                ("GET", f"{PUMP}/versions/1", None), ("PUT", f"{PUMP}/champion", {"version": 1}),
+                ("GET", f"{PUMP}/versions/1/artifact", None), ("GET", f"{PUMP}/events", None),
+                ("GET", f"{PUMP}/quarantine", None), ("GET", f"{PUMP}/drift", None),
+                ("POST", f"{PUMP}/score?version=2", ZEROS),
+                ("POST", "/v1/detectors/other/score", ZEROS),
+            ]  # fmt: skip
+            for method, path, body in calls:
+                started = time.monotonic()
+                answer = await api.http.request(method, path, json=body)
+                took = time.monotonic() - started
+                assert answer.status_code == 503, (method, path, answer.text)
+                assert answer.headers["retry-after"], (method, path)
+                assert took < 1.2, (method, path, took)  # 1 s, and a busy machine
+            scored = await api.http.post(f"{PUMP}/score", json=ZEROS)
+            assert (scored.status_code, scored.json()["version"]) == (200, 1)
+            assert (await api.http.post(f"{PUMP}/score?version=1", json=ZEROS)).status_code == 200
+            assert (await api.http.get("/healthz")).status_code == 200
+
+            async def degraded() -> bool:
+                answer = await api.http.get("/readyz")
+                return (answer.status_code, answer.json()["status"]) == (200, "degraded")
+
+            await until(degraded)
+            assert "anamnesis_redis_up 0.0" in (await api.http.get("/metrics")).text
+
+
+async def test_start_without_a_store(own_store: Any) -> None:
+    """A process starts without its store, says so, and recovers when the store comes."""
+    own_store.kill()
+    async with running(own_store.url, poll_seconds=0.2) as api:
+        assert (await api.http.get("/healthz")).status_code == 200
+        unready = await api.http.get("/readyz")
+        assert (unready.status_code, unready.json()["status"]) == (503, 503)
+        assert unready.headers["retry-after"]
+        own_store.start()
+
+        async def ready() -> bool:
+            return (await api.http.get("/readyz")).status_code == 200
+
+        await until(ready)
+        assert (await api.http.put(PUMP, json={})).status_code == 201
+
+
+async def test_emptied_store(own_store: Any, versions: tuple[Version, Version]) -> None:
+    """A store that lost everything is no reason to stop serving; a metric tells."""
+    async with running(own_store.url, poll_seconds=0.2) as api:
+        await api.make()
+        await api.learn(versions[0])
+        await api.serving(1)
+        await api.parts.stores.redis.flushall()
+
+        async def told() -> bool:
+            page = (await api.http.get("/metrics")).text
+            return 'anamnesis_store_regressions_total{detector="pump"} 1.0' in page
+
+        await until(told)
+        scored = await api.http.post(f"{PUMP}/score", json=ZEROS)
+        assert (scored.status_code, scored.json()["version"]) == (200, 1)
+
+
+async def test_weak_store(own_store: Any) -> None:
+    """A store that can lose acknowledged writes is refused at start, unless that is allowed."""
+    own_store.kill()
+    own_store.start("--appendfsync", "everysec")
+    app = create_app(Settings(redis_url=own_store.url))
+    with pytest.raises(WeakStore, match="appendfsync"):
+        async with app.router.lifespan_context(app):
+            pass
+    async with running(own_store.url, allow_weak_store=True) as api:
+        assert (await api.http.put(PUMP, json={})).status_code == 201

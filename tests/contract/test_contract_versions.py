@@ -1,0 +1,121 @@
+"""Versions and the champion: the answers of the contract."""
+
+import hashlib
+
+import pytest
+from running import Running, running
+
+from models import Version
+
+pytestmark = pytest.mark.anyio
+
+PUMP = "/v1/detectors/pump"
+ZEROS = {"vectors": [[0, 0, 0]]}
+
+
+async def test_records(pump: Running, versions: tuple[Version, Version]) -> None:
+    """Versions are listed with what became of them, and described one by one."""
+    await pump.learn(versions[1], good=False)
+    found = (await pump.http.get(f"{PUMP}/versions")).json()["versions"]
+    assert [(one["version"], one["state"]) for one in found] == [(1, "champion"), (2, "rejected")]
+    one = await pump.http.get(f"{PUMP}/versions/2")
+    assert one.json() == found[1]
+    assert one.json()["gate"]["reasons"] == ["worse on old normals"]
+    for number in ("3", "0", "-1", "x", "99999999999999999999", "%00"):
+        assert (await pump.http.get(f"{PUMP}/versions/{number}")).status_code == 404
+    for path in ("versions", "versions/1", "versions/1/artifact"):
+        assert (await pump.http.get(f"/v1/detectors/nobody/{path}")).status_code == 404
+
+
+async def test_rollback(pump: Running, versions: tuple[Version, Version]) -> None:
+    """A rollback serves before it answers, adds one to the generation, says what it forgets."""
+    await pump.learn(versions[1])
+    await pump.serving(2)
+    answer = await pump.http.put(f"{PUMP}/champion", json={"version": 1})
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "champion": 1,
+        "generation": 3,
+        "forgets": {"vectors": 40, "versions": [2]},
+    }
+    assert answer.headers["etag"] == '"3"'
+    scored = (await pump.http.post(f"{PUMP}/score", json=ZEROS)).json()
+    assert (scored["version"], scored["generation"]) == (1, 3)
+    status = await pump.http.get(PUMP)
+    assert status.headers["etag"] == '"3"'
+
+
+async def test_if_match(pump: Running, versions: tuple[Version, Version]) -> None:
+    """`If-Match` guards against a race: 412 unless it names the generation of now."""
+    await pump.learn(versions[1])
+    path, body = f"{PUMP}/champion", {"version": 1}
+    for tag in ('"1"', "x", 'W/"1"', '"99999999999999"', ""):
+        answer = await pump.http.put(path, json=body, headers={"if-match": tag})
+        assert answer.status_code == 412, tag
+    answer = await pump.http.put(path, json=body, headers={"if-match": '"2"'})
+    assert (answer.status_code, answer.json()["generation"]) == (200, 3)
+    answer = await pump.http.put(path, json={"version": 2}, headers={"if-match": "*"})
+    assert (answer.status_code, answer.json()["generation"]) == (200, 4)
+
+
+async def test_champions_that_cannot_be(pump: Running, versions: tuple[Version, Version]) -> None:
+    """An unknown version is 404, a pruned one 410, a body that names none 422."""
+    path = f"{PUMP}/champion"
+    assert (await pump.http.put(path, json={"version": 9})).status_code == 404
+    assert (
+        await pump.http.put("/v1/detectors/no/champion", json={"version": 1})
+    ).status_code == 404
+    for body in ({}, {"version": "1"}, {"version": 0}, {"version": True}, {"version": 1, "x": 1}):
+        assert (await pump.http.put(path, json=body)).status_code == 422, body
+    await pump.learn(versions[1], good=False)
+    await pump.parts.stores.redis.hdel("anamnesis:{pump}:artifacts", "2")
+    assert (await pump.http.put(path, json={"version": 2})).status_code == 410
+    assert (await pump.http.get(f"{PUMP}/versions/2/artifact")).status_code == 410
+
+
+async def test_export_and_import(pump: Running, versions: tuple[Version, Version]) -> None:
+    """An artifact is downloaded, imported elsewhere, and serves there once it is promoted."""
+    got = await pump.http.get(f"{PUMP}/versions/1/artifact")
+    assert got.content == versions[0].to_bytes()
+    assert got.headers["etag"] == f'"{hashlib.sha256(got.content).hexdigest()}"'
+    await pump.make("twin")
+    path = "/v1/detectors/twin/versions"
+    put = await pump.http.post(path, content=got.content)
+    assert put.status_code == 201
+    assert put.json()["outcome"] == "imported"
+    assert put.headers["location"] == f"{path}/1"
+    assert (await pump.http.post("/v1/detectors/twin/score", json=ZEROS)).status_code == 409
+    moved = await pump.http.put("/v1/detectors/twin/champion", json={"version": 1})
+    assert moved.status_code == 200, moved.text
+    scored = (await pump.http.post("/v1/detectors/twin/score", json=ZEROS)).json()
+    theirs = (await pump.http.post(f"{PUMP}/score", json=ZEROS)).json()
+    assert scored["scores"] == theirs["scores"]
+
+
+async def test_imports_that_are_refused(pump: Running, versions: tuple[Version, Version]) -> None:
+    """What is no intact version of the detector's dimension is 422, another type 415."""
+    path, data = f"{PUMP}/versions", versions[0].to_bytes()
+    flipped = data[:-5] + bytes([data[-5] ^ 4]) + data[-4:]
+    for body in (b"", b"x" * 100, data[:-1], flipped, b"\xff" * 8 + data):
+        assert (await pump.http.post(path, content=body)).status_code == 422
+    kind = {"content-type": "application/json"}
+    assert (await pump.http.post(path, content=b"{}", headers=kind)).status_code == 415
+    await pump.make("narrow", dimension=2)
+    answer = await pump.http.post("/v1/detectors/narrow/versions", content=data)
+    assert answer.status_code == 422
+    assert (await pump.http.post("/v1/detectors/no/versions", content=data)).status_code == 404
+
+
+async def test_every_process_swaps(store_url: str, versions: tuple[Version, Version]) -> None:
+    """What one process promotes or configures, another serves within 2 s."""
+    async with running(store_url) as one, running(store_url) as other:
+        await one.make()
+        await one.learn(versions[0])
+        await other.serving(1)
+        assert (await other.http.post(f"{PUMP}/score", json=ZEROS)).status_code == 200
+        await one.learn(versions[1])
+        await one.http.put(f"{PUMP}/champion", json={"version": 2})
+        await other.serving(2)
+        await one.make("new")
+        answer = await other.http.post("/v1/detectors/new/score", json=ZEROS)
+        assert answer.status_code == 409
