@@ -18,7 +18,8 @@ import pytest
 from service import process
 from service.client import Client
 
-BY_HAND = {"min_vectors": None, "max_age_seconds": None}
+# A short training: what is tested here is not how well it learns.
+CONFIG = {"retrain": {"min_vectors": None, "max_age_seconds": None}, "model": {"epochs": 3}}
 NORMAL = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
 
 
@@ -94,7 +95,7 @@ def test_learns_scores_and_finds_everything_after_a_kill(up):
     """A killed parent leaves no orphan; a restart serves the same champion and buffer."""
     first = up()
     with Client(first.url()) as client:
-        client.create("pump", {"retrain": BY_HAND})
+        client.create("pump", CONFIG)
         client.learn("pump", NORMAL, key="1")
         outcome = client.retrain("pump")
         assert outcome["outcome"] == "promoted", outcome
@@ -175,7 +176,7 @@ def test_a_killed_child_comes_back(up, which):
     """Whichever child dies is started again, and the service learns on."""
     one = up()
     with Client(one.url()) as client:
-        client.create("pump", {"retrain": BY_HAND})
+        client.create("pump", CONFIG)
         (victim,) = (pid for pid in children(one.process.pid) if which in _command(pid))
         os.kill(victim, signal.SIGKILL)
         until(lambda: _another(one.process.pid, which, victim))
@@ -209,7 +210,7 @@ def test_workers_share_the_port_and_the_metrics(up):
     url = one.url()
     assert sum("service.server" in _command(pid) for pid in children(one.process.pid)) == 2
     with Client(url) as client:
-        client.create("pump", {"retrain": BY_HAND})
+        client.create("pump", CONFIG)
         client.learn("pump", NORMAL)
         client.retrain("pump")
         until(lambda: _serving(client, "pump"))
@@ -219,9 +220,8 @@ def test_workers_share_the_port_and_the_metrics(up):
     for thread in threads:
         thread.join()
     with Client(url) as client:
-        until(
-            lambda: 'vectors_scored_total{detector="pump"} 80.0' in client.http.get("/metrics").text
-        )
+        counted = 'anamnesis_vectors_scored_total{detector="pump"} 80.0'
+        until(lambda: counted in client.http.get("/metrics").text)
 
 
 def _score_once(url: str) -> None:
