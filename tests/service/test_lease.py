@@ -2,8 +2,9 @@ import asyncio
 import time
 
 import pytest
-from stored import GOOD, matrix, until
+from stored import GOOD, Stored, matrix, until
 
+from service.keys import Keys
 from service.lease import Fenced, Lease
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +49,7 @@ async def test_a_worker_stopped_past_its_lease_changes_nothing(stored):
     await stored.buffer.ingest("pump", matrix(40))
     late = await stored.lease(seconds=0.05)
     experience = await stored.take()
-    await until(lambda: expired(late))
+    await lapse(stored, late)
 
     async def tries() -> None:
         with pytest.raises(Fenced):
@@ -63,9 +64,15 @@ async def test_a_worker_stopped_past_its_lease_changes_nothing(stored):
     assert await stored.registry.promote(fresh, experience, b"fresh", GOOD, seconds=1) == 1
 
 
-async def expired(lease: Lease) -> bool:
-    """Tell `until` whether the lease is over."""
-    return lease.expired
+async def lapse(stored: Stored, lease: Lease) -> None:
+    """Wait until the store too has let the lease go, a moment after its own worker has."""
+    key = Keys(lease.name).lease(lease.role)
+
+    async def lapsed() -> bool:
+        return await stored.redis.get(key) != lease.holder.encode()
+
+    await until(lapsed)
+    assert lease.expired
 
 
 async def test_a_lease_on_a_deleted_detector_is_worth_nothing_on_the_next(stored):
@@ -95,7 +102,7 @@ async def test_eight_workers_with_short_leases_make_no_version_twice(stored):
                 await asyncio.sleep(0)
                 continue
             if refused < 10:
-                await until(lambda lease=lease: expired(lease))
+                await lapse(stored, lease)
             artifact = experience.last.encode()
             try:
                 number = await stored.registry.promote(lease, experience, artifact, GOOD, seconds=0)
