@@ -63,8 +63,7 @@ def _reason(error: ValidationError) -> str:
     if first["type"] in _UNKNOWN_FIELD:
         # The name of a field that is not ours is the client's.
         *path, _ = path
-        known = Retrain if path == ["retrain"] else Model if path[:1] == ["model"] else None
-        known = Replay if path == ["replay"] else known or DetectorConfig
+        known = _PARTS.get(path[0] if path else "", DetectorConfig)
         text = f"unknown field; the fields are {', '.join(one.name for one in fields(known))}"
     elif first["type"] == "json_invalid":
         text = "the config is not JSON"
@@ -74,5 +73,10 @@ def _reason(error: ValidationError) -> str:
     return text if not where or text.startswith(where) else f"{where}: {text}"
 
 
+_PARTS: dict[str, type[Retrain | Model | Replay | DetectorConfig]] = {
+    "retrain": Retrain,
+    "model": Model,
+    "replay": Replay,
+}
 _UNKNOWN_FIELD = {"extra_forbidden", "unexpected_keyword_argument"}
-_KNOWN = {one.name for kind in (DetectorConfig, Retrain, Model, Replay) for one in fields(kind)}
+_KNOWN = {one.name for kind in (DetectorConfig, *_PARTS.values()) for one in fields(kind)}

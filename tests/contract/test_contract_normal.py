@@ -116,7 +116,8 @@ async def test_events_and_feedback(pump: Running) -> None:
 @pytest.mark.parametrize(
     ("body", "status"),
     [
-        ({}, 422), ({"labels": []}, 422), ({"labels": [{"label": "maybe4171", "vector": [1]}]}, 422),
+        ({}, 422), ({"labels": []}, 422),
+        ({"labels": [{"label": "maybe4171", "vector": [1]}]}, 422),
         ({"labels": [{"label": "normal"}]}, 422),
         ({"labels": [{"label": "normal", "vector": [1, 2]}]}, 422),
         ({"labels": [{"label": "normal", "vector": [1, 2, 1e39]}]}, 422),

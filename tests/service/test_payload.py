@@ -1,0 +1,105 @@
+"""Bodies to matrices."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service import payload
+from service.problems import BadVectors, Problem, TooLarge
+
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+def parse(body: bytes, dimension: int | None = None) -> np.ndarray:
+    """Read JSON."""
+    return payload.matrix(payload.JSON, body, dimension)
+
+
+@given(
+    st.integers(1, 5).flatmap(
+        lambda d: st.lists(st.lists(FLOATS, min_size=d, max_size=d), min_size=1)
+    )
+)
+def test_round_trip(rows: list[list[float]]) -> None:
+    """What was written as JSON is read back to the last bit."""
+    X = np.array(rows, np.float32)
+    found = parse(json.dumps({"vectors": X.tolist()}).encode())
+    assert found.dtype == np.float32
+    assert found.flags.c_contiguous
+    assert (found == X).all()
+
+
+@given(st.binary(max_size=200), st.sampled_from(payload.BUILT), st.sampled_from([None, 1, 3]))
+def test_any_bytes(body: bytes, kind: str, dimension: int | None) -> None:
+    """Whatever bytes come, there is a finite matrix or a problem of the client's."""
+    try:
+        X = payload.matrix(kind, body, dimension)
+    except Problem as problem:
+        assert 400 <= problem.status < 500
+    else:
+        assert np.isfinite(X).all()
+
+
+@given(st.text(alphabet='{}[]"vectors:,0123456789.eE-+NaInfity \\ud', max_size=60))
+def test_almost_json(text: str) -> None:
+    """Whatever resembles a body is a finite matrix or a problem of the client's."""
+    for body in (text, '{"vectors":' + text, '{"vectors":[[1,' + text):
+        try:
+            X = parse(body.encode("utf-8", "surrogatepass"))
+        except Problem as problem:
+            assert problem.status == 422
+        else:
+            assert np.isfinite(X).all()
+
+
+def big(rows: int = 20_000) -> bytes:
+    """Return a body that is read in pieces."""
+    body = json.dumps({"vectors": [[0.125] * 8] * rows}).encode()
+    assert len(body) > 4 * payload.PIECE
+    return body
+
+
+def test_large_bodies_are_read_in_pieces() -> None:
+    """Pieces make one matrix, whether the dimension is known or not."""
+    for dimension in (None, 8):
+        X = parse(big(), dimension)
+        assert X.shape == (20_000, 8)
+        assert (X == 0.125).all()
+
+
+@pytest.mark.parametrize("piece", [0, 1, 2])
+@pytest.mark.parametrize("bad", [b"NaN", b'"x"', b"1e99", b"true", b"[1]"])
+def test_large_bodies_are_located_too(piece: int, bad: bytes) -> None:
+    """Row and column count from the beginning of the request, not of a piece."""
+    body = big()
+    cells = body.split(b"0.125")
+    cell = (piece * payload.PIECE // 64) * 8 + 5
+    broken = b"0.125".join(cells[: cell + 1]) + bad + b"0.125".join(cells[cell + 1 :])
+    with pytest.raises(BadVectors) as caught:
+        parse(broken, 8)
+    assert (caught.value.row, caught.value.column) == (cell // 8, 5)
+
+
+def test_large_bodies_of_two_widths() -> None:
+    """A row of another width in a later piece is named."""
+    body = big().replace(b"]]}", b", 1]]}")
+    with pytest.raises(BadVectors) as caught:
+        parse(body)
+    assert caught.value.row == 19_999
+
+
+def test_bounds() -> None:
+    """Too many rows are 413, too wide ones 422."""
+    with pytest.raises(TooLarge):
+        payload.matrix(payload.OCTETS, bytes(4 * (payload.MAX_ROWS + 1)), 1)
+    with pytest.raises(BadVectors):
+        parse(json.dumps({"vectors": [[0] * (payload.MAX_DIMENSION + 1)]}).encode())
+
+
+def test_media_types() -> None:
+    """JSON is what no content type means; parameters and case do not matter."""
+    assert payload.media_type(None) == payload.JSON
+    assert payload.media_type("APPLICATION/X-NPY ; a=b") == payload.NPY

@@ -1,0 +1,39 @@
+"""The tree of problems."""
+
+import orjson
+import pytest
+
+from service import problems
+from service.problems import BadVectors, BufferFull, Problem, StoreUnavailable
+
+TREE = [
+    kind for kind in vars(problems).values() if isinstance(kind, type) and issubclass(kind, Problem)
+]
+
+
+@pytest.mark.parametrize("kind", TREE)
+def test_every_problem_is_a_document(kind: type[Problem]) -> None:
+    """Each has a status, a type of its own shape and a title, and says what its maker said."""
+    document = orjson.loads(kind("Because.").to_bytes())
+    assert document["status"] == kind.status
+    assert document["type"].startswith("/problems/")
+    assert document["title"]
+    assert document["detail"] == "Because."
+    assert "row" not in document
+
+
+def test_types_are_distinct() -> None:
+    """No two problems share a type."""
+    assert len({kind.slug for kind in TREE}) == len(TREE)
+
+
+def test_place_and_extras() -> None:
+    """Row and column appear where there is one, zero included, and extras beside them."""
+    document = BadVectors("No.", row=0, column=0, limit=3).to_dict()
+    assert (document["row"], document["column"], document["limit"]) == (0, 0, 3)
+
+
+def test_retry_after() -> None:
+    """What passes by itself says when to come back."""
+    assert int(StoreUnavailable().headers["Retry-After"]) >= 1
+    assert int(BufferFull("Full.").headers["Retry-After"]) >= 1
