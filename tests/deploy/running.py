@@ -75,3 +75,15 @@ def until(check: Callable[[], Any], seconds: float, what: str, *logs: Path) -> A
         # Other processes are waited for, and they notify nobody; this is a deadline's step.
         time.sleep(0.1)
     return found
+
+
+def learn(url: str, detector: str, vectors: list[list[float]], *logs: Path) -> None:
+    """Make the detector, send it normal vectors and wait for the version that learned them."""
+    # Few epochs: the trainer is nice and gets little of a busy machine.
+    by_hand = {"min_vectors": None, "max_age_seconds": None}
+    config = {"retrain": by_hand, "model": {"epochs": 20}}
+    where = f"{url}/v1/detectors/{detector}"
+    until(lambda: call("PUT", where, config)[0] in {200, 201}, 15, "config", *logs)
+    assert call("POST", f"{where}/normal", {"vectors": vectors})[0] == 202
+    assert call("POST", f"{where}/retrain", {})[0] == 202
+    until(lambda: call("GET", where)[1]["champion"] == 1, 75, "the first version", *logs)

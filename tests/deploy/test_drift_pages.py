@@ -1,9 +1,11 @@
 """From drifting traffic to a page: the real service, Prometheus and Alertmanager."""
 
 import json
+import re
 import shutil
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +16,7 @@ import pytest
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
-from running import ANAMNESIS, call, free_port, running, until
+from running import ANAMNESIS, call, free_port, learn, running, until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ALERTMANAGER = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
@@ -110,7 +112,7 @@ def watch(stack: ExitStack, folder: Path, target: str, hook: str) -> list[Path]:
     return [folder / log for log in commands]
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(180)
 @pytest.mark.skipif(
     ALERTMANAGER is None or PROMETHEUS is None,
     reason="prometheus and alertmanager are not installed (Debian: prometheus-alertmanager)",
@@ -131,13 +133,10 @@ def test_drifting_traffic_pages_a_person(tmp_path: Path):
     with ExitStack() as stack:
         heard = stack.enter_context(pager())
         stack.enter_context(running(up, tmp_path / "up.log"))
-        logs = [tmp_path / "up.log", *watch(stack, tmp_path, f"127.0.0.1:{port}", heard.url)]
+        logs = [tmp_path / "up.log"]
         until(lambda: call("GET", f"{url}/healthz")[0] == 200, 40, "service", *logs)
-        by_hand = {"min_vectors": None, "max_age_seconds": None}
-        until(lambda: call("PUT", detector, {"retrain": by_hand})[0] == 201, 15, "config", *logs)
-        batch = {"vectors": rng.normal(size=(500, 4)).tolist()}
-        assert call("POST", f"{detector}/normal", batch)[0] == 202
-        assert call("POST", f"{detector}/retrain", {"wait": 60}, seconds=70)[0] == 200
+        learn(url, "pump-7", rng.normal(size=(500, 4)).tolist(), *logs)
+        logs += watch(stack, tmp_path, f"127.0.0.1:{port}", heard.url)
 
         def normal_is_watched() -> bool:
             score(0.0)
@@ -158,3 +157,8 @@ def test_drifting_traffic_pages_a_person(tmp_path: Path):
         assert alert["labels"]["severity"] == "warning"
         assert "/v1/detectors/pump-7/drift" in alert["annotations"]["description"]
         assert call("GET", f"{detector}/drift")[1]["state"] == "new_regime"
+        with urllib.request.urlopen(f"{url}/metrics", timeout=10) as page:
+            exported = page.read().decode()
+        rules = (DEPLOY / "prometheus" / "rules" / "anamnesis.yml").read_text()
+        for metric in set(re.findall(r"anamnesis_[a-z_]+", rules)):
+            assert f"# TYPE {metric} " in exported, metric
