@@ -65,8 +65,8 @@ def create_app(settings: Settings, registry: CollectorRegistry | None = None) ->
             with contextlib.suppress(StoreUnavailable, TimeoutError):
                 async with asyncio.timeout(_FIRST_LOOK_SECONDS):
                     await made.watcher.poll()
-            tasks.append(asyncio.create_task(made.watcher.run()))
-            tasks.append(asyncio.create_task(made.observer.run()))
+            runs = (made.watcher.run(), made.observer.run(), metrics.run())
+            tasks.extend(asyncio.create_task(run) for run in runs)
             yield
         finally:
             for task in tasks:

@@ -57,8 +57,10 @@ def parse(body: bytes | str | Mapping[str, Any]) -> DetectorConfig:
 
 
 def _reason(error: ValidationError) -> str:
-    """Return where the first error is and what is taken there; never what was given."""
-    first = error.errors(include_input=False, include_url=False)[0]
+    """Return where an error is and what is taken there; never what was given."""
+    # Of a choice between forms, the one that came closest knows best.
+    found = error.errors(include_input=False, include_url=False)
+    first = max(found, key=lambda one: len(one["loc"]))
     path = [str(part) for part in first["loc"]]
     if first["type"] in _UNKNOWN_FIELD:
         # The name of a field that is not ours is the client's.

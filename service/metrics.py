@@ -4,6 +4,7 @@ With several API processes each writes to files in a shared folder, and whicheve
 them up; what the store holds is exported by `state_metrics`, from one place.
 """
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -24,6 +25,7 @@ _SCORE_SECONDS = (
 _SEVERITY = (0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 5, 10, 50)
 _SWAP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5)
 _PENDING = 4096  # answers counted together at most; about 0.2 s of traffic at full speed
+_FLUSH_SECONDS = 0.1
 _OTHER = "other"
 
 
@@ -110,6 +112,12 @@ class Metrics:
             self._anomalies.labels(label).inc(anomalies)
             self._severity.labels(label).observe_all(severities)
             self._seconds.labels(label).observe_all(np.array([seconds for _, seconds in noted]))
+
+    async def run(self) -> None:
+        """Flush ten times a second until cancelled, for the scrapes of the other processes."""
+        while True:
+            await asyncio.sleep(_FLUSH_SECONDS)
+            self.flush()
 
     def ingested(self, name: str, outcome: str, vectors: int) -> None:
         """Count vectors of a normal batch: accepted, quarantined, duplicate or rejected."""

@@ -88,8 +88,7 @@ class Observer:
                 _log.exception("live summary failed")
 
     async def flush(self) -> None:
-        """Send what was noted, and let the other processes' scrapes see what this one counted."""
-        self._metrics.flush()
+        """Send what was noted."""
         noted, self._pending, self._bytes = self._pending, {}, 0
         for champion, pending in noted.items():
             summary, events = await asyncio.to_thread(self._summarise, champion, pending)

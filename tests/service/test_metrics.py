@@ -1,0 +1,123 @@
+"""What a process counts, and that several processes add up."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+from trained import champion
+
+from models.version import Judgement
+from service.champions import Champions
+from service.metrics import Metrics
+from service.state_metrics import StateMetrics
+
+
+class Store:
+    """A view of a store that answers."""
+
+    redis_up = True
+    worker_heartbeat: float | None = 5.0
+
+
+def columns(*severities: float) -> Judgement:
+    """Return a judgement with these severities."""
+    s = np.array(severities)
+    return Judgement(s, s, s, s >= 1)
+
+
+def state() -> StateMetrics:
+    """Return the metrics of a store without detectors."""
+    return StateMetrics(Champions(1), Store(), buffer_bound=100)
+
+
+def test_answers_are_counted() -> None:
+    """Vectors, anomalies, severities and durations are in the next scrape."""
+    metrics = Metrics(CollectorRegistry())
+    X = np.zeros((2, 3), np.float32)
+    metrics.scored(champion(), X, columns(0.5, 1.0), 0.002)
+    metrics.scored(champion(), X, columns(0.2, 60.0), 0.004)
+    page = metrics.expose(state()).decode()
+    for line in (
+        'anamnesis_vectors_scored_total{detector="pump"} 4.0',
+        'anamnesis_anomalies_total{detector="pump"} 2.0',
+        'anamnesis_severity_bucket{detector="pump",le="0.5"} 2.0',
+        'anamnesis_severity_bucket{detector="pump",le="1.0"} 3.0',
+        'anamnesis_severity_bucket{detector="pump",le="50.0"} 3.0',
+        'anamnesis_severity_bucket{detector="pump",le="+Inf"} 4.0',
+        'anamnesis_severity_sum{detector="pump"} 61.7',
+        'anamnesis_score_duration_seconds_count{detector="pump"} 2.0',
+        'anamnesis_score_duration_seconds_bucket{detector="pump",le="0.0025"} 1.0',
+        "anamnesis_redis_up 1.0",
+        "anamnesis_worker_heartbeat_timestamp_seconds 5.0",
+        "anamnesis_buffer_bound_vectors 100.0",
+    ):
+        assert line in page
+
+
+def test_labels_are_bounded() -> None:
+    """Past the bound all further names share one series."""
+    metrics = Metrics(CollectorRegistry(), detectors=2)
+    for name in ("a", "b", "c", "d"):
+        metrics.ingested(name, "accepted", 1)
+    page = metrics.expose(state()).decode()
+    assert 'detector="other",outcome="accepted"} 2.0' in page
+    assert 'detector="c"' not in page
+
+
+PROCESS = """
+import numpy as np
+from pathlib import Path
+from prometheus_client import CollectorRegistry
+from models.version import Judgement
+from service.metrics import Metrics
+
+class Champion:
+    name, generation = "pump", 3
+
+s = np.array([0.5, 2.0])
+metrics = Metrics(CollectorRegistry(), directory=Path({directory!r}))
+metrics.scored(Champion, np.zeros((2, 3)), Judgement(s, s, s, s >= 1), 0.001)
+metrics.swapped(Champion, 0.01)
+metrics.flush()
+if {scrape}:
+    class Nothing:
+        def collect(self):
+            return ()
+    print(metrics.expose(Nothing()).decode())
+"""
+
+
+def test_processes_add_up(tmp_path: Path) -> None:
+    """Whichever process is scraped has the counts of all, and the gauges of those that live."""
+
+    def process(*, scrape: bool) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", PROCESS.format(directory=str(tmp_path), scrape=scrape)],
+            env={"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": ":".join(sys.path)},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+
+    process(scrape=False)
+    page = process(scrape=True)
+    assert 'anamnesis_vectors_scored_total{detector="pump"} 4.0' in page
+    assert 'anamnesis_severity_bucket{detector="pump",le="+Inf"} 4.0' in page
+    assert page.count("anamnesis_loaded_generation{") == 2
+    assert 'pid="' in page
+
+
+def test_api_process_is_light() -> None:
+    """The application imports without torch, scikit-learn and their kin."""
+    code = (
+        "import sys, service.app; "
+        "print([m for m in ('torch', 'sklearn', 'scipy.stats', 'matplotlib', 'river', 'pandas')"
+        " if m in sys.modules])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )  # fmt: skip
+    assert found.stdout.strip() == "[]"

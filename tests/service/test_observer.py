@@ -1,0 +1,109 @@
+"""What drift and events get to see."""
+
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+from stored import Stored
+from trained import champion
+
+from service.champion import Champion
+from service.champions import Champions
+from service.metrics import Metrics
+from service.observer import EVENTS, SAMPLED, Observer
+from service.settings import Settings
+from service.stores import Stores
+
+pytestmark = pytest.mark.anyio
+
+
+class Observed:
+    """An observer of the detector `pump`, which serves version 1."""
+
+    def __init__(self, stores: Stores, serving: Champion) -> None:
+        self.stores, self.serving = stores, serving
+        self.registry = CollectorRegistry()
+        champions = Champions(2)
+        champions.install(serving)
+        self.observer = Observer(stores, champions, Metrics(self.registry))
+
+    def score(self, X: np.ndarray, with_: Champion | None = None) -> None:
+        """Let the observer see the answer to X."""
+        used = with_ or self.serving
+        X = X.astype(np.float32)
+        self.observer.scored(used, X, used.version.judge(X, used.threshold), 0.001)
+
+
+@pytest.fixture
+async def observed(stored: Stored, store_url: str) -> AsyncIterator[Observed]:
+    """Observe over an empty store."""
+    stores = await Stores.open(Settings(redis_url=store_url), store_url)
+    yield Observed(stores, champion(1, uid=(await stored.get()).uid))
+    await stores.close()
+
+
+async def test_summary(observed: Observed) -> None:
+    """One summary a second tells how many were scored, their scores, and counts per feature."""
+    rng = np.random.default_rng(0)
+    observed.score(rng.normal(size=(30, 3)))
+    observed.score(rng.normal(size=(10, 3)))
+    await observed.observer.flush()
+    await observed.observer.flush()
+    ((_, summary),) = await observed.stores.live.read("pump")
+    assert (summary["n"], summary["rows"], summary["version"]) == (40, 40, 1)
+    assert len(np.frombuffer(summary["scores"], "<f4")) == 40
+    assert len(np.frombuffer(summary["p_values"], "<f4")) == 40
+    counts = np.frombuffer(summary["counts"], "<i8").reshape(3, -1)
+    assert (counts.sum(axis=1) == 40).all()
+
+
+async def test_large_requests_are_sampled(observed: Observed) -> None:
+    """Of a large batch a sample is kept, and all of it counted."""
+    observed.score(np.zeros((9000, 3)))
+    await observed.observer.flush()
+    ((_, summary),) = await observed.stores.live.read("pump")
+    assert (summary["n"], summary["rows"]) == (9000, SAMPLED)
+
+
+async def test_events(observed: Observed) -> None:
+    """Anomalies become events, the latest of a second, with what contributed."""
+    observed.score(np.vstack([np.zeros((3, 3)), np.full((EVENTS + 9, 3), 70.0)]))
+    await observed.observer.flush()
+    events = await observed.stores.events.latest("pump", limit=1000)
+    assert len(events) == EVENTS
+    assert events[0].vector.tolist() == [70, 70, 70]
+    assert events[0].attributions[0].keys() == {"feature", "contribution", "value", "expected"}
+
+
+async def test_pinned_versions_are_not_observed(observed: Observed) -> None:
+    """Drift is about the champion's traffic."""
+    observed.score(np.zeros((3, 3)), champion(2, uid=observed.serving.uid))
+    await observed.observer.flush()
+    assert await observed.stores.live.read("pump") == []
+
+
+async def test_memory_is_bounded(observed: Observed) -> None:
+    """What does not fit between two flushes is counted, not kept."""
+    for _ in range(15):
+        observed.score(np.zeros((2000, 3)))
+    await observed.observer.flush()
+    ((_, summary),) = await observed.stores.live.read("pump")
+    assert (summary["n"], summary["rows"]) == (30_000, SAMPLED)
+    dropped = observed.registry.get_sample_value(
+        "anamnesis_live_dropped_total", {"detector": "pump"}
+    )
+    assert dropped == 10_000
+
+
+async def test_without_a_store(own_store: object, observed: Observed) -> None:
+    """A store that is away costs the summary, nothing else."""
+    url: str = own_store.url  # type: ignore[attr-defined]
+    stores = await Stores.open(Settings(redis_url=url), url)
+    alone = Observed(stores, observed.serving)
+    own_store.kill()  # type: ignore[attr-defined]
+    alone.score(np.zeros((7, 3)))
+    await alone.observer.flush()
+    dropped = alone.registry.get_sample_value("anamnesis_live_dropped_total", {"detector": "pump"})
+    assert dropped == 7
+    await stores.close()

@@ -1,0 +1,130 @@
+"""The scoring core: one turn, many requests."""
+
+import numpy as np
+import orjson
+import pytest
+from trained import champion, versions
+
+from models.version import Judgement
+from service.answers import wants_octets
+from service.champion import Champion
+from service.champions import Champions
+from service.payload import OCTETS, Matrix
+from service.scoring import ScoreRequest, Scoring, parse_query
+
+
+class Notes:
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, int]] = []
+
+    def scored(self, champion: Champion, X: Matrix, columns: Judgement, seconds: float) -> None:
+        assert len(columns.scores) == len(X)
+        assert seconds >= 0
+        self.rows.append((champion.name, len(X)))
+
+
+@pytest.fixture
+def champions() -> Champions:
+    """Return two loaded champions."""
+    held = Champions(2)
+    held.install(champion(1))
+    held.install(champion(2, name="fan"))
+    return held
+
+
+def body(X: np.ndarray) -> bytes:
+    """Return the JSON body of a matrix."""
+    return orjson.dumps({"vectors": X.tolist()})
+
+
+def test_a_turn_is_isolated_by_request(champions: Champions) -> None:
+    """Requests judged together get what they get alone, whatever is wrong with their company."""
+    rng = np.random.default_rng(0)
+    requests = []
+    for n in (1, 3, 2, 5):
+        X = rng.normal(size=(n, 3)).astype(np.float32)
+        requests += [
+            ScoreRequest("pump", body(X)),
+            ScoreRequest("fan", X.tobytes(), OCTETS),
+            ScoreRequest("pump", b'{"vectors": [[1, NaN, 2]]}'),
+            ScoreRequest("nobody", body(X)),
+            ScoreRequest("pump", body(X), "text/csv"),
+            ScoreRequest("pump", body(X), query="explain=1"),
+        ]
+    notes = Notes()
+    together = Scoring(champions, (notes,)).score_many(requests)
+    alone = [Scoring(champions).score(request) for request in requests]
+    assert [reply.status for reply in together] == [200, 200, 422, 404, 415, 200] * 4
+    for one, other in zip(together, alone, strict=True):
+        mine, theirs = orjson.loads(one.body), orjson.loads(other.body)
+        assert mine.keys() == theirs.keys()
+        for key, value in mine.items():
+            if key in {"scores", "p_values", "severities"}:
+                assert value == pytest.approx(theirs[key], rel=1e-4)
+            elif key != "attributions":
+                assert value == theirs[key]
+    assert sorted(notes.rows) == sorted(
+        [(name, n) for n in (1, 3, 2, 5) for name in ("pump", "pump", "fan")]
+    )
+
+
+def test_a_breaking_model_breaks_its_request_only(
+    champions: Champions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unexpected error is a 500 without words of its own, for that request alone."""
+    broken = champion(1, name="broken")
+    champions.install(broken)
+    kind = type(broken.version)
+    judge = kind.judge
+
+    def breaks(self: object, X: np.ndarray, threshold: object = None) -> Judgement:
+        if (X == 4171).any():
+            raise RuntimeError("4171")
+        return judge(self, X, threshold)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(kind, "judge", breaks)
+    good, bad = np.zeros((2, 3)), np.full((1, 3), 4171)
+    replies = Scoring(champions).score_many(
+        [ScoreRequest("broken", body(X)) for X in (good, bad, good)]
+    )
+    assert [reply.status for reply in replies] == [200, 500, 200]
+    assert b"4171" not in replies[1].body
+
+
+def test_one_champion_for_one_request(champions: Champions) -> None:
+    """A swap between parsing and judging does not mix versions."""
+    scoring = Scoring(champions)
+    X = np.zeros((1, 3), np.float32)
+    reply = orjson.loads(scoring.score(ScoreRequest("pump", body(X))).body)
+    assert (reply["version"], reply["scores"]) == (1, versions()[0].score(X).tolist())
+    champions.install(champion(2))
+    reply = orjson.loads(scoring.score(ScoreRequest("pump", body(X))).body)
+    assert (reply["version"], reply["scores"]) == (2, versions()[1].score(X).tolist())
+
+
+@pytest.mark.parametrize(
+    ("accept", "octets"),
+    [
+        (None, False), ("*/*", False), (OCTETS, True), (f"{OCTETS}, application/json", False),
+        (f"{OCTETS}, application/json;q=0.5", True), (f"{OCTETS};q=0, */*", False),
+        (f"{OCTETS};q=nan", False), (f"text/html, {OCTETS};q=0.1", True), (",;q=,", False),
+    ],
+)  # fmt: skip
+def test_accept(accept: str | None, octets: bool) -> None:
+    """The binary answer is for whoever prefers it."""
+    assert wants_octets(accept) is octets
+
+
+def test_query() -> None:
+    """Version and explain are read; what is not ours is ignored."""
+    assert parse_query("") == (None, None)
+    assert parse_query("a=1&version=3&explain=2") == (3, 2)
+
+
+def test_too_many_attributions(champions: Champions) -> None:
+    """An answer has a bound on its attributions."""
+    X = np.zeros((70_000, 3), "<f4").tobytes()
+    reply = Scoring(champions).score(ScoreRequest("pump", X, OCTETS, query="explain=3"))
+    assert reply.status == 422
