@@ -19,8 +19,8 @@ COPY service service
 RUN /opt/anamnesis/bin/pip install .
 
 FROM ${BASE}
-RUN groupadd --system --gid 10001 anamnesis \
-    && useradd --system --uid 10001 --gid anamnesis --no-create-home --home-dir /nonexistent \
+RUN groupadd --gid 10001 anamnesis \
+    && useradd --no-log-init --uid 10001 --gid anamnesis --no-create-home --home-dir /nonexistent \
         --shell /usr/sbin/nologin anamnesis
 COPY --from=build /opt/anamnesis /opt/anamnesis
 ENV PATH=/opt/anamnesis/bin:$PATH \

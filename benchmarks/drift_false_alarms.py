@@ -1,4 +1,4 @@
-"""How often does drift detection alarm without drift, and how soon with it?
+"""Measure how often drift detection alarms without drift, and how soon with it.
 
 Streams of normal scores, no service: the statistical claim alone. The martingale's bound says
 that at most 1 % of streams without drift ever cross 100. "Fixed calibration" is the same
@@ -19,28 +19,26 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.report import arguments, report
-from models.martingale import Martingale
+from models.martingale import Martingale, bets
 from service.score_drift import CROSSING, HOLD, ChangeTest
 
 LIMIT = math.log(CROSSING)
-WAIT = 2000  # scores after the shift
+SHIFTS = (0.5, 1.0, 2.0)  # standard deviations of the scores
+WAIT = 1000  # scores after the shift
 
 
 class FixedMartingale(Martingale):
     """The same bets on smoothed p-values against the calibration alone."""
 
-    def update(self, scores):
-        """Bet on (n,) scores without putting them in the bag."""
-        low = np.searchsorted(self._sorted, scores, "left")
-        u = 1.0 - self.generator.random(len(scores))
-        p = (len(self._sorted) - low + u) / (len(self._sorted) + 1)
-        return np.array([self._step(stakes) for stakes in self._stakes(p)])
-
     def __init__(self, calibration, generator):
         super().__init__(calibration, generator)
-        from models.martingale import bets
+        self._sorted = np.sort(calibration)
 
-        self._sorted, self._stakes = np.sort(calibration), bets
+    def update(self, scores):
+        """Bet on (n,) scores without putting them in the bag."""
+        above = len(self._sorted) - np.searchsorted(self._sorted, scores, "right")
+        p = (above + 1.0 - self.generator.random(len(scores))) / (len(self._sorted) + 1)
+        return np.array([self._step(stakes) for stakes in bets(p)])
 
 
 def p_values(calibration, scores):
@@ -49,53 +47,72 @@ def p_values(calibration, scores):
     return (1.0 + at_least) / (len(calibration) + 1.0)
 
 
-def stream(n, length, shift, seed):
-    """Return, for one stream: crossings without drift, ADWIN's alarm, delays after a shift."""
+def stream(n, length, seed):
+    """Return, for one stream: did each test alarm without drift, and the delays after shifts."""
     rng = np.random.default_rng([seed, n])
     calibration, quiet = rng.normal(size=n), rng.normal(size=length)
     martingale = Martingale(calibration, np.random.default_rng([seed, n, 1]))
     crossed = bool(martingale.update(quiet).max() >= LIMIT)
     fixed = FixedMartingale(calibration, np.random.default_rng([seed, n, 1]))
     fixed_crossed = bool(fixed.update(quiet).max() >= LIMIT)
-    change = ChangeTest()
-    adwin = False
+    change, adwin = ChangeTest(), False
     p = p_values(calibration, quiet)
     for start in range(0, length, HOLD):
         change.update(p[start : start + HOLD])
         adwin |= change.verdict()["alarm"]
-    moved = rng.normal(shift, 1.0, size=WAIT)
-    late = np.flatnonzero(martingale.update(moved) >= LIMIT)
-    moved_p = p_values(calibration, moved)
-    adwin_delay = None
-    for start in range(0, WAIT, 16):
-        change.update(moved_p[start : start + 16])
-        if change.verdict()["alarm"] and not adwin:
-            adwin_delay = start + 16
-            break
-    return crossed, fixed_crossed, adwin, None if crossed or not len(late) else int(late[0]) + 1, adwin_delay
+    delays, adwin_delays = [], []
+    for shift in SHIFTS:
+        moved = rng.normal(shift, 1.0, size=WAIT)
+        path = Martingale.from_dict(martingale.to_dict()).update(moved)
+        delays.append(None if crossed else first(path >= LIMIT))
+        delay = first_alarm(ChangeTest.from_dict(change.to_dict()), p_values(calibration, moved))
+        adwin_delays.append(None if adwin else delay)
+    return crossed, fixed_crossed, adwin, delays, adwin_delays
 
 
-def measure(pool, n, args, shift):
-    """Return one row of the table."""
-    work = partial(stream, n, args.length, shift)
+def first(found):
+    """Return how many scores it took until `found` (n,) was true, or None."""
+    places = np.flatnonzero(found)
+    return int(places[0]) + 1 if len(places) else None
+
+
+def first_alarm(change, p):
+    """Return after how many p-values ADWIN alarms, in steps of 16, or None."""
+    for start in range(0, len(p), 16):
+        change.update(p[start : start + 16])
+        if change.verdict()["alarm"]:
+            return start + 16
+    return None
+
+
+def measure(pool, n, args):
+    """Return one row for each shift."""
+    work = partial(stream, n, args.length)
     crossed, fixed, adwin, delays, adwin_delays = zip(
         *pool.map(work, range(args.streams), chunksize=8), strict=True
     )
-    share = float(np.mean(crossed))
-    found = [delay for delay in delays if delay is not None]
-    adwin_found = [delay for delay in adwin_delays if delay is not None]
+    return [
+        {
+            "calibration": n,
+            "streams": args.streams,
+            "crossed %": 100 * float(np.mean(crossed)),
+            "fixed calibration %": 100 * float(np.mean(fixed)),
+            "adwin alarms %": 100 * float(np.mean(adwin)),
+            "shift (sd)": shift,
+            **delay("martingale", [row[i] for row in delays], args.streams - sum(crossed)),
+            **delay("adwin", [row[i] for row in adwin_delays], args.streams - sum(adwin)),
+        }
+        for i, shift in enumerate(SHIFTS)
+    ]
+
+
+def delay(name, delays, streams):
+    """Return the share of streams in which the shift was found, and how soon."""
+    found = [one for one in delays if one is not None]
     return {
-        "calibration": n,
-        "shift (sd)": shift,
-        "streams": args.streams,
-        "crossed 100 %": 100 * share,
-        "standard error": 100 * math.sqrt(max(share, 1 / args.streams) * (1 - share) / args.streams),
-        "fixed calibration %": 100 * float(np.mean(fixed)),
-        "adwin alarms %": 100 * float(np.mean(adwin)),
-        "found %": 100 * len(found) / max(1, args.streams - sum(crossed)),
-        "median delay": float(np.median(found)) if found else math.nan,
-        "p90 delay": float(np.quantile(found, 0.9)) if found else math.nan,
-        "adwin delay": float(np.median(adwin_found)) if adwin_found else math.nan,
+        f"{name} found %": 100 * len(found) / max(1, streams),
+        f"{name} median delay": float(np.median(found)) if found else None,
+        f"{name} p90 delay": float(np.quantile(found, 0.9)) if found else None,
     }
 
 
@@ -105,9 +122,7 @@ def main():
     parser.add_argument("--length", type=int, default=5000, help="scores before the shift")
     args = parser.parse_args()
     with ProcessPoolExecutor() as pool:
-        rows = [
-            measure(pool, n, args, shift) for n in (200, 1000) for shift in (0.5, 1.0, 2.0)
-        ]
+        rows = [row for n in (200, 1000) for row in measure(pool, n, args)]
     report("drift_false_alarms", rows, args.output, length=args.length, bound=1 / CROSSING)
 
 

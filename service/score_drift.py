@@ -72,13 +72,13 @@ class MartingaleTest:
 class ChangeTest:
     """ADWIN on the surprise -log p, capped at 10 nats: how much did it change, and when.
 
-    It knows no reference, so it also sees a change that was there and went away.
+    It knows no reference: what it finds is a change, not which side of it is normal.
     """
 
     def __init__(self) -> None:
         self._adwin: Any = ADWIN()  # type: ignore[no-untyped-call]  # river ships no types
         self._kept: deque[float] = deque(maxlen=_ADWIN_KEPT)
-        self._change = 0.0
+        self._before = 0.0  # mean surprise before the first of the latest cuts, scaled
         self._since = HOLD
 
     def update(self, p_values: Floats) -> None:
@@ -89,19 +89,20 @@ class ChangeTest:
             self._adwin.update(value)
             self._since += 1
             if self._adwin.drift_detected:
-                change = abs(self._adwin.estimation - before) * _SURPRISE_CAP
-                self._change = max(change, self._change if self._since < HOLD else 0.0)
+                # One change is often cut away in several steps.
+                self._before = before if self._since >= HOLD else self._before
                 self._since = 0
         self._kept.extend(surprise.tolist())
 
     def verdict(self) -> dict[str, Any]:
-        """Return the largest change of the last `HOLD` scores, in nats of mean surprise."""
-        return _verdict(self._change if self._since < HOLD else 0.0, _SMALLEST_CHANGE)
+        """Return how far the mean surprise moved, in nats, if it did in the last `HOLD` scores."""
+        change = abs(self._adwin.estimation - self._before) * _SURPRISE_CAP
+        return _verdict(change if self._since < HOLD else 0.0, _SMALLEST_CHANGE)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the state: the latest inputs and the latest change."""
+        """Return the state: the latest inputs and the latest cut."""
         kept = np.asarray(self._kept, np.float32)
-        return {"kept": kept, "change": self._change, "since": self._since}
+        return {"kept": kept, "before": self._before, "since": self._since}
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Self:
@@ -110,7 +111,7 @@ class ChangeTest:
         test._kept.extend(np.asarray(state["kept"], np.float64).tolist())
         for value in test._kept:
             test._adwin.update(value)
-        test._change, test._since = float(state["change"]), int(state["since"])
+        test._before, test._since = float(state["before"]), int(state["since"])
         return test
 
 
