@@ -91,15 +91,16 @@ def learn(
 ) -> None:
     """Send the vectors of a file as normal. Repeating the command sends nothing twice."""
     counted: Counter[str] = Counter(accepted=0, quarantined=0, duplicate=0)
-    buffered = 0
     salt = uuid4().hex if again else ""
     with Client(url) as client:
         _ensure(client, detector)
         for number, batch in enumerate(_progressing(tables.read(file), "sending")):
             with _located(batch):
                 answer = client.learn(detector, batch.vectors, _key(salt, number, batch))
-            counted.update({name: answer[name] for name in counted})
-            buffered = answer["buffered"]
+            # A repeated batch is answered as it was the first time; nothing was accepted anew.
+            news = ("duplicate",) if answer["duplicate"] else ("accepted", "quarantined")
+            counted.update({name: answer[name] for name in news})
+        buffered = client.detector(detector)["buffered"]
         outcome = _retrain(client, detector) if now else None
     if as_json:
         console.show_json({**counted, "buffered": buffered, "retraining": outcome})

@@ -27,6 +27,7 @@ class Stub:
 
     def __init__(self) -> None:
         self.answers: dict[tuple[str, str], tuple[int, object]] = {}
+        self.made: dict[tuple[str, str], tuple[tuple[str, str], tuple[int, object]]] = {}
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
         stub = self
 
@@ -36,6 +37,8 @@ class Stub:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 stub.asked.append((self.command, self.path, headers, body))
                 status, answer = stub.answers.get((self.command, self.path), (404, {}))
+                if made := stub.made.get((self.command, self.path)):
+                    stub.answers.update([made])
                 encoded = json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("content-length", str(len(encoded)))
@@ -160,12 +163,22 @@ def test_learn_twice_sends_the_same_key(run, stub, file):
 
 def test_learn_creates_a_missing_detector(run, stub, file):
     """A stranger's first command works: the detector is made with its defaults."""
-    stub.answers["GET", "/v1/detectors/new"] = (404, {"detail": "unknown"})
     stub.answers["PUT", "/v1/detectors/new"] = (201, {})
+    # The stub answers 404 until the detector is made.
+    stub.made["PUT", "/v1/detectors/new"] = (("GET", "/v1/detectors/new"), (200, STATUS))
     stub.answers["POST", "/v1/detectors/new/normal"] = (202, ACCEPTED)
     status, _, err = run("learn", file, "-d", "new", "--url", stub.url)
     assert status == Exit.OK
     assert "created the detector new" in err
+
+
+def test_what_was_learned_before_is_not_counted_as_accepted(run, stub, file):
+    """A repeated batch is answered as the first time; the command says that it was a duplicate."""
+    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
+    stub.answers["POST", "/v1/detectors/pump/normal"] = (202, {**ACCEPTED, "duplicate": 2})
+    _, out, _ = run("learn", file, "-d", "pump", "--url", stub.url, "--json")
+    expected = {"accepted": 0, "quarantined": 0, "duplicate": 2, "buffered": 0, "retraining": None}
+    assert json.loads(out) == expected
 
 
 def test_equal_batches_of_one_file_have_different_keys(run, stub, tmp_path):
