@@ -19,6 +19,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 _LOOK_SECONDS = 0.1  # memory and silence are looked at this often; at 5 GB/s that is 0.5 GB more
 _START_SECONDS = 60.0  # loading torch from a cold disk
+_KEPT_SHARE = 0.5  # of its memory limit; a child that keeps more between jobs is started anew
 _READ_LIMIT = 2**20
 
 
@@ -77,6 +78,9 @@ class Trainer:
             # killing it is the safe way out, and the only one from inside a step.
             await self.close()
             raise
+        assert self._child is not None
+        if _resident_bytes(self._child.pid) > self._memory_bytes * _KEPT_SHARE:
+            await self.close()
         if isinstance(reply, Failed):
             raise TrainingError(reply.reason)
         return reply.artifact

@@ -1,9 +1,11 @@
 """Real workers killed with -9: nothing acknowledged is lost, nothing is learned twice.
 
-`KILLS` in the environment sets how many random moments are tried; `make faults` tries many.
+`KILLS` in the environment sets how many random moments are tried, and then every step is tried,
+not only those that differ most; `make faults` does so.
 """
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -20,6 +22,7 @@ from service.buffer import Buffer
 from service.detector_config import parse
 from service.detectors import Detectors
 from service.lease import Leases
+from service.problems import Conflict
 from service.process import alive
 from service.registry import Registry
 from service.settings import Settings
@@ -28,8 +31,20 @@ from service.store import connect
 pytestmark = [pytest.mark.anyio, pytest.mark.faults, pytest.mark.timeout(900)]
 
 _ROOT = Path(__file__).parents[2]
-_CONFIG = {"model": {"hidden": [16], "latent": 3, "epochs": 120}, "gate": "report"}
-_FOLLOWS_SECONDS = 15.0  # the promise: the next version after the restart of a killed worker
+_CONFIG = {"model": {"hidden": [16], "latent": 3, "epochs": 60}, "gate": "report"}
+# The promise: the next version after the restart of a killed worker. A machine on which a worker
+# needs more than a third of it for the same without a kill is given as much more.
+FOLLOWS_SECONDS = 15.0
+
+SHORT = ("worker.training:4", "worker.before_promote:1", "worker.after_promote:1")
+LONG = (
+    "worker.leased:1",
+    "worker.experience_taken:1",
+    "worker.training:1",
+    "worker.trained:1",
+    *SHORT,
+)
+KILLS = int(os.environ.get("KILLS", "0"))
 
 
 class Scene:
@@ -41,6 +56,7 @@ class Scene:
         self.registry, self.leases = Registry(redis), Leases(redis)
         self.acknowledged: list[str] = []
         self.worker: subprocess.Popen | None = None
+        self.patience = FOLLOWS_SECONDS
         self.rng = np.random.default_rng(0)
 
     async def ingest(self, batches: int = 4) -> None:
@@ -80,18 +96,29 @@ class Scene:
         assert self.worker is not None
         return any(f"-{self.worker.pid}-" in worker for worker in await self.leases.workers())
 
-    async def follows(self) -> None:
-        """Restart the worker; the next version must be there in time, and everything add up."""
-        before = (await self.detector()).last_version
+    async def undisturbed(self) -> float:
+        """Let a worker start and make a version; return the seconds that took from its start."""
+        await self.ingest()
+        await self.detectors.request_retrain("pump")
         started = time.monotonic()
+        await self.follows("undisturbed")
+        seconds = time.monotonic() - started
+        self.patience = max(self.patience, 3 * seconds)
+        return seconds
+
+    async def follows(self, what: str) -> None:
+        """Restart the worker; the next version must be there in time, and everything add up."""
+        before, started = await self.detector(), time.monotonic()
+        patience = 10 * self.patience if what == "undisturbed" else self.patience
         self.start()
-        if (await self.detector()).buffered:
-            await self.until(lambda d: d.last_version > before, _FOLLOWS_SECONDS)
-            assert time.monotonic() - started < _FOLLOWS_SECONDS
+        if before.buffered:
+            await self.until(lambda d: d.last_version > before.last_version, patience)
+        took = time.monotonic() - started
+        print(f"{what}: {took:.1f} s of {patience:.1f}")  # noqa: T201 - the long form's table
         while not await self.beating():  # it listens to signals by then
-            assert time.monotonic() - started < _FOLLOWS_SECONDS
+            assert time.monotonic() - started < patience
             await asyncio.sleep(0.01)
-        await self.until(lambda d: d.retraining.state == "idle", 5)
+        await self.until(lambda d: d.retraining.state == "idle", patience)
         assert self.end() == 0
         await self.check()
 
@@ -127,33 +154,25 @@ async def scene(own_store):
     await redis.aclose()
 
 
-@pytest.mark.parametrize(
-    "point",
-    [
-        "worker.leased:1",
-        "worker.experience_taken:1",
-        "worker.training:1",
-        "worker.training:4",
-        "worker.trained:1",
-        "worker.before_promote:1",
-        "worker.after_promote:1",
-    ],
-)
-async def test_a_worker_killed_at_any_step_loses_and_doubles_nothing(scene, point):
-    """The experience is learned exactly once, in time after the restart; no trainer is left."""
-    await scene.ingest()
-    await scene.detectors.request_retrain("pump")
-    scene.start(ANAMNESIS_CRASH_POINT=point)
-    assert scene.worker.wait(60) == -signal.SIGKILL
-    detector = await scene.detector()
-    assert detector.champion == (1 if point.startswith("worker.after") else None)
-    await scene.follows()
+async def test_a_worker_killed_at_any_step_loses_and_doubles_nothing(scene):
+    """The experience is learned exactly once, in time after the restart, whatever the step."""
+    await scene.undisturbed()
+    for point in LONG if KILLS else SHORT:
+        await scene.ingest()
+        before = (await scene.detector()).champion
+        await scene.detectors.request_retrain("pump")
+        scene.start(ANAMNESIS_CRASH_POINT=point)
+        assert scene.worker.wait(60) == -signal.SIGKILL, point
+        promoted = (await scene.detector()).champion - before
+        assert promoted == (1 if point.startswith("worker.after") else 0), point
+        await scene.follows(point)
 
 
 async def test_a_worker_killed_at_random_moments_loses_and_doubles_nothing(scene):
-    """As many versions as rounds, whenever in a retraining the kill came."""
-    rng, seconds = random.Random(int(os.environ.get("KILLS_SEED", "0"))), 2.0
-    for _ in range(int(os.environ.get("KILLS", "2"))):
+    """As many versions as rounds, whenever in a retraining the kill came; no trainer is left."""
+    rng = random.Random(int(os.environ.get("KILLS_SEED", "0")))
+    seconds = await scene.undisturbed()
+    for kill in range(KILLS or 1):
         await scene.ingest()
         await scene.detectors.request_retrain("pump")
         scene.start()
@@ -163,5 +182,6 @@ async def test_a_worker_killed_at_random_moments_loses_and_doubles_nothing(scene
         assert scene.end(signal.SIGKILL) == -signal.SIGKILL
         await scene.until(lambda _, pid=trainer: not alive(pid), 5)
         await scene.ingest(1)  # the API goes on meanwhile
-        await scene.detectors.request_retrain("pump")
-        await scene.follows()
+        with contextlib.suppress(Conflict):  # it was promoted before the kill: 60 are buffered
+            await scene.detectors.request_retrain("pump")
+        await scene.follows(f"kill {kill}")

@@ -1,6 +1,7 @@
 """The worker, tick by tick, on a real store; the trainer is real where what it learns matters."""
 
 import asyncio
+import random
 import time
 from contextlib import asynccontextmanager
 from functools import cache
@@ -13,6 +14,8 @@ from stored import Stored, matrix, until
 from models import Config, TrainingError, train
 from service import attempt
 from service.frames import Progress
+from service.lease import Fenced
+from service.registry import Registry
 from service.settings import Settings
 from service.store import WeakStore, connect
 from service.worker import Worker
@@ -312,6 +315,52 @@ async def test_workers_share_the_detectors_and_never_double_one(make_worker, sto
         await asyncio.gather(*(_tick(worker) for worker in workers))
     assert [(await stored.get(name)).last_version for name in "abc"] == [1, 1, 1]
     assert [(await stored.get(name)).learned for name in "abc"] == [40, 40, 40]
+
+
+async def test_workers_that_outlive_their_leases_double_nothing(
+    redis: Redis, store_url: str, stored: Stored, monkeypatch
+):
+    """Eight workers race with leases of 50 ms and are stopped past them: numbers have no gaps."""
+    monkeypatch.setattr("service.worker._RETRY_SECONDS", 0.01)
+    rng, refused = random.Random(0), []
+
+    class Stopping(FakeTrainer):
+        async def train(self, job, report) -> bytes:
+            del job, report
+            await asyncio.sleep(rng.uniform(0, 0.03))
+            if rng.random() < 0.3:
+                # Everybody stops, as on a frozen machine.
+                time.sleep(rng.uniform(0, 0.12))  # noqa: ASYNC251
+            return _artifact(rng.randrange(3))
+
+    async def counted(*args, promote=Registry.promote, **options) -> int:
+        try:
+            return await promote(*args, **options)
+        except Fenced as fenced:
+            refused.append(str(fenced))
+            raise
+
+    monkeypatch.setattr(Registry, "promote", counted)
+    await stored.make(gate="report", retrain={"min_vectors": 32}, keep_learned_seconds=3600)
+    settings = Settings(redis_url=store_url, lease_seconds=0.05, tick_seconds=0.01)
+    workers = [Worker(settings, redis, store_url, Stopping()) for _ in range(8)]
+    lives = [asyncio.create_task(worker.run()) for worker in workers]
+    sent: list[str] = []
+    while (detector := await stored.get()).last_version < 60:
+        if detector.buffered < 64:
+            sent.append((await stored.buffer.ingest("pump", matrix(32))).batch_id)
+        await asyncio.sleep(0.005)
+    for worker in workers:
+        worker.stop()
+    await asyncio.gather(*lives)
+    detector, records = await stored.get(), await stored.registry.records("pump")
+    learned = [batch for record in records for batch in record["experience"]["batches"]]
+    assert learned == sent[: len(learned)]
+    assert detector.consumed + detector.buffered == 32 * len(sent)
+    assert [record["version"] for record in records] == list(range(1, len(records) + 1))
+    history = await stored.registry.history("pump")
+    assert [move["generation"] for move in history] == list(range(1, len(records) + 1))
+    assert refused  # late promotions were tried
 
 
 async def test_detectors_take_turns(worker, stored: Stored):
