@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint format clean
+.PHONY: help demo run test faults lint format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ run: $(STAMP) ## the service, until Ctrl-C
 
 test: $(STAMP) ## every test
 	$(BIN)/python -m pytest
+
+faults: $(STAMP) ## the tests that kill, cut and break real processes
+	$(BIN)/python -m pytest -m faults
 
 lint: $(STAMP) ## ruff, format check, mypy strict
 	$(BIN)/ruff check
