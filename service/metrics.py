@@ -14,8 +14,11 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from models.version import Judgement
+from service import log
 from service.champion import Champion
 from service.payload import Matrix
+
+_log = log.get(__name__)
 
 # From a vector in memory (50 us) to a full body of large ones.
 _SCORE_SECONDS = (
@@ -117,7 +120,10 @@ class Metrics:
         """Flush ten times a second until cancelled, for the scrapes of the other processes."""
         while True:
             await asyncio.sleep(_FLUSH_SECONDS)
-            self.flush()
+            try:
+                self.flush()
+            except Exception:  # noqa: BLE001 - a full disk must not end the counting for good
+                _log.exception("metrics not written")
 
     def ingested(self, name: str, outcome: str, vectors: int) -> None:
         """Count vectors of a normal batch: accepted, quarantined, duplicate or rejected."""

@@ -61,7 +61,14 @@ async def index(request: Request, name: Name) -> Response:
     """Return the record of every version: the latest 1,000."""
     app = parts(request)
     await existing(app, name)
-    return answer({"versions": await app.stores.registry.records(name)})
+    records = await app.stores.registry.records(name)
+    return answer({"versions": [_shown(record) for record in records]})
+
+
+def _shown(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record with its mixing weights in plain sight."""
+    weights = record.get("weights")
+    return {**record, **weights} if isinstance(weights, dict) else record
 
 
 @router.get(
@@ -79,7 +86,7 @@ async def _record(app: Parts, name: str, number: str) -> dict[str, Any]:
     record = await app.stores.registry.record(name, _number(number))
     if record is None:
         raise Unknown("There is no such version.")
-    return record
+    return _shown(record)
 
 
 @router.get(

@@ -68,8 +68,12 @@ class Watcher:
     async def _poll_forever(self) -> None:
         while True:
             started = time.monotonic()
-            with contextlib.suppress(StoreUnavailable, WeakStore):
+            try:
                 await self.poll()
+            except (StoreUnavailable, WeakStore):
+                pass  # said where it was found
+            except Exception:  # noqa: BLE001 - a process that stops watching serves stale models
+                _log.exception("poll failed")
             spent = time.monotonic() - started
             await asyncio.sleep(max(0.05, self._settings.poll_seconds - spent))
 
@@ -78,10 +82,12 @@ class Watcher:
             try:
                 async for name in notifications(self.stores.listening):
                     if name is not None:
-                        with contextlib.suppress(StoreUnavailable):
-                            await self.refresh(name)
+                        await self._refresh_or_log(name)
             except StoreUnavailable:
-                await asyncio.sleep(self._settings.poll_seconds)
+                pass  # the poll says so
+            except Exception:  # noqa: BLE001 - a process that stops listening swaps late
+                _log.exception("subscription failed")
+            await asyncio.sleep(self._settings.poll_seconds)
 
     # Following the store
 
@@ -99,8 +105,17 @@ class Watcher:
         self._store_back()
         self.worker_heartbeat = time.time() - min(ages.values()) if ages else None
         for name in self._changed(pointers) | (held - pointers.keys()):
-            await self.refresh(name)
+            await self._refresh_or_log(name)
         await self._read_states()
+
+    async def _refresh_or_log(self, name: str) -> None:
+        """Refresh one detector; what is wrong with it must not keep the others from theirs."""
+        try:
+            await self.refresh(name)
+        except StoreUnavailable:
+            pass  # the next poll does it
+        except Exception:  # noqa: BLE001 - see above
+            _log.exception("refresh failed", detector=name)
 
     def _changed(self, pointers: Mapping[str, Pointer]) -> set[str]:
         changed = set()
