@@ -19,8 +19,8 @@ run: $(STAMP) ## the service, until Ctrl-C
 test: $(STAMP) ## every test
 	$(BIN)/python -m pytest
 
-faults: $(STAMP) ## the tests that kill, cut and break real processes
-	$(BIN)/python -m pytest -m faults
+faults: $(STAMP) ## kill, cut and break real processes: KILLS=n random moments (20)
+	KILLS=$(or $(KILLS),20) $(BIN)/python -m pytest -m faults
 
 lint: $(STAMP) ## ruff, format check, mypy strict
 	$(BIN)/ruff check
