@@ -7,18 +7,15 @@ changes nothing, what is older than what is served neither.
 
 import asyncio
 import contextlib
-import hashlib
 import time
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Any
 
 from models import AnamnesisError, Version
-from models.calibration import Threshold
 from service import log
 from service.champion import Champion
 from service.champions import Champions
 from service.detector import Detector, Pointer
+from service.loading import load, prepared
 from service.metrics import Metrics
 from service.notifications import notifications
 from service.problems import Gone, NoVersion, StoreUnavailable, Unknown
@@ -208,7 +205,7 @@ class Watcher:
             else:
                 version, trained_at = await self._load(detector, number)
             policy = detector.config.threshold
-            threshold = await asyncio.to_thread(_prepared, version, policy)
+            threshold = await asyncio.to_thread(prepared, version, policy)
         except (AnamnesisError, Gone, Unknown) as error:
             self._failed[key] = time.monotonic() + _FAILED_SECONDS
             self._metrics.artifact_failed(detector.name)
@@ -242,18 +239,7 @@ class Watcher:
             )
 
     async def _load(self, detector: Detector, number: int) -> tuple[Version, float | None]:
-        """Return a version, verified against its record, and when it was made."""
-        record = await self.stores.registry.record(detector.name, number)
-        if record is None:
-            raise Unknown("There is no such version.")
-        data = await self.stores.registry.artifact(detector.name, number)
-        if data is None:
-            raise Gone("The version was pruned: its artifact is no longer kept.")
-        limit = self._settings.artifact_max_bytes
-        version = await asyncio.to_thread(_verified, data, record.get("sha256"), limit)
-        if detector.dimension not in (None, version.dimension):
-            raise AnamnesisError("the artifact is of another dimension than the detector")
-        return version, _unix(record.get("created_at"))
+        return await load(self.stores.registry, detector, number, self._settings.artifact_max_bytes)
 
     async def pinned(self, name: str, number: int) -> Champion:
         """Return version `number` for a pinned request, loading it where it is not loaded.
@@ -342,23 +328,3 @@ def _serves(champion: Champion | None, pointer: Pointer) -> bool:
     return champion is not None and pointer == (
         champion.uid, champion.number, champion.generation, champion.config_revision,
     )  # fmt: skip
-
-
-def _verified(data: bytes, sha256: str | None, max_bytes: int) -> Version:
-    """Return the version that `data` is; ArtifactError unless it is what its record says."""
-    if len(data) <= max_bytes and sha256 and hashlib.sha256(data).hexdigest() != sha256:
-        raise AnamnesisError("the artifact is not the one that its record names")
-    return Version.from_bytes(data, max_bytes=max_bytes)
-
-
-def _prepared(version: Version, policy: Mapping[str, float]) -> Threshold:
-    """Return the threshold of `version` under `policy`, after a first, slow, call of its model."""
-    threshold = version.threshold_for(policy)
-    version.judge(version.sample(1, seed=0), threshold)
-    return threshold
-
-
-def _unix(created_at: Any) -> float | None:
-    if isinstance(created_at, str):
-        return datetime.fromisoformat(created_at).timestamp()
-    return None if created_at is None else float(created_at)

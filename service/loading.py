@@ -1,0 +1,52 @@
+"""From the store's bytes to a version that may serve: fetched, verified, warmed up."""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from models import ArtifactError, Version
+from models.calibration import Threshold
+from service.detector import Detector
+from service.problems import Gone, Unknown
+from service.registry import Registry
+
+
+async def load(
+    registry: Registry, detector: Detector, number: int, max_bytes: int
+) -> tuple[Version, float | None]:
+    """Return a version of `detector`, verified against its record, and when it was made.
+
+    Raises Unknown, Gone when its artifact was pruned, ArtifactError when that is not what it
+    should be, and StoreUnavailable.
+    """
+    record = await registry.record(detector.name, number)
+    if record is None:
+        raise Unknown("There is no such version.")
+    data = await registry.artifact(detector.name, number)
+    if data is None:
+        raise Gone("The version was pruned: its artifact is no longer kept.")
+    version = await asyncio.to_thread(_verified, data, record.get("sha256"), max_bytes)
+    if detector.dimension not in (None, version.dimension):
+        raise ArtifactError("the artifact is of another dimension than the detector")
+    return version, _unix(record.get("created_at"))
+
+
+def prepared(version: Version, policy: Mapping[str, float]) -> Threshold:
+    """Return the threshold of `version` under `policy`, after a first, slow, call of its model."""
+    threshold = version.threshold_for(policy)
+    version.judge(version.sample(1, seed=0), threshold)
+    return threshold
+
+
+def _verified(data: bytes, sha256: str | None, max_bytes: int) -> Version:
+    if len(data) <= max_bytes and sha256 and hashlib.sha256(data).hexdigest() != sha256:
+        raise ArtifactError("the artifact is not the one that its record names")
+    return Version.from_bytes(data, max_bytes=max_bytes)
+
+
+def _unix(created_at: Any) -> float | None:
+    if isinstance(created_at, str):
+        return datetime.fromisoformat(created_at).timestamp()
+    return None if created_at is None else float(created_at)
