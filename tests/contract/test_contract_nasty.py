@@ -1,0 +1,75 @@
+"""No input, however malformed, gives a 5xx, an answer that is no problem, or an echo."""
+
+import asyncio
+import itertools
+
+import pytest
+from running import Running
+
+pytestmark = pytest.mark.anyio
+
+MARK = "4171"
+PUMP = "/v1/detectors/pump"
+ROUTES = [
+    ("PUT", PUMP), ("PUT", "/v1/detectors/other"), ("POST", f"{PUMP}/score"),
+    ("POST", f"{PUMP}/score?version=1&explain=3"), ("POST", f"{PUMP}/normal"),
+    ("POST", f"{PUMP}/retrain"), ("POST", f"{PUMP}/feedback"), ("PUT", f"{PUMP}/champion"),
+    ("POST", f"{PUMP}/versions"), ("POST", f"{PUMP}/quarantine/v1"), ("DELETE", f"{PUMP}/x"),
+    ("GET", f"{PUMP}/events?limit=%00"), ("GET", f"{PUMP}/versions/%ff"), ("GET", "/%ff/%00"),
+    ("GET", "/v1/detectors/%F0%9F%98%80"), ("DELETE", "/v1/detectors/%ff"),
+]  # fmt: skip
+BODIES = [
+    b"", b"\x00", b"\xff\xfe", b"{", b"[]", b"null", b"NaN", b"1e999", b'"' + b"\\ud800" + b'"',
+    b'{"vectors": [[4171.5, NaN]]}', b'{"vectors": "4171"}', b'{"4171": 4171}',
+    b'{"version": 1e999}', b'{"version": 99999999999999999999999}', b'{"version": "4171"}',
+    b'{"weights": {"w_prev": NaN}}', b'{"weights": {"half_life": 1e999}}', b'{"wait": NaN}',
+    b'{"wait": 1e400}', b'{"labels": [{"label": "\\udfff"}]}', b'{"decision": null}',
+    b'{"labels": [{"label": "normal", "vector": [1e308, 1, 1]}]}',
+    b'{"seed": 1e400}', b'{"seed": 99999999999999999999999}', b'{"features": ["\\ud800"]}',
+    b'{"threshold": {"value": 1e300}}', b'{"dimension": 1e400}', b"[" * 200_000,
+    b'{"a":' * 100_000, b'{"vectors": ' + b"[" * 200_000, b'{"threshold": ' + b"[" * 100_000,
+    b"\xef\xbb\xbf{}", b'{"vectors": [[1,2,3]], "vectors": 4171}', b" " * 100_000,
+]  # fmt: skip
+TYPES = ["application/json", "application/octet-stream", "application/x-npy", "\xff"]
+
+
+async def test_nasty_requests(pump: Running) -> None:
+    """Every route, with every nasty body, as every content type."""
+    gate = asyncio.Semaphore(8)
+
+    async def ask(route: tuple[str, str], body: bytes, kind: str) -> None:
+        method, path = route
+        headers = {"content-type": kind.encode("latin-1"), "if-match": '"\\"', "accept": ",;q=x"}
+        async with gate:
+            answer = await pump.http.request(method, path, content=body, headers=headers)
+        where = (method, path, body[:40], kind, answer.status_code, answer.text[:200])
+        assert answer.status_code < 500, where
+        if answer.status_code >= 400:
+            assert answer.headers["content-type"] == "application/problem+json", where
+            assert MARK not in answer.text, where
+
+    await asyncio.gather(*(ask(*each) for each in itertools.product(ROUTES, BODIES, TYPES)))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST %s/score HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
+        b"POST %s/score HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999999999999\r\n\r\n",
+        b"POST %s/score HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx",
+        b"POST %s/score HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"BREW %s/score HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"\x00\x01\x02\r\n\r\n",
+    ],
+)
+async def test_nasty_framing(pump: Running, head: bytes) -> None:
+    """Broken HTTP is answered 4xx or its connection closed; the process goes on."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", pump.port)
+    writer.write(head.replace(b"%s", PUMP.encode()))
+    await writer.drain()
+    line = await asyncio.wait_for(reader.readline(), 5)
+    writer.close()
+    await writer.wait_closed()
+    assert line == b"" or line.split()[1].startswith(b"4")
+    scored = await pump.http.post(f"{PUMP}/score", json={"vectors": [[0, 0, 0]]})
+    assert scored.status_code == 200
