@@ -1,0 +1,45 @@
+import pytest
+
+from models import Config, ConfigError, Model
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"strategy": "ewc"}, "one of replay, finetune, joint"),
+        ({"kind": "forest"}, "one of vae"),
+        ({"score": "distance"}, "one of elbo, reconstruction"),
+        ({"weights": "sometimes"}, "one of proportional, equal"),
+        ({"weights": {"w_prev": 0.5, "w_new": 0.6}}, "not 1"),
+        ({"weights": {"w_prev": 1.0, "w_new": 0.0}}, "weights.w_prev"),
+        ({"weights": {"half_life": 0}}, "half_life"),
+        ({"weights": {}}, "proportional"),
+        ({"threshold": {"fpr": 0}}, "threshold.fpr"),
+        ({"threshold": {"fpr": 0.01, "value": 3}}, "one policy"),
+        ({"threshold": {"labels": 1}}, "one of fpr, quantile, value"),
+        ({"dimension": 0}, "dimension"),
+        ({"dimension": 3, "features": ("a", "b")}, "2 names for dimension 3"),
+        ({"features": ("a", "a")}, "distinct"),
+        ({"seed": -1}, "seed"),
+        ({"missing": "impute"}, "one of refuse"),
+    ],
+)
+def test_a_value_that_is_not_built_is_refused_by_name(values: dict, named: str) -> None:
+    """The message names the field and the choices."""
+    with pytest.raises(ConfigError, match=named):
+        Config(**values)
+
+
+@pytest.mark.parametrize(
+    "values", [{"latent": 0}, {"hidden": ()}, {"dropout": 1.0}, {"epochs": -1}]
+)
+def test_a_network_that_cannot_be_built_is_refused(values: dict) -> None:
+    """Model options are checked when they are given, not when training starts."""
+    with pytest.raises(ConfigError, match=r"model\."):
+        Model(**values)
+
+
+def test_a_config_survives_its_dictionary() -> None:
+    """`from_dict` undoes `to_dict`, and ignores what another release added."""
+    config = Config(features=("a", "b"), model=Model(hidden=(8,)), weights={"half_life": 3.0})
+    assert Config.from_dict({**config.to_dict(), "gate": "enforce"}) == config
