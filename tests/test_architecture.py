@@ -1,0 +1,194 @@
+"""What keeps the code in one piece: who may import whom, and who alone may do what."""
+
+import ast
+import graphlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("models", "service")
+SOURCES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+LONGEST = 350
+
+# What the learning may use. The standard library's doors to the outside are shut below.
+LEARNING_LIBRARIES = {"numpy", "safetensors", "scipy", "sklearn", "torch"}
+OUTSIDE = {"asyncio", "http", "os", "socket", "subprocess", "threading", "time", "urllib"}
+
+# These speak Redis commands; each keeps one kind of thing.
+ADAPTERS = {
+    "service.buffer",
+    "service.detectors",
+    "service.erasure",
+    "service.events",
+    "service.lease",
+    "service.live",
+    "service.notifications",
+    "service.quarantine",
+    "service.registry",
+    "service.registry_scripts",
+    "service.retraining",
+    "service.store",
+}
+# These carry a connection to adapters and name its type, and ask it nothing.
+CARRIERS = {
+    "service.janitor",
+    "service.monitor",
+    "service.stores",
+    "service.tools",
+    "service.worker",
+}
+
+
+def trees() -> Iterator[tuple[str, ast.Module]]:
+    for module, path in SOURCES.items():
+        yield module, ast.parse(path.read_text(), str(path))
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    """Yield every imported module, wherever the statement stands; submodules by their own name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                yield submodule if submodule in SOURCES else str(node.module)
+
+
+IMPORTS = {module: set(imports(tree)) for module, tree in trees()}
+
+
+def importers(library: str) -> set[str]:
+    """Return our modules that import `library` or a part of it."""
+    return {
+        module
+        for module, found in IMPORTS.items()
+        if any(name == library or name.startswith(f"{library}.") for name in found)
+    }
+
+
+def test_the_learning_knows_nothing_of_the_service():
+    """`service` imports `models`, never back."""
+    assert not {module for module in importers("service") if module.startswith("models")}
+    assert importers("models") & {module for module in SOURCES if module.startswith("service")}
+
+
+def test_the_learning_has_no_way_outside():
+    """`models` imports numeric libraries only: no HTTP, no store, no environment, no clock."""
+    for module, found in IMPORTS.items():
+        if module.startswith("models"):
+            heads = {name.partition(".")[0] for name in found}
+            assert not heads & OUTSIDE, module
+            foreign = heads - LEARNING_LIBRARIES - {"models"}
+            assert foreign <= STANDARD, (module, foreign - STANDARD)
+
+
+STANDARD = {
+    "collections",
+    "dataclasses",
+    "functools",
+    "hashlib",
+    "itertools",
+    "json",
+    "math",
+    "pathlib",
+    "typing",
+}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_form_no_cycle(package):
+    """Modules can be read leaves first; imports for types only and inside functions count too."""
+    graph = {
+        module: {name for name in found if name in SOURCES and name.startswith(package)} - {module}
+        for module, found in IMPORTS.items()
+        if module.startswith(package)
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(f"import cycle: {' -> '.join(error.args[1])}")
+
+
+def test_only_adapters_and_carriers_know_redis():
+    """Whoever imports the driver is known; whoever is known does."""
+    assert importers("redis") == (ADAPTERS | CARRIERS) - {"service.registry_scripts"}
+
+
+def test_only_adapters_ask_the_store():
+    """`ask` and `Script`, through which commands go, are imported by adapters alone."""
+    for module, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module == "service.store":
+                names = {alias.name for alias in node.names}
+                assert module in ADAPTERS or not names & {"ask", "Script"}, module
+
+
+def test_carriers_issue_no_command():
+    """A carrier hands its connection on, or closes it; it never calls anything else on it."""
+    for module, tree in trees():
+        if module not in CARRIERS:
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute):
+                owner = node.value
+                name = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
+                if name.lstrip("_") in {"redis", "client"}:
+                    assert node.attr == "aclose", f"{module}, line {node.lineno}: .{node.attr}"
+
+
+def test_key_names_are_made_in_one_place():
+    """No other file spells a key of the store."""
+    for module, path in SOURCES.items():
+        if module != "service.keys":
+            assert not re.search(r"[\"']anamnesis:[a-z{]", path.read_text()), module
+
+
+def test_only_the_settings_read_the_environment():
+    """One place knows which variables there are."""
+    for module, tree in trees():
+        for node in ast.walk(tree):
+            read = isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
+            named = isinstance(node, ast.ImportFrom) and node.module == "os"
+            named = named and {alias.name for alias in node.names} & {"environ", "getenv"}
+            assert module == "service.settings" or not (read or named), module
+
+
+def test_one_place_makes_the_application():
+    """`FastAPI()` is called in `service/app.py`, once."""
+    makers = [
+        module
+        for module, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "FastAPI"
+    ]
+    assert makers == ["service.app"]
+
+
+def test_nothing_loads_code_from_data():
+    """No pickle in any form, and no loader that would unpickle."""
+    for module in SOURCES:
+        heads = {name.partition(".")[0] for name in IMPORTS[module]}
+        assert not heads & {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}, module
+    for module, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                call = ast.unparse(node.func)
+                assert call not in {"torch.load", "torch.save", "eval", "exec"}, module
+                for keyword in node.keywords:
+                    if keyword.arg == "allow_pickle":
+                        assert ast.unparse(keyword.value) == "False", module
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_files_stay_short(module):
+    """A file fits a head; one that grows past the bound is two."""
+    assert len(SOURCES[module].read_text().splitlines()) <= LONGEST
