@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-# A candidate may raise this many more false alarms than the champion, as a share of vectors,
-# before it counts as worse: twice the default target rate, and about four standard errors of a
-# rate of 1 % measured on 400 vectors.
-TOLERANCE = 0.02
+# How many more of the vectors a candidate may alarm on than the champion before it counts as
+# worse. Generated vectors have a heavier tail than real ones, so that between two sound versions
+# calibrated on a hundred normals each their rates differ by up to three points; a candidate that
+# forgot differs by tens.
+TOLERANCE = 0.05
 
 
 class Verdict(NamedTuple):
@@ -27,7 +28,7 @@ def gate(evidence: Mapping[str, Any], tolerance: float = TOLERANCE) -> Verdict:
     Verdict(passed=True, reasons=[])
     >>> gate({"new": {"candidate": 0.01, "champion": 0.9},
     ...       "old": {"candidate": 0.40, "champion": 0.01}}).reasons
-    ['old normals: the candidate alarms on 40.0 %, the champion on 1.0 % (tolerance 2.0 points)']
+    ['old normals: the candidate alarms on 40.0 %, the champion on 1.0 % (tolerance 5.0 points)']
     """
     reasons = []
     for regime in ("new", "old"):

@@ -8,7 +8,7 @@ from models.gate import TOLERANCE, gate
     [
         ((0.01, 0.50), (0.01, 0.01), True),
         ((0.01, 0.50), (0.01 + TOLERANCE + 0.001, 0.01), False),
-        ((0.04, 0.01), (0.01, 0.01), False),
+        ((0.08, 0.01), (0.01, 0.01), False),
         ((0.01, 0.01), (0.01 + TOLERANCE - 0.001, 0.01), True),
     ],
 )
