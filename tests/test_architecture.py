@@ -47,6 +47,7 @@ CARRIERS = {
 
 
 def trees() -> Iterator[tuple[str, ast.Module]]:
+    """Yield every module of ours with its syntax tree."""
     for module, path in SOURCES.items():
         yield module, ast.parse(path.read_text(), str(path))
 

@@ -1,0 +1,159 @@
+"""Write the tables in these pages that follow from the code: `make docs`.
+
+Each table stands between `<!-- generated: NAME -->` and `<!-- end -->`. `--check` writes nothing
+and ends with status 1 when a page is out of date.
+"""  # noqa: INP001 - a script beside the pages, not a package
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from prometheus_client import CollectorRegistry, Metric
+from pydantic_core import PydanticUndefined
+
+from service import problems
+from service.app import create_app
+from service.champions import Champions
+from service.detector_config import DetectorConfig
+from service.metrics import Metrics
+from service.problems import Problem
+from service.settings import Settings
+from service.state_metrics import StateMetrics
+
+DOCS = Path(__file__).parent
+_BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def table(columns: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
+    """Return a Markdown table."""
+    lines = [columns, ("---",) * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def settings() -> str:
+    """Return every service setting: variable, default, bounds, meaning."""
+    return table(("variable", "default", "allowed", "what it is"), _settings())
+
+
+def _settings() -> Iterator[tuple[str, ...]]:
+    for name, field in Settings.model_fields.items():
+        unset = field.default in (None, PydanticUndefined)
+        default = "" if unset else f"`{str(field.default).lower()}`"
+        yield f"`ANAMNESIS_{name.upper()}`", default, _bounds(field), str(field.description)
+
+
+def _bounds(field: Any) -> str:
+    signs = {"ge": "at least", "gt": "above", "le": "at most"}
+    found = [
+        f"{word} {getattr(rule, sign)}"
+        for rule in field.metadata
+        for sign, word in signs.items()
+        if getattr(rule, sign, None) is not None
+    ]
+    return ", ".join(found)
+
+
+def config() -> str:
+    """Return a detector's configuration in full, with its defaults."""
+    defaults = DetectorConfig().to_dict()
+    lines = [f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in defaults.items()]
+    return "```json\n{\n" + ",\n".join(lines) + "\n}\n```"
+
+
+def metrics() -> str:
+    """Return every metric: name as scraped, type, labels, meaning."""
+    return table(("metric", "type", "labels", "what it is"), _metrics())
+
+
+def families() -> Iterator[tuple[Metric, tuple[str, ...]]]:
+    """Yield every metric family of an API process, with its labels."""
+    counted = Metrics(CollectorRegistry())
+    # The registry forgets labels that nothing was counted under; its collectors know them.
+    for collector in {id(c): c for c in _collectors(counted.registry)}.values():
+        for family in collector.collect():
+            yield family, tuple(collector._labelnames)  # noqa: SLF001
+    store: Any = SimpleNamespace(redis_up=True, worker_heartbeat=0.0)
+    for family in StateMetrics(Champions(1), store, buffer_bound=1).collect():
+        yield family, tuple(getattr(family, "_labelnames", ()))
+
+
+def _collectors(registry: CollectorRegistry) -> list[Any]:
+    return list(registry._names_to_collectors.values())  # noqa: SLF001 - it has no public list
+
+
+def _metrics() -> Iterator[tuple[str, ...]]:
+    rows = []
+    for family, labels in families():
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        rows.append((f"`{name}`", family.type, ", ".join(labels), family.documentation))
+    yield from sorted(rows)
+
+
+def errors() -> str:
+    """Return every problem type: status, type, title, meaning."""
+    return table(("status", "type", "title", "when"), _errors())
+
+
+def kinds(base: type[Problem] = Problem) -> Iterator[type[Problem]]:
+    """Yield `base` and all its subclasses in `service.problems`."""
+    yield base
+    for kind in base.__subclasses__():
+        if kind.__module__ == problems.__name__:
+            yield from kinds(kind)
+
+
+def _errors() -> Iterator[tuple[str, ...]]:
+    for kind in sorted(kinds(), key=lambda kind: (kind.status, kind.slug)):
+        when = (kind.__doc__ or "").partition("\n")[0]
+        again = f" `Retry-After: {kind.retry_after}`." if kind.retry_after else ""
+        yield str(kind.status), f"`/problems/{kind.slug}`", kind.title, when + again
+
+
+def routes() -> str:
+    """Return every route: method, path, meaning, statuses."""
+    return table(("method", "path", "what it does", "answers"), _routes())
+
+
+def _routes() -> Iterator[tuple[str, ...]]:
+    app = create_app(Settings(redis_url="unix:///nowhere"))
+    for path, operations in app.openapi()["paths"].items():
+        for method, operation in operations.items():
+            statuses = ", ".join(sorted(str(status) for status in operation["responses"]))
+            yield method.upper(), f"`{path}`", operation["summary"], statuses
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "config": config,
+    "errors": errors,
+    "metrics": metrics,
+    "routes": routes,
+    "settings": settings,
+}
+
+
+def current(text: str) -> str:
+    """Return the page with its tables as the code has them."""
+    return _BLOCK.sub(lambda block: f"{block[1]}\n{TABLES[block[2]]()}\n\n{block[3]}", text)
+
+
+def main() -> int:
+    """Write or check every page; return the exit status."""
+    late = [
+        page for page in sorted(DOCS.glob("*.md")) if current(page.read_text()) != page.read_text()
+    ]
+    for page in late:
+        if "--check" in sys.argv:
+            sys.stderr.write(f"{page.name} is out of date: make docs\n")
+        else:
+            page.write_text(current(page.read_text()))
+    return int(bool(late) and "--check" in sys.argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
