@@ -9,12 +9,15 @@ import orjson
 from redis.asyncio import Redis
 
 from models import MIN_VECTORS
+from service import log
 from service.detector import Detector, Pointer, from_state, with_dimension
 from service.detector_config import DetectorConfig
 from service.erasure import mark_erased
 from service.keys import DETECTORS, NAME, NOTIFY, Keys
 from service.problems import Conflict, UnknownDetector, Unprocessable
 from service.store import Script, ask
+
+_log = log.get(__name__)
 
 TOMBSTONE_SECONDS = 7 * 24 * 3600  # longer than any API process stays away from the store
 _AT_ONCE = 100  # detectors read in one round trip
@@ -154,10 +157,15 @@ class Detectors:
             pipe.hgetall(keys.state)
             pipe.get(keys.drift)
         replies = await ask(self._redis, pipe.execute())
-        pairs = zip(wanted, replies[::2], replies[1::2], strict=True)
-        return {
-            keys.name: from_state(keys.name, state, drift) for keys, state, drift in pairs if state
-        }
+        found: dict[str, Detector] = {}
+        for keys, state, drift in zip(wanted, replies[::2], replies[1::2], strict=True):
+            try:
+                if state:
+                    found[keys.name] = from_state(keys.name, state, drift)
+            except Unprocessable as problem:
+                # Written by a release that builds more; the others must not suffer for it.
+                _log.error("config not read", detector=keys.name, why=problem.detail)
+        return found
 
     async def names(self) -> set[str]:
         """Return the names of all detectors, of one being made or deleted perhaps too."""

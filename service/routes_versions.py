@@ -14,6 +14,7 @@ from service.problems import BadVectors, Gone, PreconditionFailed, Unknown, Unsu
 from service.responses import answer, etag
 from service.routes_scoring import Name
 from service.status import existing, settled
+from service.version_record import describe
 
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["versions"])
 
@@ -128,27 +129,17 @@ async def post(request: Request, name: Name) -> Response:
         raise UnsupportedMedia(
             f"An artifact is sent as {SAFETENSORS} or {OCTETS}.", supported=[SAFETENSORS, OCTETS]
         )
-    await existing(app, name)
+    detector = await existing(app, name)
     data = await request.body()
     limit = app.settings.artifact_max_bytes
     try:
         version = await asyncio.to_thread(Version.from_bytes, data, max_bytes=limit)
     except ArtifactError:
         raise BadVectors("The artifact cannot be verified; nothing was imported.") from None
-    record = {**version.lineage, **_about(version)}
+    record = describe(version, detector.config.threshold) | {"parent": None, "who": "import"}
     number = await app.stores.registry.import_version(name, data, record)
     stored = await app.stores.registry.record(name, number)
     return answer(stored, 201, Location=f"/v1/detectors/{name}/versions/{number}")
-
-
-def _about(version: Version) -> dict[str, Any]:
-    return {
-        "parent": None,
-        "dimension": version.dimension,
-        "threshold": {"value": version.threshold, "policy": dict(version.config.threshold)},
-        "calibration": {"n": version.calibration.n},
-        "who": "import",
-    }
 
 
 @router.put(

@@ -34,6 +34,7 @@ from service.trainer_client import Trainer
 _logger = log.get(__name__)
 
 _BEAT_SECONDS = 2.0
+_CALL_SECONDS = 5.0  # one call to the store: a promotion carries an artifact of many megabytes
 _AWAY_SECONDS = 2.0  # between two tries of a store that is away; recovery is promised in 5 s
 _LISTEN_SECONDS = 5.0  # above the pause between two looks at a subscription
 _LOOK_SHARE = 0.1  # of the time, at most, goes into looking at detectors that are not due
@@ -231,7 +232,7 @@ class Worker:
 
 async def work(settings: Settings, url: str) -> None:
     """Run a worker against the store at `url` until SIGTERM or SIGINT; WeakStore."""
-    async with await connect(url) as redis:
+    async with await connect(url, deadline=_CALL_SECONDS) as redis:
         worker = Worker(settings, redis, url)
         loop = asyncio.get_running_loop()
         for sig in (signal.SIGTERM, signal.SIGINT):
