@@ -10,6 +10,11 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+# Read when numpy and torch load: networks this small gain nothing from a second thread, and the
+# processes under test need the other core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pytest
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis

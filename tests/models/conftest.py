@@ -2,13 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 from sklearn.datasets import load_digits
 
 from models import Config, Version, train
 from models.network import Array
-
-torch.set_num_threads(1)  # small networks: two threads wait for each other more than they help
 
 
 @pytest.fixture(scope="session")
