@@ -1,11 +1,11 @@
 """Learn a curve in pieces and see, for four ways to weigh the past, what is left of each piece.
 
 A noisy sinusoid arrives in three pieces: the middle, the left, the right. Every piece is learned
-by generative replay: what was learned before is drawn from the previous version, not stored. With the
-weights (w_prev, w_new) = (.5, .5) a piece counts half as much after each later one; with
-(n_prev/n, n_new/n) all pieces count the same; (.2, .8) forgets on purpose; (.8, .2) clings to
-the past. The picture has a column for each: the learned density after every piece, and the line
-at which the detector raises an alarm.
+by generative replay: what was learned before is drawn from the previous version, not stored.
+With the weights (w_prev, w_new) = (.5, .5) a piece counts half as much after each later one; with
+(n_prev/n, n_new/n) all pieces count the same; (.2, .8) forgets on purpose; (.8, .2) clings to the
+past. The picture has a column for each: the learned density after every piece, and the line at
+which the detector raises an alarm.
 
     python examples/sinusoid.py --output sinusoid.png
 """
@@ -13,12 +13,15 @@ at which the detector raises an alarm.
 import argparse
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
-from models import Config, Model, train
+from models import Config, Model, Version, train
 
 PIECES = {"middle": 1, "left": 0, "right": 2}  # in the order of arrival; which third it is
 NOISE = 0.12
@@ -31,20 +34,22 @@ WEIGHTS = {
 BOX = (-0.6, 2 * math.pi + 0.6, -2.2, 2.2)  # left, right, bottom, top of the picture
 
 
-def piece(index, n, rng):
+def piece(index: int, n: int, rng: np.random.Generator) -> np.ndarray:
     """Return n points (n, 2) of the curve's third `index`, counted from the left."""
     x = 2 * math.pi * (index + rng.random(n)) / len(PIECES)
     return np.stack([x, np.sin(x) + NOISE * rng.standard_normal(n)], axis=1).astype(np.float32)
 
 
-def outliers(n, rng):
+def outliers(n: int, rng: np.random.Generator) -> np.ndarray:
     """Return n points (n, 2) that are at least six deviations off the curve."""
     x = 2 * math.pi * rng.random(n)
     away = rng.choice([-1, 1], n) * rng.uniform(6 * NOISE, 1.5, n)
     return np.stack([x, np.sin(x) + away], axis=1).astype(np.float32)
 
 
-def learn(pieces, weights, model):
+def learn(
+    pieces: Sequence[np.ndarray], weights: str | dict[str, float], model: Any
+) -> list[Version]:
     """Return the version after each piece."""
     config = Config(weights=weights, model=model)
     versions = []
@@ -53,7 +58,7 @@ def learn(pieces, weights, model):
     return versions
 
 
-def measure(name, version, rng):
+def measure(name: str, version: Version, rng: np.random.Generator) -> dict[str, Any]:
     """Return what the last version remembers, as one row of the table; %."""
     samples = version.sample(4_000, seed=1)
     shares = np.histogram(samples[:, 0], bins=len(PIECES), range=(0, 2 * math.pi))[0] / len(samples)
@@ -66,10 +71,8 @@ def measure(name, version, rng):
     return row
 
 
-def draw(lives, pieces, path):
+def draw(lives: dict[str, list[Version]], pieces: Sequence[np.ndarray], path: Path) -> None:
     """Save one column for each way to weigh, one row for each piece learned."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(3.3 * len(lives), 2.2 * len(PIECES) + 0.5), layout="constrained")
     grid = figure.subplots(len(PIECES), len(lives), sharex=True, sharey=True, squeeze=False)
     left, right, bottom, top = BOX
@@ -95,7 +98,8 @@ def draw(lives, pieces, path):
     figure.savefig(path, dpi=110)
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Run the example and return the rows of its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("sinusoid.png"))
     parser.add_argument("--quick", action="store_true", help="a smaller, rougher run")

@@ -11,32 +11,38 @@ that last version, and where anomalies fall.
 import argparse
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from models import Config, Model, train
+from models import Config, Model, Version, train
 
-BOX = (-4.0, 4.0, -3.0, 3.0)  # left, right, bottom, top of the picture
+BOX = (-3.7, 3.7, -2.8, 2.8)  # left, right, bottom, top of the picture
+Points = dict[str, np.ndarray]  # by name, (n, 2) each
+
 BLUE, ORANGE, RED = "tab:blue", "tab:orange", "tab:red"
 
 
-def first_regime(n, rng):
+def first_regime(n: int, rng: np.random.Generator) -> np.ndarray:
     """Return n points (n, 2) on an arc that opens downwards."""
     angle = math.pi * rng.random(n)
     arc = np.stack([1.3 * np.cos(angle) - 1.4, 1.6 * np.sin(angle)], axis=1)
     return (arc + 0.13 * rng.standard_normal((n, 2))).astype(np.float32)
 
 
-def second_regime(n, rng):
+def second_regime(n: int, rng: np.random.Generator) -> np.ndarray:
     """Return n points (n, 2) along a slanted bar to the right of the arc."""
     along = rng.uniform(-1.4, 1.4, n)
     bar = np.stack([1.9 + 0.5 * along, along - 0.7], axis=1)
     return (bar + 0.13 * rng.standard_normal((n, 2))).astype(np.float32)
 
 
-def anomalies(n, rng):
+def anomalies(n: int, rng: np.random.Generator) -> np.ndarray:
     """Return n points (n, 2), anywhere in the box but half a unit from both regimes."""
     left, right, bottom, top = BOX
     normal = np.concatenate([first_regime(2_000, rng), second_regime(2_000, rng)])
@@ -45,7 +51,7 @@ def anomalies(n, rng):
     return points[away][:n]
 
 
-def learn(n, model, rng):
+def learn(n: int, model: Model, rng: np.random.Generator) -> dict[str, Version]:
     """Return the four versions, by name, in the order of the story."""
     a, b = first_regime(n, rng), second_regime(n, rng)
     untouched = Config(model=Model(epochs=1, learning_rate=1e-9))  # as good as not trained
@@ -58,16 +64,14 @@ def learn(n, model, rng):
     }
 
 
-def measure(name, version, test):
+def measure(name: str, version: Version, test: Points) -> dict[str, Any]:
     """Return one row of the table: false alarms on each regime and anomalies found, %."""
     alarms = {key: 100 * version.is_anomaly(X).mean() for key, X in test.items()}
     return {"version": name, **alarms}
 
 
-def draw(versions, test, path):
+def draw(versions: dict[str, Version], test: Points, path: Path) -> None:
     """Save the six pictures."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(13, 7.6), layout="constrained")
     grid = figure.subplots(2, 3)
     shown = [grid[0, 0], grid[0, 1], grid[0, 2], grid[1, 0]]
@@ -87,7 +91,7 @@ def draw(versions, test, path):
     figure.savefig(path, dpi=110)
 
 
-def border(axes, version, colour):
+def border(axes: Axes, version: Version, colour: str) -> np.ndarray:
     """Draw the line at which alarms begin, and return the scores it was drawn from."""
     left, right, bottom, top = BOX
     xs, ys = np.linspace(left, right, 240), np.linspace(bottom, top, 180)
@@ -98,7 +102,7 @@ def border(axes, version, colour):
     return score
 
 
-def latents(axes, version, test):
+def latents(axes: Axes, version: Version, test: Points) -> None:
     """Draw the codes of what both regimes and the anomalies are encoded to."""
     for (name, X), colour in zip(test.items(), (BLUE, ORANGE, RED), strict=True):
         mean, _ = version.network.encode(version.scaler.transform(X[:400]))
@@ -106,15 +110,14 @@ def latents(axes, version, test):
     z = version.latents.sample(4_000, np.random.default_rng(0))
     bins = [np.linspace(*np.quantile(axis, (0.001, 0.999)), 40) for axis in z.T[:2]]
     counts, *edges = np.histogram2d(*z.T[:2], bins=bins)
-    axes.contourf(
-        *[(edge[1:] + edge[:-1]) / 2 for edge in edges], counts.T, levels=6, cmap="Greys",
-        alpha=0.5, zorder=0,
-    )  # fmt: skip
+    centres = [(edge[1:] + edge[:-1]) / 2 for edge in edges]
+    levels = counts.max() * np.linspace(0.03, 1.0, 6)
+    axes.contourf(*centres, counts.T, levels=levels, cmap="Greys", alpha=0.6, zorder=0)
     axes.set_title("latent space; grey: what replay draws from")
     axes.legend(loc="best", fontsize="small", markerscale=2)
 
 
-def verdicts(axes, version, test):
+def verdicts(axes: Axes, version: Version, test: Points) -> None:
     """Draw where the anomalies fall, and which the detector finds."""
     for name, colour in (("first", BLUE), ("second", ORANGE)):
         axes.scatter(*test[name][:300].T, s=5, color=colour, alpha=0.5)
@@ -127,7 +130,8 @@ def verdicts(axes, version, test):
     axes.legend(loc="lower left", fontsize="small")
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Run the example and return the rows of its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("two_regimes.png"))
     parser.add_argument("--quick", action="store_true", help="a smaller, rougher run")
@@ -135,7 +139,7 @@ def main(arguments=None):
     torch.set_num_threads(1)  # so small a network is slower on more
     start = time.perf_counter()
     rng = np.random.default_rng(0)
-    versions = learn(*((150, Model(epochs=100)) if args.quick else (600, "auto")), rng)
+    versions = learn(*((150, Model(epochs=150)) if args.quick else (600, Model(epochs=300))), rng)
     test = {
         "first": first_regime(2_000, rng),
         "second": second_regime(2_000, rng),

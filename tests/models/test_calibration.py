@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.calibration import Calibration, carried, mixed, representable, severities
+from models.network import Float64
 
 
 @pytest.fixture
@@ -81,6 +82,30 @@ def test_a_calibration_is_carried_by_the_gap_between_real_and_generated() -> Non
     real = np.sort(rng.normal(2, 1, 500))
     generated = rng.normal(0, 1, 2000)
     np.testing.assert_allclose(carried(real, generated, generated + 3), real + 3, atol=1e-9)
+
+
+def test_a_calibration_is_carried_though_the_order_of_the_scores_is_not() -> None:
+    """Where every score changes by chance, the rate is held; quantile by quantile it is 3 %."""
+    rng = np.random.default_rng(2)
+    real, generated = np.sort(rng.normal(0, 1, 5000)), rng.normal(0, 2, 4000)
+
+    def learned(scores: Float64) -> Float64:
+        return scores + rng.normal(1, 2, len(scores))
+
+    threshold = np.quantile(carried(real, generated, learned(generated)), 0.99)
+    held = (learned(rng.normal(0, 1, 200_000)) >= threshold).mean()
+    assert held == pytest.approx(0.01, abs=0.003)
+
+
+@given(st.integers(1, 40), st.integers(3, 40))
+def test_as_many_scores_are_carried_as_there_were(calibrated: int, generated: int) -> None:
+    """Ascending and finite, however few there are of either."""
+    rng = np.random.default_rng(0)
+    before, after = rng.normal(size=(2, generated))
+    scores = carried(np.sort(rng.normal(size=calibrated)), before, after)
+    assert len(scores) == calibrated
+    assert np.isfinite(scores).all()
+    assert (np.diff(scores) >= 0).all()
 
 
 def test_old_and_new_scores_are_mixed_in_their_ratio() -> None:
