@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
-from running import Running, running
 
 from models import Config, Model, Version, train
+from tests.contract.running import Running, running
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from running import Running, running, until
 
 from models import Version
 from service.detector_config import DetectorConfig
+from tests.contract.running import Running, running, until
 
 pytestmark = pytest.mark.anyio
 

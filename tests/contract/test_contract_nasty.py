@@ -4,7 +4,8 @@ import asyncio
 import itertools
 
 import pytest
-from running import Running
+
+from tests.contract.running import Running
 
 pytestmark = pytest.mark.anyio
 

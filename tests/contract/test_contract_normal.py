@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from running import Running, running, until
 
 from models import Version
+from tests.contract.running import Running, running, until
 
 pytestmark = pytest.mark.anyio
 

@@ -5,12 +5,12 @@ import time
 from typing import Any
 
 import pytest
-from running import Running, running, until
 
 from models import Version
 from service.app import create_app
 from service.settings import Settings
 from service.store import WeakStore
+from tests.contract.running import Running, running, until
 
 pytestmark = pytest.mark.anyio
 

@@ -4,9 +4,9 @@ import io
 
 import numpy as np
 import pytest
-from running import Running
 
 from models import Version
+from tests.contract.running import Running
 
 pytestmark = pytest.mark.anyio
 

@@ -3,9 +3,9 @@
 import hashlib
 
 import pytest
-from running import Running, running
 
 from models import Version
+from tests.contract.running import Running, running
 
 pytestmark = pytest.mark.anyio
 

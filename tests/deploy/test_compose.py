@@ -17,7 +17,7 @@ from service.embedded import find_server
 from service.store import check_durability, connect
 
 sys.path.insert(0, str(Path(__file__).parent))
-from running import ANAMNESIS, call, free_port, learn, running, until
+from tests.deploy.running import ANAMNESIS, call, free_port, learn, running, until
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
-from running import ANAMNESIS, call, free_port, learn, running, until
+from tests.deploy.running import ANAMNESIS, call, free_port, learn, running, until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ALERTMANAGER = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")

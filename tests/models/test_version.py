@@ -73,7 +73,7 @@ def test_an_explanation_names_the_feature_that_broke(first: Version, blob: Array
     X = blob[:20].copy()
     X[:, 3] += 30 * blob[:, 3].std()
     for row, largest in zip(X, first.explain(X, 2), strict=True):
-        assert [a.feature for a in largest][0] == "d"
+        assert largest[0].feature == "d"
         assert largest[0].contribution > largest[1].contribution
         assert largest[0].value == row[3]
         assert largest[0].expected < row[3]

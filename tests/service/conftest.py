@@ -2,7 +2,8 @@
 
 import pytest
 from redis.asyncio import Redis
-from stored import Stored
+
+from tests.service.stored import Stored
 
 
 @pytest.fixture

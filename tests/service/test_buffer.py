@@ -2,12 +2,12 @@ import asyncio
 
 import numpy as np
 import pytest
-from stored import GOOD, Stored, matrix
 
 from service.buffer import Buffer
 from service.keys import Keys
 from service.problems import BadVectors, BufferFull, UnknownDetector, Unprocessable
 from service.store import connect
+from tests.service.stored import GOOD, Stored, matrix
 
 pytestmark = pytest.mark.anyio
 

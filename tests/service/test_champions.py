@@ -1,11 +1,11 @@
 """What is loaded."""
 
 import pytest
-from stored import Stored
-from trained import champion, versions
+from tests.service.trained import champion, versions
 
 from service.champions import Champions
 from service.problems import NoVersion, UnknownDetector
+from tests.service.stored import Stored
 
 pytestmark = pytest.mark.anyio
 

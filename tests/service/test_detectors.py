@@ -1,12 +1,12 @@
 import asyncio
 
 import pytest
-from stored import BAD, Stored, matrix
 
 from service.detector_config import parse
 from service.detectors import Detectors
 from service.keys import DETECTORS, NOTIFY, Keys
 from service.problems import Conflict, UnknownDetector, Unprocessable
+from tests.service.stored import BAD, Stored, matrix
 
 pytestmark = pytest.mark.anyio
 

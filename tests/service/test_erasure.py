@@ -2,11 +2,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stored import Stored, matrix, until
 
 from service import erasure
 from service.keys import Keys
 from service.store import connect
+from tests.service.stored import Stored, matrix, until
 
 pytestmark = pytest.mark.anyio
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from stored import matrix
 
 from service.events import MAX_BYTES, Event, Events, Label, bounded
 from service.keys import Keys
+from tests.service.stored import matrix
 
 pytestmark = pytest.mark.anyio
 

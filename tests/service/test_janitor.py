@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from redis.asyncio import Redis
-from stored import Stored, matrix, until
 
 from service.janitor import Janitor
 from service.settings import Settings
 from service.store import connect
+from tests.service.stored import Stored, matrix, until
 
 pytestmark = pytest.mark.anyio
 

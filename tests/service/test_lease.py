@@ -2,10 +2,10 @@ import asyncio
 import time
 
 import pytest
-from stored import GOOD, Stored, matrix, until
 
 from service.keys import Keys
 from service.lease import Fenced, Lease
+from tests.service.stored import GOOD, Stored, matrix, until
 
 pytestmark = pytest.mark.anyio
 

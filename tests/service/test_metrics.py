@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from prometheus_client import CollectorRegistry
-from trained import champion
+from tests.service.trained import champion
 
 from models.version import Judgement
 from service.champions import Champions

@@ -14,7 +14,7 @@ from service.monitor import Monitor
 from service.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parent))
-from stored import Stored, until
+from tests.service.stored import Stored, until
 
 SETTINGS = Settings(lease_seconds=5.0)
 

@@ -2,10 +2,10 @@ import asyncio
 
 import numpy as np
 import pytest
-from stored import matrix
 
 from service import quarantine
 from service.problems import Conflict, Unknown
+from tests.service.stored import matrix
 
 pytestmark = pytest.mark.anyio
 

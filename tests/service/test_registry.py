@@ -4,7 +4,6 @@ import random
 
 import numpy as np
 import pytest
-from stored import BAD, GOOD, Stored, matrix
 
 from service.buffer import Buffer
 from service.keys import Keys
@@ -18,6 +17,7 @@ from service.problems import (
     Unprocessable,
 )
 from service.store import connect
+from tests.service.stored import BAD, GOOD, Stored, matrix
 
 pytestmark = pytest.mark.anyio
 

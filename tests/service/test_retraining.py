@@ -1,7 +1,7 @@
 import pytest
-from stored import GOOD, matrix
 
 from service.lease import Fenced
+from tests.service.stored import GOOD, matrix
 
 pytestmark = pytest.mark.anyio
 

@@ -3,7 +3,7 @@
 import numpy as np
 import orjson
 import pytest
-from trained import champion, versions
+from tests.service.trained import champion, versions
 
 from models.version import Judgement
 from service.answers import wants_octets

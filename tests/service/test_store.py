@@ -3,7 +3,6 @@ import signal
 import time
 
 import pytest
-from stored import Stored, matrix
 
 from service.problems import StoreUnavailable
 from service.store import (
@@ -16,6 +15,7 @@ from service.store import (
     rfc3339,
     store_errors,
 )
+from tests.service.stored import Stored, matrix
 
 pytestmark = pytest.mark.anyio
 

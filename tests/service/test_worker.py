@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 from redis.asyncio import Redis
-from stored import Stored, matrix, until
 
 from models import Config, TrainingError, train
 from service import attempt
@@ -19,6 +18,7 @@ from service.registry import Registry
 from service.settings import Settings
 from service.store import WeakStore, connect
 from service.worker import Worker
+from tests.service.stored import Stored, matrix, until
 
 pytestmark = pytest.mark.anyio
 

@@ -1,0 +1,175 @@
+"""The pages say what the code does: nothing is missing, nothing is stale, what is shown works."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from models import Model, Replay
+from service.cli import app as command_line
+from service.demo_service import running
+from service.detector_config import DetectorConfig, Retrain
+from service.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+
+import generate  # noqa: E402 - the script beside the pages
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+ALL = "\n".join(page.read_text() for page in PAGES)
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def read(name: str) -> str:
+    """Return the page `docs/<name>.md`."""
+    return (ROOT / "docs" / f"{name}.md").read_text()
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Return the fenced blocks of a page in `language`."""
+    return [text for found, text in FENCE.findall(page.read_text()) if found == language]
+
+
+@by_page
+def test_tables_that_follow_from_the_code_are_current(page):
+    """After a change of settings, metrics, errors or routes, `make docs` is due."""
+    assert generate.current(page.read_text()) == page.read_text(), "run `make docs`"
+
+
+@pytest.mark.parametrize("name", generate.TABLES)
+def test_every_generated_table_stands_somewhere(name):
+    """Each table is on exactly one page."""
+    assert ALL.count(f"<!-- generated: {name} -->") == 1
+
+
+def test_every_setting_is_documented():
+    """Each has a description in the table, and no page names one that does not exist."""
+    known = {f"ANAMNESIS_{name.upper()}" for name in Settings.model_fields}
+    assert all(f"| `{name}` |" in read("configuration") for name in known)
+    assert all(field.description for field in Settings.model_fields.values())
+    named = set(re.findall(r"ANAMNESIS_[A-Z_]+[A-Z]", ALL))
+    assert named == known | {"ANAMNESIS_CONFIG_FILE"}
+
+
+@pytest.mark.parametrize(
+    ("part", "prefix"),
+    [(DetectorConfig, ""), (Retrain, "retrain."), (Replay, "replay."), (Model, "")],
+)
+def test_every_field_of_a_config_is_documented(part, prefix):
+    """Each field has a row of its own, or one for each of its own fields."""
+    for field in fields(part):
+        shown = (f"`{prefix}{field.name}`", f"`{field.name}.")
+        assert any(f"| {start}" in read("configuration") for start in shown), field.name
+
+
+def test_every_route_metric_and_error_is_documented():
+    """What the application, its metrics and its errors know is on the pages."""
+    api, metrics, errors = read("api"), read("metrics"), read("errors")
+    described = generate.create_app(Settings(redis_url="unix:///nowhere")).openapi()
+    assert all(f"`{path}`" in api for path in described["paths"])
+    assert all(f"`{family.name}" in metrics for family, _ in generate.families())
+    assert all(f"`/problems/{kind.slug}`" in errors for kind in generate.kinds())
+
+
+def test_no_page_names_a_metric_that_is_not_there():
+    """Names with our prefix, in backticks or in queries, are scraped under that name."""
+    known = {family.name for family, _ in generate.families()}
+    rules = (ROOT / "deploy/prometheus/rules/anamnesis.yml").read_text()
+    for name in set(re.findall(r"\banamnesis_[a-z_]+[a-z]", ALL + rules)):
+        base = re.sub(r"_(total|bucket|sum|count)$", "", name)
+        assert name in known or base in known, name
+
+
+def test_every_alert_says_what_to_do():
+    """Each rule has a section in the operations page, and each such section has a rule."""
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/rules/anamnesis.yml").read_text())
+    alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
+    assert set(re.findall(r"^### (Anamnesis\w+)$", read("operations"), re.MULTILINE)) == alerts
+
+
+def test_commands_that_are_shown_exist():
+    """Every `anamnesis ...` on a page is a command with those options, and each has its mention."""
+    commands = typer.main.get_command(command_line).commands
+    shown = re.findall(r"(?:^    |`|bin/)anamnesis ([a-z]+)([^`\n]*)", ALL, re.MULTILINE)
+    assert {name for name, _ in shown} == set(commands)
+    for name, rest in shown:
+        options = {option for param in commands[name].params for option in param.opts}
+        assert set(re.findall(r"(?<!\S)--?[a-z][\w-]*", rest)) <= options, f"{name}{rest}"
+
+
+def test_make_targets_that_are_shown_exist():
+    """Every `make ...` on a page is a target."""
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    shown = set(re.findall(r"(?:^|`)make ([a-z]+)(?:`|  )", ALL, re.MULTILINE))
+    assert {"demo", "test", "run"} <= shown <= targets
+
+
+@by_page
+def test_links_lead_somewhere(page):
+    """Relative links name a file that exists, and a heading in it."""
+    text = FENCE.sub("", page.read_text())
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", found.read_text(), re.MULTILINE)
+            slugs = {re.sub(r"[^\w\- ]", "", h).lower().replace(" ", "-") for h in headings}
+            assert anchor in slugs, target
+
+
+@by_page
+def test_paths_that_are_named_exist(page):
+    """A path in backticks into the repository is there."""
+    folders = "benchmarks|deploy|docs|examples|models|service|tests"
+    for path in re.findall(rf"`(?:python )?((?:{folders})/[\w./-]*)`", page.read_text()):
+        assert (ROOT / path).exists(), path
+
+
+@by_page
+def test_examples_can_be_read(page):
+    """JSON is JSON, TOML is settings, and Python is a doctest, which pytest runs."""
+    for text in blocks(page, "json"):
+        json.loads(text)
+    for text in blocks(page, "toml"):
+        Settings(**tomllib.loads(text))
+    for text in blocks(page, "python"):
+        assert text.startswith(">>> "), text
+
+
+def test_the_walk_in_the_readme_works(tmp_path):
+    """A stranger's first ten minutes: every line of the walk succeeds against a new service."""
+    (walk,) = blocks(ROOT / "README.md", "bash")
+    assert walk.count("127.0.0.1:8000") == 2
+    if shutil.which("curl") is None or "--json" not in _said(["curl", "--help", "all"]):
+        pytest.skip("needs curl 7.82 or newer")
+    with running(tmp_path / "data", keep=False) as url:
+        # The walk ignores answers; here one that is an error ends it.
+        script = walk.replace("http://127.0.0.1:8000", url).replace("curl -s", "curl -sf")
+        said = _said(["bash", "-euc", f"set -o pipefail\n{script}"], tmp_path)
+    answers = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    _, stored, outcome, scored, explained, status = answers
+    assert stored["accepted"] == 500
+    assert outcome["outcome"] == "promoted"
+    assert scored["is_anomaly"] == [False, True]
+    assert explained["attributions"][0][0]["feature"] == "speed"
+    assert status["champion"] == 1
+    assert 'anamnesis_champion_version{detector="pump-7"} 1.0' in said
+
+
+def _said(command: list[str], folder: Path | None = None) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

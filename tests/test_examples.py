@@ -1,0 +1,49 @@
+"""The examples run, and their tables say what their texts promise."""
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Any:
+    """Give back the threads that an example leaves torch with."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def rows(example: str, picture: Path) -> dict[str, dict[str, Any]]:
+    """Run `example`, reduced, and return its table by the first column."""
+    main = runpy.run_path(str(EXAMPLES / f"{example}.py"))["main"]
+    table = main(["--quick", "--output", str(picture)])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    return {next(iter(row.values())): row for row in table}
+
+
+def test_finetuning_forgets_the_first_of_two_regimes_and_replay_does_not(tmp_path: Path) -> None:
+    """Both know the second regime; who replays knows the first too, and still finds anomalies."""
+    table = rows("two_regimes", tmp_path / "two_regimes.png")
+    finetuned, replayed = table["the second alone (finetune)"], table["the second, replay 1:1"]
+    assert table["after the first regime"]["first"] < 6
+    assert table["after the first regime"]["second"] > 95
+    assert finetuned["first"] > 90
+    assert finetuned["second"] < 8
+    assert replayed["first"] < 10
+    assert replayed["second"] < 8
+    assert replayed["anomalies"] > 75
+
+
+def test_the_weights_decide_how_much_of_each_piece_is_left(tmp_path: Path) -> None:
+    """What is drawn of the oldest piece grows with w_prev; forgetting draws the newest most."""
+    table = rows("sinusoid", tmp_path / "sinusoid.png")
+    oldest = {name: row["middle drawn"] for name, row in table.items()}
+    assert oldest["(.2, .8)"] < oldest["(.5, .5)"] < oldest["(.8, .2)"]
+    assert oldest["(n_prev/n, n_new/n)"] > 20
+    assert table["(.2, .8)"]["right drawn"] > 45
+    assert table["(n_prev/n, n_new/n)"]["middle alarms"] < 6
