@@ -17,7 +17,9 @@ def test_a_candidate_may_be_worse_only_within_the_tolerance(
 ) -> None:
     """On new and on old normals alike, against the champion's own rate."""
     names = ("candidate", "champion")
-    verdict = gate({"new": dict(zip(names, new)), "old": dict(zip(names, old))})
+    verdict = gate(
+        {"new": dict(zip(names, new, strict=True)), "old": dict(zip(names, old, strict=True))}
+    )
     assert verdict.passed is passed
     assert bool(verdict.reasons) is not passed
 

@@ -44,7 +44,7 @@ def test_numpy_scores_what_torch_trained() -> None:
             for parameter in vae.parameters():
                 parameter.add_(0.1 * torch.randn(parameter.shape))
             x = torch.rand(2, 9, d)
-            mean, log_variance = vae.encode(x)
+            mean, _ = vae.encode(x)
             loss = vae.negative_log_likelihood(x, vae.decoder(mean))
         for m in range(2):
             network = vae.network(m)

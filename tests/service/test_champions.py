@@ -1,11 +1,11 @@
 """What is loaded."""
 
 import pytest
-from tests.service.trained import champion, versions
 
 from service.champions import Champions
 from service.problems import NoVersion, UnknownDetector
 from tests.service.stored import Stored
+from tests.service.trained import champion, versions
 
 pytestmark = pytest.mark.anyio
 

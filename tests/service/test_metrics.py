@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from prometheus_client import CollectorRegistry
-from tests.service.trained import champion
 
 from models.version import Judgement
 from service.champions import Champions
 from service.metrics import Metrics
 from service.state_metrics import StateMetrics
+from tests.service.trained import champion
 
 
 class Store:

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
-from tests.service.trained import champion
 
 from service.champion import Champion
 from service.champions import Champions
@@ -14,6 +13,7 @@ from service.observer import EVENTS, SAMPLED, Observer
 from service.settings import Settings
 from service.stores import Stores
 from tests.service.stored import Stored
+from tests.service.trained import champion
 
 pytestmark = pytest.mark.anyio
 

@@ -3,7 +3,6 @@
 import numpy as np
 import orjson
 import pytest
-from tests.service.trained import champion, versions
 
 from models.version import Judgement
 from service.answers import wants_octets
@@ -11,6 +10,7 @@ from service.champion import Champion
 from service.champions import Champions
 from service.payload import OCTETS, Matrix
 from service.scoring import ScoreRequest, Scoring, parse_query
+from tests.service.trained import champion, versions
 
 
 class Notes:

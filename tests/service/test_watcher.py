@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import pytest
 from prometheus_client import CollectorRegistry
-from tests.service.trained import versions
 
 from models import Version
 from service.champions import Champions
@@ -16,6 +15,7 @@ from service.settings import Settings
 from service.stores import Stores
 from service.watcher import Watcher
 from tests.service.stored import Stored, matrix, until
+from tests.service.trained import versions
 
 pytestmark = pytest.mark.anyio
 
