@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test faults lint format docs clean
+.PHONY: help demo run test faults bench-digits lint format docs clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## nine digits learned one after another, none forgotten
 	$(BIN)/anamnesis demo
@@ -21,6 +21,9 @@ test: $(STAMP) ## every test
 
 faults: $(STAMP) ## kill, cut and break real processes: KILLS=n random moments (20)
 	KILLS=$(or $(KILLS),20) $(BIN)/python -m pytest -m faults
+
+bench-digits: $(STAMP) ## nine digits, five seeds, every arm: about ten minutes
+	$(BIN)/python benchmarks/continual_digits.py --output benchmarks/results/digits.json
 
 lint: $(STAMP) ## ruff, format check, mypy strict
 	$(BIN)/ruff check

@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     torch.set_num_threads(1)  # so small a network is slower on more
     start = time.perf_counter()
     rng = np.random.default_rng(0)
-    versions = learn(*((150, Model(epochs=150)) if args.quick else (600, Model(epochs=300))), rng)
+    versions = learn(*((150, Model(epochs=250)) if args.quick else (600, Model(epochs=300))), rng)
     test = {
         "first": first_regime(2_000, rng),
         "second": second_regime(2_000, rng),
