@@ -14,12 +14,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import typer
 from prometheus_client import CollectorRegistry, Metric
 from pydantic_core import PydanticUndefined
 
 from service import problems
 from service.app import create_app
 from service.champions import Champions
+from service.cli import app as command_line
 from service.detector_config import DetectorConfig
 from service.metrics import Metrics
 from service.problems import Problem
@@ -57,6 +59,26 @@ def _bounds(field: Any) -> str:
         if getattr(rule, sign, None) is not None
     ]
     return ", ".join(found)
+
+
+def commands() -> str:
+    """Return every command with its arguments and options."""
+    return table(("command", "what it does", "options"), _commands())
+
+
+def _commands() -> Iterator[tuple[str, ...]]:
+    group: Any = typer.main.get_command(command_line)
+    for name, command in sorted(group.commands.items()):
+        arguments = [
+            param.metavar for param in command.params if param.param_type_name == "argument"
+        ]
+        options = [
+            f"`{', '.join(param.opts)}`: {param.help}"
+            for param in command.params
+            if param.param_type_name == "option"
+        ]
+        usage = " ".join(["anamnesis", name, *arguments])
+        yield f"`{usage}`", command.help.partition("\n")[0], "<br>".join(options)
 
 
 def config() -> str:
@@ -129,6 +151,7 @@ def _routes() -> Iterator[tuple[str, ...]]:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "commands": commands,
     "config": config,
     "errors": errors,
     "metrics": metrics,

@@ -102,6 +102,7 @@ def test_commands_that_are_shown_exist():
     commands = typer.main.get_command(command_line).commands
     shown = re.findall(r"(?:^    |`|bin/)anamnesis ([a-z]+)([^`\n]*)", ALL, re.MULTILINE)
     assert {name for name, _ in shown} == set(commands)
+    assert all(param.help for command in commands.values() for param in command.params)
     for name, rest in shown:
         options = {option for param in commands[name].params for option in param.opts}
         assert set(re.findall(r"(?<!\S)--?[a-z][\w-]*", rest)) <= options, f"{name}{rest}"
