@@ -44,7 +44,7 @@ def representable(scores: Float64) -> Float64:
     Every score is rounded once, here, so that the JSON and the binary answer and the threshold
     all speak of the same number.
     """
-    clipped = np.clip(scores, -LARGEST, LARGEST)
+    clipped = np.minimum(np.maximum(scores, -LARGEST), LARGEST)
     return clipped.astype(np.float32).astype(np.float64)
 
 

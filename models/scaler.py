@@ -20,8 +20,12 @@ KNEE = 4.0
 
 def squash(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return x where |x| <= KNEE, and sign(x) (KNEE + log(1 + |x| - KNEE)) beyond it."""
-    excess = np.maximum(np.abs(x) - KNEE, 0.0)
-    squashed: NDArray[np.float64] = np.clip(x, -KNEE, KNEE) + np.sign(x) * np.log1p(excess)
+    size = np.abs(x)
+    if np.maximum.reduce(size, axis=None, initial=0.0) <= KNEE:
+        return x  # nearly always: logarithms cost more than all the rest of scaling
+    beyond = size > KNEE
+    squashed = x.copy()
+    squashed[beyond] = np.copysign(KNEE + np.log1p(size[beyond] - KNEE), x[beyond])
     return squashed
 
 
@@ -65,7 +69,9 @@ class Scaler:
 
     def transform(self, X: Array) -> Array:
         """Scale X (n, d) in the client's units; the answer is finite for every finite float32."""
-        return squash((X - self.location) / self.scale).astype(np.float32)
+        x = X - self.location
+        x /= self.scale
+        return squash(x).astype(np.float32)
 
     def inverse(self, Y: Array) -> Array:
         """Return scaled vectors Y (n, d) in the client's units, clipped to float32's range."""

@@ -17,7 +17,7 @@ from models.latents import Mixture
 from models.network import Array, Float64, Network, Shape
 from models.reference import BINS, Reference
 from models.scaler import Scaler
-from models.scores import score
+from models.scores import Scorer, blocks
 
 GOLDEN = 8  # vectors whose scores travel with an artifact
 MIN_CALIBRATION = 8  # fewer scores are no calibration at all
@@ -107,8 +107,16 @@ class Version:
 
     def score(self, X: NDArray[Any]) -> Float64:
         """Return the anomaly score of each row, (n,) nats: higher is more anomalous."""
-        X = check_vectors(X, self.dimension)
-        return score(self.config.score, self.network, self.scaler.transform(X))
+        return self._score(check_vectors(X, self.dimension))
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return Scorer(self.config.score, self.network)
+
+    def _score(self, X: Array) -> Float64:
+        rows = blocks(*X.shape)
+        scores = [self._scorer(self.scaler.transform(X[some])) for some in rows]
+        return scores[0] if len(scores) == 1 else np.concatenate(scores or [np.empty(0)])
 
     def judge(self, X: NDArray[Any], threshold: Threshold | None = None) -> Judgement:
         """Score X and judge it by `threshold`, by this version's own where none is given."""

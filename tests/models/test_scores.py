@@ -1,0 +1,46 @@
+"""The fast sums of the scores against the plain ones of the network."""
+
+import numpy as np
+import pytest
+
+from models.calibration import representable
+from models.network import Network, Shape
+from models.scores import blocks, score
+
+
+def network(likelihood: str, d: int, hidden: tuple[int, ...], latent: int) -> Network:
+    """Return a network with random weights."""
+    shape = Shape(dimension=d, latent=latent, hidden=hidden, likelihood=likelihood)
+    rng = np.random.default_rng(d)
+    tensors = {
+        name: (rng.normal(size=size) / np.sqrt(size[0])).astype(np.float32)
+        for name, size in shape.tensors().items()
+    }
+    return Network(shape, tensors)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
+@pytest.mark.parametrize(
+    ("d", "hidden", "latent"), [(1, (3,), 1), (32, (64, 32), 8), (70, (), 20), (300, (40,), 5)]
+)
+def test_a_score_is_the_sum_of_its_parts(
+    likelihood: str, d: int, hidden: tuple[int, ...], latent: int
+) -> None:
+    """Whatever the architecture and the number of rows, to five digits."""
+    made = network(likelihood, d, hidden, latent)
+    x = np.random.default_rng(1).uniform(size=(999, d)).astype(np.float32)
+    features, divergence, _ = made.losses(x)
+    plain = {"reconstruction": features.sum(axis=1)}
+    plain["elbo"] = plain["reconstruction"] + divergence
+    for kind, expected in plain.items():
+        for n in (0, 1, 2, 999):
+            np.testing.assert_allclose(
+                score(kind, made, x[:n]), representable(expected[:n]), rtol=1e-5, atol=1e-5
+            )
+
+
+@pytest.mark.parametrize(("n", "d"), [(0, 3), (1, 3), (5000, 3), (5000, 32), (200, 5000)])
+def test_blocks_cover_every_row_once(n: int, d: int) -> None:
+    """In order, none left out, none twice."""
+    rows = [row for some in blocks(n, d) for row in range(n)[some]]
+    assert rows == list(range(n))
