@@ -56,9 +56,10 @@ def _be_first_to_go() -> None:
 
 
 def _load(threads: int) -> None:
-    import models.training  # noqa: F401 - so that the first job does not wait for it
     import threadpoolctl  # type: ignore[import-untyped]  # ships no types
     import torch
+
+    import models.training  # noqa: F401 - so that the first job does not wait for it
 
     torch.set_num_threads(threads)
     threadpoolctl.threadpool_limits(threads)  # numpy's BLAS, and whatever else came along
