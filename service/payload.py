@@ -4,9 +4,11 @@ Every reader returns a float32 matrix (n, d), C order, finite, n >= 1, or raises
 row and column, counted from zero. Nothing is ever unpickled, and nothing sent is repeated.
 """
 
+import functools
 import io
 import re
-from collections.abc import Iterator
+import struct
+from collections.abc import Callable, Iterator
 
 import msgspec
 import numpy as np
@@ -73,19 +75,47 @@ def matrix(kind: str, body: bytes, dimension: int | None) -> Matrix:
     return check(X, dimension)
 
 
+def packed(content_type: str | None, body: bytes, dimension: int) -> bytes | None:
+    """Return the rows of a small, right body as little-endian float32, one after the other.
+
+    None for everything else, right or wrong: `matrix` then reads it, or says what is wrong.
+    """
+    if content_type == OCTETS:
+        whole = body and not len(body) % (4 * dimension)
+        return body if whole and np.isfinite(np.frombuffer(body, "<f4")).all() else None
+    if (content_type != JSON and content_type is not None) or len(body) > PIECE:
+        return None
+    try:
+        rows = _body.decode(body).vectors
+        # Refuses rows of another length, and numbers beyond float32.
+        pack = _packer(dimension)
+        once = body.count(b'"') == 2  # else `vectors` is given twice
+        return (b"".join([pack(*row) for row in rows]) or None) if once else None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, struct.error, OverflowError):
+        return None
+
+
+@functools.lru_cache(maxsize=64)
+def _packer(dimension: int) -> Callable[..., bytes]:
+    return struct.Struct(f"<{dimension}f").pack
+
+
 def check(X: Matrix, dimension: int | None) -> Matrix:
     """Return `X` (n, d) when it has rows, the detector's dimension, and only finite numbers."""
     n, d = X.shape
     if n == 0:
         raise BadVectors("There are no vectors.")
     if d == 0:
-        raise BadVectors("The vector is empty.", row=0)
+        raise BadVectors("The vector is empty.", row=0, column=0)
     if n > MAX_ROWS:
         raise TooLarge(f"At most {MAX_ROWS} vectors in one request.")
     if dimension is not None and d != dimension:
-        raise BadVectors(f"The vector has {d} numbers; the detector takes {dimension}.", row=0)
+        # The column is the first that is missing, or the first too many.
+        text = f"The vector has {d} numbers; the detector takes {dimension}."
+        raise BadVectors(text, row=0, column=min(d, dimension))
     if d > MAX_DIMENSION:
-        raise BadVectors(f"A vector has at most {MAX_DIMENSION} numbers.", row=0)
+        text = f"A vector has at most {MAX_DIMENSION} numbers."
+        raise BadVectors(text, row=0, column=MAX_DIMENSION)
     if not np.isfinite(X).all():
         row, column = divmod(int(np.argmin(np.isfinite(X))), d)
         raise BadVectors("Not a finite float32 number.", row=row, column=column)
@@ -153,8 +183,9 @@ def _stack(rows: list[list[float]], base: int, dimension: int | None) -> Matrix:
         if len(values) != width:
             wanted = "the detector takes" if dimension else "the vectors before it have"
             text = f"The vector has {len(values)} numbers; {wanted} {width}."
-            raise BadVectors(text if values else "The vector is empty.", row=row)
-    raise BadVectors("The vector is empty.", row=base)
+            column = min(len(values), width)
+            raise BadVectors(text if values else "The vector is empty.", row=row, column=column)
+    raise BadVectors("The vector is empty.", row=base, column=0)
 
 
 def _locate(error: Exception, body: bytes, base: int) -> BadVectors:  # noqa: PLR0911 - a table
@@ -225,6 +256,7 @@ def _read_octets(body: bytes, dimension: int | None) -> Matrix:
             f"{len(body)} bytes are no whole number of vectors of {dimension} float32 "
             f"({4 * dimension} bytes each).",
             row=len(body) // (4 * dimension),
+            column=len(body) % (4 * dimension) // 4,
         )
     X = np.frombuffer(body, "<f4").reshape(-1, dimension)
     return X.astype(np.float32, copy=False)
