@@ -68,7 +68,8 @@ class Scorer:
         if self._gaussian:
             residual = np.subtract(x, decoded, out=decoded)
             residual *= self._precision
-            return _HALF * np.vecdot(residual, residual)
+            half: Array = _HALF * np.vecdot(residual, residual)
+            return half
         logits = decoded.astype(np.float64)
         nats: Array = (np.logaddexp(0.0, logits) - x * logits).sum(axis=1)
         return nats

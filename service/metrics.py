@@ -59,7 +59,7 @@ class Metrics:
         self._directory = directory
         self._labels: set[str] = set()
         self._detectors = detectors
-        self._pending: list[tuple[Champion, Judgement, float]] = []
+        self._pending: list[tuple[Champion, Judgement, float, int]] = []
         label = ("detector",)
 
         def counter(name: str, text: str, labels: tuple[str, ...] = label) -> Counter:
@@ -94,27 +94,30 @@ class Metrics:
             multiprocess_mode="liveall",
         )
 
-    def scored(self, champion: Champion, X: Matrix, columns: Judgement, seconds: float) -> None:
-        """Take note of one answer; it is counted by the next `flush`."""
+    def scored(
+        self, champion: Champion, X: Matrix, columns: Judgement, seconds: float, requests: int = 1
+    ) -> None:
+        """Take note of answers to `requests` requests; they are counted by the next `flush`."""
         del X
-        self._pending.append((champion, columns, seconds))
+        self._pending.append((champion, columns, seconds, requests))
         if len(self._pending) >= _PENDING:
             self.flush()
 
     def flush(self) -> None:
         """Count what was noted."""
         pending, self._pending = self._pending, []
-        by_name: dict[str, list[tuple[Judgement, float]]] = {}
-        for champion, columns, seconds in pending:
-            by_name.setdefault(champion.name, []).append((columns, seconds))
+        by_name: dict[str, list[tuple[Judgement, float, int]]] = {}
+        for champion, columns, seconds, requests in pending:
+            by_name.setdefault(champion.name, []).append((columns, seconds, requests))
         for name, noted in by_name.items():
             label = self._label(name)
-            severities = np.concatenate([columns.severities for columns, _ in noted])
-            anomalies = sum(int(np.count_nonzero(columns.is_anomaly)) for columns, _ in noted)
+            severities = np.concatenate([columns.severities for columns, *_ in noted])
+            anomalies = sum(int(np.count_nonzero(columns.is_anomaly)) for columns, *_ in noted)
             self._scored.labels(label).inc(len(severities))
             self._anomalies.labels(label).inc(anomalies)
             self._severity.labels(label).observe_all(severities)
-            self._seconds.labels(label).observe_all(np.array([seconds for _, seconds in noted]))
+            took, times = zip(*((took, times) for _, took, times in noted), strict=True)
+            self._seconds.labels(label).observe_all(np.repeat(took, times))
 
     async def run(self) -> None:
         """Flush ten times a second until cancelled, for the scrapes of the other processes."""

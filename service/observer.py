@@ -58,9 +58,11 @@ class Observer:
         self._pending: dict[Champion, _Pending] = {}
         self._bytes = 0
 
-    def scored(self, champion: Champion, X: Matrix, columns: Judgement, seconds: float) -> None:
-        """Take note of one answer: a few references for a small one."""
-        del seconds
+    def scored(
+        self, champion: Champion, X: Matrix, columns: Judgement, seconds: float, requests: int = 1
+    ) -> None:
+        """Take note of answers: a few references for small ones."""
+        del seconds, requests
         if self._champions.get(champion.name) is not champion:
             return  # a pinned version: not what drift and events are about
         pending = self._pending.get(champion)

@@ -90,9 +90,9 @@ async def score(request: Request, name: Name) -> Response:
     if len(asked.body) <= INLINE_BYTES:
         return _response(app.scoring.score(asked))
     started = time.perf_counter()
-    outcomes = await asyncio.to_thread(app.scoring.compute, (asked,))
-    app.scoring.record(outcomes, time.perf_counter() - started)
-    return _response(outcomes[0].reply)
+    turn = await asyncio.to_thread(app.scoring.compute, (asked,))
+    app.scoring.record(turn, time.perf_counter() - started)
+    return _response(turn.replies[0])
 
 
 async def _know(app: Parts, name: str) -> None:

@@ -6,7 +6,7 @@ request never touches another.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 from urllib.parse import parse_qsl
 
@@ -14,7 +14,15 @@ import numpy as np
 
 from models.version import Judgement
 from service import log, payload
-from service.answers import Reply, as_json, as_octets, as_problem, rows_of, wants_octets
+from service.answers import (
+    JsonRows,
+    Reply,
+    as_json,
+    as_octets,
+    as_problem,
+    rows_of,
+    wants_octets,
+)
 from service.champion import Champion
 from service.champions import Champions
 from service.payload import Matrix
@@ -22,7 +30,7 @@ from service.problems import Problem, Unprocessable
 
 _log = log.get(__name__)
 
-_GATHERED_ROWS = 4096  # above this a request gains nothing from company, and copying costs
+_GATHERED_BYTES = 2**20  # float32; a request that does not fit gains nothing from company
 _ATTRIBUTED = 200_000  # attributions in one answer, about 20 MB of JSON
 _VERSION_MAX = 2**31 - 1
 
@@ -54,19 +62,34 @@ class Parsed(NamedTuple):
     octets: bool
 
 
-class Outcome(NamedTuple):
-    """A reply and, unless it is a problem, what led to it."""
+class Judged(NamedTuple):
+    """What led to answers: rows (n, d) of `requests` requests, judged in one call."""
 
-    reply: Reply
-    parsed: Parsed | None = None
-    columns: Judgement | None = None
+    champion: Champion
+    X: Matrix
+    columns: Judgement
+    requests: int = 1
+
+
+class Turn(NamedTuple):
+    """The replies to requests that came together, in their order, and what led to them."""
+
+    replies: list[Reply]
+    judged: list[Judged]
 
 
 class Recorder(Protocol):
     """Who is told of every answer: metrics, the live summary. Must be cheap and never fail."""
 
-    def scored(self, champion: Champion, X: Matrix, columns: Judgement, seconds: float) -> None:
-        """Take note of one answer that took `seconds`."""
+    def scored(
+        self,
+        champion: Champion,
+        X: Matrix,
+        columns: Judgement,
+        seconds: float,
+        requests: int = 1,
+    ) -> None:
+        """Take note of answers to `requests` requests, given after `seconds`."""
 
 
 def parse_query(query: str) -> Query:
@@ -136,69 +159,98 @@ class Scoring:
     def score_many(self, requests: Sequence[ScoreRequest]) -> list[Reply]:
         """Return the replies to the requests of one turn, in their order."""
         started = time.perf_counter()
-        outcomes = self.compute(requests)
-        self.record(outcomes, time.perf_counter() - started)
-        return [outcome.reply for outcome in outcomes]
+        turn = self.compute(requests)
+        self.record(turn, time.perf_counter() - started)
+        return turn.replies
 
-    def compute(self, requests: Sequence[ScoreRequest]) -> list[Outcome]:
+    def compute(self, requests: Sequence[ScoreRequest]) -> Turn:
         """Parse, judge and answer; changes nothing, so that a thread may run it."""
-        parsed = [self._parse(request) for request in requests]
-        gathered = _gather([one for one in parsed if isinstance(one, Parsed)])
-        return [
-            Outcome(as_problem(one)) if isinstance(one, Problem) else _answer(one, gathered)
-            for one in parsed
+        judged: list[Judged] = []
+        answered: dict[int, Reply] = {}
+        for batch in gather(self.champions, requests):
+            try:
+                judged.append(batch.answer(answered))
+            except Exception:  # noqa: BLE001 - whoever breaks the model is found when alone
+                _log.exception("judging together failed", detector=batch.champion.name)
+        replies = [
+            answered[i] if i in answered else self._alone(request, judged)
+            for i, request in enumerate(requests)
         ]
+        return Turn(replies, judged)
 
-    def record(self, outcomes: Sequence[Outcome], seconds: float) -> None:
+    def record(self, turn: Turn, seconds: float) -> None:
         """Tell the recorders of every answer of a turn that took `seconds`."""
-        for _, parsed, columns in outcomes:
-            if parsed is not None and columns is not None:
-                for recorder in self.recorders:
-                    recorder.scored(parsed.champion, parsed.X, columns, seconds)
+        for champion, X, columns, requests in turn.judged:
+            for recorder in self.recorders:
+                recorder.scored(champion, X, columns, seconds, requests)
 
-    def _parse(self, request: ScoreRequest) -> Parsed | Problem:
+    def _alone(self, request: ScoreRequest, judged: list[Judged]) -> Reply:
+        """Return the reply to a request that is not plain, or not right; add what led to it."""
         try:
-            return parse_request(self.champions, request)
+            parsed = parse_request(self.champions, request)
+            columns = judge(parsed.champion, parsed.X)
+            reply = answer(parsed, columns)
         except Problem as problem:
-            return problem
+            return as_problem(problem)
         except Exception:  # noqa: BLE001 - one bad request must not break its turn
-            return _broken("parse")
+            # The traceback holds code and shapes, never the payload.
+            _log.exception("scoring failed", detector=request.name)
+            return as_problem(Problem("The service failed; the failure is in its log."))
+        judged.append(Judged(parsed.champion, parsed.X, columns))
+        return reply
 
 
-def _gather(parsed: Sequence[Parsed]) -> dict[int, Judgement]:
-    """Return, by the identity of each matrix, the columns of requests judged together."""
-    groups: dict[int, list[Parsed]] = {}
-    for one in parsed:
-        if len(one.X) <= _GATHERED_ROWS:
-            groups.setdefault(id(one.champion), []).append(one)
-    found: dict[int, Judgement] = {}
-    for group in groups.values():
-        if len(group) == 1:
-            continue
-        try:
-            columns = judge(group[0].champion, np.concatenate([one.X for one in group]))
-        except Exception:  # noqa: BLE001 - whoever breaks the model is found when judged alone
-            _log.exception("judging together failed", detector=group[0].champion.name)
-            continue
+class Batch:
+    """Plain requests for one champion: rows put together, judged in one call."""
+
+    def __init__(self, champion: Champion) -> None:
+        self.champion = champion
+        self.rows = 0
+        self.size = 0  # bytes
+        self._packed: list[bytes] = []
+        self._members: list[tuple[int, int, bool]] = []
+
+    def add(self, number: int, packed: bytes, octets: bool) -> None:
+        """Add request `number` of the turn, its rows as float32, and how it wants its answer."""
+        self._packed.append(packed)
+        self.size += len(packed)
+        self.rows += len(packed) // (4 * self.champion.version.dimension)
+        self._members.append((number, self.rows, octets))
+
+    def answer(self, answered: dict[int, Reply]) -> Judged:
+        """Judge all rows, and put every reply under its request's number."""
+        champion = self.champion
+        X = np.frombuffer(b"".join(self._packed), "<f4").reshape(self.rows, -1)
+        columns = judge(champion, X)
+        as_rows = JsonRows(champion, columns)
         start = 0
-        for one in group:
-            stop = start + len(one.X)
-            found[id(one.X)] = rows_of(columns, slice(start, stop))
+        for number, stop, octets in self._members:
+            rows = slice(start, stop)
+            answered[number] = (
+                as_octets(champion, rows_of(columns, rows)) if octets else as_rows.reply(rows)
+            )
             start = stop
-    return found
+        return Judged(champion, X, columns, len(self._members))
 
 
-def _answer(parsed: Parsed, gathered: dict[int, Judgement]) -> Outcome:
-    try:
-        columns = gathered.get(id(parsed.X)) or judge(parsed.champion, parsed.X)
-        return Outcome(answer(parsed, columns), parsed, columns)
-    except Problem as problem:
-        return Outcome(as_problem(problem))
-    except Exception:  # noqa: BLE001 - one bad request must not break its turn
-        return Outcome(as_problem(_broken("score")))
+def gather(champions: Champions, requests: Sequence[ScoreRequest]) -> Iterable[Batch]:
+    """Return what can be judged together: all that is plain, right and small.
 
-
-def _broken(step: str) -> Problem:
-    # The traceback holds code and shapes, never the payload.
-    _log.exception("scoring failed", step=step)
-    return Problem("The service failed; the failure is in its log.")
+    What is left out is answered alone, and there finds out what is wrong with it.
+    """
+    batches: dict[str, Batch] = {}
+    for number, request in enumerate(requests):
+        name, body, content_type, accept, query, pinned = request
+        champion = champions.get(name)
+        if query or pinned is not None or champion is None:
+            continue
+        packed = payload.packed(content_type, body, champion.version.dimension)
+        if packed is None or len(packed) > _GATHERED_BYTES:
+            continue
+        batch = batches.get(name)
+        if batch is None:
+            batch = batches[name] = Batch(champion)
+        # A swap while a thread computes must not mix two versions.
+        if batch.champion is champion and batch.size + len(packed) <= _GATHERED_BYTES:
+            batch.add(number, packed, accept is not None and wants_octets(accept))
+    return batches.values()

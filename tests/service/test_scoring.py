@@ -5,7 +5,7 @@ import orjson
 import pytest
 
 from models.version import Judgement
-from service.answers import wants_octets
+from service.answers import JsonRows, as_json, wants_octets
 from service.champion import Champion
 from service.champions import Champions
 from service.payload import OCTETS, Matrix
@@ -17,12 +17,14 @@ class Notes:
     """Remembers what it is told."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[str, int]] = []
+        self.rows: list[tuple[str, int, int]] = []
 
-    def scored(self, champion: Champion, X: Matrix, columns: Judgement, seconds: float) -> None:
+    def scored(
+        self, champion: Champion, X: Matrix, columns: Judgement, seconds: float, requests: int = 1
+    ) -> None:
         assert len(columns.scores) == len(X)
         assert seconds >= 0
-        self.rows.append((champion.name, len(X)))
+        self.rows.append((champion.name, requests, len(X)))
 
 
 @pytest.fixture
@@ -65,9 +67,8 @@ def test_a_turn_is_isolated_by_request(champions: Champions) -> None:
                 assert value == pytest.approx(theirs[key], rel=1e-4)
             elif key != "attributions":
                 assert value == theirs[key]
-    assert sorted(notes.rows) == sorted(
-        [(name, n) for n in (1, 3, 2, 5) for name in ("pump", "pump", "fan")]
-    )
+    explained = [("pump", 1, n) for n in (1, 3, 2, 5)]
+    assert sorted(notes.rows) == sorted([*explained, ("pump", 4, 11), ("fan", 4, 11)])
 
 
 def test_a_breaking_model_breaks_its_request_only(
@@ -128,3 +129,34 @@ def test_too_many_attributions(champions: Champions) -> None:
     X = np.zeros((70_000, 3), "<f4").tobytes()
     reply = Scoring(champions).score(ScoreRequest("pump", X, OCTETS, query="explain=3"))
     assert reply.status == 422
+
+
+@pytest.mark.parametrize(
+    "nasty",
+    [
+        b"", b"{}", b'{"vectors": []}', b'{"vectors": [[]]}', b'{"vectors": [[1, 2]]}',
+        b'{"vectors": [[1, 2, 3], [1, 2]]}', b'{"vectors": [[1, 2, 1e39]]}',
+        b'{"vectors": [[1, 2, 1e999]]}', b'{"vectors": [[1, 2, NaN]]}',
+        b'{"vectors": [[1, 2, "3"]]}',
+        b'{"vectors": [[1, 2, true]]}', b'{"vectors": [[1, 2, 3]], "vectors": [[1, 2, 3]]}',
+        b'{"vectors": [[1, 2, 3]], "other": 1}', b"\xff", b"[" * 5000,
+    ],
+)  # fmt: skip
+def test_company_changes_no_answer(champions: Champions, nasty: bytes) -> None:
+    """What is wrong with a body is said in the same words, whoever else is asking."""
+    good = body(np.ones((1, 3)))
+    company = [ScoreRequest("pump", good), ScoreRequest("pump", nasty), ScoreRequest("pump", good)]
+    alone = Scoring(champions, ()).score(ScoreRequest("pump", nasty))
+    first, middle, last = Scoring(champions, ()).score_many(company)
+    assert (first.status, middle.status, last.status) == (200, 422, 200)
+    assert middle == alone
+
+
+@pytest.mark.parametrize("n", [1, 2, 64, 65, 300])
+def test_gathered_answers_are_written_the_same(champions: Champions, n: int) -> None:
+    """Rows put together are answered byte by byte as rows that came alone."""
+    X = np.random.default_rng(n).normal(size=(n, 3)).astype(np.float32)
+    X[0] *= 1e30
+    serving = champions.serving("pump")
+    columns = serving.version.judge(X, serving.threshold)
+    assert JsonRows(serving, columns).reply(slice(0, n)) == as_json(serving, columns, None)
