@@ -3,12 +3,13 @@
 Every API process sees the same, so the scrape is right whichever of them answers.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from service.champion import Champion
 from service.champions import Champions
 from service.detector import Detector
 
@@ -51,20 +52,31 @@ class StateMetrics(Collector):
         )
         detectors = self._champions.detectors()
         yield from _gauges(detectors)
-        yield self._from_champions("threshold", "Score from which a vector is an anomaly.")
-        yield self._from_champions(
-            "champion_trained_timestamp_seconds", "When the champion was made."
-        )
+        for name, (text, read) in _OF_CHAMPIONS.items():
+            family = _gauge(name, text)
+            for champion in self._champions.loaded():
+                if (value := read(champion)) is not None:
+                    family.add_metric([champion.name], value)
+            yield family
         yield _retrains(detectors)
         yield from _drift(detectors)
 
-    def _from_champions(self, name: str, text: str) -> Metric:
-        family = _gauge(name, text)
-        for champion in self._champions.loaded():
-            value = champion.threshold.value if name == "threshold" else champion.trained_at
-            if value is not None:
-                family.add_metric([champion.name], value)
-        return family
+
+def _forgetting(champion: Champion) -> float | None:
+    """Return how much more of the replayed old normals it alarms on than its parent did."""
+    old = champion.version.lineage.get("evidence", {}).get("old")
+    return None if old is None else float(old["candidate"] - old["champion"])
+
+
+# Of what this process serves: the help text, and how the value is read.
+_OF_CHAMPIONS: dict[str, tuple[str, Callable[[Champion], float | None]]] = {
+    "threshold": ("Score from which a vector is an anomaly.", lambda c: c.threshold.value),
+    "champion_trained_timestamp_seconds": ("When the champion was made.", lambda c: c.trained_at),
+    "forgetting_ratio": (
+        "Share of replayed old normals that the champion alarms on, less its parent's share.",
+        _forgetting,
+    ),
+}
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:

@@ -66,6 +66,18 @@ def test_labels_are_bounded() -> None:
     assert 'detector="c"' not in page
 
 
+def test_forgetting_is_read_from_the_champion() -> None:
+    """A version that alarms on replayed old normals says so; a first one has none to forget."""
+    champions = Champions(1)
+    champions.install(champion(2))
+    champions.install(champion(1, name="first"))
+    families = {f.name: f for f in StateMetrics(champions, Store(), buffer_bound=1).collect()}
+    (sample,) = families["anamnesis_forgetting_ratio"].samples
+    old = champion(2).version.lineage["evidence"]["old"]
+    assert sample.labels == {"detector": "pump"}
+    assert sample.value == old["candidate"] - old["champion"]
+
+
 PROCESS = """
 import numpy as np
 from pathlib import Path
