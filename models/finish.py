@@ -1,12 +1,12 @@
 """From trained networks to a version: latents, calibration, reference, lineage, evidence."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from models.calibration import Calibration, carried, mixed
-from models.config import Config
+from models.config import Config, Replay
 from models.latents import Mixture
 from models.network import Array, Float64, Network
 from models.past import Past
@@ -91,10 +91,12 @@ def _held_out_scores(trained: Trained) -> Float64:
 
 def _generated(trained: Trained, rng: np.random.Generator) -> Array:
     """Draw stand-ins for the old normals, scaled (g, d), that no training step has seen."""
-    if trained.previous is None:
+    previous = trained.previous
+    if previous is None:
         return trained.x[:0]
-    # As the version itself would be drawn from, however the strategy replays.
-    return trained.previous.draw(GENERATED, rng)
+    # The most faithful draw there is, whatever way the config chose to replay: beside decoder
+    # means every real vector scores beyond the range that the drawn ones can speak for.
+    return previous.with_config(replace(previous.config, replay=Replay())).draw(GENERATED, rng)
 
 
 def _codes(trained: Trained, rng: np.random.Generator) -> Array:
