@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 # Scaled values are left alone up to this many units and grow as a logarithm beyond it, so that
-# one wild value (or a new regime a thousand deviations away) can neither blow up a gradient nor
-# hide the other features. It is continuous with a continuous slope, and invertible.
-KNEE = 4.0
+# one wild value can neither blow up a gradient nor hide the other features. It lies far out,
+# because a later regime may well: where the map bends, the decoder's noise, learned in scaled
+# units, is stretched in the client's, and replay blurs. Continuous, with a continuous slope, and
+# invertible.
+KNEE = 60.0
 
 
 def squash(x: NDArray[np.float64]) -> NDArray[np.float64]:
