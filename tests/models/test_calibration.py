@@ -3,7 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.calibration import Calibration, carried, mixed, representable, severities
+from models.calibration import (
+    Calibration,
+    carried,
+    mixed,
+    peaks_over_threshold,
+    representable,
+    severities,
+)
 from models.network import Float64
 
 
@@ -123,3 +130,21 @@ def test_the_rate_asked_for_is_held_on_fresh_normals() -> None:
         calibration = Calibration(np.sort(rng.normal(size=300)))
         held.append((rng.normal(size=2000) >= calibration.threshold({"fpr": 0.01}).value).mean())
     assert np.mean(held) == pytest.approx(0.01, abs=0.002)
+
+
+def test_peaks_over_threshold_is_the_papers_formula() -> None:
+    """On exact quantiles of a Pareto and an exponential tail, z_q is the true one far beyond."""
+    q = (np.arange(20_000) + 0.5) / 20_000
+    gamma, sigma = 0.2, 3.0
+    pareto = sigma / gamma * ((1 - q) ** -gamma - 1)
+    true = sigma / gamma * (1e-6**-gamma - 1)
+    assert peaks_over_threshold(pareto, 1e-6) == pytest.approx(true, rel=0.1)
+    assert peaks_over_threshold(-np.log(1 - q), 1e-6) == pytest.approx(-np.log(1e-6), rel=0.05)
+
+
+def test_the_pot_policy_gives_the_p_value_at_its_threshold(hundred: Calibration) -> None:
+    """Its alpha is the conformal p-value there, and it says that a tail was fitted."""
+    threshold = hundred.threshold({"pot": 0.05})
+    assert threshold.value == pytest.approx(90 + 5.5 * np.log(2))
+    assert threshold.alpha == hundred.p_values(np.array([threshold.value]))[0]
+    assert threshold.calibration == "extrapolated"
