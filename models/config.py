@@ -10,10 +10,16 @@ from models.errors import ConfigError
 MIN_VECTORS = 32  # fewer normals than this say nothing about a 1 % tail, whatever the model
 
 KINDS = ("vae",)
-STRATEGIES = ("replay", "finetune", "joint")
+STRATEGIES = (
+    "replay", "finetune", "joint", "replay_alignment", "distillation", "ewc", "reservoir", "window",
+    "fixed", "icarl", "lwf",
+)  # fmt: skip
+ALONE = ("finetune", "joint", "window", "fixed")  # strategies that join no other
+CHOICES = ("reservoir", "herding")
+REGIMES = ("plain", "stable")
 SCORES = ("elbo", "reconstruction")
 LIKELIHOODS = ("auto", "gaussian", "bernoulli")
-THRESHOLDS = ("fpr", "quantile", "value")
+THRESHOLDS = ("fpr", "pot", "quantile", "value")
 WEIGHTS = ("proportional", "equal")
 
 
@@ -54,7 +60,14 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The network and its training; what is None is chosen from dimension and count."""
+    """The network, its training and what it keeps; what is None is chosen from dimension and count.
+
+    `regime`: `stable` trains for little forgetting: with dropout, in small batches, at a rate
+    that starts high and decays from experience to experience (Mirzadeh et al., 2020: a task's
+    loss rises by at most lambda_max / 2 times the squared distance that its weights move).
+    `exemplars`: how many real vectors a strategy that keeps some may keep; `choice`: `reservoir`
+    keeps a balanced random sample, `herding` those that together have their regime's mean.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
 
@@ -65,6 +78,9 @@ class Model:
     learning_rate: float | None = None
     batch_size: int | None = None
     dropout: float = 0.0
+    regime: str = "plain"
+    exemplars: int | None = None
+    choice: str = "reservoir"
 
     def __post_init__(self) -> None:
         if self.hidden is not None:
@@ -81,6 +97,20 @@ class Model:
         if self.dropout != 0:
             _number("model.dropout", self.dropout, 0, 1)
         _choose("model.likelihood", self.likelihood, LIKELIHOODS)
+        _choose("model.regime", self.regime, REGIMES)
+        if self.exemplars is not None:
+            _number("model.exemplars", self.exemplars, 0, 1_000_001)
+        _choose("model.choice", self.choice, CHOICES)
+
+
+def check_strategy(strategy: str) -> None:
+    """Raise ConfigError unless `strategy` is one that is built, or several joined by `+`."""
+    names = strategy.split("+")
+    for name in names:
+        _choose("strategy", name, STRATEGIES)
+    lonely = [name for name in names if name in ALONE]
+    if len(set(names)) < len(names) or (lonely and len(names) > 1):
+        raise ConfigError(f"strategy: each at most once, and {', '.join(ALONE)} alone")
 
 
 def check_weights(weights: str | Mapping[str, float]) -> None:
@@ -108,7 +138,12 @@ def check_threshold(policy: Mapping[str, float]) -> None:
         raise ConfigError(f"threshold: give one policy of {built}, not {len(policy)}")
     (name, value), *_ = policy.items()
     _choose("threshold", name, THRESHOLDS)
-    bounds = {"fpr": (0, 0.5 + 1e-12), "quantile": (0.5 - 1e-12, 1), "value": (-3.4e38, 3.4e38)}
+    bounds = {
+        "fpr": (0, 0.5 + 1e-12),
+        "pot": (0, 0.1 + 1e-12),
+        "quantile": (0.5 - 1e-12, 1),
+        "value": (-3.4e38, 3.4e38),
+    }
     _number(f"threshold.{name}", value, *bounds[name])
 
 
@@ -147,7 +182,7 @@ class Config:
                     f"features: {len(self.features)} names for dimension {self.dimension}"
                 )
         _choose("kind", self.kind, KINDS)
-        _choose("strategy", self.strategy, STRATEGIES)
+        check_strategy(self.strategy)
         _choose("score", self.score, SCORES)
         _choose("missing", self.missing, ("refuse",))
         check_weights(self.weights)

@@ -7,6 +7,7 @@ import numpy as np
 
 from models.calibration import Calibration, carried, mixed
 from models.config import Config, Replay
+from models.exemplars import Candidates
 from models.latents import Mixture
 from models.network import Array, Float64, Network
 from models.past import Past
@@ -37,6 +38,7 @@ class Trained:
     new: Array
     x: Array
     curve: list[float]
+    memory: dict[str, Array]
 
 
 def finish(trained: Trained) -> Version:
@@ -48,28 +50,49 @@ def finish(trained: Trained) -> Version:
     held_out = _held_out_scores(trained)
     learned = (int(previous.lineage["learned"]) if previous else 0) + len(trained.new)
     generated = _generated(trained, rng)
-    if past.generator and previous:
+    if past.learned and previous:
         before = score(config.score, previous.network, generated)
         after = score(config.score, network, generated)
         old = carried(_calibration(previous, config).scores, before, after)
     else:
         old = np.empty(0)
+    latents = Mixture.fit(_codes(trained, rng), plan.seed)
+    kept = _kept(trained, latents, generated)
     version = Version(
         config=config,
         scaler=trained.scaler,
         network=network,
-        latents=Mixture.fit(_codes(trained, rng), plan.seed),
+        latents=latents,
         calibration=mixed(old, held_out, share_old),
         reference=(
             previous.reference.updated(trained.new, 1.0 - len(trained.new) / learned)
             if previous
             else Reference.fit(trained.new)
         ),
-        kept=trained.x if past.keeps else trained.x[:0],
-        lineage=_lineage(trained, learned),
+        kept=kept,
+        lineage=_lineage(trained, learned) | {"bytes_kept": kept.nbytes},
+        memory=trained.memory,
     )
     version.lineage["evidence"] = _evidence(version, trained, held_out, generated)
     return version
+
+
+def _kept(trained: Trained, latents: Mixture, generated: Array) -> Array:
+    """Return the real vectors that the strategy keeps, scaled (m, d)."""
+    previous, choose = trained.previous, trained.past.keep
+    new = trained.scaler.transform(trained.new)
+    if choose is None:
+        return new[:0]
+    candidates = Candidates(
+        old=previous.kept if previous else new[:0],
+        new=new,
+        generated=generated,
+        learned=trained.past.learned,
+        network=trained.networks[0],
+        latents=latents,
+        rng=np.random.default_rng([trained.plan.seed, 6]),
+    )
+    return choose(candidates)
 
 
 def _calibration(previous: Version, config: Config) -> Calibration:
@@ -106,8 +129,9 @@ def _codes(trained: Trained, rng: np.random.Generator) -> Array:
     n_new = min(len(trained.x), int(MAX_CODES * w_new) or 1)
     x = trained.x[rng.permutation(len(trained.x))[:n_new]]
     n_old = round(n_new * plan.w_prev / w_new)
-    if past.generator and n_old:
-        x = np.concatenate([past.generator.draw(min(n_old, MAX_CODES), rng), x])
+    generator = past.generator or trained.previous
+    if generator and past.learned and n_old:
+        x = np.concatenate([generator.draw(min(n_old, MAX_CODES), rng), x])
     mean, log_variance = trained.networks[0].encode(x)
     noise = rng.standard_normal(mean.shape, dtype=np.float32)
     codes: Array = mean + np.exp(0.5 * log_variance) * noise
@@ -136,7 +160,6 @@ def _lineage(trained: Trained, learned: int) -> dict[str, Any]:
             "networks": plan.networks,
             "loss": trained.curve,
         },
-        "bytes_kept": trained.x.nbytes if trained.past.keeps else 0,
     }
 
 

@@ -1,34 +1,68 @@
 """What stands for the past while an experience is learned: the strategies.
 
 A strategy is a function of (previous version, config) that returns a `Past`; `PASTS` names them
-all. The training loop reads the answer and knows nothing else of a strategy.
+all, and a config may join several with `+`. The training loop reads the answer and knows nothing
+else of a strategy.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import partial, reduce
 
-from models.config import Config
+from models.alignment import alignment
+from models.config import Config, Model
+from models.distillation import of_new, of_old
+from models.ewc import consolidation, fisher_information
+from models.exemplars import Choice, everything, herded, last, reserved
+from models.extra import ExtraLoss, Remember
 from models.network import Array
 from models.version import Version
+
+EXEMPLARS = 500  # kept where the config does not say how many
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """The past as the training loop sees it.
+    """The past as the training loop sees it. What a strategy does not use is left at its default.
 
-    `generator`: the version old vectors are drawn from afresh in every epoch, None for none.
-    `vectors`: real old vectors, scaled (m, d), learned again together with the new ones.
-    `keeps`: whether the new version keeps the real vectors it learned from.
+    `learned`: how many old vectors the past stands for; with the config's weights, w_prev.
+    `generator`: the version old rows are drawn from afresh in every epoch.
+    `exemplars`: real old vectors, scaled (m, d), that old rows are drawn from; beside a
+    generator, half of them.
+    `vectors`: real old vectors, scaled (m, d), learned again as if they were new; `window`: how
+    many of those and the new, the newest, are learned from at most.
+    `warm`: whether training goes on from the previous weights.
+    `frozen`: parameters left as they are, by the beginning of their names.
+    `extras`: losses added to every step's; `remember`: what the next `extras` need to know.
+    `keep`: which real vectors the new version keeps.
     """
 
+    learned: int = 0
     generator: Version | None = None
+    exemplars: Array | None = None
     vectors: Array | None = None
-    keeps: bool = False
+    window: int | None = None
+    warm: bool = True
+    frozen: tuple[str, ...] = ()
+    extras: tuple[ExtraLoss, ...] = ()
+    remember: tuple[Remember, ...] = ()
+    keep: Choice | None = None
 
     @property
-    def learned(self) -> int:
-        """How many vectors the generator stands for."""
-        return int(self.generator.lineage["learned"]) if self.generator else 0
+    def replays(self) -> bool:
+        """Whether batches hold old rows."""
+        return self.generator is not None or self.exemplars is not None
+
+    def __or__(self, other: "Past") -> "Past":
+        """Join two pasts: what either has; tuples one after the other."""
+        joined = {}
+        for f in fields(self):
+            mine, theirs = getattr(self, f.name), getattr(other, f.name)
+            if isinstance(mine, tuple):
+                joined[f.name] = mine + theirs
+            else:
+                joined[f.name] = theirs if mine is f.default else mine
+        return Past(**joined)
 
 
 def replay(previous: Version | None, config: Config) -> Past:
@@ -36,9 +70,12 @@ def replay(previous: Version | None, config: Config) -> Past:
 
     Shin et al., Continual learning with deep generative replay, 2017; Wiewel & Yang, Continual
     learning for anomaly detection with variational autoencoder, 2019: solver and generator are
-    one VAE. How the generator is drawn from is the config's `replay`.
+    one VAE, and L = w_new E_new[loss] + w_prev E_generator[loss]. How the generator is drawn
+    from is the config's `replay`.
     """
-    return Past(generator=previous.with_config(config) if previous else None)
+    if previous is None:
+        return Past()
+    return Past(_learned(previous), generator=previous.with_config(config))
 
 
 def finetune(previous: Version | None, config: Config) -> Past:
@@ -50,11 +87,130 @@ def finetune(previous: Version | None, config: Config) -> Past:
 def joint(previous: Version | None, config: Config) -> Past:
     """Keep every vector and learn all of them again from scratch: the upper bound."""
     del config
-    return Past(vectors=previous.kept if previous else None, keeps=True)
+    return Past(vectors=previous.kept if previous else None, warm=False, keep=everything)
+
+
+def window(previous: Version | None, config: Config) -> Past:
+    """Learn from the last window alone, from scratch: a moving window.
+
+    The window is the newest experience or, with `model.exemplars`, the newest so many vectors,
+    of which those that are not new are kept.
+    """
+    size = _model(config).exemplars
+    if size is None:
+        return Past(warm=False)
+    kept = previous.kept if previous else None
+    return Past(vectors=kept, window=size, warm=False, keep=partial(last, size=size))
+
+
+def reservoir(previous: Version | None, config: Config) -> Past:
+    """Replay a bounded, balanced store of real vectors, one partition for each regime.
+
+    Kim et al., Imbalanced continual learning with partitioning reservoir sampling, 2020; see
+    `models.exemplars.reserved`. `model.choice: herding` fills it by iCaRL's herding instead.
+    """
+    size = _model(config).exemplars or EXEMPLARS
+    choice = {"reservoir": reserved, "herding": herded}[_model(config).choice]
+    keep = partial(choice, size=size)
+    if previous is None or not len(previous.kept):
+        return Past(_learned(previous), keep=keep)
+    return Past(_learned(previous), exemplars=previous.kept, keep=keep)
+
+
+def distillation(previous: Version | None, config: Config) -> Past:
+    """Replay, and learn from the previous version's soft answers on what is replayed.
+
+    van de Ven et al., Brain-inspired replay, 2020: see `models.distillation.of_old`.
+    """
+    if previous is None:
+        return Past()
+    return replace(replay(previous, config), extras=(partial(of_old, previous),))
+
+
+def lwf(previous: Version | None, config: Config) -> Past:
+    """Learn the new alone, answering on it as the previous version did.
+
+    Li & Hoiem, Learning without forgetting, 2016; see `models.distillation.of_new`.
+    """
+    del config
+    if previous is None:
+        return Past()
+    return Past(_learned(previous), extras=(partial(of_new, previous),))
+
+
+def icarl(previous: Version | None, config: Config) -> Past:
+    """Replay herded exemplars, with distillation on them.
+
+    Rebuffi et al., iCaRL: incremental classifier and representation learning, 2017: exemplars
+    chosen by herding, loss + distillation on exemplars and new.
+    """
+    keep = partial(herded, size=_model(config).exemplars or EXEMPLARS)
+    past = replace(reservoir(previous, config), keep=keep)
+    return replace(past, extras=(partial(of_old, previous),)) if previous else past
+
+
+def ewc(previous: Version | None, config: Config) -> Past:
+    """Learn the new alone, held to the previous weights as firmly as the past needs each.
+
+    Kirkpatrick et al., Overcoming catastrophic forgetting, 2017, made online by Schwarz et al.,
+    Progress & compress, 2018; see `models.ewc`.
+    """
+    if previous is None:
+        return Past(remember=(fisher_information,))
+    del config
+    extra = partial(consolidation, previous)
+    return Past(_learned(previous), extras=(extra,), remember=(fisher_information,))
+
+
+def replay_alignment(previous: Version | None, config: Config) -> Past:
+    """Learn the new alone, decoding and encoding old codes as the previous version did.
+
+    Wu et al., Memory replay GANs, 2018, second way; see `models.alignment`.
+    """
+    del config
+    if previous is None:
+        return Past()
+    return Past(_learned(previous), extras=(partial(alignment, previous),))
+
+
+def fixed(previous: Version | None, config: Config) -> Past:
+    """Let only the first experience train the features: later ones fit the last layer to them.
+
+    The arm `fixed representation` of iCaRL (Rebuffi et al., 2017); here the decoder's last layer
+    and its noise are what still learns.
+    """
+    if previous is None:
+        return Past()
+    layers = len(previous.network.shape.hidden)
+    inner = tuple(f"decoder.layers.{i}." for i in range(layers))
+    del config
+    return Past(frozen=("encoder.", *inner))
+
+
+def _model(config: Config) -> Model:
+    return Model() if config.model == "auto" else config.model
+
+
+def _learned(previous: Version | None) -> int:
+    return int(previous.lineage["learned"]) if previous else 0
 
 
 PASTS: dict[str, Callable[[Version | None, Config], Past]] = {
     "replay": replay,
     "finetune": finetune,
     "joint": joint,
+    "window": window,
+    "reservoir": reservoir,
+    "distillation": distillation,
+    "lwf": lwf,
+    "ewc": ewc,
+    "replay_alignment": replay_alignment,
+    "fixed": fixed,
+    "icarl": icarl,
 }
+
+
+def past(previous: Version | None, config: Config) -> Past:
+    """Return the past of the config's strategy, or of several joined by `+`."""
+    parts = [PASTS[name](previous, config) for name in config.strategy.split("+")]
+    return reduce(Past.__or__, parts)

@@ -17,6 +17,9 @@ FOLDS = 5
 HELD_OUT = 0.2  # share of the new vectors kept from training where folds would cost too much
 MOST_HELD_OUT = 4_000
 LEAST_STEPS = 400  # a network of this kind is not near its optimum before, however few vectors
+# The training regime `stable`: how many times smaller the batches and higher the first rate are,
+# by how much the rate falls with every experience, and the dropout.
+SMALLER, HIGHER, DECAY, DROPOUT = 2, 2.0, 0.8, 0.1
 REPLAY_STEPS = 3.0  # a retraining's steps, in those of a first training on as many vectors
 
 
@@ -24,6 +27,7 @@ REPLAY_STEPS = 3.0  # a retraining's steps, in those of a first training on as m
 class Plan:
     """How one experience is learned.
 
+    `new_rows`: the share of new vectors in a batch, w_new where the past is replayed, else 1.
     `folds` (n,) says which network leaves a vector out: m >= 1 for network m alone, 0 for none,
     -1 for all of them. Network 0 becomes the version.
     """
@@ -31,6 +35,7 @@ class Plan:
     shape: Shape
     w_prev: float
     w_new: float
+    new_rows: float
     batch_size: int
     learning_rate: float
     dropout: float
@@ -60,21 +65,28 @@ def plan(
     seed = _seed(config.seed, previous)
     folds = _folds(n, _parameters(shape), np.random.default_rng([seed, 1]))
     n_trained = int((folds >= 0).sum())
+    new_rows = w_new if past.replays else 1.0
+    stable = model.regime == "stable"
     batch_size = model.batch_size or min(_batch_size(n_trained), n_trained)
-    per_epoch = mixing.steps_per_epoch(n_trained, batch_size, w_new)
+    if stable and not model.batch_size:
+        batch_size = max(1, batch_size // SMALLER)
+    per_epoch = mixing.steps_per_epoch(n_trained, batch_size, new_rows)
     if model.epochs:
         steps = model.epochs * per_epoch
     else:
         # The budget does not grow with what has been learned before, or the thirtieth update
         # would cost ten times the second; where the new share is small, epochs are fewer.
         alone = _epochs(n_trained) * mixing.steps_per_epoch(n_trained, batch_size, 1.0)
-        share = REPLAY_STEPS if w_prev else 1.0
+        # What has a past to learn too, from wherever, has the same budget.
+        share = REPLAY_STEPS if w_prev or past.vectors is not None else 1.0
         steps = round(max(alone, LEAST_STEPS) * share)
     learning_rate = model.learning_rate or _learning_rate(shape)
+    if stable:
+        learning_rate *= HIGHER * DECAY ** _experiences(previous)
+    dropout = model.dropout or (DROPOUT if stable else 0.0)
     return Plan(
-        shape, w_prev, w_new, batch_size, learning_rate, model.dropout, steps,
-        folds, seed,
-    )  # fmt: skip
+        shape, w_prev, w_new, new_rows, batch_size, learning_rate, dropout, steps, folds, seed
+    )
 
 
 def _shape(d: int, model: Model, likelihood: str) -> Shape:
@@ -114,6 +126,9 @@ def _folds(n: int, parameters: int, rng: np.random.Generator) -> NDArray[np.int6
     return folds
 
 
+def _experiences(previous: Version | None) -> int:
+    return int(previous.lineage["experiences"]) if previous else 0
+
+
 def _seed(seed: int, previous: Version | None) -> int:
-    experiences = int(previous.lineage["experiences"]) if previous else 0
-    return int(np.random.SeedSequence([seed, experiences]).generate_state(1)[0])
+    return int(np.random.SeedSequence([seed, _experiences(previous)]).generate_state(1)[0])

@@ -19,9 +19,10 @@ from torch import Tensor
 from models import mixing
 from models.config import MIN_VECTORS, Config, check_weights
 from models.errors import TrainingError, VectorError
+from models.extra import Setting
 from models.finish import Trained, finish
 from models.network import Array
-from models.past import PASTS, Past
+from models.past import Past, past
 from models.plan import Plan, plan
 from models.scaler import Scaler
 from models.vae import VAE
@@ -81,17 +82,28 @@ def learn(
     config = replace(config, dimension=new.shape[1])
     likelihood = previous.network.shape.likelihood if previous else _likelihood(new, config)
     scaler = previous.scaler if previous else Scaler.fit(new, unit=likelihood == "bernoulli")
-    past = PASTS[config.strategy](previous, config)
-    x = scaler.transform(new)
-    if past.vectors is not None:
-        x = np.concatenate([past.vectors, x])
-    chosen = plan(previous, past, x, config, likelihood, weights)
+    behind = past(previous, config)
+    x = x_new = scaler.transform(new)
+    if behind.vectors is not None:
+        x = np.concatenate([behind.vectors, x])
+    if behind.window is not None:
+        x = x[-max(behind.window, MIN_VECTORS) :]
+    chosen = plan(previous, behind, x, config, likelihood, weights)
     vae = VAE(chosen.shape, chosen.networks, chosen.dropout, chosen.seed)
-    if previous and not past.keeps:
+    if previous and behind.warm:
         vae.load(previous.network)
-    curve = yield from _optimise(vae, chosen, past, x, warm=previous is not None)
+        for name, parameter in vae.named_parameters():
+            parameter.requires_grad = not name.startswith(behind.frozen)
+    setting = Setting(vae, chosen.w_prev, chosen.w_new, chosen.batch_size, chosen.seed)
+    warm = previous is not None and behind.warm
+    curve = yield from _optimise(setting, chosen, behind, x, warm)
+    memory: dict[str, Array] = {}
+    for remember in behind.remember:
+        memory |= remember(setting, x_new, previous.memory if previous else {})
     networks = [vae.network(m) for m in range(chosen.networks)]
-    return finish(Trained(networks, chosen, past, previous, config, scaler, new, x, curve))
+    return finish(
+        Trained(networks, chosen, behind, previous, config, scaler, new, x, curve, memory)
+    )
 
 
 def _likelihood(X: Array, config: Config) -> str:
@@ -112,13 +124,16 @@ def _likelihood(X: Array, config: Config) -> str:
 
 
 def _optimise(
-    vae: VAE, chosen: Plan, past: Past, x: Array, warm: bool
+    setting: Setting, chosen: Plan, past: Past, x: Array, warm: bool
 ) -> Generator[Progress, None, list[float]]:
     """Take the plan's gradient steps; return the mean loss of each tenth of them."""
+    vae = setting.vae
     numpy_rng = np.random.default_rng([chosen.seed, 2])
     torch_rng = torch.Generator().manual_seed(chosen.seed)
     # Fused: one pass over each parameter; on small networks a fifth of a step is saved.
-    optimiser = torch.optim.Adam(vae.parameters(), lr=chosen.learning_rate, fused=True)
+    trained = [p for p in vae.parameters() if p.requires_grad]
+    optimiser = torch.optim.Adam(trained, lr=chosen.learning_rate, fused=True)
+    extras = [extra(setting) for extra in past.extras]
     batches = _batches(chosen, past, x, numpy_rng)
     losses: list[float] = []
     loss = math.nan
@@ -130,7 +145,10 @@ def _optimise(
         # A first training learns to reconstruct before the prior pulls at the codes; a network
         # that could already do so needs no such help.
         beta = 1.0 if warm else min(1.0, 3.0 * done)
-        each = vae.loss(next(batches), beta, torch_rng)  # (M,)
+        batch, n_prev = next(batches)
+        each = vae.loss(batch, beta, torch_rng)  # (M,)
+        for extra in extras:
+            each = each + extra(batch, n_prev, torch_rng)
         optimiser.zero_grad(set_to_none=True)
         each.sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -150,8 +168,10 @@ def _rate(done: float) -> float:
     return min(1.0, 0.1 + done / 0.05) * (0.05 + 0.475 * (1.0 + math.cos(math.pi * done)))
 
 
-def _batches(chosen: Plan, past: Past, x: Array, rng: np.random.Generator) -> Iterator[Tensor]:
-    """Yield the batch of each step, (M, n_prev + n_new, d), epoch after epoch without end.
+def _batches(
+    chosen: Plan, past: Past, x: Array, rng: np.random.Generator
+) -> Iterator[tuple[Tensor, int]]:
+    """Yield the batch of each step, (M, n_prev + n_new, d), and n_prev, epoch after epoch.
 
     The old vectors are the same for all M networks; the new ones each network's own.
     """
@@ -161,31 +181,40 @@ def _batches(chosen: Plan, past: Past, x: Array, rng: np.random.Generator) -> It
         for m in range(chosen.networks)
     ]  # fmt: skip
     n = len(rows[0])
-    olds = _Replay(past.generator, rng)
+    olds = _Replay(past, rng)
     while True:
         # A network that leaves a fold out sees some of its other vectors twice an epoch.
         order = np.stack([np.resize(rng.permutation(own), n) for own in rows])  # (M, n)
         taken = 0
-        for n_prev, n_new in mixing.counts(n, chosen.batch_size, chosen.w_new):
+        for n_prev, n_new in mixing.counts(n, chosen.batch_size, chosen.new_rows):
             batch = np.empty((chosen.networks, n_prev + n_new, x.shape[1]), np.float32)
             if n_prev:
                 batch[:, :n_prev] = olds.draw(n_prev)
             batch[:, n_prev:] = x[order[:, taken : taken + n_new]]
             taken += n_new
-            yield torch.from_numpy(batch)
+            yield torch.from_numpy(batch), n_prev
 
 
 class _Replay:
-    """Draws from a generator in chunks: one large pass through the decoder beats many small."""
+    """Draws old vectors in chunks: one large pass through the decoder beats many small."""
 
-    def __init__(self, generator: Version | None, rng: np.random.Generator) -> None:
-        self._generator, self._rng = generator, rng
+    def __init__(self, past: Past, rng: np.random.Generator) -> None:
+        self._generator, self._exemplars, self._rng = past.generator, past.exemplars, rng
         self._drawn: Array = np.empty((0, 0), np.float32)
 
     def draw(self, n: int) -> Array:
-        """Return the next n vectors (n, d), never one twice."""
-        assert self._generator is not None, "weights over no past are (0, 1)"
+        """Return the next n vectors (n, d), of the generator's never one twice."""
         if len(self._drawn) < n:
-            self._drawn = self._generator.draw(max(CHUNK, n), self._rng)
+            self._drawn = self._chunk(max(CHUNK, n))
         drawn, self._drawn = self._drawn[:n], self._drawn[n:]
         return drawn
+
+    def _chunk(self, n: int) -> Array:
+        if self._exemplars is None:
+            assert self._generator is not None, "weights over no past are (0, 1)"
+            return self._generator.draw(n, self._rng)
+        picked: Array = self._exemplars[self._rng.integers(len(self._exemplars), size=n)]
+        if self._generator is not None:
+            made = self._rng.random(n) < 0.5
+            picked[made] = self._generator.draw(int(made.sum()), self._rng)
+        return picked

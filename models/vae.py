@@ -92,33 +92,39 @@ class VAE(nn.Module):
         noise = self.noise.clamp(min=self.shape.noise_floor)
         return 0.5 * ((x - decoded).square() * (-noise).exp() + noise + LOG_2PI).sum(-1)
 
+    def forward(self, x: Tensor, noise: Tensor, beta: float = 1.0) -> Tensor:
+        """Return the negative ELBO of each row, (M, n), for x (M, n, d), noise (M, n, k)."""
+        mean, log_variance = self.encode(x)
+        z = mean + (0.5 * log_variance).exp() * noise  # (M, n, k)
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(-1)
+        return self.negative_log_likelihood(x, self.decoder(z)) + beta * kl
+
     def loss(self, x: Tensor, beta: float, rng: torch.Generator) -> Tensor:
         """Return the mean negative ELBO of each network, (M,), for x (M, n, d).
 
         `beta` scales the KL term: below 1 only while a first training warms up.
         """
-        mean, log_variance = self.encode(x)
-        noise = torch.randn(mean.shape, generator=rng)
-        z = mean + (0.5 * log_variance).exp() * noise  # (M, n, k)
-        kl = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(-1)
-        return (self.negative_log_likelihood(x, self.decoder(z)) + beta * kl).mean(-1)
+        noise = torch.randn(*x.shape[:2], self.shape.latent, generator=rng)
+        each: Tensor = self(x, noise, beta)
+        return each.mean(-1)
 
     def load(self, network: Network) -> None:
         """Start every one of the M networks from one trained network's weights."""
         with torch.no_grad():
             for name, parameter in self.named_parameters():
                 parameter.copy_(
-                    torch.from_numpy(network.tensors[_public(name)]).expand_as(parameter)
+                    torch.from_numpy(network.tensors[public(name)]).expand_as(parameter)
                 )
 
     def network(self, index: int) -> Network:
         """Return network `index` as plain arrays, for scoring."""
         tensors = {
-            _public(name): parameter.detach()[index].numpy().copy()
+            public(name): parameter.detach()[index].numpy().copy()
             for name, parameter in self.named_parameters()
         }
         return Network(self.shape, tensors)
 
 
-def _public(name: str) -> str:
+def public(name: str) -> str:
+    """Return a parameter's name in a `Network`."""
     return name.replace(".layers.", ".")

@@ -1,7 +1,7 @@
 """A version: an immutable, trained model with all that scoring, explaining and replay need."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -70,7 +70,8 @@ class Version:
 
     `lineage` says where it comes from: parent, strategy, weights and counts, seed, training
     curve, the gate's evidence. `kept` holds real vectors, scaled (m, d), for the strategies that
-    keep data; it is empty for `replay`.
+    keep data; it is empty for `replay`. `memory` holds what else a strategy must know next time,
+    named arrays.
     """
 
     config: Config
@@ -81,6 +82,7 @@ class Version:
     reference: Reference
     kept: Array
     lineage: dict[str, Any]
+    memory: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def dimension(self) -> int:
@@ -188,6 +190,7 @@ class Version:
             **{f"network.{name}": tensor for name, tensor in self.network.tensors.items()},
             **{name: _get(self, name) for name in _PARTS},
             "kept": self.kept,
+            **{f"memory.{name}": tensor for name, tensor in self.memory.items()},
             "golden.vectors": golden,
             "golden.scores": self.score(golden),
         }
@@ -235,6 +238,11 @@ class Version:
             reference=Reference(tensors["reference.edges"], tensors["reference.expected"]),
             kept=tensors["kept"],
             lineage=about["lineage"],
+            memory={
+                name.removeprefix("memory."): tensor
+                for name, tensor in tensors.items()
+                if name.startswith("memory.")
+            },
         )
 
     def save(self, path: str | Path) -> None:

@@ -41,7 +41,7 @@ async def test_threshold_moves_at_once(pump: Running) -> None:
     "body",
     [
         b'{"kind": "marker4171"}', b'{"marker4171": 1}', b'{"threshold": {"fpr": 2}}',
-        b'{"threshold": {"pot": 0.1}}', b'{"weights": "auto"}',
+        b'{"threshold": {"pot": 0.2}}', b'{"weights": "auto"}',
         b'{"weights": {"w_prev": 1, "w_new": 0}}',
         b'{"dimension": 0}', b'{"dimension": "4171"}', b'{"features": ["4171", "4171"]}',
         b'{"features": [1]}', b'{"seed": -1}', b'{"seed": 1e999}', b'{"dimension": NaN}',
@@ -66,7 +66,7 @@ async def test_configs_that_are_refused(api: Running, body: bytes) -> None:
 
 async def test_refusal_names_what_is_built(api: Running) -> None:
     """The 422 for a choice that is not built lists those that are."""
-    answer = await api.http.put(PUMP, json={"strategy": "ewc"})
+    answer = await api.http.put(PUMP, json={"strategy": "hebb"})
     assert all(word in answer.json()["detail"] for word in ("strategy", "replay", "finetune"))
     answer = await api.http.put(PUMP, json={"admission": "quarantine"})
     assert "accept" in answer.json()["detail"]

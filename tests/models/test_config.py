@@ -6,7 +6,7 @@ from models import Config, ConfigError, Model
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ({"strategy": "ewc"}, "one of replay, finetune, joint"),
+        ({"strategy": "hebb"}, "one of replay, finetune, joint"),
         ({"kind": "forest"}, "one of vae"),
         ({"score": "distance"}, "one of elbo, reconstruction"),
         ({"weights": "sometimes"}, "one of proportional, equal"),
@@ -16,7 +16,11 @@ from models import Config, ConfigError, Model
         ({"weights": {}}, "proportional"),
         ({"threshold": {"fpr": 0}}, "threshold.fpr"),
         ({"threshold": {"fpr": 0.01, "value": 3}}, "one policy"),
-        ({"threshold": {"labels": 1}}, "one of fpr, quantile, value"),
+        ({"threshold": {"labels": 1}}, "one of fpr, pot, quantile, value"),
+        ({"threshold": {"pot": 0.2}}, "threshold.pot"),
+        ({"strategy": "replay+replay"}, "at most once"),
+        ({"strategy": "replay+joint"}, "alone"),
+        ({"strategy": "replay+"}, "strategy: not built"),
         ({"dimension": 0}, "dimension"),
         ({"dimension": 3, "features": ("a", "b")}, "2 names for dimension 3"),
         ({"features": ("a", "a")}, "distinct"),
