@@ -1,0 +1,44 @@
+"""Where the benchmarks' data lies: the folder in ANAMNESIS_DATA, `data/` where it is not set."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+_SOURCES = {
+    "mnist.npz": "the MNIST digits (pixels as 28x28 bytes); scikit-learn fetches them",
+    "pyclad_nsl_kdd_r.npz": "the NSL-KDD-R example of https://github.com/lifelonglab/pyCLAD",
+    "adbench": "the classical sets of https://github.com/Minqi824/ADBench",
+}
+
+
+def folder():
+    """Return the folder that holds the data sets."""
+    return Path(os.environ.get("ANAMNESIS_DATA", Path(__file__).parents[1] / "data"))
+
+
+def load(name):
+    """Return the arrays of one file; SystemExit, naming its source, where it is absent."""
+    path = folder() / name
+    if not path.exists():
+        raise SystemExit(f"{path} is not there. Its source: {_SOURCES[Path(name).parts[0]]}.")
+    with np.load(path, allow_pickle=False) as arrays:
+        return {key: arrays[key] for key in arrays.files}
+
+
+def mnist():
+    """Return X_train (60000, 784), y_train, X_test (10000, 784), y_test; X float32 in 0..255."""
+    if (folder() / "mnist.npz").exists():
+        arrays = load("mnist.npz")
+        parts = [arrays[name] for name in ("X_train", "y_train", "X_test", "y_test")]
+    else:
+        from sklearn.datasets import fetch_openml
+
+        X, y = fetch_openml("mnist_784", return_X_y=True, as_frame=False)
+        parts = [X[:60_000], y[:60_000], X[60_000:], y[60_000:]]
+    flat = [part.reshape(len(part), -1) for part in parts]
+    X_train, y_train, X_test, y_test = flat
+    return (
+        X_train.astype(np.float32), y_train.ravel().astype(int),
+        X_test.astype(np.float32), y_test.ravel().astype(int),
+    )  # fmt: skip
