@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
@@ -19,6 +20,7 @@ from service import (
 from service.champions import Champions
 from service.headers import Headers
 from service.ingest import Ingest
+from service.lane import Lane
 from service.limits import BodyLimit
 from service.metrics import Metrics
 from service.observer import Observer
@@ -55,7 +57,7 @@ def create_app(settings: Settings, registry: CollectorRegistry | None = None) ->
     )
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         made = _wire(settings, await Stores.open(settings, url), metrics)
         app.state.parts = made
         tasks: list[asyncio.Task[None]] = []
@@ -67,7 +69,8 @@ def create_app(settings: Settings, registry: CollectorRegistry | None = None) ->
                     await made.watcher.poll()
             runs = (made.watcher.run(), made.observer.run(), metrics.run())
             tasks.extend(asyncio.create_task(run) for run in runs)
-            yield
+            # What the protocol needs: it serves some requests itself.
+            yield {"lane": Lane(made.champions, made.scoring), "settings": settings}
         finally:
             for task in tasks:
                 task.cancel()

@@ -86,6 +86,12 @@ class MethodNotAllowed(Problem):
     status, slug, title = 405, "method-not-allowed", "Method not allowed"
 
 
+class RequestTimeout(Problem):
+    """The request's head or body came too slowly; the connection is closed."""
+
+    status, slug, title = 408, "request-timeout", "Request timeout"
+
+
 class Conflict(Problem):
     """The detector's state does not allow this."""
 
@@ -132,6 +138,12 @@ class BadVectors(Unprocessable):
     """The matrix cannot be used; `row` and `column`, from zero, say where, if anywhere."""
 
     slug, title = "bad-vectors", "Bad vectors"
+
+
+class HeadTooLarge(Problem):
+    """The request line and the headers are larger than the service takes."""
+
+    status, slug, title = 431, "head-too-large", "Request head too large"
 
 
 class BufferFull(Problem):

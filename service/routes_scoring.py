@@ -15,15 +15,12 @@ from service.parts import Parts, parts
 from service.payload import OCTETS
 from service.problems import StoreUnavailable, TooLarge
 from service.responses import answer
-from service.scoring import ScoreRequest, parse_query
+from service.scoring import ScoreRequest, inline, parse_query
 
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["vectors"])
 
 Name = Annotated[str, Path(description="The detector.", examples=["pump-7"])]
 T = TypeVar("T")
-
-# Larger bodies are read and judged in a thread: 64 KiB of JSON take about half a millisecond.
-INLINE_BYTES = 64 * 1024
 
 _ANSWER = {
     "detector": "pump-7",
@@ -87,7 +84,7 @@ async def score(request: Request, name: Name) -> Response:
         request.url.query,
         champion,
     )
-    if len(asked.body) <= INLINE_BYTES:
+    if inline(asked.content_type, len(asked.body)):
         return _response(app.scoring.score(asked))
     started = time.perf_counter()
     turn = await asyncio.to_thread(app.scoring.compute, (asked,))
@@ -148,11 +145,11 @@ async def normal(request: Request, name: Name) -> Response:
     kind = payload.media_type(request.headers.get("content-type"))
     dimension = await app.ingest.dimension(name)
     body = await request.body()
-    X = await _inline_or_not(len(body), lambda: payload.matrix(kind, body, dimension))
+    X = await _inline_or_not(inline(kind, len(body)), lambda: payload.matrix(kind, body, dimension))
     if X.nbytes > app.settings.buffer_max_bytes:
         raise TooLarge("The batch is larger than the buffer.")
     return answer(await app.ingest.store(name, X, key), 202)
 
 
-async def _inline_or_not(size: int, work: Callable[[], T]) -> T:
-    return work() if size <= INLINE_BYTES else await asyncio.to_thread(work)
+async def _inline_or_not(at_once: bool, work: Callable[[], T]) -> T:
+    return work() if at_once else await asyncio.to_thread(work)

@@ -25,7 +25,7 @@ from service.answers import (
 )
 from service.champion import Champion
 from service.champions import Champions
-from service.payload import Matrix
+from service.payload import OCTETS, Matrix
 from service.problems import Problem, Unprocessable
 
 _log = log.get(__name__)
@@ -33,6 +33,15 @@ _log = log.get(__name__)
 _GATHERED_BYTES = 2**20  # float32; a request that does not fit gains nothing from company
 _ATTRIBUTED = 200_000  # attributions in one answer, about 20 MB of JSON
 _VERSION_MAX = 2**31 - 1
+
+# Read and judged in the event loop, each about half a millisecond of work; larger ones in a thread.
+_INLINE_JSON = 64 * 1024
+_INLINE_OCTETS = 256 * 1024
+
+
+def inline(content_type: str | None, size: int) -> bool:
+    """Return whether a body of `size` bytes is judged at once, in the event loop."""
+    return size <= (_INLINE_OCTETS if content_type == OCTETS else _INLINE_JSON)
 
 
 class ScoreRequest(NamedTuple):

@@ -1,15 +1,21 @@
 """One API process: uvicorn on a listening socket that its parent opened and all siblings share."""
 
+import asyncio
 import contextlib
 import signal
 import socket
 import sys
 from collections.abc import Generator
+from typing import cast
 
 import uvicorn
+from fastapi import FastAPI
 
 from service import crash, log
+from service.http_protocol import HttpProtocol
 from service.settings import Settings
+
+_SWEEP_TICKS = 5  # of 0.1 s between two looks at slow connections
 
 
 class Server(uvicorn.Server):
@@ -31,19 +37,20 @@ class Server(uvicorn.Server):
             for sig, handler in before.items():
                 signal.signal(sig, handler)
 
+    async def on_tick(self, counter: int) -> bool:
+        """Look after slow connections, too."""
+        if counter % _SWEEP_TICKS == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in tuple(self.server_state.connections):
+                cast("HttpProtocol", connection).sweep(now)
+        return await super().on_tick(counter)
 
-def serve(settings: Settings, listener: socket.socket) -> None:
-    """Serve the API on `listener` until a signal asks for a drain.
 
-    A drain closes the listener, lets the requests in flight finish for `drain_seconds`, and
-    closes idle connections at once.
-    """
-    # The application reads where the metrics go when it is first imported.
-    from service.app import create_app
-
+def configured(app: FastAPI, settings: Settings) -> Server:
+    """Return the server of `app`."""
     config = uvicorn.Config(
-        create_app(settings),
-        http="httptools",
+        app,
+        http=HttpProtocol,
         ws="none",
         lifespan="on",
         access_log=False,
@@ -51,11 +58,21 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         server_header=False,
         # Nobody in front of us is trusted to name the client.
         proxy_headers=False,
-        # Longer than a load balancer keeps its idle connections: the other side closes first.
-        timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )
-    Server(config).run(sockets=[listener])
+    return Server(config)
+
+
+def serve(settings: Settings, listener: socket.socket) -> None:
+    """Serve the API on `listener` until a signal asks for a drain.
+
+    A drain closes the listener, lets the requests in flight finish for `drain_seconds`, answers
+    those that were on their way, and closes every connection.
+    """
+    # The application reads where the metrics go when it is first imported.
+    from service.app import create_app
+
+    configured(create_app(settings), settings).run(sockets=[listener])
 
 
 def main() -> None:

@@ -80,6 +80,17 @@ class Settings(BaseSettings):
         1.0, gt=0, le=2, description="How often an API process asks the store for new versions."
     )
     drain_seconds: float = Field(10.0, ge=0, description="Longest wait for requests at shutdown.")
+    header_seconds: float = Field(
+        10.0, gt=0, description="Longest a client may take to send a request's head."
+    )
+    body_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="Longest a client may take to send, or to read, 64 KiB or what is left.",
+    )
+    idle_seconds: float = Field(
+        75.0, gt=0, description="Longest a connection is kept between two requests."
+    )
     lease_seconds: float = Field(
         5.0, ge=0.05, description="Life of a worker's lease on a detector between renewals."
     )

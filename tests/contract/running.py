@@ -10,13 +10,13 @@ from typing import Any
 
 import httpx
 import numpy as np
-import uvicorn
 from fastapi import FastAPI
 
 from models import Version
 from service.app import create_app
 from service.parts import Parts
 from service.retraining import Retrainings
+from service.server import configured
 from service.settings import Settings
 
 GOOD = {"gate": {"passed": True, "reasons": []}, "strategy": "replay"}
@@ -76,13 +76,11 @@ class Running:
 @asynccontextmanager
 async def running(url: str, **settings: Any) -> AsyncIterator[Running]:
     """Serve until the end of the block."""
-    app = create_app(Settings(redis_url=url, **settings))
+    made = Settings(redis_url=url, **settings)
+    app = create_app(made)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        config = uvicorn.Config(
-            app, http="httptools", ws="none", lifespan="on", log_config=None, access_log=False
-        )
-        server = uvicorn.Server(config)
+        server = configured(app, made)
         server.capture_signals = _nothing  # type: ignore[method-assign]
         serving = asyncio.create_task(server.serve(sockets=[listener]))
 

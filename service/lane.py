@@ -1,0 +1,134 @@
+"""The fast lane: score requests of one turn of the event loop, answered in one call of the model.
+
+What a request costs in a web framework, a task and a scope and a dozen frames, is ten times what
+scoring one vector costs. So the protocol brings plain score requests here, and everything else to
+the framework; limits, errors, metrics and drift are `service.scoring`'s on either way.
+"""
+
+import asyncio
+from collections import deque
+from http import HTTPStatus
+from typing import Protocol
+
+from service import log
+from service.answers import Reply, as_problem
+from service.champions import Champions
+from service.headers import ADDED
+from service.problems import Problem
+from service.scoring import ScoreRequest, Scoring, inline
+
+_log = log.get(__name__)
+
+_BEFORE, _AFTER = b"/v1/detectors/", b"/score"
+_LONGEST = len(_BEFORE) + 64 + len(_AFTER)
+# Answered without a look at anything else: about a millisecond of work.
+_MOST_REQUESTS = 256
+_MOST_BYTES = 256 * 1024
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Asker(Protocol):
+    """Who awaits a reply."""
+
+    def answered(self, reply: Reply) -> None:
+        """Take the reply to the oldest request that is still unanswered."""
+
+
+class Lane:
+    """Gathers the requests of one turn; one for each process."""
+
+    def __init__(self, champions: Champions, scoring: Scoring) -> None:
+        self._champions = champions
+        self._scoring = scoring
+        self._waiting: deque[tuple[Asker, ScoreRequest]] = deque()
+        self._frames = Frames()
+
+    def takes(self, url: bytes, headers: Headers) -> ScoreRequest | None:
+        """Return the request, still without its body, where it is a plain one; else None.
+
+        Plain is: a loaded detector, no query, a body whose length is told and which is judged at
+        once, no header that asks for anything special. The method is POST, the protocol HTTP/1.1.
+        """
+        if len(url) > _LONGEST or not (url.startswith(_BEFORE) and url.endswith(_AFTER)):
+            return None
+        named = dict(headers)
+        if len(named) != len(headers) or not _SPECIAL.isdisjoint(named):
+            return None
+        length = named.get(b"content-length")
+        kind = named.get(b"content-type")
+        content_type = None if kind is None else kind.decode("latin-1")
+        if length is None or not length.isdigit() or len(length) > 9:
+            return None
+        if not inline(content_type, int(length)):
+            return None
+        name = url[len(_BEFORE) : -len(_AFTER)].decode("latin-1")
+        if self._champions.get(name) is None:
+            return None
+        accept = named.get(b"accept")
+        return ScoreRequest(
+            name, b"", content_type, None if accept is None else accept.decode("latin-1")
+        )
+
+    def ask(self, asker: Asker, request: ScoreRequest) -> None:
+        """Answer with all others that come in this turn."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._answer)
+        self._waiting.append((asker, request))
+
+    def _answer(self) -> None:
+        askers: list[Asker] = []
+        requests: list[ScoreRequest] = []
+        size = 0
+        while self._waiting and len(requests) < _MOST_REQUESTS and size < _MOST_BYTES:
+            asker, request = self._waiting.popleft()
+            askers.append(asker)
+            requests.append(request)
+            size += len(request.body)
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._answer)
+        try:
+            replies = self._scoring.score_many(requests)
+        except Exception:  # noqa: BLE001 - nobody may wait forever for what broke here
+            _log.exception("a turn failed")
+            failed = as_problem(Problem("The service failed; the failure is in its log."))
+            replies = [failed] * len(requests)
+        for asker, reply in zip(askers, replies, strict=True):
+            asker.answered(reply)
+
+    def frame(self, reply: Reply, defaults: Headers, *, close: bool) -> bytes:
+        """Return the bytes of `reply` on the wire."""
+        return self._frames.frame(reply, defaults, close=close)
+
+
+_SPECIAL = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"content-encoding"))
+
+
+class Frames:
+    """Writes HTTP/1.1 heads, and remembers those of the current second."""
+
+    def __init__(self) -> None:
+        self._defaults: Headers = []
+        self._heads: dict[tuple[int, str], bytes] = {}
+
+    def frame(self, reply: Reply, defaults: Headers, *, close: bool) -> bytes:
+        """Return status line, headers and body; `defaults` are the server's own, with the date."""
+        if self._defaults is not defaults:
+            self._defaults = defaults
+            self._heads.clear()
+        status, content_type, body, more = reply
+        head = self._heads.get((status, content_type))
+        if head is None:
+            head = self._head(status, content_type)
+        end = b"connection: close\r\n" if close else b""
+        if more:
+            end += "".join(f"{name.lower()}: {value}\r\n" for name, value in more).encode("latin-1")
+        return b"%b%d\r\n%b\r\n%b" % (head, len(body), end, body)
+
+    def _head(self, status: int, content_type: str) -> bytes:
+        fields = [*self._defaults, (b"content-type", content_type.encode()), *ADDED]
+        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]
+        lines += [b"%b: %b" % field for field in fields]
+        head = b"\r\n".join([*lines, b"content-length: "])
+        self._heads[status, content_type] = head
+        return head
