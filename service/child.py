@@ -9,6 +9,15 @@ from service import log, process
 
 _logger = log.get(__name__)
 
+# For children that answer: the matrices of one turn are small, and the threads of a linear algebra
+# library spin while they wait, on cores that a training and the other children need. These names
+# are read when numpy is loaded, so a process cannot set them for itself.
+ONE_THREAD = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+}
 _PATIENCE_SECONDS = (0.1, 0.3, 1.0, 3.0, 10.0)  # before the first, second, ... restart in a row
 _STEADY_SECONDS = 30.0  # a child that lived this long starts the count afresh
 

@@ -20,7 +20,7 @@ import httpx
 from prometheus_client import multiprocess
 
 from service import log, process
-from service.child import Child, Restarts
+from service.child import ONE_THREAD, Child, Restarts
 from service.embedded import EmbeddedStore, StoreFailed
 from service.settings import Settings
 
@@ -144,14 +144,14 @@ class Supervisor:
     def _ask_to_exit(self) -> None:
         self.should_exit = True
 
-    def _spawn(self) -> process.Spawn:
+    def _spawn(self, **more: str) -> process.Spawn:
         # prometheus_client reads this name when it is first imported.
         shared = {"PROMETHEUS_MULTIPROC_DIR": str(self.metrics_dir)}
-        return process.Spawn(env=self.settings.environment(**shared))
+        return process.Spawn(env=self.settings.environment(**shared, **more))
 
     def _spawn_api(self) -> process.Spawn:
         assert self.listener is not None
-        return replace(self._spawn(), pass_fds=(self.listener.fileno(),))
+        return replace(self._spawn(**ONE_THREAD), pass_fds=(self.listener.fileno(),))
 
     def _make_metrics_dir(self) -> Path:
         """Return an empty folder: what processes of an earlier life counted is not this one's."""
