@@ -13,7 +13,7 @@ CONTENT_TYPE = "application/problem+json"
 
 
 class Problem(Exception):  # noqa: N818 - the word of RFC 9457
-    """A request that cannot be answered as asked; the base of the tree answers 500."""
+    """The service itself failed; its log says how. Every other problem is a kind of this one."""
 
     status: ClassVar[int] = 500
     slug: ClassVar[str] = "internal-error"
