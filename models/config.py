@@ -12,9 +12,9 @@ MIN_VECTORS = 32  # fewer normals than this say nothing about a 1 % tail, whatev
 KINDS = ("vae",)
 STRATEGIES = (
     "replay", "finetune", "joint", "replay_alignment", "distillation", "ewc", "reservoir", "window",
-    "fixed", "icarl", "lwf",
+    "fixed", "icarl", "lwf", "expand",
 )  # fmt: skip
-ALONE = ("finetune", "joint", "window", "fixed")  # strategies that join no other
+ALONE = ("finetune", "joint", "window", "fixed", "expand")  # strategies that join no other
 CHOICES = ("reservoir", "herding")
 REGIMES = ("plain", "stable")
 SCORES = ("elbo", "reconstruction")

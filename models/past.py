@@ -15,10 +15,12 @@ from models.distillation import of_new, of_old
 from models.ewc import consolidation, fisher_information
 from models.exemplars import Choice, everything, herded, last, reserved
 from models.extra import ExtraLoss, Remember
-from models.network import Array
+from models.growth import grow
+from models.network import Array, Network
 from models.version import Version
 
 EXEMPLARS = 500  # kept where the config does not say how many
+DROPOUT = 0.1  # wakes the idle units of a network that grows
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class Past:
     `vectors`: real old vectors, scaled (m, d), learned again as if they were new; `window`: how
     many of those and the new, the newest, are learned from at most.
     `warm`: whether training goes on from the previous weights.
+    `grown`: the network, grown, that it goes on from instead, to be compacted when trained;
+    `dropout`: while training, where the config asks for none.
     `frozen`: parameters left as they are, by the beginning of their names.
     `extras`: losses added to every step's; `remember`: what the next `extras` need to know.
     `keep`: which real vectors the new version keeps.
@@ -43,6 +47,8 @@ class Past:
     vectors: Array | None = None
     window: int | None = None
     warm: bool = True
+    grown: Network | None = None
+    dropout: float = 0.0
     frozen: tuple[str, ...] = ()
     extras: tuple[ExtraLoss, ...] = ()
     remember: tuple[Remember, ...] = ()
@@ -187,6 +193,18 @@ def fixed(previous: Version | None, config: Config) -> Past:
     return Past(frozen=("encoder.", *inner))
 
 
+def expand(previous: Version | None, config: Config) -> Past:
+    """Grow hidden units for the new regime; adapt to it and preserve the old ones' answers.
+
+    Structure-incremental learning: see `models.growth`. What is preserved is what the previous
+    version answers on vectors replayed from it; dropout wakes idle units.
+    """
+    if previous is None:
+        return Past(dropout=DROPOUT)
+    grown = grow(previous.network, config.seed + int(previous.lineage["experiences"]))
+    return replace(distillation(previous, config), dropout=DROPOUT, grown=grown)
+
+
 def _model(config: Config) -> Model:
     return Model() if config.model == "auto" else config.model
 
@@ -207,6 +225,7 @@ PASTS: dict[str, Callable[[Version | None, Config], Past]] = {
     "replay_alignment": replay_alignment,
     "fixed": fixed,
     "icarl": icarl,
+    "expand": expand,
 }
 
 

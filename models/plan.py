@@ -60,7 +60,8 @@ def plan(
     """Choose for the scaled vectors x (n, d), to be learned on top of `past`."""
     n, d = x.shape
     model = Model() if config.model == "auto" else config.model
-    shape = previous.network.shape if previous else _shape(d, model, likelihood)
+    before = past.grown or (previous.network if previous else None)
+    shape = before.shape if before else _shape(d, model, likelihood)
     w_prev, w_new = mixing.weights(weights or config.weights, past.learned, n)
     seed = _seed(config.seed, previous)
     folds = _folds(n, _parameters(shape), np.random.default_rng([seed, 1]))
@@ -83,7 +84,7 @@ def plan(
     learning_rate = model.learning_rate or _learning_rate(shape)
     if stable:
         learning_rate *= HIGHER * DECAY ** _experiences(previous)
-    dropout = model.dropout or (DROPOUT if stable else 0.0)
+    dropout = model.dropout or past.dropout or (DROPOUT if stable else 0.0)
     return Plan(
         shape, w_prev, w_new, new_rows, batch_size, learning_rate, dropout, steps, folds, seed
     )

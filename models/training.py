@@ -21,6 +21,7 @@ from models.config import MIN_VECTORS, Config, check_weights
 from models.errors import TrainingError, VectorError
 from models.extra import Setting
 from models.finish import Trained, finish
+from models.growth import compact
 from models.network import Array
 from models.past import Past, past
 from models.plan import Plan, plan
@@ -91,7 +92,7 @@ def learn(
     chosen = plan(previous, behind, x, config, likelihood, weights)
     vae = VAE(chosen.shape, chosen.networks, chosen.dropout, chosen.seed)
     if previous and behind.warm:
-        vae.load(previous.network)
+        vae.load(behind.grown or previous.network)
         for name, parameter in vae.named_parameters():
             parameter.requires_grad = not name.startswith(behind.frozen)
     setting = Setting(vae, chosen.w_prev, chosen.w_new, chosen.batch_size, chosen.seed)
@@ -101,6 +102,9 @@ def learn(
     for remember in behind.remember:
         memory |= remember(setting, x_new, previous.memory if previous else {})
     networks = [vae.network(m) for m in range(chosen.networks)]
+    if behind.grown and behind.generator:
+        old = behind.generator.draw(len(x), np.random.default_rng([chosen.seed, 8]))
+        networks[0] = compact(networks[0], np.concatenate([old, x]))
     return finish(
         Trained(networks, chosen, behind, previous, config, scaler, new, x, curve, memory)
     )
