@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks import data
 from benchmarks.continual import KeepsData, Ours, as_json, lifetime, measure, summary
 from benchmarks.report import arguments, report
-from models import Config, Replay
+from models import Config, Model, Replay
 
 TARGET = 0.01
 ARMS = {
@@ -30,8 +30,19 @@ ARMS = {
         "weights": "equal",
         "score": "reconstruction",
     },
-    "joint": {"strategy": "joint"},
+    "distillation": {"strategy": "distillation"},
+    "replay_alignment": {"strategy": "replay_alignment"},
+    "ewc": {"strategy": "ewc"},
+    "lwf": {"strategy": "lwf"},
+    "reservoir": {"strategy": "reservoir"},
+    "herding": {"strategy": "reservoir", "model": Model(choice="herding")},
+    "icarl": {"strategy": "icarl"},
+    "distillation + reservoir": {"strategy": "distillation+reservoir"},
+    "replay, stable": {"model": Model(regime="stable")},
+    "fixed": {"strategy": "fixed"},
+    "window": {"strategy": "window"},
     "finetune": {"strategy": "finetune"},
+    "joint": {"strategy": "joint"},
 }
 KEEPING = {
     "5-NN joint": ("5-NN", True),
