@@ -10,6 +10,7 @@ from asyncio import AbstractEventLoop, Transport
 from enum import IntEnum
 from typing import Any
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -25,6 +26,10 @@ _HEAD_BYTES = 64 * 1024  # of request line and headers
 _PROGRESS = 64 * 1024
 _LINGER_SECONDS = 1.0
 _LAST_CALL_SECONDS = 0.5  # a request already on its way when a drain begins arrives within that
+
+
+_BODY_FOLLOWS = (b"content-length", b"transfer-encoding")
+_NOTHING_KNOWN: tuple[bytes, list[tuple[bytes, bytes]], ScoreRequest | None] = (b"", [], None)
 
 
 class Reading(IntEnum):
@@ -66,6 +71,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.draining = False
         self._lane_cycle: Any = _LaneCycle()
         self._asked: ScoreRequest | None = None  # being read
+        self._known = _NOTHING_KNOWN
         self._body: bytes | bytearray = b""
         self._unanswered = 0  # requests in the lane
         self._outgoing: list[bytes] = []  # replies that leave together with the last of them
@@ -85,7 +91,18 @@ class HttpProtocol(HttpToolsProtocol):
         """Parse what came."""
         if self._last and self._asked is None:
             return
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.refuse(BadRequest("This is not HTTP/1.1."))
+        except httptools.HttpParserUpgrade as upgrade:
+            # Answered as if it had not been asked for. What follows is HTTP as before; only a body
+            # is lost, because the parser takes it for the other protocol's first words.
+            if any(name in _BODY_FOLLOWS for name, _ in self.headers):
+                self.cycle.keep_alive = False
+                self._last = True
+            elif after := data[upgrade.args[0] :]:
+                self.data_received(after)
         if self._reading is Reading.HEAD:
             self._head_bytes += len(data)
             if self._head_bytes > _HEAD_BYTES:
@@ -108,7 +125,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._reading = Reading.BODY
         self._received = 0
         if not self._last and self.parser.get_method() == b"POST" and self._lane_is_next():
-            asked = self.lane.takes(self.url, self.headers)
+            asked = self._recognised()
             if asked is not None and self.parser.get_http_version() == "1.1":
                 self._asked = asked
                 self._body = b""
@@ -117,6 +134,14 @@ class HttpProtocol(HttpToolsProtocol):
                 self.cycle = self._lane_cycle
                 return
         self._to_application()
+
+    def _recognised(self) -> ScoreRequest | None:
+        # A client's requests are much alike: to compare is cheaper than to look again.
+        url, headers, asked = self._known
+        if self.url != url or self.headers != headers:
+            asked = self.lane.takes(self.url, self.headers)
+            self._known = (self.url, self.headers, asked) if asked else _NOTHING_KNOWN
+        return asked
 
     def _lane_is_next(self) -> bool:
         cycle = self.cycle
@@ -152,9 +177,10 @@ class HttpProtocol(HttpToolsProtocol):
         if self._asked is None:
             super().on_message_complete()
             return
-        asked, self._asked = self._asked, None
+        name, _, content_type, accept, *_ = self._asked
+        self._asked = None
         self._unanswered += 1
-        self.lane.ask(self, asked._replace(body=bytes(self._body)))
+        self.lane.ask(self, ScoreRequest(name, bytes(self._body), content_type, accept))
 
     # Answers
 
@@ -202,11 +228,6 @@ class HttpProtocol(HttpToolsProtocol):
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP."""
-        del msg
-        self.refuse(BadRequest("This is not HTTP/1.1."))
 
     def refuse(self, problem: Problem) -> None:
         """Answer `problem` after all that is still to be answered, and close."""

@@ -217,8 +217,20 @@ async def test_what_is_not_plain_goes_to_the_application(
     answer = await peer.ask(request(VECTOR, *fields, path=path, verb=verb))
     assert answer.way == "application"
     assert answer.body.endswith(b" 24")
-    if not any("Upgrade" in one for one in fields):
-        assert (await peer.ask(request())).way == "lane"
+    assert (await peer.ask(request())).way == "lane"
+
+
+async def test_an_upgrade_is_not_taken(api: Served) -> None:
+    """Clients that offer HTTP/2 or websockets are served as they are, and go on."""
+    peer = await api.peer()
+    for what in ("h2c", "websocket"):
+        offer = f"Connection: Upgrade\r\nUpgrade: {what}\r\n\r\n"
+        peer.send(f"GET / HTTP/1.1\r\n{offer}".encode() + request())
+        assert (await peer.answer()).way == "application"
+        assert (await peer.answer()).status == 200
+    answer = await peer.ask(request(VECTOR, "Connection: Upgrade", "Upgrade: h2c"))
+    assert answer.headers["connection"] == "close"
+    assert await peer.rest() == b""
 
 
 async def test_head_has_no_body(api: Served) -> None:
