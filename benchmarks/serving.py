@@ -152,11 +152,12 @@ def ready(port: int, body: bytes) -> None:
     while True:
         try:
             post(port, body, Content_Type="application/json")
-            return
         except OSError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
+        else:
+            return
 
 
 @contextlib.contextmanager
@@ -205,11 +206,12 @@ def wait(url: str) -> None:
     while True:
         try:
             urllib.request.urlopen(url, timeout=2).read()
-            return
         except OSError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
+        else:
+            return
 
 
 def load(server: Server, connections: int, seconds: float, script: Path) -> Load:
