@@ -9,8 +9,10 @@ there, F_i = E_x[(d loss(x) / d theta_i)^2]: the mean over vectors of *each vect
 gradient. The square of a batch's mean gradient is another number, near zero at an optimum.
 Online (Schwarz et al., Progress & compress, 2018) one running F and the latest theta* stand for
 all tasks. F is the curvature of one vector's loss, so beside a mean loss over new vectors the
-past's weigh w_prev / w_new of it: `lambda = LAMBDA w_prev / w_new`; LAMBDA = 1 is the Laplace
-approximation.
+past's weigh w_prev / w_new of it: `lambda = LAMBDA w_prev / w_new`. LAMBDA = 1 would be the Laplace
+approximation; along a path away from the optimum the diagonal tells too little of the curvature,
+and much more is needed: on five of scikit-learn's digits the last AUROC is .65, .67, .90, .80 at
+LAMBDA = 1, 1e2, 1e4, 1e5 (finetune: .61).
 """
 
 from collections.abc import Mapping
@@ -25,7 +27,7 @@ from models.network import Array
 from models.vae import VAE, public
 from models.version import Version
 
-LAMBDA = 1.0
+LAMBDA = 1e4
 SAMPLES = 512  # vectors whose gradients are squared: the mean's relative error is about 1 / 16
 CHUNK = 16  # gradients held at once
 

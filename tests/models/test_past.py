@@ -8,7 +8,7 @@ from models import Config, Model, Version, train
 from models.alignment import misalignment
 from models.config import STRATEGIES
 from models.distillation import divergence, of_new, of_old, teacher
-from models.ewc import consolidation, fisher_diagonal
+from models.ewc import LAMBDA, consolidation, fisher_diagonal
 from models.extra import Setting
 from models.network import Array, Shape
 from models.past import PASTS, Past, past
@@ -80,7 +80,7 @@ def test_consolidation_is_a_weighted_square(first: Version, blob: Array) -> None
     with torch.no_grad():
         vae.noise.add_(2.0)
     fisher = float(version.memory["fisher.noise"].sum())
-    assert float(loss(batch, 0, rng)) == pytest.approx(0.5 * 3.0 * fisher * 4.0, rel=1e-5)
+    assert float(loss(batch, 0, rng)) == pytest.approx(0.5 * LAMBDA * 3.0 * fisher * 4.0, rel=1e-4)
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
