@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test faults bench-digits lint format docs clean
+.PHONY: help demo run test faults bench-digits bench-serving lint format docs clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## nine digits learned one after another, none forgotten
 	$(BIN)/anamnesis demo
@@ -24,6 +24,9 @@ faults: $(STAMP) ## kill, cut and break real processes: KILLS=n random moments (
 
 bench-digits: $(STAMP) ## nine digits, five seeds, every arm: about ten minutes
 	$(BIN)/python benchmarks/continual_digits.py --output benchmarks/results/digits.json
+
+bench-serving: $(STAMP) ## requests a second beside a bare server and a naive one: three minutes, needs wrk
+	$(BIN)/python benchmarks/serving.py --output benchmarks/results/serving.json
 
 lint: $(STAMP) ## ruff, format check, mypy strict
 	$(BIN)/ruff check

@@ -22,7 +22,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,7 @@ class Server:
 
     port: int
     group: int
+    query: str = ""
 
     def cpu(self) -> float:
         """Return the processor time used so far, seconds; 0 where there is no /proc."""
@@ -217,7 +218,7 @@ def wait(url: str) -> None:
 def load(server: Server, connections: int, seconds: float, script: Path) -> Load:
     """Load `server` from another core with wrk."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "-s", str(script)]
-    url = f"http://127.0.0.1:{server.port}{PATH}"
+    url = f"http://127.0.0.1:{server.port}{PATH}{server.query}"
     before = server.cpu()
     said = subprocess.run(
         pinned(1, [*command, url]), capture_output=True, text=True, check=True
@@ -362,6 +363,8 @@ def main() -> None:
             "naive": stack.enter_context(peer(folder, "naive", NAIVE, body)),
             "anamnesis": stack.enter_context(service(folder, version.to_bytes(), body)),
         }
+        # A query, even one that asks for nothing, takes a request to the FastAPI route.
+        servers["anamnesis, route"] = replace(servers["anamnesis"], query="?via=route")
         rows = one_vector(servers, script, given.seconds, given.rounds)
         many = thousand(servers, version)
     report.report("Serving", rows, given.output, thousand=many)
