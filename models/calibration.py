@@ -72,10 +72,10 @@ class Calibration:
 
     def p_values(self, scores: Float64) -> Float64:
         """Return the p-value of each score, (m,), in [1e-300, 1]; it falls as the score rises."""
-        at_least = self.n - np.searchsorted(self.scores, scores, side="left")
+        at_least = self.n - self.scores.searchsorted(scores, side="left")
         p = np.asarray((1.0 + at_least) / (self.n + 1.0), np.float64)
-        beyond = at_least == 0
-        if beyond.any():
+        if not np.logical_and.reduce(at_least):
+            beyond = at_least == 0
             excess = np.asarray(scores, np.float64)[beyond] - self.scores[-1]
             p[beyond] = np.maximum(self._survival(excess) / (self.n + 1.0), FLOOR)
         return p

@@ -23,7 +23,7 @@ KNEE = 60.0
 def squash(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return x where |x| <= KNEE, and sign(x) (KNEE + log(1 + |x| - KNEE)) beyond it."""
     size = np.abs(x)
-    if np.maximum.reduce(size, axis=None, initial=0.0) <= KNEE:
+    if not x.size or size.max() <= KNEE:
         return x  # nearly always: logarithms cost more than all the rest of scaling
     beyond = size > KNEE
     squashed = x.copy()

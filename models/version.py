@@ -116,6 +116,8 @@ class Version:
         return Scorer(self.config.score, self.network)
 
     def _score(self, X: Array) -> Float64:
+        if len(X) == 1:
+            return self._scorer(self.scaler.transform(X))
         rows = blocks(*X.shape)
         scores = [self._scorer(self.scaler.transform(X[some])) for some in rows]
         return scores[0] if len(scores) == 1 else np.concatenate(scores or [np.empty(0)])
