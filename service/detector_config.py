@@ -8,6 +8,7 @@ import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
 from models import Config, Model, Replay
+from models.config import THRESHOLDS
 from service.problems import Unprocessable
 
 
@@ -58,9 +59,9 @@ def parse(body: bytes | str | Mapping[str, Any]) -> DetectorConfig:
 
 def _reason(error: ValidationError) -> str:
     """Return where an error is and what is taken there; never what was given."""
-    # Of a choice between forms, the one that came closest knows best.
+    # Of a choice between forms, the one that came closest knows best: it got as far as a value.
     found = error.errors(include_input=False, include_url=False)
-    first = max(found, key=lambda one: len(one["loc"]))
+    first = max(found, key=lambda one: (one["type"] == "value_error", len(one["loc"])))
     path = [str(part) for part in first["loc"]]
     if first["type"] in _UNKNOWN_FIELD:
         # The name of a field that is not ours is the client's.
@@ -69,6 +70,10 @@ def _reason(error: ValidationError) -> str:
         text = f"unknown field; the fields are {', '.join(one.name for one in fields(known))}"
     elif first["type"] == "json_invalid":
         text = "the config is not JSON"
+    elif path[0:1] == ["threshold"] and path[1:2] and path[1] not in THRESHOLDS:
+        text = f"not built; one of {', '.join(THRESHOLDS)} is"
+    elif path[0:1] == ["model"] and first["type"] == "literal_error":
+        text = f"'auto', or an object of {', '.join(one.name for one in fields(Model))}"
     else:
         text = first["msg"].removeprefix("Value error, ")
     where = ".".join(part for part in path if part in _KNOWN)

@@ -19,7 +19,8 @@ from service.version_record import describe
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["versions"])
 
 SAFETENSORS = "application/vnd.safetensors"
-_TAG = re.compile(r'"(\d{1,15})"')
+# Compared strongly, as RFC 9110 has it: a weak tag matches nothing.
+_TAG = re.compile(r'(?<!W/)"(\d{1,15})"')
 _LINEAGE_DEPTH = 10_000
 
 Number = Annotated[str, Path(description="The version's number.", examples=["3"])]

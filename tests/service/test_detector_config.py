@@ -48,6 +48,9 @@ def test_round_trip() -> None:
         (b'{"secret": 1}', "unknown field; the fields are dimension"),
         (b'{"model": {"secret": 1}}', "model: unknown field; the fields are latent"),
         (b'{"retrain": {"min_vectors": 0}}', "retrain.min_vectors: "),
+        (b'{"model": "secret"}', "model: 'auto', or an object of latent"),
+        (b'{"model": {"latent": 0}}', "model.latent: "),
+        (b'{"threshold": {"labels": {"beta": 1}}}', "threshold: not built; one of fpr, pot, "),
         (b"secret", "not JSON"),
     ],
 )
