@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sys
+import tomllib
 from collections.abc import Generator, Iterable, Sequence
 from enum import IntEnum
 from typing import Any
@@ -18,6 +19,8 @@ from service.embedded import StoreFailed
 from service.settings import Settings
 from service.supervisor import StartupFailed
 from service.tables import BadTable
+
+_STORES = ("redis://", "rediss://", "unix://")
 
 
 class Exit(IntEnum):
@@ -56,11 +59,17 @@ def _end(status: Exit, message: str) -> None:
 def settings(**given: Any) -> Settings:
     """Return the settings, what was given on the command line first; a bad one is a usage error."""
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        found = Settings(**{name: value for name, value in given.items() if value is not None})
+    except tomllib.TOMLDecodeError as error:
+        raise typer.BadParameter(f"the settings file is not TOML: {error}") from None
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
         raise typer.BadParameter(f"{name}: {first['msg']}") from None
+    if found.redis_url and not found.redis_url.startswith(_STORES):
+        # The rest of a URL may hold a password, and is not repeated.
+        raise typer.BadParameter(f"redis_url: starts with none of {', '.join(_STORES)}")
+    return found
 
 
 def show_json(value: Any) -> None:

@@ -90,10 +90,16 @@ class DataDirectory:
         """Take the directory, making it where it is missing.
 
         What a killed predecessor left is waited for `patience` seconds, and told to stop.
-        Raises DirectoryInUse when another process holds it.
+        Raises DirectoryInUse when another process holds it, and StoreFailed when it cannot be made
+        or written to.
         """
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreFailed(
+                f"the data directory {self.path} cannot be used: {error.strerror}"
+            ) from None
         deadline = time.monotonic() + patience
         while True:
             try:

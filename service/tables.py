@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 import numpy as np
+from numpy.lib import format as npy
 
 _BATCH_BYTES = 4 * 2**20  # well inside the service's default of 32 MiB for a body
 _TEXT: Any = {"encoding": "utf-8-sig", "errors": "replace", "newline": ""}
@@ -127,10 +128,15 @@ def _floats(fields: list[str], width: int, where: str) -> list[float]:
 def _npy(file: str, source: Path | BinaryIO) -> Iterator[Batch]:
     try:
         # A file is mapped, so that one larger than memory is read as it is sent.
-        mapped: Any = "r" if isinstance(source, Path) else None
-        matrix = np.load(source, mmap_mode=mapped, allow_pickle=False)
-    except ValueError as error:
-        raise BadTable(f"{file}: {error}") from None
+        matrix = (
+            npy.open_memmap(source, "r")
+            if isinstance(source, Path)
+            else npy.read_array(source, allow_pickle=False)
+        )
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001 - numpy parses the header as Python
+        raise BadTable(f"{file}: not an .npy file of numbers ({error})") from None
     if matrix.ndim != 2 or matrix.dtype.kind not in "fiub" or 0 in matrix.shape:
         raise BadTable(
             f"{file} holds {matrix.dtype} of shape {matrix.shape}; wanted is a matrix of numbers"

@@ -149,6 +149,25 @@ def test_usage_errors_are_status_2(run, arguments):
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("ANAMNESIS_REDIS_URL", "secret:6379", "redis_url: starts with none of redis://"),
+        ("ANAMNESIS_CONFIG_FILE", "broken.toml", "not TOML"),
+        ("ANAMNESIS_PORT", "secret", "port: "),
+    ],
+)
+def test_bad_settings_are_status_2(run, tmp_path, monkeypatch, variable, value, words):
+    """What is wrong with a setting is said in one sentence, without its value."""
+    (tmp_path / "broken.toml").write_text("port = [")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, value)
+    status, _, err = run("api")
+    assert status == Exit.USAGE
+    assert words in " ".join(err.split())
+    assert "secret" not in err
+
+
 def test_learn_twice_sends_the_same_key(run, stub, file):
     """A repeated command carries the same Idempotency-Key, --again another one."""
     stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)

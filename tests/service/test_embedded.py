@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from service import embedded, process
-from service.embedded import DirectoryInUse, EmbeddedStore, StoreFailed
+from service.embedded import DataDirectory, DirectoryInUse, EmbeddedStore, StoreFailed
 
 _HOLDER = """
 import sys, time
@@ -78,6 +78,14 @@ def test_second_on_the_same_directory_is_refused(tmp_path):
         pytest.raises(DirectoryInUse, match=rf"in use .*process {os.getpid()}"),
     ):
         EmbeddedStore(tmp_path).start()
+
+
+def test_directory_that_cannot_be_is_refused_clearly(tmp_path):
+    """A file in its place, or on the way to it, is said in one sentence."""
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(StoreFailed, match="cannot be used"):
+            DataDirectory(place).acquire()
 
 
 def test_long_directory_gets_a_short_socket(tmp_path):

@@ -69,6 +69,16 @@ def test_pickled_npy_is_refused(tmp_path):
         list(tables.read(tmp_path / "x.npy"))
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"x", b"PK\x03\x04", b"\x93NUMPY\x01\x00v\x00" + b"{((((".ljust(0x76)]
+)
+def test_what_only_claims_to_be_npy_is_refused(tmp_path, content):
+    """An empty file, an archive, a broken header: refused, whatever numpy makes of them."""
+    (tmp_path / "x.npy").write_bytes(content)
+    with pytest.raises(BadTable, match=r"not an \.npy file of numbers"):
+        list(tables.read(tmp_path / "x.npy"))
+
+
 def test_parquet(tmp_path):
     """Columns of a Parquet file are the features, in their order."""
     pa = pytest.importorskip("pyarrow")
