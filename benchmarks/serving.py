@@ -215,9 +215,9 @@ def wait(url: str) -> None:
             return
 
 
-def load(server: Server, connections: int, seconds: float, script: Path) -> Load:
+def load(server: Server, connections: int, seconds: int, script: Path) -> Load:
     """Load `server` from another core with wrk."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "-s", str(script)]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script)]
     url = f"http://127.0.0.1:{server.port}{PATH}{server.query}"
     before = server.cpu()
     said = subprocess.run(
@@ -247,7 +247,7 @@ def champion() -> Any:
     return train(None, X, Config(model=Model(epochs=5, hidden=(64, 32), latent=8)))
 
 
-def one_vector(servers: dict[str, Server], script: Path, seconds: float, rounds: int) -> list[dict]:
+def one_vector(servers: dict[str, Server], script: Path, seconds: int, rounds: int) -> list[dict]:
     """Load every server in turn, `rounds` times: ratios are medians over rounds."""
     rows = []
     for connections in CONNECTIONS:
@@ -343,7 +343,7 @@ def draw(rows: list[dict], picture: Path) -> None:
 
 def main() -> None:
     arguments = report.arguments(__doc__.splitlines()[0])
-    arguments.add_argument("--seconds", type=float, default=3, help="of each load")
+    arguments.add_argument("--seconds", type=int, default=3, help="of each load")
     arguments.add_argument("--rounds", type=int, default=3, help="loads of each server")
     given = arguments.parse_args()
     if shutil.which("wrk") is None:
