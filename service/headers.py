@@ -1,4 +1,4 @@
-"""Headers that every answer carries."""
+"""Headers that every answer carries; and answers that are headers alone."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,4 +19,7 @@ class Headers:
                 message["headers"] = [*message.get("headers", ()), *ADDED]
             await send(message)
 
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            # What takes GET takes HEAD; the server, which knows what was asked, sends no body.
+            scope = {**scope, "method": "GET"}
         await self.app(scope, receive, sending if scope["type"] == "http" else send)

@@ -2,7 +2,7 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.problems import CONTENT_TYPE, BadRequest, Problem, TooLarge
+from service.problems import CONTENT_TYPE, BadRequest, Problem, TooLarge, UnsupportedMedia
 
 # Up to so many times the limit the server reads on and discards, so that a client that sends
 # first and reads later gets the answer; beyond that the connection closes under it.
@@ -10,7 +10,7 @@ _DISCARDED = 16
 
 
 class BodyLimit:
-    """Refuses bodies over `most` bytes, whether they say their length or come in chunks."""
+    """Refuses bodies over `most` bytes, told or in chunks, and compressed ones."""
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self.app = app
@@ -21,16 +21,11 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        length = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
-        if not length.isdigit():
-            await _refuse(BadRequest("Content-Length is not a number."), send)
+        refusal = _refusal(dict(scope["headers"]), self.most)
+        if refusal is not None:
+            await _refuse(refusal, send)
             return
-        problem = TooLarge(f"A body has at most {self.most} bytes.", limit=self.most)
-        if len(length) > 18 or int(length) > self.most:
-            if len(length) > 18 or int(length) > _DISCARDED * self.most:
-                problem.headers["Connection"] = "close"
-            await _refuse(problem, send)
-            return
+        problem = _too_large(self.most)
         seen = 0
         begun = False
 
@@ -53,6 +48,26 @@ class BodyLimit:
             if begun:
                 raise
             await _refuse(problem, send)
+
+
+def _refusal(headers: dict[bytes, bytes], most: int) -> Problem | None:
+    """Return what is wrong with a body as its headers describe it, None where nothing is."""
+    length = headers.get(b"content-length", b"0")
+    if not length.isdigit():
+        return BadRequest("Content-Length is not a number.")
+    if headers.get(b"content-encoding", b"").strip().lower() not in (b"", b"identity"):
+        # Taken for what they are not, compressed bytes could pass as vectors.
+        return UnsupportedMedia("A body is sent without a Content-Encoding.")
+    if len(length) <= 18 and int(length) <= most:
+        return None
+    problem = _too_large(most)
+    if len(length) > 18 or int(length) > _DISCARDED * most:
+        problem.headers["Connection"] = "close"
+    return problem
+
+
+def _too_large(most: int) -> TooLarge:
+    return TooLarge(f"A body has at most {most} bytes.", limit=most)
 
 
 async def _refuse(problem: Problem, send: Send) -> None:

@@ -7,6 +7,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from service import log
 from service.answers import as_problem
@@ -43,13 +44,15 @@ def install_handlers(app: FastAPI) -> None:
         assert isinstance(error, Problem)
         return problem_response(error)
 
-    async def on_http(_: Request, error: Exception) -> Response:
+    async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        known: dict[int, Problem] = {
-            404: Unknown("There is no such path."),
-            405: MethodNotAllowed("The path does not take this method.", headers=error.headers),
-        }
-        return problem_response(known.get(error.status_code) or BadRequest("Bad request."))
+        problem: Problem = BadRequest("Bad request.")
+        if error.status_code == 404:
+            problem = Unknown("There is no such path.")
+        elif error.status_code == 405:
+            allow = {"Allow": ", ".join(_allowed(request))}
+            problem = MethodNotAllowed("The path does not take this method.", headers=allow)
+        return problem_response(problem)
 
     async def on_invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -69,3 +72,16 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(ClientDisconnect, on_disconnect)
     app.add_exception_handler(Exception, on_error)
+
+
+def _allowed(request: Request) -> list[str]:
+    """Return the methods that the request's path takes, whichever routes take them."""
+    found = [
+        method
+        for method in ("GET", "PUT", "POST", "DELETE")
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
+    return ["GET", "HEAD", *found[1:]] if "GET" in found else found

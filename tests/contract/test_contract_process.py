@@ -36,9 +36,31 @@ async def test_unknown_paths_and_methods(api: Running) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
     answer = await api.http.request("PATCH", PUMP)
     assert answer.status_code == 405
-    assert answer.headers["allow"]
+    assert answer.headers["allow"] == "GET, HEAD, PUT, DELETE"
     assert answer.json()["status"] == 405
-    assert (await api.http.get(f"{PUMP}/score")).status_code == 405
+    answer = await api.http.get(f"{PUMP}/score")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+async def test_head(api: Running) -> None:
+    """What takes GET takes HEAD; what does not, does not."""
+    for path in ("/healthz", "/readyz", "/metrics", "/v1/detectors"):
+        assert (await api.http.head(path)).status_code == 200, path
+    assert (await api.http.head(f"{PUMP}/score")).status_code == 405
+
+
+async def test_encoded_bodies_are_refused(api: Running) -> None:
+    """A compressed body is never taken for vectors."""
+    await api.make()
+    encoded = {"content-encoding": "gzip"}
+    for route in ("score", "normal"):
+        answer = await api.http.post(
+            f"{PUMP}/{route}", json={"vectors": [[1, 2, 3]]}, headers=encoded
+        )
+        assert answer.status_code == 415
+    plain = {"content-encoding": "identity"}
+    answer = await api.http.post(f"{PUMP}/normal", json={"vectors": [[1, 2, 3]]}, headers=plain)
+    assert answer.status_code == 202
 
 
 async def test_openapi_documents_every_route(api: Running) -> None:
