@@ -146,8 +146,9 @@ async def normal(request: Request, name: Name) -> Response:
     dimension = await app.ingest.dimension(name)
     body = await request.body()
     X = await _inline_or_not(inline(kind, len(body)), lambda: payload.matrix(kind, body, dimension))
-    if X.nbytes > app.settings.buffer_max_bytes:
-        raise TooLarge("The batch is larger than the buffer.")
+    most = app.settings
+    if X.nbytes > most.buffer_max_bytes or len(X) > most.buffer_max_vectors:
+        raise TooLarge("The batch is larger than the buffer: send it in parts.")
     return answer(await app.ingest.store(name, X, key), 202)
 
 

@@ -74,6 +74,9 @@ async def test_full_buffer(store_url: str) -> None:
         answer = await api.http.post(f"{PUMP}/normal", json={"vectors": [[0, 0]] * 2})
         assert answer.status_code == 429
         assert int(answer.headers["retry-after"]) > 0
+        # What would not fit an empty buffer either is not worth a retry.
+        answer = await api.http.post(f"{PUMP}/normal", json={"vectors": [[0, 0]] * 33})
+        assert (answer.status_code, "retry-after" in answer.headers) == (413, False)
         assert (await api.http.get(PUMP)).json()["buffered"] == 31
 
 
