@@ -9,20 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
+from service.buffer import IDEMPOTENCY_SECONDS
 from service.keys import Keys
 from service.store import Script, ask, rfc3339
 
 MAX_BYTES = 64 * 2**20  # of one detector's events, and of its labels: wide vectors are kept fewer
 LEAST_KEPT = 16
 
-# KEYS: state, stream. ARGV: uid, most entries, entry...
+# KEYS: state, stream[, idempotency]. ARGV: uid, most entries, seconds, entry...
 # Only for that incarnation: a late writer must not leave keys behind a deleted detector.
 APPEND = Script("""
 if redis.call('HGET', KEYS[1], 'uid') ~= ARGV[1] then return {} end
+if KEYS[3] and redis.call('GET', KEYS[3]) == ARGV[1] then return {'again'} end
 local ids = {}
-for i = 3, #ARGV do
+for i = 4, #ARGV do
   ids[#ids + 1] = redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[2], '*', 'e', ARGV[i])
 end
+if KEYS[3] then redis.call('SET', KEYS[3], ARGV[1], 'EX', ARGV[3]) end
 return ids
 """)
 
@@ -81,7 +84,8 @@ class Events:
     async def append(self, name: str, uid: str, events: Sequence[Event]) -> list[str]:
         """Keep `events`, for that incarnation; return their ids, [] once it is gone."""
         keys = Keys(name)
-        return await self._append(keys, keys.events, uid, self._events_kept, map(_pack, events))
+        where = (keys.state, keys.events)
+        return await self._append(where, uid, self._events_kept, map(_pack, events))
 
     async def latest(self, name: str, *, limit: int = 100) -> list[Event]:
         """Return the latest events, newest first."""
@@ -101,10 +105,15 @@ class Events:
             if rows
         }
 
-    async def label(self, name: str, uid: str, labels: Sequence[Label]) -> list[str]:
-        """Keep `labels` for that incarnation; return their ids, [] when it is gone."""
+    async def label(
+        self, name: str, uid: str, labels: Sequence[Label], *, idempotency_key: str | None = None
+    ) -> bool:
+        """Keep `labels` for that incarnation, once for each key; return False when it is gone."""
         keys = Keys(name)
-        return await self._append(keys, keys.labels, uid, self._labels_kept, map(_pack, labels))
+        where: tuple[str, ...] = (keys.state, keys.labels)
+        if idempotency_key is not None:
+            where += (keys.labels_idempotency(idempotency_key),)
+        return bool(await self._append(where, uid, self._labels_kept, map(_pack, labels)))
 
     async def labels(self, name: str, *, limit: int = 10_000) -> list[Label]:
         """Return the latest labels, newest first."""
@@ -112,13 +121,13 @@ class Events:
         return [Label(id=row.decode(), **_unpack(entry[b"e"])) for row, entry in rows]
 
     async def _append(
-        self, keys: Keys, stream: str, uid: str, kept: int, packed: Iterable[bytes]
+        self, where: tuple[str, ...], uid: str, kept: int, packed: Iterable[bytes]
     ) -> list[str]:
         entries = list(packed)[-kept:]
         if not entries:
             return []
         kept = bounded(kept, max(map(len, entries)))
-        ids = await APPEND(self._redis, (keys.state, stream), (uid, kept, *entries))
+        ids = await APPEND(self._redis, where, (uid, kept, IDEMPOTENCY_SECONDS, *entries))
         return [entry.decode() for entry in ids]
 
 

@@ -129,6 +129,10 @@ class Keys:
         digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
         return self._key(f"idempotency:{digest}")
 
+    def labels_idempotency(self, key: str) -> str:
+        """Return the string that stands while labels under this Idempotency-Key were kept."""
+        return f"{self.idempotency(key)}:labels"
+
     @property
     def mortal(self) -> tuple[str, ...]:
         """Every key that goes with the detector, artifacts and expiring answers apart."""

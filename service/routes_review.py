@@ -84,7 +84,7 @@ async def feedback(request: Request, name: Name) -> Response:
     if normals:
         stored = await app.ingest.store(name, np.stack(normals), key)
         buffered = stored["buffered"]
-    if not await app.stores.events.label(name, detector.uid, labels):
+    if not await app.stores.events.label(name, detector.uid, labels, idempotency_key=key):
         raise UnknownDetector("The detector was deleted.")
     counted = {"normal": len(normals), "anomaly": len(labels) - len(normals)}
     return answer({"labels": len(labels), **counted, "buffered": buffered})

@@ -48,7 +48,7 @@ async def test_a_deleted_detector_gets_no_more_events(stored, redis):
     await stored.detectors.delete("pump")
     events = Events(redis)
     assert await events.append("pump", uid, [event(1)]) == []
-    assert await events.label("pump", uid, [Label("normal", matrix(1)[0])]) == []
+    assert not await events.label("pump", uid, [Label("normal", matrix(1)[0])])
     assert not await redis.exists(Keys("pump").events, Keys("pump").labels)
     assert await events.latest("pump") == []
 
@@ -59,8 +59,9 @@ async def test_labels_are_kept(stored):
     events = Events(stored.redis)
     (known,) = await events.append("pump", uid, [event(1)])
     labels = [Label("anomaly", event(1).vector, known, 2.5), Label("normal", matrix(1)[0])]
-    assert len(await events.label("pump", uid, labels)) == 2
-    assert await events.label("pump", uid, []) == []
+    assert await events.label("pump", uid, labels, idempotency_key="monday")
+    assert await events.label("pump", uid, labels, idempotency_key="monday")
+    assert not await events.label("pump", uid, [])
     found = await events.labels("pump")
     assert [(label.label, label.event) for label in found] == [("normal", None), ("anomaly", known)]
     assert np.array_equal(found[1].vector, event(1).vector)
