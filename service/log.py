@@ -49,7 +49,9 @@ def configure(settings: Settings, process: str) -> None:
 def _rendering(log_format: str) -> list[Any]:
     if log_format == "json":
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    # The default traceback prints local variables, and these hold what clients sent.
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(sys.stderr.isatty(), exception_formatter=plain)]
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

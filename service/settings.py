@@ -128,6 +128,8 @@ class Settings(BaseSettings):
         """Arguments win over the environment, the environment over the TOML file."""
         del dotenv_settings, file_secret_settings
         named = os.environ.get("ANAMNESIS_CONFIG_FILE")
+        if named and not Path(named).is_file():
+            raise FileNotFoundError(f"ANAMNESIS_CONFIG_FILE: there is no file {named}")
         toml = TomlConfigSettingsSource(settings_cls, Path(named)) if named else None
         return (init_settings, env_settings, *([toml] if toml else []))
 

@@ -154,6 +154,7 @@ def test_usage_errors_are_status_2(run, arguments):
     [
         ("ANAMNESIS_REDIS_URL", "secret:6379", "redis_url: starts with none of redis://"),
         ("ANAMNESIS_CONFIG_FILE", "broken.toml", "not TOML"),
+        ("ANAMNESIS_CONFIG_FILE", "absent.toml", "there is no file"),
         ("ANAMNESIS_PORT", "secret", "port: "),
     ],
 )
