@@ -120,10 +120,10 @@ def check_weights(weights: str | Mapping[str, float]) -> None:
     elif set(weights) == {"half_life"}:
         _number("weights.half_life", weights["half_life"], 0, math.inf)
     elif set(weights) == {"w_prev", "w_new"}:
-        w_prev = _number("weights.w_prev", weights["w_prev"], -1e-300, 1)
         w_new = _number("weights.w_new", weights["w_new"], 0, 1 + 1e-9)
-        if abs(w_prev + w_new - 1) > 1e-6:
-            raise ConfigError(f"weights: w_prev + w_new is {w_prev + w_new:g}, not 1")
+        w_prev = _number("weights.w_prev", weights["w_prev"], -1, 1)
+        if w_prev < 0 or abs(w_prev + w_new - 1) > 1e-6:
+            raise ConfigError("weights: w_prev and w_new are not negative and sum to 1")
     else:
         raise ConfigError(
             "weights: one of 'proportional', 'equal', {'w_prev': a, 'w_new': b}, "
@@ -171,6 +171,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.features is not None:
             object.__setattr__(self, "features", tuple(self.features))
+            if not self.features:
+                raise ConfigError("features: give one name for each feature, or null")
             if len(set(self.features)) != len(self.features):
                 raise ConfigError("features: names must be distinct")
             if self.dimension is None:
@@ -188,7 +190,7 @@ class Config:
         check_weights(self.weights)
         check_threshold(self.threshold)
         if not 0 <= self.seed < 2**32:
-            raise ConfigError(f"seed: {self.seed} is not in [0, 2**32)")
+            raise ConfigError("seed: not a whole number in [0, 2**32)")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration in full, as JSON would carry it."""
