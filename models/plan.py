@@ -14,13 +14,14 @@ from models.past import Past
 from models.version import Version
 
 FOLDS = 5
+FEW_FOLDS, LARGE = 2, 300_000  # for networks of more parameters: there folds are far from free
 HELD_OUT = 0.2  # share of the new vectors kept from training where folds would cost too much
 MOST_HELD_OUT = 4_000
 LEAST_STEPS = 400  # a network of this kind is not near its optimum before, however few vectors
+REPLAY_STEPS = 3  # the same for a retraining, in those of a first training
 # The training regime `stable`: how many times smaller the batches and higher the first rate are,
 # by how much the rate falls with every experience, and the dropout.
 SMALLER, HIGHER, DECAY, DROPOUT = 2, 2.0, 0.8, 0.1
-REPLAY_STEPS = 3.0  # a retraining's steps, in those of a first training on as many vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +79,9 @@ def plan(
         # The budget does not grow with what has been learned before, or the thirtieth update
         # would cost ten times the second; where the new share is small, epochs are fewer.
         alone = _epochs(n_trained) * mixing.steps_per_epoch(n_trained, batch_size, 1.0)
-        # What has a past to learn too, from wherever, has the same budget.
-        share = REPLAY_STEPS if w_prev or past.vectors is not None else 1.0
-        steps = round(max(alone, LEAST_STEPS) * share)
+        # What has a past to learn too, from wherever, needs the more of them at the least.
+        least = LEAST_STEPS * (REPLAY_STEPS if w_prev or past.vectors is not None else 1)
+        steps = max(alone, least)
     learning_rate = model.learning_rate or _learning_rate(shape)
     if stable:
         learning_rate *= HIGHER * DECAY ** _experiences(previous)
@@ -101,8 +102,8 @@ def _parameters(shape: Shape) -> int:
 
 
 def _epochs(n: int) -> int:
-    """Return 60 epochs for few vectors and ever fewer, down to 5, for many."""
-    return int(np.clip(40_000 / n, 5, 60))
+    """Return 120 epochs for few vectors and ever fewer, down to 15, for many."""
+    return int(np.clip(120_000 / n, 15, 120))
 
 
 def _learning_rate(shape: Shape) -> float:
@@ -121,7 +122,7 @@ def _folds(n: int, parameters: int, rng: np.random.Generator) -> NDArray[np.int6
     """
     order = rng.permutation(n)
     if n <= 400 or (n <= 2_000 and parameters <= 100_000):
-        return 1 + order % FOLDS
+        return 1 + order % (FOLDS if parameters <= LARGE else FEW_FOLDS)
     folds = np.zeros(n, np.int64)
     folds[order[: min(int(n * HELD_OUT), MOST_HELD_OUT)]] = -1
     return folds
