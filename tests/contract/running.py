@@ -2,8 +2,7 @@
 
 import asyncio
 import socket
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,17 +17,10 @@ from service.parts import Parts
 from service.retraining import Retrainings
 from service.server import configured
 from service.settings import Settings
+from tests.waiting import until
 
 GOOD = {"gate": {"passed": True, "reasons": []}, "strategy": "replay"}
 BAD = {"gate": {"passed": False, "reasons": ["worse on old normals"]}}
-
-
-async def until(check: Callable[[], Awaitable[bool]], seconds: float = 5.0) -> None:
-    """Wait until `check` holds, `seconds` at most."""
-    deadline = time.monotonic() + seconds
-    while not await check():
-        assert time.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.01)
 
 
 @dataclass

@@ -8,7 +8,8 @@ import pytest
 
 from models import Version
 from service.detector_config import DetectorConfig
-from tests.contract.running import Running, running, until
+from tests.contract.running import Running, running
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 

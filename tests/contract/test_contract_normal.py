@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from models import Version
-from tests.contract.running import Running, running, until
+from tests.contract.running import Running, running
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,8 @@ from models import Version
 from service.app import create_app
 from service.settings import Settings
 from service.store import WeakStore
-from tests.contract.running import Running, running, until
+from tests.contract.running import Running, running
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 

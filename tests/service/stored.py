@@ -1,8 +1,5 @@
 """What tests of the store adapters share."""
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,14 +23,6 @@ BAD = {"gate": {"passed": False, "reasons": ["worse on old normals"]}}
 def matrix(n: int, d: int = 3, seed: int = 0) -> NDArray[np.float32]:
     """Return `(n, d)` float32."""
     return np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
-
-
-async def until(check: Callable[[], Awaitable[bool]], seconds: float = 5.0) -> None:
-    """Wait until `check` holds, `seconds` at most."""
-    deadline = time.monotonic() + seconds
-    while not await check():
-        assert time.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.01)
 
 
 @dataclass

@@ -6,7 +6,8 @@ import pytest
 from service import erasure
 from service.keys import Keys
 from service.store import connect
-from tests.service.stored import Stored, matrix, until
+from tests.service.stored import Stored, matrix
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 

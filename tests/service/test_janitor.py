@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 from service.janitor import Janitor
 from service.settings import Settings
 from service.store import connect
-from tests.service.stored import Stored, matrix, until
+from tests.service.stored import Stored, matrix
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,8 @@ import pytest
 
 from service.keys import Keys
 from service.lease import Fenced, Lease
-from tests.service.stored import GOOD, Stored, matrix, until
+from tests.service.stored import GOOD, Stored, matrix
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,8 @@ from service.monitor import Monitor
 from service.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tests.service.stored import Stored, until
+from tests.service.stored import Stored
+from tests.waiting import until
 
 SETTINGS = Settings(lease_seconds=5.0)
 

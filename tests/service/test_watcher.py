@@ -14,8 +14,9 @@ from service.problems import StoreUnavailable, Unknown
 from service.settings import Settings
 from service.stores import Stores
 from service.watcher import Watcher
-from tests.service.stored import Stored, matrix, until
+from tests.service.stored import Stored, matrix
 from tests.service.trained import versions
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 

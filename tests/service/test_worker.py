@@ -18,7 +18,8 @@ from service.registry import Registry
 from service.settings import Settings
 from service.store import WeakStore, connect
 from service.worker import Worker
-from tests.service.stored import Stored, matrix, until
+from tests.service.stored import Stored, matrix
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
