@@ -30,6 +30,7 @@ from models.vae import VAE
 from models.version import Version, check_vectors
 
 CHUNK = 16_384  # old vectors drawn at once, so that what an epoch needs has not to fit in memory
+CHUNK_NUMBERS = 4_194_304  # and of wide vectors no more than make so many numbers
 LOSS_EVERY = 10  # steps between two looks at the loss: a look costs a synchronisation
 
 
@@ -185,7 +186,7 @@ def _batches(
         for m in range(chosen.networks)
     ]  # fmt: skip
     n = len(rows[0])
-    olds = _Replay(past, rng)
+    olds = _Replay(past, x.shape[1], rng)
     while True:
         # A network that leaves a fold out sees some of its other vectors twice an epoch.
         order = np.stack([np.resize(rng.permutation(own), n) for own in rows])  # (M, n)
@@ -202,14 +203,15 @@ def _batches(
 class _Replay:
     """Draws old vectors in chunks: one large pass through the decoder beats many small."""
 
-    def __init__(self, past: Past, rng: np.random.Generator) -> None:
+    def __init__(self, past: Past, dimension: int, rng: np.random.Generator) -> None:
         self._generator, self._exemplars, self._rng = past.generator, past.exemplars, rng
         self._drawn: Array = np.empty((0, 0), np.float32)
+        self._widest = CHUNK_NUMBERS // dimension
 
     def draw(self, n: int) -> Array:
         """Return the next n vectors (n, d), of the generator's never one twice."""
         if len(self._drawn) < n:
-            self._drawn = self._chunk(max(CHUNK, n))
+            self._drawn = self._chunk(max(n, min(CHUNK, self._widest)))
         drawn, self._drawn = self._drawn[:n], self._drawn[n:]
         return drawn
 
