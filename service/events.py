@@ -16,16 +16,16 @@ from service.store import Script, ask, rfc3339
 MAX_BYTES = 64 * 2**20  # of one detector's events, and of its labels: wide vectors are kept fewer
 LEAST_KEPT = 16
 
-# KEYS: state, stream[, idempotency]. ARGV: uid, most entries, seconds, entry...
+# KEYS: state, stream[, idempotency]. ARGV: uid, most entries, entry...
 # Only for that incarnation: a late writer must not leave keys behind a deleted detector.
-APPEND = Script("""
-if redis.call('HGET', KEYS[1], 'uid') ~= ARGV[1] then return {} end
-if KEYS[3] and redis.call('GET', KEYS[3]) == ARGV[1] then return {'again'} end
-local ids = {}
-for i = 4, #ARGV do
+APPEND = Script(f"""
+if redis.call('HGET', KEYS[1], 'uid') ~= ARGV[1] then return {{}} end
+if KEYS[3] and redis.call('GET', KEYS[3]) == ARGV[1] then return {{'again'}} end
+local ids = {{}}
+for i = 3, #ARGV do
   ids[#ids + 1] = redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[2], '*', 'e', ARGV[i])
 end
-if KEYS[3] then redis.call('SET', KEYS[3], ARGV[1], 'EX', ARGV[3]) end
+if KEYS[3] then redis.call('SET', KEYS[3], ARGV[1], 'EX', {IDEMPOTENCY_SECONDS}) end
 return ids
 """)
 
@@ -127,7 +127,7 @@ class Events:
         if not entries:
             return []
         kept = bounded(kept, max(map(len, entries)))
-        ids = await APPEND(self._redis, where, (uid, kept, IDEMPOTENCY_SECONDS, *entries))
+        ids = await APPEND(self._redis, where, (uid, kept, *entries))
         return [entry.decode() for entry in ids]
 
 
