@@ -168,3 +168,14 @@ def as_json(lives):
         {"arm": arm, "seed": seed, "tasks": rows, "R": R.tolist()}
         for (arm, seed), (rows, R) in lives.items()
     ]
+
+
+def label_axes(detection, alarms, tasks, target):
+    """Name the axes of the two plots of nine digits: AUROC by task, alarms by digit at `target`."""
+    detection.set(xlabel="newest digit learned", ylabel="AUROC of 0 against all learned",
+                  xticks=tasks, title="Detection (mean and range over seeds)")  # fmt: skip
+    alarms.axhline(100 * target, color="black", linewidth=0.8, linestyle="--")
+    alarms.set(xlabel="digit", ylabel="false alarms, % (logarithmic above 2)", xticks=tasks,
+               title="False alarms after the last digit (target dashed)")  # fmt: skip
+    alarms.set_yscale("symlog", linthresh=2)
+    alarms.set_yticks([0, 1, 2, 5, 10, 30, 100], ["0", "1", "2", "5", "10", "30", "100"])

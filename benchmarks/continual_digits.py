@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.continual import label_axes
 from benchmarks.report import arguments, report
 from models import Config, Replay, train
 from service.demo import ANOMALY, TARGET, TASKS, Digits
@@ -130,14 +131,8 @@ def picture(rows, arms, path):
         rates = list(per_digit(rows, arm).values())
         right.bar(np.array(TASKS) + (i - (len(arms) - 1) / 2) * 0.8 / len(arms), rates,
                   width=0.8 / len(arms), label=arm)  # fmt: skip
-    left.set(xlabel="newest digit learned", ylabel="AUROC of 0 against all learned", xticks=TASKS,
-             title="Detection (mean and range over seeds)")  # fmt: skip
+    label_axes(left, right, TASKS, TARGET)
     left.legend(loc="lower left", fontsize="small")
-    right.axhline(100 * TARGET, color="black", linewidth=0.8, linestyle="--")
-    right.set(xlabel="digit", ylabel="false alarms, % (logarithmic above 2)", xticks=TASKS,
-              title="False alarms after the last digit (target dashed)")  # fmt: skip
-    right.set_yscale("symlog", linthresh=2)
-    right.set_yticks([0, 1, 2, 5, 10, 30, 100], ["0", "1", "2", "5", "10", "30", "100"])
     figure.savefig(path, dpi=120)
 
 

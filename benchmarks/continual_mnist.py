@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 
 from benchmarks import data
-from benchmarks.continual import KeepsData, Ours, as_json, lifetime, measure, summary
+from benchmarks.continual import KeepsData, Ours, as_json, label_axes, lifetime, measure, summary
 from benchmarks.report import arguments, report
 from models import Config, Model, Replay
 
@@ -81,14 +81,8 @@ def picture(lives, arms, path):
         if own[0][0][-1]["pooled"] is not None:
             rates = 100 * np.mean([rows[-1]["alarms"] for rows, _ in own], axis=0)
             right.plot(tasks, rates, marker="o", markersize=3, color=line.get_color(), label=arm)
-    left.set(xlabel="newest digit learned", ylabel="AUROC of 0 against all learned", xticks=tasks,
-             title="Detection (mean and range over seeds)")  # fmt: skip
+    label_axes(left, right, tasks, TARGET)
     left.legend(loc="lower left", fontsize="x-small", ncols=2)
-    right.axhline(100 * TARGET, color="black", linewidth=0.8, linestyle="--")
-    right.set(xlabel="digit", ylabel="false alarms, % (logarithmic above 2)", xticks=tasks,
-              title="False alarms after the last digit (target dashed)")  # fmt: skip
-    right.set_yscale("symlog", linthresh=2)
-    right.set_yticks([0, 1, 2, 5, 10, 30, 100], ["0", "1", "2", "5", "10", "30", "100"])
     figure.savefig(path, dpi=120)
 
 
