@@ -18,7 +18,8 @@ FEW_FOLDS, LARGE = 2, 300_000  # for networks of more parameters: there folds ar
 HELD_OUT = 0.2  # share of the new vectors kept from training where folds would cost too much
 MOST_HELD_OUT = 4_000
 LEAST_STEPS = 400  # a network of this kind is not near its optimum before, however few vectors
-REPLAY_STEPS = 3  # the same for a retraining, in those of a first training
+SMALL, THOROUGH = 100_000, 3  # up to so many parameters a step is cheap: three times as many
+REPLAY_STEPS = 3  # the fewest of a retraining, in those of a first training of a large network
 # The training regime `stable`: how many times smaller the batches and higher the first rate are,
 # by how much the rate falls with every experience, and the dropout.
 SMALLER, HIGHER, DECAY, DROPOUT = 2, 2.0, 0.8, 0.1
@@ -78,10 +79,12 @@ def plan(
     else:
         # The budget does not grow with what has been learned before, or the thirtieth update
         # would cost ten times the second; where the new share is small, epochs are fewer.
-        alone = _epochs(n_trained) * mixing.steps_per_epoch(n_trained, batch_size, 1.0)
+        passes = THOROUGH if _parameters(shape) <= SMALL else 1
+        alone = passes * _epochs(n_trained)
+        alone *= mixing.steps_per_epoch(n_trained, batch_size, 1.0)
         # What has a past to learn too, from wherever, needs the more of them at the least.
-        least = LEAST_STEPS * (REPLAY_STEPS if w_prev or past.vectors is not None else 1)
-        steps = max(alone, least)
+        behind = w_prev or past.vectors is not None
+        steps = max(alone, LEAST_STEPS * (REPLAY_STEPS if behind else passes))
     learning_rate = model.learning_rate or _learning_rate(shape)
     if stable:
         learning_rate *= HIGHER * DECAY ** _experiences(previous)
@@ -102,7 +105,7 @@ def _parameters(shape: Shape) -> int:
 
 
 def _epochs(n: int) -> int:
-    """Return 120 epochs for few vectors and ever fewer, down to 15, for many."""
+    """Return 120 epochs for few vectors and ever fewer, down to 15, for many: a large network's."""
     return int(np.clip(120_000 / n, 15, 120))
 
 
@@ -121,7 +124,7 @@ def _folds(n: int, parameters: int, rng: np.random.Generator) -> NDArray[np.int6
     Few normals are all needed, for training and for calibration, and their networks are cheap.
     """
     order = rng.permutation(n)
-    if n <= 400 or (n <= 2_000 and parameters <= 100_000):
+    if n <= 400 or (n <= 2_000 and parameters <= SMALL):
         return 1 + order % (FOLDS if parameters <= LARGE else FEW_FOLDS)
     folds = np.zeros(n, np.int64)
     folds[order[: min(int(n * HELD_OUT), MOST_HELD_OUT)]] = -1
