@@ -60,10 +60,9 @@ class Lane:
         content_type = None if kind is None else kind.decode("latin-1")
         if length is None or not length.isdigit() or len(length) > 9:
             return None
-        if not inline(content_type, int(length)):
-            return None
         name = url[len(_BEFORE) : -len(_AFTER)].decode("latin-1")
-        if self._champions.get(name) is None:
+        champion = self._champions.get(name)
+        if champion is None or not inline(content_type, int(length), champion.version.dimension):
             return None
         accept = named.get(b"accept")
         return ScoreRequest(

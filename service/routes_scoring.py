@@ -84,7 +84,9 @@ async def score(request: Request, name: Name) -> Response:
         request.url.query,
         champion,
     )
-    if inline(asked.content_type, len(asked.body)):
+    serving = champion or app.champions.get(name)
+    dimension = serving.version.dimension if serving else 1
+    if inline(asked.content_type, len(asked.body), dimension):
         return _response(app.scoring.score(asked))
     started = time.perf_counter()
     turn = await asyncio.to_thread(app.scoring.compute, (asked,))
@@ -145,7 +147,8 @@ async def normal(request: Request, name: Name) -> Response:
     kind = payload.media_type(request.headers.get("content-type"))
     dimension = await app.ingest.dimension(name)
     body = await request.body()
-    X = await _inline_or_not(inline(kind, len(body)), lambda: payload.matrix(kind, body, dimension))
+    at_once = inline(kind, len(body), dimension or 1)
+    X = await _inline_or_not(at_once, lambda: payload.matrix(kind, body, dimension))
     most = app.settings
     if X.nbytes > most.buffer_max_bytes or len(X) > most.buffer_max_vectors:
         raise TooLarge("The batch is larger than the buffer: send it in parts.")

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from models.version import Judgement
-from service import log, payload
+from service import json_matrix, log, payload
 from service.answers import (
     JsonRows,
     Reply,
@@ -34,14 +34,21 @@ _GATHERED_BYTES = 2**20  # float32; a request that does not fit gains nothing fr
 _ATTRIBUTED = 200_000  # attributions in one answer, about 20 MB of JSON
 _VERSION_MAX = 2**31 - 1
 
-# Read and judged in the event loop, each about half a millisecond of work; larger ones in a thread.
-_INLINE_JSON = 64 * 1024
+# Read and judged in the event loop, each about a millisecond of work; larger ones in a thread.
+_INLINE_JSON = 768 * 1024 if json_matrix.QUICK else 64 * 1024
 _INLINE_OCTETS = 256 * 1024
+_INLINE_ROWS = 2048  # at 12 bytes a number of JSON
 
 
-def inline(content_type: str | None, size: int) -> bool:
-    """Return whether a body of `size` bytes is judged at once, in the event loop."""
-    return size <= (_INLINE_OCTETS if content_type == OCTETS else _INLINE_JSON)
+def inline(content_type: str | None, size: int, dimension: int) -> bool:
+    """Return whether a body of `size` bytes is judged at once, in the event loop.
+
+    What one vector costs however short it is (a layer, a rank, a number in the answer) bounds
+    how many there may be of small `dimension`.
+    """
+    if content_type == OCTETS:
+        return size <= min(_INLINE_OCTETS, 4 * dimension * _INLINE_ROWS)
+    return size <= min(_INLINE_JSON, 12 * dimension * _INLINE_ROWS)
 
 
 class ScoreRequest(NamedTuple):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import payload
+from service import json_matrix, payload
 from service.problems import BadVectors, Problem, TooLarge
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -58,7 +58,7 @@ def test_almost_json(text: str) -> None:
 def big(rows: int = 20_000) -> bytes:
     """Return a body that is read in pieces."""
     body = json.dumps({"vectors": [[0.125] * 8] * rows}).encode()
-    assert len(body) > 4 * payload.PIECE
+    assert len(body) > 4 * json_matrix.PIECE
     return body
 
 
@@ -76,7 +76,7 @@ def test_large_bodies_are_located_too(piece: int, bad: bytes) -> None:
     """Row and column count from the beginning of the request, not of a piece."""
     body = big()
     cells = body.split(b"0.125")
-    cell = (piece * payload.PIECE // 64) * 8 + 5
+    cell = (piece * json_matrix.PIECE // 64) * 8 + 5
     broken = b"0.125".join(cells[: cell + 1]) + bad + b"0.125".join(cells[cell + 1 :])
     with pytest.raises(BadVectors) as caught:
         parse(broken, 8)

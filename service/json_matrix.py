@@ -1,0 +1,213 @@
+"""A JSON body to the matrix that it stands for, or to the row and column of what is wrong.
+
+Two readers give the same matrix. simdjson takes whole pieces of text that are right, three times
+as fast; whatever it does not take, msgspec reads again, and it is the one that says what is wrong.
+"""
+
+import re
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from service.problems import BadVectors
+
+try:
+    import simdjson
+except ImportError:  # no wheel for this platform: msgspec reads everything
+    simdjson = None  # type: ignore[assignment]
+
+Matrix = npt.NDArray[np.float32]
+
+QUICK = simdjson is not None
+
+RESERVED = ("sources", "timestamps", "records")
+
+# Decoding holds the interpreter: larger JSON is read in pieces of this size, so that other
+# threads get their turn (2 ms apiece at most) and what a reader needs exists for one at a time.
+PIECE = 256 * 1024
+
+
+class _Body(msgspec.Struct, forbid_unknown_fields=True):
+    vectors: list[list[float]]
+
+
+_body = msgspec.json.Decoder(_Body)
+_rows = msgspec.json.Decoder(list[list[float]])
+_local = threading.local()  # a parser keeps its memory, and serves one thread at a time
+
+_OPENING = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"vectors"[ \t\r\n]*:[ \t\r\n]*\[')
+_ROW_END = re.compile(rb"\][ \t\r\n]*,[ \t\r\n]*(?=\[)")
+_ALIEN = re.compile(rb"[^0-9eE+\-., \t\r\n\[\]]")
+_BYTE = re.compile(r"\(byte (\d+)\)")
+_PATH = re.compile(r"at `\$(?:\.vectors)?(?:\[(\d+)\])?(?:\[(\d+)\])?")
+_GOT = re.compile(r"got `(\w+)`")
+
+
+def read(body: bytes, dimension: int | None) -> Matrix:
+    """Return the rows of `{"vectors": [[...], ...]}`, (n, d); numbers beyond float32 are infinite.
+
+    Raises BadVectors; `dimension` is None where any will do.
+    """
+    blocks: list[Matrix] = []
+    width, base = dimension, 0
+    for text, whole in _pieces(body):
+        block = quick(text, width, whole=whole)
+        if block is None:
+            block = _slow(text, whole, base, width)
+        base += len(block)
+        width = width or block.shape[1]
+        blocks.append(block)
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
+def rows(body: bytes) -> list[list[float]] | None:
+    """Return the rows of a small body, of whatever lengths; None where it is anything else."""
+    try:
+        decoded = _body.decode(body).vectors
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return decoded if _once(body) else None
+
+
+def quick(text: bytes, width: int | None, *, whole: bool) -> Matrix | None:
+    """Return the rows of `text`, (n, width); None where simdjson is not to judge.
+
+    `text` is a body where `whole`, else a list of rows alone.
+    """
+    if not QUICK or (whole and not _OPENING.match(text)):
+        return None
+    try:
+        flat, widths = _flat(text, whole)
+    except (LookupError, RuntimeError, TypeError, ValueError):
+        return None
+    # It flattens at any depth: there must be as many lists as rows, and the matrix's own.
+    lists = np.count_nonzero(np.frombuffer(text, np.uint8) == ord("["))
+    if len(set(widths)) != 1 or lists != len(widths) + 1 or len(flat) != len(widths) * widths[0]:
+        return None
+    if width is not None and widths[0] != width:
+        return None
+    with np.errstate(over="ignore"):
+        return flat.astype(np.float32).reshape(len(widths), -1)
+
+
+def _flat(text: bytes, whole: bool) -> tuple[npt.NDArray[np.float64], list[int]]:
+    """Return all numbers of `text` one after the other, and the lengths of its rows."""
+    parser = getattr(_local, "parser", None)
+    if parser is None:
+        parser = _local.parser = simdjson.Parser()
+    document: Any = parser.parse(text)
+    if whole and len(document) != 1:
+        raise ValueError
+    found = document["vectors"] if whole else document
+    return np.frombuffer(found.as_buffer(of_type="d")), [len(row) for row in found]
+
+
+def _pieces(body: bytes) -> Iterator[tuple[bytes, bool]]:
+    """Yield a body, or runs of rows of a large one; the last is an object again (True)."""
+    opening = _OPENING.match(body) if len(body) > PIECE else None
+    if opening is None:
+        yield body, True
+        return
+    start = opening.end()
+    while cut := _ROW_END.search(body, start + PIECE):
+        yield b"[" + body[start : cut.start() + 1] + b"]", False
+        start = cut.end()
+    yield b'{"vectors":[' + body[start:], True
+
+
+def _slow(text: bytes, whole: bool, base: int, width: int | None) -> Matrix:
+    try:
+        found = _body.decode(text).vectors if whole else _rows.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _locate(error, text, base) from None
+    if whole and not _once(text):
+        raise BadVectors("`vectors` is given more than once.")
+    return _stack(found, base, width)
+
+
+def _once(text: bytes) -> bool:
+    # A decoded body holds no string but the name of its field: two quotes mean one field.
+    return text.count(b'"') == 2
+
+
+def _stack(rows: list[list[float]], base: int, dimension: int | None) -> Matrix:
+    """Return `rows` as a matrix; the first of them is row `base` of the request."""
+    if not rows:
+        return np.empty((0, dimension or 0), np.float32)
+    try:
+        # What is beyond float32 becomes infinite here and is located by `check`.
+        with np.errstate(over="ignore"):
+            X = np.array(rows, np.float32)
+    except ValueError:
+        X = None
+    width = dimension or len(rows[0])
+    if X is not None and X.ndim == 2 and X.shape[1] == width:
+        return X
+    for row, values in enumerate(rows, base):
+        if len(values) != width:
+            wanted = "the detector takes" if dimension else "the vectors before it have"
+            text = f"The vector has {len(values)} numbers; {wanted} {width}."
+            column = min(len(values), width)
+            raise BadVectors(text if values else "The vector is empty.", row=row, column=column)
+    raise BadVectors("The vector is empty.", row=base, column=0)
+
+
+def _locate(error: Exception, body: bytes, base: int) -> BadVectors:  # noqa: PLR0911 - a table
+    """Return the problem that a decoder's `error` over `body` means, with row and column."""
+    text = str(error)
+    if isinstance(error, RecursionError):
+        return BadVectors("The JSON is nested too deeply.")
+    if text.startswith("Object contains unknown field"):
+        reserved = next((name for name in RESERVED if f"`{name}`" in text), None)
+        if reserved:
+            return BadVectors(f"`{reserved}` is reserved for a later release.")
+        return BadVectors("Unknown field; `vectors` is the only one.")
+    if "missing required field" in text:
+        return BadVectors("There are no vectors: `vectors` is missing.")
+    if isinstance(error, msgspec.ValidationError):
+        return _mistyped(text, base)
+    if not body.strip():
+        return BadVectors("The body is empty.")
+    opening = _OPENING.match(body)
+    begin = opening.end() if opening else 1 if body.startswith(b"[") else None
+    if begin is None:
+        return BadVectors('The body is not JSON of the form {"vectors": [[...], ...]}.')
+    # Up to the first foreign character the text is brackets, commas and numbers alone: counting
+    # them gives its place.
+    alien = _ALIEN.search(body, begin)
+    said = _BYTE.search(text)
+    stops = [int(said[1])] if said else []
+    if alien and (not said or alien.start() <= int(said[1])):
+        stops.append(alien.start())
+    if not stops:
+        return BadVectors("The JSON ends before it is complete.")
+    row, column = _place(body[begin : min(stops)])
+    what = "Not a finite number." if column is not None else "The JSON is malformed."
+    return BadVectors(what, row=None if row is None else row + base, column=column)
+
+
+def _mistyped(text: str, base: int) -> BadVectors:
+    """Return the problem for well-formed JSON of another shape than a matrix of numbers."""
+    path, got = _PATH.search(text), _GOT.search(text)
+    if path is None or path[1] is None:
+        return BadVectors('The body is not of the form {"vectors": [[...], ...]}.')
+    row = int(path[1]) + base
+    if path[2] is None:
+        return BadVectors("A vector is a list of numbers.", row=row)
+    column = int(path[2])
+    if got is None:
+        return BadVectors("Not a finite float32 number.", row=row, column=column)
+    return BadVectors(f"Not a number but of JSON type {got[1]}.", row=row, column=column)
+
+
+def _place(before: bytes) -> tuple[int | None, int | None]:
+    """Return row and column of what follows `before`, the text after the matrix's opening."""
+    opened = before.rfind(b"[")
+    row = before.count(b"[") - 1
+    if opened > before.rfind(b"]"):
+        return row, before.count(b",", opened)
+    return (row + 1, None) if before.count(b"[") == before.count(b"]") else (None, None)
