@@ -9,7 +9,7 @@ from models.errors import ConfigError
 
 MIN_VECTORS = 32  # fewer normals than this say nothing about a 1 % tail, whatever the model
 
-KINDS = ("vae",)
+KINDS = ("vae", "mahalanobis")
 STRATEGIES = (
     "replay", "finetune", "joint", "replay_alignment", "distillation", "ewc", "reservoir", "window",
     "fixed", "icarl", "lwf", "expand",
@@ -187,6 +187,11 @@ class Config:
         check_strategy(self.strategy)
         _choose("score", self.score, SCORES)
         _choose("missing", self.missing, ("refuse",))
+        if self.kind == "mahalanobis" and (self.strategy, self.score) != ("replay", "elbo"):
+            raise ConfigError(
+                "kind: mahalanobis has its own score and keeps its regimes by itself; leave "
+                "strategy and score out"
+            )
         check_weights(self.weights)
         check_threshold(self.threshold)
         if not 0 <= self.seed < 2**32:

@@ -51,7 +51,7 @@ def finish(trained: Trained) -> Version:
     learned = (int(previous.lineage["learned"]) if previous else 0) + len(trained.new)
     generated = _generated(trained, rng)
     if past.learned and previous:
-        before = score(config.score, previous.network, generated)
+        before = previous.with_config(config).score_scaled(generated)
         after = score(config.score, network, generated)
         old = carried(_calibration(previous, config).scores, before, after)
     else:
@@ -101,7 +101,7 @@ def _calibration(previous: Version, config: Config) -> Calibration:
     # The score was changed since: the gap between real and generated is unknown under the new
     # one, so the generated scores stand alone for one version.
     generated = previous.draw(GENERATED, np.random.default_rng(0))
-    return Calibration(np.sort(score(config.score, previous.network, generated)))
+    return Calibration(np.sort(previous.with_config(config).score_scaled(generated)))
 
 
 def _held_out_scores(trained: Trained) -> Float64:
@@ -178,12 +178,11 @@ def _evidence(
     if trained.previous is not None:
         champion = trained.previous.with_config(trained.config)
         at = champion.threshold
-        kind, old_network = trained.config.score, champion.network
         x_new = trained.scaler.transform(trained.new)
-        evidence["new"]["champion"] = float((score(kind, old_network, x_new) >= at).mean())
+        evidence["new"]["champion"] = float((champion.score_scaled(x_new) >= at).mean())
         evidence["n_old"] = len(generated)
         evidence["old"] = {
-            "champion": float((score(kind, old_network, generated) >= at).mean()),
-            "candidate": float((score(kind, version.network, generated) >= candidate).mean()),
+            "champion": float((champion.score_scaled(generated) >= at).mean()),
+            "candidate": float((version.score_scaled(generated) >= candidate).mean()),
         }
     return evidence

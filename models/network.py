@@ -3,7 +3,7 @@
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,13 @@ class Shape:
     dimension: int
     latent: int
     hidden: tuple[int, ...]
-    likelihood: str  # gaussian or bernoulli
+    likelihood: str  # gaussian, bernoulli, or identity where there is no network
     noise_floor: float = -6.0  # least log variance a feature's noise may reach, scaled units
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Return the name and shape of every array that such a network has."""
+        if self.likelihood == "identity":
+            return {}
         widths = {
             "encoder": [self.dimension, *self.hidden, 2 * self.latent],
             "decoder": [self.latent, *reversed(self.hidden), self.dimension],
@@ -103,6 +105,30 @@ class Network:
         wide_mean, wide = mean.astype(np.float64), log_variance.astype(np.float64)
         divergence = 0.5 * (wide_mean * wide_mean + np.exp(wide) - 1.0 - wide).sum(axis=1)
         return features, divergence, decoded
+
+
+class Identity(Network):
+    """A generator whose codes are the scaled vectors themselves: it has nothing to learn."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, d: int) -> Self:
+        """Return it for d features."""
+        return cls(Shape(d, d, (), "identity"), {})
+
+    def encode(self, x: Array) -> tuple[Array, Array]:
+        """Return x itself, certain: mean and log variance, (n, d) each."""
+        return x, np.full_like(x, LOG_VARIANCE_RANGE[0])
+
+    def decode(self, z: Array) -> Array:
+        """Return z (n, d) itself."""
+        return z
+
+    def sample(self, z: Array, rng: np.random.Generator) -> Array:
+        """Return z (n, d) itself."""
+        del rng
+        return z
 
 
 def _sigmoid(x: Array) -> Array:

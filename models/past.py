@@ -17,6 +17,7 @@ from models.exemplars import Choice, everything, herded, last, reserved
 from models.extra import ExtraLoss, Remember
 from models.growth import grow
 from models.network import Array, Network
+from models.tied import Tied
 from models.version import Version
 
 EXEMPLARS = 500  # kept where the config does not say how many
@@ -231,5 +232,8 @@ PASTS: dict[str, Callable[[Version | None, Config], Past]] = {
 
 def past(previous: Version | None, config: Config) -> Past:
     """Return the past of the config's strategy, or of several joined by `+`."""
+    if previous is not None and isinstance(previous.latents, Tied):
+        # There is no network to go on from; what it draws is all that can be learned of it.
+        return replace(replay(previous, config), warm=False)
     parts = [PASTS[name](previous, config) for name in config.strategy.split("+")]
     return reduce(Past.__or__, parts)

@@ -62,10 +62,10 @@ def plan(
     """Choose for the scaled vectors x (n, d), to be learned on top of `past`."""
     n, d = x.shape
     model = Model() if config.model == "auto" else config.model
-    before = past.grown or (previous.network if previous else None)
+    before = past.grown or (previous.network if previous and past.warm else None)
     shape = before.shape if before else _shape(d, model, likelihood)
     w_prev, w_new = mixing.weights(weights or config.weights, past.learned, n)
-    seed = _seed(config.seed, previous)
+    seed = seeded(config.seed, previous)
     folds = _folds(n, _parameters(shape), np.random.default_rng([seed, 1]))
     n_trained = int((folds >= 0).sum())
     new_rows = w_new if past.replays else 1.0
@@ -135,5 +135,6 @@ def _experiences(previous: Version | None) -> int:
     return int(previous.lineage["experiences"]) if previous else 0
 
 
-def _seed(seed: int, previous: Version | None) -> int:
+def seeded(seed: int, previous: Version | None) -> int:
+    """Return the seed of one experience: the config's, and how many came before."""
     return int(np.random.SeedSequence([seed, _experiences(previous)]).generate_state(1)[0])

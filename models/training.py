@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import mixing
+from models import mahalanobis, mixing
 from models.config import MIN_VECTORS, Config, check_weights
 from models.errors import TrainingError, VectorError
 from models.extra import Setting
@@ -46,10 +46,12 @@ def train(
     new: NDArray[Any],
     config: Config | None = None,
     weights: str | Mapping[str, float] | None = None,
+    labels: NDArray[np.integer[Any]] | None = None,
 ) -> Version:
     """Learn the normals `new` (n, d) on top of `previous`, and return the new version.
 
-    `weights` replaces the config's for this one training. Raises VectorError for vectors that
+    `weights` replaces the config's for this one training. `labels` (n,), whole numbers, name the
+    classes of `new`, for `Version.classify`. Raises VectorError for vectors that
     cannot be learned from and TrainingError when training comes to nothing. The same seed,
     vectors and parent give the same version, bit for bit, on one machine and thread count.
 
@@ -59,7 +61,7 @@ def train(
     >>> bool(v1.score([[9.0, 9.0]])[0] > v1.threshold)
     True
     """
-    steps = learn(previous, new, config, weights)
+    steps = learn(previous, new, config, weights, labels)
     while True:
         try:
             next(steps)
@@ -73,17 +75,24 @@ def learn(
     new: NDArray[Any],
     config: Config | None = None,
     weights: str | Mapping[str, float] | None = None,
+    labels: NDArray[np.integer[Any]] | None = None,
 ) -> Generator[Progress, None, Version]:
     """Learn as `train` does, yielding after every gradient step; closing it stops the training."""
     config = config or Config()
-    new = check_vectors(new, previous.dimension if previous else config.dimension)
-    if len(new) < MIN_VECTORS:
-        raise VectorError(f"vectors: {len(new)} normals; a training needs {MIN_VECTORS}")
+    new = _enough(new, previous.dimension if previous else config.dimension)
     if weights is not None:
         check_weights(weights)
     config = replace(config, dimension=new.shape[1])
     likelihood = previous.network.shape.likelihood if previous else _likelihood(new, config)
     scaler = previous.scaler if previous else Scaler.fit(new, unit=likelihood == "bernoulli")
+    if config.kind == "mahalanobis":
+        version = mahalanobis.learn(
+            previous, new, config, weights, _whole(labels, len(new)), scaler
+        )
+        yield Progress(1.0, 0.0)
+        return version
+    if likelihood == "identity":
+        likelihood = "gaussian"  # what the past draws need not lie in [0, 1]
     behind = past(previous, config)
     x = x_new = scaler.transform(new)
     if behind.vectors is not None:
@@ -109,6 +118,22 @@ def learn(
     return finish(
         Trained(networks, chosen, behind, previous, config, scaler, new, x, curve, memory)
     )
+
+
+def _enough(new: NDArray[Any], dimension: int | None) -> Array:
+    new = check_vectors(new, dimension)
+    if len(new) < MIN_VECTORS:
+        raise VectorError(f"vectors: {len(new)} normals; a training needs {MIN_VECTORS}")
+    return new
+
+
+def _whole(labels: NDArray[Any] | None, n: int) -> NDArray[np.int64] | None:
+    if labels is None:
+        return None
+    labels = np.asarray(labels)
+    if labels.shape != (n,) or labels.dtype.kind not in "iu" or labels.min() < 0:
+        raise VectorError(f"labels: not {n} whole numbers from 0")
+    return labels.astype(np.int64)
 
 
 def _likelihood(X: Array, config: Config) -> str:

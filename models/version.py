@@ -14,10 +14,11 @@ from models.calibration import Calibration, Threshold, representable, severities
 from models.config import Config
 from models.errors import ArtifactError, VectorError
 from models.latents import Mixture
-from models.network import Array, Float64, Network, Shape
+from models.network import Array, Float64, Identity, Network, Shape
 from models.reference import BINS, Reference
 from models.scaler import Scaler
 from models.scores import Scorer, blocks
+from models.tied import Distance, Tied
 
 GOLDEN = 8  # vectors whose scores travel with an artifact
 MIN_CALIBRATION = 8  # fewer scores are no calibration at all
@@ -112,8 +113,15 @@ class Version:
         return self._score(check_vectors(X, self.dimension))
 
     @cached_property
-    def _scorer(self) -> Scorer:
+    def _scorer(self) -> Scorer | Distance:
+        if isinstance(self.latents, Tied):
+            return Distance(self.latents)
         return Scorer(self.config.score, self.network)
+
+    def score_scaled(self, x: Array) -> Float64:
+        """Return the score of each scaled vector of x (n, d), (n,) nats."""
+        scores = [self._scorer(x[some]) for some in blocks(*x.shape)]
+        return np.concatenate(scores or [np.empty(0)])
 
     def _score(self, X: Array) -> Float64:
         if len(X) == 1:
@@ -144,7 +152,11 @@ class Version:
     def explain(self, X: NDArray[Any], k: int) -> list[list[Attribution]]:
         """Return for each row the k features that contribute most to its score, largest first."""
         X = check_vectors(X, self.dimension)
-        contributions, _, decoded = self.network.losses(self.scaler.transform(X))
+        x = self.scaler.transform(X)
+        if isinstance(self._scorer, Distance):
+            contributions, decoded = self._scorer.contributions(x)
+        else:
+            contributions, _, decoded = self.network.losses(x)
         expected = self.scaler.inverse(decoded)
         columns = np.argsort(-contributions, axis=1, kind="stable")[:, :k]
         return [
@@ -160,10 +172,22 @@ class Version:
             for i, row in enumerate(columns)
         ]
 
+    def classify(self, X: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the label of each row's class, (n,); VectorError where no labels were learned.
+
+        Kind `mahalanobis`: the class with the largest A f - B + log n_c (`models.tied`).
+        """
+        labels = np.asarray(self.memory.get("labels", ()), np.int64)
+        if not len(labels) or labels.min() < 0:
+            raise VectorError("labels: this version learned none, or not all of them")
+        x = self.scaler.transform(check_vectors(X, self.dimension))
+        chosen: NDArray[np.int64] = labels[self.latents.assign(x)]
+        return chosen
+
     def draw(self, n: int, rng: np.random.Generator) -> Array:
         """Draw n vectors (n, d), scaled, from the generator as `config.replay` says."""
         replay = self.config.replay
-        fitted = replay.latents == "fitted"
+        fitted = replay.latents == "fitted" or isinstance(self.latents, Tied)
         latents = self.latents if fitted else Mixture.prior(self.network.shape.latent)
         z = latents.sample(n, rng)
         return self.network.sample(z, rng) if replay.decode == "sample" else self.network.decode(z)
@@ -225,6 +249,8 @@ class Version:
     @classmethod
     def _build(cls, tensors: artifact.Tensors, about: dict[str, Any]) -> Self:
         shape = Shape(**{**about["shape"], "hidden": tuple(about["shape"]["hidden"])})
+        alone = shape.likelihood == "identity"
+        kind, mixture = (Identity, Tied) if alone else (Network, Mixture)
         network = {name: tensors[f"network.{name}"] for name in shape.tensors()}
         for name, expected in _expected_shapes(shape, tensors).items():
             if tensors[name].shape != expected:
@@ -232,8 +258,8 @@ class Version:
         return cls(
             config=Config.from_dict(about["config"]),
             scaler=Scaler(tensors["scaler.location"], tensors["scaler.scale"]),
-            network=Network(shape, network),
-            latents=Mixture(
+            network=kind(shape, network),
+            latents=mixture(
                 tensors["latents.weights"], tensors["latents.means"], tensors["latents.factors"]
             ),
             calibration=Calibration(tensors["calibration.scores"]),
@@ -271,7 +297,7 @@ def _expected_shapes(shape: Shape, tensors: artifact.Tensors) -> dict[str, tuple
         "scaler.location": (d,),
         "scaler.scale": (d,),
         "latents.means": (modes, k),
-        "latents.factors": (modes, k, k),
+        "latents.factors": (1 if shape.likelihood == "identity" else modes, k, k),
         "calibration.scores": (max(n, MIN_CALIBRATION),),
         "reference.edges": (d, BINS - 1),
         "reference.expected": (d, BINS),

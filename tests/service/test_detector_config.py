@@ -43,7 +43,7 @@ def test_round_trip() -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b'{"kind": "secret"}', "kind: not built; one of vae is"),
+        (b'{"kind": "secret"}', "kind: not built; one of vae, mahalanobis is"),
         (b'{"retrain": {"secret": 1}}', "retrain: unknown field; the fields are min_vectors"),
         (b'{"secret": 1}', "unknown field; the fields are dimension"),
         (b'{"model": {"secret": 1}}', "model: unknown field; the fields are latent"),
