@@ -4,6 +4,7 @@
 because it runs for every vector that is ever scored.
 """
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,8 +17,10 @@ from models.network import LOG_2PI, LOG_VARIANCE_RANGE, Array, Float64, Network
 _BLOCK = 16_384
 _FEWEST = 64  # rows in a block: fewer would leave the matrix product waiting for memory
 
-_NONE, _ONE, _HALF = np.float32(0.0), np.float32(1.0), np.float32(0.5)
+_HALF = np.float32(0.5)
 _LEAST, _MOST = map(np.float32, LOG_VARIANCE_RANGE)
+
+Layer = tuple[Array, Array, Array]  # weight, bias, and zeros to rectify the layer's input with
 
 
 class Scorer:
@@ -39,9 +42,15 @@ class Scorer:
         noise = np.maximum(network.tensors["noise"], shape.noise_floor).astype(np.float64)
         self._precision = np.exp(-0.5 * noise).astype(np.float32)  # (1, d), a deviation's inverse
         self._constant = 0.5 * float((noise + LOG_2PI).sum()) if self._gaussian else 0.0
+        if self._diverges:
+            self._constant -= 0.5 * shape.latent
+        self._ones = np.ones(shape.latent, np.float32)  # a product with them sums fastest
 
     def __call__(self, x: Array) -> Float64:
-        """Return the score of each scaled vector of x (n, d): (n,) nats, float32-valued."""
+        """Return the score of each scaled vector of x (n, d), a block at most: (n,) nats.
+
+        Every score is a float32 number.
+        """
         nats = self._nats(x).astype(np.float64)
         nats += self._constant
         return representable(nats)
@@ -57,8 +66,7 @@ class Scorer:
             np.minimum(log_variance, _MOST, out=log_variance)
             variance = np.exp(log_variance)
             variance -= log_variance
-            variance -= _ONE
-            divergence = np.add.reduce(variance, axis=1)
+            divergence = np.dot(variance, self._ones)
             divergence += np.vecdot(mean, mean)
             divergence *= _HALF
             nats += divergence
@@ -77,8 +85,12 @@ class Scorer:
 
 def blocks(n: int, d: int) -> Iterator[slice]:
     """Yield the rows of a matrix (n, d) in runs that a processor's cache can hold."""
-    step = max(_FEWEST, _BLOCK // d)
+    step = _rows(d)
     return (slice(start, start + step) for start in range(0, n, step))
+
+
+def _rows(d: int) -> int:
+    return max(_FEWEST, _BLOCK // d)
 
 
 def score(kind: str, network: Network, x: Array) -> Float64:
@@ -87,21 +99,33 @@ def score(kind: str, network: Network, x: Array) -> Float64:
     return np.concatenate([scorer(x[rows]) for rows in blocks(*x.shape)] or [np.empty(0)])
 
 
-def _layers(network: Network, part: str) -> list[tuple[Array, Array]]:
+def _layers(network: Network, part: str) -> list[Layer]:
     tensors = network.tensors
-    return [
-        (tensors[f"{part}.{i}.weight"], tensors[f"{part}.{i}.bias"])
-        for i in range(len(network.shape.hidden) + 1)
-    ]
+    rows = _rows(network.shape.dimension)
+    layers = []
+    for i in range(len(network.shape.hidden) + 1):
+        weight = tensors[f"{part}.{i}.weight"]
+        layers.append((weight, tensors[f"{part}.{i}.bias"], _zeros(rows, len(weight))))
+    return layers
 
 
-def _forward(layers: list[tuple[Array, Array]], x: Array) -> Array:
+@functools.lru_cache(maxsize=256)
+def _zeros(rows: int, width: int) -> Array:
+    """Return zeros that are only ever read: the system lends one page for all of them."""
+    zeros = np.zeros((rows, width), np.float32)
+    zeros.flags.writeable = False
+    return zeros
+
+
+def _forward(layers: list[Layer], x: Array) -> Array:
     """Return what a perceptron makes of x: matrix products, rectified in between."""
-    weight, bias = layers[0]
+    n = len(x)
+    weight, bias, _ = layers[0]
     x = np.dot(x, weight)
     x += bias
-    for weight, bias in layers[1:]:
-        np.maximum(x, _NONE, out=x)
+    for weight, bias, zeros in layers[1:]:
+        # With an array of zeros this takes a quarter of the time that it takes with the number 0.
+        np.maximum(x, zeros[:n], out=x)
         x = np.dot(x, weight)
         x += bias
     return x
