@@ -66,9 +66,19 @@ def commands() -> str:
     return table(("command", "what it does", "options"), _commands())
 
 
+def every_command() -> Iterator[tuple[str, Any]]:
+    """Yield every command with its name, `keys create` for one of a group."""
+    root: Any = typer.main.get_command(command_line)
+    for name, command in root.commands.items():
+        parts = getattr(command, "commands", None)
+        if parts is None:
+            yield name, command
+        else:
+            yield from ((f"{name} {part}", one) for part, one in parts.items())
+
+
 def _commands() -> Iterator[tuple[str, ...]]:
-    group: Any = typer.main.get_command(command_line)
-    for name, command in sorted(group.commands.items()):
+    for name, command in sorted(every_command()):
         arguments = [
             param.metavar for param in command.params if param.param_type_name == "argument"
         ]
@@ -138,8 +148,8 @@ def _errors() -> Iterator[tuple[str, ...]]:
 
 
 def routes() -> str:
-    """Return every route: method, path, meaning, statuses."""
-    return table(("method", "path", "what it does", "answers"), _routes())
+    """Return every route: method, path, meaning, scope, statuses."""
+    return table(("method", "path", "what it does", "scope", "answers"), _routes())
 
 
 def _routes() -> Iterator[tuple[str, ...]]:
@@ -147,7 +157,8 @@ def _routes() -> Iterator[tuple[str, ...]]:
     for path, operations in app.openapi()["paths"].items():
         for method, operation in operations.items():
             statuses = ", ".join(sorted(str(status) for status in operation["responses"]))
-            yield method.upper(), f"`{path}`", operation["summary"], statuses
+            (need,) = operation.get("security", [{"key": ["none"]}])
+            yield method.upper(), f"`{path}`", operation["summary"], need["key"][0], statuses
 
 
 TABLES: dict[str, Callable[[], str]] = {

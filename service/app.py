@@ -10,13 +10,16 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from service import (
+    guard,
     openapi,
     routes_detectors,
+    routes_keys,
     routes_process,
     routes_review,
     routes_scoring,
     routes_versions,
 )
+from service.access import Access, fixed, is_loopback
 from service.champions import Champions
 from service.headers import Headers
 from service.ingest import Ingest
@@ -50,6 +53,7 @@ def create_app(settings: Settings, registry: CollectorRegistry | None = None) ->
     if settings.redis_url is None:
         raise ValueError("ANAMNESIS_REDIS_URL names no store; `anamnesis up` starts its own.")
     url = settings.redis_url
+    access = Access(fixed(settings), may_be_open=settings.insecure or is_loopback(settings.host))
     metrics = Metrics(
         CollectorRegistry() if registry is None else registry,
         directory=settings.metrics_dir,
@@ -58,7 +62,7 @@ def create_app(settings: Settings, registry: CollectorRegistry | None = None) ->
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        made = _wire(settings, await Stores.open(settings, url), metrics)
+        made = _wire(settings, access, await Stores.open(settings, url), metrics)
         app.state.parts = made
         tasks: list[asyncio.Task[None]] = []
         try:
@@ -66,11 +70,17 @@ def create_app(settings: Settings, registry: CollectorRegistry | None = None) ->
             # could lose what it acknowledges ends the start.
             with contextlib.suppress(StoreUnavailable, TimeoutError):
                 async with asyncio.timeout(_FIRST_LOOK_SECONDS):
+                    await access.refresh(made.stores.api_keys)
                     await made.watcher.poll()
-            runs = (made.watcher.run(), made.observer.run(), metrics.run())
+            runs = (
+                access.run(made.stores.api_keys, settings.poll_seconds),
+                made.watcher.run(),
+                made.observer.run(),
+                metrics.run(),
+            )
             tasks.extend(asyncio.create_task(run) for run in runs)
             # What the protocol needs: it serves some requests itself.
-            yield {"lane": Lane(made.champions, made.scoring), "settings": settings}
+            yield {"lane": Lane(made.champions, made.scoring, access), "settings": settings}
         finally:
             for task in tasks:
                 task.cancel()
@@ -85,6 +95,8 @@ def create_app(settings: Settings, registry: CollectorRegistry | None = None) ->
         description=DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
+        # Routes of ours, so that they say like all others who may ask for them.
+        openapi_url=None,
     )
     for routes in (
         routes_process,
@@ -92,22 +104,26 @@ def create_app(settings: Settings, registry: CollectorRegistry | None = None) ->
         routes_scoring,
         routes_versions,
         routes_review,
+        routes_keys,
     ):
         app.include_router(routes.router)
     install_handlers(app)
+    for _ in guard.guarded_routes(app):
+        pass  # one that does not say what it needs ends the start
     described = app.openapi
-    app.openapi = lambda: openapi.without_defaults(described())  # type: ignore[method-assign]
+    app.openapi = lambda: guard.document(app, openapi.without_defaults(described()))  # type: ignore[method-assign]
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
     app.add_middleware(Headers)
     return app
 
 
-def _wire(settings: Settings, stores: Stores, metrics: Metrics) -> Parts:
+def _wire(settings: Settings, access: Access, stores: Stores, metrics: Metrics) -> Parts:
     champions = Champions(settings.pinned_loaded)
     watcher = Watcher(stores, champions, settings, metrics)
     observer = Observer(stores, champions, metrics)
     return Parts(
         settings=settings,
+        access=access,
         stores=stores,
         champions=champions,
         watcher=watcher,

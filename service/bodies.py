@@ -6,6 +6,8 @@ import msgspec
 from fastapi import Request
 from msgspec import Meta
 
+from service.grants import LEAST_BODY_BYTES, Grant, Scope
+from service.keys import NAME
 from service.problems import Unprocessable
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
@@ -48,6 +50,27 @@ class Feedback(msgspec.Struct, forbid_unknown_fields=True):
     labels: Annotated[list[Labelled], Meta(min_length=1, max_length=MOST_LABELS)]
 
 
+class NewKey(msgspec.Struct, forbid_unknown_fields=True):
+    """What an API key is to allow."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    scopes: list[Literal["score", "ingest", "read", "admin", "metrics"]]
+    detectors: list[Annotated[str, Meta(pattern=f"^{NAME.pattern}$")]] | None = None
+    requests_per_second: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    max_body_bytes: Annotated[int, Meta(ge=LEAST_BODY_BYTES)] | None = None
+
+    def grant(self, secret: bytes) -> Grant:
+        """Return it for the key `secret`."""
+        return Grant.of(
+            secret,
+            self.name,
+            frozenset(map(Scope, self.scopes)),
+            detectors=None if self.detectors is None else frozenset(self.detectors),
+            requests_per_second=self.requests_per_second,
+            max_body_bytes=self.max_body_bytes,
+        )
+
+
 Body = TypeVar("Body", bound=msgspec.Struct)
 
 
@@ -80,6 +103,8 @@ def _described(kind: Any) -> list[str]:
         fields.append(f"`{found.name}`")
         if kind is Decide:
             fields[-1] += ' ("release" or "discard")'
+        if kind is NewKey and found.name == "scopes":
+            fields[-1] += f" (of {', '.join(Scope)})"
         if kind is Feedback:
             fields[-1] += ' (of `label`: "normal" or "anomaly", and `event` or `vector`)'
     return fields

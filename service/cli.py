@@ -1,7 +1,6 @@
 """The command line: `anamnesis up` and everything beside it."""
 
 import importlib.metadata
-import ipaddress
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -9,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 import typer
 
-from service import cli_detectors, cli_vectors, console, log
+from service import cli_detectors, cli_keys, cli_vectors, console, log
 from service.embedded import EmbeddedStore
 from service.settings import Settings
 from service.supervisor import Supervisor
@@ -24,27 +23,42 @@ app = typer.Typer(
 )
 cli_vectors.register(app)
 cli_detectors.register(app)
+app.add_typer(cli_keys.app)
 
 Host = Annotated[str | None, typer.Option(help="Address to bind (127.0.0.1).")]
 Port = Annotated[int | None, typer.Option(help="Port to bind (8000); 0 takes a free one.")]
+Insecure = Annotated[
+    bool | None,
+    typer.Option("--insecure", help="Let everybody in without API keys, from other machines too."),
+]
 Workers = Annotated[int | None, typer.Option(help="API processes sharing the port (1).")]
 DataDir = Annotated[Path | None, typer.Option(help="Where the embedded store keeps everything.")]
 
 
 @app.command()
 def up(
-    host: Host = None, port: Port = None, data_dir: DataDir = None, workers: Workers = None
+    host: Host = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    workers: Workers = None,
+    insecure: Insecure = None,
 ) -> None:
     """Run everything on this machine: store, API and worker. Ctrl-C stops it, losing nothing."""
-    settings = console.settings(host=host, port=port, data_dir=data_dir, workers=workers)
+    settings = console.settings(
+        host=host, port=port, data_dir=data_dir, workers=workers, insecure=insecure
+    )
     store = None if settings.redis_url else EmbeddedStore(settings.data_dir)
     _supervise(settings, store, worker=True)
 
 
 @app.command()
-def api(host: Host = None, port: Port = None, workers: Workers = None) -> None:
+def api(
+    host: Host = None, port: Port = None, workers: Workers = None, insecure: Insecure = None
+) -> None:
     """Run the API alone, against the store that ANAMNESIS_REDIS_URL names."""
-    settings = _with_store(console.settings(host=host, port=port, workers=workers))
+    settings = _with_store(
+        console.settings(host=host, port=port, workers=workers, insecure=insecure)
+    )
     _supervise(settings, None, worker=False)
 
 
@@ -67,11 +81,12 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the service running afterwards.")
     ] = False,
+    key: cli_detectors.Key = None,
 ) -> None:
     """Learn nine handwritten digits one after another, without forgetting the first."""
     from service import demo as demonstration
 
-    demonstration.run(output, url, seed, keep=keep)
+    demonstration.run(output, url, seed, keep=keep, key=key)
 
 
 def _with_store(settings: Settings) -> Settings:
@@ -82,11 +97,6 @@ def _with_store(settings: Settings) -> Settings:
 
 def _supervise(settings: Settings, store: EmbeddedStore | None, *, worker: bool) -> None:
     log.configure(settings, "up" if worker else "api")
-    if not _is_loopback(settings.host):
-        console.complain(
-            f"WARNING: listening on {settings.host}: there is no authentication yet, so anyone "
-            "who reaches this port can read, teach and delete every detector"
-        )
 
     def announce(url: str) -> None:
         typer.echo(summary(settings, url, store))
@@ -111,13 +121,6 @@ def summary(settings: Settings, url: str, store: EmbeddedStore | None) -> str:
         rows.append(("Store", _without_password(settings.redis_url or "")))
     lines = "\n".join(f"  {name:<10} {value}" for name, value in rows)
     return f"\nanamnesis {_release()} is ready (Ctrl-C stops it)\n\n{lines}\n"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _without_password(url: str) -> str:

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 import typer
 
 from service import console
-from service.client import Client
 
 Url = Annotated[str, typer.Option(help="The service.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")]
@@ -13,6 +12,10 @@ Name = Annotated[str, typer.Argument(help="The detector.", metavar="DETECTOR")]
 Generation = Annotated[
     int | None,
     typer.Option("--if-generation", help="Refuse unless this is still the generation."),
+]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", help="API key; better ANAMNESIS_KEY or a file, which others cannot see."),
 ]
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -23,9 +26,9 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def detectors(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+def detectors(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """List the detectors."""
-    with Client(url) as client:
+    with console.client(url, key) as client:
         found = client.detectors()
     if as_json:
         console.show_json(found)
@@ -46,9 +49,11 @@ def _detector_row(status: dict[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def versions(detector: Name, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+def versions(
+    detector: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False
+) -> None:
     """List a detector's versions."""
-    with Client(url) as client:
+    with console.client(url, key) as client:
         found = client.versions(detector)
     if as_json:
         console.show_json(found)
@@ -81,16 +86,19 @@ def promote(
     version: Annotated[int, typer.Argument(help="The version to serve.", metavar="VERSION")],
     if_generation: Generation = None,
     url: Url = DEFAULT_URL,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a version the champion."""
-    with Client(url) as client:
+    with console.client(url, key) as client:
         _told(client.promote(detector, version, if_generation), detector, as_json=as_json)
 
 
-def rollback(detector: Name, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+def rollback(
+    detector: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False
+) -> None:
     """Make the champion's parent the champion again."""
-    with Client(url) as client:
+    with console.client(url, key) as client:
         status = client.detector(detector)
         champion = status["champion"]
         parent = None if champion is None else client.version(detector, champion)["parent"]

@@ -11,7 +11,7 @@ from uuid import uuid4
 import typer
 
 from service import console, tables
-from service.cli_detectors import DEFAULT_URL, AsJson, Url
+from service.cli_detectors import DEFAULT_URL, AsJson, Key, Url
 from service.client import Client, Refused
 
 _SHOWN = 20  # anomalies in the table for people; `--json` has every row
@@ -35,12 +35,13 @@ def score(
         bool, typer.Option("--fail-on-anomaly", help="Exit with 4 when there is an anomaly.")
     ] = False,
     url: Url = DEFAULT_URL,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Score the vectors of a file. With --json, one object a vector."""
     counted: Counter[str] = Counter()
     anomalies: list[dict[str, Any]] = []
-    with Client(url) as client:
+    with console.client(url, key) as client:
         for batch in _progressing(tables.read(file), "scoring"):
             with _located(batch):
                 answer = client.score(detector, batch.vectors)
@@ -87,12 +88,13 @@ def learn(
         bool, typer.Option("--again", help="Send a file anew that was sent within 24 hours.")
     ] = False,
     url: Url = DEFAULT_URL,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Send the vectors of a file as normal. Repeating the command sends nothing twice."""
     counted: Counter[str] = Counter(accepted=0, quarantined=0, duplicate=0)
     salt = uuid4().hex if again else ""
-    with Client(url) as client:
+    with console.client(url, key) as client:
         _ensure(client, detector)
         for number, batch in enumerate(_progressing(tables.read(file), "sending")):
             with _located(batch):

@@ -38,19 +38,28 @@ class Refused(ServiceError):  # noqa: N818 - it states what happened
 
 
 class Client:
-    """A connection to one service at `url`.
+    """A connection to one service at `url`, with an API `key` where it asks for one.
 
     Every call raises Unreachable or Refused. Calls that may be repeated without harm are, a few
     times, when the service asks for patience (429, 503) or the connection breaks.
     """
 
     def __init__(
-        self, url: str, timeout: float = 30.0, transport: httpx.BaseTransport | None = None
+        self,
+        url: str,
+        timeout: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
+        *,
+        key: str | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         # The proxies of the environment are not for a service on this machine.
         self.http = httpx.Client(
-            base_url=self.url, timeout=timeout, transport=transport, trust_env=False
+            base_url=self.url,
+            timeout=timeout,
+            transport=transport,
+            trust_env=False,
+            headers={} if key is None else {"authorization": f"Bearer {key}"},
         )
 
     def health(self) -> dict[str, Any]:

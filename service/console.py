@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from service.client import ServiceError, Unreachable
+from service.client import Client, ServiceError, Unreachable
 from service.embedded import StoreFailed
 from service.settings import Settings
 from service.supervisor import StartupFailed
@@ -70,6 +70,19 @@ def settings(**given: Any) -> Settings:
         # The rest of a URL may hold a password, and is not repeated.
         raise typer.BadParameter(f"redis_url: starts with none of {', '.join(_STORES)}")
     return found
+
+
+def client(url: str, key: str | None = None) -> Client:
+    """Return a client with the API key that was given, or that the settings name, if any."""
+    return Client(url, key=key or _key(settings()))
+
+
+def _key(found: Settings) -> str | None:
+    if found.key is not None:
+        return found.key
+    # Whoever may read the key that the processes were given may use it.
+    file = found.key_file or found.admin_key_file
+    return None if file is None else file.read_text().strip()
 
 
 def show_json(value: Any) -> None:

@@ -21,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
 from models import Version
-from service import demo_pictures, demo_service
+from service import console, demo_pictures, demo_service
 from service.client import Client, Refused, ServiceError
 from service.demo_table import Row, sentence, shown
 
@@ -61,13 +61,13 @@ class Digits:
         )
 
 
-def run(output: Path, url: str | None, seed: int, *, keep: bool) -> None:
+def run(output: Path, url: str | None, seed: int, *, keep: bool, key: str | None = None) -> None:
     """Run the demonstration against `url`, or against a service started for it.
 
     Pictures go to `output`. Raises ServiceError, or StartupFailed when no service comes up.
     """
     start = time.monotonic()
-    console = Console()
+    screen = Console()
     output.mkdir(parents=True, exist_ok=True)
     digits = Digits.split(seed)
     with contextlib.ExitStack() as stack:
@@ -75,18 +75,18 @@ def run(output: Path, url: str | None, seed: int, *, keep: bool) -> None:
         if url is None:
             folder = output / "data" if keep else _temporary(stack)
             url = stack.enter_context(demo_service.running(folder, keep=keep))
-        client = stack.enter_context(Client(url))
-        console.print(
+        client = stack.enter_context(console.client(url, key))
+        screen.print(
             f"Digit {ANOMALY} is the anomaly; digits {TASKS[0]} to {TASKS[-1]} arrive one after "
             f"another.\nService: {url}\n"
         )
-        rows = list(shown(_learn_all(client, digits, seed), console, TARGET))
-        console.print(f"\n{sentence(rows, TARGET)}\n")
+        rows = list(shown(_learn_all(client, digits, seed), screen, TARGET))
+        screen.print(f"\n{sentence(rows, TARGET)}\n")
         for picture in demo_pictures.save(rows, output):
-            console.print(f"saved {picture}")
-        console.print(f"took {time.monotonic() - start:.0f} s")
+            screen.print(f"saved {picture}")
+        screen.print(f"took {time.monotonic() - start:.0f} s")
         if keep and folder is not None:
-            console.print(demo_service.how_to_use(url, folder))
+            screen.print(demo_service.how_to_use(url, folder))
 
 
 def _temporary(stack: contextlib.ExitStack) -> Path:

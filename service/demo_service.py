@@ -25,7 +25,8 @@ def running(folder: Path, *, keep: bool) -> Generator[str, None, None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     words = folder / "up.log"
-    command = (sys.executable, "-m", "service.cli", "up", "--port", "0", "--data-dir", str(folder))
+    where = ("--host", "127.0.0.1", "--port", "0", "--data-dir", str(folder))
+    command = (sys.executable, "-m", "service.cli", "up", *where)
     with words.open("wb") as log:
         if keep:
             # Outlives this process and its terminal.

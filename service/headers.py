@@ -2,11 +2,22 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-ADDED = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+ADDED = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+# An answer is data: shown as a page it may load and run nothing, and be framed by nobody.
+_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 
 
 class Headers:
-    """Adds what keeps answers out of caches and browsers from guessing their type."""
+    """Adds what keeps answers out of caches, and browsers from making more of them than data.
+
+    A page brings a policy of its own. Answers of the lane carry `ADDED` alone: they are to POST
+    requests with a JSON or binary body, which no other site's page can make a browser send.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -16,7 +27,9 @@ class Headers:
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *ADDED]
+                given = list(message.get("headers", ()))
+                own = any(name.lower() == _POLICY[0] for name, _ in given)
+                message["headers"] = [*given, *ADDED, *(() if own else (_POLICY,))]
             await send(message)
 
         if scope["type"] == "http" and scope["method"] == "HEAD":

@@ -72,6 +72,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._lane_cycle: Any = _LaneCycle()
         self._asked: ScoreRequest | None = None  # being read
         self._known = _NOTHING_KNOWN
+        self._authorization: bytes | None = None
         self._body: bytes | bytearray = b""
         self._unanswered = 0  # requests in the lane
         self._outgoing: list[bytes] = []  # replies that leave together with the last of them
@@ -112,13 +113,20 @@ class HttpProtocol(HttpToolsProtocol):
         """Begin a request; what only the application needs is made once it is known to go there."""
         self.url = b""
         self.headers = []
+        self._authorization = None
         self._reading = Reading.HEAD
         self._since = self.loop.time()
         self._head_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header."""
-        self.headers.append((name.lower(), value))
+        name = name.lower()
+        if name == b"authorization" and self._authorization is None:
+            # Apart, because the others are compared with those of the request before, and how long
+            # that takes tells how much is alike.
+            self._authorization = value
+        else:
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Choose the way."""
@@ -126,7 +134,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._received = 0
         if not self._last and self.parser.get_method() == b"POST" and self._lane_is_next():
             asked = self._recognised()
-            if asked is not None and self.parser.get_http_version() == "1.1":
+            if (
+                asked is not None
+                and self.parser.get_http_version() == "1.1"
+                # The application says what is wrong with a key, if something is.
+                and self.lane.admits(self._authorization, asked.name)
+            ):
                 self._asked = asked
                 self._body = b""
                 self._last = not self.parser.should_keep_alive()
@@ -155,6 +168,8 @@ class HttpProtocol(HttpToolsProtocol):
         self.url = url
         for name, value in headers:
             super().on_header(name, value)
+        if self._authorization is not None:
+            super().on_header(b"authorization", self._authorization)
         super().on_headers_complete()
         if self.draining:
             self.cycle.keep_alive = False

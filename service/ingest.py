@@ -45,11 +45,13 @@ class Ingest:
             detector = await self._watcher.refresh(name) or detector
         return detector.dimension
 
-    async def store(self, name: str, X: payload.Matrix, key: str | None) -> dict[str, Any]:
+    async def store(
+        self, name: str, X: payload.Matrix, key: str | None, *, sender: str | None = None
+    ) -> dict[str, Any]:
         """Return the answer to a batch (n, d), once it is durable."""
         crash.passage("api.before_buffer_write")
         try:
-            stored = await self._stores.buffer.ingest(name, X, idempotency_key=key)
+            stored = await self._stores.buffer.ingest(name, X, idempotency_key=key, sender=sender)
         except StoreUnavailable:
             raise
         except Problem:

@@ -14,6 +14,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 DETECTORS = "anamnesis:detectors"  # set: names of all detectors
 WORKERS = "anamnesis:workers"  # sorted set: worker id by the server's time of its last heartbeat
 ERASED = "anamnesis:erased"  # string: since when deleted vectors wait in the append-only file
+API_KEYS = "anamnesis:api-keys"  # hash: revision, and key id to what the key allows
 NOTIFY = "anamnesis:notify"  # channel: the name of a detector that changed
 
 

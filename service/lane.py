@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 from service import log
+from service.access import Access
 from service.answers import Reply, as_problem
 from service.champions import Champions
 from service.headers import ADDED
@@ -38,15 +39,18 @@ class Asker(Protocol):
 class Lane:
     """Gathers the requests of one turn; one for each process."""
 
-    def __init__(self, champions: Champions, scoring: Scoring) -> None:
+    def __init__(self, champions: Champions, scoring: Scoring, access: Access) -> None:
         self._champions = champions
         self._scoring = scoring
+        # What admits a request: its `Authorization` header and its detector.
+        self.admits = access.scores
         self._waiting: deque[tuple[Asker, ScoreRequest]] = deque()
         self._frames = Frames()
 
     def takes(self, url: bytes, headers: Headers) -> ScoreRequest | None:
         """Return the request, still without its body, where it is a plain one; else None.
 
+        `headers` lacks the `Authorization` that `admits` is asked about.
         Plain is: a loaded detector, no query, a body whose length is told and which is judged at
         once, no header that asks for anything special. The method is POST, the protocol HTTP/1.1.
         """
@@ -100,7 +104,13 @@ class Lane:
         return self._frames.frame(reply, defaults, close=close)
 
 
-_SPECIAL = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"content-encoding"))
+# A second Authorization, beside the one that is asked about, is for the application to refuse.
+_SPECIAL = frozenset(
+    (
+        b"authorization", b"content-encoding", b"expect", b"transfer-encoding", b"upgrade",
+        b"x-api-key",
+    )
+)  # fmt: skip
 
 
 class Frames:

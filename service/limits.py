@@ -4,6 +4,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.problems import CONTENT_TYPE, BadRequest, Problem, TooLarge, UnsupportedMedia
 
+_BOUND = "anamnesis.body_bound"  # in the scope of a request: a list of one number
+
 # Up to so many times the limit the server reads on and discards, so that a client that sends
 # first and reads later gets the answer; beyond that the connection closes under it.
 _DISCARDED = 16
@@ -25,7 +27,8 @@ class BodyLimit:
         if refusal is not None:
             await _refuse(refusal, send)
             return
-        problem = _too_large(self.most)
+        bound = [self.most]
+        scope = {**scope, _BOUND: bound}
         seen = 0
         begun = False
 
@@ -33,8 +36,8 @@ class BodyLimit:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body") or b"")
-            if seen > self.most:
-                raise problem
+            if seen > bound[0]:
+                raise _too_large(bound[0])
             return message
 
         async def watched(message: Message) -> None:
@@ -44,10 +47,18 @@ class BodyLimit:
 
         try:
             await self.app(scope, counted, watched)
-        except TooLarge:
+        except TooLarge as problem:
             if begun:
                 raise
             await _refuse(problem, send)
+
+
+def lower(scope: Scope, most: int) -> None:
+    """Take at most `most` bytes of this request's body; TooLarge where more are announced."""
+    bound = scope[_BOUND]
+    bound[0] = min(bound[0], most)
+    if (refusal := _refusal(dict(scope["headers"]), bound[0])) is not None:
+        raise refusal
 
 
 def _refusal(headers: dict[bytes, bytes], most: int) -> Problem | None:

@@ -25,6 +25,8 @@ PROBLEM: dict[str, Any] = {
 
 _MEANINGS: dict[int, tuple[str, str, str]] = {
     400: ("bad-request", "Bad request", "Idempotency-Key: 1 to 255 visible ASCII characters."),
+    401: ("unauthenticated", "Unauthenticated", "This needs an API key."),
+    403: ("forbidden", "Forbidden", "This needs a key with the scope read."),
     404: ("unknown-detector", "Unknown detector", "There is no such detector."),
     409: ("conflict", "Conflict", "12 vectors are buffered; a training needs 32."),
     410: ("gone", "Gone", "The version was pruned: its artifact is no longer kept."),
@@ -72,6 +74,10 @@ def problems(*statuses: int) -> Responses:
             "description": title,
             "content": {CONTENT_TYPE: {"schema": PROBLEM, "example": example}},
         }
+        if status in {401, 403}:
+            found[status]["headers"] = {
+                "WWW-Authenticate": {"description": "RFC 6750.", "schema": {"type": "string"}}
+            }
         if status in {429, 503}:
             found[status]["headers"] = {
                 "Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
+from service.access import Access
 from service.champions import Champions
 from service.ingest import Ingest
 from service.metrics import Metrics
@@ -21,6 +22,7 @@ class Parts:
     """The parts of one API process, wired by `service.app`."""
 
     settings: Settings
+    access: Access
     stores: Stores
     champions: Champions
     watcher: Watcher

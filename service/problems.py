@@ -68,14 +68,41 @@ class BadRequest(Problem):
     status, slug, title = 400, "bad-request", "Bad request"
 
 
+class Unauthenticated(Problem):
+    """No API key came with the request, or one that is unknown or revoked."""
+
+    status, slug, title = 401, "unauthenticated", "Unauthenticated"
+
+    def __init__(self, *, sent: bool) -> None:
+        error = ', error="invalid_token"' if sent else ""
+        super().__init__(
+            "The key is not known." if sent else "This needs an API key.",
+            headers={"WWW-Authenticate": f'Bearer realm="anamnesis"{error}'},
+        )
+
+
+class Forbidden(Problem):
+    """The API key lacks the scope that `scope` names."""
+
+    status, slug, title = 403, "forbidden", "Forbidden"
+
+    def __init__(self, scope: str, detail: str | None = None) -> None:
+        challenge = f'Bearer realm="anamnesis", error="insufficient_scope", scope="{scope}"'
+        super().__init__(
+            detail or f"This needs a key with the scope {scope}.",
+            headers={"WWW-Authenticate": challenge},
+            scope=scope,
+        )
+
+
 class Unknown(Problem):
-    """No such path, version, event or quarantine entry."""
+    """No such path, version, event, quarantine entry or key."""
 
     status, slug, title = 404, "not-found", "Not found"
 
 
 class UnknownDetector(Unknown):
-    """No detector has this name."""
+    """No detector has this name, or none that the API key is for."""
 
     slug, title = "unknown-detector", "Unknown detector"
 
@@ -150,6 +177,12 @@ class BufferFull(Problem):
     """The buffer's bound is reached; retry after a retraining has consumed it."""
 
     status, slug, title, retry_after = 429, "buffer-full", "Buffer full", 10
+
+
+class TooManyRequests(Problem):
+    """The API key's rate is used up in this process."""
+
+    status, slug, title, retry_after = 429, "too-many-requests", "Too many requests", 1
 
 
 class StoreUnavailable(Problem):

@@ -11,6 +11,8 @@ from models.config import check_weights
 from service import bodies, openapi
 from service.detector import Detector
 from service.detector_config import DetectorConfig, parse
+from service.grants import Scope
+from service.guard import caller, needs
 from service.parts import Parts, parts
 from service.problems import StoreUnavailable, UnknownDetector, Unprocessable
 from service.responses import answer, etag
@@ -57,6 +59,7 @@ _ETAG = {"headers": {"ETag": {"description": "The generation.", "schema": {"type
 @router.put(
     "/{name}",
     summary="Make a detector, or replace its config",
+    dependencies=[needs(Scope.ADMIN)],
     responses=openapi.answers(200, "Its config in full.", _CONFIG)
     | openapi.answers(201, "Made; its config in full.", _CONFIG)
     | openapi.problems(409, 413, 422, 503),
@@ -75,13 +78,15 @@ async def put(request: Request, name: Name) -> Response:
 @router.get(
     "",
     summary="List the detectors",
+    dependencies=[needs(Scope.READ)],
     responses=openapi.answers(200, "The status of each.", {"detectors": [_STATUS]})
     | openapi.problems(503),
 )
 async def index(request: Request) -> Response:
-    """Return the status of every detector, by name."""
+    """Return the status of every detector that the key is for, by name."""
     app = parts(request)
-    detectors = await app.stores.detectors.list()
+    grant = caller(request)
+    detectors = [d for d in await app.stores.detectors.list() if grant.covers(d.name)]
     behind = [one for one in detectors if _is_behind(app, one)]
     for one in behind[:_CATCH_UP]:
         await app.watcher.refresh(one.name)
@@ -100,6 +105,7 @@ def _is_behind(app: Parts, detector: Detector) -> bool:
 @router.get(
     "/{name}",
     summary="Describe a detector",
+    dependencies=[needs(Scope.READ)],
     responses=openapi.answers(200, "Its status.", _STATUS, **_ETAG) | openapi.problems(404, 503),
 )
 async def get(request: Request, name: Name) -> Response:
@@ -111,6 +117,7 @@ async def get(request: Request, name: Name) -> Response:
 @router.delete(
     "/{name}",
     summary="Delete a detector with everything that it holds",
+    dependencies=[needs(Scope.ADMIN)],
     status_code=204,
     response_class=Response,
     responses=openapi.problems(404, 503),
@@ -126,6 +133,7 @@ async def delete(request: Request, name: Name) -> Response:
 @router.post(
     "/{name}/retrain",
     summary="Retrain now with what is buffered",
+    dependencies=[needs(Scope.ADMIN)],
     status_code=202,
     responses=openapi.answers(
         202, "Queued.", {"retraining": {"state": "queued", "progress": 0.0}, "buffered": 120}

@@ -1,9 +1,12 @@
 """What is asked of the process itself: is it alive, is it ready, what did it count."""
 
 from fastapi import APIRouter, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import RedirectResponse
 
 from service import openapi
+from service.grants import Scope
+from service.guard import needs, open_to_all
 from service.parts import parts
 from service.problems import Unready
 from service.responses import answer
@@ -13,15 +16,39 @@ router = APIRouter(tags=["process"])
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-@router.get("/", include_in_schema=False)
+# The page's scripts come from there; its own script is inline.
+_DOCS_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
+    "style-src 'unsafe-inline' https://cdn.jsdelivr.net; img-src data: https:; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+
+
+@router.get("/", include_in_schema=False, dependencies=[open_to_all()])
 async def root() -> Response:
     """Lead to the documentation."""
     return RedirectResponse("/docs", 307)
 
 
+# Open: a browser sends no key with a page that it opens, and the two tell what the sources tell.
+@router.get("/docs", include_in_schema=False, dependencies=[open_to_all()])
+async def docs() -> Response:
+    """Return a page that shows the OpenAPI document, and tries it out."""
+    page = get_swagger_ui_html(openapi_url="/openapi.json", title="anamnesis")
+    page.headers["content-security-policy"] = _DOCS_POLICY
+    return page
+
+
+@router.get("/openapi.json", include_in_schema=False, dependencies=[open_to_all()])
+async def document(request: Request) -> Response:
+    """Return the OpenAPI document."""
+    return answer(request.app.openapi())
+
+
 @router.get(
     "/healthz",
     summary="Is the process alive?",
+    dependencies=[open_to_all()],
     responses=openapi.answers(200, "It is.", {"status": "ok"}),
 )
 async def healthz() -> Response:
@@ -32,6 +59,7 @@ async def healthz() -> Response:
 @router.get(
     "/readyz",
     summary="Can the process serve?",
+    dependencies=[open_to_all()],
     responses=openapi.answers(200, "`ready`, or `degraded` without the store.", {"status": "ready"})
     | openapi.problems(503),
 )
@@ -39,7 +67,7 @@ async def readyz(request: Request) -> Response:
     """Answer 200 while there is a store, or at least a champion in memory."""
     app = parts(request)
     loaded = len(app.champions.loaded())
-    if app.watcher.redis_up:
+    if app.watcher.redis_up and app.access.informed:
         return answer({"status": "ready", "champions": loaded})
     if loaded:
         return answer({"status": "degraded", "champions": loaded})
@@ -49,6 +77,7 @@ async def readyz(request: Request) -> Response:
 @router.get(
     "/metrics",
     summary="Prometheus metrics",
+    dependencies=[needs(Scope.METRICS, whole=True)],
     response_class=Response,
     responses={200: {"description": "Exposition format.", "content": {"text/plain": {}}}},
 )

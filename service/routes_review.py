@@ -9,6 +9,8 @@ from service import bodies, openapi, payload
 from service.bodies import Labelled
 from service.detector import Detector
 from service.events import Event, Label
+from service.grants import Scope
+from service.guard import needs
 from service.ingest import idempotency_key
 from service.parts import Parts, parts
 from service.problems import BadVectors, Unknown, UnknownDetector, Unprocessable
@@ -36,6 +38,7 @@ _EVENT = {
 @router.get(
     "/events",
     summary="List the latest anomalies",
+    dependencies=[needs(Scope.READ)],
     responses=openapi.answers(200, "Newest first.", {"events": [_EVENT]})
     | openapi.problems(404, 422, 503),
     openapi_extra={
@@ -56,6 +59,7 @@ async def events(request: Request, name: Name) -> Response:
 @router.post(
     "/feedback",
     summary="Label anomalies or vectors",
+    dependencies=[needs(Scope.INGEST)],
     responses=openapi.answers(
         200, "Kept.", {"labels": 2, "normal": 1, "anomaly": 1, "buffered": 121}
     )
@@ -129,6 +133,7 @@ _ENTRY = {
 @router.get(
     "/quarantine",
     summary="List what is held back",
+    dependencies=[needs(Scope.READ)],
     responses=openapi.answers(200, "Oldest first.", {"quarantine": [_ENTRY]})
     | openapi.problems(404, 503),
 )
@@ -142,6 +147,7 @@ async def quarantine(request: Request, name: Name) -> Response:
 @router.post(
     "/quarantine/{entry}",
     summary="Release or discard what is held back",
+    dependencies=[needs(Scope.ADMIN)],
     responses=openapi.answers(200, "Done.", {"id": "v4", "decision": "release", "vectors": 1000})
     | openapi.problems(404, 409, 413, 422, 503),
     openapi_extra=openapi.json_body({"decision": "release"}, required=True),
@@ -171,6 +177,7 @@ _DRIFT: dict[str, Any] = {
 @router.get(
     "/drift",
     summary="Describe the drift of live traffic",
+    dependencies=[needs(Scope.READ)],
     responses=openapi.answers(200, "Statistic, threshold and verdict per test.", _DRIFT)
     | openapi.problems(404, 503),
 )

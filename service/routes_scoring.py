@@ -10,6 +10,8 @@ from fastapi import APIRouter, Path, Request, Response
 
 from service import openapi, payload
 from service.answers import Reply
+from service.grants import Scope
+from service.guard import caller, needs
 from service.ingest import idempotency_key
 from service.parts import Parts, parts
 from service.payload import OCTETS
@@ -61,6 +63,7 @@ _SCORED[200]["content"][OCTETS] = _BINARY
 @router.post(
     "/score",
     summary="Score vectors with the champion",
+    dependencies=[needs(Scope.SCORE)],
     responses=_SCORED | openapi.problems(404, 409, 410, 413, 415, 422, 503),
     openapi_extra=openapi.vectors_body()
     | {
@@ -125,6 +128,7 @@ _INGESTED = {
 @router.post(
     "/normal",
     summary="Send vectors that are vouched for as normal",
+    dependencies=[needs(Scope.INGEST)],
     status_code=202,
     responses=openapi.answers(202, "Stored durably.", _INGESTED)
     | openapi.problems(400, 404, 413, 415, 422, 429, 503),
@@ -152,7 +156,7 @@ async def normal(request: Request, name: Name) -> Response:
     most = app.settings
     if X.nbytes > most.buffer_max_bytes or len(X) > most.buffer_max_vectors:
         raise TooLarge("The batch is larger than the buffer: send it in parts.")
-    return answer(await app.ingest.store(name, X, key), 202)
+    return answer(await app.ingest.store(name, X, key, sender=caller(request).id), 202)
 
 
 async def _inline_or_not(at_once: bool, work: Callable[[], T]) -> T:

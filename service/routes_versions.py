@@ -8,6 +8,8 @@ from fastapi import APIRouter, Path, Request, Response
 
 from models import ArtifactError, Version
 from service import bodies, openapi
+from service.grants import Scope
+from service.guard import caller, needs
 from service.parts import Parts, parts
 from service.payload import OCTETS
 from service.problems import BadVectors, Gone, PreconditionFailed, Unknown, UnsupportedMedia
@@ -56,6 +58,7 @@ def _number(text: str) -> int:
 @router.get(
     "/versions",
     summary="List the versions",
+    dependencies=[needs(Scope.READ)],
     responses=openapi.answers(200, "Oldest first.", {"versions": [_RECORD]})
     | openapi.problems(404, 503),
 )
@@ -76,6 +79,7 @@ def _shown(record: dict[str, Any]) -> dict[str, Any]:
 @router.get(
     "/versions/{number}",
     summary="Describe a version",
+    dependencies=[needs(Scope.READ)],
     responses=openapi.answers(200, "Its record.", _RECORD) | openapi.problems(404, 503),
 )
 async def get(request: Request, name: Name, number: Number) -> Response:
@@ -94,6 +98,7 @@ async def _record(app: Parts, name: str, number: str) -> dict[str, Any]:
 @router.get(
     "/versions/{number}/artifact",
     summary="Download a version",
+    dependencies=[needs(Scope.ADMIN)],
     response_class=Response,
     responses=_ARTIFACT | openapi.problems(404, 410, 503),
 )
@@ -114,6 +119,7 @@ async def artifact(request: Request, name: Name, number: Number) -> Response:
 @router.post(
     "/versions",
     summary="Import a version",
+    dependencies=[needs(Scope.ADMIN)],
     status_code=201,
     responses=openapi.answers(201, "Stored; it serves once it is promoted.", _RECORD)
     | openapi.problems(404, 413, 415, 422, 503),
@@ -137,7 +143,10 @@ async def post(request: Request, name: Name) -> Response:
         version = await asyncio.to_thread(Version.from_bytes, data, max_bytes=limit)
     except ArtifactError:
         raise BadVectors("The artifact cannot be verified; nothing was imported.") from None
-    record = describe(version, detector.config.threshold) | {"parent": None, "who": "import"}
+    record = describe(version, detector.config.threshold) | {
+        "parent": None,
+        "who": f"key:{caller(request).id}",
+    }
     number = await app.stores.registry.import_version(name, data, record)
     stored = await app.stores.registry.record(name, number)
     return answer(stored, 201, Location=f"/v1/detectors/{name}/versions/{number}")
@@ -146,6 +155,7 @@ async def post(request: Request, name: Name) -> Response:
 @router.put(
     "/champion",
     summary="Promote a version, or roll back to one",
+    dependencies=[needs(Scope.ADMIN)],
     responses=openapi.answers(
         200,
         "It serves.",
@@ -171,7 +181,7 @@ async def champion(request: Request, name: Name) -> Response:
     await app.watcher.refresh(name)
     await app.watcher.pinned(name, number)
     generation = await app.stores.registry.set_champion(
-        name, number, expected_generation=expected, who="http", why="by hand"
+        name, number, expected_generation=expected, who=f"key:{caller(request).id}", why="by hand"
     )
     await settled(app, name)
     after = await existing(app, name)

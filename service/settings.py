@@ -49,9 +49,32 @@ class Settings(BaseSettings):
         "`anamnesis up` makes one.",
     )
 
+    # Who is let in
+    insecure: bool = Field(
+        default=False,
+        description="Let everybody do everything without API keys, beyond this machine too.",
+    )
+    admin_key_file: Path | None = Field(
+        None,
+        description="File with an API key that has every scope: to begin with, and for when the "
+        "store is lost. At least 32 characters.",
+    )
+    metrics_key_file: Path | None = Field(
+        None, description="File with an API key that has the scope `metrics`, for Prometheus."
+    )
+    key: str | None = Field(
+        None, repr=False, description="API key that the command line sends; no process needs it."
+    )
+    key_file: Path | None = Field(
+        None,
+        description="File with the API key that the command line sends; without it and "
+        "`ANAMNESIS_KEY`, that of `ANAMNESIS_ADMIN_KEY_FILE`.",
+    )
+
     # Bounds
     max_body_bytes: int = Field(32 * 2**20, ge=1024, description="Largest request body, bytes.")
     max_detectors: int = Field(1000, ge=1, description="Most detectors the service holds.")
+    max_keys: int = Field(1000, ge=1, description="Most API keys the service holds.")
     buffer_max_vectors: int = Field(
         1_000_000, ge=32, description="Most vectors a detector buffers, parked ones included."
     )
@@ -135,6 +158,6 @@ class Settings(BaseSettings):
 
     def environment(self, **more: str) -> dict[str, str]:
         """Return the environment for a child that is to have these settings, and `more` in it."""
-        values = self.model_dump(mode="json", exclude_none=True)
+        values = self.model_dump(mode="json", exclude_none=True, exclude={"key"})
         ours = {f"ANAMNESIS_{name}".upper(): str(value) for name, value in values.items()}
         return {**os.environ, **ours, **more}

@@ -5,6 +5,7 @@ from typing import Self
 
 from redis.asyncio import Redis
 
+from service.api_keys import ApiKeys
 from service.buffer import Buffer
 from service.detectors import Detectors
 from service.events import Events
@@ -24,6 +25,7 @@ class Stores:
 
     redis: Redis
     listening: Redis
+    api_keys: ApiKeys
     detectors: Detectors
     buffer: Buffer
     registry: Registry
@@ -39,6 +41,7 @@ class Stores:
         return cls(
             redis,
             await connect(url, deadline=_LISTENING_SECONDS),
+            ApiKeys(redis, most=settings.max_keys),
             Detectors(redis, max_detectors=settings.max_detectors),
             Buffer(
                 redis,

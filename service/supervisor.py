@@ -4,6 +4,7 @@ Its life is `run`: startup, ticks until a signal, shutdown. It owns what the chi
 listening socket, the folder of their metrics, the embedded store.
 """
 
+import asyncio
 import contextlib
 import select
 import shutil
@@ -20,8 +21,11 @@ import httpx
 from prometheus_client import multiprocess
 
 from service import log, process
+from service.access import fixed, is_loopback
+from service.api_keys import count
 from service.child import ONE_THREAD, Child, Restarts
 from service.embedded import EmbeddedStore, StoreFailed
+from service.problems import StoreUnavailable
 from service.settings import Settings
 
 _logger = log.get(__name__)
@@ -90,6 +94,7 @@ class Supervisor:
         self.listener = _bind(self.settings.host, self.settings.port)
         if self.store is not None:
             self.store.start()
+        self._refuse_strangers()
         self.metrics_dir = self._make_metrics_dir()
         command = _python("service.server", str(self.listener.fileno()))
         self.api = [
@@ -100,6 +105,25 @@ class Supervisor:
         self._wait_until_ready()
         if not self.should_exit:
             self.announce(self.url)
+
+    def _refuse_strangers(self) -> None:
+        """Refuse to be reached from elsewhere as long as there are no keys to tell who asks."""
+        settings = self.settings
+        try:
+            given = fixed(settings)
+        except (OSError, ValueError) as error:
+            raise StartupFailed(f"a key file cannot be used: {error}") from None
+        if is_loopback(settings.host) or settings.insecure or given:
+            return
+        assert settings.redis_url is not None
+        # A store that is away may hold keys; until it is read nobody is let in.
+        with contextlib.suppress(StoreUnavailable):
+            if not asyncio.run(count(settings.redis_url)):
+                raise StartupFailed(
+                    f"there are no API keys, and {settings.host} can be reached from elsewhere: "
+                    "make one with `anamnesis keys create`, name a file with one in "
+                    "ANAMNESIS_ADMIN_KEY_FILE, or say --insecure"
+                )
 
     def tick(self) -> None:
         """Look after every child once."""

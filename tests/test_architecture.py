@@ -23,6 +23,7 @@ OUTSIDE = {"asyncio", "http", "os", "socket", "subprocess", "threading", "time",
 
 # These speak Redis commands; each keeps one kind of thing.
 ADAPTERS = {
+    "service.api_keys",
     "service.buffer",
     "service.detectors",
     "service.erasure",

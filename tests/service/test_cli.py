@@ -1,6 +1,7 @@
 """The command line: what it prints, and the exit statuses that scripts rely on."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from service import cli
+from service import cli, console
 from service.console import Exit
 
 SCORED = {
@@ -233,11 +234,54 @@ def test_detectors_as_table_and_json(run, stub):
     assert json.loads(out) == [STATUS]
 
 
-def test_listening_to_the_world_is_warned_of(run):
-    """An address that others reach is announced as unauthenticated before anything starts."""
-    status, _, err = run("up", "--host", "192.0.2.1", "--port", "0")
-    assert status == Exit.REFUSED  # not an address of this machine
-    assert "there is no authentication yet" in err
+def test_listening_to_the_world_needs_a_key(run, tmp_path):
+    """An address that others reach is refused until there is a key, or the risk is named."""
+    status, _, err = run("up", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(tmp_path))
+    assert status == Exit.REFUSED
+    assert "there are no API keys" in err
+    assert "anamnesis keys create" in err
+
+
+def test_keys_are_made_listed_and_revoked(run, tmp_path):
+    """A key can be made before the service ever ran; it is shown once and kept nowhere."""
+    where = ("--data-dir", str(tmp_path))
+    scopes = ("--scope", "score", "--scope", "read")
+    status, out, err = run("keys", "create", "press 7", *scopes, "--detector", "pump", *where)
+    assert status == Exit.OK
+    secret = out.strip()
+    assert re.fullmatch(r"anm_[\w-]{43}", secret)
+    status, out, _ = run("keys", "list", "--json", *where)
+    (listed,) = json.loads(out)
+    assert (listed["name"], listed["scopes"]) == ("press 7", ["read", "score"])
+    assert listed["detectors"] == ["pump"]
+    assert listed["id"] in err
+    held = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert listed["id"].encode() in held
+    assert secret.encode() not in held
+    status, out, _ = run("keys", "list", *where)
+    assert listed["id"] in out
+    assert run("keys", "revoke", listed["id"], *where)[0] == Exit.OK
+    assert run("keys", "revoke", listed["id"], *where)[0] == Exit.REFUSED
+    assert json.loads(run("keys", "list", "--json", *where)[1]) == []
+    assert run("keys", "create", "x", "--scope", "root", *where)[0] == Exit.USAGE
+    assert run("keys", "create", "x", *scopes, "--detector", "a/b", *where)[0] == Exit.USAGE
+
+
+def test_commands_send_the_key(monkeypatch, tmp_path):
+    """`--key`, ANAMNESIS_KEY, the file of ANAMNESIS_KEY_FILE, that of the admin: first wins."""
+
+    def sent(key: str | None) -> str | None:
+        with console.client("http://x", key) as client:
+            return client.http.headers.get("authorization")
+
+    assert sent(None) is None
+    for name, text in (("ANAMNESIS_ADMIN_KEY_FILE", "admin"), ("ANAMNESIS_KEY_FILE", "file")):
+        (tmp_path / name).write_text(f"{text}\n")
+        monkeypatch.setenv(name, str(tmp_path / name))
+        assert sent(None) == f"Bearer {text}"
+    monkeypatch.setenv("ANAMNESIS_KEY", "variable")
+    assert sent(None) == "Bearer variable"
+    assert sent("option") == "Bearer option"
 
 
 def test_password_of_the_store_is_not_shown():

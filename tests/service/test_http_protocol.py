@@ -5,7 +5,7 @@ import contextlib
 import socket
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 from starlette.types import Receive, Scope, Send
 
+from service.access import Access
 from service.champions import Champions
+from service.grants import Grant
 from service.headers import Headers
 from service.lane import Lane
 from service.limits import BodyLimit
@@ -118,6 +120,7 @@ class Echo:
 @dataclass
 class Served:
     echo: Echo
+    access: Access
     server: Server
     port: int
     serving: asyncio.Task
@@ -143,19 +146,21 @@ async def until(check: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def served(**options: Any) -> AsyncIterator[Served]:
+async def served(grants: Sequence[Grant] = (), **options: Any) -> AsyncIterator[Served]:
     """Serve a champion of dimension 3, named `pump`, and the echo."""
     settings = Settings(max_body_bytes=LIMIT, **options)
     champions, registry = Champions(1), CollectorRegistry()
     champions.install(champion())
     metrics = Metrics(registry)
-    echo = Echo(Lane(champions, Scoring(champions, (metrics,))), settings)
+    access = Access(may_be_open=True)
+    access.adopt(0, grants)
+    echo = Echo(Lane(champions, Scoring(champions, (metrics,)), access), settings)
     server = configured(Headers(BodyLimit(echo, LIMIT)), settings)
     server.capture_signals = contextlib.nullcontext
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         await until(lambda: server.started)
-        api = Served(echo, server, listener.getsockname()[1], serving, registry)
+        api = Served(echo, access, server, listener.getsockname()[1], serving, registry)
         try:
             yield api
             metrics.flush()

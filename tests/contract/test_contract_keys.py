@@ -1,0 +1,429 @@
+"""Who may do what, over a real socket and a real store: every scope, detector and route."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from itertools import product
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from models import Version
+from service.app import create_app
+from service.grants import LEAST_BODY_BYTES, Grant, Scope, new_secret
+from service.guard import guarded_routes, needs
+from service.settings import Settings
+from tests.contract.running import Running, running
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+PUMP = "/v1/detectors/pump"
+VECTORS = {"vectors": [[0, 0, 0]]}
+# What the design says; the document below must say the same.
+EXPECTED = {
+    ("GET", "/healthz"): None,
+    ("GET", "/readyz"): None,
+    ("GET", "/metrics"): "metrics",
+    ("GET", "/v1/keys"): "admin",
+    ("POST", "/v1/keys"): "admin",
+    ("DELETE", "/v1/keys/{key}"): "admin",
+    ("GET", "/v1/detectors"): "read",
+    ("PUT", "/v1/detectors/{name}"): "admin",
+    ("GET", "/v1/detectors/{name}"): "read",
+    ("DELETE", "/v1/detectors/{name}"): "admin",
+    ("POST", "/v1/detectors/{name}/retrain"): "admin",
+    ("POST", "/v1/detectors/{name}/score"): "score",
+    ("POST", "/v1/detectors/{name}/normal"): "ingest",
+    ("POST", "/v1/detectors/{name}/feedback"): "ingest",
+    ("GET", "/v1/detectors/{name}/versions"): "read",
+    ("POST", "/v1/detectors/{name}/versions"): "admin",
+    ("GET", "/v1/detectors/{name}/versions/{number}"): "read",
+    ("GET", "/v1/detectors/{name}/versions/{number}/artifact"): "admin",
+    ("PUT", "/v1/detectors/{name}/champion"): "admin",
+    ("GET", "/v1/detectors/{name}/events"): "read",
+    ("GET", "/v1/detectors/{name}/quarantine"): "read",
+    ("POST", "/v1/detectors/{name}/quarantine/{entry}"): "admin",
+    ("GET", "/v1/detectors/{name}/drift"): "read",
+}
+# What makes a request one that the route would serve, where it needs anything.
+SENT: dict[str, Any] = {
+    "/v1/detectors/{name}/score": VECTORS,
+    "/v1/detectors/{name}/normal": VECTORS,
+    "/v1/detectors/{name}/feedback": {"labels": [{"label": "normal", "vector": [0, 0, 0]}]},
+    "/v1/detectors/{name}/champion": {"version": 1},
+    "/v1/detectors/{name}/quarantine/{entry}": {"decision": "release"},
+    "/v1/keys": {"name": "another", "scopes": ["score"]},
+}
+
+
+def bearer(secret: str) -> dict[str, str]:
+    """Return the header that presents a key."""
+    return {"authorization": f"Bearer {secret}"}
+
+
+async def key(api: Running, scopes: set[str], detectors: set[str] | None, **more: Any) -> str:
+    """Store a key as the command line does; return it and let this process know it."""
+    secret = new_secret()
+    grant = Grant.of(
+        secret.encode(),
+        "test",
+        frozenset(map(Scope, scopes)),
+        detectors=None if detectors is None else frozenset(detectors),
+        **more,
+    )
+    await api.parts.stores.api_keys.create(grant)
+    await api.parts.access.refresh(api.parts.stores.api_keys)
+    return secret
+
+
+@pytest.fixture
+async def guarded(store_url: str, versions: tuple[Version, Version]) -> AsyncIterator[Running]:
+    """Serve `pump` and `press` at version 1, to nobody without a key; the client is an admin."""
+    async with running(store_url, poll_seconds=0.1) as api:
+        for name in ("pump", "press"):
+            await api.make(name)
+            await api.learn(versions[0], name)
+            await api.serving(1, name)
+        # The first key is an admin: while there is none, everybody is.
+        api.http.headers.update(bearer(await key(api, set(Scope), None)))
+        yield api
+
+
+async def ask(
+    api: Running, method: str, path: str, detector: str = "pump", **sent: Any
+) -> httpx.Response:
+    """Send what the route would serve to a service that has `pump` and `press`."""
+    await api.http.put(PUMP, json={})
+    if "{key}" in path:
+        made = await api.http.post("/v1/keys", json=SENT["/v1/keys"])
+        path = path.replace("{key}", made.json()["id"])
+    path = path.replace("{number}", "1").replace("{entry}", "v9")
+    body = SENT.get(path_of(path, detector)) if method in {"POST", "PUT"} else None
+    content = None if body is None else orjson.dumps(body)
+    return await api.http.request(method, path.replace("{name}", detector), content=content, **sent)
+
+
+def path_of(path: str, detector: str) -> str:
+    """Return the path as the document has it."""
+    del detector
+    return path.replace("/v9", "/{entry}")
+
+
+async def operations(api: Running) -> dict[tuple[str, str], str | None]:
+    """Return what the OpenAPI document says that each operation needs."""
+    document = (await api.http.get("/openapi.json")).json()
+    return {
+        (method.upper(), path): operation["security"][0]["key"][0]
+        if "security" in operation
+        else None
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+
+
+async def test_every_operation_needs_what_the_design_says(guarded: Running) -> None:
+    """The OpenAPI document names the scope of each, and what is answered without it."""
+    assert await operations(guarded) == EXPECTED
+    document = (await guarded.http.get("/openapi.json")).json()
+    for (method, path), scope in EXPECTED.items():
+        answers = document["paths"][path][method.lower()]["responses"]
+        assert {"401", "403", "429"} <= answers.keys() or scope is None
+
+
+async def test_every_scope_on_every_detector_and_route(guarded: Running) -> None:
+    """403 without the scope, 404 for a detector that the key is not for, else neither.
+
+    A detector that there is not and one that the key is not for are answered alike. `ghost` is in
+    the keys' lists and nowhere else; `press` is there and in no list.
+    """
+    keys = {scope: await key(guarded, {scope}, {"pump", "ghost"}) for scope in Scope}
+    cells = 0
+    for (method, path), needed in (await operations(guarded)).items():
+        if needed is None:
+            continue
+        for scope, name in product(Scope, ("pump", "press", "ghost")):
+            if "{name}" not in path and name != "pump":
+                continue
+            answer = await ask(guarded, method, path, name, headers=bearer(keys[scope]))
+            where, cells = (method, path, scope, name, answer.text[:200]), cells + 1
+            whole = path == "/metrics" or path.startswith("/v1/keys")
+            if scope != needed or whole:
+                assert answer.status_code == 403, where
+                assert answer.json()["scope"] == needed, where
+                assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
+            elif name == "press" or (name == "ghost" and (method, path) != PUT):
+                assert answer.status_code == 404, where
+                assert answer.json() == {
+                    "type": "/problems/unknown-detector",
+                    "title": "Unknown detector",
+                    "status": 404,
+                    "detail": "There is no such detector.",
+                }, where
+            else:
+                assert answer.status_code not in {401, 403, 500}, where
+                if answer.status_code == 404:
+                    assert answer.json()["type"] == "/problems/not-found", where
+            if name == "ghost":
+                await guarded.http.delete("/v1/detectors/ghost")
+    # Of 21 operations that need a key, 4 are about the service, and one lists detectors.
+    assert cells == 5 * (3 * 16 + 5)
+
+
+PUT = ("PUT", "/v1/detectors/{name}")
+
+
+async def test_keys_for_all_detectors(guarded: Running) -> None:
+    """A key without a list is for every detector and for the service; its scope still counts."""
+    keys = {scope: await key(guarded, {scope}, None) for scope in Scope}
+    for (method, path), needed in (await operations(guarded)).items():
+        for scope in Scope:
+            answer = await ask(guarded, method, path, "press", headers=bearer(keys[scope]))
+            refused = needed is not None and scope != needed
+            assert (answer.status_code == 403) == refused, (method, path, scope, answer.text)
+        if method == "DELETE":
+            await guarded.http.put("/v1/detectors/press", json={})
+
+
+async def test_no_key_and_wrong_keys(guarded: Running) -> None:
+    """Both are 401 with a challenge, on every route but the open ones."""
+    secret = await key(guarded, set(Scope), None)
+    wrong = (
+        {},
+        bearer(secret[:-1]),
+        bearer(secret + "x"),
+        bearer(new_secret()),
+        {"authorization": "Bearer"},
+        bearer("x" * 100_0),
+        {"authorization": f"Basic {secret}"},
+        {"authorization": secret},
+        {"x-api-key": "x"},
+    )
+    open_ones = []
+    async with httpx.AsyncClient(base_url=guarded.http.base_url, trust_env=False) as http:
+        for method, path in EXPECTED:
+            answer = await http.request(method, path.format(name="pump", number=1, entry=1, key=1))
+            if answer.status_code != 401:
+                open_ones.append(path)
+        assert open_ones == ["/healthz", "/readyz"]
+        for path in ("/docs", "/openapi.json"):
+            assert (await http.get(path)).status_code == 200
+        for headers in wrong:
+            answer = await http.get("/v1/detectors", headers=headers)
+            assert answer.status_code == 401, headers
+            assert answer.headers["content-type"] == "application/problem+json"
+            challenge = answer.headers["www-authenticate"]
+            assert challenge.startswith('Bearer realm="anamnesis"')
+            assert ("invalid_token" in challenge) == bool(headers)
+            assert secret not in answer.text
+        for headers in (
+            bearer(secret),
+            {"x-api-key": secret},
+            {"authorization": f"bearer {secret}"},
+        ):
+            assert (await http.get("/v1/detectors", headers=headers)).status_code == 200
+        twice = [("authorization", f"Bearer {secret}")] * 2
+        assert (await http.get("/v1/detectors", headers=twice)).status_code == 401
+
+
+async def test_a_listing_shows_what_the_key_is_for(guarded: Running) -> None:
+    """Other detectors are not in it."""
+    secret = await key(guarded, {"read"}, {"pump"})
+    listed = (await guarded.http.get("/v1/detectors", headers=bearer(secret))).json()
+    assert [one["name"] for one in listed["detectors"]] == ["pump"]
+    everything = (await guarded.http.get("/v1/detectors")).json()["detectors"]
+    assert [one["name"] for one in everything] == ["press", "pump"]
+
+
+async def test_keys_over_http(guarded: Running) -> None:
+    """A key is shown once, listed without itself, works at once, and is revoked within 2 s."""
+    asked = {"name": "press 7", "scopes": ["score"], "detectors": ["pump"]}
+    made = await guarded.http.post("/v1/keys", json=asked)
+    assert made.status_code == 201
+    secret, identity = made.json().pop("key"), made.json()["id"]
+    listing = await guarded.http.get("/v1/keys")
+    assert secret not in listing.text
+    (listed,) = [one for one in listing.json()["keys"] if one["id"] == identity]
+    assert asked.items() <= listed.items()
+    mine = {"headers": bearer(secret), "json": VECTORS}
+    async with running_too(guarded) as other:
+
+        async def scored() -> bool:
+            return (await other.http.post(f"{PUMP}/score", **mine)).status_code == 200
+
+        await until(scored)
+        assert (await guarded.http.post(f"{PUMP}/score", **mine)).status_code == 200
+        gone = await guarded.http.delete(f"/v1/keys/{identity}")
+        assert gone.status_code == 204
+        assert (await guarded.http.post(f"{PUMP}/score", **mine)).status_code == 401
+
+        async def refused() -> bool:
+            return (await other.http.post(f"{PUMP}/score", **mine)).status_code == 401
+
+        await until(refused, 2.0)
+    assert (await guarded.http.delete(f"/v1/keys/{identity}")).status_code == 404
+    for odd in ("revision", "%20", "x" * 300):
+        assert (await guarded.http.delete(f"/v1/keys/{odd}")).status_code == 404
+    for bad in ({}, {"name": "x"}, {"name": "x", "scopes": []}, {"name": "x", "scopes": ["root"]},
+                asked | {"detectors": ["/"]}, asked | {"max_body_bytes": 1},
+                asked | {"requests_per_second": 0}, asked | {"more": 1}):  # fmt: skip
+        assert (await guarded.http.post("/v1/keys", json=bad)).status_code == 422, bad
+
+
+def running_too(api: Running, **settings: Any) -> Any:
+    """Serve the same store from another process's application."""
+    return running(api.parts.settings.redis_url, poll_seconds=0.1, **settings)
+
+
+async def test_a_first_key_made_over_http_can_make_others(store_url: str) -> None:
+    """While there is none everybody is let in; one that could not make another is refused."""
+    async with running(store_url, poll_seconds=0.1) as api:
+        refused = await api.http.post("/v1/keys", json={"name": "a", "scopes": ["read"]})
+        assert refused.status_code == 409
+        made = await api.http.post("/v1/keys", json={"name": "a", "scopes": ["admin"]})
+        assert made.status_code == 201
+        assert (await api.http.get("/v1/keys")).status_code == 401
+        secret = bearer(made.json()["key"])
+        assert (await api.http.get("/v1/keys", headers=secret)).status_code == 200
+        # Without its last key the service stays shut: it does not open under anyone's hand.
+        gone = await api.http.delete(f"/v1/keys/{made.json()['id']}", headers=secret)
+        assert gone.status_code == 204
+        assert (await api.http.get("/v1/keys")).status_code == 401
+
+
+async def test_limits_of_a_key(guarded: Running) -> None:
+    """Its rate is refused with 429 and Retry-After on either way, its body size with 413."""
+    secret = await key(guarded, {"score", "read"}, None, requests_per_second=2.0)
+    mine = {"headers": bearer(secret), "json": VECTORS}
+    answers = [await guarded.http.post(f"{PUMP}/score", **mine) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
+    assert answers[-1].json()["type"] == "/problems/too-many-requests"
+    wait = int(answers[-1].headers["retry-after"])
+    assert wait == 1
+    assert (await guarded.http.get(PUMP, headers=bearer(secret))).status_code == 429
+    assert (await guarded.http.get(PUMP)).status_code == 200, "others are not held up"
+
+    async def again() -> bool:
+        return (await guarded.http.get(PUMP, headers=bearer(secret))).status_code == 200
+
+    await until(again)
+    sized = bearer(await key(guarded, {"score"}, None, max_body_bytes=LEAST_BODY_BYTES))
+    large = b" " * LEAST_BODY_BYTES + orjson.dumps(VECTORS)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield large
+
+    for content in (large, chunks()):
+        answer = await guarded.http.post(f"{PUMP}/score", headers=sized, content=content)
+        assert answer.status_code == 413, answer.text
+    assert (await guarded.http.post(f"{PUMP}/score", content=large)).status_code == 200
+
+
+async def test_keys_without_the_store(own_store: Any, versions: tuple[Version, Version]) -> None:
+    """Keys in memory go on working; a process that starts meanwhile lets nobody in but its own."""
+    async with running(own_store.url, poll_seconds=0.1) as api:
+        await api.make()
+        await api.learn(versions[0])
+        await api.serving(1)
+        secret = await key(api, {"score"}, {"pump"})
+        mine = {"headers": bearer(secret), "json": VECTORS}
+        own_store.kill()
+        assert (await api.http.post(f"{PUMP}/score", **mine)).status_code == 200
+        assert (await api.http.post(f"{PUMP}/score", json=VECTORS)).status_code == 401
+        async with running(own_store.url, poll_seconds=0.1) as late:
+            for headers in ({}, bearer(secret)):
+                answer = await late.http.post(f"{PUMP}/score", headers=headers, json=VECTORS)
+                assert answer.status_code == 503
+                assert answer.headers["retry-after"]
+        own_store.start()
+        async with running(own_store.url, poll_seconds=0.1) as late:
+            assert (await late.http.post(f"{PUMP}/score", **mine)).status_code == 200
+            assert (await late.http.post(f"{PUMP}/score", json=VECTORS)).status_code == 401
+
+
+async def test_an_emptied_store_opens_nothing(own_store: Any) -> None:
+    """Keys that the store merely lost stay good; revoking counts again from the next change."""
+    from redis import Redis
+
+    async with running(own_store.url, poll_seconds=0.05) as api:
+        admin = await key(api, set(Scope), None)
+        other = await key(api, {"read"}, None)
+        with Redis.from_url(own_store.url) as store:
+            store.flushall()
+        access = api.parts.access
+
+        async def noticed() -> bool:
+            return access._went_back == 0
+
+        await until(noticed)
+        for secret in (admin, other):
+            assert (await api.http.get("/v1/detectors", headers=bearer(secret))).status_code == 200
+        assert (await api.http.get("/v1/detectors")).status_code == 401
+        made = await api.http.post(
+            "/v1/keys", headers=bearer(admin), json={"name": "b", "scopes": ["read"]}
+        )
+        assert made.status_code == 201
+        assert (await api.http.get("/v1/detectors", headers=bearer(other))).status_code == 401
+        now = bearer(made.json()["key"])
+        assert (await api.http.get("/v1/detectors", headers=now)).status_code == 200
+
+
+async def test_keys_from_files(own_store: Any, tmp_path: Any) -> None:
+    """They work with and without the store, and shut the service from the start."""
+    admin, metrics = tmp_path / "admin", tmp_path / "metrics"
+    admin.write_text("a" * 40 + "\n")
+    metrics.write_text("m" * 40)
+    files = {"admin_key_file": admin, "metrics_key_file": metrics}
+    own_store.kill()
+    async with running(own_store.url, poll_seconds=0.1, **files) as api:
+        assert (await api.http.get("/metrics")).status_code == 401
+        assert (await api.http.get("/metrics", headers=bearer("m" * 40))).status_code == 200
+        assert (await api.http.get("/metrics", headers=bearer("a" * 40))).status_code == 200
+        assert (await api.http.get("/v1/keys", headers=bearer("m" * 40))).status_code == 403
+        assert (await api.http.get("/v1/keys", headers=bearer("a" * 40))).status_code == 503
+    admin.write_text("short")
+    with pytest.raises(ValueError, match="at least 32"):
+        create_app(Settings(redis_url=own_store.url, **files))
+
+
+def test_a_route_without_a_scope_ends_the_start() -> None:
+    """Deny by default: whoever adds a route says what it needs."""
+    app = create_app(Settings(redis_url="unix:///nowhere"))
+    assert sum(1 for _ in guarded_routes(app)) == len(EXPECTED) + 3  # `/`, the page, the document
+    app.get("/open")(lambda: None)
+    with pytest.raises(TypeError, match="/open"):
+        list(guarded_routes(app))
+
+
+def test_a_route_says_once_what_it_needs() -> None:
+    """Two guards could contradict each other."""
+    app = create_app(Settings(redis_url="unix:///nowhere"))
+    app.get("/two", dependencies=[needs(Scope.READ), needs(Scope.ADMIN)])(lambda: None)
+    with pytest.raises(TypeError, match="/two"):
+        list(guarded_routes(app))
+
+
+async def test_beyond_this_machine_nobody_is_let_in_without_keys(store_url: str) -> None:
+    """Bound elsewhere, or told nothing else, the service starts shut."""
+    async with running(store_url, host="0.0.0.0") as api:
+        assert (await api.http.get("/v1/detectors")).status_code == 401
+    async with running(store_url, host="0.0.0.0", insecure=True) as api:
+        assert (await api.http.get("/v1/detectors")).status_code == 200
+
+
+async def test_a_key_costs_the_lane_nothing_but_a_look(guarded: Running) -> None:
+    """The lane serves keys too: what it serves is not seen by the application's routes."""
+    secret = await key(guarded, {"score"}, {"pump"})
+    seen = []
+    scoring = guarded.parts.scoring
+    original = scoring.score
+    scoring.score = lambda asked: seen.append(asked) or original(asked)  # type: ignore[method-assign]
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(20):
+            tasks.create_task(
+                guarded.http.post(f"{PUMP}/score", headers=bearer(secret), json=VECTORS)
+            )
+    assert not seen
+    await guarded.http.post(f"{PUMP}/score?explain=1", headers=bearer(secret), json=VECTORS)
+    assert len(seen) == 1
