@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test faults bench-digits bench-serving lint format docs clean
+.PHONY: help demo run test faults bench-digits bench-serving lint format secrets docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ lint: $(STAMP) ## ruff, format check, mypy strict
 format: $(STAMP) ## rewrite the sources as `make lint` wants them
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+secrets: ## keys for docker compose: an admin's, and one for Prometheus
+	mkdir -p -m 700 deploy/secrets
+	for name in admin-key metrics-key; do test -s deploy/secrets/$$name || openssl rand -hex 32 > deploy/secrets/$$name; done
 
 docs: $(STAMP) ## rewrite the tables in docs/ that follow from the code
 	$(BIN)/python docs/generate.py

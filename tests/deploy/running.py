@@ -51,10 +51,13 @@ def running(
             process.wait()
 
 
-def call(method: str, url: str, body: Any = None, seconds: float = 10.0) -> tuple[int, Any]:
+def call(
+    method: str, url: str, body: Any = None, seconds: float = 10.0, key: str = ""
+) -> tuple[int, Any]:
     """Return status and decoded JSON; 0 and the reason where nobody answers."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+    request = urllib.request.Request(url, data, headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=seconds) as answer:
             return answer.status, json.loads(answer.read() or b"null")
@@ -77,13 +80,14 @@ def until(check: Callable[[], Any], seconds: float, what: str, *logs: Path) -> A
     return found
 
 
-def learn(url: str, detector: str, vectors: list[list[float]], *logs: Path) -> None:
+def learn(url: str, detector: str, vectors: list[list[float]], *logs: Path, key: str = "") -> None:
     """Make the detector, send it normal vectors and wait for the version that learned them."""
     # Few epochs: the trainer is nice and gets little of a busy machine.
     by_hand = {"min_vectors": None, "max_age_seconds": None}
     config = {"retrain": by_hand, "model": {"epochs": 20}}
     where = f"{url}/v1/detectors/{detector}"
-    until(lambda: call("PUT", where, config)[0] in {200, 201}, 15, "config", *logs)
-    assert call("POST", f"{where}/normal", {"vectors": vectors})[0] == 202
-    assert call("POST", f"{where}/retrain", {})[0] == 202
-    until(lambda: call("GET", where)[1]["champion"] == 1, 75, "the first version", *logs)
+    until(lambda: call("PUT", where, config, key=key)[0] in {200, 201}, 15, "config", *logs)
+    assert call("POST", f"{where}/normal", {"vectors": vectors}, key=key)[0] == 202
+    assert call("POST", f"{where}/retrain", {}, key=key)[0] == 202
+    learned = lambda: call("GET", where, key=key)[1]["champion"] == 1  # noqa: E731
+    until(learned, 75, "the first version", *logs)

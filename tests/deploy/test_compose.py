@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import yaml
@@ -68,6 +69,21 @@ def test_training_cannot_starve_scoring():
     assert SERVICES["valkey"]["cpu_shares"] >= SERVICES["api-1"]["cpu_shares"]
 
 
+def test_secrets_are_files_that_nobody_commits():
+    """Every secret comes from a folder that git ignores, and Prometheus reads its own."""
+    for secret in COMPOSE["secrets"].values():
+        assert secret["file"].startswith("deploy/secrets/")
+    assert "/deploy/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
+    for name in ("api-1", "api-2"):
+        given = SERVICES[name]["environment"]
+        files = {f"/run/secrets/{secret}" for secret in SERVICES[name]["secrets"]}
+        assert {value for value in given.values() if "/run/" in value} == files
+    config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    (job,) = config["scrape_configs"]
+    (secret,) = SERVICES["prometheus"]["secrets"]
+    assert job["authorization"] == {"credentials_file": f"/run/secrets/{secret}"}
+
+
 def test_prometheus_scrapes_every_replica():
     """The shipped targets are the composition's API services, at the port they listen on."""
     config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
@@ -112,7 +128,9 @@ def start(name: str, valkey: int, folder: Path, stack: ExitStack) -> str:
     assert command[0] == "anamnesis"
     port = free_port()
     settings = {
-        key: str(value).replace("//valkey:6379", f"//127.0.0.1:{valkey}")
+        key: str(value)
+        .replace("//valkey:6379", f"//127.0.0.1:{valkey}")
+        .replace("/run/secrets", str(folder))
         for key, value in SERVICES[name]["environment"].items()
     }
     here = {"ANAMNESIS_HOST": "127.0.0.1", "ANAMNESIS_PORT": str(port)}
@@ -127,18 +145,25 @@ def test_what_it_starts_works_together(valkey: int, tmp_path: Path):
     """A batch sent to one replica is learned by the worker and scored by the other replica."""
     logs = [tmp_path / f"{name}.log" for name in PROCESSES]
     rng = np.random.default_rng(0)
+    for name in COMPOSE["secrets"]:
+        (tmp_path / name).write_text(f"{name:-<40}\n")
+    admin, metrics = (f"{name:-<40}" for name in ("admin_key", "metrics_key"))
     with ExitStack() as stack:
         first, second, _ = (start(name, valkey, tmp_path, stack) for name in PROCESSES)
         for url in (first, second):
             until(lambda url=url: call("GET", f"{url}/healthz")[0] == 200, 40, "start", *logs)
-        learn(first, "pump", rng.normal(size=(200, 3)).tolist(), *logs)
+        learn(first, "pump", rng.normal(size=(200, 3)).tolist(), *logs, key=admin)
         probe = {"vectors": [[0.0, 0.0, 0.0], [50.0, -50.0, 50.0]]}
         url = f"{second}/v1/detectors/pump"
-        answer = until(lambda: _scored(url, probe), 10, "second replica", *logs)
+        answer = until(lambda: _scored(url, probe, admin), 10, "second replica", *logs)
         assert answer["version"] == 1
         assert answer["is_anomaly"] == [False, True]
+        assert call("GET", f"{second}/metrics")[0] == 401
+        assert call("GET", f"{second}/v1/detectors", key=metrics)[0] == 403
+        with httpx.Client(headers={"authorization": f"Bearer {metrics}"}) as prometheus:
+            assert prometheus.get(f"{second}/metrics").status_code == 200
 
 
-def _scored(url: str, body: object) -> dict | None:
-    status, answer = call("POST", f"{url}/score", body)
+def _scored(url: str, body: object, key: str) -> dict | None:
+    status, answer = call("POST", f"{url}/score", body, key=key)
     return answer if status == 200 else None

@@ -21,6 +21,7 @@ from tests.deploy.running import ANAMNESIS, call, free_port, learn, running, unt
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ALERTMANAGER = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
 PROMETHEUS = shutil.which("prometheus")
+ADMIN, METRICS = "a" * 40, "m" * 40
 
 
 class Pager:
@@ -87,7 +88,11 @@ def watch(stack: ExitStack, folder: Path, target: str, hook: str) -> list[Path]:
     config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [
         f"127.0.0.1:{alerting}"
     ]
-    config["scrape_configs"][0]["static_configs"][0]["targets"] = [target]
+    (job,) = config["scrape_configs"]
+    job["static_configs"][0]["targets"] = [target]
+    # The key that `docker-compose.yml` hands to both.
+    assert job["authorization"] == {"credentials_file": "/run/secrets/metrics_key"}
+    job["authorization"]["credentials_file"] = str(folder / "metrics_key")
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
 
     commands = {
@@ -127,20 +132,24 @@ def test_drifting_traffic_pages_a_person(tmp_path: Path):
 
     def score(shift: float) -> None:
         vectors = rng.normal(size=(50, 4)) + np.array([0, shift, 0, 0])
-        status, answer = call("POST", f"{detector}/score", {"vectors": vectors.tolist()})
+        status, answer = call("POST", f"{detector}/score", {"vectors": vectors.tolist()}, key=ADMIN)
         assert status == 200, answer
 
     with ExitStack() as stack:
         heard = stack.enter_context(pager())
-        stack.enter_context(running(up, tmp_path / "up.log"))
+        files = {}
+        for name, secret in (("admin_key", ADMIN), ("metrics_key", METRICS)):
+            (tmp_path / name).write_text(secret)
+            files[f"ANAMNESIS_{name.upper()}_FILE"] = str(tmp_path / name)
+        stack.enter_context(running(up, tmp_path / "up.log", files))
         logs = [tmp_path / "up.log"]
         until(lambda: call("GET", f"{url}/healthz")[0] == 200, 40, "service", *logs)
-        learn(url, "pump-7", rng.normal(size=(500, 4)).tolist(), *logs)
+        learn(url, "pump-7", rng.normal(size=(500, 4)).tolist(), *logs, key=ADMIN)
         logs += watch(stack, tmp_path, f"127.0.0.1:{port}", heard.url)
 
         def normal_is_watched() -> bool:
             score(0.0)
-            drift = call("GET", f"{detector}/drift")[1]
+            drift = call("GET", f"{detector}/drift", key=ADMIN)[1]
             return bool(drift["state"] == "none" and drift.get("updated_at"))
 
         until(normal_is_watched, 30, "a drift verdict", *logs)
@@ -156,8 +165,10 @@ def test_drifting_traffic_pages_a_person(tmp_path: Path):
         assert alert["labels"]["detector"] == "pump-7"
         assert alert["labels"]["severity"] == "warning"
         assert "/v1/detectors/pump-7/drift" in alert["annotations"]["description"]
-        assert call("GET", f"{detector}/drift")[1]["state"] == "new_regime"
-        with urllib.request.urlopen(f"{url}/metrics", timeout=10) as page:
+        assert call("GET", f"{detector}/drift", key=ADMIN)[1]["state"] == "new_regime"
+        scrape = urllib.request.Request(f"{url}/metrics")
+        scrape.add_header("Authorization", f"Bearer {METRICS}")
+        with urllib.request.urlopen(scrape, timeout=10) as page:
             exported = page.read().decode()
         rules = (DEPLOY / "prometheus" / "rules" / "anamnesis.yml").read_text()
         for metric in set(re.findall(r"anamnesis_[a-z_]+", rules)):

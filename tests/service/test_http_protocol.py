@@ -14,17 +14,18 @@ import numpy as np
 import orjson
 import pytest
 from prometheus_client import CollectorRegistry
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
+from starlette.types import Scope as AsgiScope
 
 from service.access import Access
 from service.champions import Champions
-from service.grants import Grant
+from service.grants import LEAST_BODY_BYTES, Grant, Scope
 from service.headers import Headers
 from service.lane import Lane
 from service.limits import BodyLimit
 from service.metrics import Metrics
 from service.payload import OCTETS
-from service.scoring import ScoreRequest, Scoring
+from service.scoring import ScoreRequest, Scoring, inline
 from service.server import Server, configured
 from service.settings import Settings
 from tests.service.trained import champion
@@ -93,7 +94,7 @@ class Echo:
     release: asyncio.Event = field(default_factory=asyncio.Event)
     held: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await receive()
             scope["state"].update(lane=self.lane, settings=self.settings)
@@ -113,6 +114,8 @@ class Echo:
         if scope["path"] == "/large":
             body = bytes(2**25)
         headers = [(b"content-length", str(len(body)).encode()), (b"way", b"application")]
+        if presented := sum(name == b"authorization" for name, _ in scope["headers"]):
+            headers.append((b"presented", str(presented).encode()))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -125,6 +128,7 @@ class Served:
     port: int
     serving: asyncio.Task
     registry: CollectorRegistry
+    metrics: Metrics
     peers: list[Peer] = field(default_factory=list)
 
     async def peer(self, **options: Any) -> Peer:
@@ -160,7 +164,7 @@ async def served(grants: Sequence[Grant] = (), **options: Any) -> AsyncIterator[
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         await until(lambda: server.started)
-        api = Served(echo, access, server, listener.getsockname()[1], serving, registry)
+        api = Served(echo, access, server, listener.getsockname()[1], serving, registry, metrics)
         try:
             yield api
             metrics.flush()
@@ -223,6 +227,80 @@ async def test_what_is_not_plain_goes_to_the_application(
     assert answer.way == "application"
     assert answer.body.endswith(b" 24")
     assert (await peer.ask(request())).way == "lane"
+
+
+SECRETS = {scope: f"secret-of-{scope}".encode() for scope in Scope}
+
+
+def header(secret: bytes) -> str:
+    """Return the header that presents a key."""
+    return f"Authorization: Bearer {secret.decode()}"
+
+
+@pytest.mark.parametrize("detectors", [None, {"pump"}, {"press"}, set()])
+@pytest.mark.parametrize("scope", Scope)
+async def test_the_lane_serves_keys_that_may_score(
+    scope: Scope, detectors: set[str] | None
+) -> None:
+    """One that may not, or not with this detector, goes on to the application, header and all."""
+    listed = None if detectors is None else frozenset(detectors)
+    grant = Grant.of(SECRETS[scope], "x", frozenset({scope}), detectors=listed)
+    async with served([grant]) as api:
+        peer = await api.peer()
+        may = scope == "score" and (detectors is None or "pump" in detectors)
+        for _ in range(2):
+            answer = await peer.ask(request(VECTOR, header(SECRETS[scope])))
+            assert answer.way == ("lane" if may else "application")
+            assert answer.headers.get("presented") == (None if may else "1")
+        assert api.counted() is None
+        api.metrics.flush()
+        assert api.counted() == (2.0 if may else None)
+
+
+async def test_the_lane_serves_nobody_else() -> None:
+    """No key, a wrong one, two of them: the application says what is wrong, every time."""
+    secret = SECRETS[Scope.SCORE]
+    async with served([Grant.of(secret, "x", frozenset({Scope.SCORE}))]) as api:
+        peer = await api.peer()
+        for fields in (
+            (), (header(secret + b"x"),), (header(secret[:-1]),), (header(secret), header(secret)),
+            (f"Authorization: Basic {secret.decode()}",), (f"X-API-Key: {secret.decode()}",),
+            (header(secret), "X-API-Key: x"), ("Authorization:",),
+        ):  # fmt: skip
+            assert (await peer.ask(request(VECTOR, header(secret)))).way == "lane"
+            assert (await peer.ask(request(VECTOR, *fields))).way == "application", fields
+
+
+async def test_the_lane_forgets_a_revoked_key() -> None:
+    """What a connection was let do before counts for nothing; others' keys stay good."""
+    revoked, kept = (Grant.of(SECRETS[s], s, frozenset({Scope.SCORE})) for s in ("score", "read"))
+    async with served([revoked, kept]) as api:
+        peers = [(await api.peer(), SECRETS[name]) for name in (Scope.SCORE, Scope.READ)]
+        for _ in range(3):
+            for peer, secret in peers:
+                assert (await peer.ask(request(VECTOR, header(secret)))).way == "lane"
+        api.access.adopt(1, [kept])
+        ways = [(await peer.ask(request(VECTOR, header(secret)))).way for peer, secret in peers]
+        assert ways == ["application", "lane"]
+        api.access.adopt(2, [])
+        assert (await peers[1][0].ask(request(VECTOR, header(SECRETS[Scope.READ])))).way != "lane"
+        assert (await peers[1][0].ask(request())).way == "application", "shut, not open"
+
+
+async def test_the_lane_keeps_a_key_to_its_rate() -> None:
+    """What is beyond it goes to the application, which says when to come again."""
+    secret = SECRETS[Scope.SCORE]
+    grant = Grant.of(secret, "x", frozenset({Scope.SCORE}), requests_per_second=3.0)
+    async with served([grant]) as api:
+        peer = await api.peer()
+        peer.send(request(VECTOR, header(secret)) * 5)
+        assert [(await peer.answer()).way for _ in range(5)] == ["lane"] * 3 + ["application"] * 2
+
+
+def test_the_lane_need_not_ask_how_large_a_body_may_be() -> None:
+    """The least that a key's limit may be is more than the lane takes."""
+    for kind in (OCTETS, "application/json"):
+        assert not inline(kind, LEAST_BODY_BYTES, dimension=10**6)
 
 
 async def test_an_upgrade_is_not_taken(api: Served) -> None:
