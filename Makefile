@@ -38,7 +38,6 @@ format: $(STAMP) ## rewrite the sources as `make lint` wants them
 	$(BIN)/ruff format
 
 secrets: ## keys for docker compose: an admin's, and one for Prometheus
-	mkdir -p -m 700 deploy/secrets
 	for name in admin-key metrics-key; do test -s deploy/secrets/$$name || openssl rand -hex 32 > deploy/secrets/$$name; done
 
 docs: $(STAMP) ## rewrite the tables in docs/ that follow from the code
