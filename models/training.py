@@ -21,6 +21,7 @@ from models.config import MIN_VECTORS, Config, check_weights
 from models.errors import TrainingError, VectorError
 from models.extra import Setting
 from models.finish import Trained, finish
+from models.gradient import Gradient
 from models.growth import compact
 from models.network import Array
 from models.past import Past, past
@@ -29,8 +30,7 @@ from models.scaler import Scaler
 from models.vae import VAE
 from models.version import Version, check_vectors
 
-CHUNK = 16_384  # old vectors drawn at once, so that what an epoch needs has not to fit in memory
-CHUNK_NUMBERS = 4_194_304  # and of wide vectors no more than make so many numbers
+CHUNK = 1024  # old vectors drawn at once: enough for a large product, few enough for the cache
 LOSS_EVERY = 10  # steps between two looks at the loss: a look costs a synchronisation
 
 
@@ -160,9 +160,8 @@ def _optimise(
     vae = setting.vae
     numpy_rng = np.random.default_rng([chosen.seed, 2])
     torch_rng = torch.Generator().manual_seed(chosen.seed)
-    # Fused: one pass over each parameter; on small networks a fifth of a step is saved.
-    trained = [p for p in vae.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(trained, lr=chosen.learning_rate, fused=True)
+    gradient = Gradient(vae)
+    optimiser = torch.optim.Adam([gradient.flat], lr=chosen.learning_rate, fused=True)
     extras = [extra(setting) for extra in past.extras]
     batches = _batches(chosen, past, x, numpy_rng)
     losses: list[float] = []
@@ -170,20 +169,21 @@ def _optimise(
     vae.train()
     for step in range(chosen.steps):
         done = step / chosen.steps
-        for group in optimiser.param_groups:
-            group["lr"] = chosen.learning_rate * _rate(done)
+        optimiser.param_groups[0]["lr"] = chosen.learning_rate * _rate(done)
         # A first training learns to reconstruct before the prior pulls at the codes; a network
         # that could already do so needs no such help.
         beta = 1.0 if warm else min(1.0, 3.0 * done)
         batch, n_prev = next(batches)
-        each = vae.loss(batch, beta, torch_rng)  # (M,)
-        for extra in extras:
-            each = each + extra(batch, n_prev, torch_rng)
-        optimiser.zero_grad(set_to_none=True)
-        each.sum().backward()  # type: ignore[no-untyped-call]
+        look = step % LOSS_EVERY == 0 or step == chosen.steps - 1
+        each = gradient(batch, beta, torch_rng, look=look)  # (M,)
+        if extras:
+            more = torch.stack([extra(batch, n_prev, torch_rng) for extra in extras]).sum(0)
+            if more.requires_grad:  # not where there is nothing to hold to
+                more.sum().backward()  # type: ignore[no-untyped-call]
+            each = each + more.detach() if look else each
         optimiser.step()
-        if step % LOSS_EVERY == 0 or step == chosen.steps - 1:
-            loss = float(each[0].detach())
+        if look:
+            loss = float(each[0])
             losses.append(loss)
             if not math.isfinite(loss):
                 raise TrainingError(f"training: the loss became {loss} at step {step}")
@@ -211,7 +211,7 @@ def _batches(
         for m in range(chosen.networks)
     ]  # fmt: skip
     n = len(rows[0])
-    olds = _Replay(past, x.shape[1], rng)
+    olds = _Replay(past, rng)
     while True:
         # A network that leaves a fold out sees some of its other vectors twice an epoch.
         order = np.stack([np.resize(rng.permutation(own), n) for own in rows])  # (M, n)
@@ -228,15 +228,14 @@ def _batches(
 class _Replay:
     """Draws old vectors in chunks: one large pass through the decoder beats many small."""
 
-    def __init__(self, past: Past, dimension: int, rng: np.random.Generator) -> None:
+    def __init__(self, past: Past, rng: np.random.Generator) -> None:
         self._generator, self._exemplars, self._rng = past.generator, past.exemplars, rng
         self._drawn: Array = np.empty((0, 0), np.float32)
-        self._widest = CHUNK_NUMBERS // dimension
 
     def draw(self, n: int) -> Array:
         """Return the next n vectors (n, d), of the generator's never one twice."""
         if len(self._drawn) < n:
-            self._drawn = self._chunk(max(n, min(CHUNK, self._widest)))
+            self._drawn = self._chunk(max(n, CHUNK))
         drawn, self._drawn = self._drawn[:n], self._drawn[n:]
         return drawn
 

@@ -46,6 +46,7 @@ class Perceptron(nn.Module):
         pairs = itertools.pairwise(widths)
         self.layers = nn.ModuleList(Linear(networks, i, o, rng) for i, o in pairs)
         self.dropout = dropout
+        self._rng = rng
         with torch.no_grad():  # a small last layer: training starts near "the mean, no opinion"
             last = self.layers[-1]
             assert isinstance(last, Linear)
@@ -54,10 +55,16 @@ class Perceptron(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map x (M, n, widths[0]) to (M, n, widths[-1])."""
         for layer in self.layers[:-1]:
-            x = torch.relu(layer(x))
-            if self.training and self.dropout:
-                x = nn.functional.dropout(x, self.dropout)
+            x = self.drop(torch.relu(layer(x)))
         return self.layers[-1](x)  # type: ignore[no-any-return]
+
+    def drop(self, x: Tensor) -> Tensor:
+        """Return x with a share of its units dropped while training, the others made up for it."""
+        if not (self.training and self.dropout):
+            return x
+        # torch's own dropout draws from a generator that is global.
+        kept = 1.0 - self.dropout
+        return x * torch.empty_like(x).bernoulli_(kept, generator=self._rng).div_(kept)
 
 
 class VAE(nn.Module):
