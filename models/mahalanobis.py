@@ -25,7 +25,7 @@ from models.network import Array, Float64, Identity
 from models.plan import FOLDS, seeded
 from models.reference import Reference
 from models.scaler import Scaler
-from models.tied import Distance, Tied
+from models.tied import LABELS, Distance, Tied
 from models.version import Version
 
 WIDEST = 4_096  # features: the covariance then takes 64 MiB
@@ -143,7 +143,7 @@ def learn(
             "training": {"steps": 0, "regimes": len(whole.shares)},
             "bytes_kept": 0,
         },
-        memory={"labels": np.array(whole.labels, np.int64)},
+        memory={LABELS: np.array(whole.labels, np.int64)},
     )
     version.lineage["evidence"] = _evidence(version, previous, x, held_out, generated)
     return version
@@ -153,7 +153,7 @@ def _known(previous: Version | None, d: int, rng: np.random.Generator) -> _Regim
     if previous is None:
         return _Regimes(None, np.empty(0, np.int64), d)
     if isinstance(previous.latents, Tied):
-        return _Regimes(previous.latents, np.asarray(previous.memory["labels"], np.int64), d)
+        return _Regimes(previous.latents, np.asarray(previous.memory[LABELS], np.int64), d)
     drawn = _drawn(previous, rng)
     known = _Regimes(None, np.empty(0, np.int64), d)
     known.mix(drawn, previous.latents.assign(previous.network.encode(drawn)[0]), 0.0, 1.0)

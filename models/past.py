@@ -39,6 +39,7 @@ class Past:
     `dropout`: while training, where the config asks for none.
     `frozen`: parameters left as they are, by the beginning of their names.
     `extras`: losses added to every step's; `remember`: what the next `extras` need to know.
+    `answers`: whether a solver head learns from the previous one's answers on the new vectors.
     `keep`: which real vectors the new version keeps.
     """
 
@@ -53,6 +54,7 @@ class Past:
     frozen: tuple[str, ...] = ()
     extras: tuple[ExtraLoss, ...] = ()
     remember: tuple[Remember, ...] = ()
+    answers: bool = False
     keep: Choice | None = None
 
     @property
@@ -142,7 +144,7 @@ def lwf(previous: Version | None, config: Config) -> Past:
     del config
     if previous is None:
         return Past()
-    return Past(_learned(previous), extras=(partial(of_new, previous),))
+    return Past(_learned(previous), extras=(partial(of_new, previous),), answers=True)
 
 
 def icarl(previous: Version | None, config: Config) -> Past:

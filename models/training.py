@@ -27,6 +27,7 @@ from models.network import Array
 from models.past import Past, past
 from models.plan import Plan, plan
 from models.scaler import Scaler
+from models.solving import solved
 from models.vae import VAE
 from models.version import Version, check_vectors
 
@@ -85,10 +86,9 @@ def learn(
     config = replace(config, dimension=new.shape[1])
     likelihood = previous.network.shape.likelihood if previous else _likelihood(new, config)
     scaler = previous.scaler if previous else Scaler.fit(new, unit=likelihood == "bernoulli")
+    classes = _whole(labels, len(new))
     if config.kind == "mahalanobis":
-        version = mahalanobis.learn(
-            previous, new, config, weights, _whole(labels, len(new)), scaler
-        )
+        version = mahalanobis.learn(previous, new, config, weights, classes, scaler)
         yield Progress(1.0, 0.0)
         return version
     if likelihood == "identity":
@@ -115,9 +115,10 @@ def learn(
     if behind.grown and behind.generator:
         old = behind.generator.draw(len(x), np.random.default_rng([chosen.seed, 8]))
         networks[0] = compact(networks[0], np.concatenate([old, x]))
-    return finish(
+    version = finish(
         Trained(networks, chosen, behind, previous, config, scaler, new, x, curve, memory)
     )
+    return solved(version, previous, behind, x_new, classes)
 
 
 def _enough(new: NDArray[Any], dimension: int | None) -> Array:

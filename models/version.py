@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models import artifact
+from models import artifact, solver
 from models.calibration import Calibration, Threshold, representable, severities
 from models.config import Config
 from models.errors import ArtifactError, VectorError
@@ -18,7 +18,7 @@ from models.network import Array, Float64, Identity, Network, Shape
 from models.reference import BINS, Reference
 from models.scaler import Scaler
 from models.scores import Scorer, blocks
-from models.tied import Distance, Tied
+from models.tied import LABELS, Distance, Tied
 
 GOLDEN = 8  # vectors whose scores travel with an artifact
 MIN_CALIBRATION = 8  # fewer scores are no calibration at all
@@ -175,14 +175,23 @@ class Version:
     def classify(self, X: NDArray[Any]) -> NDArray[np.int64]:
         """Return the label of each row's class, (n,); VectorError where no labels were learned.
 
-        Kind `mahalanobis`: the class with the largest A f - B + log n_c (`models.tied`).
+        By the solver head; under strategy `icarl` by the nearest mean of exemplars
+        (`models.solver`); kind `mahalanobis`: by the largest A f - B + log n_c (`models.tied`).
         """
-        labels = np.asarray(self.memory.get("labels", ()), np.int64)
+        tied = isinstance(self.latents, Tied)
+        labels = np.asarray(self.memory.get(LABELS if tied else solver.LABELS, ()), np.int64)
         if not len(labels) or labels.min() < 0:
             raise VectorError("labels: this version learned none, or not all of them")
         x = self.scaler.transform(check_vectors(X, self.dimension))
-        chosen: NDArray[np.int64] = labels[self.latents.assign(x)]
-        return chosen
+        if tied:
+            chosen: NDArray[np.int64] = labels[self.latents.assign(x)]
+            return chosen
+        codes = self.network.encode(x)[0]
+        if solver.EXEMPLARS in self.memory and "icarl" in self.config.strategy.split("+"):
+            own = np.asarray(self.memory[solver.EXEMPLARS], np.int64)
+            return solver.nearest_mean(codes, self.network.encode(self.kept)[0], own)
+        decided: NDArray[np.int64] = labels[solver.respond(self.memory, codes).argmax(axis=1)]
+        return decided
 
     def draw(self, n: int, rng: np.random.Generator) -> Array:
         """Draw n vectors (n, d), scaled, from the generator as `config.replay` says."""
