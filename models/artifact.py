@@ -47,14 +47,17 @@ def decode(data: bytes, max_bytes: int = MAX_BYTES) -> tuple[Tensors, dict[str, 
     try:
         tensors = safetensors.numpy.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        about = json.loads(header["__metadata__"]["anamnesis"])
+        text = header["__metadata__"]["anamnesis"]
+        about = json.loads(text)
+        # A number's last digit may change without changing the number: the text must not either.
+        written = text == _canonical(about)
         version, checksum = about["format"], about.pop("checksum")
     # The bytes may be anything at all, and so may what the parsers make of them.
     except (SafetensorError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError):
         raise ArtifactError("artifact: not a version, or cut short") from None
     if version not in READABLE:
         raise ArtifactError(f"artifact: format {version}; this release reads {READABLE}")
-    if checksum != _checksum(tensors, about):
+    if not written or checksum != _checksum(tensors, about):
         raise ArtifactError("artifact: its checksum does not match; it was altered")
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
