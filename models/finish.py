@@ -15,6 +15,7 @@ from models.plan import Plan
 from models.reference import Reference
 from models.scaler import Scaler
 from models.scores import score
+from models.survey import survey
 from models.version import Version
 
 MAX_CODES = 8_000  # codes the latent mixture is fitted to
@@ -74,7 +75,9 @@ def finish(trained: Trained) -> Version:
         memory=trained.memory,
     )
     version.lineage["evidence"] = _evidence(version, trained, held_out, generated)
-    return version
+    found = survey(version, previous, trained.new, trained.scaler.inverse(generated))
+    version.lineage["regimes"] = found.regimes
+    return replace(version, memory=trained.memory | found.tensors)
 
 
 def _kept(trained: Trained, latents: Mixture, generated: Array) -> Array:

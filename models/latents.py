@@ -49,14 +49,18 @@ class Mixture:
 
     def assign(self, z: Array) -> NDArray[np.int64]:
         """Return the mode that each code of z (n, k) most likely came from, (n,)."""
+        assigned: NDArray[np.int64] = self.log_densities(z).argmax(axis=1)
+        return assigned
+
+    def log_densities(self, z: Array) -> NDArray[np.float64]:
+        """Return log w_m N(z; m) + const of each code of z (n, k) under each mode, (n, K)."""
         densities = np.empty((len(z), len(self.weights)))
         for mode, (mean, factor) in enumerate(zip(self.means, self.factors, strict=True)):
             whitened = np.linalg.solve(factor.astype(np.float64), (z - mean).T)  # (k, n)
             log_weight = np.log(max(float(self.weights[mode]), 1e-300))
             log_volume = np.log(np.diag(factor)).sum()
             densities[:, mode] = log_weight - log_volume - 0.5 * np.square(whitened).sum(axis=0)
-        assigned: NDArray[np.int64] = densities.argmax(axis=1)
-        return assigned
+        return densities
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """Draw n codes, (n, k)."""

@@ -61,6 +61,14 @@ class Network:
             x += self.tensors[f"{part}.{i}.bias"]
         return x
 
+    def hidden(self, x: Array) -> Array:
+        """Return the encoder's last hidden layer, (n, h)."""
+        for i in range(len(self.shape.hidden)):
+            x = x @ self.tensors[f"encoder.{i}.weight"]
+            x += self.tensors[f"encoder.{i}.bias"]
+            x = np.maximum(x, 0.0, out=x)
+        return x
+
     def encode(self, x: Array) -> tuple[Array, Array]:
         """Return mean and log variance of q(z|x), (n, k) each."""
         encoded = self._perceptron("encoder", x)

@@ -16,6 +16,7 @@ from models.errors import ArtifactError, VectorError
 from models.latents import Mixture
 from models.network import Array, Float64, Identity, Network, Shape
 from models.reference import BINS, Reference
+from models.regimes import NONE, Boundaries, Regime
 from models.scaler import Scaler
 from models.scores import Scorer, blocks
 from models.tied import LABELS, Distance, Tied
@@ -192,6 +193,36 @@ class Version:
             return solver.nearest_mean(codes, self.network.encode(self.kept)[0], own)
         decided: NDArray[np.int64] = labels[solver.respond(self.memory, codes).argmax(axis=1)]
         return decided
+
+    @cached_property
+    def boundaries(self) -> Boundaries | None:
+        """Where the regimes meet; None for a version that knows none."""
+        return Boundaries.from_tensors(self.memory)
+
+    @cached_property
+    def regimes(self) -> tuple[Regime, ...]:
+        """The modes of normal behaviour that were learned, by number; see `models.regimes`."""
+        if self.boundaries is None:
+            return ()
+        typical = self.scaler.inverse(self.network.decode(self.boundaries.typical))
+        known = self.lineage["regimes"]
+        total = sum(one["size"] for one in known)
+        return tuple(
+            Regime(one["number"], one["size"], one["size"] / total, one["seen"], x, one)
+            for one, x in zip(known, typical, strict=True)
+        )
+
+    def regime_of(self, X: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the number of the regime that each row is of, (n,); 0 for an anomaly."""
+        X = check_vectors(X, self.dimension)
+        return np.where(self.is_anomaly(X), NONE, self.nearest_regime(X))
+
+    def nearest_regime(self, X: Array) -> NDArray[np.int64]:
+        """Return the number of the regime nearest to each row, anomaly or not, (n,)."""
+        if self.boundaries is None:
+            return np.full(len(X), NONE)
+        numbers = np.array([one["number"] for one in self.lineage["regimes"]], np.int64)
+        return numbers[self.boundaries.nearest(self.network, self.scaler.transform(X))]
 
     def draw(self, n: int, rng: np.random.Generator) -> Array:
         """Draw n vectors (n, d), scaled, from the generator as `config.replay` says."""

@@ -1,0 +1,133 @@
+"""What a training learns of its regimes: which it met, which are new, what was forgotten of each.
+
+Old regimes are recognised without their data. The previous version names the regime of every
+vector that it generates, and so its numbers are handed on: a regime keeps its number for as long
+as it is replayed. New vectors are split into the modes of their codes; a mode that the previous
+version mostly alarms on is a new regime, the vectors of any other belong to the regimes that the
+previous version finds nearest.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.curves import measure
+from models.modes import modes
+from models.network import Array
+from models.regimes import Boundaries
+from models.version import Version
+
+MOST = 32  # regimes; what comes after them belongs to the nearest
+UNKNOWN = 0.25  # share of a mode's vectors that the previous version alarms on, if it is new
+LOOKED_AT = 4_000  # new vectors
+DRAWN = 2_000  # vectors from the version's own generator, of which the typical are chosen
+PRESENT = 0.01  # share of an experience's vectors from which a regime was in it
+
+Labels = NDArray[np.int64]
+
+
+class Survey(NamedTuple):
+    """The tensors that find the regimes, for a version's memory; what is known of each."""
+
+    tensors: dict[str, Array]
+    regimes: list[dict[str, Any]]
+
+
+def survey(version: Version, previous: Version | None, new: Array, old: Array) -> Survey:
+    """Return the regimes that `version` knows.
+
+    `version` was trained on `new` (n, d) on top of `previous`; `old` (m, d) was drawn from the
+    previous version's generator. Both are in the client's units.
+    """
+    seed, n = int(version.lineage["seed"]), len(new)
+    rng = np.random.default_rng([seed, 9])
+    new = new[rng.permutation(n)[:LOOKED_AT]]
+    x_old, x_new = version.scaler.transform(old), version.scaler.transform(new)
+    before = _before(previous, old, version.network.encode(x_old)[0], seed)
+    labels_old = before.labels
+    labels_new = _named(modes(version.network.encode(x_new)[0], seed), previous, new, before)
+    x = np.concatenate([x_old, x_new])
+    numbers, of = np.unique(np.concatenate([labels_old, labels_new]), return_inverse=True)
+    boundaries = Boundaries.fit(version.network, x, of, version.draw(DRAWN, rng))
+    forgotten = _forgetting(version, previous, old, labels_old)
+    regimes = []
+    for number in numbers.tolist():
+        past = before.known.get(number, {})
+        mine = labels_new == number
+        count = int(mine.sum())
+        present = count >= PRESENT * len(new)
+        curve = measure(x_new[mine], version.network.shape.latent, rng)
+        regimes.append(
+            {
+                "number": number,
+                "size": int(past.get("size", 0)) + round(count * n / len(new)),
+                "seen": int(version.lineage["experiences"]) if present else int(past["seen"]),
+                "curve": curve._asdict() if curve else past.get("curve"),
+                **forgotten.get(number, {}),
+            }
+        )
+    return Survey(boundaries.to_tensors(), regimes)
+
+
+class _Before(NamedTuple):
+    """The previous version's regimes by number, and the number of each vector that it drew."""
+
+    known: dict[int, dict[str, Any]]
+    labels: Labels
+
+
+def _before(previous: Version | None, old: Array, codes: Array, seed: int) -> _Before:
+    if previous is None:
+        return _Before({}, np.empty(0, np.int64))
+    if previous.boundaries is not None:
+        known = {one["number"]: one for one in previous.lineage["regimes"]}
+        return _Before(known, previous.nearest_regime(old))
+    # Of a kind, or of a release, that knows no regimes.
+    labels = 1 + modes(codes, seed)
+    learned, seen = int(previous.lineage["learned"]), int(previous.lineage["experiences"])
+    shares = np.bincount(labels) / len(labels)
+    return _Before(
+        {r: {"size": round(learned * shares[r]), "seen": seen} for r in np.unique(labels).tolist()},
+        labels,
+    )
+
+
+def _named(groups: Labels, previous: Version | None, new: Array, before: _Before) -> Labels:
+    """Return the number of the regime of each new vector, (n,)."""
+    if previous is None:
+        return groups + 1
+    last, born = max(before.known), 0
+    alarms = previous.is_anomaly(new)
+    labels = previous.nearest_regime(new)
+    for group in range(groups.max() + 1):
+        mine = groups == group
+        if alarms[mine].mean() >= UNKNOWN and born < MOST - len(before.known):
+            born += 1
+            labels[mine] = last + born
+    return labels
+
+
+def _forgetting(
+    version: Version, previous: Version | None, old: Array, labels: Labels
+) -> dict[int, dict[str, Any]]:
+    """Return how differently the two versions judge what the previous one drew of each regime.
+
+    Each at its own threshold, under the config of the new one.
+    """
+    if previous is None:
+        return {}
+    was = previous.with_config(version.config).judge(old)
+    now = version.judge(old)
+    return {
+        number: {
+            "replayed": int(mine.sum()),
+            "alarms": {
+                "champion": float(was.is_anomaly[mine].mean()),
+                "candidate": float(now.is_anomaly[mine].mean()),
+            },
+            "score_change": float((now.scores - was.scores)[mine].mean()),
+        }
+        for number in np.unique(labels).tolist()
+        for mine in [labels == number]
+    }

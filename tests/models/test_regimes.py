@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+
+from models import Config, Model, Version, train
+
+CENTRES = {"summer": [20, 60], "winter": [0, 80]}
+CONFIG = Config(model=Model(epochs=30))
+
+
+def days(season: str, seed: int, n: int = 400) -> np.ndarray:
+    """Return n days of a season: temperature and humidity."""
+    return np.random.default_rng(seed).normal(CENTRES[season], [2, 5], (n, 2)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def versions() -> list[Version]:
+    """Learn summer, winter, and summer again."""
+    made: list[Version] = []
+    for seed, season in enumerate(("summer", "winter", "summer")):
+        made.append(train(made[-1] if made else None, days(season, seed), CONFIG))
+    return made
+
+
+def test_a_new_regime_gets_the_next_number(versions: list[Version]):
+    """Summer is 1 and, when its data is long gone, still 1; winter is 2."""
+    assert [[r.number for r in v.regimes] for v in versions] == [[1], [1, 2], [1, 2]]
+    for version in versions[1:]:
+        assert (version.nearest_regime(days("summer", 9)) == 1).mean() > 0.98
+        assert (version.nearest_regime(days("winter", 9)) == 2).mean() > 0.98
+
+
+def test_sizes_and_the_last_time_seen(versions: list[Version]):
+    """What was learned of each is counted, and which experience brought it last."""
+    assert [[(r.size, r.seen) for r in v.regimes] for v in versions] == [
+        [(400, 1)],
+        [(400, 1), (400, 2)],
+        [(800, 3), (400, 2)],
+    ]
+    assert [r.share for r in versions[2].regimes] == pytest.approx([2 / 3, 1 / 3])
+
+
+def test_the_typical_vector_is_in_the_middle_and_not_a_real_one(versions: list[Version]):
+    """It is expected near the centre, and is none of those that were learned."""
+    for regime, season in zip(versions[1].regimes, CENTRES, strict=True):
+        assert np.abs((regime.typical - CENTRES[season]) / [2, 5]).max() < 1
+        learned = np.concatenate([days(season, seed) for seed in (0, 1)])
+        assert not (learned == regime.typical).all(axis=1).any()
+
+
+def test_an_anomaly_is_of_no_regime(versions: list[Version]):
+    """A vector over the threshold has the number 0, though some regime is nearest."""
+    X = np.array([[20, 60], [0, 80], [20, 110]], np.float32)
+    assert versions[1].regime_of(X).tolist() == [1, 2, 0]
+    assert versions[1].nearest_regime(X)[2] in (1, 2)
+
+
+def test_forgetting_is_told_of_each_regime(versions: list[Version]):
+    """Replay forgets nothing of summer; finetuning alarms on what was replayed of it."""
+    kept = versions[1].regimes[0].about["alarms"]
+    assert kept["candidate"] < kept["champion"] + 0.05
+    assert "alarms" not in versions[1].regimes[1].about
+    config = Config(strategy="finetune", model=CONFIG.model)
+    lost = train(versions[0], days("winter", 1), config).regimes[0].about
+    assert lost["alarms"]["candidate"] > 0.5
+    assert lost["score_change"] > 1
+    assert lost["replayed"] == 4000
+
+
+def test_a_curve_is_kept_while_its_regime_is_away(versions: list[Version]):
+    """Winter's curve is measured on winter's vectors, and handed on by the next version."""
+    second, third = (v.regimes[1].about["curve"] for v in versions[1:])
+    assert second == third
+    assert versions[2].regimes[0].about["curve"] != versions[1].regimes[0].about["curve"]
+
+
+def test_regimes_survive_the_artifact(versions: list[Version]):
+    """A version read back knows the same regimes."""
+    back = Version.from_bytes(versions[1].to_bytes())
+    X = np.concatenate([days("summer", 5), days("winter", 5)])
+    assert (back.regime_of(X) == versions[1].regime_of(X)).all()
+    assert [r.about for r in back.regimes] == [r.about for r in versions[1].regimes]
+
+
+def test_a_version_without_regimes_gets_them_from_what_it_generates(versions: list[Version]):
+    """A parent made by an older release has none; its child finds them in its generator."""
+    from dataclasses import replace
+
+    lineage = {k: v for k, v in versions[1].lineage.items() if k != "regimes"}
+    old = replace(versions[1], memory={}, lineage=lineage)
+    assert old.regimes == ()
+    assert old.regime_of(np.array([[20, 60]], np.float32)).tolist() == [0]
+    child = train(old, days("summer", 7), CONFIG)
+    assert len(child.regimes) == 2
+    assert child.regimes[0].number == 1
