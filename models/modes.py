@@ -40,11 +40,10 @@ def modes(codes: Array, seed: int) -> NDArray[np.int64]:
     peaks, pairs, passes = _relief(density)
     of = _merged(peaks, pairs, passes)
     own = density.predict_proba(z)  # (n, components)
-    shares = np.bincount(of, own.sum(axis=0), len(of)) / len(z)
-    belongs = np.zeros((components, components))  # a component's mode, where that is large enough
-    large = shares[of] >= SMALLEST
-    belongs[large, of[large]] = 1.0
-    _, labels = np.unique((own @ belongs).argmax(axis=1), return_inverse=True)
+    large = (np.bincount(of, own.sum(axis=0), components) >= SMALLEST * len(z))[of]
+    apart = np.square(density.means_[:, None] - density.means_[None, large]).sum(axis=2)
+    of = np.where(large, of, of[large][apart.argmin(axis=1)])
+    _, labels = np.unique(of[own.argmax(axis=1)], return_inverse=True)
     return labels.astype(np.int64)
 
 

@@ -25,6 +25,7 @@ DRAWN = 2_000  # vectors from the version's own generator, of which the typical 
 PRESENT = 0.01  # share of an experience's vectors from which a regime was in it
 
 Labels = NDArray[np.int64]
+_NO_LABELS: Labels = np.empty(0, np.int64)
 
 
 class Survey(NamedTuple):
@@ -44,9 +45,12 @@ def survey(version: Version, previous: Version | None, new: Array, old: Array) -
     rng = np.random.default_rng([seed, 9])
     new = new[rng.permutation(n)[:LOOKED_AT]]
     x_old, x_new = version.scaler.transform(old), version.scaler.transform(new)
-    before = _before(previous, old, version.network.encode(x_old)[0], seed)
-    labels_old = before.labels
-    labels_new = _named(modes(version.network.encode(x_new)[0], seed), previous, new, before)
+    groups = modes(version.network.encode(x_new)[0], seed)
+    before = (
+        _before(version, previous, old, new) if previous else _Before({}, _NO_LABELS, _NO_LABELS)
+    )
+    labels_old = before.old
+    labels_new = _named(groups, previous, new, before) if previous else 1 + groups
     x = np.concatenate([x_old, x_new])
     numbers, of = np.unique(np.concatenate([labels_old, labels_new]), return_inverse=True)
     boundaries = Boundaries.fit(version.network, x, of, version.draw(DRAWN, rng))
@@ -62,7 +66,7 @@ def survey(version: Version, previous: Version | None, new: Array, old: Array) -
             {
                 "number": number,
                 "size": int(past.get("size", 0)) + round(count * n / len(new)),
-                "seen": int(version.lineage["experiences"]) if present else int(past["seen"]),
+                "seen": past["seen"] if past and not present else version.lineage["experiences"],
                 "curve": curve._asdict() if curve else past.get("curve"),
                 **forgotten.get(number, {}),
             }
@@ -71,38 +75,36 @@ def survey(version: Version, previous: Version | None, new: Array, old: Array) -
 
 
 class _Before(NamedTuple):
-    """The previous version's regimes by number, and the number of each vector that it drew."""
+    """The previous version's regimes by number; the number of each old and each new vector."""
 
     known: dict[int, dict[str, Any]]
-    labels: Labels
+    old: Labels
+    new: Labels
 
 
-def _before(previous: Version | None, old: Array, codes: Array, seed: int) -> _Before:
-    if previous is None:
-        return _Before({}, np.empty(0, np.int64))
+def _before(version: Version, previous: Version, old: Array, new: Array) -> _Before:
     if previous.boundaries is not None:
         known = {one["number"]: one for one in previous.lineage["regimes"]}
-        return _Before(known, previous.nearest_regime(old))
-    # Of a kind, or of a release, that knows no regimes.
-    labels = 1 + modes(codes, seed)
+        return _Before(known, previous.nearest_regime(old), previous.nearest_regime(new))
+    # Of a kind, or of a release, that knows no regimes: those that its generator draws.
+    network, scaler = version.network, version.scaler
+    x_old = scaler.transform(old)
+    of = modes(network.encode(x_old)[0], int(version.lineage["seed"]))
+    near = Boundaries.fit(network, x_old, of, x_old).nearest(network, scaler.transform(new))
     learned, seen = int(previous.lineage["learned"]), int(previous.lineage["experiences"])
-    shares = np.bincount(labels) / len(labels)
+    sizes = (learned * np.bincount(of) / len(of)).round().astype(int).tolist()
     return _Before(
-        {r: {"size": round(learned * shares[r]), "seen": seen} for r in np.unique(labels).tolist()},
-        labels,
+        {r: {"size": size, "seen": seen} for r, size in enumerate(sizes, 1)}, 1 + of, 1 + near
     )
 
 
-def _named(groups: Labels, previous: Version | None, new: Array, before: _Before) -> Labels:
-    """Return the number of the regime of each new vector, (n,)."""
-    if previous is None:
-        return groups + 1
+def _named(groups: Labels, previous: Version, new: Array, before: _Before) -> Labels:
+    """Return the number of the regime of each new vector, (n,), of the modes `groups` (n,)."""
+    alarms, labels = previous.is_anomaly(new), before.new.copy()
     last, born = max(before.known), 0
-    alarms = previous.is_anomaly(new)
-    labels = previous.nearest_regime(new)
     for group in range(groups.max() + 1):
         mine = groups == group
-        if alarms[mine].mean() >= UNKNOWN and born < MOST - len(before.known):
+        if alarms[mine].mean() >= UNKNOWN and len(before.known) + born < MOST:
             born += 1
             labels[mine] = last + born
     return labels

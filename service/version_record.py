@@ -5,7 +5,9 @@ from typing import Any
 
 from models import Version
 
-_FROM_LINEAGE = ("strategy", "n_prev", "n_new", "learned", "seed", "training", "bytes_kept")
+_FROM_LINEAGE = (
+    "strategy", "n_prev", "n_new", "learned", "seed", "training", "bytes_kept", "regimes",
+)  # fmt: skip
 
 
 def describe(version: Version, policy: Mapping[str, float]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def test_forgetting_is_told_of_each_regime(versions: list[Version]):
     kept = versions[1].regimes[0].about["alarms"]
     assert kept["candidate"] < kept["champion"] + 0.05
     assert "alarms" not in versions[1].regimes[1].about
-    config = Config(strategy="finetune", model=CONFIG.model)
+    config = Config(strategy="finetune", model=Model(epochs=200))
     lost = train(versions[0], days("winter", 1), config).regimes[0].about
     assert lost["alarms"]["candidate"] > 0.5
     assert lost["score_change"] > 1
