@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.calibration import Calibration, carried, mixed
 from models.config import Config, Replay
@@ -14,7 +15,7 @@ from models.past import Past
 from models.plan import Plan
 from models.reference import Reference
 from models.scaler import Scaler
-from models.scores import score
+from models.scoring import PLAIN, SHARP, in_blocks, prepare, scorer
 from models.survey import survey
 from models.version import Version
 
@@ -48,16 +49,17 @@ def finish(trained: Trained) -> Version:
     rng = np.random.default_rng([plan.seed, 3])
     network, config = trained.networks[0], trained.config
     share_old = past.learned / (past.learned + len(trained.x))
-    held_out = _held_out_scores(trained)
     learned = (int(previous.lineage["learned"]) if previous else 0) + len(trained.new)
     generated = _generated(trained, rng)
-    if past.learned and previous:
-        before = previous.with_config(config).score_scaled(generated)
-        after = score(config.score, network, generated)
-        old = carried(_calibration(previous, config).scores, before, after)
-    else:
-        old = np.empty(0)
-    latents = Mixture.fit(_codes(trained, rng), plan.seed)
+    x, folds = _looked_at(trained, rng)
+    latents = Mixture.fit(_codes(network, x, rng), plan.seed)
+    scoring = prepare(config.score, network, latents, plan.seed)
+    held_out = _held_out_scores(trained, latents, x, folds)
+    champion = _champion(previous, config, generated) if previous else None
+    old = np.empty(0)
+    if champion and past.learned:
+        after = in_blocks(scorer(config.score, network, latents, scoring), generated)
+        old = carried(champion.calibration.scores, champion.score_scaled(generated), after)
     kept = _kept(trained, latents, generated)
     version = Version(
         config=config,
@@ -73,11 +75,23 @@ def finish(trained: Trained) -> Version:
         kept=kept,
         lineage=_lineage(trained, learned) | {"bytes_kept": kept.nbytes},
         memory=trained.memory,
+        scoring=scoring,
     )
-    version.lineage["evidence"] = _evidence(version, trained, held_out, generated)
+    version.lineage["evidence"] = _evidence(version, champion, trained, held_out, generated)
     found = survey(version, previous, trained.new, trained.scaler.inverse(generated))
     version.lineage["regimes"] = found.regimes
     return replace(version, memory=trained.memory | found.tensors)
+
+
+def _champion(previous: Version, config: Config, generated: Array) -> Version:
+    """Return the previous version, scoring as `config` says."""
+    champion = previous.with_config(config)
+    if previous.config.score == config.score:
+        return champion
+    # The gap between real and generated is unknown under the new score, so the generated vectors'
+    # scores stand alone for one version.
+    scores = np.sort(champion.score_scaled(generated))
+    return replace(champion, calibration=Calibration(scores))
 
 
 def _kept(trained: Trained, latents: Mixture, generated: Array) -> Array:
@@ -98,21 +112,25 @@ def _kept(trained: Trained, latents: Mixture, generated: Array) -> Array:
     return choose(candidates)
 
 
-def _calibration(previous: Version, config: Config) -> Calibration:
-    if previous.config.score == config.score:
-        return previous.calibration
-    # The score was changed since: the gap between real and generated is unknown under the new
-    # one, so the generated scores stand alone for one version.
-    generated = previous.draw(GENERATED, np.random.default_rng(0))
-    return Calibration(np.sort(previous.with_config(config).score_scaled(generated)))
+def _held_out_scores(
+    trained: Trained, latents: Mixture, x: Array, folds: NDArray[np.int64]
+) -> Float64:
+    """Score every vector that a network has not seen with that network, (m,).
 
-
-def _held_out_scores(trained: Trained) -> Float64:
-    """Score every vector that a network has not seen with that network, (m,) nats."""
-    folds, kind = trained.plan.folds, trained.config.score
-    left_out = [folds == (m or -1) for m in range(len(trained.networks))]
-    pairs = zip(trained.networks, left_out, strict=True)
-    return np.concatenate([score(kind, network, trained.x[out]) for network, out in pairs])
+    `latents` is network 0's mixture, fitted to codes of x (n, d), which `folds` (n,) leave out.
+    """
+    kind, plan = trained.config.score, trained.plan
+    rng = np.random.default_rng([plan.seed, 10])
+    found = []
+    for m, network in enumerate(trained.networks):
+        own = latents
+        if m and kind not in PLAIN:  # its codes of the same vectors, but for those it left out
+            seen = x[folds != m]
+            own = latents.moved(_codes(trained.networks[0], seen, rng), _codes(network, seen, rng))
+        needs = prepare(kind, network, own, plan.seed)
+        left_out = trained.x[plan.folds == (m or -1)]
+        found.append(in_blocks(scorer(kind, network, own, needs), left_out))
+    return np.concatenate(found)
 
 
 def _generated(trained: Trained, rng: np.random.Generator) -> Array:
@@ -122,20 +140,36 @@ def _generated(trained: Trained, rng: np.random.Generator) -> Array:
         return trained.x[:0]
     # The most faithful draw there is, whatever way the config chose to replay: beside decoder
     # means every real vector scores beyond the range that the drawn ones can speak for.
-    return previous.with_config(replace(previous.config, replay=Replay())).draw(GENERATED, rng)
+    faithful = previous.with_config(replace(previous.config, replay=Replay()))
+    drawn = faithful.draw(GENERATED, rng)
+    if trained.config.score not in SHARP:
+        return drawn
+    # Stand-ins must score as real ones do: with all of their noise, with none, and in between.
+    quiet = previous.network.decode(previous.network.encode(drawn)[0])
+    return quiet + rng.random((len(drawn), 1), dtype=np.float32) * (drawn - quiet)
 
 
-def _codes(trained: Trained, rng: np.random.Generator) -> Array:
-    """Return codes z ~ q(z|x), (m, k), of the old and the new in the ratio of their weights."""
+def _looked_at(trained: Trained, rng: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:
+    """Return old and new vectors in the ratio of their weights, (m, d), and their folds, (m,).
+
+    Generated ones have fold 0: no network leaves them out.
+    """
     plan, past = trained.plan, trained.past
     w_new = plan.w_new
     n_new = min(len(trained.x), int(MAX_CODES * w_new) or 1)
-    x = trained.x[rng.permutation(len(trained.x))[:n_new]]
+    rows = rng.permutation(len(trained.x))[:n_new]
+    x, folds = trained.x[rows], plan.folds[rows]
     n_old = round(n_new * plan.w_prev / w_new)
     generator = past.generator or trained.previous
     if generator and past.learned and n_old:
-        x = np.concatenate([generator.draw(min(n_old, MAX_CODES), rng), x])
-    mean, log_variance = trained.networks[0].encode(x)
+        old = generator.draw(min(n_old, MAX_CODES), rng)
+        x, folds = np.concatenate([old, x]), np.concatenate([np.zeros(len(old), np.int64), folds])
+    return x, folds
+
+
+def _codes(network: Network, x: Array, rng: np.random.Generator) -> Array:
+    """Return a code z ~ q(z|x) of each row of x (m, d), (m, k)."""
+    mean, log_variance = network.encode(x)
     noise = rng.standard_normal(mean.shape, dtype=np.float32)
     codes: Array = mean + np.exp(0.5 * log_variance) * noise
     return codes
@@ -167,7 +201,11 @@ def _lineage(trained: Trained, learned: int) -> dict[str, Any]:
 
 
 def _evidence(
-    version: Version, trained: Trained, held_out: Float64, generated: Array
+    version: Version,
+    champion: Version | None,
+    trained: Trained,
+    held_out: Float64,
+    generated: Array,
 ) -> dict[str, Any]:
     """Return alarm rates of champion and candidate, each at its own threshold.
 
@@ -178,8 +216,7 @@ def _evidence(
         "n_new": len(held_out),
         "new": {"candidate": float((held_out >= candidate).mean())},
     }
-    if trained.previous is not None:
-        champion = trained.previous.with_config(trained.config)
+    if champion is not None:
         at = champion.threshold
         x_new = trained.scaler.transform(trained.new)
         evidence["new"]["champion"] = float((champion.score_scaled(x_new) >= at).mean())

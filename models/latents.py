@@ -11,7 +11,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.network import Array
+from models.network import LOG_2PI, Array, Float64
+
+RIDGE = 1e-3  # added to every variance: a mode is never flatter
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,28 @@ class Mixture:
         # A mode needs about five codes for each dimension of its covariance to be worth having.
         modes = int(np.clip(n // max(5 * k, 30), 1, 40))
         fitted = GaussianMixture(
-            modes, reg_covar=1e-3, max_iter=60, tol=1e-2, init_params="k-means++",
+            modes, reg_covar=RIDGE, max_iter=60, tol=1e-2, init_params="k-means++",
             random_state=seed % 2**32,
         )  # fmt: skip
         fitted.fit(z.astype(np.float64))
         factors = np.linalg.cholesky(fitted.covariances_)
         return cls(fitted.weights_, fitted.means_.astype(np.float32), factors.astype(np.float32))
+
+    def moved(self, z: Array, to: Array) -> Self:
+        """Return the mixture of other codes `to` (n, j) of the vectors that have codes z (n, k).
+
+        Each mode keeps its vectors: one maximisation step with the shares they have here, for
+        a network whose codes mean something else.
+        """
+        joint = Density(self).joint(z)
+        shares = np.exp(joint - np.logaddexp.reduce(joint, axis=1, keepdims=True))  # (n, K)
+        weights = shares.sum(axis=0) + 1e-9
+        means = (shares.T @ to) / weights[:, None]
+        apart = to[None] - means[:, None]  # (K, n, j)
+        spread = np.einsum("nm,mni,mnj->mij", shares, apart, apart, optimize=True)
+        covariances = spread / weights[:, None, None] + RIDGE * np.eye(to.shape[1])
+        factors = np.linalg.cholesky(covariances).astype(np.float32)
+        return type(self)(weights / weights.sum(), means.astype(np.float32), factors)
 
     def assign(self, z: Array) -> NDArray[np.int64]:
         """Return the mode that each code of z (n, k) most likely came from, (n,)."""
@@ -53,14 +71,8 @@ class Mixture:
         return assigned
 
     def log_densities(self, z: Array) -> NDArray[np.float64]:
-        """Return log w_m N(z; m) + const of each code of z (n, k) under each mode, (n, K)."""
-        densities = np.empty((len(z), len(self.weights)))
-        for mode, (mean, factor) in enumerate(zip(self.means, self.factors, strict=True)):
-            whitened = np.linalg.solve(factor.astype(np.float64), (z - mean).T)  # (k, n)
-            log_weight = np.log(max(float(self.weights[mode]), 1e-300))
-            log_volume = np.log(np.diag(factor)).sum()
-            densities[:, mode] = log_weight - log_volume - 0.5 * np.square(whitened).sum(axis=0)
-        return densities
+        """Return log w_m N(z; m) of each code of z (n, k) under each mode, (n, K)."""
+        return Density(self).joint(z)
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """Draw n codes, (n, k)."""
@@ -68,3 +80,32 @@ class Mixture:
         noise = rng.standard_normal((n, self.means.shape[1]), dtype=np.float32)
         codes: Array = self.means[mode] + np.einsum("nij,nj->ni", self.factors[mode], noise)
         return codes
+
+
+class Density:
+    """A mixture's density, made ready for many codes: one matrix product whitens for all modes."""
+
+    def __init__(self, mixture: Mixture) -> None:
+        modes, k = mixture.means.shape
+        inverse = np.linalg.inv(mixture.factors.astype(np.float64))  # (K, k, k)
+        self._whiten = inverse.transpose(2, 0, 1).reshape(k, modes * k).astype(np.float32)
+        center = np.einsum("mij,mj->mi", inverse, mixture.means.astype(np.float64))
+        self._center = center.reshape(modes * k).astype(np.float32)
+        log_volume = np.log(np.diagonal(mixture.factors, axis1=1, axis2=2)).sum(axis=1)
+        log_weight = np.log(np.maximum(mixture.weights, 1e-300))
+        self._constant: Float64 = log_weight - log_volume - 0.5 * k * LOG_2PI
+
+    def joint(self, z: Array) -> Float64:
+        """Return log(weight of a mode times its density at z) for codes z (n, k), (n, K) nats."""
+        whitened = np.dot(z, self._whiten)
+        whitened -= self._center
+        whitened = whitened.reshape(len(z), len(self._constant), -1)
+        joint: Float64 = self._constant - 0.5 * np.vecdot(whitened, whitened)
+        return joint
+
+    def log(self, z: Array) -> Float64:
+        """Return the log density at each code of z (n, k), (n,) nats."""
+        joint = self.joint(z)
+        largest = joint.max(axis=1)
+        log: Float64 = largest + np.log(np.exp(joint - largest[:, None]).sum(axis=1))
+        return log

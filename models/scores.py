@@ -1,4 +1,4 @@
-"""The scores a detector can be configured with, computed in one pass with few temporaries.
+"""The scores of one pass through the network, computed with few temporaries.
 
 `network.losses` says what a score is made of, feature by feature; this says the same sums fast,
 because it runs for every vector that is ever scored.
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from models.calibration import representable
+from models.latents import Density, Mixture
 from models.network import LOG_2PI, LOG_VARIANCE_RANGE, Array, Float64, Network
 
 # Numbers in one block: 128 KiB of float64 stay in a core's cache, and below the size from which
@@ -28,12 +29,16 @@ class Scorer:
 
     `elbo` is the negative evidence lower bound at the posterior's mean,
     -log p(x | z = mean(x)) + KL(q(z|x) || N(0, I)): one forward pass, no sampling.
-    `reconstruction` leaves the divergence out. Holds references to the network's arrays; safe to
-    call from several threads.
+    `reconstruction` leaves the divergence out. `fitted` puts the mixture p fitted to the codes,
+    which replay draws from, in the place of N(0, I) (Tomczak & Welling, VAE with a VampPrior,
+    2018, for why): -log p(x|z) - log p(z) - H(q(z|x)) at z = mean(x). Holds references to the
+    network's arrays; safe to call from several threads.
     """
 
-    def __init__(self, kind: str, network: Network) -> None:
+    def __init__(self, kind: str, network: Network, latents: Mixture | None = None) -> None:
         shape = network.shape
+        self._network = network
+        self._density = Density(latents) if latents is not None else None
         self._diverges = kind == "elbo"
         self._gaussian = shape.likelihood == "gaussian"
         self._latent = shape.latent
@@ -45,6 +50,8 @@ class Scorer:
         if self._diverges:
             self._constant -= 0.5 * shape.latent
         self._ones = np.ones(shape.latent, np.float32)  # a product with them sums fastest
+        if self._density is not None:
+            self._constant -= 0.5 * shape.latent * (1.0 + LOG_2PI)  # of the posterior's entropy
 
     def __call__(self, x: Array) -> Float64:
         """Return the score of each scaled vector of x (n, d), a block at most: (n,) nats.
@@ -55,15 +62,22 @@ class Scorer:
         nats += self._constant
         return representable(nats)
 
-    def _nats(self, x: Array) -> Array:
+    def explain(self, x: Array) -> tuple[Float64, Array]:
+        """Return what each feature adds to the score, (n, d), and what is expected of it."""
+        contributions, _, decoded = self._network.losses(x)
+        return contributions, decoded
+
+    def _nats(self, x: Array) -> Array | Float64:
         """Return the scores but for the constant, (n,)."""
-        encoded = _forward(self._encoder, x)
+        encoded = forward(self._encoder, x)
         mean = encoded[:, : self._latent]
-        decoded = _forward(self._decoder, mean)
+        decoded = forward(self._decoder, mean)
         nats = self._misfit(x, decoded)
-        if self._diverges:
-            log_variance = np.maximum(encoded[:, self._latent :], _LEAST)
-            np.minimum(log_variance, _MOST, out=log_variance)
+        if self._density is not None:
+            entropy = 0.5 * log_variances(encoded, self._latent).sum(axis=1, dtype=np.float64)
+            nats = nats - self._density.log(mean) - entropy
+        elif self._diverges:
+            log_variance = log_variances(encoded, self._latent)
             variance = np.exp(log_variance)
             variance -= log_variance
             divergence = np.dot(variance, self._ones)
@@ -93,12 +107,6 @@ def _rows(d: int) -> int:
     return max(_FEWEST, _BLOCK // d)
 
 
-def score(kind: str, network: Network, x: Array) -> Float64:
-    """Return the score named `kind` of scaled vectors x (n, d): (n,) nats, float32-valued."""
-    scorer = Scorer(kind, network)
-    return np.concatenate([scorer(x[rows]) for rows in blocks(*x.shape)] or [np.empty(0)])
-
-
 def _layers(network: Network, part: str) -> list[Layer]:
     tensors = network.tensors
     rows = _rows(network.shape.dimension)
@@ -117,7 +125,13 @@ def _zeros(rows: int, width: int) -> Array:
     return zeros
 
 
-def _forward(layers: list[Layer], x: Array) -> Array:
+def log_variances(encoded: Array, latent: int) -> Array:
+    """Return the clipped log variances of an encoder's answer (n, 2 k), (n, k)."""
+    clipped = np.maximum(encoded[:, latent:], _LEAST)
+    return np.minimum(clipped, _MOST, out=clipped)
+
+
+def forward(layers: list[Layer], x: Array) -> Array:
     """Return what a perceptron makes of x: matrix products, rectified in between."""
     n = len(x)
     weight, bias, _ = layers[0]

@@ -103,7 +103,7 @@ class Distance:
         nats *= 0.5
         return nats
 
-    def contributions(self, x: Array) -> tuple[Float64, Array]:
+    def explain(self, x: Array) -> tuple[Float64, Array]:
         """Return each feature's share of the score and the nearest regime's mean, (n, d) each.
 
         A feature's share is half of (x - mu)_j (Sigma^-1 (x - mu))_j: they sum to the score.

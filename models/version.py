@@ -18,8 +18,9 @@ from models.network import Array, Float64, Identity, Network, Shape
 from models.reference import BINS, Reference
 from models.regimes import NONE, Boundaries, Regime
 from models.scaler import Scaler
-from models.scores import Scorer, blocks
-from models.tied import LABELS, Distance, Tied
+from models.scores import blocks
+from models.scoring import Score, in_blocks, prepare, scorer
+from models.tied import LABELS, Tied
 
 GOLDEN = 8  # vectors whose scores travel with an artifact
 MIN_CALIBRATION = 8  # fewer scores are no calibration at all
@@ -73,7 +74,7 @@ class Version:
     `lineage` says where it comes from: parent, strategy, weights and counts, seed, training
     curve, the gate's evidence. `kept` holds real vectors, scaled (m, d), for the strategies that
     keep data; it is empty for `replay`. `memory` holds what else a strategy must know next time,
-    named arrays.
+    named arrays; `scoring` what the config's score needs beside network and latents.
     """
 
     config: Config
@@ -85,6 +86,7 @@ class Version:
     kept: Array
     lineage: dict[str, Any]
     memory: Mapping[str, Array] = field(default_factory=dict)
+    scoring: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def dimension(self) -> int:
@@ -114,15 +116,12 @@ class Version:
         return self._score(check_vectors(X, self.dimension))
 
     @cached_property
-    def _scorer(self) -> Scorer | Distance:
-        if isinstance(self.latents, Tied):
-            return Distance(self.latents)
-        return Scorer(self.config.score, self.network)
+    def _scorer(self) -> Score:
+        return scorer(self.config.score, self.network, self.latents, self.scoring)
 
     def score_scaled(self, x: Array) -> Float64:
-        """Return the score of each scaled vector of x (n, d), (n,) nats."""
-        scores = [self._scorer(x[some]) for some in blocks(*x.shape)]
-        return np.concatenate(scores or [np.empty(0)])
+        """Return the score of each scaled vector of x (n, d), (n,)."""
+        return in_blocks(self._scorer, x)
 
     def _score(self, X: Array) -> Float64:
         if len(X) == 1:
@@ -153,11 +152,7 @@ class Version:
     def explain(self, X: NDArray[Any], k: int) -> list[list[Attribution]]:
         """Return for each row the k features that contribute most to its score, largest first."""
         X = check_vectors(X, self.dimension)
-        x = self.scaler.transform(X)
-        if isinstance(self._scorer, Distance):
-            contributions, decoded = self._scorer.contributions(x)
-        else:
-            contributions, _, decoded = self.network.losses(x)
+        contributions, decoded = self._scorer.explain(self.scaler.transform(X))
         expected = self.scaler.inverse(decoded)
         columns = np.argsort(-contributions, axis=1, kind="stable")[:, :k]
         return [
@@ -237,8 +232,12 @@ class Version:
         return self.scaler.inverse(self.draw(n, np.random.default_rng(seed)))
 
     def with_config(self, config: Config) -> Self:
-        """Return this version with another config: what `sample` and `judge` go by."""
-        return replace(self, config=config)
+        """Return this version with another config: what `sample` and `score` go by."""
+        scoring = self.scoring
+        if config.score != self.config.score:
+            seed = int(self.lineage["seed"])
+            scoring = prepare(config.score, self.network, self.latents, seed)
+        return replace(self, config=config, scoring=scoring)
 
     def to_bytes(self) -> bytes:
         """Return the artifact: safetensors, the same bytes for the same version."""
@@ -257,6 +256,7 @@ class Version:
             **{name: _get(self, name) for name in _PARTS},
             "kept": self.kept,
             **{f"memory.{name}": tensor for name, tensor in self.memory.items()},
+            **{f"scoring.{name}": tensor for name, tensor in self.scoring.items()},
             "golden.vectors": golden,
             "golden.scores": self.score(golden),
         }
@@ -306,11 +306,8 @@ class Version:
             reference=Reference(tensors["reference.edges"], tensors["reference.expected"]),
             kept=tensors["kept"],
             lineage=about["lineage"],
-            memory={
-                name.removeprefix("memory."): tensor
-                for name, tensor in tensors.items()
-                if name.startswith("memory.")
-            },
+            memory=_under("memory.", tensors),
+            scoring=_under("scoring.", tensors),
         )
 
     def save(self, path: str | Path) -> None:
@@ -321,6 +318,15 @@ class Version:
     def load(cls, path: str | Path) -> Self:
         """Read and verify the artifact at `path`; raises as `from_bytes` does."""
         return cls.from_bytes(Path(path).read_bytes())
+
+
+def _under(prefix: str, tensors: artifact.Tensors) -> dict[str, NDArray[Any]]:
+    """Return the tensors whose names begin with `prefix`, without it."""
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def _get(version: Version, dotted: str) -> NDArray[Any]:

@@ -27,7 +27,7 @@ def test_the_distance_is_the_papers_on_an_exact_case() -> None:
     inverse = np.linalg.inv(covariance + RIDGE * np.eye(2))
     exact = [min((f - mu) @ inverse @ (f - mu) for mu in means) / 2 for f in x]
     np.testing.assert_allclose(Distance(tied)(x), exact, rtol=1e-5)
-    shares, nearest = Distance(tied).contributions(x)
+    shares, nearest = Distance(tied).explain(x)
     np.testing.assert_allclose(shares.sum(axis=1), exact, rtol=1e-5)
     np.testing.assert_array_equal(nearest, means.astype(np.float32))
     # A f - B + log n_c, term by term.

@@ -5,7 +5,8 @@ import pytest
 
 from models.calibration import representable
 from models.network import Network, Shape
-from models.scores import blocks, score
+from models.scores import Scorer, blocks
+from models.scoring import in_blocks
 
 
 def network(likelihood: str, d: int, hidden: tuple[int, ...], latent: int) -> Network:
@@ -35,7 +36,10 @@ def test_a_score_is_the_sum_of_its_parts(
     for kind, expected in plain.items():
         for n in (0, 1, 2, 999):
             np.testing.assert_allclose(
-                score(kind, made, x[:n]), representable(expected[:n]), rtol=1e-5, atol=1e-5
+                in_blocks(Scorer(kind, made), x[:n]),
+                representable(expected[:n]),
+                rtol=1e-5,
+                atol=1e-5,
             )
 
 
