@@ -1,0 +1,190 @@
+"""Whether anything grows while the service runs: memory, descriptors, keys, the cost of a request.
+
+One real API process, worker and store; one detector that is scored at a steady rate, takes normal
+batches in, and is retrained and swapped every few seconds. Every sample holds the memory and the
+descriptors of each process, the store's keys and memory, and what requests cost since the last.
+
+    python benchmarks/soak.py --minutes 30 --output benchmarks/results/soak.json
+"""
+
+import contextlib
+import json
+import os
+import statistics
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import report
+import servers
+
+PARTS = {"api": b"service.server", "worker": b"service.worker", "trainer": b"service.trainer"}
+STORES = (b"valkey-server", b"redis-server")
+BATCH = 20  # vectors of a normal batch; BATCHES a second make a retraining every ten seconds
+BATCHES = 5
+CONFIG = {
+    "dimension": servers.DIMENSION,
+    "retrain": {"min_vectors": 1000},
+    "gate": "report",
+    "model": {"hidden": [64, 32], "latent": 8, "epochs": 5},
+}
+
+
+class Load(threading.Thread):
+    """Asks at a steady rate, and remembers how long each answer took."""
+
+    def __init__(self, ask, rate, stop):
+        super().__init__(daemon=True)
+        self.ask, self.pause, self.stop, self.times, self.failed = ask, 1 / rate, stop, [], 0
+
+    def run(self):
+        """Ask until told to stop; what is late is not made up for."""
+        while not self.stop.wait(self.pause):
+            start = time.perf_counter()
+            try:
+                self.ask()
+            except (OSError, AssertionError):
+                self.failed += 1
+            else:
+                self.times.append(time.perf_counter() - start)
+
+    def taken(self):
+        """Return the times since the last call, seconds."""
+        times, self.times = self.times, []
+        return times
+
+
+def processes():
+    """Return the id of each part of the service, those below this process alone."""
+    parents, lines = {}, {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            pid = int(stat.parent.name)
+            parents[pid] = int(stat.read_text().rpartition(")")[2].split()[1])
+            lines[pid] = (stat.parent / "cmdline").read_bytes()
+    found = {}
+    for pid, line in lines.items():
+        above = pid
+        while above > 1 and above != os.getpid():
+            above = parents.get(above, 0)
+        if above != os.getpid() or pid == os.getpid():
+            continue
+        if any(name in line for name in STORES):
+            found["store"] = pid
+        found |= {part: pid for part, name in PARTS.items() if name in line}
+    return found
+
+
+def memory(pid):
+    """Return the resident memory, MiB, and the number of open descriptors."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    open_files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20, open_files
+
+
+def sample(server, redis, load, before):
+    """Return one row, and the server's processor time so far."""
+    row = {}
+    for part, pid in processes().items():
+        row[f"{part} MiB"], row[f"{part} files"] = memory(pid)
+    row["keys"] = redis.dbsize()
+    row["store used MiB"] = redis.info("memory")["used_memory"] / 2**20
+    times, cpu = load.taken(), server.cpu()
+    row["requests"] = len(times)
+    # The batches are in it too: an upper bound, at the same rate all along.
+    row["cpu us"] = (cpu - before) * 1e6 / max(len(times), 1)
+    row["p50 ms"], row["p99 ms"] = (1e3 * np.quantile(times, [0.5, 0.99])).tolist()
+    status = server.call("GET", "/v1/detectors/bench")
+    row["champion"], row["generation"] = status["champion"], status["generation"]
+    return row, cpu
+
+
+def soak(server, redis, minutes, every):
+    """Return a sample for every `every` seconds of `minutes`, and how many requests failed."""
+    rng, stop = np.random.default_rng(0), threading.Event()
+    wire, connection = server.wire(server.body(servers.one_vector())), servers.Connection(server)
+
+    def batch():
+        X = rng.normal(size=(BATCH, servers.DIMENSION)).astype(np.float32)
+        server.call("POST", "/v1/detectors/bench/normal", X.tobytes(), servers.OCTETS)
+
+    loads = [Load(lambda: connection.ask(wire), 200, stop), Load(batch, BATCHES, stop)]
+    for load in loads:
+        load.start()
+    start, rows, cpu = time.monotonic(), [], server.cpu()
+    while (gone := time.monotonic() - start) < 60 * minutes:
+        time.sleep(max(0.0, (len(rows) + 1) * every - gone))
+        row, cpu = sample(server, redis, loads[0], cpu)
+        rows.append({"minute": (time.monotonic() - start) / 60, **row})
+    stop.set()
+    return rows, sum(load.failed for load in loads)
+
+
+def growth(rows):
+    """Return for each figure its median early on and at the end, and by how much it grew.
+
+    Early is the fifth after the first fifth: until then caches fill.
+    """
+    fifth = max(len(rows) // 5, 1)
+    lines = []
+    for name in rows[-1]:
+        if name in ("minute", "requests", "champion", "generation"):
+            continue
+        early = [row[name] for row in rows[fifth : 2 * fifth] if name in row]
+        late = [row[name] for row in rows[-fifth:] if name in row]
+        if early and late:
+            first, last = statistics.median(early), statistics.median(late)
+            lines.append({"": name, "early": first, "late": last,
+                          "growth %": 100 * (last / first - 1) if first else 0.0})  # fmt: skip
+    return lines
+
+
+def draw(rows, path):
+    """Draw memory and the cost of a request over time."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    minutes = [row["minute"] for row in rows]
+    for part in ("api", "worker", "trainer", "store"):
+        left.plot(minutes, [row.get(f"{part} MiB") for row in rows], label=part)
+    left.set(xlabel="minutes", ylabel="resident memory, MiB", ylim=(0, None))
+    left.legend()
+    for name in ("p50 ms", "p99 ms"):
+        right.plot(minutes, [row[name] for row in rows], label=name)
+    right.set(xlabel="minutes", ylabel="answer to one vector, ms", yscale="log")
+    right.legend()
+    figure.savefig(path, dpi=120)
+
+
+def main():
+    arguments = report.arguments(__doc__.splitlines()[0])
+    arguments.add_argument("--minutes", type=float, default=30.0)
+    arguments.add_argument("--quick", action="store_true", help="one minute")
+    given = arguments.parse_args()
+    minutes = 1.0 if given.quick else given.minutes
+    import redis
+
+    from service.embedded import socket_path
+
+    with tempfile.TemporaryDirectory(prefix="anamnesis-") as name:
+        folder, artifact = Path(name), servers.champion().to_bytes()
+        with servers.everything(folder, artifact) as server:
+            server.call("PUT", "/v1/detectors/bench", json.dumps(CONFIG).encode())
+            client = redis.Redis(unix_socket_path=str(socket_path(folder / "data")))
+            rows, failed = soak(server, client, minutes, min(10.0, 60 * minutes / 20))
+    lines = growth(rows)
+    swaps = rows[-1]["generation"] - 1
+    asked = sum(row["requests"] for row in rows)
+    report.report("Soak", lines, given.output, samples=rows, failed=failed, swaps=swaps)
+    grown = max(line["growth %"] for line in lines if line[""].endswith("MiB"))
+    print(f"\n{minutes:g} minutes, {asked} requests, {failed} failed, {swaps} swaps; memory grew by "
+          f"{grown:.1f} % at the most: {'within' if grown <= 5 else 'BEYOND'} 5 %")  # fmt: skip
+    if given.output is not None:
+        draw(rows, given.output.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
