@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from models import MIN_VECTORS
+from service.group import Group
 from service.keys import Keys
 from service.problems import BadVectors, BufferFull, UnknownDetector, Unprocessable
 from service.store import Script
@@ -145,6 +146,7 @@ class Buffer:
         experience_max_vectors: int = 200_000,
     ) -> None:
         self._redis: Any = redis
+        self._ingest = Group(redis, _INGEST)
         self._max_vectors = max_vectors
         self._max_bytes = max_bytes
         self._experience_max_vectors = experience_max_vectors
@@ -175,7 +177,8 @@ class Buffer:
             n, d, digest, secrets.token_hex(8), (sender or "")[:200],
             self._max_vectors, self._max_bytes, IDEMPOTENCY_SECONDS, uid or "", payload,
         )  # fmt: skip
-        reply = await _INGEST(self._redis, (keys.state, keys.stream, *known), args)
+        touched = (keys.state, keys.stream, *known)
+        reply = await self._ingest(name, touched, args, len(payload))
         return self._answer(reply, d)
 
     def _answer(self, reply: list[Any], d: int) -> Ingested:

@@ -106,9 +106,10 @@ class Script:
 
     async def __call__(self, redis: "Redis", keys: Sequence[str], args: Sequence[Any] = ()) -> Any:
         """Run it once over `keys` with `args`; StoreUnavailable when the outcome is unknown."""
-        return await ask(redis, self._run(redis, keys, args))
+        return await ask(redis, self.run(redis, keys, args))
 
-    async def _run(self, redis: Any, keys: Sequence[str], args: Sequence[Any]) -> Any:
+    async def run(self, redis: Any, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Run it as a call does, without a deadline and with the driver's own errors."""
         try:
             return await redis.evalsha(self.sha, len(keys), *keys, *args)
         except NoScriptError:  # nothing ran, so asking again is safe

@@ -28,6 +28,7 @@ ADAPTERS = {
     "service.detectors",
     "service.erasure",
     "service.events",
+    "service.group",
     "service.lease",
     "service.live",
     "service.notifications",
