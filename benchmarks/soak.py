@@ -180,8 +180,8 @@ def main():
     asked = sum(row["requests"] for row in rows)
     report.report("Soak", lines, given.output, samples=rows, failed=failed, swaps=swaps)
     grown = max(line["growth %"] for line in lines if line[""].endswith("MiB"))
-    print(f"\n{minutes:g} minutes, {asked} requests, {failed} failed, {swaps} swaps; memory grew by "
-          f"{grown:.1f} % at the most: {'within' if grown <= 5 else 'BEYOND'} 5 %")  # fmt: skip
+    print(f"\n{minutes:g} minutes, {asked} requests, {failed} failed, {swaps} swaps; memory grew "
+          f"by {grown:.1f} % at the most: {'within' if grown <= 5 else 'BEYOND'} 5 %")  # fmt: skip
     if given.output is not None:
         draw(rows, given.output.with_suffix(".png"))
 
