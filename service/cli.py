@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 import typer
 
-from service import cli_detectors, cli_keys, cli_vectors, console, log
+from service import cli_backtest, cli_detectors, cli_keys, cli_vectors, console, log
 from service.embedded import EmbeddedStore
 from service.settings import Settings
 from service.supervisor import Supervisor
@@ -22,6 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 cli_vectors.register(app)
+cli_backtest.register(app)
 cli_detectors.register(app)
 app.add_typer(cli_keys.app)
 

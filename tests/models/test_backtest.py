@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+
+from models import Config, Model, VectorError
+from models.backtest import History, Lifetime, live, ranked, wilson, windows
+
+SUMMER, WINTER = [20.0, 60.0], [0.0, 80.0]
+
+
+def history(seed: int = 0, each: int = 400) -> History:
+    """Return summer, winter and summer again, one vector in twenty a known anomaly."""
+    rng = np.random.default_rng(seed)
+    X = np.concatenate([rng.normal(c, [2, 5], (each, 2)) for c in (SUMMER, WINTER, SUMMER)])
+    anomalous = np.arange(len(X)) % 20 == 7
+    X[anomalous] += [0, 60]
+    return History(X.astype(np.float32), anomalous)
+
+
+def lived(past: History, parts: list[slice], **config: object) -> Lifetime:
+    """Live through it with a small budget."""
+    steps = live("arm", past, parts, Config(**{"model": Model(epochs=40), **config}))
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return done.value
+
+
+@pytest.fixture(scope="module")
+def replayed() -> Lifetime:
+    """Learn the history with the defaults."""
+    return lived(history(), windows(1200, 400, 200))
+
+
+def test_windows_cover_every_row_once():
+    """The first is learned, the rest in batches, and what is left over joins the last."""
+    parts = windows(1030, 400, 200)
+    assert [(p.start, p.stop) for p in parts] == [(0, 400), (400, 600), (600, 800), (800, 1030)]
+    parts = windows(1000)
+    assert (len(parts), parts[0].stop, parts[-1].stop) == (11, 200, 1000)
+
+
+@pytest.mark.parametrize(
+    ("n", "first", "why"), [(99, None, "99 rows"), (200, 10, "10 rows"), (200, 200, "leaves none")]
+)
+def test_too_few_rows_are_refused(n: int, first: int | None, why: str):
+    """Where nothing can be learned, or nothing scored, it says so."""
+    with pytest.raises(VectorError, match=why):
+        windows(n, first)
+
+
+def test_a_new_regime_is_told_from_false_alarms(replayed: Lifetime):
+    """Winter alarms until it is learned, and the rate that was held leaves it out."""
+    rates = [batch.rate for batch in replayed.batches]
+    assert rates[0] > 0.95
+    assert max(rates[1:]) < 0.06
+    assert replayed.new == 1
+    assert replayed.held < 0.04
+    assert replayed.interval[0] <= replayed.held <= replayed.interval[1]
+    assert replayed.regimes == 2
+
+
+def test_labelled_anomalies_are_ranked_and_never_learned(replayed: Lifetime):
+    """They stand out from both regimes, before and after."""
+    assert [batch.auroc > 0.99 for batch in replayed.batches[1:]] == [True] * 3
+    for batch in replayed.batches[1:]:
+        assert batch.alarms >= 10
+
+
+def test_forgetting_is_seen_on_rows_never_learned(replayed: Lifetime):
+    """Replay forgets nothing; learning winter alone, last, makes summer alarm."""
+    assert abs(replayed.forgetting) < 0.05
+    past = history()
+    until_winter = History(past.vectors[:800], past.anomalous[:800])
+    parts = windows(800, 400, 400)
+    finetuned = lived(until_winter, parts, strategy="finetune", model=Model(epochs=300))
+    assert finetuned.forgetting > 0.5
+
+
+def test_a_first_window_of_anomalies_is_refused():
+    """Without normals nothing can be learned first."""
+    past = history()
+    with pytest.raises(VectorError, match="0 normals"):
+        lived(History(past.vectors, np.ones(1200, bool)), windows(1200))
+
+
+def test_ranks_and_intervals():
+    """Ties count half; one kind alone has no rank; an interval stays within [0, 1]."""
+    assert ranked(np.array([1.0]), np.array([1.0])) == 0.5
+    assert ranked(np.array([]), np.array([1.0])) is None
+    assert wilson(0, 50)[0] == 0.0
+    assert wilson(50, 50)[1] == 1.0
