@@ -1,6 +1,6 @@
 """What a version knows of its regimes: number, size, typical vector and boundary of each."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -29,6 +29,15 @@ class Regime:
     seen: int
     typical: Array
     about: Mapping[str, Any]
+
+    @classmethod
+    def listed(cls, known: Sequence[Mapping[str, Any]], typical: Array) -> tuple[Self, ...]:
+        """Return the regimes of a lineage, `typical` (R, d) being theirs."""
+        total = sum(one["size"] for one in known)
+        return tuple(
+            cls(one["number"], one["size"], one["size"] / total, one["seen"], x, one)
+            for one, x in zip(known, typical, strict=True)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,12 +200,7 @@ class Version:
         if self.boundaries is None:
             return ()
         typical = self.scaler.inverse(self.network.decode(self.boundaries.typical))
-        known = self.lineage["regimes"]
-        total = sum(one["size"] for one in known)
-        return tuple(
-            Regime(one["number"], one["size"], one["size"] / total, one["seen"], x, one)
-            for one, x in zip(known, typical, strict=True)
-        )
+        return Regime.listed(self.lineage["regimes"], typical)
 
     def regime_of(self, X: NDArray[Any]) -> NDArray[np.int64]:
         """Return the number of the regime that each row is of, (n,); 0 for an anomaly."""
