@@ -19,8 +19,8 @@ run: $(STAMP) ## the service, until Ctrl-C
 test: $(STAMP) ## every test
 	$(BIN)/python -m pytest
 
-faults: $(STAMP) ## kill, cut and break real processes: KILLS=n random moments (20)
-	KILLS=$(or $(KILLS),20) $(BIN)/python -m pytest -m faults
+faults: $(STAMP) ## kill, cut and break real processes, for hours: SHARE=0.1 is a tenth of it
+	$(BIN)/python -m tests.faults --share $(or $(SHARE),1) --output faults.json
 
 bench-digits: $(STAMP) ## nine digits, five seeds, every arm: about ten minutes
 	$(BIN)/python benchmarks/continual_digits.py --output benchmarks/results/digits.json

@@ -66,12 +66,14 @@ def create_app(settings: Settings, registry: CollectorRegistry | None = None) ->
         app.state.parts = made
         tasks: list[asyncio.Task[None]] = []
         try:
-            # Without a store the process starts all the same and waits for it; a store that
-            # could lose what it acknowledges ends the start.
-            with contextlib.suppress(StoreUnavailable, TimeoutError):
+            # Without a store the process starts all the same, serves what it finds on its disk
+            # and waits; a store that could lose what it acknowledges ends the start.
+            try:
                 async with asyncio.timeout(_FIRST_LOOK_SECONDS):
                     await access.refresh(made.stores.api_keys)
                     await made.watcher.poll()
+            except (StoreUnavailable, TimeoutError):
+                await made.watcher.restore()
             runs = (
                 access.run(made.stores.api_keys, settings.poll_seconds),
                 made.watcher.run(),

@@ -48,6 +48,11 @@ class Settings(BaseSettings):
         description="Folder through which API processes on one machine share their metrics; "
         "`anamnesis up` makes one.",
     )
+    cache_dir: Path | None = Field(
+        None,
+        description="Folder in which API processes keep copies of the champions they serve, to "
+        "start scoring while the store is away; `anamnesis up` uses one in its data directory.",
+    )
 
     # Who is let in
     insecure: bool = Field(

@@ -57,10 +57,12 @@ class Supervisor:
     ) -> None:
         self.store = store
         if store is not None:
-            folder = settings.metrics_dir or store.directory.path / "metrics"
-            settings = settings.model_copy(
-                update={"redis_url": store.url, "metrics_dir": folder.absolute()}
-            )
+            inside = store.directory.path
+            folders = {
+                "metrics_dir": (settings.metrics_dir or inside / "metrics").absolute(),
+                "cache_dir": (settings.cache_dir or inside / "champions").absolute(),
+            }
+            settings = settings.model_copy(update={"redis_url": store.url, **folders})
         self.settings = settings
         self.announce = announce
         self.should_exit = False

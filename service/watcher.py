@@ -15,6 +15,7 @@ from service import log
 from service.champion import Champion
 from service.champions import Champions
 from service.detector import Detector, Pointer
+from service.disk_cache import DiskCache
 from service.loading import load, prepared
 from service.metrics import Metrics
 from service.notifications import notifications
@@ -46,6 +47,8 @@ class Watcher:
         self.worker_heartbeat: float | None = None
         self._settings = settings
         self._metrics = metrics
+        self._disk = DiskCache(settings.cache_dir, max_bytes=settings.artifact_max_bytes)
+        self._pruned = False
         self._durable = False
         self._turn = 0
         self._locks: dict[str, asyncio.Lock] = {}
@@ -86,6 +89,13 @@ class Watcher:
                 _log.exception("subscription failed")
             await asyncio.sleep(self._settings.poll_seconds)
 
+    async def restore(self) -> None:
+        """Serve what this machine served last: the store cannot be asked at the start."""
+        for champion in await asyncio.to_thread(self._disk.restore):
+            if self.champions.install(champion):
+                self._metrics.swapped(champion, None)
+                _log.warning("serving from disk", detector=champion.name, version=champion.number)
+
     # Following the store
 
     async def poll(self) -> None:
@@ -94,6 +104,7 @@ class Watcher:
             await self._check_store()
             names = await self.stores.detectors.names()
             held = {one.name for one in self.champions.detectors()}
+            held |= {one.name for one in self.champions.loaded()}
             pointers = await self.stores.detectors.poll(names | held)
             ages = await self.stores.leases.workers()
         except StoreUnavailable:
@@ -104,6 +115,9 @@ class Watcher:
         for name in self._changed(pointers) | (held - pointers.keys()):
             await self._refresh_or_log(name)
         await self._read_states()
+        if not self._pruned:
+            await asyncio.to_thread(self._disk.prune, names)
+            self._pruned = True
 
     async def _refresh_or_log(self, name: str) -> None:
         """Refresh one detector; what is wrong with it must not keep the others from theirs."""
@@ -153,12 +167,13 @@ class Watcher:
     async def _refresh(self, name: str) -> Detector | None:
         detector = await self.stores.detectors.get(name)
         held, serving = self.champions.detector(name), self.champions.get(name)
+        known = held or serving
         if detector is None:
-            if held is not None:
-                await self._missing(held)
+            if known is not None:
+                await self._missing(name, known.uid)
             return None
         self._unknown.pop(name, None)
-        if held is not None and held.uid != detector.uid:
+        if known is not None and known.uid != detector.uid:
             _log.info("another incarnation", detector=name)
             self.champions.forget(name)
             serving = None
@@ -173,16 +188,17 @@ class Watcher:
             self._metrics.announced(name)
         return detector
 
-    async def _missing(self, held: Detector) -> None:
+    async def _missing(self, name: str, uid: str) -> None:
         """Unload a deleted detector; keep one that the store merely lost."""
-        if await self.stores.detectors.tombstone(held.name) == held.uid:
-            self.champions.forget(held.name)
-            self._metrics.forgotten(held.name)
-            self._regressed.discard(held.name)
-        elif self.champions.get(held.name) is None:
-            self.champions.forget(held.name)
+        if await self.stores.detectors.tombstone(name) == uid:
+            self.champions.forget(name)
+            self._metrics.forgotten(name)
+            self._regressed.discard(name)
+            await asyncio.to_thread(self._disk.forget, name)
+        elif self.champions.get(name) is None:
+            self.champions.forget(name)
         else:
-            self._regress(held.name, "the store lost the detector")
+            self._regress(name, "the store lost the detector")
 
     def _regress(self, name: str, why: str) -> None:
         if name not in self._regressed:
@@ -237,6 +253,7 @@ class Watcher:
                 generation=detector.generation,
                 seconds=round(took, 4),
             )
+            await asyncio.to_thread(self._disk.keep, champion, policy)
 
     async def _load(self, detector: Detector, number: int) -> tuple[Version, float | None]:
         return await load(self.stores.registry, detector, number, self._settings.artifact_max_bytes)

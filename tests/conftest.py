@@ -32,6 +32,7 @@ class StoreProcess:
 
     folder: Path
     command: tuple[str, ...]
+    options: tuple[str, ...] = ()  # beside those of `start`
     process: subprocess.Popen | None = None
 
     @property
@@ -47,7 +48,10 @@ class StoreProcess:
         flags = ("--port", "0", "--unixsocket", "s", "--dir", str(self.folder), "--save", "")
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.command, *flags, *DURABLE, *options], cwd=self.folder, stdout=log, stderr=log
+                [*self.command, *flags, *DURABLE, *self.options, *options],
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
             )
         self.wait()
 

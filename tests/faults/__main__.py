@@ -1,0 +1,73 @@
+"""The long form: every fault of the catalogue, many times, and a table of what came of it.
+
+`python -m tests.faults [--share 0.1] [--output FILE] [NAME...]`: with a share, so much of the long
+form's runs. What was done is kept in the output file, and not done again when it is given anew.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from tests.faults import crashes, learning, peers, stores, swaps  # noqa: F401 - they enter theirs
+from tests.faults.catalogue import FAULTS, Fault
+
+
+def main() -> int:
+    """Run what was asked for; return 1 when a promise was not kept."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("names", nargs="*", help="faults to try (all)")
+    parser.add_argument("--share", type=float, default=1.0, help="of the long form's runs (1)")
+    parser.add_argument("--output", type=Path, help="JSON of results, continued where it exists")
+    parser.add_argument("--list", action="store_true", help="name the faults and end")
+    asked = parser.parse_args()
+    if asked.list:
+        for one in FAULTS.values():
+            print(f"{one.name:34} {one.long:8}  {one.fault}")
+        return 0
+    if unknown := set(asked.names) - set(FAULTS):
+        parser.error(f"no such fault: {', '.join(sorted(unknown))}")
+    kept = asked.output.exists() if asked.output else False
+    results = json.loads(asked.output.read_text()) if kept else {}
+    for name in asked.names or FAULTS:
+        if name not in results:
+            results[name] = _try(FAULTS[name], asked.share)
+            if asked.output:
+                asked.output.parent.mkdir(parents=True, exist_ok=True)
+                asked.output.write_text(json.dumps(results, indent=1))
+    print(_table(results))
+    return 0 if all(result["kept"] for result in results.values()) else 1
+
+
+def _try(one: Fault, share: float) -> dict:
+    runs = max(1, round(one.long * share))
+    print(f"{one.name}, {runs} ...", end=" ", flush=True, file=sys.stderr)
+    began = time.monotonic()
+    try:
+        result, kept = asyncio.run(one.run(runs)), True
+    except Exception as error:  # noqa: BLE001 - the other faults are tried all the same
+        traceback.print_exc()
+        result, kept = f"FAILED: {str(error)[:300]}", False
+    seconds = time.monotonic() - began
+    print(f"{seconds:.0f} s: {result}", file=sys.stderr)
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}"
+    return {
+        "runs": runs, "result": result, "kept": kept, "seconds": round(seconds), "machine": machine
+    }  # fmt: skip
+
+
+def _table(results: dict) -> str:
+    lines = ["| fault | promise | runs | result |", "|---|---|---|---|"]
+    for name, result in results.items():
+        one = FAULTS[name]
+        lines.append(f"| {one.fault} | {one.promise} | {result['runs']} | {result['result']} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""The catalogue of faults: what is broken, what is promised, and how often it is tried."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tests.faults.checker import violations
+from tests.faults.load import Told
+from tests.faults.stage import Stage
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault. `run(n)` breaks things n times and returns what was measured, in words.
+
+    It fails when the promise is not kept. `short` is n inside `make test`, `long` in `make faults`.
+    """
+
+    name: str
+    fault: str
+    promise: str
+    run: Callable[[int], Awaitable[str]]
+    short: int
+    long: int
+
+
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(
+    broken: str, promise: str, *, short: int, long: int
+) -> Callable[[Callable[[int], Awaitable[str]]], Callable[[int], Awaitable[str]]]:
+    """Enter a function into the catalogue under its name."""
+
+    def enter(run: Callable[[int], Awaitable[str]]) -> Callable[[int], Awaitable[str]]:
+        FAULTS[run.__name__] = Fault(run.__name__, broken, promise, run, short, long)
+        return run
+
+    return enter
+
+
+async def intact(stage: Stage, told: Told, name: str = "pump") -> None:
+    """Fail unless every invariant holds."""
+    found = await violations(stage, told, name)
+    assert not found, "\n".join([*found[:20], f"({len(found)} violations)"])

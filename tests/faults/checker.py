@@ -1,0 +1,207 @@
+"""The checker: what must hold after any fault, looked up in the store and in the clients' memory.
+
+I1  every acknowledged vector is buffered, quarantined, parked, discarded or consumed, and is so
+    in exactly one of these;
+I2  version numbers without gaps and one record each, generations without gaps and one row of the
+    history each, consumed ranges contiguous;
+I3  the champion's artifact exists, is the one its record names, and loads;
+I4  every answer names a version that was champion in that generation, generations never go back
+    on one connection, and every score is that of the artifact;
+I5  no 5xx but the documented 503 with Retry-After (the clients judge that as it comes);
+I6  what the processes and the store hold is bounded.
+
+It reads the store as it is, not through the adapters that it checks.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from redis.asyncio import Redis
+
+from models import AnamnesisError, Version
+from service.keys import Keys
+from tests.faults.load import Told, probe
+from tests.faults.stage import Stage, resources
+
+TOLERANCE = 1e-5
+API_BYTES = 400 * 2**20  # resident; a fifth of it is the interpreter and its libraries
+API_FILES = 1500
+
+
+@dataclass
+class Held:
+    """Everything the store holds of one detector."""
+
+    state: dict[str, str]
+    stream: list[tuple[str, dict[bytes, bytes]]]
+    records: list[dict[str, Any]]
+    history: list[dict[str, Any]]
+    parked: list[dict[str, Any]]
+
+    def number(self, field: str) -> int:
+        return int(self.state.get(field) or 0)
+
+
+async def held(redis: Redis, name: str) -> Held:
+    """Read the store."""
+    keys = Keys(name)
+    state = {k.decode(): v.decode() for k, v in (await redis.hgetall(keys.state)).items()}
+    stream = [(entry.decode(), fields) for entry, fields in await redis.xrange(keys.stream)]
+    records = [orjson.loads(text) for text in (await redis.hgetall(keys.versions)).values()]
+    history = [orjson.loads(text) for text in await redis.lrange(keys.history, 0, -1)]
+    parked = [orjson.loads(text) for text in (await redis.hgetall(keys.parked)).values()]
+    records.sort(key=lambda record: record["version"])
+    return Held(state, stream, records, history, parked)
+
+
+async def violations(stage: Stage, told: Told, name: str = "pump") -> list[str]:
+    """Return everything that should hold on the stage and does not."""
+    found = await held(stage.redis, name)
+    return [
+        *told.violations,
+        *_places(found, told),
+        *_numbers(found),
+        *await _artifact(stage.redis, name, found),
+        *await _answers(stage.redis, name, found, told),
+        *_bounds(stage),
+    ]
+
+
+def _places(found: Held, told: Told) -> Iterable[str]:
+    """I1: look for every batch in every place."""
+    places, counted = _located(found)
+    for batch in told.discarded:
+        places.setdefault(batch, []).append("discarded")
+    for batch, ack in told.acknowledged.items():
+        where = places.get(batch, [])
+        if len(where) != 1:
+            yield f"I1: batch {batch} ({ack.vectors} vectors) is in {where or 'no place'}"
+    for _, fields in found.stream:
+        ack = told.acknowledged.get(fields[b"b"].decode())
+        if ack is not None and hashlib.sha256(fields[b"x"]).hexdigest() != ack.digest:
+            yield f"I1: the batch of {ack.key} is not what was sent"
+    keys = Counter(ack.key for ack in told.acknowledged.values())
+    yield from (f"I1: {key} is {times} batches" for key, times in keys.items() if times > 1)
+    stray = set(places) - set(told.acknowledged)
+    if len(stray) > len(told.unanswered):
+        yield f"I1: {len(stray)} batches are held that nobody was told of"
+    for place in ("buffered", "parked"):
+        if counted[place] != found.number(place):
+            yield f"I1: {place} is {found.number(place)}, and {counted[place]} are there"
+    total = sum(found.number(place) for place in ("buffered", "parked", "consumed", "discarded"))
+    if not told.unanswered and total != told.vectors:
+        yield f"I1: {told.vectors} vectors were acknowledged, {total} are accounted for"
+
+
+def _located(found: Held) -> tuple[dict[str, list[str]], Counter[str]]:
+    """Return where each batch is, and how many vectors are buffered and parked."""
+    places: dict[str, list[str]] = {}
+    counted = Counter[str]()
+    cursor = _id(found.state["cursor"])
+    for entry, fields in found.stream:
+        at = _id(entry)
+        if at > cursor:
+            place = "buffered"
+        elif any(_id(one["first"]) < at <= _id(one["last"]) for one in found.parked):
+            place = "parked"
+        else:
+            continue  # learned, and not erased yet
+        places.setdefault(fields[b"b"].decode(), []).append(place)
+        counted[place] += int(fields[b"n"])
+    champions = {row["version"] for row in found.history}
+    for record in found.records:
+        if record["version"] in champions:  # a rejected one, too, that a person promoted
+            for batch in record.get("experience", {}).get("batches", ()):
+                places.setdefault(batch, []).append(f"consumed by version {record['version']}")
+    return places, counted
+
+
+def _numbers(found: Held) -> Iterable[str]:
+    """I2: versions, generations and ranges."""
+    versions = [record["version"] for record in found.records]
+    if versions != list(range(1, found.number("last_version") + 1)):
+        yield f"I2: versions {versions} with a last number of {found.number('last_version')}"
+    generations = [row["generation"] for row in found.history]
+    if generations != list(range(1, found.number("generation") + 1)):
+        yield f"I2: generations {generations} at generation {found.number('generation')}"
+    if found.history and found.history[-1]["version"] != found.number("champion"):
+        yield f"I2: champion {found.number('champion')}, the history ends {found.history[-1]}"
+    strangers = {row["version"] for row in found.history} - set(versions)
+    if strangers:
+        yield f"I2: champions without a record: {strangers}"
+    ranges = {(r["experience"]["first"], r["experience"]["last"]) for r in found.records
+              if "experience" in r}  # fmt: skip
+    ranges |= {(one["first"], one["last"]) for one in found.parked}
+    at = "0-0"
+    for first, last in sorted(ranges, key=lambda r: _id(r[0])):
+        if first != at:
+            yield f"I2: what follows {at} was taken from {first}"
+        at = last
+    if ranges and at != found.state["cursor"]:
+        yield f"I2: the cursor is {found.state['cursor']}, the last range ends at {at}"
+
+
+async def _artifact(redis: Redis, name: str, found: Held) -> list[str]:
+    """I3: the champion's artifact."""
+    champion = found.number("champion")
+    if not champion:
+        return []
+    data = await _bytes(redis, name, champion)
+    digest = next((r["sha256"] for r in found.records if r["version"] == champion), None)
+    if data is None:
+        return [f"I3: champion {champion} has no artifact"]
+    if hashlib.sha256(data).hexdigest() != digest:
+        return [f"I3: the artifact of champion {champion} is not the one its record names"]
+    try:
+        Version.from_bytes(data)
+    except AnamnesisError as error:
+        return [f"I3: champion {champion} does not load: {error}"]
+    return []
+
+
+async def _answers(redis: Redis, name: str, found: Held, told: Told) -> list[str]:
+    """I4: what was answered is what the versions say."""
+    bad = []
+    champions = {row["generation"]: row["version"] for row in found.history}
+    latest: dict[int, int] = {}
+    expected: dict[int, np.ndarray | None] = {}
+    for one in told.scored:
+        if champions.get(one.generation) != one.version:
+            bad.append(f"I4: version {one.version} answered as generation {one.generation}")
+        if one.generation < latest.get(one.connection, 0):
+            bad.append(f"I4: generation {one.generation} after {latest[one.connection]}")
+        latest[one.connection] = one.generation
+        if one.version not in expected:
+            data = await _bytes(redis, name, one.version)
+            expected[one.version] = Version.from_bytes(data).score(probe()) if data else None
+        scores = expected[one.version]
+        if scores is None:
+            bad.append(f"I4: version {one.version} answered and is not kept")
+        elif abs(one.score - scores[one.row]) > TOLERANCE * max(1.0, abs(scores[one.row])):
+            bad.append(f"I4: version {one.version} scored {one.score}, not {scores[one.row]}")
+    return bad
+
+
+def _bounds(stage: Stage) -> Iterable[str]:
+    """I6: memory and open files of the API processes that run."""
+    for api in stage.apis:
+        if api.poll() is None:
+            memory, files = resources(api.pid)
+            if memory > API_BYTES or files > API_FILES:
+                yield f"I6: an API process holds {memory / 2**20:.0f} MiB and {files} files"
+
+
+async def _bytes(redis: Redis, name: str, version: int) -> bytes | None:
+    keys = Keys(name)
+    digest = await redis.hget(keys.artifacts, str(version))
+    return await redis.get(keys.artifact(digest.decode())) if digest else None
+
+
+def _id(entry: str) -> tuple[int, int]:
+    milliseconds, _, number = entry.partition("-")
+    return int(milliseconds), int(number or 0)

@@ -1,0 +1,164 @@
+"""Processes of ours, killed with -9 at named points and at random moments."""
+
+import asyncio
+import random
+import time
+
+from tests.faults.catalogue import fault, intact
+from tests.faults.load import Load, Told
+from tests.faults.stage import Stage, staged
+
+RESUMES_SECONDS = 15.0
+_EXACTLY_ONCE = "none lost, none doubled"
+
+
+async def _api_killed(point: str, runs: int) -> str:
+    """Kill an API process at its n-th passage of `point`, again and again, under ingestion."""
+    rng, told = random.Random(point), Told()
+    async with staged() as stage:
+        await stage.make()
+        load = Load(stage, told)
+        async with load.ingesting():
+            await stage.kill(stage.apis[0])
+            for _ in range(runs):
+                # At the first passage it would never acknowledge anything.
+                api = stage.start_api(ANAMNESIS_CRASH_POINT=f"{point}:{rng.randint(2, 40)}")
+                assert await stage.dies(api) == -9, stage.log
+            stage.start_api()
+            await stage.ready()
+        await intact(stage, told)
+    assert told.resets
+    return f"{runs} kills, {len(told.acknowledged)} batches acknowledged, 0 lost or doubled"
+
+
+@fault(
+    "API killed before it writes a batch", f"acknowledged batches: {_EXACTLY_ONCE}",
+    short=3, long=200,
+)  # fmt: skip
+async def api_killed_before_the_write(runs: int) -> str:
+    """Kill between the request and the store."""
+    return await _api_killed("api.before_buffer_write", runs)
+
+
+@fault(
+    "API killed after it wrote a batch, before it answers",
+    f"a repeated batch is stored once: {_EXACTLY_ONCE}",
+    short=3, long=200,
+)  # fmt: skip
+async def api_killed_after_the_write(runs: int) -> str:
+    """Kill between the store and the answer."""
+    return await _api_killed("api.after_buffer_write", runs)
+
+
+async def _worker_killed(point: str, runs: int, passages: int = 1) -> str:
+    """Kill a worker at `point`, on its way through a fresh experience, again and again.
+
+    Each worker first settles what its predecessor left, in `passages` or fewer, and dies in the
+    next experience.
+    """
+    rng, told, slowest = random.Random(point), Told(), 0.0
+    async with staged() as stage:
+        await stage.make()
+        load = Load(stage, told)
+        patience = await _undisturbed(stage, load)
+        await _experience(stage, load)
+        for _ in range(runs):
+            nth = passages + rng.randint(1, passages)
+            began = time.monotonic()
+            worker = stage.start_worker(ANAMNESIS_CRASH_POINT=f"{point}:{nth}")
+            await _settled(stage, worker)
+            slowest = max(slowest, time.monotonic() - began)
+            while worker.poll() is None:
+                await _experience(stage, load)
+                await _settled(stage, worker)
+            assert await stage.dies(worker) == -9, stage.log
+        stage.start_worker()
+        await stage.until(lambda: _idle(stage), 4 * patience)
+        await intact(stage, told)
+        status = await stage.status()
+    assert status["learned"] == told.vectors, status
+    assert status["parked"] == status["buffered"] == 0, status
+    assert slowest < patience, slowest
+    return (
+        f"{runs} kills, {status['generation']} versions, 0 lost or doubled; "
+        f"resumed in {slowest:.1f} s at most"
+    )
+
+
+async def _undisturbed(stage: Stage, load: Load) -> float:
+    """Let a worker start and make a version; return how long the others may take for it.
+
+    The promise, unless this machine needs more than a third of it without any kill.
+    """
+    await _experience(stage, load)
+    began = time.monotonic()
+    worker = stage.start_worker()
+    await stage.until(lambda: _idle(stage), 120)
+    patience = max(RESUMES_SECONDS, 3 * (time.monotonic() - began))
+    await stage.kill(worker)
+    return patience
+
+
+async def _experience(stage: Stage, load: Load) -> None:
+    await load.send(40)
+    answer = await stage.ask("POST", "/v1/detectors/pump/retrain", {})
+    # 409: it was settled between the two.
+    assert answer.status in {202, 409}, answer
+
+
+async def _settled(stage: Stage, worker) -> None:
+    """Wait until nothing waits to be learned, or the worker is dead."""
+
+    async def over() -> bool:
+        return worker.poll() is not None or await _idle(stage)
+
+    await stage.until(over, 120)
+
+
+async def _idle(stage: Stage) -> bool:
+    status = await stage.status()
+    return status["retraining"]["state"] == "idle" and not status["buffered"]
+
+
+def _worker_fault(point: str, broken: str, *, short: int, passages: int = 1) -> None:
+    async def run(runs: int) -> str:
+        return await _worker_killed(point, runs, passages)
+
+    run.__name__ = "worker_killed_" + point.removeprefix("worker.").replace(".", "_")
+    promise = f"one version for each experience: {_EXACTLY_ONCE}; resumes within 15 s"
+    fault(broken, promise, short=short, long=200)(run)
+
+
+_worker_fault("worker.leased", "worker killed when it has the lease", short=0)
+_worker_fault("worker.experience_taken", "worker killed when it has read the buffer", short=0)
+_worker_fault("worker.training", "worker killed while training", short=1, passages=20)
+_worker_fault("worker.trained", "worker killed with the artifact in hand", short=0)
+_worker_fault("worker.before_promote", "worker killed before it promotes", short=1)
+_worker_fault("worker.after_promote", "worker killed after it promoted", short=1)
+
+
+@fault(
+    "worker killed at random moments, the API at others", f"{_EXACTLY_ONCE}; no orphans",
+    short=0, long=100,
+)  # fmt: skip
+async def anything_killed_at_any_moment(runs: int) -> str:
+    """Kill one process or the other, whenever it comes."""
+    rng, told = random.Random(7), Told()
+    async with staged(workers=1) as stage:
+        await stage.make(retrain={"min_vectors": 200, "max_age_seconds": None})
+        load = Load(stage, told)
+        async with load.ingesting(senders=1), load.scoring(rate=50):
+            for _ in range(runs):
+                # The moment itself is what is tried.
+                await asyncio.sleep(rng.uniform(0.0, 4.0))
+                if rng.random() < 0.3:
+                    await stage.kill(stage.apis[0])
+                    stage.start_api()
+                    await stage.ready()
+                else:
+                    await stage.kill(stage.workers[0])
+                    stage.start_worker()
+        await intact(stage, told)
+        status = await stage.status()
+    assert set(told.score_statuses) <= {200, 409}, told.score_statuses
+    return f"{runs} kills, {told.vectors} vectors, {status['generation']} versions, 0 violations"

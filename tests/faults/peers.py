@@ -1,0 +1,238 @@
+"""Clients that are too many, too slow, too curious, repeated, or there when the service ends."""
+
+import asyncio
+import contextlib
+import math
+import random
+import signal
+import time
+
+import numpy as np
+import orjson
+
+from tests.faults.catalogue import fault, intact
+from tests.faults.load import Told, batch
+from tests.faults.stage import DIMENSION, Stage
+from tests.faults.stores import scored_all, serving
+from tests.faults.wire import Answer, Connection, Reset
+
+CLOSED_SECONDS = 11.0
+_SCORE = "/v1/detectors/pump/score"
+
+
+@fault(
+    "100 equal batches at once under one Idempotency-Key, and another one", "stored once; 422",
+    short=3, long=100,
+)  # fmt: skip
+async def equal_batches_at_once(runs: int) -> str:
+    """Send the same batch on a hundred connections at the same time."""
+    async with serving() as (stage, told, _):
+        before = (await stage.status())["buffered"]
+        for run in range(runs):
+            body, key = batch(10_000 + run, 30).tobytes(), f"same-{run}"
+            answers = await asyncio.gather(*(_normal(stage, body, key) for _ in range(100)))
+            assert {answer.status for answer in answers} == {202}
+            said = [answer.json() for answer in answers]
+            assert len({one["batch_id"] for one in said}) == 1
+            assert sorted(one["duplicate"] for one in said) == [0] + [30] * 99
+            other = await _normal(stage, batch(20_000 + run, 30).tobytes(), key)
+            assert other.status == 422, other
+        assert (await stage.status())["buffered"] == before + 30 * runs
+        assert not told.violations
+    return f"{runs} times 100 equal batches: one stored, 99 told so, another matrix 422"
+
+
+async def _normal(stage: Stage, body: bytes, key: str) -> Answer:
+    head = {"idempotency_key": key, "content_type": "application/octet-stream"}
+    async with Connection(stage.port) as connection:
+        return await connection.ask("POST", "/v1/detectors/pump/normal", body, **head)
+
+
+@fault(
+    "more requests than can be served, three times over", "goodput at least 90 % of capacity",
+    short=1, long=3,
+)  # fmt: skip
+async def overload(runs: int) -> str:
+    """Ask from few connections as fast as they answer, then from many times as many."""
+    rows, worst = np.zeros((64, DIMENSION)).tolist(), math.inf
+    async with serving() as (stage, _, __):
+        for _ in range(runs):
+            capacity = await _throughput(stage, rows, connections=32, requests=4000)
+            goodput = await _throughput(stage, rows, connections=512, requests=4000)
+            worst = min(worst, goodput / capacity)
+    assert worst >= 0.9 or runs < 3, worst
+    return f"goodput {worst:.2f} of capacity with 512 requests at any time instead of 32"
+
+
+async def _throughput(stage: Stage, rows: list, *, connections: int, requests: int) -> float:
+    """Return answered requests a second; every one must be answered well."""
+    body = orjson.dumps({"vectors": rows})
+    left = iter(range(requests))
+
+    async def client() -> None:
+        async with Connection(stage.port) as connection:
+            for _ in left:
+                answer = await connection.ask("POST", _SCORE, body)
+                assert answer.status == 200, answer
+
+    began = time.monotonic()
+    await asyncio.gather(*(client() for _ in range(connections)))
+    return requests / (time.monotonic() - began)
+
+
+@fault(
+    "slow connections of five patterns", "closed within 11 s; other clients go on",
+    short=50, long=500,
+)  # fmt: skip
+async def slow_connections(runs: int) -> str:
+    """Open connections that send nothing, dribble, stop half-way, or do not read."""
+    deadlines = {"header_seconds": 5.0, "body_seconds": 5.0, "idle_seconds": 8.0}
+    async with serving(**deadlines) as (stage, told, load):
+        async with load.scoring(rate=100, connections=8):
+            await stage.until(lambda: len(told.scored) > 100)
+            quiet = _p99(told)
+            del told.scored[:]
+            lives = await asyncio.gather(
+                *(_slow(stage, _PATTERNS[n % len(_PATTERNS)]) for n in range(runs))
+            )
+            busy = _p99(told)
+        await intact(stage, told)
+    scored_all(told)
+    assert max(lives) < CLOSED_SECONDS, max(lives)
+    return (
+        f"{runs} slow connections, the last closed after {max(lives):.1f} s; others' p99 "
+        f"{quiet * 1e3:.1f} ms before, {busy * 1e3:.1f} ms beside them"
+    )
+
+
+def _p99(told: Told) -> float:
+    return float(np.percentile([one.seconds for one in told.scored], 99))
+
+
+_HEAD = f"POST {_SCORE} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n".encode()
+_PATTERNS: tuple[tuple[bytes, bytes], ...] = (
+    (b"", b""),  # says nothing
+    (_HEAD, b""),  # never ends its head
+    (_HEAD, b"x"),  # dribbles its head
+    (_HEAD + b"content-length: 4000\r\n\r\n", b""),  # never sends its body
+    (_HEAD + b"content-length: 4000\r\n\r\n", b" "),  # dribbles its body
+)
+
+
+async def _slow(stage: Stage, pattern: tuple[bytes, bytes]) -> float:
+    """Return the seconds until the service closes such a connection."""
+    first, dribble = pattern
+    reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
+    began = time.monotonic()
+    with contextlib.suppress(ConnectionError):
+        writer.write(first)
+        while time.monotonic() - began < 2 * CLOSED_SECONDS:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    if not await reader.read(4096):
+                        break
+            writer.write(dribble)
+    writer.transport.abort()
+    return time.monotonic() - began
+
+
+@fault("fuzzed requests", "no undocumented 5xx, every number finite", short=3000, long=1_000_000)
+async def fuzzed_requests(runs: int) -> str:
+    """Mutate good requests byte by byte and send them as they are."""
+    rng, statuses, closed = random.Random(6), dict[int, int](), 0
+    async with serving() as (stage, told, _):
+        left = iter(range(runs))
+
+        async def client() -> None:
+            nonlocal closed
+            connection = await Connection(stage.port, seconds=5.0).__aenter__()
+            for _ in left:
+                try:
+                    answer = await connection.send(_fuzzed(rng))
+                except Reset:
+                    closed += 1
+                    connection = await _anew(stage, connection)
+                    continue
+                statuses[answer.status] = statuses.get(answer.status, 0) + 1
+                told.judge(answer, told.score_statuses)
+                if answer.status == 200 and answer.body:
+                    _all_finite(answer)
+                if connection.closed:
+                    connection = await _anew(stage, connection)
+            connection.close()
+
+        await asyncio.gather(*(client() for _ in range(32)))
+        await intact(stage, told)
+    counted = ", ".join(f"{n} x {status}" for status, n in sorted(statuses.items()))
+    return f"{runs} requests: {counted}; {closed} closed without an answer; 0 undocumented 5xx"
+
+
+async def _anew(stage: Stage, connection: Connection) -> Connection:
+    connection.close()
+    return await Connection(stage.port, seconds=5.0).__aenter__()
+
+
+_WORDS = (
+    b"NaN", b"Infinity", b"-1e999", b"1e-999", b"null", b"true", b'"x"', b"[]", b"{}", b"[[", b"]",
+    b"\xff\xfe", b"\\ud800", b"0x1", b"1" * 400, b"9" * 40, b"-0", b"\x00", b",", b"e", b"vectors",
+)  # fmt: skip
+
+
+def _fuzzed(rng: random.Random) -> bytes:
+    """Return a request whose body, query, headers or path were mutated; its length is right."""
+    rows = [[round(rng.gauss(0, 1), 3) for _ in range(DIMENSION)] for _ in range(rng.randint(1, 3))]
+    kind, body = b"application/json", bytearray(orjson.dumps({"vectors": rows}))
+    path = b"/v1/detectors/pump/" + rng.choice((b"score", b"score", b"score", b"drift", b"events"))
+    if rng.random() < 0.15:
+        kind, body = b"application/octet-stream", bytearray(rng.randbytes(4 * DIMENSION))
+    for _ in range(rng.choice((0, 1, 1, 2, 5))):
+        at = rng.randrange(len(body) + 1)
+        match rng.randrange(4):
+            case 0:
+                body[at:at] = rng.choice(_WORDS)
+            case 1:
+                del body[at : at + rng.randint(1, 4)]
+            case 2:
+                body[at : at + 1] = rng.randbytes(1)
+            case _:
+                body[at : at + rng.randint(1, 8)] = rng.choice(_WORDS)
+    if rng.random() < 0.1:
+        query = (b"version=", b"explain=", b"x=")[rng.randrange(3)] + rng.choice(_WORDS)
+        path += b"?" + bytes(c for c in query if 33 <= c < 127)
+    method = b"POST" if path.partition(b"?")[0].endswith(b"score") else b"GET"
+    if rng.random() < 0.05:
+        kind = rng.choice((b"text/csv", b"", b"application/x-npy", rng.randbytes(5).hex().encode()))
+    head = b"host: x\r\ncontent-type: %b\r\ncontent-length: %d\r\n" % (kind, len(body))
+    return b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method, path, head, bytes(body))
+
+
+def _all_finite(answer: Answer) -> None:
+    """Fail on a number that is not finite; orjson refuses NaN and Infinity by itself."""
+    if "json" in answer.headers.get("content-type", ""):
+        said = orjson.loads(answer.body)
+        for column in ("scores", "p_values", "severities"):
+            assert all(math.isfinite(number) for number in said.get(column, ())), said
+    elif "octet-stream" in answer.headers.get("content-type", ""):
+        n = int(answer.headers["x-anamnesis-rows"])
+        assert np.isfinite(np.frombuffer(answer.body[: 12 * n], "<f4")).all()
+
+
+@fault(
+    "SIGTERM under load", "every request that was read is answered; nothing lost", short=2, long=50
+)
+async def terminated_under_load(runs: int) -> str:
+    """End API processes in good order, one after the other, while clients score and send."""
+    async with serving() as (stage, told, load):
+        async with load.scoring(rate=200, connections=8), load.ingesting():
+            for _ in range(runs):
+                seen = len(told.scored)
+                await stage.until(lambda seen=seen: len(told.scored) > seen + 50)
+                old = stage.apis[0]
+                stage.start_api()
+                assert await stage.kill(old, signal.SIGTERM) == 0, stage.log
+        await intact(stage, told)
+    scored_all(told)
+    return (
+        f"{runs} drains, {len(told.scored)} scored, {len(told.acknowledged)} batches: "
+        f"0 resets, 0 lost"
+    )

@@ -1,0 +1,91 @@
+"""A proxy between the service and its store that can be slow, silent, rude or gone."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+
+class Proxy:
+    """Forwards a unix socket to another; what it does to the bytes can change at any time."""
+
+    def __init__(self, path: Path, upstream: Path) -> None:
+        self.path = path
+        self.upstream = upstream
+        self.delay = 0.0  # seconds before each piece is passed on
+        self.stalled = asyncio.Event()  # set while bytes pass
+        self.stalled.set()
+        self.reset_replies = 0  # so many of the next replies are cut in the middle
+        self.forwarded = 0
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.path}"
+
+    async def open(self) -> None:
+        """Begin to listen."""
+        self.path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._accept, self.path)
+
+    def cut(self) -> None:
+        """Drop every connection, and refuse new ones until `open`."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self.path.unlink(missing_ok=True)
+        for writer in tuple(self._open):
+            writer.transport.abort()
+
+    async def close(self) -> None:
+        """Cut, and wait until nothing is forwarded any more."""
+        self.stalled.set()
+        self.cut()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            to_store = await asyncio.open_unix_connection(str(self.upstream))
+        except OSError:
+            writer.transport.abort()
+            return
+        self._open |= {writer, to_store[1]}
+        for source, target, replies in (
+            (reader, to_store[1], False),
+            (to_store[0], writer, True),
+        ):
+            task = asyncio.create_task(self._forward(source, target, replies=replies))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _forward(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, replies: bool
+    ) -> None:
+        with contextlib.suppress(ConnectionError, OSError):
+            while piece := await source.read(65536):
+                if self.delay:
+                    await asyncio.sleep(self.delay)
+                await self.stalled.wait()
+                if replies and self.reset_replies:
+                    self.reset_replies -= 1
+                    target.write(piece[: len(piece) // 2])
+                    await target.drain()
+                    break
+                target.write(piece)
+                await target.drain()
+                self.forwarded += len(piece)
+        target.transport.abort()
+        self._open.discard(target)
+
+
+@contextlib.asynccontextmanager
+async def proxied(path: Path, upstream: Path) -> AsyncIterator[Proxy]:
+    """Forward `path` to `upstream` until the end of the block."""
+    proxy = Proxy(path, upstream)
+    await proxy.open()
+    try:
+        yield proxy
+    finally:
+        await proxy.close()

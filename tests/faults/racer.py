@@ -1,0 +1,55 @@
+"""A worker without a trainer: takes experiences and promotes, as fast as its lease allows.
+
+`python -m tests.faults.racer URL ARTIFACT` runs until SIGTERM, and then says how many promotions
+stood and how many were refused.
+"""
+
+import asyncio
+import contextlib
+import random
+import signal
+import sys
+from pathlib import Path
+
+from service.buffer import Buffer
+from service.lease import Fenced, Leases
+from service.problems import StoreUnavailable
+from service.registry import Registry
+from service.retraining import Retrainings
+from service.store import connect
+
+LEASE_SECONDS = 0.05
+
+
+async def race(url: str, artifact: bytes) -> None:
+    """Race until told to stop."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    redis, rng = await connect(url), random.Random()
+    leases, buffer, registry = Leases(redis), Buffer(redis), Registry(redis, versions_kept=100_000)
+    promoted, refused = 0, 0
+    while not stop.is_set():
+        with contextlib.suppress(StoreUnavailable):
+            lease = await leases.acquire("pump", LEASE_SECONDS)
+            if lease is None:
+                await asyncio.sleep(rng.uniform(0.0, LEASE_SECONDS))  # another has it
+                continue
+            try:
+                await Retrainings(redis).start(lease)
+                experience = await buffer.take("pump")
+                if experience is None:
+                    continue
+                # A training, sometimes longer than the lease.
+                await asyncio.sleep(rng.uniform(0.0, 1.5 * LEASE_SECONDS))
+                record = {"gate": {"passed": True, "reasons": []}}
+                await registry.promote(lease, experience, artifact, record, seconds=0.0)
+                promoted += 1
+            except Fenced:
+                refused += 1
+            await leases.release(lease)
+    await redis.aclose()
+    print(promoted, refused)  # noqa: T201 - for the race's referee
+
+
+if __name__ == "__main__":
+    asyncio.run(race(sys.argv[1], Path(sys.argv[2]).read_bytes()))

@@ -1,0 +1,219 @@
+"""A stage: a store, API processes and workers of its own, to be broken.
+
+Every process is a real one, in a folder and on ports of its own, and is killed by its pid at the
+end. The stage holds the listening socket, as a supervisor does, so an API process that was killed
+comes back on the same port, and clients that connect meanwhile wait instead of being refused.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+
+from service.embedded import find_server
+from service.settings import Settings
+from service.store import connect
+from tests.conftest import StoreProcess
+from tests.faults.wire import Answer, Connection, Reset
+
+ROOT = Path(__file__).parents[2]
+DIMENSION = 3
+# A network small enough that hundreds of retrainings are quick; the gate is not what is tried.
+CONFIG: dict[str, Any] = {
+    "dimension": DIMENSION,
+    "model": {"hidden": [8], "latent": 2, "epochs": 5},
+    "gate": "report",
+    "admission": "accept",
+    "retrain": {"min_vectors": None, "max_age_seconds": None},
+}
+
+
+class Stage:
+    """Processes over one store. `url` may lead to the store through a proxy."""
+
+    def __init__(self, folder: Path, store: StoreProcess, settings: dict[str, Any]) -> None:
+        self.folder = folder
+        self.store = store
+        self.url = store.url
+        self.redis: Redis = None  # type: ignore[assignment] - set by `staged`
+        self.apis: list[subprocess.Popen] = []
+        self.workers: list[subprocess.Popen] = []
+        self._settings = {"versions_kept": 100_000, "cache_dir": folder / "cache"} | settings
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+
+    @property
+    def port(self) -> int:
+        return int(self.listener.getsockname()[1])
+
+    def settings(self) -> Settings:
+        return Settings(redis_url=self.url, **self._settings)
+
+    # Processes
+
+    def start_api(self, **environment: str) -> subprocess.Popen:
+        """Start one more API process on the stage's port."""
+        descriptor = self.listener.fileno()
+        api = self._start("service.server", str(descriptor), pass_fds=(descriptor,), **environment)
+        self.apis.append(api)
+        return api
+
+    def start_worker(self, **environment: str) -> subprocess.Popen:
+        """Start one more worker."""
+        worker = self._start("service.worker", **environment)
+        self.workers.append(worker)
+        return worker
+
+    def _start(
+        self, *command: str, pass_fds: tuple[int, ...] = (), **environment: str
+    ) -> subprocess.Popen:
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", *command], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log, pass_fds=pass_fds, env=self.settings().environment(**environment),
+            )  # fmt: skip
+
+    @property
+    def log(self) -> str:
+        """What the processes said."""
+        return (self.folder / "log").read_text()
+
+    async def dies(self, victim: subprocess.Popen, seconds: float = 60.0) -> int:
+        """Wait for a process's end; return its status."""
+        await self.until(lambda: victim.poll() is not None, seconds)
+        for running in (self.apis, self.workers):
+            if victim in running:
+                running.remove(victim)
+        return int(victim.returncode)
+
+    async def kill(self, victim: subprocess.Popen, number: int = signal.SIGKILL) -> int:
+        """Send a signal that ends the process; return its status."""
+        victim.send_signal(number)
+        return await self.dies(victim)
+
+    def close(self) -> None:
+        """End every process by its pid."""
+        for process in (*self.workers, *self.apis):
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGCONT)
+            process.kill()
+            process.wait()
+        self.listener.close()
+
+    # Talking to it
+
+    async def ask(self, method: str, path: str, document: Any = None, **headers: str) -> Answer:
+        """Send one request, on a connection of its own, and again until there is an answer."""
+        body = b"" if document is None else json.dumps(document).encode()
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                async with Connection(self.port) as connection:
+                    return await connection.ask(method, path, body, **headers)
+            except (Reset, OSError):
+                assert time.monotonic() < deadline, self.log
+                await asyncio.sleep(0.02)
+
+    async def make(self, name: str = "pump", **config: Any) -> None:
+        """Create the detector, its config `CONFIG` apart from `config`."""
+        answer = await self.ask("PUT", f"/v1/detectors/{name}", CONFIG | config)
+        assert answer.status in {200, 201}, answer
+
+    async def status(self, name: str = "pump") -> dict[str, Any]:
+        """Return the detector's status, waiting while the store is away."""
+        found: list[dict[str, Any]] = []
+
+        async def told() -> bool:
+            answer = await self.ask("GET", f"/v1/detectors/{name}")
+            if answer.status == 200:
+                found.append(answer.json())
+            return bool(found)
+
+        await self.until(told, 30)
+        return found[0]
+
+    async def ready(self, seconds: float = 60.0) -> None:
+        """Wait until an API process answers."""
+
+        async def answers() -> bool:
+            return (await self.ask("GET", "/healthz")).status == 200
+
+        await self.until(answers, seconds)
+
+    async def retrained(self, name: str = "pump", seconds: float = 60.0) -> dict[str, Any]:
+        """Retrain now; return the outcome once it is final."""
+        before = (await self.status(name))["last_retraining"]
+        answer = await self.ask("POST", f"/v1/detectors/{name}/retrain", {})
+        assert answer.status == 202, answer
+        found: dict[str, Any] = {}
+
+        async def settled() -> bool:
+            status = await self.status(name)
+            found.update(status)
+            return status["last_retraining"] != before and status["retraining"]["state"] == "idle"
+
+        await self.until(settled, seconds)
+        return dict(found["last_retraining"])
+
+    async def until(
+        self, check: Callable[[], bool | Awaitable[bool]], seconds: float = 20.0
+    ) -> float:
+        """Wait until `check` holds; return the seconds that took. Fails after `seconds`."""
+        began = time.monotonic()
+        while True:
+            held = check()
+            if held if isinstance(held, bool) else await held:
+                return time.monotonic() - began
+            assert time.monotonic() - began < seconds, self.log[-4000:]
+            await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def staged(
+    *,
+    apis: int = 1,
+    workers: int = 0,
+    command: tuple[str, ...] = (),
+    options: tuple[str, ...] = (),
+    **settings: Any,
+) -> AsyncIterator[Stage]:
+    """Set a stage with so many API processes and workers.
+
+    `command` runs another store, `options` go to it beside the durable ones.
+    """
+    with tempfile.TemporaryDirectory(prefix="anamnesis-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        (folder / "store").mkdir()
+        store = StoreProcess(folder / "store", command or find_server(), options)
+        stage = Stage(folder, store, settings)
+        try:
+            store.start()
+            stage.redis = await connect(store.url)
+            for _ in range(workers):
+                stage.start_worker()
+            for _ in range(apis):
+                stage.start_api()
+            if apis:
+                await stage.ready()
+            yield stage
+        finally:
+            stage.close()
+            store.kill()
+            if stage.redis is not None:
+                await stage.redis.aclose()
+
+
+def resources(pid: int) -> tuple[int, int]:
+    """Return a process's resident bytes and open files."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE"), len(list(Path(f"/proc/{pid}/fd").iterdir()))

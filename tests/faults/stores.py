@@ -1,0 +1,369 @@
+"""The store: killed, frozen, cut off, full, weak, emptied, restored, and without power."""
+
+import asyncio
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.embedded import find_server
+from tests.faults.catalogue import fault, intact
+from tests.faults.load import PROMPT_SECONDS, Load, Told
+from tests.faults.proxy import proxied
+from tests.faults.stage import DIMENSION, Stage, staged
+
+BACK_SECONDS = 5.0
+# What the harness itself may add on a machine that runs everything at once.
+_SLACK_SECONDS = 0.5
+
+
+@asynccontextmanager
+async def serving(**settings: Any) -> AsyncIterator[tuple[Stage, Told, Load]]:
+    """Set a stage with a champion and no worker; nothing but the store is to be broken."""
+    async with staged(workers=1, **settings) as stage:
+        told = Told()
+        load = Load(stage, told)
+        await stage.make()
+        await load.send(100)
+        assert (await stage.retrained())["outcome"] == "promoted"
+        await stage.kill(stage.workers[0])
+        yield stage, told, load
+
+
+def scored_all(told: Told) -> None:
+    """Fail unless every request to score was answered with 200."""
+    assert set(told.score_statuses) == {200}, told.score_statuses
+    assert not told.resets, told.resets
+
+
+async def _acknowledged_more(stage: Stage, told: Told) -> float:
+    """Return the seconds until ingestion works again; it has `BACK_SECONDS`."""
+    before = len(told.acknowledged)
+    return await stage.until(lambda: len(told.acknowledged) > before, BACK_SECONDS + _SLACK_SECONDS)
+
+
+@fault(
+    "store killed with -9 every 1 to 2 s under load",
+    "no acknowledged vector lost; no scoring error",
+    short=2, long=80,
+)  # fmt: skip
+async def store_killed(runs: int) -> str:
+    """Kill and restart the store while eight clients send and four score."""
+    rng = random.Random(1)
+    async with serving() as (stage, told, load):
+        async with load.ingesting(senders=8, vectors=50), load.scoring(rate=100):
+            for _ in range(runs):
+                await asyncio.sleep(rng.uniform(1.0, 2.0))  # the moment is what is tried
+                stage.store.kill()
+                await asyncio.to_thread(stage.store.start)
+            await _acknowledged_more(stage, told)
+        await intact(stage, told)
+    scored_all(told)
+    return f"{runs} kills, {told.vectors} vectors acknowledged, 0 lost; {_scores(told)}"
+
+
+@fault("power lost: what was not fsynced vanishes", "no acknowledged vector lost", short=1, long=50)
+async def power_lost(runs: int) -> str:
+    """Kill the store and cut every file of it back to its last fsync."""
+    return await lose_power(runs)
+
+
+async def lose_power(runs: int, *options: str) -> str:
+    """Lose power so many times, over a store with `options`; fails when that loses a batch."""
+    rng, lost, weak = random.Random(2), 0, {"allow_weak_store": bool(options)}
+    with tempfile.NamedTemporaryFile() as journal:
+        synced = Path(journal.name)
+        with shimmed(SHIM_SYNCED=journal.name) as command:
+            async with serving(command=command, options=options, **weak) as (stage, told, load):
+                async with load.ingesting(senders=4), load.scoring(rate=50):
+                    for _ in range(runs):
+                        await asyncio.sleep(rng.uniform(0.2, 1.0))  # the moment is what is tried
+                        stage.store.kill()
+                        lost += _cut_back(stage.store.folder, synced)
+                        await asyncio.to_thread(stage.store.start)
+                    await _acknowledged_more(stage, told)
+                await intact(stage, told)
+    scored_all(told)
+    return f"{runs} losses of power ({lost} bytes vanished), {told.vectors} vectors, 0 lost"
+
+
+def _cut_back(folder: Path, journal: Path) -> int:
+    """Truncate every file to what was synced of it; return the bytes that vanish."""
+    synced: dict[int, int] = {}
+    for line in journal.read_text().splitlines():
+        size, inode = line.split()
+        synced[int(inode)] = int(size)
+    vanished = 0
+    for path in (folder / "appendonlydir").iterdir():
+        held = path.stat()
+        sure = min(held.st_size, synced.get(held.st_ino, 0))
+        vanished += held.st_size - sure
+        os.truncate(path, sure)
+    return vanished
+
+
+@contextmanager
+def shimmed(**environment: str) -> Iterator[tuple[str, ...]]:
+    """Yield the command of a store with the shim loaded, told `environment`."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler on this machine")
+    source = Path(__file__).with_name("shim.c")
+    with tempfile.TemporaryDirectory(prefix="anamnesis-shim-") as folder:
+        shim = f"{folder}/shim.so"
+        subprocess.run(
+            [compiler, "-shared", "-fPIC", "-O1", "-o", shim, source, "-ldl"], check=True
+        )
+        given = {"LD_PRELOAD": shim, **environment}
+        yield ("/usr/bin/env", *(f"{k}={v}" for k, v in given.items()), *find_server())
+
+
+async def _without_writes(
+    broken: str, seconds: int, harm: Callable[[Stage], Any], heal: Callable[[Stage], Any]
+) -> str:
+    """Harm the store for so many seconds; ingestion must say so promptly, and scoring go on."""
+    async with serving() as (stage, told, load):
+        async with load.ingesting(), load.scoring(rate=100):
+            await _acknowledged_more(stage, told)
+            await _done(harm(stage))
+            told.slowest_ingest, began = 0.0, time.monotonic()
+            refused = told.ingest_statuses[503]
+            await stage.until(
+                lambda: time.monotonic() - began > seconds and told.ingest_statuses[503] > refused,
+                seconds + 10,
+            )
+            slowest = told.slowest_ingest
+            await _done(heal(stage))
+            back = await _acknowledged_more(stage, told)
+        await intact(stage, told)
+    scored_all(told)
+    assert slowest <= PROMPT_SECONDS + _SLACK_SECONDS, slowest
+    return (
+        f"{broken} for {seconds} s: 503 within {slowest:.2f} s, {_scores(told)}, "
+        f"back after {back:.1f} s"
+    )
+
+
+async def _done(harming: Any) -> None:
+    if asyncio.iscoroutine(harming):
+        await harming
+
+
+@fault(
+    "store paused (SIGSTOP)", "503 within 1 s; nothing stored twice; scoring goes on; back in 5 s",
+    short=2, long=60,
+)  # fmt: skip
+async def store_paused(seconds: int) -> str:
+    """Freeze the server with its connections open."""
+    return await _without_writes(
+        "paused",
+        seconds,
+        lambda stage: stage.store.signal(signal.SIGSTOP),
+        lambda stage: stage.store.signal(signal.SIGCONT),
+    )
+
+
+@fault("store read-only", "503 within 1 s; scoring goes on; back in 5 s", short=1, long=60)
+async def store_read_only(seconds: int) -> str:
+    """Make the server a replica of nobody that answers."""
+    return await _without_writes(
+        "read-only",
+        seconds,
+        lambda stage: stage.redis.execute_command("REPLICAOF", "127.0.0.1", "1"),
+        lambda stage: stage.redis.execute_command("REPLICAOF", "NO", "ONE"),
+    )
+
+
+@fault("store out of memory", "503 within 1 s; scoring goes on; back in 5 s", short=1, long=60)
+async def store_out_of_memory(seconds: int) -> str:
+    """Take the server's memory away."""
+    return await _without_writes(
+        "out of memory",
+        seconds,
+        lambda stage: stage.redis.config_set("maxmemory", "1"),
+        lambda stage: stage.redis.config_set("maxmemory", "0"),
+    )
+
+
+@fault(
+    "store's disk full", "503 or no answer of the store: nothing acknowledged is lost; back in 5 s",
+    short=1, long=10,
+)  # fmt: skip
+async def store_disk_full(runs: int) -> str:
+    """Let the append-only file reach a size at which writing fails; the server then ends itself."""
+    async with serving() as (stage, told, load):
+        async with load.ingesting(vectors=200), load.scoring(rate=100):
+            for _ in range(runs):
+                held = sum(p.stat().st_size for p in stage.store.folder.rglob("*") if p.is_file())
+                limit = held + 2**20
+                pid = stage.store.pid
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+                assert stage.store.process is not None
+                await stage.until(lambda: stage.store.process.poll() is not None, 30)
+                stage.store.kill()
+                await asyncio.to_thread(stage.store.start)
+                await _acknowledged_more(stage, told)
+        await intact(stage, told)
+    scored_all(told)
+    return f"{runs} times full, {told.vectors} vectors acknowledged, 0 lost; {_scores(told)}"
+
+
+@fault(
+    "way to the store slow, cut, or resetting in the middle of replies",
+    "nothing lost or stored twice; scoring goes on; back in 5 s",
+    short=1, long=30,
+)  # fmt: skip
+async def way_to_the_store_broken(runs: int) -> str:
+    """Put a proxy between API and store that delays, stalls, resets and cuts."""
+    rng = random.Random(3)
+    async with serving() as (stage, told, load):
+        path = stage.folder / "proxy"
+        async with proxied(path, stage.store.folder / "s") as proxy:
+            stage.url = proxy.url
+            await stage.kill(stage.apis[0])
+            stage.start_api()
+            await stage.ready()
+            await stage.until(lambda: _champion_serves(stage))
+            async with load.ingesting(), load.scoring(rate=100):
+                for _ in range(runs):
+                    proxy.delay = 0.05
+                    await asyncio.sleep(rng.uniform(0.2, 0.6))  # how long it is broken
+                    proxy.delay = 0.0
+                    proxy.reset_replies = 5
+                    await stage.until(lambda: not proxy.reset_replies)
+                    proxy.stalled.clear()
+                    await asyncio.sleep(rng.uniform(0.2, 1.5))  # how long it is broken
+                    proxy.stalled.set()
+                    proxy.cut()
+                    await asyncio.sleep(rng.uniform(0.0, 0.5))  # how long it is broken
+                    await proxy.open()
+                    back = await _acknowledged_more(stage, told)
+            stage.url = stage.store.url
+            await intact(stage, told)
+    scored_all(told)
+    return (
+        f"{runs} rounds, {told.vectors} vectors acknowledged, 0 lost or doubled; "
+        f"{_scores(told)}; back after {back:.1f} s"
+    )
+
+
+async def _champion_serves(stage: Stage) -> bool:
+    return bool((await stage.status())["champion"])
+
+
+@fault(
+    "store absent when an API process starts", "it scores from its disk; ingestion back in 5 s",
+    short=1, long=20,
+)  # fmt: skip
+async def store_absent_at_start(runs: int) -> str:
+    """Start API processes while the store is down."""
+    async with serving() as (stage, told, load):
+        slowest = 0.0
+        for _ in range(runs):
+            stage.store.kill()
+            await stage.kill(stage.apis[0])
+            stage.start_api()
+            await stage.ready()
+            answer = await stage.ask(
+                "POST", "/v1/detectors/pump/score", {"vectors": [[0] * DIMENSION]}
+            )
+            assert answer.status == 200, answer
+            async with load.scoring(rate=50), load.ingesting(senders=1):
+                await stage.until(lambda: told.ingest_statuses[503] > 0)
+                await asyncio.to_thread(stage.store.start)
+                slowest = max(slowest, await _acknowledged_more(stage, told))
+            told.ingest_statuses[503] = 0
+        await intact(stage, told)
+    scored_all(told)
+    return f"{runs} starts: {_scores(told)} from disk, ingestion back after {slowest:.1f} s"
+
+
+@fault(
+    "store without persistence, or with eviction", "refused at start, the setting named",
+    short=1, long=1,
+)  # fmt: skip
+async def store_too_weak(_: int) -> str:
+    """Start API and worker over servers that could lose what they acknowledge."""
+    weak = (("appendonly", "no"), ("appendfsync", "everysec"), ("maxmemory-policy", "allkeys-lru"))
+    async with staged(apis=0) as stage:
+        for setting, value in weak:
+            stage.store.kill()
+            stage.store.start(f"--{setting}", value)
+            for start in (stage.start_api, stage.start_worker):
+                process = start()
+                assert await stage.dies(process) != 0
+                assert setting in stage.log.splitlines()[-1] or setting in stage.log, stage.log
+    return f"{', '.join(setting for setting, _ in weak)}: refused by API and worker"
+
+
+@fault(
+    "store emptied under a running API", "the champion serves on; a metric says so within 5 s",
+    short=1, long=5,
+)  # fmt: skip
+async def store_emptied(runs: int) -> str:
+    """FLUSHALL, which no service survives without being told."""
+    slowest = 0.0
+    for _ in range(runs):
+        async with serving() as (stage, told, load):
+            async with load.scoring(rate=100):
+                await stage.until(lambda: len(told.scored) > 20)
+                await stage.redis.flushall()
+                slowest = max(slowest, await _alarmed(stage))
+                seen = len(told.scored)
+                await stage.until(lambda seen=seen: len(told.scored) > seen + 20)
+            assert {one.version for one in told.scored} == {1}
+            scored_all(told)
+    return f"{runs} times: version 1 served on, the metric rose within {slowest:.1f} s"
+
+
+@fault(
+    "store restored from an old backup under a running API",
+    "no silent downgrade; a metric says so within 5 s",
+    short=1, long=5,
+)  # fmt: skip
+async def store_restored_from_a_backup(runs: int) -> str:
+    """Put back a copy from before the latest promotion."""
+    slowest = 0.0
+    for _ in range(runs):
+        async with serving() as (stage, told, load):
+            backup = stage.folder / "backup"
+            shutil.copytree(stage.store.folder / "appendonlydir", backup)
+            stage.start_worker()
+            await load.send(100)
+            assert (await stage.retrained())["version"] == 2
+            async with load.scoring(rate=100):
+                await stage.until(lambda: {2} == {one.version for one in told.scored[-20:]})
+                stage.store.kill()
+                shutil.rmtree(stage.store.folder / "appendonlydir")
+                shutil.copytree(backup, stage.store.folder / "appendonlydir")
+                await asyncio.to_thread(stage.store.start)
+                slowest = max(slowest, await _alarmed(stage))
+            assert {one.version for one in told.scored[-20:]} == {2}
+            scored_all(told)
+    return f"{runs} times: version 2 served on, the metric rose within {slowest:.1f} s"
+
+
+async def _alarmed(stage: Stage) -> float:
+    async def risen() -> bool:
+        metrics = (await stage.ask("GET", "/metrics")).body.decode()
+        return any(
+            line.startswith("anamnesis_store_regressions_total{") and not line.endswith(" 0.0")
+            for line in metrics.splitlines()
+        )
+
+    return await stage.until(risen, BACK_SECONDS + _SLACK_SECONDS)
+
+
+def _scores(told: Told) -> str:
+    good, asked = told.score_statuses[200], sum(told.score_statuses.values()) + told.resets
+    return f"{good} of {asked} scored"

@@ -1,0 +1,189 @@
+"""The checker has teeth: with a rule switched off, or a wrong answer, it says what is wrong.
+
+The rules are switched off in the scripts themselves, inside the test's own process; what they did
+to a real store is then what the checker looks at.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from service import buffer, registry
+from service.lease import FENCED, Fenced
+from service.store import Script
+from tests.faults import stores
+from tests.faults.checker import violations
+from tests.faults.load import Ack, Scored, Told, batch, probe
+from tests.faults.stage import CONFIG, Stage, staged
+from tests.service.stored import GOOD, Stored
+from tests.service.trained import versions
+
+pytestmark = [pytest.mark.anyio, pytest.mark.faults]
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    """Set a stage without processes: the test does their work itself."""
+    async with staged(apis=0) as stage:
+        stored = Stored(stage.redis)
+        await stored.make(**CONFIG)
+        yield stage
+
+
+async def ingest(stage: Stage, told: Told, number: int, *, sent: str | None = None) -> None:
+    """Send batch `number` as a client does, remembering the answer."""
+    rows = batch(number, 40)
+    key = sent or f"batch-{number}"
+    said = await Stored(stage.redis).buffer.ingest("pump", rows, idempotency_key=key)
+    digest = hashlib.sha256(rows.tobytes()).hexdigest()
+    told.acknowledged[said.batch_id] = Ack(key, said.accepted, digest)
+
+
+async def promote(stage: Stage, *, lease=None, experience=None) -> None:
+    """Promote a version for what is buffered."""
+    stored = Stored(stage.redis)
+    lease = lease or await stored.lease()
+    experience = experience or await stored.take()
+    artifact = versions()[0].to_bytes()
+    await stored.registry.promote(lease, experience, artifact, GOOD, seconds=0.1)
+    await stored.leases.release(lease)
+
+
+def without(monkeypatch, module, name: str, *rules: tuple[str, str]) -> None:
+    """Switch rules of a script off."""
+    script = getattr(module, name)
+    source = script.source.decode().split("\n", 1)[1]
+    for rule, instead in rules:
+        assert rule in source, rule
+        source = source.replace(rule, instead)
+    monkeypatch.setattr(module, name, Script(source))
+
+
+async def test_it_is_silent_when_all_is_well(stage):
+    """Batches in, versions out: nothing to say."""
+    told = Told()
+    for number in range(3):
+        await ingest(stage, told, number)
+        await promote(stage)
+    await ingest(stage, told, 3)
+    await ingest(stage, told, 3)
+    assert await violations(stage, told) == []
+
+
+async def test_it_sees_a_batch_stored_twice(stage, monkeypatch):
+    """Without deduplication a repeated batch is two."""
+    without(monkeypatch, buffer, "_INGEST", ("if first[1] == uid then", "if false then"))
+    told = Told()
+    await ingest(stage, told, 1, sent="once")
+    await ingest(stage, told, 1, sent="once")
+    assert any("once is 2 batches" in one for one in await violations(stage, told))
+
+
+async def test_it_sees_a_lost_batch(stage):
+    """An acknowledged batch that is nowhere is named, and the counters disagree."""
+    told = Told()
+    await ingest(stage, told, 1)
+    await ingest(stage, told, 2)
+    entries = await stage.redis.xrange("anamnesis:{pump}:stream")
+    await stage.redis.xdel("anamnesis:{pump}:stream", entries[0][0])
+    found = await violations(stage, told)
+    assert any("is in no place" in one for one in found)
+    assert any("buffered is 80, and 40 are there" in one for one in found)
+
+
+async def test_it_sees_changed_vectors(stage):
+    """What is held is compared with what was sent."""
+    told = Told()
+    await ingest(stage, told, 1)
+    ((batch_id, ack),) = told.acknowledged.items()
+    told.acknowledged[batch_id] = ack._replace(digest="another")
+    assert any("not what was sent" in one for one in await violations(stage, told))
+
+
+async def test_it_sees_a_stale_promotion(stage, monkeypatch):
+    """Without fencing a late worker promotes what another has learned already."""
+    as_taken = ("if held[3] ~= ARGV[4] then", "if false then")
+    moved = ("if held[2] ~= ARGV[3] then", "if false then")
+    fence = (FENCED.splitlines()[1], "if false then")
+    without(monkeypatch, registry, "SETTLE", as_taken, moved, fence)
+    told, stored = Told(), Stored(stage.redis)
+    await ingest(stage, told, 1)
+    late, experience = await stored.lease(), await stored.take()
+    await stored.leases.release(late)
+    await promote(stage)
+    await promote(stage, lease=late, experience=experience)
+    found = await violations(stage, told)
+    assert any("consumed by version 1" in one and "version 2" in one for one in found), found
+
+
+async def test_fencing_refuses_that_promotion(stage):
+    """With the rules on, the same steps are refused and leave nothing to say."""
+    told, stored = Told(), Stored(stage.redis)
+    await ingest(stage, told, 1)
+    late, experience = await stored.lease(), await stored.take()
+    await stored.leases.release(late)
+    await promote(stage)
+    with pytest.raises(Fenced):
+        await promote(stage, lease=late, experience=experience)
+    assert await violations(stage, told) == []
+
+
+async def test_it_sees_a_cursor_that_stood_still(stage, monkeypatch):
+    """Without the cursor rule a learned batch stays in the buffer."""
+    without(monkeypatch, registry, "SETTLE", ("'cursor', last, 'oldest'", "'oldest'"))
+    told = Told()
+    await ingest(stage, told, 1)
+    await promote(stage)
+    found = await violations(stage, told)
+    assert any("'buffered', 'consumed by version 1'" in one for one in found), found
+    assert any("I2: the cursor" in one for one in found), found
+
+
+async def test_it_sees_gaps(stage):
+    """A version without a record, a generation without a row."""
+    told = Told()
+    for number in range(3):
+        await ingest(stage, told, number)
+        await promote(stage)
+    await stage.redis.hdel("anamnesis:{pump}:versions", "2")
+    await stage.redis.ltrim("anamnesis:{pump}:history", 1, -1)
+    found = await violations(stage, told)
+    assert any("I2: versions [1, 3]" in one for one in found)
+    assert any("I2: generations [2, 3]" in one for one in found)
+
+
+async def test_it_sees_a_damaged_artifact(stage):
+    """One bit of the champion's artifact."""
+    told = Told()
+    await ingest(stage, told, 1)
+    await promote(stage)
+    digest = (await stage.redis.hget("anamnesis:{pump}:artifacts", "1")).decode()
+    await stage.redis.setrange(f"anamnesis:{{pump}}:artifact:{digest}", 500, b"\x01")
+    assert any(one.startswith("I3") for one in await violations(stage, told))
+
+
+async def test_it_sees_wrong_answers(stage):
+    """A version that never was champion, a generation that went back, another score."""
+    told = Told()
+    await ingest(stage, told, 1)
+    await promote(stage)
+    await ingest(stage, told, 2)
+    await promote(stage)
+    right = float(versions()[0].score(probe())[5])
+    told.scored = [
+        Scored(1, 2, 2, 5, right, 0.0),
+        Scored(1, 1, 1, 5, right, 0.0),
+        Scored(2, 7, 2, 5, right, 0.0),
+        Scored(3, 1, 1, 5, right + 0.01, 0.0),
+    ]
+    found = await violations(stage, told)
+    assert any("generation 1 after 2" in one for one in found)
+    assert any("version 7 answered as generation 2" in one for one in found)
+    assert sum("scored" in one for one in found) == 1
+
+
+async def test_losing_power_loses_what_is_not_synced():
+    """With `everysec` the harness does lose acknowledged batches, so `always` earns its cost."""
+    with pytest.raises(AssertionError, match="no place"):
+        await stores.lose_power(1, "--appendfsync", "everysec")
