@@ -82,7 +82,7 @@ class DiskCache:
             try:
                 found.append(self._read(path))
             except (AnamnesisError, OSError, ValueError, KeyError, TypeError) as error:
-                _log.error("copy on disk not loaded", file=path.name, why=repr(error))  # noqa: TRY400
+                _log.error("copy on disk not loaded", file=path.name, why=repr(error))
         return found
 
     def _read(self, path: Path) -> Champion:
