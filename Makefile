@@ -5,10 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test faults bench-digits bench-serving lint format secrets docs clean
+.PHONY: help demo run test faults bench-digits bench-mnist \
+	bench-nsl-kdd bench-tabular bench-telemetry bench-permuted bench-classes bench-memory \
+	peers bench-serving lint format secrets docs clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## nine digits learned one after another, none forgotten
 	$(BIN)/anamnesis demo
@@ -22,8 +24,34 @@ test: $(STAMP) ## every test
 faults: $(STAMP) ## kill, cut and break real processes, for hours: SHARE=0.1 is a tenth of it
 	$(BIN)/python -m tests.faults --share $(or $(SHARE),1) --output faults.json
 
-bench-digits: $(STAMP) ## nine digits, five seeds, every arm: about ten minutes
-	$(BIN)/python benchmarks/continual_digits.py --output benchmarks/results/digits.json
+# The learning's benchmarks keep each measurement: stopped, they go on where they were. ARGS adds
+# options, such as ARGS='--seeds 1 --arms replay joint'; ANAMNESIS_DATA is where the data sets are.
+bench-digits: $(STAMP) ## nine small digits one after another, every arm; nothing to fetch
+	$(BIN)/python benchmarks/continual_digits.py --output benchmarks/results/digits.json $(ARGS)
+
+bench-mnist: $(STAMP) ## nine MNIST digits one after another, every arm: hours
+	$(BIN)/python benchmarks/continual_mnist.py --output benchmarks/results/mnist.json $(ARGS)
+
+bench-nsl-kdd: $(STAMP) ## pyCLAD's concepts of NSL-KDD, with its own strategies after `make peers`
+	$(BIN)/python benchmarks/continual_nsl_kdd.py --output benchmarks/results/nsl.json $(ARGS)
+
+bench-tabular: $(STAMP) ## ADBench's sets, beside scikit-learn, and PyOD after `make peers`
+	$(BIN)/python benchmarks/tabular.py --output benchmarks/results/tabular.json $(ARGS)
+
+bench-telemetry: $(STAMP) ## servers, a pump and series in time order: false alarms a day
+	$(BIN)/python benchmarks/telemetry.py --output benchmarks/results/telemetry.json $(ARGS)
+
+bench-permuted: $(STAMP) ## MNIST with its middle permuted, five tasks
+	$(BIN)/python benchmarks/continual_permuted.py --output benchmarks/results/permuted.json $(ARGS)
+
+bench-classes: $(STAMP) ## five digits and five more, told apart
+	$(BIN)/python benchmarks/class_incremental.py --output benchmarks/results/classes.json $(ARGS)
+
+bench-memory: $(STAMP) ## a hundred experiences, of which the first never returns: hours
+	$(BIN)/python benchmarks/memory.py --output benchmarks/results/memory.json $(ARGS)
+
+peers: $(STAMP) ## install pyCLAD and PyOD, which two benchmarks compare with
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[peers]'
 
 bench-serving: $(STAMP) ## requests a second beside a bare server and a naive one: three minutes, needs wrk
 	$(BIN)/python benchmarks/serving.py --output benchmarks/results/serving.json

@@ -1,111 +1,63 @@
-"""One life of one detector: tasks learned one after another, all of them measured after each.
+"""One life of one detector: tasks learned one after another, all of them measured after each."""
 
-A learner is anything with `learn(X)`, `score(X)`, `alarms(X)` (None where it has no threshold)
-and `bytes_kept`; the strategies of this project and the detectors that keep everything alike.
-"""
-
-import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.transfer import all_measures
-from models import train
+from benchmarks import runs
+from benchmarks.arms import ARMS
+from benchmarks.learners import TARGET
+from benchmarks.pictures import two_curves
+from benchmarks.report import arguments, report, spread
+from benchmarks.transfer import all_measures, forgetting
+
+HELD = (0.003, 0.025)  # a task's held rate counts as held in between, where 1 % is asked for
 
 
-class Ours:
-    """A detector of this project, configured."""
-
-    def __init__(self, config):
-        self.config, self.version = config, None
-
-    def learn(self, X):
-        """Learn the normals X (n, d) of one task."""
-        self.version = train(self.version, X, self.config)
-
-    def score(self, X):
-        """Return the score of each row, (n,)."""
-        return self.version.score(X)
-
-    def alarms(self, X):
-        """Return the verdict on each row, (n,), or None."""
-        return self.version.is_anomaly(X)
-
-    @property
-    def bytes_kept(self):
-        """Return how many bytes of real vectors are kept."""
-        return self.version.lineage["bytes_kept"]
-
-
-class KeepsData:
-    """A detector fitted anew on every vector so far (`joint`), or on the newest task alone."""
-
-    def __init__(self, kind, joint, seed):
-        self.kind, self.joint, self.seed, self.kept = kind, joint, seed, []
-
-    def learn(self, X):
-        """Learn the normals X (n, d) of one task."""
-        self.kept = [*self.kept, X] if self.joint else [X]
-        X = np.concatenate(self.kept)
-        if self.kind == "5-NN":
-            from sklearn.neighbors import NearestNeighbors
-
-            self.model = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(X)
-        else:
-            from sklearn.ensemble import IsolationForest
-
-            self.model = IsolationForest(random_state=self.seed).fit(X)
-
-    def score(self, X):
-        """Return the score of each row, (n,)."""
-        if self.kind == "5-NN":
-            return self.model.kneighbors(X)[0][:, -1]
-        return -self.model.score_samples(X)
-
-    def alarms(self, X):
-        """Return the verdict on each row, (n,), or None."""
-        del X
-
-    @property
-    def bytes_kept(self):
-        """Return how many bytes of real vectors are kept."""
-        return sum(X.nbytes for X in self.kept)
-
-
-def lifetime(learner, tasks, score_rows):
+def lifetime(learner, tasks, judged, watch=None):
     """Return (rows, R): one row for each task learned, and the AUROC of each task after it.
 
     Parameters
     ----------
     learner
         Learns `tasks`, a list of (n, d) arrays, in order.
-    score_rows
+    judged
         A list of (normals, anomalies), one for each task, to be told apart; anomalies may be one
         array that all tasks share.
+    watch
+        Called with the learner after every task.
     """
     R, rows = np.zeros((len(tasks), len(tasks))), []
     for i, X in enumerate(tasks):
         start = time.perf_counter()
         learner.learn(X)
         seconds = time.perf_counter() - start
-        normal = [learner.score(normals) for normals, _ in score_rows]
-        cached = {id(a): learner.score(a) for a in {id(a): a for _, a in score_rows}.values()}
-        anomalous = [cached[id(a)] for _, a in score_rows]
+        normal = [learner.score(normals) for normals, _ in judged]
+        cached = {id(a): learner.score(a) for a in {id(a): a for _, a in judged}.values()}
+        anomalous = [cached[id(a)] for _, a in judged]
         R[i] = [auroc(n, a) for n, a in zip(normal, anomalous, strict=True)]
-        seen = {id(a): cached[id(a)] for _, a in score_rows[: i + 1]}
-        alarms = [learner.alarms(normals) for normals, _ in score_rows[: i + 1]]
+        seen = {id(a): cached[id(a)] for _, a in judged[: i + 1]}
+        learned = normal[: i + 1]
+        thresholds = learner.thresholds()
         rows.append(
             {
                 "task": i + 1,
-                "auroc": auroc(np.concatenate(normal[: i + 1]), np.concatenate([*seen.values()])),
+                "auroc": auroc(np.concatenate(learned), np.concatenate([*seen.values()])),
                 "seconds": seconds,
                 "bytes_kept": learner.bytes_kept,
-                "alarms": [None if a is None else float(np.mean(a)) for a in alarms],
-                "pooled": None if alarms[0] is None else float(np.concatenate(alarms).mean()),
+                "alarms": {
+                    policy: [float(np.mean(scores >= threshold)) for scores in learned]
+                    for policy, threshold in thresholds.items()
+                },
+                "pooled": {
+                    policy: float(np.mean(np.concatenate(learned) >= threshold))
+                    for policy, threshold in thresholds.items()
+                },
             }
         )
+        if watch:
+            watch(learner)
     return rows, R
 
 
@@ -114,68 +66,129 @@ def auroc(normal, anomalous):
     return float(roc_auc_score(truth, np.concatenate([normal, anomalous])))
 
 
-def one_thread():
-    """Keep small networks on one core: two threads wait for each other more than they help."""
-    import torch
-
-    torch.set_num_threads(1)
+def life(rows, R):
+    """Return a lifetime as JSON holds it."""
+    return {"tasks": rows, "R": R.tolist()}
 
 
-def measure(job, arms, seeds, workers):
-    """Return {(arm, seed): job(arm, seed)} of every arm and seed, telling stderr how far it is."""
-    jobs = [(arm, seed) for seed in range(seeds) for arm in arms]
-    start, lives = time.perf_counter(), {}
-    with ProcessPoolExecutor(workers, initializer=one_thread) as pool:
-        running = {pool.submit(job, *one): one for one in jobs}
-        for i, done in enumerate(as_completed(running), start=1):
-            arm, seed = running[done]
-            lives[arm, seed] = rows, _ = done.result()
-            held = rows[-1]["pooled"]
-            print(
-                f"[{i}/{len(jobs)}, {time.perf_counter() - start:.0f} s] {arm}, seed {seed}: "
-                f"AUROC mean {np.mean([row['auroc'] for row in rows]):.4f}, final "
-                f"{rows[-1]['auroc']:.4f}, {sum(row['seconds'] for row in rows):.0f} s"
-                + ("" if held is None else f", held {100 * held:.2f} %"),
-                file=sys.stderr, flush=True,
-            )  # fmt: skip
-    return {one: lives[one] for one in sorted(jobs, key=lambda one: (arms.index(one[0]), one[1]))}
+def nine_digits(learner, train, test, watch=None):
+    """Live one life: digits 1 to 9 arrive one by one, and 0 is to be told from those learned.
+
+    The protocol of Wiewel & Yang, Continual learning for anomaly detection with variational
+    autoencoder, 2019. `train` and `test` hold each digit's images (n, d), by digit.
+    """
+    tasks = [train[digit] for digit in range(1, 10)]
+    judged = [(test[digit], test[0]) for digit in range(1, 10)]
+    return life(*lifetime(learner, tasks, judged, watch))
 
 
-def summary(lives, arm):
-    """Return one line of the table: an arm over its seeds."""
-    own = [life for (name, _), life in lives.items() if name == arm]
-    finals = [rows[-1]["auroc"] for rows, _ in own]
-    means = [np.mean([row["auroc"] for row in rows]) for rows, _ in own]
-    measures = [all_measures(R) for _, R in own]
-    last = [rows[-1] for rows, _ in own]
-    held = [row["alarms"] for row in last if row["pooled"] is not None]
+def told(one):
+    """Say a life in a few words."""
+    last, rows = one["tasks"][-1], one["tasks"]
+    held = last["pooled"].get("fpr")
+    return (
+        f"AUROC mean {np.mean([row['auroc'] for row in rows]):.4f}, final {last['auroc']:.4f}, "
+        f"{sum(row['seconds'] for row in rows):.0f} s"
+        + ("" if held is None else f", held {100 * held:.2f} %")
+    )
+
+
+def summary(arm, own):
+    """Return one line of the table: the lives of an arm, one a seed."""
+    measures = [all_measures(np.array(one["R"])) for one in own]
+    last = [one["tasks"][-1] for one in own]
+    held = [row["alarms"]["fpr"] for row in last if row["alarms"]]
+    rows = [row for one in own for row in one["tasks"]]
     return {
         "arm": arm,
-        "AUROC mean": float(np.mean(means)),
-        "final": float(np.mean(finals)),
-        "sd": float(np.std(finals)),
+        "seeds": len(own),
+        "AUROC mean": spread(np.mean([row["auroc"] for row in one["tasks"]]) for one in own),
+        "final": spread(row["auroc"] for row in last),
         **{name: float(np.mean([m[name] for m in measures])) for name in measures[0]},
-        "held %": 100 * float(np.mean([row["pooled"] for row in last])) if held else None,
+        "held %": spread((100 * row["pooled"]["fpr"] for row in last if row["pooled"]), 2),
         "worst task %": 100 * float(np.mean(held, axis=0).max()) if held else None,
-        "s an update": float(np.mean([row["seconds"] for rows, _ in own for row in rows])),
+        "tasks held": float(np.mean([_within(rates) for rates in held])) if held else None,
+        "s an update": float(np.mean([row["seconds"] for row in rows])),
         "bytes kept": int(np.mean([row["bytes_kept"] for row in last])),
     }
 
 
-def as_json(lives):
-    """Return every figure of every life, JSON-able."""
-    return [
-        {"arm": arm, "seed": seed, "tasks": rows, "R": R.tolist()}
-        for (arm, seed), (rows, R) in lives.items()
-    ]
+def _within(rates):
+    return sum(HELD[0] <= rate <= HELD[1] for rate in rates)
 
 
-def label_axes(detection, alarms, tasks, target):
-    """Name the axes of the two plots of nine digits: AUROC by task, alarms by digit at `target`."""
-    detection.set(xlabel="newest digit learned", ylabel="AUROC of 0 against all learned",
-                  xticks=tasks, title="Detection (mean and range over seeds)")  # fmt: skip
-    alarms.axhline(100 * target, color="black", linewidth=0.8, linestyle="--")
-    alarms.set(xlabel="digit", ylabel="false alarms, % (logarithmic above 2)", xticks=tasks,
-               title="False alarms after the last digit (target dashed)")  # fmt: skip
-    alarms.set_yscale("symlog", linthresh=2)
-    alarms.set_yticks([0, 1, 2, 5, 10, 30, 100], ["0", "1", "2", "5", "10", "30", "100"])
+def by_task(lives, arms, names, value):
+    """Return a line for each arm: `value(life)` (N,), averaged over its seeds, by task's name."""
+    lines = []
+    for arm in arms:
+        values = [value(one) for one in of(lives, arm)]
+        if values and values[0] is not None:
+            means = np.mean(values, axis=0)
+            lines.append({"arm": arm, **dict(zip(map(str, names), map(float, means), strict=True))})
+    return lines
+
+
+def by_policy(lives, arms):
+    """Return a line for each arm: the pooled and the worst task's held rate of every policy, %."""
+    lines = []
+    for arm in arms:
+        last = [one["tasks"][-1] for one in of(lives, arm)]
+        if not last or not last[0]["alarms"]:
+            continue
+        line = {"arm": arm}
+        for policy in last[0]["alarms"]:
+            worst = np.mean([row["alarms"][policy] for row in last], axis=0).max()
+            line[f"{policy} %"] = spread((100 * row["pooled"][policy] for row in last), 2)
+            line[f"{policy}, worst task %"] = 100 * float(worst)
+        lines.append(line)
+    return lines
+
+
+def of(lives, arm):
+    """Return the lives of one arm."""
+    return [one for (name, _), one in lives.items() if name == arm]
+
+
+def held(one):
+    """Return each task's held rate after the last task, %, or None where there is no threshold."""
+    alarms = one["tasks"][-1]["alarms"]
+    return [100 * rate for rate in alarms["fpr"]] if alarms else None
+
+
+def further(lives, arms, names):
+    """Return the tables by task and by policy, by their titles."""
+    tables = {
+        "Forgetting of each task (max_i R_ij - R_Nj)": by_task(
+            lives, arms, names, lambda one: forgetting(np.array(one["R"]))
+        ),
+        f"False alarms on each task after the last one, %, at {TARGET:.0%} asked": by_task(
+            lives, arms, names, held
+        ),
+        f"False alarms by threshold policy, all at {TARGET:.0%} asked": by_policy(lives, arms),
+    }
+    return {title: lines for title, lines in tables.items() if lines}
+
+
+def bench(name, about, job, names, arms=ARMS, more=None):
+    """Run a continual benchmark from the command line: lives, tables, JSON and a picture.
+
+    `job(args)` returns a function of (arm, seed) that lives one life; `names` are the tasks';
+    `more(parser)` adds options, all of which a life depends on.
+    """
+    parser = runs.arguments(arguments(about), arms)
+    given = vars(parser.parse_args([])).keys()
+    if more:
+        more(parser)
+    args = parser.parse_args()
+    options = {key: value for key, value in vars(args).items() if key not in given}
+    keys = [(arm, seed) for seed in range(args.seeds) for arm in args.arms]
+    kept = runs.Runs.of(args, **options)
+    lives = kept.run(job(args), keys, told)
+    present = [arm for arm in args.arms if of(lives, arm)]
+    lines = [summary(arm, of(lives, arm)) for arm in present]
+    parts = [{"arm": arm, "seed": seed, **one} for (arm, seed), one in lives.items()]
+    report(name, lines, args.output, further(lives, present, names), lives=parts, options=options)
+    if args.output:
+        print(f"\nFrom {kept.states(keys)} state(s) of the code.")
+        two_curves(lives, present, names, args.output.with_suffix(".png"))
+    return args, kept, lives

@@ -1,11 +1,14 @@
-"""Learn pyCLAD's five NSL-KDD concepts one after another, by every strategy.
+"""Learn pyCLAD's five NSL-KDD concepts one after another, by every strategy, and by pyCLAD's.
 
 Each concept has 600 normal vectors to learn from and 800 to be judged on, half of them anomalous;
-R[i, j] is the AUROC on concept j's own anomalies after learning concept i.
+R[i, j] is the AUROC on concept j's own anomalies after learning concept i. Where pyCLAD is
+installed (the extra `peers`), its strategies with its models are arms too, and `replay` is run once
+more by pyCLAD's own scenario and metrics.
 
     ANAMNESIS_DATA=data python benchmarks/continual_nsl_kdd.py --output benchmarks/results/nsl.json
 """
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -16,10 +19,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 
 from benchmarks import data
-from benchmarks.continual import KeepsData, Ours, as_json, lifetime, measure, summary
-from benchmarks.continual_mnist import ARMS, KEEPING, TARGET
-from benchmarks.report import arguments, report
-from models import Config
+from benchmarks.arms import ARMS, learner
+from benchmarks.continual import bench, life, lifetime
+
+if importlib.util.find_spec("pyclad"):
+    from benchmarks.pyclad_adapter import STRATEGIES, Anamnesis, Theirs, run
+else:
+    STRATEGIES = {}
 
 
 def concepts():
@@ -37,23 +43,23 @@ def concepts():
 
 def job(arm, seed):
     """Live one life."""
-    if arm in KEEPING:
-        learner = KeepsData(*KEEPING[arm], seed)
-    else:
-        learner = Ours(Config(threshold={"fpr": TARGET}, seed=seed, **ARMS[arm]))
-    return lifetime(learner, *concepts())
+    theirs = STRATEGIES.get(arm)
+    one = Theirs(*theirs, seed) if theirs else learner(arm, seed)
+    return life(*lifetime(one, *concepts()))
 
 
 def main():
-    names = [*ARMS, *KEEPING]
-    parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--arms", nargs="+", choices=names, default=names)
-    parser.add_argument("--workers", type=int, default=None, help="processes; one a core")
-    args = parser.parse_args()
-    lives = measure(job, args.arms, args.seeds, args.workers)
-    lines = [summary(lives, arm) for arm in args.arms]
-    report("continual_nsl_kdd", lines, args.output, lives=as_json(lives))
+    bench(
+        "continual_nsl_kdd",
+        __doc__.splitlines()[0],
+        lambda _: job,
+        names=data.load("pyclad_nsl_kdd_r.npz")["names"],
+        arms=(*ARMS, *STRATEGIES),
+    )
+    if STRATEGIES:
+        said = run(Anamnesis(), *concepts())
+        values = ", ".join(f"{name} {value:.4f}" for name, value in said.items())
+        print(f"\nreplay, seed 0, by pyCLAD's own scenario and metrics: {values}")
 
 
 if __name__ == "__main__":

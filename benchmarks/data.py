@@ -1,6 +1,7 @@
 """Where the benchmarks' data lies: the folder in ANAMNESIS_DATA, `data/` where it is not set."""
 
 import os
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,10 @@ _SOURCES = {
     "mnist.npz": "the MNIST digits (pixels as 28x28 bytes); scikit-learn fetches them",
     "pyclad_nsl_kdd_r.npz": "the NSL-KDD-R example of https://github.com/lifelonglab/pyCLAD",
     "adbench": "the classical sets of https://github.com/Minqi824/ADBench",
+    "smd_a.npz": "two servers of the Server Machine Dataset, "
+    "https://github.com/NetManAIOps/OmniAnomaly",
+    "skab.npz": "the Skoltech benchmark, https://github.com/waico/SKAB",
+    "nab_a.npz": "series of the Numenta benchmark, https://github.com/numenta/NAB",
 }
 
 
@@ -26,6 +31,7 @@ def load(name):
         return {key: arrays[key] for key in arrays.files}
 
 
+@cache
 def mnist():
     """Return X_train (60000, 784), y_train, X_test (10000, 784), y_test; X float32 in 0..255."""
     if (folder() / "mnist.npz").exists():
@@ -42,3 +48,17 @@ def mnist():
         X_train.astype(np.float32), y_train.ravel().astype(int),
         X_test.astype(np.float32), y_test.ravel().astype(int),
     )  # fmt: skip
+
+
+def digits(images, seed):
+    """Return (train, test): MNIST by digit, {digit: (n, 784)}.
+
+    Training images are the first `images` of a seeded shuffle, test images the official ones.
+    """
+    X_train, y_train, X_test, y_test = mnist()
+    order = np.random.default_rng(seed).permutation(len(X_train))[:images]
+    X_train, y_train = X_train[order], y_train[order]
+    return (
+        {digit: X_train[y_train == digit] for digit in range(10)},
+        {digit: X_test[y_test == digit] for digit in range(10)},
+    )

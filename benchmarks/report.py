@@ -1,34 +1,39 @@
-"""What every benchmark prints and saves: the machine, the date, a table, a JSON file."""
+"""What every benchmark prints and saves: the machine, the command, tables, a JSON file."""
 
 import argparse
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+_LIBRARIES = ("numpy", "torch", "scikit-learn", "river", "pyod", "pyclad")
+
 
 def machine() -> dict[str, Any]:
-    """Return what a figure was measured on: processor, cores, memory, system, libraries, date."""
+    """Return what a figure was measured on and by: processor, cores, memory, versions, command."""
     libraries = {}
-    for name in ("numpy", "torch", "scikit-learn", "river"):
+    for name in _LIBRARIES:
         try:
             libraries[name] = version(name)
         except PackageNotFoundError:
             continue
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": _cores(),
         "memory_gib": round(_memory() / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "libraries": libraries,
         "date": datetime.now(UTC).date().isoformat(),
+        "command": shlex.join(["python", *sys.argv]),
     }
 
 
@@ -66,7 +71,24 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def spread(values: Iterable[float], digits: int = 3) -> str:
+    """Return the mean and, where there are several, the standard deviation.
+
+    >>> spread([0.9, 0.92])
+    '0.910 ± 0.010'
+    >>> spread([0.9])
+    '0.900'
+    """
+    numbers = np.asarray(list(values), float)
+    if not numbers.size or np.isnan(numbers).any():
+        return ""
+    mean = f"{numbers.mean():.{digits}f}"
+    return mean if numbers.size == 1 else f"{mean} ± {numbers.std():.{digits}f}"
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
@@ -76,12 +98,25 @@ def arguments(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def report(name: str, rows: Sequence[Mapping[str, Any]], output: Path | None, **more: Any) -> None:
-    """Print the machine and the table; with `output`, save both and `more` as JSON."""
+def report(
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    output: Path | None,
+    further: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    **more: Any,
+) -> None:
+    """Print the machine and the table, then the `further` ones under their titles.
+
+    With `output`, save all of it and `more` as JSON.
+    """
     where = machine()
-    print(f"{name}: {where['processor']}, {where['cores']} cores, {where['date']}\n")
+    versions = ", ".join(f"{library} {found}" for library, found in where["libraries"].items())
+    print(f"{name}: {where['processor']}, {where['cores']} cores, {where['date']}")
+    print(f"Python {where['python']}, {versions}\n{where['command']}\n")
     print(table(rows))
+    for title, others in (further or {}).items():
+        print(f"\n{title}\n\n{table(others)}")
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        figures = {"name": name, "machine": where, "rows": list(rows), **more}
+        figures = {"name": name, "machine": where, "rows": list(rows), "further": further, **more}
         output.write_text(json.dumps(figures, indent=1) + "\n")

@@ -1,16 +1,19 @@
-"""Detect the anomalies of tabular sets, defaults against what scikit-learn offers.
+"""Detect anomalies on ADBench's sets, by this project's scores and by what other libraries offer.
 
 ADBench's protocol for semi-supervised detection: half of the normals to learn from, the other
-half and all anomalies to rank (AUROC). Nobody's hyperparameters are tuned. Sets are capped, the
-same rows for everyone, so that the whole table takes minutes.
+half and all anomalies to rank (AUROC). Nobody's hyperparameters are tuned. Ours gets rows as they
+are; the others what their users give them: standardised rows for scikit-learn's but the isolation
+forest, which needs none, nor does PyOD's VAE, which standardises itself. Sets are capped, the same
+rows for everyone, so that the whole table takes minutes. PyOD's VAE is an arm where it is installed
+(the extra `peers`).
 
     ANAMNESIS_DATA=data python benchmarks/tabular.py --output benchmarks/results/tabular.json
 """
 
+import importlib.util
 import os
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 
@@ -18,79 +21,31 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from benchmarks import data
-from benchmarks.continual import Ours, auroc, one_thread
-from benchmarks.report import arguments, report
+from benchmarks.continual import auroc
+from benchmarks.learners import FITS, Ours, Peer
+from benchmarks.report import arguments, report, spread
+from benchmarks.runs import Runs
+from benchmarks.runs import arguments as run_arguments
 from models import Config
+from models.config import SCORES
 
-
-class Scikit:
-    """A detector of scikit-learn's, or one line on top of it; scores as ours, higher is worse."""
-
-    def __init__(self, name, seed):
-        self.name, self.seed = name, seed
-
-    def learn(self, X):
-        """Fit on the normals X (n, d)."""
-        self.fitted = _FITS[self.name](X, self.seed)
-
-    def score(self, X):
-        """Return the score of each row, (n,)."""
-        return self.fitted(X)
-
-
-def _knn(X, seed):
-    from sklearn.neighbors import NearestNeighbors
-
-    del seed
-    fitted = NearestNeighbors(n_neighbors=5).fit(X)
-    return lambda rows: fitted.kneighbors(rows)[0][:, -1]
-
-
-def _forest(X, seed):
-    from sklearn.ensemble import IsolationForest
-
-    fitted = IsolationForest(random_state=seed).fit(X)
-    return lambda rows: -fitted.score_samples(rows)
-
-
-def _ocsvm(X, seed):
-    from sklearn.svm import OneClassSVM
-
-    few = np.random.default_rng(seed).permutation(len(X))[:5_000]  # its cost is quadratic
-    fitted = OneClassSVM().fit(X[few])
-    return lambda rows: -fitted.score_samples(rows)
-
-
-def _pca(X, seed):
-    from sklearn.decomposition import PCA
-
-    fitted = PCA(0.9, svd_solver="full", random_state=seed).fit(X)
-    return lambda rows: np.square(rows - fitted.inverse_transform(fitted.transform(rows))).sum(
-        axis=1
-    )
-
-
-def _mahalanobis(X, seed):
-    del seed
-    mean, spread = X.mean(axis=0), np.linalg.pinv(np.cov(X, rowvar=False), hermitian=True)
-    return lambda rows: np.einsum("ni,ij,nj->n", rows - mean, spread, rows - mean)
-
-
-_FITS = {
-    "5-NN": _knn, "IForest": _forest, "OCSVM": _ocsvm, "PCA": _pca, "Mahalanobis": _mahalanobis,
-}  # fmt: skip
+RAW = ("IForest", "PyOD VAE")  # peers that get their rows as they are
+ARMS = (*SCORES, *(name for name in FITS if name != "PyOD VAE" or importlib.util.find_spec("pyod")))
 
 
 def detector(arm, seed):
-    """Return a detector by its arm's name: `elbo` and the like are scores of ours."""
-    return Scikit(arm, seed) if arm in _FITS else Ours(Config(score=arm, seed=seed))
+    """Return a detector by its arm's name: a peer's, or else a score of ours."""
+    if arm in FITS:
+        return Peer(arm, seed, scaled=arm not in RAW)
+    return Ours(Config(score=arm, seed=seed))
 
 
-def split(path, seed, most):
+def split(name, seed, most):
     """Return (train, normals, anomalies): half of the normals each, at most `most` rows each."""
-    arrays = data.load(f"adbench/{path}")
+    arrays = data.load(f"adbench/{name}.npz")
     X, y = arrays["X"].astype(np.float32), arrays["y"].ravel()
     rng = np.random.default_rng(seed)
     normal = X[y == 0][rng.permutation(int((y == 0).sum()))]
@@ -99,59 +54,97 @@ def split(path, seed, most):
     return normal[:half][:most], normal[half:][:most], anomalous[:most]
 
 
-def job(most, path, arm, seed):
-    """Return one figure: a detector on a set."""
-    train, normals, anomalies = split(path, seed, most)
+def job(most, name, arm, seed):
+    """Return the figures of one detector on one set."""
+    train, normals, anomalies = split(name, seed, most)
     one = detector(arm, seed)
     start = time.perf_counter()
-    if arm in _FITS and arm != "IForest":
-        center, scale = train.mean(axis=0), train.std(axis=0)
-        scale[scale <= 1e-6 * np.abs(center)] = 1.0
-        train, normals, anomalies = ((X - center) / scale for X in (train, normals, anomalies))
     one.learn(train)
-    learned = time.perf_counter() - start
-    value = auroc(one.score(normals), one.score(anomalies))
-    return {"set": path, "arm": arm, "seed": seed, "auroc": value, "seconds": learned}
+    learned = time.perf_counter()
+    scores = one.score(normals)
+    scored = time.perf_counter()
+    return {
+        "auroc": auroc(scores, one.score(anomalies)),
+        "alarms": {name: float(np.mean(scores >= at)) for name, at in one.thresholds().items()},
+        "seconds": learned - start,
+        "microseconds a row": 1e6 * (scored - learned) / len(normals),
+    }
 
 
-def measure(args):
-    """Return the figures of every set, arm and seed, telling stderr how far it is."""
-    files = sorted(path.name for path in (data.folder() / "adbench").glob("*.npz"))
-    if not files:
-        data.load("adbench/annthyroid.npz")
-    jobs = [(f, a, s) for f in files for a in args.arms for s in range(args.seeds)]
-    done, start = [], time.perf_counter()
-    with ProcessPoolExecutor(args.workers, initializer=one_thread) as pool:
-        running = [pool.submit(partial(job, args.most), *one) for one in jobs]
-        for i, future in enumerate(as_completed(running), start=1):
-            done.append(one := future.result())
-            print(
-                f"[{i}/{len(jobs)}, {time.perf_counter() - start:.0f} s] {one['set']} "
-                f"{one['arm']}: {one['auroc']:.3f} ({one['seconds']:.1f} s)",
-                file=sys.stderr, flush=True,
-            )  # fmt: skip
-    return files, done
+def tables(found, sets, arms):
+    """Return a line for each set and the mean of all, and a line for each arm."""
+    lines = []
+    for name in [*sets, None]:
+        line = {"set": name or "mean"}
+        for arm in arms:
+            own = [one["auroc"] for key, one in found.items() if of(key, name, arm)]
+            line[arm] = spread([np.mean(own)]) if own else None
+        lines.append(line)
+    costs = []
+    for arm in arms:
+        own = {key: one for key, one in found.items() if of(key, None, arm)}
+        seeds = sorted({seed for *_, seed in own})
+        held = [one["alarms"]["fpr"] for one in own.values() if one["alarms"]]
+        means = [[one["auroc"] for (*_, s), one in own.items() if s == seed] for seed in seeds]
+        costs.append(
+            {
+                "arm": arm,
+                "mean AUROC": spread(map(np.mean, means), 4),
+                "lowest": spread([min(line_values(found, sets, arm))]),
+                "held % (mean, worst)": f"{100 * np.mean(held):.2f}, {100 * max(held):.2f}"
+                if held
+                else None,
+                "s to learn": float(np.mean([one["seconds"] for one in own.values()])),
+                "us a row": float(np.mean([one["microseconds a row"] for one in own.values()])),
+            }
+        )
+    return lines, costs
+
+
+def line_values(found, sets, arm):
+    """Return an arm's mean AUROC on each set."""
+    own = [[one["auroc"] for key, one in found.items() if of(key, name, arm)] for name in sets]
+    return [float(np.mean(values)) for values in own if values]
+
+
+def of(key, name, arm):
+    return key[1] == arm and name in (key[0], None)
+
+
+def picture(found, sets, arms, path):
+    """Draw each set's AUROC, a marker for each arm."""
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    axes = figure.subplots()
+    for i, arm in enumerate(arms):
+        values = line_values(found, sets, arm)
+        axes.plot(sets[: len(values)], values, "os^vDP*X"[i % 8], color=f"C{i}", label=arm,
+                  alpha=0.75)  # fmt: skip
+    axes.set(ylabel="AUROC", title="ADBench, trained on half of the normals (mean over seeds)")
+    axes.tick_params(axis="x", rotation=60)
+    axes.grid(axis="x", linewidth=0.3)
+    axes.legend(fontsize="small", ncols=2)
+    figure.savefig(path, dpi=120)
 
 
 def main():
-    names = ["elbo", "reconstruction", *_FITS]
-    parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument(
-        "--arms", nargs="+", default=names, help="scores of ours, or: " + " ".join(_FITS)
-    )
+    parser = run_arguments(arguments(__doc__.splitlines()[0]), ARMS)
     parser.add_argument("--most", type=int, default=10_000, help="rows of each kind (10000)")
-    parser.add_argument("--workers", type=int, default=None, help="processes; one a core")
     args = parser.parse_args()
-    files, done = measure(args)
-    rows = []
-    for name in [*files, None]:
-        row = {"set": name.removesuffix(".npz") if name else "mean"}
-        for arm in args.arms:
-            own = [one["auroc"] for one in done if one["arm"] == arm and name in (one["set"], None)]
-            row[arm] = float(np.mean(own))
-        rows.append(row)
-    report("tabular", rows, args.output, figures=done)
+    sets = sorted(path.stem for path in (data.folder() / "adbench").glob("*.npz"))
+    if not sets:
+        data.load("adbench/annthyroid.npz")
+    keys = [(s, a, seed) for seed in range(args.seeds) for a in args.arms for s in sets]
+    kept = Runs.of(args, most=args.most)
+    found = kept.run(
+        partial(job, args.most), keys, lambda one: f"{one['auroc']:.3f} ({one['seconds']:.1f} s)"
+    )
+    arms = [arm for arm in args.arms if any(key[1] == arm for key in found)]
+    lines, costs = tables(found, sets, arms)
+    figures = [dict(zip(("set", "arm", "seed"), k, strict=True)) | one for k, one in found.items()]
+    report("tabular", costs, args.output, {"AUROC": lines}, figures=figures)
+    if args.output:
+        print(f"\nFrom {kept.states(keys)} state(s) of the code.")
+        picture(found, sets, arms, args.output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

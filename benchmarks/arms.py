@@ -1,0 +1,44 @@
+"""The arms of the continual benchmarks, by name: what each one's detector is configured with."""
+
+from benchmarks.learners import TARGET, Ours, Peer
+from models import Config, Model, Replay
+
+OURS = {
+    "replay": {},
+    "replay, prior + sample": {"replay": Replay(latents="prior", decode="sample")},
+    "replay, prior + mean": {
+        "replay": Replay(latents="prior", decode="mean"),
+        "weights": "equal",
+        "score": "reconstruction",
+    },
+    "replay, stable": {"model": Model(regime="stable")},
+    "distillation": {"strategy": "distillation"},
+    "distillation + reservoir": {"strategy": "distillation+reservoir"},
+    "replay_alignment": {"strategy": "replay_alignment"},
+    "ewc": {"strategy": "ewc"},
+    "lwf": {"strategy": "lwf"},
+    "expand": {"strategy": "expand"},
+    "reservoir": {"strategy": "reservoir"},
+    "herding": {"strategy": "reservoir", "model": Model(choice="herding")},
+    "icarl": {"strategy": "icarl"},
+    "fixed": {"strategy": "fixed"},
+    "window": {"strategy": "window"},
+    "finetune": {"strategy": "finetune"},
+    "joint": {"strategy": "joint"},
+    "mahalanobis": {"kind": "mahalanobis"},
+}
+KEEPING = {  # detectors that keep every vector, or learn the newest task alone
+    "5-NN joint": ("5-NN", True),
+    "5-NN naive": ("5-NN", False),
+    "forest joint": ("IForest", True),
+    "forest naive": ("IForest", False),
+}
+ARMS = (*OURS, *KEEPING)
+
+
+def learner(arm, seed):
+    """Return a new learner by its arm's name."""
+    if arm in KEEPING:
+        name, joint = KEEPING[arm]
+        return Peer(name, seed, joint)
+    return Ours(Config(threshold={"fpr": TARGET}, seed=seed, **OURS[arm]))

@@ -1,0 +1,186 @@
+"""Tell digits apart, five learned at first and five more one by one, old and new measured apart.
+
+Classification by what a detector has: the kind `mahalanobis` by its regimes, a VAE by the solver
+head on its code, `icarl` by the nearest mean of its exemplars. MNIST's digits 0 to 4 are learned in
+one experience with their labels, then 5 to 9 one after another. Accuracy is over all classes
+learned so far, on the official test images: on all of them, on the first five classes and on those
+added. Confusions show two biases: `recency`, the share of older classes' images that are taken for
+the newest class, and `first batch`, the share of added classes' images that are taken for one of
+the first five. `linear joint`, scikit-learn's linear discriminant on all images, keeps everything.
+
+    ANAMNESIS_DATA=data python benchmarks/class_incremental.py --output benchmarks/results/classes.json
+"""  # noqa: E501
+
+import os
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks import data
+from benchmarks.report import arguments, report, spread
+from benchmarks.runs import Runs
+from benchmarks.runs import arguments as run_arguments
+from models import Config, train
+
+FIRST, ADDED = range(5), range(5, 10)
+OURS = {
+    "mahalanobis": {"kind": "mahalanobis"},
+    **{name: {"strategy": name} for name in ("replay", "distillation", "icarl", "reservoir")},
+    **{name: {"strategy": name} for name in ("lwf", "fixed", "finetune", "joint")},
+}
+ARMS = (*OURS, "linear joint")
+
+
+class Classifier:
+    """A detector of this project that learns labels."""
+
+    def __init__(self, config):
+        self.config, self.version = config, None
+
+    def learn(self, X, y):
+        """Learn X (n, d) with labels y (n,)."""
+        self.version = train(self.version, X, self.config, labels=y)
+
+    def classify(self, X):
+        """Return the class of each row, (n,)."""
+        return self.version.classify(X)
+
+
+class Linear:
+    """Linear discriminant analysis on every image so far."""
+
+    def __init__(self):
+        self.kept = []
+
+    def learn(self, X, y):
+        """Fit anew with X (n, d) of classes y (n,)."""
+        from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+        self.kept.append((X, y))
+        all_X, all_y = map(np.concatenate, zip(*self.kept, strict=True))
+        # Pixels that are always dark have no variance: shrinkage stands in for it.
+        self.fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(all_X, all_y)
+
+    def classify(self, X):
+        """Return the class of each row, (n,)."""
+        return self.fitted.predict(X)
+
+
+def job(images, arm, seed):
+    """Learn five classes, then five more; return the confusions (10, 10) after each experience."""
+    X, X_test = data.digits(images, seed)
+    one = Linear() if arm == "linear joint" else Classifier(Config(seed=seed, **OURS[arm]))
+    confusions, seconds = [], []
+    for digits in (FIRST, *([digit] for digit in ADDED)):
+        labels = np.concatenate([np.full(len(X[digit]), digit) for digit in digits])
+        started = time.perf_counter()
+        one.learn(np.concatenate([X[digit] for digit in digits]), labels)
+        seconds.append(time.perf_counter() - started)
+        found = np.zeros((10, 10), int)
+        for digit in range(max(digits) + 1):
+            found[digit] = np.bincount(one.classify(X_test[digit]), minlength=10)
+        confusions.append(found.tolist())
+    return {"confusions": confusions, "seconds": seconds}
+
+
+def accuracy(found, digits=range(10)):
+    """Return the share of images (rows of `found`) of these classes that are told, of those seen.
+
+    >>> accuracy(np.array([[3, 1], [2, 2]]), [0])
+    0.75
+    """
+    found = np.asarray(found)[list(digits)]
+    return float(sum(row[digit] for row, digit in zip(found, digits, strict=True)) / found.sum())
+
+
+def taken_for(found, digits, others):
+    """Return the share of the images of `digits` that are taken for one of `others`."""
+    found = np.asarray(found)[list(digits)]
+    return float(found[:, list(others)].sum() / found.sum())
+
+
+def line(arm, own):
+    """Return one line of the table: an arm over its seeds, after the last class."""
+    last = [one["confusions"][-1] for one in own]
+    newest = ADDED[-1]
+    return {
+        "arm": arm,
+        "seeds": len(own),
+        "5 classes": spread(accuracy(one["confusions"][0], FIRST) for one in own),
+        "all 10": spread(map(accuracy, last)),
+        "first 5": spread(accuracy(found, FIRST) for found in last),
+        "added 5": spread(accuracy(found, ADDED) for found in last),
+        "newest": spread(accuracy(found, [newest]) for found in last),
+        "recency": spread(taken_for(found, range(newest), [newest]) for found in last),
+        "first batch": spread(taken_for(found, ADDED, FIRST) for found in last),
+        "s to add a class": spread((np.mean(one["seconds"][1:]) for one in own), 2),
+    }
+
+
+def by_class(found, arms):
+    """Return each arm's accuracy over the classes learned, after every class added."""
+    rows = []
+    for arm in arms:
+        own = [one["confusions"] for (name, _), one in found.items() if name == arm]
+        row = {"arm": arm}
+        for i, classes in enumerate(range(len(FIRST), 11)):
+            row[f"{classes} classes"] = spread(accuracy(one[i], range(classes)) for one in own)
+        rows.append(row)
+    return rows
+
+
+def confusion(own):
+    """Return the shares of each class's images by what they are taken for, %, over the seeds."""
+    total = np.sum([one["confusions"][-1] for one in own], axis=0)
+    shares = 100 * total / total.sum(axis=1, keepdims=True)
+    return [{"digit": d} | {f"as {k}": f"{shares[d, k]:.0f}" for k in range(10)} for d in range(10)]
+
+
+def picture(found, arms, path):
+    """Draw the confusions after the last class, arm by arm."""
+    figure = Figure(figsize=(13, 2.9 * -(-len(arms) // 5)), layout="constrained")
+    panels = figure.subplots(-(-len(arms) // 5), 5, squeeze=False).ravel()
+    for axes, arm in zip(panels, arms, strict=False):
+        own = [one["confusions"][-1] for (name, _), one in found.items() if name == arm]
+        total = np.sum(own, axis=0)
+        axes.imshow(total / total.sum(axis=1, keepdims=True), cmap="Blues", vmin=0, vmax=1)
+        axes.set_title(f"{arm}: {accuracy(total):.3f}", fontsize="small")
+        axes.set(xlabel="taken for", ylabel="digit", xticks=range(10), yticks=range(10))
+        axes.axhline(len(FIRST) - 0.5, color="black", linewidth=0.5)
+        axes.axvline(len(FIRST) - 0.5, color="black", linewidth=0.5)
+    for axes in panels[len(arms) :]:
+        axes.axis("off")
+    figure.savefig(path, dpi=110)
+
+
+def main():
+    parser = run_arguments(arguments(__doc__.splitlines()[0]), ARMS)
+    parser.add_argument("--images", type=int, default=10_000, help="training images (10000)")
+    args = parser.parse_args()
+    keys = [(arm, seed) for seed in range(args.seeds) for arm in args.arms]
+    kept = Runs.of(args, images=args.images)
+    found = kept.run(
+        partial(job, args.images), keys, lambda one: f"{accuracy(one['confusions'][-1]):.3f}"
+    )
+    arms = [arm for arm in args.arms if any(name == arm for name, _ in found)]
+    own = {arm: [one for (name, _), one in found.items() if name == arm] for arm in arms}
+    further = {"Accuracy over the classes learned": by_class(found, arms)} | {
+        f"{arm}: what each digit is taken for, %": confusion(own[arm]) for arm in arms
+    }
+    figures = [{"arm": arm, "seed": seed} | one for (arm, seed), one in found.items()]
+    report("class_incremental", [line(arm, own[arm]) for arm in arms], args.output, further,
+           lives=figures, images=args.images)  # fmt: skip
+    if args.output:
+        print(f"\nFrom {kept.states(keys)} state(s) of the code.")
+        picture(found, arms, args.output.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

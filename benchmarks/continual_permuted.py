@@ -1,0 +1,70 @@
+"""Learn MNIST again and again with some of its pixels permuted, another way for every task.
+
+What EWC was shown on (Kirkpatrick et al., 2017): tasks as hard as each other, alike outside a
+square in the middle, and told apart by it. Normals are the digits 1 to 9, the anomaly is 0, both
+under the task's permutation of the middle pixels; the first task's is none.
+
+    ANAMNESIS_DATA=data python benchmarks/continual_permuted.py --output benchmarks/results/permuted.json
+"""  # noqa: E501
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+
+from benchmarks import data
+from benchmarks.arms import learner
+from benchmarks.continual import bench, life, lifetime
+
+TASKS = 5
+SIDE = 28
+
+
+def permutation(task, square):
+    """Return where each of the 784 pixels comes from: those of the middle square are shuffled."""
+    places = np.arange(SIDE * SIDE).reshape(SIDE, SIDE)
+    if task:
+        edge = (SIDE - square) // 2
+        middle = (slice(edge, edge + square),) * 2
+        shuffled = np.random.default_rng(task).permutation(places[middle].ravel())
+        places[middle] = shuffled.reshape(square, square)
+    return places.ravel()
+
+
+def job(images, square, arm, seed):
+    """Live one life: `images` training images a task, none of them in two tasks."""
+    X_train, y_train, X_test, y_test = data.mnist()
+    rng = np.random.default_rng(seed)
+    normals = rng.permutation(np.flatnonzero(y_train != 0))
+    tasks, judged = [], []
+    for task in range(TASKS):
+        order = permutation(task, square)
+        own = normals[task * images : (task + 1) * images]
+        tasks.append(X_train[own][:, order])
+        judged.append((X_test[y_test != 0][:, order], X_test[y_test == 0][:, order]))
+    return life(*lifetime(learner(arm, seed), tasks, judged))
+
+
+def options(parser):
+    """Add how much is learned and how much is permuted."""
+    parser.add_argument("--images", type=int, default=2_000, help="training images a task (2000)")
+    parser.add_argument("--square", type=int, default=14, help="side of what is permuted (14)")
+
+
+def main():
+    bench(
+        "continual_permuted",
+        __doc__.splitlines()[0],
+        lambda args: partial(job, args.images, args.square),
+        names=range(1, TASKS + 1),
+        more=options,
+    )
+
+
+if __name__ == "__main__":
+    main()

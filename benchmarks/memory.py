@@ -1,0 +1,157 @@
+"""Learn a hundred experiences of which the first's regime never returns: how long it is known.
+
+MNIST digits pooled to 7x7; seed s begins with digit s + 1, the others of 1 to 9 come at random
+after it, in experiences of equal size; 0 is the anomaly. After every experience the first digit's
+test images are told from 0 (AUROC), and the false alarms on them are counted at 1 % asked. The
+first digit has left the band when, in the mean of five successive experiences, its AUROC is more
+than .05 below what it was after the first, or its held rate is above 3 %.
+
+    ANAMNESIS_DATA=data python benchmarks/memory.py --output benchmarks/results/memory.json
+"""
+
+import os
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks import data
+from benchmarks.continual import auroc
+from benchmarks.learners import TARGET, Ours
+from benchmarks.report import arguments, report, spread
+from benchmarks.runs import Runs
+from benchmarks.runs import arguments as run_arguments
+from models import Config, Model
+
+EXPERIENCES = 100
+ROWS = 50  # of a reservoir
+SUCCESSIVE = 5
+LOWER, HIGHEST = 0.05, 0.03  # the band: AUROC lost, held rate
+WEIGHTS = {
+    "proportional": "proportional",
+    "equal": "equal",
+    "w_new .2": {"w_prev": 0.8, "w_new": 0.2},
+    "w_new .8": {"w_prev": 0.2, "w_new": 0.8},
+    "half-life 10": {"half_life": 10},
+}
+STORES = {
+    "": {"strategy": "replay"},
+    f" + {ROWS} rows": {"strategy": "replay+reservoir", "model": Model(exemplars=ROWS)},
+}
+ARMS = {
+    f"{weights}{store}": {"weights": WEIGHTS[weights], **STORES[store]}
+    for store in STORES
+    for weights in WEIGHTS
+} | {"finetune": {"strategy": "finetune"}}
+
+
+def pooled(X):
+    """Return images (n, 784) as means of 4x4 pixels, (n, 49)."""
+    return X.reshape(-1, 7, 4, 7, 4).mean(axis=(2, 4)).reshape(-1, 49)
+
+
+def job(images, arm, seed):
+    """Live one life; return a list for each measure, an entry for each experience."""
+    X_train, y_train, X_test, y_test = data.mnist()
+    X_train, X_test = pooled(X_train), pooled(X_test)
+    first = seed % 9 + 1
+    rng = np.random.default_rng(seed)
+    others = [digit for digit in range(1, 10) if digit != first]
+    order = [first, *rng.choice(others, EXPERIENCES - 1)]
+    one = Ours(Config(threshold={"fpr": TARGET}, seed=seed, **ARMS[arm]))
+    measures = {name: [] for name in ("auroc", "held", "others auroc", "others held", "seconds")}
+    for i, digit in enumerate(order):
+        rows = rng.choice(np.flatnonzero(y_train == digit), images, replace=False)
+        started = time.perf_counter()
+        one.learn(X_train[rows])
+        measures["seconds"].append(time.perf_counter() - started)
+        zeros, threshold = one.score(X_test[y_test == 0]), one.version.threshold
+        seen = np.isin(y_test, order[1 : i + 1])
+        for name, rows in (("", y_test == first), ("others ", seen)):
+            if rows.any():
+                scores = one.score(X_test[rows])
+                measures[f"{name}auroc"].append(auroc(scores, zeros))
+                measures[f"{name}held"].append(float(np.mean(scores >= threshold)))
+    return measures
+
+
+def left(values, outside):
+    """Return after how many experiences the mean of five successive values is outside, or None.
+
+    >>> left([1, 1, 1, 1, 1, 0, 0, 0], lambda mean: mean < 0.5)
+    8
+    >>> left([1, 1, 1, 1, 1, 0, 0, 0], lambda mean: mean < 0.3)
+    """
+    means = np.convolve(values, np.ones(SUCCESSIVE) / SUCCESSIVE, "valid")
+    found = np.flatnonzero(outside(means))
+    return int(found[0]) + SUCCESSIVE if len(found) else None
+
+
+def line(arm, own):
+    """Return one line of the table: an arm over its seeds."""
+    aurocs = [left(one["auroc"], lambda mean, one=one: mean < one["auroc"][0] - LOWER)
+              for one in own]  # fmt: skip
+    helds = [left(one["held"], lambda mean: mean > HIGHEST) for one in own]
+    return {
+        "arm": arm,
+        "seeds": len(own),
+        "AUROC left after": ", ".join(str(n or "never") for n in aurocs),
+        "held rate left after": ", ".join(str(n or "never") for n in helds),
+        "first: AUROC at 1": spread(one["auroc"][0] for one in own),
+        "at 100": spread(one["auroc"][-1] for one in own),
+        "held %, last 5": spread((100 * np.mean(one["held"][-5:]) for one in own), 2),
+        "others: AUROC": spread(one["others auroc"][-1] for one in own),
+        "held %": spread((100 * np.mean(one["others held"][-5:]) for one in own), 2),
+        "s an update": spread((np.mean(one["seconds"]) for one in own), 1),
+    }
+
+
+def picture(found, arms, path):
+    """Draw the first digit's AUROC and held rate over the experiences, mean over seeds."""
+    figure = Figure(figsize=(13, 5), layout="constrained")
+    for axes, key, factor in zip(figure.subplots(1, 2), ("auroc", "held"), (1, 100), strict=True):
+        for i, arm in enumerate(arms):
+            own = [one[key] for (name, _), one in found.items() if name == arm]
+            if own:
+                axes.plot(range(1, EXPERIENCES + 1), factor * np.mean(own, axis=0), linewidth=1,
+                          color=f"C{i % 5 if '+' in arm or i < 5 else 7}", label=arm,
+                          linestyle="--" if "rows" in arm else "-")  # fmt: skip
+        axes.set(xlabel="experiences")
+        axes.grid(linewidth=0.3)
+    left_axes, right_axes = figure.axes
+    left_axes.set(title="AUROC of 0 against the first digit, which never returns")
+    right_axes.set(title="False alarms on the first digit, % (target and band dashed)")
+    right_axes.set_yscale("symlog", linthresh=2)
+    for rate in (TARGET, HIGHEST):
+        right_axes.axhline(100 * rate, color="black", linewidth=0.8, linestyle="--")
+    left_axes.legend(fontsize="x-small", ncols=2)
+    figure.savefig(path, dpi=120)
+
+
+def main():
+    parser = run_arguments(arguments(__doc__.splitlines()[0]), ARMS)
+    parser.add_argument("--images", type=int, default=2_500, help="images an experience (2500)")
+    args = parser.parse_args()
+    keys = [(arm, seed) for seed in range(args.seeds) for arm in args.arms]
+    kept = Runs.of(args, images=args.images)
+    found = kept.run(
+        partial(job, args.images), keys,
+        lambda one: f"AUROC {one['auroc'][-1]:.3f}, held {100 * one['held'][-1]:.1f} %",
+    )  # fmt: skip
+    present = [arm for arm in args.arms if any(name == arm for name, _ in found)]
+    lines = [line(arm, [one for (name, _), one in found.items() if name == arm]) for arm in present]
+    figures = [{"arm": arm, "seed": seed} | one for (arm, seed), one in found.items()]
+    report("memory", lines, args.output, lives=figures, images=args.images)
+    if args.output:
+        print(f"\nFrom {kept.states(keys)} state(s) of the code.")
+        picture(found, present, args.output.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

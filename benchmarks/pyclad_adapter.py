@@ -1,0 +1,122 @@
+"""Detectors of this project inside pyCLAD, and pyCLAD's strategies among the benchmarks' learners.
+
+Needs pyCLAD, which the extra `peers` installs.
+"""
+
+import random
+
+import numpy as np
+from pyclad.callbacks.evaluation.concept_metric_evaluation import ConceptMetricCallback
+from pyclad.data.concept import Concept
+from pyclad.data.datasets.concepts_dataset import ConceptsDataset
+from pyclad.metrics.base.roc_auc import RocAuc
+from pyclad.metrics.continual.average_continual import ContinualAverage
+from pyclad.metrics.continual.backward_transfer import BackwardTransfer
+from pyclad.metrics.continual.forward_transfer import ForwardTransfer
+from pyclad.models.adapters import pyod_adapters as models
+from pyclad.scenarios.concept_incremental import ConceptIncrementalScenario
+from pyclad.strategies.baselines.cumulative import CumulativeStrategy
+from pyclad.strategies.baselines.naive import NaiveStrategy
+from pyclad.strategies.replay.buffers.adaptive_balanced import AdaptiveBalancedReplayBuffer
+from pyclad.strategies.replay.replay import ReplayEnhancedStrategy, ReplayOnlyStrategy
+from pyclad.strategies.replay.selection.random import RandomSelection
+from pyclad.strategies.strategy import (
+    ConceptAgnosticStrategy,
+    ConceptAwareStrategy,
+    ConceptIncrementalStrategy,
+)
+
+from benchmarks.learners import Ours
+from models import Config
+
+BUFFER = 600  # rows kept by their replay: a fifth of what the five concepts bring
+_MODELS = {
+    "IF": models.IsolationForestAdapter,
+    "LOF": models.LocalOutlierFactorAdapter,
+    "OCSVM": models.OneClassSVMAdapter,
+}
+
+
+class Anamnesis(ConceptIncrementalStrategy, ConceptAwareStrategy, ConceptAgnosticStrategy):
+    """A detector of this project as a strategy of pyCLAD's: it asks for no concept's name."""
+
+    def __init__(self, config=None):
+        self._config = config or Config()
+        self._learner = Ours(self._config)
+
+    def learn(self, data, **_concept):
+        """Learn the normals `data` (n, d) as one experience."""
+        self._learner.learn(np.asarray(data, np.float32))
+
+    def predict(self, data, **_concept):
+        """Return verdicts, 1 for an anomaly, and scores, (n,) each."""
+        judged = self._learner.version.judge(np.asarray(data, np.float32))
+        return judged.is_anomaly.astype(int), judged.scores
+
+    def name(self):
+        """Return the name that results carry."""
+        return f"anamnesis {self._config.strategy}"
+
+
+class Theirs:
+    """A strategy of pyCLAD's with one of its models, as a learner."""
+
+    def __init__(self, strategy, model, seed):
+        random.seed(seed)  # its selection draws from there
+        self.strategy, self.learned = _strategy(strategy, model, seed), 0
+        self.kind = strategy
+
+    def learn(self, X):
+        """Learn the normals X (n, d) of one concept."""
+        self.strategy.learn(X)
+        self.learned += X.nbytes
+        self.row = X[0].nbytes
+
+    def score(self, X):
+        """Return the score of each row, (n,)."""
+        return self.strategy.predict(X)[1]
+
+    def thresholds(self):
+        """Return no threshold: theirs is a share of the training set, not a promise."""
+        return {}
+
+    @property
+    def bytes_kept(self):
+        """Return how many bytes of real vectors are kept."""
+        rows = self.learned // self.row
+        return {"naive": 0, "cumulative": rows}.get(self.kind, min(rows, BUFFER)) * self.row
+
+
+def _strategy(strategy, model, seed):
+    seeded = {"random_state": seed} if model == "IF" else {}
+    one = _MODELS[model](**seeded)
+    if strategy == "naive":
+        return NaiveStrategy(one)
+    if strategy == "cumulative":
+        return CumulativeStrategy(one)
+    kind = {"replay": ReplayEnhancedStrategy, "replay only": ReplayOnlyStrategy}[strategy]
+    return kind(one, AdaptiveBalancedReplayBuffer(RandomSelection(), BUFFER))
+
+
+STRATEGIES = {
+    f"pyCLAD {strategy}, {model}": (strategy, model)
+    for strategy in ("naive", "cumulative", "replay", "replay only")
+    for model in _MODELS
+}
+
+
+def run(strategy, tasks, judged):
+    """Return what pyCLAD's scenario and metrics say of a strategy: a dict by metric.
+
+    `tasks` and `judged` are as `benchmarks.continual.lifetime` takes them.
+    """
+    train = [Concept(name=str(i), data=X) for i, X in enumerate(tasks)]
+    test = [
+        Concept(str(i), np.concatenate(pair), np.repeat([0, 1], [len(part) for part in pair]))
+        for i, pair in enumerate(judged)
+    ]
+    metrics = [ContinualAverage(), BackwardTransfer(), ForwardTransfer()]
+    watch = ConceptMetricCallback(RocAuc(), metrics)
+    ConceptIncrementalScenario(ConceptsDataset("concepts", train, test), strategy, [watch]).run()
+    (said,) = watch.info().values()
+    return {name: float(value) for name, value in said["metrics"].items()}

@@ -1,0 +1,116 @@
+"""Many measurements, each kept as soon as it is there, so that a long run can be stopped and go on.
+
+A measurement is a function of its key (an arm and a seed, say) that returns what JSON can hold. It
+is written to a file of its own and not made again while the options are the same. Each file says
+which state of the learning's code made it; `states` counts them.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+
+def arguments(parser, arms, seeds=3):
+    """Add the options that all of these benchmarks have."""
+    parser.add_argument("--seeds", type=int, default=seeds, help=f"repetitions ({seeds})")
+    parser.add_argument(
+        "--arms", nargs="+", choices=arms, default=list(arms), metavar="ARM",
+        help="some of: " + "; ".join(arms),
+    )  # fmt: skip
+    parser.add_argument("--workers", type=int, default=None, help="processes; one a core")
+    parser.add_argument("--fresh", action="store_true", help="measure again what is there already")
+    parser.add_argument(
+        "--done", action="store_true", help="measure nothing, report what is there already"
+    )
+    return parser
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Where measurements are kept, and how they are made.
+
+    `folder`: one JSON file for each, or None to keep none; `options`: what else than its key a
+    measurement depends on; `fresh`: make all again; `done`: make none.
+    """
+
+    folder: Path | None
+    options: dict
+    workers: int | None = None
+    fresh: bool = False
+    done: bool = False
+
+    @classmethod
+    def of(cls, args: argparse.Namespace, **options) -> "Runs":
+        """Return the runs that parsed `arguments` ask for, kept beside `--output`."""
+        folder = args.output.with_suffix("") if args.output else None
+        return cls(folder, options, args.workers, args.fresh, args.done)
+
+    def run(self, job, keys, tell):
+        """Return {key: job(*key)}, in the order of `keys`, telling stderr how far it is.
+
+        `tell(result)` says a result in a few words.
+        """
+        found = {} if self.fresh else {key: self._kept(key) for key in keys}
+        results = {key: result for key, result in found.items() if result is not None}
+        left = [] if self.done else [key for key in keys if key not in results]
+        start = time.perf_counter()
+        with ProcessPoolExecutor(self.workers, initializer=one_thread) as pool:
+            running = {pool.submit(job, *key): key for key in left}
+            for i, future in enumerate(as_completed(running), start=1):
+                key = running[future]
+                results[key] = result = future.result()
+                self._keep(key, result)
+                names = ", ".join(map(str, key))
+                seconds = time.perf_counter() - start
+                print(f"[{i}/{len(left)}, {seconds:.0f} s] {names}: {tell(result)}",
+                      file=sys.stderr, flush=True)  # fmt: skip
+        return {key: results[key] for key in keys if key in results}
+
+    def states(self, keys):
+        """Return how many states of the learning's code the kept measurements come from."""
+        files = [self.path(key, ".json") for key in keys]
+        return len({json.loads(p.read_text())["code"] for p in files if p and p.exists()})
+
+    def path(self, key, suffix):
+        """Return the file that belongs to a key, None where nothing is kept."""
+        if self.folder is None:
+            return None
+        name = ".".join(re.sub(r"[^a-z0-9]+", "-", str(part).lower()).strip("-") for part in key)
+        return self.folder / (name + suffix)
+
+    def _kept(self, key):
+        path = self.path(key, ".json")
+        if path is None or not path.exists():
+            return None
+        kept = json.loads(path.read_text())
+        return kept["result"] if kept["options"] == self.options else None
+
+    def _keep(self, key, result):
+        path = self.path(key, ".json")
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            kept = {"key": key, "options": self.options, "code": self._code, "result": result}
+            partial = path.with_suffix(".part")
+            partial.write_text(json.dumps(kept) + "\n")
+            partial.replace(path)
+
+    @cached_property
+    def _code(self):
+        digest = hashlib.sha256()
+        for path in sorted((Path(__file__).parents[1] / "models").glob("*.py")):
+            digest.update(path.read_bytes())
+        return digest.hexdigest()[:12]
+
+
+def one_thread():
+    """Keep small networks on one core: two threads wait for each other more than they help."""
+    import torch
+
+    torch.set_num_threads(1)

@@ -1,0 +1,286 @@
+"""Follow telemetry in time order: servers, a water pump, and series as windows, regime by regime.
+
+A stage brings normals to learn and then vectors to judge; what is judged is labelled, nothing of it
+is tuned on. False alarms are counted at two asked rates, on every stage when it is new and once
+more after the last, when the others are old regimes; a labelled window is found when one vector in
+it alarms.
+
+- SMD: two servers, one detector; each brings its training part to learn, then its test part (one
+  vector a minute) in four quarters to judge, of which each is learned once judged.
+- SKAB: a water pump in three series of runs, one detector; each brings the first 400 seconds of its
+  runs to learn (the first also the anomaly-free recording), the rest to judge (one a second).
+- NAB: 35 series, a detector each; a vector is 16 successive values. NAB's probation of 15 % is
+  learned first, then the rest is judged in four quarters likewise.
+
+Detectors that promise no rate hold out a fifth of what they learn and take its quantile.
+
+    ANAMNESIS_DATA=data python benchmarks/telemetry.py --output benchmarks/results/telemetry.json
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks import data
+from benchmarks.arms import KEEPING, learner
+from benchmarks.continual import auroc
+from benchmarks.report import arguments, report, spread
+from benchmarks.runs import Runs
+from benchmarks.runs import arguments as run_arguments
+
+RATES = (0.01, 0.001)
+ARMS = ("replay", "distillation + reservoir", "finetune", "joint", *KEEPING)
+DAY = 86_400.0
+WIDTH = 16  # values in a window of a series
+LEAST = 32  # normals a stage must bring
+
+
+class Stage(NamedTuple):
+    """What is learned (n, d), what is judged then (m, d), and the labelled window of each judged.
+
+    `windows` (m,): 0 for a normal, k for a row of the stream's k-th labelled window. `step`:
+    seconds between two rows.
+    """
+
+    learned: np.ndarray
+    judged: np.ndarray
+    windows: np.ndarray
+    step: float
+
+
+def windows(labels):
+    """Return the runs of ones in labels (n,) numbered from 1, zeros left as they are.
+
+    >>> windows(np.array([0, 1, 1, 0, 1]))
+    array([0, 1, 1, 0, 2])
+    """
+    starts = np.diff(labels.astype(int), prepend=0) == 1
+    return np.where(labels == 1, np.cumsum(starts), 0)
+
+
+def smd():
+    """Return one stream: the two servers, one after another."""
+    arrays = data.load("smd_a.npz")
+    numbered, stages = windows(arrays["y_test"]), []
+    for i in range(len(arrays["names"])):
+        train = slice(*arrays["train_offsets"][i : i + 2])
+        test = slice(*arrays["test_offsets"][i : i + 2])
+        stages += quarters(arrays["X_train"][train], arrays["X_test"][test], numbered[test], 60.0)
+    return [stages]
+
+
+def quarters(learned, X, numbered, step):
+    """Return a stage for each quarter of X (n, d), whose normals the next one brings."""
+    stages = []
+    for some in np.array_split(np.arange(len(X)), 4):
+        stages.append(Stage(learned, X[some], numbered[some], step))
+        learned = X[some][numbered[some] == 0]
+    return stages
+
+
+def skab():
+    """Return one stream: the runs by series, in time order."""
+    arrays = data.load("skab.npz")
+    offsets, numbered = arrays["offsets"], windows(arrays["y"])
+    runs: dict[str, list[slice]] = {}
+    for i in np.argsort(arrays["timestamp"][offsets[:-1]]):
+        runs.setdefault(str(arrays["names"][i]).split("/")[0], []).append(
+            slice(*offsets[i : i + 2])
+        )
+    stages = []
+    for series in runs.values():
+        learned, judged, numbers = [] if stages else [arrays["X_normal"]], [], []
+        for run in series:
+            anomalous = np.flatnonzero(arrays["y"][run])
+            first = min(400, *anomalous[:1])
+            learned.append(arrays["X"][run][:first])
+            judged.append(arrays["X"][run][first:])
+            numbers.append(numbered[run][first:])
+        stages.append(Stage(*map(np.concatenate, (learned, judged, numbers)), 1.0))
+    return [stages]
+
+
+def nab():
+    """Return a stream for each series."""
+    arrays = data.load("nab_a.npz")
+    return [_series(arrays, slice(*arrays["offsets"][i : i + 2])) for i in range(35)]
+
+
+def _series(arrays, rows):
+    values, labels = arrays["X"][rows, 0].astype(np.float32), arrays["y"][rows]
+    step = float(np.median(np.diff(arrays["timestamp"][rows])))
+    X = np.lib.stride_tricks.sliding_window_view(values, WIDTH)
+    numbered = windows(labels)[WIDTH - 1 :]
+    # A window that reaches back into labelled values is neither a normal nor one to be found.
+    reaches = np.lib.stride_tricks.sliding_window_view(labels, WIDTH).any(axis=1)
+    usable = ~reaches | (numbered > 0)
+    X, numbered = X[usable], numbered[usable]
+    first = int(0.15 * len(X))
+    return quarters(X[:first][numbered[:first] == 0], X[first:], numbered[first:], step)
+
+
+STREAMS = {"SMD": smd, "SKAB": skab, "NAB": nab}
+
+
+class Calibrated:
+    """A learner without a promised rate, with the quantile of a held-out fifth as its threshold."""
+
+    def __init__(self, peer, seed):
+        self.peer, self.rng, self.held = peer, np.random.default_rng(seed), []
+
+    def learn(self, X):
+        """Learn four fifths of X (n, d), keep the rest for the threshold."""
+        out = self.rng.permutation(len(X)) < len(X) // 5
+        self.peer.learn(X[~out])
+        self.held = [*self.held, X[out]] if self.peer.joint else [X[out]]
+        self.scores = self.peer.score(np.concatenate(self.held))
+
+    def score(self, X):
+        """Return the score of each row, (n,)."""
+        return self.peer.score(X)
+
+    def threshold(self, rate):
+        """Return the score that a share `rate` of the held-out normals reach."""
+        return float(np.quantile(self.scores, 1 - rate, method="higher"))
+
+
+class Promised:
+    """A detector of ours: its own calibration decides."""
+
+    def __init__(self, ours):
+        self.learn, self.score, self.ours = ours.learn, ours.score, ours
+
+    def threshold(self, rate):
+        """Return the threshold for a rate of false alarms."""
+        return self.ours.version.threshold_for({"fpr": rate}).value
+
+
+def follow(one, stages):
+    """Return what came of one stream: counts that add up over streams, and AUROCs."""
+    aurocs, days, normals = [], 0.0, 0
+    false, old = dict.fromkeys(RATES, 0), dict.fromkeys(RATES, 0)
+    found: dict[float, set] = {rate: set() for rate in RATES}
+    for stage in stages:
+        if len(stage.learned) >= LEAST:
+            one.learn(stage.learned)
+        scores, normal = one.score(stage.judged), stage.windows == 0
+        days += normal.sum() * stage.step / DAY
+        normals += int(normal.sum())
+        if 0 < normal.sum() < len(normal):
+            aurocs.append(auroc(scores[normal], scores[~normal]))
+        for rate in RATES:
+            alarmed = scores >= one.threshold(rate)
+            false[rate] += int(alarmed[normal].sum())
+            found[rate] |= set(stage.windows[alarmed & ~normal].tolist())
+    past = np.concatenate([stage.judged[stage.windows == 0] for stage in stages[:-1]])
+    for rate in RATES:
+        old[rate] = int((one.score(past) >= one.threshold(rate)).sum())
+    return {
+        "aurocs": aurocs,
+        "days": days,
+        "normals": normals,
+        "windows": len({int(k) for stage in stages for k in stage.windows if k}),
+        "at": {
+            str(rate): {
+                "false": false[rate],
+                "old false": old[rate],
+                "old normals": len(past),
+                "found": len(found[rate]),
+            }
+            for rate in RATES
+        },
+    }
+
+
+def job(name, arm, seed):
+    """Follow all streams of a set, each with a detector of its own."""
+    results = []
+    for stages in STREAMS[name]():
+        one = learner(arm, seed)
+        one = Calibrated(one, seed) if arm in KEEPING else Promised(one)
+        results.append(follow(one, stages))
+    return results
+
+
+def told(results):
+    first = results[0]["at"][str(RATES[0])]
+    return f"AUROC {mean_auroc(results):.3f}, false alarms {first['false']:.0f}"
+
+
+def mean_auroc(results):
+    return float(np.mean([value for one in results for value in one["aurocs"]]))
+
+
+def total(results, rate, key):
+    return sum(one["at"][str(rate)][key] for one in results)
+
+
+def lines(name, arm, own):
+    """Return a line of the table for each asked rate: the runs of an arm on a set, one a seed."""
+    days, normals, n = (sum(one[key] for one in own[0]) for key in ("days", "normals", "windows"))
+    for rate in RATES:
+        false, old, of, found = (
+            np.array([total(results, rate, key) for results in own], float)
+            for key in ("false", "old false", "old normals", "found")
+        )
+        yield {
+            "set": name,
+            "arm": arm,
+            "seeds": len(own),
+            "AUROC": spread(map(mean_auroc, own)),
+            "asked %": f"{100 * rate:g}",
+            "held %": spread(100 * false / normals, 2),
+            "old stages %": spread(100 * old / of, 2),
+            "asked a day": f"{rate * normals / days:.4g}",
+            "false alarms a day": spread(false / days, 1),
+            "windows found": f"{found.mean():.1f} of {n}",
+        }
+
+
+def picture(found, arms, path):
+    """Draw, for each set, alarms a day on old and new normals against windows found."""
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(STREAMS)), STREAMS, strict=True):
+        for i, arm in enumerate(arms):
+            own = [results for (s, a, _), results in found.items() if (s, a) == (name, arm)]
+            if not own:
+                continue
+            days, n = (sum(one[key] for one in own[0]) for key in ("days", "windows"))
+            x = [np.mean([total(r, rate, "false") for r in own]) / days for rate in RATES]
+            y = [np.mean([total(r, rate, "found") for r in own]) / n for rate in RATES]
+            axes.plot(x, y, marker="o", color=f"C{i}", label=arm)
+        axes.set(xscale="log", xlabel="false alarms a day", ylabel="labelled windows found",
+                 title=f"{name}, asked {' and '.join(f'{r:.1%}' for r in RATES)}")  # fmt: skip
+    axes.legend(fontsize="x-small")
+    figure.savefig(path, dpi=120)
+
+
+def main():
+    parser = run_arguments(arguments(__doc__.splitlines()[0]), ARMS)
+    parser.add_argument("--sets", nargs="+", choices=STREAMS, default=list(STREAMS))
+    args = parser.parse_args()
+    keys = [(s, a, seed) for seed in range(args.seeds) for s in args.sets for a in args.arms]
+    kept = Runs.of(args)
+    found = kept.run(job, keys, told)
+    rows = []
+    for name in args.sets:
+        for arm in args.arms:
+            own = [results for (s, a, _), results in found.items() if (s, a) == (name, arm)]
+            rows += lines(name, arm, own) if own else []
+    figures = [dict(zip(("set", "arm", "seed"), k, strict=True)) | {"streams": v}
+               for k, v in found.items()]  # fmt: skip
+    report("telemetry", rows, args.output, figures=figures)
+    if args.output:
+        print(f"\nFrom {kept.states(keys)} state(s) of the code.")
+        picture(found, args.arms, args.output.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
