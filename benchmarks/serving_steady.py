@@ -1,0 +1,323 @@
+"""What scoring keeps while other things happen, and what it costs beside time.
+
+Latency at a constant rate of requests (sent when they are due, whether or not earlier ones were
+answered) while the worker trains, with three swaps a second, and with five hundred slow
+connections; the cost of drift and metrics, of a second API process, of memory; the time to the
+first score. Every figure stands beside the same without what is measured, taken in turn in one run.
+
+    python benchmarks/serving_steady.py --output benchmarks/results/serving_steady.json
+"""
+
+import asyncio
+import contextlib
+import re
+import select
+import socket
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import report
+import servers
+from servers import DIMENSION, JSON, OCTETS, Connection, Server
+
+RATE = 2000  # requests a second
+LINES = 16  # connections that share them
+SLOW = 500  # connections
+CLOSED_WITHIN = 11.0  # seconds
+
+
+class Line(asyncio.Protocol):
+    """One connection: notes how long after it was due each request was answered."""
+
+    def __init__(self, taken: list[float]) -> None:
+        self.taken = taken
+        self.due: list[float] = []
+        self.failed = 0
+        self.got = b""
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin."""
+        self.transport = transport
+
+    def ask(self, wire: bytes, due: float) -> None:
+        """Send a request that was to be sent at `due`."""
+        self.due.append(due)
+        self.transport.write(wire)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came of the answers."""
+        self.got += data
+        while (end := self.got.find(b"\r\n\r\n")) >= 0:
+            said = re.search(rb"(?i)content-length: (\d+)", self.got[:end])
+            whole = end + 4 + int(said[1] if said else 0)
+            if len(self.got) < whole:
+                return
+            self.failed += not self.got.startswith(b"HTTP/1.1 200")
+            self.got = self.got[whole:]
+            self.taken.append(time.perf_counter() - self.due.pop(0))
+
+
+async def _at_rate(server: Server, seconds: float) -> tuple[list[float], int]:
+    loop, taken = asyncio.get_running_loop(), []
+    lines = [
+        (await loop.create_connection(lambda: Line(taken), "127.0.0.1", server.port))[1]
+        for _ in range(LINES)
+    ]
+    wire = server.wire(server.body(servers.one_vector()))
+    started, asked = time.perf_counter(), 0
+    while asked < seconds * RATE:
+        due = started + asked / RATE
+        if (early := due - time.perf_counter()) > 0:
+            await asyncio.sleep(early)
+        lines[asked % LINES].ask(wire, due)
+        asked += 1
+    for _ in range(1000):
+        if len(taken) < asked:
+            await asyncio.sleep(0.01)
+    for line in lines:
+        line.transport.close()
+    return taken, asked - len(taken) + sum(line.failed for line in lines)
+
+
+def at_rate(server: Server, seconds: float) -> tuple[float, int]:
+    """Return the 99th percentile, ms, at a constant rate, and how many got no score."""
+    taken, lost = asyncio.run(_at_rate(server, seconds))
+    return float(np.quantile(taken, 0.99)) * 1e3, lost
+
+
+@contextlib.contextmanager
+def repeated(action: Callable[[], None], every: float) -> Iterator[list[int]]:
+    """Do `action` again and again in a thread; yields a list of how often it was done."""
+    stop, done = threading.Event(), [0]
+
+    def run() -> None:
+        while not stop.is_set():
+            action()
+            done[0] += 1
+            stop.wait(every)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield done
+    finally:
+        stop.set()
+        thread.join()
+
+
+def training(server: Server, given: Any) -> list[dict]:
+    """Compare a quiet service with one that trains, and with one that swaps too."""
+    rng, base = np.random.default_rng(3), "/v1/detectors"
+    config = b'{"dimension": 32, "gate": "report", "retrain": {"min_vectors": null}}'
+    server.call("PUT", f"{base}/learner", config)
+
+    def learn() -> None:
+        batch = rng.normal(size=(1000, DIMENSION)).astype(np.float32).tobytes()
+        server.call("POST", f"{base}/learner/normal", batch, OCTETS)
+        server.call("POST", f"{base}/learner/retrain", b'{"wait": 120}')
+
+    def swap() -> None:
+        turn[0] = 3 - turn[0]
+        server.call("PUT", f"{base}/bench/champion", b'{"version": %d}' % turn[0])
+
+    turn = [1]
+    artifact = servers.champion().to_bytes()
+    server.call("POST", f"{base}/bench/versions", artifact, OCTETS)
+    learn()
+    at_rate(server, 1.0)
+    seen: dict[str, list[tuple[float, int]]] = {"quiet": [], "training": [], "swapping": []}
+    times = {"training": 0, "swapping": 0}
+    for _ in range(given.rounds):
+        seen["quiet"].append(at_rate(server, given.seconds))
+        with repeated(learn, 0.0) as learned:
+            time.sleep(0.3)
+            seen["training"].append(at_rate(server, given.seconds))
+            with repeated(swap, 1 / 3) as swapped:
+                seen["swapping"].append(at_rate(server, given.seconds))
+        times["training"] += learned[0]
+        times["swapping"] += swapped[0]
+    names = {"quiet": "quiet", "training": "while training", "swapping": "training, 3 swaps/s"}
+    return [
+        {
+            f"{RATE} requests/s": names[name],
+            "p99 ms": statistics.median(p99 for p99, _ in found),
+            "x quiet": statistics.median(
+                p99 / quiet for (p99, _), (quiet, _) in zip(found, seen["quiet"], strict=True)
+            ),
+            "ms above quiet": statistics.median(
+                p99 - quiet for (p99, _), (quiet, _) in zip(found, seen["quiet"], strict=True)
+            ),
+            "lost": sum(lost for _, lost in found),
+            "times": times.get(name, 0),
+        }
+        for name, found in seen.items()
+    ]
+
+
+def slow_peers(server: Server, given: Any) -> list[dict]:
+    """Open connections of five slow patterns; say when they were closed, and what others felt."""
+    quiet, lost = at_rate(server, given.seconds)
+    wire = server.wire(server.body(servers.one_vector()))
+    head, body = wire.split(b"\r\n\r\n", 1)
+    began = {
+        "idle": b"",
+        "slow head": head[:30],
+        "slow body": head + b"\r\n\r\n" + body[:5],
+        "byte by byte": b"",
+        "not reading": wire,
+    }
+    opened: list[tuple[str, socket.socket, float]] = []
+    for i in range(SLOW):
+        name = list(began)[i % 5]
+        one = socket.socket()
+        if name == "not reading":
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        one.connect(("127.0.0.1", server.port))
+        one.send(began[name])
+        one.settimeout(0)
+        opened.append((name, one, time.perf_counter()))
+    ended: dict[str, list[float]] = {name: [] for name in began}
+    thread = threading.Thread(target=_watch, args=(opened, wire, ended))
+    thread.start()
+    beside, lost_too = at_rate(server, CLOSED_WITHIN)
+    thread.join()
+    rows = [
+        {"500 slow connections": name, "closed": f"{len(t)}/{SLOW // 5}", "after s": max(t)}
+        for name, t in ended.items()
+    ]
+    print(
+        f"\np99 of others: {quiet:.3f} ms without them, {beside:.3f} with; lost {lost + lost_too}"
+    )
+    return rows
+
+
+def _watch(
+    opened: list[tuple[str, socket.socket, float]], wire: bytes, ended: dict[str, list[float]]
+) -> None:
+    """Keep the connections slow, and note when each was closed."""
+    poll, held = select.poll(), {one.fileno(): (name, one, at) for name, one, at in opened}
+    for number, (name, *_) in held.items():
+        # What does not read sees only a reset.
+        poll.register(number, 0 if name == "not reading" else select.POLLIN)
+    sent, deadline = 0, time.perf_counter() + 2 * CLOSED_WITHIN
+    while held and time.perf_counter() < deadline:
+        for name, one, _ in tuple(held.values()):
+            with contextlib.suppress(OSError):
+                if name == "byte by byte":
+                    one.send(wire[sent : sent + 1])
+                elif name == "not reading":
+                    one.send(wire * 20)
+        sent = min(sent + 1, 100)  # never the whole of it
+        for number, event in poll.poll(200):
+            name, one, at = held[number]
+            if event & select.POLLIN and not event & (select.POLLHUP | select.POLLERR):
+                with contextlib.suppress(OSError):
+                    if one.recv(65536):
+                        continue
+            ended[name].append(time.perf_counter() - at)
+            poll.unregister(number)
+            held.pop(number)[1].close()
+
+
+def observing(env: dict[str, str], given: Any, folder: Path) -> list[dict]:
+    """Compare a process that keeps metrics and drift with one that does not."""
+    loads: dict[str, list[servers.Load]] = {"observed": [], "unobserved": []}
+    with contextlib.ExitStack() as stack:
+        running = {how: stack.enter_context(servers.api_alone(env, how)) for how in loads}
+        for _ in range(given.rounds):
+            for how, server in running.items():
+                X = servers.one_vector()
+                loads[how].append(servers.load(server, 64, round(given.seconds), X, folder))
+    return _beside("64 connections", loads, "unobserved")
+
+
+def processes(env: dict[str, str], given: Any, folder: Path) -> list[dict]:
+    """Compare one API process with two, all cores theirs."""
+    loads: dict[str, list[servers.Load]] = {"1 process": [], "2 processes": []}
+    for _ in range(given.rounds):
+        for workers, found in enumerate(loads.values(), 1):
+            with servers.api(env, None, workers=workers, core=None) as server:
+                X = servers.one_vector()
+                found.append(servers.load(server, 64, round(given.seconds), X, folder))
+    return _beside("64 connections", loads, "1 process")
+
+
+def _beside(what: str, loads: dict[str, list[servers.Load]], other: str) -> list[dict]:
+    return [
+        {
+            what: name,
+            "requests/s": round(statistics.median(one.rate for one in found)),
+            "cpu us": statistics.median(one.cpu for one in found),
+            f"cpu x {other}": statistics.median(
+                a.cpu / b.cpu for a, b in zip(found, loads[other], strict=True)
+            ),
+        }
+        for name, found in loads.items()
+    ]
+
+
+def memory(server: Server) -> list[dict]:
+    """Return what requests of 16 MiB add to the API process's memory at most."""
+    status = Path(f"/proc/{server.api()}/status")
+    rng = np.random.default_rng(4)
+    rows = [{"memory": "one detector", "body MiB": 0.0, "MiB": _mib(status, "VmRSS"), "x body": 0}]
+    for kind, n in ((OCTETS, 131_072), (JSON, 25_000)):
+        X = rng.normal(size=(n, DIMENSION)).astype(np.float32)
+        body = X.tobytes() if kind == OCTETS else server.body(X)
+        wire = server.wire(body, Content_Type=kind, Accept=kind)
+        before = _mib(status, "VmRSS")
+        status.with_name("clear_refs").write_text("5")  # the high-water mark begins anew
+        Connection(server).ask(wire)
+        size, added = len(body) / 2**20, _mib(status, "VmHWM") - before
+        rows.append({"memory": kind, "body MiB": size, "MiB": added, "x body": added / size})
+    return rows
+
+
+def _mib(status: Path, name: str) -> float:
+    found = re.search(rf"{name}:\s+(\d+) kB", status.read_text())
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def starts(env: dict[str, str], rounds: int) -> list[dict]:
+    """Time an API process from its start to its first score, with a champion in the store."""
+    taken = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        with servers.api_alone(env, "observed"):
+            taken.append(time.perf_counter() - started)
+    return [{"start": "to the first score", "s": statistics.median(taken), "most": max(taken)}]
+
+
+def main() -> None:
+    arguments = report.arguments(__doc__.splitlines()[0])
+    arguments.add_argument("--seconds", type=float, default=4, help="of each measurement")
+    arguments.add_argument("--rounds", type=int, default=5, help="measurements in turn")
+    arguments.add_argument("--quick", action="store_true", help="one round of a second")
+    given = arguments.parse_args()
+    servers.begin()
+    if given.quick:
+        given.seconds, given.rounds = 1, 1
+    with tempfile.TemporaryDirectory(prefix="anamnesis-") as name:
+        folder = Path(name)
+        with servers.store(folder) as env:
+            with servers.api(env, servers.champion().to_bytes()) as server:
+                found = {"memory": memory(server), "slow": slow_peers(server, given)}
+            found["start"] = starts(env, given.rounds)
+            found["observing"] = observing(env, given, folder)
+            found["processes"] = processes(env, given, folder)
+        with servers.everything(folder, servers.champion().to_bytes()) as server:
+            rows = training(server, given)
+    report.report("Scoring beside other work", rows, given.output, **found)
+    for more in found.values():
+        print(f"\n{report.table(more)}")
+
+
+if __name__ == "__main__":
+    main()
