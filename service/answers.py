@@ -1,6 +1,7 @@
 """How a judgement is written: JSON, or four columns in binary."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,7 +82,10 @@ class JsonRows:
         self._champion = champion
         self._columns = columns
         self._head = orjson.dumps(_about(champion))[:-1]
-        self._lists = [column.tolist() for column in columns]
+
+    @cached_property
+    def _lists(self) -> list[list[Any]]:
+        return [column.tolist() for column in self._columns]
 
     def reply(self, rows: slice) -> Reply:
         """Return the answer to the request that brought these rows."""

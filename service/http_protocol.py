@@ -24,12 +24,11 @@ from service.settings import Settings
 _HEAD_BYTES = 64 * 1024  # of request line and headers
 # What a peer must send, or take, in every period of `body_seconds`: 6.5 KB/s by default.
 _PROGRESS = 64 * 1024
+_PARTS = 256  # of a body, before they are put together: each costs as much as fifty bytes
 _LINGER_SECONDS = 1.0
 _LAST_CALL_SECONDS = 0.5  # a request already on its way when a drain begins arrives within that
 
-
 _BODY_FOLLOWS = (b"content-length", b"transfer-encoding")
-_NOTHING_KNOWN: tuple[bytes, list[tuple[bytes, bytes]], ScoreRequest | None] = (b"", [], None)
 
 
 class Reading(IntEnum):
@@ -71,9 +70,9 @@ class HttpProtocol(HttpToolsProtocol):
         self.draining = False
         self._lane_cycle: Any = _LaneCycle()
         self._asked: ScoreRequest | None = None  # being read
-        self._known = _NOTHING_KNOWN
         self._authorization: bytes | None = None
-        self._body: bytes | bytearray = b""
+        self._body: list[bytes] = []  # as it came, in parts
+        self._handed: ScoreRequest | None = None  # the last that was parsed from these bytes
         self._unanswered = 0  # requests in the lane
         self._outgoing: list[bytes] = []  # replies that leave together with the last of them
         self._farewell: bytes | None = None  # what follows these, before the end
@@ -89,9 +88,24 @@ class HttpProtocol(HttpToolsProtocol):
     # Requests
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came."""
+        """Take what came: a request whose head is known, or bytes to parse."""
         if self._last and self._asked is None:
             return
+        between = self._reading is Reading.NOTHING
+        recalled = self.lane.recalls(data) if between and self._lane_is_next() else None
+        if recalled is not None:
+            self._hand_over(recalled)
+            return
+        self._parse(data)
+        if self._reading is Reading.HEAD:
+            self._head_bytes += len(data)
+            if self._head_bytes > _HEAD_BYTES:
+                self.refuse(HeadTooLarge(f"A request's head has at most {_HEAD_BYTES} bytes."))
+        elif between and self._handed is not None and not self._last:
+            self.lane.remember(data, self._handed, self._authorization)
+        self._handed = None
+
+    def _parse(self, data: bytes) -> None:
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
@@ -104,10 +118,6 @@ class HttpProtocol(HttpToolsProtocol):
                 self._last = True
             elif after := data[upgrade.args[0] :]:
                 self.data_received(after)
-        if self._reading is Reading.HEAD:
-            self._head_bytes += len(data)
-            if self._head_bytes > _HEAD_BYTES:
-                self.refuse(HeadTooLarge(f"A request's head has at most {_HEAD_BYTES} bytes."))
 
     def on_message_begin(self) -> None:
         """Begin a request; what only the application needs is made once it is known to go there."""
@@ -122,9 +132,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Keep a header."""
         name = name.lower()
         if name == b"authorization" and self._authorization is None:
-            # Apart, because the others are compared with those of the request before, and how long
-            # that takes tells how much is alike.
-            self._authorization = value
+            self._authorization = value  # apart: it does not say whether a request is plain
         else:
             self.headers.append((name, value))
 
@@ -133,7 +141,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._reading = Reading.BODY
         self._received = 0
         if not self._last and self.parser.get_method() == b"POST" and self._lane_is_next():
-            asked = self._recognised()
+            asked = self.lane.takes(self.url, self.headers)
             if (
                 asked is not None
                 and self.parser.get_http_version() == "1.1"
@@ -141,20 +149,12 @@ class HttpProtocol(HttpToolsProtocol):
                 and self.lane.admits(self._authorization, asked.name)
             ):
                 self._asked = asked
-                self._body = b""
+                self._body = []
                 self._last = not self.parser.should_keep_alive()
                 self._lane_cycle.response_complete = False
                 self.cycle = self._lane_cycle
                 return
         self._to_application()
-
-    def _recognised(self) -> ScoreRequest | None:
-        # A client's requests are much alike: to compare is cheaper than to look again.
-        url, headers, asked = self._known
-        if self.url != url or self.headers != headers:
-            asked = self.lane.takes(self.url, self.headers)
-            self._known = (self.url, self.headers, asked) if asked else _NOTHING_KNOWN
-        return asked
 
     def _lane_is_next(self) -> bool:
         cycle = self.cycle
@@ -179,12 +179,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._received += len(body)
         if self._asked is None:
             super().on_body(body)
-        elif not self._body:
-            self._body = body
-        else:
-            if isinstance(self._body, bytes):
-                self._body = bytearray(self._body)
-            self._body += body
+            return
+        self._body.append(body)
+        if len(self._body) == _PARTS:
+            self._body = [b"".join(self._body)]
 
     def on_message_complete(self) -> None:
         """Hand a request of the lane over."""
@@ -194,8 +192,14 @@ class HttpProtocol(HttpToolsProtocol):
             return
         name, _, content_type, accept, *_ = self._asked
         self._asked = None
+        self._handed = ScoreRequest(name, b"".join(self._body), content_type, accept)
+        self._hand_over(self._handed)
+
+    def _hand_over(self, request: ScoreRequest) -> None:
+        self._lane_cycle.response_complete = False
+        self.cycle = self._lane_cycle
         self._unanswered += 1
-        self.lane.ask(self, ScoreRequest(name, bytes(self._body), content_type, accept))
+        self.lane.ask(self, request)
 
     # Answers
 

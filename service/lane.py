@@ -8,7 +8,7 @@ the framework; limits, errors, metrics and drift are `service.scoring`'s on eith
 import asyncio
 from collections import deque
 from http import HTTPStatus
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from service import log
 from service.access import Access
@@ -29,6 +29,18 @@ _MOST_BYTES = 256 * 1024
 Headers = list[tuple[bytes, bytes]]
 
 
+_HEADS = 4096  # remembered, of at most so many bytes each: a client's requests are much alike
+_LONGEST_HEAD = 1024
+
+
+class Known(NamedTuple):
+    """What a head says: the request without its body, who asks, and how long the body is."""
+
+    request: ScoreRequest
+    authorization: bytes | None
+    length: int
+
+
 class Asker(Protocol):
     """Who awaits a reply."""
 
@@ -46,6 +58,32 @@ class Lane:
         self.admits = access.scores
         self._waiting: deque[tuple[Asker, ScoreRequest]] = deque()
         self._frames = Frames()
+        self._heads: dict[bytes, Known] = {}
+
+    def recalls(self, data: bytes) -> ScoreRequest | None:
+        """Return the request that is all of `data`, if its head was parsed before, byte by byte.
+
+        What is equal means the same: only the body, the key and the detector are looked at anew.
+        """
+        end = data.find(b"\r\n\r\n") + 4
+        known = self._heads.get(data[:end])
+        if known is None or len(data) != end + known.length:
+            return None
+        name, _, content_type, accept, *_ = known.request
+        if self._champions.get(name) is None or not self.admits(known.authorization, name):
+            return None
+        return ScoreRequest(name, data[end:], content_type, accept)
+
+    def remember(self, data: bytes, request: ScoreRequest, authorization: bytes | None) -> None:
+        """Remember the head of `data`, if that and the body of `request` are all of it."""
+        end = data.find(b"\r\n\r\n") + 4
+        # A body that begins elsewhere means that the head ended elsewhere, however it looks.
+        if end > _LONGEST_HEAD or data[end:] != request.body:
+            return
+        if len(self._heads) >= _HEADS:
+            self._heads.clear()
+        known = Known(request._replace(body=b""), authorization, len(request.body))
+        self._heads[data[:end]] = known
 
     def takes(self, url: bytes, headers: Headers) -> ScoreRequest | None:
         """Return the request, still without its body, where it is a plain one; else None.

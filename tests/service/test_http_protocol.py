@@ -21,6 +21,7 @@ from service.access import Access
 from service.champions import Champions
 from service.grants import LEAST_BODY_BYTES, Grant, Scope
 from service.headers import Headers
+from service.lane import _HEADS as MOST_HEADS
 from service.lane import Lane
 from service.limits import BodyLimit
 from service.metrics import Metrics
@@ -207,6 +208,55 @@ async def test_errors_are_problems_and_the_connection_lives_on(api: Served) -> N
     assert orjson.loads(answers[1].body)["column"] == 1
     assert answers[1].headers["content-type"] == "application/problem+json"
     assert {answer.way for answer in answers} == {"lane"}
+
+
+async def test_a_head_that_came_before_is_not_parsed_again(api: Served) -> None:
+    """Its body is read all the same, on every connection, and so is whatever differs."""
+    first, second = await api.peer(), await api.peer()
+    await first.ask(request())
+    assert len(api.echo.lane._heads) == 1
+    for body in (VECTOR, b'{"vectors": [[9, 2, 3]]}', b'{"vectors": [[1, 2, x]]}', b" " * 24):
+        core = api.echo.lane._scoring.score(ScoreRequest("pump", body))
+        answer = await second.ask(request(body))
+        assert (answer.way, answer.status, answer.body) == ("lane", core.status, core.body)
+    assert len(api.echo.lane._heads) == 1
+    assert (await second.ask(request(VECTOR, "Connection: close"))).status == 200
+    assert await second.rest() == b""
+    assert len(api.echo.lane._heads) == 1
+    first.send(request() + request(b'{"vectors": [[9, 2, 3]]}')[:-1])
+    assert (await first.answer()).status == 200
+    assert (await first.ask(b"x")).status == 422
+    assert (await first.ask(request() + request(path="/"))).way == "lane"
+    assert (await first.answer()).way == "application"
+
+
+async def test_a_head_is_remembered_only_where_it_ends_for_sure(api: Served) -> None:
+    """A body that holds what could end a head does not move where bodies begin."""
+    peer = await api.peer()
+    for wire in (
+        request(b'{"vectors":\r\n\r\n[[1, 2, 3]]}'),
+        request().replace(b"\r\n", b"\n").replace(b"{", b"{\r\n\r\n").replace(b": 24", b": 28"),
+    ):
+        for _ in range(2):
+            answer = await peer.ask(wire)
+            if answer.status == 400:  # not every parser takes bare line feeds
+                peer = await api.peer()
+            else:
+                assert (answer.way, answer.status) == ("lane", 200)
+
+
+async def test_a_remembered_head_serves_nobody_else(api: Served) -> None:
+    """A detector that is gone is asked of the application, and heads are bounded."""
+    peer = await api.peer()
+    await peer.ask(request())
+    serving = api.echo.lane._champions.get("pump")
+    api.echo.lane._champions.forget("pump")
+    assert (await peer.ask(request())).way == "application"
+    api.echo.lane._champions.install(serving)
+    assert (await peer.ask(request())).way == "lane"
+    for i in range(2 * MOST_HEADS):
+        api.echo.lane.remember(b"%d\r\n\r\n" % i, ScoreRequest("pump", b""), None)
+        assert len(api.echo.lane._heads) <= MOST_HEADS
 
 
 @pytest.mark.parametrize(
