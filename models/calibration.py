@@ -77,14 +77,13 @@ class Calibration:
         if not np.logical_and.reduce(at_least):
             beyond = at_least == 0
             excess = np.asarray(scores, np.float64)[beyond] - self.scores[-1]
-            p[beyond] = np.maximum(self._survival(excess) / (self.n + 1.0), FLOOR)
+            p[beyond] = np.maximum(np.exp(self.log_survival(excess)) / (self.n + 1.0), FLOOR)
         return p
 
-    def _survival(self, excess: Float64) -> Float64:
+    def log_survival(self, excess: Float64) -> Float64:
+        """Return the log chance that a score beyond the largest is further out than `excess`."""
         units = excess / self.sigma
-        if self.gamma < 1e-6:
-            return np.exp(-units)
-        return np.exp(-np.log1p(self.gamma * units) / self.gamma)
+        return -units if self.gamma < 1e-6 else -np.log1p(self.gamma * units) / self.gamma
 
     def threshold(self, policy: Mapping[str, float]) -> Threshold:
         """Apply `fpr`, `pot`, `quantile` (1 - fpr) or `value` to these scores."""

@@ -113,6 +113,14 @@ def check_strategy(strategy: str) -> None:
         raise ConfigError(f"strategy: each at most once, and {', '.join(ALONE)} alone")
 
 
+def check_score(score: str) -> None:
+    """Raise ConfigError unless `score` is one that is built, or one and `+regime`."""
+    base, plus, relative = score.partition("+")
+    _choose("score", base, SCORES)
+    if plus and relative != "regime":
+        raise ConfigError("score: only '+regime' can be added to one")
+
+
 def check_weights(weights: str | Mapping[str, float]) -> None:
     """Raise ConfigError unless `weights` is a policy that `models.mixing` knows."""
     if isinstance(weights, str):
@@ -185,7 +193,7 @@ class Config:
                 )
         _choose("kind", self.kind, KINDS)
         check_strategy(self.strategy)
-        _choose("score", self.score, SCORES)
+        check_score(self.score)
         _choose("missing", self.missing, ("refuse",))
         if self.kind == "mahalanobis" and (self.strategy, self.score) != ("replay", "elbo"):
             raise ConfigError(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models import relative
 from models.calibration import Calibration, carried, mixed
 from models.config import Config, Replay
 from models.exemplars import Candidates
@@ -15,7 +16,7 @@ from models.past import Past
 from models.plan import Plan
 from models.reference import Reference
 from models.scaler import Scaler
-from models.scoring import PLAIN, SHARP, in_blocks, prepare, scorer
+from models.scoring import PLAIN, SHARP, base, in_blocks, prepare, scorer
 from models.survey import survey
 from models.version import Version
 
@@ -45,6 +46,30 @@ class Trained:
 
 def finish(trained: Trained) -> Version:
     """Return the version whose network is `networks[0]`, calibrated on vectors held out of it."""
+    kind = trained.config.score
+    if kind == base(kind):
+        return _calibrated(trained).version
+    plain = replace(trained.config, score=base(kind))
+    return _relative(_calibrated(replace(trained, config=plain)), trained)
+
+
+@dataclass(frozen=True, slots=True)
+class _Calibrated:
+    """A version, the scores of all vectors held out of it and which they are, and its past.
+
+    `rows` (m,) say which of the trained vectors have the scores `held_out` (m,); `generated`
+    (g, d), scaled, score `before` under the champion and `after` under the version.
+    """
+
+    version: Version
+    rows: NDArray[np.int64]
+    held_out: Float64
+    generated: Array
+    before: Float64
+    after: Float64
+
+
+def _calibrated(trained: Trained) -> _Calibrated:
     plan, past, previous = trained.plan, trained.past, trained.previous
     rng = np.random.default_rng([plan.seed, 3])
     network, config = trained.networks[0], trained.config
@@ -54,12 +79,13 @@ def finish(trained: Trained) -> Version:
     x, folds = _looked_at(trained, rng)
     latents = Mixture.fit(_codes(network, x, rng), plan.seed)
     scoring = prepare(config.score, network, latents, plan.seed)
-    held_out = _held_out_scores(trained, latents, x, folds)
+    rows, held_out = _held_out_scores(trained, latents, x, folds)
     champion = _champion(previous, config, generated) if previous else None
-    old = np.empty(0)
+    old = before = after = np.empty(0)
     if champion and past.learned:
+        before = champion.score_scaled(generated)
         after = in_blocks(scorer(config.score, network, latents, scoring), generated)
-        old = carried(champion.calibration.scores, champion.score_scaled(generated), after)
+        old = carried(champion.calibration.scores, before, after)
     kept = _kept(trained, latents, generated)
     version = Version(
         config=config,
@@ -80,7 +106,37 @@ def finish(trained: Trained) -> Version:
     version.lineage["evidence"] = _evidence(version, champion, trained, held_out, generated)
     found = survey(version, previous, trained.new, trained.scaler.inverse(generated))
     version.lineage["regimes"] = found.regimes
-    return replace(version, memory=trained.memory | found.tensors)
+    version = replace(version, memory=trained.memory | found.tensors)
+    return _Calibrated(version, rows, held_out, generated, before, after)
+
+
+def _relative(plain: _Calibrated, trained: Trained) -> Version:
+    """Return the version with its score relative to the regime, calibrated inside each."""
+    version, previous = plain.version, trained.previous
+    held_out = trained.scaler.inverse(trained.x[plain.rows])
+    new = relative.grouped(plain.held_out, version.nearest_regime(held_out))
+    old: relative.Tables = {}
+    if previous and trained.past.learned:
+        numbers = previous.nearest_regime(trained.scaler.inverse(plain.generated))
+        tables = _tables(previous, version.config.score)
+        old = relative.moved(tables, numbers, plain.before, plain.after)
+    known = [one["number"] for one in version.lineage["regimes"]]
+    joined = relative.joined(old, new, known)
+    return replace(
+        version,
+        config=trained.config,
+        calibration=relative.pooled(joined),
+        scoring={**version.scoring, **relative.to_tensors(joined)},
+    )
+
+
+def _tables(previous: Version, plain: str) -> relative.Tables | None:
+    """Return the calibration scores of each regime of a version; None where it has none."""
+    tables = relative.from_tensors(previous.scoring)
+    if tables is None or base(previous.config.score) != plain:
+        return None
+    known = [one["number"] for one in previous.lineage["regimes"]]
+    return dict(zip(known, tables, strict=True))
 
 
 def _champion(previous: Version, config: Config, generated: Array) -> Version:
@@ -88,6 +144,10 @@ def _champion(previous: Version, config: Config, generated: Array) -> Version:
     champion = previous.with_config(config)
     if previous.config.score == config.score:
         return champion
+    tables = _tables(previous, config.score)
+    if tables:  # the same score, but relative to the regime
+        scores = np.sort(np.concatenate([*tables.values()]))
+        return replace(champion, calibration=Calibration(scores))
     # The gap between real and generated is unknown under the new score, so the generated vectors'
     # scores stand alone for one version.
     scores = np.sort(champion.score_scaled(generated))
@@ -114,8 +174,8 @@ def _kept(trained: Trained, latents: Mixture, generated: Array) -> Array:
 
 def _held_out_scores(
     trained: Trained, latents: Mixture, x: Array, folds: NDArray[np.int64]
-) -> Float64:
-    """Score every vector that a network has not seen with that network, (m,).
+) -> tuple[NDArray[np.int64], Float64]:
+    """Score every vector that a network has not seen with that network: which, and how, (m,).
 
     `latents` is network 0's mixture, fitted to codes of x (n, d), which `folds` (n,) leave out.
     """
@@ -128,9 +188,10 @@ def _held_out_scores(
             seen = x[folds != m]
             own = latents.moved(_codes(trained.networks[0], seen, rng), _codes(network, seen, rng))
         needs = prepare(kind, network, own, plan.seed)
-        left_out = trained.x[plan.folds == (m or -1)]
-        found.append(in_blocks(scorer(kind, network, own, needs), left_out))
-    return np.concatenate(found)
+        rows = np.flatnonzero(plan.folds == (m or -1))
+        found.append((rows, in_blocks(scorer(kind, network, own, needs), trained.x[rows])))
+    which, scores = zip(*found, strict=True)
+    return np.concatenate(which), np.concatenate(scores)
 
 
 def _generated(trained: Trained, rng: np.random.Generator) -> Array:

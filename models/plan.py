@@ -66,7 +66,8 @@ def plan(
     shape = before.shape if before else _shape(d, model, likelihood)
     w_prev, w_new = mixing.weights(weights or config.weights, past.learned, n)
     seed = seeded(config.seed, previous)
-    folds = _folds(n, _parameters(shape), np.random.default_rng([seed, 1]))
+    rng = np.random.default_rng([seed, 1])
+    folds = _folds(n, _parameters(shape), config.score.endswith("+regime"), rng)
     n_trained = int((folds >= 0).sum())
     new_rows = w_new if past.replays else 1.0
     stable = model.regime == "stable"
@@ -118,14 +119,17 @@ def _batch_size(n: int) -> int:
     return 64 if n < 1_000 else 128 if n < 20_000 else 256
 
 
-def _folds(n: int, parameters: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _folds(n: int, parameters: int, relative: bool, rng: np.random.Generator) -> NDArray[np.int64]:
     """Leave each vector out of one of `FOLDS` networks, or a share of them out of all.
 
     Few normals are all needed, for training and for calibration, and their networks are cheap.
+    A score relative to its regime needs several hundred to calibrate on in every one.
     """
     order = rng.permutation(n)
     if n <= 400 or (n <= 2_000 and parameters <= SMALL):
         return 1 + order % (FOLDS if parameters <= LARGE else FEW_FOLDS)
+    if relative and n <= 2 * MOST_HELD_OUT:
+        return 1 + order % FEW_FOLDS
     folds = np.zeros(n, np.int64)
     folds[order[: min(int(n * HELD_OUT), MOST_HELD_OUT)]] = -1
     return folds

@@ -8,10 +8,13 @@ import numpy as np
 from models.bank import generated_codes
 from models.latents import Mixture
 from models.network import Array, Float64, Network
+from models.regimes import Boundaries
+from models.relative import Relative, from_tensors
 from models.richer import Hidden, ImportanceWeighted, JustInTime, Neighbours
 from models.scores import Scorer, blocks
 from models.tied import Distance, Tied
 
+RELATIVE = "+regime"
 PLAIN = ("elbo", "reconstruction", "hidden")  # those that the network alone decides
 # Those under which the decoder's own noise makes a generated vector score worse than real ones.
 SHARP = ("hidden", "neighbours", "jit")
@@ -31,9 +34,14 @@ class Score(Protocol):
         """Return each feature's share, (n, d), and the value expected of it, scaled (n, d)."""
 
 
+def base(kind: str) -> str:
+    """Return the score that `kind` makes relative to the regime, or itself."""
+    return kind.removesuffix(RELATIVE)
+
+
 def prepare(kind: str, network: Network, latents: Mixture, seed: int) -> dict[str, Array]:
     """Return what the score named `kind` needs beside network and mixture: named arrays."""
-    if kind not in BANKED or isinstance(latents, Tied):
+    if base(kind) not in BANKED or isinstance(latents, Tied):
         return {}
     return {"codes": generated_codes(network, latents, np.random.default_rng([seed, 9]))}
 
@@ -41,10 +49,15 @@ def prepare(kind: str, network: Network, latents: Mixture, seed: int) -> dict[st
 def scorer(kind: str, network: Network, latents: Mixture, needs: Mapping[str, Array]) -> Score:
     """Return the score named `kind`, one of `config.SCORES`; `needs` is `prepare`'s answer.
 
-    The kind `mahalanobis` has one score, whatever it is called.
+    The kind `mahalanobis` has one score, whatever it is called. With `+regime` the tables of
+    `models.relative` and the boundaries of the regimes are among `needs`.
     """
     if isinstance(latents, Tied):
         return Distance(latents)
+    tables, boundaries = from_tensors(needs), Boundaries.from_tensors(needs)
+    if kind.endswith(RELATIVE) and tables and boundaries:
+        return Relative(scorer(base(kind), network, latents, needs), network, boundaries, tables)
+    kind = base(kind)
     if kind in BANKED:
         return BANKED[kind](network, needs["codes"])
     if kind == "iwae":

@@ -117,7 +117,8 @@ class Version:
 
     @cached_property
     def _scorer(self) -> Score:
-        return scorer(self.config.score, self.network, self.latents, self.scoring)
+        needs = {**self.memory, **self.scoring}
+        return scorer(self.config.score, self.network, self.latents, needs)
 
     def score_scaled(self, x: Array) -> Float64:
         """Return the score of each scaled vector of x (n, d), (n,)."""

@@ -1,0 +1,102 @@
+"""Calibration inside each regime, on cases that can be counted by hand."""
+
+import numpy as np
+import pytest
+
+from models import Config, ConfigError, Version, train
+from models.calibration import Calibration
+from models.network import Array
+from models.relative import (
+    FEWEST,
+    from_tensors,
+    grouped,
+    joined,
+    levels,
+    moved,
+    pooled,
+    surprise,
+    to_tensors,
+)
+
+
+def test_the_surprise_of_a_calibration_score_is_its_rank() -> None:
+    """The i-th largest of n has -log(i / (n + 1)), in between it rises, beyond the tail goes on."""
+    calibration = Calibration(np.arange(99.0))
+    found = surprise(calibration, np.array([98.0, 89.0, 0.0]))
+    np.testing.assert_allclose(found, -np.log([0.01, 0.10, 0.99]))
+    rising = surprise(calibration, np.linspace(0, 500, 9_999))
+    assert (np.diff(rising) > 0).all()
+    beyond = surprise(calibration, np.array([98.0 + calibration.sigma]))
+    assert beyond[0] == pytest.approx(-np.log(0.01) - calibration.log_survival(np.ones(1) *
+                                      calibration.sigma)[0])  # fmt: skip
+
+
+def test_the_rate_holds_inside_every_regime() -> None:
+    """Two regimes of a hundredfold different scores: one threshold, one in a hundred of each."""
+    rng = np.random.default_rng(0)
+    narrow, wide = np.sort(rng.gamma(2, 1, 2_000)), np.sort(rng.gamma(2, 100, 1_000))
+    threshold = pooled([narrow, wide]).threshold({"fpr": 0.01}).value
+    for own, scale in zip(levels([narrow, wide]), (1, 100), strict=True):
+        alarms = surprise(own, rng.gamma(2, scale, 50_000)) >= threshold
+        assert 0.006 < alarms.mean() < 0.014
+
+
+def test_a_regime_of_few_scores_takes_those_of_all() -> None:
+    """Below the fewest, the calibration is that of all regimes together."""
+    few, many = np.arange(FEWEST - 1.0), np.arange(500.0)
+    small, large = levels([few, many])
+    assert small.n == len(few) + len(many)
+    assert large.n == len(many)
+
+
+def test_calibration_moves_regime_by_regime() -> None:
+    """What rose by one in a regime rises by one there; a regime no longer drawn is gone."""
+    tables = {1: np.arange(100.0), 2: np.arange(100.0) + 1000, 3: np.arange(5.0)}
+    before = np.concatenate([np.linspace(0, 99, 500), np.linspace(1000, 1099, 500)])
+    after = before + np.repeat([1.0, -7.0], 500)
+    found = moved(tables, np.repeat([1, 2], 500), before, after)
+    np.testing.assert_allclose(found[1], tables[1] + 1)
+    np.testing.assert_allclose(found[2], tables[2] - 7)
+    assert set(found) == {1, 2}
+    assert set(moved(None, np.repeat([1, 2], 500), before, after)) == {1, 2}
+
+
+def test_tables_are_joined_and_kept() -> None:
+    """Old and new scores of a regime stand together, and come back from their tensors."""
+    new = grouped(np.array([3.0, 1.0, 9.0]), np.array([1, 1, 4]))
+    tables = joined({1: np.array([2.0])}, new, [1, 4, 6])
+    assert [own.tolist() for own in tables] == [[1, 2, 3], [9], []]
+    again = from_tensors(to_tensors(tables))
+    assert again is not None
+    assert [own.tolist() for own in again] == [own.tolist() for own in tables]
+
+
+def test_a_relative_score_is_calibrated_inside_each_regime(digits: dict[int, Array]) -> None:
+    """Two digits, learned one after another: -log p of the one rule, carried over and saved."""
+    config = Config(score="elbo+regime", threshold={"fpr": 0.05})
+    zeros, ones = digits[0][:120], digits[1][:120]
+    second = train(train(None, zeros, config), ones, config)
+    tables = from_tensors(second.scoring)
+    assert tables is not None
+    assert sum(len(own) for own in tables) == 240
+    assert abs(second.threshold + np.log(0.05)) < 0.2
+    scores, plain = second.score(digits[1]), second.with_config(Config()).score(digits[1])
+    mine = second.nearest_regime(digits[1]) == 1
+    for regime in (mine, ~mine):
+        order = np.argsort(plain[regime], kind="stable")
+        assert (np.diff(scores[regime][order]) >= 0).all()
+    assert second.is_anomaly(digits[0][120:]).mean() < 0.15
+    assert second.is_anomaly(digits[1][120:]).mean() < 0.2
+    assert second.is_anomaly(digits[7]).mean() > 0.8
+    loaded = Version.from_bytes(second.to_bytes())
+    np.testing.assert_array_equal(loaded.score(digits[7]), second.score(digits[7]))
+    plain_again = train(second, zeros, Config())
+    assert plain_again.is_anomaly(digits[1][120:]).mean() < 0.1
+
+
+def test_only_the_regime_can_be_added_to_a_score() -> None:
+    """The message names what can."""
+    assert Config(score="neighbours+regime").score == "neighbours+regime"
+    for wrong in ("elbo+elbo", "elbo+", "+regime", "regime"):
+        with pytest.raises(ConfigError, match="score"):
+            Config(score=wrong)
