@@ -11,6 +11,7 @@ OURS = {
         "weights": "equal",
         "score": "reconstruction",
     },
+    "replay, neighbours": {"score": "neighbours"},
     "replay, stable": {"model": Model(regime="stable")},
     "distillation": {"strategy": "distillation"},
     "distillation + reservoir": {"strategy": "distillation+reservoir"},

@@ -19,31 +19,60 @@ import numpy as np
 
 from benchmarks import data
 from benchmarks.arms import learner
-from benchmarks.continual import bench, nine_digits
+from benchmarks.continual import auroc, bench, nine_digits, of
 from benchmarks.pictures import grids
+from benchmarks.report import spread, table
+from models.config import SCORES
+from models.scoring import in_blocks, prepare, scorer
 
 SHOWN = ("replay", "joint", "finetune")
+RESCORED = ("replay", "joint")  # whose networks are measured by every other score too
 COLUMNS = 10  # images in a row of a grid
 BRIGHTEST = 255.0
 
 
 def job(images, folder, arm, seed):
-    """Live one life, and keep the pictures of the first seed's for the arms that are shown."""
+    """Live one life, with what else is measured and drawn of some arms."""
     train, test = data.digits(images, seed)
-    one = learner(arm, seed)
-    if arm not in SHOWN or seed or folder is None:
-        return nine_digits(one, train, test)
     examples = np.stack([test[digit][0] for digit in range(10)])  # (10, 784)
-    seen = []
+    drawn, rescored = [], {score: [] for score in SCORES if arm in RESCORED}
 
     def watch(one):
-        seen.append((rebuilt(one.version, examples), one.version.sample(COLUMNS, seed=0)))
+        if arm in SHOWN and not seed:
+            drawn.append((rebuilt(one.version, examples), one.version.sample(COLUMNS, seed=0)))
+        learned = np.concatenate([test[digit] for digit in range(1, one.experiences + 1)])
+        for score, values in rescored.items():
+            scores = by(score, one.version)
+            values.append(auroc(scores(learned), scores(test[0])))
 
-    found = nine_digits(one, train, test, watch)
-    reconstructions, samples = (np.stack(part) for part in zip(*seen, strict=True))
-    folder.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(folder / f"{arm}.npz", reconstructions=reconstructions, samples=samples)
-    return found
+    found = nine_digits(learner(arm, seed), train, test, watch)
+    if drawn and folder is not None:
+        reconstructions, samples = (np.stack(part) for part in zip(*drawn, strict=True))
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(folder / f"{arm}.npz", reconstructions=reconstructions, samples=samples)
+    return found | {"scores": rescored}
+
+
+def by(score, version):
+    """Return a function of X (n, d): another score than the version's own, (n,)."""
+    parts = version.network, version.latents
+    other = scorer(score, *parts, prepare(score, *parts, version.lineage["seed"]))
+    return lambda X: in_blocks(other, version.scaler.transform(X))
+
+
+def by_score(lives):
+    """Return a line for each arm and score measured on the same networks: mean and final AUROC."""
+    own = {arm: [one["scores"] for one in of(lives, arm)] for arm in RESCORED}
+    return [
+        {
+            "arm": arm,
+            "score": score,
+            "AUROC mean": spread(np.mean(one[score]) for one in own[arm]),
+            "final": spread(one[score][-1] for one in own[arm]),
+        }
+        for arm in RESCORED
+        for score in (own[arm][0] if own[arm] else ())
+    ]
 
 
 def rebuilt(version, X):
@@ -70,13 +99,15 @@ def options(parser):
 
 
 def main():
-    args, kept, _ = bench(
+    args, kept, lives = bench(
         "continual_mnist",
         __doc__.splitlines()[0],
         lambda args: partial(job, args.images, args.output and args.output.with_suffix("")),
         names=range(1, 10),
         more=options,
     )
+    if lines := by_score(lives):
+        print(f"\nThe same networks by other scores\n\n{table(lines)}")
     if args.output:
         show(kept.folder, args.output.with_name(f"{args.output.stem}_grids.png"))
 

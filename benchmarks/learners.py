@@ -44,6 +44,11 @@ class Ours:
         """Return how many bytes of real vectors are kept."""
         return self.version.lineage["bytes_kept"]
 
+    @property
+    def experiences(self):
+        """Return how many tasks were learned."""
+        return self.version.lineage["experiences"]
+
 
 class Peer:
     """A detector of another library, fitted anew on every vector so far, or on the newest task.
