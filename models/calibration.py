@@ -8,8 +8,9 @@ Hosking & Wallis, Parameter and quantile estimation for the generalized Pareto d
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,14 @@ class Threshold:
     value: float
     alpha: float
     calibration: str
+
+
+class Held(NamedTuple):
+    """The share of calibration normals at or above a threshold, and its confidence interval."""
+
+    rate: float
+    low: float
+    high: float
 
 
 def representable(scores: Float64) -> Float64:
@@ -100,6 +109,19 @@ class Calibration:
         alpha = value if name == "fpr" else 1.0 - value
         return Threshold(self._smallest_score(alpha), alpha, self._support(alpha))
 
+    def held(self, threshold: float, confidence: float = 0.95) -> Held:
+        """Return the rate of false alarms at a threshold, with its Clopper-Pearson interval.
+
+        Clopper & Pearson, 1934: with k of n calibration scores at or above it, the interval ends
+        at the rates under which k or more, and k or fewer, have the chance (1 - confidence) / 2.
+        It is exact for scores that are independent draws of what is to come.
+        """
+        k = self.n - int(self.scores.searchsorted(threshold, side="left"))
+        tail = (1.0 - confidence) / 2.0
+        low = _rate(lambda p: 1.0 - binomial_at_most(k - 1, self.n, p) < tail) if k else 0.0
+        high = _rate(lambda p: binomial_at_most(k, self.n, p) > tail) if k < self.n else 1.0
+        return Held(k / self.n, low, high)
+
     def _support(self, alpha: float) -> str:
         if alpha * (self.n + 1) >= 1.0:
             return "exact"
@@ -115,6 +137,27 @@ class Calibration:
             else:
                 low = middle + 1
         return _from_ordinal(low)
+
+
+def binomial_at_most(k: int, n: int, p: float) -> float:
+    """Return the chance of at most k of n at a rate p in (0, 1).
+
+    >>> round(binomial_at_most(1, 3, 0.5), 12)
+    0.5
+    """
+    j = np.arange(1, k + 1)
+    log_terms = np.concatenate([[0.0], np.cumsum(np.log((n - j + 1) / j))])
+    log_terms += np.arange(k + 1) * math.log(p) + (n - np.arange(k + 1)) * math.log1p(-p)
+    return min(float(np.exp(log_terms).sum()), 1.0)
+
+
+def _rate(below: Callable[[float], bool]) -> float:
+    """Return the rate up to which `below` is true, by bisection."""
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if below(middle) else (low, middle)
+    return low
 
 
 def severities(p: Float64, alpha: float) -> Float64:

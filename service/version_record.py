@@ -30,5 +30,6 @@ def describe(version: Version, policy: Mapping[str, float]) -> dict[str, Any]:
         "calibration": {
             "kind": threshold.calibration,
             "scores": len(version.calibration.scores),
+            "held": version.calibration.held(threshold.value)._asdict(),
         },
     }

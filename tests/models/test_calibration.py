@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import beta
 
 from models.calibration import (
     Calibration,
@@ -148,3 +149,13 @@ def test_the_pot_policy_gives_the_p_value_at_its_threshold(hundred: Calibration)
     assert threshold.value == pytest.approx(90 + 5.5 * np.log(2))
     assert threshold.alpha == hundred.p_values(np.array([threshold.value]))[0]
     assert threshold.calibration == "extrapolated"
+
+
+@pytest.mark.parametrize(("n", "k"), [(10, 0), (10, 10), (200, 2), (2_000, 20), (20_000, 9_000)])
+def test_the_held_rate_has_the_interval_of_clopper_and_pearson(n: int, k: int) -> None:
+    """Against quantiles of the beta distribution."""
+    held = Calibration(np.arange(float(n))).held(n - k)
+    assert held.rate == k / n
+    low = beta.ppf(0.025, k, n - k + 1) if k else 0.0
+    high = beta.ppf(0.975, k + 1, n - k) if k < n else 1.0
+    assert (held.low, held.high) == pytest.approx((low, high), rel=1e-9, abs=1e-12)
