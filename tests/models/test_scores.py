@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from models.calibration import representable
 from models.network import Network, Shape
 from models.scores import Scorer, blocks
 from models.scoring import in_blocks
+from models.vae import VAE
 
 
 def network(likelihood: str, d: int, hidden: tuple[int, ...], latent: int) -> Network:
@@ -48,3 +52,26 @@ def test_blocks_cover_every_row_once(n: int, d: int) -> None:
     """In order, none left out, none twice."""
     rows = [row for some in blocks(n, d) for row in range(n)[some]]
     assert rows == list(range(n))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 90),
+    st.integers(1, 12),
+    st.lists(st.integers(1, 70), max_size=3),
+    st.sampled_from(["gaussian", "bernoulli"]),
+    st.integers(0, 1000),
+)
+def test_serving_computes_what_training_did(
+    d: int, latent: int, hidden: list[int], likelihood: str, seed: int
+) -> None:
+    """Whatever the architecture, numpy and torch agree on the score to five digits."""
+    vae = VAE(Shape(d, latent, tuple(hidden), likelihood), seed=seed)
+    rng = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in vae.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=rng))
+        x = torch.rand(1, 20, d, generator=rng)
+        expected = vae(x, torch.zeros(1, 20, latent))[0].double().numpy()
+    found = Scorer("elbo", vae.network(0))(x[0].numpy())
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())

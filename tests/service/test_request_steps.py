@@ -1,0 +1,102 @@
+"""How many steps of Python a plain request takes: the same on every machine, busy or not."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from starlette.types import Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from service.access import Access
+from service.champions import Champions
+from service.http_protocol import HttpProtocol
+from service.lane import Lane
+from service.metrics import Metrics
+from service.scoring import Scoring
+from service.settings import Settings
+from tests.service.trained import champion
+
+pytestmark = pytest.mark.anyio
+
+BODY = b'{"vectors": [[1, 2, 3]]}'
+HEAD = b"POST /v1/detectors/pump/score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+class Sink(asyncio.Transport):
+    """A transport that counts what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = 0
+
+    def write(self, data: bytes) -> None:
+        self.answers += data.startswith(b"HTTP/1.1 200")
+
+    def is_closing(self) -> bool:
+        return False
+
+    def resume_reading(self) -> None:
+        """Go on."""
+
+
+async def unasked(scope: Scope, receive: Receive, send: Send) -> None:
+    """Be an application that nothing gets to."""
+    raise AssertionError
+
+
+def steps(action: Callable[[], Any]) -> int:
+    """Return how many calls, of Python and of C, `action` makes."""
+    count = [0]
+
+    def note(frame: object, event: str, arg: object) -> None:
+        count[0] += event in {"call", "c_call"}
+
+    sys.setprofile(note)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+    return count[0]
+
+
+def connections(n: int) -> tuple[Lane, list[HttpProtocol]]:
+    """Return a lane that keeps metrics, and open connections."""
+    champions, access = Champions(1), Access(may_be_open=True)
+    champions.install(champion())
+    access.adopt(0, ())
+    lane = Lane(champions, Scoring(champions, (Metrics(CollectorRegistry()),)), access)
+    state = {"lane": lane, "settings": Settings()}
+    config = Config(unasked, lifespan="off")
+    config.load()
+    loop = asyncio.get_running_loop()
+    server = ServerState()
+    made = [HttpProtocol(config, server, state, loop) for _ in range(n)]
+    for one in made:
+        one.connection_made(Sink())
+    return lane, made
+
+
+@pytest.mark.parametrize(("known", "most"), [(True, 70), (False, 125)])
+async def test_a_request_in_company_takes_few_steps(known: bool, most: int) -> None:
+    """Of sixty-four in one turn, each takes no more calls than this, with its metrics."""
+    lane, peers = connections(64)
+    # A head that came before is not parsed; one with another name in it is.
+    wires = [
+        HEAD + b"X-%d: 1\r\nContent-Length: %d\r\n\r\n%b" % (0 if known else i, len(BODY), BODY)
+        for i in range(64)
+    ]
+
+    def turn() -> None:
+        for peer, wire in zip(peers, wires, strict=True):
+            peer.data_received(wire)
+        lane._answer()
+
+    if known:
+        turn()
+    taken = steps(turn) / 64
+    assert all(peer.transport.answers == 1 + known for peer in peers)
+    assert 0.8 * most < taken <= most  # one that takes far fewer deserves a lower bound
