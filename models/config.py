@@ -20,7 +20,8 @@ REGIMES = ("plain", "stable")
 SCORES = ("elbo", "reconstruction", "fitted", "iwae", "hidden", "neighbours", "jit")
 LIKELIHOODS = ("auto", "gaussian", "bernoulli")
 THRESHOLDS = ("fpr", "pot", "quantile", "value")
-WEIGHTS = ("proportional", "equal")
+MISSING = ("refuse", "impute")
+WEIGHTS = ("proportional", "equal", "auto")
 
 
 # Read by pydantic, which validates these classes for the service: an unknown field is an error.
@@ -134,7 +135,7 @@ def check_weights(weights: str | Mapping[str, float]) -> None:
             raise ConfigError("weights: w_prev and w_new are not negative and sum to 1")
     else:
         raise ConfigError(
-            "weights: one of 'proportional', 'equal', {'w_prev': a, 'w_new': b}, "
+            "weights: one of 'proportional', 'equal', 'auto', {'w_prev': a, 'w_new': b}, "
             "{'half_life': experiences}"
         )
 
@@ -194,7 +195,7 @@ class Config:
         _choose("kind", self.kind, KINDS)
         check_strategy(self.strategy)
         check_score(self.score)
-        _choose("missing", self.missing, ("refuse",))
+        _choose("missing", self.missing, MISSING)
         if self.kind == "mahalanobis" and (self.strategy, self.score) != ("replay", "elbo"):
             raise ConfigError(
                 "kind: mahalanobis has its own score and keeps its regimes by itself; leave "

@@ -1,7 +1,7 @@
 """How much of the past and how much of the new: the weights w_prev, w_new and their counts."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 
 def weights(policy: str | Mapping[str, float], learned: int, n_new: int) -> tuple[float, float]:
@@ -13,7 +13,8 @@ def weights(policy: str | Mapping[str, float], learned: int, n_new: int) -> tupl
         `proportional`: n_prev / n and n_new / n by vectors learned so far;
         `equal`: (.5, .5); `{"w_prev", "w_new"}`: as given;
         `{"half_life": h}`: the past weighs what it would after each experience had lost half its
-        weight over h experiences: w_prev = 2 ** (-1 / h).
+        weight over h experiences: w_prev = 2 ** (-1 / h);
+        `auto`: proportional, where there is nothing to try weights on.
     learned
         Vectors the previous version's lineage has learned from.
     n_new
@@ -26,7 +27,7 @@ def weights(policy: str | Mapping[str, float], learned: int, n_new: int) -> tupl
     """
     if learned == 0:
         return 0.0, 1.0
-    if policy == "proportional":
+    if policy in ("proportional", "auto"):
         return learned / (learned + n_new), n_new / (learned + n_new)
     if policy == "equal":
         return 0.5, 0.5
@@ -35,6 +36,27 @@ def weights(policy: str | Mapping[str, float], learned: int, n_new: int) -> tupl
         w_prev = 2.0 ** (-1.0 / policy["half_life"])
         return w_prev, 1.0 - w_prev
     return policy["w_prev"], policy["w_new"]
+
+
+def candidates(learned: int, n_new: int) -> list[float]:
+    """Return the w_new that `auto` tries: by counts first, then .2, .5 and .8."""
+    return [n_new / (learned + n_new), 0.2, 0.5, 0.8]
+
+
+def best(probes: Sequence[Mapping[str, float]]) -> float:
+    """Return the w_new of the probe that costs old and new together the least.
+
+    Each probe has `w_new` and the mean losses that it led to, `old` and `new`, in nats. Its cost
+    is the larger of what the old and what the new lose against the probe that was best for
+    them: neither pays for the other more than it must.
+
+    >>> best([{"w_new": 0.1, "old": 20.0, "new": 29.0},
+    ...       {"w_new": 0.5, "old": 21.0, "new": 25.0},
+    ...       {"w_new": 0.8, "old": 26.0, "new": 24.5}])
+    0.5
+    """
+    least = {part: min(probe[part] for probe in probes) for part in ("old", "new")}
+    return min(probes, key=lambda p: max(p[part] - least[part] for part in least))["w_new"]
 
 
 def steps_per_epoch(n_new: int, batch_size: int, w_new: float) -> int:

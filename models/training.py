@@ -29,9 +29,12 @@ from models.plan import Plan, plan
 from models.scaler import Scaler
 from models.solving import solved
 from models.vae import VAE
-from models.version import Version, check_vectors
+from models.vectors import check_vectors
+from models.version import Version
 
 CHUNK = 1024  # old vectors drawn at once: enough for a large product, few enough for the cache
+PROBE, LEAST_PROBE = 10, 200  # of weights: a tenth of the steps, so many at the least
+PROBED = 2_000  # old vectors that a probe is looked at on
 LOSS_EVERY = 10  # steps between two looks at the loss: a look costs a synchronisation
 
 
@@ -99,12 +102,11 @@ def learn(
         x = np.concatenate([behind.vectors, x])
     if behind.window is not None:
         x = x[-max(behind.window, MIN_VECTORS) :]
+    probes = yield from _probes(previous, behind, x, config, likelihood, weights)
+    if probes:
+        weights = _given(mixing.best(probes))
     chosen = plan(previous, behind, x, config, likelihood, weights)
-    vae = VAE(chosen.shape, chosen.networks, chosen.dropout, chosen.seed)
-    if previous and behind.warm:
-        vae.load(behind.grown or previous.network)
-        for name, parameter in vae.named_parameters():
-            parameter.requires_grad = not name.startswith(behind.frozen)
+    vae = _begun(chosen, previous, behind)
     setting = Setting(vae, chosen.w_prev, chosen.w_new, chosen.batch_size, chosen.seed)
     warm = previous is not None and behind.warm
     curve = yield from _optimise(setting, chosen, behind, x, warm)
@@ -118,7 +120,58 @@ def learn(
     version = finish(
         Trained(networks, chosen, behind, previous, config, scaler, new, x, curve, memory)
     )
+    if probes:
+        version.lineage["probes"] = probes
     return solved(version, previous, behind, x_new, classes)
+
+
+def _probes(
+    previous: Version | None,
+    behind: Past,
+    x: Array,
+    config: Config,
+    likelihood: str,
+    weights: str | Mapping[str, float] | None,
+) -> Generator[Progress, None, list[dict[str, float]]]:
+    """Try weights in short trainings, where they are to be chosen: the losses each leads to.
+
+    On old vectors drawn afresh and on new ones held out: the mean negative ELBO in nats.
+    """
+    probes: list[dict[str, float]] = []
+    if (weights or config.weights) != "auto" or previous is None or not behind.replays:
+        return probes
+    for w_new in mixing.candidates(behind.learned, len(x)):
+        whole = plan(previous, behind, x, config, likelihood, _given(w_new))
+        rng = np.random.default_rng([whole.seed, 11])
+        held_out = rng.permutation(len(x)) < max(1, len(x) // 5)
+        steps = min(whole.steps, max(LEAST_PROBE, whole.steps // PROBE))
+        chosen = replace(whole, folds=np.where(held_out, -1, 0), steps=steps)
+        vae = _begun(chosen, previous, behind)
+        setting = Setting(vae, chosen.w_prev, w_new, chosen.batch_size, chosen.seed)
+        for step in _optimise(setting, chosen, behind, x, warm=behind.warm):
+            yield Progress(0.0, step.loss)
+        old = previous.with_config(config).draw(PROBED, rng)
+        probes.append({"w_new": w_new, "old": _loss(vae, old), "new": _loss(vae, x[held_out])})
+    return probes
+
+
+def _loss(vae: VAE, x: Array) -> float:
+    features, divergence, _ = vae.network(0).losses(x)
+    return float((features.sum(axis=1) + divergence).mean())
+
+
+def _given(w_new: float) -> dict[str, float]:
+    return {"w_prev": 1.0 - w_new, "w_new": w_new}
+
+
+def _begun(chosen: Plan, previous: Version | None, behind: Past) -> VAE:
+    """Return the networks as training begins with them."""
+    vae = VAE(chosen.shape, chosen.networks, chosen.dropout, chosen.seed)
+    if previous and behind.warm:
+        vae.load(behind.grown or previous.network)
+        for name, parameter in vae.named_parameters():
+            parameter.requires_grad = not name.startswith(behind.frozen)
+    return vae
 
 
 def _enough(new: NDArray[Any], dimension: int | None) -> Array:

@@ -11,29 +11,19 @@ from numpy.typing import NDArray
 
 from models import artifact, solver
 from models.calibration import Calibration, Threshold, representable, severities
-from models.config import Config
+from models.config import Config, Replay
 from models.errors import ArtifactError, VectorError
 from models.latents import Mixture
+from models.missing import DRAWN, Fill, Scale, reconstructed
 from models.network import Array, Float64, Identity, Network, Shape
-from models.reference import BINS, Reference
+from models.reference import Reference
 from models.regimes import NONE, Boundaries, Regime
 from models.scaler import Scaler
 from models.scores import blocks
 from models.scoring import Score, in_blocks, prepare, scorer
+from models.tensors import GOLDEN, PARTS, expected_shapes, part, under
 from models.tied import LABELS, Tied
-
-GOLDEN = 8  # vectors whose scores travel with an artifact
-MIN_CALIBRATION = 8  # fewer scores are no calibration at all
-_PARTS = (
-    "scaler.location",
-    "scaler.scale",
-    "latents.weights",
-    "latents.means",
-    "latents.factors",
-    "calibration.scores",
-    "reference.edges",
-    "reference.expected",
-)
+from models.vectors import check_vectors
 
 
 class Judgement(NamedTuple):
@@ -52,19 +42,6 @@ class Attribution(NamedTuple):
     contribution: float
     value: float
     expected: float
-
-
-def check_vectors(X: NDArray[Any], dimension: int | None) -> Array:
-    """Return X as (n, d) float32 in row order; VectorError where it is anything else."""
-    X = np.ascontiguousarray(X, dtype=np.float32)
-    if X.ndim != 2 or not X.shape[1]:
-        raise VectorError(f"vectors: an array of shape {X.shape}, not (n, d)")
-    if dimension is not None and X.shape[1] != dimension:
-        raise VectorError(f"vectors: {X.shape[1]} columns, not {dimension}")
-    if not np.isfinite(X).all():
-        row, column = np.argwhere(~np.isfinite(X))[0]
-        raise VectorError(f"vectors: row {row}, column {column} is not finite")
-    return X
 
 
 @dataclass(frozen=True)
@@ -112,8 +89,39 @@ class Version:
         return self.calibration.threshold(policy)
 
     def score(self, X: NDArray[Any]) -> Float64:
-        """Return the anomaly score of each row, (n,) nats: higher is more anomalous."""
-        return self._score(check_vectors(X, self.dimension))
+        """Return the anomaly score of each row, (n,) nats: higher is more anomalous.
+
+        With `missing: impute` NaN stands for what was not observed (`models.missing`).
+        """
+        X = check_vectors(X, self.dimension, gaps=self._imputes)
+        if not self._imputes or not (gaps := np.isnan(X)).any():
+            return self._score(X)
+        some = gaps.any(axis=1)
+        scores = np.empty(len(X))
+        scores[~some] = self._score(X[~some])
+        filled = self.score_scaled(self._fill(self.scaler.transform(X[some])))
+        scores[some] = representable(self._scale.whole(filled, gaps[some].sum(axis=1)))
+        return scores
+
+    @property
+    def _imputes(self) -> bool:
+        return self.config.missing == "impute"
+
+    @cached_property
+    def _drawn(self) -> Array:
+        """What normals look like, scaled: the most faithful draw, whatever way replay chose."""
+        faithful = self.with_config(replace(self.config, replay=Replay()))
+        return faithful.draw(DRAWN, np.random.default_rng(0))
+
+    @cached_property
+    def _fill(self) -> Fill:
+        if isinstance(self.latents, Tied):
+            return self.latents.fill
+        return reconstructed(self.network, self._drawn.mean(axis=0))
+
+    @cached_property
+    def _scale(self) -> Scale:
+        return Scale.of(self._drawn, self._fill, self.score_scaled)
 
     @cached_property
     def _scorer(self) -> Score:
@@ -152,10 +160,15 @@ class Version:
 
     def explain(self, X: NDArray[Any], k: int) -> list[list[Attribution]]:
         """Return for each row the k features that contribute most to its score, largest first."""
-        X = check_vectors(X, self.dimension)
-        contributions, decoded = self._scorer.explain(self.scaler.transform(X))
+        X = check_vectors(X, self.dimension, gaps=self._imputes)
+        x, seen = self.scaler.transform(X), ~np.isnan(X)
+        if not seen.all():
+            x = self._fill(x)
+        contributions, decoded = self._scorer.explain(x)
         expected = self.scaler.inverse(decoded)
-        columns = np.argsort(-contributions, axis=1, kind="stable")[:, :k]
+        # What was not observed adds nothing.
+        found = np.where(seen, contributions, -np.inf)
+        columns = np.argsort(-found, axis=1, kind="stable")[:, :k]
         return [
             [
                 Attribution(
@@ -165,6 +178,7 @@ class Version:
                     float(expected[i, j]),
                 )
                 for j in row
+                if seen[i, j]
             ]
             for i, row in enumerate(columns)
         ]
@@ -249,7 +263,7 @@ class Version:
         golden = self.sample(GOLDEN, seed=0)
         tensors = {
             **{f"network.{name}": tensor for name, tensor in self.network.tensors.items()},
-            **{name: _get(self, name) for name in _PARTS},
+            **{name: part(self, name) for name in PARTS},
             "kept": self.kept,
             **{f"memory.{name}": tensor for name, tensor in self.memory.items()},
             **{f"scoring.{name}": tensor for name, tensor in self.scoring.items()},
@@ -288,7 +302,7 @@ class Version:
         alone = shape.likelihood == "identity"
         kind, mixture = (Identity, Tied) if alone else (Network, Mixture)
         network = {name: tensors[f"network.{name}"] for name in shape.tensors()}
-        for name, expected in _expected_shapes(shape, tensors).items():
+        for name, expected in expected_shapes(shape, tensors).items():
             if tensors[name].shape != expected:
                 raise ArtifactError(f"artifact: {name} is {tensors[name].shape}, not {expected}")
         return cls(
@@ -302,8 +316,8 @@ class Version:
             reference=Reference(tensors["reference.edges"], tensors["reference.expected"]),
             kept=tensors["kept"],
             lineage=about["lineage"],
-            memory=_under("memory.", tensors),
-            scoring=_under("scoring.", tensors),
+            memory=under("memory.", tensors),
+            scoring=under("scoring.", tensors),
         )
 
     def save(self, path: str | Path) -> None:
@@ -314,35 +328,3 @@ class Version:
     def load(cls, path: str | Path) -> Self:
         """Read and verify the artifact at `path`; raises as `from_bytes` does."""
         return cls.from_bytes(Path(path).read_bytes())
-
-
-def _under(prefix: str, tensors: artifact.Tensors) -> dict[str, NDArray[Any]]:
-    """Return the tensors whose names begin with `prefix`, without it."""
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
-
-
-def _get(version: Version, dotted: str) -> NDArray[Any]:
-    part, name = dotted.split(".")
-    tensor: NDArray[Any] = getattr(getattr(version, part), name)
-    return tensor
-
-
-def _expected_shapes(shape: Shape, tensors: artifact.Tensors) -> dict[str, tuple[int, ...]]:
-    d, k = shape.dimension, shape.latent
-    modes, n = len(tensors["latents.weights"]), len(tensors["calibration.scores"])
-    return {
-        **{f"network.{name}": expected for name, expected in shape.tensors().items()},
-        "scaler.location": (d,),
-        "scaler.scale": (d,),
-        "latents.means": (modes, k),
-        "latents.factors": (1 if shape.likelihood == "identity" else modes, k, k),
-        "calibration.scores": (max(n, MIN_CALIBRATION),),
-        "reference.edges": (d, BINS - 1),
-        "reference.expected": (d, BINS),
-        "kept": (len(tensors["kept"]), d),
-        "golden.vectors": (GOLDEN, d),
-    }

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from models import MIN_VECTORS, Version
 from service.champion import Champion
 from service.detector import Detector
+from service.loading import configured
 from service.problems import NoVersion, UnknownDetector
 
 
@@ -92,7 +93,7 @@ class Champions:
             number=number,
             generation=now.generation,
             config_revision=now.config_revision,
-            version=version,
+            version=configured(version, detector.config),
             threshold=version.threshold_for(detector.config.threshold),
         )
         key = (detector.name, detector.uid, number)

@@ -6,7 +6,7 @@ as fast; whatever it does not take, msgspec reads again, and it is the one that 
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -35,8 +35,14 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     vectors: list[list[float]]
 
 
+class _GappyBody(msgspec.Struct, forbid_unknown_fields=True):
+    vectors: list[list[float | None]]
+
+
 _body = msgspec.json.Decoder(_Body)
+_gappy_body = msgspec.json.Decoder(_GappyBody)
 _rows = msgspec.json.Decoder(list[list[float]])
+_gappy_rows = msgspec.json.Decoder(list[list[float | None]])
 _local = threading.local()  # a parser keeps its memory, and serves one thread at a time
 
 _OPENING = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"vectors"[ \t\r\n]*:[ \t\r\n]*\[')
@@ -47,17 +53,17 @@ _PATH = re.compile(r"at `\$(?:\.vectors)?(?:\[(\d+)\])?(?:\[(\d+)\])?")
 _GOT = re.compile(r"got `(\w+)`")
 
 
-def read(body: bytes, dimension: int | None) -> Matrix:
+def read(body: bytes, dimension: int | None, *, gaps: bool = False) -> Matrix:
     """Return the rows of `{"vectors": [[...], ...]}`, (n, d); numbers beyond float32 are infinite.
 
-    Raises BadVectors; `dimension` is None where any will do.
+    Raises BadVectors; `dimension` is None where any will do. With `gaps` null is taken, as NaN.
     """
     blocks: list[Matrix] = []
     width, base = dimension, 0
     for text, whole in _pieces(body):
         block = quick(text, width, whole=whole)
         if block is None:
-            block = _slow(text, whole, base, width)
+            block = _slow(text, whole, base, width, gaps)
         base += len(block)
         width = width or block.shape[1]
         blocks.append(block)
@@ -119,9 +125,13 @@ def _pieces(body: bytes) -> Iterator[tuple[bytes, bool]]:
     yield b'{"vectors":[' + body[start:], True
 
 
-def _slow(text: bytes, whole: bool, base: int, width: int | None) -> Matrix:
+def _slow(text: bytes, whole: bool, base: int, width: int | None, gaps: bool) -> Matrix:
+    found: Sequence[Sequence[float | None]]
     try:
-        found = _body.decode(text).vectors if whole else _rows.decode(text)
+        if gaps:
+            found = _gappy_body.decode(text).vectors if whole else _gappy_rows.decode(text)
+        else:
+            found = _body.decode(text).vectors if whole else _rows.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _locate(error, text, base) from None
     if whole and not _once(text):
@@ -134,7 +144,7 @@ def _once(text: bytes) -> bool:
     return text.count(b'"') == 2
 
 
-def _stack(rows: list[list[float]], base: int, dimension: int | None) -> Matrix:
+def _stack(rows: Sequence[Sequence[float | None]], base: int, dimension: int | None) -> Matrix:
     """Return `rows` as a matrix; the first of them is row `base` of the request."""
     if not rows:
         return np.empty((0, dimension or 0), np.float32)

@@ -3,12 +3,16 @@
 import asyncio
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
+
+import numpy as np
 
 from models import ArtifactError, Version
 from models.calibration import Threshold
 from service.detector import Detector
+from service.detector_config import DetectorConfig
 from service.problems import Gone, Unknown
 from service.registry import Registry
 
@@ -33,10 +37,21 @@ async def load(
     return version, _unix(record.get("created_at"))
 
 
+def configured(version: Version, config: DetectorConfig) -> Version:
+    """Return `version` as `config` has it today in what may change without a training."""
+    if version.config.missing == config.missing:
+        return version
+    return version.with_config(replace(version.config, missing=config.missing))
+
+
 def prepared(version: Version, policy: Mapping[str, float]) -> Threshold:
     """Return the threshold of `version` under `policy`, after a first, slow, call of its model."""
     threshold = version.threshold_for(policy)
-    version.judge(version.sample(1, seed=0), threshold)
+    sample = version.sample(1, seed=0)
+    version.judge(sample, threshold)
+    if version.config.missing == "impute" and version.dimension > 1:
+        sample[0, 0] = np.nan
+        version.judge(sample, threshold)
     return threshold
 
 

@@ -113,6 +113,7 @@ class Observer:
         )
         events = _events(champion, X, columns)
         X, columns = _sample(X, columns)
+        X = X[~np.isnan(X).any(axis=1)]  # what was not observed is in no bin
         counts = champion.version.reference.count(X) if len(X) else np.empty((0, 0), np.int64)
         summary = {
             "uid": champion.uid,

@@ -42,18 +42,19 @@ def media_type(content_type: str | None) -> str:
     raise UnsupportedMedia(f"This release reads {', '.join(BUILT)}.", supported=list(BUILT))
 
 
-def matrix(kind: str, body: bytes, dimension: int | None) -> Matrix:
+def matrix(kind: str, body: bytes, dimension: int | None, *, gaps: bool = False) -> Matrix:
     """Return the matrix that `body`, of media type `kind`, stands for.
 
-    `dimension` is the detector's, None where it has none yet; octet-stream needs it.
+    `dimension` is the detector's, None where it has none yet; octet-stream needs it. With `gaps`
+    a JSON null, and NaN in the other types, stands for what was not observed, and is NaN here.
     """
     if kind == JSON:
-        X = json_matrix.read(body, dimension)
+        X = json_matrix.read(body, dimension, gaps=gaps)
     elif kind == OCTETS:
         X = _read_octets(body, dimension)
     else:
         X = _read_npy(body)
-    return check(X, dimension)
+    return check(X, dimension, gaps=gaps)
 
 
 def packed(content_type: str | None, body: bytes, dimension: int) -> bytes | None:
@@ -83,8 +84,11 @@ def _packer(dimension: int) -> Callable[..., bytes]:
     return struct.Struct(f"<{dimension}f").pack
 
 
-def check(X: Matrix, dimension: int | None) -> Matrix:
-    """Return `X` (n, d) when it has rows, the detector's dimension, and only finite numbers."""
+def check(X: Matrix, dimension: int | None, *, gaps: bool = False) -> Matrix:
+    """Return `X` (n, d) when it has rows, the detector's dimension, and only finite numbers.
+
+    With `gaps` NaN is taken too, as long as a row has a number.
+    """
     n, d = X.shape
     if n == 0:
         raise BadVectors("There are no vectors.")
@@ -99,8 +103,13 @@ def check(X: Matrix, dimension: int | None) -> Matrix:
     if d > MAX_DIMENSION:
         text = f"A vector has at most {MAX_DIMENSION} numbers."
         raise BadVectors(text, row=0, column=MAX_DIMENSION)
-    if not np.isfinite(X).all():
-        row, column = divmod(int(np.argmin(np.isfinite(X))), d)
+    right = np.isfinite(X)
+    if gaps and not right.all():
+        if not (some := right.any(axis=1)).all():
+            raise BadVectors("Nothing of the vector was observed.", row=int(some.argmin()))
+        right |= np.isnan(X)
+    if not right.all():
+        row, column = divmod(int(np.argmin(right)), d)
         raise BadVectors("Not a finite float32 number.", row=row, column=column)
     return X
 

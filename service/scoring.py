@@ -135,7 +135,10 @@ def parse_request(champions: Champions, request: ScoreRequest) -> Parsed:
     if octets and query.explain:
         raise Unprocessable("Attributions are given in JSON only.")
     X = payload.matrix(
-        payload.media_type(request.content_type), request.body, champion.version.dimension
+        payload.media_type(request.content_type),
+        request.body,
+        champion.version.dimension,
+        gaps=champion.version.config.missing == "impute",
     )
     explain = query.explain and min(query.explain, X.shape[1])
     if explain and explain * len(X) > _ATTRIBUTED:

@@ -16,7 +16,7 @@ from service.champion import Champion
 from service.champions import Champions
 from service.detector import Detector, Pointer
 from service.disk_cache import DiskCache
-from service.loading import load, prepared
+from service.loading import configured, load, prepared
 from service.metrics import Metrics
 from service.notifications import notifications
 from service.problems import Gone, NoVersion, StoreUnavailable, Unknown
@@ -220,6 +220,7 @@ class Watcher:
                 version, trained_at = loaded.version, loaded.trained_at
             else:
                 version, trained_at = await self._load(detector, number)
+            version = configured(version, detector.config)
             policy = detector.config.threshold
             threshold = await asyncio.to_thread(prepared, version, policy)
         except (AnamnesisError, Gone, Unknown) as error:

@@ -1,5 +1,6 @@
 """Bodies to matrices."""
 
+import io
 import json
 
 import numpy as np
@@ -103,3 +104,32 @@ def test_media_types() -> None:
     """JSON is what no content type means; parameters and case do not matter."""
     assert payload.media_type(None) == payload.JSON
     assert payload.media_type("APPLICATION/X-NPY ; a=b") == payload.NPY
+
+
+@pytest.mark.parametrize("n", [2, 40_000])
+def test_null_and_nan_stand_for_what_was_not_observed_where_gaps_are_taken(n: int) -> None:
+    """As JSON in one piece and in many, and in both binary types; else they are wrong as ever."""
+    X = np.tile(np.float32([[1, np.nan, 3], [4, 5, 6]]), (n // 2, 1))
+    text = json.dumps({"vectors": X.tolist()}).replace("NaN", "null").encode()
+    stream = io.BytesIO()
+    np.save(stream, X)
+    bodies = {
+        payload.JSON: text,
+        payload.OCTETS: X.tobytes(),
+        payload.NPY: stream.getvalue(),
+    }
+    for kind, body in bodies.items():
+        np.testing.assert_array_equal(payload.matrix(kind, body, 3, gaps=True), X)
+        with pytest.raises(BadVectors) as caught:
+            payload.matrix(kind, body, 3)
+        assert (caught.value.row, caught.value.column) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    ['[["1", 2]]', "[[true, 2]]", "[[null, null]]", "[[NaN, 2]]", "[[null, 1e39]]", "[null]"],
+)
+def test_gaps_let_nothing_else_in(body: str) -> None:
+    """Only null, and never a whole row of it."""
+    with pytest.raises(BadVectors):
+        payload.matrix(payload.JSON, f'{{"vectors": {body}}}'.encode(), 2, gaps=True)

@@ -1,5 +1,7 @@
 """The scoring core: one turn, many requests."""
 
+from dataclasses import replace
+
 import numpy as np
 import orjson
 import pytest
@@ -160,3 +162,20 @@ def test_gathered_answers_are_written_the_same(champions: Champions, n: int) -> 
     serving = champions.serving("pump")
     columns = serving.version.judge(X, serving.threshold)
     assert JsonRows(serving, columns).reply(slice(0, n)) == as_json(serving, columns, None)
+
+
+def test_null_is_scored_once_the_detector_imputes(champions: Champions) -> None:
+    """422 under `refuse`; finite numbers under `impute`, and the observed row as ever."""
+    request = ScoreRequest("pump", b'{"vectors": [[0.1, null, 0.2], [0.1, 0.3, 0.2]]}')
+    assert Scoring(champions).score(request).status == 422
+    refusing = champion(1, generation=2)
+    config = replace(refusing.version.config, missing="impute")
+    imputing = replace(refusing, version=refusing.version.with_config(config))
+    champions.install(imputing)
+    notes = Notes()
+    reply = Scoring(champions, (notes,)).score(request)
+    assert reply.status == 200
+    scores = orjson.loads(reply.body)["scores"]
+    assert np.isfinite(scores).all()
+    assert scores[1] == refusing.version.score([[0.1, 0.3, 0.2]])[0]
+    assert notes.rows == [("pump", 1, 2)]
