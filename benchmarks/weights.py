@@ -1,0 +1,129 @@
+"""How much of the old and how much of the new: detection on either, for every way to weigh them.
+
+scikit-learn's 8x8 digits; 0 is the anomaly, 1 to 9 are learned one at a time. After every digit
+from the second on, the test rows of 0 are ranked against those of the newest digit (new) and
+against those of each digit before (old, their mean): w_new = .2, .5, .8, by counts, and `auto`.
+
+    python benchmarks/weights.py --output benchmarks/results/weights.json
+"""
+
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+
+from benchmarks.continual import auroc, one_thread
+from benchmarks.report import arguments, report
+from models import Config, train
+from service.demo import ANOMALY, TARGET, TASKS, Digits
+
+ARMS = {
+    "w_new .2": {"w_prev": 0.8, "w_new": 0.2},
+    "w_new .5": {"w_prev": 0.5, "w_new": 0.5},
+    "w_new .8": {"w_prev": 0.2, "w_new": 0.8},
+    "by counts": "proportional",
+    "auto": "auto",
+}
+
+
+def lifetime(arm, seed):
+    """Return one row for each digit from the second on: its w_new, AUROC on new and on old."""
+    digits = Digits.split(seed)
+    config = Config(weights=ARMS[arm], threshold={"fpr": TARGET}, seed=seed)
+    version, rows = None, []
+    for digit in TASKS:
+        version = train(version, digits.train[digit], config)
+        if digit == TASKS[0]:
+            continue
+        zero = version.score(digits.test[ANOMALY])
+        each = [auroc(version.score(digits.test[d]), zero) for d in range(TASKS[0], digit + 1)]
+        rows.append(
+            {
+                "arm": arm,
+                "seed": seed,
+                "task": digit,
+                "w_new": version.lineage["w_new"],
+                "old": float(np.mean(each[:-1])),
+                "new": each[-1],
+                "first": each[0],
+                "probes": version.lineage.get("probes"),
+            }
+        )
+    return rows
+
+
+def measure(seeds, workers):
+    """Return the rows of every arm and seed, saying on stderr how far it is."""
+    jobs = [(arm, seed) for seed in range(seeds) for arm in ARMS]
+    rows = []
+    with ProcessPoolExecutor(workers, initializer=one_thread) as pool:
+        running = [pool.submit(lifetime, *job) for job in jobs]
+        for i, done in enumerate(as_completed(running), start=1):
+            rows += done.result()
+            last = rows[-1]
+            print(
+                f"[{i}/{len(jobs)}] {last['arm']}, seed {last['seed']}: at the end old "
+                f"{last['old']:.4f}, new {last['new']:.4f}",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+    return sorted(rows, key=lambda row: (list(ARMS).index(row["arm"]), row["seed"], row["task"]))
+
+
+def summary(rows, arm):
+    """Return one line of the table: an arm over its seeds, along its life and at its end."""
+    own = [row for row in rows if row["arm"] == arm]
+    last = [row for row in own if row["task"] == TASKS[-1]]
+    mean = {part: float(np.mean([row[part] for row in own])) for part in ("old", "new", "w_new")}
+    ends = [row["old"] for row in last]
+    return {
+        "weights": arm,
+        "w_new": mean["w_new"],
+        "old": mean["old"],
+        "new": mean["new"],
+        "both": (mean["old"] + mean["new"]) / 2,
+        "old at the end": float(np.mean(ends)),
+        "sd": float(np.std(ends)),
+        "new at the end": float(np.mean([row["new"] for row in last])),
+        "first digit at the end": float(np.mean([row["first"] for row in last])),
+    }
+
+
+def plot(rows, path):
+    """Draw old and new after each digit, one panel each (mean over seeds)."""
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", sharey=True)
+    tasks = TASKS[1:]
+    for part, panel in zip(("old", "new"), panels, strict=True):
+        for arm in ARMS:
+            values = [
+                np.mean([r[part] for r in rows if r["arm"] == arm and r["task"] == t])
+                for t in tasks
+            ]
+            panel.plot(tasks, values, marker=".", label=arm)
+        panel.set(xlabel="newest digit learned", xticks=tasks, title=f"Detection on the {part}")
+    panels[0].set_ylabel("AUROC of 0 against them")
+    panels[0].legend()
+    figure.savefig(path, dpi=120)
+
+
+def main():
+    """Measure and report."""
+    parser = arguments(__doc__.split("\n", 1)[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2, help="processes, one thread each")
+    options = parser.parse_args()
+    rows = measure(options.seeds, options.workers)
+    lines = [summary(rows, arm) for arm in ARMS]
+    report("weights of old and new", lines, options.output, runs=rows)
+    if options.output is not None:
+        plot(rows, options.output.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
