@@ -9,7 +9,6 @@ against those of each digit before (old, their mean): w_new = .2, .5, .8, by cou
 
 import os
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
@@ -17,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
-from benchmarks.continual import auroc, one_thread
+from benchmarks import runs
+from benchmarks.continual import auroc
 from benchmarks.report import arguments, report
 from models import Config, train
 from service.demo import ANOMALY, TARGET, TASKS, Digits
@@ -57,21 +57,9 @@ def lifetime(arm, seed):
     return rows
 
 
-def measure(seeds, workers):
-    """Return the rows of every arm and seed, saying on stderr how far it is."""
-    jobs = [(arm, seed) for seed in range(seeds) for arm in ARMS]
-    rows = []
-    with ProcessPoolExecutor(workers, initializer=one_thread) as pool:
-        running = [pool.submit(lifetime, *job) for job in jobs]
-        for i, done in enumerate(as_completed(running), start=1):
-            rows += done.result()
-            last = rows[-1]
-            print(
-                f"[{i}/{len(jobs)}] {last['arm']}, seed {last['seed']}: at the end old "
-                f"{last['old']:.4f}, new {last['new']:.4f}",
-                file=sys.stderr, flush=True,
-            )  # fmt: skip
-    return sorted(rows, key=lambda row: (list(ARMS).index(row["arm"]), row["seed"], row["task"]))
+def told(rows):
+    """Return the end of a life in a few words."""
+    return f"at the end old {rows[-1]['old']:.4f}, new {rows[-1]['new']:.4f}"
 
 
 def summary(rows, arm):
@@ -100,7 +88,7 @@ def plot(rows, path):
     figure, panels = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", sharey=True)
     tasks = TASKS[1:]
     for part, panel in zip(("old", "new"), panels, strict=True):
-        for arm in ARMS:
+        for arm in dict.fromkeys(row["arm"] for row in rows):
             values = [
                 np.mean([r[part] for r in rows if r["arm"] == arm and r["task"] == t])
                 for t in tasks
@@ -114,12 +102,12 @@ def plot(rows, path):
 
 def main():
     """Measure and report."""
-    parser = arguments(__doc__.split("\n", 1)[0])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=2, help="processes, one thread each")
+    parser = runs.arguments(arguments(__doc__.split("\n", 1)[0]), list(ARMS))
     options = parser.parse_args()
-    rows = measure(options.seeds, options.workers)
-    lines = [summary(rows, arm) for arm in ARMS]
+    keys = [(arm, seed) for arm in options.arms for seed in range(options.seeds)]
+    lives = runs.Runs.of(options).run(lifetime, keys, told)
+    rows = [row for life in lives.values() for row in life]
+    lines = [summary(rows, arm) for arm in options.arms]
     report("weights of old and new", lines, options.output, runs=rows)
     if options.output is not None:
         plot(rows, options.output.with_suffix(".png"))
