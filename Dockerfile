@@ -16,7 +16,7 @@ print(*(line for line in project["dependencies"] if line.startswith("torch")), s
 COPY README.md LICENSE ./
 COPY models models
 COPY service service
-RUN /opt/anamnesis/bin/pip install .
+RUN /opt/anamnesis/bin/pip install '.[signing]'
 
 FROM ${BASE}
 RUN groupadd --gid 10001 anamnesis \
@@ -34,5 +34,5 @@ USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
-    CMD ["python3", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ.get('ANAMNESIS_PORT', '8000') + '/healthz', timeout=2)"]
+    CMD ["python3", "-c", "import os, ssl, urllib.request; urllib.request.urlopen(('https' if os.environ.get('ANAMNESIS_TLS_CERT') else 'http') + '://127.0.0.1:' + os.environ.get('ANAMNESIS_PORT', '8000') + '/healthz', timeout=2, context=ssl._create_unverified_context())"]
 CMD ["anamnesis", "api"]

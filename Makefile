@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TOOLS := $(VENV)-security/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run test faults bench-digits bench-mnist \
 	bench-nsl-kdd bench-tabular bench-telemetry bench-permuted bench-classes bench-memory \
-	peers bench-serving lint format secrets docs clean
+	peers bench-serving lint format audit sbom secrets docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +66,13 @@ format: $(STAMP) ## rewrite the sources as `make lint` wants them
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+audit: $(STAMP) $(TOOLS) ## known weaknesses of what is installed; asks a database on the network
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+.*//' > $(VENV)-security/installed.txt
+	$(VENV)-security/bin/pip-audit --strict --no-deps --disable-pip --requirement $(VENV)-security/installed.txt
+
+sbom: $(STAMP) $(TOOLS) ## what is installed, as CycloneDX: sbom.json
+	$(VENV)-security/bin/cyclonedx-py environment --of JSON --output-file sbom.json $(BIN)/python
+
 secrets: ## keys for docker compose: an admin's, and one for Prometheus
 	for name in admin-key metrics-key; do test -s deploy/secrets/$$name || openssl rand -hex 32 > deploy/secrets/$$name; done
 
@@ -72,7 +80,13 @@ docs: $(STAMP) ## rewrite the tables in docs/ that follow from the code
 	$(BIN)/python docs/generate.py
 
 clean: ## remove the environment and the caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(VENV)-security .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+
+# The tools live apart: they are no part of what they look at.
+$(TOOLS): pyproject.toml
+	$(PYTHON) -m venv $(VENV)-security
+	$(VENV)-security/bin/python -m pip install --quiet --disable-pip-version-check pip-audit cyclonedx-bom
+	@touch $@
 
 # Made anew when the dependencies change; a half-made one leaves no stamp.
 $(STAMP): pyproject.toml

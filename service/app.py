@@ -50,9 +50,9 @@ def create_app(settings: Settings, registry: CollectorRegistry | None = None) ->
     `registry` is where the process's metrics go, a new one unless given. Raises ValueError when
     the settings name no store.
     """
-    if settings.redis_url is None:
+    url = settings.store_url()
+    if url is None:
         raise ValueError("ANAMNESIS_REDIS_URL names no store; `anamnesis up` starts its own.")
-    url = settings.redis_url
     access = Access(fixed(settings), may_be_open=settings.insecure or is_loopback(settings.host))
     metrics = Metrics(
         CollectorRegistry() if registry is None else registry,

@@ -112,6 +112,7 @@ class _Attempt:
             previous = await self.tools.registry.artifact(detector.name, experience.champion)
             if previous is None:
                 raise TrainingError(f"the artifact of version {experience.champion} is gone")
+            await self._trusted(previous, experience.champion)
         n, d = experience.vectors.shape
         job = Job(
             previous=previous,
@@ -123,6 +124,15 @@ class _Attempt:
             artifact_max_bytes=self.tools.artifact_max_bytes,
         )
         return await self.tools.trainer.train(job, self._hear)
+
+    async def _trusted(self, artifact: bytes, number: int) -> None:
+        """Raise TrainingError unless the version may be learned from: its child would be signed."""
+        seal, name = self.tools.seal, self.lease.name
+        if seal.required:
+            try:
+                seal.check(name, artifact, await self.tools.registry.record(name, number))
+            except ArtifactError as error:
+                raise TrainingError(f"version {number}: {error}") from None
 
     def _hear(self, progress: Progress) -> None:
         crash.passage("worker.training")
@@ -157,6 +167,7 @@ class _Attempt:
                 "total": total,
             },
             "who": f"worker:{self.tools.worker}",
+            **self.tools.seal.sign(detector.name, artifact),
         }
         return _Candidate(artifact, record, verdict.passed or policy == "report")
 

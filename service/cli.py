@@ -11,7 +11,7 @@ import typer
 from service import cli_backtest, cli_detectors, cli_keys, cli_vectors, console, log
 from service.embedded import EmbeddedStore
 from service.settings import Settings
-from service.supervisor import Supervisor
+from service.supervisor import Supervisor, own
 
 app = typer.Typer(
     name="anamnesis",
@@ -28,6 +28,8 @@ app.add_typer(cli_keys.app)
 
 Host = Annotated[str | None, typer.Option(help="Address to bind (127.0.0.1).")]
 Port = Annotated[int | None, typer.Option(help="Port to bind (8000); 0 takes a free one.")]
+TlsCert = Annotated[Path | None, typer.Option(help="Certificate chain (PEM): speak HTTPS.")]
+TlsKey = Annotated[Path | None, typer.Option(help="Private key (PEM) of that certificate.")]
 Insecure = Annotated[
     bool | None,
     typer.Option("--insecure", help="Let everybody in without API keys, from other machines too."),
@@ -43,22 +45,42 @@ def up(
     data_dir: DataDir = None,
     workers: Workers = None,
     insecure: Insecure = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
 ) -> None:
     """Run everything on this machine: store, API and worker. Ctrl-C stops it, losing nothing."""
     settings = console.settings(
-        host=host, port=port, data_dir=data_dir, workers=workers, insecure=insecure
+        host=host,
+        port=port,
+        data_dir=data_dir,
+        workers=workers,
+        insecure=insecure,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
     )
-    store = None if settings.redis_url else EmbeddedStore(settings.data_dir)
+    store = None if settings.store_url() else EmbeddedStore(settings.data_dir)
     _supervise(settings, store, worker=True)
 
 
 @app.command()
 def api(
-    host: Host = None, port: Port = None, workers: Workers = None, insecure: Insecure = None
+    host: Host = None,
+    port: Port = None,
+    workers: Workers = None,
+    insecure: Insecure = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
 ) -> None:
     """Run the API alone, against the store that ANAMNESIS_REDIS_URL names."""
     settings = _with_store(
-        console.settings(host=host, port=port, workers=workers, insecure=insecure)
+        console.settings(
+            host=host,
+            port=port,
+            workers=workers,
+            insecure=insecure,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+        )
     )
     _supervise(settings, None, worker=False)
 
@@ -91,7 +113,7 @@ def demo(
 
 
 def _with_store(settings: Settings) -> Settings:
-    if settings.redis_url is None:
+    if settings.store_url() is None:
         raise typer.BadParameter("set ANAMNESIS_REDIS_URL, or run `anamnesis up`")
     return settings
 
@@ -112,14 +134,14 @@ def summary(settings: Settings, url: str, store: EmbeddedStore | None) -> str:
         ("Docs", f"{url}/docs"),
         ("Metrics", f"{url}/metrics"),
     ]
-    if httpx.get(f"{url}/", trust_env=False).status_code == httpx.codes.OK:
+    if httpx.get(f"{url}/", trust_env=False, verify=own(settings)).status_code == httpx.codes.OK:
         # Without a dashboard the root leads to the docs.
         rows.append(("Dashboard", f"{url}/"))
     if store is not None:
         rows.append(("Store", f"{store.describe()}, embedded; every write is on disk first"))
         rows.append(("Data", str(store.directory.path)))
     else:
-        rows.append(("Store", _without_password(settings.redis_url or "")))
+        rows.append(("Store", _without_password(settings.store_url() or "")))
     lines = "\n".join(f"  {name:<10} {value}" for name, value in rows)
     return f"\nanamnesis {_release()} is ready (Ctrl-C stops it)\n\n{lines}\n"
 

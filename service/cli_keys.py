@@ -117,8 +117,9 @@ def _with_keys(data_dir: Path | None, work: Callable[[ApiKeys], Awaitable[T]]) -
 @contextlib.contextmanager
 def _store(settings: Settings) -> Iterator[str]:
     """Yield the URL of the store; an embedded one that does not run runs meanwhile."""
-    if settings.redis_url is not None:
-        yield settings.redis_url
+    url = settings.store_url()
+    if url is not None:
+        yield url
         return
     store = EmbeddedStore(settings.data_dir)
     try:

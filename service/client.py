@@ -1,7 +1,9 @@
 """The service's HTTP client: what the command line and the demonstration speak through."""
 
 import io
+import ssl
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -40,6 +42,8 @@ class Refused(ServiceError):  # noqa: N818 - it states what happened
 class Client:
     """A connection to one service at `url`, with an API `key` where it asks for one.
 
+    `ca_file` holds the authorities (PEM) that vouch for an `https` one, instead of the usual ones.
+
     Every call raises Unreachable or Refused. Calls that may be repeated without harm are, a few
     times, when the service asks for patience (429, 503) or the connection breaks.
     """
@@ -51,6 +55,7 @@ class Client:
         transport: httpx.BaseTransport | None = None,
         *,
         key: str | None = None,
+        ca_file: Path | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         # The proxies of the environment are not for a service on this machine.
@@ -59,6 +64,7 @@ class Client:
             timeout=timeout,
             transport=transport,
             trust_env=False,
+            verify=True if ca_file is None else ssl.create_default_context(cafile=ca_file),
             headers={} if key is None else {"authorization": f"Bearer {key}"},
         )
 

@@ -66,7 +66,7 @@ def settings(**given: Any) -> Settings:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
         raise typer.BadParameter(f"{name}: {first['msg']}") from None
-    if found.redis_url and not found.redis_url.startswith(_STORES):
+    if (url := found.store_url()) and not url.startswith(_STORES):
         # The rest of a URL may hold a password, and is not repeated.
         raise typer.BadParameter(f"redis_url: starts with none of {', '.join(_STORES)}")
     return found
@@ -74,7 +74,8 @@ def settings(**given: Any) -> Settings:
 
 def client(url: str, key: str | None = None) -> Client:
     """Return a client with the API key that was given, or that the settings name, if any."""
-    return Client(url, key=key or _key(settings()))
+    found = settings()
+    return Client(url, key=key or _key(found), ca_file=found.ca_file)
 
 
 def _key(found: Settings) -> str | None:

@@ -275,7 +275,8 @@ class HttpProtocol(HttpToolsProtocol):
         # read why: so it is heard out for a moment, and ignored.
         self._parted = True
         self.transport.write(farewell)
-        self.transport.write_eof()
+        if self.transport.can_write_eof():  # not within TLS
+            self.transport.write_eof()
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
     # Peers
@@ -288,7 +289,7 @@ class HttpProtocol(HttpToolsProtocol):
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """Answer what a peer asked before it ended its own side."""
         self._last = True
-        return self._unanswered > 0
+        return self._unanswered > 0 and self.transport.can_write_eof()
 
     def pause_writing(self) -> None:
         """Read no more from a peer that does not read."""

@@ -15,12 +15,13 @@ from service.detector import Detector
 from service.detector_config import DetectorConfig
 from service.problems import Gone, Unknown
 from service.registry import Registry
+from service.seal import Seal
 
 
 async def load(
-    registry: Registry, detector: Detector, number: int, max_bytes: int
+    registry: Registry, detector: Detector, number: int, max_bytes: int, seal: Seal
 ) -> tuple[Version, float | None]:
-    """Return a version of `detector`, verified against its record, and when it was made.
+    """Return a version of `detector`, verified against its record and seal, and when it was made.
 
     Raises Unknown, Gone when its artifact was pruned, ArtifactError when that is not what it
     should be, and StoreUnavailable.
@@ -31,6 +32,7 @@ async def load(
     data = await registry.artifact(detector.name, number)
     if data is None:
         raise Gone("The version was pruned: its artifact is no longer kept.")
+    seal.check(detector.name, data, record)
     version = await asyncio.to_thread(_verified, data, record.get("sha256"), max_bytes)
     if detector.dimension not in (None, version.dimension):
         raise ArtifactError("the artifact is of another dimension than the detector")

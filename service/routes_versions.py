@@ -12,7 +12,14 @@ from service.grants import Scope
 from service.guard import caller, needs
 from service.parts import Parts, parts
 from service.payload import OCTETS
-from service.problems import BadVectors, Gone, PreconditionFailed, Unknown, UnsupportedMedia
+from service.problems import (
+    BadVectors,
+    Gone,
+    PreconditionFailed,
+    Unknown,
+    Unprocessable,
+    UnsupportedMedia,
+)
 from service.responses import answer, etag
 from service.routes_scoring import Name
 from service.status import existing, settled
@@ -136,6 +143,9 @@ async def post(request: Request, name: Name) -> Response:
         raise UnsupportedMedia(
             f"An artifact is sent as {SAFETENSORS} or {OCTETS}.", supported=[SAFETENSORS, OCTETS]
         )
+    seal = app.watcher.seal
+    if seal.required and not seal.signs:
+        raise Unprocessable("Only signed versions are served, and this process has no key to sign.")
     detector = await existing(app, name)
     data = await request.body()
     limit = app.settings.artifact_max_bytes
@@ -146,6 +156,7 @@ async def post(request: Request, name: Name) -> Response:
     record = describe(version, detector.config.threshold) | {
         "parent": None,
         "who": f"key:{caller(request).id}",
+        **seal.sign(name, data),
     }
     number = await app.stores.registry.import_version(name, data, record)
     stored = await app.stores.registry.record(name, number)

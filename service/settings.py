@@ -6,6 +6,7 @@ Each setting is the variable `ANAMNESIS_<NAME>`, or the key `<name>` of the TOML
 
 import os
 from pathlib import Path
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from pydantic import Field
 from pydantic_settings import (
@@ -32,6 +33,17 @@ class Settings(BaseSettings):
         None,
         description="Redis 7 or Valkey to use; `anamnesis up` starts its own where this is unset.",
     )
+    redis_url_file: Path | None = Field(
+        None, description="File that holds `ANAMNESIS_REDIS_URL`, which may hold a password."
+    )
+    redis_password_file: Path | None = Field(
+        None, description="File with the password of the user that the store's URL names."
+    )
+    redis_ca_file: Path | None = Field(
+        None,
+        description="Certificate authorities (PEM) that vouch for a `rediss://` store; the "
+        "system's where this is unset.",
+    )
     allow_weak_store: bool = Field(
         default=False,
         description="Accept a store that can lose acknowledged writes (no append-only file, "
@@ -55,6 +67,12 @@ class Settings(BaseSettings):
     )
 
     # Who is let in
+    tls_cert: Path | None = Field(
+        None, description="Certificate chain (PEM) of the API, which then speaks HTTPS alone."
+    )
+    tls_key: Path | None = Field(
+        None, description="Private key (PEM) of `ANAMNESIS_TLS_CERT`, where that does not hold it."
+    )
     insecure: bool = Field(
         default=False,
         description="Let everybody do everything without API keys, beyond this machine too.",
@@ -67,6 +85,16 @@ class Settings(BaseSettings):
     metrics_key_file: Path | None = Field(
         None, description="File with an API key that has the scope `metrics`, for Prometheus."
     )
+    signing_key_file: Path | None = Field(
+        None,
+        description="Ed25519 private key (PEM) that signs versions: for workers, and for API "
+        "processes that import versions.",
+    )
+    trusted_keys_file: Path | None = Field(
+        None,
+        description="Ed25519 public keys (PEM, one after the other): only versions that one of "
+        "them signed are served and learned from.",
+    )
     key: str | None = Field(
         None, repr=False, description="API key that the command line sends; no process needs it."
     )
@@ -74,6 +102,10 @@ class Settings(BaseSettings):
         None,
         description="File with the API key that the command line sends; without it and "
         "`ANAMNESIS_KEY`, that of `ANAMNESIS_ADMIN_KEY_FILE`.",
+    )
+    ca_file: Path | None = Field(
+        None,
+        description="Certificate authorities (PEM) that vouch for the service to the command line.",
     )
 
     # Bounds
@@ -160,6 +192,27 @@ class Settings(BaseSettings):
             raise FileNotFoundError(f"ANAMNESIS_CONFIG_FILE: there is no file {named}")
         toml = TomlConfigSettingsSource(settings_cls, Path(named)) if named else None
         return (init_settings, env_settings, *([toml] if toml else []))
+
+    def store_url(self) -> str | None:
+        """Return the store's address, with what its files add to it; OSError without these.
+
+        The one way to the address: what it returns may hold a password, what it is made of not.
+        """
+        url = self.redis_url
+        if url is None and self.redis_url_file is not None:
+            url = self.redis_url_file.read_text().strip()
+        if url is None or not url.startswith(("redis://", "rediss://")):
+            return url
+        parts = urlsplit(url)
+        user, _, place = parts.netloc.rpartition("@")
+        query = dict(parse_qsl(parts.query))
+        if self.redis_password_file is not None:
+            password = quote(self.redis_password_file.read_text().strip(), safe="")
+            user = f"{user.partition(':')[0]}:{password}"
+        if self.redis_ca_file is not None and parts.scheme == "rediss":
+            query["ssl_ca_certs"] = str(self.redis_ca_file)
+        netloc = f"{user}@{place}" if user else place
+        return parts._replace(netloc=netloc, query=urlencode(query)).geturl()
 
     def environment(self, **more: str) -> dict[str, str]:
         """Return the environment for a child that is to have these settings, and `more` in it."""

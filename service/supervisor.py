@@ -10,12 +10,14 @@ import select
 import shutil
 import signal
 import socket
+import ssl
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 from prometheus_client import multiprocess
@@ -117,10 +119,11 @@ class Supervisor:
             raise StartupFailed(f"a key file cannot be used: {error}") from None
         if is_loopback(settings.host) or settings.insecure or given:
             return
-        assert settings.redis_url is not None
+        url = settings.store_url()
+        assert url is not None
         # A store that is away may hold keys; until it is read nobody is let in.
         with contextlib.suppress(StoreUnavailable):
-            if not asyncio.run(count(settings.redis_url)):
+            if not asyncio.run(count(url)):
                 raise StartupFailed(
                     f"there are no API keys, and {settings.host} can be reached from elsewhere: "
                     "make one with `anamnesis keys create`, name a file with one in "
@@ -165,7 +168,8 @@ class Supervisor:
         host, port = self.listener.getsockname()[:2]
         anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not bound
         host = anywhere.get(host, host)
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "https" if self.settings.tls_cert else "http"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     def _ask_to_exit(self) -> None:
         self.should_exit = True
@@ -193,7 +197,8 @@ class Supervisor:
         # A store that is elsewhere may come later; what answers then is alive, and waits for it.
         path = "/readyz" if self.store else "/healthz"
         until = time.monotonic() + _STARTUP_SECONDS
-        with httpx.Client(base_url=self.url, timeout=1.0, trust_env=False) as client:
+        how: Any = {"timeout": 1.0, "trust_env": False, "verify": own(self.settings)}
+        with httpx.Client(base_url=self.url, **how) as client:
             while not self.should_exit:
                 for child in self.children():
                     if child.running is not None and child.running.poll() is not None:
@@ -226,6 +231,16 @@ class Supervisor:
             self.store.child = None
             pause = self._store_restarts.ended()
             _logger.warning("store ended", restart_in=pause, why=str(error))
+
+
+def own(settings: Settings) -> ssl.SSLContext | bool:
+    """Return what trusts the service's own certificate, whatever name that is for."""
+    if settings.tls_cert is None:
+        return True
+    context = ssl.create_default_context(cafile=settings.tls_cert)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # its issuer may not be in the file
+    return context
 
 
 def _python(module: str, *arguments: str) -> tuple[str, ...]:

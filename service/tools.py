@@ -10,6 +10,7 @@ from service.detectors import Detectors
 from service.lease import Leases
 from service.registry import Registry
 from service.retraining import Retrainings
+from service.seal import Seal
 from service.settings import Settings
 from service.trainer_client import Trainer
 
@@ -30,6 +31,7 @@ class Tools:
     registry: Registry
     leases: Leases
     trainer: Trainer
+    seal: Seal
 
     @classmethod
     def of(cls, settings: Settings, redis: Redis, worker: str, trainer: Trainer | None) -> Self:
@@ -49,4 +51,5 @@ class Tools:
                 memory_bytes=settings.training_memory_bytes,
                 stall_seconds=settings.training_stall_seconds,
             ),
+            seal=Seal.of(settings),
         )

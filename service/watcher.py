@@ -20,6 +20,7 @@ from service.loading import configured, load, prepared
 from service.metrics import Metrics
 from service.notifications import notifications
 from service.problems import Gone, NoVersion, StoreUnavailable, Unknown
+from service.seal import Seal
 from service.settings import Settings
 from service.store import WeakStore, check_durability
 from service.stores import Stores
@@ -45,6 +46,7 @@ class Watcher:
         self.redis_up = False
         self.weak: str | None = None
         self.worker_heartbeat: float | None = None
+        self.seal = Seal.of(settings)
         self._settings = settings
         self._metrics = metrics
         self._disk = DiskCache(settings.cache_dir, max_bytes=settings.artifact_max_bytes)
@@ -257,7 +259,8 @@ class Watcher:
             await asyncio.to_thread(self._disk.keep, champion, policy)
 
     async def _load(self, detector: Detector, number: int) -> tuple[Version, float | None]:
-        return await load(self.stores.registry, detector, number, self._settings.artifact_max_bytes)
+        most = self._settings.artifact_max_bytes
+        return await load(self.stores.registry, detector, number, most, self.seal)
 
     async def pinned(self, name: str, number: int) -> Champion:
         """Return version `number` for a pinned request, loading it where it is not loaded.

@@ -245,11 +245,12 @@ def main() -> int:
     settings = Settings()
     log.configure(settings, "worker")
     crash.arm(settings.crash_point)
-    if settings.redis_url is None:
+    url = settings.store_url()
+    if url is None:
         _logger.error("no store", setting="ANAMNESIS_REDIS_URL")
         return 2
     try:
-        asyncio.run(work(settings, settings.redis_url))
+        asyncio.run(work(settings, url))
     except WeakStore as error:
         _logger.error("store refused", why=str(error))  # noqa: TRY400 - the message says it all
         return 1

@@ -17,6 +17,7 @@ from service.parts import Parts
 from service.retraining import Retrainings
 from service.server import configured
 from service.settings import Settings
+from service.supervisor import own
 from tests.waiting import until
 
 GOOD = {"gate": {"passed": True, "reasons": []}, "strategy": "replay"}
@@ -84,8 +85,9 @@ async def running(url: str, **settings: Any) -> AsyncIterator[Running]:
 
         await until(started, 30)
         try:
-            base = f"http://127.0.0.1:{port}"
-            async with httpx.AsyncClient(base_url=base, trust_env=False, timeout=30) as http:
+            base = f"{'https' if made.tls_cert else 'http'}://127.0.0.1:{port}"
+            how: Any = {"trust_env": False, "timeout": 30, "verify": own(made)}
+            async with httpx.AsyncClient(base_url=base, **how) as http:
                 yield Running(app, http, port)
         finally:
             server.should_exit = True

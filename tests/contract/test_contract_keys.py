@@ -1,16 +1,20 @@
 """Who may do what, over a real socket and a real store: every scope, detector and route."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Iterator
 from itertools import product
 from typing import Any
 
 import httpx
+import msgspec
 import orjson
 import pytest
 
 from models import Version
+from service import bodies
 from service.app import create_app
+from service.detector_config import DetectorConfig
 from service.grants import LEAST_BODY_BYTES, Grant, Scope, new_secret
 from service.guard import guarded_routes, needs
 from service.settings import Settings
@@ -427,3 +431,30 @@ async def test_a_key_costs_the_lane_nothing_but_a_look(guarded: Running) -> None
     assert not seen
     await guarded.http.post(f"{PUMP}/score?explain=1", headers=bearer(secret), json=VECTORS)
     assert len(seen) == 1
+
+
+def test_no_route_takes_a_url_or_a_path() -> None:
+    """Nothing that a client names is opened or fetched: no parameter and no field is for that."""
+    document = create_app(Settings(redis_url="unix:///nowhere")).openapi()
+    names = set(fields(DetectorConfig().to_dict()))
+    for kind in (bodies.NewKey, bodies.Retrain, bodies.Promote, bodies.Decide, bodies.Labelled):
+        names |= {field.name for field in msgspec.structs.fields(kind)}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            asked = operation.get("parameters", []), operation.get("requestBody", {})
+            names |= {parameter["name"] for parameter in asked[0]} | set(fields(asked))
+            assert not re.search(r"'format': '(uri|url|path)", str(asked)), asked
+    assert {"name", "vectors", "threshold", "scopes", "If-Match"} <= names, "the document was read"
+    telling = r"ur[il]\b|href|path|file|folder|dir\b|host|addr|callback|webhook|bucket"
+    assert not {name for name in names if re.search(telling, name.lower())}
+
+
+def fields(document: Any) -> Iterator[str]:
+    """Yield the names of all fields in a JSON document."""
+    if isinstance(document, dict):
+        for name, value in document.items():
+            yield name
+            yield from fields(value)
+    elif isinstance(document, list | tuple):
+        for value in document:
+            yield from fields(value)

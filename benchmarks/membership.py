@@ -1,0 +1,120 @@
+"""Guess who was in a version's training data: membership inference, version by version.
+
+Every experience is split in halves at random: members are learned (strategy `replay`, defaults),
+non-members never seen. Whoever holds the artifact has a vector and asks: was it learned? Three ways
+to guess, each an AUC (0.5: no better than a coin; 1: every member is told):
+
+- score: the version's own score; members should score lower.
+- distance: to the nearest of 10,000 vectors drawn from the generator; members should be nearer.
+- listed: whether the vector's score is, to the last bit, among the calibration scores that the
+  version carries. Given as shares: of members that are found so, of non-members found by chance.
+
+    ANAMNESIS_DATA=data python benchmarks/membership.py --output benchmarks/results/membership.json
+"""
+
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
+
+from benchmarks import data
+from benchmarks.continual import one_thread
+from benchmarks.report import arguments, report
+from models import Config, train
+
+DRAWN = 10_000
+SEEDS = 5
+ADBENCH = ("cardio", "satellite")
+EXPERIENCES = 3  # of an ADBench set
+
+
+def digits(seed):
+    """Return one (members, non-members) for each of the digits 1 to 9."""
+    X, y = load_digits(return_X_y=True)
+    rng = np.random.default_rng(seed)
+    return [halves(X[y == digit], rng) for digit in range(1, 10)]
+
+
+def adbench(name, seed):
+    """Return the normals of a set in three random experiences, each as (members, non-members)."""
+    arrays = data.load(f"adbench/{name}.npz")
+    rng = np.random.default_rng(seed)
+    normals = rng.permutation(arrays["X"][arrays["y"].ravel() == 0])
+    return [halves(part, rng) for part in np.array_split(normals, EXPERIENCES)]
+
+
+def halves(X, rng):
+    """Return two halves of the rows, drawn at random, float32."""
+    X = rng.permutation(X).astype(np.float32)
+    return X[: len(X) // 2], X[len(X) // 2 :]
+
+
+def lifetime(name, seed):
+    """Return one row for each version: how well each guess tells all members so far."""
+    experiences = digits(seed) if name == "digits" else adbench(name, seed)
+    version, rows = None, []
+    for number, (learned, _) in enumerate(experiences, 1):
+        version = train(version, learned, Config(seed=seed))
+        members, others = (np.concatenate(parts) for parts in zip(*experiences[:number]))  # noqa: B905
+        rows.append({"data": name, "version": number, **guesses(version, members, others, seed)})
+        first = guesses(version, *experiences[0], seed)
+        rows[-1] |= {"first, score": first["score"], "first, distance": first["distance"]}
+    return rows
+
+
+def guesses(version, members, others, seed):
+    """Return AUCs and shares for rows that were learned (n, d) and rows that were not (m, d)."""
+    truth = np.repeat([1, 0], [len(members), len(others)])
+    scores = version.score(np.concatenate([members, others]))
+    spread = np.maximum(members.std(axis=0), 1e-6)
+    bank = NearestNeighbors(n_neighbors=1).fit(version.sample(DRAWN, seed=seed) / spread)
+    distances = bank.kneighbors(np.concatenate([members, others]) / spread)[0][:, 0]
+    listed = np.isin(scores, version.calibration.scores)
+    return {
+        "score": float(roc_auc_score(truth, -scores)),
+        "distance": float(roc_auc_score(truth, -distances)),
+        "listed": float(listed[truth == 1].mean()),
+        "by chance": float(listed[truth == 0].mean()),
+    }
+
+
+def summary(runs):
+    """Return the mean over the seeds, and the deviation of the two AUCs, version by version."""
+    rows = []
+    for versions in zip(*runs, strict=True):
+        row = {key: versions[0][key] for key in ("data", "version")}
+        for key in list(versions[0])[2:]:
+            values = [one[key] for one in versions]
+            row[key] = float(np.mean(values))
+            if key in {"score", "distance"}:
+                row[f"+- {key}"] = float(np.std(values))
+        rows.append(row)
+    return rows
+
+
+def main():
+    parser = arguments(__doc__.partition("\n")[0])
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--processes", type=int, default=1)
+    given = parser.parse_args()
+    names = ["digits"]
+    names += [name for name in ADBENCH if (data.folder() / f"adbench/{name}.npz").exists()]
+    with ProcessPoolExecutor(given.processes, initializer=one_thread) as pool:
+        asked = {(n, s): pool.submit(lifetime, n, s) for n in names for s in range(given.seeds)}
+        runs = {key: future.result() for key, future in asked.items()}
+    rows = []
+    for name in names:
+        rows += summary([runs[name, seed] for seed in range(given.seeds)])
+    report("membership", rows, given.output, seeds=given.seeds, drawn=DRAWN)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Signed versions: write access to the store alone changes nobody's model."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from models import TrainingError, Version
+from service.attempt import _Attempt
+from service.seal import Seal
+from service.settings import Settings
+from tests.certificates import signing_pair
+from tests.contract.running import GOOD, Running, running
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+PUMP = "/v1/detectors/pump"
+
+
+async def learn(api: Running, version: Version, seal: Seal) -> int:
+    """Do what a worker with this seal does."""
+    signed = seal.sign("pump", version.to_bytes())
+    GOOD.update(signed)
+    try:
+        return await api.learn(version)
+    finally:
+        for field in signed:
+            del GOOD[field]
+
+
+async def test_a_foreign_model_is_not_served(
+    store_url: str, versions: tuple[Version, Version], tmp_path: Path
+) -> None:
+    """Promoted by whoever writes to the store, it is refused: the signed version serves on."""
+    private, public = signing_pair(tmp_path, "ours")
+    foreign, _ = signing_pair(tmp_path, "foreign")
+    ours = Seal.of(Settings(signing_key_file=private))
+    async with running(store_url, poll_seconds=0.1, trusted_keys_file=public) as api:
+        await api.make()
+        assert await learn(api, versions[0], ours) == 1
+        await api.serving(1)
+        for seal in (Seal(), Seal.of(Settings(signing_key_file=foreign))):
+            number = await learn(api, versions[1], seal)
+            store, watcher = api.parts.stores, api.parts.watcher
+
+            async def refused(number: int = number, watcher: Any = watcher) -> bool:
+                return number in {failed[2] for failed in watcher._failed}
+
+            await until(refused)
+            answer = await api.http.post(f"{PUMP}/score", json={"vectors": [[0, 0, 0]]})
+            assert answer.json()["version"] == 1
+            pinned = await api.http.post(
+                f"{PUMP}/score?version={number}", json={"vectors": [[0, 0, 0]]}
+            )
+            assert pinned.status_code == 410
+            by_hand = await api.http.put(f"{PUMP}/champion", json={"version": number})
+            assert by_hand.status_code == 410
+            # Nor does a worker learn from it, or its child would be signed.
+            record = await store.registry.record("pump", number)
+            tools: Any = SimpleNamespace(
+                seal=Seal.of(Settings(trusted_keys_file=public)), registry=store.registry
+            )
+            attempt = _Attempt(tools, SimpleNamespace(name="pump"), "")  # type: ignore[arg-type]
+            with pytest.raises(TrainingError, match="no trusted key signed"):
+                await attempt._trusted(versions[1].to_bytes(), record["version"])
+            await attempt._trusted(versions[0].to_bytes(), 1)
+
+
+async def test_imports_are_signed_where_there_is_a_key(
+    store_url: str, versions: tuple[Version, Version], tmp_path: Path
+) -> None:
+    """A process that could not sign what it takes refuses it."""
+    private, public = signing_pair(tmp_path, "ours")
+    data = versions[0].to_bytes()
+    async with running(store_url, poll_seconds=0.1, trusted_keys_file=public) as api:
+        await api.make()
+        refused = await api.http.post(f"{PUMP}/versions", content=data)
+        assert refused.status_code == 422
+        async with running(store_url, poll_seconds=0.1, signing_key_file=private) as signing:
+            taken = await signing.http.post(f"{PUMP}/versions", content=data)
+            assert taken.status_code == 201
+        moved = await api.http.put(f"{PUMP}/champion", json={"version": taken.json()["version"]})
+        assert moved.status_code == 200
+        await api.serving(1)

@@ -1,0 +1,159 @@
+"""HTTPS for clients, TLS and a restricted user for the store, with certificates made here."""
+
+import asyncio
+import shutil
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from redis import Redis as BlockingRedis
+from redis.exceptions import RedisError
+
+from models import Version
+from service.erasure import Erasure
+from service.settings import Settings
+from service.store import check_durability, connect
+from tests.certificates import self_signed
+from tests.conftest import DURABLE
+from tests.contract.running import Running, running
+from tests.deploy.running import free_port
+from tests.deploy.running import until as wait
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+PUMP = "/v1/detectors/pump"
+SCORE = {"vectors": [[0, 0, 0]]}
+PASSWORD = "s3cret-of/the@store"  # with what a URL would take for its own
+
+
+async def exercise(api: Running, versions: tuple[Version, Version]) -> None:
+    """Make, learn, score, list, delete."""
+    await api.make()
+    await api.learn(versions[0])
+    await api.serving(1)
+    assert (await api.http.post(f"{PUMP}/score", json=SCORE)).json()["version"] == 1
+    assert (await api.http.get(f"{PUMP}/versions")).status_code == 200
+    assert (await api.http.get(f"{PUMP}/events")).status_code == 200
+    assert (await api.http.post("/v1/keys", json={"name": "x", "scopes": ["admin"]})).is_success
+
+
+async def test_https(store_url: str, versions: tuple[Version, Version], tmp_path: Path) -> None:
+    """Served with the certificate given, to whom trusts it, and to nobody in plain words."""
+    cert, key = self_signed(tmp_path / "ours")
+    other, _ = self_signed(tmp_path / "other")
+    async with running(
+        store_url, poll_seconds=0.1, tls_cert=cert, tls_key=key, header_seconds=0.5
+    ) as api:
+        await exercise(api, versions)
+        port = api.port
+        for wrong in (str(other), True):
+            verify = wrong if wrong is True else ssl.create_default_context(cafile=wrong)
+            async with httpx.AsyncClient(verify=verify, trust_env=False) as http:
+                with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+                    await http.get(f"https://localhost:{port}/healthz")
+        async with httpx.AsyncClient(trust_env=False) as http:
+            with pytest.raises(httpx.TransportError):
+                await http.get(f"http://localhost:{port}/healthz")
+        await too_slow(port, cert)
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            context = ssl.create_default_context(cafile=cert)
+            context.minimum_version = context.maximum_version = version
+            async with httpx.AsyncClient(verify=context, trust_env=False) as http:
+                assert (await http.get(f"https://localhost:{port}/healthz")).status_code == 200
+
+
+async def too_slow(port: int, cert: Path) -> None:
+    """Send half a head, and be told that it was too slow."""
+    context = ssl.create_default_context(cafile=cert)
+    reader, writer = await asyncio.open_connection("localhost", port, ssl=context)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost")
+    async with asyncio.timeout(10):
+        said = await reader.read()
+    assert said.startswith(b"HTTP/1.1 408 ")
+    writer.close()
+
+
+@pytest.fixture
+def secured(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """Run a server that takes TLS alone, and one user with what the service needs."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("no redis-server on this machine")
+    cert, key = self_signed(tmp_path / "store")
+    (tmp_path / "users.acl").write_text(
+        "user default off\n"
+        f"user anamnesis on >{PASSWORD} ~anamnesis:* &anamnesis:* +@all -@admin -@dangerous "
+        "+config|get +bgrewriteaof +info\n"
+    )
+    port = free_port()
+    command = [
+        binary, "--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1",
+        "--tls-cert-file", str(cert), "--tls-key-file", str(key), "--tls-ca-cert-file", str(cert),
+        "--tls-auth-clients", "no", "--aclfile", str(tmp_path / "users.acl"),
+        "--dir", str(tmp_path), "--save", "", *DURABLE,
+    ]  # fmt: skip
+    log = tmp_path / "store.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        check = lambda: process.poll() is not None or _answers(port, cert)  # noqa: E731
+        wait(check, 20, "the store", log)
+        if process.poll() is not None:
+            pytest.skip(f"this redis-server does not start with TLS: {log.read_text()}")
+        yield port, cert
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(port: int, cert: Path) -> bool:
+    options = {"username": "anamnesis", "password": PASSWORD, "ssl_ca_certs": str(cert)}
+    with BlockingRedis(host="localhost", port=port, ssl=True, **options) as client:
+        try:
+            return client.get("anamnesis:x") is None
+        except (RedisError, OSError):  # not there yet
+            return False
+
+
+async def test_a_store_with_tls_and_a_restricted_user(
+    secured: tuple[int, Path], versions: tuple[Version, Version], tmp_path: Path
+) -> None:
+    """The address names the user; password and authority come from files; all commands work."""
+    port, cert = secured
+    password = tmp_path / "password"
+    password.write_text(PASSWORD + "\n")
+    url = f"rediss://anamnesis@localhost:{port}/0"
+    files = {"redis_password_file": password, "redis_ca_file": cert}
+    async with running(url, poll_seconds=0.1, **files) as api:
+        await exercise(api, versions)
+    async with await connect(Settings(redis_url=url, **files).store_url() or "") as redis:
+        assert await check_durability(redis) == ()
+        assert await Erasure(redis).rewrite()
+
+
+async def test_a_store_that_cannot_be_trusted_is_away(
+    secured: tuple[int, Path], tmp_path: Path
+) -> None:
+    """Another authority, no password, no TLS: the process waits, and lets nobody in meanwhile."""
+    port, cert = secured
+    other, _ = self_signed(tmp_path / "other")
+    password = tmp_path / "password"
+    password.write_text(PASSWORD)
+    right = {"redis_password_file": password, "redis_ca_file": cert}
+    for scheme, wrong in (
+        ("rediss", {"redis_ca_file": other}), ("rediss", {"redis_password_file": None}),
+        ("redis", {}),
+    ):  # fmt: skip
+        url = f"{scheme}://anamnesis@localhost:{port}/0"
+        async with running(url, poll_seconds=0.1, **(right | wrong)) as api:
+            assert (await api.http.get("/readyz")).status_code == 503
+            assert (await api.http.get("/v1/detectors")).status_code == 503
+
+            async def away(api: Running = api) -> bool:
+                return not api.parts.watcher.redis_up
+
+            await until(away)

@@ -1,0 +1,122 @@
+"""What must not be seen is not: real processes run with secrets, and all they wrote is searched."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+from redis import Redis as BlockingRedis
+from redis.exceptions import RedisError
+
+from service.embedded import find_server
+from tests.certificates import signing_pair
+from tests.conftest import DURABLE
+from tests.deploy.running import ANAMNESIS, free_port, running, until
+
+PASSWORD = "store-password-4711"
+ADMIN = "admin-key-" + "a" * 30
+METRICS = "metrics-key-" + "m" * 30
+WRONG = "anm_wrong-key-" + "w" * 30
+MARKER = 918273645.0  # a number that stands in what clients send
+NAME = "detector-of-nobody"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[tuple[int, subprocess.Popen]]:
+    """Run a server that asks for a password; yield its port and its process."""
+    port = free_port()
+    where = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path), "--save", ""]
+    command = [*find_server(), *where, *DURABLE, "--requirepass", PASSWORD]
+    with running(command, tmp_path / "store.log") as process:
+
+        def answers() -> bool:
+            with BlockingRedis(port=port, password=PASSWORD) as client:
+                try:
+                    return bool(client.ping())
+                except (RedisError, OSError):  # not there yet
+                    return False
+
+        until(answers, 20, "the store", tmp_path / "store.log")
+        yield port, process
+
+
+@pytest.mark.timeout(180)
+def test_nothing_secret_is_in_the_logs(store: tuple[int, subprocess.Popen], tmp_path: Path) -> None:
+    """Neither keys nor the store's password nor payloads, at any level, whatever goes wrong."""
+    port, server = store
+    files = {"redis_url": f"redis://:{PASSWORD}@127.0.0.1:{port}/0", "admin_key": ADMIN}
+    files |= {"metrics_key": METRICS}
+    for name, secret in files.items():
+        (tmp_path / name).write_text(secret + "\n")
+    signing, _ = signing_pair(tmp_path, "signing")
+    settings = {f"ANAMNESIS_{name.upper()}_FILE": str(tmp_path / name) for name in files}
+    settings |= {"ANAMNESIS_LOG_LEVEL": "debug", "ANAMNESIS_SIGNING_KEY_FILE": str(signing)}
+    api, url = free_port(), ""
+    logs = {name: tmp_path / f"{name}.log" for name in ("api", "worker")}
+    with ExitStack() as stack:
+        where = ("--host", "0.0.0.0", "--port", str(api))
+        stack.enter_context(running([*ANAMNESIS, "api", *where], logs["api"], settings))
+        stack.enter_context(running([*ANAMNESIS, "worker"], logs["worker"], settings))
+        url = f"http://127.0.0.1:{api}"
+        http = stack.enter_context(httpx.Client(base_url=url, trust_env=False))
+
+        def ready() -> bool:
+            try:
+                return http.get("/readyz").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        until(ready, 60, "the service", *logs.values())
+        until(lambda: "worker started" in logs["worker"].read_text(), 60, "worker", *logs.values())
+        made = _use(http)
+        server.kill()
+        until(lambda: "store away" in logs["api"].read_text(), 10, "the loss", *logs.values())
+        until(lambda: "store is away" in logs["worker"].read_text(), 20, "loss", *logs.values())
+        _use(http)
+    said = "".join(log.read_text() for log in logs.values())
+    key = "".join(signing.read_text().splitlines()[1:-1])
+    for secret in (PASSWORD, ADMIN, METRICS, WRONG, made, key, str(int(MARKER)), NAME):
+        assert secret not in said, re.findall(f".*{re.escape(secret)}.*", said)[:3]
+
+
+def _use(http: httpx.Client) -> str:
+    """Ask for what goes well and for what goes wrong in every way; return a key that was made."""
+    admin = {"authorization": f"Bearer {ADMIN}"}
+    asked = {"name": "x", "scopes": ["score"]}
+    made = http.post("/v1/keys", headers=admin, json=asked).json().get("key", "none was made")
+    http.put("/v1/detectors/pump", headers=admin, json={})
+    bodies = ({"vectors": [[MARKER, 1.0]]}, {"vectors": [[MARKER, None]]}, [MARKER], {"x": MARKER})
+    for secret in (ADMIN, METRICS, WRONG, made):
+        for header in ({"authorization": f"Bearer {secret}"}, {"x-api-key": secret}):
+            for path in ("pump/score", "pump/normal", "pump/feedback", f"{NAME}/score", "pump/no"):
+                for body in bodies:
+                    http.post(f"/v1/detectors/{path}", headers=header, json=body)
+            http.get("/metrics", headers=header)
+            http.get(f"/v1/detectors?key={secret}", headers=header)
+    return made
+
+
+def test_no_setting_that_children_get_is_a_secret(tmp_path: Path) -> None:
+    """What a process shows of itself (its arguments, its settings) has no password and no key."""
+    (tmp_path / "password").write_text(PASSWORD)
+    (tmp_path / "admin").write_text(ADMIN)
+    code = "from service.settings import Settings; s = Settings(); print(repr(s), s.environment())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "ANAMNESIS_REDIS_URL": "rediss://user@store:6379/0",
+            "ANAMNESIS_REDIS_PASSWORD_FILE": str(tmp_path / "password"),
+            "ANAMNESIS_ADMIN_KEY_FILE": str(tmp_path / "admin"),
+        },
+    )
+    assert "rediss://user@store" in done.stdout
+    assert PASSWORD not in done.stdout
+    assert ADMIN not in done.stdout
