@@ -40,9 +40,10 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start; what lives as long as the process is then left out of garbage collections."""
-        await super().startup(sockets)
-        # A full collection over the modules alone takes as long as scoring a thousand requests.
+        # A full collection over the modules alone takes as long as scoring a thousand requests, so
+        # it comes before anything waits for an answer.
         gc.collect()
+        await super().startup(sockets)
         gc.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
