@@ -53,7 +53,9 @@ def create_app(settings: Settings, registry: CollectorRegistry | None = None) ->
     url = settings.store_url()
     if url is None:
         raise ValueError("ANAMNESIS_REDIS_URL names no store; `anamnesis up` starts its own.")
-    access = Access(fixed(settings), may_be_open=settings.insecure or is_loopback(settings.host))
+    access = Access(
+        fixed(settings), may_be_open=is_loopback(settings.host), insecure=settings.insecure
+    )
     metrics = Metrics(
         CollectorRegistry() if registry is None else registry,
         directory=settings.metrics_dir,

@@ -75,7 +75,8 @@ class Settings(BaseSettings):
     )
     insecure: bool = Field(
         default=False,
-        description="Let everybody do everything without API keys, beyond this machine too.",
+        description="Let everybody do everything while there are no API keys: beyond this machine, "
+        "and while the store, which holds them, was not reached yet.",
     )
     admin_key_file: Path | None = Field(
         None,

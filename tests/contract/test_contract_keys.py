@@ -414,6 +414,11 @@ async def test_beyond_this_machine_nobody_is_let_in_without_keys(store_url: str)
         assert (await api.http.get("/v1/detectors")).status_code == 401
     async with running(store_url, host="0.0.0.0", insecure=True) as api:
         assert (await api.http.get("/v1/detectors")).status_code == 200
+        await key(api, {"admin"}, None)
+        assert (await api.http.get("/v1/detectors")).status_code == 401
+    for insecure, status in ((True, 200), (False, 503)):
+        async with running("unix:///nowhere", insecure=insecure) as api:
+            assert (await api.http.get("/metrics")).status_code == status
 
 
 async def test_a_key_costs_the_lane_nothing_but_a_look(guarded: Running) -> None:

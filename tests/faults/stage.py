@@ -49,7 +49,11 @@ class Stage:
         self.redis: Redis = None  # type: ignore[assignment] - set by `staged`
         self.apis: list[subprocess.Popen] = []
         self.workers: list[subprocess.Popen] = []
-        self._settings = {"versions_kept": 100_000, "cache_dir": folder / "cache"} | settings
+        self._settings = {
+            "versions_kept": 100_000,
+            "cache_dir": folder / "cache",
+            "insecure": True,
+        } | settings
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
 
     @property
