@@ -1,0 +1,150 @@
+"""How fast normal batches are taken in: vectors a second, each batch on disk before its answer.
+
+The service is the real one: an API process over a store that syncs every write. Beside it, in the
+same run and on the same store, `redis-benchmark`'s own XADD of as many bytes over as many
+connections: what the store alone can do. API on one core, load on another, the store on either.
+
+    python benchmarks/ingest.py --seconds 2 --output benchmarks/results/ingest.json
+"""
+
+import csv
+import io
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import report
+import servers
+
+CONNECTIONS, BATCHES = (1, 8, 32, 64), (1, 10, 100, 1000)
+NORMAL = "/v1/detectors/bench/normal"
+UNBOUNDED = {"ANAMNESIS_BUFFER_MAX_VECTORS": str(10**9), "ANAMNESIS_BUFFER_MAX_BYTES": str(2**40)}
+CONFIG = b'{"dimension": 32, "retrain": {"min_vectors": null, "max_age_seconds": null}}'
+KINDS = {"octet-stream": servers.OCTETS, "JSON": servers.JSON}
+
+
+def vectors(n):
+    return np.random.default_rng(n).normal(size=(n, servers.DIMENSION)).astype(np.float32)
+
+
+def xadd(socket, n, connections, requests, folder):
+    """Return (entries/s, p50 ms, p99 ms) of XADD as `redis-benchmark` sees it."""
+    payload = folder / "payload"
+    payload.write_bytes(b"x" * vectors(n).nbytes)
+    command = ["redis-benchmark", "-s", socket, "-c", str(connections), "-n", str(requests)]
+    command += ["--csv", "-x", "XADD", "bare", "*", "x"]
+    with payload.open("rb") as last:
+        said = subprocess.run(
+            servers.pinned(1, command), stdin=last, capture_output=True, text=True, check=True
+        ).stdout
+    (row,) = csv.DictReader(io.StringIO(said[said.index('"test"') :]))
+    subprocess.run(["redis-cli", "-s", socket, "UNLINK", "bare"], check=True, capture_output=True)
+    return float(row["rps"]), float(row["p50_latency_ms"]), float(row["p99_latency_ms"])
+
+
+def ingest(server, kind, n, connections, seconds, folder):
+    """Load the service with batches of `n` vectors into a detector of their own."""
+    server.call("PUT", "/v1/detectors/bench", CONFIG)
+    octets = kind == "octet-stream"
+    asked = replace(server, path=NORMAL, **({"body": np.ndarray.tobytes} if octets else {}))
+    headers = {**server.headers, "Content-Type": KINDS[kind]}
+    load = servers.load(replace(asked, headers=headers), connections, seconds, vectors(n), folder)
+    server.call("DELETE", "/v1/detectors/bench")
+    return load
+
+
+def measure(server, socket, given, folder):
+    """Return one row for each kind, batch size and number of connections."""
+    rows = []
+    for n in given.batches:
+        for connections in given.connections:
+            for kind in given.kinds:
+                load = ingest(server, kind, n, connections, given.seconds, folder)
+                requests = max(int(load.rate * given.seconds), 200)
+                bare, p50, p99 = xadd(socket, n, connections, requests, folder)
+                rows.append(
+                    {
+                        "body": kind,
+                        "vectors": n,
+                        "connections": connections,
+                        "batches/s": round(load.rate),
+                        "vectors/s": round(load.rate * n),
+                        "p50 ms": load.p50,
+                        "p99 ms": load.p99,
+                        "cpu us": load.cpu,
+                        "failed": load.failed,
+                        "XADD/s": round(bare),
+                        "XADD p50 ms": p50,
+                        "XADD p99 ms": p99,
+                        "x XADD": load.rate / bare,
+                    }
+                )
+    return rows
+
+
+def draw(rows, path):
+    """Draw vectors a second over connections, one line for each batch size."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for kind, style in zip(KINDS, ("-", "--"), strict=True):
+        for i, n in enumerate(dict.fromkeys(row["vectors"] for row in rows)):
+            own = [row for row in rows if (row["body"], row["vectors"]) == (kind, n)]
+            x = [row["connections"] for row in own]
+            axes.plot(x, [row["vectors/s"] for row in own], style, color=f"C{i}", marker="o",
+                      label=f"{kind}, batches of {n}" if own else None)  # fmt: skip
+    axes.axhline(20_000, color="black", linewidth=0.8, linestyle=":")
+    axes.set(xscale="log", yscale="log", xlabel="connections", ylabel="vectors/s, on disk")
+    axes.set_xticks(CONNECTIONS, [str(n) for n in CONNECTIONS])
+    axes.legend(fontsize="x-small")
+    figure.savefig(path, dpi=120)
+
+
+def main():
+    arguments = report.arguments(__doc__.splitlines()[0])
+    arguments.add_argument("--seconds", type=int, default=2, help="of each load")
+    arguments.add_argument("--connections", type=int, nargs="+", default=CONNECTIONS)
+    arguments.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="vectors in one")
+    arguments.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    arguments.add_argument("--quick", action="store_true", help="raw batches of 100 alone, 1 s each")
+    given = arguments.parse_args()
+    if given.quick:
+        given.batches, given.kinds, given.seconds = [100], ["octet-stream"], 1
+    if shutil.which("redis-benchmark") is None:
+        raise SystemExit("redis-benchmark is not installed: it comes with redis (redis-tools)")
+    servers.begin()
+    with tempfile.TemporaryDirectory(prefix="anamnesis-") as name:
+        folder = Path(name)
+        with servers.store(folder) as env:
+            socket = env["ANAMNESIS_REDIS_URL"].removeprefix("unix://")
+            artifact = servers.champion().to_bytes()
+            with servers.api({**env, **UNBOUNDED}, artifact) as server:
+                rows = measure(server, socket, given, folder)
+    report.report("Ingestion", rows, given.output, fsync=_syncs(name))
+    if given.output is not None:
+        draw(rows, given.output.with_suffix(".png"))
+
+
+def _syncs(folder):
+    """Return how often a second the disk under `folder`'s parent syncs one small write."""
+    import time
+
+    with tempfile.TemporaryFile(dir=Path(folder).parent) as file:
+        start, n = time.perf_counter(), 0
+        while time.perf_counter() - start < 0.5:
+            file.write(b"x" * 4096)
+            file.flush()
+            os.fdatasync(file.fileno())
+            n += 1
+    rate = n / (time.perf_counter() - start)
+    print(f"the disk syncs {rate:.0f} writes a second, one after another")
+    return rate
+
+
+if __name__ == "__main__":
+    main()
