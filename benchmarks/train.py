@@ -1,0 +1,325 @@
+"""How fast a version is learned: beside a bare torch loop, to the first version, update by update.
+
+Four tables. Throughput beside a plain loop over the same networks and batches, in turns. The time
+to a first version, in the library and through the service. What the k-th update costs, seconds and
+memory, for replay and for joint. And what warm start saves, and early stopping would save, at the
+AUROC that is left.
+
+    python benchmarks/train.py --output benchmarks/results/train.json
+"""
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+import report
+import servers
+
+SETTINGS = {
+    "32 features, 1,000 vectors": (32, 1000, "gaussian"),
+    "32 features, 8,000 vectors": (32, 8000, "gaussian"),
+    "784 features, 1,000 vectors": (784, 1000, "bernoulli"),
+}
+SHARES = (1.0, 0.5, 0.25)
+ANOMALY = 0
+
+
+def vectors(n, d, seed=0):
+    """Return normals (n, d) in [0, 1] that have something to be learned."""
+    rng = np.random.default_rng(seed)
+    mixed = rng.normal(size=(n, 4)) @ np.random.default_rng(99).normal(size=(4, d))
+    return (1.0 / (1.0 + np.exp(-mixed - 0.3 * rng.normal(size=(n, d))))).astype(np.float32)
+
+
+def ours(previous, X, config, steps):
+    """Return the version being learned's row rate: rows of all networks a second, after warm-up."""
+    from models import learn
+    from models.plan import plan  # noqa: F401 - loaded before the clock starts
+
+    learning = learn(previous, X, config)
+    for _ in range(20):
+        next(learning)
+    start = time.perf_counter()
+    for _ in range(steps):
+        next(learning)
+    seconds = time.perf_counter() - start
+    learning.close()
+    return steps / seconds
+
+
+def bare(shape, batch_size, networks, steps):
+    """Return steps a second of what a plain loop does: each step of all networks, one by one."""
+    import torch
+    from torch import nn
+
+    def mlp(*sizes):
+        layers = []
+        for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+            layers += [nn.Linear(a, b), nn.ReLU()]
+        return nn.Sequential(*layers[:-1])
+
+    d, k, hidden = shape.dimension, shape.latent, shape.hidden
+    bernoulli = shape.likelihood == "bernoulli"
+    loss_of = nn.functional.binary_cross_entropy_with_logits
+    models = []
+    for _ in range(networks):
+        encoder, decoder = mlp(d, *hidden, 2 * k), mlp(k, *reversed(hidden), d)
+        noise = nn.Parameter(torch.zeros(d))
+        parameters = [*encoder.parameters(), *decoder.parameters(), noise]
+        models.append((encoder, decoder, noise, torch.optim.Adam(parameters, 1e-3, fused=True)))
+    batches = [torch.rand(batch_size, d) for _ in range(50)]  # for nothing: ours draw their own
+
+    def step(x):
+        for encoder, decoder, noise, optimiser in models:
+            mean, log_variance = encoder(x).chunk(2, -1)
+            z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+            y = decoder(z)
+            if bernoulli:
+                nll = loss_of(y, x, reduction="none").sum(-1)
+            else:
+                nll = 0.5 * ((x - y).square() * (-noise).exp() + noise).sum(-1)
+            kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1)
+            optimiser.zero_grad()
+            (nll + kl).mean().backward()
+            optimiser.step()
+
+    for x in batches[:10]:
+        step(x)
+    start = time.perf_counter()
+    for i in range(steps):
+        step(batches[i % 50])
+    return steps / (time.perf_counter() - start)
+
+
+def throughput(rounds):
+    """Return one row for each setting and for its retraining; ratios are medians over rounds."""
+    from models import Config, Model, train
+
+    rows = []
+    for name, (d, n, likelihood) in SETTINGS.items():
+        config = Config(model=Model(likelihood=likelihood))
+        X, steps = vectors(n, d), 300 if d < 100 else 60
+        quick = Config(model=Model(likelihood=likelihood, epochs=1))
+        first = train(None, X, quick)
+        about = first.lineage["training"]
+        for how, previous in (("first", None), ("replay", first)):
+            pairs = [
+                (ours(previous, X, config, steps),
+                 bare(first.network.shape, about["batch_size"], about["networks"], steps))
+                for _ in range(rounds)
+            ]  # fmt: skip
+            rate, plain = (statistics.median(side) for side in zip(*pairs, strict=True))
+            rows.append(
+                {
+                    "training": name,
+                    "how": how,
+                    "networks": about["networks"],
+                    "batch": about["batch_size"],
+                    "steps/s": rate,
+                    "rows/s": rate * about["batch_size"] * about["networks"],
+                    "bare steps/s": plain,
+                    "x bare": statistics.median(a / b for a, b in pairs),
+                }
+            )
+    return rows
+
+
+def first_version(rounds):
+    """Return how long 1,000 vectors of 32 features take to become a version, seconds."""
+    from models import train
+
+    X = vectors(1000, servers.DIMENSION)
+    alone = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        version = train(None, X)
+        alone.append(time.perf_counter() - start)
+    through = []
+    with tempfile.TemporaryDirectory(prefix="anamnesis-") as name:
+        with servers.everything(Path(name), version.to_bytes()) as server:
+            for i in range(rounds):
+                through.append(as_a_user(server, f"/v1/detectors/new-{i}", X))
+    rows = {"train(None, X)": alone, "POST normal, retrain, first version": through}
+    return [
+        {"first version": name, "median s": statistics.median(seconds), "best s": min(seconds)}
+        for name, seconds in rows.items()
+    ]
+
+
+def as_a_user(server, path, X):
+    """Return the seconds from sending the vectors to a champion that serves."""
+    server.call("PUT", path, json.dumps({"dimension": X.shape[1]}).encode())
+    start = time.perf_counter()
+    server.call("POST", f"{path}/normal", X.tobytes(), servers.OCTETS)
+    server.call("POST", f"{path}/retrain", b'{"wait": 120}')
+    assert server.call("GET", path)["champion"] == 1
+    return time.perf_counter() - start
+
+
+def cost(updates, n_new):
+    """Return one row for each update of replay and of joint, at constant n_new."""
+    from models import Config, train
+
+    rows = []
+    for strategy in ("replay", "joint"):
+        version = None
+        for k in range(1, updates + 1):
+            reset_peak()
+            start = time.perf_counter()
+            version = train(version, vectors(n_new, servers.DIMENSION, seed=k),
+                            Config(strategy=strategy))  # fmt: skip
+            rows.append(
+                {
+                    "strategy": strategy,
+                    "k": k,
+                    "seconds": time.perf_counter() - start,
+                    "peak MiB": peak(),
+                    "artifact KiB": len(version.to_bytes()) / 2**10,
+                    "steps": version.lineage["training"]["steps"],
+                }
+            )
+    return rows
+
+
+def reset_peak():
+    if Path("/proc/self/clear_refs").exists():
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak():
+    """Return the peak of resident memory since the last reset, MiB; 0 where there is no /proc."""
+    if not Path("/proc/self/status").exists():
+        return 0.0
+    (line,) = (
+        line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line
+    )
+    return int(line.split()[1]) / 2**10
+
+
+@contextmanager
+def arm(share, *, warm=True, decayed=True):
+    """Train on a `share` of the steps: planned so, or stopped there before the rate has decayed."""
+    from models import past, training
+
+    plan, rate, replay = training.plan, training._rate, past.PASTS["replay"]
+
+    def shorter(*args):
+        chosen = plan(*args)
+        return replace(chosen, steps=max(int(share * chosen.steps), 1))
+
+    def cold(previous, config):
+        return replace(replay(previous, config), warm=False)
+
+    training.plan = shorter
+    training._rate = rate if decayed else lambda done: rate(share * done)
+    past.PASTS["replay"] = replay if warm else cold
+    try:
+        yield
+    finally:
+        training.plan, training._rate, past.PASTS["replay"] = plan, rate, replay
+
+
+def savings(tasks, seeds):
+    """Return AUROC and seconds of lives on scikit-learn's digits, by start and share of steps."""
+    from sklearn.metrics import roc_auc_score
+
+    from models import Config, train
+    from service.demo import Digits
+
+    kinds = {
+        "warm": {},
+        "cold": {"warm": False},
+        "warm, stopped early": {"decayed": False},
+    }
+    rows = []
+    for kind, options in kinds.items():
+        for share in SHARES:
+            if kind == "warm, stopped early" and share == 1.0:
+                continue
+            finals, seconds = [], []
+            for seed in range(seeds):
+                digits, version = Digits.split(seed), None
+                start = time.perf_counter()
+                with arm(share, **options):
+                    for digit in range(1, tasks + 1):
+                        version = train(version, digits.train[digit], Config(seed=seed))
+                seconds.append(time.perf_counter() - start)
+                normal = np.concatenate([digits.test[i] for i in range(1, tasks + 1)])
+                scores = version.score(np.concatenate([normal, digits.test[ANOMALY]]))
+                truth = np.repeat([0, 1], [len(normal), len(digits.test[ANOMALY])])
+                finals.append(float(roc_auc_score(truth, scores)))
+            rows.append(
+                {
+                    "start": kind,
+                    "share of steps": share,
+                    "AUROC": float(np.mean(finals)),
+                    "sd": float(np.std(finals)),
+                    "s a life": statistics.median(seconds),
+                }
+            )
+    return rows
+
+
+def draw(rows, path):
+    """Draw what the k-th update costs: seconds and peak memory."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    for axes, name, label in zip(figure.subplots(1, 3), ("seconds", "peak MiB", "artifact KiB"),
+                                 ("seconds", "peak memory, MiB", "version, KiB"), strict=True):  # fmt: skip
+        for strategy in dict.fromkeys(row["strategy"] for row in rows):
+            own = [row for row in rows if row["strategy"] == strategy]
+            axes.plot([row["k"] for row in own], [row[name] for row in own], label=strategy)
+        axes.set(xlabel="update", ylabel=label, ylim=(0, None))
+        axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def main():
+    arguments = report.arguments(__doc__.splitlines()[0])
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--updates", type=int, default=30)
+    arguments.add_argument("--vectors", type=int, default=300, help="new ones in each update")
+    arguments.add_argument("--tasks", type=int, default=5, help="digits that a life learns")
+    arguments.add_argument("--seeds", type=int, default=3)
+    arguments.add_argument("--only", nargs="+", choices=("throughput", "first", "cost", "savings"))
+    arguments.add_argument("--quick", action="store_true", help="throughput and first version")
+    given = arguments.parse_args()
+    wanted = given.only or ("throughput", "first", "cost", "savings")
+    if given.quick:
+        wanted, given.rounds = ("throughput", "first"), 3
+    if any(os.environ.get(name) != value for name, value in servers.ONE_THREAD.items()):
+        # Read when numpy is loaded: begin again with them.
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **servers.ONE_THREAD})
+    import torch
+
+    torch.set_num_threads(1)
+    tables = {}
+    if "throughput" in wanted:
+        tables["throughput"] = throughput(given.rounds)
+    if "first" in wanted:
+        tables["first"] = first_version(given.rounds)
+    if "cost" in wanted:
+        tables["cost"] = cost(given.updates, given.vectors)
+    if "savings" in wanted:
+        tables["savings"] = savings(given.tasks, given.seeds)
+    name, rows = next(iter(tables.items()))
+    report.report(f"Training: {name}", rows, given.output, **tables)
+    for rows in list(tables.values())[1:]:
+        print()
+        print(report.table(rows))
+    if given.output is not None and "cost" in tables:
+        draw(tables["cost"], given.output.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
