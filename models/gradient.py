@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models.network import LOG_VARIANCE_RANGE
 from models.vae import VAE, Linear, Perceptron
 
-_rectified = torch.ops.aten.threshold_backward
+_rectify = torch.ops.aten.threshold_backward.grad_input
 
 
 class Gradient:
@@ -111,7 +111,7 @@ class _Pass:
             if i or inward:
                 by = torch.bmm(by, weight.mT)
             if i:
-                by = _rectified(by, x, 0.0)  # x is 0 where a unit was off, or dropped
+                _rectify(by, x, 0.0, grad_input=by)  # x is 0 where a unit was off, or dropped
                 if kept < 1.0:
                     by.div_(kept)
         return by

@@ -13,7 +13,7 @@ from models.network import Array, Shape
 from models.past import Past
 from models.version import Version
 
-FOLDS = 5
+FOLDS, FEW = 5, 400  # of so few vectors; of more, in FOLDS - 1, a network learns from 75 %
 FEW_FOLDS, LARGE = 2, 300_000  # for networks of more parameters: there folds are far from free
 HELD_OUT = 0.2  # share of the new vectors kept from training where folds would cost too much
 MOST_HELD_OUT = 4_000
@@ -126,8 +126,10 @@ def _folds(n: int, parameters: int, relative: bool, rng: np.random.Generator) ->
     A score relative to its regime needs several hundred to calibrate on in every one.
     """
     order = rng.permutation(n)
-    if n <= 400 or (n <= 2_000 and parameters <= SMALL):
+    if n <= FEW:
         return 1 + order % (FOLDS if parameters <= LARGE else FEW_FOLDS)
+    if n <= 2_000 and parameters <= SMALL:
+        return 1 + order % (FOLDS - 1)
     if relative and n <= 2 * MOST_HELD_OUT:
         return 1 + order % FEW_FOLDS
     folds = np.zeros(n, np.int64)

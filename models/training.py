@@ -271,10 +271,10 @@ def _batches(
         order = np.stack([np.resize(rng.permutation(own), n) for own in rows])  # (M, n)
         taken = 0
         for n_prev, n_new in mixing.counts(n, chosen.batch_size, chosen.new_rows):
-            batch = np.empty((chosen.networks, n_prev + n_new, x.shape[1]), np.float32)
+            batch = x[order[:, taken : taken + n_new]]
             if n_prev:
-                batch[:, :n_prev] = olds.draw(n_prev)
-            batch[:, n_prev:] = x[order[:, taken : taken + n_new]]
+                old = olds.draw(n_prev)
+                batch = np.concatenate([np.broadcast_to(old, (len(rows), *old.shape)), batch], 1)
             taken += n_new
             yield torch.from_numpy(batch), n_prev
 
