@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,7 +112,7 @@ def main():
     arguments.add_argument("--connections", type=int, nargs="+", default=CONNECTIONS)
     arguments.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="vectors in one")
     arguments.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
-    arguments.add_argument("--quick", action="store_true", help="raw batches of 100 alone, 1 s each")
+    arguments.add_argument("--quick", action="store_true", help="raw batches of 100, 1 s each")
     given = arguments.parse_args()
     if given.quick:
         given.batches, given.kinds, given.seconds = [100], ["octet-stream"], 1
@@ -132,8 +133,6 @@ def main():
 
 def _syncs(folder):
     """Return how often a second the disk under `folder`'s parent syncs one small write."""
-    import time
-
     with tempfile.TemporaryFile(dir=Path(folder).parent) as file:
         start, n = time.perf_counter(), 0
         while time.perf_counter() - start < 0.5:

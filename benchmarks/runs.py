@@ -8,6 +8,7 @@ which state of the learning's code made it; `states` counts them.
 import argparse
 import hashlib
 import json
+import os
 import re
 import sys
 import time
@@ -61,7 +62,11 @@ class Runs:
         results = {key: result for key, result in found.items() if result is not None}
         left = [] if self.done else [key for key in keys if key not in results]
         start = time.perf_counter()
-        with ProcessPoolExecutor(self.workers, initializer=one_thread) as pool:
+        cores = os.cpu_count() or 1
+        threads = cores // max(1, min(self.workers or cores, len(left)))
+        with ProcessPoolExecutor(
+            self.workers, initializer=few_threads, initargs=(threads,)
+        ) as pool:
             running = {pool.submit(job, *key): key for key in left}
             for i, future in enumerate(as_completed(running), start=1):
                 key = running[future]
@@ -109,8 +114,8 @@ class Runs:
         return digest.hexdigest()[:12]
 
 
-def one_thread():
-    """Keep small networks on one core: two threads wait for each other more than they help."""
+def few_threads(threads):
+    """Keep networks on one core, where there are as many jobs: threads wait for each other."""
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(max(1, threads))

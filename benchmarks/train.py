@@ -8,6 +8,7 @@ AUROC that is left.
     python benchmarks/train.py --output benchmarks/results/train.json
 """
 
+import itertools
 import json
 import os
 import statistics
@@ -41,9 +42,8 @@ def vectors(n, d, seed=0):
 
 
 def ours(previous, X, config, steps):
-    """Return the version being learned's row rate: rows of all networks a second, after warm-up."""
+    """Return steps a second of all networks at once, after a few that warm up."""
     from models import learn
-    from models.plan import plan  # noqa: F401 - loaded before the clock starts
 
     learning = learn(previous, X, config)
     for _ in range(20):
@@ -63,7 +63,7 @@ def bare(shape, batch_size, networks, steps):
 
     def mlp(*sizes):
         layers = []
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+        for a, b in itertools.pairwise(sizes):
             layers += [nn.Linear(a, b), nn.ReLU()]
         return nn.Sequential(*layers[:-1])
 
@@ -143,11 +143,11 @@ def first_version(rounds):
         start = time.perf_counter()
         version = train(None, X)
         alone.append(time.perf_counter() - start)
-    through = []
-    with tempfile.TemporaryDirectory(prefix="anamnesis-") as name:
-        with servers.everything(Path(name), version.to_bytes()) as server:
-            for i in range(rounds):
-                through.append(as_a_user(server, f"/v1/detectors/new-{i}", X))
+    with (
+        tempfile.TemporaryDirectory(prefix="anamnesis-") as name,
+        servers.everything(Path(name), version.to_bytes()) as server,
+    ):
+        through = [as_a_user(server, f"/v1/detectors/new-{i}", X) for i in range(rounds)]
     rows = {"train(None, X)": alone, "POST normal, retrain, first version": through}
     return [
         {"first version": name, "median s": statistics.median(seconds), "best s": min(seconds)}
@@ -210,7 +210,8 @@ def arm(share, *, warm=True, decayed=True):
     """Train on a `share` of the steps: planned so, or stopped there before the rate has decayed."""
     from models import past, training
 
-    plan, rate, replay = training.plan, training._rate, past.PASTS["replay"]
+    # What is compared has no setting of its own: it is put in from outside.
+    plan, rate, replay = training.plan, training._rate, past.PASTS["replay"]  # noqa: SLF001
 
     def shorter(*args):
         chosen = plan(*args)
@@ -220,12 +221,13 @@ def arm(share, *, warm=True, decayed=True):
         return replace(replay(previous, config), warm=False)
 
     training.plan = shorter
-    training._rate = rate if decayed else lambda done: rate(share * done)
+    training._rate = rate if decayed else lambda done: rate(share * done)  # noqa: SLF001
     past.PASTS["replay"] = replay if warm else cold
     try:
         yield
     finally:
-        training.plan, training._rate, past.PASTS["replay"] = plan, rate, replay
+        training.plan, past.PASTS["replay"] = plan, replay
+        training._rate = rate  # noqa: SLF001
 
 
 def savings(tasks, seeds):
@@ -274,8 +276,8 @@ def draw(rows, path):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.2), layout="constrained")
-    for axes, name, label in zip(figure.subplots(1, 3), ("seconds", "peak MiB", "artifact KiB"),
-                                 ("seconds", "peak memory, MiB", "version, KiB"), strict=True):  # fmt: skip
+    labels = {"seconds": "seconds", "peak MiB": "peak memory, MiB", "artifact KiB": "version, KiB"}
+    for axes, (name, label) in zip(figure.subplots(1, 3), labels.items(), strict=True):
         for strategy in dict.fromkeys(row["strategy"] for row in rows):
             own = [row for row in rows if row["strategy"] == strategy]
             axes.plot([row["k"] for row in own], [row[name] for row in own], label=strategy)

@@ -1,0 +1,128 @@
+"""Whether a request costs the same with a thousand detectors loaded, ten thousand versions kept.
+
+One API process with 1, 10, 100 and 1,000 detectors, each with a champion of its own in memory, and
+one detector with 1 to 10,000 versions in its history, every one stored by the registry. For each:
+the processor time of a request, its latency, the process's memory, the time to its first score.
+
+    python benchmarks/scale.py --output benchmarks/results/scale.json
+"""
+
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+
+import report
+import servers
+
+DETECTORS, VERSIONS = (1, 10, 100, 1000), (1, 100, 1000, 10_000)
+AT_ONCE = 16
+
+
+async def fill(url, names, versions, artifact):
+    """Give each of `names` a champion, and the first of them `versions` versions in all."""
+    from models import Version
+    from service.detector_config import parse
+    from service.detectors import Detectors
+    from service.registry import Registry
+    from service.store import connect
+    from service.version_record import describe
+
+    redis = await connect(url, deadline=60.0)
+    detectors, registry = Detectors(redis, max_detectors=len(names) + 1), Registry(redis)
+    record = describe(Version.from_bytes(artifact), {"fpr": 0.01})
+
+    async def one(name):
+        await detectors.put(name, parse({"dimension": servers.DIMENSION}))
+        await registry.import_version(name, artifact, record)
+        await registry.set_champion(name, 1)
+
+    for i in range(0, len(names), AT_ONCE):
+        await asyncio.gather(*map(one, names[i : i + AT_ONCE]))
+    for i in range(1, versions, AT_ONCE):
+        more = range(i, min(i + AT_ONCE, versions))
+        numbers = await asyncio.gather(
+            *(registry.import_version(names[0], artifact, record) for _ in more)
+        )
+        # Every eighth was champion for a while, as in a life with rejected candidates.
+        for number in numbers[::8]:
+            await registry.set_champion(names[0], number)
+    await registry.prune(names[0])
+    await redis.aclose()
+
+
+def memory(server):
+    """Return the resident memory of the API process, MiB."""
+    lines = Path(f"/proc/{server.api()}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 2**10
+
+
+def measure(detectors, versions, artifact, seconds):
+    """Return one row: what a request costs with so many detectors and versions."""
+    with tempfile.TemporaryDirectory(prefix="anamnesis-") as name:
+        folder = Path(name)
+        with servers.store(folder) as env:
+            names = ["bench", *(f"other-{i}" for i in range(1, detectors))]
+            while not Path(env["ANAMNESIS_REDIS_URL"].removeprefix("unix://")).exists():
+                time.sleep(0.01)
+            asyncio.run(fill(env["ANAMNESIS_REDIS_URL"], names, versions, artifact))
+            start = time.perf_counter()
+            with servers.api(env, None) as server:
+                first = time.perf_counter() - start
+                deadline = time.monotonic() + 60
+                while not loaded(server, names[-1]) and time.monotonic() < deadline:
+                    time.sleep(0.05)
+                load = servers.load(server, 64, seconds, servers.one_vector(), folder)
+                grown = memory(server)
+    return {
+        "detectors": detectors,
+        "versions": versions,
+        "requests/s": round(load.rate),
+        "cpu us": load.cpu,
+        "p50 ms": load.p50,
+        "p99 ms": load.p99,
+        "failed": load.failed,
+        "api MiB": grown,
+        "first score s": first,
+    }
+
+
+def loaded(server, name):
+    """Return whether the last detector serves, as all before it then do."""
+    status = server.call("GET", f"/v1/detectors/{name}")
+    return status["champion"] == 1
+
+
+def draw(rows, path):
+    """Draw the processor time of a request over detectors and over versions."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    for axes, name, other in zip(
+        figure.subplots(1, 2), ("detectors", "versions"), ("versions", "detectors"), strict=True
+    ):
+        own = [row for row in rows if row[other] == 1]
+        axes.plot([row[name] for row in own], [row["cpu us"] for row in own], marker="o")
+        axes.set(xscale="log", ylim=(0, None), xlabel=name, ylabel="us of a request")
+    figure.savefig(path, dpi=120)
+
+
+def main():
+    arguments = report.arguments(__doc__.splitlines()[0])
+    arguments.add_argument("--seconds", type=int, default=3, help="of each load")
+    arguments.add_argument("--quick", action="store_true", help="1 and 100 detectors and versions")
+    given = arguments.parse_args()
+    servers.begin()
+    detectors, versions = ((1, 100), (1, 100)) if given.quick else (DETECTORS, VERSIONS)
+    pairs = [(d, 1) for d in detectors] + [(1, v) for v in versions if v > 1]
+    artifact = servers.champion().to_bytes()
+    rows = [measure(d, v, artifact, given.seconds) for d, v in pairs]
+    for row in rows:
+        row["x first"] = row["cpu us"] / rows[0]["cpu us"]
+    report.report("Scale", rows, given.output, bytes=len(artifact))
+    if given.output is not None:
+        draw(rows, given.output.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
