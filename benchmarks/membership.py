@@ -31,7 +31,7 @@ from benchmarks.report import arguments, report
 from models import Config, train
 
 DRAWN = 10_000
-SEEDS = 5
+SEEDS = 3
 ADBENCH = ("cardio", "satellite")
 EXPERIENCES = 3  # of an ADBench set
 

@@ -1,0 +1,45 @@
+"""The measures of membership, on versions whose answers are known."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from benchmarks.membership import guesses, halves, summary
+
+
+def version(scores, drawn, listed=()):
+    """Return what stands for a version: it scores rows by `scores` and draws `drawn`."""
+    return SimpleNamespace(
+        score=scores,
+        sample=lambda n, seed: drawn,
+        calibration=SimpleNamespace(scores=np.asarray(listed)),
+    )
+
+
+def test_a_version_that_knows_its_members_tells_them() -> None:
+    """Lower scores, nearer draws and listed scores each count for membership."""
+    rng = np.random.default_rng(0)
+    members, others = halves(rng.normal(size=(200, 3)), rng)
+    known = {row.tobytes() for row in members}
+    scores = lambda X: np.array([0.0 if row.tobytes() in known else 1.0 for row in X])  # noqa: E731
+    told = guesses(version(scores, members, [0.0]), members, others, 0)
+    assert told == {"score": 1.0, "distance": 1.0, "listed": 1.0, "by chance": 0.0}
+    hidden = guesses(version(lambda X: np.zeros(len(X)), others, [1.0]), members, others, 0)
+    assert hidden == {"score": 0.5, "distance": 0.0, "listed": 0.0, "by chance": 0.0}
+
+
+def test_halves_share_no_row_and_lose_none() -> None:
+    """Who is a member is drawn at random."""
+    X = np.arange(30.0).reshape(10, 3)
+    parts = halves(X, np.random.default_rng(1))
+    assert [len(part) for part in parts] == [5, 5]
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts), axis=0), X)
+
+
+def test_a_summary_is_over_the_seeds() -> None:
+    """One row for each version: means, and the deviation of the AUCs."""
+    runs = [[{"data": "x", "version": 1, "score": s, "distance": 0.5}] for s in (0.6, 0.8)]
+    (row,) = summary(runs)
+    assert abs(row["score"] - 0.7) < 1e-9
+    assert abs(row["+- score"] - 0.1) < 1e-9
+    assert row["+- distance"] == 0.0
