@@ -7,7 +7,7 @@ TOOLS := $(VENV)-security/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run test faults bench-digits bench-mnist \
-	bench-nsl-kdd bench-tabular bench-telemetry bench-permuted bench-classes bench-memory \
+	bench-nsl-kdd bench-tabular bench-telemetry bench-permuted bench-classes bench-memory bench-members \
 	peers bench-serving lint format audit sbom secrets docs clean
 
 help: ## this list
@@ -35,6 +35,9 @@ bench-mnist: $(STAMP) ## nine MNIST digits one after another, every arm: hours
 
 bench-nsl-kdd: $(STAMP) ## pyCLAD's concepts of NSL-KDD, with its own strategies after `make peers`
 	$(BIN)/python benchmarks/continual_nsl_kdd.py --output benchmarks/results/nsl.json $(ARGS)
+
+bench-members: $(STAMP) ## who was in the training data: what a version tells of that
+	$(BIN)/python benchmarks/membership.py --output benchmarks/results/membership.json $(ARGS)
 
 bench-tabular: $(STAMP) ## ADBench's sets, beside scikit-learn, and PyOD after `make peers`
 	$(BIN)/python benchmarks/tabular.py --output benchmarks/results/tabular.json $(ARGS)

@@ -26,8 +26,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 from benchmarks import data
-from benchmarks.continual import one_thread
 from benchmarks.report import arguments, report
+from benchmarks.runs import one_thread
 from models import Config, train
 
 DRAWN = 10_000

@@ -50,8 +50,7 @@ class Watcher:
         self._settings = settings
         self._metrics = metrics
         self._disk = DiskCache(settings.cache_dir, max_bytes=settings.artifact_max_bytes)
-        self._pruned = False
-        self._durable = False
+        self._pruned = self._durable = False
         self._turn = 0
         self._locks: dict[str, asyncio.Lock] = {}
         self._unknown: dict[str, float] = {}

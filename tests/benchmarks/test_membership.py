@@ -11,7 +11,7 @@ def version(scores, drawn, listed=()):
     """Return what stands for a version: it scores rows by `scores` and draws `drawn`."""
     return SimpleNamespace(
         score=scores,
-        sample=lambda n, seed: drawn,
+        sample=lambda *_, **__: drawn,
         calibration=SimpleNamespace(scores=np.asarray(listed)),
     )
 
