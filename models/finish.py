@@ -104,7 +104,7 @@ def _calibrated(trained: Trained) -> _Calibrated:
         scoring=scoring,
     )
     version.lineage["evidence"] = _evidence(version, champion, trained, held_out, generated)
-    found = survey(version, previous, trained.new, trained.scaler.inverse(generated))
+    found = survey(version, champion, trained.new, trained.scaler.inverse(generated))
     version.lineage["regimes"] = found.regimes
     version = replace(version, memory=trained.memory | found.tensors)
     return _Calibrated(version, rows, held_out, generated, before, after)

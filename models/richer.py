@@ -2,7 +2,7 @@
 
 All take scaled vectors x (n, d) and return (n,), float32-valued. Costs are in passes of the
 network, one being what `elbo` takes. Which of them earn their cost is measured in
-`docs/decisions/16-richer-scores.md`.
+`docs/decisions/18-richer-scores.md`.
 """
 
 import numpy as np
