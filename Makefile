@@ -8,7 +8,8 @@ TOOLS := $(VENV)-security/.installed
 .DEFAULT_GOAL := help
 .PHONY: help demo run test faults bench-digits bench-mnist \
 	bench-nsl-kdd bench-tabular bench-telemetry bench-permuted bench-classes bench-memory bench-members \
-	peers bench-serving lint format audit sbom secrets docs clean
+	peers bench bench-serving bench-ingest bench-train bench-soak bench-scale \
+	lint format audit sbom secrets docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +60,24 @@ peers: $(STAMP) ## install pyCLAD and PyOD, which two benchmarks compare with
 
 bench-serving: $(STAMP) ## requests a second beside a bare server and a naive one: three minutes, needs wrk
 	$(BIN)/python benchmarks/serving.py --output benchmarks/results/serving.json
+
+bench-ingest: $(STAMP) ## vectors a second, on disk, beside XADD: needs wrk, redis-benchmark
+	$(BIN)/python benchmarks/ingest.py --output benchmarks/results/ingest.json $(ARGS)
+
+bench-train: $(STAMP) ## training beside a bare torch loop, the first version, update by update
+	$(BIN)/python benchmarks/train.py --output benchmarks/results/train.json $(ARGS)
+
+bench-soak: $(STAMP) ## half an hour under load: what grows
+	$(BIN)/python benchmarks/soak.py --output benchmarks/results/soak.json $(ARGS)
+
+bench-scale: $(STAMP) ## a thousand detectors, ten thousand versions: what a request costs
+	$(BIN)/python benchmarks/scale.py --output benchmarks/results/scale.json $(ARGS)
+
+bench: $(STAMP) ## the short forms of serving, ingestion, training and soak: some minutes
+	$(BIN)/python benchmarks/serving.py --quick --output benchmarks/results/quick/serving.json
+	$(BIN)/python benchmarks/ingest.py --quick --output benchmarks/results/quick/ingest.json
+	$(BIN)/python benchmarks/train.py --quick --output benchmarks/results/quick/train.json
+	$(BIN)/python benchmarks/soak.py --quick --output benchmarks/results/quick/soak.json
 
 lint: $(STAMP) ## ruff, format check, mypy strict
 	$(BIN)/ruff check
