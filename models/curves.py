@@ -83,7 +83,7 @@ def acquire(curves: Sequence[Curve], sizes: Sequence[float], budget: int) -> lis
     if not slopes.any():
         return [0] * len(curves)
     low, high = -700.0, float(np.log(slopes.max() + 1.0)) + 1.0  # log of the levelled gain
-    for _ in range(200):
+    for _ in range(80):
         middle = 0.5 * (low + high)
         wanted = np.maximum((slopes * np.exp(-middle)) ** roots - n, 0.0)
         low, high = (middle, high) if wanted.sum() > budget else (low, middle)

@@ -105,7 +105,7 @@ def _calibrated(trained: Trained) -> _Calibrated:
     )
     version.lineage["evidence"] = _evidence(version, champion, trained, held_out, generated)
     found = survey(version, champion, trained.new, trained.scaler.inverse(generated))
-    version.lineage["regimes"] = found.regimes
+    version.lineage.update(regimes=found.regimes, advice=found.advice)
     version = replace(version, memory=trained.memory | found.tensors)
     return _Calibrated(version, rows, held_out, generated, before, after)
 

@@ -7,12 +7,13 @@ version mostly alarms on is a new regime, the vectors of any other belong to the
 previous version finds nearest.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.curves import measure
+from models.curves import Curve, acquire, measure
 from models.modes import modes
 from models.network import Array
 from models.regimes import Boundaries
@@ -22,6 +23,8 @@ MOST = 32  # regimes; what comes after them belongs to the nearest
 UNKNOWN = 0.25  # share of a mode's vectors that the previous version alarms on, if it is new
 LOOKED_AT = 4_000  # new vectors
 DRAWN = 2_000  # vectors from the version's own generator, of which the typical are chosen
+BUDGET = 1_000  # vectors that the advice spends
+TOLD = 5  # features of a typical vector
 PRESENT = 0.01  # share of an experience's vectors from which a regime was in it
 
 Labels = NDArray[np.int64]
@@ -29,10 +32,14 @@ _NO_LABELS: Labels = np.empty(0, np.int64)
 
 
 class Survey(NamedTuple):
-    """The tensors that find the regimes, for a version's memory; what is known of each."""
+    """The tensors that find the regimes, for a version's memory, and what its lineage says.
+
+    Of each regime, and how the next `BUDGET` vectors are best spread over them.
+    """
 
     tensors: dict[str, Array]
     regimes: list[dict[str, Any]]
+    advice: dict[str, Any]
 
 
 def survey(version: Version, previous: Version | None, new: Array, old: Array) -> Survey:
@@ -56,7 +63,7 @@ def survey(version: Version, previous: Version | None, new: Array, old: Array) -
     boundaries = Boundaries.fit(version.network, x, of, version.draw(DRAWN, rng))
     forgotten = _forgetting(version, previous, old, labels_old)
     regimes = []
-    for number in numbers.tolist():
+    for number, typical in zip(numbers.tolist(), _typical(version, boundaries), strict=True):
         past = before.known.get(number, {})
         mine = labels_new == number
         count = int(mine.sum())
@@ -67,11 +74,39 @@ def survey(version: Version, previous: Version | None, new: Array, old: Array) -
                 "number": number,
                 "size": int(past.get("size", 0)) + round(count * n / len(new)),
                 "seen": past["seen"] if past and not present else version.lineage["experiences"],
+                "typical": typical,
                 "curve": curve._asdict() if curve else past.get("curve"),
                 **forgotten.get(number, {}),
             }
         )
-    return Survey(boundaries.to_tensors(), regimes)
+    return Survey(boundaries.to_tensors(), regimes, advice(regimes))
+
+
+def advice(regimes: Sequence[dict[str, Any]], budget: int = BUDGET) -> dict[str, Any]:
+    """Return how `budget` more vectors are best spread, and what each regime would gain in nats."""
+    known = [(one, Curve(**one["curve"])) for one in regimes if one["curve"]]
+    more = acquire([curve for _, curve in known], [one["size"] for one, _ in known], budget)
+    send = [
+        {"regime": one["number"], "vectors": n, "gain": round(curve.gain(one["size"], n), 4)}
+        for (one, curve), n in zip(known, more, strict=True)
+        if n
+    ]
+    return {
+        "budget": budget,
+        "send": sorted(send, key=lambda one: -one["vectors"]),
+        "too_few_to_tell": [one["number"] for one in regimes if not one["curve"]],
+    }
+
+
+def _typical(version: Version, boundaries: Boundaries) -> list[list[dict[str, Any]]]:
+    """Return for each regime the features by which its typical vector stands out, in its units."""
+    decoded = version.network.decode(boundaries.typical)
+    values = version.scaler.inverse(decoded)
+    columns = np.argsort(-np.abs(decoded - decoded.mean(axis=0)), axis=1, kind="stable")[:, :TOLD]
+    return [
+        [{"feature": version.features[j], "value": float(row[j])} for j in chosen.tolist()]
+        for row, chosen in zip(values, columns, strict=True)
+    ]
 
 
 class _Before(NamedTuple):

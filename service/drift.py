@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 import msgspec
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.feature_drift import FeatureTest
+from service.regime_drift import Known, RegimeTest
 from service.score_drift import BurstTest, ChangeTest, MartingaleTest
 
 State = Literal["none", "known_regime", "new_regime", "degraded"]
@@ -17,21 +18,24 @@ STATES: tuple[State, ...] = ("none", "known_regime", "new_regime", "degraded")
 FORMAT = 1
 
 
-def state_of(*, scores_moved: bool, inputs_moved: bool, burst: bool) -> State:
-    """Return what the three findings together ask a person to do.
+def state_of(
+    *, scores_moved: bool, inputs_moved: bool, burst: bool, mix_moved: bool = False
+) -> State:
+    """Return what the findings together ask a person to do.
 
     - `none`: nothing.
-    - `known_regime`: the input moved to where the model finds it normal; nothing to learn.
-    - `new_regime`: scores moved for good, or many anomalies share a new place of the input:
-      send normal batches of it, or find the fault.
+    - `known_regime`: the input moved to where the model finds it normal, or known regimes come
+      in another mix than was learned, which moves the scores too; nothing to learn.
+    - `new_regime`: scores moved for good and no mix of known regimes tells why, or many anomalies
+      share a new place of the input: send normal batches of it, or find the fault.
     - `degraded`: anomalies come in a burst while the bulk of the input is where it was; learning
       now would make them normal.
     """
-    if burst and not inputs_moved:
-        return "degraded"
-    if scores_moved or burst:
+    if burst:
+        return "new_regime" if inputs_moved else "degraded"
+    if scores_moved and not mix_moved:
         return "new_regime"
-    return "known_regime" if inputs_moved else "none"
+    return "known_regime" if inputs_moved or mix_moved else "none"
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ class Baseline:
     """What live traffic of one version is compared with.
 
     `calibration` (n,) real calibration scores; `expected` (d, B) shares of the reference in each
-    bin, counted on `reference_rows` rows; `alpha` the share of normals over the threshold.
+    bin, counted on `reference_rows` rows; `alpha` the share of normals over the threshold;
+    `regimes` what the version knows of them, none for one that knows none.
     """
 
     uid: str
@@ -49,6 +54,7 @@ class Baseline:
     reference_rows: int
     features: Sequence[str]
     alpha: float
+    regimes: Sequence[Known] = ()
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Sample:
     """Live traffic of one version, from one process, since its last summary.
 
     `scores` and `p_values` (m,) of sampled vectors in order; `anomalies` among `scored` vectors;
-    `counts` (d, B) of sampled rows.
+    `counts` (d, B) of sampled rows; `regimes` (R + 1,) counts anomalies and regimes among some.
     """
 
     scores: NDArray[np.float64]
@@ -64,6 +70,7 @@ class Sample:
     anomalies: int
     scored: int
     counts: NDArray[np.int64]
+    regimes: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 class Drift:
@@ -76,6 +83,7 @@ class Drift:
         self._adwin = ChangeTest()
         self._burst = BurstTest()
         self._features = FeatureTest(baseline.expected, baseline.reference_rows, baseline.features)
+        self._regimes = RegimeTest(baseline.regimes)
 
     def update(self, sample: Sample) -> None:
         """Take one summary; scores that are not finite are left out."""
@@ -83,6 +91,7 @@ class Drift:
         self._adwin.update(sample.p_values[np.isfinite(sample.p_values)])
         self._burst.update(sample.anomalies, sample.scored)
         self._features.update(sample.counts)
+        self._regimes.update(sample.regimes)
 
     def verdict(self) -> dict[str, Any]:
         """Return state, version and statistics, as `/drift` shows them.
@@ -92,11 +101,12 @@ class Drift:
         """
         martingale = self._martingale.verdict()
         burst = self._burst.verdict(self.baseline.alpha)
-        features = self._features.verdicts()
+        features, regimes = self._features.verdicts(), self._regimes.verdict()
         state = state_of(
             scores_moved=martingale["alarm"],
             inputs_moved=any(feature["alarm"] for feature in features),
             burst=burst["alarm"],
+            mix_moved=regimes["alarm"],
         )
         return {
             "state": state,
@@ -106,6 +116,7 @@ class Drift:
                 "adwin": self._adwin.verdict(),
                 "anomalies": burst,
                 "features": features,
+                "regimes": regimes,
             },
         }
 
@@ -119,6 +130,7 @@ class Drift:
             "adwin": self._adwin.to_dict(),
             "burst": self._burst.to_dict(),
             "features": self._features.to_dict(),
+            "regimes": self._regimes.to_dict(),
         }
         return msgspec.msgpack.encode(state, enc_hook=_pack)
 
@@ -137,6 +149,8 @@ class Drift:
         drift._adwin = ChangeTest.from_dict(state["adwin"])
         drift._burst = BurstTest.from_dict(state["burst"])
         drift._features.restore(state["features"])
+        if "regimes" in state:
+            drift._regimes.restore(state["regimes"])
         return drift
 
 

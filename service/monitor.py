@@ -10,14 +10,16 @@ import numpy as np
 from redis.asyncio import Redis
 
 from models import AnamnesisError, Version
-from models.calibration import Calibration
-from service import log
+from models.calibration import Threshold
+from service import log, queries
 from service.detector import Pointer
 from service.detectors import Detectors
 from service.drift import Baseline, Drift, Sample
+from service.events import Events
 from service.lease import Fenced, Lease, Leases
 from service.live import Live, Memory
 from service.problems import StoreUnavailable
+from service.regime_drift import Known
 from service.registry import Registry
 from service.settings import Settings
 from service.store import rfc3339
@@ -28,6 +30,8 @@ SECONDS = 1.0  # between two looks
 _SAVE_SECONDS = 5.0  # a state is some 100 kB; a change of verdict is saved at once
 _SUMMARIES = 100  # read at once; more wait for the next tick
 _SCORES = 500  # of one summary; some 7 us each
+_ASK_SECONDS = 30.0  # between two choices of the events to ask about
+_LABELS = 1000  # latest labels that an event may have been answered by
 
 
 @dataclass(slots=True)
@@ -36,12 +40,15 @@ class _Watch:
 
     lease: Lease
     drift: Drift
-    calibration: Calibration
+    version: Version
+    threshold: Threshold
     revision: int
     after: str
     saved_at: float = -_SAVE_SECONDS
     unsaved: bool = True
     shown: tuple[Any, ...] = ()
+    queries: Sequence[Mapping[str, Any]] = ()
+    asked_at: float = -_ASK_SECONDS
 
 
 class Monitor:
@@ -60,6 +67,7 @@ class Monitor:
         self._leases = Leases(redis)
         self._detectors = Detectors(redis)
         self._registry = Registry(redis)
+        self._events = Events(redis)
         self._watches: dict[str, _Watch] = {}
         self._not_before: dict[str, float] = {}  # monotonic; detectors that others watch
 
@@ -157,6 +165,7 @@ class Monitor:
         if detector is None or detector.pointer != pointer or artifact is None:
             return None
         version = await asyncio.to_thread(Version.from_bytes, artifact, self._artifact_max_bytes)
+        threshold = version.threshold_for(detector.config.threshold)
         baseline = Baseline(
             uid=pointer.uid,
             version=number or 0,
@@ -164,31 +173,44 @@ class Monitor:
             expected=version.reference.expected,
             reference_rows=version.calibration.n,
             features=version.features,
-            alpha=version.threshold_for(detector.config.threshold).alpha,
+            alpha=threshold.alpha,
+            regimes=_known(version),
         )
         memory = await self._live.load(name)
         drift = Drift.from_bytes(baseline, memory.state) if memory else Drift(baseline)
         after = memory.after if memory else "0-0"
-        return _Watch(lease, drift, version.calibration, pointer.config_revision, after)
+        return _Watch(lease, drift, version, threshold, pointer.config_revision, after)
 
     async def _reconfigure(self, watch: _Watch, name: str, pointer: Pointer) -> None:
         detector = await self._detectors.get(name)
         if detector is None or detector.pointer != pointer:
             return  # it moved on; so does the next look
-        alpha = watch.calibration.threshold(detector.config.threshold).alpha
-        watch.drift.baseline = replace(watch.drift.baseline, alpha=alpha)
+        watch.threshold = watch.version.threshold_for(detector.config.threshold)
+        watch.drift.baseline = replace(watch.drift.baseline, alpha=watch.threshold.alpha)
         watch.revision = pointer.config_revision
         watch.unsaved, watch.saved_at = True, -_SAVE_SECONDS
 
     async def _save(self, watch: _Watch) -> None:
         verdict = watch.drift.verdict()
         memory = Memory(watch.after, watch.drift.to_bytes())
-        document = {**verdict, "updated_at": rfc3339(time.time())}
+        if time.monotonic() - watch.asked_at >= _ASK_SECONDS:
+            watch.queries, watch.asked_at = await self._queries(watch), time.monotonic()
+        document = {**verdict, "queries": watch.queries, "updated_at": rfc3339(time.time())}
         await self._live.save(watch.lease, memory, document)
         shown = _shown(verdict)
         if watch.shown and shown[0] != watch.shown[0]:
             _logger.info("drift", detector=watch.lease.name, state=shown[0], before=watch.shown[0])
         watch.shown, watch.unsaved, watch.saved_at = shown, False, time.monotonic()
+
+    async def _queries(self, watch: _Watch) -> Sequence[Mapping[str, Any]]:
+        """Return the events whose labels would teach most."""
+        name = watch.lease.name
+        events = await self._events.latest(name, limit=queries.LOOKED_AT)
+        labels = await self._events.labels(name, limit=_LABELS) if events else []
+        answered = {label.event for label in labels if label.event}
+        return await asyncio.to_thread(
+            queries.choose, events, answered, watch.version, watch.threshold
+        )
 
 
 def _shown(verdict: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -220,7 +242,14 @@ def _sample(summary: Mapping[str, Any], d: int) -> Sample:
         anomalies=int(summary["anomalies"]),
         scored=int(summary["n"]),
         counts=counts.reshape(d, -1) if len(counts) % d == 0 else np.zeros((0, 0), np.int64),
+        # Missing from the summaries of an older release.
+        regimes=np.frombuffer(summary.get("regimes", b""), np.dtype("<i8")).astype(np.int64),
     )
+
+
+def _known(version: Version) -> list[Known]:
+    latest = version.lineage.get("experiences")
+    return [Known(one.number, one.share, one.seen == latest) for one in version.regimes]
 
 
 def _thinned(packed: bytes) -> np.ndarray[Any, np.dtype[np.float64]]:

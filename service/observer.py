@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from models.version import Judgement
+from models.version import Judgement, Version
 from service import log
 from service.answers import rows_of
 from service.champion import Champion
@@ -30,8 +31,11 @@ _log = log.get(__name__)
 
 FLUSH_SECONDS = 1.0
 SAMPLED = 2000  # rows of one detector in one summary
+PLACED = 256  # of those, how many are placed in a regime: half a pass through the network each,
+_PLACED_NUMBERS = 32_768  # so that of wide vectors fewer are
 EVENTS = 50  # anomalies of one detector kept from one second of one process
 ATTRIBUTED = 5  # contributions told of each
+Counts = NDArray[np.int64]
 _NO_ROWS = np.empty((0, 1), np.float32)
 _PENDING_ROWS = 20_000  # of one detector between two flushes
 _PENDING_BYTES = 32 * 2**20  # of this process between two flushes
@@ -126,6 +130,7 @@ class Observer:
             "scores": columns.scores.astype("<f4").tobytes(),
             "p_values": columns.p_values.astype("<f4").tobytes(),
             "counts": counts.astype("<i8").tobytes(),
+            "regimes": _regimes(champion.version, X, columns).astype("<i8").tobytes(),
             "t": time.time(),
         }
         return summary, events
@@ -136,12 +141,22 @@ class Observer:
             await self.flush()
 
 
-def _sample(X: Matrix, columns: Judgement) -> tuple[Matrix, Judgement]:
-    """Return at most SAMPLED rows, evenly spread, as copies."""
-    if len(X) <= SAMPLED:
+def _sample(X: Matrix, columns: Judgement, most: int = SAMPLED) -> tuple[Matrix, Judgement]:
+    """Return at most `most` rows, evenly spread, as copies."""
+    if len(X) <= most:
         return X, columns
-    rows = np.linspace(0, len(X) - 1, SAMPLED).astype(np.intp)
+    rows = np.linspace(0, len(X) - 1, most).astype(np.intp)
     return X[rows], rows_of(columns, rows)
+
+
+def _regimes(version: Version, X: Matrix, columns: Judgement) -> Counts:
+    """Count anomalies, then rows of each of R regimes, (R + 1,), among some of the rows."""
+    if version.boundaries is None or not len(X):
+        return np.empty(0, np.int64)
+    X, columns = _sample(X, columns, min(PLACED, max(16, _PLACED_NUMBERS // X.shape[1])))
+    nearest = version.boundaries.nearest(version.network, version.scaler.transform(X))
+    places = np.where(columns.is_anomaly, 0, 1 + nearest)
+    return np.bincount(places, minlength=1 + len(version.regimes))
 
 
 def _events(champion: Champion, X: Matrix, columns: Judgement) -> list[Event]:

@@ -52,6 +52,27 @@ _STATUS = {
     "last_retraining": _LAST,
     "retrains": {"promoted": 3, "rejected": 0, "failed": 0},
     "drift": {"state": "none"},
+    "regimes": [
+        {
+            "regime": 1,
+            "size": 4000,
+            "learned": 0.74,
+            "seen": 3,
+            "live": 0.98,
+            "state": "present",
+            "forgetting": 0.002,
+            "score_change": -0.01,
+            "typical": [{"feature": "speed", "value": 2840.0}],
+        }
+    ],
+    "advice": {
+        "budget": 1000,
+        "send": [{"regime": 1, "vectors": 1000, "gain": 0.02}],
+        "too_few_to_tell": [],
+    },
+    "queries": [
+        {"event": "1763726400000-0", "reason": "near the threshold: severity 1.02"},
+    ],
 }
 _ETAG = {"headers": {"ETag": {"description": "The generation.", "schema": {"type": "string"}}}}
 

@@ -12,11 +12,17 @@ from prometheus_client.registry import Collector
 from service.champion import Champion
 from service.champions import Champions
 from service.detector import Detector
+from service.knowledge import forgotten
 
 DRIFT_STATES = ("none", "known_regime", "new_regime", "degraded")
 OUTCOMES = ("promoted", "rejected", "failed")
 # Statistic and threshold in the drift state, by the metric that exports them.
-_TESTS = {"martingale": "drift_log_martingale", "adwin": "drift_score", "anomalies": "drift_burst"}
+_TESTS = {
+    "martingale": "drift_log_martingale",
+    "adwin": "drift_score",
+    "anomalies": "drift_burst",
+    "regimes": "drift_regime",
+}
 
 
 class StoreView(Protocol):
@@ -58,6 +64,7 @@ class StateMetrics(Collector):
                 if (value := read(champion)) is not None:
                     family.add_metric([champion.name], value)
             yield family
+        yield from _of_regimes(self._champions.loaded(), detectors)
         yield _retrains(detectors)
         yield from _drift(detectors)
 
@@ -77,6 +84,34 @@ _OF_CHAMPIONS: dict[str, tuple[str, Callable[[Champion], float | None]]] = {
         _forgetting,
     ),
 }
+
+
+REGIMES = 5  # of a detector, those that changed or that came most
+
+
+def _of_regimes(champions: Sequence[Champion], detectors: Sequence[Detector]) -> Iterator[Metric]:
+    """Yield forgetting and live share by regime, of a bounded number."""
+    forgetting = _gauge(
+        "regime_forgetting_ratio",
+        "Share of a regime's replayed vectors that the champion alarms on, less its parent's.",
+        "regime",
+    )
+    for champion in champions:
+        told = [(one.number, forgotten(one.about)) for one in champion.version.regimes]
+        found = sorted(((n, x) for n, x in told if x is not None), key=lambda pair: -pair[1])
+        for number, value in found[:REGIMES]:
+            forgetting.add_metric([champion.name, str(number)], value)
+    live = _gauge(
+        "regime_live_ratio", "Share of live vectors in a regime; none: explained by none.", "regime"
+    )
+    for detector in detectors:
+        regimes = ((detector.drift or {}).get("statistics") or {}).get("regimes") or {}
+        if regimes.get("none") is not None:
+            live.add_metric([detector.name, "none"], regimes["none"])
+        shares = [(one["live"], one["regime"]) for one in regimes.get("known", ())]
+        for share, number in sorted((pair for pair in shares if pair[0]), reverse=True)[:REGIMES]:
+            live.add_metric([detector.name, str(number)], share)
+    yield from (forgetting, live)
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:

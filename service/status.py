@@ -4,6 +4,7 @@ from typing import Any
 
 from service.champion import Champion
 from service.detector import Detector
+from service.knowledge import of_regimes
 from service.parts import Parts
 from service.problems import StoreUnavailable, UnknownDetector
 
@@ -32,6 +33,7 @@ def describe(detector: Detector, champion: Champion | None) -> dict[str, Any]:
         "last_retraining": detector.last_retraining,
         "retrains": detector.retrains,
         "drift": detector.drift,
+        **of_regimes(detector, champion),
     }
 
 

@@ -7,7 +7,7 @@ from models import Version
 
 _FROM_LINEAGE = (
     "strategy", "n_prev", "n_new", "learned", "seed", "training", "bytes_kept", "regimes",
-    "probes",
+    "probes", "advice",
 )  # fmt: skip
 
 

@@ -103,6 +103,10 @@ async def test_status(pump: Running) -> None:
     }  # fmt: skip
     assert found["last_retraining"]["finished_at"].endswith("Z")
     assert found["drift"]["state"] == "none"
+    assert sum(one["size"] for one in found["regimes"]) == 40
+    assert sum(one["learned"] for one in found["regimes"]) == pytest.approx(1.0)
+    assert found["advice"]["budget"] == 1000
+    assert found["queries"] == []
     assert answer.headers["etag"] == '"1"'
     listed = (await pump.http.get("/v1/detectors")).json()
     assert listed == {"detectors": [found]}

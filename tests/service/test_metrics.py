@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -10,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from models.version import Judgement
 from service.champions import Champions
 from service.metrics import Metrics
-from service.state_metrics import StateMetrics
+from service.state_metrics import StateMetrics, _of_regimes
 from tests.service.trained import champion
 
 
@@ -76,7 +77,26 @@ def test_forgetting_is_read_from_the_champion() -> None:
     old = champion(2).version.lineage["evidence"]["old"]
     assert sample.labels == {"detector": "pump"}
     assert sample.value == old["candidate"] - old["champion"]
+    regimes = families["anamnesis_regime_forgetting_ratio"].samples
+    assert {sample.labels["detector"] for sample in regimes} == {"pump"}
+    assert {sample.labels["regime"] for sample in regimes} <= {
+        str(regime.number) for regime in champion(2).version.regimes
+    }
 
+
+def test_live_shares_are_of_the_largest_regimes() -> None:
+    """Of seven regimes the five that came most are exported, and what none explains."""
+    known = [{"regime": n, "live": n / 100, "learned": 0.1} for n in range(1, 8)]
+    drift = {"state": "none", "statistics": {"regimes": {**TEST, "none": 0.02, "known": known}}}
+    detectors = [SimpleNamespace(name="pump", drift=drift)]
+    families = {f.name: f for f in _of_regimes([], detectors)}
+    samples = families["anamnesis_regime_live_ratio"].samples
+    assert {s.labels["regime"]: s.value for s in samples} == {
+        "none": 0.02, "7": 0.07, "6": 0.06, "5": 0.05, "4": 0.04, "3": 0.03,
+    }  # fmt: skip
+
+
+TEST = {"statistic": 0.1, "threshold": 0.2, "alarm": False}
 
 PROCESS = """
 import numpy as np

@@ -8,6 +8,7 @@ import pytest
 
 from models import Config, Model, Version, train
 from service.detector_config import parse
+from service.events import Event, Events
 from service.keys import Keys
 from service.live import Live
 from service.monitor import Monitor
@@ -42,6 +43,7 @@ def summary(version: Version, uid: str, X: np.ndarray, number: int = 1) -> Mappi
         "p_values": judged.p_values.astype("<f4").tobytes(),
         "anomalies": int(judged.is_anomaly.sum()),
         "counts": version.reference.count(X).astype("<i8").tobytes(),
+        "regimes": np.bincount(version.regime_of(X), minlength=2).astype("<i8").tobytes(),
         "rows": len(X),
         "t": 0.0,
     }
@@ -191,3 +193,22 @@ async def test_what_is_remembered_is_small(watched: Stored, version: Version):
     packed = await watched.redis.get(Keys("pump").monitor)
     assert len(packed) < 200_000
     assert msgspec.msgpack.decode(packed)[0] != "0-0"
+
+
+@pytest.mark.anyio
+async def test_regimes_and_queries_are_published(watched: Stored, version: Version):
+    """Live shares of the regimes, and the events to ask about, stand in the document."""
+    vector = np.array([0, 9, 0], np.float32)
+    uid = (await watched.get()).uid
+    odd = Event(
+        at=0.0, vector=vector, score=99.0, p_value=1e-9, severity=5.0, version=1, generation=1
+    )
+    (made,) = await Events(watched.redis).append("pump", uid, [odd])
+    await send(watched, version, 0.0)
+    await Monitor(SETTINGS, watched.redis).tick()
+    drift = (await watched.get()).drift
+    regimes = drift["statistics"]["regimes"]
+    (only,) = regimes["known"]
+    assert (only["regime"], only["state"]) == (1, "present")
+    assert only["live"] + regimes["none"] == pytest.approx(1.0)
+    assert [one["event"] for one in drift["queries"]] == [made]

@@ -56,6 +56,9 @@ async def test_summary(observed: Observed) -> None:
     assert len(np.frombuffer(summary["p_values"], "<f4")) == 40
     counts = np.frombuffer(summary["counts"], "<i8").reshape(3, -1)
     assert (counts.sum(axis=1) == 40).all()
+    regimes = np.frombuffer(summary["regimes"], "<i8")
+    assert (len(regimes), regimes.sum()) == (1 + len(observed.serving.version.regimes), 40)
+    assert regimes[0] == summary["anomalies"]
 
 
 async def test_large_requests_are_sampled(observed: Observed) -> None:
