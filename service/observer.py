@@ -117,7 +117,8 @@ class Observer:
         )
         events = _events(champion, X, columns)
         X, columns = _sample(X, columns)
-        X = X[~np.isnan(X).any(axis=1)]  # what was not observed is in no bin
+        whole = ~np.isnan(X).any(axis=1)  # what was not observed is in no bin
+        X, columns_of_whole = X[whole], rows_of(columns, np.flatnonzero(whole))
         counts = champion.version.reference.count(X) if len(X) else np.empty((0, 0), np.int64)
         summary = {
             "uid": champion.uid,
@@ -130,7 +131,7 @@ class Observer:
             "scores": columns.scores.astype("<f4").tobytes(),
             "p_values": columns.p_values.astype("<f4").tobytes(),
             "counts": counts.astype("<i8").tobytes(),
-            "regimes": _regimes(champion.version, X, columns).astype("<i8").tobytes(),
+            "regimes": _regimes(champion.version, X, columns_of_whole).astype("<i8").tobytes(),
             "t": time.time(),
         }
         return summary, events
