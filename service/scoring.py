@@ -224,6 +224,7 @@ class Batch:
 
     def __init__(self, champion: Champion) -> None:
         self.champion = champion
+        self.dimension = champion.version.dimension
         self.rows = 0
         self.size = 0  # bytes
         self._packed: list[bytes] = []
@@ -233,7 +234,7 @@ class Batch:
         """Add request `number` of the turn, its rows as float32, and how it wants its answer."""
         self._packed.append(packed)
         self.size += len(packed)
-        self.rows += len(packed) // (4 * self.champion.version.dimension)
+        self.rows += len(packed) // (4 * self.dimension)
         self._members.append((number, self.rows, octets))
 
     def answer(self, answered: dict[int, Reply]) -> Judged:
@@ -258,18 +259,18 @@ def gather(champions: Champions, requests: Sequence[ScoreRequest]) -> Iterable[B
     What is left out is answered alone, and there finds out what is wrong with it.
     """
     batches: dict[str, Batch] = {}
-    for number, request in enumerate(requests):
-        name, body, content_type, accept, query, pinned = request
-        champion = champions.get(name)
-        if query or pinned is not None or champion is None:
-            continue
-        packed = payload.packed(content_type, body, champion.version.dimension)
-        if packed is None or len(packed) > _GATHERED_BYTES:
+    for number, (name, body, content_type, accept, query, pinned) in enumerate(requests):
+        if query or pinned is not None:
             continue
         batch = batches.get(name)
         if batch is None:
-            batch = batches[name] = Batch(champion)
-        # A swap while a thread computes must not mix two versions.
-        if batch.champion is champion and batch.size + len(packed) <= _GATHERED_BYTES:
+            # Read once for all: a swap while a thread computes must not mix two versions.
+            champion = champions.get(name)
+            if champion is None:
+                continue
+            batch = Batch(champion)
+        packed = payload.packed(content_type, body, batch.dimension)
+        if packed is not None and batch.size + len(packed) <= _GATHERED_BYTES:
             batch.add(number, packed, accept is not None and wants_octets(accept))
+            batches[name] = batch
     return batches.values()
