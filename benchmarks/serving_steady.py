@@ -311,19 +311,24 @@ def main() -> None:
     servers.begin()
     if given.quick:
         given.seconds, given.rounds = 1, 1
+    found: dict[str, list[dict]] = {}
+
+    def keep(what: str, rows: list[dict]) -> None:
+        found[what] = rows
+        print(report.table(rows), end="\n\n", flush=True)
+
     with tempfile.TemporaryDirectory(prefix="anamnesis-") as name:
-        folder = Path(name)
+        folder, artifact = Path(name), servers.champion().to_bytes()
         with servers.store(folder) as env:
-            with servers.api(env, servers.champion().to_bytes()) as server:
-                found = {"memory": memory(server), "slow": slow_peers(server, given)}
-            found["start"] = starts(env, given.rounds)
-            found["observing"] = observing(env, given, folder)
-            found["processes"] = processes(env, given, folder)
-        with servers.everything(folder, servers.champion().to_bytes()) as server:
+            with servers.api(env, artifact) as server:
+                keep("memory", memory(server))
+                keep("slow", slow_peers(server, given))
+            keep("start", starts(env, given.rounds))
+            keep("observing", observing(env, given, folder))
+            keep("processes", processes(env, given, folder))
+        with servers.everything(folder, artifact) as server:
             rows = training(server, given)
-    report.report("Scoring beside other work", rows, given.output, **found)
-    for more in found.values():
-        print(f"\n{report.table(more)}")
+    report.report("Scoring beside training", rows, given.output, **found)
 
 
 if __name__ == "__main__":
