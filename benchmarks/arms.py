@@ -12,6 +12,7 @@ OURS = {
         "score": "reconstruction",
     },
     "replay, neighbours": {"score": "neighbours"},
+    "replay, by regime": {"score": "elbo+regime"},
     "replay, stable": {"model": Model(regime="stable")},
     "distillation": {"strategy": "distillation"},
     "distillation + reservoir": {"strategy": "distillation+reservoir"},

@@ -145,7 +145,7 @@ def confusion(own):
 
 def picture(found, arms, path):
     """Draw the confusions after the last class, arm by arm."""
-    figure = Figure(figsize=(13, 2.9 * -(-len(arms) // 5)), layout="constrained")
+    figure = Figure(figsize=(13, 3.1 * -(-len(arms) // 5)), layout="constrained")
     panels = figure.subplots(-(-len(arms) // 5), 5, squeeze=False).ravel()
     for axes, arm in zip(panels, arms, strict=False):
         own = [one["confusions"][-1] for (name, _), one in found.items() if name == arm]

@@ -28,6 +28,7 @@ def two_curves(lives, arms, names, path):
     right.set(xlabel="task", ylabel="false alarms, % (logarithmic above 2)",
               title="False alarms after the last task (target dashed)")  # fmt: skip
     right.set_yscale("symlog", linthresh=2)
+    right.set_ylim(bottom=-0.1)
     right.set_yticks([0, 1, 2, 5, 10, 30, 100], ["0", "1", "2", "5", "10", "30", "100"])
     for axes in (left, right):
         axes.set_xticks(places, names, rotation=0 if len(str(names[0])) < 4 else 20)

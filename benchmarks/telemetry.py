@@ -258,6 +258,8 @@ def picture(found, arms, path):
             axes.plot(x, y, marker="o", color=f"C{i}", label=arm)
         axes.set(xscale="log", xlabel="false alarms a day", ylabel="labelled windows found",
                  title=f"{name}, asked {' and '.join(f'{r:.1%}' for r in RATES)}")  # fmt: skip
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
     axes.legend(fontsize="x-small")
     figure.savefig(path, dpi=120)
 
