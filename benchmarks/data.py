@@ -26,9 +26,14 @@ def load(name):
     """Return the arrays of one file; SystemExit, naming its source, where it is absent."""
     path = folder() / name
     if not path.exists():
-        raise SystemExit(f"{path} is not there. Its source: {_SOURCES[Path(name).parts[0]]}.")
+        raise SystemExit(absent(name))
     with np.load(path, allow_pickle=False) as arrays:
         return {key: arrays[key] for key in arrays.files}
+
+
+def absent(name):
+    """Say that a file is not there, and where it comes from."""
+    return f"{folder() / name} is not there. Its source: {_SOURCES[Path(name).parts[0]]}."
 
 
 @cache
@@ -40,7 +45,10 @@ def mnist():
     else:
         from sklearn.datasets import fetch_openml
 
-        X, y = fetch_openml("mnist_784", return_X_y=True, as_frame=False)
+        try:
+            X, y = fetch_openml("mnist_784", return_X_y=True, as_frame=False)
+        except OSError as error:
+            raise SystemExit(f"{absent('mnist.npz')} It could not: {error}") from error
         parts = [X[:60_000], y[:60_000], X[60_000:], y[60_000:]]
     flat = [part.reshape(len(part), -1) for part in parts]
     X_train, y_train, X_test, y_test = flat
