@@ -27,7 +27,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from benchmarks import data
 from benchmarks.report import arguments, report
-from benchmarks.runs import one_thread
+from benchmarks.runs import few_threads
 from models import Config, train
 
 DRAWN = 10_000
@@ -107,7 +107,7 @@ def main():
     given = parser.parse_args()
     names = ["digits"]
     names += [name for name in ADBENCH if (data.folder() / f"adbench/{name}.npz").exists()]
-    with ProcessPoolExecutor(given.processes, initializer=one_thread) as pool:
+    with ProcessPoolExecutor(given.processes, initializer=few_threads, initargs=(1,)) as pool:
         asked = {(n, s): pool.submit(lifetime, n, s) for n in names for s in range(given.seeds)}
         runs = {key: future.result() for key, future in asked.items()}
     rows = []
