@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
@@ -24,42 +25,72 @@ IDEMPOTENCY_SECONDS = 24 * 3600
 CHUNK_BYTES = 8 * 2**20  # of one reading: the store answers everybody else in between
 BATCHES_RECORDED = 1000  # batch ids that a version's record names; its range covers the rest
 
-# KEYS: state, stream[, idempotency]
-# ARGV: vectors, dimension, sha256, batch, sender, most vectors, most bytes, seconds, uid, payload
+# KEYS: state, stream, held, senders[, idempotency]
+# ARGV: vectors, dimension, sha256, batch, sender, most vectors, most bytes, seconds, uid, payload,
+# vectors held back, their payload, version that judged, reason, most held, most bytes held, answer
+# (JSON), vectors thinned out, novel vectors, most of a sender's novel ones as a share
 _INGEST = Script("""
-local state, stream, known = KEYS[1], KEYS[2], KEYS[3]
-local n, d, bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), #ARGV[10]
-local held = redis.call('HMGET', state, 'uid', 'dimension', 'buffered', 'parked',
-                        'buffered_bytes', 'parked_bytes')
-local uid = held[1]
+local state, stream, known = KEYS[1], KEYS[2], KEYS[5]
+local n, d, bytes, back = tonumber(ARGV[1]), tonumber(ARGV[2]), #ARGV[10], tonumber(ARGV[11])
+local state_now = redis.call('HMGET', state, 'uid', 'dimension', 'buffered', 'parked',
+                             'buffered_bytes', 'parked_bytes', 'quarantined', 'quarantined_bytes',
+                             'cursor')
+local uid, dimension = state_now[1], state_now[2]
 if not uid or (ARGV[9] ~= '' and ARGV[9] ~= uid) then return {'unknown'} end
 if known then
-  local first = redis.call('HMGET', known, 'uid', 'sha256', 'batch', 'accepted', 'buffered')
+  local first = redis.call('HMGET', known, 'uid', 'sha256', 'answer', 'buffered')
   if first[1] == uid then
     if first[2] ~= ARGV[3] then return {'other'} end
-    return {'duplicate', first[3], tonumber(first[4]), tonumber(first[5])}
+    return {'duplicate', first[3], tonumber(first[4])}
   end
 end
-if held[2] and held[2] ~= '' and tonumber(held[2]) ~= d then
-  return {'dimension', tonumber(held[2])}
+if dimension and dimension ~= '' and tonumber(dimension) ~= d then
+  return {'dimension', tonumber(dimension)}
 end
-local buffered, parked = tonumber(held[3]), tonumber(held[4])
-if buffered + parked + n > tonumber(ARGV[6])
-   or tonumber(held[5]) + tonumber(held[6]) + bytes > tonumber(ARGV[7]) then
+local buffered, parked = tonumber(state_now[3]), tonumber(state_now[4])
+if n > 0 and (buffered + parked + n > tonumber(ARGV[6])
+   or tonumber(state_now[5]) + tonumber(state_now[6]) + bytes > tonumber(ARGV[7])) then
   return {'full', buffered, parked}
 end
-local id = redis.call('XADD', stream, '*', 'b', ARGV[4], 'n', n, 'd', d, 's', ARGV[5],
-                      'x', ARGV[10])
-if not held[2] or held[2] == '' then redis.call('HSET', state, 'dimension', d) end
-if buffered == 0 then redis.call('HSET', state, 'oldest', id) end
-redis.call('HINCRBY', state, 'buffered_bytes', bytes)
-buffered = redis.call('HINCRBY', state, 'buffered', n)
+local quarantined = tonumber(state_now[7] or 0)
+if back > 0 and (quarantined + back > tonumber(ARGV[15])
+   or tonumber(state_now[8] or 0) + #ARGV[12] > tonumber(ARGV[16])) then
+  return {'quarantine full', quarantined}
+end
+local novel = tonumber(ARGV[19])
+if ARGV[5] ~= '' then
+  local mine = redis.call('HGET', KEYS[4], ARGV[5])
+  local others = redis.call('HLEN', KEYS[4]) - (mine and 1 or 0)
+  local at, so_far = string.match(mine or '', '^(%S+) (%d+)$')
+  if at == state_now[9] then novel = novel + tonumber(so_far) end
+  if tonumber(ARGV[19]) > 0 and others > 0 and novel > tonumber(ARGV[20]) * (buffered + n) then
+    return {'share'}
+  end
+  if mine or others < 1000 then
+    redis.call('HSET', KEYS[4], ARGV[5], state_now[9] .. ' ' .. novel)
+  end
+end
+if n > 0 then
+  local id = redis.call('XADD', stream, '*', 'b', ARGV[4], 'n', n, 'd', d, 's', ARGV[5],
+                        'x', ARGV[10])
+  if buffered == 0 then redis.call('HSET', state, 'oldest', id) end
+  redis.call('HINCRBY', state, 'buffered_bytes', bytes)
+  buffered = redis.call('HINCRBY', state, 'buffered', n)
+end
+if back > 0 then
+  redis.call('XADD', KEYS[3], '*', 'b', ARGV[4], 'n', back, 'd', d, 's', ARGV[5], 'x', ARGV[12],
+             'v', ARGV[13], 'r', ARGV[14])
+  redis.call('HINCRBY', state, 'quarantined', back)
+  redis.call('HINCRBY', state, 'quarantined_bytes', #ARGV[12])
+end
+if not dimension or dimension == '' then redis.call('HSET', state, 'dimension', d) end
+if ARGV[18] ~= '0' then redis.call('HINCRBY', state, 'thinned', ARGV[18]) end
 if known then
-  redis.call('HSET', known, 'uid', uid, 'sha256', ARGV[3], 'batch', ARGV[4],
-             'accepted', n, 'buffered', buffered)
+  redis.call('HSET', known, 'uid', uid, 'sha256', ARGV[3], 'answer', ARGV[17],
+             'buffered', buffered)
   redis.call('EXPIRE', known, ARGV[8])
 end
-return {'stored', ARGV[4], n, buffered}
+return {'stored', ARGV[17], buffered}
 """)
 
 # KEYS: state, stream. ARGV: after, until, vectors so far, least vectors, most vectors, most bytes
@@ -85,14 +116,49 @@ return {held, entries}
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What admission, with `version`, says of the n rows of a batch.
+
+    `kept` and `held` mark, (n,), what goes to the buffer and what waits for a person; the rest is
+    known so well that it is counted and not stored. `novel` of the kept rows are of a new regime.
+    `shares` of known, novel and suspicious rows sum to 1.
+    """
+
+    version: int
+    kept: NDArray[np.bool_]
+    held: NDArray[np.bool_]
+    novel: int
+    reason: str
+    shares: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Bounds of a detector's quarantine, and the most of its buffer that is one sender's novelty."""
+
+    max_vectors: int = 100_000
+    max_bytes: int = 64 * 2**20
+    sender_novel_share: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
 class Ingested:
-    """The answer to one normal batch; `duplicate` is not 0 where an earlier answer is repeated."""
+    """The answer to one normal batch; `duplicate` is not 0 where an earlier answer is repeated.
+
+    `triage` is not empty where a champion judged the batch: the shares of `known`, `novel` and
+    `suspicious` rows, and how many were `thinned` out.
+    """
 
     batch_id: str
     accepted: int
     quarantined: int
     duplicate: int
     buffered: int
+    triage: dict[str, float] = field(default_factory=dict)
+
+
+class OneSender(Exception):  # noqa: N818 - it is not an error: the batch is to be judged again
+    """Too much of what is buffered would be one sender's novelty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +196,7 @@ class Experience:
             "last": self.last,
             "n": self.n,
             "batch_count": len(self.batch_ids),
+            "senders": list(self.senders[:BATCHES_RECORDED]),
             "batches": list(self.batch_ids[:BATCHES_RECORDED]),
         }
 
@@ -144,12 +211,14 @@ class Buffer:
         max_vectors: int = 1_000_000,
         max_bytes: int = 512 * 2**20,
         experience_max_vectors: int = 200_000,
+        holding: Holding | None = None,
     ) -> None:
         self._redis: Any = redis
         self._ingest = Group(redis, _INGEST)
         self._max_vectors = max_vectors
         self._max_bytes = max_bytes
         self._experience_max_vectors = experience_max_vectors
+        self._holding = holding or Holding()
 
     async def ingest(
         self,
@@ -159,29 +228,44 @@ class Buffer:
         idempotency_key: str | None = None,
         sender: str | None = None,
         uid: str | None = None,
+        verdict: Verdict | None = None,
     ) -> Ingested:
         """Store `matrix`, `(n, d)` finite float32, durably, or the first answer again.
 
-        With `uid`, only into that incarnation of the detector. Raises UnknownDetector, BadVectors
-        (another dimension), Unprocessable (the key came with another matrix), BufferFull, and
-        StoreUnavailable: then the outcome is unknown, and only a caller with a key may repeat it.
+        As `verdict` says, or all of it in the buffer. With `uid`, only into that incarnation of
+        the detector. Raises UnknownDetector, BadVectors (another dimension), Unprocessable (the
+        key came with another matrix), BufferFull, OneSender, and StoreUnavailable: then the
+        outcome is unknown, and only a caller with a key may repeat it.
         """
-        keys, payload = Keys(name), np.ascontiguousarray(matrix, dtype="<f4").tobytes()
+        keys, payload = Keys(name), np.ascontiguousarray(matrix, dtype="<f4")
         n, d = matrix.shape
         known: tuple[str, ...] = ()
         digest = ""
         if idempotency_key is not None:
             known = (keys.idempotency(idempotency_key),)
-            digest = await _digest(f"{n}x{d}:".encode(), payload)
+            digest = await _digest(f"{n}x{d}:".encode(), payload.tobytes())
+        batch = secrets.token_hex(8)
+        kept = payload if verdict is None else payload[verdict.kept]
+        held = payload[:0] if verdict is None else payload[verdict.held]
+        triage: dict[str, float] = {}
+        if verdict is not None:
+            triage = {**verdict.shares, "thinned": n - len(kept) - len(held)}
+        told = {
+            "batch_id": batch, "accepted": len(kept), "quarantined": len(held), "triage": triage
+        }  # fmt: skip
         args = (
-            n, d, digest, secrets.token_hex(8), (sender or "")[:200],
-            self._max_vectors, self._max_bytes, IDEMPOTENCY_SECONDS, uid or "", payload,
+            len(kept), d, digest, batch, (sender or "")[:200], self._max_vectors,
+            self._max_bytes, IDEMPOTENCY_SECONDS, uid or "", kept.tobytes(),
+            len(held), held.tobytes(), verdict.version if verdict else "",
+            verdict.reason if verdict else "", self._holding.max_vectors, self._holding.max_bytes, orjson.dumps(told),
+            int(triage.get("thinned", 0)), verdict.novel if verdict else 0,
+            self._holding.sender_novel_share,
         )  # fmt: skip
-        touched = (keys.state, keys.stream, *known)
-        reply = await self._ingest(name, touched, args, len(payload))
-        return self._answer(reply, d)
+        where = (keys.state, keys.stream, keys.held, keys.senders, *known)
+        reply = await self._ingest(name, where, args, payload.nbytes)
+        return self._answer(reply, n, d)
 
-    def _answer(self, reply: list[Any], d: int) -> Ingested:
+    def _answer(self, reply: list[Any], n: int, d: int) -> Ingested:
         outcome = reply[0].decode()
         if outcome == "unknown":
             raise UnknownDetector("There is no such detector.")
@@ -194,8 +278,16 @@ class Buffer:
                 f"The buffer holds {reply[1]} vectors and {reply[2]} parked ones; its bounds are "
                 f"{self._max_vectors} vectors and {self._max_bytes} bytes."
             )
-        again = reply[2] if outcome == "duplicate" else 0
-        return Ingested(reply[1].decode(), reply[2], 0, again, reply[3])
+        if outcome == "quarantine full":
+            raise BufferFull(
+                f"Vectors of this batch would be held back, and {reply[1]} wait in quarantine "
+                f"already; its bounds are {self._holding.max_vectors} vectors and {self._holding.max_bytes} "
+                "bytes. Release or discard some."
+            )
+        if outcome == "share":
+            raise OneSender
+        again = n if outcome == "duplicate" else 0
+        return Ingested(**orjson.loads(reply[1]), duplicate=again, buffered=reply[2])
 
     async def take(self, name: str) -> Experience | None:
         """Return what waits to be learned, oldest first, or None when nothing does.

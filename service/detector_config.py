@@ -33,7 +33,7 @@ class DetectorConfig(Config):
     """Everything `PUT /v1/detectors/{name}` takes, with its defaults."""
 
     gate: Literal["enforce", "report"] = "enforce"
-    admission: Literal["accept"] = "accept"
+    admission: Literal["quarantine", "triage", "accept"] = "quarantine"
     retrain: Retrain = field(default_factory=Retrain)
     keep_learned_seconds: Annotated[float, Field(ge=0, le=31_536_000)] = 0
 

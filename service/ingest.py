@@ -3,7 +3,9 @@
 from dataclasses import asdict
 from typing import Any
 
-from service import crash, payload
+from service import admission, crash, payload
+from service.admission import Admission
+from service.buffer import Ingested, OneSender, Verdict
 from service.champions import Champions
 from service.metrics import Metrics
 from service.problems import BadRequest, Problem, StoreUnavailable, UnknownDetector
@@ -29,6 +31,7 @@ class Ingest:
         self, stores: Stores, champions: Champions, watcher: Watcher, metrics: Metrics
     ) -> None:
         self._stores = stores
+        self._admission = Admission(champions, stores.held)
         self._champions = champions
         self._watcher = watcher
         self._metrics = metrics
@@ -46,12 +49,22 @@ class Ingest:
         return detector.dimension
 
     async def store(
-        self, name: str, X: payload.Matrix, key: str | None, *, sender: str | None = None
+        self,
+        name: str,
+        X: payload.Matrix,
+        key: str | None,
+        *,
+        sender: str | None = None,
+        judged: bool = True,
     ) -> dict[str, Any]:
-        """Return the answer to a batch (n, d), once it is durable."""
+        """Return the answer to a batch (n, d), once it is durable.
+
+        Not `judged` is what a person looked at: it passes admission as it is.
+        """
+        verdict = await self._admission.judge(name, X) if judged else None
         crash.passage("api.before_buffer_write")
         try:
-            stored = await self._stores.buffer.ingest(name, X, idempotency_key=key, sender=sender)
+            stored = await self._write(name, X, key, sender, verdict)
         except StoreUnavailable:
             raise
         except Problem:
@@ -63,4 +76,22 @@ class Ingest:
         else:
             self._metrics.ingested(name, "accepted", stored.accepted)
             self._metrics.ingested(name, "quarantined", stored.quarantined)
-        return asdict(stored)
+        answer = asdict(stored)
+        triage: dict[str, float] = answer.pop("triage")
+        return answer | triage
+
+    async def _write(
+        self,
+        name: str,
+        X: payload.Matrix,
+        key: str | None,
+        sender: str | None,
+        verdict: Verdict | None,
+    ) -> Ingested:
+        ingest = self._stores.buffer.ingest
+        try:
+            return await ingest(name, X, idempotency_key=key, sender=sender, verdict=verdict)
+        except OneSender:
+            assert verdict is not None  # only its novel rows can be too many
+            verdict = admission.of_one_sender(verdict)
+            return await ingest(name, X, idempotency_key=key, sender=sender, verdict=verdict)

@@ -42,6 +42,21 @@ class Keys:
         return self._key("stream")
 
     @property
+    def held(self) -> str:
+        """Stream: rows of normal batches that admission held back, one entry per batch."""
+        return self._key("held")
+
+    @property
+    def senders(self) -> str:
+        """Hash: sender to the cursor, and the novel vectors that it sent since."""
+        return self._key("senders")
+
+    @property
+    def audit(self) -> str:
+        """Stream: the audit trail; it outlives the detector, for as long as its tombstone."""
+        return self._key("audit")
+
+    @property
     def erasable(self) -> str:
         """List: learned ranges, `milliseconds first last vectors bytes`, oldest first."""
         return self._key("erasable")
@@ -140,6 +155,8 @@ class Keys:
         return (
             self.state,
             self.stream,
+            self.held,
+            self.senders,
             self.erasable,
             self.parked,
             self.versions,

@@ -86,7 +86,7 @@ async def feedback(request: Request, name: Name) -> Response:
     normals = [label.vector for label in labels if label.label == "normal"]
     buffered = detector.buffered
     if normals:
-        stored = await app.ingest.store(name, np.stack(normals), key)
+        stored = await app.ingest.store(name, np.stack(normals), key, judged=False)
         buffered = stored["buffered"]
     if not await app.stores.events.label(name, detector.uid, labels, idempotency_key=key):
         raise UnknownDetector("The detector was deleted.")

@@ -122,6 +122,19 @@ class Settings(BaseSettings):
     experience_max_vectors: int = Field(
         200_000, ge=32, description="Most vectors that one retraining takes from the buffer."
     )
+    quarantine_max_vectors: int = Field(
+        100_000, ge=1, description="Most vectors of a detector that admission holds back."
+    )
+    quarantine_max_bytes: int = Field(
+        64 * 2**20, ge=1024, description="Most bytes of a detector that admission holds back."
+    )
+    sender_novel_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Of a detector's buffer, the most that may be vectors of a new regime from "
+        "one API key, once several have sent to it; what is beyond it waits in quarantine.",
+    )
     versions_kept: int = Field(
         5,
         ge=1,

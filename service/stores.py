@@ -6,9 +6,11 @@ from typing import Self
 from redis.asyncio import Redis
 
 from service.api_keys import ApiKeys
-from service.buffer import Buffer
+from service.audit import Audit
+from service.buffer import Buffer, Holding
 from service.detectors import Detectors
 from service.events import Events
+from service.held import Held
 from service.lease import Leases
 from service.live import Live
 from service.quarantine import Quarantine
@@ -29,7 +31,9 @@ class Stores:
     detectors: Detectors
     buffer: Buffer
     registry: Registry
+    held: Held
     quarantine: Quarantine
+    audit: Audit
     events: Events
     live: Live
     leases: Leases
@@ -48,9 +52,16 @@ class Stores:
                 max_vectors=settings.buffer_max_vectors,
                 max_bytes=settings.buffer_max_bytes,
                 experience_max_vectors=settings.experience_max_vectors,
+                holding=Holding(
+                    settings.quarantine_max_vectors,
+                    settings.quarantine_max_bytes,
+                    settings.sender_novel_share,
+                ),
             ),
             Registry(redis, versions_kept=settings.versions_kept),
+            Held(redis),
             Quarantine(redis),
+            Audit(redis),
             Events(redis, events_kept=settings.events_kept, labels_kept=settings.labels_kept),
             Live(redis),
             Leases(redis),

@@ -24,11 +24,13 @@ OUTSIDE = {"asyncio", "http", "os", "socket", "subprocess", "threading", "time",
 # These speak Redis commands; each keeps one kind of thing.
 ADAPTERS = {
     "service.api_keys",
+    "service.audit",
     "service.buffer",
     "service.detectors",
     "service.erasure",
     "service.events",
     "service.group",
+    "service.held",
     "service.lease",
     "service.live",
     "service.notifications",

@@ -1,0 +1,114 @@
+"""The audit trail: who changed what of a detector, from what, to what, and why.
+
+Append-only and chained: each entry's hash is SHA-1 over the hash before it and its own text, the
+one digest that the store's scripts can compute. Whoever kept an earlier hash can tell whether
+anything up to it was altered, left out or put in between, for that takes a second preimage.
+Entries are written in the same script as the change itself.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+
+from service.keys import Keys
+from service.store import Script, ask
+
+KEPT = 10_000  # entries of a detector; the oldest go
+PAGE = 1000
+
+# For scripts. `from` and `to` are JSON; `said` is JSON without its opening brace, from `said`.
+AUDIT = f"""
+local function audit(log, now, from, to, said)
+  local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+  local seq, before = 1, ''
+  if last then seq, before = tonumber(last[2][2]) + 1, last[2][6] end
+  local text = '{{"seq":' .. seq .. ',"at":' .. string.format('%.0f', now) .. ',"from":' .. from ..
+    ',"to":' .. to .. ',' .. said
+  redis.call('XADD', log, 'MAXLEN', {KEPT}, '*', 's', seq, 'p', before,
+             'h', redis.sha1hex(before .. text), 'e', text)
+end
+"""
+
+# KEYS: state, audit. ARGV: uid or '', from, to, said
+_APPEND = Script(
+    AUDIT
+    + """
+local uid = redis.call('HGET', KEYS[1], 'uid')
+if not uid or (ARGV[1] ~= '' and ARGV[1] ~= uid) then return 0 end
+local now = redis.call('TIME')
+audit(KEYS[2], now[1] * 1000 + math.floor(now[2] / 1000), ARGV[2], ARGV[3], ARGV[4])
+return 1
+"""
+)
+
+
+def said(action: str, who: str, why: str = "", **what: Any) -> bytes:
+    """Return what an entry says beside what its script adds, as `audit` wants it."""
+    entry = {"action": action, "who": who, "why": why, **what}
+    return orjson.dumps(entry, option=orjson.OPT_SERIALIZE_NUMPY)[1:]
+
+
+class Audit:
+    """The audit trails of all detectors."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis: Any = redis
+
+    async def append(
+        self, name: str, entry: bytes, *, before: Any = None, after: Any = None
+    ) -> bool:
+        """Write an entry for a change that no script of its own carries; False when it is gone."""
+        keys = Keys(name)
+        args = ("", orjson.dumps(before), orjson.dumps(after), entry)
+        return bool(await _APPEND(self._redis, (keys.state, keys.audit), args))
+
+    async def entries(
+        self, name: str, *, after: int = 0, limit: int = PAGE
+    ) -> list[dict[str, Any]]:
+        """Return up to `limit` entries from number `after` + 1 on, oldest first.
+
+        Each has `seq`, `at` (milliseconds since 1970), `from`, `to`, `action`, `who`, `why`,
+        details of the action, and the chain: `previous` and `hash`.
+        """
+        client, key = self._redis, Keys(name).audit
+        first = await ask(client, client.xrange(key, count=1))
+        if not first:
+            return []
+        # Entries are numbered without gaps, but a stream is read by time: read on to the page.
+        found: list[dict[str, Any]] = []
+        at = "-"
+        while len(found) < limit:
+            rows = await ask(client, client.xrange(key, at, "+", count=PAGE))
+            found += [_told(row) for _, row in rows if int(row[b"s"]) > after]
+            if len(rows) < PAGE:
+                break
+            at = f"({rows[-1][0].decode()}"
+        return found[:limit]
+
+
+def broken(entries: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the number of the first entry that does not follow from the one before it, or None.
+
+    What the hash covers is the entry as compact JSON, without `previous` and `hash`, its fields
+    in the order in which they came.
+    """
+    before: Mapping[str, Any] | None = None
+    for entry in entries:
+        own = {key: value for key, value in entry.items() if key not in {"previous", "hash"}}
+        text = orjson.dumps(own)
+        digest = hashlib.sha1(entry["previous"].encode() + text, usedforsecurity=False).hexdigest()
+        follows = before is None or (
+            entry["previous"] == before["hash"] and entry["seq"] == before["seq"] + 1
+        )
+        if digest != entry["hash"] or not follows:
+            return int(entry["seq"])
+        before = entry
+    return None
+
+
+def _told(row: Mapping[bytes, bytes]) -> dict[str, Any]:
+    entry: dict[str, Any] = orjson.loads(row[b"e"])
+    return entry | {"previous": row[b"p"].decode(), "hash": row[b"h"].decode()}
