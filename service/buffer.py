@@ -134,7 +134,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """Bounds of a detector's quarantine, and the most of its buffer that is one sender's novelty."""
+    """Bounds of a quarantine, and the most of a buffer that is one sender's novelty."""
 
     max_vectors: int = 100_000
     max_bytes: int = 64 * 2**20
@@ -257,7 +257,8 @@ class Buffer:
             len(kept), d, digest, batch, (sender or "")[:200], self._max_vectors,
             self._max_bytes, IDEMPOTENCY_SECONDS, uid or "", kept.tobytes(),
             len(held), held.tobytes(), verdict.version if verdict else "",
-            verdict.reason if verdict else "", self._holding.max_vectors, self._holding.max_bytes, orjson.dumps(told),
+            verdict.reason if verdict else "", self._holding.max_vectors,
+            self._holding.max_bytes, orjson.dumps(told),
             int(triage.get("thinned", 0)), verdict.novel if verdict else 0,
             self._holding.sender_novel_share,
         )  # fmt: skip
@@ -281,8 +282,8 @@ class Buffer:
         if outcome == "quarantine full":
             raise BufferFull(
                 f"Vectors of this batch would be held back, and {reply[1]} wait in quarantine "
-                f"already; its bounds are {self._holding.max_vectors} vectors and {self._holding.max_bytes} "
-                "bytes. Release or discard some."
+                f"already; its bounds are {self._holding.max_vectors} vectors and "
+                f"{self._holding.max_bytes} bytes. Release or discard some."
             )
         if outcome == "share":
             raise OneSender

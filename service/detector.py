@@ -35,7 +35,8 @@ class Detector:
 
     `uid` names this incarnation: a detector deleted and made again has another. `requested` and
     `served` number the retrainings asked for by hand: number k is over once `served >= k`.
-    `consumed` counts what any version learned, `learned` what the champion's lineage did.
+    `consumed` counts what any version learned, `learned` what the champion's lineage did, and
+    `thinned` what was known too well to be kept.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Detector:
     parked_bytes: int
     consumed: int
     discarded: int
+    thinned: int
     learned: int
     kept_bytes: int
     retraining: Retraining
@@ -108,6 +110,7 @@ def from_state(name: str, state: Mapping[bytes, bytes], drift: bytes | None) -> 
         parked_bytes=number("parked_bytes"),
         consumed=number("consumed"),
         discarded=number("discarded"),
+        thinned=number("thinned"),
         learned=number("learned"),
         kept_bytes=number("kept_bytes"),
         retraining=_retraining(text),

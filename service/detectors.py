@@ -31,8 +31,8 @@ redis.call('HSET', KEYS[1], 'format', 1, 'uid', ARGV[1], 'config', ARGV[2], 'dim
   'created', now[1] * 1000 + math.floor(now[2] / 1000), 'revision', 1, 'champion', '',
   'generation', 0, 'last_version', 0, 'cursor', '0-0', 'oldest', '', 'buffered', 0,
   'buffered_bytes', 0, 'parked', 0, 'parked_bytes', 0, 'quarantined', 0, 'consumed', 0,
-  'discarded', 0, 'learned', 0, 'kept_bytes', 0, 'retraining', 'idle', 'requested', 0,
-  'serving', 0, 'served', 0, 'attempts', 0)
+  'quarantined_bytes', 0, 'discarded', 0, 'thinned', 0, 'learned', 0, 'kept_bytes', 0,
+  'retraining', 'idle', 'requested', 0, 'serving', 0, 'served', 0, 'attempts', 0)
 redis.call('PUBLISH', ARGV[4], ARGV[5])
 return 1
 """)

@@ -129,7 +129,7 @@ class Held:
         return np.frombuffer(fields[b"x"], dtype="<f4").reshape(-1, int(fields[b"d"]))
 
     async def around(self, name: str, dimension: int, most: int) -> NDArray[np.float32]:
-        """Return the `most` newest rows, buffered or held back, (m, d), since the last experience."""
+        """Return the `most` newest rows, (m, d), buffered or held back behind the cursor."""
         keys = Keys(name)
         where = (keys.state, keys.stream, keys.held)
         parts = await _AROUND(self._redis, where, (dimension, most))

@@ -7,7 +7,9 @@ crash cut short is completed by `resume`, and cannot be turned into the other on
 import re
 from typing import Any, Literal
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from service.audit import AUDIT, said
@@ -90,6 +92,14 @@ class Quarantine:
         entries = sorted((orjson.loads(text) for text in texts), key=lambda e: e["parked"])
         found = [_told(entry) for entry in entries] + await self._held.list(name)
         return sorted(found, key=lambda entry: entry["parked_at"])
+
+    async def vectors(self, name: str, entry_id: str) -> NDArray[np.float32]:
+        """Return the vectors (n, d) of an entry of kind `rows`; Unknown when there is none."""
+        row = _HELD.fullmatch(entry_id)
+        found = await self._held.vectors(name, row[1]) if row else None
+        if found is None:
+            raise Unknown("There is no such quarantine entry of kind `rows`.")
+        return found
 
     async def decide(
         self, name: str, entry_id: str, decision: Decision, *, who: str = "", why: str = ""

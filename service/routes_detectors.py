@@ -45,6 +45,7 @@ _STATUS = {
     "last_version": 3,
     "buffered": 120,
     "quarantined": 2,
+    "thinned": 0,
     "parked": 0,
     "learned": 5400,
     "needed": 0,

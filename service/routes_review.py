@@ -21,6 +21,7 @@ from service.status import existing
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["review"])
 
 _EVENTS_SHOWN = 100
+_ROWS_SHOWN = 1000
 
 _EVENT = {
     "id": "1763726400000-0",
@@ -138,10 +139,26 @@ _ENTRY = {
     | openapi.problems(404, 503),
 )
 async def quarantine(request: Request, name: Name) -> Response:
-    """Return what waits for a person: experiences that were rejected or failed."""
+    """Return what waits for a person: experiences that were rejected or failed, rows held back."""
     app = parts(request)
     await existing(app, name)
     return answer({"quarantine": await app.stores.quarantine.list(name)})
+
+
+@router.get(
+    "/quarantine/{entry}",
+    summary="Show rows that are held back",
+    responses=openapi.answers(
+        200, "The first 1,000.", {"id": "r1763726400000-0", "vectors": [[0.1, 1.4, 9.9]]}
+    )
+    | openapi.problems(404, 503),
+)
+async def rows(request: Request, name: Name, entry: str) -> Response:
+    """Return the vectors of an entry of kind `rows`."""
+    app = parts(request)
+    await existing(app, name)
+    X = await app.stores.quarantine.vectors(name, entry)
+    return answer({"id": entry, "vectors": X[:_ROWS_SHOWN].tolist()})
 
 
 @router.post(
@@ -160,7 +177,7 @@ async def decide(request: Request, name: Name, entry: str) -> Response:
     await existing(app, name)
     if len(entry) > 64 or not entry.isascii() or not entry.isprintable():
         raise Unknown("There is no such quarantine entry.")
-    vectors = await app.stores.quarantine.decide(name, entry, decision)
+    vectors = await app.stores.quarantine.decide(name, entry, decision, who="http")
     return answer({"id": entry, "decision": decision, "vectors": vectors})
 
 

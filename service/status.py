@@ -27,6 +27,7 @@ def describe(detector: Detector, champion: Champion | None) -> dict[str, Any]:
         "buffered": detector.buffered,
         "quarantined": detector.quarantined,
         "parked": detector.parked,
+        "thinned": detector.thinned,
         "learned": detector.learned,
         "needed": detector.needed,
         "retraining": detector.retraining._asdict(),
