@@ -10,7 +10,7 @@ from service.bodies import Labelled
 from service.detector import Detector
 from service.events import Event, Label
 from service.grants import Scope
-from service.guard import needs
+from service.guard import caller, needs
 from service.ingest import idempotency_key
 from service.parts import Parts, parts
 from service.problems import BadVectors, Unknown, UnknownDetector, Unprocessable
@@ -87,7 +87,9 @@ async def feedback(request: Request, name: Name) -> Response:
     normals = [label.vector for label in labels if label.label == "normal"]
     buffered = detector.buffered
     if normals:
-        stored = await app.ingest.store(name, np.stack(normals), key, judged=False)
+        stored = await app.ingest.store(
+            name, np.stack(normals), key, sender=caller(request).id, judged=False
+        )
         buffered = stored["buffered"]
     if not await app.stores.events.label(name, detector.uid, labels, idempotency_key=key):
         raise UnknownDetector("The detector was deleted.")
@@ -148,6 +150,7 @@ async def quarantine(request: Request, name: Name) -> Response:
 @router.get(
     "/quarantine/{entry}",
     summary="Show rows that are held back",
+    dependencies=[needs(Scope.READ)],
     responses=openapi.answers(
         200, "The first 1,000.", {"id": "r1763726400000-0", "vectors": [[0.1, 1.4, 9.9]]}
     )
@@ -177,7 +180,9 @@ async def decide(request: Request, name: Name, entry: str) -> Response:
     await existing(app, name)
     if len(entry) > 64 or not entry.isascii() or not entry.isprintable():
         raise Unknown("There is no such quarantine entry.")
-    vectors = await app.stores.quarantine.decide(name, entry, decision, who="http")
+    vectors = await app.stores.quarantine.decide(
+        name, entry, decision, who=f"key:{caller(request).id}"
+    )
     return answer({"id": entry, "decision": decision, "vectors": vectors})
 
 

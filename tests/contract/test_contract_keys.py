@@ -48,6 +48,7 @@ EXPECTED = {
     ("PUT", "/v1/detectors/{name}/champion"): "admin",
     ("GET", "/v1/detectors/{name}/events"): "read",
     ("GET", "/v1/detectors/{name}/quarantine"): "read",
+    ("GET", "/v1/detectors/{name}/quarantine/{entry}"): "read",
     ("POST", "/v1/detectors/{name}/quarantine/{entry}"): "admin",
     ("GET", "/v1/detectors/{name}/drift"): "read",
 }
