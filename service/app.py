@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from service import (
     guard,
     openapi,
+    routes_audit,
     routes_detectors,
     routes_keys,
     routes_process,
@@ -108,6 +109,7 @@ def create_app(settings: Settings, registry: CollectorRegistry | None = None) ->
         routes_scoring,
         routes_versions,
         routes_review,
+        routes_audit,
         routes_keys,
     ):
         app.include_router(routes.router)

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from service import console
+from service.audit import broken
+from service.store import rfc3339
 
 Url = Annotated[str, typer.Option(help="The service.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")]
@@ -22,7 +24,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (detectors, versions, promote, rollback):
+    for command in (detectors, versions, promote, rollback, audit):
         app.command()(command)
 
 
@@ -92,6 +94,35 @@ def promote(
     """Make a version the champion."""
     with console.client(url, key) as client:
         _told(client.promote(detector, version, if_generation), detector, as_json=as_json)
+
+
+def audit(
+    detector: Name,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check every entry's hash against the one before it.")
+    ] = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show who changed what of a detector, when and why."""
+    with console.client(url, key) as client:
+        entries = client.audit(detector)
+    if as_json:
+        console.show_json(entries)
+    else:
+        columns = ("seq", "at", "action", "from", "to", "who", "why", "hash")
+        console.show_table(columns, map(_audit_row, entries))
+    if verify and (wrong := broken(entries)) is not None:
+        console.complain(f"entry {wrong} does not follow from the one before it")
+        raise typer.Exit(console.Exit.REFUSED)
+
+
+def _audit_row(entry: dict[str, Any]) -> tuple[Any, ...]:
+    shown = (entry[name] for name in ("from", "to"))
+    short = ["config" if isinstance(one, dict) else one for one in shown]
+    at = rfc3339(entry["at"] / 1000)
+    return (entry["seq"], at, entry["action"], *short, entry["who"], entry["why"], entry["hash"])
 
 
 def rollback(

@@ -134,6 +134,16 @@ class Client:
             "PUT", _path(name, "champion"), tries=1, json={"version": number}, headers=headers
         )
 
+    def audit(self, name: str) -> list[dict[str, Any]]:
+        """Return the whole audit trail that is kept, oldest first."""
+        entries: list[dict[str, Any]] = []
+        after: int | None = 0
+        while after is not None:
+            page = self._json("GET", _path(name, "audit"), params={"after": after})
+            entries += _listed(page, "audit")
+            after = page.get("next")
+        return entries
+
     def close(self) -> None:
         """Close the connection."""
         self.http.close()

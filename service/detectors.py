@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from models import MIN_VECTORS
 from service import log
+from service.audit import AUDIT, said
 from service.detector import Detector, Pointer, from_state, with_dimension
 from service.detector_config import DetectorConfig
 from service.erasure import mark_erased
@@ -23,25 +24,38 @@ TOMBSTONE_SECONDS = 7 * 24 * 3600  # longer than any API process stays away from
 _AT_ONCE = 100  # detectors read in one round trip
 _ROUNDS = 20  # of a change that others' changes make start again
 
-# KEYS: state. ARGV: uid, config, dimension, channel, name
-_CREATE = Script("""
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+_NOW = """
 local now = redis.call('TIME')
+now = now[1] * 1000 + math.floor(now[2] / 1000)
+"""
+
+# KEYS: state, audit. ARGV: uid, config, dimension, channel, name, what the audit says
+_CREATE = Script(
+    AUDIT
+    + _NOW
+    + """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('HSET', KEYS[1], 'format', 1, 'uid', ARGV[1], 'config', ARGV[2], 'dimension', ARGV[3],
-  'created', now[1] * 1000 + math.floor(now[2] / 1000), 'revision', 1, 'champion', '',
+  'created', now, 'revision', 1, 'champion', '',
   'generation', 0, 'last_version', 0, 'cursor', '0-0', 'oldest', '', 'buffered', 0,
   'buffered_bytes', 0, 'parked', 0, 'parked_bytes', 0, 'quarantined', 0, 'consumed', 0,
   'quarantined_bytes', 0, 'discarded', 0, 'thinned', 0, 'learned', 0, 'kept_bytes', 0,
   'retraining', 'idle', 'requested', 0, 'serving', 0, 'served', 0, 'attempts', 0)
+redis.call('PERSIST', KEYS[2])
+audit(KEYS[2], now, 'null', ARGV[2], ARGV[6])
 redis.call('PUBLISH', ARGV[4], ARGV[5])
 return 1
-""")
+"""
+)
 
-# KEYS: state. ARGV: uid, revision, dimension, whether it holds data, config, dimension, channel,
-# name. The first four are what the change was decided on.
-_CONFIGURE = Script("""
+# KEYS: state, audit. ARGV: uid, revision, dimension, whether it holds data, config, dimension,
+# channel, name, what the audit says. The first four are what the change was decided on.
+_CONFIGURE = Script(
+    AUDIT
+    + _NOW
+    + """
 local held = redis.call('HMGET', KEYS[1], 'uid', 'revision', 'dimension', 'buffered', 'parked',
-                        'last_version')
+                        'last_version', 'config')
 local full = tonumber(held[4] or 0) + tonumber(held[5] or 0) + tonumber(held[6] or 0) > 0
 if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] or held[3] ~= ARGV[3]
    or (full and '1' or '0') ~= ARGV[4] then
@@ -49,9 +63,11 @@ if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] or held[3] ~= ARGV[3]
 end
 redis.call('HSET', KEYS[1], 'config', ARGV[5], 'dimension', ARGV[6])
 redis.call('HINCRBY', KEYS[1], 'revision', 1)
+audit(KEYS[2], now, held[7], ARGV[5], ARGV[9])
 redis.call('PUBLISH', ARGV[7], ARGV[8])
 return 1
-""")
+"""
+)
 
 # KEYS: state. ARGV: least vectors, weights, channel, name
 _REQUEST = Script("""
@@ -66,14 +82,19 @@ redis.call('PUBLISH', ARGV[3], ARGV[4])
 return {'queued', redis.call('HINCRBY', KEYS[1], 'requested', 1)}
 """)
 
-# KEYS: state, tombstone, then everything else. ARGV: uid, number of last version, seconds, channel,
-# name. A version made in the meantime has an artifact that was not named: start again.
+# KEYS: state, tombstone, audit, then everything else. ARGV: uid, number of last version, seconds,
+# channel, name, what the audit says. A version made in the meantime has an artifact that was not
+# named: start again.
 _DELETE = Script(
-    """
+    AUDIT
+    + _NOW
+    + """
 local held = redis.call('HMGET', KEYS[1], 'uid', 'last_version')
 if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then return 0 end
-for i = 1, #KEYS do if i ~= 2 then redis.call('UNLINK', KEYS[i]) end end
+for i = 1, #KEYS do if i ~= 2 and i ~= 3 then redis.call('UNLINK', KEYS[i]) end end
 redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[3])
+audit(KEYS[3], now, ARGV[2], 'null', ARGV[6])
+redis.call('EXPIRE', KEYS[3], ARGV[3])
 redis.call('PUBLISH', ARGV[4], ARGV[5])
 return 1
 """,
@@ -95,7 +116,9 @@ class Detectors:
         self._redis: Any = redis
         self._max_detectors = max_detectors
 
-    async def put(self, name: str, config: DetectorConfig) -> tuple[bool, Detector]:
+    async def put(
+        self, name: str, config: DetectorConfig, *, who: str = ""
+    ) -> tuple[bool, Detector]:
         """Make the detector, or change its configuration; return whether it was made.
 
         A configuration equal to the present one changes nothing. Raises Unprocessable for a name
@@ -107,16 +130,16 @@ class Detectors:
         for _ in range(_ROUNDS):
             held = await self.get(name)
             if held is None:
-                done = await self._create(name, config)
+                done = await self._create(name, config, who)
             else:
                 merged = _merge(held, config)
-                done = merged == held.config or await self._configure(held, merged)
+                done = merged == held.config or await self._configure(held, merged, who)
             found = await self.get(name) if done else None
             if found is not None:
                 return held is None, found
         raise Conflict("The detector is being changed by others; ask again.")
 
-    async def _create(self, name: str, config: DetectorConfig) -> bool:
+    async def _create(self, name: str, config: DetectorConfig, who: str) -> bool:
         # The list of names lies in another slot of a cluster than the detector. A name is in it
         # before its detector exists and is put there again after, lest a deletion took it out.
         client = self._redis
@@ -126,17 +149,21 @@ class Detectors:
             raise Conflict(f"The service holds at most {self._max_detectors} detectors.")
         args = (
             secrets.token_hex(8), _json(config), config.dimension or "", NOTIFY, name,
+            said("created", who),
         )  # fmt: skip
-        done = bool(await _CREATE(self._redis, (Keys(name).state,), args))
+        keys = Keys(name)
+        done = bool(await _CREATE(client, (keys.state, keys.audit), args))
         await ask(client, client.sadd(DETECTORS, name))
         return done
 
-    async def _configure(self, held: Detector, config: DetectorConfig) -> bool:
+    async def _configure(self, held: Detector, config: DetectorConfig, who: str) -> bool:
         args = (
             held.uid, held.config_revision, held.dimension or "", int(_holds_data(held)),
             _json(config), config.dimension or "", NOTIFY, held.name,
+            said("configured", who),
         )  # fmt: skip
-        return bool(await _CONFIGURE(self._redis, (Keys(held.name).state,), args))
+        keys = Keys(held.name)
+        return bool(await _CONFIGURE(self._redis, (keys.state, keys.audit), args))
 
     async def get(self, name: str) -> Detector | None:
         """Return the detector as it is now, read in one round trip, or None."""
@@ -211,7 +238,7 @@ class Detectors:
         keys = Keys(name)
         return bool(await _DRIFT(self._redis, (keys.state, keys.drift), (uid, orjson.dumps(drift))))
 
-    async def delete(self, name: str) -> None:
+    async def delete(self, name: str, *, who: str = "") -> None:
         """Delete the detector with everything that it holds; raises UnknownDetector.
 
         Its uid stays known for a week as its tombstone, so that a process can tell a deletion from
@@ -228,8 +255,10 @@ class Detectors:
                 raise UnknownDetector("There is no such detector.")
             await mark_erased(client)
             artifacts = (keys.artifact(digest.decode()) for digest in set(digests))
-            everything = (keys.state, keys.tombstone, *keys.mortal[1:], *artifacts)
-            args = (uid, last_version, TOMBSTONE_SECONDS, NOTIFY, name)
+            everything = (
+                keys.state, keys.tombstone, keys.audit, *keys.mortal[1:], *artifacts,
+            )  # fmt: skip
+            args = (uid, last_version, TOMBSTONE_SECONDS, NOTIFY, name, said("deleted", who))
             if await _DELETE(client, everything, args):
                 break
         await ask(client, client.srem(DETECTORS, name))

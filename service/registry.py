@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
+from service.audit import said
 from service.buffer import Experience
 from service.keys import NOTIFY, Keys
 from service.lease import Lease
@@ -76,18 +77,19 @@ class Registry:
     ) -> int:
         (record, seconds), keys = story, Keys(lease.name)
         digest = hashlib.sha256(artifact).hexdigest()
-        said = {"who": "worker"} | dict(record) | {"experience": experience.summary()}
-        said |= {"parent": experience.champion}
+        told = {"who": "worker"} | dict(record) | {"experience": experience.summary()}
+        told |= {"parent": experience.champion}
         reasons = list((record.get("gate") or {}).get("reasons") or ())
         args = (
-            *_taken(lease, experience), outcome, _record(said, digest, artifact), digest, artifact,
+            *_taken(lease, experience), outcome, _record(told, digest, artifact), digest, artifact,
             _rest({"reasons": reasons, "seconds": seconds}), orjson.dumps("; ".join(reasons)),
             NOTIFY, lease.name,
+            said(outcome, told["who"], "; ".join(reasons) or "retraining", sha256=digest),
         )  # fmt: skip
         where = (
             keys.state, keys.lease(lease.role), keys.stream, keys.versions, keys.artifacts,
             keys.artifact(digest), keys.learned, keys.history, keys.promoted, keys.erasable,
-            keys.parked,
+            keys.parked, keys.audit,
         )  # fmt: skip
         return int(unfenced(await SETTLE(self._redis, where, args))[1])
 
@@ -103,8 +105,9 @@ class Registry:
         args = (
             *_taken(lease, experience), orjson.dumps(reason),
             _rest({"reasons": [reason], "seconds": seconds}), NOTIFY, lease.name,
+            said("parked", "worker", reason, vectors=experience.n),
         )  # fmt: skip
-        where = (keys.state, keys.lease(lease.role), keys.stream, keys.parked)
+        where = (keys.state, keys.lease(lease.role), keys.stream, keys.parked, keys.audit)
         return str(unfenced(await PARK(self._redis, where, args))[1].decode())
 
     async def import_version(self, name: str, artifact: bytes, record: Mapping[str, Any]) -> int:
@@ -118,8 +121,12 @@ class Registry:
         args = (
             _record({"parent": None} | dict(record), digest, artifact), digest, artifact,
             int(record.get("learned") or 0), record.get("dimension") or "", NOTIFY, name,
+            said("imported", str(record.get("who") or ""), "by hand", sha256=digest),
         )  # fmt: skip
-        where = (keys.state, keys.versions, keys.artifacts, keys.artifact(digest), keys.learned)
+        where = (
+            keys.state, keys.versions, keys.artifacts, keys.artifact(digest), keys.learned,
+            keys.audit,
+        )  # fmt: skip
         reply = await IMPORT(self._redis, where, args)
         if reply[0] == b"unknown":
             raise UnknownDetector("There is no such detector.")
@@ -144,10 +151,17 @@ class Registry:
         keys = Keys(name)
         where = (
             keys.state, keys.versions, keys.artifacts, keys.history, keys.promoted, keys.learned,
-            keys.parked, keys.erasable,
+            keys.parked, keys.erasable, keys.audit,
         )  # fmt: skip
         expected = "" if expected_generation is None else expected_generation
-        args = (number, expected, _rest({"who": who, "why": why}), NOTIFY, name)
+        args = (
+            number,
+            expected,
+            _rest({"who": who, "why": why}),
+            NOTIFY,
+            name,
+            said("champion", who, why),
+        )
         outcome, *rest = await CHAMPION(self._redis, where, args)
         if outcome == b"unknown":
             raise UnknownDetector("There is no such detector.")

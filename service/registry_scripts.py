@@ -1,5 +1,6 @@
 """The registry's scripts. Each checks everything before its first write."""
 
+from service.audit import AUDIT
 from service.lease import FENCED
 from service.retraining import FINISH
 from service.store import Script
@@ -38,7 +39,7 @@ local function move(state, now, history, promoted, version, rest)
     (tonumber(version) > from and 'promote' or 'rollback') .. '","at":' .. now .. ',' .. rest)
   redis.call('LTRIM', history, -10000, -1)
   redis.call('ZADD', promoted, generation, version)
-  return generation
+  return generation, (from > 0 and from or 'null')
 end
 """
 
@@ -54,8 +55,8 @@ end
 """
 
 # KEYS: state, lease, stream, versions, artifacts, artifact, learned, history, promoted, erasable,
-# parked. ARGV: holder, uid, generation, first, last, vectors, bytes, outcome, record, sha256,
-# artifact, last retraining, reason, channel, name
+# parked, audit. ARGV: holder, uid, generation, first, last, vectors, bytes, outcome, record,
+# sha256, artifact, last retraining, reason, channel, name, what the audit says
 SETTLE = Script(
     FENCED
     + _AS_TAKEN
@@ -66,6 +67,7 @@ if held[2] ~= ARGV[3] then return {'fenced', 'the champion moved'} end
     + _ADVANCE
     + _MOVE
     + _NUMBER
+    + AUDIT
     + """
 local outcome, learned = ARGV[8], tonumber(held[5])
 local version = number(state, now, KEYS[4], KEYS[5], KEYS[6], outcome, ARGV[9], ARGV[10], ARGV[11])
@@ -85,18 +87,20 @@ redis.call('HINCRBY', state, outcome, 1)
 redis.call('HSET', state, 'last_retraining', '{"outcome":"' .. outcome .. '","version":' ..
   version .. ',"finished_at":' .. now .. ',' .. ARGV[12])
 finish(state)
+audit(KEYS[12], now, held[4] ~= '' and held[4] or 'null', version, ARGV[16])
 redis.call('PUBLISH', ARGV[14], ARGV[15])
 return {outcome, version}
 """
 )
 
-# KEYS: state, lease, stream, parked. ARGV: holder, uid, generation, first, last, vectors, bytes,
-# reason, last retraining, channel, name
+# KEYS: state, lease, stream, parked, audit. ARGV: holder, uid, generation, first, last, vectors,
+# bytes, reason, last retraining, channel, name, what the audit says
 PARK = Script(
     FENCED
     + _AS_TAKEN
     + FINISH
     + _ADVANCE
+    + AUDIT
     + """
 local id = 'x' .. last
 park(KEYS[4], id, 'null', ARGV[8])
@@ -105,6 +109,7 @@ redis.call('HINCRBY', state, 'failed', 1)
 redis.call('HSET', state, 'last_retraining', '{"outcome":"failed","version":null,"finished_at":' ..
   now .. ',' .. ARGV[9])
 finish(state)
+audit(KEYS[5], now, '"buffered"', '"parked"', ARGV[12])
 redis.call('PUBLISH', ARGV[10], ARGV[11])
 return {'parked', id}
 """
@@ -115,10 +120,11 @@ local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 """
 
-# KEYS: state, versions, artifacts, artifact, learned
-# ARGV: record, sha256, artifact, learned, dimension, channel, name
+# KEYS: state, versions, artifacts, artifact, learned, audit
+# ARGV: record, sha256, artifact, learned, dimension, channel, name, what the audit says
 IMPORT = Script(
     _NUMBER
+    + AUDIT
     + _NOW
     + """
 local held = redis.call('HMGET', KEYS[1], 'uid', 'dimension')
@@ -130,15 +136,17 @@ if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'dimension', ARGV[5]) end
 local version = number(KEYS[1], now, KEYS[2], KEYS[3], KEYS[4], 'imported', ARGV[1], ARGV[2],
                        ARGV[3])
 redis.call('HSET', KEYS[5], version, ARGV[4])
+audit(KEYS[6], now, 'null', version, ARGV[8])
 redis.call('PUBLISH', ARGV[6], ARGV[7])
 return {'imported', version}
 """
 )
 
-# KEYS: state, versions, artifacts, history, promoted, learned, parked, erasable
-# ARGV: version, expected generation, who and why, channel, name
+# KEYS: state, versions, artifacts, history, promoted, learned, parked, erasable, audit
+# ARGV: version, expected generation, who and why, channel, name, what the audit says
 CHAMPION = Script(
     _MOVE
+    + AUDIT
     + _NOW
     + """
 local state, version = KEYS[1], ARGV[1]
@@ -148,7 +156,8 @@ if redis.call('HEXISTS', KEYS[2], version) == 0 then return {'version'} end
 if ARGV[2] ~= '' and held[3] ~= ARGV[2] then return {'moved', tonumber(held[3])} end
 if held[2] == version then return {'same', tonumber(held[3])} end
 if redis.call('HEXISTS', KEYS[3], version) == 0 then return {'pruned'} end
-local generation = move(state, now, KEYS[4], KEYS[5], version, ARGV[3])
+local generation, from = move(state, now, KEYS[4], KEYS[5], version, ARGV[3])
+audit(KEYS[9], now, from, version, ARGV[6])
 local entry = redis.call('HGET', KEYS[7], 'v' .. version)
 local parked = entry and cjson.decode(entry)
 if parked and not parked.decision then  -- one that a person is releasing is not learned

@@ -92,7 +92,9 @@ async def put(request: Request, name: Name) -> Response:
     app = parts(request)
     app.writable()
     config = parse(await request.body())
-    created, detector = await app.stores.detectors.put(name, config)
+    created, detector = await app.stores.detectors.put(
+        name, config, who=f"key:{caller(request).id}"
+    )
     await settled(app, name)
     return answer(detector.config.to_dict(), 201 if created else 200)
 
@@ -147,7 +149,7 @@ async def get(request: Request, name: Name) -> Response:
 async def delete(request: Request, name: Name) -> Response:
     """Delete buffer, versions, events and labels."""
     app = parts(request)
-    await app.stores.detectors.delete(name)
+    await app.stores.detectors.delete(name, who=f"key:{caller(request).id}")
     await settled(app, name)
     return Response(status_code=204)
 

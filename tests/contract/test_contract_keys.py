@@ -51,6 +51,7 @@ EXPECTED = {
     ("GET", "/v1/detectors/{name}/quarantine/{entry}"): "read",
     ("POST", "/v1/detectors/{name}/quarantine/{entry}"): "admin",
     ("GET", "/v1/detectors/{name}/drift"): "read",
+    ("GET", "/v1/detectors/{name}/audit"): "admin",
 }
 # What makes a request one that the route would serve, where it needs anything.
 SENT: dict[str, Any] = {

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
+from service.audit import Audit
 from service.buffer import Buffer, Experience
 from service.detector import Detector
 from service.detector_config import parse
@@ -32,6 +33,7 @@ class Stored:
     redis: Redis
 
     def __post_init__(self) -> None:
+        self.audit = Audit(self.redis)
         self.detectors = Detectors(self.redis)
         self.buffer = Buffer(self.redis)
         self.registry = Registry(self.redis, versions_kept=2)

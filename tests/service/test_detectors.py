@@ -177,7 +177,7 @@ async def test_a_retraining_without_enough_vectors_is_a_conflict_that_counts(sto
         await stored.detectors.request_retrain("other")
 
 
-async def test_a_deletion_leaves_only_the_tombstone(stored, redis):
+async def test_a_deletion_leaves_the_tombstone_and_the_audit_trail(stored, redis):
     """Artifacts, versions, buffer, leases and drift go; the uid stays known for a week."""
     await stored.learn()
     await stored.learn(good=False)
@@ -187,7 +187,8 @@ async def test_a_deletion_leaves_only_the_tombstone(stored, redis):
     await stored.registry.pin("pump", 1)
     await stored.lease()
     await stored.detectors.delete("pump")
-    assert await redis.keys("*{pump}*") == [Keys("pump").tombstone.encode()]
+    left = {Keys("pump").tombstone.encode(), Keys("pump").audit.encode()}
+    assert set(await redis.keys("*{pump}*")) == left
     assert await stored.detectors.tombstone("pump") == uid
     assert 0 < await redis.ttl(Keys("pump").tombstone) <= 7 * 24 * 3600
     assert await stored.detectors.names() == set()

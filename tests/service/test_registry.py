@@ -41,7 +41,7 @@ async def test_a_promotion_changes_everything_at_once(stored):
         "sha256": hashlib.sha256(b"one").hexdigest(), "bytes": 3, "pruned": False,
         "experience": {
             "first": "0-0", "last": experience.last, "n": 40, "batch_count": 1,
-            "batches": [batch.batch_id],
+            "batches": [batch.batch_id], "senders": [],
         },
     }  # fmt: skip
     (row,) = await stored.registry.history("pump")

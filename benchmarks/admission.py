@@ -1,0 +1,139 @@
+"""What admission holds back: contamination, clean normals, new regimes, scattered anomalies.
+
+A champion learns one regime of a data set; then batches arrive. `held` is the share held back of
+known anomalies that are a tenth of their batch, `clean` of the normals beside them, `quiet` of a
+batch of normals alone; `regime` is the share admitted of a clean batch of another regime, `whole`
+of such batches those of which nothing was held back; `scattered` is the share held back of a batch
+of rows that have nothing in common: the set's own normals, each feature shuffled by itself.
+
+Known anomalies are those that the champion can tell apart, as `told` says: the share of them that
+is anomalous at all (p <= 1 %). What the champion does not see, admission does not either.
+
+    ANAMNESIS_DATA=data python benchmarks/admission.py --output benchmarks/results/admission.json
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+
+from benchmarks import data
+from benchmarks.report import arguments, report
+from models import Config, train
+from models.admission import ALPHA, admit
+
+BATCH = 1000
+_MOST = 4000  # vectors of the regime that the champion learns
+
+
+def concepts(seed):
+    """Yield (regime, normals of the others, anomalies) for each concept of NSL-KDD-R."""
+    arrays = data.load("pyclad_nsl_kdd_r.npz")
+    trains = np.split(arrays["X_train"], arrays["train_offsets"][1:-1])
+    tests = np.split(arrays["X_test"], arrays["test_offsets"][1:-1])
+    labels = np.split(arrays["y_test"], arrays["test_offsets"][1:-1])
+    rng = np.random.default_rng(seed)
+    normals = [
+        rng.permutation(np.concatenate([a, b[y == 0]]))
+        for a, b, y in zip(trains, tests, labels, strict=True)
+    ]
+    for i, own in enumerate(normals):
+        others = [rows for j, rows in enumerate(normals) if j != i]
+        yield own, others, tests[i][labels[i] == 1]
+
+
+def digits(seed):
+    """Yield MNIST: 1 to 5 are known, other digits are regimes, shuffled pixels anomalies."""
+    X, y, *_ = data.mnist()
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(X))
+    X, y = X[order], y[order]
+    old = X[np.isin(y, [1, 2, 3, 4, 5])]
+    others = [X[y == digit][:BATCH] for digit in (0, 6, 7, 8, 9)]
+    yield old[:7000], others, rng.permuted(old[7000:9000], axis=1)
+
+
+def clusters(name):
+    """Return what yields an ADBench set; one of three clusters of its normals is a regime."""
+
+    def yielding(seed):
+        from sklearn.cluster import KMeans
+
+        arrays = data.load(f"adbench/{name}.npz")
+        X, y = arrays["X"].astype(np.float32), arrays["y"]
+        rng = np.random.default_rng(seed)
+        normals = rng.permutation(X[y == 0])[:12_000]
+        scaled = (normals - normals.mean(axis=0)) / (normals.std(axis=0) + 1e-9)
+        labels = KMeans(3, n_init=3, random_state=seed).fit_predict(scaled)
+        other = np.argsort(np.bincount(labels))[1]
+        yield normals[labels != other], [normals[labels == other]], rng.permutation(X[y == 1])
+
+    return yielding
+
+
+SETS = {
+    "NSL-KDD-R": concepts,
+    "MNIST": digits,
+    "shuttle": clusters("shuttle"),
+    "http": clusters("http"),
+    "musk": clusters("musk"),
+    "satimage_2": clusters("satimage_2"),
+    "thyroid": clusters("thyroid"),
+    "cardio": clusters("cardio"),
+}
+
+
+def batches(regime, others, anomalies, seed):
+    """Return the figures of one champion."""
+    rng = np.random.default_rng(seed)
+    half = min(_MOST, int(0.6 * len(regime)))
+    version = train(None, regime[:half].astype(np.float32), Config(seed=seed))
+    rest = regime[half:][:BATCH]
+    few = rng.permutation(anomalies)[: max(1, len(rest) // 9)]
+    told = float((version.p_values(few) <= ALPHA).mean())
+
+    def held(X):
+        return admit(version, X, version.threshold_for({"fpr": ALPHA})).held
+
+    start = time.perf_counter()
+    mixed = held(np.concatenate([rest, few]))
+    milliseconds = 1000 * (time.perf_counter() - start)
+    admitted = [1.0 - held(rng.permutation(other)[:BATCH]).mean() for other in others]
+    return {
+        "told": told,
+        "held": float(mixed[len(rest) :].mean()),
+        "clean": float(mixed[: len(rest)].mean()),
+        "quiet": float(held(rest).mean()),
+        "regime": float(np.mean(admitted)),
+        "whole": float(np.mean(np.array(admitted) == 1.0)),
+        "scattered": float(held(rng.permuted(rest, axis=0)).mean()),
+        "ms": milliseconds,
+    }
+
+
+def main():
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    args = parser.parse_args()
+    rows, figures = [], []
+    for name in args.sets:
+        done = [
+            {"set": name, "seed": seed} | batches(*world, seed)
+            for seed in range(args.seeds)
+            for world in SETS[name](seed)
+        ]
+        figures += done
+        columns = [column for column in done[0] if column not in {"set", "seed"}]
+        rows.append({"set": name} | {c: float(np.mean([one[c] for one in done])) for c in columns})
+        print(rows[-1], file=sys.stderr, flush=True)
+    report("admission", rows, args.output, figures=figures)
+
+
+if __name__ == "__main__":
+    main()
