@@ -158,13 +158,18 @@ def neighbours_within(version: Version, rows: Array, pool: Array) -> Float64:
     pool = pool[rng.permutation(len(pool))[:POOL]]
     k = len(pool)
     known = version.with_config(replace(version.config, replay=Replay())).sample(k, seed=0)
-    there = version.scaler.transform(np.concatenate([pool, known]))
+    there = _placed(version, np.concatenate([pool, known]))
     nearest = max(1, math.ceil(NEIGHBOURS * k))
     shares = [
         (np.argpartition(_distances(block, there), nearest - 1, axis=1)[:, :nearest] < k).mean(1)
-        for block in np.array_split(version.scaler.transform(rows), len(rows) // POOL + 1)
+        for block in np.array_split(_placed(version, rows), len(rows) // POOL + 1)
     ]
     return np.concatenate(shares)
+
+
+def _placed(version: Version, X: Array) -> Array:
+    """Return X (n, d) scaled, with what was not observed in the middle."""
+    return np.nan_to_num(version.scaler.transform(X), copy=False)
 
 
 def _distances(a: Array, b: Array) -> Float64:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from models import Config, train
+from models import Config, Model, train
 from models.admission import admit, binomial_tail, thin
 
 RNG = np.random.default_rng(5)
@@ -82,6 +82,15 @@ def test_rows_one_by_one_are_seldom_held_back(version):
     X = around(0.0, 1000)
     held = sum(admitted(version, X[i : i + 1], X[:200]).held[0] for i in range(1000))
     assert held <= 15
+
+
+def test_rows_with_gaps_are_judged_by_what_they_have():
+    """A new regime passes, scattered rows do not."""
+    config = Config(missing="impute", model=Model(epochs=20))
+    version = train(None, around(0.0, 600), config)
+    for X, held in ((around(8.0, 300), False), (scattered(300), True)):
+        X[RNG.random(X.shape) < 0.1] = np.nan
+        assert (admitted(version, X).held.mean() > 0.9) is held
 
 
 def test_a_thinned_batch_keeps_its_distribution():
