@@ -40,7 +40,7 @@ _ENTRY = {
     },
 )
 async def audit(request: Request, name: Name) -> Response:
-    """Return up to 1,000 entries; of a deleted detector too, for a week.
+    """Return up to 1,000 entries.
 
     `broken` is the number of the first entry of the page that does not follow from the one before
     it, null where all do; `next` is what `after` is to be for the next page, null on the last.
@@ -49,8 +49,7 @@ async def audit(request: Request, name: Name) -> Response:
     text = request.query_params.get("after", "0")
     if not (text.isascii() and text.isdigit() and len(text) < 16):
         raise Unprocessable("`after` in the query is a whole number.")
+    await existing(app, name)
     entries = await app.stores.audit.entries(name, after=int(text), limit=PAGE)
-    if not entries:
-        await existing(app, name)
     following = entries[-1]["seq"] if len(entries) == PAGE else None
     return answer({"audit": entries, "broken": broken(entries), "next": following})
