@@ -13,6 +13,7 @@ OURS = {
     },
     "replay, neighbours": {"score": "neighbours"},
     "replay, by regime": {"score": "elbo+regime"},
+    "replay, weights auto": {"weights": "auto"},
     "replay, stable": {"model": Model(regime="stable")},
     "distillation": {"strategy": "distillation"},
     "distillation + reservoir": {"strategy": "distillation+reservoir"},

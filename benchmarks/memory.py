@@ -39,10 +39,12 @@ WEIGHTS = {
     "w_new .2": {"w_prev": 0.8, "w_new": 0.2},
     "w_new .8": {"w_prev": 0.2, "w_new": 0.8},
     "half-life 10": {"half_life": 10},
+    "auto": "auto",
 }
+STORE = f" + {ROWS} rows"
 STORES = {
     "": {"strategy": "replay"},
-    f" + {ROWS} rows": {"strategy": "replay+reservoir", "model": Model(exemplars=ROWS)},
+    STORE: {"strategy": "replay+reservoir", "model": Model(exemplars=ROWS)},
 }
 ARMS = {
     f"{weights}{store}": {"weights": WEIGHTS[weights], **STORES[store]}
@@ -115,13 +117,15 @@ def line(arm, own):
 def picture(found, arms, path):
     """Draw the first digit's AUROC and held rate over the experiences, mean over seeds."""
     figure = Figure(figsize=(13, 5), layout="constrained")
+    colours = [*WEIGHTS, "finetune"]
     for axes, key, factor in zip(figure.subplots(1, 2), ("auroc", "held"), (1, 100), strict=True):
-        for i, arm in enumerate(arms):
+        for arm in arms:
             own = [one[key] for (name, _), one in found.items() if name == arm]
             if own:
+                # The same weights, the same colour; a reservoir is dashed.
                 axes.plot(range(1, EXPERIENCES + 1), factor * np.mean(own, axis=0), linewidth=1,
-                          color=f"C{i % 5 if '+' in arm or i < 5 else 7}", label=arm,
-                          linestyle="--" if "rows" in arm else "-")  # fmt: skip
+                          color=f"C{colours.index(arm.removesuffix(STORE))}", label=arm,
+                          linestyle="--" if STORE in arm else "-")  # fmt: skip
         axes.set(xlabel="experiences")
         axes.grid(linewidth=0.3)
     left_axes, right_axes = figure.axes

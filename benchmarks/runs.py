@@ -25,7 +25,7 @@ def arguments(parser, arms, seeds=3):
         "--arms", nargs="+", choices=arms, default=list(arms), metavar="ARM",
         help="some of: " + "; ".join(arms),
     )  # fmt: skip
-    parser.add_argument("--workers", type=int, default=None, help="processes; one a core")
+    parser.add_argument("--workers", type=int, default=None, help="processes, of one thread each")
     parser.add_argument("--fresh", action="store_true", help="measure again what is there already")
     parser.add_argument(
         "--done", action="store_true", help="measure nothing, report what is there already"
@@ -62,8 +62,10 @@ class Runs:
         results = {key: result for key, result in found.items() if result is not None}
         left = [] if self.done else [key for key in keys if key not in results]
         start = time.perf_counter()
+        # A lone job gets every core, unless told to keep to one process: threads that wait for each
+        # other on a busy machine take twice the time.
         cores = os.cpu_count() or 1
-        threads = cores // max(1, min(self.workers or cores, len(left)))
+        threads = 1 if self.workers else cores // max(1, min(cores, len(left)))
         with ProcessPoolExecutor(
             self.workers, initializer=few_threads, initargs=(threads,)
         ) as pool:
