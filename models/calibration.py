@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.config import Policy
 from models.network import Float64
 
 CAPACITY = 20_000  # scores kept: the 1 % quantile's standard error is then 0.07 points
@@ -31,12 +32,14 @@ class Threshold:
 
     `alpha` is the p-value at `value`. `calibration` says what stands behind it: `exact` when
     enough calibration normals decide, `extrapolated` when the fitted tail does, `insufficient`
-    when there are too few normals to fit a tail.
+    when there are too few normals to fit a tail. `labels`, where labels are to decide, counts the
+    different scores of each kind, and those needed of either.
     """
 
     value: float
     alpha: float
     calibration: str
+    labels: Mapping[str, int] | None = None
 
 
 class Held(NamedTuple):
@@ -94,7 +97,7 @@ class Calibration:
         units = excess / self.sigma
         return -units if self.gamma < 1e-6 else -np.log1p(self.gamma * units) / self.gamma
 
-    def threshold(self, policy: Mapping[str, float]) -> Threshold:
+    def threshold(self, policy: Policy) -> Threshold:
         """Apply `fpr`, `pot`, `quantile` (1 - fpr) or `value` to these scores."""
         ((name, value),) = policy.items()
         if name == "value":

@@ -19,9 +19,11 @@ CHOICES = ("reservoir", "herding")
 REGIMES = ("plain", "stable")
 SCORES = ("elbo", "reconstruction", "fitted", "iwae", "hidden", "neighbours", "jit")
 LIKELIHOODS = ("auto", "gaussian", "bernoulli")
-THRESHOLDS = ("fpr", "pot", "quantile", "value")
+THRESHOLDS = ("fpr", "pot", "quantile", "value", "labels")
 MISSING = ("refuse", "impute")
 WEIGHTS = ("proportional", "equal", "auto")
+
+Policy = Mapping[str, Any]  # the name of a threshold policy: its number, or what labels decide by
 
 
 # Read by pydantic, which validates these classes for the service: an unknown field is an error.
@@ -140,13 +142,16 @@ def check_weights(weights: str | Mapping[str, float]) -> None:
         )
 
 
-def check_threshold(policy: Mapping[str, float]) -> None:
+def check_threshold(policy: Policy) -> None:
     """Raise ConfigError unless `policy` is one threshold policy with a usable value."""
     if len(policy) != 1:
         built = ", ".join(THRESHOLDS)
         raise ConfigError(f"threshold: give one policy of {built}, not {len(policy)}")
     (name, value), *_ = policy.items()
     _choose("threshold", name, THRESHOLDS)
+    if name == "labels":
+        _check_criterion(value)
+        return
     bounds = {
         "fpr": (0, 0.5 + 1e-12),
         "pot": (0, 0.1 + 1e-12),
@@ -154,6 +159,14 @@ def check_threshold(policy: Mapping[str, float]) -> None:
         "value": (-3.4e38, 3.4e38),
     }
     _number(f"threshold.{name}", value, *bounds[name])
+
+
+def _check_criterion(criterion: object) -> None:
+    given = criterion if isinstance(criterion, Mapping) else {}
+    if set(given) not in ({"beta"}, {"miss", "false_alarm"}):
+        raise ConfigError("threshold.labels: {'beta': b}, or {'miss': a, 'false_alarm': b}")
+    for name, value in given.items():
+        _number(f"threshold.labels.{name}", value, 0, 1e6)
 
 
 @dataclass(frozen=True)
@@ -172,7 +185,7 @@ class Config:
     weights: str | dict[str, float] = "proportional"
     replay: Replay = field(default_factory=Replay)
     score: str = "elbo"
-    threshold: dict[str, float] = field(default_factory=lambda: {"fpr": 0.01})
+    threshold: dict[str, float | dict[str, float]] = field(default_factory=lambda: {"fpr": 0.01})
     missing: str = "refuse"
     model: Literal["auto"] | Model = "auto"
     seed: int = 0

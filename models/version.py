@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from models import artifact, solver
 from models.calibration import Calibration, Threshold, representable, severities
-from models.config import Config, Replay
+from models.config import Config, Policy, Replay
 from models.errors import ArtifactError, VectorError
+from models.labels import Labels, by_labels
 from models.latents import Mixture
 from models.missing import DRAWN, Fill, Scale, reconstructed
 from models.network import Array, Float64, Identity, Network, Shape
@@ -84,8 +85,10 @@ class Version:
     def _own_threshold(self) -> Threshold:
         return self.threshold_for(self.config.threshold)
 
-    def threshold_for(self, policy: Mapping[str, float]) -> Threshold:
-        """Apply another policy to this version's calibration."""
+    def threshold_for(self, policy: Policy, labels: Labels | None = None) -> Threshold:
+        """Apply another policy to this version's calibration; the policy `labels`, to `labels`."""
+        if "labels" in policy:
+            return by_labels(self.calibration, policy["labels"], labels, self.score)
         return self.calibration.threshold(policy)
 
     def score(self, X: NDArray[Any]) -> Float64:

@@ -19,6 +19,7 @@ from service.buffer import Experience
 from service.detector import Detector
 from service.frames import Job, Progress
 from service.lease import Fenced, Lease
+from service.loading import labelled
 from service.problems import StoreUnavailable
 from service.retraining import Run
 from service.tools import Tools
@@ -152,8 +153,9 @@ class _Attempt:
         verdict = gate(evidence)
         total = time.monotonic() - self._began
         oldest = detector.buffer_oldest or time.time()
+        said = await labelled(self.tools.events, detector)
         record = {
-            **describe(version, detector.config.threshold),
+            **await asyncio.to_thread(describe, version, detector.config.threshold, said),
             "gate": {
                 "policy": policy,
                 "passed": verdict.passed,

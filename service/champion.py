@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from models import Version
 from models.calibration import Threshold
+from models.labels import Labels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -12,6 +13,7 @@ class Champion:
 
     `uid` tells incarnations of a name apart, `generation` counts moves of the champion pointer
     and `config_revision` changes of the config. A pinned version borrows both from the detector.
+    `labels` are those that decided the threshold, where they do.
     """
 
     name: str
@@ -22,6 +24,7 @@ class Champion:
     version: Version
     threshold: Threshold
     trained_at: float | None = None
+    labels: Labels | None = None
 
     def supersedes(self, other: "Champion | None") -> bool:
         """Return whether this is at least as new as `other`; another incarnation always is."""

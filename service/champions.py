@@ -86,7 +86,8 @@ class Champions:
 
     def pin(self, detector: Detector, number: int, version: Version) -> Champion:
         """Hold `version` for pinned requests, letting go of the one used longest ago."""
-        now = self._champions.get(detector.name) or detector
+        champion = self._champions.get(detector.name)
+        now, labels = champion or detector, champion.labels if champion else None
         held = Champion(
             name=detector.name,
             uid=detector.uid,
@@ -94,7 +95,7 @@ class Champions:
             generation=now.generation,
             config_revision=now.config_revision,
             version=configured(version, detector.config),
-            threshold=version.threshold_for(detector.config.threshold),
+            threshold=version.threshold_for(detector.config.threshold, labels),
         )
         key = (detector.name, detector.uid, number)
         self._pinned[key] = held

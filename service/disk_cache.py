@@ -8,20 +8,22 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from models import AnamnesisError, ArtifactError, Version
+from models.calibration import Threshold
 from service import log
 from service.champion import Champion
 from service.keys import NAME
 
 _log = log.get(__name__)
 
-FORMAT = 1
+FORMAT = 2
 KEPT_SECONDS = 30 * 24 * 3600  # that a detector unknown to the store is kept
 _SUFFIX = ".champion"
 _LINE_BYTES = 64 * 1024  # of what precedes the artifact
@@ -37,8 +39,8 @@ class DiskCache:
         self._folder = folder
         self._max_bytes = max_bytes
 
-    def keep(self, champion: Champion, policy: Mapping[str, float]) -> None:
-        """Keep `champion`, whose threshold follows `policy`; a disk that fails is only logged."""
+    def keep(self, champion: Champion) -> None:
+        """Keep `champion`, with its threshold; a disk that fails is only logged."""
         if self._folder is None:
             return
         artifact = champion.version.to_bytes()
@@ -49,7 +51,7 @@ class DiskCache:
             "number": champion.number,
             "generation": champion.generation,
             "config_revision": champion.config_revision,
-            "threshold": dict(policy),
+            "threshold": asdict(champion.threshold),
             "trained_at": champion.trained_at,
             "sha256": hashlib.sha256(artifact).hexdigest(),
         }
@@ -102,7 +104,7 @@ class DiskCache:
             generation=about["generation"],
             config_revision=about["config_revision"],
             version=version,
-            threshold=version.threshold_for(about["threshold"]),
+            threshold=Threshold(**about["threshold"]),
             trained_at=about["trained_at"],
         )
 

@@ -10,23 +10,38 @@ from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from service.buffer import IDEMPOTENCY_SECONDS
-from service.keys import Keys
+from service.keys import NOTIFY, Keys
 from service.store import Script, ask, rfc3339
 
 MAX_BYTES = 64 * 2**20  # of one detector's events, and of its labels: wide vectors are kept fewer
 LEAST_KEPT = 16
+LABELS_READ = 1000  # the latest: those that decide a threshold, in every process the same
+_PAGE = 100  # labels in one answer of the store: 25 MB of the widest vectors
 
-# KEYS: state, stream[, idempotency]. ARGV: uid, most entries, entry...
+# KEYS: state, stream. ARGV: uid, most entries, entry...
 # Only for that incarnation: a late writer must not leave keys behind a deleted detector.
-APPEND = Script(f"""
-if redis.call('HGET', KEYS[1], 'uid') ~= ARGV[1] then return {{}} end
-if KEYS[3] and redis.call('GET', KEYS[3]) == ARGV[1] then return {{'again'}} end
-local ids = {{}}
+APPEND = Script("""
+if redis.call('HGET', KEYS[1], 'uid') ~= ARGV[1] then return {} end
+local ids = {}
 for i = 3, #ARGV do
   ids[#ids + 1] = redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[2], '*', 'e', ARGV[i])
 end
-if KEYS[3] then redis.call('SET', KEYS[3], ARGV[1], 'EX', {IDEMPOTENCY_SECONDS}) end
 return ids
+""")
+
+# KEYS: state, labels[, idempotency]. ARGV: uid, most entries, channel, name, entry...
+# Where labels decide the threshold, new ones are a change of the config: every process must see it.
+_LABEL = Script(f"""
+local held = redis.call('HMGET', KEYS[1], 'uid', 'config')
+if held[1] ~= ARGV[1] then return 0 end
+if KEYS[3] and redis.call('GET', KEYS[3]) == ARGV[1] then return 1 end
+for i = 5, #ARGV do redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[2], '*', 'e', ARGV[i]) end
+if KEYS[3] then redis.call('SET', KEYS[3], ARGV[1], 'EX', {IDEMPOTENCY_SECONDS}) end
+if cjson.decode(held[2])['threshold']['labels'] then
+  redis.call('HINCRBY', KEYS[1], 'revision', 1)
+  redis.call('PUBLISH', ARGV[3], ARGV[4])
+end
+return 1
 """)
 
 
@@ -83,9 +98,12 @@ class Events:
 
     async def append(self, name: str, uid: str, events: Sequence[Event]) -> list[str]:
         """Keep `events`, for that incarnation; return their ids, [] once it is gone."""
-        keys = Keys(name)
-        where = (keys.state, keys.events)
-        return await self._append(where, uid, self._events_kept, map(_pack, events))
+        keys, entries = Keys(name), list(map(_pack, events))[-self._events_kept :]
+        if not entries:
+            return []
+        kept = bounded(self._events_kept, max(map(len, entries)))
+        ids = await APPEND(self._redis, (keys.state, keys.events), (uid, kept, *entries))
+        return [entry.decode() for entry in ids]
 
     async def latest(self, name: str, *, limit: int = 100) -> list[Event]:
         """Return the latest events, newest first."""
@@ -108,27 +126,32 @@ class Events:
     async def label(
         self, name: str, uid: str, labels: Sequence[Label], *, idempotency_key: str | None = None
     ) -> bool:
-        """Keep `labels` for that incarnation, once for each key; return False when it is gone."""
-        keys = Keys(name)
+        """Keep `labels` for that incarnation, once for each key; return False when it is gone.
+
+        Under the threshold policy `labels` that adds one to the config's revision.
+        """
+        keys, entries = Keys(name), list(map(_pack, labels))[-self._labels_kept :]
+        if not entries:
+            return False
         where: tuple[str, ...] = (keys.state, keys.labels)
         if idempotency_key is not None:
             where += (keys.labels_idempotency(idempotency_key),)
-        return bool(await self._append(where, uid, self._labels_kept, map(_pack, labels)))
+        kept = bounded(self._labels_kept, max(map(len, entries)))
+        return bool(await _LABEL(self._redis, where, (uid, kept, NOTIFY, name, *entries)))
 
-    async def labels(self, name: str, *, limit: int = 10_000) -> list[Label]:
+    async def labels(self, name: str, *, limit: int = LABELS_READ) -> list[Label]:
         """Return the latest labels, newest first."""
-        rows = await ask(self._redis, self._redis.xrevrange(Keys(name).labels, count=limit))
-        return [Label(id=row.decode(), **_unpack(entry[b"e"])) for row, entry in rows]
-
-    async def _append(
-        self, where: tuple[str, ...], uid: str, kept: int, packed: Iterable[bytes]
-    ) -> list[str]:
-        entries = list(packed)[-kept:]
-        if not entries:
-            return []
-        kept = bounded(kept, max(map(len, entries)))
-        ids = await APPEND(self._redis, where, (uid, kept, *entries))
-        return [entry.decode() for entry in ids]
+        found: list[Label] = []
+        latest = "+"
+        while len(found) < limit:
+            page = min(limit - len(found), _PAGE)
+            asked = self._redis.xrevrange(Keys(name).labels, max=latest, count=page)
+            rows = await ask(self._redis, asked)
+            found += [Label(id=row.decode(), **_unpack(entry[b"e"])) for row, entry in rows]
+            if len(rows) < page:
+                break
+            latest = f"({found[-1].id}"
+        return found
 
 
 def bounded(kept: int, size: int) -> int:

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -11,8 +10,11 @@ import numpy as np
 
 from models import ArtifactError, Version
 from models.calibration import Threshold
+from models.config import Policy
+from models.labels import Labels
 from service.detector import Detector
 from service.detector_config import DetectorConfig
+from service.events import Events
 from service.problems import Gone, Unknown
 from service.registry import Registry
 from service.seal import Seal
@@ -46,9 +48,23 @@ def configured(version: Version, config: DetectorConfig) -> Version:
     return version.with_config(replace(version.config, missing=config.missing))
 
 
-def prepared(version: Version, policy: Mapping[str, float]) -> Threshold:
+async def labelled(events: Events, detector: Detector) -> Labels | None:
+    """Return what people said last of each vector; None where it decides nothing."""
+    if "labels" not in detector.config.threshold:
+        return None
+    said = {one.vector.tobytes(): one for one in reversed(await events.labels(detector.name))}
+    # A label may be older than the first batch, which fixed the dimension.
+    of = [one for one in said.values() if detector.dimension in (None, len(one.vector))]
+    if not of:
+        return None
+    return Labels(
+        np.stack([one.vector for one in of]), np.array([one.label == "anomaly" for one in of])
+    )
+
+
+def prepared(version: Version, policy: Policy, labels: Labels | None = None) -> Threshold:
     """Return the threshold of `version` under `policy`, after a first, slow, call of its model."""
-    threshold = version.threshold_for(policy)
+    threshold = version.threshold_for(policy, labels)
     sample = version.sample(1, seed=0)
     version.judge(sample, threshold)
     if version.config.missing == "impute" and version.dimension > 1:

@@ -12,12 +12,13 @@ from redis.asyncio import Redis
 from models import AnamnesisError, Version
 from models.calibration import Threshold
 from service import log, queries
-from service.detector import Pointer
+from service.detector import Detector, Pointer
 from service.detectors import Detectors
 from service.drift import Baseline, Drift, Sample
 from service.events import Events
 from service.lease import Fenced, Lease, Leases
 from service.live import Live, Memory
+from service.loading import labelled
 from service.problems import StoreUnavailable
 from service.regime_drift import Known
 from service.registry import Registry
@@ -165,7 +166,7 @@ class Monitor:
         if detector is None or detector.pointer != pointer or artifact is None:
             return None
         version = await asyncio.to_thread(Version.from_bytes, artifact, self._artifact_max_bytes)
-        threshold = version.threshold_for(detector.config.threshold)
+        threshold = await self._threshold(version, detector)
         baseline = Baseline(
             uid=pointer.uid,
             version=number or 0,
@@ -181,11 +182,15 @@ class Monitor:
         after = memory.after if memory else "0-0"
         return _Watch(lease, drift, version, threshold, pointer.config_revision, after)
 
+    async def _threshold(self, version: Version, detector: Detector) -> Threshold:
+        labels = await labelled(self._events, detector)
+        return await asyncio.to_thread(version.threshold_for, detector.config.threshold, labels)
+
     async def _reconfigure(self, watch: _Watch, name: str, pointer: Pointer) -> None:
         detector = await self._detectors.get(name)
         if detector is None or detector.pointer != pointer:
             return  # it moved on; so does the next look
-        watch.threshold = watch.version.threshold_for(detector.config.threshold)
+        watch.threshold = await self._threshold(watch.version, detector)
         watch.drift.baseline = replace(watch.drift.baseline, alpha=watch.threshold.alpha)
         watch.revision = pointer.config_revision
         watch.unsaved, watch.saved_at = True, -_SAVE_SECONDS

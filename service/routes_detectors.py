@@ -42,6 +42,7 @@ _STATUS = {
     "generation": 4,
     "threshold": 11.82,
     "calibration": "exact",
+    "labels": None,
     "last_version": 3,
     "buffered": 120,
     "quarantined": 2,

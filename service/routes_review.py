@@ -16,7 +16,7 @@ from service.parts import Parts, parts
 from service.problems import BadVectors, Unknown, UnknownDetector, Unprocessable
 from service.responses import answer
 from service.routes_scoring import Name
-from service.status import existing
+from service.status import existing, settled
 
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["review"])
 
@@ -77,7 +77,7 @@ async def events(request: Request, name: Name) -> Response:
     | {"parameters": [openapi.header("Idempotency-Key", "As for `normal`.", "review-17")]},
 )
 async def feedback(request: Request, name: Name) -> Response:
-    """Put vectors labelled normal into the buffer, and keep every label."""
+    """Put vectors labelled normal into the buffer, and keep every label: it may set thresholds."""
     app = parts(request)
     app.writable()
     key = idempotency_key(request.headers.get("idempotency-key"))
@@ -93,6 +93,8 @@ async def feedback(request: Request, name: Name) -> Response:
         buffered = stored["buffered"]
     if not await app.stores.events.label(name, detector.uid, labels, idempotency_key=key):
         raise UnknownDetector("The detector was deleted.")
+    if "labels" in detector.config.threshold:
+        await settled(app, name)
     counted = {"normal": len(normals), "anomaly": len(labels) - len(normals)}
     return answer({"labels": len(labels), **counted, "buffered": buffered})
 

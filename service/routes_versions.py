@@ -10,6 +10,7 @@ from models import ArtifactError, Version
 from service import bodies, openapi
 from service.grants import Scope
 from service.guard import caller, needs
+from service.loading import labelled
 from service.parts import Parts, parts
 from service.payload import OCTETS
 from service.problems import (
@@ -153,7 +154,8 @@ async def post(request: Request, name: Name) -> Response:
         version = await asyncio.to_thread(Version.from_bytes, data, max_bytes=limit)
     except ArtifactError:
         raise BadVectors("The artifact cannot be verified; nothing was imported.") from None
-    record = describe(version, detector.config.threshold) | {
+    said = await labelled(app.stores.events, detector)
+    record = describe(version, detector.config.threshold, said) | {
         "parent": None,
         "who": f"key:{caller(request).id}",
         **seal.sign(name, data),

@@ -23,6 +23,7 @@ def describe(detector: Detector, champion: Champion | None) -> dict[str, Any]:
         "generation": champion.generation if champion else 0,
         "threshold": champion.threshold.value if champion else None,
         "calibration": champion.threshold.calibration if champion else None,
+        "labels": champion.threshold.labels if champion else None,
         "last_version": detector.last_version,
         "buffered": detector.buffered,
         "quarantined": detector.quarantined,

@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 
 from service.buffer import Buffer
 from service.detectors import Detectors
+from service.events import Events
 from service.lease import Leases
 from service.registry import Registry
 from service.retraining import Retrainings
@@ -30,6 +31,7 @@ class Tools:
     retrainings: Retrainings
     registry: Registry
     leases: Leases
+    events: Events
     trainer: Trainer
     seal: Seal
 
@@ -45,6 +47,7 @@ class Tools:
             retrainings=Retrainings(redis),
             registry=Registry(redis, versions_kept=settings.versions_kept),
             leases=Leases(redis),
+            events=Events(redis),
             trainer=trainer
             or Trainer(
                 threads=settings.training_threads,

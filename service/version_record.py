@@ -1,9 +1,10 @@
 """What a version's record says about the version itself, however it came to be."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from models import Version
+from models.config import Policy
+from models.labels import Labels
 
 _FROM_LINEAGE = (
     "strategy", "n_prev", "n_new", "learned", "seed", "training", "bytes_kept", "regimes",
@@ -11,13 +12,14 @@ _FROM_LINEAGE = (
 )  # fmt: skip
 
 
-def describe(version: Version, policy: Mapping[str, float]) -> dict[str, Any]:
+def describe(version: Version, policy: Policy, labels: Labels | None) -> dict[str, Any]:
     """Return the JSON-able part of a record that follows from `version` alone.
 
-    `policy` is the detector's threshold policy at this moment; it may move the threshold later.
+    `policy` is the detector's threshold policy at this moment, `labels` what decides under it;
+    both may move the threshold later.
     """
     lineage = version.lineage
-    threshold = version.threshold_for(policy)
+    threshold = version.threshold_for(policy, labels)
     return {
         **{name: lineage[name] for name in _FROM_LINEAGE if name in lineage},
         "weights": {"w_prev": lineage.get("w_prev"), "w_new": lineage.get("w_new")},

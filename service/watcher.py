@@ -16,7 +16,7 @@ from service.champion import Champion
 from service.champions import Champions
 from service.detector import Detector, Pointer
 from service.disk_cache import DiskCache
-from service.loading import configured, load, prepared
+from service.loading import configured, labelled, load, prepared
 from service.metrics import Metrics
 from service.notifications import notifications
 from service.problems import Gone, NoVersion, StoreUnavailable, Unknown
@@ -222,17 +222,13 @@ class Watcher:
             else:
                 version, trained_at = await self._load(detector, number)
             version = configured(version, detector.config)
-            policy = detector.config.threshold
-            threshold = await asyncio.to_thread(prepared, version, policy)
+            said = await labelled(self.stores.events, detector)
+            threshold = await asyncio.to_thread(prepared, version, detector.config.threshold, said)
         except (AnamnesisError, Gone, Unknown) as error:
             self._failed[key] = time.monotonic() + _FAILED_SECONDS
             self._metrics.artifact_failed(detector.name)
-            _log.error(
-                "version not loaded, the old one serves on",
-                detector=detector.name,
-                version=number,
-                why=str(error),
-            )
+            about = {"detector": detector.name, "version": number, "why": str(error)}
+            _log.error("version not loaded, the old one serves on", **about)
             return
         champion = Champion(
             name=detector.name,
@@ -243,6 +239,7 @@ class Watcher:
             version=version,
             threshold=threshold,
             trained_at=trained_at,
+            labels=said,
         )
         if self.champions.install(champion):
             took = time.perf_counter() - started
@@ -255,7 +252,7 @@ class Watcher:
                 generation=detector.generation,
                 seconds=round(took, 4),
             )
-            await asyncio.to_thread(self._disk.keep, champion, policy)
+            await asyncio.to_thread(self._disk.keep, champion)
 
     async def _load(self, detector: Detector, number: int) -> tuple[Version, float | None]:
         most = self._settings.artifact_max_bytes

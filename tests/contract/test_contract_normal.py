@@ -117,6 +117,26 @@ async def test_events_and_feedback(pump: Running) -> None:
     assert {one.label for one in kept} == {"normal", "anomaly"}
 
 
+async def test_feedback_moves_the_threshold(pump: Running) -> None:
+    """Under the policy `labels`, and status says how many there are and how many it takes."""
+    config = {"threshold": {"labels": {"miss": 10, "false_alarm": 1}}}
+    assert (await pump.http.put(PUMP, json=config)).status_code == 200
+    before = (await pump.http.get(PUMP)).json()
+    assert before["calibration"] == "insufficient"
+    assert before["labels"] == {"anomaly": 0, "normal": 0, "needed": 5}
+    vectors = [[k, k, k] for k in range(4, 9)] + [[k / 9, 0, 0] for k in range(5)]
+    of = ["anomaly"] * 5 + ["normal"] * 5
+    labels = [{"label": label, "vector": x} for label, x in zip(of, vectors, strict=True)]
+    assert (await pump.http.post(f"{PUMP}/feedback", json={"labels": labels})).status_code == 200
+    answer = (await pump.http.post(f"{PUMP}/score", json={"vectors": vectors})).json()
+    assert answer["is_anomaly"] == [True] * 5 + [False] * 5
+    scores = answer["scores"]
+    assert answer["threshold"] == pytest.approx((min(scores[:5]) + max(scores[5:])) / 2)
+    status = (await pump.http.get(PUMP)).json()
+    assert status["labels"] == {"anomaly": 5, "normal": 5, "needed": 5}
+    assert status["config_revision"] == before["config_revision"] + 1
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [

@@ -50,7 +50,11 @@ def test_round_trip() -> None:
         (b'{"retrain": {"min_vectors": 0}}', "retrain.min_vectors: "),
         (b'{"model": "secret"}', "model: 'auto', or an object of latent"),
         (b'{"model": {"latent": 0}}', "model.latent: "),
-        (b'{"threshold": {"labels": {"beta": 1}}}', "threshold: not built; one of fpr, pot, "),
+        (b'{"threshold": {"secret": 1}}', "threshold: not built; one of fpr, pot, "),
+        (b'{"threshold": {"labels": {"secret": 1}}}', "threshold.labels: {'beta': b}, or {'miss'"),
+        (b'{"threshold": {"labels": {"beta": 0}}}', "threshold.labels.beta: not a number in (0, "),
+        (b'{"threshold": {"labels": 0.01}}', "threshold.labels: {'beta': b}, or "),
+        (b'{"threshold": {"fpr": {"beta": 1}}}', "threshold.fpr: not a number in (0, 0.5)"),
         (b"secret", "not JSON"),
     ],
 )

@@ -14,7 +14,7 @@ MAX = 2**24
 def kept(folder, **fields):
     """Keep one champion; return its cache and its file."""
     cache = DiskCache(folder, max_bytes=MAX)
-    cache.keep(champion(**fields), {"fpr": 0.01})
+    cache.keep(champion(**fields))
     return cache, folder / "pump.champion"
 
 
@@ -33,7 +33,7 @@ def test_a_kept_champion_comes_back_as_it_was(tmp_path):
 def test_only_the_latest_of_a_detector_is_kept(tmp_path):
     """A file is replaced; nothing else is left in the folder."""
     cache, file = kept(tmp_path)
-    cache.keep(champion(2), {"fpr": 0.01})
+    cache.keep(champion(2))
     assert [one.number for one in cache.restore()] == [2]
     assert list(tmp_path.iterdir()) == [file]
 
@@ -85,7 +85,7 @@ def test_a_deleted_detector_is_forgotten(tmp_path):
 def test_without_a_folder_nothing_is_kept():
     """The setting is optional."""
     cache = DiskCache(None, max_bytes=MAX)
-    cache.keep(champion(), {"fpr": 0.01})
+    cache.keep(champion())
     cache.forget("pump")
     cache.prune(set())
     assert cache.restore() == []
@@ -95,5 +95,5 @@ def test_a_disk_that_fails_stops_nobody(tmp_path):
     """The champion serves whether or not a copy could be made."""
     (tmp_path / "file").touch()
     cache = DiskCache(tmp_path / "file", max_bytes=MAX)
-    cache.keep(champion(), {"fpr": 0.01})
+    cache.keep(champion())
     assert cache.restore() == []

@@ -65,3 +65,27 @@ async def test_labels_are_kept(stored):
     found = await events.labels("pump")
     assert [(label.label, label.event) for label in found] == [("normal", None), ("anomaly", known)]
     assert np.array_equal(found[1].vector, event(1).vector)
+
+
+async def test_labels_are_a_change_where_they_decide(stored):
+    """They add one to the config's revision under the policy `labels`, once for each key."""
+    before = await stored.get()
+    events = Events(stored.redis)
+    label = [Label("anomaly", matrix(1)[0])]
+    assert await events.label("pump", before.uid, label)
+    assert (await stored.get()).config_revision == before.config_revision
+    revision = (await stored.make(threshold={"labels": {"beta": 1}})).config_revision
+    assert await events.label("pump", before.uid, label, idempotency_key="monday")
+    assert await events.label("pump", before.uid, label, idempotency_key="monday")
+    assert (await stored.get()).config_revision == revision + 1
+
+
+async def test_labels_are_read_in_pages(stored):
+    """All of them, newest first, or as many as asked for."""
+    uid = (await stored.get()).uid
+    events = Events(stored.redis)
+    assert await events.label("pump", uid, [Label("normal", row) for row in matrix(250)])
+    found = await events.labels("pump")
+    assert np.array_equal(np.stack([label.vector for label in found]), matrix(250)[::-1])
+    assert len(await events.labels("pump", limit=101)) == 101
+    assert len(await events.labels("pump", limit=100)) == 100

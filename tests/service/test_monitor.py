@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 
 from models import Config, Model, Version, train
+from models.labels import Labels
 from service.detector_config import parse
-from service.events import Event, Events
+from service.events import Event, Events, Label
 from service.keys import Keys
 from service.live import Live
 from service.monitor import Monitor
 from service.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tests.service.stored import Stored
+from tests.service.stored import Stored, matrix
 from tests.waiting import until
 
 SETTINGS = Settings(lease_seconds=5.0)
@@ -171,6 +172,24 @@ async def test_a_looser_threshold_moves_the_burst_at_once(watched: Stored, versi
     await monitor.tick()
     burst = (await watched.get()).drift["statistics"]["anomalies"]
     assert burst["threshold"] == pytest.approx(0.5)
+
+
+@pytest.mark.anyio
+async def test_labels_move_the_burst_too(watched: Stored, version: Version):
+    """What share of anomalies is usual follows from the threshold that labels decide."""
+    policy, rows = {"labels": {"beta": 1}}, matrix(400, seed=3)
+    # People call the outer half of what is normal anomalous.
+    outer = version.score(rows) > np.median(version.calibration.scores)
+    uid = (await watched.make(threshold=policy)).uid
+    said = [Label("anomaly" if out else "normal", x) for out, x in zip(outer, rows, strict=True)]
+    assert await Events(watched.redis).label("pump", uid, said)
+    monitor = Monitor(SETTINGS, watched.redis)
+    await send(watched, version, 0.0)
+    await monitor.tick()
+    burst = (await watched.get()).drift["statistics"]["anomalies"]
+    alpha = version.threshold_for(policy, Labels(rows, outer)).alpha
+    assert alpha > 0.4
+    assert burst["threshold"] == pytest.approx(1.0)
 
 
 @pytest.mark.anyio

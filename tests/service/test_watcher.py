@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from models import Version
 from service.champions import Champions
+from service.events import Events, Label
 from service.metrics import Metrics
 from service.problems import StoreUnavailable, Unknown
 from service.settings import Settings
@@ -198,3 +200,47 @@ async def test_store_away(own_store: object) -> None:
         await asyncio.wait_for(watcher.poll(), 1.0)
     assert not watcher.redis_up
     await stores.close()
+
+
+async def test_labels_move_the_threshold(watched: Watched, tmp_path: Path) -> None:
+    """In every process alike, as soon as five of each are there; until then it is at 1 %."""
+    version, far = versions()[0], matrix(6, seed=1) + 9
+    await watched.learn(version)
+    uid = (await watched.stored.make(threshold={"labels": {"beta": 1}})).uid
+    await watched.watcher.poll()
+    held = watched.watcher.champions.serving("pump").threshold
+    assert held.value == version.threshold_for({"fpr": 0.01}).value
+    assert (held.calibration, held.labels) == (
+        "insufficient", {"anomaly": 0, "normal": 0, "needed": 5},
+    )  # fmt: skip
+
+    events = Events(watched.stored.redis)
+    labels = [Label("anomaly", row) for row in far]
+    labels += [Label("normal", row) for row in matrix(5)]
+    labels += [Label("anomaly", row) for row in matrix(9, d=2)]  # from before the dimension was
+    labels += [Label("normal", far[5])]  # corrected: what was said last counts
+    await events.label("pump", uid, labels)
+    await watched.watcher.poll()
+    moved = watched.watcher.champions.serving("pump")
+    scores = version.score(far)
+    assert moved.threshold.labels == {"anomaly": 5, "normal": 6, "needed": 5}
+    assert moved.threshold.value <= scores[:5].max()
+    assert moved.threshold.value != held.value
+    assert watched.serving() == (1, 1, 3)
+
+    settings = Settings(redis_url="", cache_dir=tmp_path)
+    other = Watcher(watched.watcher.stores, Champions(2), settings, Metrics(CollectorRegistry()))
+    await other.poll()
+    assert other.champions.serving("pump").threshold == moved.threshold
+    again = Watcher(watched.watcher.stores, Champions(2), settings, Metrics(CollectorRegistry()))
+    await again.restore()
+    assert again.champions.serving("pump").threshold == moved.threshold
+
+    await watched.learn(versions()[1])
+    await watched.watcher.poll()
+    pinned = await watched.watcher.pinned("pump", 1)
+    assert pinned.threshold == moved.threshold
+    assert watched.watcher.champions.serving("pump").threshold != moved.threshold
+    await watched.stored.make(threshold={"value": 7.0})
+    await watched.watcher.poll()
+    assert watched.watcher.champions.serving("pump").threshold.labels is None

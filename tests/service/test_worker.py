@@ -7,11 +7,14 @@ from contextlib import asynccontextmanager
 from functools import cache
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from redis.asyncio import Redis
 
-from models import Config, TrainingError, train
+from models import Config, TrainingError, Version, train
+from models.labels import Labels
 from service import attempt
+from service.events import Events, Label
 from service.frames import Progress
 from service.lease import Fenced
 from service.registry import Registry
@@ -130,6 +133,25 @@ async def test_what_is_asked_for_by_hand_is_learned_and_promoted(worker, stored:
     assert record["threshold"]["policy"] == {"fpr": 0.01}
     assert record["sha256"]
     assert await stored.leases.acquire("pump", 1.0) is not None  # the lease was given back
+
+
+async def test_a_record_says_what_threshold_the_labels_gave(worker, stored: Stored):
+    """Under the policy `labels` the candidate's threshold is the one that it would serve with."""
+    policy, far = {"labels": {"beta": 1}}, matrix(5, seed=1) + 9
+    uid = (await stored.make(threshold=policy)).uid
+    labels = [Label("anomaly", row) for row in far] + [Label("normal", row) for row in matrix(5)]
+    await stored.buffer.ingest("pump", matrix(40))
+    assert await Events(stored.redis).label("pump", uid, labels)
+    await stored.detectors.request_retrain("pump")
+    assert await worker.tick()
+    record = await stored.registry.record("pump", 1)
+    version = Version.from_bytes(await stored.registry.artifact("pump", 1))
+    said = Labels(np.concatenate([far, matrix(5)]), np.arange(10) < 5)
+    expected = version.threshold_for(policy, said)
+    assert record["threshold"] == {
+        "value": expected.value, "alpha": expected.alpha, "policy": policy,
+    }  # fmt: skip
+    assert expected.value != version.threshold_for({"fpr": 0.01}).value
 
 
 async def test_nothing_is_learned_unless_it_is_due(worker, trainer, stored: Stored):
