@@ -25,6 +25,7 @@ from models.network import Array, Float64, Identity
 from models.plan import FOLDS, seeded
 from models.reference import Reference
 from models.scaler import Scaler
+from models.survey import Met, told
 from models.tied import LABELS, Distance, Tied
 from models.version import Version
 
@@ -37,7 +38,10 @@ UNNAMED = -1  # the label of a regime whose vectors came without
 
 
 class _Regimes:
-    """Regimes being learned: shares (C,), means (C, d), labels (C,) and the covariance in them."""
+    """Regimes being learned: shares (C,), means (C, d), labels (C,) and the covariance in them.
+
+    `were` are the shares before the last vectors came, `of` (n,) the places of those.
+    """
 
     def __init__(self, tied: Tied | None, labels: NDArray[np.int64], d: int) -> None:
         self.shares = list(tied.weights) if tied else []
@@ -48,15 +52,17 @@ class _Regimes:
     def mix(self, x: Array, labels: NDArray[np.int64] | None, w_prev: float, w_new: float) -> None:
         """Learn x (n, d), scaled, as one regime, or as one for each of its labels (n,)."""
         known = Distance(self.tied()) if self.shares and labels is None else None
+        self.were, self.of = self.shares, np.empty(len(x), np.int64)
         self.shares = [w_prev * share for share in self.shares]
         self.covariance = w_prev * self.covariance
         for label in [UNNAMED] if labels is None else np.unique(labels).tolist():
-            own = x if labels is None else x[labels == label]
+            mine = np.ones(len(x), bool) if labels is None else labels == label
+            own = x[mine]
             mean = own.mean(axis=0, dtype=np.float64)
             apart = own - mean
             share = w_new * len(own) / len(x)
             self.covariance += share / len(own) * (apart.T @ apart)
-            self._join(self._nearest(label, mean, known), label, mean, share)
+            self.of[mine] = self._join(self._nearest(label, mean, known), label, mean, share)
 
     def _nearest(self, label: int, mean: Float64, known: Distance | None) -> int | None:
         """Return the regime that a class of this mean (d,) is, None when it is a new one."""
@@ -69,17 +75,18 @@ class _Regimes:
         one = half[nearest] <= 0.5 * ONE_MODE**2 or len(self.shares) >= MOST
         return nearest if one else None
 
-    def _join(self, c: int | None, label: int, mean: Float64, share: float) -> None:
+    def _join(self, c: int | None, label: int, mean: Float64, share: float) -> int:
         if c is None:
             self.shares.append(share)
             self.means.append(mean)
             self.labels.append(label)
-            return
+            return len(self.shares) - 1
         both = self.shares[c] + share
         between = mean - self.means[c]
         self.covariance += self.shares[c] * share / both * np.outer(between, between)
         self.means[c] = self.means[c] + share / both * between
         self.shares[c] = both
+        return c
 
     def tied(self) -> Tied:
         return Tied.of(np.array(self.shares), np.array(self.means), self.covariance)
@@ -146,7 +153,39 @@ def learn(
         memory={LABELS: np.array(whole.labels, np.int64)},
     )
     version.lineage["evidence"] = _evidence(version, previous, x, held_out, generated)
-    return version
+    found = told(version, previous, _met(version, previous, whole, x, generated), rng)
+    version.lineage.update(regimes=found.regimes, advice=found.advice)
+    return replace(version, memory={**version.memory, **found.tensors})
+
+
+def _met(
+    version: Version, previous: Version | None, whole: _Regimes, x: Array, generated: Array
+) -> Met:
+    """Return of which regime, by place and from 1, each new and each generated vector is.
+
+    A regime keeps its place. Those of another kind are found anew in what its generator draws.
+    """
+    tied = version.latents
+    assert isinstance(tied, Tied)
+    known = {}
+    of_old = np.empty(0, np.int64)
+    if previous is not None:
+        of_old = 1 + Distance(tied).each(generated)[:, : len(whole.were)].argmin(axis=1)
+        if isinstance(previous.latents, Tied) and previous.regimes:
+            known = {one["number"]: one for one in previous.lineage["regimes"]}
+        else:
+            learned, seen = previous.lineage["learned"], previous.lineage["experiences"]
+            sizes = np.array(whole.were) / sum(whole.were) * int(learned)
+            known = {c: {"size": round(n), "seen": seen} for c, n in enumerate(sizes.tolist(), 1)}
+    return Met(
+        numbers=np.arange(1, 1 + len(tied.weights)),
+        boundaries=tied.boundaries(),
+        known=known,
+        x=x,
+        of_x=1 + whole.of,
+        old=version.scaler.inverse(generated),
+        of_old=of_old,
+    )
 
 
 def _known(previous: Version | None, d: int, rng: np.random.Generator) -> _Regimes:

@@ -42,15 +42,32 @@ class Survey(NamedTuple):
     advice: dict[str, Any]
 
 
+class Met(NamedTuple):
+    """What a version met: where its regimes lie, and of which of them each vector was.
+
+    `known` is what the previous version knew of regimes, by number. `x` (n, d) are new vectors,
+    scaled, and `old` (m, d) were drawn from the previous version, in the client's units; `of_x`
+    (n,) and `of_old` (m,) are the numbers of their regimes.
+    """
+
+    numbers: Labels
+    boundaries: Boundaries
+    known: dict[int, dict[str, Any]]
+    x: Array
+    of_x: Labels
+    old: Array
+    of_old: Labels
+
+
 def survey(version: Version, previous: Version | None, new: Array, old: Array) -> Survey:
     """Return the regimes that `version` knows.
 
     `version` was trained on `new` (n, d) on top of `previous`; `old` (m, d) was drawn from the
     previous version's generator. Both are in the client's units.
     """
-    seed, n = int(version.lineage["seed"]), len(new)
+    seed = int(version.lineage["seed"])
     rng = np.random.default_rng([seed, 9])
-    new = new[rng.permutation(n)[:LOOKED_AT]]
+    new = new[rng.permutation(len(new))[:LOOKED_AT]]
     x_old, x_new = version.scaler.transform(old), version.scaler.transform(new)
     groups = modes(version.network.encode(x_new)[0], seed)
     before = (
@@ -61,25 +78,32 @@ def survey(version: Version, previous: Version | None, new: Array, old: Array) -
     x = np.concatenate([x_old, x_new])
     numbers, of = np.unique(np.concatenate([labels_old, labels_new]), return_inverse=True)
     boundaries = Boundaries.fit(version.network, x, of, version.draw(DRAWN, rng))
-    forgotten = _forgetting(version, previous, old, labels_old)
+    met = Met(numbers, boundaries, before.known, x_new, labels_new, old, labels_old)
+    return told(version, previous, met, rng)
+
+
+def told(version: Version, previous: Version | None, met: Met, rng: np.random.Generator) -> Survey:
+    """Return what there is to say of the regimes that `version` met."""
+    forgotten = _forgetting(version, previous, met.old, met.of_old)
+    n, typicals = int(version.lineage["n_new"]), _typical(version, met.boundaries)
     regimes = []
-    for number, typical in zip(numbers.tolist(), _typical(version, boundaries), strict=True):
-        past = before.known.get(number, {})
-        mine = labels_new == number
+    for number, typical in zip(met.numbers.tolist(), typicals, strict=True):
+        past = met.known.get(number, {})
+        mine = met.of_x == number
         count = int(mine.sum())
-        present = count >= PRESENT * len(new)
-        curve = measure(x_new[mine], version.network.shape.latent, rng)
+        present = count >= PRESENT * len(mine)
+        curve = measure(met.x[mine], version.network.shape.latent, rng)
         regimes.append(
             {
                 "number": number,
-                "size": int(past.get("size", 0)) + round(count * n / len(new)),
+                "size": int(past.get("size", 0)) + round(count * n / len(mine)),
                 "seen": past["seen"] if past and not present else version.lineage["experiences"],
                 "typical": typical,
                 "curve": curve._asdict() if curve else past.get("curve"),
                 **forgotten.get(number, {}),
             }
         )
-    return Survey(boundaries.to_tensors(), regimes, advice(regimes))
+    return Survey(met.boundaries.to_tensors(), regimes, advice(regimes))
 
 
 def advice(regimes: Sequence[dict[str, Any]], budget: int = BUDGET) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from models.calibration import representable
 from models.latents import Mixture
 from models.network import Array, Float64
+from models.regimes import Boundaries
 
 # Added to every feature's variance, in scaled units. The 1e-6 of the paper's code makes a pixel
 # that was never lit decide alone: on nine digits learned one by one, AUROC .931 (last .853)
@@ -62,6 +63,14 @@ class Tied(Mixture):
         """Return the regime that each row of z (n, d) most likely came from, (n,)."""
         assigned: NDArray[np.int64] = self.log_densities(z).argmax(axis=1)
         return assigned
+
+    def boundaries(self) -> Boundaries:
+        """Return where the regimes meet; a regime's typical vector is its mean."""
+        means = self.means.astype(np.float64)
+        factor = self.factors[0].astype(np.float64)
+        weight = np.linalg.solve(factor @ factor.T, means.T)  # (d, C): A
+        bias = -0.5 * (means.T * weight).sum(axis=0)  # -B
+        return Boundaries(_float32(weight), _float32(bias), self.means)
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """Draw n vectors, (n, d)."""

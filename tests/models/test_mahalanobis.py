@@ -126,6 +126,38 @@ def test_a_detector_may_change_its_kind(digits: dict[int, Array], order: tuple[s
     assert set(version.lineage["evidence"]["old"]) == {"champion", "candidate"}
 
 
+def test_its_regimes_are_those_of_its_generator(digits: dict[int, Array]) -> None:
+    """Numbered in the order in which they came, with sizes, forgetting and a curve of each."""
+    version = None
+    for digit in (1, 2, 1):
+        version = train(version, digits[digit][:120], KIND)
+    assert [(one.number, one.size, one.seen) for one in version.regimes] == [
+        (1, 240, 3),
+        (2, 120, 2),
+    ]
+    for number, digit in enumerate((1, 2), 1):
+        assert (version.nearest_regime(digits[digit][:120]) == number).mean() > 0.95
+    about = version.regimes[1].about
+    assert about["replayed"] > 1000
+    assert abs(about["alarms"]["candidate"] - about["alarms"]["champion"]) < 0.1
+    assert about["curve"]["scale"] >= 0
+    np.testing.assert_allclose(
+        version.regimes[1].typical, digits[2][:120].mean(axis=0), atol=0.3 * digits[2].std()
+    )
+    named = train(version, digits[3][:120], KIND, labels=np.repeat([3, 4], [100, 20]))
+    assert [one.size for one in named.regimes] == [240, 120, 100, 20]
+    assert "alarms" not in named.regimes[2].about
+
+
+@pytest.mark.parametrize("order", [("vae", "mahalanobis"), ("mahalanobis", "vae")])
+def test_regimes_outlive_a_change_of_kind(digits: dict[int, Array], order: tuple[str, str]) -> None:
+    """All that was learned is of one regime or another, though it was the other kind's."""
+    first, second = (Config(kind=kind) for kind in order)
+    version = train(train(None, digits[1][:120], first), digits[2][:120], second)
+    assert sum(one.size for one in version.regimes) == pytest.approx(240, abs=2)
+    assert {one.seen for one in version.regimes} == {1, 2}
+
+
 def test_what_the_kind_does_not_have_is_refused() -> None:
     """Another score or strategy would be ignored; the message says so."""
     with pytest.raises(ConfigError, match="mahalanobis"):
