@@ -42,7 +42,7 @@ async def test_threshold_moves_at_once(pump: Running) -> None:
     "body",
     [
         b'{"kind": "marker4171"}', b'{"marker4171": 1}', b'{"threshold": {"fpr": 2}}',
-        b'{"threshold": {"pot": 0.2}}', b'{"weights": "auto"}',
+        b'{"threshold": {"pot": 0.2}}', b'{"weights": "best"}',
         b'{"weights": {"w_prev": 1, "w_new": 0}}',
         b'{"dimension": 0}', b'{"dimension": "4171"}', b'{"features": ["4171", "4171"]}',
         b'{"features": [1]}', b'{"seed": -1}', b'{"seed": 1e999}', b'{"dimension": NaN}',
@@ -103,7 +103,7 @@ async def test_status(pump: Running) -> None:
     }  # fmt: skip
     assert found["last_retraining"]["finished_at"].endswith("Z")
     assert found["drift"]["state"] == "none"
-    assert sum(one["size"] for one in found["regimes"]) == 40
+    assert sum(one["size"] for one in found["regimes"]) == 400  # of the version, trained before
     assert sum(one["learned"] for one in found["regimes"]) == pytest.approx(1.0)
     assert found["advice"]["budget"] == 1000
     assert found["queries"] == []
@@ -189,7 +189,7 @@ async def test_retrain_waits(api: Running, versions: tuple[Version, Version]) ->
 @pytest.mark.parametrize(
     "body",
     [
-        {"wait": 301}, {"wait": -1}, {"wait": "4171"}, {"wait": True}, {"weights": "auto"},
+        {"wait": 301}, {"wait": -1}, {"wait": "4171"}, {"wait": True}, {"weights": "best"},
         {"weights": {"w_prev": 2, "w_new": -1}}, {"weights": 4171}, {"marker4171": 1},
         {"weights": {"marker4171": 1}}, [], "x",
     ],
