@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks import data
 from benchmarks.arms import ARMS, learner
 from benchmarks.continual import bench, life, lifetime
+from benchmarks.runs import few_threads
 
 if importlib.util.find_spec("pyclad"):
     from benchmarks.pyclad_adapter import STRATEGIES, Anamnesis, Theirs, run
@@ -49,14 +50,15 @@ def job(arm, seed):
 
 
 def main():
-    bench(
+    args, _, _ = bench(
         "continual_nsl_kdd",
         __doc__.splitlines()[0],
         lambda _: job,
         names=data.load("pyclad_nsl_kdd_r.npz")["names"],
         arms=(*ARMS, *STRATEGIES),
     )
-    if STRATEGIES:
+    if STRATEGIES and not args.done:
+        few_threads(1)
         said = run(Anamnesis(), *concepts())
         values = ", ".join(f"{name} {value:.4f}" for name, value in said.items())
         print(f"\nreplay, seed 0, by pyCLAD's own scenario and metrics: {values}")
