@@ -89,7 +89,7 @@ async def training_out_of_memory(runs: int) -> str:
 )  # fmt: skip
 async def training_hangs(runs: int) -> str:
     """Freeze the trainer; the worker kills it and starts another."""
-    async with staged(workers=1, training_stall_seconds=3.0) as stage:
+    async with staged(workers=1, training_stall_seconds=20.0) as stage:
         told = Told()
         load = Load(stage, told)
         await stage.make()
@@ -105,7 +105,7 @@ async def training_hangs(runs: int) -> str:
             async def learned(run: int = run) -> bool:
                 return (await stage.status())["champion"] == run + 1
 
-            await stage.until(learned, 120)
+            await stage.until(learned, 180)
         await intact(stage, told)
     return f"{runs} frozen trainers replaced, {runs} versions"
 

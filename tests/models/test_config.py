@@ -16,7 +16,8 @@ from models import Config, ConfigError, Model
         ({"weights": {}}, "proportional"),
         ({"threshold": {"fpr": 0}}, "threshold.fpr"),
         ({"threshold": {"fpr": 0.01, "value": 3}}, "one policy"),
-        ({"threshold": {"labels": 1}}, "one of fpr, pot, quantile, value"),
+        ({"threshold": {"labels": 1}}, "threshold.labels"),
+        ({"threshold": {"guess": 1}}, "one of fpr, pot, quantile, value, labels"),
         ({"threshold": {"pot": 0.2}}, "threshold.pot"),
         ({"strategy": "replay+replay"}, "at most once"),
         ({"strategy": "replay+joint"}, "alone"),
@@ -26,7 +27,7 @@ from models import Config, ConfigError, Model
         ({"features": ("a", "a")}, "distinct"),
         ({"features": ()}, "one name for each"),
         ({"seed": -1}, "seed"),
-        ({"missing": "impute"}, "one of refuse"),
+        ({"missing": "guess"}, "one of refuse"),
     ],
 )
 def test_a_value_that_is_not_built_is_refused_by_name(values: dict, named: str) -> None:

@@ -1,25 +1,52 @@
 """The tree of problems."""
 
+from functools import partial
+
 import orjson
 import pytest
 
 from service import problems
-from service.problems import BadVectors, BufferFull, Problem, StoreUnavailable
+from service.problems import (
+    BadVectors,
+    BufferFull,
+    Forbidden,
+    Problem,
+    StoreUnavailable,
+    Unauthenticated,
+)
 
+# How those are made that word their own detail.
+MADE = {
+    Unauthenticated: lambda _: Unauthenticated(sent=True),
+    Forbidden: partial(Forbidden, "admin"),
+}
 TREE = [
     kind for kind in vars(problems).values() if isinstance(kind, type) and issubclass(kind, Problem)
 ]
+TREE.remove(Unauthenticated)
 
 
 @pytest.mark.parametrize("kind", TREE)
 def test_every_problem_is_a_document(kind: type[Problem]) -> None:
     """Each has a status, a type of its own shape and a title, and says what its maker said."""
-    document = orjson.loads(kind("Because.").to_bytes())
+    document = orjson.loads(MADE.get(kind, kind)("Because.").to_bytes())
     assert document["status"] == kind.status
     assert document["type"].startswith("/problems/")
     assert document["title"]
-    assert document["detail"] == "Because."
+    assert document["detail"] == (
+        "The key is not known." if document["status"] == 401 else "Because."
+    )
     assert "row" not in document
+
+
+@pytest.mark.parametrize(
+    ("sent", "detail"), [(False, "This needs an API key."), (True, "The key is not known.")]
+)
+def test_a_missing_key_is_told_from_an_unknown_one(sent: bool, detail: str) -> None:
+    """Both are 401 with a challenge; only the second says that the token is invalid."""
+    problem = Unauthenticated(sent=sent)
+    assert (problem.status, problem.detail) == (401, detail)
+    assert ("invalid_token" in problem.headers["WWW-Authenticate"]) == sent
 
 
 def test_types_are_distinct() -> None:
