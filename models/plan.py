@@ -18,8 +18,7 @@ FEW_FOLDS, LARGE = 2, 300_000  # for networks of more parameters: there folds ar
 HELD_OUT = 0.2  # share of the new vectors kept from training where folds would cost too much
 MOST_HELD_OUT = 4_000
 LEAST_STEPS = 400  # a network of this kind is not near its optimum before, however few vectors
-SMALL = 100_000  # parameters; up to so many, a step is cheap
-PASSES, PASSES_SMALL = 2, 3  # times the epochs of `_epochs`: more of them still improve detection
+SMALL, THOROUGH = 100_000, 3  # up to so many parameters a step is cheap: three times as many
 REPLAY_STEPS = 3  # the fewest of a retraining, in those of a first training of a large network
 # The training regime `stable`: how many times smaller the batches and higher the first rate are,
 # by how much the rate falls with every experience, and the dropout.
@@ -81,7 +80,7 @@ def plan(
     else:
         # The budget does not grow with what has been learned before, or the thirtieth update
         # would cost ten times the second; where the new share is small, epochs are fewer.
-        passes = PASSES_SMALL if _parameters(shape) <= SMALL else PASSES
+        passes = THOROUGH if _parameters(shape) <= SMALL else 1
         alone = passes * _epochs(n_trained)
         alone *= mixing.steps_per_epoch(n_trained, batch_size, 1.0)
         # What has a past to learn too, from wherever, needs the more of them at the least.
