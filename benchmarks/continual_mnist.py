@@ -71,7 +71,7 @@ def by_score(lives):
             "final": spread(one[score][-1] for one in own[arm]),
         }
         for arm in RESCORED
-        for score in (own[arm][0] if own[arm] else ())
+        for score in (SCORES if own[arm] else ())
     ]
 
 
