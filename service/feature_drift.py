@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-WINDOW = 1000  # rows in each of two windows, the latest and the one before
+from service.windows import Windows
+
 WORST = 5  # features that are named: the labels of a metric are bounded
 _LEAST = 100  # rows before a distance means anything
 _SMALLEST_SHIFT = 0.1  # of a distribution function: less is no news, however many rows
@@ -37,20 +38,15 @@ class FeatureTest:
         self._expected = np.cumsum(expected, axis=1)
         self._reference_rows = max(reference_rows, 1)
         self._names = tuple(names)
-        self._older = np.zeros(expected.shape, np.int64)
-        self._newer = np.zeros(expected.shape, np.int64)
+        self._windows = Windows(expected.shape)
 
     def update(self, counts: NDArray[np.int64]) -> None:
         """Add (d, B) counts of live rows; those of another shape are not of this version."""
-        if counts.shape != self._newer.shape:
-            return
-        self._newer = self._newer + counts
-        if self._newer[0].sum() >= WINDOW:
-            self._older, self._newer = self._newer, np.zeros_like(self._newer)
+        self._windows.update(counts)
 
     def verdicts(self) -> list[dict[str, Any]]:
         """Return feature, statistic, threshold and alarm of the worst features, worst first."""
-        counts = self._older + self._newer
+        counts = self._windows.counts
         rows = int(counts[0].sum()) if len(counts) else 0
         if rows < _LEAST:
             return []
@@ -70,10 +66,8 @@ class FeatureTest:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts of both windows."""
-        return {"older": self._older, "newer": self._newer}
+        return self._windows.to_dict()
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from `to_dict`'s answer."""
-        older, newer = np.asarray(state["older"]), np.asarray(state["newer"])
-        if older.shape == newer.shape == self._newer.shape:
-            self._older, self._newer = older.astype(np.int64), newer.astype(np.int64)
+        self._windows.restore(state)

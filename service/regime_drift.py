@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-WINDOW = 1000  # rows in each of two windows, the latest and the one before
+from service.windows import Windows
+
 PRESENT = 0.01  # share of live rows from which a regime is there
 _LEAST = 100  # rows before a share means anything
 _SMALLEST_CHANGE = 0.2  # of the mix: less is no news, however many rows
@@ -32,16 +33,11 @@ class RegimeTest:
 
     def __init__(self, known: Sequence[Known]) -> None:
         self._known = tuple(known)
-        self._older = np.zeros(len(self._known) + 1, np.int64)
-        self._newer = np.zeros_like(self._older)
+        self._windows = Windows((len(self._known) + 1,))
 
     def update(self, counts: NDArray[np.int64]) -> None:
         """Add counts (R + 1,) of live rows: anomalies, then each regime; others are passed."""
-        if counts.shape != self._newer.shape:
-            return
-        self._newer = self._newer + counts
-        if self._newer.sum() >= WINDOW:
-            self._older, self._newer = self._newer, np.zeros_like(self._newer)
+        self._windows.update(counts)
 
     def verdict(self) -> dict[str, Any]:
         """Return statistic, threshold and alarm; of every regime its shares and its state.
@@ -49,7 +45,7 @@ class RegimeTest:
         `returning`: there, and absent from the latest experience. `none`: the share of live rows
         that no regime explains. Shares are null while there are too few rows.
         """
-        counts = self._older + self._newer
+        counts = self._windows.counts
         rows, explained = int(counts.sum()), int(counts[1:].sum())
         if rows < _LEAST or not explained:
             known = [_told(one, None) for one in self._known]
@@ -68,13 +64,11 @@ class RegimeTest:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts of both windows."""
-        return {"older": self._older, "newer": self._newer}
+        return self._windows.to_dict()
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from `to_dict`'s answer."""
-        older, newer = np.asarray(state["older"]), np.asarray(state["newer"])
-        if older.shape == newer.shape == self._newer.shape:
-            self._older, self._newer = older.astype(np.int64), newer.astype(np.int64)
+        self._windows.restore(state)
 
 
 def _tested(statistic: float, threshold: float) -> dict[str, Any]:
