@@ -369,7 +369,8 @@ async def test_workers_that_outlive_their_leases_double_nothing(
     workers = [Worker(settings, redis, store_url, Stopping()) for _ in range(8)]
     lives = [asyncio.create_task(worker.run()) for worker in workers]
     sent: list[str] = []
-    while (detector := await stored.get()).last_version < 60:
+    # Until a late promotion was tried, too, however fast the machine is.
+    while (detector := await stored.get()).last_version < 60 or not refused:
         if detector.buffered < 64:
             sent.append((await stored.buffer.ingest("pump", matrix(32))).batch_id)
         await asyncio.sleep(0.005)
@@ -383,7 +384,6 @@ async def test_workers_that_outlive_their_leases_double_nothing(
     assert [record["version"] for record in records] == list(range(1, len(records) + 1))
     history = await stored.registry.history("pump")
     assert [move["generation"] for move in history] == list(range(1, len(records) + 1))
-    assert refused  # late promotions were tried
 
 
 async def test_detectors_take_turns(worker, stored: Stored):
