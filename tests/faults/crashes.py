@@ -73,7 +73,7 @@ async def _worker_killed(point: str, runs: int, passages: int = 1) -> str:
                 await _settled(stage, worker)
             assert await stage.dies(worker) == -9, stage.log
         stage.start_worker()
-        await stage.until(lambda: _idle(stage), 4 * patience)
+        await stage.until(stage.idle, 4 * patience)
         await intact(stage, told)
         status = await stage.status()
     assert status["learned"] == told.vectors, status
@@ -93,7 +93,7 @@ async def _undisturbed(stage: Stage, load: Load) -> float:
     await _experience(stage, load)
     began = time.monotonic()
     worker = stage.start_worker()
-    await stage.until(lambda: _idle(stage), 120)
+    await stage.until(stage.idle, 120)
     patience = max(RESUMES_SECONDS, 3 * (time.monotonic() - began))
     await stage.kill(worker)
     return patience
@@ -110,14 +110,9 @@ async def _settled(stage: Stage, worker) -> None:
     """Wait until nothing waits to be learned, or the worker is dead."""
 
     async def over() -> bool:
-        return worker.poll() is not None or await _idle(stage)
+        return worker.poll() is not None or await stage.idle()
 
     await stage.until(over, 120)
-
-
-async def _idle(stage: Stage) -> bool:
-    status = await stage.status()
-    return status["retraining"]["state"] == "idle" and not status["buffered"]
 
 
 def _worker_fault(point: str, broken: str, *, short: int, passages: int = 1) -> None:

@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -38,8 +37,8 @@ if "service.trainer" in sys.orig_argv:
 """
 
 
-async def _parked_after_three(environment: dict[str, str], settings: dict[str, Any]) -> str:
-    """Let trainings fail under `environment` and `settings`; later data is learned without them."""
+async def _parked_after_three(environment: dict[str, str]) -> str:
+    """Let trainings fail under `environment`; later data is learned without it."""
     async with staged(workers=1) as stage:
         (stage.folder / "sitecustomize.py").write_text(_NOT_FINITE)
         told = Told()
@@ -49,7 +48,7 @@ async def _parked_after_three(environment: dict[str, str], settings: dict[str, A
         assert (await stage.retrained())["version"] == 1
         await stage.kill(stage.workers[0])
         harmed = {k: v.format(folder=stage.folder) for k, v in environment.items()}
-        stage.start_worker(**harmed, **settings)
+        stage.start_worker(**harmed)
         await load.send(60)
         outcome = await stage.retrained(seconds=180)
         assert outcome["outcome"] == "failed", outcome
@@ -70,7 +69,7 @@ async def _parked_after_three(environment: dict[str, str], settings: dict[str, A
 )  # fmt: skip
 async def training_not_finite(runs: int) -> str:
     """Let the optimiser write a NaN at every step."""
-    return [await _parked_after_three({"PYTHONPATH": "{folder}"}, {}) for _ in range(runs)][-1]
+    return [await _parked_after_three({"PYTHONPATH": "{folder}"}) for _ in range(runs)][-1]
 
 
 @fault(
@@ -81,7 +80,7 @@ async def training_not_finite(runs: int) -> str:
 async def training_out_of_memory(runs: int) -> str:
     """Leave less memory than the libraries take."""
     limit = {"ANAMNESIS_TRAINING_MEMORY_BYTES": str(2**28)}
-    return [await _parked_after_three({}, limit) for _ in range(runs)][-1]
+    return [await _parked_after_three(limit) for _ in range(runs)][-1]
 
 
 @fault(
@@ -177,8 +176,7 @@ async def artifact_damaged_in_the_store(runs: int) -> str:
 
 async def _serve(stage: Stage, number: int) -> None:
     """Make version `number` champion and wait until it serves."""
-    answer = await stage.ask("PUT", "/v1/detectors/pump/champion", {"version": number})
-    assert answer.status == 200, answer
+    await stage.promote(number)
 
     async def served() -> bool:
         asked = await stage.ask("POST", "/v1/detectors/pump/score", {"vectors": [[0] * DIMENSION]})

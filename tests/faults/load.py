@@ -66,6 +66,11 @@ class Scored(NamedTuple):
     seconds: float
 
 
+def p99(scored: list[Scored]) -> float:
+    """Return the seconds within which 99 of 100 answers came."""
+    return float(np.percentile([one.seconds for one in scored], 99))
+
+
 def probe() -> np.ndarray:
     """Return the 64 vectors that every scoring client scores, `(64, DIMENSION)`."""
     X = np.random.default_rng(64).normal(size=(64, DIMENSION))

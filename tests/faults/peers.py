@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from tests.faults.catalogue import fault, intact
-from tests.faults.load import Told, batch
+from tests.faults.load import batch, p99
 from tests.faults.stage import DIMENSION, Stage
 from tests.faults.stores import scored_all, serving
 from tests.faults.wire import Answer, Connection, Reset
@@ -90,12 +90,12 @@ async def slow_connections(runs: int) -> str:
     async with serving(**deadlines) as (stage, told, load):
         async with load.scoring(rate=100, connections=8):
             await stage.until(lambda: len(told.scored) > 100)
-            quiet = _p99(told)
+            quiet = p99(told.scored)
             del told.scored[:]
             lives = await asyncio.gather(
                 *(_slow(stage, _PATTERNS[n % len(_PATTERNS)]) for n in range(runs))
             )
-            busy = _p99(told)
+            busy = p99(told.scored)
         await intact(stage, told)
     scored_all(told)
     assert max(lives) < CLOSED_SECONDS, max(lives)
@@ -103,10 +103,6 @@ async def slow_connections(runs: int) -> str:
         f"{runs} slow connections, the last closed after {max(lives):.1f} s; others' p99 "
         f"{quiet * 1e3:.1f} ms before, {busy * 1e3:.1f} ms beside them"
     )
-
-
-def _p99(told: Told) -> float:
-    return float(np.percentile([one.seconds for one in told.scored], 99))
 
 
 _HEAD = f"POST {_SCORE} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n".encode()

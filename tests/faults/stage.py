@@ -154,6 +154,16 @@ class Stage:
 
         await self.until(answers, seconds)
 
+    async def idle(self, name: str = "pump") -> bool:
+        """Return whether nothing waits to be learned, and nothing is."""
+        status = await self.status(name)
+        return status["retraining"]["state"] == "idle" and not status["buffered"]
+
+    async def promote(self, version: int, name: str = "pump") -> None:
+        """Make a version champion by hand."""
+        answer = await self.ask("PUT", f"/v1/detectors/{name}/champion", {"version": version})
+        assert answer.status == 200, answer
+
     async def retrained(self, name: str = "pump", seconds: float = 60.0) -> dict[str, Any]:
         """Retrain now; return the outcome once it is final."""
         before = (await self.status(name))["last_retraining"]

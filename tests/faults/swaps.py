@@ -3,10 +3,8 @@
 import asyncio
 import time
 
-import numpy as np
-
 from tests.faults.catalogue import fault, intact
-from tests.faults.load import Load, Scored, Told
+from tests.faults.load import Load, Told, p99
 from tests.faults.stage import Stage, resources, staged
 from tests.faults.stores import scored_all, serving
 
@@ -28,13 +26,13 @@ async def swaps_under_load(runs: int) -> str:
         await _second_version(stage, load)
         async with load.scoring(rate=RATE, connections=8):
             await asyncio.sleep(QUIET_SECONDS)  # a measurement lasts as long as it lasts
-            quiet = _p99(told.scored)
+            quiet = p99(told.scored)
             seen, before = len(told.scored), resources(stage.apis[0].pid)[0]
             for swap in range(runs):
                 due = time.monotonic() + SWAP_SECONDS
-                await _promote(stage, 1 + swap % 2)
+                await stage.promote(1 + swap % 2)
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
-            busy, grown = _p99(told.scored[seen:]), resources(stage.apis[0].pid)[0] - before
+            busy, grown = p99(told.scored[seen:]), resources(stage.apis[0].pid)[0] - before
         await intact(stage, told)
         generations = {one.generation for one in told.scored}
     scored_all(told)
@@ -50,20 +48,11 @@ async def swaps_under_load(runs: int) -> str:
     return said
 
 
-def _p99(scored: list[Scored]) -> float:
-    return float(np.percentile([one.seconds for one in scored], 99))
-
-
 async def _second_version(stage: Stage, load: Load) -> None:
     worker = stage.start_worker()
     await load.send(100)
     assert (await stage.retrained())["version"] == 2
     await stage.kill(worker)
-
-
-async def _promote(stage: Stage, version: int) -> None:
-    answer = await stage.ask("PUT", "/v1/detectors/pump/champion", {"version": version})
-    assert answer.status == 200, answer
 
 
 @fault(
@@ -78,10 +67,10 @@ async def rollback_under_load(runs: int) -> str:
         await _second_version(stage, load)
         async with load.scoring(rate=RATE, connections=8):
             for _ in range(runs):
-                await _promote(stage, 2)
+                await stage.promote(2)
                 await stage.until(lambda: _all_serve(told, 2), 10)
                 began = time.monotonic()
-                await _promote(stage, 1)
+                await stage.promote(1)
                 await stage.until(lambda: _all_serve(told, 1), 10)
                 slowest = max(slowest, time.monotonic() - began)
         await intact(stage, told)
@@ -116,8 +105,8 @@ async def rollback_during_a_retraining(runs: int) -> str:
             asked = await stage.ask("POST", "/v1/detectors/pump/retrain", {})
             assert asked.status == 202, asked
             await stage.until(lambda: _running(stage), 60)
-            await _promote(stage, 1 if top != 1 else 2)
-            await stage.until(lambda: _idle(stage), 120)
+            await stage.promote(1 if top != 1 else 2)
+            await stage.until(stage.idle, 120)
             records = (await stage.ask("GET", "/v1/detectors/pump/versions")).json()["versions"]
             newest = max(records, key=lambda record: record["version"])
             assert newest["parent"] != top, (newest, top)
@@ -128,8 +117,3 @@ async def rollback_during_a_retraining(runs: int) -> str:
 async def _running(stage: Stage) -> bool:
     retraining = (await stage.status())["retraining"]
     return bool(retraining["state"] == "running" and retraining["progress"] > 0)
-
-
-async def _idle(stage: Stage) -> bool:
-    status = await stage.status()
-    return status["retraining"]["state"] == "idle" and not status["buffered"]
