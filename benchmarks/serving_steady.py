@@ -190,7 +190,7 @@ def hold(port: int, wire: bytes) -> dict[str, list[float]]:
         "slow head": head[:30],
         "slow body": head + b"\r\n\r\n" + body[:5],
         "byte by byte": b"",
-        "not reading": wire,
+        "not reading": wire * 20,
     }
     poll, held = select.poll(), {}
     for name in list(began) * (SLOW // 5):
@@ -209,7 +209,7 @@ def hold(port: int, wire: bytes) -> dict[str, list[float]]:
     deadline = time.perf_counter() + 2 * CLOSED_WITHIN
     sent = 0
     while held and time.perf_counter() < deadline:
-        more = {"byte by byte": wire[sent : sent + 1], "not reading": wire * 20}
+        more = {"byte by byte": wire[sent : sent + 1], "not reading": wire}
         for name, one, _ in held.values():
             with contextlib.suppress(OSError):
                 one.send(more.get(name, b""))

@@ -6,6 +6,7 @@ those took: a request behind one that the application still works on takes that 
 behind the lane's waits, in uvicorn's own queue, until the lane has answered.
 """
 
+import socket
 from asyncio import AbstractEventLoop, Transport
 from enum import IntEnum
 from typing import Any
@@ -26,6 +27,7 @@ _HEAD_BYTES = 64 * 1024  # of request line and headers
 _PROGRESS = 64 * 1024
 _PARTS = 256  # of a body, before they are put together: each costs as much as fifty bytes
 _LINGER_SECONDS = 1.0
+_SOONER = 0.95
 _LAST_CALL_SECONDS = 0.5  # a request already on its way when a drain begins arrives within that
 
 _BODY_FOLLOWS = (b"content-length", b"transfer-encoding")
@@ -94,7 +96,7 @@ class HttpProtocol(HttpToolsProtocol):
         between = self._reading is Reading.NOTHING
         recalled = self.lane.recalls(data) if between and self._lane_is_next() else None
         if recalled is not None:
-            self._hand_over(recalled)
+            self._hand_over(recalled, alone=len(self.connections) == 1)
             return
         self._parse(data)
         if self._reading is Reading.HEAD:
@@ -195,11 +197,11 @@ class HttpProtocol(HttpToolsProtocol):
         self._handed = ScoreRequest(name, b"".join(self._body), content_type, accept)
         self._hand_over(self._handed)
 
-    def _hand_over(self, request: ScoreRequest) -> None:
+    def _hand_over(self, request: ScoreRequest, *, alone: bool = False) -> None:
         self._lane_cycle.response_complete = False
         self.cycle = self._lane_cycle
         self._unanswered += 1
-        self.lane.ask(self, request)
+        self.lane.ask(self, request, alone=alone)
 
     # Answers
 
@@ -285,6 +287,12 @@ class HttpProtocol(HttpToolsProtocol):
         """Begin."""
         super().connection_made(transport)
         self._since = self.loop.time()
+        connected = transport.get_extra_info("socket")
+        if connected is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            # What a peer does not take and the system holds for it is not seen here. The system
+            # counts from its first probe, and looks again only after a while.
+            stalled = round(_SOONER * 1000 * self.settings.body_seconds)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stalled)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """Answer what a peer asked before it ended its own side."""

@@ -111,11 +111,14 @@ class Lane:
             name, b"", content_type, None if accept is None else accept.decode("latin-1")
         )
 
-    def ask(self, asker: Asker, request: ScoreRequest) -> None:
-        """Answer with all others that come in this turn."""
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._answer)
+    def ask(self, asker: Asker, request: ScoreRequest, *, alone: bool = False) -> None:
+        """Answer with all others that come in this turn; at once where none can, being `alone`."""
+        first = not self._waiting
         self._waiting.append((asker, request))
+        if first and alone:
+            self._answer()
+        elif first:
+            asyncio.get_running_loop().call_soon(self._answer)
 
     def _answer(self) -> None:
         askers: list[Asker] = []

@@ -30,7 +30,7 @@ from service.problems import Problem, Unprocessable
 
 _log = log.get(__name__)
 
-_GATHERED_BYTES = 2**20  # float32; a request that does not fit gains nothing from company
+_GATHERED_BYTES = 2**20  # of a body, and of float32; what is larger gains nothing from company
 _ATTRIBUTED = 200_000  # attributions in one answer, about 20 MB of JSON
 _VERSION_MAX = 2**31 - 1
 
@@ -260,7 +260,7 @@ def gather(champions: Champions, requests: Sequence[ScoreRequest]) -> Iterable[B
     """
     batches: dict[str, Batch] = {}
     for number, (name, body, content_type, accept, query, pinned) in enumerate(requests):
-        if query or pinned is not None:
+        if query or pinned is not None or len(body) > _GATHERED_BYTES:
             continue
         batch = batches.get(name)
         if batch is None:

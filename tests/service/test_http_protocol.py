@@ -572,6 +572,18 @@ async def test_a_peer_that_does_not_read_is_closed() -> None:
             peer.writer.transport.abort()
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system cannot")
+async def test_a_peer_that_leaves_a_few_answers_is_closed() -> None:
+    """What the system still holds for it is not seen here, and is not kept for ever either."""
+    async with served(**QUICK | {"idle_seconds": 3600.0}) as api:
+        with socket.socket() as peer:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            peer.connect(("127.0.0.1", api.port))
+            peer.sendall(request() * 40)
+            await until(lambda: bool(api.server.server_state.connections))
+            await until(lambda: not api.server.server_state.connections)
+
+
 async def test_a_drain_answers_what_is_on_its_way(api: Served) -> None:
     """Requests of the first moment of a drain are answered, with `Connection: close`."""
     idle, busy, held = [await api.peer() for _ in range(3)]

@@ -100,3 +100,15 @@ async def test_a_request_in_company_takes_few_steps(known: bool, most: int) -> N
     taken = steps(turn) / 64
     assert all(peer.transport.answers == 1 + known for peer in peers)
     assert 0.8 * most < taken <= most  # one that takes far fewer deserves a lower bound
+
+
+async def test_only_one_that_is_alone_is_answered_before_the_turn_ends() -> None:
+    """A lone connection has nobody to wait for; the second of two has."""
+    wire = HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+    for many, at_once in ((1, 1), (2, 0)):
+        lane, peers = connections(many)
+        peers[0].data_received(wire)  # its head is parsed
+        lane._answer()
+        before = peers[0].transport.answers
+        peers[0].data_received(wire)
+        assert peers[0].transport.answers - before == at_once

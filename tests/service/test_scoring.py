@@ -7,11 +7,12 @@ import orjson
 import pytest
 
 from models.version import Judgement
+from service import payload
 from service.answers import JsonRows, as_json, wants_octets
 from service.champion import Champion
 from service.champions import Champions
 from service.payload import OCTETS, Matrix
-from service.scoring import ScoreRequest, Scoring, parse_query
+from service.scoring import ScoreRequest, Scoring, gather, parse_query
 from tests.service.trained import champion, versions
 
 
@@ -162,6 +163,15 @@ def test_gathered_answers_are_written_the_same(champions: Champions, n: int) -> 
     serving = champions.serving("pump")
     columns = serving.version.judge(X, serving.threshold)
     assert JsonRows(serving, columns).reply(slice(0, n)) == as_json(serving, columns, None)
+
+
+def test_what_is_too_large_for_company_is_read_once(
+    champions: Champions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone, where there is more room: not first to see whether it fits."""
+    monkeypatch.setattr(payload, "packed", lambda *_: pytest.fail("read"))
+    large = body(np.zeros((2**17, 3), np.float32))
+    assert list(gather(champions, [ScoreRequest("pump", large)])) == []
 
 
 def test_null_is_scored_once_the_detector_imputes(champions: Champions) -> None:
