@@ -21,6 +21,7 @@ import report
 import servers
 
 PARTS = {"api": b"service.server", "worker": b"service.worker", "trainer": b"service.trainer"}
+OURS = {f"{part} MiB" for part in PARTS}
 STORES = (b"valkey-server", b"redis-server")
 BATCH = 20  # vectors of a normal batch; BATCHES a second make a retraining every ten seconds
 BATCHES = 5
@@ -185,9 +186,18 @@ def main():
     swaps = rows[-1]["generation"] - 1
     asked = sum(row["requests"] for row in rows)
     report.report("Soak", lines, given.output, samples=rows, failed=failed, swaps=swaps)
-    grown = max(line["growth %"] for line in lines if line[""].endswith("MiB"))
-    print(f"\n{minutes:g} minutes, {asked} requests, {failed} failed, {swaps} swaps; memory grew "
-          f"by {grown:.1f} % at the most: {'within' if grown <= 5 else 'BEYOND'} 5 %")  # fmt: skip
+    grown = {line[""]: line["growth %"] for line in lines if line[""] in OURS}
+    most = max(grown, key=grown.get)
+    # A version leaves a record for ever; what else the store keeps is bounded.
+    first, last = rows[len(rows) // 2], rows[-1]
+    kept = 1024 * (last["store used MiB"] - first["store used MiB"])
+    kept /= max(last["generation"] - first["generation"], 1)
+    print(
+        f"\n{minutes:g} minutes, {asked} requests, {failed} failed, {swaps} swaps; the processes "
+        f"grew by {grown[most]:.1f} % at the most ({most}): "
+        f"{'within' if grown[most] <= 5 else 'BEYOND'} 5 %; in the second half the store grew by "
+        f"{kept:.1f} KiB a version"
+    )
     if given.output is not None:
         draw(rows, given.output.with_suffix(".png"))
 

@@ -15,6 +15,7 @@ STRATEGIES = (
     "fixed", "icarl", "lwf", "expand",
 )  # fmt: skip
 ALONE = ("finetune", "joint", "window", "fixed", "expand")  # strategies that join no other
+TARGETS = ("soft", "hard")
 CHOICES = ("reservoir", "herding")
 REGIMES = ("plain", "stable")
 SCORES = ("elbo", "reconstruction", "fitted", "iwae", "hidden", "neighbours", "jit")
@@ -70,6 +71,8 @@ class Model:
     loss rises by at most lambda_max / 2 times the squared distance that its weights move).
     `exemplars`: how many real vectors a strategy that keeps some may keep; `choice`: `reservoir`
     keeps a balanced random sample, `herding` those that together have their regime's mean.
+    `targets`: what strategy `replay` learns of replayed vectors: `hard`, the vectors alone; `soft`,
+    the previous version's codes and reconstructions of them too.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
@@ -84,6 +87,7 @@ class Model:
     regime: str = "plain"
     exemplars: int | None = None
     choice: str = "reservoir"
+    targets: str = "soft"
 
     def __post_init__(self) -> None:
         if self.hidden is not None:
@@ -104,6 +108,7 @@ class Model:
         if self.exemplars is not None:
             _number("model.exemplars", self.exemplars, 0, 1_000_001)
         _choose("model.choice", self.choice, CHOICES)
+        _choose("model.targets", self.targets, TARGETS)
 
 
 def check_strategy(strategy: str) -> None:

@@ -6,15 +6,19 @@ row x adds lambda times
     D(x) = KL(q_0(z|x) || q(z|x)) + E_{z ~ q_0(z|x)} KL(p_0(x'|z) || p(x'|z))    [nats]
 
 the divergence of the joint q_0(z|x) p_0(x'|z) from q(z|x) p(x'|z): its code and its
-reconstruction are both targets. Hinton et al., 2015, for the idea; van de Ven et al.,
-Brain-inspired replay, 2020, on replayed vectors; Li & Hoiem, Learning without forgetting, 2016,
-and iCaRL, 2017, on new ones and on exemplars. lambda is 1, as in all three.
+reconstruction are both targets. On old rows the answers come with them and `models.gradient` has
+the gradient written out; on new ones autograd finds it. Hinton et al., 2015, for the idea; van de
+Ven et al., Brain-inspired replay, 2020, on replayed vectors; Li & Hoiem, Learning without
+forgetting, 2016, and iCaRL, 2017, on new ones and on exemplars. lambda is 1, as in all three.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from models.extra import Setting, StepLoss
+from models.gradient import Answers
+from models.network import Array
 from models.vae import VAE
 from models.version import Version
 
@@ -28,6 +32,18 @@ def teacher(version: Version) -> VAE:
     for parameter in vae.parameters():
         parameter.requires_grad = False
     return vae.eval()
+
+
+def answered(previous: Version, x: Array, rng: np.random.Generator) -> Answers:
+    """Return the previous version's answers on the scaled vectors x (n, d)."""
+    network = previous.network
+    mean, log_variance = network.encode(x)
+    noise = rng.standard_normal(mean.shape, dtype=np.float32)
+    z = mean + np.exp(np.float32(0.5) * log_variance) * noise
+    gaussian = network.shape.likelihood == "gaussian"
+    variance = network.noise_deviation()[0] ** 2 if gaussian else np.zeros(1, np.float32)
+    parts = (mean, log_variance, z, network.decode(z), variance)
+    return Answers(*map(torch.from_numpy, parts))
 
 
 def divergence(old: VAE, vae: VAE, x: Tensor, rng: torch.Generator) -> Tensor:
@@ -61,19 +77,6 @@ def _decoders(old: VAE, decoded_0: Tensor, vae: VAE, decoded: Tensor) -> Tensor:
     noise = vae.noise.clamp(min=vae.shape.noise_floor)
     spread = (noise_0.exp() + (decoded - decoded_0).square()) * (-noise).exp()
     return 0.5 * (noise - noise_0 - 1.0 + spread).sum(-1)
-
-
-def of_old(previous: Version, setting: Setting) -> StepLoss:
-    """Return the loss lambda D on the batch's old rows, a mean over the whole batch."""
-    old, vae = teacher(previous), setting.vae
-
-    def loss(batch: Tensor, n_prev: int, rng: torch.Generator) -> Tensor:
-        if not n_prev:
-            return torch.zeros(len(batch))
-        each = divergence(old, vae, batch[:1, :n_prev], rng)  # old rows are the same for all
-        return LAMBDA * each.sum(-1) / batch.shape[1]
-
-    return loss
 
 
 def of_new(previous: Version, setting: Setting) -> StepLoss:

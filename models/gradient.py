@@ -1,9 +1,14 @@
-"""The gradient of the negative ELBO, written out: what autograd finds, without its graph.
+"""The gradient of a step's loss, written out: what autograd finds, without its graph.
+
+The loss is the negative ELBO and, where old rows come with the previous version's answers, how
+far the new version's are from those.
 
 On small networks a third of a step is the bookkeeping of automatic differentiation; on wide ones
 a tenth of it is memory asked from the system anew. Losses that strategies add keep autograd: it
 adds their gradients to the same tensors.
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +19,30 @@ from models.vae import VAE, Linear, Perceptron
 _rectify = torch.ops.aten.threshold_backward.grad_input
 
 
+class Answers(NamedTuple):
+    """What the previous version, subscript 0, says of p old rows, which all networks share.
+
+    `mean` and `log_variance` of q_0(z|x) and `z` drawn from it, (p, k); `decoded`, the mean of
+    p_0(x|z) there, (p, d), and its `variance`, (d,), 0 for a Bernoulli likelihood.
+    """
+
+    mean: Tensor
+    log_variance: Tensor
+    z: Tensor
+    decoded: Tensor
+    variance: Tensor
+
+    def rows(self, some: slice) -> "Answers":
+        """Return the answers on some of the rows."""
+        mean, log_variance, z, decoded, variance = self
+        return Answers(mean[some], log_variance[some], z[some], decoded[some], variance)
+
+
 class Gradient:
-    """d mean(-ELBO) / d parameter of each of the M networks of `vae`, in `parameter.grad`.
+    """d mean(loss) / d parameter of each of the M networks of `vae`, in `parameter.grad`.
+
+    A row's loss is -ELBO; an old row's with answers is -ELBO + D(x), as `models.distillation` has
+    it: D = KL(q_0(z|x) || q(z|x)) + E KL(p_0(x'|z) || p(x'|z)).
 
     The parameters become views of one tensor, `flat`, and their gradients of `flat.grad`: an
     optimiser passes over all of them at once. A parameter that requires none keeps a zero there.
@@ -37,11 +64,20 @@ class Gradient:
         self._encoder, self._decoder = _Pass(vae.encoder), _Pass(vae.decoder)
 
     @torch.no_grad()
-    def __call__(self, x: Tensor, beta: float, rng: torch.Generator, *, look: bool) -> Tensor:
-        """Write the gradient at x (M, n, d), with the KL term times `beta`.
+    def __call__(
+        self,
+        x: Tensor,
+        beta: float,
+        rng: torch.Generator,
+        answers: Answers | None = None,
+        *,
+        look: bool,
+    ) -> Tensor:
+        """Write the gradient at x (M, n, d), with the ELBO's KL term times `beta`.
 
-        Returns the mean loss of each network, (M,), where it is looked at, and else nothing: the
-        gradient does not need it.
+        `answers` are the previous version's on the first rows. Returns the mean loss of each
+        network, (M,), but for D's share of the codes and what is constant in the other, where it
+        is looked at, and else nothing: the gradient does not need it.
         """
         shape, (_, n, _) = self._vae.shape, x.shape
         encoded = self._encoder.forward(x)
@@ -50,33 +86,46 @@ class Gradient:
         deviation = (0.5 * log_variance).exp_()
         noise = torch.randn(mean.shape, generator=rng)
         spread = noise.mul_(deviation)  # z - mean
-        decoded = self._decoder.forward(mean + spread)
+        z, target = mean + spread, x
+        if answers is not None:
+            old = answers.z.shape[0]
+            z = torch.cat([z, answers.z.expand(len(x), -1, -1)], 1)
+            target = torch.cat([x, answers.decoded.expand(len(x), -1, -1)], 1)
+        decoded = self._decoder.forward(z)
         loss = torch.empty(0)
         if look:
             kl = 0.5 * (mean.square() + deviation.square() - 1.0 - log_variance).sum(-1)
-            each = self._vae.negative_log_likelihood(x, decoded)
-            loss = (each + beta * kl).mean(-1)
+            each = self._vae.negative_log_likelihood(target, decoded)
+            loss = (each.sum(-1) + beta * kl.sum(-1)) / n
         if shape.likelihood == "bernoulli":
-            by_decoded = torch.sigmoid_(decoded).sub_(x).div_(n)
+            by_decoded = torch.sigmoid_(decoded).sub_(target).div_(n)
         else:
-            by_decoded = self._gaussian(x, decoded)
-        by_z = self._decoder.backward(by_decoded, inward=True)
+            by_decoded = self._gaussian(target, decoded, answers, n)
+        by_z = self._decoder.backward(by_decoded, inward=True)[:, :n]
         by_log_variance = spread.mul_(by_z).mul_(0.5)
         by_log_variance.add_(deviation.square_().sub_(1.0), alpha=0.5 * beta / n)
-        by_log_variance.mul_(raw == log_variance)  # nothing where it was clamped
         by_mean = by_z.add_(mean, alpha=beta / n)
+        if answers is not None:
+            apart = mean[:, :old] - answers.mean
+            precision = (-log_variance[:, :old]).exp_()
+            by_mean[:, :old] += apart * precision / n
+            spread_0 = answers.log_variance.exp() + apart.square_()
+            by_log_variance[:, :old] += (0.5 / n) * (1.0 - spread_0 * precision)
+        by_log_variance.mul_(raw == log_variance)  # nothing where it was clamped
         self._encoder.backward(torch.cat([by_mean, by_log_variance], dim=-1), inward=False)
         return loss
 
-    def _gaussian(self, x: Tensor, decoded: Tensor) -> Tensor:
+    def _gaussian(self, target: Tensor, decoded: Tensor, answers: Answers | None, n: int) -> Tensor:
         """Return d mean(-log p) / d decoded, (M, n, d), and write that of the noise."""
-        noise, n = self._vae.noise, x.shape[1]
+        noise, rows = self._vae.noise, target.shape[1]
         floored = noise.clamp(min=self._vae.shape.noise_floor)
         precision = (-floored).exp_()
-        residual = decoded.sub_(x)
+        residual = decoded.sub_(target)
         if noise.grad is not None:
             squares = torch.linalg.vector_norm(residual, dim=1, keepdim=True).square_()
-            by_noise = squares.mul_(precision).mul_(-0.5 / n).add_(0.5)
+            if answers is not None:  # p_0 has a variance, which its mean does not show
+                squares.add_(answers.variance, alpha=len(answers.z))
+            by_noise = squares.mul_(precision).mul_(-0.5 / n).add_(0.5 * rows / n)
             torch.mul(by_noise, noise >= self._vae.shape.noise_floor, out=noise.grad)
         return residual.mul_(precision.div_(n))
 

@@ -11,7 +11,7 @@ from functools import partial, reduce
 
 from models.alignment import alignment
 from models.config import Config, Model
-from models.distillation import of_new, of_old
+from models.distillation import of_new
 from models.ewc import consolidation, fisher_information
 from models.exemplars import Choice, everything, herded, last, reserved
 from models.extra import ExtraLoss, Remember
@@ -30,6 +30,7 @@ class Past:
 
     `learned`: how many old vectors the past stands for; with the config's weights, w_prev.
     `generator`: the version old rows are drawn from afresh in every epoch.
+    `teacher`: the version whose answers on old rows are learned with the rows.
     `exemplars`: real old vectors, scaled (m, d), that old rows are drawn from; beside a
     generator, half of them.
     `vectors`: real old vectors, scaled (m, d), learned again as if they were new; `window`: how
@@ -45,6 +46,7 @@ class Past:
 
     learned: int = 0
     generator: Version | None = None
+    teacher: Version | None = None
     exemplars: Array | None = None
     vectors: Array | None = None
     window: int | None = None
@@ -80,11 +82,19 @@ def replay(previous: Version | None, config: Config) -> Past:
     Shin et al., Continual learning with deep generative replay, 2017; Wiewel & Yang, Continual
     learning for anomaly detection with variational autoencoder, 2019: solver and generator are
     one VAE, and L = w_new E_new[loss] + w_prev E_generator[loss]. How the generator is drawn
-    from is the config's `replay`.
+    from is the config's `replay`. As in Shin et al. the solver's answers are replayed with the
+    vectors, here the previous version's codes and reconstructions of them: an old vector's loss is
+    -ELBO + D(x), with D as in `models.distillation`. With `model.targets: hard` it is -ELBO alone,
+    as in Wiewel & Yang.
     """
     if previous is None:
         return Past()
-    return Past(_learned(previous), generator=previous.with_config(config))
+    soft = _model(config).targets == "soft"
+    return Past(
+        _learned(previous),
+        generator=previous.with_config(config),
+        teacher=previous if soft else None,
+    )
 
 
 def finetune(previous: Version | None, config: Config) -> Past:
@@ -127,13 +137,11 @@ def reservoir(previous: Version | None, config: Config) -> Past:
 
 
 def distillation(previous: Version | None, config: Config) -> Past:
-    """Replay, and learn from the previous version's soft answers on what is replayed.
+    """Replay with the previous version's answers, whatever `model.targets` says.
 
-    van de Ven et al., Brain-inspired replay, 2020: see `models.distillation.of_old`.
+    van de Ven et al., Brain-inspired replay, 2020: see `models.distillation`.
     """
-    if previous is None:
-        return Past()
-    return replace(replay(previous, config), extras=(partial(of_old, previous),))
+    return replace(replay(previous, config), teacher=previous)
 
 
 def lwf(previous: Version | None, config: Config) -> Past:
@@ -154,8 +162,7 @@ def icarl(previous: Version | None, config: Config) -> Past:
     chosen by herding, loss + distillation on exemplars and new.
     """
     keep = partial(herded, size=_model(config).exemplars or EXEMPLARS)
-    past = replace(reservoir(previous, config), keep=keep)
-    return replace(past, extras=(partial(of_old, previous),)) if previous else past
+    return replace(reservoir(previous, config), keep=keep, teacher=previous)
 
 
 def ewc(previous: Version | None, config: Config) -> Past:
@@ -236,6 +243,6 @@ def past(previous: Version | None, config: Config) -> Past:
     """Return the past of the config's strategy, or of several joined by `+`."""
     if previous is not None and isinstance(previous.latents, Tied):
         # There is no network to go on from; what it draws is all that can be learned of it.
-        return replace(replay(previous, config), warm=False)
+        return replace(replay(previous, config), warm=False, teacher=None)
     parts = [PASTS[name](previous, config) for name in config.strategy.split("+")]
     return reduce(Past.__or__, parts)

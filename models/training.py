@@ -18,10 +18,11 @@ from torch import Tensor
 
 from models import mahalanobis, mixing
 from models.config import MIN_VECTORS, Config, check_weights
+from models.distillation import answered
 from models.errors import TrainingError, VectorError
 from models.extra import Setting
 from models.finish import Trained, finish
-from models.gradient import Gradient
+from models.gradient import Answers, Gradient
 from models.growth import compact
 from models.network import Array
 from models.past import Past, past
@@ -227,9 +228,9 @@ def _optimise(
         # A first training learns to reconstruct before the prior pulls at the codes; a network
         # that could already do so needs no such help.
         beta = 1.0 if warm else min(1.0, 3.0 * done)
-        batch, n_prev = next(batches)
+        batch, n_prev, answers = next(batches)
         look = step % LOSS_EVERY == 0 or step == chosen.steps - 1
-        each = gradient(batch, beta, torch_rng, look=look)  # (M,)
+        each = gradient(batch, beta, torch_rng, answers, look=look)  # (M,)
         if extras:
             more = torch.stack([extra(batch, n_prev, torch_rng) for extra in extras]).sum(0)
             if more.requires_grad:  # not where there is nothing to hold to
@@ -254,10 +255,11 @@ def _rate(done: float) -> float:
 
 def _batches(
     chosen: Plan, past: Past, x: Array, rng: np.random.Generator
-) -> Iterator[tuple[Tensor, int]]:
+) -> Iterator[tuple[Tensor, int, Answers | None]]:
     """Yield the batch of each step, (M, n_prev + n_new, d), and n_prev, epoch after epoch.
 
-    The old vectors are the same for all M networks; the new ones each network's own.
+    With them, where the past has them, the previous version's answers on the old vectors. Those
+    are the same for all M networks; the new ones each network's own.
     """
     rows = [
         np.flatnonzero((chosen.folds != m) & (chosen.folds >= 0)) if m else
@@ -271,12 +273,12 @@ def _batches(
         order = np.stack([np.resize(rng.permutation(own), n) for own in rows])  # (M, n)
         taken = 0
         for n_prev, n_new in mixing.counts(n, chosen.batch_size, chosen.new_rows):
-            batch = x[order[:, taken : taken + n_new]]
+            batch, answers = x[order[:, taken : taken + n_new]], None
             if n_prev:
-                old = olds.draw(n_prev)
+                old, answers = olds.draw(n_prev)
                 batch = np.concatenate([np.broadcast_to(old, (len(rows), *old.shape)), batch], 1)
             taken += n_new
-            yield torch.from_numpy(batch), n_prev
+            yield torch.from_numpy(batch), n_prev, answers
 
 
 class _Replay:
@@ -284,14 +286,20 @@ class _Replay:
 
     def __init__(self, past: Past, rng: np.random.Generator) -> None:
         self._generator, self._exemplars, self._rng = past.generator, past.exemplars, rng
+        self._teacher = past.teacher
         self._drawn: Array = np.empty((0, 0), np.float32)
+        self._answers: Answers | None = None
+        self._used = 0
 
-    def draw(self, n: int) -> Array:
-        """Return the next n vectors (n, d), of the generator's never one twice."""
-        if len(self._drawn) < n:
-            self._drawn = self._chunk(max(n, CHUNK))
-        drawn, self._drawn = self._drawn[:n], self._drawn[n:]
-        return drawn
+    def draw(self, n: int) -> tuple[Array, Answers | None]:
+        """Return the next n vectors (n, d), of the generator's never one twice, and the answers."""
+        if self._used + n > len(self._drawn):
+            self._drawn, self._used = self._chunk(max(n, CHUNK)), 0
+            if self._teacher is not None:
+                self._answers = answered(self._teacher, self._drawn, self._rng)
+        rows = slice(self._used, self._used + n)
+        self._used += n
+        return self._drawn[rows], self._answers and self._answers.rows(rows)
 
     def _chunk(self, n: int) -> Array:
         if self._exemplars is None:

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch.distributions import Bernoulli, Normal, kl_divergence
 
-from models.gradient import Gradient
+from models.gradient import Answers, Gradient
 from models.network import Shape
 from models.vae import VAE
 
@@ -36,6 +37,41 @@ def test_it_is_what_autograd_finds(seed: int, likelihood: str) -> None:
         wanted = torch.zeros_like(its) if its.grad is None else its.grad
         largest = max(1.0, float(wanted.abs().max()))
         torch.testing.assert_close(mine.grad, wanted, rtol=0, atol=1e-5 * largest)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
+def test_old_rows_teach_what_the_previous_version_answers_too(likelihood: str) -> None:
+    """Beside autograd's gradient of the two divergences, written with torch's distributions."""
+    shape, old, n = Shape(5, 2, (8,), likelihood), 6, 10
+    vae, other = (VAE(shape, networks=2, seed=3) for _ in range(2))
+    x, noise = torch.rand(2, n, 5, generator=rng()), torch.randn(2, n, 2, generator=rng())
+    bernoulli = likelihood == "bernoulli"
+    answers = Answers(
+        torch.randn(old, 2, generator=rng()),
+        torch.randn(old, 2, generator=rng()),
+        torch.randn(old, 2, generator=rng()),
+        torch.rand(old, 5, generator=rng()),
+        torch.zeros(1) if bernoulli else torch.rand(5, generator=rng()),
+    )
+
+    mean, log_variance = vae.encode(x[:, :old])
+    said = Normal(answers.mean, (0.5 * answers.log_variance).exp())
+    codes = kl_divergence(said, Normal(mean, (0.5 * log_variance).exp())).sum(-1)
+    decoded = vae.decoder(answers.z.expand(2, -1, -1))
+    if bernoulli:
+        was = Bernoulli(answers.decoded.expand_as(decoded))
+        shown = kl_divergence(was, Bernoulli(logits=decoded)).sum(-1)
+    else:
+        was = Normal(answers.decoded, answers.variance.sqrt())
+        shown = kl_divergence(was, Normal(decoded, (0.5 * vae.noise).exp())).sum(-1)
+    ((vae(x, noise).sum(1) + (codes + shown).sum(1)) / n).sum().backward()
+
+    gradient = Gradient(other)
+    gradient(x, 1.0, rng(), answers, look=False)
+    for mine, its in zip(other.parameters(), vae.parameters(), strict=True):
+        assert mine.grad is not None
+        wanted = torch.zeros_like(its) if its.grad is None else its.grad
+        torch.testing.assert_close(mine.grad, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_dropped_units_have_no_gradient() -> None:

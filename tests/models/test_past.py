@@ -7,11 +7,11 @@ import torch
 from models import Config, Model, Version, train
 from models.alignment import misalignment
 from models.config import STRATEGIES
-from models.distillation import divergence, of_new, of_old, teacher
+from models.distillation import answered, divergence, of_new, teacher
 from models.ewc import LAMBDA, consolidation, fisher_diagonal
 from models.extra import Setting
 from models.network import Array, Shape
-from models.past import PASTS, Past, past
+from models.past import PASTS, Past, distillation, past, replay
 from models.vae import VAE
 
 QUICK = Model(epochs=2)
@@ -109,14 +109,39 @@ def test_the_divergence_of_known_gaussians() -> None:
     )
 
 
-def test_old_rows_and_new_rows_are_told_apart(first: Version) -> None:
-    """Distillation weighs the batch's old rows, learning without forgetting its new ones."""
+def test_learning_without_forgetting_weighs_new_rows_alone(first: Version) -> None:
+    """Old rows, where there were any, would change nothing."""
     vae = VAE(first.network.shape, networks=2, seed=3)
-    batch, rng = torch.randn(2, 8, 6), torch.Generator()
-    old, new = of_old(first, setting(vae)), of_new(first, setting(vae))
-    assert float(old(batch, 0, rng).sum()) == 0.0
-    assert (old(batch, 5, rng) > 0).all()
-    assert (new(batch, 5, rng) > 0).all()
+    batch = torch.randn(2, 8, 6)
+    loss = of_new(first, setting(vae))
+    whole, other = batch.clone(), batch.clone()
+    other[:, :5] += 1.0
+    rngs = [torch.Generator().manual_seed(1) for _ in range(2)]
+    found, same = (loss(x, 5, rng) for x, rng in zip((whole, other), rngs, strict=True))
+    assert (found > 0).all()
+    torch.testing.assert_close(found, same)
+
+
+def test_the_previous_version_answers_with_code_and_reconstruction(first: Version) -> None:
+    """Of its own draws, in its own noise."""
+    x = first.draw(50, np.random.default_rng(0))
+    answers = answered(first, x, np.random.default_rng(1))
+    mean, log_variance = first.network.encode(x)
+    np.testing.assert_array_equal(answers.mean, mean)
+    np.testing.assert_array_equal(answers.log_variance, log_variance)
+    off = (answers.z.numpy() - mean) / np.exp(0.5 * log_variance)
+    assert abs(off.mean()) < 0.3
+    assert 0.7 < off.std() < 1.3
+    np.testing.assert_array_equal(answers.decoded, first.network.decode(answers.z.numpy()))
+    np.testing.assert_allclose(answers.variance, first.network.noise_deviation()[0] ** 2)
+
+
+def test_targets_are_soft_unless_told_otherwise(first: Version) -> None:
+    """`distillation` is the strategy that always has them."""
+    hard = Config(model=Model(targets="hard"))
+    assert replay(first, Config()).teacher is first
+    assert replay(first, hard).teacher is None
+    assert distillation(first, hard).teacher is first
 
 
 def test_a_fixed_representation_stays(first: Version, blob: Array) -> None:
