@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from service.answers import Reply, as_problem
-from service.lane import Frames, Lane
+from service.lane import Frames, Lane, LaneCycle
 from service.problems import BadRequest, HeadTooLarge, Problem, RequestTimeout
 from service.scoring import ScoreRequest
 from service.settings import Settings
@@ -41,21 +41,6 @@ class Reading(IntEnum):
     BODY = 2
 
 
-class _Event:
-    def set(self) -> None:
-        """Wake nobody."""
-
-
-class _LaneCycle:
-    """Stands where uvicorn keeps its latest request while the lane has those of a connection."""
-
-    response_complete = True
-    waiting_for_100_continue = False
-    disconnected = False
-    keep_alive = True
-    message_event = _Event()
-
-
 class HttpProtocol(HttpToolsProtocol):
     """One connection. `app_state` is what the application's lifespan yields: lane and settings."""
 
@@ -70,7 +55,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.lane: Lane = app_state["lane"]
         self.settings: Settings = app_state["settings"]
         self.draining = False
-        self._lane_cycle: Any = _LaneCycle()
+        self._lane_cycle: Any = LaneCycle()
         self._asked: ScoreRequest | None = None  # being read
         self._authorization: bytes | None = None
         self._body: list[bytes] = []  # as it came, in parts

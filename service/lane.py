@@ -33,6 +33,21 @@ _HEADS = 4096  # remembered, of at most so many bytes each: a client's requests 
 _LONGEST_HEAD = 1024
 
 
+class _Event:
+    def set(self) -> None:
+        """Wake nobody."""
+
+
+class LaneCycle:
+    """Stands where uvicorn keeps its latest request while the lane has those of a connection."""
+
+    response_complete = True
+    waiting_for_100_continue = False
+    disconnected = False
+    keep_alive = True
+    message_event = _Event()
+
+
 class Known(NamedTuple):
     """What a head says: the request without its body, who asks, and how long the body is."""
 
