@@ -17,6 +17,7 @@ from service import (
     routes_keys,
     routes_process,
     routes_review,
+    routes_revoke,
     routes_scoring,
     routes_versions,
 )
@@ -109,6 +110,7 @@ def create_app(settings: Settings, registry: CollectorRegistry | None = None) ->
         routes_scoring,
         routes_versions,
         routes_review,
+        routes_revoke,
         routes_audit,
         routes_keys,
     ):

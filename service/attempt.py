@@ -15,8 +15,8 @@ from typing import Any
 from models import MIN_VECTORS, ArtifactError, TrainingError, Version
 from models.gate import gate
 from service import crash, log
-from service.buffer import Experience
 from service.detector import Detector
+from service.experience import Experience
 from service.frames import Job, Progress
 from service.lease import Fenced, Lease
 from service.loading import labelled

@@ -36,6 +36,16 @@ class Decide(msgspec.Struct, forbid_unknown_fields=True):
     decision: Literal["release", "discard"]
 
 
+class Revoke(msgspec.Struct, forbid_unknown_fields=True):
+    """What is to be unlearned: a batch, or what came with an API key so far."""
+
+    batch: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    key: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    why: Annotated[str, Meta(max_length=500)] = ""
+    dry_run: bool = False
+    without_champion: bool = False
+
+
 class Labelled(msgspec.Struct, forbid_unknown_fields=True):
     """What a person says of a recorded anomaly, or of a vector."""
 

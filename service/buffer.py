@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from models import MIN_VECTORS
+from service.experience import Experience, Source
 from service.group import Group
 from service.keys import Keys
 from service.problems import BadVectors, BufferFull, UnknownDetector, Unprocessable
@@ -23,7 +24,6 @@ from service.store import Script
 
 IDEMPOTENCY_SECONDS = 24 * 3600
 CHUNK_BYTES = 8 * 2**20  # of one reading: the store answers everybody else in between
-BATCHES_RECORDED = 1000  # batch ids that a version's record names; its range covers the rest
 
 # KEYS: state, stream, held, senders[, idempotency]
 # ARGV: vectors, dimension, sha256, batch, sender, most vectors, most bytes, seconds, uid, payload,
@@ -161,46 +161,6 @@ class OneSender(Exception):  # noqa: N818 - it is not an error: the batch is to 
     """Too much of what is buffered would be one sender's novelty."""
 
 
-@dataclass(frozen=True, slots=True)
-class Experience:
-    """What one retraining learns: the entries in the range `(first, last]` of the stream.
-
-    `champion` (None before the first version) and `generation` are those of the moment it was
-    taken: a promotion stands only while they do. `vectors` is `(n, d)` float32.
-    """
-
-    name: str
-    uid: str
-    generation: int
-    champion: int | None
-    first: str
-    last: str
-    vectors: NDArray[np.float32]
-    batch_ids: tuple[str, ...]
-    senders: tuple[str, ...] = field(default=())
-
-    @property
-    def n(self) -> int:
-        """How many vectors."""
-        return int(self.vectors.shape[0])
-
-    @property
-    def bytes(self) -> int:
-        """How many bytes of the buffer they take."""
-        return int(self.vectors.nbytes)
-
-    def summary(self) -> dict[str, Any]:
-        """Return what a version's record says of it."""
-        return {
-            "first": self.first,
-            "last": self.last,
-            "n": self.n,
-            "batch_count": len(self.batch_ids),
-            "senders": list(self.senders[:BATCHES_RECORDED]),
-            "batches": list(self.batch_ids[:BATCHES_RECORDED]),
-        }
-
-
 class Buffer:
     """Takes normal batches in and gives experiences out."""
 
@@ -322,8 +282,10 @@ class Buffer:
             cursor,
             after.decode(),
             np.frombuffer(joined, dtype="<f4").reshape(-1, int(dimension)),
-            tuple(entry[1].decode() for entry in entries),
-            tuple(sorted({entry[3].decode("utf-8", "replace") for entry in entries} - {""})),
+            tuple(
+                Source(batch.decode(), sender.decode("utf-8", "replace"), size)
+                for _, batch, size, sender, _ in entries
+            ),
         )
 
 

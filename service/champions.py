@@ -61,6 +61,10 @@ class Champions:
         self._champions[champion.name] = champion
         return True
 
+    def unload(self, name: str) -> None:
+        """Serve no version of a detector whose last one was revoked."""
+        self._champions.pop(name, None)
+
     def forget(self, name: str) -> None:
         """Unload everything of a deleted detector."""
         self._champions.pop(name, None)

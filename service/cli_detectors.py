@@ -24,7 +24,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (detectors, versions, promote, rollback, audit):
+    for command in (detectors, versions, promote, rollback, revoke, audit):
         app.command()(command)
 
 
@@ -149,3 +149,50 @@ def _told(answer: dict[str, Any], detector: str, *, as_json: bool) -> None:
         f"{detector} serves version {answer['champion']} (generation {answer['generation']})"
         + (f"; it does not know the {forgets} vectors learned since" if forgets else "")
     )
+
+
+def revoke(
+    detector: Name,
+    batch: Annotated[
+        str | None, typer.Option("--batch", help="Unlearn this batch, by the id it was answered.")
+    ] = None,
+    sender: Annotated[
+        str | None, typer.Option("--sender", help="Unlearn what came with this API key, by its id.")
+    ] = None,
+    why: Annotated[str, typer.Option(help="For the audit trail.")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Change nothing; say what would be done and lost.")
+    ] = False,
+    without_champion: Annotated[
+        bool,
+        typer.Option("--without-champion", help="Serve no version, where no clean one is kept."),
+    ] = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Unlearn bad data: return to the last version without it, and relearn the rest."""
+    if (batch is None) == (sender is None):
+        raise typer.BadParameter("wanted is --batch or --sender")
+    what = {"batch": batch} if sender is None else {"key": sender}
+    options = {"why": why, "dry_run": dry_run, "without_champion": without_champion}
+    with console.client(url, key) as client:
+        done = client.revoke(detector, **what, **options)
+    if as_json:
+        console.show_json(done)
+        return
+    champion, gone = done["champion"], done["discarded"]
+    served = "no version" if champion is None else f"version {champion}"
+    typer.echo(
+        f"{'would be done: ' if dry_run else ''}{detector} serves {served}; revoked: "
+        + (", ".join(map(str, done["versions"])) or "none")
+    )
+    waiting = sum(gone[place] for place in ("buffered", "quarantined", "parked"))
+    typer.echo(f"discarded before they were learned: {waiting} vectors")
+    for what_became, name in (("learned again", "relearned"), ("lost with them", "lost")):
+        told = done[name]
+        senders = f" of {', '.join(told['senders'])}" if told["vectors"] else ""
+        typer.echo(
+            f"{what_became}: {told['vectors']} vectors of others, in "
+            f"{told['batch_count']} batches{senders}"
+        )

@@ -14,6 +14,7 @@ import numpy as np
 _RETRY_STATUSES = frozenset({429, 503})
 _TRIES = 6
 _LONGEST_PAUSE_SECONDS = 10.0
+_REVOKE_SECONDS = 120  # a full buffer is gone through twice, 4 MiB at a time
 _RETRAIN_WAIT_SECONDS = 300  # the most that one request may ask for
 
 
@@ -133,6 +134,14 @@ class Client:
         return self._json(
             "PUT", _path(name, "champion"), tries=1, json={"version": number}, headers=headers
         )
+
+    def revoke(self, name: str, **what: Any) -> dict[str, Any]:
+        """Unlearn a `batch`, or what came with a `key` so far; return what that came to.
+
+        With `dry_run` nothing changes. `why` goes into the audit trail; `without_champion` lets
+        no version serve where none that is kept is clean. Repeating it does what is left.
+        """
+        return self._json("POST", _path(name, "revoke"), json=what, timeout=_REVOKE_SECONDS)
 
     def audit(self, name: str) -> list[dict[str, Any]]:
         """Return the whole audit trail that is kept, oldest first."""

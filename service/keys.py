@@ -15,6 +15,8 @@ DETECTORS = "anamnesis:detectors"  # set: names of all detectors
 WORKERS = "anamnesis:workers"  # sorted set: worker id by the server's time of its last heartbeat
 ERASED = "anamnesis:erased"  # string: since when deleted vectors wait in the append-only file
 API_KEYS = "anamnesis:api-keys"  # hash: revision, and key id to what the key allows
+# In the cluster slot of the keys themselves, which is that of this tag.
+KEYS_AUDIT = "anamnesis:{anamnesis:api-keys}:audit"  # stream: the audit trail of the API keys
 NOTIFY = "anamnesis:notify"  # channel: the name of a detector that changed
 
 
@@ -70,6 +72,16 @@ class Keys:
     def versions(self) -> str:
         """Hash: version number to its immutable record."""
         return self._key("versions")
+
+    @property
+    def sources(self) -> str:
+        """Hash: version number to the batches that it learned and who sent them, packed."""
+        return self._key("sources")
+
+    @property
+    def revoked(self) -> str:
+        """Hash: version number to why it may not serve any more, as JSON."""
+        return self._key("revoked")
 
     @property
     def artifacts(self) -> str:
@@ -160,6 +172,8 @@ class Keys:
             self.erasable,
             self.parked,
             self.versions,
+            self.sources,
+            self.revoked,
             self.artifacts,
             self.promoted,
             self.learned,

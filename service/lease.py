@@ -34,6 +34,15 @@ redis.call('SET', KEYS[2], token .. ':' .. ARGV[1], 'PX', ARGV[2])
 return {token, uid}
 """)
 
+# KEYS: state, lease, fence. ARGV: nonce, milliseconds
+_SEIZE = Script("""
+local uid = redis.call('HGET', KEYS[1], 'uid')
+if not uid then return false end
+local token = redis.call('INCR', KEYS[3])
+redis.call('SET', KEYS[2], token .. ':' .. ARGV[1], 'PX', ARGV[2])
+return {token, uid}
+""")
+
 _RENEW = Script("""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
@@ -87,8 +96,18 @@ class Leases:
 
         None, too, for a detector that does not exist.
         """
+        return await self._given(_ACQUIRE, name, seconds, role)
+
+    async def seize(self, name: str, seconds: float, role: Role = "worker") -> Lease | None:
+        """Return a lease whoever holds one: what that one does from now on is refused.
+
+        None for a detector that does not exist.
+        """
+        return await self._given(_SEIZE, name, seconds, role)
+
+    async def _given(self, script: Script, name: str, seconds: float, role: Role) -> Lease | None:
         keys, nonce, asked = Keys(name), secrets.token_hex(8), time.monotonic()
-        found = await _ACQUIRE(
+        found = await script(
             self._redis, (keys.state, keys.lease(role), keys.fence), (nonce, _milliseconds(seconds))
         )
         if found is None:

@@ -13,10 +13,17 @@ import orjson
 from redis.asyncio import Redis
 
 from service.audit import said
-from service.buffer import Experience
+from service.experience import Experience, packed
 from service.keys import NOTIFY, Keys
 from service.lease import Lease
-from service.problems import Gone, PreconditionFailed, Unknown, UnknownDetector, Unprocessable
+from service.problems import (
+    Conflict,
+    Gone,
+    PreconditionFailed,
+    Unknown,
+    UnknownDetector,
+    Unprocessable,
+)
 from service.registry_scripts import CHAMPION, FORGET, IMPORT, PARK, PIN, PRUNE, SETTLE
 from service.retraining import unfenced
 from service.store import ask, rfc3339
@@ -25,7 +32,9 @@ FORMAT = 1
 PIN_SECONDS = 3600  # an artifact that somebody pinned is kept for this long after its last use
 RECORDS_KEPT = 10_000
 PIECE_BYTES = 4 * 2**20  # of an artifact, in one reading
-_GIVEN_BY_THE_STORE = {"format", "version", "outcome", "created", "created_at", "state", "pruned"}
+_GIVEN_BY_THE_STORE = {
+    "format", "version", "outcome", "created", "created_at", "state", "pruned", "revoked",
+}  # fmt: skip
 
 
 class Registry:
@@ -85,11 +94,12 @@ class Registry:
             _rest({"reasons": reasons, "seconds": seconds}), orjson.dumps("; ".join(reasons)),
             NOTIFY, lease.name,
             said(outcome, told["who"], "; ".join(reasons) or "retraining", sha256=digest),
+            packed(experience.sources),
         )  # fmt: skip
         where = (
             keys.state, keys.lease(lease.role), keys.stream, keys.versions, keys.artifacts,
             keys.artifact(digest), keys.learned, keys.history, keys.promoted, keys.erasable,
-            keys.parked, keys.audit,
+            keys.parked, keys.audit, keys.sources,
         )  # fmt: skip
         return int(unfenced(await SETTLE(self._redis, where, args))[1])
 
@@ -146,12 +156,13 @@ class Registry:
         """Promote or roll back by hand; return the generation, the same one for the same champion.
 
         A parked experience that a rejected version learned counts as consumed from then on. Raises
-        UnknownDetector, Unknown (version), PreconditionFailed and Gone (artifact pruned).
+        UnknownDetector, Unknown (version), PreconditionFailed, Gone (artifact pruned) and
+        Conflict (revoked).
         """
         keys = Keys(name)
         where = (
             keys.state, keys.versions, keys.artifacts, keys.history, keys.promoted, keys.learned,
-            keys.parked, keys.erasable, keys.audit,
+            keys.parked, keys.erasable, keys.audit, keys.revoked,
         )  # fmt: skip
         expected = "" if expected_generation is None else expected_generation
         args = (
@@ -169,6 +180,8 @@ class Registry:
             raise Unknown(f"There is no version {number}.")
         if outcome == b"moved":
             raise PreconditionFailed(f"The generation is {rest[0]} by now.", generation=rest[0])
+        if outcome == b"revoked":
+            raise Conflict(f"Version {number} learned from what was revoked.")
         if outcome == b"pruned":
             raise Gone(f"The artifact of version {number} is no longer kept.")
         return int(rest[0])
@@ -191,11 +204,12 @@ class Registry:
         pipe.hmget(keys.versions, [str(number) for number in numbers])
         pipe.zmscore(keys.promoted, [str(number) for number in numbers])
         pipe.hmget(keys.artifacts, [str(number) for number in numbers])
-        champion, texts, moves, digests = await ask(self._redis, pipe.execute())
-        rows = zip(texts, moves, digests, strict=True)
+        pipe.hmget(keys.revoked, [str(number) for number in numbers])
+        champion, texts, *columns = await ask(self._redis, pipe.execute())
+        rows = zip(texts, *columns, strict=True)
         return [
-            _told(orjson.loads(text), int(champion or 0), moved, digest)
-            for text, moved, digest in rows
+            _told(orjson.loads(text), int(champion or 0), moved, digest, revoked)
+            for text, moved, digest, revoked in rows
             if text
         ]
 
@@ -231,20 +245,29 @@ class Registry:
 
         Kept are those of the champion, its parent, the last k that were champion, the last k
         imported, those pinned within the hour, and rejected ones whose experience is parked.
+        Revoked versions are not among the last k.
         """
         keys = Keys(name)
         pipe = self._redis.pipeline(transaction=True)
         pipe.hgetall(keys.artifacts)
         pipe.hmget(keys.state, ["champion", "last_version"])
-        pipe.zrevrange(keys.promoted, 0, self._versions_kept - 1)
+        pipe.zrevrange(keys.promoted, 0, -1)
         pipe.hkeys(keys.parked)
-        artifacts, (champion, last), latest, parked = await ask(self._redis, pipe.execute())
+        pipe.hkeys(keys.revoked)
+        reply = await ask(self._redis, pipe.execute())
+        artifacts, (champion, last), promoted, parked, revoked = reply
+        latest = [number for number in promoted if number not in set(revoked)]
         digests = {int(number): digest.decode() for number, digest in artifacts.items()}
         records = {r["version"]: r for r in await self._records(name, sorted(digests))}
-        kept = {int(number) for number in (*latest, champion or 0)}
+        kept = {int(number) for number in (*latest[: self._versions_kept], champion or 0)}
         kept |= {int(entry[1:]) for entry in parked if entry.startswith(b"v")}
         kept.add((records.get(int(champion or 0)) or {}).get("parent") or 0)
-        imported = [n for n, r in records.items() if r["outcome"] == "imported" and n not in kept]
+        imported = [
+            number
+            for number, record in records.items()
+            if record["outcome"] == "imported" and record["state"] != "revoked"
+            and number not in kept
+        ]  # fmt: skip
         kept |= set(imported[-self._versions_kept :])
         gone = [
             number
@@ -252,7 +275,10 @@ class Registry:
             if await self._prune(keys, number, digests[number])
         ]
         if int(last or 0) > RECORDS_KEPT:
-            where = (keys.state, keys.versions, keys.artifacts, keys.learned, keys.promoted)
+            where = (
+                keys.state, keys.versions, keys.artifacts, keys.learned, keys.promoted,
+                keys.sources, keys.revoked,
+            )  # fmt: skip
             await FORGET(self._redis, where, (int(last) - RECORDS_KEPT,))
         return gone
 
@@ -279,10 +305,18 @@ def _rest(document: Mapping[str, Any]) -> bytes:
 
 
 def _told(
-    record: dict[str, Any], champion: int, moved: float | None, digest: bytes | None
+    record: dict[str, Any],
+    champion: int,
+    moved: float | None,
+    digest: bytes | None,
+    revoked: bytes | None,
 ) -> dict[str, Any]:
     """Return the record with what follows from the present: its state, whether it is pruned."""
-    if record["version"] == champion:
+    if revoked is not None:
+        state = "revoked"
+        mark = orjson.loads(revoked)
+        record["revoked"] = mark | {"at": rfc3339(mark["at"] / 1000)}
+    elif record["version"] == champion:
         state = "champion"
     elif moved is not None:
         state = "retired"

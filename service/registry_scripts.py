@@ -29,16 +29,17 @@ local function park(parked, id, version, reason)
 end
 """
 
-_MOVE = """
+# `version` is '' where nothing serves any more.
+MOVE = """
 local function move(state, now, history, promoted, version, rest)
-  local from = tonumber(redis.call('HGET', state, 'champion')) or 0
+  local from, to = tonumber(redis.call('HGET', state, 'champion')) or 0, tonumber(version) or 0
   local generation = redis.call('HINCRBY', state, 'generation', 1)
   redis.call('HSET', state, 'champion', version)
-  redis.call('RPUSH', history, '{"generation":' .. generation .. ',"version":' .. version ..
-    ',"from":' .. (from > 0 and from or 'null') .. ',"action":"' ..
-    (tonumber(version) > from and 'promote' or 'rollback') .. '","at":' .. now .. ',' .. rest)
+  redis.call('RPUSH', history, '{"generation":' .. generation .. ',"version":' ..
+    (to > 0 and to or 'null') .. ',"from":' .. (from > 0 and from or 'null') .. ',"action":"' ..
+    (to > from and 'promote' or 'rollback') .. '","at":' .. now .. ',' .. rest)
   redis.call('LTRIM', history, -10000, -1)
-  redis.call('ZADD', promoted, generation, version)
+  if to > 0 then redis.call('ZADD', promoted, generation, version) end
   return generation, (from > 0 and from or 'null')
 end
 """
@@ -55,8 +56,8 @@ end
 """
 
 # KEYS: state, lease, stream, versions, artifacts, artifact, learned, history, promoted, erasable,
-# parked, audit. ARGV: holder, uid, generation, first, last, vectors, bytes, outcome, record,
-# sha256, artifact, last retraining, reason, channel, name, what the audit says
+# parked, audit, sources. ARGV: holder, uid, generation, first, last, vectors, bytes, outcome,
+# record, sha256, artifact, last retraining, reason, channel, name, what the audit says, sources
 SETTLE = Script(
     FENCED
     + _AS_TAKEN
@@ -65,12 +66,13 @@ if held[2] ~= ARGV[3] then return {'fenced', 'the champion moved'} end
 """
     + FINISH
     + _ADVANCE
-    + _MOVE
+    + MOVE
     + _NUMBER
     + AUDIT
     + """
 local outcome, learned = ARGV[8], tonumber(held[5])
 local version = number(state, now, KEYS[4], KEYS[5], KEYS[6], outcome, ARGV[9], ARGV[10], ARGV[11])
+redis.call('HSET', KEYS[13], version, ARGV[17])
 advance(KEYS[3])
 if outcome == 'promoted' then
   learned = learned + n
@@ -142,10 +144,10 @@ return {'imported', version}
 """
 )
 
-# KEYS: state, versions, artifacts, history, promoted, learned, parked, erasable, audit
+# KEYS: state, versions, artifacts, history, promoted, learned, parked, erasable, audit, revoked
 # ARGV: version, expected generation, who and why, channel, name, what the audit says
 CHAMPION = Script(
-    _MOVE
+    MOVE
     + AUDIT
     + _NOW
     + """
@@ -155,6 +157,7 @@ if not held[1] then return {'unknown'} end
 if redis.call('HEXISTS', KEYS[2], version) == 0 then return {'version'} end
 if ARGV[2] ~= '' and held[3] ~= ARGV[2] then return {'moved', tonumber(held[3])} end
 if held[2] == version then return {'same', tonumber(held[3])} end
+if redis.call('HEXISTS', KEYS[10], version) == 1 then return {'revoked'} end
 if redis.call('HEXISTS', KEYS[3], version) == 0 then return {'pruned'} end
 local generation, from = move(state, now, KEYS[4], KEYS[5], version, ARGV[3])
 audit(KEYS[9], now, from, version, ARGV[6])
@@ -205,7 +208,8 @@ return 1
     flags="allow-oom",
 )
 
-# KEYS: state, versions, artifacts, learned, promoted. ARGV: latest version to forget
+# KEYS: state, versions, artifacts, learned, promoted, sources, revoked. ARGV: latest version to
+# forget
 # From there down, as far as records are: usually one.
 FORGET = Script(
     """
@@ -215,6 +219,8 @@ while version > 0 and looked < 100 do
      and redis.call('HDEL', KEYS[2], version) == 1 then
     redis.call('HDEL', KEYS[4], version)
     redis.call('ZREM', KEYS[5], version)
+    redis.call('HDEL', KEYS[6], version)
+    redis.call('HDEL', KEYS[7], version)
   end
   version, looked = version - 1, looked + 1
 end

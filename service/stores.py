@@ -15,6 +15,7 @@ from service.lease import Leases
 from service.live import Live
 from service.quarantine import Quarantine
 from service.registry import Registry
+from service.revocation import Revocations
 from service.settings import Settings
 from service.store import connect
 
@@ -33,6 +34,7 @@ class Stores:
     registry: Registry
     held: Held
     quarantine: Quarantine
+    revocations: Revocations
     audit: Audit
     events: Events
     live: Live
@@ -61,6 +63,7 @@ class Stores:
             Registry(redis, versions_kept=settings.versions_kept),
             Held(redis),
             Quarantine(redis),
+            Revocations(redis),
             Audit(redis),
             Events(redis, events_kept=settings.events_kept, labels_kept=settings.labels_kept),
             Live(redis),

@@ -187,6 +187,9 @@ class Watcher:
             await self._swap(detector, detector.champion, serving)
         elif detector.champion is None:
             self._metrics.announced(name)
+            if serving is not None:  # revoked, and no clean one was left
+                self.champions.unload(name)
+                await asyncio.to_thread(self._disk.forget, name)
         return detector
 
     async def _missing(self, name: str, uid: str) -> None:

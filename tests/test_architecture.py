@@ -38,6 +38,8 @@ ADAPTERS = {
     "service.registry",
     "service.registry_scripts",
     "service.retraining",
+    "service.revocation",
+    "service.revocation_scripts",
     "service.store",
 }
 # These carry a connection to adapters and name its type, and ask it nothing.
@@ -125,7 +127,10 @@ def test_imports_form_no_cycle(package):
 
 def test_only_adapters_and_carriers_know_redis():
     """Whoever imports the driver is known; whoever is known does."""
-    assert importers("redis") == (ADAPTERS | CARRIERS) - {"service.registry_scripts"}
+    assert importers("redis") == (ADAPTERS | CARRIERS) - {
+        "service.registry_scripts",
+        "service.revocation_scripts",
+    }
 
 
 def test_only_adapters_ask_the_store():

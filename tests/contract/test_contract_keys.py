@@ -50,6 +50,7 @@ EXPECTED = {
     ("GET", "/v1/detectors/{name}/quarantine"): "read",
     ("GET", "/v1/detectors/{name}/quarantine/{entry}"): "read",
     ("POST", "/v1/detectors/{name}/quarantine/{entry}"): "admin",
+    ("POST", "/v1/detectors/{name}/revoke"): "admin",
     ("GET", "/v1/detectors/{name}/drift"): "read",
     ("GET", "/v1/detectors/{name}/audit"): "admin",
 }
@@ -60,6 +61,7 @@ SENT: dict[str, Any] = {
     "/v1/detectors/{name}/feedback": {"labels": [{"label": "normal", "vector": [0, 0, 0]}]},
     "/v1/detectors/{name}/champion": {"version": 1},
     "/v1/detectors/{name}/quarantine/{entry}": {"decision": "release"},
+    "/v1/detectors/{name}/revoke": {"key": "nobody"},
     "/v1/keys": {"name": "another", "scopes": ["score"]},
 }
 
@@ -173,8 +175,8 @@ async def test_every_scope_on_every_detector_and_route(guarded: Running) -> None
                     assert answer.json()["type"] == "/problems/not-found", where
             if name == "ghost":
                 await guarded.http.delete("/v1/detectors/ghost")
-    # Of 21 operations that need a key, 4 are about the service, and one lists detectors.
-    assert cells == 5 * (3 * 18 + 5)
+    # Of 24 operations that need a key, 4 are about the service, and one lists detectors.
+    assert cells == 5 * (3 * 19 + 5)
 
 
 PUT = ("PUT", "/v1/detectors/{name}")
@@ -444,7 +446,14 @@ def test_no_route_takes_a_url_or_a_path() -> None:
     """Nothing that a client names is opened or fetched: no parameter and no field is for that."""
     document = create_app(Settings(redis_url="unix:///nowhere")).openapi()
     names = set(fields(DetectorConfig().to_dict()))
-    for kind in (bodies.NewKey, bodies.Retrain, bodies.Promote, bodies.Decide, bodies.Labelled):
+    for kind in (
+        bodies.NewKey,
+        bodies.Retrain,
+        bodies.Promote,
+        bodies.Decide,
+        bodies.Labelled,
+        bodies.Revoke,
+    ):
         names |= {field.name for field in msgspec.structs.fields(kind)}
     for operations in document["paths"].values():
         for operation in operations.values():

@@ -7,15 +7,17 @@ from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from service.audit import Audit
-from service.buffer import Buffer, Experience
+from service.buffer import Buffer
 from service.detector import Detector
 from service.detector_config import parse
 from service.detectors import Detectors
 from service.erasure import Erasure
+from service.experience import Experience
 from service.lease import Lease, Leases
 from service.quarantine import Quarantine
 from service.registry import Registry
 from service.retraining import Retrainings
+from service.revocation import Revocations
 
 GOOD = {"gate": {"passed": True, "reasons": []}}
 BAD = {"gate": {"passed": False, "reasons": ["worse on old normals"]}}
@@ -41,6 +43,7 @@ class Stored:
         self.retrainings = Retrainings(self.redis)
         self.quarantine = Quarantine(self.redis)
         self.erasure = Erasure(self.redis)
+        self.revocations = Revocations(self.redis)
 
     async def make(self, name: str = "pump", **config: object) -> Detector:
         return (await self.detectors.put(name, parse(config)))[1]

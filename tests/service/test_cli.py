@@ -225,6 +225,32 @@ def test_rollback_promotes_the_parent_of_this_generation(run, stub):
     assert headers["if-match"] == '"4"'
 
 
+def test_revoke_says_what_is_done_and_lost(run, stub):
+    """A batch or a sender, one of them; `--dry-run` and `--why` are sent along."""
+    some = {"vectors": 960, "batch_count": 24, "batches": ["b"], "senders": ["ann"]}
+    gone = {"buffered": 40, "quarantined": 2, "parked": 0, "kept": 9}
+    answer = {"champion": 2, "generation": 5, "versions": [3, 4], "discarded": gone}
+    answer |= {"lost": some | {"vectors": 0, "batch_count": 0, "senders": []}, "relearned": some}
+    stub.answers["POST", "/v1/detectors/pump/revoke"] = (200, answer)
+    options = ("--sender", "bob", "--dry-run", "--why", "broken", "--url", stub.url)
+    status, out, _ = run("revoke", "pump", *options)
+    assert status == Exit.OK
+    assert json.loads(stub.asked[-1][3]) == {
+        "key": "bob", "why": "broken", "dry_run": True, "without_champion": False,
+    }  # fmt: skip
+    assert out.splitlines() == [
+        "would be done: pump serves version 2; revoked: 3, 4",
+        "discarded before they were learned: 42 vectors",
+        "learned again: 960 vectors of others, in 24 batches of ann",
+        "lost with them: 0 vectors of others, in 0 batches",
+    ]
+    stub.answers["POST", "/v1/detectors/pump/revoke"] = (200, answer | {"champion": None})
+    status, out, _ = run("revoke", "pump", "--batch", "b", "--url", stub.url)
+    assert out.startswith("pump serves no version; revoked: 3, 4")
+    for wrong in ((), ("--batch", "b", "--sender", "bob")):
+        assert run("revoke", "pump", *wrong, "--url", stub.url)[0] == Exit.USAGE
+
+
 def test_detectors_as_table_and_json(run, stub):
     """A table for people, the service's own objects for scripts."""
     stub.answers["GET", "/v1/detectors"] = (200, {"detectors": [STATUS]})

@@ -1,0 +1,291 @@
+"""Un-learning: what came in one batch, or with one API key, is taken back.
+
+The versions that learned it, and all on top of them, are marked and never serve again; the last
+clean version that is kept does. Of what else they learned, what is still kept goes back to the
+buffer. What of the culprit waits to be learned is discarded.
+
+First the marks and the champion, in one step, then the vectors, in steps that each leave every
+vector in exactly one place. A worker's lease is held all along, so nothing is learned meanwhile,
+and what is being learned is refused. Cut short, it is repeated: that does what is left.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+
+from service.audit import said
+from service.erasure import mark_erased
+from service.experience import Source, unpacked
+from service.keys import NOTIFY, Keys
+from service.lease import Fenced, Lease, Leases
+from service.problems import Conflict, Unknown, UnknownDetector
+from service.provenance import Culprit, Made, Tally, descended, position, ranges, within
+from service.retraining import unfenced
+from service.revocation_scripts import MARK, SCAN, SWEEP
+from service.store import ask
+
+LEASE_SECONDS = 15.0  # between two steps; a worker waits so long for a process that died
+STEP_BYTES = 4 * 2**20
+STEP_ENTRIES = 1000
+_ROUNDS = 5  # of planning anew when somebody changed something meanwhile
+_RECORDS = 100  # read at once
+_FIELD = {"batch": 2, "key": 8}  # of an entry's values, as Lua counts
+PLACES = ("buffered", "quarantined", "parked", "kept")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be taken back, by whom and why; `unserved` where no clean version need be left."""
+
+    culprit: Culprit
+    who: str = ""
+    why: str = ""
+    unserved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a revocation comes to, as things stand at `generation` and `last_version`.
+
+    `marked` are all versions that it reaches, `again` the ranges of the buffer that go back to it
+    as far as they are kept, `innocent` what the versions not marked before learned from others.
+    """
+
+    uid: str
+    generation: int
+    last_version: int
+    champion: int | None
+    target: int | None
+    marked: tuple[int, ...]
+    again: tuple[tuple[str, str], ...]
+    discarded: Mapping[str, int]
+    innocent: Tally
+    relearned: Tally
+
+    def check(self, asked: Asked) -> None:
+        """Raise Conflict where it leaves no version to serve and that was not asked for."""
+        if self.champion is not None and self.target is None and not asked.unserved:
+            raise Conflict(
+                "No version that is kept is without it. Import one and promote it first, or let "
+                "none serve until one is learned: `without_champion`."
+            )
+
+    def told(self) -> dict[str, Any]:
+        """Return it as the answer has it."""
+        return {
+            "champion": self.target,
+            "generation": self.generation + (self.target != self.champion),
+            "versions": list(self.marked),
+            "discarded": dict(self.discarded),
+            "lost": self.innocent.told(less=self.relearned),
+            "relearned": self.relearned.told(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Now:
+    """What the store says of a detector's versions at one moment.
+
+    `promoted` are those that ever were champion, the latest first; `marks` are of those revoked.
+    """
+
+    uid: str
+    generation: int
+    last_version: int
+    champion: int | None
+    cursor: str
+    waiting: list[tuple[str, str]]
+    promoted: list[int]
+    artifacts: set[int]
+    marks: dict[int, dict[str, Any]]
+    made: list[Made]
+    sources: dict[int, list[Source]]
+
+    def reached_by(self, culprit: Culprit) -> tuple[set[int], set[int]]:
+        """Return the versions that it reaches, and those of them whose data is to be relearned.
+
+        What an earlier revocation reached, that one relearns: its own culprit is among that.
+        """
+        guilty = {n for n, found in self.sources.items() if any(map(culprit.sent, found))}
+        mine = {n for n, mark in self.marks.items() if mark.get(culprit.kind) == culprit.id}
+        marked = descended(self.made, guilty | mine)
+        return marked, (marked - set(self.marks) | mine) & set(self.promoted)
+
+    def clean(self, marked: set[int]) -> int | None:
+        """Return the champion once `marked` are: the one of now, or the latest other kept."""
+        if self.champion not in marked:
+            return self.champion
+        kept = (n for n in self.promoted if n in self.artifacts)
+        return next((n for n in kept if n not in marked | set(self.marks)), None)
+
+
+class Revocations:
+    """Takes back what was learned, of all detectors."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis: Any = redis
+        self._leases = Leases(redis)
+
+    async def plan(self, name: str, culprit: Culprit) -> Plan:
+        """Return what taking `culprit` back would come to now; changes nothing.
+
+        Raises UnknownDetector, and Unknown where nothing of it is held or was learned.
+        """
+        now = await self._now(Keys(name))
+        marked, fresh = now.reached_by(culprit)
+        again = ranges(one for one in now.made if one.number in fresh)
+        innocent = Tally()
+        for number in sorted(fresh - set(now.marks)):
+            for source in now.sources.get(number, ()):
+                if not culprit.sent(source):
+                    innocent.add(source)
+        discarded, relearned = dict.fromkeys(PLACES, 0), Tally()
+        for place, entry, source in await self._entries(Keys(name), now):
+            if culprit.sent(source):
+                discarded[place] += source.vectors
+            elif place == "kept" and within(entry, again):
+                relearned.add(source)
+        if not marked and not any(discarded.values()):
+            raise Unknown(f"Nothing of this {culprit.kind} is held here or was learned.")
+        return Plan(
+            now.uid, now.generation, now.last_version, now.champion, now.clean(marked),
+            tuple(sorted(marked)), tuple(again), discarded, innocent, relearned,
+        )  # fmt: skip
+
+    async def revoke(self, name: str, asked: Asked) -> dict[str, Any]:
+        """Take the culprit back; return what that came to, as `Plan.told` does.
+
+        Raises UnknownDetector, Unknown, Conflict where no clean version is left, and Fenced when
+        another revocation, or a worker after a long pause, took the lease.
+        """
+        lease = await self._leases.seize(name, LEASE_SECONDS)
+        if lease is None:
+            raise UnknownDetector("There is no such detector.")
+        try:
+            await mark_erased(self._redis)
+            plan, generation = await self._marked(lease, asked)
+            discarded, relearned = await self._swept(lease, asked.culprit, plan)
+        except Fenced:
+            raise Conflict("Somebody else took over meanwhile; repeat it, it goes on.") from None
+        finally:
+            await self._leases.release(lease)
+        return plan.told() | {
+            "generation": generation,
+            "discarded": discarded,
+            "lost": plan.innocent.told(less=relearned),
+            "relearned": relearned.told(),
+        }
+
+    async def _marked(self, lease: Lease, asked: Asked) -> tuple[Plan, int]:
+        """Mark the versions and move the champion; return what that went by, and the generation."""
+        keys, culprit = Keys(lease.name), asked.culprit
+        where = (
+            keys.state, keys.lease(lease.role), keys.artifacts, keys.history, keys.promoted,
+            keys.learned, keys.revoked, keys.audit,
+        )  # fmt: skip
+        mark = {culprit.kind: culprit.id, "who": asked.who, "why": asked.why}
+        for _ in range(_ROUNDS):
+            plan = await self.plan(lease.name, culprit)
+            plan.check(asked)
+            told = plan.told()
+            args = (
+                lease.holder, plan.uid, plan.generation, plan.last_version, plan.target or "",
+                orjson.dumps(plan.marked), orjson.dumps(mark)[1:],
+                orjson.dumps({"who": asked.who, "why": f"revoked {culprit.kind} {culprit.id}"})[1:],
+                NOTIFY, lease.name,
+                said("revoked", asked.who, asked.why, **{culprit.kind: culprit.id},
+                     **{key: told[key] for key in ("versions", "discarded", "lost", "relearned")}),
+            )  # fmt: skip
+            outcome, *rest = unfenced(await MARK(self._redis, where, args))
+            if outcome == b"marked":
+                return plan, int(rest[0])
+        raise Conflict("The detector changes all the time; repeat it.")
+
+    async def _swept(
+        self, lease: Lease, culprit: Culprit, plan: Plan
+    ) -> tuple[dict[str, int], Tally]:
+        """Discard what is left of the culprit, send the rest of what is kept to the buffer."""
+        keys, gone, relearned = Keys(lease.name), dict.fromkeys(PLACES, 0), Tally()
+        # Held rows first: one that a person releases meanwhile is found at the stream's end.
+        for kind, entries in (("held", keys.held), ("stream", keys.stream)):
+            where = (keys.state, keys.lease(lease.role), entries, keys.parked)
+            at: bytes | str = "0-0"
+            done = False
+            while not done:
+                args = (
+                    lease.holder, round(LEASE_SECONDS * 1000), kind, at, _FIELD[culprit.kind],
+                    culprit.id, orjson.dumps(plan.again), STEP_ENTRIES, STEP_BYTES,
+                )  # fmt: skip
+                reply = unfenced(await SWEEP(self._redis, where, args))
+                done, at = reply[0] == b"done", reply[1]
+                for place, vectors in zip(PLACES, reply[2:6], strict=True):
+                    gone[place] += vectors
+                for batch, sender, vectors in reply[6]:
+                    relearned.add(_source(batch, sender, vectors))
+        return gone, relearned
+
+    async def _now(self, keys: Keys) -> _Now:
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hmget(keys.state, ["uid", "generation", "last_version", "champion", "cursor"])
+        pipe.hvals(keys.parked)
+        pipe.zrevrange(keys.promoted, 0, -1)
+        pipe.hkeys(keys.artifacts)
+        pipe.hgetall(keys.revoked)
+        state, parked, promoted, artifacts, marks = await ask(self._redis, pipe.execute())
+        if state[0] is None:
+            raise UnknownDetector("There is no such detector.")
+        uid, generation, last, champion, cursor = (value.decode() for value in state)
+        made, sources = await self._made(keys, int(last))
+        return _Now(
+            uid, int(generation), int(last), int(champion or 0) or None, cursor,
+            [(one["first"], one["last"]) for one in map(orjson.loads, parked)],
+            [int(number) for number in promoted],
+            {int(number) for number in artifacts},
+            {int(number): orjson.loads(mark) for number, mark in marks.items()},
+            made, sources,
+        )  # fmt: skip
+
+    async def _made(self, keys: Keys, last: int) -> tuple[list[Made], dict[int, list[Source]]]:
+        """Return the lineage of every version, and what each of them learned."""
+        made: list[Made] = []
+        sources: dict[int, list[Source]] = {}
+        for start in range(1, last + 1, _RECORDS):
+            numbers = [str(n) for n in range(start, min(start + _RECORDS, last + 1))]
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.hmget(keys.versions, numbers)
+            pipe.hmget(keys.sources, numbers)
+            texts, packs = await ask(self._redis, pipe.execute())
+            made += [Made.of(orjson.loads(text)) for text in texts if text]
+            for number, pack in zip(numbers, packs, strict=True):
+                if pack:
+                    sources[int(number)] = await asyncio.to_thread(unpacked, pack)
+        return made, sources
+
+    async def _entries(self, keys: Keys, now: _Now) -> list[tuple[str, str, Source]]:
+        """Return where every batch is, its entry there, and what it is."""
+        found = [("quarantined", entry, source) for entry, source in await self._scan(keys.held)]
+        cursor = position(now.cursor)
+        for entry, source in await self._scan(keys.stream):
+            if position(entry) > cursor:
+                place = "buffered"
+            else:
+                place = "parked" if within(entry, now.waiting) else "kept"
+            found.append((place, entry, source))
+        return found
+
+    async def _scan(self, key: str) -> list[tuple[str, Source]]:
+        """Return every entry of a stream of batches, without its vectors."""
+        found: list[tuple[str, Source]] = []
+        at: bytes | str = "0-0"
+        while rows := await SCAN(self._redis, (key,), (at, STEP_ENTRIES, STEP_BYTES)):
+            at = rows[-1][0]
+            found += [(row[0].decode(), _source(*row[1:])) for row in rows]
+        return found
+
+
+def _source(batch: bytes, sender: bytes, vectors: int) -> Source:
+    return Source(batch.decode(), sender.decode("utf-8", "replace"), vectors)

@@ -1,0 +1,132 @@
+"""Un-learning over HTTP: the answers of the contract."""
+
+import numpy as np
+import pytest
+
+from models import Version
+from service.retraining import Retrainings
+from tests.contract.running import GOOD, Running, running
+from tests.contract.test_contract_keys import bearer, key
+
+pytestmark = pytest.mark.anyio
+
+PUMP = "/v1/detectors/pump"
+ZEROS = {"vectors": [[0, 0, 0]]}
+
+
+async def settle(api: Running, version: Version) -> None:
+    """Do what a worker does: promote `version` for what is buffered."""
+    stores = api.parts.stores
+    lease = await stores.leases.acquire("pump", 30.0)
+    assert lease is not None
+    await Retrainings(stores.redis).start(lease)
+    experience = await stores.buffer.take("pump")
+    assert experience is not None
+    data = version.to_bytes()
+    number = await stores.registry.promote(lease, experience, data, GOOD, seconds=0.5)
+    await stores.leases.release(lease)
+    await api.serving(number)
+
+
+async def send(api: Running, seed: int, n: int = 40, **headers: str) -> str:
+    """Send a batch of normals; return its id."""
+    X = np.random.default_rng(seed).normal(size=(n, 3))
+    answer = await api.http.post(f"{PUMP}/normal", json={"vectors": X.tolist()}, headers=headers)
+    assert answer.status_code == 202, answer.text
+    return answer.json()["batch_id"]
+
+
+async def revoke(api: Running, **what: object) -> dict:
+    """Return the answer to a revocation that is done."""
+    answer = await api.http.post(f"{PUMP}/revoke", json=what)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def test_a_key_is_taken_back(store_url: str, versions: tuple[Version, Version]) -> None:
+    """From real keys, over a real socket: the dry run says what then is done."""
+    async with running(store_url, poll_seconds=0.1) as api:
+        api.http.headers.update(bearer(await key(api, {"admin", "ingest", "read", "score"}, None)))
+        bad = bearer(await key(api, {"ingest"}, {"pump"}))
+        await api.make(admission="accept", keep_learned_seconds=3600)
+        await send(api, 1)
+        await settle(api, versions[0])
+        await send(api, 2, 60)
+        await send(api, 3, 50, **bad)
+        await settle(api, versions[1])
+        await send(api, 4, 5, **bad)
+        keys = (await api.http.get("/v1/keys")).json()["keys"]
+        culprit = next(one["id"] for one in keys if one["scopes"] == ["ingest"])
+        planned = await revoke(api, key=culprit, dry_run=True)
+        assert (await api.http.get(PUMP)).json()["champion"] == 2
+        done = await revoke(api, key=culprit, why="press 7 was broken")
+        assert planned == done | {"dry_run": True}
+        assert (done["champion"], done["generation"], done["versions"]) == (1, 3, [2])
+        assert done["discarded"] == {"buffered": 5, "quarantined": 0, "parked": 0, "kept": 50}
+        assert (done["relearned"]["vectors"], done["lost"]["vectors"]) == (60, 0)
+        scored = (await api.http.post(f"{PUMP}/score", json=ZEROS)).json()
+        assert (scored["version"], scored["generation"]) == (1, 3)
+        status = (await api.http.get(PUMP)).json()
+        assert (status["buffered"], status["learned"]) == (60, 40)
+        record = (await api.http.get(f"{PUMP}/versions/2")).json()
+        assert (record["state"], record["revoked"]["key"]) == ("revoked", culprit)
+        again = await api.http.put(f"{PUMP}/champion", json={"version": 2})
+        assert again.status_code == 409
+        entry = (await api.http.get(f"{PUMP}/audit")).json()["audit"][-1]
+        assert (entry["action"], entry["why"]) == ("revoked", "press 7 was broken")
+        assert entry["who"].startswith("key:")
+
+
+async def test_nothing_clean_is_left(pump: Running, versions: tuple[Version, Version]) -> None:
+    """409, and all serves on; where it is asked for nothing does, until something is learned."""
+    record = (await pump.http.get(f"{PUMP}/versions/1")).json()
+    batch = record["experience"]["batches"][0]
+    answer = await pump.http.post(f"{PUMP}/revoke", json={"batch": batch})
+    assert answer.status_code == 409
+    assert "without_champion" in answer.json()["detail"]
+    assert (await pump.http.post(f"{PUMP}/score", json=ZEROS)).status_code == 200
+    assert (await revoke(pump, batch=batch, dry_run=True))["champion"] is None
+    assert (await revoke(pump, batch=batch, without_champion=True))["champion"] is None
+    assert (await pump.http.post(f"{PUMP}/score", json=ZEROS)).status_code == 409
+    status = await pump.http.get(PUMP)
+    assert (status.json()["champion"], status.json()["learned"]) == (None, 0)
+    assert (await pump.http.get("/metrics")).status_code == 200
+    await send(pump, 7)
+    await settle(pump, versions[1])
+    scored = (await pump.http.post(f"{PUMP}/score", json=ZEROS)).json()
+    assert (scored["version"], scored["generation"]) == (2, 3)
+
+
+async def test_the_other_processes_unload_it(
+    store_url: str, versions: tuple[Version, Version], tmp_path
+) -> None:
+    """A version that is revoked serves nowhere, not from a disk either."""
+    async with running(store_url, poll_seconds=0.2) as api:
+        await api.make()
+        await api.learn(versions[0])
+        async with running(store_url, poll_seconds=0.2, cache_dir=tmp_path) as other:
+            await other.serving(1)
+            assert list(tmp_path.iterdir())
+            batch = (await api.http.get(f"{PUMP}/versions/1")).json()["experience"]["batches"][0]
+            await revoke(api, batch=batch, without_champion=True)
+            await other.parts.watcher.refresh("pump")
+            assert (await other.http.post(f"{PUMP}/score", json=ZEROS)).status_code == 409
+            assert not list(tmp_path.iterdir())
+
+
+async def test_what_is_refused(pump: Running) -> None:
+    """Neither or both, what nobody sent, a detector that is not there."""
+    path = f"{PUMP}/revoke"
+    for body in (
+        {},
+        {"batch": "a", "key": "b"},
+        {"batch": ""},
+        {"batch": 1},
+        {"batch": "a", "x": 1},
+    ):
+        assert (await pump.http.post(path, json=body)).status_code == 422, body
+    for body in ({"batch": "a"}, {"key": "a"}, {"key": "ü\x00" * 50, "dry_run": True}):
+        answer = await pump.http.post(path, json=body)
+        assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found"), body
+    answer = await pump.http.post("/v1/detectors/no/revoke", json={"batch": "a"})
+    assert answer.status_code == 404
