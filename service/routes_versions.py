@@ -175,7 +175,7 @@ async def post(request: Request, name: Name) -> Response:
         {"champion": 2, "generation": 5, "forgets": {"vectors": 1000, "versions": [3]}},
         headers={"ETag": {"description": "The generation.", "schema": {"type": "string"}}},
     )
-    | openapi.problems(404, 410, 412, 413, 422, 503),
+    | openapi.problems(404, 409, 410, 412, 413, 422, 503),
     openapi_extra=openapi.json_body({"version": 2}, required=True)
     | {
         "parameters": [
