@@ -6,28 +6,36 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
+from service.audit import AUDIT, said
 from service.grants import Grant, Scope
-from service.keys import API_KEYS
+from service.keys import API_KEYS, KEYS_AUDIT
 from service.problems import Conflict, Unknown
 from service.store import Script, ask, connect
 
 _REVISION = b"revision"  # a field beside the keys; no key has this id
 
-# KEYS: keys. ARGV: id, most keys, document
-_CREATE = Script("""
+# KEYS: keys, audit. ARGV: id, most keys, document, what it allows (JSON), what the audit says
+_CREATE = Script(
+    AUDIT
+    + """
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return 0 end
 if redis.call('HLEN', KEYS[1]) > tonumber(ARGV[2]) then return 0 end
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 redis.call('HINCRBY', KEYS[1], 'revision', 1)
 redis.call('HSET', KEYS[1], ARGV[1], '{"created":' .. now .. ',' .. ARGV[3])
+audit(KEYS[2], now, 'null', ARGV[4], ARGV[5])
 return now
-""")
+"""
+)
 
-# KEYS: keys. ARGV: id
+# KEYS: keys, audit. ARGV: id, what the audit says
 _REVOKE = Script(
-    """
+    AUDIT
+    + """
 if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
+local now = redis.call('TIME')
+audit(KEYS[2], now[1] * 1000 + math.floor(now[2] / 1000), '"active"', '"revoked"', ARGV[2])
 return redis.call('HINCRBY', KEYS[1], 'revision', 1)
 """,
     flags="allow-oom",
@@ -41,26 +49,30 @@ class ApiKeys:
         self._redis: Any = redis
         self._most = most
 
-    async def create(self, grant: Grant) -> Grant:
+    async def create(self, grant: Grant, *, who: str = "") -> Grant:
         """Store what a key allows, and return it with its time; Conflict for one too many."""
-        document = {
+        allowed = {
             "name": grant.name,
-            "digest": grant.digest.hex(),
             "scopes": sorted(grant.scopes),
             "detectors": None if grant.detectors is None else sorted(grant.detectors),
             "requests_per_second": grant.requests_per_second,
             "max_body_bytes": grant.max_body_bytes,
         }
-        args = (grant.id, self._most, orjson.dumps(document)[1:])
-        created = int(await _CREATE(self._redis, (API_KEYS,), args))
+        document = {"digest": grant.digest.hex(), **allowed}
+        args = (
+            grant.id, self._most, orjson.dumps(document)[1:], orjson.dumps(allowed),
+            said("key created", who, key=grant.id),
+        )  # fmt: skip
+        created = int(await _CREATE(self._redis, (API_KEYS, KEYS_AUDIT), args))
         if not created:
             raise Conflict(f"The service holds at most {self._most} keys.")
         return replace(grant, created=created)
 
-    async def revoke(self, identity: str) -> None:
+    async def revoke(self, identity: str, *, who: str = "") -> None:
         """Forget a key; Unknown where there is none."""
+        args = (identity, said("key revoked", who, key=identity))
         if identity == _REVISION.decode() or not await _REVOKE(
-            self._redis, (API_KEYS,), (identity,)
+            self._redis, (API_KEYS, KEYS_AUDIT), args
         ):
             raise Unknown("There is no such key.")
 

@@ -3,7 +3,8 @@
 Append-only and chained: each entry's hash is SHA-1 over the hash before it and its own text, the
 one digest that the store's scripts can compute. Whoever kept an earlier hash can tell whether
 anything up to it was altered, left out or put in between, for that takes a second preimage.
-Entries are written in the same script as the change itself.
+Entries are written in the same script as the change itself. The API keys, which are of no detector,
+have a trail of their own.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
-from service.keys import Keys
+from service.keys import KEYS_AUDIT, Keys
 from service.store import Script, ask
 
 KEPT = 10_000  # entries of a detector; the oldest go
@@ -66,14 +67,16 @@ class Audit:
         return bool(await _APPEND(self._redis, (keys.state, keys.audit), args))
 
     async def entries(
-        self, name: str, *, after: int = 0, limit: int = PAGE
+        self, name: str | None, *, after: int = 0, limit: int = PAGE
     ) -> list[dict[str, Any]]:
         """Return up to `limit` entries from number `after` + 1 on, oldest first.
+
+        They are the detector's, or, with no `name`, those of the API keys.
 
         Each has `seq`, `at` (milliseconds since 1970), `from`, `to`, `action`, `who`, `why`,
         details of the action, and the chain: `previous` and `hash`.
         """
-        client, key = self._redis, Keys(name).audit
+        client, key = self._redis, KEYS_AUDIT if name is None else Keys(name).audit
         first = await ask(client, client.xrange(key, count=1))
         if not first:
             return []

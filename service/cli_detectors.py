@@ -97,7 +97,10 @@ def promote(
 
 
 def audit(
-    detector: Name,
+    detector: Annotated[
+        str | None,
+        typer.Argument(help="The detector; of the API keys without.", metavar="[DETECTOR]"),
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Check every entry's hash against the one before it.")
     ] = False,
@@ -105,7 +108,7 @@ def audit(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show who changed what of a detector, when and why."""
+    """Show who changed what of a detector, or of the API keys, when and why."""
     with console.client(url, key) as client:
         entries = client.audit(detector)
     if as_json:
@@ -120,7 +123,8 @@ def audit(
 
 def _audit_row(entry: dict[str, Any]) -> tuple[Any, ...]:
     shown = (entry[name] for name in ("from", "to"))
-    short = ["config" if isinstance(one, dict) else one for one in shown]
+    of = "key" if "key" in entry["action"] else "config"
+    short = [of if isinstance(one, dict) else one for one in shown]
     at = rfc3339(entry["at"] / 1000)
     return (entry["seq"], at, entry["action"], *short, entry["who"], entry["why"], entry["hash"])
 

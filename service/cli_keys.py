@@ -19,6 +19,8 @@ from service.store import connect
 
 T = TypeVar("T")
 
+_WHO = "command line"  # in the audit trail: whoever reaches the store itself has no key
+
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")]
 DataDir = Annotated[
     Path | None, typer.Option(help="Where the embedded store is, without ANAMNESIS_REDIS_URL.")
@@ -56,7 +58,7 @@ def create(
         requests_per_second=rate,
         max_body_bytes=max_body_bytes,
     )
-    created = _with_keys(data_dir, lambda keys: keys.create(grant))
+    created = _with_keys(data_dir, lambda keys: keys.create(grant, who=_WHO))
     if as_json:
         console.show_json({"key": secret, **describe(created)})
         return
@@ -94,7 +96,7 @@ def revoke(
     data_dir: DataDir = None,
 ) -> None:
     """Let nobody in with this key any more, within two seconds everywhere."""
-    _with_keys(data_dir, lambda keys: keys.revoke(key))
+    _with_keys(data_dir, lambda keys: keys.revoke(key, who=_WHO))
     typer.echo(f"revoked {key}")
 
 

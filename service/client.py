@@ -143,12 +143,13 @@ class Client:
         """
         return self._json("POST", _path(name, "revoke"), json=what, timeout=_REVOKE_SECONDS)
 
-    def audit(self, name: str) -> list[dict[str, Any]]:
-        """Return the whole audit trail that is kept, oldest first."""
+    def audit(self, name: str | None = None) -> list[dict[str, Any]]:
+        """Return the whole audit trail that is kept, of a detector or of the keys, oldest first."""
+        path = "/v1/audit" if name is None else _path(name, "audit")
         entries: list[dict[str, Any]] = []
         after: int | None = 0
         while after is not None:
-            page = self._json("GET", _path(name, "audit"), params={"after": after})
+            page = self._json("GET", path, params={"after": after})
             entries += _listed(page, "audit")
             after = page.get("next")
         return entries

@@ -69,8 +69,11 @@ return 1
 """
 )
 
-# KEYS: state. ARGV: least vectors, weights, channel, name
-_REQUEST = Script("""
+# KEYS: state, audit. ARGV: least vectors, weights, channel, name, what the audit says
+_REQUEST = Script(
+    AUDIT
+    + _NOW
+    + """
 local held = redis.call('HMGET', KEYS[1], 'uid', 'buffered', 'parked', 'retraining')
 if not held[1] then return {'unknown'} end
 if tonumber(held[2]) < tonumber(ARGV[1]) then
@@ -78,9 +81,11 @@ if tonumber(held[2]) < tonumber(ARGV[1]) then
 end
 redis.call('HSET', KEYS[1], 'weights', ARGV[2])
 if held[4] == 'idle' then redis.call('HSET', KEYS[1], 'retraining', 'queued') end
+audit(KEYS[2], now, '"' .. held[4] .. '"', '"queued"', ARGV[5])
 redis.call('PUBLISH', ARGV[3], ARGV[4])
 return {'queued', redis.call('HINCRBY', KEYS[1], 'requested', 1)}
-""")
+"""
+)
 
 # KEYS: state, tombstone, audit, then everything else. ARGV: uid, number of last version, seconds,
 # channel, name, what the audit says. A version made in the meantime has an artifact that was not
@@ -213,15 +218,19 @@ class Detectors:
         }
 
     async def request_retrain(
-        self, name: str, weights: Mapping[str, float] | str | None = None
+        self, name: str, weights: Mapping[str, float] | str | None = None, *, who: str = ""
     ) -> int:
         """Queue a retraining and return the request's number: it is over once `served` reaches it.
 
         During a run it asks for one more after it. `weights` hold for that run alone. Raises
         UnknownDetector, and Conflict when fewer vectors are buffered than a training needs.
         """
-        args = (MIN_VECTORS, "" if weights is None else orjson.dumps(weights), NOTIFY, name)
-        reply = await _REQUEST(self._redis, (Keys(name).state,), args)
+        args = (
+            MIN_VECTORS, "" if weights is None else orjson.dumps(weights), NOTIFY, name,
+            said("retrain", who, "by hand", weights=weights),
+        )  # fmt: skip
+        keys = Keys(name)
+        reply = await _REQUEST(self._redis, (keys.state, keys.audit), args)
         if reply[0] == b"unknown":
             raise UnknownDetector("There is no such detector.")
         if reply[0] == b"few":

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
+from service.audit import AUDIT, said
 from service.buffer import IDEMPOTENCY_SECONDS
 from service.keys import NOTIFY, Keys
 from service.store import Script, ask, rfc3339
@@ -29,20 +30,25 @@ end
 return ids
 """)
 
-# KEYS: state, labels[, idempotency]. ARGV: uid, most entries, channel, name, entry...
+# KEYS: state, labels, audit[, idempotency]. ARGV: uid, most entries, channel, name, what the audit
+# says, entry...
 # Where labels decide the threshold, new ones are a change of the config: every process must see it.
-_LABEL = Script(f"""
+_LABEL = Script(
+    AUDIT
+    + f"""
 local held = redis.call('HMGET', KEYS[1], 'uid', 'config')
 if held[1] ~= ARGV[1] then return 0 end
-if KEYS[3] and redis.call('GET', KEYS[3]) == ARGV[1] then return 1 end
-for i = 5, #ARGV do redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[2], '*', 'e', ARGV[i]) end
-if KEYS[3] then redis.call('SET', KEYS[3], ARGV[1], 'EX', {IDEMPOTENCY_SECONDS}) end
+if KEYS[4] and redis.call('GET', KEYS[4]) == ARGV[1] then return 1 end
+for i = 6, #ARGV do redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[2], '*', 'e', ARGV[i]) end
+if KEYS[4] then redis.call('SET', KEYS[4], ARGV[1], 'EX', {IDEMPOTENCY_SECONDS}) end
 if cjson.decode(held[2])['threshold']['labels'] then
-  redis.call('HINCRBY', KEYS[1], 'revision', 1)
+  local now, to = redis.call('TIME'), redis.call('HINCRBY', KEYS[1], 'revision', 1)
+  audit(KEYS[3], now[1] * 1000 + math.floor(now[2] / 1000), to - 1, to, ARGV[5])
   redis.call('PUBLISH', ARGV[3], ARGV[4])
 end
 return 1
-""")
+"""
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,20 +130,29 @@ class Events:
         }
 
     async def label(
-        self, name: str, uid: str, labels: Sequence[Label], *, idempotency_key: str | None = None
+        self,
+        name: str,
+        uid: str,
+        labels: Sequence[Label],
+        *,
+        idempotency_key: str | None = None,
+        who: str = "",
     ) -> bool:
         """Keep `labels` for that incarnation, once for each key; return False when it is gone.
 
-        Under the threshold policy `labels` that adds one to the config's revision.
+        Under the threshold policy `labels` that adds one to the config's revision, and an entry to
+        the audit trail.
         """
         keys, entries = Keys(name), list(map(_pack, labels))[-self._labels_kept :]
         if not entries:
             return False
-        where: tuple[str, ...] = (keys.state, keys.labels)
+        where: tuple[str, ...] = (keys.state, keys.labels, keys.audit)
         if idempotency_key is not None:
             where += (keys.labels_idempotency(idempotency_key),)
         kept = bounded(self._labels_kept, max(map(len, entries)))
-        return bool(await _LABEL(self._redis, where, (uid, kept, NOTIFY, name, *entries)))
+        audited = said("labelled", who, "labels set the threshold", labels=len(entries))
+        args = (uid, kept, NOTIFY, name, audited, *entries)
+        return bool(await _LABEL(self._redis, where, args))
 
     async def labels(self, name: str, *, limit: int = LABELS_READ) -> list[Label]:
         """Return the latest labels, newest first."""

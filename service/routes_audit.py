@@ -1,4 +1,6 @@
-"""The audit trail of a detector: who changed what, and whether anything was altered since."""
+"""Audit trails: who changed what, and whether anything was altered since."""
+
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
@@ -12,7 +14,7 @@ from service.responses import answer
 from service.routes_scoring import Name
 from service.status import existing
 
-router = APIRouter(prefix="/v1/detectors/{name}", tags=["audit"])
+router = APIRouter(prefix="/v1", tags=["audit"])
 
 _ENTRY = {
     "seq": 7,
@@ -27,29 +29,60 @@ _ENTRY = {
 }
 
 
+_KEY_ENTRY = _ENTRY | {
+    "from": None,
+    "to": {"name": "press 7", "scopes": ["ingest"], "detectors": ["pump-7"]},
+    "action": "key created",
+    "who": "key:2c26b46b68ffc68f",
+    "why": "",
+    "key": "9f86d081884c7d65",
+}
+_AFTER = openapi.query("after", "Only entries with a greater number.", default=0)
+
+
+def _page(example: dict[str, Any]) -> openapi.Responses:
+    found = {"audit": [example], "broken": None, "next": 8}
+    return openapi.answers(200, "Oldest first, a page at a time.", found)
+
+
 @router.get(
-    "/audit",
-    summary="Export the audit trail",
+    "/detectors/{name}/audit",
+    summary="Export the audit trail of a detector",
     dependencies=[needs(Scope.ADMIN)],
-    responses=openapi.answers(
-        200, "Oldest first, a page at a time.", {"audit": [_ENTRY], "broken": None, "next": 8}
-    )
-    | openapi.problems(404, 422, 503),
-    openapi_extra={
-        "parameters": [openapi.query("after", "Only entries with a greater number.", default=0)]
-    },
+    responses=_page(_ENTRY) | openapi.problems(404, 422, 503),
+    openapi_extra={"parameters": [_AFTER]},
 )
-async def audit(request: Request, name: Name) -> Response:
+async def of_detector(request: Request, name: Name) -> Response:
     """Return up to 1,000 entries.
 
     `broken` is the number of the first entry of the page that does not follow from the one before
     it, null where all do; `next` is what `after` is to be for the next page, null on the last.
     """
-    app = parts(request)
+    after = _after(request)
+    await existing(parts(request), name)
+    return await _entries(request, name, after)
+
+
+@router.get(
+    "/audit",
+    summary="Export the audit trail of the API keys",
+    dependencies=[needs(Scope.ADMIN, whole=True)],
+    responses=_page(_KEY_ENTRY) | openapi.problems(422, 503),
+    openapi_extra={"parameters": [_AFTER]},
+)
+async def of_keys(request: Request) -> Response:
+    """Return up to 1,000 entries, as a detector's are."""
+    return await _entries(request, None, _after(request))
+
+
+def _after(request: Request) -> int:
     text = request.query_params.get("after", "0")
     if not (text.isascii() and text.isdigit() and len(text) < 16):
         raise Unprocessable("`after` in the query is a whole number.")
-    await existing(app, name)
-    entries = await app.stores.audit.entries(name, after=int(text), limit=PAGE)
+    return int(text)
+
+
+async def _entries(request: Request, name: str | None, after: int) -> Response:
+    entries = await parts(request).stores.audit.entries(name, after=after, limit=PAGE)
     following = entries[-1]["seq"] if len(entries) == PAGE else None
     return answer({"audit": entries, "broken": broken(entries), "next": following})

@@ -180,7 +180,9 @@ async def retrain(request: Request, name: Name) -> Response:
             'w_new > 0, or {"half_life": experiences}.'
         ) from None
     started = time.monotonic()
-    ticket = await app.stores.detectors.request_retrain(name, asked.weights)
+    ticket = await app.stores.detectors.request_retrain(
+        name, asked.weights, who=f"key:{caller(request).id}"
+    )
     last = await _outcome(app, name, ticket, started + asked.wait)
     if last is not None:
         await settled(app, name)

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from service import bodies, openapi
 from service.grants import Scope, describe, new_secret
-from service.guard import needs
+from service.guard import caller, needs
 from service.parts import Parts, parts
 from service.problems import Conflict, Unprocessable
 from service.responses import answer
@@ -55,7 +55,7 @@ async def post(request: Request) -> Response:
     grant = asked.grant(secret.encode())
     if not app.access.guarded and (Scope.ADMIN not in grant.scopes or grant.detectors is not None):
         raise Conflict("The first key has the scope admin, for all detectors: it makes the others.")
-    created = await app.stores.api_keys.create(grant)
+    created = await app.stores.api_keys.create(grant, who=f"key:{caller(request).id}")
     await _settled(app)
     return answer({"key": secret, **describe(created)}, 201)
 
@@ -71,7 +71,7 @@ async def post(request: Request) -> Response:
 async def delete(request: Request, key: str) -> Response:
     """Let nobody in with this key any more: here at once, in other processes within 2 s."""
     app = parts(request)
-    await app.stores.api_keys.revoke(key)
+    await app.stores.api_keys.revoke(key, who=f"key:{caller(request).id}")
     await _settled(app)
     return Response(status_code=204)
 

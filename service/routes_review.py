@@ -91,7 +91,9 @@ async def feedback(request: Request, name: Name) -> Response:
             name, np.stack(normals), key, sender=caller(request).id, judged=False
         )
         buffered = stored["buffered"]
-    if not await app.stores.events.label(name, detector.uid, labels, idempotency_key=key):
+    who = f"key:{caller(request).id}"
+    kept = await app.stores.events.label(name, detector.uid, labels, idempotency_key=key, who=who)
+    if not kept:
         raise UnknownDetector("The detector was deleted.")
     if "labels" in detector.config.threshold:
         await settled(app, name)

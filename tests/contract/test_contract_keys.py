@@ -33,6 +33,7 @@ EXPECTED = {
     ("GET", "/v1/keys"): "admin",
     ("POST", "/v1/keys"): "admin",
     ("DELETE", "/v1/keys/{key}"): "admin",
+    ("GET", "/v1/audit"): "admin",
     ("GET", "/v1/detectors"): "read",
     ("PUT", "/v1/detectors/{name}"): "admin",
     ("GET", "/v1/detectors/{name}"): "read",
@@ -156,7 +157,7 @@ async def test_every_scope_on_every_detector_and_route(guarded: Running) -> None
                 continue
             answer = await ask(guarded, method, path, name, headers=bearer(keys[scope]))
             where, cells = (method, path, scope, name, answer.text[:200]), cells + 1
-            whole = path == "/metrics" or path.startswith("/v1/keys")
+            whole = path in {"/metrics", "/v1/audit"} or path.startswith("/v1/keys")
             if scope != needed or whole:
                 assert answer.status_code == 403, where
                 assert answer.json()["scope"] == needed, where
@@ -175,8 +176,8 @@ async def test_every_scope_on_every_detector_and_route(guarded: Running) -> None
                     assert answer.json()["type"] == "/problems/not-found", where
             if name == "ghost":
                 await guarded.http.delete("/v1/detectors/ghost")
-    # Of 24 operations that need a key, 4 are about the service, and one lists detectors.
-    assert cells == 5 * (3 * 19 + 5)
+    # Of 25 operations that need a key, 5 are about the service, and one lists detectors.
+    assert cells == 5 * (3 * 19 + 6)
 
 
 PUT = ("PUT", "/v1/detectors/{name}")
@@ -277,6 +278,26 @@ async def test_keys_over_http(guarded: Running) -> None:
                 asked | {"detectors": ["/"]}, asked | {"max_body_bytes": 1},
                 asked | {"requests_per_second": 0}, asked | {"more": 1}):  # fmt: skip
         assert (await guarded.http.post("/v1/keys", json=bad)).status_code == 422, bad
+
+
+async def test_keys_have_an_audit_trail(guarded: Running) -> None:
+    """Who made and revoked which key, chained as a detector's trail is, and never the secret."""
+    asked = {"name": "press/7 ü", "scopes": ["score"], "detectors": ["pump"]}
+    made = (await guarded.http.post("/v1/keys", json=asked)).json()
+    await guarded.http.delete(f"/v1/keys/{made['id']}")
+    assert (await guarded.http.delete(f"/v1/keys/{made['id']}")).status_code == 404
+    answer = await guarded.http.get("/v1/audit")
+    first, create, revoke = answer.json()["audit"]
+    assert (first["action"], first["who"]) == ("key created", "")
+    assert (create["action"], create["key"], create["from"]) == ("key created", made["id"], None)
+    assert create["to"] == asked | {"requests_per_second": None, "max_body_bytes": None}
+    assert (revoke["action"], revoke["key"]) == ("key revoked", made["id"])
+    assert (revoke["from"], revoke["to"]) == ("active", "revoked")
+    assert create["who"] == revoke["who"] == f"key:{first['key']}"
+    assert answer.json()["broken"] is None
+    assert made["key"] not in answer.text
+    assert (await guarded.http.get("/v1/audit?after=2")).json()["audit"] == [revoke]
+    assert (await guarded.http.get("/v1/audit?after=x")).status_code == 422
 
 
 def running_too(api: Running, **settings: Any) -> Any:

@@ -8,6 +8,8 @@ import pytest
 from service import audit
 from service.audit import broken
 from service.detector_config import parse
+from service.events import Events, Label
+from service.problems import Conflict
 from tests.service.stored import matrix
 from tests.service.test_held import verdict
 
@@ -46,6 +48,37 @@ async def test_every_change_is_written(stored):
     ]
     assert (await trail(stored))[3]["why"] == "a test run"
     assert (await trail(stored))[2]["why"] == "worse on old normals"
+
+
+async def test_retrainings_by_hand_are_written(stored):
+    """Who asked for them, from which state, with which weights; not those that are refused."""
+    with pytest.raises(Conflict):
+        await stored.detectors.request_retrain("pump", who="key:ada")
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump", {"w_prev": 0.5, "w_new": 0.5}, who="key:ada")
+    await stored.detectors.request_retrain("pump", who="key:bob")
+    told = [(e["action"], e["who"], e["from"], e["to"], e["weights"]) for e in await trail(stored)
+            if e["action"] != "created"]  # fmt: skip
+    assert told == [
+        ("retrain", "key:ada", "idle", "queued", {"w_prev": 0.5, "w_new": 0.5}),
+        ("retrain", "key:bob", "queued", "queued", None),
+    ]
+    assert broken(await trail(stored)) is None
+
+
+async def test_labels_that_set_the_threshold_are_written(stored):
+    """From revision to revision; labels that only are kept change nothing yet."""
+    events, uid = Events(stored.redis), (await stored.get()).uid
+    labels = [Label("anomaly", matrix(1)[0])]
+    await events.label("pump", uid, labels, who="key:ada")
+    assert [e["action"] for e in await trail(stored)] == ["created"]
+    await stored.detectors.put("pump", parse({"threshold": {"labels": {"beta": 1}}}))
+    for _ in range(2):
+        await events.label("pump", uid, labels, idempotency_key="monday", who="key:ada")
+    entry = (await trail(stored))[-1]
+    assert (entry["action"], entry["who"], entry["labels"]) == ("labelled", "key:ada", 1)
+    assert (entry["seq"], entry["from"], entry["to"]) == (3, 2, 3)
+    assert broken(await trail(stored)) is None
 
 
 async def test_what_changes_nothing_is_not_written(stored):

@@ -260,6 +260,17 @@ def test_detectors_as_table_and_json(run, stub):
     assert json.loads(out) == [STATUS]
 
 
+def test_the_trail_of_the_keys_is_shown_without_a_detector(run, stub):
+    """With `--verify` an entry that does not follow ends the command with a complaint."""
+    entry = {"seq": 1, "at": 0, "from": None, "to": {"name": "press"}, "action": "key created",
+             "who": "command line", "why": "", "previous": "", "hash": "0" * 40}  # fmt: skip
+    stub.answers["GET", "/v1/audit?after=0"] = (200, {"audit": [entry], "next": None})
+    status, out, _ = run("audit", "--url", stub.url)
+    assert status == Exit.OK
+    assert "key created" in out
+    assert run("audit", "--verify", "--url", stub.url)[0] == Exit.REFUSED
+
+
 def test_listening_to_the_world_needs_a_key(run, tmp_path):
     """An address that others reach is refused until there is a key, or the risk is named."""
     status, _, err = run("up", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(tmp_path))
