@@ -1,7 +1,8 @@
 """The checker: what must hold after any fault, looked up in the store and in the clients' memory.
 
-I1  every acknowledged vector is buffered, quarantined, parked, discarded or consumed, and is so
-    in exactly one of these;
+I1  every acknowledged vector is buffered, quarantined, parked, discarded by a person or was
+    consumed, and is so in exactly one of these (what a revoked version consumed and was kept is
+    buffered again, and counts as that);
 I2  version numbers without gaps and one record each, generations without gaps and one row of the
     history each, consumed ranges contiguous;
 I3  the champion's artifact exists, is the one its record names, and loads;
@@ -14,6 +15,7 @@ It reads the store as it is, not through the adapters that it checks.
 """
 
 import hashlib
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from tests.faults.load import Told, probe
 from tests.faults.stage import Stage, resources
 
 TOLERANCE = 1e-5
+_REVOKED = ", revoked"
 API_BYTES = 400 * 2**20  # resident; a fifth of it is the interpreter and its libraries
 API_FILES = 1500
 
@@ -39,6 +42,9 @@ class Held:
 
     state: dict[str, str]
     stream: list[tuple[str, dict[bytes, bytes]]]
+    held: list[tuple[str, dict[bytes, bytes]]]
+    sources: dict[int, list[tuple[str, str, int]]]
+    revoked: set[int]
     records: list[dict[str, Any]]
     history: list[dict[str, Any]]
     parked: list[dict[str, Any]]
@@ -51,12 +57,18 @@ async def held(redis: Redis, name: str) -> Held:
     """Read the store."""
     keys = Keys(name)
     state = {k.decode(): v.decode() for k, v in (await redis.hgetall(keys.state)).items()}
-    stream = [(entry.decode(), fields) for entry, fields in await redis.xrange(keys.stream)]
+    stream, back = [
+        [(entry.decode(), fields) for entry, fields in await redis.xrange(key)]
+        for key in (keys.stream, keys.held)
+    ]
+    packed = await redis.hgetall(keys.sources)
+    sources = {int(n): orjson.loads(zlib.decompress(data)) for n, data in packed.items()}
+    revoked = {int(n) for n in await redis.hkeys(keys.revoked)}
     records = [orjson.loads(text) for text in (await redis.hgetall(keys.versions)).values()]
     history = [orjson.loads(text) for text in await redis.lrange(keys.history, 0, -1)]
     parked = [orjson.loads(text) for text in (await redis.hgetall(keys.parked)).values()]
     records.sort(key=lambda record: record["version"])
-    return Held(state, stream, records, history, parked)
+    return Held(state, stream, back, sources, revoked, records, history, parked)
 
 
 async def violations(stage: Stage, told: Told, name: str = "pump") -> list[str]:
@@ -73,35 +85,56 @@ async def violations(stage: Stage, told: Told, name: str = "pump") -> list[str]:
 
 
 def _places(found: Held, told: Told) -> Iterable[str]:
-    """I1: look for every batch in every place."""
+    """I1: look for every part of every batch in every place."""
     places, counted = _located(found)
-    for batch in told.discarded:
-        places.setdefault(batch, []).append("discarded")
+    for batch, vectors in told.discarded:
+        places.setdefault(batch, []).append(("discarded", vectors))
     for batch, ack in told.acknowledged.items():
-        where = places.get(batch, [])
-        if len(where) != 1:
+        wanted, there = Counter(ack.parts), places.get(batch, [])
+        lasting = Counter(n for where, n in there if not where.endswith(_REVOKED))
+        before = Counter(n for where, n in there if where.endswith(_REVOKED))
+        if lasting - wanted or wanted - lasting - before:
+            where = [place for place, _ in there]
             yield f"I1: batch {batch} ({ack.vectors} vectors) is in {where or 'no place'}"
-    for _, fields in found.stream:
-        ack = told.acknowledged.get(fields[b"b"].decode())
-        if ack is not None and hashlib.sha256(fields[b"x"]).hexdigest() != ack.digest:
-            yield f"I1: the batch of {ack.key} is not what was sent"
+    yield from _contents(found, told)
     keys = Counter(ack.key for ack in told.acknowledged.values())
     yield from (f"I1: {key} is {times} batches" for key, times in keys.items() if times > 1)
     stray = set(places) - set(told.acknowledged)
     if len(stray) > len(told.unanswered):
         yield f"I1: {len(stray)} batches are held that nobody was told of"
-    for place in ("buffered", "parked"):
+    for place in ("buffered", "quarantined", "parked"):
         if counted[place] != found.number(place):
             yield f"I1: {place} is {found.number(place)}, and {counted[place]} are there"
-    total = sum(found.number(place) for place in ("buffered", "parked", "consumed", "discarded"))
+    ends = ("buffered", "quarantined", "parked", "consumed", "discarded")
+    total = sum(found.number(place) for place in ends)
     if not told.unanswered and total != told.vectors:
         yield f"I1: {told.vectors} vectors were acknowledged, {total} are accounted for"
 
 
-def _located(found: Held) -> tuple[dict[str, list[str]], Counter[str]]:
-    """Return where each batch is, and how many vectors are buffered and parked."""
-    places: dict[str, list[str]] = {}
+def _contents(found: Held, told: Told) -> Iterable[str]:
+    """I1: what is held of a batch is what was sent, no row of it twice."""
+    rows: dict[str, Counter[bytes]] = {}
+    for _, fields in (*found.stream, *found.held):
+        width = 4 * int(fields[b"d"])
+        data = fields[b"x"]
+        parts = (data[at : at + width] for at in range(0, len(data), width))
+        rows.setdefault(fields[b"b"].decode(), Counter()).update(parts)
+    for batch, ack in told.acknowledged.items():
+        here = rows.get(batch, Counter())
+        whole = here.total() == ack.vectors
+        if here - ack.rows() or (whole and ack.rows() != here):
+            yield f"I1: the batch of {ack.key} is not what was sent"
+
+
+def _located(found: Held) -> tuple[dict[str, list[tuple[str, int]]], Counter[str]]:
+    """Return where each part of each batch is, and how many vectors wait in each place."""
+    places: dict[str, list[tuple[str, int]]] = {}
     counted = Counter[str]()
+
+    def put(batch: str, place: str, vectors: int) -> None:
+        places.setdefault(batch, []).append((place, vectors))
+        counted[place] += vectors
+
     cursor = _id(found.state["cursor"])
     for entry, fields in found.stream:
         at = _id(entry)
@@ -111,13 +144,14 @@ def _located(found: Held) -> tuple[dict[str, list[str]], Counter[str]]:
             place = "parked"
         else:
             continue  # learned, and not erased yet
-        places.setdefault(fields[b"b"].decode(), []).append(place)
-        counted[place] += int(fields[b"n"])
+        put(fields[b"b"].decode(), place, int(fields[b"n"]))
+    for _, fields in found.held:
+        put(fields[b"b"].decode(), "quarantined", int(fields[b"n"]))
     champions = {row["version"] for row in found.history}
-    for record in found.records:
-        if record["version"] in champions:  # a rejected one, too, that a person promoted
-            for batch in record.get("experience", {}).get("batches", ()):
-                places.setdefault(batch, []).append(f"consumed by version {record['version']}")
+    for number in champions & set(found.sources):  # a rejected one, too, that a person promoted
+        place = f"consumed by version {number}" + _REVOKED * (number in found.revoked)
+        for batch, _, vectors in found.sources[number]:
+            put(batch, place, vectors)
     return places, counted
 
 
@@ -129,9 +163,9 @@ def _numbers(found: Held) -> Iterable[str]:
     generations = [row["generation"] for row in found.history]
     if generations != list(range(1, found.number("generation") + 1)):
         yield f"I2: generations {generations} at generation {found.number('generation')}"
-    if found.history and found.history[-1]["version"] != found.number("champion"):
+    if found.history and (found.history[-1]["version"] or 0) != found.number("champion"):
         yield f"I2: champion {found.number('champion')}, the history ends {found.history[-1]}"
-    strangers = {row["version"] for row in found.history} - set(versions)
+    strangers = {row["version"] for row in found.history} - set(versions) - {None}
     if strangers:
         yield f"I2: champions without a record: {strangers}"
     ranges = {(r["experience"]["first"], r["experience"]["last"]) for r in found.records

@@ -50,6 +50,64 @@ async def api_killed_after_the_write(runs: int) -> str:
     return await _api_killed("api.after_buffer_write", runs)
 
 
+@fault(
+    "API killed while it holds rows back, and while a person decides on them",
+    f"rows buffered, held back, released, discarded: {_EXACTLY_ONCE}",
+    short=3, long=200,
+)  # fmt: skip
+async def api_killed_while_rows_are_held_back(runs: int) -> str:
+    """Kill under batches of which admission holds rows back, which somebody goes through."""
+    rng, told = random.Random(8), Told()
+    async with staged(workers=1) as stage:
+        await stage.make(admission="quarantine")
+        load = Load(stage, told)
+        await load.send(400)
+        await stage.retrained()
+        load.scattered = 4
+        stop = asyncio.Event()
+        person = asyncio.create_task(_decide(stage, told, stop))
+        async with load.ingesting(vectors=40):
+            await stage.kill(stage.apis[0])
+            for _ in range(runs):
+                point = f"api.after_buffer_write:{rng.randint(2, 40)}"
+                api = stage.start_api(ANAMNESIS_CRASH_POINT=point)
+                assert await stage.dies(api) == -9, stage.log
+            stage.start_api()
+            await stage.ready()
+        stop.set()
+        released = await person
+        await intact(stage, told)
+        await stage.retrained()
+        await intact(stage, told)
+    held = sum(ack.held for ack in told.acknowledged.values())
+    discarded = sum(vectors for _, vectors in told.discarded)
+    assert min(held, released, discarded) > 0, (held, released, discarded)
+    return (
+        f"{runs} kills, {len(told.acknowledged)} batches, {held} rows held back, {released} of "
+        f"them released, {discarded} discarded, 0 lost or doubled"
+    )
+
+
+async def _decide(stage: Stage, told: Told, stop: asyncio.Event) -> int:
+    """Release and discard by turns what is held back; return how many rows were released."""
+    released, turn, path = 0, 0, "/v1/detectors/pump/quarantine"
+    while not stop.is_set():
+        answer = await stage.ask("GET", path)
+        waiting = answer.json()["quarantine"] if answer.status == 200 else []
+        for entry in waiting[:3]:
+            turn += 1
+            decision = "release" if turn % 2 else "discard"
+            answer = await stage.ask("POST", f"{path}/{entry['id']}", {"decision": decision})
+            # 404: it was done the first time, and the answer was lost with the process.
+            assert answer.status in {200, 404}, answer
+            if decision == "release":
+                released += entry["vectors"]
+            else:
+                told.discarded.append((entry["batch_id"], entry["vectors"]))
+        await asyncio.sleep(0.01)
+    return released
+
+
 async def _worker_killed(point: str, runs: int, passages: int = 1) -> str:
     """Kill a worker at `point`, on its way through a fresh experience, again and again.
 

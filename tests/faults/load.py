@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import time
 from collections import Counter
@@ -20,11 +19,25 @@ _SLACK_SECONDS = 0.25  # for the machine of the test, which runs everything at o
 
 
 class Ack(NamedTuple):
-    """One acknowledged batch."""
+    """One acknowledged batch: the matrix that was sent, and how many of its rows are held back."""
 
     key: str
-    vectors: int
-    digest: str
+    sent: np.ndarray
+    held: int = 0
+
+    @property
+    def vectors(self) -> int:
+        """How many vectors it has."""
+        return len(self.sent)
+
+    @property
+    def parts(self) -> list[int]:
+        """How many vectors each part of it has that goes its own way."""
+        return [n for n in (self.vectors - self.held, self.held) if n]
+
+    def rows(self) -> Counter[bytes]:
+        """Return its rows, as they are stored."""
+        return Counter(row.tobytes() for row in self.sent)
 
 
 @dataclass
@@ -32,14 +45,14 @@ class Told:
     """What all clients were told."""
 
     acknowledged: dict[str, Ack] = field(default_factory=dict)  # by batch id
-    unanswered: dict[str, str] = field(default_factory=dict)  # key to digest: stored or not
+    unanswered: set[str] = field(default_factory=set)  # keys: stored or not
     ingest_statuses: Counter[int] = field(default_factory=Counter)
     score_statuses: Counter[int] = field(default_factory=Counter)
     resets: int = 0
     slowest_ingest: float = 0.0
     violations: list[str] = field(default_factory=list)
     scored: list["Scored"] = field(default_factory=list)
-    discarded: set[str] = field(default_factory=set)  # batch ids that a person discarded
+    discarded: list[tuple[str, int]] = field(default_factory=list)  # by a person: batch, vectors
 
     @property
     def vectors(self) -> int:
@@ -78,15 +91,18 @@ def probe() -> np.ndarray:
     return X.astype(np.float32)
 
 
-def batch(seed: int, vectors: int) -> np.ndarray:
-    """Return normal batch number `seed`, `(vectors, DIMENSION)`."""
-    return np.random.default_rng(seed).normal(size=(vectors, DIMENSION)).astype("<f4")
+def batch(seed: int, vectors: int, scattered: int = 0) -> np.ndarray:
+    """Return normal batch number `seed`, `(vectors, DIMENSION)`, the first rows far out."""
+    X = np.random.default_rng(seed).normal(size=(vectors, DIMENSION))
+    X[:scattered] *= 30.0 / np.linalg.norm(X[:scattered], axis=1, keepdims=True)
+    return X.astype("<f4")
 
 
 class Load:
-    """The clients of one detector on a stage."""
+    """The clients of one detector on a stage; `scattered` rows of each batch are far out."""
 
     def __init__(self, stage: Stage, told: Told, name: str = "pump") -> None:
+        self.scattered = 0
         self._stage = stage
         self._told = told
         self._path = f"/v1/detectors/{name}"
@@ -138,10 +154,10 @@ class Load:
         self, number: int, vectors: int, link: "Link", patience: float = 15.0
     ) -> str | None:
         """Send batch `number`, under one key, until it is acknowledged or patience ends."""
-        told, body = self._told, batch(number, vectors).tobytes()
-        key, digest = f"batch-{number}", hashlib.sha256(body).hexdigest()
+        told, sent = self._told, batch(number, vectors, self.scattered)
+        body, key = sent.tobytes(), f"batch-{number}"
         head = {"idempotency_key": key, "content_type": "application/octet-stream"}
-        told.unanswered[key] = digest
+        told.unanswered.add(key)
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             began = time.monotonic()
@@ -156,10 +172,11 @@ class Load:
             told.judge(answer, told.ingest_statuses)
             if answer.status == 202:
                 said = answer.json()
-                told.acknowledged[said["batch_id"]] = Ack(key, said["accepted"], digest)
-                if said["accepted"] != vectors or said["duplicate"] not in {0, vectors}:
+                told.acknowledged[said["batch_id"]] = Ack(key, sent, said["quarantined"])
+                counted = said["accepted"] + said["quarantined"]
+                if counted != vectors or said["duplicate"] not in {0, vectors}:
                     told.violations.append(f"I1: {vectors} were sent, the answer is {said}")
-                del told.unanswered[key]
+                told.unanswered.remove(key)
                 return str(said["batch_id"])
             if answer.status not in {429, 503}:
                 told.violations.append(f"I5: {answer.status} to a batch: {answer.body[:200]!r}")

@@ -4,19 +4,21 @@ The rules are switched off in the scripts themselves, inside the test's own proc
 to a real store is then what the checker looks at.
 """
 
-import hashlib
 from collections.abc import AsyncIterator
 
 import pytest
 
-from service import buffer, registry
+from service import buffer, held, registry, revocation
 from service.lease import FENCED, Fenced
+from service.provenance import Culprit
+from service.revocation import Asked
 from service.store import Script
 from tests.faults import stores
 from tests.faults.checker import violations
 from tests.faults.load import Ack, Scored, Told, batch, probe
 from tests.faults.stage import CONFIG, Stage, staged
 from tests.service.stored import GOOD, Stored
+from tests.service.test_held import verdict
 from tests.service.trained import versions
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
@@ -31,13 +33,12 @@ async def stage() -> AsyncIterator[Stage]:
         yield stage
 
 
-async def ingest(stage: Stage, told: Told, number: int, *, sent: str | None = None) -> None:
+async def ingest(stage: Stage, told: Told, number: int, *, sent: str | None = None, **how) -> None:
     """Send batch `number` as a client does, remembering the answer."""
     rows = batch(number, 40)
     key = sent or f"batch-{number}"
-    said = await Stored(stage.redis).buffer.ingest("pump", rows, idempotency_key=key)
-    digest = hashlib.sha256(rows.tobytes()).hexdigest()
-    told.acknowledged[said.batch_id] = Ack(key, said.accepted, digest)
+    said = await Stored(stage.redis).buffer.ingest("pump", rows, idempotency_key=key, **how)
+    told.acknowledged[said.batch_id] = Ack(key, rows, said.quarantined)
 
 
 async def promote(stage: Stage, *, lease=None, experience=None) -> None:
@@ -97,8 +98,83 @@ async def test_it_sees_changed_vectors(stage):
     told = Told()
     await ingest(stage, told, 1)
     ((batch_id, ack),) = told.acknowledged.items()
-    told.acknowledged[batch_id] = ack._replace(digest="another")
+    told.acknowledged[batch_id] = ack._replace(sent=batch(2, 40))
     assert any("not what was sent" in one for one in await violations(stage, told))
+
+
+async def waiting(stage: Stage) -> str:
+    """Return the quarantine's id of the one entry of rows."""
+    (entry,) = await Stored(stage.redis).quarantine.list("pump")
+    return entry["id"]
+
+
+async def test_it_knows_rows_that_are_held_back(stage):
+    """Quarantined, released and learned, or discarded by a person: nothing to say."""
+    told, stored = Told(), Stored(stage.redis)
+    for number, end in enumerate(("release", "discard", None)):
+        await ingest(stage, told, number, verdict=verdict(40, held=4))
+        if end:
+            await stored.quarantine.decide("pump", await waiting(stage), end)
+    told.discarded.append((list(told.acknowledged)[1], 4))
+    assert await violations(stage, told) == []
+    await promote(stage)
+    assert await violations(stage, told) == []
+    told.discarded.clear()
+    assert any("is in ['consumed by version 1']" in one for one in await violations(stage, told))
+
+
+async def test_it_sees_rows_held_back_that_are_lost(stage):
+    """Gone from the quarantine, with the batch's other rows where they should be."""
+    told = Told()
+    await ingest(stage, told, 1, verdict=verdict(40, held=4))
+    await stage.redis.delete("anamnesis:{pump}:held")
+    found = await violations(stage, told)
+    assert any("is in ['buffered']" in one for one in found), found
+    assert any("quarantined is 4, and 0 are there" in one for one in found), found
+
+
+async def test_it_sees_rows_released_twice(stage, monkeypatch):
+    """Without the deletion a released entry is in two places."""
+    rule = ("redis.call('XDEL', KEYS[3], entry[1])", "")
+    without(monkeypatch, held, "_DECIDE", rule)
+    told, stored = Told(), Stored(stage.redis)
+    await ingest(stage, told, 1, verdict=verdict(40, held=4))
+    await stored.quarantine.decide("pump", await waiting(stage), "release")
+    found = await violations(stage, told)
+    assert any("['buffered', 'buffered', 'quarantined']" in one for one in found), found
+    assert any("not what was sent" in one for one in found), found
+
+
+async def test_it_sees_rows_in_the_wrong_part(stage):
+    """A row that is buffered as well as held back, and another that is nowhere."""
+    told = Told()
+    await ingest(stage, told, 1, verdict=verdict(40, held=4))
+    ((entry, fields),) = await stage.redis.xrange("anamnesis:{pump}:held")
+    await stage.redis.delete("anamnesis:{pump}:held")
+    fields[b"x"] = batch(1, 40)[4:8].tobytes()
+    await stage.redis.xadd("anamnesis:{pump}:held", fields, entry)
+    assert any("not what was sent" in one for one in await violations(stage, told))
+
+
+async def test_it_knows_what_was_revoked(stage, monkeypatch):
+    """Relearned batches count once; added twice they are seen."""
+    told, stored = Told(), Stored(stage.redis)
+    await ingest(stage, told, 0)
+    await promote(stage)
+    for number, sender in ((1, "ann"), (2, "bob")):
+        await ingest(stage, told, number, sender=sender)
+    await promote(stage)
+    await stored.revocations.revoke("pump", Asked(Culprit("key", "bob")))
+    assert await violations(stage, told) == []
+    await promote(stage)
+    assert await violations(stage, told) == []
+    add = "redis.call('XADD', entries, '*', unpack(f))"
+    without(monkeypatch, revocation, "SWEEP", (add, f"{add} {add}"))
+    (batch_id,) = [b for b, ack in told.acknowledged.items() if ack.key == "batch-1"]
+    culprit = Asked(Culprit("batch", next(iter(told.acknowledged))), unserved=True)
+    await stored.revocations.revoke("pump", culprit)
+    found = await violations(stage, told)
+    assert any(f"batch {batch_id}" in one and "'buffered', 'buffered'" in one for one in found)
 
 
 async def test_it_sees_a_stale_promotion(stage, monkeypatch):
