@@ -14,7 +14,7 @@ from models.network import LOG_2PI, Array, Float64, Network
 from models.scores import Scorer, forward, log_variances
 
 SAMPLES = 32  # of each posterior
-NEIGHBOURS = 5
+NEIGHBOURS = 10
 LOCAL = 30  # neighbours that a local model is fitted to
 
 
@@ -76,9 +76,9 @@ class Hidden(Scorer):
 
 
 class Neighbours:
-    """`neighbours`: the distance to the fifth nearest reconstruction of a generated vector.
+    """`neighbours`: the distance to the tenth nearest reconstruction of a generated vector.
 
-        || x - b_(5) ||,   b_i = f(z_i),   z_i = m(g_i),   g_i drawn from the generator
+        || x - b_(10) ||,   b_i = f(z_i),   z_i = m(g_i),   g_i drawn from the generator
 
     The k-nearest-neighbour distance (Ramaswamy et al., 2000) is among the best detectors there
     are when it keeps all data; here the generator stands in for them. As many b as vectors were

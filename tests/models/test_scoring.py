@@ -109,14 +109,14 @@ def test_neighbours_are_found_and_measured_exactly() -> None:
     np.testing.assert_array_equal(rows[:, 0], distances.argmin(axis=1))
 
 
-def test_the_score_neighbours_is_the_fifth_distance_to_what_codes_decode_to() -> None:
+def test_the_score_neighbours_is_the_tenth_distance_to_what_codes_decode_to() -> None:
     """And its explanation names the feature that is off."""
     made, rng = network(), np.random.default_rng(6)
     codes = rng.normal(size=(200, 2)).astype(np.float32)
     x = made.decode(codes[:20]) + np.float32([0, 0, 9, 0, 0])
     distances = np.sort(np.linalg.norm(x[:, None] - made.decode(codes), axis=2), axis=1)
     score = Neighbours(made, codes)
-    np.testing.assert_allclose(score(x), distances[:, 4], rtol=1e-4)
+    np.testing.assert_allclose(score(x), distances[:, NEIGHBOURS - 1], rtol=1e-4)
     shares, expected = score.explain(x)
     assert (shares.argmax(axis=1) == 2).all()
     np.testing.assert_allclose(np.square(x - expected), shares, rtol=1e-4, atol=1e-4)
