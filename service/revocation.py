@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
+from service import crash
 from service.audit import said
 from service.erasure import mark_erased
 from service.experience import Source, unpacked
@@ -34,6 +35,7 @@ STEP_ENTRIES = 1000
 _ROUNDS = 5  # of planning anew when somebody changed something meanwhile
 _RECORDS = 100  # read at once
 _FIELD = {"batch": 2, "key": 8}  # of an entry's values, as Lua counts
+_POINT = "api.revoking"  # before each step, and after the last
 PLACES = ("buffered", "quarantined", "parked", "kept")
 
 
@@ -200,6 +202,7 @@ class Revocations:
                 said("revoked", asked.who, asked.why, **{culprit.kind: culprit.id},
                      **{key: told[key] for key in ("versions", "discarded", "lost", "relearned")}),
             )  # fmt: skip
+            crash.passage(_POINT)
             outcome, *rest = unfenced(await MARK(self._redis, where, args))
             if outcome == b"marked":
                 return plan, int(rest[0])
@@ -216,6 +219,7 @@ class Revocations:
             at: bytes | str = "0-0"
             done = False
             while not done:
+                crash.passage(_POINT)
                 args = (
                     lease.holder, round(LEASE_SECONDS * 1000), kind, at, _FIELD[culprit.kind],
                     culprit.id, orjson.dumps(plan.again), STEP_ENTRIES, STEP_BYTES,
@@ -226,6 +230,7 @@ class Revocations:
                     gone[place] += vectors
                 for batch, sender, vectors in reply[6]:
                     relearned.add(_source(batch, sender, vectors))
+        crash.passage(_POINT)
         return gone, relearned
 
     async def _now(self, keys: Keys) -> _Now:

@@ -108,6 +108,43 @@ async def _decide(stage: Stage, told: Told, stop: asyncio.Event) -> int:
     return released
 
 
+@fault(
+    "API killed at every step of a revocation",
+    f"repeated, it ends: innocent batches relearned, {_EXACTLY_ONCE}; the clean version serves",
+    short=4, long=200,
+)  # fmt: skip
+async def api_killed_while_revoking(runs: int) -> str:
+    """Kill while a batch is taken back that a version learned; the client asks again."""
+    told, relearned = Told(), 0
+    async with staged(workers=1) as stage:
+        await stage.make(keep_learned_seconds=3600)
+        load = Load(stage, told)
+        for run in range(runs):
+            await load.send(40)
+            clean = (await stage.retrained())["version"]
+            bad, _ = await load.send(40), await load.send(60)
+            marked = (await stage.retrained())["version"]
+            await load.send(20)
+            await stage.kill(stage.apis[0])
+            # Before the mark, after it, after the rows held back, after the stream.
+            api = stage.start_api(ANAMNESIS_CRASH_POINT=f"api.revoking:{run % 4 + 1}")
+            path = "/v1/detectors/pump/revoke"
+            asking = asyncio.create_task(stage.ask("POST", path, {"batch": bad}))
+            assert await stage.dies(api) == -9, stage.log
+            stage.start_api()
+            answer = await asking
+            assert answer.status == 200, answer
+            said = answer.json()
+            assert (said["champion"], said["versions"]) == (clean, [marked]), said
+            status = await stage.status()
+            assert (status["champion"], status["buffered"]) == (clean, 80), status
+            relearned += 60
+            await intact(stage, told)
+        await stage.retrained()
+        await intact(stage, told)
+    return f"{runs} kills, {relearned} innocent vectors relearned, 0 lost or doubled"
+
+
 async def _worker_killed(point: str, runs: int, passages: int = 1) -> str:
     """Kill a worker at `point`, on its way through a fresh experience, again and again.
 
