@@ -103,7 +103,8 @@ def learn(
             news = ("duplicate",) if answer["duplicate"] else ("accepted", "quarantined")
             counted.update({name: answer[name] for name in news})
         buffered = client.detector(detector)["buffered"]
-        outcome = _retrain(client, detector) if now else None
+        # What was sent before has been learned; asking for that again is no error.
+        outcome = _retrain(client, detector) if now and buffered else None
     if as_json:
         console.show_json({**counted, "buffered": buffered, "retraining": outcome})
         return
@@ -111,6 +112,8 @@ def learn(
     typer.echo(f"{detector}: {parts}; {buffered} buffered")
     if outcome is not None:
         typer.echo(f"retraining: {outcome['outcome']}, version {outcome['version']}")
+    elif now:
+        typer.echo("retraining: nothing is buffered")
 
 
 def _ensure(client: Client, detector: str) -> None:

@@ -202,6 +202,16 @@ def test_what_was_learned_before_is_not_counted_as_accepted(run, stub, file):
     assert json.loads(out) == expected
 
 
+def test_learning_now_what_was_learned_before_is_no_error(run, stub, file):
+    """Nothing is buffered, so no retraining is asked for."""
+    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
+    stub.answers["POST", "/v1/detectors/pump/normal"] = (202, {**ACCEPTED, "duplicate": 2})
+    status, out, _ = run("learn", file, "-d", "pump", "--url", stub.url, "--now")
+    assert status == Exit.OK
+    assert "nothing is buffered" in out
+    assert not [asked for asked in stub.asked if asked[1].endswith("/retrain")]
+
+
 def test_equal_batches_of_one_file_have_different_keys(run, stub, tmp_path):
     """A file of constant rows is learned whole: its batches are not duplicates of one another."""
     np.save(tmp_path / "same.npy", np.ones((10_000, 2)))
