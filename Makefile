@@ -7,7 +7,7 @@ TOOLS := $(VENV)-security/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run test faults bench-digits bench-mnist \
-	bench-nsl-kdd bench-tabular bench-telemetry bench-permuted bench-classes bench-memory bench-members \
+	bench-nsl-kdd bench-gate bench-tabular bench-telemetry bench-permuted bench-classes bench-memory bench-members \
 	peers bench bench-serving bench-ingest bench-train bench-soak bench-scale \
 	lint format audit sbom secrets docs clean
 
@@ -39,6 +39,9 @@ bench-nsl-kdd: $(STAMP) ## pyCLAD's concepts of NSL-KDD, with its own strategies
 
 bench-members: $(STAMP) ## who was in the training data: what a version tells of that
 	$(BIN)/python benchmarks/membership.py --output benchmarks/results/membership.json $(ARGS)
+
+bench-gate: $(STAMP) ## whom the gate lets through: half an hour
+	$(BIN)/python benchmarks/gate.py --output benchmarks/results/gate.json $(ARGS)
 
 bench-tabular: $(STAMP) ## ADBench's sets, beside scikit-learn, and PyOD after `make peers`
 	$(BIN)/python benchmarks/tabular.py --output benchmarks/results/tabular.json $(ARGS)

@@ -14,16 +14,15 @@ from typing import Any
 
 from models import MIN_VECTORS, ArtifactError, TrainingError, Version
 from models.gate import gate
-from service import crash, log
+from service import crash, log, version_record
 from service.detector import Detector
 from service.experience import Experience
 from service.frames import Job, Progress
 from service.lease import Fenced, Lease
-from service.loading import labelled
+from service.loading import judged, labelled
 from service.problems import StoreUnavailable
 from service.retraining import Run
 from service.tools import Tools
-from service.version_record import describe
 
 _logger = log.get(__name__)
 
@@ -92,8 +91,9 @@ class _Attempt:
             champion=experience.champion, attempt=run.attempts + 1,
         )  # fmt: skip
         try:
-            artifact = await self._train(detector, experience, run)
-            candidate = await self._examine(detector, artifact)
+            anchor = await self._anchor(experience)
+            artifact = await self._train(detector, experience, run, anchor)
+            candidate = await self._examine(detector, artifact, anchor)
         except TrainingError as error:
             return await self._failed(experience, str(error))
         except (StoreUnavailable, Fenced):
@@ -106,14 +106,26 @@ class _Attempt:
         crash.passage("worker.after_promote")
         return True
 
-    async def _train(self, detector: Detector, experience: Experience, run: Run) -> bytes:
+    async def _anchor(self, experience: Experience) -> int | None:
+        """Return the version that the gate holds the candidate against beside its champion."""
+        registry, champion = self.tools.registry, experience.champion
+        if champion is None or not (record := await registry.record(experience.name, champion)):
+            return None
+        held_against = await registry.record(experience.name, version_record.anchor(record))
+        if held_against is None or held_against["pruned"]:
+            return champion  # a rollback brought back a version of another line
+        return int(held_against["version"])
+
+    async def _train(
+        self, detector: Detector, experience: Experience, run: Run, anchor: int | None
+    ) -> bytes:
         """Return the trained version's artifact; TrainingError when there is none."""
-        previous = None
+        previous = held_against = None
         if experience.champion is not None:
-            previous = await self.tools.registry.artifact(detector.name, experience.champion)
-            if previous is None:
-                raise TrainingError(f"the artifact of version {experience.champion} is gone")
-            await self._trusted(previous, experience.champion)
+            previous = await self._artifact(experience.champion)
+        if anchor is not None and anchor != experience.champion:
+            held_against = await self._artifact(anchor)
+        said = await judged(self.tools.events, detector)
         n, d = experience.vectors.shape
         job = Job(
             previous=previous,
@@ -123,23 +135,30 @@ class _Attempt:
             config=detector.config.to_dict(),
             weights=run.weights,
             artifact_max_bytes=self.tools.artifact_max_bytes,
+            judged=said.vectors.tobytes() if said else b"",
+            anomalous=said.anomalous.tobytes() if said else b"",
+            anchor=held_against,
         )
         return await self.tools.trainer.train(job, self._hear)
 
-    async def _trusted(self, artifact: bytes, number: int) -> None:
-        """Raise TrainingError unless the version may be learned from: its child would be signed."""
+    async def _artifact(self, number: int) -> bytes:
+        """Return a version that may be learned from: its child would be signed; TrainingError."""
         seal, name = self.tools.seal, self.lease.name
+        artifact = await self.tools.registry.artifact(name, number)
+        if artifact is None:
+            raise TrainingError(f"the artifact of version {number} is gone")
         if seal.required:
             try:
                 seal.check(name, artifact, await self.tools.registry.record(name, number))
             except ArtifactError as error:
                 raise TrainingError(f"version {number}: {error}") from None
+        return artifact
 
     def _hear(self, progress: Progress) -> None:
         crash.passage("worker.training")
         self._fraction = progress.fraction
 
-    async def _examine(self, detector: Detector, artifact: bytes) -> _Candidate:
+    async def _examine(self, detector: Detector, artifact: bytes, anchor: int | None) -> _Candidate:
         """Verify the artifact and ask the gate; TrainingError when it is not intact."""
         trained = time.monotonic() - self._began
         try:
@@ -155,13 +174,16 @@ class _Attempt:
         oldest = detector.buffer_oldest or time.time()
         said = await labelled(self.tools.events, detector)
         record = {
-            **await asyncio.to_thread(describe, version, detector.config.threshold, said),
+            **await asyncio.to_thread(
+                version_record.describe, version, detector.config.threshold, said
+            ),
             "gate": {
                 "policy": policy,
                 "passed": verdict.passed,
                 "reasons": list(verdict.reasons),
                 "evidence": evidence,
             },
+            "anchor": anchor,
             "trigger": self._why,
             "timings": {
                 "buffered": max(0.0, time.time() - total - oldest),

@@ -15,7 +15,11 @@ _LENGTH = struct.Struct(">I")
 
 
 class Job(msgspec.Struct, frozen=True):
-    """One training: the parent's artifact and n rows of d float32 features, row-major."""
+    """One training: the parent's artifact and n rows of d float32 features, row-major.
+
+    For the gate: what people said of `judged` rows, of as many features, one byte each in
+    `anomalous`; and the artifact of the anchor, where that is not the parent.
+    """
 
     previous: bytes | None
     vectors: bytearray  # writable once decoded, so that torch takes it without another copy
@@ -24,6 +28,9 @@ class Job(msgspec.Struct, frozen=True):
     config: dict[str, Any]
     weights: str | dict[str, float] | None = None
     artifact_max_bytes: int = 256 * 2**20
+    judged: bytes = b""
+    anomalous: bytes = b""
+    anchor: bytes | None = None
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):

@@ -49,9 +49,12 @@ def configured(version: Version, config: DetectorConfig) -> Version:
 
 
 async def labelled(events: Events, detector: Detector) -> Labels | None:
-    """Return what people said last of each vector; None where it decides nothing."""
-    if "labels" not in detector.config.threshold:
-        return None
+    """Return what people said last of each vector; None where it decides no threshold."""
+    return await judged(events, detector) if "labels" in detector.config.threshold else None
+
+
+async def judged(events: Events, detector: Detector) -> Labels | None:
+    """Return what people said last of each vector; None where they said nothing."""
     said = {one.vector.tobytes(): one for one in reversed(await events.labels(detector.name))}
     # A label may be older than the first batch, which fixed the dimension.
     of = [one for one in said.values() if detector.dimension in (None, len(one.vector))]

@@ -27,6 +27,7 @@ from service.problems import (
 from service.registry_scripts import CHAMPION, FORGET, IMPORT, PARK, PIN, PRUNE, SETTLE
 from service.retraining import unfenced
 from service.store import ask, rfc3339
+from service.version_record import anchor
 
 FORMAT = 1
 PIN_SECONDS = 3600  # an artifact that somebody pinned is kept for this long after its last use
@@ -243,9 +244,9 @@ class Registry:
     async def prune(self, name: str) -> list[int]:
         """Delete artifacts that nothing needs; return their versions' numbers.
 
-        Kept are those of the champion, its parent, the last k that were champion, the last k
-        imported, those pinned within the hour, and rejected ones whose experience is parked.
-        Revoked versions are not among the last k.
+        Kept are those of the champion, its parent and its anchor, the last k that were champion,
+        the last k imported, those pinned within the hour, and rejected ones whose experience is
+        parked. Revoked versions are not among the last k.
         """
         keys = Keys(name)
         pipe = self._redis.pipeline(transaction=True)
@@ -261,7 +262,8 @@ class Registry:
         records = {r["version"]: r for r in await self._records(name, sorted(digests))}
         kept = {int(number) for number in (*latest[: self._versions_kept], champion or 0)}
         kept |= {int(entry[1:]) for entry in parked if entry.startswith(b"v")}
-        kept.add((records.get(int(champion or 0)) or {}).get("parent") or 0)
+        if own := records.get(int(champion or 0)):
+            kept |= {own.get("parent") or 0, anchor(own)}
         imported = [
             number
             for number, record in records.items()

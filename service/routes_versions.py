@@ -47,6 +47,7 @@ _RECORD = {
     "n_new": 1000,
     "seed": 0,
     "threshold": {"value": 11.82, "alpha": 0.01, "policy": {"fpr": 0.01}},
+    "anchor": 1,
     "gate": {"passed": True, "reasons": []},
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "created_at": "2026-11-21T12:00:00.000Z",

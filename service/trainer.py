@@ -12,12 +12,14 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
 from models import AnamnesisError, Version
 from models.config import Config
+from models.evidence import gather
+from models.labels import Labels
 from service.frames import Failed, Job, Progress, Ready, Reply, Trained, encode, job_decoder, read
 
 _PROGRESS_SECONDS = 0.05  # ten times as often as the worker writes it down; a step takes ~1 ms
@@ -91,10 +93,20 @@ def _learn(job: Job, send: Callable[[Reply], None]) -> Version:
             step = next(steps)
         except StopIteration as end:
             version: Version = end.value
+            if previous is not None:
+                version.lineage["evidence"] |= _evidence(job, version, previous)
             return version
         if time.monotonic() - said >= _PROGRESS_SECONDS:
             said = time.monotonic()
             send(Progress(step.fraction, step.loss))
+
+
+def _evidence(job: Job, candidate: Version, champion: Version) -> dict[str, Any]:
+    """Return what the gate is told beside the lineage: here, for it is work for this process."""
+    anomalous = np.frombuffer(job.anomalous, np.bool_)
+    labels = Labels(np.frombuffer(job.judged, "<f4").reshape(len(anomalous), job.d), anomalous)
+    anchor = job.anchor and Version.from_bytes(job.anchor, max_bytes=job.artifact_max_bytes)
+    return gather(candidate, champion, labels, anchor or None)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What a version's record says about the version itself, however it came to be."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from models import Version
@@ -10,6 +11,17 @@ _FROM_LINEAGE = (
     "strategy", "n_prev", "n_new", "learned", "seed", "training", "bytes_kept", "regimes",
     "probes", "advice",
 )  # fmt: skip
+
+
+def anchor(record: Mapping[str, Any]) -> int:
+    """Return the version that the gate holds the successors of this champion against.
+
+    It is the first of its line, or the last that a person answers for: promoted by hand, or by
+    `report`, though the gate had rejected it, or imported.
+    """
+    passed = (record.get("gate") or {}).get("passed")
+    own = record["outcome"] != "promoted" or not passed
+    return int(record["version"] if own else record.get("anchor") or record["version"])
 
 
 def describe(version: Version, policy: Policy, labels: Labels | None) -> dict[str, Any]:

@@ -64,7 +64,13 @@ class Stored:
         return experience
 
     async def learn(
-        self, n: int = 40, artifact: bytes | None = None, *, good: bool = True, seed: int = 0
+        self,
+        n: int = 40,
+        artifact: bytes | None = None,
+        *,
+        good: bool = True,
+        seed: int = 0,
+        anchor: int | None = None,
     ) -> int:
         """Ingest `n` vectors and promote (or reject) a version that learned the whole buffer."""
         await self.buffer.ingest("pump", matrix(n, seed=seed))
@@ -73,6 +79,7 @@ class Stored:
         experience = await self.take()
         settle = self.registry.promote if good else self.registry.reject
         artifact = artifact or f"artifact after {experience.last}".encode()
-        number = await settle(lease, experience, artifact, GOOD if good else BAD, seconds=0.5)
+        record = (GOOD if good else BAD) | ({"anchor": anchor} if anchor else {})
+        number = await settle(lease, experience, artifact, record, seconds=0.5)
         await self.leases.release(lease)
         return number

@@ -205,6 +205,13 @@ async def test_pruning_keeps_what_somebody_may_still_need(stored, redis):
     assert await redis.zrange(Keys("pump").pins, 0, -1) == []
 
 
+async def test_pruning_keeps_the_anchor(stored):
+    """The gate holds every successor against it, however many there were."""
+    for seed in range(5):
+        await stored.learn(seed=seed, anchor=1)
+    assert await stored.registry.prune("pump") == [2, 3]
+
+
 async def test_equal_artifacts_are_one_until_the_last_goes(stored, redis):
     """Content-addressed: a pruned version does not take its twin's bytes along."""
     for seed in range(4):

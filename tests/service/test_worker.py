@@ -154,6 +154,34 @@ async def test_a_record_says_what_threshold_the_labels_gave(worker, stored: Stor
     assert expected.value != version.threshold_for({"fpr": 0.01}).value
 
 
+async def test_the_trainer_gets_what_the_gate_asks_about(worker, trainer, stored: Stored):
+    """What people labelled, and the first version of the line beside the champion."""
+    uid = (await stored.make(**TINY)).uid
+    far = matrix(2, seed=1) + 9
+    labels = [Label("anomaly", far[0]), Label("normal", far[1]), Label("normal", far[0])]
+    assert await Events(stored.redis).label("pump", uid, labels)
+    for _ in range(4):
+        await stored.buffer.ingest("pump", matrix(40))
+        await stored.detectors.request_retrain("pump")
+        assert await _tick(worker)
+    assert (trainer.jobs[0].judged, trainer.jobs[0].anomalous) == (far.tobytes(), bytes(2))
+    first = await stored.registry.artifact("pump", 1)
+    assert [job.anchor for job in trainer.jobs] == [None, None, first, first]
+    records = await stored.registry.records("pump")
+    assert [record["anchor"] for record in records] == [None, 1, 1, 1]
+
+
+async def test_a_version_that_a_person_put_in_place_is_an_anchor(worker, stored: Stored):
+    """Against the gate: its successors are held against it, no longer against what came before."""
+    for good in (True, False):
+        await stored.learn(artifact=_artifact(9 + good), good=good)
+    await stored.registry.set_champion("pump", 2)
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    assert await _tick(worker)
+    assert (await stored.registry.record("pump", 3))["anchor"] == 2
+
+
 async def test_nothing_is_learned_unless_it_is_due(worker, trainer, stored: Stored):
     """Fewer vectors than the trigger, and nobody asked."""
     await stored.buffer.ingest("pump", matrix(40))

@@ -1,0 +1,168 @@
+"""Whom the gate lets through: clean candidates and spoilt ones, on real data.
+
+A champion learns half of one regime; then candidates are trained on top of it. Clean ones on `more`
+of the same, on a `few` of it, on an `other` regime, and on `both`, where one row in eight is of the
+other regime. Spoilt ones on `noise`, uniform over the champion's range; on the other regime alone
+with w_prev = 0 (`forgetful`); and on more of the same with 30 % of known anomalies (`poisoned`).
+People have labelled 40 normals and up to 30 of the champion's alarms on other anomalies;
+`unlabelled` is `poisoned` judged without those labels. The figures are candidates rejected.
+
+The second table is of lives: updates one after another on more of the same, `honest`, and with 3 %
+of known anomalies among them, `slow`, labels as before. `promoted` is the share of updates that
+pass, `found` that of the labelled anomalies found at the end; `no anchor`, by a gate without one.
+
+    ANAMNESIS_DATA=data python benchmarks/gate.py --output benchmarks/results/gate.json
+"""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from benchmarks.admission import clusters, concepts
+from benchmarks.report import arguments, report
+from models import Config, train
+from models.admission import ALPHA
+from models.evidence import FOUND, gather
+from models.gate import gate
+from models.labels import Labels
+
+_MOST = 4000  # vectors of a regime
+_LABELLED = {"anomalies": 30, "normals": 40}
+_SLOW = 0.03  # of each experience
+CLEAN = ("more", "few", "other", "both")
+SPOILT = ("noise", "forgetful", "poisoned", "unlabelled")
+_FORGET = {"w_prev": 0.0, "w_new": 1.0}
+
+
+def digits(seed):
+    """Yield scikit-learn's digits: 1 to 5 are known, 6 to 9 a regime, 0 anomalous."""
+    X, y = load_digits(return_X_y=True)
+    rng = np.random.default_rng(seed)
+    parts = [rng.permutation(X[np.isin(y, d)]) for d in ((1, 2, 3, 4, 5), (6, 7, 8, 9), (0,))]
+    yield parts[0], [parts[1]], parts[2]
+
+
+SETS = {
+    "NSL-KDD-R": concepts,
+    "digits": digits,
+    "thyroid": clusters("thyroid"),
+    "cardio": clusters("cardio"),
+    "satimage_2": clusters("satimage_2"),
+}
+
+
+class World:
+    """A champion, and what may come after it."""
+
+    def __init__(self, regime, others, anomalies, seed):
+        rng = np.random.default_rng([seed, 1])
+        regime = regime[:_MOST].astype(np.float32)
+        half = len(regime) // 2
+        self.known, rest = regime[:half], regime[half:]
+        self.more = rest[_LABELLED["normals"] :]
+        self.other = rng.permutation(others[0])[: len(self.more)].astype(np.float32)
+        self.config, self.rng = Config(seed=seed), rng
+        self.champion = train(None, self.known, self.config)
+        strange = rng.permutation(anomalies).astype(np.float32)
+        seen, self.hidden = np.split(strange, [len(strange) // 2])
+        alarms = seen[self.champion.p_values(seen) <= ALPHA][: _LABELLED["anomalies"]]
+        normals = rest[: _LABELLED["normals"]]
+        anomalous = np.arange(len(alarms) + len(normals)) < len(alarms)
+        self.labels = Labels(np.concatenate([alarms, normals]), anomalous)
+
+    def experiences(self):
+        """Yield (kind, vectors, weights)."""
+        more, other, n = self.more, self.other, len(self.more)
+        yield "more", more, None
+        yield "few", more[: max(40, n // 20)], None
+        yield "other", other, None
+        yield "both", np.concatenate([more, other[: n // 7]]), None
+        yield "noise", self.noise(n), None
+        yield "forgetful", other, _FORGET
+        spoilt = self.hidden[self.rng.permutation(round(3 / 7 * n)) % len(self.hidden)]
+        yield "poisoned", np.concatenate([more, spoilt]), None
+
+    def noise(self, n):
+        """Return n vectors, uniform over the range of each feature."""
+        low, high = self.known.min(axis=0) - 1e-3, self.known.max(axis=0) + 1e-3
+        return self.rng.uniform(low, high, size=(n, len(low))).astype(np.float32)
+
+    def verdicts(self):
+        """Yield (kind, reasons, evidence) of a candidate of each kind."""
+        for kind, rows, weights in self.experiences():
+            new = self.rng.permutation(rows)
+            candidate = train(self.champion, new, self.config, weights)
+            told = candidate.lineage["evidence"]
+            known = told | gather(candidate, self.champion, self.labels)
+            yield kind, gate(known).reasons, known
+            if kind == "poisoned":
+                known.pop("labelled")
+                yield "unlabelled", gate(known).reasons, known
+
+    def life(self, updates, spoilt, anchored):
+        """Update the champion so often; return the share promoted and what is found at the end."""
+        first = champion = self.champion
+        n, promoted = len(self.more) // 2, 0
+        for _ in range(updates):
+            new = self.rng.permutation(self.more)[:n]
+            k = round(spoilt * n)
+            new[:k] = self.hidden[self.rng.permutation(k) % len(self.hidden)]
+            candidate = train(champion, self.rng.permutation(new), self.config)
+            known = gather(candidate, champion, self.labels, first if anchored else None)
+            if gate(candidate.lineage["evidence"] | known).passed:
+                champion, promoted = candidate, promoted + 1
+        strange = self.labels.vectors[self.labels.anomalous]
+        return promoted / updates, float((champion.p_values(strange) <= FOUND).mean())
+
+
+def main():
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--updates", type=int, default=10)
+    parser.add_argument("--lives", nargs="*", choices=list(SETS), default=["digits", "thyroid"])
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    args = parser.parse_args()
+    figures, lives = [], []
+    for name in args.sets:
+        for seed in range(args.seeds):
+            for world in SETS[name](seed):
+                for kind, reasons, evidence in World(*world, seed).verdicts():
+                    one = {"set": name, "seed": seed, "kind": kind, "reasons": reasons}
+                    print(one, file=sys.stderr, flush=True)
+                    figures.append(one | {"evidence": evidence})
+    for name in args.lives:
+        for seed in range(min(args.seeds, 2)):
+            world = World(*next(SETS[name](seed)), seed)
+            lives.append({"set": name, "seed": seed} | _lives(world, args.updates))
+            print(lives[-1], file=sys.stderr, flush=True)
+    rows = [_row(name, [one for one in figures if one["set"] == name]) for name in args.sets]
+    rows.append(_row("all", figures))
+    further = {"Updates one after another": lives} if lives else None
+    report("gate", rows, args.output, further, figures=figures)
+
+
+def _lives(world, updates):
+    row = {}
+    ways = (("honest", 0.0, True), ("slow", _SLOW, True), ("slow, no anchor", _SLOW, False))
+    for kind, spoilt, anchored in ways:
+        promoted, row[f"{kind}: found"] = world.life(updates, spoilt, anchored)
+        row[f"{kind}: promoted"] = promoted
+    return row
+
+
+def _row(name, figures):
+    row = {"set": name}
+    for title, kinds in (("clean", CLEAN), *((kind, (kind,)) for kind in SPOILT)):
+        own = [one for one in figures if one["kind"] in kinds]
+        row[title] = f"{sum(bool(one['reasons']) for one in own)} of {len(own)}"
+    return row
+
+
+if __name__ == "__main__":
+    main()
