@@ -28,7 +28,10 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Vectors (n, d) in the order in which they came; which of them are known anomalies, (n,)."""
+    """Vectors (n, d) in the order in which they came; which of them are known anomalies, (n,).
+
+    NaN stands for what was not observed, where the config imputes: such rows are never learned.
+    """
 
     vectors: Array
     anomalous: Mask | None = None
@@ -141,7 +144,7 @@ def live(
             batch, p = _scored(version, X, anomalous, part)
             batches.append(batch)
             p_values.append(p)
-        normal = X[~anomalous]
+        normal = X[~anomalous & ~np.isnan(X).any(axis=1)]
         probing = np.arange(len(normal)) % PROBE == PROBE - 1
         waiting = np.concatenate([waiting, normal[~probing]])
         if len(waiting) >= MIN_VECTORS:

@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,7 @@ _HELP = {
     "batch": "Rows scored, then learned, at once (a tenth of the rest).",
     "strategy": f"May be repeated: {', '.join(STRATEGIES)}.",
     "weights": "May be repeated: proportional, equal, auto, w_new as a number, or half_life=3.",
+    "impute": "Score rows with blank cells on what was observed; whole rows alone are learned.",
     "fpr": "Rate of false alarms to ask for.",
     "score": f"One of {', '.join(SCORES)}.",
     "seed": "Seed of every training.",
@@ -46,6 +47,7 @@ def backtest(
     batch: Annotated[int | None, typer.Option(min=1, help=_HELP["batch"])] = None,
     strategy: Annotated[list[str] | None, typer.Option(help=_HELP["strategy"])] = None,
     weights: Annotated[list[str] | None, typer.Option(help=_HELP["weights"])] = None,
+    impute: Annotated[bool, typer.Option("--impute", help=_HELP["impute"])] = False,
     fpr: Annotated[float, typer.Option(help=_HELP["fpr"])] = 0.01,
     score: Annotated[str, typer.Option(help=_HELP["score"])] = "elbo",
     seed: Annotated[int, typer.Option(min=0, help=_HELP["seed"])] = 0,
@@ -53,11 +55,13 @@ def backtest(
     as_json: AsJson = False,
 ) -> None:
     """Live through a history offline: score each batch, then learn it. No service is needed."""
-    configs = _configs(strategy or ["replay"], weights or ["proportional", "equal"], fpr, score)
+    missing = "impute" if impute else "refuse"
+    common = {"threshold": {"fpr": fpr}, "score": score, "missing": missing}
+    configs = _configs(strategy or ["replay"], weights or ["proportional", "equal"], common)
     if plot is not None:
         backtest_report.need_matplotlib()
     began = time.monotonic()
-    recorded = history.read(file, time_column, label)
+    recorded = history.read(file, time_column, label, gaps=impute)
     lifetimes = _lived(file, recorded, configs, (first, batch), seed)
     report = backtest_report.Report(
         str(file), recorded, tuple(lifetimes), time.monotonic() - began, fpr
@@ -71,14 +75,12 @@ def backtest(
 
 
 def _configs(
-    strategies: list[str], weights: list[str], fpr: float, score: str
+    strategies: list[str], weights: list[str], common: dict[str, Any]
 ) -> dict[str, Config]:
     """Return the configs to compare, by name; a bad one is a usage error."""
     try:
         return {
-            f"{strategy}, {given}": Config(
-                strategy=strategy, weights=_weights(given), threshold={"fpr": fpr}, score=score
-            )
+            f"{strategy}, {given}": Config(strategy=strategy, weights=_weights(given), **common)
             for strategy, given in product(strategies, weights)
         }
     except AnamnesisError as error:

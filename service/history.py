@@ -14,12 +14,16 @@ from models.network import Array
 from service.tables import BadTable
 
 ANOMALOUS = {"1": True, "true": True, "anomaly": True, "0": False, "false": False, "normal": False}
+_BLANK = {"", "na", "nan", "none", "null"}
 _MILLISECONDS = 1e11  # seconds since 1970 are fewer until the year 5138
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """Vectors (n, d) in the order of time; times (n,) in seconds since 1970; known anomalies."""
+    """Vectors (n, d) in the order of time; times (n,) in seconds since 1970; known anomalies.
+
+    Where gaps were asked for, NaN stands for what was not observed.
+    """
 
     features: tuple[str, ...]
     vectors: Array
@@ -36,11 +40,14 @@ class _Columns:
     where: Callable[[int], str]
 
 
-def read(file: Path, time: str | None = None, label: str | None = None) -> Recorded:
+def read(
+    file: Path, time: str | None = None, label: str | None = None, *, gaps: bool = False
+) -> Recorded:
     """Read a CSV, `.npy`, `.npz` or `.parquet` file whole.
 
     `time` and `label` are columns, by name or by number from 1 (in `.npz` files, arrays); all
-    others are features. Rows are put in the order of time. Raises BadTable naming the place.
+    others are features. Rows are put in the order of time. With `gaps` a blank cell is no error.
+    Raises BadTable naming the place.
     """
     reader = {".npy": _npy, ".npz": _npz, ".parquet": _parquet}.get(file.suffix, _csv)
     columns = reader(file)
@@ -50,7 +57,9 @@ def read(file: Path, time: str | None = None, label: str | None = None) -> Recor
     features = tuple(columns.values)
     if not features:
         raise BadTable(f"{file}: no feature is left beside time and label")
-    vectors = np.column_stack([_numbers(columns, name) for name in features])
+    vectors = np.column_stack([_numbers(columns, name, gaps=gaps) for name in features])
+    if (empty := np.isnan(vectors).all(axis=1)).any():
+        raise BadTable(f"{columns.where(int(empty.argmax()))}: nothing was observed")
     if times is None:
         return Recorded(features, vectors, None, anomalous)
     order = np.argsort(times, kind="stable")
@@ -106,17 +115,23 @@ def _label(value: Any) -> bool:
     return ANOMALOUS[text]
 
 
-def _numbers(columns: _Columns, name: str) -> Array:
-    """Return a feature's values, (n,) float32; BadTable naming the first that is none."""
+def _numbers(columns: _Columns, name: str, *, gaps: bool) -> Array:
+    """Return a feature's values, (n,) float32; BadTable naming the first that is none.
+
+    With `gaps` what is blank is NaN.
+    """
     values = columns.values[name]
     try:
         found = np.asarray(values, np.float64).astype(np.float32)
     except (TypeError, ValueError):
         found = np.array([_number(value) for value in values], np.float32)
-    bad = np.flatnonzero(~np.isfinite(found))
-    if len(bad):
-        place = f"{columns.where(int(bad[0]))}, column {name}"
-        raise BadTable(f"{place}: not a finite number; --time and --label take a column out")
+    for row in np.flatnonzero(~np.isfinite(found)):
+        blank = str(values[row]).strip().lower() in _BLANK
+        if blank and gaps:
+            continue
+        ways = "--impute takes gaps" if blank else "--time and --label take a column out"
+        place = f"{columns.where(int(row))}, column {name}"
+        raise BadTable(f"{place}: not a finite number; {ways}")
     return found
 
 

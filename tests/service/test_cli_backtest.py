@@ -56,6 +56,29 @@ def test_people_read_sentences(file: Path, tmp_path: Path):
     assert (tmp_path / "b.png").read_bytes()[1:4] == b"PNG"
 
 
+def test_gaps_are_scored_and_not_learned(file: Path, tmp_path: Path):
+    """A blank cell is an error that says how to take it, and with --impute it is none."""
+    lines = file.read_text().splitlines()
+    for row in range(250, 290):
+        when, temperature, _ = lines[row].split(",")
+        lines[row] = f"{when},{temperature},"
+    gapped = tmp_path / "gapped.csv"
+    gapped.write_text("\n".join(lines))
+    asked = ["backtest", str(gapped), "--time", "when", *RUN, "--json"]
+    refused = CliRunner().invoke(app, asked)
+    assert isinstance(refused.exception, BadTable)
+    assert "line 251, column humidity" in str(refused.exception)
+    assert "--impute" in str(refused.exception)
+    ran = CliRunner().invoke(app, [*asked, "--impute"])
+    assert ran.exit_code == 0, ran.output
+    (lifetime,) = json.loads(ran.stdout)["lifetimes"]
+    assert [batch["stop"] for batch in lifetime["batches"]] == [400, 600]
+    lines[300] = lines[300].split(",")[0] + ",,"
+    gapped.write_text("\n".join(lines))
+    empty = CliRunner().invoke(app, [*asked, "--impute"])
+    assert "nothing was observed" in str(empty.exception)
+
+
 @pytest.mark.parametrize(
     ("given", "why"),
     [
