@@ -34,13 +34,13 @@ class Verdict(NamedTuple):
 def gate(evidence: Mapping[str, Any], tolerance: float = TOLERANCE) -> Verdict:
     """Decide on `lineage["evidence"]`, with what `models.evidence.gather` adds where it was asked.
 
-    On `new` normals, those of the experience that the candidate was not trained on, on `old`
-    ones, drawn from the champion's generator, and on those that people labelled normal the
-    candidate may alarm at most `tolerance` more often than the champion. Synthetic anomalies it
-    may tell a little worse than the champion, and than the anchor, however small the steps in
-    between. Of the labelled anomalies that champion or anchor find it must find LABELLED_KEPT.
-    What is not a finite number is no evidence. The first version has no champion to be compared
-    with and passes.
+    The candidate may alarm at most `tolerance` more often than the champion on `new` normals,
+    those of the experience that it was not trained on, on `old` ones, drawn from the champion's
+    generator, on those that people labelled normal, and on live traffic, where as much of it came
+    as was asked for. Synthetic anomalies it may tell a little worse than the champion, and than
+    the anchor, however small the steps in between. Of the labelled anomalies that champion or
+    anchor find it must find LABELLED_KEPT. What is not a finite number is no evidence. The first
+    version has no champion to be compared with and passes.
 
     >>> gate({"new": {"candidate": 0.01}})
     Verdict(passed=True, reasons=[])
@@ -55,6 +55,7 @@ def gate(evidence: Mapping[str, Any], tolerance: float = TOLERANCE) -> Verdict:
     reasons = [
         *_alarming("new normals", evidence.get("new", {}), tolerance),
         *_alarming("old normals", evidence.get("old", {}), tolerance),
+        *_alarming_live(evidence.get("shadow", {}), tolerance),
         *_alarming_labelled(labelled, tolerance),
         *_blind("champion", evidence.get("synthetic", {}), BLURRED),
         *_blind("anchor", evidence.get("anchor", {}), MOVED),
@@ -83,6 +84,11 @@ def _alarming_labelled(labelled: Mapping[str, Any], tolerance: float) -> Iterato
     if labelled.get("normals", 0) * tolerance >= 2.0:  # two alarms more are not too many
         rates = {name: labelled[name]["alarms"] for name in ("candidate", "champion")}
         yield from _alarming("vectors labelled normal", rates, tolerance)
+
+
+def _alarming_live(shadow: Mapping[str, Any], tolerance: float) -> Iterator[str]:
+    if shadow.get("n", 0) * tolerance >= 2.0 and shadow["n"] >= shadow["asked"]:
+        yield from _alarming("live traffic", shadow, tolerance)
 
 
 def _blind(

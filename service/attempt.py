@@ -14,7 +14,8 @@ from typing import Any
 
 from models import MIN_VECTORS, ArtifactError, TrainingError, Version
 from models.gate import gate
-from service import crash, log, version_record
+from models.labels import Labels
+from service import crash, log, shadow, version_record
 from service.detector import Detector
 from service.experience import Experience
 from service.frames import Job, Progress
@@ -93,7 +94,7 @@ class _Attempt:
         try:
             anchor = await self._anchor(experience)
             artifact = await self._train(detector, experience, run, anchor)
-            candidate = await self._examine(detector, artifact, anchor)
+            candidate = await self._examine(detector, experience, artifact, anchor)
         except TrainingError as error:
             return await self._failed(experience, str(error))
         except (StoreUnavailable, Fenced):
@@ -158,7 +159,9 @@ class _Attempt:
         crash.passage("worker.training")
         self._fraction = progress.fraction
 
-    async def _examine(self, detector: Detector, artifact: bytes, anchor: int | None) -> _Candidate:
+    async def _examine(
+        self, detector: Detector, experience: Experience, artifact: bytes, anchor: int | None
+    ) -> _Candidate:
         """Verify the artifact and ask the gate; TrainingError when it is not intact."""
         trained = time.monotonic() - self._began
         try:
@@ -168,11 +171,16 @@ class _Attempt:
             )
         except ArtifactError as error:
             raise TrainingError(f"the trained version is not intact: {error}") from error
+        said = await labelled(self.tools.events, detector)
         evidence, policy = version.lineage["evidence"], detector.config.gate
         verdict = gate(evidence)
+        asked, champion = detector.config.retrain.shadow, experience.champion
+        if asked and champion is not None and verdict.passed:
+            live = await self._shadow(detector, champion, version, said)
+            evidence = {**evidence, "shadow": live}
+            verdict = gate(evidence)
         total = time.monotonic() - self._began
         oldest = detector.buffer_oldest or time.time()
-        said = await labelled(self.tools.events, detector)
         record = {
             **await asyncio.to_thread(
                 version_record.describe, version, detector.config.threshold, said
@@ -194,6 +202,19 @@ class _Attempt:
             **self.tools.seal.sign(detector.name, artifact),
         }
         return _Candidate(artifact, record, verdict.passed or policy == "report")
+
+    async def _shadow(
+        self, detector: Detector, champion: int, candidate: Version, said: Labels | None
+    ) -> dict[str, Any]:
+        """Return what champion and candidate say of live traffic, once enough of it came."""
+        X = await shadow.sample(self.tools.live, detector)
+        artifact, most = await self._artifact(champion), self.tools.artifact_max_bytes
+
+        def compared() -> dict[str, Any]:
+            previous = Version.from_bytes(artifact, max_bytes=most)
+            return shadow.compare(candidate, previous, detector, said, X)
+
+        return await asyncio.to_thread(compared)
 
     async def _settle(self, experience: Experience, candidate: _Candidate) -> None:
         """Write the outcome; raises Fenced, or StoreUnavailable once the lease is over."""

@@ -11,21 +11,30 @@ from models import Config, Model, Replay
 from models.config import THRESHOLDS
 from service.problems import Unprocessable
 
+_PYDANTIC: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """On how many live vectors a candidate is judged, and how long the worker waits for them."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _PYDANTIC
+
+    vectors: Annotated[int, Field(ge=1, le=10_000)]
+    seconds: Annotated[float, Field(ge=0, le=3600)] = 60
+
 
 @dataclass(frozen=True, slots=True)
 class Retrain:
     """What starts a retraining by itself; both triggers null mean by hand only."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {
-        "extra": "forbid",
-        "strict": True,
-        "allow_inf_nan": False,
-    }
+    __pydantic_config__: ClassVar[dict[str, Any]] = _PYDANTIC
 
     min_vectors: Annotated[int, Field(ge=1, le=10_000_000)] | None = 1000
     max_age_seconds: Annotated[float, Field(gt=0, le=31_536_000)] | None = 3600
     on_drift: Literal[False] = False
     paused: bool = False
+    shadow: Shadow | None = None
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,13 @@ class DetectorConfig(Config):
     admission: Literal["quarantine", "triage", "accept"] = "quarantine"
     retrain: Retrain = field(default_factory=Retrain)
     keep_learned_seconds: Annotated[float, Field(ge=0, le=31_536_000)] = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration in full; the optional stage only where it is asked for."""
+        values = super().to_dict()
+        if self.retrain.shadow is None:
+            del values["retrain"]["shadow"]
+        return values
 
 
 _adapter = TypeAdapter(DetectorConfig)
@@ -66,7 +82,7 @@ def _reason(error: ValidationError) -> str:
     if first["type"] in _UNKNOWN_FIELD:
         # The name of a field that is not ours is the client's.
         *path, _ = path
-        known = _PARTS.get(path[0] if path else "", DetectorConfig)
+        known = next((_PARTS[part] for part in reversed(path) if part in _PARTS), DetectorConfig)
         text = f"unknown field; the fields are {', '.join(one.name for one in fields(known))}"
     elif first["type"] == "json_invalid":
         text = "the config is not JSON"
@@ -80,8 +96,9 @@ def _reason(error: ValidationError) -> str:
     return text if not where or text.startswith(where) else f"{where}: {text}"
 
 
-_PARTS: dict[str, type[Retrain | Model | Replay | DetectorConfig]] = {
+_PARTS: dict[str, type[Retrain | Shadow | Model | Replay | DetectorConfig]] = {
     "retrain": Retrain,
+    "shadow": Shadow,
     "model": Model,
     "replay": Replay,
 }

@@ -124,6 +124,11 @@ class Keys:
         return self._key("live")
 
     @property
+    def shadow(self) -> str:
+        """List: the latest live vectors, for candidates that are judged on them; expires."""
+        return self._key("shadow")
+
+    @property
     def monitor(self) -> str:
         """String: what the drift monitor remembers between two looks."""
         return self._key("monitor")
@@ -182,6 +187,7 @@ class Keys:
             self.fence,
             self.drift,
             self.live,
+            self.shadow,
             self.monitor,
             self.events,
             self.labels,

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from service.events import APPEND, bounded
@@ -14,6 +16,7 @@ from service.retraining import unfenced
 from service.store import Script, ask
 
 SUMMARIES_KEPT = 600  # ten minutes of one API process: the monitor reads every second
+SAMPLE_SECONDS = 3600  # after the last of them, live vectors are no longer live
 
 # KEYS: state, lease, monitor, drift. ARGV: holder, memory, drift document or ''
 _SAVE = Script(
@@ -26,11 +29,26 @@ return {'saved'}
 )
 
 
+# KEYS: state, shadow. ARGV: uid, most vectors, seconds, vector...
+_SAMPLE = Script("""
+if redis.call('HGET', KEYS[1], 'uid') ~= ARGV[1] then return 0 end
+for i = 4, #ARGV do redis.call('RPUSH', KEYS[2], ARGV[i]) end
+redis.call('LTRIM', KEYS[2], -ARGV[2], -1)
+redis.call('EXPIRE', KEYS[2], ARGV[3])
+return 1
+""")
+
+
 class Memory(NamedTuple):
     """What the monitor remembers: the last summary that it read, and its own state."""
 
     after: str
     state: bytes
+
+
+def kept(most: int, d: int) -> int:
+    """Return how many live vectors of d features are kept where `most` are asked for."""
+    return bounded(most, 4 * d)
 
 
 class Live:
@@ -56,6 +74,24 @@ class Live:
         client = self._redis
         rows = await ask(client, client.xrange(Keys(name).live, f"({after}", "+", count=count))
         return [(row.decode(), msgspec.msgpack.decode(entry[b"e"])) for row, entry in rows]
+
+    async def keep(self, name: str, uid: str, X: NDArray[np.float32], most: int) -> None:
+        """Keep live vectors X (n, d) of that incarnation; in all the latest `most`, in bounds.
+
+        They go once no more came for an hour.
+        """
+        keys, rows = Keys(name), [row.tobytes() for row in X.astype("<f4")]
+        where = (keys.state, keys.shadow)
+        await _SAMPLE(self._redis, where, (uid, kept(most, X.shape[1]), SAMPLE_SECONDS, *rows))
+
+    async def sampled(self, name: str) -> int:
+        """Return how many live vectors are kept."""
+        return int(await ask(self._redis, self._redis.llen(Keys(name).shadow)))
+
+    async def sample(self, name: str, most: int, d: int) -> NDArray[np.float32]:
+        """Return the latest `most` live vectors at the most, oldest first, (n, d)."""
+        rows = await ask(self._redis, self._redis.lrange(Keys(name).shadow, -most, -1))
+        return np.frombuffer(b"".join(rows), "<f4").reshape(-1, d)
 
     async def load(self, name: str) -> Memory | None:
         """Return what the monitor saved last, or None."""

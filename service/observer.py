@@ -34,6 +34,7 @@ SAMPLED = 2000  # rows of one detector in one summary
 PLACED = 256  # of those, how many are placed in a regime: half a pass through the network each,
 _PLACED_NUMBERS = 32_768  # so that of wide vectors fewer are
 EVENTS = 50  # anomalies of one detector kept from one second of one process
+SHADOWED = 100  # live vectors of one detector kept from one second of one process
 ATTRIBUTED = 5  # contributions told of each
 Counts = NDArray[np.int64]
 _NO_ROWS = np.empty((0, 1), np.float32)
@@ -97,17 +98,18 @@ class Observer:
         """Send what was noted."""
         noted, self._pending, self._bytes = self._pending, {}, 0
         for champion, pending in noted.items():
-            summary, events = await asyncio.to_thread(self._summarise, champion, pending)
+            X, summary, events = await asyncio.to_thread(self._summarise, champion, pending)
             try:
                 await self._stores.live.append(champion.name, summary)
                 if events:
                     await self._stores.events.append(champion.name, champion.uid, events)
+                await self._keep(champion, X)
             except StoreUnavailable:
                 self._metrics.dropped(champion.name, pending.scored)
 
     def _summarise(
         self, champion: Champion, pending: _Pending
-    ) -> tuple[dict[str, Any], list[Event]]:
+    ) -> tuple[Matrix, dict[str, Any], list[Event]]:
         X = np.concatenate([chunk for chunk, _ in pending.chunks] or [_NO_ROWS])
         columns = Judgement(
             *(
@@ -134,7 +136,16 @@ class Observer:
             "regimes": _regimes(champion.version, X, columns_of_whole).astype("<i8").tobytes(),
             "t": time.time(),
         }
-        return summary, events
+        return X, summary, events
+
+    async def _keep(self, champion: Champion, X: Matrix) -> None:
+        """Keep some of what was scored for a candidate to score too, where the config says so."""
+        detector = self._champions.detector(champion.name)
+        asked = detector.config.retrain.shadow if detector else None
+        if asked is None or not len(X):
+            return
+        rows = np.linspace(0, len(X) - 1, min(len(X), SHADOWED)).astype(np.intp)
+        await self._stores.live.keep(champion.name, champion.uid, X[rows], asked.vectors)
 
     async def close(self) -> None:
         """Send the last second, if the store takes it."""

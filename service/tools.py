@@ -9,6 +9,7 @@ from service.buffer import Buffer
 from service.detectors import Detectors
 from service.events import Events
 from service.lease import Leases
+from service.live import Live
 from service.registry import Registry
 from service.retraining import Retrainings
 from service.seal import Seal
@@ -32,6 +33,7 @@ class Tools:
     registry: Registry
     leases: Leases
     events: Events
+    live: Live
     trainer: Trainer
     seal: Seal
 
@@ -48,6 +50,7 @@ class Tools:
             registry=Registry(redis, versions_kept=settings.versions_kept),
             leases=Leases(redis),
             events=Events(redis),
+            live=Live(redis),
             trainer=trainer
             or Trainer(
                 threads=settings.training_threads,

@@ -73,6 +73,13 @@ def test_vectors_labelled_normal_must_not_alarm(normals: int, passed: bool) -> N
     assert gate({"labelled": evidence}).passed is passed
 
 
+@pytest.mark.parametrize(("asked", "passed"), [(500, False), (501, True)])
+def test_live_traffic_must_not_alarm_more(asked: int, passed: bool) -> None:
+    """Where as much of it came as was asked for."""
+    rates = {"candidate": 0.2, "champion": 0.02}
+    assert gate({"shadow": {"asked": asked, "n": 500, **rates}}).passed is passed
+
+
 def test_what_is_no_number_is_no_evidence() -> None:
     """NaN compares as not greater: it must not pass for a low rate."""
     verdict = gate({"new": {"candidate": math.nan, "champion": 0.01}})

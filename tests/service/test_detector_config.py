@@ -31,7 +31,12 @@ def test_round_trip() -> None:
             "features": ["a", "b"],
             "weights": {"w_prev": 0.25, "w_new": 0.75},
             "threshold": {"quantile": 0.95},
-            "retrain": {"min_vectors": None, "max_age_seconds": None, "paused": True},
+            "retrain": {
+                "min_vectors": None,
+                "max_age_seconds": None,
+                "paused": True,
+                "shadow": {"vectors": 500, "seconds": 5},
+            },
             "model": {"hidden": [32, 16], "epochs": 3},
         }
     )
@@ -45,6 +50,11 @@ def test_round_trip() -> None:
     [
         (b'{"kind": "secret"}', "kind: not built; one of vae, mahalanobis is"),
         (b'{"retrain": {"secret": 1}}', "retrain: unknown field; the fields are min_vectors"),
+        (
+            b'{"retrain": {"shadow": {"vectors": 9, "secret": 1}}}',
+            "retrain.shadow: unknown field; the fields are vectors, seconds",
+        ),
+        (b'{"retrain": {"shadow": {"vectors": 0}}}', "retrain.shadow.vectors: "),
         (b'{"secret": 1}', "unknown field; the fields are dimension"),
         (b'{"model": {"secret": 1}}', "model: unknown field; the fields are latent"),
         (b'{"retrain": {"min_vectors": 0}}', "retrain.min_vectors: "),

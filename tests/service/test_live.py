@@ -4,6 +4,7 @@ from service import live
 from service.keys import Keys
 from service.lease import Fenced
 from service.live import Live, Memory
+from tests.service.stored import matrix
 
 pytestmark = pytest.mark.anyio
 
@@ -28,6 +29,22 @@ async def test_summaries_are_bounded(stored, redis, monkeypatch):
     for number in range(30):
         await stream.append("pump", {"uid": uid, "n": number})
     assert [s["n"] for _, s in await stream.read("pump")] == list(range(10, 30))
+
+
+async def test_live_vectors_are_the_latest_and_go_with_their_detector(stored, redis):
+    """A bounded list for candidates to score, for that incarnation alone, that expires."""
+    uid, stream = (await stored.get()).uid, Live(redis)
+    X = matrix(50)
+    for rows in (X[:30], X[30:]):
+        await stream.keep("pump", uid, rows, 40)
+    assert await stream.sampled("pump") == 40
+    assert (await stream.sample("pump", 40, 3) == X[10:]).all()
+    assert (await stream.sample("pump", 7, 3) == X[-7:]).all()
+    assert 0 < await redis.ttl(Keys("pump").shadow) <= live.SAMPLE_SECONDS
+    await stored.detectors.delete("pump")
+    await stored.make()
+    await stream.keep("pump", uid, X, 40)
+    assert not await redis.exists(Keys("pump").shadow)
 
 
 async def test_a_deleted_detector_takes_no_summaries(stored, redis):

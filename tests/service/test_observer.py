@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from service.champion import Champion
 from service.champions import Champions
 from service.metrics import Metrics
-from service.observer import EVENTS, SAMPLED, Observer
+from service.observer import EVENTS, SAMPLED, SHADOWED, Observer
 from service.settings import Settings
 from service.stores import Stores
 from tests.service.stored import Stored
@@ -24,9 +24,9 @@ class Observed:
     def __init__(self, stores: Stores, serving: Champion) -> None:
         self.stores, self.serving = stores, serving
         self.registry = CollectorRegistry()
-        champions = Champions(2)
-        champions.install(serving)
-        self.observer = Observer(stores, champions, Metrics(self.registry))
+        self.champions = Champions(2)
+        self.champions.install(serving)
+        self.observer = Observer(stores, self.champions, Metrics(self.registry))
 
     def score(self, X: np.ndarray, with_: Champion | None = None) -> None:
         """Let the observer see the answer to X."""
@@ -67,6 +67,19 @@ async def test_large_requests_are_sampled(observed: Observed) -> None:
     await observed.observer.flush()
     ((_, summary),) = await observed.stores.live.read("pump")
     assert (summary["n"], summary["rows"]) == (9000, SAMPLED)
+
+
+async def test_live_vectors_are_kept_for_those_who_ask(observed: Observed, stored: Stored) -> None:
+    """A few of every second, where the config has a shadow stage; otherwise none."""
+    X = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
+    for config in ({}, {"shadow": {"vectors": 150}}):
+        await stored.make(retrain=config)
+        observed.champions.note(await stored.get())
+        observed.score(X)
+        await observed.observer.flush()
+        assert await observed.stores.live.sampled("pump") == (SHADOWED if config else 0)
+    kept = await observed.stores.live.sample("pump", 150, 3)
+    assert (kept[[0, -1]] == X[[0, -1]]).all()
 
 
 async def test_events(observed: Observed) -> None:

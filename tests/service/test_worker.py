@@ -9,17 +9,24 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
 from models import Config, TrainingError, Version, train
 from models.labels import Labels
 from service import attempt
+from service.champion import Champion
+from service.champions import Champions
 from service.events import Events, Label
 from service.frames import Progress
 from service.lease import Fenced
+from service.metrics import Metrics
+from service.observer import Observer
 from service.registry import Registry
 from service.settings import Settings
+from service.shadow import ROWS
 from service.store import WeakStore, connect
+from service.stores import Stores
 from service.worker import Worker
 from tests.service.stored import Stored, matrix
 from tests.waiting import until
@@ -180,6 +187,50 @@ async def test_a_version_that_a_person_put_in_place_is_an_anchor(worker, stored:
     await stored.detectors.request_retrain("pump")
     assert await _tick(worker)
     assert (await stored.registry.record("pump", 3))["anchor"] == 2
+
+
+async def _serve(stored: Stored, stores: Stores, X: np.ndarray) -> None:
+    """Score X as an API process does, and tell the store of it."""
+    detector = await stored.get()
+    version = Version.from_bytes(await stored.registry.artifact("pump", detector.champion))
+    threshold = version.threshold_for(detector.config.threshold)
+    serving = Champion(
+        "pump", detector.uid, detector.champion, detector.generation, 1, version, threshold
+    )
+    champions = Champions(1)
+    champions.note(detector)
+    champions.install(serving)
+    observer = Observer(stores, champions, Metrics(CollectorRegistry()))
+    observer.scored(serving, X, version.judge(X), 0.001)
+    await observer.flush()
+
+
+async def test_a_candidate_scores_live_traffic_before_it_serves(
+    redis: Redis, stored: Stored, store_url: str
+):
+    """It is promoted once enough was scored, and its record has what both say of it."""
+    model = {"hidden": [16], "latent": 2, "epochs": 100}
+    await stored.make(model=model, retrain={"shadow": {"vectors": 60, "seconds": 300}})
+    settings = Settings(redis_url=store_url)
+    stores = await Stores.open(settings, store_url)
+    worker = Worker(settings, redis, store_url)
+    try:
+        for seed in range(2):
+            await stored.buffer.ingest("pump", matrix(400, seed=seed))
+            await stored.detectors.request_retrain("pump")
+            ticking = asyncio.create_task(_tick(worker))
+            if seed:  # the worker trains, or waits
+                await _serve(stored, stores, matrix(60, seed=9))
+            assert await ticking
+    finally:
+        await stores.close()
+        await worker.tools.trainer.close()
+    first, second = await stored.registry.records("pump")
+    assert "shadow" not in first["gate"]["evidence"]
+    assert second["gate"]["reasons"] == []
+    told = second["gate"]["evidence"]["shadow"]
+    assert (told["asked"], told["n"]) == (60, 60)
+    assert len(told["rows"]) == min(told["disagree"], ROWS)
 
 
 async def test_nothing_is_learned_unless_it_is_due(worker, trainer, stored: Stored):
