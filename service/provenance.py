@@ -91,15 +91,13 @@ def within(entry: str, found: Iterable[tuple[str, str]]) -> bool:
 
 @dataclass
 class Tally:
-    """Vectors by batch, and who sent them."""
+    """Vectors, counted by batch and sender."""
 
-    vectors: Counter[str] = field(default_factory=Counter)
-    senders: set[str] = field(default_factory=set)
+    vectors: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, source: Source) -> None:
         """Count these vectors."""
-        self.vectors[source.batch] += source.vectors
-        self.senders |= {source.sender} - {""}
+        self.vectors[source.batch, source.sender] += source.vectors
 
     def told(self, *, less: "Tally | None" = None) -> dict[str, Any]:
         """Return the count as JSON carries it, without what is counted in `less`."""
@@ -107,6 +105,6 @@ class Tally:
         return {
             "vectors": sum(left.values()),
             "batch_count": len(left),
-            "batches": list(left)[:BATCHES_RECORDED],
-            "senders": sorted(self.senders)[:BATCHES_RECORDED],
+            "batches": [batch for batch, _ in left][:BATCHES_RECORDED],
+            "senders": sorted({sender for _, sender in left} - {""})[:BATCHES_RECORDED],
         }

@@ -73,7 +73,7 @@ async def test_a_key_is_taken_back(stored):
     assert done["discarded"] == {"buffered": 5, "quarantined": 0, "parked": 0, "kept": 40}
     assert done["relearned"]["vectors"] == 110
     assert done["relearned"]["senders"] == ["ann"]
-    assert done["lost"]["vectors"] == 0
+    assert done["lost"] == {"vectors": 0, "batch_count": 0, "batches": [], "senders": []}
     found = await stored.get()
     assert (found.champion, found.generation, found.learned) == (1, 4, 40)
     assert found.buffered == 7 + 110
@@ -114,6 +114,20 @@ async def test_what_is_erased_is_lost_and_named(stored):
     assert done["discarded"]["kept"] == 0
     assert (await stored.get()).buffered == 7
     assert await accounted(stored) == 40 + 90 + 60 + 12
+
+
+async def test_what_is_partly_erased_is_lost_in_part(stored):
+    """The oldest of what was kept is gone; each batch is in one of the two lists."""
+    await poisoned(stored)
+    (first,) = (await stored.registry.record("pump", 3))["experience"]["batches"]
+    entries = await stored.redis.xrange("anamnesis:{pump}:stream")
+    await stored.erasure.erase("pump", 0)
+    await stored.erasure.erase("pump", 0)
+    assert len(await stored.redis.xrange("anamnesis:{pump}:stream")) == len(entries) - 3
+    done = await stored.revocations.revoke("pump", Asked(BOB))
+    assert (done["lost"]["vectors"], done["relearned"]["vectors"]) == (50, 60)
+    assert done["relearned"]["batches"] == [first]
+    assert first not in done["lost"]["batches"]
 
 
 async def test_a_batch_is_taken_back(stored):
