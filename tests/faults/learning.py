@@ -97,8 +97,8 @@ async def training_hangs(runs: int) -> str:
             asked = await stage.ask("POST", "/v1/detectors/pump/retrain", {})
             assert asked.status == 202, asked
             worker = stage.workers[0].pid
-            await stage.until(lambda worker=worker: bool(_children(worker)), 60)
-            frozen = _children(worker)[0]
+            await stage.until(lambda worker=worker: bool(_trainers(worker)), 60)
+            frozen = _trainers(worker)[0]
             os.kill(frozen, signal.SIGSTOP)
 
             async def learned(run: int = run) -> bool:
@@ -109,8 +109,20 @@ async def training_hangs(runs: int) -> str:
     return f"{runs} frozen trainers replaced, {runs} versions"
 
 
-def _children(pid: int) -> list[int]:
-    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def _trainers(pid: int) -> list[int]:
+    """Return the worker's children that run the trainer's program.
+
+    One frozen before it does, between fork and exec, would freeze the worker that waits for that.
+    """
+    found = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return [child for child in found if b"service.trainer" in _command(child)]
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""
 
 
 @fault("artifact flipped, cut, grown or with NaN", "every one is detected", short=300, long=10_000)
