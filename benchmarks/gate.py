@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 from sklearn.datasets import load_digits
 
+from benchmarks import runs
 from benchmarks.admission import clusters, concepts
 from benchmarks.report import arguments, report
 from models import Config, train
@@ -34,7 +35,8 @@ from models.labels import Labels
 
 _MOST = 4000  # vectors of a regime
 _LABELLED = {"anomalies": 30, "normals": 40}
-_SLOW = 0.03  # of each experience
+UPDATES = 10  # in a life
+WAYS = {"honest": (0.0, True), "slow": (0.03, True), "slow, no anchor": (0.03, False)}
 CLEAN = ("more", "few", "other", "both")
 SPOILT = ("noise", "forgetful", "poisoned", "unlabelled")
 _FORGET = {"w_prev": 0.0, "w_new": 1.0}
@@ -55,6 +57,7 @@ SETS = {
     "cardio": clusters("cardio"),
     "satimage_2": clusters("satimage_2"),
 }
+WORLDS = {"NSL-KDD-R": 5}  # concepts, each of which is once the regime
 
 
 class World:
@@ -94,16 +97,17 @@ class World:
         return self.rng.uniform(low, high, size=(n, len(low))).astype(np.float32)
 
     def verdicts(self):
-        """Yield (kind, reasons, evidence) of a candidate of each kind."""
+        """Yield kind, reasons and evidence of a candidate of each kind."""
         for kind, rows, weights in self.experiences():
             new = self.rng.permutation(rows)
             candidate = train(self.champion, new, self.config, weights)
             told = candidate.lineage["evidence"]
             known = told | gather(candidate, self.champion, self.labels)
-            yield kind, gate(known).reasons, known
+            yield {"kind": kind, "reasons": gate(known).reasons, "evidence": known}
             if kind == "poisoned":
-                known.pop("labelled")
-                yield "unlabelled", gate(known).reasons, known
+                without = {name: of for name, of in known.items() if name != "labelled"}
+                reasons = gate(without).reasons
+                yield {"kind": "unlabelled", "reasons": reasons, "evidence": without}
 
     def life(self, updates, spoilt, anchored):
         """Update the champion so often; return the share promoted and what is found at the end."""
@@ -121,45 +125,51 @@ class World:
         return promoted / updates, float((champion.p_values(strange) <= FOUND).mean())
 
 
+def judged(name, seed, world):
+    """Return the verdicts on the candidates of one world."""
+    return list(World(*list(SETS[name](seed))[world], seed).verdicts())
+
+
+def lived(name, seed, way):
+    """Return what becomes of one life."""
+    spoilt, anchored = WAYS[way]
+    promoted, found = World(*next(SETS[name](seed)), seed).life(UPDATES, spoilt, anchored)
+    return {"promoted": promoted, "found": found}
+
+
 def main():
-    parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--updates", type=int, default=10)
+    """Measure and report."""
+    parser = runs.arguments(arguments(__doc__.split("\n", 1)[0]), list(SETS))
     parser.add_argument("--lives", nargs="*", choices=list(SETS), default=["digits", "thyroid"])
-    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
-    args = parser.parse_args()
-    figures, lives = [], []
-    for name in args.sets:
-        for seed in range(args.seeds):
-            for world in SETS[name](seed):
-                for kind, reasons, evidence in World(*world, seed).verdicts():
-                    one = {"set": name, "seed": seed, "kind": kind, "reasons": reasons}
-                    print(one, file=sys.stderr, flush=True)
-                    figures.append(one | {"evidence": evidence})
-    for name in args.lives:
-        for seed in range(min(args.seeds, 2)):
-            world = World(*next(SETS[name](seed)), seed)
-            lives.append({"set": name, "seed": seed} | _lives(world, args.updates))
-            print(lives[-1], file=sys.stderr, flush=True)
-    rows = [_row(name, [one for one in figures if one["set"] == name]) for name in args.sets]
-    rows.append(_row("all", figures))
-    further = {"Updates one after another": lives} if lives else None
-    report("gate", rows, args.output, further, figures=figures)
+    options = parser.parse_args()
+    kept = runs.Runs.of(options)
+    keys = [
+        (name, seed, world)
+        for seed in range(options.seeds)
+        for name in options.arms
+        for world in range(WORLDS.get(name, 1))
+    ]
+    worlds = kept.run(judged, keys, lambda done: f"rejected {_rejected(done)}")
+    rows = [
+        _row(name, [one for key, done in worlds.items() if key[0] in names for one in done])
+        for name, names in (*((name, [name]) for name in options.arms), ("all", options.arms))
+    ]
+    keys = [(name, 0, way) for name in options.lives for way in WAYS]
+    lives = kept.run(lived, keys, str)
+    further = [{"set": name, "life": way} | life for (name, _, way), life in lives.items()]
+    titled = {"Updates one after another": further} if further else None
+    figures = [{"world": key, "candidates": done} for key, done in worlds.items()]
+    report("gate", rows, options.output, titled, figures=figures)
 
 
-def _lives(world, updates):
-    row = {}
-    ways = (("honest", 0.0, True), ("slow", _SLOW, True), ("slow, no anchor", _SLOW, False))
-    for kind, spoilt, anchored in ways:
-        promoted, row[f"{kind}: found"] = world.life(updates, spoilt, anchored)
-        row[f"{kind}: promoted"] = promoted
-    return row
+def _rejected(candidates):
+    return ", ".join(one["kind"] for one in candidates if one["reasons"]) or "none"
 
 
-def _row(name, figures):
+def _row(name, candidates):
     row = {"set": name}
     for title, kinds in (("clean", CLEAN), *((kind, (kind,)) for kind in SPOILT)):
-        own = [one for one in figures if one["kind"] in kinds]
+        own = [one for one in candidates if one["kind"] in kinds]
         row[title] = f"{sum(bool(one['reasons']) for one in own)} of {len(own)}"
     return row
 
