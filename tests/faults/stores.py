@@ -60,7 +60,8 @@ async def _acknowledged_more(stage: Stage, told: Told) -> float:
 async def store_killed(runs: int) -> str:
     """Kill and restart the store while eight clients send and four score."""
     rng = random.Random(1)
-    async with serving() as (stage, told, load):
+    # Nothing is learned meanwhile: two minutes of batches are more than the usual bound.
+    async with serving(buffer_max_vectors=10_000_000) as (stage, told, load):
         async with load.ingesting(senders=8, vectors=50), load.scoring(rate=100):
             for _ in range(runs):
                 await asyncio.sleep(rng.uniform(1.0, 2.0))  # the moment is what is tried
