@@ -57,10 +57,7 @@ async def held(redis: Redis, name: str) -> Held:
     """Read the store."""
     keys = Keys(name)
     state = {k.decode(): v.decode() for k, v in (await redis.hgetall(keys.state)).items()}
-    stream, back = [
-        [(entry.decode(), fields) for entry, fields in await redis.xrange(key)]
-        for key in (keys.stream, keys.held)
-    ]
+    stream, back = await _entries(redis, keys.stream), await _entries(redis, keys.held)
     packed = await redis.hgetall(keys.sources)
     sources = {int(n): orjson.loads(zlib.decompress(data)) for n, data in packed.items()}
     revoked = {int(n) for n in await redis.hkeys(keys.revoked)}
@@ -69,6 +66,16 @@ async def held(redis: Redis, name: str) -> Held:
     parked = [orjson.loads(text) for text in (await redis.hgetall(keys.parked)).values()]
     records.sort(key=lambda record: record["version"])
     return Held(state, stream, back, sources, revoked, records, history, parked)
+
+
+async def _entries(redis: Redis, key: str) -> list[tuple[str, dict[bytes, bytes]]]:
+    """Return a stream's entries, read in pieces: a long run leaves a million vectors."""
+    found: list[tuple[str, dict[bytes, bytes]]] = []
+    after = "-"
+    while page := await redis.xrange(key, after, "+", count=1000):
+        found += [(entry.decode(), fields) for entry, fields in page]
+        after = f"({found[-1][0]}"
+    return found
 
 
 async def violations(stage: Stage, told: Told, name: str = "pump") -> list[str]:
