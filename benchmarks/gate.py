@@ -96,18 +96,17 @@ class World:
         low, high = self.known.min(axis=0) - 1e-3, self.known.max(axis=0) + 1e-3
         return self.rng.uniform(low, high, size=(n, len(low))).astype(np.float32)
 
-    def verdicts(self):
-        """Yield kind, reasons and evidence of a candidate of each kind."""
+    def candidates(self):
+        """Yield kind and evidence of a candidate of each kind."""
         for kind, rows, weights in self.experiences():
             new = self.rng.permutation(rows)
             candidate = train(self.champion, new, self.config, weights)
             told = candidate.lineage["evidence"]
             known = told | gather(candidate, self.champion, self.labels)
-            yield {"kind": kind, "reasons": gate(known).reasons, "evidence": known}
+            yield {"kind": kind, "evidence": known}
             if kind == "poisoned":
                 without = {name: of for name, of in known.items() if name != "labelled"}
-                reasons = gate(without).reasons
-                yield {"kind": "unlabelled", "reasons": reasons, "evidence": without}
+                yield {"kind": "unlabelled", "evidence": without}
 
     def life(self, updates, spoilt, anchored):
         """Update the champion so often; return the share promoted and what is found at the end."""
@@ -126,8 +125,8 @@ class World:
 
 
 def judged(name, seed, world):
-    """Return the verdicts on the candidates of one world."""
-    return list(World(*list(SETS[name](seed))[world], seed).verdicts())
+    """Return what is known of the candidates of one world."""
+    return list(World(*list(SETS[name](seed))[world], seed).candidates())
 
 
 def lived(name, seed, way):
@@ -158,19 +157,23 @@ def main():
     lives = kept.run(lived, keys, str)
     further = [{"set": name, "life": way} | life for (name, _, way), life in lives.items()]
     titled = {"Updates one after another": further} if further else None
-    figures = [{"world": key, "candidates": done} for key, done in worlds.items()]
+    figures = [
+        {"world": key, "reasons": gate(one["evidence"]).reasons} | one
+        for key, done in worlds.items()
+        for one in done
+    ]
     report("gate", rows, options.output, titled, figures=figures)
 
 
 def _rejected(candidates):
-    return ", ".join(one["kind"] for one in candidates if one["reasons"]) or "none"
+    return ", ".join(one["kind"] for one in candidates if not gate(one["evidence"]).passed)
 
 
 def _row(name, candidates):
     row = {"set": name}
     for title, kinds in (("clean", CLEAN), *((kind, (kind,)) for kind in SPOILT)):
         own = [one for one in candidates if one["kind"] in kinds]
-        row[title] = f"{sum(bool(one['reasons']) for one in own)} of {len(own)}"
+        row[title] = f"{sum(not gate(one['evidence']).passed for one in own)} of {len(own)}"
     return row
 
 
