@@ -62,8 +62,11 @@ def ours(previous, X, config, steps):
     return steps / seconds
 
 
-def bare(shape, batch_size, networks, steps):
-    """Return steps a second of what a plain loop does: each step of all networks, one by one."""
+def bare(shape, batch_size, networks, steps, old=0):
+    """Return steps a second of what a plain loop does: each step of all networks, one by one.
+
+    `old` rows of a batch come with a previous version's answers, which are learned too.
+    """
     import torch
     from torch import nn
 
@@ -82,20 +85,30 @@ def bare(shape, batch_size, networks, steps):
         noise = nn.Parameter(torch.zeros(d))
         parameters = [*encoder.parameters(), *decoder.parameters(), noise]
         models.append((encoder, decoder, noise, torch.optim.Adam(parameters, 1e-3, fused=True)))
-    batches = [torch.rand(batch_size, d) for _ in range(50)]  # for nothing: ours draw their own
+    # For nothing: ours draw their own.
+    batches = [torch.rand(batch_size, d) for _ in range(50)]
+    mean_0, log_variance_0, z_0, decoded_0 = (torch.rand(old, i) for i in (k, k, k, d))
+
+    def nll_of(noise, x, y):
+        if bernoulli:
+            return loss_of(y, x, reduction="none").sum(-1)
+        return 0.5 * ((x - y).square() * (-noise).exp() + noise).sum(-1)
 
     def step(x):
         for encoder, decoder, noise, optimiser in models:
             mean, log_variance = encoder(x).chunk(2, -1)
             z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
-            y = decoder(z)
-            if bernoulli:
-                nll = loss_of(y, x, reduction="none").sum(-1)
-            else:
-                nll = 0.5 * ((x - y).square() * (-noise).exp() + noise).sum(-1)
+            nll = nll_of(noise, x, decoder(z))
             kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1)
             optimiser.zero_grad()
-            (nll + kl).mean().backward()
+            loss = (nll + kl).mean()
+            if old:
+                apart = log_variance_0.exp() + (mean[:old] - mean_0).square()
+                spread = log_variance[:old]
+                codes = 0.5 * (spread - log_variance_0 - 1 + apart * (-spread).exp()).sum(-1)
+                shown = nll_of(noise, decoded_0, decoder(z_0))
+                loss = loss + (codes + shown).sum() / len(x)
+            loss.backward()
             optimiser.step()
 
     for x in batches[:10]:
@@ -118,11 +131,10 @@ def throughput(rounds):
         first = train(None, X, quick)
         about = first.lineage["training"]
         for how, previous in (("first", None), ("replay", first)):
-            pairs = [
-                (ours(previous, X, config, steps),
-                 bare(first.network.shape, about["batch_size"], about["networks"], steps))
-                for _ in range(rounds)
-            ]  # fmt: skip
+            # As many vectors were learned before as there are new ones.
+            old = about["batch_size"] // 2 if previous else 0
+            plainly = (first.network.shape, about["batch_size"], about["networks"], steps, old)
+            pairs = [(ours(previous, X, config, steps), bare(*plainly)) for _ in range(rounds)]
             rate, plain = (statistics.median(side) for side in zip(*pairs, strict=True))
             rows.append(
                 {
