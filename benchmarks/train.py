@@ -17,6 +17,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -62,6 +63,25 @@ def ours(previous, X, config, steps):
     return steps / seconds
 
 
+def mlp(*sizes):
+    from torch import nn
+
+    layers = []
+    for a, b in itertools.pairwise(sizes):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def nll(likelihood, noise, x, y):
+    """Return -log p(x) of each row, but for what is constant, from the decoder's output y."""
+    import torch
+
+    if likelihood == "bernoulli":
+        each = torch.nn.functional.binary_cross_entropy_with_logits
+        return each(y, x, reduction="none").sum(-1)
+    return 0.5 * ((x - y).square() * (-noise).exp() + noise).sum(-1)
+
+
 def bare(shape, batch_size, networks, steps, old=0):
     """Return steps a second of what a plain loop does: each step of all networks, one by one.
 
@@ -70,15 +90,8 @@ def bare(shape, batch_size, networks, steps, old=0):
     import torch
     from torch import nn
 
-    def mlp(*sizes):
-        layers = []
-        for a, b in itertools.pairwise(sizes):
-            layers += [nn.Linear(a, b), nn.ReLU()]
-        return nn.Sequential(*layers[:-1])
-
     d, k, hidden = shape.dimension, shape.latent, shape.hidden
-    bernoulli = shape.likelihood == "bernoulli"
-    loss_of = nn.functional.binary_cross_entropy_with_logits
+    nll_of = partial(nll, shape.likelihood)
     models = []
     for _ in range(networks):
         encoder, decoder = mlp(d, *hidden, 2 * k), mlp(k, *reversed(hidden), d)
@@ -89,25 +102,18 @@ def bare(shape, batch_size, networks, steps, old=0):
     batches = [torch.rand(batch_size, d) for _ in range(50)]
     mean_0, log_variance_0, z_0, decoded_0 = (torch.rand(old, i) for i in (k, k, k, d))
 
-    def nll_of(noise, x, y):
-        if bernoulli:
-            return loss_of(y, x, reduction="none").sum(-1)
-        return 0.5 * ((x - y).square() * (-noise).exp() + noise).sum(-1)
-
     def step(x):
         for encoder, decoder, noise, optimiser in models:
             mean, log_variance = encoder(x).chunk(2, -1)
             z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
-            nll = nll_of(noise, x, decoder(z))
             kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1)
-            optimiser.zero_grad()
-            loss = (nll + kl).mean()
+            loss = (nll_of(noise, x, decoder(z)) + kl).mean()
             if old:
                 apart = log_variance_0.exp() + (mean[:old] - mean_0).square()
                 spread = log_variance[:old]
                 codes = 0.5 * (spread - log_variance_0 - 1 + apart * (-spread).exp()).sum(-1)
-                shown = nll_of(noise, decoded_0, decoder(z_0))
-                loss = loss + (codes + shown).sum() / len(x)
+                loss = loss + (codes + nll_of(noise, decoded_0, decoder(z_0))).sum() / len(x)
+            optimiser.zero_grad()
             loss.backward()
             optimiser.step()
 
