@@ -30,7 +30,7 @@ async def fill(url, names, versions, artifact):
 
     redis = await connect(url, deadline=60.0)
     detectors, registry = Detectors(redis, max_detectors=len(names) + 1), Registry(redis)
-    record = describe(Version.from_bytes(artifact), {"fpr": 0.01})
+    record = describe(Version.from_bytes(artifact), {"fpr": 0.01}, None)
 
     async def one(name):
         await detectors.put(name, parse({"dimension": servers.DIMENSION}))

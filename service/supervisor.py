@@ -175,8 +175,10 @@ class Supervisor:
         self.should_exit = True
 
     def _spawn(self, **more: str) -> process.Spawn:
-        # prometheus_client reads this name when it is first imported.
-        shared = {"PROMETHEUS_MULTIPROC_DIR": str(self.metrics_dir)}
+        # prometheus_client reads the first name when it is first imported, the application the
+        # other: without it each process would tell its own part of the metrics alone.
+        names = ("PROMETHEUS_MULTIPROC_DIR", "ANAMNESIS_METRICS_DIR")
+        shared = dict.fromkeys(names, str(self.metrics_dir))
         return process.Spawn(env=self.settings.environment(**shared, **more))
 
     def _spawn_api(self) -> process.Spawn:

@@ -109,6 +109,14 @@ def test_url_is_one_that_a_client_here_can_use(host, shown):
         assert supervisor.url == f"http://{shown}:{port}"
 
 
+def test_children_add_their_metrics_up(tmp_path):
+    """In a folder that nobody chose, too: prometheus_client and the application know it."""
+    supervisor = Supervisor(Settings(), store=None, worker=False, announce=print)
+    supervisor.metrics_dir = tmp_path
+    env = supervisor._spawn().env
+    assert env["PROMETHEUS_MULTIPROC_DIR"] == env["ANAMNESIS_METRICS_DIR"] == str(tmp_path)
+
+
 def test_metrics_of_an_earlier_life_are_gone(tmp_path):
     """A counter starts at zero with the service, whatever was left in the folder."""
     (tmp_path / "counter_1.db").touch()
