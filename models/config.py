@@ -15,7 +15,7 @@ STRATEGIES = (
     "fixed", "icarl", "lwf", "expand",
 )  # fmt: skip
 ALONE = ("finetune", "joint", "window", "fixed", "expand")  # strategies that join no other
-TARGETS = ("soft", "hard")
+TARGETS = ("auto", "soft", "hard")
 CHOICES = ("reservoir", "herding")
 REGIMES = ("plain", "stable")
 SCORES = ("elbo", "reconstruction", "fitted", "iwae", "hidden", "neighbours", "jit")
@@ -72,7 +72,8 @@ class Model:
     `exemplars`: how many real vectors a strategy that keeps some may keep; `choice`: `reservoir`
     keeps a balanced random sample, `herding` those that together have their regime's mean.
     `targets`: what strategy `replay` learns of replayed vectors: `hard`, the vectors alone; `soft`,
-    the previous version's codes and reconstructions of them too.
+    the previous version's codes and reconstructions of them too; `auto`, that where codes have
+    eight dimensions and more.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
@@ -87,7 +88,7 @@ class Model:
     regime: str = "plain"
     exemplars: int | None = None
     choice: str = "reservoir"
-    targets: str = "soft"
+    targets: str = "auto"
 
     def __post_init__(self) -> None:
         if self.hidden is not None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from models.distillation import answered, divergence, of_new, teacher
 from models.ewc import LAMBDA, consolidation, fisher_diagonal
 from models.extra import Setting
 from models.network import Array, Shape
-from models.past import PASTS, Past, distillation, past, replay
+from models.past import PASTS, ROOM, Past, distillation, past, replay
 from models.vae import VAE
 
 QUICK = Model(epochs=2)
@@ -136,11 +137,16 @@ def test_the_previous_version_answers_with_code_and_reconstruction(first: Versio
     np.testing.assert_allclose(answers.variance, first.network.noise_deviation()[0] ** 2)
 
 
-def test_targets_are_soft_unless_told_otherwise(first: Version) -> None:
-    """`distillation` is the strategy that always has them."""
-    hard = Config(model=Model(targets="hard"))
-    assert replay(first, Config()).teacher is first
-    assert replay(first, hard).teacher is None
+def test_targets_are_soft_where_codes_have_room(first: Version) -> None:
+    """Or where they are asked for; `distillation` is the strategy that always has them."""
+    soft, hard = (Config(model=Model(targets=targets)) for targets in ("soft", "hard"))
+    assert first.network.shape.latent < ROOM
+    assert replay(first, Config()).teacher is None
+    assert replay(first, soft).teacher is first
+    wide = Shape(6, ROOM, (8,), "gaussian")
+    roomy = replace(first, network=VAE(wide).network(0))
+    assert replay(roomy, Config()).teacher is roomy
+    assert replay(roomy, hard).teacher is None
     assert distillation(first, hard).teacher is first
 
 
