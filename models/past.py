@@ -21,9 +21,9 @@ from models.tied import Tied
 from models.version import Version
 
 EXEMPLARS = 500  # kept where the config does not say how many
-# Where codes of old vectors are to stay where they are, a new regime's need room beside them. In two
-# dimensions they get into each other's way (AUROC .97 to .89 on two regimes in the plane), in
-# eight and more the answers help.
+# Where codes of old vectors are to stay, a new regime's need room beside them. In two dimensions
+# they get into each other's way (AUROC .97 to .89 on two regimes in the plane), in eight and more
+# the answers help.
 ROOM = 8
 DROPOUT = 0.1  # wakes the idle units of a network that grows
 
