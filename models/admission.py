@@ -6,14 +6,12 @@ its rows come together, and learning it is the point. Pure functions over numpy.
 """
 
 import math
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.calibration import Threshold
-from models.config import Replay
 from models.network import Array, Float64
 from models.version import Version
 
@@ -157,7 +155,7 @@ def neighbours_within(version: Version, rows: Array, pool: Array) -> Float64:
     rng = np.random.default_rng(0)
     pool = pool[rng.permutation(len(pool))[:POOL]]
     k = len(pool)
-    known = version.with_config(replace(version.config, replay=Replay())).sample(k, seed=0)
+    known = version.faithful().sample(k, seed=0)
     there = _placed(version, np.concatenate([pool, known]))
     nearest = max(1, math.ceil(NEIGHBOURS * k))
     shares = [

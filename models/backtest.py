@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from models.config import MIN_VECTORS, Config
 from models.errors import VectorError
+from models.evidence import auroc
 from models.network import Array, Float64
 from models.training import learn
 from models.version import Version
@@ -112,8 +113,8 @@ def windows(n: int, first: int | None = None, batch: int | None = None) -> list[
     By default a fifth is learned first, and ten batches follow. What is left over at the end
     joins the last batch. Raises VectorError where nothing would be left to score.
 
-    >>> windows(100, 40, 25)
-    [slice(0, 40, None), slice(40, 65, None), slice(65, 100, None)]
+    >>> windows(200, 80, 50)
+    [slice(0, 80, None), slice(80, 130, None), slice(130, 200, None)]
     """
     if n < LEAST:
         raise VectorError(f"{n} rows; a backtest takes {LEAST}, some to learn and some to score")
@@ -205,9 +206,7 @@ def ranked(anomalies: Float64, normals: Float64) -> float | None:
     """
     if not len(anomalies) or not len(normals):
         return None
-    ordered = np.sort(normals)
-    below = ordered.searchsorted(anomalies, "left") + ordered.searchsorted(anomalies, "right")
-    return float(below.mean() / (2 * len(normals)))
+    return auroc(normals, anomalies)
 
 
 def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.extra import Setting, StepLoss
 from models.gradient import Answers
-from models.network import Array
+from models.network import Array, posterior_codes
 from models.vae import VAE
 from models.version import Version
 
@@ -38,8 +38,7 @@ def answered(previous: Version, x: Array, rng: np.random.Generator) -> Answers:
     """Return the previous version's answers on the scaled vectors x (n, d)."""
     network = previous.network
     mean, log_variance = network.encode(x)
-    noise = rng.standard_normal(mean.shape, dtype=np.float32)
-    z = mean + np.exp(np.float32(0.5) * log_variance) * noise
+    z = posterior_codes(mean, log_variance, rng)
     gaussian = network.shape.likelihood == "gaussian"
     variance = network.noise_deviation()[0] ** 2 if gaussian else np.zeros(1, np.float32)
     parts = (mean, log_variance, z, network.decode(z), variance)

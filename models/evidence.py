@@ -5,13 +5,11 @@ and raises no false alarm. So it is asked for the anomalies. numpy alone.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from models.admission import ALPHA
-from models.config import Replay
 from models.labels import Labels
 from models.network import Array, Float64
 from models.version import Version
@@ -75,7 +73,7 @@ def _drawn(version: Version) -> tuple[Array, Array, Array]:
     taken from other normals, so that each value is common and their combination is not.
     """
     rng = np.random.default_rng(0)
-    rows = version.with_config(replace(version.config, replay=Replay())).sample(3 * ROWS, seed=1)
+    rows = version.faithful().sample(3 * ROWS, seed=1)
     normals, base, others = rows[:ROWS], rows[ROWS : 2 * ROWS], rows[2 * ROWS :]
     wrong = rng.random(base.shape) < rng.random((ROWS, 1))
     wrong[np.arange(ROWS), rng.integers(base.shape[1], size=ROWS)] = True  # one at the least

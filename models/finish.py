@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from models import relative
 from models.calibration import Calibration, carried, mixed
-from models.config import Config, Replay
+from models.config import Config
 from models.exemplars import Candidates
 from models.latents import Mixture
-from models.network import Array, Float64, Network
+from models.network import Array, Float64, Network, posterior_codes
 from models.past import Past
 from models.plan import Plan
 from models.reference import Reference
@@ -201,8 +201,7 @@ def _generated(trained: Trained, rng: np.random.Generator) -> Array:
         return trained.x[:0]
     # The most faithful draw there is, whatever way the config chose to replay: beside decoder
     # means every real vector scores beyond the range that the drawn ones can speak for.
-    faithful = previous.with_config(replace(previous.config, replay=Replay()))
-    drawn = faithful.draw(GENERATED, rng)
+    drawn = previous.faithful().draw(GENERATED, rng)
     if trained.config.score not in SHARP:
         return drawn
     # Stand-ins must score as real ones do: with all of their noise, with none, and in between.
@@ -230,10 +229,7 @@ def _looked_at(trained: Trained, rng: np.random.Generator) -> tuple[Array, NDArr
 
 def _codes(network: Network, x: Array, rng: np.random.Generator) -> Array:
     """Return a code z ~ q(z|x) of each row of x (m, d), (m, k)."""
-    mean, log_variance = network.encode(x)
-    noise = rng.standard_normal(mean.shape, dtype=np.float32)
-    codes: Array = mean + np.exp(0.5 * log_variance) * noise
-    return codes
+    return posterior_codes(*network.encode(x), rng)
 
 
 def _lineage(trained: Trained, learned: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from models import mixing
 from models.calibration import carried, mixed
-from models.config import Config, Replay
+from models.config import Config
 from models.errors import VectorError
 from models.network import Array, Float64, Identity
 from models.plan import FOLDS, seeded
@@ -212,8 +212,7 @@ def _carried(
 
 
 def _drawn(previous: Version, rng: np.random.Generator) -> Array:
-    # The most faithful draw there is, whatever way its config chose to replay.
-    return previous.with_config(replace(previous.config, replay=Replay())).draw(GENERATED, rng)
+    return previous.faithful().draw(GENERATED, rng)
 
 
 def _evidence(

@@ -46,6 +46,13 @@ class Shape:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
+def posterior_codes(mean: Array, log_variance: Array, rng: np.random.Generator) -> Array:
+    """Draw z ~ N(mean, diag exp(log_variance)) for each row, (n, k)."""
+    noise = rng.standard_normal(mean.shape, dtype=np.float32)
+    codes: Array = mean + np.exp(np.float32(0.5) * log_variance) * noise
+    return codes
+
+
 @dataclass(frozen=True, slots=True)
 class Network:
     """One trained VAE. x is scaled, (n, d) float32; z is latent, (n, k) float32."""

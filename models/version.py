@@ -112,9 +112,8 @@ class Version:
 
     @cached_property
     def _drawn(self) -> Array:
-        """What normals look like, scaled: the most faithful draw, whatever way replay chose."""
-        faithful = self.with_config(replace(self.config, replay=Replay()))
-        return faithful.draw(DRAWN, np.random.default_rng(0))
+        """What normals look like, scaled."""
+        return self.faithful().draw(DRAWN, np.random.default_rng(0))
 
     @cached_property
     def _fill(self) -> Fill:
@@ -251,6 +250,10 @@ class Version:
             seed = int(self.lineage["seed"])
             scoring = prepare(config.score, self.network, self.latents, seed)
         return replace(self, config=config, scoring=scoring)
+
+    def faithful(self) -> Self:
+        """Return this version drawing as faithfully as it can, whatever way its replay chose."""
+        return self.with_config(replace(self.config, replay=Replay()))
 
     def to_bytes(self) -> bytes:
         """Return the artifact: safetensors, the same bytes for the same version."""
