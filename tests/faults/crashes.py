@@ -19,16 +19,21 @@ async def _api_killed(point: str, runs: int) -> str:
         await stage.make()
         load = Load(stage, told)
         async with load.ingesting():
-            await stage.kill(stage.apis[0])
-            for _ in range(runs):
-                # At the first passage it would never acknowledge anything.
-                api = stage.start_api(ANAMNESIS_CRASH_POINT=f"{point}:{rng.randint(2, 40)}")
-                assert await stage.dies(api) == -9, stage.log
-            stage.start_api()
-            await stage.ready()
+            await _killed_at(stage, point, runs, rng)
         await intact(stage, told)
     assert told.resets
     return f"{runs} kills, {len(told.acknowledged)} batches acknowledged, 0 lost or doubled"
+
+
+async def _killed_at(stage: Stage, point: str, runs: int, rng: random.Random) -> None:
+    """Let API processes end at passages of `point`, one after another, and start one that lives."""
+    await stage.kill(stage.apis[0])
+    for _ in range(runs):
+        # At the first passage it would never acknowledge anything.
+        api = stage.start_api(ANAMNESIS_CRASH_POINT=f"{point}:{rng.randint(2, 40)}")
+        assert await stage.dies(api) == -9, stage.log
+    stage.start_api()
+    await stage.ready()
 
 
 @fault(
@@ -67,13 +72,7 @@ async def api_killed_while_rows_are_held_back(runs: int) -> str:
         stop = asyncio.Event()
         person = asyncio.create_task(_decide(stage, told, stop))
         async with load.ingesting(vectors=40):
-            await stage.kill(stage.apis[0])
-            for _ in range(runs):
-                point = f"api.after_buffer_write:{rng.randint(2, 40)}"
-                api = stage.start_api(ANAMNESIS_CRASH_POINT=point)
-                assert await stage.dies(api) == -9, stage.log
-            stage.start_api()
-            await stage.ready()
+            await _killed_at(stage, "api.after_buffer_write", runs, rng)
         stop.set()
         released = await person
         await intact(stage, told)
