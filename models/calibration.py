@@ -92,6 +92,13 @@ class Calibration:
             p[beyond] = np.maximum(np.exp(self.log_survival(excess)) / (self.n + 1.0), FLOOR)
         return p
 
+    def p_value(self, score: float) -> float:
+        """Return what `p_values` does, of one score."""
+        at_least = self.n - int(self.scores.searchsorted(score, side="left"))
+        if at_least:
+            return (1.0 + at_least) / (self.n + 1.0)
+        return float(self.p_values(np.array([score]))[0])
+
     def log_survival(self, excess: Float64) -> Float64:
         """Return the log chance that a score beyond the largest is further out than `excess`."""
         units = excess / self.sigma
@@ -167,6 +174,11 @@ def severities(p: Float64, alpha: float) -> Float64:
     """Return log(p) / log(alpha): 1 at the threshold, 2 as rare as alpha squared."""
     # An alpha of 1 (a fixed threshold below every score) would divide by zero.
     return np.log(p) / min(math.log(alpha), -1e-12) + 0.0
+
+
+def severity(p: float, alpha: float) -> float:
+    """Return what `severities` does, of one p-value."""
+    return math.log(p) / min(math.log(alpha), -1e-12) + 0.0
 
 
 def peaks_over_threshold(scores: Float64, q: float) -> float:

@@ -75,6 +75,13 @@ class Scaler:
         x /= self.scale
         return squash(x).astype(np.float32)
 
+    def transform_one(self, x: Array) -> Array | None:
+        """Scale one x (d,); None where a value is not finite, or too far out to be sure quickly."""
+        scaled = x - self.location
+        scaled /= self.scale
+        # No value is larger than the length; and that of what is not finite is not finite either.
+        return scaled.astype(np.float32) if np.dot(scaled, scaled) <= KNEE * KNEE else None
+
     def inverse(self, Y: Array) -> Array:
         """Return scaled vectors Y (n, d) in the client's units, clipped to float32's range."""
         X = unsquash(Y.astype(np.float64)) * self.scale + self.location

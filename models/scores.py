@@ -1,7 +1,8 @@
 """The scores of one pass through the network, computed with few temporaries.
 
 `network.losses` says what a score is made of, feature by feature; this says the same sums fast,
-because it runs for every vector that is ever scored.
+because it runs for every vector that is ever scored: once for the rows of a matrix, and once for a
+vector by itself, where numpy's ways with many rows would cost more than the arithmetic.
 """
 
 import functools
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from models.calibration import representable
+from models.calibration import LARGEST, representable
 from models.latents import Density, Mixture
 from models.network import LOG_2PI, LOG_VARIANCE_RANGE, Array, Float64, Network
 
@@ -44,12 +45,16 @@ class Scorer:
         self._latent = shape.latent
         self._encoder = _layers(network, "encoder")
         self._decoder = _layers(network, "decoder")
-        noise = np.maximum(network.tensors["noise"], shape.noise_floor).astype(np.float64)
-        self._precision = np.exp(-0.5 * noise).astype(np.float32)  # (1, d), a deviation's inverse
+        noise = np.maximum(network.tensors["noise"][0], shape.noise_floor).astype(np.float64)
+        self._precision = np.exp(-0.5 * noise).astype(np.float32)  # (d,), a deviation's inverse
         self._constant = 0.5 * float((noise + LOG_2PI).sum()) if self._gaussian else 0.0
         if self._diverges:
             self._constant -= 0.5 * shape.latent
         self._ones = np.ones(shape.latent, np.float32)  # a product with them sums fastest
+        # The same for one vector: arrays of one dimension, and bounds that need no broadcasting.
+        self._encode_one, self._decode_one = _flat(self._encoder), _flat(self._decoder)
+        self._least = np.full(shape.latent, _LEAST)
+        self._most = np.full(shape.latent, _MOST)
         if self._density is not None:
             self._constant -= 0.5 * shape.latent * (1.0 + LOG_2PI)  # of the posterior's entropy
 
@@ -61,6 +66,25 @@ class Scorer:
         nats = self._nats(x).astype(np.float64)
         nats += self._constant
         return representable(nats)
+
+    def one(self, x: Array) -> float | None:
+        """Return the score of one scaled vector x (d,); None where it takes a matrix."""
+        if not self._gaussian or self._density is not None:
+            return None
+        encoded = _forward_one(self._encode_one, x)
+        mean = encoded[: self._latent]
+        residual = _forward_one(self._decode_one, mean)
+        np.subtract(x, residual, residual)
+        np.multiply(residual, self._precision, residual)
+        squares = float(np.dot(residual, residual))
+        if self._diverges:
+            log_variance = np.maximum(encoded[self._latent :], self._least)
+            np.minimum(log_variance, self._most, out=log_variance)
+            variance = np.exp(log_variance)
+            np.subtract(variance, log_variance, variance)
+            squares += float(np.dot(mean, mean)) + float(np.dot(variance, self._ones))
+        nats = 0.5 * squares + self._constant
+        return float(np.float32(nats)) if abs(nats) < LARGEST else None
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
         """Return what each feature adds to the score, (n, d), and what is expected of it."""
@@ -142,4 +166,20 @@ def forward(layers: list[Layer], x: Array) -> Array:
         np.maximum(x, zeros[:n], out=x)
         x = np.dot(x, weight)
         x += bias
+    return x
+
+
+def _flat(layers: list[Layer]) -> list[Layer]:
+    return [(weight, bias[0], zeros[0]) for weight, bias, zeros in layers]
+
+
+def _forward_one(layers: list[Layer], x: Array) -> Array:
+    """Return what a perceptron makes of one x (a,), (b,)."""
+    weight, bias, _ = layers[0]
+    x = np.dot(x, weight)
+    np.add(x, bias, x)
+    for weight, bias, zeros in layers[1:]:
+        np.maximum(x, zeros, out=x)
+        x = np.dot(x, weight)
+        np.add(x, bias, x)
     return x

@@ -13,6 +13,7 @@ from models import artifact, solver
 from models.calibration import Calibration, Threshold, representable, severities
 from models.config import Config, Policy, Replay
 from models.errors import ArtifactError, VectorError
+from models.judgement import Judgement, judge_one
 from models.labels import Labels, by_labels
 from models.latents import Mixture
 from models.missing import DRAWN, Fill, Scale, reconstructed
@@ -26,14 +27,7 @@ from models.tensors import GOLDEN, PARTS, expected_shapes, part, under
 from models.tied import LABELS, Tied
 from models.vectors import check_vectors
 
-
-class Judgement(NamedTuple):
-    """One entry a row: score in nats, conformal p-value, severity and verdict, (n,) each."""
-
-    scores: Float64
-    p_values: Float64
-    severities: Float64
-    is_anomaly: NDArray[np.bool_]
+_FLOAT32 = np.dtype(np.float32)
 
 
 class Attribution(NamedTuple):
@@ -135,8 +129,6 @@ class Version:
         return in_blocks(self._scorer, x)
 
     def _score(self, X: Array) -> Float64:
-        if len(X) == 1:
-            return self._scorer(self.scaler.transform(X))
         rows = blocks(*X.shape)
         scores = [self._scorer(self.scaler.transform(X[some])) for some in rows]
         return scores[0] if len(scores) == 1 else np.concatenate(scores or [np.empty(0)])
@@ -144,6 +136,10 @@ class Version:
     def judge(self, X: NDArray[Any], threshold: Threshold | None = None) -> Judgement:
         """Score X and judge it by `threshold`, by this version's own where none is given."""
         threshold = threshold or self._own_threshold
+        if X.shape == (1, self.dimension) and X.dtype == _FLOAT32:
+            alone = judge_one(X[0], self.scaler, self._scorer, self.calibration, threshold)
+            if alone is not None:
+                return alone
         scores = self.score(X)
         p = self.calibration.p_values(scores)
         return Judgement(scores, p, severities(p, threshold.alpha), scores >= threshold.value)

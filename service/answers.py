@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from models.version import Attribution, Judgement
+from models.judgement import Judgement
+from models.version import Attribution
 from service import problems
 from service.champion import Champion
 from service.payload import JSON, OCTETS

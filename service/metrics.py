@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from models.version import Judgement
+from models.judgement import Judgement
 from service import log
 from service.champion import Champion
 from service.payload import Matrix
@@ -38,8 +38,8 @@ class _Histogram(Histogram):
     def observe_all(self, values: np.ndarray) -> None:
         """Add every one of `values` (n,)."""
         # `observe` costs a microsecond each; a bucket holds values up to and including its bound.
-        bounds = np.asarray(self._upper_bounds)
-        counts = np.bincount(np.searchsorted(bounds, values), minlength=len(bounds))
+        up_to = np.sort(values).searchsorted(self._upper_bounds, side="right")
+        counts = np.diff(up_to, prepend=0)
         for bucket, count in zip(self._buckets, counts.tolist(), strict=True):
             if count:
                 bucket.inc(count)

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.version import Judgement, Version
+from models.judgement import Judgement
+from models.version import Version
 from service import log
 from service.answers import rows_of
 from service.champion import Champion

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
-from models.version import Judgement
+from models.judgement import Judgement
 from service import json_matrix, log, payload
 from service.answers import (
     JsonRows,

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import Version
+from models.judgement import Judgement
 from models.labels import Labels
-from models.version import Judgement
 from service.detector import Detector
 from service.live import Live, kept
 from service.loading import configured

@@ -75,3 +75,14 @@ def test_serving_computes_what_training_did(
         expected = vae(x, torch.zeros(1, 20, latent))[0].double().numpy()
     found = Scorer("elbo", vae.network(0))(x[0].numpy())
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("kind", ["elbo", "reconstruction"])
+@pytest.mark.parametrize(("d", "hidden", "latent"), [(1, (3,), 1), (32, (64, 32), 8), (70, (), 20)])
+def test_a_vector_by_itself_scores_the_same(
+    kind: str, d: int, hidden: tuple[int, ...], latent: int
+) -> None:
+    """As in a matrix, whatever the architecture, to six digits."""
+    score = Scorer(kind, network("gaussian", d, hidden, latent))
+    x = np.random.default_rng(1).normal(size=(50, d)).astype(np.float32)
+    np.testing.assert_allclose([score.one(row) for row in x], score(x), rtol=1e-6, atol=1e-5)

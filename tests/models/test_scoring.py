@@ -154,7 +154,7 @@ def test_every_score_is_learned_carried_saved_and_explained(kind: str, blob: Arr
     assert all(row[0].feature == "3" for row in second.explain(wrong[:5], 1))
     assert second.is_anomaly(blob).mean() < 0.05
     assert second.is_anomaly(other).mean() < 0.05
-    one_by_one = np.concatenate([second.score(row[None]) for row in blob[:20]])
+    one_by_one = np.concatenate([second.judge(row[None]).scores for row in blob[:20]])
     np.testing.assert_allclose(one_by_one, second.score(blob[:20]), rtol=1e-4, atol=1e-4)
 
 

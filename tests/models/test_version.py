@@ -92,14 +92,20 @@ def test_the_generator_draws_what_was_learned(first: Version, blob: Array) -> No
 @pytest.mark.parametrize("X", [np.zeros((2, 5)), np.zeros(6), np.full((1, 6), np.nan)])
 def test_vectors_of_another_shape_are_refused(first: Version, X: np.ndarray) -> None:
     """Wrong dimension, no matrix, not finite: a message, not a broadcast."""
-    with pytest.raises(VectorError, match="vectors:"):
-        first.score(X)
+    for ask in (first.score, first.judge):
+        with pytest.raises(VectorError, match="vectors:"):
+            ask(X)
 
 
-def test_one_forward_pass_does_not_depend_on_its_neighbours(first: Version, blob: Array) -> None:
-    """A row scores the same alone as in a batch, within float32's rounding."""
-    alone = np.concatenate([first.score(row[None]) for row in blob[:50]])
-    np.testing.assert_allclose(alone, first.score(blob[:50]), rtol=1e-5, atol=1e-4)
+def test_a_judgement_does_not_depend_on_its_neighbours(first: Version, blob: Array) -> None:
+    """A row is judged alone as in a batch, within float32's rounding, however far out it lies."""
+    far = [blob[:1] + f * blob.std(axis=0) for f in (10, 1e3, 1e30)]
+    X = np.concatenate([blob[:50], *far]).astype(np.float32)
+    together = first.judge(X)
+    assert together.is_anomaly[-3:].all()
+    alone = [first.judge(row[None]) for row in X]
+    for column, own in zip(together, zip(*alone, strict=True), strict=True):
+        np.testing.assert_allclose(np.concatenate(own), column, rtol=1e-5, atol=1e-4)
 
 
 def test_reconstruction_leaves_the_divergence_out(first: Version, blob: Array) -> None:

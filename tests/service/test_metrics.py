@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from models.version import Judgement
+from models.judgement import Judgement
 from service.champions import Champions
 from service.metrics import Metrics
 from service.state_metrics import StateMetrics, _of_regimes
@@ -102,7 +102,7 @@ PROCESS = """
 import numpy as np
 from pathlib import Path
 from prometheus_client import CollectorRegistry
-from models.version import Judgement
+from models.judgement import Judgement
 from service.metrics import Metrics
 
 class Champion:

@@ -112,3 +112,13 @@ async def test_only_one_that_is_alone_is_answered_before_the_turn_ends() -> None
         before = peers[0].transport.answers
         peers[0].data_received(wire)
         assert peers[0].transport.answers - before == at_once
+
+
+async def test_a_lone_request_takes_few_steps() -> None:
+    """From its bytes to its answer, its head known: one vector is not judged as a matrix."""
+    wire = HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+    lane, (peer,) = connections(1)
+    peer.data_received(wire)
+    lane._answer()
+    assert 100 < steps(lambda: peer.data_received(wire)) <= 140
+    assert peer.transport.answers == 2

@@ -6,7 +6,7 @@ import numpy as np
 import orjson
 import pytest
 
-from models.version import Judgement
+from models.judgement import Judgement
 from service import payload
 from service.answers import JsonRows, as_json, wants_octets
 from service.champion import Champion

@@ -1,0 +1,43 @@
+"""What is said of vectors under a threshold, and a short way to say it of one."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.calibration import Calibration, Threshold, severity
+from models.network import Array, Float64
+from models.scaler import Scaler
+from models.scores import Scorer
+
+
+class Judgement(NamedTuple):
+    """One entry a row: score in nats, conformal p-value, severity and verdict, (n,) each."""
+
+    scores: Float64
+    p_values: Float64
+    severities: Float64
+    is_anomaly: NDArray[np.bool_]
+
+
+def judge_one(
+    x: Array, scaler: Scaler, scorer: object, calibration: Calibration, threshold: Threshold
+) -> Judgement | None:
+    """Judge one vector x (d,) in half the time that a matrix of one row takes.
+
+    None where that is not enough: for another score than a plain `Scorer` of a Gaussian network,
+    or a vector that is not finite or lies beyond the range in which it is scaled linearly.
+    """
+    if type(scorer) is not Scorer:  # those that extend it take more
+        return None
+    scaled = scaler.transform_one(x)
+    score = None if scaled is None else scorer.one(scaled)
+    if score is None:
+        return None
+    p = calibration.p_value(score)
+    return Judgement(
+        np.array([score]),
+        np.array([p]),
+        np.array([severity(p, threshold.alpha)]),
+        np.array([score >= threshold.value]),
+    )
