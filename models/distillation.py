@@ -42,7 +42,8 @@ def answered(previous: Version, x: Array, rng: np.random.Generator) -> Answers:
     gaussian = network.shape.likelihood == "gaussian"
     variance = network.noise_deviation()[0] ** 2 if gaussian else np.zeros(1, np.float32)
     parts = (mean, log_variance, z, network.decode(z), variance)
-    return Answers(*map(torch.from_numpy, parts))
+    mean_0, log_variance_0, z_0, decoded_0, variance_0 = map(torch.from_numpy, parts)
+    return Answers(mean_0, log_variance_0, z_0, decoded_0, variance_0)
 
 
 def divergence(old: VAE, vae: VAE, x: Tensor, rng: torch.Generator) -> Tensor:

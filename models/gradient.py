@@ -23,7 +23,8 @@ class Answers(NamedTuple):
     """What the previous version, subscript 0, says of p old rows, which all networks share.
 
     `mean` and `log_variance` of q_0(z|x) and `z` drawn from it, (p, k); `decoded`, the mean of
-    p_0(x|z) there, (p, d), and its `variance`, (d,), 0 for a Bernoulli likelihood.
+    p_0(x|z) there, (p, d), and its `variance`, (d,), 0 for a Bernoulli likelihood. Each row
+    counts `weight` times.
     """
 
     mean: Tensor
@@ -31,11 +32,12 @@ class Answers(NamedTuple):
     z: Tensor
     decoded: Tensor
     variance: Tensor
+    weight: float = 1.0
 
-    def rows(self, some: slice) -> "Answers":
-        """Return the answers on some of the rows."""
-        mean, log_variance, z, decoded, variance = self
-        return Answers(mean[some], log_variance[some], z[some], decoded[some], variance)
+    def rows(self, some: slice, weight: float) -> "Answers":
+        """Return the answers on some of the rows, each to count `weight` times."""
+        mean, log_variance, z, decoded, variance, _ = self
+        return Answers(mean[some], log_variance[some], z[some], decoded[some], variance, weight)
 
 
 class Gradient:
@@ -86,9 +88,9 @@ class Gradient:
         deviation = (0.5 * log_variance).exp_()
         noise = torch.randn(mean.shape, generator=rng)
         spread = noise.mul_(deviation)  # z - mean
-        z, target = mean + spread, x
+        z, target, weight = mean + spread, x, 1.0
         if answers is not None:
-            old = answers.z.shape[0]
+            old, weight = len(answers.z), answers.weight
             z = torch.cat([z, answers.z.expand(len(x), -1, -1)], 1)
             target = torch.cat([x, answers.decoded.expand(len(x), -1, -1)], 1)
         decoded = self._decoder.forward(z)
@@ -96,9 +98,11 @@ class Gradient:
         if look:
             kl = 0.5 * (mean.square() + deviation.square() - 1.0 - log_variance).sum(-1)
             each = self._vae.negative_log_likelihood(target, decoded)
+            each[:, n:] *= weight
             loss = (each.sum(-1) + beta * kl.sum(-1)) / n
         if shape.likelihood == "bernoulli":
             by_decoded = torch.sigmoid_(decoded).sub_(target).div_(n)
+            by_decoded[:, n:] *= weight
         else:
             by_decoded = self._gaussian(target, decoded, answers, n)
         by_z = self._decoder.backward(by_decoded, inward=True)[:, :n]
@@ -108,26 +112,36 @@ class Gradient:
         if answers is not None:
             apart = mean[:, :old] - answers.mean
             precision = (-log_variance[:, :old]).exp_()
-            by_mean[:, :old] += apart * precision / n
+            by_mean[:, :old] += apart * precision * (weight / n)
             spread_0 = answers.log_variance.exp() + apart.square_()
-            by_log_variance[:, :old] += (0.5 / n) * (1.0 - spread_0 * precision)
+            by_log_variance[:, :old] += (0.5 * weight / n) * (1.0 - spread_0 * precision)
         by_log_variance.mul_(raw == log_variance)  # nothing where it was clamped
         self._encoder.backward(torch.cat([by_mean, by_log_variance], dim=-1), inward=False)
         return loss
 
     def _gaussian(self, target: Tensor, decoded: Tensor, answers: Answers | None, n: int) -> Tensor:
         """Return d mean(-log p) / d decoded, (M, n, d), and write that of the noise."""
-        noise, rows = self._vae.noise, target.shape[1]
+        noise, rows = self._vae.noise, float(n)
         floored = noise.clamp(min=self._vae.shape.noise_floor)
         precision = (-floored).exp_()
         residual = decoded.sub_(target)
+        squares = _squares(residual[:, :n])
+        if answers is not None:
+            told, old = _squares(residual[:, n:]), len(answers.z)
+            told.add_(answers.variance, alpha=old)  # p_0 has one, which its mean does not show
+            squares.add_(told, alpha=answers.weight)
+            rows += answers.weight * old
+            residual[:, n:] *= answers.weight
         if noise.grad is not None:
-            squares = torch.linalg.vector_norm(residual, dim=1, keepdim=True).square_()
-            if answers is not None:  # p_0 has a variance, which its mean does not show
-                squares.add_(answers.variance, alpha=len(answers.z))
             by_noise = squares.mul_(precision).mul_(-0.5 / n).add_(0.5 * rows / n)
             torch.mul(by_noise, noise >= self._vae.shape.noise_floor, out=noise.grad)
         return residual.mul_(precision.div_(n))
+
+
+def _squares(residual: Tensor) -> Tensor:
+    """Return the sum of squares over the rows of (M, n, d), (M, 1, d)."""
+    squares: Tensor = torch.linalg.vector_norm(residual, dim=1, keepdim=True).square_()
+    return squares
 
 
 class _Pass:

@@ -275,7 +275,9 @@ def _batches(
         for n_prev, n_new in mixing.counts(n, chosen.batch_size, chosen.new_rows):
             batch, answers = x[order[:, taken : taken + n_new]], None
             if n_prev:
-                old, answers = olds.draw(n_prev)
+                # An answer costs a pass through the decoder more: those on as many rows as half
+                # of the batch stand for all, so that no update costs more than the one before.
+                old, answers = olds.draw(n_prev, min(n_prev, (n_prev + n_new + 1) // 2))
                 batch = np.concatenate([np.broadcast_to(old, (len(rows), *old.shape)), batch], 1)
             taken += n_new
             yield torch.from_numpy(batch), n_prev, answers
@@ -291,15 +293,19 @@ class _Replay:
         self._answers: Answers | None = None
         self._used = 0
 
-    def draw(self, n: int) -> tuple[Array, Answers | None]:
-        """Return the next n vectors (n, d), of the generator's never one twice, and the answers."""
+    def draw(self, n: int, most: int) -> tuple[Array, Answers | None]:
+        """Return the next n vectors (n, d), of the generator's never one twice.
+
+        And the answers on the first `most` of them, which stand for those on all.
+        """
         if self._used + n > len(self._drawn):
             self._drawn, self._used = self._chunk(max(n, CHUNK)), 0
             if self._teacher is not None:
                 self._answers = answered(self._teacher, self._drawn, self._rng)
-        rows = slice(self._used, self._used + n)
+        start = self._used
         self._used += n
-        return self._drawn[rows], self._answers and self._answers.rows(rows)
+        told = self._answers and self._answers.rows(slice(start, start + most), n / most)
+        return self._drawn[start : self._used], told
 
     def _chunk(self, n: int) -> Array:
         if self._exemplars is None:

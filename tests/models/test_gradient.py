@@ -52,6 +52,7 @@ def test_old_rows_teach_what_the_previous_version_answers_too(likelihood: str) -
         torch.randn(old, 2, generator=rng()),
         torch.rand(old, 5, generator=rng()),
         torch.zeros(1) if bernoulli else torch.rand(5, generator=rng()),
+        weight=2.5,
     )
 
     mean, log_variance = vae.encode(x[:, :old])
@@ -64,7 +65,7 @@ def test_old_rows_teach_what_the_previous_version_answers_too(likelihood: str) -
     else:
         was = Normal(answers.decoded, answers.variance.sqrt())
         shown = kl_divergence(was, Normal(decoded, (0.5 * vae.noise).exp())).sum(-1)
-    ((vae(x, noise).sum(1) + (codes + shown).sum(1)) / n).sum().backward()
+    ((vae(x, noise).sum(1) + 2.5 * (codes + shown).sum(1)) / n).sum().backward()
 
     gradient = Gradient(other)
     gradient(x, 1.0, rng(), answers, look=False)
