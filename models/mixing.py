@@ -43,20 +43,19 @@ def candidates(learned: int, n_new: int) -> list[float]:
     return [n_new / (learned + n_new), 0.2, 0.5, 0.8]
 
 
-def best(probes: Sequence[Mapping[str, float]]) -> float:
-    """Return the w_new of the probe that costs old and new together the least.
+def best(probes: Sequence[Mapping[str, float]], learned: int, n_new: int) -> float:
+    """Return the w_new of the probe under which all normals together, old and new, lose least.
 
-    Each probe has `w_new` and the mean losses that it led to, `old` and `new`, in nats. Its cost
-    is the larger of what the old and what the new lose against the probe that was best for
-    them: neither pays for the other more than it must.
+    Each probe has `w_new` and the mean losses that it led to, `old` and `new`, in nats; `learned`
+    old vectors count as often as there are of them. What is forgotten is not learned again,
+    while the new is what the rest of the training goes on to learn.
 
     >>> best([{"w_new": 0.1, "old": 20.0, "new": 29.0},
     ...       {"w_new": 0.5, "old": 21.0, "new": 25.0},
-    ...       {"w_new": 0.8, "old": 26.0, "new": 24.5}])
+    ...       {"w_new": 0.8, "old": 26.0, "new": 24.5}], 300, 100)
     0.5
     """
-    least = {part: min(probe[part] for probe in probes) for part in ("old", "new")}
-    return min(probes, key=lambda p: max(p[part] - least[part] for part in least))["w_new"]
+    return min(probes, key=lambda p: learned * p["old"] + n_new * p["new"])["w_new"]
 
 
 def steps_per_epoch(n_new: int, batch_size: int, w_new: float) -> int:

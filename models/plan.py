@@ -123,15 +123,14 @@ def _folds(n: int, parameters: int, relative: bool, rng: np.random.Generator) ->
     """Leave each vector out of one of `FOLDS` networks, or a share of them out of all.
 
     Few normals are all needed, for training and for calibration, and their networks are cheap.
-    A score relative to its regime needs several hundred to calibrate on in every one.
+    A score relative to its regime needs several hundred to calibrate on in every one, from
+    networks that learned nearly as much as the version did.
     """
     order = rng.permutation(n)
     if n <= FEW:
         return 1 + order % (FOLDS if parameters <= LARGE else FEW_FOLDS)
-    if n <= 2_000 and parameters <= SMALL:
+    if (n <= 2_000 and parameters <= SMALL) or (relative and n <= 2 * MOST_HELD_OUT):
         return 1 + order % (FOLDS - 1)
-    if relative and n <= 2 * MOST_HELD_OUT:
-        return 1 + order % FEW_FOLDS
     folds = np.zeros(n, np.int64)
     folds[order[: min(int(n * HELD_OUT), MOST_HELD_OUT)]] = -1
     return folds

@@ -105,7 +105,7 @@ def learn(
         x = x[-max(behind.window, MIN_VECTORS) :]
     probes = yield from _probes(previous, behind, x, config, likelihood, weights)
     if probes:
-        weights = _given(mixing.best(probes))
+        weights = _given(mixing.best(probes, behind.learned, len(x)))
     chosen = plan(previous, behind, x, config, likelihood, weights)
     vae = _begun(chosen, previous, behind)
     setting = Setting(vae, chosen.w_prev, chosen.w_new, chosen.batch_size, chosen.seed)

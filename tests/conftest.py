@@ -15,6 +15,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import hypothesis
 import pytest
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
@@ -22,6 +23,10 @@ from redis.exceptions import ConnectionError as Refused
 
 from service.embedded import find_server
 from service.store import connect
+
+# How long an example takes is for the machine to say.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
 

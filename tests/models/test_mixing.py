@@ -45,14 +45,14 @@ def test_an_epoch_sees_every_new_vector_once_in_the_ratio(n: int, size: int, w_n
     assert all(old >= 0 and new >= 0 for old, new in steps)
 
 
-def test_auto_lets_neither_side_pay_more_than_it_must() -> None:
-    """The smallest larger regret wins, whichever side has it."""
+def test_auto_takes_what_costs_all_normals_together_least() -> None:
+    """Each vector counts once: many old ones are worth more than few new ones."""
     probes = [
         {"w_new": 0.1, "old": 10.0, "new": 30.0},
         {"w_new": 0.5, "old": 14.0, "new": 22.0},
         {"w_new": 0.8, "old": 19.0, "new": 20.0},
     ]
-    assert best(probes) == 0.5
-    assert best([{**probe, "new": 20.0} for probe in probes]) == 0.1
-    assert best([{**probe, "old": 10.0} for probe in probes]) == 0.8
+    assert best(probes, 400, 100) == 0.1
+    assert best(probes, 100, 100) == 0.5
+    assert best(probes, 100, 900) == 0.8
     assert candidates(900, 100) == [0.1, 0.2, 0.5, 0.8]

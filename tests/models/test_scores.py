@@ -54,7 +54,7 @@ def test_blocks_cover_every_row_once(n: int, d: int) -> None:
     assert rows == list(range(n))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 90),
     st.integers(1, 12),

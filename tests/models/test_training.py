@@ -154,6 +154,6 @@ def test_weights_chosen_by_trying_say_why(first: Version, blob: Array) -> None:
     version = train(first, blob + 3 * blob.std(axis=0), Config(weights="auto", model=QUICK))
     probes = version.lineage["probes"]
     assert [probe["w_new"] for probe in probes] == [0.5, 0.2, 0.5, 0.8]
-    assert version.lineage["w_new"] == best(probes)
+    assert version.lineage["w_new"] == best(probes, len(blob), len(blob))
     assert all(np.isfinite(list(probe.values())).all() for probe in probes)
     assert "probes" not in train(None, blob, Config(weights="auto", model=QUICK)).lineage

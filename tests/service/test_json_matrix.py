@@ -78,7 +78,7 @@ def patch() -> pytest.MonkeyPatch:
     return pytest.MonkeyPatch()
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(bodies(), st.sampled_from([None, 1, 2, 3]), st.sampled_from([16, 2**18]))
 @example(b'{"vectors":[[1,[]],[2,3,4]]}', 2, 2**18)
 @example(b'{"vectors":[[1,[]],[[2,3],4]]}', 2, 2**18)
