@@ -7,7 +7,8 @@ TOOLS := $(VENV)-security/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run test faults bench-digits bench-mnist \
-	bench-nsl-kdd bench-gate bench-tabular bench-telemetry bench-permuted bench-classes bench-memory bench-members \
+	bench-nsl-kdd bench-gate bench-tabular bench-telemetry bench-permuted bench-classes bench-memory \
+	bench-members bench-weights \
 	peers bench bench-serving bench-ingest bench-train bench-soak bench-scale \
 	lint format audit sbom secrets docs clean
 
@@ -51,6 +52,9 @@ bench-telemetry: $(STAMP) ## servers, a pump and series in time order: false ala
 
 bench-permuted: $(STAMP) ## MNIST with its middle permuted, five tasks
 	$(BIN)/python benchmarks/continual_permuted.py --output benchmarks/results/permuted.json $(ARGS)
+
+bench-weights: $(STAMP) ## how much of the old and how much of the new, every way
+	$(BIN)/python benchmarks/weights.py --output benchmarks/results/weights.json $(ARGS)
 
 bench-classes: $(STAMP) ## five digits and five more, told apart
 	$(BIN)/python benchmarks/class_incremental.py --output benchmarks/results/classes.json $(ARGS)

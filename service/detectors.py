@@ -106,13 +106,6 @@ return 1
     flags="allow-oom",
 )
 
-# KEYS: state, drift. ARGV: uid, document
-_DRIFT = Script("""
-if redis.call('HGET', KEYS[1], 'uid') ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[2], ARGV[2])
-return 1
-""")
-
 
 class Detectors:
     """The detectors of the service, at most `max_detectors`."""
@@ -241,11 +234,6 @@ class Detectors:
                 needed=MIN_VECTORS,
             )
         return int(reply[1])
-
-    async def set_drift(self, name: str, uid: str, drift: Mapping[str, Any]) -> bool:
-        """Publish the drift document of that incarnation; False when it is gone."""
-        keys = Keys(name)
-        return bool(await _DRIFT(self._redis, (keys.state, keys.drift), (uid, orjson.dumps(drift))))
 
     async def delete(self, name: str, *, who: str = "") -> None:
         """Delete the detector with everything that it holds; raises UnknownDetector.

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from models import Version
+from service.live import Memory
 from tests.contract.running import Running, running
 from tests.waiting import until
 
@@ -189,10 +190,11 @@ async def test_reviews_of_nobody(api: Running) -> None:
 async def test_drift(pump: Running) -> None:
     """Drift starts as `none`; the monitor's document is shown as it is."""
     assert (await pump.http.get(f"{PUMP}/drift")).json()["state"] == "none"
-    detector = await pump.parts.stores.detectors.get("pump")
-    assert detector is not None
+    stores = pump.parts.stores
+    monitor = await stores.leases.seize("pump", 30, "monitor")
+    assert monitor is not None
     told = {"state": "new_regime", "version": 1, "statistics": {"features": []}}
-    await pump.parts.stores.detectors.set_drift("pump", detector.uid, told)
+    await stores.live.save(monitor, Memory("0-0", b""), told)
     assert (await pump.http.get(f"{PUMP}/drift")).json() == told
     assert (await pump.http.get(PUMP)).json()["drift"] == told
 

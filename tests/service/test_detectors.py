@@ -5,6 +5,7 @@ import pytest
 from service.detector_config import parse
 from service.detectors import Detectors
 from service.keys import DETECTORS, NOTIFY, Keys
+from service.live import Live, Memory
 from service.problems import Conflict, UnknownDetector, Unprocessable
 from tests.service.stored import BAD, Stored, matrix
 
@@ -182,8 +183,8 @@ async def test_a_deletion_leaves_the_tombstone_and_the_audit_trail(stored, redis
     await stored.learn()
     await stored.learn(good=False)
     uid = (await stored.get()).uid
-    assert await stored.detectors.set_drift("pump", uid, {"state": "new_regime"})
-    assert (await stored.get()).drift == {"state": "new_regime"}
+    monitor = await stored.leases.acquire("pump", 30, "monitor")
+    await Live(redis).save(monitor, Memory("0-0", b""), {"state": "new_regime"})
     await stored.registry.pin("pump", 1)
     await stored.lease()
     await stored.detectors.delete("pump")
@@ -205,7 +206,6 @@ async def test_a_detector_made_anew_is_another_one(stored):
     new = await stored.make()
     assert new.uid != old.uid
     assert (new.champion, new.generation, new.learned, new.buffered) == (None, 0, 0, 0)
-    assert not await stored.detectors.set_drift("pump", old.uid, {"state": "degraded"})
 
 
 async def test_making_and_deleting_at_once_keeps_the_list_right(redis):
