@@ -40,6 +40,8 @@ def job(images, folder, arm, seed):
     def watch(one):
         if arm in SHOWN and not seed:
             drawn.append((rebuilt(one.version, examples), one.version.sample(COLUMNS, seed=0)))
+        if not rescored:
+            return
         learned = np.concatenate([test[digit] for digit in range(1, one.experiences + 1)])
         for score, values in rescored.items():
             scores = by(score, one.version)
