@@ -1,0 +1,52 @@
+"""Requests made up from the OpenAPI: whatever it allows, and what it does not, on every route."""
+
+import asyncio
+from collections import Counter
+
+import hypothesis
+import schemathesis
+from hypothesis import HealthCheck, Phase
+
+from tests.faults.catalogue import fault
+from tests.faults.stores import serving
+
+_SETTINGS = hypothesis.settings(
+    deadline=None,
+    database=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@fault("requests made up from the OpenAPI", "no undocumented 5xx", short=200, long=20_000)
+async def schema_fuzzed(runs: int) -> str:
+    """Make up as many requests for every operation that the service documents."""
+    async with serving() as (stage, _, __):
+        statuses, operations = await asyncio.to_thread(_everything, stage.port, runs)
+        assert await stage.status()
+    counted = ", ".join(f"{n} x {status}" for status, n in sorted(statuses.items()))
+    return f"{operations} operations: {counted}; 0 undocumented 5xx"
+
+
+def _everything(port: int, runs: int) -> tuple[Counter[int], int]:
+    """Return how many answers there were of each status, and the number of operations."""
+    url = f"http://127.0.0.1:{port}"
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    operations = [one.ok() for one in schema.get_all_operations()]
+    statuses: Counter[int] = Counter()
+    each = hypothesis.settings(_SETTINGS, max_examples=max(1, runs // len(operations)))
+    for operation in operations:
+
+        @each
+        @hypothesis.given(case=operation.as_strategy(), known=hypothesis.strategies.booleans())
+        def ask(case: schemathesis.Case, known: bool) -> None:
+            if known and "name" in case.path_parameters and case.method != "DELETE":
+                case.path_parameters["name"] = "pump"
+            answer = case.call(base_url=url, timeout=10)
+            statuses[answer.status_code] += 1
+            refused = answer.status_code == 503 and "retry-after" in answer.headers
+            assert refused or answer.status_code < 500, (case.as_curl_command(), answer.text)
+
+        ask()
+    return statuses, len(operations)
