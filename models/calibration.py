@@ -172,13 +172,17 @@ def _rate(below: Callable[[float], bool]) -> float:
 
 def severities(p: Float64, alpha: float) -> Float64:
     """Return log(p) / log(alpha): 1 at the threshold, 2 as rare as alpha squared."""
-    # An alpha of 1 (a fixed threshold below every score) would divide by zero.
-    return np.log(p) / min(math.log(alpha), -1e-12) + 0.0
+    return np.log(p) / _unit(alpha) + 0.0
 
 
 def severity(p: float, alpha: float) -> float:
     """Return what `severities` does, of one p-value."""
-    return math.log(p) / min(math.log(alpha), -1e-12) + 0.0
+    return math.log(p) / _unit(alpha) + 0.0
+
+
+def _unit(alpha: float) -> float:
+    # An alpha of 1 (a fixed threshold below every score) would divide by zero.
+    return min(math.log(alpha), -1e-12)
 
 
 def peaks_over_threshold(scores: Float64, q: float) -> float:

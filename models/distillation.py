@@ -41,9 +41,13 @@ def answered(previous: Version, x: Array, rng: np.random.Generator) -> Answers:
     z = posterior_codes(mean, log_variance, rng)
     gaussian = network.shape.likelihood == "gaussian"
     variance = network.noise_deviation()[0] ** 2 if gaussian else np.zeros(1, np.float32)
-    parts = (mean, log_variance, z, network.decode(z), variance)
-    mean_0, log_variance_0, z_0, decoded_0, variance_0 = map(torch.from_numpy, parts)
-    return Answers(mean_0, log_variance_0, z_0, decoded_0, variance_0)
+    return Answers(
+        torch.from_numpy(mean),
+        torch.from_numpy(log_variance),
+        torch.from_numpy(z),
+        torch.from_numpy(network.decode(z)),
+        torch.from_numpy(variance),
+    )
 
 
 def divergence(old: VAE, vae: VAE, x: Tensor, rng: torch.Generator) -> Tensor:

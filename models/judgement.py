@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration import Calibration, Threshold, severity
+from models.calibration import LARGEST, Calibration, Threshold, severity
 from models.network import Array, Float64
 from models.scaler import Scaler
 from models.scores import Scorer
@@ -25,14 +25,16 @@ def judge_one(
 ) -> Judgement | None:
     """Judge one vector x (d,) in half the time that a matrix of one row takes.
 
-    None where that is not enough: for another score than a plain `Scorer` of a Gaussian network,
-    or a vector that is not finite or lies beyond the range in which it is scaled linearly.
+    None where it takes more: for scores that `Scorer` does not take one by one, or that extend
+    it, and for a vector that is not finite or so far out that its score may not be.
     """
-    if type(scorer) is not Scorer:  # those that extend it take more
+    if type(scorer) is not Scorer or not scorer.takes_one:
         return None
     scaled = scaler.transform_one(x)
-    score = None if scaled is None else scorer.one(scaled)
-    if score is None:
+    if scaled is None:
+        return None
+    score = scorer.one(scaled)
+    if not abs(score) < LARGEST:
         return None
     p = calibration.p_value(score)
     return Judgement(

@@ -14,7 +14,7 @@ from models.past import Past
 from models.version import Version
 
 FOLDS, FEW = 5, 400  # of so few vectors; of more, in FOLDS - 1, a network learns from 75 %
-FEW_FOLDS, LARGE = 2, 300_000  # for networks of more parameters: there folds are far from free
+FEW_FOLDS, LARGE = 2, 300_000  # for networks of more parameters, where folds are far from free
 HELD_OUT = 0.2  # share of the new vectors kept from training where folds would cost too much
 MOST_HELD_OUT = 4_000
 LEAST_STEPS = 400  # a network of this kind is not near its optimum before, however few vectors
@@ -127,10 +127,12 @@ def _folds(n: int, parameters: int, relative: bool, rng: np.random.Generator) ->
     networks that learned nearly as much as the version did.
     """
     order = rng.permutation(n)
-    if n <= FEW:
-        return 1 + order % (FOLDS if parameters <= LARGE else FEW_FOLDS)
+    if n <= FEW and parameters <= LARGE:
+        return 1 + order % FOLDS
     if (n <= 2_000 and parameters <= SMALL) or (relative and n <= 2 * MOST_HELD_OUT):
         return 1 + order % (FOLDS - 1)
+    if n <= FEW:
+        return 1 + order % FEW_FOLDS
     folds = np.zeros(n, np.int64)
     folds[order[: min(int(n * HELD_OUT), MOST_HELD_OUT)]] = -1
     return folds

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from models.calibration import LARGEST, representable
+from models.calibration import representable
 from models.latents import Density, Mixture
 from models.network import LOG_2PI, LOG_VARIANCE_RANGE, Array, Float64, Network
 
@@ -51,12 +51,13 @@ class Scorer:
         if self._diverges:
             self._constant -= 0.5 * shape.latent
         self._ones = np.ones(shape.latent, np.float32)  # a product with them sums fastest
-        # The same for one vector: arrays of one dimension, and bounds that need no broadcasting.
+        if self._density is not None:
+            self._constant -= 0.5 * shape.latent * (1.0 + LOG_2PI)  # of the posterior's entropy
+        # For one vector: arrays of one dimension, and bounds that need no broadcasting.
+        self.takes_one = self._gaussian and self._density is None
         self._encode_one, self._decode_one = _flat(self._encoder), _flat(self._decoder)
         self._least = np.full(shape.latent, _LEAST)
         self._most = np.full(shape.latent, _MOST)
-        if self._density is not None:
-            self._constant -= 0.5 * shape.latent * (1.0 + LOG_2PI)  # of the posterior's entropy
 
     def __call__(self, x: Array) -> Float64:
         """Return the score of each scaled vector of x (n, d), a block at most: (n,) nats.
@@ -67,24 +68,21 @@ class Scorer:
         nats += self._constant
         return representable(nats)
 
-    def one(self, x: Array) -> float | None:
-        """Return the score of one scaled vector x (d,); None where it takes a matrix."""
-        if not self._gaussian or self._density is not None:
-            return None
+    def one(self, x: Array) -> float:
+        """Return the score of one scaled vector x (d,), where `takes_one`: the very same sums."""
         encoded = _forward_one(self._encode_one, x)
         mean = encoded[: self._latent]
         residual = _forward_one(self._decode_one, mean)
         np.subtract(x, residual, residual)
         np.multiply(residual, self._precision, residual)
-        squares = float(np.dot(residual, residual))
+        nats = _HALF * np.dot(residual, residual)
         if self._diverges:
             log_variance = np.maximum(encoded[self._latent :], self._least)
             np.minimum(log_variance, self._most, out=log_variance)
             variance = np.exp(log_variance)
             np.subtract(variance, log_variance, variance)
-            squares += float(np.dot(mean, mean)) + float(np.dot(variance, self._ones))
-        nats = 0.5 * squares + self._constant
-        return float(np.float32(nats)) if abs(nats) < LARGEST else None
+            nats += _HALF * (np.dot(variance, self._ones) + np.dot(mean, mean))
+        return float(np.float32(float(nats) + self._constant))
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
         """Return what each feature adds to the score, (n, d), and what is expected of it."""

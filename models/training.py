@@ -275,8 +275,8 @@ def _batches(
         for n_prev, n_new in mixing.counts(n, chosen.batch_size, chosen.new_rows):
             batch, answers = x[order[:, taken : taken + n_new]], None
             if n_prev:
-                # An answer costs a pass through the decoder more: those on as many rows as half
-                # of the batch stand for all, so that no update costs more than the one before.
+                # An answer costs every network a pass through its decoder more: those on as
+                # many rows as half of the batch stand for all.
                 old, answers = olds.draw(n_prev, min(n_prev, (n_prev + n_new + 1) // 2))
                 batch = np.concatenate([np.broadcast_to(old, (len(rows), *old.shape)), batch], 1)
             taken += n_new

@@ -136,7 +136,7 @@ class Version:
     def judge(self, X: NDArray[Any], threshold: Threshold | None = None) -> Judgement:
         """Score X and judge it by `threshold`, by this version's own where none is given."""
         threshold = threshold or self._own_threshold
-        if X.shape == (1, self.dimension) and X.dtype == _FLOAT32:
+        if type(X) is np.ndarray and X.shape == (1, self.dimension) and X.dtype == _FLOAT32:
             alone = judge_one(X[0], self.scaler, self._scorer, self.calibration, threshold)
             if alone is not None:
                 return alone

@@ -104,6 +104,10 @@ def test_a_judgement_does_not_depend_on_its_neighbours(first: Version, blob: Arr
     together = first.judge(X)
     assert together.is_anomaly[-3:].all()
     alone = [first.judge(row[None]) for row in X]
+    np.testing.assert_array_equal(
+        [one.scores for one in alone], [first.score(row[None]) for row in X]
+    )
+    assert first.judge(X[:1].tolist()).scores == alone[0].scores  # type: ignore[arg-type]
     for column, own in zip(together, zip(*alone, strict=True), strict=True):
         np.testing.assert_allclose(np.concatenate(own), column, rtol=1e-5, atol=1e-4)
 
