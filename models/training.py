@@ -290,22 +290,29 @@ class _Replay:
         self._generator, self._exemplars, self._rng = past.generator, past.exemplars, rng
         self._teacher = past.teacher
         self._drawn: Array = np.empty((0, 0), np.float32)
-        self._answers: Answers | None = None
-        self._used = 0
+        self._answers: Answers | None = None  # on the rows before `_split`
+        # Where answers end, and the next row before and after that.
+        self._split = self._told = self._bare = 0
 
     def draw(self, n: int, most: int) -> tuple[Array, Answers | None]:
         """Return the next n vectors (n, d), of the generator's never one twice.
 
         And the answers on the first `most` of them, which stand for those on all.
         """
-        if self._used + n > len(self._drawn):
-            self._drawn, self._used = self._chunk(max(n, CHUNK)), 0
+        if self._teacher is None:
+            most = 0
+        if self._told + most > self._split or self._bare + n - most > len(self._drawn):
+            rows = max(n, CHUNK)
+            self._drawn = self._chunk(rows)
+            self._told, self._split = 0, math.ceil(rows * most / n)
+            self._bare = self._split
             if self._teacher is not None:
-                self._answers = answered(self._teacher, self._drawn, self._rng)
-        start = self._used
-        self._used += n
-        told = self._answers and self._answers.rows(slice(start, start + most), n / most)
-        return self._drawn[start : self._used], told
+                self._answers = answered(self._teacher, self._drawn[: self._split], self._rng)
+        told = slice(self._told, self._told + most)
+        bare = slice(self._bare, self._bare + n - most)
+        self._told, self._bare = told.stop, bare.stop
+        old = np.concatenate([self._drawn[told], self._drawn[bare]])
+        return old, self._answers and self._answers.rows(told, n / most)
 
     def _chunk(self, n: int) -> Array:
         if self._exemplars is None:
