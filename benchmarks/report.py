@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_info
 
 _LIBRARIES = ("numpy", "torch", "scikit-learn", "river", "pyod", "pyclad")
 
@@ -32,6 +33,7 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "libraries": libraries,
+        "kernels": _kernels(),
         "date": datetime.now(UTC).date().isoformat(),
         "command": shlex.join(["python", *sys.argv]),
     }
@@ -49,6 +51,12 @@ def _processor() -> str:
         return platform.processor()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+def _kernels() -> list[str]:
+    # OPENBLAS_CORETYPE may ask for those of an older processor than there is.
+    named = [library for library in threadpool_info() if "architecture" in library]
+    return sorted({f"{one['internal_api']} {one['architecture']}" for one in named})
 
 
 def _memory() -> int:
@@ -112,7 +120,8 @@ def report(
     where = machine()
     versions = ", ".join(f"{library} {found}" for library, found in where["libraries"].items())
     print(f"{name}: {where['processor']}, {where['cores']} cores, {where['date']}")
-    print(f"Python {where['python']}, {versions}\n{where['command']}\n")
+    kernels = ", ".join(where["kernels"])
+    print(f"Python {where['python']}, {versions}; {kernels}\n{where['command']}\n")
     print(table(rows))
     for title, others in (further or {}).items():
         print(f"\n{title}\n\n{table(others)}")
