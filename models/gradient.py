@@ -34,9 +34,9 @@ class Answers(NamedTuple):
     variance: Tensor
     weight: float = 1.0
 
-    def rows(self, some: slice, weight: float) -> "Answers":
-        """Return the answers on some of the rows, each to count `weight` times."""
-        mean, log_variance, z, decoded, variance, _ = self
+    def rows(self, some: slice) -> "Answers":
+        """Return the answers on some of the rows."""
+        mean, log_variance, z, decoded, variance, weight = self
         return Answers(mean[some], log_variance[some], z[some], decoded[some], variance, weight)
 
 

@@ -39,8 +39,12 @@ def weights(policy: str | Mapping[str, float], learned: int, n_new: int) -> tupl
 
 
 def candidates(learned: int, n_new: int) -> list[float]:
-    """Return the w_new that `auto` tries: by counts first, then .2, .5 and .8."""
-    return [n_new / (learned + n_new), 0.2, 0.5, 0.8]
+    """Return the w_new that `auto` tries: by counts first, then .2, .5 and .8.
+
+    >>> candidates(learned=300, n_new=300)
+    [0.5, 0.2, 0.8]
+    """
+    return list(dict.fromkeys([n_new / (learned + n_new), 0.2, 0.5, 0.8]))
 
 
 def best(probes: Sequence[Mapping[str, float]], learned: int, n_new: int) -> float:

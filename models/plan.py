@@ -30,8 +30,8 @@ class Plan:
     """How one experience is learned.
 
     `new_rows`: the share of new vectors in a batch, w_new where the past is replayed, else 1.
-    `folds` (n,) says which network leaves a vector out: m >= 1 for network m alone, 0 for none,
-    -1 for all of them. Network 0 becomes the version.
+    `folds` (n,) says which network alone leaves a vector out: m >= 1 for network m, -1 for network
+    0, which becomes the version, 0 for none.
     """
 
     shape: Shape
@@ -120,16 +120,19 @@ def _batch_size(n: int) -> int:
 
 
 def _folds(n: int, parameters: int, relative: bool, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Leave each vector out of one of `FOLDS` networks, or a share of them out of all.
+    """Leave each vector out of one of `FOLDS` networks, or a share of them out of the only one.
 
     Few normals are all needed, for training and for calibration, and their networks are cheap.
     A score relative to its regime needs several hundred to calibrate on in every one, from
-    networks that learned nearly as much as the version did.
+    networks that learned as much as the version did: scores under those that learned less are
+    higher, and a threshold for 1 % would hold half of that.
     """
     order = rng.permutation(n)
     if n <= FEW and parameters <= LARGE:
         return 1 + order % FOLDS
-    if (n <= 2_000 and parameters <= SMALL) or (relative and n <= 2 * MOST_HELD_OUT):
+    if relative and n <= 2 * MOST_HELD_OUT:
+        return np.where(order % FOLDS, order % FOLDS, -1)
+    if n <= 2_000 and parameters <= SMALL:
         return 1 + order % (FOLDS - 1)
     if n <= FEW:
         return 1 + order % FEW_FOLDS

@@ -7,22 +7,21 @@ gate decides on.
 """
 
 import math
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from models import mahalanobis, mixing
+from models.batches import batches
 from models.config import MIN_VECTORS, Config, check_weights
-from models.distillation import answered
 from models.errors import TrainingError, VectorError
 from models.extra import Setting
 from models.finish import Trained, finish
-from models.gradient import Answers, Gradient
+from models.gradient import Gradient
 from models.growth import compact
 from models.network import Array
 from models.past import Past, past
@@ -33,7 +32,6 @@ from models.vae import VAE
 from models.vectors import check_vectors
 from models.version import Version
 
-CHUNK = 1024  # old vectors drawn at once: enough for a large product, few enough for the cache
 PROBE, LEAST_PROBE = 10, 200  # of weights: a tenth of the steps, so many at the least
 PROBED = 2_000  # old vectors that a probe is looked at on
 LOSS_EVERY = 10  # steps between two looks at the loss: a look costs a synchronisation
@@ -218,7 +216,7 @@ def _optimise(
     gradient = Gradient(vae)
     optimiser = torch.optim.Adam([gradient.flat], lr=chosen.learning_rate, fused=True)
     extras = [extra(setting) for extra in past.extras]
-    batches = _batches(chosen, past, x, numpy_rng)
+    steps = batches(chosen, past, x, numpy_rng)
     losses: list[float] = []
     loss = math.nan
     vae.train()
@@ -228,7 +226,7 @@ def _optimise(
         # A first training learns to reconstruct before the prior pulls at the codes; a network
         # that could already do so needs no such help.
         beta = 1.0 if warm else min(1.0, 3.0 * done)
-        batch, n_prev, answers = next(batches)
+        batch, n_prev, answers = next(steps)
         look = step % LOSS_EVERY == 0 or step == chosen.steps - 1
         each = gradient(batch, beta, torch_rng, answers, look=look)  # (M,)
         if extras:
@@ -251,75 +249,3 @@ def _optimise(
 def _rate(done: float) -> float:
     """Return the learning rate's factor: a short rise, then a cosine down to a twentieth."""
     return min(1.0, 0.1 + done / 0.05) * (0.05 + 0.475 * (1.0 + math.cos(math.pi * done)))
-
-
-def _batches(
-    chosen: Plan, past: Past, x: Array, rng: np.random.Generator
-) -> Iterator[tuple[Tensor, int, Answers | None]]:
-    """Yield the batch of each step, (M, n_prev + n_new, d), and n_prev, epoch after epoch.
-
-    With them, where the past has them, the previous version's answers on the old vectors. Those
-    are the same for all M networks; the new ones each network's own.
-    """
-    rows = [
-        np.flatnonzero((chosen.folds != m) & (chosen.folds >= 0)) if m else
-        np.flatnonzero(chosen.folds >= 0)
-        for m in range(chosen.networks)
-    ]  # fmt: skip
-    n = len(rows[0])
-    olds = _Replay(past, rng)
-    while True:
-        # A network that leaves a fold out sees some of its other vectors twice an epoch.
-        order = np.stack([np.resize(rng.permutation(own), n) for own in rows])  # (M, n)
-        taken = 0
-        for n_prev, n_new in mixing.counts(n, chosen.batch_size, chosen.new_rows):
-            batch, answers = x[order[:, taken : taken + n_new]], None
-            if n_prev:
-                # An answer costs every network a pass through its decoder more: those on as
-                # many rows as half of the batch stand for all.
-                old, answers = olds.draw(n_prev, min(n_prev, (n_prev + n_new + 1) // 2))
-                batch = np.concatenate([np.broadcast_to(old, (len(rows), *old.shape)), batch], 1)
-            taken += n_new
-            yield torch.from_numpy(batch), n_prev, answers
-
-
-class _Replay:
-    """Draws old vectors in chunks: one large pass through the decoder beats many small."""
-
-    def __init__(self, past: Past, rng: np.random.Generator) -> None:
-        self._generator, self._exemplars, self._rng = past.generator, past.exemplars, rng
-        self._teacher = past.teacher
-        self._drawn: Array = np.empty((0, 0), np.float32)
-        self._answers: Answers | None = None  # on the rows before `_split`
-        # Where answers end, and the next row before and after that.
-        self._split = self._told = self._bare = 0
-
-    def draw(self, n: int, most: int) -> tuple[Array, Answers | None]:
-        """Return the next n vectors (n, d), of the generator's never one twice.
-
-        And the answers on the first `most` of them, which stand for those on all.
-        """
-        if self._teacher is None:
-            most = 0
-        if self._told + most > self._split or self._bare + n - most > len(self._drawn):
-            rows = max(n, CHUNK)
-            self._drawn = self._chunk(rows)
-            self._told, self._split = 0, math.ceil(rows * most / n)
-            self._bare = self._split
-            if self._teacher is not None:
-                self._answers = answered(self._teacher, self._drawn[: self._split], self._rng)
-        told = slice(self._told, self._told + most)
-        bare = slice(self._bare, self._bare + n - most)
-        self._told, self._bare = told.stop, bare.stop
-        old = np.concatenate([self._drawn[told], self._drawn[bare]])
-        return old, self._answers and self._answers.rows(told, n / most)
-
-    def _chunk(self, n: int) -> Array:
-        if self._exemplars is None:
-            assert self._generator is not None, "weights over no past are (0, 1)"
-            return self._generator.draw(n, self._rng)
-        picked: Array = self._exemplars[self._rng.integers(len(self._exemplars), size=n)]
-        if self._generator is not None:
-            made = self._rng.random(n) < 0.5
-            picked[made] = self._generator.draw(int(made.sum()), self._rng)
-        return picked

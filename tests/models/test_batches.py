@@ -1,0 +1,61 @@
+"""What the steps of an epoch are taken on."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from models import Config, Model, Version
+from models.batches import batches
+from models.network import Array
+from models.past import Past, past
+from models.plan import Plan, plan
+
+
+def planned(previous: Version, behind: Past, x: Array, config: Config) -> Plan:
+    """Return the plan for x on top of `previous`."""
+    return plan(previous, behind, x, config, "gaussian", {"w_prev": 0.75, "w_new": 0.25})
+
+
+def test_half_of_a_batch_has_answers_that_count_for_all_old_rows(
+    first: Version, blob: Array
+) -> None:
+    """They are the previous version's on just those rows, and no old row comes twice."""
+    config = Config(model=Model(targets="soft", batch_size=32))
+    behind, x = past(first, config), first.scaler.transform(blob)
+    chosen = planned(first, behind, x, config)
+    steps = batches(chosen, behind, x, np.random.default_rng(0))
+    olds = []
+    for batch, n_prev, answers in islice(steps, 200):
+        assert answers is not None
+        assert answers.weight == n_prev / len(answers.mean)
+        assert len(answers.mean) == (batch.shape[1] + 1) // 2 < n_prev
+        old = batch[0, :n_prev].numpy()
+        mean, _ = first.network.encode(old[: len(answers.mean)])
+        np.testing.assert_allclose(answers.mean, mean, atol=1e-5)
+        olds.append(old)
+    together = np.concatenate(olds)
+    assert len(np.unique(together, axis=0)) == len(together)
+
+
+def test_without_a_teacher_there_are_old_rows_and_no_answers(first: Version, blob: Array) -> None:
+    """In the ratio of the weights."""
+    config = Config(model=Model(targets="hard", batch_size=32))
+    behind, x = past(first, config), first.scaler.transform(blob)
+    chosen = planned(first, behind, x, config)
+    batch, n_prev, answers = next(batches(chosen, behind, x, np.random.default_rng(0)))
+    assert answers is None
+    assert n_prev / batch.shape[1] == pytest.approx(0.75, abs=0.02)
+
+
+def test_every_network_leaves_its_own_fold_out() -> None:
+    """The version's own too, where a score is to hold its rate in each regime."""
+    x = np.arange(1000, dtype=np.float32)[:, None]
+    chosen = plan(None, Past(), x, Config(score="elbo+regime"), "gaussian", None)
+    assert np.bincount(chosen.folds + 1).tolist() == [200, 0, 200, 200, 200, 200]
+    epoch = islice(batches(chosen, Past(), x, np.random.default_rng(0)), 13)
+    seen = np.concatenate([batch[..., 0] for batch, *_ in epoch], axis=1)  # (5, 13 * 64)
+    for m in range(5):
+        rows = set(seen[m].astype(int).tolist())
+        left_out = set(np.flatnonzero(chosen.folds == (m or -1)).tolist())
+        assert rows == set(range(1000)) - left_out
