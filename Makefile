@@ -8,7 +8,7 @@ TOOLS := $(VENV)-security/.installed
 .DEFAULT_GOAL := help
 .PHONY: help demo run test faults bench-digits bench-mnist \
 	bench-nsl-kdd bench-gate bench-tabular bench-telemetry bench-permuted bench-classes bench-memory \
-	bench-members bench-weights bench-mixture \
+	bench-members bench-weights \
 	peers bench bench-serving bench-ingest bench-train bench-soak bench-scale \
 	lint format audit sbom secrets docs clean
 
@@ -55,9 +55,6 @@ bench-permuted: $(STAMP) ## MNIST with its middle permuted, five tasks
 
 bench-weights: $(STAMP) ## how much of the old and how much of the new, every way
 	$(BIN)/python benchmarks/weights.py --output benchmarks/results/weights.json $(ARGS)
-
-bench-mixture: $(STAMP) ## with how many steps the mixture is fitted that replay draws from
-	$(BIN)/python benchmarks/mixture.py --output benchmarks/results/mixture.json $(ARGS)
 
 bench-classes: $(STAMP) ## five digits and five more, told apart
 	$(BIN)/python benchmarks/class_incremental.py --output benchmarks/results/classes.json $(ARGS)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from models.network import LOG_2PI, Array, Float64
 
 RIDGE = 1e-3  # added to every variance: a mode is never flatter
-STEPS = 3  # of the fit: for codes left out as good as many more, by benchmarks/mixture.py
+MOST_STEPS, SETTLED = 60, 0.01  # of a fit, and the nats that one gains when it is the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,29 +46,40 @@ class Mixture:
         n, k = z.shape
         # A mode needs about five codes for each dimension of its covariance to be worth having.
         modes = int(np.clip(n // max(5 * k, 30), 1, 40))
-        seeds, _ = kmeans_plusplus(z, modes, random_state=seed % 2**32)
+        seeds, _ = kmeans_plusplus(z.astype(np.float64), modes, random_state=seed % 2**32)
         points = np.sqrt(np.float32(RIDGE)) * np.eye(k, dtype=np.float32)
-        fitted = cls(np.full(modes, 1.0 / modes), seeds, np.repeat(points[None], modes, axis=0))
-        for _ in range(STEPS):
-            fitted = fitted.moved(z, z)
+        fitted = cls(
+            np.full(modes, 1.0 / modes),
+            seeds.astype(np.float32),
+            np.repeat(points[None], modes, axis=0),
+        )
+        before = -np.inf
+        for _ in range(MOST_STEPS):
+            shares, log = Density(fitted).shares(z)
+            fitted, now = cls._of(shares, z), float(log.mean())
+            if now - before < SETTLED:
+                break
+            before = now
         return fitted
 
     def moved(self, z: Array, to: Array) -> Self:
         """Return the mixture of other codes `to` (n, j) of the vectors that have codes z (n, k).
 
-        Each mode keeps its vectors: one maximisation step with the shares they have here. For
-        a network whose codes mean something else; or, where `to` is z, to fit z better.
+        Each mode keeps its vectors, for a network whose codes mean something else.
         """
-        joint = Density(self).joint(z)
-        shares = np.exp(joint - np.logaddexp.reduce(joint, axis=1, keepdims=True))  # (n, K)
+        return self._of(Density(self).shares(z)[0], to)
+
+    @classmethod
+    def _of(cls, shares: Float64, z: Array) -> Self:
+        """Return the mixture whose modes have these `shares` (n, K) of the codes z (n, k)."""
         weights = shares.sum(axis=0) + 1e-9
-        wide = to.astype(np.float64)
-        means = (shares.T @ wide) / weights[:, None]  # (K, j)
-        squares = np.stack([(share[:, None] * wide).T @ wide for share in shares.T])  # (K, j, j)
+        wide = z.astype(np.float64)
+        means = (shares.T @ wide) / weights[:, None]  # (K, k)
+        squares = np.stack([(share[:, None] * wide).T @ wide for share in shares.T])  # (K, k, k)
         covariances = squares / weights[:, None, None] - means[:, :, None] * means[:, None]
-        covariances += RIDGE * np.eye(to.shape[1])
+        covariances += RIDGE * np.eye(z.shape[1])
         factors = np.linalg.cholesky(covariances).astype(np.float32)
-        return type(self)(weights / weights.sum(), means.astype(np.float32), factors)
+        return cls(weights / weights.sum(), means.astype(np.float32), factors)
 
     def assign(self, z: Array) -> NDArray[np.int64]:
         """Return the mode that each code of z (n, k) most likely came from, (n,)."""
@@ -110,7 +121,14 @@ class Density:
 
     def log(self, z: Array) -> Float64:
         """Return the log density at each code of z (n, k), (n,) nats."""
+        return self.shares(z)[1]
+
+    def shares(self, z: Array) -> tuple[Float64, Float64]:
+        """Return each mode's share of each code of z (n, k), (n, K), and log densities, (n,)."""
         joint = self.joint(z)
         largest = joint.max(axis=1)
-        log: Float64 = largest + np.log(np.exp(joint - largest[:, None]).sum(axis=1))
-        return log
+        joint -= largest[:, None]
+        relative = np.exp(joint, out=joint)
+        total = relative.sum(axis=1)
+        relative /= total[:, None]
+        return relative, largest + np.log(total)
