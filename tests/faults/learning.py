@@ -250,7 +250,8 @@ async def _race(runs: int, command: tuple[str, ...], clock: Callable[[int], obje
         clock(0)
         await intact(stage, told)
         status = await stage.status()
-    promoted, refused = (sum(int(words[n]) for words in said) for n in (0, 1))
+    # Who was ended before it had begun says nothing.
+    promoted, refused = (sum(int(words[n]) for words in said if words) for n in (0, 1))
     # A promotion whose answer was lost to the end of its process is counted by nobody.
     assert 0 <= status["generation"] - promoted <= len(racers), (status["generation"], promoted)
     return f"{status['generation']} promotions, {refused} stale ones refused, 0 duplicates"
