@@ -124,15 +124,12 @@ def _folds(n: int, parameters: int, relative: bool, rng: np.random.Generator) ->
 
     Few normals are all needed, for training and for calibration, and their networks are cheap.
     A score relative to its regime needs several hundred to calibrate on in every one, from
-    networks that learned as much as the version did: scores under those that learned less are
-    higher, and a threshold for 1 % would hold half of that.
+    networks that learned nearly as much as the version did.
     """
     order = rng.permutation(n)
     if n <= FEW and parameters <= LARGE:
         return 1 + order % FOLDS
-    if relative and n <= 2 * MOST_HELD_OUT:
-        return np.where(order % FOLDS, order % FOLDS, -1)
-    if n <= 2_000 and parameters <= SMALL:
+    if (n <= 2_000 and parameters <= SMALL) or (relative and n <= 2 * MOST_HELD_OUT):
         return 1 + order % (FOLDS - 1)
     if n <= FEW:
         return 1 + order % FEW_FOLDS

@@ -49,13 +49,23 @@ def test_without_a_teacher_there_are_old_rows_and_no_answers(first: Version, blo
 
 
 def test_every_network_leaves_its_own_fold_out() -> None:
-    """The version's own too, where a score is to hold its rate in each regime."""
+    """The version none, where a score is to hold its rate in each regime."""
     x = np.arange(1000, dtype=np.float32)[:, None]
     chosen = plan(None, Past(), x, Config(score="elbo+regime"), "gaussian", None)
-    assert np.bincount(chosen.folds + 1).tolist() == [200, 0, 200, 200, 200, 200]
-    epoch = islice(batches(chosen, Past(), x, np.random.default_rng(0)), 13)
-    seen = np.concatenate([batch[..., 0] for batch, *_ in epoch], axis=1)  # (5, 13 * 64)
+    assert np.bincount(chosen.folds).tolist() == [0, 250, 250, 250, 250]
+    epoch = islice(batches(chosen, Past(), x, np.random.default_rng(0)), 8)
+    seen = np.concatenate([batch[..., 0] for batch, *_ in epoch], axis=1)  # (5, 1000)
     for m in range(5):
         rows = set(seen[m].astype(int).tolist())
-        left_out = set(np.flatnonzero(chosen.folds == (m or -1)).tolist())
-        assert rows == set(range(1000)) - left_out
+        assert rows == set(range(1000)) - set(np.flatnonzero(chosen.folds == (m or -1)).tolist())
+
+
+def test_what_is_held_out_of_the_only_network_is_in_no_batch() -> None:
+    """A fifth of many vectors."""
+    x = np.arange(5000, dtype=np.float32)[:, None]
+    chosen = plan(None, Past(), x, Config(), "gaussian", None)
+    steps = -(-4000 // chosen.batch_size)
+    epoch = islice(batches(chosen, Past(), x, np.random.default_rng(0)), steps)
+    seen = np.concatenate([batch[0, :, 0] for batch, *_ in epoch])
+    assert sorted(seen.astype(int).tolist()) == np.flatnonzero(chosen.folds == 0).tolist()
+    assert len(seen) == 4000
