@@ -121,14 +121,17 @@ class Density:
 
     def log(self, z: Array) -> Float64:
         """Return the log density at each code of z (n, k), (n,) nats."""
-        return self.shares(z)[1]
+        return self._relative(z)[1]
 
     def shares(self, z: Array) -> tuple[Float64, Float64]:
         """Return each mode's share of each code of z (n, k), (n, K), and log densities, (n,)."""
+        relative, log = self._relative(z)
+        return relative / relative.sum(axis=1, keepdims=True), log
+
+    def _relative(self, z: Array) -> tuple[Float64, Float64]:
+        """Return each mode's density beside the largest, (n, K), and log densities, (n,)."""
         joint = self.joint(z)
         largest = joint.max(axis=1)
-        joint -= largest[:, None]
-        relative = np.exp(joint, out=joint)
-        total = relative.sum(axis=1)
-        relative /= total[:, None]
-        return relative, largest + np.log(total)
+        relative = np.exp(joint - largest[:, None])
+        log: Float64 = largest + np.log(relative.sum(axis=1))
+        return relative, log
