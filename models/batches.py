@@ -25,7 +25,7 @@ def batches(
     With them, where the past has a teacher, its answers on the first of the old vectors. Those
     are the same for all M networks; the new ones each network's own.
     """
-    rows = [np.flatnonzero(chosen.folds != (m or -1)) for m in range(chosen.networks)]
+    rows = [np.flatnonzero(~chosen.left_out(m)) for m in range(chosen.networks)]
     n = len(rows[0])
     told, bare = _Replay(past, past.teacher, x[:0], rng), _Replay(past, None, x[:0], rng)
     while True:

@@ -188,7 +188,7 @@ def _held_out_scores(
             seen = x[folds != m]
             own = latents.moved(_codes(trained.networks[0], seen, rng), _codes(network, seen, rng))
         needs = prepare(kind, network, own, plan.seed)
-        rows = np.flatnonzero(plan.folds == (m or -1))
+        rows = np.flatnonzero(plan.left_out(m))
         found.append((rows, in_blocks(scorer(kind, network, own, needs), trained.x[rows])))
     which, scores = zip(*found, strict=True)
     return np.concatenate(which), np.concatenate(scores)

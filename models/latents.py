@@ -46,7 +46,8 @@ class Mixture:
         n, k = z.shape
         # A mode needs about five codes for each dimension of its covariance to be worth having.
         modes = int(np.clip(n // max(5 * k, 30), 1, 40))
-        seeds, _ = kmeans_plusplus(z.astype(np.float64), modes, random_state=seed % 2**32)
+        wide = z.astype(np.float64)
+        seeds, _ = kmeans_plusplus(wide, modes, random_state=seed % 2**32)
         points = np.sqrt(np.float32(RIDGE)) * np.eye(k, dtype=np.float32)
         fitted = cls(
             np.full(modes, 1.0 / modes),
@@ -56,7 +57,7 @@ class Mixture:
         before = -np.inf
         for _ in range(MOST_STEPS):
             shares, log = Density(fitted).shares(z)
-            fitted, now = cls._of(shares, z), float(log.mean())
+            fitted, now = cls._of(shares, wide), float(log.mean())
             if now - before < SETTLED:
                 break
             before = now
@@ -67,15 +68,14 @@ class Mixture:
 
         Each mode keeps its vectors, for a network whose codes mean something else.
         """
-        return self._of(Density(self).shares(z)[0], to)
+        return self._of(Density(self).shares(z)[0], to.astype(np.float64))
 
     @classmethod
-    def _of(cls, shares: Float64, z: Array) -> Self:
+    def _of(cls, shares: Float64, z: Float64) -> Self:
         """Return the mixture whose modes have these `shares` (n, K) of the codes z (n, k)."""
         weights = shares.sum(axis=0) + 1e-9
-        wide = z.astype(np.float64)
-        means = (shares.T @ wide) / weights[:, None]  # (K, k)
-        squares = np.stack([(share[:, None] * wide).T @ wide for share in shares.T])  # (K, k, k)
+        means = (shares.T @ z) / weights[:, None]  # (K, k)
+        squares = np.stack([(share[:, None] * z).T @ z for share in shares.T])  # (K, k, k)
         covariances = squares / weights[:, None, None] - means[:, :, None] * means[:, None]
         covariances += RIDGE * np.eye(z.shape[1])
         factors = np.linalg.cholesky(covariances).astype(np.float32)

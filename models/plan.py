@@ -50,6 +50,11 @@ class Plan:
         """The candidate, and one network for each fold."""
         return int(self.folds.max(initial=0)) + 1
 
+    def left_out(self, network: int) -> NDArray[np.bool_]:
+        """Return which vectors that network leaves out, (n,)."""
+        mine: NDArray[np.bool_] = self.folds == (network or -1)
+        return mine
+
 
 def plan(
     previous: Version | None,
