@@ -83,14 +83,15 @@ def plan(
     if model.epochs:
         steps = model.epochs * per_epoch
     else:
-        # The budget does not grow with what has been learned before, or the thirtieth update
-        # would cost ten times the second; where the new share is small, epochs are fewer.
+        # The budget is counted in vectors and does not grow with what has been learned before, or
+        # the thirtieth update would cost ten times the second; where the new share is small,
+        # epochs are fewer.
         passes = THOROUGH if _parameters(shape) <= SMALL else 1
-        alone = passes * _epochs(n_trained)
-        alone *= mixing.steps_per_epoch(n_trained, batch_size, 1.0)
         # What has a past to learn too, from wherever, needs the more of them at the least.
         behind = w_prev or past.vectors is not None
-        steps = max(alone, LEAST_STEPS * (REPLAY_STEPS if behind else passes))
+        least = LEAST_STEPS * (REPLAY_STEPS if behind else passes) * batch_size
+        budget = max(passes * _epochs(n_trained) * n_trained, least)
+        steps = math.ceil(budget * per_epoch * new_rows / n_trained - 1e-9)
     learning_rate = model.learning_rate or _learning_rate(shape)
     if stable:
         learning_rate *= HIGHER * DECAY ** _experiences(previous)

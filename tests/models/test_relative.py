@@ -74,6 +74,9 @@ def test_tables_are_joined_and_kept() -> None:
 def test_a_relative_score_is_calibrated_inside_each_regime(digits: dict[int, Array]) -> None:
     """Two digits, learned one after another: -log p of the one rule, carried over and saved."""
     config = Config(score="elbo+regime", threshold={"fpr": 0.05})
+    # In the file's order the last ones are by other hands than the first.
+    rng = np.random.default_rng(0)
+    digits = {digit: rng.permutation(images) for digit, images in digits.items()}
     zeros, ones = digits[0][:120], digits[1][:120]
     second = train(train(None, zeros, config), ones, config)
     tables = from_tensors(second.scoring)
@@ -85,8 +88,8 @@ def test_a_relative_score_is_calibrated_inside_each_regime(digits: dict[int, Arr
     for regime in (mine, ~mine):
         order = np.argsort(plain[regime], kind="stable")
         assert (np.diff(scores[regime][order]) >= 0).all()
-    assert second.is_anomaly(digits[0][120:]).mean() < 0.15
-    assert second.is_anomaly(digits[1][120:]).mean() < 0.2
+    assert second.is_anomaly(digits[0][120:]).mean() < 0.12
+    assert second.is_anomaly(digits[1][120:]).mean() < 0.12
     assert second.is_anomaly(digits[7]).mean() > 0.8
     loaded = Version.from_bytes(second.to_bytes())
     np.testing.assert_array_equal(loaded.score(digits[7]), second.score(digits[7]))
