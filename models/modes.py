@@ -1,68 +1,115 @@
 """The modes of a density: which vectors belong together, by the valleys between them.
 
-Chazal, Guibas, Oudot & Skraba, Persistence-based clustering in Riemannian manifolds (ToMATo), 2013.
+A mixture has as many Gaussians as the codes can tell apart, and a mode may take several of them:
+two are one mode if no valley lies between them. It is looked for on the line on which the two are
+told apart best, as by Tantrum, Murua & Stuetzle (Assessment and pruning of hierarchical model
+based clustering, 2003); in many dimensions at once there is one between any two.
 """
 
 import itertools
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.network import Array, Float64
 
-PERSISTENCE = 2.5  # a peak this many times higher than the pass to a higher one is a mode
+PERSISTENCE = 2.5  # how many times lower than the lower of two peaks a valley is
 CODES = 100  # for each Gaussian of the density: fewer make valleys of chance
 MOST = 20  # Gaussians
+PATIENCE = 2  # Gaussians that may be added in vain before it is enough
 SMALLEST = 0.02  # share of the codes that a mode holds at the least
 IDLE = 0.02  # variance of a latent over all codes below which it says nothing
-_STEPS = 9  # points looked at between two Gaussians, both ends included
+TINY = 1e-12  # of a deviation, where two means are the same
+_POINTS = 101  # looked at between two means, both included
 
 
 def modes(codes: Array, seed: int) -> NDArray[np.int64]:
     """Return which mode of their density each of the codes (n, k) belongs to, (n,) from 0.
 
-    `codes` are posterior means: what the posterior's noise would blur stays apart. The density
-    is a mixture of Gaussians, far too many of them on purpose; two whose densities no valley
-    separates are one mode. A valley counts where the lower of the two peaks is at least
-    `PERSISTENCE` times as high as the pass between them. A mode of too few codes joins another.
+    `codes` are posterior means: what the posterior's noise would blur stays apart. A mode of too
+    few codes joins another.
     """
-    from sklearn.mixture import GaussianMixture
+    from scipy.sparse.csgraph import connected_components
 
     z = codes[:, codes.var(axis=0) > IDLE].astype(np.float64)
-    components = min(MOST, len(z) // CODES)
-    if components < 2 or not z.shape[1]:
+    most = min(MOST, len(z) // CODES)
+    if most < 2 or not z.shape[1]:
         return np.zeros(len(codes), np.int64)
-    z /= z.std(axis=0)
-    density = GaussianMixture(
-        components, reg_covar=2e-2, max_iter=60, tol=1e-2, init_params="k-means++",
-        random_state=seed % 2**32,
-    ).fit(z)  # fmt: skip
-    peaks, pairs, passes = _relief(density)
-    of = _merged(peaks, pairs, passes)
+    density = _density(z, most, seed)
+    apart = _parted(density.weights_, density.means_, density.covariances_)
+    count, of = connected_components(~apart, directed=False)
     own = density.predict_proba(z)  # (n, components)
-    large = (np.bincount(of, own.sum(axis=0), components) >= SMALLEST * len(z))[of]
-    apart = np.square(density.means_[:, None] - density.means_[None, large]).sum(axis=2)
-    of = np.where(large, of, of[large][apart.argmin(axis=1)])
+    large = (np.bincount(of, own.sum(axis=0), count) >= SMALLEST * len(z))[of]
+    away = np.square(density.means_[:, None] - density.means_[None, large]).sum(axis=2)
+    of = np.where(large, of, of[large][away.argmin(axis=1)])
     _, labels = np.unique(of[own.argmax(axis=1)], return_inverse=True)
     return labels.astype(np.int64)
 
 
-def _relief(density: object) -> tuple[Float64, list[tuple[int, int]], Float64]:
-    """Return log density at the components' means, all pairs, and the lowest between each."""
-    means, log_density = density.means_, density.score_samples  # type: ignore[attr-defined]
-    pairs = list(itertools.combinations(range(len(means)), 2))
-    first, second = np.array(pairs).T
-    along = np.linspace(0.0, 1.0, _STEPS)[1:-1, None, None]
-    points = means[first] * (1.0 - along) + means[second] * along  # (steps, pairs, k)
-    between = log_density(points.reshape(-1, means.shape[1])).reshape(len(points), -1)
-    return log_density(means), pairs, between.min(axis=0)
+def _density(z: Float64, most: int, seed: int) -> Any:
+    """Return the mixture of at most `most` Gaussians with the least BIC (Schwarz, 1978)."""
+    from sklearn.mixture import GaussianMixture
+
+    best, least, vain = None, np.inf, 0
+    for components in range(1, most + 1):
+        density = GaussianMixture(
+            components, reg_covar=IDLE, max_iter=60, tol=1e-2, random_state=seed % 2**32
+        ).fit(z)
+        bic = density.bic(z)
+        vain = 0 if bic < least else vain + 1
+        if not vain:
+            best, least = density, bic
+        if vain == PATIENCE:
+            break
+    return best
 
 
-def _merged(peaks: Float64, pairs: list[tuple[int, int]], passes: Float64) -> NDArray[np.int64]:
-    """Return the mode of each component, by its highest: passes are crossed from the top down."""
-    of = np.arange(len(peaks))
-    for pair in np.argsort(-passes, kind="stable"):
-        low, high = sorted((int(of[i]) for i in pairs[pair]), key=lambda mode: float(peaks[mode]))
-        if low != high and peaks[low] - passes[pair] <= np.log(PERSISTENCE):
-            of[of == low] = high
-    return of
+def parted(codes: Array, of: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return between which of K groups of codes (n, k) a valley lies, (K, K).
+
+    `of` (n,) says of which group a code is; each of 0..K-1 occurs. Each is taken for one Gaussian,
+    and all for equally large: how often a group was seen lately says nothing here.
+    """
+    z = codes.astype(np.float64)
+    sizes = np.bincount(of)
+    means = np.stack([z[of == group].mean(axis=0) for group in range(len(sizes))])
+    within = z - means[of]
+    tied = within.T @ within / len(z) + IDLE * np.eye(z.shape[1])
+    # A covariance of few codes is mostly what all groups have in common.
+    covariances = np.stack(
+        [
+            (within[of == group].T @ within[of == group] + CODES * tied) / (size + CODES)
+            for group, size in enumerate(sizes)
+        ]
+    )
+    return _parted(np.full(len(sizes), 1.0 / len(sizes)), means, covariances)
+
+
+def _parted(weights: Float64, means: Float64, covariances: Float64) -> NDArray[np.bool_]:
+    """Return between which of K Gaussians a valley lies, (K, K)."""
+    found = np.zeros((len(means), len(means)), np.bool_)
+    for i, j in itertools.combinations(range(len(means)), 2):
+        pair = [i, j]
+        # Fisher's discriminant: on it the means lie furthest apart for the spread around them.
+        line = np.linalg.solve(covariances[i] + covariances[j], means[j] - means[i])
+        deviations = np.sqrt(line @ covariances[pair] @ line) + TINY
+        deep = _valley(weights[pair], means[pair] @ line, deviations) >= np.log(PERSISTENCE)
+        found[i, j] = found[j, i] = deep
+    return found
+
+
+def _valley(weights: Float64, means: Float64, deviations: Float64) -> float:
+    """Return how far below the lower of its peaks two Gaussians' density falls between, in nats.
+
+    >>> round(_valley(np.ones(2) / 2, np.array([-3.0, 3.0]), np.ones(2)), 2)
+    3.81
+    >>> _valley(np.ones(2) / 2, np.array([-1.0, 1.0]), np.ones(2))
+    0.0
+    """
+    points = np.linspace(means[0], means[1], _POINTS)[:, None]
+    each = np.log(weights / deviations) - 0.5 * np.square((points - means) / deviations)
+    log_density = np.logaddexp(each[:, 0], each[:, 1])  # (points,), up to a constant
+    lowest = int(log_density.argmin())
+    peak = min(log_density[: lowest + 1].max(), log_density[lowest:].max())
+    return float(peak - log_density[lowest])

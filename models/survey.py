@@ -2,9 +2,9 @@
 
 Old regimes are recognised without their data. The previous version names the regime of every
 vector that it generates, and so its numbers are handed on: a regime keeps its number for as long
-as it is replayed. New vectors are split into the modes of their codes; a mode that the previous
-version mostly alarms on is a new regime, the vectors of any other belong to the regimes that the
-previous version finds nearest.
+as it is replayed. New vectors are split into the modes of their codes. A mode that the previous
+version mostly alarms on, or that a valley parts from every regime it knew, is a new regime; the
+vectors of any other belong to the regimes that the previous version finds nearest.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.curves import Curve, acquire, measure
-from models.modes import modes
+from models.modes import modes, parted
 from models.network import Array
 from models.regimes import Boundaries
 from models.version import Version
 
 MOST = 32  # regimes; what comes after them belongs to the nearest
-UNKNOWN = 0.25  # share of a mode's vectors that the previous version alarms on, if it is new
+UNKNOWN = 0.25  # share of a mode's vectors that the previous version alarms on: it is new
 LOOKED_AT = 4_000  # new vectors
 DRAWN = 2_000  # vectors from the version's own generator, of which the typical are chosen
 BUDGET = 1_000  # vectors that the advice spends
@@ -69,12 +69,17 @@ def survey(version: Version, previous: Version | None, new: Array, old: Array) -
     rng = np.random.default_rng([seed, 9])
     new = new[rng.permutation(len(new))[:LOOKED_AT]]
     x_old, x_new = version.scaler.transform(old), version.scaler.transform(new)
-    groups = modes(version.network.encode(x_new)[0], seed)
+    codes_old, codes_new = (version.network.encode(x)[0] for x in (x_old, x_new))
+    groups = modes(codes_new, seed)
     before = (
         _before(version, previous, old, new) if previous else _Before({}, _NO_LABELS, _NO_LABELS)
     )
     labels_old = before.old
-    labels_new = _named(groups, previous, new, before) if previous else 1 + groups
+    labels_new = 1 + groups
+    if previous:
+        alarms = previous.is_anomaly(new)
+        apart = _apart(groups, codes_new, before.old, codes_old)
+        labels_new = _named(groups, alarms, apart, before)
     x = np.concatenate([x_old, x_new])
     numbers, of = np.unique(np.concatenate([labels_old, labels_new]), return_inverse=True)
     boundaries = Boundaries.fit(version.network, x, of, version.draw(DRAWN, rng))
@@ -157,13 +162,24 @@ def _before(version: Version, previous: Version, old: Array, new: Array) -> _Bef
     )
 
 
-def _named(groups: Labels, previous: Version, new: Array, before: _Before) -> Labels:
+def _apart(groups: Labels, codes: Array, old: Labels, codes_old: Array) -> NDArray[np.bool_]:
+    """Return which of the modes `groups` (n,) a valley parts from every regime of `old` (m,)."""
+    numbers, of_old = np.unique(old, return_inverse=True)
+    known = len(numbers)
+    found = parted(np.concatenate([codes_old, codes]), np.concatenate([of_old, known + groups]))
+    return np.all(found[known:, :known], axis=1)
+
+
+def _named(
+    groups: Labels, alarms: NDArray[np.bool_], apart: NDArray[np.bool_], before: _Before
+) -> Labels:
     """Return the number of the regime of each new vector, (n,), of the modes `groups` (n,)."""
-    alarms, labels = previous.is_anomaly(new), before.new.copy()
+    labels = before.new.copy()
     last, born = max(before.known), 0
     for group in range(groups.max() + 1):
         mine = groups == group
-        if alarms[mine].mean() >= UNKNOWN and len(before.known) + born < MOST:
+        unknown = apart[group] or alarms[mine].mean() >= UNKNOWN
+        if unknown and len(before.known) + born < MOST:
             born += 1
             labels[mine] = last + born
     return labels

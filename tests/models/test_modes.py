@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.modes import _merged, modes
+from models.modes import _density, _valley, modes
 
 
 def blobs(*centres: float, n: int = 300) -> np.ndarray:
@@ -36,7 +36,27 @@ def test_a_mode_of_few_codes_joins_another():
     assert not modes(codes, seed=0).any()
 
 
-def test_a_pass_that_is_high_enough_joins():
-    """Peaks 8, 4, 6 with passes 3 and 1: the second is less than twice its pass, the third more."""
-    peaks, passes = np.log([8.0, 4.0, 6.0]), np.log([3.0, 0.5, 1.0])
-    assert _merged(peaks, [(0, 1), (0, 2), (1, 2)], passes).tolist() == [0, 0, 2]
+def test_what_is_long_and_bent_is_one_mode():
+    """An arc through ten latents takes several Gaussians; none of them is apart from the next."""
+    rng = np.random.default_rng(0)
+    angle, noise = rng.uniform(0, 2, 2000), rng.normal(size=(2000, 10))
+    arc = np.stack([np.cos(angle), np.sin(angle)], axis=1) @ rng.normal(size=(2, 10))
+    codes = (arc + 0.2 * noise).astype(np.float32)
+    assert len(_density(codes / codes.std(axis=0), 20, seed=0).means_) > 1
+    assert not modes(codes, seed=0).any()
+
+
+@pytest.mark.parametrize(("apart", "count"), [(2.5, 1), (5.0, 2)])
+def test_two_gaussians_are_two_modes_if_a_valley_lies_between(apart: float, count: int):
+    """In ten latents, 2.5 deviations apart and 5: the valley is 1.1 and 11 times lower."""
+    rng = np.random.default_rng(0)
+    codes = rng.normal(size=(1000, 10)).astype(np.float32)
+    codes[500:, 3] += apart
+    assert len(np.unique(modes(codes, seed=0))) == count
+
+
+def test_a_valley_is_as_deep_as_its_lower_side():
+    """Peaks of 1 and .25, and a density that is flat for want of a valley."""
+    deep = _valley(np.array([0.8, 0.2]), np.array([0.0, 20.0]), np.array([1.0, 1.0]))
+    assert deep == pytest.approx(_valley(np.ones(2), np.array([0.0, 20.0]), np.ones(2)), abs=1.5)
+    assert _valley(np.ones(2) / 2, np.zeros(2), np.full(2, 1e-12)) == 0.0
