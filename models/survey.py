@@ -167,7 +167,8 @@ def _apart(groups: Labels, codes: Array, old: Labels, codes_old: Array) -> NDArr
     numbers, of_old = np.unique(old, return_inverse=True)
     known = len(numbers)
     found = parted(np.concatenate([codes_old, codes]), np.concatenate([of_old, known + groups]))
-    return np.all(found[known:, :known], axis=1)
+    apart: NDArray[np.bool_] = np.logical_and.reduce(found[known:, :known], axis=1)
+    return apart
 
 
 def _named(
