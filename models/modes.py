@@ -76,10 +76,11 @@ def parted(codes: Array, of: NDArray[np.int64]) -> NDArray[np.bool_]:
     means = np.stack([z[of == group].mean(axis=0) for group in range(len(sizes))])
     within = z - means[of]
     tied = within.T @ within / len(z) + IDLE * np.eye(z.shape[1])
+    k = z.shape[1]
     # A covariance of few codes is mostly what all groups have in common.
     covariances = np.stack(
         [
-            (within[of == group].T @ within[of == group] + CODES * tied) / (size + CODES)
+            (within[of == group].T @ within[of == group] + k * tied) / (size + k)
             for group, size in enumerate(sizes)
         ]
     )

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.modes import _density, _valley, modes
+from models.modes import _density, _valley, modes, parted
 
 
 def blobs(*centres: float, n: int = 300) -> np.ndarray:
@@ -60,3 +60,13 @@ def test_a_valley_is_as_deep_as_its_lower_side():
     deep = _valley(np.array([0.8, 0.2]), np.array([0.0, 20.0]), np.array([1.0, 1.0]))
     assert deep == pytest.approx(_valley(np.ones(2), np.array([0.0, 20.0]), np.ones(2)), abs=1.5)
     assert _valley(np.ones(2) / 2, np.zeros(2), np.full(2, 1e-12)) == 0.0
+
+
+@pytest.mark.parametrize("few", [5, 20, 100])
+def test_groups_are_parted_by_a_valley_whatever_their_sizes(few: int):
+    """In 20 latents few codes are not parted from many by chance; six deviations away they are."""
+    codes = np.random.default_rng(0).normal(size=(1000 + few, 20)).astype(np.float32)
+    of = np.repeat([0, 1], [1000, few])
+    assert not parted(codes, of).any()
+    codes[1000:, 7] += 6
+    assert parted(codes, of).tolist() == [[False, True], [True, False]]

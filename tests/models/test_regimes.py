@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from models import Config, Model, Version, train
+from models.survey import _Before, _named
 
 CENTRES = {"summer": [20, 60], "winter": [0, 80]}
 CONFIG = Config(model=Model(epochs=30))
@@ -92,3 +93,14 @@ def test_a_version_without_regimes_gets_them_from_what_it_generates(versions: li
     child = train(old, days("summer", 7), CONFIG)
     assert len(child.regimes) == 2
     assert child.regimes[0].number == 1
+
+
+def test_a_mode_is_new_by_its_alarms_or_by_a_valley():
+    """Of four modes the first alarms, the second lies apart; the others are of known regimes."""
+    groups = np.repeat([0, 1, 2, 3], 100)
+    alarms = np.zeros(400, np.bool_)
+    alarms[:30] = alarms[200:201] = True
+    apart = np.array([False, True, False, False])
+    before = _Before({1: {}, 4: {}}, np.array([1, 4]), np.repeat([4, 1, 4, 1], 100))
+    named = _named(groups, alarms, apart, before)
+    assert named.tolist() == np.repeat([5, 6, 4, 1], 100).tolist()
