@@ -262,14 +262,25 @@ def carried(calibrated: Float64, before: Float64, after: Float64) -> Float64:
         Scores of the same generated vectors under the previous and the new version, (g,) with
         g >= 3.
     """
+    changes = (after - before)[alike(calibrated, before)]
+    return middles((calibrated[:, None] + changes).ravel())
+
+
+def alike(calibrated: Float64, before: Float64) -> NDArray[np.int64]:
+    """Return which `CHANGES` of the generated scores (g,) lie about each calibration score, (n, .).
+
+    They are spread over the nearest `NEIGHBOURHOOD` of them, by rank.
+    """
     order = np.argsort(before, kind="stable")
-    change = (after - before)[order]
     reach = min(max(1, round(NEIGHBOURHOOD * len(order) / 2)), (len(order) - 1) // 2)
     centre = np.searchsorted(before[order], calibrated)
     centre = np.clip(centre, reach, len(order) - 1 - reach)
-    neighbours = centre[:, None] + np.linspace(-reach, reach, CHANGES).round().astype(np.int64)
-    moved = np.sort((calibrated[:, None] + change[neighbours]).ravel())
-    return moved[CHANGES // 2 :: CHANGES]
+    return order[centre[:, None] + np.linspace(-reach, reach, CHANGES).round().astype(np.int64)]
+
+
+def middles(scores: Float64) -> Float64:
+    """Return one of each `CHANGES` scores, ascending."""
+    return np.sort(scores)[CHANGES // 2 :: CHANGES]
 
 
 def mixed(old: Float64, new: Float64, share_old: float) -> Calibration:

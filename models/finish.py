@@ -117,9 +117,10 @@ def _relative(plain: _Calibrated, trained: Trained) -> Version:
     new = relative.grouped(plain.held_out, version.nearest_regime(held_out))
     old: relative.Tables = {}
     if previous and trained.past.learned:
-        numbers = previous.nearest_regime(trained.scaler.inverse(plain.generated))
+        generated = trained.scaler.inverse(plain.generated)
+        was, now = (one.nearest_regime(generated) for one in (previous, version))
         tables = _tables(previous, version.config.score)
-        old = relative.moved(tables, numbers, plain.before, plain.after)
+        old = relative.moved(tables, was, now, plain.before, plain.after)
     known = [one["number"] for one in version.lineage["regimes"]]
     joined = relative.joined(old, new, known)
     return replace(

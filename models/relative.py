@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration import CAPACITY, Calibration, carried, representable, thin
+from models.calibration import CAPACITY, Calibration, alike, middles, representable, thin
 from models.network import Array, Float64, Network
 from models.regimes import Boundaries
 
@@ -77,22 +77,31 @@ def grouped(scores: Float64, numbers: NDArray[np.int64]) -> Tables:
 
 
 def moved(
-    tables: Tables | None, numbers: NDArray[np.int64], before: Float64, after: Float64
+    tables: Tables | None,
+    was: NDArray[np.int64],
+    now: NDArray[np.int64],
+    before: Float64,
+    after: Float64,
 ) -> Tables:
-    """Return what the old normals of each regime would score now; see `calibration.carried`.
+    """Return what the old normals of each regime would score now, and in which they would be.
 
-    `numbers`, `before` and `after` (g,) are the regimes and the scores, under the previous and
-    the new version, of vectors that the previous one generated. Where it had no `tables`, their
-    new scores stand in.
+    `was` and `now`, `before` and `after` (g,) are the regimes and the scores, under the previous
+    and the new version, of vectors that the previous one generated. An old normal is taken to have
+    changed as those of its regime did that scored alike: see `calibration.carried`. Some of them
+    are of another regime now, and the higher they score the more. Where the previous version had
+    no `tables`, their new scores stand in.
     """
-    found = {}
-    for number, own in grouped(after, numbers).items():
-        mine = numbers == number
-        if tables is None:
-            found[number] = own
-        elif number in tables and len(own) >= 3:
-            found[number] = carried(tables[number], before[mine], after[mine])
-    return found
+    if tables is None:
+        return grouped(after, now)
+    scores, regimes = [np.empty(0)], [now[:0]]
+    for number, table in tables.items():
+        mine = np.flatnonzero(was == number)
+        if len(mine) >= 3:
+            like = mine[alike(table, before[mine])]  # (n, CHANGES)
+            scores.append((table[:, None] + (after - before)[like]).ravel())
+            regimes.append(now[like].ravel())
+    found = grouped(np.concatenate(scores), np.concatenate(regimes))
+    return {number: middles(own) for number, own in found.items()}
 
 
 def joined(old: Tables, new: Tables, numbers: list[int]) -> list[Float64]:

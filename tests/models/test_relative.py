@@ -54,11 +54,24 @@ def test_calibration_moves_regime_by_regime() -> None:
     tables = {1: np.arange(100.0), 2: np.arange(100.0) + 1000, 3: np.arange(5.0)}
     before = np.concatenate([np.linspace(0, 99, 500), np.linspace(1000, 1099, 500)])
     after = before + np.repeat([1.0, -7.0], 500)
-    found = moved(tables, np.repeat([1, 2], 500), before, after)
+    numbers = np.repeat([1, 2], 500)
+    found = moved(tables, numbers, numbers, before, after)
     np.testing.assert_allclose(found[1], tables[1] + 1)
     np.testing.assert_allclose(found[2], tables[2] - 7)
     assert set(found) == {1, 2}
-    assert set(moved(None, np.repeat([1, 2], 500), before, after)) == {1, 2}
+    assert set(moved(None, numbers, numbers, before, after)) == {1, 2}
+
+
+def test_old_scores_follow_those_like_them_into_another_regime() -> None:
+    """What scores above 80 in regime 1 is of regime 3 now: there its scores are, and not in 1."""
+    before = np.linspace(0, 100, 1_001)
+    was = np.ones(1_001, np.int64)
+    found = moved({1: np.arange(100.0)}, was, np.where(before > 80, 3, 1), before, before - 2)
+    assert set(found) == {1, 3}
+    np.testing.assert_allclose(found[1], np.arange(len(found[1])) - 2, atol=1)
+    np.testing.assert_allclose(found[3], np.arange(100 - len(found[3]), 100) - 2, atol=1)
+    assert len(found[1]) == pytest.approx(80, abs=2)
+    assert len(found[1]) + len(found[3]) == pytest.approx(100, abs=1)
 
 
 def test_tables_are_joined_and_kept() -> None:
