@@ -267,9 +267,9 @@ def carried(calibrated: Float64, before: Float64, after: Float64) -> Float64:
 
 
 def alike(calibrated: Float64, before: Float64) -> NDArray[np.int64]:
-    """Return which `CHANGES` of the generated scores (g,) lie about each calibration score, (n, .).
+    """Return which of the generated scores (g,), g >= 3, lie about each calibrated one.
 
-    They are spread over the nearest `NEIGHBOURHOOD` of them, by rank.
+    (n, CHANGES), spread over the nearest `NEIGHBOURHOOD` of them by rank.
     """
     order = np.argsort(before, kind="stable")
     reach = min(max(1, round(NEIGHBOURHOOD * len(order) / 2)), (len(order) - 1) // 2)
@@ -279,7 +279,7 @@ def alike(calibrated: Float64, before: Float64) -> NDArray[np.int64]:
 
 
 def middles(scores: Float64) -> Float64:
-    """Return one of each `CHANGES` scores, ascending."""
+    """Return every `CHANGES`-th of the scores, ascending: the middle one of each so many."""
     return np.sort(scores)[CHANGES // 2 :: CHANGES]
 
 

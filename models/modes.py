@@ -1,9 +1,10 @@
 """The modes of a density: which vectors belong together, by the valleys between them.
 
 A mixture has as many Gaussians as the codes can tell apart, and a mode may take several of them:
-two are one mode if no valley lies between them. It is looked for on the line on which the two are
-told apart best, as by Tantrum, Murua & Stuetzle (Assessment and pruning of hierarchical model
-based clustering, 2003); in many dimensions at once there is one between any two.
+two are one mode if no valley lies between them. It is looked for on the line that tells the two
+apart best, Fisher's discriminant, on which Tantrum, Murua & Stuetzle (Assessment and pruning of
+hierarchical model based clustering, 2003) test for two modes; here its depth decides. On the line
+between their means in all dimensions there is a valley between almost any two.
 """
 
 import itertools
@@ -14,12 +15,13 @@ from numpy.typing import NDArray
 
 from models.network import Array, Float64
 
-PERSISTENCE = 2.5  # how many times lower than the lower of two peaks a valley is
+VALLEY = 2.5  # how many times lower its density is than the lower of the two peaks
 CODES = 100  # for each Gaussian of the density: fewer make valleys of chance
 MOST = 20  # Gaussians
 PATIENCE = 2  # Gaussians that may be added in vain before it is enough
+FEWEST = 5  # codes of a group
 SMALLEST = 0.02  # share of the codes that a mode holds at the least
-IDLE = 0.02  # variance of a latent over all codes below which it says nothing
+IDLE = 0.02  # variance below which a latent says nothing, added to every covariance
 TINY = 1e-12  # of a deviation, where two means are the same
 _POINTS = 101  # looked at between two means, both included
 
@@ -57,9 +59,10 @@ def _density(z: Float64, most: int, seed: int) -> Any:
             components, reg_covar=IDLE, max_iter=60, tol=1e-2, random_state=seed % 2**32
         ).fit(z)
         bic = density.bic(z)
-        vain = 0 if bic < least else vain + 1
-        if not vain:
-            best, least = density, bic
+        if bic < least:
+            best, least, vain = density, bic, 0
+        else:
+            vain += 1
         if vain == PATIENCE:
             break
     return best
@@ -69,22 +72,24 @@ def parted(codes: Array, of: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return between which of K groups of codes (n, k) a valley lies, (K, K).
 
     `of` (n,) says of which group a code is; each of 0..K-1 occurs. Each is taken for one Gaussian,
-    and all for equally large: how often a group was seen lately says nothing here.
+    and all for equally large: how often a group was seen lately says nothing here. Fewer than
+    `FEWEST` codes are parted from none, for chance would.
     """
     z = codes.astype(np.float64)
-    sizes = np.bincount(of)
+    k, sizes = z.shape[1], np.bincount(of)
     means = np.stack([z[of == group].mean(axis=0) for group in range(len(sizes))])
     within = z - means[of]
-    tied = within.T @ within / len(z) + IDLE * np.eye(z.shape[1])
-    k = z.shape[1]
+    tied = within.T @ within / len(z)
     # A covariance of few codes is mostly what all groups have in common.
     covariances = np.stack(
         [
             (within[of == group].T @ within[of == group] + k * tied) / (size + k)
             for group, size in enumerate(sizes)
         ]
-    )
-    return _parted(np.full(len(sizes), 1.0 / len(sizes)), means, covariances)
+    ) + IDLE * np.eye(k)
+    enough = sizes >= FEWEST
+    equal = np.full(len(sizes), 1.0 / len(sizes))
+    return _parted(equal, means, covariances) & enough & enough[:, None]
 
 
 def _parted(weights: Float64, means: Float64, covariances: Float64) -> NDArray[np.bool_]:
@@ -95,7 +100,7 @@ def _parted(weights: Float64, means: Float64, covariances: Float64) -> NDArray[n
         # Fisher's discriminant: on it the means lie furthest apart for the spread around them.
         line = np.linalg.solve(covariances[i] + covariances[j], means[j] - means[i])
         deviations = np.sqrt(line @ covariances[pair] @ line) + TINY
-        deep = _valley(weights[pair], means[pair] @ line, deviations) >= np.log(PERSISTENCE)
+        deep = _valley(weights[pair], means[pair] @ line, deviations) >= np.log(VALLEY)
         found[i, j] = found[j, i] = deep
     return found
 

@@ -87,10 +87,12 @@ def plan(
         # the thirtieth update would cost ten times the second; where the new share is small,
         # epochs are fewer.
         passes = THOROUGH if _parameters(shape) <= SMALL else 1
-        # What has a past to learn too, from wherever, needs the more of them at the least.
+        alone = n_trained / mixing.steps_per_epoch(n_trained, batch_size, 1.0)  # vectors a step
+        # What has a past to learn too, from wherever, needs the more steps at the least, and all
+        # of them on whole batches, unless these are larger than the new vectors are many.
         behind = w_prev or past.vectors is not None
-        least = LEAST_STEPS * (REPLAY_STEPS if behind else passes) * batch_size
-        budget = max(passes * _epochs(n_trained) * n_trained, least)
+        least = REPLAY_STEPS * min(batch_size, n_trained) if behind else passes * alone
+        budget = max(passes * _epochs(n_trained) * n_trained, LEAST_STEPS * least)
         steps = math.ceil(budget * per_epoch * new_rows / n_trained - 1e-9)
     learning_rate = model.learning_rate or _learning_rate(shape)
     if stable:

@@ -88,8 +88,8 @@ def moved(
     `was` and `now`, `before` and `after` (g,) are the regimes and the scores, under the previous
     and the new version, of vectors that the previous one generated. An old normal is taken to have
     changed as those of its regime did that scored alike: see `calibration.carried`. Some of them
-    are of another regime now, and the higher they score the more. Where the previous version had
-    no `tables`, their new scores stand in.
+    are of another regime now, and the higher they score the more; where next to none have gone
+    there is no score. Where the previous version had no `tables`, their new scores stand in.
     """
     if tables is None:
         return grouped(after, now)

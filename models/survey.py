@@ -3,8 +3,9 @@
 Old regimes are recognised without their data. The previous version names the regime of every
 vector that it generates, and so its numbers are handed on: a regime keeps its number for as long
 as it is replayed. New vectors are split into the modes of their codes. A mode that the previous
-version mostly alarms on, or that a valley parts from every regime it knew, is a new regime; the
-vectors of any other belong to the regimes that the previous version finds nearest.
+version mostly alarms on, or that it alarms on too often and that a valley parts from every regime
+it draws, is a new regime; the vectors of any other belong to the regimes that the previous version
+finds nearest.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from models.version import Version
 
 MOST = 32  # regimes; what comes after them belongs to the nearest
 UNKNOWN = 0.25  # share of a mode's vectors that the previous version alarms on: it is new
+UNUSUAL = 2.0  # times the asked-for rate of alarms: a mode parted from all others is new
 LOOKED_AT = 4_000  # new vectors
 DRAWN = 2_000  # vectors from the version's own generator, of which the typical are chosen
 BUDGET = 1_000  # vectors that the advice spends
@@ -71,15 +73,12 @@ def survey(version: Version, previous: Version | None, new: Array, old: Array) -
     x_old, x_new = version.scaler.transform(old), version.scaler.transform(new)
     codes_old, codes_new = (version.network.encode(x)[0] for x in (x_old, x_new))
     groups = modes(codes_new, seed)
-    before = (
-        _before(version, previous, old, new) if previous else _Before({}, _NO_LABELS, _NO_LABELS)
-    )
-    labels_old = before.old
-    labels_new = 1 + groups
+    before, labels_new = _Before({}, _NO_LABELS, _NO_LABELS), 1 + groups
     if previous:
-        alarms = previous.is_anomaly(new)
+        before = _before(version, previous, old, new)
         apart = _apart(groups, codes_new, before.old, codes_old)
-        labels_new = _named(groups, alarms, apart, before)
+        labels_new = _named(groups, previous, new, apart, before)
+    labels_old = before.old
     x = np.concatenate([x_old, x_new])
     numbers, of = np.unique(np.concatenate([labels_old, labels_new]), return_inverse=True)
     boundaries = Boundaries.fit(version.network, x, of, version.draw(DRAWN, rng))
@@ -172,14 +171,19 @@ def _apart(groups: Labels, codes: Array, old: Labels, codes_old: Array) -> NDArr
 
 
 def _named(
-    groups: Labels, alarms: NDArray[np.bool_], apart: NDArray[np.bool_], before: _Before
+    groups: Labels, previous: Version, new: Array, apart: NDArray[np.bool_], before: _Before
 ) -> Labels:
-    """Return the number of the regime of each new vector, (n,), of the modes `groups` (n,)."""
-    labels = before.new.copy()
+    """Return the number of the regime of each new vector, (n,), of the modes `groups` (n,).
+
+    What lies apart is new only where it alarms more often than normals do: a quiet day is none.
+    """
+    alarms, labels = previous.is_anomaly(new), before.new.copy()
+    usual = previous.threshold_for(previous.config.threshold).alpha
     last, born = max(before.known), 0
     for group in range(groups.max() + 1):
         mine = groups == group
-        unknown = apart[group] or alarms[mine].mean() >= UNKNOWN
+        share = alarms[mine].mean()
+        unknown = share >= UNKNOWN or (apart[group] and share > UNUSUAL * usual)
         if unknown and len(before.known) + born < MOST:
             born += 1
             labels[mine] = last + born

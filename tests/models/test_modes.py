@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.modes import _density, _valley, modes, parted
+from models.modes import FEWEST, _density, _valley, modes, parted
 
 
 def blobs(*centres: float, n: int = 300) -> np.ndarray:
@@ -42,27 +42,35 @@ def test_what_is_long_and_bent_is_one_mode():
     angle, noise = rng.uniform(0, 2, 2000), rng.normal(size=(2000, 10))
     arc = np.stack([np.cos(angle), np.sin(angle)], axis=1) @ rng.normal(size=(2, 10))
     codes = (arc + 0.2 * noise).astype(np.float32)
-    assert len(_density(codes / codes.std(axis=0), 20, seed=0).means_) > 1
+    assert len(_density(codes.astype(np.float64), 20, seed=0).means_) > 1
     assert not modes(codes, seed=0).any()
 
 
-@pytest.mark.parametrize(("apart", "count"), [(2.5, 1), (5.0, 2)])
-def test_two_gaussians_are_two_modes_if_a_valley_lies_between(apart: float, count: int):
+@pytest.mark.parametrize(("apart", "valley"), [(2.5, False), (5.0, True)])
+def test_two_groups_are_parted_if_a_valley_lies_between(apart: float, valley: bool):
     """In ten latents, 2.5 deviations apart and 5: the valley is 1.1 and 11 times lower."""
-    rng = np.random.default_rng(0)
-    codes = rng.normal(size=(1000, 10)).astype(np.float32)
+    codes = np.random.default_rng(0).normal(size=(1000, 10)).astype(np.float32)
     codes[500:, 3] += apart
-    assert len(np.unique(modes(codes, seed=0))) == count
+    assert parted(codes, np.repeat([0, 1], 500))[0, 1] == valley
 
 
 def test_a_valley_is_as_deep_as_its_lower_side():
-    """Peaks of 1 and .25, and a density that is flat for want of a valley."""
+    """Peaks of .8 and .2 whose middle is ten deviations from either; and two that are the same."""
     deep = _valley(np.array([0.8, 0.2]), np.array([0.0, 20.0]), np.array([1.0, 1.0]))
-    assert deep == pytest.approx(_valley(np.ones(2), np.array([0.0, 20.0]), np.ones(2)), abs=1.5)
+    assert deep == pytest.approx(50 + np.log(0.2), abs=0.5)
     assert _valley(np.ones(2) / 2, np.zeros(2), np.full(2, 1e-12)) == 0.0
 
 
-@pytest.mark.parametrize("few", [5, 20, 100])
+@pytest.mark.parametrize("n", [1_000, 4_000])
+def test_an_idle_latent_parts_nothing(n: int):
+    """Of two groups that differ in a latent of hardly any variance alone, however many codes."""
+    codes = np.random.default_rng(0).normal(size=(2 * n, 20)).astype(np.float32)
+    codes[:, 0] *= 0.01
+    codes[n:, 0] += 0.08
+    assert not parted(codes, np.repeat([0, 1], n)).any()
+
+
+@pytest.mark.parametrize("few", [FEWEST, 20, 100])
 def test_groups_are_parted_by_a_valley_whatever_their_sizes(few: int):
     """In 20 latents few codes are not parted from many by chance; six deviations away they are."""
     codes = np.random.default_rng(0).normal(size=(1000 + few, 20)).astype(np.float32)
@@ -70,3 +78,10 @@ def test_groups_are_parted_by_a_valley_whatever_their_sizes(few: int):
     assert not parted(codes, of).any()
     codes[1000:, 7] += 6
     assert parted(codes, of).tolist() == [[False, True], [True, False]]
+
+
+def test_a_group_of_too_few_codes_is_parted_from_none():
+    """However far away."""
+    codes = np.random.default_rng(0).normal(size=(1000 + FEWEST - 1, 3)).astype(np.float32)
+    codes[1000:] += 50
+    assert not parted(codes, np.repeat([0, 1], [1000, FEWEST - 1])).any()

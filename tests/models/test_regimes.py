@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -95,12 +97,25 @@ def test_a_version_without_regimes_gets_them_from_what_it_generates(versions: li
     assert child.regimes[0].number == 1
 
 
-def test_a_mode_is_new_by_its_alarms_or_by_a_valley():
-    """Of four modes the first alarms, the second lies apart; the others are of known regimes."""
-    groups = np.repeat([0, 1, 2, 3], 100)
-    alarms = np.zeros(400, np.bool_)
-    alarms[:30] = alarms[200:201] = True
-    apart = np.array([False, True, False, False])
-    before = _Before({1: {}, 4: {}}, np.array([1, 4]), np.repeat([4, 1, 4, 1], 100))
-    named = _named(groups, alarms, apart, before)
-    assert named.tolist() == np.repeat([5, 6, 4, 1], 100).tolist()
+@pytest.mark.parametrize(("share", "apart", "new"), [
+    (0.3, False, True), (0.1, True, True), (0.1, False, False), (0.01, True, False),
+])  # fmt: skip
+def test_a_mode_is_new_by_its_alarms_alone_or_with_a_valley(share: float, apart: bool, new: bool):
+    """Many alarms are enough, some only where a valley parts the mode from all that is known."""
+    alarms = np.arange(100) < 100 * share
+    previous = SimpleNamespace(
+        is_anomaly=lambda _: np.concatenate([alarms, np.zeros(50, np.bool_)]),
+        threshold_for=lambda _: SimpleNamespace(alpha=0.01),
+        config=Config(),
+    )
+    before = _Before({1: {}, 4: {}}, np.array([1, 4]), np.repeat([4, 1, 1], 50))
+    groups, lies = np.repeat([0, 1], [100, 50]), np.array([apart, False])
+    named = _named(groups, previous, np.empty((150, 2), np.float32), lies, before)
+    assert named.tolist() == np.repeat([5, 5, 1] if new else [4, 1, 1], 50).tolist()
+
+
+def test_a_quiet_day_is_no_new_regime(versions: list[Version]):
+    """A narrow part of summer, at its edge, which nothing alarms on, is summer."""
+    quiet = np.random.default_rng(5).normal([24, 60], [0.3, 0.7], (400, 2)).astype(np.float32)
+    version = train(versions[2], quiet, CONFIG)
+    assert [(r.number, r.size) for r in version.regimes] == [(1, 1200), (2, 400)]
