@@ -1,5 +1,6 @@
 """From trained networks to a version: latents, calibration, reference, lineage, evidence."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,6 +51,9 @@ def finish(trained: Trained) -> Version:
     if kind == base(kind):
         return _calibrated(trained).version
     plain = replace(trained.config, score=base(kind))
+    value = plain.threshold.get("value")
+    if isinstance(value, int | float):  # of -log p: it says nothing of the plain score
+        plain = replace(plain, threshold={"fpr": math.exp(-min(max(value, 0.7), 20.0))})
     return _relative(_calibrated(replace(trained, config=plain)), trained)
 
 
@@ -105,7 +109,7 @@ def _calibrated(trained: Trained) -> _Calibrated:
     )
     version.lineage["evidence"] = _evidence(version, champion, trained, held_out, generated)
     found = survey(version, champion, trained.new, trained.scaler.inverse(generated))
-    version.lineage.update(regimes=found.regimes, advice=found.advice)
+    version.lineage.update(regimes=found.regimes, advice=found.advice, last_regime=found.last)
     version = replace(version, memory=trained.memory | found.tensors)
     return _Calibrated(version, rows, held_out, generated, before, after)
 
@@ -120,6 +124,8 @@ def _relative(plain: _Calibrated, trained: Trained) -> Version:
         generated = trained.scaler.inverse(plain.generated)
         was, now = (one.nearest_regime(generated) for one in (previous, version))
         tables = _tables(previous, version.config.score)
+        if tables is None and previous.config.score == version.config.score:
+            tables, was = {0: previous.calibration.scores}, np.zeros_like(was)  # all in one
         old = relative.moved(tables, was, now, plain.before, plain.after)
     known = [one["number"] for one in version.lineage["regimes"]]
     joined = relative.joined(old, new, known)

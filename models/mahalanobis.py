@@ -154,7 +154,7 @@ def learn(
     )
     version.lineage["evidence"] = _evidence(version, previous, x, held_out, generated)
     found = told(version, previous, _met(version, previous, whole, x, generated), rng)
-    version.lineage.update(regimes=found.regimes, advice=found.advice)
+    version.lineage.update(regimes=found.regimes, advice=found.advice, last_regime=found.last)
     return replace(version, memory={**version.memory, **found.tensors})
 
 

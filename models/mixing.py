@@ -64,7 +64,12 @@ def best(probes: Sequence[Mapping[str, float]], learned: int, n_new: int) -> flo
 
 def steps_per_epoch(n_new: int, batch_size: int, w_new: float) -> int:
     """Return how many gradient steps one pass over `n_new` new vectors takes."""
-    return max(1, math.ceil(n_new / (batch_size * w_new) - 1e-9))
+    return math.ceil((n_new + _old(n_new, w_new)) / batch_size)
+
+
+def _old(n_new: int, w_new: float) -> int:
+    """Return how many old vectors come with `n_new` new ones."""
+    return round(n_new * (1.0 - w_new) / w_new)
 
 
 def counts(n_new: int, batch_size: int, w_new: float) -> Iterator[tuple[int, int]]:
@@ -79,7 +84,7 @@ def counts(n_new: int, batch_size: int, w_new: float) -> Iterator[tuple[int, int
     [(2, 2), (3, 1), (2, 1)]
     """
     steps = steps_per_epoch(n_new, batch_size, w_new)
-    old_left, taken = round(n_new * (1.0 - w_new) / w_new), 0
+    old_left, taken = _old(n_new, w_new), 0
     for step in range(1, steps + 1):
         last = step == steps
         step_new = (n_new if last else min(n_new, round(step * batch_size * w_new))) - taken

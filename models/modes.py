@@ -8,6 +8,7 @@ between their means in all dimensions there is a valley between almost any two.
 """
 
 import itertools
+import warnings
 from typing import Any
 
 import numpy as np
@@ -51,13 +52,18 @@ def modes(codes: Array, seed: int) -> NDArray[np.int64]:
 
 def _density(z: Float64, most: int, seed: int) -> Any:
     """Return the mixture of at most `most` Gaussians with the least BIC (Schwarz, 1978)."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
     best, least, vain = None, np.inf, 0
     for components in range(1, most + 1):
         density = GaussianMixture(
             components, reg_covar=IDLE, max_iter=60, tol=1e-2, random_state=seed % 2**32
-        ).fit(z)
+        )
+        with warnings.catch_warnings():
+            # Of fewer distinct codes than Gaussians, or of a fit cut short: BIC tells.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            density.fit(z)
         bic = density.bic(z)
         if bic < least:
             best, least, vain = density, bic, 0

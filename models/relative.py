@@ -36,7 +36,7 @@ class Relative:
         self, score: Any, network: Network, boundaries: Boundaries, tables: list[Float64]
     ) -> None:
         self._score, self._network, self._boundaries = score, network, boundaries
-        self._levels = levels(tables)
+        self._surprises = [Surprise(level) for level in levels(tables)]
 
     def __call__(self, x: Array) -> Float64:
         """Return the score of each scaled vector of x (n, d), (n,)."""
@@ -44,7 +44,7 @@ class Relative:
         relative = np.empty(len(x))
         for regime in np.unique(of):
             mine = of == regime
-            relative[mine] = surprise(self._levels[regime], scores[mine])
+            relative[mine] = self._surprises[regime](scores[mine])
         return representable(relative)
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
@@ -59,16 +59,25 @@ def levels(tables: list[Float64]) -> list[Calibration]:
     return [Calibration(own) if len(own) >= FEWEST else together for own in tables]
 
 
-def surprise(calibration: Calibration, scores: Float64) -> Float64:
-    """Return -log p of each score, (m,): the i-th largest of n has -log(i / (n + 1)).
+class Surprise:
+    """-log p of scores under a calibration: of the i-th largest of n it is -log(i / (n + 1)).
 
-    >>> surprise(Calibration(np.arange(9.0)), np.array([8.0, 7.5, -5.0])).round(3).tolist()
+    >>> Surprise(Calibration(np.arange(9.0)))(np.array([8.0, 7.5, -5.0])).round(3).tolist()
     [2.303, 1.956, 0.105]
     """
-    n = calibration.n
-    at_scores = -np.log(np.arange(n, 0, -1) / (n + 1.0))
-    inside = np.interp(scores, calibration.scores, at_scores)
-    return inside - calibration.log_survival(np.maximum(scores - calibration.scores[-1], 0.0))
+
+    def __init__(self, calibration: Calibration) -> None:
+        self._calibration, n = calibration, calibration.n
+        self._values, smaller = np.unique(calibration.scores, return_index=True)
+        self._at_values = -np.log((n - smaller) / (n + 1.0))  # what ties is as rare as all of it
+
+    def __call__(self, scores: Float64) -> Float64:
+        """Return -log p of each score, (m,): in between it rises, beyond the tail goes on."""
+        excess = scores - self._values[-1]
+        inside = np.interp(scores, self._values, self._at_values)
+        rarest = np.log(self._calibration.n + 1.0)
+        beyond = rarest - self._calibration.log_survival(np.maximum(excess, 0.0))
+        return np.where(excess > 0.0, beyond, inside)
 
 
 def grouped(scores: Float64, numbers: NDArray[np.int64]) -> Tables:
@@ -112,10 +121,18 @@ def joined(old: Tables, new: Tables, numbers: list[int]) -> list[Float64]:
 
 
 def pooled(tables: list[Float64]) -> Calibration:
-    """Return the calibration of the relative score: that of every regime's own scores."""
+    """Return the calibration of the relative score: that of every regime's own scores.
+
+    As if none tied, or the alarms that a regime of equal scores cannot use would go to the others.
+    """
     pairs = zip(levels(tables), tables, strict=True)
-    relative = np.concatenate([surprise(level, own) for level, own in pairs])
-    return Calibration(representable(np.sort(relative)))
+    relative = [
+        -np.log(np.arange(1, len(own) + 1) / (len(own) + 1.0))
+        if len(own) >= FEWEST
+        else Surprise(level)(own)
+        for level, own in pairs
+    ]
+    return Calibration(representable(np.sort(np.concatenate(relative))))
 
 
 def to_tensors(tables: list[Float64]) -> dict[str, NDArray[Any]]:

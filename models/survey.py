@@ -3,8 +3,8 @@
 Old regimes are recognised without their data. The previous version names the regime of every
 vector that it generates, and so its numbers are handed on: a regime keeps its number for as long
 as it is replayed. New vectors are split into the modes of their codes. A mode that the previous
-version mostly alarms on, or that it alarms on too often and that a valley parts from every regime
-it draws, is a new regime; the vectors of any other belong to the regimes that the previous version
+version mostly finds rare, or finds rare too often and a valley parts from every regime that it
+draws, is a new regime; the vectors of any other belong to the regimes that the previous version
 finds nearest.
 """
 
@@ -21,8 +21,9 @@ from models.regimes import Boundaries
 from models.version import Version
 
 MOST = 32  # regimes; what comes after them belongs to the nearest
-UNKNOWN = 0.25  # share of a mode's vectors that the previous version alarms on: it is new
-UNUSUAL = 2.0  # times the asked-for rate of alarms: a mode parted from all others is new
+RARE = 0.01  # p-value from which on a vector is rare, whatever threshold is asked for
+UNKNOWN = 0.25  # share of a mode's vectors that are rare to the previous version: it is new
+UNUSUAL = 0.02  # the same of a mode that is parted from all regimes known
 LOOKED_AT = 4_000  # new vectors
 DRAWN = 2_000  # vectors from the version's own generator, of which the typical are chosen
 BUDGET = 1_000  # vectors that the advice spends
@@ -36,12 +37,14 @@ _NO_LABELS: Labels = np.empty(0, np.int64)
 class Survey(NamedTuple):
     """The tensors that find the regimes, for a version's memory, and what its lineage says.
 
-    Of each regime, and how the next `BUDGET` vectors are best spread over them.
+    Of each regime, how the next `BUDGET` vectors are best spread over them, and the last number
+    that was ever given to one.
     """
 
     tensors: dict[str, Array]
     regimes: list[dict[str, Any]]
     advice: dict[str, Any]
+    last: int
 
 
 class Met(NamedTuple):
@@ -107,7 +110,12 @@ def told(version: Version, previous: Version | None, met: Met, rng: np.random.Ge
                 **forgotten.get(number, {}),
             }
         )
-    return Survey(met.boundaries.to_tensors(), regimes, advice(regimes))
+    last = max(_last(previous), *met.numbers.tolist())
+    return Survey(met.boundaries.to_tensors(), regimes, advice(regimes), last)
+
+
+def _last(previous: Version | None) -> int:
+    return int(previous.lineage.get("last_regime", 0)) if previous else 0
 
 
 def advice(regimes: Sequence[dict[str, Any]], budget: int = BUDGET) -> dict[str, Any]:
@@ -175,16 +183,16 @@ def _named(
 ) -> Labels:
     """Return the number of the regime of each new vector, (n,), of the modes `groups` (n,).
 
-    What lies apart is new only where it alarms more often than normals do: a quiet day is none.
+    What lies apart is new only where it is rare more often than normals are: a quiet day is none.
     """
-    alarms, labels = previous.is_anomaly(new), before.new.copy()
-    usual = previous.threshold_for(previous.config.threshold).alpha
-    last, born = max(before.known), 0
+    rare, labels = previous.judge(new).p_values <= RARE, before.new.copy()
+    last, born = max(_last(previous), *before.known), 0
     for group in range(groups.max() + 1):
         mine = groups == group
-        share = alarms[mine].mean()
-        unknown = share >= UNKNOWN or (apart[group] and share > UNUSUAL * usual)
-        if unknown and len(before.known) + born < MOST:
+        if (
+            rare[mine].mean() >= (UNUSUAL if apart[group] else UNKNOWN)
+            and len(before.known) + born < MOST
+        ):
             born += 1
             labels[mine] = last + born
     return labels

@@ -56,3 +56,9 @@ def test_auto_takes_what_costs_all_normals_together_least() -> None:
     assert best(probes, 100, 100) == 0.5
     assert best(probes, 100, 900) == 0.8
     assert candidates(900, 100) == [0.1, 0.2, 0.5, 0.8]
+
+
+def test_no_step_is_empty():
+    """Where old vectors are rounded down to whole batches there is none after them."""
+    w_new = weights({"half_life": 2}, 400, 300)[1]
+    assert all(old + new for n in (75, 240, 300) for old, new in counts(n, 64, w_new))

@@ -85,3 +85,9 @@ def test_a_group_of_too_few_codes_is_parted_from_none():
     codes = np.random.default_rng(0).normal(size=(1000 + FEWEST - 1, 3)).astype(np.float32)
     codes[1000:] += 50
     assert not parted(codes, np.repeat([0, 1], [1000, FEWEST - 1])).any()
+
+
+def test_fewer_distinct_codes_than_gaussians_are_no_trouble():
+    """Two values, three hundred times each: two modes, without a warning."""
+    codes = np.repeat(np.float32([[0, 0], [5, 5]]), 300, axis=0)
+    assert len(np.unique(modes(codes, seed=0))) == 2

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -100,14 +101,10 @@ def test_a_version_without_regimes_gets_them_from_what_it_generates(versions: li
 @pytest.mark.parametrize(("share", "apart", "new"), [
     (0.3, False, True), (0.1, True, True), (0.1, False, False), (0.01, True, False),
 ])  # fmt: skip
-def test_a_mode_is_new_by_its_alarms_alone_or_with_a_valley(share: float, apart: bool, new: bool):
-    """Many alarms are enough, some only where a valley parts the mode from all that is known."""
-    alarms = np.arange(100) < 100 * share
-    previous = SimpleNamespace(
-        is_anomaly=lambda _: np.concatenate([alarms, np.zeros(50, np.bool_)]),
-        threshold_for=lambda _: SimpleNamespace(alpha=0.01),
-        config=Config(),
-    )
+def test_a_mode_is_new_if_it_is_rare_or_lies_apart(share: float, apart: bool, new: bool):
+    """Rare enough is new alone, somewhat rare where a valley parts it from all that is known."""
+    p = np.where(np.arange(150) < 100 * share, 0.01, 0.5)
+    previous = SimpleNamespace(judge=lambda _: SimpleNamespace(p_values=p), lineage={})
     before = _Before({1: {}, 4: {}}, np.array([1, 4]), np.repeat([4, 1, 1], 50))
     groups, lies = np.repeat([0, 1], [100, 50]), np.array([apart, False])
     named = _named(groups, previous, np.empty((150, 2), np.float32), lies, before)
@@ -119,3 +116,21 @@ def test_a_quiet_day_is_no_new_regime(versions: list[Version]):
     quiet = np.random.default_rng(5).normal([24, 60], [0.3, 0.7], (400, 2)).astype(np.float32)
     version = train(versions[2], quiet, CONFIG)
     assert [(r.number, r.size) for r in version.regimes] == [(1, 1200), (2, 400)]
+
+
+def test_a_number_is_never_given_again(versions: list[Version]):
+    """Not even that of a regime which is drawn no more."""
+    forgetful = {"w_prev": 0.0, "w_new": 1.0}
+    version = train(versions[1], days("winter", 7), CONFIG, forgetful)
+    version = train(version, days("winter", 8), CONFIG, forgetful)
+    assert [r.number for r in version.regimes] == [2]
+    autumn = np.random.default_rng(3).normal([10, 200], [2, 5], (400, 2)).astype(np.float32)
+    assert [r.number for r in train(version, autumn, CONFIG).regimes][-1] == 3
+
+
+def test_a_loose_threshold_makes_no_regimes():
+    """What is rare does not depend on how many alarms are asked for."""
+    version = None
+    for seed in range(3):
+        version = train(version, days("summer", seed), replace(CONFIG, threshold={"fpr": 0.4}))
+    assert [r.size for r in version.regimes] == [1200]

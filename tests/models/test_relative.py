@@ -8,13 +8,13 @@ from models.calibration import Calibration
 from models.network import Array
 from models.relative import (
     FEWEST,
+    Surprise,
     from_tensors,
     grouped,
     joined,
     levels,
     moved,
     pooled,
-    surprise,
     to_tensors,
 )
 
@@ -22,13 +22,20 @@ from models.relative import (
 def test_the_surprise_of_a_calibration_score_is_its_rank() -> None:
     """The i-th largest of n has -log(i / (n + 1)), in between it rises, beyond the tail goes on."""
     calibration = Calibration(np.arange(99.0))
-    found = surprise(calibration, np.array([98.0, 89.0, 0.0]))
+    found = Surprise(calibration)(np.array([98.0, 89.0, 0.0]))
     np.testing.assert_allclose(found, -np.log([0.01, 0.10, 0.99]))
-    rising = surprise(calibration, np.linspace(0, 500, 9_999))
+    rising = Surprise(calibration)(np.linspace(0, 500, 9_999))
     assert (np.diff(rising) > 0).all()
-    beyond = surprise(calibration, np.array([98.0 + calibration.sigma]))
+    beyond = Surprise(calibration)(np.array([98.0 + calibration.sigma]))
     assert beyond[0] == pytest.approx(-np.log(0.01) - calibration.log_survival(np.ones(1) *
                                       calibration.sigma)[0])  # fmt: skip
+
+
+def test_equal_scores_are_as_rare_as_all_of_them() -> None:
+    """Of nine scores five tie at the top: p is .5 there, and a tenth for whatever is above."""
+    found = Surprise(Calibration(np.array([1.0, 2, 3, 4, 5, 5, 5, 5, 5])))(np.array([5.0, 5.1]))
+    assert found[0] == pytest.approx(-np.log(0.5))
+    assert found[1] >= -np.log(0.1)
 
 
 def test_the_rate_holds_inside_every_regime() -> None:
@@ -37,8 +44,17 @@ def test_the_rate_holds_inside_every_regime() -> None:
     narrow, wide = np.sort(rng.gamma(2, 1, 2_000)), np.sort(rng.gamma(2, 100, 1_000))
     threshold = pooled([narrow, wide]).threshold({"fpr": 0.01}).value
     for own, scale in zip(levels([narrow, wide]), (1, 100), strict=True):
-        alarms = surprise(own, rng.gamma(2, scale, 50_000)) >= threshold
+        alarms = Surprise(own)(rng.gamma(2, scale, 50_000)) >= threshold
         assert 0.006 < alarms.mean() < 0.014
+
+
+def test_a_regime_of_equal_scores_leaves_its_alarms_to_nobody() -> None:
+    """Beside an idle machine, whose scores are all the same, another keeps its rate."""
+    rng = np.random.default_rng(0)
+    own = np.sort(rng.gamma(2, 1, 2_000))
+    threshold = pooled([np.ones(2_000), own]).threshold({"fpr": 0.01}).value
+    alarms = Surprise(Calibration(own))(rng.gamma(2, 1, 50_000)) >= threshold
+    assert 0.006 < alarms.mean() < 0.014
 
 
 def test_a_regime_of_few_scores_takes_those_of_all() -> None:
@@ -116,3 +132,12 @@ def test_only_the_regime_can_be_added_to_a_score() -> None:
     for wrong in ("elbo+elbo", "elbo+", "+regime", "regime"):
         with pytest.raises(ConfigError, match="score"):
             Config(score=wrong)
+
+
+def test_calibration_inside_regimes_begins_with_that_of_the_same_score() -> None:
+    """A score made relative after it was in use keeps its rate: its calibration is carried over."""
+    rng = np.random.default_rng(0)
+    first = train(None, rng.normal(size=(400, 4)), Config(score="neighbours"))
+    away = rng.normal(size=(400, 4)) * [3, 0.3, 1, 1] + [12, -12, 0, 0]
+    second = train(first, away, Config(score="neighbours+regime"))
+    assert second.is_anomaly(rng.normal(size=(4_000, 4))).mean() < 0.03
