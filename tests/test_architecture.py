@@ -108,6 +108,7 @@ STANDARD = {
     "math",
     "pathlib",
     "typing",
+    "warnings",
 }
 
 
