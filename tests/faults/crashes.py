@@ -250,5 +250,5 @@ async def anything_killed_at_any_moment(runs: int) -> str:
         await intact(stage, told)
         status = await stage.status()
     assert set(told.score_statuses) <= {200, 409}, told.score_statuses
-    assert status["generation"] > 0, status
+    assert status["generation"] > runs // 10, status
     return f"{runs} kills, {told.vectors} vectors, {status['generation']} versions, 0 violations"
