@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.network import Array, Float64
+from models.regimes import means_of
 
 VALLEY = 2.5  # how many times lower its density is than the lower of the two peaks
 CODES = 100  # for each Gaussian of the density: fewer make valleys of chance
@@ -83,7 +84,7 @@ def parted(codes: Array, of: NDArray[np.int64]) -> NDArray[np.bool_]:
     """
     z = codes.astype(np.float64)
     k, sizes = z.shape[1], np.bincount(of)
-    means = np.stack([z[of == group].mean(axis=0) for group in range(len(sizes))])
+    means = means_of(z, of)
     within = z - means[of]
     tied = within.T @ within / len(z)
     # A covariance of few codes is mostly what all groups have in common.

@@ -63,7 +63,7 @@ class Boundaries:
         or of x where there are none.
         """
         features = network.hidden(x).astype(np.float64)
-        means = _means(features, of)
+        means = means_of(features, of)
         within = features - means[of]
         covariance = within.T @ within / len(features)
         ridge = RIDGE * np.trace(covariance) / len(covariance) + 1e-9
@@ -71,7 +71,7 @@ class Boundaries:
         bias = -0.5 * (means.T * weight).sum(axis=0)
         found = cls(weight.astype(np.float32), bias.astype(np.float32), np.empty((0, 0), "f4"))
         codes, near = network.encode(drawn)[0], found.nearest(network, drawn)
-        middles = _means(network.encode(x)[0], of)
+        middles = means_of(network.encode(x)[0], of)
         for r in np.unique(near):
             middles[r] = codes[near == r].mean(axis=0)
         distances = np.square(middles[:, None] - codes[None]).sum(axis=2)  # (R, m)
@@ -94,6 +94,6 @@ class Boundaries:
         return cls(*(memory[f"regimes.{name}"] for name in cls.__slots__))
 
 
-def _means(values: NDArray[Any], of: NDArray[np.int64]) -> NDArray[Any]:
+def means_of(values: NDArray[Any], of: NDArray[np.int64]) -> NDArray[Any]:
     """Return the mean of the rows of each group, (groups, columns)."""
     return np.stack([values[of == group].mean(axis=0) for group in range(of.max() + 1)])
