@@ -1,0 +1,1 @@
+"""Gate, evidence, admission, incidents: pure functions that decide, with numpy alone."""

@@ -1,0 +1,220 @@
+"""What opens an incident and what closes it, and how that is calibrated. Pure functions.
+
+Rows of one source that alarm near each other are one incident. Rows in time are dependent: false
+alarms come in runs, so that the rate of runs does not follow from the rate of rows. It is counted
+instead, on normals in the order in which they arrived: `curve` runs every rule of LADDER over them,
+and `choose` takes the first rule that opens at most as often as was asked for.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+DAY = 86_400.0
+# Alarming rows among the latest rows, from the rule that opens soonest to the one that opens last.
+LADDER = (
+    (1, 1), (2, 5), (2, 2), (3, 10), (3, 5), (5, 20), (5, 10), (8, 20), (8, 10), (14, 20), (18, 20),
+    (30, 40), (38, 40), (55, 60),
+)  # fmt: skip
+BUILT_IN = (3, 10)  # where too few rows or too little time say nothing of the rate
+SHARE_ALONE = 0.25  # of the asked rate, for incidents that one very severe row opens
+FEWEST = 3.0  # false incidents to expect in the calibration; a smaller number is not an estimate
+CONFIDENCE = 0.95
+PEAKS = 64  # severest declustered rows that a curve keeps
+LARGEST = 1e6  # a severity that no row reaches
+
+
+class Rule(NamedTuple):
+    """`k` alarming rows among the latest `m` of a source open an incident, or one row alone.
+
+    That row is at least as severe as `alone`. `seconds` without an alarming row, and `m` rows,
+    close it.
+    """
+
+    k: int
+    m: int
+    alone: float
+    seconds: float
+
+
+def opens(rule: Rule, alarms: Sequence[int], severity: float) -> bool:
+    """Return whether the latest alarming row opens an incident.
+
+    `alarms` are the numbers of the source's latest alarming rows, ascending; the last is the row
+    itself, of this `severity`.
+
+    >>> rule = Rule(k=2, m=5, alone=4.0, seconds=300.0)
+    >>> opens(rule, [1, 5], 1.2), opens(rule, [0, 5], 1.2), opens(rule, [5], 4.0)
+    (True, False, True)
+    """
+    if severity >= rule.alone:
+        return True
+    return len(alarms) >= rule.k and alarms[-1] - alarms[-rule.k] < rule.m
+
+
+def closes(rule: Rule, rows: float, seconds: float) -> bool:
+    """Return whether an open incident is over, `rows` and `seconds` after its last alarming row.
+
+    Both must have passed: a fast stream waits for the time, a slow one for the rows.
+
+    >>> rule = Rule(k=2, m=5, alone=4.0, seconds=300.0)
+    >>> closes(rule, 5, 300.0), closes(rule, 5, 299.0), closes(rule, 4, 86400.0)
+    (True, False, False)
+    """
+    return rows >= rule.m and seconds >= rule.seconds
+
+
+def silent(rule: Rule, seconds: float, interval: float | None) -> bool:
+    """Return whether an open incident is over because its source sent no row for `seconds`.
+
+    `interval` is the usual time between two rows of the source in seconds, None while it is
+    unknown: then a day.
+
+    >>> rule = Rule(k=2, m=5, alone=4.0, seconds=300.0)
+    >>> silent(rule, 299.0, 1.0), silent(rule, 300.0, 1.0), silent(rule, 300.0, 3600.0)
+    (False, True, False)
+    """
+    return seconds >= max(rule.seconds, DAY if interval is None else rule.m * interval)
+
+
+def openings(rows: Iterable[int], k: int, m: int) -> int:
+    """Return how many incidents `k` of `m` opens on alarming rows with these ascending numbers.
+
+    Once open an incident lasts until `m` rows in a row did not alarm.
+
+    >>> openings([0, 1, 2, 9, 30, 31], 2, 5)
+    2
+    """
+    found, last, is_open = 0, -m - 1, False
+    recent: list[int] = []
+    for row in rows:
+        if row - last > m:
+            is_open, recent = False, []
+        last = row
+        recent = [*recent[-(k - 1) :], row] if k > 1 else [row]
+        if not is_open and len(recent) >= k and row - recent[-k] < m:
+            found, is_open = found + 1, True
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """How often each rule of LADDER opens on `rows` normals in the order in which they arrived.
+
+    `peaks` are the severities of the severest rows, descending, one of each run of alarming rows.
+    """
+
+    rows: int
+    openings: tuple[int, ...]
+    peaks: tuple[float, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as a version's lineage carries it."""
+        return {"rows": self.rows, "openings": list(self.openings), "peaks": list(self.peaks)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Curve | None":
+        """Return what `to_dict` gave; None where the rules of that release were others."""
+        try:
+            found = tuple(int(count) for count in values["openings"])
+            rows, peaks = int(values["rows"]), tuple(float(peak) for peak in values["peaks"])
+        except (KeyError, TypeError, ValueError):
+            return None
+        sound = len(found) == len(LADDER) and rows >= 0 and all(map(math.isfinite, peaks))
+        return cls(rows, found, peaks) if sound else None
+
+
+def curve(severities: NDArray[np.float64], runs: NDArray[np.int64] | None = None) -> Curve:
+    """Return the curve of normals with these severities (n,), in the order of their arrival.
+
+    `runs` (n,) numbers unbroken runs of rows, ascending; an incident does not reach from one into
+    the next. Without it all rows are one run.
+    """
+    alarming = np.flatnonzero(severities >= 1.0)
+    if runs is not None and len(alarming):  # as if no window could span two runs
+        alarming = alarming + 10 * max(m for _, m in LADDER) * (runs[alarming] - runs[0])
+    rows = alarming.tolist()
+    return Curve(
+        rows=len(severities),
+        openings=tuple(openings(rows, k, m) for k, m in LADDER),
+        peaks=_peaks(rows, severities[severities >= 1.0].tolist()),
+    )
+
+
+def _peaks(rows: Sequence[int], severities: Sequence[float]) -> tuple[float, ...]:
+    """Return the largest severity of each run of alarming rows, the PEAKS largest, descending."""
+    found: list[float] = []
+    last = -math.inf
+    for row, severity in zip(rows, severities, strict=True):
+        if row - last > BUILT_IN[1]:
+            found.append(severity)
+        else:
+            found[-1] = max(found[-1], severity)
+        last = row
+    return tuple(sorted(found, reverse=True)[:PEAKS])
+
+
+class Chosen(NamedTuple):
+    """A rule and what stands behind it.
+
+    `per_day` is the rate of false incidents that the calibration normals show under the rule, with
+    a Poisson interval from `low` to `high`; all three None where `calibration` is `insufficient`.
+    """
+
+    rule: Rule
+    calibration: str
+    asked: float
+    per_day: float | None
+    low: float | None
+    high: float | None
+
+
+def choose(
+    found: Curve | None, asked: float, rows_per_day: float | None, alpha: float, seconds: float
+) -> Chosen:
+    """Return the first rule of LADDER that opens at most `asked` false incidents a day.
+
+    `rows_per_day` is the detector's traffic, None while it is unknown; `alpha` the p-value at the
+    threshold. Without traffic, or where the calibration has fewer rows than FEWEST false incidents
+    at that rate, BUILT_IN decides and the calibration is `insufficient`.
+    """
+    daily = rows_per_day or 1440.0
+    rate = asked / daily  # a row
+    alone = max(1.0, math.log(min(rate * SHARE_ALONE, 0.5)) / min(math.log(alpha), -1e-12))
+    if found is None or rows_per_day is None or rate * found.rows < FEWEST:
+        k, m = BUILT_IN
+        return Chosen(Rule(k, m, alone, seconds), "insufficient", asked, None, None, None)
+    most = rate * found.rows
+    allowed = int(most * SHARE_ALONE)
+    # What calibration normals reach more often than that is no reason to wake anybody.
+    if allowed < len(found.peaks):
+        alone = max(alone, math.nextafter(found.peaks[allowed], math.inf))
+    by_itself = sum(peak >= alone for peak in found.peaks)
+    step = next(
+        (i for i, count in enumerate(found.openings) if count + by_itself <= most),
+        len(LADDER) - 1,
+    )
+    k, m = LADDER[step]
+    count = found.openings[step] + by_itself
+    low, high = poisson_interval(count)
+    daily /= found.rows
+    rule = Rule(k, m, alone, seconds)
+    return Chosen(rule, "exact", asked, count * daily, low * daily, high * daily)
+
+
+def poisson_interval(count: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the exact interval (Garwood, 1936) of the mean behind a Poisson count.
+
+    >>> low, high = poisson_interval(0)
+    >>> low, round(high, 2)
+    (0.0, 3.69)
+    """
+    from scipy.stats import chi2  # here: an API process, which only folds rows, loads no scipy
+
+    tail = (1.0 - confidence) / 2.0
+    low = float(chi2.ppf(tail, 2 * count)) / 2.0 if count else 0.0
+    return low, float(chi2.ppf(1.0 - tail, 2 * count + 2)) / 2.0

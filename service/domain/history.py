@@ -1,0 +1,251 @@
+"""A detector's history: what was scored in each minute of two days, in each hour of 90 days.
+
+Buckets are kept in chunks of 360, each at most CHUNK_BYTES when it is packed, so that all chunks
+together stay below 128 KiB. Empty buckets take nothing. Counts of rows and of alarms are exact for
+ever; where a chunk would become too large, its histograms of severities become coarser.
+"""
+
+import math
+import struct
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+MINUTE, HOUR = 60, 3600
+SPAN = 360  # buckets of a chunk
+CHUNK_BYTES = 8 * 1024
+MINUTES_KEPT, HOURS_KEPT = 2 * 86_400, 90 * 86_400  # seconds; 9 and 7 chunks, 128 KiB in all
+POINTS = 1500
+REGIMES = 8  # shares of so many regimes are kept, in the order of their numbers
+FORMAT = 1
+
+BINS = 64
+_LOW, _HIGH = 0.01, 1000.0  # severities outside share the first and the last bin
+EDGES = np.geomspace(_LOW, _HIGH, BINS - 1)
+# How exact a chunk's histograms are, from the best: bits of a count that are kept, and bins.
+_COARSER = ((32, 64), (5, 64), (3, 64), (3, 32), (2, 16), (1, 8), (0, 0))
+
+
+@dataclass(slots=True)
+class Bucket:
+    """What was scored in one minute or hour.
+
+    `severities` (BINS,) counts rows by severity; `regimes` (R + 1,) counts anomalies, then rows of
+    each regime, among the rows that were placed. `generation` is the latest.
+    """
+
+    rows: int = 0
+    alarms: int = 0
+    severity_max: float = 0.0
+    generation: int = 0
+    severities: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    regimes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(REGIMES + 1, np.int64))
+
+    def add(self, other: "Bucket") -> None:
+        """Count what `other` counted too."""
+        self.rows += other.rows
+        self.alarms += other.alarms
+        self.severity_max = max(self.severity_max, other.severity_max)
+        self.generation = max(self.generation, other.generation)
+        self.severities = self.severities + other.severities
+        self.regimes = self.regimes + other.regimes
+
+    def percentile(self, share: float) -> float:
+        """Return the severity that this share of the rows stays below, within a bin.
+
+        Never above the largest severity.
+        """
+        total = int(self.severities.sum())
+        if not total:
+            return 0.0
+        reached = self.severities.cumsum()
+        place = min(int(np.searchsorted(reached, share * total, side="left")), BINS - 1)
+        low = float(EDGES[place - 1]) if place else 0.0
+        high = float(EDGES[place]) if place < BINS - 1 else self.severity_max
+        before = int(reached[place - 1]) if place else 0
+        within = (share * total - before) / max(int(self.severities[place]), 1)
+        return min(low + (high - low) * min(max(within, 0.0), 1.0), self.severity_max)
+
+
+Buckets = dict[int, Bucket]  # by their start, in units of the chunk's step
+
+
+def counted(severities: NDArray[np.float64], alarms: int, generation: int) -> Bucket:
+    """Return the bucket of rows with these severities (n,)."""
+    places = EDGES.searchsorted(severities, side="left")
+    return Bucket(
+        rows=len(severities),
+        alarms=alarms,
+        severity_max=float(severities.max(initial=0.0)),
+        generation=generation,
+        severities=np.bincount(places, minlength=BINS).astype(np.int64),
+    )
+
+
+def add(buckets: Buckets, at: int, bucket: Bucket) -> None:
+    """Count `bucket` at the place `at` of `buckets`."""
+    if at in buckets:
+        buckets[at].add(bucket)
+    else:
+        fresh = Bucket()
+        fresh.add(bucket)
+        buckets[at] = fresh
+
+
+def pack(buckets: Mapping[int, Bucket]) -> bytes:
+    """Return a chunk of at most SPAN buckets in at most CHUNK_BYTES."""
+    for bits, bins in _COARSER:
+        packed = _packed(buckets, bits, bins)
+        if len(packed) <= CHUNK_BYTES:
+            return packed
+    raise ValueError(f"a chunk of {len(buckets)} buckets does not fit")
+
+
+def unpack(packed: bytes) -> Buckets:
+    """Return what `pack` was given, histograms perhaps coarser; {} for another format."""
+    if len(packed) < 4 or packed[0] != FORMAT:
+        return {}
+    bins, n = packed[1], struct.unpack_from("<H", packed, 2)[0]
+    raw = zlib.decompress(packed[4:])
+    columns, at = [], 0
+    for kind, width in _columns(bins):
+        size = np.dtype(kind).itemsize * n * width
+        part = np.frombuffer(raw[at : at + size], np.uint8)
+        # Byte planes: the first bytes of all values, then the second ones.
+        columns.append(part.reshape(-1, n * width).T.copy().view(kind).reshape(width, n).T)
+        at += size
+    places, rows, alarms, largest, generations, severities, regimes = columns
+    wide = np.zeros((n, BINS), np.int64)
+    if bins:
+        step = BINS // bins
+        wide[:, step // 2 :: step] = severities.astype(np.int64)
+    return {
+        int(places[i, 0]): Bucket(
+            rows=int(rows[i, 0]),
+            alarms=int(alarms[i, 0]),
+            severity_max=float(largest[i, 0]),
+            generation=int(generations[i, 0]),
+            severities=wide[i],
+            regimes=regimes[i].astype(np.int64),
+        )
+        for i in range(n)
+    }
+
+
+def _columns(bins: int) -> tuple[tuple[str, int], ...]:
+    return (
+        ("<u8", 1), ("<u8", 1), ("<u8", 1), ("<f4", 1), ("<u4", 1), ("<u4", bins),
+        ("<u4", REGIMES + 1),
+    )  # fmt: skip
+
+
+def _packed(buckets: Mapping[int, Bucket], bits: int, bins: int) -> bytes:
+    order = sorted(buckets)
+    found = [buckets[at] for at in order]
+    n = len(found)
+    severities = np.array([one.severities for one in found]).reshape(n, BINS)
+    regimes = np.array([one.regimes for one in found]).reshape(n, REGIMES + 1)
+    if bins:
+        severities = severities.reshape(n, bins, BINS // bins).sum(axis=2)
+    else:
+        severities, regimes = severities[:, :0], np.zeros_like(regimes)
+    values = (
+        np.array(order), np.array([one.rows for one in found]),
+        np.array([one.alarms for one in found]),
+        np.array([one.severity_max for one in found]),
+        np.array([one.generation for one in found]),
+        rounded(severities, bits), rounded(regimes, min(bits, 8)),
+    )  # fmt: skip
+    raw = bytearray()
+    for (kind, width), column in zip(_columns(bins), values, strict=True):
+        cells = np.ascontiguousarray(column.reshape(n, width).T.astype(kind)).reshape(-1)
+        raw += cells.view(np.uint8).reshape(n * width, -1).T.tobytes()
+    return bytes((FORMAT, bins)) + struct.pack("<H", n) + zlib.compress(bytes(raw), 6)
+
+
+def rounded(counts: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
+    """Return counts with so many leading bits; none of those above 0 becomes 0.
+
+    >>> rounded(np.array([0, 1, 1000]), 3).tolist()
+    [0, 1, 1024]
+    """
+    if bits >= 32 or not counts.size:
+        return np.minimum(counts, 2**32 - 1)
+    exponents = np.floor(np.log2(np.maximum(counts, 1)))
+    unit = np.exp2(np.maximum(exponents - max(bits, 1) + 1, 0.0))
+    coarse: NDArray[np.int64] = np.minimum(np.rint(counts / unit) * unit, 2**32 - 1).astype(
+        np.int64
+    )
+    return coarse
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One bucket of an answer: `at` in seconds since 1970."""
+
+    at: float
+    bucket: Bucket
+
+
+def points(
+    minutes: Mapping[int, Bucket], hours: Mapping[int, Bucket], start: float, end: float, most: int
+) -> list[Point]:
+    """Return what lies in [start, end) as at most `most` buckets of equal length, none empty.
+
+    `minutes` and `hours` are buckets by their start in minutes and in hours; an hour that has its
+    minutes is taken from these.
+    """
+    detailed = {at * MINUTE // HOUR for at in minutes}
+    found = [(at * MINUTE, one) for at, one in minutes.items()]
+    found += [(at * HOUR, one) for at, one in hours.items() if at not in detailed]
+    inside = sorted(((at, one) for at, one in found if start <= at < end), key=lambda pair: pair[0])
+    if not inside:
+        return []
+    step = MINUTE * max(1, math.ceil((end - start) / max(most, 1) / MINUTE))
+    joined: dict[int, Bucket] = {}
+    for at, one in inside:
+        add(joined, int((at - start) // step), one)
+    return [Point(start + place * step, one) for place, one in sorted(joined.items())]
+
+
+def hours_of(minutes: Iterable[tuple[int, Bucket]]) -> Buckets:
+    """Return minutes' buckets added up by hour."""
+    found: Buckets = {}
+    for at, one in minutes:
+        add(found, at * MINUTE // HOUR, one)
+    return found
+
+
+def rows_per_day(minutes: Mapping[int, Bucket], now: float) -> float | None:
+    """Return how many rows came a day, by the minutes of the last 24 hours; None below an hour.
+
+    The time counts from the first of these minutes, so that a detector that began at noon is not
+    taken for one that sends half as much.
+    """
+    since = int(now // MINUTE) - 86_400 // MINUTE
+    recent = [(at, one.rows) for at, one in minutes.items() if at >= since]
+    if not recent:
+        return None
+    elapsed = (now - min(at for at, _ in recent) * MINUTE) / 86_400
+    if elapsed < 1 / 24:
+        return None
+    return sum(rows for _, rows in recent) / elapsed
+
+
+def shares(regimes: Sequence[int] | NDArray[np.int64]) -> dict[str, float]:
+    """Return the share of each regime among placed rows, `none` for anomalies; {} without any.
+
+    >>> shares([1, 3, 0])
+    {'none': 0.25, '1': 0.75}
+    """
+    total = float(sum(int(count) for count in regimes))
+    if not total:
+        return {}
+    return {
+        "none" if place == 0 else str(place): round(int(count) / total, 4)
+        for place, count in enumerate(regimes)
+        if count
+    }

@@ -1,0 +1,179 @@
+"""An incident: rows of one source that alarmed near each other in time, told in one sentence."""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+
+ROWS_KEPT = 100  # of an incident, the worst
+LEADING = 3  # features that an incident names
+_LEADS = 0.2  # of the largest contribution: a feature with less does not lead
+_ROUNDED = 4  # significant digits of a value in a sentence
+
+Decision = Literal["dismiss", "confirm", "withdraw"]
+Verdict = Literal["dismissed", "confirmed"]
+VERDICTS: Mapping[str, Verdict | None] = {
+    "dismiss": "dismissed", "confirm": "confirmed", "withdraw": None,
+}  # fmt: skip
+
+
+class Witness(msgspec.Struct, frozen=True, array_like=True):
+    """One alarming row that is kept: event `event` of the detector.
+
+    `at` is its time in seconds since 1970, `vector` its d little-endian float32, `leading` the
+    features that contributed most, as in a scoring answer. `regime` is the nearest, 0 where the
+    version knows none.
+    """
+
+    event: str
+    at: float
+    severity: float
+    p_value: float
+    score: float
+    vector: bytes
+    leading: tuple[dict[str, Any], ...] = ()
+    regime: int = 0
+    client_id: str | None = None
+
+
+class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One incident, times in seconds since 1970.
+
+    `count` are its alarming rows, `peak` the largest severity and `p_value` that row's. `pages`
+    says whether anybody is told of it: not of rows that were old when they came, of rows like those
+    of a dismissed incident (`like`, its id), or while the detector is muted.
+    """
+
+    id: str
+    source: str
+    start: float
+    end: float
+    peak: float
+    p_value: float
+    count: int
+    version: int
+    generation: int
+    leading: tuple[dict[str, Any], ...] = ()
+    regime: int = 0
+    closed: float | None = None
+    pages: bool = True
+    like: str | None = None
+
+    @property
+    def state(self) -> str:
+        """`open` or `closed`."""
+        return "open" if self.closed is None else "closed"
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of the features that lead, the first most."""
+        return tuple(str(one["feature"]) for one in self.leading)
+
+
+class Ruling(msgspec.Struct, frozen=True):
+    """What a person decided about an incident; `effect` was the answer."""
+
+    verdict: Verdict | None
+    why: str
+    who: str
+    at: float
+    effect: str = ""
+
+
+class Pardon(msgspec.Struct, frozen=True):
+    """Rows that page nobody: like those of the dismissed incident `id`.
+
+    `ranges` holds the least and the largest value of each of its leading features.
+    """
+
+    id: str
+    ranges: dict[str, tuple[float, float]]
+
+    def covers(self, leading: Sequence[Mapping[str, Any]]) -> bool:
+        """Return whether a row with these leading features is like the dismissed ones."""
+        return bool(leading) and all(
+            (within := self.ranges.get(str(one["feature"]))) is not None
+            and within[0] <= float(one["value"]) <= within[1]
+            for one in leading
+        )
+
+
+def pardon(incident: Incident, rows: Sequence[Witness]) -> Pardon:
+    """Return the pardon for rows like those of a dismissed incident."""
+    ranges: dict[str, tuple[float, float]] = {}
+    for leading in (incident.leading, *(row.leading for row in rows)):
+        for one in leads(leading):
+            name, value = str(one["feature"]), float(one["value"])
+            low, high = ranges.get(name, (value, value))
+            ranges[name] = (min(low, value), max(high, value))
+    return Pardon(incident.id, ranges)
+
+
+def leads(contributions: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Return the contributions that lead: LEADING at most, none far below the largest.
+
+    >>> [one["feature"] for one in leads([{"feature": "a", "contribution": 9.0},
+    ...                                   {"feature": "b", "contribution": 1.0}])]
+    ['a']
+    """
+    if not contributions:
+        return ()
+    most = max(float(one["contribution"]) for one in contributions)
+    kept = [one for one in contributions if float(one["contribution"]) >= _LEADS * most]
+    return tuple(dict(one) for one in kept[:LEADING])
+
+
+def sentence(incident: Incident) -> str:
+    """Return the incident in one plain sentence.
+
+    >>> sentence(Incident("i1", "", 0.0, 2040.0, 3.7, 5e-8, 34, 1, 1,
+    ...          ({"feature": "speed", "contribution": 9.0, "value": 2790.0, "expected": 2827.2},)))
+    'speed 2790 where 2827 is expected; as rare as 1 in 20 million normals; since 1 Jan 00:00 UTC, 34 rows'
+    """  # noqa: E501 - one sentence
+    told = []
+    for one in incident.leading[:1]:
+        value, expected = number(one.get("value")), number(one.get("expected"))
+        told.append(f"{one['feature']} {value} where {expected} is expected")
+    told.append(rarity(incident.p_value))
+    rows = "1 row" if incident.count == 1 else f"{incident.count:,} rows"
+    if incident.closed is None:
+        told.append(f"since {_minute(incident.start)} UTC, {rows}")
+    else:
+        told.append(f"{_minute(incident.start)} to {_minute(incident.end)} UTC, {rows}")
+    if incident.like is not None:
+        told.append("like rows that were dismissed")
+    return "; ".join(told)
+
+
+def rarity(p_value: float) -> str:
+    """Return a p-value in words.
+
+    >>> rarity(0.004), rarity(5e-8)
+    ('as rare as 1 in 250 normals', 'as rare as 1 in 20 million normals')
+    """
+    one_in = 1.0 / max(p_value, 1e-300)
+    if one_in > 1e12:
+        return "rarer than 1 in a trillion normals"
+    for size, name in ((1e9, "billion"), (1e6, "million")):
+        if one_in >= size:
+            return f"as rare as 1 in {number(one_in / size, 2)} {name} normals"
+    return f"as rare as 1 in {float(number(one_in, 2)):,.0f} normals"
+
+
+def number(value: Any, digits: int = _ROUNDED) -> str:
+    """Return a number as a person writes it, or `blank`.
+
+    >>> number(2827.2), number(0.00123456), number(None)
+    ('2827', '0.001235', 'blank')
+    """
+    if value is None or not math.isfinite(float(value)):
+        return "blank"
+    rounded = float(f"{float(value):.{digits}g}")
+    return f"{rounded:.0f}" if rounded.is_integer() and abs(rounded) < 1e15 else f"{rounded:g}"
+
+
+def _minute(at: float) -> str:
+    moment = datetime.fromtimestamp(at, UTC)
+    return f"{moment.day} {moment:%b %H:%M}"

@@ -1,0 +1,227 @@
+"""From judged rows to incidents: one pure fold over what the API processes report."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from models.decisions.incident_rule import Rule, closes, opens, silent
+from service.domain.incident import ROWS_KEPT, Incident, Pardon, Witness, leads
+
+SOURCES = 1000  # that are followed at once; the one unheard of for longest goes
+OLD_SECONDS = 3600.0  # an incident of rows older than this when they came pages nobody
+_SMOOTH = 0.2  # weight of the latest interval between two rows
+_WAITING = 64  # latest alarming rows of a source that did not open an incident
+
+
+class Block(msgspec.Struct, frozen=True, array_like=True):
+    """Rows of one source, in their order, that one API process judged within one flush.
+
+    `positions` (a,), ascending, below `rows`, are the alarming ones; `times` and `severities` are
+    theirs. `last` is the time of the last row of all. `witnesses` are kept rows by their position.
+    `unlisted` counts alarming rows between those listed.
+    """
+
+    source: str
+    rows: int
+    last: float
+    positions: tuple[int, ...] = ()
+    times: tuple[float, ...] = ()
+    severities: tuple[float, ...] = ()
+    witnesses: tuple[tuple[int, Witness], ...] = ()
+    unlisted: int = 0
+
+
+class Source(msgspec.Struct, array_like=True):
+    """What is remembered of one source.
+
+    `rows` were judged so far; `alarms` are the numbers of the latest alarming ones and `times`
+    theirs. `last` is the time of the latest row, `heard` when it came here, `interval` the usual
+    seconds between two rows. `waiting` are kept rows that may belong to the next incident.
+    """
+
+    rows: int = 0
+    alarms: list[int] = msgspec.field(default_factory=list)
+    times: list[float] = msgspec.field(default_factory=list)
+    last: float | None = None
+    heard: float = 0.0
+    interval: float | None = None
+    open: Incident | None = None
+    waiting: list[Witness] = msgspec.field(default_factory=list)
+
+
+class Change(msgspec.Struct, frozen=True):
+    """An incident that opened, went on or closed, and the kept rows that it gained."""
+
+    kind: Literal["opened", "extended", "closed"]
+    incident: Incident
+    rows: tuple[Witness, ...] = ()
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What the fold decides by, beside the rows: the rule in force, and who is not to be paged.
+
+    `heard` is the present time; `alpha` the p-value at the threshold.
+    """
+
+    rule: Rule
+    heard: float
+    alpha: float
+    version: int
+    generation: int
+    muted: bool = False
+    pardons: tuple[Pardon, ...] = ()
+
+
+class Fold(msgspec.Struct):
+    """The incidents of one detector as far as they are known; `opened` counts them."""
+
+    opened: int = 0
+    sources: dict[str, Source] = msgspec.field(default_factory=dict)
+
+    def take(self, block: Block, context: Context) -> list[Change]:
+        """Return what a block of rows changes, in order; an incident is named once a kind."""
+        source = self.sources.get(block.source)
+        if source is None:
+            if not block.positions:
+                return []  # nothing to remember
+            source = self.sources[block.source] = Source()
+        changes = list(self._alarms(source, block, context))
+        if source.last is not None and block.last > source.last:
+            each = (block.last - source.last) / block.rows
+            source.interval = (
+                each
+                if source.interval is None
+                else source.interval + _SMOOTH * (each - source.interval)
+            )
+        source.rows += block.rows
+        source.last = max(source.last or block.last, block.last)
+        source.heard = context.heard
+        quiet = source.rows - 1 - source.alarms[-1] if source.alarms else source.rows
+        if source.open and closes(context.rule, quiet, source.last - source.times[-1]):
+            changes.append(self._close(source, context))
+        if source.open is None and quiet >= context.rule.m:
+            del self.sources[block.source]
+        return _once(changes + self._bounded(context))
+
+    def sweep(self, context: Context) -> list[Change]:
+        """Return the incidents that are over because their source sends nothing any more."""
+        changes = []
+        for name, source in list(self.sources.items()):
+            if silent(context.rule, context.heard - source.heard, source.interval):
+                if source.open:
+                    changes.append(self._close(source, context))
+                del self.sources[name]
+        return changes
+
+    def open(self) -> list[Incident]:
+        """Return the incidents that are open."""
+        return [one.open for one in self.sources.values() if one.open is not None]
+
+    def _alarms(self, source: Source, block: Block, context: Context) -> Iterator[Change]:
+        rule, kept = context.rule, dict(block.witnesses)
+        rows: list[Witness] = []
+        for position, at, severity in zip(
+            block.positions, block.times, block.severities, strict=True
+        ):
+            row = source.rows + position
+            if source.open and closes(rule, row - source.alarms[-1] - 1, at - source.times[-1]):
+                yield Change("extended", source.open, tuple(rows))
+                rows = []
+                yield self._close(source, context)
+            source.alarms = [*source.alarms[-_WAITING:], row]
+            source.times = [*source.times[-_WAITING:], at]
+            witness = kept.get(position)
+            if source.open is None:
+                if witness is not None:
+                    source.waiting = [*source.waiting[-_WAITING:], witness]
+                if opens(rule, source.alarms, severity):
+                    opened = self._open(source, block, severity, context)
+                    yield opened
+            else:
+                source.open = _extended(source.open, at, severity, witness, context.alpha)
+                if witness is not None:
+                    rows.append(witness)
+        if source.open and block.positions:
+            count = source.open.count + block.unlisted
+            source.open = msgspec.structs.replace(source.open, count=count)
+            yield Change("extended", source.open, tuple(rows))
+
+    def _open(self, source: Source, block: Block, severity: float, context: Context) -> Change:
+        rule, row = context.rule, source.alarms[-1]
+        first = next(i for i, one in enumerate(source.alarms) if row - one < rule.m)
+        start = source.times[first]
+        rows = tuple(one for one in source.waiting if one.at >= start)
+        worst = max(rows, key=lambda one: one.severity, default=None)
+        leading = leads(worst.leading) if worst else ()
+        like = next((one.id for one in context.pardons if one.covers(leading)), None)
+        old = context.heard - source.times[-1] > OLD_SECONDS
+        self.opened += 1
+        source.open = Incident(
+            id=f"i{self.opened}-{round(start * 1000)}",
+            source=block.source,
+            start=start,
+            end=source.times[-1],
+            peak=max(severity, worst.severity if worst else 0.0),
+            p_value=worst.p_value if worst else context.alpha**severity,
+            count=len(source.alarms) - first,
+            version=context.version,
+            generation=context.generation,
+            leading=leading,
+            regime=worst.regime if worst else 0,
+            pages=not (old or like or context.muted),
+            like=like,
+        )
+        source.waiting = []
+        return Change("opened", source.open, rows)
+
+    def _close(self, source: Source, context: Context) -> Change:
+        assert source.open is not None, "only an open incident closes"
+        over = msgspec.structs.replace(source.open, closed=context.heard)
+        source.open, source.alarms, source.times, source.waiting = None, [], [], []
+        return Change("closed", over)
+
+    def _bounded(self, context: Context) -> list[Change]:
+        """Return what closes because too many sources are followed."""
+        changes = []
+        while len(self.sources) > SOURCES:
+            name = min(self.sources, key=lambda one: self.sources[one].heard)
+            if self.sources[name].open:
+                changes.append(self._close(self.sources[name], context))
+            del self.sources[name]
+        return changes
+
+
+def _extended(
+    incident: Incident, at: float, severity: float, witness: Witness | None, alpha: float
+) -> Incident:
+    """Return the incident with one more alarming row."""
+    news: dict[str, object] = {"end": max(incident.end, at), "count": incident.count + 1}
+    if severity > incident.peak:
+        news |= {"peak": severity, "p_value": alpha**severity}
+        if witness is not None:
+            news |= {
+                "p_value": witness.p_value,
+                "leading": leads(witness.leading),
+                "regime": witness.regime,
+            }
+    return msgspec.structs.replace(incident, **news)
+
+
+def _once(changes: Sequence[Change]) -> list[Change]:
+    """Return the changes with what happened to one incident joined: the last word, all rows."""
+    joined: dict[tuple[str, bool], Change] = {}
+    for change in changes:
+        key = (change.incident.id, change.kind == "closed")
+        before = joined.get(key)
+        if before is None:
+            joined[key] = change
+        else:
+            joined[key] = Change(before.kind, change.incident, before.rows + change.rows)
+    return list(joined.values())
+
+
+def worst(rows: Sequence[Witness], most: int = ROWS_KEPT) -> list[Witness]:
+    """Return the severest rows, `most` at most, worst first; each event once."""
+    distinct: Mapping[str, Witness] = {row.event: row for row in rows}
+    return sorted(distinct.values(), key=lambda row: (-row.severity, row.at))[:most]

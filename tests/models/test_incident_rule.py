@@ -1,0 +1,154 @@
+"""What opens and closes an incident, and the rate that the calibration holds."""
+
+import math
+
+import numpy as np
+import pytest
+
+from models.decisions.incident_rule import (
+    BUILT_IN,
+    LADDER,
+    Curve,
+    Rule,
+    choose,
+    closes,
+    curve,
+    openings,
+    opens,
+    poisson_interval,
+    silent,
+)
+
+RULE = Rule(k=3, m=10, alone=4.0, seconds=300.0)
+DAY_OF_MINUTES = 1440.0
+
+
+@pytest.mark.parametrize(
+    ("alarms", "severity", "opened"),
+    [
+        ([7], 1.0, False),
+        ([7], 3.999, False),
+        ([7], 4.0, True),  # one very severe row
+        ([1, 7], 1.0, False),  # two of three
+        ([1, 5, 10], 1.0, True),  # rows 1 to 10 are ten rows
+        ([0, 5, 10], 1.0, False),  # rows 0 to 10 are eleven
+        ([0, 8, 9, 10], 1.0, True),  # an older one does not matter
+    ],
+)
+def test_what_opens(alarms: list[int], severity: float, opened: bool) -> None:
+    """Three alarming rows of ten open an incident, or one very severe row."""
+    assert opens(RULE, alarms, severity) is opened
+
+
+@pytest.mark.parametrize(
+    ("rows", "seconds", "over"),
+    [(10, 300.0, True), (9, 300.0, False), (10, 299.9, False), (9, 1e9, False), (1e9, 0.0, False)],
+)
+def test_what_closes(rows: float, seconds: float, over: bool) -> None:
+    """An incident is over once enough rows and enough time passed without an alarm."""
+    assert closes(RULE, rows, seconds) is over
+
+
+@pytest.mark.parametrize(
+    ("seconds", "interval", "over"),
+    [
+        (300.0, 1.0, True),  # a fast stream that ended
+        (299.0, 1.0, False),
+        (3600.0, 3600.0, False),  # one row an hour: it only waits
+        (36_000.0, 3600.0, True),
+        (86_399.0, None, False),
+        (86_400.0, None, True),
+    ],
+)
+def test_a_silent_source(seconds: float, interval: float | None, over: bool) -> None:
+    """A source that sends nothing ends its incident after the time of as many rows."""
+    assert silent(RULE, seconds, interval) is over
+
+
+def test_a_run_of_alarms_opens_once() -> None:
+    """Openings are counted by runs: one long fault is one incident, two faults far apart two."""
+    assert openings(range(100), 3, 10) == 1
+    assert openings([*range(5), *range(30, 35)], 3, 10) == 2
+    assert openings([0, 20, 40], 3, 10) == 0
+    assert openings([0, 20, 40], 1, 1) == 3
+
+
+def test_runs_are_kept_apart() -> None:
+    """No window reaches over a break between two runs of rows."""
+    severities = np.zeros(20)
+    severities[[9, 10]] = 1.5
+    joined, apart = curve(severities), curve(severities, np.repeat([0, 1], 10))
+    two_of_two = LADDER.index((2, 2))
+    assert (joined.openings[two_of_two], apart.openings[two_of_two]) == (1, 0)
+    assert (joined.peaks, apart.peaks) == ((1.5,), (1.5, 1.5))
+
+
+def dependent(n: int, seed: int) -> np.ndarray:
+    """Return severities (n,) of normals whose alarms come in runs: an autoregressive process."""
+    rng = np.random.default_rng(seed)
+    x, noise = np.zeros(n), rng.normal(size=n) * math.sqrt(1 - 0.9**2)
+    for i in range(1, n):
+        x[i] = 0.9 * x[i - 1] + noise[i]
+    ranks = np.argsort(np.argsort(x))
+    p = (n - ranks) / (n + 1.0)
+    return np.log(p) / math.log(0.01)
+
+
+@pytest.mark.parametrize("asked", [1.0, 3.0, 10.0])
+def test_the_asked_rate_holds_on_later_normals(asked: float) -> None:
+    """On normals that come in runs, later ones open at most twice what was asked for."""
+    chosen = choose(curve(dependent(40_000, 1)), asked, DAY_OF_MINUTES, 0.01, 300.0)
+    assert chosen.calibration == "exact"
+    assert chosen.per_day is not None
+    assert chosen.per_day <= asked
+    later = dependent(40_000, 2)
+    rule = chosen.rule
+    found = openings(np.flatnonzero(later >= 1.0).tolist(), rule.k, rule.m)
+    found += openings(np.flatnonzero(later >= rule.alone).tolist(), 1, rule.m)
+    low, _ = poisson_interval(found)
+    assert low / 40_000 * DAY_OF_MINUTES <= 2 * asked
+
+
+def test_a_rarer_alarm_is_a_stricter_rule() -> None:
+    """Fewer false incidents a day ask for more alarming rows or a more severe one."""
+    found = curve(dependent(40_000, 1))
+    rules = [choose(found, asked, DAY_OF_MINUTES, 0.01, 300.0).rule for asked in (10.0, 1.0, 0.2)]
+    assert [LADDER.index((rule.k, rule.m)) for rule in rules] == sorted(
+        LADDER.index((rule.k, rule.m)) for rule in rules
+    )
+    assert rules[0].alone < rules[-1].alone
+
+
+@pytest.mark.parametrize(
+    ("found", "rows_per_day"),
+    [
+        (None, 1440.0),  # a version of an earlier release
+        (curve(np.zeros(500)), 1440.0),  # a third of a day says nothing of one a day
+        (curve(np.zeros(50_000)), None),  # no traffic yet
+    ],
+)
+def test_too_little_to_say(found: Curve | None, rows_per_day: float | None) -> None:
+    """Where calibration or traffic is too small the built-in rule decides, without a rate."""
+    chosen = choose(found, 1.0, rows_per_day, 0.01, 300.0)
+    assert (chosen.rule.k, chosen.rule.m) == BUILT_IN
+    assert (chosen.calibration, chosen.per_day, chosen.high) == ("insufficient", None, None)
+    assert chosen.rule.alone > 1.0
+
+
+def test_no_alarm_in_the_calibration() -> None:
+    """Where no calibration normal alarmed the rate has an upper bound, and it is stated."""
+    chosen = choose(curve(np.zeros(14_400)), 1.0, 1440.0, 0.01, 300.0)
+    assert (chosen.per_day, chosen.low) == (0.0, 0.0)
+    assert chosen.high == pytest.approx(3.689 / 10, abs=0.001)
+
+
+def test_a_curve_survives_its_dictionary() -> None:
+    """A curve comes back from a version's lineage; what is no curve is none."""
+    found = curve(dependent(2_000, 3))
+    assert Curve.from_dict(found.to_dict()) == found
+    for broken in (
+        {},
+        {"rows": 3, "openings": [1], "peaks": []},
+        {**found.to_dict(), "peaks": [math.nan]},
+    ):
+        assert Curve.from_dict(broken) is None

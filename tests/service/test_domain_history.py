@@ -1,0 +1,115 @@
+"""A detector's history: exact counts in bounded space."""
+
+import numpy as np
+import pytest
+
+from service.domain import history
+from service.domain.history import CHUNK_BYTES, HOUR, MINUTE, SPAN, Bucket, Buckets
+
+
+def bucket(rows: int, seed: int = 0, generation: int = 1) -> Bucket:
+    """Return a bucket of `rows` normals, some 1 % of them alarming."""
+    rng = np.random.default_rng(seed)
+    severities = np.log(rng.random(min(rows, 5000))) / np.log(0.01)
+    found = history.counted(severities, int((severities >= 1).sum()), generation)
+    found.rows = rows
+    found.severities = found.severities * max(1, rows // 5000)
+    found.regimes[:3] = rng.multinomial(rows, [0.01, 0.6, 0.39])
+    return found
+
+
+def test_percentiles_of_a_histogram() -> None:
+    """Percentiles are right within a bin, and never above the largest severity."""
+    severities = np.log(np.random.default_rng(1).random(20_000)) / np.log(0.01)
+    found = history.counted(severities, 0, 1)
+    for share in (0.5, 0.9, 0.99):
+        assert found.percentile(share) == pytest.approx(np.quantile(severities, share), rel=0.03)
+    assert found.percentile(1.0) == found.severity_max == severities.max()
+    one = history.counted(np.array([1.3]), 1, 1)
+    assert one.percentile(0.99) <= 1.3
+    assert Bucket().percentile(0.5) == 0.0
+
+
+@pytest.mark.parametrize("rows", [1, 60, 6_000, 600_000, 20_000_000])
+def test_a_chunk_is_bounded_and_its_counts_exact(rows: int) -> None:
+    """Whatever the traffic, 360 buckets take 8 KiB and keep every count of rows and alarms."""
+    buckets: Buckets = {
+        29_000_000 + i: bucket(rows + i, seed=i, generation=1 + i // 50) for i in range(SPAN)
+    }
+    packed = history.pack(buckets)
+    assert len(packed) <= CHUNK_BYTES
+    again = history.unpack(packed)
+    assert again.keys() == buckets.keys()
+    for at, one in buckets.items():
+        assert (again[at].rows, again[at].alarms) == (one.rows, one.alarms)
+        assert again[at].generation == one.generation
+        assert again[at].severity_max == pytest.approx(one.severity_max, rel=1e-6)
+    middle = 29_000_100
+    for share in (0.5, 0.99):
+        known = buckets[middle].percentile(share)
+        assert again[middle].percentile(share) == pytest.approx(known, rel=0.35)
+
+
+def test_a_chunk_of_noise_is_bounded() -> None:
+    """Counts that no compression helps still fit: histograms go, counts stay."""
+    rng = np.random.default_rng(0)
+    buckets: Buckets = {}
+    for i in range(SPAN):
+        buckets[i] = Bucket(
+            rows=int(rng.integers(2**40)),
+            alarms=int(rng.integers(2**32)),
+            severity_max=float(rng.random()),
+            generation=int(rng.integers(2**16)),
+            severities=rng.integers(2**31, size=history.BINS),
+            regimes=rng.integers(2**31, size=history.REGIMES + 1),
+        )
+    packed = history.pack(buckets)
+    assert len(packed) <= CHUNK_BYTES
+    assert [one.rows for one in history.unpack(packed).values()] == [
+        one.rows for one in buckets.values()
+    ]
+
+
+def test_packing_again_changes_nothing() -> None:
+    """A chunk that was coarsened is not coarsened further by reading and writing it."""
+    once = history.pack({i: bucket(60_000, seed=i) for i in range(SPAN)})
+    assert history.pack(history.unpack(once)) == once
+
+
+def test_another_format_is_no_history() -> None:
+    """Bytes of another format are left alone."""
+    assert history.unpack(b"") == {}
+    assert history.unpack(b"\xff" * 40) == {}
+
+
+def test_points_are_bounded_and_not_empty() -> None:
+    """A range is answered by at most so many buckets, and by none where nothing was scored."""
+    minutes: Buckets = {1000 + i: bucket(10, seed=i) for i in range(0, 600, 3)}
+    start, end = 1000 * MINUTE, 1600 * MINUTE
+    found = history.points(minutes, {}, start, end, 50)
+    assert len(found) <= 50
+    assert sum(point.bucket.rows for point in found) == 2_000
+    assert all(point.bucket.rows and start <= point.at < end for point in found)
+    alone = history.points(minutes, {}, start, end, 1500)
+    assert [point.at for point in alone] == [at * MINUTE for at in sorted(minutes)]
+    assert history.points(minutes, {}, 0.0, 60.0, 10) == []
+
+
+def test_hours_where_no_minutes_are_kept() -> None:
+    """An hour counts once: by its minutes while they are kept, then by itself."""
+    minutes: Buckets = {HOUR // MINUTE * 500 + i: bucket(10, seed=i) for i in range(60)}
+    hours = history.hours_of(minutes.items())
+    assert {at: one.rows for at, one in hours.items()} == {500: 600}
+    hours[499] = bucket(777)
+    found = history.points(minutes, hours, 499 * HOUR, 501 * HOUR, 1500)
+    assert sum(point.bucket.rows for point in found) == 1377
+
+
+def test_rows_per_day() -> None:
+    """The rate counts from the first row of the last day, and is unknown in the first hour."""
+    now = 1_000_000 * MINUTE
+    half_a_day: Buckets = {1_000_000 - 720 + i: Bucket(rows=1) for i in range(720)}
+    assert history.rows_per_day(half_a_day, now) == pytest.approx(1440)
+    assert history.rows_per_day({999_999: Bucket(rows=5)}, now) is None
+    assert history.rows_per_day({}, now) is None
+    assert history.rows_per_day({1: Bucket(rows=5)}, now) is None

@@ -1,0 +1,236 @@
+"""From rows to incidents."""
+
+from typing import Any
+
+import msgspec
+
+from models.decisions.incident_rule import Rule
+from service.domain.incident import Incident, Pardon, Witness, leads, pardon, sentence
+from service.domain.incident_fold import SOURCES, Block, Change, Context, Fold, worst
+
+RULE = Rule(k=3, m=10, alone=4.0, seconds=300.0)
+HOUR = 3600.0
+
+
+def context(heard: float = 0.0, **more: Any) -> Context:
+    """Return the context of a detector whose rule is three of ten."""
+    return msgspec.structs.replace(Context(RULE, heard, 0.01, version=2, generation=5), **more)
+
+
+def witness(event: str, at: float, severity: float, value: float = 9.0) -> Witness:
+    """Return a kept row that feature `speed` leads."""
+    leading = ({"feature": "speed", "contribution": 8.0, "value": value, "expected": 3.0},)
+    return Witness(event, at, severity, 0.01**severity, 40.0, b"", leading)
+
+
+def block(
+    start: float, every: float, verdicts: str, source: str = "", severity: float = 1.5
+) -> Block:
+    """Return rows `every` seconds apart from `start` on: `x` alarms, `.` does not."""
+    places = tuple(i for i, one in enumerate(verdicts) if one == "x")
+    times = tuple(start + i * every for i in places)
+    return Block(
+        source,
+        len(verdicts),
+        start + (len(verdicts) - 1) * every,
+        places,
+        times,
+        (severity,) * len(places),
+        tuple((i, witness(f"{at}", at, severity)) for i, at in zip(places, times, strict=True)),
+    )
+
+
+def run(fold: Fold, *blocks: Block, **more: Any) -> list[Change]:
+    """Fold the blocks, each heard of when its last row was judged."""
+    return [c for one in blocks for c in fold.take(one, context(one.last, **more))]
+
+
+def test_three_of_ten_open_one_incident() -> None:
+    """The third alarming row of ten opens it; it begins at the first of them and keeps all rows."""
+    fold = Fold()
+    assert run(fold, block(0.0, 60.0, "x..x")) == []
+    (change,) = run(fold, block(240.0, 60.0, "..x"))
+    assert change.kind == "opened"
+    found = change.incident
+    assert (found.start, found.end, found.count, found.state) == (0.0, 360.0, 3, "open")
+    assert [row.event for row in change.rows] == ["0.0", "180.0", "360.0"]
+    assert (found.version, found.generation, found.features) == (2, 5, ("speed",))
+
+
+def test_one_very_severe_row_is_enough() -> None:
+    """A row as severe as the rule says opens an incident alone."""
+    (change,) = run(Fold(), block(0.0, 1.0, "x", severity=4.0))
+    assert (change.kind, change.incident.count, change.incident.peak) == ("opened", 1, 4.0)
+
+
+def test_single_alarms_open_nothing() -> None:
+    """The alarms that a threshold asks for by itself open nothing."""
+    assert run(Fold(), *(block(60.0 * i, 60.0, "x...........") for i in range(0, 1200, 12))) == []
+
+
+def test_hysteresis() -> None:
+    """An open incident goes on with single alarms and closes after ten rows and 300 s without."""
+    fold = Fold()
+    run(fold, block(0.0, 60.0, "xxx"))
+    (on,) = run(fold, block(180.0, 60.0, "......x"))
+    assert (on.kind, on.incident.count, on.incident.end) == ("extended", 4, 540.0)
+    assert run(fold, block(600.0, 60.0, ".........")) == []
+    (over,) = run(fold, block(1140.0, 60.0, "."))
+    assert (over.kind, over.incident.state, over.incident.end) == ("closed", "closed", 540.0)
+    assert fold.open() == []
+
+
+def test_a_fast_stream_waits_for_the_time() -> None:
+    """At a thousand rows a second ten quiet rows are nothing: 300 s must pass."""
+    fold = Fold()
+    run(fold, block(0.0, 0.001, "x" * 5 + "." * 500))
+    assert len(fold.open()) == 1
+    run(fold, block(299.0, 0.001, "." * 50))
+    assert len(fold.open()) == 1
+    (over,) = run(fold, block(301.0, 0.001, "." * 50))
+    assert over.kind == "closed"
+
+
+def test_one_row_an_hour() -> None:
+    """A slow stream of anomalies is one incident, not one a row, and closes after ten rows."""
+    fold = Fold()
+    changes = run(fold, *(block(HOUR * i, HOUR, "x") for i in range(48)))
+    assert [one.kind for one in changes].count("opened") == 1
+    assert changes[0].incident.start == 0.0  # the third row opened it
+    assert fold.open()[0].count == 48
+    changes = run(fold, *(block(HOUR * (48 + i), HOUR, ".") for i in range(12)))
+    assert [one.kind for one in changes] == ["closed"]
+
+
+def test_a_source_that_ends_is_closed_by_the_clock() -> None:
+    """Ten rows' time after its last row a source that sends nothing has no open incident."""
+    fold = Fold()
+    run(fold, block(0.0, 60.0, "xxxx"), block(240.0, 60.0, "xx"))
+    assert fold.sweep(context(300.0 + 599.0)) == []
+    (over,) = fold.sweep(context(300.0 + 601.0))
+    assert (over.kind, over.incident.count) == ("closed", 6)
+    assert not fold.sources
+
+
+def test_sources_are_apart() -> None:
+    """Alarms of two sources make two incidents, and neither opens by the other's."""
+    fold = Fold()
+    assert run(fold, block(0.0, 1.0, "xx", "a"), block(0.0, 1.0, "x", "b")) == []
+    changes = run(fold, block(2.0, 1.0, "x", "a"), block(1.0, 1.0, "xx", "b"))
+    assert [(c.kind, c.incident.source, c.incident.count) for c in changes] == [
+        ("opened", "a", 3),
+        ("opened", "b", 3),
+    ]
+    assert len({c.incident.id for c in changes}) == 2
+
+
+def test_two_faults_in_one_block() -> None:
+    """A file of a month sent at once holds as many incidents as it has faults."""
+    changes = run(Fold(), block(0.0, 60.0, "xxx" + "." * 20 + "xxxx" + "." * 20))
+    assert [(c.kind, c.incident.count) for c in changes] == [
+        ("opened", 3), ("closed", 3), ("opened", 4), ("closed", 4),
+    ]  # fmt: skip
+    assert [len(c.rows) for c in changes if c.kind == "opened"] == [3, 4]
+
+
+def test_unlisted_alarms_are_counted() -> None:
+    """Alarming rows that are too many to list are in the count."""
+    many = _replace_block(block(0.0, 0.001, "x" * 20), rows=10_000, unlisted=5_000)
+    (change,) = run(Fold(), many)
+    assert change.incident.count == 5_020
+
+
+def _replace_block(one: Block, **more: Any) -> Block:
+    return msgspec.structs.replace(one, **more)
+
+
+def test_old_rows_page_nobody() -> None:
+    """Rows more than an hour old when they came open an incident that nobody is told of."""
+    fold = Fold()
+    (change,) = fold.take(block(0.0, 60.0, "xxx"), context(120.0 + 3601.0))
+    assert not change.incident.pages
+    (change,) = Fold().take(block(0.0, 60.0, "xxx"), context(120.0 + 3599.0))
+    assert change.incident.pages
+
+
+def test_a_muted_detector_pages_nobody() -> None:
+    """While a detector is muted its incidents are there and page nobody."""
+    (change,) = run(Fold(), block(0.0, 60.0, "xxx"), muted=True)
+    assert (change.kind, change.incident.pages) == ("opened", False)
+
+
+def test_rows_like_dismissed_ones_page_nobody() -> None:
+    """The same leading features within the dismissed range are told as such; others page."""
+    (first,) = run(Fold(), block(0.0, 60.0, "xxx"))
+    mercy = pardon(first.incident, [witness("a", 0.0, 2.0, 8.0), witness("b", 1.0, 2.0, 12.0)])
+    assert mercy == Pardon(first.incident.id, {"speed": (8.0, 12.0)})
+    (again,) = run(Fold(), block(0.0, 60.0, "xxx"), pardons=(mercy,))
+    assert (again.incident.pages, again.incident.like) == (False, first.incident.id)
+    outside = Pardon("i9", {"speed": (1.0, 2.0)})
+    (other,) = run(Fold(), block(0.0, 60.0, "xxx"), pardons=(outside,))
+    assert (other.incident.pages, other.incident.like) == (True, None)
+
+
+def test_the_number_of_sources_is_bounded() -> None:
+    """The source unheard of for longest is forgotten, its incident closed."""
+    fold = Fold()
+    run(fold, block(0.0, 1.0, "xxx", "first"))
+    changes = [
+        c
+        for i in range(SOURCES)
+        for c in fold.take(block(10.0, 1.0, "x", f"s{i}"), context(10.0 + i))
+    ]
+    assert [(c.kind, c.incident.source) for c in changes] == [("closed", "first")]
+    assert len(fold.sources) == SOURCES
+
+
+def test_quiet_sources_take_no_memory() -> None:
+    """A source without alarms is not remembered, and is forgotten once its alarms are old."""
+    fold = Fold()
+    run(fold, block(0.0, 1.0, "....", "a"), block(0.0, 1.0, "x..", "b"))
+    assert set(fold.sources) == {"b"}
+    run(fold, block(3.0, 1.0, "........", "b"))
+    assert not fold.sources
+
+
+def test_the_fold_survives_its_store() -> None:
+    """Encoded and decoded between any two blocks it gives the same incidents."""
+    blocks = [block(60.0 * i, 60.0, one) for i, one in enumerate("x.xx.x..........xxxxx" * 3)]
+    straight = run(Fold(), *blocks)
+    fold, found = Fold(), []
+    for one in blocks:
+        fold = msgspec.msgpack.decode(msgspec.msgpack.encode(fold), type=Fold)
+        found += run(fold, one)
+    assert found == straight
+    assert {c.kind for c in found} == {"opened", "extended", "closed"}
+
+
+def test_worst_rows_first() -> None:
+    """Of the rows of an incident the severest are kept, each event once."""
+    rows = [witness(f"{i}", float(i), 1.0 + i % 7) for i in range(30)]
+    kept = worst([*rows, rows[3]], 5)
+    assert [row.severity for row in kept] == [7.0, 7.0, 7.0, 7.0, 6.0]
+    assert len({row.event for row in kept}) == 5
+
+
+def test_the_sentence() -> None:
+    """One sentence says what was seen, what was expected, how rare it is and since when."""
+    open_one = Incident(
+        "i1", "", 1_795_861_140.0, 1_795_863_000.0, 3.8, 5e-8, 34, 3, 4,
+        ({"feature": "speed", "contribution": 9.0, "value": 2790.4, "expected": 2827.1},),
+    )  # fmt: skip
+    assert sentence(open_one) == (
+        "speed 2790 where 2827 is expected; as rare as 1 in 20 million normals; "
+        "since 28 Nov 10:19 UTC, 34 rows"
+    )
+    closed = msgspec.structs.replace(open_one, closed=1_795_866_000.0, leading=(), count=1)
+    assert sentence(closed) == (
+        "as rare as 1 in 20 million normals; 28 Nov 10:19 to 28 Nov 10:50 UTC, 1 row"
+    )
+
+
+def test_what_leads() -> None:
+    """At most three features lead, and none that contributes far less than the first."""
+    found = leads([{"feature": str(i), "contribution": c} for i, c in enumerate((9, 5, 2, 1.9))])
+    assert [one["feature"] for one in found] == ["0", "1", "2"]
+    assert leads([]) == ()
