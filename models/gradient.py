@@ -101,7 +101,7 @@ class Gradient:
             each[:, n:] *= weight
             loss = (each.sum(-1) + beta * kl.sum(-1)) / n
         if shape.likelihood == "bernoulli":
-            by_decoded = torch.sigmoid_(decoded).sub_(target).div_(n)
+            by_decoded = torch.sigmoid_(decoded).sub_(target.clamp(0.0, 1.0)).div_(n)
             by_decoded[:, n:] *= weight
         else:
             by_decoded = self._gaussian(target, decoded, answers, n)

@@ -14,6 +14,10 @@ Float64 = NDArray[np.float64]
 LOG_2PI = math.log(2.0 * math.pi)
 # Beyond this a posterior says no more than "certain" or "no idea", and exp() would overflow.
 LOG_VARIANCE_RANGE = (-12.0, 6.0)
+# What a value outside of [low, high] costs under a Bernoulli likelihood, which cannot produce it:
+# half the square of its distance from there, in this unit. Brightness that varies by a tenth costs
+# little, and no value outside costs less than one within.
+OUTSIDE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,10 @@ class Shape:
     hidden: tuple[int, ...]
     likelihood: str  # gaussian, bernoulli, or identity where there is no network
     noise_floor: float = -6.0  # least log variance a feature's noise may reach, scaled units
+    # Under a Bernoulli likelihood: the range of the values that were learned, scaled. Those beyond
+    # 0 or 1 came with a later experience, and cost what 0 or 1 does.
+    low: float = 0.0
+    high: float = 1.0
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Return the name and shape of every array that such a network has."""
@@ -110,8 +118,7 @@ class Network:
         mean, log_variance = self.encode(x)
         decoded = self._perceptron("decoder", mean)
         if self.shape.likelihood == "bernoulli":
-            logits = decoded.astype(np.float64)
-            features = np.logaddexp(0.0, logits) - x * logits
+            features = bernoulli(x, decoded.astype(np.float64), self.shape)
             decoded = _sigmoid(decoded)
         else:
             noise = np.maximum(self.tensors["noise"], self.shape.noise_floor).astype(np.float64)
@@ -120,6 +127,18 @@ class Network:
         wide_mean, wide = mean.astype(np.float64), log_variance.astype(np.float64)
         divergence = 0.5 * (wide_mean * wide_mean + np.exp(wide) - 1.0 - wide).sum(axis=1)
         return features, divergence, decoded
+
+
+def bernoulli(x: Array, logits: Float64, shape: Shape) -> Float64:
+    """Return -log p of each value of x (n, d), in nats, from the decoder's logits (n, d).
+
+    A value outside of [0, 1] costs what the end of that range does, and beyond the values that
+    were learned the more the further it is away.
+    """
+    nats: Float64 = np.logaddexp(0.0, logits) - np.clip(x, 0.0, 1.0) * logits
+    if (outside := x - np.clip(x, shape.low, shape.high)).any():
+        nats += 0.5 * np.square(outside / OUTSIDE, dtype=np.float64)
+    return nats
 
 
 class Identity(Network):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +68,7 @@ def plan(
     n, d = x.shape
     model = Model() if config.model == "auto" else config.model
     before = past.grown or (previous.network if previous and past.warm else None)
-    shape = before.shape if before else _shape(d, model, likelihood)
+    shape = _widened(before.shape if before else _shape(d, model, likelihood), x)
     w_prev, w_new = mixing.weights(weights or config.weights, past.learned, n)
     seed = seeded(config.seed, previous)
     rng = np.random.default_rng([seed, 1])
@@ -107,6 +107,14 @@ def _shape(d: int, model: Model, likelihood: str) -> Shape:
     width = int(np.clip(16 * math.ceil(2 * d / 16), 32, 400))
     latent = model.latent or int(np.clip(math.ceil(1.25 * math.sqrt(d)), 2, 20))
     return Shape(d, latent, model.hidden or (width, width), likelihood)
+
+
+def _widened(shape: Shape, x: Array) -> Shape:
+    """Return the shape with the range of x too: of all but the outermost hundredth of its rows."""
+    if shape.likelihood != "bernoulli":
+        return shape
+    low, high = np.quantile(x.min(axis=1), 0.01), np.quantile(x.max(axis=1), 0.99)
+    return replace(shape, low=min(shape.low, float(low)), high=max(shape.high, float(high)))
 
 
 def _parameters(shape: Shape) -> int:

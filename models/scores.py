@@ -12,7 +12,7 @@ import numpy as np
 
 from models.calibration import representable
 from models.latents import Density, Mixture
-from models.network import LOG_2PI, LOG_VARIANCE_RANGE, Array, Float64, Network
+from models.network import LOG_2PI, LOG_VARIANCE_RANGE, Array, Float64, Network, bernoulli
 
 # Numbers in one block: 128 KiB of float64 stay in a core's cache, and below the size from which
 # malloc asks the system for pages anew, which costs more than the arithmetic.
@@ -104,14 +104,14 @@ class Scorer:
             nats += divergence
         return nats
 
-    def _misfit(self, x: Array, decoded: Array) -> Array:
+    def _misfit(self, x: Array, decoded: Array) -> Array | Float64:
         if self._gaussian:
             residual = np.subtract(x, decoded, out=decoded)
             residual *= self._precision
             half: Array = _HALF * np.vecdot(residual, residual)
             return half
         logits = decoded.astype(np.float64)
-        nats: Array = (np.logaddexp(0.0, logits) - x * logits).sum(axis=1)
+        nats: Float64 = bernoulli(x, logits, self._network.shape).sum(axis=1)
         return nats
 
 

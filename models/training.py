@@ -34,6 +34,8 @@ from models.version import Version
 
 PROBE, LEAST_PROBE = 10, 200  # of weights: a tenth of the steps, so many at the least
 PROBED = 2_000  # old vectors that a probe is looked at on
+LOOKED_AT = 2_000  # vectors, of which the likelihood is chosen
+ALIKE = 1.5  # times: neighbouring pixels are more alike than others, in every set that was tried
 LOSS_EVERY = 10  # steps between two looks at the loss: a look costs a synchronisation
 
 
@@ -116,12 +118,18 @@ def learn(
     if behind.grown and behind.generator:
         old = behind.generator.draw(len(x), np.random.default_rng([chosen.seed, 8]))
         networks[0] = compact(networks[0], np.concatenate([old, x]))
-    version = finish(
-        Trained(networks, chosen, behind, previous, config, scaler, new, x, curve, memory)
-    )
+    trained = Trained(networks, chosen, behind, previous, config, scaler, new, x, curve, memory)
+    version = _finished(trained)
     if probes:
         version.lineage["probes"] = probes
     return solved(version, previous, behind, x_new, classes)
+
+
+def _finished(trained: Trained) -> Version:
+    try:
+        return finish(trained)
+    except np.linalg.LinAlgError as error:
+        raise TrainingError(f"training: what was learned has no covariance: {error}") from None
 
 
 def _probes(
@@ -192,7 +200,8 @@ def _whole(labels: NDArray[Any] | None, n: int) -> NDArray[np.int64] | None:
 def _likelihood(X: Array, config: Config) -> str:
     """Return the configured likelihood; for `auto`, Bernoulli for what looks like images.
 
-    Intensities share one scale whose floor many of them touch and whose top many of them reach.
+    Intensities share one scale whose floor many of them touch and whose top many of them reach,
+    and neighbours are alike: ratings and percentages are no images.
     """
     asked = config.model.likelihood if config.model != "auto" else "auto"
     if asked != "auto":
@@ -203,7 +212,26 @@ def _likelihood(X: Array, config: Config) -> str:
     # One-hot columns reach the top too, but have nothing in between.
     shaded = (lit.max(axis=0) >= 0.9 * high) & (between > 0.05) if lit.size else np.zeros(1)
     image = X.shape[1] >= 16 and low == 0.0 and np.mean(low >= X) > 0.1 and shaded.mean() > 0.3
-    return "bernoulli" if image else "gaussian"
+    return "bernoulli" if image and _neighbours_alike(X[:LOOKED_AT]) else "gaussian"
+
+
+def _neighbours_alike(X: Array) -> bool:
+    """Return whether neighbouring columns of X (n, d) go together more than others do.
+
+    By the median correlation, without its sign: in rows of pixels it is three times as high and
+    more, where the order of columns means nothing it is the same.
+    """
+    z = X - X.mean(axis=0, dtype=np.float64)
+    deviation = np.sqrt(np.square(z).mean(axis=0))
+    lit = deviation > 0.0
+    z[:, lit] /= deviation[lit]
+    columns = np.random.default_rng(0).permutation(np.flatnonzero(lit))
+    near = np.flatnonzero(lit[:-1] & lit[1:])
+    alike, others = (
+        np.median(np.abs((z[:, a] * z[:, b]).mean(axis=0))) if len(a) else 0.0
+        for a, b in ((near, near + 1), (columns[:-1], columns[1:]))
+    )
+    return bool(alike > ALIKE * others)
 
 
 def _optimise(

@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from models.network import LOG_VARIANCE_RANGE, Network, Shape
+from models.network import LOG_VARIANCE_RANGE, OUTSIDE, Network, Shape
 
 LOG_2PI = math.log(2.0 * math.pi)
 
@@ -72,7 +72,7 @@ class VAE(nn.Module):
 
     q(z|x) = N(mean(x), diag exp(log_variance(x))), p(z) = N(0, I) and, by likelihood,
     p(x|z) = N(decode(z), diag exp(noise)) with one learned noise a feature, or
-    Bernoulli(sigmoid(decode(z))).
+    Bernoulli(sigmoid(decode(z))), made whole by `network.bernoulli` for values outside of [0, 1].
     """
 
     def __init__(
@@ -95,7 +95,9 @@ class VAE(nn.Module):
         """Return -log p(x|z) in nats, (M, n), from x and decode(z), both (M, n, d)."""
         if self.shape.likelihood == "bernoulli":
             loss = nn.functional.binary_cross_entropy_with_logits
-            return loss(decoded, x, reduction="none").sum(-1)
+            outside = (x - x.clamp(self.shape.low, self.shape.high)) / OUTSIDE
+            inside = loss(decoded, x.clamp(0.0, 1.0), reduction="none")
+            return (inside + 0.5 * outside.square()).sum(-1)
         noise = self.noise.clamp(min=self.shape.noise_floor)
         return 0.5 * ((x - decoded).square() * (-noise).exp() + noise + LOG_2PI).sum(-1)
 
