@@ -53,10 +53,11 @@ class Held(NamedTuple):
 def representable(scores: Float64) -> Float64:
     """Round scores to float32 and clip them to its range, kept as float64.
 
-    Every score is rounded once, here, so that the JSON and the binary answer and the threshold
-    all speak of the same number.
+    What is not a number counts as the largest, so every score is finite. Every score is rounded
+    once, here, so that the JSON and the binary answer and the threshold all speak of the same
+    number.
     """
-    clipped = np.minimum(np.maximum(scores, -LARGEST), LARGEST)
+    clipped = np.fmax(np.fmin(scores, LARGEST), -LARGEST)
     return clipped.astype(np.float32).astype(np.float64)
 
 

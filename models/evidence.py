@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from models.admission import ALPHA
+from models.calibration import LARGEST
 from models.labels import Labels
 from models.network import Array, Float64
 from models.version import Version
@@ -77,9 +78,9 @@ def _drawn(version: Version) -> tuple[Array, Array, Array]:
     normals, base, others = rows[:ROWS], rows[ROWS : 2 * ROWS], rows[2 * ROWS :]
     wrong = rng.random(base.shape) < rng.random((ROWS, 1))
     wrong[np.arange(ROWS), rng.integers(base.shape[1], size=ROWS)] = True  # one at the least
-    low, high = rows.min(axis=0), rows.max(axis=0)
+    low, high = (end(rows, axis=0).astype(np.float64) for end in (np.min, np.max))
     reach = REACH * (high - low)
-    astray = rng.uniform(low - reach, high + reach, size=base.shape)
+    astray = rng.uniform(low - reach, high + reach, size=base.shape).clip(-LARGEST, LARGEST)
     shuffled = rng.permuted(others, axis=0)
     return (
         normals,

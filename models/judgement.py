@@ -20,6 +20,15 @@ class Judgement(NamedTuple):
     is_anomaly: NDArray[np.bool_]
 
 
+class Attribution(NamedTuple):
+    """One feature's share of a score: nats, the value seen and the value expected."""
+
+    feature: str
+    contribution: float
+    value: float
+    expected: float
+
+
 def judge_one(
     x: Array, scaler: Scaler, scorer: object, calibration: Calibration, threshold: Threshold
 ) -> Judgement | None:

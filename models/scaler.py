@@ -85,4 +85,4 @@ class Scaler:
     def inverse(self, Y: Array) -> Array:
         """Return scaled vectors Y (n, d) in the client's units, clipped to float32's range."""
         X = unsquash(Y.astype(np.float64)) * self.scale + self.location
-        return np.clip(X, -3.4e38, 3.4e38).astype(np.float32)
+        return np.clip(np.nan_to_num(X, copy=False), -3.4e38, 3.4e38).astype(np.float32)

@@ -4,39 +4,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models import artifact, solver
-from models.calibration import Calibration, Threshold, representable, severities
+from models.calibration import LARGEST, Calibration, Threshold, representable, severities
 from models.config import Config, Policy, Replay
+from models.description import Description, described
 from models.errors import ArtifactError, VectorError
-from models.judgement import Judgement, judge_one
+from models.judgement import Attribution, Judgement, judge_one
 from models.labels import Labels, by_labels
 from models.latents import Mixture
 from models.missing import DRAWN, Fill, Scale, reconstructed
-from models.network import Array, Float64, Identity, Network, Shape
+from models.network import Array, Float64, Identity, Network
 from models.reference import Reference
 from models.regimes import NONE, Boundaries, Regime
 from models.scaler import Scaler
 from models.scores import blocks
 from models.scoring import Score, in_blocks, prepare, scorer
-from models.tensors import GOLDEN, PARTS, expected_shapes, part, under
+from models.tensor_specs import GOLDEN, check_tensors
+from models.tensors import PARTS, part, under
 from models.tied import LABELS, Tied
 from models.vectors import check_vectors
 
 _FLOAT32 = np.dtype(np.float32)
-
-
-class Attribution(NamedTuple):
-    """One feature's share of a score: nats, the value seen and the value expected."""
-
-    feature: str
-    contribution: float
-    value: float
-    expected: float
 
 
 @dataclass(frozen=True)
@@ -284,40 +277,65 @@ class Version:
     def from_bytes(cls, data: bytes, max_bytes: int = artifact.MAX_BYTES) -> Self:
         """Return the version that `to_bytes` wrote, verified.
 
-        Raises ArtifactError unless size, format, checksum, tensors, shapes and finiteness are as
-        they should be and the golden vectors score here what they scored where it was trained.
+        Raises ArtifactError unless size, format, checksum, description and tensors are as they
+        should be, the golden vectors score here what they scored where it was trained, and
+        all that will be asked of the version has finite answers.
         """
         tensors, about = artifact.decode(data, max_bytes)
         try:
-            version = cls._build(tensors, about)
-            scores = version.score(tensors["golden.vectors"])
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise ArtifactError(f"artifact: not a version of this release: {error}") from error
+            description = described(about)
+            check_tensors(description, tensors)
+            version = cls._build(tensors, description, about["lineage"])
+            with np.errstate(all="ignore"):
+                scores = version.score(tensors["golden.vectors"])
+                version.exercise(tensors["golden.vectors"])
+        except ArtifactError:
+            raise
+        # Its values may be anything: whatever comes of using them, the artifact is to blame.
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            raise ArtifactError(f"artifact: it cannot be used: {why}") from error
         stored = tensors["golden.scores"]
-        if stored.shape != scores.shape or not np.allclose(scores, stored, rtol=1e-4, atol=1e-3):
+        if not np.allclose(scores, stored, rtol=1e-4, atol=1e-3):
             raise ArtifactError("artifact: its golden vectors score differently here")
         return version
 
+    def exercise(self, golden: Array) -> None:
+        """Do once what scoring, explaining, status, metrics and replay ask of a version.
+
+        Raises ArtifactError where an answer is not finite, for common vectors and the widest.
+        """
+        widest = np.full((3, self.dimension), [[-LARGEST], [0.0], [LARGEST]], np.float32)
+        X = np.concatenate([golden, widest])
+        threshold = self._own_threshold
+        answers: list[Any] = [*self.judge(X), *self.judge(X[:1]), self.sample(GOLDEN, seed=0)]
+        answers += [one[1:] for row in self.explain(X, 1) for one in row]
+        answers += [self.calibration.held(threshold.value), threshold.value, threshold.alpha]
+        answers += [self.threshold_for(policy).value for policy in ({"fpr": 0.01}, {"pot": 1e-3})]
+        answers += [one.typical for one in self.regimes]
+        if self._imputes and self.dimension > 1:
+            gaps = X.copy()
+            gaps[:, 0] = np.nan
+            answers += self.judge(gaps)
+        if not all(np.isfinite(answer).all() for answer in answers):
+            raise ArtifactError("artifact: some of its answers are not finite")
+        self.nearest_regime(X)
+
     @classmethod
-    def _build(cls, tensors: artifact.Tensors, about: dict[str, Any]) -> Self:
-        shape = Shape(**{**about["shape"], "hidden": tuple(about["shape"]["hidden"])})
-        alone = shape.likelihood == "identity"
-        kind, mixture = (Identity, Tied) if alone else (Network, Mixture)
-        network = {name: tensors[f"network.{name}"] for name in shape.tensors()}
-        for name, expected in expected_shapes(shape, tensors).items():
-            if tensors[name].shape != expected:
-                raise ArtifactError(f"artifact: {name} is {tensors[name].shape}, not {expected}")
+    def _build(cls, tensors: artifact.Tensors, about: Description, lineage: dict[str, Any]) -> Self:
+        kind, mixture = (Identity, Tied) if about.tied else (Network, Mixture)
+        network = {name: tensors[f"network.{name}"] for name in about.shape.tensors()}
         return cls(
-            config=Config.from_dict(about["config"]),
+            config=about.config,
             scaler=Scaler(tensors["scaler.location"], tensors["scaler.scale"]),
-            network=kind(shape, network),
+            network=kind(about.shape, network),
             latents=mixture(
                 tensors["latents.weights"], tensors["latents.means"], tensors["latents.factors"]
             ),
             calibration=Calibration(tensors["calibration.scores"]),
             reference=Reference(tensors["reference.edges"], tensors["reference.expected"]),
             kept=tensors["kept"],
-            lineage=about["lineage"],
+            lineage=lineage,
             memory=under("memory.", tensors),
             scoring=under("scoring.", tensors),
         )

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from models.judgement import Judgement
-from models.version import Attribution
+from models.judgement import Attribution, Judgement
 from service import problems
 from service.champion import Champion
 from service.payload import JSON, OCTETS

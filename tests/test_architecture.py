@@ -18,7 +18,7 @@ SOURCES = {
 LONGEST = 350
 
 # What the learning may use. The standard library's doors to the outside are shut below.
-LEARNING_LIBRARIES = {"numpy", "safetensors", "scipy", "sklearn", "torch"}
+LEARNING_LIBRARIES = {"msgspec", "numpy", "safetensors", "scipy", "sklearn", "torch"}
 OUTSIDE = {"asyncio", "http", "os", "socket", "subprocess", "threading", "time", "urllib"}
 
 # These speak Redis commands; each keeps one kind of thing.

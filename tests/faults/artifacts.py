@@ -1,0 +1,316 @@
+"""Artifacts that say anything, with right hashes: refused, or good for all that follows."""
+
+import contextlib
+import copy
+import functools
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import orjson
+from prometheus_client import generate_latest
+
+from models import (
+    ArtifactError,
+    Config,
+    Model,
+    TrainingError,
+    VectorError,
+    Version,
+    artifact,
+    train,
+)
+from models.description import described
+from models.evidence import gather
+from models.gate import gate
+from service.champion import Champion
+from service.champions import Champions
+from service.detector import from_state
+from service.drift import Baseline, Drift, Sample
+from service.loading import prepared
+from service.monitor import _known
+from service.state_metrics import StateMetrics
+from service.status import describe
+from service.version_record import describe as record_of
+from tests.faults.catalogue import fault
+
+JUNK: tuple[Any, ...] = (
+    None, True, 0, -1, 1, 2, 3.5, -0.5, 2**31, 2**53, 2**64 - 1, -(10**15), 1e300, -1e300, 1e-320,
+    "", "x", "\ud800", "9" * 400, [], [0], [None], [[]], {}, {"x": 1}, {"number": 1}, [{}],
+    {"candidate": 2.0, "champion": "x"},
+)  # fmt: skip
+VALUES = (0.0, -1.0, 1.0, 1e-300, 1e300, 3.4e38, -3.4e38, 1e30, 1e10, float("nan"), float("inf"))
+DTYPES = ("float16", "float32", "float64", "int64", "int32", "uint8", "bool")
+POLICIES: tuple[dict[str, Any], ...] = (
+    {"fpr": 0.5}, {"fpr": 1e-6}, {"pot": 0.1}, {"pot": 1e-6}, {"quantile": 0.99}, {"value": 0.0},
+    {"labels": {"beta": 1.0}},
+)  # fmt: skip
+
+Parts = tuple[artifact.Tensors, dict[str, Any]]
+
+
+@fault(
+    "artifacts of any content, with right hashes",
+    "refused, or good for all that is done with a version; no answer that is not finite",
+    short=100,
+    long=2500,
+)
+async def artifacts_fuzzed(runs: int) -> str:
+    """Change something in an artifact, seal it again, and do with it what the service does."""
+    outcomes: Counter[str] = Counter()
+    broken: list[str] = []
+    for run in range(runs):
+        rng = random.Random(run)
+        name = list(kinds())[run % len(kinds())]
+        what, data = mutated(kinds()[name], rng)
+        with np.errstate(all="ignore"):
+            try:
+                version = Version.from_bytes(data)
+            except ArtifactError:
+                outcomes["refused"] += 1
+                continue
+            try:
+                used(version, kinds()[name], judged=run % 5 == 0, learns=run % 40 == 0)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is what we look for
+                broken.append(f"{run} {name}, {what}: {type(error).__name__}: {error}")
+            outcomes["accepted"] += 1
+    assert not broken, "\n".join([*broken[:20], f"({len(broken)} of {runs})"])
+    counted = ", ".join(f"{n} {outcome}" for outcome, n in sorted(outcomes.items()))
+    return f"{counted}; nothing raised later, every answer finite"
+
+
+@functools.cache
+def kinds() -> dict[str, Version]:
+    """Return small versions with everything that a version may have, each second of its line."""
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(size=(200, 3)), rng.normal(size=(200, 3)) + 8])
+    X, labels = X.astype(np.float32), np.repeat([0, 1], 200)
+    small = Model(epochs=3, hidden=(8,), latent=2, exemplars=40)
+    configs = {
+        "vae": Config(model=small),
+        "impute": Config(model=small, missing="impute", features=("a", "b", "c")),
+        "relative": Config(model=small, score="jit+regime"),
+        "fitted": Config(model=small, score="fitted", strategy="ewc"),
+        "icarl": Config(model=small, strategy="icarl"),
+        "mahalanobis": Config(kind="mahalanobis"),
+    }
+    made = {}
+    for name, config in configs.items():
+        known = labels if name in {"icarl", "mahalanobis"} else None
+        first = train(None, X, config, labels=known)
+        second = train(first, X + np.float32(1), config, labels=known)
+        second.lineage["evidence"] |= gather(second, first)
+        made[name] = Version.from_bytes(second.to_bytes())
+    return made
+
+
+def mutated(version: Version, rng: random.Random) -> tuple[str, bytes]:
+    """Return what was changed, and the artifact with it; its hashes are right."""
+    tensors, about = artifact.decode(version.to_bytes())
+    tensors, about = {name: one.copy() for name, one in tensors.items()}, copy.deepcopy(about)
+    changes = [_said, _said, _value, _values, _shaped, _typed, _gone, _added]
+    told = [rng.choice(changes)(tensors, about, rng) for _ in range(rng.choice((1, 1, 1, 2)))]
+    if rng.random() < 0.7:
+        _scored_anew(tensors, about)
+    about.pop("format")
+    return "; ".join(told), _encoded(tensors, about)
+
+
+def _encoded(tensors: artifact.Tensors, about: dict[str, Any]) -> bytes:
+    try:
+        return artifact.encode(tensors, about)
+    except (ValueError, TypeError):  # what JSON or safetensors cannot hold nobody can send
+        return b""
+
+
+def _scored_anew(tensors: artifact.Tensors, about: dict[str, Any]) -> None:
+    """Let the golden scores be those of the changed tensors, so that they betray nothing."""
+    try:
+        with np.errstate(all="ignore"):
+            told = described(about)
+            version = Version._build(tensors, told, about["lineage"])
+            tensors["golden.scores"] = version.score(tensors["golden.vectors"])
+    except Exception:  # noqa: BLE001 - then they stay as they are
+        pass
+
+
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    if isinstance(value, dict):
+        for name, one in value.items():
+            yield from _paths(one, (*path, name))
+    elif isinstance(value, list):
+        for i, one in enumerate(value[:3]):
+            yield from _paths(one, (*path, i))
+
+
+def _said(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
+    """Replace, drop or add something in what the artifact says."""
+    del tensors
+    path = rng.choice([path for path in _paths(about) if path and path[0] != "format"])
+    owner = functools.reduce(lambda at, key: at[key], path[:-1], about)
+    how, junk = rng.choice(("set", "set", "set", "drop", "add")), rng.choice(JUNK)
+    if how == "drop":
+        del owner[path[-1]]
+    elif how == "add" and isinstance(owner, dict):
+        owner["also"] = junk
+    else:
+        owner[path[-1]] = junk
+    return f"{how} {path} {json.dumps(junk)[:40]}"
+
+
+def _tensor(tensors: artifact.Tensors, rng: random.Random) -> str:
+    return rng.choice([name for name, one in tensors.items() if one.size] or list(tensors))
+
+
+def _value(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
+    """Set one number of a tensor."""
+    del about
+    name, value = _tensor(tensors, rng), rng.choice(VALUES)
+    if tensors[name].size:
+        with np.errstate(all="ignore"):
+            at = rng.randrange(tensors[name].size)
+            tensors[name].reshape(-1)[at] = np.float64(value).astype(tensors[name].dtype)
+    return f"{name} one value {value}"
+
+
+def _values(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
+    """Change all numbers of a tensor."""
+    del about
+    name = _tensor(tensors, rng)
+    factor = rng.choice((0.0, -1.0, 1e-30, 1e3, 1e5, 1e30, 1e38))
+    change: Callable[[Any], Any] = rng.choice(
+        (lambda one: one * factor, lambda one: one[::-1], lambda one: one + factor, np.sort)
+    )
+    with np.errstate(all="ignore"):
+        tensors[name] = np.ascontiguousarray(change(tensors[name]).astype(tensors[name].dtype))
+    return f"{name} changed by {factor}"
+
+
+def _shaped(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
+    """Give a tensor another shape."""
+    del about
+    name = _tensor(tensors, rng)
+    one = tensors[name]
+    change = rng.choice(("cut", "grow", "flat", "deep", "scalar", "none", "turn"))
+    tensors[name] = np.ascontiguousarray(
+        {
+            "cut": lambda: one[: max(0, len(one) - 1)],
+            "grow": lambda: np.concatenate([one, one[:1]]),
+            "flat": lambda: one.reshape(-1),
+            "deep": lambda: one[None],
+            "scalar": lambda: one.reshape(-1)[:1].reshape(()) if one.size else one,
+            "none": lambda: one[:0],
+            "turn": lambda: one.T,
+        }[change]()
+        if one.ndim
+        else one
+    )
+    return f"{name} {change}"
+
+
+def _typed(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
+    """Give a tensor another dtype."""
+    del about
+    name, dtype = _tensor(tensors, rng), rng.choice(DTYPES)
+    with np.errstate(all="ignore"):
+        tensors[name] = tensors[name].astype(dtype)
+    return f"{name} {dtype}"
+
+
+def _gone(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
+    """Leave a tensor out, with those of its group perhaps."""
+    del about
+    name = rng.choice(list(tensors))
+    group = name.rpartition(".")[0] if rng.random() < 0.5 else name
+    for one in [one for one in tensors if one == name or (group and one.startswith(group))]:
+        del tensors[one]
+    return f"{group} gone"
+
+
+def _added(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
+    """Add a tensor that such a version has not."""
+    del about
+    name = rng.choice(
+        ("memory.solver.labels", "scoring.codes", "scoring.regime.sizes", "memory.x", "x",
+         "memory.exemplars.labels", "memory.regimes.labels", "memory.fisher.noise")
+    )  # fmt: skip
+    tensors[name] = np.ones(rng.choice(((), (0,), (2,), (2, 2))), rng.choice(DTYPES[:6]))
+    return f"{name} added"
+
+
+def used(version: Version, champion: Version, *, judged: bool, learns: bool) -> None:
+    """Do with an accepted version what the service does with one; raise what it raises."""
+    rng = np.random.default_rng(0)
+    d = version.dimension
+    X = np.concatenate(
+        [
+            rng.normal(size=(20, d)) * 10.0 ** rng.integers(-40, 38, size=(20, 1)),
+            rng.normal(size=(20, d)),
+            np.full((2, d), [[-3.4e38], [3.4e38]]),
+        ]
+    ).astype(np.float32)
+    for policy in POLICIES:
+        threshold = prepared(version, policy)
+        finite(threshold.value, threshold.alpha, *version.judge(X, threshold))
+        finite(*version.judge(X[:1], threshold))
+        orjson.dumps(record_of(version, policy, None))
+    finite(*(one[1:] for row in version.explain(X, d) for one in row))
+    finite(version.sample(50, seed=1), version.faithful().sample(50, seed=1))
+    version.regime_of(X)
+    with contextlib.suppress(VectorError):  # it learned no labels, which it says
+        version.classify(X)
+    _shown(version)
+    _watched(version, X)
+    if judged:
+        gate(gather(version, champion))
+        gate(gather(champion, version))
+    if learns:
+        more = rng.normal(size=(64, d)).astype(np.float32)
+        with contextlib.suppress(TrainingError, VectorError):  # then its experience is parked
+            train(version, more, replace(version.config, model=Model(epochs=1)))
+
+
+def _shown(version: Version) -> None:
+    """Show it in status, list and metrics."""
+    served = Champion(
+        "pump", "u", 1, 1, 1, version, version.threshold_for({"fpr": 0.01}), trained_at=1.0
+    )
+    state = {b"uid": b"u", b"config": b"{}", b"champion": b"1", b"generation": b"1"}
+    known = from_state("pump", state, None)
+    orjson.dumps(describe(known, served))
+    champions = Champions(2)
+    champions.note(known)
+    champions.install(served)
+    view = type("View", (), {"redis_up": True, "worker_heartbeat": None})()
+    page = generate_latest(StateMetrics(champions, view, buffer_bound=1))  # type: ignore[arg-type]
+    assert b"anamnesis_threshold" in page
+    assert b"NaN" not in page
+    assert b"anamnesis_detector_broken" not in page
+
+
+def _watched(version: Version, X: np.ndarray) -> None:
+    """Let the drift monitor follow it."""
+    threshold = version.threshold_for({"fpr": 0.01})
+    baseline = Baseline(
+        "u", 1, version.calibration.scores, version.reference.expected, version.calibration.n,
+        version.features, threshold.alpha, _known(version),
+    )  # fmt: skip
+    judged = version.judge(X, threshold)
+    drift = Drift(baseline)
+    regimes = np.bincount(np.arange(len(X)) % (1 + len(version.regimes)))
+    drift.update(
+        Sample(judged.scores, judged.p_values, int(judged.is_anomaly.sum()), len(X),
+               version.reference.count(X), regimes)
+    )  # fmt: skip
+    orjson.dumps(drift.verdict())
+
+
+def finite(*answers: Any) -> None:
+    """Fail unless every number of every answer is finite."""
+    for answer in answers:
+        assert np.isfinite(answer).all(), "an answer is not finite"
