@@ -190,6 +190,8 @@ class Detectors:
             except Unprocessable as problem:
                 # Written by a release that builds more; the others must not suffer for it.
                 _log.error("config not read", detector=keys.name, why=problem.detail)
+            except Exception:  # noqa: BLE001 - nor for a state that is damaged
+                _log.exception("state not read", detector=keys.name)
         return found
 
     async def names(self) -> set[str]:
@@ -204,11 +206,17 @@ class Detectors:
         for keys in wanted:
             pipe.hmget(keys.state, ["uid", "champion", "generation", "revision"])
         replies = await ask(self._redis, pipe.execute())
-        return {
-            keys.name: Pointer(uid.decode(), int(champion or 0) or None, int(moves), int(revision))
-            for keys, (uid, champion, moves, revision) in zip(wanted, replies, strict=True)
-            if uid
-        }
+        found = {}
+        for keys, (uid, champion, moves, revision) in zip(wanted, replies, strict=True):
+            if uid is None:
+                continue
+            try:
+                numbers = int(champion or 0) or None, int(moves), int(revision)
+            except (TypeError, ValueError):  # a damaged state: the others must not suffer for it
+                _log.exception("pointer not read", detector=keys.name)
+                continue
+            found[keys.name] = Pointer(uid.decode(), *numbers)
+        return found
 
     async def request_retrain(
         self, name: str, weights: Mapping[str, float] | str | None = None, *, who: str = ""

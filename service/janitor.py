@@ -3,7 +3,6 @@
 Any number of workers may tidy at the same time: every step stands for itself in the store.
 """
 
-import contextlib
 import time
 
 from redis.asyncio import Redis
@@ -12,7 +11,7 @@ from service import log
 from service.detector import Detector
 from service.detectors import Detectors
 from service.erasure import Erasure
-from service.problems import Conflict, Unknown
+from service.problems import Conflict, StoreUnavailable, Unknown
 from service.quarantine import Quarantine
 from service.registry import Registry
 from service.settings import Settings
@@ -41,9 +40,14 @@ class Janitor:
         """Tidy every detector once; raises StoreUnavailable."""
         detectors = await self._detectors.list()
         for detector in detectors:
-            # It may be deleted, or decided on by a person, at the same time.
-            with contextlib.suppress(Unknown, Conflict):
+            try:
                 await self._tidy(detector)
+            except StoreUnavailable:
+                raise
+            except (Unknown, Conflict):
+                pass  # deleted, or decided on by a person, at the same time
+            except Exception:  # one broken detector must not keep the others untidy
+                _logger.exception("not tidied", detector=detector.name)
         known = {detector.name for detector in detectors}
         self._pruned = {name: seen for name, seen in self._pruned.items() if name in known}
         if await self._erasure.rewrite_due(self._rewrite_seconds) and await self._erasure.rewrite():

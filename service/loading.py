@@ -66,13 +66,20 @@ async def judged(events: Events, detector: Detector) -> Labels | None:
 
 
 def prepared(version: Version, policy: Policy, labels: Labels | None = None) -> Threshold:
-    """Return the threshold of `version` under `policy`, after a first, slow, call of its model."""
-    threshold = version.threshold_for(policy, labels)
-    sample = version.sample(1, seed=0)
-    version.judge(sample, threshold)
-    if version.config.missing == "impute" and version.dimension > 1:
-        sample[0, 0] = np.nan
+    """Return the threshold of `version` under `policy`, after a first, slow, call of its model.
+
+    Raises ArtifactError where the model cannot be called.
+    """
+    try:
+        threshold = version.threshold_for(policy, labels)
+        sample = version.sample(1, seed=0)
         version.judge(sample, threshold)
+        if version.config.missing == "impute" and version.dimension > 1:
+            sample[0, 0] = np.nan
+            version.judge(sample, threshold)
+    # Whatever it is, the version that serves now must go on, and so must the other detectors.
+    except Exception as error:
+        raise ArtifactError(f"the version cannot be used: {error}") from error
     return threshold
 
 

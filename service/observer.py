@@ -99,13 +99,16 @@ class Observer:
         """Send what was noted."""
         noted, self._pending, self._bytes = self._pending, {}, 0
         for champion, pending in noted.items():
-            X, summary, events = await asyncio.to_thread(self._summarise, champion, pending)
             try:
+                X, summary, events = await asyncio.to_thread(self._summarise, champion, pending)
                 await self._stores.live.append(champion.name, summary)
                 if events:
                     await self._stores.events.append(champion.name, champion.uid, events)
                 await self._keep(champion, X)
             except StoreUnavailable:
+                self._metrics.dropped(champion.name, pending.scored)
+            except Exception:  # noqa: BLE001 - the others' summaries must not be lost too
+                _log.exception("live summary failed", detector=champion.name)
                 self._metrics.dropped(champion.name, pending.scored)
 
     def _summarise(

@@ -114,7 +114,7 @@ async def index(request: Request) -> Response:
     detectors = [d for d in await app.stores.detectors.list() if grant.covers(d.name)]
     behind = [one for one in detectors if _is_behind(app, one)]
     for one in behind[:_CATCH_UP]:
-        await app.watcher.refresh(one.name)
+        await app.watcher.follow(one.name)
     found = [describe(one, app.champions.get(one.name)) for one in detectors]
     return answer({"detectors": found})
 

@@ -4,15 +4,20 @@ Every API process sees the same, so the scrape is right whichever of them answer
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from service import log
 from service.champion import Champion
 from service.champions import Champions
 from service.detector import Detector
 from service.knowledge import forgotten
+
+_log = log.get(__name__)
+T = TypeVar("T")
 
 DRIFT_STATES = ("none", "known_regime", "new_regime", "degraded")
 OUTCOMES = ("promoted", "rejected", "failed")
@@ -61,7 +66,7 @@ class StateMetrics(Collector):
         for name, (text, read) in _OF_CHAMPIONS.items():
             family = _gauge(name, text)
             for champion in self._champions.loaded():
-                if (value := read(champion)) is not None:
+                if (value := _told(champion.name, partial(read, champion))) is not None:
                     family.add_metric([champion.name], value)
             yield family
         yield from _of_regimes(self._champions.loaded(), detectors)
@@ -97,21 +102,41 @@ def _of_regimes(champions: Sequence[Champion], detectors: Sequence[Detector]) ->
         "regime",
     )
     for champion in champions:
-        told = [(one.number, forgotten(one.about)) for one in champion.version.regimes]
-        found = sorted(((n, x) for n, x in told if x is not None), key=lambda pair: -pair[1])
-        for number, value in found[:REGIMES]:
+        for number, value in _told(champion.name, partial(_forgotten, champion)) or ():
             forgetting.add_metric([champion.name, str(number)], value)
     live = _gauge(
         "regime_live_ratio", "Share of live vectors in a regime; none: explained by none.", "regime"
     )
     for detector in detectors:
-        regimes = ((detector.drift or {}).get("statistics") or {}).get("regimes") or {}
-        if regimes.get("none") is not None:
-            live.add_metric([detector.name, "none"], regimes["none"])
-        shares = [(one["live"], one["regime"]) for one in regimes.get("known", ())]
-        for share, number in sorted((pair for pair in shares if pair[0]), reverse=True)[:REGIMES]:
-            live.add_metric([detector.name, str(number)], share)
+        for regime, share in _told(detector.name, partial(_live, detector)) or ():
+            live.add_metric([detector.name, regime], share)
     yield from (forgetting, live)
+
+
+def _told(name: str, tell: Callable[[], T]) -> T | None:
+    """Return what `tell` does; None where it breaks, which must not cost the others their rows."""
+    try:
+        return tell()
+    except Exception:  # noqa: BLE001 - see above
+        _log.exception("metrics not told", detector=name)
+        return None
+
+
+def _forgotten(champion: Champion) -> list[tuple[int, float]]:
+    """Return the regimes that changed most, and how much more of each alarms."""
+    told = [(one.number, forgotten(one.about)) for one in champion.version.regimes]
+    found = sorted(((n, x) for n, x in told if x is not None), key=lambda pair: -pair[1])
+    return found[:REGIMES]
+
+
+def _live(detector: Detector) -> list[tuple[str, float]]:
+    """Return the regimes that most live vectors are in, and their share."""
+    regimes = ((detector.drift or {}).get("statistics") or {}).get("regimes") or {}
+    none = regimes.get("none")
+    shares = [(float(one["live"] or 0), str(one["regime"])) for one in regimes.get("known", ())]
+    most = sorted((pair for pair in shares if pair[0]), reverse=True)[:REGIMES]
+    found = [] if none is None else [("none", float(none))]
+    return found + [(regime, share) for share, regime in most]
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
@@ -133,9 +158,9 @@ def _gauges(detectors: Sequence[Detector]) -> Iterator[Metric]:
     for name, text in families.items():
         family = _gauge(name, text)
         for detector in detectors:
-            value = _value(detector, name)
+            value = _told(detector.name, partial(_value, detector, name))
             if value is not None:
-                family.add_metric([detector.name], float(value))
+                family.add_metric([detector.name], value)
         yield family
 
 
@@ -150,8 +175,8 @@ def _value(detector: Detector, name: str) -> float | None:
         "training_progress_ratio": detector.retraining.progress,
         "retrain_duration_seconds": (detector.last_retraining or {}).get("seconds"),
     }
-    value: float | None = values[name]
-    return value
+    value = values[name]
+    return None if value is None else float(value)
 
 
 def _retrains(detectors: Sequence[Detector]) -> Metric:
@@ -179,7 +204,8 @@ def _drift(detectors: Sequence[Detector]) -> Iterator[Metric]:
         )
         for test, name in _TESTS.items()
     }
-    for detector in detectors:
+
+    def tell(detector: Detector) -> None:
         drift = detector.drift or {}
         now = drift.get("state", "none")
         for each in DRIFT_STATES:
@@ -187,12 +213,15 @@ def _drift(detectors: Sequence[Detector]) -> Iterator[Metric]:
         statistics = drift.get("statistics") or {}
         for test, (statistic, threshold) in tests.items():
             if found := statistics.get(test):
-                statistic.add_metric([detector.name], found["statistic"])
-                threshold.add_metric([detector.name], found["threshold"])
+                statistic.add_metric([detector.name], float(found["statistic"]))
+                threshold.add_metric([detector.name], float(found["threshold"]))
         for found in statistics.get("features") or ():
             labels = [detector.name, str(found["feature"])]
-            feature.add_metric(labels, found["statistic"])
-            bound.add_metric(labels, found["threshold"])
+            feature.add_metric(labels, float(found["statistic"]))
+            bound.add_metric(labels, float(found["threshold"]))
+
+    for detector in detectors:
+        _told(detector.name, partial(tell, detector))
     yield from (state, feature, bound)
     for pair in tests.values():
         yield from pair

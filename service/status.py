@@ -2,15 +2,33 @@
 
 from typing import Any
 
+from service import log
 from service.champion import Champion
 from service.detector import Detector
 from service.knowledge import of_regimes
 from service.parts import Parts
 from service.problems import StoreUnavailable, UnknownDetector
 
+_log = log.get(__name__)
+
 
 def describe(detector: Detector, champion: Champion | None) -> dict[str, Any]:
-    """Return the status document: of champion and generation, what is served here and now."""
+    """Return the status document: of champion and generation, what is served here and now.
+
+    A detector whose status cannot be told has `broken` in its place; the others keep theirs.
+    """
+    try:
+        return _described(detector, champion)
+    except Exception:  # noqa: BLE001 - see above
+        _log.exception("status not told", detector=detector.name)
+        return {
+            "name": detector.name,
+            "generation": detector.generation,
+            "broken": "Its status cannot be told; the log of this process says why.",
+        }
+
+
+def _described(detector: Detector, champion: Champion | None) -> dict[str, Any]:
     if champion is not None and champion.uid != detector.uid:
         champion = None
     return {

@@ -83,7 +83,7 @@ class Watcher:
             try:
                 async for name in notifications(self.stores.listening):
                     if name is not None:
-                        await self._refresh_or_log(name)
+                        await self.follow(name)
             except StoreUnavailable:
                 pass  # the poll says so
             except Exception:  # noqa: BLE001 - a process that stops listening swaps late
@@ -114,14 +114,14 @@ class Watcher:
         self._store_back()
         self.worker_heartbeat = time.time() - min(ages.values()) if ages else None
         for name in self._changed(pointers) | (held - pointers.keys()):
-            await self._refresh_or_log(name)
+            await self.follow(name)
         await self._read_states()
         if not self._pruned:
             await asyncio.to_thread(self._disk.prune, names)
             self._pruned = True
 
-    async def _refresh_or_log(self, name: str) -> None:
-        """Refresh one detector; what is wrong with it must not keep the others from theirs."""
+    async def follow(self, name: str) -> None:
+        """Refresh one detector, or log what is wrong: it must not keep the others from theirs."""
         try:
             await self.refresh(name)
         except StoreUnavailable:

@@ -42,8 +42,18 @@ class Running:
 
     async def learn(self, version: Version, name: str = "pump", *, good: bool = True) -> int:
         """Do what a worker does: settle `version` for a batch of its dimension."""
+        record = (GOOD if good else BAD) | {"threshold": {"value": version.threshold}}
+        return await self._settle(version.to_bytes(), version.dimension, record, name, good=good)
+
+    async def promote(self, artifact: bytes, name: str = "pump") -> int:
+        """Promote what may be no version at all, for a batch of dimension 3."""
+        return await self._settle(artifact, 3, GOOD, name, good=True)
+
+    async def _settle(
+        self, artifact: bytes, d: int, record: dict[str, Any], name: str, *, good: bool
+    ) -> int:
         stores = self.parts.stores
-        X = np.random.default_rng(1).normal(size=(40, version.dimension)).astype(np.float32)
+        X = np.random.default_rng(1).normal(size=(40, d)).astype(np.float32)
         await stores.buffer.ingest(name, X)
         lease = await stores.leases.acquire(name, 30.0)
         assert lease is not None
@@ -51,8 +61,7 @@ class Running:
         experience = await stores.buffer.take(name)
         assert experience is not None
         settle = stores.registry.promote if good else stores.registry.reject
-        record = (GOOD if good else BAD) | {"threshold": {"value": version.threshold}}
-        number = await settle(lease, experience, version.to_bytes(), record, seconds=0.5)
+        number = await settle(lease, experience, artifact, record, seconds=0.5)
         await stores.leases.release(lease)
         return number
 

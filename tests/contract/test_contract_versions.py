@@ -1,10 +1,12 @@
 """Versions and the champion: the answers of the contract."""
 
+import functools
 import hashlib
+from dataclasses import replace
 
 import pytest
 
-from models import Version
+from models import Version, artifact
 from tests.contract.running import Running, running
 
 pytestmark = pytest.mark.anyio
@@ -104,6 +106,75 @@ async def test_imports_that_are_refused(pump: Running, versions: tuple[Version, 
     answer = await pump.http.post("/v1/detectors/narrow/versions", content=data)
     assert answer.status_code == 422
     assert (await pump.http.post("/v1/detectors/no/versions", content=data)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"lineage": []},
+        {"lineage.evidence": []},
+        {"lineage.evidence.old": {"candidate": "x"}},
+        {"lineage.regimes": [{"number": 1}]},
+        {"lineage.learned": -(10**15)},
+        {"lineage.learned": 2**64 - 1},
+        {"lineage.advice": "\ud800"},
+        {"config.features": [1, 2, 3]},
+        {"shape.noise_floor": None},
+    ],
+)
+async def test_an_artifact_that_says_nonsense(
+    pump: Running, versions: tuple[Version, Version], broken: dict[str, object]
+) -> None:
+    """It is 422 with its hashes right, and list and metrics answer as before."""
+    tensors, about = artifact.decode(versions[0].to_bytes())
+    about.pop("format")
+    for path, value in broken.items():
+        *owners, last = path.split(".")
+        functools.reduce(dict.__getitem__, owners, about)[last] = value
+    data = artifact.encode(tensors, about)
+    assert (await pump.http.post(f"{PUMP}/versions", content=data)).status_code == 422
+    assert (await pump.http.get("/v1/detectors")).json()["detectors"][0]["champion"] == 1
+    assert (await pump.http.get("/metrics")).status_code == 200
+
+
+async def test_a_promotion_that_does_not_load(pump: Running) -> None:
+    """The old version serves on, the status says so, and a rollback by hand is taken."""
+    await pump.promote(b"no artifact at all")
+    for _ in range(2):
+        assert await pump.parts.watcher.refresh("pump") is not None
+        scored = (await pump.http.post(f"{PUMP}/score", json=ZEROS)).json()
+        assert (scored["version"], scored["generation"]) == (1, 1)
+        status = (await pump.http.get(PUMP)).json()
+        assert (status["champion"], status["generation"]) == (1, 1)
+    assert (await pump.http.get("/v1/detectors")).json()["detectors"] == [status]
+    back = await pump.http.put(f"{PUMP}/champion", json={"version": 1})
+    assert (back.status_code, back.json()["generation"]) == (200, 3), back.text
+    scored = (await pump.http.post(f"{PUMP}/score", json=ZEROS)).json()
+    assert (scored["version"], scored["generation"]) == (1, 3)
+
+
+async def test_a_broken_detector_keeps_to_itself(
+    pump: Running, versions: tuple[Version, Version]
+) -> None:
+    """What is wrong with one detector, in memory or store, leaves the others' rows alone."""
+    for name in ("odd", "torn"):
+        await pump.make(name)
+        await pump.learn(versions[0], name)
+        await pump.serving(1, name)
+    served = pump.parts.champions.get("odd")
+    assert served is not None
+    wrong = {"evidence": {"old": "x"}, "regimes": [{"number": 1}]}
+    broken = replace(served.version, lineage=served.version.lineage | wrong)
+    pump.parts.champions.install(replace(served, version=broken))
+    await pump.parts.stores.redis.hset("anamnesis:{torn}:state", "generation", "many")
+    listed = (await pump.http.get("/v1/detectors")).json()["detectors"]
+    assert [(one["name"], "broken" in one) for one in listed] == [("odd", True), ("pump", False)]
+    assert "broken" in (await pump.http.get("/v1/detectors/odd")).json()
+    page = (await pump.http.get("/metrics")).text
+    for metric in ("threshold", "champion_version", "buffer_vectors"):
+        assert f'anamnesis_{metric}{{detector="pump"}}' in page
+    await pump.learn(versions[1])
+    await pump.serving(2)
 
 
 async def test_every_process_swaps(store_url: str, versions: tuple[Version, Version]) -> None:
