@@ -1,28 +1,52 @@
-# One image for every process: `anamnesis api` (the default), `anamnesis worker`, the command line.
+# Two images: `serving` (an API process and the command line, without torch) and `full` (everything,
+# the default):  docker build --target serving -t anamnesis:serving .
 # Another base works too, if it has python3 (3.11 or newer) with venv:  --build-arg BASE=...
 ARG BASE=python:3.12-slim-bookworm
 
-FROM ${BASE} AS build
-# PyTorch's own CPU index: the default one would bring gigabytes of CUDA libraries.
+FROM ${BASE} AS requirements
+WORKDIR /src
+COPY pyproject.toml ./
+# What each image needs, in layers of their own that a change of the sources does not touch.
+RUN python3 -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+extras = project["optional-dependencies"]; \
+torch = [line for line in extras["train"] if line.startswith("torch")]; \
+write = lambda name, *parts: open(name, "w").write("\n".join(sum(parts, []))); \
+write("serving.txt", project["dependencies"], extras["serve"], extras["signing"]); \
+write("torch.txt", torch); write("train.txt", extras["train"])'
+
+FROM ${BASE} AS serving-build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /src
+RUN python3 -m venv /opt/anamnesis
+COPY --from=requirements /src/serving.txt ./
+RUN /opt/anamnesis/bin/pip install --requirement serving.txt
+COPY pyproject.toml setup.py README.md LICENSE ./
+COPY anamnesis anamnesis
+COPY models models
+COPY service service
+RUN /opt/anamnesis/bin/pip install --no-deps .
+
+FROM ${BASE} AS full-build
+# PyTorch's own CPU index: the default one would bring gigabytes of CUDA libraries. For a GPU:
+# --build-arg TORCH_INDEX_URL=https://download.pytorch.org/whl/cu128
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 RUN python3 -m venv /opt/anamnesis
-COPY pyproject.toml ./
-# A layer of its own for the largest dependency, in the range that pyproject.toml states.
-RUN python3 -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-print(*(line for line in project["dependencies"] if line.startswith("torch")), sep="\n")' > torch.txt \
-    && /opt/anamnesis/bin/pip install --index-url "${TORCH_INDEX_URL}" --requirement torch.txt
-COPY README.md LICENSE ./
+COPY --from=requirements /src/torch.txt ./
+RUN /opt/anamnesis/bin/pip install --index-url "${TORCH_INDEX_URL}" --requirement torch.txt
+COPY --from=requirements /src/serving.txt /src/train.txt ./
+RUN /opt/anamnesis/bin/pip install --requirement serving.txt --requirement train.txt
+COPY pyproject.toml setup.py README.md LICENSE ./
+COPY anamnesis anamnesis
 COPY models models
 COPY service service
-RUN /opt/anamnesis/bin/pip install '.[signing]'
+RUN /opt/anamnesis/bin/pip install --no-deps .
 
-FROM ${BASE}
+FROM ${BASE} AS process
 RUN groupadd --gid 10001 anamnesis \
     && useradd --no-log-init --uid 10001 --gid anamnesis --no-create-home --home-dir /nonexistent \
         --shell /usr/sbin/nologin anamnesis
-COPY --from=build /opt/anamnesis /opt/anamnesis
 ENV PATH=/opt/anamnesis/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -33,6 +57,13 @@ WORKDIR /tmp
 USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
-    CMD ["python3", "-c", "import os, ssl, urllib.request; urllib.request.urlopen(('https' if os.environ.get('ANAMNESIS_TLS_CERT') else 'http') + '://127.0.0.1:' + os.environ.get('ANAMNESIS_PORT', '8000') + '/healthz', timeout=2, context=ssl._create_unverified_context())"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["anamnesis", "ready"]
 CMD ["anamnesis", "api"]
+
+FROM process AS serving
+COPY --from=serving-build /opt/anamnesis /opt/anamnesis
+USER 10001:10001
+
+FROM process AS full
+COPY --from=full-build /opt/anamnesis /opt/anamnesis
+USER 10001:10001

@@ -95,6 +95,21 @@ def worker() -> None:
 
 
 @app.command()
+def ready(port: Port = None) -> None:
+    """Ask the API process on this machine whether it can serve: exit status 0 if so, else 1."""
+    settings = console.settings(port=port)
+    scheme = "https" if settings.tls_cert else "http"
+    try:
+        url = f"{scheme}://127.0.0.1:{settings.port}/readyz"
+        answer = httpx.get(url, trust_env=False, verify=own(settings), timeout=3)
+    except httpx.HTTPError:
+        typer.echo("nothing answers", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(answer.text)
+    raise typer.Exit(int(not answer.is_success))
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option(help="Where the pictures go.")] = Path("demo-output"),
     url: Annotated[

@@ -1,0 +1,38 @@
+"""What an installed anamnesis offers: the learning as a library, and the client of a service.
+
+In a checkout `models` and `service` are packages of their own; installed from a wheel they are
+`anamnesis.models` and `anamnesis.service`, so that a project may have its own of those names.
+
+>>> from anamnesis import Config
+>>> Config(weights={"w_prev": 0.5, "w_new": 0.5}).strategy
+'replay'
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from models import AnamnesisError, Config, ConfigError, Model, Replay, TrainingError, Version
+from service.client import Client
+
+if TYPE_CHECKING:
+    from models import train
+
+__all__ = [
+    "AnamnesisError",
+    "Client",
+    "Config",
+    "ConfigError",
+    "Model",
+    "Replay",
+    "TrainingError",
+    "Version",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that a program that only scores never loads torch.
+    if name == "train":
+        from models import train
+
+        return train
+    raise AttributeError(f"module 'anamnesis' has no attribute {name!r}")

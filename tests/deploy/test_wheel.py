@@ -1,0 +1,210 @@
+"""The wheel: one package `anamnesis`, which collides with nothing of the project it serves."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import setup
+from tests.deploy.running import until
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+# Imported from a folder of the user's, any of these would end the process.
+HOSTILE = ("models/__init__.py", "service/__init__.py", "tests/__init__.py")
+# What an extra brings that is not called as it is imported.
+MODULES = {"scikit-learn": "sklearn"}
+REFUSING = """
+import sys
+class Refusing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {names}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Refusing())
+"""
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel from a copy of the checkout, and unpack it as an installer would."""
+    folder = tmp_path_factory.mktemp("wheel")
+    sources = folder / "sources"
+    for name in ("anamnesis", "models", "service"):
+        shutil.copytree(ROOT / name, sources / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, sources)
+    build = "import setuptools.build_meta as b; b.build_wheel('..')"
+    subprocess.run([sys.executable, "-c", build], cwd=sources, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Return a user's project that has its own `models`, `service` and `tests`."""
+    for name in HOSTILE:
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("raise SystemExit('a module of the project was imported')\n")
+    return tmp_path
+
+
+def environment(site: Path, *absent: str) -> dict[str, str]:
+    """Return the variables of a process that finds the wheel, but none of `absent`."""
+    words = {k: v for k, v in os.environ.items() if not k.startswith("ANAMNESIS_")}
+    if absent:
+        refusing = site.parent / f"without-{'-'.join(absent)}"
+        refusing.mkdir(exist_ok=True)
+        names = {MODULES.get(name, name) for name in absent}
+        (refusing / "sitecustomize.py").write_text(REFUSING.format(names=names))
+        return words | {"PYTHONPATH": f"{refusing}{os.pathsep}{site}"}
+    return words | {"PYTHONPATH": str(site)}
+
+
+def python(project: Path, env: dict[str, str], code: str) -> str:
+    """Return what `code` prints, run in the user's project."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=project,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.strip()
+
+
+def distributions(extra: str) -> set[str]:
+    """Return the distributions that only `extra` brings."""
+
+    def names(lines: list[str]) -> set[str]:
+        return {re.split(r"[^A-Za-z0-9-]", line)[0] for line in lines}
+
+    extras = PROJECT["optional-dependencies"]
+    others = names(PROJECT["dependencies"])
+    for other in {"serve", "train"} - {extra}:
+        others |= names(extras[other])
+    return names(extras[extra]) - others
+
+
+def test_only_anamnesis_is_installed(site: Path) -> None:
+    """Nothing but the package `anamnesis` and its metadata lies in the wheel."""
+    assert {path.name.partition("-")[0] for path in site.iterdir()} == {"anamnesis"}
+    (top,) = site.glob("*.dist-info/top_level.txt")
+    assert top.read_text().split() == ["anamnesis"]
+
+
+def test_it_carries_every_module_and_its_types(site: Path) -> None:
+    """Every source file of the checkout is in the wheel with as many lines, and typed."""
+    for name in ("models", "service"):
+        for path in (ROOT / name).rglob("*.py"):
+            packed = site / "anamnesis" / path.relative_to(ROOT)
+            assert len(packed.read_text().splitlines()) == len(path.read_text().splitlines())
+        assert (site / "anamnesis" / name / "py.typed").exists()
+    assert (site / "anamnesis" / "py.typed").exists()
+
+
+def test_the_library_works_in_a_project_with_names_like_ours(site: Path, project: Path) -> None:
+    """`from anamnesis import ...` trains, saves and loads beside a foreign `models`."""
+    code = """
+import numpy as np
+from anamnesis import Client, Config, Model, Version, train
+X = np.random.default_rng(0).normal(size=(200, 3)).astype("f4")
+train(None, X, Config(model=Model(epochs=2, hidden=(8,), latent=2))).save("v.safetensors")
+print(len(Version.load("v.safetensors").score(X)), Client.__module__.partition(".")[0])
+"""
+    assert python(project, environment(site), code) == "200 anamnesis"
+
+
+def test_a_bare_install_scores_without_either_extra(site: Path, project: Path) -> None:
+    """The library's scoring, the client and the command line need none of `serve` and `train`."""
+    python(
+        project,
+        environment(site),
+        "import numpy as np; from anamnesis import *; train(None, np.random.default_rng(0)"
+        ".normal(size=(100, 2)).astype('f4'), Config(model=Model(epochs=1))).save('v.safetensors')",
+    )
+    bare = environment(site, *sorted(distributions("serve") | distributions("train") | {"redis"}))
+    code = (
+        "from anamnesis import Client, Version; import numpy as np;"
+        "print(Version.load('v.safetensors').is_anomaly(np.full((1, 2), 99, 'f4'))[0])"
+    )
+    assert python(project, bare, code) == "True"
+
+
+def test_an_api_process_needs_no_training_library(site: Path, project: Path) -> None:
+    """The application is made with what the extra `serve` brings alone."""
+    env = environment(site, *sorted(distributions("train")))
+    code = (
+        "from anamnesis.service.settings import Settings;"
+        "from anamnesis.service.app import create_app;"
+        "print(create_app(Settings(redis_url='redis://127.0.0.1:1/0')).title)"
+    )
+    assert python(project, env, code) == "anamnesis"
+
+
+@pytest.fixture
+def running(site: Path, project: Path) -> Iterator[Path]:
+    """Run `anamnesis up` in the user's project; return the file of what it writes."""
+    words = project / "words"
+    command = [sys.executable, "-P", "-m", "anamnesis", "up", "--port", "0"]
+    with words.open("wb") as out:
+        up = subprocess.Popen(
+            command,
+            cwd=project,
+            env=environment(site),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+        )
+    yield words
+    up.send_signal(signal.SIGINT)
+    assert up.wait(30) == 0, words.read_text()
+
+
+def test_up_runs_in_a_project_with_names_like_ours(running: Path) -> None:
+    """`anamnesis up` starts its store, API and worker there, and answers."""
+    until(lambda: "http://127.0.0.1:" in running.read_text(), 60, "up", running)
+    assert "Error" not in running.read_text()
+
+
+@pytest.mark.parametrize(
+    ("source", "rewritten"),
+    [
+        ("from models import train\n", "from anamnesis.models import train\n"),
+        ("from service.a import b as c\n", "from anamnesis.service.a import b as c\n"),
+        ("def f():\n    from service.a import (\n        b,\n    )\n",
+         "def f():\n    from anamnesis.service.a import (\n        b,\n    )\n"),
+        ("import service.a as a, os\n", "import anamnesis.service.a as a, os\n"),
+        ('run("-m", "service.a")\n', 'run("-m", "anamnesis.service.a")\n'),
+        ('"""Ground.\n\n>>> from models import x\n"""\n',
+         '"""Ground.\n\n>>> from anamnesis.models import x\n"""\n'),
+        ('say("service")\nfrom modelsx import y\n# from service.a import b\n',
+         'say("service")\nfrom modelsx import y\n# from service.a import b\n'),
+    ],
+)  # fmt: skip
+def test_imports_are_rewritten_where_they_stand(source: str, rewritten: str) -> None:
+    """Imports, module names in strings and examples gain the package, and nothing else changes."""
+    assert setup.rewritten(source, {"models", "service", "service.a"}) == rewritten
+
+
+def test_a_name_that_the_rewriting_would_break_ends_the_build() -> None:
+    """A module used by the name of its package is refused: that name is no longer there."""
+    with pytest.raises(ValueError, match="line 2"):
+        setup.rewritten("import models.vae\nmodels.vae.VAE\n", {"models", "models.vae"})
+
+
+def test_the_scripts_of_the_distribution_are_the_wheel_s_own() -> None:
+    """The command calls a module that both the checkout and the wheel have."""
+    assert PROJECT["scripts"] == {"anamnesis": "anamnesis.__main__:main"}
