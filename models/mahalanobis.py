@@ -22,7 +22,7 @@ from models.calibration import carried, mixed
 from models.config import Config
 from models.errors import VectorError
 from models.network import Array, Float64, Identity
-from models.plan import FOLDS, seeded
+from models.plan import FOLDS, runs, seeded
 from models.reference import Reference
 from models.scaler import Scaler
 from models.survey import Met, told
@@ -121,7 +121,7 @@ def learn(
 
     whole = regimes(np.ones(n, bool))
     tied = whole.tied()
-    folds = rng.permutation(n) % FOLDS
+    folds = runs(x, FOLDS, rng)
     held_out = np.concatenate(
         [Distance(regimes(folds != m).tied())(x[folds == m]) for m in range(FOLDS)]
     )

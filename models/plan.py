@@ -15,6 +15,8 @@ from models.version import Version
 
 FOLDS, FEW = 5, 400  # of so few vectors; of more, in FOLDS - 1, a network learns from 75 %
 FEW_FOLDS, LARGE = 2, 300_000  # for networks of more parameters, where folds are far from free
+RUNS = 5  # contiguous runs of rows in each fold
+COMMON = 0.02  # share of all rows from which equal ones are a value of their own, not copies
 HELD_OUT = 0.2  # share of the new vectors kept from training where folds would cost too much
 MOST_HELD_OUT = 4_000
 LEAST_STEPS = 400  # a network of this kind is not near its optimum before, however few vectors
@@ -23,6 +25,8 @@ REPLAY_STEPS = 3  # the fewest of a retraining, in those of a first training of 
 # The training regime `stable`: how many times smaller the batches and higher the first rate are,
 # by how much the rate falls with every experience, and the dropout.
 SMALLER, HIGHER, DECAY, DROPOUT = 2, 2.0, 0.8, 0.1
+
+Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ def plan(
     w_prev, w_new = mixing.weights(weights or config.weights, past.learned, n)
     seed = seeded(config.seed, previous)
     rng = np.random.default_rng([seed, 1])
-    folds = _folds(n, _parameters(shape), config.score.endswith("+regime"), rng)
+    folds = _folds(x, _parameters(shape), config.score.endswith("+regime"), rng)
     n_trained = int((folds >= 0).sum())
     new_rows = w_new if past.replays else 1.0
     stable = model.regime == "stable"
@@ -135,23 +139,49 @@ def _batch_size(n: int) -> int:
     return 64 if n < 1_000 else 128 if n < 20_000 else 256
 
 
-def _folds(n: int, parameters: int, relative: bool, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Leave each vector out of one of `FOLDS` networks, or a share of them out of the only one.
+def _folds(x: Array, parameters: int, relative: bool, rng: np.random.Generator) -> Labels:
+    """Leave each row of x (n, d) out of one of `FOLDS` networks, or a share out of the only one.
 
     Few normals are all needed, for training and for calibration, and their networks are cheap.
     A score relative to its regime needs several hundred to calibrate on in every one, from
     networks that learned nearly as much as the version did.
     """
-    order = rng.permutation(n)
+    n = len(x)
     if n <= FEW and parameters <= LARGE:
-        return 1 + order % FOLDS
+        return 1 + runs(x, FOLDS, rng)
     if (n <= 2_000 and parameters <= SMALL) or (relative and n <= 2 * MOST_HELD_OUT):
-        return 1 + order % (FOLDS - 1)
+        return 1 + runs(x, FOLDS - 1, rng)
     if n <= FEW:
-        return 1 + order % FEW_FOLDS
-    folds = np.zeros(n, np.int64)
-    folds[order[: min(int(n * HELD_OUT), MOST_HELD_OUT)]] = -1
-    return folds
+        return 1 + runs(x, FEW_FOLDS, rng)
+    share = min(int(n * HELD_OUT), MOST_HELD_OUT) / n
+    parts = max(2, round(1.0 / share))
+    return np.where(runs(x, parts, rng) == 0, -1, 0)
+
+
+def runs(x: Array, folds: int, rng: np.random.Generator) -> Labels:
+    """Return the fold 0..folds-1 of each row of x (n, d): `RUNS` contiguous runs of rows a fold.
+
+    Neighbours in time resemble each other: in folds drawn row by row each held-out row has a near
+    copy among those learned, and the threshold comes out too low. Each run lies in another part of
+    the rows, so that rows sorted by regime lose no regime to one fold. Equal rows go into one fold
+    for the same reason, except rows that make up `COMMON` of all and more: such a value will come
+    again, and a network that never saw it says nothing of one that did.
+    """
+    n = len(x)
+    _, first, of, counts = np.unique(
+        x, axis=0, return_index=True, return_inverse=True, return_counts=True
+    )
+    of = of.reshape(n)
+    # A common row counts as distinct each time; the others stand where the first of them does.
+    place = np.where(counts[of] >= max(2.0, COMMON * n), np.arange(n), first[of])
+    order = np.argsort(place, kind="stable")
+    starts = np.r_[True, np.diff(place[order]) > 0]
+    start = np.flatnonzero(starts)[np.cumsum(starts) - 1]  # where the row's group starts
+    run = np.empty(n, np.int64)
+    run[order] = start * (RUNS * folds) // n
+    of_run = np.concatenate([rng.permutation(folds) for _ in range(RUNS)])
+    fold: Labels = of_run[run]
+    return fold
 
 
 def _experiences(previous: Version | None) -> int:

@@ -9,7 +9,7 @@ from models import Config, Model, Version
 from models.batches import batches
 from models.network import Array
 from models.past import Past, past
-from models.plan import Plan, plan
+from models.plan import RUNS, Plan, plan, runs
 
 
 def planned(previous: Version, behind: Past, x: Array, config: Config) -> Plan:
@@ -52,7 +52,9 @@ def test_every_network_leaves_its_own_fold_out() -> None:
     """The version none, where a score is to hold its rate in each regime."""
     x = np.arange(1000, dtype=np.float32)[:, None]
     chosen = plan(None, Past(), x, Config(score="elbo+regime"), "gaussian", None)
-    assert np.bincount(chosen.folds).tolist() == [0, 250, 250, 250, 250]
+    sizes = np.bincount(chosen.folds)
+    assert sizes[0] == 0
+    assert sizes[1:] == pytest.approx([250] * 4, abs=3)
     epoch = islice(batches(chosen, Past(), x, np.random.default_rng(0)), 8)
     seen = np.concatenate([batch[..., 0] for batch, *_ in epoch], axis=1)  # (5, 1000)
     for m in range(5):
@@ -69,3 +71,30 @@ def test_what_is_held_out_of_the_only_network_is_in_no_batch() -> None:
     seen = np.concatenate([batch[0, :, 0] for batch, *_ in epoch])
     assert sorted(seen.astype(int).tolist()) == np.flatnonzero(chosen.folds == 0).tolist()
     assert len(seen) == 4000
+
+
+def test_a_fold_is_contiguous_runs_of_rows_from_every_part_of_the_experience() -> None:
+    """Neighbours in time share a fold, and rows sorted by regime lose no regime to one fold."""
+    x = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
+    folds = runs(x, 4, np.random.default_rng(1))
+    ends = np.flatnonzero(np.diff(folds)) + 1
+    assert 10 <= len(ends) <= 4 * RUNS - 1
+    for part in np.array_split(folds, RUNS):
+        assert np.bincount(part, minlength=4) == pytest.approx([50] * 4, abs=2)
+
+
+def test_equal_rows_share_a_fold() -> None:
+    """100 rows that come 50 times each, in any order, are held out together with their copies."""
+    rng = np.random.default_rng(0)
+    which = rng.permutation(np.repeat(np.arange(100), 50))
+    folds = runs(rng.normal(size=(100, 4)).astype(np.float32)[which], 5, rng)
+    assert all(len(set(folds[which == row].tolist())) == 1 for row in range(100))
+    assert np.bincount(folds) == pytest.approx([1000] * 5, rel=0.25)
+
+
+def test_a_common_row_is_in_every_fold() -> None:
+    """Rows of which each is a tenth of all and more come again: no fold may lack one."""
+    x = np.random.default_rng(0).integers(3, size=(500, 2)).astype(np.float32)
+    folds = runs(x, 5, np.random.default_rng(1))
+    rows, of = np.unique(x, axis=0, return_inverse=True)
+    assert all(len(set(folds[of.ravel() == row].tolist())) == 5 for row in range(len(rows)))
