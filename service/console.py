@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from service.client import Client, ServiceError, Unreachable
-from service.embedded import StoreFailed
-from service.settings import Settings
+from service.processes.data_directory import StoreFailed
+from service.settings import BadSettings, Settings
 from service.supervisor import StartupFailed
 from service.tables import BadTable
 
@@ -60,12 +60,15 @@ def settings(**given: Any) -> Settings:
     """Return the settings, what was given on the command line first; a bad one is a usage error."""
     try:
         found = Settings(**{name: value for name, value in given.items() if value is not None})
+    except BadSettings as error:
+        raise typer.BadParameter(str(error)) from None
     except tomllib.TOMLDecodeError as error:
         raise typer.BadParameter(f"the settings file is not TOML: {error}") from None
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise typer.BadParameter(f"{name}: {first['msg']}") from None
+        words = first["msg"].removeprefix("Value error, ")
+        raise typer.BadParameter(f"{name}: {words}" if name else words) from None
     if (url := found.store_url()) and not url.startswith(_STORES):
         # The rest of a URL may hold a password, and is not repeated.
         raise typer.BadParameter(f"redis_url: starts with none of {', '.join(_STORES)}")

@@ -1,14 +1,16 @@
 """Service settings: the one place that reads the environment.
 
 Each setting is the variable `ANAMNESIS_<NAME>`, or the key `<name>` of the TOML file that
-`ANAMNESIS_CONFIG_FILE` names; the environment wins.
+`ANAMNESIS_CONFIG_FILE` names; the environment wins. What is empty is unset, as the environment of a
+container has it for `${VAR:-}`; but a setting that guards something and is empty ends the start.
 """
 
 import os
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -16,11 +18,24 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+PREFIX = "ANAMNESIS_"
+# Without them a door would stand open that somebody meant to shut.
+_GUARDS = (
+    "admin_key_file", "key_file", "metrics_key_file", "redis_password_file", "signing_key_file",
+    "tls_cert", "tls_key", "trusted_keys_file",
+)  # fmt: skip
+
+
+class BadSettings(ValueError):  # noqa: N818 - it states what is wrong
+    """The settings cannot be used; the message names the setting, and no value of it."""
+
 
 class Settings(BaseSettings):
     """How the processes run; what one detector does is in its own config."""
 
-    model_config = SettingsConfigDict(env_prefix="ANAMNESIS_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     # Where and what
     host: str = Field("127.0.0.1", description="Address the API binds.")
@@ -201,11 +216,22 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments win over the environment, the environment over the TOML file."""
         del dotenv_settings, file_secret_settings
+        for name, value in os.environ.items():
+            if name.upper().startswith(PREFIX):
+                _refuse_empty_guard(name.upper().removeprefix(PREFIX).lower(), value)
         named = os.environ.get("ANAMNESIS_CONFIG_FILE")
         if named and not Path(named).is_file():
             raise FileNotFoundError(f"ANAMNESIS_CONFIG_FILE: there is no file {named}")
         toml = TomlConfigSettingsSource(settings_cls, Path(named)) if named else None
         return (init_settings, env_settings, *([toml] if toml else []))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Leave out what is empty: as a path it would be the current directory."""
+        for name, value in given.items():
+            _refuse_empty_guard(name, value)
+        return {name: value for name, value in given.items() if value != ""}
 
     def store_url(self) -> str | None:
         """Return the store's address, with what its files add to it; OSError without these.
@@ -233,3 +259,8 @@ class Settings(BaseSettings):
         values = self.model_dump(mode="json", exclude_none=True, exclude={"key"})
         ours = {f"ANAMNESIS_{name}".upper(): str(value) for name, value in values.items()}
         return {**os.environ, **ours, **more}
+
+
+def _refuse_empty_guard(name: str, value: object) -> None:
+    if name in _GUARDS and isinstance(value, str) and not value.strip():
+        raise BadSettings(f"{PREFIX}{name.upper()} is set but empty: name a file, or do not set it")
