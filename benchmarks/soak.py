@@ -174,7 +174,7 @@ def main():
     minutes = 1.0 if given.quick else given.minutes
     import redis
 
-    from service.embedded import socket_path
+    from service.processes.data_directory import socket_path
 
     with tempfile.TemporaryDirectory(prefix="anamnesis-") as name:
         folder, artifact = Path(name), servers.champion().to_bytes()

@@ -46,11 +46,13 @@ Errors are RFC 9457 problems; rows and columns count from zero; what was sent is
 """
 
 
-def create_app(settings: Settings, registry: CollectorRegistry | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, registry: CollectorRegistry | None = None, *, place: int = 0
+) -> FastAPI:
     """Return the application; nothing runs and nothing connects before its lifespan begins.
 
-    `registry` is where the process's metrics go, a new one unless given. Raises ValueError when
-    the settings name no store.
+    `registry` is where the process's metrics go, a new one unless given; `place` counts the API
+    processes that share a folder of metrics. Raises ValueError when the settings name no store.
     """
     url = settings.store_url()
     if url is None:
@@ -61,6 +63,7 @@ def create_app(settings: Settings, registry: CollectorRegistry | None = None) ->
     metrics = Metrics(
         CollectorRegistry() if registry is None else registry,
         directory=settings.metrics_dir,
+        place=place,
         detectors=settings.max_detectors,
     )
 

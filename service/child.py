@@ -53,7 +53,13 @@ class Child:
             )  # fmt: skip
             self.running = None
         if self.running is None and self.restarts.due():
-            _logger.info("child restarted", child=self.name, pid=self.start())
+            try:
+                _logger.info("child restarted", child=self.name, pid=self.start())
+            except OSError as error:  # no process or no memory to be had now
+                pause = self.restarts.ended()
+                _logger.warning(
+                    "child not restarted", child=self.name, restart_in=pause, why=str(error)
+                )
         return ended
 
     def stop(self, deadline: float) -> None:

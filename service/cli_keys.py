@@ -10,10 +10,11 @@ import typer
 
 from service import console
 from service.api_keys import ApiKeys
-from service.embedded import DirectoryInUse, EmbeddedStore, socket_path
+from service.embedded import EmbeddedStore
 from service.grants import LEAST_BODY_BYTES, Grant, Scope, describe, new_secret
 from service.keys import NAME
 from service.problems import Problem
+from service.processes.data_directory import DirectoryInUse, socket_path
 from service.settings import Settings
 from service.store import connect
 

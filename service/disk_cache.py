@@ -4,6 +4,7 @@ One file for each detector, replaced as a whole: a line of JSON that says what i
 artifact. It is read only where the store cannot be asked, and verified like any other artifact.
 """
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -40,7 +41,7 @@ class DiskCache:
         self._max_bytes = max_bytes
 
     def keep(self, champion: Champion) -> None:
-        """Keep `champion`, with its threshold; a disk that fails is only logged."""
+        """Keep `champion`, with its threshold; raises OSError when the disk fails."""
         if self._folder is None:
             return
         artifact = champion.version.to_bytes()
@@ -55,14 +56,11 @@ class DiskCache:
             "trained_at": champion.trained_at,
             "sha256": hashlib.sha256(artifact).hexdigest(),
         }
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _replace(self._path(champion.name), orjson.dumps(about) + b"\n" + artifact)
-        except OSError as error:
-            _log.warning("champion not kept on disk", detector=champion.name, why=str(error))
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _replace(self._path(champion.name), orjson.dumps(about) + b"\n" + artifact)
 
     def forget(self, name: str) -> None:
-        """Delete the copy of a detector that is gone."""
+        """Delete the copy of a detector that is gone; raises OSError."""
         if self._folder is not None:
             self._path(name).unlink(missing_ok=True)
 
@@ -70,11 +68,12 @@ class DiskCache:
         """Delete old copies of detectors that are not `known`.
 
         Not young ones: a store that lost everything knows nothing either, and then they are what
-        is left.
+        is left. Nor files that this class did not write. Raises OSError.
         """
         oldest = time.time() - KEPT_SECONDS
         for path in self._paths():
-            if path.name.removesuffix(_SUFFIX) not in known and path.stat().st_mtime < oldest:
+            name = path.name.removesuffix(_SUFFIX)
+            if name not in known and path.stat().st_mtime < oldest and _is_ours(path, name):
                 path.unlink(missing_ok=True)
 
     def restore(self) -> list[Champion]:
@@ -115,6 +114,13 @@ class DiskCache:
 
     def _paths(self) -> list[Path]:
         return [] if self._folder is None else sorted(self._folder.glob(f"*{_SUFFIX}"))
+
+
+def _is_ours(path: Path, name: str) -> bool:
+    with path.open("rb") as file, contextlib.suppress(ValueError):
+        about = orjson.loads(file.readline(_LINE_BYTES))
+        return isinstance(about, dict) and about.get("name") == name and "sha256" in about
+    return False
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -68,17 +68,22 @@ class Ingest:
         except StoreUnavailable:
             raise
         except Problem:
-            self._metrics.ingested(name, "rejected", len(X))
+            self._count(name, rejected=len(X))
             raise
         crash.passage("api.after_buffer_write")
         if stored.duplicate:
-            self._metrics.ingested(name, "duplicate", stored.duplicate)
+            self._count(name, duplicate=stored.duplicate)
         else:
-            self._metrics.ingested(name, "accepted", stored.accepted)
-            self._metrics.ingested(name, "quarantined", stored.quarantined)
+            self._count(name, accepted=stored.accepted, quarantined=stored.quarantined)
         answer = asdict(stored)
         triage: dict[str, float] = answer.pop("triage")
         return answer | triage
+
+    def _count(self, name: str, **vectors: int) -> None:
+        # A batch that is stored is answered as such, whatever becomes of its counting.
+        with self._metrics.side_work.part("metrics"):
+            for outcome, n in vectors.items():
+                self._metrics.ingested(name, outcome, n)
 
     async def _write(
         self,

@@ -1,24 +1,27 @@
 """What this process counts (prefix `anamnesis_`, label `detector`).
 
-With several API processes each writes to files in a shared folder, and whichever is scraped adds
+With several API processes each copies its numbers to a shared folder, and whichever is scraped adds
 them up; what the store holds is exported by `state_metrics`, from one place.
 """
 
 import asyncio
-import os
 from pathlib import Path
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client.registry import Collector
 
 from models.judgement import Judgement
-from service import log
 from service.champion import Champion
 from service.payload import Matrix
-
-_log = log.get(__name__)
+from service.telemetry.shared_values import Shared
+from service.telemetry.side_work import SideWork
 
 # From a vector in memory (50 us) to a full body of large ones.
 _SCORE_SECONDS = (
@@ -49,14 +52,20 @@ class _Histogram(Histogram):
 class Metrics:
     """Counters, histograms and gauges of one API process, on `registry`.
 
-    `directory` is the folder shared by the API processes of this machine, if there is one.
+    `directory` is the folder shared by the API processes of this machine, if there is one, and
+    `place` this process's among them.
     """
 
     def __init__(
-        self, registry: CollectorRegistry, *, directory: Path | None = None, detectors: int = 1000
+        self,
+        registry: CollectorRegistry,
+        *,
+        directory: Path | None = None,
+        place: int = 0,
+        detectors: int = 1000,
     ) -> None:
         self.registry = registry
-        self._directory = directory
+        self._shared = None if directory is None else Shared(directory, place)
         self._labels: set[str] = set()
         self._detectors = detectors
         self._pending: list[tuple[Champion, Judgement, float, int]] = []
@@ -86,12 +95,15 @@ class Metrics:
         self._dropped = counter(
             "live_dropped", "Scored vectors left out of drift and events for want of room or store."
         )
+        failures = counter(
+            "side_work_failures", "Failures of work beside scoring, which went on.", ("part",)
+        )
+        self.side_work = SideWork(lambda part: failures.labels(part).inc())
         self._loaded = Gauge(
             "anamnesis_loaded_generation",
             "Generation that an API process serves.",
             label,
             registry=registry,
-            multiprocess_mode="liveall",
         )
 
     def scored(
@@ -104,7 +116,11 @@ class Metrics:
             self.flush()
 
     def flush(self) -> None:
-        """Count what was noted."""
+        """Count what was noted; raises nothing."""
+        with self.side_work.part("metrics"):
+            self._flush()
+
+    def _flush(self) -> None:
         pending, self._pending = self._pending, []
         by_name: dict[str, list[tuple[Judgement, float, int]]] = {}
         for champion, columns, seconds, requests in pending:
@@ -123,10 +139,10 @@ class Metrics:
         """Flush ten times a second until cancelled, for the scrapes of the other processes."""
         while True:
             await asyncio.sleep(_FLUSH_SECONDS)
-            try:
-                self.flush()
-            except Exception:  # noqa: BLE001 - a full disk must not end the counting for good
-                _log.exception("metrics not written")
+            self.flush()
+            if self._shared is not None:
+                with self.side_work.part("metrics_folder"):
+                    await asyncio.to_thread(self._shared.copy)
 
     def ingested(self, name: str, outcome: str, vectors: int) -> None:
         """Count vectors of a normal batch: accepted, quarantined, duplicate or rejected."""
@@ -151,7 +167,7 @@ class Metrics:
 
     def forgotten(self, name: str) -> None:
         """Note that a detector was deleted."""
-        if name in self._labels and self._directory is None:
+        if name in self._labels and self._shared is None:
             self._loaded.remove(name)
 
     def artifact_failed(self, name: str) -> None:
@@ -171,16 +187,17 @@ class Metrics:
         self.flush()
         page = CollectorRegistry()
         page.register(state)
-        if self._directory is None:
+        if self._shared is None:
             return generate_latest(self.registry) + generate_latest(page)
-        MultiProcessCollector(page, str(self._directory))  # type: ignore[no-untyped-call]
+        page.register(self._shared)
         return generate_latest(page)
 
     def close(self) -> None:
         """Take this process's own gauges out of the shared folder."""
         self.flush()
-        if self._directory is not None:
-            mark_process_dead(os.getpid(), str(self._directory))  # type: ignore[no-untyped-call]
+        if self._shared is not None:
+            with self.side_work.part("metrics_folder"):
+                self._shared.close()
 
     def _label(self, name: str) -> str:
         # Detectors come and go, series stay: past the bound they share one.

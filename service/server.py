@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service import crash, log
+from service.app import create_app
 from service.http_protocol import HttpProtocol
 from service.settings import Settings
 
@@ -81,24 +82,21 @@ def configured(app: FastAPI, settings: Settings) -> Server:
     return Server(config)
 
 
-def serve(settings: Settings, listener: socket.socket) -> None:
-    """Serve the API on `listener` until a signal asks for a drain.
+def serve(settings: Settings, listener: socket.socket, place: int = 0) -> None:
+    """Serve the API on `listener`, as the process at `place`, until a signal asks for a drain.
 
     A drain closes the listener, lets the requests in flight finish for `drain_seconds`, answers
     those that were on their way, and closes every connection.
     """
-    # The application reads where the metrics go when it is first imported.
-    from service.app import create_app
-
-    configured(create_app(settings), settings).run(sockets=[listener])
+    configured(create_app(settings, place=place), settings).run(sockets=[listener])
 
 
 def main() -> None:
-    """Run as `python -m service.server FD`: FD is the inherited listening socket."""
+    """Run as `python -m service.server FD PLACE`: the inherited socket, the place in its row."""
     settings = Settings()
     log.configure(settings, "api")
     crash.arm(settings.crash_point)
-    serve(settings, socket.socket(fileno=int(sys.argv[1])))
+    serve(settings, socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
 
 
 if __name__ == "__main__":

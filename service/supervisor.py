@@ -7,27 +7,25 @@ listening socket, the folder of their metrics, the embedded store.
 import asyncio
 import contextlib
 import select
-import shutil
 import signal
 import socket
 import ssl
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import httpx
-from prometheus_client import multiprocess
 
 from service import log, process
 from service.access import fixed, is_loopback
 from service.api_keys import count
 from service.child import ONE_THREAD, Child, Restarts
-from service.embedded import EmbeddedStore, StoreFailed
+from service.embedded import EmbeddedStore
 from service.problems import StoreUnavailable
+from service.processes.data_directory import StoreFailed
+from service.processes.metrics_folder import MetricsFolder
 from service.settings import Settings
 
 _logger = log.get(__name__)
@@ -35,7 +33,9 @@ _logger = log.get(__name__)
 _STARTUP_SECONDS = 60.0
 _TICK_SECONDS = 0.1  # an ended child wakes the loop at once; this is for pauses before restarts
 _WORKER_STOP_SECONDS = 15.0
+_LOOK_SECONDS = 0.5  # between two looks at the store's files
 _BACKLOG = 2048
+_OF_PROMETHEUS = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
 
 
 class StartupFailed(Exception):  # noqa: N818 - it states what happened
@@ -69,9 +69,11 @@ class Supervisor:
         self.announce = announce
         self.should_exit = False
         self.listener: socket.socket | None = None
-        self.metrics_dir: Path | None = None
+        self.metrics: MetricsFolder | None = None
         self._store_restarts = Restarts()
         self._store_down = False
+        self._next_look = 0.0
+        self._gone: str | None = None
         self.api: list[Child] = []
         self.worker = Child("worker", _python("service.worker"), self._spawn) if worker else None
 
@@ -99,16 +101,18 @@ class Supervisor:
         if self.store is not None:
             self.store.start()
         self._refuse_strangers()
-        self.metrics_dir = self._make_metrics_dir()
-        command = _python("service.server", str(self.listener.fileno()))
+        self.metrics = MetricsFolder(self.settings.metrics_dir)
+        socket_number = str(self.listener.fileno())
         self.api = [
-            Child(f"api-{n}", command, self._spawn_api) for n in range(self.settings.workers)
+            Child(f"api-{n}", _python("service.server", socket_number, str(n)), self._spawn_api)
+            for n in range(self.settings.workers)
         ]
         for child in self.children():
             child.start()
         self._wait_until_ready()
         if not self.should_exit:
-            self.announce(self.url)
+            with contextlib.suppress(OSError):  # nobody reads it, or its disk is full
+                self.announce(self.url)
 
     def _refuse_strangers(self) -> None:
         """Refuse to be reached from elsewhere as long as there are no keys to tell who asks."""
@@ -134,9 +138,8 @@ class Supervisor:
         """Look after every child once."""
         self._tick_store()
         for child in self.children():
-            ended = child.tick()
-            if ended is not None and self.metrics_dir is not None:
-                multiprocess.mark_process_dead(ended, str(self.metrics_dir))  # type: ignore[no-untyped-call]
+            if child.tick() is not None and child in self.api and self.metrics is not None:
+                self.metrics.ended(self.api.index(child))
 
     def shutdown(self) -> None:
         """Drain the API, let the worker finish its step, then close the store."""
@@ -152,8 +155,8 @@ class Supervisor:
             self.worker.stop(time.monotonic() + _WORKER_STOP_SECONDS)
         if self.store is not None:
             self.store.stop()
-        if self.metrics_dir is not None and self.metrics_dir != self.settings.metrics_dir:
-            shutil.rmtree(self.metrics_dir, ignore_errors=True)
+        if self.metrics is not None:
+            self.metrics.close()
 
     # Parts
 
@@ -175,25 +178,15 @@ class Supervisor:
         self.should_exit = True
 
     def _spawn(self, **more: str) -> process.Spawn:
-        # prometheus_client reads the first name when it is first imported, the application the
-        # other: without it each process would tell its own part of the metrics alone.
-        names = ("PROMETHEUS_MULTIPROC_DIR", "ANAMNESIS_METRICS_DIR")
-        shared = dict.fromkeys(names, str(self.metrics_dir))
-        return process.Spawn(env=self.settings.environment(**shared, **more))
+        folder = self.metrics.path if self.metrics else None
+        # What is empty is unset; the other name would make prometheus_client map files.
+        shared = {"ANAMNESIS_METRICS_DIR": str(folder or "")}
+        env = self.settings.environment(**shared, **more)
+        return process.Spawn(env={k: v for k, v in env.items() if k not in _OF_PROMETHEUS})
 
     def _spawn_api(self) -> process.Spawn:
         assert self.listener is not None
         return replace(self._spawn(**ONE_THREAD), pass_fds=(self.listener.fileno(),))
-
-    def _make_metrics_dir(self) -> Path:
-        """Return an empty folder: what processes of an earlier life counted is not this one's."""
-        folder = self.settings.metrics_dir
-        if folder is None:
-            folder = Path(tempfile.mkdtemp(prefix="anamnesis-metrics-"))
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob("*.db"):
-            left.unlink()
-        return folder
 
     def _wait_until_ready(self) -> None:
         # A store that is elsewhere may come later; what answers then is alive, and waits for it.
@@ -228,11 +221,30 @@ class Supervisor:
                 self._store_down = not self.store.ready()
                 if not self._store_down:
                     _logger.info("store restarted", pid=self.store.child.pid)
+            else:
+                self._look_after_files(self.store)
         except StoreFailed as error:
             self._store_down = True
             self.store.child = None
             pause = self._store_restarts.ended()
             _logger.warning("store ended", restart_in=pause, why=str(error))
+
+    def _look_after_files(self, store: EmbeddedStore) -> None:
+        """Stop a store whose files were deleted: it would go on to acknowledge what is not kept."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + _LOOK_SECONDS
+        gone = store.directory.lost()
+        # A rewrite of the files moves them about, so that one look alone may miss one.
+        if gone is not None and gone == self._gone:
+            _logger.error(
+                "the data directory was deleted or replaced; the store is stopped, scoring goes "
+                "on from memory. Put the directory back, or start `anamnesis up` again",
+                directory=str(store.directory.path), why=gone,
+            )  # fmt: skip
+            store.abandon()
+            raise StoreFailed(gone)
+        self._gone = gone
 
 
 def own(settings: Settings) -> ssl.SSLContext | bool:

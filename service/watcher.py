@@ -8,7 +8,7 @@ changes nothing, what is older than what is served neither.
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from models import AnamnesisError, Version
 from service import log
@@ -57,8 +57,6 @@ class Watcher:
         self._failed: dict[tuple[str, str, int], float] = {}
         self._pins_recorded: dict[tuple[str, int], float] = {}
         self._regressed: set[str] = set()
-
-    # Life
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -117,8 +115,8 @@ class Watcher:
             await self.follow(name)
         await self._read_states()
         if not self._pruned:
-            await asyncio.to_thread(self._disk.prune, names)
             self._pruned = True
+            await self._beside(self._disk.prune, names)
 
     async def follow(self, name: str) -> None:
         """Refresh one detector, or log what is wrong: it must not keep the others from theirs."""
@@ -189,7 +187,7 @@ class Watcher:
             self._metrics.announced(name)
             if serving is not None:  # revoked, and no clean one was left
                 self.champions.unload(name)
-                await asyncio.to_thread(self._disk.forget, name)
+                await self._beside(self._disk.forget, name)
         return detector
 
     async def _missing(self, name: str, uid: str) -> None:
@@ -198,7 +196,7 @@ class Watcher:
             self.champions.forget(name)
             self._metrics.forgotten(name)
             self._regressed.discard(name)
-            await asyncio.to_thread(self._disk.forget, name)
+            await self._beside(self._disk.forget, name)
         elif self.champions.get(name) is None:
             self.champions.forget(name)
         else:
@@ -209,8 +207,6 @@ class Watcher:
             _log.error("the store went back", detector=name, why=why)
             self._regressed.add(name)
             self._metrics.store_regressed(name)
-
-    # Loading
 
     async def _swap(self, detector: Detector, number: int, serving: Champion | None) -> None:
         started = time.perf_counter()
@@ -255,7 +251,12 @@ class Watcher:
                 generation=detector.generation,
                 seconds=round(took, 4),
             )
-            await asyncio.to_thread(self._disk.keep, champion)
+            await self._beside(self._disk.keep, champion)
+
+    async def _beside(self, work: Callable[..., None], argument: object) -> None:
+        """Let the disk work in a thread; what is served does not depend on it."""
+        with self._metrics.side_work.part("champion_cache"):
+            await asyncio.to_thread(work, argument)
 
     async def _load(self, detector: Detector, number: int) -> tuple[Version, float | None]:
         most = self._settings.artifact_max_bytes
@@ -313,8 +314,6 @@ class Watcher:
                 self._unknown.clear()
             self._unknown[name] = now + _UNKNOWN_SECONDS
         return found
-
-    # The store itself
 
     async def _check_store(self) -> None:
         if self._durable:

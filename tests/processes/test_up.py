@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,17 +42,19 @@ def children(pid: int) -> list[int]:
 
 
 class Up:
-    """One `anamnesis up` and what it wrote."""
+    """One `anamnesis up` and what it wrote, to a file in `words`; `wrap` precedes its command."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.words = folder / f"words-{time.monotonic_ns()}"
-        command = [sys.executable, "-m", "service.cli", "up", "--port", "0"]
+    def __init__(
+        self, folder: Path, *options: str, wrap: Sequence[str] = (), words: Path | None = None
+    ) -> None:
+        self.words = (words or folder) / f"words-{time.monotonic_ns()}"
+        command = [*wrap, sys.executable, "-m", "service.cli", "up", "--port", "0"]
         command += ["--data-dir", str(folder / "data"), *options]
         # None of the environment's own settings: the test says what it wants.
         env = {k: v for k, v in os.environ.items() if not k.startswith("ANAMNESIS_")}
-        with self.words.open("wb") as words:
+        with self.words.open("wb") as file:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, env=env
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=env
             )
 
     @property
@@ -166,7 +168,7 @@ def test_second_on_the_same_directory_is_refused(up):
     url = one.url()
     two = up()
     assert two.process.wait(30) == 1
-    assert f"in use by another `anamnesis up` (process {one.process.pid})" in two.said
+    assert f"in use by another `anamnesis up` (process {one.process.pid} on " in two.said
     with Client(url) as client:
         assert client.health()
 

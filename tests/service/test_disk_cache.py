@@ -91,9 +91,21 @@ def test_without_a_folder_nothing_is_kept():
     assert cache.restore() == []
 
 
-def test_a_disk_that_fails_stops_nobody(tmp_path):
-    """The champion serves whether or not a copy could be made."""
+def test_a_disk_that_fails_is_an_os_error(tmp_path):
+    """What a copy meets is for the caller to tolerate."""
     (tmp_path / "file").touch()
     cache = DiskCache(tmp_path / "file", max_bytes=MAX)
-    cache.keep(champion())
+    with pytest.raises(OSError, match="File exists"):
+        cache.keep(champion())
     assert cache.restore() == []
+
+
+def test_only_files_of_ours_are_pruned(tmp_path):
+    """An old file that merely has the name of a copy stays."""
+    cache = DiskCache(tmp_path, max_bytes=MAX)
+    cache.keep(champion())
+    (tmp_path / "notes.champion").write_text("a list of champions")
+    for file in tmp_path.iterdir():
+        os.utime(file, (0, 0))
+    cache.prune(set())
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.champion"]

@@ -12,7 +12,8 @@ import pytest
 import redis
 
 from service import embedded, process
-from service.embedded import DataDirectory, DirectoryInUse, EmbeddedStore, StoreFailed
+from service.embedded import EmbeddedStore
+from service.processes.data_directory import DataDirectory, DirectoryInUse, StoreFailed
 
 _HOLDER = """
 import sys, time

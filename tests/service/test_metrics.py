@@ -109,10 +109,11 @@ class Champion:
     name, generation = "pump", 3
 
 s = np.array([0.5, 2.0])
-metrics = Metrics(CollectorRegistry(), directory=Path({directory!r}))
+metrics = Metrics(CollectorRegistry(), directory=Path({directory!r}), place={place})
 metrics.scored(Champion, np.zeros((2, 3)), Judgement(s, s, s, s >= 1), 0.001)
 metrics.swapped(Champion, 0.01)
 metrics.flush()
+metrics._shared.copy()
 if {scrape}:
     class Nothing:
         def collect(self):
@@ -121,24 +122,35 @@ if {scrape}:
 """
 
 
+def process(folder: Path, place: int, *, scrape: bool = False) -> str:
+    """Run a process that counts two vectors; return its scrape."""
+    return subprocess.run(
+        [sys.executable, "-c", PROCESS.format(directory=str(folder), place=place, scrape=scrape)],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
 def test_processes_add_up(tmp_path: Path) -> None:
     """Whichever process is scraped has the counts of all, and the gauges of those that live."""
-
-    def process(*, scrape: bool) -> str:
-        return subprocess.run(
-            [sys.executable, "-c", PROCESS.format(directory=str(tmp_path), scrape=scrape)],
-            env={"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": ":".join(sys.path)},
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-
-    process(scrape=False)
-    page = process(scrape=True)
+    process(tmp_path, 0)
+    page = process(tmp_path, 1, scrape=True)
     assert 'anamnesis_vectors_scored_total{detector="pump"} 4.0' in page
     assert 'anamnesis_severity_bucket{detector="pump",le="+Inf"} 4.0' in page
-    assert page.count("anamnesis_loaded_generation{") == 2
-    assert 'pid="' in page
+    assert 'anamnesis_severity_count{detector="pump"} 4.0' in page
+    assert 'anamnesis_loaded_generation{detector="pump",process="0"} 3.0' in page
+    assert 'anamnesis_loaded_generation{detector="pump",process="1"} 3.0' in page
+
+
+def test_a_successor_goes_on_counting(tmp_path: Path) -> None:
+    """A process that takes the place of a dead one adds to its counters, not to its gauges."""
+    for _ in range(3):
+        page = process(tmp_path, 0, scrape=True)
+    assert 'anamnesis_vectors_scored_total{detector="pump"} 6.0' in page
+    assert page.count("anamnesis_loaded_generation{") == 1
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_api_process_is_light() -> None:

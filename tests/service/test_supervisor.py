@@ -9,6 +9,7 @@ import pytest
 
 from service import process
 from service.child import Child, Restarts
+from service.processes.metrics_folder import MetricsFolder
 from service.settings import Settings
 from service.supervisor import StartupFailed, Supervisor, _bind
 
@@ -109,18 +110,12 @@ def test_url_is_one_that_a_client_here_can_use(host, shown):
         assert supervisor.url == f"http://{shown}:{port}"
 
 
-def test_children_add_their_metrics_up(tmp_path):
-    """In a folder that nobody chose, too: prometheus_client and the application know it."""
+def test_children_share_the_metrics_folder(tmp_path, monkeypatch):
+    """The application knows the folder, and prometheus_client maps no file into memory."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     supervisor = Supervisor(Settings(), store=None, worker=False, announce=print)
-    supervisor.metrics_dir = tmp_path
+    supervisor.metrics = MetricsFolder(tmp_path)
     env = supervisor._spawn().env
-    assert env["PROMETHEUS_MULTIPROC_DIR"] == env["ANAMNESIS_METRICS_DIR"] == str(tmp_path)
-
-
-def test_metrics_of_an_earlier_life_are_gone(tmp_path):
-    """A counter starts at zero with the service, whatever was left in the folder."""
-    (tmp_path / "counter_1.db").touch()
-    settings = Settings(metrics_dir=tmp_path)
-    supervisor = Supervisor(settings, store=None, worker=False, announce=print)
-    assert supervisor._make_metrics_dir() == tmp_path
-    assert list(tmp_path.iterdir()) == []
+    assert env["ANAMNESIS_METRICS_DIR"] == str(supervisor.metrics.path)
+    assert "PROMETHEUS_MULTIPROC_DIR" not in env
+    supervisor.metrics.close()

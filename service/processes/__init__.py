@@ -1,0 +1,1 @@
+"""The processes of one machine: how they are started, watched and stopped."""

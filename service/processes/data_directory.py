@@ -1,0 +1,196 @@
+"""The data directory of `anamnesis up`: who holds it, and whether it is still what it was.
+
+Locks say who holds it, not process ids: another container counts its processes from one, too.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import socket
+import tempfile
+import time
+from pathlib import Path
+
+_SOCKET_PATH_MAX = 103  # bytes: sun_path holds 104 with its final zero on macOS, 108 on Linux
+_POLL_SECONDS = 0.01
+_HOLDER = re.compile(r"(\d+( \S+)?)?")  # what a lock file of ours holds
+
+
+class StoreFailed(Exception):  # noqa: N818 - it states what happened
+    """The embedded store cannot be started or has ended; the message says why."""
+
+
+class DirectoryInUse(StoreFailed):
+    """Another `anamnesis up` holds the data directory."""
+
+
+def socket_path(directory: Path) -> Path:
+    """Return where the store of `directory` listens: inside it, where its path is short enough.
+
+    The operating system limits socket paths; a long directory's socket goes to a private folder
+    beside other temporary files, always the same one.
+    """
+    inside = directory / "store.sock"
+    if len(os.fsencode(inside)) <= _SOCKET_PATH_MAX:
+        return inside
+    digest = hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"anamnesis-{os.getuid()}-{digest}"
+    if len(os.fsencode(folder / "s")) > _SOCKET_PATH_MAX:
+        raise StoreFailed(
+            f"{inside} is too long for a socket ({_SOCKET_PATH_MAX} bytes at most), and so is "
+            f"{folder}: choose a shorter --data-dir"
+        )
+    folder.mkdir(mode=0o700, exist_ok=True)
+    seen = folder.lstat()
+    # Others can write to the temporary folder: a link or a stranger's folder is not ours to use.
+    if folder.is_symlink() or seen.st_uid != os.getuid() or seen.st_mode & 0o077:
+        raise StoreFailed(f"{folder} belongs to somebody else: choose a shorter --data-dir")
+    return folder / "s"
+
+
+class DataDirectory:
+    """A data directory that this process holds alone, until `release` or its end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.lock: int | None = None  # held by this process alone
+        self.store_lock: int | None = None  # inherited by the store, and held as long as it lives
+        self._store: os.stat_result | None = None
+        self._written = False  # the store has files
+
+    @property
+    def store(self) -> Path:
+        """Where the store keeps its files."""
+        return self.path / "store"
+
+    def prepare(self) -> None:
+        """Make the store's folder; raises StoreFailed when what is there is not what was."""
+        if (gone := self.lost()) is not None:
+            raise StoreFailed(gone)
+        if self._store is None:
+            self.store.mkdir(mode=0o700, exist_ok=True)
+            self._store = self.store.stat()
+
+    def lost(self) -> str | None:
+        """Return what of the directory was deleted or replaced since it was taken, in words."""
+        assert self.lock is not None
+        held = ((self.path / "lock", os.fstat(self.lock)), (self.store, self._store))
+        for path, before in held:
+            if before is None:
+                continue
+            try:
+                now = path.stat()
+            except OSError as error:
+                return f"{path} is gone: {error.strerror}"
+            if not os.path.samestat(now, before):
+                return f"{path} was replaced"
+        if self._store is None:
+            return None
+        missing = missing_files(self.store)
+        there = manifest(self.store).exists()
+        if missing is None and self._written and not there:
+            missing = manifest(self.store)
+        self._written = self._written or there
+        return None if missing is None else f"{missing} is gone"
+
+    def acquire(self, patience: float = 5.0) -> None:
+        """Take the directory, making it where it is missing.
+
+        The store of a killed predecessor is told to stop and waited for `patience` seconds.
+        Raises DirectoryInUse when another process holds it, and StoreFailed when it cannot be made
+        or written to.
+        """
+        try:
+            self._acquire(patience)
+        except OSError as error:
+            self.release()
+            raise StoreFailed(
+                f"the data directory {self.path} cannot be used: {error.strerror}"
+            ) from None
+        except StoreFailed:
+            self.release()
+            raise
+
+    def _acquire(self, patience: float) -> None:
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.lock = _open(self.path / "lock")
+        holder = os.pread(self.lock, 300, 0).decode(errors="replace")
+        if not _HOLDER.fullmatch(holder):
+            raise StoreFailed(f"{self.path / 'lock'} is not ours: choose another --data-dir")
+        if not _taken(self.lock):
+            raise DirectoryInUse(
+                f"the data directory {self.path} is in use by another `anamnesis up` "
+                f"(process {holder.replace(' ', ' on ')}); stop it, or choose another --data-dir"
+            )
+        os.ftruncate(self.lock, 0)
+        os.pwrite(self.lock, f"{os.getpid()} {socket.gethostname()}".encode(), 0)
+        # Nobody runs the directory. A store that outlived its supervisor may still write to it.
+        self.store_lock = _open(self.path / "store.lock")
+        deadline = time.monotonic() + patience
+        while not _taken(self.store_lock):
+            if time.monotonic() > deadline:
+                raise DirectoryInUse(
+                    f"the store of an `anamnesis up` that was killed still holds {self.path} "
+                    f"after {patience:g} s; stop it, or choose another --data-dir"
+                )
+            ask(socket_path(self.path), b"SHUTDOWN\r\n")
+            time.sleep(_POLL_SECONDS)
+
+    def release(self) -> None:
+        """Let go of the directory."""
+        for lock in (self.lock, self.store_lock):
+            if lock is not None:
+                os.close(lock)
+        self.lock = self.store_lock = None
+
+
+def _open(file: Path) -> int:
+    return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _taken(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def ask(path: Path, command: bytes) -> bytes:
+    """Return the server's answer to one inline command, or nothing when it does not answer."""
+    try:
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(0.5)
+            link.connect(str(path))
+            link.sendall(command)
+            return link.recv(65536)
+    except OSError:
+        return b""
+
+
+def manifest(store: Path) -> Path:
+    """Return the file in which the server lists its other files."""
+    return store / "appendonlydir" / "appendonly.aof.manifest"
+
+
+def missing_files(store: Path) -> Path | None:
+    """Return a file that the store's manifest names and that is not there, or the manifest.
+
+    None where all are there, and before the store's first write.
+    """
+    listed = manifest(store)
+    try:
+        lines = listed.read_text().splitlines()
+    except FileNotFoundError:
+        return listed if any(listed.parent.glob("*.aof")) else None
+    except (OSError, UnicodeDecodeError):
+        return None  # there, and the store's own to judge
+    for line in lines:
+        # file NAME seq N type b|i|h: of type h are those that a rewrite is about to delete.
+        words = line.split()
+        about = dict(zip(words[::2], words[1::2], strict=False))
+        file = listed.with_name(about.get("file", listed.name))
+        if about.get("type") in ("b", "i") and not file.exists():
+            return file
+    return None

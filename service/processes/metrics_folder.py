@@ -1,0 +1,83 @@
+"""The folder through which the API processes of one supervisor share their metrics."""
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from pathlib import Path
+
+from service import log, metric_files
+
+_log = log.get(__name__)
+_PREFIX = "anamnesis-metrics-"
+
+
+class MetricsFolder:
+    """A new folder of this supervisor in `parent`, or among the temporary files.
+
+    `path` is None where none could be made: then each process tells its own numbers alone.
+    Its lock tells folders in use from those that a killed supervisor left.
+    """
+
+    def __init__(self, parent: Path | None) -> None:
+        self.path: Path | None = None
+        self._lock: int | None = None
+        for place in dict.fromkeys((parent, None)):
+            try:
+                self._make(place)
+            except OSError as error:
+                _log.warning(
+                    "no folder for metrics", parent=str(place or "temporary files"), why=str(error)
+                )
+            else:
+                return
+
+    def _make(self, parent: Path | None) -> None:
+        if parent is not None:
+            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _sweep(parent)
+        path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        self._lock = _locked(path)
+        self.path = path
+
+    def ended(self, place: int) -> None:
+        """Take back the gauges of a process that ended."""
+        if self.path is not None:
+            with contextlib.suppress(OSError):  # they are stale until its successor starts
+                metric_files.remove(self.path, place=place, life=metric_files.LIVE)
+
+    def close(self) -> None:
+        """Remove the folder and what the processes put into it."""
+        if self.path is not None:
+            _remove(self.path)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _locked(folder: Path) -> int | None:
+    """Return the held lock of `folder`, or None when another process holds it."""
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    return lock
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the folders of supervisors that were killed."""
+    for folder in parent.glob(f"{_PREFIX}*/"):
+        with contextlib.suppress(OSError):
+            if (lock := _locked(folder)) is not None:
+                _remove(folder)
+                os.close(lock)
+
+
+def _remove(folder: Path) -> None:
+    """Remove `folder` and our files in it; what is not ours, and so the folder, stays."""
+    with contextlib.suppress(OSError):
+        metric_files.remove(folder)
+        (folder / "lock").unlink(missing_ok=True)
+        folder.rmdir()

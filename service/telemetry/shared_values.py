@@ -1,0 +1,226 @@
+"""Numbers of this process's metrics: held in memory, copied to a folder for the scrapes of others.
+
+The memory is what counts: nothing here waits for a disk, and no number is mapped to a file, because
+a mapped file kills the process that writes to it once the disk is full. A copy that fails is tried
+again with the next one.
+
+An API process is known by its place among its siblings, not by its process id: its successor goes
+on counting where it ended, so that sums never fall and no files pile up. Each place has two pairs
+of files (`service.metric_files`): `.names`, a JSON array on a line, and `.values`, float64 in the
+same order.
+"""
+
+import array
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+from prometheus_client import Metric, values
+from prometheus_client.registry import Collector
+
+from service import metric_files
+from service.metric_files import LIVE, LIVES, TOTAL, place_of
+
+
+class Name(NamedTuple):
+    """What one number is: `sample` of `metric`, a family of type `kind`, with its labels."""
+
+    kind: str
+    metric: str
+    sample: str
+    labels: tuple[tuple[str, str], ...]
+    help: str
+
+
+class Numbers:
+    """Numbers in memory, and their copy in `<stem>.names` and `<stem>.values`."""
+
+    def __init__(self, stem: Path) -> None:
+        self._names_file = stem.with_name(stem.name + ".names")
+        self._values_file = stem.with_name(stem.name + ".values")
+        self.names: list[Name] = []
+        self.values = array.array("d")
+        self._places: dict[Name, int] = {}
+        self._lines = bytearray()
+        self._written = 0  # bytes of these that are in the file
+        self._copied = b""
+        for name, value in _read(self._names_file, self._values_file):
+            self.values[self.place(name)] = value
+
+    def place(self, name: Name) -> int:
+        """Return where the number of `name` stands in `values`, making it where it is new."""
+        found = self._places.get(name)
+        if found is None:
+            found = self._places[name] = len(self.names)
+            self.names.append(name)
+            self._lines += orjson.dumps(tuple(name)) + b"\n"
+            self.values.append(0.0)
+        return found
+
+    def copy(self) -> None:
+        """Copy what changed to the files; raises OSError, after which the next call copies all."""
+        values = self.values.tobytes()
+        if values == self._copied and self._intact():
+            return
+        self._copied = b""
+        self._names_file.parent.mkdir(mode=0o700, exist_ok=True)
+        if not self._intact():
+            self._written = 0
+        lines = bytes(self._lines[self._written :])
+        _write(self._names_file, lines, self._written)
+        self._written += len(lines)
+        _write(self._values_file, values, 0)
+        self._copied = values
+
+    def _intact(self) -> bool:
+        """Return whether the files are as this process left them."""
+        try:
+            sizes = self._names_file.stat().st_size, self._values_file.stat().st_size
+        except OSError:
+            return False
+        return sizes == (self._written, len(self._copied) or sizes[1])
+
+    def remove(self) -> None:
+        """Remove the files."""
+        for file in (self._names_file, self._values_file):
+            file.unlink(missing_ok=True)
+
+
+class Shared(Collector):
+    """The numbers of the API process at `place`, and those of its siblings in `folder`."""
+
+    def __init__(self, folder: Path, place: int) -> None:
+        self.folder = folder
+        self.place = str(place)
+        with contextlib.suppress(OSError):  # a predecessor's gauges, killed with it
+            metric_files.remove(folder, place=place, life=LIVE)
+        self.numbers = {life: Numbers(metric_files.stem(folder, place, life)) for life in LIVES}
+        # Metrics made from here on keep their numbers here. A metric takes this class when it is
+        # made and has no argument for it.
+        values.ValueClass = self._value_class()
+
+    def _value_class(self) -> type:
+        shared = self
+
+        class Value:
+            """A number of one metric of this process, as prometheus_client uses it."""
+
+            _multiprocess = True
+
+            def __init__(
+                self, kind: str, metric: str, sample: str, labels: Iterable[str],
+                given: Iterable[str], text: str, **_: Any,
+            ) -> None:  # fmt: skip
+                name = Name(kind, metric, sample, tuple(zip(labels, given, strict=True)), text)
+                self._numbers = shared.numbers[LIVE if kind == "gauge" else TOTAL]
+                self._place = self._numbers.place(name)
+
+            def inc(self, amount: float) -> None:
+                self._numbers.values[self._place] += amount
+
+            def set(self, value: float, timestamp: float | None = None) -> None:
+                del timestamp
+                self._numbers.values[self._place] = value
+
+            def get(self) -> float:
+                return self._numbers.values[self._place]
+
+            def set_exemplar(self, exemplar: object) -> None:
+                """Do nothing: no metric of ours has exemplars."""
+
+            def get_exemplar(self) -> None:
+                return None
+
+        return Value
+
+    def copy(self) -> None:
+        """Copy this process's numbers to the folder; raises OSError."""
+        for numbers in self.numbers.values():
+            numbers.copy()
+
+    def close(self) -> None:
+        """Copy for the last time and take the gauges of this process back; raises OSError."""
+        self.numbers[TOTAL].copy()
+        self.numbers[LIVE].remove()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families: sums over all places, and the gauges of each living process."""
+        sums: dict[Name, float] = {}
+        own = self.numbers[TOTAL]
+        for name, value in self._siblings(TOTAL):
+            sums[name] = sums.get(name, 0.0) + value
+        for name, value in zip(own.names, own.values, strict=True):
+            sums[name] = sums.get(name, 0.0) + value
+        gauges: list[tuple[Name, float]] = list(self._siblings(LIVE))
+        mine = self.numbers[LIVE]
+        for name, value in zip(mine.names, mine.values, strict=True):
+            gauges.append((_of_process(name, self.place), value))
+        yield from _families([*sums.items(), *gauges])
+
+    def _siblings(self, life: str) -> Iterator[tuple[Name, float]]:
+        for names in sorted(self.folder.glob(f"anamnesis-*-{life}.names")):
+            place = place_of(names)
+            if place == self.place:
+                continue
+            for name, value in _read(names, names.with_suffix(".values")):
+                yield (_of_process(name, place) if life == LIVE else name), value
+
+
+def _of_process(name: Name, place: str) -> Name:
+    return name._replace(labels=(*name.labels, ("process", place)))
+
+
+def _read(names: Path, numbers: Path) -> Iterator[tuple[Name, float]]:
+    """Yield what a pair of files holds; what is not readable, or not yet written, is left out."""
+    try:
+        *lines, _ = names.read_bytes().split(b"\n")
+        content = numbers.read_bytes()
+    except OSError:
+        return
+    values = np.frombuffer(content[: len(content) // 8 * 8], np.float64).tolist()
+    for line, value in zip(lines, values, strict=False):
+        try:
+            kind, metric, sample, labels, text = orjson.loads(line)
+            yield Name(kind, metric, sample, tuple((k, v) for k, v in labels), text), value
+        except ValueError:
+            continue
+
+
+def _families(found: Iterable[tuple[Name, float]]) -> Iterator[Metric]:
+    families: dict[str, Metric] = {}
+    bounds: dict[float, str] = {}
+    buckets: dict[tuple[str, tuple[tuple[str, str], ...]], dict[float, float]] = {}
+    for name, value in found:
+        family = families.get(name.metric)
+        if family is None:
+            family = families[name.metric] = Metric(name.metric, name.help, name.kind)
+        if name.sample.endswith("_bucket"):
+            *labels, (_, bound) = name.labels
+            bounds[float(bound)] = bound  # as prometheus_client writes it
+            buckets.setdefault((name.metric, tuple(labels)), {})[float(bound)] = value
+        else:
+            family.add_sample(name.sample, dict(name.labels), value)
+    for (metric, series), counts in buckets.items():
+        total = 0.0
+        for upper, count in sorted(counts.items()):
+            total += count
+            at = {**dict(series), "le": bounds[upper]}
+            families[metric].add_sample(f"{metric}_bucket", at, total)
+        families[metric].add_sample(f"{metric}_count", dict(series), total)
+    yield from families.values()
+
+
+def _write(file: Path, content: bytes, offset: int) -> None:
+    """Write `content` at `offset` of `file` and end the file there."""
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        done = 0
+        while done < len(content):
+            done += os.pwrite(handle, content[done:], offset + done)
+        os.ftruncate(handle, offset + len(content))
+    finally:
+        os.close(handle)

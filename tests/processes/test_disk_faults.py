@@ -1,0 +1,179 @@
+"""`anamnesis up` while the disk fails under it: scoring depends on memory alone."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from service.client import Client
+from tests.processes.test_up import CONFIG, NORMAL, Up, _another, _command, children, until
+
+_NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
+_MAY_MOUNT = (
+    shutil.which("unshare") is not None
+    and not subprocess.run(
+        [*_NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False
+    ).returncode
+)
+
+
+class OnItsOwnDisk(Up):
+    """An `anamnesis up` whose data directory is a file system of its own, of 96 MB."""
+
+    def __init__(self, folder: Path) -> None:
+        self.disk = folder / "disk"
+        self.disk.mkdir()
+        mounted = f'mount -t tmpfs -o size=96m tmpfs {self.disk} && exec "$@"'
+        # Open: who may ask is in the store, which a new process cannot reach.
+        super().__init__(
+            self.disk, "--insecure", wrap=(*_NAMESPACE, "sh", "-c", mounted, "sh"), words=folder
+        )
+
+    @property
+    def data(self) -> Path:
+        """The data directory as it is seen from here."""
+        return Path(f"/proc/{self.process.pid}/root{self.disk}/data")
+
+    def read_only(self) -> None:
+        """Let everything that is opened from now on find a read-only file system."""
+        self._run("mount", "--bind", str(self.disk), str(self.disk))
+        self._run("mount", "-o", "remount,bind,ro", str(self.disk))
+
+    def writable(self) -> None:
+        """Take `read_only` back."""
+        self._run("umount", str(self.disk))
+
+    def _run(self, *command: str) -> None:
+        enter = ("nsenter", "-t", str(self.process.pid), "--user", "--preserve-credentials", "-m")
+        subprocess.run([*enter, *command], check=True)
+
+
+def _trained(one: Up) -> Client:
+    client = Client(one.url())
+    client.create("pump", CONFIG)
+    client.learn("pump", NORMAL)
+    assert client.retrain("pump")["outcome"] == "promoted"
+    until(lambda: client.detector("pump")["champion"])
+    return client
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory) -> Iterator[tuple[OnItsOwnDisk, Client]]:
+    """Start a service with a champion, on a disk that a test can spoil and must mend again."""
+    if not _MAY_MOUNT:
+        pytest.skip("no file system can be mounted here")
+    one = OnItsOwnDisk(tmp_path_factory.mktemp("disk"))
+    try:
+        with _trained(one) as client:
+            yield one, client
+    finally:
+        one.stop()
+
+
+def _scores(client: Client) -> bool:
+    """Return whether the service scores; an answer other than 200 fails the test."""
+    try:
+        answer = client.http.post("/v1/detectors/pump/score", json={"vectors": NORMAL[:2].tolist()})
+    except httpx.TransportError:
+        return False  # a process is being replaced
+    return answer.status_code == 200
+
+
+def _learns(client: Client) -> int:
+    rows = np.random.default_rng().normal(size=(40, 4)).tolist()
+    return client.http.post("/v1/detectors/pump/normal", json={"vectors": rows}).status_code
+
+
+def _kill(one: Up, which: str) -> int:
+    (victim,) = (pid for pid in children(one.process.pid) if which in _command(pid))
+    os.kill(victim, signal.SIGKILL)
+    return victim
+
+
+def _restart_api(one: Up) -> None:
+    victim = _kill(one, "service.server")
+    until(lambda: _another(one.process.pid, "service.server", victim))
+
+
+def _fill(folder: Path) -> Path:
+    filler = folder / "filler"
+    with filler.open("wb", 0) as file:
+        for size in (2**16, 1):  # to the last byte
+            with contextlib.suppress(OSError):
+                while os.write(file.fileno(), bytes(size)):
+                    pass
+    return filler
+
+
+def test_a_full_disk(disk):
+    """Scoring goes on, from a new process too; learning is refused until there is room again."""
+    one, client = disk
+    filler = _fill(one.data)
+    assert until(lambda: _learns(client) == 503)
+    assert _scores(client)
+    _restart_api(one)
+    until(lambda: _scores(client))
+    assert client.http.get("/metrics").status_code == 200
+    filler.unlink()
+    until(lambda: _learns(client) == 202, 40)
+    assert "Traceback" not in one.said
+
+
+def test_a_read_only_disk(disk):
+    """Scoring goes on, from a new process too; all works again when the disk does."""
+    one, client = disk
+    one.read_only()
+    _kill(one, "valkey")
+    assert until(lambda: _learns(client) == 503)
+    assert _scores(client)
+    _restart_api(one)
+    until(lambda: _scores(client))
+    assert client.http.get("/metrics").status_code == 200
+    one.writable()
+    until(lambda: _learns(client) == 202, 40)
+    assert "Traceback" not in one.said
+
+
+def test_a_removed_metrics_folder(disk):
+    """A batch is stored and answered as such, and the folder is made again."""
+    one, client = disk
+    (folder,) = (one.data / "metrics").iterdir()
+    shutil.rmtree(folder)
+    before = client.detector("pump")["buffered"]
+    assert _learns(client) == 202
+    assert client.http.put("/v1/detectors/another", json={}).status_code == 201
+    assert (
+        client.http.post(
+            "/v1/detectors/another/normal", json={"vectors": [[1.0], [2.0]]}
+        ).status_code
+        == 202
+    )
+    assert client.detector("pump")["buffered"] == before + 40
+    page = client.http.get("/metrics").text
+    assert 'anamnesis_normal_vectors_total{detector="another",outcome="accepted"} 2.0' in page
+    until(lambda: any(folder.glob("anamnesis-0-total.values")))
+
+
+@pytest.mark.parametrize("lost", [".", "store", "store/appendonlydir"])
+def test_a_lost_data_directory(disk, lost):
+    """Nothing is acknowledged that is kept nowhere; put back, all of it is there again."""
+    one, client = disk
+    before = client.detector("pump")["buffered"]
+    place = one.data if lost == "." else one.data / lost
+    kept = place.with_name("elsewhere")
+    place.rename(kept)
+    until(lambda: _learns(client) == 503)
+    assert _scores(client)
+    until(lambda: client.http.get("/readyz").json()["status"] == "degraded")
+    assert "the data directory was deleted or replaced" in one.said
+    kept.rename(place)
+    until(lambda: client.http.get("/readyz").json()["status"] == "ready", 40)
+    assert client.detector("pump")["buffered"] >= before
+    assert "Traceback" not in one.said

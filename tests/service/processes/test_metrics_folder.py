@@ -1,0 +1,77 @@
+"""The folder of metrics: always a supervisor's own, and nothing else is ever removed."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from service.processes.metrics_folder import MetricsFolder
+
+
+def test_goes_with_its_files_and_with_nothing_else(tmp_path: Path) -> None:
+    """What the API processes left is removed, whatever else lies there or beside it stays."""
+    (tmp_path / "notes.db").touch()
+    (tmp_path / "counter_1.db").touch()
+    folder = MetricsFolder(tmp_path)
+    assert folder.path is not None
+    assert folder.path.parent == tmp_path
+    for name in ("anamnesis-0-total.names", "anamnesis-11-live.values"):
+        (folder.path / name).touch()
+    folder.close()
+    assert {file.name for file in tmp_path.iterdir()} == {"notes.db", "counter_1.db"}
+
+
+def test_a_stranger_s_file_stays(tmp_path: Path) -> None:
+    """A file that is not of ours keeps the folder alive."""
+    folder = MetricsFolder(tmp_path)
+    assert folder.path is not None
+    for name in ("anamnesis-0-notes.db", "anamnesis-x-total.names"):
+        (folder.path / name).touch()
+    folder.close()
+    assert len(list(folder.path.iterdir())) == 2
+
+
+def test_two_supervisors_have_a_folder_each(tmp_path: Path) -> None:
+    """The second does not take the first one's for one that was left behind."""
+    first, second = MetricsFolder(tmp_path), MetricsFolder(tmp_path)
+    assert first.path is not None
+    assert first.path != second.path
+    assert first.path.is_dir()
+    first.close()
+    second.close()
+
+
+def test_what_a_killed_supervisor_left_is_removed(tmp_path: Path) -> None:
+    """Folders that nobody holds do not pile up."""
+    left = MetricsFolder(tmp_path)
+    assert left.path is not None
+    (left.path / "anamnesis-0-total.values").touch()
+    assert left._lock is not None
+    os.close(left._lock)
+    folder = MetricsFolder(tmp_path)
+    assert list(tmp_path.iterdir()) == [folder.path]
+    folder.close()
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_gauges_of_a_dead_process_go(tmp_path: Path, place: int) -> None:
+    """Those of the others stay, and so do all counters."""
+    folder = MetricsFolder(tmp_path)
+    assert folder.path is not None
+    for n in (0, 1):
+        for life in ("live", "total"):
+            (folder.path / f"anamnesis-{n}-{life}.values").touch()
+    folder.ended(place)
+    left = {file.name for file in folder.path.iterdir()}
+    assert f"anamnesis-{place}-live.values" not in left
+    assert len(left) == 4  # with the lock
+    folder.close()
+
+
+def test_a_parent_that_cannot_be_used_is_done_without(tmp_path: Path) -> None:
+    """The folder is then among the temporary files."""
+    (tmp_path / "file").touch()
+    folder = MetricsFolder(tmp_path / "file")
+    assert folder.path is not None
+    assert folder.path.parent != tmp_path
+    folder.close()
