@@ -22,6 +22,7 @@ from service import (
     routes_versions,
 )
 from service.access import Access, fixed, is_loopback
+from service.api.origin import Hosts, OriginCheck
 from service.champions import Champions
 from service.headers import Headers
 from service.ingest import Ingest
@@ -60,6 +61,7 @@ def create_app(
     access = Access(
         fixed(settings), may_be_open=is_loopback(settings.host), insecure=settings.insecure
     )
+    hosts = Hosts(settings)
     metrics = Metrics(
         CollectorRegistry() if registry is None else registry,
         directory=settings.metrics_dir,
@@ -89,7 +91,8 @@ def create_app(
             )
             tasks.extend(asyncio.create_task(run) for run in runs)
             # What the protocol needs: it serves some requests itself.
-            yield {"lane": Lane(made.champions, made.scoring, access), "settings": settings}
+            lane = Lane(made.champions, made.scoring, access, hosts)
+            yield {"lane": lane, "settings": settings}
         finally:
             for task in tasks:
                 task.cancel()
@@ -124,6 +127,7 @@ def create_app(
     described = app.openapi
     app.openapi = lambda: guard.document(app, openapi.without_defaults(described()))  # type: ignore[method-assign]
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
+    app.add_middleware(OriginCheck, access=access, hosts=hosts)
     app.add_middleware(Headers)
     return app
 

@@ -8,7 +8,8 @@ from msgspec import Meta
 
 from service.grants import LEAST_BODY_BYTES, Grant, Scope
 from service.keys import NAME
-from service.problems import Unprocessable
+from service.payload import JSON
+from service.problems import Unprocessable, UnsupportedMedia
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Vector = Annotated[list[float], Meta(min_length=1, max_length=65_536)]
@@ -84,15 +85,32 @@ class NewKey(msgspec.Struct, forbid_unknown_fields=True):
 Body = TypeVar("Body", bound=msgspec.Struct)
 
 
-async def read(request: Request, kind: type[Body]) -> Body:
-    """Return the request's body as `kind`; an empty body stands for `{}`.
+async def json_text(request: Request) -> bytes:
+    """Return the request's body, which is JSON by its type and not empty.
 
-    Raises Unprocessable naming the field. msgspec's words name types, fields of ours and bounds;
-    only an unknown field's name comes from the client, and is left out.
+    Raises UnsupportedMedia and Unprocessable. An empty body is one that was lost on its way: it
+    stands for nothing, least of all for all defaults.
     """
-    body = await request.body()
+    essence = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if essence != JSON:
+        raise UnsupportedMedia(f"This body is sent as {JSON}.", supported=[JSON])
+    body = (await request.body()).strip()
+    if not body:
+        raise Unprocessable("The body is empty; `{}` stands for the defaults.")
+    return body
+
+
+async def read(request: Request, kind: type[Body], *, optional: bool = False) -> Body:
+    """Return the request's body as `kind`; no body of no type stands for `{}` where `optional`.
+
+    Raises UnsupportedMedia, and Unprocessable naming the field. msgspec's words name types, fields
+    of ours and bounds; only an unknown field's name comes from the client, and is left out.
+    """
+    if optional and "content-type" not in request.headers and not await request.body():
+        return kind()
+    body = await json_text(request)
     try:
-        return msgspec.json.decode(body.strip() or b"{}", type=kind)
+        return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         text = str(error)
         if text.startswith("Object contains unknown field") or "Invalid enum value" in text:

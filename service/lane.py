@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 from service import log
 from service.access import Access
 from service.answers import Reply, as_problem
+from service.api.origin import Hosts
 from service.champions import Champions
 from service.headers import ADDED
 from service.problems import Problem
@@ -66,9 +67,13 @@ class Asker(Protocol):
 class Lane:
     """Gathers the requests of one turn; one for each process."""
 
-    def __init__(self, champions: Champions, scoring: Scoring, access: Access) -> None:
+    def __init__(
+        self, champions: Champions, scoring: Scoring, access: Access, hosts: Hosts
+    ) -> None:
         self._champions = champions
         self._scoring = scoring
+        self._access = access
+        self._hosts = hosts
         # What admits a request: its `Authorization` header and its detector.
         self.admits = access.scores
         self._waiting: deque[tuple[Asker, ScoreRequest]] = deque()
@@ -114,8 +119,12 @@ class Lane:
             return None
         length = named.get(b"content-length")
         kind = named.get(b"content-type")
-        content_type = None if kind is None else kind.decode("latin-1")
-        if length is None or not length.isdigit() or len(length) > 9:
+        if kind is None or length is None or not length.isdigit() or len(length) > 9:
+            return None
+        content_type = kind.decode("latin-1")
+        host = named.get(b"host")
+        # Once a key guards the service it does so for good: a head that was let through stays so.
+        if host is None or not (self._access.guarded or self._hosts.knows(host)):
             return None
         name = url[len(_BEFORE) : -len(_AFTER)].decode("latin-1")
         champion = self._champions.get(name)
@@ -160,11 +169,12 @@ class Lane:
         return self._frames.frame(reply, defaults, close=close)
 
 
-# A second Authorization, beside the one that is asked about, is for the application to refuse.
+# A second Authorization, beside the one that is asked about, is for the application to refuse; so
+# is what a browser may have been made to send.
 _SPECIAL = frozenset(
     (
-        b"authorization", b"content-encoding", b"expect", b"transfer-encoding", b"upgrade",
-        b"x-api-key",
+        b"authorization", b"content-encoding", b"expect", b"origin", b"sec-fetch-site",
+        b"transfer-encoding", b"upgrade", b"x-api-key",
     )
 )  # fmt: skip
 

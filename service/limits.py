@@ -25,7 +25,7 @@ class BodyLimit:
             return
         refusal = _refusal(dict(scope["headers"]), self.most)
         if refusal is not None:
-            await _refuse(refusal, send)
+            await refuse(refusal, send)
             return
         bound = [self.most]
         scope = {**scope, _BOUND: bound}
@@ -50,7 +50,7 @@ class BodyLimit:
         except TooLarge as problem:
             if begun:
                 raise
-            await _refuse(problem, send)
+            await refuse(problem, send)
 
 
 def lower(scope: Scope, most: int) -> None:
@@ -81,7 +81,8 @@ def _too_large(most: int) -> TooLarge:
     return TooLarge(f"A body has at most {most} bytes.", limit=most)
 
 
-async def _refuse(problem: Problem, send: Send) -> None:
+async def refuse(problem: Problem, send: Send) -> None:
+    """Answer a request with the problem."""
     body = problem.to_bytes()
     headers = [
         (b"content-type", CONTENT_TYPE.encode()),

@@ -30,13 +30,14 @@ _FEW = 4096  # bytes of JSON that boxed numbers are fast enough for
 
 
 def media_type(content_type: str | None) -> str:
-    """Return which of the built types a Content-Type header names; none given means JSON.
+    """Return which of the built types a Content-Type header names.
 
-    Raises UnsupportedMedia listing the built ones.
+    Raises UnsupportedMedia, listing the built ones, for another and for none: a page of another
+    web origin can send a body of a few plain types, or of none, without being asked for consent.
     """
-    if content_type is None or content_type == JSON:
+    if content_type == JSON:
         return JSON
-    essence = content_type.partition(";")[0].strip().lower()
+    essence = (content_type or "").partition(";")[0].strip().lower()
     if essence in BUILT:
         return essence
     raise UnsupportedMedia(f"This release reads {', '.join(BUILT)}.", supported=list(BUILT))
@@ -65,7 +66,7 @@ def packed(content_type: str | None, body: bytes, dimension: int) -> bytes | Non
     if content_type == OCTETS:
         whole = body and not len(body) % (4 * dimension)
         return body if whole and np.isfinite(np.frombuffer(body, "<f4")).all() else None
-    if content_type != JSON and content_type is not None:
+    if content_type != JSON:
         return None
     if len(body) > _FEW and json_matrix.QUICK:
         X = json_matrix.quick(body, dimension, whole=True)

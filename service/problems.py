@@ -95,6 +95,12 @@ class Forbidden(Problem):
         )
 
 
+class ForeignOrigin(Problem):
+    """A page of another web origin caused the request, or its `Host` is not this machine."""
+
+    status, slug, title = 403, "foreign-origin", "Foreign origin"
+
+
 class Unknown(Problem):
     """No such path, version, event, quarantine entry or key."""
 

@@ -85,14 +85,16 @@ _ETAG = {"headers": {"ETag": {"description": "The generation.", "schema": {"type
     dependencies=[needs(Scope.ADMIN)],
     responses=openapi.answers(200, "Its config in full.", _CONFIG)
     | openapi.answers(201, "Made; its config in full.", _CONFIG)
-    | openapi.problems(409, 413, 422, 503),
-    openapi_extra=openapi.json_body({"threshold": {"fpr": 0.001}, "retrain": {"min_vectors": 500}}),
+    | openapi.problems(409, 413, 415, 422, 503),
+    openapi_extra=openapi.json_body(
+        {"threshold": {"fpr": 0.001}, "retrain": {"min_vectors": 500}}, required=True
+    ),
 )
 async def put(request: Request, name: Name) -> Response:
-    """Take a config, which may be `{}`: what is left out has its default."""
+    """Take a config, which may be `{}` but not be left out: a missing field has its default."""
     app = parts(request)
     app.writable()
-    config = parse(await request.body())
+    config = parse(await bodies.json_text(request))
     created, detector = await app.stores.detectors.put(
         name, config, who=f"key:{caller(request).id}"
     )
@@ -164,13 +166,13 @@ async def delete(request: Request, name: Name) -> Response:
         202, "Queued.", {"retraining": {"state": "queued", "progress": 0.0}, "buffered": 120}
     )
     | openapi.answers(200, "Done within the time.", _LAST | {"last_retraining": _LAST})
-    | openapi.problems(404, 409, 413, 422, 503),
+    | openapi.problems(404, 409, 413, 415, 422, 503),
     openapi_extra=openapi.json_body({"weights": {"w_prev": 0.2, "w_new": 0.8}, "wait": 30}),
 )
 async def retrain(request: Request, name: Name) -> Response:
     """Queue a retraining; with `wait` (seconds, at most 300) answer once its outcome is final."""
     app = parts(request)
-    asked = await bodies.read(request, bodies.Retrain)
+    asked = await bodies.read(request, bodies.Retrain, optional=True)
     try:
         if asked.weights is not None:
             check_weights(asked.weights)

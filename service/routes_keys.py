@@ -41,7 +41,7 @@ async def index(request: Request) -> Response:
     status_code=201,
     dependencies=[needs(Scope.ADMIN, whole=True)],
     responses=openapi.answers(201, "Shown this once.", {"key": "anm_...", **_KEY})
-    | openapi.problems(409, 413, 422, 503),
+    | openapi.problems(409, 413, 415, 422, 503),
     openapi_extra=openapi.json_body(_ASKED, required=True),
 )
 async def post(request: Request) -> Response:

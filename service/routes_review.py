@@ -64,7 +64,7 @@ async def events(request: Request, name: Name) -> Response:
     responses=openapi.answers(
         200, "Kept.", {"labels": 2, "normal": 1, "anomaly": 1, "buffered": 121}
     )
-    | openapi.problems(400, 404, 413, 422, 429, 503),
+    | openapi.problems(400, 404, 413, 415, 422, 429, 503),
     openapi_extra=openapi.json_body(
         {
             "labels": [
@@ -173,7 +173,7 @@ async def rows(request: Request, name: Name, entry: str) -> Response:
     summary="Release or discard what is held back",
     dependencies=[needs(Scope.ADMIN)],
     responses=openapi.answers(200, "Done.", {"id": "v4", "decision": "release", "vectors": 1000})
-    | openapi.problems(404, 409, 413, 422, 503),
+    | openapi.problems(404, 409, 413, 415, 422, 503),
     openapi_extra=openapi.json_body({"decision": "release"}, required=True),
 )
 async def decide(request: Request, name: Name, entry: str) -> Response:

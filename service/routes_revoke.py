@@ -37,7 +37,7 @@ _ANSWER = {
     summary="Unlearn a batch, or what an API key sent",
     dependencies=[needs(Scope.ADMIN)],
     responses=openapi.answers(200, "Done, or what it would come to.", _ANSWER)
-    | openapi.problems(404, 409, 410, 413, 422, 503),
+    | openapi.problems(404, 409, 410, 413, 415, 422, 503),
     openapi_extra=openapi.json_body(
         {"key": "9f86d081884c7d65", "why": "press 7 was broken", "dry_run": True}, required=True
     ),

@@ -140,7 +140,7 @@ async def post(request: Request, name: Name) -> Response:
     """Take an artifact that `GET .../artifact` or `Version.save` wrote; it is verified first."""
     app = parts(request)
     app.writable()
-    essence = request.headers.get("content-type", OCTETS).partition(";")[0].strip().lower()
+    essence = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if essence not in {SAFETENSORS, OCTETS}:
         raise UnsupportedMedia(
             f"An artifact is sent as {SAFETENSORS} or {OCTETS}.", supported=[SAFETENSORS, OCTETS]
@@ -176,7 +176,7 @@ async def post(request: Request, name: Name) -> Response:
         {"champion": 2, "generation": 5, "forgets": {"vectors": 1000, "versions": [3]}},
         headers={"ETag": {"description": "The generation.", "schema": {"type": "string"}}},
     )
-    | openapi.problems(404, 409, 410, 412, 413, 422, 503),
+    | openapi.problems(404, 409, 410, 412, 413, 415, 422, 503),
     openapi_extra=openapi.json_body({"version": 2}, required=True)
     | {
         "parameters": [

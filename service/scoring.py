@@ -56,7 +56,7 @@ class ScoreRequest(NamedTuple):
 
     name: str
     body: bytes
-    content_type: str | None = None
+    content_type: str | None = payload.JSON
     accept: str | None = None
     query: str = ""
     pinned: Champion | None = None

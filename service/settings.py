@@ -93,6 +93,11 @@ class Settings(BaseSettings):
         description="Let everybody do everything while there are no API keys: beyond this machine, "
         "and while the store, which holds them, was not reached yet.",
     )
+    allowed_hosts: str | None = Field(
+        None,
+        description="Host names, separated by commas, under which clients may address a service "
+        "without API keys; the names of this machine's loopback are always among them.",
+    )
     admin_key_file: Path | None = Field(
         None,
         description="File with an API key that has every scope: to begin with, and for when the "

@@ -18,7 +18,7 @@ PUMP = "/v1/detectors/pump"
 
 async def test_put_makes_then_changes(api: Running) -> None:
     """PUT answers 201 and then 200 with the config in full, and is idempotent."""
-    first = await api.http.put(PUMP, content=b"{}")
+    first = await api.http.put(PUMP, json={})
     assert first.status_code == 201
     assert first.json() == DetectorConfig().to_dict()
     again = await api.http.put(PUMP, json={})
@@ -59,7 +59,7 @@ async def test_threshold_moves_at_once(pump: Running) -> None:
 )  # fmt: skip
 async def test_configs_that_are_refused(api: Running, body: bytes) -> None:
     """A config that this release does not build is 422, and is not repeated."""
-    answer = await api.http.put(PUMP, content=body)
+    answer = await api.http.put(PUMP, content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 422, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert "4171" not in answer.text

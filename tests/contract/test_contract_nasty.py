@@ -55,11 +55,11 @@ async def test_nasty_requests(pump: Running) -> None:
 @pytest.mark.parametrize(
     "head",
     [
-        b"POST %s/score HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
-        b"POST %s/score HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999999999999\r\n\r\n",
-        b"POST %s/score HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx",
-        b"POST %s/score HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
-        b"BREW %s/score HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"POST %s/score HTTP/1.1\r\nhost: [::1]\r\ncontent-length: -1\r\n\r\n",
+        b"POST %s/score HTTP/1.1\r\nhost: [::1]\r\ncontent-length: 99999999999999999999\r\n\r\n",
+        b"POST %s/score HTTP/1.1\r\nhost: [::1]\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nx",
+        b"POST %s/score HTTP/1.1\r\nhost: [::1]\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"BREW %s/score HTTP/1.1\r\nhost: [::1]\r\n\r\n",
         b"\x00\x01\x02\r\n\r\n",
     ],
 )

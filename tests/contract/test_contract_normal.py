@@ -86,7 +86,9 @@ async def test_bad_batches(api: Running) -> None:
     """Bad vectors are 422 with their place, unknown detectors 404, unknown types 415."""
     await api.make()
     body = b'{"vectors": [[1, 2], [3, NaN]]}'
-    bad = await api.http.post(f"{PUMP}/normal", content=body)
+    bad = await api.http.post(
+        f"{PUMP}/normal", content=body, headers={"content-type": "application/json"}
+    )
     assert (bad.status_code, bad.json()["row"], bad.json()["column"]) == (422, 1, 1)
     ragged = (await api.http.post(f"{PUMP}/normal", json={"vectors": [[1], [1, 2]]})).json()
     assert ragged["row"] == 1

@@ -16,6 +16,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
+OCTETS = {"content-type": "application/octet-stream"}
 PUMP = "/v1/detectors/pump"
 
 
@@ -75,10 +76,10 @@ async def test_imports_are_signed_where_there_is_a_key(
     data = versions[0].to_bytes()
     async with running(store_url, poll_seconds=0.1, trusted_keys_file=public) as api:
         await api.make()
-        refused = await api.http.post(f"{PUMP}/versions", content=data)
+        refused = await api.http.post(f"{PUMP}/versions", content=data, headers=OCTETS)
         assert refused.status_code == 422
         async with running(store_url, poll_seconds=0.1, signing_key_file=private) as signing:
-            taken = await signing.http.post(f"{PUMP}/versions", content=data)
+            taken = await signing.http.post(f"{PUMP}/versions", content=data, headers=OCTETS)
             assert taken.status_code == 201
         moved = await api.http.put(f"{PUMP}/champion", json={"version": taken.json()["version"]})
         assert moved.status_code == 200

@@ -11,6 +11,7 @@ from tests.contract.running import Running, running
 
 pytestmark = pytest.mark.anyio
 
+OCTETS = {"content-type": "application/octet-stream"}
 PUMP = "/v1/detectors/pump"
 ZEROS = {"vectors": [[0, 0, 0]]}
 
@@ -82,7 +83,7 @@ async def test_export_and_import(pump: Running, versions: tuple[Version, Version
     assert got.headers["etag"] == f'"{hashlib.sha256(got.content).hexdigest()}"'
     await pump.make("twin")
     path = "/v1/detectors/twin/versions"
-    put = await pump.http.post(path, content=got.content)
+    put = await pump.http.post(path, content=got.content, headers=OCTETS)
     assert put.status_code == 201
     assert put.json()["outcome"] == "imported"
     assert put.headers["location"] == f"{path}/1"
@@ -99,13 +100,15 @@ async def test_imports_that_are_refused(pump: Running, versions: tuple[Version, 
     path, data = f"{PUMP}/versions", versions[0].to_bytes()
     flipped = data[:-5] + bytes([data[-5] ^ 4]) + data[-4:]
     for body in (b"", b"x" * 100, data[:-1], flipped, b"\xff" * 8 + data):
-        assert (await pump.http.post(path, content=body)).status_code == 422
+        assert (await pump.http.post(path, content=body, headers=OCTETS)).status_code == 422
     kind = {"content-type": "application/json"}
     assert (await pump.http.post(path, content=b"{}", headers=kind)).status_code == 415
     await pump.make("narrow", dimension=2)
-    answer = await pump.http.post("/v1/detectors/narrow/versions", content=data)
+    answer = await pump.http.post("/v1/detectors/narrow/versions", content=data, headers=OCTETS)
     assert answer.status_code == 422
-    assert (await pump.http.post("/v1/detectors/no/versions", content=data)).status_code == 404
+    assert (
+        await pump.http.post("/v1/detectors/no/versions", content=data, headers=OCTETS)
+    ).status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from service.access import Access
+from service.api.origin import Hosts
 from service.champions import Champions
 from service.http_protocol import HttpProtocol
 from service.lane import Lane
@@ -23,7 +24,10 @@ from tests.service.trained import champion
 pytestmark = pytest.mark.anyio
 
 BODY = b'{"vectors": [[1, 2, 3]]}'
-HEAD = b"POST /v1/detectors/pump/score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+HEAD = (
+    b"POST /v1/detectors/pump/score HTTP/1.1\r\nHost: localhost\r\n"
+    b"Content-Type: application/json\r\n"
+)
 
 
 class Sink(asyncio.Transport):
@@ -68,7 +72,9 @@ def connections(n: int) -> tuple[Lane, list[HttpProtocol]]:
     champions, access = Champions(1), Access(may_be_open=True)
     champions.install(champion())
     access.adopt(0, ())
-    lane = Lane(champions, Scoring(champions, (Metrics(CollectorRegistry()),)), access)
+    lane = Lane(
+        champions, Scoring(champions, (Metrics(CollectorRegistry()),)), access, Hosts(Settings())
+    )
     state = {"lane": lane, "settings": Settings()}
     config = Config(unasked, lifespan="off")
     config.load()

@@ -1,0 +1,1 @@
+"""HTTP: the only subpackage that imports fastapi, starlette and uvicorn."""

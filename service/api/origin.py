@@ -1,0 +1,121 @@
+"""Refuses requests of foreign web pages while no API key guards the service.
+
+A browser sends a page's requests to this machine whoever wrote the page, so reaching loopback does
+not prove that the operator asked. `Sec-Fetch-*` and `Origin` say which page asked, and the name in
+`Host` tells a page that reached this machine through a name of its own (DNS rebinding).
+"""
+
+import ipaddress
+from collections.abc import Iterable
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.access import Access
+from service.limits import refuse
+from service.problems import BadRequest, ForeignOrigin, Problem
+from service.settings import Settings
+
+_OWN = {b"none", b"same-origin"}  # of Sec-Fetch-Site: typed by a person, or our own page
+_MOST_NAMES = 1024  # host names whose verdict is remembered
+
+
+class Hosts:
+    """The names under which clients may address this service while no key guards it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._allowed = {_name(one) for one in (settings.allowed_hosts or "").split(",")} - {""}
+        self._any = settings.insecure and not self._allowed
+        self._remembered: dict[bytes, bool] = {}
+
+    def knows(self, host: bytes) -> bool:
+        """Return whether a `Host` header names this machine or a name that the settings allow."""
+        if self._any:
+            return True
+        known = self._remembered.get(host)
+        if known is None:
+            name = _name(host.decode("latin-1"))
+            known = name in self._allowed or _is_this_machine(name)
+            if len(host) <= 300 and len(self._remembered) < _MOST_NAMES:
+                self._remembered[host] = known
+        return known
+
+
+def _name(host: str) -> str:
+    """Return the host without its port, in lower case."""
+    host = host.strip().lower()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].removesuffix(".")
+
+
+def _is_this_machine(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+class OriginCheck:
+    """Answers 403 to what a foreign page caused, before any route is looked for."""
+
+    def __init__(self, app: ASGIApp, access: Access, hosts: Hosts) -> None:
+        self.app = app
+        self._access = access
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http":
+            problem = self._problem(scope)
+            if problem is not None:
+                await refuse(problem, send)
+                return
+        await self.app(scope, receive, send)
+
+    def _problem(self, scope: Scope) -> Problem | None:
+        found = _interesting(scope["headers"])
+        hosts = found[b"host"]
+        if len(hosts) > 1 or (not hosts and scope["http_version"] == "1.1"):
+            return BadRequest("A request names its host once, in the header `Host`.")
+        if self._access.guarded:
+            return None
+        if hosts and not self._hosts.knows(hosts[0]):
+            return ForeignOrigin(
+                "The header `Host` does not name this machine. Name the host in "
+                "ANAMNESIS_ALLOWED_HOSTS, or guard the service with an API key."
+            )
+        if not _is_own(scope["method"], found):
+            return ForeignOrigin(
+                "A page of another web origin caused this request. A service without API keys "
+                "refuses it: make a key with `anamnesis keys create`, or ask from this machine."
+            )
+        return None
+
+
+_INTERESTING = (b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest")
+
+
+def _interesting(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
+    found: dict[bytes, list[bytes]] = {name: [] for name in _INTERESTING}
+    for name, value in headers:
+        if name in found:
+            found[name].append(value.strip())
+    return found
+
+
+def _is_own(method: str, found: dict[bytes, list[bytes]]) -> bool:
+    """Return whether no other web origin caused the request, as far as its headers say."""
+    origins, sites = found[b"origin"], found[b"sec-fetch-site"]
+    if b"null" in origins:
+        return False
+    if sites and _OWN.issuperset(sites):
+        return True
+    if not sites and not origins:
+        return True  # no browser
+    # A link on another page leads here: what answers GET changes nothing, and the other page
+    # cannot read the answer.
+    return (
+        method == "GET"
+        and found[b"sec-fetch-mode"] == [b"navigate"]
+        and found[b"sec-fetch-dest"] == [b"document"]
+    )

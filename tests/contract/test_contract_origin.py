@@ -1,0 +1,253 @@
+"""What a service without keys refuses: requests of foreign web pages, and hosts that are not it."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from models import Version
+from tests.contract.running import Running, running
+
+pytestmark = pytest.mark.anyio
+
+PUMP = "/v1/detectors/pump"
+VECTORS = {"vectors": [[1, 2, 3]]}
+CHANGES = [
+    ("PUT", PUMP, {}),
+    ("DELETE", PUMP, None),
+    ("POST", f"{PUMP}/score", VECTORS),
+    ("POST", f"{PUMP}/normal", VECTORS),
+    ("POST", f"{PUMP}/retrain", None),
+    ("POST", f"{PUMP}/versions", None),
+    ("PUT", f"{PUMP}/champion", {"version": 1}),
+    ("POST", f"{PUMP}/feedback", {"labels": [{"label": "anomaly", "vector": [1, 2, 3]}]}),
+    ("POST", f"{PUMP}/quarantine/v1", {"decision": "discard"}),
+    ("POST", f"{PUMP}/revoke", {"key": "anyone", "without_champion": True}),
+    ("POST", "/v1/keys", {"name": "evil", "scopes": ["admin"]}),
+    ("DELETE", "/v1/keys/any", None),
+]
+READS = [
+    ("GET", "/healthz", None), ("GET", "/metrics", None), ("GET", PUMP, None), ("HEAD", PUMP, None),
+    ("OPTIONS", PUMP, None), ("GET", "/no/such/path", None), ("PATCH", "/", None),
+]  # fmt: skip
+FOREIGN = [
+    {"origin": "http://evil.example"},
+    {"origin": "null"},
+    {"origin": "null", "sec-fetch-site": "same-origin"},
+    {"sec-fetch-site": "cross-site"},
+    {"sec-fetch-site": "same-site"},  # another port of this machine
+    {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"},
+    {"origin": "http://evil.example", "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"},
+    {"host": "evil.example"},
+    {"host": "evil.example:8000", "sec-fetch-site": "same-origin"},
+    {"host": "127.0.0.1.evil.example"},
+    {"host": "10.0.0.1"},
+    {"host": ""},
+]
+OWN = [
+    {},
+    {"sec-fetch-site": "none"},
+    {"sec-fetch-site": "same-origin", "origin": "http://127.0.0.1:1"},
+    {"host": "localhost"},
+    {"host": "LOCALHOST.:99"},
+    {"host": "[::1]:8000"},
+    {"host": "127.9.9.9"},
+]
+LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+
+
+async def send(
+    api: Running, method: str, path: str, body: Any, headers: dict[str, str]
+) -> httpx.Response:
+    """Send what a page could: JSON as it should be, so that nothing but the origin is wrong."""
+    content = None if body is None else orjson.dumps(body)
+    typed = {} if body is None else {"content-type": "application/json"}
+    return await api.http.request(method, path, content=content, headers=typed | headers)
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+async def test_foreign_requests_are_refused_whatever_they_ask(
+    pump: Running, headers: dict[str, str]
+) -> None:
+    """Every method and path answers 403 `foreign-origin` that says what to set, with no effect."""
+    before = (await pump.http.get(PUMP)).json()
+    for method, path, body in CHANGES + READS:
+        answer = await send(pump, method, path, body, headers)
+        assert answer.status_code == 403, (method, path, answer.text)
+        if method != "HEAD":
+            assert answer.json()["type"] == "/problems/foreign-origin"
+            assert ("ANAMNESIS_ALLOWED_HOSTS" in answer.text) == ("host" in headers)
+            assert "evil" not in answer.text
+            assert "API key" in answer.text
+    assert (await pump.http.get(PUMP)).json() == before
+    assert (await pump.http.get("/v1/keys")).json() == {"keys": []}
+
+
+async def test_own_requests_are_served(pump: Running) -> None:
+    """Clients that are no browser, the address bar and pages of this service are served."""
+    for headers in OWN:
+        answer = await send(pump, "POST", f"{PUMP}/score", VECTORS, headers)
+        assert answer.status_code == 200, (headers, answer.text)
+        assert (await send(pump, "GET", "/healthz", None, headers)).status_code == 200
+    assert (await send(pump, "GET", "/docs", None, LINK)).status_code == 200
+    assert (await send(pump, "DELETE", PUMP, None, LINK)).status_code == 403
+    assert (await send(pump, "POST", f"{PUMP}/score", VECTORS, LINK)).status_code == 403
+
+
+async def test_hosts_can_be_allowed(store_url: str) -> None:
+    """ANAMNESIS_ALLOWED_HOSTS adds names; `insecure` checks the host only where names are set."""
+    evil, good = {"host": "evil.example"}, {"host": "Pumps.Example:80"}
+    page = {"origin": "http://evil.example"}
+    for insecure, names, statuses in (
+        (False, None, [403, 403, 403]),
+        (False, "a.example, pumps.example", [403, 200, 403]),
+        (True, None, [200, 200, 403]),
+        (True, "pumps.example", [403, 200, 403]),
+    ):
+        async with running(store_url, insecure=insecure, allowed_hosts=names) as api:
+            asked = [await api.http.get("/healthz", headers=each) for each in (evil, good, page)]
+        assert [answer.status_code for answer in asked] == statuses, (insecure, names)
+
+
+async def test_keys_guard_instead(pump: Running, store_url: str) -> None:
+    """Once there is a key, it decides; host and origin do not, on either way."""
+    asked = {"name": "first", "scopes": ["admin", "score"]}
+    made = await pump.http.post("/v1/keys", json=asked)
+    key = {"authorization": f"Bearer {made.json()['key']}"}
+    for headers in FOREIGN[:1] + FOREIGN[7:8]:
+        answer = await send(pump, "POST", f"{PUMP}/score", VECTORS, headers | key)
+        assert answer.status_code == 200
+        assert (await send(pump, "POST", f"{PUMP}/score", VECTORS, headers)).status_code == 401
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", ""])
+async def test_bodies_have_the_type_of_their_route(pump: Running, kind: str | None) -> None:
+    """A body of another type, or of none, is 415 on every route that takes one."""
+    before = (await pump.http.get(PUMP)).json()
+    for method, path, body in CHANGES:
+        if method == "DELETE":
+            continue
+        headers = {} if kind is None else {"content-type": kind}
+        content = orjson.dumps({} if body is None else body)
+        answer = await pump.http.request(method, path, content=content, headers=headers)
+        assert answer.status_code == 415, (path, answer.text)
+        assert answer.json()["supported"]
+    assert (await pump.http.get(PUMP)).json() == before
+
+
+async def test_a_lost_body_stands_for_nothing(pump: Running) -> None:
+    """An empty body is refused wherever a body decides something; `retrain` needs none."""
+    config = {"keep_learned_seconds": 604800, "retrain": {"paused": True}}
+    assert (await pump.http.put(PUMP, json=config)).status_code == 200
+    before = (await pump.http.get(PUMP)).json()
+    typed = {"content-type": "application/json"}
+    for method, path, _ in CHANGES:
+        if method == "DELETE" or path.endswith("/versions"):
+            continue
+        for content in (b"", b"  \n"):
+            answer = await pump.http.request(method, path, content=content, headers=typed)
+            assert answer.status_code == 422, (path, answer.text)
+        if not path.endswith("/retrain"):
+            assert (await pump.http.request(method, path)).status_code == 415
+    assert (await pump.http.get(PUMP)).json() == before
+    assert (await pump.http.post(f"{PUMP}/retrain")).status_code == 409, "nothing is buffered"
+
+
+PAGE = """<!doctype html><title>a page</title><body><script>
+const base = %s, asked = %s;
+const tried = [];
+function attempt(promise) { tried.push(promise.then(() => 1, () => 0)); }
+for (const [method, path, body] of asked)
+  for (const mode of ["cors", "no-cors"])
+    for (const kind of ["application/json", "text/plain", "multipart/form-data", null]) {
+      const headers = kind === null ? {} : {"content-type": kind};
+      const content = body === null ? undefined : new Blob([JSON.stringify(body)]);
+      attempt((async () => fetch(base + path,
+        {method, mode, headers, body: content, credentials: "include"}))());
+    }
+for (const [method, path, body] of asked) {
+  const image = new Image();
+  attempt(new Promise(done => { image.onload = image.onerror = done; image.src = base + path; }));
+  if (method !== "POST") continue;
+  const frame = document.createElement("iframe"), form = document.createElement("form");
+  frame.name = "f" + path; document.body.append(frame, form);
+  const field = document.createElement("input");
+  const text = JSON.stringify(body ?? {});
+  // {"a": 1, "=": ""} is how a form of type text/plain can make up JSON.
+  field.name = text.slice(0, -1) + (text === "{}" ? '"' : ', "'); field.value = '": ""}';
+  form.append(field);
+  Object.assign(form, {method, action: base + path, target: frame.name, enctype: "text/plain"});
+  attempt(new Promise(done => { frame.onload = done; form.submit(); }));
+}
+Promise.all(tried).then(() => fetch("/done", {method: "POST", body: String(tried.length)}));
+</script>"""
+
+
+@asynccontextmanager
+async def page(text: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """Serve `text` on another port of this machine; the event is set once its script is done."""
+    done = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0]
+        body = b"" if line.startswith(b"POST") else text.encode()
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\n"
+        writer.write(head.encode() + b"Connection: close\r\n\r\n" + body)
+        await writer.drain()
+        writer.close()
+        if b" /done " in line:
+            done.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", done
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def test_a_foreign_page_in_a_real_browser_changes_nothing(
+    pump: Running, versions: tuple[Version, Version], tmp_path: Path
+) -> None:
+    """Chromium, on a page of another port, tries every mutating route: none has an effect."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("no chromium on this machine")
+    documented = (await pump.http.get("/openapi.json")).json()["paths"]
+    routes = {
+        (method.upper(), path)
+        for path, operations in documented.items()
+        for method in operations
+        if method != "get"
+    }
+    tried = {(method, path.replace("pump", "{name}")) for method, path, _ in CHANGES}
+    tried = {(m, p.replace("/v1/keys/any", "/v1/keys/{key}")) for m, p in tried}
+    tried = {(m, p.replace("quarantine/v1", "quarantine/{entry}")) for m, p in tried}
+    assert routes <= tried, "the page tries every route that changes something"
+    await pump.learn(versions[1])
+    await pump.serving(2)
+    before = (await pump.http.get(PUMP)).json()
+    base = f"http://localhost:{pump.port}"
+    text = PAGE % (orjson.dumps(base).decode(), orjson.dumps(CHANGES).decode())
+    async with page(text) as (url, done):
+        process = await asyncio.create_subprocess_exec(
+            browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-background-networking", "--disable-dev-shm-usage",
+            "--remote-debugging-port=0", f"--user-data-dir={tmp_path}", url,
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(60):
+                await done.wait()
+        finally:
+            process.kill()
+            await process.wait()
+    assert (await pump.http.get(PUMP)).json() == before
+    assert (await pump.http.get("/v1/keys")).json() == {"keys": []}
+    assert (await pump.http.get(f"{PUMP}/audit")).json()["audit"][-1]["to"] == 2
