@@ -8,40 +8,24 @@ behind the lane's waits, in uvicorn's own queue, until the lane has answered.
 
 import socket
 from asyncio import AbstractEventLoop, Transport
-from enum import IntEnum
 from typing import Any
 
-import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from service.answers import Reply, as_problem
-from service.lane import Frames, Lane, LaneCycle
-from service.problems import BadRequest, HeadTooLarge, Problem, RequestTimeout
-from service.scoring import ScoreRequest
-from service.settings import Settings
+from service.api.fast_lane.request_reader import Reading, RequestReader
+from service.lane import Frames
+from service.problems import Problem, RequestTimeout
 
-_HEAD_BYTES = 64 * 1024  # of request line and headers
 # What a peer must send, or take, in every period of `body_seconds`: 6.5 KB/s by default.
 _PROGRESS = 64 * 1024
-_PARTS = 256  # of a body, before they are put together: each costs as much as fifty bytes
 _LINGER_SECONDS = 1.0
 _SOONER = 0.95
 _LAST_CALL_SECONDS = 0.5  # a request already on its way when a drain begins arrives within that
 
-_BODY_FOLLOWS = (b"content-length", b"transfer-encoding")
 
-
-class Reading(IntEnum):
-    """What the next byte from the peer belongs to."""
-
-    NOTHING = 0
-    HEAD = 1
-    BODY = 2
-
-
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(RequestReader):
     """One connection. `app_state` is what the application's lifespan yields: lane and settings."""
 
     def __init__(
@@ -52,141 +36,11 @@ class HttpProtocol(HttpToolsProtocol):
         _loop: AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.lane: Lane = app_state["lane"]
-        self.settings: Settings = app_state["settings"]
-        self.draining = False
-        self._lane_cycle: Any = LaneCycle()
-        self._asked: ScoreRequest | None = None  # being read
-        self._authorization: bytes | None = None
-        self._body: list[bytes] = []  # as it came, in parts
-        self._handed: ScoreRequest | None = None  # the last that was parsed from these bytes
-        self._unanswered = 0  # requests in the lane
         self._outgoing: list[bytes] = []  # replies that leave together with the last of them
         self._farewell: bytes | None = None  # what follows these, before the end
-        self._last = False  # no request is read after those
         self._parted = False  # the last word was said
-        self._reading = Reading.NOTHING
-        self._since = self.loop.time()  # what is being read began then, or made progress
-        self._head_bytes = 0
-        self._received = 0  # bytes of the body since then
         self._unsent = 0
         self._unsent_since = 0.0
-
-    # Requests
-
-    def data_received(self, data: bytes) -> None:
-        """Take what came: a request whose head is known, or bytes to parse."""
-        if self._last and self._asked is None:
-            return
-        between = self._reading is Reading.NOTHING
-        recalled = self.lane.recalls(data) if between and self._lane_is_next() else None
-        if recalled is not None:
-            self._hand_over(recalled, alone=len(self.connections) == 1)
-            return
-        self._parse(data)
-        if self._reading is Reading.HEAD:
-            self._head_bytes += len(data)
-            if self._head_bytes > _HEAD_BYTES:
-                self.refuse(HeadTooLarge(f"A request's head has at most {_HEAD_BYTES} bytes."))
-        elif between and self._handed is not None and not self._last:
-            self.lane.remember(data, self._handed, self._authorization)
-        self._handed = None
-
-    def _parse(self, data: bytes) -> None:
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserError:
-            self.refuse(BadRequest("This is not HTTP/1.1."))
-        except httptools.HttpParserUpgrade as upgrade:
-            # Answered as if it had not been asked for. What follows is HTTP as before; only a body
-            # is lost, because the parser takes it for the other protocol's first words.
-            if any(name in _BODY_FOLLOWS for name, _ in self.headers):
-                self.cycle.keep_alive = False
-                self._last = True
-            elif after := data[upgrade.args[0] :]:
-                self.data_received(after)
-
-    def on_message_begin(self) -> None:
-        """Begin a request; what only the application needs is made once it is known to go there."""
-        self.url = b""
-        self.headers = []
-        self._authorization = None
-        self._reading = Reading.HEAD
-        self._since = self.loop.time()
-        self._head_bytes = 0
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header."""
-        name = name.lower()
-        if name == b"authorization" and self._authorization is None:
-            self._authorization = value  # apart: it does not say whether a request is plain
-        else:
-            self.headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        """Choose the way."""
-        self._reading = Reading.BODY
-        self._received = 0
-        if not self._last and self.parser.get_method() == b"POST" and self._lane_is_next():
-            asked = self.lane.takes(self.url, self.headers)
-            if (
-                asked is not None
-                and self.parser.get_http_version() == "1.1"
-                # The application says what is wrong with a key, if something is.
-                and self.lane.admits(self._authorization, asked.name)
-            ):
-                self._asked = asked
-                self._body = []
-                self._last = not self.parser.should_keep_alive()
-                self._lane_cycle.response_complete = False
-                self.cycle = self._lane_cycle
-                return
-        self._to_application()
-
-    def _lane_is_next(self) -> bool:
-        cycle = self.cycle
-        return not self.pipeline and (
-            cycle is None or cycle.response_complete or cycle is self._lane_cycle
-        )
-
-    def _to_application(self) -> None:
-        url, headers = self.url, self.headers
-        super().on_message_begin()
-        self.url = url
-        for name, value in headers:
-            super().on_header(name, value)
-        if self._authorization is not None:
-            super().on_header(b"authorization", self._authorization)
-        super().on_headers_complete()
-        if self.draining:
-            self.cycle.keep_alive = False
-
-    def on_body(self, body: bytes) -> None:
-        """Keep a part of a body."""
-        self._received += len(body)
-        if self._asked is None:
-            super().on_body(body)
-            return
-        self._body.append(body)
-        if len(self._body) == _PARTS:
-            self._body = [b"".join(self._body)]
-
-    def on_message_complete(self) -> None:
-        """Hand a request of the lane over."""
-        self._reading = Reading.NOTHING
-        if self._asked is None:
-            super().on_message_complete()
-            return
-        name, _, content_type, accept, *_ = self._asked
-        self._asked = None
-        self._handed = ScoreRequest(name, b"".join(self._body), content_type, accept)
-        self._hand_over(self._handed)
-
-    def _hand_over(self, request: ScoreRequest, *, alone: bool = False) -> None:
-        self._lane_cycle.response_complete = False
-        self.cycle = self._lane_cycle
-        self._unanswered += 1
-        self.lane.ask(self, request, alone=alone)
 
     # Answers
 
@@ -196,20 +50,18 @@ class HttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         done = not self._unanswered
-        close = done and self._ends()
-        frame = self.lane.frame(
-            reply, self.server_state.default_headers, close=close and self._farewell is None
-        )
+        close = done and self._ends() and self._farewell is None
+        frame = self.lane.frame(reply, self.server_state.default_headers, close=close)
         if not done:
             self._outgoing.append(frame)
             return
-        if self._outgoing or self._farewell is not None:
-            frame = b"".join([*self._outgoing, frame, self._farewell or b""])
+        if self._outgoing:
+            frame = b"".join([*self._outgoing, frame])
             self._outgoing.clear()
         if self._asked is None:
             self._lane_cycle.response_complete = True
-        if self._farewell is not None:
-            self._part(frame)
+        if self._farewell is not None and not self.pipeline:
+            self._part(frame + self._farewell)
             return
         self.transport.write(frame)
         if close:
@@ -234,6 +86,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
+        elif self._farewell is not None:
+            self._part(self._farewell)
 
     def refuse(self, problem: Problem) -> None:
         """Answer `problem` after all that is still to be answered, and close."""
@@ -242,20 +96,25 @@ class HttpProtocol(HttpToolsProtocol):
         farewell = Frames().frame(
             as_problem(problem), self.server_state.default_headers, close=True
         )
+        # The application reads the body of the request that is being refused, or waits to.
+        taken = self._reading is Reading.BODY and self._asked is None
         self._last, self._asked = True, None
         cycle = self.cycle
-        if self.pipeline:
-            self.transport.abort()  # several requests unanswered, and the last of them broken
-        elif self._unanswered:
+        if taken and self.pipeline:
+            self.pipeline.popleft()  # not begun: it is answered by the farewell
             self._farewell = farewell
-        elif cycle is None or cycle.response_complete or cycle is self._lane_cycle:
-            self._part(farewell)
-        elif self._reading is not Reading.BODY:
-            cycle.keep_alive = False  # the application is not done with the request before
-        else:
+        elif taken:
             cycle.disconnected = True
             cycle.message_event.set()
             self._part(b"" if cycle.response_started else farewell)
+        elif (
+            self._unanswered
+            or self.pipeline
+            or not (cycle is None or cycle.response_complete or cycle is self._lane_cycle)
+        ):
+            self._farewell = farewell  # after the answers to the requests before
+        else:
+            self._part(farewell)
 
     def _part(self, farewell: bytes) -> None:
         # Closing while the peer still sends would reset the connection, and the peer might never

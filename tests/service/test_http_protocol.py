@@ -18,6 +18,7 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from service.access import Access
+from service.api.origin import Hosts, OriginCheck
 from service.champions import Champions
 from service.grants import LEAST_BODY_BYTES, Grant, Scope
 from service.headers import Headers
@@ -42,7 +43,9 @@ DEADLINE = 10.0
 
 def request(body: bytes = VECTOR, *fields: str, path: str = PATH, verb: str = "POST") -> bytes:
     """Return a request on the wire."""
-    given = [f"{verb} {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *fields]
+    given = [f"{verb} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *fields]
+    if not any(field.lower().startswith("content-type:") for field in fields):
+        given.append("Content-Type: application/json")
     return "\r\n".join([*given, "", ""]).encode() + body
 
 
@@ -159,8 +162,10 @@ async def served(grants: Sequence[Grant] = (), **options: Any) -> AsyncIterator[
     metrics = Metrics(registry)
     access = Access(may_be_open=True)
     access.adopt(0, grants)
-    echo = Echo(Lane(champions, Scoring(champions, (metrics,)), access), settings)
-    server = configured(Headers(BodyLimit(echo, LIMIT)), settings)
+    hosts = Hosts(settings)
+    echo = Echo(Lane(champions, Scoring(champions, (metrics,)), access, hosts), settings)
+    app = Headers(OriginCheck(BodyLimit(echo, LIMIT), access, hosts))
+    server = configured(app, settings)
     server.capture_signals = contextlib.nullcontext
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -357,12 +362,31 @@ async def test_an_upgrade_is_not_taken(api: Served) -> None:
     """Clients that offer HTTP/2 or websockets are served as they are, and go on."""
     peer = await api.peer()
     for what in ("h2c", "websocket"):
-        offer = f"Connection: Upgrade\r\nUpgrade: {what}\r\n\r\n"
-        peer.send(f"GET / HTTP/1.1\r\n{offer}".encode() + request())
+        offer = ("Connection: Upgrade, HTTP2-Settings", f"Upgrade: {what}", "HTTP2-Settings: AAMA")
+        peer.send(request(b"", *offer, verb="GET", path="/") + request())
         assert (await peer.answer()).way == "application"
         assert (await peer.answer()).status == 200
-    answer = await peer.ask(request(VECTOR, "Connection: Upgrade", "Upgrade: h2c"))
-    assert answer.headers["connection"] == "close"
+        for path, way in ((PATH, "lane"), ("/other", "application")):
+            wire = request(VECTOR, *offer, path=path) + request(b"", path="/after")
+            for cut in (len(wire), len(wire) - 40, wire.index(b"vectors"), 30):
+                peer.send(wire[:cut])
+                await peer.writer.drain()
+                peer.send(wire[cut:])
+                answer = await peer.answer()
+                assert (answer.status, answer.way) == (200, way)
+                assert way == "lane" or answer.body == b"POST /other 24", "the body is read"
+                assert (await peer.answer()).body == b"POST /after 0"
+
+
+async def test_many_offers_in_one_write_are_each_declined(api: Served) -> None:
+    """However many requests offer another protocol, each has its answer, and CONNECT is refused."""
+    peer = await api.peer()
+    one = request(VECTOR, "Connection: Upgrade", "Upgrade: h2c")
+    peer.send(one * 900)
+    for _ in range(900):
+        assert (await peer.answer()).status == 200
+    peer.send(request(b"", verb="CONNECT", path="example.com:443") + request())
+    assert (await peer.answer()).status == 400
     assert await peer.rest() == b""
 
 
@@ -424,7 +448,7 @@ async def test_a_request_waits_behind_a_slow_one(api: Served) -> None:
 async def test_chunked_bodies_and_continue(api: Served) -> None:
     """Bodies without a length, and clients that wait to be asked for theirs, are served."""
     peer = await api.peer()
-    head = f"POST {PATH} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     answer = await peer.ask(head + b"5\r\n12345\r\n1\r\n6\r\n0\r\n\r\n")
     assert answer.body == f"POST {PATH} 6".encode()
     peer.send(request(VECTOR, "Expect: 100-continue").removesuffix(VECTOR))
@@ -487,10 +511,14 @@ async def test_peers_that_break_off(api: Served) -> None:
 async def test_too_large_is_said_before_it_is_read(api: Served) -> None:
     """A length over the bound is 413 at once; a chunked body is, once it is over."""
     peer = await api.peer()
-    peer.send(f"POST {PATH} HTTP/1.1\r\nContent-Length: {LIMIT + 1}\r\n\r\n".encode())
+    peer.send(
+        f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {LIMIT + 1}\r\n\r\n".encode()
+    )
     assert (await peer.answer()).status == 413
     peer = await api.peer()
-    peer.send(f"POST {PATH} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+    peer.send(
+        f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    )
     for _ in range(11):
         peer.send(b"2710\r\n" + bytes(10_000) + b"\r\n")
     assert (await peer.answer()).status == 413
@@ -521,6 +549,95 @@ async def test_an_endless_head_is_refused(api: Served) -> None:
     assert (await peer.answer()).status == 431
 
 
+@pytest.mark.parametrize("path", [PATH, "/other"])
+async def test_a_head_in_one_write_is_bounded(api: Served, path: str) -> None:
+    """A head of 60,000 bytes is served, and one of 70,000 is 431, however it is cut."""
+    for size, status in ((60_000, 200), (70_000, 431), (200_000, 431)):
+        for more in ("Cookie: " + size * "c", "\r\n".join(["a: b"] * (size // 6))):
+            for before in (b"", request() * 2):
+                peer = await api.peer()
+                wire = before + request(VECTOR, more, path=path)
+                cut = len(wire) // 2
+                for piece in (wire[:cut], wire[cut:]) if size < 100_000 else (wire,):
+                    peer.send(piece)
+                    await peer.writer.drain()
+                for _ in range(before.count(b"POST")):
+                    assert (await peer.answer()).status == 200
+                assert (await peer.answer()).status == status
+
+
+CHUNKED = b"POST /other HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def test_trailers_are_bounded_and_dropped(api: Served) -> None:
+    """A trailer is no header of the request, and all of them have 64 KiB."""
+    peer = await api.peer()
+    for trailer in (b"Authorization: Bearer x\r\n", b"Host: x\r\n", 6000 * b"a: b\r\n"):
+        answer = await peer.ask(CHUNKED + b"1\r\nx\r\n0\r\n" + trailer + b"\r\n")
+        assert (answer.status, answer.body) == (200, b"POST /other 1")
+        assert "presented" not in answer.headers
+    for piece in (b"a: b\r\n" * 12_000, b"a" * 70_000, b"a: " + b"b" * 70_000):
+        peer = await api.peer()
+        peer.send(CHUNKED + b"1\r\nx\r\n0\r\n")
+        for _ in range(3):  # more than a bound's worth, in packets or in one
+            peer.send(piece)
+            await asyncio.sleep(0)
+        answer = await peer.answer()
+        assert (answer.status, answer.headers["connection"]) == (431, "close")
+
+
+async def test_the_framing_of_a_body_is_bounded(api: Served) -> None:
+    """Chunks of one byte are served; extensions that outweigh the body are not."""
+    peer = await api.peer()
+    answer = await peer.ask(CHUNKED + b"1\r\nx\r\n" * 40_000 + b"0\r\n\r\n")
+    assert answer.body == b"POST /other 40000"
+    peer.send(CHUNKED)
+    for _ in range(400):
+        peer.send(b"1;" + b"e" * 1000 + b"\r\nx\r\n")
+    assert (await peer.answer()).status == 431
+
+
+async def test_empty_lines_between_requests_are_bounded(api: Served) -> None:
+    """A few empty lines before a request are read over; megabytes of them are refused."""
+    peer = await api.peer()
+    assert (await peer.ask(b"\r\n" * 100 + request())).status == 200
+    for _ in range(50):
+        peer.send(b"\r\n" * 10_000)
+    assert (await peer.answer()).status == 400
+
+
+async def test_pipelined_requests_are_answered_though_the_last_is_cut(api: Served) -> None:
+    """A head that is cut, or bad, behind hundreds of requests takes none of their answers away."""
+    for path in (PATH, "/other"):
+        peer = await api.peer()
+        wire = request(path=path)
+        peer.send(wire * 500 + wire[:30])
+        for _ in range(500):
+            assert (await peer.answer()).status == 200
+        peer.send(wire[30:])
+        assert (await peer.answer()).status == 200
+        peer.send(wire * 300 + b"no http at all\r\n\r\n")
+        statuses = [(await peer.answer()).status for _ in range(301)]
+        assert statuses == [200] * 300 + [400]
+
+
+async def test_pipelined_requests_are_bounded(api: Served) -> None:
+    """A thousand requests of a connection may wait for the application; then 429, and the end."""
+    peer = await api.peer()
+    peer.send(request(path="/held"))
+    await api.echo.held.wait()
+    wire = request(b"", path="/o", verb="GET")
+    peer.send(wire * 2000)
+    await peer.writer.drain()
+    await asyncio.sleep(0.05)
+    api.echo.release.set()
+    statuses = []
+    while not statuses or statuses[-1] == 200:
+        statuses.append((await peer.answer()).status)
+    assert statuses[-1] == 429
+    assert 1000 <= len(statuses) <= 1003
+
+
 async def test_slow_peers_are_closed() -> None:
     """Silent, dripping, stalled and idle connections end; one that makes progress does not."""
     async with served(**QUICK) as api:
@@ -539,7 +656,7 @@ async def test_slow_peers_are_closed() -> None:
             peer.writer.close()
             return time.monotonic() - started, said.result()
 
-        lane = f"POST {PATH} HTTP/1.1\r\nContent-Length: 900\r\n\r\n".encode()
+        lane = request().replace(b"Length: 24", b"Length: 900").removesuffix(VECTOR)
         other = lane.replace(PATH.encode(), b"/other")
         ends = await asyncio.gather(
             drips(b"", b""),

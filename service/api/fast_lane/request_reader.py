@@ -1,0 +1,241 @@
+"""The requests of one connection: read from it, bounded, and given to the lane or the application.
+
+An offer of another protocol (`Upgrade: h2c`, `websocket`) is declined by reading the request as if
+it had not been made (RFC 9110, section 7.8).
+"""
+
+from asyncio import AbstractEventLoop
+from enum import IntEnum
+from typing import Any
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from service.answers import Reply
+from service.api.fast_lane.byte_bounds import HEAD_BYTES, ByteBounds
+from service.lane import Headers, Lane, LaneCycle
+from service.problems import BadRequest, Problem, TooManyRequests
+from service.scoring import ScoreRequest
+from service.settings import Settings
+
+_PARTS = 256  # of a body, before they are put together: each costs as much as fifty bytes
+_IN_LANE = 256  # requests of one connection, beyond which no more is read
+_PIPELINED = 1000  # requests of one connection that wait for the application
+
+
+class Reading(IntEnum):
+    """What the next byte from the peer belongs to."""
+
+    NOTHING = 0
+    HEAD = 1
+    BODY = 2
+
+
+def without_upgrade(line: bytes, headers: Headers) -> bytes:
+    """Return the head of a request, after its first line, without the offer in `headers`."""
+    lines = [line]
+    for name, value in headers:
+        if name == b"connection":
+            tokens = [token.strip() for token in value.split(b",")]
+            kept = [token for token in tokens if token and token.lower() != b"upgrade"]
+            if kept:
+                lines.append(b"connection: " + b", ".join(kept))
+        elif name != b"upgrade":
+            lines.append(b"%b: %b" % (name, value))
+    return b"\r\n".join([*lines, b"", b""])
+
+
+class RequestReader(HttpToolsProtocol):
+    """Reads requests. What answers them is `service.http_protocol`'s."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.lane: Lane = app_state["lane"]
+        self.settings: Settings = app_state["settings"]
+        self.draining = False
+        self._lane_cycle: Any = LaneCycle()
+        self._asked: ScoreRequest | None = None  # being read
+        self._authorization: bytes | None = None
+        self._body: list[bytes] = []  # as it came, in parts
+        self._handed: ScoreRequest | None = None  # the last that was parsed from these bytes
+        self._unanswered = 0  # requests in the lane
+        self._last = False  # no request is read after those
+        self._reading = Reading.NOTHING
+        self._since = self.loop.time()  # what is being read began then, or made progress
+        self._bounds = ByteBounds()
+        self._spread = False  # the head may be larger than its bound
+        self._refusal: Problem | None = None  # why the parser was stopped
+        self._received = 0  # bytes of the body since then
+
+    def refuse(self, problem: Problem) -> None:
+        """Answer `problem` after all that is still to be answered, and close."""
+        raise NotImplementedError
+
+    def answered(self, reply: Reply) -> None:
+        """Send the reply to the oldest unanswered request of the lane."""
+        raise NotImplementedError
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came: a request whose head is known, or bytes to parse."""
+        if self._last and self._asked is None:
+            return
+        between = self._reading is Reading.NOTHING
+        recalled = self.lane.recalls(data) if between and self._lane_is_next() else None
+        if recalled is not None:
+            self._hand_over(recalled, alone=len(self.connections) == 1)
+            return
+        self._spread = self._reading is Reading.HEAD or len(data) > HEAD_BYTES
+        self._parse(data)
+        if self._reading is Reading.HEAD:
+            self._refuse_if(self._bounds.packet_of_head(len(data)))
+        elif self._reading is Reading.BODY:
+            if self._asked is None:
+                self._refuse_if(self._bounds.packet_of_body(len(data)))
+        elif between and self._handed is None:
+            self._refuse_if(self._bounds.packet_between(len(data)))
+        elif between and self._handed is not None and not self._last:
+            self.lane.remember(data, self._handed, self._authorization)
+        self._handed = None
+
+    def _parse(self, data: bytes) -> None:
+        rest = memoryview(data)
+        try:
+            while True:
+                try:
+                    self.parser.feed_data(rest)
+                except httptools.HttpParserUpgrade as upgrade:
+                    # The offer is declined: the request is read as if it had not been made.
+                    rest = rest[upgrade.args[0] :]
+                    self.parser.feed_data(self._declined())
+                else:
+                    return
+        except httptools.HttpParserError:
+            self.refuse(self._refusal or BadRequest("This is not HTTP/1.1."))
+
+    def _declined(self) -> bytes:
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._stop(BadRequest("This is no proxy."))
+        if self._authorization is not None:
+            self.headers.append((b"authorization", self._authorization))
+        version = self.parser.get_http_version().encode()
+        return without_upgrade(b"%b %b HTTP/%b" % (method, self.url, version), self.headers)
+
+    def _stop(self, problem: Problem) -> None:
+        """Stop the parser, for `problem`: nothing that follows is read."""
+        self._refusal = problem
+        raise httptools.HttpParserError
+
+    def _stop_if(self, problem: Problem | None) -> None:
+        if problem is not None:
+            self._stop(problem)
+
+    def _refuse_if(self, problem: Problem | None) -> None:
+        if problem is not None:
+            self.refuse(problem)
+
+    def on_message_begin(self) -> None:
+        """Begin a request; what only the application needs is made once it is known to go there."""
+        self.url = b""
+        self.headers = []
+        self._authorization = None
+        self._reading = Reading.HEAD
+        self._since = self.loop.time()
+        self._bounds.turn()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; drop a trailer, which the application never asked for."""
+        if self._reading is Reading.BODY:
+            self._stop_if(self._bounds.trailer(len(name) + len(value)))
+            return
+        name = name.lower()
+        if name == b"authorization" and self._authorization is None:
+            self._authorization = value  # apart: it does not say whether a request is plain
+        else:
+            self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Choose the way."""
+        if self.parser.should_upgrade():
+            return  # the parser stops, and reads this head again without the offer
+        if self._spread:
+            self._stop_if(self._bounds.head(self._authorization, self.url, self.headers))
+        self._reading = Reading.BODY
+        self._received = 0
+        if not self._last and self.parser.get_method() == b"POST" and self._lane_is_next():
+            asked = self.lane.takes(self.url, self.headers)
+            if (
+                asked is not None
+                and self.parser.get_http_version() == "1.1"
+                # The application says what is wrong with a key, if something is.
+                and self.lane.admits(self._authorization, asked.name)
+            ):
+                self._asked = asked
+                self._body = []
+                self._last = not self.parser.should_keep_alive()
+                self._lane_cycle.response_complete = False
+                self.cycle = self._lane_cycle
+                return
+        self._to_application()
+
+    def _lane_is_next(self) -> bool:
+        cycle = self.cycle
+        return not self.pipeline and (
+            cycle is None or cycle.response_complete or cycle is self._lane_cycle
+        )
+
+    def _to_application(self) -> None:
+        if len(self.pipeline) >= _PIPELINED:
+            self._reading = Reading.HEAD  # of a request that nobody is given
+            self._stop(TooManyRequests(f"At most {_PIPELINED} requests wait on a connection."))
+        self._bounds.turn()
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        for name, value in headers:
+            super().on_header(name, value)
+        if self._authorization is not None:
+            super().on_header(b"authorization", self._authorization)
+        super().on_headers_complete()
+        if self.draining:
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a part of a body."""
+        self._received += len(body)
+        if self._asked is None:
+            self._bounds.content(len(body))
+            super().on_body(body)
+            return
+        self._body.append(body)
+        if len(self._body) == _PARTS:
+            self._body = [b"".join(self._body)]
+
+    def on_message_complete(self) -> None:
+        """Hand a request of the lane over."""
+        if self.parser.should_upgrade():
+            return
+        self._reading = Reading.NOTHING
+        if self._asked is None:
+            super().on_message_complete()
+            return
+        name, _, content_type, accept, *_ = self._asked
+        self._asked = None
+        self._handed = ScoreRequest(name, b"".join(self._body), content_type, accept)
+        self._hand_over(self._handed)
+
+    def _hand_over(self, request: ScoreRequest, *, alone: bool = False) -> None:
+        self._lane_cycle.response_complete = False
+        self.cycle = self._lane_cycle
+        self._unanswered += 1
+        if self._unanswered > _IN_LANE:
+            self.flow.pause_reading()  # until the lane has answered all of them
+        self.lane.ask(self, request, alone=alone)
