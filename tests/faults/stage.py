@@ -68,7 +68,9 @@ class Stage:
     def start_api(self, **environment: str) -> subprocess.Popen:
         """Start one more API process on the stage's port."""
         descriptor = self.listener.fileno()
-        api = self._start("service.server", str(descriptor), pass_fds=(descriptor,), **environment)
+        api = self._start(
+            "service.server", str(descriptor), "0", pass_fds=(descriptor,), **environment
+        )
         self.apis.append(api)
         return api
 
