@@ -86,10 +86,11 @@ bench: $(STAMP) ## the short forms of serving, ingestion, training and soak: som
 	$(BIN)/python benchmarks/train.py --quick --output benchmarks/results/quick/train.json
 	$(BIN)/python benchmarks/soak.py --quick --output benchmarks/results/quick/soak.json
 
-lint: $(STAMP) ## ruff, format check, mypy strict
+lint: $(STAMP) ## ruff, format check, mypy strict, who may import whom
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(STAMP) ## rewrite the sources as `make lint` wants them
 	$(BIN)/ruff check --fix

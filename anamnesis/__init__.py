@@ -11,7 +11,7 @@ In a checkout `models` and `service` are packages of their own; installed from a
 from typing import TYPE_CHECKING, Any
 
 from models import AnamnesisError, Config, ConfigError, Model, Replay, TrainingError, Version
-from service.client import Client
+from service.client.client import Client
 
 if TYPE_CHECKING:
     from models import train

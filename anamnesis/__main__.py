@@ -1,6 +1,6 @@
 """The command line: `anamnesis`, or `python -m anamnesis`."""
 
-from service.cli import main
+from service.cli.__main__ import main
 
 if __name__ == "__main__":
     main()

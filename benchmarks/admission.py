@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks import data
 from benchmarks.report import arguments, report
 from models import Config, train
-from models.admission import ALPHA, admit
+from models.decisions.admission import ALPHA, admit
 
 BATCH = 1000
 _MOST = 4000  # vectors of the regime that the champion learns

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.arms import learner
 from benchmarks.continual import bench, nine_digits
-from service.demo import Digits
+from service.cli.demo.run import Digits
 
 
 def job(arm, seed):

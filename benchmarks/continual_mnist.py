@@ -22,7 +22,7 @@ from benchmarks.arms import learner
 from benchmarks.continual import auroc, bench, nine_digits, of
 from benchmarks.pictures import grids
 from benchmarks.report import spread, table
-from models.scoring import in_blocks, prepare, scorer
+from models.scores.by_name import in_blocks, prepare, scorer
 
 SHOWN = ("replay", "joint", "finetune")
 RESCORED = ("replay", "joint")  # whose networks are measured by other scores too

@@ -19,8 +19,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.report import arguments, report
-from models.martingale import Martingale, bets
-from service.score_drift import CROSSING, HOLD, ChangeTest
+from models.drift.martingale import Martingale, bets
+from models.drift.scores import CROSSING, HOLD, ChangeTest
 
 LIMIT = math.log(CROSSING)
 SHIFTS = (0.5, 1.0, 2.0)  # standard deviations of the scores

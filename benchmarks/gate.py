@@ -28,10 +28,10 @@ from benchmarks import runs
 from benchmarks.admission import clusters, concepts
 from benchmarks.report import arguments, report
 from models import Config, train
-from models.admission import ALPHA
-from models.evidence import FOUND, gather
-from models.gate import gate
-from models.labels import Labels
+from models.decisions.admission import ALPHA
+from models.decisions.evidence import FOUND, gather
+from models.decisions.gate import gate
+from models.parts.labels import Labels
 
 _MOST = 4000  # vectors of a regime
 _LABELLED = {"anomalies": 30, "normals": 40}

@@ -22,11 +22,11 @@ AT_ONCE = 16
 async def fill(url, names, versions, artifact):
     """Give each of `names` a champion, and the first of them `versions` versions in all."""
     from models import Version
-    from service.detector_config import parse
-    from service.detectors import Detectors
-    from service.registry import Registry
-    from service.store import connect
-    from service.version_record import describe
+    from service.domain.detector_config import parse
+    from service.domain.version_record import describe
+    from service.store.connection import connect
+    from service.store.detectors import Detectors
+    from service.store.registry import Registry
 
     redis = await connect(url, deadline=60.0)
     detectors, registry = Detectors(redis, max_detectors=len(names) + 1), Registry(redis)

@@ -107,8 +107,8 @@ class Vae(MLModel):
 # An API process alone; `unobserved` leaves out what metrics and drift do for an answer.
 ALONE = """
 import socket, sys
-from service.scoring import Scoring
-from service.server import serve
+from service.scoring.core import Scoring
+from service.api.server import serve
 from service.settings import Settings
 if sys.argv[1] == "unobserved":
     Scoring.record = lambda self, turn, seconds: None
@@ -141,7 +141,7 @@ class Server:
         for line in Path("/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):
                 ours = os.getsid(int(line.parent.name)) == self.group
-                if ours and b"service.server" in line.read_bytes():
+                if ours and b"service.api" in line.read_bytes():
                     return int(line.parent.name)
         raise RuntimeError("no API process")
 
@@ -278,7 +278,7 @@ def _infer(X: np.ndarray) -> bytes:
 @contextlib.contextmanager
 def store(folder: Path) -> Iterator[dict[str, str]]:
     """Run a store; yields the environment of what is to use it."""
-    from service.embedded import find_server
+    from service.processes.embedded_store import find_server
 
     redis = folder / f"store-{free_port()}"
     redis.mkdir()
@@ -298,7 +298,7 @@ def api(
 ) -> Iterator[Server]:
     """Run `anamnesis api`; a champion is imported, as a user would, unless the store has one."""
     port = free_port()
-    command = [sys.executable, "-c", "from service.cli import main; main()"]
+    command = [sys.executable, "-c", "from service.cli.__main__ import main; main()"]
     command += ["api", "--port", str(port), "--workers", str(workers)]
     with process(pinned(core, command), env=env, stdout=subprocess.DEVNULL) as started:
         yield _serving(Server(port, started.pid, headers=_authorized()), artifact)
@@ -319,7 +319,7 @@ def everything(folder: Path, artifact: bytes) -> Iterator[Server]:
     port, key = free_port(), folder / "key"
     key.write_text(KEY)
     key.chmod(0o600)
-    command = [sys.executable, "-c", "from service.cli import main; main()"]
+    command = [sys.executable, "-c", "from service.cli.__main__ import main; main()"]
     command += ["up", "--port", str(port), "--data-dir", str(folder / "data")]
     ours = {"ANAMNESIS_LOG_LEVEL": "error", "ANAMNESIS_ADMIN_KEY_FILE": str(key)}
     with process(command, env={**os.environ, **ours}, stdout=subprocess.DEVNULL) as started:

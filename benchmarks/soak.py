@@ -20,7 +20,7 @@ import numpy as np
 import report
 import servers
 
-PARTS = {"api": b"service.server", "worker": b"service.worker", "trainer": b"service.trainer"}
+PARTS = {"api": b"service.api", "worker": b"service.worker", "trainer": b"service.trainer"}
 OURS = {f"{part} MiB" for part in PARTS}
 STORES = (b"valkey-server", b"redis-server")
 BATCH = 20  # vectors of a normal batch; BATCHES a second make a retraining every ten seconds

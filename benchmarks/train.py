@@ -232,7 +232,8 @@ def peak():
 @contextmanager
 def arm(share, *, warm=True, decayed=True):
     """Train on a `share` of the steps: planned so, or stopped there before the rate has decayed."""
-    from models import past, training
+    from models.strategies import past
+    from models.training import train as training
 
     # What is compared has no setting of its own: it is put in from outside.
     plan, rate, replay = training.plan, training._rate, past.PASTS["replay"]  # noqa: SLF001
@@ -259,7 +260,7 @@ def savings(tasks, seeds):
     from sklearn.metrics import roc_auc_score
 
     from models import Config, train
-    from service.demo import Digits
+    from service.cli.demo.run import Digits
 
     kinds = {
         "warm": {},

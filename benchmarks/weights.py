@@ -20,7 +20,7 @@ from benchmarks import runs
 from benchmarks.continual import auroc
 from benchmarks.report import arguments, report
 from models import Config, train
-from service.demo import ANOMALY, TARGET, TASKS, Digits
+from service.cli.demo.run import ANOMALY, TARGET, TASKS, Digits
 
 ARMS = {
     "w_new .2": {"w_prev": 0.8, "w_new": 0.2},

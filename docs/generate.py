@@ -19,14 +19,14 @@ from prometheus_client import CollectorRegistry, Metric
 from pydantic_core import PydanticUndefined
 
 from service import problems
-from service.app import create_app
-from service.champions import Champions
-from service.cli import app as command_line
-from service.detector_config import DetectorConfig
-from service.metrics import Metrics
+from service.api.app import create_app
+from service.cli.__main__ import app as command_line
+from service.domain.detector_config import DetectorConfig
 from service.problems import Problem
+from service.scoring.champions import Champions
 from service.settings import Settings
-from service.state_metrics import StateMetrics
+from service.telemetry.metrics import Metrics
+from service.telemetry.store_metrics import StateMetrics
 
 DOCS = Path(__file__).parent
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

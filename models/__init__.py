@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from models.config import MIN_VECTORS, Config, Model, Replay
 from models.errors import AnamnesisError, ArtifactError, ConfigError, TrainingError, VectorError
-from models.version import Version
+from models.version.version import Version
 
 if TYPE_CHECKING:
-    from models.training import learn, train
+    from models.training.train import learn, train
 
 __all__ = [
     "MIN_VECTORS",
@@ -36,7 +36,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Lazy, so that a process that only serves never loads torch.
     if name in {"learn", "train"}:
-        from models import training
+        from models.training import train as training
 
         return getattr(training, name)
     raise AttributeError(f"module 'models' has no attribute {name!r}")

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Array, Float64
 from models.config import MIN_VECTORS, Config
 from models.errors import VectorError
-from models.evidence import auroc
-from models.network import Array, Float64
-from models.training import learn
-from models.version import Version
+from models.parts.statistics import ranked, wilson
+from models.training.train import learn
+from models.version.version import Version
 
 PROBE = 5  # every fifth vector of a window is never learned: it shows what became of the window
 NEW = 0.2  # share of alarms from which a batch was something new, not the threshold's doing
@@ -196,26 +196,3 @@ def _scored(version: Version, X: Array, anomalous: Mask, part: slice) -> tuple[B
     rate = float(normals.mean()) if len(normals) else 0.0
     batch = Batch(part.start, part.stop, int(judged.is_anomaly.sum()), rate, auroc)
     return batch, judged.p_values[~anomalous]
-
-
-def ranked(anomalies: Float64, normals: Float64) -> float | None:
-    """Return the AUROC: how often an anomaly scores above a normal, ties counting half.
-
-    >>> ranked(np.array([2.0, 3.0]), np.array([1.0, 2.0]))
-    0.875
-    """
-    if not len(anomalies) or not len(normals):
-        return None
-    return auroc(normals, anomalies)
-
-
-def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Return the 95 % interval of a rate of `hits` in `n` (Wilson, 1927).
-
-    >>> [round(end, 4) for end in wilson(1, 100)]
-    [0.0018, 0.0545]
-    """
-    rate, slack = hits / n, z * z / n
-    centre = (rate + slack / 2) / (1 + slack)
-    half = z / (1 + slack) * math.sqrt(rate * (1 - rate) / n + slack / (4 * n))
-    return max(0.0, centre - half), min(1.0, centre + half)

@@ -131,7 +131,7 @@ def check_score(score: str) -> None:
 
 
 def check_weights(weights: str | Mapping[str, float]) -> None:
-    """Raise ConfigError unless `weights` is a policy that `models.mixing` knows."""
+    """Raise ConfigError unless `weights` is a policy that `models.training.mixing` knows."""
     if isinstance(weights, str):
         _choose("weights", weights, WEIGHTS)
     elif set(weights) == {"half_life"}:

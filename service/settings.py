@@ -5,6 +5,7 @@ Each setting is the variable `ANAMNESIS_<NAME>`, or the key `<name>` of the TOML
 container has it for `${VAR:-}`; but a setting that guards something and is empty ends the start.
 """
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Any
@@ -269,3 +270,11 @@ class Settings(BaseSettings):
 def _refuse_empty_guard(name: str, value: object) -> None:
     if name in _GUARDS and isinstance(value, str) and not value.strip():
         raise BadSettings(f"{PREFIX}{name.upper()} is set but empty: name a file, or do not set it")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches what is bound to `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -21,8 +21,8 @@ from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as Refused
 
-from service.embedded import find_server
-from service.store import connect
+from service.processes.embedded_store import find_server
+from service.store.connection import connect
 
 # How long an example takes is for the machine to say.
 hypothesis.settings.register_profile("patient", deadline=None)

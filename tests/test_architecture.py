@@ -3,6 +3,8 @@
 import ast
 import graphlib
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,37 +20,16 @@ SOURCES = {
 LONGEST = 350
 
 # What the learning may use. The standard library's doors to the outside are shut below.
-LEARNING_LIBRARIES = {"msgspec", "numpy", "safetensors", "scipy", "sklearn", "torch"}
+LEARNING_LIBRARIES = {"msgspec", "numpy", "river", "safetensors", "scipy", "sklearn", "torch"}
 OUTSIDE = {"asyncio", "http", "os", "socket", "subprocess", "threading", "time", "urllib"}
 
-# These speak Redis commands; each keeps one kind of thing.
-ADAPTERS = {
-    "service.api_keys",
-    "service.audit",
-    "service.buffer",
-    "service.detectors",
-    "service.erasure",
-    "service.events",
-    "service.group",
-    "service.held",
-    "service.lease",
-    "service.live",
-    "service.notifications",
-    "service.quarantine",
-    "service.registry",
-    "service.registry_scripts",
-    "service.retraining",
-    "service.revocation",
-    "service.revocation_scripts",
-    "service.store",
-}
-# These carry a connection to adapters and name its type, and ask it nothing.
+# These carry the store's connection to adapters and name its type, and ask it nothing.
 CARRIERS = {
-    "service.janitor",
-    "service.monitor",
-    "service.stores",
-    "service.tools",
-    "service.worker",
+    "service.store.adapters",
+    "service.worker.drift_monitor",
+    "service.worker.janitor",
+    "service.worker.toolbox",
+    "service.worker.worker",
 }
 
 
@@ -109,6 +90,7 @@ STANDARD = {
     "pathlib",
     "typing",
     "warnings",
+    "zlib",
 }
 
 
@@ -126,21 +108,52 @@ def test_imports_form_no_cycle(package):
         pytest.fail(f"import cycle: {' -> '.join(error.args[1])}")
 
 
-def test_only_adapters_and_carriers_know_redis():
-    """Whoever imports the driver is known; whoever is known does."""
-    assert importers("redis") == (ADAPTERS | CARRIERS) - {
-        "service.registry_scripts",
-        "service.revocation_scripts",
-    }
-
-
-def test_only_adapters_ask_the_store():
-    """`ask` and `Script`, through which commands go, are imported by adapters alone."""
+def test_only_the_store_asks_the_store():
+    """`ask` and `Script`, through which commands go, are imported inside `service.store` alone."""
     for module, tree in trees():
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and node.module == "service.store":
+            if isinstance(node, ast.ImportFrom) and node.module == "service.store.connection":
                 names = {alias.name for alias in node.names}
-                assert module in ADAPTERS or not names & {"ask", "Script"}, module
+                assert module.startswith("service.store.") or not names & {"ask", "Script"}, module
+
+
+LOADS_LITTLE = """
+import sys
+import {module}
+print(*sorted({{name.partition(".")[0] for name in sys.modules}} & {{*"{foreign}".split()}}))
+print(*sorted(name for name in sys.modules if name.startswith(("service.", "models."))))
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "foreign", "ours"),
+    [
+        (
+            "service.scoring.core",
+            "redis fastapi starlette uvicorn torch prometheus_client",
+            ("service.store", "service.api", "service.swap", "service.telemetry"),
+        ),
+        (
+            "service.client.client",
+            "redis fastapi starlette uvicorn torch prometheus_client",
+            ("service.store", "service.processes", "service.domain", "models"),
+        ),
+        (
+            "service.domain.api_key",
+            "redis fastapi starlette uvicorn torch prometheus_client",
+            ("service.store",),
+        ),
+    ],
+)
+def test_a_subpackage_loads_only_what_it_needs(module, foreign, ours):
+    """A fresh import of one part brings in no library or part that it has no use for."""
+    code = LOADS_LITTLE.format(module=module, foreign=foreign)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    libraries, parts = done.stdout.split("\n")[:2]
+    assert not libraries
+    assert not [part for part in parts.split() if part.startswith(ours)]
 
 
 def test_carriers_issue_no_command():
@@ -159,7 +172,7 @@ def test_carriers_issue_no_command():
 def test_key_names_are_made_in_one_place():
     """No other file spells a key of the store."""
     for module, path in SOURCES.items():
-        if module != "service.keys":
+        if module != "service.store.redis_keys":
             assert not re.search(r"[\"']anamnesis:[a-z{]", path.read_text()), module
 
 
@@ -174,14 +187,14 @@ def test_only_the_settings_read_the_environment():
 
 
 def test_one_place_makes_the_application():
-    """`FastAPI()` is called in `service/app.py`, once."""
+    """`FastAPI()` is called in `service/api/app.py`, once."""
     makers = [
         module
         for module, tree in trees()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "FastAPI"
     ]
-    assert makers == ["service.app"]
+    assert makers == ["service.api.app"]
 
 
 def test_nothing_loads_code_from_data():

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from models import Model, Replay
-from service.demo_service import running
-from service.detector_config import DetectorConfig, Retrain
+from service.cli.demo.own_service import running
+from service.domain.detector_config import DetectorConfig, Retrain
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[1]

@@ -1,1 +1,1 @@
-"""Gate, evidence, admission, incidents: pure functions that decide, with numpy alone."""
+"""Pure functions that decide about data and candidates. Imports: ground, `parts`, `version`."""

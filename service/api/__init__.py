@@ -1,1 +1,1 @@
-"""HTTP: the only subpackage that imports fastapi, starlette and uvicorn."""
+"""HTTP, alone with fastapi and uvicorn. Imports: what `swap` may, `swap`, `models.decisions`."""

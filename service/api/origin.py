@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.access import Access
-from service.limits import refuse
+from service.api.access import Access
+from service.api.middleware import refuse
 from service.problems import BadRequest, ForeignOrigin, Problem
 from service.settings import Settings
 

@@ -1,1 +1,1 @@
-"""Values and pure rules: no await, no store, no HTTP."""
+"""Values and pure rules: no await, no Redis, no HTTP. Imports: ground, `models` without torch."""

@@ -1,1 +1,1 @@
-"""The processes of one machine: how they are started, watched and stopped."""
+"""Processes of one machine, the embedded store. Imports: ground, `domain`, `store`."""

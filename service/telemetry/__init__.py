@@ -1,1 +1,1 @@
-"""What an API process says of itself: its metrics and how they are shared."""
+"""What an API process says of itself. Imports: ground, `domain`, `store`, `scoring`."""

@@ -12,12 +12,12 @@ import numpy as np
 from fastapi import FastAPI
 
 from models import Version
-from service.app import create_app
-from service.parts import Parts
-from service.retraining import Retrainings
-from service.server import configured
+from service.api.app import create_app
+from service.api.context import Parts
+from service.api.server import configured
+from service.processes.supervisor import own
 from service.settings import Settings
-from service.supervisor import own
+from service.store.retrainings import Retrainings
 from tests.waiting import until
 
 GOOD = {"gate": {"passed": True, "reasons": []}, "strategy": "replay"}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models import Version
-from service.detector_config import DetectorConfig
+from service.domain.detector_config import DetectorConfig
 from tests.contract.running import Running, running
 from tests.waiting import until
 

@@ -12,11 +12,11 @@ import orjson
 import pytest
 
 from models import Version
-from service import bodies
-from service.app import create_app
-from service.detector_config import DetectorConfig
-from service.grants import LEAST_BODY_BYTES, Grant, Scope, new_secret
-from service.guard import guarded_routes, needs
+from service.api import request_bodies
+from service.api.app import create_app
+from service.api.guard import guarded_routes, needs
+from service.domain.api_key import LEAST_BODY_BYTES, Grant, Scope, new_secret
+from service.domain.detector_config import DetectorConfig
 from service.settings import Settings
 from tests.contract.running import Running, running
 from tests.waiting import until
@@ -473,12 +473,12 @@ def test_no_route_takes_a_url_or_a_path() -> None:
     document = create_app(Settings(redis_url="unix:///nowhere")).openapi()
     names = set(fields(DetectorConfig().to_dict()))
     for kind in (
-        bodies.NewKey,
-        bodies.Retrain,
-        bodies.Promote,
-        bodies.Decide,
-        bodies.Labelled,
-        bodies.Revoke,
+        request_bodies.NewKey,
+        request_bodies.Retrain,
+        request_bodies.Promote,
+        request_bodies.Decide,
+        request_bodies.Labelled,
+        request_bodies.Revoke,
     ):
         names |= {field.name for field in msgspec.structs.fields(kind)}
     for operations in document["paths"].values():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models import Version
-from service.live import Memory
+from service.store.live_summaries import Memory
 from tests.contract.running import Running, running
 from tests.waiting import until
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from models import Version
-from service.app import create_app
+from service.api.app import create_app
 from service.settings import Settings
-from service.store import WeakStore
+from service.store.connection import WeakStore
 from tests.contract.running import Running, running
 from tests.waiting import until
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models import Version
-from service.retraining import Retrainings
+from service.store.retrainings import Retrainings
 from tests.contract.running import GOOD, Running, running
 from tests.contract.test_contract_keys import bearer, key
 

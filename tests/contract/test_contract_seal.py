@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from models import TrainingError, Version
-from service.attempt import _Attempt
-from service.seal import Seal
 from service.settings import Settings
+from service.signatures import Seal
+from service.worker.attempt import _Attempt
 from tests.certificates import signing_pair
 from tests.contract.running import GOOD, Running, running
 from tests.waiting import until

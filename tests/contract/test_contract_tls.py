@@ -13,9 +13,9 @@ from redis import Redis as BlockingRedis
 from redis.exceptions import RedisError
 
 from models import Version
-from service.erasure import Erasure
 from service.settings import Settings
-from service.store import check_durability, connect
+from service.store.connection import check_durability, connect
+from service.store.erasure import Erasure
 from tests.certificates import self_signed
 from tests.conftest import DURABLE
 from tests.contract.running import Running, running

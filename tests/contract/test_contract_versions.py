@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from models import Version, artifact
+from models import Version
+from models.version import artifact
 from tests.contract.running import Running, running
 
 pytestmark = pytest.mark.anyio

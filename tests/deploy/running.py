@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-ANAMNESIS = (sys.executable, "-c", "from service.cli import main; main()")
+ANAMNESIS = (sys.executable, "-c", "from service.cli.__main__ import main; main()")
 
 
 def free_port() -> int:

@@ -14,8 +14,8 @@ import yaml
 from redis import Redis as BlockingRedis
 from redis.exceptions import ConnectionError as Refused
 
-from service.embedded import find_server
-from service.store import check_durability, connect
+from service.processes.embedded_store import find_server
+from service.store.connection import check_durability, connect
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tests.deploy.running import ANAMNESIS, call, free_port, learn, running, until

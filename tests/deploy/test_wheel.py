@@ -148,7 +148,7 @@ def test_an_api_process_needs_no_training_library(site: Path, project: Path) -> 
     env = environment(site, *sorted(distributions("train")))
     code = (
         "from anamnesis.service.settings import Settings;"
-        "from anamnesis.service.app import create_app;"
+        "from anamnesis.service.api.app import create_app;"
         "print(create_app(Settings(redis_url='redis://127.0.0.1:1/0')).title)"
     )
     assert python(project, env, code) == "anamnesis"

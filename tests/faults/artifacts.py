@@ -14,28 +14,20 @@ import numpy as np
 import orjson
 from prometheus_client import generate_latest
 
-from models import (
-    ArtifactError,
-    Config,
-    Model,
-    TrainingError,
-    VectorError,
-    Version,
-    artifact,
-    train,
-)
-from models.description import described
-from models.evidence import gather
-from models.gate import gate
-from service.champion import Champion
-from service.champions import Champions
-from service.detector import from_state
-from service.drift import Baseline, Drift, Sample
-from service.loading import prepared
-from service.monitor import _known
-from service.state_metrics import StateMetrics
-from service.status import describe
-from service.version_record import describe as record_of
+from models import ArtifactError, Config, Model, TrainingError, VectorError, Version, train
+from models.decisions.evidence import gather
+from models.decisions.gate import gate
+from models.drift.state import Baseline, Drift, Sample
+from models.version import artifact
+from models.version.description import described
+from service.api.status import describe
+from service.domain.champion import Champion
+from service.domain.version_record import describe as record_of
+from service.scoring.champions import Champions
+from service.store.detector_state import from_state
+from service.swap.loader import prepared
+from service.telemetry.store_metrics import StateMetrics
+from service.worker.drift_monitor import _known
 from tests.faults.catalogue import fault
 
 JUNK: tuple[Any, ...] = (

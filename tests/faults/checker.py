@@ -26,7 +26,7 @@ import orjson
 from redis.asyncio import Redis
 
 from models import AnamnesisError, Version
-from service.keys import Keys
+from service.store.redis_keys import Keys
 from tests.faults.load import Told, probe
 from tests.faults.stage import Stage, resources
 

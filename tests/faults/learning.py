@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from models import ArtifactError, Version
-from service.keys import Keys
+from service.store.redis_keys import Keys
 from tests.faults.catalogue import fault, intact
 from tests.faults.load import Load, Told
 from tests.faults.stage import DIMENSION, ROOT, Stage, staged
@@ -26,7 +26,7 @@ MAX_BYTES = 2**24
 # Read by every Python process when it starts: the trainer's optimiser writes a NaN from then on.
 _NOT_FINITE = """
 import sys
-if "service.trainer" in sys.orig_argv:
+if "service.trainer.__main__" in sys.orig_argv:
     import torch
     step = torch.optim.Adam.step
     def poisoned(self, *arguments, **named):

@@ -11,12 +11,13 @@ import signal
 import sys
 from pathlib import Path
 
-from service.buffer import Buffer
-from service.lease import Fenced, Leases
 from service.problems import StoreUnavailable
-from service.registry import Registry
-from service.retraining import Retrainings
-from service.store import connect
+from service.store.buffer import Buffer
+from service.store.connection import connect
+from service.store.leases import Leases
+from service.store.lua import Fenced
+from service.store.registry import Registry
+from service.store.retrainings import Retrainings
 
 LEASE_SECONDS = 0.05
 

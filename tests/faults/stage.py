@@ -21,9 +21,9 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from service.embedded import find_server
+from service.processes.embedded_store import find_server
 from service.settings import Settings
-from service.store import connect
+from service.store.connection import connect
 from tests.conftest import StoreProcess
 from tests.faults.wire import Answer, Connection, Reset
 
@@ -69,7 +69,7 @@ class Stage:
         """Start one more API process on the stage's port."""
         descriptor = self.listener.fileno()
         api = self._start(
-            "service.server", str(descriptor), "0", pass_fds=(descriptor,), **environment
+            "service.api", str(descriptor), "0", pass_fds=(descriptor,), **environment
         )
         self.apis.append(api)
         return api

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from service.embedded import find_server
+from service.processes.embedded_store import find_server
 from tests.faults.catalogue import fault, intact
 from tests.faults.load import PROMPT_SECONDS, Load, Told
 from tests.faults.proxy import proxied

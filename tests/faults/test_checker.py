@@ -8,17 +8,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service import buffer, held, registry, revocation
-from service.lease import FENCED, Fenced
-from service.provenance import Culprit
-from service.revocation import Asked
-from service.store import Script
+from service.domain.provenance import Culprit
+from service.domain.revocation_plan import Asked
+from service.store import buffer, held_rows, registry, revocations
+from service.store.connection import Script
+from service.store.lua import FENCED, Fenced
 from tests.faults import stores
 from tests.faults.checker import violations
 from tests.faults.load import Ack, Scored, Told, batch, probe
 from tests.faults.stage import CONFIG, Stage, staged
+from tests.service.store.test_held_rows import verdict
 from tests.service.stored import GOOD, Stored
-from tests.service.test_held import verdict
 from tests.service.trained import versions
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
@@ -136,7 +136,7 @@ async def test_it_sees_rows_held_back_that_are_lost(stage):
 async def test_it_sees_rows_released_twice(stage, monkeypatch):
     """Without the deletion a released entry is in two places."""
     rule = ("redis.call('XDEL', KEYS[3], entry[1])", "")
-    without(monkeypatch, held, "_DECIDE", rule)
+    without(monkeypatch, held_rows, "_DECIDE", rule)
     told, stored = Told(), Stored(stage.redis)
     await ingest(stage, told, 1, verdict=verdict(40, held=4))
     await stored.quarantine.decide("pump", await waiting(stage), "release")
@@ -169,7 +169,7 @@ async def test_it_knows_what_was_revoked(stage, monkeypatch):
     await promote(stage)
     assert await violations(stage, told) == []
     add = "redis.call('XADD', entries, '*', unpack(f))"
-    without(monkeypatch, revocation, "SWEEP", (add, f"{add} {add}"))
+    without(monkeypatch, revocations, "SWEEP", (add, f"{add} {add}"))
     (batch_id,) = [b for b, ack in told.acknowledged.items() if ack.key == "batch-1"]
     culprit = Asked(Culprit("batch", next(iter(told.acknowledged))), unserved=True)
     await stored.revocations.revoke("pump", culprit)

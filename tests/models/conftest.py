@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from models import Config, Version, train
-from models.network import Array
+from models.arrays import Array
 
 
 @pytest.fixture(scope="session")

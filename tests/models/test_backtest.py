@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from models import Config, Model, VectorError
-from models.backtest import History, Lifetime, live, ranked, wilson, windows
+from models.backtest import History, Lifetime, live, windows
+from models.parts.statistics import ranked, wilson
 
 SUMMER, WINTER = [20.0, 60.0], [0.0, 80.0]
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from models import Config, Model, Version, train
+from models.arrays import Array
 from models.config import SCORES
-from models.evidence import auroc
-from models.gate import gate
-from models.network import Array
+from models.decisions.gate import gate
+from models.parts.statistics import auroc
 
 QUICK = Model(epochs=40)
 FACTORS = (1.5, 2.0, 4.0, 16.0, 1e3, 1e6)

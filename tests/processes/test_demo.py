@@ -6,8 +6,9 @@ import signal
 
 import pytest
 
-from service import demo, process
-from service.client import Client
+from service.cli.demo import run as demo
+from service.client.client import Client
+from service.processes import spawn
 
 
 @pytest.fixture
@@ -45,4 +46,4 @@ def test_keep_leaves_a_usable_service(tmp_path, capsys):
     finally:
         os.kill(pid, signal.SIGTERM)
         os.waitpid(pid, 0)
-    assert not process.alive(pid)
+    assert not spawn.alive(pid)

@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.client import Client
+from service.client.client import Client
 from tests.processes.test_up import CONFIG, NORMAL, Up, _another, _command, children, until
 
 _NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
@@ -98,8 +98,8 @@ def _kill(one: Up, which: str) -> int:
 
 
 def _restart_api(one: Up) -> None:
-    victim = _kill(one, "service.server")
-    until(lambda: _another(one.process.pid, "service.server", victim))
+    victim = _kill(one, "service.api")
+    until(lambda: _another(one.process.pid, "service.api", victim))
 
 
 def _fill(folder: Path) -> Path:

@@ -12,7 +12,7 @@ import pytest
 from redis import Redis as BlockingRedis
 from redis.exceptions import RedisError
 
-from service.embedded import find_server
+from service.processes.embedded_store import find_server
 from tests.certificates import signing_pair
 from tests.conftest import DURABLE
 from tests.deploy.running import ANAMNESIS, free_port, running, until

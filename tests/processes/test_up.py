@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service import process
-from service.client import Client
+from service.client.client import Client
+from service.processes import spawn
 
 # A short training: what is tested here is not how well it learns.
 CONFIG = {"retrain": {"min_vectors": None, "max_age_seconds": None}, "model": {"epochs": 3}}
@@ -90,7 +90,7 @@ def up(tmp_path) -> Iterator[Callable[..., Up]]:
             left = children(one.process.pid)
             one.process.kill()
             one.process.wait()
-            until(lambda left=left: not any(map(process.alive, left)))
+            until(lambda left=left: not any(map(spawn.alive, left)))
 
 
 def test_learns_scores_and_finds_everything_after_a_kill(up):
@@ -108,7 +108,7 @@ def test_learns_scores_and_finds_everything_after_a_kill(up):
     assert len(descendants) >= 3  # store, API, worker
     first.process.kill()
     first.process.wait()
-    until(lambda: not any(map(process.alive, descendants)), 10)
+    until(lambda: not any(map(spawn.alive, descendants)), 10)
 
     with Client(up().url()) as client:
         status = until(lambda: _serving(client, "pump"))
@@ -130,7 +130,7 @@ def test_a_signal_stops_everything_with_status_0(up, sig):
     one.url()
     descendants = children(one.process.pid)
     assert one.stop(sig) == 0, one.said
-    assert not any(map(process.alive, descendants))
+    assert not any(map(spawn.alive, descendants))
     assert "Traceback" not in one.said
 
 
@@ -173,7 +173,7 @@ def test_second_on_the_same_directory_is_refused(up):
         assert client.health()
 
 
-@pytest.mark.parametrize("which", ["valkey", "service.server", "service.worker"])
+@pytest.mark.parametrize("which", ["valkey", "service.api", "service.worker"])
 def test_a_killed_child_comes_back(up, which):
     """Whichever child dies is started again, and the service learns on."""
     one = up()
@@ -210,7 +210,7 @@ def test_workers_share_the_port_and_the_metrics(up):
     """Several API processes answer on one port, and their counters are one sum."""
     one = up("--workers", "2")
     url = one.url()
-    assert sum("service.server" in _command(pid) for pid in children(one.process.pid)) == 2
+    assert sum("service.api" in _command(pid) for pid in children(one.process.pid)) == 2
     with Client(url) as client:
         client.create("pump", CONFIG)
         client.learn("pump", NORMAL)

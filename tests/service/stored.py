@@ -6,18 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
-from service.audit import Audit
-from service.buffer import Buffer
-from service.detector import Detector
-from service.detector_config import parse
-from service.detectors import Detectors
-from service.erasure import Erasure
-from service.experience import Experience
-from service.lease import Lease, Leases
-from service.quarantine import Quarantine
-from service.registry import Registry
-from service.retraining import Retrainings
-from service.revocation import Revocations
+from service.domain.detector import Detector
+from service.domain.detector_config import parse
+from service.domain.experience import Experience
+from service.store.audit_trail import Audit
+from service.store.buffer import Buffer
+from service.store.detectors import Detectors
+from service.store.erasure import Erasure
+from service.store.leases import Lease, Leases
+from service.store.quarantine import Quarantine
+from service.store.registry import Registry
+from service.store.retrainings import Retrainings
+from service.store.revocations import Revocations
 
 GOOD = {"gate": {"passed": True, "reasons": []}}
 BAD = {"gate": {"passed": False, "reasons": ["worse on old normals"]}}

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from models import Config, Model, Version, train
-from service.champion import Champion
+from service.domain.champion import Champion
 
 
 @functools.cache

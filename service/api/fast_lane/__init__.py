@@ -1,1 +1,1 @@
-"""The way of plain score requests past the web framework; imports what `service.api` may."""
+"""Plain score requests, answered without the framework."""

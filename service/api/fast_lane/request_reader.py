@@ -13,11 +13,12 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from service.answers import Reply
 from service.api.fast_lane.byte_bounds import HEAD_BYTES, ByteBounds
-from service.lane import Headers, Lane, LaneCycle
+from service.api.fast_lane.lane import Lane, LaneCycle
+from service.api.fast_lane.response_bytes import Headers
 from service.problems import BadRequest, Problem, TooManyRequests
-from service.scoring import ScoreRequest
+from service.scoring.answers import Reply
+from service.scoring.request import ScoreRequest
 from service.settings import Settings
 
 _PARTS = 256  # of a body, before they are put together: each costs as much as fifty bytes
@@ -48,7 +49,7 @@ def without_upgrade(line: bytes, headers: Headers) -> bytes:
 
 
 class RequestReader(HttpToolsProtocol):
-    """Reads requests. What answers them is `service.http_protocol`'s."""
+    """Reads requests. What answers them is `service.api.fast_lane.connection`'s."""
 
     def __init__(
         self,

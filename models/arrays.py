@@ -1,0 +1,34 @@
+"""Array types, and the check of the vectors that the library is given."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import VectorError
+
+Array = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+LOG_2PI = math.log(2.0 * math.pi)
+
+
+def check_vectors(X: NDArray[Any], dimension: int | None, *, gaps: bool = False) -> Array:
+    """Return X as (n, d) float32 in row order; VectorError where it is anything else.
+
+    With `gaps` NaN stands for what was not observed; of each row something must be.
+    """
+    X = np.ascontiguousarray(X, dtype=np.float32)
+    if X.ndim != 2 or not X.shape[1]:
+        raise VectorError(f"vectors: an array of shape {X.shape}, not (n, d)")
+    if dimension is not None and X.shape[1] != dimension:
+        raise VectorError(f"vectors: {X.shape[1]} columns, not {dimension}")
+    if gaps and np.isnan(X).any():
+        if (empty := np.isnan(X).all(axis=1)).any():
+            raise VectorError(f"vectors: of row {int(empty.argmax())} nothing was observed")
+        if np.isinf(X).any():
+            raise VectorError("vectors: a value is infinite")
+    elif not np.isfinite(X).all():
+        row, column = np.argwhere(~np.isfinite(X))[0]
+        raise VectorError(f"vectors: row {row}, column {column} is not finite")
+    return X

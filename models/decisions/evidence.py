@@ -1,0 +1,113 @@
+"""What the gate is told beyond alarms on normals: whether anomalies still stand out.
+
+A calibrated threshold hides much: a candidate that forgot, or that learned noise, has a higher one
+and raises no false alarm. So it is asked for the anomalies. numpy alone.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from models.arrays import Array
+from models.decisions.admission import ALPHA
+from models.parts.calibration import LARGEST
+from models.parts.labels import Labels
+from models.parts.statistics import auroc
+from models.version.version import Version
+
+ROWS = 1000  # of each kind: an AUROC is then known within half a point
+FOUND = 0.05
+REACH = 0.5  # how far a feature goes astray beyond either end of its range, in ranges
+
+
+def gather(
+    candidate: Version,
+    champion: Version,
+    labels: Labels | None = None,
+    anchor: Version | None = None,
+) -> dict[str, Any]:
+    """Return evidence on a candidate that was trained on top of `champion`.
+
+    - `synthetic`: how candidate and champion tell synthetic anomalies from normals, both made of
+      what the champion draws.
+    - `labelled`, where there are `labels`: the same for vectors that people judged.
+    - `anchor`, where there is one: as `synthetic`, with the anchor in the champion's place.
+
+    All is judged by each version's own calibration and not by its threshold: at p <= ALPHA, and
+    anomalies at p <= FOUND, for many that are labelled lie close to ALPHA.
+    """
+    evidence: dict[str, Any] = {"synthetic": _synthetic(candidate, champion, "champion")}
+    if labels is not None and len((labels := _whole(labels)).vectors):
+        versions = {"candidate": candidate, "champion": champion, "anchor": anchor or champion}
+        evidence["labelled"] = _labelled(versions, labels)
+    if anchor is not None:
+        evidence["anchor"] = _synthetic(candidate, anchor, "anchor")
+    return evidence
+
+
+def _synthetic(candidate: Version, other: Version, name: str) -> dict[str, Any]:
+    """Return how both tell synthetic anomalies of `other` from its normals.
+
+    - `auroc`: of anomalies of both kinds beside normals.
+    - `apart`: the share of those astray that score above 99 % of the normals. It falls where a
+      version no longer knows what goes together in old normals.
+    - `found`: the share of those astray with p <= FOUND. It falls where the calibration has
+      anomalies or noise in it too.
+    """
+    normals, astray, shuffled = _drawn(other)
+    figures: dict[str, Any] = {"n": ROWS}
+    for key, one in (("candidate", candidate), (name, other)):
+        normal, wild, mixed = (one.score(X) for X in (normals, astray, shuffled))
+        figures[key] = {
+            "auroc": auroc(normal, np.concatenate([wild, mixed])),
+            "apart": float((wild > np.quantile(normal, 1.0 - ALPHA)).mean()),
+            "found": float((one.calibration.p_values(wild) <= FOUND).mean()),
+        }
+    return figures
+
+
+def _drawn(version: Version) -> tuple[Array, Array, Array]:
+    """Draw normals and two kinds of synthetic anomalies from the version's generator, (ROWS, d).
+
+    Of each anomaly a share of the features, of its own, uniform in (0, 1), is not as it should
+    be. `astray`: drawn uniformly from their range and half of it beyond either end. `shuffled`:
+    taken from other normals, so that each value is common and their combination is not.
+    """
+    rng = np.random.default_rng(0)
+    rows = version.faithful().sample(3 * ROWS, seed=1)
+    normals, base, others = rows[:ROWS], rows[ROWS : 2 * ROWS], rows[2 * ROWS :]
+    wrong = rng.random(base.shape) < rng.random((ROWS, 1))
+    wrong[np.arange(ROWS), rng.integers(base.shape[1], size=ROWS)] = True  # one at the least
+    low, high = (end(rows, axis=0).astype(np.float64) for end in (np.min, np.max))
+    reach = REACH * (high - low)
+    astray = rng.uniform(low - reach, high + reach, size=base.shape).clip(-LARGEST, LARGEST)
+    shuffled = rng.permuted(others, axis=0)
+    return (
+        normals,
+        np.where(wrong, astray, base).astype(np.float32),
+        np.where(wrong, shuffled, base).astype(np.float32),
+    )
+
+
+def _whole(labels: Labels) -> Labels:
+    """Return those without gaps: not every version can judge the others."""
+    whole = ~np.isnan(labels.vectors).any(axis=1)
+    return Labels(labels.vectors[whole], labels.anomalous[whole])
+
+
+def _labelled(versions: Mapping[str, Version], labels: Labels) -> dict[str, Any]:
+    """Return counts of `labels`, and the share of the normals on which each version `alarms`.
+
+    `known` of the anomalies are found by champion or anchor, `kept` of those by the candidate.
+    """
+    normals = ~labels.anomalous
+    figures: dict[str, Any] = {"anomalies": int((~normals).sum()), "normals": int(normals.sum())}
+    found = {}
+    for key, one in versions.items():
+        p = one.calibration.p_values(one.score(labels.vectors))
+        found[key] = (p <= FOUND) & labels.anomalous
+        if normals.any():
+            figures[key] = {"alarms": float((p[normals] <= ALPHA).mean())}
+    known = found["champion"] | found["anchor"]
+    return figures | {"known": int(known.sum()), "kept": int((known & found["candidate"]).sum())}

@@ -1,0 +1,116 @@
+"""The gate: may this candidate become champion? A pure function of evidence, with reasons."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+# How many more of the vectors a candidate may alarm on than the champion before it counts as
+# worse. Generated vectors have a heavier tail than real ones, so that between two sound versions
+# calibrated on a hundred normals each their rates differ by up to three points; a candidate that
+# forgot differs by tens.
+TOLERANCE = 0.05
+# What a candidate may lose beside the champion of each figure on synthetic anomalies, and beside
+# the anchor. By benchmarks/gate.py sound candidates lose four points at most, and those that
+# forgot or learned noise more than this of one figure at least. A second regime on top of a
+# hundred vectors costs up to six points of `found`, noise seven and more.
+BLURRED = {"auroc": 0.03, "apart": 0.05, "found": 0.07}
+MOVED = {"auroc": 0.10, "apart": 0.20, "found": 0.25}
+LABELLED_KEPT = 0.75  # of the labelled anomalies; sound candidates keep 93 % and more
+FEWEST_LABELLED = 5
+
+_MEANING = {
+    "auroc": "old normals and anomalies rank closer together, by AUROC",
+    "apart": "fewer score above 99 % of old normals, so it forgot some of those",
+    "found": "fewer are found at 5 % false alarms, so its threshold rose, as noise makes it",
+}
+
+
+class Verdict(NamedTuple):
+    """Whether the candidate passed, and every reason why not."""
+
+    passed: bool
+    reasons: list[str]
+
+
+def gate(evidence: Mapping[str, Any], tolerance: float = TOLERANCE) -> Verdict:
+    """Decide on `lineage["evidence"]`, and on what `evidence.gather` adds where it was asked.
+
+    The candidate may alarm at most `tolerance` more often than the champion on `new` normals,
+    those of the experience that it was not trained on, on `old` ones, drawn from the champion's
+    generator, on those that people labelled normal, and on live traffic, where as much of it came
+    as was asked for. Synthetic anomalies it may tell a little worse than the champion, and than
+    the anchor, however small the steps in between. Of the labelled anomalies that champion or
+    anchor find it must find LABELLED_KEPT. What is not a finite number is no evidence. The first
+    version has no champion to be compared with and passes.
+
+    >>> gate({"new": {"candidate": 0.01}})
+    Verdict(passed=True, reasons=[])
+    >>> gate({"new": {"candidate": 0.01, "champion": 0.9},
+    ...       "old": {"candidate": 0.40, "champion": 0.01}}).reasons
+    ['old normals: the candidate alarms on 40.0 %, the champion on 1.0 % (tolerance 5.0 points)']
+    """
+    if broken := sorted(_not_finite(evidence)):
+        reasons = [f"the evidence is not finite: {', '.join(broken)}"]
+        return Verdict(passed=False, reasons=reasons)
+    labelled = evidence.get("labelled", {})
+    reasons = [
+        *_alarming("new normals", evidence.get("new", {}), tolerance),
+        *_alarming("old normals", evidence.get("old", {}), tolerance),
+        *_alarming_live(evidence.get("shadow", {}), tolerance),
+        *_alarming_labelled(labelled, tolerance),
+        *_blind("champion", evidence.get("synthetic", {}), BLURRED),
+        *_blind("anchor", evidence.get("anchor", {}), MOVED),
+        *_unlearned(labelled),
+    ]
+    return Verdict(not reasons, reasons)
+
+
+def _not_finite(evidence: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    for name, value in evidence.items():
+        if isinstance(value, Mapping):
+            yield from _not_finite(value, f"{path}{name}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield f"{path}{name}"
+
+
+def _alarming(what: str, rates: Mapping[str, float], tolerance: float) -> Iterator[str]:
+    if "champion" in rates and rates["candidate"] > rates["champion"] + tolerance:
+        yield (
+            f"{what}: the candidate alarms on {_percent(rates['candidate'])}, the champion on "
+            f"{_percent(rates['champion'])} (tolerance {100 * tolerance:.1f} points)"
+        )
+
+
+def _alarming_labelled(labelled: Mapping[str, Any], tolerance: float) -> Iterator[str]:
+    if labelled.get("normals", 0) * tolerance >= 2.0:  # two alarms more are not too many
+        rates = {name: labelled[name]["alarms"] for name in ("candidate", "champion")}
+        yield from _alarming("vectors labelled normal", rates, tolerance)
+
+
+def _alarming_live(shadow: Mapping[str, Any], tolerance: float) -> Iterator[str]:
+    if shadow.get("n", 0) * tolerance >= 2.0 and shadow["n"] >= shadow["asked"]:
+        yield from _alarming("live traffic", shadow, tolerance)
+
+
+def _blind(
+    name: str, synthetic: Mapping[str, Any], tolerances: Mapping[str, float]
+) -> Iterator[str]:
+    for figure, tolerance in tolerances.items() if synthetic else ():
+        candidate, other = synthetic["candidate"][figure], synthetic[name][figure]
+        if candidate < other - tolerance:
+            figures = f"{candidate:.3f}, the {name}'s {other:.3f} (tolerance {tolerance:g})"
+            yield f"synthetic anomalies: {_MEANING[figure]}: the candidate's figure is {figures}"
+
+
+def _unlearned(labelled: Mapping[str, Any]) -> Iterator[str]:
+    known, kept = labelled.get("known", 0), labelled.get("kept", 0)
+    if known >= FEWEST_LABELLED and kept < LABELLED_KEPT * known:
+        yield (
+            f"labelled anomalies: of {known} that champion or anchor find the candidate finds "
+            f"{kept} (at least {100 * LABELLED_KEPT:.0f} %); it learned their like as normal, or "
+            "its threshold rose"
+        )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

@@ -1,0 +1,1 @@
+"""Pure functions that test whether traffic moved. Imports: nothing else of ours."""

@@ -1,0 +1,73 @@
+"""Did the input move? One Kolmogorov-Smirnov distance for each feature."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.drift.windows import Windows
+
+WORST = 5  # features that are named: the labels of a metric are bounded
+_LEAST = 100  # rows before a distance means anything
+_SMALLEST_SHIFT = 0.1  # of a distribution function: less is no news, however many rows
+_CHANCE = 1e-4  # of one look at all features finding what is not there
+
+
+class FeatureTest:
+    """The distance between live and reference distribution functions, on the reference's bins.
+
+    The threshold is the larger of the smallest shift worth a word and of what sampling alone
+    explains (Dvoretzky-Kiefer-Wolfowitz over all d features, for n live and m reference rows):
+    `sqrt(log(2 d / chance) / 2 * (1/n + 1/m))`. Binning can only make a distance smaller.
+
+    Parameters
+    ----------
+    expected
+        (d, B) shares of the version's reference in each bin.
+    reference_rows
+        Rows that those shares were counted on.
+    names
+        One name a feature.
+    """
+
+    def __init__(
+        self, expected: NDArray[np.float64], reference_rows: int, names: Sequence[str]
+    ) -> None:
+        self._expected = np.cumsum(expected, axis=1)
+        self._reference_rows = max(reference_rows, 1)
+        self._names = tuple(names)
+        self._windows = Windows(expected.shape)
+
+    def update(self, counts: NDArray[np.int64]) -> None:
+        """Add (d, B) counts of live rows; those of another shape are not of this version."""
+        self._windows.update(counts)
+
+    def verdicts(self) -> list[dict[str, Any]]:
+        """Return feature, statistic, threshold and alarm of the worst features, worst first."""
+        counts = self._windows.counts
+        rows = int(counts[0].sum()) if len(counts) else 0
+        if rows < _LEAST:
+            return []
+        live = np.cumsum(counts, axis=1) / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        distances = np.abs(live - self._expected).max(axis=1)  # (d,)
+        noise = math.log(2 * len(counts) / _CHANCE) / 2 * (1 / rows + 1 / self._reference_rows)
+        threshold = min(1.0, max(_SMALLEST_SHIFT, math.sqrt(noise)))
+        return [
+            {
+                "feature": self._names[i],
+                "statistic": round(float(distances[i]), 6),
+                "threshold": round(threshold, 6),
+                "alarm": bool(distances[i] >= threshold),
+            }
+            for i in np.argsort(-distances, kind="stable")[:WORST]
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts of both windows."""
+        return self._windows.to_dict()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from `to_dict`'s answer."""
+        self._windows.restore(state)

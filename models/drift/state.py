@@ -1,0 +1,168 @@
+"""Drift of one version: what the live traffic says about it, and what to do."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from models.drift.features import FeatureTest
+from models.drift.regimes import Known, RegimeTest
+from models.drift.scores import BurstTest, ChangeTest, MartingaleTest
+
+State = Literal["none", "known_regime", "new_regime", "degraded"]
+STATES: tuple[State, ...] = ("none", "known_regime", "new_regime", "degraded")
+FORMAT = 1
+
+
+def state_of(
+    *, scores_moved: bool, inputs_moved: bool, burst: bool, mix_moved: bool = False
+) -> State:
+    """Return what the findings together ask a person to do.
+
+    - `none`: nothing.
+    - `known_regime`: the input moved to where the model finds it normal, or known regimes come
+      in another mix than was learned, which moves the scores too; nothing to learn.
+    - `new_regime`: scores moved for good and no mix of known regimes tells why, or many anomalies
+      share a new place of the input: send normal batches of it, or find the fault.
+    - `degraded`: anomalies come in a burst while the bulk of the input is where it was; learning
+      now would make them normal.
+    """
+    if burst:
+        return "new_regime" if inputs_moved else "degraded"
+    if scores_moved and not mix_moved:
+        return "new_regime"
+    return "known_regime" if inputs_moved or mix_moved else "none"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What live traffic of one version is compared with.
+
+    `calibration` (n,) real calibration scores; `expected` (d, B) shares of the reference in each
+    bin, counted on `reference_rows` rows; `alpha` the share of normals over the threshold;
+    `regimes` what the version knows of them, none for one that knows none.
+    """
+
+    uid: str
+    version: int
+    calibration: NDArray[np.float64]
+    expected: NDArray[np.float64]
+    reference_rows: int
+    features: Sequence[str]
+    alpha: float
+    regimes: Sequence[Known] = ()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Live traffic of one version, from one process, since its last summary.
+
+    `scores` and `p_values` (m,) of sampled vectors in order; `anomalies` among `scored` vectors;
+    `counts` (d, B) of sampled rows; `regimes` (R + 1,) counts anomalies and regimes among some.
+    """
+
+    scores: NDArray[np.float64]
+    p_values: NDArray[np.float64]
+    anomalies: int
+    scored: int
+    counts: NDArray[np.int64]
+    regimes: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+class Drift:
+    """The tests on one version's traffic, and their verdict."""
+
+    def __init__(self, baseline: Baseline) -> None:
+        self.baseline = baseline
+        seed = (zlib.crc32(baseline.uid.encode()), baseline.version)
+        self._martingale = MartingaleTest(baseline.calibration, np.random.default_rng(seed))
+        self._adwin = ChangeTest()
+        self._burst = BurstTest()
+        self._features = FeatureTest(baseline.expected, baseline.reference_rows, baseline.features)
+        self._regimes = RegimeTest(baseline.regimes)
+
+    def update(self, sample: Sample) -> None:
+        """Take one summary; scores that are not finite are left out."""
+        self._martingale.update(sample.scores[np.isfinite(sample.scores)])
+        self._adwin.update(sample.p_values[np.isfinite(sample.p_values)])
+        self._burst.update(sample.anomalies, sample.scored)
+        self._features.update(sample.counts)
+        self._regimes.update(sample.regimes)
+
+    def verdict(self) -> dict[str, Any]:
+        """Return state, version and statistics, as `/drift` shows them.
+
+        ADWIN is told and does not vote: it knows no reference and so cannot say which side of
+        a change is the normal one.
+        """
+        martingale = self._martingale.verdict()
+        burst = self._burst.verdict(self.baseline.alpha)
+        features, regimes = self._features.verdicts(), self._regimes.verdict()
+        state = state_of(
+            scores_moved=martingale["alarm"],
+            inputs_moved=any(feature["alarm"] for feature in features),
+            burst=burst["alarm"],
+            mix_moved=regimes["alarm"],
+        )
+        return {
+            "state": state,
+            "version": self.baseline.version,
+            "statistics": {
+                "martingale": martingale,
+                "adwin": self._adwin.verdict(),
+                "anomalies": burst,
+                "features": features,
+                "regimes": regimes,
+            },
+        }
+
+    def to_bytes(self) -> bytes:
+        """Return the whole state, for the worker that continues."""
+        state = {
+            "format": FORMAT,
+            "uid": self.baseline.uid,
+            "version": self.baseline.version,
+            "martingale": self._martingale.to_dict(),
+            "adwin": self._adwin.to_dict(),
+            "burst": self._burst.to_dict(),
+            "features": self._features.to_dict(),
+            "regimes": self._regimes.to_dict(),
+        }
+        return msgspec.msgpack.encode(state, enc_hook=_pack)
+
+    @classmethod
+    def from_bytes(cls, baseline: Baseline, packed: bytes) -> Self:
+        """Continue from `to_bytes`' answer; a state of another version or format starts anew."""
+        drift = cls(baseline)
+        try:
+            state = _unpack(msgspec.msgpack.decode(packed))
+        except (msgspec.DecodeError, ValueError):
+            return drift
+        same = (FORMAT, baseline.uid, baseline.version)
+        if (state.get("format"), state.get("uid"), state.get("version")) != same:
+            return drift
+        drift._martingale.restore(state["martingale"])
+        drift._adwin = ChangeTest.from_dict(state["adwin"])
+        drift._burst = BurstTest.from_dict(state["burst"])
+        drift._features.restore(state["features"])
+        if "regimes" in state:
+            drift._regimes.restore(state["regimes"])
+        return drift
+
+
+def _pack(value: object) -> object:
+    if isinstance(value, np.ndarray):
+        return {"dtype": value.dtype.str, "shape": list(value.shape), "data": value.tobytes()}
+    raise TypeError(f"{type(value).__name__} is no part of a drift state")
+
+
+def _unpack(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    if value.keys() == {"dtype", "shape", "data"}:
+        return np.frombuffer(value["data"], value["dtype"]).reshape(value["shape"])
+    return {key: _unpack(inner) for key, inner in value.items()}

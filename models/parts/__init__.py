@@ -1,0 +1,1 @@
+"""Immutable pieces of a version. Imports: ground of `models`, numeric libraries."""

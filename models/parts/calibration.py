@@ -1,0 +1,183 @@
+"""From scores to p-values and to a threshold: split conformal prediction with a fitted tail.
+
+References
+----------
+Laxhammar & Falkman, Conformal anomaly detection, 2010: p = (1 + #{s_i >= s}) / (n + 1).
+Siffer et al., Anomaly detection in streams with extreme value theory, 2017: the tail.
+Hosking & Wallis, Parameter and quantile estimation for the generalized Pareto distribution, 1987.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from models.arrays import Float64
+from models.config import Policy
+from models.parts.pareto_tail import fit_tail, peaks_over_threshold
+from models.parts.statistics import binomial_at_most
+
+CAPACITY = 20_000  # scores kept: the 1 % quantile's standard error is then 0.07 points
+FLOOR = 1e-300  # least p-value: finite, and its logarithm too
+LARGEST = float(np.finfo(np.float32).max)
+FEWEST_FOR_TAIL = 100  # fewer scores have no ten largest tenth to fit a tail to
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A policy applied to a calibration: `score >= value` is an anomaly.
+
+    `alpha` is the p-value at `value`. `calibration` says what stands behind it: `exact` when
+    enough calibration normals decide, `extrapolated` when the fitted tail does, `insufficient`
+    when there are too few normals to fit a tail. `labels`, where labels are to decide, counts the
+    different scores of each kind, and those needed of either.
+    """
+
+    value: float
+    alpha: float
+    calibration: str
+    labels: Mapping[str, int] | None = None
+
+
+class Held(NamedTuple):
+    """The share of calibration normals at or above a threshold, and its confidence interval."""
+
+    rate: float
+    low: float
+    high: float
+
+
+def representable(scores: Float64) -> Float64:
+    """Round scores to float32 and clip them to its range, kept as float64.
+
+    What is not a number counts as the largest, so every score is finite. Every score is rounded
+    once, here, so that the JSON and the binary answer and the threshold all speak of the same
+    number.
+    """
+    clipped = np.fmax(np.fmin(scores, LARGEST), -LARGEST)
+    return clipped.astype(np.float32).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Scores of normals, ascending (n,), and the tail fitted to the largest of them.
+
+    Beyond the largest score p falls like a generalized Pareto survival function with shape
+    `gamma` >= 0 and scale `sigma`, starting from 1 / (n + 1).
+    """
+
+    scores: Float64
+    gamma: float = field(init=False)
+    sigma: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        gamma, sigma = fit_tail(self.scores)
+        object.__setattr__(self, "gamma", gamma)
+        object.__setattr__(self, "sigma", sigma)
+
+    @property
+    def n(self) -> int:
+        """How many calibration normals there are."""
+        return len(self.scores)
+
+    def p_values(self, scores: Float64) -> Float64:
+        """Return the p-value of each score, (m,), in [1e-300, 1]; it falls as the score rises."""
+        at_least = self.n - self.scores.searchsorted(scores, side="left")
+        p = np.asarray((1.0 + at_least) / (self.n + 1.0), np.float64)
+        if not np.logical_and.reduce(at_least):
+            beyond = at_least == 0
+            excess = np.asarray(scores, np.float64)[beyond] - self.scores[-1]
+            p[beyond] = np.maximum(np.exp(self.log_survival(excess)) / (self.n + 1.0), FLOOR)
+        return p
+
+    def p_value(self, score: float) -> float:
+        """Return what `p_values` does, of one score."""
+        at_least = self.n - int(self.scores.searchsorted(score, side="left"))
+        if at_least:
+            return (1.0 + at_least) / (self.n + 1.0)
+        return float(self.p_values(np.array([score]))[0])
+
+    def log_survival(self, excess: Float64) -> Float64:
+        """Return the log chance that a score beyond the largest is further out than `excess`."""
+        units = excess / self.sigma
+        return -units if self.gamma < 1e-6 else -np.log1p(self.gamma * units) / self.gamma
+
+    def threshold(self, policy: Policy) -> Threshold:
+        """Apply `fpr`, `pot`, `quantile` (1 - fpr) or `value` to these scores."""
+        ((name, value),) = policy.items()
+        if name == "value":
+            exact = float(representable(np.array([value]))[0])
+            alpha = float(self.p_values(np.array([exact]))[0])
+            return Threshold(exact, alpha, self._support(alpha))
+        if name == "pot":
+            exact = float(representable(np.array([peaks_over_threshold(self.scores, value)]))[0])
+            alpha = float(self.p_values(np.array([exact]))[0])
+            enough = self.n >= FEWEST_FOR_TAIL
+            return Threshold(exact, alpha, "extrapolated" if enough else "insufficient")
+        alpha = value if name == "fpr" else 1.0 - value
+        return Threshold(self._smallest_score(alpha), alpha, self._support(alpha))
+
+    def held(self, threshold: float, confidence: float = 0.95) -> Held:
+        """Return the rate of false alarms at a threshold, with its Clopper-Pearson interval.
+
+        Clopper & Pearson, 1934: with k of n calibration scores at or above it, the interval ends
+        at the rates under which k or more, and k or fewer, have the chance (1 - confidence) / 2.
+        It is exact for scores that are independent draws of what is to come.
+        """
+        k = self.n - int(self.scores.searchsorted(threshold, side="left"))
+        tail = (1.0 - confidence) / 2.0
+        low = _rate(lambda p: 1.0 - binomial_at_most(k - 1, self.n, p) < tail) if k else 0.0
+        high = _rate(lambda p: binomial_at_most(k, self.n, p) > tail) if k < self.n else 1.0
+        return Held(k / self.n, low, high)
+
+    def _support(self, alpha: float) -> str:
+        if alpha * (self.n + 1) >= 1.0:
+            return "exact"
+        return "extrapolated" if self.n >= FEWEST_FOR_TAIL else "insufficient"
+
+    def _smallest_score(self, alpha: float) -> float:
+        """Return the smallest float32 whose p-value is at most alpha, by bisection over floats."""
+        low, high = _ordinal(-LARGEST), _ordinal(LARGEST)
+        while low < high:
+            middle = (low + high) // 2
+            if self.p_values(np.array([_from_ordinal(middle)]))[0] <= alpha:
+                high = middle
+            else:
+                low = middle + 1
+        return _from_ordinal(low)
+
+
+def _rate(below: Callable[[float], bool]) -> float:
+    """Return the rate up to which `below` is true, by bisection."""
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if below(middle) else (low, middle)
+    return low
+
+
+def severities(p: Float64, alpha: float) -> Float64:
+    """Return log(p) / log(alpha): 1 at the threshold, 2 as rare as alpha squared."""
+    return np.log(p) / _unit(alpha) + 0.0
+
+
+def severity(p: float, alpha: float) -> float:
+    """Return what `severities` does, of one p-value."""
+    return math.log(p) / _unit(alpha) + 0.0
+
+
+def _unit(alpha: float) -> float:
+    # An alpha of 1 (a fixed threshold below every score) would divide by zero.
+    return min(math.log(alpha), -1e-12)
+
+
+def _ordinal(value: float) -> int:
+    bits = int(np.float32(value).view(np.int32))
+    return bits if bits >= 0 else -(bits & 0x7FFFFFFF)
+
+
+def _from_ordinal(ordinal: int) -> float:
+    bits = ordinal if ordinal >= 0 else -ordinal | -0x80000000
+    return float(np.int32(bits).view(np.float32))

@@ -1,0 +1,137 @@
+"""Where the aggregate posterior really is: a mixture of Gaussians fitted to encoded vectors.
+
+The prior N(0, I) is where a VAE is asked to put its codes, not where it puts them; what is drawn
+between the codes decodes to vectors that never were, and replaying those teaches them. Replay
+therefore draws from this mixture. Its modes are the version's regimes.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import LOG_2PI, Array, Float64
+
+RIDGE = 1e-3  # added to every variance: a mode is never flatter
+MOST_STEPS, SETTLED = 60, 0.01  # of a fit, and the nats that one gains when it is the last
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """K Gaussians over k latents: weights (K,), means (K, k), Cholesky factors (K, k, k)."""
+
+    weights: NDArray[np.float64]
+    means: Array
+    factors: Array
+
+    @classmethod
+    def prior(cls, latent: int) -> Self:
+        """Return N(0, I) over `latent` dimensions."""
+        return cls(
+            np.ones(1),
+            np.zeros((1, latent), np.float32),
+            np.eye(latent, dtype=np.float32)[None],
+        )
+
+    @classmethod
+    def fit(cls, z: Array, seed: int) -> Self:
+        """Fit to codes z (n, k), with as many modes as the number of codes can tell apart.
+
+        Expectation-maximisation (Dempster, Laird & Rubin, 1977) from seeds far apart
+        (Arthur & Vassilvitskii, k-means++, 2007).
+        """
+        from sklearn.cluster import kmeans_plusplus
+
+        n, k = z.shape
+        # A mode needs about five codes for each dimension of its covariance to be worth having.
+        modes = int(np.clip(n // max(5 * k, 30), 1, 40))
+        wide = z.astype(np.float64)
+        seeds, _ = kmeans_plusplus(wide, modes, random_state=seed % 2**32)
+        points = np.sqrt(np.float32(RIDGE)) * np.eye(k, dtype=np.float32)
+        fitted = cls(
+            np.full(modes, 1.0 / modes),
+            seeds.astype(np.float32),
+            np.repeat(points[None], modes, axis=0),
+        )
+        before = -np.inf
+        for _ in range(MOST_STEPS):
+            shares, log = Density(fitted).shares(z)
+            fitted, now = cls._of(shares, wide), float(log.mean())
+            if now - before < SETTLED:
+                break
+            before = now
+        return fitted
+
+    def moved(self, z: Array, to: Array) -> Self:
+        """Return the mixture of other codes `to` (n, j) of the vectors that have codes z (n, k).
+
+        Each mode keeps its vectors, for a network whose codes mean something else.
+        """
+        return self._of(Density(self).shares(z)[0], to.astype(np.float64))
+
+    @classmethod
+    def _of(cls, shares: Float64, z: Float64) -> Self:
+        """Return the mixture whose modes have these `shares` (n, K) of the codes z (n, k)."""
+        weights = shares.sum(axis=0) + 1e-9
+        means = (shares.T @ z) / weights[:, None]  # (K, k)
+        squares = np.stack([(share[:, None] * z).T @ z for share in shares.T])  # (K, k, k)
+        covariances = squares / weights[:, None, None] - means[:, :, None] * means[:, None]
+        covariances += RIDGE * np.eye(z.shape[1])
+        factors = np.linalg.cholesky(covariances).astype(np.float32)
+        return cls(weights / weights.sum(), means.astype(np.float32), factors)
+
+    def assign(self, z: Array) -> NDArray[np.int64]:
+        """Return the mode that each code of z (n, k) most likely came from, (n,)."""
+        assigned: NDArray[np.int64] = self.log_densities(z).argmax(axis=1)
+        return assigned
+
+    def log_densities(self, z: Array) -> NDArray[np.float64]:
+        """Return log w_m N(z; m) of each code of z (n, k) under each mode, (n, K)."""
+        return Density(self).joint(z)
+
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        """Draw n codes, (n, k)."""
+        mode = rng.choice(len(self.weights), size=n, p=self.weights / self.weights.sum())
+        noise = rng.standard_normal((n, self.means.shape[1]), dtype=np.float32)
+        codes: Array = self.means[mode] + np.einsum("nij,nj->ni", self.factors[mode], noise)
+        return codes
+
+
+class Density:
+    """A mixture's density, made ready for many codes: one matrix product whitens for all modes."""
+
+    def __init__(self, mixture: Mixture) -> None:
+        modes, k = mixture.means.shape
+        inverse = np.linalg.inv(mixture.factors.astype(np.float64))  # (K, k, k)
+        self._whiten = inverse.transpose(2, 0, 1).reshape(k, modes * k).astype(np.float32)
+        center = np.einsum("mij,mj->mi", inverse, mixture.means.astype(np.float64))
+        self._center = center.reshape(modes * k).astype(np.float32)
+        log_volume = np.log(np.diagonal(mixture.factors, axis1=1, axis2=2)).sum(axis=1)
+        log_weight = np.log(np.maximum(mixture.weights, 1e-300))
+        self._constant: Float64 = log_weight - log_volume - 0.5 * k * LOG_2PI
+
+    def joint(self, z: Array) -> Float64:
+        """Return log(weight of a mode times its density at z) for codes z (n, k), (n, K) nats."""
+        whitened = np.dot(z, self._whiten)
+        whitened -= self._center
+        whitened = whitened.reshape(len(z), len(self._constant), -1)
+        joint: Float64 = self._constant - 0.5 * np.vecdot(whitened, whitened)
+        return joint
+
+    def log(self, z: Array) -> Float64:
+        """Return the log density at each code of z (n, k), (n,) nats."""
+        return self._relative(z)[1]
+
+    def shares(self, z: Array) -> tuple[Float64, Float64]:
+        """Return each mode's share of each code of z (n, k), (n, K), and log densities, (n,)."""
+        relative, log = self._relative(z)
+        return relative / relative.sum(axis=1, keepdims=True), log
+
+    def _relative(self, z: Array) -> tuple[Float64, Float64]:
+        """Return each mode's density beside the largest, (n, K), and log densities, (n,)."""
+        joint = self.joint(z)
+        largest = joint.max(axis=1)
+        relative = np.exp(joint - largest[:, None])
+        log: Float64 = largest + np.log(relative.sum(axis=1))
+        return relative, log

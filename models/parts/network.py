@@ -1,0 +1,167 @@
+"""The trained network as plain arrays: the forward pass that serving needs, in numpy alone."""
+
+import itertools
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from models.arrays import LOG_2PI, Array, Float64
+
+# Beyond this a posterior says no more than "certain" or "no idea", and exp() would overflow.
+LOG_VARIANCE_RANGE = (-12.0, 6.0)
+# What a value outside of [low, high] costs under a Bernoulli likelihood, which cannot produce it:
+# half the square of its distance from there, in this unit. Brightness that varies by a tenth costs
+# little, and no value outside costs less than one within.
+OUTSIDE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Everything about a network that is not a weight."""
+
+    dimension: int
+    latent: int
+    hidden: tuple[int, ...]
+    likelihood: str  # gaussian, bernoulli, or identity where there is no network
+    noise_floor: float = -6.0  # least log variance a feature's noise may reach, scaled units
+    # Under a Bernoulli likelihood: the range of the values that were learned, scaled. Those beyond
+    # 0 or 1 came with a later experience, and cost what 0 or 1 does.
+    low: float = 0.0
+    high: float = 1.0
+
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """Return the name and shape of every array that such a network has."""
+        if self.likelihood == "identity":
+            return {}
+        widths = {
+            "encoder": [self.dimension, *self.hidden, 2 * self.latent],
+            "decoder": [self.latent, *reversed(self.hidden), self.dimension],
+        }
+        named: dict[str, tuple[int, ...]] = {"noise": (1, self.dimension)}
+        for part, sizes in widths.items():
+            for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
+                named[f"{part}.{i}.weight"] = (inputs, outputs)
+                named[f"{part}.{i}.bias"] = (1, outputs)
+        return named
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the shape as JSON would carry it."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def posterior_codes(mean: Array, log_variance: Array, rng: np.random.Generator) -> Array:
+    """Draw z ~ N(mean, diag exp(log_variance)) for each row, (n, k)."""
+    noise = rng.standard_normal(mean.shape, dtype=np.float32)
+    codes: Array = mean + np.exp(np.float32(0.5) * log_variance) * noise
+    return codes
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One trained VAE. x is scaled, (n, d) float32; z is latent, (n, k) float32."""
+
+    shape: Shape
+    tensors: dict[str, Array]
+
+    def _perceptron(self, part: str, x: Array) -> Array:
+        for i in range(len(self.shape.hidden) + 1):
+            if i:
+                x = np.maximum(x, 0.0, out=x)
+            x = x @ self.tensors[f"{part}.{i}.weight"]
+            x += self.tensors[f"{part}.{i}.bias"]
+        return x
+
+    def hidden(self, x: Array) -> Array:
+        """Return the encoder's last hidden layer, (n, h)."""
+        for i in range(len(self.shape.hidden)):
+            x = x @ self.tensors[f"encoder.{i}.weight"]
+            x += self.tensors[f"encoder.{i}.bias"]
+            x = np.maximum(x, 0.0, out=x)
+        return x
+
+    def encode(self, x: Array) -> tuple[Array, Array]:
+        """Return mean and log variance of q(z|x), (n, k) each."""
+        encoded = self._perceptron("encoder", x)
+        k = self.shape.latent
+        return encoded[:, :k], np.clip(encoded[:, k:], *LOG_VARIANCE_RANGE)
+
+    def decode(self, z: Array) -> Array:
+        """Return the mean of p(x|z), (n, d)."""
+        decoded = self._perceptron("decoder", z)
+        return _sigmoid(decoded) if self.shape.likelihood == "bernoulli" else decoded
+
+    def noise_deviation(self) -> Array:
+        """Return the deviation of p(x|z) for each feature, (1, d), Gaussian likelihood."""
+        floored = np.maximum(self.tensors["noise"], np.float32(self.shape.noise_floor))
+        deviation: Array = np.exp(np.float32(0.5) * floored)
+        return deviation
+
+    def sample(self, z: Array, rng: np.random.Generator) -> Array:
+        """Draw x (n, d) from p(x|z)."""
+        mean = self.decode(z)
+        if self.shape.likelihood == "bernoulli":
+            return (rng.random(mean.shape, dtype=np.float32) < mean).astype(np.float32)
+        noise = rng.standard_normal(mean.shape, dtype=np.float32)
+        return mean + self.noise_deviation() * noise
+
+    def losses(self, x: Array) -> tuple[Float64, Float64, Array]:
+        """Return what the score is made of, for x (n, d).
+
+        The negative log-likelihood of each feature at the posterior's mean, (n, d) in nats; the
+        divergence of the posterior from the prior, (n,) in nats; and the decoded mean, (n, d).
+        """
+        mean, log_variance = self.encode(x)
+        decoded = self._perceptron("decoder", mean)
+        if self.shape.likelihood == "bernoulli":
+            features = bernoulli(x, decoded.astype(np.float64), self.shape)
+            decoded = _sigmoid(decoded)
+        else:
+            noise = np.maximum(self.tensors["noise"], self.shape.noise_floor).astype(np.float64)
+            residual = x.astype(np.float64) - decoded
+            features = 0.5 * (residual * residual * np.exp(-noise) + noise + LOG_2PI)
+        wide_mean, wide = mean.astype(np.float64), log_variance.astype(np.float64)
+        divergence = 0.5 * (wide_mean * wide_mean + np.exp(wide) - 1.0 - wide).sum(axis=1)
+        return features, divergence, decoded
+
+
+def bernoulli(x: Array, logits: Float64, shape: Shape) -> Float64:
+    """Return -log p of each value of x (n, d), in nats, from the decoder's logits (n, d).
+
+    A value outside of [0, 1] costs what the end of that range does, and beyond the values that
+    were learned the more the further it is away.
+    """
+    nats: Float64 = np.logaddexp(0.0, logits) - np.clip(x, 0.0, 1.0) * logits
+    if (outside := x - np.clip(x, shape.low, shape.high)).any():
+        nats += 0.5 * np.square(outside / OUTSIDE, dtype=np.float64)
+    return nats
+
+
+class Identity(Network):
+    """A generator whose codes are the scaled vectors themselves: it has nothing to learn."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, d: int) -> Self:
+        """Return it for d features."""
+        return cls(Shape(d, d, (), "identity"), {})
+
+    def encode(self, x: Array) -> tuple[Array, Array]:
+        """Return x itself, certain: mean and log variance, (n, d) each."""
+        return x, np.full_like(x, LOG_VARIANCE_RANGE[0])
+
+    def decode(self, z: Array) -> Array:
+        """Return z (n, d) itself."""
+        return z
+
+    def sample(self, z: Array, rng: np.random.Generator) -> Array:
+        """Return z (n, d) itself."""
+        del rng
+        return z
+
+
+def _sigmoid(x: Array) -> Array:
+    half = np.float32(0.5)
+    y: Array = half * (np.float32(1.0) + np.tanh(half * x))
+    return y

@@ -1,0 +1,56 @@
+"""What each feature looked like when a version learned it: the drift monitor's yardstick."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Array
+
+BINS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A histogram of each feature in the client's units.
+
+    `edges` (d, B - 1) float32 ascending, bin b holding edges[b - 1] <= x < edges[b];
+    `expected` (d, B) float64, the share of normals in each bin, rows summing to 1.
+    """
+
+    edges: Array
+    expected: NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, X: Array) -> Self:
+        """Fit on the first normals X (n, d).
+
+        Ten bins of about equal share, then bins one and three ranges further out on either side,
+        for the regimes still to come: the edges stay, so that counts of different versions add.
+        """
+        deciles = np.quantile(X, np.arange(1, 10) / 10, axis=0)
+        low, high = X.min(axis=0).astype(np.float64), X.max(axis=0).astype(np.float64)
+        width = np.where(high > low, high - low, np.maximum(np.abs(high) * 1e-3, 1e-3))
+        outer = [low - 3 * width, low - width, low, high + 1e-6 * width, high + width]
+        edges = np.sort(np.stack([*outer, high + 3 * width, *deciles]), axis=0).T
+        empty = cls(_float32(edges), np.zeros((X.shape[1], BINS)))
+        return cls(empty.edges, empty.count(X) / len(X))
+
+    def updated(self, X: Array, share_old: float) -> Self:
+        """Return the reference after normals X (n, d) that weigh 1 - share_old."""
+        expected = share_old * self.expected + (1.0 - share_old) * self.count(X) / len(X)
+        return type(self)(self.edges, expected)
+
+    def count(self, X: Array) -> NDArray[np.int64]:
+        """Return how many rows of X (n, d) fall in each bin, (d, B)."""
+        d, bins = self.expected.shape
+        counts = np.empty((d, bins), np.int64)
+        for j in range(d):
+            bin_of = np.searchsorted(self.edges[j], X[:, j], side="right")
+            counts[j] = np.bincount(bin_of, minlength=bins)
+        return counts
+
+
+def _float32(edges: NDArray[np.float64]) -> Array:
+    return np.ascontiguousarray(np.clip(edges, -3.4e38, 3.4e38).astype(np.float32))

@@ -1,0 +1,106 @@
+"""What a version knows of its regimes: number, size, typical vector and boundary of each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Array
+from models.parts.network import Network
+
+NONE = 0  # the number of what no regime explains
+RIDGE = 1e-3  # added to the tied covariance, in shares of its mean variance
+
+
+@dataclass(frozen=True, slots=True)
+class Regime:
+    """One mode of normal behaviour.
+
+    `number` is the regime's own, from version to version. `size` vectors of it were learned, a
+    `share` of all; `seen` is the latest experience that brought any. `typical` (d,), in the
+    client's units, is what the version expects in its middle: drawn from the generator, never a
+    vector that was sent. `about` is what was measured of it when the version was made.
+    """
+
+    number: int
+    size: int
+    share: float
+    seen: int
+    typical: Array
+    about: Mapping[str, Any]
+
+    @classmethod
+    def listed(cls, known: Sequence[Mapping[str, Any]], typical: Array) -> tuple[Self, ...]:
+        """Return the regimes of a lineage, `typical` (R, d) being theirs."""
+        total = sum(one["size"] for one in known)
+        return tuple(
+            cls(one["number"], one["size"], one["size"] / total, one["seen"], x, one)
+            for one, x in zip(known, typical, strict=True)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Boundaries:
+    """Which of R regimes is nearest: `weight` (h, R) and `bias` (R,) of a linear discriminant.
+
+    Gaussians with one covariance, over the h units of the encoder's last hidden layer (Lee et
+    al., A simple unified framework for detecting out-of-distribution samples, 2018): the nearest
+    has the largest f . Sigma^-1 mu_r - mu_r . Sigma^-1 mu_r / 2. No regime is favoured for its
+    size. `typical` (R, k) are the codes of the typical vectors.
+    """
+
+    weight: Array
+    bias: Array
+    typical: Array
+
+    @classmethod
+    def fit(cls, network: Network, x: Array, of: NDArray[np.int64], drawn: Array) -> Self:
+        """Fit to scaled vectors x (n, d), those of regime index `of` (n,); each 0..R-1 occurs.
+
+        `drawn` (m, d) come from the generator: a regime's typical code is that of the drawn
+        vector whose code is nearest to the mean code of those of `drawn` that are of the regime,
+        or of x where there are none.
+        """
+        features = network.hidden(x).astype(np.float64)
+        means = means_of(features, of)
+        within = features - means[of]
+        covariance = within.T @ within / len(features)
+        ridge = RIDGE * np.trace(covariance) / len(covariance) + 1e-9
+        weight = np.linalg.solve(covariance + ridge * np.eye(len(covariance)), means.T)  # (h, R)
+        bias = -0.5 * (means.T * weight).sum(axis=0)
+        found = cls(weight.astype(np.float32), bias.astype(np.float32), np.empty((0, 0), "f4"))
+        codes, near = network.encode(drawn)[0], found.nearest(network, drawn)
+        middles = means_of(network.encode(x)[0], of)
+        for r in np.unique(near):
+            middles[r] = codes[near == r].mean(axis=0)
+        distances = np.square(middles[:, None] - codes[None]).sum(axis=2)  # (R, m)
+        return cls(found.weight, found.bias, codes[distances.argmin(axis=1)])
+
+    def nearest(self, network: Network, x: Array) -> NDArray[np.int64]:
+        """Return the index of the nearest regime of each scaled vector of x (n, d), (n,)."""
+        nearest: NDArray[np.int64] = (network.hidden(x) @ self.weight + self.bias).argmax(axis=1)
+        return nearest
+
+    def to_tensors(self) -> dict[str, Array]:
+        """Return the arrays as a version's `memory` keeps them."""
+        return {f"regimes.{name}": getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_tensors(cls, memory: Mapping[str, Array]) -> Self | None:
+        """Return what `to_tensors` gave; None where there is none."""
+        if "regimes.weight" not in memory:
+            return None
+        return cls(*(memory[f"regimes.{name}"] for name in cls.__slots__))
+
+
+def means_of(values: NDArray[Any], of: NDArray[np.int64]) -> NDArray[Any]:
+    """Return the mean of the rows of each group, (groups, columns)."""
+    return np.stack([values[of == group].mean(axis=0) for group in range(of.max() + 1)])
+
+
+def forgotten(about: Mapping[str, Any]) -> float | None:
+    """Return how much more of a regime's replayed vectors alarm than did before; None if new."""
+    alarms = about.get("alarms")
+    return None if alarms is None else float(alarms["candidate"] - alarms["champion"])

@@ -1,0 +1,146 @@
+"""Regimes as Gaussians with one covariance between them, over the scaled vectors themselves.
+
+Lee et al., A simple unified framework for detecting out-of-distribution samples and adversarial
+attacks, 2018. With class means mu_c and the tied covariance Sigma of features f, a vector's
+distance from what is normal is
+
+    M(f) = min_c (f - mu_c)' Sigma^-1 (f - mu_c)
+
+and where classes are named, A f - B + log n_c decides between them, with A = Sigma^-1 mu_c and
+B = mu_c' Sigma^-1 mu_c / 2.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Array, Float64
+from models.parts.calibration import representable
+from models.parts.mixture import Mixture
+from models.parts.regimes import Boundaries
+
+# Added to every feature's variance, in scaled units. The 1e-6 of the paper's code makes a pixel
+# that was never lit decide alone: on nine digits learned one by one, AUROC .931 (last .853)
+# against .979 (.931) with this; over 14 tabular sets the two are equal (.856).
+RIDGE = 0.01
+# In a version's memory: the label of each regime, -1 where none was given.
+LABELS = "regimes.labels"
+_ROWS = 1024  # scored at once, so that their differences from every mean stay small
+
+
+@dataclass(frozen=True, slots=True)
+class Tied(Mixture):
+    """C Gaussians over scaled vectors of d features that share one covariance.
+
+    Shares (C,), means (C, d), and factors (1, d, d): the Cholesky factor of Sigma + RIDGE I.
+    """
+
+    @classmethod
+    def of(cls, shares: Float64, means: Float64, covariance: Float64) -> Self:
+        """Return the mixture with the tied covariance (d, d), without its ridge."""
+        factor = np.linalg.cholesky(covariance + RIDGE * np.eye(len(covariance)))
+        return cls(shares / shares.sum(), means.astype(np.float32), _float32(factor)[None])
+
+    @property
+    def covariance(self) -> Float64:
+        """Sigma (d, d), without its ridge."""
+        factor = self.factors[0].astype(np.float64)
+        covariance: Float64 = factor @ factor.T - RIDGE * np.eye(len(factor))
+        return covariance
+
+    def log_densities(self, z: Array) -> NDArray[np.float64]:
+        """Return log w_c N(z; mu_c, Sigma) + const of each row of z (n, d), (n, C).
+
+        It is A f - B + log n_c but for what all classes share.
+        """
+        shares = np.log(np.maximum(self.weights, 1e-300))
+        log_densities: NDArray[np.float64] = shares - Distance(self).each(z)
+        return log_densities
+
+    def assign(self, z: Array) -> NDArray[np.int64]:
+        """Return the regime that each row of z (n, d) most likely came from, (n,)."""
+        assigned: NDArray[np.int64] = self.log_densities(z).argmax(axis=1)
+        return assigned
+
+    def boundaries(self) -> Boundaries:
+        """Return where the regimes meet; a regime's typical vector is its mean."""
+        means = self.means.astype(np.float64)
+        factor = self.factors[0].astype(np.float64)
+        weight = np.linalg.solve(factor @ factor.T, means.T)  # (d, C): A
+        bias = -0.5 * (means.T * weight).sum(axis=0)  # -B
+        return Boundaries(_float32(weight), _float32(bias), self.means)
+
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        """Draw n vectors, (n, d)."""
+        mode = rng.choice(len(self.weights), size=n, p=self.weights / self.weights.sum())
+        noise = rng.standard_normal((n, self.means.shape[1]), dtype=np.float32)
+        drawn: Array = self.means[mode] + noise @ self.factors[0].T
+        return drawn
+
+    def fill(self, x: Array) -> Array:
+        """Return scaled vectors x (n, d) with NaN filled in, each from its nearest regime.
+
+        mu_m + Sigma_mo Sigma_oo^-1 (x_o - mu_o): the conditional mean of what is missing (m)
+        given what is observed (o), with which the distance is that of x_o alone.
+        """
+        filled = x.astype(np.float64)
+        sigma = self.covariance + RIDGE * np.eye(x.shape[1])
+        patterns, which = np.unique(np.isnan(x), axis=0, return_inverse=True)
+        for i, m in enumerate(patterns):
+            rows, o = np.flatnonzero(which.ravel() == i), ~m
+            if not m.any():
+                continue
+            apart = x[rows][:, None, o] - self.means[None, :, o].astype(np.float64)  # (r, C, o)
+            solved = np.linalg.solve(sigma[np.ix_(o, o)], apart.reshape(-1, int(o.sum())).T).T
+            solved = solved.reshape(apart.shape)
+            nearest = (apart * solved).sum(axis=2).argmin(axis=1)
+            own = solved[np.arange(len(rows)), nearest]
+            filled[np.ix_(rows, m)] = self.means[nearest][:, m] + own @ sigma[np.ix_(o, m)]
+        return _float32(filled)
+
+
+class Distance:
+    """The score: half the squared distance to the nearest regime, in nats.
+
+    It is -log N(x; mu_c, Sigma) of that regime but for the constant that all share. Safe to call
+    from several threads.
+    """
+
+    def __init__(self, tied: Tied) -> None:
+        factor = tied.factors[0].astype(np.float64)
+        whitening = np.linalg.inv(factor).T  # (d, d): x W has unit covariance
+        self._means = tied.means
+        self._precision = whitening @ whitening.T
+        self._whitening = _float32(whitening)
+        self._whitened = _float32(tied.means.astype(np.float64) @ whitening)  # (C, d)
+
+    def __call__(self, x: Array) -> Float64:
+        """Return the score of each scaled vector of x (n, d): (n,) nats, float32-valued."""
+        return representable(self.each(x).min(axis=1))
+
+    def each(self, x: Array) -> Float64:
+        """Return half the squared distance of x (n, d) to each regime, (n, C)."""
+        nats = np.empty((len(x), len(self._means)))
+        for start in range(0, len(x), _ROWS):
+            rows = slice(start, start + _ROWS)
+            white = np.dot(x[rows], self._whitening)
+            for c, mean in enumerate(self._whitened):
+                apart = white - mean
+                nats[rows, c] = np.vecdot(apart, apart)
+        nats *= 0.5
+        return nats
+
+    def explain(self, x: Array) -> tuple[Float64, Array]:
+        """Return each feature's share of the score and the nearest regime's mean, (n, d) each.
+
+        A feature's share is half of (x - mu)_j (Sigma^-1 (x - mu))_j: they sum to the score.
+        """
+        nearest: Array = self._means[self.each(x).argmin(axis=1)]
+        apart = x.astype(np.float64) - nearest
+        return 0.5 * apart * (apart @ self._precision), nearest
+
+
+def _float32(values: NDArray[Any]) -> Array:
+    return np.ascontiguousarray(values.astype(np.float32))

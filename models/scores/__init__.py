@@ -1,0 +1,1 @@
+"""Scores, each a function of scaled vectors. Imports: ground, `parts`."""

@@ -1,0 +1,76 @@
+"""The scores by name: what each needs to be kept in an artifact, and how it is computed."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+from models.arrays import Array, Float64
+from models.parts.mixture import Mixture
+from models.parts.network import Network
+from models.parts.regimes import Boundaries
+from models.parts.tied_gaussians import Distance, Tied
+from models.scores.by_regime import Relative, from_tensors
+from models.scores.elbo import Scorer, blocks
+from models.scores.generated_bank import generated_codes
+from models.scores.hidden import Hidden
+from models.scores.iwae import ImportanceWeighted
+from models.scores.just_in_time import JustInTime
+from models.scores.neighbours import Neighbours
+
+RELATIVE = "+regime"
+PLAIN = ("elbo", "reconstruction", "hidden")  # those that the network alone decides
+# Those under which the decoder's own noise makes a generated vector score worse than real ones.
+SHARP = ("hidden", "neighbours", "jit")
+BANKED: dict[str, type[Neighbours] | type[JustInTime]] = {
+    "neighbours": Neighbours,
+    "jit": JustInTime,
+}
+
+
+class Score(Protocol):
+    """A function of scaled vectors (n, d), with its explanation; safe from several threads."""
+
+    def __call__(self, x: Array) -> Float64:
+        """Return the score of each row, (n,), float32-valued: higher is more anomalous."""
+
+    def explain(self, x: Array) -> tuple[Float64, Array]:
+        """Return each feature's share, (n, d), and the value expected of it, scaled (n, d)."""
+
+
+def base(kind: str) -> str:
+    """Return the score that `kind` makes relative to the regime, or itself."""
+    return kind.removesuffix(RELATIVE)
+
+
+def prepare(kind: str, network: Network, latents: Mixture, seed: int) -> dict[str, Array]:
+    """Return what the score named `kind` needs beside network and mixture: named arrays."""
+    if base(kind) not in BANKED or isinstance(latents, Tied):
+        return {}
+    return {"codes": generated_codes(network, latents, np.random.default_rng([seed, 9]))}
+
+
+def scorer(kind: str, network: Network, latents: Mixture, needs: Mapping[str, Array]) -> Score:
+    """Return the score named `kind`, one of `config.SCORES`; `needs` is `prepare`'s answer.
+
+    The kind `mahalanobis` has one score, whatever it is called. With `+regime` the tables of
+    `models.scores.by_regime` and the boundaries of the regimes are among `needs`.
+    """
+    if isinstance(latents, Tied):
+        return Distance(latents)
+    tables, boundaries = from_tensors(needs), Boundaries.from_tensors(needs)
+    if kind.endswith(RELATIVE) and tables and boundaries:
+        return Relative(scorer(base(kind), network, latents, needs), network, boundaries, tables)
+    kind = base(kind)
+    if kind in BANKED:
+        return BANKED[kind](network, needs["codes"])
+    if kind == "iwae":
+        return ImportanceWeighted(network, latents)
+    if kind == "hidden":
+        return Hidden(network)
+    return Scorer(kind, network, latents if kind == "fitted" else None)
+
+
+def in_blocks(score: Score, x: Array) -> Float64:
+    """Return the score of each row of x (n, d), scaled, in runs that a cache can hold."""
+    return np.concatenate([score(x[rows]) for rows in blocks(*x.shape)] or [np.empty(0)])

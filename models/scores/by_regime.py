@@ -1,0 +1,150 @@
+"""A score relative to its regime: calibration inside each, so that the rate holds inside each.
+
+Mondrian conformal prediction (Vovk, Gammerman & Shafer, Algorithmic learning in a random world,
+2005, section 4.5). With k(x) the regime nearest to x and s the score that is made relative,
+
+    p(x) = (1 + #{i : k_i = k(x), s_i >= s(x)}) / (n_k(x) + 1)        S(x) = -log p(x)    [nats]
+
+and S >= threshold is the one rule again, for every regime the same. Between two calibration
+scores -log p is interpolated, so that S rises with s; beyond the largest the regime's own fitted
+tail goes on.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Array, Float64
+from models.parts.calibration import CAPACITY, Calibration, representable
+from models.parts.carried_calibration import alike, middles, thin
+from models.parts.network import Network
+from models.parts.regimes import Boundaries
+
+FEWEST = 50  # a regime of fewer calibration scores takes those of all regimes
+
+Tables = dict[int, Float64]
+"""Calibration scores of each regime, by its number, ascending."""
+
+
+class Relative:
+    """A score expressed relative to the regime of each vector, as -log p inside it, in nats.
+
+    It costs what the score costs and the encoder's hidden layers once more.
+    """
+
+    def __init__(
+        self, score: Any, network: Network, boundaries: Boundaries, tables: list[Float64]
+    ) -> None:
+        self._score, self._network, self._boundaries = score, network, boundaries
+        self._surprises = [Surprise(level) for level in levels(tables)]
+
+    def __call__(self, x: Array) -> Float64:
+        """Return the score of each scaled vector of x (n, d), (n,)."""
+        scores, of = self._score(x), self._boundaries.nearest(self._network, x)
+        relative = np.empty(len(x))
+        for regime in np.unique(of):
+            mine = of == regime
+            relative[mine] = self._surprises[regime](scores[mine])
+        return representable(relative)
+
+    def explain(self, x: Array) -> tuple[Float64, Array]:
+        """Explain the score that is made relative."""
+        shares, expected = self._score.explain(x)
+        return shares, expected
+
+
+def levels(tables: list[Float64]) -> list[Calibration]:
+    """Return the calibration of each regime; of all together where it has too few scores."""
+    together = Calibration(np.sort(np.concatenate(tables)))
+    return [Calibration(own) if len(own) >= FEWEST else together for own in tables]
+
+
+class Surprise:
+    """-log p of scores under a calibration: of the i-th largest of n it is -log(i / (n + 1)).
+
+    >>> Surprise(Calibration(np.arange(9.0)))(np.array([8.0, 7.5, -5.0])).round(3).tolist()
+    [2.303, 1.956, 0.105]
+    """
+
+    def __init__(self, calibration: Calibration) -> None:
+        self._calibration, n = calibration, calibration.n
+        self._values, smaller = np.unique(calibration.scores, return_index=True)
+        self._at_values = -np.log((n - smaller) / (n + 1.0))  # what ties is as rare as all of it
+
+    def __call__(self, scores: Float64) -> Float64:
+        """Return -log p of each score, (m,): in between it rises, beyond the tail goes on."""
+        excess = scores - self._values[-1]
+        inside = np.interp(scores, self._values, self._at_values)
+        rarest = np.log(self._calibration.n + 1.0)
+        beyond = rarest - self._calibration.log_survival(np.maximum(excess, 0.0))
+        return np.where(excess > 0.0, beyond, inside)
+
+
+def grouped(scores: Float64, numbers: NDArray[np.int64]) -> Tables:
+    """Return the scores (n,) of each regime of `numbers` (n,)."""
+    return {int(r): np.sort(scores[numbers == r]) for r in np.unique(numbers)}
+
+
+def moved(
+    tables: Tables | None,
+    was: NDArray[np.int64],
+    now: NDArray[np.int64],
+    before: Float64,
+    after: Float64,
+) -> Tables:
+    """Return what the old normals of each regime would score now, and in which they would be.
+
+    `was` and `now`, `before` and `after` (g,) are the regimes and the scores, under the previous
+    and the new version, of vectors that the previous one generated. An old normal is taken to have
+    changed as those of its regime did that scored alike: see `calibration.carried`. Some of them
+    are of another regime now, and the higher they score the more; where next to none have gone
+    there is no score. Where the previous version had no `tables`, their new scores stand in.
+    """
+    if tables is None:
+        return grouped(after, now)
+    scores, regimes = [np.empty(0)], [now[:0]]
+    for number, table in tables.items():
+        mine = np.flatnonzero(was == number)
+        if len(mine) >= 3:
+            like = mine[alike(table, before[mine])]  # (n, CHANGES)
+            scores.append((table[:, None] + (after - before)[like]).ravel())
+            regimes.append(now[like].ravel())
+    found = grouped(np.concatenate(scores), np.concatenate(regimes))
+    return {number: middles(own) for number, own in found.items()}
+
+
+def joined(old: Tables, new: Tables, numbers: list[int]) -> list[Float64]:
+    """Return the scores of the regimes `numbers`, at most `CAPACITY` of all together."""
+    nothing = np.empty(0)
+    both = [np.concatenate([old.get(r, nothing), new.get(r, nothing)]) for r in numbers]
+    return [representable(thin(np.sort(own), CAPACITY // len(numbers))) for own in both]
+
+
+def pooled(tables: list[Float64]) -> Calibration:
+    """Return the calibration of the relative score: that of every regime's own scores.
+
+    As if none tied, or the alarms that a regime of equal scores cannot use would go to the others.
+    """
+    pairs = zip(levels(tables), tables, strict=True)
+    relative = [
+        -np.log(np.arange(1, len(own) + 1) / (len(own) + 1.0))
+        if len(own) >= FEWEST
+        else Surprise(level)(own)
+        for level, own in pairs
+    ]
+    return Calibration(representable(np.sort(np.concatenate(relative))))
+
+
+def to_tensors(tables: list[Float64]) -> dict[str, NDArray[Any]]:
+    """Return the arrays as a version's `scoring` keeps them."""
+    sizes = np.array([len(own) for own in tables], np.int64)
+    return {"regime.scores": np.concatenate(tables), "regime.sizes": sizes}
+
+
+def from_tensors(scoring: Mapping[str, NDArray[Any]]) -> list[Float64] | None:
+    """Return what `to_tensors` was given; None where there is nothing of it."""
+    if "regime.sizes" not in scoring:
+        return None
+    return np.split(scoring["regime.scores"], np.cumsum(scoring["regime.sizes"])[:-1])

@@ -1,0 +1,1 @@
+"""Ways to learn an experience. Imports: ground, `parts`, `version`, `vae`."""

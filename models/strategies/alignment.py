@@ -1,0 +1,62 @@
+"""Replay alignment: old codes are decoded, and encoded again, as the previous version did.
+
+Wu et al., Memory replay GANs: learning to generate images from new categories without
+forgetting, 2018, second way. Nothing replayed is trained on; the generator G is held to
+
+    lambda E_z ||G_t(z) - G_{t-1}(z)||^2
+
+with the *same* z for both, drawn from old regimes c (here from the mixture fitted to the previous
+version's codes, whose modes are the regimes). A VAE has an encoder as well, and one that drifts
+scores the old as strange, so its code of x = G_{t-1}(z) is held in the same way.
+
+The paper's lambda is 1e-3 beside a GAN's loss of about 1. An ELBO is a sum over d features in
+nats, hundreds of times that, and a squared difference counts there as precision / 2: lambda is
+taken relative to it, `LAMBDA` nats for each unit of squared difference, times w_prev / w_new.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.strategies.distillation import teacher
+from models.strategies.step_losses import Setting, StepLoss
+from models.vae.vae import VAE
+from models.version.version import Version
+
+LAMBDA = 1.0
+CHUNK = 8_192  # codes drawn at once
+
+
+def alignment(previous: Version, setting: Setting) -> StepLoss:
+    """Return the loss lambda odds (decoder's + encoder's squared difference)."""
+    old, vae, n = teacher(previous), setting.vae, setting.batch_size
+    numpy_rng = np.random.default_rng([setting.seed, 4])
+    drawn = torch.empty(0, previous.network.shape.latent)
+
+    def loss(batch: Tensor, n_prev: int, rng: torch.Generator) -> Tensor:
+        nonlocal drawn
+        del batch, n_prev, rng
+        if len(drawn) < n:
+            drawn = torch.from_numpy(previous.latents.sample(max(CHUNK, n), numpy_rng))
+        z, drawn = drawn[:n], drawn[n:]
+        return LAMBDA * setting.odds * misalignment(old, vae, z).mean(-1)
+
+    return loss
+
+
+def misalignment(old: VAE, vae: VAE, z: Tensor) -> Tensor:
+    """Return the squared difference for each code z (n, k): decoder's and encoder's, (M, n)."""
+    networks = len(vae.noise)
+    with torch.no_grad():
+        x_0 = _mean(old, z[None])  # (1, n, d)
+        code_0 = torch.cat(old.encode(x_0), dim=-1)  # (1, n, 2 k)
+    x = _mean(vae, z.expand(networks, *z.shape))
+    code = torch.cat(vae.encode(x_0.expand(networks, *x_0.shape[1:])), dim=-1)
+    return (x - x_0).square().sum(-1) + (code - code_0).square().sum(-1)
+
+
+def _mean(vae: VAE, z: Tensor) -> Tensor:
+    decoded = vae.decoder(z)
+    bernoulli = vae.shape.likelihood == "bernoulli"
+    mean: Tensor = torch.sigmoid(decoded) if bernoulli else decoded
+    return mean

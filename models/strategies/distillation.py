@@ -1,0 +1,95 @@
+"""Soft targets: the new version answers on old vectors, or on new ones, as the previous did.
+
+With q the encoder and p the decoder of the previous version (subscript 0) and of the new one, a
+row x adds lambda times
+
+    D(x) = KL(q_0(z|x) || q(z|x)) + E_{z ~ q_0(z|x)} KL(p_0(x'|z) || p(x'|z))    [nats]
+
+the divergence of the joint q_0(z|x) p_0(x'|z) from q(z|x) p(x'|z): its code and its
+reconstruction are both targets. On old rows the answers come with them and `vae.gradient` has
+the gradient written out; on new ones autograd finds it. Hinton et al., 2015, for the idea; van de
+Ven et al., Brain-inspired replay, 2020, on replayed vectors; Li & Hoiem, Learning without
+forgetting, 2016, and iCaRL, 2017, on new ones and on exemplars. lambda is 1, as in all three.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.arrays import Array
+from models.parts.network import posterior_codes
+from models.strategies.step_losses import Setting, StepLoss
+from models.vae.gradient import Answers
+from models.vae.vae import VAE
+from models.version.version import Version
+
+LAMBDA = 1.0
+
+
+def teacher(version: Version) -> VAE:
+    """Return the version's network in torch, one of it, not to be trained."""
+    vae = VAE(version.network.shape)
+    vae.load(version.network)
+    for parameter in vae.parameters():
+        parameter.requires_grad = False
+    return vae.eval()
+
+
+def answered(previous: Version, x: Array, rng: np.random.Generator) -> Answers:
+    """Return the previous version's answers on the scaled vectors x (n, d)."""
+    network = previous.network
+    mean, log_variance = network.encode(x)
+    z = posterior_codes(mean, log_variance, rng)
+    gaussian = network.shape.likelihood == "gaussian"
+    variance = network.noise_deviation()[0] ** 2 if gaussian else np.zeros(1, np.float32)
+    return Answers(
+        torch.from_numpy(mean),
+        torch.from_numpy(log_variance),
+        torch.from_numpy(z),
+        torch.from_numpy(network.decode(z)),
+        torch.from_numpy(variance),
+    )
+
+
+def divergence(old: VAE, vae: VAE, x: Tensor, rng: torch.Generator) -> Tensor:
+    """Return D(x) of each row, (M, n), for x (M, n, d) or, the same for all networks, (1, n, d)."""
+    m, n, d = x.shape
+    networks = len(vae.noise)
+    with torch.no_grad():
+        mean_0, log_variance_0 = (  # (1, m n, k): the teacher is one network
+            part.view(m, n, -1) for part in old.encode(x.reshape(1, m * n, d))
+        )
+        noise = torch.randn(mean_0.shape, generator=rng)
+        z = mean_0 + (0.5 * log_variance_0).exp() * noise
+        decoded_0 = old.decoder(z.reshape(1, m * n, -1)).view(m, n, d)
+    mean, log_variance = vae.encode(x.expand(networks, n, d))
+    codes = 0.5 * (
+        log_variance - log_variance_0 - 1.0
+        + ((log_variance_0).exp() + (mean - mean_0).square()) * (-log_variance).exp()
+    ).sum(-1)  # fmt: skip
+    decoded = vae.decoder(z.expand(networks, n, -1))
+    return codes + _decoders(old, decoded_0, vae, decoded)
+
+
+def _decoders(old: VAE, decoded_0: Tensor, vae: VAE, decoded: Tensor) -> Tensor:
+    """Return KL(p_0(x|z) || p(x|z)), (M, n), from both decoders' outputs."""
+    if vae.shape.likelihood == "bernoulli":
+        cross = torch.nn.functional.binary_cross_entropy_with_logits
+        soft = torch.sigmoid(decoded_0).expand_as(decoded)
+        own = cross(decoded_0, torch.sigmoid(decoded_0), reduction="none")
+        return (cross(decoded, soft, reduction="none") - own).sum(-1)
+    noise_0 = old.noise.clamp(min=old.shape.noise_floor)
+    noise = vae.noise.clamp(min=vae.shape.noise_floor)
+    spread = (noise_0.exp() + (decoded - decoded_0).square()) * (-noise).exp()
+    return 0.5 * (noise - noise_0 - 1.0 + spread).sum(-1)
+
+
+def of_new(previous: Version, setting: Setting) -> StepLoss:
+    """Return the loss odds lambda D on the batch's new rows: what the past weighs, w_prev/w_new."""
+    old, vae = teacher(previous), setting.vae
+
+    def loss(batch: Tensor, n_prev: int, rng: torch.Generator) -> Tensor:
+        each = divergence(old, vae, batch[:, n_prev:], rng)
+        return LAMBDA * setting.odds * each.mean(-1)
+
+    return loss

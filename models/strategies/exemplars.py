@@ -1,0 +1,145 @@
+"""A bounded choice of real vectors to keep, for the strategies that keep some."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Array
+from models.parts.mixture import Mixture
+from models.parts.network import Network
+
+RHO = 0.5  # between 1, where partitions keep the stream's shares, and 0, where all are equal
+CROWDING = 1.0  # inverse temperature of the choice of the partition to evict from
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What may be kept: the vectors kept so far (m, d) and the new ones (n, d), scaled.
+
+    `network` and `latents` are the new version's, whose modes are the regimes; `generated`
+    (g, d) stands for the `learned` old vectors. `rng` is all the chance there is.
+    """
+
+    old: Array
+    new: Array
+    generated: Array
+    learned: int
+    network: Network
+    latents: Mixture
+    rng: np.random.Generator
+
+    def regimes(self, x: Array) -> NDArray[np.int64]:
+        """Return the regime of each row of x (n, d), (n,)."""
+        return self.latents.assign(self.network.encode(x)[0])
+
+
+Choice = Callable[[Candidates], Array]
+
+
+def everything(candidates: Candidates) -> Array:
+    """Keep all."""
+    return np.concatenate([candidates.old, candidates.new])
+
+
+def last(candidates: Candidates, size: int) -> Array:
+    """Keep the newest `size`."""
+    return everything(candidates)[-size:]
+
+
+def reserved(candidates: Candidates, size: int) -> Array:
+    """Keep `size`, balanced over regimes, by partitioning reservoir sampling.
+
+    Kim, Jeong & Kim, Imbalanced continual learning with partitioning reservoir sampling, 2020.
+    With n_k vectors of partition k seen so far and l_k of them kept, the targets move with
+    every arrival:
+
+        p_k = n_k^rho / sum_j n_j^rho
+        P(an arrival of partition k gets in) = min(1, p_k size / n_k)
+        P(one of partition k goes out)       = softmax_k(l_k - p_k sum_j l_j)
+
+    and the one that goes is any of its partition. Partitions are regimes, modes of the new
+    version's codes; n_k of the past is estimated from what the previous version generates.
+    """
+    modes = len(candidates.latents.weights)
+    kept = list(range(len(candidates.old)))
+    both = everything(candidates)
+    regimes = candidates.regimes(both)
+    seen = np.zeros(modes)
+    if candidates.learned and len(candidates.generated):
+        past = np.bincount(candidates.regimes(candidates.generated), minlength=modes)
+        seen = past / past.sum() * candidates.learned
+    held = np.bincount(regimes[kept], minlength=modes).astype(float)
+    rng = candidates.rng
+    for arrival in len(candidates.old) + rng.permutation(len(candidates.new)):
+        k = regimes[arrival]
+        seen[k] += 1
+        target = seen**RHO / (seen**RHO).sum()
+        if len(kept) >= size:
+            if rng.random() >= target[k] * size / seen[k]:
+                continue
+            held[k] += 1
+            out = rng.choice(modes, p=_evicted(held, target))
+            own = [i for i, row in enumerate(kept) if regimes[row] == out]
+            held[out] -= 1
+            if not own:  # the arrival itself was the only one of its partition
+                continue
+            kept[own[rng.integers(len(own))]] = int(arrival)
+        else:
+            kept.append(int(arrival))
+            held[k] += 1
+    return both[sorted(kept)]
+
+
+def _evicted(held: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the chance of each partition (K,) to lose one: the more crowded, the likelier."""
+    crowding = CROWDING * (held - target * held.sum())
+    weights = np.where(held > 0, np.exp(crowding - crowding[held > 0].max()), 0.0)
+    chances: NDArray[np.float64] = weights / weights.sum()
+    return chances
+
+
+def herded(candidates: Candidates, size: int) -> Array:
+    """Keep `size`, in equal quotas for each regime, by herding.
+
+    Rebuffi et al., iCaRL, 2017 (algorithm 4): with codes phi and a regime's mean code mu, the
+    t-th exemplar is argmin_x ||mu - (phi(x) + sum_{j < t} phi(p_j)) / t||, so that the first
+    few already have nearly the regime's mean. Old regimes choose among their exemplars only.
+    """
+    both = everything(candidates)
+    if len(both) <= size:
+        return both
+    codes = candidates.network.encode(both)[0].astype(np.float64)
+    regimes = candidates.latents.assign(codes.astype(np.float32))
+    counts = np.bincount(regimes, minlength=len(candidates.latents.weights))
+    quota = _quotas(counts, size)
+    chosen = [
+        np.flatnonzero(regimes == k)[herd(codes[regimes == k], int(quota[k]))]
+        for k in np.flatnonzero(quota)
+    ]
+    return both[np.sort(np.concatenate(chosen))]
+
+
+def herd(codes: NDArray[np.float64], n: int) -> NDArray[np.int64]:
+    """Return which n of the codes (m, k) herding chooses, in its order."""
+    mean, total = codes.mean(axis=0), np.zeros(codes.shape[1])
+    free, chosen = np.ones(len(codes), bool), []
+    for t in range(1, n + 1):
+        distance = np.square(mean - (codes + total) / t).sum(axis=1)
+        best = int(np.argmin(np.where(free, distance, np.inf)))
+        free[best] = False
+        total += codes[best]
+        chosen.append(best)
+    return np.array(chosen, np.int64)
+
+
+def _quotas(counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """Share `size` out equally over regimes; what a small one cannot fill goes to the others."""
+    quota = np.zeros_like(counts)
+    while (left := size - int(quota.sum())) > 0 and (quota < counts).any():
+        open_ = np.flatnonzero(quota < counts)
+        more = np.full(len(open_), left // len(open_))
+        more[: left % len(open_)] += 1
+        quota[open_] = np.minimum(quota[open_] + more, counts[open_])
+    return quota

@@ -1,0 +1,89 @@
+"""Growing a network for a new regime, and dropping what it turned out not to need.
+
+The adding-neurons family of incremental learning: when a new event arrives, hidden layers get new
+units, drawn from a normal near 0 so that what the network says hardly changes; training then
+minimises adaptation + preservation,
+
+    L = E_new[loss] + E_old[loss] + lambda E_old[D]
+
+with D the divergence from the previous version's answers (`distillation`), and dropout,
+which makes idle units take a share of the work; last, units that stayed idle are removed, so that
+a lifetime of updates costs no more than its regimes need.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Array
+from models.parts.network import Network, Shape
+
+SHARE = 8  # a layer grows by one unit for so many that it has
+NEAR_ZERO = 1e-3  # deviation of the weights from a new unit onward: as if it were not there
+LEAST = 8  # units that a layer keeps
+
+
+def grow(network: Network, seed: int) -> Network:
+    """Return the network with every hidden layer wider by one `SHARE`-th, nearly the same map."""
+    rng = np.random.default_rng([seed, 7])
+    tensors, hidden = dict(network.tensors), list(network.shape.hidden)
+    for part in ("encoder", "decoder"):
+        widths = hidden if part == "encoder" else hidden[::-1]
+        for i, width in enumerate(widths):
+            more = -(-width // SHARE)
+            weight, bias, after = _around(tensors, part, i)
+            tensors[f"{part}.{i}.weight"] = np.hstack([weight, _he(rng, len(weight), more)])
+            tensors[f"{part}.{i}.bias"] = np.hstack([bias, np.zeros((1, more), np.float32)])
+            outward = rng.standard_normal((more, after.shape[1]), dtype=np.float32)
+            tensors[f"{part}.{i + 1}.weight"] = np.vstack([after, NEAR_ZERO * outward])
+    wider = tuple(width + -(-width // SHARE) for width in hidden)
+    return Network(_with_hidden(network.shape, wider), tensors)
+
+
+def compact(network: Network, x: Array) -> Network:
+    """Return the network without units that are idle on x (n, d): the same map there.
+
+    A hidden layer of the encoder and its mirror in the decoder share a width, so each loses as
+    many as the one with fewer idle units can.
+    """
+    tensors, hidden = dict(network.tensors), list(network.shape.hidden)
+    codes = network.encode(x)[0]
+    work = {"encoder": _activity(network, "encoder", x),
+            "decoder": _activity(network, "decoder", codes)}  # fmt: skip
+    for i, width in enumerate(hidden):
+        places = {"encoder": i, "decoder": len(hidden) - 1 - i}
+        busy = max(int((work[part][place] > 0).sum()) for part, place in places.items())
+        hidden[i] = max(busy, min(width, LEAST))
+        for part, place in places.items():
+            order = np.argsort(-work[part][place], kind="stable")[: hidden[i]]
+            kept = np.sort(order)
+            weight, bias, after = _around(tensors, part, place)
+            tensors[f"{part}.{place}.weight"] = np.ascontiguousarray(weight[:, kept])
+            tensors[f"{part}.{place}.bias"] = np.ascontiguousarray(bias[:, kept])
+            tensors[f"{part}.{place + 1}.weight"] = np.ascontiguousarray(after[kept])
+    return Network(_with_hidden(network.shape, tuple(hidden)), tensors)
+
+
+def _activity(network: Network, part: str, x: Array) -> list[NDArray[np.float32]]:
+    """Return the mean activation of each hidden unit, layer by layer."""
+    means = []
+    for i in range(len(network.shape.hidden)):
+        weight, bias, _ = _around(network.tensors, part, i)
+        x = np.maximum(x @ weight + bias, 0.0)
+        means.append(x.mean(axis=0))
+    return means
+
+
+def _around(tensors: dict[str, Array], part: str, i: int) -> tuple[Array, Array, Array]:
+    names = (f"{part}.{i}.weight", f"{part}.{i}.bias", f"{part}.{i + 1}.weight")
+    weight, bias, after = (tensors[name] for name in names)
+    return weight, bias, after
+
+
+def _he(rng: np.random.Generator, inputs: int, outputs: int) -> Array:
+    drawn = rng.standard_normal((inputs, outputs), dtype=np.float32)
+    scaled: Array = drawn * np.float32(np.sqrt(2.0 / inputs))
+    return scaled
+
+
+def _with_hidden(shape: Shape, hidden: tuple[int, ...]) -> Shape:
+    return Shape(shape.dimension, shape.latent, hidden, shape.likelihood, shape.noise_floor)

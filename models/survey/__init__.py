@@ -1,0 +1,1 @@
+"""The regimes that a training meets. Imports: ground, `parts`, `version`."""

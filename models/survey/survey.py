@@ -1,0 +1,223 @@
+"""What a training learns of its regimes: which it met, which are new, what was forgotten of each.
+
+Old regimes are recognised without their data. The previous version names the regime of every
+vector that it generates, and so its numbers are handed on: a regime keeps its number for as long
+as it is replayed. New vectors are split into the modes of their codes. A mode that the previous
+version mostly finds rare, or finds rare too often and a valley parts from every regime that it
+draws, is a new regime; the vectors of any other belong to the regimes that the previous version
+finds nearest.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Array
+from models.parts.regimes import Boundaries
+from models.survey.learning_curves import Curve, acquire, measure
+from models.survey.modes import modes, parted
+from models.version.version import Version
+
+MOST = 32  # regimes; what comes after them belongs to the nearest
+RARE = 0.01  # p-value from which on a vector is rare, whatever threshold is asked for
+UNKNOWN = 0.25  # share of a mode's vectors that are rare to the previous version: it is new
+UNUSUAL = 0.02  # the same of a mode that is parted from all regimes known
+LOOKED_AT = 4_000  # new vectors
+DRAWN = 2_000  # vectors from the version's own generator, of which the typical are chosen
+BUDGET = 1_000  # vectors that the advice spends
+TOLD = 5  # features of a typical vector
+PRESENT = 0.01  # share of an experience's vectors from which a regime was in it
+
+Labels = NDArray[np.int64]
+_NO_LABELS: Labels = np.empty(0, np.int64)
+
+
+class Survey(NamedTuple):
+    """The tensors that find the regimes, for a version's memory, and what its lineage says.
+
+    Of each regime, how the next `BUDGET` vectors are best spread over them, and the last number
+    that was ever given to one.
+    """
+
+    tensors: dict[str, Array]
+    regimes: list[dict[str, Any]]
+    advice: dict[str, Any]
+    last: int
+
+
+class Met(NamedTuple):
+    """What a version met: where its regimes lie, and of which of them each vector was.
+
+    `known` is what the previous version knew of regimes, by number. `x` (n, d) are new vectors,
+    scaled, and `old` (m, d) were drawn from the previous version, in the client's units; `of_x`
+    (n,) and `of_old` (m,) are the numbers of their regimes.
+    """
+
+    numbers: Labels
+    boundaries: Boundaries
+    known: dict[int, dict[str, Any]]
+    x: Array
+    of_x: Labels
+    old: Array
+    of_old: Labels
+
+
+def survey(version: Version, previous: Version | None, new: Array, old: Array) -> Survey:
+    """Return the regimes that `version` knows.
+
+    `version` was trained on `new` (n, d) on top of `previous`; `old` (m, d) was drawn from the
+    previous version's generator. Both are in the client's units.
+    """
+    seed = int(version.lineage["seed"])
+    rng = np.random.default_rng([seed, 9])
+    new = new[rng.permutation(len(new))[:LOOKED_AT]]
+    x_old, x_new = version.scaler.transform(old), version.scaler.transform(new)
+    codes_old, codes_new = (version.network.encode(x)[0] for x in (x_old, x_new))
+    groups = modes(codes_new, seed)
+    before, labels_new = _Before({}, _NO_LABELS, _NO_LABELS), 1 + groups
+    if previous:
+        before = _before(version, previous, old, new)
+        apart = _apart(groups, codes_new, before.old, codes_old)
+        labels_new = _named(groups, previous, new, apart, before)
+    labels_old = before.old
+    x = np.concatenate([x_old, x_new])
+    numbers, of = np.unique(np.concatenate([labels_old, labels_new]), return_inverse=True)
+    boundaries = Boundaries.fit(version.network, x, of, version.draw(DRAWN, rng))
+    met = Met(numbers, boundaries, before.known, x_new, labels_new, old, labels_old)
+    return told(version, previous, met, rng)
+
+
+def told(version: Version, previous: Version | None, met: Met, rng: np.random.Generator) -> Survey:
+    """Return what there is to say of the regimes that `version` met."""
+    forgotten = _forgetting(version, previous, met.old, met.of_old)
+    n, typicals = int(version.lineage["n_new"]), _typical(version, met.boundaries)
+    regimes = []
+    for number, typical in zip(met.numbers.tolist(), typicals, strict=True):
+        past = met.known.get(number, {})
+        mine = met.of_x == number
+        count = int(mine.sum())
+        present = count >= PRESENT * len(mine)
+        curve = measure(met.x[mine], version.network.shape.latent, rng)
+        regimes.append(
+            {
+                "number": number,
+                "size": int(past.get("size", 0)) + round(count * n / len(mine)),
+                "seen": past["seen"] if past and not present else version.lineage["experiences"],
+                "typical": typical,
+                "curve": curve._asdict() if curve else past.get("curve"),
+                **forgotten.get(number, {}),
+            }
+        )
+    last = max(_last(previous), *met.numbers.tolist())
+    return Survey(met.boundaries.to_tensors(), regimes, advice(regimes), last)
+
+
+def _last(previous: Version | None) -> int:
+    return int(previous.lineage.get("last_regime", 0)) if previous else 0
+
+
+def advice(regimes: Sequence[dict[str, Any]], budget: int = BUDGET) -> dict[str, Any]:
+    """Return how `budget` more vectors are best spread, and what each regime would gain in nats."""
+    known = [(one, Curve(**one["curve"])) for one in regimes if one["curve"]]
+    more = acquire([curve for _, curve in known], [one["size"] for one, _ in known], budget)
+    send = [
+        {"regime": one["number"], "vectors": n, "gain": round(curve.gain(one["size"], n), 4)}
+        for (one, curve), n in zip(known, more, strict=True)
+        if n
+    ]
+    return {
+        "budget": budget,
+        "send": sorted(send, key=lambda one: -one["vectors"]),
+        "too_few_to_tell": [one["number"] for one in regimes if not one["curve"]],
+    }
+
+
+def _typical(version: Version, boundaries: Boundaries) -> list[list[dict[str, Any]]]:
+    """Return for each regime the features by which its typical vector stands out, in its units."""
+    decoded = version.network.decode(boundaries.typical)
+    values = version.scaler.inverse(decoded)
+    columns = np.argsort(-np.abs(decoded - decoded.mean(axis=0)), axis=1, kind="stable")[:, :TOLD]
+    return [
+        [{"feature": version.features[j], "value": float(row[j])} for j in chosen.tolist()]
+        for row, chosen in zip(values, columns, strict=True)
+    ]
+
+
+class _Before(NamedTuple):
+    """The previous version's regimes by number; the number of each old and each new vector."""
+
+    known: dict[int, dict[str, Any]]
+    old: Labels
+    new: Labels
+
+
+def _before(version: Version, previous: Version, old: Array, new: Array) -> _Before:
+    if previous.boundaries is not None:
+        known = {one["number"]: one for one in previous.lineage["regimes"]}
+        return _Before(known, previous.nearest_regime(old), previous.nearest_regime(new))
+    # Of a kind, or of a release, that knows no regimes: those that its generator draws.
+    network, scaler = version.network, version.scaler
+    x_old = scaler.transform(old)
+    of = modes(network.encode(x_old)[0], int(version.lineage["seed"]))
+    near = Boundaries.fit(network, x_old, of, x_old).nearest(network, scaler.transform(new))
+    learned, seen = int(previous.lineage["learned"]), int(previous.lineage["experiences"])
+    sizes = (learned * np.bincount(of) / len(of)).round().astype(int).tolist()
+    return _Before(
+        {r: {"size": size, "seen": seen} for r, size in enumerate(sizes, 1)}, 1 + of, 1 + near
+    )
+
+
+def _apart(groups: Labels, codes: Array, old: Labels, codes_old: Array) -> NDArray[np.bool_]:
+    """Return which of the modes `groups` (n,) a valley parts from every regime of `old` (m,)."""
+    numbers, of_old = np.unique(old, return_inverse=True)
+    known = len(numbers)
+    found = parted(np.concatenate([codes_old, codes]), np.concatenate([of_old, known + groups]))
+    apart: NDArray[np.bool_] = np.logical_and.reduce(found[known:, :known], axis=1)
+    return apart
+
+
+def _named(
+    groups: Labels, previous: Version, new: Array, apart: NDArray[np.bool_], before: _Before
+) -> Labels:
+    """Return the number of the regime of each new vector, (n,), of the modes `groups` (n,).
+
+    What lies apart is new only where it is rare more often than normals are: a quiet day is none.
+    """
+    rare, labels = previous.judge(new).p_values <= RARE, before.new.copy()
+    last, born = max(_last(previous), *before.known), 0
+    for group in range(groups.max() + 1):
+        mine = groups == group
+        if (
+            rare[mine].mean() >= (UNUSUAL if apart[group] else UNKNOWN)
+            and len(before.known) + born < MOST
+        ):
+            born += 1
+            labels[mine] = last + born
+    return labels
+
+
+def _forgetting(
+    version: Version, previous: Version | None, old: Array, labels: Labels
+) -> dict[int, dict[str, Any]]:
+    """Return how differently the two versions judge what the previous one drew of each regime.
+
+    Each at its own threshold, under the config of the new one.
+    """
+    if previous is None:
+        return {}
+    was = previous.with_config(version.config).judge(old)
+    now = version.judge(old)
+    return {
+        number: {
+            "replayed": int(mine.sum()),
+            "alarms": {
+                "champion": float(was.is_anomaly[mine].mean()),
+                "candidate": float(now.is_anomaly[mine].mean()),
+            },
+            "score_change": float((now.scores - was.scores)[mine].mean()),
+        }
+        for number in np.unique(labels).tolist()
+        for mine in [labels == number]
+    }

@@ -1,0 +1,1 @@
+"""From an experience to a calibrated version. Imports: `models`, without `decisions`, `drift`."""

@@ -1,0 +1,294 @@
+"""From trained networks to a version: latents, calibration, reference, lineage, evidence."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Array, Float64
+from models.config import Config
+from models.parts.calibration import Calibration
+from models.parts.carried_calibration import carried, mixed
+from models.parts.mixture import Mixture
+from models.parts.network import Network, posterior_codes
+from models.parts.reference import Reference
+from models.parts.scaler import Scaler
+from models.scores import by_regime
+from models.scores.by_name import PLAIN, SHARP, base, in_blocks, prepare, scorer
+from models.strategies.exemplars import Candidates
+from models.strategies.past import Past
+from models.survey.survey import survey
+from models.training.plan import Plan
+from models.version.version import Version
+
+MAX_CODES = 8_000  # codes the latent mixture is fitted to
+GENERATED = 4_000  # vectors that carry a calibration over, and that the gate compares on
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training leaves: M networks, what they were trained with, and the loss curve.
+
+    `new` (n, d) is in the client's units; `x`, scaled, starts with the old vectors the strategy
+    kept, if any.
+    """
+
+    networks: list[Network]
+    plan: Plan
+    past: Past
+    previous: Version | None
+    config: Config
+    scaler: Scaler
+    new: Array
+    x: Array
+    curve: list[float]
+    memory: dict[str, Array]
+
+
+def finish(trained: Trained) -> Version:
+    """Return the version whose network is `networks[0]`, calibrated on vectors held out of it."""
+    kind = trained.config.score
+    if kind == base(kind):
+        return _calibrated(trained).version
+    plain = replace(trained.config, score=base(kind))
+    value = plain.threshold.get("value")
+    if isinstance(value, int | float):  # of -log p: it says nothing of the plain score
+        plain = replace(plain, threshold={"fpr": math.exp(-min(max(value, 0.7), 20.0))})
+    return _relative(_calibrated(replace(trained, config=plain)), trained)
+
+
+@dataclass(frozen=True, slots=True)
+class _Calibrated:
+    """A version, the scores of all vectors held out of it and which they are, and its past.
+
+    `rows` (m,) say which of the trained vectors have the scores `held_out` (m,); `generated`
+    (g, d), scaled, score `before` under the champion and `after` under the version.
+    """
+
+    version: Version
+    rows: NDArray[np.int64]
+    held_out: Float64
+    generated: Array
+    before: Float64
+    after: Float64
+
+
+def _calibrated(trained: Trained) -> _Calibrated:
+    plan, past, previous = trained.plan, trained.past, trained.previous
+    rng = np.random.default_rng([plan.seed, 3])
+    network, config = trained.networks[0], trained.config
+    share_old = past.learned / (past.learned + len(trained.x))
+    learned = (int(previous.lineage["learned"]) if previous else 0) + len(trained.new)
+    generated = _generated(trained, rng)
+    x, folds = _looked_at(trained, rng)
+    latents = Mixture.fit(_codes(network, x, rng), plan.seed)
+    scoring = prepare(config.score, network, latents, plan.seed)
+    rows, held_out = _held_out_scores(trained, latents, x, folds)
+    champion = _champion(previous, config, generated) if previous else None
+    old = before = after = np.empty(0)
+    if champion and past.learned:
+        before = champion.score_scaled(generated)
+        after = in_blocks(scorer(config.score, network, latents, scoring), generated)
+        old = carried(champion.calibration.scores, before, after)
+    kept = _kept(trained, latents, generated)
+    version = Version(
+        config=config,
+        scaler=trained.scaler,
+        network=network,
+        latents=latents,
+        calibration=mixed(old, held_out, share_old),
+        reference=(
+            previous.reference.updated(trained.new, 1.0 - len(trained.new) / learned)
+            if previous
+            else Reference.fit(trained.new)
+        ),
+        kept=kept,
+        lineage=_lineage(trained, learned) | {"bytes_kept": kept.nbytes},
+        memory=trained.memory,
+        scoring=scoring,
+    )
+    version.lineage["evidence"] = _evidence(version, champion, trained, held_out, generated)
+    found = survey(version, champion, trained.new, trained.scaler.inverse(generated))
+    version.lineage.update(regimes=found.regimes, advice=found.advice, last_regime=found.last)
+    version = replace(version, memory=trained.memory | found.tensors)
+    return _Calibrated(version, rows, held_out, generated, before, after)
+
+
+def _relative(plain: _Calibrated, trained: Trained) -> Version:
+    """Return the version with its score relative to the regime, calibrated inside each."""
+    version, previous = plain.version, trained.previous
+    held_out = trained.scaler.inverse(trained.x[plain.rows])
+    new = by_regime.grouped(plain.held_out, version.nearest_regime(held_out))
+    old: by_regime.Tables = {}
+    if previous and trained.past.learned:
+        generated = trained.scaler.inverse(plain.generated)
+        was, now = (one.nearest_regime(generated) for one in (previous, version))
+        tables = _tables(previous, version.config.score)
+        if tables is None and previous.config.score == version.config.score:
+            tables, was = {0: previous.calibration.scores}, np.zeros_like(was)  # all in one
+        old = by_regime.moved(tables, was, now, plain.before, plain.after)
+    known = [one["number"] for one in version.lineage["regimes"]]
+    joined = by_regime.joined(old, new, known)
+    return replace(
+        version,
+        config=trained.config,
+        calibration=by_regime.pooled(joined),
+        scoring={**version.scoring, **by_regime.to_tensors(joined)},
+    )
+
+
+def _tables(previous: Version, plain: str) -> by_regime.Tables | None:
+    """Return the calibration scores of each regime of a version; None where it has none."""
+    tables = by_regime.from_tensors(previous.scoring)
+    if tables is None or base(previous.config.score) != plain:
+        return None
+    known = [one["number"] for one in previous.lineage["regimes"]]
+    return dict(zip(known, tables, strict=True))
+
+
+def _champion(previous: Version, config: Config, generated: Array) -> Version:
+    """Return the previous version, scoring as `config` says."""
+    champion = previous.with_config(config)
+    if previous.config.score == config.score:
+        return champion
+    tables = _tables(previous, config.score)
+    if tables:  # the same score, but relative to the regime
+        scores = np.sort(np.concatenate([*tables.values()]))
+        return replace(champion, calibration=Calibration(scores))
+    # The gap between real and generated is unknown under the new score, so the generated vectors'
+    # scores stand alone for one version.
+    scores = np.sort(champion.score_scaled(generated))
+    return replace(champion, calibration=Calibration(scores))
+
+
+def _kept(trained: Trained, latents: Mixture, generated: Array) -> Array:
+    """Return the real vectors that the strategy keeps, scaled (m, d)."""
+    previous, choose = trained.previous, trained.past.keep
+    new = trained.scaler.transform(trained.new)
+    if choose is None:
+        return new[:0]
+    candidates = Candidates(
+        old=previous.kept if previous else new[:0],
+        new=new,
+        generated=generated,
+        learned=trained.past.learned,
+        network=trained.networks[0],
+        latents=latents,
+        rng=np.random.default_rng([trained.plan.seed, 6]),
+    )
+    return choose(candidates)
+
+
+def _held_out_scores(
+    trained: Trained, latents: Mixture, x: Array, folds: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], Float64]:
+    """Score every vector that a network has not seen with that network: which, and how, (m,).
+
+    `latents` is network 0's mixture, fitted to codes of x (n, d), which `folds` (n,) leave out.
+    """
+    kind, plan = trained.config.score, trained.plan
+    rng = np.random.default_rng([plan.seed, 10])
+    found = []
+    for m, network in enumerate(trained.networks):
+        own = latents
+        if m and kind not in PLAIN:  # its codes of the same vectors, but for those it left out
+            seen = x[folds != m]
+            own = latents.moved(_codes(trained.networks[0], seen, rng), _codes(network, seen, rng))
+        needs = prepare(kind, network, own, plan.seed)
+        rows = np.flatnonzero(plan.left_out(m))
+        found.append((rows, in_blocks(scorer(kind, network, own, needs), trained.x[rows])))
+    which, scores = zip(*found, strict=True)
+    return np.concatenate(which), np.concatenate(scores)
+
+
+def _generated(trained: Trained, rng: np.random.Generator) -> Array:
+    """Draw stand-ins for the old normals, scaled (g, d), that no training step has seen."""
+    previous = trained.previous
+    if previous is None:
+        return trained.x[:0]
+    # The most faithful draw there is, whatever way the config chose to replay: beside decoder
+    # means every real vector scores beyond the range that the drawn ones can speak for.
+    drawn = previous.faithful().draw(GENERATED, rng)
+    if trained.config.score not in SHARP:
+        return drawn
+    # Stand-ins must score as real ones do: with all of their noise, with none, and in between.
+    quiet = previous.network.decode(previous.network.encode(drawn)[0])
+    return quiet + rng.random((len(drawn), 1), dtype=np.float32) * (drawn - quiet)
+
+
+def _looked_at(trained: Trained, rng: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:
+    """Return old and new vectors in the ratio of their weights, (m, d), and their folds, (m,).
+
+    Generated ones have fold 0: no network leaves them out.
+    """
+    plan, past = trained.plan, trained.past
+    w_new = plan.w_new
+    n_new = min(len(trained.x), int(MAX_CODES * w_new) or 1)
+    rows = rng.permutation(len(trained.x))[:n_new]
+    x, folds = trained.x[rows], plan.folds[rows]
+    n_old = round(n_new * plan.w_prev / w_new)
+    generator = past.generator or trained.previous
+    if generator and past.learned and n_old:
+        old = generator.draw(min(n_old, MAX_CODES), rng)
+        x, folds = np.concatenate([old, x]), np.concatenate([np.zeros(len(old), np.int64), folds])
+    return x, folds
+
+
+def _codes(network: Network, x: Array, rng: np.random.Generator) -> Array:
+    """Return a code z ~ q(z|x) of each row of x (m, d), (m, k)."""
+    return posterior_codes(*network.encode(x), rng)
+
+
+def _lineage(trained: Trained, learned: int) -> dict[str, Any]:
+    plan, previous = trained.plan, trained.previous
+    kept = 0 if trained.past.vectors is None else len(trained.past.vectors)
+    n_prev = trained.past.learned or kept
+    w_new = plan.w_new if not kept else len(trained.new) / len(trained.x)
+    return {
+        "parent": previous.sha256 if previous else None,
+        "strategy": trained.config.strategy,
+        "w_prev": 1.0 - w_new,
+        "w_new": w_new,
+        "n_prev": n_prev,
+        "n_new": len(trained.new),
+        "learned": learned,
+        "experiences": (int(previous.lineage["experiences"]) if previous else 0) + 1,
+        "seed": plan.seed,
+        "training": {
+            "steps": plan.steps,
+            "batch_size": plan.batch_size,
+            "learning_rate": plan.learning_rate,
+            "networks": plan.networks,
+            "loss": trained.curve,
+        },
+    }
+
+
+def _evidence(
+    version: Version,
+    champion: Version | None,
+    trained: Trained,
+    held_out: Float64,
+    generated: Array,
+) -> dict[str, Any]:
+    """Return alarm rates of champion and candidate, each at its own threshold.
+
+    `new`: on the new normals, for the candidate those held out of it. `old`: on generated ones.
+    """
+    candidate = version.threshold
+    evidence: dict[str, Any] = {
+        "n_new": len(held_out),
+        "new": {"candidate": float((held_out >= candidate).mean())},
+    }
+    if champion is not None:
+        at = champion.threshold
+        x_new = trained.scaler.transform(trained.new)
+        evidence["new"]["champion"] = float((champion.score_scaled(x_new) >= at).mean())
+        evidence["n_old"] = len(generated)
+        evidence["old"] = {
+            "champion": float((champion.score_scaled(generated) >= at).mean()),
+            "candidate": float((version.score_scaled(generated) >= candidate).mean()),
+        }
+    return evidence

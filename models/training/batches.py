@@ -1,0 +1,78 @@
+"""What each gradient step is taken on: old rows and new ones, and what was answered to the old."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.arrays import Array
+from models.strategies.distillation import answered
+from models.strategies.past import Past
+from models.training import mixing
+from models.training.plan import Plan
+from models.vae.gradient import Answers
+from models.version.version import Version
+
+CHUNK = 1024  # old vectors drawn at once: enough for a large product, few enough for the cache
+
+
+def batches(
+    chosen: Plan, past: Past, x: Array, rng: np.random.Generator
+) -> Iterator[tuple[Tensor, int, Answers | None]]:
+    """Yield the batch of each step, (M, n_prev + n_new, d), and n_prev, epoch after epoch.
+
+    With them, where the past has a teacher, its answers on the first of the old vectors. Those
+    are the same for all M networks; the new ones each network's own.
+    """
+    rows = [np.flatnonzero(~chosen.left_out(m)) for m in range(chosen.networks)]
+    n = len(rows[0])
+    told, bare = _Replay(past, past.teacher, x[:0], rng), _Replay(past, None, x[:0], rng)
+    while True:
+        # A network that leaves a fold out sees some of its other vectors twice an epoch.
+        order = np.stack([np.resize(rng.permutation(own), n) for own in rows])  # (M, n)
+        taken = 0
+        for n_prev, n_new in mixing.counts(n, chosen.batch_size, chosen.new_rows):
+            batch, answers = x[order[:, taken : taken + n_new]], None
+            if n_prev:
+                # An answer costs every network a pass through its decoder more: those on as
+                # many rows as half of the batch stand for all.
+                most = min(n_prev, (n_prev + n_new + 1) // 2) if past.teacher else 0
+                first, answers = told.draw(most)
+                old = np.concatenate([first, bare.draw(n_prev - most)[0]])
+                answers = answers and answers._replace(weight=n_prev / most)
+                batch = np.concatenate([np.broadcast_to(old, (len(rows), *old.shape)), batch], 1)
+            taken += n_new
+            yield torch.from_numpy(batch), n_prev, answers
+
+
+class _Replay:
+    """Draws old vectors in chunks: one large pass through the decoder beats many small."""
+
+    def __init__(
+        self, past: Past, teacher: Version | None, nothing: Array, rng: np.random.Generator
+    ) -> None:
+        self._generator, self._exemplars = past.generator, past.exemplars
+        self._teacher, self._rng = teacher, rng
+        self._drawn, self._used = nothing, 0
+        self._answers: Answers | None = None
+
+    def draw(self, n: int) -> tuple[Array, Answers | None]:
+        """Return the next n vectors (n, d), of the generator's never one twice, and its answers."""
+        if self._used + n > len(self._drawn):
+            self._drawn, self._used = self._chunk(max(n, CHUNK)), 0
+            if self._teacher is not None:
+                self._answers = answered(self._teacher, self._drawn, self._rng)
+        rows = slice(self._used, self._used + n)
+        self._used += n
+        return self._drawn[rows], self._answers and self._answers.rows(rows)
+
+    def _chunk(self, n: int) -> Array:
+        if self._exemplars is None:
+            assert self._generator is not None, "weights over no past are (0, 1)"
+            return self._generator.draw(n, self._rng)
+        picked: Array = self._exemplars[self._rng.integers(len(self._exemplars), size=n)]
+        if self._generator is not None:
+            made = self._rng.random(n) < 0.5
+            picked[made] = self._generator.draw(int(made.sum()), self._rng)
+        return picked

@@ -1,0 +1,152 @@
+"""Training the solver head on the new vectors and on what stands for the old.
+
+With r the share of the new, w_new, the solver S_i of Shin et al., 2017, minimises
+
+    r E_{(x, y) ~ D_i} [CE(S_i(x), y)] + (1 - r) E_{x' ~ G_{i-1}} [CE(S_i(x'), S_{i-1}(x'))]
+
+so that old vectors are drawn by the previous generator and labelled by the previous solver. The
+other strategies give the second term what they keep: exemplars their own labels (iCaRL), `lwf`
+the previous solver's answers on the new vectors, `finetune` nothing.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.arrays import Array
+from models.parts.network import Network
+from models.strategies.past import Past
+from models.version.classifier import EXEMPLARS, Labels, arrays, classes, remembered, respond
+from models.version.version import Version
+
+HIDDEN = 128
+STEPS = 1_000
+BATCH = 128  # of the new, and as many of the old
+LEARNING_RATE = 3e-3
+GENERATED = 4_000  # old vectors drawn
+
+
+def solved(
+    version: Version, previous: Version | None, behind: Past, x: Array, labels: Labels | None
+) -> Version:
+    """Return `version` with a solver, if `labels` were given or its predecessor has one.
+
+    x (n, d) are the new vectors, scaled, of the classes `labels` (n,). Where they came without,
+    the old classes are learned again, for their codes have moved.
+    """
+    if labels is None and (previous is None or not len(classes(previous.memory))):
+        return version
+    if labels is None:
+        x, labels = x[:0], classes({})
+    memory = {**version.memory, **_solver(previous, behind, version, x, labels)}
+    if len(version.kept) and len(x):
+        memory |= _kept_labels(previous, version, x, labels)
+    return replace(version, memory=memory)
+
+
+def _solver(
+    previous: Version | None, behind: Past, version: Version, x: Array, labels: Labels
+) -> dict[str, NDArray[Any]]:
+    known = classes(previous.memory) if previous else classes({})
+    names = np.concatenate([known, np.setdiff1d(labels, known)])
+    rng = np.random.default_rng([version.lineage["seed"], 10])
+    rows, targets = [x], [_one_hot(labels, names)]
+    if previous is not None and len(known):
+        old, answers = _old(previous, behind, x, rng)
+        rows.append(old)
+        targets.append(_padded(answers, len(names)))
+    shares = [version.lineage["w_new"], version.lineage["w_prev"]]
+    parts = [
+        (torch.from_numpy(_codes(version.network, row)), torch.from_numpy(target), share)
+        for row, target, share in zip(rows, targets, shares, strict=False)
+        if len(row)
+    ]
+    head = _grown(previous, len(names), version.network.shape.latent, rng)
+    frozen = len(known) if behind.frozen else 0
+    return remembered(names, _trained(head, parts, frozen, rng))
+
+
+def _old(
+    previous: Version, behind: Past, x: Array, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Return stand-ins for the old vectors (m, d) and their classes' probabilities (m, C)."""
+    if behind.generator is not None:
+        rows = behind.generator.draw(GENERATED, rng)
+    elif len(previous.kept) and EXEMPLARS in previous.memory:
+        own = np.asarray(previous.memory[EXEMPLARS], np.int64)
+        return previous.kept, _one_hot(own, classes(previous.memory))
+    else:
+        rows = x if behind.answers else x[:0]
+    return rows, respond(previous.memory, _codes(previous.network, rows))
+
+
+def _codes(network: Network, x: Array) -> Array:
+    return np.ascontiguousarray(network.encode(x)[0])
+
+
+def _one_hot(labels: Labels, names: Labels) -> Array:
+    one_hot: Array = (labels[:, None] == names).astype(np.float32)
+    return one_hot
+
+
+def _padded(shares: Array, width: int) -> Array:
+    return np.pad(shares, ((0, 0), (0, width - shares.shape[1])))
+
+
+def _grown(previous: Version | None, C: int, k: int, rng: np.random.Generator) -> list[Array]:
+    """Return the previous solver's arrays with outputs for C classes; new ones near 0."""
+    if previous is None or not len(classes(previous.memory)):
+        U = rng.standard_normal((k, HIDDEN), dtype=np.float32) * np.float32(np.sqrt(2.0 / k))
+        return [U, np.zeros((1, HIDDEN), np.float32), *_outputs(rng, C)]
+    U, a, V, b = arrays(previous.memory)
+    more_V, more_b = _outputs(rng, C - V.shape[1])
+    return [U, a, np.hstack([V, more_V]), np.hstack([b, more_b])]
+
+
+def _outputs(rng: np.random.Generator, C: int) -> list[Array]:
+    return [
+        np.float32(0.01) * rng.standard_normal((HIDDEN, C), dtype=np.float32),
+        np.zeros((1, C), np.float32),
+    ]
+
+
+def _trained(
+    head: list[Array],
+    parts: list[tuple[Tensor, Tensor, float]],
+    frozen: int,
+    rng: np.random.Generator,
+) -> list[Array]:
+    """Minimise the parts' weighted cross-entropies; leave all but outputs `frozen` on as it is."""
+    U, a, V, b = (torch.from_numpy(part.copy()).requires_grad_() for part in head)
+    optimiser = torch.optim.Adam([V, b] if frozen else [U, a, V, b], lr=LEARNING_RATE)
+    total = sum(share for _, _, share in parts)
+    for _ in range(STEPS if parts else 0):
+        loss = torch.zeros(())
+        for codes, targets, share in parts:
+            some = torch.from_numpy(rng.integers(len(codes), size=BATCH))
+            logits = torch.relu(codes[some] @ U + a) @ V + b
+            each = torch.nn.functional.cross_entropy(logits, targets[some])
+            loss = loss + share / total * each
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if frozen:
+            for outputs in (V, b):
+                assert outputs.grad is not None
+                outputs.grad[:, :frozen] = 0.0
+        optimiser.step()
+    return [part.detach().numpy() for part in (U, a, V, b)]
+
+
+def _kept_labels(
+    previous: Version | None, version: Version, x: Array, labels: Labels
+) -> dict[str, NDArray[Any]]:
+    """Return the labels of the real vectors that `version` keeps, as its memory holds them."""
+    named = dict(zip(map(bytes, x), labels.tolist(), strict=True))  # kept ones are copies
+    if previous is not None and EXEMPLARS in previous.memory:
+        old = previous.memory[EXEMPLARS].tolist()
+        named |= dict(zip(map(bytes, previous.kept), old, strict=True))
+    return {EXEMPLARS: np.array([named[bytes(row)] for row in version.kept], np.int64)}

@@ -1,0 +1,194 @@
+"""How one experience is learned: everything `auto` stands for, chosen from dimension and count."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Array
+from models.config import Config, Model
+from models.parts.network import Shape
+from models.strategies.past import Past
+from models.training import mixing
+from models.version.version import Version
+
+FOLDS, FEW = 5, 400  # of so few vectors; of more, in FOLDS - 1, a network learns from 75 %
+FEW_FOLDS, LARGE = 2, 300_000  # for networks of more parameters, where folds are far from free
+RUNS = 5  # contiguous runs of rows in each fold
+COMMON = 0.02  # share of all rows from which equal ones are a value of their own, not copies
+HELD_OUT = 0.2  # share of the new vectors kept from training where folds would cost too much
+MOST_HELD_OUT = 4_000
+LEAST_STEPS = 400  # a network of this kind is not near its optimum before, however few vectors
+SMALL, THOROUGH = 100_000, 3  # up to so many parameters a step is cheap: three times as many
+REPLAY_STEPS = 3  # the fewest of a retraining, in those of a first training of a large network
+# The training regime `stable`: how many times smaller the batches and higher the first rate are,
+# by how much the rate falls with every experience, and the dropout.
+SMALLER, HIGHER, DECAY, DROPOUT = 2, 2.0, 0.8, 0.1
+
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one experience is learned.
+
+    `new_rows`: the share of new vectors in a batch, w_new where the past is replayed, else 1.
+    `folds` (n,) says which network alone leaves a vector out: m >= 1 for network m, -1 for network
+    0, which becomes the version, 0 for none.
+    """
+
+    shape: Shape
+    w_prev: float
+    w_new: float
+    new_rows: float
+    batch_size: int
+    learning_rate: float
+    dropout: float
+    steps: int
+    folds: NDArray[np.int64]
+    seed: int
+
+    @property
+    def networks(self) -> int:
+        """The candidate, and one network for each fold."""
+        return int(self.folds.max(initial=0)) + 1
+
+    def left_out(self, network: int) -> NDArray[np.bool_]:
+        """Return which vectors that network leaves out, (n,)."""
+        mine: NDArray[np.bool_] = self.folds == (network or -1)
+        return mine
+
+
+def plan(
+    previous: Version | None,
+    past: Past,
+    x: Array,
+    config: Config,
+    likelihood: str,
+    weights: str | Mapping[str, float] | None,
+) -> Plan:
+    """Choose for the scaled vectors x (n, d), to be learned on top of `past`."""
+    n, d = x.shape
+    model = Model() if config.model == "auto" else config.model
+    before = past.grown or (previous.network if previous and past.warm else None)
+    shape = _widened(before.shape if before else _shape(d, model, likelihood), x)
+    w_prev, w_new = mixing.weights(weights or config.weights, past.learned, n)
+    seed = seeded(config.seed, previous)
+    rng = np.random.default_rng([seed, 1])
+    folds = _folds(x, _parameters(shape), config.score.endswith("+regime"), rng)
+    n_trained = int((folds >= 0).sum())
+    new_rows = w_new if past.replays else 1.0
+    stable = model.regime == "stable"
+    batch_size = model.batch_size or min(_batch_size(n_trained), n_trained)
+    if stable and not model.batch_size:
+        batch_size = max(1, batch_size // SMALLER)
+    per_epoch = mixing.steps_per_epoch(n_trained, batch_size, new_rows)
+    if model.epochs:
+        steps = model.epochs * per_epoch
+    else:
+        # The budget is counted in vectors and does not grow with what has been learned before, or
+        # the thirtieth update would cost ten times the second; where the new share is small,
+        # epochs are fewer.
+        passes = THOROUGH if _parameters(shape) <= SMALL else 1
+        alone = n_trained / mixing.steps_per_epoch(n_trained, batch_size, 1.0)  # vectors a step
+        # What has a past to learn too, from wherever, needs the more steps at the least, and all
+        # of them on whole batches, unless these are larger than the new vectors are many.
+        behind = w_prev or past.vectors is not None
+        least = REPLAY_STEPS * min(batch_size, n_trained) if behind else passes * alone
+        budget = max(passes * _epochs(n_trained) * n_trained, LEAST_STEPS * least)
+        steps = math.ceil(budget * per_epoch * new_rows / n_trained - 1e-9)
+    learning_rate = model.learning_rate or _learning_rate(shape)
+    if stable:
+        learning_rate *= HIGHER * DECAY ** _experiences(previous)
+    dropout = model.dropout or past.dropout or (DROPOUT if stable else 0.0)
+    return Plan(
+        shape, w_prev, w_new, new_rows, batch_size, learning_rate, dropout, steps, folds, seed
+    )
+
+
+def _shape(d: int, model: Model, likelihood: str) -> Shape:
+    width = int(np.clip(16 * math.ceil(2 * d / 16), 32, 400))
+    latent = model.latent or int(np.clip(math.ceil(1.25 * math.sqrt(d)), 2, 20))
+    return Shape(d, latent, model.hidden or (width, width), likelihood)
+
+
+def _widened(shape: Shape, x: Array) -> Shape:
+    """Return the shape with the range of x too: of all but the outermost hundredth of its rows."""
+    if shape.likelihood != "bernoulli":
+        return shape
+    low, high = np.quantile(x.min(axis=1), 0.01), np.quantile(x.max(axis=1), 0.99)
+    return replace(shape, low=min(shape.low, float(low)), high=max(shape.high, float(high)))
+
+
+def _parameters(shape: Shape) -> int:
+    return sum(math.prod(size) for size in shape.tensors().values())
+
+
+def _epochs(n: int) -> int:
+    """Return 120 epochs for few vectors and ever fewer, down to 15, for many: a large network's."""
+    return int(np.clip(120_000 / n, 15, 120))
+
+
+def _learning_rate(shape: Shape) -> float:
+    """Return Adam's rate: wide layers bear less of it than narrow ones."""
+    return float(np.clip(0.35 / max(shape.hidden), 1e-3, 3e-3))
+
+
+def _batch_size(n: int) -> int:
+    return 64 if n < 1_000 else 128 if n < 20_000 else 256
+
+
+def _folds(x: Array, parameters: int, relative: bool, rng: np.random.Generator) -> Labels:
+    """Leave each row of x (n, d) out of one of `FOLDS` networks, or a share out of the only one.
+
+    Few normals are all needed, for training and for calibration, and their networks are cheap.
+    A score relative to its regime needs several hundred to calibrate on in every one, from
+    networks that learned nearly as much as the version did.
+    """
+    n = len(x)
+    if n <= FEW and parameters <= LARGE:
+        return 1 + runs(x, FOLDS, rng)
+    if (n <= 2_000 and parameters <= SMALL) or (relative and n <= 2 * MOST_HELD_OUT):
+        return 1 + runs(x, FOLDS - 1, rng)
+    if n <= FEW:
+        return 1 + runs(x, FEW_FOLDS, rng)
+    share = min(int(n * HELD_OUT), MOST_HELD_OUT) / n
+    parts = max(2, round(1.0 / share))
+    return np.where(runs(x, parts, rng) == 0, -1, 0)
+
+
+def runs(x: Array, folds: int, rng: np.random.Generator) -> Labels:
+    """Return the fold 0..folds-1 of each row of x (n, d): `RUNS` contiguous runs of rows a fold.
+
+    Neighbours in time resemble each other: in folds drawn row by row each held-out row has a near
+    copy among those learned, and the threshold comes out too low. Each run lies in another part of
+    the rows, so that rows sorted by regime lose no regime to one fold. Equal rows go into one fold
+    for the same reason, except rows that make up `COMMON` of all and more: such a value will come
+    again, and a network that never saw it says nothing of one that did.
+    """
+    n = len(x)
+    _, first, of, counts = np.unique(
+        x, axis=0, return_index=True, return_inverse=True, return_counts=True
+    )
+    of = of.reshape(n)
+    # A common row counts as distinct each time; the others stand where the first of them does.
+    place = np.where(counts[of] >= max(2.0, COMMON * n), np.arange(n), first[of])
+    order = np.argsort(place, kind="stable")
+    starts = np.r_[True, np.diff(place[order]) > 0]
+    start = np.flatnonzero(starts)[np.cumsum(starts) - 1]  # where the row's group starts
+    run = np.empty(n, np.int64)
+    run[order] = start * (RUNS * folds) // n
+    of_run = np.concatenate([rng.permutation(folds) for _ in range(RUNS)])
+    fold: Labels = of_run[run]
+    return fold
+
+
+def _experiences(previous: Version | None) -> int:
+    return int(previous.lineage["experiences"]) if previous else 0
+
+
+def seeded(seed: int, previous: Version | None) -> int:
+    """Return the seed of one experience: the config's, and how many came before."""
+    return int(np.random.SeedSequence([seed, _experiences(previous)]).generate_state(1)[0])

@@ -1,0 +1,278 @@
+"""Learning an experience: `train(previous, new, config)`, and `learn`, the same step by step.
+
+The i-th experience is learned as generative replay has it: `generator = copy(previous)`; weights
+w_prev, w_new; in every epoch, for each step, n_prev vectors drawn afresh from the generator and
+n_new of the new ones, and one gradient step on both; then calibration, and the evidence that the
+gate decides on.
+"""
+
+import math
+from collections.abc import Generator, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.arrays import Array, check_vectors
+from models.config import MIN_VECTORS, Config, check_weights
+from models.errors import TrainingError, VectorError
+from models.parts.scaler import Scaler
+from models.strategies.growth import compact
+from models.strategies.past import Past, past
+from models.strategies.step_losses import Setting
+from models.training import mahalanobis, mixing
+from models.training.assemble import Trained, finish
+from models.training.batches import batches
+from models.training.classifier_training import solved
+from models.training.plan import Plan, plan
+from models.vae.gradient import Gradient
+from models.vae.vae import VAE
+from models.version.version import Version
+
+PROBE, LEAST_PROBE = 10, 200  # of weights: a tenth of the steps, so many at the least
+PROBED = 2_000  # old vectors that a probe is looked at on
+LOOKED_AT = 2_000  # vectors, of which the likelihood is chosen
+ALIKE = 1.5  # times: neighbouring pixels are more alike than others, in every set that was tried
+LOSS_EVERY = 10  # steps between two looks at the loss: a look costs a synchronisation
+
+
+class Progress(NamedTuple):
+    """How far a training is: `fraction` in [0, 1] of its steps, and the latest loss in nats."""
+
+    fraction: float
+    loss: float
+
+
+def train(
+    previous: Version | None,
+    new: NDArray[Any],
+    config: Config | None = None,
+    weights: str | Mapping[str, float] | None = None,
+    labels: NDArray[np.integer[Any]] | None = None,
+) -> Version:
+    """Learn the normals `new` (n, d) on top of `previous`, and return the new version.
+
+    `weights` replaces the config's for this one training. `labels` (n,), whole numbers, name the
+    classes of `new`, for `Version.classify`. Raises VectorError for vectors that
+    cannot be learned from and TrainingError when training comes to nothing. The same seed,
+    vectors and parent give the same version, bit for bit, on one machine and thread count.
+
+    >>> import numpy as np
+    >>> ring = np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32)
+    >>> v1 = train(None, ring)
+    >>> bool(v1.score([[9.0, 9.0]])[0] > v1.threshold)
+    True
+    """
+    steps = learn(previous, new, config, weights, labels)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            version: Version = done.value
+            return version
+
+
+def learn(
+    previous: Version | None,
+    new: NDArray[Any],
+    config: Config | None = None,
+    weights: str | Mapping[str, float] | None = None,
+    labels: NDArray[np.integer[Any]] | None = None,
+) -> Generator[Progress, None, Version]:
+    """Learn as `train` does, yielding after every gradient step; closing it stops the training."""
+    config = config or Config()
+    new = _enough(new, previous.dimension if previous else config.dimension)
+    if weights is not None:
+        check_weights(weights)
+    config = replace(config, dimension=new.shape[1])
+    likelihood = previous.network.shape.likelihood if previous else _likelihood(new, config)
+    scaler = previous.scaler if previous else Scaler.fit(new, unit=likelihood == "bernoulli")
+    classes = _whole(labels, len(new))
+    if config.kind == "mahalanobis":
+        version = mahalanobis.learn(previous, new, config, weights, classes, scaler)
+        yield Progress(1.0, 0.0)
+        return version
+    if likelihood == "identity":
+        likelihood = "gaussian"  # what the past draws need not lie in [0, 1]
+    behind = past(previous, config)
+    x = x_new = scaler.transform(new)
+    if behind.vectors is not None:
+        x = np.concatenate([behind.vectors, x])
+    if behind.window is not None:
+        x = x[-max(behind.window, MIN_VECTORS) :]
+    probes = yield from _probes(previous, behind, x, config, likelihood, weights)
+    if probes:
+        weights = _given(mixing.best(probes, behind.learned, len(x)))
+    chosen = plan(previous, behind, x, config, likelihood, weights)
+    vae = _begun(chosen, previous, behind)
+    setting = Setting(vae, chosen.w_prev, chosen.w_new, chosen.batch_size, chosen.seed)
+    warm = previous is not None and behind.warm
+    curve = yield from _optimise(setting, chosen, behind, x, warm)
+    memory: dict[str, Array] = {}
+    for remember in behind.remember:
+        memory |= remember(setting, x_new, previous.memory if previous else {})
+    networks = [vae.network(m) for m in range(chosen.networks)]
+    if behind.grown and behind.generator:
+        old = behind.generator.draw(len(x), np.random.default_rng([chosen.seed, 8]))
+        networks[0] = compact(networks[0], np.concatenate([old, x]))
+    trained = Trained(networks, chosen, behind, previous, config, scaler, new, x, curve, memory)
+    version = _finished(trained)
+    if probes:
+        version.lineage["probes"] = probes
+    return solved(version, previous, behind, x_new, classes)
+
+
+def _finished(trained: Trained) -> Version:
+    try:
+        return finish(trained)
+    except np.linalg.LinAlgError as error:
+        raise TrainingError(f"training: what was learned has no covariance: {error}") from None
+
+
+def _probes(
+    previous: Version | None,
+    behind: Past,
+    x: Array,
+    config: Config,
+    likelihood: str,
+    weights: str | Mapping[str, float] | None,
+) -> Generator[Progress, None, list[dict[str, float]]]:
+    """Try weights in short trainings, where they are to be chosen: the losses each leads to.
+
+    On old vectors drawn afresh and on new ones held out: the mean negative ELBO in nats.
+    """
+    probes: list[dict[str, float]] = []
+    if (weights or config.weights) != "auto" or previous is None or not behind.replays:
+        return probes
+    for w_new in mixing.candidates(behind.learned, len(x)):
+        whole = plan(previous, behind, x, config, likelihood, _given(w_new))
+        rng = np.random.default_rng([whole.seed, 11])
+        held_out = rng.permutation(len(x)) < max(1, len(x) // 5)
+        steps = min(whole.steps, max(LEAST_PROBE, whole.steps // PROBE))
+        chosen = replace(whole, folds=np.where(held_out, -1, 0), steps=steps)
+        vae = _begun(chosen, previous, behind)
+        setting = Setting(vae, chosen.w_prev, w_new, chosen.batch_size, chosen.seed)
+        for step in _optimise(setting, chosen, behind, x, warm=behind.warm):
+            yield Progress(0.0, step.loss)
+        old = previous.with_config(config).draw(PROBED, rng)
+        probes.append({"w_new": w_new, "old": _loss(vae, old), "new": _loss(vae, x[held_out])})
+    return probes
+
+
+def _loss(vae: VAE, x: Array) -> float:
+    features, divergence, _ = vae.network(0).losses(x)
+    return float((features.sum(axis=1) + divergence).mean())
+
+
+def _given(w_new: float) -> dict[str, float]:
+    return {"w_prev": 1.0 - w_new, "w_new": w_new}
+
+
+def _begun(chosen: Plan, previous: Version | None, behind: Past) -> VAE:
+    """Return the networks as training begins with them."""
+    vae = VAE(chosen.shape, chosen.networks, chosen.dropout, chosen.seed)
+    if previous and behind.warm:
+        vae.load(behind.grown or previous.network)
+        for name, parameter in vae.named_parameters():
+            parameter.requires_grad = not name.startswith(behind.frozen)
+    return vae
+
+
+def _enough(new: NDArray[Any], dimension: int | None) -> Array:
+    new = check_vectors(new, dimension)
+    if len(new) < MIN_VECTORS:
+        raise VectorError(f"vectors: {len(new)} normals; a training needs {MIN_VECTORS}")
+    return new
+
+
+def _whole(labels: NDArray[Any] | None, n: int) -> NDArray[np.int64] | None:
+    if labels is None:
+        return None
+    labels = np.asarray(labels)
+    if labels.shape != (n,) or labels.dtype.kind not in "iu" or labels.min() < 0:
+        raise VectorError(f"labels: not {n} whole numbers from 0")
+    return labels.astype(np.int64)
+
+
+def _likelihood(X: Array, config: Config) -> str:
+    """Return the configured likelihood; for `auto`, Bernoulli for what looks like images.
+
+    Intensities share one scale whose floor many of them touch and whose top many of them reach,
+    and neighbours are alike: ratings and percentages are no images.
+    """
+    asked = config.model.likelihood if config.model != "auto" else "auto"
+    if asked != "auto":
+        return asked
+    low, high = float(X.min()), float(X.max())
+    lit = X[:, X.max(axis=0) > low]  # columns that are not constantly dark
+    between = ((lit > low) & (lit < high)).mean(axis=0)
+    # One-hot columns reach the top too, but have nothing in between.
+    shaded = (lit.max(axis=0) >= 0.9 * high) & (between > 0.05) if lit.size else np.zeros(1)
+    image = X.shape[1] >= 16 and low == 0.0 and np.mean(low >= X) > 0.1 and shaded.mean() > 0.3
+    return "bernoulli" if image and _neighbours_alike(X[:LOOKED_AT]) else "gaussian"
+
+
+def _neighbours_alike(X: Array) -> bool:
+    """Return whether neighbouring columns of X (n, d) go together more than others do.
+
+    By the median correlation, without its sign: in rows of pixels it is three times as high and
+    more, where the order of columns means nothing it is the same.
+    """
+    z = X - X.mean(axis=0, dtype=np.float64)
+    deviation = np.sqrt(np.square(z).mean(axis=0))
+    lit = deviation > 0.0
+    z[:, lit] /= deviation[lit]
+    columns = np.random.default_rng(0).permutation(np.flatnonzero(lit))
+    near = np.flatnonzero(lit[:-1] & lit[1:])
+    alike, others = (
+        np.median(np.abs((z[:, a] * z[:, b]).mean(axis=0))) if len(a) else 0.0
+        for a, b in ((near, near + 1), (columns[:-1], columns[1:]))
+    )
+    return bool(alike > ALIKE * others)
+
+
+def _optimise(
+    setting: Setting, chosen: Plan, past: Past, x: Array, warm: bool
+) -> Generator[Progress, None, list[float]]:
+    """Take the plan's gradient steps; return the mean loss of each tenth of them."""
+    vae = setting.vae
+    numpy_rng = np.random.default_rng([chosen.seed, 2])
+    torch_rng = torch.Generator().manual_seed(chosen.seed)
+    gradient = Gradient(vae)
+    optimiser = torch.optim.Adam([gradient.flat], lr=chosen.learning_rate, fused=True)
+    extras = [extra(setting) for extra in past.extras]
+    steps = batches(chosen, past, x, numpy_rng)
+    losses: list[float] = []
+    loss = math.nan
+    vae.train()
+    for step in range(chosen.steps):
+        done = step / chosen.steps
+        optimiser.param_groups[0]["lr"] = chosen.learning_rate * _rate(done)
+        # A first training learns to reconstruct before the prior pulls at the codes; a network
+        # that could already do so needs no such help.
+        beta = 1.0 if warm else min(1.0, 3.0 * done)
+        batch, n_prev, answers = next(steps)
+        look = step % LOSS_EVERY == 0 or step == chosen.steps - 1
+        each = gradient(batch, beta, torch_rng, answers, look=look)  # (M,)
+        if extras:
+            more = torch.stack([extra(batch, n_prev, torch_rng) for extra in extras]).sum(0)
+            if more.requires_grad:  # not where there is nothing to hold to
+                more.sum().backward()  # type: ignore[no-untyped-call]
+            each = each + more.detach() if look else each
+        optimiser.step()
+        if look:
+            loss = float(each[0])
+            losses.append(loss)
+            if not math.isfinite(loss):
+                raise TrainingError(f"training: the loss became {loss} at step {step}")
+        yield Progress((step + 1) / chosen.steps, loss)
+    if not all(bool(torch.isfinite(p).all()) for p in vae.parameters()):
+        raise TrainingError("training: a weight is not finite")
+    return [float(np.mean(part)) for part in np.array_split(losses, min(10, len(losses)))]
+
+
+def _rate(done: float) -> float:
+    """Return the learning rate's factor: a short rise, then a cosine down to a twentieth."""
+    return min(1.0, 0.1 + done / 0.05) * (0.05 + 0.475 * (1.0 + math.cos(math.pi * done)))

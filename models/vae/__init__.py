@@ -1,0 +1,1 @@
+"""The variational autoencoder, in torch. Imports: ground, `parts`."""

@@ -1,0 +1,180 @@
+"""The gradient of a step's loss, written out: what autograd finds, without its graph.
+
+The loss is the negative ELBO and, where old rows come with the previous version's answers, how
+far the new version's are from those.
+
+On small networks a third of a step is the bookkeeping of automatic differentiation; on wide ones
+a tenth of it is memory asked from the system anew. Losses that strategies add keep autograd: it
+adds their gradients to the same tensors.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models.parts.network import LOG_VARIANCE_RANGE
+from models.vae.vae import VAE, Linear, Perceptron
+
+_rectify = torch.ops.aten.threshold_backward.grad_input
+
+
+class Answers(NamedTuple):
+    """What the previous version, subscript 0, says of p old rows, which all networks share.
+
+    `mean` and `log_variance` of q_0(z|x) and `z` drawn from it, (p, k); `decoded`, the mean of
+    p_0(x|z) there, (p, d), and its `variance`, (d,), 0 for a Bernoulli likelihood. Each row
+    counts `weight` times.
+    """
+
+    mean: Tensor
+    log_variance: Tensor
+    z: Tensor
+    decoded: Tensor
+    variance: Tensor
+    weight: float = 1.0
+
+    def rows(self, some: slice) -> "Answers":
+        """Return the answers on some of the rows."""
+        mean, log_variance, z, decoded, variance, weight = self
+        return Answers(mean[some], log_variance[some], z[some], decoded[some], variance, weight)
+
+
+class Gradient:
+    """d mean(loss) / d parameter of each of the M networks of `vae`, in `parameter.grad`.
+
+    A row's loss is -ELBO; an old row's with answers is -ELBO + D(x), as `distillation` has
+    it: D = KL(q_0(z|x) || q(z|x)) + E KL(p_0(x'|z) || p(x'|z)).
+
+    The parameters become views of one tensor, `flat`, and their gradients of `flat.grad`: an
+    optimiser passes over all of them at once. A parameter that requires none keeps a zero there.
+    """
+
+    def __init__(self, vae: VAE) -> None:
+        parameters = list(vae.parameters())
+        sizes = [parameter.numel() for parameter in parameters]
+        self.flat = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in parameters]))
+        self.flat.grad = torch.zeros_like(self.flat)
+        views = zip(
+            torch.split(self.flat.detach(), sizes), torch.split(self.flat.grad, sizes), strict=True
+        )
+        for parameter, (value, gradient) in zip(parameters, views, strict=True):
+            parameter.data = value.view_as(parameter)
+            if parameter.requires_grad:
+                parameter.grad = gradient.view_as(parameter)
+        self._vae = vae
+        self._encoder, self._decoder = _Pass(vae.encoder), _Pass(vae.decoder)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        x: Tensor,
+        beta: float,
+        rng: torch.Generator,
+        answers: Answers | None = None,
+        *,
+        look: bool,
+    ) -> Tensor:
+        """Write the gradient at x (M, n, d), with the ELBO's KL term times `beta`.
+
+        `answers` are the previous version's on the first rows. Returns the mean loss of each
+        network, (M,), but for D's share of the codes and what is constant in the other, where it
+        is looked at, and else nothing: the gradient does not need it.
+        """
+        shape, (_, n, _) = self._vae.shape, x.shape
+        encoded = self._encoder.forward(x)
+        mean, raw = encoded.chunk(2, dim=-1)  # (M, n, k) each
+        log_variance = raw.clamp(*LOG_VARIANCE_RANGE)
+        deviation = (0.5 * log_variance).exp_()
+        noise = torch.randn(mean.shape, generator=rng)
+        spread = noise.mul_(deviation)  # z - mean
+        z, target, weight = mean + spread, x, 1.0
+        if answers is not None:
+            old, weight = len(answers.z), answers.weight
+            z = torch.cat([z, answers.z.expand(len(x), -1, -1)], 1)
+            target = torch.cat([x, answers.decoded.expand(len(x), -1, -1)], 1)
+        decoded = self._decoder.forward(z)
+        loss = torch.empty(0)
+        if look:
+            kl = 0.5 * (mean.square() + deviation.square() - 1.0 - log_variance).sum(-1)
+            each = self._vae.negative_log_likelihood(target, decoded)
+            each[:, n:] *= weight
+            loss = (each.sum(-1) + beta * kl.sum(-1)) / n
+        if shape.likelihood == "bernoulli":
+            by_decoded = torch.sigmoid_(decoded).sub_(target.clamp(0.0, 1.0)).div_(n)
+            by_decoded[:, n:] *= weight
+        else:
+            by_decoded = self._gaussian(target, decoded, answers, n)
+        by_z = self._decoder.backward(by_decoded, inward=True)[:, :n]
+        by_log_variance = spread.mul_(by_z).mul_(0.5)
+        by_log_variance.add_(deviation.square_().sub_(1.0), alpha=0.5 * beta / n)
+        by_mean = by_z.add_(mean, alpha=beta / n)
+        if answers is not None:
+            apart = mean[:, :old] - answers.mean
+            precision = (-log_variance[:, :old]).exp_()
+            by_mean[:, :old] += apart * precision * (weight / n)
+            spread_0 = answers.log_variance.exp() + apart.square_()
+            by_log_variance[:, :old] += (0.5 * weight / n) * (1.0 - spread_0 * precision)
+        by_log_variance.mul_(raw == log_variance)  # nothing where it was clamped
+        self._encoder.backward(torch.cat([by_mean, by_log_variance], dim=-1), inward=False)
+        return loss
+
+    def _gaussian(self, target: Tensor, decoded: Tensor, answers: Answers | None, n: int) -> Tensor:
+        """Return d mean(-log p) / d decoded, (M, n, d), and write that of the noise."""
+        noise, rows = self._vae.noise, float(n)
+        floored = noise.clamp(min=self._vae.shape.noise_floor)
+        precision = (-floored).exp_()
+        residual = decoded.sub_(target)
+        squares = _squares(residual[:, :n])
+        if answers is not None:
+            told, old = _squares(residual[:, n:]), len(answers.z)
+            told.add_(answers.variance, alpha=old)  # p_0 has one, which its mean does not show
+            squares.add_(told, alpha=answers.weight)
+            rows += answers.weight * old
+            residual[:, n:] *= answers.weight
+        if noise.grad is not None:
+            by_noise = squares.mul_(precision).mul_(-0.5 / n).add_(0.5 * rows / n)
+            torch.mul(by_noise, noise >= self._vae.shape.noise_floor, out=noise.grad)
+        return residual.mul_(precision.div_(n))
+
+
+def _squares(residual: Tensor) -> Tensor:
+    """Return the sum of squares over the rows of (M, n, d), (M, 1, d)."""
+    squares: Tensor = torch.linalg.vector_norm(residual, dim=1, keepdim=True).square_()
+    return squares
+
+
+class _Pass:
+    """A perceptron's pass forward, and back with the gradients of its parameters."""
+
+    def __init__(self, perceptron: Perceptron) -> None:
+        self._perceptron = perceptron
+        layers = [layer for layer in perceptron.layers if isinstance(layer, Linear)]
+        self._layers = [(layer.weight, layer.bias) for layer in layers]
+        self._inputs: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (M, n, i) to (M, n, o), and remember what came into each layer."""
+        self._inputs = [x]
+        for weight, bias in self._layers[:-1]:
+            x = torch.baddbmm(bias, x, weight).relu_()
+            x = self._perceptron.drop(x)
+            self._inputs.append(x)
+        weight, bias = self._layers[-1]
+        return torch.baddbmm(bias, x, weight)
+
+    def backward(self, by_output: Tensor, *, inward: bool) -> Tensor:
+        """Write the parameters' gradients; return the input's, (M, n, i), if asked for."""
+        by, kept = by_output, 1.0 - self._perceptron.dropout
+        for i in range(len(self._layers) - 1, -1, -1):
+            (weight, bias), x = self._layers[i], self._inputs[i]
+            if weight.grad is not None and bias.grad is not None:
+                weight.grad.baddbmm_(x.mT, by, beta=0)
+                torch.sum(by, 1, keepdim=True, out=bias.grad)
+            if i or inward:
+                by = torch.bmm(by, weight.mT)
+            if i:
+                _rectify(by, x, 0.0, grad_input=by)  # x is 0 where a unit was off, or dropped
+                if kept < 1.0:
+                    by.div_(kept)
+        return by

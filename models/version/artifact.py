@@ -1,0 +1,105 @@
+"""A version as bytes: safetensors with one metadata entry and a checksum over everything.
+
+safetensors loads flipped bits and NaN without a word; the checks here are ours to make. Nothing
+in an artifact is code.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from models.errors import ArtifactError
+
+FORMAT = 1
+READABLE = (1,)  # formats this release reads: its own and the one before
+MAX_BYTES = 256 * 2**20
+
+Tensors = dict[str, NDArray[Any]]
+
+
+def digest(data: bytes) -> str:
+    """Return the sha256 of an artifact, lower-case hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def encode(tensors: Tensors, about: dict[str, Any]) -> bytes:
+    """Return named arrays and their description (JSON-able) as bytes: equal in, equal out."""
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    about = {"format": FORMAT, **about}
+    about["checksum"] = _checksum(tensors, about)
+    # One entry: safetensors writes several in no fixed order.
+    return safetensors.numpy.save(tensors, metadata={"anamnesis": _canonical(about)})
+
+
+def decode(data: bytes, max_bytes: int = MAX_BYTES) -> tuple[Tensors, dict[str, Any]]:
+    """Return what `encode` was given.
+
+    Raises ArtifactError for anything larger than `max_bytes`, of a format this release does not
+    read, cut, altered or not finite.
+    """
+    if len(data) > max_bytes:
+        raise ArtifactError(f"artifact: {len(data)} bytes, more than {max_bytes}")
+    try:
+        tensors = safetensors.numpy.load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        text = header["__metadata__"]["anamnesis"]
+        about = json.loads(text)
+        # A number's last digit may change without changing the number: the text must not either.
+        written = text == _canonical(about)
+        version, checksum = about["format"], about.pop("checksum")
+    # The bytes may be anything at all, and so may what the parsers make of them.
+    except (SafetensorError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError):
+        raise ArtifactError("artifact: not a version, or cut short") from None
+    if version not in READABLE:
+        raise ArtifactError(f"artifact: format {version}; this release reads {READABLE}")
+    if not written or checksum != _checksum(tensors, about):
+        raise ArtifactError("artifact: its checksum does not match; it was altered")
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise ArtifactError(f"artifact: {name} is not finite")
+    return tensors, about
+
+
+def _canonical(about: dict[str, Any]) -> str:
+    return json.dumps(about, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _checksum(tensors: Tensors, about: dict[str, Any]) -> str:
+    total = hashlib.sha256(_canonical(about).encode())
+    for name in sorted(tensors):
+        total.update(f"{name}:{tensors[name].dtype}:{tensors[name].shape}".encode())
+        total.update(tensors[name].tobytes())
+    return total.hexdigest()
+
+
+PARTS = (
+    "scaler.location",
+    "scaler.scale",
+    "latents.weights",
+    "latents.means",
+    "latents.factors",
+    "calibration.scores",
+    "reference.edges",
+    "reference.expected",
+)
+
+
+def under(prefix: str, tensors: Tensors) -> dict[str, NDArray[Any]]:
+    """Return the tensors whose names begin with `prefix`, without it."""
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def part(version: object, dotted: str) -> NDArray[Any]:
+    """Return the array `dotted` names: a part of the version, and a field of it."""
+    owner, name = dotted.split(".")
+    tensor: NDArray[Any] = getattr(getattr(version, owner), name)
+    return tensor

@@ -1,0 +1,63 @@
+"""The solver head: which class a vector is of, from its code.
+
+Shin et al., Continual learning with deep generative replay, 2017: the scholar of task i is a
+generator and a solver S_i, and the solver learns from its predecessor's answers on what the
+previous generator draws (`classifier_training`). Here the VAE is the generator, and S a small
+classifier on its code: softmax(V relu(U m(x) + a) + b).
+
+iCaRL (Rebuffi et al., 2017) decides by the nearest mean of exemplars instead:
+argmin_c ||phi(x) - mu_c|| with mu_c the mean of phi over the exemplars of class c, where phi,
+here the code m(x), has length 1.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Array
+
+Labels = NDArray[np.int64]
+Memory = Mapping[str, NDArray[Any]]
+
+LABELS, EXEMPLARS = "solver.labels", "exemplars.labels"  # of the classes; of the kept vectors
+_ARRAYS = ("solver.U", "solver.a", "solver.V", "solver.b")
+
+
+def classes(memory: Memory) -> Labels:
+    """Return the labels of the classes that the solver knows, (C,); none where there is none."""
+    return np.asarray(memory.get(LABELS, ()), np.int64)
+
+
+def arrays(memory: Memory) -> list[Array]:
+    """Return U (k, h), a (1, h), V (h, C) and b (1, C)."""
+    return [np.asarray(memory[name], np.float32) for name in _ARRAYS]
+
+
+def remembered(labels: Labels, trained: list[Array]) -> dict[str, NDArray[Any]]:
+    """Return a solver as a version's memory holds it."""
+    return {LABELS: labels, **dict(zip(_ARRAYS, trained, strict=True))}
+
+
+def respond(memory: Memory, codes: Array) -> Array:
+    """Return the probability of each class for codes (n, k), (n, C)."""
+    U, a, V, b = arrays(memory)
+    logits = np.maximum(codes @ U + a, 0.0) @ V + b
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: Array = odds / odds.sum(axis=1, keepdims=True)
+    return shares
+
+
+def nearest_mean(codes: Array, exemplars: Array, labels: Labels) -> Labels:
+    """Return the class of each code (n, k) whose exemplars' (m, k) mean code is nearest, (n,)."""
+    unit, own = _unit(codes), _unit(exemplars)
+    names = np.unique(labels)
+    means = _unit(np.stack([own[labels == name].mean(axis=0) for name in names]))
+    chosen: Labels = names[(unit @ means.T).argmax(axis=1)]  # nearest, where all have length 1
+    return chosen
+
+
+def _unit(codes: Array) -> Array:
+    unit: Array = codes / np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), 1e-12)
+    return unit

@@ -1,0 +1,94 @@
+"""Vectors of which something was not observed: scored on what was, on the scale of whole ones.
+
+What is missing is filled in by the model itself, in a few passes: x_m <- E[x_m | z = m(x)], the
+VAE's reconstruction given what is observed (Rezende, Mohamed & Wierstra, Stochastic
+backpropagation, 2014, section 5, with means for draws), or the conditional mean under the nearest
+regime of kind `mahalanobis`, where the distance is then exactly that of the observed features.
+
+The fewer features are seen, the smaller is a score, so it is put back on the scale of whole
+vectors: with M the scores of drawn vectors, as many of whose features are hidden at random, and F
+the scores of the same vectors whole,
+
+    s -> F^-1(M(s)),
+
+the score as rare among whole vectors as s is among such. Threshold, p-value and severity then
+mean what they always do. That holds where what is missing is missing at random.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Array, Float64
+from models.parts.network import Network
+
+PASSES = 5
+DRAWN = 2_000  # vectors that the two scales are compared on
+PATTERNS = 100  # of what is hidden, at each share
+SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)  # hidden; in between they are interpolated
+TAIL = (0.9, 0.99)  # quantiles whose distance gives the ratio of the scales beyond the largest
+
+Fill = Callable[[Array], Array]
+"""Scaled vectors with NaN (n, d) -> the same with all filled in."""
+
+
+def reconstructed(network: Network, start: Array) -> Fill:
+    """Return what fills by the VAE's own reconstruction, beginning with `start` (d,)."""
+
+    def fill(x: Array) -> Array:
+        hidden = np.isnan(x)
+        filled = np.where(hidden, start, x)
+        for _ in range(PASSES):
+            filled = np.where(hidden, network.decode(network.encode(filled)[0]), filled)
+        return filled
+
+    return fill
+
+
+class Scale(NamedTuple):
+    """What whole vectors score (g,), ascending, and, for each count hidden (s,), such ones (s, g).
+
+    `counts` begins with 0, whose row is that of whole vectors.
+    """
+
+    counts: NDArray[np.int64]
+    scores: Float64
+
+    @classmethod
+    def of(cls, x: Array, fill: Fill, score: Callable[[Array], Float64]) -> "Scale":
+        """Compare the scores of x (g, d), scaled, whole and with features hidden at random."""
+        d = x.shape[1]
+        rng = np.random.default_rng(0)
+        counts = np.unique([0, *(min(d - 1, max(1, round(share * d))) for share in SHARES)])
+        order = rng.random((PATTERNS, d)).argsort(axis=1).argsort(axis=1)
+        order = order[np.arange(len(x)) % PATTERNS]
+        rows = [
+            np.sort(score(fill(np.where(order < count, np.float32(np.nan), x)))) for count in counts
+        ]
+        return cls(counts, np.stack(rows))
+
+    def whole(self, scores: Float64, hidden: NDArray[np.int64]) -> Float64:
+        """Return the scores (n,) of vectors with so many features hidden on the whole's scale."""
+        above = np.clip(np.searchsorted(self.counts, hidden), 1, len(self.counts) - 1)
+        moved = np.empty_like(scores)
+        for upper in np.unique(above):
+            own = above == upper
+            low, high = self.counts[upper - 1], self.counts[upper]
+            share = (hidden[own] - low) / (high - low)
+            from_low = _moved(scores[own], self.scores[upper - 1], self.scores[0])
+            from_high = _moved(scores[own], self.scores[upper], self.scores[0])
+            moved[own] = (1.0 - share) * from_low + share * from_high
+        return moved
+
+
+def _moved(scores: Float64, hidden: Float64, whole: Float64) -> Float64:
+    """Return the scores as rare among `whole` (g,) as they are among `hidden` (g,)."""
+    moved = np.interp(scores, hidden, whole)
+    low, high = (np.quantile(each, TAIL) for each in (hidden, whole))
+    ratio = (high[1] - high[0]) / max(low[1] - low[0], 1e-9)
+    beyond = ratio * np.maximum(scores - hidden[-1], 0.0)
+    below = np.minimum(scores - hidden[0], 0.0)
+    whole_scores: Float64 = moved + beyond + below
+    return whole_scores

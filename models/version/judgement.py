@@ -1,0 +1,65 @@
+"""What is said of vectors under a threshold, and a short way to say it of one."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numpy.typing import NDArray
+
+from models.arrays import Array, Float64
+from models.parts.calibration import LARGEST, Calibration, Threshold, severity
+from models.parts.scaler import Scaler
+from models.scores.elbo import Scorer
+
+
+class Judgement(NamedTuple):
+    """One entry a row: score in nats, conformal p-value, severity and verdict, (n,) each."""
+
+    scores: Float64
+    p_values: Float64
+    severities: Float64
+    is_anomaly: NDArray[np.bool_]
+
+
+class Attribution(NamedTuple):
+    """One feature's share of a score: nats, the value seen and the value expected."""
+
+    feature: str
+    contribution: float
+    value: float
+    expected: float
+
+
+def judge_one(
+    x: Array, scaler: Scaler, scorer: object, calibration: Calibration, threshold: Threshold
+) -> Judgement | None:
+    """Judge one vector x (d,) in half the time that a matrix of one row takes.
+
+    None where it takes more: for scores that `Scorer` does not take one by one, or that extend
+    it, and for a vector that is not finite or so far out that its score may not be.
+    """
+    if type(scorer) is not Scorer or not scorer.takes_one:
+        return None
+    scaled = scaler.transform_one(x)
+    if scaled is None:
+        return None
+    score = scorer.one(scaled)
+    if not abs(score) < LARGEST:
+        return None
+    p = calibration.p_value(score)
+    return Judgement(
+        np.array([score]),
+        np.array([p]),
+        np.array([severity(p, threshold.alpha)]),
+        np.array([score >= threshold.value]),
+    )
+
+
+def rows_of(columns: Judgement, rows: slice | npt.NDArray[np.intp]) -> Judgement:
+    """Return the judgement of some of the rows."""
+    return Judgement(
+        columns.scores[rows],
+        columns.p_values[rows],
+        columns.severities[rows],
+        columns.is_anomaly[rows],
+    )

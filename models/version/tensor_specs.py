@@ -1,0 +1,255 @@
+"""What the tensors of an artifact must be: names, dtypes, shapes and bounds.
+
+Each piece of a version says here, in one function, which tensors it has.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from msgspec import UNSET
+from numpy.typing import NDArray
+
+from models.errors import ArtifactError
+from models.parts.calibration import CAPACITY, LARGEST
+from models.parts.reference import BINS
+from models.scores.by_name import BANKED, RELATIVE, base
+from models.scores.generated_bank import SIZE
+from models.scores.just_in_time import LOCAL
+from models.version.description import Description
+
+GOLDEN = 8  # vectors whose scores travel with an artifact
+MIN_CALIBRATION = 8  # fewer scores are no calibration at all
+MOST_MODES = 4_096  # of a mixture: a training fits 40, and labels may name more
+LARGEST_WEIGHT = 1e6  # of a network, a code or a scaled value: trained ones stay below 1e3
+LEAST_DEVIATION = 0.01  # of a mode: every training adds a variance of 1e-3 at the least
+LARGEST_NOISE = 60.0  # log variance: its deviation is still a float32 number
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a tensor must be: its dtype, its shape and the range of its values, ends included.
+
+    A length of -1 may be any.
+    """
+
+    dtype: Literal["float32", "float64", "int64"]
+    shape: tuple[int, ...]
+    low: float = -LARGEST_WEIGHT
+    high: float = LARGEST_WEIGHT
+
+    def misses(self, tensor: NDArray[Any]) -> str | None:
+        """Return in what `tensor` differs, None where in nothing."""
+        if tensor.dtype != np.dtype(self.dtype):
+            return f"is {tensor.dtype}, not {self.dtype}"
+        fits = len(tensor.shape) == len(self.shape) and all(
+            expected in (-1, actual)
+            for actual, expected in zip(tensor.shape, self.shape, strict=True)
+        )
+        if not fits:
+            return f"is {tensor.shape}, not {self.shape}"
+        if not np.isfinite(tensor).all():
+            return "is not finite"
+        if tensor.size and not (tensor.min() >= self.low and tensor.max() <= self.high):
+            return f"has values beyond [{self.low:g}, {self.high:g}]"
+        return None
+
+
+Specs = dict[str, Spec]
+Lengths = Mapping[str, int]
+"""How many rows each tensor of an artifact has, 0 where there is none of that name."""
+_NANO, _WIDE = 1e-46, 1e39  # the scale of a feature: float32's least difference, twice its largest
+
+
+def _network(about: Description, rows: Lengths) -> Specs:
+    del rows
+    specs = {
+        f"network.{name}": Spec("float32", shape) for name, shape in about.shape.tensors().items()
+    }
+    if "network.noise" in specs:
+        specs["network.noise"] = Spec(
+            "float32", (1, about.shape.dimension), -LARGEST_WEIGHT, LARGEST_NOISE
+        )
+    return specs
+
+
+def _scaler(about: Description, rows: Lengths) -> Specs:
+    del rows
+    d = about.shape.dimension
+    return {
+        "scaler.location": Spec("float64", (d,), -_WIDE, _WIDE),
+        "scaler.scale": Spec("float64", (d,), _NANO, _WIDE),
+    }
+
+
+def _latents(about: Description, rows: Lengths) -> Specs:
+    modes, k = rows["latents.weights"], about.shape.latent
+    # A covariance of scaled vectors: so bounded, its inverse is a number too.
+    widest = 1e3 if about.tied else LARGEST_WEIGHT
+    return {
+        "latents.weights": Spec("float64", (min(max(modes, 1), MOST_MODES),), 0.0, 1.0),
+        "latents.means": Spec("float32", (modes, k)),
+        "latents.factors": Spec("float32", (1 if about.tied else modes, k, k), -widest, widest),
+    }
+
+
+def _calibration(about: Description, rows: Lengths) -> Specs:
+    del about
+    n = min(max(rows["calibration.scores"], MIN_CALIBRATION), 2 * CAPACITY)
+    return {"calibration.scores": Spec("float64", (n,), -LARGEST, LARGEST)}
+
+
+def _reference(about: Description, rows: Lengths) -> Specs:
+    del rows
+    d = about.shape.dimension
+    return {
+        "reference.edges": Spec("float32", (d, BINS - 1), -LARGEST, LARGEST),
+        "reference.expected": Spec("float64", (d, BINS), 0.0, 1.0 + 1e-6),
+    }
+
+
+def _kept(about: Description, rows: Lengths) -> Specs:
+    """Return those of real vectors that are kept, and of their labels."""
+    specs = {"kept": Spec("float32", (-1, about.shape.dimension))}
+    if rows["memory.exemplars.labels"]:
+        specs["memory.exemplars.labels"] = _labels(rows["kept"])
+    return specs
+
+
+def _labels(n: int) -> Spec:
+    return Spec("int64", (n,), -(2**63), 2**63)
+
+
+def _golden(about: Description, rows: Lengths) -> Specs:
+    del rows
+    return {
+        "golden.vectors": Spec("float32", (GOLDEN, about.shape.dimension), -LARGEST, LARGEST),
+        "golden.scores": Spec("float64", (GOLDEN,), -LARGEST, LARGEST),
+    }
+
+
+def _regimes(about: Description, rows: Lengths) -> Specs:
+    """Return those of `regimes.Boundaries`; a mixture of kind `mahalanobis` has labels."""
+    del rows
+    specs: Specs = {}
+    R, shape = about.regimes, about.shape
+    if about.lineage.regimes is not UNSET:
+        features = shape.hidden[-1] if shape.hidden else shape.dimension
+        specs["memory.regimes.weight"] = Spec("float32", (features, R), -LARGEST, LARGEST)
+        specs["memory.regimes.bias"] = Spec("float32", (R,), -LARGEST, LARGEST)
+        specs["memory.regimes.typical"] = Spec("float32", (R, shape.latent))
+    return specs
+
+
+def _tied(about: Description, rows: Lengths) -> Specs:
+    return {"memory.regimes.labels": _labels(rows["latents.weights"])} if about.tied else {}
+
+
+def _solver(about: Description, rows: Lengths) -> Specs:
+    """Return those of `models.version.classifier`."""
+    C, h = rows["memory.solver.labels"], rows["memory.solver.V"]
+    if not C:
+        return {}
+    return {
+        "memory.solver.labels": _labels(C),
+        "memory.solver.U": Spec("float32", (about.shape.latent, h)),
+        "memory.solver.a": Spec("float32", (1, h)),
+        "memory.solver.V": Spec("float32", (h, C)),
+        "memory.solver.b": Spec("float32", (1, C)),
+    }
+
+
+def _fisher(about: Description, rows: Lengths) -> Specs:
+    """Return those of `models.strategies.ewc`."""
+    return {
+        f"memory.fisher.{name}": Spec("float32", shape, 0.0, LARGEST)
+        for name, shape in about.shape.tensors().items()
+        if rows[f"memory.fisher.{name}"]
+    }
+
+
+def _bank(about: Description, rows: Lengths) -> Specs:
+    """Return that of the scores which compare with generated vectors."""
+    if about.tied or base(about.config.score) not in BANKED:
+        return {}
+    codes = min(max(rows["scoring.codes"], LOCAL), SIZE)
+    return {"scoring.codes": Spec("float32", (codes, about.shape.latent))}
+
+
+def _tables(about: Description, rows: Lengths) -> Specs:
+    """Return those of a score that is relative to the regime."""
+    if not about.config.score.endswith(RELATIVE):
+        return {}
+    n = min(max(rows["scoring.regime.scores"], MIN_CALIBRATION), 2 * CAPACITY)
+    return {
+        "scoring.regime.scores": Spec("float64", (n,), -LARGEST, LARGEST),
+        "scoring.regime.sizes": Spec("int64", (about.regimes,), 0, 2 * CAPACITY),
+    }
+
+
+# Every piece of a version that has tensors. A new piece is one more function here.
+PIECES: tuple[Callable[[Description, Lengths], Specs], ...] = (
+    _network,
+    _scaler,
+    _latents,
+    _calibration,
+    _reference,
+    _kept,
+    _golden,
+    _regimes,
+    _tied,
+    _solver,
+    _fisher,
+    _bank,
+    _tables,
+)
+
+
+class _Rows(dict[str, int]):
+    def __missing__(self, name: str) -> int:
+        return 0
+
+
+def check_tensors(about: Description, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Raise ArtifactError unless `tensors` are those that such a version has."""
+    rows = _Rows({name: len(one) if one.ndim else 0 for name, one in tensors.items()})
+    specs: Specs = {}
+    for piece in PIECES:
+        specs |= piece(about, rows)
+    if missing := sorted(specs.keys() - tensors.keys()):
+        raise ArtifactError(f"artifact: {missing[0]} is missing")
+    if tensors.keys() - specs.keys():
+        raise ArtifactError("artifact: it has tensors that such a version has not")
+    for name, spec in specs.items():
+        if why := spec.misses(tensors[name]):
+            raise ArtifactError(f"artifact: {name} {why}")
+    for what, right in _sound(tensors):
+        if not right:
+            raise ArtifactError(f"artifact: {what}")
+
+
+def _sound(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, bool]]:
+    """Yield what the values must be beside each other, and whether they are."""
+    yield "calibration.scores do not rise", _rises(tensors["calibration.scores"])
+    yield "reference.edges do not rise", _rises(tensors["reference.edges"])
+    shares = tensors["reference.expected"].sum(axis=1)
+    yield "reference.expected does not sum to 1", bool((np.abs(shares - 1.0) < 1e-6).all())
+    weights = tensors["latents.weights"]
+    yield "latents.weights do not sum to 1", bool(abs(weights.sum() - 1.0) < 1e-6)
+    factors = tensors["latents.factors"]
+    least = np.diagonal(factors, axis1=1, axis2=2).min()
+    yield (
+        "latents.factors are no Cholesky factors",
+        bool(least >= LEAST_DEVIATION and not np.triu(factors, 1).any()),
+    )
+    if "scoring.regime.sizes" in tensors:
+        sizes, scores = tensors["scoring.regime.sizes"], tensors["scoring.regime.scores"]
+        whole = int(sizes.sum()) == len(scores)
+        yield "scoring.regime.sizes do not sum to the scores", whole
+        own = np.split(scores, np.cumsum(sizes)[:-1]) if whole else []
+        yield "scoring.regime.scores do not rise", all(_rises(one) for one in own)
+
+
+def _rises(values: NDArray[Any]) -> bool:
+    return bool((np.diff(values.astype(np.float64), axis=-1) >= 0).all())

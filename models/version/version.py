@@ -1,0 +1,350 @@
+"""A version: an immutable, trained model with all that scoring, explaining and replay need."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Array, Float64, check_vectors
+from models.config import Config, Policy, Replay
+from models.errors import ArtifactError, VectorError
+from models.parts.calibration import LARGEST, Calibration, Threshold, representable, severities
+from models.parts.labels import Labels
+from models.parts.mixture import Mixture
+from models.parts.network import Identity, Network
+from models.parts.reference import Reference
+from models.parts.regimes import NONE, Boundaries, Regime
+from models.parts.scaler import Scaler
+from models.parts.tied_gaussians import LABELS, Tied
+from models.scores.by_name import Score, in_blocks, prepare, scorer
+from models.scores.elbo import blocks
+from models.version import artifact, classifier
+from models.version.artifact import PARTS, part, under
+from models.version.description import Description, described
+from models.version.imputation import DRAWN, Fill, Scale, reconstructed
+from models.version.judgement import Attribution, Judgement, judge_one
+from models.version.labelled_threshold import by_labels
+from models.version.tensor_specs import GOLDEN, check_tensors
+
+_FLOAT32 = np.dtype(np.float32)
+
+
+@dataclass(frozen=True)
+class Version:
+    """What `train` returns and a detector serves. Immutable; X is (n, d) in the client's units.
+
+    `lineage` is where it comes from: parent, strategy, weights, counts, seed, training curve, the
+    gate's evidence. `kept` holds real vectors, scaled (m, d), of strategies that keep data.
+    `memory` is what else a strategy must know next time, `scoring` what the score needs: arrays.
+    """
+
+    config: Config
+    scaler: Scaler
+    network: Network
+    latents: Mixture
+    calibration: Calibration
+    reference: Reference
+    kept: Array
+    lineage: dict[str, Any]
+    memory: Mapping[str, Array] = field(default_factory=dict)
+    scoring: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def dimension(self) -> int:
+        """Features of a vector, d."""
+        return self.network.shape.dimension
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features' names; their column numbers where none were given."""
+        return self.config.features or tuple(str(j) for j in range(self.dimension))
+
+    @cached_property
+    def threshold(self) -> float:
+        """The score from which a vector is an anomaly, by the policy in this version's config."""
+        return self._own_threshold.value
+
+    @cached_property
+    def _own_threshold(self) -> Threshold:
+        return self.threshold_for(self.config.threshold)
+
+    def threshold_for(self, policy: Policy, labels: Labels | None = None) -> Threshold:
+        """Apply another policy to this version's calibration; the policy `labels`, to `labels`."""
+        if "labels" in policy:
+            return by_labels(self.calibration, policy["labels"], labels, self.score)
+        return self.calibration.threshold(policy)
+
+    def score(self, X: NDArray[Any]) -> Float64:
+        """Return the anomaly score of each row, (n,) nats: higher is more anomalous.
+
+        With `missing: impute` NaN stands for what was not observed (`models.version.imputation`).
+        """
+        X = check_vectors(X, self.dimension, gaps=self._imputes)
+        if not self._imputes or not (gaps := np.isnan(X)).any():
+            return self._score(X)
+        some = gaps.any(axis=1)
+        scores = np.empty(len(X))
+        scores[~some] = self._score(X[~some])
+        filled = self.score_scaled(self._fill(self.scaler.transform(X[some])))
+        scores[some] = representable(self._scale.whole(filled, gaps[some].sum(axis=1)))
+        return scores
+
+    @property
+    def _imputes(self) -> bool:
+        return self.config.missing == "impute"
+
+    @cached_property
+    def _drawn(self) -> Array:
+        """What normals look like, scaled."""
+        return self.faithful().draw(DRAWN, np.random.default_rng(0))
+
+    @cached_property
+    def _fill(self) -> Fill:
+        if isinstance(self.latents, Tied):
+            return self.latents.fill
+        return reconstructed(self.network, self._drawn.mean(axis=0))
+
+    @cached_property
+    def _scale(self) -> Scale:
+        return Scale.of(self._drawn, self._fill, self.score_scaled)
+
+    @cached_property
+    def _scorer(self) -> Score:
+        needs = {**self.memory, **self.scoring}
+        return scorer(self.config.score, self.network, self.latents, needs)
+
+    def score_scaled(self, x: Array) -> Float64:
+        """Return the score of each scaled vector of x (n, d), (n,)."""
+        return in_blocks(self._scorer, x)
+
+    def _score(self, X: Array) -> Float64:
+        rows = blocks(*X.shape)
+        scores = [self._scorer(self.scaler.transform(X[some])) for some in rows]
+        return scores[0] if len(scores) == 1 else np.concatenate(scores or [np.empty(0)])
+
+    def judge(self, X: NDArray[Any], threshold: Threshold | None = None) -> Judgement:
+        """Score X and judge it by `threshold`, by this version's own where none is given."""
+        threshold = threshold or self._own_threshold
+        if type(X) is np.ndarray and X.shape == (1, self.dimension) and X.dtype == _FLOAT32:
+            alone = judge_one(X[0], self.scaler, self._scorer, self.calibration, threshold)
+            if alone is not None:
+                return alone
+        scores = self.score(X)
+        p = self.calibration.p_values(scores)
+        return Judgement(scores, p, severities(p, threshold.alpha), scores >= threshold.value)
+
+    def p_values(self, X: NDArray[Any]) -> Float64:
+        """Return the conformal p-value of each row, (n,) in [1e-300, 1]."""
+        return self.judge(X).p_values
+
+    def severities(self, X: NDArray[Any]) -> Float64:
+        """Return log(p) / log(alpha) of each row, (n,): 1 is exactly the threshold."""
+        return self.judge(X).severities
+
+    def is_anomaly(self, X: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return `score >= threshold` of each row, (n,)."""
+        return self.judge(X).is_anomaly
+
+    def explain(self, X: NDArray[Any], k: int) -> list[list[Attribution]]:
+        """Return for each row the k features that contribute most to its score, largest first."""
+        X = check_vectors(X, self.dimension, gaps=self._imputes)
+        x, seen = self.scaler.transform(X), ~np.isnan(X)
+        if not seen.all():
+            x = self._fill(x)
+        contributions, decoded = self._scorer.explain(x)
+        expected = self.scaler.inverse(decoded)
+        # What was not observed adds nothing.
+        found = np.where(seen, contributions, -np.inf)
+        columns = np.argsort(-found, axis=1, kind="stable")[:, :k]
+        return [
+            [
+                Attribution(
+                    self.features[j],
+                    float(representable(contributions[i, j])),
+                    float(X[i, j]),
+                    float(expected[i, j]),
+                )
+                for j in row
+                if seen[i, j]
+            ]
+            for i, row in enumerate(columns)
+        ]
+
+    def classify(self, X: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the label of each row's class, (n,); VectorError where no labels were learned.
+
+        By the solver head; under strategy `icarl` by the nearest mean of exemplars
+        (`classifier`); kind `mahalanobis`: by the largest A f - B + log n_c (`tied_gaussians`).
+        """
+        tied = isinstance(self.latents, Tied)
+        labels = np.asarray(self.memory.get(LABELS if tied else classifier.LABELS, ()), np.int64)
+        if not len(labels) or labels.min() < 0:
+            raise VectorError("labels: this version learned none, or not all of them")
+        x = self.scaler.transform(check_vectors(X, self.dimension))
+        if tied:
+            chosen: NDArray[np.int64] = labels[self.latents.assign(x)]
+            return chosen
+        codes = self.network.encode(x)[0]
+        if classifier.EXEMPLARS in self.memory and "icarl" in self.config.strategy.split("+"):
+            own = np.asarray(self.memory[classifier.EXEMPLARS], np.int64)
+            return classifier.nearest_mean(codes, self.network.encode(self.kept)[0], own)
+        decided: NDArray[np.int64] = labels[classifier.respond(self.memory, codes).argmax(axis=1)]
+        return decided
+
+    @cached_property
+    def boundaries(self) -> Boundaries | None:
+        """Where the regimes meet; None for a version that knows none."""
+        return Boundaries.from_tensors(self.memory)
+
+    @cached_property
+    def regimes(self) -> tuple[Regime, ...]:
+        """The modes of normal behaviour that were learned, by number; see `parts.regimes`."""
+        if self.boundaries is None:
+            return ()
+        typical = self.scaler.inverse(self.network.decode(self.boundaries.typical))
+        return Regime.listed(self.lineage["regimes"], typical)
+
+    def regime_of(self, X: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the number of the regime that each row is of, (n,); 0 for an anomaly."""
+        X = check_vectors(X, self.dimension)
+        return np.where(self.is_anomaly(X), NONE, self.nearest_regime(X))
+
+    def nearest_regime(self, X: Array) -> NDArray[np.int64]:
+        """Return the number of the regime nearest to each row, anomaly or not, (n,)."""
+        if self.boundaries is None:
+            return np.full(len(X), NONE)
+        numbers = np.array([one["number"] for one in self.lineage["regimes"]], np.int64)
+        return numbers[self.boundaries.nearest(self.network, self.scaler.transform(X))]
+
+    def draw(self, n: int, rng: np.random.Generator) -> Array:
+        """Draw n vectors (n, d), scaled, from the generator as `config.replay` says."""
+        replay = self.config.replay
+        fitted = replay.latents == "fitted" or isinstance(self.latents, Tied)
+        latents = self.latents if fitted else Mixture.prior(self.network.shape.latent)
+        z = latents.sample(n, rng)
+        return self.network.sample(z, rng) if replay.decode == "sample" else self.network.decode(z)
+
+    def sample(self, n: int, seed: int) -> Array:
+        """Draw n vectors (n, d) in the client's units: stand-ins for the normals once learned."""
+        return self.scaler.inverse(self.draw(n, np.random.default_rng(seed)))
+
+    def with_config(self, config: Config) -> Self:
+        """Return this version with another config: what `sample` and `score` go by."""
+        scoring = self.scoring
+        if config.score != self.config.score:
+            seed = int(self.lineage["seed"])
+            scoring = prepare(config.score, self.network, self.latents, seed)
+        return replace(self, config=config, scoring=scoring)
+
+    def faithful(self) -> Self:
+        """Return this version drawing as faithfully as it can, whatever way its replay chose."""
+        return self.with_config(replace(self.config, replay=Replay()))
+
+    def to_bytes(self) -> bytes:
+        """Return the artifact: safetensors, the same bytes for the same version."""
+        return self._artifact[0]
+
+    @property
+    def sha256(self) -> str:
+        """The artifact's digest, lower-case hexadecimal: what the version is addressed by."""
+        return self._artifact[1]
+
+    @cached_property
+    def _artifact(self) -> tuple[bytes, str]:
+        golden = self.sample(GOLDEN, seed=0)
+        tensors = {
+            **{f"network.{name}": tensor for name, tensor in self.network.tensors.items()},
+            **{name: part(self, name) for name in PARTS},
+            "kept": self.kept,
+            **{f"memory.{name}": tensor for name, tensor in self.memory.items()},
+            **{f"scoring.{name}": tensor for name, tensor in self.scoring.items()},
+            "golden.vectors": golden,
+            "golden.scores": self.score(golden),
+        }
+        about = {
+            "config": self.config.to_dict(),
+            "shape": self.network.shape.to_dict(),
+            "lineage": self.lineage,
+        }
+        data = artifact.encode(tensors, about)
+        return data, artifact.digest(data)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, max_bytes: int = artifact.MAX_BYTES) -> Self:
+        """Return the version that `to_bytes` wrote, verified.
+
+        Raises ArtifactError unless size, format, checksum, description and tensors are as they
+        should be, the golden vectors score here what they scored where it was trained, and
+        all that will be asked of the version has finite answers.
+        """
+        tensors, about = artifact.decode(data, max_bytes)
+        try:
+            description = described(about)
+            check_tensors(description, tensors)
+            version = cls._build(tensors, description, about["lineage"])
+            with np.errstate(all="ignore"):
+                scores = version.score(tensors["golden.vectors"])
+                version.exercise(tensors["golden.vectors"])
+        except ArtifactError:
+            raise
+        # Its values may be anything: whatever comes of using them, the artifact is to blame.
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            raise ArtifactError(f"artifact: it cannot be used: {why}") from error
+        stored = tensors["golden.scores"]
+        if not np.allclose(scores, stored, rtol=1e-4, atol=1e-3):
+            raise ArtifactError("artifact: its golden vectors score differently here")
+        return version
+
+    def exercise(self, golden: Array) -> None:
+        """Do once what scoring, explaining, status, metrics and replay ask of a version.
+
+        Raises ArtifactError where an answer is not finite, for common vectors and the widest.
+        """
+        widest = np.full((3, self.dimension), [[-LARGEST], [0.0], [LARGEST]], np.float32)
+        X = np.concatenate([golden, widest])
+        threshold = self._own_threshold
+        answers: list[Any] = [*self.judge(X), *self.judge(X[:1]), self.sample(GOLDEN, seed=0)]
+        answers += [one[1:] for row in self.explain(X, 1) for one in row]
+        answers += [self.calibration.held(threshold.value), threshold.value, threshold.alpha]
+        answers += [self.threshold_for(policy).value for policy in ({"fpr": 0.01}, {"pot": 1e-3})]
+        answers += [one.typical for one in self.regimes]
+        if self._imputes and self.dimension > 1:
+            gaps = X.copy()
+            gaps[:, 0] = np.nan
+            answers += self.judge(gaps)
+        if not all(np.isfinite(answer).all() for answer in answers):
+            raise ArtifactError("artifact: some of its answers are not finite")
+        self.nearest_regime(X)
+
+    @classmethod
+    def _build(cls, tensors: artifact.Tensors, about: Description, lineage: dict[str, Any]) -> Self:
+        kind, mixture = (Identity, Tied) if about.tied else (Network, Mixture)
+        network = {name: tensors[f"network.{name}"] for name in about.shape.tensors()}
+        return cls(
+            config=about.config,
+            scaler=Scaler(tensors["scaler.location"], tensors["scaler.scale"]),
+            network=kind(about.shape, network),
+            latents=mixture(
+                tensors["latents.weights"], tensors["latents.means"], tensors["latents.factors"]
+            ),
+            calibration=Calibration(tensors["calibration.scores"]),
+            reference=Reference(tensors["reference.edges"], tensors["reference.expected"]),
+            kept=tensors["kept"],
+            lineage=lineage,
+            memory=under("memory.", tensors),
+            scoring=under("scoring.", tensors),
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the artifact to `path`."""
+        Path(path).write_bytes(self.to_bytes())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read and verify the artifact at `path`; raises as `from_bytes` does."""
+        return cls.from_bytes(Path(path).read_bytes())

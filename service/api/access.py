@@ -1,0 +1,171 @@
+"""Who may do what, as one API process knows it: in memory, and within a poll of what is stored."""
+
+import asyncio
+import hmac
+import math
+import time
+from collections.abc import Iterable
+
+from service import log
+from service.domain.api_key import ANYONE, Bucket, Grant, Scope, digest, identity
+from service.problems import (
+    Forbidden,
+    StoreUnavailable,
+    TooManyRequests,
+    Unauthenticated,
+    UnknownDetector,
+)
+from service.store.api_keys import ApiKeys
+
+_log = log.get(__name__)
+
+_REMEMBERED = 4096  # headers
+_LONGEST = 512  # of a header that is worth hashing
+
+
+class Access:
+    """Tells keys from what is none, and what each allows.
+
+    `fixed` are keys that are in no store. Without those and without stored ones everybody may do
+    everything where `may_be_open`; but once there was a key, never again. Before the store was
+    read nobody knows whether there are keys; then they may where `insecure`.
+    """
+
+    def __init__(
+        self, fixed: Iterable[Grant] = (), *, may_be_open: bool, insecure: bool = False
+    ) -> None:
+        self._fixed = {grant.id: grant for grant in fixed}
+        self._grants = dict(self._fixed)
+        self._guarded = bool(self._fixed) or not (may_be_open or insecure)
+        self._insecure = insecure
+        self._revision: int | None = None  # None: the store was not read yet
+        self._went_back: int | None = None
+        self._buckets: dict[str, Bucket] = {}
+        # By the whole header as it came, None being no header. Python's hash of bytes is keyed
+        # with randomness of this process and two are compared only when all 64 bits of it agree:
+        # the time of a look-up tells nothing about how much of a guess is right.
+        self._remembered: dict[bytes | None, Grant] = {}
+        self._reading = asyncio.Lock()  # lest an older reading end after a newer one
+
+    # Asking
+
+    @property
+    def guarded(self) -> bool:
+        """Whether only keys are let in."""
+        return self._guarded
+
+    @property
+    def informed(self) -> bool:
+        """Whether the stored keys were read."""
+        return self._revision is not None
+
+    def known(self, authorization: bytes | None) -> Grant | None:
+        """Return what the `Authorization` header allows, None where it is no known key."""
+        if not self._guarded and (self._revision is not None or self._insecure):
+            return ANYONE
+        grant = self._remembered.get(authorization)
+        if grant is None:
+            grant = self._look_up(authorization)
+            if grant is not None:
+                if len(self._remembered) >= _REMEMBERED:
+                    self._remembered.clear()
+                self._remembered[authorization] = grant
+        return grant
+
+    def _look_up(self, authorization: bytes | None) -> Grant | None:
+        if authorization is None or len(authorization) > _LONGEST:
+            return None
+        scheme, _, secret = authorization.partition(b" ")
+        if scheme.lower() != b"bearer":
+            return None
+        presented = digest(secret.strip())
+        grant = self._grants.get(identity(presented))
+        if grant is None or not hmac.compare_digest(grant.digest, presented):
+            return None
+        return grant
+
+    def authenticate(self, authorization: bytes | None) -> Grant:
+        """Return what the header allows; Unauthenticated, StoreUnavailable, TooManyRequests."""
+        grant = self.known(authorization)
+        if grant is not None:
+            if wait := self.wait(grant):
+                seconds = {"Retry-After": str(math.ceil(wait))}
+                raise TooManyRequests("The key's rate is used up.", headers=seconds)
+            return grant
+        if not self.informed and (authorization is not None or not self._guarded):
+            raise StoreUnavailable("The store was not reached yet, and who may ask is in it.")
+        raise Unauthenticated(sent=authorization is not None)
+
+    def wait(self, grant: Grant) -> float:
+        """Count a request of the key; return 0, or the seconds until it has another."""
+        rate = grant.requests_per_second
+        if rate is None:
+            return 0.0
+        now = time.monotonic()
+        bucket = self._buckets.get(grant.id)
+        if bucket is None:
+            bucket = self._buckets[grant.id] = Bucket(rate, now)
+        return bucket.wait(now)
+
+    def scores(self, authorization: bytes | None, detector: str) -> bool:
+        """Return whether the header allows to score with the detector now, and count that."""
+        grant = self.known(authorization)
+        return (
+            grant is not None
+            and Scope.SCORE in grant.scopes
+            and grant.covers(detector)
+            and not self.wait(grant)
+        )
+
+    # Following the store
+
+    async def run(self, keys: ApiKeys, seconds: float) -> None:
+        """Follow the store until cancelled, looking every so many seconds."""
+        while True:
+            try:
+                await self.refresh(keys)
+            except StoreUnavailable:
+                pass  # the keys in memory stay good; the watcher says that the store is away
+            except Exception:  # noqa: BLE001 - whoever stops looking lets revoked keys in
+                _log.exception("keys not read")
+            await asyncio.sleep(seconds)
+
+    async def refresh(self, keys: ApiKeys) -> None:
+        """Read the keys if they changed. Raises StoreUnavailable."""
+        async with self._reading:
+            await self._refresh(keys)
+
+    async def _refresh(self, keys: ApiKeys) -> None:
+        revision = await keys.revision()
+        if revision in (self._revision, self._went_back):
+            return
+        if self._revision is not None and self._went_back is None and revision < self._revision:
+            # Emptied, or restored from a backup: nobody revoked anything. The next change counts.
+            self._went_back = revision
+            _log.error("the store lost keys, those in memory stay good", revision=revision)
+            return
+        self.adopt(*await keys.read())
+
+    def adopt(self, revision: int, grants: Iterable[Grant]) -> None:
+        """Take these keys, and the fixed ones, for all there are."""
+        first = not self.informed
+        self._grants = {grant.id: grant for grant in grants} | self._fixed
+        self._revision, self._went_back = revision, None
+        self._guarded = self._guarded or bool(self._grants)
+        self._buckets = {key: kept for key, kept in self._buckets.items() if key in self._grants}
+        self._remembered.clear()
+        if not self._guarded and first:
+            _log.warning("no API keys: whoever reaches the port may do everything")
+        elif self._guarded:
+            _log.info("keys read", keys=len(self._grants))
+
+
+def allow(grant: Grant, scope: Scope, detector: str | None) -> None:
+    """Raise Forbidden unless the key has the scope, UnknownDetector unless for the detector.
+
+    A detector that a key is not for is answered like one that there is not.
+    """
+    if scope not in grant.scopes:
+        raise Forbidden(scope)
+    if detector is not None and not grant.covers(detector):
+        raise UnknownDetector("There is no such detector.")

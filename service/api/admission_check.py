@@ -1,0 +1,80 @@
+"""Admission at the door: the champion in memory judges a normal batch before it is buffered."""
+
+import asyncio
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.decisions import admission
+from service.domain.admission import Verdict
+from service.domain.champion import Champion
+from service.scoring.champions import Champions
+from service.store.held_rows import Held
+
+AT_ONCE_BYTES = 2**16  # larger batches are judged in a thread: the loop has others to serve
+_APART = "anomalous under the champion, and apart from the rest of the batch"
+_ONE_SENDER = "a new regime, and too much of what is buffered would be from one sender"
+
+
+class Admission:
+    """Judges batches by the champions of one process."""
+
+    def __init__(self, champions: Champions, held: Held) -> None:
+        self._champions = champions
+        self._held = held
+
+    async def judge(self, name: str, X: NDArray[np.float32]) -> Verdict | None:
+        """Return the verdict on a batch X (n, d).
+
+        None, so that all of it passes, before there is a champion, and where the config accepts
+        whatever a client vouches for.
+        """
+        champion, detector = self._champions.get(name), self._champions.detector(name)
+        if champion is None or detector is None or champion.version.dimension != X.shape[1]:
+            return None
+        policy = detector.config.admission
+        if policy == "accept":
+            return None
+        found = await _admitted(champion, X, None)
+        if found.known < 1.0 and len(X) < admission.SMALL_BATCH:
+            around = await self._held.around(name, X.shape[1], admission.POOL)
+            found = await _admitted(champion, X, around)
+        return _verdict(champion, found, policy)
+
+
+async def _admitted(
+    champion: Champion, X: NDArray[np.float32], around: NDArray[np.float32] | None
+) -> admission.Admission:
+    args: tuple[Any, ...] = (champion.version, X, champion.threshold, around)
+    if X.nbytes <= AT_ONCE_BYTES:
+        return admission.admit(*args)
+    return await asyncio.to_thread(admission.admit, *args)
+
+
+def _verdict(champion: Champion, found: admission.Admission, policy: str) -> Verdict:
+    kept = ~found.held
+    if policy == "triage" and found.well_known:
+        kept = np.zeros(len(kept), bool)
+        kept[admission.thin(found.p_values)] = True
+    return Verdict(
+        version=champion.number,
+        kept=kept,
+        held=found.held,
+        novel=round(found.novel * len(kept)) if found.surprising else 0,
+        reason=_APART,
+        shares={"known": found.known, "novel": found.novel, "suspicious": found.suspicious},
+    )
+
+
+def of_one_sender(verdict: Verdict) -> Verdict:
+    """Return the verdict when nothing new may be learned from this batch: all of it waits."""
+    held = verdict.held | verdict.kept
+    return Verdict(
+        version=verdict.version,
+        kept=~held,
+        held=held,
+        novel=0,
+        reason=_ONE_SENDER,
+        shares=verdict.shares,
+    )

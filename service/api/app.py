@@ -1,0 +1,158 @@
+"""The application: the one place where an API process is wired."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from service.api import guard, openapi
+from service.api.access import Access
+from service.api.context import Parts
+from service.api.fast_lane.lane import Lane
+from service.api.middleware import BodyLimit, Headers
+from service.api.normal_batches import Ingest
+from service.api.origin import Hosts, OriginCheck
+from service.api.responses import install_handlers
+from service.api.routes import (
+    audit,
+    detectors,
+    keys,
+    normal,
+    process,
+    review,
+    revoke,
+    scoring,
+    versions,
+)
+from service.domain.api_key import fixed
+from service.problems import StoreUnavailable
+from service.scoring.champions import Champions
+from service.scoring.core import Scoring
+from service.settings import Settings, is_loopback
+from service.store.adapters import Stores
+from service.swap.watcher import Watcher
+from service.telemetry.live_reporter import Observer
+from service.telemetry.metrics import Metrics
+from service.telemetry.store_metrics import StateMetrics
+
+_FIRST_LOOK_SECONDS = 20.0  # for loading what the store holds, before the first request
+
+DESCRIPTION = """Online anomaly detection that keeps learning what is normal.
+
+Errors are RFC 9457 problems; rows and columns count from zero; what was sent is never repeated.
+"""
+
+
+def create_app(
+    settings: Settings, registry: CollectorRegistry | None = None, *, place: int = 0
+) -> FastAPI:
+    """Return the application; nothing runs and nothing connects before its lifespan begins.
+
+    `registry` is where the process's metrics go, a new one unless given; `place` counts the API
+    processes that share a folder of metrics. Raises ValueError when the settings name no store.
+    """
+    url = settings.store_url()
+    if url is None:
+        raise ValueError("ANAMNESIS_REDIS_URL names no store; `anamnesis up` starts its own.")
+    access = Access(
+        fixed(settings), may_be_open=is_loopback(settings.host), insecure=settings.insecure
+    )
+    hosts = Hosts(settings)
+    metrics = Metrics(
+        CollectorRegistry() if registry is None else registry,
+        directory=settings.metrics_dir,
+        place=place,
+        detectors=settings.max_detectors,
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        made = _wire(settings, access, await Stores.open(settings, url), metrics)
+        app.state.parts = made
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            # Without a store the process starts all the same, serves what it finds on its disk
+            # and waits; a store that could lose what it acknowledges ends the start.
+            try:
+                async with asyncio.timeout(_FIRST_LOOK_SECONDS):
+                    await access.refresh(made.stores.api_keys)
+                    await made.watcher.poll()
+            except (StoreUnavailable, TimeoutError):
+                await made.watcher.restore()
+            runs = (
+                access.run(made.stores.api_keys, settings.poll_seconds),
+                made.watcher.run(),
+                made.observer.run(),
+                metrics.run(),
+            )
+            tasks.extend(asyncio.create_task(run) for run in runs)
+            # What the protocol needs: it serves some requests itself.
+            lane = Lane(made.champions, made.scoring, access, hosts)
+            yield {"lane": lane, "settings": settings}
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await made.observer.close()
+            await made.stores.close()
+            metrics.close()
+
+    app = FastAPI(
+        title="anamnesis",
+        version=_version(),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        # Routes of ours, so that they say like all others who may ask for them.
+        openapi_url=None,
+    )
+    for routes in (
+        process,
+        detectors,
+        scoring,
+        normal,
+        versions,
+        review,
+        revoke,
+        audit,
+        keys,
+    ):
+        app.include_router(routes.router)
+    install_handlers(app)
+    for _ in guard.guarded_routes(app):
+        pass  # one that does not say what it needs ends the start
+    described = app.openapi
+    app.openapi = lambda: guard.document(app, openapi.without_defaults(described()))  # type: ignore[method-assign]
+    app.add_middleware(BodyLimit, most=settings.max_body_bytes)
+    app.add_middleware(OriginCheck, access=access, hosts=hosts)
+    app.add_middleware(Headers)
+    return app
+
+
+def _wire(settings: Settings, access: Access, stores: Stores, metrics: Metrics) -> Parts:
+    champions = Champions(settings.pinned_loaded)
+    watcher = Watcher(stores, champions, settings, metrics)
+    observer = Observer(stores, champions, metrics)
+    return Parts(
+        settings=settings,
+        access=access,
+        stores=stores,
+        champions=champions,
+        watcher=watcher,
+        scoring=Scoring(champions, (metrics, observer)),
+        observer=observer,
+        ingest=Ingest(stores, champions, watcher, metrics),
+        metrics=metrics,
+        state_metrics=StateMetrics(champions, watcher, buffer_bound=settings.buffer_max_vectors),
+    )
+
+
+def _version() -> str:
+    try:
+        return version("anamnesis")
+    except PackageNotFoundError:
+        return "0"  # run from a checkout that is not installed

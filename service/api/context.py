@@ -1,0 +1,44 @@
+"""What an API process is made of; routes reach everything through it."""
+
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from service.api.access import Access
+from service.api.normal_batches import Ingest
+from service.problems import StoreUnavailable
+from service.scoring.champions import Champions
+from service.scoring.core import Scoring
+from service.settings import Settings
+from service.store.adapters import Stores
+from service.swap.watcher import Watcher
+from service.telemetry.live_reporter import Observer
+from service.telemetry.metrics import Metrics
+from service.telemetry.store_metrics import StateMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of one API process, wired by `service.api.app`."""
+
+    settings: Settings
+    access: Access
+    stores: Stores
+    champions: Champions
+    watcher: Watcher
+    scoring: Scoring
+    observer: Observer
+    ingest: Ingest
+    metrics: Metrics
+    state_metrics: StateMetrics
+
+    def writable(self) -> None:
+        """Raise StoreUnavailable while the store is one that could lose what it acknowledges."""
+        if self.watcher.weak:
+            raise StoreUnavailable(f"The store is refused. {self.watcher.weak}")
+
+
+def parts(request: Request) -> Parts:
+    """Return the parts of the process that serves `request`."""
+    found: Parts = request.app.state.parts
+    return found

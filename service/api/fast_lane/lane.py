@@ -1,0 +1,177 @@
+"""The fast lane: score requests of one turn of the event loop, answered in one call of the model.
+
+What a request costs in a web framework, a task and a scope and a dozen frames, is ten times what
+scoring one vector costs. So the protocol brings plain score requests here, and everything else to
+the framework; limits, errors, metrics and drift are `service.scoring.core`'s on either way.
+"""
+
+import asyncio
+from collections import deque
+from typing import NamedTuple, Protocol
+
+from service import log
+from service.api.access import Access
+from service.api.fast_lane.response_bytes import Frames, Headers
+from service.api.origin import Hosts
+from service.problems import Problem
+from service.scoring.answers import Reply, as_problem
+from service.scoring.champions import Champions
+from service.scoring.core import Scoring
+from service.scoring.request import ScoreRequest, inline
+
+_log = log.get(__name__)
+
+_BEFORE, _AFTER = b"/v1/detectors/", b"/score"
+_LONGEST = len(_BEFORE) + 64 + len(_AFTER)
+# Answered without a look at anything else: about a millisecond of work.
+_MOST_REQUESTS = 256
+_MOST_BYTES = 256 * 1024
+
+
+_HEADS = 4096  # remembered, of at most so many bytes each: a client's requests are much alike
+_LONGEST_HEAD = 1024
+
+
+class _Event:
+    def set(self) -> None:
+        """Wake nobody."""
+
+
+class LaneCycle:
+    """Stands where uvicorn keeps its latest request while the lane has those of a connection."""
+
+    response_complete = True
+    waiting_for_100_continue = False
+    disconnected = False
+    keep_alive = True
+    message_event = _Event()
+
+
+class Known(NamedTuple):
+    """What a head says: the request without its body, who asks, and how long the body is."""
+
+    request: ScoreRequest
+    authorization: bytes | None
+    length: int
+
+
+class Asker(Protocol):
+    """Who awaits a reply."""
+
+    def answered(self, reply: Reply) -> None:
+        """Take the reply to the oldest request that is still unanswered."""
+
+
+class Lane:
+    """Gathers the requests of one turn; one for each process."""
+
+    def __init__(
+        self, champions: Champions, scoring: Scoring, access: Access, hosts: Hosts
+    ) -> None:
+        self._champions = champions
+        self._scoring = scoring
+        self._access = access
+        self._hosts = hosts
+        # What admits a request: its `Authorization` header and its detector.
+        self.admits = access.scores
+        self._waiting: deque[tuple[Asker, ScoreRequest]] = deque()
+        self._frames = Frames()
+        self._heads: dict[bytes, Known] = {}
+
+    def recalls(self, data: bytes) -> ScoreRequest | None:
+        """Return the request that is all of `data`, if its head was parsed before, byte by byte.
+
+        What is equal means the same: only the body, the key and the detector are looked at anew.
+        """
+        end = data.find(b"\r\n\r\n") + 4
+        known = self._heads.get(data[:end])
+        if known is None or len(data) != end + known.length:
+            return None
+        name, _, content_type, accept, *_ = known.request
+        if self._champions.get(name) is None or not self.admits(known.authorization, name):
+            return None
+        return ScoreRequest(name, data[end:], content_type, accept)
+
+    def remember(self, data: bytes, request: ScoreRequest, authorization: bytes | None) -> None:
+        """Remember the head of `data`, if that and the body of `request` are all of it."""
+        end = data.find(b"\r\n\r\n") + 4
+        # A body that begins elsewhere means that the head ended elsewhere, however it looks.
+        if end > _LONGEST_HEAD or data[end:] != request.body:
+            return
+        if len(self._heads) >= _HEADS:
+            self._heads.clear()
+        known = Known(request._replace(body=b""), authorization, len(request.body))
+        self._heads[data[:end]] = known
+
+    def takes(self, url: bytes, headers: Headers) -> ScoreRequest | None:
+        """Return the request, still without its body, where it is a plain one; else None.
+
+        `headers` lacks the `Authorization` that `admits` is asked about.
+        Plain is: a loaded detector, no query, a body whose length is told and which is judged at
+        once, no header that asks for anything special. The method is POST, the protocol HTTP/1.1.
+        """
+        if len(url) > _LONGEST or not (url.startswith(_BEFORE) and url.endswith(_AFTER)):
+            return None
+        named = dict(headers)
+        if len(named) != len(headers) or not _SPECIAL.isdisjoint(named):
+            return None
+        length = named.get(b"content-length")
+        kind = named.get(b"content-type")
+        if kind is None or length is None or not length.isdigit() or len(length) > 9:
+            return None
+        content_type = kind.decode("latin-1")
+        host = named.get(b"host")
+        # Once a key guards the service it does so for good: a head that was let through stays so.
+        if host is None or not (self._access.guarded or self._hosts.knows(host)):
+            return None
+        name = url[len(_BEFORE) : -len(_AFTER)].decode("latin-1")
+        champion = self._champions.get(name)
+        if champion is None or not inline(content_type, int(length), champion.version.dimension):
+            return None
+        accept = named.get(b"accept")
+        return ScoreRequest(
+            name, b"", content_type, None if accept is None else accept.decode("latin-1")
+        )
+
+    def ask(self, asker: Asker, request: ScoreRequest, *, alone: bool = False) -> None:
+        """Answer with all others that come in this turn; at once where none can, being `alone`."""
+        first = not self._waiting
+        self._waiting.append((asker, request))
+        if first and alone:
+            self._answer()
+        elif first:
+            asyncio.get_running_loop().call_soon(self._answer)
+
+    def _answer(self) -> None:
+        askers: list[Asker] = []
+        requests: list[ScoreRequest] = []
+        size = 0
+        while self._waiting and len(requests) < _MOST_REQUESTS and size < _MOST_BYTES:
+            asker, request = self._waiting.popleft()
+            askers.append(asker)
+            requests.append(request)
+            size += len(request.body)
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._answer)
+        try:
+            replies = self._scoring.score_many(requests)
+        except Exception:  # noqa: BLE001 - nobody may wait forever for what broke here
+            _log.exception("a turn failed")
+            failed = as_problem(Problem("The service failed; the failure is in its log."))
+            replies = [failed] * len(requests)
+        for asker, reply in zip(askers, replies, strict=True):
+            asker.answered(reply)
+
+    def frame(self, reply: Reply, defaults: Headers, *, close: bool) -> bytes:
+        """Return the bytes of `reply` on the wire."""
+        return self._frames.frame(reply, defaults, close=close)
+
+
+# A second Authorization, beside the one that is asked about, is for the application to refuse; so
+# is what a browser may have been made to send.
+_SPECIAL = frozenset(
+    (
+        b"authorization", b"content-encoding", b"expect", b"origin", b"sec-fetch-site",
+        b"transfer-encoding", b"upgrade", b"x-api-key",
+    )
+)  # fmt: skip

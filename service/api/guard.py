@@ -1,0 +1,94 @@
+"""Every route says what a key needs for it, or that it needs none: `dependencies=[needs(...)]`."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.routing import APIRoute
+
+from service.api import openapi
+from service.api.access import allow
+from service.api.context import parts
+from service.api.middleware import lower
+from service.domain.api_key import Grant, Scope
+from service.problems import Forbidden, Unauthenticated
+
+
+class Guard:
+    """Lets a request through whose key has `scope`, on the detector that its path names.
+
+    None stands for no key at all. What is about the `whole` service needs a key for all detectors.
+    """
+
+    def __init__(self, scope: Scope | None, *, whole: bool) -> None:
+        self.scope = scope
+        self.whole = whole
+
+    async def __call__(self, request: Request) -> None:
+        """Raise Unauthenticated, TooManyRequests, Forbidden or UnknownDetector."""
+        if self.scope is None:
+            return
+        grant = parts(request).access.authenticate(_presented(request))
+        allow(grant, self.scope, request.path_params.get("name"))
+        if self.whole and grant.detectors is not None:
+            raise Forbidden(self.scope, "This needs a key for all detectors.")
+        if grant.max_body_bytes is not None:
+            lower(request.scope, grant.max_body_bytes)
+        request.state.grant = grant
+
+
+def needs(scope: Scope, *, whole: bool = False) -> Any:
+    """Return the dependency of a route that needs `scope`."""
+    return Depends(Guard(scope, whole=whole))
+
+
+def open_to_all() -> Any:
+    """Return the dependency of a route that needs no key."""
+    return Depends(Guard(None, whole=False))
+
+
+def caller(request: Request) -> Grant:
+    """Return what the key of a request that was let through allows."""
+    grant: Grant = request.state.grant
+    return grant
+
+
+def guarded_routes(router: APIRouter | FastAPI) -> Iterator[tuple[APIRoute, Guard]]:
+    """Yield every route with its guard; TypeError for one that does not say what it needs."""
+    for route in router.routes:
+        inner = getattr(route, "original_router", None)
+        if inner is not None:
+            yield from guarded_routes(inner)
+            continue
+        if not isinstance(route, APIRoute):
+            raise TypeError(f"{route}: only what says what it needs is a route")
+        guards = [one.dependency for one in route.dependencies if isinstance(one.dependency, Guard)]
+        if len(guards) != 1:
+            raise TypeError(f"{route.path}: a route says what it needs, once")
+        yield route, guards[0]
+
+
+def document(app: FastAPI, described: dict[str, Any]) -> dict[str, Any]:
+    """Return the OpenAPI document with what each route needs, and what it answers without that."""
+    schemes = described.setdefault("components", {}).setdefault("securitySchemes", {})
+    schemes["key"] = {"type": "http", "scheme": "bearer", "description": "An API key."}
+    for route, guard in guarded_routes(app):
+        if guard.scope is None or not route.include_in_schema:
+            continue
+        for method in route.methods or ():
+            operation = described["paths"][route.path][method.lower()]
+            operation["security"] = [{"key": [guard.scope.value]}]
+            refusals = openapi.problems(401, 403, 429)
+            operation["responses"] = {
+                str(status): answer for status, answer in refusals.items()
+            } | operation["responses"]
+    return described
+
+
+def _presented(request: Request) -> bytes | None:
+    """Return the key in the form of an `Authorization` header; two keys are none."""
+    found = [value for name, value in request.headers.raw if name == b"authorization"]
+    found += [b"Bearer " + value for name, value in request.headers.raw if name == b"x-api-key"]
+    if len(found) > 1:
+        raise Unauthenticated(sent=True)
+    return found[0] if found else None

@@ -1,0 +1,94 @@
+"""The way of a normal batch from the request to the buffer."""
+
+from dataclasses import asdict
+from typing import Any
+
+from service import crash_points
+from service.api import admission_check
+from service.api.admission_check import Admission
+from service.domain.admission import Verdict
+from service.problems import Problem, StoreUnavailable, UnknownDetector
+from service.scoring import vectors as payload
+from service.scoring.champions import Champions
+from service.store.adapters import Stores
+from service.store.buffer import Ingested, OneSender
+from service.swap.watcher import Watcher
+from service.telemetry.metrics import Metrics
+
+
+class Ingest:
+    """Takes normal batches in: parsed, and in the buffer before the answer."""
+
+    def __init__(
+        self, stores: Stores, champions: Champions, watcher: Watcher, metrics: Metrics
+    ) -> None:
+        self._stores = stores
+        self._admission = Admission(champions, stores.held)
+        self._champions = champions
+        self._watcher = watcher
+        self._metrics = metrics
+
+    async def dimension(self, name: str) -> int | None:
+        """Return the detector's dimension, None before its first batch; UnknownDetector."""
+        if self._watcher.weak:
+            raise StoreUnavailable(f"The store is refused: {self._watcher.weak}")
+        detector = self._champions.detector(name) or await self._watcher.look_up(name)
+        if detector is None:
+            raise UnknownDetector("There is no such detector.")
+        if detector.dimension is None:
+            # The first batch may have come through another process.
+            detector = await self._watcher.refresh(name) or detector
+        return detector.dimension
+
+    async def store(
+        self,
+        name: str,
+        X: payload.Matrix,
+        key: str | None,
+        *,
+        sender: str | None = None,
+        judged: bool = True,
+    ) -> dict[str, Any]:
+        """Return the answer to a batch (n, d), once it is durable.
+
+        Not `judged` is what a person looked at: it passes admission as it is.
+        """
+        verdict = await self._admission.judge(name, X) if judged else None
+        crash_points.passage("api.before_buffer_write")
+        try:
+            stored = await self._write(name, X, key, sender, verdict)
+        except StoreUnavailable:
+            raise
+        except Problem:
+            self._count(name, rejected=len(X))
+            raise
+        crash_points.passage("api.after_buffer_write")
+        if stored.duplicate:
+            self._count(name, duplicate=stored.duplicate)
+        else:
+            self._count(name, accepted=stored.accepted, quarantined=stored.quarantined)
+        answer = asdict(stored)
+        triage: dict[str, float] = answer.pop("triage")
+        return answer | triage
+
+    def _count(self, name: str, **vectors: int) -> None:
+        # A batch that is stored is answered as such, whatever becomes of its counting.
+        with self._metrics.side_work.part("metrics"):
+            for outcome, n in vectors.items():
+                self._metrics.ingested(name, outcome, n)
+
+    async def _write(
+        self,
+        name: str,
+        X: payload.Matrix,
+        key: str | None,
+        sender: str | None,
+        verdict: Verdict | None,
+    ) -> Ingested:
+        ingest = self._stores.buffer.ingest
+        try:
+            return await ingest(name, X, idempotency_key=key, sender=sender, verdict=verdict)
+        except OneSender:
+            assert verdict is not None  # only its novel rows can be too many
+            verdict = admission_check.of_one_sender(verdict)
+            return await ingest(name, X, idempotency_key=key, sender=sender, verdict=verdict)

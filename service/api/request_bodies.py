@@ -1,0 +1,138 @@
+"""Small JSON bodies: read strictly, refused without repeating them."""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from fastapi import Request
+from msgspec import Meta
+
+from service.domain.api_key import LEAST_BODY_BYTES, Grant, Scope
+from service.domain.detector import NAME
+from service.problems import Unprocessable, UnsupportedMedia
+from service.scoring.vectors import JSON
+
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Vector = Annotated[list[float], Meta(min_length=1, max_length=65_536)]
+
+MOST_LABELS = 1000  # in one request
+LONGEST_WAIT = 300  # seconds
+
+
+class Retrain(msgspec.Struct, forbid_unknown_fields=True):
+    """Options of one retraining by hand."""
+
+    weights: str | dict[str, float] | None = None
+    wait: Annotated[float, Meta(ge=0, le=LONGEST_WAIT)] = 0
+
+
+class Promote(msgspec.Struct, forbid_unknown_fields=True):
+    """Which version is to serve."""
+
+    version: Count
+
+
+class Decide(msgspec.Struct, forbid_unknown_fields=True):
+    """What becomes of a quarantine entry."""
+
+    decision: Literal["release", "discard"]
+
+
+class Revoke(msgspec.Struct, forbid_unknown_fields=True):
+    """What is to be unlearned: a batch, or what came with an API key so far."""
+
+    batch: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    key: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    why: Annotated[str, Meta(max_length=500)] = ""
+    dry_run: bool = False
+    without_champion: bool = False
+
+
+class Labelled(msgspec.Struct, forbid_unknown_fields=True):
+    """What a person says of a recorded anomaly, or of a vector."""
+
+    label: Literal["normal", "anomaly"]
+    event: Annotated[str, Meta(max_length=64)] | None = None
+    vector: Vector | None = None
+
+
+class Feedback(msgspec.Struct, forbid_unknown_fields=True):
+    """Labels, given together."""
+
+    labels: Annotated[list[Labelled], Meta(min_length=1, max_length=MOST_LABELS)]
+
+
+class NewKey(msgspec.Struct, forbid_unknown_fields=True):
+    """What an API key is to allow."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    scopes: list[Literal["score", "ingest", "read", "admin", "metrics"]]
+    detectors: list[Annotated[str, Meta(pattern=f"^{NAME.pattern}$")]] | None = None
+    requests_per_second: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    max_body_bytes: Annotated[int, Meta(ge=LEAST_BODY_BYTES)] | None = None
+
+    def grant(self, secret: bytes) -> Grant:
+        """Return it for the key `secret`."""
+        return Grant.of(
+            secret,
+            self.name,
+            frozenset(map(Scope, self.scopes)),
+            detectors=None if self.detectors is None else frozenset(self.detectors),
+            requests_per_second=self.requests_per_second,
+            max_body_bytes=self.max_body_bytes,
+        )
+
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+
+
+async def json_text(request: Request) -> bytes:
+    """Return the request's body, which is JSON by its type and not empty.
+
+    Raises UnsupportedMedia and Unprocessable. An empty body is one that was lost on its way: it
+    stands for nothing, least of all for all defaults.
+    """
+    essence = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if essence != JSON:
+        raise UnsupportedMedia(f"This body is sent as {JSON}.", supported=[JSON])
+    body = (await request.body()).strip()
+    if not body:
+        raise Unprocessable("The body is empty; `{}` stands for the defaults.")
+    return body
+
+
+async def read(request: Request, kind: type[Body], *, optional: bool = False) -> Body:
+    """Return the request's body as `kind`; no body of no type stands for `{}` where `optional`.
+
+    Raises UnsupportedMedia, and Unprocessable naming the field. msgspec's words name types, fields
+    of ours and bounds; only an unknown field's name comes from the client, and is left out.
+    """
+    if optional and "content-type" not in request.headers and not await request.body():
+        return kind()
+    body = await json_text(request)
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        if text.startswith("Object contains unknown field") or "Invalid enum value" in text:
+            text = f"{_where(text)}the fields are {', '.join(_described(kind))}"
+        raise Unprocessable(f"{text}.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Unprocessable("The body is not JSON.") from None
+
+
+def _where(text: str) -> str:
+    _, at, path = text.partition(" - at `")
+    return f"At `{path.rstrip('`')}`: " if at else "Unknown field or value; "
+
+
+def _described(kind: Any) -> list[str]:
+    fields = []
+    for found in msgspec.structs.fields(kind):
+        fields.append(f"`{found.name}`")
+        if kind is Decide:
+            fields[-1] += ' ("release" or "discard")'
+        if kind is NewKey and found.name == "scopes":
+            fields[-1] += f" (of {', '.join(Scope)})"
+        if kind is Feedback:
+            fields[-1] += ' (of `label`: "normal" or "anomaly", and `event` or `vector`)'
+    return fields

@@ -1,0 +1,87 @@
+"""JSON responses, and the problems that every unexpected end is turned into."""
+
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match
+
+from service import log
+from service.problems import BadRequest, MethodNotAllowed, Problem, Unknown, Unprocessable
+from service.scoring.answers import as_problem
+
+_log = log.get(__name__)
+
+
+def answer(document: Any, status: int = 200, **headers: str) -> Response:
+    """Return a JSON response; underscores in header names stand for dashes."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(orjson.dumps(document), status, named, "application/json")
+
+
+def etag(generation: int) -> str:
+    """Return the entity tag of a generation."""
+    return f'"{generation}"'
+
+
+def problem_response(problem: Problem) -> Response:
+    """Return the problem document as a response."""
+    reply = as_problem(problem)
+    response = Response(reply.body, reply.status)
+    response.headers["content-type"] = reply.content_type
+    for field, value in reply.headers:
+        response.headers[field] = value
+    return response
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Make `app` answer every error as a problem, and none with what the client sent."""
+
+    async def on_problem(_: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        return problem_response(error)
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        problem: Problem = BadRequest("Bad request.")
+        if error.status_code == 404:
+            problem = Unknown("There is no such path.")
+        elif error.status_code == 405:
+            allow = {"Allow": ", ".join(_allowed(request))}
+            problem = MethodNotAllowed("The path does not take this method.", headers=allow)
+        return problem_response(problem)
+
+    async def on_invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        where = ", ".join(str(part) for found in error.errors() for part in found["loc"][:2])
+        return problem_response(Unprocessable(f"Not usable: {where}."))
+
+    async def on_disconnect(_: Request, error: Exception) -> Response:
+        del error
+        return Response(status_code=400)  # nobody is left to read it
+
+    async def on_error(_: Request, error: Exception) -> Response:
+        del error  # the server logs it
+        return problem_response(Problem("The service failed; the failure is in its log."))
+
+    app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(ClientDisconnect, on_disconnect)
+    app.add_exception_handler(Exception, on_error)
+
+
+def _allowed(request: Request) -> list[str]:
+    """Return the methods that the request's path takes, whichever routes take them."""
+    found = [
+        method
+        for method in ("GET", "PUT", "POST", "DELETE")
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
+    return ["GET", "HEAD", *found[1:]] if "GET" in found else found

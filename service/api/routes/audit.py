@@ -1,0 +1,89 @@
+"""Audit trails: who changed what, and whether anything was altered since."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from service.api import openapi
+from service.api.context import parts
+from service.api.guard import needs
+from service.api.responses import answer
+from service.api.routes.parameters import Name
+from service.api.status import existing
+from service.domain.api_key import Scope
+from service.domain.audit_chain import broken
+from service.problems import Unprocessable
+from service.store.audit_trail import PAGE
+
+router = APIRouter(prefix="/v1", tags=["audit"])
+
+_ENTRY = {
+    "seq": 7,
+    "at": 1763726400000,
+    "from": 2,
+    "to": 3,
+    "action": "promoted",
+    "who": "worker:host-17-0a1b2c",
+    "why": "retraining",
+    "previous": "da39a3ee5e6b4b0d3255bfef95601890afd80709",
+    "hash": "2fd4e1c67a2d28fced849ee1bb76e7391b93eb12",
+}
+
+
+_KEY_ENTRY = _ENTRY | {
+    "from": None,
+    "to": {"name": "press 7", "scopes": ["ingest"], "detectors": ["pump-7"]},
+    "action": "key created",
+    "who": "key:2c26b46b68ffc68f",
+    "why": "",
+    "key": "9f86d081884c7d65",
+}
+_AFTER = openapi.query("after", "Only entries with a greater number.", default=0)
+
+
+def _page(example: dict[str, Any]) -> openapi.Responses:
+    found = {"audit": [example], "broken": None, "next": 8}
+    return openapi.answers(200, "Oldest first, a page at a time.", found)
+
+
+@router.get(
+    "/detectors/{name}/audit",
+    summary="Export the audit trail of a detector",
+    dependencies=[needs(Scope.ADMIN)],
+    responses=_page(_ENTRY) | openapi.problems(404, 422, 503),
+    openapi_extra={"parameters": [_AFTER]},
+)
+async def of_detector(request: Request, name: Name) -> Response:
+    """Return up to 1,000 entries.
+
+    `broken` is the number of the first entry of the page that does not follow from the one before
+    it, null where all do; `next` is what `after` is to be for the next page, null on the last.
+    """
+    after = _after(request)
+    await existing(parts(request), name)
+    return await _entries(request, name, after)
+
+
+@router.get(
+    "/audit",
+    summary="Export the audit trail of the API keys",
+    dependencies=[needs(Scope.ADMIN, whole=True)],
+    responses=_page(_KEY_ENTRY) | openapi.problems(422, 503),
+    openapi_extra={"parameters": [_AFTER]},
+)
+async def of_keys(request: Request) -> Response:
+    """Return up to 1,000 entries, as a detector's are."""
+    return await _entries(request, None, _after(request))
+
+
+def _after(request: Request) -> int:
+    text = request.query_params.get("after", "0")
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise Unprocessable("`after` in the query is a whole number.")
+    return int(text)
+
+
+async def _entries(request: Request, name: str | None, after: int) -> Response:
+    entries = await parts(request).stores.audit.entries(name, after=after, limit=PAGE)
+    following = entries[-1]["seq"] if len(entries) == PAGE else None
+    return answer({"audit": entries, "broken": broken(entries), "next": following})

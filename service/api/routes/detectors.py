@@ -1,0 +1,209 @@
+"""Detectors: made, listed, described, deleted, asked to retrain."""
+
+import asyncio
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from models import ConfigError
+from models.config import check_weights
+from service.api import openapi, request_bodies
+from service.api.context import Parts, parts
+from service.api.guard import caller, needs
+from service.api.responses import answer, etag
+from service.api.routes.parameters import Name
+from service.api.status import current, describe, existing, settled
+from service.domain.api_key import Scope
+from service.domain.detector import Detector
+from service.domain.detector_config import DetectorConfig, parse
+from service.problems import StoreUnavailable, UnknownDetector, Unprocessable
+
+router = APIRouter(prefix="/v1/detectors", tags=["detectors"])
+
+_POLL_SECONDS = 0.1  # between two looks at a retraining that a client waits for
+_CATCH_UP = 50  # detectors that a listing brings up to date; the poll does the others
+
+_CONFIG = DetectorConfig().to_dict()
+_LAST = {
+    "outcome": "promoted",
+    "version": 3,
+    "reasons": [],
+    "seconds": 4.1,
+    "finished_at": "2026-11-21T12:00:00.000Z",
+}
+_STATUS = {
+    "name": "pump-7",
+    "created_at": "2026-11-21T10:00:00.000Z",
+    "config": _CONFIG,
+    "config_revision": 2,
+    "dimension": 3,
+    "champion": 3,
+    "generation": 4,
+    "threshold": 11.82,
+    "calibration": "exact",
+    "labels": None,
+    "last_version": 3,
+    "buffered": 120,
+    "quarantined": 2,
+    "thinned": 0,
+    "parked": 0,
+    "learned": 5400,
+    "needed": 0,
+    "retraining": {"state": "idle", "progress": 0.0},
+    "last_retraining": _LAST,
+    "retrains": {"promoted": 3, "rejected": 0, "failed": 0},
+    "drift": {"state": "none"},
+    "regimes": [
+        {
+            "regime": 1,
+            "size": 4000,
+            "learned": 0.74,
+            "seen": 3,
+            "live": 0.98,
+            "state": "present",
+            "forgetting": 0.002,
+            "score_change": -0.01,
+            "typical": [{"feature": "speed", "value": 2840.0}],
+        }
+    ],
+    "advice": {
+        "budget": 1000,
+        "send": [{"regime": 1, "vectors": 1000, "gain": 0.02}],
+        "too_few_to_tell": [],
+    },
+    "queries": [
+        {"event": "1763726400000-0", "reason": "near the threshold: severity 1.02"},
+    ],
+}
+_ETAG = {"headers": {"ETag": {"description": "The generation.", "schema": {"type": "string"}}}}
+
+
+@router.put(
+    "/{name}",
+    summary="Make a detector, or replace its config",
+    dependencies=[needs(Scope.ADMIN)],
+    responses=openapi.answers(200, "Its config in full.", _CONFIG)
+    | openapi.answers(201, "Made; its config in full.", _CONFIG)
+    | openapi.problems(409, 413, 415, 422, 503),
+    openapi_extra=openapi.json_body(
+        {"threshold": {"fpr": 0.001}, "retrain": {"min_vectors": 500}}, required=True
+    ),
+)
+async def put(request: Request, name: Name) -> Response:
+    """Take a config, which may be `{}` but not be left out: a missing field has its default."""
+    app = parts(request)
+    app.writable()
+    config = parse(await request_bodies.json_text(request))
+    created, detector = await app.stores.detectors.put(
+        name, config, who=f"key:{caller(request).id}"
+    )
+    await settled(app, name)
+    return answer(detector.config.to_dict(), 201 if created else 200)
+
+
+@router.get(
+    "",
+    summary="List the detectors",
+    dependencies=[needs(Scope.READ)],
+    responses=openapi.answers(200, "The status of each.", {"detectors": [_STATUS]})
+    | openapi.problems(503),
+)
+async def index(request: Request) -> Response:
+    """Return the status of every detector that the key is for, by name."""
+    app = parts(request)
+    grant = caller(request)
+    detectors = [d for d in await app.stores.detectors.list() if grant.covers(d.name)]
+    behind = [one for one in detectors if _is_behind(app, one)]
+    for one in behind[:_CATCH_UP]:
+        await app.watcher.follow(one.name)
+    found = [describe(one, app.champions.get(one.name)) for one in detectors]
+    return answer({"detectors": found})
+
+
+def _is_behind(app: Parts, detector: Detector) -> bool:
+    champion = app.champions.get(detector.name)
+    served = (champion.uid, champion.generation, champion.config_revision) if champion else None
+    return detector.champion is not None and served != (
+        detector.uid, detector.generation, detector.config_revision,
+    )  # fmt: skip
+
+
+@router.get(
+    "/{name}",
+    summary="Describe a detector",
+    dependencies=[needs(Scope.READ)],
+    responses=openapi.answers(200, "Its status.", _STATUS, **_ETAG) | openapi.problems(404, 503),
+)
+async def get(request: Request, name: Name) -> Response:
+    """Return its status; the ETag is the generation."""
+    status = await current(parts(request), name)
+    return answer(status, ETag=etag(status["generation"]))
+
+
+@router.delete(
+    "/{name}",
+    summary="Delete a detector with everything that it holds",
+    dependencies=[needs(Scope.ADMIN)],
+    status_code=204,
+    response_class=Response,
+    responses=openapi.problems(404, 503),
+)
+async def delete(request: Request, name: Name) -> Response:
+    """Delete buffer, versions, events and labels."""
+    app = parts(request)
+    await app.stores.detectors.delete(name, who=f"key:{caller(request).id}")
+    await settled(app, name)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/{name}/retrain",
+    summary="Retrain now with what is buffered",
+    dependencies=[needs(Scope.ADMIN)],
+    status_code=202,
+    responses=openapi.answers(
+        202, "Queued.", {"retraining": {"state": "queued", "progress": 0.0}, "buffered": 120}
+    )
+    | openapi.answers(200, "Done within the time.", _LAST | {"last_retraining": _LAST})
+    | openapi.problems(404, 409, 413, 415, 422, 503),
+    openapi_extra=openapi.json_body({"weights": {"w_prev": 0.2, "w_new": 0.8}, "wait": 30}),
+)
+async def retrain(request: Request, name: Name) -> Response:
+    """Queue a retraining; with `wait` (seconds, at most 300) answer once its outcome is final."""
+    app = parts(request)
+    asked = await request_bodies.read(request, request_bodies.Retrain, optional=True)
+    try:
+        if asked.weights is not None:
+            check_weights(asked.weights)
+    except ConfigError:
+        raise Unprocessable(
+            'weights: "proportional", "equal", {"w_prev": a, "w_new": b} with sum 1 and '
+            'w_new > 0, or {"half_life": experiences}.'
+        ) from None
+    started = time.monotonic()
+    ticket = await app.stores.detectors.request_retrain(
+        name, asked.weights, who=f"key:{caller(request).id}"
+    )
+    last = await _outcome(app, name, ticket, started + asked.wait)
+    if last is not None:
+        await settled(app, name)
+        return answer(last | {"last_retraining": last})
+    detector = await existing(app, name)
+    state = {"retraining": detector.retraining._asdict(), "buffered": detector.buffered}
+    return answer(state, 202)
+
+
+async def _outcome(app: Parts, name: str, ticket: int, deadline: float) -> dict[str, Any] | None:
+    """Return the outcome of a retraining that was asked for, None when the time is over first."""
+    while time.monotonic() < deadline:
+        await asyncio.sleep(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
+        try:
+            detector = await app.stores.detectors.get(name)
+        except StoreUnavailable:
+            continue  # it goes on when the store is back
+        if detector is None:
+            raise UnknownDetector("The detector was deleted.")
+        if detector.served >= ticket and detector.retraining.state == "idle":
+            return detector.last_retraining
+    return None

@@ -1,0 +1,81 @@
+"""API keys: made, listed, revoked."""
+
+from fastapi import APIRouter, Request, Response
+
+from service.api import openapi, request_bodies
+from service.api.context import Parts, parts
+from service.api.guard import caller, needs
+from service.api.responses import answer
+from service.domain.api_key import Scope, describe, new_secret
+from service.problems import Conflict, Unprocessable
+
+router = APIRouter(prefix="/v1/keys", tags=["keys"])
+
+_KEY = {
+    "id": "9f86d081884c7d65",
+    "name": "press 7",
+    "scopes": ["ingest", "score"],
+    "detectors": ["pump-7"],
+    "requests_per_second": 50.0,
+    "max_body_bytes": None,
+    "created_at": "2026-11-21T12:00:00.000Z",
+}
+_ASKED = {"name": "press 7", "scopes": ["ingest", "score"], "detectors": ["pump-7"]}
+
+
+@router.get(
+    "",
+    summary="List the API keys",
+    dependencies=[needs(Scope.ADMIN, whole=True)],
+    responses=openapi.answers(200, "Oldest first.", {"keys": [_KEY]}) | openapi.problems(503),
+)
+async def index(request: Request) -> Response:
+    """Return what each stored key allows; the keys themselves are kept nowhere."""
+    _, grants = await parts(request).stores.api_keys.read()
+    return answer({"keys": [describe(grant) for grant in grants]})
+
+
+@router.post(
+    "",
+    summary="Make an API key",
+    status_code=201,
+    dependencies=[needs(Scope.ADMIN, whole=True)],
+    responses=openapi.answers(201, "Shown this once.", {"key": "anm_...", **_KEY})
+    | openapi.problems(409, 413, 415, 422, 503),
+    openapi_extra=openapi.json_body(_ASKED, required=True),
+)
+async def post(request: Request) -> Response:
+    """Make a key; without `detectors` it is for all of them."""
+    app = parts(request)
+    app.writable()
+    asked = await request_bodies.read(request, request_bodies.NewKey)
+    if not asked.scopes:
+        raise Unprocessable(f"scopes: some of {', '.join(Scope)}.")
+    secret = new_secret()
+    grant = asked.grant(secret.encode())
+    if not app.access.guarded and (Scope.ADMIN not in grant.scopes or grant.detectors is not None):
+        raise Conflict("The first key has the scope admin, for all detectors: it makes the others.")
+    created = await app.stores.api_keys.create(grant, who=f"key:{caller(request).id}")
+    await _settled(app)
+    return answer({"key": secret, **describe(created)}, 201)
+
+
+@router.delete(
+    "/{key}",
+    summary="Revoke an API key",
+    status_code=204,
+    dependencies=[needs(Scope.ADMIN, whole=True)],
+    response_class=Response,
+    responses=openapi.problems(404, 503),
+)
+async def delete(request: Request, key: str) -> Response:
+    """Let nobody in with this key any more: here at once, in other processes within 2 s."""
+    app = parts(request)
+    await app.stores.api_keys.revoke(key, who=f"key:{caller(request).id}")
+    await _settled(app)
+    return Response(status_code=204)
+
+
+async def _settled(app: Parts) -> None:
+    """Let this process see the change that it just made."""
+    await app.access.refresh(app.stores.api_keys)

@@ -1,0 +1,67 @@
+"""Route that takes normal batches."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from fastapi import APIRouter, Request, Response
+
+from service.api import openapi
+from service.api.context import parts
+from service.api.guard import caller, needs
+from service.api.responses import answer
+from service.api.routes.parameters import Name, idempotency_key
+from service.domain.api_key import Scope
+from service.problems import TooLarge
+from service.scoring import vectors as payload
+from service.scoring.request import inline
+
+router = APIRouter(prefix="/v1/detectors/{name}", tags=["vectors"])
+
+T = TypeVar("T")
+
+_INGESTED = {
+    "batch_id": "9f86d081884c7d65",
+    "accepted": 2,
+    "quarantined": 0,
+    "duplicate": 0,
+    "buffered": 122,
+}
+
+
+@router.post(
+    "/normal",
+    summary="Send vectors that are vouched for as normal",
+    dependencies=[needs(Scope.INGEST)],
+    status_code=202,
+    responses=openapi.answers(202, "Stored durably.", _INGESTED)
+    | openapi.problems(400, 404, 413, 415, 422, 429, 503),
+    openapi_extra=openapi.vectors_body()
+    | {
+        "parameters": [
+            openapi.header(
+                "Idempotency-Key",
+                "Makes a retry within 24 hours store nothing twice: 1 to 255 visible ASCII "
+                "characters.",
+                "2026-11-21T12:00:00Z/pump-7",
+            )
+        ]
+    },
+)
+async def normal(request: Request, name: Name) -> Response:
+    """Answer once the batch is durable in the buffer."""
+    app = parts(request)
+    key = idempotency_key(request.headers.get("idempotency-key"))
+    kind = payload.media_type(request.headers.get("content-type"))
+    dimension = await app.ingest.dimension(name)
+    body = await request.body()
+    at_once = inline(kind, len(body), dimension or 1)
+    X = await _inline_or_not(at_once, lambda: payload.matrix(kind, body, dimension))
+    most = app.settings
+    if X.nbytes > most.buffer_max_bytes or len(X) > most.buffer_max_vectors:
+        raise TooLarge("The batch is larger than the buffer: send it in parts.")
+    return answer(await app.ingest.store(name, X, key, sender=caller(request).id), 202)
+
+
+async def _inline_or_not(at_once: bool, work: Callable[[], T]) -> T:
+    return work() if at_once else await asyncio.to_thread(work)

@@ -1,0 +1,88 @@
+"""What is asked of the process itself: is it alive, is it ready, what did it count."""
+
+from fastapi import APIRouter, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import RedirectResponse
+
+from service.api import openapi
+from service.api.context import parts
+from service.api.guard import needs, open_to_all
+from service.api.responses import answer
+from service.domain.api_key import Scope
+from service.problems import Unready
+
+router = APIRouter(tags=["process"])
+
+_METRICS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+# The page's scripts come from there; its own script is inline.
+_DOCS_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
+    "style-src 'unsafe-inline' https://cdn.jsdelivr.net; img-src data: https:; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+
+
+@router.get("/", include_in_schema=False, dependencies=[open_to_all()])
+async def root() -> Response:
+    """Lead to the documentation."""
+    return RedirectResponse("/docs", 307)
+
+
+# Open: a browser sends no key with a page that it opens, and the two tell what the sources tell.
+@router.get("/docs", include_in_schema=False, dependencies=[open_to_all()])
+async def docs() -> Response:
+    """Return a page that shows the OpenAPI document, and tries it out."""
+    page = get_swagger_ui_html(openapi_url="/openapi.json", title="anamnesis")
+    page.headers["content-security-policy"] = _DOCS_POLICY
+    return page
+
+
+@router.get("/openapi.json", include_in_schema=False, dependencies=[open_to_all()])
+async def document(request: Request) -> Response:
+    """Return the OpenAPI document."""
+    return answer(request.app.openapi())
+
+
+@router.get(
+    "/healthz",
+    summary="Is the process alive?",
+    dependencies=[open_to_all()],
+    responses=openapi.answers(200, "It is.", {"status": "ok"}),
+)
+async def healthz() -> Response:
+    """Answer as long as the process can."""
+    return answer({"status": "ok"})
+
+
+@router.get(
+    "/readyz",
+    summary="Can the process serve?",
+    dependencies=[open_to_all()],
+    responses=openapi.answers(200, "`ready`, or `degraded` without the store.", {"status": "ready"})
+    | openapi.problems(503),
+)
+async def readyz(request: Request) -> Response:
+    """Answer 200 while there is a store, or at least a champion in memory."""
+    app = parts(request)
+    loaded = len(app.champions.loaded())
+    if app.watcher.redis_up and app.access.informed:
+        return answer({"status": "ready", "champions": loaded})
+    if loaded:
+        return answer({"status": "degraded", "champions": loaded})
+    raise Unready("The store does not answer, and no champion is in memory.")
+
+
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    dependencies=[needs(Scope.METRICS, whole=True)],
+    response_class=Response,
+    responses={200: {"description": "Exposition format.", "content": {"text/plain": {}}}},
+)
+async def metrics(request: Request) -> Response:
+    """Return what all API processes of this machine counted, and what the store holds."""
+    app = parts(request)
+    page = app.metrics.expose(app.state_metrics)
+    return Response(page, headers={"content-type": _METRICS})

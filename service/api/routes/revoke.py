@@ -1,0 +1,66 @@
+"""Un-learning: what a batch, or an API key, brought in is taken back."""
+
+from fastapi import APIRouter, Request, Response
+
+from service.api import openapi, request_bodies
+from service.api.context import parts
+from service.api.guard import caller, needs
+from service.api.responses import answer
+from service.api.routes.parameters import Name
+from service.api.status import existing, settled
+from service.domain.api_key import Scope
+from service.domain.provenance import Culprit
+from service.domain.revocation_plan import Asked
+from service.problems import Unprocessable
+
+router = APIRouter(prefix="/v1/detectors/{name}", tags=["review"])
+
+_BATCHES = {
+    "vectors": 960,
+    "batch_count": 24,
+    "batches": ["9f86d081884c7d65"],
+    "senders": ["2c26b46b68ffc68f"],
+}
+_ANSWER = {
+    "dry_run": False,
+    "champion": 2,
+    "generation": 5,
+    "versions": [3, 4],
+    "discarded": {"buffered": 40, "quarantined": 2, "parked": 0, "kept": 40},
+    "lost": _BATCHES,
+    "relearned": _BATCHES,
+}
+
+
+@router.post(
+    "/revoke",
+    summary="Unlearn a batch, or what an API key sent",
+    dependencies=[needs(Scope.ADMIN)],
+    responses=openapi.answers(200, "Done, or what it would come to.", _ANSWER)
+    | openapi.problems(404, 409, 410, 413, 415, 422, 503),
+    openapi_extra=openapi.json_body(
+        {"key": "9f86d081884c7d65", "why": "press 7 was broken", "dry_run": True}, required=True
+    ),
+)
+async def revoke(request: Request, name: Name) -> Response:
+    """Return to the last version that learned nothing of it; relearn of the rest what is kept."""
+    app = parts(request)
+    app.writable()
+    asked = await request_bodies.read(request, request_bodies.Revoke)
+    if (asked.batch is None) == (asked.key is None):
+        raise Unprocessable("Wanted is a `batch` or a `key`.")
+    culprit = Culprit("key", asked.key) if asked.key else Culprit("batch", asked.batch or "")
+    await existing(app, name)
+    plan = await app.stores.revocations.plan(name, culprit)
+    if asked.dry_run:
+        return answer({"dry_run": True} | plan.told())
+    who = f"key:{caller(request).id}"
+    order = Asked(culprit, who, asked.why, unserved=asked.without_champion)
+    plan.check(order)
+    if plan.target is not None and plan.target != plan.champion:
+        # Loaded and verified before the pointer moves to it.
+        await app.watcher.refresh(name)
+        await app.watcher.pinned(name, plan.target)
+    done = await app.stores.revocations.revoke(name, order)
+    await settled(app, name)
+    return answer({"dry_run": False} | done)

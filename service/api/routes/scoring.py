@@ -1,0 +1,111 @@
+"""`score` and `normal`: the two routes that carry vectors."""
+
+import asyncio
+import contextlib
+import time
+
+from fastapi import APIRouter, Request, Response
+
+from service.api import openapi
+from service.api.context import Parts, parts
+from service.api.guard import needs
+from service.api.routes.parameters import Name
+from service.domain.api_key import Scope
+from service.problems import StoreUnavailable
+from service.scoring.answers import Reply
+from service.scoring.request import ScoreRequest, inline, parse_query
+from service.scoring.vectors import OCTETS
+
+router = APIRouter(prefix="/v1/detectors/{name}", tags=["vectors"])
+
+
+_ANSWER = {
+    "detector": "pump-7",
+    "version": 3,
+    "generation": 4,
+    "config_revision": 1,
+    "threshold": 11.82,
+    "calibration": "exact",
+    "scores": [3.1, 40.2],
+    "p_values": [0.41, 0.0002],
+    "severities": [0.19, 1.85],
+    "is_anomaly": [False, True],
+}
+_BINARY = {
+    "schema": {
+        "type": "string",
+        "format": "binary",
+        "description": "n float32 scores, n float32 p-values, n float32 severities, n uint8 "
+        "verdicts, little-endian, one after the other; n is in X-Anamnesis-Rows.",
+    }
+}
+_HEADERS = {
+    f"X-Anamnesis-{what}": {"description": text, "schema": {"type": "string"}}
+    for what, text in {
+        "Detector": "Binary answers: the detector.",
+        "Version": "Binary answers: the version.",
+        "Generation": "Binary answers: the generation.",
+        "Config-Revision": "Binary answers: the revision of the config.",
+        "Threshold": "Binary answers: the threshold.",
+        "Calibration": "Binary answers: exact, extrapolated or insufficient.",
+        "Rows": "Binary answers: the number of rows.",
+    }.items()
+}
+_SCORED = openapi.answers(200, "One entry per row.", _ANSWER, headers=_HEADERS)
+_SCORED[200]["content"][OCTETS] = _BINARY
+
+
+@router.post(
+    "/score",
+    summary="Score vectors with the champion",
+    dependencies=[needs(Scope.SCORE)],
+    responses=_SCORED | openapi.problems(404, 409, 410, 413, 415, 422, 503),
+    openapi_extra=openapi.vectors_body()
+    | {
+        "parameters": [
+            openapi.query("version", "Pins a version instead of the champion."),
+            openapi.query("explain", "Adds the k largest contributions of each row (JSON only)."),
+        ]
+    },
+)
+async def score(request: Request, name: Name) -> Response:
+    """Return score, p-value, severity and verdict of every row."""
+    app = parts(request)
+    pinned = parse_query(request.url.query).version
+    await _know(app, name)
+    champion = await app.watcher.pinned(name, pinned) if pinned else None
+    asked = ScoreRequest(
+        name,
+        await request.body(),
+        request.headers.get("content-type"),
+        request.headers.get("accept"),
+        request.url.query,
+        champion,
+    )
+    serving = champion or app.champions.get(name)
+    dimension = serving.version.dimension if serving else 1
+    if inline(asked.content_type, len(asked.body), dimension):
+        return _response(app.scoring.score(asked))
+    started = time.perf_counter()
+    turn = await asyncio.to_thread(app.scoring.compute, (asked,))
+    app.scoring.record(turn, time.perf_counter() - started)
+    return _response(turn.replies[0])
+
+
+async def _know(app: Parts, name: str) -> None:
+    """Ask the store for a detector or a first version that this process has not heard of yet."""
+    if app.champions.get(name) is not None:
+        return
+    if app.champions.detector(name) is None:
+        await app.watcher.look_up(name)
+    elif app.watcher.redis_up:
+        with contextlib.suppress(StoreUnavailable):
+            await app.watcher.refresh(name)
+
+
+def _response(reply: Reply) -> Response:
+    response = Response(reply.body, reply.status, media_type=None)
+    response.headers["content-type"] = reply.content_type
+    for field, value in reply.headers:
+        response.headers[field] = value
+    return response

@@ -1,0 +1,235 @@
+"""Versions: their lineage, their artifacts, and which of them is champion."""
+
+import asyncio
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+
+from models import ArtifactError, Version
+from service.api import openapi, request_bodies
+from service.api.context import Parts, parts
+from service.api.guard import caller, needs
+from service.api.responses import answer, etag
+from service.api.routes.parameters import Name
+from service.api.status import existing, settled
+from service.domain.api_key import Scope
+from service.domain.version_record import describe
+from service.problems import (
+    BadVectors,
+    Gone,
+    PreconditionFailed,
+    Unknown,
+    Unprocessable,
+    UnsupportedMedia,
+)
+from service.scoring.vectors import OCTETS
+from service.store.events import labelled
+
+router = APIRouter(prefix="/v1/detectors/{name}", tags=["versions"])
+
+SAFETENSORS = "application/vnd.safetensors"
+# Compared strongly, as RFC 9110 has it: a weak tag matches nothing.
+_TAG = re.compile(r'(?<!W/)"(\d{1,15})"')
+_LINEAGE_DEPTH = 10_000
+
+Number = Annotated[str, Path(description="The version's number.", examples=["3"])]
+
+_RECORD = {
+    "version": 3,
+    "state": "champion",
+    "outcome": "promoted",
+    "parent": 2,
+    "strategy": "replay",
+    "w_prev": 0.8,
+    "w_new": 0.2,
+    "n_prev": 4000,
+    "n_new": 1000,
+    "seed": 0,
+    "threshold": {"value": 11.82, "alpha": 0.01, "policy": {"fpr": 0.01}},
+    "anchor": 1,
+    "gate": {"passed": True, "reasons": []},
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "created_at": "2026-11-21T12:00:00.000Z",
+}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_ARTIFACT: openapi.Responses = {
+    200: {"description": "safetensors with metadata.", "content": {SAFETENSORS: _BINARY}}
+}
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
+        raise Unknown("There is no such version.")
+    return int(text)
+
+
+@router.get(
+    "/versions",
+    summary="List the versions",
+    dependencies=[needs(Scope.READ)],
+    responses=openapi.answers(200, "Oldest first.", {"versions": [_RECORD]})
+    | openapi.problems(404, 503),
+)
+async def index(request: Request, name: Name) -> Response:
+    """Return the record of every version: the latest 1,000."""
+    app = parts(request)
+    await existing(app, name)
+    records = await app.stores.registry.records(name)
+    return answer({"versions": [_shown(record) for record in records]})
+
+
+def _shown(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record with its mixing weights in plain sight."""
+    weights = record.get("weights")
+    return {**record, **weights} if isinstance(weights, dict) else record
+
+
+@router.get(
+    "/versions/{number}",
+    summary="Describe a version",
+    dependencies=[needs(Scope.READ)],
+    responses=openapi.answers(200, "Its record.", _RECORD) | openapi.problems(404, 503),
+)
+async def get(request: Request, name: Name, number: Number) -> Response:
+    """Return its lineage, training, threshold, calibration, gate verdict and state."""
+    return answer(await _record(parts(request), name, number))
+
+
+async def _record(app: Parts, name: str, number: str) -> dict[str, Any]:
+    await existing(app, name)
+    record = await app.stores.registry.record(name, _number(number))
+    if record is None:
+        raise Unknown("There is no such version.")
+    return _shown(record)
+
+
+@router.get(
+    "/versions/{number}/artifact",
+    summary="Download a version",
+    dependencies=[needs(Scope.ADMIN)],
+    response_class=Response,
+    responses=_ARTIFACT | openapi.problems(404, 410, 503),
+)
+async def artifact(request: Request, name: Name, number: Number) -> Response:
+    """Return the artifact; its sha256 is the ETag."""
+    app = parts(request)
+    record = await _record(app, name, number)
+    data = await app.stores.registry.artifact(name, _number(number))
+    if data is None:
+        raise Gone("The version was pruned: its artifact is no longer kept.")
+    headers = {
+        "ETag": etag(record["sha256"]),
+        "Content-Disposition": f'attachment; filename="{name}-{_number(number)}.safetensors"',
+    }
+    return Response(data, 200, headers, SAFETENSORS)
+
+
+@router.post(
+    "/versions",
+    summary="Import a version",
+    dependencies=[needs(Scope.ADMIN)],
+    status_code=201,
+    responses=openapi.answers(201, "Stored; it serves once it is promoted.", _RECORD)
+    | openapi.problems(404, 413, 415, 422, 503),
+    openapi_extra={
+        "requestBody": {"required": True, "content": {SAFETENSORS: _BINARY, OCTETS: _BINARY}}
+    },
+)
+async def post(request: Request, name: Name) -> Response:
+    """Take an artifact that `GET .../artifact` or `Version.save` wrote; it is verified first."""
+    app = parts(request)
+    app.writable()
+    essence = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if essence not in {SAFETENSORS, OCTETS}:
+        raise UnsupportedMedia(
+            f"An artifact is sent as {SAFETENSORS} or {OCTETS}.", supported=[SAFETENSORS, OCTETS]
+        )
+    seal = app.watcher.seal
+    if seal.required and not seal.signs:
+        raise Unprocessable("Only signed versions are served, and this process has no key to sign.")
+    detector = await existing(app, name)
+    data = await request.body()
+    limit = app.settings.artifact_max_bytes
+    try:
+        version = await asyncio.to_thread(Version.from_bytes, data, max_bytes=limit)
+    except ArtifactError:
+        raise BadVectors("The artifact cannot be verified; nothing was imported.") from None
+    said = await labelled(app.stores.events, detector)
+    record = describe(version, detector.config.threshold, said) | {
+        "parent": None,
+        "who": f"key:{caller(request).id}",
+        **seal.sign(name, data),
+    }
+    number = await app.stores.registry.import_version(name, data, record)
+    stored = await app.stores.registry.record(name, number)
+    return answer(stored, 201, Location=f"/v1/detectors/{name}/versions/{number}")
+
+
+@router.put(
+    "/champion",
+    summary="Promote a version, or roll back to one",
+    dependencies=[needs(Scope.ADMIN)],
+    responses=openapi.answers(
+        200,
+        "It serves.",
+        {"champion": 2, "generation": 5, "forgets": {"vectors": 1000, "versions": [3]}},
+        headers={"ETag": {"description": "The generation.", "schema": {"type": "string"}}},
+    )
+    | openapi.problems(404, 409, 410, 412, 413, 415, 422, 503),
+    openapi_extra=openapi.json_body({"version": 2}, required=True)
+    | {
+        "parameters": [
+            openapi.header("If-Match", "The generation's ETag: refused if it moved on.", '"4"')
+        ]
+    },
+)
+async def champion(request: Request, name: Name) -> Response:
+    """Move the champion pointer by hand; the answer says which versions that leaves behind."""
+    app = parts(request)
+    app.writable()
+    number = (await request_bodies.read(request, request_bodies.Promote)).version
+    before = await existing(app, name)
+    expected = _expected(request.headers.get("if-match"), before.generation)
+    # Loaded and verified before the pointer moves to it.
+    await app.watcher.refresh(name)
+    await app.watcher.pinned(name, number)
+    generation = await app.stores.registry.set_champion(
+        name, number, expected_generation=expected, who=f"key:{caller(request).id}", why="by hand"
+    )
+    await settled(app, name)
+    after = await existing(app, name)
+    forgets = {
+        "vectors": max(0, before.learned - after.learned),
+        "versions": await _left_behind(app, name, before.champion, number),
+    }
+    moved = {"champion": number, "generation": generation, "forgets": forgets}
+    return answer(moved, ETag=etag(generation))
+
+
+def _expected(if_match: str | None, generation: int) -> int | None:
+    """Return the generation that `If-Match` asks for, None when it asks for none."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    asked = [int(tag) for tag in _TAG.findall(if_match)]
+    if not asked:
+        raise PreconditionFailed("If-Match names no generation.", generation=generation)
+    return generation if generation in asked else asked[0]
+
+
+async def _left_behind(app: Parts, name: str, old: int | None, new: int) -> list[int]:
+    """Return the versions in the lineage of `old` that are not in that of `new`."""
+    if old is None or old == new:
+        return []
+    records = await app.stores.registry.records(name)
+    parents = {record["version"]: record.get("parent") for record in records}
+    kept = set(_lineage(parents, new))
+    return sorted(number for number in _lineage(parents, old) if number not in kept)
+
+
+def _lineage(parents: dict[int, int | None], number: int | None) -> list[int]:
+    found: list[int] = []
+    while number is not None and number not in found and len(found) < _LINEAGE_DEPTH:
+        found.append(number)
+        number = parents.get(number)
+    return found

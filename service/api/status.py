@@ -1,0 +1,113 @@
+"""What a detector's status says of its regimes: what is known, what came, what to send."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from models.parts.regimes import forgotten
+from service import log
+from service.api.context import Parts
+from service.domain.champion import Champion
+from service.domain.detector import Detector
+from service.problems import StoreUnavailable, UnknownDetector
+
+
+def of_regimes(detector: Detector, champion: Champion | None) -> dict[str, Any]:
+    """Return the fields `regimes`, `advice` and `queries` of the status."""
+    if champion is None:
+        return {"regimes": [], "advice": None, "queries": []}
+    drift = detector.drift if detector.drift.get("version") == champion.number else {}
+    tested = drift.get("statistics", {}).get("regimes", {}).get("known", ())
+    live = {one["regime"]: one for one in tested}
+    known = champion.version.lineage.get("regimes", [])
+    learned = sum(about["size"] for about in known)
+    return {
+        "regimes": [_told(about, live.get(about["number"], {}), learned) for about in known],
+        "advice": champion.version.lineage.get("advice"),
+        "queries": drift.get("queries", []),
+    }
+
+
+def _told(about: Mapping[str, Any], live: Mapping[str, Any], learned: int) -> dict[str, Any]:
+    return {
+        "regime": about["number"],
+        "size": about["size"],
+        "learned": about["size"] / learned,
+        "seen": about["seen"],
+        "live": live.get("live"),
+        "state": live.get("state", "unknown"),
+        "forgetting": forgotten(about),
+        "score_change": about.get("score_change"),
+        "typical": about["typical"],
+    }
+
+
+_log = log.get(__name__)
+
+
+def describe(detector: Detector, champion: Champion | None) -> dict[str, Any]:
+    """Return the status document: of champion and generation, what is served here and now.
+
+    A detector whose status cannot be told has `broken` in its place; the others keep theirs.
+    """
+    try:
+        return _described(detector, champion)
+    except Exception:  # noqa: BLE001 - see above
+        _log.exception("status not told", detector=detector.name)
+        return {
+            "name": detector.name,
+            "generation": detector.generation,
+            "broken": "Its status cannot be told; the log of this process says why.",
+        }
+
+
+def _described(detector: Detector, champion: Champion | None) -> dict[str, Any]:
+    if champion is not None and champion.uid != detector.uid:
+        champion = None
+    return {
+        "name": detector.name,
+        "created_at": detector.created_at,
+        "config": detector.config.to_dict(),
+        "config_revision": champion.config_revision if champion else detector.config_revision,
+        "dimension": detector.dimension,
+        "champion": champion.number if champion else None,
+        "generation": champion.generation if champion else 0,
+        "threshold": champion.threshold.value if champion else None,
+        "calibration": champion.threshold.calibration if champion else None,
+        "labels": champion.threshold.labels if champion else None,
+        "last_version": detector.last_version,
+        "buffered": detector.buffered,
+        "quarantined": detector.quarantined,
+        "parked": detector.parked,
+        "thinned": detector.thinned,
+        "learned": detector.learned,
+        "needed": detector.needed,
+        "retraining": detector.retraining._asdict(),
+        "last_retraining": detector.last_retraining,
+        "retrains": detector.retrains,
+        "drift": detector.drift,
+        **of_regimes(detector, champion),
+    }
+
+
+async def existing(parts: Parts, name: str) -> Detector:
+    """Return the detector as the store has it now; UnknownDetector, StoreUnavailable."""
+    detector = await parts.stores.detectors.get(name)
+    if detector is None:
+        raise UnknownDetector("There is no such detector.")
+    return detector
+
+
+async def current(parts: Parts, name: str) -> dict[str, Any]:
+    """Return the status, after this process caught up with the store."""
+    detector = await parts.watcher.refresh(name)
+    if detector is None:
+        raise UnknownDetector("There is no such detector.")
+    return describe(detector, parts.champions.get(name))
+
+
+async def settled(parts: Parts, name: str) -> None:
+    """Let this process see a change that it just made; the change stands whether it does or not."""
+    try:
+        await parts.watcher.refresh(name)
+    except StoreUnavailable:
+        return  # the poll brings it when the store is back

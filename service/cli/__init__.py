@@ -1,0 +1,1 @@
+"""The command line. Imports: `client`, `processes`, `store`, `domain`, `worker`, `models`."""

@@ -1,0 +1,130 @@
+"""The command `backtest`: what a detector would have done on a history."""
+
+import time
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from models import AnamnesisError, Config
+from models.config import SCORES, STRATEGIES
+from service.cli import backtest_report, console, history_files
+from service.cli.options import AsJson
+from service.cli.table_files import BadTable
+
+if TYPE_CHECKING:
+    from models.backtest import Lifetime
+
+_HELP = {
+    "time": "Column of times (ISO 8601 or seconds since 1970), by name or number from 1.",
+    "label": "Column of labels: 1 for a known anomaly. They are scored and never learned.",
+    "first": "Rows learned before the first is scored (a fifth).",
+    "batch": "Rows scored, then learned, at once (a tenth of the rest).",
+    "strategy": f"May be repeated: {', '.join(STRATEGIES)}.",
+    "weights": "May be repeated: proportional, equal, auto, w_new as a number, or half_life=3.",
+    "impute": "Score rows with blank cells on what was observed; whole rows alone are learned.",
+    "fpr": "Rate of false alarms to ask for.",
+    "score": f"One of {', '.join(SCORES)}.",
+    "seed": "Seed of every training.",
+    "plot": "Write a picture to this PNG file; takes matplotlib.",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(backtest)
+
+
+def backtest(
+    file: Annotated[
+        Path, typer.Argument(help="CSV, .npy, .npz or .parquet, oldest row first.", metavar="FILE")
+    ],
+    time_column: Annotated[str | None, typer.Option("--time", help=_HELP["time"])] = None,
+    label: Annotated[str | None, typer.Option(help=_HELP["label"])] = None,
+    first: Annotated[int | None, typer.Option(min=1, help=_HELP["first"])] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help=_HELP["batch"])] = None,
+    strategy: Annotated[list[str] | None, typer.Option(help=_HELP["strategy"])] = None,
+    weights: Annotated[list[str] | None, typer.Option(help=_HELP["weights"])] = None,
+    impute: Annotated[bool, typer.Option("--impute", help=_HELP["impute"])] = False,
+    fpr: Annotated[float, typer.Option(help=_HELP["fpr"])] = 0.01,
+    score: Annotated[str, typer.Option(help=_HELP["score"])] = "elbo",
+    seed: Annotated[int, typer.Option(min=0, help=_HELP["seed"])] = 0,
+    plot: Annotated[Path | None, typer.Option(help=_HELP["plot"])] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Live through a history offline: score each batch, then learn it. No service is needed."""
+    missing = "impute" if impute else "refuse"
+    common = {"threshold": {"fpr": fpr}, "score": score, "missing": missing}
+    configs = _configs(strategy or ["replay"], weights or ["proportional", "equal"], common)
+    if plot is not None:
+        backtest_report.need_matplotlib()
+    began = time.monotonic()
+    recorded = history_files.read(file, time_column, label, gaps=impute)
+    lifetimes = _lived(file, recorded, configs, (first, batch), seed)
+    report = backtest_report.Report(
+        str(file), recorded, tuple(lifetimes), time.monotonic() - began, fpr
+    )
+    if plot is not None:
+        backtest_report.draw(report, plot)
+    if as_json:
+        console.show_json(report.to_dict())
+    else:
+        report.show()
+
+
+def _configs(
+    strategies: list[str], weights: list[str], common: dict[str, Any]
+) -> dict[str, Config]:
+    """Return the configs to compare, by name; a bad one is a usage error."""
+    try:
+        return {
+            f"{strategy}, {given}": Config(strategy=strategy, weights=_weights(given), **common)
+            for strategy, given in product(strategies, weights)
+        }
+    except AnamnesisError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _weights(given: str) -> str | dict[str, float]:
+    name, _, value = given.partition("=")
+    try:
+        if name == "half_life":
+            return {"half_life": float(value)}
+        w_new = float(given)
+    except ValueError:
+        return given
+    return {"w_prev": 1.0 - w_new, "w_new": w_new}
+
+
+def _lived(
+    file: Path,
+    recorded: history_files.Recorded,
+    configs: dict[str, Config],
+    sizes: tuple[int | None, int | None],
+    seed: int,
+) -> "list[Lifetime]":
+    """Live through the history once for each config, with a bar on stderr."""
+    import torch  # here, so that no other command waits for it
+
+    from models.backtest import History, live, windows
+
+    torch.set_num_threads(1)  # small networks: one is fastest
+    past = History(recorded.vectors, recorded.anomalous)
+    found = []
+    try:
+        parts = windows(len(recorded.vectors), *sizes)
+        for name, config in configs.items():
+            steps = live(name, past, parts, replace(config, seed=seed))
+            with console.progress() as bar:
+                task = bar.add_task(name, total=1000)
+                while True:
+                    try:
+                        bar.update(task, completed=int(1000 * next(steps)))
+                    except StopIteration as done:
+                        found.append(done.value)
+                        break
+    except AnamnesisError as error:
+        raise BadTable(f"{file}: {error}") from None
+    return found

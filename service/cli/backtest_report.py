@@ -1,0 +1,199 @@
+"""What a backtest found, for people, for programs and as a picture."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import typer
+
+from service.cli import console
+from service.cli.history_files import Recorded
+
+if TYPE_CHECKING:
+    from models.backtest import Batch, Lifetime
+
+_DAY = 86_400.0
+_TIE = 0.005  # of the cost: less says nothing against the weights named first
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Lifetimes on one history, the one that was named first being the reference."""
+
+    file: str
+    recorded: Recorded
+    lifetimes: "tuple[Lifetime, ...]"
+    seconds: float
+    fpr: float
+
+    @property
+    def best(self) -> "Lifetime":
+        """The lifetime of least cost; the first named of those about as good."""
+        least = min(lifetime.cost for lifetime in self.lifetimes)
+        return next(one for one in self.lifetimes if one.cost <= least + _TIE)
+
+    def suggested(self) -> dict[str, Any]:
+        """Return strategy and weights of the best, and the threshold that holds the rate."""
+        best = self.best
+        strategy, _, weights = best.name.partition(", ")
+        fpr = self.fpr if best.kept else float(f"{min(max(best.fpr, 1e-6), 0.5):.1g}")
+        return {"strategy": strategy, "weights": weights, "threshold": {"fpr": fpr}}
+
+    def alarms(self, start: int, stop: int, count: int) -> float:
+        """Return alarms a day, where there are times, or among 1,000 rows."""
+        times = self.recorded.times
+        if times is None:
+            return 1000 * count / (stop - start)
+        # Rows cover the time to the next row; the last one's is not known.
+        last = times[stop] if stop < len(times) else times[-1]
+        return count / max(float(last - times[start]) / _DAY, 1e-9)
+
+    @property
+    def unit(self) -> str:
+        """What `alarms` counts by."""
+        return "per 1,000" if self.recorded.times is None else "per day"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON carries it."""
+        return {
+            "file": self.file,
+            "rows": len(self.recorded.vectors),
+            "features": list(self.recorded.features),
+            "from": self._when(0),
+            "to": self._when(len(self.recorded.vectors) - 1),
+            "lifetimes": [
+                one.to_dict() | {"alarms": self._overall(one), "alarms_unit": self.unit}
+                for one in self.lifetimes
+            ],
+            "suggested": self.suggested(),
+            "seconds": round(self.seconds, 1),
+        }
+
+    def _overall(self, lifetime: "Lifetime") -> float:
+        first, last = lifetime.batches[0], lifetime.batches[-1]
+        return self.alarms(first.start, last.stop, sum(b.alarms for b in lifetime.batches))
+
+    def _when(self, row: int) -> str | None:
+        times = self.recorded.times
+        if times is None:
+            return None
+        return datetime.fromtimestamp(float(times[row]), UTC).strftime("%Y-%m-%d %H:%M")
+
+    def show(self) -> None:
+        """Write the report for a person to stdout."""
+        n, best = len(self.recorded.vectors), self.best
+        span = "" if self.recorded.times is None else f", {self._when(0)} to {self._when(n - 1)}"
+        typer.echo(f"{self.file}: {n:,} vectors of {len(self.recorded.features)} features{span}")
+        first = best.batches[0].start
+        typer.echo(
+            f"{first:,} learned first, then {len(best.batches)} batches, each scored before it was "
+            f"learned ({self.seconds:.0f} s)\n"
+        )
+        self._show_batches(best)
+        if len(self.lifetimes) > 1:
+            typer.echo("")
+            self._show_arms()
+        typer.echo("\n" + "\n".join(self.sentences()))
+
+    def _show_batches(self, lifetime: "Lifetime") -> None:
+        typer.echo(f"{lifetime.name}")
+        labelled = any(batch.auroc is not None for batch in lifetime.batches)
+        columns = ("rows", *(("from",) if self.recorded.times is not None else ()))
+        columns += ("alarms", self.unit, "false alarms", *(("AUROC",) if labelled else ()), "")
+        console.show_table(columns, (self._cells(b, labelled) for b in lifetime.batches))
+
+    def _cells(self, batch: "Batch", labelled: bool) -> list[str | None]:
+        from models.backtest import NEW
+
+        cells: list[str | None] = [f"{batch.start}..{batch.stop - 1}"]
+        cells += [] if self.recorded.times is None else [str(self._when(batch.start))[5:]]
+        cells += [str(batch.alarms), f"{self.alarms(batch.start, batch.stop, batch.alarms):.1f}"]
+        cells.append(_percent(batch.rate))
+        if labelled:
+            cells.append(None if batch.auroc is None else f"{batch.auroc:.3f}")
+        return [*cells, "something new" if batch.rate >= NEW else ""]
+
+    def _show_arms(self) -> None:
+        labelled = self.recorded.anomalous is not None
+        columns = ("compared", f"alarms {self.unit}", "middle batch", "oldest window", "forgetting")
+        rows = []
+        for one in self.lifetimes:
+            middle = float(np.median([batch.rate for batch in one.batches]))
+            cells = [one.name, f"{self._overall(one):.1f}", _percent(middle), _percent(one.end[0])]
+            auroc = "-" if one.auroc is None else f"{one.auroc:.3f}"
+            rows.append([*cells, _points(one.forgetting), *([auroc] if labelled else [])])
+        console.show_table((*columns, *(("AUROC",) if labelled else ())), rows)
+
+    def sentences(self) -> list[str]:
+        """Return what was found, in words."""
+        best = self.best
+        low, high = (_percent(end) for end in best.interval)
+        lines = [
+            f"False alarms: {_percent(best.held)} ({low} to {high}), {_percent(best.asked)} asked "
+            f"for; {self._overall(best):.1f} alarms {self.unit} in all."
+        ]
+        if best.new:
+            lines.append(
+                f"Beside that, {best.new} of {len(best.batches)} batches were something new: a "
+                "fifth of them and more alarmed until they were learned. No threshold changes that."
+            )
+        lines.append(
+            f"Forgetting: of the first window {_percent(best.end[0])} alarm at the end, "
+            f"{_percent(best.after[0])} did when it was learned; over all windows "
+            f"{_points(best.forgetting)}. (Rows of each that were never learned.)"
+        )
+        lines.append(f"Regimes known at the end: {best.regimes}.")
+        suggested = self.suggested()
+        why = (
+            "holds what is asked"
+            if best.kept
+            else "would have held it in the middle one of the batches"
+        )
+        lines.append(
+            f'Suggested: strategy "{suggested["strategy"]}", weights {suggested["weights"]}, '
+            f'threshold {{"fpr": {suggested["threshold"]["fpr"]:g}}} ({why}).'
+        )
+        if self.recorded.anomalous is None:
+            lines.append("Nothing is labelled: true anomalies count as false alarms here.")
+        return lines
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.1f} %"
+
+
+def _points(change: float) -> str:
+    return f"{100 * change:+.1f} points"
+
+
+def need_matplotlib() -> None:
+    """Raise a usage error where there is none, before anything is trained."""
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        raise typer.BadParameter("--plot takes matplotlib (pip install matplotlib)") from None
+    mpl.use("agg")
+
+
+def draw(report: Report, path: Path) -> None:
+    """Draw false alarms batch by batch, and of every window at the end, as a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for one in report.lifetimes:
+        starts = range(1, len(one.batches) + 1)
+        left.plot(starts, [100 * b.rate for b in one.batches], marker="o", label=one.name)
+        right.plot(range(len(one.end)), [100 * rate for rate in one.end], marker="o")
+    for axes, title in (
+        (left, "each batch, before it was learned"),
+        (right, "each window, at the end"),
+    ):
+        axes.axhline(100 * report.fpr, color="grey", linestyle=":", label="asked for")
+        axes.set(title=title, ylabel="false alarms, %", yscale="symlog", ylim=(0, 100))
+    left.set_xlabel("batch")
+    right.set_xlabel("window")
+    left.legend()
+    figure.savefig(path, dpi=120)

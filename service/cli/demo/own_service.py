@@ -1,0 +1,81 @@
+"""The service that the demonstration runs against when it is given none."""
+
+import contextlib
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+from service.processes import spawn
+from service.processes.supervisor import StartupFailed
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 30.0
+
+
+@contextlib.contextmanager
+def running(folder: Path, *, keep: bool) -> Generator[str, None, None]:
+    """Run `anamnesis up` on `folder` and a free port; yield its URL.
+
+    It is stopped at the end, and dies with this process; with `keep` it goes on after a good end.
+    Raises StartupFailed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    words = folder / "up.log"
+    where = ("--host", "127.0.0.1", "--port", "0", "--data-dir", str(folder))
+    command = (sys.executable, "-m", "service.cli", "up", *where)
+    with words.open("wb") as log:
+        if keep:
+            # Outlives this process and its terminal.
+            service = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        else:
+            # SIGTERM is what lets it stop its own children in order.
+            how = spawn.Spawn(death_signal=signal.SIGTERM)
+            service = spawn.spawn(command, how, stdout=log, stderr=log)
+    (folder / "pid").write_text(str(service.pid))
+    try:
+        yield _wait_for_url(service, words)
+    except BaseException:
+        _stop(service)
+        raise
+    if keep:
+        # Disowned on purpose; without a status Python warns of a child that it forgets.
+        service.returncode = 0
+    else:
+        _stop(service)
+
+
+def how_to_use(url: str, folder: Path) -> str:
+    """Return what to do with a service that was left running."""
+    pid = (folder / "pid").read_text()
+    return (
+        f"\nThe service goes on at {url} (docs: {url}/docs). Try:\n"
+        f"  anamnesis detectors --url {url}\n"
+        f"  anamnesis versions digits-replay --url {url}\n"
+        f"Stop it with: kill {pid}; start it again with: anamnesis up --data-dir {folder}"
+    )
+
+
+def _wait_for_url(service: subprocess.Popen[bytes], words: Path) -> str:
+    until = time.monotonic() + _START_SECONDS
+    while True:
+        said = words.read_text(errors="replace")
+        if found := re.search(r"^  API +(http\S+)/v1$", said, re.MULTILINE):
+            return found[1]
+        if service.poll() is not None or time.monotonic() > until:
+            raise StartupFailed(f"`anamnesis up` did not come up:\n{said}")
+        time.sleep(0.05)
+
+
+def _stop(service: subprocess.Popen[bytes]) -> None:
+    service.terminate()
+    try:
+        service.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        service.kill()
+        service.wait()

@@ -1,0 +1,195 @@
+"""Commands about detectors and their versions."""
+
+from typing import Annotated, Any
+
+import typer
+
+from service.cli import console
+from service.cli.options import DEFAULT_URL, AsJson, Key, Name, Url
+from service.domain.audit_chain import broken
+from service.timestamps import rfc3339
+
+Generation = Annotated[
+    int | None,
+    typer.Option("--if-generation", help="Refuse unless this is still the generation."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (detectors, versions, promote, rollback, revoke, audit):
+        app.command()(command)
+
+
+def detectors(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """List the detectors."""
+    with console.client(url, key) as client:
+        found = client.detectors()
+    if as_json:
+        console.show_json(found)
+        return
+    columns = ("detector", "version", "generation", "buffered", "learned", "retraining", "drift")
+    console.show_table(columns, map(_detector_row, found))
+
+
+def _detector_row(status: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        status["name"],
+        status.get("champion"),
+        status.get("generation"),
+        status.get("buffered"),
+        status.get("learned"),
+        (status.get("retraining") or {}).get("state"),
+        (status.get("drift") or {}).get("state"),
+    )
+
+
+def versions(
+    detector: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False
+) -> None:
+    """List a detector's versions."""
+    with console.client(url, key) as client:
+        found = client.versions(detector)
+    if as_json:
+        console.show_json(found)
+        return
+    columns = ("version", "state", "parent", "strategy", "w_prev", "w_new", "new", "reasons")
+    console.show_table(columns, map(_version_row, found))
+
+
+def _version_row(record: dict[str, Any]) -> tuple[Any, ...]:
+    weights = record.get("weights") or {}
+    reasons = (record.get("gate") or {}).get("reasons") or ()
+    return (
+        record["version"],
+        record.get("state"),
+        record.get("parent"),
+        record.get("strategy"),
+        _share(weights.get("w_prev")),
+        _share(weights.get("w_new")),
+        record.get("n_new"),
+        "; ".join(map(str, reasons)) or None,
+    )
+
+
+def _share(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3f}"
+
+
+def promote(
+    detector: Name,
+    version: Annotated[int, typer.Argument(help="The version to serve.", metavar="VERSION")],
+    if_generation: Generation = None,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a version the champion."""
+    with console.client(url, key) as client:
+        _told(client.promote(detector, version, if_generation), detector, as_json=as_json)
+
+
+def audit(
+    detector: Annotated[
+        str | None,
+        typer.Argument(help="The detector; of the API keys without.", metavar="[DETECTOR]"),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check every entry's hash against the one before it.")
+    ] = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show who changed what of a detector, or of the API keys, when and why."""
+    with console.client(url, key) as client:
+        entries = client.audit(detector)
+    if as_json:
+        console.show_json(entries)
+    else:
+        columns = ("seq", "at", "action", "from", "to", "who", "why", "hash")
+        console.show_table(columns, map(_audit_row, entries))
+    if verify and (wrong := broken(entries)) is not None:
+        console.complain(f"entry {wrong} does not follow from the one before it")
+        raise typer.Exit(console.Exit.REFUSED)
+
+
+def _audit_row(entry: dict[str, Any]) -> tuple[Any, ...]:
+    shown = (entry[name] for name in ("from", "to"))
+    of = "key" if "key" in entry["action"] else "config"
+    short = [of if isinstance(one, dict) else one for one in shown]
+    at = rfc3339(entry["at"] / 1000)
+    return (entry["seq"], at, entry["action"], *short, entry["who"], entry["why"], entry["hash"])
+
+
+def rollback(
+    detector: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False
+) -> None:
+    """Make the champion's parent the champion again."""
+    with console.client(url, key) as client:
+        status = client.detector(detector)
+        champion = status["champion"]
+        parent = None if champion is None else client.version(detector, champion)["parent"]
+        if parent is None:
+            console.complain(f"{detector} has no version before its champion")
+            raise typer.Exit(console.Exit.REFUSED)
+        # Whoever moved the champion since we looked wins.
+        _told(client.promote(detector, parent, status["generation"]), detector, as_json=as_json)
+
+
+def _told(answer: dict[str, Any], detector: str, *, as_json: bool) -> None:
+    if as_json:
+        console.show_json(answer)
+        return
+    forgets = (answer.get("forgets") or {}).get("vectors")
+    typer.echo(
+        f"{detector} serves version {answer['champion']} (generation {answer['generation']})"
+        + (f"; it does not know the {forgets} vectors learned since" if forgets else "")
+    )
+
+
+def revoke(
+    detector: Name,
+    batch: Annotated[
+        str | None, typer.Option("--batch", help="Unlearn this batch, by the id it was answered.")
+    ] = None,
+    sender: Annotated[
+        str | None, typer.Option("--sender", help="Unlearn what came with this API key, by its id.")
+    ] = None,
+    why: Annotated[str, typer.Option(help="For the audit trail.")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Change nothing; say what would be done and lost.")
+    ] = False,
+    without_champion: Annotated[
+        bool,
+        typer.Option("--without-champion", help="Serve no version, where no clean one is kept."),
+    ] = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Unlearn bad data: return to the last version without it, and relearn the rest."""
+    if (batch is None) == (sender is None):
+        raise typer.BadParameter("wanted is --batch or --sender")
+    what = {"batch": batch} if sender is None else {"key": sender}
+    options = {"why": why, "dry_run": dry_run, "without_champion": without_champion}
+    with console.client(url, key) as client:
+        done = client.revoke(detector, **what, **options)
+    if as_json:
+        console.show_json(done)
+        return
+    champion, gone = done["champion"], done["discarded"]
+    served = "no version" if champion is None else f"version {champion}"
+    typer.echo(
+        f"{'would be done: ' if dry_run else ''}{detector} serves {served}; revoked: "
+        + (", ".join(map(str, done["versions"])) or "none")
+    )
+    waiting = sum(gone[place] for place in ("buffered", "quarantined", "parked"))
+    typer.echo(f"discarded before they were learned: {waiting} vectors")
+    for what_became, name in (("learned again", "relearned"), ("lost with them", "lost")):
+        told = done[name]
+        senders = f" of {', '.join(told['senders'])}" if told["vectors"] else ""
+        typer.echo(
+            f"{what_became}: {told['vectors']} vectors of others, in "
+            f"{told['batch_count']} batches{senders}"
+        )

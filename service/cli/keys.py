@@ -1,0 +1,136 @@
+"""Commands about API keys: they speak to the store itself, so that a first key can be made."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from service.cli import console
+from service.domain.api_key import LEAST_BODY_BYTES, Grant, Scope, describe, new_secret
+from service.domain.detector import NAME
+from service.problems import Problem
+from service.processes.data_directory import DirectoryInUse, socket_path
+from service.processes.embedded_store import EmbeddedStore
+from service.settings import Settings
+from service.store.api_keys import ApiKeys
+from service.store.connection import connect
+
+T = TypeVar("T")
+
+_WHO = "command line"  # in the audit trail: whoever reaches the store itself has no key
+
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Where the embedded store is, without ANAMNESIS_REDIS_URL.")
+]
+
+app = typer.Typer(name="keys", help="Make, list and revoke API keys.", no_args_is_help=True)
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="What the key is for.", metavar="NAME")],
+    scope: Annotated[list[Scope], typer.Option(help="What it may do; may be repeated.")],
+    detector: Annotated[
+        list[str] | None, typer.Option(help="On which detector (all); may be repeated.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, help="Requests a second, of each API process.")
+    ] = None,
+    max_body_bytes: Annotated[
+        int | None, typer.Option(min=LEAST_BODY_BYTES, help="Largest body of a request.")
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key, and write it to stdout: this once, for it is kept nowhere."""
+    for one in detector or ():
+        if not NAME.fullmatch(one):
+            raise typer.BadParameter(f"--detector: a detector's name matches {NAME.pattern}")
+    secret = new_secret()
+    grant = Grant.of(
+        secret.encode(),
+        name,
+        frozenset(scope),
+        detectors=frozenset(detector) if detector else None,
+        requests_per_second=rate,
+        max_body_bytes=max_body_bytes,
+    )
+    created = _with_keys(data_dir, lambda keys: keys.create(grant, who=_WHO))
+    if as_json:
+        console.show_json({"key": secret, **describe(created)})
+        return
+    console.complain(f"made key {created.id}; what follows is shown this once")
+    typer.echo(secret)
+
+
+@app.command(name="list")
+def list_keys(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """List the keys and what each allows."""
+    _, grants = _with_keys(data_dir, lambda keys: keys.read())
+    found = [describe(grant) for grant in grants]
+    if as_json:
+        console.show_json(found)
+        return
+    columns = ("id", "name", "scopes", "detectors", "requests/s", "created")
+    console.show_table(columns, map(_row, found))
+
+
+def _row(key: dict[str, Any]) -> tuple[Any, ...]:
+    detectors = key["detectors"]
+    return (
+        key["id"],
+        key["name"],
+        " ".join(key["scopes"]),
+        "all" if detectors is None else " ".join(detectors),
+        key["requests_per_second"],
+        key["created_at"],
+    )
+
+
+@app.command()
+def revoke(
+    key: Annotated[str, typer.Argument(help="The key's id, as listed.", metavar="ID")],
+    data_dir: DataDir = None,
+) -> None:
+    """Let nobody in with this key any more, within two seconds everywhere."""
+    _with_keys(data_dir, lambda keys: keys.revoke(key, who=_WHO))
+    typer.echo(f"revoked {key}")
+
+
+def _with_keys(data_dir: Path | None, work: Callable[[ApiKeys], Awaitable[T]]) -> T:
+    """Return what `work` returns, done on the keys of the store that the settings name."""
+    settings = console.settings(data_dir=data_dir)
+
+    async def done(url: str) -> T:
+        async with await connect(url) as redis:
+            return await work(ApiKeys(redis, most=settings.max_keys))
+
+    with _store(settings) as url:
+        try:
+            return asyncio.run(done(url))
+        except Problem as problem:
+            console.complain(problem.detail)
+            raise typer.Exit(console.Exit.REFUSED) from None
+
+
+@contextlib.contextmanager
+def _store(settings: Settings) -> Iterator[str]:
+    """Yield the URL of the store; an embedded one that does not run runs meanwhile."""
+    url = settings.store_url()
+    if url is not None:
+        yield url
+        return
+    store = EmbeddedStore(settings.data_dir)
+    try:
+        store.start()
+    except DirectoryInUse:
+        yield f"unix://{socket_path(store.directory.path)}"
+        return
+    try:
+        yield store.url
+    finally:
+        store.stop()

@@ -1,0 +1,1 @@
+"""The HTTP client. Imports: nothing else of ours."""

@@ -1,0 +1,132 @@
+"""API keys and what each of them allows."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from service.settings import Settings
+from service.timestamps import rfc3339
+
+_PREFIX = "anm_"  # so that scanners of repositories and logs know one when they see it
+# The lane, which does not ask a key how large a body may be, takes none that is larger.
+LEAST_BODY_BYTES = 2**20
+
+
+class Scope(StrEnum):
+    """What a key may do; none of them includes another."""
+
+    SCORE = "score"
+    INGEST = "ingest"
+    READ = "read"
+    ADMIN = "admin"
+    METRICS = "metrics"
+
+
+def new_secret() -> str:
+    """Return a new key: 256 random bits, which is why a single hash protects it."""
+    return _PREFIX + secrets.token_urlsafe(32)
+
+
+def digest(secret: bytes) -> bytes:
+    """Return what is stored of a key: its sha256.
+
+    A slow derivation (scrypt, Argon2) makes guessing expensive where people choose the secret.
+    Nobody guesses 256 random bits, so it would buy nothing here and cost every first request of a
+    connection a tenth of a second, which anyone could make us spend.
+    """
+    return hashlib.sha256(secret).digest()
+
+
+def identity(digest: bytes) -> str:
+    """Return the public name of the key with this digest: 64 of its bits, in hexadecimal."""
+    return digest[:8].hex()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What the key `id` allows: `scopes`, on `detectors` (None: on all, and on the service).
+
+    `requests_per_second` (None: any) is for each API process; `max_body_bytes` (None: what the
+    service takes) is for each request. `created` is in milliseconds since 1970.
+    """
+
+    id: str
+    name: str
+    digest: bytes = field(repr=False)
+    scopes: frozenset[Scope]
+    detectors: frozenset[str] | None = None
+    requests_per_second: float | None = None
+    max_body_bytes: int | None = None
+    created: int | None = None
+
+    @classmethod
+    def of(cls, secret: bytes, name: str, scopes: frozenset[Scope], **more: Any) -> "Grant":
+        """Return what the key `secret` allows."""
+        hashed = digest(secret)
+        return cls(identity(hashed), name, hashed, scopes, **more)
+
+    def covers(self, detector: str) -> bool:
+        """Return whether the key is for this detector."""
+        return self.detectors is None or detector in self.detectors
+
+
+def describe(grant: Grant) -> dict[str, Any]:
+    """Return what a key allows, as JSON carries it."""
+    return {
+        "id": grant.id,
+        "name": grant.name,
+        "scopes": sorted(grant.scopes),
+        "detectors": None if grant.detectors is None else sorted(grant.detectors),
+        "requests_per_second": grant.requests_per_second,
+        "max_body_bytes": grant.max_body_bytes,
+        "created_at": rfc3339(None if grant.created is None else grant.created / 1000),
+    }
+
+
+# Whoever asks while the service has no keys.
+ANYONE = Grant("anyone", "anyone", b"", frozenset(Scope))
+
+
+class Bucket:
+    """A token bucket: `rate` requests a second, and as many at once after a second's rest."""
+
+    __slots__ = ("_rate", "_since", "_tokens")
+
+    def __init__(self, rate: float, now: float) -> None:
+        self._rate = rate
+        self._tokens = max(1.0, rate)
+        self._since = now
+
+    def wait(self, now: float) -> float:
+        """Take a token and return 0, or return the seconds until there is one."""
+        self._tokens = min(max(1.0, self._rate), self._tokens + (now - self._since) * self._rate)
+        self._since = now
+        if self._tokens < 1.0:
+            return (1.0 - self._tokens) / self._rate
+        self._tokens -= 1.0
+        return 0.0
+
+
+_LEAST_SECRET = 32  # characters of a key from a file, which somebody chose
+
+
+def fixed(settings: Settings) -> list[Grant]:
+    """Return the keys that the settings name files of; ValueError for one that is too short."""
+    found = []
+    for name, file, scopes in (
+        ("admin key file", settings.admin_key_file, frozenset(Scope)),
+        ("metrics key file", settings.metrics_key_file, frozenset({Scope.METRICS})),
+    ):
+        if file is not None:
+            found.append(Grant.of(_secret(file), name, scopes))
+    return found
+
+
+def _secret(file: Path) -> bytes:
+    secret = file.read_bytes().strip()
+    if len(secret) < _LEAST_SECRET or not secret.isascii() or b" " in secret:
+        raise ValueError(f"{file}: a key has at least {_LEAST_SECRET} ASCII characters, no spaces.")
+    return secret

@@ -1,0 +1,34 @@
+"""What a process scores with: one version, its place in history, and the threshold in force."""
+
+from dataclasses import dataclass
+
+from models import Version
+from models.parts.calibration import Threshold
+from models.parts.labels import Labels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Champion:
+    """A frozen snapshot; a request reads one reference to it and nothing else.
+
+    `uid` tells incarnations of a name apart, `generation` counts moves of the champion pointer
+    and `config_revision` changes of the config. A pinned version borrows both from the detector.
+    `labels` are those that decided the threshold, where they do.
+    """
+
+    name: str
+    uid: str
+    number: int
+    generation: int
+    config_revision: int
+    version: Version
+    threshold: Threshold
+    trained_at: float | None = None
+    labels: Labels | None = None
+
+    def supersedes(self, other: "Champion | None") -> bool:
+        """Return whether this is at least as new as `other`; another incarnation always is."""
+        if other is None or other.uid != self.uid:
+            return True
+        mine = (self.generation, self.config_revision)
+        return mine >= (other.generation, other.config_revision)

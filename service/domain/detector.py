@@ -1,0 +1,91 @@
+"""A detector as the store holds it at one moment."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+from models import MIN_VECTORS
+from service.domain.detector_config import DetectorConfig
+
+NO_DRIFT: Mapping[str, Any] = {"state": "none"}
+
+
+class Pointer(NamedTuple):
+    """What an API process compares with what it serves."""
+
+    uid: str
+    champion: int | None
+    generation: int
+    config_revision: int
+
+
+class Retraining(NamedTuple):
+    """What the worker does with a detector; `progress` runs from 0 to 1."""
+
+    state: Literal["idle", "queued", "running"]
+    progress: float
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """One reading of a detector; counts are of vectors.
+
+    `uid` names this incarnation: a detector deleted and made again has another. `requested` and
+    `served` number the retrainings asked for by hand: number k is over once `served >= k`.
+    `consumed` counts what any version learned, `learned` what the champion's lineage did, and
+    `thinned` what was known too well to be kept.
+    """
+
+    name: str
+    uid: str
+    created_at: str
+    config: DetectorConfig
+    config_revision: int
+    dimension: int | None
+    champion: int | None
+    generation: int
+    last_version: int
+    buffered: int
+    buffered_bytes: int
+    buffer_oldest: float | None
+    quarantined: int
+    parked: int
+    parked_bytes: int
+    consumed: int
+    discarded: int
+    thinned: int
+    learned: int
+    kept_bytes: int
+    retraining: Retraining
+    requested: int
+    served: int
+    attempts: int
+    retrains: dict[str, int]
+    last_retraining: dict[str, Any] | None
+    drift: dict[str, Any]
+
+    @property
+    def trained(self) -> bool:
+        """Whether any version was made: its dimension and feature names are then fixed."""
+        return self.last_version > 0
+
+    @property
+    def needed(self) -> int:
+        """How many vectors are missing until a training is possible."""
+        return max(0, MIN_VECTORS - self.buffered)
+
+    @property
+    def pointer(self) -> Pointer:
+        """Return what an API process compares with what it serves."""
+        return Pointer(self.uid, self.champion, self.generation, self.config_revision)
+
+
+def with_dimension(config: DetectorConfig, dimension: int | None) -> DetectorConfig:
+    """Return `config` with the dimension that the data fixed, where it names none itself."""
+    if dimension is None or config.dimension is not None:
+        return config
+    return replace(config, dimension=dimension)
+
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

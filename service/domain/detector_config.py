@@ -1,0 +1,113 @@
+"""A detector's configuration: what it learns with (`models.Config`) and how it is run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Any, ClassVar, Literal
+
+import orjson
+from pydantic import Field, TypeAdapter, ValidationError
+
+from models import Config, Model, Replay, Version
+from models.config import THRESHOLDS
+from service.problems import Unprocessable
+
+_PYDANTIC: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """On how many live vectors a candidate is judged, and how long the worker waits for them."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _PYDANTIC
+
+    vectors: Annotated[int, Field(ge=1, le=10_000)]
+    seconds: Annotated[float, Field(ge=0, le=3600)] = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Retrain:
+    """What starts a retraining by itself; both triggers null mean by hand only."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _PYDANTIC
+
+    min_vectors: Annotated[int, Field(ge=1, le=10_000_000)] | None = 1000
+    max_age_seconds: Annotated[float, Field(gt=0, le=31_536_000)] | None = 3600
+    on_drift: Literal[False] = False
+    paused: bool = False
+    shadow: Shadow | None = None
+
+
+@dataclass(frozen=True)
+class DetectorConfig(Config):
+    """Everything `PUT /v1/detectors/{name}` takes, with its defaults."""
+
+    gate: Literal["enforce", "report"] = "enforce"
+    admission: Literal["quarantine", "triage", "accept"] = "quarantine"
+    retrain: Retrain = field(default_factory=Retrain)
+    keep_learned_seconds: Annotated[float, Field(ge=0, le=31_536_000)] = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration in full; the optional stage only where it is asked for."""
+        values = super().to_dict()
+        if self.retrain.shadow is None:
+            del values["retrain"]["shadow"]
+        return values
+
+
+_adapter = TypeAdapter(DetectorConfig)
+
+
+def parse(body: bytes | str | Mapping[str, Any]) -> DetectorConfig:
+    """Return the configuration that `body` (JSON, or its decoded object) stands for.
+
+    Raises Unprocessable naming the field, and what this release builds, for anything else.
+    """
+    try:
+        # Always as JSON: there a list may stand for a tuple although validation is strict.
+        text = orjson.dumps(body) if isinstance(body, Mapping) else body
+        return _adapter.validate_json(text or b"{}")
+    except ValidationError as error:
+        raise Unprocessable(_reason(error)) from None
+    except ValueError:
+        # orjson refuses what JSON cannot carry, such as half of a surrogate pair.
+        raise Unprocessable("The config is not JSON.") from None
+
+
+def _reason(error: ValidationError) -> str:
+    """Return where an error is and what is taken there; never what was given."""
+    # Of a choice between forms, the one that came closest knows best: it got as far as a value.
+    found = error.errors(include_input=False, include_url=False)
+    first = max(found, key=lambda one: (one["type"] == "value_error", len(one["loc"])))
+    path = [str(part) for part in first["loc"]]
+    if first["type"] in _UNKNOWN_FIELD:
+        # The name of a field that is not ours is the client's.
+        *path, _ = path
+        known = next((_PARTS[part] for part in reversed(path) if part in _PARTS), DetectorConfig)
+        text = f"unknown field; the fields are {', '.join(one.name for one in fields(known))}"
+    elif first["type"] == "json_invalid":
+        text = "the config is not JSON"
+    elif path[0:1] == ["threshold"] and path[1:2] and path[1] not in THRESHOLDS:
+        text = f"not built; one of {', '.join(THRESHOLDS)} is"
+    elif path[0:1] == ["model"] and first["type"] == "literal_error":
+        text = f"'auto', or an object of {', '.join(one.name for one in fields(Model))}"
+    else:
+        text = first["msg"].removeprefix("Value error, ")
+    where = ".".join(part for part in path if part in _KNOWN)
+    return text if not where or text.startswith(where) else f"{where}: {text}"
+
+
+_PARTS: dict[str, type[Retrain | Shadow | Model | Replay | DetectorConfig]] = {
+    "retrain": Retrain,
+    "shadow": Shadow,
+    "model": Model,
+    "replay": Replay,
+}
+_UNKNOWN_FIELD = {"extra_forbidden", "unexpected_keyword_argument"}
+_KNOWN = {one.name for kind in (DetectorConfig, *_PARTS.values()) for one in fields(kind)}
+
+
+def configured(version: Version, config: DetectorConfig) -> Version:
+    """Return `version` as `config` has it today in what may change without a training."""
+    if version.config.missing == config.missing:
+        return version
+    return version.with_config(replace(version.config, missing=config.missing))

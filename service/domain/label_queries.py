@@ -1,0 +1,58 @@
+"""Which events to ask a person about: those whose labels would teach most."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+
+from models import Version
+from models.parts.calibration import Threshold
+from service.domain.event import Event
+
+LOOKED_AT = 200  # latest events
+ASKED = 10  # at most
+_ALIKE = 3  # events of one kind from which one speaks for all
+
+
+def choose(
+    events: Sequence[Event], answered: Collection[str], version: Version, threshold: Threshold
+) -> list[dict[str, Any]]:
+    """Return `event` and `reason` of those to label, the most telling first.
+
+    First one for each kind of event that came often (nearest regime, and the feature that
+    contributes most, above or below what is expected): its label speaks for all of them. Then
+    those that this version finds normal, though the one before did not. Then those nearest to the
+    threshold. `answered` are the ids of events that have a label.
+    """
+    open_ = [
+        event
+        for event in events
+        if event.id not in answered and len(event.vector) == version.dimension
+    ]
+    if not open_:
+        return []
+    X = np.stack([event.vector for event in open_])
+    anomalous = version.judge(X, threshold).is_anomaly
+    reasons: dict[str, str] = {}
+    for place, alike in _kinds(open_, version.nearest_regime(X).tolist()):
+        middle = sorted(alike, key=lambda event: event.severity)[len(alike) // 2]
+        reasons[middle.id] = f"speaks for {len(alike)} alike: {place}"
+    for event, still in zip(open_, anomalous.tolist(), strict=True):
+        if not still:
+            reasons.setdefault(event.id, f"normal by now, an anomaly to version {event.version}")
+    for event in sorted(open_, key=lambda event: abs(event.severity - 1.0)):
+        reasons.setdefault(event.id, f"near the threshold: severity {event.severity:.2f}")
+    return [{"event": event, "reason": reason} for event, reason in reasons.items()][:ASKED]
+
+
+def _kinds(events: Sequence[Event], regimes: Sequence[int]) -> list[tuple[str, list[Event]]]:
+    """Return the kinds of event that came often, in words, with theirs, the commonest first."""
+    kinds: dict[str, list[Event]] = {}
+    for event, regime in zip(events, regimes, strict=True):
+        if event.attributions:
+            first = event.attributions[0]
+            side = "above" if first["value"] > first["expected"] else "below"
+            near = f"nearest to regime {regime}, " if regime else ""
+            kinds.setdefault(f"{near}{first['feature']} {side} what is expected", []).append(event)
+    often = [(place, alike) for place, alike in kinds.items() if len(alike) >= _ALIKE]
+    return sorted(often, key=lambda kind: -len(kind[1]))

@@ -1,0 +1,110 @@
+"""What a version learned, from whom, and on top of which others: the lineage of data.
+
+All of it follows from records and from the batches kept with them; nothing here asks the store.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from service.domain.experience import BATCHES_RECORDED, Source
+
+Position = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Culprit:
+    """What is to be unlearned: a batch, or everything that came with an API key so far."""
+
+    kind: Literal["batch", "key"]
+    id: str
+
+    def sent(self, source: Source) -> bool:
+        """Return whether these vectors are of it."""
+        return self.id == (source.batch if self.kind == "batch" else source.sender)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A version as far as its lineage goes; `first` and `last` bound what it took of the buffer."""
+
+    number: int
+    parent: int | None
+    sha256: str | None
+    parent_sha256: str | None
+    first: str | None
+    last: str | None
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "Made":
+        """Return it from a version's record."""
+        taken = record.get("experience") or {}
+        return cls(
+            record["version"],
+            record.get("parent"),
+            record.get("sha256"),
+            record.get("parent_sha256"),
+            taken.get("first"),
+            taken.get("last"),
+        )
+
+
+def descended(made: Sequence[Made], guilty: Iterable[int]) -> set[int]:
+    """Return the `guilty` versions with all that were made on top of them, or are copies of them.
+
+    `made` is in the order of the numbers: a parent goes before its children.
+    """
+    found, digests = set(guilty), set[str]()
+    for one in made:
+        if one.parent in found or digests & {one.sha256, one.parent_sha256}:
+            found.add(one.number)
+        if one.number in found and one.sha256:
+            digests.add(one.sha256)
+    return found
+
+
+def ranges(made: Iterable[Made]) -> list[tuple[str, str]]:
+    """Return what the versions took of the buffer, ranges `(first, last]` that touch as one."""
+    found: list[tuple[str, str]] = []
+    for one in made:
+        if one.first is None or one.last is None:
+            continue
+        if found and found[-1][1] == one.first:
+            found[-1] = (found[-1][0], one.last)
+        else:
+            found.append((one.first, one.last))
+    return found
+
+
+def position(entry: str) -> Position:
+    """Return a stream's entry id as what can be compared."""
+    milliseconds, _, number = entry.partition("-")
+    return int(milliseconds), int(number or 0)
+
+
+def within(entry: str, found: Iterable[tuple[str, str]]) -> bool:
+    """Return whether an entry is in one of the ranges `(first, last]`."""
+    at = position(entry)
+    return any(position(first) < at <= position(last) for first, last in found)
+
+
+@dataclass
+class Tally:
+    """Vectors, counted by batch and sender."""
+
+    vectors: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def add(self, source: Source) -> None:
+        """Count these vectors."""
+        self.vectors[source.batch, source.sender] += source.vectors
+
+    def told(self, *, less: "Tally | None" = None) -> dict[str, Any]:
+        """Return the count as JSON carries it, without what is counted in `less`."""
+        left = self.vectors - less.vectors if less else self.vectors
+        return {
+            "vectors": sum(left.values()),
+            "batch_count": len(left),
+            "batches": [batch for batch, _ in left][:BATCHES_RECORDED],
+            "senders": sorted({sender for _, sender in left} - {""})[:BATCHES_RECORDED],
+        }

@@ -1,0 +1,30 @@
+"""When a detector is due to learn again: the one place that decides it."""
+
+from models import MIN_VECTORS
+from service.domain.detector import Detector
+
+
+def due(detector: Detector, now: float) -> str | None:
+    """Return why `detector` is to be retrained at `now` (unix time), or None when it is not.
+
+    What was asked for by hand, or was begun and not ended, goes before the triggers of the
+    config, which pause with `paused`. Without the vectors that a training needs nothing is due.
+    """
+    if detector.buffered < MIN_VECTORS:
+        return None
+    if detector.requested > detector.served:
+        return "by hand"
+    if detector.retraining.state != "idle":
+        return "unfinished"
+    return None if detector.config.retrain.paused else _triggered(detector, now)
+
+
+def _triggered(detector: Detector, now: float) -> str | None:
+    retrain = detector.config.retrain
+    if retrain.min_vectors is not None and detector.buffered >= retrain.min_vectors:
+        return "count"
+    if retrain.max_age_seconds is not None and detector.buffer_oldest is not None:
+        # The store wrote the time; a clock ahead or behind of it moves the trigger by as much.
+        age = now - detector.buffer_oldest
+        return "age" if age >= retrain.max_age_seconds else None
+    return None

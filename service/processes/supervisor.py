@@ -1,0 +1,307 @@
+"""`anamnesis up` and `anamnesis api`: one process that starts, watches and stops the others.
+
+Its life is `run`: startup, ticks until a signal, shutdown. It owns what the children share: the
+listening socket, the folder of their metrics, the embedded store.
+"""
+
+import asyncio
+import contextlib
+import select
+import signal
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from typing import Any
+
+import httpx
+
+from service import log
+from service.domain.api_key import fixed
+from service.problems import StoreUnavailable
+from service.processes import spawn
+from service.processes.child import ONE_THREAD, Child, Restarts
+from service.processes.data_directory import StoreFailed
+from service.processes.embedded_store import EmbeddedStore
+from service.processes.metrics_folder import MetricsFolder
+from service.settings import Settings, is_loopback
+from service.store.api_keys import count
+
+_logger = log.get(__name__)
+
+_STARTUP_SECONDS = 60.0
+_TICK_SECONDS = 0.1  # an ended child wakes the loop at once; this is for pauses before restarts
+_WORKER_STOP_SECONDS = 15.0
+_LOOK_SECONDS = 0.5  # between two looks at the store's files
+_BACKLOG = 2048
+_OF_PROMETHEUS = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
+
+
+class StartupFailed(Exception):  # noqa: N818 - it states what happened
+    """The service did not come up; the message says why."""
+
+
+class Supervisor:
+    """The processes of one machine: API processes on one socket, maybe a worker, maybe a store.
+
+    `store` is the embedded store to run, or None when `settings.redis_url` names one. `announce`
+    is called with the service's own URL once it answers.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: EmbeddedStore | None,
+        worker: bool,
+        announce: Callable[[str], None],
+    ) -> None:
+        self.store = store
+        if store is not None:
+            inside = store.directory.path
+            folders = {
+                "metrics_dir": (settings.metrics_dir or inside / "metrics").absolute(),
+                "cache_dir": (settings.cache_dir or inside / "champions").absolute(),
+            }
+            settings = settings.model_copy(update={"redis_url": store.url, **folders})
+        self.settings = settings
+        self.announce = announce
+        self.should_exit = False
+        self.listener: socket.socket | None = None
+        self.metrics: MetricsFolder | None = None
+        self._store_restarts = Restarts()
+        self._store_down = False
+        self._next_look = 0.0
+        self._gone: str | None = None
+        self.api: list[Child] = []
+        self.worker = Child("worker", _python("service.worker"), self._spawn) if worker else None
+
+    # Life
+
+    def run(self) -> None:
+        """Start everything, keep it running until SIGTERM or Ctrl-C, then stop it in order.
+
+        Raises StartupFailed or StoreFailed when the service cannot come up.
+        """
+        with _wakeups(self._ask_to_exit) as wakeups:
+            try:
+                self.startup()
+                while not self.should_exit:
+                    select.select([wakeups], [], [], _TICK_SECONDS)
+                    _drain(wakeups)
+                    self.tick()
+            finally:
+                self.shutdown()
+
+    def startup(self) -> None:
+        """Bind, start the store and then the rest; announce the service once it answers."""
+        # First the port and the directory: what is refused is refused before anything runs.
+        self.listener = _bind(self.settings.host, self.settings.port)
+        if self.store is not None:
+            self.store.start()
+        self._refuse_strangers()
+        self.metrics = MetricsFolder(self.settings.metrics_dir)
+        socket_number = str(self.listener.fileno())
+        self.api = [
+            Child(f"api-{n}", _python("service.api", socket_number, str(n)), self._spawn_api)
+            for n in range(self.settings.workers)
+        ]
+        for child in self.children():
+            child.start()
+        self._wait_until_ready()
+        if not self.should_exit:
+            with contextlib.suppress(OSError):  # nobody reads it, or its disk is full
+                self.announce(self.url)
+
+    def _refuse_strangers(self) -> None:
+        """Refuse to be reached from elsewhere as long as there are no keys to tell who asks."""
+        settings = self.settings
+        try:
+            given = fixed(settings)
+        except (OSError, ValueError) as error:
+            raise StartupFailed(f"a key file cannot be used: {error}") from None
+        if is_loopback(settings.host) or settings.insecure or given:
+            return
+        url = settings.store_url()
+        assert url is not None
+        # A store that is away may hold keys; until it is read nobody is let in.
+        with contextlib.suppress(StoreUnavailable):
+            if not asyncio.run(count(url)):
+                raise StartupFailed(
+                    f"there are no API keys, and {settings.host} can be reached from elsewhere: "
+                    "make one with `anamnesis keys create`, name a file with one in "
+                    "ANAMNESIS_ADMIN_KEY_FILE, or say --insecure"
+                )
+
+    def tick(self) -> None:
+        """Look after every child once."""
+        self._tick_store()
+        for child in self.children():
+            if child.tick() is not None and child in self.api and self.metrics is not None:
+                self.metrics.ended(self.api.index(child))
+
+    def shutdown(self) -> None:
+        """Drain the API, let the worker finish its step, then close the store."""
+        if self.listener is not None:
+            # The children close theirs when they drain: from then on connections are refused.
+            self.listener.close()
+        for child in self.api:
+            child.ask()
+        deadline = time.monotonic() + self.settings.drain_seconds + 3.0
+        for child in self.api:
+            child.wait(deadline)
+        if self.worker is not None:
+            self.worker.stop(time.monotonic() + _WORKER_STOP_SECONDS)
+        if self.store is not None:
+            self.store.stop()
+        if self.metrics is not None:
+            self.metrics.close()
+
+    # Parts
+
+    def children(self) -> list[Child]:
+        """Return the children apart from the store."""
+        return [*self.api, *([self.worker] if self.worker else [])]
+
+    @property
+    def url(self) -> str:
+        """The address that a client on this machine takes."""
+        assert self.listener is not None
+        host, port = self.listener.getsockname()[:2]
+        anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not bound
+        host = anywhere.get(host, host)
+        scheme = "https" if self.settings.tls_cert else "http"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+    def _ask_to_exit(self) -> None:
+        self.should_exit = True
+
+    def _spawn(self, **more: str) -> spawn.Spawn:
+        folder = self.metrics.path if self.metrics else None
+        # What is empty is unset; the other name would make prometheus_client map files.
+        shared = {"ANAMNESIS_METRICS_DIR": str(folder or "")}
+        env = self.settings.environment(**shared, **more)
+        return spawn.Spawn(env={k: v for k, v in env.items() if k not in _OF_PROMETHEUS})
+
+    def _spawn_api(self) -> spawn.Spawn:
+        assert self.listener is not None
+        return replace(self._spawn(**ONE_THREAD), pass_fds=(self.listener.fileno(),))
+
+    def _wait_until_ready(self) -> None:
+        # A store that is elsewhere may come later; what answers then is alive, and waits for it.
+        path = "/readyz" if self.store else "/healthz"
+        until = time.monotonic() + _STARTUP_SECONDS
+        how: Any = {"timeout": 1.0, "trust_env": False, "verify": own(self.settings)}
+        with httpx.Client(base_url=self.url, **how) as client:
+            while not self.should_exit:
+                for child in self.children():
+                    if child.running is not None and child.running.poll() is not None:
+                        raise StartupFailed(
+                            f"{child.name} ended with status {child.running.returncode} "
+                            "while starting; its last lines are above"
+                        )
+                with contextlib.suppress(httpx.TransportError):
+                    if client.get(path).status_code == httpx.codes.OK:
+                        return
+                if time.monotonic() > until:
+                    raise StartupFailed(f"the API was not ready within {_STARTUP_SECONDS:g} s")
+                time.sleep(0.02)
+
+    def _tick_store(self) -> None:
+        """Start the store again when it has died; the others wait for it, or serve without."""
+        if self.store is None:
+            return
+        try:
+            if self.store.child is None:
+                if self._store_restarts.due():
+                    self._store_restarts.started()
+                    self.store.launch()
+            elif self._store_down or self.store.child.poll() is not None:
+                self._store_down = not self.store.ready()
+                if not self._store_down:
+                    _logger.info("store restarted", pid=self.store.child.pid)
+            else:
+                self._look_after_files(self.store)
+        except StoreFailed as error:
+            self._store_down = True
+            self.store.child = None
+            pause = self._store_restarts.ended()
+            _logger.warning("store ended", restart_in=pause, why=str(error))
+
+    def _look_after_files(self, store: EmbeddedStore) -> None:
+        """Stop a store whose files were deleted: it would go on to acknowledge what is not kept."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + _LOOK_SECONDS
+        gone = store.directory.lost()
+        # A rewrite of the files moves them about, so that one look alone may miss one.
+        if gone is not None and gone == self._gone:
+            _logger.error(
+                "the data directory was deleted or replaced; the store is stopped, scoring goes "
+                "on from memory. Put the directory back, or start `anamnesis up` again",
+                directory=str(store.directory.path), why=gone,
+            )  # fmt: skip
+            store.abandon()
+            raise StoreFailed(gone)
+        self._gone = gone
+
+
+def own(settings: Settings) -> ssl.SSLContext | bool:
+    """Return what trusts the service's own certificate, whatever name that is for."""
+    if settings.tls_cert is None:
+        return True
+    context = ssl.create_default_context(cafile=settings.tls_cert)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # its issuer may not be in the file
+    return context
+
+
+def _python(module: str, *arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", module, *arguments)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    with contextlib.ExitStack() as on_failure:
+        try:
+            family, kind, proto, _, address = socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            listener = on_failure.enter_context(socket.socket(family, kind, proto))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(_BACKLOG)
+        except OSError as error:
+            raise StartupFailed(f"cannot listen on {host}:{port}: {error.strerror}") from None
+        on_failure.pop_all()
+    return listener
+
+
+@contextlib.contextmanager
+def _wakeups(ask_to_exit: Callable[[], None]) -> Generator[socket.socket, None, None]:
+    """Turn SIGTERM, SIGINT and SIGHUP into `ask_to_exit`; any signal makes the socket readable."""
+    reader, writer = socket.socketpair()
+    for end in (reader, writer):
+        end.settimeout(0)
+    before = {sig: signal.signal(sig, lambda *_: ask_to_exit()) for sig in _EXIT_SIGNALS}
+    # Python wakes nobody for a signal that has no handler.
+    before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
+    old = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    try:
+        yield reader
+    finally:
+        signal.set_wakeup_fd(old)
+        for sig, handler in before.items():
+            signal.signal(sig, handler)
+        reader.close()
+        writer.close()
+
+
+_EXIT_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def _drain(wakeups: socket.socket) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while wakeups.recv(4096):
+            pass

@@ -1,0 +1,1 @@
+"""Bodies in, replies out, from memory. Imports: ground, `domain`, `models` without torch."""

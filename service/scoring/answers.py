@@ -1,0 +1,134 @@
+"""How a judgement is written: JSON, or four columns in binary."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from models.version.judgement import Attribution, Judgement, rows_of
+from service import problems
+from service.domain.champion import Champion
+from service.problems import Problem
+from service.scoring.vectors import JSON, OCTETS
+
+# The smallest p-value that a float32 column can hold without losing digits; still above 0.
+_LEAST = np.float32(np.finfo(np.float32).tiny)
+
+_FEW = 64  # rows that are written faster from lists than from slices of arrays
+
+
+class Reply(NamedTuple):
+    """An answer that whoever speaks HTTP only has to frame."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def wants_octets(accept: str | None) -> bool:
+    """Return whether an Accept header prefers the binary answer; JSON wins a tie."""
+    if accept is None or accept in {"*/*", JSON}:
+        return False
+    best = {JSON: 0.0, OCTETS: 0.0}
+    for part in accept.split(","):
+        media, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        q = _quality(next((p[2:] for p in parameters if p.startswith("q=")), "1"))
+        if media in best:
+            best[media] = max(best[media], q)
+        elif media in {"*/*", "application/*"}:
+            best[JSON] = max(best[JSON], q)
+    return best[OCTETS] > best[JSON]
+
+
+def _quality(text: str) -> float:
+    try:
+        return min(max(float(text), 0.0), 1.0)
+    except ValueError:
+        return 0.0
+
+
+def _about(champion: Champion) -> dict[str, Any]:
+    return {
+        "detector": champion.name,
+        "version": champion.number,
+        "generation": champion.generation,
+        "config_revision": champion.config_revision,
+        "threshold": champion.threshold.value,
+        "calibration": champion.threshold.calibration,
+    }
+
+
+class JsonRows:
+    """The JSON answers to requests whose rows were judged together: what they share is made once.
+
+    `reply` gives what `as_json` would.
+    """
+
+    def __init__(self, champion: Champion, columns: Judgement) -> None:
+        self._champion = champion
+        self._columns = columns
+        self._head = orjson.dumps(_about(champion))[:-1]
+
+    @cached_property
+    def _lists(self) -> list[list[Any]]:
+        return [column.tolist() for column in self._columns]
+
+    def reply(self, rows: slice) -> Reply:
+        """Return the answer to the request that brought these rows."""
+        if rows.stop - rows.start > _FEW:
+            return as_json(self._champion, rows_of(self._columns, rows), None)
+        scores, p_values, severities, verdicts = self._lists
+        own = {
+            "scores": scores[rows],
+            "p_values": p_values[rows],
+            "severities": severities[rows],
+            "is_anomaly": verdicts[rows],
+        }
+        return Reply(200, JSON, b"%b,%b" % (self._head, orjson.dumps(own)[1:]))
+
+
+def as_json(
+    champion: Champion, columns: Judgement, attributions: Sequence[Sequence[Attribution]] | None
+) -> Reply:
+    """Return the columnar JSON answer."""
+    document = _about(champion) | columns._asdict()
+    if attributions is not None:
+        document["attributions"] = [[one._asdict() for one in row] for row in attributions]
+    return Reply(200, JSON, orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def as_octets(champion: Champion, columns: Judgement) -> Reply:
+    """Return scores, p-values and severities as little-endian float32, then verdicts as uint8."""
+    p = np.maximum(columns.p_values, _LEAST)
+    body = b"".join(
+        (
+            columns.scores.astype("<f4").tobytes(),
+            p.astype("<f4").tobytes(),
+            columns.severities.astype("<f4").tobytes(),
+            columns.is_anomaly.astype(np.uint8).tobytes(),
+        )
+    )
+    return Reply(
+        200,
+        OCTETS,
+        body,
+        (
+            ("X-Anamnesis-Detector", champion.name),
+            ("X-Anamnesis-Version", str(champion.number)),
+            ("X-Anamnesis-Generation", str(champion.generation)),
+            ("X-Anamnesis-Config-Revision", str(champion.config_revision)),
+            ("X-Anamnesis-Threshold", repr(champion.threshold.value)),
+            ("X-Anamnesis-Calibration", champion.threshold.calibration),
+            ("X-Anamnesis-Rows", str(len(columns.scores))),
+        ),
+    )
+
+
+def as_problem(problem: Problem) -> Reply:
+    """Return the problem document."""
+    return Reply(
+        problem.status, problems.CONTENT_TYPE, problem.to_bytes(), tuple(problem.headers.items())
+    )

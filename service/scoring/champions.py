@@ -1,0 +1,109 @@
+"""What is loaded: the champion of every detector, and the pinned versions used last."""
+
+from collections import OrderedDict
+
+from models import MIN_VECTORS, Version
+from service.domain.champion import Champion
+from service.domain.detector import Detector
+from service.domain.detector_config import configured
+from service.problems import NoVersion, UnknownDetector
+
+
+class Champions:
+    """The memory of one API process. A swap is one assignment in a dict."""
+
+    def __init__(self, pinned_loaded: int) -> None:
+        self._champions: dict[str, Champion] = {}
+        self._detectors: dict[str, Detector] = {}
+        self._pinned: OrderedDict[tuple[str, str, int], Champion] = OrderedDict()
+        self._pinned_loaded = pinned_loaded
+
+    def serving(self, name: str) -> Champion:
+        """Return the champion of `name`; UnknownDetector or NoVersion when there is none."""
+        champion = self._champions.get(name)
+        if champion is not None:
+            return champion
+        detector = self._detectors.get(name)
+        if detector is None:
+            raise UnknownDetector("There is no such detector.")
+        needed = max(detector.config.retrain.min_vectors or MIN_VECTORS, MIN_VECTORS)
+        raise NoVersion(
+            f"There is no version yet: {detector.buffered} normal vectors are buffered, "
+            f"{needed} are needed ({MIN_VECTORS} for a retraining by hand).",
+            buffered=detector.buffered,
+            needed=needed,
+        )
+
+    def get(self, name: str) -> Champion | None:
+        """Return the champion of `name`, None when there is none."""
+        return self._champions.get(name)
+
+    def detector(self, name: str) -> Detector | None:
+        """Return what the store last said of `name`."""
+        return self._detectors.get(name)
+
+    def detectors(self) -> list[Detector]:
+        """Return what the store last said of every detector."""
+        return list(self._detectors.values())
+
+    def loaded(self) -> list[Champion]:
+        """Return every champion in memory."""
+        return list(self._champions.values())
+
+    def note(self, detector: Detector) -> None:
+        """Remember what the store says of a detector."""
+        self._detectors[detector.name] = detector
+
+    def install(self, champion: Champion) -> bool:
+        """Serve `champion` from now on, unless something newer is served; return whether."""
+        if not champion.supersedes(self._champions.get(champion.name)):
+            return False
+        self._champions[champion.name] = champion
+        return True
+
+    def unload(self, name: str) -> None:
+        """Serve no version of a detector whose last one was revoked."""
+        self._champions.pop(name, None)
+
+    def forget(self, name: str) -> None:
+        """Unload everything of a deleted detector."""
+        self._champions.pop(name, None)
+        self._detectors.pop(name, None)
+        for key in [key for key in self._pinned if key[0] == name]:
+            del self._pinned[key]
+
+    def pinned(self, name: str, number: int) -> Champion | None:
+        """Return version `number` under today's threshold policy, when it is loaded."""
+        champion, detector = self._champions.get(name), self._detectors.get(name)
+        if champion is not None and champion.number == number:
+            return champion
+        if detector is None:
+            return None
+        held = self._pinned.get((name, detector.uid, number))
+        if held is None:
+            return None
+        now = champion or detector
+        if (held.generation, held.config_revision) != (now.generation, now.config_revision):
+            return self.pin(detector, number, held.version)
+        self._pinned.move_to_end((name, detector.uid, number))
+        return held
+
+    def pin(self, detector: Detector, number: int, version: Version) -> Champion:
+        """Hold `version` for pinned requests, letting go of the one used longest ago."""
+        champion = self._champions.get(detector.name)
+        now, labels = champion or detector, champion.labels if champion else None
+        held = Champion(
+            name=detector.name,
+            uid=detector.uid,
+            number=number,
+            generation=now.generation,
+            config_revision=now.config_revision,
+            version=configured(version, detector.config),
+            threshold=version.threshold_for(detector.config.threshold, labels),
+        )
+        key = (detector.name, detector.uid, number)
+        self._pinned[key] = held
+        self._pinned.move_to_end(key)
+        while len(self._pinned) > self._pinned_loaded:
+            self._pinned.popitem(last=False)
+        return held

@@ -1,0 +1,215 @@
+"""The scoring core: requests in, replies out, no framework, no waiting, no store.
+
+Requests of one turn are answered together: each is parsed by itself, those for the same champion
+are judged in one call of the model, and each is answered by itself. What is wrong with one
+request never touches another.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from models.version.judgement import Judgement, rows_of
+from service import log
+from service.domain.champion import Champion
+from service.problems import Problem, Unprocessable
+from service.scoring import vectors as payload
+from service.scoring.answers import JsonRows, Reply, as_json, as_octets, as_problem, wants_octets
+from service.scoring.champions import Champions
+from service.scoring.request import ScoreRequest, parse_query
+from service.scoring.vectors import Matrix
+
+_log = log.get(__name__)
+
+_GATHERED_BYTES = 2**20  # of a body, and of float32; what is larger gains nothing from company
+_ATTRIBUTED = 200_000  # attributions in one answer, about 20 MB of JSON
+
+
+class Parsed(NamedTuple):
+    """A request that can be answered: with what, on which rows (n, d), how."""
+
+    champion: Champion
+    X: Matrix
+    explain: int | None
+    octets: bool
+
+
+class Judged(NamedTuple):
+    """What led to answers: rows (n, d) of `requests` requests, judged in one call."""
+
+    champion: Champion
+    X: Matrix
+    columns: Judgement
+    requests: int = 1
+
+
+class Turn(NamedTuple):
+    """The replies to requests that came together, in their order, and what led to them."""
+
+    replies: list[Reply]
+    judged: list[Judged]
+
+
+class Recorder(Protocol):
+    """Who is told of every answer: metrics, the live summary. Must be cheap and never fail."""
+
+    def scored(
+        self,
+        champion: Champion,
+        X: Matrix,
+        columns: Judgement,
+        seconds: float,
+        requests: int = 1,
+    ) -> None:
+        """Take note of answers to `requests` requests, given after `seconds`."""
+
+
+def parse_request(champions: Champions, request: ScoreRequest) -> Parsed:
+    """Return what `request` means; the champion is read here, once. Raises Problem."""
+    champion = request.pinned or champions.serving(request.name)
+    query = parse_query(request.query)
+    octets = wants_octets(request.accept)
+    if octets and query.explain:
+        raise Unprocessable("Attributions are given in JSON only.")
+    X = payload.matrix(
+        payload.media_type(request.content_type),
+        request.body,
+        champion.version.dimension,
+        gaps=champion.version.config.missing == "impute",
+    )
+    explain = query.explain and min(query.explain, X.shape[1])
+    if explain and explain * len(X) > _ATTRIBUTED:
+        raise Unprocessable(
+            f"At most {_ATTRIBUTED} attributions in one answer: send fewer vectors, or ask for "
+            "fewer contributions each."
+        )
+    return Parsed(champion, X, explain, octets)
+
+
+def judge(champion: Champion, X: Matrix) -> Judgement:
+    """Return the judgement of X (n, d) under the threshold in force."""
+    return champion.version.judge(X, champion.threshold)
+
+
+def answer(parsed: Parsed, columns: Judgement) -> Reply:
+    """Return the reply that the client asked for."""
+    if parsed.octets:
+        return as_octets(parsed.champion, columns)
+    attributions = None
+    if parsed.explain:
+        attributions = parsed.champion.version.explain(parsed.X, parsed.explain)
+    return as_json(parsed.champion, columns, attributions)
+
+
+class Scoring:
+    """Answers requests from what `champions` holds, and tells the recorders."""
+
+    def __init__(self, champions: Champions, recorders: Sequence[Recorder] = ()) -> None:
+        self.champions = champions
+        self.recorders = tuple(recorders)
+
+    def score(self, request: ScoreRequest) -> Reply:
+        """Return the reply to one request."""
+        return self.score_many((request,))[0]
+
+    def score_many(self, requests: Sequence[ScoreRequest]) -> list[Reply]:
+        """Return the replies to the requests of one turn, in their order."""
+        started = time.perf_counter()
+        turn = self.compute(requests)
+        self.record(turn, time.perf_counter() - started)
+        return turn.replies
+
+    def compute(self, requests: Sequence[ScoreRequest]) -> Turn:
+        """Parse, judge and answer; changes nothing, so that a thread may run it."""
+        judged: list[Judged] = []
+        answered: dict[int, Reply] = {}
+        for batch in gather(self.champions, requests):
+            try:
+                judged.append(batch.answer(answered))
+            except Exception:  # noqa: BLE001 - whoever breaks the model is found when alone
+                _log.exception("judging together failed", detector=batch.champion.name)
+        replies = [
+            answered[i] if i in answered else self._alone(request, judged)
+            for i, request in enumerate(requests)
+        ]
+        return Turn(replies, judged)
+
+    def record(self, turn: Turn, seconds: float) -> None:
+        """Tell the recorders of every answer of a turn that took `seconds`."""
+        for champion, X, columns, requests in turn.judged:
+            for recorder in self.recorders:
+                recorder.scored(champion, X, columns, seconds, requests)
+
+    def _alone(self, request: ScoreRequest, judged: list[Judged]) -> Reply:
+        """Return the reply to a request that is not plain, or not right; add what led to it."""
+        try:
+            parsed = parse_request(self.champions, request)
+            columns = judge(parsed.champion, parsed.X)
+            reply = answer(parsed, columns)
+        except Problem as problem:
+            return as_problem(problem)
+        except Exception:  # noqa: BLE001 - one bad request must not break its turn
+            # The traceback holds code and shapes, never the payload.
+            _log.exception("scoring failed", detector=request.name)
+            return as_problem(Problem("The service failed; the failure is in its log."))
+        judged.append(Judged(parsed.champion, parsed.X, columns))
+        return reply
+
+
+class Batch:
+    """Plain requests for one champion: rows put together, judged in one call."""
+
+    def __init__(self, champion: Champion) -> None:
+        self.champion = champion
+        self.dimension = champion.version.dimension
+        self.rows = 0
+        self.size = 0  # bytes
+        self._packed: list[bytes] = []
+        self._members: list[tuple[int, int, bool]] = []
+
+    def add(self, number: int, packed: bytes, octets: bool) -> None:
+        """Add request `number` of the turn, its rows as float32, and how it wants its answer."""
+        self._packed.append(packed)
+        self.size += len(packed)
+        self.rows += len(packed) // (4 * self.dimension)
+        self._members.append((number, self.rows, octets))
+
+    def answer(self, answered: dict[int, Reply]) -> Judged:
+        """Judge all rows, and put every reply under its request's number."""
+        champion = self.champion
+        X = np.frombuffer(b"".join(self._packed), "<f4").reshape(self.rows, -1)
+        columns = judge(champion, X)
+        as_rows = JsonRows(champion, columns)
+        start = 0
+        for number, stop, octets in self._members:
+            rows = slice(start, stop)
+            answered[number] = (
+                as_octets(champion, rows_of(columns, rows)) if octets else as_rows.reply(rows)
+            )
+            start = stop
+        return Judged(champion, X, columns, len(self._members))
+
+
+def gather(champions: Champions, requests: Sequence[ScoreRequest]) -> Iterable[Batch]:
+    """Return what can be judged together: all that is plain, right and small.
+
+    What is left out is answered alone, and there finds out what is wrong with it.
+    """
+    batches: dict[str, Batch] = {}
+    for number, (name, body, content_type, accept, query, pinned) in enumerate(requests):
+        if query or pinned is not None or len(body) > _GATHERED_BYTES:
+            continue
+        batch = batches.get(name)
+        if batch is None:
+            # Read once for all: a swap while a thread computes must not mix two versions.
+            champion = champions.get(name)
+            if champion is None:
+                continue
+            batch = Batch(champion)
+        packed = payload.packed(content_type, body, batch.dimension)
+        if packed is not None and batch.size + len(packed) <= _GATHERED_BYTES:
+            batch.add(number, packed, accept is not None and wants_octets(accept))
+            batches[name] = batch
+    return batches.values()

@@ -1,0 +1,67 @@
+"""A score request before it is answered: its parts and its query."""
+
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+
+from service.domain.champion import Champion
+from service.problems import Unprocessable
+from service.scoring import json_vectors
+from service.scoring import vectors as payload
+from service.scoring.vectors import OCTETS
+
+_VERSION_MAX = 2**31 - 1
+
+# Read and judged in the event loop, each about a millisecond of work; larger ones in a thread.
+_INLINE_JSON = 768 * 1024 if json_vectors.QUICK else 64 * 1024
+
+_INLINE_OCTETS = 256 * 1024
+
+_INLINE_ROWS = 2048  # at 12 bytes a number of JSON
+
+
+def inline(content_type: str | None, size: int, dimension: int) -> bool:
+    """Return whether a body of `size` bytes is judged at once, in the event loop.
+
+    What one vector costs however short it is (a layer, a rank, a number in the answer) bounds
+    how many there may be of small `dimension`.
+    """
+    if content_type == OCTETS:
+        return size <= min(_INLINE_OCTETS, 4 * dimension * _INLINE_ROWS)
+    return size <= min(_INLINE_JSON, 12 * dimension * _INLINE_ROWS)
+
+
+class ScoreRequest(NamedTuple):
+    """A request as it came; `pinned` is the version that its query names, already loaded."""
+
+    name: str
+    body: bytes
+    content_type: str | None = payload.JSON
+    accept: str | None = None
+    query: str = ""
+    pinned: Champion | None = None
+
+
+class Query(NamedTuple):
+    """`?version=n&explain=k`."""
+
+    version: int | None = None
+    explain: int | None = None
+
+
+def parse_query(query: str) -> Query:
+    """Return what the query asks for; other parameters are ignored."""
+    if not query:
+        return Query()
+    found: dict[str, int] = {}
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=32)
+    except ValueError:
+        raise Unprocessable("The query has too many parameters.") from None
+    for name, text in pairs:
+        if name not in Query._fields:
+            continue
+        value = int(text) if text.isascii() and text.isdigit() and len(text) < 11 else 0
+        if name in found or not 1 <= value <= _VERSION_MAX:
+            raise Unprocessable(f"`{name}` in the query is one whole number from 1.")
+        found[name] = value
+    return Query(**found)

@@ -1,0 +1,159 @@
+"""A request body to the matrix that it stands for, or the reason why it is none.
+
+Every reader returns a float32 matrix (n, d), C order, finite, n >= 1, or raises BadVectors naming
+row and column, counted from zero. Nothing is ever unpickled, and nothing sent is repeated.
+"""
+
+import functools
+import io
+import struct
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib import format as npy
+
+from service.problems import BadVectors, TooLarge, UnsupportedMedia
+from service.scoring import json_vectors
+
+Matrix = npt.NDArray[np.float32]
+
+JSON = "application/json"
+OCTETS = "application/octet-stream"
+NPY = "application/x-npy"
+BUILT = (JSON, OCTETS, NPY)
+
+MAX_DIMENSION = 65_536  # as the detector config has it
+MAX_ROWS = 2**20  # in one request: its JSON answer then has about 60 MB
+
+_FEW = 4096  # bytes of JSON that boxed numbers are fast enough for
+
+
+def media_type(content_type: str | None) -> str:
+    """Return which of the built types a Content-Type header names.
+
+    Raises UnsupportedMedia, listing the built ones, for another and for none: a page of another
+    web origin can send a body of a few plain types, or of none, without being asked for consent.
+    """
+    if content_type == JSON:
+        return JSON
+    essence = (content_type or "").partition(";")[0].strip().lower()
+    if essence in BUILT:
+        return essence
+    raise UnsupportedMedia(f"This release reads {', '.join(BUILT)}.", supported=list(BUILT))
+
+
+def matrix(kind: str, body: bytes, dimension: int | None, *, gaps: bool = False) -> Matrix:
+    """Return the matrix that `body`, of media type `kind`, stands for.
+
+    `dimension` is the detector's, None where it has none yet; octet-stream needs it. With `gaps`
+    a JSON null, and NaN in the other types, stands for what was not observed, and is NaN here.
+    """
+    if kind == JSON:
+        X = json_vectors.read(body, dimension, gaps=gaps)
+    elif kind == OCTETS:
+        X = _read_octets(body, dimension)
+    else:
+        X = _read_npy(body)
+    return check(X, dimension, gaps=gaps)
+
+
+def packed(content_type: str | None, body: bytes, dimension: int) -> bytes | None:
+    """Return the rows of a small, right body as little-endian float32, one after the other.
+
+    None for everything else, right or wrong: `matrix` then reads it, or says what is wrong.
+    """
+    if content_type == OCTETS:
+        whole = body and not len(body) % (4 * dimension)
+        return body if whole and np.isfinite(np.frombuffer(body, "<f4")).all() else None
+    if content_type != JSON:
+        return None
+    if len(body) > _FEW and json_vectors.QUICK:
+        X = json_vectors.quick(body, dimension, whole=True)
+        return X.tobytes() if X is not None and np.isfinite(X).all() else None
+    rows = json_vectors.rows(body)
+    try:
+        # Refuses rows of another length, and numbers beyond float32.
+        pack = _packer(dimension)
+        return (b"".join([pack(*row) for row in rows]) or None) if rows else None
+    except (struct.error, OverflowError):
+        return None
+
+
+@functools.lru_cache(maxsize=64)
+def _packer(dimension: int) -> Callable[..., bytes]:
+    return struct.Struct(f"<{dimension}f").pack
+
+
+def check(X: Matrix, dimension: int | None, *, gaps: bool = False) -> Matrix:
+    """Return `X` (n, d) when it has rows, the detector's dimension, and only finite numbers.
+
+    With `gaps` NaN is taken too, as long as a row has a number.
+    """
+    n, d = X.shape
+    if n == 0:
+        raise BadVectors("There are no vectors.")
+    if d == 0:
+        raise BadVectors("The vector is empty.", row=0, column=0)
+    if n > MAX_ROWS:
+        raise TooLarge(f"At most {MAX_ROWS} vectors in one request.")
+    if dimension is not None and d != dimension:
+        # The column is the first that is missing, or the first too many.
+        text = f"The vector has {d} numbers; the detector takes {dimension}."
+        raise BadVectors(text, row=0, column=min(d, dimension))
+    if d > MAX_DIMENSION:
+        text = f"A vector has at most {MAX_DIMENSION} numbers."
+        raise BadVectors(text, row=0, column=MAX_DIMENSION)
+    right = np.isfinite(X)
+    if gaps and not right.all():
+        if not (some := right.any(axis=1)).all():
+            raise BadVectors("Nothing of the vector was observed.", row=int(some.argmin()))
+        right |= np.isnan(X)
+    if not right.all():
+        row, column = divmod(int(np.argmin(right)), d)
+        raise BadVectors("Not a finite float32 number.", row=row, column=column)
+    return X
+
+
+def _read_octets(body: bytes, dimension: int | None) -> Matrix:
+    if dimension is None:
+        raise BadVectors(
+            "octet-stream says no dimension, and the detector has none yet: set it in its config, "
+            "or send the first batch as JSON or npy."
+        )
+    if len(body) % (4 * dimension):
+        raise BadVectors(
+            f"{len(body)} bytes are no whole number of vectors of {dimension} float32 "
+            f"({4 * dimension} bytes each).",
+            row=len(body) // (4 * dimension),
+            column=len(body) % (4 * dimension) // 4,
+        )
+    X = np.frombuffer(body, "<f4").reshape(-1, dimension)
+    return X.astype(np.float32, copy=False)
+
+
+def _read_npy(body: bytes) -> Matrix:
+    stream = io.BytesIO(body)
+    try:
+        version = npy.read_magic(stream)
+        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
+        shape, fortran, dtype = read(stream, max_header_size=4096)
+    except Exception:  # noqa: BLE001 - numpy parses the header as Python: any error may come of it
+        raise BadVectors("Not an npy file of format 1.0 or 2.0.") from None
+    if dtype.kind not in "fiu":
+        raise BadVectors("The npy file does not hold numbers.")
+    if len(shape) != 2 or min(shape) < 0:
+        raise BadVectors("The npy file does not hold a matrix (two dimensions).")
+    n, d = shape
+    left = len(body) - stream.tell()
+    if n * d * dtype.itemsize != left:
+        raise BadVectors(
+            f"The npy file's header asks for {n * d * dtype.itemsize} bytes; {left} follow."
+        )
+    if n * d == 0:
+        return np.empty((n, d), np.float32)
+    X = np.frombuffer(body, dtype, offset=stream.tell()).reshape(
+        (n, d), order="F" if fortran else "C"
+    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.ascontiguousarray(X, np.float32)

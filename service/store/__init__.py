@@ -1,0 +1,1 @@
+"""Everything that speaks Redis. Imports: ground, `domain`, ground and `parts` of `models`."""

@@ -1,0 +1,78 @@
+"""The audit trail: who changed what of a detector, from what, to what, and why.
+
+Append-only and chained: each entry's hash is SHA-1 over the hash before it and its own text, the
+one digest that the store's scripts can compute. Whoever kept an earlier hash can tell whether
+anything up to it was altered, left out or put in between, for that takes a second preimage.
+Entries are written in the same script as the change itself. The API keys, which are of no detector,
+have a trail of their own.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+
+from service.store.connection import Script, ask
+from service.store.lua import AUDIT
+from service.store.redis_keys import KEYS_AUDIT, Keys
+
+PAGE = 1000
+
+
+# KEYS: state, audit. ARGV: uid or '', from, to, said
+_APPEND = Script(
+    AUDIT
+    + """
+local uid = redis.call('HGET', KEYS[1], 'uid')
+if not uid or (ARGV[1] ~= '' and ARGV[1] ~= uid) then return 0 end
+local now = redis.call('TIME')
+audit(KEYS[2], now[1] * 1000 + math.floor(now[2] / 1000), ARGV[2], ARGV[3], ARGV[4])
+return 1
+"""
+)
+
+
+class Audit:
+    """The audit trails of all detectors."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis: Any = redis
+
+    async def append(
+        self, name: str, entry: bytes, *, before: Any = None, after: Any = None
+    ) -> bool:
+        """Write an entry for a change that no script of its own carries; False when it is gone."""
+        keys = Keys(name)
+        args = ("", orjson.dumps(before), orjson.dumps(after), entry)
+        return bool(await _APPEND(self._redis, (keys.state, keys.audit), args))
+
+    async def entries(
+        self, name: str | None, *, after: int = 0, limit: int = PAGE
+    ) -> list[dict[str, Any]]:
+        """Return up to `limit` entries from number `after` + 1 on, oldest first.
+
+        They are the detector's, or, with no `name`, those of the API keys.
+
+        Each has `seq`, `at` (milliseconds since 1970), `from`, `to`, `action`, `who`, `why`,
+        details of the action, and the chain: `previous` and `hash`.
+        """
+        client, key = self._redis, KEYS_AUDIT if name is None else Keys(name).audit
+        first = await ask(client, client.xrange(key, count=1))
+        if not first:
+            return []
+        # Entries are numbered without gaps, but a stream is read by time: read on to the page.
+        found: list[dict[str, Any]] = []
+        at = "-"
+        while len(found) < limit:
+            rows = await ask(client, client.xrange(key, at, "+", count=PAGE))
+            found += [_told(row) for _, row in rows if int(row[b"s"]) > after]
+            if len(rows) < PAGE:
+                break
+            at = f"({rows[-1][0].decode()}"
+        return found[:limit]
+
+
+def _told(row: Mapping[bytes, bytes]) -> dict[str, Any]:
+    entry: dict[str, Any] = orjson.loads(row[b"e"])
+    return entry | {"previous": row[b"p"].decode(), "hash": row[b"h"].decode()}

@@ -1,0 +1,168 @@
+"""The store: how to connect, how to ask, and what its errors mean.
+
+Every call answers or fails within a deadline, and nothing is retried: after a time-out it is
+unknown whether a write happened, so only the caller can know whether repeating it is safe.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
+
+from service.problems import StoreUnavailable
+from service.store.redis_keys import NOTIFY
+
+Connection = Redis  # for those outside this subpackage that carry one
+
+DEADLINE = 0.8  # clients are promised an answer within 1 s; the rest is theirs and ours
+POOL = 64  # connections of one process; more callers than that wait, within the deadline
+
+Answer = TypeVar("Answer")
+
+# Replies of a server that is there but cannot serve now. Any other error reply is a bug of ours.
+_UNAVAILABLE = (
+    "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM", "NOREPLICAS",
+    "OOM", "READONLY", "TRYAGAIN", "UNKILLABLE", "WRONGPASS", "max number of clients",
+)  # fmt: skip
+
+
+class WeakStore(Exception):  # noqa: N818 - it states what is wrong
+    """The server can lose acknowledged writes; the message names the setting."""
+
+
+async def connect(url: str, *, deadline: float = DEADLINE) -> Redis:
+    """Return a client for `url` that connects at first use.
+
+    Any single call through it answers or fails within `deadline` seconds. Blocking reads and
+    subscriptions need a client of their own with a longer one.
+    """
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=POOL,
+        timeout=deadline,
+        socket_timeout=deadline,
+        socket_connect_timeout=deadline,
+        retry=Retry(NoBackoff(), 0),
+        retry_on_timeout=False,
+        retry_on_error=[],
+        protocol=2,
+        driver_info=None,  # spares two round trips at every connect
+    )
+    return Redis.from_pool(pool)
+
+
+@asynccontextmanager
+async def store_errors() -> AsyncIterator[None]:
+    """Turn what keeps the store from answering into StoreUnavailable."""
+    try:
+        yield
+    except ResponseError as error:
+        if not _is_unavailable(error):
+            raise
+        raise StoreUnavailable(f"The store refuses: {str(error).split(' ', 1)[0]}.") from error
+    except (RedisError, OSError, TimeoutError) as error:
+        raise StoreUnavailable from error
+
+
+async def ask(redis: Redis, question: Awaitable[Answer]) -> Answer:
+    """Return the store's answer; raise StoreUnavailable once the deadline of `redis` is over.
+
+    The question itself is never cancelled, only left alone: redis-py may lose a connection of its
+    pool for good when it is cancelled at the wrong moment. Its own time-outs end it soon after.
+    """
+    asked = asyncio.ensure_future(question)
+    asked.add_done_callback(_heard)
+    deadline = redis.connection_pool.connection_kwargs.get("socket_timeout")
+    done, _ = await asyncio.wait((asked,), timeout=deadline)
+    if not done:
+        raise StoreUnavailable
+    async with store_errors():
+        return asked.result()
+
+
+def _heard(asked: "asyncio.Future[Any]") -> None:
+    # Nobody may be waiting any more; an error that nobody takes would be logged as forgotten.
+    if not asked.cancelled():
+        asked.exception()
+
+
+def _is_unavailable(error: ResponseError) -> bool:
+    # redis-py strips the prefix of replies that it has a class for, such as ReadOnlyError.
+    return type(error) is not ResponseError or str(error).startswith(_UNAVAILABLE)
+
+
+class Script:
+    """A Lua script; a server that does not know it yet is sent its source."""
+
+    def __init__(self, source: str, *, flags: str = "") -> None:
+        # With the first line, a server out of memory or read-only refuses the script before its
+        # first command instead of in the middle.
+        self.source = f"#!lua flags={flags}\n{source}".encode()
+        self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
+
+    async def __call__(self, redis: Redis, keys: Sequence[str], args: Sequence[Any] = ()) -> Any:
+        """Run it once over `keys` with `args`; StoreUnavailable when the outcome is unknown."""
+        return await ask(redis, self.run(redis, keys, args))
+
+    async def run(self, redis: Any, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Run it as a call does, without a deadline and with the driver's own errors."""
+        try:
+            return await redis.evalsha(self.sha, len(keys), *keys, *args)
+        except NoScriptError:  # nothing ran, so asking again is safe
+            return await redis.eval(self.source, len(keys), *keys, *args)
+
+
+async def check_durability(redis: Redis, *, allow_weak: bool = False) -> tuple[str, ...]:
+    """Raise WeakStore unless the server keeps every write that it acknowledges.
+
+    With `allow_weak` the weaknesses are returned, in words, instead.
+    """
+    needed = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+    client: Any = redis
+    found = await ask(redis, _settings(client, *needed))
+    held = {_text(name): _text(value) for name, value in found.items()}
+    weak = tuple(
+        f"{name} is {held.get(name, 'hidden by the server')}, not {value}"
+        for name, value in needed.items()
+        if held.get(name) != value
+    )
+    if weak and not allow_weak:
+        raise WeakStore("The store can lose acknowledged writes: " + "; ".join(weak) + ".")
+    return weak
+
+
+async def _settings(redis: Any, *names: str) -> dict[Any, Any]:
+    try:
+        return dict(await redis.config_get(*names))
+    except ResponseError as error:
+        if not isinstance(error, NoPermissionError) and "unknown command" not in str(error):
+            raise
+        return {}  # a hosted server that does not show its settings
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+_LOOK_SECONDS = 1.0  # between looks at whether the connection still lives
+
+
+async def notifications(redis: Redis) -> AsyncIterator[str | None]:
+    """Yield the name of every detector that changes, and None where nothing came for a while.
+
+    `redis` serves this alone: a subscription takes its connection for itself. A name announced
+    while nobody listens is lost, so listeners also poll. Raises StoreUnavailable.
+    """
+    async with store_errors(), redis.pubsub() as subscription:
+        await subscription.subscribe(NOTIFY)
+        while True:
+            message = await subscription.get_message(
+                ignore_subscribe_messages=True, timeout=_LOOK_SECONDS
+            )
+            yield message["data"].decode() if message else None

@@ -1,0 +1,67 @@
+"""A detector built from the hash that the store holds of it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from service.domain.detector import NO_DRIFT, Detector, Retraining, with_dimension
+from service.domain.detector_config import parse
+from service.timestamps import rfc3339
+
+
+def from_state(name: str, state: Mapping[bytes, bytes], drift: bytes | None) -> Detector:
+    """Build a Detector from its state hash (not empty) and its drift document."""
+    text = {field.decode(): value.decode() for field, value in state.items()}
+
+    def number(field: str) -> int:
+        return int(text.get(field) or 0)
+
+    dimension = number("dimension") or None
+    oldest = text.get("oldest", "").partition("-")[0]
+    return Detector(
+        name=name,
+        uid=text["uid"],
+        created_at=rfc3339(number("created") / 1000) or "",
+        config=with_dimension(parse(text["config"]), dimension),
+        config_revision=number("revision"),
+        dimension=dimension,
+        champion=number("champion") or None,
+        generation=number("generation"),
+        last_version=number("last_version"),
+        buffered=number("buffered"),
+        buffered_bytes=number("buffered_bytes"),
+        buffer_oldest=int(oldest) / 1000 if oldest and number("buffered") else None,
+        quarantined=number("quarantined"),
+        parked=number("parked"),
+        parked_bytes=number("parked_bytes"),
+        consumed=number("consumed"),
+        discarded=number("discarded"),
+        thinned=number("thinned"),
+        learned=number("learned"),
+        kept_bytes=number("kept_bytes"),
+        retraining=_retraining(text),
+        requested=number("requested"),
+        served=number("served"),
+        attempts=number("attempts"),
+        retrains={outcome: number(outcome) for outcome in ("promoted", "rejected", "failed")},
+        last_retraining=_finished(text.get("last_retraining")),
+        drift=orjson.loads(drift) if drift else dict(NO_DRIFT),
+    )
+
+
+def _retraining(text: Mapping[str, str]) -> Retraining:
+    state = text.get("retraining", "idle")
+    if state == "queued":
+        return Retraining("queued", 0.0)
+    if state == "running":
+        return Retraining("running", float(text.get("progress") or 0))
+    return Retraining("idle", 0.0)
+
+
+def _finished(text: str | None) -> dict[str, Any] | None:
+    if not text:
+        return None
+    last: dict[str, Any] = orjson.loads(text)
+    last["finished_at"] = rfc3339(last["finished_at"] / 1000)
+    return last

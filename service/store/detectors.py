@@ -1,0 +1,297 @@
+"""Detectors in the store: made, configured, listed, asked to retrain, deleted."""
+
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+
+from models import MIN_VECTORS
+from service import log
+from service.domain.detector import NAME, Detector, Pointer, with_dimension
+from service.domain.detector_config import DetectorConfig
+from service.problems import Conflict, UnknownDetector, Unprocessable
+from service.store.connection import Script, ask
+from service.store.detector_state import from_state
+from service.store.erasure import mark_erased
+from service.store.lua import AUDIT, NOW, said
+from service.store.redis_keys import DETECTORS, NOTIFY, Keys
+
+_log = log.get(__name__)
+
+TOMBSTONE_SECONDS = 7 * 24 * 3600  # longer than any API process stays away from the store
+_AT_ONCE = 100  # detectors read in one round trip
+_ROUNDS = 20  # of a change that others' changes make start again
+
+
+# KEYS: state, audit. ARGV: uid, config, dimension, channel, name, what the audit says
+_CREATE = Script(
+    AUDIT
+    + NOW
+    + """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('HSET', KEYS[1], 'format', 1, 'uid', ARGV[1], 'config', ARGV[2], 'dimension', ARGV[3],
+  'created', now, 'revision', 1, 'champion', '',
+  'generation', 0, 'last_version', 0, 'cursor', '0-0', 'oldest', '', 'buffered', 0,
+  'buffered_bytes', 0, 'parked', 0, 'parked_bytes', 0, 'quarantined', 0, 'consumed', 0,
+  'quarantined_bytes', 0, 'discarded', 0, 'thinned', 0, 'learned', 0, 'kept_bytes', 0,
+  'retraining', 'idle', 'requested', 0, 'serving', 0, 'served', 0, 'attempts', 0)
+redis.call('PERSIST', KEYS[2])
+audit(KEYS[2], now, 'null', ARGV[2], ARGV[6])
+redis.call('PUBLISH', ARGV[4], ARGV[5])
+return 1
+"""
+)
+
+# KEYS: state, audit. ARGV: uid, revision, dimension, whether it holds data, config, dimension,
+# channel, name, what the audit says. The first four are what the change was decided on.
+_CONFIGURE = Script(
+    AUDIT
+    + NOW
+    + """
+local held = redis.call('HMGET', KEYS[1], 'uid', 'revision', 'dimension', 'buffered', 'parked',
+                        'last_version', 'config')
+local full = tonumber(held[4] or 0) + tonumber(held[5] or 0) + tonumber(held[6] or 0) > 0
+if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] or held[3] ~= ARGV[3]
+   or (full and '1' or '0') ~= ARGV[4] then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'config', ARGV[5], 'dimension', ARGV[6])
+redis.call('HINCRBY', KEYS[1], 'revision', 1)
+audit(KEYS[2], now, held[7], ARGV[5], ARGV[9])
+redis.call('PUBLISH', ARGV[7], ARGV[8])
+return 1
+"""
+)
+
+# KEYS: state, audit. ARGV: least vectors, weights, channel, name, what the audit says
+_REQUEST = Script(
+    AUDIT
+    + NOW
+    + """
+local held = redis.call('HMGET', KEYS[1], 'uid', 'buffered', 'parked', 'retraining')
+if not held[1] then return {'unknown'} end
+if tonumber(held[2]) < tonumber(ARGV[1]) then
+  return {'few', tonumber(held[2]), tonumber(held[3])}
+end
+redis.call('HSET', KEYS[1], 'weights', ARGV[2])
+if held[4] == 'idle' then redis.call('HSET', KEYS[1], 'retraining', 'queued') end
+audit(KEYS[2], now, '"' .. held[4] .. '"', '"queued"', ARGV[5])
+redis.call('PUBLISH', ARGV[3], ARGV[4])
+return {'queued', redis.call('HINCRBY', KEYS[1], 'requested', 1)}
+"""
+)
+
+# KEYS: state, tombstone, audit, then everything else. ARGV: uid, number of last version, seconds,
+# channel, name, what the audit says. A version made in the meantime has an artifact that was not
+# named: start again.
+_DELETE = Script(
+    AUDIT
+    + NOW
+    + """
+local held = redis.call('HMGET', KEYS[1], 'uid', 'last_version')
+if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then return 0 end
+for i = 1, #KEYS do if i ~= 2 and i ~= 3 then redis.call('UNLINK', KEYS[i]) end end
+redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[3])
+audit(KEYS[3], now, ARGV[2], 'null', ARGV[6])
+redis.call('EXPIRE', KEYS[3], ARGV[3])
+redis.call('PUBLISH', ARGV[4], ARGV[5])
+return 1
+""",
+    flags="allow-oom",
+)
+
+
+class Detectors:
+    """The detectors of the service, at most `max_detectors`."""
+
+    def __init__(self, redis: Redis, *, max_detectors: int = 1000) -> None:
+        self._redis: Any = redis
+        self._max_detectors = max_detectors
+
+    async def put(
+        self, name: str, config: DetectorConfig, *, who: str = ""
+    ) -> tuple[bool, Detector]:
+        """Make the detector, or change its configuration; return whether it was made.
+
+        A configuration equal to the present one changes nothing. Raises Unprocessable for a name
+        that is none, and Conflict for one detector too many or another dimension or other feature
+        names than those of vectors that it holds.
+        """
+        if not NAME.fullmatch(name):
+            raise Unprocessable(f"A detector's name matches {NAME.pattern}.")
+        for _ in range(_ROUNDS):
+            held = await self.get(name)
+            if held is None:
+                done = await self._create(name, config, who)
+            else:
+                merged = _merge(held, config)
+                done = merged == held.config or await self._configure(held, merged, who)
+            found = await self.get(name) if done else None
+            if found is not None:
+                return held is None, found
+        raise Conflict("The detector is being changed by others; ask again.")
+
+    async def _create(self, name: str, config: DetectorConfig, who: str) -> bool:
+        # The list of names lies in another slot of a cluster than the detector. A name is in it
+        # before its detector exists and is put there again after, lest a deletion took it out.
+        client = self._redis
+        listed = await ask(client, client.sadd(DETECTORS, name))
+        if listed and await ask(client, client.scard(DETECTORS)) > self._max_detectors:
+            await ask(client, client.srem(DETECTORS, name))
+            raise Conflict(f"The service holds at most {self._max_detectors} detectors.")
+        args = (
+            secrets.token_hex(8), _json(config), config.dimension or "", NOTIFY, name,
+            said("created", who),
+        )  # fmt: skip
+        keys = Keys(name)
+        done = bool(await _CREATE(client, (keys.state, keys.audit), args))
+        await ask(client, client.sadd(DETECTORS, name))
+        return done
+
+    async def _configure(self, held: Detector, config: DetectorConfig, who: str) -> bool:
+        args = (
+            held.uid, held.config_revision, held.dimension or "", int(_holds_data(held)),
+            _json(config), config.dimension or "", NOTIFY, held.name,
+            said("configured", who),
+        )  # fmt: skip
+        keys = Keys(held.name)
+        return bool(await _CONFIGURE(self._redis, (keys.state, keys.audit), args))
+
+    async def get(self, name: str) -> Detector | None:
+        """Return the detector as it is now, read in one round trip, or None."""
+        return (await self._read([name])).get(name)
+
+    async def list(self) -> list[Detector]:
+        """Return all detectors by name."""
+        names = sorted(await self.names())
+        found: dict[str, Detector] = {}
+        for start in range(0, len(names), _AT_ONCE):
+            found |= await self._read(names[start : start + _AT_ONCE])
+        return [found[name] for name in names if name in found]
+
+    async def _read(self, names: Iterable[str]) -> dict[str, Detector]:
+        wanted = [Keys(name) for name in names if NAME.fullmatch(name)]
+        pipe = self._redis.pipeline(transaction=False)
+        for keys in wanted:
+            pipe.hgetall(keys.state)
+            pipe.get(keys.drift)
+        replies = await ask(self._redis, pipe.execute())
+        found: dict[str, Detector] = {}
+        for keys, state, drift in zip(wanted, replies[::2], replies[1::2], strict=True):
+            try:
+                if state:
+                    found[keys.name] = from_state(keys.name, state, drift)
+            except Unprocessable as problem:
+                # Written by a release that builds more; the others must not suffer for it.
+                _log.error("config not read", detector=keys.name, why=problem.detail)
+            except Exception:  # noqa: BLE001 - nor for a state that is damaged
+                _log.exception("state not read", detector=keys.name)
+        return found
+
+    async def names(self) -> set[str]:
+        """Return the names of all detectors, of one being made or deleted perhaps too."""
+        members = await ask(self._redis, self._redis.smembers(DETECTORS))
+        return {name.decode() for name in members}
+
+    async def poll(self, names: Iterable[str]) -> dict[str, Pointer]:
+        """Return the pointer of each of `names` that exists, in one round trip."""
+        wanted = [Keys(name) for name in names if NAME.fullmatch(name)]
+        pipe = self._redis.pipeline(transaction=False)
+        for keys in wanted:
+            pipe.hmget(keys.state, ["uid", "champion", "generation", "revision"])
+        replies = await ask(self._redis, pipe.execute())
+        found = {}
+        for keys, (uid, champion, moves, revision) in zip(wanted, replies, strict=True):
+            if uid is None:
+                continue
+            try:
+                numbers = int(champion or 0) or None, int(moves), int(revision)
+            except (TypeError, ValueError):  # a damaged state: the others must not suffer for it
+                _log.exception("pointer not read", detector=keys.name)
+                continue
+            found[keys.name] = Pointer(uid.decode(), *numbers)
+        return found
+
+    async def request_retrain(
+        self, name: str, weights: Mapping[str, float] | str | None = None, *, who: str = ""
+    ) -> int:
+        """Queue a retraining and return the request's number: it is over once `served` reaches it.
+
+        During a run it asks for one more after it. `weights` hold for that run alone. Raises
+        UnknownDetector, and Conflict when fewer vectors are buffered than a training needs.
+        """
+        args = (
+            MIN_VECTORS, "" if weights is None else orjson.dumps(weights), NOTIFY, name,
+            said("retrain", who, "by hand", weights=weights),
+        )  # fmt: skip
+        keys = Keys(name)
+        reply = await _REQUEST(self._redis, (keys.state, keys.audit), args)
+        if reply[0] == b"unknown":
+            raise UnknownDetector("There is no such detector.")
+        if reply[0] == b"few":
+            parked = f", {reply[2]} more are parked" if reply[2] else ""
+            raise Conflict(
+                f"{reply[1]} vectors are buffered{parked}; a training needs {MIN_VECTORS}.",
+                buffered=reply[1],
+                needed=MIN_VECTORS,
+            )
+        return int(reply[1])
+
+    async def delete(self, name: str, *, who: str = "") -> None:
+        """Delete the detector with everything that it holds; raises UnknownDetector.
+
+        Its uid stays known for a week as its tombstone, so that a process can tell a deletion from
+        a store that lost its data. Answers to Idempotency-Keys expire by themselves; they hold no
+        vectors and mean nothing to a later detector of the same name.
+        """
+        keys, client = Keys(name), self._redis
+        while True:
+            pipe = client.pipeline(transaction=False)
+            pipe.hmget(keys.state, ["uid", "last_version"])
+            pipe.hvals(keys.artifacts)
+            (uid, last_version), digests = await ask(client, pipe.execute())
+            if uid is None:
+                raise UnknownDetector("There is no such detector.")
+            await mark_erased(client)
+            artifacts = (keys.artifact(digest.decode()) for digest in set(digests))
+            everything = (
+                keys.state, keys.tombstone, keys.audit, *keys.mortal[1:], *artifacts,
+            )  # fmt: skip
+            args = (uid, last_version, TOMBSTONE_SECONDS, NOTIFY, name, said("deleted", who))
+            if await _DELETE(client, everything, args):
+                break
+        await ask(client, client.srem(DETECTORS, name))
+        if await ask(client, client.exists(keys.state)):  # made again in between
+            await ask(client, client.sadd(DETECTORS, name))
+
+    async def tombstone(self, name: str) -> str | None:
+        """Return the uid of the incarnation that was deleted last, for a week after."""
+        uid = await ask(self._redis, self._redis.get(Keys(name).tombstone))
+        return uid.decode() if uid else None
+
+
+def _holds_data(detector: Detector) -> bool:
+    return detector.buffered + detector.parked + detector.last_version > 0
+
+
+def _merge(held: Detector, config: DetectorConfig) -> DetectorConfig:
+    """Return `config` with what the detector's vectors have fixed; raise Conflict against it."""
+    if not _holds_data(held):
+        return config
+    if config.dimension not in (None, held.dimension):
+        raise Conflict(
+            f"The detector's vectors have {held.dimension} dimensions, not {config.dimension}."
+        )
+    config = with_dimension(config, held.dimension)
+    if not held.trained:
+        return config
+    if config.features not in (None, held.config.features):
+        raise Conflict("The feature names of a trained detector cannot change.")
+    return replace(config, features=held.config.features)
+
+
+def _json(config: DetectorConfig) -> bytes:
+    return orjson.dumps(config.to_dict())

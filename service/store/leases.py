@@ -1,0 +1,148 @@
+"""Leases: at most one worker trains a detector, and a late one can change nothing.
+
+A lease expires by itself. A worker that was stopped past its lease and goes on does not know that,
+so every change that it makes carries its fencing token, and the script that makes the change
+refuses a token that is not the lease's.
+"""
+
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from redis.asyncio import Redis
+
+from service.store.connection import Script, ask
+from service.store.redis_keys import WORKERS, Keys
+
+Role = Literal["worker", "monitor"]
+
+
+_ACQUIRE = Script("""
+local uid = redis.call('HGET', KEYS[1], 'uid')
+if not uid or redis.call('EXISTS', KEYS[2]) == 1 then return false end
+local token = redis.call('INCR', KEYS[3])
+redis.call('SET', KEYS[2], token .. ':' .. ARGV[1], 'PX', ARGV[2])
+return {token, uid}
+""")
+
+# KEYS: state, lease, fence. ARGV: nonce, milliseconds
+_SEIZE = Script("""
+local uid = redis.call('HGET', KEYS[1], 'uid')
+if not uid then return false end
+local token = redis.call('INCR', KEYS[3])
+redis.call('SET', KEYS[2], token .. ':' .. ARGV[1], 'PX', ARGV[2])
+return {token, uid}
+""")
+
+_RENEW = Script("""
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+""")
+
+_RELEASE = Script(
+    """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+""",
+    flags="allow-oom",
+)
+
+_BEAT = Script("""
+local now = redis.call('TIME')
+redis.call('ZADD', KEYS[1], now[1] + now[2] / 1e6, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now[1] - 3600)
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to change detector `name` until `deadline` (this process's monotonic clock)."""
+
+    name: str
+    uid: str
+    role: Role
+    token: int
+    holder: str
+    seconds: float
+    deadline: float
+
+    @property
+    def expired(self) -> bool:
+        """Whether its time is over by our own clock; the store may know better, never worse."""
+        return time.monotonic() >= self.deadline
+
+
+class Leases:
+    """Gives leases and knows which workers live."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis: Any = redis
+
+    async def acquire(self, name: str, seconds: float, role: Role = "worker") -> Lease | None:
+        """Return a lease with a token larger than any before, or None while another holds one.
+
+        None, too, for a detector that does not exist.
+        """
+        return await self._given(_ACQUIRE, name, seconds, role)
+
+    async def seize(self, name: str, seconds: float, role: Role = "worker") -> Lease | None:
+        """Return a lease whoever holds one: what that one does from now on is refused.
+
+        None for a detector that does not exist.
+        """
+        return await self._given(_SEIZE, name, seconds, role)
+
+    async def _given(self, script: Script, name: str, seconds: float, role: Role) -> Lease | None:
+        keys, nonce, asked = Keys(name), secrets.token_hex(8), time.monotonic()
+        found = await script(
+            self._redis, (keys.state, keys.lease(role), keys.fence), (nonce, _milliseconds(seconds))
+        )
+        if found is None:
+            return None
+        token = int(found[0])
+        # Counted from before the call: ours ends before the store's does.
+        return Lease(
+            name, found[1].decode(), role, token, f"{token}:{nonce}", seconds, asked + seconds
+        )
+
+    async def renew(self, lease: Lease) -> Lease | None:
+        """Return the lease with its time starting anew, or None when it is lost."""
+        asked = time.monotonic()
+        held = await _RENEW(
+            self._redis,
+            (Keys(lease.name).lease(lease.role),),
+            (lease.holder, _milliseconds(lease.seconds)),
+        )
+        if not held:
+            return None
+        return Lease(
+            lease.name, lease.uid, lease.role, lease.token, lease.holder, lease.seconds,
+            asked + lease.seconds,
+        )  # fmt: skip
+
+    async def release(self, lease: Lease) -> bool:
+        """Give the lease back; False when it was lost already."""
+        key = Keys(lease.name).lease(lease.role)
+        return bool(await _RELEASE(self._redis, (key,), (lease.holder,)))
+
+    async def beat(self, worker: str) -> None:
+        """Record that `worker` lives."""
+        await _BEAT(self._redis, (WORKERS,), (worker,))
+
+    async def workers(self) -> dict[str, float]:
+        """Return the seconds since the last heartbeat of every worker of the last hour."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.zrange(WORKERS, 0, -1, withscores=True)
+        pipe.time()
+        beats, (seconds, micros) = await ask(self._redis, pipe.execute())
+        now = seconds + micros / 1e6
+        return {worker.decode(): max(0.0, now - at) for worker, at in beats}
+
+    async def leave(self, worker: str) -> None:
+        """Forget `worker`, which ends in good order."""
+        await ask(self._redis, self._redis.zrem(WORKERS, worker))
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))

@@ -1,0 +1,197 @@
+"""The names of everything kept in Redis: the one place that spells them.
+
+All keys of one detector share the hash tag `{name}`, so that a script over them works on a cluster.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+from service.domain.detector import NAME
+from service.problems import UnknownDetector
+
+DETECTORS = "anamnesis:detectors"  # set: names of all detectors
+WORKERS = "anamnesis:workers"  # sorted set: worker id by the server's time of its last heartbeat
+ERASED = "anamnesis:erased"  # string: since when deleted vectors wait in the append-only file
+API_KEYS = "anamnesis:api-keys"  # hash: revision, and key id to what the key allows
+# In the cluster slot of the keys themselves, which is that of this tag.
+KEYS_AUDIT = "anamnesis:{anamnesis:api-keys}:audit"  # stream: the audit trail of the API keys
+NOTIFY = "anamnesis:notify"  # channel: the name of a detector that changed
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of the detector `name`; a name that no detector can have is UnknownDetector."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise UnknownDetector("There is no such detector.")
+
+    def _key(self, suffix: str) -> str:
+        return f"anamnesis:{{{self.name}}}:{suffix}"
+
+    @property
+    def state(self) -> str:
+        """Hash: uid, config, dimension, pointer, cursor, counters, retraining."""
+        return self._key("state")
+
+    @property
+    def stream(self) -> str:
+        """Stream: one entry per normal batch; buffered, parked and not yet erased."""
+        return self._key("stream")
+
+    @property
+    def held(self) -> str:
+        """Stream: rows of normal batches that admission held back, one entry per batch."""
+        return self._key("held")
+
+    @property
+    def senders(self) -> str:
+        """Hash: sender to the cursor, and the novel vectors that it sent since."""
+        return self._key("senders")
+
+    @property
+    def audit(self) -> str:
+        """Stream: the audit trail; it outlives the detector, for as long as its tombstone."""
+        return self._key("audit")
+
+    @property
+    def erasable(self) -> str:
+        """List: learned ranges, `milliseconds first last vectors bytes`, oldest first."""
+        return self._key("erasable")
+
+    @property
+    def parked(self) -> str:
+        """Hash: quarantine id to the JSON of the parked experience."""
+        return self._key("parked")
+
+    @property
+    def versions(self) -> str:
+        """Hash: version number to its immutable record."""
+        return self._key("versions")
+
+    @property
+    def sources(self) -> str:
+        """Hash: version number to the batches that it learned and who sent them, packed."""
+        return self._key("sources")
+
+    @property
+    def revoked(self) -> str:
+        """Hash: version number to why it may not serve any more, as JSON."""
+        return self._key("revoked")
+
+    @property
+    def artifacts(self) -> str:
+        """Hash: version number to the sha256 of its artifact, while that is kept."""
+        return self._key("artifacts")
+
+    @property
+    def promoted(self) -> str:
+        """Sorted set: numbers of versions that were champion, by their latest generation."""
+        return self._key("promoted")
+
+    @property
+    def learned(self) -> str:
+        """Hash: version number to the vectors that its lineage consumed."""
+        return self._key("learned")
+
+    @property
+    def history(self) -> str:
+        """List: one row for each generation."""
+        return self._key("history")
+
+    @property
+    def pins(self) -> str:
+        """Sorted set: pinned version numbers by the time of their last use."""
+        return self._key("pins")
+
+    @property
+    def fence(self) -> str:
+        """Counter: the last fencing token given."""
+        return self._key("fence")
+
+    @property
+    def drift(self) -> str:
+        """String: drift state as JSON, written by the monitor."""
+        return self._key("drift")
+
+    @property
+    def live(self) -> str:
+        """Stream: summaries of live traffic, for the drift monitor."""
+        return self._key("live")
+
+    @property
+    def shadow(self) -> str:
+        """List: the latest live vectors, for candidates that are judged on them; expires."""
+        return self._key("shadow")
+
+    @property
+    def monitor(self) -> str:
+        """String: what the drift monitor remembers between two looks."""
+        return self._key("monitor")
+
+    @property
+    def events(self) -> str:
+        """Stream: the latest anomalies."""
+        return self._key("events")
+
+    @property
+    def labels(self) -> str:
+        """Stream: the latest labels that people gave."""
+        return self._key("labels")
+
+    @property
+    def tombstone(self) -> str:
+        """String: the uid of the incarnation that was deleted last; expires."""
+        return self._key("tombstone")
+
+    def lease(self, role: str) -> str:
+        """Return the string that says who holds the lease for `role`; it expires."""
+        return self._key(f"lease:{role}")
+
+    def artifact(self, sha256: str) -> str:
+        """Return the string that holds the artifact with this sha256."""
+        return self._key(f"artifact:{sha256}")
+
+    def idempotency(self, key: str) -> str:
+        """Return the hash that holds the first answer under this Idempotency-Key; it expires."""
+        # Hashed: a client's key may be long, or hold anything.
+        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+        return self._key(f"idempotency:{digest}")
+
+    def labels_idempotency(self, key: str) -> str:
+        """Return the string that stands while labels under this Idempotency-Key were kept."""
+        return f"{self.idempotency(key)}:labels"
+
+    @property
+    def mortal(self) -> tuple[str, ...]:
+        """Every key that goes with the detector, artifacts and expiring answers apart."""
+        return (
+            self.state,
+            self.stream,
+            self.held,
+            self.senders,
+            self.erasable,
+            self.parked,
+            self.versions,
+            self.sources,
+            self.revoked,
+            self.artifacts,
+            self.promoted,
+            self.learned,
+            self.history,
+            self.pins,
+            self.fence,
+            self.drift,
+            self.live,
+            self.shadow,
+            self.monitor,
+            self.events,
+            self.labels,
+            self.lease("worker"),
+            self.lease("monitor"),
+        )
+
+
+IDEMPOTENCY_SECONDS = 24 * 3600

@@ -1,0 +1,329 @@
+"""Versions in the store: numbered, immutable, and one of them champion.
+
+Numbers are given, and the champion moves, only inside the scripts below. A promotion is also the
+acknowledgement of its experience: version, pointer, history and cursor change together or not at
+all.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+
+from service.domain.experience import Experience, packed
+from service.domain.version_record import anchor
+from service.problems import (
+    Conflict,
+    Gone,
+    PreconditionFailed,
+    Unknown,
+    UnknownDetector,
+    Unprocessable,
+)
+from service.store.connection import ask
+from service.store.leases import Lease
+from service.store.lua import said, unfenced
+from service.store.redis_keys import NOTIFY, Keys
+from service.store.registry_lua import CHAMPION, FORGET, IMPORT, PARK, PIN, PRUNE, SETTLE
+from service.timestamps import rfc3339
+
+FORMAT = 1
+PIN_SECONDS = 3600  # an artifact that somebody pinned is kept for this long after its last use
+RECORDS_KEPT = 10_000
+PIECE_BYTES = 4 * 2**20  # of an artifact, in one reading
+_GIVEN_BY_THE_STORE = {
+    "format", "version", "outcome", "created", "created_at", "state", "pruned", "revoked",
+}  # fmt: skip
+
+
+class Registry:
+    """The versions of all detectors."""
+
+    def __init__(self, redis: Redis, *, versions_kept: int = 5) -> None:
+        self._redis: Any = redis
+        self._versions_kept = versions_kept
+
+    async def promote(
+        self,
+        lease: Lease,
+        experience: Experience,
+        artifact: bytes,
+        record: Mapping[str, Any],
+        *,
+        seconds: float,
+    ) -> int:
+        """Make the candidate champion and its experience learned, in one step; return its number.
+
+        `record` is what its version record says beside what the store adds. Raises Fenced, and
+        changes nothing, unless the lease holds and champion and cursor are as `experience` found
+        them.
+        """
+        return await self._settle("promoted", lease, experience, artifact, (record, seconds))
+
+    async def reject(
+        self,
+        lease: Lease,
+        experience: Experience,
+        artifact: bytes,
+        record: Mapping[str, Any],
+        *,
+        seconds: float,
+    ) -> int:
+        """Record the candidate as rejected and park its experience; return its number.
+
+        The reasons are those of `record["gate"]`. Raises Fenced like `promote`.
+        """
+        return await self._settle("rejected", lease, experience, artifact, (record, seconds))
+
+    async def _settle(
+        self,
+        outcome: str,
+        lease: Lease,
+        experience: Experience,
+        artifact: bytes,
+        story: tuple[Mapping[str, Any], float],
+    ) -> int:
+        (record, seconds), keys = story, Keys(lease.name)
+        digest = hashlib.sha256(artifact).hexdigest()
+        told = {"who": "worker"} | dict(record) | {"experience": experience.summary()}
+        told |= {"parent": experience.champion}
+        reasons = list((record.get("gate") or {}).get("reasons") or ())
+        args = (
+            *_taken(lease, experience), outcome, _record(told, digest, artifact), digest, artifact,
+            _rest({"reasons": reasons, "seconds": seconds}), orjson.dumps("; ".join(reasons)),
+            NOTIFY, lease.name,
+            said(outcome, told["who"], "; ".join(reasons) or "retraining", sha256=digest),
+            packed(experience.sources),
+        )  # fmt: skip
+        where = (
+            keys.state, keys.lease(lease.role), keys.stream, keys.versions, keys.artifacts,
+            keys.artifact(digest), keys.learned, keys.history, keys.promoted, keys.erasable,
+            keys.parked, keys.audit, keys.sources,
+        )  # fmt: skip
+        return int(unfenced(await SETTLE(self._redis, where, args))[1])
+
+    async def park(
+        self, lease: Lease, experience: Experience, reason: str, *, seconds: float
+    ) -> str:
+        """Park an experience whose trainings failed, without a version; return its quarantine id.
+
+        Later data goes on. Raises Fenced unless the lease holds and the cursor is where
+        `experience` found it.
+        """
+        keys = Keys(lease.name)
+        args = (
+            *_taken(lease, experience), orjson.dumps(reason),
+            _rest({"reasons": [reason], "seconds": seconds}), NOTIFY, lease.name,
+            said("parked", "worker", reason, vectors=experience.n),
+        )  # fmt: skip
+        where = (keys.state, keys.lease(lease.role), keys.stream, keys.parked, keys.audit)
+        return str(unfenced(await PARK(self._redis, where, args))[1].decode())
+
+    async def import_version(self, name: str, artifact: bytes, record: Mapping[str, Any]) -> int:
+        """Store a version trained elsewhere, without making it champion; return its number.
+
+        The caller has verified `artifact`. `record["dimension"]`, where given, must be the
+        detector's, and becomes it where there is none; `record["learned"]` counts the vectors that
+        its lineage consumed. Raises UnknownDetector and Unprocessable.
+        """
+        keys, digest = Keys(name), hashlib.sha256(artifact).hexdigest()
+        args = (
+            _record({"parent": None} | dict(record), digest, artifact), digest, artifact,
+            int(record.get("learned") or 0), record.get("dimension") or "", NOTIFY, name,
+            said("imported", str(record.get("who") or ""), "by hand", sha256=digest),
+        )  # fmt: skip
+        where = (
+            keys.state, keys.versions, keys.artifacts, keys.artifact(digest), keys.learned,
+            keys.audit,
+        )  # fmt: skip
+        reply = await IMPORT(self._redis, where, args)
+        if reply[0] == b"unknown":
+            raise UnknownDetector("There is no such detector.")
+        if reply[0] == b"dimension":
+            raise Unprocessable(f"The detector's dimension is {reply[1]}, not the version's.")
+        return int(reply[1])
+
+    async def set_champion(
+        self,
+        name: str,
+        number: int,
+        *,
+        expected_generation: int | None = None,
+        who: str = "",
+        why: str = "",
+    ) -> int:
+        """Promote or roll back by hand; return the generation, the same one for the same champion.
+
+        A parked experience that a rejected version learned counts as consumed from then on. Raises
+        UnknownDetector, Unknown (version), PreconditionFailed, Gone (artifact pruned) and
+        Conflict (revoked).
+        """
+        keys = Keys(name)
+        where = (
+            keys.state, keys.versions, keys.artifacts, keys.history, keys.promoted, keys.learned,
+            keys.parked, keys.erasable, keys.audit, keys.revoked,
+        )  # fmt: skip
+        expected = "" if expected_generation is None else expected_generation
+        args = (
+            number,
+            expected,
+            _rest({"who": who, "why": why}),
+            NOTIFY,
+            name,
+            said("champion", who, why),
+        )
+        outcome, *rest = await CHAMPION(self._redis, where, args)
+        if outcome == b"unknown":
+            raise UnknownDetector("There is no such detector.")
+        if outcome == b"version":
+            raise Unknown(f"There is no version {number}.")
+        if outcome == b"moved":
+            raise PreconditionFailed(f"The generation is {rest[0]} by now.", generation=rest[0])
+        if outcome == b"revoked":
+            raise Conflict(f"Version {number} learned from what was revoked.")
+        if outcome == b"pruned":
+            raise Gone(f"The artifact of version {number} is no longer kept.")
+        return int(rest[0])
+
+    async def record(self, name: str, number: int) -> dict[str, Any] | None:
+        """Return one version's record, or None."""
+        return next(iter(await self._records(name, [number])), None)
+
+    async def records(self, name: str, *, limit: int = 1000) -> list[dict[str, Any]]:
+        """Return the records of the latest `limit` versions, oldest first."""
+        last = int(await ask(self._redis, self._redis.hget(Keys(name).state, "last_version")) or 0)
+        return await self._records(name, list(range(max(1, last - limit + 1), last + 1)))
+
+    async def _records(self, name: str, numbers: list[int]) -> list[dict[str, Any]]:
+        if not numbers:
+            return []
+        keys = Keys(name)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hget(keys.state, "champion")
+        pipe.hmget(keys.versions, [str(number) for number in numbers])
+        pipe.zmscore(keys.promoted, [str(number) for number in numbers])
+        pipe.hmget(keys.artifacts, [str(number) for number in numbers])
+        pipe.hmget(keys.revoked, [str(number) for number in numbers])
+        champion, texts, *columns = await ask(self._redis, pipe.execute())
+        rows = zip(texts, *columns, strict=True)
+        return [
+            _told(orjson.loads(text), int(champion or 0), moved, digest, revoked)
+            for text, moved, digest, revoked in rows
+            if text
+        ]
+
+    async def artifact(self, name: str, number: int) -> bytes | None:
+        """Return the version's artifact, or None when it is pruned or never was."""
+        keys, client = Keys(name), self._redis
+        digest = await ask(client, client.hget(keys.artifacts, str(number)))
+        if digest is None:
+            return None
+        # In pieces, each within the deadline; what is read never changes, only disappears.
+        key, found = keys.artifact(digest.decode()), bytearray()
+        while len(found) % PIECE_BYTES == 0:
+            end = len(found) + PIECE_BYTES - 1
+            piece = await ask(client, client.getrange(key, len(found), end))
+            if not piece:
+                break
+            found += piece
+        return bytes(found) or None
+
+    async def history(self, name: str, *, limit: int = 1000) -> list[dict[str, Any]]:
+        """Return the latest `limit` moves of the champion pointer, oldest first."""
+        rows = await ask(self._redis, self._redis.lrange(Keys(name).history, -limit, -1))
+        moves = [orjson.loads(row) for row in rows]
+        return [move | {"at": rfc3339(move["at"] / 1000)} for move in moves]
+
+    async def pin(self, name: str, number: int) -> None:
+        """Keep the version's artifact for another hour."""
+        keys = Keys(name)
+        await PIN(self._redis, (keys.state, keys.pins), (number, PIN_SECONDS))
+
+    async def prune(self, name: str) -> list[int]:
+        """Delete artifacts that nothing needs; return their versions' numbers.
+
+        Kept are those of the champion, its parent and its anchor, the last k that were champion,
+        the last k imported, those pinned within the hour, and rejected ones whose experience is
+        parked. Revoked versions are not among the last k.
+        """
+        keys = Keys(name)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hgetall(keys.artifacts)
+        pipe.hmget(keys.state, ["champion", "last_version"])
+        pipe.zrevrange(keys.promoted, 0, -1)
+        pipe.hkeys(keys.parked)
+        pipe.hkeys(keys.revoked)
+        reply = await ask(self._redis, pipe.execute())
+        artifacts, (champion, last), promoted, parked, revoked = reply
+        marked = set(revoked)
+        latest = [number for number in promoted if number not in marked]
+        digests = {int(number): digest.decode() for number, digest in artifacts.items()}
+        records = {r["version"]: r for r in await self._records(name, sorted(digests))}
+        kept = {int(number) for number in (*latest[: self._versions_kept], champion or 0)}
+        kept |= {int(entry[1:]) for entry in parked if entry.startswith(b"v")}
+        if own := records.get(int(champion or 0)):
+            kept |= {own.get("parent") or 0, anchor(own)}
+        imported = [
+            number
+            for number, record in records.items()
+            if record["outcome"] == "imported" and record["state"] != "revoked"
+            and number not in kept
+        ]  # fmt: skip
+        kept |= set(imported[-self._versions_kept :])
+        gone = [
+            number
+            for number in sorted(set(digests) - kept)
+            if await self._prune(keys, number, digests[number])
+        ]
+        if int(last or 0) > RECORDS_KEPT:
+            where = (
+                keys.state, keys.versions, keys.artifacts, keys.learned, keys.promoted,
+                keys.sources, keys.revoked,
+            )  # fmt: skip
+            await FORGET(self._redis, where, (int(last) - RECORDS_KEPT,))
+        return gone
+
+    async def _prune(self, keys: Keys, number: int, digest: str) -> bool:
+        where = (keys.state, keys.artifacts, keys.pins, keys.parked, keys.artifact(digest))
+        return bool(await PRUNE(self._redis, where, (number, digest, PIN_SECONDS)))
+
+
+def _taken(lease: Lease, experience: Experience) -> tuple[Any, ...]:
+    return (
+        lease.holder, experience.uid, experience.generation, experience.first, experience.last,
+        experience.n, experience.bytes,
+    )  # fmt: skip
+
+
+def _record(said: Mapping[str, Any], digest: str, artifact: bytes) -> bytes:
+    kept = {key: value for key, value in said.items() if key not in _GIVEN_BY_THE_STORE}
+    return _rest(kept | {"sha256": digest, "bytes": len(artifact)})
+
+
+def _rest(document: Mapping[str, Any]) -> bytes:
+    """Return JSON without its opening brace: the script writes before it what it alone knows."""
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)[1:]
+
+
+def _told(
+    record: dict[str, Any],
+    champion: int,
+    moved: float | None,
+    digest: bytes | None,
+    revoked: bytes | None,
+) -> dict[str, Any]:
+    """Return the record with what follows from the present: its state, whether it is pruned."""
+    if revoked is not None:
+        state = "revoked"
+        mark = orjson.loads(revoked)
+        record["revoked"] = mark | {"at": rfc3339(mark["at"] / 1000)}
+    elif record["version"] == champion:
+        state = "champion"
+    elif moved is not None:
+        state = "retired"
+    else:
+        state = "rejected" if record["outcome"] == "rejected" else "candidate"
+    created = rfc3339(record.pop("created") / 1000)
+    return record | {"state": state, "created_at": created, "pruned": digest is None}

@@ -1,0 +1,208 @@
+"""Un-learning: what came in one batch, or with one API key, is taken back.
+
+The versions that learned it, and all on top of them, are marked and never serve again; the last
+clean version that is kept does. Of what else they learned, what is still kept goes back to the
+buffer. What of the culprit waits to be learned is discarded.
+
+First the marks and the champion, in one step, then the vectors, in steps that each leave every
+vector in exactly one place. A worker's lease is held all along, so nothing is learned meanwhile,
+and what is being learned is refused. Cut short, it is repeated: that does what is left.
+"""
+
+import asyncio
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+
+from service import crash_points
+from service.domain.experience import Source, unpacked
+from service.domain.provenance import Culprit, Made, Tally, position, ranges, within
+from service.domain.revocation_plan import Asked, Plan, State
+from service.problems import Conflict, Unknown, UnknownDetector
+from service.store.connection import ask
+from service.store.erasure import mark_erased
+from service.store.leases import Lease, Leases
+from service.store.lua import Fenced, said, unfenced
+from service.store.redis_keys import NOTIFY, Keys
+from service.store.revocations_lua import MARK, SCAN, SWEEP
+
+LEASE_SECONDS = 15.0  # between two steps; a worker waits so long for a process that died
+STEP_BYTES = 4 * 2**20
+STEP_ENTRIES = 1000
+_ROUNDS = 5  # of planning anew when somebody changed something meanwhile
+_RECORDS = 100  # read at once
+_FIELD = {"batch": 2, "key": 8}  # of an entry's values, as Lua counts
+_POINT = "api.revoking"  # before each step, and after the last
+PLACES = ("buffered", "quarantined", "parked", "kept")
+
+
+class Revocations:
+    """Takes back what was learned, of all detectors."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis: Any = redis
+        self._leases = Leases(redis)
+
+    async def plan(self, name: str, culprit: Culprit) -> Plan:
+        """Return what taking `culprit` back would come to now; changes nothing.
+
+        Raises UnknownDetector, and Unknown where nothing of it is held or was learned.
+        """
+        now = await self._now(Keys(name))
+        marked, fresh = now.reached_by(culprit)
+        again = ranges(one for one in now.made if one.number in fresh)
+        innocent = Tally()
+        for number in sorted(fresh - set(now.marks)):
+            for source in now.sources.get(number, ()):
+                if not culprit.sent(source):
+                    innocent.add(source)
+        discarded, relearned = dict.fromkeys(PLACES, 0), Tally()
+        for place, entry, source in await self._entries(Keys(name), now):
+            if culprit.sent(source):
+                discarded[place] += source.vectors
+            elif place == "kept" and within(entry, again):
+                relearned.add(source)
+        if not marked and not any(discarded.values()):
+            raise Unknown(f"Nothing of this {culprit.kind} is held here or was learned.")
+        return Plan(
+            now.uid, now.generation, now.last_version, now.champion, now.clean(marked),
+            tuple(sorted(marked)), tuple(again), discarded, innocent, relearned,
+        )  # fmt: skip
+
+    async def revoke(self, name: str, asked: Asked) -> dict[str, Any]:
+        """Take the culprit back; return what that came to, as `Plan.told` does.
+
+        Raises UnknownDetector, Unknown, Conflict where no clean version is left, and Fenced when
+        another revocation, or a worker after a long pause, took the lease.
+        """
+        lease = await self._leases.seize(name, LEASE_SECONDS)
+        if lease is None:
+            raise UnknownDetector("There is no such detector.")
+        try:
+            await mark_erased(self._redis)
+            plan, generation = await self._marked(lease, asked)
+            discarded, relearned = await self._swept(lease, asked.culprit, plan)
+        except Fenced:
+            raise Conflict("Somebody else took over meanwhile; repeat it, it goes on.") from None
+        finally:
+            await self._leases.release(lease)
+        return plan.told() | {
+            "generation": generation,
+            "discarded": discarded,
+            "lost": plan.innocent.told(less=relearned),
+            "relearned": relearned.told(),
+        }
+
+    async def _marked(self, lease: Lease, asked: Asked) -> tuple[Plan, int]:
+        """Mark the versions and move the champion; return what that went by, and the generation."""
+        keys, culprit = Keys(lease.name), asked.culprit
+        where = (
+            keys.state, keys.lease(lease.role), keys.artifacts, keys.history, keys.promoted,
+            keys.learned, keys.revoked, keys.audit,
+        )  # fmt: skip
+        mark = {culprit.kind: culprit.id, "who": asked.who, "why": asked.why}
+        for _ in range(_ROUNDS):
+            plan = await self.plan(lease.name, culprit)
+            plan.check(asked)
+            told = plan.told()
+            args = (
+                lease.holder, plan.uid, plan.generation, plan.last_version, plan.target or "",
+                orjson.dumps(plan.marked), orjson.dumps(mark)[1:],
+                orjson.dumps({"who": asked.who, "why": f"revoked {culprit.kind} {culprit.id}"})[1:],
+                NOTIFY, lease.name,
+                said("revoked", asked.who, asked.why, **{culprit.kind: culprit.id},
+                     **{key: told[key] for key in ("versions", "discarded", "lost", "relearned")}),
+            )  # fmt: skip
+            crash_points.passage(_POINT)
+            outcome, *rest = unfenced(await MARK(self._redis, where, args))
+            if outcome == b"marked":
+                return plan, int(rest[0])
+        raise Conflict("The detector changes all the time; repeat it.")
+
+    async def _swept(
+        self, lease: Lease, culprit: Culprit, plan: Plan
+    ) -> tuple[dict[str, int], Tally]:
+        """Discard what is left of the culprit, send the rest of what is kept to the buffer."""
+        keys, gone, relearned = Keys(lease.name), dict.fromkeys(PLACES, 0), Tally()
+        # Held rows first: one that a person releases meanwhile is found at the stream's end.
+        for kind, entries in (("held", keys.held), ("stream", keys.stream)):
+            where = (keys.state, keys.lease(lease.role), entries, keys.parked)
+            at: bytes | str = "0-0"
+            done = False
+            while not done:
+                crash_points.passage(_POINT)
+                args = (
+                    lease.holder, round(LEASE_SECONDS * 1000), kind, at, _FIELD[culprit.kind],
+                    culprit.id, orjson.dumps(plan.again), STEP_ENTRIES, STEP_BYTES,
+                )  # fmt: skip
+                reply = unfenced(await SWEEP(self._redis, where, args))
+                done, at = reply[0] == b"done", reply[1]
+                for place, vectors in zip(PLACES, reply[2:6], strict=True):
+                    gone[place] += vectors
+                for batch, sender, vectors in reply[6]:
+                    relearned.add(_source(batch, sender, vectors))
+        crash_points.passage(_POINT)
+        return gone, relearned
+
+    async def _now(self, keys: Keys) -> State:
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hmget(keys.state, ["uid", "generation", "last_version", "champion", "cursor"])
+        pipe.hvals(keys.parked)
+        pipe.zrevrange(keys.promoted, 0, -1)
+        pipe.hkeys(keys.artifacts)
+        pipe.hgetall(keys.revoked)
+        state, parked, promoted, artifacts, marks = await ask(self._redis, pipe.execute())
+        if state[0] is None:
+            raise UnknownDetector("There is no such detector.")
+        uid, generation, last, champion, cursor = (value.decode() for value in state)
+        made, sources = await self._made(keys, int(last))
+        return State(
+            uid, int(generation), int(last), int(champion or 0) or None, cursor,
+            [(one["first"], one["last"]) for one in map(orjson.loads, parked)],
+            [int(number) for number in promoted],
+            {int(number) for number in artifacts},
+            {int(number): orjson.loads(mark) for number, mark in marks.items()},
+            made, sources,
+        )  # fmt: skip
+
+    async def _made(self, keys: Keys, last: int) -> tuple[list[Made], dict[int, list[Source]]]:
+        """Return the lineage of every version, and what each of them learned."""
+        made: list[Made] = []
+        sources: dict[int, list[Source]] = {}
+        for start in range(1, last + 1, _RECORDS):
+            numbers = [str(n) for n in range(start, min(start + _RECORDS, last + 1))]
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.hmget(keys.versions, numbers)
+            pipe.hmget(keys.sources, numbers)
+            texts, packs = await ask(self._redis, pipe.execute())
+            made += [Made.of(orjson.loads(text)) for text in texts if text]
+            for number, pack in zip(numbers, packs, strict=True):
+                if pack:
+                    sources[int(number)] = await asyncio.to_thread(unpacked, pack)
+        return made, sources
+
+    async def _entries(self, keys: Keys, now: State) -> list[tuple[str, str, Source]]:
+        """Return where every batch is, its entry there, and what it is."""
+        found = [("quarantined", entry, source) for entry, source in await self._scan(keys.held)]
+        cursor = position(now.cursor)
+        for entry, source in await self._scan(keys.stream):
+            if position(entry) > cursor:
+                place = "buffered"
+            else:
+                place = "parked" if within(entry, now.waiting) else "kept"
+            found.append((place, entry, source))
+        return found
+
+    async def _scan(self, key: str) -> list[tuple[str, Source]]:
+        """Return every entry of a stream of batches, without its vectors."""
+        found: list[tuple[str, Source]] = []
+        at: bytes | str = "0-0"
+        while rows := await SCAN(self._redis, (key,), (at, STEP_ENTRIES, STEP_BYTES)):
+            at = rows[-1][0]
+            found += [(row[0].decode(), _source(*row[1:])) for row in rows]
+        return found
+
+
+def _source(batch: bytes, sender: bytes, vectors: int) -> Source:
+    return Source(batch.decode(), sender.decode("utf-8", "replace"), vectors)

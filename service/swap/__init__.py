@@ -1,0 +1,1 @@
+"""Keeps memory equal to the store. Imports: what `telemetry` may, and `telemetry`."""

@@ -1,0 +1,137 @@
+"""Champions on this machine's disk, as served last: to start scoring while the store is away.
+
+One file for each detector, replaced as a whole: a line of JSON that says what it is, then the
+artifact. It is read only where the store cannot be asked, and verified like any other artifact.
+"""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Collection
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from models import AnamnesisError, ArtifactError, Version
+from models.parts.calibration import Threshold
+from service import log
+from service.domain.champion import Champion
+from service.domain.detector import NAME
+
+_log = log.get(__name__)
+
+FORMAT = 2
+KEPT_SECONDS = 30 * 24 * 3600  # that a detector unknown to the store is kept
+_SUFFIX = ".champion"
+_LINE_BYTES = 64 * 1024  # of what precedes the artifact
+
+
+class DiskCache:
+    """The champions kept in `folder`; with None, nothing is kept and nothing found.
+
+    Everything here waits for the disk: call it in a thread. Several processes may share a folder.
+    """
+
+    def __init__(self, folder: Path | None, *, max_bytes: int) -> None:
+        self._folder = folder
+        self._max_bytes = max_bytes
+
+    def keep(self, champion: Champion) -> None:
+        """Keep `champion`, with its threshold; raises OSError when the disk fails."""
+        if self._folder is None:
+            return
+        artifact = champion.version.to_bytes()
+        about = {
+            "format": FORMAT,
+            "name": champion.name,
+            "uid": champion.uid,
+            "number": champion.number,
+            "generation": champion.generation,
+            "config_revision": champion.config_revision,
+            "threshold": asdict(champion.threshold),
+            "trained_at": champion.trained_at,
+            "sha256": hashlib.sha256(artifact).hexdigest(),
+        }
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _replace(self._path(champion.name), orjson.dumps(about) + b"\n" + artifact)
+
+    def forget(self, name: str) -> None:
+        """Delete the copy of a detector that is gone; raises OSError."""
+        if self._folder is not None:
+            self._path(name).unlink(missing_ok=True)
+
+    def prune(self, known: Collection[str]) -> None:
+        """Delete old copies of detectors that are not `known`.
+
+        Not young ones: a store that lost everything knows nothing either, and then they are what
+        is left. Nor files that this class did not write. Raises OSError.
+        """
+        oldest = time.time() - KEPT_SECONDS
+        for path in self._paths():
+            name = path.name.removesuffix(_SUFFIX)
+            if name not in known and path.stat().st_mtime < oldest and _is_ours(path, name):
+                path.unlink(missing_ok=True)
+
+    def restore(self) -> list[Champion]:
+        """Return every champion that is kept and intact; what is not is logged and left out."""
+        found = []
+        for path in self._paths():
+            try:
+                found.append(self._read(path))
+            except (AnamnesisError, OSError, ValueError, KeyError, TypeError) as error:
+                _log.error("copy on disk not loaded", file=path.name, why=repr(error))
+        return found
+
+    def _read(self, path: Path) -> Champion:
+        if path.stat().st_size > self._max_bytes + _LINE_BYTES:
+            raise ArtifactError("the file is larger than an artifact may be")
+        line, _, artifact = path.read_bytes().partition(b"\n")
+        about: dict[str, Any] = orjson.loads(line)
+        if about["format"] != FORMAT or about["name"] + _SUFFIX != path.name:
+            raise ArtifactError("the file is not what its name says")
+        if hashlib.sha256(artifact).hexdigest() != about["sha256"]:
+            raise ArtifactError("the artifact is not the one that was kept")
+        version = Version.from_bytes(artifact, max_bytes=self._max_bytes)
+        return Champion(
+            name=about["name"],
+            uid=about["uid"],
+            number=about["number"],
+            generation=about["generation"],
+            config_revision=about["config_revision"],
+            version=version,
+            threshold=Threshold(**about["threshold"]),
+            trained_at=about["trained_at"],
+        )
+
+    def _path(self, name: str) -> Path:
+        assert self._folder is not None
+        assert NAME.fullmatch(name)
+        return self._folder / f"{name}{_SUFFIX}"
+
+    def _paths(self) -> list[Path]:
+        return [] if self._folder is None else sorted(self._folder.glob(f"*{_SUFFIX}"))
+
+
+def _is_ours(path: Path, name: str) -> bool:
+    with path.open("rb") as file, contextlib.suppress(ValueError):
+        about = orjson.loads(file.readline(_LINE_BYTES))
+        return isinstance(about, dict) and about.get("name") == name and "sha256" in about
+    return False
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write `path` whole or not at all, whatever ends the process."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

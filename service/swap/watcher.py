@@ -1,0 +1,350 @@
+"""Keeps what this process serves equal to what the store says: the hot swap.
+
+Notifications bring changes at once, a poll brings those whose notification was lost. A version is
+loaded, verified and warmed up in a thread; then one assignment swaps it in. What cannot be loaded
+changes nothing, what is older than what is served neither.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+
+from models import AnamnesisError, Version
+from service import log
+from service.domain.champion import Champion
+from service.domain.detector import Detector, Pointer
+from service.domain.detector_config import configured
+from service.problems import Gone, NoVersion, StoreUnavailable, Unknown
+from service.scoring.champions import Champions
+from service.settings import Settings
+from service.signatures import Seal
+from service.store.adapters import Stores
+from service.store.connection import WeakStore, check_durability, notifications
+from service.store.events import labelled
+from service.swap.disk_cache import DiskCache
+from service.swap.loader import load, prepared
+from service.telemetry.metrics import Metrics
+
+_log = log.get(__name__)
+
+_UNKNOWN_SECONDS = 1.0  # a name that the store did not know is not asked for again so soon
+_UNKNOWN_NAMES = 10_000  # such names remembered
+_FAILED_SECONDS = 5.0  # until an artifact that did not load is tried again
+_PIN_SECONDS = 60.0  # between two records that a pinned version is in use
+# Of more detectors than that, the whole state is read at every fifth poll: 1,000 take 0.1 s.
+_READ_FULLY, _READ_RARELY = 200, 5
+
+
+class Watcher:
+    """Watches the store for one process; `champions` is what it keeps up to date."""
+
+    def __init__(
+        self, stores: Stores, champions: Champions, settings: Settings, metrics: Metrics
+    ) -> None:
+        self.stores = stores
+        self.champions = champions
+        self.redis_up = False
+        self.weak: str | None = None
+        self.worker_heartbeat: float | None = None
+        self.seal = Seal.of(settings)
+        self._settings = settings
+        self._metrics = metrics
+        self._disk = DiskCache(settings.cache_dir, max_bytes=settings.artifact_max_bytes)
+        self._pruned = self._durable = False
+        self._turn = 0
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._unknown: dict[str, float] = {}
+        self._failed: dict[tuple[str, str, int], float] = {}
+        self._pins_recorded: dict[tuple[str, int], float] = {}
+        self._regressed: set[str] = set()
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._poll_forever())
+            tasks.create_task(self._listen_forever())
+
+    async def _poll_forever(self) -> None:
+        while True:
+            started = time.monotonic()
+            try:
+                await self.poll()
+            except (StoreUnavailable, WeakStore):
+                pass  # said where it was found
+            except Exception:  # noqa: BLE001 - a process that stops watching serves stale models
+                _log.exception("poll failed")
+            spent = time.monotonic() - started
+            await asyncio.sleep(max(0.05, self._settings.poll_seconds - spent))
+
+    async def _listen_forever(self) -> None:
+        while True:
+            try:
+                async for name in notifications(self.stores.listening):
+                    if name is not None:
+                        await self.follow(name)
+            except StoreUnavailable:
+                pass  # the poll says so
+            except Exception:  # noqa: BLE001 - a process that stops listening swaps late
+                _log.exception("subscription failed")
+            await asyncio.sleep(self._settings.poll_seconds)
+
+    async def restore(self) -> None:
+        """Serve what this machine served last: the store cannot be asked at the start."""
+        for champion in await asyncio.to_thread(self._disk.restore):
+            if self.champions.install(champion):
+                self._metrics.swapped(champion, None)
+                _log.warning("serving from disk", detector=champion.name, version=champion.number)
+
+    # Following the store
+
+    async def poll(self) -> None:
+        """Look at every detector once. Raises StoreUnavailable, and WeakStore at a first look."""
+        try:
+            await self._check_store()
+            names = await self.stores.detectors.names()
+            held = {one.name for one in self.champions.detectors()}
+            held |= {one.name for one in self.champions.loaded()}
+            pointers = await self.stores.detectors.poll(names | held)
+            ages = await self.stores.leases.workers()
+        except StoreUnavailable:
+            self._store_away()
+            raise
+        self._store_back()
+        self.worker_heartbeat = time.time() - min(ages.values()) if ages else None
+        for name in self._changed(pointers) | (held - pointers.keys()):
+            await self.follow(name)
+        await self._read_states()
+        if not self._pruned:
+            self._pruned = True
+            await self._beside(self._disk.prune, names)
+
+    async def follow(self, name: str) -> None:
+        """Refresh one detector, or log what is wrong: it must not keep the others from theirs."""
+        try:
+            await self.refresh(name)
+        except StoreUnavailable:
+            pass  # the next poll does it
+        except Exception:  # noqa: BLE001 - see above
+            _log.exception("refresh failed", detector=name)
+
+    def _changed(self, pointers: Mapping[str, Pointer]) -> set[str]:
+        changed = set()
+        for name, pointer in pointers.items():
+            detector = self.champions.detector(name)
+            if detector is None or detector.pointer != pointer:
+                changed.add(name)
+            elif pointer.champion is not None and not _serves(self.champions.get(name), pointer):
+                changed.add(name)  # it did not load; perhaps it does now
+        return changed
+
+    async def _read_states(self) -> None:
+        """Read buffers, progress and drift anew: for metrics, and for the 409 without a version."""
+        self._turn += 1
+        if len(self.champions.detectors()) > _READ_FULLY and self._turn % _READ_RARELY:
+            return
+        for detector in await self.stores.detectors.list():
+            self._note(detector)
+
+    def _note(self, detector: Detector) -> None:
+        """Remember a state unless the same incarnation was further already."""
+        held = self.champions.detector(detector.name)
+        if held is not None and held.uid != detector.uid:
+            return  # `refresh` decides which incarnation stands
+        if held is None or detector.generation >= held.generation:
+            self.champions.note(detector)
+
+    async def refresh(self, name: str) -> Detector | None:
+        """Serve what the store says of `name` now; return that. Raises StoreUnavailable."""
+        lock = self._locks.setdefault(name, asyncio.Lock())
+        try:
+            async with lock:
+                return await self._refresh(name)
+        finally:
+            if self.champions.detector(name) is None and not lock.locked():
+                self._locks.pop(name, None)
+
+    async def _refresh(self, name: str) -> Detector | None:
+        detector = await self.stores.detectors.get(name)
+        held, serving = self.champions.detector(name), self.champions.get(name)
+        known = held or serving
+        if detector is None:
+            if known is not None:
+                await self._missing(name, known.uid)
+            return None
+        self._unknown.pop(name, None)
+        if known is not None and known.uid != detector.uid:
+            _log.info("another incarnation", detector=name)
+            self.champions.forget(name)
+            serving = None
+        if serving is not None and detector.generation < serving.generation:
+            self._regress(name, "the store holds an older generation")
+            return detector
+        self._regressed.discard(name)
+        self.champions.note(detector)
+        if detector.champion is not None and not _serves(serving, detector.pointer):
+            await self._swap(detector, detector.champion, serving)
+        elif detector.champion is None:
+            self._metrics.announced(name)
+            if serving is not None:  # revoked, and no clean one was left
+                self.champions.unload(name)
+                await self._beside(self._disk.forget, name)
+        return detector
+
+    async def _missing(self, name: str, uid: str) -> None:
+        """Unload a deleted detector; keep one that the store merely lost."""
+        if await self.stores.detectors.tombstone(name) == uid:
+            self.champions.forget(name)
+            self._metrics.forgotten(name)
+            self._regressed.discard(name)
+            await self._beside(self._disk.forget, name)
+        elif self.champions.get(name) is None:
+            self.champions.forget(name)
+        else:
+            self._regress(name, "the store lost the detector")
+
+    def _regress(self, name: str, why: str) -> None:
+        if name not in self._regressed:
+            _log.error("the store went back", detector=name, why=why)
+            self._regressed.add(name)
+            self._metrics.store_regressed(name)
+
+    async def _swap(self, detector: Detector, number: int, serving: Champion | None) -> None:
+        started = time.perf_counter()
+        key = (detector.name, detector.uid, number)
+        if time.monotonic() < self._failed.get(key, 0.0):
+            return
+        same = serving is not None and serving.number == number
+        loaded = serving if same else self.champions.pinned(detector.name, number)
+        try:
+            if loaded is not None:
+                version, trained_at = loaded.version, loaded.trained_at
+            else:
+                version, trained_at = await self._load(detector, number)
+            version = configured(version, detector.config)
+            said = await labelled(self.stores.events, detector)
+            threshold = await asyncio.to_thread(prepared, version, detector.config.threshold, said)
+        except (AnamnesisError, Gone, Unknown) as error:
+            self._failed[key] = time.monotonic() + _FAILED_SECONDS
+            self._metrics.artifact_failed(detector.name)
+            about = {"detector": detector.name, "version": number, "why": str(error)}
+            _log.error("version not loaded, the old one serves on", **about)
+            return
+        champion = Champion(
+            name=detector.name,
+            uid=detector.uid,
+            number=number,
+            generation=detector.generation,
+            config_revision=detector.config_revision,
+            version=version,
+            threshold=threshold,
+            trained_at=trained_at,
+            labels=said,
+        )
+        if self.champions.install(champion):
+            took = time.perf_counter() - started
+            self._failed.pop(key, None)
+            self._metrics.swapped(champion, None if same else took)
+            _log.info(
+                "champion swapped in",
+                detector=detector.name,
+                version=number,
+                generation=detector.generation,
+                seconds=round(took, 4),
+            )
+            await self._beside(self._disk.keep, champion)
+
+    async def _beside(self, work: Callable[..., None], argument: object) -> None:
+        """Let the disk work in a thread; what is served does not depend on it."""
+        with self._metrics.side_work.part("champion_cache"):
+            await asyncio.to_thread(work, argument)
+
+    async def _load(self, detector: Detector, number: int) -> tuple[Version, float | None]:
+        most = self._settings.artifact_max_bytes
+        return await load(self.stores.registry, detector, number, most, self.seal)
+
+    async def pinned(self, name: str, number: int) -> Champion:
+        """Return version `number` for a pinned request, loading it where it is not loaded.
+
+        Raises Unknown, Gone when it was pruned, and StoreUnavailable.
+        """
+        champion = self.champions.pinned(name, number)
+        detector = self.champions.detector(name)
+        if champion is None:
+            detector = detector or await self.look_up(name)
+            if detector is None:
+                raise NoVersion("There is no version yet.")
+            try:
+                version, _ = await self._load(detector, number)
+            except AnamnesisError as error:
+                self._metrics.artifact_failed(name)
+                _log.error("pinned version not loaded", detector=name, version=number)
+                raise Gone("The version's artifact is damaged.") from error
+            champion = self.champions.pin(detector, number, version)
+        await self._record_pin(name, number)
+        return champion
+
+    async def _record_pin(self, name: str, number: int) -> None:
+        now = time.monotonic()
+        if now < self._pins_recorded.get((name, number), 0.0) or not self.redis_up:
+            return
+        self._pins_recorded[name, number] = now + _PIN_SECONDS
+        if len(self._pins_recorded) > _UNKNOWN_NAMES:
+            self._pins_recorded.clear()
+        with contextlib.suppress(StoreUnavailable):
+            await self.stores.registry.pin(name, number)
+
+    async def look_up(self, name: str) -> Detector | None:
+        """Return a detector that this process may not have heard of yet.
+
+        Asks the store at most once a second for a name that is not there, and not at all while
+        the store is away.
+        """
+        held = self.champions.detector(name)
+        now = time.monotonic()
+        if held is not None or now < self._unknown.get(name, 0.0):
+            return held
+        try:
+            found = await self.refresh(name)
+        except StoreUnavailable:
+            if self.redis_up:
+                self._store_away()
+            raise
+        if found is None:
+            if len(self._unknown) >= _UNKNOWN_NAMES:
+                self._unknown.clear()
+            self._unknown[name] = now + _UNKNOWN_SECONDS
+        return found
+
+    async def _check_store(self) -> None:
+        if self._durable:
+            return
+        try:
+            weak = await check_durability(
+                self.stores.redis, allow_weak=self._settings.allow_weak_store
+            )
+        except WeakStore as error:
+            if self.weak is None:
+                _log.error("the store is refused", why=str(error))
+            self.weak = str(error)
+            raise
+        if weak:
+            _log.warning("a weak store is allowed", why="; ".join(weak))
+        self._durable, self.weak = True, None
+
+    def _store_away(self) -> None:
+        if self.redis_up:
+            _log.warning("store away")
+        self.redis_up = self._durable = False  # whoever comes back may be another server
+
+    def _store_back(self) -> None:
+        if not self.redis_up:
+            _log.info("store reached")
+            self._unknown.clear()
+        self.redis_up = True
+
+
+def _serves(champion: Champion | None, pointer: Pointer) -> bool:
+    return champion is not None and pointer == (
+        champion.uid, champion.number, champion.generation, champion.config_revision,
+    )  # fmt: skip

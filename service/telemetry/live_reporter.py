@@ -1,0 +1,196 @@
+"""Hands what was scored to the drift monitor and to the events, off the request's path.
+
+A request leaves references behind; once a second they are sampled, counted against the version's
+reference and sent. Everything is bounded: what does not fit, or finds no store, is dropped and
+counted.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.version.judgement import Judgement, rows_of
+from models.version.version import Version
+from service import log
+from service.domain.champion import Champion
+from service.domain.event import Event
+from service.problems import StoreUnavailable
+from service.scoring.champions import Champions
+from service.scoring.vectors import Matrix
+from service.store.adapters import Stores
+from service.telemetry.metrics import Metrics
+
+_log = log.get(__name__)
+
+FLUSH_SECONDS = 1.0
+SAMPLED = 2000  # rows of one detector in one summary
+PLACED = 256  # of those, how many are placed in a regime: half a pass through the network each,
+_PLACED_NUMBERS = 32_768  # so that of wide vectors fewer are
+EVENTS = 50  # anomalies of one detector kept from one second of one process
+SHADOWED = 100  # live vectors of one detector kept from one second of one process
+ATTRIBUTED = 5  # contributions told of each
+Counts = NDArray[np.int64]
+_NO_ROWS = np.empty((0, 1), np.float32)
+_PENDING_ROWS = 20_000  # of one detector between two flushes
+_PENDING_BYTES = 32 * 2**20  # of this process between two flushes
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What was scored with one champion since the last flush."""
+
+    chunks: list[tuple[Matrix, Judgement]] = field(default_factory=list)
+    rows: int = 0  # in chunks
+    scored: int = 0  # all
+    anomalies: int = 0
+
+
+class Observer:
+    """Takes note of answers (as a `scoring.Recorder`) and tells the store of them."""
+
+    def __init__(self, stores: Stores, champions: Champions, metrics: Metrics) -> None:
+        self._stores = stores
+        self._champions = champions
+        self._metrics = metrics
+        self._process = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._pending: dict[Champion, _Pending] = {}
+        self._bytes = 0
+
+    def scored(
+        self, champion: Champion, X: Matrix, columns: Judgement, seconds: float, requests: int = 1
+    ) -> None:
+        """Take note of answers: a few references for small ones."""
+        del seconds, requests
+        if self._champions.get(champion.name) is not champion:
+            return  # a pinned version: not what drift and events are about
+        pending = self._pending.get(champion)
+        if pending is None:
+            pending = self._pending[champion] = _Pending()
+        n = len(X)
+        pending.scored += n
+        pending.anomalies += int(np.count_nonzero(columns.is_anomaly))
+        if n > SAMPLED:
+            X, columns = _sample(X, columns)
+        if pending.rows + len(X) > _PENDING_ROWS or self._bytes + X.nbytes > _PENDING_BYTES:
+            self._metrics.dropped(champion.name, n)
+            return
+        pending.rows += len(X)
+        self._bytes += X.nbytes
+        pending.chunks.append((X, columns))
+
+    async def run(self) -> None:
+        """Flush once a second until cancelled."""
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            try:
+                await self.flush()
+            except Exception:  # noqa: BLE001 - drift is not worth a process that serves
+                _log.exception("live summary failed")
+
+    async def flush(self) -> None:
+        """Send what was noted."""
+        noted, self._pending, self._bytes = self._pending, {}, 0
+        for champion, pending in noted.items():
+            try:
+                X, summary, events = await asyncio.to_thread(self._summarise, champion, pending)
+                await self._stores.live.append(champion.name, summary)
+                if events:
+                    await self._stores.events.append(champion.name, champion.uid, events)
+                await self._keep(champion, X)
+            except StoreUnavailable:
+                self._metrics.dropped(champion.name, pending.scored)
+            except Exception:  # noqa: BLE001 - the others' summaries must not be lost too
+                _log.exception("live summary failed", detector=champion.name)
+                self._metrics.dropped(champion.name, pending.scored)
+
+    def _summarise(
+        self, champion: Champion, pending: _Pending
+    ) -> tuple[Matrix, dict[str, Any], list[Event]]:
+        X = np.concatenate([chunk for chunk, _ in pending.chunks] or [_NO_ROWS])
+        columns = Judgement(
+            *(
+                np.concatenate([getattr(chunk, name) for _, chunk in pending.chunks] or [[]])
+                for name in Judgement._fields
+            )
+        )
+        events = _events(champion, X, columns)
+        X, columns = _sample(X, columns)
+        whole = ~np.isnan(X).any(axis=1)  # what was not observed is in no bin
+        X, columns_of_whole = X[whole], rows_of(columns, np.flatnonzero(whole))
+        counts = champion.version.reference.count(X) if len(X) else np.empty((0, 0), np.int64)
+        summary = {
+            "uid": champion.uid,
+            "generation": champion.generation,
+            "version": champion.number,
+            "process": self._process,
+            "n": pending.scored,
+            "anomalies": pending.anomalies,
+            "rows": len(X),
+            "scores": columns.scores.astype("<f4").tobytes(),
+            "p_values": columns.p_values.astype("<f4").tobytes(),
+            "counts": counts.astype("<i8").tobytes(),
+            "regimes": _regimes(champion.version, X, columns_of_whole).astype("<i8").tobytes(),
+            "t": time.time(),
+        }
+        return X, summary, events
+
+    async def _keep(self, champion: Champion, X: Matrix) -> None:
+        """Keep some of what was scored for a candidate to score too, where the config says so."""
+        detector = self._champions.detector(champion.name)
+        asked = detector.config.retrain.shadow if detector else None
+        if asked is None or not len(X):
+            return
+        rows = np.linspace(0, len(X) - 1, min(len(X), SHADOWED)).astype(np.intp)
+        await self._stores.live.keep(champion.name, champion.uid, X[rows], asked.vectors)
+
+    async def close(self) -> None:
+        """Send the last second, if the store takes it."""
+        with contextlib.suppress(StoreUnavailable):
+            await self.flush()
+
+
+def _sample(X: Matrix, columns: Judgement, most: int = SAMPLED) -> tuple[Matrix, Judgement]:
+    """Return at most `most` rows, evenly spread, as copies."""
+    if len(X) <= most:
+        return X, columns
+    rows = np.linspace(0, len(X) - 1, most).astype(np.intp)
+    return X[rows], rows_of(columns, rows)
+
+
+def _regimes(version: Version, X: Matrix, columns: Judgement) -> Counts:
+    """Count anomalies, then rows of each of R regimes, (R + 1,), among some of the rows."""
+    if version.boundaries is None or not len(X):
+        return np.empty(0, np.int64)
+    X, columns = _sample(X, columns, min(PLACED, max(16, _PLACED_NUMBERS // X.shape[1])))
+    nearest = version.boundaries.nearest(version.network, version.scaler.transform(X))
+    places = np.where(columns.is_anomaly, 0, 1 + nearest)
+    return np.bincount(places, minlength=1 + len(version.regimes))
+
+
+def _events(champion: Champion, X: Matrix, columns: Judgement) -> list[Event]:
+    """Return the latest anomalies, with what contributed most to each."""
+    rows = np.flatnonzero(columns.is_anomaly)[-EVENTS:]
+    if not len(rows):
+        return []
+    attributions = champion.version.explain(X[rows], ATTRIBUTED)
+    now = time.time()
+    return [
+        Event(
+            at=now,
+            vector=X[row],
+            score=float(columns.scores[row]),
+            p_value=float(columns.p_values[row]),
+            severity=float(columns.severities[row]),
+            version=champion.number,
+            generation=champion.generation,
+            attributions=[one._asdict() for one in told],
+        )
+        for row, told in zip(rows.tolist(), attributions, strict=True)
+    ]

@@ -1,0 +1,208 @@
+"""What this process counts (prefix `anamnesis_`, label `detector`).
+
+With several API processes each copies its numbers to a shared folder, and whichever is scraped adds
+them up; what the store holds is exported by `state_metrics`, from one place.
+"""
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.registry import Collector
+
+from models.version.judgement import Judgement
+from service.domain.champion import Champion
+from service.scoring.vectors import Matrix
+from service.telemetry.shared_values import Shared
+from service.telemetry.side_work import SideWork
+
+# From a vector in memory (50 us) to a full body of large ones.
+_SCORE_SECONDS = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
+)  # fmt: skip
+# 1 is exactly the threshold.
+_SEVERITY = (0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 5, 10, 50)
+_SWAP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5)
+_PENDING = 4096  # answers counted together at most; about 0.2 s of traffic at full speed
+_FLUSH_SECONDS = 0.1
+_OTHER = "other"
+
+
+class _Histogram(Histogram):
+    """A histogram that takes many observations at once."""
+
+    def observe_all(self, values: np.ndarray) -> None:
+        """Add every one of `values` (n,)."""
+        # `observe` costs a microsecond each; a bucket holds values up to and including its bound.
+        up_to = np.sort(values).searchsorted(self._upper_bounds, side="right")
+        counts = np.diff(up_to, prepend=0)
+        for bucket, count in zip(self._buckets, counts.tolist(), strict=True):
+            if count:
+                bucket.inc(count)
+        self._sum.inc(float(values.sum()))
+
+
+class Metrics:
+    """Counters, histograms and gauges of one API process, on `registry`.
+
+    `directory` is the folder shared by the API processes of this machine, if there is one, and
+    `place` this process's among them.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        directory: Path | None = None,
+        place: int = 0,
+        detectors: int = 1000,
+    ) -> None:
+        self.registry = registry
+        self._shared = None if directory is None else Shared(directory, place)
+        self._labels: set[str] = set()
+        self._detectors = detectors
+        self._pending: list[tuple[Champion, Judgement, float, int]] = []
+        label = ("detector",)
+
+        def counter(name: str, text: str, labels: tuple[str, ...] = label) -> Counter:
+            return Counter(f"anamnesis_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> _Histogram:
+            return _Histogram(f"anamnesis_{name}", text, label, registry=registry, buckets=buckets)
+
+        self._scored = counter("vectors_scored", "Vectors scored.")
+        self._anomalies = counter("anomalies", "Vectors that were anomalies.")
+        self._seconds = histogram(
+            "score_duration_seconds", "Time to parse, judge and answer a request.", _SCORE_SECONDS
+        )
+        self._severity = histogram("severity", "log(p) / log(alpha) of scored vectors.", _SEVERITY)
+        self._swap = histogram("swap_duration_seconds", "Time to load a version.", _SWAP_SECONDS)
+        self._normal = counter(
+            "normal_vectors", "Vectors sent as normal, by outcome.", ("detector", "outcome")
+        )
+        self._artifact_failures = counter("artifact_failures", "Versions that could not be loaded.")
+        self._store_regressions = counter(
+            "store_regressions",
+            "Times the store held an older state of a detector than this process, or none.",
+        )
+        self._dropped = counter(
+            "live_dropped", "Scored vectors left out of drift and events for want of room or store."
+        )
+        failures = counter(
+            "side_work_failures", "Failures of work beside scoring, which went on.", ("part",)
+        )
+        self.side_work = SideWork(lambda part: failures.labels(part).inc())
+        self._loaded = Gauge(
+            "anamnesis_loaded_generation",
+            "Generation that an API process serves.",
+            label,
+            registry=registry,
+        )
+
+    def scored(
+        self, champion: Champion, X: Matrix, columns: Judgement, seconds: float, requests: int = 1
+    ) -> None:
+        """Take note of answers to `requests` requests; they are counted by the next `flush`."""
+        del X
+        self._pending.append((champion, columns, seconds, requests))
+        if len(self._pending) >= _PENDING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Count what was noted; raises nothing."""
+        with self.side_work.part("metrics"):
+            self._flush()
+
+    def _flush(self) -> None:
+        pending, self._pending = self._pending, []
+        by_name: dict[str, list[tuple[Judgement, float, int]]] = {}
+        for champion, columns, seconds, requests in pending:
+            by_name.setdefault(champion.name, []).append((columns, seconds, requests))
+        for name, noted in by_name.items():
+            label = self._label(name)
+            severities = np.concatenate([columns.severities for columns, *_ in noted])
+            anomalies = sum(int(np.count_nonzero(columns.is_anomaly)) for columns, *_ in noted)
+            self._scored.labels(label).inc(len(severities))
+            self._anomalies.labels(label).inc(anomalies)
+            self._severity.labels(label).observe_all(severities)
+            took, times = zip(*((took, times) for _, took, times in noted), strict=True)
+            self._seconds.labels(label).observe_all(np.repeat(took, times))
+
+    async def run(self) -> None:
+        """Flush ten times a second until cancelled, for the scrapes of the other processes."""
+        while True:
+            await asyncio.sleep(_FLUSH_SECONDS)
+            self.flush()
+            if self._shared is not None:
+                with self.side_work.part("metrics_folder"):
+                    await asyncio.to_thread(self._shared.copy)
+
+    def ingested(self, name: str, outcome: str, vectors: int) -> None:
+        """Count vectors of a normal batch: accepted, quarantined, duplicate or rejected."""
+        if vectors:
+            self._normal.labels(self._label(name), outcome).inc(vectors)
+
+    def swapped(self, champion: Champion, seconds: float | None) -> None:
+        """Note what is served now; `seconds` is what loading took, if anything was loaded."""
+        label = self._label(champion.name)
+        self._loaded.labels(label).set(champion.generation)
+        if seconds is not None:
+            self._swap.labels(label).observe(seconds)
+        self.announced(champion.name)
+
+    def announced(self, name: str) -> None:
+        """Make the counters of a detector exist before there is anything to count."""
+        label = self._label(name)
+        for counter in (self._scored, self._anomalies):
+            counter.labels(label)
+        for outcome in ("accepted", "quarantined", "duplicate", "rejected"):
+            self._normal.labels(label, outcome)
+
+    def forgotten(self, name: str) -> None:
+        """Note that a detector was deleted."""
+        if name in self._labels and self._shared is None:
+            self._loaded.remove(name)
+
+    def artifact_failed(self, name: str) -> None:
+        """Count a version that could not be loaded."""
+        self._artifact_failures.labels(self._label(name)).inc()
+
+    def store_regressed(self, name: str) -> None:
+        """Count the discovery that the store knows less of a detector than this process."""
+        self._store_regressions.labels(self._label(name)).inc()
+
+    def dropped(self, name: str, vectors: int) -> None:
+        """Count scored vectors that drift and events do not get to see."""
+        self._dropped.labels(self._label(name)).inc(vectors)
+
+    def expose(self, state: Collector) -> bytes:
+        """Return the scrape: what all processes counted and what `state` collects."""
+        self.flush()
+        page = CollectorRegistry()
+        page.register(state)
+        if self._shared is None:
+            return generate_latest(self.registry) + generate_latest(page)
+        page.register(self._shared)
+        return generate_latest(page)
+
+    def close(self) -> None:
+        """Take this process's own gauges out of the shared folder."""
+        self.flush()
+        if self._shared is not None:
+            with self.side_work.part("metrics_folder"):
+                self._shared.close()
+
+    def _label(self, name: str) -> str:
+        # Detectors come and go, series stay: past the bound they share one.
+        if name not in self._labels:
+            if len(self._labels) >= self._detectors:
+                return _OTHER
+            self._labels.add(name)
+        return name

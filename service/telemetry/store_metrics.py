@@ -1,0 +1,227 @@
+"""What the store holds, as metrics: read at a scrape from what this process last saw of it.
+
+Every API process sees the same, so the scrape is right whichever of them answers.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from models.parts.regimes import forgotten
+from service import log
+from service.domain.champion import Champion
+from service.domain.detector import Detector
+from service.scoring.champions import Champions
+
+_log = log.get(__name__)
+T = TypeVar("T")
+
+DRIFT_STATES = ("none", "known_regime", "new_regime", "degraded")
+OUTCOMES = ("promoted", "rejected", "failed")
+# Statistic and threshold in the drift state, by the metric that exports them.
+_TESTS = {
+    "martingale": "drift_log_martingale",
+    "adwin": "drift_score",
+    "anomalies": "drift_burst",
+    "regimes": "drift_regime",
+}
+
+
+class StoreView(Protocol):
+    """What is known of the store as a whole."""
+
+    redis_up: bool
+    worker_heartbeat: float | None
+
+
+class StateMetrics(Collector):
+    """Collects buffers, champions, retrainings and drift of every detector."""
+
+    def __init__(self, champions: Champions, store: StoreView, *, buffer_bound: int) -> None:
+        self._champions = champions
+        self._store = store
+        self._buffer_bound = buffer_bound
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families; nothing is asked of the store."""
+        yield GaugeMetricFamily(
+            "anamnesis_redis_up", "1 when the store answers.", value=float(self._store.redis_up)
+        )
+        if self._store.worker_heartbeat is not None:
+            yield GaugeMetricFamily(
+                "anamnesis_worker_heartbeat_timestamp_seconds",
+                "When a worker was last heard of.",
+                value=self._store.worker_heartbeat,
+            )
+        yield GaugeMetricFamily(
+            "anamnesis_buffer_bound_vectors",
+            "Most vectors that a detector buffers.",
+            value=self._buffer_bound,
+        )
+        detectors = self._champions.detectors()
+        yield from _gauges(detectors)
+        for name, (text, read) in _OF_CHAMPIONS.items():
+            family = _gauge(name, text)
+            for champion in self._champions.loaded():
+                if (value := _told(champion.name, partial(read, champion))) is not None:
+                    family.add_metric([champion.name], value)
+            yield family
+        yield from _of_regimes(self._champions.loaded(), detectors)
+        yield _retrains(detectors)
+        yield from _drift(detectors)
+
+
+def _forgetting(champion: Champion) -> float | None:
+    """Return how much more of the replayed old normals it alarms on than its parent did."""
+    old = champion.version.lineage.get("evidence", {}).get("old")
+    return None if old is None else float(old["candidate"] - old["champion"])
+
+
+# Of what this process serves: the help text, and how the value is read.
+_OF_CHAMPIONS: dict[str, tuple[str, Callable[[Champion], float | None]]] = {
+    "threshold": ("Score from which a vector is an anomaly.", lambda c: c.threshold.value),
+    "champion_trained_timestamp_seconds": ("When the champion was made.", lambda c: c.trained_at),
+    "forgetting_ratio": (
+        "Share of replayed old normals that the champion alarms on, less its parent's share.",
+        _forgetting,
+    ),
+}
+
+
+REGIMES = 5  # of a detector, those that changed or that came most
+
+
+def _of_regimes(champions: Sequence[Champion], detectors: Sequence[Detector]) -> Iterator[Metric]:
+    """Yield forgetting and live share by regime, of a bounded number."""
+    forgetting = _gauge(
+        "regime_forgetting_ratio",
+        "Share of a regime's replayed vectors that the champion alarms on, less its parent's.",
+        "regime",
+    )
+    for champion in champions:
+        for number, value in _told(champion.name, partial(_forgotten, champion)) or ():
+            forgetting.add_metric([champion.name, str(number)], value)
+    live = _gauge(
+        "regime_live_ratio", "Share of live vectors in a regime; none: explained by none.", "regime"
+    )
+    for detector in detectors:
+        for regime, share in _told(detector.name, partial(_live, detector)) or ():
+            live.add_metric([detector.name, regime], share)
+    yield from (forgetting, live)
+
+
+def _told(name: str, tell: Callable[[], T]) -> T | None:
+    """Return what `tell` does; None where it breaks, which must not cost the others their rows."""
+    try:
+        return tell()
+    except Exception:  # noqa: BLE001 - see above
+        _log.exception("metrics not told", detector=name)
+        return None
+
+
+def _forgotten(champion: Champion) -> list[tuple[int, float]]:
+    """Return the regimes that changed most, and how much more of each alarms."""
+    told = [(one.number, forgotten(one.about)) for one in champion.version.regimes]
+    found = sorted(((n, x) for n, x in told if x is not None), key=lambda pair: -pair[1])
+    return found[:REGIMES]
+
+
+def _live(detector: Detector) -> list[tuple[str, float]]:
+    """Return the regimes that most live vectors are in, and their share."""
+    regimes = ((detector.drift or {}).get("statistics") or {}).get("regimes") or {}
+    none = regimes.get("none")
+    shares = [(float(one["live"] or 0), str(one["regime"])) for one in regimes.get("known", ())]
+    most = sorted((pair for pair in shares if pair[0]), reverse=True)[:REGIMES]
+    found = [] if none is None else [("none", float(none))]
+    return found + [(regime, share) for share, regime in most]
+
+
+def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"anamnesis_{name}", text, labels=("detector", *labels))
+
+
+def _gauges(detectors: Sequence[Detector]) -> Iterator[Metric]:
+    """Yield the plain numbers in the state of each detector."""
+    families = {
+        "champion_version": "Number of the version that serves.",
+        "champion_generation": "Moves of the champion pointer.",
+        "buffer_vectors": "Vectors that wait to be learned.",
+        "buffer_oldest_timestamp_seconds": "When the oldest of them came.",
+        "parked_vectors": "Vectors of rejected experiences, waiting for a person.",
+        "learned_vectors": "Vectors that the champion's lineage learned.",
+        "training_progress_ratio": "Share of the running retraining that is done.",
+        "retrain_duration_seconds": "Time that the last retraining took.",
+    }
+    for name, text in families.items():
+        family = _gauge(name, text)
+        for detector in detectors:
+            value = _told(detector.name, partial(_value, detector, name))
+            if value is not None:
+                family.add_metric([detector.name], value)
+        yield family
+
+
+def _value(detector: Detector, name: str) -> float | None:
+    values: Mapping[str, Any] = {
+        "champion_version": detector.champion,
+        "champion_generation": detector.generation,
+        "buffer_vectors": detector.buffered,
+        "buffer_oldest_timestamp_seconds": detector.buffer_oldest,
+        "parked_vectors": detector.parked,
+        "learned_vectors": detector.learned,
+        "training_progress_ratio": detector.retraining.progress,
+        "retrain_duration_seconds": (detector.last_retraining or {}).get("seconds"),
+    }
+    value = values[name]
+    return None if value is None else float(value)
+
+
+def _retrains(detectors: Sequence[Detector]) -> Metric:
+    family = CounterMetricFamily(
+        "anamnesis_retrains", "Retrainings by outcome.", labels=("detector", "outcome")
+    )
+    for detector in detectors:
+        for outcome in OUTCOMES:
+            family.add_metric([detector.name, outcome], detector.retrains.get(outcome, 0))
+    return family
+
+
+def _drift(detectors: Sequence[Detector]) -> Iterator[Metric]:
+    """Yield state, and statistic with threshold of every test that the monitor reports."""
+    state = _gauge("drift_state", "1 for the drift state that holds.", "state")
+    feature = _gauge("drift_feature_statistic", "Distance of a feature, k worst only.", "feature")
+    bound = _gauge("drift_feature_threshold", "Distance that alarms.", "feature")
+    tests = {
+        test: (
+            _gauge(
+                name if name == "drift_log_martingale" else f"{name}_statistic",
+                f"Statistic of the {test} test.",
+            ),
+            _gauge(f"{name}_threshold", f"Statistic of the {test} test that alarms."),
+        )
+        for test, name in _TESTS.items()
+    }
+
+    def tell(detector: Detector) -> None:
+        drift = detector.drift or {}
+        now = drift.get("state", "none")
+        for each in DRIFT_STATES:
+            state.add_metric([detector.name, each], float(each == now))
+        statistics = drift.get("statistics") or {}
+        for test, (statistic, threshold) in tests.items():
+            if found := statistics.get(test):
+                statistic.add_metric([detector.name], float(found["statistic"]))
+                threshold.add_metric([detector.name], float(found["threshold"]))
+        for found in statistics.get("features") or ():
+            labels = [detector.name, str(found["feature"])]
+            feature.add_metric(labels, float(found["statistic"]))
+            bound.add_metric(labels, float(found["threshold"]))
+
+    for detector in detectors:
+        _told(detector.name, partial(tell, detector))
+    yield from (state, feature, bound)
+    for pair in tests.values():
+        yield from pair

@@ -1,0 +1,18 @@
+"""Times as text (RFC 3339, UTC) and as seconds since 1970."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+
+def rfc3339(unix: float | None) -> str | None:
+    """Return the time, in seconds since 1970, as RFC 3339 in UTC with milliseconds."""
+    if unix is None:
+        return None
+    return datetime.fromtimestamp(unix, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def unix_seconds(created_at: Any) -> float | None:
+    """Return RFC 3339 text, or a number of seconds, as seconds since 1970; None stays None."""
+    if isinstance(created_at, str):
+        return datetime.fromisoformat(created_at).timestamp()
+    return None if created_at is None else float(created_at)

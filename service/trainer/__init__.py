@@ -1,0 +1,1 @@
+"""The child process that learns. Imports: ground, all of `models`."""

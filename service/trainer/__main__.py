@@ -1,0 +1,123 @@
+"""The trainer: the worker's child process that learns, at the lowest priority.
+
+`python -m service.trainer.__main__ THREADS` reads jobs from stdin and writes replies to stdout (see
+`trainer.messages`). It loads torch before the first job, and writes nothing but replies: killing it
+at any moment loses nothing. It ends when its stdin does.
+"""
+
+import contextlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from models import AnamnesisError, Version
+from models.config import Config
+from models.decisions.evidence import gather
+from models.parts.labels import Labels
+from service.trainer.messages import (
+    Failed,
+    Job,
+    Progress,
+    Ready,
+    Reply,
+    Trained,
+    encode,
+    job_decoder,
+    read,
+)
+
+_PROGRESS_SECONDS = 0.05  # ten times as often as the worker writes it down; a step takes ~1 ms
+
+
+def main() -> None:
+    """Serve jobs until the worker closes the pipe."""
+    jobs, replies = _take_pipes()
+
+    def send(reply: Reply) -> None:
+        replies.write(encode(reply))
+        replies.flush()
+
+    _be_first_to_go()
+    _load(threads=int(sys.argv[1]))
+    send(Ready())
+    while (body := read(jobs)) is not None:
+        send(_answer(job_decoder.decode(body), send))
+        del body
+
+
+def _take_pipes() -> tuple[IO[bytes], IO[bytes]]:
+    """Return (jobs, replies); after this a library that prints reaches stderr, not the worker."""
+    jobs, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return jobs, replies
+
+
+def _be_first_to_go() -> None:
+    """Offer this process to the kernel when memory runs out, rather than the store or the API."""
+    with contextlib.suppress(OSError):  # not Linux, or not allowed in this container
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _load(threads: int) -> None:
+    import threadpoolctl  # type: ignore[import-untyped]  # ships no types
+    import torch
+
+    import models.training.train  # noqa: F401 - so that the first job does not wait for it
+
+    torch.set_num_threads(threads)
+    threadpoolctl.threadpool_limits(threads)  # numpy's BLAS, and whatever else came along
+
+
+def _answer(job: Job, send: Callable[[Reply], None]) -> Trained | Failed:
+    try:
+        return Trained(_learn(job, send).to_bytes())
+    except AnamnesisError as error:
+        return Failed(str(error))
+    except MemoryError:
+        return Failed("not enough memory to train")
+    except Exception as error:  # noqa: BLE001 - a job that breaks must not take the trainer along
+        traceback.print_exc()
+        return Failed(f"{type(error).__name__}: {error}")
+
+
+def _learn(job: Job, send: Callable[[Reply], None]) -> Version:
+    from models import learn
+
+    previous = None
+    if job.previous is not None:
+        previous = Version.from_bytes(job.previous, max_bytes=job.artifact_max_bytes)
+    new = np.frombuffer(job.vectors, dtype="<f4").reshape(job.n, job.d)
+    steps = learn(previous, new, Config.from_dict(job.config), job.weights)
+    said = -_PROGRESS_SECONDS
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            version: Version = end.value
+            if previous is not None:
+                version.lineage["evidence"] |= _evidence(job, version, previous)
+            return version
+        if time.monotonic() - said >= _PROGRESS_SECONDS:
+            said = time.monotonic()
+            send(Progress(step.fraction, step.loss))
+
+
+def _evidence(job: Job, candidate: Version, champion: Version) -> dict[str, Any]:
+    """Return what the gate is told beside the lineage: here, for it is work for this process."""
+    anomalous = np.frombuffer(job.anomalous, np.bool_)
+    labels = Labels(np.frombuffer(job.judged, "<f4").reshape(len(anomalous), job.d), anomalous)
+    anchor = job.anchor and Version.from_bytes(job.anchor, max_bytes=job.artifact_max_bytes)
+    return gather(candidate, champion, labels, anchor or None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Where detectors learn. Imports: ground, `domain`, `store`, `trainer`, `processes`, `models`."""

@@ -1,0 +1,43 @@
+"""Start one worker process: `python -m service.worker`."""
+
+import asyncio
+import signal
+import sys
+
+from service import crash_points, log
+from service.settings import Settings
+from service.store.connection import WeakStore, connect
+from service.worker.worker import CALL_SECONDS, Worker
+
+_logger = log.get(__name__)
+
+
+async def work(settings: Settings, url: str) -> None:
+    """Run a worker against the store at `url` until SIGTERM or SIGINT; WeakStore."""
+    async with await connect(url, deadline=CALL_SECONDS) as redis:
+        worker = Worker(settings, redis, url)
+        loop = asyncio.get_running_loop()
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sig, worker.stop)
+        await worker.run()
+
+
+def main() -> int:
+    """Run as `python -m service.worker.worker`; return the exit status."""
+    settings = Settings()
+    log.configure(settings, "worker")
+    crash_points.arm(settings.crash_point)
+    url = settings.store_url()
+    if url is None:
+        _logger.error("no store", setting="ANAMNESIS_REDIS_URL")
+        return 2
+    try:
+        asyncio.run(work(settings, url))
+    except WeakStore as error:
+        _logger.error("store refused", why=str(error))  # noqa: TRY400 - the message says it all
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

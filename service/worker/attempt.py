@@ -1,0 +1,297 @@
+"""One attempt to retrain a detector, from the lease to its outcome.
+
+Nothing is changed before the last step, and that is one fenced script: it stands only while the
+lease is held and neither the champion nor the cursor moved. Until then the experience is in the
+buffer, so an attempt may be given up, or die, at any moment.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from models import MIN_VECTORS, ArtifactError, TrainingError, Version
+from models.decisions.gate import gate
+from models.parts.labels import Labels
+from service import crash_points, log
+from service.domain import version_record
+from service.domain.detector import Detector
+from service.domain.experience import Experience
+from service.problems import StoreUnavailable
+from service.store.events import judged, labelled
+from service.store.leases import Lease
+from service.store.lua import Fenced
+from service.store.retrainings import Run
+from service.trainer.messages import Job, Progress
+from service.worker import shadow_scoring
+from service.worker.toolbox import Tools
+
+_logger = log.get(__name__)
+
+ATTEMPTS = 3  # then the experience is parked, so that later data is learned
+_KEEP_SECONDS = 0.5  # between two looks at the lease and writes of the progress
+_AGAIN_SECONDS = 0.2  # between two tries to write an outcome while the lease lasts
+
+
+async def attempt(tools: Tools, detector: Detector, why: str) -> bool:
+    """Retrain `detector`, which is due because of `why`; return whether that reached its end.
+
+    False when another worker has the lease, when it was given up, and when the training failed
+    but is to be tried again. Raises StoreUnavailable.
+    """
+    lease = await tools.leases.acquire(detector.name, tools.lease_seconds)
+    if lease is None:
+        return False
+    crash_points.passage("worker.leased")
+    run = _Attempt(tools, lease, why)
+    try:
+        return await run.go()
+    except Fenced as fenced:
+        _logger.info("retraining given up", detector=detector.name, why=str(fenced))
+        return False
+    finally:
+        with contextlib.suppress(StoreUnavailable):
+            await tools.leases.release(run.lease)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A verified version, not yet numbered, and what its record will say."""
+
+    artifact: bytes
+    record: dict[str, Any]
+    accepted: bool
+
+
+class _Attempt:
+    """The state of one attempt: its lease, renewed all along, and how far its training is."""
+
+    def __init__(self, tools: Tools, lease: Lease, why: str) -> None:
+        self.tools = tools
+        self.lease = lease
+        self._why = why
+        self._began = time.monotonic()
+        self._fraction = 0.0
+        self._settling = False
+
+    async def go(self) -> bool:
+        name = self.lease.name
+        detector = await self.tools.detectors.get(name)
+        if detector is None or detector.uid != self.lease.uid:
+            return False
+        run = await self.tools.retrainings.start(self.lease)
+        experience = await self.tools.buffer.take(name)
+        crash_points.passage("worker.experience_taken")
+        if experience is None or experience.n < MIN_VECTORS:
+            await self.tools.retrainings.stand_down(self.lease)
+            return True
+        return await self._while_kept(experience, self._learn(detector, experience, run))
+
+    async def _learn(self, detector: Detector, experience: Experience, run: Run) -> bool:
+        _logger.info(
+            "retraining", detector=detector.name, why=self._why, vectors=experience.n,
+            champion=experience.champion, attempt=run.attempts + 1,
+        )  # fmt: skip
+        try:
+            anchor = await self._anchor(experience)
+            artifact = await self._train(detector, experience, run, anchor)
+            candidate = await self._examine(detector, experience, artifact, anchor)
+        except TrainingError as error:
+            return await self._failed(experience, str(error))
+        except (StoreUnavailable, Fenced):
+            raise
+        except Exception as error:  # whatever it is, three times is enough: later data must go on
+            _logger.exception("training broke", detector=detector.name)
+            return await self._failed(experience, f"{type(error).__name__}: {error}")
+        crash_points.passage("worker.trained")
+        await self._settle(experience, candidate)
+        crash_points.passage("worker.after_promote")
+        return True
+
+    async def _anchor(self, experience: Experience) -> int | None:
+        """Return the version that the gate holds the candidate against beside its champion."""
+        registry, champion = self.tools.registry, experience.champion
+        if champion is None or not (record := await registry.record(experience.name, champion)):
+            return None
+        held_against = await registry.record(experience.name, version_record.anchor(record))
+        if held_against is None or held_against["pruned"]:
+            return champion  # a rollback brought back a version of another line
+        return int(held_against["version"])
+
+    async def _train(
+        self, detector: Detector, experience: Experience, run: Run, anchor: int | None
+    ) -> bytes:
+        """Return the trained version's artifact; TrainingError when there is none."""
+        previous = held_against = None
+        if experience.champion is not None:
+            previous = await self._artifact(experience.champion)
+        if anchor is not None and anchor != experience.champion:
+            held_against = await self._artifact(anchor)
+        said = await judged(self.tools.events, detector)
+        n, d = experience.vectors.shape
+        job = Job(
+            previous=previous,
+            vectors=bytearray(experience.vectors.data.cast("B")),
+            n=n,
+            d=d,
+            config=detector.config.to_dict(),
+            weights=run.weights,
+            artifact_max_bytes=self.tools.artifact_max_bytes,
+            judged=said.vectors.tobytes() if said else b"",
+            anomalous=said.anomalous.tobytes() if said else b"",
+            anchor=held_against,
+        )
+        return await self.tools.trainer.train(job, self._hear)
+
+    async def _artifact(self, number: int) -> bytes:
+        """Return a version that may be learned from: its child would be signed; TrainingError."""
+        seal, name = self.tools.seal, self.lease.name
+        artifact = await self.tools.registry.artifact(name, number)
+        if artifact is None:
+            raise TrainingError(f"the artifact of version {number} is gone")
+        if seal.required:
+            try:
+                seal.check(name, artifact, await self.tools.registry.record(name, number))
+            except ArtifactError as error:
+                raise TrainingError(f"version {number}: {error}") from None
+        return artifact
+
+    def _hear(self, progress: Progress) -> None:
+        crash_points.passage("worker.training")
+        self._fraction = progress.fraction
+
+    async def _examine(
+        self, detector: Detector, experience: Experience, artifact: bytes, anchor: int | None
+    ) -> _Candidate:
+        """Verify the artifact and ask the gate; TrainingError when it is not intact."""
+        trained = time.monotonic() - self._began
+        try:
+            # Verified here and not by who made it; in a thread, for the lease is renewed beside.
+            version = await asyncio.to_thread(
+                Version.from_bytes, artifact, max_bytes=self.tools.artifact_max_bytes
+            )
+        except ArtifactError as error:
+            raise TrainingError(f"the trained version is not intact: {error}") from error
+        said = await labelled(self.tools.events, detector)
+        evidence, policy = version.lineage["evidence"], detector.config.gate
+        verdict = gate(evidence)
+        asked, champion = detector.config.retrain.shadow, experience.champion
+        if asked and champion is not None and verdict.passed:
+            live = await self._shadow(detector, champion, version, said)
+            evidence = {**evidence, "shadow": live}
+            verdict = gate(evidence)
+        total = time.monotonic() - self._began
+        oldest = detector.buffer_oldest or time.time()
+        record = {
+            **await asyncio.to_thread(
+                version_record.describe, version, detector.config.threshold, said
+            ),
+            "gate": {
+                "policy": policy,
+                "passed": verdict.passed,
+                "reasons": list(verdict.reasons),
+                "evidence": evidence,
+            },
+            "anchor": anchor,
+            "trigger": self._why,
+            "timings": {
+                "buffered": max(0.0, time.time() - total - oldest),
+                "training": trained,
+                "total": total,
+            },
+            "who": f"worker:{self.tools.worker}",
+            **self.tools.seal.sign(detector.name, artifact),
+        }
+        return _Candidate(artifact, record, verdict.passed or policy == "report")
+
+    async def _shadow(
+        self, detector: Detector, champion: int, candidate: Version, said: Labels | None
+    ) -> dict[str, Any]:
+        """Return what champion and candidate say of live traffic, once enough of it came."""
+        X = await shadow_scoring.sample(self.tools.live, detector)
+        artifact, most = await self._artifact(champion), self.tools.artifact_max_bytes
+
+        def compared() -> dict[str, Any]:
+            previous = Version.from_bytes(artifact, max_bytes=most)
+            return shadow_scoring.compare(candidate, previous, detector, said, X)
+
+        return await asyncio.to_thread(compared)
+
+    async def _settle(self, experience: Experience, candidate: _Candidate) -> None:
+        """Write the outcome; raises Fenced, or StoreUnavailable once the lease is over."""
+        registry, record = self.tools.registry, candidate.record
+        write = registry.promote if candidate.accepted else registry.reject
+        seconds = record["timings"]["total"]
+        self._settling = True
+        crash_points.passage("worker.before_promote")
+        while True:
+            try:
+                number = await write(
+                    self.lease, experience, candidate.artifact, record, seconds=seconds
+                )
+                break
+            except StoreUnavailable:
+                # Perhaps it was written; then the cursor moved and asking again is refused.
+                if self.lease.expired:
+                    raise
+                await asyncio.sleep(_AGAIN_SECONDS)
+        _logger.info(
+            "promoted" if candidate.accepted else "rejected", detector=experience.name,
+            version=number, seconds=round(seconds, 2), reasons=record["gate"]["reasons"],
+        )  # fmt: skip
+
+    async def _failed(self, experience: Experience, reason: str) -> bool:
+        """Count the failure; park the experience, and return True, when that was the last try."""
+        failed = await self.tools.retrainings.attempt_failed(self.lease)
+        _logger.warning("training failed", detector=self.lease.name, why=reason, attempt=failed)
+        if failed < ATTEMPTS:
+            return False
+        self._settling = True
+        seconds = time.monotonic() - self._began
+        await self.tools.registry.park(self.lease, experience, reason, seconds=seconds)
+        return True
+
+    async def _while_kept(self, experience: Experience, work: Coroutine[Any, Any, bool]) -> bool:
+        """Return what `work` comes to; end it, and raise Fenced, once it would be in vain."""
+        working = asyncio.create_task(work)
+        keeping = asyncio.create_task(self._keep(experience))
+        try:
+            await asyncio.wait({working, keeping}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                keeping.result()
+            return await working
+        finally:
+            working.cancel()
+            keeping.cancel()
+            await asyncio.gather(working, keeping, return_exceptions=True)
+
+    async def _keep(self, experience: Experience) -> None:
+        """Renew the lease and write the progress; raises Fenced, and never returns otherwise."""
+        written = 0.0
+        while True:
+            await asyncio.sleep(min(_KEEP_SECONDS, self.lease.seconds / 3))
+            try:
+                renewed = await self.tools.leases.renew(self.lease)
+                if renewed is None:
+                    raise Fenced("the lease is lost")
+                self.lease = renewed
+                if self._settling:
+                    continue
+                await self._check(experience)
+                if written != self._fraction:
+                    written = self._fraction
+                    await self.tools.retrainings.progress(self.lease, written)
+            except StoreUnavailable:
+                if self.lease.expired:
+                    raise Fenced("the lease ran out while the store was away") from None
+
+    async def _check(self, experience: Experience) -> None:
+        """Raise Fenced when the promotion could only be refused."""
+        name = experience.name
+        pointer = (await self.tools.detectors.poll([name])).get(name)
+        if pointer is None or pointer.uid != experience.uid:
+            raise Fenced("the detector was deleted")
+        if pointer.generation != experience.generation and not self._settling:
+            raise Fenced("the champion moved")

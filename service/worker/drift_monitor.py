@@ -1,0 +1,264 @@
+"""Follows the live traffic of every detector and publishes its drift."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from models import AnamnesisError, Version
+from models.drift.regimes import Known
+from models.drift.state import Baseline, Drift, Sample
+from models.parts.calibration import Threshold
+from service import log
+from service.domain import label_queries
+from service.domain.detector import Detector, Pointer
+from service.problems import StoreUnavailable
+from service.settings import Settings
+from service.store.connection import Connection
+from service.store.detectors import Detectors
+from service.store.events import Events, labelled
+from service.store.leases import Lease, Leases
+from service.store.live_summaries import Live, Memory
+from service.store.lua import Fenced
+from service.store.registry import Registry
+from service.timestamps import rfc3339
+
+_logger = log.get(__name__)
+
+SECONDS = 1.0  # between two looks
+_SAVE_SECONDS = 5.0  # a state is some 100 kB; a change of verdict is saved at once
+_SUMMARIES = 100  # read at once; more wait for the next tick
+_SCORES = 500  # of one summary; some 7 us each
+_ASK_SECONDS = 30.0  # between two choices of the events to ask about
+_LABELS = 1000  # latest labels that an event may have been answered by
+
+
+@dataclass(slots=True)
+class _Watch:
+    """A detector that this process follows."""
+
+    lease: Lease
+    drift: Drift
+    version: Version
+    threshold: Threshold
+    revision: int
+    after: str
+    saved_at: float = -_SAVE_SECONDS
+    unsaved: bool = True
+    shown: tuple[Any, ...] = ()
+    queries: Sequence[Mapping[str, Any]] = ()
+    asked_at: float = -_ASK_SECONDS
+
+
+class Monitor:
+    """Watches every detector that no other process watches; `tick` is one look at all of them.
+
+    API processes send summaries of what they scored; whichever process holds a detector's
+    `monitor` lease reads them all, in one order, so the verdict is the same however many there
+    are. What it knows is saved with its place in the stream in one step: another process goes on
+    exactly there.
+    """
+
+    def __init__(self, settings: Settings, redis: Connection) -> None:
+        self._seconds = settings.lease_seconds
+        self._artifact_max_bytes = settings.artifact_max_bytes
+        self._live = Live(redis)
+        self._leases = Leases(redis)
+        self._detectors = Detectors(redis)
+        self._registry = Registry(redis)
+        self._events = Events(redis)
+        self._watches: dict[str, _Watch] = {}
+        self._not_before: dict[str, float] = {}  # monotonic; detectors that others watch
+
+    async def tick(self) -> None:
+        """Look at every detector once. Raises StoreUnavailable."""
+        pointers = await self._detectors.poll(await self._detectors.names())
+        for name in self._watches.keys() - pointers.keys():
+            del self._watches[name]
+        now = time.monotonic()
+        self._not_before = {name: at for name, at in self._not_before.items() if at > now}
+        for name, pointer in pointers.items():
+            if pointer.champion is None:
+                self._watches.pop(name, None)
+                continue
+            try:
+                await self._look(name, pointer)
+            except Fenced:
+                self._leave(name)
+            except StoreUnavailable:
+                raise
+            except Exception:  # one broken detector must not blind the others
+                _logger.exception("drift not watched", detector=name)
+                self._leave(name)
+
+    async def close(self) -> None:
+        """Let other processes go on at once, from where this one saved last."""
+        watches, self._watches = self._watches, {}
+        for watch in watches.values():
+            await self._leases.release(watch.lease)
+
+    async def _look(self, name: str, pointer: Pointer) -> None:
+        watch = await self._watch(name, pointer)
+        if watch is None:
+            return
+        if watch.revision != pointer.config_revision:
+            await self._reconfigure(watch, name, pointer)
+        summaries = await self._live.read(name, watch.after, _SUMMARIES)
+        if summaries:
+            await asyncio.to_thread(_take, watch, summaries)
+        due = time.monotonic() - watch.saved_at >= _SAVE_SECONDS
+        if watch.unsaved and (due or _shown(watch.drift.verdict()) != watch.shown):
+            await self._save(watch)
+
+    async def _watch(self, name: str, pointer: Pointer) -> _Watch | None:
+        """Return the watch over `pointer`'s version, taking it up where there is none."""
+        watch = self._watches.get(name)
+        lease = await self._hold(name, watch.lease if watch else None)
+        if lease is None:
+            self._watches.pop(name, None)
+            return None
+        same = (pointer.uid, pointer.champion)
+        if watch is not None and (watch.drift.baseline.uid, watch.drift.baseline.version) == same:
+            watch.lease = lease
+            return watch
+        if lease.uid != pointer.uid:  # deleted and made again since the look
+            return None
+        self._watches.pop(name, None)
+        try:
+            watch = await self._begin(lease, pointer)
+        except AnamnesisError as error:
+            # The API processes say the same of it and go on with the version that they have.
+            _logger.warning("no drift: version is broken", detector=name, why=str(error))
+            watch = None
+        if watch is None:
+            await self._leases.release(lease)
+            self._leave(name)
+            return None
+        self._watches[name] = watch
+        return watch
+
+    async def _hold(self, name: str, lease: Lease | None) -> Lease | None:
+        """Return a lease that lasts for this look; None while another process watches."""
+        now = time.monotonic()
+        if lease is not None:
+            if lease.deadline - now > self._seconds / 2:
+                return lease
+            return await self._leases.renew(lease)
+        if now < self._not_before.get(name, 0.0):
+            return None
+        lease = await self._leases.acquire(name, self._seconds, "monitor")
+        if lease is None:
+            self._leave(name)
+        return lease
+
+    def _leave(self, name: str) -> None:
+        """Leave the detector to others for a while."""
+        self._watches.pop(name, None)
+        self._not_before[name] = time.monotonic() + self._seconds / 4
+
+    async def _begin(self, lease: Lease, pointer: Pointer) -> _Watch | None:
+        """Continue from what was saved for this version, or start anew."""
+        name, number = lease.name, pointer.champion
+        detector = await self._detectors.get(name)
+        artifact = await self._registry.artifact(name, number or 0)
+        if detector is None or detector.pointer != pointer or artifact is None:
+            return None
+        version = await asyncio.to_thread(Version.from_bytes, artifact, self._artifact_max_bytes)
+        threshold = await self._threshold(version, detector)
+        baseline = Baseline(
+            uid=pointer.uid,
+            version=number or 0,
+            calibration=version.calibration.scores,
+            expected=version.reference.expected,
+            reference_rows=version.calibration.n,
+            features=version.features,
+            alpha=threshold.alpha,
+            regimes=_known(version),
+        )
+        memory = await self._live.load(name)
+        drift = Drift.from_bytes(baseline, memory.state) if memory else Drift(baseline)
+        after = memory.after if memory else "0-0"
+        return _Watch(lease, drift, version, threshold, pointer.config_revision, after)
+
+    async def _threshold(self, version: Version, detector: Detector) -> Threshold:
+        labels = await labelled(self._events, detector)
+        return await asyncio.to_thread(version.threshold_for, detector.config.threshold, labels)
+
+    async def _reconfigure(self, watch: _Watch, name: str, pointer: Pointer) -> None:
+        detector = await self._detectors.get(name)
+        if detector is None or detector.pointer != pointer:
+            return  # it moved on; so does the next look
+        watch.threshold = await self._threshold(watch.version, detector)
+        watch.drift.baseline = replace(watch.drift.baseline, alpha=watch.threshold.alpha)
+        watch.revision = pointer.config_revision
+        watch.unsaved, watch.saved_at = True, -_SAVE_SECONDS
+
+    async def _save(self, watch: _Watch) -> None:
+        verdict = watch.drift.verdict()
+        memory = Memory(watch.after, watch.drift.to_bytes())
+        if time.monotonic() - watch.asked_at >= _ASK_SECONDS:
+            watch.queries, watch.asked_at = await self._queries(watch), time.monotonic()
+        document = {**verdict, "queries": watch.queries, "updated_at": rfc3339(time.time())}
+        await self._live.save(watch.lease, memory, document)
+        shown = _shown(verdict)
+        if watch.shown and shown[0] != watch.shown[0]:
+            _logger.info("drift", detector=watch.lease.name, state=shown[0], before=watch.shown[0])
+        watch.shown, watch.unsaved, watch.saved_at = shown, False, time.monotonic()
+
+    async def _queries(self, watch: _Watch) -> Sequence[Mapping[str, Any]]:
+        """Return the events whose labels would teach most."""
+        name = watch.lease.name
+        events = await self._events.latest(name, limit=label_queries.LOOKED_AT)
+        labels = await self._events.labels(name, limit=_LABELS) if events else []
+        answered = {label.event for label in labels if label.event}
+        return await asyncio.to_thread(
+            label_queries.choose, events, answered, watch.version, watch.threshold
+        )
+
+
+def _shown(verdict: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what of a verdict cannot wait."""
+    statistics = verdict["statistics"]
+    alarms = [statistics[test]["alarm"] for test in ("martingale", "adwin", "anomalies")]
+    return (
+        verdict["state"],
+        *alarms,
+        *(f["feature"] for f in statistics["features"] if f["alarm"]),
+    )
+
+
+def _take(watch: _Watch, summaries: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """Give the tests what was scored by the watched version; other versions' traffic is passed."""
+    baseline = watch.drift.baseline
+    for at, summary in summaries:
+        if (summary["uid"], summary["version"]) == (baseline.uid, baseline.version):
+            watch.drift.update(_sample(summary, len(baseline.features)))
+        watch.after = at
+    watch.unsaved = True
+
+
+def _sample(summary: Mapping[str, Any], d: int) -> Sample:
+    counts = np.frombuffer(summary["counts"], np.dtype("<i8")).astype(np.int64)
+    return Sample(
+        scores=_thinned(summary["scores"]),
+        p_values=_thinned(summary["p_values"]),
+        anomalies=int(summary["anomalies"]),
+        scored=int(summary["n"]),
+        counts=counts.reshape(d, -1) if len(counts) % d == 0 else np.zeros((0, 0), np.int64),
+        # Missing from the summaries of an older release.
+        regimes=np.frombuffer(summary.get("regimes", b""), np.dtype("<i8")).astype(np.int64),
+    )
+
+
+def _known(version: Version) -> list[Known]:
+    latest = version.lineage.get("experiences")
+    return [Known(one.number, one.share, one.seen == latest) for one in version.regimes]
+
+
+def _thinned(packed: bytes) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return at most 500 of the values, by place and not by size, so that nothing is biased."""
+    values = np.frombuffer(packed, np.dtype("<f4")).astype(np.float64)
+    return values[:: max(1, -(-len(values) // _SCORES))]

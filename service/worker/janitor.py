@@ -1,0 +1,66 @@
+"""The janitor: what is no longer needed goes, in small steps, beside the learning.
+
+Any number of workers may tidy at the same time: every step stands for itself in the store.
+"""
+
+import time
+
+from service import log
+from service.domain.detector import Detector
+from service.problems import Conflict, StoreUnavailable, Unknown
+from service.settings import Settings
+from service.store.connection import Connection
+from service.store.detectors import Detectors
+from service.store.erasure import Erasure
+from service.store.quarantine import Quarantine
+from service.store.registry import Registry
+
+_logger = log.get(__name__)
+
+SECONDS = 1.0  # between two rounds: learned data that is not to be kept is gone within two
+_PRUNE_SECONDS = 600.0  # pins run out without a new version
+_REWRITE_SHARE = 0.9  # of the longest time; the rest is for the rewriting
+
+
+class Janitor:
+    """Erases learned vectors, prunes artifacts, completes decisions, rewrites the store's file."""
+
+    def __init__(self, settings: Settings, redis: Connection) -> None:
+        self._rewrite_seconds = settings.rewrite_seconds * _REWRITE_SHARE
+        self._kept_bytes = settings.buffer_max_bytes
+        self._detectors = Detectors(redis, max_detectors=settings.max_detectors)
+        self._erasure = Erasure(redis)
+        self._quarantine = Quarantine(redis)
+        self._registry = Registry(redis, versions_kept=settings.versions_kept)
+        # What each detector looked like when it was last pruned, and when that was.
+        self._pruned: dict[str, tuple[tuple[str, int, int], float]] = {}
+
+    async def tick(self) -> None:
+        """Tidy every detector once; raises StoreUnavailable."""
+        detectors = await self._detectors.list()
+        for detector in detectors:
+            try:
+                await self._tidy(detector)
+            except StoreUnavailable:
+                raise
+            except (Unknown, Conflict):
+                pass  # deleted, or decided on by a person, at the same time
+            except Exception:  # one broken detector must not keep the others untidy
+                _logger.exception("not tidied", detector=detector.name)
+        known = {detector.name for detector in detectors}
+        self._pruned = {name: seen for name, seen in self._pruned.items() if name in known}
+        if await self._erasure.rewrite_due(self._rewrite_seconds) and await self._erasure.rewrite():
+            _logger.info("append-only file is being rewritten")
+
+    async def _tidy(self, detector: Detector) -> None:
+        if detector.kept_bytes:
+            seconds = detector.config.keep_learned_seconds
+            while await self._erasure.erase(detector.name, seconds, self._kept_bytes):
+                pass
+        if detector.parked:
+            await self._quarantine.resume(detector.name)
+        seen = (detector.uid, detector.generation, detector.last_version)
+        before, at = self._pruned.get(detector.name, (None, 0.0))
+        if before != seen or time.monotonic() - at >= _PRUNE_SECONDS:
+            await self._registry.prune(detector.name)
+            self._pruned[detector.name] = (seen, time.monotonic())

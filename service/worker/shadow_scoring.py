@@ -1,0 +1,86 @@
+"""The shadow stage: a candidate scores sampled live traffic beside the champion, before promotion.
+
+API processes keep the latest vectors of a detector whose config asks for it (`retrain.shadow`);
+here both versions judge them. What they say enters the gate's evidence.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import Version
+from models.parts.labels import Labels
+from models.version.judgement import Judgement
+from service.domain.detector import Detector
+from service.domain.detector_config import configured
+from service.problems import StoreUnavailable
+from service.store.live_summaries import Live
+from service.store.streams import kept
+
+_LOOK_SECONDS = 0.5  # between two looks at how many vectors there are
+ROWS = 10  # on which the two disagree most: told in the record, which is kept for long
+_ROW_NUMBERS = 1000  # in all of those together: of wide vectors fewer are told
+
+
+async def sample(live: Live, detector: Detector) -> NDArray[np.float32]:
+    """Return the latest live vectors, (n, d), once there are as many as the config asks for.
+
+    Fewer when the time is over first. A store that is away is waited for as long.
+    """
+    asked, d = detector.config.retrain.shadow, detector.dimension or 0
+    assert asked is not None, "only where the config asks for it"
+    most, until = kept(asked.vectors, d), time.monotonic() + asked.seconds
+    while True:
+        try:
+            if await live.sampled(detector.name) >= most or time.monotonic() >= until:
+                return await live.sample(detector.name, most, d)
+        except StoreUnavailable:
+            if time.monotonic() >= until:
+                return np.empty((0, d), np.float32)
+        await asyncio.sleep(min(_LOOK_SECONDS, max(0.0, until - time.monotonic())))
+
+
+def compare(
+    candidate: Version,
+    champion: Version,
+    detector: Detector,
+    labels: Labels | None,
+    X: NDArray[np.float32],
+) -> dict[str, Any]:
+    """Return the evidence on live vectors X (n, d), each version at its threshold by the config.
+
+    `candidate` and `champion` are the shares that they alarm on, `disagree` the number of vectors
+    on which one alone does, `rows` some of those: where their severities differ most.
+    """
+    asked = detector.config.retrain.shadow
+    assert asked is not None, "only where the config asks for it"
+    evidence: dict[str, Any] = {"asked": kept(asked.vectors, X.shape[1]), "n": len(X)}
+    if not len(X):
+        return evidence
+    told = {}
+    for name, version in (("candidate", candidate), ("champion", champion)):
+        one = configured(version, detector.config)
+        told[name] = one.judge(X, one.threshold_for(detector.config.threshold, labels))
+        evidence[name] = float(told[name].is_anomaly.mean())
+    disagree = np.flatnonzero(told["candidate"].is_anomaly != told["champion"].is_anomaly)
+    apart = np.abs(told["candidate"].severities - told["champion"].severities)[disagree]
+    most = min(ROWS, _ROW_NUMBERS // X.shape[1])
+    rows = disagree[np.argsort(-apart, kind="stable")[:most]]
+    return evidence | {
+        "disagree": len(disagree),
+        "rows": [
+            {"vector": X[row].tolist()} | {name: _told(one, row) for name, one in told.items()}
+            for row in rows
+        ],
+    }
+
+
+def _told(columns: Judgement, row: int) -> dict[str, Any]:
+    return {
+        "score": float(columns.scores[row]),
+        "p_value": float(columns.p_values[row]),
+        "is_anomaly": bool(columns.is_anomaly[row]),
+    }

@@ -1,0 +1,62 @@
+"""What a worker retrains with."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from service.settings import Settings
+from service.signatures import Seal
+from service.store.buffer import Buffer
+from service.store.connection import Connection
+from service.store.detectors import Detectors
+from service.store.events import Events
+from service.store.leases import Leases
+from service.store.live_summaries import Live
+from service.store.registry import Registry
+from service.store.retrainings import Retrainings
+from service.worker.trainer_process import Trainer
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The adapters over one connection pool, the trainer, and the bounds to keep.
+
+    `worker` is this worker's id.
+    """
+
+    worker: str
+    lease_seconds: float
+    artifact_max_bytes: int
+    detectors: Detectors
+    buffer: Buffer
+    retrainings: Retrainings
+    registry: Registry
+    leases: Leases
+    events: Events
+    live: Live
+    trainer: Trainer
+    seal: Seal
+
+    @classmethod
+    def of(
+        cls, settings: Settings, redis: Connection, worker: str, trainer: Trainer | None
+    ) -> Self:
+        """Return the tools of the worker with this id; `trainer` stands in for the usual child."""
+        return cls(
+            worker=worker,
+            lease_seconds=settings.lease_seconds,
+            artifact_max_bytes=settings.artifact_max_bytes,
+            detectors=Detectors(redis, max_detectors=settings.max_detectors),
+            buffer=Buffer(redis, experience_max_vectors=settings.experience_max_vectors),
+            retrainings=Retrainings(redis),
+            registry=Registry(redis, versions_kept=settings.versions_kept),
+            leases=Leases(redis),
+            events=Events(redis),
+            live=Live(redis),
+            trainer=trainer
+            or Trainer(
+                threads=settings.training_threads,
+                memory_bytes=settings.training_memory_bytes,
+                stall_seconds=settings.training_stall_seconds,
+            ),
+            seal=Seal.of(settings),
+        )

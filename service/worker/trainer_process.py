@@ -1,0 +1,170 @@
+"""The worker's side of the trainer: one warm child, watched for silence and for memory."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+
+from models import TrainingError
+from service.processes.spawn import Spawn
+from service.trainer.messages import Failed, Job, Progress, Ready, Reply, Trained, encode, receive
+
+log = structlog.stdlib.get_logger(__name__)
+
+_LOOK_SECONDS = 0.1  # memory and silence are looked at this often; at 5 GB/s that is 0.5 GB more
+_START_SECONDS = 60.0  # loading torch from a cold disk
+_KEPT_SHARE = 0.5  # of its memory limit; a child that keeps more between jobs is started anew
+_READ_LIMIT = 2**20
+
+
+class Trainer:
+    """Trains one job at a time in a child process that is kept warm between jobs.
+
+    The child stays in this process's session (niceness counts only there) but has its own process
+    group, runs at nice 19 and dies with its parent. `command` is for tests.
+    """
+
+    def __init__(
+        self,
+        *,
+        threads: int = 1,
+        memory_bytes: int = 8 * 2**30,
+        stall_seconds: float = 120.0,
+        command: Sequence[str] | None = None,
+    ) -> None:
+        self._command = tuple(command or (sys.executable, "-m", "service.trainer", str(threads)))
+        self._memory_bytes = memory_bytes
+        self._stall_seconds = stall_seconds
+        self._child: asyncio.subprocess.Process | None = None
+        self._ready = False
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, None while there is none."""
+        return self._child.pid if self._child and self._child.returncode is None else None
+
+    async def warm(self) -> None:
+        """Start the child unless it runs; it loads its libraries while nobody waits."""
+        if self.pid is not None:
+            return
+        self._ready = False
+        self._child = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=_READ_LIMIT,
+            **Spawn(nice=19).options(),
+        )
+
+    async def train(self, job: Job, report: Callable[[Progress], None]) -> bytes:
+        """Return the artifact of the version that `job` makes; `report` hears how far it is.
+
+        Raises TrainingError when nothing came of it. Cancelling stops the training at once.
+        """
+        await self.warm()
+        try:
+            await self._send(job)
+            reply = await self._outcome(report)
+        except (EOFError, ConnectionError) as error:
+            raise TrainingError(await self._epitaph()) from error
+        except BaseException:
+            # Stopped, silent, too large or cancelled: the child writes nothing but replies, so
+            # killing it is the safe way out, and the only one from inside a step.
+            await self.close()
+            raise
+        assert self._child is not None
+        if _resident_bytes(self._child.pid) > self._memory_bytes * _KEPT_SHARE:
+            await self.close()
+        if isinstance(reply, Failed):
+            raise TrainingError(reply.reason)
+        return reply.artifact
+
+    async def close(self) -> None:
+        """End the child, in the middle of whatever it does."""
+        child, self._child = self._child, None
+        if child is None:
+            return
+        if child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+        await child.wait()
+
+    async def _send(self, job: Job) -> None:
+        if not self._ready:
+            reply = await self._next(max(self._stall_seconds, _START_SECONDS))
+            if not isinstance(reply, Ready):
+                raise TrainingError(f"the trainer began with {type(reply).__name__}")
+            self._ready = True
+        assert self._child is not None
+        assert self._child.stdin is not None
+        self._child.stdin.write(encode(job))
+        try:
+            async with asyncio.timeout(self._stall_seconds):
+                await self._child.stdin.drain()
+        except TimeoutError:
+            raise TrainingError("the trainer took no job") from None
+
+    async def _outcome(self, report: Callable[[Progress], None]) -> Trained | Failed:
+        while True:
+            reply = await self._next(self._stall_seconds)
+            if isinstance(reply, Trained | Failed):
+                return reply
+            if isinstance(reply, Progress):
+                report(reply)
+
+    async def _next(self, patience: float) -> Reply:
+        """Return the next reply, watching the child while it has none."""
+        assert self._child is not None
+        assert self._child.stdout is not None
+        deadline = time.monotonic() + patience
+        reading = asyncio.create_task(receive(self._child.stdout))
+        try:
+            while True:
+                await asyncio.wait({reading}, timeout=_LOOK_SECONDS)
+                taken = _resident_bytes(self._child.pid)
+                if taken > self._memory_bytes:
+                    raise TrainingError(
+                        f"the training took {taken} bytes of memory; the limit is "
+                        f"{self._memory_bytes}"
+                    )
+                if reading.done():
+                    return reading.result()
+                if time.monotonic() > deadline:
+                    raise TrainingError(f"no progress for {patience:g} s")
+        finally:
+            reading.cancel()
+
+    async def _epitaph(self) -> str:
+        """Bury a child whose pipes broke and say what it died of."""
+        child = self._child
+        assert child is not None
+        try:
+            async with asyncio.timeout(1.0):  # a pipe breaks a moment before the process is gone
+                code = await child.wait()
+        except TimeoutError:
+            code = None
+        await self.close()
+        if code is None:
+            return "the trainer closed its pipe"
+        log.warning("trainer died", code=code)
+        if code < 0:
+            return f"the trainer was killed by {signal.Signals(-code).name}"
+        return f"the trainer ended with code {code}"
+
+
+def _resident_bytes(pid: int) -> int:
+    """Memory that process `pid` holds, bytes; 0 where the system does not say.
+
+    Resident and not virtual: torch maps gigabytes that it never touches.
+    """
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    except (OSError, IndexError):
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,226 @@
+"""The worker: the process in which detectors learn.
+
+It looks for a detector that is due, takes the lease on it, and lets its trainer child do the
+work. Any number of workers share the detectors through leases. One that dies at any moment loses
+nothing and doubles nothing: what it had taken is still in the buffer, and is due at once.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterable
+
+from service import log
+from service.domain import retraining_due
+from service.domain.detector import Detector
+from service.problems import StoreUnavailable
+from service.settings import Settings
+from service.store.connection import Connection, check_durability, connect, notifications
+from service.worker.attempt import attempt
+from service.worker.drift_monitor import SECONDS as MONITOR_SECONDS
+from service.worker.drift_monitor import Monitor
+from service.worker.janitor import SECONDS as JANITOR_SECONDS
+from service.worker.janitor import Janitor
+from service.worker.toolbox import Tools
+from service.worker.trainer_process import Trainer
+
+_logger = log.get(__name__)
+
+_BEAT_SECONDS = 2.0
+CALL_SECONDS = 5.0  # one call to the store: a promotion carries an artifact of many megabytes
+_AWAY_SECONDS = 2.0  # between two tries of a store that is away; recovery is promised in 5 s
+_LISTEN_SECONDS = 5.0  # above the pause between two looks at a subscription
+_LOOK_SHARE = 0.1  # of the time, at most, goes into looking at detectors that are not due
+_RETRY_SECONDS = 1.0  # until a detector whose retraining came to nothing is looked at again
+
+
+class Worker:
+    """Retrains what is due, one detector at a time.
+
+    `trainer` is for tests; by default it is the child that the settings describe.
+    """
+
+    def __init__(
+        self, settings: Settings, redis: Connection, url: str, trainer: Trainer | None = None
+    ) -> None:
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.settings = settings
+        self.redis = redis
+        self.url = url
+        self.janitor = Janitor(settings, redis)
+        self.monitor = Monitor(settings, redis)
+        self.tools = Tools.of(settings, redis, self.id, trainer)
+        self._woken: set[str] = set()
+        self._wake = asyncio.Event()
+        self._exit = asyncio.Event()
+        self._turns: dict[str, float] = {}  # when each detector last had its turn, monotonic
+        self._not_before: dict[str, float] = {}  # detectors that wait for another attempt
+        self._next_look = 0.0
+        self._current: asyncio.Task[bool] | None = None
+        self._helpers: list[asyncio.Task[None]] = []
+
+    async def run(self) -> None:
+        """Live from start to end; WeakStore when the store cannot be trusted."""
+        try:
+            await self.startup()
+            await self.main_loop()
+        finally:
+            await self.shutdown()
+
+    async def startup(self) -> None:
+        """Warm the trainer, wait for the store, start what goes on beside the retraining."""
+        await self.tools.trainer.warm()
+        await self._store_is_there()
+        self._helpers = [
+            asyncio.create_task(self._listen(self.url)),
+            asyncio.create_task(self._repeat(_BEAT_SECONDS, self.beat)),
+            asyncio.create_task(self._repeat(JANITOR_SECONDS, self.janitor.tick)),
+            asyncio.create_task(self._repeat(MONITOR_SECONDS, self.monitor.tick)),
+        ]
+        _logger.info("worker started", worker=self.id)
+
+    async def main_loop(self) -> None:
+        """Tick until asked to stop; rest when there was nothing to do."""
+        away = False
+        while not self._exit.is_set():
+            try:
+                worked = await self.tick()
+            except StoreUnavailable as error:
+                if not away:
+                    _logger.warning("store is away", why=error.detail)
+                away = True
+                await self._rest(_AWAY_SECONDS, wakeable=False)
+                continue
+            except Exception:  # a worker that ends would only be started again, and break again
+                _logger.exception("looking at the detectors broke")
+                await self._rest(_AWAY_SECONDS, wakeable=False)
+                continue
+            if away:
+                _logger.info("store is back")
+                away = False
+            if not worked:
+                await self._rest(max(0.0, self._next_look - time.monotonic()))
+
+    async def tick(self) -> bool:
+        """Retrain the one detector, if any, that is due and waited longest; whether it did."""
+        woken, self._woken = self._woken, set()
+        self._wake.clear()
+        for detector, reason in await self._due(woken):
+            if self._exit.is_set():
+                break
+            self._turns[detector.name] = time.monotonic()
+            self._current = asyncio.create_task(attempt(self.tools, detector, reason))
+            try:
+                settled = await self._current
+            except asyncio.CancelledError:
+                if not self._exit.is_set():
+                    raise
+                return True
+            except StoreUnavailable:
+                raise
+            except Exception:  # one broken detector must not keep the others from learning
+                _logger.exception("retraining broke", detector=detector.name)
+                settled = False
+            finally:
+                self._current = None
+            if settled:
+                self._next_look = 0.0  # the others may have waited meanwhile
+                return True
+            self._not_before[detector.name] = time.monotonic() + _RETRY_SECONDS
+        return False
+
+    async def shutdown(self) -> None:
+        """End the helpers and the trainer; what was being learned stays in the buffer."""
+        for task in self._helpers:
+            task.cancel()
+        await asyncio.gather(*self._helpers, return_exceptions=True)
+        await self.tools.trainer.close()
+        with contextlib.suppress(StoreUnavailable):
+            await self.monitor.close()
+            await self.tools.leases.leave(self.id)
+        _logger.info("worker stopped", worker=self.id)
+
+    def stop(self) -> None:
+        """Ask for the end; a training under way is given up and will be done again."""
+        self._exit.set()
+        self._wake.set()
+        if self._current is not None:
+            self._current.cancel()
+
+    async def beat(self) -> None:
+        """Tell the store that this worker lives."""
+        await self.tools.leases.beat(self.id)
+
+    async def _due(self, woken: Iterable[str]) -> list[tuple[Detector, str]]:
+        """Return (detector, reason) for what is due, who waited longest first.
+
+        Looks at the `woken`, and at all of them when the time for that has come.
+        """
+        start = time.monotonic()
+        if start >= self._next_look:
+            detectors = await self.tools.detectors.list()
+            took = time.monotonic() - start
+            self._next_look = start + max(self.settings.tick_seconds, took / _LOOK_SHARE)
+            known = {detector.name for detector in detectors}
+            self._turns = {name: at for name, at in self._turns.items() if name in known}
+        else:
+            found = [await self.tools.detectors.get(name) for name in woken]
+            detectors = [detector for detector in found if detector is not None]
+        self._not_before = {n: at for n, at in self._not_before.items() if at > start}
+        due = [
+            (detector, reason)
+            for detector in detectors
+            if detector.name not in self._not_before
+            and (reason := retraining_due.due(detector, time.time()))
+        ]
+        due.sort(key=lambda pair: self._turns.get(pair[0].name, 0.0))
+        return due
+
+    async def _rest(self, seconds: float, *, wakeable: bool = True) -> None:
+        """Wait for a notification or the end of the time, whichever comes first."""
+        waited_for = self._wake if wakeable else self._exit
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(waited_for.wait(), seconds)
+
+    async def _listen(self, url: str) -> None:
+        """Wake the main loop at every notification; a connection that breaks is made anew."""
+        while True:
+            # A subscription waits longer than any call may take, so it has its own connection.
+            async with await connect(url, deadline=_LISTEN_SECONDS) as redis:
+                try:
+                    async for name in notifications(redis):
+                        if name is not None:
+                            self._woken.add(name)
+                            self._wake.set()
+                except StoreUnavailable:  # polling goes on, and says so
+                    await asyncio.sleep(_AWAY_SECONDS)
+
+    async def _repeat(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+        """Do `action` again and again; what goes wrong once is tried again next time."""
+        while True:
+            try:
+                await action()
+            except StoreUnavailable:
+                pass  # the main loop says so
+            except Exception:  # a helper that is broken must not end the learning
+                _logger.exception("helper failed", helper=getattr(action, "__qualname__", action))
+            await asyncio.sleep(seconds)
+
+    async def _store_is_there(self) -> None:
+        """Wait until the store answers; WeakStore when it can lose what it acknowledges."""
+        said, weak = False, self.settings.allow_weak_store
+        while not self._exit.is_set():
+            try:
+                weaknesses = await check_durability(self.redis, allow_weak=weak)
+            except StoreUnavailable as error:
+                if not said:
+                    _logger.warning("waiting for the store", why=error.detail)
+                said = True
+                await self._rest(_AWAY_SECONDS, wakeable=False)
+            else:
+                for weakness in weaknesses:
+                    _logger.warning("weak store", weakness=weakness)
+                return

@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from models import Config, Model, train
+from models.decisions.admission import admit, thin
+from models.parts.statistics import binomial_tail
+
+RNG = np.random.default_rng(5)
+
+
+def around(centre, n, d=6, scale=1.0):
+    """Return n normals (n, d) of the regime at `centre`."""
+    return RNG.normal(centre, scale, size=(n, d)).astype(np.float32)
+
+
+def scattered(n, d=6):
+    """Return n rows (n, d) that lie far from the regime at 0 and from each other."""
+    directions = RNG.normal(size=(n, d))
+    sizes = RNG.uniform(12, 30, size=(n, 1))
+    return np.float32(directions / np.linalg.norm(directions, axis=1, keepdims=True) * sizes)
+
+
+@pytest.fixture(scope="module", params=["vae", "mahalanobis"])
+def version(request):
+    """Train a champion on the regime at 0."""
+    return train(None, around(0.0, 1000), Config(kind=request.param))
+
+
+def admitted(version, X, near=None):
+    """Judge X by `version` at a false-alarm rate of 1 %."""
+    return admit(version, X, version.threshold_for({"fpr": 0.01}), near)
+
+
+def test_what_the_champion_knows_passes(version):
+    """At most one normal in a hundred is held back, and the batch is known well."""
+    found = admitted(version, around(0.0, 2000))
+    assert found.held.mean() <= 0.01
+    assert found.known > 0.97
+    assert abs(found.known + found.novel + found.suspicious - 1) < 1e-9
+    assert found.well_known
+
+
+def test_contamination_is_held_back(version):
+    """Of a tenth of anomalies nearly all wait; of the normals beside them nearly none."""
+    found = admitted(version, np.concatenate([around(0.0, 900), scattered(100)]))
+    assert found.held[900:].mean() >= 0.95
+    assert found.held[:900].mean() <= 0.01
+    assert not found.well_known
+
+
+def test_a_clump_that_is_a_tenth_of_its_batch_is_no_regime(version):
+    """A fault repeats itself too."""
+    found = admitted(version, np.concatenate([around(0.0, 900), around(8.0, 100)]))
+    assert found.held[900:].all()
+
+
+@pytest.mark.parametrize("others", [0, 300])
+def test_a_new_regime_passes_whole(version, others):
+    """Alone, and beside as many rows of an old one."""
+    found = admitted(version, np.concatenate([around(8.0, 300), around(0.0, others)]))
+    assert not found.held[:300].any()
+    assert found.novel > 0.4
+    assert not found.well_known
+
+
+def test_a_batch_full_of_scattered_anomalies_does_not_pass(version):
+    """They have nothing in common but that they are far out."""
+    assert admitted(version, scattered(300)).held.all()
+
+
+def test_a_new_regime_can_enter_row_by_row(version):
+    """Rows wait until the rows before them make a regime; then they pass."""
+    X = around(8.0, 120)
+    first = admitted(version, X[:1], around(0.0, 200))
+    assert first.held.all()
+    near = np.concatenate([around(0.0, 100), X[:119]])
+    assert not admitted(version, X[119:], near).held.any()
+
+
+def test_rows_one_by_one_are_seldom_held_back(version):
+    """A client that sends single rows keeps 99 in 100 too."""
+    X = around(0.0, 1000)
+    held = sum(admitted(version, X[i : i + 1], X[:200]).held[0] for i in range(1000))
+    assert held <= 15
+
+
+def test_rows_with_gaps_are_judged_by_what_they_have():
+    """A new regime passes, scattered rows do not."""
+    config = Config(missing="impute", model=Model(epochs=20))
+    version = train(None, around(0.0, 600), config)
+    for X, held in ((around(8.0, 300), False), (scattered(300), True)):
+        X[RNG.random(X.shape) < 0.1] = np.nan
+        assert bool(admitted(version, X).held.mean() > 0.9) is held
+
+
+def test_a_thinned_batch_keeps_its_distribution():
+    """Every fourth row by p-value, in the order of the batch."""
+    p = RNG.random(1000)
+    kept = thin(p)
+    assert len(kept) == 250
+    assert (np.diff(kept) > 0).all()
+    assert (
+        np.abs(np.quantile(p[kept], [0.1, 0.5, 0.9]) - np.quantile(p, [0.1, 0.5, 0.9])).max() < 0.01
+    )
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "probability"),
+    [(0, 10, 0.01), (2, 10, 0.01), (5, 1000, 0.01), (900, 1000, 0.01), (12000, 10**6, 0.01)],
+)
+def test_binomial_tail(k, n, probability):
+    """It agrees with scipy's, which an API process does not load."""
+    expected = binom.sf(k - 1, n, probability)
+    assert np.isclose(binomial_tail(k, n, probability), expected, rtol=1e-6, atol=1e-300)

@@ -1,0 +1,111 @@
+"""What the gate is told of a candidate: measured on versions that were trained for it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from models import Config, Model, Version, train
+from models.decisions.evidence import gather
+from models.decisions.gate import gate
+from models.parts.labels import Labels
+from models.parts.statistics import auroc
+
+CONFIG = Config(model=Model(epochs=300, hidden=(32,), latent=2))
+
+
+def _normals(n: int, seed: int) -> np.ndarray:
+    """Return n vectors of four features that go together."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(n, 1)) * [1.0, -1.0, 0.5, 2.0] + 0.3 * rng.normal(size=(n, 4))
+    return rows.astype(np.float32)
+
+
+def _strange(n: int, seed: int) -> np.ndarray:
+    """Return n anomalies that are alike."""
+    return _normals(n, seed) + np.array([4.0, 4.0, 0.0, 0.0], np.float32)
+
+
+@pytest.fixture(scope="module")
+def champion() -> Version:
+    """Give a version that knows one regime."""
+    return train(None, _normals(600, 0), CONFIG)
+
+
+def _verdict(candidate: Version, champion: Version, **more: object) -> list[str]:
+    return gate(candidate.lineage["evidence"] | gather(candidate, champion, **more)).reasons
+
+
+@pytest.fixture(scope="module")
+def labels() -> Labels:
+    """Give thirty labelled anomalies and as many labelled normals."""
+    vectors = np.concatenate([_strange(30, 1), _normals(30, 2)])
+    return Labels(vectors, np.arange(60) < 30)
+
+
+def test_a_candidate_that_learned_more_of_the_same_passes(champion, labels) -> None:
+    """It finds what the champion finds, and alarms where that alarms."""
+    candidate = train(champion, _normals(600, 3), CONFIG)
+    assert _verdict(candidate, champion, labels=labels) == []
+
+
+def test_a_candidate_that_learned_noise_is_rejected(champion) -> None:
+    """Its threshold rose until nothing alarms, so that no rate of alarms tells on it."""
+    noise = np.random.default_rng(4).uniform(-6, 6, (600, 4)).astype(np.float32)
+    candidate = train(champion, noise, CONFIG)
+    assert gate(candidate.lineage["evidence"]).passed
+    assert "synthetic anomalies" in _verdict(candidate, champion)[0]
+
+
+def test_a_candidate_that_forgot_is_rejected(champion) -> None:
+    """One regime without any replay of the other: it no longer knows what goes together there."""
+    other = (_normals(600, 5) @ np.diag([1.0, 1.0, 1.0, -1.0]) + 4.0).astype(np.float32)
+    candidate = train(champion, other, CONFIG, {"w_prev": 0.0, "w_new": 1.0})
+    assert "so it forgot some of those" in " ".join(_verdict(candidate, champion))
+    assert _verdict(train(champion, other, CONFIG), champion) == []
+
+
+def test_anomalies_learned_as_normal_are_told_by_labels_alone(champion, labels) -> None:
+    """A third of the experience is anomalies that are alike: to a model, a regime like any."""
+    rows = np.concatenate([_normals(420, 6), _strange(180, 7)])
+    candidate = train(champion, rows, CONFIG)
+    assert _verdict(candidate, champion) == []
+    (reason,) = _verdict(candidate, champion, labels=labels)
+    assert reason.startswith("labelled anomalies: of 30 that champion or anchor find")
+
+
+def test_small_steps_add_up_beside_the_anchor(champion, labels) -> None:
+    """Anomalies that the champion lost already still count where the anchor found them."""
+    lost = train(champion, np.concatenate([_normals(420, 6), _strange(180, 7)]), CONFIG)
+    candidate = train(lost, _normals(200, 8), CONFIG)
+    assert _verdict(candidate, lost, labels=labels) == []
+    assert _verdict(candidate, lost, labels=labels, anchor=champion) != []
+
+
+def test_evidence_is_of_numbers_whatever_people_labelled(champion) -> None:
+    """Only normals, only anomalies, nothing: each says what it can."""
+    for n in (0, 3):
+        some = Labels(
+            np.concatenate([_normals(3 - n, 1), _strange(n, 2)]), np.ones(3, bool) * n > 0
+        )
+        told = gather(champion, champion, some)["labelled"]
+        assert (told["anomalies"], told["normals"]) == (n, 3 - n)
+        assert told["kept"] == told["known"] <= n
+    gap = np.full((1, 4), np.nan, np.float32)
+    for none in (np.empty((0, 4), np.float32), gap):
+        assert "labelled" not in gather(champion, champion, Labels(none, np.ones(len(none), bool)))
+
+
+def test_another_score_is_compared_by_rank_and_by_its_own_p_values(champion) -> None:
+    """A config that changes the score changes its unit, not what is asked of it."""
+    config = replace(CONFIG, score="reconstruction")
+    candidate = train(champion, _normals(600, 3), config)
+    told = gather(candidate, champion)["synthetic"]
+    assert abs(told["candidate"]["found"] - told["champion"]["found"]) < 0.2
+
+
+def test_auroc_of_equals_is_a_half() -> None:
+    """And of what is always above, one."""
+    scores = np.arange(5.0)
+    assert auroc(scores, scores) == 0.5
+    assert auroc(scores, scores + 10) == 1.0

@@ -1,0 +1,86 @@
+import math
+
+import pytest
+
+from models.decisions.gate import TOLERANCE, gate
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "passed"),
+    [
+        ((0.01, 0.50), (0.01, 0.01), True),
+        ((0.01, 0.50), (0.01 + TOLERANCE + 0.001, 0.01), False),
+        ((0.08, 0.01), (0.01, 0.01), False),
+        ((0.01, 0.01), (0.01 + TOLERANCE - 0.001, 0.01), True),
+    ],
+)
+def test_a_candidate_may_be_worse_only_within_the_tolerance(
+    new: tuple, old: tuple, passed: bool
+) -> None:
+    """On new and on old normals alike, against the champion's own rate."""
+    names = ("candidate", "champion")
+    verdict = gate(
+        {"new": dict(zip(names, new, strict=True)), "old": dict(zip(names, old, strict=True))}
+    )
+    assert verdict.passed is passed
+    assert bool(verdict.reasons) is not passed
+
+
+def test_the_first_version_passes() -> None:
+    """There is nothing to compare it with."""
+    assert gate({"new": {"candidate": 0.4}}).passed
+
+
+def _told(**figures: float) -> dict:
+    return {"auroc": 0.98, "apart": 0.9, "found": 0.9} | figures
+
+
+@pytest.mark.parametrize(
+    ("candidate", "beside_champion", "beside_anchor"),
+    [
+        ({}, 0, 0),
+        ({"auroc": 0.94}, 1, 0),
+        ({"apart": 0.8}, 1, 0),
+        ({"found": 0.8}, 1, 0),
+        ({"auroc": 0.86, "apart": 0.6, "found": 0.6}, 3, 3),
+    ],
+)
+def test_synthetic_anomalies_must_be_told_about_as_well(
+    candidate: dict, beside_champion: int, beside_anchor: int
+) -> None:
+    """As by the champion, and, by more, as by the anchor; the reason names which."""
+    evidence = {"candidate": _told(**candidate)}
+    verdict = gate({"synthetic": evidence | {"champion": _told()}})
+    assert len(verdict.reasons) == beside_champion
+    assert all("the champion's" in reason for reason in verdict.reasons)
+    verdict = gate({"anchor": evidence | {"anchor": _told()}})
+    assert len(verdict.reasons) == beside_anchor
+    assert all("the anchor's" in reason for reason in verdict.reasons)
+
+
+@pytest.mark.parametrize(
+    ("known", "kept", "passed"), [(4, 0, True), (30, 23, True), (30, 22, False)]
+)
+def test_labelled_anomalies_must_still_be_found(known: int, kept: int, passed: bool) -> None:
+    """Three quarters of them, where there are enough to say."""
+    assert gate({"labelled": {"known": known, "kept": kept, "normals": 0}}).passed is passed
+
+
+@pytest.mark.parametrize(("normals", "passed"), [(39, True), (40, False)])
+def test_vectors_labelled_normal_must_not_alarm(normals: int, passed: bool) -> None:
+    """Where there are enough of them that one alarm is not too many."""
+    evidence = {"normals": normals, "candidate": {"alarms": 0.1}, "champion": {"alarms": 0.0}}
+    assert gate({"labelled": evidence}).passed is passed
+
+
+@pytest.mark.parametrize(("asked", "passed"), [(500, False), (501, True)])
+def test_live_traffic_must_not_alarm_more(asked: int, passed: bool) -> None:
+    """Where as much of it came as was asked for."""
+    rates = {"candidate": 0.2, "champion": 0.02}
+    assert gate({"shadow": {"asked": asked, "n": 500, **rates}}).passed is passed
+
+
+def test_what_is_no_number_is_no_evidence() -> None:
+    """NaN compares as not greater: it must not pass for a low rate."""
+    verdict = gate({"new": {"candidate": math.nan, "champion": 0.01}})
+    assert verdict.reasons == ["the evidence is not finite: new.candidate"]

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+from models.drift.regimes import Known, RegimeTest
+from models.drift.state import state_of
+
+KNOWN = (Known(1, 0.5, recent=False), Known(2, 0.4, recent=True), Known(3, 0.1, recent=True))
+
+
+def told(*counts: int) -> dict:
+    """Return the verdict on counts of anomalies and three regimes."""
+    test = RegimeTest(KNOWN)
+    test.update(np.array(counts))
+    return test.verdict()
+
+
+def test_the_learned_mix_is_no_drift():
+    """Shares as learned are at distance 0; what came back after an absence is told."""
+    verdict = told(10, 500, 400, 100)
+    assert (verdict["statistic"], verdict["alarm"]) == (0.0, False)
+    assert verdict["none"] == pytest.approx(10 / 1010, abs=1e-6)
+    assert [one["state"] for one in verdict["known"]] == ["returning", "present", "present"]
+
+
+def test_another_mix_is_told():
+    """Half the mass moved: total variation 0.5, and regime 3 is absent."""
+    verdict = told(0, 1000, 0, 0)
+    assert verdict["statistic"] == 0.5
+    assert verdict["alarm"]
+    assert [one["state"] for one in verdict["known"]] == ["returning", "absent", "absent"]
+
+
+def test_few_rows_say_nothing():
+    """Below a hundred rows there is neither share nor alarm."""
+    verdict = told(0, 99, 0, 0)
+    assert not verdict["alarm"]
+    assert verdict["none"] is None
+    assert {one["state"] for one in verdict["known"]} == {"unknown"}
+
+
+def test_chance_alone_does_not_alarm():
+    """Of 1,000 samples of 200 rows from the learned mix none alarms."""
+    rng = np.random.default_rng(0)
+    draws = rng.multinomial(200, [0.5, 0.4, 0.1], size=1000)
+    assert not any(told(0, *draw)["alarm"] for draw in draws.tolist())
+
+
+def test_old_rows_leave_and_a_restart_keeps_them():
+    """Two windows of a thousand are looked at; counts of another version are passed."""
+    test = RegimeTest(KNOWN)
+    for _ in range(3):
+        test.update(np.array([0, 1000, 0, 0]))
+    for _ in range(2):
+        test.update(np.array([0, 500, 400, 100]))
+    test.update(np.array([1, 2]))
+    assert test.verdict()["statistic"] == 0.0
+    again = RegimeTest(KNOWN)
+    again.restore(test.to_dict())
+    assert again.verdict() == test.verdict()
+
+
+@pytest.mark.parametrize(
+    ("scores_moved", "burst", "inputs_moved", "state"),
+    [
+        (True, False, False, "known_regime"),
+        (True, False, True, "known_regime"),
+        (False, False, False, "known_regime"),
+        (True, True, True, "new_regime"),
+        (False, True, False, "degraded"),
+    ],
+)
+def test_another_mix_explains_scores_but_no_burst(
+    scores_moved: bool, burst: bool, inputs_moved: bool, state: str
+):
+    """Scores that moved with the mix ask for nothing; anomalies still do."""
+    found = state_of(
+        scores_moved=scores_moved, inputs_moved=inputs_moved, burst=burst, mix_moved=True
+    )
+    assert found == state

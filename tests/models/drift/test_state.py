@@ -1,0 +1,154 @@
+import numpy as np
+import pytest
+
+from models.drift.state import Baseline, Drift, Sample, state_of
+
+EDGES = np.array([-1.0, -0.3, 0.3, 1.0])
+
+
+def count(X: np.ndarray) -> np.ndarray:
+    """Return (d, 5) histogram counts of X (n, d)."""
+    return np.stack(
+        [np.bincount(np.searchsorted(EDGES, column), minlength=5) for column in X.T]
+    ).astype(np.int64)
+
+
+class Traffic:
+    """A detector whose score is the norm of a standard normal vector of three features."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.calibration = np.sort(self.score(self.rng.normal(size=(1000, 3))))
+        reference = count(self.rng.normal(size=(1000, 3)))
+        self.baseline = Baseline(
+            "u1", 3, self.calibration, reference / 1000, 1000, ("a", "b", "c"), 0.01
+        )
+
+    @staticmethod
+    def score(X: np.ndarray) -> np.ndarray:
+        return np.asarray((X**2).sum(axis=1))
+
+    def sample(self, X: np.ndarray) -> Sample:
+        scores = self.score(X)
+        above = len(self.calibration) - np.searchsorted(self.calibration, scores)
+        p_values = (1 + above) / (len(self.calibration) + 1)
+        return Sample(scores, p_values, int((p_values <= 0.01).sum()), len(X), count(X))
+
+    def normal(self, n: int = 200) -> Sample:
+        return self.sample(self.rng.normal(size=(n, 3)))
+
+
+@pytest.mark.parametrize(
+    ("scores_moved", "inputs_moved", "burst", "state"),
+    [
+        (False, False, False, "none"),
+        (False, False, True, "degraded"),
+        (False, True, False, "known_regime"),
+        (False, True, True, "new_regime"),
+        (True, False, False, "new_regime"),
+        (True, False, True, "degraded"),
+        (True, True, False, "new_regime"),
+        (True, True, True, "new_regime"),
+    ],
+)
+def test_truth_table(scores_moved: bool, inputs_moved: bool, burst: bool, state: str):
+    """Each of the eight findings has one state."""
+    assert state_of(scores_moved=scores_moved, inputs_moved=inputs_moved, burst=burst) == state
+
+
+def test_normal_traffic_is_no_drift():
+    """Traffic like the calibration leaves every test quiet."""
+    traffic = Traffic(0)
+    drift = Drift(traffic.baseline)
+    for _ in range(40):
+        drift.update(traffic.normal())
+        verdict = drift.verdict()
+        assert verdict["state"] == "none"
+    assert verdict["version"] == 3
+    assert not verdict["statistics"]["martingale"]["alarm"]
+    assert not verdict["statistics"]["adwin"]["alarm"]
+    assert len(verdict["statistics"]["features"]) == 3
+
+
+def test_a_shifted_input_is_a_new_regime():
+    """A moved feature that the model finds odd raises all four and is named first."""
+    traffic = Traffic(1)
+    drift = Drift(traffic.baseline)
+    for _ in range(10):
+        drift.update(traffic.normal())
+    for _ in range(5):
+        X = traffic.rng.normal(size=(200, 3))
+        X[:, 1] += 2.5
+        drift.update(traffic.sample(X))
+    verdict = drift.verdict()
+    assert verdict["state"] == "new_regime"
+    statistics = verdict["statistics"]
+    assert statistics["martingale"]["alarm"]
+    assert statistics["adwin"]["alarm"]
+    assert statistics["anomalies"]["alarm"]
+    assert statistics["features"][0]["feature"] == "b"
+    assert statistics["features"][0]["alarm"]
+
+
+def test_scattered_anomalies_are_degradation():
+    """A burst of anomalies all over the place, the bulk being where it was, is degraded."""
+    traffic = Traffic(2)
+    drift = Drift(traffic.baseline)
+    for _ in range(5):
+        X = traffic.rng.normal(size=(200, 3))
+        X[:20] += traffic.rng.choice([-6.0, 6.0], size=(20, 3))
+        drift.update(traffic.sample(X))
+    assert drift.verdict()["state"] == "degraded"
+
+
+def test_a_narrower_known_input_is_a_known_regime():
+    """An input that moved to a place with unchanged scores asks for nothing to be learned."""
+    traffic = Traffic(3)
+    drift = Drift(traffic.baseline)
+    for _ in range(5):
+        X = traffic.rng.normal(size=(200, 3))
+        X[:, 0] = np.abs(X[:, 0])  # the norm does not see it
+        drift.update(traffic.sample(X))
+    assert drift.verdict()["state"] == "known_regime"
+
+
+def test_an_alarm_ends_when_the_drift_does():
+    """The alarm holds during the drift and is over after 2,000 scores without."""
+    traffic = Traffic(4)
+    drift = Drift(traffic.baseline)
+    for _ in range(5):
+        drift.update(traffic.sample(traffic.rng.normal(0, 2, size=(200, 3))))
+    for _ in range(4):
+        drift.update(traffic.normal())
+    assert drift.verdict()["statistics"]["martingale"]["alarm"]
+    for _ in range(11):
+        drift.update(traffic.normal())
+    assert drift.verdict()["state"] == "none"
+
+
+def test_it_continues_after_a_restart():
+    """State written and read back goes on as if nothing had happened."""
+    traffic = Traffic(5)
+    whole = Drift(traffic.baseline)
+    for _ in range(4):
+        whole.update(traffic.normal())
+    rest = Drift.from_bytes(traffic.baseline, whole.to_bytes())
+    assert rest.verdict() == whole.verdict()
+    sample = traffic.normal()
+    whole.update(sample)
+    rest.update(sample)
+    martingale = rest.verdict()["statistics"]["martingale"]
+    assert martingale == whole.verdict()["statistics"]["martingale"]
+
+
+def test_another_version_starts_anew():
+    """The state of another version, and bytes that are no state, count for nothing."""
+    traffic = Traffic(6)
+    drift = Drift(traffic.baseline)
+    for _ in range(5):
+        drift.update(traffic.sample(traffic.rng.normal(0, 3, size=(200, 3))))
+    fresh = Drift(traffic.baseline).verdict()
+    assert drift.verdict() != fresh
+    moved = Baseline(**{**vars(traffic.baseline), "version": 4})
+    assert Drift.from_bytes(moved, drift.to_bytes()).verdict() == {**fresh, "version": 4}
+    assert Drift.from_bytes(traffic.baseline, b"\xff not a state").verdict() == fresh

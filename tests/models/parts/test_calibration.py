@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import beta
+
+from models.arrays import Float64
+from models.parts.calibration import Calibration, representable, severities
+from models.parts.carried_calibration import carried, mixed
+from models.parts.pareto_tail import peaks_over_threshold
+
+
+@pytest.fixture
+def hundred() -> Calibration:
+    """Return the scores 1, 2, ..., 100."""
+    return Calibration(np.arange(1.0, 101.0))
+
+
+def test_p_is_the_share_of_normals_scoring_at_least_this_high(hundred: Calibration) -> None:
+    """(1 + #{s_i >= s}) / (n + 1), ties included."""
+    p = hundred.p_values(np.array([-5.0, 1.0, 50.0, 50.5, 100.0]))
+    np.testing.assert_allclose(p * 101, [101, 101, 52, 51, 2])
+
+
+def test_beyond_the_largest_normal_the_tail_falls_to_the_floor(hundred: Calibration) -> None:
+    """P goes on falling, without a jump up, and never reaches zero."""
+    p = hundred.p_values(np.array([100.0, 100.001, 150.0, 1e6, 3.4e38]))
+    assert (np.diff(p) <= 0).all()
+    assert p[1] == pytest.approx(1 / 101, rel=1e-3)
+    assert p[-1] >= 1e-300
+
+
+@given(st.lists(st.floats(-1e30, 1e30), min_size=8, max_size=60), st.floats(1e-6, 0.5))
+def test_the_threshold_is_the_smallest_score_that_is_rare_enough(
+    scores: list[float], alpha: float
+) -> None:
+    """p(threshold) <= alpha, and the float32 just below it is not rare enough."""
+    calibration = Calibration(np.sort(representable(np.array(scores))))
+    threshold = calibration.threshold({"fpr": alpha}).value
+    below = float(np.nextafter(np.float32(threshold), np.float32(-np.inf)))
+    assert float(np.float32(threshold)) == threshold
+    if np.isfinite(below) and abs(threshold) < 3.4e38:
+        assert calibration.p_values(np.array([threshold]))[0] <= alpha
+        assert calibration.p_values(np.array([below]))[0] > alpha
+
+
+def test_policies_agree_on_what_they_share(hundred: Calibration) -> None:
+    """Quantile q is fpr 1 - q; a fixed value has the p-value there as its alpha."""
+    fpr = hundred.threshold({"fpr": 0.05})
+    assert hundred.threshold({"quantile": 0.95}).value == fpr.value
+    assert hundred.threshold({"value": 50.0}).alpha == pytest.approx(52 / 101)
+
+
+@pytest.mark.parametrize(
+    ("n", "alpha", "says"),
+    [(99, 0.01, "exact"), (98, 0.01, "insufficient"), (500, 0.001, "extrapolated")],
+)
+def test_an_answer_says_what_stands_behind_it(n: int, alpha: float, says: str) -> None:
+    """Below 1/alpha - 1 normals no conformal p-value reaches alpha."""
+    assert Calibration(np.arange(float(n))).threshold({"fpr": alpha}).calibration == says
+
+
+def test_the_tail_of_known_distributions() -> None:
+    """Extrapolated a thousandfold, an exponential tail is right within a factor of ten."""
+    rng = np.random.default_rng(0)
+    p = Calibration(np.sort(rng.exponential(size=2000))).p_values(np.array([-np.log(1e-6)]))
+    assert 1e-7 < p[0] < 1e-5
+
+
+def test_equal_scores_still_have_a_tail() -> None:
+    """A generator of constants is calibrated too: anything above is ever rarer."""
+    p = Calibration(np.zeros(50)).p_values(np.array([0.0, 1e-3, 1.0]))
+    assert p[0] == 1.0
+    assert p[1] > p[2] > 0
+
+
+def test_severity_is_one_at_alpha_and_two_at_its_square() -> None:
+    """log(p) / log(alpha)."""
+    np.testing.assert_allclose(severities(np.array([1.0, 0.01, 1e-4]), 0.01), [0, 1, 2])
+
+
+def test_a_calibration_is_carried_by_the_gap_between_real_and_generated() -> None:
+    """If the new version shifts every score by 3, so it does the calibration, gap included."""
+    rng = np.random.default_rng(1)
+    real = np.sort(rng.normal(2, 1, 500))
+    generated = rng.normal(0, 1, 2000)
+    np.testing.assert_allclose(carried(real, generated, generated + 3), real + 3, atol=1e-9)
+
+
+def test_a_calibration_is_carried_though_the_order_of_the_scores_is_not() -> None:
+    """Where every score changes by chance, the rate is held; quantile by quantile it is 3 %."""
+    rng = np.random.default_rng(2)
+    real, generated = np.sort(rng.normal(0, 1, 5000)), rng.normal(0, 2, 4000)
+
+    def learned(scores: Float64) -> Float64:
+        return scores + rng.normal(1, 2, len(scores))
+
+    threshold = np.quantile(carried(real, generated, learned(generated)), 0.99)
+    held = (learned(rng.normal(0, 1, 200_000)) >= threshold).mean()
+    assert held == pytest.approx(0.01, abs=0.003)
+
+
+@given(st.integers(1, 40), st.integers(3, 40))
+def test_as_many_scores_are_carried_as_there_were(calibrated: int, generated: int) -> None:
+    """Ascending and finite, however few there are of either."""
+    rng = np.random.default_rng(0)
+    before, after = rng.normal(size=(2, generated))
+    scores = carried(np.sort(rng.normal(size=calibrated)), before, after)
+    assert len(scores) == calibrated
+    assert np.isfinite(scores).all()
+    assert (np.diff(scores) >= 0).all()
+
+
+def test_old_and_new_scores_are_mixed_in_their_ratio() -> None:
+    """Three to one by weight keeps three to one by number, without using a score twice."""
+    calibration = mixed(np.zeros(1000), np.ones(1000), share_old=0.75)
+    assert (calibration.scores == 0).sum() == 1000
+    assert (calibration.scores == 1).sum() == 333
+
+
+def test_the_rate_asked_for_is_held_on_fresh_normals() -> None:
+    """Averaged over 200 calibrations of 300 normals, 1 % asked for gives 1 %."""
+    rng = np.random.default_rng(3)
+    held = []
+    for _ in range(200):
+        calibration = Calibration(np.sort(rng.normal(size=300)))
+        held.append((rng.normal(size=2000) >= calibration.threshold({"fpr": 0.01}).value).mean())
+    assert np.mean(held) == pytest.approx(0.01, abs=0.002)
+
+
+def test_peaks_over_threshold_is_the_papers_formula() -> None:
+    """On exact quantiles of a Pareto and an exponential tail, z_q is the true one far beyond."""
+    q = (np.arange(20_000) + 0.5) / 20_000
+    gamma, sigma = 0.2, 3.0
+    pareto = sigma / gamma * ((1 - q) ** -gamma - 1)
+    true = sigma / gamma * (1e-6**-gamma - 1)
+    assert peaks_over_threshold(pareto, 1e-6) == pytest.approx(true, rel=0.1)
+    assert peaks_over_threshold(-np.log(1 - q), 1e-6) == pytest.approx(-np.log(1e-6), rel=0.05)
+
+
+def test_the_pot_policy_gives_the_p_value_at_its_threshold(hundred: Calibration) -> None:
+    """Its alpha is the conformal p-value there, and it says that a tail was fitted."""
+    threshold = hundred.threshold({"pot": 0.05})
+    assert threshold.value == pytest.approx(90 + 5.5 * np.log(2))
+    assert threshold.alpha == hundred.p_values(np.array([threshold.value]))[0]
+    assert threshold.calibration == "extrapolated"
+
+
+@pytest.mark.parametrize(("n", "k"), [(10, 0), (10, 10), (200, 2), (2_000, 20), (20_000, 9_000)])
+def test_the_held_rate_has_the_interval_of_clopper_and_pearson(n: int, k: int) -> None:
+    """Against quantiles of the beta distribution."""
+    held = Calibration(np.arange(float(n))).held(n - k)
+    assert held.rate == k / n
+    low = beta.ppf(0.025, k, n - k + 1) if k else 0.0
+    high = beta.ppf(0.975, k + 1, n - k) if k < n else 1.0
+    assert (held.low, held.high) == pytest.approx((low, high), rel=1e-9, abs=1e-12)

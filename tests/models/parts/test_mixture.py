@@ -1,0 +1,38 @@
+"""The mixture that replay draws from, fitted to codes."""
+
+import numpy as np
+import pytest
+from sklearn.mixture import GaussianMixture
+
+from models.parts.mixture import MOST_STEPS, RIDGE, SETTLED, Density, Mixture
+
+
+def test_it_fits_what_scikit_learn_does() -> None:
+    """Codes of four regimes: the same density from the same seeds."""
+    rng = np.random.default_rng(0)
+    middles = rng.normal(size=(4, 3)) * 6
+    codes = middles[rng.integers(4, size=4_000)] + rng.normal(size=(4_000, 3)) * [0.3, 1.0, 2.0]
+    z, others = np.split(codes.astype(np.float32), 2)
+    mixture = Mixture.fit(z, seed=0)
+    theirs = GaussianMixture(
+        len(mixture.weights), reg_covar=RIDGE, max_iter=MOST_STEPS, tol=SETTLED,
+        init_params="k-means++", random_state=0,
+    ).fit(z.astype(float))  # fmt: skip
+    ours = Density(mixture).log(others)
+    np.testing.assert_allclose(ours, theirs.score_samples(others.astype(float)), atol=0.01)
+
+
+@pytest.mark.parametrize("z", [np.zeros((500, 3)), np.repeat([[0, 0], [9, 9]], 300, axis=0)])
+def test_codes_that_are_all_alike_make_no_nonsense(z: np.ndarray) -> None:
+    """Modes on the same spot share its weight; what is drawn lies there."""
+    mixture = Mixture.fit(z.astype(np.float32), seed=0)
+    drawn = mixture.sample(400, np.random.default_rng(0))
+    nearest = np.abs(drawn[:, None] - np.unique(z, axis=0)).max(axis=2).min(axis=1)
+    assert nearest.max() < 0.2
+
+
+def test_the_same_seed_fits_the_same() -> None:
+    """Bit for bit."""
+    z = np.random.default_rng(0).normal(size=(600, 2)).astype(np.float32)
+    one, other = (Mixture.fit(z, seed=3) for _ in range(2))
+    np.testing.assert_array_equal(one.factors, other.factors)

@@ -1,0 +1,136 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from models import Config, Model, Version, train
+from models.survey.survey import _Before, _named
+
+CENTRES = {"summer": [20, 60], "winter": [0, 80]}
+CONFIG = Config(model=Model(epochs=30))
+
+
+def days(season: str, seed: int, n: int = 400) -> np.ndarray:
+    """Return n days of a season: temperature and humidity."""
+    return np.random.default_rng(seed).normal(CENTRES[season], [2, 5], (n, 2)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def versions() -> list[Version]:
+    """Learn summer, winter, and summer again."""
+    made: list[Version] = []
+    for seed, season in enumerate(("summer", "winter", "summer")):
+        made.append(train(made[-1] if made else None, days(season, seed), CONFIG))
+    return made
+
+
+def test_a_new_regime_gets_the_next_number(versions: list[Version]):
+    """Summer is 1 and, when its data is long gone, still 1; winter is 2."""
+    assert [[r.number for r in v.regimes] for v in versions] == [[1], [1, 2], [1, 2]]
+    for version in versions[1:]:
+        assert (version.nearest_regime(days("summer", 9)) == 1).mean() > 0.98
+        assert (version.nearest_regime(days("winter", 9)) == 2).mean() > 0.98
+
+
+def test_sizes_and_the_last_time_seen(versions: list[Version]):
+    """What was learned of each is counted, and which experience brought it last."""
+    assert [[(r.size, r.seen) for r in v.regimes] for v in versions] == [
+        [(400, 1)],
+        [(400, 1), (400, 2)],
+        [(800, 3), (400, 2)],
+    ]
+    assert [r.share for r in versions[2].regimes] == pytest.approx([2 / 3, 1 / 3])
+
+
+def test_the_typical_vector_is_in_the_middle_and_not_a_real_one(versions: list[Version]):
+    """It is expected near the centre, and is none of those that were learned."""
+    for regime, season in zip(versions[1].regimes, CENTRES, strict=True):
+        assert np.abs((regime.typical - CENTRES[season]) / [2, 5]).max() < 1
+        learned = np.concatenate([days(season, seed) for seed in (0, 1)])
+        assert not (learned == regime.typical).all(axis=1).any()
+
+
+def test_an_anomaly_is_of_no_regime(versions: list[Version]):
+    """A vector over the threshold has the number 0, though some regime is nearest."""
+    X = np.array([[20, 60], [0, 80], [20, 110]], np.float32)
+    assert versions[1].regime_of(X).tolist() == [1, 2, 0]
+    assert versions[1].nearest_regime(X)[2] in (1, 2)
+
+
+def test_forgetting_is_told_of_each_regime(versions: list[Version]):
+    """Replay forgets nothing of summer; finetuning alarms on what was replayed of it."""
+    kept = versions[1].regimes[0].about["alarms"]
+    assert kept["candidate"] < kept["champion"] + 0.05
+    assert "alarms" not in versions[1].regimes[1].about
+    config = Config(strategy="finetune", model=Model(epochs=200))
+    lost = train(versions[0], days("winter", 1), config).regimes[0].about
+    assert lost["alarms"]["candidate"] > 0.5
+    assert lost["score_change"] > 1
+    assert lost["replayed"] == 4000
+
+
+def test_a_curve_is_kept_while_its_regime_is_away(versions: list[Version]):
+    """Winter's curve is measured on winter's vectors, and handed on by the next version."""
+    second, third = (v.regimes[1].about["curve"] for v in versions[1:])
+    assert second == third
+    assert versions[2].regimes[0].about["curve"] != versions[1].regimes[0].about["curve"]
+
+
+def test_regimes_survive_the_artifact(versions: list[Version]):
+    """A version read back knows the same regimes."""
+    back = Version.from_bytes(versions[1].to_bytes())
+    X = np.concatenate([days("summer", 5), days("winter", 5)])
+    assert (back.regime_of(X) == versions[1].regime_of(X)).all()
+    assert [r.about for r in back.regimes] == [r.about for r in versions[1].regimes]
+
+
+def test_a_version_without_regimes_gets_them_from_what_it_generates(versions: list[Version]):
+    """A parent made by an older release has none; its child finds them in its generator."""
+    from dataclasses import replace
+
+    lineage = {k: v for k, v in versions[1].lineage.items() if k != "regimes"}
+    old = replace(versions[1], memory={}, lineage=lineage)
+    assert old.regimes == ()
+    assert old.regime_of(np.array([[20, 60]], np.float32)).tolist() == [0]
+    child = train(old, days("summer", 7), CONFIG)
+    assert len(child.regimes) == 2
+    assert child.regimes[0].number == 1
+
+
+@pytest.mark.parametrize(("share", "apart", "new"), [
+    (0.3, False, True), (0.1, True, True), (0.1, False, False), (0.01, True, False),
+])  # fmt: skip
+def test_a_mode_is_new_if_it_is_rare_or_lies_apart(share: float, apart: bool, new: bool):
+    """Rare enough is new alone, somewhat rare where a valley parts it from all that is known."""
+    p = np.where(np.arange(150) < 100 * share, 0.01, 0.5)
+    previous = SimpleNamespace(judge=lambda _: SimpleNamespace(p_values=p), lineage={})
+    before = _Before({1: {}, 4: {}}, np.array([1, 4]), np.repeat([4, 1, 1], 50))
+    groups, lies = np.repeat([0, 1], [100, 50]), np.array([apart, False])
+    named = _named(groups, previous, np.empty((150, 2), np.float32), lies, before)
+    assert named.tolist() == np.repeat([5, 5, 1] if new else [4, 1, 1], 50).tolist()
+
+
+def test_a_quiet_day_is_no_new_regime(versions: list[Version]):
+    """A narrow part of summer, at its edge, which nothing alarms on, is summer."""
+    quiet = np.random.default_rng(5).normal([24, 60], [0.3, 0.7], (400, 2)).astype(np.float32)
+    version = train(versions[2], quiet, CONFIG)
+    assert [(r.number, r.size) for r in version.regimes] == [(1, 1200), (2, 400)]
+
+
+def test_a_number_is_never_given_again(versions: list[Version]):
+    """Not even that of a regime which is drawn no more."""
+    forgetful = {"w_prev": 0.0, "w_new": 1.0}
+    version = train(versions[1], days("winter", 7), CONFIG, forgetful)
+    version = train(version, days("winter", 8), CONFIG, forgetful)
+    assert [r.number for r in version.regimes] == [2]
+    autumn = np.random.default_rng(3).normal([10, 200], [2, 5], (400, 2)).astype(np.float32)
+    assert [r.number for r in train(version, autumn, CONFIG).regimes][-1] == 3
+
+
+def test_a_loose_threshold_makes_no_regimes():
+    """What is rare does not depend on how many alarms are asked for."""
+    version = None
+    for seed in range(3):
+        version = train(version, days("summer", seed), replace(CONFIG, threshold={"fpr": 0.4}))
+    assert [r.size for r in version.regimes] == [1200]

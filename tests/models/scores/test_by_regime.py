@@ -1,0 +1,143 @@
+"""Calibration inside each regime, on cases that can be counted by hand."""
+
+import numpy as np
+import pytest
+
+from models import Config, ConfigError, Version, train
+from models.arrays import Array
+from models.parts.calibration import Calibration
+from models.scores.by_regime import (
+    FEWEST,
+    Surprise,
+    from_tensors,
+    grouped,
+    joined,
+    levels,
+    moved,
+    pooled,
+    to_tensors,
+)
+
+
+def test_the_surprise_of_a_calibration_score_is_its_rank() -> None:
+    """The i-th largest of n has -log(i / (n + 1)), in between it rises, beyond the tail goes on."""
+    calibration = Calibration(np.arange(99.0))
+    found = Surprise(calibration)(np.array([98.0, 89.0, 0.0]))
+    np.testing.assert_allclose(found, -np.log([0.01, 0.10, 0.99]))
+    rising = Surprise(calibration)(np.linspace(0, 500, 9_999))
+    assert (np.diff(rising) > 0).all()
+    beyond = Surprise(calibration)(np.array([98.0 + calibration.sigma]))
+    assert beyond[0] == pytest.approx(-np.log(0.01) - calibration.log_survival(np.ones(1) *
+                                      calibration.sigma)[0])  # fmt: skip
+
+
+def test_equal_scores_are_as_rare_as_all_of_them() -> None:
+    """Of nine scores five tie at the top: p is .5 there, and a tenth for whatever is above."""
+    found = Surprise(Calibration(np.array([1.0, 2, 3, 4, 5, 5, 5, 5, 5])))(np.array([5.0, 5.1]))
+    assert found[0] == pytest.approx(-np.log(0.5))
+    assert found[1] >= -np.log(0.1)
+
+
+def test_the_rate_holds_inside_every_regime() -> None:
+    """Two regimes of a hundredfold different scores: one threshold, one in a hundred of each."""
+    rng = np.random.default_rng(0)
+    narrow, wide = np.sort(rng.gamma(2, 1, 2_000)), np.sort(rng.gamma(2, 100, 1_000))
+    threshold = pooled([narrow, wide]).threshold({"fpr": 0.01}).value
+    for own, scale in zip(levels([narrow, wide]), (1, 100), strict=True):
+        alarms = Surprise(own)(rng.gamma(2, scale, 50_000)) >= threshold
+        assert 0.006 < alarms.mean() < 0.014
+
+
+def test_a_regime_of_equal_scores_leaves_its_alarms_to_nobody() -> None:
+    """Beside an idle machine, whose scores are all the same, another keeps its rate."""
+    rng = np.random.default_rng(0)
+    own = np.sort(rng.gamma(2, 1, 2_000))
+    threshold = pooled([np.ones(2_000), own]).threshold({"fpr": 0.01}).value
+    alarms = Surprise(Calibration(own))(rng.gamma(2, 1, 50_000)) >= threshold
+    assert 0.006 < alarms.mean() < 0.014
+
+
+def test_a_regime_of_few_scores_takes_those_of_all() -> None:
+    """Below the fewest, the calibration is that of all regimes together."""
+    few, many = np.arange(FEWEST - 1.0), np.arange(500.0)
+    small, large = levels([few, many])
+    assert small.n == len(few) + len(many)
+    assert large.n == len(many)
+
+
+def test_calibration_moves_regime_by_regime() -> None:
+    """What rose by one in a regime rises by one there; a regime no longer drawn is gone."""
+    tables = {1: np.arange(100.0), 2: np.arange(100.0) + 1000, 3: np.arange(5.0)}
+    before = np.concatenate([np.linspace(0, 99, 500), np.linspace(1000, 1099, 500)])
+    after = before + np.repeat([1.0, -7.0], 500)
+    numbers = np.repeat([1, 2], 500)
+    found = moved(tables, numbers, numbers, before, after)
+    np.testing.assert_allclose(found[1], tables[1] + 1)
+    np.testing.assert_allclose(found[2], tables[2] - 7)
+    assert set(found) == {1, 2}
+    assert set(moved(None, numbers, numbers, before, after)) == {1, 2}
+
+
+def test_old_scores_follow_those_like_them_into_another_regime() -> None:
+    """What scores above 80 in regime 1 is of regime 3 now: there its scores are, and not in 1."""
+    before = np.linspace(0, 100, 1_001)
+    was = np.ones(1_001, np.int64)
+    found = moved({1: np.arange(100.0)}, was, np.where(before > 80, 3, 1), before, before - 2)
+    assert set(found) == {1, 3}
+    np.testing.assert_allclose(found[1], np.arange(len(found[1])) - 2, atol=1)
+    np.testing.assert_allclose(found[3], np.arange(100 - len(found[3]), 100) - 2, atol=1)
+    assert len(found[1]) == pytest.approx(80, abs=2)
+    assert len(found[1]) + len(found[3]) == pytest.approx(100, abs=1)
+
+
+def test_tables_are_joined_and_kept() -> None:
+    """Old and new scores of a regime stand together, and come back from their tensors."""
+    new = grouped(np.array([3.0, 1.0, 9.0]), np.array([1, 1, 4]))
+    tables = joined({1: np.array([2.0])}, new, [1, 4, 6])
+    assert [own.tolist() for own in tables] == [[1, 2, 3], [9], []]
+    again = from_tensors(to_tensors(tables))
+    assert again is not None
+    assert [own.tolist() for own in again] == [own.tolist() for own in tables]
+
+
+def test_a_relative_score_is_calibrated_inside_each_regime(digits: dict[int, Array]) -> None:
+    """Two digits, learned one after another: -log p of the one rule, carried over and saved."""
+    config = Config(score="elbo+regime", threshold={"fpr": 0.05})
+    # In the file's order the last ones are by other hands than the first.
+    rng = np.random.default_rng(0)
+    digits = {digit: rng.permutation(images) for digit, images in digits.items()}
+    zeros, ones = digits[0][:120], digits[1][:120]
+    second = train(train(None, zeros, config), ones, config)
+    tables = from_tensors(second.scoring)
+    assert tables is not None
+    assert sum(len(own) for own in tables) == 240
+    assert abs(second.threshold + np.log(0.05)) < 0.2
+    scores, plain = second.score(digits[1]), second.with_config(Config()).score(digits[1])
+    mine = second.nearest_regime(digits[1]) == 1
+    for regime in (mine, ~mine):
+        order = np.argsort(plain[regime], kind="stable")
+        assert (np.diff(scores[regime][order]) >= 0).all()
+    assert second.is_anomaly(digits[0][120:]).mean() < 0.12
+    assert second.is_anomaly(digits[1][120:]).mean() < 0.12
+    assert second.is_anomaly(digits[7]).mean() > 0.8
+    loaded = Version.from_bytes(second.to_bytes())
+    np.testing.assert_array_equal(loaded.score(digits[7]), second.score(digits[7]))
+    plain_again = train(second, zeros, Config())
+    assert plain_again.is_anomaly(digits[1][120:]).mean() < 0.1
+
+
+def test_only_the_regime_can_be_added_to_a_score() -> None:
+    """The message names what can."""
+    assert Config(score="neighbours+regime").score == "neighbours+regime"
+    for wrong in ("elbo+elbo", "elbo+", "+regime", "regime"):
+        with pytest.raises(ConfigError, match="score"):
+            Config(score=wrong)
+
+
+def test_calibration_inside_regimes_begins_with_that_of_the_same_score() -> None:
+    """A score made relative after it was in use keeps its rate: its calibration is carried over."""
+    rng = np.random.default_rng(0)
+    first = train(None, rng.normal(size=(400, 4)), Config(score="neighbours"))
+    away = rng.normal(size=(400, 4)) * [3, 0.3, 1, 1] + [12, -12, 0, 0]
+    second = train(first, away, Config(score="neighbours+regime"))
+    assert second.is_anomaly(rng.normal(size=(4_000, 4))).mean() < 0.03

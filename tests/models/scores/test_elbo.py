@@ -1,0 +1,88 @@
+"""The fast sums of the scores against the plain ones of the network."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.parts.calibration import representable
+from models.parts.network import Network, Shape
+from models.scores.by_name import in_blocks
+from models.scores.elbo import Scorer, blocks
+from models.vae.vae import VAE
+
+
+def network(likelihood: str, d: int, hidden: tuple[int, ...], latent: int) -> Network:
+    """Return a network with random weights."""
+    shape = Shape(dimension=d, latent=latent, hidden=hidden, likelihood=likelihood)
+    rng = np.random.default_rng(d)
+    tensors = {
+        name: (rng.normal(size=size) / np.sqrt(size[0])).astype(np.float32)
+        for name, size in shape.tensors().items()
+    }
+    return Network(shape, tensors)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
+@pytest.mark.parametrize(
+    ("d", "hidden", "latent"), [(1, (3,), 1), (32, (64, 32), 8), (70, (), 20), (300, (40,), 5)]
+)
+def test_a_score_is_the_sum_of_its_parts(
+    likelihood: str, d: int, hidden: tuple[int, ...], latent: int
+) -> None:
+    """Whatever the architecture and the number of rows, to five digits."""
+    made = network(likelihood, d, hidden, latent)
+    x = np.random.default_rng(1).uniform(size=(999, d)).astype(np.float32)
+    features, divergence, _ = made.losses(x)
+    plain = {"reconstruction": features.sum(axis=1)}
+    plain["elbo"] = plain["reconstruction"] + divergence
+    for kind, expected in plain.items():
+        for n in (0, 1, 2, 999):
+            np.testing.assert_allclose(
+                in_blocks(Scorer(kind, made), x[:n]),
+                representable(expected[:n]),
+                rtol=1e-5,
+                atol=1e-5,
+            )
+
+
+@pytest.mark.parametrize(("n", "d"), [(0, 3), (1, 3), (5000, 3), (5000, 32), (200, 5000)])
+def test_blocks_cover_every_row_once(n: int, d: int) -> None:
+    """In order, none left out, none twice."""
+    rows = [row for some in blocks(n, d) for row in range(n)[some]]
+    assert rows == list(range(n))
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(1, 90),
+    st.integers(1, 12),
+    st.lists(st.integers(1, 70), max_size=3),
+    st.sampled_from(["gaussian", "bernoulli"]),
+    st.integers(0, 1000),
+)
+def test_serving_computes_what_training_did(
+    d: int, latent: int, hidden: list[int], likelihood: str, seed: int
+) -> None:
+    """Whatever the architecture, numpy and torch agree on the score to five digits."""
+    vae = VAE(Shape(d, latent, tuple(hidden), likelihood), seed=seed)
+    rng = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in vae.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=rng))
+        x = torch.rand(1, 20, d, generator=rng)
+        expected = vae(x, torch.zeros(1, 20, latent))[0].double().numpy()
+    found = Scorer("elbo", vae.network(0))(x[0].numpy())
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("kind", ["elbo", "reconstruction"])
+@pytest.mark.parametrize(("d", "hidden", "latent"), [(1, (3,), 1), (32, (64, 32), 8), (70, (), 20)])
+def test_a_vector_by_itself_scores_the_same(
+    kind: str, d: int, hidden: tuple[int, ...], latent: int
+) -> None:
+    """As in a matrix of one row, whatever the architecture, to the last bit."""
+    score = Scorer(kind, network("gaussian", d, hidden, latent))
+    x = np.random.default_rng(1).normal(size=(50, d)).astype(np.float32)
+    np.testing.assert_array_equal([score.one(row) for row in x], [score(row[None])[0] for row in x])

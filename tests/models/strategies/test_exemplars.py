@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+
+from models.arrays import Array
+from models.parts.mixture import Mixture
+from models.parts.network import Network, Shape
+from models.strategies.exemplars import Candidates, everything, herd, herded, last, reserved
+
+
+def identity() -> Network:
+    """Return a network whose mean code is the vector itself (positive vectors)."""
+    shape = Shape(2, 2, (2,), "gaussian")
+    tensors = {name: np.zeros(size, np.float32) for name, size in shape.tensors().items()}
+    tensors["encoder.0.weight"] = np.eye(2, dtype=np.float32)
+    tensors["encoder.1.weight"] = np.eye(2, 4, dtype=np.float32)
+    return Network(shape, tensors)
+
+
+def two_regimes(old: Array, new: Array, generated: Array | None = None) -> Candidates:
+    """Return candidates of two regimes, around (0, 0) and (9, 9)."""
+    latents = Mixture(
+        np.array([0.5, 0.5]),
+        np.array([[0, 0], [9, 9]], np.float32),
+        np.stack([np.eye(2, dtype=np.float32)] * 2),
+    )
+    generated = old if generated is None else generated
+    rng = np.random.default_rng(0)
+    return Candidates(old, new, generated, len(generated), identity(), latents, rng)
+
+
+def around(place: float, n: int) -> Array:
+    """Return n vectors about (place, place), none negative."""
+    return np.abs(np.random.default_rng(n).normal(place, 0.3, size=(n, 2))).astype(np.float32)
+
+
+def test_codes_are_assigned_to_the_mode_they_came_from() -> None:
+    """By likelihood and weight, with each mode's own covariance."""
+    candidates = two_regimes(around(0, 3), around(9, 3))
+    np.testing.assert_array_equal(candidates.regimes(everything(candidates)), [0, 0, 0, 1, 1, 1])
+
+
+def test_the_reservoir_is_bounded_and_balances_its_regimes() -> None:
+    """400 of one regime and 25 of the other: with rho = 1/2 the few get 1 in 5, not 1 in 17."""
+    start = two_regimes(around(0, 0), around(0, 400))
+    first = reserved(start, size=50)
+    assert len(first) == 50
+    later = reserved(two_regimes(first, around(9, 25), generated=around(0, 400)), size=50)
+    assert len(later) == 50
+    few = int((later[:, 0] > 4).sum())
+    assert 6 <= few <= 14  # p = sqrt(25) / (sqrt(25) + sqrt(400)) = 1/5 of 50
+
+
+def test_every_vector_of_one_regime_is_kept_as_likely() -> None:
+    """Reservoir sampling: the first to arrive are kept no more often than the last."""
+    new = around(0, 300)
+    counts = np.zeros(300)
+    for seed in range(60):
+        candidates = two_regimes(new[:0], new)
+        chosen = reserved(
+            Candidates(new[:0], new, new[:0], 0, candidates.network, candidates.latents,
+                       np.random.default_rng(seed)), size=30,
+        )  # fmt: skip
+        counts += np.isin(new[:, 0], chosen[:, 0])
+    assert counts.sum() == 60 * 30
+    assert counts.max() <= 20  # 6 expected, with a deviation of 2.3
+
+
+def test_herding_has_the_mean_with_few() -> None:
+    """Of 1, 2, 3, 4 and 10, whose mean is 4: each next brings the mean of those taken nearest."""
+    codes = np.array([[1.0], [2.0], [3.0], [4.0], [10.0]])
+    assert codes[herd(codes, 5)].ravel().tolist() == [4.0, 3.0, 2.0, 10.0, 1.0]
+
+
+def test_herded_exemplars_have_equal_quotas() -> None:
+    """A regime with too few leaves its place to the others."""
+    kept = herded(two_regimes(around(0, 40), around(9, 5)), size=20)
+    assert [int((kept[:, 0] < 4).sum()), int((kept[:, 0] > 4).sum())] == [15, 5]
+    assert len(herded(two_regimes(around(0, 4), around(9, 5)), size=20)) == 9
+
+
+@pytest.mark.parametrize("size", [1, 7, 12])
+def test_a_window_keeps_the_newest(size: int) -> None:
+    """In their order."""
+    candidates = two_regimes(around(0, 5), around(9, 7))
+    np.testing.assert_array_equal(last(candidates, size), everything(candidates)[-size:])

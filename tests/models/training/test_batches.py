@@ -1,0 +1,100 @@
+"""What the steps of an epoch are taken on."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from models import Config, Model, Version
+from models.arrays import Array
+from models.strategies.past import Past, past
+from models.training.batches import batches
+from models.training.plan import RUNS, Plan, plan, runs
+
+
+def planned(previous: Version, behind: Past, x: Array, config: Config) -> Plan:
+    """Return the plan for x on top of `previous`."""
+    return plan(previous, behind, x, config, "gaussian", {"w_prev": 0.75, "w_new": 0.25})
+
+
+def test_half_of_a_batch_has_answers_that_count_for_all_old_rows(
+    first: Version, blob: Array
+) -> None:
+    """They are the previous version's on just those rows, and no old row comes twice."""
+    config = Config(model=Model(targets="soft", batch_size=32))
+    behind, x = past(first, config), first.scaler.transform(blob)
+    chosen = planned(first, behind, x, config)
+    steps = batches(chosen, behind, x, np.random.default_rng(0))
+    olds = []
+    for batch, n_prev, answers in islice(steps, 200):
+        assert answers is not None
+        assert answers.weight == n_prev / len(answers.mean)
+        assert len(answers.mean) == (batch.shape[1] + 1) // 2 < n_prev
+        old = batch[0, :n_prev].numpy()
+        mean, _ = first.network.encode(old[: len(answers.mean)])
+        np.testing.assert_allclose(answers.mean, mean, atol=1e-5)
+        olds.append(old)
+    together = np.concatenate(olds)
+    assert len(np.unique(together, axis=0)) == len(together)
+
+
+def test_without_a_teacher_there_are_old_rows_and_no_answers(first: Version, blob: Array) -> None:
+    """In the ratio of the weights."""
+    config = Config(model=Model(targets="hard", batch_size=32))
+    behind, x = past(first, config), first.scaler.transform(blob)
+    chosen = planned(first, behind, x, config)
+    batch, n_prev, answers = next(batches(chosen, behind, x, np.random.default_rng(0)))
+    assert answers is None
+    assert n_prev / batch.shape[1] == pytest.approx(0.75, abs=0.02)
+
+
+def test_every_network_leaves_its_own_fold_out() -> None:
+    """The version none, where a score is to hold its rate in each regime."""
+    x = np.arange(1000, dtype=np.float32)[:, None]
+    chosen = plan(None, Past(), x, Config(score="elbo+regime"), "gaussian", None)
+    sizes = np.bincount(chosen.folds)
+    assert sizes[0] == 0
+    assert sizes[1:] == pytest.approx([250] * 4, abs=3)
+    epoch = islice(batches(chosen, Past(), x, np.random.default_rng(0)), 8)
+    seen = np.concatenate([batch[..., 0] for batch, *_ in epoch], axis=1)  # (5, 1000)
+    for m in range(5):
+        rows = set(seen[m].astype(int).tolist())
+        assert rows == set(range(1000)) - set(np.flatnonzero(chosen.folds == (m or -1)).tolist())
+
+
+def test_what_is_held_out_of_the_only_network_is_in_no_batch() -> None:
+    """A fifth of many vectors."""
+    x = np.arange(5000, dtype=np.float32)[:, None]
+    chosen = plan(None, Past(), x, Config(), "gaussian", None)
+    steps = -(-4000 // chosen.batch_size)
+    epoch = islice(batches(chosen, Past(), x, np.random.default_rng(0)), steps)
+    seen = np.concatenate([batch[0, :, 0] for batch, *_ in epoch])
+    assert sorted(seen.astype(int).tolist()) == np.flatnonzero(chosen.folds == 0).tolist()
+    assert len(seen) == 4000
+
+
+def test_a_fold_is_contiguous_runs_of_rows_from_every_part_of_the_experience() -> None:
+    """Neighbours in time share a fold, and rows sorted by regime lose no regime to one fold."""
+    x = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
+    folds = runs(x, 4, np.random.default_rng(1))
+    ends = np.flatnonzero(np.diff(folds)) + 1
+    assert 10 <= len(ends) <= 4 * RUNS - 1
+    for part in np.array_split(folds, RUNS):
+        assert np.bincount(part, minlength=4) == pytest.approx([50] * 4, abs=2)
+
+
+def test_equal_rows_share_a_fold() -> None:
+    """100 rows that come 50 times each, in any order, are held out together with their copies."""
+    rng = np.random.default_rng(0)
+    which = rng.permutation(np.repeat(np.arange(100), 50))
+    folds = runs(rng.normal(size=(100, 4)).astype(np.float32)[which], 5, rng)
+    assert all(len(set(folds[which == row].tolist())) == 1 for row in range(100))
+    assert np.bincount(folds) == pytest.approx([1000] * 5, rel=0.25)
+
+
+def test_a_common_row_is_in_every_fold() -> None:
+    """Rows of which each is a tenth of all and more come again: no fold may lack one."""
+    x = np.random.default_rng(0).integers(3, size=(500, 2)).astype(np.float32)
+    folds = runs(x, 5, np.random.default_rng(1))
+    rows, of = np.unique(x, axis=0, return_inverse=True)
+    assert all(len(set(folds[of.ravel() == row].tolist())) == 5 for row in range(len(rows)))

@@ -1,0 +1,164 @@
+import time
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from models import Config, ConfigError, VectorError, Version, train
+from models.arrays import Array
+from models.parts.tied_gaussians import RIDGE, Distance, Tied
+
+KIND = Config(kind="mahalanobis")
+
+
+def pooled(parts: list[Array]) -> tuple[Array, Array]:
+    """Return means and the covariance within, over all parts (n_i, d)."""
+    means = np.stack([part.mean(axis=0, dtype=np.float64) for part in parts])
+    apart = np.concatenate([part - mean for part, mean in zip(parts, means, strict=True)])
+    return means, apart.T @ apart / len(apart)
+
+
+def test_the_distance_is_the_papers_on_an_exact_case() -> None:
+    """min_c (f - mu_c)' Sigma^-1 (f - mu_c), halved; its features' shares sum to it."""
+    covariance = np.array([[2.0, 0.6], [0.6, 1.0]])
+    means = np.array([[0.0, 0.0], [5.0, -5.0]])
+    tied = Tied.of(np.array([3.0, 1.0]), means, covariance)
+    x = np.float32([[1.0, 2.0], [4.0, -4.0]])
+    inverse = np.linalg.inv(covariance + RIDGE * np.eye(2))
+    exact = [min((f - mu) @ inverse @ (f - mu) for mu in means) / 2 for f in x]
+    np.testing.assert_allclose(Distance(tied)(x), exact, rtol=1e-5)
+    shares, nearest = Distance(tied).explain(x)
+    np.testing.assert_allclose(shares.sum(axis=1), exact, rtol=1e-5)
+    np.testing.assert_array_equal(nearest, means.astype(np.float32))
+    # A f - B + log n_c, term by term.
+    A, B = means @ inverse, 0.5 * np.einsum("ci,ij,cj->c", means, inverse, means)
+    decision = x @ A.T - B + np.log([0.75, 0.25])
+    own = tied.log_densities(x)
+    np.testing.assert_allclose(np.diff(own), np.diff(decision), rtol=1e-5)
+    np.testing.assert_allclose(tied.covariance, covariance, atol=1e-6)
+
+
+def test_regimes_join_by_counts_exactly(digits: dict[int, Array]) -> None:
+    """Learned one after another, means and tied covariance are those of all at once."""
+    parts = [digits[1][:150], digits[2][:100], digits[3][:50]]
+    version = None
+    for part in parts:
+        version = train(version, part, KIND)
+    means, within = pooled([version.scaler.transform(part) for part in parts])
+    np.testing.assert_allclose(version.latents.means, means, atol=1e-4)
+    np.testing.assert_allclose(version.latents.covariance, within, atol=1e-4)
+    np.testing.assert_allclose(version.latents.weights, [1 / 2, 1 / 3, 1 / 6])
+
+
+def test_the_papers_weights_are_a_configuration(blob: Array) -> None:
+    """C / (C + 1) Sigma + 1 / (C + 1) Sigma_new, whatever the counts."""
+    v1 = train(None, blob, KIND)
+    far = blob[:100] + 20 * blob.std(axis=0)
+    v2 = train(v1, far * 1.0, KIND, weights="equal")
+    x = v1.scaler.transform(far).astype(np.float64)
+    x -= x.mean(axis=0)
+    expected = v1.latents.covariance / 2 + x.T @ x / len(x) / 2
+    np.testing.assert_allclose(v2.latents.covariance, expected, atol=1e-4)
+
+
+def test_more_of_a_known_regime_makes_no_new_one(blob: Array) -> None:
+    """Means with one mode between them are one regime, of pooled mean and covariance."""
+    version = train(train(None, blob[:300], KIND), blob[300:], KIND)
+    _, within = pooled([version.scaler.transform(blob)])
+    assert len(version.latents.weights) == 1
+    np.testing.assert_allclose(version.latents.covariance, within, atol=1e-4)
+
+
+def test_nine_digits_are_learned_in_milliseconds_and_none_is_forgotten(
+    digits: dict[int, Array],
+) -> None:
+    """Zero stands out from all nine, which alarm at about the asked-for rate, the old too."""
+    version, seconds = None, []
+    for digit in range(1, 10):
+        start = time.perf_counter()
+        version = train(version, digits[digit][:120], KIND)
+        seconds.append(time.perf_counter() - start)
+    held = [version.is_anomaly(digits[digit][120:]).mean() for digit in range(1, 10)]
+    normal = np.concatenate([version.score(digits[digit][120:]) for digit in range(1, 10)])
+    zero = version.score(digits[0])
+    truth = np.repeat([0, 1], [len(normal), len(zero)])
+    assert roc_auc_score(truth, np.concatenate([normal, zero])) > 0.9
+    assert np.mean(held) < 0.03
+    assert np.median(seconds) < 0.5
+    assert len(version.latents.weights) == 9
+
+
+def test_a_version_of_this_kind_is_an_artifact_like_any_other(blob: Array) -> None:
+    """It is stored, loaded, explained and drawn from, and its draws are normal to it."""
+    version = train(None, blob, Config(kind="mahalanobis", features=tuple("abcdef")))
+    loaded = Version.from_bytes(version.to_bytes())
+    assert loaded.to_bytes() == version.to_bytes()
+    np.testing.assert_array_equal(loaded.score(blob), version.score(blob))
+    assert loaded.is_anomaly(loaded.sample(1000, seed=1)).mean() < 0.05
+    broken = blob[:5].copy()
+    broken[:, 3] += 30 * blob[:, 3].std()
+    assert [row[0].feature for row in loaded.explain(broken, 2)] == ["d"] * 5
+    np.testing.assert_allclose(loaded.sample(4000, 0).mean(0), blob.mean(0), atol=0.3 * blob.std())
+
+
+def test_named_classes_are_told_apart(digits: dict[int, Array]) -> None:
+    """5 + 5: classes added later are decided like the first."""
+    version = None
+    for some in (range(5), range(5, 10)):
+        X = np.concatenate([digits[digit][:120] for digit in some])
+        y = np.repeat(list(some), 120)
+        version = train(version, X, KIND, labels=y)
+    right = [(version.classify(digits[d][120:]) == d).mean() for d in range(10)]
+    assert np.mean(right) > 0.9
+    with pytest.raises(VectorError, match="labels"):
+        train(None, digits[1], KIND).classify(digits[1])
+    with pytest.raises(VectorError, match="labels"):
+        train(None, digits[1], KIND, labels=np.ones(3, int))
+
+
+@pytest.mark.parametrize("order", [("vae", "mahalanobis"), ("mahalanobis", "vae")])
+def test_a_detector_may_change_its_kind(digits: dict[int, Array], order: tuple[str, str]) -> None:
+    """What the one kind's generator draws is the past of the other."""
+    first, second = (Config(kind=kind) for kind in order)
+    version = train(train(None, digits[1][:120], first), digits[2][:120], second)
+    assert version.is_anomaly(digits[1][120:]).mean() < 0.2
+    assert np.median(version.p_values(digits[0])) < 0.1
+    assert set(version.lineage["evidence"]["old"]) == {"champion", "candidate"}
+
+
+def test_its_regimes_are_those_of_its_generator(digits: dict[int, Array]) -> None:
+    """Numbered in the order in which they came, with sizes, forgetting and a curve of each."""
+    version = None
+    for digit in (1, 2, 1):
+        version = train(version, digits[digit][:120], KIND)
+    assert [(one.number, one.size, one.seen) for one in version.regimes] == [
+        (1, 240, 3),
+        (2, 120, 2),
+    ]
+    for number, digit in enumerate((1, 2), 1):
+        assert (version.nearest_regime(digits[digit][:120]) == number).mean() > 0.95
+    about = version.regimes[1].about
+    assert about["replayed"] > 1000
+    assert abs(about["alarms"]["candidate"] - about["alarms"]["champion"]) < 0.1
+    assert about["curve"]["scale"] >= 0
+    np.testing.assert_allclose(
+        version.regimes[1].typical, digits[2][:120].mean(axis=0), atol=0.3 * digits[2].std()
+    )
+    named = train(version, digits[3][:120], KIND, labels=np.repeat([3, 4], [100, 20]))
+    assert [one.size for one in named.regimes] == [240, 120, 100, 20]
+    assert "alarms" not in named.regimes[2].about
+
+
+@pytest.mark.parametrize("order", [("vae", "mahalanobis"), ("mahalanobis", "vae")])
+def test_regimes_outlive_a_change_of_kind(digits: dict[int, Array], order: tuple[str, str]) -> None:
+    """All that was learned is of one regime or another, though it was the other kind's."""
+    first, second = (Config(kind=kind) for kind in order)
+    version = train(train(None, digits[1][:120], first), digits[2][:120], second)
+    assert sum(one.size for one in version.regimes) == pytest.approx(240, abs=2)
+    assert {one.seen for one in version.regimes} == {1, 2}
+
+
+def test_what_the_kind_does_not_have_is_refused() -> None:
+    """Another score or strategy would be ignored; the message says so."""
+    with pytest.raises(ConfigError, match="mahalanobis"):
+        Config(kind="mahalanobis", strategy="joint")

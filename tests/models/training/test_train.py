@@ -1,0 +1,181 @@
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from models import Config, Model, Replay, TrainingError, VectorError, Version, learn, train
+from models.arrays import Array
+from models.parts.network import Shape
+from models.strategies.past import past
+from models.training.batches import batches
+from models.training.mixing import best
+from models.training.plan import plan
+from models.vae.vae import VAE
+
+QUICK = Model(epochs=3)
+
+
+def test_the_same_seed_data_and_parent_give_the_same_version(first: Version, blob: Array) -> None:
+    """Bit for bit, through replay; another seed gives another version."""
+    config = Config(model=QUICK)
+    a, b = (train(first, blob, config) for _ in range(2))
+    assert a.sha256 == b.sha256
+    assert train(first, blob, Config(model=QUICK, seed=1)).sha256 != a.sha256
+
+
+def test_progress_rises_to_one_and_a_training_can_be_stopped(blob: Array) -> None:
+    """One report a step; closing the generator ends it between two steps."""
+    fractions = [p.fraction for p in learn(None, blob, Config(model=QUICK))]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    stopped = learn(None, blob, Config(model=QUICK))
+    next(stopped)
+    stopped.close()
+    with pytest.raises(StopIteration):
+        next(stopped)
+
+
+def test_numpy_scores_what_torch_trained() -> None:
+    """The serving pass equals the training pass within 1e-5, over random architectures."""
+    rng = np.random.default_rng(0)
+    for seed in range(12):
+        d, hidden = (
+            int(rng.integers(1, 60)),
+            tuple(map(int, rng.integers(1, 70, rng.integers(1, 4)))),
+        )
+        likelihood = ("gaussian", "bernoulli")[seed % 2]
+        vae = VAE(Shape(d, int(rng.integers(1, 12)), hidden, likelihood), networks=2, seed=seed)
+        with torch.no_grad():
+            for parameter in vae.parameters():
+                parameter.add_(0.1 * torch.randn(parameter.shape))
+            x = torch.rand(2, 9, d)
+            mean, _ = vae.encode(x)
+            loss = vae.negative_log_likelihood(x, vae.decoder(mean))
+        for m in range(2):
+            network = vae.network(m)
+            features, divergence, _ = network.losses(x[m].numpy())
+            np.testing.assert_allclose(features.sum(1), loss[m].numpy(), rtol=1e-5, atol=1e-4)
+            np.testing.assert_allclose(network.encode(x[m].numpy())[0], mean[m].numpy(), atol=1e-5)
+            assert (divergence >= -1e-6).all()
+
+
+def test_replay_remembers_what_finetune_forgets(digits: dict[int, Array]) -> None:
+    """After a second digit, the first is still normal to replay and is not to finetune."""
+    v1 = train(None, digits[1][:120])
+    replayed = train(v1, digits[2][:120])
+    tuned = train(v1, digits[2][:120], Config(strategy="finetune"))
+    assert replayed.is_anomaly(digits[1][120:]).mean() < 0.1
+    assert tuned.is_anomaly(digits[1][120:]).mean() > 0.2
+    assert replayed.lineage["w_prev"] == replayed.lineage["w_new"] == 0.5
+    assert len(replayed.kept) == 0
+
+
+@pytest.mark.parametrize("n", [100, 300])
+def test_an_update_is_as_much_work_however_much_was_learned_before(
+    first: Version, blob: Array, n: int
+) -> None:
+    """Whole batches or partial ones, the steps of an update take as many vectors to within 1 %."""
+    x, taken = first.scaler.transform(blob[:n]), []
+    for learned in (300, 600, 9_000, 300_000):
+        version = replace(first, lineage=first.lineage | {"learned": learned})
+        behind = past(version, Config())
+        chosen = plan(version, behind, x, Config(), "gaussian", None)
+        steps = islice(batches(chosen, behind, x, np.random.default_rng(0)), chosen.steps)
+        taken.append(sum(batch.shape[1] for batch, _, _ in steps))
+    np.testing.assert_allclose(taken, taken[0], rtol=0.01)
+
+
+def test_the_lineage_says_where_a_version_comes_from(first: Version, second: Version) -> None:
+    """Parent, counts, weights, seed, the loss curve, and the gate's evidence."""
+    lineage = second.lineage
+    assert lineage["parent"] == first.sha256
+    assert (lineage["n_prev"], lineage["n_new"], lineage["learned"]) == (400, 400, 800)
+    assert lineage["experiences"] == 2
+    assert lineage["training"]["loss"][-1] < lineage["training"]["loss"][0]
+    assert set(lineage["evidence"]["old"]) == {"champion", "candidate"}
+
+
+def test_a_weight_for_one_run_replaces_the_configs(first: Version, blob: Array) -> None:
+    """`retrain` may carry weights of its own."""
+    version = train(first, blob, Config(model=QUICK), weights={"w_prev": 0.1, "w_new": 0.9})
+    assert version.lineage["w_new"] == 0.9
+
+
+def test_joint_keeps_every_vector_and_says_so(blob: Array) -> None:
+    """The upper bound pays with memory: `bytes_kept` grows, replay's stays 0."""
+    config = Config(strategy="joint", model=QUICK)
+    v2 = train(train(None, blob, config), blob[:100], config)
+    assert len(v2.kept) == 500
+    assert v2.lineage["bytes_kept"] == 500 * 6 * 4
+    assert v2.lineage["w_new"] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("replay", [Replay("prior", "mean"), Replay("prior", "sample")])
+def test_the_literatures_replay_is_a_configuration(first: Version, replay: Replay) -> None:
+    """N(0, I) latents and decoder means draw something else from the same generator."""
+    literal = first.with_config(Config(dimension=6, replay=replay))
+    assert not np.array_equal(literal.sample(10, 0), first.sample(10, 0))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda X: np.hstack([X, np.full((len(X), 1), 7.0)]),
+        lambda X: np.sinh(3 * (X - X.mean(0)) / X.std(0)),
+        lambda X: X * np.logspace(-30, 30, X.shape[1]),
+        lambda X: np.repeat(X[:1], 100, axis=0),
+        lambda X: (X > 0).astype(float),
+    ],
+    ids=["constant column", "heavy tails", "wild units", "one vector", "binary"],
+)
+def test_a_strangers_vectors_need_no_tuning(blob: Array, spoil) -> None:
+    """Finite scores and about the asked-for alarms on fresh normals, with every default."""
+    X = spoil(blob.astype(np.float64)).astype(np.float32)
+    half = len(X) // 2
+    version = train(None, X[:half], Config(threshold={"fpr": 0.05}))
+    judged = version.judge(X[half:])
+    assert np.isfinite(judged.scores).all()
+    assert judged.is_anomaly.mean() < 0.15
+
+
+@pytest.mark.parametrize("scale", [1.0, 255.0])
+def test_images_are_seen_for_what_they_are(digits: dict[int, Array], scale: float) -> None:
+    """Intensities in [0, 1] or 0..255 get a Bernoulli decoder, and another digit stands out."""
+    ones = digits[1] * (scale / 16)
+    version = train(None, ones[:130], Config(model=Model(epochs=60)))
+    assert version.network.shape.likelihood == "bernoulli"
+    zeros = digits[0] * (scale / 16)
+    scores = version.score(np.concatenate([ones[130:], zeros]))
+    truth = np.r_[np.zeros(len(ones) - 130), np.ones(len(zeros))]
+    assert roc_auc_score(truth, scores) > 0.95
+
+
+def test_too_few_or_misshapen_vectors_are_refused(first: Version, blob: Array) -> None:
+    """32 are the least; a version's dimension is for ever."""
+    with pytest.raises(VectorError, match="31 normals"):
+        train(None, blob[:31])
+    with pytest.raises(VectorError, match="5 columns, not 6"):
+        train(first, blob[:, :5])
+
+
+def test_a_training_that_explodes_is_an_error_and_no_version(blob: Array) -> None:
+    """A learning rate beyond all reason ends in TrainingError, never in NaN weights."""
+    config = Config(model=Model(learning_rate=0.99, epochs=200, hidden=(64, 64, 64)))
+    try:
+        version = train(None, blob, config)
+    except TrainingError:
+        return
+    assert np.isfinite(version.score(blob)).all()
+
+
+def test_weights_chosen_by_trying_say_why(first: Version, blob: Array) -> None:
+    """Probes, no weight twice, with the losses on old and new: the best is learned with."""
+    version = train(first, blob + 3 * blob.std(axis=0), Config(weights="auto", model=QUICK))
+    probes = version.lineage["probes"]
+    assert [probe["w_new"] for probe in probes] == [0.5, 0.2, 0.8]
+    assert version.lineage["w_new"] == best(probes, len(blob), len(blob))
+    assert all(np.isfinite(list(probe.values())).all() for probe in probes)
+    assert "probes" not in train(None, blob, Config(weights="auto", model=QUICK)).lineage

@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+
+from models import Config, Model, Version, train
+from models.arrays import Array
+from models.version.classifier import EXEMPLARS, classes, nearest_mean, remembered, respond
+
+QUICK = Model(epochs=25)
+
+
+def two_and_two(digits: dict[int, Array], config: Config) -> Version:
+    """Learn 0 and 1 with their labels, then 2 and 3."""
+    version = None
+    for some in ((0, 1), (2, 3)):
+        X = np.concatenate([digits[digit][:100] for digit in some])
+        version = train(version, X, config, labels=np.repeat(some, 100))
+    assert version is not None
+    return version
+
+
+def right(version: Version, digits: dict[int, Array]) -> list[float]:
+    """Return the share of each class's test vectors that get their own label."""
+    return [float((version.classify(digits[d][100:]) == d).mean()) for d in range(4)]
+
+
+def test_the_head_is_the_softmax_of_a_small_network_on_the_code() -> None:
+    """softmax(V relu(U z + a) + b), by hand."""
+    U, a = np.float32([[1, -1]]), np.float32([[0, 0.5]])
+    V, b = np.float32([[1, 0, 2], [0, 1, 1]]), np.float32([[0, 0, -1]])
+    memory = remembered(np.array([4, 7, 9]), [U, a, V, b])
+    logits = np.array([[2.0, 0.0, 3.0], [0.0, 1.5, 0.5]])  # z = 2 and z = -1
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(respond(memory, np.float32([[2], [-1]])), expected, rtol=1e-6)
+    np.testing.assert_array_equal(classes(memory), [4, 7, 9])
+
+
+def test_the_nearest_mean_is_among_codes_of_length_one() -> None:
+    """A long code is not nearer to a long mean; direction decides."""
+    exemplars = np.float32([[9, 0], [9, 1], [0, 1], [0.1, 1]])
+    chosen = nearest_mean(np.float32([[0.1, 0.5], [50, 1]]), exemplars, np.array([3, 3, 8, 8]))
+    np.testing.assert_array_equal(chosen, [8, 3])
+
+
+def test_replay_labelled_by_the_previous_solver_keeps_the_old_classes(
+    digits: dict[int, Array],
+) -> None:
+    """Without one old vector, old and new are told apart; it survives the artifact."""
+    version = two_and_two(digits, Config(model=QUICK))
+    assert min(right(version, digits)[:2]) > 0.8
+    assert np.mean(right(version, digits)) > 0.8
+    assert not len(version.kept)
+    loaded = Version.from_bytes(version.to_bytes())
+    np.testing.assert_array_equal(loaded.classify(digits[2]), version.classify(digits[2]))
+    # Vectors without labels move the codes; the old classes are learned again on replay.
+    later = train(version, digits[4][:100], Config(model=QUICK))
+    assert min(right(later, digits)) > 0.7
+
+
+@pytest.mark.parametrize(
+    ("strategy", "old", "new"),
+    [("finetune", [0, 0.2], [0.8, 1]), ("lwf", [0.5, 1], [0, 1]), ("icarl", [0.5, 1], [0.5, 1]),
+     ("joint", [0.8, 1], [0.8, 1])],
+)  # fmt: skip
+def test_every_strategy_shows_its_own_bias(
+    digits: dict[int, Array], strategy: str, old: list[float], new: list[float]
+) -> None:
+    """Finetuning names everything new; what keeps vectors keeps their labels too."""
+    version = two_and_two(digits, Config(strategy=strategy, model=QUICK))
+    found = right(version, digits)
+    assert old[0] <= np.mean(found[:2]) <= old[1]
+    assert new[0] <= np.mean(found[2:]) <= new[1]
+    if len(version.kept):
+        named = version.memory[EXEMPLARS]
+        assert len(named) == len(version.kept)
+        assert set(named.tolist()) == {0, 1, 2, 3}

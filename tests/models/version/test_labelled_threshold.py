@@ -1,0 +1,123 @@
+"""The threshold that labels ask for, on cases counted by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import Config, Model, Version, train
+from models.parts.calibration import Calibration, Threshold, representable
+from models.parts.labels import Labels
+from models.version.labelled_threshold import FEWEST, by_labels, optimum
+
+_FLOATS = st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False)
+HUNDRED = Calibration(np.arange(1.0, 101.0))
+
+
+def judged(anomalies: list[float], normals: list[float], **criterion: float) -> Threshold:
+    """Return the threshold for vectors of one number, which is their score."""
+    vectors = np.array([anomalies + normals], np.float32).T
+    labels = Labels(vectors, np.arange(len(vectors)) < len(anomalies))
+    return by_labels(HUNDRED, criterion, labels, lambda X: X[:, 0].astype(np.float64))
+
+
+@pytest.mark.parametrize(
+    ("criterion", "best"),
+    [
+        # Thresholds 0, 1, 3, 5, 7 and above 8 catch 3 3 2 2 1 0 of 3, alarm on 2 1 1 0 0 0 of 2.
+        ({"beta": 1.0}, 1.0),  # 6/7, against 4/5 at 5
+        ({"beta": 0.5}, 5.0),  # 10/11, against 15/19 at 1
+        ({"miss": 1.0, "false_alarm": 3.0}, 5.0),
+        ({"miss": 3.0, "false_alarm": 1.0}, 1.0),
+        ({"miss": 1.0, "false_alarm": 1.0}, 5.0),  # as dear as 1: of equals, the highest
+        ({"miss": 1e-5, "false_alarm": 9.0}, 5.0),
+    ],
+)
+def test_the_optimum(criterion: dict[str, float], best: float) -> None:
+    """F-beta and cost are best where a count by hand finds them."""
+    scores = np.array([0.0, 2.0, 4.0, 6.0, 8.0])
+    anomalous = np.array([False, True, False, True, True])
+    assert optimum(scores, anomalous, criterion) == best
+
+
+def test_no_alarm_can_be_the_cheapest() -> None:
+    """Where every anomaly hides below a normal and a miss is cheap, nothing labelled alarms."""
+    scores, anomalous = np.array([1.0, 2.0]), np.array([True, False])
+    best = optimum(scores, anomalous, {"miss": 1.0, "false_alarm": 2.0})
+    assert best == np.nextafter(np.float32(2.0), np.float32(3.0))
+    assert optimum(scores, anomalous, {"miss": 2.0, "false_alarm": 1.0}) == 1.0
+
+
+def test_neighbouring_floats_are_split() -> None:
+    """Between two neighbours there is no middle: the threshold is the upper, and a float32."""
+    low = np.float32(16_777_216.0)
+    high = np.nextafter(low, np.float32(np.inf))
+    scores = np.array([low, high], np.float64)
+    assert optimum(scores, np.array([False, True]), {"beta": 1.0}) == high
+
+
+def test_ties_are_not_split() -> None:
+    """What scores the same is judged the same: an anomaly among three such normals is let go."""
+    scores = np.array([1.0, 5.0, 5.0, 5.0, 5.0, 9.0])
+    anomalous = np.array([False, True, False, False, False, True])
+    assert optimum(scores, anomalous, {"beta": 1.0}) == 7.0
+
+
+@given(
+    st.lists(st.tuples(_FLOATS, st.booleans()), min_size=1, max_size=12),
+    st.floats(0.1, 10.0),
+)
+def test_no_threshold_is_better(judged: list[tuple[float, bool]], beta: float) -> None:
+    """Of all float32 thresholds none has a higher F-beta, or a lower cost."""
+    scores = np.array([score for score, _ in judged])
+    anomalous = np.array([anomaly for _, anomaly in judged])
+
+    def cost(at: float) -> float:
+        alarmed = scores >= at
+        return float(beta * (anomalous & ~alarmed).sum() + (alarmed & ~anomalous).sum())
+
+    best = optimum(scores, anomalous, {"miss": beta, "false_alarm": 1.0})
+    assert best == float(np.float32(best))
+    others = [*scores, *np.nextafter(scores.astype(np.float32), np.float32(np.inf))]
+    assert cost(best) <= min(map(cost, others))
+
+
+def test_labels_decide_from_five_of_each() -> None:
+    """Their threshold is a fixed value like any other: alpha is the p-value there."""
+    found = judged([90.0, 91.0, 92.0, 93.0, 94.0], [10.0, 20.0, 30.0, 40.0, 50.0], beta=1.0)
+    assert found.value == 70.0
+    assert found.alpha == HUNDRED.p_values(np.array([70.0]))[0]
+    assert found.calibration == "exact"
+    assert found.labels == {"anomaly": 5, "normal": 5, "needed": FEWEST}
+
+
+@pytest.mark.parametrize(
+    ("anomalies", "normals"),
+    [([], []), ([9.0] * 9, [1.0, 2.0, 3.0, 4.0, 5.0]), ([], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0])],
+)
+def test_too_few_labels_leave_the_threshold_at_one_percent(
+    anomalies: list[float], normals: list[float]
+) -> None:
+    """Of either kind, in different scores: then it says so."""
+    found = judged(anomalies, normals, miss=10.0, false_alarm=1.0)
+    asked = HUNDRED.threshold({"fpr": 0.01})
+    assert (found.value, found.alpha, found.calibration) == (
+        asked.value, 0.01, "insufficient",
+    )  # fmt: skip
+    assert found.labels is not None
+    assert found.labels["anomaly"] == len(set(anomalies))
+
+
+def test_a_version_scores_the_labels_itself() -> None:
+    """Between the labelled vectors, under its own scores; without any it trains all the same."""
+    X = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
+    policy = {"labels": {"beta": 1.0}}
+    config = Config(model=Model(epochs=2, hidden=(8,), latent=1), threshold=policy)
+    version = train(None, X, config)
+    assert version.threshold == version.threshold_for({"fpr": 0.01}).value
+    assert Version.from_bytes(version.to_bytes()).config.threshold == policy
+    far = X[:8] + 9.0
+    labels = Labels(np.concatenate([far, X[:8]]), np.arange(16) < 8)
+    found = version.threshold_for(policy, labels)
+    assert version.score(X[:8]).max() < found.value < version.score(far).min()
+    assert found.value == representable(np.array([found.value]))[0]

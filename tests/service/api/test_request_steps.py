@@ -1,0 +1,130 @@
+"""How many steps of Python a plain request takes: the same on every machine, busy or not."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from starlette.types import Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from service.api.access import Access
+from service.api.fast_lane.connection import HttpProtocol
+from service.api.fast_lane.lane import Lane
+from service.api.origin import Hosts
+from service.scoring.champions import Champions
+from service.scoring.core import Scoring
+from service.settings import Settings
+from service.telemetry.metrics import Metrics
+from tests.service.trained import champion
+
+pytestmark = pytest.mark.anyio
+
+BODY = b'{"vectors": [[1, 2, 3]]}'
+HEAD = (
+    b"POST /v1/detectors/pump/score HTTP/1.1\r\nHost: localhost\r\n"
+    b"Content-Type: application/json\r\n"
+)
+
+
+class Sink(asyncio.Transport):
+    """A transport that counts what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = 0
+
+    def write(self, data: bytes) -> None:
+        self.answers += data.startswith(b"HTTP/1.1 200")
+
+    def is_closing(self) -> bool:
+        return False
+
+    def resume_reading(self) -> None:
+        """Go on."""
+
+
+async def unasked(scope: Scope, receive: Receive, send: Send) -> None:
+    """Be an application that nothing gets to."""
+    raise AssertionError
+
+
+def steps(action: Callable[[], Any]) -> int:
+    """Return how many calls, of Python and of C, `action` makes."""
+    count = [0]
+
+    def note(frame: object, event: str, arg: object) -> None:
+        count[0] += event in {"call", "c_call"}
+
+    sys.setprofile(note)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+    return count[0]
+
+
+def connections(n: int) -> tuple[Lane, list[HttpProtocol]]:
+    """Return a lane that keeps metrics, and open connections."""
+    champions, access = Champions(1), Access(may_be_open=True)
+    champions.install(champion())
+    access.adopt(0, ())
+    lane = Lane(
+        champions, Scoring(champions, (Metrics(CollectorRegistry()),)), access, Hosts(Settings())
+    )
+    state = {"lane": lane, "settings": Settings()}
+    config = Config(unasked, lifespan="off")
+    config.load()
+    loop = asyncio.get_running_loop()
+    server = ServerState()
+    made = [HttpProtocol(config, server, state, loop) for _ in range(n)]
+    for one in made:
+        one.connection_made(Sink())
+    return lane, made
+
+
+@pytest.mark.parametrize(("known", "most"), [(True, 70), (False, 125)])
+async def test_a_request_in_company_takes_few_steps(known: bool, most: int) -> None:
+    """Of sixty-four in one turn, each takes no more calls than this, with its metrics."""
+    lane, peers = connections(64)
+    # A head that came before is not parsed; one with another name in it is.
+    wires = [
+        HEAD + b"X-%d: 1\r\nContent-Length: %d\r\n\r\n%b" % (0 if known else i, len(BODY), BODY)
+        for i in range(64)
+    ]
+
+    def turn() -> None:
+        for peer, wire in zip(peers, wires, strict=True):
+            peer.data_received(wire)
+        lane._answer()
+
+    if known:
+        turn()
+    taken = steps(turn) / 64
+    assert all(peer.transport.answers == 1 + known for peer in peers)
+    assert 0.8 * most < taken <= most  # one that takes far fewer deserves a lower bound
+
+
+async def test_only_one_that_is_alone_is_answered_before_the_turn_ends() -> None:
+    """A lone connection has nobody to wait for; the second of two has."""
+    wire = HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+    for many, at_once in ((1, 1), (2, 0)):
+        lane, peers = connections(many)
+        peers[0].data_received(wire)  # its head is parsed
+        lane._answer()
+        before = peers[0].transport.answers
+        peers[0].data_received(wire)
+        assert peers[0].transport.answers - before == at_once
+
+
+async def test_a_lone_request_takes_few_steps() -> None:
+    """From its bytes to its answer, its head known: one vector is not judged as a matrix."""
+    wire = HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+    lane, (peer,) = connections(1)
+    peer.data_received(wire)
+    lane._answer()
+    assert 100 < steps(lambda: peer.data_received(wire)) <= 140
+    assert peer.transport.answers == 2

@@ -1,0 +1,53 @@
+"""The demonstration's words and pictures: they say what the numbers say."""
+
+import numpy as np
+import pytest
+
+from service.cli.demo import pictures
+from service.cli.demo import run as demo
+from service.cli.demo.table import Row, sentence
+
+
+def _row(arm: str, auroc: float, *, digit: int = 9, pooled: float = 0.01) -> Row:
+    alarms = dict.fromkeys(range(1, digit + 1), pooled)
+    return Row(digit, arm, digit, 0.9, 0.1, 1.0, auroc, alarms, pooled, np.zeros((16, 64)))
+
+
+@pytest.mark.parametrize(
+    ("replay", "finetune", "verdict"),
+    [
+        (0.97, 0.61, "Replay kept what finetuning forgot"),
+        (0.80, 0.82, "Replay and finetuning ended level"),
+        (0.60, 0.90, "Replay did worse than finetuning"),
+    ],
+)
+def test_the_sentence_follows_the_numbers(replay, finetune, verdict):
+    """The conclusion is computed: numbers that do not support it change it."""
+    rows = [_row("replay", 0.5, digit=8), _row("replay", replay), _row("finetune", finetune)]
+    said = sentence(rows, 0.01)
+    assert said.startswith(f"{verdict}: after digit 9")
+    assert f"AUROC {replay:.3f}" in said
+    assert f"{finetune:.3f}" in said
+
+
+def test_test_rows_are_never_sent():
+    """Train and test rows are disjoint, every digit is in both, and the seed decides which."""
+    one, same, other = demo.Digits.split(0), demo.Digits.split(0), demo.Digits.split(1)
+    assert sum(map(len, one.train.values())) == demo.TRAIN_ROWS
+    assert sum(map(len, one.train.values())) + sum(map(len, one.test.values())) == 1797
+    assert all(len(one.test[digit]) >= 50 for digit in range(10))
+    np.testing.assert_array_equal(one.train[1], same.train[1])
+    assert not np.array_equal(one.train[1][:100], other.train[1][:100])
+
+
+def test_pictures_are_pngs(tmp_path):
+    """One picture of AUROC, and one of samples for each arm."""
+    pytest.importorskip("matplotlib")
+    rows = [_row(arm, 0.9, digit=digit) for digit in (1, 2) for arm in ("replay", "finetune")]
+    saved = pictures.save(rows, tmp_path)
+    assert [path.name for path in saved] == [
+        "auroc.png",
+        "samples-replay.png",
+        "samples-finetune.png",
+    ]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in saved)

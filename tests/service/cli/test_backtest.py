@@ -1,0 +1,102 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from service.cli.__main__ import app
+from service.cli.table_files import BadTable
+
+RUN = ["--first", "200", "--batch", "200", "--weights", "proportional"]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write ten days: 200 rows of one regime, 400 of another, ten minutes apart."""
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal([20, 60], 2, (200, 2)), rng.normal([0, 80], 2, (400, 2))])
+    where = tmp_path_factory.mktemp("history") / "pump.csv"
+    lines = [f"{1767225600 + 600 * i},{a:.3f},{b:.3f}" for i, (a, b) in enumerate(X)]
+    where.write_text("\n".join(["when,temperature,humidity", *lines]))
+    return where
+
+
+def test_json_has_everything(file: Path):
+    """The first batch is something new, and alarms are counted by the day."""
+    ran = CliRunner().invoke(app, ["backtest", str(file), "--time", "when", *RUN, "--json"])
+    assert ran.exit_code == 0, ran.output
+    found = json.loads(ran.stdout)
+    assert (found["rows"], found["from"]) == (600, "2026-01-01 00:00")
+    assert found["features"] == ["temperature", "humidity"]
+    (lifetime,) = found["lifetimes"]
+    first, second = lifetime["batches"]
+    assert first["rate"] > 0.9
+    assert second["rate"] < 0.1
+    assert lifetime["alarms_unit"] == "per day"
+    days = 399 * 600 / 86_400
+    assert lifetime["alarms"] == pytest.approx((first["alarms"] + second["alarms"]) / days)
+    assert found["suggested"]["strategy"] == "replay"
+
+
+def test_people_read_sentences(file: Path, tmp_path: Path):
+    """Without times alarms are counted by the thousand; arms are compared; a PNG is made."""
+    pytest.importorskip("matplotlib")
+    arms = ["--strategy", "replay", "--strategy", "finetune", "--plot", str(tmp_path / "b.png")]
+    ran = CliRunner().invoke(app, ["backtest", str(file), *RUN, *arms])
+    assert ran.exit_code == 0, ran.output
+    for told in (
+        "600 vectors of 3 features",
+        "per 1,000",
+        "something new",
+        "finetune",
+        "Suggested",
+    ):
+        assert told in ran.stdout
+    assert (tmp_path / "b.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_gaps_are_scored_and_not_learned(file: Path, tmp_path: Path):
+    """A blank cell is an error that says how to take it, and with --impute it is none."""
+    lines = file.read_text().splitlines()
+    for row in range(250, 290):
+        when, temperature, _ = lines[row].split(",")
+        lines[row] = f"{when},{temperature},"
+    gapped = tmp_path / "gapped.csv"
+    gapped.write_text("\n".join(lines))
+    asked = ["backtest", str(gapped), "--time", "when", *RUN, "--json"]
+    refused = CliRunner().invoke(app, asked)
+    assert isinstance(refused.exception, BadTable)
+    assert "line 251, column humidity" in str(refused.exception)
+    assert "--impute" in str(refused.exception)
+    ran = CliRunner().invoke(app, [*asked, "--impute"])
+    assert ran.exit_code == 0, ran.output
+    (lifetime,) = json.loads(ran.stdout)["lifetimes"]
+    assert [batch["stop"] for batch in lifetime["batches"]] == [400, 600]
+    lines[300] = lines[300].split(",")[0] + ",,"
+    gapped.write_text("\n".join(lines))
+    empty = CliRunner().invoke(app, [*asked, "--impute"])
+    assert "nothing was observed" in str(empty.exception)
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (["--weights", "half"], "weights"),
+        (["--strategy", "magic"], "strategy"),
+        (["--fpr", "0.9"], "threshold.fpr"),
+    ],
+)
+def test_bad_options_are_usage_errors(file: Path, given: list[str], why: str):
+    """They are named before anything is trained."""
+    ran = CliRunner().invoke(app, ["backtest", str(file), *given])
+    assert ran.exit_code == 2
+    assert why in ran.output
+
+
+def test_too_few_rows_are_told(tmp_path: Path):
+    """A file that is too short is named."""
+    short = tmp_path / "short.csv"
+    short.write_text("1,2\n" * 50)
+    with pytest.raises(BadTable, match="50 rows; a backtest takes 100"):
+        CliRunner().invoke(app, ["backtest", str(short)], catch_exceptions=False)

@@ -1,0 +1,337 @@
+"""The command line: what it prints, and the exit statuses that scripts rely on."""
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from service.cli import __main__ as cli
+from service.cli import console
+from service.cli.console import Exit
+
+SCORED = {
+    "version": 3,
+    "scores": [1.0, 40.0],
+    "p_values": [0.5, 0.0002],
+    "severities": [0.1, 1.85],
+    "is_anomaly": [False, True],
+}
+ACCEPTED = {"batch_id": "1", "accepted": 2, "quarantined": 0, "duplicate": 0, "buffered": 2}
+STATUS = {"name": "pump", "champion": 3, "generation": 4, "buffered": 0, "learned": 9}
+
+
+class Stub:
+    """A service that answers from a table of (method, path), and notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.answers: dict[tuple[str, str], tuple[int, object]] = {}
+        self.made: dict[tuple[str, str], tuple[tuple[str, str], tuple[int, object]]] = {}
+        self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
+        stub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def handle_one(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                stub.asked.append((self.command, self.path, headers, body))
+                status, answer = stub.answers.get((self.command, self.path), (404, {}))
+                if made := stub.made.get((self.command, self.path)):
+                    stub.answers.update([made])
+                encoded = json.dumps(answer).encode()
+                self.send_response(status)
+                self.send_header("content-length", str(len(encoded)))
+                self.end_headers()
+                self.wfile.write(encoded)
+
+            # The names are the library's.
+            do_GET = do_PUT = do_POST = do_DELETE = handle_one  # noqa: N815
+
+            def log_message(self, *_) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    """Yield a stub service that listens."""
+    stub = Stub()
+    thread = threading.Thread(target=stub.server.serve_forever, args=(0.01,))
+    thread.start()
+    yield stub
+    stub.server.shutdown()
+    stub.server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line; return (exit status, stdout, stderr)."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["anamnesis", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Return a CSV file of two vectors below a header."""
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\n1,2\n3,4\n")
+    return str(path)
+
+
+def test_score_shows_the_anomalies(run, stub, file):
+    """The table holds the anomalies with their lines, and a last line counts."""
+    stub.answers["POST", "/v1/detectors/pump/score"] = (200, SCORED)
+    status, out, _ = run("score", file, "-d", "pump", "--url", stub.url)
+    assert status == Exit.OK
+    assert "1 of 2 vectors are anomalies" in out
+    assert "0.0002" in out
+
+
+def test_score_as_json_has_one_object_a_vector(run, stub, file):
+    """Every vector is a line of JSON that names its line in the file."""
+    stub.answers["POST", "/v1/detectors/pump/score"] = (200, SCORED)
+    _, out, _ = run("score", file, "-d", "pump", "--url", stub.url, "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["line"] for row in rows] == [2, 3]
+    assert [row["is_anomaly"] for row in rows] == [False, True]
+
+
+def test_score_can_fail_on_anomalies(run, stub, file):
+    """With --fail-on-anomaly an anomaly is exit status 4."""
+    stub.answers["POST", "/v1/detectors/pump/score"] = (200, SCORED)
+    status, *_ = run("score", file, "-d", "pump", "--url", stub.url, "--fail-on-anomaly")
+    assert status == Exit.ANOMALY
+
+
+def test_refused_row_is_named_by_its_line(run, stub, file):
+    """The service counts rows of the request; a person counts lines of the file."""
+    problem = {"detail": "NaN is not a number to score", "row": 1, "column": 0}
+    stub.answers["POST", "/v1/detectors/pump/score"] = (422, problem)
+    status, _, err = run("score", file, "-d", "pump", "--url", stub.url)
+    assert status == Exit.USAGE
+    assert "x.csv, line 3, column 1: NaN is not a number to score" in err
+
+
+def test_refusal_is_status_1_with_the_detail(run, stub):
+    """What the service refuses is told in its own words."""
+    stub.answers["PUT", "/v1/detectors/pump/champion"] = (410, {"detail": "version 1 is gone"})
+    status, out, err = run("promote", "pump", "1", "--url", stub.url)
+    assert (status, out) == (Exit.REFUSED, "")
+    assert "version 1 is gone" in err
+
+
+def test_nobody_there_is_status_3(run):
+    """A service that does not answer has an exit status of its own."""
+    status, _, err = run("detectors", "--url", "http://127.0.0.1:1")
+    assert status == Exit.UNREACHABLE
+    assert "anamnesis up" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("score", "no-such-file"), ("nonsense",), ("up", "--port", "99999"), ("promote", "pump")],
+)
+def test_usage_errors_are_status_2(run, arguments):
+    """What cannot be used on the command line is status 2, and never a traceback."""
+    status, _, err = run(*arguments)
+    assert status == Exit.USAGE
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("ANAMNESIS_REDIS_URL", "secret:6379", "redis_url: starts with none of redis://"),
+        ("ANAMNESIS_CONFIG_FILE", "broken.toml", "not TOML"),
+        ("ANAMNESIS_CONFIG_FILE", "absent.toml", "there is no file"),
+        ("ANAMNESIS_PORT", "secret", "port: "),
+    ],
+)
+def test_bad_settings_are_status_2(run, tmp_path, monkeypatch, variable, value, words):
+    """What is wrong with a setting is said in one sentence, without its value."""
+    (tmp_path / "broken.toml").write_text("port = [")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, value)
+    status, _, err = run("api")
+    assert status == Exit.USAGE
+    assert words in " ".join(err.split())
+    assert "secret" not in err
+
+
+def test_learn_twice_sends_the_same_key(run, stub, file):
+    """A repeated command carries the same Idempotency-Key, --again another one."""
+    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
+    stub.answers["POST", "/v1/detectors/pump/normal"] = (202, ACCEPTED)
+    for extra in ((), (), ("--again",)):
+        status, out, _ = run("learn", file, "-d", "pump", "--url", stub.url, *extra)
+        assert status == Exit.OK
+        assert "2 accepted" in out
+    keys = [asked[2]["idempotency-key"] for asked in stub.asked if asked[0] == "POST"]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_learn_creates_a_missing_detector(run, stub, file):
+    """A stranger's first command works: the detector is made with its defaults."""
+    stub.answers["PUT", "/v1/detectors/new"] = (201, {})
+    # The stub answers 404 until the detector is made.
+    stub.made["PUT", "/v1/detectors/new"] = (("GET", "/v1/detectors/new"), (200, STATUS))
+    stub.answers["POST", "/v1/detectors/new/normal"] = (202, ACCEPTED)
+    status, _, err = run("learn", file, "-d", "new", "--url", stub.url)
+    assert status == Exit.OK
+    assert "created the detector new" in err
+
+
+def test_what_was_learned_before_is_not_counted_as_accepted(run, stub, file):
+    """A repeated batch is answered as the first time; the command says that it was a duplicate."""
+    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
+    stub.answers["POST", "/v1/detectors/pump/normal"] = (202, {**ACCEPTED, "duplicate": 2})
+    _, out, _ = run("learn", file, "-d", "pump", "--url", stub.url, "--json")
+    expected = {"accepted": 0, "quarantined": 0, "duplicate": 2, "buffered": 0, "retraining": None}
+    assert json.loads(out) == expected
+
+
+def test_learning_now_what_was_learned_before_is_no_error(run, stub, file):
+    """Nothing is buffered, so no retraining is asked for."""
+    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
+    stub.answers["POST", "/v1/detectors/pump/normal"] = (202, {**ACCEPTED, "duplicate": 2})
+    status, out, _ = run("learn", file, "-d", "pump", "--url", stub.url, "--now")
+    assert status == Exit.OK
+    assert "nothing is buffered" in out
+    assert not [asked for asked in stub.asked if asked[1].endswith("/retrain")]
+
+
+def test_equal_batches_of_one_file_have_different_keys(run, stub, tmp_path):
+    """A file of constant rows is learned whole: its batches are not duplicates of one another."""
+    np.save(tmp_path / "same.npy", np.ones((10_000, 2)))
+    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
+    stub.answers["POST", "/v1/detectors/pump/normal"] = (202, ACCEPTED)
+    run("learn", str(tmp_path / "same.npy"), "-d", "pump", "--url", stub.url)
+    keys = {asked[2]["idempotency-key"] for asked in stub.asked if asked[0] == "POST"}
+    assert len(keys) == 2
+
+
+def test_rollback_promotes_the_parent_of_this_generation(run, stub):
+    """The champion's parent is promoted, unless somebody moved the champion meanwhile."""
+    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
+    stub.answers["GET", "/v1/detectors/pump/versions/3"] = (200, {"version": 3, "parent": 2})
+    stub.answers["PUT", "/v1/detectors/pump/champion"] = (200, {"champion": 2, "generation": 5})
+    status, out, _ = run("rollback", "pump", "--url", stub.url)
+    assert status == Exit.OK
+    assert "pump serves version 2 (generation 5)" in out
+    _, _, headers, body = stub.asked[-1]
+    assert json.loads(body) == {"version": 2}
+    assert headers["if-match"] == '"4"'
+
+
+def test_revoke_says_what_is_done_and_lost(run, stub):
+    """A batch or a sender, one of them; `--dry-run` and `--why` are sent along."""
+    some = {"vectors": 960, "batch_count": 24, "batches": ["b"], "senders": ["ann"]}
+    gone = {"buffered": 40, "quarantined": 2, "parked": 0, "kept": 9}
+    answer = {"champion": 2, "generation": 5, "versions": [3, 4], "discarded": gone}
+    answer |= {"lost": some | {"vectors": 0, "batch_count": 0, "senders": []}, "relearned": some}
+    stub.answers["POST", "/v1/detectors/pump/revoke"] = (200, answer)
+    options = ("--sender", "bob", "--dry-run", "--why", "broken", "--url", stub.url)
+    status, out, _ = run("revoke", "pump", *options)
+    assert status == Exit.OK
+    assert json.loads(stub.asked[-1][3]) == {
+        "key": "bob", "why": "broken", "dry_run": True, "without_champion": False,
+    }  # fmt: skip
+    assert out.splitlines() == [
+        "would be done: pump serves version 2; revoked: 3, 4",
+        "discarded before they were learned: 42 vectors",
+        "learned again: 960 vectors of others, in 24 batches of ann",
+        "lost with them: 0 vectors of others, in 0 batches",
+    ]
+    stub.answers["POST", "/v1/detectors/pump/revoke"] = (200, answer | {"champion": None})
+    status, out, _ = run("revoke", "pump", "--batch", "b", "--url", stub.url)
+    assert out.startswith("pump serves no version; revoked: 3, 4")
+    for wrong in ((), ("--batch", "b", "--sender", "bob")):
+        assert run("revoke", "pump", *wrong, "--url", stub.url)[0] == Exit.USAGE
+
+
+def test_detectors_as_table_and_json(run, stub):
+    """A table for people, the service's own objects for scripts."""
+    stub.answers["GET", "/v1/detectors"] = (200, {"detectors": [STATUS]})
+    _, out, _ = run("detectors", "--url", stub.url)
+    assert "pump" in out
+    _, out, _ = run("detectors", "--url", stub.url, "--json")
+    assert json.loads(out) == [STATUS]
+
+
+def test_the_trail_of_the_keys_is_shown_without_a_detector(run, stub):
+    """With `--verify` an entry that does not follow ends the command with a complaint."""
+    entry = {"seq": 1, "at": 0, "from": None, "to": {"name": "press"}, "action": "key created",
+             "who": "command line", "why": "", "previous": "", "hash": "0" * 40}  # fmt: skip
+    stub.answers["GET", "/v1/audit?after=0"] = (200, {"audit": [entry], "next": None})
+    status, out, _ = run("audit", "--url", stub.url)
+    assert status == Exit.OK
+    assert "key created" in out
+    assert run("audit", "--verify", "--url", stub.url)[0] == Exit.REFUSED
+
+
+def test_listening_to_the_world_needs_a_key(run, tmp_path):
+    """An address that others reach is refused until there is a key, or the risk is named."""
+    status, _, err = run("up", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(tmp_path))
+    assert status == Exit.REFUSED
+    assert "there are no API keys" in err
+    assert "anamnesis keys create" in err
+
+
+def test_keys_are_made_listed_and_revoked(run, tmp_path):
+    """A key can be made before the service ever ran; it is shown once and kept nowhere."""
+    where = ("--data-dir", str(tmp_path))
+    scopes = ("--scope", "score", "--scope", "read")
+    status, out, err = run("keys", "create", "press 7", *scopes, "--detector", "pump", *where)
+    assert status == Exit.OK
+    secret = out.strip()
+    assert re.fullmatch(r"anm_[\w-]{43}", secret)
+    status, out, _ = run("keys", "list", "--json", *where)
+    (listed,) = json.loads(out)
+    assert (listed["name"], listed["scopes"]) == ("press 7", ["read", "score"])
+    assert listed["detectors"] == ["pump"]
+    assert listed["id"] in err
+    held = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert listed["id"].encode() in held
+    assert secret.encode() not in held
+    status, out, _ = run("keys", "list", *where)
+    assert listed["id"] in out
+    assert run("keys", "revoke", listed["id"], *where)[0] == Exit.OK
+    assert run("keys", "revoke", listed["id"], *where)[0] == Exit.REFUSED
+    assert json.loads(run("keys", "list", "--json", *where)[1]) == []
+    assert run("keys", "create", "x", "--scope", "root", *where)[0] == Exit.USAGE
+    assert run("keys", "create", "x", *scopes, "--detector", "a/b", *where)[0] == Exit.USAGE
+
+
+def test_commands_send_the_key(monkeypatch, tmp_path):
+    """`--key`, ANAMNESIS_KEY, the file of ANAMNESIS_KEY_FILE, that of the admin: first wins."""
+
+    def sent(key: str | None) -> str | None:
+        with console.client("http://x", key) as client:
+            return client.http.headers.get("authorization")
+
+    assert sent(None) is None
+    for name, text in (("ANAMNESIS_ADMIN_KEY_FILE", "admin"), ("ANAMNESIS_KEY_FILE", "file")):
+        (tmp_path / name).write_text(f"{text}\n")
+        monkeypatch.setenv(name, str(tmp_path / name))
+        assert sent(None) == f"Bearer {text}"
+    monkeypatch.setenv("ANAMNESIS_KEY", "variable")
+    assert sent(None) == "Bearer variable"
+    assert sent("option") == "Bearer option"
+
+
+def test_password_of_the_store_is_not_shown():
+    """The summary names the store without its secret."""
+    assert cli._without_password("redis://me:secret@store:6379/0") == "redis://me:***@store:6379/0"

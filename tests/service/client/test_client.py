@@ -1,0 +1,96 @@
+"""The HTTP client: what it sends, what it repeats, and how it reports a refusal."""
+
+import io
+from collections.abc import Callable
+
+import httpx
+import numpy as np
+import pytest
+
+from service.client.client import Client, Refused, Unreachable
+
+X = np.array([[1.0, 2.0]])
+ACCEPTED = {"batch_id": "1", "accepted": 1, "quarantined": 0, "duplicate": 0, "buffered": 1}
+
+
+def _client(handler: Callable[[httpx.Request], httpx.Response]) -> Client:
+    return Client("http://service", transport=httpx.MockTransport(handler))
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+
+
+def test_vectors_travel_as_npy():
+    """A matrix is sent as float32 NPY, whatever it was."""
+
+    def handler(request):
+        assert request.headers["content-type"] == "application/x-npy"
+        sent = np.load(io.BytesIO(request.content))
+        assert sent.dtype == np.dtype("<f4")
+        return httpx.Response(200, json={"scores": sent.sum(axis=1).tolist()})
+
+    assert _client(handler).score("a", X) == {"scores": [3.0]}
+
+
+def test_learn_with_a_key_is_repeated_with_the_same_key():
+    """A batch that the service had no room for is sent again under its key."""
+    seen = []
+
+    def handler(request):
+        seen.append(request.headers["idempotency-key"])
+        if len(seen) == 1:
+            return httpx.Response(429, headers={"retry-after": "1"}, json={"detail": "full"})
+        if len(seen) == 2:
+            raise httpx.ReadError("reset")
+        return httpx.Response(202, json=ACCEPTED)
+
+    assert _client(handler).learn("a", X, key="k") == ACCEPTED
+    assert seen == ["k", "k", "k"]
+
+
+def test_learn_without_a_key_is_tried_once():
+    """Nothing says whether a broken request was stored, so it is not repeated."""
+    seen = []
+
+    def handler(request):
+        seen.append(request)
+        raise httpx.ReadError("reset")
+
+    with pytest.raises(Unreachable, match="broke"):
+        _client(handler).learn("a", X)
+    assert len(seen) == 1
+
+
+def test_refusal_carries_the_problem():
+    """A problem's detail is the message; row and column are kept."""
+    problem = {"title": "Bad vectors", "detail": "row 3 is ragged", "row": 3}
+    client = _client(lambda _: httpx.Response(422, json=problem))
+    with pytest.raises(Refused, match="row 3 is ragged") as refused:
+        client.score("a", X)
+    assert (refused.value.status, refused.value.row, refused.value.column) == (422, 3, None)
+
+
+def test_a_stranger_answering_is_a_refusal():
+    """Something else on the port does not end in a traceback."""
+    client = _client(lambda _: httpx.Response(200, text="<html>"))
+    with pytest.raises(Refused, match="not one of this service's"):
+        client.health()
+
+
+def test_nobody_there_is_unreachable_at_once():
+    """A refused connection is reported without retries."""
+    with pytest.raises(Unreachable, match="no service at"):
+        Client("http://127.0.0.1:1").health()
+
+
+def test_promote_names_the_generation():
+    """The expected generation goes into If-Match as an ETag."""
+
+    def handler(request):
+        assert request.url.raw_path == b"/v1/detectors/a%2Fb/champion"
+        assert request.headers["if-match"] == '"4"'
+        return httpx.Response(200, json={"champion": 2, "generation": 5})
+
+    assert _client(handler).promote("a/b", 2, generation=4)["generation"] == 5

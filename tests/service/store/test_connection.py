@@ -1,0 +1,200 @@
+import asyncio
+import signal
+import time
+
+import pytest
+
+from service.problems import StoreUnavailable
+from service.store.connection import (
+    POOL,
+    Script,
+    WeakStore,
+    ask,
+    check_durability,
+    connect,
+    store_errors,
+)
+from service.timestamps import rfc3339
+from tests.service.stored import Stored, matrix
+
+pytestmark = pytest.mark.anyio
+
+
+async def fails_in_time(awaitable) -> StoreUnavailable:
+    """Return the problem, which has to come within a second."""
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable) as caught:
+        await awaitable
+    assert time.monotonic() - began < 1.0
+    return caught.value
+
+
+async def test_a_frozen_store_is_unavailable_within_a_second(own_store):
+    """Neither an open connection nor a new one waits longer, and the store is back at once."""
+    redis, fresh = await connect(own_store.url), await connect(own_store.url)
+    stored = Stored(redis)
+    await stored.make()
+    own_store.signal(signal.SIGSTOP)
+    try:
+        problem = await fails_in_time(stored.buffer.ingest("pump", matrix(40)))
+        assert problem.headers["Retry-After"]
+        await fails_in_time(Stored(fresh).detectors.get("pump"))
+        many = [fails_in_time(stored.detectors.get("pump")) for _ in range(100)]
+        await asyncio.gather(*many)
+    finally:
+        own_store.signal(signal.SIGCONT)
+    assert (await stored.get()).name == "pump"
+    await redis.aclose()
+    await fresh.aclose()
+
+
+async def test_a_write_whose_outcome_is_unknown_is_not_repeated(own_store):
+    """A frozen store that got the command carries it out once, later."""
+    redis = await connect(own_store.url)
+    stored = Stored(redis)
+    await stored.make()
+    await stored.buffer.ingest("pump", matrix(1))
+    own_store.signal(signal.SIGSTOP)
+    await fails_in_time(stored.buffer.ingest("pump", matrix(40)))
+    own_store.signal(signal.SIGCONT)
+    assert (await stored.get()).buffered in (1, 41)
+    await redis.aclose()
+
+
+async def test_a_store_that_was_killed_is_asked_again_without_a_failure(own_store):
+    """Connections that the old server left behind are replaced; its scripts are sent anew."""
+    redis = await connect(own_store.url)
+    stored = Stored(redis)
+    await stored.make()
+    await stored.buffer.ingest("pump", matrix(40))
+    own_store.kill()
+    await fails_in_time(stored.detectors.get("pump"))
+    own_store.start()
+    assert (await stored.buffer.ingest("pump", matrix(2))).buffered == 42
+    await redis.aclose()
+
+
+async def test_an_absent_store_is_unavailable_at_once(tmp_path):
+    """A refused connection is no other error than a silent one."""
+    redis = await connect(f"unix://{tmp_path}/nobody")
+    await fails_in_time(Stored(redis).detectors.names())
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "normal"),
+    [("min-replicas-to-write", "1", "0"), ("maxmemory", "1", "0")],
+)
+async def test_a_store_that_refuses_writes_is_unavailable_and_unchanged(
+    stored, redis, setting, value, normal
+):
+    """Out of memory, or without its replicas, the script is refused before its first write."""
+    await stored.buffer.ingest("pump", matrix(40))
+    await redis.config_set(setting, value)
+    try:
+        with pytest.raises(StoreUnavailable):
+            await stored.buffer.ingest("pump", matrix(40))
+        assert (await stored.get()).buffered == 40
+    finally:
+        await redis.config_set(setting, normal)
+    assert (await stored.buffer.ingest("pump", matrix(1))).buffered == 41
+
+
+async def test_a_read_only_replica_is_unavailable(own_store):
+    """READONLY is an answer of the store's, not a fault of the request's."""
+    redis = await connect(own_store.url)
+    await Stored(redis).make()
+    await redis.replicaof("127.0.0.1", "1")
+    with pytest.raises(StoreUnavailable):
+        await Stored(redis).buffer.ingest("pump", matrix(1))
+    await redis.aclose()
+
+
+async def test_a_mistake_of_ours_is_not_called_an_outage(redis):
+    """A script that fails is a bug to be seen."""
+    with pytest.raises(Exception, match="fails on purpose"):
+        await Script("return redis.error_reply('ERR fails on purpose')")(redis, ())
+
+
+async def test_a_lost_script_is_sent_again(redis):
+    """A server that forgot its scripts runs them all the same."""
+    script = Script("return ARGV[1]")
+    assert await script(redis, (), ("a",)) == b"a"
+    await redis.script_flush()
+    assert await script(redis, (), ("b",)) == b"b"
+
+
+async def test_a_question_without_an_answer_is_left_alone_not_cancelled(redis):
+    """A cancelled question could cost its connection for good."""
+    release, ended = asyncio.Event(), asyncio.Event()
+
+    async def question() -> None:
+        await release.wait()
+        ended.set()
+
+    await fails_in_time(ask(redis, question()))
+    release.set()
+    await asyncio.wait_for(ended.wait(), 5)
+
+
+async def test_an_outage_costs_no_connection_for_good(own_store):
+    """After hundreds of failed questions the pool still serves as many at once as before."""
+    redis = await connect(own_store.url)
+    stored = Stored(redis)
+    own_store.signal(signal.SIGSTOP)
+    for _ in range(2):
+        failed = await asyncio.gather(
+            *(stored.detectors.names() for _ in range(200)), return_exceptions=True
+        )
+        assert all(isinstance(problem, StoreUnavailable) for problem in failed)
+    own_store.signal(signal.SIGCONT)
+    await asyncio.gather(*(stored.detectors.names() for _ in range(200)))
+    pool = redis.connection_pool
+    assert not pool._in_use_connections
+    assert len(pool._available_connections) <= POOL
+    await redis.aclose()
+
+
+async def test_the_errors_of_a_subscription_are_translated():
+    """What asks in its own way, such as a subscription, fails in the same words."""
+    with pytest.raises(StoreUnavailable):
+        async with store_errors():
+            raise ConnectionResetError
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("appendonly", "no"), ("appendfsync", "everysec"), ("maxmemory-policy", "allkeys-lru")],
+)
+async def test_a_store_that_can_lose_writes_is_refused_by_the_setting_s_name(
+    own_store, setting, value
+):
+    """Unless it is explicitly allowed; then the weakness is told."""
+    redis = await connect(own_store.url)
+    assert await check_durability(redis) == ()
+    await redis.config_set(setting, value)
+    with pytest.raises(WeakStore, match=f"{setting} is {value}"):
+        await check_durability(redis)
+    assert len(await check_durability(redis, allow_weak=True)) == 1
+    await redis.aclose()
+
+
+async def test_a_store_that_hides_its_settings_counts_as_weak(own_store):
+    """What cannot be checked is not promised."""
+    redis = await connect(own_store.url)
+    await redis.acl_setuser("default", commands=["-config"])
+    with pytest.raises(WeakStore, match="hidden"):
+        await check_durability(redis)
+    await redis.aclose()
+
+
+async def test_durability_is_not_judged_while_the_store_is_away(tmp_path):
+    """No answer is no proof of weakness."""
+    redis = await connect(f"unix://{tmp_path}/nobody")
+    with pytest.raises(StoreUnavailable):
+        await check_durability(redis, allow_weak=True)
+
+
+def test_times_are_told_in_utc():
+    """RFC 3339 with milliseconds, and None for what never happened."""
+    assert rfc3339(0.25) == "1970-01-01T00:00:00.250Z"
+    assert rfc3339(None) is None

@@ -1,0 +1,227 @@
+import asyncio
+
+import pytest
+
+from service.domain.detector_config import parse
+from service.problems import Conflict, UnknownDetector, Unprocessable
+from service.store.detectors import Detectors
+from service.store.live_summaries import Live, Memory
+from service.store.redis_keys import DETECTORS, NOTIFY, Keys
+from tests.service.stored import BAD, Stored, matrix
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_detector_is_made_once(stored):
+    """The same configuration again changes nothing, another one counts."""
+    made, first = await stored.detectors.put("new", parse({}))
+    assert made
+    assert (first.champion, first.generation, first.config_revision) == (None, 0, 1)
+    assert first.retraining == ("idle", 0.0)
+    assert first.drift == {"state": "none"}
+    assert await stored.detectors.put("new", parse({"strategy": "replay"})) == (False, first)
+    made, changed = await stored.detectors.put("new", parse({"threshold": {"fpr": 0.05}}))
+    assert not made
+    assert (changed.uid, changed.config_revision) == (first.uid, 2)
+    assert changed.config.threshold == {"fpr": 0.05}
+
+
+async def test_of_many_that_make_one_detector_one_makes_it(stored):
+    """The others find it made, by the same uid."""
+    puts = await asyncio.gather(*(stored.detectors.put("new", parse({})) for _ in range(20)))
+    assert sum(made for made, _ in puts) == 1
+    assert len({detector.uid for _, detector in puts}) == 1
+
+
+async def test_changes_that_race_are_all_counted(stored):
+    """No change is lost, and the revision tells how many there were."""
+    configs = [parse({"seed": seed}) for seed in range(1, 9)]
+    await asyncio.gather(*(stored.detectors.put("pump", config) for config in configs))
+    assert (await stored.get()).config_revision == 9
+
+
+async def test_a_configuration_comes_back_as_it_was_given(stored):
+    """Every field survives the store."""
+    config = parse(
+        {
+            "features": ["a", "b"],
+            "weights": {"w_prev": 0.25, "w_new": 0.75},
+            "replay": {"latents": "prior", "decode": "mean"},
+            "model": {"hidden": [8, 4], "epochs": 3},
+            "retrain": {"min_vectors": None, "max_age_seconds": None, "paused": True},
+            "gate": "report",
+            "keep_learned_seconds": 60,
+        }
+    )
+    await stored.detectors.put("new", config)
+    assert (await stored.get("new")).config == config
+
+
+async def test_an_empty_configuration_keeps_what_the_vectors_fixed(stored):
+    """Null means the dimension, and once trained the feature names, that the detector has."""
+    await stored.make(features=["a", "b", "c"])
+    await stored.learn()
+    kept = (await stored.detectors.put("pump", parse({"seed": 1})))[1].config
+    assert (kept.dimension, kept.features) == (3, ("a", "b", "c"))
+
+
+@pytest.mark.parametrize("config", [{"dimension": 4}, {"features": ["a", "b", "d"]}])
+async def test_a_trained_detector_keeps_dimension_and_features(stored, config):
+    """Another one is a conflict and changes nothing."""
+    await stored.make(features=["a", "b", "c"])
+    await stored.learn()
+    before = await stored.get()
+    with pytest.raises(Conflict):
+        await stored.detectors.put("pump", parse(config))
+    assert await stored.get() == before
+
+
+async def test_an_empty_detector_may_change_its_dimension(stored):
+    """Vectors, even untrained ones, fix it."""
+    await stored.make(dimension=4)
+    assert (await stored.make(dimension=5)).dimension == 5
+    assert (await stored.make()).dimension is None
+    await stored.buffer.ingest("pump", matrix(1))
+    assert (await stored.make()).dimension == 3
+    with pytest.raises(Conflict):
+        await stored.make(dimension=5)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "{a}", "x" * 65, "-a", "\ud800"])
+async def test_a_name_that_is_none_is_refused_at_its_making_and_unknown_elsewhere(stored, name):
+    """Nothing is stored under it."""
+    with pytest.raises(Unprocessable):
+        await stored.detectors.put(name, parse({}))
+    assert await stored.detectors.get(name) is None
+    assert await stored.detectors.poll([name]) == {}
+    with pytest.raises(UnknownDetector):
+        await stored.detectors.delete(name)
+
+
+async def test_detectors_are_bounded(stored, redis):
+    """One too many is a conflict; those that exist can still be changed."""
+    tight = Detectors(redis, max_detectors=2)
+    await tight.put("second", parse({}))
+    with pytest.raises(Conflict, match="at most 2"):
+        await tight.put("third", parse({}))
+    assert (await tight.put("pump", parse({"seed": 1})))[1].config_revision == 2
+    assert await tight.names() == {"pump", "second"}
+
+
+async def test_detectors_are_listed_by_name(stored, redis):
+    """More than are read at once, and without one whose making did not end."""
+    for number in range(120):
+        await stored.make(f"d{number:03}")
+    await redis.sadd(DETECTORS, "d000-unfinished")
+    listed = await stored.detectors.list()
+    assert [detector.name for detector in listed] == [f"d{n:03}" for n in range(120)] + ["pump"]
+
+
+async def test_polling_tells_what_changed(stored):
+    """Pointers of those that exist, nothing of others."""
+    await stored.learn()
+    before = (await stored.get()).pointer
+    assert await stored.detectors.poll(["pump", "other"]) == {"pump": before}
+    assert before[1:] == (1, 1, 1)
+    await stored.make(seed=3)
+    assert (await stored.detectors.poll(["pump"]))["pump"].config_revision == 2
+
+
+async def test_every_change_is_announced(stored, redis):
+    """Making, configuring, promoting, rolling back, importing and deleting name the detector."""
+    async with redis.pubsub() as subscription:
+        await subscription.subscribe(NOTIFY)
+
+        async def heard() -> bytes | None:
+            for _ in range(2):  # the first may be the subscription itself
+                message = await subscription.get_message(
+                    ignore_subscribe_messages=True, timeout=0.5
+                )
+                if message:
+                    return message["data"]
+            return None
+
+        await stored.make("new")
+        assert await heard() == b"new"
+        await stored.make(seed=1)
+        assert await heard() == b"pump"
+        await stored.learn()
+        assert await heard() == b"pump"
+        await stored.learn(seed=1)
+        assert await heard() == b"pump"
+        await stored.registry.set_champion("pump", 1)
+        assert await heard() == b"pump"
+        await stored.detectors.delete("new")
+        assert await heard() == b"new"
+        await stored.make(seed=1)  # no change
+        assert await heard() is None
+
+
+async def test_a_retraining_by_hand_is_queued_before_it_is_answered(stored):
+    """Whoever asks for the status next finds it so."""
+    await stored.buffer.ingest("pump", matrix(32))
+    assert await stored.detectors.request_retrain("pump", {"w_prev": 0.5, "w_new": 0.5}) == 1
+    found = await stored.get()
+    assert found.retraining.state == "queued"
+    assert (found.requested, found.served) == (1, 0)
+
+
+async def test_a_retraining_without_enough_vectors_is_a_conflict_that_counts(stored):
+    """It says how many there are, how many are needed, and how many are parked."""
+    await stored.learn(40, good=False)
+    await stored.buffer.ingest("pump", matrix(31))
+    with pytest.raises(Conflict, match=r"31 vectors.*40 more are parked.*32") as caught:
+        await stored.detectors.request_retrain("pump")
+    assert caught.value.extra == {"buffered": 31, "needed": 32}
+    assert (await stored.get()).retraining.state == "idle"
+    with pytest.raises(UnknownDetector):
+        await stored.detectors.request_retrain("other")
+
+
+async def test_a_deletion_leaves_the_tombstone_and_the_audit_trail(stored, redis):
+    """Artifacts, versions, buffer, leases and drift go; the uid stays known for a week."""
+    await stored.learn()
+    await stored.learn(good=False)
+    uid = (await stored.get()).uid
+    monitor = await stored.leases.acquire("pump", 30, "monitor")
+    await Live(redis).save(monitor, Memory("0-0", b""), {"state": "new_regime"})
+    await stored.registry.pin("pump", 1)
+    await stored.lease()
+    await stored.detectors.delete("pump")
+    left = {Keys("pump").tombstone.encode(), Keys("pump").audit.encode()}
+    assert set(await redis.keys("*{pump}*")) == left
+    assert await stored.detectors.tombstone("pump") == uid
+    assert 0 < await redis.ttl(Keys("pump").tombstone) <= 7 * 24 * 3600
+    assert await stored.detectors.names() == set()
+    assert await stored.erasure.rewrite_due(0)
+    with pytest.raises(UnknownDetector):
+        await stored.detectors.delete("pump")
+
+
+async def test_a_detector_made_anew_is_another_one(stored):
+    """It begins empty, and what was meant for the first does not reach it."""
+    await stored.learn()
+    old = await stored.get()
+    await stored.detectors.delete("pump")
+    new = await stored.make()
+    assert new.uid != old.uid
+    assert (new.champion, new.generation, new.learned, new.buffered) == (None, 0, 0, 0)
+
+
+async def test_making_and_deleting_at_once_keeps_the_list_right(redis):
+    """A detector that exists is always listed."""
+    stored = Stored(redis)
+    for _ in range(30):
+        await stored.make()
+        await asyncio.gather(stored.make(), stored.detectors.delete("pump"), stored.make())
+        exists = await stored.detectors.get("pump") is not None
+        assert not exists or await stored.detectors.names() == {"pump"}
+
+
+async def test_a_version_made_during_a_deletion_goes_too(stored, redis):
+    """Its artifact does not stay behind."""
+    await stored.buffer.ingest("pump", matrix(40))
+    lease, experience = await stored.lease(), await stored.take()
+    reject = stored.registry.reject(lease, experience, b"late", BAD, seconds=1)
+    await asyncio.gather(stored.detectors.delete("pump"), reject, return_exceptions=True)
+    assert await redis.keys("*{pump}:artifact*") == []

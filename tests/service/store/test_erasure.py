@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.store import erasure
+from service.store.connection import connect
+from service.store.redis_keys import Keys
+from tests.service.stored import Stored, matrix
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+MARKER = np.frombuffer(b"MARKER-OF-A-VECTOR-THAT-MUST-NOT", dtype="<f4").reshape(4, 2)
+
+
+def on_disk(folder: Path) -> bool:
+    """Whether any file of the store holds the marker."""
+    return any(
+        MARKER.tobytes() in path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    )
+
+
+async def test_a_learned_vector_leaves_the_disk(own_store):
+    """Erased from the stream at once and from the append-only file by the rewrite."""
+    redis = await connect(own_store.url)
+    stored = Stored(redis)
+    await stored.make()
+    await stored.buffer.ingest("pump", MARKER)
+    await stored.buffer.ingest("pump", matrix(40, 2))
+    assert on_disk(own_store.folder)
+    assert not await stored.erasure.rewrite_due(0)
+    lease = await stored.lease()
+    await stored.registry.promote(lease, await stored.take(), b"a", {}, seconds=1)
+    assert await stored.erasure.erase("pump", 0) == 44
+    assert on_disk(own_store.folder)
+    assert await stored.erasure.rewrite_due(0)
+    assert not await stored.erasure.rewrite_due(3600)
+    assert await stored.erasure.rewrite()
+
+    async def gone() -> bool:
+        return not on_disk(own_store.folder)
+
+    await until(gone, 20)
+    assert not await stored.erasure.rewrite_due(0)
+    assert (await stored.get()).learned == 44
+    await redis.aclose()
+
+
+async def test_learned_vectors_are_kept_as_long_as_asked(stored):
+    """And no longer than the bound allows, the oldest first."""
+    await stored.learn(40)
+    await stored.learn(50, seed=1)
+    assert await stored.erasure.erase("pump", 3600) == 0
+    assert (await stored.get()).kept_bytes == 90 * 12
+    assert await stored.erasure.erase("pump", 3600, max_bytes=60 * 12) == 40
+    assert await stored.erasure.erase("pump", 3600, max_bytes=60 * 12) == 0
+    assert (await stored.get()).kept_bytes == 50 * 12
+    assert await stored.erasure.erase("pump", 0) == 50
+
+
+async def test_what_is_not_learned_is_never_erased(stored, redis):
+    """Neither what is buffered nor what is parked, on either side of what was learned."""
+    await stored.learn(10 + 30, good=False)
+    await stored.learn(40, seed=1)
+    await stored.learn(41, good=False, seed=2)
+    await stored.buffer.ingest("pump", matrix(42, seed=3))
+    assert await stored.erasure.erase("pump", 0) == 40
+    assert await stored.erasure.erase("pump", 0) == 0
+    assert await redis.xlen(Keys("pump").stream) == 3
+    assert await stored.quarantine.decide("pump", "v1", "release") == 40
+    assert await stored.quarantine.decide("pump", "v3", "release") == 41
+
+
+async def test_a_long_range_is_erased_in_pieces(stored, redis, monkeypatch):
+    """One call deletes no more entries than a script may without others noticing."""
+    monkeypatch.setattr(erasure, "ENTRIES_AT_ONCE", 4)
+    for seed in range(9):
+        await stored.buffer.ingest("pump", matrix(4, seed=seed))
+    await stored.learn(4)
+    erased = [await stored.erasure.erase("pump", 0) for _ in range(4)]
+    assert erased == [16, 16, 8, 0]
+    assert await redis.llen(Keys("pump").erasable) == 0
+    assert (await stored.get()).kept_bytes == 0
+
+
+async def test_a_store_without_an_append_only_file_has_nothing_to_rewrite(own_store):
+    """It says so instead of claiming that something was erased."""
+    redis = await connect(own_store.url)
+    await redis.config_set("appendonly", "no")
+    assert not await Stored(redis).erasure.rewrite()
+    await redis.aclose()

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+
+from service.domain.event import Event, Label
+from service.store.events import Events
+from service.store.redis_keys import Keys
+from service.store.streams import MAX_BYTES, bounded
+from tests.service.stored import matrix
+
+pytestmark = pytest.mark.anyio
+
+
+def event(number: int, d: int = 3) -> Event:
+    """Return an anomaly whose score is `number`."""
+    told = ({"feature": "a", "contribution": 1.5, "value": 2.0, "expected": 0.5},)
+    return Event(1.5, matrix(1, d, number)[0], float(number), 0.001, 1.5, 2, 3, told)
+
+
+async def test_events_come_back_newest_first(stored):
+    """With vector, score, p-value, version and attributions, and an id to label them by."""
+    uid = (await stored.get()).uid
+    events = Events(stored.redis)
+    ids = await events.append("pump", uid, [event(1), event(2)])
+    found = await events.latest("pump")
+    assert [e.id for e in found] == ids[::-1]
+    assert [e.score for e in found] == [2.0, 1.0]
+    assert np.array_equal(found[0].vector, event(2).vector)
+    told = found[0].to_dict()
+    assert told["at"] == "1970-01-01T00:00:01.500Z"
+    assert told["attributions"] == list(event(2).attributions)
+    assert set(await events.get("pump", [ids[0], "1-1", "x", "9" * 99 + "-1", "-"])) == {ids[0]}
+    assert len(await events.latest("pump", limit=1)) == 1
+
+
+async def test_events_are_bounded(stored, redis):
+    """The oldest go; wide vectors are kept fewer."""
+    uid = (await stored.get()).uid
+    events = Events(redis, events_kept=10)
+    await events.append("pump", uid, [event(n) for n in range(30)])
+    await events.append("pump", uid, [event(30)])
+    assert [e.score for e in await events.latest("pump")] == list(range(30, 20, -1))
+    assert bounded(1000, MAX_BYTES // 100) == 100
+    assert bounded(1000, MAX_BYTES) == 16
+    assert bounded(5, MAX_BYTES) == 5
+
+
+async def test_a_deleted_detector_gets_no_more_events(stored, redis):
+    """A late writer leaves no key behind."""
+    uid = (await stored.get()).uid
+    await stored.detectors.delete("pump")
+    events = Events(redis)
+    assert await events.append("pump", uid, [event(1)]) == []
+    assert not await events.label("pump", uid, [Label("normal", matrix(1)[0])])
+    assert not await redis.exists(Keys("pump").events, Keys("pump").labels)
+    assert await events.latest("pump") == []
+
+
+async def test_labels_are_kept(stored):
+    """With the vector, and the event where there is one."""
+    uid = (await stored.get()).uid
+    events = Events(stored.redis)
+    (known,) = await events.append("pump", uid, [event(1)])
+    labels = [Label("anomaly", event(1).vector, known, 2.5), Label("normal", matrix(1)[0])]
+    assert await events.label("pump", uid, labels, idempotency_key="monday")
+    assert await events.label("pump", uid, labels, idempotency_key="monday")
+    assert not await events.label("pump", uid, [])
+    found = await events.labels("pump")
+    assert [(label.label, label.event) for label in found] == [("normal", None), ("anomaly", known)]
+    assert np.array_equal(found[1].vector, event(1).vector)
+
+
+async def test_labels_are_a_change_where_they_decide(stored):
+    """They add one to the config's revision under the policy `labels`, once for each key."""
+    before = await stored.get()
+    events = Events(stored.redis)
+    label = [Label("anomaly", matrix(1)[0])]
+    assert await events.label("pump", before.uid, label)
+    assert (await stored.get()).config_revision == before.config_revision
+    revision = (await stored.make(threshold={"labels": {"beta": 1}})).config_revision
+    assert await events.label("pump", before.uid, label, idempotency_key="monday")
+    assert await events.label("pump", before.uid, label, idempotency_key="monday")
+    assert (await stored.get()).config_revision == revision + 1
+
+
+async def test_labels_are_read_in_pages(stored):
+    """All of them, newest first, or as many as asked for."""
+    uid = (await stored.get()).uid
+    events = Events(stored.redis)
+    assert await events.label("pump", uid, [Label("normal", row) for row in matrix(250)])
+    found = await events.labels("pump")
+    assert np.array_equal(np.stack([label.vector for label in found]), matrix(250)[::-1])
+    assert len(await events.labels("pump", limit=101)) == 101
+    assert len(await events.labels("pump", limit=100)) == 100

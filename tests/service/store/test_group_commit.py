@@ -1,0 +1,135 @@
+"""Group commit, and normal batches that are written through it."""
+
+import asyncio
+import signal
+
+import numpy as np
+import pytest
+
+from service.problems import BadVectors, BufferFull, StoreUnavailable
+from service.store.buffer import Buffer
+from service.store.connection import Script, connect
+from service.store.group_commit import MOST_CALLS, Group
+from tests.service.stored import Stored, matrix
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+# Fails for an empty argument, as a script does in the middle of its work.
+_COUNT = Script("""
+if ARGV[1] == '' then return redis.error_reply('WRONG nothing to count') end
+return redis.call('INCRBY', KEYS[1], ARGV[1])
+""")
+
+
+async def test_callers_of_one_turn_share_one_transaction(redis):
+    """Forty callers, one EXEC; each has its own run's reply, in the order they came."""
+    group = Group(redis, _COUNT)
+    await _COUNT(redis, ("{t}:n",), (0,))
+    await redis.config_resetstat()
+    replies = await asyncio.gather(*(group("t", ("{t}:n",), (1,)) for _ in range(40)))
+    assert replies == list(range(1, 41))
+    stats = await redis.info("commandstats")
+    assert stats["cmdstat_exec"]["calls"] == 1
+    assert stats["cmdstat_evalsha"]["calls"] == 40
+
+
+async def test_a_server_that_forgot_the_script_runs_it_once_for_each(redis):
+    """Nothing of the first transaction ran, so all of it is asked for again."""
+    await redis.script_flush()
+    group = Group(redis, _COUNT)
+    assert await asyncio.gather(*(group("t", ("{t}:n",), (1,)) for _ in range(3))) == [1, 2, 3]
+
+
+async def test_who_comes_meanwhile_shares_the_next_and_no_transaction_is_without_bounds(redis):
+    """A second tag does not wait for the first; every call runs once."""
+    group = Group(redis, _COUNT)
+    calls = [group(tag, (f"{{{tag}}}:n",), (1,)) for tag in ("a", "b") for _ in range(150)]
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    await redis.config_resetstat()
+    replies = await asyncio.gather(*tasks)
+    assert sorted(replies) == sorted(2 * list(range(1, 151)))
+    stats = await redis.info("commandstats")
+    assert 2 * 150 / MOST_CALLS <= stats["cmdstat_exec"]["calls"] <= 10
+
+
+async def test_one_that_fails_costs_its_company_nothing(redis):
+    """An error reply is raised where it belongs; the others are written."""
+    group = Group(redis, _COUNT)
+    calls = [group("t", ("{t}:n",), (amount,)) for amount in (1, "", 1)]
+    first, second, third = await asyncio.gather(*calls, return_exceptions=True)
+    assert (first, third) == (1, 2)
+    assert "WRONG" in str(second)
+
+
+async def test_batches_posted_together_each_get_their_own_answer(stored):
+    """Good ones, another dimension, one too many, and the same key twice, in one transaction."""
+    buffer = Buffer(stored.redis, max_vectors=100)
+    asked = [
+        buffer.ingest("pump", matrix(40, seed=1)),
+        buffer.ingest("pump", matrix(5, d=4)),
+        buffer.ingest("pump", matrix(30, seed=2), idempotency_key="k"),
+        buffer.ingest("pump", matrix(50, seed=3)),
+        buffer.ingest("pump", matrix(30, seed=2), idempotency_key="k"),
+        buffer.ingest("pump", matrix(2, seed=4)),
+    ]
+    first, other, keyed, full, again, last = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(other, BadVectors)
+    assert isinstance(full, BufferFull)
+    assert (keyed.duplicate, again.duplicate, again.batch_id) == (0, 30, keyed.batch_id)
+    experience = await stored.take()
+    assert experience.batch_ids == (first.batch_id, keyed.batch_id, last.batch_id)
+    kept = [matrix(40, seed=1), matrix(30, seed=2), matrix(2, seed=4)]
+    assert np.array_equal(experience.vectors, np.concatenate(kept))
+
+
+async def test_what_waits_for_a_store_that_hangs_is_given_up_and_never_sent(own_store):
+    """Everybody is told within a second; what had not been sent is not written later."""
+    redis = await connect(own_store.url)
+    stored = Stored(redis)
+    await stored.make()
+    sent = await stored.buffer.ingest("pump", matrix(1))
+    own_store.signal(signal.SIGSTOP)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    in_flight = asyncio.ensure_future(stored.buffer.ingest("pump", matrix(2)))
+    for _ in range(3):
+        await asyncio.sleep(0)  # the loop's next turn, in which it is sent
+    waiting = [stored.buffer.ingest("pump", matrix(4)) for _ in range(20)]
+    answers = await asyncio.gather(in_flight, *waiting, return_exceptions=True)
+    assert loop.time() - began < 1.0
+    assert {type(answer) for answer in answers} == {StoreUnavailable}
+    own_store.signal(signal.SIGCONT)
+    own_store.wait()
+    held = (await stored.get()).buffered
+    assert held in (sent.buffered, sent.buffered + 2)  # of the one in flight nobody knows
+    await redis.aclose()
+
+
+async def test_no_batch_is_acknowledged_that_a_killed_store_has_not(own_store):
+    """Killed amid groups: whatever was answered is there after a restart."""
+    redis = await connect(own_store.url)
+    stored = Stored(redis)
+    await stored.make()
+    acknowledged = []
+
+    async def post(sender: int) -> None:
+        while True:
+            try:
+                answer = await stored.buffer.ingest("pump", matrix(3, seed=sender))
+            except StoreUnavailable:
+                return
+            acknowledged.append(answer.batch_id)
+
+    async def many() -> bool:
+        return len(acknowledged) > 200
+
+    posts = [asyncio.create_task(post(sender)) for sender in range(32)]
+    await until(many, 10)
+    own_store.kill()
+    await asyncio.gather(*posts)
+    own_store.start()
+    experience = await stored.take()
+    assert set(acknowledged) <= set(experience.batch_ids)
+    assert len(set(acknowledged)) == len(acknowledged)
+    await redis.aclose()

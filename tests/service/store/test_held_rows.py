@@ -1,0 +1,135 @@
+"""Rows that were held back: kept, looked at, decided on."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from service.domain.admission import Verdict
+from service.problems import BufferFull, Unknown, Unprocessable
+from service.store.buffer import Buffer, Holding, OneSender
+from tests.service.stored import matrix
+
+pytestmark = pytest.mark.anyio
+
+
+def verdict(n, held=0, novel=0, thinned=0):
+    """Say that of n rows the first `held` wait, and the last `thinned` are not stored."""
+    back, kept = np.zeros(n, bool), np.ones(n, bool)
+    back[:held] = True
+    kept[:held] = False
+    kept[n - thinned :] = False
+    shares = {"known": 1 - held / n, "novel": 0.0, "suspicious": held / n}
+    return Verdict(1, kept, back, novel, "they stand alone", shares)
+
+
+async def send(stored, X, key=None, **said):
+    """Ingest X with the verdict that says so."""
+    return await stored.buffer.ingest(
+        "pump", X, idempotency_key=key, verdict=verdict(len(X), **said)
+    )
+
+
+async def test_every_row_is_in_one_place(stored):
+    """Kept rows are buffered, held ones are quarantined, thinned ones counted."""
+    X = matrix(20)
+    answer = await send(stored, X, held=3, thinned=5)
+    assert (answer.accepted, answer.quarantined, answer.buffered) == (12, 3, 12)
+    assert answer.triage == {"known": 0.85, "novel": 0.0, "suspicious": 0.15, "thinned": 5}
+    found = await stored.get()
+    assert (found.buffered, found.quarantined, found.thinned) == (12, 3, 5)
+    assert np.array_equal((await stored.take()).vectors, X[3:15])
+    (entry,) = await stored.quarantine.list("pump")
+    assert (entry["kind"], entry["vectors"], entry["batch_id"]) == ("rows", 3, answer.batch_id)
+    assert entry["reason"] == "they stand alone"
+    assert np.array_equal(await stored.quarantine.vectors("pump", entry["id"]), X[:3])
+
+
+async def test_a_batch_can_wait_whole(stored):
+    """Then nothing is buffered, and the dimension is known all the same."""
+    answer = await send(stored, matrix(4), held=4)
+    assert (answer.accepted, answer.quarantined, answer.buffered) == (0, 4, 0)
+    assert await stored.buffer.take("pump") is None
+    assert (await stored.get()).dimension == 3
+
+
+async def test_a_repeated_batch_gets_the_first_answer(stored):
+    """However another champion would judge it now; another matrix is refused."""
+    X = matrix(20)
+    first = await send(stored, X, key="k", held=3)
+    again = await send(stored, X, key="k", held=9, thinned=2)
+    assert again.duplicate == 20
+    assert (again.batch_id, again.accepted, again.quarantined) == (first.batch_id, 17, 3)
+    assert again.triage == first.triage
+    assert ((await stored.get()).buffered, (await stored.get()).quarantined) == (17, 3)
+    with pytest.raises(Unprocessable):
+        await send(stored, matrix(20, seed=1), key="k")
+
+
+async def test_a_full_quarantine_refuses_what_it_would_hold(stored, redis):
+    """And takes batches that nothing is held back of."""
+    stored.buffer = Buffer(redis, holding=Holding(max_vectors=5))
+    await send(stored, matrix(20), held=4)
+    with pytest.raises(BufferFull):
+        await send(stored, matrix(20), held=2)
+    await send(stored, matrix(20))
+    found = await stored.get()
+    assert (found.buffered, found.quarantined) == (36, 4)
+
+
+@pytest.mark.parametrize(("decision", "buffered"), [("release", 20), ("discard", 17)])
+async def test_decided_rows_move_once(stored, decision, buffered):
+    """Of two people at the same time one is told that there is no such entry."""
+    await send(stored, matrix(20), held=3)
+    (entry,) = await stored.quarantine.list("pump")
+    decide = stored.quarantine.decide
+    both = await asyncio.gather(
+        *(decide("pump", entry["id"], decision, who="ada") for _ in range(2)),
+        return_exceptions=True,
+    )
+    assert {type(one) for one in both} == {Unknown, int}
+    found = await stored.get()
+    assert (found.buffered, found.quarantined) == (buffered, 0)
+    assert found.discarded == 20 - buffered
+    assert await stored.quarantine.list("pump") == []
+
+
+async def test_released_rows_are_learned(stored):
+    """Behind what was buffered before them, bit for bit."""
+    X = matrix(20)
+    await send(stored, X, held=3)
+    (entry,) = await stored.quarantine.list("pump")
+    await stored.quarantine.decide("pump", entry["id"], "release")
+    assert np.array_equal((await stored.take()).vectors, np.concatenate([X[3:], X[:3]]))
+
+
+async def test_the_newest_rows_of_both_kinds_are_around(stored):
+    """In the shares that they had, and none that a version has consumed."""
+    await stored.learn()
+    for seed in range(5):
+        await send(stored, matrix(10, seed=seed), held=2)
+    near = await stored.quarantine._held.around("pump", 3, 25)
+    assert near.shape == (25, 3)
+    last = {row.tobytes() for seed in (3, 4) for row in matrix(10, seed=seed)}
+    assert last <= {row.tobytes() for row in near}
+    everything = await stored.quarantine._held.around("pump", 3, 1000)
+    assert len(everything) == 50
+
+
+async def test_one_sender_cannot_fill_the_buffer_with_novelty(stored):
+    """Alone it may; beside others at most half of the buffer, over all of its batches."""
+
+    async def novel(n, sender, novelty):
+        await stored.buffer.ingest(
+            "pump", matrix(n), sender=sender, verdict=verdict(n, novel=novelty)
+        )
+
+    await novel(40, "a", 40)
+    await novel(40, "b", 0)
+    with pytest.raises(OneSender):
+        await novel(40, "a", 21)
+    await novel(40, "a", 20)
+    with pytest.raises(OneSender):
+        await novel(1, "a", 1)
+    await novel(40, "b", 40)
+    assert (await stored.get()).buffered == 160

@@ -1,0 +1,137 @@
+import asyncio
+import time
+
+import pytest
+
+from service.store.leases import Lease
+from service.store.lua import Fenced
+from service.store.redis_keys import Keys
+from tests.service.stored import GOOD, Stored, matrix
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_one_of_many_gets_the_lease(stored):
+    """The others get nothing until it is given back."""
+    asked = await asyncio.gather(*(stored.leases.acquire("pump", 30) for _ in range(20)))
+    (held,) = [lease for lease in asked if lease]
+    assert await stored.leases.release(held)
+    again = await stored.lease()
+    assert again.token == held.token + 1
+    assert not await stored.leases.release(held)
+    assert await stored.leases.renew(again)
+
+
+async def test_a_lease_is_for_one_role_and_for_a_detector_that_exists(stored):
+    """The monitor's does not keep the worker out; a missing detector has none."""
+    assert await stored.leases.acquire("pump", 30, "monitor")
+    assert await stored.leases.acquire("pump", 30, "worker")
+    assert await stored.leases.acquire("other", 30) is None
+
+
+async def test_a_lease_ends_by_itself_and_renewing_keeps_it(stored):
+    """Our own clock never counts it longer than the store does."""
+    lease = await stored.lease(seconds=1)
+    renewed = await stored.leases.renew(lease)
+    assert renewed.deadline >= lease.deadline
+    assert renewed.token == lease.token
+
+    async def free() -> bool:
+        return await stored.leases.acquire("pump", 30) is not None
+
+    await until(free)
+    assert renewed.expired
+    assert time.monotonic() >= renewed.deadline
+    assert await stored.leases.renew(renewed) is None
+
+
+async def test_a_worker_stopped_past_its_lease_changes_nothing(stored):
+    """Although nobody else took the lease, and although somebody did."""
+    await stored.buffer.ingest("pump", matrix(40))
+    late = await stored.lease(seconds=0.05)
+    experience = await stored.take()
+    await lapse(stored, late)
+
+    async def tries() -> None:
+        with pytest.raises(Fenced):
+            await stored.registry.promote(late, experience, b"late", GOOD, seconds=1)
+        with pytest.raises(Fenced):
+            await stored.registry.park(late, experience, "late", seconds=1)
+
+    await tries()
+    fresh = await stored.lease()
+    await tries()
+    assert (await stored.get()).last_version == 0
+    assert await stored.registry.promote(fresh, experience, b"fresh", GOOD, seconds=1) == 1
+
+
+async def lapse(stored: Stored, lease: Lease) -> None:
+    """Wait until the store too has let the lease go, a moment after its own worker has."""
+    key = Keys(lease.name).lease(lease.role)
+
+    async def lapsed() -> bool:
+        return await stored.redis.get(key) != lease.holder.encode()
+
+    await until(lapsed)
+    assert lease.expired
+
+
+async def test_a_lease_on_a_deleted_detector_is_worth_nothing_on_the_next(stored):
+    """Tokens begin anew there; holders do not."""
+    old = await stored.lease()
+    await stored.detectors.delete("pump")
+    await stored.make()
+    new = await stored.lease()
+    assert new.token == old.token
+    with pytest.raises(Fenced):
+        await stored.retrainings.start(old)
+
+
+async def test_eight_workers_with_short_leases_make_no_version_twice(stored):
+    """Whoever lost the lease in between is refused; numbers and generations have no gaps."""
+    total, promoted, refused = 30, [], 0
+
+    async def work() -> None:
+        nonlocal refused
+        while len(promoted) < total:
+            lease = await stored.leases.acquire("pump", 0.05)
+            experience = lease and await stored.buffer.take("pump")
+            if lease is None or experience is None:
+                if lease is not None:
+                    await stored.buffer.ingest("pump", matrix(1, seed=len(promoted)))
+                    await stored.leases.release(lease)
+                await asyncio.sleep(0)
+                continue
+            if refused < 10:
+                await lapse(stored, lease)
+            artifact = experience.last.encode()
+            try:
+                number = await stored.registry.promote(lease, experience, artifact, GOOD, seconds=0)
+            except Fenced:
+                refused += 1
+            else:
+                promoted.append(number)
+                await stored.leases.release(lease)
+
+    await asyncio.gather(*(work() for _ in range(8)))
+    found = await stored.get()
+    assert refused >= 10
+    assert sorted(promoted) == list(range(1, found.last_version + 1))
+    assert found.generation == found.last_version
+    history = await stored.registry.history("pump")
+    assert [row["generation"] for row in history] == list(range(1, found.generation + 1))
+    records = await stored.registry.records("pump")
+    firsts = [record["experience"]["first"] for record in records]
+    assert firsts == ["0-0", *(record["experience"]["last"] for record in records[:-1])]
+
+
+async def test_workers_are_known_by_their_heartbeat(stored):
+    """One that leaves in good order is forgotten at once."""
+    await stored.leases.beat("a")
+    await stored.leases.beat("b")
+    beats = await stored.leases.workers()
+    assert set(beats) == {"a", "b"}
+    assert all(0 <= age < 5 for age in beats.values())
+    await stored.leases.leave("a")
+    assert set(await stored.leases.workers()) == {"b"}

@@ -1,0 +1,103 @@
+import asyncio
+
+import numpy as np
+import pytest
+
+from service.problems import Conflict, Unknown
+from service.store import quarantine
+from tests.service.stored import matrix
+
+pytestmark = pytest.mark.anyio
+
+
+async def park(stored, batches: int = 3) -> None:
+    """Have version 2 rejected with `batches` batches of 20."""
+    await stored.learn()
+    for seed in range(batches - 1):
+        await stored.buffer.ingest("pump", matrix(20, seed=seed))
+    await stored.learn(20, good=False, seed=batches - 1)
+
+
+async def test_released_vectors_are_buffered_again(stored):
+    """Behind what came since, bit for bit, and each batch under its own id."""
+    await park(stored)
+    await stored.buffer.ingest("pump", matrix(5, seed=9))
+    assert await stored.quarantine.decide("pump", "v2", "release") == 60
+    found = await stored.get()
+    assert (found.buffered, found.parked) == (65, 0)
+    expected = [matrix(5, seed=9), *(matrix(20, seed=seed) for seed in range(3))]
+    assert np.array_equal((await stored.take()).vectors, np.concatenate(expected))
+    assert await stored.quarantine.list("pump") == []
+    assert found.buffer_oldest is not None
+
+
+async def test_discarded_vectors_are_gone(stored):
+    """They are counted, and wait to be erased from the append-only file."""
+    await park(stored)
+    assert await stored.quarantine.decide("pump", "v2", "discard") == 60
+    found = await stored.get()
+    assert (found.buffered, found.parked, found.discarded) == (0, 0, 60)
+    assert await stored.erasure.rewrite_due(0)
+
+
+async def test_an_entry_that_is_not_there_is_unknown(stored):
+    """So is one that was decided."""
+    for entry in ("v9", "", "x0-0"):
+        with pytest.raises(Unknown):
+            await stored.quarantine.decide("pump", entry, "release")
+
+
+@pytest.mark.parametrize("decision", ["release", "discard"])
+async def test_a_decision_cut_short_is_completed_not_reversed(stored, monkeypatch, decision):
+    """After every step each vector is in one place; the other decision comes too late."""
+    await park(stored)
+    monkeypatch.setattr(quarantine, "STEP_ENTRIES", 1)
+    keys = stored.quarantine
+    original, steps = quarantine._STEP, 0
+
+    async def crash_after_one(*args):
+        nonlocal steps
+        steps += 1
+        if steps > 1:
+            raise ConnectionResetError
+        return await original(*args)
+
+    monkeypatch.setattr(quarantine, "_STEP", crash_after_one)
+    with pytest.raises(ConnectionResetError):
+        await keys.decide("pump", "v2", decision)
+    monkeypatch.setattr(quarantine, "_STEP", original)
+    found = await stored.get()
+    assert (found.parked, found.buffered + found.discarded) == (40, 20)
+    (entry,) = await keys.list("pump")
+    assert (entry["vectors"], entry["decision"]) == (40, decision)
+    with pytest.raises(Conflict):
+        await keys.decide("pump", "v2", "discard" if decision == "release" else "release")
+    assert await keys.resume("pump") == 40
+    found = await stored.get()
+    assert (found.parked, found.buffered + found.discarded) == (0, 60)
+
+
+async def test_a_version_whose_release_has_begun_does_not_take_the_rest(stored, monkeypatch):
+    """Promoting it by hand leaves the vectors to the person's decision."""
+    await park(stored)
+    await stored.redis.hset(
+        "anamnesis:{pump}:parked",
+        "v2",
+        (await stored.redis.hget("anamnesis:{pump}:parked", "v2"))[:-1] + b',"decision":"release"}',
+    )
+    await stored.registry.set_champion("pump", 2)
+    found = await stored.get()
+    assert (found.parked, found.consumed) == (60, 40)
+    assert await stored.quarantine.resume("pump") == 60
+
+
+async def test_of_equal_decisions_at_once_every_vector_moves_once(stored, monkeypatch):
+    """Two people may click at the same time."""
+    await park(stored, batches=10)
+    monkeypatch.setattr(quarantine, "STEP_ENTRIES", 2)
+    both = await asyncio.gather(
+        *(stored.quarantine.decide("pump", "v2", "release") for _ in range(2)),
+        return_exceptions=True,
+    )
+    assert sum(moved for moved in both if isinstance(moved, int)) == 200
+    assert (await stored.get()).buffered == 200

@@ -1,0 +1,26 @@
+import pytest
+
+from service.problems import UnknownDetector
+from service.store.redis_keys import Keys
+
+
+def test_all_keys_of_a_detector_share_its_hash_tag():
+    """A cluster puts everything of one detector into one slot."""
+    keys = Keys("pump-7")
+    everything = (*keys.mortal, keys.tombstone, keys.artifact("ab"), keys.idempotency("k"))
+    assert all(key.startswith("anamnesis:{pump-7}:") for key in everything)
+    assert len(set(everything)) == len(everything)
+
+
+@pytest.mark.parametrize("name", ["", "a{b}", "a b", "-a", "a" * 65, "a\n", "\ud800", "ä"])
+def test_a_name_that_no_detector_can_have_is_unknown(name):
+    """No request can reach other keys through a name."""
+    with pytest.raises(UnknownDetector):
+        Keys(name)
+
+
+def test_an_idempotency_key_of_any_length_and_content_names_one_short_key():
+    """Clients choose the key; they do not choose what it costs."""
+    keys = Keys("a")
+    assert len(keys.idempotency("x" * 10_000)) < 120
+    assert keys.idempotency("\ud800") != keys.idempotency("\ud801")

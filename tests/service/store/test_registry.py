@@ -1,0 +1,396 @@
+import asyncio
+import hashlib
+import random
+
+import numpy as np
+import pytest
+
+from service.problems import (
+    Gone,
+    PreconditionFailed,
+    StoreUnavailable,
+    Unknown,
+    UnknownDetector,
+    Unprocessable,
+)
+from service.store.buffer import Buffer
+from service.store.connection import connect
+from service.store.lua import Fenced
+from service.store.redis_keys import Keys
+from tests.service.stored import BAD, GOOD, Stored, matrix
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_promotion_changes_everything_at_once(stored):
+    """Version, artifact, pointer, history, cursor and counters belong together."""
+    batch = await stored.buffer.ingest("pump", matrix(40))
+    lease, experience = await stored.lease(), await stored.take()
+    record = {"strategy": "replay", "n_new": 40, "loss": np.float32(1.5), **GOOD}
+    assert await stored.registry.promote(lease, experience, b"one", record, seconds=2) == 1
+    found = await stored.get()
+    assert (found.champion, found.generation, found.last_version) == (1, 1, 1)
+    assert (found.buffered, found.buffered_bytes, found.consumed, found.learned) == (0, 0, 40, 40)
+    assert found.retrains == {"promoted": 1, "rejected": 0, "failed": 0}
+    assert await stored.registry.artifact("pump", 1) == b"one"
+    told = await stored.registry.record("pump", 1)
+    assert told.pop("created_at").endswith("Z")
+    assert told == {
+        "format": 1, "version": 1, "parent": None, "outcome": "promoted", "state": "champion",
+        "who": "worker", "strategy": "replay", "n_new": 40, "loss": 1.5, **GOOD,
+        "sha256": hashlib.sha256(b"one").hexdigest(), "bytes": 3, "pruned": False,
+        "experience": {
+            "first": "0-0", "last": experience.last, "n": 40, "batch_count": 1,
+            "batches": [batch.batch_id], "senders": [],
+        },
+    }  # fmt: skip
+    (row,) = await stored.registry.history("pump")
+    assert row.pop("at").endswith("Z")
+    assert row == {
+        "generation": 1, "version": 1, "from": None, "action": "promote", "who": "worker",
+        "why": "retraining",
+    }  # fmt: skip
+
+
+async def test_a_promotion_happens_once(stored):
+    """The same one again finds the cursor moved, though the lease still holds."""
+    await stored.buffer.ingest("pump", matrix(40))
+    lease, experience = await stored.lease(), await stored.take()
+    await stored.registry.promote(lease, experience, b"one", GOOD, seconds=1)
+    with pytest.raises(Fenced):
+        await stored.registry.promote(lease, experience, b"one", GOOD, seconds=1)
+    with pytest.raises(Fenced):
+        await stored.registry.park(lease, experience, "late", seconds=1)
+    assert (await stored.get()).last_version == 1
+
+
+async def test_a_rollback_fences_the_running_retraining(stored):
+    """What was trained from another champion is neither promoted nor rejected."""
+    await stored.learn()
+    await stored.learn(seed=1)
+    await stored.buffer.ingest("pump", matrix(40))
+    lease, experience = await stored.lease(), await stored.take()
+    assert await stored.registry.set_champion("pump", 1) == 3
+    with pytest.raises(Fenced, match="champion"):
+        await stored.registry.promote(lease, experience, b"three", GOOD, seconds=1)
+    with pytest.raises(Fenced, match="champion"):
+        await stored.registry.reject(lease, experience, b"three", BAD, seconds=1)
+    found = await stored.get()
+    assert (found.champion, found.last_version, found.buffered) == (1, 2, 40)
+    again = await stored.take()
+    assert again.champion == 1
+    assert await stored.registry.promote(lease, again, b"three", GOOD, seconds=1) == 3
+    assert (await stored.registry.record("pump", 3))["parent"] == 1
+
+
+async def test_what_the_lineage_learned_follows_the_champion(stored):
+    """A rollback shows what the older version had learned."""
+    await stored.learn(40)
+    await stored.learn(50, seed=1)
+    assert (await stored.get()).learned == 90
+    await stored.registry.set_champion("pump", 1)
+    assert (await stored.get()).learned == 40
+    await stored.learn(60, seed=2)
+    found = await stored.get()
+    assert (found.learned, found.consumed) == (100, 150)
+
+
+async def test_a_rejection_keeps_the_champion_and_parks_the_experience(stored):
+    """The candidate has its number, record and artifact; later data goes on."""
+    await stored.learn(40)
+    assert await stored.learn(50, b"two", good=False) == 2
+    found = await stored.get()
+    assert (found.champion, found.generation, found.last_version) == (1, 1, 2)
+    assert (found.buffered, found.parked, found.consumed, found.learned) == (0, 50, 40, 40)
+    assert found.parked_bytes == 50 * 12
+    assert found.last_retraining["outcome"] == "rejected"
+    assert found.last_retraining["reasons"] == BAD["gate"]["reasons"]
+    assert (await stored.registry.record("pump", 2))["state"] == "rejected"
+    assert await stored.registry.artifact("pump", 2) == b"two"
+    (entry,) = await stored.quarantine.list("pump")
+    assert (entry["id"], entry["kind"], entry["version"]) == ("v2", "experience", 2)
+    assert await stored.learn(60, seed=2) == 3
+
+
+async def test_promoting_a_rejected_version_by_hand_consumes_its_experience(stored):
+    """Its vectors leave the quarantine and count as learned."""
+    await stored.learn(40)
+    await stored.learn(50, good=False)
+    assert await stored.registry.set_champion("pump", 2, who="ann", why="I know better") == 2
+    found = await stored.get()
+    assert (found.parked, found.parked_bytes, found.consumed, found.learned) == (0, 0, 90, 90)
+    assert await stored.quarantine.list("pump") == []
+    (_, row) = await stored.registry.history("pump")
+    assert (row["who"], row["why"], row["from"]) == ("ann", "I know better", 1)
+    states = [record["state"] for record in await stored.registry.records("pump")]
+    assert states == ["retired", "champion"]
+    assert await stored.registry.set_champion("pump", 1) == 3
+    assert (await stored.registry.record("pump", 2))["state"] == "retired"
+    assert await stored.registry.set_champion("pump", 2) == 4
+    assert (await stored.get()).learned == 90
+
+
+async def test_promoting_by_hand_after_a_release_counts_nothing_twice(stored):
+    """The released vectors are buffered again and will be learned from there."""
+    await stored.learn(40)
+    await stored.learn(50, good=False)
+    await stored.quarantine.decide("pump", "v2", "release")
+    await stored.registry.set_champion("pump", 2)
+    found = await stored.get()
+    assert (found.learned, found.consumed, found.buffered, found.parked) == (40, 40, 50, 0)
+
+
+async def test_the_champion_moves_only_for_whom_knows_the_generation(stored):
+    """A stale If-Match, an unknown version and a pruned one are three different answers."""
+    for seed in range(5):
+        await stored.learn(seed=seed)
+    with pytest.raises(PreconditionFailed) as caught:
+        await stored.registry.set_champion("pump", 4, expected_generation=4)
+    assert caught.value.extra == {"generation": 5}
+    with pytest.raises(Unknown):
+        await stored.registry.set_champion("pump", 6)
+    with pytest.raises(UnknownDetector):
+        await stored.registry.set_champion("other", 1)
+    await stored.registry.prune("pump")
+    with pytest.raises(Gone):
+        await stored.registry.set_champion("pump", 1)
+    assert (await stored.get()).generation == 5
+    assert await stored.registry.set_champion("pump", 4, expected_generation=5) == 6
+
+
+async def test_the_same_champion_again_moves_nothing(stored):
+    """The generation counts moves, so an equal request may be repeated."""
+    await stored.learn()
+    assert await stored.registry.set_champion("pump", 1) == 1
+    assert len(await stored.registry.history("pump")) == 1
+
+
+async def test_an_imported_version_waits_for_a_person(stored):
+    """It takes the next number and fixes the dimension; it is not champion until promoted."""
+    record = {"dimension": 3, "learned": 500, "who": "ann", "version": 77, "outcome": "promoted"}
+    assert await stored.registry.import_version("pump", b"theirs", record) == 1
+    found = await stored.get()
+    assert (found.champion, found.last_version, found.dimension, found.learned) == (None, 1, 3, 0)
+    told = await stored.registry.record("pump", 1)
+    assert (told["version"], told["outcome"], told["state"]) == (1, "imported", "candidate")
+    with pytest.raises(Unprocessable, match="3"):
+        await stored.registry.import_version("pump", b"other", {"dimension": 4})
+    with pytest.raises(UnknownDetector):
+        await stored.registry.import_version("other", b"theirs", record)
+    assert await stored.registry.set_champion("pump", 1) == 1
+    assert (await stored.get()).learned == 500
+
+
+async def test_pruning_keeps_what_somebody_may_still_need(stored, redis):
+    """Champion, parent, the last two champions, pinned, parked and imported ones."""
+    for seed in range(6):  # versions 1 to 6
+        await stored.learn(seed=seed)
+    await stored.learn(good=False)  # 7, parked
+    await stored.registry.import_version("pump", b"theirs", {})  # 8
+    await stored.registry.pin("pump", 1)
+    assert await stored.registry.prune("pump") == [2, 3, 4]
+    assert await stored.registry.artifact("pump", 2) is None
+    assert [r["pruned"] for r in await stored.registry.records("pump")] == (
+        [False, True, True, True, False, False, False, False]
+    )
+    assert len(await redis.keys("*artifact:*")) == 5
+    await redis.zadd(Keys("pump").pins, {"1": 1})
+    await stored.quarantine.decide("pump", "v7", "discard")
+    assert await stored.registry.prune("pump") == [1, 7]
+    assert await stored.registry.prune("pump") == []
+    await stored.registry.set_champion("pump", 5)
+    await stored.learn(seed=9)  # 9, its parent 5
+    await stored.learn(seed=10)  # 10, its parent 9
+    assert await stored.registry.prune("pump") == [5, 6]
+    assert await redis.zrange(Keys("pump").pins, 0, -1) == []
+
+
+async def test_pruning_keeps_the_anchor(stored):
+    """The gate holds every successor against it, however many there were."""
+    for seed in range(5):
+        await stored.learn(seed=seed, anchor=1)
+    assert await stored.registry.prune("pump") == [2, 3]
+
+
+async def test_equal_artifacts_are_one_until_the_last_goes(stored, redis):
+    """Content-addressed: a pruned version does not take its twin's bytes along."""
+    for seed in range(4):
+        await stored.learn(seed=seed, artifact=b"twin" if seed in (0, 3) else None)
+    assert len(await redis.keys("*artifact:*")) == 3
+    assert await stored.registry.prune("pump") == [1, 2]
+    assert await stored.registry.artifact("pump", 4) == b"twin"
+
+
+async def test_records_are_told_latest_last_and_bounded(stored):
+    """Unknown numbers have none; an unknown detector has no records."""
+    for seed in range(3):
+        await stored.learn(seed=seed)
+    assert [r["version"] for r in await stored.registry.records("pump", limit=2)] == [2, 3]
+    assert await stored.registry.record("pump", 4) is None
+    assert await stored.registry.records("other") == []
+    assert await stored.registry.history("other") == []
+
+
+@pytest.mark.parametrize("extra", [-1, 0, 1])
+async def test_a_large_artifact_is_kept_bit_for_bit(stored, extra):
+    """Written as one argument of the script, read in pieces."""
+    artifact = random.Random(0).randbytes(8 * 2**20 + extra)
+    await stored.learn(artifact=artifact)
+    assert await stored.registry.artifact("pump", 1) == artifact
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_every_acknowledged_vector_is_in_exactly_one_place(stored, redis, seed):
+    """Whatever happens in whatever order, numbers and generations have no gaps either."""
+    dice, ledger = random.Random(seed), Ledger(stored, random.Random(seed))
+    for _ in range(80):
+        step = dice.choice(
+            (ledger.ingest, ledger.ingest, ledger.ingest, ledger.promote, ledger.reject,
+             ledger.park, ledger.move, ledger.release, ledger.discard, ledger.erase, ledger.late)
+        )  # fmt: skip
+        await step()
+        await ledger.check()
+
+
+class Ledger:
+    """What the client was told, against what the store holds."""
+
+    def __init__(self, stored: Stored, dice: random.Random) -> None:
+        self.stored, self.dice = stored, dice
+        self.small = Buffer(stored.redis, experience_max_vectors=100)
+        self.acknowledged: dict[str, int] = {}
+        self.consumed: list[str] = []
+        self.discarded: list[str] = []
+        self.parked: dict[str, list[str]] = {}
+
+    async def ingest(self) -> None:
+        n, key = self.dice.randint(1, 60), self.dice.choice((None, "a", "b", "c", "d"))
+        try:
+            answer = await self.small.ingest("pump", matrix(n), idempotency_key=key)
+        except Unprocessable:
+            return
+        assert bool(answer.duplicate) == (answer.batch_id in self.acknowledged)
+        self.acknowledged[answer.batch_id] = answer.accepted
+
+    async def _settle(self, step: str) -> None:
+        experience = await self.small.take("pump")
+        lease = await self.stored.lease()
+        await self.stored.retrainings.start(lease)
+        ids = list(experience.batch_ids) if experience else []
+        if experience is None:
+            await self.stored.retrainings.stand_down(lease)
+        elif step == "promote":
+            await self.stored.registry.promote(
+                lease, experience, experience.last.encode(), GOOD, seconds=0
+            )
+            self.consumed += ids
+        elif step == "reject":
+            number = await self.stored.registry.reject(
+                lease, experience, experience.last.encode(), BAD, seconds=0
+            )
+            self.parked[f"v{number}"] = ids
+        else:
+            entry = await self.stored.registry.park(lease, experience, "NaN", seconds=0)
+            self.parked[entry] = ids
+        await self.stored.leases.release(lease)
+
+    async def promote(self) -> None:
+        await self._settle("promote")
+
+    async def reject(self) -> None:
+        await self._settle("reject")
+
+    async def park(self) -> None:
+        await self._settle("park")
+
+    async def move(self) -> None:
+        last = (await self.stored.get()).last_version
+        if last:
+            number = self.dice.randint(1, last)
+            await self.stored.registry.set_champion("pump", number)
+            self.consumed += self.parked.pop(f"v{number}", [])
+
+    async def release(self) -> None:
+        if self.parked:
+            entry, _ = self.parked.popitem()
+            await self.stored.quarantine.decide("pump", entry, "release")
+
+    async def discard(self) -> None:
+        if self.parked:
+            entry, ids = self.parked.popitem()
+            await self.stored.quarantine.decide("pump", entry, "discard")
+            self.discarded += ids
+
+    async def erase(self) -> None:
+        while await self.stored.erasure.erase("pump", 0):
+            pass
+
+    async def late(self) -> None:
+        """Do as a worker that lost its lease."""
+        experience, lease = await self.small.take("pump"), await self.stored.lease()
+        await self.stored.leases.release(lease)
+        if experience:
+            with pytest.raises(Fenced):
+                await self.stored.registry.promote(lease, experience, b"late", GOOD, seconds=0)
+
+    async def check(self) -> None:
+        found = await self.stored.get()
+        everything = await self.stored.redis.xrange(Keys("pump").stream)
+        held = {entry[b"b"].decode(): row for row, entry in everything}
+        waiting = await self.stored.buffer.take("pump")
+        buffered = list(waiting.batch_ids) if waiting else []
+        parked = [batch for ids in self.parked.values() for batch in ids]
+        places = [*buffered, *parked, *self.consumed, *self.discarded]
+        assert len(everything) == len(held)
+        assert sorted(places) == sorted(self.acknowledged)
+        assert set(buffered) | set(parked) <= set(held)
+        assert not set(self.discarded) & set(held)
+
+        def count(ids: list[str]) -> int:
+            return sum(self.acknowledged[batch] for batch in ids)
+
+        assert (found.buffered, found.parked) == (count(buffered), count(parked))
+        assert (found.consumed, found.discarded) == (count(self.consumed), count(self.discarded))
+        assert found.buffered_bytes == 12 * found.buffered
+        assert found.parked_bytes == 12 * found.parked
+        assert found.kept_bytes == 12 * count([b for b in self.consumed if b in held])
+        records = await self.stored.registry.records("pump")
+        assert [r["version"] for r in records] == list(range(1, found.last_version + 1))
+        history = await self.stored.registry.history("pump")
+        assert [row["generation"] for row in history] == list(range(1, found.generation + 1))
+        assert found.champion == (history[-1]["version"] if history else None)
+        lineage = await self.stored.redis.hget(Keys("pump").learned, str(found.champion or 0))
+        assert found.learned == int(lineage or 0)
+
+
+async def test_a_promotion_into_a_store_that_dies_is_whole_or_not_there(own_store):
+    """Killed at any moment, the store comes back with all of a promotion or nothing of it."""
+    redis = await connect(own_store.url)
+    stored = Stored(redis)
+    await stored.make()
+    for turns in (1, 3, 10, 30, 100, 300):
+        await stored.buffer.ingest("pump", matrix(40))
+        lease, experience = await stored.lease(), await stored.take()
+        before = await stored.get()
+
+        async def promote(lease=lease, experience=experience) -> None:
+            await stored.registry.promote(
+                lease, experience, experience.last.encode() * 100_000, GOOD, seconds=0
+            )
+
+        running = asyncio.ensure_future(promote())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await asyncio.to_thread(own_store.kill)
+        outcome = (await asyncio.gather(running, return_exceptions=True))[0]
+        assert outcome is None or isinstance(outcome, StoreUnavailable)
+        own_store.start()
+        after = await stored.get()
+        moved = after.last_version - before.last_version
+        assert moved in (0, 1)
+        assert outcome is not None or moved == 1
+        assert after.buffered == (0 if moved else before.buffered)
+        assert after.generation == before.generation + moved
+        assert len(await stored.registry.history("pump")) == after.generation
+        assert await stored.leases.release(lease)
+    await redis.aclose()

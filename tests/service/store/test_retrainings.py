@@ -1,0 +1,106 @@
+import pytest
+
+from service.store.lua import Fenced
+from tests.service.stored import GOOD, matrix
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_run_is_queued_then_running_then_idle(stored):
+    """Its progress is told while it runs, and its request counts as served once it is over."""
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump", "equal")
+    lease = await stored.lease()
+    assert await stored.retrainings.start(lease) == ("equal", 0)
+    await stored.retrainings.progress(lease, 0.25)
+    assert (await stored.get()).retraining == ("running", 0.25)
+    await stored.registry.promote(lease, await stored.take(), b"a", GOOD, seconds=4.1)
+    found = await stored.get()
+    assert (found.retraining, found.served) == (("idle", 0.0), 1)
+    assert found.last_retraining.pop("finished_at").endswith("Z")
+    assert found.last_retraining == {
+        "outcome": "promoted", "version": 1, "reasons": [], "seconds": 4.1,
+    }  # fmt: skip
+
+
+async def test_weights_hold_for_one_run_its_retries_included(stored):
+    """A failed attempt and a crashed worker keep them; the next run does not have them."""
+    await stored.buffer.ingest("pump", matrix(40))
+    weights = {"w_prev": 0.2, "w_new": 0.8}
+    await stored.detectors.request_retrain("pump", weights)
+    lease = await stored.lease()
+    await stored.retrainings.start(lease)
+    assert await stored.retrainings.attempt_failed(lease) == 1
+    found = await stored.get()
+    assert (found.retraining.state, found.served, found.attempts) == ("queued", 0, 1)
+    assert await stored.retrainings.start(lease) == (weights, 1)
+    await stored.leases.release(lease)  # a crash, as the store sees it
+    assert (await stored.get()).retraining.state == "running"
+    lease = await stored.lease()
+    assert await stored.retrainings.start(lease) == (weights, 1)
+    await stored.registry.promote(lease, await stored.take(), b"a", GOOD, seconds=1)
+    await stored.buffer.ingest("pump", matrix(40))
+    assert await stored.retrainings.start(lease) == (None, 0)
+
+
+@pytest.mark.parametrize(("left", "state", "served"), [(32, "queued", 1), (31, "idle", 2)])
+async def test_a_request_during_a_run_is_served_by_one_more(stored, left, state, served):
+    """If enough is left to learn; otherwise there is nothing that it could do."""
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    lease = await stored.lease()
+    await stored.retrainings.start(lease)
+    experience = await stored.take()
+    await stored.buffer.ingest("pump", matrix(left))
+    assert await stored.detectors.request_retrain("pump", "equal") == 2
+    assert (await stored.get()).retraining.state == "running"
+    await stored.registry.promote(lease, experience, b"a", GOOD, seconds=1)
+    found = await stored.get()
+    assert (found.retraining.state, found.served) == (state, served)
+    assert (await stored.retrainings.start(lease)).weights == ("equal" if left == 32 else None)
+
+
+async def test_a_run_with_nothing_to_learn_ends_without_an_outcome(stored):
+    """Nobody waits for it for ever."""
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    lease = await stored.lease()
+    await stored.retrainings.start(lease)
+    await stored.retrainings.stand_down(lease)
+    found = await stored.get()
+    assert (found.retraining.state, found.served, found.last_retraining) == ("idle", 1, None)
+
+
+async def test_a_parked_experience_ends_the_run_as_failed(stored):
+    """Three attempts or one: the caller decides; the reason is kept, and later data goes on."""
+    await stored.buffer.ingest("pump", matrix(40))
+    lease = await stored.lease()
+    await stored.retrainings.start(lease)
+    await stored.retrainings.attempt_failed(lease)
+    experience = await stored.take()
+    await stored.buffer.ingest("pump", matrix(33))
+    entry = await stored.registry.park(lease, experience, 'a "NaN" loss', seconds=2)
+    found = await stored.get()
+    assert (found.buffered, found.parked, found.attempts, found.last_version) == (33, 40, 0, 0)
+    assert found.last_retraining["outcome"] == "failed"
+    assert found.last_retraining["version"] is None
+    assert found.last_retraining["reasons"] == ['a "NaN" loss']
+    assert found.retrains == {"promoted": 0, "rejected": 0, "failed": 1}
+    (listed,) = await stored.quarantine.list("pump")
+    assert (listed["id"], listed["vectors"], listed["reason"]) == (entry, 40, 'a "NaN" loss')
+    assert (await stored.take()).n == 33
+
+
+async def test_a_lost_lease_moves_nothing(stored):
+    """Not even the progress."""
+    lease = await stored.lease()
+    await stored.leases.release(lease)
+    for step in (
+        stored.retrainings.start(lease),
+        stored.retrainings.progress(lease, 0.5),
+        stored.retrainings.attempt_failed(lease),
+        stored.retrainings.stand_down(lease),
+    ):
+        with pytest.raises(Fenced):
+            await step
+    assert (await stored.get()).retraining.state == "idle"

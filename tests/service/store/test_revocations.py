@@ -1,0 +1,338 @@
+"""Un-learning: what is marked, who serves, what is discarded, and what is learned again."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from service.domain.provenance import Culprit
+from service.domain.revocation_plan import Asked
+from service.problems import Conflict, Unknown, UnknownDetector
+from service.store import revocations
+from service.store.lua import Fenced
+from tests.service.store.test_held_rows import verdict
+from tests.service.stored import GOOD, matrix
+
+pytestmark = pytest.mark.anyio
+
+
+async def send(stored, sender: str, n: int = 40, seed: int = 0) -> str:
+    """Return the id of a batch of `n` vectors that `sender` sent."""
+    return (await stored.buffer.ingest("pump", matrix(n, seed=seed), sender=sender)).batch_id
+
+
+async def settle(stored, *, good: bool = True) -> int:
+    """Promote (or reject) a version that learned the whole buffer; return its number."""
+    lease = await stored.lease()
+    await stored.retrainings.start(lease)
+    experience = await stored.take()
+    write = stored.registry.promote if good else stored.registry.reject
+    artifact = f"after {experience.last}".encode()
+    number = await write(lease, experience, artifact, GOOD, seconds=0.5)
+    await stored.leases.release(lease)
+    return number
+
+
+async def poisoned(stored) -> tuple[str, str]:
+    """Have version 1 learn from ann, 2 from ann and bob, 3 from ann, with a batch of each to come.
+
+    Return the ids of bob's batches, of the one learned and of the one not.
+    """
+    await send(stored, "ann")
+    await settle(stored)
+    await send(stored, "ann", 50, seed=1)
+    learned = await send(stored, "bob", 40, seed=2)
+    await settle(stored)
+    await send(stored, "ann", 60, seed=3)
+    await settle(stored)
+    await send(stored, "ann", 7, seed=4)
+    return learned, await send(stored, "bob", 5, seed=5)
+
+
+async def accounted(stored) -> int:
+    """Return how many vectors the counters know of."""
+    found = await stored.get()
+    places = (found.buffered, found.quarantined, found.parked, found.consumed, found.discarded)
+    return sum(places)
+
+
+async def in_stream(stored) -> int:
+    """Return how many vectors the stream holds."""
+    rows = await stored.redis.xrange("anamnesis:{pump}:stream")
+    return sum(int(fields[b"n"]) for _, fields in rows)
+
+
+BOB = Culprit("key", "bob")
+
+
+async def test_a_key_is_taken_back(stored):
+    """Its versions and all on top are marked, the last clean one serves, the rest comes again."""
+    await poisoned(stored)
+    done = await stored.revocations.revoke("pump", Asked(BOB, "key:eve", "broken press"))
+    assert (done["champion"], done["generation"], done["versions"]) == (1, 4, [2, 3])
+    assert done["discarded"] == {"buffered": 5, "quarantined": 0, "parked": 0, "kept": 40}
+    assert done["relearned"]["vectors"] == 110
+    assert done["relearned"]["senders"] == ["ann"]
+    assert done["lost"] == {"vectors": 0, "batch_count": 0, "batches": [], "senders": []}
+    found = await stored.get()
+    assert (found.champion, found.generation, found.learned) == (1, 4, 40)
+    assert found.buffered == 7 + 110
+    assert found.buffer_oldest is not None
+    assert await accounted(stored) == 40 + 90 + 60 + 12
+    experience = await stored.take()
+    assert experience.senders == ("ann",)
+    assert (experience.n, experience.champion) == (117, 1)
+    states = [one["state"] for one in await stored.registry.records("pump")]
+    assert states == ["champion", "revoked", "revoked"]
+    mark = (await stored.registry.record("pump", 3))["revoked"]
+    assert (mark["key"], mark["who"], mark["why"]) == ("bob", "key:eve", "broken press")
+    assert (await stored.registry.history("pump"))[-1]["why"] == "revoked key bob"
+    entry = (await stored.audit.entries("pump"))[-1]
+    assert (entry["action"], entry["from"], entry["to"]) == ("revoked", 3, 1)
+    assert (entry["who"], entry["key"], entry["versions"]) == ("key:eve", "bob", [2, 3])
+
+
+async def test_what_is_relearned_is_what_was_sent(stored):
+    """The same vectors, in the order in which they came, after what was buffered already."""
+    await poisoned(stored)
+    await stored.revocations.revoke("pump", Asked(BOB))
+    expected = [matrix(7, seed=4), matrix(50, seed=1), matrix(60, seed=3)]
+    assert np.array_equal((await stored.take()).vectors, np.concatenate(expected))
+    assert await settle(stored) == 4
+    assert await accounted(stored) == 40 + 90 + 60 + 12
+
+
+async def test_what_is_erased_is_lost_and_named(stored):
+    """Without the vectors nothing is relearned; the answer says what that loses, and from whom."""
+    await poisoned(stored)
+    while await stored.erasure.erase("pump", 0):
+        pass
+    done = await stored.revocations.revoke("pump", Asked(BOB))
+    assert (done["lost"]["vectors"], done["lost"]["batch_count"]) == (110, 2)
+    assert done["lost"]["senders"] == ["ann"]
+    assert done["relearned"]["vectors"] == 0
+    assert done["discarded"]["kept"] == 0
+    assert (await stored.get()).buffered == 7
+    assert await accounted(stored) == 40 + 90 + 60 + 12
+
+
+async def test_what_is_partly_erased_is_lost_in_part(stored):
+    """The oldest of what was kept is gone; each batch is in one of the two lists."""
+    await poisoned(stored)
+    (first,) = (await stored.registry.record("pump", 3))["experience"]["batches"]
+    entries = await stored.redis.xrange("anamnesis:{pump}:stream")
+    await stored.erasure.erase("pump", 0)
+    await stored.erasure.erase("pump", 0)
+    assert len(await stored.redis.xrange("anamnesis:{pump}:stream")) == len(entries) - 3
+    done = await stored.revocations.revoke("pump", Asked(BOB))
+    assert (done["lost"]["vectors"], done["relearned"]["vectors"]) == (50, 60)
+    assert done["relearned"]["batches"] == [first]
+    assert first not in done["lost"]["batches"]
+
+
+async def test_a_batch_is_taken_back(stored):
+    """One batch, learned or not; what else its sender sent stays."""
+    learned, waiting = await poisoned(stored)
+    done = await stored.revocations.revoke("pump", Asked(Culprit("batch", waiting)))
+    assert (done["champion"], done["generation"], done["versions"]) == (3, 3, [])
+    assert done["discarded"]["buffered"] == 5
+    done = await stored.revocations.revoke("pump", Asked(Culprit("batch", learned)))
+    assert (done["champion"], done["versions"]) == (1, [2, 3])
+    assert (await stored.get()).buffered == 117
+    with pytest.raises(Unknown):
+        await stored.revocations.revoke("pump", Asked(Culprit("batch", waiting)))
+
+
+async def test_a_plan_changes_nothing(stored):
+    """It says what would be done, and no key of the store is touched."""
+
+    async def everything() -> dict[bytes, bytes]:
+        keys = [key async for key in stored.redis.scan_iter()]
+        return {key: await stored.redis.dump(key) for key in keys}
+
+    await poisoned(stored)
+    before = await everything()
+    told = (await stored.revocations.plan("pump", BOB)).told()
+    assert await everything() == before
+    assert await stored.revocations.revoke("pump", Asked(BOB)) == told
+
+
+async def test_repeated_it_does_nothing_more(stored):
+    """The same marks, no new generation, nothing discarded, nothing relearned twice."""
+    await poisoned(stored)
+    await stored.revocations.revoke("pump", Asked(BOB))
+    held = await in_stream(stored)
+    done = await stored.revocations.revoke("pump", Asked(BOB))
+    assert (done["champion"], done["generation"], done["versions"]) == (1, 4, [2, 3])
+    assert not any(done["discarded"].values())
+    assert done["lost"]["vectors"] == done["relearned"]["vectors"] == 0
+    assert await in_stream(stored) == held
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_cut_short_anywhere_it_loses_and_doubles_nothing(stored, monkeypatch, steps):
+    """A process that dies after any step leaves every vector in one place; again, it ends."""
+    await poisoned(stored)
+    sweep, left = revocations.SWEEP, steps
+
+    async def cut(*arguments):
+        nonlocal left
+        if not left:
+            raise asyncio.CancelledError
+        left -= 1
+        return await sweep(*arguments)
+
+    monkeypatch.setattr(revocations, "STEP_ENTRIES", 1)
+    monkeypatch.setattr(revocations, "SWEEP", cut)
+    with pytest.raises(asyncio.CancelledError):
+        await stored.revocations.revoke("pump", Asked(BOB))
+    assert await accounted(stored) == 40 + 90 + 60 + 12
+    monkeypatch.setattr(revocations, "SWEEP", sweep)
+    await stored.revocations.revoke("pump", Asked(BOB))
+    assert await accounted(stored) == 40 + 90 + 60 + 12
+    found = await stored.get()
+    assert (found.buffered, found.discarded, found.generation) == (117, 5, 4)
+    assert await in_stream(stored) == 117 + 40
+
+
+async def test_rows_held_back_and_parked_are_discarded_too(stored):
+    """Of bob, that is; the others' wait on, and an experience that was all bob's is gone."""
+    for sender, n in (("ann", 50), ("bob", 60)):
+        await send(stored, sender, n)
+    assert await settle(stored, good=False) == 1
+    await send(stored, "bob", 40)
+    assert await settle(stored, good=False) == 2
+    for sender in ("ann", "bob"):
+        await stored.buffer.ingest("pump", matrix(9), sender=sender, verdict=verdict(9, held=3))
+    done = await stored.revocations.revoke("pump", Asked(BOB))
+    assert done["discarded"] == {"buffered": 6, "quarantined": 3, "parked": 100, "kept": 0}
+    assert (done["champion"], done["versions"]) == (None, [1, 2])
+    waiting = {one["id"][0]: one["vectors"] for one in await stored.quarantine.list("pump")}
+    assert waiting == {"v": 50, "r": 3}
+    found = await stored.get()
+    assert (found.buffered, found.quarantined, found.parked, found.discarded) == (6, 3, 50, 109)
+    assert await stored.quarantine.decide("pump", "v1", "release") == 50
+    assert await in_stream(stored) == 56
+    with pytest.raises(Conflict):
+        await stored.registry.set_champion("pump", 1)
+
+
+async def test_a_parked_range_of_a_promoted_version_is_not_relearned_twice(stored):
+    """A rejected version that a person promoted: what it consumed comes again, once."""
+    await send(stored, "ann")
+    await settle(stored)
+    for sender in ("ann", "bob"):
+        await send(stored, sender)
+    assert await settle(stored, good=False) == 2
+    await stored.registry.set_champion("pump", 2)
+    done = await stored.revocations.revoke("pump", Asked(BOB))
+    assert (done["champion"], done["relearned"]["vectors"]) == (1, 40)
+    assert await accounted(stored) == 120
+    assert await in_stream(stored) == 40 + 40
+
+
+async def test_after_a_rollback_by_hand(stored):
+    """The champion is clean already and stays; what the versions behind it learned comes again."""
+    await poisoned(stored)
+    await stored.registry.set_champion("pump", 1)
+    done = await stored.revocations.revoke("pump", Asked(BOB))
+    assert (done["champion"], done["generation"], done["versions"]) == (1, 4, [2, 3])
+    assert done["relearned"]["vectors"] == 110
+    with pytest.raises(Conflict):
+        await stored.registry.set_champion("pump", 3)
+
+
+async def test_without_a_clean_version_none_serves(stored):
+    """Only where that is asked for; what is kept of the others is learned from scratch."""
+    for sender in ("bob", "ann"):
+        await send(stored, sender)
+    await settle(stored)
+    with pytest.raises(Conflict, match="without_champion"):
+        await stored.revocations.revoke("pump", Asked(BOB))
+    assert (await stored.get()).champion == 1
+    assert (await stored.registry.record("pump", 1))["state"] == "champion"
+    done = await stored.revocations.revoke("pump", Asked(BOB, unserved=True))
+    assert (done["champion"], done["generation"], done["versions"]) == (None, 2, [1])
+    found = await stored.get()
+    assert (found.champion, found.learned, found.buffered) == (None, 0, 40)
+    assert (await stored.registry.history("pump"))[-1]["version"] is None
+    assert (await stored.take()).champion is None
+    assert await settle(stored) == 2
+    assert (await stored.registry.record("pump", 2))["parent"] is None
+    assert (await stored.get()).generation == 3
+
+
+async def test_what_is_being_learned_is_refused(stored):
+    """A worker that took the experience before cannot promote it after."""
+    await poisoned(stored)
+    await send(stored, "ann")
+    lease = await stored.lease()
+    await stored.retrainings.start(lease)
+    experience = await stored.take()
+    await stored.revocations.revoke("pump", Asked(BOB))
+    with pytest.raises(Fenced):
+        await stored.registry.promote(lease, experience, b"late", GOOD, seconds=1)
+    assert (await stored.get()).retraining.state == "running"  # for the next worker
+
+
+async def test_a_run_that_has_nothing_left_ends(stored):
+    """Where fewer vectors are left than a training needs, nobody waits for an outcome."""
+    for sender in ("ann", "bob"):
+        await send(stored, sender, 20)
+    await stored.detectors.request_retrain("pump")
+    await stored.revocations.revoke("pump", Asked(BOB))
+    found = await stored.get()
+    assert (found.retraining.state, found.requested, found.served) == ("idle", 1, 1)
+
+
+async def test_two_at_a_time(stored):
+    """One of them goes through; the other is told, or goes through after it."""
+    await poisoned(stored)
+    asked = [stored.revocations.revoke("pump", Asked(BOB)) for _ in range(2)]
+    done = await asyncio.gather(*asked, return_exceptions=True)
+    assert all(isinstance(one, dict | Conflict) for one in done)
+    await stored.revocations.revoke("pump", Asked(BOB))
+    assert await accounted(stored) == 40 + 90 + 60 + 12
+    assert await in_stream(stored) == 117 + 40
+
+
+async def test_artifacts_of_revoked_versions_go(stored):
+    """They are pruned, and do not take the place of clean ones."""
+    await poisoned(stored)
+    await stored.revocations.revoke("pump", Asked(BOB))
+    assert await stored.registry.prune("pump") == [2, 3]
+
+
+async def test_an_import_of_what_was_revoked_is_reached_too(stored):
+    """A copy of a version, and one trained elsewhere on top of one, by their hashes."""
+    await poisoned(stored)
+    of_two = (await stored.registry.record("pump", 2))["sha256"]
+    artifact = await stored.registry.artifact("pump", 3)
+    assert await stored.registry.import_version("pump", artifact, {}) == 4
+    told = {"parent_sha256": of_two}
+    assert await stored.registry.import_version("pump", b"elsewhere", told) == 5
+    assert await stored.registry.import_version("pump", b"another", {}) == 6
+    done = await stored.revocations.revoke("pump", Asked(BOB))
+    assert done["versions"] == [2, 3, 4, 5]
+
+
+async def test_what_nobody_knows(stored):
+    """No such detector, no such batch, a key that sent nothing."""
+    with pytest.raises(UnknownDetector):
+        await stored.revocations.revoke("other", Asked(BOB))
+    with pytest.raises(Unknown):
+        await stored.revocations.revoke("pump", Asked(BOB))
+    assert await stored.lease()  # and nobody is locked out
+
+
+async def test_every_batch_of_a_large_experience_is_found(stored):
+    """The record names the first thousand; the last one is known all the same."""
+    await send(stored, "ann")
+    await settle(stored)
+    ids = [await send(stored, "ann", 1, seed=n) for n in range(1100)]
+    await settle(stored)
+    record = await stored.registry.record("pump", 2)
+    assert ids[-1] not in record["experience"]["batches"]
+    told = (await stored.revocations.plan("pump", Culprit("batch", ids[-1]))).told()
+    assert (told["versions"], told["champion"]) == ([2], 1)
+    assert told["relearned"]["batch_count"] == 1099

@@ -1,0 +1,247 @@
+"""The hot swap: forward, verified, and only when it works."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from models import Version
+from service.domain.event import Label
+from service.problems import StoreUnavailable, Unknown
+from service.scoring.champions import Champions
+from service.settings import Settings
+from service.store.adapters import Stores
+from service.store.events import Events
+from service.swap.watcher import Watcher
+from service.telemetry.metrics import Metrics
+from tests.service.stored import Stored, matrix
+from tests.service.trained import versions
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Watched:
+    """A watcher over a store in which `stored` plays the worker."""
+
+    stored: Stored
+    watcher: Watcher
+    registry: CollectorRegistry
+
+    async def learn(self, version: Version, *, good: bool = True) -> int:
+        """Settle a version that learned 40 vectors."""
+        return await self.stored.learn(artifact=version.to_bytes(), good=good)
+
+    def serving(self) -> tuple[int, int, int] | None:
+        """Return version, generation and revision that are served."""
+        held = self.watcher.champions.get("pump")
+        return held and (held.number, held.generation, held.config_revision)
+
+    def count(self, name: str) -> float:
+        """Return a counter of the detector."""
+        return self.registry.get_sample_value(f"anamnesis_{name}", {"detector": "pump"}) or 0.0
+
+
+@pytest.fixture
+async def watched(stored: Stored, store_url: str) -> AsyncIterator[Watched]:
+    """Watch an empty store."""
+    settings = Settings(redis_url=store_url, poll_seconds=0.1)
+    stores = await Stores.open(settings, store_url)
+    registry = CollectorRegistry()
+    watcher = Watcher(stores, Champions(2), settings, Metrics(registry))
+    yield Watched(stored, watcher, registry)
+    await stores.close()
+
+
+async def test_poll_follows_the_pointer(watched: Watched) -> None:
+    """Every poll ends with what the store says: promotion, policy, rollback."""
+    await watched.watcher.poll()
+    assert watched.serving() is None
+    await watched.learn(versions()[0])
+    await watched.watcher.poll()
+    assert watched.serving() == (1, 1, 1)
+    await watched.stored.make(threshold={"value": 7.0})
+    await watched.watcher.poll()
+    assert watched.serving() == (1, 1, 2)
+    assert watched.watcher.champions.serving("pump").threshold.value == 7.0
+    await watched.learn(versions()[1])
+    await watched.stored.registry.set_champion("pump", 1)
+    await watched.watcher.poll()
+    assert watched.serving() == (1, 3, 2)
+    assert watched.count("swap_duration_seconds_count") == 1  # what was loaded once is reused
+
+
+async def test_notifications_come_first(watched: Watched) -> None:
+    """A promotion is served at once although the poll is far away."""
+    settings = Settings(redis_url="", poll_seconds=2)
+    watcher = Watcher(
+        watched.watcher.stores, watched.watcher.champions, settings, Metrics(CollectorRegistry())
+    )
+    running = asyncio.create_task(watcher.run())
+
+    async def polled() -> bool:
+        return watcher.champions.detector("pump") is not None
+
+    await until(polled)
+
+    async def listening() -> bool:
+        found = await watched.stored.redis.pubsub_numsub("anamnesis:notify")
+        return found[0][1] == 1
+
+    await until(listening)
+    await watched.learn(versions()[0])
+
+    async def served() -> bool:
+        return watched.serving() == (1, 1, 1)
+
+    await until(served, 1.0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "other", "gone"])
+async def test_damaged_artifacts(watched: Watched, damage: str) -> None:
+    """What cannot be verified is not served: the old version goes on, and a metric tells."""
+    await watched.learn(versions()[0])
+    await watched.watcher.poll()
+    await watched.stored.buffer.ingest("pump", matrix(40))
+    number = await watched.learn(versions()[1])
+    redis = watched.stored.redis
+    digest = (await redis.hget("anamnesis:{pump}:artifacts", str(number))).decode()
+    key = f"anamnesis:{{pump}}:artifact:{digest}"
+    data = await redis.get(key)
+    damaged = {
+        "flip": data[:-9] + bytes([data[-9] ^ 1]) + data[-8:],
+        "cut": data[:-1],
+        "other": versions()[0].to_bytes(),
+    }
+    if damage == "gone":
+        await redis.delete(key)
+    else:
+        await redis.set(key, damaged[damage])
+    await watched.watcher.poll()
+    await watched.watcher.poll()
+    assert watched.serving() == (1, 1, 1)
+    assert watched.count("artifact_failures_total") == 1
+    await watched.stored.registry.set_champion("pump", 1)
+    await watched.watcher.poll()
+    assert watched.serving() == (1, 3, 1)
+
+
+async def test_a_store_that_went_back(watched: Watched) -> None:
+    """An older generation in the store is not served, and is counted once."""
+    await watched.learn(versions()[0])
+    await watched.learn(versions()[1])
+    await watched.watcher.poll()
+    await watched.stored.redis.hset("anamnesis:{pump}:state", "generation", 1)
+    await watched.stored.redis.hset("anamnesis:{pump}:state", "champion", 1)
+    for _ in range(3):
+        await watched.watcher.poll()
+    assert watched.serving() == (2, 2, 1)
+    assert watched.count("store_regressions_total") == 1
+
+
+async def test_deleted_and_lost_are_told_apart(watched: Watched) -> None:
+    """A deleted detector is unloaded; one that the store lost serves on; a new one replaces it."""
+    await watched.learn(versions()[0])
+    await watched.watcher.poll()
+    await watched.stored.redis.flushall()
+    await watched.watcher.poll()
+    assert watched.serving() == (1, 1, 1)
+    await watched.stored.make()
+    await watched.watcher.poll()
+    assert watched.serving() is None
+    await watched.learn(versions()[1])
+    await watched.watcher.poll()
+    assert watched.serving() == (1, 1, 1)
+    await watched.stored.detectors.delete("pump")
+    await watched.watcher.poll()
+    assert watched.serving() is None
+    assert watched.watcher.champions.detector("pump") is None
+
+
+async def test_pins(watched: Watched) -> None:
+    """A pin is loaded, recorded in the store once, and unknown when there is none."""
+    await watched.learn(versions()[0])
+    await watched.learn(versions()[1])
+    await watched.watcher.poll()
+    for _ in range(3):
+        assert (await watched.watcher.pinned("pump", 1)).number == 1
+    assert await watched.stored.redis.zcard("anamnesis:{pump}:pins") == 1
+    with pytest.raises(Unknown):
+        await watched.watcher.pinned("pump", 3)
+
+
+async def test_unknown_names_are_asked_for_once(watched: Watched) -> None:
+    """A name that the store does not know is not asked for again within a second."""
+    assert await watched.watcher.look_up("new") is None
+    await watched.stored.make("new")
+    assert await watched.watcher.look_up("new") is None
+    await watched.watcher.poll()
+    found = await watched.watcher.look_up("new")
+    assert found is not None
+    assert found.name == "new"
+
+
+async def test_store_away(own_store: object) -> None:
+    """Polling an absent store fails in time, and marks it as away."""
+    url: str = own_store.url  # type: ignore[attr-defined]
+    settings = Settings(redis_url=url)
+    stores = await Stores.open(settings, url)
+    watcher = Watcher(stores, Champions(2), settings, Metrics(CollectorRegistry()))
+    await watcher.poll()
+    assert watcher.redis_up
+    own_store.kill()  # type: ignore[attr-defined]
+    with pytest.raises(StoreUnavailable):
+        await asyncio.wait_for(watcher.poll(), 1.0)
+    assert not watcher.redis_up
+    await stores.close()
+
+
+async def test_labels_move_the_threshold(watched: Watched, tmp_path: Path) -> None:
+    """In every process alike, as soon as five of each are there; until then it is at 1 %."""
+    version, far = versions()[0], matrix(6, seed=1) + 9
+    await watched.learn(version)
+    uid = (await watched.stored.make(threshold={"labels": {"beta": 1}})).uid
+    await watched.watcher.poll()
+    held = watched.watcher.champions.serving("pump").threshold
+    assert held.value == version.threshold_for({"fpr": 0.01}).value
+    assert (held.calibration, held.labels) == (
+        "insufficient", {"anomaly": 0, "normal": 0, "needed": 5},
+    )  # fmt: skip
+
+    events = Events(watched.stored.redis)
+    labels = [Label("anomaly", row) for row in far]
+    labels += [Label("normal", row) for row in matrix(5)]
+    labels += [Label("anomaly", row) for row in matrix(9, d=2)]  # from before the dimension was
+    labels += [Label("normal", far[5])]  # corrected: what was said last counts
+    await events.label("pump", uid, labels)
+    await watched.watcher.poll()
+    moved = watched.watcher.champions.serving("pump")
+    scores = version.score(far)
+    assert moved.threshold.labels == {"anomaly": 5, "normal": 6, "needed": 5}
+    assert moved.threshold.value <= scores[:5].max()
+    assert moved.threshold.value != held.value
+    assert watched.serving() == (1, 1, 3)
+
+    settings = Settings(redis_url="", cache_dir=tmp_path)
+    other = Watcher(watched.watcher.stores, Champions(2), settings, Metrics(CollectorRegistry()))
+    await other.poll()
+    assert other.champions.serving("pump").threshold == moved.threshold
+    again = Watcher(watched.watcher.stores, Champions(2), settings, Metrics(CollectorRegistry()))
+    await again.restore()
+    assert again.champions.serving("pump").threshold == moved.threshold
+
+    await watched.learn(versions()[1])
+    await watched.watcher.poll()
+    pinned = await watched.watcher.pinned("pump", 1)
+    assert pinned.threshold == moved.threshold
+    assert watched.watcher.champions.serving("pump").threshold != moved.threshold
+    await watched.stored.make(threshold={"value": 7.0})
+    await watched.watcher.poll()
+    assert watched.watcher.champions.serving("pump").threshold.labels is None

@@ -1,0 +1,167 @@
+"""What a process counts, and that several processes add up."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+
+from models.version.judgement import Judgement
+from service.scoring.champions import Champions
+from service.telemetry.metrics import Metrics
+from service.telemetry.store_metrics import StateMetrics, _of_regimes
+from tests.service.trained import champion
+
+
+class Store:
+    """A view of a store that answers."""
+
+    redis_up = True
+    worker_heartbeat: float | None = 5.0
+
+
+def columns(*severities: float) -> Judgement:
+    """Return a judgement with these severities."""
+    s = np.array(severities)
+    return Judgement(s, s, s, s >= 1)
+
+
+def state() -> StateMetrics:
+    """Return the metrics of a store without detectors."""
+    return StateMetrics(Champions(1), Store(), buffer_bound=100)
+
+
+def test_answers_are_counted() -> None:
+    """Vectors, anomalies, severities and durations are in the next scrape."""
+    metrics = Metrics(CollectorRegistry())
+    X = np.zeros((2, 3), np.float32)
+    metrics.scored(champion(), X, columns(0.5, 1.0), 0.002)
+    metrics.scored(champion(), X, columns(0.2, 60.0), 0.004)
+    page = metrics.expose(state()).decode()
+    for line in (
+        'anamnesis_vectors_scored_total{detector="pump"} 4.0',
+        'anamnesis_anomalies_total{detector="pump"} 2.0',
+        'anamnesis_severity_bucket{detector="pump",le="0.5"} 2.0',
+        'anamnesis_severity_bucket{detector="pump",le="1.0"} 3.0',
+        'anamnesis_severity_bucket{detector="pump",le="50.0"} 3.0',
+        'anamnesis_severity_bucket{detector="pump",le="+Inf"} 4.0',
+        'anamnesis_severity_sum{detector="pump"} 61.7',
+        'anamnesis_score_duration_seconds_count{detector="pump"} 2.0',
+        'anamnesis_score_duration_seconds_bucket{detector="pump",le="0.0025"} 1.0',
+        "anamnesis_redis_up 1.0",
+        "anamnesis_worker_heartbeat_timestamp_seconds 5.0",
+        "anamnesis_buffer_bound_vectors 100.0",
+    ):
+        assert line in page
+
+
+def test_labels_are_bounded() -> None:
+    """Past the bound all further names share one series."""
+    metrics = Metrics(CollectorRegistry(), detectors=2)
+    for name in ("a", "b", "c", "d"):
+        metrics.ingested(name, "accepted", 1)
+    page = metrics.expose(state()).decode()
+    assert 'detector="other",outcome="accepted"} 2.0' in page
+    assert 'detector="c"' not in page
+
+
+def test_forgetting_is_read_from_the_champion() -> None:
+    """A version that alarms on replayed old normals says so; a first one has none to forget."""
+    champions = Champions(1)
+    champions.install(champion(2))
+    champions.install(champion(1, name="first"))
+    families = {f.name: f for f in StateMetrics(champions, Store(), buffer_bound=1).collect()}
+    (sample,) = families["anamnesis_forgetting_ratio"].samples
+    old = champion(2).version.lineage["evidence"]["old"]
+    assert sample.labels == {"detector": "pump"}
+    assert sample.value == old["candidate"] - old["champion"]
+    regimes = families["anamnesis_regime_forgetting_ratio"].samples
+    assert {sample.labels["detector"] for sample in regimes} == {"pump"}
+    assert {sample.labels["regime"] for sample in regimes} <= {
+        str(regime.number) for regime in champion(2).version.regimes
+    }
+
+
+def test_live_shares_are_of_the_largest_regimes() -> None:
+    """Of seven regimes the five that came most are exported, and what none explains."""
+    known = [{"regime": n, "live": n / 100, "learned": 0.1} for n in range(1, 8)]
+    drift = {"state": "none", "statistics": {"regimes": {**TEST, "none": 0.02, "known": known}}}
+    detectors = [SimpleNamespace(name="pump", drift=drift)]
+    families = {f.name: f for f in _of_regimes([], detectors)}
+    samples = families["anamnesis_regime_live_ratio"].samples
+    assert {s.labels["regime"]: s.value for s in samples} == {
+        "none": 0.02, "7": 0.07, "6": 0.06, "5": 0.05, "4": 0.04, "3": 0.03,
+    }  # fmt: skip
+
+
+TEST = {"statistic": 0.1, "threshold": 0.2, "alarm": False}
+
+PROCESS = """
+import numpy as np
+from pathlib import Path
+from prometheus_client import CollectorRegistry
+from models.version.judgement import Judgement
+from service.telemetry.metrics import Metrics
+
+class Champion:
+    name, generation = "pump", 3
+
+s = np.array([0.5, 2.0])
+metrics = Metrics(CollectorRegistry(), directory=Path({directory!r}), place={place})
+metrics.scored(Champion, np.zeros((2, 3)), Judgement(s, s, s, s >= 1), 0.001)
+metrics.swapped(Champion, 0.01)
+metrics.flush()
+metrics._shared.copy()
+if {scrape}:
+    class Nothing:
+        def collect(self):
+            return ()
+    print(metrics.expose(Nothing()).decode())
+"""
+
+
+def process(folder: Path, place: int, *, scrape: bool = False) -> str:
+    """Run a process that counts two vectors; return its scrape."""
+    return subprocess.run(
+        [sys.executable, "-c", PROCESS.format(directory=str(folder), place=place, scrape=scrape)],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+def test_processes_add_up(tmp_path: Path) -> None:
+    """Whichever process is scraped has the counts of all, and the gauges of those that live."""
+    process(tmp_path, 0)
+    page = process(tmp_path, 1, scrape=True)
+    assert 'anamnesis_vectors_scored_total{detector="pump"} 4.0' in page
+    assert 'anamnesis_severity_bucket{detector="pump",le="+Inf"} 4.0' in page
+    assert 'anamnesis_severity_count{detector="pump"} 4.0' in page
+    assert 'anamnesis_loaded_generation{detector="pump",process="0"} 3.0' in page
+    assert 'anamnesis_loaded_generation{detector="pump",process="1"} 3.0' in page
+
+
+def test_a_successor_goes_on_counting(tmp_path: Path) -> None:
+    """A process that takes the place of a dead one adds to its counters, not to its gauges."""
+    for _ in range(3):
+        page = process(tmp_path, 0, scrape=True)
+    assert 'anamnesis_vectors_scored_total{detector="pump"} 6.0' in page
+    assert page.count("anamnesis_loaded_generation{") == 1
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_api_process_is_light() -> None:
+    """The application imports without torch, scikit-learn and their kin."""
+    code = (
+        "import sys, service.api.app; "
+        "print([m for m in ('torch', 'sklearn', 'scipy.stats', 'matplotlib', 'river', 'pandas')"
+        " if m in sys.modules])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )  # fmt: skip
+    assert found.stdout.strip() == "[]"

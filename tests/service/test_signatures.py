@@ -1,0 +1,68 @@
+"""Signatures of versions: whose count, and for what."""
+
+from pathlib import Path
+
+import pytest
+
+from models import ArtifactError
+from service.settings import Settings
+from service.signatures import Seal
+from tests.certificates import self_signed, signing_pair
+
+ARTIFACT = b"a version"
+
+
+def seal(signing: Path | None = None, trusted: Path | None = None) -> Seal:
+    """Return the seal that these files make."""
+    return Seal.of(Settings(signing_key_file=signing, trusted_keys_file=trusted))
+
+
+def test_without_keys_nothing_is_signed_and_nothing_asked_for() -> None:
+    """Signatures are an option."""
+    plain = seal()
+    assert (plain.signs, plain.required, plain.sign("pump", ARTIFACT)) == (False, False, {})
+    plain.check("pump", ARTIFACT, None)
+
+
+def test_a_signature_is_for_one_artifact_of_one_detector(tmp_path: Path) -> None:
+    """By a key that is trusted; whatever else stands in the record is none."""
+    private, public = signing_pair(tmp_path, "ours")
+    foreign, _ = signing_pair(tmp_path, "foreign")
+    signed = seal(private).sign("pump", ARTIFACT)
+    api = seal(trusted=public)
+    assert (api.signs, api.required) == (False, True)
+    api.check("pump", ARTIFACT, signed)
+    seal(private).check("pump", ARTIFACT, signed)
+    by_another = seal(foreign).sign("pump", ARTIFACT)
+    for detector, artifact, record in (
+        ("press", ARTIFACT, signed), ("pump", b"another", signed), ("pump", ARTIFACT, by_another),
+        ("pump", ARTIFACT, {}), ("pump", ARTIFACT, None), ("pump", ARTIFACT, {"signature": "x"}),
+        ("pump", ARTIFACT, {"signature": 7}), ("pump", ARTIFACT, {"signature": "=" * 88}),
+    ):  # fmt: skip
+        with pytest.raises(ArtifactError, match="no trusted key"):
+            api.check(detector, artifact, record)
+
+
+def test_keys_are_changed_one_after_the_other(tmp_path: Path) -> None:
+    """A file with the old key and the new one takes the signatures of both."""
+    pairs = [signing_pair(tmp_path, name) for name in ("old", "new")]
+    both = tmp_path / "both.pub"
+    both.write_bytes(b"# old, new\n" + b"\n".join(public.read_bytes() for _, public in pairs))
+    for private, _ in pairs:
+        seal(trusted=both).check("pump", ARTIFACT, seal(private).sign("pump", ARTIFACT))
+
+
+def test_what_is_no_key_is_named(tmp_path: Path) -> None:
+    """A file that holds no such key, another kind of key, or nothing at all ends the start."""
+    private, public = signing_pair(tmp_path, "ours")
+    _, elliptic = self_signed(tmp_path / "tls")
+    empty = tmp_path / "empty"
+    empty.touch()
+    for file in (public, elliptic, empty):
+        with pytest.raises(ValueError, match="not an Ed25519 private key"):
+            seal(file)
+    for file in (private, empty):
+        with pytest.raises(ValueError, match="not Ed25519 public keys"):
+            seal(trusted=file)
+    with pytest.raises(FileNotFoundError):
+        seal(tmp_path / "absent")

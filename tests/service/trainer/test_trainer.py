@@ -1,0 +1,212 @@
+"""The trainer child and the worker's side of it."""
+
+import asyncio
+import os
+import sys
+import textwrap
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from models import TrainingError
+from service.processes.spawn import alive
+from service.trainer import messages
+from service.trainer.messages import Job, Progress
+from service.worker.trainer_process import Trainer
+
+pytestmark = pytest.mark.anyio
+
+
+def _fake(folder: Path, body: str) -> tuple[str, ...]:
+    """Return the command of a trainer that is ready at once and does `body` with a `job`."""
+    program = folder / "fake_trainer.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            import os, sys
+            from service.trainer.messages import *
+            def send(reply):
+                sys.stdout.buffer.write(encode(reply)); sys.stdout.buffer.flush()
+            def forever():
+                import signal
+                while True: signal.pause()
+            send(Ready())
+            while (body := read(sys.stdin.buffer)) is not None:
+                job = job_decoder.decode(body)
+            """
+        )
+        + textwrap.indent(textwrap.dedent(body), "    ")
+    )
+    return (sys.executable, "-c", f"import sys; sys.path.insert(0, {str(_ROOT)!r}); "
+            f"exec(open({str(program)!r}).read())")  # fmt: skip
+
+
+_ROOT = Path(__file__).parents[3]
+
+
+def _job(n: int = 40, d: int = 3, seed: int = 0) -> Job:
+    rows = np.random.default_rng(seed).normal(size=(n, d)).astype("<f4")
+    return Job(previous=None, vectors=bytearray(rows.tobytes()), n=n, d=d, config={})
+
+
+def _ignore(progress: Progress) -> None:
+    del progress
+
+
+@pytest.fixture
+async def trainers():
+    """Make trainers that are closed afterwards."""
+    made: list[Trainer] = []
+
+    def make(**options) -> Trainer:
+        made.append(Trainer(**options))
+        return made[-1]
+
+    yield make
+    for trainer in made:
+        await trainer.close()
+
+
+async def test_a_job_reaches_the_child_and_its_replies_come_back(tmp_path, trainers):
+    """Progress is reported in order and the artifact arrives byte for byte."""
+    command = _fake(tmp_path, """
+        for i in range(4): send(Progress(i / 4, 1.5))
+        send(Trained(bytes(job.vectors)))
+    """)  # fmt: skip
+    trainer, job, heard = trainers(command=command), _job(n=30_000, d=10), []
+    assert await trainer.train(job, heard.append) == bytes(job.vectors)
+    assert [progress.fraction for progress in heard] == [0, 0.25, 0.5, 0.75]
+
+
+async def test_the_child_stays_warm_after_success_and_after_a_failure_it_survived(
+    tmp_path, trainers
+):
+    """One process serves job after job; a failed training is an error with its reason."""
+    command = _fake(tmp_path, """
+        send(Trained(b"x") if job.n == 40 else Failed("loss is nan"))
+    """)  # fmt: skip
+    trainer = trainers(command=command)
+    assert await trainer.train(_job(), _ignore) == b"x"
+    pid = trainer.pid
+    with pytest.raises(TrainingError, match="loss is nan"):
+        await trainer.train(_job(n=41), _ignore)
+    assert await trainer.train(_job(), _ignore) == b"x"
+    assert trainer.pid == pid
+
+
+async def test_a_child_that_dies_is_replaced(tmp_path, trainers):
+    """The job under way fails with what the child died of; the next one gets a new child."""
+    command = _fake(tmp_path, """
+        if job.n == 41: os.kill(os.getpid(), 9)
+        send(Trained(b"x"))
+    """)  # fmt: skip
+    trainer = trainers(command=command)
+    with pytest.raises(TrainingError, match="SIGKILL"):
+        await trainer.train(_job(n=41), _ignore)
+    assert await trainer.train(_job(), _ignore) == b"x"
+
+
+async def test_a_silent_child_is_killed(tmp_path, trainers):
+    """A training without progress for the stall limit is stopped and its process gone."""
+    trainer = trainers(command=_fake(tmp_path, "forever()"), stall_seconds=0.3)
+    await trainer.warm()
+    pid = trainer.pid
+    with pytest.raises(TrainingError, match=r"no progress for 0\.3 s"):
+        await trainer.train(_job(), _ignore)
+    assert not alive(pid)
+
+
+async def test_a_child_that_takes_too_much_memory_is_killed(tmp_path, trainers):
+    """Memory is watched while the child reports progress as well as while it is silent."""
+    command = _fake(tmp_path, """
+        hoard = []
+        while True:
+            hoard.append(b"x" * 2**22)
+            send(Progress(0.5, 1.0))
+    """)  # fmt: skip
+    trainer = trainers(command=command, memory_bytes=2**28)
+    with pytest.raises(TrainingError, match=r"bytes of memory; the limit is 268435456"):
+        await trainer.train(_job(), _ignore)
+    assert trainer.pid is None
+
+
+async def test_cancelling_stops_the_child_at_once(tmp_path, trainers):
+    """A training that is no longer wanted leaves no process behind."""
+    trainer = trainers(command=_fake(tmp_path, "send(Progress(0.1, 1.0)); forever()"))
+    started = asyncio.Event()
+    training = asyncio.create_task(trainer.train(_job(), lambda _: started.set()))
+    await asyncio.wait_for(started.wait(), 10)
+    pid = trainer.pid
+    training.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await training
+    assert not alive(pid)
+
+
+async def test_the_child_is_nice_and_in_this_session_with_a_group_of_its_own(tmp_path, trainers):
+    """Niceness counts only inside a session, and Ctrl-C must not reach the child."""
+    trainer = trainers(command=_fake(tmp_path, "send(Trained(b''))"))
+    await trainer.train(_job(), _ignore)
+    assert os.getpriority(os.PRIO_PROCESS, trainer.pid) == 19
+    assert os.getsid(trainer.pid) == os.getsid(0)
+    assert os.getpgid(trainer.pid) == trainer.pid
+
+
+async def test_the_real_trainer_learns_the_same_version_as_the_library(trainers):
+    """Same seed, data and parent: the child's artifact is the one that `models.train` makes."""
+    from models import Config, Version, train
+
+    config = Config.from_dict({"model": {"epochs": 3, "hidden": [8], "latent": 2}})
+    rows = np.random.default_rng(1).normal(size=(200, 4)).astype("<f4")
+    trainer, heard = trainers(), []
+    job = Job(previous=None, vectors=bytearray(rows.tobytes()), n=200, d=4, config=config.to_dict())
+    first = await trainer.train(job, heard.append)
+    assert heard
+    assert first == train(None, rows, config).to_bytes()
+    more = Job(previous=first, vectors=bytearray(rows.tobytes()), n=200, d=4,
+               config=config.to_dict(), weights={"w_prev": 0.5, "w_new": 0.5})  # fmt: skip
+    second = Version.from_bytes(await trainer.train(more, _ignore))
+    assert (second.lineage["w_prev"], second.lineage["w_new"]) == (0.5, 0.5)
+    assert second.lineage["evidence"].keys() >= {"new", "old", "synthetic"}
+    judged = msgspec.structs.replace(
+        more, judged=rows[:9].tobytes(), anomalous=bytes(9), anchor=first
+    )
+    third = Version.from_bytes(await trainer.train(judged, _ignore)).lineage["evidence"]
+    assert (third["labelled"]["normals"], third["labelled"]["anomalies"]) == (9, 0)
+    assert third["anchor"]["anchor"] == third["synthetic"]["champion"]  # they are the same here
+
+
+async def test_a_broken_parent_artifact_is_a_failure_with_a_reason(trainers):
+    """The child answers in words and lives on when the champion's bytes are damaged."""
+    trainer = trainers()
+    job = _job()
+    broken = Job(b"not a version", job.vectors, job.n, job.d, {})
+    with pytest.raises(TrainingError):
+        await trainer.train(broken, _ignore)
+    assert trainer.pid is not None
+
+
+async def test_stray_prints_cannot_corrupt_the_pipe():
+    """After the child took its pipes, fd 1 is stderr and fd 0 is empty."""
+    program = (
+        "from service.trainer.__main__ import _take_pipes; import os, sys;"
+        "jobs, replies = _take_pipes(); print('stray', flush=True); os.system('echo stray');"
+        "replies.write(jobs.read()); replies.flush(); sys.exit(len(sys.stdin.read()))"
+    )
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, cwd=_ROOT, stdin=-1, stdout=-1, stderr=-1
+    )
+    out, err = await child.communicate(b"frame")
+    assert (child.returncode, out, err) == (0, b"frame", b"stray\nstray\n")
+
+
+def test_a_frame_cut_short_reads_as_the_end(tmp_path):
+    """A pipe that breaks inside a frame yields no half message."""
+    whole = messages.encode(Progress(0.5, 1.0))
+    path = tmp_path / "pipe"
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with path.open("rb") as stream:
+            assert messages.read(stream) is None

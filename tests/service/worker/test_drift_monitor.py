@@ -1,0 +1,230 @@
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+import pytest
+
+from models import Config, Model, Version, train
+from models.parts.labels import Labels
+from service.domain.detector_config import parse
+from service.domain.event import Event, Label
+from service.settings import Settings
+from service.store.events import Events
+from service.store.live_summaries import Live
+from service.store.redis_keys import Keys
+from service.worker.drift_monitor import Monitor
+from tests.service.stored import Stored, matrix
+from tests.waiting import until
+
+SETTINGS = Settings(lease_seconds=5.0)
+
+
+@pytest.fixture(scope="module")
+def version() -> Version:
+    """Train a version on three independent standard normal features."""
+    X = np.random.default_rng(0).normal(size=(600, 3)).astype(np.float32)
+    config = Config(features=("a", "b", "c"), model=Model(epochs=30))
+    return train(None, X, config)
+
+
+def summary(version: Version, uid: str, X: np.ndarray, number: int = 1) -> Mapping[str, object]:
+    """Return what an API process sends about vectors X (n, d) that it scored."""
+    X = X.astype(np.float32)
+    judged = version.judge(X)
+    return {
+        "uid": uid,
+        "generation": 1,
+        "version": number,
+        "process": "test",
+        "n": len(X),
+        "scores": judged.scores.astype("<f4").tobytes(),
+        "p_values": judged.p_values.astype("<f4").tobytes(),
+        "anomalies": int(judged.is_anomaly.sum()),
+        "counts": version.reference.count(X).astype("<i8").tobytes(),
+        "regimes": np.bincount(version.regime_of(X), minlength=2).astype("<i8").tobytes(),
+        "rows": len(X),
+        "t": 0.0,
+    }
+
+
+@pytest.fixture
+async def watched(stored: Stored, version: Version) -> Stored:
+    """Make `version` version 1 of detector `pump`."""
+    await stored.learn(artifact=version.to_bytes())
+    return stored
+
+
+async def send(stored: Stored, version: Version, shift: float, times: int = 5, **more: int) -> None:
+    """Send summaries of normal traffic, feature b moved by `shift`."""
+    rng = np.random.default_rng(times)
+    uid = (await stored.get()).uid
+    for _ in range(times):
+        X = rng.normal(size=(100, 3)) + np.array([0, shift, 0])
+        assert await Live(stored.redis).append("pump", summary(version, uid, X, **more))
+
+
+def martingale(drift: Mapping) -> Mapping:
+    """Return the martingale's part of a drift document."""
+    return drift["statistics"]["martingale"]
+
+
+@pytest.mark.anyio
+async def test_a_shift_is_published(watched: Stored, version: Version):
+    """Summaries of shifted traffic turn the state to new_regime and name the feature."""
+    monitor = Monitor(SETTINGS, watched.redis)
+    await send(watched, version, 0.0)
+    await monitor.tick()
+    drift = (await watched.get()).drift
+    assert (drift["state"], drift["version"]) == ("none", 1)
+    assert drift["updated_at"].endswith("Z")
+    await send(watched, version, 3.0, times=6)
+    await monitor.tick()
+    drift = (await watched.get()).drift
+    assert drift["state"] == "new_regime"
+    assert martingale(drift)["alarm"]
+    assert drift["statistics"]["features"][0]["feature"] == "b"
+
+
+@pytest.mark.anyio
+async def test_one_of_several_watches(watched: Stored, version: Version):
+    """Two monitors count each summary once; another goes on exactly where the first was."""
+    first, second = Monitor(SETTINGS, watched.redis), Monitor(SETTINGS, watched.redis)
+    await send(watched, version, 0.0)
+    await first.tick()
+    await second.tick()
+    await send(watched, version, 0.5, times=2)
+    await second.tick()
+    await first.tick()
+    await first.close()
+    await send(watched, version, 0.5, times=1)
+    third = Monitor(SETTINGS, watched.redis)
+    await third.tick()
+    await third.close()
+    continued = martingale((await watched.get()).drift)
+
+    await watched.redis.delete(Keys("pump").monitor)
+    await Monitor(SETTINGS, watched.redis).tick()
+    assert martingale((await watched.get()).drift) == continued
+    assert continued["statistic"] != 0
+
+
+@pytest.mark.anyio
+async def test_a_dead_monitor_is_replaced(watched: Stored, version: Version):
+    """A monitor that never says goodbye is followed by another once its lease is over."""
+    short = Settings(lease_seconds=0.3)
+    await Monitor(short, watched.redis).tick()
+    await send(watched, version, 3.0)
+    second = Monitor(short, watched.redis)
+
+    async def seen() -> bool:
+        await second.tick()
+        return (await watched.get()).drift["state"] == "new_regime"
+
+    await until(seen)
+
+
+@pytest.mark.anyio
+async def test_a_new_version_starts_anew(watched: Stored, version: Version):
+    """The bound holds for one version at a time: the next one starts with nothing against it."""
+    monitor = Monitor(SETTINGS, watched.redis)
+    await send(watched, version, 3.0)
+    await monitor.tick()
+    assert (await watched.get()).drift["state"] == "new_regime"
+    await watched.learn(artifact=version.with_config(Config(seed=1)).to_bytes(), seed=1)
+    # Traffic that the old version scored counts for nothing.
+    await send(watched, version, 3.0, times=3)
+    await monitor.tick()
+    drift = (await watched.get()).drift
+    assert (drift["state"], drift["version"]) == ("none", 2)
+    await send(watched, version, 3.0, times=4, number=2)
+    await monitor.tick()
+    assert (await watched.get()).drift["state"] == "new_regime"
+
+
+@pytest.mark.anyio
+async def test_a_deleted_detector_is_let_go(watched: Stored, version: Version):
+    """A detector made again under the same name has no drift yet, and no version to watch."""
+    monitor = Monitor(SETTINGS, watched.redis)
+    await send(watched, version, 3.0)
+    await monitor.tick()
+    await watched.detectors.delete("pump")
+    await monitor.tick()
+    await watched.make()
+    await monitor.tick()
+    assert (await watched.get()).drift == {"state": "none"}
+    await watched.learn(artifact=version.to_bytes())
+    await monitor.tick()
+    assert (await watched.get()).drift["version"] == 1
+    assert (await watched.get()).drift["state"] == "none"
+
+
+@pytest.mark.anyio
+async def test_a_looser_threshold_moves_the_burst_at_once(watched: Stored, version: Version):
+    """A change of the threshold's policy changes what share of anomalies is a burst."""
+    monitor = Monitor(SETTINGS, watched.redis)
+    await send(watched, version, 0.0)
+    await monitor.tick()
+    await watched.detectors.put("pump", parse({"threshold": {"fpr": 0.1}}))
+    await send(watched, version, 0.0, times=1)
+    await monitor.tick()
+    burst = (await watched.get()).drift["statistics"]["anomalies"]
+    assert burst["threshold"] == pytest.approx(0.5)
+
+
+@pytest.mark.anyio
+async def test_labels_move_the_burst_too(watched: Stored, version: Version):
+    """What share of anomalies is usual follows from the threshold that labels decide."""
+    policy, rows = {"labels": {"beta": 1}}, matrix(400, seed=3)
+    # People call the outer half of what is normal anomalous.
+    outer = version.score(rows) > np.median(version.calibration.scores)
+    uid = (await watched.make(threshold=policy)).uid
+    said = [Label("anomaly" if out else "normal", x) for out, x in zip(outer, rows, strict=True)]
+    assert await Events(watched.redis).label("pump", uid, said)
+    monitor = Monitor(SETTINGS, watched.redis)
+    await send(watched, version, 0.0)
+    await monitor.tick()
+    burst = (await watched.get()).drift["statistics"]["anomalies"]
+    alpha = version.threshold_for(policy, Labels(rows, outer)).alpha
+    assert alpha > 0.4
+    assert burst["threshold"] == pytest.approx(1.0)
+
+
+@pytest.mark.anyio
+async def test_a_broken_version_is_no_reason_to_stop(stored: Stored):
+    """An artifact that cannot be read leaves the detector without drift and the monitor alive."""
+    await stored.learn(artifact=b"no version")
+    await Monitor(SETTINGS, stored.redis).tick()
+    assert (await stored.get()).drift == {"state": "none"}
+
+
+@pytest.mark.anyio
+async def test_what_is_remembered_is_small(watched: Stored, version: Version):
+    """The memory holds ranks and counts in tens of kilobytes, however much was scored."""
+    monitor = Monitor(SETTINGS, watched.redis)
+    for times in range(1, 30):
+        await send(watched, version, 0.0, times=times)
+        await monitor.tick()
+    await monitor.close()
+    await Monitor(SETTINGS, watched.redis).tick()
+    packed = await watched.redis.get(Keys("pump").monitor)
+    assert len(packed) < 200_000
+    assert msgspec.msgpack.decode(packed)[0] != "0-0"
+
+
+@pytest.mark.anyio
+async def test_regimes_and_queries_are_published(watched: Stored, version: Version):
+    """Live shares of the regimes, and the events to ask about, stand in the document."""
+    vector = np.array([0, 9, 0], np.float32)
+    uid = (await watched.get()).uid
+    odd = Event(
+        at=0.0, vector=vector, score=99.0, p_value=1e-9, severity=5.0, version=1, generation=1
+    )
+    (made,) = await Events(watched.redis).append("pump", uid, [odd])
+    await send(watched, version, 0.0)
+    await Monitor(SETTINGS, watched.redis).tick()
+    drift = (await watched.get()).drift
+    regimes = drift["statistics"]["regimes"]
+    (only,) = regimes["known"]
+    assert (only["regime"], only["state"]) == (1, "present")
+    assert only["live"] + regimes["none"] == pytest.approx(1.0)
+    assert [one["event"] for one in drift["queries"]] == [made]

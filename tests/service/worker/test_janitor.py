@@ -1,0 +1,118 @@
+"""The janitor: erased data is gone from the disk too, and only what nothing needs is pruned."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from redis.asyncio import Redis
+
+from service.settings import Settings
+from service.store.connection import connect
+from service.worker.janitor import Janitor
+from tests.service.stored import Stored, matrix
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+
+def _janitor(redis: Redis, **settings) -> Janitor:
+    return Janitor(Settings(**settings), redis)
+
+
+async def test_learned_vectors_are_erased_and_buffered_ones_stay(redis: Redis, stored: Stored):
+    """With keep_learned_seconds 0 the stream holds what is not learned yet, and nothing else."""
+    await stored.learn(40)
+    await stored.buffer.ingest("pump", matrix(33, seed=1))
+    await _janitor(redis).tick()
+    detector = await stored.get()
+    assert (detector.kept_bytes, detector.buffered) == (0, 33)
+    assert (await stored.take()).n == 33
+    assert await redis.xlen("anamnesis:{pump}:stream") == 1
+
+
+async def test_learned_vectors_are_kept_as_long_as_the_config_says(redis: Redis, stored: Stored):
+    """They can still be named and relearned until then."""
+    await stored.make(keep_learned_seconds=3600)
+    await stored.learn(40)
+    await _janitor(redis).tick()
+    assert (await stored.get()).kept_bytes > 0
+    await stored.make(keep_learned_seconds=0)
+    await _janitor(redis).tick()
+    assert (await stored.get()).kept_bytes == 0
+
+
+async def test_a_learned_vector_leaves_the_data_directory(own_store):
+    """A marker's bytes are on the disk while buffered, and nowhere once learned and rewritten."""
+    redis = await connect(own_store.url)
+    stored = Stored(redis)
+    await stored.make()
+    marker = struct.pack("<3f", 1234.5678, -8765.4321, 31415.926)
+    rows = matrix(40)
+    rows[7] = np.frombuffer(marker, "<f4")
+    await stored.buffer.ingest("pump", rows)
+    assert _holds(own_store.folder, marker)
+    lease = await stored.lease()
+    await stored.retrainings.start(lease)
+    await stored.registry.promote(
+        lease, await stored.take(), b"artifact", {"gate": {"passed": True, "reasons": []}},
+        seconds=1.0,
+    )  # fmt: skip
+    janitor = _janitor(redis, rewrite_seconds=1.0)
+
+    async def gone() -> bool:
+        await janitor.tick()
+        return not _holds(own_store.folder, marker)
+
+    assert not await gone()  # erased from memory, but the file still tells
+    await until(gone, 20)
+    assert (await stored.get()).learned == 40
+    await redis.aclose()
+
+
+def _holds(folder: Path, marker: bytes) -> bool:
+    """Return whether any file under `folder` holds the bytes."""
+    found = False
+    for path in folder.rglob("*"):
+        try:
+            found |= path.is_file() and marker in path.read_bytes()
+        except FileNotFoundError:  # the store replaced it just now
+            continue
+    return found
+
+
+async def test_old_artifacts_are_pruned_after_a_promotion(redis: Redis, stored: Stored):
+    """The champion, its parent and the last k stay."""
+    for seed in range(5):
+        await stored.learn(seed=seed)
+    await _janitor(redis, versions_kept=2).tick()
+    held = [number for number in range(1, 6) if await stored.registry.artifact("pump", number)]
+    assert held == [4, 5]
+
+
+async def test_a_decision_cut_short_is_completed(redis: Redis, stored: Stored, monkeypatch):
+    """A release that stopped half-way goes on in the janitor's next round."""
+    from service.store import quarantine
+
+    monkeypatch.setattr(quarantine, "STEP_ENTRIES", 1)
+    for seed in range(3):
+        await stored.buffer.ingest("pump", matrix(20, seed=seed))
+    await stored.learn(20, good=False, seed=3)
+    steps = 0
+    script = quarantine._STEP
+
+    async def dies(*args):
+        nonlocal steps
+        steps += 1
+        if steps > 2:
+            raise RuntimeError("killed")
+        return await script(*args)
+
+    monkeypatch.setattr(quarantine, "_STEP", dies)
+    (entry,) = await stored.quarantine.list("pump")
+    with pytest.raises(RuntimeError):
+        await stored.quarantine.decide("pump", entry["id"], "release")
+    monkeypatch.setattr(quarantine, "_STEP", script)
+    assert ((await stored.get()).buffered, (await stored.get()).parked) == (40, 40)
+    await _janitor(redis).tick()
+    assert ((await stored.get()).buffered, (await stored.get()).parked) == (80, 0)

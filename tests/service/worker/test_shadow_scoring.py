@@ -1,0 +1,85 @@
+"""The shadow stage: what live traffic says of a candidate before it serves."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from models.decisions.gate import gate
+from service.store.live_summaries import Live
+from service.worker import shadow_scoring
+from tests.service.stored import Stored, matrix
+from tests.service.trained import versions
+
+pytestmark = pytest.mark.anyio
+
+
+async def _detector(stored: Stored, vectors: int, seconds: float = 60):
+    await stored.make(dimension=3, retrain={"shadow": {"vectors": vectors, "seconds": seconds}})
+    return await stored.get()
+
+
+async def test_what_is_there_already_is_not_waited_for(stored: Stored):
+    """The latest vectors, as many as were asked for."""
+    detector, live = await _detector(stored, 30), Live(stored.redis)
+    X = matrix(40)
+    await live.keep("pump", detector.uid, X, 40)
+    found = await asyncio.wait_for(shadow_scoring.sample(live, detector), 5)
+    assert (found == X[10:]).all()
+
+
+async def test_the_rest_is_waited_for(stored: Stored, monkeypatch):
+    """The stage ends as soon as enough came."""
+    monkeypatch.setattr(shadow_scoring, "_LOOK_SECONDS", 0.01)
+    detector, live = await _detector(stored, 30, 3600), Live(stored.redis)
+    await live.keep("pump", detector.uid, matrix(20), 30)
+    waiting = asyncio.create_task(shadow_scoring.sample(live, detector))
+    await live.keep("pump", detector.uid, matrix(20, seed=1), 30)
+    assert len(await asyncio.wait_for(waiting, 5)) == 30
+
+
+async def test_what_did_not_come_in_time_is_done_without(stored: Stored):
+    """The evidence says how many were there; too few do not decide."""
+    detector, live = await _detector(stored, 100, 0), Live(stored.redis)
+    first, second = versions()
+    nothing = await shadow_scoring.sample(live, detector)
+    assert shadow_scoring.compare(second, first, detector, None, nothing) == {"asked": 100, "n": 0}
+    await live.keep("pump", detector.uid, matrix(90) + 50, 100)
+    some = await shadow_scoring.sample(live, detector)
+    evidence = shadow_scoring.compare(first, first, detector, None, some)
+    assert (evidence["asked"], evidence["n"]) == (100, 90)
+    assert gate({"shadow": evidence | {"candidate": 1.0, "champion": 0.0}}).passed
+
+
+async def test_a_store_that_is_away_costs_the_sample_alone(own_store, stored: Stored):
+    """The candidate is decided on without it, once the time is over."""
+    from service.store.connection import connect
+
+    detector = await _detector(stored, 30, 0)
+    redis = await connect(own_store.url)
+    own_store.kill()
+    assert (await shadow_scoring.sample(Live(redis), detector)).shape == (0, 3)
+    await redis.aclose()
+
+
+async def test_the_rows_on_which_they_disagree_are_told(stored: Stored):
+    """Those that one of the two alone alarms on, farthest apart first, and no more than some."""
+    detector = await _detector(stored, 100)
+    first, second = versions()  # the second learned what lies one higher, too
+    X = np.concatenate([matrix(60), matrix(40, seed=1) * np.float32(2)])
+    evidence = shadow_scoring.compare(second, first, detector, None, X)
+    alarms = {"candidate": second.is_anomaly(X), "champion": first.is_anomaly(X)}
+    apart = (alarms["candidate"] != alarms["champion"]).sum()
+    assert apart > 0
+    assert evidence["disagree"] == apart
+    assert evidence["champion"] == alarms["champion"].mean()
+    assert 0 < len(evidence["rows"]) <= shadow_scoring.ROWS
+    for row in evidence["rows"]:
+        (at,) = np.flatnonzero((np.float32(row["vector"]) == X).all(axis=1))
+        assert row["candidate"]["is_anomaly"] == alarms["candidate"][at]
+        assert row["candidate"]["is_anomaly"] != row["champion"]["is_anomaly"]
+    gaps = [
+        abs(second.severities(V)[0] - first.severities(V)[0])
+        for V in (np.float32([row["vector"]]) for row in evidence["rows"])
+    ]
+    assert gaps == sorted(gaps, reverse=True)

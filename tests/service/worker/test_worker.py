@@ -1,0 +1,607 @@
+"""The worker, tick by tick, on a real store; the trainer is real where what it learns matters."""
+
+import asyncio
+import random
+import time
+from contextlib import asynccontextmanager
+from functools import cache
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
+
+from models import Config, TrainingError, Version, train
+from models.parts.labels import Labels
+from service.domain.champion import Champion
+from service.domain.event import Label
+from service.scoring.champions import Champions
+from service.settings import Settings
+from service.store.adapters import Stores
+from service.store.connection import WeakStore, connect
+from service.store.events import Events
+from service.store.lua import Fenced
+from service.store.registry import Registry
+from service.telemetry.live_reporter import Observer
+from service.telemetry.metrics import Metrics
+from service.trainer.messages import Progress
+from service.worker import attempt
+from service.worker.shadow_scoring import ROWS
+from service.worker.worker import Worker
+from tests.service.stored import Stored, matrix
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+TINY = {"model": {"hidden": [4], "latent": 2, "epochs": 2}}
+
+
+@cache
+def _artifact(seed: int = 0) -> bytes:
+    return train(None, matrix(40), Config.from_dict({**TINY, "seed": seed})).to_bytes()
+
+
+class FakeTrainer:
+    """Trains at once, unless told to fail or to wait."""
+
+    def __init__(self) -> None:
+        self.jobs = []
+        self.fail: str | None = None
+        self.waits = False
+        self.started, self.go, self.stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def warm(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    async def train(self, job, report) -> bytes:
+        self.jobs.append(job)
+        report(Progress(0.5, 1.0))
+        self.started.set()
+        if self.waits:
+            try:
+                await self.go.wait()
+            except asyncio.CancelledError:
+                self.stopped.set()
+                raise
+        if self.fail:
+            raise TrainingError(self.fail)
+        return _artifact(len(self.jobs))
+
+
+@pytest.fixture
+def trainer() -> FakeTrainer:
+    """Give a trainer that is no process."""
+    return FakeTrainer()
+
+
+@pytest.fixture
+def make_worker(redis: Redis, store_url: str, trainer: FakeTrainer):
+    """Make workers on the test's store that tick only when the test says so."""
+
+    def make(**settings) -> Worker:
+        return Worker(Settings(redis_url=store_url, **settings), redis, store_url, trainer)
+
+    return make
+
+
+@pytest.fixture
+def worker(make_worker) -> Worker:
+    """Give one worker."""
+    return make_worker()
+
+
+@asynccontextmanager
+async def running(worker: Worker):
+    """Let the worker live its own life, and end it."""
+    life = asyncio.create_task(worker.run())
+    try:
+        yield life
+    finally:
+        worker.stop()
+        await asyncio.wait_for(life, 10)
+
+
+async def _tick(worker: Worker) -> bool:
+    """Tick as if all pauses were over."""
+    worker._next_look = 0.0
+    worker._not_before.clear()
+    return await worker.tick()
+
+
+async def _training(worker: Worker, trainer: FakeTrainer) -> asyncio.Task:
+    """Start a tick and return it once the trainer is at work, which waits for `trainer.go`."""
+    trainer.waits = True
+    trainer.started.clear()
+    ticking = asyncio.create_task(worker.tick())
+    await asyncio.wait_for(trainer.started.wait(), 5)
+    return ticking
+
+
+async def test_what_is_asked_for_by_hand_is_learned_and_promoted(worker, stored: Stored):
+    """One tick takes the buffer, trains, promotes, and records where the version comes from."""
+    ingested = await stored.buffer.ingest("pump", matrix(40), sender="k1")
+    await stored.detectors.request_retrain("pump")
+    assert await worker.tick()
+    detector = await stored.get()
+    assert (detector.champion, detector.generation, detector.buffered) == (1, 1, 0)
+    assert (detector.learned, detector.consumed) == (40, 40)
+    assert detector.retraining == ("idle", 0.0)
+    assert detector.last_retraining["outcome"] == "promoted"
+    record = await stored.registry.record("pump", 1)
+    assert record["parent"] is None
+    assert record["experience"]["batches"] == [ingested.batch_id]
+    assert record["who"] == f"worker:{worker.id}"
+    assert record["gate"]["passed"] in (True, False)
+    assert record["trigger"] == "by hand"
+    assert record["timings"]["total"] >= record["timings"]["training"] > 0
+    assert record["threshold"]["policy"] == {"fpr": 0.01}
+    assert record["sha256"]
+    assert await stored.leases.acquire("pump", 1.0) is not None  # the lease was given back
+
+
+async def test_a_record_says_what_threshold_the_labels_gave(worker, stored: Stored):
+    """Under the policy `labels` the candidate's threshold is the one that it would serve with."""
+    policy, far = {"labels": {"beta": 1}}, matrix(5, seed=1) + 9
+    uid = (await stored.make(threshold=policy)).uid
+    labels = [Label("anomaly", row) for row in far] + [Label("normal", row) for row in matrix(5)]
+    await stored.buffer.ingest("pump", matrix(40))
+    assert await Events(stored.redis).label("pump", uid, labels)
+    await stored.detectors.request_retrain("pump")
+    assert await worker.tick()
+    record = await stored.registry.record("pump", 1)
+    version = Version.from_bytes(await stored.registry.artifact("pump", 1))
+    said = Labels(np.concatenate([far, matrix(5)]), np.arange(10) < 5)
+    expected = version.threshold_for(policy, said)
+    assert record["threshold"] == {
+        "value": expected.value, "alpha": expected.alpha, "policy": policy,
+    }  # fmt: skip
+    assert expected.value != version.threshold_for({"fpr": 0.01}).value
+
+
+async def test_the_trainer_gets_what_the_gate_asks_about(worker, trainer, stored: Stored):
+    """What people labelled, and the first version of the line beside the champion."""
+    uid = (await stored.make(**TINY)).uid
+    far = matrix(2, seed=1) + 9
+    labels = [Label("anomaly", far[0]), Label("normal", far[1]), Label("normal", far[0])]
+    assert await Events(stored.redis).label("pump", uid, labels)
+    for _ in range(4):
+        await stored.buffer.ingest("pump", matrix(40))
+        await stored.detectors.request_retrain("pump")
+        assert await _tick(worker)
+    assert (trainer.jobs[0].judged, trainer.jobs[0].anomalous) == (far.tobytes(), bytes(2))
+    first = await stored.registry.artifact("pump", 1)
+    assert [job.anchor for job in trainer.jobs] == [None, None, first, first]
+    records = await stored.registry.records("pump")
+    assert [record["anchor"] for record in records] == [None, 1, 1, 1]
+
+
+async def test_a_version_that_a_person_put_in_place_is_an_anchor(worker, stored: Stored):
+    """Against the gate: its successors are held against it, no longer against what came before."""
+    for good in (True, False):
+        await stored.learn(artifact=_artifact(9 + good), good=good)
+    await stored.registry.set_champion("pump", 2)
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    assert await _tick(worker)
+    assert (await stored.registry.record("pump", 3))["anchor"] == 2
+
+
+async def _serve(stored: Stored, stores: Stores, X: np.ndarray) -> None:
+    """Score X as an API process does, and tell the store of it."""
+    detector = await stored.get()
+    version = Version.from_bytes(await stored.registry.artifact("pump", detector.champion))
+    threshold = version.threshold_for(detector.config.threshold)
+    serving = Champion(
+        "pump", detector.uid, detector.champion, detector.generation, 1, version, threshold
+    )
+    champions = Champions(1)
+    champions.note(detector)
+    champions.install(serving)
+    observer = Observer(stores, champions, Metrics(CollectorRegistry()))
+    observer.scored(serving, X, version.judge(X), 0.001)
+    await observer.flush()
+
+
+async def test_a_candidate_scores_live_traffic_before_it_serves(
+    redis: Redis, stored: Stored, store_url: str
+):
+    """It is promoted once enough was scored, and its record has what both say of it."""
+    model = {"hidden": [16], "latent": 2, "epochs": 100}
+    await stored.make(model=model, retrain={"shadow": {"vectors": 60, "seconds": 300}})
+    settings = Settings(redis_url=store_url)
+    stores = await Stores.open(settings, store_url)
+    worker = Worker(settings, redis, store_url)
+    try:
+        for seed in range(2):
+            await stored.buffer.ingest("pump", matrix(400, seed=seed))
+            await stored.detectors.request_retrain("pump")
+            ticking = asyncio.create_task(_tick(worker))
+            if seed:  # the worker trains, or waits
+                await _serve(stored, stores, matrix(60, seed=9))
+            assert await ticking
+    finally:
+        await stores.close()
+        await worker.tools.trainer.close()
+    first, second = await stored.registry.records("pump")
+    assert "shadow" not in first["gate"]["evidence"]
+    assert second["gate"]["reasons"] == []
+    told = second["gate"]["evidence"]["shadow"]
+    assert (told["asked"], told["n"]) == (60, 60)
+    assert len(told["rows"]) == min(told["disagree"], ROWS)
+
+
+async def test_nothing_is_learned_unless_it_is_due(worker, trainer, stored: Stored):
+    """Fewer vectors than the trigger, and nobody asked."""
+    await stored.buffer.ingest("pump", matrix(40))
+    assert not await worker.tick()
+    assert not trainer.jobs
+
+
+async def test_the_next_version_is_trained_on_top_of_the_champion(worker, trainer, stored: Stored):
+    """The job carries the champion's artifact, the new vectors alone and this run's weights."""
+    await stored.learn(artifact=_artifact())
+    await stored.buffer.ingest("pump", matrix(50, seed=1))
+    await stored.detectors.request_retrain("pump", {"w_prev": 0.25, "w_new": 0.75})
+    assert await worker.tick()
+    (job,) = trainer.jobs
+    assert job.previous == _artifact()
+    assert bytes(job.vectors) == matrix(50, seed=1).tobytes()
+    assert job.weights == {"w_prev": 0.25, "w_new": 0.75}
+    assert (await stored.registry.record("pump", 2))["parent"] == 1
+
+
+async def test_progress_is_published_while_the_trainer_works(worker, trainer, stored: Stored):
+    """Status says running and how far."""
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    ticking = await _training(worker, trainer)
+
+    async def halfway() -> bool:
+        return (await stored.get()).retraining == ("running", 0.5)
+
+    await until(halfway)
+    trainer.go.set()
+    assert await ticking
+
+
+async def test_after_three_failures_the_experience_is_parked_and_later_data_goes_on(
+    worker, trainer, stored: Stored
+):
+    """The reason is kept, the outcome is failed, and the next batch makes version 1."""
+    trainer.fail = "the loss is nan"
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    for _ in range(2):
+        assert not await _tick(worker)
+        assert (await stored.get()).retraining.state == "queued"
+    assert await _tick(worker)
+    detector = await stored.get()
+    assert (detector.buffered, detector.parked, detector.retrains["failed"]) == (0, 40, 1)
+    assert detector.retraining.state == "idle"
+    assert detector.last_retraining["outcome"] == "failed"
+    assert detector.last_retraining["reasons"] == ["the loss is nan"]
+    assert [e["reason"] for e in await stored.quarantine.list("pump")] == ["the loss is nan"]
+    trainer.fail = None
+    await stored.buffer.ingest("pump", matrix(50, seed=1))
+    await stored.detectors.request_retrain("pump")
+    assert await _tick(worker)
+    assert ((await stored.get()).champion, (await stored.get()).learned) == (1, 50)
+
+
+async def test_a_failed_attempt_waits_before_the_next(worker, trainer, stored: Stored):
+    """A training that fails at once does not spin."""
+    trainer.fail = "no"
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    for _ in range(5):
+        worker._next_look = 0.0
+        await worker.tick()
+    assert len(trainer.jobs) == 1
+
+
+async def test_a_broken_artifact_from_the_trainer_is_never_promoted(
+    worker, trainer, stored: Stored, monkeypatch
+):
+    """What does not verify counts as a failed training."""
+    monkeypatch.setattr(trainer, "train", _broken)
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    assert not await worker.tick()
+    detector = await stored.get()
+    assert (detector.champion, detector.attempts, detector.buffered) == (None, 1, 40)
+
+
+async def _broken(job, report) -> bytes:
+    return _artifact()[:-1]
+
+
+@pytest.mark.parametrize("loss", ["taken", "expired"])
+async def test_a_lost_lease_stops_the_training_and_changes_nothing(
+    worker, trainer, stored: Stored, redis: Redis, loss
+):
+    """The training ends between renewals; the experience stays buffered and is learned later."""
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    ticking = await _training(worker, trainer)
+    (key,) = [k async for k in redis.scan_iter("*lease:worker")]
+    await (redis.set(key, "another") if loss == "taken" else redis.delete(key))
+    assert not await asyncio.wait_for(ticking, 5)
+    assert trainer.stopped.is_set()
+    detector = await stored.get()
+    assert (detector.champion, detector.last_version, detector.buffered) == (None, 0, 40)
+    assert detector.attempts == 0
+    await redis.delete(key)
+    trainer.waits = False
+    assert await _tick(worker)
+    assert (await stored.get()).champion == 1
+
+
+async def test_a_promotion_after_the_lease_is_refused(
+    make_worker, trainer, stored: Stored, redis: Redis
+):
+    """A worker that was stopped past its lease changes nothing: the script sees its token."""
+    worker = make_worker(lease_seconds=60)
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    ticking = await _training(worker, trainer)
+    (key,) = [k async for k in redis.scan_iter("*lease:worker")]
+    await redis.delete(key)
+    trainer.go.set()  # before the next renewal could notice
+    assert not await ticking
+    assert ((await stored.get()).last_version, (await stored.get()).buffered) == (0, 40)
+
+
+async def test_a_rollback_during_a_training_fences_it_and_it_is_done_again(
+    worker, trainer, stored: Stored
+):
+    """The retraining starts over from the version rolled back to; no attempt is counted."""
+    await stored.learn(artifact=_artifact(), seed=0)
+    await stored.learn(artifact=_artifact(1), seed=1)
+    await stored.buffer.ingest("pump", matrix(50, seed=2))
+    await stored.detectors.request_retrain("pump")
+    ticking = await _training(worker, trainer)
+    await stored.registry.set_champion("pump", 1)
+    assert not await asyncio.wait_for(ticking, 5)
+    assert trainer.stopped.is_set()
+    detector = await stored.get()
+    assert (detector.champion, detector.buffered, detector.attempts) == (1, 50, 0)
+    assert detector.retraining.state != "idle"
+    trainer.waits = False
+    assert await _tick(worker)
+    assert (await stored.registry.record("pump", 3))["parent"] == 1
+    assert (await stored.get()).learned == 90
+
+
+async def test_a_detector_deleted_during_its_training_is_let_go(worker, trainer, stored: Stored):
+    """Nothing of the deleted incarnation reaches the one that is made after it."""
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    ticking = await _training(worker, trainer)
+    await stored.detectors.delete("pump")
+    await stored.make()
+    assert not await asyncio.wait_for(ticking, 5)
+    assert (await stored.get()).last_version == 0
+
+
+@pytest.mark.parametrize(("policy", "outcome"), [("enforce", "rejected"), ("report", "promoted")])
+async def test_the_gate_decides_unless_it_only_reports(
+    worker, stored: Stored, monkeypatch, policy, outcome
+):
+    """A refused candidate is recorded with its reasons, and promoted all the same by `report`."""
+    verdict = SimpleNamespace(passed=False, reasons=["worse on old normals"])
+    monkeypatch.setattr(attempt, "gate", lambda _: verdict)
+    await stored.make(gate=policy)
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    assert await worker.tick()
+    record = await stored.registry.record("pump", 1)
+    assert record["outcome"] == outcome
+    assert (record["gate"]["passed"], record["gate"]["reasons"]) == (False, verdict.reasons)
+    detector = await stored.get()
+    assert detector.last_retraining["outcome"] == outcome
+    assert detector.champion == (1 if outcome == "promoted" else None)
+    assert detector.parked == (0 if outcome == "promoted" else 40)
+
+
+async def test_workers_share_the_detectors_and_never_double_one(make_worker, stored: Stored):
+    """Four workers on three due detectors make three versions."""
+    for name in ("a", "b", "c"):
+        await stored.make(name)
+        await stored.buffer.ingest(name, matrix(40))
+        await stored.detectors.request_retrain(name)
+    workers = [make_worker() for _ in range(4)]
+    for _ in range(3):
+        await asyncio.gather(*(_tick(worker) for worker in workers))
+    assert [(await stored.get(name)).last_version for name in "abc"] == [1, 1, 1]
+    assert [(await stored.get(name)).learned for name in "abc"] == [40, 40, 40]
+
+
+async def test_workers_that_outlive_their_leases_double_nothing(
+    redis: Redis, store_url: str, stored: Stored, monkeypatch
+):
+    """Eight workers race with leases of 50 ms and are stopped past them: numbers have no gaps."""
+    monkeypatch.setattr("service.worker.worker._RETRY_SECONDS", 0.01)
+    rng, refused = random.Random(0), []
+
+    class Stopping(FakeTrainer):
+        async def train(self, job, report) -> bytes:
+            del job, report
+            await asyncio.sleep(rng.uniform(0, 0.03))
+            if rng.random() < 0.3:
+                # Everybody stops, as on a frozen machine.
+                time.sleep(rng.uniform(0, 0.12))  # noqa: ASYNC251
+            return _artifact(rng.randrange(3))
+
+    async def counted(*args, promote=Registry.promote, **options) -> int:
+        try:
+            return await promote(*args, **options)
+        except Fenced as fenced:
+            refused.append(str(fenced))
+            raise
+
+    monkeypatch.setattr(Registry, "promote", counted)
+    await stored.make(gate="report", retrain={"min_vectors": 32}, keep_learned_seconds=3600)
+    settings = Settings(redis_url=store_url, lease_seconds=0.05, tick_seconds=0.01)
+    workers = [Worker(settings, redis, store_url, Stopping()) for _ in range(8)]
+    lives = [asyncio.create_task(worker.run()) for worker in workers]
+    sent: list[str] = []
+    # Until a late promotion was tried, too, however fast the machine is.
+    while (detector := await stored.get()).last_version < 60 or not refused:
+        if detector.buffered < 64:
+            sent.append((await stored.buffer.ingest("pump", matrix(32))).batch_id)
+        await asyncio.sleep(0.005)
+    for worker in workers:
+        worker.stop()
+    await asyncio.gather(*lives)
+    detector, records = await stored.get(), await stored.registry.records("pump")
+    learned = [batch for record in records for batch in record["experience"]["batches"]]
+    assert learned == sent[: len(learned)]
+    assert detector.consumed + detector.buffered == 32 * len(sent)
+    assert [record["version"] for record in records] == list(range(1, len(records) + 1))
+    history = await stored.registry.history("pump")
+    assert [move["generation"] for move in history] == list(range(1, len(records) + 1))
+
+
+async def test_detectors_take_turns(worker, stored: Stored):
+    """A detector that is always due does not keep the others waiting."""
+    for name in ("a", "b"):
+        await stored.make(name)
+        await stored.buffer.ingest(name, matrix(40))
+        await stored.detectors.request_retrain(name)
+    assert await _tick(worker)
+    first = "a" if (await stored.get("a")).champion else "b"
+    await stored.buffer.ingest(first, matrix(40))
+    await stored.detectors.request_retrain(first)
+    assert await _tick(worker)
+    assert [(await stored.get(name)).last_version for name in "ab"] == [1, 1]
+
+
+async def test_a_request_by_hand_wakes_the_worker(make_worker, stored: Stored):
+    """It starts at once, not at the next look."""
+    async with running(make_worker(tick_seconds=60)) as life:
+        await stored.buffer.ingest("pump", matrix(40))
+        await asyncio.sleep(0)
+
+        async def listening() -> bool:
+            assert not life.done()
+            return bool((await stored.redis.pubsub_numsub("anamnesis:notify"))[0][1])
+
+        await until(listening)
+        asked = time.monotonic()
+        await stored.detectors.request_retrain("pump")
+
+        async def learned() -> bool:
+            return (await stored.get()).champion == 1
+
+        await until(learned)
+        assert time.monotonic() - asked < 0.5  # 0.02 s on a quiet machine
+
+
+async def test_a_living_worker_has_a_heartbeat_and_a_stopped_one_none(make_worker, stored: Stored):
+    """Metrics can tell a missing worker from an idle one."""
+    worker = make_worker()
+
+    async def beats() -> bool:
+        return worker.id in await stored.leases.workers()
+
+    async with running(worker):
+        await until(beats)
+    assert not await beats()
+
+
+async def test_a_worker_stopped_in_a_training_gives_it_up_at_once(
+    make_worker, trainer, stored: Stored
+):
+    """SIGTERM does not wait for a training; the next worker takes it up, lease and all."""
+    trainer.waits = True
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    async with running(make_worker()):
+        await asyncio.wait_for(trainer.started.wait(), 5)
+    assert trainer.stopped.is_set()
+    assert (await stored.get()).buffered == 40
+    trainer.waits = False
+    assert await make_worker().tick()
+    assert (await stored.get()).champion == 1
+
+
+async def test_a_store_that_goes_away_and_returns_is_worked_with_again_in_5_s(own_store, trainer):
+    """The worker lives on, and learns soon after the store is back."""
+    redis = await connect(own_store.url)
+    stored = Stored(redis)
+    await stored.make()
+    await stored.buffer.ingest("pump", matrix(40))
+    settings = Settings(redis_url=own_store.url)
+    async with running(Worker(settings, redis, own_store.url, trainer)) as life:
+
+        async def beats() -> bool:
+            return bool(await stored.leases.workers())
+
+        await until(beats)
+        own_store.kill()
+        await asyncio.wait({life}, timeout=1.0)  # long enough to notice
+        own_store.start()
+        back = time.monotonic()
+        await stored.detectors.request_retrain("pump")
+
+        async def learned() -> bool:
+            return (await stored.get()).champion == 1
+
+        await until(learned, 10)
+        assert time.monotonic() - back < 5
+        assert not life.done()
+    await redis.aclose()
+
+
+async def test_a_store_that_comes_and_goes_during_a_training_costs_nothing(own_store, trainer):
+    """The lease outlives a short outage; the outcome is written as soon as the store is back."""
+    redis = await connect(own_store.url)
+    stored = Stored(redis)
+    await stored.make()
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    worker = Worker(Settings(redis_url=own_store.url), redis, own_store.url, trainer)
+    ticking = await _training(worker, trainer)
+    own_store.kill()
+    trainer.go.set()
+    await asyncio.wait({ticking}, timeout=0.5)  # it tries to promote meanwhile
+    own_store.start()
+    assert await asyncio.wait_for(ticking, 10)
+    assert len(trainer.jobs) == 1
+    assert (await stored.get()).champion == 1
+    await redis.aclose()
+
+
+async def test_a_weak_store_is_refused_at_start(own_store, trainer):
+    """The setting that can lose acknowledged writes is named."""
+    redis = await connect(own_store.url)
+    await redis.config_set("appendfsync", "everysec")
+    with pytest.raises(WeakStore, match="appendfsync"):
+        await Worker(Settings(redis_url=own_store.url), redis, own_store.url, trainer).run()
+    await redis.aclose()
+
+
+async def test_the_same_seed_data_and_parent_give_the_same_version(
+    redis: Redis, store_url: str, stored: Stored
+):
+    """Two detectors with one story hold artifacts of the same sha256, and the library agrees."""
+    worker = Worker(Settings(redis_url=store_url), redis, store_url)
+    try:
+        for name in ("a", "b"):
+            await stored.make(name, gate="report", **TINY)
+            for seed in (1, 2):
+                await stored.buffer.ingest(name, matrix(100, seed=seed))
+                await stored.detectors.request_retrain(name)
+                assert await _tick(worker)
+    finally:
+        await worker.shutdown()
+    for number in (1, 2):
+        a, b = [await stored.registry.record(name, number) for name in ("a", "b")]
+        assert a["sha256"] == b["sha256"]
+    detector = await stored.get("a")
+    first = train(None, matrix(100, seed=1), Config.from_dict(detector.config.to_dict()))
+    assert (await stored.registry.record("a", 1))["sha256"] == first.sha256
