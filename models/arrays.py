@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.columns import named_matrix, quoted, table_names
 from models.errors import VectorError
 
 Array = NDArray[np.float32]
@@ -13,11 +14,21 @@ Float64 = NDArray[np.float64]
 LOG_2PI = math.log(2.0 * math.pi)
 
 
-def check_vectors(X: NDArray[Any], dimension: int | None, *, gaps: bool = False) -> Array:
+def check_vectors(
+    X: NDArray[Any],
+    dimension: int | None,
+    *,
+    gaps: bool = False,
+    names: tuple[str, ...] | None = None,
+) -> Array:
     """Return X as (n, d) float32 in row order; VectorError where it is anything else.
 
+    X may be a table with named columns (`models.columns`): they are put in the order of `names`.
     With `gaps` NaN stands for what was not observed; of each row something must be.
     """
+    if type(X) is not np.ndarray:
+        names = names or table_names(X)
+        X = named_matrix(X, names)
     X = np.ascontiguousarray(X, dtype=np.float32)
     if X.ndim != 2 or not X.shape[1]:
         raise VectorError(f"vectors: an array of shape {X.shape}, not (n, d)")
@@ -29,6 +40,7 @@ def check_vectors(X: NDArray[Any], dimension: int | None, *, gaps: bool = False)
         if np.isinf(X).any():
             raise VectorError("vectors: a value is infinite")
     elif not np.isfinite(X).all():
-        row, column = np.argwhere(~np.isfinite(X))[0]
-        raise VectorError(f"vectors: row {row}, column {column} is not finite")
+        row, column = np.argwhere(~np.isfinite(X))[0].tolist()
+        name = column if names is None else quoted([names[column]])
+        raise VectorError(f"vectors: row {row}, column {name} is not finite")
     return X

@@ -5,7 +5,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal, Self
 
-from models.errors import ConfigError
+import numpy as np
+from numpy.typing import NDArray
+
+from models.columns import Column
+from models.context import Context
+from models.errors import ConfigError, VectorError
 
 MIN_VECTORS = 32  # fewer normals than this say nothing about a 1 % tail, whatever the model
 
@@ -186,6 +191,8 @@ class Config:
 
     dimension: int | None = None
     features: tuple[str, ...] | None = None
+    columns: tuple[Column, ...] | None = None
+    context: Context | None = None
     kind: str = "vae"
     strategy: str = "replay"
     weights: str | dict[str, float] = "proportional"
@@ -197,20 +204,7 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.features is not None:
-            object.__setattr__(self, "features", tuple(self.features))
-            if not self.features:
-                raise ConfigError("features: give one name for each feature, or null")
-            if len(set(self.features)) != len(self.features):
-                raise ConfigError("features: names must be distinct")
-            if self.dimension is None:
-                object.__setattr__(self, "dimension", len(self.features))
-        if self.dimension is not None:
-            _number("dimension", self.dimension, 0, 65_537)
-            if self.features is not None and len(self.features) != self.dimension:
-                raise ConfigError(
-                    f"features: {len(self.features)} names for dimension {self.dimension}"
-                )
+        self._check_columns()
         _choose("kind", self.kind, KINDS)
         check_strategy(self.strategy)
         check_score(self.score)
@@ -225,6 +219,60 @@ class Config:
         if not 0 <= self.seed < 2**32:
             raise ConfigError("seed: not a whole number in [0, 2**32)")
 
+    def _check_columns(self) -> None:
+        """Check names, and set the dimension that they imply."""
+        for part in ("features", "columns"):
+            if getattr(self, part) is not None:
+                object.__setattr__(self, part, tuple(getattr(self, part)))
+        if self.features is not None and self.columns is not None:
+            raise ConfigError("columns: give `columns` or `features`, not both")
+        if self.names is not None:
+            self._check_names("features" if self.columns is None else "columns", self.names)
+        if self.dimension is not None:
+            _number("dimension", self.dimension, 0, 65_537)
+            if (self.width or 0) > 65_536:
+                raise ConfigError("context: more than 65536 features would be derived")
+
+    def _check_names(self, part: str, names: tuple[str, ...]) -> None:
+        if not names:
+            raise ConfigError(f"{part}: give one name for each feature, or null")
+        if len(set(names)) != len(names):
+            raise ConfigError(f"{part}: names must be distinct")
+        if self.dimension is None:
+            object.__setattr__(self, "dimension", len(names))
+        elif len(names) != self.dimension:
+            raise ConfigError(f"{part}: {len(names)} names for dimension {self.dimension}")
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The names of the columns, None where none are given."""
+        if self.columns is not None:
+            return tuple(column.name for column in self.columns)
+        return self.features
+
+    def numbers(self, dimension: int) -> NDArray[np.bool_]:
+        """Return which of so many columns are numbers, (d,)."""
+        if self.columns is None:
+            return np.ones(dimension, bool)
+        return np.array([column.type == "number" for column in self.columns])
+
+    @property
+    def width(self) -> int | None:
+        """How many features the model sees of a row, None while the dimension is not known."""
+        if self.dimension is None or self.context is None:
+            return self.dimension
+        return self.context.width(self.numbers(self.dimension))
+
+    def columns_in(self, width: int) -> int:
+        """Return of how many columns a model sees `width` features; VectorError where of none."""
+        if self.context is None:
+            return width
+        if self.dimension is None:
+            return self.context.columns_in(width)
+        if self.width != width:
+            raise VectorError(f"vectors: {width} features; the context derives {self.width}")
+        return self.dimension
+
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration in full, as JSON would carry it."""
         return asdict(self)
@@ -236,6 +284,10 @@ class Config:
         kept = {name: value for name, value in values.items() if name in known}
         if isinstance(kept.get("replay"), Mapping):
             kept["replay"] = Replay(**kept["replay"])
+        if kept.get("columns") is not None:
+            kept["columns"] = tuple(Column(**one) for one in kept["columns"])
+        if isinstance(kept.get("context"), Mapping):
+            kept["context"] = Context(**kept["context"])
         if isinstance(kept.get("model"), Mapping):
             kept["model"] = Model(**kept["model"])
         return cls(**kept)

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.arrays import Array, check_vectors
+from models.columns import table_names
 from models.config import MIN_VECTORS, Config, check_weights
 from models.errors import TrainingError, VectorError
 from models.parts.scaler import Scaler
@@ -83,10 +84,11 @@ def learn(
 ) -> Generator[Progress, None, Version]:
     """Learn as `train` does, yielding after every gradient step; closing it stops the training."""
     config = config or Config()
-    new = _enough(new, previous.dimension if previous else config.dimension)
+    config = _named(config, new, previous)
+    new = _enough(new, previous.dimension if previous else config.width, config)
     if weights is not None:
         check_weights(weights)
-    config = replace(config, dimension=new.shape[1])
+    config = replace(config, dimension=config.columns_in(new.shape[1]))
     likelihood = previous.network.shape.likelihood if previous else _likelihood(new, config)
     scaler = previous.scaler if previous else Scaler.fit(new, unit=likelihood == "bernoulli")
     classes = _whole(labels, len(new))
@@ -180,8 +182,17 @@ def _begun(chosen: Plan, previous: Version | None, behind: Past) -> VAE:
     return vae
 
 
-def _enough(new: NDArray[Any], dimension: int | None) -> Array:
-    new = check_vectors(new, dimension)
+def _named(config: Config, new: Any, previous: Version | None) -> Config:
+    """Return `config` with names: its own, those of the past, or those of a first table `new`."""
+    if config.names is not None or config.context is not None:
+        return config
+    if previous is not None and previous.config.names is not None:
+        return replace(config, columns=previous.config.columns, features=previous.config.features)
+    return replace(config, features=table_names(new)) if previous is None else config
+
+
+def _enough(new: NDArray[Any], dimension: int | None, config: Config) -> Array:
+    new = check_vectors(new, dimension, names=config.names if config.context is None else None)
     if len(new) < MIN_VECTORS:
         raise VectorError(f"vectors: {len(new)} normals; a training needs {MIN_VECTORS}")
     return new

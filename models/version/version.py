@@ -60,8 +60,30 @@ class Version:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The features' names; their column numbers where none were given."""
-        return self.config.features or tuple(str(j) for j in range(self.dimension))
+        """The features' names, derived ones included; column numbers where none were given."""
+        context = self.config.context
+        if context is None:
+            return self.columns
+        numbers = self.config.numbers(len(self.columns))
+        return tuple(
+            how if j < 0 else self.columns[j] if how == "value" else f"{self.columns[j]}, {how}"
+            for j, how in context.origins(numbers)
+        )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the client's columns; their numbers where none were given."""
+        return self.config.names or tuple(
+            str(j) for j in range(self.config.columns_in(self.dimension))
+        )
+
+    def _checked(self, X: Any, *, gaps: bool) -> Array:
+        return check_vectors(X, self.dimension, gaps=gaps, names=self._names)
+
+    @cached_property
+    def _names(self) -> tuple[str, ...] | None:
+        """The names that a table's columns must have, None where any will do."""
+        return None if self.config.names is None else self.features
 
     @cached_property
     def threshold(self) -> float:
@@ -83,7 +105,7 @@ class Version:
 
         With `missing: impute` NaN stands for what was not observed (`models.version.imputation`).
         """
-        X = check_vectors(X, self.dimension, gaps=self._imputes)
+        X = self._checked(X, gaps=self._imputes)
         if not self._imputes or not (gaps := np.isnan(X)).any():
             return self._score(X)
         some = gaps.any(axis=1)
@@ -151,7 +173,7 @@ class Version:
 
     def explain(self, X: NDArray[Any], k: int) -> list[list[Attribution]]:
         """Return for each row the k features that contribute most to its score, largest first."""
-        X = check_vectors(X, self.dimension, gaps=self._imputes)
+        X = self._checked(X, gaps=self._imputes)
         x, seen = self.scaler.transform(X), ~np.isnan(X)
         if not seen.all():
             x = self._fill(x)
@@ -184,7 +206,7 @@ class Version:
         labels = np.asarray(self.memory.get(LABELS if tied else classifier.LABELS, ()), np.int64)
         if not len(labels) or labels.min() < 0:
             raise VectorError("labels: this version learned none, or not all of them")
-        x = self.scaler.transform(check_vectors(X, self.dimension))
+        x = self.scaler.transform(self._checked(X, gaps=False))
         if tied:
             chosen: NDArray[np.int64] = labels[self.latents.assign(x)]
             return chosen
@@ -210,7 +232,7 @@ class Version:
 
     def regime_of(self, X: NDArray[Any]) -> NDArray[np.int64]:
         """Return the number of the regime that each row is of, (n,); 0 for an anomaly."""
-        X = check_vectors(X, self.dimension)
+        X = self._checked(X, gaps=False)
         return np.where(self.is_anomaly(X), NONE, self.nearest_regime(X))
 
     def nearest_regime(self, X: Array) -> NDArray[np.int64]:

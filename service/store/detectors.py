@@ -288,9 +288,15 @@ def _merge(held: Detector, config: DetectorConfig) -> DetectorConfig:
     config = with_dimension(config, held.dimension)
     if not held.trained:
         return config
-    if config.features not in (None, held.config.features):
-        raise Conflict("The feature names of a trained detector cannot change.")
-    return replace(config, features=held.config.features)
+    if config.names is None:
+        return replace(config, features=held.config.features, columns=held.config.columns)
+    if config.names != held.config.names or _types(config) != _types(held.config):
+        raise Conflict("The columns of a trained detector cannot change.")
+    return config
+
+
+def _types(config: DetectorConfig) -> list[bool]:
+    return config.numbers(config.dimension or 0).tolist()
 
 
 def _json(config: DetectorConfig) -> bytes:

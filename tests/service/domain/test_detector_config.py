@@ -7,9 +7,10 @@ from service.domain.detector_config import DetectorConfig, parse
 from service.problems import Unprocessable
 
 DEFAULTS = {
-    "dimension": None, "features": None, "kind": "vae", "strategy": "replay",
-    "weights": "proportional", "replay": {"latents": "fitted", "decode": "sample"},
-    "score": "elbo", "threshold": {"fpr": 0.01}, "gate": "enforce", "admission": "quarantine",
+    "dimension": None, "features": None, "columns": None, "context": None,
+    "kind": "vae", "strategy": "replay", "weights": "proportional",
+    "replay": {"latents": "fitted", "decode": "sample"}, "score": "elbo",
+    "threshold": {"fpr": 0.01}, "gate": "enforce", "admission": "quarantine",
     "missing": "refuse",
     "retrain": {
         "min_vectors": 1000, "max_age_seconds": 3600, "on_drift": False, "paused": False,

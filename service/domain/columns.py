@@ -1,0 +1,48 @@
+"""A detector's columns as requests name them, and rows by name put in their order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from models.columns import order, quoted
+from models.config import Config
+from models.errors import VectorError
+from service.problems import BadVectors, Unprocessable
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The names of a detector's columns, and the type of each."""
+
+    names: tuple[str, ...]
+    types: tuple[str, ...]
+
+    @classmethod
+    def of(cls, config: Config) -> "Columns":
+        """Return them; Unprocessable for a detector whose columns have no names."""
+        if config.columns is not None:
+            names, types = zip(*((one.name, one.type) for one in config.columns), strict=True)
+            return cls(tuple(names), tuple(types))
+        if config.features is not None:
+            return cls(config.features, ("number",) * len(config.features))
+        raise Unprocessable(
+            "The detector's columns have no names: give `columns` in its config, or send `vectors`."
+        )
+
+    def order(self, header: Sequence[str], *, extra: bool = False) -> list[int]:
+        """Return where each column stands in `header`; BadVectors naming what does not fit.
+
+        With `extra` the header may have other names too.
+        """
+        try:
+            return order(header, self.names, extra=extra)
+        except VectorError as error:
+            text = str(error).removeprefix("columns: ")
+            hint = (
+                "" if extra or "unknown" not in text else " `extra=drop` in the query drops others."
+            )
+            raise BadVectors(f"Columns {text}.{hint}") from None
+
+
+def column(name: str) -> str:
+    """Return a column's name as an error shows it."""
+    return quoted([name])

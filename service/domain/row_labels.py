@@ -1,0 +1,113 @@
+"""What a request says of its rows beside their values: when, whose, and under which id."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.problems import BadVectors
+
+LONGEST = 128  # bytes of a source, and of an id
+_EARLIEST, _LATEST = -62_135_510_400.0, 253_402_214_400.0  # the years 1 to 9999
+
+Rows = slice | NDArray[np.intp] | NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class RowLabels:
+    """One entry a row in each that is given, None where the request gave none.
+
+    `timestamps` (n,) are seconds since 1970, `sources` whose row it is, `ids` the client's own.
+    """
+
+    timestamps: NDArray[np.float64] | None = None
+    sources: tuple[str, ...] | None = None
+    ids: tuple[str, ...] | None = None
+
+    def take(self, rows: Rows) -> "RowLabels":
+        """Return the labels of some of the rows."""
+        times = self.timestamps
+        return RowLabels(
+            None if times is None else times[rows], _some(self.sources, rows), _some(self.ids, rows)
+        )
+
+    def timestamp(self, row: int) -> float | None:
+        """Return when row `row` was, in seconds since 1970."""
+        return None if self.timestamps is None else float(self.timestamps[row])
+
+    def source(self, row: int) -> str | None:
+        """Return whose row it is."""
+        return None if self.sources is None else self.sources[row]
+
+    def id(self, row: int) -> str | None:
+        """Return the client's own id of the row."""
+        return None if self.ids is None else self.ids[row]
+
+
+NO_LABELS = RowLabels()
+
+
+def _some(values: tuple[str, ...] | None, rows: Rows) -> tuple[str, ...] | None:
+    if values is None:
+        return None
+    return tuple(values[i] for i in np.arange(len(values))[rows].tolist())
+
+
+def row_labels(
+    n: int,
+    timestamps: Sequence[Any] | None = None,
+    sources: Sequence[Any] | None = None,
+    ids: Sequence[Any] | None = None,
+) -> RowLabels:
+    """Return the labels of n rows; BadVectors naming the row of what is none."""
+    for name, values in (("timestamps", timestamps), ("sources", sources), ("ids", ids)):
+        if values is not None and len(values) != n:
+            raise BadVectors(
+                f"`{name}` has {len(values)} entries for {n} rows.", row=min(len(values), n)
+            )
+    return RowLabels(
+        None if timestamps is None else parse_times(timestamps),
+        None if sources is None else _texts("source", sources),
+        None if ids is None else _texts("id", ids),
+    )
+
+
+def parse_times(values: Sequence[Any]) -> NDArray[np.float64]:
+    """Return times (RFC 3339, or seconds since 1970) in seconds since 1970, (n,); BadVectors.
+
+    A time without a zone is UTC.
+    """
+    found = np.empty(len(values))
+    for row, value in enumerate(values):
+        try:
+            found[row] = _time(value)
+        except (ValueError, OverflowError, TypeError):
+            raise BadVectors("Not a time: RFC 3339, or seconds since 1970.", row=row) from None
+    outside = ~((found >= _EARLIEST) & (found <= _LATEST))
+    if outside.any():
+        raise BadVectors(
+            "Not a time of the years 1 to 9999: numbers are seconds since 1970, not milliseconds.",
+            row=int(outside.argmax()),
+        )
+    return found
+
+
+def _time(value: Any) -> float:
+    if isinstance(value, str):
+        found = datetime.fromisoformat(value.strip())
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError
+    return float(value)
+
+
+def _texts(what: str, values: Sequence[Any]) -> tuple[str, ...]:
+    for row, value in enumerate(values):
+        if not isinstance(value, str):
+            raise BadVectors(f"The {what} is not a string.", row=row)
+        if not 1 <= len(value) <= LONGEST or len(value.encode()) > LONGEST:
+            raise BadVectors(f"The {what} has not 1 to {LONGEST} bytes.", row=row)
+    return tuple(values)

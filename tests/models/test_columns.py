@@ -1,0 +1,119 @@
+"""Columns by name: a table's are put in order, and what does not fit is named."""
+
+import numpy as np
+import pytest
+
+from models import Config, VectorError, train
+from models.columns import Column, order, quoted
+from models.errors import ConfigError
+
+RNG = np.random.default_rng(0)
+
+
+class Frame:
+    """The least that a table with named columns is, as pandas and polars have it."""
+
+    def __init__(self, **columns):
+        self._columns = columns
+        self.columns = list(columns)
+
+    def __getitem__(self, name):
+        return self._columns[name]
+
+    def __len__(self):
+        return len(self._columns[self.columns[0]])
+
+
+SPEED, TEMP, LOAD = (RNG.normal(size=200) for _ in range(3))
+
+
+@pytest.fixture(scope="module")
+def version():
+    """Return a version that learned a table."""
+    return train(None, Frame(speed=SPEED, temp=20 + TEMP, load=100 + LOAD))
+
+
+def test_a_table_is_learned_with_the_names_of_its_columns(version):
+    """Explanations then speak of them."""
+    assert version.features == ("speed", "temp", "load")
+    first, *_ = version.explain(Frame(load=[100.0], speed=[50.0], temp=[20.0]), 1)[0]
+    assert first.feature == "speed"
+
+
+def test_columns_in_another_order_score_alike(version):
+    """A header in another order is not another vector."""
+    swapped = Frame(load=100 + LOAD, speed=SPEED, temp=20 + TEMP)
+    by_position = np.column_stack([SPEED, 20 + TEMP, 100 + LOAD])
+    assert np.array_equal(version.score(swapped), version.score(by_position))
+
+
+def test_the_next_version_keeps_the_names(version):
+    """A table with columns in another order is learned in the first one's order."""
+    config = Config()
+    second = train(version, Frame(temp=20 + TEMP, load=100 + LOAD, speed=SPEED), config)
+    assert second.features == version.features
+    assert second.threshold > second.score(Frame(load=[100.0], speed=[0.0], temp=[20.0]))[0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"speed": [1.0], "temp": [1.0]}, '"load" missing'),
+        ({"speed": [1.0], "temp": [1.0], "load": [1.0], "x": [1.0]}, '"x" unknown'),
+        ({"speed": [1.0], "temp": ["hot"], "load": [1.0]}, '"temp" does not hold numbers'),
+        ({"speed": [1.0], "temp": [1.0], "load": [np.nan]}, 'column "load" is not finite'),
+    ],
+)
+def test_what_does_not_fit_is_named(version, columns, said):
+    """VectorError names the column."""
+    with pytest.raises(VectorError, match=said):
+        version.score(Frame(**columns))
+
+
+def test_at_most_three_names_are_told_cut_and_escaped():
+    """A client's names cannot fill a log, nor move a terminal's cursor."""
+    assert quoted(["a", "b", "c", "d", "e"]) == '"a", "b", "c" and 2 more'
+    assert quoted(["x" * 100]) == f'"{"x" * 64}..."'
+    assert quoted(['\x1b[2J"\n\\']) == r'"\x1b[2J\x22\x0a\x5c"'
+    assert quoted(["größe"]) == '"größe"'
+
+
+def test_a_header_with_a_name_twice_is_refused():
+    """Which of the two is meant, nobody can say."""
+    with pytest.raises(VectorError, match='"a" given twice'):
+        order(["a", "b", "a"], ["a", "b"])
+
+
+def test_more_columns_are_taken_only_when_asked():
+    """Extra columns are dropped on request."""
+    assert order(["x", "b", "a"], ["a", "b"], extra=True) == [2, 1]
+
+
+def test_columns_have_names_and_types():
+    """`columns` sets the dimension, as `features` does."""
+    config = Config(columns=(Column("speed"), Column("valve", "flag")))
+    assert config.dimension == 2
+    assert config.names == ("speed", "valve")
+    assert Config.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"columns": (Column("a"),), "features": ("a",)},
+        {"columns": ()},
+        {"columns": (Column("a"), Column("a"))},
+        {"columns": (Column("a"),), "dimension": 2},
+    ],
+)
+def test_columns_that_contradict_are_refused(wrong):
+    """Both forms at once, none, a name twice, another dimension."""
+    with pytest.raises(ConfigError):
+        Config(**wrong)
+
+
+@pytest.mark.parametrize("name", ["", " a", "a\n", "x" * 129])
+def test_a_name_that_cannot_be_shown_is_refused(name):
+    """Names stand in messages and on pages."""
+    with pytest.raises(ConfigError):
+        Column(name)
