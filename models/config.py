@@ -273,6 +273,21 @@ class Config:
             raise VectorError(f"vectors: {width} features; the context derives {self.width}")
         return self.dimension
 
+    def column_names(self, width: int) -> tuple[str, ...]:
+        """Return the names of the columns of which a model sees `width` features, else numbers."""
+        return self.names or tuple(str(j) for j in range(self.columns_in(width)))
+
+    def feature_names(self, width: int) -> tuple[str, ...]:
+        """Return the names of those features: `speed`, and `speed, deviation`."""
+        columns = self.column_names(width)
+        if self.context is None:
+            return columns
+        origins = self.context.origins(self.numbers(len(columns)))
+        return tuple(
+            how if j < 0 else columns[j] if how == "value" else f"{columns[j]}, {how}"
+            for j, how in origins
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration in full, as JSON would carry it."""
         return asdict(self)

@@ -30,6 +30,7 @@ from models.training.classifier_training import solved
 from models.training.plan import Plan, plan
 from models.vae.gradient import Gradient
 from models.vae.vae import VAE
+from models.version.imputation import from_alike
 from models.version.version import Version
 
 PROBE, LEAST_PROBE = 10, 200  # of weights: a tenth of the steps, so many at the least
@@ -88,6 +89,7 @@ def learn(
     new = _enough(new, previous.dimension if previous else config.width, config)
     if weights is not None:
         check_weights(weights)
+    new = previous.filled(new) if previous else from_alike(new)
     config = replace(config, dimension=config.columns_in(new.shape[1]))
     likelihood = previous.network.shape.likelihood if previous else _likelihood(new, config)
     scaler = previous.scaler if previous else Scaler.fit(new, unit=likelihood == "bernoulli")
@@ -192,7 +194,8 @@ def _named(config: Config, new: Any, previous: Version | None) -> Config:
 
 
 def _enough(new: NDArray[Any], dimension: int | None, config: Config) -> Array:
-    new = check_vectors(new, dimension, names=config.names if config.context is None else None)
+    names = config.names if config.context is None else None
+    new = check_vectors(new, dimension, gaps=config.missing == "impute", names=names)
     if len(new) < MIN_VECTORS:
         raise VectorError(f"vectors: {len(new)} normals; a training needs {MIN_VECTORS}")
     return new

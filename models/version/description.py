@@ -242,7 +242,7 @@ def _consistent(about: Description) -> Iterator[tuple[str, bool]]:
         yield "shape.hidden: 1 to 8 layers", 1 <= len(shape.hidden) <= 8
         # A network that grows may pass the 8,192 units that a config may ask for.
         yield "shape.hidden: 1 to 16384 units", all(1 <= one <= 16_384 for one in shape.hidden)
-    yield "config.dimension", config.dimension in (None, shape.dimension)
+    yield "config.dimension", config.width in (None, shape.dimension)
     yield "lineage.learned: fewer than n_new", lineage.learned >= lineage.n_new
     known = [] if lineage.regimes is UNSET else lineage.regimes
     numbers = [one.number for one in known]

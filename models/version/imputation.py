@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from models.arrays import Array, Float64
 from models.parts.network import Network
+from models.parts.scaler import Scaler
 
 PASSES = 5
 DRAWN = 2_000  # vectors that the two scales are compared on
@@ -45,6 +46,44 @@ def reconstructed(network: Network, start: Array) -> Fill:
         return filled
 
     return fill
+
+
+def filled_in(X: Array, scaler: Scaler, fill: Fill) -> Array:
+    """Return X (n, d), in the client's units, with each NaN as `fill` has it."""
+    hidden = np.isnan(X)
+    if (rows := hidden.any(axis=1)).any():
+        whole = scaler.inverse(fill(scaler.transform(X[rows])))
+        X = X.copy()
+        X[rows] = np.where(hidden[rows], whole, X[rows])
+    return X
+
+
+def from_alike(X: Array) -> Array:
+    """Return X (n, d) with each gap, NaN, as it is in the complete row that is most alike.
+
+    Alike is what is near in the columns that both have, each in its own deviations. Where no row is
+    complete, a gap is its column's median. So gaps that come before any model keep the spread and
+    the dependence of what was observed.
+    """
+    hidden = np.isnan(X)
+    if not hidden.any():
+        return X
+    whole = X[~hidden.any(axis=1)]
+    # A column of which nothing was observed at all stands for itself.
+    empty = hidden.all(axis=0)
+    medians = np.zeros(X.shape[1])
+    medians[~empty] = np.nanmedian(X[:, ~empty], axis=0)
+    filled = np.where(hidden, medians, X).astype(np.float32)
+    if not len(whole):
+        return filled
+    whole = whole[np.linspace(0, len(whole) - 1, min(len(whole), DRAWN)).astype(int)]
+    deviation = whole.std(axis=0, dtype=np.float64)
+    scale = np.where(deviation > 0, deviation, 1.0)
+    for row in np.flatnonzero(hidden.any(axis=1)):
+        seen = ~hidden[row]
+        apart = (whole[:, seen] - X[row, seen].astype(np.float64)) / scale[seen]
+        filled[row, ~seen] = whole[np.square(apart).sum(axis=1).argmin(), ~seen]
+    return filled
 
 
 class Scale(NamedTuple):

@@ -25,7 +25,8 @@ from models.scores.elbo import blocks
 from models.version import artifact, classifier
 from models.version.artifact import PARTS, part, under
 from models.version.description import Description, described
-from models.version.imputation import DRAWN, Fill, Scale, reconstructed
+from models.version.explanation import Shares, by_column, leading
+from models.version.imputation import DRAWN, Fill, Scale, filled_in, reconstructed
 from models.version.judgement import Attribution, Judgement, judge_one
 from models.version.labelled_threshold import by_labels
 from models.version.tensor_specs import GOLDEN, check_tensors
@@ -61,29 +62,11 @@ class Version:
     @property
     def features(self) -> tuple[str, ...]:
         """The features' names, derived ones included; column numbers where none were given."""
-        context = self.config.context
-        if context is None:
-            return self.columns
-        numbers = self.config.numbers(len(self.columns))
-        return tuple(
-            how if j < 0 else self.columns[j] if how == "value" else f"{self.columns[j]}, {how}"
-            for j, how in context.origins(numbers)
-        )
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The names of the client's columns; their numbers where none were given."""
-        return self.config.names or tuple(
-            str(j) for j in range(self.config.columns_in(self.dimension))
-        )
+        return self.config.feature_names(self.dimension)
 
     def _checked(self, X: Any, *, gaps: bool) -> Array:
-        return check_vectors(X, self.dimension, gaps=gaps, names=self._names)
-
-    @cached_property
-    def _names(self) -> tuple[str, ...] | None:
-        """The names that a table's columns must have, None where any will do."""
-        return None if self.config.names is None else self.features
+        names = self.features if self.config.names else None
+        return check_vectors(X, self.dimension, gaps=gaps, names=names)
 
     @cached_property
     def threshold(self) -> float:
@@ -172,29 +155,20 @@ class Version:
         return self.judge(X).is_anomaly
 
     def explain(self, X: NDArray[Any], k: int) -> list[list[Attribution]]:
-        """Return for each row the k features that contribute most to its score, largest first."""
+        """Return for each row the k columns that contribute most to its score, largest first."""
         X = self._checked(X, gaps=self._imputes)
         x, seen = self.scaler.transform(X), ~np.isnan(X)
-        if not seen.all():
-            x = self._fill(x)
-        contributions, decoded = self._scorer.explain(x)
-        expected = self.scaler.inverse(decoded)
+        columns = self.config.column_names(self.dimension)
+        contributions, decoded = self._scorer.explain(x if seen.all() else self._fill(x))
         # What was not observed adds nothing.
-        found = np.where(seen, contributions, -np.inf)
-        columns = np.argsort(-found, axis=1, kind="stable")[:, :k]
-        return [
-            [
-                Attribution(
-                    self.features[j],
-                    float(representable(contributions[i, j])),
-                    float(X[i, j]),
-                    float(expected[i, j]),
-                )
-                for j in row
-                if seen[i, j]
-            ]
-            for i, row in enumerate(columns)
-        ]
+        found = Shares(X, np.where(seen, contributions, -np.inf), self.scaler.inverse(decoded))
+        if self.config.context is not None:
+            found = by_column(self.config.context, self.config.numbers(len(columns)), found)
+        return leading(found, columns, k)
+
+    def filled(self, X: NDArray[Any]) -> Array:
+        """Return X (n, d) with what was not observed, NaN, as this version expects it."""
+        return filled_in(self._checked(X, gaps=True), self.scaler, self._fill)
 
     def classify(self, X: NDArray[Any]) -> NDArray[np.int64]:
         """Return the label of each row's class, (n,); VectorError where no labels were learned.

@@ -46,10 +46,17 @@ class Admission:
 async def _admitted(
     champion: Champion, X: NDArray[np.float32], around: NDArray[np.float32] | None
 ) -> admission.Admission:
-    args: tuple[Any, ...] = (champion.version, X, champion.threshold, around)
-    if X.nbytes <= AT_ONCE_BYTES:
-        return admission.admit(*args)
-    return await asyncio.to_thread(admission.admit, *args)
+    args: tuple[Any, ...] = (champion, X, around)
+    return _admit(*args) if X.nbytes <= AT_ONCE_BYTES else await asyncio.to_thread(_admit, *args)
+
+
+def _admit(
+    champion: Champion, X: NDArray[np.float32], around: NDArray[np.float32] | None
+) -> admission.Admission:
+    """Admit X (n, d), with what was not observed of it as the champion expects it."""
+    version = champion.version
+    around = None if around is None else version.filled(around)
+    return admission.admit(version, version.filled(X), champion.threshold, around)
 
 
 def _verdict(champion: Champion, found: admission.Admission, policy: str) -> Verdict:

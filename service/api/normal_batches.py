@@ -7,6 +7,7 @@ from service import crash_points
 from service.api import admission_check
 from service.api.admission_check import Admission
 from service.domain.admission import Verdict
+from service.domain.detector import Detector
 from service.problems import Problem, StoreUnavailable, UnknownDetector
 from service.scoring import vectors as payload
 from service.scoring.champions import Champions
@@ -28,8 +29,8 @@ class Ingest:
         self._watcher = watcher
         self._metrics = metrics
 
-    async def dimension(self, name: str) -> int | None:
-        """Return the detector's dimension, None before its first batch; UnknownDetector."""
+    async def detector(self, name: str) -> Detector:
+        """Return the detector, its dimension known unless it holds nothing; UnknownDetector."""
         if self._watcher.weak:
             raise StoreUnavailable(f"The store is refused: {self._watcher.weak}")
         detector = self._champions.detector(name) or await self._watcher.look_up(name)
@@ -38,7 +39,7 @@ class Ingest:
         if detector.dimension is None:
             # The first batch may have come through another process.
             detector = await self._watcher.refresh(name) or detector
-        return detector.dimension
+        return detector
 
     async def store(
         self,
@@ -49,7 +50,7 @@ class Ingest:
         sender: str | None = None,
         judged: bool = True,
     ) -> dict[str, Any]:
-        """Return the answer to a batch (n, d), once it is durable.
+        """Return the answer to a batch (n, w), once it is durable.
 
         Not `judged` is what a person looked at: it passes admission as it is.
         """

@@ -68,7 +68,7 @@ def _described(detector: Detector, champion: Champion | None) -> dict[str, Any]:
         "created_at": detector.created_at,
         "config": detector.config.to_dict(),
         "config_revision": champion.config_revision if champion else detector.config_revision,
-        "dimension": detector.dimension,
+        "dimension": detector.config.dimension,
         "champion": champion.number if champion else None,
         "generation": champion.generation if champion else 0,
         "threshold": champion.threshold.value if champion else None,

@@ -33,6 +33,7 @@ class Detector:
 
     `uid` names this incarnation: a detector deleted and made again has another. `requested` and
     `served` number the retrainings asked for by hand: number k is over once `served >= k`.
+    `dimension` counts the numbers of a stored row: those that the config's context derives.
     `consumed` counts what any version learned, `learned` what the champion's lineage did, and
     `thinned` what was known too well to be kept.
     """
@@ -81,11 +82,11 @@ class Detector:
         return Pointer(self.uid, self.champion, self.generation, self.config_revision)
 
 
-def with_dimension(config: DetectorConfig, dimension: int | None) -> DetectorConfig:
-    """Return `config` with the dimension that the data fixed, where it names none itself."""
-    if dimension is None or config.dimension is not None:
+def with_dimension(config: DetectorConfig, width: int | None) -> DetectorConfig:
+    """Return `config` with the dimension that its data, rows of `width` numbers, fixed."""
+    if width is None or config.dimension is not None:
         return config
-    return replace(config, dimension=dimension)
+    return replace(config, dimension=config.columns_in(width))
 
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -11,7 +11,6 @@ from models import Config, Model, Replay, Version
 from models.columns import Column
 from models.config import THRESHOLDS
 from models.context import Context
-from models.errors import ConfigError
 from service.problems import Unprocessable
 
 _PYDANTIC: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
@@ -48,11 +47,6 @@ class DetectorConfig(Config):
     admission: Literal["quarantine", "triage", "accept"] = "quarantine"
     retrain: Retrain = field(default_factory=Retrain)
     keep_learned_seconds: Annotated[float, Field(ge=0, le=31_536_000)] = 0
-
-    def __post_init__(self) -> None:
-        Config.__post_init__(self)
-        if self.context is not None:
-            raise ConfigError("context: not built")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration in full; the optional stage only where it is asked for."""

@@ -5,8 +5,10 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
+from models.context import IGNORED, SCORED, STATES
 from models.version.judgement import Attribution, Judgement, rows_of
 from service import problems
 from service.domain.champion import Champion
@@ -15,6 +17,9 @@ from service.scoring.vectors import JSON, OCTETS
 
 # The smallest p-value that a float32 column can hold without losing digits; still above 0.
 _LEAST = np.float32(np.finfo(np.float32).tiny)
+
+States = npt.NDArray[np.uint8]
+NOTHING = Judgement(np.empty(0), np.empty(0), np.empty(0), np.empty(0, bool))  # of no rows
 
 _FEW = 64  # rows that are written faster from lists than from slices of arrays
 
@@ -91,24 +96,67 @@ class JsonRows:
 
 
 def as_json(
-    champion: Champion, columns: Judgement, attributions: Sequence[Sequence[Attribution]] | None
+    champion: Champion,
+    columns: Judgement,
+    attributions: Sequence[Sequence[Attribution]] | None,
+    states: States | None = None,
 ) -> Reply:
-    """Return the columnar JSON answer."""
-    document = _about(champion) | columns._asdict()
+    """Return the columnar JSON answer.
+
+    With `states` (n,) the columns are those of the judged rows, and all others are null.
+    """
+    document = _about(champion)
+    if states is None:
+        document |= columns._asdict()
+    else:
+        judged = _judged(states)
+        whole = _spread(columns, judged)
+        verdicts = whole.is_anomaly.astype(object)
+        verdicts[~judged] = None
+        # NaN is null in JSON.
+        document |= whole._asdict() | {"is_anomaly": verdicts.tolist()}
+        document["states"] = [STATES[state] for state in states.tolist()]
     if attributions is not None:
-        document["attributions"] = [[one._asdict() for one in row] for row in attributions]
+        told = iter([[one._asdict() for one in row] for row in attributions])
+        every = [True] * len(columns.scores) if states is None else _judged(states).tolist()
+        document["attributions"] = [next(told) if one else [] for one in every]
     return Reply(200, JSON, orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def as_octets(champion: Champion, columns: Judgement) -> Reply:
-    """Return scores, p-values and severities as little-endian float32, then verdicts as uint8."""
+def _judged(states: States) -> npt.NDArray[np.bool_]:
+    """Return which rows carry numbers, (n,)."""
+    found: npt.NDArray[np.bool_] = (states == SCORED) | (states == IGNORED)
+    return found
+
+
+def _spread(columns: Judgement, judged: npt.NDArray[np.bool_]) -> Judgement:
+    """Return the judgement of all rows, NaN and False for those that were not judged."""
+    n = len(judged)
+    spread = Judgement(
+        np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan), np.zeros(n, bool)
+    )
+    for own, some in zip(spread, columns, strict=True):
+        own[judged] = some
+    return spread
+
+
+def as_octets(champion: Champion, columns: Judgement, states: States | None = None) -> Reply:
+    """Return scores, p-values and severities as little-endian float32, then verdicts as uint8.
+
+    With `states` (n,) rows that were not judged have NaN, and the verdict 255.
+    """
+    verdicts = columns.is_anomaly.astype(np.uint8)
+    if states is not None:
+        judged = _judged(states)
+        columns = _spread(columns, judged)
+        verdicts = np.where(judged, columns.is_anomaly, 255).astype(np.uint8)
     p = np.maximum(columns.p_values, _LEAST)
     body = b"".join(
         (
             columns.scores.astype("<f4").tobytes(),
             p.astype("<f4").tobytes(),
             columns.severities.astype("<f4").tobytes(),
-            columns.is_anomaly.astype(np.uint8).tobytes(),
+            verdicts.tobytes(),
         )
     )
     return Reply(

@@ -14,11 +14,22 @@ import numpy as np
 from models.version.judgement import Judgement, rows_of
 from service import log
 from service.domain.champion import Champion
+from service.domain.row_labels import NO_LABELS, RowLabels
 from service.problems import Problem, Unprocessable
+from service.scoring import request_rows
 from service.scoring import vectors as payload
-from service.scoring.answers import JsonRows, Reply, as_json, as_octets, as_problem, wants_octets
+from service.scoring.answers import (
+    NOTHING,
+    JsonRows,
+    Reply,
+    as_json,
+    as_octets,
+    as_problem,
+    wants_octets,
+)
 from service.scoring.champions import Champions
 from service.scoring.request import ScoreRequest, parse_query
+from service.scoring.request_rows import ModelRows
 from service.scoring.vectors import Matrix
 
 _log = log.get(__name__)
@@ -28,21 +39,23 @@ _ATTRIBUTED = 200_000  # attributions in one answer, about 20 MB of JSON
 
 
 class Parsed(NamedTuple):
-    """A request that can be answered: with what, on which rows (n, d), how."""
+    """A request that can be answered: with what, on which rows, how."""
 
     champion: Champion
-    X: Matrix
+    rows: ModelRows
     explain: int | None
     octets: bool
+    recorded: bool = True
 
 
 class Judged(NamedTuple):
-    """What led to answers: rows (n, d) of `requests` requests, judged in one call."""
+    """What led to answers: rows X (n, w) of `requests` requests, judged in one call."""
 
     champion: Champion
     X: Matrix
     columns: Judgement
     requests: int = 1
+    labels: RowLabels = NO_LABELS
 
 
 class Turn(NamedTuple):
@@ -62,8 +75,12 @@ class Recorder(Protocol):
         columns: Judgement,
         seconds: float,
         requests: int = 1,
+        labels: RowLabels = NO_LABELS,
     ) -> None:
-        """Take note of answers to `requests` requests, given after `seconds`."""
+        """Take note of answers to `requests` requests, given after `seconds`.
+
+        `labels` are those of the rows X (n, w), which are all that was judged of a request.
+        """
 
 
 def parse_request(champions: Champions, request: ScoreRequest) -> Parsed:
@@ -73,34 +90,34 @@ def parse_request(champions: Champions, request: ScoreRequest) -> Parsed:
     octets = wants_octets(request.accept)
     if octets and query.explain:
         raise Unprocessable("Attributions are given in JSON only.")
-    X = payload.matrix(
-        payload.media_type(request.content_type),
-        request.body,
-        champion.version.dimension,
-        gaps=champion.version.config.missing == "impute",
-    )
-    explain = query.explain and min(query.explain, X.shape[1])
-    if explain and explain * len(X) > _ATTRIBUTED:
+    config, kind = champion.version.config, payload.media_type(request.content_type)
+    dimension = config.columns_in(champion.version.dimension)
+    sent = request_rows.read(kind, request.body, config, query.by, dimension)
+    rows = request_rows.model_rows(sent, config)
+    explain = query.explain and min(query.explain, dimension)
+    if explain and explain * len(rows.X) > _ATTRIBUTED:
         raise Unprocessable(
             f"At most {_ATTRIBUTED} attributions in one answer: send fewer vectors, or ask for "
             "fewer contributions each."
         )
-    return Parsed(champion, X, explain, octets)
+    return Parsed(champion, rows, explain, octets, query.record)
 
 
 def judge(champion: Champion, X: Matrix) -> Judgement:
-    """Return the judgement of X (n, d) under the threshold in force."""
-    return champion.version.judge(X, champion.threshold)
+    """Return the judgement of X (n, w) under the threshold in force."""
+    return champion.version.judge(X, champion.threshold) if len(X) else NOTHING
 
 
 def answer(parsed: Parsed, columns: Judgement) -> Reply:
     """Return the reply that the client asked for."""
+    X, _, states = parsed.rows
     if parsed.octets:
-        return as_octets(parsed.champion, columns)
+        return as_octets(parsed.champion, columns, states)
     attributions = None
     if parsed.explain:
-        attributions = parsed.champion.version.explain(parsed.X, parsed.explain)
-    return as_json(parsed.champion, columns, attributions)
+        version = parsed.champion.version
+        attributions = version.explain(X, parsed.explain) if len(X) else []
+    return as_json(parsed.champion, columns, attributions, states)
 
 
 class Scoring:
@@ -138,15 +155,15 @@ class Scoring:
 
     def record(self, turn: Turn, seconds: float) -> None:
         """Tell the recorders of every answer of a turn that took `seconds`."""
-        for champion, X, columns, requests in turn.judged:
+        for champion, X, columns, requests, labels in turn.judged:
             for recorder in self.recorders:
-                recorder.scored(champion, X, columns, seconds, requests)
+                recorder.scored(champion, X, columns, seconds, requests, labels)
 
     def _alone(self, request: ScoreRequest, judged: list[Judged]) -> Reply:
         """Return the reply to a request that is not plain, or not right; add what led to it."""
         try:
             parsed = parse_request(self.champions, request)
-            columns = judge(parsed.champion, parsed.X)
+            columns = judge(parsed.champion, parsed.rows.X)
             reply = answer(parsed, columns)
         except Problem as problem:
             return as_problem(problem)
@@ -154,7 +171,9 @@ class Scoring:
             # The traceback holds code and shapes, never the payload.
             _log.exception("scoring failed", detector=request.name)
             return as_problem(Problem("The service failed; the failure is in its log."))
-        judged.append(Judged(parsed.champion, parsed.X, columns))
+        if parsed.recorded and len(parsed.rows.X):
+            X, labels, _ = parsed.rows
+            judged.append(Judged(parsed.champion, X, columns, labels=labels))
         return reply
 
 
@@ -205,7 +224,7 @@ def gather(champions: Champions, requests: Sequence[ScoreRequest]) -> Iterable[B
         if batch is None:
             # Read once for all: a swap while a thread computes must not mix two versions.
             champion = champions.get(name)
-            if champion is None:
+            if champion is None or champion.version.config.context is not None:
                 continue
             batch = Batch(champion)
         packed = payload.packed(content_type, body, batch.dimension)

@@ -24,8 +24,6 @@ Matrix = npt.NDArray[np.float32]
 
 QUICK = simdjson is not None
 
-RESERVED = ("sources", "timestamps", "records")
-
 # Decoding holds the interpreter: larger JSON is read in pieces of this size, so that other
 # threads get their turn (2 ms apiece at most) and what a reader needs exists for one at a time.
 PIECE = 256 * 1024
@@ -172,10 +170,10 @@ def _locate(error: Exception, body: bytes, base: int) -> BadVectors:  # noqa: PL
     if isinstance(error, RecursionError):
         return BadVectors("The JSON is nested too deeply.")
     if text.startswith("Object contains unknown field"):
-        reserved = next((name for name in RESERVED if f"`{name}`" in text), None)
-        if reserved:
-            return BadVectors(f"`{reserved}` is reserved for a later release.")
-        return BadVectors("Unknown field; `vectors` is the only one.")
+        return BadVectors(
+            "Unknown field; the fields are vectors, records, timestamps, sources, ids, "
+            "context_rows."
+        )
     if "missing required field" in text:
         return BadVectors("There are no vectors: `vectors` is missing.")
     if isinstance(error, msgspec.ValidationError):

@@ -1,5 +1,6 @@
 """A score request before it is answered: its parts and its query."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
@@ -7,9 +8,11 @@ from service.domain.champion import Champion
 from service.problems import Unprocessable
 from service.scoring import json_vectors
 from service.scoring import vectors as payload
+from service.scoring.tables import ByName
 from service.scoring.vectors import OCTETS
 
 _VERSION_MAX = 2**31 - 1
+_PARAMETERS = frozenset(("version", "explain", "record", "time", "source", "id", "drop", "extra"))
 
 # Read and judged in the event loop, each about a millisecond of work; larger ones in a thread.
 _INLINE_JSON = 768 * 1024 if json_vectors.QUICK else 64 * 1024
@@ -42,26 +45,50 @@ class ScoreRequest(NamedTuple):
 
 
 class Query(NamedTuple):
-    """`?version=n&explain=k`."""
+    """What a query asks for: a pinned version, contributions, whether the request is recorded."""
 
     version: int | None = None
     explain: int | None = None
+    record: bool = True
+    by: ByName = ByName()
 
 
 def parse_query(query: str) -> Query:
     """Return what the query asks for; other parameters are ignored."""
     if not query:
         return Query()
-    found: dict[str, int] = {}
+    found: dict[str, str] = {}
     try:
         pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=32)
     except ValueError:
         raise Unprocessable("The query has too many parameters.") from None
     for name, text in pairs:
-        if name not in Query._fields:
-            continue
-        value = int(text) if text.isascii() and text.isdigit() and len(text) < 11 else 0
-        if name in found or not 1 <= value <= _VERSION_MAX:
-            raise Unprocessable(f"`{name}` in the query is one whole number from 1.")
-        found[name] = value
-    return Query(**found)
+        if name in found:
+            raise Unprocessable(f"`{name}` in the query is given more than once.")
+        if name in _PARAMETERS:
+            found[name] = text
+    for name, choices in (("record", ("true", "false")), ("extra", ("drop",))):
+        if found.get(name, choices[0]) not in choices:
+            raise Unprocessable(f"`{name}` in the query is {' or '.join(choices)}.")
+    return Query(
+        version=_whole(found, "version"),
+        explain=_whole(found, "explain"),
+        record=found.get("record") != "false",
+        by=ByName(
+            time=found.get("time"),
+            source=found.get("source"),
+            id=found.get("id"),
+            drop=tuple(one for one in found.get("drop", "").split(",") if one),
+            extra="extra" in found,
+        ),
+    )
+
+
+def _whole(found: Mapping[str, str], name: str) -> int | None:
+    text = found.get(name)
+    if text is None:
+        return None
+    value = int(text) if text.isascii() and text.isdigit() and len(text) < 11 else 0
+    if not 1 <= value <= _VERSION_MAX:
+        raise Unprocessable(f"`{name}` in the query is one whole number from 1.")
+    return value

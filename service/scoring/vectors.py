@@ -21,7 +21,10 @@ Matrix = npt.NDArray[np.float32]
 JSON = "application/json"
 OCTETS = "application/octet-stream"
 NPY = "application/x-npy"
-BUILT = (JSON, OCTETS, NPY)
+NDJSON = "application/x-ndjson"  # these three name their columns
+CSV = "text/csv"
+ARROW = "application/vnd.apache.arrow.stream"
+BUILT = (JSON, OCTETS, NPY, NDJSON, CSV, ARROW)
 
 MAX_DIMENSION = 65_536  # as the detector config has it
 MAX_ROWS = 2**20  # in one request: its JSON answer then has about 60 MB

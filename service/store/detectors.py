@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from models import MIN_VECTORS
 from service import log
-from service.domain.detector import NAME, Detector, Pointer, with_dimension
+from service.domain.detector import NAME, Detector, Pointer
 from service.domain.detector_config import DetectorConfig
 from service.problems import Conflict, UnknownDetector, Unprocessable
 from service.store.connection import Script, ask
@@ -143,7 +143,7 @@ class Detectors:
             await ask(client, client.srem(DETECTORS, name))
             raise Conflict(f"The service holds at most {self._max_detectors} detectors.")
         args = (
-            secrets.token_hex(8), _json(config), config.dimension or "", NOTIFY, name,
+            secrets.token_hex(8), _json(config), config.width or "", NOTIFY, name,
             said("created", who),
         )  # fmt: skip
         keys = Keys(name)
@@ -154,7 +154,7 @@ class Detectors:
     async def _configure(self, held: Detector, config: DetectorConfig, who: str) -> bool:
         args = (
             held.uid, held.config_revision, held.dimension or "", int(_holds_data(held)),
-            _json(config), config.dimension or "", NOTIFY, held.name,
+            _json(config), config.width or "", NOTIFY, held.name,
             said("configured", who),
         )  # fmt: skip
         keys = Keys(held.name)
@@ -281,22 +281,28 @@ def _merge(held: Detector, config: DetectorConfig) -> DetectorConfig:
     """Return `config` with what the detector's vectors have fixed; raise Conflict against it."""
     if not _holds_data(held):
         return config
-    if config.dimension not in (None, held.dimension):
+    known = held.config
+    if config.dimension not in (None, known.dimension):
         raise Conflict(
-            f"The detector's vectors have {held.dimension} dimensions, not {config.dimension}."
+            f"The detector's vectors have {known.dimension} dimensions, not {config.dimension}."
         )
-    config = with_dimension(config, held.dimension)
-    if not held.trained:
+    if config.context is None:
+        config = replace(config, context=known.context)
+    elif config.context != known.context:
+        raise Conflict("The context of a detector that holds vectors cannot change.")
+    config = replace(config, dimension=known.dimension)
+    if not held.trained and config.context is None:
         return config
     if config.names is None:
-        return replace(config, features=held.config.features, columns=held.config.columns)
-    if config.names != held.config.names or _types(config) != _types(held.config):
+        return replace(config, features=known.features, columns=known.columns)
+    renamed = held.trained and config.names != known.names
+    if renamed or _types(config) != _types(known):
         raise Conflict("The columns of a trained detector cannot change.")
     return config
 
 
 def _types(config: DetectorConfig) -> list[bool]:
-    return config.numbers(config.dimension or 0).tolist()
+    return [bool(one) for one in config.numbers(config.dimension or 0)]
 
 
 def _json(config: DetectorConfig) -> bytes:

@@ -21,6 +21,7 @@ from models.version.version import Version
 from service import log
 from service.domain.champion import Champion
 from service.domain.event import Event
+from service.domain.row_labels import NO_LABELS, RowLabels
 from service.problems import StoreUnavailable
 from service.scoring.champions import Champions
 from service.scoring.vectors import Matrix
@@ -64,10 +65,16 @@ class Observer:
         self._bytes = 0
 
     def scored(
-        self, champion: Champion, X: Matrix, columns: Judgement, seconds: float, requests: int = 1
+        self,
+        champion: Champion,
+        X: Matrix,
+        columns: Judgement,
+        seconds: float,
+        requests: int = 1,
+        labels: RowLabels = NO_LABELS,
     ) -> None:
         """Take note of answers: a few references for small ones."""
-        del seconds, requests
+        del seconds, requests, labels
         if self._champions.get(champion.name) is not champion:
             return  # a pinned version: not what drift and events are about
         pending = self._pending.get(champion)

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from models.version.judgement import Judgement
 from service.domain.champion import Champion
+from service.domain.row_labels import NO_LABELS, RowLabels
 from service.scoring.vectors import Matrix
 from service.telemetry.shared_values import Shared
 from service.telemetry.side_work import SideWork
@@ -107,10 +108,16 @@ class Metrics:
         )
 
     def scored(
-        self, champion: Champion, X: Matrix, columns: Judgement, seconds: float, requests: int = 1
+        self,
+        champion: Champion,
+        X: Matrix,
+        columns: Judgement,
+        seconds: float,
+        requests: int = 1,
+        labels: RowLabels = NO_LABELS,
     ) -> None:
         """Take note of answers to `requests` requests; they are counted by the next `flush`."""
-        del X
+        del X, labels
         self._pending.append((champion, columns, seconds, requests))
         if len(self._pending) >= _PENDING:
             self.flush()

@@ -194,10 +194,10 @@ async def test_bad_vectors(pump: Running, body: bytes, row: int | None, column: 
     assert "4171" not in answer.text
 
 
-@pytest.mark.parametrize("field", ["sources", "timestamps", "records"])
-async def test_reserved_fields(pump: Running, field: str) -> None:
-    """Fields of a later release are refused as such."""
-    answer = await pump.http.post(PATH, json={"vectors": X.tolist(), field: [1, 2]})
+@pytest.mark.parametrize("field", ["sources", "timestamps", "records", "ids", "context_rows"])
+async def test_fields_beside_the_vectors(pump: Running, field: str) -> None:
+    """A field beside the vectors that holds what it cannot is refused by its name."""
+    answer = await pump.http.post(PATH, json={"vectors": X.tolist(), field: [[1], 2]})
     assert answer.status_code == 422
     assert field in answer.json()["detail"]
 
@@ -227,7 +227,7 @@ async def test_bad_binary_vectors(pump: Running, kind: str, body: bytes) -> None
 
 
 @pytest.mark.parametrize(
-    "kind", ["application/vnd.apache.arrow.stream", "text/csv", "application/x-pickle", "x", ""]
+    "kind", ["application/vnd.apache.arrow.file", "text/tsv", "application/x-pickle", "x", ""]
 )
 async def test_types_that_are_not_built(pump: Running, kind: str) -> None:
     """Another content type is 415 and lists those that are read."""
@@ -235,6 +235,7 @@ async def test_types_that_are_not_built(pump: Running, kind: str) -> None:
     assert answer.status_code == 415
     assert answer.json()["supported"] == [
         "application/json", "application/octet-stream", "application/x-npy",
+        "application/x-ndjson", "text/csv", "application/vnd.apache.arrow.stream",
     ]  # fmt: skip
 
 

@@ -14,7 +14,8 @@ from service.api.routes.parameters import Name, idempotency_key
 from service.domain.api_key import Scope
 from service.problems import TooLarge
 from service.scoring import vectors as payload
-from service.scoring.request import inline
+from service.scoring.request import inline, parse_query
+from service.scoring.request_rows import normal_rows, not_learned
 
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["vectors"])
 
@@ -53,14 +54,16 @@ async def normal(request: Request, name: Name) -> Response:
     app = parts(request)
     key = idempotency_key(request.headers.get("idempotency-key"))
     kind = payload.media_type(request.headers.get("content-type"))
-    dimension = await app.ingest.dimension(name)
+    by = parse_query(request.url.query).by
+    config = (await app.ingest.detector(name)).config
     body = await request.body()
-    at_once = inline(kind, len(body), dimension or 1)
-    X = await _inline_or_not(at_once, lambda: payload.matrix(kind, body, dimension))
+    at_once = inline(kind, len(body), config.dimension or 1)
+    rows = await _inline_or_not(at_once, lambda: normal_rows(kind, body, config, by))
     most = app.settings
-    if X.nbytes > most.buffer_max_bytes or len(X) > most.buffer_max_vectors:
+    if rows.X.nbytes > most.buffer_max_bytes or len(rows.X) > most.buffer_max_vectors:
         raise TooLarge("The batch is larger than the buffer: send it in parts.")
-    return answer(await app.ingest.store(name, X, key, sender=caller(request).id), 202)
+    stored = await app.ingest.store(name, rows.X, key, sender=caller(request).id)
+    return answer(stored | not_learned(rows), 202)
 
 
 async def _inline_or_not(at_once: bool, work: Callable[[], T]) -> T:

@@ -1,19 +1,21 @@
 """The scoring core: one turn, many requests."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import orjson
 import pytest
 
 from models.version.judgement import Judgement
-from service.domain.champion import Champion
+from service.domain.row_labels import NO_LABELS
 from service.scoring import vectors as payload
 from service.scoring.answers import JsonRows, as_json, wants_octets
 from service.scoring.champions import Champions
 from service.scoring.core import Scoring, gather
 from service.scoring.request import ScoreRequest, parse_query
-from service.scoring.vectors import OCTETS, Matrix
+from service.scoring.tables import ByName
+from service.scoring.vectors import OCTETS
 from tests.service.trained import champion, versions
 
 
@@ -23,11 +25,11 @@ class Notes:
     def __init__(self) -> None:
         self.rows: list[tuple[str, int, int]] = []
 
-    def scored(
-        self, champion: Champion, X: Matrix, columns: Judgement, seconds: float, requests: int = 1
-    ) -> None:
+    def scored(self, *told: Any) -> None:
+        champion, X, columns, seconds, requests, labels = told
         assert len(columns.scores) == len(X)
         assert seconds >= 0
+        assert labels is NO_LABELS
         self.rows.append((champion.name, requests, len(X)))
 
 
@@ -56,7 +58,7 @@ def test_a_turn_is_isolated_by_request(champions: Champions) -> None:
             ScoreRequest("fan", X.tobytes(), OCTETS),
             ScoreRequest("pump", b'{"vectors": [[1, NaN, 2]]}'),
             ScoreRequest("nobody", body(X)),
-            ScoreRequest("pump", body(X), "text/csv"),
+            ScoreRequest("pump", body(X), "text/tsv"),
             ScoreRequest("pump", body(X), query="explain=1"),
         ]
     notes = Notes()
@@ -123,9 +125,12 @@ def test_accept(accept: str | None, octets: bool) -> None:
 
 
 def test_query() -> None:
-    """Version and explain are read; what is not ours is ignored."""
-    assert parse_query("") == (None, None)
-    assert parse_query("a=1&version=3&explain=2") == (3, 2)
+    """What is not ours is ignored."""
+    assert parse_query("") == (None, None, True, ByName())
+    assert parse_query("a=1&version=3&explain=2&record=false") == (3, 2, False, ByName())
+    by = ByName(time="when", source="machine", id="n", drop=("a", "b"), extra=True)
+    query = "time=when&source=machine&id=n&drop=a,b&extra=drop"
+    assert parse_query(query) == (None, None, True, by)
 
 
 def test_too_many_attributions(champions: Champions) -> None:

@@ -1,0 +1,66 @@
+"""What each of a client's columns contributes to a score."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.context import Context
+from models.parts.calibration import representable
+from models.version.judgement import Attribution
+
+
+class Shares(NamedTuple):
+    """Values, shares of the score in nats, and values expected, (n, d) each.
+
+    What was not observed has the share -inf.
+    """
+
+    values: NDArray[Any]
+    shares: NDArray[Any]
+    expected: NDArray[Any]
+
+
+def leading(found: Shares, names: Sequence[str], k: int) -> list[list[Attribution]]:
+    """Return for each row its k largest shares, largest first, by the names (d,) of columns."""
+    values, shares, expected = found
+    largest = np.argsort(-shares, axis=1, kind="stable")[:, :k]
+    return [
+        [
+            Attribution(
+                names[j],
+                float(representable(shares[i, j])),
+                float(values[i, j]),
+                float(expected[i, j]),
+            )
+            for j in row
+            if shares[i, j] > -np.inf
+        ]
+        for i, row in enumerate(largest)
+    ]
+
+
+def by_column(context: Context, numbers: NDArray[np.bool_], found: Shares) -> Shares:
+    """Return what features derived by a context, (n, w), say of the columns, (n, d).
+
+    A column's share is the sum of its features'. What is expected follows from the feature with
+    the larger one: the value itself, or the mean of the rows before with the deviation that is
+    expected of it. The calendar is no column of the client's, and its share is told of none.
+    """
+    n, d = len(found.values), len(numbers)
+    value, hoped = (np.full((n, d), np.nan) for _ in range(2))
+    total, largest = np.zeros((n, d)), np.full((n, d), -np.inf)
+    for feature, (column, how) in enumerate(context.origins(numbers)):
+        if column < 0:
+            continue
+        own, share, wanted = (part[:, feature].astype(np.float64) for part in found)
+        if how == "deviation" and "value" in context.derive:
+            wanted = value[:, column] - (own - wanted)
+        else:
+            value[:, column] = own
+        leads = share > largest[:, column]
+        hoped[leads, column] = wanted[leads]
+        largest[leads, column] = share[leads]
+        total[:, column] += np.where(np.isfinite(share), share, 0.0)
+    return Shares(value, np.where(np.isfinite(largest), total, -np.inf), hoped)

@@ -1,0 +1,176 @@
+"""Rows by name in JSON: `records`, and one record a line, to the matrix that they stand for."""
+
+import functools
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from service.domain.columns import Columns, column
+from service.domain.row_labels import NO_LABELS, RowLabels, row_labels
+from service.problems import BadVectors
+
+Matrix = npt.NDArray[np.float32]
+
+_TYPES: dict[str, Any] = {"number": float, "flag": bool | float}
+
+
+class Records:
+    """Reads rows by name for one detector's columns.
+
+    With `gaps` null stands for what was not observed; with `extra` other names are left out.
+    """
+
+    def __init__(self, columns: Columns, *, gaps: bool, extra: bool) -> None:
+        self._columns = columns
+        self._gaps = gaps
+        self._extra = extra
+        fields = []
+        for i, kind in enumerate(columns.types):
+            one = _TYPES[kind]
+            fields.append((f"c{i}", one | None if gaps else one))
+        record = msgspec.defstruct(
+            "Record",
+            fields,
+            rename={f"c{i}": name for i, name in enumerate(columns.names)},
+            forbid_unknown_fields=not extra,
+        )
+        line = msgspec.defstruct(
+            "Line",
+            [
+                ("record", record),
+                ("timestamp", str | float | None, None),
+                ("source", str | None, None),
+                ("id", str | None, None),
+            ],
+            forbid_unknown_fields=True,
+        )
+        self._list = msgspec.json.Decoder(list[record])  # type: ignore[valid-type]
+        self._lines: msgspec.json.Decoder[Any] = msgspec.json.Decoder(line)
+
+    def read(self, text: bytes | msgspec.Raw) -> Matrix:
+        """Return the rows of a JSON list of records, (n, d); BadVectors naming row and column."""
+        try:
+            return self._matrix(self._list.decode(text))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            self.locate(_loaded(bytes(text)))
+
+    def read_lines(self, body: bytes) -> tuple[Matrix, RowLabels]:
+        """Return the rows (n, d) of a body with a record a line, and their labels."""
+        try:
+            lines = self._lines.decode_lines(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            self._locate_line(body)
+        if not lines:
+            raise BadVectors("There are no vectors.")
+        X = self._matrix([line.record for line in lines])
+        return X, _labels(lines)
+
+    def _matrix(self, records: Sequence[msgspec.Struct]) -> Matrix:
+        rows = [msgspec.structs.astuple(record) for record in records]
+        with np.errstate(over="ignore"):
+            # None becomes NaN here; what is beyond float32 becomes infinite and is located later.
+            return (
+                np.array(rows, np.float64)
+                .astype(np.float32)
+                .reshape(len(rows), len(self._columns.names))
+            )
+
+    def locate(self, records: Any, first: int = 0) -> NoReturn:
+        """Raise the problem that makes `records`, decoded by json, none of this detector's."""
+        if not isinstance(records, list):
+            raise BadVectors("`records` is a list of objects.")
+        for row, record in enumerate(records, first):
+            if not isinstance(record, dict):
+                raise BadVectors("A record is an object of column names and values.", row=row)
+            try:
+                self._columns.order(list(record), extra=self._extra)
+            except BadVectors as problem:
+                raise BadVectors(problem.detail, row=row) from None
+            for place, (name, kind) in enumerate(
+                zip(self._columns.names, self._columns.types, strict=True)
+            ):
+                self._check(record[name], kind, row, place)
+        raise BadVectors("The records cannot be read.")
+
+    def _check(self, value: Any, kind: str, row: int, place: int) -> None:
+        name = column(self._columns.names[place])
+        if value is None:
+            if not self._gaps:
+                raise blank(self._columns, row, place)
+        elif isinstance(value, bool):
+            if kind != "flag":
+                raise BadVectors(f"{name} is a boolean, not a number.", row=row, column=place)
+        elif not isinstance(value, int | float):
+            what = "true or false" if kind == "flag" else "a number"
+            raise BadVectors(f"{name} is not {what}.", row=row, column=place)
+        elif not abs(value) <= 1.8e308 or not math.isfinite(value):
+            raise BadVectors(f"{name} is not a finite number.", row=row, column=place)
+
+    def _locate_line(self, body: bytes) -> NoReturn:
+        row = 0
+        for line in body.split(b"\n"):
+            if not line.strip():
+                continue
+            try:
+                self._lines.decode(line)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                self._check_line(line, row)
+            row += 1
+        raise BadVectors("The lines cannot be read.")
+
+    def _check_line(self, line: bytes, row: int) -> NoReturn:
+        found = _loaded(line, row)
+        if not isinstance(found, dict) or "record" not in found:
+            raise BadVectors('A line is {"record": {...}, "timestamp", "source", "id"}.', row=row)
+        if not set(found) <= {"record", "timestamp", "source", "id"}:
+            raise BadVectors(
+                "Unknown field; a line has `record`, `timestamp`, `source`, `id`.", row=row
+            )
+        for name in ("source", "id"):
+            if not isinstance(found.get(name), str | None):
+                raise BadVectors(f"`{name}` is not a string.", row=row)
+        stamp = found.get("timestamp")
+        if isinstance(stamp, bool) or not isinstance(stamp, str | int | float | None):
+            raise BadVectors("`timestamp` is RFC 3339, or seconds since 1970.", row=row)
+        self.locate([found["record"]], row)
+
+
+@functools.lru_cache(maxsize=256)
+def records_of(columns: Columns, *, gaps: bool, extra: bool) -> Records:
+    """Return the reader for these columns, made once."""
+    return Records(columns, gaps=gaps, extra=extra)
+
+
+def blank(columns: Columns, row: int, place: int) -> BadVectors:
+    """Return the problem of a blank where the detector refuses them."""
+    return BadVectors(
+        f"{column(columns.names[place])} is blank; a detector with `missing`: `impute` takes that.",
+        row=row,
+        column=place,
+    )
+
+
+def _labels(lines: Sequence[Any]) -> RowLabels:
+    given: dict[str, list[Any] | None] = {}
+    for name in ("timestamp", "source", "id"):
+        values = [getattr(line, name) for line in lines]
+        absent = [value is None for value in values]
+        if any(absent) and not all(absent):
+            raise BadVectors(f"`{name}` is given on some lines only.", row=absent.index(True))
+        given[name] = None if all(absent) else values
+    if not any(given.values()):
+        return NO_LABELS
+    return row_labels(len(lines), given["timestamp"], given["source"], given["id"])
+
+
+def _loaded(text: bytes, row: int | None = None) -> Any:
+    """Return what Python's reader makes of JSON, NaN and Infinity as literals included."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadVectors("The JSON is malformed.", row=row) from None

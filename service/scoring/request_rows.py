@@ -1,0 +1,218 @@
+"""A request's rows, what is said beside them, and the features that a model sees of them."""
+
+import json
+import re
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from models.config import Config
+from models.context import SCORED, STATES, derive
+from models.errors import VectorError
+from service.domain.columns import Columns
+from service.domain.row_labels import NO_LABELS, RowLabels, row_labels
+from service.problems import BadVectors
+from service.scoring import json_vectors as json_matrix
+from service.scoring import vectors as payload
+from service.scoring.records import Matrix, Records, records_of
+from service.scoring.tables import ByName, read_arrow, read_csv
+from service.scoring.vectors import ARROW, CSV, JSON, NDJSON
+
+FIELDS = ("vectors", "records", "timestamps", "sources", "ids", "context_rows")
+MOST_CONTEXT_ROWS = 1000
+_MORE = tuple(b'"%b"' % name.encode() for name in FIELDS[1:])
+_EMPTY = msgspec.Raw()
+_AT = re.compile(r"at `\$\.(\w+)(?:\[(\d+)\])?")
+
+
+class RequestRows(NamedTuple):
+    """Rows X (n, d) as the client sent them, their labels, and how many are context."""
+
+    X: Matrix
+    labels: RowLabels = NO_LABELS
+    context_rows: int = 0
+
+
+class _Body(msgspec.Struct, forbid_unknown_fields=True):
+    vectors: msgspec.Raw = _EMPTY
+    records: msgspec.Raw = _EMPTY
+    timestamps: list[str | float] | None = None
+    sources: list[str] | None = None
+    ids: list[str] | None = None
+    context_rows: Annotated[int, msgspec.Meta(ge=0, le=MOST_CONTEXT_ROWS)] = 0
+
+
+_body = msgspec.json.Decoder(_Body)
+
+
+def has_more(body: bytes) -> bool:
+    """Return whether a JSON body may hold more than `vectors`."""
+    if body.count(b'"') == 2 and b'"vectors"' in body:
+        return False
+    return any(name in body for name in _MORE)
+
+
+class ModelRows(NamedTuple):
+    """What a model is asked about: features X (m, w) of some of the rows, and their labels.
+
+    `states` (n,) are those of all rows of the request, indices into `models.context.STATES`; None
+    where the detector judges every row.
+    """
+
+    X: Matrix
+    labels: RowLabels = NO_LABELS
+    states: npt.NDArray[np.uint8] | None = None
+
+
+def read(kind: str, body: bytes, config: Config, by: ByName, dimension: int | None) -> RequestRows:
+    """Return the rows of a body of media type `kind` for a detector of `dimension` columns.
+
+    Raises BadVectors naming row and column. `by` is what the query says of a table's columns.
+    """
+    gaps = config.missing == "impute"
+    if kind == JSON and has_more(body):
+        rows = _read_json(body, dimension, config, by)
+    elif kind == NDJSON:
+        reader = records_of(Columns.of(config), gaps=gaps, extra=by.extra)
+        rows = RequestRows(*reader.read_lines(body))
+    elif kind in (CSV, ARROW):
+        reads = read_csv if kind == CSV else read_arrow
+        rows = RequestRows(*reads(body, Columns.of(config), by, gaps=gaps))
+    else:
+        return RequestRows(payload.matrix(kind, body, dimension, gaps=gaps))
+    payload.check(rows.X, dimension, gaps=gaps)
+    return rows
+
+
+def normal_rows(kind: str, body: bytes, config: Config, by: ByName) -> ModelRows:
+    """Return what of a normal batch can be learned; BadVectors.
+
+    Where the detector takes gaps, a row is learned if at least half of it was observed.
+    """
+    rows = read(kind, body, config, by, config.dimension)
+    few = 2 * np.isnan(rows.X).sum(axis=1) > rows.X.shape[1]
+    if few.any():
+        row = int(few.argmax())
+        seen = int((~np.isnan(rows.X[row])).sum())
+        raise BadVectors(
+            f"{seen} of {rows.X.shape[1]} numbers were observed; to be learned, a row needs half.",
+            row=row,
+        )
+    return model_rows(rows, config)
+
+
+def not_learned(rows: ModelRows) -> dict[str, dict[str, int]]:
+    """Return what the answer to a normal batch says of rows that are not judged."""
+    if rows.states is None:
+        return {}
+    states, counts = np.unique(rows.states[rows.states != SCORED], return_counts=True)
+    return {
+        "not_learned": {
+            STATES[state]: count
+            for state, count in zip(states.tolist(), counts.tolist(), strict=True)
+        }
+    }
+
+
+def model_rows(rows: RequestRows, config: Config) -> ModelRows:
+    """Return what the model is asked about: all rows, or those that have a whole context."""
+    if config.context is None:
+        if rows.context_rows:
+            raise BadVectors("`context_rows` is for a detector with `context` in its config.")
+        return ModelRows(rows.X, rows.labels)
+    labels = rows.labels
+    try:
+        features, states = derive(
+            config.context,
+            rows.X,
+            config.numbers(rows.X.shape[1]),
+            times=labels.timestamps,
+            sources=labels.sources,
+            context_rows=rows.context_rows,
+        )
+    except VectorError as error:
+        raise BadVectors(f"{error}.") from None
+    judged = states == SCORED
+    return ModelRows(features[judged], labels.take(judged), states)
+
+
+def _read_json(body: bytes, dimension: int | None, config: Config, by: ByName) -> RequestRows:
+    """Return the rows of a JSON body with `vectors` or `records`, and what else it holds."""
+    gaps = config.missing == "impute"
+    reader = None
+    if config.names is not None:
+        reader = records_of(Columns.of(config), gaps=gaps, extra=by.extra)
+    try:
+        found = _body.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _problem(error, body, dimension, reader, gaps=gaps) from None
+    _check_once(body)
+    by_position, by_name = bytes(found.vectors), bytes(found.records)
+    if bool(by_position) == bool(by_name):
+        raise BadVectors("Give one of `vectors` and `records`.")
+    if by_name:
+        if reader is None:
+            Columns.of(config)  # says what is missing
+            raise AssertionError("a detector with names has a reader")
+        X = reader.read(by_name)
+    else:
+        X = json_matrix.read(b'{"vectors":%b}' % by_position, dimension, gaps=gaps)
+    labels = row_labels(len(X), found.timestamps, found.sources, found.ids)
+    return RequestRows(X, labels, found.context_rows)
+
+
+def _check_once(body: bytes) -> None:
+    """Raise BadVectors where a field is given more than once: a reader would take either."""
+    if all(body.count(b'"%b"' % name.encode()) <= 1 for name in FIELDS):
+        return
+    pairs: list[tuple[str, Any]] = []
+
+    def note(latest: list[tuple[str, Any]]) -> None:
+        pairs[:] = latest  # the outermost object is read last
+
+    json.loads(body, object_pairs_hook=note)
+    names = [name for name, _ in pairs]
+    for name in FIELDS:
+        if names.count(name) > 1:
+            raise BadVectors(f"`{name}` is given more than once.")
+
+
+def _problem(
+    error: Exception, body: bytes, dimension: int | None, reader: Records | None, *, gaps: bool
+) -> BadVectors:
+    """Return the problem that a decoder's `error` over `body` means."""
+    text = str(error)
+    if text.startswith("Object contains unknown field"):
+        return BadVectors(f"Unknown field; the fields are {', '.join(FIELDS)}.")
+    if isinstance(error, msgspec.ValidationError):
+        at = _AT.search(text)
+        if at is None or at[1] not in FIELDS:
+            return BadVectors('The body is not of the form {"vectors": [[...], ...]}.')
+        if at[1] == "context_rows":
+            return BadVectors(f"`context_rows` is a whole number from 0 to {MOST_CONTEXT_ROWS}.")
+        what = {
+            "timestamps": "RFC 3339, or seconds since 1970",
+            "sources": "a string",
+            "ids": "a string",
+        }[at[1]]
+        row = None if at[2] is None else int(at[2])
+        return BadVectors(f"`{at[1]}`: each is {what}.", row=row)
+    return _malformed(body, dimension, reader, gaps=gaps)
+
+
+def _malformed(
+    body: bytes, dimension: int | None, reader: Records | None, *, gaps: bool
+) -> BadVectors:
+    """Return the place of what is no JSON: NaN and Infinity stand where a number is wanted."""
+    try:
+        found = json.loads(body)
+        if reader is not None and "records" in found:
+            reader.locate(found["records"])
+        json_matrix.read(json.dumps({"vectors": found["vectors"]}).encode(), dimension, gaps=gaps)
+    except BadVectors as problem:
+        return problem
+    except (ValueError, LookupError, TypeError, RecursionError):
+        pass
+    return BadVectors("The JSON is malformed.")

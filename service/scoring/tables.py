@@ -1,0 +1,153 @@
+"""Rows by name in CSV with a header and in an Arrow IPC stream."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.domain.cells import BadCell, flags, is_number, numbers
+from service.domain.columns import Columns, column
+from service.domain.row_labels import RowLabels, row_labels
+from service.problems import BadVectors, UnsupportedMedia
+from service.scoring.records import Matrix, blank
+
+_LONGEST_CELL = 2**17  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class ByName:
+    """Which columns of a table hold time, source and id, and which are left out."""
+
+    time: str | None = None
+    source: str | None = None
+    id: str | None = None
+    drop: tuple[str, ...] = ()
+    extra: bool = False
+
+
+def read_csv(body: bytes, columns: Columns, by: ByName, *, gaps: bool) -> tuple[Matrix, RowLabels]:
+    """Return the rows (n, d) of CSV with a header, and their labels; BadVectors."""
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise BadVectors("The CSV is not UTF-8.") from None
+    csv.field_size_limit(_LONGEST_CELL)
+    reader = csv.reader(io.StringIO(text, newline=""))
+    rows: list[list[str]] = []
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                raise BadVectors(
+                    f"The line has {len(cells)} cells; the header has {len(header)}.",
+                    row=len(rows),
+                    column=min(len(cells), len(header)),
+                )
+            rows.append(cells)
+    except csv.Error:
+        raise BadVectors("The CSV is malformed.", row=len(rows)) from None
+    if not header or all(is_number(name) for name in header):
+        raise BadVectors("The CSV has no header: its first line names the columns.")
+    if not rows:
+        raise BadVectors("There are no vectors.")
+    table = dict(zip(header, zip(*rows, strict=True), strict=False))
+
+    def values(name: str, kind: str) -> npt.NDArray[np.float64]:
+        return flags(table[name]) if kind == "flag" else numbers(table[name])
+
+    X = _matrix(header, columns, by, values, gaps=gaps)
+    labels = row_labels(
+        len(X),
+        None if by.time is None else list(map(_time_cell, table[by.time])),
+        None if by.source is None else table[by.source],
+        None if by.id is None else table[by.id],
+    )
+    return X, labels
+
+
+def read_arrow(
+    body: bytes, columns: Columns, by: ByName, *, gaps: bool
+) -> tuple[Matrix, RowLabels]:
+    """Return the rows (n, d) of an Arrow IPC stream, and their labels; BadVectors."""
+    try:
+        import pyarrow as pa  # an extra, and slow to import
+        from pyarrow import ipc
+    except ImportError:
+        raise UnsupportedMedia("Reading Arrow takes pyarrow, which is not installed.") from None
+    try:
+        table = ipc.open_stream(body).read_all()
+    except (pa.ArrowException, OSError, ValueError):
+        raise BadVectors("Not an Arrow IPC stream.") from None
+    header = list(table.column_names)
+    if not len(table):
+        raise BadVectors("There are no vectors.")
+
+    def values(name: str, kind: str) -> npt.NDArray[np.float64]:
+        found = table.column(name)
+        kinds = pa.types
+        right = [kinds.is_integer, kinds.is_floating, kinds.is_decimal]
+        right += [kinds.is_boolean] * (kind == "flag")
+        if not any(is_right(found.type) for is_right in right):
+            raise BadCell(0, "not a column of numbers")
+        whole = found.cast(pa.float64(), safe=False)
+        return np.asarray(whole.to_numpy(zero_copy_only=False), np.float64)
+
+    X = _matrix(header, columns, by, values, gaps=gaps)
+
+    def labels(name: str | None) -> list[Any] | None:
+        if name is None:
+            return None
+        found = table.column(name)
+        if pa.types.is_timestamp(found.type):
+            whole = found.cast(pa.timestamp("us", tz=found.type.tz), safe=False).cast(pa.int64())
+            return [None if one is None else one / 1e6 for one in whole.to_pylist()]
+        return list(found.to_pylist())
+
+    return X, row_labels(len(X), labels(by.time), labels(by.source), labels(by.id))
+
+
+def _matrix(
+    header: Sequence[str],
+    columns: Columns,
+    by: ByName,
+    values: Callable[[str, str], npt.NDArray[np.float64]],
+    *,
+    gaps: bool,
+) -> Matrix:
+    """Return the detector's columns of a table, (n, d), NaN where a cell is blank."""
+    aside = {name for name in (by.time, by.source, by.id) if name is not None}
+    for name in (*aside, *by.drop):
+        if name not in header:
+            raise BadVectors(f"The query names {column(name)}; there is no such column.")
+    left = [name for name in header if name not in aside and name not in by.drop]
+    columns.order(left, extra=by.extra)
+    found = []
+    for place, (name, kind) in enumerate(zip(columns.names, columns.types, strict=True)):
+        try:
+            one = values(name, kind)
+        except BadCell as error:
+            raise BadVectors(f"{column(name)}: {error}.", row=error.row, column=place) from None
+        if not gaps and (missing := np.isnan(one)).any():
+            raise blank(columns, int(missing.argmax()), place)
+        found.append(one)
+    with np.errstate(over="ignore"):
+        # What is beyond float32 becomes infinite, and is refused with its place.
+        return np.column_stack(found).astype(np.float32)
+
+
+def _time_cell(cell: str) -> str | float:
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
+
+
+def named(text: str) -> tuple[str, ...]:
+    """Return the names in a list that commas separate."""
+    return tuple(name for name in text.split(",") if name)

@@ -1,0 +1,349 @@
+"""Rows by name, with times and sources, in every type that carries them, through to the answer."""
+
+import gzip
+import io
+import json
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pytest
+from pyarrow import ipc
+
+from models import Config, Model, Version, train
+from models.columns import Column
+from models.context import Context, derive
+from service.domain.champion import Champion
+from service.domain.row_labels import RowLabels
+from service.problems import Problem
+from service.scoring import ScoreRequest, Scoring
+from service.scoring.champions import Champions
+from service.scoring.request_rows import ModelRows, normal_rows, not_learned
+from service.scoring.tables import ByName
+from service.scoring.vectors import ARROW, CSV, JSON, NDJSON, OCTETS
+
+MODEL = Model(epochs=3, hidden=(8,), latent=2)
+COLUMNS = (Column("speed"), Column("temp"), Column("valve", "flag"))
+NAMES = [column.name for column in COLUMNS]
+OVER = 4
+RNG = np.random.default_rng(0)
+LEARNED = np.column_stack(
+    [RNG.normal(10, 1, 400), RNG.normal(20, 2, 400), RNG.random(400) < 0.5]
+).astype(np.float32)
+ROWS = LEARNED[:12]
+TIMES = 1.7e9 + 60.0 * np.arange(12)
+
+
+def served(name: str, version: Version) -> Champion:
+    """Return a champion that serves `version`."""
+    threshold = version.threshold_for({"fpr": 0.01})
+    return Champion(name, "u", 1, 1, 1, version, threshold)
+
+
+@pytest.fixture(scope="module")
+def champions() -> Champions:
+    """Return three loaded champions: by name, one with gaps, and one with a context."""
+    held = Champions(2)
+    named = Config(columns=COLUMNS, model=MODEL)
+    held.install(served("named", train(None, LEARNED, named)))
+    gappy = Config(columns=COLUMNS, model=MODEL, missing="impute")
+    held.install(served("gappy", train(None, LEARNED, gappy)))
+    context = Config(columns=COLUMNS, model=MODEL, context=Context(over=OVER))
+    numbers = context.numbers(3)
+    features = derive(context.context, LEARNED, numbers).features[OVER:]
+    held.install(served("timed", train(None, features, context)))
+    return held
+
+
+class Notes:
+    """Remembers the rows that it is told of."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, RowLabels]] = []
+
+    def scored(self, *told: Any) -> None:
+        _, X, columns, _, _, labels = told
+        assert len(columns.scores) == len(X)
+        self.seen.append((len(X), labels))
+
+
+def ask(
+    champions: Champions, name: str, body: Any, kind: str = JSON, query: str = "", **more: Any
+) -> tuple[int, Any]:
+    """Return status and document of an answer."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    reply = Scoring(champions, more.get("notes", ())).score(
+        ScoreRequest(name, data, kind, more.get("accept"), query)
+    )
+    return reply.status, reply.body if more.get("accept") else orjson.loads(reply.body)
+
+
+def records(X: np.ndarray = ROWS) -> list[dict[str, Any]]:
+    """Return the rows by name, in another order than the detector's."""
+    return [
+        {"valve": bool(valve), "speed": float(speed), "temp": float(temp)}
+        for speed, temp, valve in X
+    ]
+
+
+def table(X: np.ndarray = ROWS) -> str:
+    """Return the rows as CSV, with columns beside those of the detector."""
+    lines = ["when,valve,machine,speed,note,temp"]
+    for at, (speed, temp, valve) in zip(TIMES, X, strict=False):
+        lines.append(f'{at},{"true" if valve else "no"},a,{speed!s},"x, y",{temp!s}')
+    return "\n".join(lines)
+
+
+def arrow(X: np.ndarray = ROWS) -> bytes:
+    """Return the rows as an Arrow IPC stream."""
+    columns = {
+        "temp": pa.array(X[:, 1], pa.float64()),
+        "when": pa.array((TIMES * 1e6).astype(int), pa.timestamp("us", "UTC")),
+        "speed": pa.array(X[:, 0], pa.float32()),
+        "valve": pa.array(X[:, 2] > 0),
+        "machine": pa.array(["a"] * len(X)),
+    }
+    found = pa.table(columns)
+    sink = io.BytesIO()
+    with ipc.new_stream(sink, found.schema) as writer:
+        writer.write_table(found)
+    return sink.getvalue()
+
+
+LINES = "\n".join(
+    json.dumps({"record": one, "timestamp": at, "source": "a"})
+    for one, at in zip(records(), TIMES, strict=True)
+)
+BODIES = [
+    (JSON, json.dumps({"records": records()}).encode(), ""),
+    (NDJSON, LINES.encode(), ""),
+    (CSV, table().encode(), "time=when&source=machine&drop=note"),
+    (CSV, b"\xef\xbb\xbf" + table().replace("\n", "\r\n").encode(), "time=when&extra=drop"),
+    (ARROW, arrow(), "time=when&source=machine"),
+]
+
+
+@pytest.mark.parametrize(("kind", "body", "query"), BODIES)
+def test_rows_by_name_score_as_the_same_rows_by_position(champions, kind, body, query):
+    """In every type, whatever the order of the columns."""
+    status, by_position = ask(champions, "named", {"vectors": ROWS.tolist()})
+    assert status == 200
+    status, by_name = ask(champions, "named", body, kind, query)
+    assert status == 200, by_name
+    assert by_name["scores"] == pytest.approx(by_position["scores"], rel=1e-6)
+    assert "states" not in by_name
+
+
+REFUSED: list[tuple[str, Any, str, int | None, int | None, str]] = [
+    (JSON, {"records": [{"speed": 1, "temp": 2}]}, "", 0, None, '"valve" missing'),
+    (JSON, {"records": [*records(), records()[0] | {"x\n": 1}]}, "", 12, None, r'"x\x0a" unknown'),
+    (JSON, {"records": [records()[0] | {"temp": "hot"}]}, "", 0, 1, '"temp" is not a number'),
+    (JSON, {"records": [records()[0] | {"temp": True}]}, "", 0, 1, '"temp" is a boolean'),
+    (JSON, {"records": [records()[0] | {"valve": "yes"}]}, "", 0, 2, '"valve" is not'),
+    (JSON, {"records": [records()[0] | {"temp": None}]}, "", 0, 1, '"temp" is blank'),
+    (JSON, b'{"records": [{"speed": NaN, "temp": 1, "valve": 0}]}', "", 0, 0, "finite"),
+    (JSON, {"records": [records()[0] | {"temp": 1e300}]}, "", 0, 1, "finite float32"),
+    (JSON, {"records": []}, "", None, None, "no vectors"),
+    (JSON, {"records": [[1, 2, 3]]}, "", 0, None, "A record is an object"),
+    (JSON, {"records": records(), "vectors": ROWS.tolist()}, "", None, None, "one of"),
+    (JSON, b'{"records": [], "records": []}', "", None, None, "more than once"),
+    (JSON, {"vectors": ROWS.tolist(), "timestamps": [0] * 11}, "", 11, None, "11 entries"),
+    (JSON, {"vectors": ROWS.tolist(), "timestamps": ["now"] * 12}, "", 0, None, "RFC 3339"),
+    (JSON, {"vectors": ROWS.tolist(), "timestamps": [1.7e12] * 12}, "", 0, None, "milliseconds"),
+    (JSON, {"vectors": ROWS.tolist(), "timestamps": [True] * 12}, "", 0, None, "timestamps"),
+    (JSON, {"vectors": ROWS.tolist(), "sources": ["a"] * 11 + ["x" * 129]}, "", 11, None, "bytes"),
+    (JSON, {"vectors": ROWS.tolist(), "ids": list(range(12))}, "", 0, None, "`ids`"),
+    (JSON, {"vectors": ROWS.tolist(), "context_rows": 1}, "", None, None, "context_rows"),
+    (JSON, {"vectors": ROWS.tolist(), "context_rows": -1}, "", None, None, "context_rows"),
+    (NDJSON, b'{"record": {"speed": 1}}', "", 0, None, '"temp", "valve" missing'),
+    (NDJSON, LINES.encode() + b'\n{"record": 1}', "", 12, None, "A record is an object"),
+    (NDJSON, b'{"speed": 1, "temp": 2, "valve": 0}', "", 0, None, "A line is"),
+    (NDJSON, LINES.replace('"source": "a"', '"source": 1').encode(), "", 0, None, "`source`"),
+    (NDJSON, LINES.replace(', "source": "a"', "", 1).encode(), "", 0, None, "some lines only"),
+    (NDJSON, b"\n \n", "", None, None, "no vectors"),
+    (CSV, table().encode(), "", None, None, '"when", "machine", "note" unknown'),
+    (CSV, table().encode(), "drop=nothing", None, None, '"nothing"; there is no such column'),
+    (CSV, table().encode(), "time=machine&extra=drop", 0, None, "Not a time"),
+    (CSV, table().replace("no,", "maybe,").encode(), "extra=drop", None, 2, '"valve": not a flag'),
+    (CSV, b"speed,temp,valve\n1,,0", "", 0, 1, '"temp" is blank'),
+    (CSV, b"speed,temp,valve\n1,2,0\n1,2", "", 1, 2, "2 cells"),
+    (CSV, b"speed,temp,temp,valve\n1,2,2,0", "", None, None, '"temp" given twice'),
+    (CSV, b"1,2,3\n4,5,6", "", None, None, "no header"),
+    (CSV, b"speed,temp,valve\n", "", None, None, "no vectors"),
+    (CSV, b"speed,temp,valve\n1,\xff,0", "", None, None, "UTF-8"),
+    (CSV, b"", "", None, None, "no header"),
+    (ARROW, b"ARROW", "", None, None, "Not an Arrow"),
+    (ARROW, arrow(), "", None, None, '"when", "machine" unknown'),
+    (ARROW, arrow(), "source=when&drop=machine", 0, None, "source is not a string"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_fit_is_named(champions, case):
+    """422 with row and column, naming columns and repeating no value."""
+    kind, body, query, row, column, said = case
+    status, problem = ask(champions, "named", body, kind, query)
+    assert status == 422, problem
+    assert said in problem["detail"]
+    if row is not None or column is None:
+        assert problem.get("row") == row
+    assert problem.get("column") == column
+
+
+@pytest.mark.parametrize("query", ["record=maybe", "extra=all", "time=a&time=b"])
+def test_a_query_that_says_nothing_sensible_is_refused(champions, query):
+    """422 naming the parameter."""
+    status, problem = ask(champions, "named", {"vectors": ROWS.tolist()}, query=query)
+    assert status == 422
+    assert query.partition("=")[0] in problem["detail"]
+
+
+def test_a_blank_is_scored_on_what_was_observed_where_the_detector_takes_gaps(champions):
+    """In JSON, CSV and by position alike."""
+    gap = ROWS[:1].copy()
+    gap[0, 1] = np.nan
+    answers = [
+        ask(champions, "gappy", {"vectors": [[float(gap[0, 0]), None, float(gap[0, 2])]]}),
+        ask(champions, "gappy", {"records": [records()[0] | {"temp": None}]}),
+        ask(champions, "gappy", f"temp,valve,speed\n,{gap[0, 2]},{gap[0, 0]}".encode(), CSV),
+    ]
+    scores = [document["scores"][0] for status, document in answers if status == 200]
+    assert scores == pytest.approx([scores[0]] * 3, rel=1e-6)
+
+
+def test_recorders_are_told_when_whose_and_which(champions):
+    """Times, sources and ids arrive with the rows that they are of."""
+    notes = Notes()
+    sources = ["a", "b"] * 6
+    ids = [f"row {i}" for i in range(12)]
+    body = {"vectors": ROWS.tolist(), "timestamps": TIMES.tolist(), "sources": sources, "ids": ids}
+    assert ask(champions, "named", body, notes=(notes,))[0] == 200
+    ((n, labels),) = notes.seen
+    assert n == 12
+    assert labels.timestamp(3) == TIMES[3]
+    assert (labels.source(3), labels.id(3)) == ("b", "row 3")
+
+
+def test_a_request_that_is_not_to_be_recorded_is_told_to_nobody(champions):
+    """The answer is the same."""
+    notes = Notes()
+    body = {"records": records()}
+    status, quiet = ask(champions, "named", body, query="record=false", notes=(notes,))
+    assert status == 200
+    assert not notes.seen
+    assert ask(champions, "named", body)[1]["scores"] == quiet["scores"]
+
+
+def test_rows_without_enough_context_are_warming(champions):
+    """Their entries are null in all four columns; the others are scored on what is derived."""
+    notes = Notes()
+    status, found = ask(champions, "timed", {"vectors": ROWS.tolist()}, notes=(notes,))
+    assert status == 200
+    assert found["states"] == ["warming"] * OVER + ["scored"] * 8
+    for column in ("scores", "p_values", "severities", "is_anomaly"):
+        assert found[column][:OVER] == [None] * OVER
+        assert None not in found[column][OVER:]
+    version = champions.serving("timed").version
+    features = derive(Context(over=OVER), ROWS, version.config.numbers(3)).features[OVER:]
+    assert found["scores"][OVER:] == pytest.approx(version.score(features).tolist(), rel=1e-6)
+    assert [n for n, _ in notes.seen] == [8]
+
+
+def test_context_rows_are_judged_for_nothing(champions):
+    """The last row gets the same answer alone with its context as within its history."""
+    notes = Notes()
+    whole = ask(champions, "timed", {"vectors": ROWS.tolist()})[1]
+    some = ROWS[-OVER - 1 :].tolist()
+    body = {"vectors": some, "context_rows": OVER, "sources": ["a"] * (OVER + 1)}
+    found = ask(champions, "timed", body, notes=(notes,))[1]
+    assert found["states"] == ["context"] * OVER + ["scored"]
+    assert found["scores"][-1] == whole["scores"][-1]
+    assert [(n, labels.sources) for n, labels in notes.seen] == [(1, ("a",))]
+
+
+def test_late_rows_have_a_state_of_their_own(champions):
+    """A row not newer than the one before it of its source is not judged."""
+    times = TIMES.copy()
+    times[8] = times[7]
+    body = {"vectors": ROWS.tolist(), "timestamps": times.tolist()}
+    found = ask(champions, "timed", body)[1]
+    assert found["states"][8] == "late"
+    assert found["scores"][8] is None
+
+
+def test_the_binary_answer_has_nan_and_255_for_rows_that_are_not_judged(champions):
+    """Verdict 255, and NaN in scores, p-values and severities."""
+    body = {"vectors": ROWS.tolist()}
+    _, data = ask(champions, "timed", body, accept=OCTETS)
+    floats = np.frombuffer(data[: 3 * 12 * 4], "<f4").reshape(3, 12)
+    verdicts = np.frombuffer(data[3 * 12 * 4 :], np.uint8)
+    assert np.isnan(floats[:, :OVER]).all()
+    assert np.isfinite(floats[:, OVER:]).all()
+    assert verdicts[:OVER].tolist() == [255] * OVER
+    assert set(verdicts[OVER:].tolist()) <= {0, 1}
+
+
+def test_only_rows_that_are_warming_is_an_answer_too(champions):
+    """A first row has no context; nothing is recorded of it."""
+    notes = Notes()
+    body = {"vectors": ROWS[:1].tolist()}
+    status, found = ask(champions, "timed", body, query="explain=2", notes=(notes,))
+    assert status == 200
+    assert (found["scores"], found["attributions"]) == ([None], [[]])
+    assert not notes.seen
+
+
+def test_attributions_name_the_columns_of_the_client(champions):
+    """Whether a value or its deviation is odd: by column, with what was seen and expected."""
+    X = ROWS.copy()
+    X[-1, 1] = 60.0
+    found = ask(champions, "timed", {"vectors": X.tolist()}, query="explain=3")[1]
+    assert [len(row) for row in found["attributions"]] == [0] * OVER + [3] * 8
+    first = found["attributions"][-1][0]
+    assert (first["feature"], first["value"]) == ("temp", 60.0)
+    assert first["expected"] < 50
+    assert {one["feature"] for one in found["attributions"][-1]} == set(NAMES)
+
+
+def test_normal_rows_are_derived_before_they_are_kept():
+    """What cannot be learned is counted by its state."""
+    config = Config(columns=COLUMNS, context=Context(over=OVER))
+    body = json.dumps({"records": records(), "context_rows": 2}).encode()
+    rows = normal_rows(JSON, body, config, ByName())
+    assert rows.X.shape == (8, 5)
+    assert not_learned(rows) == {"not_learned": {"warming": 2, "context": 2}}
+    plain = normal_rows(JSON, body[:-20] + b"}", Config(columns=COLUMNS), ByName())
+    assert not_learned(plain) == {}
+
+
+def test_a_normal_row_may_have_gaps_in_half_of_it():
+    """Where the detector takes gaps; with less of it there, a row says too little."""
+    config = Config(columns=COLUMNS, missing="impute")
+    one_gap = json.dumps({"records": [records()[0] | {"temp": None}]}).encode()
+    assert np.isnan(normal_rows(JSON, one_gap, config, ByName()).X).tolist() == [
+        [False, True, False]
+    ]
+    two_gaps = json.dumps({"records": [records()[0] | {"temp": None, "speed": None}]}).encode()
+    with pytest.raises(Problem, match="1 of 3 numbers") as refused:
+        normal_rows(JSON, two_gaps, config, ByName())
+    assert refused.value.row == 0
+
+
+def test_an_unnamed_detector_says_what_rows_by_name_need(champions):
+    """Names are given in the config."""
+    nameless = Config(dimension=3)
+    for kind, body in ((JSON, b'{"records": [{"a": 1}]}'), (CSV, b"a\n1"), (NDJSON, b"{}")):
+        with pytest.raises(Problem, match="give `columns`"):
+            normal_rows(kind, body, nameless, ByName())
+
+
+def test_a_body_that_is_compressed_is_not_guessed(champions):
+    """CSV is text."""
+    assert ask(champions, "named", gzip.compress(table().encode()), CSV)[0] == 422
+
+
+def test_model_rows_are_all_rows_without_a_context():
+    """`states` is there only where the config has a reason for it."""
+    rows = normal_rows(JSON, b'{"vectors": [[1, 2]]}', Config(), ByName())
+    assert rows == ModelRows(rows.X, RowLabels(), None)
