@@ -82,15 +82,18 @@ def test_the_learning_has_no_way_outside():
 STANDARD = {
     "collections",
     "dataclasses",
+    "datetime",  # of moments that the rows carry, never of now
     "functools",
     "hashlib",
     "itertools",
     "json",
     "math",
     "pathlib",
+    "re",
     "typing",
     "warnings",
     "zlib",
+    "zoneinfo",
 }
 
 

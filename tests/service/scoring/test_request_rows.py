@@ -17,8 +17,9 @@ from models.context import Context, derive
 from service.domain.champion import Champion
 from service.domain.row_labels import RowLabels
 from service.problems import Problem
-from service.scoring import ScoreRequest, Scoring
 from service.scoring.champions import Champions
+from service.scoring.core import Scoring
+from service.scoring.request import ScoreRequest
 from service.scoring.request_rows import ModelRows, normal_rows, not_learned
 from service.scoring.tables import ByName
 from service.scoring.vectors import ARROW, CSV, JSON, NDJSON, OCTETS
