@@ -51,7 +51,8 @@ def _rendering(log_format: str) -> list[Any]:
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     # The default traceback prints local variables, and these hold what clients sent.
     plain = structlog.dev.plain_traceback
-    return [structlog.dev.ConsoleRenderer(sys.stderr.isatty(), exception_formatter=plain)]
+    colors = sys.stderr.isatty()
+    return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

@@ -191,12 +191,15 @@ class TooManyRequests(Problem):
     status, slug, title, retry_after = 429, "too-many-requests", "Too many requests", 1
 
 
+SILENT = "The store does not answer."
+
+
 class StoreUnavailable(Problem):
     """The store does not answer; scoring of loaded versions goes on."""
 
     status, slug, title, retry_after = 503, "store-unavailable", "Store unavailable", 1
 
-    def __init__(self, detail: str = "The store does not answer.", **extra: Any) -> None:
+    def __init__(self, detail: str = SILENT, **extra: Any) -> None:
         super().__init__(detail, **extra)
 
 

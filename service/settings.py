@@ -7,19 +7,22 @@ container has it for `${VAR:-}`; but a setting that guards something and is empt
 
 import ipaddress
 import os
+import tomllib
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from pydantic import Field, model_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
-PREFIX = "ANAMNESIS_"
+from service import addresses
+from service.environment import PREFIX, misspelt, settings_in
+
 # Without them a door would stand open that somebody meant to shut.
 _GUARDS = (
     "admin_key_file", "key_file", "metrics_key_file", "redis_password_file", "signing_key_file",
@@ -222,14 +225,22 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments win over the environment, the environment over the TOML file."""
         del dotenv_settings, file_secret_settings
-        for name, value in os.environ.items():
-            if name.upper().startswith(PREFIX):
-                _refuse_empty_guard(name.upper().removeprefix(PREFIX).lower(), value)
-        named = os.environ.get("ANAMNESIS_CONFIG_FILE")
-        if named and not Path(named).is_file():
-            raise FileNotFoundError(f"ANAMNESIS_CONFIG_FILE: there is no file {named}")
-        toml = TomlConfigSettingsSource(settings_cls, Path(named)) if named else None
+        given = settings_in(os.environ)
+        for name, value in given.items():
+            _refuse_empty_guard(name, value)
+        assert isinstance(env_settings, EnvSettingsSource)
+        env_settings.env_vars = {
+            f"{PREFIX}{name}".lower(): value for name, value in given.items() if value
+        }
+        toml = _toml(settings_cls)
         return (init_settings, env_settings, *([toml] if toml else []))
+
+    @classmethod
+    def misspelt(cls) -> list[str]:
+        """Return a few words on each variable, and key of the file, that is no setting."""
+        toml = _toml(cls)
+        given = {*settings_in(os.environ), *(toml.toml_data if toml else ())}
+        return list(misspelt(given - {"config_file"}, cls.model_fields))
 
     @model_validator(mode="before")
     @classmethod
@@ -240,25 +251,36 @@ class Settings(BaseSettings):
         return {name: value for name, value in given.items() if value != ""}
 
     def store_url(self) -> str | None:
-        """Return the store's address, with what its files add to it; OSError without these.
+        """Return the store's address, with what its files add to it.
 
         The one way to the address: what it returns may hold a password, what it is made of not.
+        Raises BadSettings for files and addresses that cannot be used.
         """
         url = self.redis_url
         if url is None and self.redis_url_file is not None:
-            url = self.redis_url_file.read_text().strip()
-        if url is None or not url.startswith(("redis://", "rediss://")):
+            url = self.text("redis_url_file")
+        if url is None:
             return url
-        parts = urlsplit(url)
-        user, _, place = parts.netloc.rpartition("@")
-        query = dict(parse_qsl(parts.query))
-        if self.redis_password_file is not None:
-            password = quote(self.redis_password_file.read_text().strip(), safe="")
-            user = f"{user.partition(':')[0]}:{password}"
-        if self.redis_ca_file is not None and parts.scheme == "rediss":
-            query["ssl_ca_certs"] = str(self.redis_ca_file)
-        netloc = f"{user}@{place}" if user else place
-        return parts._replace(netloc=netloc, query=urlencode(query)).geturl()
+        password = None if self.redis_password_file is None else self.text("redis_password_file")
+        try:
+            return addresses.store(url, password, self.redis_ca_file)
+        except ValueError as error:
+            raise BadSettings(f"{variable('redis_url')}: {error}") from None
+
+    def text(self, name: str) -> str:
+        """Return what the file holds that the setting `name` names; BadSettings where it cannot."""
+        try:
+            return self.content(name).decode().strip()
+        except UnicodeDecodeError as error:
+            raise BadSettings(f"{variable(name)}: {_cause(getattr(self, name), error)}") from None
+
+    def content(self, name: str) -> bytes:
+        """Return the bytes of the file that the setting `name` names; BadSettings without them."""
+        file: Path = getattr(self, name)
+        try:
+            return file.read_bytes()
+        except OSError as error:
+            raise BadSettings(f"{variable(name)}: {_cause(file, error)}") from None
 
     def environment(self, **more: str) -> dict[str, str]:
         """Return the environment for a child that is to have these settings, and `more` in it."""
@@ -269,7 +291,34 @@ class Settings(BaseSettings):
 
 def _refuse_empty_guard(name: str, value: object) -> None:
     if name in _GUARDS and isinstance(value, str) and not value.strip():
-        raise BadSettings(f"{PREFIX}{name.upper()} is set but empty: name a file, or do not set it")
+        raise BadSettings(f"{variable(name)} is set but empty: name a file, or do not set it")
+
+
+def variable(name: str) -> str:
+    """Return the variable of the setting `name`."""
+    return f"{PREFIX}{name.upper()}"
+
+
+def _toml(settings: type[BaseSettings]) -> TomlConfigSettingsSource | None:
+    """Return the settings file, if one is named; BadSettings where it cannot be read."""
+    named = os.environ.get("ANAMNESIS_CONFIG_FILE")
+    if not named:
+        return None
+    file = Path(named)
+    try:
+        if not file.is_file():
+            raise BadSettings(f"ANAMNESIS_CONFIG_FILE: there is no file {file}")
+        return TomlConfigSettingsSource(settings, file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings(f"ANAMNESIS_CONFIG_FILE: {_cause(file, error)}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadSettings(f"ANAMNESIS_CONFIG_FILE: {file} is not TOML: {error}") from None
+
+
+def _cause(file: Path, error: OSError | UnicodeDecodeError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"{file} is not text"
+    return f"{file} cannot be read: {error.strerror}"
 
 
 def is_loopback(host: str) -> bool:

@@ -7,11 +7,10 @@ was signed for one detector is none for another. It stands in the version's reco
 import base64
 import binascii
 import hashlib
-from pathlib import Path
 from typing import Any
 
 from models import ArtifactError
-from service.settings import Settings
+from service.settings import BadSettings, Settings, variable
 
 _DOMAIN = b"anamnesis version, format 1\n"
 _BLOCK_END = b"-----END PUBLIC KEY-----"
@@ -29,14 +28,12 @@ class Seal:
 
     @classmethod
     def of(cls, settings: Settings) -> "Seal":
-        """Return the seal that the settings ask for; ValueError for a file that holds no such key.
-
-        Raises OSError for one that cannot be read.
-        """
-        if settings.signing_key_file is None and settings.trusted_keys_file is None:
-            return cls()
-        signer = None if settings.signing_key_file is None else _private(settings.signing_key_file)
-        trusted = () if settings.trusted_keys_file is None else _public(settings.trusted_keys_file)
+        """Return the seal that the settings ask for; BadSettings for a file without such a key."""
+        signer, trusted = None, ()
+        if settings.signing_key_file is not None:
+            signer = _private(settings, "signing_key_file")
+        if settings.trusted_keys_file is not None:
+            trusted = _public(settings, "trusted_keys_file")
         return cls(signer, trusted)
 
     @property
@@ -80,33 +77,41 @@ def _message(detector: str, artifact: bytes) -> bytes:
     return _DOMAIN + f"{detector}\n{hashlib.sha256(artifact).hexdigest()}".encode()
 
 
-def _private(file: Path) -> Any:
-    serialization, ed25519 = _cryptography()
+def _private(settings: Settings, setting: str) -> Any:
+    serialization, ed25519 = _cryptography(setting)
     try:
-        key = serialization.load_pem_private_key(file.read_bytes(), password=None)
+        key = serialization.load_pem_private_key(settings.content(setting), password=None)
+    except BadSettings:
+        raise
     except (TypeError, ValueError):
         key = None
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return key
-    raise ValueError(f"{file}: not an Ed25519 private key (PEM, without a password)")
+    file = getattr(settings, setting)
+    wanted = "an Ed25519 private key (PEM, without a password)"
+    raise BadSettings(f"{variable(setting)}: {file}: not {wanted}")
 
 
-def _public(file: Path) -> tuple[Any, ...]:
-    serialization, ed25519 = _cryptography()
-    blocks = file.read_bytes().split(_BLOCK_END)[:-1]
+def _public(settings: Settings, setting: str) -> tuple[Any, ...]:
+    serialization, ed25519 = _cryptography(setting)
+    blocks = settings.content(setting).split(_BLOCK_END)[:-1]
     try:
         keys = tuple(serialization.load_pem_public_key(block + _BLOCK_END) for block in blocks)
     except ValueError:
         keys = ()
     if keys and all(isinstance(key, ed25519.Ed25519PublicKey) for key in keys):
         return keys
-    raise ValueError(f"{file}: not Ed25519 public keys (PEM, one after the other)")
+    file = getattr(settings, setting)
+    wanted = "Ed25519 public keys (PEM, one after the other)"
+    raise BadSettings(f"{variable(setting)}: {file}: not {wanted}")
 
 
-def _cryptography() -> tuple[Any, Any]:
+def _cryptography(setting: str) -> tuple[Any, Any]:
     try:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError:
-        raise ValueError("signatures need: pip install 'anamnesis[signing]'") from None
+        raise BadSettings(
+            f"{variable(setting)}: signatures need: pip install 'anamnesis[signing]'"
+        ) from None
     return serialization, ed25519

@@ -1,19 +1,22 @@
 """The command line: `anamnesis up` and everything beside it."""
 
+import asyncio
 import importlib.metadata
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import httpx
 import typer
 
-from service import log
+from service import addresses, log
 from service.cli import backtest, console, detectors, keys, vectors
 from service.cli.options import Key
+from service.processes.certificate import own
 from service.processes.embedded_store import EmbeddedStore
-from service.processes.supervisor import Supervisor, own
+from service.processes.supervisor import Supervisor
 from service.settings import Settings
+from service.signatures import Seal
+from service.store.connection import unreachable
 
 app = typer.Typer(
     name="anamnesis",
@@ -92,7 +95,7 @@ def worker() -> None:
     """Run a worker alone, against the store that ANAMNESIS_REDIS_URL names."""
     from service.worker.__main__ import main as work
 
-    _with_store(console.settings())
+    Seal.of(_with_store(console.settings()))  # before anything runs
     raise typer.Exit(work())
 
 
@@ -154,20 +157,17 @@ def summary(settings: Settings, url: str, store: EmbeddedStore | None) -> str:
     if httpx.get(f"{url}/", trust_env=False, verify=own(settings)).status_code == httpx.codes.OK:
         # Without a dashboard the root leads to the docs.
         rows.append(("Dashboard", f"{url}/"))
+    why = None
     if store is not None:
         rows.append(("Store", f"{store.describe()}, embedded; every write is on disk first"))
         rows.append(("Data", str(store.directory.path)))
     else:
-        rows.append(("Store", _without_password(settings.store_url() or "")))
+        where = settings.store_url() or ""
+        why = asyncio.run(unreachable(where))
+        rows.append(("Store", addresses.shown(where) + (f" does not answer: {why}" if why else "")))
     lines = "\n".join(f"  {name:<10} {value}" for name, value in rows)
-    return f"\nanamnesis {_release()} is ready (Ctrl-C stops it)\n\n{lines}\n"
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    user, at, place = parts.netloc.rpartition("@")
-    shown = f"{user.split(':')[0]}:***@{place}" if at else place
-    return parts._replace(netloc=shown, query="").geturl()
+    state = "waits for its store" if why else "is ready"
+    return f"\nanamnesis {_release()} {state} (Ctrl-C stops it)\n\n{lines}\n"
 
 
 def _release() -> str:

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import sys
-import tomllib
 from collections.abc import Generator, Iterable, Sequence
 from enum import IntEnum
 from typing import Any
@@ -15,12 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from service.cli.table_files import BadTable
-from service.client.client import Client, ServiceError, Unreachable
+from service.client.client import Client, ServiceError, Unreachable, Unusable
 from service.processes.data_directory import StoreFailed
 from service.processes.supervisor import StartupFailed
-from service.settings import BadSettings, Settings
-
-_STORES = ("redis://", "rediss://", "unix://")
+from service.settings import BadSettings, Settings, variable
 
 
 class Exit(IntEnum):
@@ -45,10 +42,17 @@ def exit_codes() -> Generator[None, None, None]:
         yield
     except Unreachable as error:
         _end(Exit.UNREACHABLE, f"{error} (start one: `anamnesis up`)")
+    except (BadSettings, Unusable) as error:
+        _end(Exit.USAGE, str(error))
     except (ServiceError, StoreFailed, StartupFailed) as error:
         _end(Exit.REFUSED, str(error))
-    except (BadTable, FileNotFoundError, IsADirectoryError, PermissionError) as error:
+    except BadTable as error:
         _end(Exit.USAGE, str(error))
+    except BrokenPipeError:
+        raise  # typer knows what to do
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        _end(Exit.USAGE, f"{named}{error.strerror or error}")
 
 
 def _end(status: Exit, message: str) -> None:
@@ -57,21 +61,18 @@ def _end(status: Exit, message: str) -> None:
 
 
 def settings(**given: Any) -> Settings:
-    """Return the settings, what was given on the command line first; a bad one is a usage error."""
+    """Return the settings, what was given on the command line first.
+
+    Raises BadSettings, which names the setting and repeats nothing of its value.
+    """
     try:
         found = Settings(**{name: value for name, value in given.items() if value is not None})
-    except BadSettings as error:
-        raise typer.BadParameter(str(error)) from None
-    except tomllib.TOMLDecodeError as error:
-        raise typer.BadParameter(f"the settings file is not TOML: {error}") from None
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
         words = first["msg"].removeprefix("Value error, ")
-        raise typer.BadParameter(f"{name}: {words}" if name else words) from None
-    if (url := found.store_url()) and not url.startswith(_STORES):
-        # The rest of a URL may hold a password, and is not repeated.
-        raise typer.BadParameter(f"redis_url: starts with none of {', '.join(_STORES)}")
+        raise BadSettings(f"{variable(name)}: {words}" if name else words) from None
+    found.store_url()
     return found
 
 
@@ -86,7 +87,9 @@ def _key(found: Settings) -> str | None:
         return found.key
     # Whoever may read the key that the processes were given may use it.
     file = found.key_file or found.admin_key_file
-    return None if file is None else file.read_text().strip()
+    if file is None:
+        return None
+    return found.text("admin_key_file" if found.key_file is None else "key_file")
 
 
 def show_json(value: Any) -> None:

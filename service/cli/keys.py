@@ -8,15 +8,16 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from service.addresses import shown
 from service.cli import console
 from service.domain.api_key import LEAST_BODY_BYTES, Grant, Scope, describe, new_secret
 from service.domain.detector import NAME
-from service.problems import Problem
-from service.processes.data_directory import DirectoryInUse, socket_path
+from service.problems import Problem, StoreUnavailable
+from service.processes.data_directory import DirectoryInUse, address, socket_path
 from service.processes.embedded_store import EmbeddedStore
 from service.settings import Settings
 from service.store.api_keys import ApiKeys
-from service.store.connection import connect
+from service.store.connection import cause, connect
 
 T = TypeVar("T")
 
@@ -112,6 +113,9 @@ def _with_keys(data_dir: Path | None, work: Callable[[ApiKeys], Awaitable[T]]) -
     with _store(settings) as url:
         try:
             return asyncio.run(done(url))
+        except StoreUnavailable as error:
+            console.complain(f"the store at {shown(url)} does not answer: {cause(error)}")
+            raise typer.Exit(console.Exit.UNREACHABLE) from None
         except Problem as problem:
             console.complain(problem.detail)
             raise typer.Exit(console.Exit.REFUSED) from None
@@ -128,7 +132,7 @@ def _store(settings: Settings) -> Iterator[str]:
     try:
         store.start()
     except DirectoryInUse:
-        yield f"unix://{socket_path(store.directory.path)}"
+        yield address(socket_path(store.directory.path))
         return
     try:
         yield store.url

@@ -48,6 +48,8 @@ def read(file: Path) -> Iterator[Batch]:
     Raises BadTable naming the place, and OSError.
     """
     if str(file) == "-":
+        if sys.stdin is None or sys.stdin.closed:
+            raise BadTable("-: standard input is closed")
         source = sys.stdin.buffer
         # NPY says what it is in its first byte, and no CSV of numbers starts so.
         if getattr(source, "peek", lambda _: b"")(1)[:1] == b"\x93":

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 import numpy as np
@@ -26,6 +26,10 @@ class Unreachable(ServiceError):  # noqa: N818 - it states what happened
     """Nothing answers at the address, or the connection broke."""
 
 
+class Unusable(ServiceError):  # noqa: N818 - it states what is wrong
+    """The address, the key or the authorities that were given cannot be used."""
+
+
 class Refused(ServiceError):  # noqa: N818 - it states what happened
     """The service answered with a problem (RFC 9457): its `status`, and `detail` as the message.
 
@@ -43,7 +47,8 @@ class Refused(ServiceError):  # noqa: N818 - it states what happened
 class Client:
     """A connection to one service at `url`, with an API `key` where it asks for one.
 
-    `ca_file` holds the authorities (PEM) that vouch for an `https` one, instead of the usual ones.
+    An address without a scheme is an `http` one. `ca_file` holds the authorities (PEM) that vouch
+    for an `https` one, instead of the system's. Raises Unusable for what cannot be used.
 
     Every call raises Unreachable or Refused. Calls that may be repeated without harm are, a few
     times, when the service asks for patience (429, 503) or the connection breaks.
@@ -58,15 +63,16 @@ class Client:
         key: str | None = None,
         ca_file: Path | None = None,
     ) -> None:
-        self.url = url.rstrip("/")
+        address = _address(url)
+        self.url = _without_secret(address)
         # The proxies of the environment are not for a service on this machine.
         self.http = httpx.Client(
-            base_url=self.url,
+            base_url=address,
             timeout=timeout,
             transport=transport,
             trust_env=False,
-            verify=True if ca_file is None else ssl.create_default_context(cafile=ca_file),
-            headers={} if key is None else {"authorization": f"Bearer {key}"},
+            verify=_trust(ca_file) if address.startswith("https") else False,
+            headers={} if key is None else {"authorization": f"Bearer {_secret(key)}"},
         )
 
     def health(self) -> dict[str, Any]:
@@ -181,6 +187,8 @@ class Client:
             except httpx.ConnectError as error:
                 # Nobody there: waiting is for the caller to decide.
                 raise Unreachable(f"no service at {self.url}: {error}") from None
+            except (httpx.DecodingError, httpx.TooManyRedirects) as error:
+                raise Unreachable(f"what answers at {self.url} is no service: {error}") from None
             except httpx.TransportError as error:
                 if attempt == tries:
                     raise Unreachable(f"the connection to {self.url} broke: {error!r}") from None
@@ -230,5 +238,49 @@ def _object(answer: httpx.Response) -> dict[str, Any]:
 
 
 def _listed(answer: dict[str, Any], field: str) -> list[dict[str, Any]]:
-    listed: list[dict[str, Any]] = answer[field]
+    listed = answer.get(field)
+    if not isinstance(listed, list):
+        raise Refused(200, {"detail": "the answer is not one of this service's"})
     return listed
+
+
+def _address(url: str) -> str:
+    """Return the address with its scheme; Unusable where there can be no service at it."""
+    address = (url if "://" in url else f"http://{url}").rstrip("/")
+    try:
+        parts = urlsplit(address)
+        (parts.hostname or "").encode("idna")  # a label that is too long, for one
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        httpx.URL(address)
+    except (ValueError, httpx.InvalidURL):
+        usable = None
+    if not usable:
+        raise Unusable("the URL is no address of a service: wanted is http://host:port")
+    return address
+
+
+def _without_secret(address: str) -> str:
+    """Return the address without a user and a password."""
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _secret(key: str) -> str:
+    """Return the key; Unusable where no header can carry it. It is never repeated."""
+    key = key.strip()
+    if not key or not all("!" <= char <= "~" for char in key):
+        raise Unusable("the API key is not one: it holds spaces, line ends or other characters")
+    return key
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
+    """Return what trusts the authorities of `ca_file`, or those of the system.
+
+    The system's are OpenSSL's: SSL_CERT_FILE and SSL_CERT_DIR name others.
+    """
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except ssl.SSLError:
+        raise Unusable(f"{ca_file} holds no certificate authorities (PEM)") from None
+    except OSError as error:
+        raise Unusable(f"{ca_file} cannot be read: {error.strerror}") from None

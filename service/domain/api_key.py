@@ -4,10 +4,9 @@ import hashlib
 import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
-from service.settings import Settings
+from service.settings import BadSettings, Settings, variable
 from service.timestamps import rfc3339
 
 _PREFIX = "anm_"  # so that scanners of repositories and logs know one when they see it
@@ -114,19 +113,23 @@ _LEAST_SECRET = 32  # characters of a key from a file, which somebody chose
 
 
 def fixed(settings: Settings) -> list[Grant]:
-    """Return the keys that the settings name files of; ValueError for one that is too short."""
+    """Return the keys that the settings name files of; BadSettings for one that is no key."""
     found = []
-    for name, file, scopes in (
-        ("admin key file", settings.admin_key_file, frozenset(Scope)),
-        ("metrics key file", settings.metrics_key_file, frozenset({Scope.METRICS})),
+    for setting, scopes in (
+        ("admin_key_file", frozenset(Scope)),
+        ("metrics_key_file", frozenset({Scope.METRICS})),
     ):
-        if file is not None:
-            found.append(Grant.of(_secret(file), name, scopes))
+        if getattr(settings, setting) is not None:
+            name = setting.replace("_", " ")
+            found.append(Grant.of(_secret(settings, setting), name, scopes))
     return found
 
 
-def _secret(file: Path) -> bytes:
-    secret = file.read_bytes().strip()
+def _secret(settings: Settings, setting: str) -> bytes:
+    secret = settings.content(setting).strip()
     if len(secret) < _LEAST_SECRET or not secret.isascii() or b" " in secret:
-        raise ValueError(f"{file}: a key has at least {_LEAST_SECRET} ASCII characters, no spaces.")
+        raise BadSettings(
+            f"{variable(setting)}: {getattr(settings, setting)}: a key has at least "
+            f"{_LEAST_SECRET} ASCII characters, no spaces."
+        )
     return secret

@@ -1,6 +1,7 @@
 """When a detector is due to learn again: the one place that decides it."""
 
 from models import MIN_VECTORS
+from service.ages import is_over
 from service.domain.detector import Detector
 
 
@@ -26,5 +27,5 @@ def _triggered(detector: Detector, now: float) -> str | None:
     if retrain.max_age_seconds is not None and detector.buffer_oldest is not None:
         # The store wrote the time; a clock ahead or behind of it moves the trigger by as much.
         age = now - detector.buffer_oldest
-        return "age" if age >= retrain.max_age_seconds else None
+        return "age" if is_over(age, retrain.max_age_seconds) else None
     return None

@@ -11,6 +11,7 @@ import socket
 import tempfile
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 _SOCKET_PATH_MAX = 103  # bytes: sun_path holds 104 with its final zero on macOS, 108 on Linux
 _POLL_SECONDS = 0.01
@@ -155,6 +156,12 @@ def _taken(lock: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def address(path: Path) -> str:
+    """Return the URL of the store that listens on a socket, as a Redis client takes it."""
+    # Unquoted, what follows a `#` or `?` in a folder's name would be no part of the path.
+    return f"unix://{quote(str(path))}"
 
 
 def ask(path: Path, command: bytes) -> bytes:

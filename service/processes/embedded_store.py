@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from service.processes import spawn
-from service.processes.data_directory import DataDirectory, StoreFailed, ask, socket_path
+from service.processes.data_directory import DataDirectory, StoreFailed, address, ask, socket_path
 
 _POLL_SECONDS = 0.01
 _LOG_TAIL = 600  # characters of the server's own words in an error
@@ -59,7 +59,7 @@ class EmbeddedStore:
     @property
     def url(self) -> str:
         """The address that a Redis client takes."""
-        return f"unix://{self.socket}"
+        return address(self.socket)
 
     def describe(self) -> str:
         """Return the running server's name and release."""

@@ -7,12 +7,10 @@ listening socket, the folder of their metrics, the embedded store.
 import asyncio
 import contextlib
 import select
-import signal
 import socket
-import ssl
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -22,11 +20,14 @@ from service import log
 from service.domain.api_key import fixed
 from service.problems import StoreUnavailable
 from service.processes import spawn
+from service.processes.certificate import check_certificate, own
 from service.processes.child import ONE_THREAD, Child, Restarts
 from service.processes.data_directory import StoreFailed
 from service.processes.embedded_store import EmbeddedStore
 from service.processes.metrics_folder import MetricsFolder
+from service.processes.wakeups import drain, wakeups
 from service.settings import Settings, is_loopback
+from service.signatures import Seal
 from service.store.api_keys import count
 
 _logger = log.get(__name__)
@@ -85,19 +86,21 @@ class Supervisor:
 
         Raises StartupFailed or StoreFailed when the service cannot come up.
         """
-        with _wakeups(self._ask_to_exit) as wakeups:
+        with wakeups(self._ask_to_exit) as signals:
             try:
                 self.startup()
                 while not self.should_exit:
-                    select.select([wakeups], [], [], _TICK_SECONDS)
-                    _drain(wakeups)
+                    select.select([signals], [], [], _TICK_SECONDS)
+                    drain(signals)
                     self.tick()
             finally:
                 self.shutdown()
 
     def startup(self) -> None:
         """Bind, start the store and then the rest; announce the service once it answers."""
-        # First the port and the directory: what is refused is refused before anything runs.
+        # First the settings, the port and the directory: what is refused is refused before
+        # anything runs.
+        self._refuse_bad_files()
         self.listener = _bind(self.settings.host, self.settings.port)
         if self.store is not None:
             self.store.start()
@@ -115,14 +118,16 @@ class Supervisor:
             with contextlib.suppress(OSError):  # nobody reads it, or its disk is full
                 self.announce(self.url)
 
+    def _refuse_bad_files(self) -> None:
+        """Raise BadSettings for a file of keys or certificates that no child could use."""
+        fixed(self.settings)
+        Seal.of(self.settings)
+        check_certificate(self.settings)
+
     def _refuse_strangers(self) -> None:
         """Refuse to be reached from elsewhere as long as there are no keys to tell who asks."""
         settings = self.settings
-        try:
-            given = fixed(settings)
-        except (OSError, ValueError) as error:
-            raise StartupFailed(f"a key file cannot be used: {error}") from None
-        if is_loopback(settings.host) or settings.insecure or given:
+        if is_loopback(settings.host) or settings.insecure or fixed(settings):
             return
         url = settings.store_url()
         assert url is not None
@@ -248,16 +253,6 @@ class Supervisor:
         self._gone = gone
 
 
-def own(settings: Settings) -> ssl.SSLContext | bool:
-    """Return what trusts the service's own certificate, whatever name that is for."""
-    if settings.tls_cert is None:
-        return True
-    context = ssl.create_default_context(cafile=settings.tls_cert)
-    context.check_hostname = False
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # its issuer may not be in the file
-    return context
-
-
 def _python(module: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", module, *arguments)
 
@@ -274,34 +269,7 @@ def _bind(host: str, port: int) -> socket.socket:
             listener.listen(_BACKLOG)
         except OSError as error:
             raise StartupFailed(f"cannot listen on {host}:{port}: {error.strerror}") from None
+        except ValueError:
+            raise StartupFailed(f"cannot listen on {host!r}: that is no host") from None
         on_failure.pop_all()
     return listener
-
-
-@contextlib.contextmanager
-def _wakeups(ask_to_exit: Callable[[], None]) -> Generator[socket.socket, None, None]:
-    """Turn SIGTERM, SIGINT and SIGHUP into `ask_to_exit`; any signal makes the socket readable."""
-    reader, writer = socket.socketpair()
-    for end in (reader, writer):
-        end.settimeout(0)
-    before = {sig: signal.signal(sig, lambda *_: ask_to_exit()) for sig in _EXIT_SIGNALS}
-    # Python wakes nobody for a signal that has no handler.
-    before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
-    old = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    try:
-        yield reader
-    finally:
-        signal.set_wakeup_fd(old)
-        for sig, handler in before.items():
-            signal.signal(sig, handler)
-        reader.close()
-        writer.close()
-
-
-_EXIT_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-def _drain(wakeups: socket.socket) -> None:
-    with contextlib.suppress(BlockingIOError):
-        while wakeups.recv(4096):
-            pass

@@ -15,7 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
 
-from service.problems import StoreUnavailable
+from service.problems import SILENT, StoreUnavailable
 from service.store.redis_keys import NOTIFY
 
 Connection = Redis  # for those outside this subpackage that carry one
@@ -29,6 +29,7 @@ Answer = TypeVar("Answer")
 _UNAVAILABLE = (
     "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM", "NOREPLICAS",
     "OOM", "READONLY", "TRYAGAIN", "UNKILLABLE", "WRONGPASS", "max number of clients",
+    "DB index", "invalid DB index",
 )  # fmt: skip
 
 
@@ -48,7 +49,7 @@ async def connect(url: str, *, deadline: float = DEADLINE) -> Redis:
         timeout=deadline,
         socket_timeout=deadline,
         socket_connect_timeout=deadline,
-        retry=Retry(NoBackoff(), 0),
+        retry=Retry(backoff=NoBackoff(), retries=0),
         retry_on_timeout=False,
         retry_on_error=[],
         protocol=2,
@@ -84,6 +85,28 @@ async def ask(redis: Redis, question: Awaitable[Answer]) -> Answer:
         raise StoreUnavailable
     async with store_errors():
         return asked.result()
+
+
+def cause(error: StoreUnavailable) -> str:
+    """Return why the store does not answer, in words for the log and for whoever runs it."""
+    found = error.__cause__
+    if found is None:
+        return f"no answer in time ({DEADLINE:g} s)" if error.detail == SILENT else error.detail
+    words = " ".join(str(found).split()).rstrip(".")
+    if isinstance(found, OSError | TimeoutError) and not words:
+        return "no answer in time"
+    return f"{type(found).__name__}: {words}" if words else type(found).__name__
+
+
+async def unreachable(url: str) -> str | None:
+    """Return why the store at `url` does not answer, None when it does."""
+    async with await connect(url) as redis:
+        client: Any = redis
+        try:
+            await ask(redis, client.ping())
+        except StoreUnavailable as error:
+            return cause(error)
+        return None
 
 
 def _heard(asked: "asyncio.Future[Any]") -> None:

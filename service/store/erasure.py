@@ -9,6 +9,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from service.ages import is_over
 from service.problems import StoreUnavailable
 from service.store.connection import Script, ask
 from service.store.redis_keys import ERASED, Keys
@@ -101,7 +102,8 @@ class Erasure:
         if head is None:
             return False
         learned_at = int(head.split()[0]) / 1000
-        return seconds + micros / 1e6 - learned_at >= keep_seconds or int(kept or 0) > max_bytes
+        age = seconds + micros / 1e6 - learned_at
+        return is_over(age, keep_seconds) or int(kept or 0) > max_bytes
 
     async def rewrite_due(self, seconds: float) -> bool:
         """Whether deleted vectors have waited in the append-only file for `seconds`."""
@@ -109,7 +111,7 @@ class Erasure:
         pipe.get(ERASED)
         pipe.time()
         since, (now, _) = await ask(self._redis, pipe.execute())
-        return since is not None and now - int(since) >= seconds
+        return since is not None and is_over(now - int(since), seconds)
 
     async def rewrite(self) -> bool:
         """Have the store rewrite its append-only file; False when it cannot begin one now."""

@@ -12,15 +12,20 @@ from typing import Any, Literal
 
 from redis.asyncio import Redis
 
+from service import log
 from service.store.connection import Script, ask
 from service.store.redis_keys import WORKERS, Keys
+
+_log = log.get(__name__)
 
 Role = Literal["worker", "monitor"]
 
 
 _ACQUIRE = Script("""
 local uid = redis.call('HGET', KEYS[1], 'uid')
-if not uid or redis.call('EXISTS', KEYS[2]) == 1 then return false end
+-- A lease that has longer to run than any is given for is from before the clock was set back.
+local left = redis.call('PTTL', KEYS[2])
+if not uid or left >= 0 and left <= tonumber(ARGV[3]) then return false end
 local token = redis.call('INCR', KEYS[3])
 redis.call('SET', KEYS[2], token .. ':' .. ARGV[1], 'PX', ARGV[2])
 return {token, uid}
@@ -48,11 +53,15 @@ return redis.call('DEL', KEYS[1])
     flags="allow-oom",
 )
 
+# A beat from the future was given by a clock that has been set back since.
 _BEAT = Script("""
 local now = redis.call('TIME')
 redis.call('ZADD', KEYS[1], now[1] + now[2] / 1e6, ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now[1] - 3600)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '(' .. (now[1] + 2), '+inf')
 """)
+_LONGEST_SECONDS = 60.0  # that another worker's lease may be given for, or four times our own
+_AHEAD_SECONDS = 1.0  # a beat may be this much newer than the time asked for beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,7 @@ class Leases:
 
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
+        self._ahead: set[str] = set()  # workers whose beats were last seen to be from the future
 
     async def acquire(self, name: str, seconds: float, role: Role = "worker") -> Lease | None:
         """Return a lease with a token larger than any before, or None while another holds one.
@@ -96,7 +106,9 @@ class Leases:
     async def _given(self, script: Script, name: str, seconds: float, role: Role) -> Lease | None:
         keys, nonce, asked = Keys(name), secrets.token_hex(8), time.monotonic()
         found = await script(
-            self._redis, (keys.state, keys.lease(role), keys.fence), (nonce, _milliseconds(seconds))
+            self._redis,
+            (keys.state, keys.lease(role), keys.fence),
+            (nonce, _milliseconds(seconds), _milliseconds(max(_LONGEST_SECONDS, 4 * seconds))),
         )
         if found is None:
             return None
@@ -131,13 +143,24 @@ class Leases:
         await _BEAT(self._redis, (WORKERS,), (worker,))
 
     async def workers(self) -> dict[str, float]:
-        """Return the seconds since the last heartbeat of every worker of the last hour."""
+        """Return the seconds since the last heartbeat of every worker of the last hour.
+
+        A beat from the future says nothing of now; it is left out, and logged once.
+        """
         pipe = self._redis.pipeline(transaction=False)
         pipe.zrange(WORKERS, 0, -1, withscores=True)
         pipe.time()
         beats, (seconds, micros) = await ask(self._redis, pipe.execute())
         now = seconds + micros / 1e6
-        return {worker.decode(): max(0.0, now - at) for worker, at in beats}
+        ages = {worker.decode(): now - at for worker, at in beats}
+        ahead = {worker for worker, age in ages.items() if age < -_AHEAD_SECONDS}
+        if ahead - self._ahead:
+            _log.warning(
+                "the store's clock went back; workers count as absent until their next beat",
+                workers=sorted(ahead), seconds=round(-min(ages.values()), 1),
+            )  # fmt: skip
+        self._ahead = ahead
+        return {w: max(0.0, age) for w, age in ages.items() if w not in ahead}
 
     async def leave(self, worker: str) -> None:
         """Forget `worker`, which ends in good order."""

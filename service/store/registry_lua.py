@@ -176,7 +176,7 @@ if redis.call('HGET', KEYS[1], 'champion') == ARGV[1]
   return 0
 end
 local pinned = redis.call('ZSCORE', KEYS[3], ARGV[1])
-if pinned and tonumber(pinned) > redis.call('TIME')[1] - ARGV[3] then return 0 end
+if pinned and math.abs(redis.call('TIME')[1] - pinned) < tonumber(ARGV[3]) then return 0 end
 redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('HDEL', KEYS[2], ARGV[1])
 for _, sha256 in ipairs(redis.call('HVALS', KEYS[2])) do

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from models import AnamnesisError, Version
 from service import log
+from service.addresses import shown
 from service.domain.champion import Champion
 from service.domain.detector import Detector, Pointer
 from service.domain.detector_config import configured
@@ -20,7 +21,7 @@ from service.scoring.champions import Champions
 from service.settings import Settings
 from service.signatures import Seal
 from service.store.adapters import Stores
-from service.store.connection import WeakStore, check_durability, notifications
+from service.store.connection import WeakStore, cause, check_durability, notifications
 from service.store.events import labelled
 from service.swap.disk_cache import DiskCache
 from service.swap.loader import load, prepared
@@ -45,11 +46,11 @@ class Watcher:
         self.stores = stores
         self.champions = champions
         self.redis_up = False
+        self._away: str | None = None  # why the store does not answer, once it was said
         self.weak: str | None = None
         self.worker_heartbeat: float | None = None
         self.seal = Seal.of(settings)
-        self._settings = settings
-        self._metrics = metrics
+        self._settings, self._metrics = settings, metrics
         self._disk = DiskCache(settings.cache_dir, max_bytes=settings.artifact_max_bytes)
         self._pruned = self._durable = False
         self._turn = 0
@@ -107,8 +108,8 @@ class Watcher:
             held |= {one.name for one in self.champions.loaded()}
             pointers = await self.stores.detectors.poll(names | held)
             ages = await self.stores.leases.workers()
-        except StoreUnavailable:
-            self._store_away()
+        except StoreUnavailable as error:
+            self._store_away(cause(error))
             raise
         self._store_back()
         self.worker_heartbeat = time.time() - min(ages.values()) if ages else None
@@ -246,12 +247,9 @@ class Watcher:
             self._failed.pop(key, None)
             self._metrics.swapped(champion, None if same else took)
             _log.info(
-                "champion swapped in",
-                detector=detector.name,
-                version=number,
-                generation=detector.generation,
-                seconds=round(took, 4),
-            )
+                "champion swapped in", detector=detector.name, version=number,
+                generation=detector.generation, seconds=round(took, 4),
+            )  # fmt: skip
             await self._beside(self._disk.keep, champion)
 
     async def _beside(self, work: Callable[..., None], argument: object) -> None:
@@ -259,9 +257,9 @@ class Watcher:
         with self._metrics.side_work.part("champion_cache"):
             await asyncio.to_thread(work, argument)
 
-    async def _load(self, detector: Detector, number: int) -> tuple[Version, float | None]:
-        most = self._settings.artifact_max_bytes
-        return await load(self.stores.registry, detector, number, most, self.seal)
+    async def _load(self, detector: Detector, n: int) -> tuple[Version, float | None]:
+        registry, most = self.stores.registry, self._settings.artifact_max_bytes
+        return await load(registry, detector, n, most, self.seal)
 
     async def pinned(self, name: str, number: int) -> Champion:
         """Return version `number` for a pinned request, loading it where it is not loaded.
@@ -306,9 +304,9 @@ class Watcher:
             return held
         try:
             found = await self.refresh(name)
-        except StoreUnavailable:
+        except StoreUnavailable as error:
             if self.redis_up:
-                self._store_away()
+                self._store_away(cause(error))
             raise
         if found is None:
             if len(self._unknown) >= _UNKNOWN_NAMES:
@@ -332,15 +330,17 @@ class Watcher:
             _log.warning("a weak store is allowed", why="; ".join(weak))
         self._durable, self.weak = True, None
 
-    def _store_away(self) -> None:
-        if self.redis_up:
-            _log.warning("store away")
+    def _store_away(self, why: str) -> None:
+        if self.redis_up or self._away is None:
+            _log.warning("store away", store=shown(self._settings.store_url() or ""), why=why)
+        self._away = why
         self.redis_up = self._durable = False  # whoever comes back may be another server
 
     def _store_back(self) -> None:
         if not self.redis_up:
             _log.info("store reached")
             self._unknown.clear()
+            self._away = None
         self.redis_up = True
 
 

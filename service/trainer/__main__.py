@@ -44,7 +44,11 @@ def main() -> None:
         replies.flush()
 
     _be_first_to_go()
-    _load(threads=int(sys.argv[1]))
+    try:
+        _load(threads=int(sys.argv[1]))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the worker is to hear it
+        send(_broken(error))
+        return
     send(Ready())
     while (body := read(jobs)) is not None:
         send(_answer(job_decoder.decode(body), send))
@@ -83,10 +87,17 @@ def _answer(job: Job, send: Callable[[Reply], None]) -> Trained | Failed:
     except AnamnesisError as error:
         return Failed(str(error))
     except MemoryError:
-        return Failed("not enough memory to train")
-    except Exception as error:  # noqa: BLE001 - a job that breaks must not take the trainer along
-        traceback.print_exc()
-        return Failed(f"{type(error).__name__}: {error}")
+        return Failed("not enough memory to train", broken=True)
+    except Exception as error:  # noqa: BLE001 - the worker decides what becomes of this process
+        return _broken(error)
+
+
+def _broken(error: BaseException) -> Failed:
+    """Return the first cause of `error`, in words; the trace goes to the log."""
+    traceback.print_exception(error)
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return Failed(f"{type(error).__name__}: {error}", broken=True)
 
 
 def _learn(job: Job, send: Callable[[Reply], None]) -> Version:

@@ -1,8 +1,8 @@
 """What worker and trainer say to each other: length-prefixed MessagePack over two pipes.
 
 A frame is a 4-byte big-endian length and that many bytes. The worker sends `Job`s; the trainer
-answers with `Ready` once, then for every job `Progress`, any number of times, and one of
-`Trained` and `Failed`.
+answers with `Ready` once, or with `Failed` where it cannot start; then for every job `Progress`,
+any number of times, and one of `Trained` and `Failed`.
 """
 
 import asyncio
@@ -51,9 +51,14 @@ class Trained(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """The training came to nothing, and why in words for a person."""
+    """The training came to nothing, and why in words for a person.
+
+    `broken`: something failed that is no property of the data, so that the process is not to be
+    used again: a library that met it half-way may fail ever after, with another reason.
+    """
 
     reason: str
+    broken: bool = False
 
 
 Reply = Ready | Progress | Trained | Failed

@@ -18,12 +18,14 @@ async def work(settings: Settings, url: str) -> None:
         worker = Worker(settings, redis, url)
         loop = asyncio.get_running_loop()
         for sig in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(sig, worker.stop)
+            # A supervisor's SIGTERM counts even where it was started to ignore it.
+            if sig == signal.SIGTERM or signal.getsignal(sig) is not signal.SIG_IGN:
+                loop.add_signal_handler(sig, worker.stop)
         await worker.run()
 
 
 def main() -> int:
-    """Run as `python -m service.worker.worker`; return the exit status."""
+    """Run as `python -m service.worker`; return the exit status."""
     settings = Settings()
     log.configure(settings, "worker")
     crash_points.arm(settings.crash_point)

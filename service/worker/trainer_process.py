@@ -67,7 +67,10 @@ class Trainer:
 
         Raises TrainingError when nothing came of it. Cancelling stops the training at once.
         """
-        await self.warm()
+        try:
+            await self.warm()
+        except OSError as error:  # no process to be had
+            raise TrainingError(f"the trainer cannot start: {error}") from error
         try:
             await self._send(job)
             reply = await self._outcome(report)
@@ -79,7 +82,8 @@ class Trainer:
             await self.close()
             raise
         assert self._child is not None
-        if _resident_bytes(self._child.pid) > self._memory_bytes * _KEPT_SHARE:
+        broken = isinstance(reply, Failed) and reply.broken
+        if broken or _resident_bytes(self._child.pid) > self._memory_bytes * _KEPT_SHARE:
             await self.close()
         if isinstance(reply, Failed):
             raise TrainingError(reply.reason)
@@ -98,6 +102,8 @@ class Trainer:
     async def _send(self, job: Job) -> None:
         if not self._ready:
             reply = await self._next(max(self._stall_seconds, _START_SECONDS))
+            if isinstance(reply, Failed):
+                raise TrainingError(f"the trainer cannot start: {reply.reason}")
             if not isinstance(reply, Ready):
                 raise TrainingError(f"the trainer began with {type(reply).__name__}")
             self._ready = True

@@ -14,11 +14,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 
 from service import log
+from service.addresses import shown
 from service.domain import retraining_due
 from service.domain.detector import Detector
 from service.problems import StoreUnavailable
 from service.settings import Settings
-from service.store.connection import Connection, check_durability, connect, notifications
+from service.store.connection import Connection, cause, check_durability, connect, notifications
 from service.worker.attempt import attempt
 from service.worker.drift_monitor import SECONDS as MONITOR_SECONDS
 from service.worker.drift_monitor import Monitor
@@ -90,7 +91,7 @@ class Worker:
                 worked = await self.tick()
             except StoreUnavailable as error:
                 if not away:
-                    _logger.warning("store is away", why=error.detail)
+                    _logger.warning("store is away", store=shown(self.url), why=cause(error))
                 away = True
                 await self._rest(_AWAY_SECONDS, wakeable=False)
                 continue
@@ -217,7 +218,9 @@ class Worker:
                 weaknesses = await check_durability(self.redis, allow_weak=weak)
             except StoreUnavailable as error:
                 if not said:
-                    _logger.warning("waiting for the store", why=error.detail)
+                    _logger.warning(
+                        "waiting for the store", store=shown(self.url), why=cause(error)
+                    )
                 said = True
                 await self._rest(_AWAY_SECONDS, wakeable=False)
             else:

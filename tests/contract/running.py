@@ -15,7 +15,7 @@ from models import Version
 from service.api.app import create_app
 from service.api.context import Parts
 from service.api.server import configured
-from service.processes.supervisor import own
+from service.processes.certificate import own
 from service.settings import Settings
 from service.store.retrainings import Retrainings
 from tests.waiting import until

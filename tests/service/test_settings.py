@@ -43,3 +43,45 @@ def test_an_empty_guard_in_the_file_ends_the_start(monkeypatch, tmp_path):
     monkeypatch.setenv("ANAMNESIS_CONFIG_FILE", str(tmp_path / "anamnesis.toml"))
     with pytest.raises(ValueError, match="ANAMNESIS_TRUSTED_KEYS_FILE is set but empty"):
         Settings()
+
+
+LINKS = {
+    "ANAMNESIS_PORT": "tcp://10.0.0.7:8000",
+    "ANAMNESIS_SERVICE_HOST": "10.0.0.7",
+    "ANAMNESIS_SERVICE_PORT": "8000",
+    "ANAMNESIS_SERVICE_PORT_HTTP": "8000",
+    "ANAMNESIS_PORT_8000_TCP": "tcp://10.0.0.7:8000",
+    "ANAMNESIS_PORT_8000_TCP_ADDR": "10.0.0.7",
+    "ANAMNESIS_API_SERVICE_HOST": "10.0.0.8",
+    "ANAMNESIS_API_PORT": "tcp://10.0.0.8:8000",
+}
+
+
+def test_what_a_platform_says_of_its_services_is_no_setting(monkeypatch):
+    """A Kubernetes Service named `anamnesis` changes nothing, and nothing is said of it."""
+    for name, value in LINKS.items():
+        monkeypatch.setenv(name, value)
+    assert Settings() == Settings.model_construct()
+    assert Settings.misspelt() == []
+
+
+def test_a_platform_s_name_leaves_the_file_its_say(monkeypatch, tmp_path):
+    """The port of the settings file is taken although the platform uses the variable's name."""
+    (tmp_path / "anamnesis.toml").write_text("port = 8123")
+    monkeypatch.setenv("ANAMNESIS_CONFIG_FILE", str(tmp_path / "anamnesis.toml"))
+    monkeypatch.setenv("ANAMNESIS_PORT", LINKS["ANAMNESIS_PORT"])
+    assert Settings().port == 8123
+
+
+def test_misspelt_names_are_named_with_the_nearest_setting(monkeypatch, tmp_path):
+    """In the environment and in the file; a value is never repeated."""
+    (tmp_path / "anamnesis.toml").write_text("prot = 8123\nport = 8124")
+    monkeypatch.setenv("ANAMNESIS_CONFIG_FILE", str(tmp_path / "anamnesis.toml"))
+    monkeypatch.setenv("ANAMNESIS_ADMIN_KEYFILE", "secret")
+    monkeypatch.setenv("ANAMNESIS_WHATEVER", "secret")
+    assert Settings.misspelt() == [
+        "ANAMNESIS_ADMIN_KEYFILE is no setting, perhaps ANAMNESIS_ADMIN_KEY_FILE is meant",
+        "ANAMNESIS_PROT is no setting, perhaps ANAMNESIS_PORT is meant",
+        "ANAMNESIS_WHATEVER is no setting",
+    ]
+    assert Settings().port == 8124

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from models import ArtifactError
-from service.settings import Settings
+from service.settings import BadSettings, Settings
 from service.signatures import Seal
 from tests.certificates import self_signed, signing_pair
 
@@ -64,5 +64,5 @@ def test_what_is_no_key_is_named(tmp_path: Path) -> None:
     for file in (private, empty):
         with pytest.raises(ValueError, match="not Ed25519 public keys"):
             seal(trusted=file)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(BadSettings, match=r"ANAMNESIS_SIGNING_KEY_FILE: .*cannot be read"):
         seal(tmp_path / "absent")

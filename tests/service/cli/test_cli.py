@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from service import addresses
 from service.cli import __main__ as cli
 from service.cli import console
 from service.cli.console import Exit
@@ -154,19 +155,33 @@ def test_usage_errors_are_status_2(run, arguments):
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("ANAMNESIS_REDIS_URL", "secret:6379", "redis_url: starts with none of redis://"),
+        ("ANAMNESIS_REDIS_URL", "secret:6379", "ANAMNESIS_REDIS_URL: starts with none of redis://"),
         ("ANAMNESIS_CONFIG_FILE", "broken.toml", "not TOML"),
         ("ANAMNESIS_CONFIG_FILE", "absent.toml", "there is no file"),
-        ("ANAMNESIS_PORT", "secret", "port: "),
+        ("ANAMNESIS_CONFIG_FILE", "folder", "there is no file"),
+        ("ANAMNESIS_CONFIG_FILE", "garbage", "ANAMNESIS_CONFIG_FILE: garbage is not text"),
+        ("ANAMNESIS_PORT", "secret", "ANAMNESIS_PORT: "),
+        ("ANAMNESIS_PORT", "99999", "ANAMNESIS_PORT: "),
+        ("ANAMNESIS_REDIS_URL", "redis://h:secret/0", "ANAMNESIS_REDIS_URL: its host or port"),
+        ("ANAMNESIS_REDIS_URL", "redis://[secret/0", "ANAMNESIS_REDIS_URL: its host or port"),
+        ("ANAMNESIS_REDIS_URL", "redis://h/secret", "ANAMNESIS_REDIS_URL: its database"),
+        ("ANAMNESIS_REDIS_URL", "redis:///0", "ANAMNESIS_REDIS_URL: wanted is"),
+        ("ANAMNESIS_REDIS_URL_FILE", "absent", "ANAMNESIS_REDIS_URL_FILE: absent cannot be read"),
+        ("ANAMNESIS_REDIS_URL_FILE", "folder", "ANAMNESIS_REDIS_URL_FILE: folder cannot be read"),
+        ("ANAMNESIS_REDIS_URL_FILE", "garbage", "ANAMNESIS_REDIS_URL_FILE: garbage is not text"),
+        ("ANAMNESIS_TLS_KEY", "", "ANAMNESIS_TLS_KEY is set but empty"),
     ],
 )
 def test_bad_settings_are_status_2(run, tmp_path, monkeypatch, variable, value, words):
     """What is wrong with a setting is said in one sentence, without its value."""
     (tmp_path / "broken.toml").write_text("port = [")
+    (tmp_path / "garbage").write_bytes(b"\xff\xfe\x00secret")
+    (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(variable, value)
     status, _, err = run("api")
     assert status == Exit.USAGE
+    assert "Traceback" not in err
     assert words in " ".join(err.split())
     assert "secret" not in err
 
@@ -334,4 +349,4 @@ def test_commands_send_the_key(monkeypatch, tmp_path):
 
 def test_password_of_the_store_is_not_shown():
     """The summary names the store without its secret."""
-    assert cli._without_password("redis://me:secret@store:6379/0") == "redis://me:***@store:6379/0"
+    assert addresses.shown("redis://me:secret@store:6379/0") == "redis://me:***@store:6379/0"

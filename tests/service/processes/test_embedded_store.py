@@ -139,3 +139,11 @@ def test_dies_with_a_killed_parent(tmp_path):
     with EmbeddedStore(tmp_path) as store, _client(store) as client:
         assert client.ping()
     _until(lambda: not spawn.alive(server))
+
+
+@pytest.mark.parametrize("name", ["a#b", "a?b=c", "50%20", "with space", "größe", 'quo"te'])
+def test_any_folder_will_do(tmp_path, name):
+    """The address of the store is a URL, whatever the folder is called."""
+    with EmbeddedStore(tmp_path / name) as store, _client(store) as client:
+        assert client.ping()
+        assert str(client.connection_pool.connection_kwargs["path"]) == str(store.socket)

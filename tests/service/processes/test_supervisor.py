@@ -1,5 +1,6 @@
 """Supervision: children are restarted with patience, stopped in order, and share what they must."""
 
+import os
 import signal
 import sys
 import time
@@ -11,6 +12,7 @@ from service.processes import spawn
 from service.processes.child import Child, Restarts
 from service.processes.metrics_folder import MetricsFolder
 from service.processes.supervisor import StartupFailed, Supervisor, _bind
+from service.processes.wakeups import wakeups
 from service.settings import Settings
 
 _IDLE = "import time; time.sleep(60)"
@@ -119,3 +121,18 @@ def test_children_share_the_metrics_folder(tmp_path, monkeypatch):
     assert env["ANAMNESIS_METRICS_DIR"] == str(supervisor.metrics.path)
     assert "PROMETHEUS_MULTIPROC_DIR" not in env
     supervisor.metrics.close()
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("ignored", [True, False])
+def test_a_signal_that_was_to_be_ignored_stays_ignored(sig, ignored):
+    """Under `nohup` a terminal that goes away ends nothing; other signals ask for the end."""
+    asked = []
+    before = signal.signal(sig, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        with wakeups(lambda: asked.append(sig)):
+            os.kill(os.getpid(), sig)
+        assert asked == ([] if ignored else [sig])
+        assert signal.getsignal(sig) is (signal.SIG_IGN if ignored else signal.SIG_DFL)
+    finally:
+        signal.signal(sig, before)

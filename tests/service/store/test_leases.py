@@ -5,7 +5,7 @@ import pytest
 
 from service.store.leases import Lease
 from service.store.lua import Fenced
-from service.store.redis_keys import Keys
+from service.store.redis_keys import WORKERS, Keys
 from tests.service.stored import GOOD, Stored, matrix
 from tests.waiting import until
 
@@ -124,6 +124,26 @@ async def test_eight_workers_with_short_leases_make_no_version_twice(stored):
     records = await stored.registry.records("pump")
     firsts = [record["experience"]["first"] for record in records]
     assert firsts == ["0-0", *(record["experience"]["last"] for record in records[:-1])]
+
+
+async def test_a_beat_from_the_future_is_no_sign_of_life(stored):
+    """After the store's clock was set back its workers are absent until they beat again."""
+    (now, _) = await stored.redis.time()
+    await stored.redis.zadd(WORKERS, {"dead": now + 86400, "alive": now + 86400, "new": now})
+    assert set(await stored.leases.workers()) == {"new"}
+    await stored.leases.beat("alive")
+    assert set(await stored.leases.workers()) == {"new", "alive"}
+    assert await stored.redis.zscore(WORKERS, "dead") is None
+
+
+async def test_a_lease_from_before_the_clock_went_back_does_not_last(stored):
+    """What a dead worker holds until a day from now is given to another one, with a new token."""
+    held = await stored.leases.acquire("pump", 5)
+    assert await stored.leases.acquire("pump", 5) is None
+    await stored.redis.pexpire(Keys("pump").lease("worker"), 86_400_000)
+    taken = await stored.leases.acquire("pump", 5)
+    assert taken.token > held.token
+    assert await stored.leases.renew(held) is None
 
 
 async def test_workers_are_known_by_their_heartbeat(stored):

@@ -13,6 +13,7 @@ import pytest
 from models import TrainingError
 from service.processes.spawn import alive
 from service.trainer import messages
+from service.trainer.__main__ import _broken
 from service.trainer.messages import Job, Progress
 from service.worker.trainer_process import Trainer
 
@@ -210,3 +211,52 @@ def test_a_frame_cut_short_reads_as_the_end(tmp_path):
         path.write_bytes(whole[:length])
         with path.open("rb") as stream:
             assert messages.read(stream) is None
+
+
+async def test_a_broken_child_is_replaced(tmp_path, trainers):
+    """After a failure that is none of the data's the next job has a new process."""
+    command = _fake(tmp_path, """
+        if os.path.exists("seen"):
+            send(Trained(str(os.getpid()).encode()))
+        else:
+            open("seen", "w").close()
+            send(Failed(f"OSError: {os.getpid()}", broken=True))
+    """)  # fmt: skip
+    command = (command[0], "-c", f"import os; os.chdir({str(tmp_path)!r}); {command[2]}")
+    trainer = trainers(command=command)
+    with pytest.raises(TrainingError, match="OSError: ") as first:
+        await trainer.train(_job(), _ignore)
+    assert trainer.pid is None
+    assert (await trainer.train(_job(), _ignore)).decode() not in str(first.value)
+
+
+async def test_a_refused_job_keeps_the_child(tmp_path, trainers):
+    """What the data are to blame for costs no new process."""
+    command = _fake(tmp_path, 'send(Failed("the loss is not finite"))')
+    trainer = trainers(command=command)
+    with pytest.raises(TrainingError, match="the loss is not finite"):
+        await trainer.train(_job(), _ignore)
+    assert trainer.pid is not None
+
+
+async def test_a_child_that_cannot_start_says_why(trainers):
+    """Not only that it ended."""
+    trainer = trainers(command=(sys.executable, "-m", "service.trainer", "many"))
+    with pytest.raises(TrainingError, match="the trainer cannot start: ValueError: "):
+        await trainer.train(_job(), _ignore)
+
+
+async def test_no_process_to_be_had_is_a_failed_training(trainers):
+    """The experience stays in the buffer and is tried again."""
+    trainer = trainers(command=("/nowhere/python",))
+    with pytest.raises(TrainingError, match=r"the trainer cannot start: .*No such file"):
+        await trainer.train(_job(), _ignore)
+
+
+def test_the_first_cause_is_what_is_reported(capsys):
+    """Not what followed from it."""
+    later = RuntimeError("already registered")
+    later.__cause__ = OSError("no room for temporary files")
+    failed = _broken(later)
+    assert failed == messages.Failed("OSError: no room for temporary files", broken=True)
+    assert "already registered" in capsys.readouterr().err

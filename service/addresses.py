@@ -1,0 +1,53 @@
+"""Addresses of the store and the service: what they may be, and how they are shown to a person."""
+
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
+
+_STORES = ("redis", "rediss", "unix")
+
+
+def store(url: str, password: str | None = None, authorities: Path | None = None) -> str:
+    """Return the store's address with a password and certificate authorities added to it.
+
+    Raises ValueError, which repeats nothing of the address, where a client could not use it.
+    """
+    parts = _store_parts(url)
+    if parts.scheme == "unix":
+        return url
+    user, _, place = parts.netloc.rpartition("@")
+    query = dict(parse_qsl(parts.query))
+    if password is not None:
+        user = f"{user.partition(':')[0]}:{quote(password, safe='')}"
+    if authorities is not None and parts.scheme == "rediss":
+        query["ssl_ca_certs"] = str(authorities)
+    netloc = f"{user}@{place}" if user else place
+    return parts._replace(netloc=netloc, query=urlencode(query)).geturl()
+
+
+def _store_parts(url: str) -> SplitResult:
+    if not url.startswith(tuple(f"{scheme}://" for scheme in _STORES)):
+        raise ValueError("starts with none of " + ", ".join(f"{one}://" for one in _STORES))
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("its host or port cannot be read") from None
+    if parts.scheme == "unix":
+        return parts
+    database = parts.path.removeprefix("/")
+    if not parts.hostname:
+        raise ValueError(f"wanted is {parts.scheme}://host:port/database")
+    if database and not (database.isascii() and database.isdecimal()):
+        raise ValueError("its database is no number")
+    return parts
+
+
+def shown(url: str) -> str:
+    """Return the address as a person may see it: without what may be secret."""
+    try:
+        parts = urlsplit(url)
+        user, at, place = parts.netloc.rpartition("@")
+    except ValueError:
+        return "(an address that cannot be read)"
+    netloc = f"{user.split(':')[0]}:***@{place}" if at else place
+    return parts._replace(netloc=netloc, query="", fragment="").geturl()

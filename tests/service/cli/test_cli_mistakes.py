@@ -1,0 +1,131 @@
+"""What a person mistypes is answered in one line: no traceback, no secret, a status for scripts."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from service.cli import __main__ as cli
+from service.cli.console import Exit
+
+SECRET = "geheim-0123456789"
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path) -> Callable[..., tuple[int, str]]:
+    """Run a command in an empty folder; return its status and all it wrote."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "garbage").write_bytes(b"\xff\xfe\x00" + SECRET.encode())
+    (tmp_path / "rows.csv").write_text("1,2\n3,4\n")
+
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["anamnesis", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        written = capsys.readouterr()
+        return int(ended.value.code or 0), written.out + written.err
+
+    return run
+
+
+URLS = [
+    f"http://user:{SECRET}@127.0.0.1:1", f"user:{SECRET}@127.0.0.1:1", "http://", "http://[::1",
+    "http://127.0.0.1:99999", "http://127.0.0.1:port", "ftp://127.0.0.1", "file:///etc/passwd",
+    "http://127.0.0.1:0", "http://a b", "http://exa\nmple", "127.0.0.1:1", "[::1]:1", "//", "",
+    "http://" + "a" * 300 + ".example",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", URLS)
+@pytest.mark.parametrize("command", [("detectors",), ("score", "rows.csv", "-d", "pump")])
+def test_addresses(run, url, command):
+    """An address that cannot be one, and one where nobody listens, are told apart."""
+    status, words = run(*command, "--url", url)
+    assert status in (Exit.USAGE, Exit.UNREACHABLE)
+    assert "Traceback" not in words
+    assert SECRET not in words
+
+
+KEYS = [f"{SECRET}\n{SECRET}", f"a {SECRET}", f"{SECRET}ü", f"{SECRET}\0", " ", "\r\n"]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_keys(run, key):
+    """A key that no header can carry is a usage error that does not repeat it."""
+    status, words = run("detectors", "--key", key)
+    assert status == Exit.USAGE
+    assert "the API key is not one" in words
+    assert SECRET not in words
+
+
+@pytest.mark.parametrize("file", ["folder", "garbage", "absent"])
+@pytest.mark.parametrize("setting", ["ANAMNESIS_KEY_FILE", "ANAMNESIS_CA_FILE"])
+def test_files_of_settings(run, monkeypatch, setting, file):
+    """A file that cannot be used is named, with the reason."""
+    monkeypatch.setenv(setting, file)
+    status, words = run("detectors", "--url", "https://127.0.0.1:1")
+    assert status == Exit.USAGE
+    assert file in words
+    assert "Traceback" not in words
+    assert SECRET not in words
+
+
+@pytest.mark.parametrize("file", ["folder", "absent", "folder/x/y", "rows.csv/x", "x" * 5000])
+@pytest.mark.parametrize("command", ["score", "learn"])
+def test_files(run, command, file):
+    """What is no file of vectors is a usage error."""
+    status, words = run(command, file, "-d", "pump", "--url", "http://127.0.0.1:1")
+    assert status in (Exit.USAGE, Exit.UNREACHABLE)  # `learn` looks for the detector first
+    assert "Traceback" not in words
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--host", "a" * 70), ("--host", "no such host"), ("--port", "99999"), ("--port", "x"),
+        ("--data-dir", "rows.csv"), ("--data-dir", "rows.csv/x"), ("--data-dir", "/proc/x"),
+        ("--tls-cert", "absent"), ("--tls-cert", "garbage"), ("--tls-cert", "folder"),
+        ("--tls-key", "garbage"), ("--workers", "0"),
+    ],
+)  # fmt: skip
+def test_starting(run, options):
+    """A service that cannot be started says why."""
+    status, words = run("up", "--port", "0", "--data-dir", "data", *options)
+    assert status in (Exit.REFUSED, Exit.USAGE)
+    assert "Traceback" not in words
+    assert SECRET not in words
+
+
+@pytest.mark.parametrize(
+    ("setting", "file"),
+    [
+        (setting, file)
+        for setting in (
+            "ANAMNESIS_ADMIN_KEY_FILE", "ANAMNESIS_METRICS_KEY_FILE", "ANAMNESIS_TLS_CERT",
+            "ANAMNESIS_SIGNING_KEY_FILE", "ANAMNESIS_TRUSTED_KEYS_FILE",
+        )
+        for file in ("absent", "folder", "garbage")
+    ],
+)  # fmt: skip
+def test_secrets_that_cannot_be_used(run, monkeypatch, setting, file):
+    """The setting is named before anything runs."""
+    monkeypatch.setenv(setting, file)
+    status, words = run("up", "--port", "0", "--data-dir", "data")
+    assert status in (Exit.REFUSED, Exit.USAGE)
+    assert setting in words
+    assert "Traceback" not in words
+    assert SECRET not in words
+
+
+def test_a_closed_standard_input():
+    """As a service manager may have it."""
+    code = "import sys; sys.stdin = None; sys.argv = ['anamnesis', 'score', '-', '-d', 'pump', "
+    code += "'--url', 'http://127.0.0.1:1']; from service.cli.__main__ import main; main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == Exit.USAGE
+    assert "standard input is closed" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,33 @@
+"""Log lines: colours are for terminals alone."""
+
+import logging
+import sys
+
+import pytest
+import structlog
+
+from service import log
+from service.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    """Leave the logging of the other tests as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_colours_are_for_terminals(capsys, monkeypatch, terminal):
+    """What is written to a file or a pipe holds no escape codes."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    log.configure(Settings(log_format="console"), "up")
+    log.get("service.test").warning("something happened", why="a reason")
+    line = capsys.readouterr().err
+    assert "something happened" in line
+    assert ("\x1b" in line) is terminal
