@@ -10,7 +10,7 @@ TOOLS := $(VENV)-security/.installed
 	bench-nsl-kdd bench-gate bench-tabular bench-telemetry bench-permuted bench-classes bench-memory \
 	bench-members bench-weights \
 	peers bench bench-serving bench-ingest bench-train bench-soak bench-scale \
-	lint format audit sbom secrets docs clean
+	lint format audit sbom secrets image docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -105,6 +105,9 @@ sbom: $(STAMP) $(TOOLS) ## what is installed, as CycloneDX: sbom.json
 
 secrets: ## keys for docker compose: an admin's, and one for Prometheus
 	for name in admin-key metrics-key; do test -s deploy/secrets/$$name || openssl rand -hex 32 > deploy/secrets/$$name; done
+
+image: ## both images, built by buildah: ARGS="--build-arg BASE=..." for another base
+	deploy/engine/images.sh $(ARGS)
 
 docs: $(STAMP) ## rewrite the tables in docs/ that follow from the code
 	$(BIN)/python docs/generate.py

@@ -56,6 +56,16 @@ def test_image_is_not_root():
     assert int(users[-1].partition(":")[0]) > 0
 
 
+def test_api_processes_run_the_image_without_torch():
+    """Replicas are built to the stage `serving`, which installs no extra that brings torch."""
+    targets = {name: SERVICES[name]["build"]["target"] for name in PROCESSES}
+    assert targets == {"api-1": "serving", "api-2": "serving", "worker": "full"}
+    stages = (ROOT / "Dockerfile").read_text().split("\nFROM ")
+    (built,) = [stage for stage in stages if "AS serving-build" in stage]
+    assert "torch" not in built
+    assert "train.txt" not in built
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_nothing_is_published_beyond_this_machine(name: str):
     """Every published port is the loopback interface's."""
