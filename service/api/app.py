@@ -15,6 +15,7 @@ from service.api.context import Parts
 from service.api.fast_lane.lane import Lane
 from service.api.middleware import BodyLimit, Headers
 from service.api.normal_batches import Ingest
+from service.api.open_inference_errors import ProtocolErrors
 from service.api.origin import Hosts, OriginCheck
 from service.api.responses import install_handlers
 from service.api.routes import (
@@ -26,6 +27,7 @@ from service.api.routes import (
     review,
     revoke,
     scoring,
+    v2,
     versions,
 )
 from service.domain.api_key import fixed
@@ -120,6 +122,7 @@ def create_app(
         revoke,
         audit,
         keys,
+        v2,
     ):
         app.include_router(routes.router)
     install_handlers(app)
@@ -129,6 +132,7 @@ def create_app(
     app.openapi = lambda: guard.document(app, openapi.without_defaults(described()))  # type: ignore[method-assign]
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
     app.add_middleware(OriginCheck, access=access, hosts=hosts)
+    app.add_middleware(ProtocolErrors)
     app.add_middleware(Headers)
     return app
 

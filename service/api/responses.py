@@ -11,7 +11,7 @@ from starlette.routing import Match
 
 from service import log
 from service.problems import BadRequest, MethodNotAllowed, Problem, Unknown, Unprocessable
-from service.scoring.answers import as_problem
+from service.scoring.answers import Reply, as_problem
 
 _log = log.get(__name__)
 
@@ -27,14 +27,18 @@ def etag(generation: int) -> str:
     return f'"{generation}"'
 
 
-def problem_response(problem: Problem) -> Response:
-    """Return the problem document as a response."""
-    reply = as_problem(problem)
+def respond(reply: Reply) -> Response:
+    """Return a reply of the scoring core as a response."""
     response = Response(reply.body, reply.status)
     response.headers["content-type"] = reply.content_type
     for field, value in reply.headers:
         response.headers[field] = value
     return response
+
+
+def problem_response(problem: Problem) -> Response:
+    """Return the problem document as a response."""
+    return respond(as_problem(problem))
 
 
 def install_handlers(app: FastAPI) -> None:

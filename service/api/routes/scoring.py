@@ -9,10 +9,10 @@ from fastapi import APIRouter, Request, Response
 from service.api import openapi
 from service.api.context import Parts, parts
 from service.api.guard import needs
+from service.api.responses import respond
 from service.api.routes.parameters import Name
 from service.domain.api_key import Scope
 from service.problems import StoreUnavailable
-from service.scoring.answers import Reply
 from service.scoring.request import ScoreRequest, inline, parse_query
 from service.scoring.vectors import OCTETS
 
@@ -72,7 +72,7 @@ async def score(request: Request, name: Name) -> Response:
     """Return score, p-value, severity and verdict of every row."""
     app = parts(request)
     pinned = parse_query(request.url.query).version
-    await _know(app, name)
+    await know(app, name)
     champion = await app.watcher.pinned(name, pinned) if pinned else None
     asked = ScoreRequest(
         name,
@@ -85,14 +85,14 @@ async def score(request: Request, name: Name) -> Response:
     serving = champion or app.champions.get(name)
     dimension = serving.version.dimension if serving else 1
     if inline(asked.content_type, len(asked.body), dimension):
-        return _response(app.scoring.score(asked))
+        return respond(app.scoring.score(asked))
     started = time.perf_counter()
     turn = await asyncio.to_thread(app.scoring.compute, (asked,))
     app.scoring.record(turn, time.perf_counter() - started)
-    return _response(turn.replies[0])
+    return respond(turn.replies[0])
 
 
-async def _know(app: Parts, name: str) -> None:
+async def know(app: Parts, name: str) -> None:
     """Ask the store for a detector or a first version that this process has not heard of yet."""
     if app.champions.get(name) is not None:
         return
@@ -101,11 +101,3 @@ async def _know(app: Parts, name: str) -> None:
     elif app.watcher.redis_up:
         with contextlib.suppress(StoreUnavailable):
             await app.watcher.refresh(name)
-
-
-def _response(reply: Reply) -> Response:
-    response = Response(reply.body, reply.status, media_type=None)
-    response.headers["content-type"] = reply.content_type
-    for field, value in reply.headers:
-        response.headers[field] = value
-    return response

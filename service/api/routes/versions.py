@@ -58,7 +58,8 @@ _ARTIFACT: openapi.Responses = {
 }
 
 
-def _number(text: str) -> int:
+def version_number(text: str) -> int:
+    """Return the number in a path; Unknown for what is none."""
     if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
         raise Unknown("There is no such version.")
     return int(text)
@@ -98,7 +99,7 @@ async def get(request: Request, name: Name, number: Number) -> Response:
 
 async def _record(app: Parts, name: str, number: str) -> dict[str, Any]:
     await existing(app, name)
-    record = await app.stores.registry.record(name, _number(number))
+    record = await app.stores.registry.record(name, version_number(number))
     if record is None:
         raise Unknown("There is no such version.")
     return _shown(record)
@@ -115,12 +116,13 @@ async def artifact(request: Request, name: Name, number: Number) -> Response:
     """Return the artifact; its sha256 is the ETag."""
     app = parts(request)
     record = await _record(app, name, number)
-    data = await app.stores.registry.artifact(name, _number(number))
+    data = await app.stores.registry.artifact(name, version_number(number))
     if data is None:
         raise Gone("The version was pruned: its artifact is no longer kept.")
+    file = f"{name}-{version_number(number)}.safetensors"
     headers = {
         "ETag": etag(record["sha256"]),
-        "Content-Disposition": f'attachment; filename="{name}-{_number(number)}.safetensors"',
+        "Content-Disposition": f'attachment; filename="{file}"',
     }
     return Response(data, 200, headers, SAFETENSORS)
 

@@ -1,0 +1,54 @@
+"""Errors below `/v2`, as the Open Inference Protocol has them."""
+
+import orjson
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.problems import CONTENT_TYPE
+
+
+class ProtocolErrors:
+    """Answers errors below `/v2` as the Open Inference Protocol has them: `{"error": "..."}`.
+
+    Whoever raised a problem need not know the protocol; row and column go into the sentence.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        path = scope.get("path", "")
+        if scope["type"] != "http" or (path != "/v2" and not path.startswith("/v2/")):
+            await self.app(scope, receive, send)
+            return
+        start: Message | None = None
+
+        async def sending(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start" and _is_problem(message):
+                start = message  # the length changes with the body
+                return
+            if start is not None:
+                body = _protocol_error(message["body"])
+                kept = [(k, v) for k, v in start["headers"] if k not in _REPLACED]
+                length = (b"content-length", str(len(body)).encode())
+                start["headers"] = [(b"content-type", b"application/json"), length, *kept]
+                await send(start)
+                start, message = None, {**message, "body": body}
+            await send(message)
+
+        await self.app(scope, receive, sending)
+
+
+_REPLACED = (b"content-type", b"content-length")
+
+
+def _is_problem(message: Message) -> bool:
+    return (b"content-type", CONTENT_TYPE.encode()) in message["headers"]
+
+
+def _protocol_error(body: bytes) -> bytes:
+    problem = orjson.loads(body)
+    where = [f"{what} {problem[what]}" for what in ("row", "column") if what in problem]
+    detail = f"{problem['detail']} ({', '.join(where)})" if where else problem["detail"]
+    return orjson.dumps({"error": detail})

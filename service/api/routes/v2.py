@@ -1,0 +1,157 @@
+"""The Open Inference Protocol (KServe V2): detectors as models, for clients that speak it."""
+
+import asyncio
+import time
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from service.api.context import Parts, parts
+from service.api.guard import caller, needs, open_to_all
+from service.api.responses import answer, respond
+from service.api.routes.parameters import Name
+from service.api.routes.scoring import know
+from service.api.routes.versions import Number, version_number
+from service.domain.api_key import Scope
+from service.domain.champion import Champion
+from service.problems import Unprocessable, Unready, UnsupportedMedia
+from service.scoring import open_inference
+from service.scoring.answers import Reply
+from service.scoring.core import Judged, Turn, judge
+from service.scoring.open_inference import HEADER_LENGTH
+from service.scoring.request import inline
+
+router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+_TYPES = ("", "application/json", "application/octet-stream")
+
+
+@router.get("", summary="Metadata of the server", dependencies=[open_to_all()])
+async def server(request: Request) -> Response:
+    """Return name, version and the extensions of the protocol that are built."""
+    about = {"name": "anamnesis", "version": request.app.version}
+    return answer(about | {"extensions": open_inference.EXTENSIONS})
+
+
+@router.get("/health/live", summary="Is the process alive?", dependencies=[open_to_all()])
+async def live() -> Response:
+    """Answer as long as the process can."""
+    return answer({"live": True})
+
+
+@router.get("/health/ready", summary="Can the process serve?", dependencies=[open_to_all()])
+async def ready(request: Request) -> Response:
+    """Answer 200 while there is a store, or at least a champion in memory."""
+    app = parts(request)
+    if not app.champions.loaded() and not (app.watcher.redis_up and app.access.informed):
+        raise Unready("The store does not answer, and no champion is in memory.")
+    return answer({"ready": True})
+
+
+@router.post("/repository/index", summary="List the models", dependencies=[needs(Scope.SCORE)])
+async def index(request: Request) -> Response:
+    """Return every detector that the key is for: READY with the version that it serves."""
+    app, grant = parts(request), caller(request)
+    only_ready = _only_ready(await request.body())
+    found = []
+    for detector in sorted(app.champions.detectors(), key=lambda one: one.name):
+        champion = app.champions.get(detector.name)
+        if not grant.covers(detector.name) or (only_ready and champion is None):
+            continue
+        ready = {"version": str(champion.number), "state": "READY"} if champion else None
+        waiting = {"state": "UNAVAILABLE", "reason": "there is no version yet"}
+        found.append({"name": detector.name, **(ready or waiting)})
+    return answer(found)
+
+
+def _only_ready(body: bytes) -> bool:
+    if not body:
+        return False
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any]).get("ready") is True
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise Unprocessable("The body is a JSON object, or there is none.") from None
+
+
+@router.get("/models/{name}", summary="Metadata of a model", dependencies=[needs(Scope.SCORE)])
+async def model(request: Request, name: Name) -> Response:
+    """Return the tensors that the champion takes and gives."""
+    return _described(await _serving(parts(request), name, None))
+
+
+@router.get(
+    "/models/{name}/versions/{number}",
+    summary="Metadata of a version",
+    dependencies=[needs(Scope.SCORE)],
+)
+async def version(request: Request, name: Name, number: Number) -> Response:
+    """Return the tensors that a version takes and gives."""
+    return _described(await _serving(parts(request), name, number))
+
+
+@router.get("/models/{name}/ready", summary="Is a model ready?", dependencies=[needs(Scope.SCORE)])
+async def model_ready(request: Request, name: Name) -> Response:
+    """Answer 200 where the detector has a champion."""
+    return _ready(await _serving(parts(request), name, None))
+
+
+@router.get(
+    "/models/{name}/versions/{number}/ready",
+    summary="Is a version ready?",
+    dependencies=[needs(Scope.SCORE)],
+)
+async def version_ready(request: Request, name: Name, number: Number) -> Response:
+    """Answer 200 where the version can be scored with."""
+    return _ready(await _serving(parts(request), name, number))
+
+
+@router.post("/models/{name}/infer", summary="Score", dependencies=[needs(Scope.SCORE)])
+async def infer(request: Request, name: Name) -> Response:
+    """Score the rows of the tensor `vectors` with the champion."""
+    return await _infer(request, name, None)
+
+
+@router.post(
+    "/models/{name}/versions/{number}/infer",
+    summary="Score with a version",
+    dependencies=[needs(Scope.SCORE)],
+)
+async def infer_version(request: Request, name: Name, number: Number) -> Response:
+    """Score the rows of the tensor `vectors` with one version."""
+    return await _infer(request, name, number)
+
+
+async def _serving(app: Parts, name: str, number: str | None) -> Champion:
+    await know(app, name)
+    if number is None:
+        return app.champions.serving(name)
+    return await app.watcher.pinned(name, version_number(number))
+
+
+def _described(champion: Champion) -> Response:
+    versions, dimension = [champion.number], champion.version.dimension
+    return answer(open_inference.metadata(champion.name, versions, dimension))
+
+
+def _ready(champion: Champion) -> Response:
+    return answer({"name": champion.name, "ready": True})
+
+
+async def _infer(request: Request, name: str, number: str | None) -> Response:
+    app = parts(request)
+    # A client of the binary extension says nothing of the type, which is neither of the two.
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in _TYPES:
+        raise UnsupportedMedia("An inference request is JSON, or JSON and bytes after it.")
+    champion = await _serving(app, name, number)
+    body, length = await request.body(), request.headers.get(HEADER_LENGTH)
+
+    def work() -> tuple[Reply, Judged]:
+        asked = open_inference.parse(body, length, champion)
+        columns = judge(champion, asked.X)
+        return open_inference.reply(champion, asked, columns), Judged(champion, asked.X, columns)
+
+    started = time.perf_counter()
+    at_once = inline(None, len(body), champion.version.dimension)
+    reply, judged = work() if at_once else await asyncio.to_thread(work)
+    app.scoring.record(Turn([], [judged]), time.perf_counter() - started)
+    return respond(reply)

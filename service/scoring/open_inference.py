@@ -1,0 +1,217 @@
+"""The Open Inference Protocol (KServe V2): inference requests in, replies out, from memory.
+
+A detector is a model, a version is a model version. The one input tensor is `vectors`, (n, d);
+the four output tensors have one number for each row. Tensors travel as JSON, or as raw bytes after
+the JSON document (the binary tensor extension, whose header gives the length of the document).
+https://github.com/kserve/open-inference-protocol
+"""
+
+import re
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import orjson
+
+from models.version.judgement import Judgement
+from service.domain.champion import Champion
+from service.problems import BadRequest, TooLarge
+from service.scoring import json_vectors, vectors
+from service.scoring.answers import Reply
+from service.scoring.vectors import JSON, OCTETS, Matrix
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+INPUT = "vectors"
+OUTPUTS = {"score": "FP64", "p_value": "FP64", "severity": "FP64", "is_anomaly": "BOOL"}
+EXTENSIONS = ("binary_tensor_data", "model_repository")
+PLATFORM = "anamnesis"
+
+# The types of an input tensor that hold numbers, little-endian.
+_NUMBERS = {
+    "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
+    "INT8": "<i1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8",
+    "UINT8": "<u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8",
+}  # fmt: skip
+
+_NESTED = re.compile(rb"\s*\[\s*\[")
+_FLAT_BYTES = 2**22  # decoding holds the interpreter, 10 ms for each MiB at most
+
+Parameters = dict[str, bool | int | float | str]
+
+
+class _Input(msgspec.Struct):
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: Parameters = {}
+    data: msgspec.Raw = msgspec.Raw()
+
+
+class _Output(msgspec.Struct):
+    name: str
+    parameters: Parameters = {}
+
+
+class _Request(msgspec.Struct):
+    inputs: list[_Input]
+    id: str | None = None
+    parameters: Parameters = {}
+    outputs: list[_Output] | None = None
+
+
+_request = msgspec.json.Decoder(_Request)
+_numbers = msgspec.json.Decoder(list[float])
+_gappy = msgspec.json.Decoder(list[float | None])
+
+
+class Inference(NamedTuple):
+    """A request that can be answered: its rows (n, d), and the outputs wanted, binary or not."""
+
+    X: Matrix
+    id: str | None
+    outputs: dict[str, bool]
+
+
+def parse(body: bytes, header_length: str | None, champion: Champion) -> Inference:
+    """Return what the body asks of `champion`; a Problem says what is wrong.
+
+    `header_length` is the header of the binary tensor extension, None for a body of JSON alone.
+    """
+    document, binary = _split(body, header_length)
+    try:
+        request = _request.decode(document)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise BadRequest("The body is not an inference request of the protocol.") from None
+    if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
+        raise BadRequest(f"There is one input tensor, `{INPUT}`.")
+    X = _matrix(request.inputs[0], binary, champion)
+    return Inference(X, request.id, _wanted(request))
+
+
+def reply(champion: Champion, inference: Inference, columns: Judgement) -> Reply:
+    """Return the inference response: JSON, or JSON followed by the binary outputs."""
+    found = dict(zip(OUTPUTS, columns, strict=True))
+    outputs: list[dict[str, Any]] = []
+    blobs: list[bytes] = []
+    for name, binary in inference.outputs.items():
+        column = found[name]
+        output = {"name": name, "datatype": OUTPUTS[name], "shape": [len(column)]}
+        if binary:
+            blobs.append(column.astype(bool if OUTPUTS[name] == "BOOL" else "<f8").tobytes())
+            outputs.append(output | {"parameters": {"binary_data_size": len(blobs[-1])}})
+        else:
+            outputs.append(output | {"data": column})
+    document: dict[str, Any] = {
+        "model_name": champion.name,
+        "model_version": str(champion.number),
+        "parameters": {
+            "threshold": champion.threshold.value,
+            "calibration": champion.threshold.calibration,
+            "generation": champion.generation,
+            "config_revision": champion.config_revision,
+        },
+        "outputs": outputs,
+    }
+    if inference.id is not None:
+        document["id"] = inference.id
+    head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    if not blobs:
+        return Reply(200, JSON, head)
+    return Reply(200, OCTETS, b"".join((head, *blobs)), ((HEADER_LENGTH, str(len(head))),))
+
+
+def metadata(name: str, versions: list[int], dimension: int) -> dict[str, Any]:
+    """Return the metadata of a model of `dimension` features."""
+    outputs = [
+        {"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in OUTPUTS.items()
+    ]
+    return {
+        "name": name,
+        "versions": [str(number) for number in versions],
+        "platform": PLATFORM,
+        "inputs": [{"name": INPUT, "datatype": "FP32", "shape": [-1, dimension]}],
+        "outputs": outputs,
+    }
+
+
+def _split(body: bytes, header_length: str | None) -> tuple[bytes, bytes | None]:
+    """Return the JSON document of a body, and the bytes after it where there may be some."""
+    if header_length is None:
+        return body, None
+    text = header_length.strip()
+    if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) <= len(body)):
+        raise BadRequest(f"{HEADER_LENGTH} is no length of a document inside the body.")
+    return body[: int(text)], body[int(text) :]
+
+
+def _wanted(request: _Request) -> dict[str, bool]:
+    """Return the outputs wanted, each with whether it is wanted in binary."""
+    binary = request.parameters.get("binary_data_output") is True
+    if request.outputs is None:
+        return dict.fromkeys(OUTPUTS, binary)
+    if not request.outputs or not all(one.name in OUTPUTS for one in request.outputs):
+        raise BadRequest(f"The output tensors are {', '.join(OUTPUTS)}.")
+    return {one.name: one.parameters.get("binary_data", binary) is True for one in request.outputs}
+
+
+def _matrix(tensor: _Input, binary: bytes | None, champion: Champion) -> Matrix:
+    """Return the input tensor as the matrix that `vectors.matrix` would give for its rows."""
+    dtype = _NUMBERS.get(tensor.datatype)
+    if dtype is None:
+        raise BadRequest(f"The datatype of `{INPUT}` is one of {', '.join(_NUMBERS)}.")
+    if len(tensor.shape) != 2 or not all(0 <= size < 2**31 for size in tensor.shape):
+        raise BadRequest(f"The shape of `{INPUT}` is [rows, features].")
+    n, d = tensor.shape
+    gaps = champion.version.config.missing == "impute"
+    size = tensor.parameters.get("binary_data_size")
+    if size is not None:
+        X = _from_bytes(size, binary, (n, d), np.dtype(dtype))
+    else:
+        if binary:
+            raise BadRequest(f"Bytes follow the document, and `{INPUT}` has no binary_data_size.")
+        X = _from_json(bytes(tensor.data), n, d, gaps)
+    return vectors.check(X, champion.version.dimension, gaps=gaps)
+
+
+def _from_bytes(
+    size: bool | float | str, binary: bytes | None, shape: tuple[int, int], dtype: np.dtype[Any]
+) -> Matrix:
+    n, d = shape
+    if binary is None:
+        raise BadRequest(f"A tensor in binary needs the header {HEADER_LENGTH}.")
+    if size != len(binary) or len(binary) != n * d * dtype.itemsize:
+        raise BadRequest(
+            f"The shape and datatype of `{INPUT}` ask for {n * d * dtype.itemsize} bytes; "
+            f"{len(binary)} follow the document."
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.ascontiguousarray(np.frombuffer(binary, dtype).reshape(n, d), np.float32)
+
+
+def _from_json(text: bytes, n: int, d: int, gaps: bool) -> Matrix:
+    """Return the numbers of a tensor in JSON, nested by row or flat; null is a gap, where taken."""
+    if _NESTED.match(text):
+        # The reader of `{"vectors": ...}` names row and column, and gives way to other requests.
+        X = json_vectors.read(b'{"vectors":%b}' % text, d, gaps=gaps)
+    elif len(text) > _FLAT_BYTES:
+        raise TooLarge(
+            f"A flat tensor in JSON has at most {_FLAT_BYTES} bytes: nest it by row, or send it "
+            "in binary.",
+            limit=_FLAT_BYTES,
+        )
+    else:
+        X = _from_flat(text, n, d, gaps)
+    if X.shape != (n, d):
+        raise BadRequest(f"The shape asks for {n} rows of {d}; the data has {len(X)} rows.")
+    return X
+
+
+def _from_flat(text: bytes, n: int, d: int, gaps: bool) -> Matrix:
+    try:
+        numbers = np.array((_gappy if gaps else _numbers).decode(text), np.float64)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError):
+        raise BadRequest(f"The data of `{INPUT}` are finite numbers, row by row.") from None
+    if numbers.size != n * d:
+        raise BadRequest(f"The shape asks for {n * d} numbers; the data has {numbers.size}.")
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(numbers.reshape(n, d), np.float32)

@@ -1,0 +1,310 @@
+"""The Open Inference Protocol below `/v2`: as a client of its own sees it, and byte by byte."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import httpx
+import numpy as np
+import pytest
+
+from models import Version
+from tests.contract.running import Running, running
+
+triton = pytest.importorskip("tritonclient.http")
+
+pytestmark = pytest.mark.anyio
+T = TypeVar("T")
+X = np.array([[0.1, -0.2, 0.3], [40.0, 40.0, 40.0]], np.float32)
+MODEL = "/v2/models/pump"
+LENGTH = "Inference-Header-Content-Length"
+OUTPUTS = ("score", "p_value", "severity", "is_anomaly")
+
+
+def document(**changed: Any) -> dict[str, Any]:
+    """Return a request in JSON for the rows of X, with `changed` in its tensor."""
+    tensor = {"name": "vectors", "shape": [2, 3], "datatype": "FP32", "data": X.tolist()}
+    return {"inputs": [{k: v for k, v in (tensor | changed).items() if v is not None}]}
+
+
+def in_binary(rows: np.ndarray, datatype: str = "FP32", **request: Any) -> tuple[bytes, dict]:
+    """Return body and headers of a request with its tensor in binary."""
+    raw = rows.tobytes()
+    parameters = {"binary_data_size": len(raw)}
+    shape = list(rows.shape)
+    tensor = document(data=None, shape=shape, datatype=datatype, parameters=parameters)
+    head = json.dumps(tensor | request).encode()
+    return head + raw, {LENGTH: str(len(head)), "content-type": "application/octet-stream"}
+
+
+async def outside(api: Running, work: Callable[[Any], T]) -> T:
+    """Return what NVIDIA's client gets, which waits for its answers in a thread."""
+
+    def call() -> T:
+        with triton.InferenceServerClient(f"127.0.0.1:{api.port}") as client:
+            return work(client)
+
+    return await asyncio.to_thread(call)
+
+
+async def ours(api: Running, X: np.ndarray) -> dict[str, Any]:
+    """Return the answer of `/v1` to the same rows."""
+    answer = await api.http.post("/v1/detectors/pump/score", json={"vectors": X.tolist()})
+    assert answer.status_code == 200
+    return answer.json()
+
+
+def equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Compare the four columns, which must be the same numbers."""
+    columns = ("scores", "p_values", "severities", "is_anomaly")
+    for name, column in zip(OUTPUTS, columns, strict=True):
+        assert np.array_equal(np.asarray(found[name]), np.asarray(expected[column])), name
+
+
+@pytest.mark.parametrize("binary", [True, False])
+async def test_an_outside_client_scores(pump: Running, binary: bool):
+    """Tritonclient gets the numbers of `/v1`, in binary and in JSON."""
+
+    def work(client: Any) -> Any:
+        tensor = triton.InferInput("vectors", list(X.shape), "FP32")
+        tensor.set_data_from_numpy(X, binary_data=binary)
+        wanted = [triton.InferRequestedOutput(name, binary_data=binary) for name in OUTPUTS]
+        return client.infer("pump", [tensor], outputs=wanted, request_id="r-1")
+
+    result = await outside(pump, work)
+    equal({name: result.as_numpy(name) for name in OUTPUTS}, await ours(pump, X))
+    said = result.get_response()
+    assert (said["model_name"], said["model_version"], said["id"]) == ("pump", "1", "r-1")
+    assert result.as_numpy("is_anomaly").dtype == bool
+
+
+async def test_an_outside_client_asks_for_nothing_and_gets_all(pump: Running):
+    """Without outputs named, tritonclient gets all four in binary; a version can be pinned."""
+
+    def work(client: Any) -> Any:
+        tensor = triton.InferInput("vectors", list(X.shape), "FP32")
+        tensor.set_data_from_numpy(X)
+        return client.infer("pump", [tensor], model_version="1")
+
+    result = await outside(pump, work)
+    equal({name: result.as_numpy(name) for name in OUTPUTS}, await ours(pump, X))
+
+
+async def test_an_outside_client_finds_its_way(pump: Running):
+    """Tritonclient's questions about server, model and repository are answered."""
+    await pump.make("idle")
+
+    def work(client: Any) -> dict[str, Any]:
+        return {
+            "live": client.is_server_live(),
+            "ready": client.is_server_ready(),
+            "server": client.get_server_metadata(),
+            "model": client.get_model_metadata("pump"),
+            "version": client.get_model_metadata("pump", "1"),
+            "loaded": [client.is_model_ready("pump"), client.is_model_ready("pump", "1")],
+            "absent": [client.is_model_ready("idle"), client.is_model_ready("nobody")],
+            "models": client.get_model_repository_index(),
+        }
+
+    found = await outside(pump, work)
+    assert found["live"]
+    assert found["ready"]
+    assert found["server"]["name"] == "anamnesis"
+    assert "binary_tensor_data" in found["server"]["extensions"]
+    assert found["loaded"] == [True, True]
+    assert found["absent"] == [False, False]
+    assert found["model"]["inputs"] == [{"name": "vectors", "datatype": "FP32", "shape": [-1, 3]}]
+    assert [output["name"] for output in found["model"]["outputs"]] == list(OUTPUTS)
+    assert found["model"] == found["version"]
+    assert {one["name"]: one["state"] for one in found["models"]} == {
+        "idle": "UNAVAILABLE",
+        "pump": "READY",
+    }
+
+
+async def test_an_outside_client_is_told_what_is_wrong(pump: Running):
+    """Tritonclient raises with the status and our sentence."""
+
+    def work(client: Any) -> str:
+        tensor = triton.InferInput("vectors", [1, 2], "FP32")
+        tensor.set_data_from_numpy(np.zeros((1, 2), np.float32))
+        with pytest.raises(triton.InferenceServerException) as error:
+            client.infer("pump", [tensor])
+        return str(error.value)
+
+    assert await outside(pump, work) == (
+        "[422] The vector has 2 numbers; the detector takes 3. (row 0, column 2)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("datatype", "dtype"), [("FP64", "<f8"), ("FP16", "<f2"), ("INT32", "<i4"), ("UINT8", "u1")]
+)
+async def test_other_numbers_are_taken(pump: Running, datatype: str, dtype: str):
+    """Tensors of other numeric types score as the same numbers in float32 do."""
+    rows = np.array([[1, 2, 3]], dtype)
+    body, headers = in_binary(rows, datatype)
+    answer = await pump.http.post(f"{MODEL}/infer", content=body, headers=headers)
+    found = {one["name"]: one["data"] for one in answer.json()["outputs"]}
+    equal(found, await ours(pump, rows.astype(np.float32)))
+
+
+async def test_nested_and_flat_are_the_same(pump: Running):
+    """Rows may be nested or one after the other."""
+    nested = await pump.http.post(f"{MODEL}/infer", json=document())
+    flat = await pump.http.post(f"{MODEL}/infer", json=document(data=X.ravel().tolist()))
+    assert nested.json() == flat.json()
+    assert nested.json()["parameters"]["generation"] == 1
+
+
+async def test_outputs_are_those_asked_for(pump: Running):
+    """Only what is asked for is answered, each output in the form asked for."""
+    wanted = [{"name": "is_anomaly", "parameters": {"binary_data": True}}, {"name": "score"}]
+    answer = await pump.http.post(f"{MODEL}/infer", json=document() | {"outputs": wanted})
+    size = int(answer.headers[LENGTH])
+    head = json.loads(answer.content[:size])
+    assert [one["name"] for one in head["outputs"]] == ["is_anomaly", "score"]
+    assert head["outputs"][0]["parameters"] == {"binary_data_size": 2}
+    assert answer.content[size:] == b"\x00\x01"
+    assert head["outputs"][1]["data"] == (await ours(pump, X))["scores"]
+
+
+async def test_a_large_tensor_leaves_the_event_loop(pump: Running):
+    """A tensor of a hundred thousand rows is answered like a small one."""
+    rows = np.tile(X, (50_000, 1))
+    body, headers = in_binary(rows)
+    answer = await pump.http.post(f"{MODEL}/infer", content=body, headers=headers)
+    (score,) = [one["data"] for one in answer.json()["outputs"] if one["name"] == "score"]
+    assert score[:2] == (await ours(pump, X))["scores"]
+    assert len(score) == 100_000
+
+
+async def test_what_it_scores_is_counted(pump: Running):
+    """Rows that come by the protocol are in the metrics like all others."""
+    await pump.http.post(f"{MODEL}/infer", json=document())
+    page = (await pump.http.get("/metrics")).text
+    assert 'anamnesis_vectors_scored_total{detector="pump"} 2.0' in page
+
+
+BAD: dict[str, tuple[int, Any]] = {
+    "not JSON": (400, b"{"),
+    "not an object": (400, b"[]"),
+    "no inputs": (400, {}),
+    "two inputs": (400, {"inputs": document()["inputs"] * 2}),
+    "another name": (400, document(name="x")),
+    "a type of text": (400, document(datatype="BYTES")),
+    "one dimension": (400, document(shape=[6])),
+    "a negative shape": (400, document(shape=[-1, 3])),
+    "a huge shape": (400, document(shape=[2**31 - 1, 2**31 - 1], data=[1])),
+    "another shape": (400, document(shape=[3, 3])),
+    "no data": (400, document(data=None)),
+    "words": (422, document(data=[["a", 1, 2], [1, 2, 3]])),
+    "flat words": (400, document(data=["a", 1, 2, 1, 2, 3])),
+    "booleans": (400, document(data=[True] * 6)),
+    "a null": (422, document(data=[[None, 1, 2], [1, 2, 3]])),
+    "a flat null": (400, document(data=[None] * 6)),
+    "ragged rows": (422, document(data=[[1, 2, 3], [1, 2]])),
+    "beyond float32": (422, document(data=[[1, 2, 3], [1, 2, 1e39]])),
+    "no rows": (422, document(shape=[0, 3], data=[])),
+    "an unknown output": (400, document() | {"outputs": [{"name": "x"}]}),
+    "no outputs": (400, document() | {"outputs": []}),
+    "bytes without a length": (400, document(data=None, parameters={"binary_data_size": 24})),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+async def test_bad_requests_have_the_protocol_s_errors(pump: Running, what: str):
+    """What is wrong is one sentence under `error`, and never a 5xx."""
+    status, body = BAD[what]
+    sent = {"content": body} if isinstance(body, bytes) else {"json": body}
+    answer = await pump.http.post(f"{MODEL}/infer", **sent)
+    assert (answer.status_code, list(answer.json())) == (status, ["error"]), answer.text
+    assert answer.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("length", ["", "x", "-1", "99999", "٣", "1e3", "9" * 20])
+async def test_a_bad_length_is_refused(pump: Running, length: str):
+    """The header of the extension is a length inside the body."""
+    headers = {LENGTH.encode(): length.encode()}
+    body = json.dumps(document()).encode()
+    answer = await pump.http.post(f"{MODEL}/infer", content=body, headers=headers)
+    assert answer.status_code == 400
+
+
+async def test_bytes_that_the_shape_does_not_ask_for_are_refused(pump: Running):
+    """Binary data must have the size that shape, datatype and parameter say."""
+    body, headers = in_binary(X)
+    answer = await pump.http.post(f"{MODEL}/infer", content=body + b"x", headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith("The shape and datatype of `vectors` ask for 24")
+
+
+async def test_what_is_not_there_has_the_protocol_s_errors(pump: Running):
+    """Unknown models, versions, paths and methods are errors of the protocol too."""
+    for method, path, status in (
+        ("GET", "/v2/models/nobody", 404),
+        ("GET", f"{MODEL}/versions/9", 404),
+        ("POST", f"{MODEL}/versions/x/infer", 404),
+        ("GET", f"{MODEL}/config", 404),
+        ("DELETE", MODEL, 405),
+        ("POST", "/v2/repository/models/pump/load", 404),
+    ):
+        answer = await pump.http.request(method, path, json=document())
+        assert (answer.status_code, list(answer.json())) == (status, ["error"]), path
+    await pump.make("idle")
+    answer = await pump.http.post("/v2/models/idle/infer", json=document())
+    assert answer.status_code == 409
+    assert "0 normal vectors are buffered" in answer.json()["error"]
+
+
+async def test_another_type_of_body_is_refused(pump: Running):
+    """A form is no inference request."""
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    answer = await pump.http.post(f"{MODEL}/infer", content=b"{}", headers=headers)
+    assert (answer.status_code, list(answer.json())) == (415, ["error"])
+
+
+async def test_keys_decide_what_a_client_sees(store_url: str, versions: tuple[Version, Version]):
+    """A model needs a key with the scope `score` for it; others are as if they were not there."""
+    async with running(store_url, poll_seconds=0.2) as api:
+        await api.make()
+        await api.make("other")
+        await api.learn(versions[0])
+        await api.serving(1)
+        first = await api.http.post("/v1/keys", json={"name": "admin", "scopes": ["admin"]})
+        admin = {"authorization": f"Bearer {first.json()['key']}"}
+        made = await api.http.post(
+            "/v1/keys",
+            json={"name": "scorer", "scopes": ["score"], "detectors": ["pump"]},
+            headers=admin,
+        )
+        assert made.status_code == 201, made.text
+        key = {"authorization": f"Bearer {made.json()['key']}"}
+        refused = await api.http.post(f"{MODEL}/infer", json=document())
+        assert (refused.status_code, list(refused.json())) == (401, ["error"])
+        allowed = await api.http.post(f"{MODEL}/infer", json=document(), headers=key)
+        assert allowed.status_code == 200
+        hidden = await api.http.get("/v2/models/other", headers=key)
+        assert hidden.status_code == 404
+        listed = await api.http.post("/v2/repository/index", headers=key)
+        assert [one["name"] for one in listed.json()] == ["pump"]
+        assert (await api.http.get("/v2/health/live")).status_code == 200
+
+
+async def test_a_gap_is_taken_where_the_detector_imputes(
+    api: Running, versions: tuple[Version, Version]
+):
+    """Null and NaN stand for what was not observed, where the config says so."""
+    await api.make(missing="impute")
+    await api.learn(versions[0])
+    await api.serving(1)
+    rows = np.array([[np.nan, 0.2, 0.3]], np.float32)
+    body, headers = in_binary(rows)
+    in_bytes = await api.http.post(f"{MODEL}/infer", content=body, headers=headers)
+    data = [[None, 0.2, 0.3]]
+    nested = await api.http.post(f"{MODEL}/infer", json=document(shape=[1, 3], data=data))
+    flat = await api.http.post(f"{MODEL}/infer", json=document(shape=[1, 3], data=data[0]))
+    answers: list[httpx.Response] = [in_bytes, nested, flat]
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert in_bytes.json()["outputs"] == nested.json()["outputs"] == flat.json()["outputs"]
