@@ -10,7 +10,7 @@ TOOLS := $(VENV)-security/.installed
 	bench-nsl-kdd bench-gate bench-tabular bench-telemetry bench-permuted bench-classes bench-memory \
 	bench-members bench-weights \
 	peers bench bench-serving bench-ingest bench-train bench-soak bench-scale \
-	lint format audit sbom secrets image docs clean
+	lint format audit sbom secrets image client-tools docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -109,11 +109,15 @@ secrets: ## keys for docker compose: an admin's, and one for Prometheus
 image: ## both images, built by buildah: ARGS="--build-arg BASE=..." for another base
 	deploy/engine/images.sh $(ARGS)
 
+client-tools: ## what generates clients from the OpenAPI document, in an environment of its own
+	$(PYTHON) -m venv $(VENV)-clients
+	$(VENV)-clients/bin/python -m pip install --quiet --disable-pip-version-check openapi-python-client datamodel-code-generator
+
 docs: $(STAMP) ## rewrite the tables in docs/ that follow from the code
 	$(BIN)/python docs/generate.py
 
 clean: ## remove the environment and the caches
-	rm -rf $(VENV) $(VENV)-security .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(VENV)-security $(VENV)-clients .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
 # The tools live apart: they are no part of what they look at.
 $(TOOLS): pyproject.toml

@@ -176,16 +176,25 @@ def current(text: str) -> str:
     return _BLOCK.sub(lambda block: f"{block[1]}\n{TABLES[block[2]]()}\n\n{block[3]}", text)
 
 
+def files() -> dict[Path, str]:
+    """Return every file that follows from the code, with the text that it should have."""
+    found = {page: current(page.read_text()) for page in sorted(DOCS.glob("*.md"))}
+    document = create_app(Settings(redis_url="unix:///nowhere")).openapi()
+    found[DOCS / "openapi.json"] = json.dumps(document, indent=1) + "\n"
+    return found
+
+
 def main() -> int:
-    """Write or check every page; return the exit status."""
-    late = [
-        page for page in sorted(DOCS.glob("*.md")) if current(page.read_text()) != page.read_text()
-    ]
-    for page in late:
+    """Write or check every file; return the exit status."""
+    late = {
+        path: text for path, text in files().items()
+        if not path.exists() or path.read_text() != text
+    }  # fmt: skip
+    for path, text in late.items():
         if "--check" in sys.argv:
-            sys.stderr.write(f"{page.name} is out of date: make docs\n")
+            sys.stderr.write(f"{path.name} is out of date: make docs\n")
         else:
-            page.write_text(current(page.read_text()))
+            path.write_text(text)
     return int(bool(late) and "--check" in sys.argv)
 
 

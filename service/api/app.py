@@ -109,6 +109,7 @@ def create_app(
         description=DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
+        generate_unique_id_function=openapi.operation_id,
         # Routes of ours, so that they say like all others who may ask for them.
         openapi_url=None,
     )
@@ -129,7 +130,7 @@ def create_app(
     for _ in guard.guarded_routes(app):
         pass  # one that does not say what it needs ends the start
     described = app.openapi
-    app.openapi = lambda: guard.document(app, openapi.without_defaults(described()))  # type: ignore[method-assign]
+    app.openapi = lambda: guard.document(app, openapi.completed(described()))  # type: ignore[method-assign]
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
     app.add_middleware(OriginCheck, access=access, hosts=hosts)
     app.add_middleware(ProtocolErrors)

@@ -3,25 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
+
+from service.api import documents, open_inference_documents
+from service.domain.detector_config import DetectorConfig
 from service.problems import CONTENT_TYPE
 from service.scoring import vectors as payload
 
 Responses = dict[int | str, dict[str, Any]]
 
-PROBLEM: dict[str, Any] = {
-    "type": "object",
-    "title": "Problem",
-    "description": "RFC 9457. Rows and columns count from zero. The payload is never repeated.",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string", "format": "uri-reference"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "row": {"type": "integer", "minimum": 0},
-        "column": {"type": "integer", "minimum": 0},
-    },
-}
+_REFERENCE = "#/components/schemas/"
+PROBLEM = {"$ref": f"{_REFERENCE}Problem"}
 
 _MEANINGS: dict[int, tuple[str, str, str]] = {
     400: ("bad-request", "Bad request", "Idempotency-Key: 1 to 255 visible ASCII characters."),
@@ -85,11 +79,35 @@ def problems(*statuses: int) -> Responses:
     return found
 
 
-def answers(status: int, description: str, example: Any, **more: Any) -> Responses:
-    """Return the documentation of a JSON answer by example."""
-    schema = {"type": "array" if isinstance(example, list) else "object"}
+def answers(
+    status: int, description: str, example: Any, kind: type | None = None, **more: Any
+) -> Responses:
+    """Return the documentation of a JSON answer: an example, and the type that it has."""
+    schema = reference(kind) if kind else {"type": "object"}
+    if isinstance(example, list):
+        schema = {"type": "array", "items": schema}
     content = {"application/json": {"schema": schema, "example": example}}
     return {status: {"description": description, "content": content, **more}}
+
+
+def reference(kind: type) -> dict[str, Any]:
+    """Return the reference to the component schema of a document's type."""
+    return {"$ref": f"{_REFERENCE}{kind.__name__}"}
+
+
+def components() -> dict[str, Any]:
+    """Return the component schemas: what answers, problems and configs look like."""
+    kinds = [
+        kind
+        for module in (documents, open_inference_documents)
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+    ]
+    _, found = msgspec.json.schema_components(kinds, ref_template=_REFERENCE + "{name}")
+    config = TypeAdapter(DetectorConfig).json_schema(
+        mode="validation", ref_template=_REFERENCE + "{model}"
+    )
+    return {**found, **config.pop("$defs", {}), "DetectorConfig": config}
 
 
 def json_body(example: Any, schema: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
@@ -141,13 +159,56 @@ def header(name: str, description: str, example: str) -> dict[str, Any]:
     }
 
 
-def without_defaults(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the document without the validation errors that FastAPI adds and no route gives."""
-    for operations in document["paths"].values():
+def operation_id(route: APIRoute) -> str:
+    """Return a short name for an operation: `list_detectors`, `score`, `v2_infer`."""
+    noun = route.endpoint.__module__.rpartition(".")[2].removeprefix("routes_")
+    if noun == "v2":
+        return f"v2_{route.name}"
+    verb = _VERBS.get(route.name)
+    return f"{verb}_{noun if verb == 'list' else noun.removesuffix('s')}" if verb else route.name
+
+
+_VERBS = {"index": "list", "get": "get", "put": "put", "post": "create", "delete": "delete"}
+
+
+def completed(document: dict[str, Any]) -> dict[str, Any]:
+    """Return FastAPI's document with our schemas, and without what no route answers."""
+    for path, operations in document["paths"].items():
         for operation in operations.values():
             if "application/json" in operation["responses"].get("422", {}).get("content", {}):
                 del operation["responses"]["422"]
-    schemas = document.get("components", {}).get("schemas", {})
+            if path.startswith("/v2"):
+                _in_protocol(operation["responses"])
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
+    schemas |= dict(sorted(components().items()))
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for response in operation["responses"].values():
+                for content in response.get("content", {}).values():
+                    _restore(content.get("example"), content.get("schema", {}), schemas)
     return document
+
+
+def _restore(example: Any, schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> None:
+    """Put back the nulls of an example, which FastAPI takes for fields that are not there."""
+    schema = schemas.get(schema.get("$ref", "").rpartition("/")[2], schema)
+    for one in example if isinstance(example, list) else ():
+        _restore(one, schema.get("items", {}), schemas)
+    if not isinstance(example, dict):
+        return
+    for name, of in schema.get("properties", {}).items():
+        if name in example:
+            _restore(example[name], of, schemas)
+        elif name in schema.get("required", ()):
+            example[name] = None
+
+
+def _in_protocol(responses: dict[str, Any]) -> None:
+    """Describe errors as the Open Inference Protocol has them."""
+    for response in responses.values():
+        if CONTENT_TYPE in response.get("content", {}):
+            example = {"error": response["content"][CONTENT_TYPE]["example"]["detail"]}
+            schema = reference(open_inference_documents.InferenceError)
+            response["content"] = {"application/json": {"schema": schema, "example": example}}

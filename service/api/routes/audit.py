@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from service.api import openapi
+from service.api import documents, openapi
 from service.api.context import parts
 from service.api.guard import needs
 from service.api.responses import answer
@@ -43,7 +43,7 @@ _AFTER = openapi.query("after", "Only entries with a greater number.", default=0
 
 def _page(example: dict[str, Any]) -> openapi.Responses:
     found = {"audit": [example], "broken": None, "next": 8}
-    return openapi.answers(200, "Oldest first, a page at a time.", found)
+    return openapi.answers(200, "Oldest first, a page at a time.", found, documents.AuditPage)
 
 
 @router.get(
@@ -53,7 +53,7 @@ def _page(example: dict[str, Any]) -> openapi.Responses:
     responses=_page(_ENTRY) | openapi.problems(404, 422, 503),
     openapi_extra={"parameters": [_AFTER]},
 )
-async def of_detector(request: Request, name: Name) -> Response:
+async def audit_of_detector(request: Request, name: Name) -> Response:
     """Return up to 1,000 entries.
 
     `broken` is the number of the first entry of the page that does not follow from the one before
@@ -71,7 +71,7 @@ async def of_detector(request: Request, name: Name) -> Response:
     responses=_page(_KEY_ENTRY) | openapi.problems(422, 503),
     openapi_extra={"parameters": [_AFTER]},
 )
-async def of_keys(request: Request) -> Response:
+async def audit_of_keys(request: Request) -> Response:
     """Return up to 1,000 entries, as a detector's are."""
     return await _entries(request, None, _after(request))
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from models import ConfigError
 from models.config import check_weights
-from service.api import openapi, request_bodies
+from service.api import documents, openapi, request_bodies
 from service.api.context import Parts, parts
 from service.api.guard import caller, needs
 from service.api.responses import answer, etag
@@ -83,8 +83,8 @@ _ETAG = {"headers": {"ETag": {"description": "The generation.", "schema": {"type
     "/{name}",
     summary="Make a detector, or replace its config",
     dependencies=[needs(Scope.ADMIN)],
-    responses=openapi.answers(200, "Its config in full.", _CONFIG)
-    | openapi.answers(201, "Made; its config in full.", _CONFIG)
+    responses=openapi.answers(200, "Its config in full.", _CONFIG, DetectorConfig)
+    | openapi.answers(201, "Made; its config in full.", _CONFIG, DetectorConfig)
     | openapi.problems(409, 413, 415, 422, 503),
     openapi_extra=openapi.json_body(
         {"threshold": {"fpr": 0.001}, "retrain": {"min_vectors": 500}}, required=True
@@ -106,7 +106,9 @@ async def put(request: Request, name: Name) -> Response:
     "",
     summary="List the detectors",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(200, "The status of each.", {"detectors": [_STATUS]})
+    responses=openapi.answers(
+        200, "The status of each.", {"detectors": [_STATUS]}, documents.Detectors
+    )
     | openapi.problems(503),
 )
 async def index(request: Request) -> Response:
@@ -133,7 +135,8 @@ def _is_behind(app: Parts, detector: Detector) -> bool:
     "/{name}",
     summary="Describe a detector",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(200, "Its status.", _STATUS, **_ETAG) | openapi.problems(404, 503),
+    responses=openapi.answers(200, "Its status.", _STATUS, documents.DetectorStatus, **_ETAG)
+    | openapi.problems(404, 503),
 )
 async def get(request: Request, name: Name) -> Response:
     """Return its status; the ETag is the generation."""
@@ -163,9 +166,14 @@ async def delete(request: Request, name: Name) -> Response:
     dependencies=[needs(Scope.ADMIN)],
     status_code=202,
     responses=openapi.answers(
-        202, "Queued.", {"retraining": {"state": "queued", "progress": 0.0}, "buffered": 120}
+        202,
+        "Queued.",
+        {"retraining": {"state": "queued", "progress": 0.0}, "buffered": 120},
+        documents.RetrainAnswer,
     )
-    | openapi.answers(200, "Done within the time.", _LAST | {"last_retraining": _LAST})
+    | openapi.answers(
+        200, "Done within the time.", _LAST | {"last_retraining": _LAST}, documents.RetrainAnswer
+    )
     | openapi.problems(404, 409, 413, 415, 422, 503),
     openapi_extra=openapi.json_body({"weights": {"w_prev": 0.2, "w_new": 0.8}, "wait": 30}),
 )

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from service.api import openapi, request_bodies
+from service.api import documents, openapi, request_bodies
 from service.api.context import Parts, parts
 from service.api.guard import caller, needs
 from service.api.responses import answer
@@ -27,7 +27,8 @@ _ASKED = {"name": "press 7", "scopes": ["ingest", "score"], "detectors": ["pump-
     "",
     summary="List the API keys",
     dependencies=[needs(Scope.ADMIN, whole=True)],
-    responses=openapi.answers(200, "Oldest first.", {"keys": [_KEY]}) | openapi.problems(503),
+    responses=openapi.answers(200, "Oldest first.", {"keys": [_KEY]}, documents.ApiKeys)
+    | openapi.problems(503),
 )
 async def index(request: Request) -> Response:
     """Return what each stored key allows; the keys themselves are kept nowhere."""
@@ -40,7 +41,7 @@ async def index(request: Request) -> Response:
     summary="Make an API key",
     status_code=201,
     dependencies=[needs(Scope.ADMIN, whole=True)],
-    responses=openapi.answers(201, "Shown this once.", {"key": "anm_...", **_KEY})
+    responses=openapi.answers(201, "Shown this once.", {"key": "anm_...", **_KEY}, documents.ApiKey)
     | openapi.problems(409, 413, 415, 422, 503),
     openapi_extra=openapi.json_body(_ASKED, required=True),
 )

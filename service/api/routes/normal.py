@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
 
-from service.api import openapi
+from service.api import documents, openapi
 from service.api.context import parts
 from service.api.guard import caller, needs
 from service.api.responses import answer
@@ -35,7 +35,7 @@ _INGESTED = {
     summary="Send vectors that are vouched for as normal",
     dependencies=[needs(Scope.INGEST)],
     status_code=202,
-    responses=openapi.answers(202, "Stored durably.", _INGESTED)
+    responses=openapi.answers(202, "Stored durably.", _INGESTED, documents.NormalAnswer)
     | openapi.problems(400, 404, 413, 415, 422, 429, 503),
     openapi_extra=openapi.vectors_body()
     | {

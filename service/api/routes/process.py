@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import RedirectResponse
 
-from service.api import openapi
+from service.api import documents, openapi
 from service.api.context import parts
 from service.api.guard import needs, open_to_all
 from service.api.responses import answer
@@ -49,7 +49,7 @@ async def document(request: Request) -> Response:
     "/healthz",
     summary="Is the process alive?",
     dependencies=[open_to_all()],
-    responses=openapi.answers(200, "It is.", {"status": "ok"}),
+    responses=openapi.answers(200, "It is.", {"status": "ok"}, documents.Health),
 )
 async def healthz() -> Response:
     """Answer as long as the process can."""
@@ -60,7 +60,9 @@ async def healthz() -> Response:
     "/readyz",
     summary="Can the process serve?",
     dependencies=[open_to_all()],
-    responses=openapi.answers(200, "`ready`, or `degraded` without the store.", {"status": "ready"})
+    responses=openapi.answers(
+        200, "`ready`, or `degraded` without the store.", {"status": "ready"}, documents.Health
+    )
     | openapi.problems(503),
 )
 async def readyz(request: Request) -> Response:

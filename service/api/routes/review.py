@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from service.api import openapi, request_bodies
+from service.api import documents, openapi, request_bodies
 from service.api.context import Parts, parts
 from service.api.guard import caller, needs
 from service.api.request_bodies import Labelled
@@ -40,7 +40,7 @@ _EVENT = {
     "/events",
     summary="List the latest anomalies",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(200, "Newest first.", {"events": [_EVENT]})
+    responses=openapi.answers(200, "Newest first.", {"events": [_EVENT]}, documents.Events)
     | openapi.problems(404, 422, 503),
     openapi_extra={
         "parameters": [openapi.query("limit", "At most so many.", maximum=1000, default=100)]
@@ -62,7 +62,10 @@ async def events(request: Request, name: Name) -> Response:
     summary="Label anomalies or vectors",
     dependencies=[needs(Scope.INGEST)],
     responses=openapi.answers(
-        200, "Kept.", {"labels": 2, "normal": 1, "anomaly": 1, "buffered": 121}
+        200,
+        "Kept.",
+        {"labels": 2, "normal": 1, "anomaly": 1, "buffered": 121},
+        documents.FeedbackAnswer,
     )
     | openapi.problems(400, 404, 413, 415, 422, 429, 503),
     openapi_extra=openapi.json_body(
@@ -141,7 +144,7 @@ _ENTRY = {
     "/quarantine",
     summary="List what is held back",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(200, "Oldest first.", {"quarantine": [_ENTRY]})
+    responses=openapi.answers(200, "Oldest first.", {"quarantine": [_ENTRY]}, documents.Quarantine)
     | openapi.problems(404, 503),
 )
 async def quarantine(request: Request, name: Name) -> Response:
@@ -156,7 +159,10 @@ async def quarantine(request: Request, name: Name) -> Response:
     summary="Show rows that are held back",
     dependencies=[needs(Scope.READ)],
     responses=openapi.answers(
-        200, "The first 1,000.", {"id": "r1763726400000-0", "vectors": [[0.1, 1.4, 9.9]]}
+        200,
+        "The first 1,000.",
+        {"id": "r1763726400000-0", "vectors": [[0.1, 1.4, 9.9]]},
+        documents.QuarantinedRows,
     )
     | openapi.problems(404, 503),
 )
@@ -172,7 +178,9 @@ async def rows(request: Request, name: Name, entry: str) -> Response:
     "/quarantine/{entry}",
     summary="Release or discard what is held back",
     dependencies=[needs(Scope.ADMIN)],
-    responses=openapi.answers(200, "Done.", {"id": "v4", "decision": "release", "vectors": 1000})
+    responses=openapi.answers(
+        200, "Done.", {"id": "v4", "decision": "release", "vectors": 1000}, documents.Decided
+    )
     | openapi.problems(404, 409, 413, 415, 422, 503),
     openapi_extra=openapi.json_body({"decision": "release"}, required=True),
 )
@@ -204,7 +212,9 @@ _DRIFT: dict[str, Any] = {
     "/drift",
     summary="Describe the drift of live traffic",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(200, "Statistic, threshold and verdict per test.", _DRIFT)
+    responses=openapi.answers(
+        200, "Statistic, threshold and verdict per test.", _DRIFT, documents.Drift
+    )
     | openapi.problems(404, 503),
 )
 async def drift(request: Request, name: Name) -> Response:

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from service.api import openapi, request_bodies
+from service.api import documents, openapi, request_bodies
 from service.api.context import parts
 from service.api.guard import caller, needs
 from service.api.responses import answer
@@ -36,7 +36,7 @@ _ANSWER = {
     "/revoke",
     summary="Unlearn a batch, or what an API key sent",
     dependencies=[needs(Scope.ADMIN)],
-    responses=openapi.answers(200, "Done, or what it would come to.", _ANSWER)
+    responses=openapi.answers(200, "Done, or what it would come to.", _ANSWER, documents.Revoked)
     | openapi.problems(404, 409, 410, 413, 415, 422, 503),
     openapi_extra=openapi.json_body(
         {"key": "9f86d081884c7d65", "why": "press 7 was broken", "dry_run": True}, required=True

@@ -6,7 +6,7 @@ import time
 
 from fastapi import APIRouter, Request, Response
 
-from service.api import openapi
+from service.api import documents, openapi
 from service.api.context import Parts, parts
 from service.api.guard import needs
 from service.api.responses import respond
@@ -51,7 +51,9 @@ _HEADERS = {
         "Rows": "Binary answers: the number of rows.",
     }.items()
 }
-_SCORED = openapi.answers(200, "One entry per row.", _ANSWER, headers=_HEADERS)
+_SCORED = openapi.answers(
+    200, "One entry per row.", _ANSWER, documents.ScoreAnswer, headers=_HEADERS
+)
 _SCORED[200]["content"][OCTETS] = _BINARY
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from service.api import open_inference_documents as documents
+from service.api import openapi
 from service.api.context import Parts, parts
 from service.api.guard import caller, needs, open_to_all
 from service.api.responses import answer, respond
@@ -23,23 +25,67 @@ from service.scoring.open_inference import HEADER_LENGTH
 from service.scoring.request import inline
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+_MODEL = {
+    "name": "pump-7", "versions": ["3"], "platform": "anamnesis",
+    "inputs": [{"name": "vectors", "datatype": "FP32", "shape": [-1, 3]}],
+    "outputs": [{"name": "score", "datatype": "FP64", "shape": [-1]}],
+}  # fmt: skip
+_INFER = {
+    "inputs": [{"name": "vectors", "datatype": "FP32", "shape": [1, 3], "data": [[0.1, 1.4, 9.9]]}]
+}
+_INFERRED = {
+    "model_name": "pump-7",
+    "model_version": "3",
+    "outputs": [{"name": "score", "datatype": "FP64", "shape": [1], "data": [40.2]}],
+}
+_READY = openapi.answers(200, "It is.", {"name": "pump-7", "ready": True}, documents.InferenceReady)
+_DESCRIBED = openapi.answers(
+    200, "Its tensors.", _MODEL, documents.InferenceModel
+) | openapi.problems(404, 409, 410, 503)
+_SCORED: dict[str, Any] = {
+    "responses": openapi.answers(200, "The outputs.", _INFERRED, documents.InferenceAnswer)
+    | openapi.problems(400, 404, 409, 410, 413, 415, 422, 503),
+    "openapi_extra": openapi.json_body(_INFER, required=True),
+}
+
 _TYPES = ("", "application/json", "application/octet-stream")
 
 
-@router.get("", summary="Metadata of the server", dependencies=[open_to_all()])
+@router.get(
+    "",
+    summary="Metadata of the server",
+    dependencies=[open_to_all()],
+    responses=openapi.answers(
+        200,
+        "What it is.",
+        {"name": "anamnesis", "version": "0.1.0", "extensions": []},
+        documents.InferenceServer,
+    ),
+)
 async def server(request: Request) -> Response:
     """Return name, version and the extensions of the protocol that are built."""
     about = {"name": "anamnesis", "version": request.app.version}
     return answer(about | {"extensions": open_inference.EXTENSIONS})
 
 
-@router.get("/health/live", summary="Is the process alive?", dependencies=[open_to_all()])
+@router.get(
+    "/health/live",
+    summary="Is the process alive?",
+    dependencies=[open_to_all()],
+    responses=openapi.answers(200, "It is.", {"live": True}, documents.InferenceReady),
+)
 async def live() -> Response:
     """Answer as long as the process can."""
     return answer({"live": True})
 
 
-@router.get("/health/ready", summary="Can the process serve?", dependencies=[open_to_all()])
+@router.get(
+    "/health/ready",
+    summary="Can the process serve?",
+    dependencies=[open_to_all()],
+    responses=openapi.answers(200, "It can.", {"ready": True}, documents.InferenceReady)
+    | openapi.problems(503),
+)
 async def ready(request: Request) -> Response:
     """Answer 200 while there is a store, or at least a champion in memory."""
     app = parts(request)
@@ -48,7 +94,19 @@ async def ready(request: Request) -> Response:
     return answer({"ready": True})
 
 
-@router.post("/repository/index", summary="List the models", dependencies=[needs(Scope.SCORE)])
+@router.post(
+    "/repository/index",
+    summary="List the models",
+    dependencies=[needs(Scope.SCORE)],
+    responses=openapi.answers(
+        200,
+        "By name.",
+        [{"name": "pump-7", "version": "3", "state": "READY"}],
+        documents.IndexedModel,
+    )
+    | openapi.problems(422),
+    openapi_extra=openapi.json_body({"ready": True}),
+)
 async def index(request: Request) -> Response:
     """Return every detector that the key is for: READY with the version that it serves."""
     app, grant = parts(request), caller(request)
@@ -73,7 +131,12 @@ def _only_ready(body: bytes) -> bool:
         raise Unprocessable("The body is a JSON object, or there is none.") from None
 
 
-@router.get("/models/{name}", summary="Metadata of a model", dependencies=[needs(Scope.SCORE)])
+@router.get(
+    "/models/{name}",
+    summary="Metadata of a model",
+    dependencies=[needs(Scope.SCORE)],
+    responses=_DESCRIBED,
+)
 async def model(request: Request, name: Name) -> Response:
     """Return the tensors that the champion takes and gives."""
     return _described(await _serving(parts(request), name, None))
@@ -83,13 +146,19 @@ async def model(request: Request, name: Name) -> Response:
     "/models/{name}/versions/{number}",
     summary="Metadata of a version",
     dependencies=[needs(Scope.SCORE)],
+    responses=_DESCRIBED,
 )
 async def version(request: Request, name: Name, number: Number) -> Response:
     """Return the tensors that a version takes and gives."""
     return _described(await _serving(parts(request), name, number))
 
 
-@router.get("/models/{name}/ready", summary="Is a model ready?", dependencies=[needs(Scope.SCORE)])
+@router.get(
+    "/models/{name}/ready",
+    summary="Is a model ready?",
+    dependencies=[needs(Scope.SCORE)],
+    responses=_READY | openapi.problems(404, 409, 503),
+)
 async def model_ready(request: Request, name: Name) -> Response:
     """Answer 200 where the detector has a champion."""
     return _ready(await _serving(parts(request), name, None))
@@ -99,13 +168,14 @@ async def model_ready(request: Request, name: Name) -> Response:
     "/models/{name}/versions/{number}/ready",
     summary="Is a version ready?",
     dependencies=[needs(Scope.SCORE)],
+    responses=_READY | openapi.problems(404, 409, 410, 503),
 )
 async def version_ready(request: Request, name: Name, number: Number) -> Response:
     """Answer 200 where the version can be scored with."""
     return _ready(await _serving(parts(request), name, number))
 
 
-@router.post("/models/{name}/infer", summary="Score", dependencies=[needs(Scope.SCORE)])
+@router.post("/models/{name}/infer", summary="Score", dependencies=[needs(Scope.SCORE)], **_SCORED)
 async def infer(request: Request, name: Name) -> Response:
     """Score the rows of the tensor `vectors` with the champion."""
     return await _infer(request, name, None)
@@ -115,6 +185,7 @@ async def infer(request: Request, name: Name) -> Response:
     "/models/{name}/versions/{number}/infer",
     summary="Score with a version",
     dependencies=[needs(Scope.SCORE)],
+    **_SCORED,
 )
 async def infer_version(request: Request, name: Name, number: Number) -> Response:
     """Score the rows of the tensor `vectors` with one version."""

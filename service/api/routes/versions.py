@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 
 from models import ArtifactError, Version
-from service.api import openapi, request_bodies
+from service.api import documents, openapi, request_bodies
 from service.api.context import Parts, parts
 from service.api.guard import caller, needs
 from service.api.responses import answer, etag
@@ -69,7 +69,7 @@ def version_number(text: str) -> int:
     "/versions",
     summary="List the versions",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(200, "Oldest first.", {"versions": [_RECORD]})
+    responses=openapi.answers(200, "Oldest first.", {"versions": [_RECORD]}, documents.Versions)
     | openapi.problems(404, 503),
 )
 async def index(request: Request, name: Name) -> Response:
@@ -90,7 +90,8 @@ def _shown(record: dict[str, Any]) -> dict[str, Any]:
     "/versions/{number}",
     summary="Describe a version",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(200, "Its record.", _RECORD) | openapi.problems(404, 503),
+    responses=openapi.answers(200, "Its record.", _RECORD, documents.VersionRecord)
+    | openapi.problems(404, 503),
 )
 async def get(request: Request, name: Name, number: Number) -> Response:
     """Return its lineage, training, threshold, calibration, gate verdict and state."""
@@ -132,7 +133,9 @@ async def artifact(request: Request, name: Name, number: Number) -> Response:
     summary="Import a version",
     dependencies=[needs(Scope.ADMIN)],
     status_code=201,
-    responses=openapi.answers(201, "Stored; it serves once it is promoted.", _RECORD)
+    responses=openapi.answers(
+        201, "Stored; it serves once it is promoted.", _RECORD, documents.VersionRecord
+    )
     | openapi.problems(404, 413, 415, 422, 503),
     openapi_extra={
         "requestBody": {"required": True, "content": {SAFETENSORS: _BINARY, OCTETS: _BINARY}}
@@ -176,6 +179,7 @@ async def post(request: Request, name: Name) -> Response:
         200,
         "It serves.",
         {"champion": 2, "generation": 5, "forgets": {"vectors": 1000, "versions": [3]}},
+        documents.Promoted,
         headers={"ETag": {"description": "The generation.", "schema": {"type": "string"}}},
     )
     | openapi.problems(404, 409, 410, 412, 413, 415, 422, 503),

@@ -1,0 +1,179 @@
+"""The OpenAPI document: what it says is what the service answers, and clients come of it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema
+import numpy as np
+import pytest
+
+from models import Version
+from service.api.app import create_app
+from service.settings import Settings
+from tests.contract.running import Running
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = create_app(Settings(redis_url="unix:///nowhere")).openapi()
+X = [[0.1, 0.2, 0.3], [40.0, 40.0, 40.0]]
+
+
+def validator(name: str) -> jsonschema.Draft202012Validator:
+    """Return what checks a document against a component schema."""
+    schema = {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}
+    return jsonschema.Draft202012Validator(schema)
+
+
+def operations() -> dict[str, dict[str, Any]]:
+    """Return every operation by its id."""
+    return {one["operationId"]: one for path in DOCUMENT["paths"].values() for one in path.values()}
+
+
+def test_operation_ids_are_short_and_unique():
+    """A generated client has one function of a short name for each operation."""
+    ids = [one["operationId"] for path in DOCUMENT["paths"].values() for one in path.values()]
+    assert len(ids) == len(set(ids))
+    assert max(map(len, ids)) <= 24
+
+
+@pytest.mark.parametrize("name", operations())
+def test_every_json_answer_has_a_type(name: str):
+    """No success is a bare object: it names a component schema, and its example is one."""
+    for status, response in operations()[name]["responses"].items():
+        content = response.get("content", {})
+        for media, said in content.items():
+            if "json" not in media:
+                continue
+            schema = said["schema"].get("items", said["schema"])
+            named = schema["$ref"].rpartition("/")[2]
+            examples = said["example"] if "items" in said["schema"] else [said["example"]]
+            for example in examples:
+                errors = [error.message for error in validator(named).iter_errors(example)]
+                assert not errors, (name, status)
+
+
+def test_the_committed_document_is_this_one():
+    """docs/openapi.json is what a process of this release serves; `make docs` writes it."""
+    assert json.loads((ROOT / "docs" / "openapi.json").read_text()) == DOCUMENT
+
+
+@pytest.fixture
+async def rich(api: Running, versions: tuple[Version, Version]) -> Running:
+    """Serve a detector with a version, a rejected one, an event, labels and buffered vectors."""
+    await api.make()
+    await api.learn(versions[0])
+    await api.serving(1)
+    await api.learn(versions[1], good=False)
+    await api.http.post("/v1/detectors/pump/score", json={"vectors": X})
+    await api.http.post("/v1/detectors/pump/normal", json={"vectors": X})
+    await api.parts.observer.flush()
+    return api
+
+
+ASKED: tuple[tuple[str, str, str, Any], ...] = (
+    ("Health", "GET", "/healthz", None),
+    ("Health", "GET", "/readyz", None),
+    ("Detectors", "GET", "/v1/detectors", None),
+    ("DetectorStatus", "GET", "/v1/detectors/pump", None),
+    ("DetectorConfig", "PUT", "/v1/detectors/pump", {"threshold": {"fpr": 0.02}}),
+    ("ScoreAnswer", "POST", "/v1/detectors/pump/score?explain=2", {"vectors": X}),
+    ("NormalAnswer", "POST", "/v1/detectors/pump/normal", {"vectors": X * 20}),
+    ("RetrainAnswer", "POST", "/v1/detectors/pump/retrain", None),
+    ("Versions", "GET", "/v1/detectors/pump/versions", None),
+    ("VersionRecord", "GET", "/v1/detectors/pump/versions/1", None),
+    ("VersionRecord", "GET", "/v1/detectors/pump/versions/2", None),
+    ("Events", "GET", "/v1/detectors/pump/events", None),
+    ("Drift", "GET", "/v1/detectors/pump/drift", None),
+    ("Quarantine", "GET", "/v1/detectors/pump/quarantine", None),
+    ("FeedbackAnswer", "POST", "/v1/detectors/pump/feedback",
+     {"labels": [{"label": "anomaly", "vector": X[1]}]}),
+    ("AuditPage", "GET", "/v1/detectors/pump/audit", None),
+    ("Promoted", "PUT", "/v1/detectors/pump/champion", {"version": 1}),
+    ("InferenceServer", "GET", "/v2", None),
+    ("InferenceModel", "GET", "/v2/models/pump", None),
+    ("InferenceAnswer", "POST", "/v2/models/pump/infer",
+     {"inputs": [{"name": "vectors", "shape": [2, 3], "datatype": "FP32", "data": X}]}),
+    ("InferenceError", "GET", "/v2/models/nobody", None),
+    ("Problem", "GET", "/v1/detectors/nobody", None),
+    ("Problem", "POST", "/v1/detectors/pump/score", {"vectors": [[1, 2]]}),
+    ("ApiKeys", "GET", "/v1/keys", None),
+    ("ApiKey", "POST", "/v1/keys", {"name": "a", "scopes": ["admin"]}),
+)  # fmt: skip
+
+
+@pytest.mark.anyio
+async def test_answers_are_of_the_types_that_they_are_said_to_be(rich: Running):
+    """What a running service answers passes the component schema of its route."""
+    for name, method, path, body in ASKED:
+        answer = await rich.http.request(method, path, json=body)
+        expected = {"Problem": {404, 422}, "InferenceError": {404}}.get(name, {200, 201, 202})
+        assert answer.status_code in expected, (path, answer.text)
+        errors = [error.message for error in validator(name).iter_errors(answer.json())]
+        assert not errors, (name, path, answer.text)
+
+
+def tool(name: str) -> str:
+    """Return the path of a generator: of this environment, or of one of its own."""
+    beside = (Path(sys.executable).parent, ROOT / ".venv-clients" / "bin")
+    for folder in beside:
+        found = shutil.which(name, path=str(folder))
+        if found is not None:
+            return found
+    pytest.skip(f"{name} is not installed: `make client-tools`")
+
+
+def generate(*command: str, cwd: Path) -> None:
+    """Run a generator; what it warns of is no failure."""
+    done = subprocess.run(
+        command, cwd=cwd, check=False, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.anyio
+async def test_a_generated_client_speaks_to_the_service(
+    rich: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """openapi-python-client makes a typed client of the document, which reads a status."""
+    (tmp_path / "openapi.json").write_text(json.dumps(DOCUMENT))
+    command = (tool("openapi-python-client"), "generate", "--path", "openapi.json", "--meta")
+    generate(*command, "none", "--output-path", "generated", cwd=tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from generated import Client  # type: ignore[import-not-found]
+    from generated.api.detectors import get_detector
+    from generated.api.vectors import score
+    from generated.models import DetectorStatus, ScoreAnswer, ScoreBody
+
+    base = str(rich.http.base_url)
+    client = Client(base_url=base, httpx_args={"trust_env": False})
+    status = await get_detector.asyncio("pump", client=client)
+    assert isinstance(status, DetectorStatus)
+    assert (status.champion, status.config.threshold.to_dict()) == (1, {"fpr": 0.01})
+    body = ScoreBody(vectors=X)
+    answer = await score.asyncio("pump", client=client, body=body)
+    assert isinstance(answer, ScoreAnswer)
+    assert answer.is_anomaly == [False, True]
+    await client.get_async_httpx_client().aclose()
+
+
+@pytest.mark.anyio
+async def test_generated_types_take_what_is_answered(
+    rich: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """datamodel-code-generator makes pydantic models, which read status and answer."""
+    (tmp_path / "openapi.json").write_text(json.dumps(DOCUMENT))
+    command = (tool("datamodel-codegen"), "--input", "openapi.json", "--input-file-type", "openapi")
+    kind = ("--output-model-type", "pydantic_v2.BaseModel", "--output", "generated_types.py")
+    generate(*command, *kind, cwd=tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import generated_types  # type: ignore[import-not-found]
+
+    status = (await rich.http.get("/v1/detectors/pump")).json()
+    assert generated_types.DetectorStatus.model_validate(status).champion == 1
+    answer: httpx.Response = await rich.http.post("/v1/detectors/pump/score", json={"vectors": X})
+    read = generated_types.ScoreAnswer.model_validate(answer.json())
+    assert np.isfinite(read.scores).all()

@@ -1,0 +1,105 @@
+"""A master, a replica and three sentinels, as processes on this machine."""
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from redis import Redis as BlockingRedis
+from redis.exceptions import RedisError
+
+from tests.conftest import DURABLE
+from tests.deploy.running import free_port
+
+NAME = "anamnesis"
+_CONFIG = """
+port {port}
+bind 127.0.0.1
+dir {folder}
+sentinel monitor {name} 127.0.0.1 {master} 2
+sentinel down-after-milliseconds {name} 500
+sentinel failover-timeout {name} 3000
+"""
+
+
+@dataclass
+class Sentinels:
+    """What runs: the ports of the servers, and a URL that names the sentinels."""
+
+    master: subprocess.Popen
+    ports: tuple[int, int]
+    url: str
+
+    def role(self, port: int) -> str:
+        """Return `master` or `slave`, empty where nobody answers."""
+        try:
+            with BlockingRedis(port=port, socket_timeout=1) as client:
+                return str(client.info("replication")["role"])
+        except (RedisError, OSError):
+            return ""
+
+    def synchronised(self) -> bool:
+        """Return whether the replica has all that the master has."""
+        with BlockingRedis(port=self.ports[1], socket_timeout=1) as client:
+            return client.info("replication").get("master_link_status") == "up"
+
+
+@contextmanager
+def sentinels(folder: Path) -> Iterator[Sentinels]:
+    """Run until the end of the block; skip where the machine has no sentinel."""
+    server, watcher = shutil.which("redis-server"), shutil.which("redis-sentinel")
+    if server is None or watcher is None:
+        pytest.skip("no redis-sentinel on this machine")
+    ports = (free_port(), free_port())
+    watched = [free_port() for _ in range(3)]
+    processes: list[subprocess.Popen] = []
+
+    def start(name: str, *command: str) -> subprocess.Popen:
+        (folder / name).mkdir()
+        with (folder / name / "log").open("ab") as log:
+            process = subprocess.Popen([*command], cwd=folder / name, stdout=log, stderr=log)
+        processes.append(process)
+        return process
+
+    try:
+        for port in ports:
+            replica = () if port == ports[0] else ("--replicaof", "127.0.0.1", str(ports[0]))
+            where = ("--port", str(port), "--bind", "127.0.0.1", "--save", "")
+            quick = ("--repl-diskless-sync-delay", "0")
+            start(f"server-{port}", server, *where, *DURABLE, *quick, *replica)
+        for port in watched:
+            config = folder / f"sentinel-{port}.conf"
+            config.write_text(_CONFIG.format(port=port, folder=folder, name=NAME, master=ports[0]))
+            start(f"sentinel-{port}", watcher, str(config))
+        hosts = ",".join(f"127.0.0.1:{port}" for port in watched)
+        found = Sentinels(processes[0], ports, f"redis+sentinel://{hosts}/{NAME}/0")
+        _wait(lambda: found.role(ports[0]) == "master" and found.synchronised())
+        _wait(lambda: all(_agreed(port) for port in watched))
+        yield found
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def _agreed(port: int) -> bool:
+    """Return whether a sentinel knows the replica and both other sentinels."""
+    with BlockingRedis(port=port, socket_timeout=1) as client:
+        master = client.sentinel_master(NAME)
+        return master["num-slaves"] == 1 and master["num-other-sentinels"] == 2
+
+
+def _wait(check, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if check():
+                return
+        except (RedisError, OSError):
+            pass  # not there yet
+        assert time.monotonic() < deadline, "the servers did not find each other"
+        time.sleep(0.05)  # a deadline's step: nobody notifies
