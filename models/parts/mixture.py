@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from models.arrays import LOG_2PI, Array, Float64
 
+MODES = 40  # at the most
 RIDGE = 1e-3  # added to every variance: a mode is never flatter
 MOST_STEPS, SETTLED = 60, 0.01  # of a fit, and the nats that one gains when it is the last
 
@@ -35,8 +36,8 @@ class Mixture:
         )
 
     @classmethod
-    def fit(cls, z: Array, seed: int) -> Self:
-        """Fit to codes z (n, k), with as many modes as the number of codes can tell apart.
+    def fit(cls, z: Array, seed: int, most: int = MODES) -> Self:
+        """Fit to codes z (n, k), with as many modes as their number can tell apart, and `most`.
 
         Expectation-maximisation (Dempster, Laird & Rubin, 1977) from seeds far apart
         (Arthur & Vassilvitskii, k-means++, 2007).
@@ -45,7 +46,7 @@ class Mixture:
 
         n, k = z.shape
         # A mode needs about five codes for each dimension of its covariance to be worth having.
-        modes = int(np.clip(n // max(5 * k, 30), 1, 40))
+        modes = int(np.clip(n // max(5 * k, 30), 1, most))
         wide = z.astype(np.float64)
         seeds, _ = kmeans_plusplus(wide, modes, random_state=seed % 2**32)
         points = np.sqrt(np.float32(RIDGE)) * np.eye(k, dtype=np.float32)
@@ -112,10 +113,13 @@ class Density:
         self._constant: Float64 = log_weight - log_volume - 0.5 * k * LOG_2PI
 
     def joint(self, z: Array) -> Float64:
-        """Return log(weight of a mode times its density at z) for codes z (n, k), (n, K) nats."""
+        """Return log(weight of a mode times its density at z) for codes z (n, k), (n, K) nats.
+
+        Or for one code z (k,), (K,).
+        """
         whitened = np.dot(z, self._whiten)
         whitened -= self._center
-        whitened = whitened.reshape(len(z), len(self._constant), -1)
+        whitened = whitened.reshape(*z.shape[:-1], len(self._constant), -1)
         joint: Float64 = self._constant - 0.5 * np.vecdot(whitened, whitened)
         return joint
 

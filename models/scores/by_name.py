@@ -10,6 +10,7 @@ from models.parts.mixture import Mixture
 from models.parts.network import Network
 from models.parts.regimes import Boundaries
 from models.parts.tied_gaussians import Distance, Tied
+from models.scores.auto import Auto, drawn
 from models.scores.by_regime import Relative, from_tensors
 from models.scores.elbo import Scorer, blocks
 from models.scores.generated_bank import generated_codes
@@ -45,7 +46,11 @@ def base(kind: str) -> str:
 
 def prepare(kind: str, network: Network, latents: Mixture, seed: int) -> dict[str, Array]:
     """Return what the score named `kind` needs beside network and mixture: named arrays."""
-    if base(kind) not in BANKED or isinstance(latents, Tied):
+    if isinstance(latents, Tied):
+        return {}
+    if base(kind) == "auto":
+        return drawn(network, latents, np.random.default_rng([seed, 9]))
+    if base(kind) not in BANKED:
         return {}
     return {"codes": generated_codes(network, latents, np.random.default_rng([seed, 9]))}
 
@@ -64,10 +69,10 @@ def scorer(kind: str, network: Network, latents: Mixture, needs: Mapping[str, Ar
     kind = base(kind)
     if kind in BANKED:
         return BANKED[kind](network, needs["codes"])
-    if kind == "iwae":
-        return ImportanceWeighted(network, latents)
-    if kind == "hidden":
-        return Hidden(network)
+    if kind in ("iwae", "hidden"):
+        return ImportanceWeighted(network, latents) if kind == "iwae" else Hidden(network)
+    if kind == "auto":
+        return Auto.from_tensors(network, needs)
     return Scorer(kind, network, latents if kind == "fitted" else None)
 
 

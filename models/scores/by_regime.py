@@ -10,7 +10,9 @@ scores -log p is interpolated, so that S rises with s; beyond the largest the re
 tail goes on.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -80,6 +82,19 @@ class Surprise:
         rarest = np.log(self._calibration.n + 1.0)
         beyond = rarest - self._calibration.log_survival(np.maximum(excess, 0.0))
         return np.where(excess > 0.0, beyond, inside)
+
+    def one(self, score: float) -> float:
+        """Return what `__call__` does, of one score."""
+        values, rarity = self._listed
+        i = bisect_right(values, score)
+        if not 0 < i < len(values):
+            return float(self(np.array([score]))[0])
+        rise = (rarity[i] - rarity[i - 1]) / (values[i] - values[i - 1])
+        return rise * (score - values[i - 1]) + rarity[i - 1]
+
+    @cached_property
+    def _listed(self) -> tuple[list[float], list[float]]:
+        return self._values.tolist(), self._at_values.tolist()
 
 
 def grouped(scores: Float64, numbers: NDArray[np.int64]) -> Tables:

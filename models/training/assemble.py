@@ -14,37 +14,17 @@ from models.parts.carried_calibration import carried, mixed
 from models.parts.mixture import Mixture
 from models.parts.network import Network, posterior_codes
 from models.parts.reference import Reference
-from models.parts.scaler import Scaler
+from models.parts.views import Views
 from models.scores import by_regime
 from models.scores.by_name import PLAIN, SHARP, base, in_blocks, prepare, scorer
 from models.strategies.exemplars import Candidates
-from models.strategies.past import Past
 from models.survey.survey import survey
-from models.training.plan import Plan
+from models.training import auto
+from models.training.trained import Trained
 from models.version.version import Version
 
 MAX_CODES = 8_000  # codes the latent mixture is fitted to
 GENERATED = 4_000  # vectors that carry a calibration over, and that the gate compares on
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """What a training leaves: M networks, what they were trained with, and the loss curve.
-
-    `new` (n, d) is in the client's units; `x`, scaled, starts with the old vectors the strategy
-    kept, if any.
-    """
-
-    networks: list[Network]
-    plan: Plan
-    past: Past
-    previous: Version | None
-    config: Config
-    scaler: Scaler
-    new: Array
-    x: Array
-    curve: list[float]
-    memory: dict[str, Array]
 
 
 def finish(trained: Trained) -> Version:
@@ -84,9 +64,12 @@ def _calibrated(trained: Trained) -> _Calibrated:
     generated = _generated(trained, rng)
     x, folds = _looked_at(trained, rng)
     latents = Mixture.fit(_codes(network, x, rng), plan.seed)
-    scoring = prepare(config.score, network, latents, plan.seed)
-    rows, held_out = _held_out_scores(trained, latents, x, folds)
     champion = _champion(previous, config, generated) if previous else None
+    if config.score == "auto":
+        scoring, rows, held_out = auto.fit(trained, champion, generated, share_old)
+    else:
+        scoring = prepare(config.score, network, latents, plan.seed)
+        rows, held_out = _held_out_scores(trained, latents, x, folds)
     old = before = after = np.empty(0)
     if champion and past.learned:
         before = champion.score_scaled(generated)
@@ -211,6 +194,9 @@ def _generated(trained: Trained, rng: np.random.Generator) -> Array:
     # The most faithful draw there is, whatever way the config chose to replay: beside decoder
     # means every real vector scores beyond the range that the drawn ones can speak for.
     drawn = previous.faithful().draw(GENERATED, rng)
+    if views := Views.from_tensors(previous.scoring):
+        # Of both generators: beside the network's draws the views' own densities are sharp.
+        return np.concatenate([drawn[::2], views.sample(GENERATED // 2, rng)])
     if trained.config.score not in SHARP:
         return drawn
     # Stand-ins must score as real ones do: with all of their noise, with none, and in between.

@@ -24,10 +24,11 @@ from models.strategies.growth import compact
 from models.strategies.past import Past, past
 from models.strategies.step_losses import Setting
 from models.training import mahalanobis, mixing
-from models.training.assemble import Trained, finish
+from models.training.assemble import finish
 from models.training.batches import batches
 from models.training.classifier_training import solved
 from models.training.plan import Plan, plan
+from models.training.trained import Trained
 from models.vae.gradient import Gradient
 from models.vae.vae import VAE
 from models.version.imputation import from_alike

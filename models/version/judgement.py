@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from models.arrays import Array, Float64
 from models.parts.calibration import LARGEST, Calibration, Threshold, severity
 from models.parts.scaler import Scaler
+from models.scores.auto import Auto
 from models.scores.elbo import Scorer
 
 
@@ -38,7 +39,7 @@ def judge_one(
     None where it takes more: for scores that `Scorer` does not take one by one, or that extend
     it, and for a vector that is not finite or so far out that its score may not be.
     """
-    if type(scorer) is not Scorer or not scorer.takes_one:
+    if not isinstance(scorer, Auto) and (type(scorer) is not Scorer or not scorer.takes_one):
         return None
     scaled = scaler.transform_one(x)
     if scaled is None:

@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 
 from models.errors import ArtifactError
 from models.parts.calibration import CAPACITY, LARGEST
+from models.parts.data_density import DIRECTIONS, KERNELS, WHITENED
+from models.parts.marginals import KNOTS, REACH
+from models.parts.mixture import MODES
 from models.parts.reference import BINS
+from models.scores.auto import PARTS
 from models.scores.by_name import BANKED, RELATIVE, base
 from models.scores.generated_bank import SIZE
 from models.scores.just_in_time import LOCAL
@@ -59,6 +63,7 @@ class Spec:
 Specs = dict[str, Spec]
 Lengths = Mapping[str, int]
 """How many rows each tensor of an artifact has, 0 where there is none of that name."""
+_SLIGHT = 1e-12  # of a variance or a deviation of a view: every fit adds far more
 _NANO, _WIDE = 1e-46, 1e39  # the scale of a feature: float32's least difference, twice its largest
 
 
@@ -188,6 +193,45 @@ def _tables(about: Description, rows: Lengths) -> Specs:
     }
 
 
+def _views(about: Description, rows: Lengths) -> Specs:
+    """Return those of the score `auto`: `models.views`, and its parts' calibration scores."""
+    if about.tied or base(about.config.score) != "auto":
+        return {}
+    d = about.shape.dimension
+    return {
+        "scoring.views.unit": Spec("float32", (d,), _SLIGHT),
+        "scoring.views.marginals.values": Spec("float64", (d, KNOTS), -REACH, REACH),
+        "scoring.views.marginals.scores": Spec("float64", (d, KNOTS)),
+        "scoring.views.marginals.unit": Spec("float64", (d,), _SLIGHT),
+        **_density("scoring.views.drawn_in.", d, rows),
+        **_density("scoring.views.normal.", d, rows),
+        "scoring.auto.tables": Spec("float64", (len(PARTS), -1), -LARGEST, LARGEST),
+    }
+
+
+def _density(prefix: str, d: int, rows: Lengths) -> Specs:
+    """Return those of a `models.data_density.DataDensity` of d features."""
+    k = min(max(rows[prefix + "directions"], 1), DIRECTIONS, d)
+    t = min(rows[prefix + "tail"], WHITENED)
+    modes = min(max(rows[prefix + "weights"], 1), MODES)
+    kernels = min(max(rows[prefix + "shares"], 1), KERNELS)
+    specs = {
+        "mean": Spec("float64", (d,)),
+        "directions": Spec("float32", (k, d)),
+        "scale": Spec("float64", (1,), _SLIGHT),
+        "tail": Spec("float32", (t, d)),
+        "tail_variances": Spec("float64", (t,), _SLIGHT),
+        "rest": Spec("float64", (1,), _SLIGHT),
+        "weights": Spec("float64", (modes,), 0.0, 1.0),
+        "means": Spec("float32", (modes, k)),
+        "factors": Spec("float32", (modes, k, k)),
+        "centres": Spec("float64", (kernels, k)),
+        "variances": Spec("float64", (kernels,), _SLIGHT),
+        "shares": Spec("float64", (kernels,), -50.0, 1e-6),
+    }
+    return {prefix + name: spec for name, spec in specs.items()}
+
+
 # Every piece of a version that has tensors. A new piece is one more function here.
 PIECES: tuple[Callable[[Description, Lengths], Specs], ...] = (
     _network,
@@ -202,6 +246,7 @@ PIECES: tuple[Callable[[Description, Lengths], Specs], ...] = (
     _solver,
     _fisher,
     _bank,
+    _views,
     _tables,
 )
 
@@ -243,12 +288,30 @@ def _sound(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, bool]]:
         "latents.factors are no Cholesky factors",
         bool(least >= LEAST_DEVIATION and not np.triu(factors, 1).any()),
     )
+    if "scoring.auto.tables" in tensors:
+        yield from _sound_views(tensors)
     if "scoring.regime.sizes" in tensors:
         sizes, scores = tensors["scoring.regime.sizes"], tensors["scoring.regime.scores"]
         whole = int(sizes.sum()) == len(scores)
         yield "scoring.regime.sizes do not sum to the scores", whole
         own = np.split(scores, np.cumsum(sizes)[:-1]) if whole else []
         yield "scoring.regime.scores do not rise", all(_rises(one) for one in own)
+
+
+def _sound_views(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, bool]]:
+    tables = tensors["scoring.auto.tables"]
+    enough = tables.shape[1] >= MIN_CALIBRATION
+    yield "scoring.auto.tables do not rise, or are too few", enough and _rises(tables)
+    for name in ("values", "scores"):
+        knots = tensors[f"scoring.views.marginals.{name}"]
+        yield f"scoring.views.marginals.{name} do not rise", _rises(knots)
+    for view in ("scoring.views.drawn_in", "scoring.views.normal"):
+        weights = tensors[f"{view}.weights"]
+        yield f"{view}.weights do not sum to 1", bool(abs(weights.sum() - 1.0) < 1e-6)
+        factors = tensors[f"{view}.factors"]
+        least = np.diagonal(factors, axis1=1, axis2=2).min()
+        whole = bool(least >= _SLIGHT and not np.triu(factors, 1).any())
+        yield f"{view}.factors are no Cholesky factors", whole
 
 
 def _rises(values: NDArray[Any]) -> bool:

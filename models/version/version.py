@@ -20,7 +20,7 @@ from models.parts.reference import Reference
 from models.parts.regimes import NONE, Boundaries, Regime
 from models.parts.scaler import Scaler
 from models.parts.tied_gaussians import LABELS, Tied
-from models.scores.by_name import Score, in_blocks, prepare, scorer
+from models.scores.by_name import Score, base, in_blocks, prepare, scorer
 from models.scores.elbo import blocks
 from models.version import artifact, classifier
 from models.version.artifact import PARTS, part, under
@@ -231,7 +231,7 @@ class Version:
     def with_config(self, config: Config) -> Self:
         """Return this version with another config: what `sample` and `score` go by."""
         scoring = self.scoring
-        if config.score != self.config.score:
+        if base(config.score) != base(self.config.score):
             seed = int(self.lineage["seed"])
             scoring = prepare(config.score, self.network, self.latents, seed)
         return replace(self, config=config, scoring=scoring)

@@ -1,0 +1,232 @@
+"""A density of vectors: Gaussians and round kernels in principal directions, bounded in size."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import LOG_2PI, Array, Float64
+from models.parts.mixture import Density, Mixture
+
+DIRECTIONS = 40  # principal directions in which the density is a mixture
+WHITENED = 256  # directions in all with a variance of their own: the others share one
+NUMBERS = 16_384  # of all Gaussians' covariances: what a vector costs is bounded
+KERNELS, ROWS_A_KERNEL = 400, 4
+RIDGE = 1e-4  # least variance, in squared deviations of a feature
+SHRINK = 2.0  # vectors' worth of the pooled covariance that each Gaussian gets, beside k
+DESCENTS = 8  # of k-means
+
+
+@dataclass(frozen=True)
+class DataDensity:
+    """log p of vectors z (n, d) of one view: half of it Gaussians, half round kernels.
+
+    With codes c = directions (k, d) (z - mean), `weights`, `means` and `factors` are those of a
+    `Mixture` over c; the kernels are N(centres_i, variances_i I), log weights `shares` (m,).
+    `tail` (t, d) are the next directions, with `tail_variances` (t,); all directions that are then
+    left have the variance `rest`. `scale` is what codes were divided by.
+    """
+
+    mean: Float64
+    directions: Array
+    scale: Float64
+    tail: Array
+    tail_variances: Float64
+    rest: Float64
+    weights: Float64
+    means: Array
+    factors: Array
+    centres: Float64
+    variances: Float64
+    shares: Float64
+    _density: Density = field(init=False, repr=False, compare=False)
+    _constant: float = field(init=False, repr=False, compare=False)
+    _left: int = field(init=False, repr=False, compare=False)
+    _kernels: Float64 = field(init=False, repr=False, compare=False)
+    _origin: Array = field(init=False, repr=False, compare=False)
+    _inward: Array = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        k, d = self.directions.shape
+        left = d - k - len(self.tail)
+        variance, variances = float(self.rest[0]), self.variances
+        constant = math.log(2.0) + k * math.log(float(self.scale[0]))
+        constant += 0.5 * float((np.log(self.tail_variances) + LOG_2PI).sum())
+        constant += 0.5 * left * (math.log(variance) + LOG_2PI)
+        # A kernel's log density is linear in (c, c.c, 1): one product for all of them.
+        kernels = np.empty((k + 2, len(self.shares)))
+        kernels[:k] = self.centres.T / variances
+        kernels[k] = -0.5 / variances
+        kernels[k + 1] = self.shares - 0.5 * (
+            np.vecdot(self.centres, self.centres) / variances + k * (np.log(variances) + LOG_2PI)
+        )
+        mixture = Mixture(self.weights, self.means, self.factors)
+        for name, value in (
+            ("_density", Density(mixture)),
+            ("_constant", constant),
+            ("_left", left),
+            ("_kernels", kernels),
+            ("_origin", self.mean.astype(np.float32)),
+            ("_inward", np.ascontiguousarray(self.directions.T)),
+        ):
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def fit(cls, z: Array, seed: int) -> Self:
+        """Fit to vectors z (n, d) of about unit variance."""
+        n, d = z.shape
+        z = z.astype(np.float64)
+        mean = z.mean(axis=0)
+        variances, axes = np.linalg.eigh((z - mean).T @ (z - mean) / n)
+        variances, axes = np.maximum(variances[::-1], 0.0) + RIDGE, axes[:, ::-1]
+        k = min(DIRECTIONS, d, max(1, n // 10))
+        t = min(WHITENED, d)
+        scale = math.sqrt(variances[0])
+        directions = np.ascontiguousarray(axes[:, :k].T / scale).astype(np.float32)
+        codes = (z - mean).astype(np.float32) @ directions.T
+        ridge = RIDGE / scale**2
+        mixture = _gaussians(codes, ridge, seed)
+        centres, kernel_variances, shares = _kernels(codes.astype(np.float64), ridge, seed)
+        rest = float(variances[t:].mean()) if t < d else 1.0
+        return cls(
+            mean,
+            directions,
+            np.array([scale]),
+            np.ascontiguousarray(axes[:, k:t].T).astype(np.float32),
+            variances[k:t],
+            np.array([rest]),
+            mixture.weights,
+            mixture.means,
+            mixture.factors,
+            centres,
+            kernel_variances,
+            shares,
+        )
+
+    def log(self, z: Array) -> Float64:
+        """Return the log density at each row of z (n, d), or at one z (d,): (n,) or () nats."""
+        apart = z - self._origin
+        codes = np.dot(apart, self._inward)
+        joint = self._density.joint(codes).max(axis=-1)
+        log: Float64 = np.maximum(joint, self._of_kernels(codes).max(axis=-1))
+        log -= self._constant
+        return log - self._beyond(apart, codes) if len(self.tail) else log
+
+    def _of_kernels(self, codes: Array) -> Float64:
+        """Return the log density of codes (n, k), or of one (k,), under each kernel."""
+        k = codes.shape[-1]
+        powers = np.empty((*codes.shape[:-1], k + 2))
+        powers[..., :k] = codes
+        powers[..., k] = np.vecdot(powers[..., :k], powers[..., :k])
+        powers[..., k + 1] = 1.0
+        return np.dot(powers, self._kernels)
+
+    def _beyond(self, apart: Array, codes: Array) -> Float64:
+        """Return what the directions beyond the mixture's take from the log density."""
+        tail = np.dot(apart, self.tail.T).astype(np.float64)
+        squares = tail * tail
+        nats = np.dot(squares, 0.5 / self.tail_variances)
+        if self._left:
+            inside = np.vecdot(codes, codes) * self.scale[0] ** 2 + squares.sum(axis=-1)
+            nats += 0.5 * np.maximum(np.vecdot(apart, apart) - inside, 0.0) / self.rest[0]
+        return nats
+
+    def explain(self, z: NDArray[Any]) -> tuple[Float64, Float64]:
+        """Return how the features of z (n, d) share its squared distance, and from what.
+
+        From the middle (n, d) of the Gaussian or kernel that explains the row best, in that one's
+        covariance: half of it is what the middle is likelier by, in nats. A feature whose value
+        makes the others plausible has a negative share.
+        """
+        wide = (z - self.mean) @ self.directions.T.astype(np.float64)  # (n, k)
+        codes = wide.astype(np.float32)
+        kernels, joint = self._of_kernels(codes), self._density.joint(codes)
+        gaussian = joint.max(axis=1) > kernels.max(axis=1)
+        which, round_ = joint.argmax(axis=1), kernels.argmax(axis=1)
+        middle = np.where(gaussian[:, None], self.means[which], self.centres[round_])
+        pull = (wide - middle) / self.variances[round_, None]
+        inverse = np.linalg.inv(self.factors.astype(np.float64))
+        for mode in np.unique(which[gaussian]):
+            mine = gaussian & (which == mode)
+            pull[mine] = (wide - middle)[mine] @ inverse[mode].T @ inverse[mode]
+        expected = self.mean + (middle * self.scale[0] ** 2) @ self.directions
+        pulls = pull @ self.directions
+        if len(self.tail):
+            pulls += (((z - self.mean) @ self.tail.T) / self.tail_variances) @ self.tail
+        return 0.5 * (z - expected) * pulls, expected
+
+    def sample(self, n: int, rng: np.random.Generator) -> Float64:
+        """Draw n vectors, (n, d)."""
+        k, scale = len(self.directions), float(self.scale[0])
+        codes = Mixture(self.weights, self.means, self.factors).sample(n, rng).astype(np.float64)
+        share = np.exp(self.shares)
+        which = rng.choice(len(share), size=n, p=share / share.sum())
+        spread = np.sqrt(self.variances[which])[:, None] * rng.standard_normal((n, k))
+        codes = np.where(rng.random((n, 1)) < 0.5, self.centres[which] + spread, codes)
+        z = self.mean + (codes * scale**2) @ self.directions
+        if len(self.tail):
+            z += (
+                rng.standard_normal((n, len(self.tail))) * np.sqrt(self.tail_variances)
+            ) @ self.tail
+        if self._left:
+            noise = math.sqrt(self.rest[0]) * rng.standard_normal(z.shape)
+            for axes in (self.directions.astype(np.float64) * scale, self.tail):
+                noise -= (noise @ axes.T) @ axes
+            z += noise
+        return z
+
+    def to_tensors(self, prefix: str) -> dict[str, NDArray[Any]]:
+        """Return the arrays by name, each beginning with `prefix`."""
+        return {prefix + f.name: getattr(self, f.name) for f in fields(self) if f.init}
+
+    @classmethod
+    def from_tensors(cls, prefix: str, tensors: Mapping[str, NDArray[Any]]) -> Self:
+        """Return what `to_tensors` was called on."""
+        return cls(*(tensors[prefix + f.name] for f in fields(cls) if f.init))
+
+
+def _gaussians(codes: Array, ridge: float, seed: int) -> Mixture:
+    """Return Gaussians over codes (n, k), each with a share of the pooled covariance."""
+    k = codes.shape[1]
+    mixture = Mixture.fit(codes, seed, most=max(1, min(40, NUMBERS // k**2)))
+    counts = Density(mixture).shares(codes)[0].sum(axis=0)
+    wide = mixture.factors.astype(np.float64)
+    own = wide @ wide.transpose(0, 2, 1)
+    pooled = (own * (counts / counts.sum())[:, None, None]).sum(axis=0)
+    weight = k + SHRINK
+    mixed = (own * counts[:, None, None] + weight * pooled) / (counts + weight)[:, None, None]
+    mixed += ridge * np.eye(k)
+    return Mixture(mixture.weights, mixture.means, np.linalg.cholesky(mixed).astype(np.float32))
+
+
+def _kernels(codes: Float64, ridge: float, seed: int) -> tuple[Float64, Float64, Float64]:
+    """Return centres (m, k), variances (m,) and log shares (m,) of round kernels over codes."""
+    n, k = codes.shape
+    rng = np.random.default_rng([seed, 12])
+    centres = codes[rng.permutation(n)[: min(KERNELS, max(1, n // ROWS_A_KERNEL))]]
+    for _ in range(DESCENTS):
+        of = _closest(codes, centres)
+        counts = np.bincount(of, minlength=len(centres))
+        sums = np.stack([np.bincount(of, column, len(centres)) for column in codes.T], axis=1)
+        centres = sums[counts > 0] / counts[counts > 0, None]
+    of = _closest(codes, centres)
+    counts = np.bincount(of, minlength=len(centres))
+    centres, of, counts = (
+        centres[counts > 0],
+        np.unique(of, return_inverse=True)[1],
+        counts[counts > 0],
+    )
+    squares = np.square(codes - centres[of]).sum(axis=1)
+    pooled = squares.sum() / max(1, n - len(centres)) / k
+    own = np.bincount(of, squares, len(centres))
+    variances = (own + 4.0 * k * pooled) / ((counts + 3.0) * k) + 10.0 * ridge
+    return centres, variances, np.log(counts / n)
+
+
+def _closest(codes: Float64, centres: Float64) -> NDArray[np.int64]:
+    distances = np.vecdot(centres, centres) - 2.0 * codes @ centres.T
+    nearest: NDArray[np.int64] = distances.argmin(axis=1)
+    return nearest

@@ -1,0 +1,106 @@
+"""A map of each feature to normal scores: what mean and deviation cannot do for skewed features."""
+
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Array, Float64
+
+KNOTS = 101
+REACH = 60.0  # scaled units: values further out are taken for values at this distance
+_APART = 4.0 * REACH  # between the knots of two features in one ascending array
+
+
+@dataclass(frozen=True)
+class Marginals:
+    """Knots of a piecewise linear map of scaled values to normal scores, for each feature.
+
+    A feature's knots `values` (d, K) are quantiles, ascending, and `scores` (d, K) what each maps
+    to: the quantile of N(0, 1) of the same order, equal values to the middle of theirs, all
+    divided by the feature's deviation after mapping. Beyond the outermost knots the map has slope
+    `unit` (d,).
+    """
+
+    values: Float64
+    scores: Float64
+    unit: Float64
+
+    _offset: Float64 = field(init=False, repr=False, compare=False)
+    _ends: Float64 = field(init=False, repr=False, compare=False)
+    _feature: NDArray[np.int64] = field(init=False, repr=False, compare=False)
+    _slope: Float64 = field(init=False, repr=False, compare=False)
+    _start: Float64 = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        d, knots = self.values.shape
+        step, rise = np.diff(self.values, axis=1), np.diff(self.scores, axis=1)
+        slope = np.empty((d, knots + 1))
+        slope[:, [0, -1]] = self.unit[:, None]
+        slope[:, 1:-1] = np.divide(rise, step, out=np.zeros_like(rise), where=step > 0)
+        # Piece i ends at knot i; on it the map is start + slope * value.
+        at = np.r_[0, :knots]
+        offset = _APART * np.arange(d)
+        for name, value in (
+            ("_offset", offset),
+            ("_ends", (self.values + offset[:, None]).ravel()),
+            ("_feature", np.arange(d)),
+            ("_slope", slope.ravel()),
+            ("_start", (self.scores[:, at] - slope * self.values[:, at]).ravel()),
+        ):
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def fit(cls, x: Array) -> Self:
+        """Fit to scaled vectors x (n, d)."""
+        from scipy.special import ndtri
+
+        n, d = x.shape
+        x = np.clip(x, -REACH, REACH).astype(np.float64)
+        order = np.r_[0.5 / n, np.linspace(0.01, 0.99, KNOTS - 2), 1.0 - 0.5 / n]
+        order = np.sort(order)
+        values = np.quantile(x, order, axis=0).T  # (d, K)
+        scores = np.empty_like(values)
+        for mine, own in zip(scores, values, strict=True):
+            _, of = np.unique(own, return_inverse=True)
+            mine[:] = (np.bincount(of, order) / np.bincount(of))[of]
+        raw = cls(values, ndtri(scores), np.ones(d))
+        mapped = raw(x)
+        spread = mapped.std(axis=0)
+        spread[spread < 1e-6] = 1.0
+        scores = (raw.scores - mapped.mean(axis=0)[:, None]) / spread[:, None]
+        return cls(values, scores, 1.0 / spread)
+
+    def __call__(self, x: Array) -> Float64:
+        """Return the normal scores of scaled vectors x (n, d), or of one x (d,): like x."""
+        near = np.minimum(np.maximum(x, -REACH), REACH)
+        # One search for all features: each feature's knots lie in a range of their own.
+        piece = self._ends.searchsorted(near + self._offset, side="right")
+        piece += self._feature
+        scores: Float64 = self._slope.take(piece)
+        scores *= near
+        scores += self._start.take(piece)
+        return scores
+
+    def inverse(self, y: Float64) -> Float64:
+        """Return scaled vectors (n, d) with the normal scores y (n, d).
+
+        Beside a knot that several quantiles share no values were: there the nearer knot is taken,
+        so that whole numbers stay whole.
+        """
+        x = np.empty_like(y)
+        for j, (values, scores) in enumerate(zip(self.values, self.scores, strict=True)):
+            points, first, counts = np.unique(scores, return_index=True, return_counts=True)
+            at, shared = values[first], counts > 1
+            own = y[:, j]
+            x[:, j] = np.interp(own, points, at)
+            x[:, j] += np.minimum(own - points[0], 0.0) / self.unit[j]
+            x[:, j] += np.maximum(own - points[-1], 0.0) / self.unit[j]
+            right = np.clip(points.searchsorted(own), 1, max(1, len(points) - 1))
+            left = right - 1
+            right = np.minimum(right, len(points) - 1)
+            beside = shared[left] | shared[right]
+            nearer = np.where(own - points[left] < points[right] - own, at[left], at[right])
+            x[:, j] = np.where(beside, nearer, x[:, j])
+        return x

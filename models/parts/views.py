@@ -1,0 +1,89 @@
+"""Two views of scaled vectors, each with a density: what the network's own score lacks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Array, Float64
+from models.parts.data_density import DataDensity
+from models.parts.marginals import REACH, Marginals
+
+LEAST = 1e-6  # deviation of a feature that is not constant
+KNOTS_OF = ("values", "scores", "unit")  # the arrays of `Marginals`
+_FURTHEST = float(np.arcsinh(REACH))
+
+
+@dataclass(frozen=True)
+class Views:
+    """The scaled features with their tails drawn in, and their normal scores; a density of each.
+
+    `drawn_in` is asinh(x) times `unit` (d,), which gives each feature a deviation of 1: gaps
+    between modes show there. `normal` shows what lies in the tail of a skewed feature.
+    """
+
+    unit: Array
+    drawn_in: DataDensity
+    marginals: Marginals
+    normal: DataDensity
+
+    @classmethod
+    def fit(cls, x: Array, seed: int) -> Self:
+        """Fit to scaled vectors x (n, d)."""
+        spread = _asinh(x).std(axis=0)
+        unit = 1.0 / np.where(spread < LEAST, np.float32(1.0), spread)
+        marginals = Marginals.fit(x)
+        return cls(
+            unit,
+            DataDensity.fit(_asinh(x) * unit, seed),
+            marginals,
+            DataDensity.fit(marginals(x).astype(np.float32), seed),
+        )
+
+    def misfits(self, x: Array) -> tuple[Float64, Float64]:
+        """Return -log p of scaled vectors x (n, d), or of one (d,), in both views, in nats."""
+        normal = self.marginals(x).astype(np.float32)
+        return -self.drawn_in.log(_asinh(x) * self.unit), -self.normal.log(normal)
+
+    def explain(self, x: Array) -> tuple[tuple[Float64, Float64], tuple[Float64, Float64]]:
+        """Return for either view what each feature of x (n, d) adds, and the value expected of it.
+
+        (n, d) each, in nats and in scaled units.
+        """
+        shares, middle = self.drawn_in.explain(_asinh(x) * self.unit)
+        of_normal, normal = self.normal.explain(self.marginals(x))
+        expected = np.sinh(np.clip(middle / self.unit, -_FURTHEST, _FURTHEST))
+        return (shares, expected), (of_normal, self.marginals.inverse(normal))
+
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        """Draw n scaled vectors, (n, d), by the normal scores."""
+        return self.marginals.inverse(self.normal.sample(n, rng)).astype(np.float32)
+
+    def to_tensors(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays as a version's `scoring` keeps them."""
+        return {
+            "views.unit": self.unit,
+            **self.drawn_in.to_tensors("views.drawn_in."),
+            **{f"views.marginals.{name}": getattr(self.marginals, name) for name in KNOTS_OF},
+            **self.normal.to_tensors("views.normal."),
+        }
+
+    @classmethod
+    def from_tensors(cls, scoring: Mapping[str, NDArray[Any]]) -> Self | None:
+        """Return what `to_tensors` gave; None where there is none."""
+        if "views.unit" not in scoring:
+            return None
+        return cls(
+            scoring["views.unit"],
+            DataDensity.from_tensors("views.drawn_in.", scoring),
+            Marginals(*(scoring[f"views.marginals.{name}"] for name in KNOTS_OF)),
+            DataDensity.from_tensors("views.normal.", scoring),
+        )
+
+
+def _asinh(x: Array) -> Array:
+    near = np.minimum(np.maximum(x, np.float32(-REACH)), np.float32(REACH))
+    drawn_in: Array = np.arcsinh(near, out=near)
+    return drawn_in

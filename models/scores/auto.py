@@ -1,0 +1,105 @@
+"""`auto`: the rarest of what the network and two densities of the data say of a vector.
+
+With s_i the negative ELBO and the negative log densities of `parts.views`, each beside its own
+calibration scores of normals held out,
+
+    S(x) = max_i -log p_i(s_i(x))    [nats],   p_i the conformal p-value of s_i
+
+as in a test of several hypotheses by the least p (Tippett, The methods of statistics, 1931). S is
+calibrated again as one score, so that the asked rate of false alarms is that of the whole.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Array, Float64
+from models.parts.calibration import Calibration, representable
+from models.parts.carried_calibration import thin
+from models.parts.mixture import Mixture
+from models.parts.network import Network
+from models.parts.views import Views
+from models.scores.by_regime import Surprise
+from models.scores.elbo import Scorer, blocks
+
+PARTS = ("elbo", "drawn_in", "normal")
+MOST = 5_000  # calibration scores kept of each part
+DRAWN = 4_000  # vectors that stand in for normals where there are none
+
+
+class Auto:
+    """The score `auto` as a function of scaled vectors; safe to call from several threads."""
+
+    takes_one = True
+
+    def __init__(self, network: Network, views: Views, tables: Sequence[Float64]) -> None:
+        self._elbo = Scorer("elbo", network)
+        self._network, self._views = network, views
+        self._surprises = [Surprise(Calibration(np.sort(table))) for table in tables]
+
+    def parts(self, x: Array) -> Float64:
+        """Return the score of each part for scaled vectors x (n, d), a block at most: (3, n)."""
+        return representable(np.stack([self._elbo(x), *self._views.misfits(x)]))
+
+    def joined(self, parts: Float64) -> Float64:
+        """Return S (n,) of the scores of each part, (3, n)."""
+        each = [surprise(own) for surprise, own in zip(self._surprises, parts, strict=True)]
+        return representable(np.maximum(np.maximum(each[0], each[1]), each[2]))
+
+    def __call__(self, x: Array) -> Float64:
+        """Return the score of each scaled vector of x (n, d), a block at most: (n,) nats."""
+        return self.joined(self.parts(x))
+
+    def one(self, x: Array) -> float:
+        """Return the score of one scaled vector x (d,)."""
+        elbo = self._elbo.one(x) if self._elbo.takes_one else self._elbo(x[None])[0]
+        parts = zip(self._surprises, (elbo, *self._views.misfits(x)), strict=True)
+        return _float32(max(surprise.one(_float32(own)) for surprise, own in parts))
+
+    def explain(self, x: Array) -> tuple[Float64, Array]:
+        """Return what each feature adds in the part that decides, (n, d), and what it expects."""
+        parts = self.parts(x)
+        each = [surprise(own) for surprise, own in zip(self._surprises, parts, strict=True)]
+        decides = np.argmax(each, axis=0)[:, None]
+        said = (self._elbo.explain(x), *self._views.explain(x))
+        shares = np.choose(decides, [own for own, _ in said])
+        return shares, np.choose(decides, [expected for _, expected in said]).astype(np.float32)
+
+    @classmethod
+    def from_tensors(cls, network: Network, scoring: Mapping[str, NDArray[Any]]) -> "Auto":
+        """Return the score whose `needs` a version's `scoring` holds."""
+        views = Views.from_tensors(scoring)
+        if views is None:
+            raise LookupError("scoring: the score auto needs its views")
+        return cls(network, views, list(scoring["auto.tables"]))
+
+
+def uncalibrated(network: Network, views: Views) -> Auto:
+    """Return the score before there are any calibration scores: its parts alone mean something."""
+    return Auto(network, views, [np.arange(2.0)] * len(PARTS))
+
+
+def needs(views: Views, tables: Sequence[Float64]) -> dict[str, NDArray[Any]]:
+    """Return views and calibration scores, as many (n,) of each part, as `scoring` keeps them."""
+    kept = np.stack([representable(thin(np.sort(table), MOST)) for table in tables])
+    return {**views.to_tensors(), "auto.tables": kept}
+
+
+def drawn(network: Network, latents: Mixture, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+    """Return what `auto` needs where there are no normals: drawn vectors stand in for them."""
+    x = network.sample(latents.sample(2 * DRAWN, rng), rng)
+    views = Views.fit(x[:DRAWN], int(rng.integers(2**31)))
+    one = uncalibrated(network, views)
+    return needs(views, list(parts_of(one, x[DRAWN:])))
+
+
+def parts_of(score: Auto, x: Array) -> Float64:
+    """Return the scores of each part for any number of scaled vectors x (n, d), (3, n)."""
+    parts = [score.parts(x[rows]) for rows in blocks(*x.shape)]
+    return np.concatenate(parts or [np.empty((len(PARTS), 0))], axis=1)
+
+
+def _float32(score: float) -> float:
+    return float(np.float32(score))

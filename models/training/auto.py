@@ -1,0 +1,82 @@
+"""What the score `auto` learns of an experience: views, and the calibration of its parts."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Array, Float64
+from models.parts.carried_calibration import carried, mixed
+from models.parts.views import Views
+from models.scores.auto import Auto, needs, parts_of, uncalibrated
+from models.training.trained import Trained
+from models.version.version import Version
+
+MOST = 8_000  # vectors that a view is fitted to, of the old and of the new
+FEWEST_NEW = 1_000  # new ones that are never left out
+OWN = 0.5  # share of the old vectors' stand-ins that the previous views draw; the network the rest
+
+
+class Fitted(NamedTuple):
+    """What a version's `scoring` keeps, and the scores (m,) of which trained rows (m,)."""
+
+    scoring: dict[str, NDArray[Any]]
+    rows: NDArray[np.int64]
+    held_out: Float64
+
+
+def fit(trained: Trained, champion: Version | None, generated: Array, share_old: float) -> Fitted:
+    """Fit the score to a training's old and new vectors, calibrated on those held out.
+
+    `champion` is the previous version under the same score; `generated` (g, d), scaled, are
+    vectors that it draws: how each part's scores of them change carries the part's calibration.
+    Every network's held-out rows are scored by views that were fitted without them.
+    """
+    plan, x = trained.plan, trained.x
+    rng = np.random.default_rng([plan.seed, 13])
+    w_prev, w_new = plan.w_prev, plan.w_new
+    n_new = min(len(x), max(FEWEST_NEW, int(MOST * w_new)))
+    chosen = np.zeros(len(x), bool)
+    chosen[rng.permutation(len(x))[:n_new]] = True
+    old = _remembered(trained, champion, min(MOST, round(n_new * w_prev / w_new)), rng)
+
+    def views(m: int) -> Views:
+        own = x[chosen & ~plan.left_out(m)]
+        return Views.fit(np.concatenate([old, own]), plan.seed)
+
+    whole = views(0)
+    rows, found = [], []
+    for m, network in enumerate(trained.networks):
+        mine = np.flatnonzero(plan.left_out(m))
+        if len(mine):
+            score = uncalibrated(network, views(m) if m else whole)
+            rows.append(mine)
+            found.append(parts_of(score, x[mine]))
+    parts = np.concatenate(found, axis=1)
+    tables = list(parts)
+    if champion and len(generated) and trained.past.learned:
+        before = parts_of(Auto.from_tensors(champion.network, champion.scoring), generated)
+        after = parts_of(uncalibrated(trained.networks[0], whole), generated)
+        were = zip(champion.scoring["auto.tables"], before, after, parts, strict=True)
+        tables = [mixed(carried(t, b, a), own, share_old).scores for t, b, a, own in were]
+    scoring = needs(whole, tables)
+    score = Auto.from_tensors(trained.networks[0], scoring)
+    return Fitted(scoring, np.concatenate(rows), score.joined(parts))
+
+
+def _remembered(
+    trained: Trained, champion: Version | None, n: int, rng: np.random.Generator
+) -> Array:
+    """Return n stand-ins for the old normals, scaled (n, d); none where there is no past."""
+    past = trained.past
+    if not n or not past.learned or champion is None:
+        return trained.x[:0]
+    if past.exemplars is not None:
+        picked: Array = past.exemplars[rng.integers(len(past.exemplars), size=n)]
+        return picked
+    own = Views.from_tensors(champion.scoring)
+    drawn = round(n * OWN) if own else 0
+    parts = [(past.generator or champion).draw(n - drawn, rng)]
+    if own and drawn:
+        parts.append(own.sample(drawn, rng))
+    return np.concatenate(parts)

@@ -1,0 +1,31 @@
+"""What a training leaves, before a version is made of it."""
+
+from dataclasses import dataclass
+
+from models.arrays import Array
+from models.config import Config
+from models.parts.network import Network
+from models.parts.scaler import Scaler
+from models.strategies.past import Past
+from models.training.plan import Plan
+from models.version.version import Version
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training leaves: M networks, what they were trained with, and the loss curve.
+
+    `new` (n, d) is in the client's units; `x`, scaled, starts with the old vectors the strategy
+    kept, if any.
+    """
+
+    networks: list[Network]
+    plan: Plan
+    past: Past
+    previous: Version | None
+    config: Config
+    scaler: Scaler
+    new: Array
+    x: Array
+    curve: list[float]
+    memory: dict[str, Array]

@@ -1,0 +1,179 @@
+"""The default score: its views, its parts, and what it owes a version."""
+
+import numpy as np
+import pytest
+
+from models import Config, Version, train
+from models.arrays import LOG_2PI, Array
+from models.parts.data_density import DataDensity
+from models.parts.marginals import KNOTS, REACH, Marginals
+from models.parts.mixture import Density, Mixture
+from models.parts.views import Views
+from models.scores.auto import PARTS, Auto, uncalibrated
+
+
+@pytest.fixture(scope="module")
+def skewed() -> Array:
+    """Return 1,200 rows: log-normal, a mixture of two modes, whole numbers, a constant."""
+    rng = np.random.default_rng(0)
+    n = 1200
+    columns = [
+        rng.lognormal(sigma=2.0, size=n),
+        np.where(rng.random(n) < 0.5, -4.0, 4.0) + 0.3 * rng.normal(size=n),
+        rng.poisson(0.7, size=n),
+        np.full(n, 7.0),
+    ]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def version(skewed: Array) -> Version:
+    """Return a version with the default score, of the skewed rows."""
+    return train(None, skewed, Config(score="auto"))
+
+
+def test_normal_scores_of_learned_values_are_normal(skewed: Array) -> None:
+    """Whatever the shape: mean 0, deviation 1, and a quantile maps to the normal one."""
+    x = (skewed - skewed.mean(axis=0)) / np.maximum(skewed.std(axis=0), 1e-6)
+    marginals = Marginals.fit(x)
+    y = marginals(x)
+    np.testing.assert_allclose(y.mean(axis=0), 0.0, atol=1e-6)
+    np.testing.assert_allclose(y[:, :3].std(axis=0), 1.0, atol=1e-6)
+    assert np.quantile(y[:, 0], [0.16, 0.5, 0.84]) == pytest.approx([-1, 0, 1], abs=0.1)
+
+
+def test_normal_scores_go_on_beyond_the_learned_range() -> None:
+    """With the slope of the scaled units, up to REACH."""
+    x = np.random.default_rng(0).normal(size=(500, 1)).astype(np.float32)
+    marginals = Marginals.fit(x)
+    far = np.float32([[x.max() + 1], [x.max() + 3], [REACH], [2 * REACH]])
+    y = marginals(far)[:, 0] / marginals.unit[0]
+    assert y[1] - y[0] == pytest.approx(2.0, rel=1e-5)
+    assert y[3] == y[2]
+
+
+def test_normal_scores_are_inverted(skewed: Array) -> None:
+    """What was learned comes back, and between whole numbers nothing does."""
+    scale = np.float32([10, 4, 1, 1])
+    x = skewed / scale
+    marginals = Marginals.fit(x)
+    assert marginals.values.shape == (4, KNOTS)
+    back = marginals.inverse(marginals(x))
+    inner = x[:, 0] < np.quantile(x[:, 0], 0.99)
+    np.testing.assert_allclose(back[inner, :2], x[inner, :2], atol=0.02)
+    drawn = marginals.inverse(np.random.default_rng(0).normal(size=(500, 4)))
+    inside = drawn[:, 2] <= 3.0
+    np.testing.assert_allclose(drawn[inside, 2], np.round(drawn[inside, 2]), atol=1e-9)
+
+
+def test_a_data_density_is_its_best_component(skewed: Array) -> None:
+    """Against the same maximum written out, with covariances in the features' own space."""
+    rng = np.random.default_rng(1)
+    z = rng.normal(size=(400, 5)) @ rng.normal(size=(5, 5))
+    density = DataDensity.fit(z, seed=0)
+    k, scale = len(density.directions), density.scale[0]
+    codes = (z - density.mean) @ density.directions.T
+    mixture = Mixture(density.weights, density.means, density.factors)
+    gaussians = Density(mixture).joint(codes.astype(np.float32)).max(axis=1)
+    away = np.square(codes[:, None] - density.centres).sum(axis=2)
+    kernels = density.shares - 0.5 * (
+        away / density.variances + k * (np.log(density.variances) + LOG_2PI)
+    )
+    expected = np.maximum(gaussians, kernels.max(axis=1)) - k * np.log(scale) - np.log(2)
+    np.testing.assert_allclose(density.log(z), expected, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("d", [3, 60, 300])
+def test_what_a_data_density_draws_is_as_likely_as_what_it_was_fitted_to(d: int) -> None:
+    """In few dimensions, in more than its mixture has, and in more than it whitens."""
+    rng = np.random.default_rng(2)
+    z = rng.normal(size=(1500, d)) * np.linspace(1.5, 0.2, d) + 2.0
+    fitted, fresh = z[:1000], z[1000:]
+    density = DataDensity.fit(fitted, seed=0)
+    drawn = density.log(density.sample(1000, rng))
+    assert np.median(drawn) == pytest.approx(np.median(density.log(fitted)), abs=0.1 * d + 1)
+    back = DataDensity.from_tensors("p.", density.to_tensors("p."))
+    np.testing.assert_array_equal(back.log(fresh), density.log(fresh))
+
+
+def test_the_score_is_the_rarest_of_its_parts(version: Version, skewed: Array) -> None:
+    """Of the network, and of both views."""
+    x = version.scaler.transform(skewed[:50])
+    auto = Auto.from_tensors(version.network, version.scoring)
+    parts = auto.parts(x)
+    assert parts.shape == (len(PARTS), 50)
+    tables = version.scoring["auto.tables"]
+    for table, own in zip(tables, parts, strict=True):
+        rare = own > np.quantile(table, 0.99)
+        assert (auto.joined(parts)[rare] >= -np.log(0.02)).all()
+    np.testing.assert_array_equal(version.score(skewed[:50]), auto.joined(parts))
+
+
+def test_what_lies_between_modes_and_what_lies_in_a_tail_are_found(
+    version: Version, skewed: Array
+) -> None:
+    """Each by one of the views; ordinary rows stay quiet."""
+    gap = skewed[:1].copy()
+    gap[:, 1] = 0.0
+    tail = skewed[:1].copy()
+    tail[:, 0] = skewed[:, 0].max() * 20
+    assert version.is_anomaly(gap)[0]
+    assert version.is_anomaly(tail)[0]
+    assert version.is_anomaly(skewed).mean() < 0.03
+    for X, column in ((gap, "1"), (tail, "0")):
+        (attributions,) = version.explain(X, 1)
+        assert attributions[0].feature == column
+
+
+def test_a_lone_vector_scores_as_it_does_among_others(version: Version, skewed: Array) -> None:
+    """The short way and the long one agree."""
+    alone = [version.judge(row[None]).scores[0] for row in skewed[:40]]
+    np.testing.assert_allclose(alone, version.score(skewed[:40]), rtol=1e-5, atol=1e-4)
+
+
+def test_a_version_with_the_default_score_travels(version: Version, skewed: Array) -> None:
+    """Its artifact has the views and the calibration of each part, and is read back equal."""
+    back = Version.from_bytes(version.to_bytes())
+    np.testing.assert_array_equal(back.score(skewed), version.score(skewed))
+    assert len(version.to_bytes()) < 2**20
+
+
+def test_the_past_is_remembered_without_its_rows() -> None:
+    """After a second regime old normals stay quiet, old anomalies are found, nothing is kept."""
+    rng = np.random.default_rng(3)
+    first = rng.normal(size=(800, 6)).astype(np.float32)
+    second = (rng.normal(size=(800, 6)) * 0.5 + 8.0).astype(np.float32)
+    fresh = rng.normal(size=(800, 6)).astype(np.float32)
+    config = Config(score="auto")
+    v1 = train(None, first, config)
+    v2 = train(v1, second, config)
+    assert v2.lineage["bytes_kept"] == 0
+    assert v2.is_anomaly(fresh).mean() < 0.04
+    assert v2.is_anomaly(np.full((1, 6), 4.0, np.float32))[0]
+    naive = train(v1, second, Config(score="auto", strategy="finetune"))
+    assert naive.is_anomaly(fresh).mean() > 0.5
+    sizes = [sum(one.nbytes for one in v.scoring.values()) for v in (v1, v2)]
+    assert sizes[1] < 2 * sizes[0]
+
+
+def test_views_take_any_learnable_rows() -> None:
+    """Constant columns, equal rows, more columns than rows."""
+    rng = np.random.default_rng(4)
+    for x in (
+        np.zeros((40, 3)),
+        np.tile(rng.normal(size=(2, 4)), (20, 1)),
+        rng.normal(size=(32, 90)),
+    ):
+        views = Views.fit(x.astype(np.float32), 0)
+        for misfit in views.misfits(x.astype(np.float32)):
+            assert np.isfinite(misfit).all()
+        assert np.isfinite(views.sample(10, rng)).all()
+
+
+def test_another_score_becomes_auto_and_auto_another(version: Version, skewed: Array) -> None:
+    """Without the rows, drawn vectors stand in for them."""
+    elbo = version.with_config(Config(score="elbo"))
+    assert elbo.scoring == {}
+    again = elbo.with_config(Config(score="auto"))
+    assert np.isfinite(again.score(skewed[:5])).all()
+    assert uncalibrated(version.network, Views.from_tensors(again.scoring)).takes_one
