@@ -209,7 +209,9 @@ class Config:
         check_strategy(self.strategy)
         check_score(self.score)
         _choose("missing", self.missing, MISSING)
-        if self.kind == "mahalanobis" and (self.strategy, self.score) != ("replay", "elbo"):
+        if self.kind == "mahalanobis" and (
+            self.strategy != "replay" or self.score not in {"auto", "elbo"}
+        ):
             raise ConfigError(
                 "kind: mahalanobis has its own score and keeps its regimes by itself; leave "
                 "strategy and score out"

@@ -122,13 +122,14 @@ class DataDensity:
         powers[..., :k] = codes
         powers[..., k] = np.vecdot(powers[..., :k], powers[..., :k])
         powers[..., k + 1] = 1.0
-        return np.dot(powers, self._kernels)
+        densities: Float64 = np.dot(powers, self._kernels)
+        return densities
 
     def _beyond(self, apart: Array, codes: Array) -> Float64:
         """Return what the directions beyond the mixture's take from the log density."""
         tail = np.dot(apart, self.tail.T).astype(np.float64)
         squares = tail * tail
-        nats = np.dot(squares, 0.5 / self.tail_variances)
+        nats: Float64 = np.dot(squares, 0.5 / self.tail_variances)
         if self._left:
             inside = np.vecdot(codes, codes) * self.scale[0] ** 2 + squares.sum(axis=-1)
             nats += 0.5 * np.maximum(np.vecdot(apart, apart) - inside, 0.0) / self.rest[0]

@@ -33,7 +33,7 @@ class Views:
     def fit(cls, x: Array, seed: int) -> Self:
         """Fit to scaled vectors x (n, d)."""
         spread = _asinh(x).std(axis=0)
-        unit = 1.0 / np.where(spread < LEAST, np.float32(1.0), spread)
+        unit = (1.0 / np.where(spread < LEAST, 1.0, spread)).astype(np.float32)
         marginals = Marginals.fit(x)
         return cls(
             unit,

@@ -54,8 +54,9 @@ class Auto:
 
     def one(self, x: Array) -> float:
         """Return the score of one scaled vector x (d,)."""
-        elbo = self._elbo.one(x) if self._elbo.takes_one else self._elbo(x[None])[0]
-        parts = zip(self._surprises, (elbo, *self._views.misfits(x)), strict=True)
+        elbo = self._elbo.one(x) if self._elbo.takes_one else float(self._elbo(x[None])[0])
+        drawn_in, normal = self._views.misfits(x)
+        parts = zip(self._surprises, (elbo, float(drawn_in), float(normal)), strict=True)
         return _float32(max(surprise.one(_float32(own)) for surprise, own in parts))
 
     def explain(self, x: Array) -> tuple[Float64, Array]:

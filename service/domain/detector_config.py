@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from models import Config, Model, Replay, Version
 from models.columns import Column
@@ -73,6 +74,21 @@ def parse(body: bytes | str | Mapping[str, Any]) -> DetectorConfig:
     except ValueError:
         # orjson refuses what JSON cannot carry, such as half of a surrogate pair.
         raise Unprocessable("The config is not JSON.") from None
+
+
+KEPT = ("score",)  # fields that a `PUT` without them leaves as they are on an existing detector
+
+
+def left_out(body: bytes | str) -> frozenset[str]:
+    """Return which of the fields `KEPT` a config that `parse` took does not name."""
+    return frozenset(KEPT).difference(from_json(body or b"{}"))
+
+
+def keeping(config: DetectorConfig, held: DetectorConfig, names: frozenset[str]) -> DetectorConfig:
+    """Return `config` with the fields `names` as `held` has them; another kind keeps none."""
+    if config.kind != held.kind:
+        return config
+    return replace(config, **{name: getattr(held, name) for name in sorted(names)})
 
 
 def _reason(error: ValidationError) -> str:

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from models import MIN_VECTORS
 from service import log
 from service.domain.detector import NAME, Detector, Pointer
-from service.domain.detector_config import DetectorConfig
+from service.domain.detector_config import DetectorConfig, keeping
 from service.problems import Conflict, UnknownDetector, Unprocessable
 from service.store.connection import Script, ask
 from service.store.detector_state import from_state
@@ -112,13 +112,19 @@ class Detectors:
         self._max_detectors = max_detectors
 
     async def put(
-        self, name: str, config: DetectorConfig, *, who: str = ""
+        self,
+        name: str,
+        config: DetectorConfig,
+        kept: frozenset[str] = frozenset(),
+        *,
+        who: str = "",
     ) -> tuple[bool, Detector]:
         """Make the detector, or change its configuration; return whether it was made.
 
-        A configuration equal to the present one changes nothing. Raises Unprocessable for a name
-        that is none, and Conflict for one detector too many or another dimension or other feature
-        names than those of vectors that it holds.
+        The fields `kept` stay as they are on one that exists. A configuration equal to the present
+        one changes nothing. Raises Unprocessable for a name that is none, and Conflict for one
+        detector too many or another dimension or other feature names than those of vectors that
+        it holds.
         """
         if not NAME.fullmatch(name):
             raise Unprocessable(f"A detector's name matches {NAME.pattern}.")
@@ -127,7 +133,7 @@ class Detectors:
             if held is None:
                 done = await self._create(name, config, who)
             else:
-                merged = _merge(held, config)
+                merged = _merge(held, keeping(config, held.config, kept))
                 done = merged == held.config or await self._configure(held, merged, who)
             found = await self.get(name) if done else None
             if found is not None:

@@ -8,7 +8,7 @@ from models import Config, ConfigError, Model
     [
         ({"strategy": "hebb"}, "one of replay, finetune, joint"),
         ({"kind": "forest"}, "one of vae"),
-        ({"score": "distance"}, "one of elbo, reconstruction"),
+        ({"score": "distance"}, "one of auto, elbo, reconstruction"),
         ({"weights": "sometimes"}, "one of proportional, equal"),
         ({"weights": {"w_prev": 0.5, "w_new": 0.6}}, "sum to 1"),
         ({"weights": {"w_prev": 1.0, "w_new": 0.0}}, "weights.w_new"),

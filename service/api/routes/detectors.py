@@ -16,7 +16,7 @@ from service.api.routes.parameters import Name
 from service.api.status import current, describe, existing, settled
 from service.domain.api_key import Scope
 from service.domain.detector import Detector
-from service.domain.detector_config import DetectorConfig, parse
+from service.domain.detector_config import DetectorConfig, left_out, parse
 from service.problems import StoreUnavailable, UnknownDetector, Unprocessable
 
 router = APIRouter(prefix="/v1/detectors", tags=["detectors"])
@@ -91,12 +91,15 @@ _ETAG = {"headers": {"ETag": {"description": "The generation.", "schema": {"type
     ),
 )
 async def put(request: Request, name: Name) -> Response:
-    """Take a config, which may be `{}` but not be left out: a missing field has its default."""
+    """Take a config, which may be `{}` but not be left out: a missing field has its default.
+
+    An existing detector keeps its `score` where the config names none.
+    """
     app = parts(request)
     app.writable()
-    config = parse(await request_bodies.json_text(request))
+    text = await request_bodies.json_text(request)
     created, detector = await app.stores.detectors.put(
-        name, config, who=f"key:{caller(request).id}"
+        name, parse(text), left_out(text), who=f"key:{caller(request).id}"
     )
     await settled(app, name)
     return answer(detector.config.to_dict(), 201 if created else 200)
