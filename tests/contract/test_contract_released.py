@@ -1,0 +1,156 @@
+"""What the first release stored is read, shown as it was, and gone on from."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from redis.asyncio import Redis
+
+from models import Version
+from service.audit import broken
+from service.disk_cache import DiskCache
+from service.keys import Keys
+from tests.contract.running import Running, running
+from tests.released import files, released, restore
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+ANSWERS = released()["answers"]
+PUMP = "/v1/detectors/pump"
+
+
+@pytest.fixture
+async def old(store_url: str, redis: Redis) -> AsyncIterator[Running]:
+    """Serve what the first release stored, as its administrator."""
+    await restore(redis)
+    async with running(store_url, poll_seconds=0.2) as api:
+        api.http.headers["authorization"] = f"Bearer {ANSWERS['admin_key']}"
+
+        async def known() -> bool:
+            return (await api.http.get("/v1/detectors")).status_code == 200
+
+        await until(known)
+        yield api
+
+
+def kept(was: Any, now: Any, path: str = "") -> list[str]:
+    """Return where `now` differs from `was`; a later release may say more."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        return [
+            found
+            for name, one in was.items()
+            for found in (kept(one, now[name], f"{path}.{name}") if name in now else [path + name])
+        ]
+    if isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
+        return [
+            found
+            for i, (one, other) in enumerate(zip(was, now, strict=True))
+            for found in kept(one, other, f"{path}[{i}]")
+        ]
+    return [] if was == now else [f"{path}: {was} {now}"]
+
+
+async def test_everything_is_shown_as_it_was(old: Running) -> None:
+    """Status, versions, events, quarantine, drift, audit trail and API keys answer as before."""
+    for name, answers in ANSWERS["detectors"].items():
+        for path, was in answers.items():
+            answer = await old.http.get(f"/v1/detectors/{name}{path}")
+            assert answer.status_code == 200, (name, path, answer.text)
+            assert kept(was, answer.json()) == [], (name, path)
+    for name, was in ANSWERS["audit"].items():
+        assert kept(was, (await old.http.get(f"/v1/detectors/{name}/audit")).json()) == []
+    assert kept(ANSWERS["keys"], (await old.http.get("/v1/keys")).json()) == []
+    labels = await old.parts.stores.events.labels("pump")
+    assert sorted(one.label for one in labels) == ["anomaly", "anomaly", "normal"]
+
+
+async def test_its_keys_open_what_they_opened(old: Running) -> None:
+    """A stored key keeps its scopes; its secret was never in the store."""
+    sender = {"authorization": f"Bearer {ANSWERS['line_key']}"}
+    scored = await old.http.post(f"{PUMP}/score", json={"vectors": [[0, 0, 0]]}, headers=sender)
+    assert (scored.status_code, scored.json()["version"]) == (200, 2)
+    assert (await old.http.get(PUMP, headers=sender)).status_code == 403
+    for version in (1, 2):
+        pinned = await old.http.post(
+            f"{PUMP}/score?version={version}", json={"vectors": [[0, 0, 0]]}
+        )
+        assert (pinned.status_code, pinned.json()["version"]) == (200, version)
+
+
+async def test_a_batch_sent_before_is_not_stored_again(old: Running) -> None:
+    """An Idempotency-Key of the first release still stands for its first answer."""
+    rows = np.random.default_rng(0).normal(size=(300, 3)).astype("<f4")
+    headers = {
+        "authorization": f"Bearer {ANSWERS['line_key']}",
+        "content-type": "application/octet-stream",
+        "idempotency-key": ANSWERS["idempotency_key"],
+    }
+    again = await old.http.post(f"{PUMP}/normal", content=rows.tobytes(), headers=headers)
+    first = ANSWERS["first"]
+    assert again.status_code == 202, again.text
+    assert again.json()["batch_id"] == first["batch_id"]
+    assert again.json()["duplicate"] == 300
+    other = await old.http.post(f"{PUMP}/normal", content=(rows + 1).tobytes(), headers=headers)
+    assert other.status_code == 422
+
+
+async def test_learning_goes_on(old: Running, versions: tuple[Version, Version]) -> None:
+    """What is held back is decided on, the buffer is learned, the next version is the next."""
+    before = ANSWERS["detectors"]["pump"][""]
+    (entry,) = ANSWERS["detectors"]["pump"]["/quarantine"]["quarantine"]
+    path = f"{PUMP}/quarantine/{entry['id']}"
+    rows = (await old.http.get(path)).json()["vectors"]
+    assert len(rows) == entry["vectors"]
+    done = await old.http.post(path, json={"decision": "release"})
+    assert (done.status_code, done.json()["vectors"]) == (200, entry["vectors"])
+    await old.learn(versions[1])
+    await old.serving(before["last_version"] + 1)
+    status = (await old.http.get(PUMP)).json()
+    assert status["generation"] == before["generation"] + 1
+    assert status["learned"] == before["learned"] + before["buffered"] + entry["vectors"] + 40
+    back = await old.http.put(f"{PUMP}/champion", json={"version": 2})
+    assert (back.status_code, back.json()["generation"]) == (200, before["generation"] + 2)
+    trail = await old.parts.stores.audit.entries("pump")
+    assert [one["action"] for one in trail[-3:]] == ["release", "promoted", "champion"]
+    assert broken(trail) is None
+
+
+async def test_what_was_parked_and_revoked_stays_so(old: Running) -> None:
+    """A rejected version may be promoted by hand, a revoked one not; its data can be released."""
+    (entry,) = ANSWERS["detectors"]["parked"]["/quarantine"]["quarantine"]
+    refused = await old.http.put("/v1/detectors/fan/champion", json={"version": 2})
+    assert refused.status_code in {409, 410}, refused.text
+    promoted = await old.http.put("/v1/detectors/parked/champion", json={"version": 2})
+    assert promoted.status_code == 200, promoted.text
+    status = (await old.http.get("/v1/detectors/parked")).json()
+    assert (status["parked"], status["learned"]) == (0, 600)
+    assert entry["vectors"] == 300
+    sender = {"batch": ANSWERS["first"]["batch_id"], "dry_run": True}
+    plan = await old.http.post(f"{PUMP}/revoke", json=sender)
+    assert plan.status_code == 200, plan.text
+    assert plan.json()["versions"] == [1, 2]
+
+
+async def test_a_deletion_leaves_nothing(old: Running) -> None:
+    """Everything of a detector goes but its audit trail and the tombstone."""
+    redis = old.parts.stores.redis
+    assert (await old.http.delete(PUMP)).status_code == 204
+    keys = Keys("pump")
+    left = {key.decode() for key in await redis.keys("anamnesis:{pump}:*")}
+    answers = {key for key in left if ":idempotency:" in key}
+    assert left - answers == {keys.audit, keys.tombstone}
+
+
+def test_the_disk_cache_is_served_from(tmp_path: Path) -> None:
+    """The champions kept on disk by the first release are restored as they were."""
+    files(tmp_path)
+    found = {one.name: one for one in DiskCache(tmp_path, max_bytes=2**24).restore()}
+    assert {name: (one.number, one.generation) for name, one in found.items()} == {
+        name: (answers[""]["champion"], answers[""]["generation"])
+        for name, answers in ANSWERS["detectors"].items()
+    }
+    judged = found["pump"].version.judge(np.zeros((1, 3), np.float32), found["pump"].threshold)
+    assert np.isfinite(judged.scores).all()

@@ -1,0 +1,57 @@
+"""What a released service stored (`tests/fixtures/write_released.py`), put into a store again."""
+
+import base64
+import functools
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+
+FIXTURE = Path(__file__).parent / "fixtures" / "released_9d5a4cf.json.gz"
+
+
+@functools.cache
+def released() -> dict[str, Any]:
+    """Return keys, files of the disk cache, and what the released service answered."""
+    found: dict[str, Any] = json.loads(gzip.decompress(FIXTURE.read_bytes()))
+    return found
+
+
+async def restore(redis: Redis) -> None:
+    """Write every key as it was; what expires does so an hour from now."""
+    for key, one in released()["redis"].items():
+        content = one["content"]
+        if one["kind"] == "stream":
+            await _stream(redis, key, content, one["last"])
+        elif one["kind"] == "string":
+            await redis.set(key, _bytes(content))
+        elif one["kind"] == "hash":
+            await redis.hset(key, mapping={_bytes(f): _bytes(v) for f, v in content})
+        elif one["kind"] == "zset":
+            await redis.zadd(key, {_bytes(member): score for member, score in content})
+        else:
+            add = redis.rpush if one["kind"] == "list" else redis.sadd
+            await add(key, *map(_bytes, content))
+        if one["ttl"] >= 0:
+            await redis.expire(key, 3600)
+
+
+async def _stream(redis: Redis, key: str, content: list[Any], last: str) -> None:
+    for at, fields in content:
+        await redis.xadd(key, {_bytes(f): _bytes(v) for f, v in fields}, id=at)
+    if not content:  # it goes on after its last entry, whether that is kept or not
+        await redis.xadd(key, {"x": ""}, id=last)
+        await redis.xtrim(key, maxlen=0)
+    await redis.execute_command("XSETID", key, last)
+
+
+def files(folder: Path) -> None:
+    """Write the files of the disk cache into `folder`."""
+    for name, content in released()["disk"].items():
+        (folder / name).write_bytes(_bytes(content))
+
+
+def _bytes(text: str) -> bytes:
+    return base64.b85decode(text)
