@@ -15,7 +15,7 @@ from service.problems import (
     Unauthenticated,
     UnknownDetector,
 )
-from service.store.api_keys import ApiKeys
+from service.store.api_keys import ApiKeys, State
 
 _log = log.get(__name__)
 
@@ -38,8 +38,8 @@ class Access:
         self._grants = dict(self._fixed)
         self._guarded = bool(self._fixed) or not (may_be_open or insecure)
         self._insecure = insecure
-        self._revision: int | None = None  # None: the store was not read yet
-        self._went_back: int | None = None
+        self._state: State | None = None  # None: the store was not read yet
+        self._went_back: State | None = None
         self._buckets: dict[str, Bucket] = {}
         # By the whole header as it came, None being no header. Python's hash of bytes is keyed
         # with randomness of this process and two are compared only when all 64 bits of it agree:
@@ -57,11 +57,11 @@ class Access:
     @property
     def informed(self) -> bool:
         """Whether the stored keys were read."""
-        return self._revision is not None
+        return self._state is not None
 
     def known(self, authorization: bytes | None) -> Grant | None:
         """Return what the `Authorization` header allows, None where it is no known key."""
-        if not self._guarded and (self._revision is not None or self._insecure):
+        if not self._guarded and (self._state is not None or self._insecure):
             return ANYONE
         grant = self._remembered.get(authorization)
         if grant is None:
@@ -136,21 +136,21 @@ class Access:
             await self._refresh(keys)
 
     async def _refresh(self, keys: ApiKeys) -> None:
-        revision = await keys.revision()
-        if revision in (self._revision, self._went_back):
+        state = await keys.state()
+        if state in (self._state, self._went_back):
             return
-        if self._revision is not None and self._went_back is None and revision < self._revision:
+        if self._state is not None and self._went_back is None and state.older(self._state):
             # Emptied, or restored from a backup: nobody revoked anything. The next change counts.
-            self._went_back = revision
-            _log.error("the store lost keys, those in memory stay good", revision=revision)
+            self._went_back = state
+            _log.error("the store lost keys, those in memory stay good", revision=state.revision)
             return
         self.adopt(*await keys.read())
 
-    def adopt(self, revision: int, grants: Iterable[Grant]) -> None:
+    def adopt(self, state: State, grants: Iterable[Grant]) -> None:
         """Take these keys, and the fixed ones, for all there are."""
         first = not self.informed
         self._grants = {grant.id: grant for grant in grants} | self._fixed
-        self._revision, self._went_back = revision, None
+        self._state, self._went_back = state, None
         self._guarded = self._guarded or bool(self._grants)
         self._buckets = {key: kept for key, kept in self._buckets.items() if key in self._grants}
         self._remembered.clear()

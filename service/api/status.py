@@ -7,7 +7,7 @@ from models.parts.regimes import forgotten
 from service import log
 from service.api.context import Parts
 from service.domain.champion import Champion
-from service.domain.detector import Detector
+from service.domain.detector import Detector, older
 from service.problems import StoreUnavailable, UnknownDetector
 
 
@@ -74,6 +74,7 @@ def _described(detector: Detector, champion: Champion | None) -> dict[str, Any]:
         "threshold": champion.threshold.value if champion else None,
         "calibration": champion.threshold.calibration if champion else None,
         "labels": champion.threshold.labels if champion else None,
+        "ahead_of_store": champion is not None and older(detector.pointer, champion.pointer),
         "last_version": detector.last_version,
         "buffered": detector.buffered,
         "quarantined": detector.quarantined,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from models import Version
 from models.parts.calibration import Threshold
 from models.parts.labels import Labels
+from service.domain.detector import Pointer, older
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -13,7 +14,9 @@ class Champion:
 
     `uid` tells incarnations of a name apart, `generation` counts moves of the champion pointer
     and `config_revision` changes of the config. A pinned version borrows both from the detector.
-    `labels` are those that decided the threshold, where they do.
+    `labels` are those that decided the threshold, where they do. `sha256` is that of the artifact
+    in the store, and `stored` the whole of what the store said when this began to serve; both are
+    None in what the first release kept on disk.
     """
 
     name: str
@@ -25,10 +28,16 @@ class Champion:
     threshold: Threshold
     trained_at: float | None = None
     labels: Labels | None = None
+    sha256: str | None = None
+    stored: Pointer | None = None
 
     def supersedes(self, other: "Champion | None") -> bool:
         """Return whether this is at least as new as `other`; another incarnation always is."""
         if other is None or other.uid != self.uid:
             return True
-        mine = (self.generation, self.config_revision)
-        return mine >= (other.generation, other.config_revision)
+        return not older(self.pointer, other.pointer)
+
+    @property
+    def pointer(self) -> Pointer:
+        """Return what the store said of it, as far as that is known."""
+        return self.stored or Pointer(self.uid, self.number, self.generation, self.config_revision)

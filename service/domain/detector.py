@@ -12,12 +12,32 @@ NO_DRIFT: Mapping[str, Any] = {"state": "none"}
 
 
 class Pointer(NamedTuple):
-    """What an API process compares with what it serves."""
+    """What an API process compares with what it serves.
+
+    The nonces, drawn with every move of the champion and every change of the config, and the
+    sha256 of the champion's artifact tell states apart that a store restored from a copy numbers
+    alike. `changed` is when the store changed either last, in milliseconds since 1970. States
+    that the first release wrote have none of them.
+    """
 
     uid: str
     champion: int | None
     generation: int
     config_revision: int
+    champion_nonce: str = ""
+    config_nonce: str = ""
+    sha256: str | None = None
+    changed: int = 0
+
+
+def older(one: Pointer, other: Pointer) -> bool:
+    """Return whether `one` is a state of the same incarnation from before `other`.
+
+    A store that was restored from a copy numbers its next changes as it numbered the lost ones.
+    So numbers decide only where the clock of the store does not say that `one` is a later change.
+    """
+    mine = (one.generation, one.config_revision)
+    return mine < (other.generation, other.config_revision) and one.changed <= other.changed
 
 
 class Retraining(NamedTuple):
@@ -65,6 +85,10 @@ class Detector:
     retrains: dict[str, int]
     last_retraining: dict[str, Any] | None
     drift: dict[str, Any]
+    champion_nonce: str = ""
+    champion_sha256: str | None = None
+    config_nonce: str = ""
+    changed: int = 0
 
     @property
     def trained(self) -> bool:
@@ -79,7 +103,16 @@ class Detector:
     @property
     def pointer(self) -> Pointer:
         """Return what an API process compares with what it serves."""
-        return Pointer(self.uid, self.champion, self.generation, self.config_revision)
+        return Pointer(
+            self.uid,
+            self.champion,
+            self.generation,
+            self.config_revision,
+            self.champion_nonce,
+            self.config_nonce,
+            self.champion_sha256,
+            self.changed,
+        )
 
 
 def with_dimension(config: DetectorConfig, width: int | None) -> DetectorConfig:

@@ -24,9 +24,9 @@ class Source(NamedTuple):
 class Experience:
     """What one retraining learns: the entries in the range `(first, last]` of the stream.
 
-    `champion` (None before the first version) and `generation` are those of the moment it was
-    taken: a promotion stands only while they do. `vectors` is `(n, d)` float32. `sources` has one
-    item an entry, in their order.
+    `champion` (None before the first version), `generation` and `champion_nonce` are those of the
+    moment it was taken: a promotion stands only while they do. `vectors` is `(n, d)` float32.
+    `sources` has one item an entry, in their order.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Experience:
     last: str
     vectors: NDArray[np.float32]
     sources: tuple[Source, ...]
+    champion_nonce: str = ""
 
     @property
     def n(self) -> int:

@@ -83,12 +83,26 @@ class Champions:
         if held is None:
             return None
         now = champion or detector
-        if (held.generation, held.config_revision) != (now.generation, now.config_revision):
-            return self.pin(detector, number, held.version)
+        if held.stored != now.pointer:
+            return self.pin(detector, number, held.version, held.sha256)
         self._pinned.move_to_end((name, detector.uid, number))
         return held
 
-    def pin(self, detector: Detector, number: int, version: Version) -> Champion:
+    def pins(self) -> dict[str, dict[int, str | None]]:
+        """Return the versions held for pinned requests, by detector, with their sha256."""
+        found: dict[str, dict[int, str | None]] = {}
+        for (name, _, number), held in self._pinned.items():
+            found.setdefault(name, {})[number] = held.sha256
+        return found
+
+    def unpin(self, name: str, number: int) -> None:
+        """Let go of a version that the store has another artifact for."""
+        for key in [key for key in self._pinned if (key[0], key[2]) == (name, number)]:
+            del self._pinned[key]
+
+    def pin(
+        self, detector: Detector, number: int, version: Version, sha256: str | None = None
+    ) -> Champion:
         """Hold `version` for pinned requests, letting go of the one used longest ago."""
         champion = self._champions.get(detector.name)
         now, labels = champion or detector, champion.labels if champion else None
@@ -100,6 +114,8 @@ class Champions:
             config_revision=now.config_revision,
             version=configured(version, detector.config),
             threshold=version.threshold_for(detector.config.threshold, labels),
+            sha256=sha256,
+            stored=now.pointer,
         )
         key = (detector.name, detector.uid, number)
         self._pinned[key] = held

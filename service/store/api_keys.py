@@ -1,45 +1,71 @@
 """API keys in the store: made, listed, revoked. Their secrets are never there."""
 
+import secrets
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from redis.asyncio import Redis
 
 from service.domain.api_key import Grant, Scope
 from service.problems import Conflict, Unknown
-from service.store.connection import Script, ask, connect
-from service.store.lua import AUDIT, said
-from service.store.redis_keys import API_KEYS, KEYS_AUDIT
+from service.store.connection import ask, connect
+from service.store.lua import AUDIT, NOW, READ, said
+from service.store.redis_keys import API_KEYS, KEYS_AUDIT, KEYS_NONCE
+from service.store.script import NamedScript
 
 _REVISION = b"revision"  # a field beside the keys; no key has this id
 
-# KEYS: keys, audit. ARGV: id, most keys, document, what it allows (JSON), what the audit says
-_CREATE = Script(
-    AUDIT
+_CREATE = NamedScript(
+    READ
+    + AUDIT
+    + NOW
     + """
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return 0 end
-if redis.call('HLEN', KEYS[1]) > tonumber(ARGV[2]) then return 0 end
-local now = redis.call('TIME')
-now = now[1] * 1000 + math.floor(now[2] / 1000)
-redis.call('HINCRBY', KEYS[1], 'revision', 1)
-redis.call('HSET', KEYS[1], ARGV[1], '{"created":' .. now .. ',' .. ARGV[3])
-audit(KEYS[2], now, 'null', ARGV[4], ARGV[5])
+if redis.call('HEXISTS', KEYS.keys, ARGS.id) == 1 then return 0 end
+if redis.call('HLEN', KEYS.keys) > tonumber(ARGS.most) then return 0 end
+redis.call('HINCRBY', KEYS.keys, 'revision', 1)
+redis.call('SET', KEYS.nonce, string.format('%.0f', now) .. '-' .. ARGS.nonce)
+redis.call('HSET', KEYS.keys, ARGS.id, '{"created":' .. now .. ',' .. ARGS.document)
+audit(KEYS.audit, now, 'null', ARGS.allowed, ARGS.audited)
 return now
-"""
+""",
+    keys="keys audit nonce",
+    args="id most nonce document allowed audited",
 )
 
-# KEYS: keys, audit. ARGV: id, what the audit says
-_REVOKE = Script(
-    AUDIT
+_REVOKE = NamedScript(
+    READ
+    + AUDIT
+    + NOW
     + """
-if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
-local now = redis.call('TIME')
-audit(KEYS[2], now[1] * 1000 + math.floor(now[2] / 1000), '"active"', '"revoked"', ARGV[2])
-return redis.call('HINCRBY', KEYS[1], 'revision', 1)
+if redis.call('HDEL', KEYS.keys, ARGS.id) == 0 then return 0 end
+audit(KEYS.audit, now, '"active"', '"revoked"', ARGS.audited)
+redis.call('SET', KEYS.nonce, string.format('%.0f', now) .. '-' .. ARGS.nonce)
+return redis.call('HINCRBY', KEYS.keys, 'revision', 1)
 """,
+    keys="keys audit nonce",
+    args="id nonce audited",
     flags="allow-oom",
 )
+
+_WHERE = {"keys": API_KEYS, "audit": KEYS_AUDIT, "nonce": KEYS_NONCE}
+
+
+class State(NamedTuple):
+    """What names a state of the key table: the changes so far, and a nonce drawn with the last.
+
+    The nonce begins with the milliseconds since 1970 at which it was drawn. It tells apart what a
+    store that was restored from a copy would number alike, and is empty where the first release
+    wrote last.
+    """
+
+    revision: int
+    nonce: str
+
+    def older(self, other: "State") -> bool:
+        """Return whether it is from before `other`, by the store's clock where that is known."""
+        mine, theirs = (int(one.nonce.partition("-")[0] or 0) for one in (self, other))
+        return self.revision < other.revision and mine <= theirs
 
 
 class ApiKeys:
@@ -59,33 +85,46 @@ class ApiKeys:
             "max_body_bytes": grant.max_body_bytes,
         }
         document = {"digest": grant.digest.hex(), **allowed}
-        args = (
-            grant.id, self._most, orjson.dumps(document)[1:], orjson.dumps(allowed),
-            said("key created", who, key=grant.id),
-        )  # fmt: skip
-        created = int(await _CREATE(self._redis, (API_KEYS, KEYS_AUDIT), args))
+        args = {
+            "id": grant.id,
+            "most": self._most,
+            "nonce": secrets.token_hex(8),
+            "document": orjson.dumps(document)[1:],
+            "allowed": orjson.dumps(allowed),
+            "audited": said("key created", who, key=grant.id),
+        }
+        created = int(await _CREATE(self._redis, _WHERE, args))
         if not created:
             raise Conflict(f"The service holds at most {self._most} keys.")
         return replace(grant, created=created)
 
     async def revoke(self, identity: str, *, who: str = "") -> None:
         """Forget a key; Unknown where there is none."""
-        args = (identity, said("key revoked", who, key=identity))
-        if identity == _REVISION.decode() or not await _REVOKE(
-            self._redis, (API_KEYS, KEYS_AUDIT), args
-        ):
+        args = {
+            "id": identity,
+            "nonce": secrets.token_hex(8),
+            "audited": said("key revoked", who, key=identity),
+        }
+        if identity == _REVISION.decode() or not await _REVOKE(self._redis, _WHERE, args):
             raise Unknown("There is no such key.")
 
-    async def revision(self) -> int:
-        """Return the number of changes so far."""
-        return int(await ask(self._redis, self._redis.hget(API_KEYS, _REVISION)) or 0)
+    async def state(self) -> State:
+        """Return what names the present state of the table."""
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hget(API_KEYS, _REVISION)
+        pipe.get(KEYS_NONCE)
+        revision, nonce = await ask(self._redis, pipe.execute())
+        return State(int(revision or 0), (nonce or b"").decode())
 
-    async def read(self) -> tuple[int, list[Grant]]:
-        """Return the revision, and all keys as they stand at it, oldest first."""
-        held = await ask(self._redis, self._redis.hgetall(API_KEYS))
-        revision = int(held.pop(_REVISION, 0))
+    async def read(self) -> tuple[State, list[Grant]]:
+        """Return the state, and all keys as they stand at it, oldest first."""
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hgetall(API_KEYS)
+        pipe.get(KEYS_NONCE)
+        held, nonce = await ask(self._redis, pipe.execute())
+        state = State(int(held.pop(_REVISION, 0)), (nonce or b"").decode())
         grants = [_grant(identity.decode(), orjson.loads(text)) for identity, text in held.items()]
-        return revision, sorted(grants, key=lambda grant: (grant.created or 0, grant.id))
+        return state, sorted(grants, key=lambda grant: (grant.created or 0, grant.id))
 
 
 async def count(url: str) -> int:

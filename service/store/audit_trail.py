@@ -13,23 +13,26 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
-from service.store.connection import Script, ask
-from service.store.lua import AUDIT
+from service.store.connection import ask
+from service.store.lua import AUDIT, NOW, READ
 from service.store.redis_keys import KEYS_AUDIT, Keys
+from service.store.script import NamedScript
 
 PAGE = 1000
 
 
-# KEYS: state, audit. ARGV: uid or '', from, to, said
-_APPEND = Script(
-    AUDIT
+_APPEND = NamedScript(
+    READ
+    + AUDIT
+    + NOW
     + """
-local uid = redis.call('HGET', KEYS[1], 'uid')
-if not uid or (ARGV[1] ~= '' and ARGV[1] ~= uid) then return 0 end
-local now = redis.call('TIME')
-audit(KEYS[2], now[1] * 1000 + math.floor(now[2] / 1000), ARGV[2], ARGV[3], ARGV[4])
+local uid = redis.call('HGET', KEYS.state, STATE.uid)
+if not uid or (ARGS.uid ~= '' and ARGS.uid ~= uid) then return 0 end
+audit(KEYS.audit, now, ARGS.before, ARGS.after, ARGS.audited)
 return 1
-"""
+""",
+    keys="state audit",
+    args="uid before after audited",
 )
 
 
@@ -43,9 +46,13 @@ class Audit:
         self, name: str, entry: bytes, *, before: Any = None, after: Any = None
     ) -> bool:
         """Write an entry for a change that no script of its own carries; False when it is gone."""
-        keys = Keys(name)
-        args = ("", orjson.dumps(before), orjson.dumps(after), entry)
-        return bool(await _APPEND(self._redis, (keys.state, keys.audit), args))
+        args = {
+            "uid": "",
+            "before": orjson.dumps(before),
+            "after": orjson.dumps(after),
+            "audited": entry,
+        }
+        return bool(await _APPEND(self._redis, Keys(name), args))
 
     async def entries(
         self, name: str | None, *, after: int = 0, limit: int = PAGE

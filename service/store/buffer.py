@@ -19,98 +19,113 @@ from models import MIN_VECTORS
 from service.domain.admission import Verdict
 from service.domain.experience import Experience, Source
 from service.problems import BadVectors, BufferFull, UnknownDetector, Unprocessable
-from service.store.connection import Script
 from service.store.group_commit import Group
+from service.store.lua import READ
 from service.store.redis_keys import IDEMPOTENCY_SECONDS, Keys
+from service.store.script import NamedScript
 
 CHUNK_BYTES = 8 * 2**20  # of one reading: the store answers everybody else in between
 
-# KEYS: state, stream, held, senders[, idempotency]
-# ARGV: vectors, dimension, sha256, batch, sender, most vectors, most bytes, seconds, uid, payload,
-# vectors held back, their payload, version that judged, reason, most held, most bytes held, answer
-# (JSON), vectors thinned out, novel vectors, most of a sender's novel ones as a share
-_INGEST = Script("""
-local state, stream, known = KEYS[1], KEYS[2], KEYS[5]
-local n, d, bytes, back = tonumber(ARGV[1]), tonumber(ARGV[2]), #ARGV[10], tonumber(ARGV[11])
-local state_now = redis.call('HMGET', state, 'uid', 'dimension', 'buffered', 'parked',
-                             'buffered_bytes', 'parked_bytes', 'quarantined', 'quarantined_bytes',
-                             'cursor')
-local uid, dimension = state_now[1], state_now[2]
-if not uid or (ARGV[9] ~= '' and ARGV[9] ~= uid) then return {'unknown'} end
+_INGEST = NamedScript(
+    READ
+    + """
+local state, stream, known = KEYS.state, KEYS.stream, KEYS.known
+local n, d, back = tonumber(ARGS.vectors), tonumber(ARGS.dimension), tonumber(ARGS.held)
+local bytes = #DATA.kept
+local held = read(state, STATE.uid, STATE.dimension, STATE.buffered, STATE.parked,
+                  STATE.buffered_bytes, STATE.parked_bytes, STATE.quarantined,
+                  STATE.quarantined_bytes, STATE.cursor)
+local uid, dimension = held[STATE.uid], held[STATE.dimension]
+if not uid or (ARGS.uid ~= '' and ARGS.uid ~= uid) then return {'unknown'} end
 if known then
-  local first = redis.call('HMGET', known, 'uid', 'sha256', 'answer', 'buffered')
-  if first[1] == uid then
-    if first[2] ~= ARGV[3] then return {'other'} end
-    return {'duplicate', first[3], tonumber(first[4])}
+  local first = read(known, ANSWER.uid, ANSWER.sha256, ANSWER.answer, ANSWER.buffered)
+  if first[ANSWER.uid] == uid then
+    if first[ANSWER.sha256] ~= ARGS.sha256 then return {'other'} end
+    return {'duplicate', first[ANSWER.answer], tonumber(first[ANSWER.buffered])}
   end
 end
 if dimension and dimension ~= '' and tonumber(dimension) ~= d then
   return {'dimension', tonumber(dimension)}
 end
-local buffered, parked = tonumber(state_now[3]), tonumber(state_now[4])
-if n > 0 and (buffered + parked + n > tonumber(ARGV[6])
-   or tonumber(state_now[5]) + tonumber(state_now[6]) + bytes > tonumber(ARGV[7])) then
+local buffered, parked = tonumber(held[STATE.buffered]), tonumber(held[STATE.parked])
+if n > 0 and (buffered + parked + n > tonumber(ARGS.most)
+   or tonumber(held[STATE.buffered_bytes]) + tonumber(held[STATE.parked_bytes]) + bytes
+      > tonumber(ARGS.most_bytes)) then
   return {'full', buffered, parked}
 end
-local quarantined = tonumber(state_now[7] or 0)
-if back > 0 and (quarantined + back > tonumber(ARGV[15])
-   or tonumber(state_now[8] or 0) + #ARGV[12] > tonumber(ARGV[16])) then
+local quarantined = tonumber(held[STATE.quarantined] or 0)
+if back > 0 and (quarantined + back > tonumber(ARGS.most_held)
+   or tonumber(held[STATE.quarantined_bytes] or 0) + #DATA.held
+      > tonumber(ARGS.most_held_bytes)) then
   return {'quarantine full', quarantined}
 end
-local novel = tonumber(ARGV[19])
-if ARGV[5] ~= '' then
-  local mine = redis.call('HGET', KEYS[4], ARGV[5])
-  local others = redis.call('HLEN', KEYS[4]) - (mine and 1 or 0)
+local novel, cursor = tonumber(ARGS.novel), held[STATE.cursor]
+if ARGS.sender ~= '' then
+  local mine = redis.call('HGET', KEYS.senders, ARGS.sender)
+  local others = redis.call('HLEN', KEYS.senders) - (mine and 1 or 0)
   local at, so_far = string.match(mine or '', '^(%S+) (%d+)$')
-  if at == state_now[9] then novel = novel + tonumber(so_far) end
-  if tonumber(ARGV[19]) > 0 and others > 0 and novel > tonumber(ARGV[20]) * (buffered + n) then
+  if at == cursor then novel = novel + tonumber(so_far) end
+  if tonumber(ARGS.novel) > 0 and others > 0
+     and novel > tonumber(ARGS.share) * (buffered + n) then
     return {'share'}
   end
   if mine or others < 1000 then
-    redis.call('HSET', KEYS[4], ARGV[5], state_now[9] .. ' ' .. novel)
+    redis.call('HSET', KEYS.senders, ARGS.sender, cursor .. ' ' .. novel)
   end
 end
 if n > 0 then
-  local id = redis.call('XADD', stream, '*', 'b', ARGV[4], 'n', n, 'd', d, 's', ARGV[5],
-                        'x', ARGV[10])
-  if buffered == 0 then redis.call('HSET', state, 'oldest', id) end
-  redis.call('HINCRBY', state, 'buffered_bytes', bytes)
-  buffered = redis.call('HINCRBY', state, 'buffered', n)
+  local id = redis.call('XADD', stream, '*', BATCH.batch, ARGS.batch, BATCH.vectors, n,
+                        BATCH.dimension, d, BATCH.sender, ARGS.sender, BATCH.payload, DATA.kept)
+  if buffered == 0 then redis.call('HSET', state, STATE.oldest, id) end
+  redis.call('HINCRBY', state, STATE.buffered_bytes, bytes)
+  buffered = redis.call('HINCRBY', state, STATE.buffered, n)
 end
 if back > 0 then
-  redis.call('XADD', KEYS[3], '*', 'b', ARGV[4], 'n', back, 'd', d, 's', ARGV[5], 'x', ARGV[12],
-             'v', ARGV[13], 'r', ARGV[14])
-  redis.call('HINCRBY', state, 'quarantined', back)
-  redis.call('HINCRBY', state, 'quarantined_bytes', #ARGV[12])
+  redis.call('XADD', KEYS.held, '*', BATCH.batch, ARGS.batch, BATCH.vectors, back,
+             BATCH.dimension, d, BATCH.sender, ARGS.sender, BATCH.payload, DATA.held,
+             BATCH.judged_by, ARGS.judged_by, BATCH.reason, ARGS.reason)
+  redis.call('HINCRBY', state, STATE.quarantined, back)
+  redis.call('HINCRBY', state, STATE.quarantined_bytes, #DATA.held)
 end
-if not dimension or dimension == '' then redis.call('HSET', state, 'dimension', d) end
-if ARGV[18] ~= '0' then redis.call('HINCRBY', state, 'thinned', ARGV[18]) end
+if not dimension or dimension == '' then redis.call('HSET', state, STATE.dimension, d) end
+if ARGS.thinned ~= '0' then redis.call('HINCRBY', state, STATE.thinned, ARGS.thinned) end
 if known then
-  redis.call('HSET', known, 'uid', uid, 'sha256', ARGV[3], 'answer', ARGV[17],
-             'buffered', buffered)
-  redis.call('EXPIRE', known, ARGV[8])
+  redis.call('HSET', known, ANSWER.uid, uid, ANSWER.sha256, ARGS.sha256,
+             ANSWER.answer, ARGS.answer, ANSWER.buffered, buffered)
+  redis.call('EXPIRE', known, ARGS.seconds)
 end
-return {'stored', ARGV[17], buffered}
-""")
+return {'stored', ARGS.answer, buffered}
+""",
+    keys="state stream held senders known?",
+    args="vectors dimension held sha256 batch sender most most_bytes seconds uid judged_by reason "
+    "most_held most_held_bytes answer thinned novel share",
+    data="kept held",
+)
 
-# KEYS: state, stream. ARGV: after, until, vectors so far, least vectors, most vectors, most bytes
 # Entry by entry, so that no more than one of them is read in vain.
-_READ = Script(
-    """
-local held = redis.call('HMGET', KEYS[1], 'uid', 'cursor', 'generation', 'champion', 'dimension')
+_READ = NamedScript(
+    READ
+    + """
+local held = redis.call('HMGET', KEYS.state, STATE.uid, STATE.cursor, STATE.generation,
+                        STATE.champion, STATE.dimension, STATE.champion_nonce)
 if not held[1] then return false end
-local after = ARGV[1] == '' and held[2] or ARGV[1]
-local n, bytes, entries = tonumber(ARGV[3]), 0, {}
-while bytes < tonumber(ARGV[6]) and #entries < 1000 do
-  local entry = redis.call('XRANGE', KEYS[2], '(' .. after, ARGV[2], 'COUNT', 1)[1]
+held[6] = held[6] or ''
+local after = ARGS.after == '' and held[2] or ARGS.after
+local n, bytes, entries = tonumber(ARGS.so_far), 0, {}
+while bytes < tonumber(ARGS.most_bytes) and #entries < 1000 do
+  local entry = redis.call('XRANGE', KEYS.stream, '(' .. after, '+', 'COUNT', 1)[1]
   if not entry then break end
-  local size = tonumber(entry[2][4])
-  if n >= tonumber(ARGV[4]) and n + size > tonumber(ARGV[5]) then break end
-  n, bytes, after = n + size, bytes + #entry[2][10], entry[1]
-  entries[#entries + 1] = {entry[1], entry[2][2], size, entry[2][8], entry[2][10]}
+  local batch = fields(entry)
+  local size = tonumber(batch[BATCH.vectors])
+  if n >= tonumber(ARGS.least) and n + size > tonumber(ARGS.most) then break end
+  n, bytes, after = n + size, bytes + #batch[BATCH.payload], entry[1]
+  entries[#entries + 1] = {entry[1], batch[BATCH.batch], size, batch[BATCH.sender],
+                           batch[BATCH.payload]}
 end
 return {held, entries}
 """,
+    keys="state stream",
+    args="after so_far least most most_bytes",
     flags="no-writes",
 )
 
@@ -157,7 +172,7 @@ class Buffer:
         holding: Holding | None = None,
     ) -> None:
         self._redis: Any = redis
-        self._ingest = Group(redis, _INGEST)
+        self._ingest = Group(redis, _INGEST.script)
         self._max_vectors = max_vectors
         self._max_bytes = max_bytes
         self._experience_max_vectors = experience_max_vectors
@@ -182,10 +197,10 @@ class Buffer:
         """
         keys, payload = Keys(name), np.ascontiguousarray(matrix, dtype="<f4")
         n, d = matrix.shape
-        known: tuple[str, ...] = ()
+        known: dict[str, str] = {}
         digest = ""
         if idempotency_key is not None:
-            known = (keys.idempotency(idempotency_key),)
+            known = {"known": keys.idempotency(idempotency_key)}
             digest = await _digest(f"{n}x{d}:".encode(), payload.tobytes())
         batch = secrets.token_hex(8)
         kept = payload if verdict is None else payload[verdict.kept]
@@ -196,17 +211,28 @@ class Buffer:
         told = {
             "batch_id": batch, "accepted": len(kept), "quarantined": len(held), "triage": triage
         }  # fmt: skip
-        args = (
-            len(kept), d, digest, batch, (sender or "")[:200], self._max_vectors,
-            self._max_bytes, IDEMPOTENCY_SECONDS, uid or "", kept.tobytes(),
-            len(held), held.tobytes(), verdict.version if verdict else "",
-            verdict.reason if verdict else "", self._holding.max_vectors,
-            self._holding.max_bytes, orjson.dumps(told),
-            int(triage.get("thinned", 0)), verdict.novel if verdict else 0,
-            self._holding.sender_novel_share,
-        )  # fmt: skip
-        where = (keys.state, keys.stream, keys.held, keys.senders, *known)
-        reply = await self._ingest(name, where, args, payload.nbytes)
+        args = {
+            "vectors": len(kept),
+            "dimension": d,
+            "held": len(held),
+            "sha256": digest,
+            "batch": batch,
+            "sender": (sender or "")[:200],
+            "most": self._max_vectors,
+            "most_bytes": self._max_bytes,
+            "seconds": IDEMPOTENCY_SECONDS,
+            "uid": uid or "",
+            "judged_by": verdict.version if verdict else "",
+            "reason": verdict.reason if verdict else "",
+            "most_held": self._holding.max_vectors,
+            "most_held_bytes": self._holding.max_bytes,
+            "answer": orjson.dumps(told),
+            "thinned": int(triage.get("thinned", 0)),
+            "novel": verdict.novel if verdict else 0,
+            "share": self._holding.sender_novel_share,
+        }
+        where, values = _INGEST.bound(keys, args, (kept.tobytes(), held.tobytes()), **known)
+        reply = await self._ingest(name, where, values, payload.nbytes)
         return self._answer(reply, n, d)
 
     def _answer(self, reply: list[Any], n: int, d: int) -> Ingested:
@@ -243,8 +269,14 @@ class Buffer:
         held: list[Any] | None = None
         after: bytes = b""
         while True:
-            args = (after, "+", n, MIN_VECTORS, self._experience_max_vectors, CHUNK_BYTES)
-            reply = await _READ(self._redis, (keys.state, keys.stream), args)
+            args = {
+                "after": after,
+                "so_far": n,
+                "least": MIN_VECTORS,
+                "most": self._experience_max_vectors,
+                "most_bytes": CHUNK_BYTES,
+            }
+            reply = await _READ(self._redis, keys, args)
             if reply is None or (held and reply[0][0] != held[0]):
                 return None
             held = held or reply[0]
@@ -255,7 +287,7 @@ class Buffer:
             n += sum(entry[2] for entry in reply[1])
         if not held or not entries:
             return None
-        uid, cursor, generation, champion, dimension = (value.decode() for value in held)
+        uid, cursor, generation, champion, dimension, nonce = (value.decode() for value in held)
         joined = b"".join(entry[4] for entry in entries)
         return Experience(
             name,
@@ -269,6 +301,7 @@ class Buffer:
                 Source(batch.decode(), sender.decode("utf-8", "replace"), size)
                 for _, batch, size, sender, _ in entries
             ),
+            nonce,
         )
 
 

@@ -1,12 +1,13 @@
 """A detector built from the hash that the store holds of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
-from service.domain.detector import NO_DRIFT, Detector, Retraining, with_dimension
+from service.domain.detector import NO_DRIFT, Detector, Pointer, Retraining, with_dimension
 from service.domain.detector_config import parse
+from service.store.schema import FIELDS
 from service.timestamps import rfc3339
 
 
@@ -47,6 +48,37 @@ def from_state(name: str, state: Mapping[bytes, bytes], drift: bytes | None) -> 
         retrains={outcome: number(outcome) for outcome in ("promoted", "rejected", "failed")},
         last_retraining=_finished(text.get("last_retraining")),
         drift=orjson.loads(drift) if drift else dict(NO_DRIFT),
+        champion_nonce=text.get("champion_nonce", ""),
+        champion_sha256=text.get("champion_sha256") or None,
+        config_nonce=text.get("config_nonce", ""),
+        changed=number("changed"),
+    )
+
+
+POINTER = [
+    FIELDS["STATE"][name]
+    for name in (
+        "uid", "champion", "generation", "revision", "champion_nonce", "config_nonce",
+        "champion_sha256", "changed",
+    )
+]  # fmt: skip
+
+
+def pointer(values: Sequence[bytes | None]) -> Pointer:
+    """Build a Pointer from the fields `POINTER`; ValueError where a number is none."""
+    uid, champion, generation, revision, *marks, sha256, changed = (
+        (value or b"").decode() for value in values
+    )
+    champion_nonce, config_nonce = marks
+    return Pointer(
+        uid,
+        int(champion or 0) or None,
+        int(generation),
+        int(revision),
+        champion_nonce,
+        config_nonce,
+        sha256 or None,
+        int(changed or 0),
     )
 
 

@@ -13,11 +13,12 @@ from service import log
 from service.domain.detector import NAME, Detector, Pointer
 from service.domain.detector_config import DetectorConfig, keeping
 from service.problems import Conflict, UnknownDetector, Unprocessable
-from service.store.connection import Script, ask
-from service.store.detector_state import from_state
+from service.store.connection import ask
+from service.store.detector_state import POINTER, from_state, pointer
 from service.store.erasure import mark_erased
-from service.store.lua import AUDIT, NOW, said
+from service.store.lua import AUDIT, NOW, READ, said
 from service.store.redis_keys import DETECTORS, NOTIFY, Keys
+from service.store.script import NamedScript
 
 _log = log.get(__name__)
 
@@ -26,80 +27,102 @@ _AT_ONCE = 100  # detectors read in one round trip
 _ROUNDS = 20  # of a change that others' changes make start again
 
 
-# KEYS: state, audit. ARGV: uid, config, dimension, channel, name, what the audit says
-_CREATE = Script(
-    AUDIT
+_CREATE = NamedScript(
+    READ
+    + AUDIT
     + NOW
     + """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('HSET', KEYS[1], 'format', 1, 'uid', ARGV[1], 'config', ARGV[2], 'dimension', ARGV[3],
-  'created', now, 'revision', 1, 'champion', '',
-  'generation', 0, 'last_version', 0, 'cursor', '0-0', 'oldest', '', 'buffered', 0,
-  'buffered_bytes', 0, 'parked', 0, 'parked_bytes', 0, 'quarantined', 0, 'consumed', 0,
-  'quarantined_bytes', 0, 'discarded', 0, 'thinned', 0, 'learned', 0, 'kept_bytes', 0,
-  'retraining', 'idle', 'requested', 0, 'serving', 0, 'served', 0, 'attempts', 0)
-redis.call('PERSIST', KEYS[2])
-audit(KEYS[2], now, 'null', ARGV[2], ARGV[6])
-redis.call('PUBLISH', ARGV[4], ARGV[5])
-return 1
-"""
-)
-
-# KEYS: state, audit. ARGV: uid, revision, dimension, whether it holds data, config, dimension,
-# channel, name, what the audit says. The first four are what the change was decided on.
-_CONFIGURE = Script(
-    AUDIT
-    + NOW
-    + """
-local held = redis.call('HMGET', KEYS[1], 'uid', 'revision', 'dimension', 'buffered', 'parked',
-                        'last_version', 'config')
-local full = tonumber(held[4] or 0) + tonumber(held[5] or 0) + tonumber(held[6] or 0) > 0
-if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] or held[3] ~= ARGV[3]
-   or (full and '1' or '0') ~= ARGV[4] then
-  return 0
+if redis.call('EXISTS', KEYS.state) == 1 then return 0 end
+local fresh = {
+  STATE.format, 1, STATE.uid, ARGS.uid, STATE.config, ARGS.config, STATE.created, now,
+  STATE.dimension, ARGS.dimension, STATE.revision, 1, STATE.config_nonce, ARGS.nonce,
+  STATE.changed, now, STATE.champion, '', STATE.cursor, '0-0', STATE.oldest, '',
+  STATE.retraining, 'idle'}
+for _, counter in ipairs({
+  STATE.generation, STATE.last_version, STATE.buffered, STATE.buffered_bytes, STATE.parked,
+  STATE.parked_bytes, STATE.quarantined, STATE.quarantined_bytes, STATE.consumed,
+  STATE.discarded, STATE.thinned, STATE.learned, STATE.kept_bytes, STATE.requested,
+  STATE.serving, STATE.served, STATE.attempts}) do
+  fresh[#fresh + 1] = counter
+  fresh[#fresh + 1] = 0
 end
-redis.call('HSET', KEYS[1], 'config', ARGV[5], 'dimension', ARGV[6])
-redis.call('HINCRBY', KEYS[1], 'revision', 1)
-audit(KEYS[2], now, held[7], ARGV[5], ARGV[9])
-redis.call('PUBLISH', ARGV[7], ARGV[8])
-return 1
-"""
-)
-
-# KEYS: state, audit. ARGV: least vectors, weights, channel, name, what the audit says
-_REQUEST = Script(
-    AUDIT
-    + NOW
-    + """
-local held = redis.call('HMGET', KEYS[1], 'uid', 'buffered', 'parked', 'retraining')
-if not held[1] then return {'unknown'} end
-if tonumber(held[2]) < tonumber(ARGV[1]) then
-  return {'few', tonumber(held[2]), tonumber(held[3])}
-end
-redis.call('HSET', KEYS[1], 'weights', ARGV[2])
-if held[4] == 'idle' then redis.call('HSET', KEYS[1], 'retraining', 'queued') end
-audit(KEYS[2], now, '"' .. held[4] .. '"', '"queued"', ARGV[5])
-redis.call('PUBLISH', ARGV[3], ARGV[4])
-return {'queued', redis.call('HINCRBY', KEYS[1], 'requested', 1)}
-"""
-)
-
-# KEYS: state, tombstone, audit, then everything else. ARGV: uid, number of last version, seconds,
-# channel, name, what the audit says. A version made in the meantime has an artifact that was not
-# named: start again.
-_DELETE = Script(
-    AUDIT
-    + NOW
-    + """
-local held = redis.call('HMGET', KEYS[1], 'uid', 'last_version')
-if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then return 0 end
-for i = 1, #KEYS do if i ~= 2 and i ~= 3 then redis.call('UNLINK', KEYS[i]) end end
-redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[3])
-audit(KEYS[3], now, ARGV[2], 'null', ARGV[6])
-redis.call('EXPIRE', KEYS[3], ARGV[3])
-redis.call('PUBLISH', ARGV[4], ARGV[5])
+redis.call('HSET', KEYS.state, unpack(fresh))
+redis.call('PERSIST', KEYS.audit)
+audit(KEYS.audit, now, 'null', ARGS.config, ARGS.audited)
+redis.call('PUBLISH', ARGS.channel, ARGS.name)
 return 1
 """,
+    keys="state audit",
+    args="uid config dimension nonce channel name audited",
+)
+
+# The arguments `was_...` are what the change was decided on.
+_CONFIGURE = NamedScript(
+    READ
+    + AUDIT
+    + NOW
+    + """
+local held = read(KEYS.state, STATE.uid, STATE.revision, STATE.config_nonce, STATE.dimension,
+                  STATE.buffered, STATE.parked, STATE.last_version, STATE.config)
+local full = tonumber(held[STATE.buffered] or 0) + tonumber(held[STATE.parked] or 0)
+  + tonumber(held[STATE.last_version] or 0) > 0
+if held[STATE.uid] ~= ARGS.uid or held[STATE.revision] ~= ARGS.was_revision
+   or (held[STATE.config_nonce] or '') ~= ARGS.was_nonce
+   or held[STATE.dimension] ~= ARGS.was_dimension or (full and '1' or '0') ~= ARGS.was_full then
+  return 0
+end
+redis.call('HSET', KEYS.state, STATE.config, ARGS.config, STATE.dimension, ARGS.dimension,
+           STATE.config_nonce, ARGS.nonce, STATE.changed, now)
+redis.call('HINCRBY', KEYS.state, STATE.revision, 1)
+audit(KEYS.audit, now, held[STATE.config], ARGS.config, ARGS.audited)
+redis.call('PUBLISH', ARGS.channel, ARGS.name)
+return 1
+""",
+    keys="state audit",
+    args="uid was_revision was_nonce was_dimension was_full config dimension nonce channel name "
+    "audited",
+)
+
+_REQUEST = NamedScript(
+    READ
+    + AUDIT
+    + NOW
+    + """
+local held = read(KEYS.state, STATE.uid, STATE.buffered, STATE.parked, STATE.retraining)
+local buffered, was = tonumber(held[STATE.buffered]), held[STATE.retraining]
+if not held[STATE.uid] then return {'unknown'} end
+if buffered < tonumber(ARGS.least) then
+  return {'few', buffered, tonumber(held[STATE.parked])}
+end
+redis.call('HSET', KEYS.state, STATE.weights, ARGS.weights)
+if was == 'idle' then redis.call('HSET', KEYS.state, STATE.retraining, 'queued') end
+audit(KEYS.audit, now, '"' .. was .. '"', '"queued"', ARGS.audited)
+redis.call('PUBLISH', ARGS.channel, ARGS.name)
+return {'queued', redis.call('HINCRBY', KEYS.state, STATE.requested, 1)}
+""",
+    keys="state audit",
+    args="least weights channel name audited",
+)
+
+# Behind the three named keys come all others. A version made in the meantime has an artifact that
+# was not named: start again.
+_DELETE = NamedScript(
+    READ
+    + AUDIT
+    + NOW
+    + """
+local held = read(KEYS.state, STATE.uid, STATE.last_version)
+if held[STATE.uid] ~= ARGS.uid or held[STATE.last_version] ~= ARGS.last_version then return 0 end
+redis.call('UNLINK', KEYS.state)
+for i = 4, #KEYS do redis.call('UNLINK', KEYS[i]) end
+redis.call('SET', KEYS.tombstone, ARGS.uid, 'EX', ARGS.seconds)
+audit(KEYS.audit, now, ARGS.last_version, 'null', ARGS.audited)
+redis.call('EXPIRE', KEYS.audit, ARGS.seconds)
+redis.call('PUBLISH', ARGS.channel, ARGS.name)
+return 1
+""",
+    keys="state tombstone audit",
+    args="uid last_version seconds channel name audited",
     flags="allow-oom",
 )
 
@@ -148,23 +171,34 @@ class Detectors:
         if listed and await ask(client, client.scard(DETECTORS)) > self._max_detectors:
             await ask(client, client.srem(DETECTORS, name))
             raise Conflict(f"The service holds at most {self._max_detectors} detectors.")
-        args = (
-            secrets.token_hex(8), _json(config), config.width or "", NOTIFY, name,
-            said("created", who),
-        )  # fmt: skip
-        keys = Keys(name)
-        done = bool(await _CREATE(client, (keys.state, keys.audit), args))
+        args = {
+            "uid": secrets.token_hex(8),
+            "config": _json(config),
+            "dimension": config.width or "",
+            "nonce": secrets.token_hex(8),
+            "channel": NOTIFY,
+            "name": name,
+            "audited": said("created", who),
+        }
+        done = bool(await _CREATE(client, Keys(name), args))
         await ask(client, client.sadd(DETECTORS, name))
         return done
 
     async def _configure(self, held: Detector, config: DetectorConfig, who: str) -> bool:
-        args = (
-            held.uid, held.config_revision, held.dimension or "", int(_holds_data(held)),
-            _json(config), config.width or "", NOTIFY, held.name,
-            said("configured", who),
-        )  # fmt: skip
-        keys = Keys(held.name)
-        return bool(await _CONFIGURE(self._redis, (keys.state, keys.audit), args))
+        args = {
+            "uid": held.uid,
+            "was_revision": held.config_revision,
+            "was_nonce": held.config_nonce,
+            "was_dimension": held.dimension or "",
+            "was_full": int(_holds_data(held)),
+            "config": _json(config),
+            "dimension": config.width or "",
+            "nonce": secrets.token_hex(8),
+            "channel": NOTIFY,
+            "name": held.name,
+            "audited": said("configured", who),
+        }
+        return bool(await _CONFIGURE(self._redis, Keys(held.name), args))
 
     async def get(self, name: str) -> Detector | None:
         """Return the detector as it is now, read in one round trip, or None."""
@@ -207,18 +241,16 @@ class Detectors:
         wanted = [Keys(name) for name in names if NAME.fullmatch(name)]
         pipe = self._redis.pipeline(transaction=False)
         for keys in wanted:
-            pipe.hmget(keys.state, ["uid", "champion", "generation", "revision"])
+            pipe.hmget(keys.state, POINTER)
         replies = await ask(self._redis, pipe.execute())
         found = {}
-        for keys, (uid, champion, moves, revision) in zip(wanted, replies, strict=True):
-            if uid is None:
+        for keys, values in zip(wanted, replies, strict=True):
+            if values[0] is None:
                 continue
             try:
-                numbers = int(champion or 0) or None, int(moves), int(revision)
+                found[keys.name] = pointer(values)
             except (TypeError, ValueError):  # a damaged state: the others must not suffer for it
                 _log.exception("pointer not read", detector=keys.name)
-                continue
-            found[keys.name] = Pointer(uid.decode(), *numbers)
         return found
 
     async def request_retrain(
@@ -229,12 +261,14 @@ class Detectors:
         During a run it asks for one more after it. `weights` hold for that run alone. Raises
         UnknownDetector, and Conflict when fewer vectors are buffered than a training needs.
         """
-        args = (
-            MIN_VECTORS, "" if weights is None else orjson.dumps(weights), NOTIFY, name,
-            said("retrain", who, "by hand", weights=weights),
-        )  # fmt: skip
-        keys = Keys(name)
-        reply = await _REQUEST(self._redis, (keys.state, keys.audit), args)
+        args = {
+            "least": MIN_VECTORS,
+            "weights": "" if weights is None else orjson.dumps(weights),
+            "channel": NOTIFY,
+            "name": name,
+            "audited": said("retrain", who, "by hand", weights=weights),
+        }
+        reply = await _REQUEST(self._redis, Keys(name), args)
         if reply[0] == b"unknown":
             raise UnknownDetector("There is no such detector.")
         if reply[0] == b"few":
@@ -263,11 +297,16 @@ class Detectors:
                 raise UnknownDetector("There is no such detector.")
             await mark_erased(client)
             artifacts = (keys.artifact(digest.decode()) for digest in set(digests))
-            everything = (
-                keys.state, keys.tombstone, keys.audit, *keys.mortal[1:], *artifacts,
-            )  # fmt: skip
-            args = (uid, last_version, TOMBSTONE_SECONDS, NOTIFY, name, said("deleted", who))
-            if await _DELETE(client, everything, args):
+            args = {
+                "uid": uid,
+                "last_version": last_version,
+                "seconds": TOMBSTONE_SECONDS,
+                "channel": NOTIFY,
+                "name": name,
+                "audited": said("deleted", who),
+            }
+            where, values = _DELETE.bound(keys, args)
+            if await _DELETE.script(client, [*where, *keys.mortal[1:], *artifacts], values):
                 break
         await ask(client, client.srem(DETECTORS, name))
         if await ask(client, client.exists(keys.state)):  # made again in between

@@ -1,5 +1,6 @@
 """The latest anomalies of each detector, and the labels that people gave."""
 
+import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,33 +11,40 @@ from redis.asyncio import Redis
 from models.parts.labels import Labels
 from service.domain.detector import Detector
 from service.domain.event import Event, Label
-from service.store.connection import Script, ask
-from service.store.lua import AUDIT, said
+from service.store.connection import ask
+from service.store.lua import AUDIT, NOW, READ, said
 from service.store.redis_keys import IDEMPOTENCY_SECONDS, NOTIFY, Keys
+from service.store.script import NamedScript
 from service.store.streams import APPEND, bounded
 
 LABELS_READ = 1000  # the latest: those that decide a threshold, in every process the same
 _PAGE = 100  # labels in one answer of the store: 25 MB of the widest vectors
 
 
-# KEYS: state, labels, audit[, idempotency]. ARGV: uid, most entries, channel, name, what the audit
-# says, entry...
 # Where labels decide the threshold, new ones are a change of the config: every process must see it.
-_LABEL = Script(
-    AUDIT
-    + f"""
-local held = redis.call('HMGET', KEYS[1], 'uid', 'config')
-if held[1] ~= ARGV[1] then return 0 end
-if KEYS[4] and redis.call('GET', KEYS[4]) == ARGV[1] then return 1 end
-for i = 6, #ARGV do redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[2], '*', 'e', ARGV[i]) end
-if KEYS[4] then redis.call('SET', KEYS[4], ARGV[1], 'EX', {IDEMPOTENCY_SECONDS}) end
-if cjson.decode(held[2])['threshold']['labels'] then
-  local now, to = redis.call('TIME'), redis.call('HINCRBY', KEYS[1], 'revision', 1)
-  audit(KEYS[3], now[1] * 1000 + math.floor(now[2] / 1000), to - 1, to, ARGV[5])
-  redis.call('PUBLISH', ARGV[3], ARGV[4])
+_LABEL = NamedScript(
+    READ
+    + AUDIT
+    + NOW
+    + """
+local held = read(KEYS.state, STATE.uid, STATE.config)
+if held[STATE.uid] ~= ARGS.uid then return 0 end
+if KEYS.known and redis.call('GET', KEYS.known) == ARGS.uid then return 1 end
+for i = DATA.entries, #ARGV do
+  redis.call('XADD', KEYS.labels, 'MAXLEN', ARGS.most, '*', ENTRY.packed, ARGV[i])
+end
+if KEYS.known then redis.call('SET', KEYS.known, ARGS.uid, 'EX', ARGS.seconds) end
+if cjson.decode(held[STATE.config])['threshold']['labels'] then
+  local to = redis.call('HINCRBY', KEYS.state, STATE.revision, 1)
+  redis.call('HSET', KEYS.state, STATE.config_nonce, ARGS.nonce, STATE.changed, now)
+  audit(KEYS.audit, now, to - 1, to, ARGS.audited)
+  redis.call('PUBLISH', ARGS.channel, ARGS.name)
 end
 return 1
-"""
+""",
+    keys="state labels audit known?",
+    args="uid most seconds nonce channel name audited",
+    data="*entries",
 )
 
 
@@ -54,7 +62,8 @@ class Events:
         if not entries:
             return []
         kept = bounded(self._events_kept, max(map(len, entries)))
-        ids = await APPEND(self._redis, (keys.state, keys.events), (uid, kept, *entries))
+        args = {"uid": uid, "most": kept}
+        ids = await APPEND(self._redis, keys, args, entries, stream=keys.events)
         return [entry.decode() for entry in ids]
 
     async def latest(self, name: str, *, limit: int = 100) -> list[Event]:
@@ -92,13 +101,19 @@ class Events:
         keys, entries = Keys(name), list(map(_pack, labels))[-self._labels_kept :]
         if not entries:
             return False
-        where: tuple[str, ...] = (keys.state, keys.labels, keys.audit)
+        known: dict[str, str] = {}
         if idempotency_key is not None:
-            where += (keys.labels_idempotency(idempotency_key),)
-        kept = bounded(self._labels_kept, max(map(len, entries)))
-        audited = said("labelled", who, "labels set the threshold", labels=len(entries))
-        args = (uid, kept, NOTIFY, name, audited, *entries)
-        return bool(await _LABEL(self._redis, where, args))
+            known = {"known": keys.labels_idempotency(idempotency_key)}
+        args = {
+            "uid": uid,
+            "most": bounded(self._labels_kept, max(map(len, entries))),
+            "seconds": IDEMPOTENCY_SECONDS,
+            "nonce": secrets.token_hex(8),
+            "channel": NOTIFY,
+            "name": name,
+            "audited": said("labelled", who, "labels set the threshold", labels=len(entries)),
+        }
+        return bool(await _LABEL(self._redis, keys, args, entries, **known))
 
     async def labels(self, name: str, *, limit: int = LABELS_READ) -> list[Label]:
         """Return the latest labels, newest first."""

@@ -1,7 +1,7 @@
 """Rows that admission held back, until a person releases or discards them.
 
-One stream entry holds what was held back of one batch; its first five fields are those of an entry
-of the buffer, which it becomes when it is released.
+One stream entry holds what was held back of one batch, and becomes one of the buffer when it is
+released.
 """
 
 from typing import Any
@@ -10,34 +10,40 @@ import numpy as np
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
-from service.store.connection import Script, ask
-from service.store.lua import AUDIT
+from service.store.connection import ask
+from service.store.lua import AUDIT, NOW, READ
 from service.store.redis_keys import Keys
+from service.store.script import NamedScript
 from service.timestamps import rfc3339
 
 KIND = "r"  # what the quarantine's ids of rows begin with
 LISTED = 1000
 
-# KEYS: held. ARGV: most entries. Everything but the vectors.
-_LIST = Script(
-    """
+# Everything but the vectors.
+_LIST = NamedScript(
+    READ
+    + """
 local found = {}
-for i, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', ARGV[1])) do
-  local f = entry[2]
-  found[i] = {entry[1], f[2], f[4], f[8], f[12], f[14]}
+for i, entry in ipairs(redis.call('XRANGE', KEYS.held, '-', '+', 'COUNT', ARGS.most)) do
+  local batch = fields(entry)
+  found[i] = {entry[1], batch[BATCH.batch], batch[BATCH.vectors], batch[BATCH.sender],
+              batch[BATCH.judged_by], batch[BATCH.reason]}
 end
 return found
 """,
+    keys="held",
+    args="most",
     flags="no-writes",
 )
 
-# KEYS: state, stream, held. ARGV: dimension, most rows. The newest rows behind the cursor of both
-# streams, by time, so that each kind has the share that it had of what came last.
-_AROUND = Script(
-    """
-local cursor = redis.call('HGET', KEYS[1], 'cursor')
+# The newest rows behind the cursor of both streams, by time, so that each kind has the share that
+# it had of what came last.
+_AROUND = NamedScript(
+    READ
+    + """
+local cursor = redis.call('HGET', KEYS.state, STATE.cursor)
 if not cursor then return {} end
-local d, wanted, parts = tonumber(ARGV[1]), tonumber(ARGV[2]), {}
+local d, wanted, parts = tonumber(ARGS.dimension), tonumber(ARGS.most), {}
 local function before(key, id)
   return redis.call('XREVRANGE', key, id, '(' .. cursor, 'COUNT', 1)[1]
 end
@@ -45,7 +51,7 @@ local function time(entry)
   local ms, seq = string.match(entry[1], '^(%d+)-(%d+)$')
   return tonumber(ms), tonumber(seq)
 end
-local a, b = before(KEYS[2], '+'), before(KEYS[3], '+')
+local a, b = before(KEYS.stream, '+'), before(KEYS.held, '+')
 while wanted > 0 and (a or b) do
   local from_held = b and true or false
   if a and b then
@@ -53,47 +59,52 @@ while wanted > 0 and (a or b) do
     local bt, bs = time(b)
     from_held = bt > at or (bt == at and bs > as)
   end
-  local entry = from_held and b or a
-  local f = entry[2]
-  if tonumber(f[6]) == d then
-    local rows = math.min(wanted, tonumber(f[4]))
-    parts[#parts + 1] = string.sub(f[10], -rows * d * 4)
+  local batch = fields(from_held and b or a)
+  if tonumber(batch[BATCH.dimension]) == d then
+    local rows = math.min(wanted, tonumber(batch[BATCH.vectors]))
+    parts[#parts + 1] = string.sub(batch[BATCH.payload], -rows * d * 4)
     wanted = wanted - rows
   end
-  if from_held then b = before(KEYS[3], '(' .. b[1]) else a = before(KEYS[2], '(' .. a[1]) end
+  if from_held then b = before(KEYS.held, '(' .. b[1]) else a = before(KEYS.stream, '(' .. a[1]) end
 end
 return parts
 """,
+    keys="state stream held",
+    args="dimension most",
     flags="no-writes",
 )
 
-# KEYS: state, stream, held, audit. ARGV: id, decision, who and why
 # One entry is one batch, so that one step is the whole decision.
-_DECIDE = Script(
-    AUDIT
+_DECIDE = NamedScript(
+    READ
+    + AUDIT
+    + NOW
     + """
-local state = KEYS[1]
-local entry = redis.call('XRANGE', KEYS[3], ARGV[1], ARGV[1])[1]
+local state, release = KEYS.state, ARGS.decision == 'release'
+local entry = redis.call('XRANGE', KEYS.held, ARGS.id, ARGS.id)[1]
 if not entry then return 0 end
-local f, now = entry[2], redis.call('TIME')
-local n, bytes = tonumber(f[4]), #f[10]
-if ARGV[2] == 'release' then
-  local id = redis.call('XADD', KEYS[2], '*', unpack(f, 1, 10))
-  if tonumber(redis.call('HGET', state, 'buffered')) == 0 then
-    redis.call('HSET', state, 'oldest', id)
+local batch = fields(entry)
+local n, bytes = tonumber(batch[BATCH.vectors]), #batch[BATCH.payload]
+if release then
+  local id = redis.call('XADD', KEYS.stream, '*', BATCH.batch, batch[BATCH.batch],
+                        BATCH.vectors, n, BATCH.dimension, batch[BATCH.dimension],
+                        BATCH.sender, batch[BATCH.sender], BATCH.payload, batch[BATCH.payload])
+  if tonumber(redis.call('HGET', state, STATE.buffered)) == 0 then
+    redis.call('HSET', state, STATE.oldest, id)
   end
-  redis.call('HINCRBY', state, 'buffered', n)
-  redis.call('HINCRBY', state, 'buffered_bytes', bytes)
+  redis.call('HINCRBY', state, STATE.buffered, n)
+  redis.call('HINCRBY', state, STATE.buffered_bytes, bytes)
 else
-  redis.call('HINCRBY', state, 'discarded', n)
+  redis.call('HINCRBY', state, STATE.discarded, n)
 end
-redis.call('XDEL', KEYS[3], entry[1])
-redis.call('HINCRBY', state, 'quarantined', -n)
-redis.call('HINCRBY', state, 'quarantined_bytes', -bytes)
-audit(KEYS[4], now[1] * 1000 + math.floor(now[2] / 1000), '"quarantined"',
-      ARGV[2] == 'release' and '"buffered"' or '"discarded"', ARGV[3])
+redis.call('XDEL', KEYS.held, entry[1])
+redis.call('HINCRBY', state, STATE.quarantined, -n)
+redis.call('HINCRBY', state, STATE.quarantined_bytes, -bytes)
+audit(KEYS.audit, now, '"quarantined"', release and '"buffered"' or '"discarded"', ARGS.audited)
 return n
-"""
+""",
+    keys="state stream held audit",
+    args="id decision audited",
 )
 
 
@@ -105,7 +116,7 @@ class Held:
 
     async def list(self, name: str) -> list[dict[str, Any]]:
         """Return what waits, the oldest LISTED batches, oldest first, as the quarantine has it."""
-        rows = await _LIST(self._redis, (Keys(name).held,), (LISTED,))
+        rows = await _LIST(self._redis, Keys(name), {"most": LISTED})
         return [
             {
                 "id": f"{KIND}{entry.decode()}",
@@ -131,13 +142,10 @@ class Held:
 
     async def around(self, name: str, dimension: int, most: int) -> NDArray[np.float32]:
         """Return the `most` newest rows, (m, d), buffered or held back behind the cursor."""
-        keys = Keys(name)
-        where = (keys.state, keys.stream, keys.held)
-        parts = await _AROUND(self._redis, where, (dimension, most))
+        parts = await _AROUND(self._redis, Keys(name), {"dimension": dimension, "most": most})
         return np.frombuffer(b"".join(parts), dtype="<f4").reshape(-1, dimension)
 
     async def decide(self, name: str, entry: str, decision: str, audited: bytes) -> int:
         """Release one entry to the buffer, or discard it; return its vectors, 0 if it is gone."""
-        keys = Keys(name)
-        where = (keys.state, keys.stream, keys.held, keys.audit)
-        return int(await _DECIDE(self._redis, where, (entry, decision, audited)))
+        args = {"id": entry, "decision": decision, "audited": audited}
+        return int(await _DECIDE(self._redis, Keys(name), args))

@@ -13,53 +13,73 @@ from typing import Any, Literal
 from redis.asyncio import Redis
 
 from service import log
-from service.store.connection import Script, ask
+from service.store.connection import ask
 from service.store.redis_keys import WORKERS, Keys
+from service.store.script import NamedScript
 
 _log = log.get(__name__)
 
 Role = Literal["worker", "monitor"]
 
 
-_ACQUIRE = Script("""
-local uid = redis.call('HGET', KEYS[1], 'uid')
--- A lease that has longer to run than any is given for is from before the clock was set back.
-local left = redis.call('PTTL', KEYS[2])
-if not uid or left >= 0 and left <= tonumber(ARGV[3]) then return false end
-local token = redis.call('INCR', KEYS[3])
-redis.call('SET', KEYS[2], token .. ':' .. ARGV[1], 'PX', ARGV[2])
+_GIVE = """
+local token = redis.call('INCR', KEYS.fence)
+redis.call('SET', KEYS.lease, token .. ':' .. ARGS.nonce, 'PX', ARGS.milliseconds)
 return {token, uid}
-""")
+"""
 
-# KEYS: state, lease, fence. ARGV: nonce, milliseconds
-_SEIZE = Script("""
-local uid = redis.call('HGET', KEYS[1], 'uid')
-if not uid then return false end
-local token = redis.call('INCR', KEYS[3])
-redis.call('SET', KEYS[2], token .. ':' .. ARGV[1], 'PX', ARGV[2])
-return {token, uid}
-""")
-
-_RENEW = Script("""
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('PEXPIRE', KEYS[1], ARGV[2])
-""")
-
-_RELEASE = Script(
+_ACQUIRE = NamedScript(
     """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('DEL', KEYS[1])
+local uid = redis.call('HGET', KEYS.state, STATE.uid)
+-- A lease that has longer to run than any is given for is from before the clock was set back.
+local left = redis.call('PTTL', KEYS.lease)
+if not uid or left >= 0 and left <= tonumber(ARGS.longest) then return false end
+"""
+    + _GIVE,
+    keys="state lease fence",
+    args="nonce milliseconds longest",
+)
+
+_SEIZE = NamedScript(
+    """
+local uid = redis.call('HGET', KEYS.state, STATE.uid)
+if not uid then return false end
+"""
+    + _GIVE,
+    keys="state lease fence",
+    args="nonce milliseconds longest",
+)
+
+_RENEW = NamedScript(
+    """
+if redis.call('GET', KEYS.lease) ~= ARGS.holder then return 0 end
+return redis.call('PEXPIRE', KEYS.lease, ARGS.milliseconds)
 """,
+    keys="lease",
+    args="holder milliseconds",
+)
+
+_RELEASE = NamedScript(
+    """
+if redis.call('GET', KEYS.lease) ~= ARGS.holder then return 0 end
+return redis.call('DEL', KEYS.lease)
+""",
+    keys="lease",
+    args="holder",
     flags="allow-oom",
 )
 
 # A beat from the future was given by a clock that has been set back since.
-_BEAT = Script("""
+_BEAT = NamedScript(
+    """
 local now = redis.call('TIME')
-redis.call('ZADD', KEYS[1], now[1] + now[2] / 1e6, ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now[1] - 3600)
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '(' .. (now[1] + 2), '+inf')
-""")
+redis.call('ZADD', KEYS.workers, now[1] + now[2] / 1e6, ARGS.worker)
+redis.call('ZREMRANGEBYSCORE', KEYS.workers, '-inf', now[1] - 3600)
+redis.call('ZREMRANGEBYSCORE', KEYS.workers, '(' .. (now[1] + 2), '+inf')
+""",
+    keys="workers",
+    args="worker",
+)
 _LONGEST_SECONDS = 60.0  # that another worker's lease may be given for, or four times our own
 _AHEAD_SECONDS = 1.0  # a beat may be this much newer than the time asked for beside it
 
@@ -103,13 +123,16 @@ class Leases:
         """
         return await self._given(_SEIZE, name, seconds, role)
 
-    async def _given(self, script: Script, name: str, seconds: float, role: Role) -> Lease | None:
+    async def _given(
+        self, script: NamedScript, name: str, seconds: float, role: Role
+    ) -> Lease | None:
         keys, nonce, asked = Keys(name), secrets.token_hex(8), time.monotonic()
-        found = await script(
-            self._redis,
-            (keys.state, keys.lease(role), keys.fence),
-            (nonce, _milliseconds(seconds), _milliseconds(max(_LONGEST_SECONDS, 4 * seconds))),
-        )
+        args = {
+            "nonce": nonce,
+            "milliseconds": _milliseconds(seconds),
+            "longest": _milliseconds(max(_LONGEST_SECONDS, 4 * seconds)),
+        }
+        found = await script(self._redis, keys, args, lease=keys.lease(role))
         if found is None:
             return None
         token = int(found[0])
@@ -121,11 +144,9 @@ class Leases:
     async def renew(self, lease: Lease) -> Lease | None:
         """Return the lease with its time starting anew, or None when it is lost."""
         asked = time.monotonic()
-        held = await _RENEW(
-            self._redis,
-            (Keys(lease.name).lease(lease.role),),
-            (lease.holder, _milliseconds(lease.seconds)),
-        )
+        keys = Keys(lease.name)
+        args = {"holder": lease.holder, "milliseconds": _milliseconds(lease.seconds)}
+        held = await _RENEW(self._redis, keys, args, lease=keys.lease(lease.role))
         if not held:
             return None
         return Lease(
@@ -135,12 +156,13 @@ class Leases:
 
     async def release(self, lease: Lease) -> bool:
         """Give the lease back; False when it was lost already."""
-        key = Keys(lease.name).lease(lease.role)
-        return bool(await _RELEASE(self._redis, (key,), (lease.holder,)))
+        keys = Keys(lease.name)
+        args = {"holder": lease.holder}
+        return bool(await _RELEASE(self._redis, keys, args, lease=keys.lease(lease.role)))
 
     async def beat(self, worker: str) -> None:
         """Record that `worker` lives."""
-        await _BEAT(self._redis, (WORKERS,), (worker,))
+        await _BEAT(self._redis, {"workers": WORKERS}, {"worker": worker})
 
     async def workers(self) -> dict[str, float]:
         """Return the seconds since the last heartbeat of every worker of the last hour.

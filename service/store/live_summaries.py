@@ -9,34 +9,40 @@ import orjson
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
-from service.store.connection import Script, ask
+from service.store.connection import ask
 from service.store.leases import Lease
 from service.store.lua import FENCED, unfenced
 from service.store.redis_keys import Keys
+from service.store.script import NamedScript
 from service.store.streams import APPEND, bounded, kept
 
 SUMMARIES_KEPT = 600  # ten minutes of one API process: the monitor reads every second
 SAMPLE_SECONDS = 3600  # after the last of them, live vectors are no longer live
 
-# KEYS: state, lease, monitor, drift. ARGV: holder, memory, drift document or ''
-_SAVE = Script(
+_SAVE = NamedScript(
     FENCED
     + """
-redis.call('SET', KEYS[3], ARGV[2])
-if ARGV[3] ~= '' then redis.call('SET', KEYS[4], ARGV[3]) end
+redis.call('SET', KEYS.monitor, DATA.memory)
+if DATA.drift ~= '' then redis.call('SET', KEYS.drift, DATA.drift) end
 return {'saved'}
-"""
+""",
+    keys="state lease monitor drift",
+    args="holder",
+    data="memory drift",
 )
 
-
-# KEYS: state, shadow. ARGV: uid, most vectors, seconds, vector...
-_SAMPLE = Script("""
-if redis.call('HGET', KEYS[1], 'uid') ~= ARGV[1] then return 0 end
-for i = 4, #ARGV do redis.call('RPUSH', KEYS[2], ARGV[i]) end
-redis.call('LTRIM', KEYS[2], -ARGV[2], -1)
-redis.call('EXPIRE', KEYS[2], ARGV[3])
+_SAMPLE = NamedScript(
+    """
+if redis.call('HGET', KEYS.state, STATE.uid) ~= ARGS.uid then return 0 end
+for i = DATA.vectors, #ARGV do redis.call('RPUSH', KEYS.shadow, ARGV[i]) end
+redis.call('LTRIM', KEYS.shadow, -ARGS.most, -1)
+redis.call('EXPIRE', KEYS.shadow, ARGS.seconds)
 return 1
-""")
+""",
+    keys="state shadow",
+    args="uid most seconds",
+    data="*vectors",
+)
 
 
 class Memory(NamedTuple):
@@ -59,8 +65,8 @@ class Live:
         """
         keys, packed = Keys(name), msgspec.msgpack.encode(dict(summary))
         kept = bounded(SUMMARIES_KEPT, len(packed))
-        where = (keys.state, keys.live)
-        return bool(await APPEND(self._redis, where, (summary["uid"], kept, packed)))
+        args = {"uid": summary["uid"], "most": kept}
+        return bool(await APPEND(self._redis, keys, args, (packed,), stream=keys.live))
 
     async def read(
         self, name: str, after: str = "0-0", count: int = 100
@@ -76,8 +82,8 @@ class Live:
         They go once no more came for an hour.
         """
         keys, rows = Keys(name), [row.tobytes() for row in X.astype("<f4")]
-        where = (keys.state, keys.shadow)
-        await _SAMPLE(self._redis, where, (uid, kept(most, X.shape[1]), SAMPLE_SECONDS, *rows))
+        args = {"uid": uid, "most": kept(most, X.shape[1]), "seconds": SAMPLE_SECONDS}
+        await _SAMPLE(self._redis, keys, args, rows)
 
     async def sampled(self, name: str) -> int:
         """Return how many live vectors are kept."""
@@ -102,6 +108,6 @@ class Live:
         """
         keys = Keys(lease.name)
         document = b"" if drift is None else orjson.dumps(drift, option=orjson.OPT_SERIALIZE_NUMPY)
-        where = (keys.state, keys.lease(lease.role), keys.monitor, keys.drift)
-        args = (lease.holder, msgspec.msgpack.encode(tuple(memory)), document)
-        unfenced(await _SAVE(self._redis, where, args))
+        data = (msgspec.msgpack.encode(tuple(memory)), document)
+        args = {"holder": lease.holder}
+        unfenced(await _SAVE(self._redis, keys, args, data, lease=keys.lease(lease.role)))

@@ -1,4 +1,4 @@
-"""Lua that several scripts share."""
+"""Lua that several scripts share, for `NamedScript`."""
 
 from typing import Any
 
@@ -8,16 +8,38 @@ from models import MIN_VECTORS
 
 KEPT = 10_000  # entries of a detector; the oldest go
 
+# Reads fields of a hash, or of a stream's entry, into a table by name; what is missing is false.
+READ = """
+local function read(key, ...)
+  local names, found = {...}, {}
+  for i, value in ipairs(redis.call('HMGET', key, ...)) do found[names[i]] = value end
+  return found
+end
+local function fields(entry)
+  local found, flat = {}, entry[2]
+  for i = 1, #flat, 2 do found[flat[i]] = flat[i + 1] end
+  return found
+end
+"""
+
+NOW = """
+local now = redis.call('TIME')
+now = now[1] * 1000 + math.floor(now[2] / 1000)
+"""
+
 # For scripts. `from` and `to` are JSON; `said` is JSON without its opening brace, from `said`.
 AUDIT = f"""
 local function audit(log, now, from, to, said)
   local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
   local seq, before = 1, ''
-  if last then seq, before = tonumber(last[2][2]) + 1, last[2][6] end
+  if last then
+    local latest = fields(last)
+    seq, before = tonumber(latest[AUDITED.seq]) + 1, latest[AUDITED.hash]
+  end
   local text = '{{"seq":' .. seq .. ',"at":' .. string.format('%.0f', now) .. ',"from":' .. from ..
     ',"to":' .. to .. ',' .. said
-  redis.call('XADD', log, 'MAXLEN', {KEPT}, '*', 's', seq, 'p', before,
-             'h', redis.sha1hex(before .. text), 'e', text)
+  redis.call('XADD', log, 'MAXLEN', {KEPT}, '*', AUDITED.seq, seq, AUDITED.before, before,
+             AUDITED.hash, redis.sha1hex(before .. text), AUDITED.entry, text)
 end
 """
 
@@ -28,57 +50,53 @@ def said(action: str, who: str, why: str = "", **what: Any) -> bytes:
     return orjson.dumps(entry, option=orjson.OPT_SERIALIZE_NUMPY)[1:]
 
 
-NOW = """
-local now = redis.call('TIME')
-now = now[1] * 1000 + math.floor(now[2] / 1000)
-"""
-
-
-# First lines of every fenced script: KEYS[1] is the state, KEYS[2] the lease, ARGV[1] its holder.
-FENCED = """
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then
+# First lines of every fenced script.
+FENCED = (
+    READ
+    + """
+if redis.call('GET', KEYS.lease) ~= ARGS.holder then
   return {'fenced', 'the lease is lost'}
 end
-local state, now = KEYS[1], redis.call('TIME')
-now = now[1] * 1000 + math.floor(now[2] / 1000)
+local state = KEYS.state
 """
+    + NOW
+)
 
 
 class Fenced(Exception):  # noqa: N818 - it states what happened
     """The change was refused: the lease is lost, or the champion or the cursor moved."""
 
 
-# `version` is '' where nothing serves any more.
+# `version` is '' where nothing serves any more. The nonce and the artifact's sha256 name this
+# champion also where a store that was restored from a copy gives its generation a second time.
 MOVE = """
-local function move(state, now, history, promoted, version, rest)
-  local from, to = tonumber(redis.call('HGET', state, 'champion')) or 0, tonumber(version) or 0
-  local generation = redis.call('HINCRBY', state, 'generation', 1)
-  redis.call('HSET', state, 'champion', version)
-  redis.call('RPUSH', history, '{"generation":' .. generation .. ',"version":' ..
+local function move(version, why)
+  local from, to = tonumber(redis.call('HGET', state, STATE.champion)) or 0, tonumber(version) or 0
+  local generation = redis.call('HINCRBY', state, STATE.generation, 1)
+  redis.call('HSET', state, STATE.champion, version, STATE.changed, now,
+             STATE.champion_nonce, ARGS.nonce,
+             STATE.champion_sha256, to > 0 and redis.call('HGET', KEYS.artifacts, version) or '')
+  redis.call('RPUSH', KEYS.history, '{"generation":' .. generation .. ',"version":' ..
     (to > 0 and to or 'null') .. ',"from":' .. (from > 0 and from or 'null') .. ',"action":"' ..
-    (to > from and 'promote' or 'rollback') .. '","at":' .. now .. ',' .. rest)
-  redis.call('LTRIM', history, -10000, -1)
-  if to > 0 then redis.call('ZADD', promoted, generation, version) end
+    (to > from and 'promote' or 'rollback') .. '","at":' .. now .. ',' .. why)
+  redis.call('LTRIM', KEYS.history, -10000, -1)
+  if to > 0 then redis.call('ZADD', KEYS.promoted, generation, version) end
   return generation, (from > 0 and from or 'null')
 end
 """
 
-NOW = """
-local now = redis.call('TIME')
-now = now[1] * 1000 + math.floor(now[2] / 1000)
-"""
-
-
 # For scripts that make an outcome final. A request that came during the run is served by one more,
 # if enough is left to learn.
 FINISH = f"""
-local function finish(state)
-  local held = redis.call('HMGET', state, 'requested', 'serving', 'buffered')
-  local again = tonumber(held[1]) > tonumber(held[2]) and tonumber(held[3]) >= {MIN_VECTORS}
-  local served = again and held[2] or held[1]
-  redis.call('HSET', state, 'retraining', again and 'queued' or 'idle', 'progress', 0,
-             'attempts', 0, 'run_weights', '', 'serving', served, 'served', served)
-  if not again then redis.call('HSET', state, 'weights', '') end
+local function finish()
+  local held = read(state, STATE.requested, STATE.serving, STATE.buffered)
+  local again = tonumber(held[STATE.requested]) > tonumber(held[STATE.serving])
+    and tonumber(held[STATE.buffered]) >= {MIN_VECTORS}
+  local served = again and held[STATE.serving] or held[STATE.requested]
+  redis.call('HSET', state, STATE.retraining, again and 'queued' or 'idle', STATE.progress, 0,
+             STATE.attempts, 0, STATE.run_weights, '', STATE.serving, served,
+             STATE.served, served)
+  if not again then redis.call('HSET', state, STATE.weights, '') end
 end
 """
 

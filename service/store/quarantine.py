@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from service.problems import Conflict, Unknown
-from service.store.connection import Script, ask
+from service.store.connection import ask
 from service.store.erasure import mark_erased
 from service.store.held_rows import KIND, Held
-from service.store.lua import AUDIT, said
+from service.store.lua import AUDIT, NOW, READ, said
 from service.store.redis_keys import Keys
+from service.store.script import NamedScript
 from service.timestamps import rfc3339
 
 Decision = Literal["release", "discard"]
@@ -26,52 +27,54 @@ STEP_BYTES = 4 * 2**20
 STEP_ENTRIES = 100
 _HELD = re.compile(rf"{KIND}([0-9]{{1,19}}-[0-9]{{1,19}})")
 
-# KEYS: state, stream, parked, audit. ARGV: id, decision, most entries, most bytes, who and why
 # A released entry is appended anew, so that the cursor stays the one boundary of what is buffered.
-_STEP = Script(
-    AUDIT
+_STEP = NamedScript(
+    READ
+    + AUDIT
+    + NOW
     + """
-local state, stream = KEYS[1], KEYS[2]
-local text = redis.call('HGET', KEYS[3], ARGV[1])
+local state, stream, release = KEYS.state, KEYS.stream, ARGS.decision == 'release'
+local text = redis.call('HGET', KEYS.parked, ARGS.id)
 if not text then return {'unknown'} end
 local entry = cjson.decode(text)
-if entry.decision and entry.decision ~= ARGV[2] then return {'other', entry.decision} end
+if entry.decision and entry.decision ~= ARGS.decision then return {'other', entry.decision} end
 if not entry.decision then
-  local now = redis.call('TIME')
-  audit(KEYS[4], now[1] * 1000 + math.floor(now[2] / 1000), '"parked"',
-        ARGV[2] == 'release' and '"buffered"' or '"discarded"', ARGV[5])
+  audit(KEYS.audit, now, '"parked"', release and '"buffered"' or '"discarded"', ARGS.audited)
 end
-entry.decision = ARGV[2]
+entry.decision = ARGS.decision
 local n, bytes, moved, done = 0, 0, 0, false
-while moved < tonumber(ARGV[3]) and bytes < tonumber(ARGV[4]) do
-  local batch = redis.call('XRANGE', stream, '(' .. entry.first, entry.last, 'COUNT', 1)[1]
-  if not batch then done = true break end
-  if ARGV[2] == 'release' then
-    local id = redis.call('XADD', stream, '*', unpack(batch[2]))
-    if n == 0 and tonumber(redis.call('HGET', state, 'buffered')) == 0 then
-      redis.call('HSET', state, 'oldest', id)
+while moved < tonumber(ARGS.most) and bytes < tonumber(ARGS.most_bytes) do
+  local taken = redis.call('XRANGE', stream, '(' .. entry.first, entry.last, 'COUNT', 1)[1]
+  if not taken then done = true break end
+  local batch = fields(taken)
+  if release then
+    local id = redis.call('XADD', stream, '*', unpack(taken[2]))
+    if n == 0 and tonumber(redis.call('HGET', state, STATE.buffered)) == 0 then
+      redis.call('HSET', state, STATE.oldest, id)
     end
   end
-  redis.call('XDEL', stream, batch[1])
-  n, bytes, moved = n + tonumber(batch[2][4]), bytes + #batch[2][10], moved + 1
-  entry.first = batch[1]
+  redis.call('XDEL', stream, taken[1])
+  n, bytes, moved = n + tonumber(batch[BATCH.vectors]), bytes + #batch[BATCH.payload], moved + 1
+  entry.first = taken[1]
 end
-redis.call('HINCRBY', state, 'parked', -n)
-redis.call('HINCRBY', state, 'parked_bytes', -bytes)
-if ARGV[2] == 'release' then
-  redis.call('HINCRBY', state, 'buffered', n)
-  redis.call('HINCRBY', state, 'buffered_bytes', bytes)
+redis.call('HINCRBY', state, STATE.parked, -n)
+redis.call('HINCRBY', state, STATE.parked_bytes, -bytes)
+if release then
+  redis.call('HINCRBY', state, STATE.buffered, n)
+  redis.call('HINCRBY', state, STATE.buffered_bytes, bytes)
 else
-  redis.call('HINCRBY', state, 'discarded', n)
+  redis.call('HINCRBY', state, STATE.discarded, n)
 end
 if done then
-  redis.call('HDEL', KEYS[3], ARGV[1])
+  redis.call('HDEL', KEYS.parked, ARGS.id)
 else
   entry.n, entry.bytes = entry.n - n, entry.bytes - bytes
-  redis.call('HSET', KEYS[3], ARGV[1], cjson.encode(entry))
+  redis.call('HSET', KEYS.parked, ARGS.id, cjson.encode(entry))
 end
 return {done and 'done' or 'more', n}
-"""
+""",
+    keys="state stream parked audit",
+    args="id decision most most_bytes audited",
 )
 
 
@@ -119,11 +122,14 @@ class Quarantine:
                 raise Unknown("There is no such quarantine entry.")
             return total
         while True:
-            outcome, *rest = await _STEP(
-                self._redis,
-                (keys.state, keys.stream, keys.parked, keys.audit),
-                (entry_id, decision, STEP_ENTRIES, STEP_BYTES, audited),
-            )
+            args = {
+                "id": entry_id,
+                "decision": decision,
+                "most": STEP_ENTRIES,
+                "most_bytes": STEP_BYTES,
+                "audited": audited,
+            }
+            outcome, *rest = await _STEP(self._redis, keys, args)
             if outcome == b"unknown":
                 if total:  # somebody else finished the same decision
                     return total

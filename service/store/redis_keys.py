@@ -12,9 +12,12 @@ from service.problems import UnknownDetector
 DETECTORS = "anamnesis:detectors"  # set: names of all detectors
 WORKERS = "anamnesis:workers"  # sorted set: worker id by the server's time of its last heartbeat
 ERASED = "anamnesis:erased"  # string: since when deleted vectors wait in the append-only file
+# string: the same of those that a rewrite under way erases, with what tells that it is over
+ERASING = "anamnesis:{anamnesis:erased}:rewriting"
 API_KEYS = "anamnesis:api-keys"  # hash: revision, and key id to what the key allows
 # In the cluster slot of the keys themselves, which is that of this tag.
 KEYS_AUDIT = "anamnesis:{anamnesis:api-keys}:audit"  # stream: the audit trail of the API keys
+KEYS_NONCE = "anamnesis:{anamnesis:api-keys}:nonce"  # string: drawn with every change of the keys
 NOTIFY = "anamnesis:notify"  # channel: the name of a detector that changed
 
 

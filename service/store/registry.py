@@ -6,7 +6,8 @@ all.
 """
 
 import hashlib
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -90,19 +91,28 @@ class Registry:
         told = {"who": "worker"} | dict(record) | {"experience": experience.summary()}
         told |= {"parent": experience.champion}
         reasons = list((record.get("gate") or {}).get("reasons") or ())
-        args = (
-            *_taken(lease, experience), outcome, _record(told, digest, artifact), digest, artifact,
-            _rest({"reasons": reasons, "seconds": seconds}), orjson.dumps("; ".join(reasons)),
-            NOTIFY, lease.name,
-            said(outcome, told["who"], "; ".join(reasons) or "retraining", sha256=digest),
-            packed(experience.sources),
-        )  # fmt: skip
-        where = (
-            keys.state, keys.lease(lease.role), keys.stream, keys.versions, keys.artifacts,
-            keys.artifact(digest), keys.learned, keys.history, keys.promoted, keys.erasable,
-            keys.parked, keys.audit, keys.sources,
-        )  # fmt: skip
-        return int(unfenced(await SETTLE(self._redis, where, args))[1])
+        args = _taken(lease, experience) | {
+            "generation": experience.generation,
+            "champion_nonce": experience.champion_nonce,
+            "nonce": secrets.token_hex(8),
+            "outcome": outcome,
+            "record": _record(told, digest, artifact),
+            "sha256": digest,
+            "told": _rest({"reasons": reasons, "seconds": seconds}),
+            "reason": orjson.dumps("; ".join(reasons)),
+            "audited": said(
+                outcome, told["who"], "; ".join(reasons) or "retraining", sha256=digest
+            ),
+        }
+        reply = await SETTLE(
+            self._redis,
+            keys,
+            args,
+            (artifact, packed(experience.sources)),
+            lease=keys.lease(lease.role),
+            artifact=keys.artifact(digest),
+        )
+        return int(unfenced(reply)[1])
 
     async def park(
         self, lease: Lease, experience: Experience, reason: str, *, seconds: float
@@ -113,13 +123,13 @@ class Registry:
         `experience` found it.
         """
         keys = Keys(lease.name)
-        args = (
-            *_taken(lease, experience), orjson.dumps(reason),
-            _rest({"reasons": [reason], "seconds": seconds}), NOTIFY, lease.name,
-            said("parked", "worker", reason, vectors=experience.n),
-        )  # fmt: skip
-        where = (keys.state, keys.lease(lease.role), keys.stream, keys.parked, keys.audit)
-        return str(unfenced(await PARK(self._redis, where, args))[1].decode())
+        args = _taken(lease, experience) | {
+            "reason": orjson.dumps(reason),
+            "told": _rest({"reasons": [reason], "seconds": seconds}),
+            "audited": said("parked", "worker", reason, vectors=experience.n),
+        }
+        reply = await PARK(self._redis, keys, args, lease=keys.lease(lease.role))
+        return str(unfenced(reply)[1].decode())
 
     async def import_version(self, name: str, artifact: bytes, record: Mapping[str, Any]) -> int:
         """Store a version trained elsewhere, without making it champion; return its number.
@@ -129,16 +139,16 @@ class Registry:
         its lineage consumed. Raises UnknownDetector and Unprocessable.
         """
         keys, digest = Keys(name), hashlib.sha256(artifact).hexdigest()
-        args = (
-            _record({"parent": None} | dict(record), digest, artifact), digest, artifact,
-            int(record.get("learned") or 0), record.get("dimension") or "", NOTIFY, name,
-            said("imported", str(record.get("who") or ""), "by hand", sha256=digest),
-        )  # fmt: skip
-        where = (
-            keys.state, keys.versions, keys.artifacts, keys.artifact(digest), keys.learned,
-            keys.audit,
-        )  # fmt: skip
-        reply = await IMPORT(self._redis, where, args)
+        args = {
+            "record": _record({"parent": None} | dict(record), digest, artifact),
+            "sha256": digest,
+            "learned": int(record.get("learned") or 0),
+            "dimension": record.get("dimension") or "",
+            "channel": NOTIFY,
+            "name": name,
+            "audited": said("imported", str(record.get("who") or ""), "by hand", sha256=digest),
+        }
+        reply = await IMPORT(self._redis, keys, args, (artifact,), artifact=keys.artifact(digest))
         if reply[0] == b"unknown":
             raise UnknownDetector("There is no such detector.")
         if reply[0] == b"dimension":
@@ -160,21 +170,16 @@ class Registry:
         UnknownDetector, Unknown (version), PreconditionFailed, Gone (artifact pruned) and
         Conflict (revoked).
         """
-        keys = Keys(name)
-        where = (
-            keys.state, keys.versions, keys.artifacts, keys.history, keys.promoted, keys.learned,
-            keys.parked, keys.erasable, keys.audit, keys.revoked,
-        )  # fmt: skip
-        expected = "" if expected_generation is None else expected_generation
-        args = (
-            number,
-            expected,
-            _rest({"who": who, "why": why}),
-            NOTIFY,
-            name,
-            said("champion", who, why),
-        )
-        outcome, *rest = await CHAMPION(self._redis, where, args)
+        args = {
+            "version": number,
+            "expected": "" if expected_generation is None else expected_generation,
+            "nonce": secrets.token_hex(8),
+            "why": _rest({"who": who, "why": why}),
+            "channel": NOTIFY,
+            "name": name,
+            "audited": said("champion", who, why),
+        }
+        outcome, *rest = await CHAMPION(self._redis, Keys(name), args)
         if outcome == b"unknown":
             raise UnknownDetector("There is no such detector.")
         if outcome == b"version":
@@ -214,6 +219,15 @@ class Registry:
             if text
         ]
 
+    async def digests(self, name: str, numbers: Sequence[int]) -> dict[int, str | None]:
+        """Return the sha256 of the artifacts of versions, None for one that is not kept."""
+        asked = self._redis.hmget(Keys(name).artifacts, [str(number) for number in numbers])
+        found = await ask(self._redis, asked)
+        return {
+            number: digest.decode() if digest else None
+            for number, digest in zip(numbers, found, strict=True)
+        }
+
     async def artifact(self, name: str, number: int) -> bytes | None:
         """Return the version's artifact, or None when it is pruned or never was."""
         keys, client = Keys(name), self._redis
@@ -238,8 +252,7 @@ class Registry:
 
     async def pin(self, name: str, number: int) -> None:
         """Keep the version's artifact for another hour."""
-        keys = Keys(name)
-        await PIN(self._redis, (keys.state, keys.pins), (number, PIN_SECONDS))
+        await PIN(self._redis, Keys(name), {"version": number, "seconds": PIN_SECONDS})
 
     async def prune(self, name: str) -> list[int]:
         """Delete artifacts that nothing needs; return their versions' numbers.
@@ -278,23 +291,25 @@ class Registry:
             if await self._prune(keys, number, digests[number])
         ]
         if int(last or 0) > RECORDS_KEPT:
-            where = (
-                keys.state, keys.versions, keys.artifacts, keys.learned, keys.promoted,
-                keys.sources, keys.revoked,
-            )  # fmt: skip
-            await FORGET(self._redis, where, (int(last) - RECORDS_KEPT,))
+            await FORGET(self._redis, keys, {"latest": int(last) - RECORDS_KEPT})
         return gone
 
     async def _prune(self, keys: Keys, number: int, digest: str) -> bool:
-        where = (keys.state, keys.artifacts, keys.pins, keys.parked, keys.artifact(digest))
-        return bool(await PRUNE(self._redis, where, (number, digest, PIN_SECONDS)))
+        args = {"version": number, "sha256": digest, "seconds": PIN_SECONDS}
+        return bool(await PRUNE(self._redis, keys, args, artifact=keys.artifact(digest)))
 
 
-def _taken(lease: Lease, experience: Experience) -> tuple[Any, ...]:
-    return (
-        lease.holder, experience.uid, experience.generation, experience.first, experience.last,
-        experience.n, experience.bytes,
-    )  # fmt: skip
+def _taken(lease: Lease, experience: Experience) -> dict[str, Any]:
+    return {
+        "holder": lease.holder,
+        "uid": experience.uid,
+        "cursor": experience.first,
+        "last": experience.last,
+        "vectors": experience.n,
+        "bytes": experience.bytes,
+        "channel": NOTIFY,
+        "name": lease.name,
+    }
 
 
 def _record(said: Mapping[str, Any], digest: str, artifact: bytes) -> bytes:

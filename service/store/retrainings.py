@@ -4,50 +4,57 @@ A detector is `idle`, `queued` or `running`. It stays `queued` or `running` unti
 final: a crash leaves it `running` for the next worker, a failed attempt puts it back to `queued`.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import orjson
 from redis.asyncio import Redis
 
-from service.store.connection import Script
 from service.store.leases import Lease
 from service.store.lua import FENCED, FINISH, unfenced
 from service.store.redis_keys import Keys
+from service.store.script import NamedScript
 
-_START = Script(
+_START = NamedScript(
     FENCED
     + """
-local held = redis.call('HMGET', state, 'requested', 'serving', 'weights', 'run_weights',
-                        'attempts')
-local weights = held[4] or ''
-if tonumber(held[1]) > tonumber(held[2]) then
-  weights = held[3] or ''
-  redis.call('HSET', state, 'weights', '')
+local held = read(state, STATE.requested, STATE.serving, STATE.weights, STATE.run_weights,
+                  STATE.attempts)
+local weights = held[STATE.run_weights] or ''
+if tonumber(held[STATE.requested]) > tonumber(held[STATE.serving]) then
+  weights = held[STATE.weights] or ''
+  redis.call('HSET', state, STATE.weights, '')
 end
-redis.call('HSET', state, 'retraining', 'running', 'progress', 0, 'serving', held[1],
-           'run_weights', weights)
-return {'running', weights, tonumber(held[5])}
-"""
+redis.call('HSET', state, STATE.retraining, 'running', STATE.progress, 0,
+           STATE.serving, held[STATE.requested], STATE.run_weights, weights)
+return {'running', weights, tonumber(held[STATE.attempts])}
+""",
+    keys="state lease",
+    args="holder",
 )
 
-_PROGRESS = Script(
+_PROGRESS = NamedScript(
     FENCED
     + """
-redis.call('HSET', state, 'progress', ARGV[2])
+redis.call('HSET', state, STATE.progress, ARGS.fraction)
 return {'running'}
-"""
+""",
+    keys="state lease",
+    args="holder fraction",
 )
 
-_FAIL = Script(
+_FAIL = NamedScript(
     FENCED
     + """
-redis.call('HSET', state, 'retraining', 'queued', 'progress', 0)
-return {'queued', redis.call('HINCRBY', state, 'attempts', 1)}
-"""
+redis.call('HSET', state, STATE.retraining, 'queued', STATE.progress, 0)
+return {'queued', redis.call('HINCRBY', state, STATE.attempts, 1)}
+""",
+    keys="state lease",
+    args="holder",
 )
 
-_STAND_DOWN = Script(FENCED + FINISH + "finish(state) return {'idle'}")
+_STAND_DOWN = NamedScript(
+    FENCED + FINISH + "finish() return {'idle'}", keys="state lease", args="holder"
+)
 
 
 class Run(NamedTuple):
@@ -73,7 +80,7 @@ class Retrainings:
 
     async def progress(self, lease: Lease, fraction: float) -> None:
         """Publish how far the training is, from 0 to 1."""
-        await self._fenced(_PROGRESS, lease, (f"{fraction:.4f}",))
+        await self._fenced(_PROGRESS, lease, fraction=f"{fraction:.4f}")
 
     async def attempt_failed(self, lease: Lease) -> int:
         """Set the detector back to `queued`; return how many attempts have failed so far."""
@@ -83,9 +90,7 @@ class Retrainings:
         """End a run that has nothing to learn, without an outcome."""
         await self._fenced(_STAND_DOWN, lease)
 
-    async def _fenced(self, script: Script, lease: Lease, args: Sequence[Any] = ()) -> list[Any]:
+    async def _fenced(self, script: NamedScript, lease: Lease, **args: Any) -> list[Any]:
         keys = Keys(lease.name)
-        reply = await script(
-            self._redis, (keys.state, keys.lease(lease.role)), (lease.holder, *args)
-        )
-        return unfenced(reply)
+        told = {"holder": lease.holder, **args}
+        return unfenced(await script(self._redis, keys, told, lease=keys.lease(lease.role)))

@@ -10,6 +10,7 @@ and what is being learned is refused. Cut short, it is repeated: that does what 
 """
 
 import asyncio
+import secrets
 from typing import Any
 
 import orjson
@@ -32,7 +33,6 @@ STEP_BYTES = 4 * 2**20
 STEP_ENTRIES = 1000
 _ROUNDS = 5  # of planning anew when somebody changed something meanwhile
 _RECORDS = 100  # read at once
-_FIELD = {"batch": 2, "key": 8}  # of an entry's values, as Lua counts
 _POINT = "api.revoking"  # before each step, and after the last
 PLACES = ("buffered", "quarantined", "parked", "kept")
 
@@ -97,25 +97,32 @@ class Revocations:
     async def _marked(self, lease: Lease, asked: Asked) -> tuple[Plan, int]:
         """Mark the versions and move the champion; return what that went by, and the generation."""
         keys, culprit = Keys(lease.name), asked.culprit
-        where = (
-            keys.state, keys.lease(lease.role), keys.artifacts, keys.history, keys.promoted,
-            keys.learned, keys.revoked, keys.audit,
-        )  # fmt: skip
         mark = {culprit.kind: culprit.id, "who": asked.who, "why": asked.why}
         for _ in range(_ROUNDS):
             plan = await self.plan(lease.name, culprit)
             plan.check(asked)
             told = plan.told()
-            args = (
-                lease.holder, plan.uid, plan.generation, plan.last_version, plan.target or "",
-                orjson.dumps(plan.marked), orjson.dumps(mark)[1:],
-                orjson.dumps({"who": asked.who, "why": f"revoked {culprit.kind} {culprit.id}"})[1:],
-                NOTIFY, lease.name,
-                said("revoked", asked.who, asked.why, **{culprit.kind: culprit.id},
-                     **{key: told[key] for key in ("versions", "discarded", "lost", "relearned")}),
-            )  # fmt: skip
+            why = {"who": asked.who, "why": f"revoked {culprit.kind} {culprit.id}"}
+            about = {key: told[key] for key in ("versions", "discarded", "lost", "relearned")}
+            args = {
+                "holder": lease.holder,
+                "uid": plan.uid,
+                "generation": plan.generation,
+                "last_version": plan.last_version,
+                "to": plan.target or "",
+                "versions": orjson.dumps(plan.marked),
+                "mark": orjson.dumps(mark)[1:],
+                "why": orjson.dumps(why)[1:],
+                "nonce": secrets.token_hex(8),
+                "channel": NOTIFY,
+                "name": lease.name,
+                "audited": said(
+                    "revoked", asked.who, asked.why, **{culprit.kind: culprit.id}, **about
+                ),
+            }
             crash_points.passage(_POINT)
-            outcome, *rest = unfenced(await MARK(self._redis, where, args))
+            reply = await MARK(self._redis, keys, args, lease=keys.lease(lease.role))
+            outcome, *rest = unfenced(reply)
             if outcome == b"marked":
                 return plan, int(rest[0])
         raise Conflict("The detector changes all the time; repeat it.")
@@ -127,16 +134,25 @@ class Revocations:
         keys, gone, relearned = Keys(lease.name), dict.fromkeys(PLACES, 0), Tally()
         # Held rows first: one that a person releases meanwhile is found at the stream's end.
         for kind, entries in (("held", keys.held), ("stream", keys.stream)):
-            where = (keys.state, keys.lease(lease.role), entries, keys.parked)
             at: bytes | str = "0-0"
             done = False
             while not done:
                 crash_points.passage(_POINT)
-                args = (
-                    lease.holder, round(LEASE_SECONDS * 1000), kind, at, _FIELD[culprit.kind],
-                    culprit.id, orjson.dumps(plan.again), STEP_ENTRIES, STEP_BYTES,
-                )  # fmt: skip
-                reply = unfenced(await SWEEP(self._redis, where, args))
+                args = {
+                    "holder": lease.holder,
+                    "milliseconds": round(LEASE_SECONDS * 1000),
+                    "place": kind,
+                    "after": at,
+                    "of": "batch" if culprit.kind == "batch" else "sender",
+                    "culprit": culprit.id,
+                    "again": orjson.dumps(plan.again),
+                    "most": STEP_ENTRIES,
+                    "most_bytes": STEP_BYTES,
+                }
+                lease_key = keys.lease(lease.role)
+                reply = unfenced(
+                    await SWEEP(self._redis, keys, args, lease=lease_key, entries=entries)
+                )
                 done, at = reply[0] == b"done", reply[1]
                 for place, vectors in zip(PLACES, reply[2:6], strict=True):
                     gone[place] += vectors
@@ -198,7 +214,8 @@ class Revocations:
         """Return every entry of a stream of batches, without its vectors."""
         found: list[tuple[str, Source]] = []
         at: bytes | str = "0-0"
-        while rows := await SCAN(self._redis, (key,), (at, STEP_ENTRIES, STEP_BYTES)):
+        bounds = {"most": STEP_ENTRIES, "most_bytes": STEP_BYTES}
+        while rows := await SCAN(self._redis, {"entries": key}, {"after": at, **bounds}):
             at = rows[-1][0]
             found += [(row[0].decode(), _source(*row[1:])) for row in rows]
         return found

@@ -1,65 +1,68 @@
 """The scripts of un-learning. Those that write are fenced by a worker's lease."""
 
 from models import MIN_VECTORS
-from service.store.connection import Script
-from service.store.lua import AUDIT, FENCED, FINISH, MOVE
+from service.store.lua import AUDIT, FENCED, FINISH, MOVE, READ
+from service.store.script import NamedScript
 
-# KEYS: stream. ARGV: after, most entries, most bytes. Everything but the vectors.
-SCAN = Script(
-    """
-local found, bytes, at = {}, 0, ARGV[1]
-while #found < tonumber(ARGV[2]) and bytes < tonumber(ARGV[3]) do
-  local entry = redis.call('XRANGE', KEYS[1], '(' .. at, '+', 'COUNT', 1)[1]
+# Everything but the vectors.
+SCAN = NamedScript(
+    READ
+    + """
+local found, bytes, at = {}, 0, ARGS.after
+while #found < tonumber(ARGS.most) and bytes < tonumber(ARGS.most_bytes) do
+  local entry = redis.call('XRANGE', KEYS.entries, '(' .. at, '+', 'COUNT', 1)[1]
   if not entry then break end
-  local f = entry[2]
-  at, bytes = entry[1], bytes + #f[10]
-  found[#found + 1] = {at, f[2], f[8], tonumber(f[4])}
+  local batch = fields(entry)
+  at, bytes = entry[1], bytes + #batch[BATCH.payload]
+  found[#found + 1] = {at, batch[BATCH.batch], batch[BATCH.sender], tonumber(batch[BATCH.vectors])}
 end
 return found
 """,
+    keys="entries",
+    args="after most most_bytes",
     flags="no-writes",
 )
 
-# KEYS: state, lease, artifacts, history, promoted, learned, revoked, audit. ARGV: holder, uid,
-# generation, last version, champion from now on or '', versions (JSON), mark, who and why,
-# channel, name, what the audit says
-MARK = Script(
+MARK = NamedScript(
     FENCED
     + MOVE
     + AUDIT
     + """
-local held = redis.call('HMGET', state, 'uid', 'generation', 'last_version', 'champion')
-local to = ARGV[5]
-if held[1] ~= ARGV[2] or held[2] ~= ARGV[3] or held[3] ~= ARGV[4]
-   or (to ~= held[4] and to ~= '' and redis.call('HEXISTS', KEYS[3], to) == 0) then
+local held = read(state, STATE.uid, STATE.generation, STATE.last_version, STATE.champion)
+local from, to = held[STATE.champion], ARGS.to
+if held[STATE.uid] ~= ARGS.uid or held[STATE.generation] ~= ARGS.generation
+   or held[STATE.last_version] ~= ARGS.last_version
+   or (to ~= from and to ~= '' and redis.call('HEXISTS', KEYS.artifacts, to) == 0) then
   return {'changed'}
 end
-for _, version in ipairs(cjson.decode(ARGV[6])) do
-  redis.call('HSETNX', KEYS[7], version, '{"at":' .. now .. ',' .. ARGV[7])
+for _, version in ipairs(cjson.decode(ARGS.versions)) do
+  redis.call('HSETNX', KEYS.revoked, version, '{"at":' .. now .. ',' .. ARGS.mark)
 end
-local generation = tonumber(held[2])
-if to ~= held[4] then
-  generation = move(state, now, KEYS[4], KEYS[5], to, ARGV[8])
-  redis.call('HSET', state, 'learned', to ~= '' and redis.call('HGET', KEYS[6], to) or 0)
+local generation = tonumber(held[STATE.generation])
+if to ~= from then
+  generation = move(to, ARGS.why)
+  redis.call('HSET', state, STATE.learned, to ~= '' and redis.call('HGET', KEYS.learned, to) or 0)
 end
-audit(KEYS[8], now, held[4] ~= '' and held[4] or 'null', to ~= '' and to or 'null', ARGV[11])
-redis.call('PUBLISH', ARGV[9], ARGV[10])
+audit(KEYS.audit, now, from ~= '' and from or 'null', to ~= '' and to or 'null', ARGS.audited)
+redis.call('PUBLISH', ARGS.channel, ARGS.name)
 return {'marked', generation}
-"""
+""",
+    keys="state lease artifacts history promoted learned revoked audit",
+    args="holder uid generation last_version to versions mark why nonce channel name audited",
 )
 
-# KEYS: state, lease, stream or held, parked. ARGV: holder, milliseconds of lease, 'stream' or
-# 'held', after, index of the field that tells the culprit, its id, ranges to relearn (JSON),
-# most entries, most bytes
-SWEEP = Script(
+# `of` is the field that tells the culprit: `batch` or `sender`.
+SWEEP = NamedScript(
     FENCED
     + FINISH
     + f"local least = {MIN_VECTORS}"
     + """
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
-local entries, held_back = KEYS[3], ARGV[3] == 'held'
-local cursor, again, parked = redis.call('HGET', state, 'cursor'), cjson.decode(ARGV[7]), {}
-for i, text in ipairs(redis.call('HVALS', KEYS[4])) do parked[i] = cjson.decode(text) end
+redis.call('PEXPIRE', KEYS.lease, ARGS.milliseconds)
+local entries, held_back = KEYS.entries, ARGS.place == 'held'
+local of = ARGS.of == 'batch' and BATCH.batch or BATCH.sender
+local cursor, again = redis.call('HGET', state, STATE.cursor), cjson.decode(ARGS.again)
+local parked = {}
+for i, text in ipairs(redis.call('HVALS', KEYS.parked)) do parked[i] = cjson.decode(text) end
 local function after(a, b)
   local at, an = string.match(a, '^(%d+)-(%d+)$')
   local bt, bn = string.match(b, '^(%d+)-(%d+)$')
@@ -78,47 +81,53 @@ end
 local function relearned(id)
   for _, range in ipairs(again) do if inside(id, range[1], range[2]) then return true end end
 end
-local at, seen, bytes, done = ARGV[4], 0, 0, false
+local at, seen, bytes, done = ARGS.after, 0, 0, false
 local gone, back = {buffered = 0, quarantined = 0, parked = 0, kept = 0}, {}
-while seen < tonumber(ARGV[8]) and bytes < tonumber(ARGV[9]) do
+while seen < tonumber(ARGS.most) and bytes < tonumber(ARGS.most_bytes) do
   local entry = redis.call('XRANGE', entries, '(' .. at, '+', 'COUNT', 1)[1]
   if not entry then done = true break end
-  local f = entry[2]
-  local n, size, where, home = tonumber(f[4]), #f[10], place(entry[1])
+  local batch = fields(entry)
+  local n, size = tonumber(batch[BATCH.vectors]), #batch[BATCH.payload]
+  local where, home = place(entry[1])
   at, seen, bytes = entry[1], seen + 1, bytes + size
-  if f[tonumber(ARGV[5])] == ARGV[6] then
+  if batch[of] == ARGS.culprit then
     redis.call('XDEL', entries, at)
     redis.call('HINCRBY', state, where .. '_bytes', -size)
     if where ~= 'kept' then
       redis.call('HINCRBY', state, where, -n)
-      redis.call('HINCRBY', state, 'discarded', n)
+      redis.call('HINCRBY', state, STATE.discarded, n)
     end
     if home then
       home.n, home.bytes = home.n - n, home.bytes - size
       if home.n > 0 then
-        redis.call('HSET', KEYS[4], home.id, cjson.encode(home))
+        redis.call('HSET', KEYS.parked, home.id, cjson.encode(home))
       else
-        redis.call('HDEL', KEYS[4], home.id)
+        redis.call('HDEL', KEYS.parked, home.id)
       end
     end
     gone[where] = gone[where] + n
   elseif where == 'kept' and relearned(at) then
-    redis.call('XADD', entries, '*', unpack(f))
+    redis.call('XADD', entries, '*', unpack(entry[2]))
     redis.call('XDEL', entries, at)
-    redis.call('HINCRBY', state, 'buffered', n)
-    redis.call('HINCRBY', state, 'buffered_bytes', size)
-    redis.call('HINCRBY', state, 'kept_bytes', -size)
-    redis.call('HINCRBY', state, 'consumed', -n)
-    back[#back + 1] = {f[2], f[8], n}
+    redis.call('HINCRBY', state, STATE.buffered, n)
+    redis.call('HINCRBY', state, STATE.buffered_bytes, size)
+    redis.call('HINCRBY', state, STATE.kept_bytes, -size)
+    redis.call('HINCRBY', state, STATE.consumed, -n)
+    back[#back + 1] = {batch[BATCH.batch], batch[BATCH.sender], n}
   end
 end
 if not held_back then
   local rest = redis.call('XRANGE', entries, '(' .. cursor, '+', 'COUNT', 1)[1]
-  redis.call('HSET', state, 'oldest', rest and rest[1] or '')
-  local now_held = redis.call('HMGET', state, 'retraining', 'buffered')
-  if done and now_held[1] ~= 'idle' and tonumber(now_held[2]) < least then finish(state) end
+  redis.call('HSET', state, STATE.oldest, rest and rest[1] or '')
+  local after_all = read(state, STATE.retraining, STATE.buffered)
+  if done and after_all[STATE.retraining] ~= 'idle'
+     and tonumber(after_all[STATE.buffered]) < least then
+    finish()
+  end
 end
 return {done and 'done' or 'more', at, gone.buffered, gone.quarantined, gone.parked, gone.kept,
         back}
-"""
+""",
+    keys="state lease entries parked",
+    args="holder milliseconds place after of culprit again most most_bytes",
 )

@@ -1,21 +1,26 @@
 """Bounds of streams that keep only their latest entries."""
 
-from service.store.connection import Script
+from service.store.script import NamedScript
 
 MAX_BYTES = 64 * 2**20  # of one detector's events, and of its labels: wide vectors are kept fewer
 
 LEAST_KEPT = 16
 
-# KEYS: state, stream. ARGV: uid, most entries, entry...
 # Only for that incarnation: a late writer must not leave keys behind a deleted detector.
-APPEND = Script("""
-if redis.call('HGET', KEYS[1], 'uid') ~= ARGV[1] then return {} end
+APPEND = NamedScript(
+    """
+if redis.call('HGET', KEYS.state, STATE.uid) ~= ARGS.uid then return {} end
 local ids = {}
-for i = 3, #ARGV do
-  ids[#ids + 1] = redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[2], '*', 'e', ARGV[i])
+for i = DATA.entries, #ARGV do
+  ids[#ids + 1] =
+    redis.call('XADD', KEYS.stream, 'MAXLEN', ARGS.most, '*', ENTRY.packed, ARGV[i])
 end
 return ids
-""")
+""",
+    keys="state stream",
+    args="uid most",
+    data="*entries",
+)
 
 
 def bounded(kept: int, size: int) -> int:

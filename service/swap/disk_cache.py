@@ -20,11 +20,12 @@ from models import AnamnesisError, ArtifactError, Version
 from models.parts.calibration import Threshold
 from service import log
 from service.domain.champion import Champion
-from service.domain.detector import NAME
+from service.domain.detector import NAME, Pointer
 
 _log = log.get(__name__)
 
-FORMAT = 2
+FORMAT = 3
+READABLE = (2, 3)  # 2 does not say what the store said
 KEPT_SECONDS = 30 * 24 * 3600  # that a detector unknown to the store is kept
 _SUFFIX = ".champion"
 _LINE_BYTES = 64 * 1024  # of what precedes the artifact
@@ -55,6 +56,8 @@ class DiskCache:
             "threshold": asdict(champion.threshold),
             "trained_at": champion.trained_at,
             "sha256": hashlib.sha256(artifact).hexdigest(),
+            "stored_sha256": champion.sha256,
+            "stored": list(champion.stored) if champion.stored else None,
         }
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _replace(self._path(champion.name), orjson.dumps(about) + b"\n" + artifact)
@@ -91,10 +94,11 @@ class DiskCache:
             raise ArtifactError("the file is larger than an artifact may be")
         line, _, artifact = path.read_bytes().partition(b"\n")
         about: dict[str, Any] = orjson.loads(line)
-        if about["format"] != FORMAT or about["name"] + _SUFFIX != path.name:
+        if about["format"] not in READABLE or about["name"] + _SUFFIX != path.name:
             raise ArtifactError("the file is not what its name says")
         if hashlib.sha256(artifact).hexdigest() != about["sha256"]:
             raise ArtifactError("the artifact is not the one that was kept")
+        stored = about.get("stored")
         version = Version.from_bytes(artifact, max_bytes=self._max_bytes)
         return Champion(
             name=about["name"],
@@ -105,6 +109,8 @@ class DiskCache:
             version=version,
             threshold=Threshold(**about["threshold"]),
             trained_at=about["trained_at"],
+            sha256=about.get("stored_sha256"),
+            stored=Pointer(*stored) if stored else None,
         )
 
     def _path(self, name: str) -> Path:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,10 +17,18 @@ from service.store.registry import Registry
 from service.timestamps import unix_seconds
 
 
+class Loaded(NamedTuple):
+    """A verified version, when it was made, and the sha256 of its artifact."""
+
+    version: Version
+    trained_at: float | None
+    sha256: str | None
+
+
 async def load(
     registry: Registry, detector: Detector, number: int, max_bytes: int, seal: Seal
-) -> tuple[Version, float | None]:
-    """Return a version of `detector`, verified against its record and seal, and when it was made.
+) -> Loaded:
+    """Return a version of `detector`, verified against its record and seal.
 
     Raises Unknown, Gone when its artifact was pruned, ArtifactError when that is not what it
     should be, and StoreUnavailable.
@@ -34,7 +43,8 @@ async def load(
     version = await asyncio.to_thread(_verified, data, record.get("sha256"), max_bytes)
     if detector.dimension not in (None, version.dimension):
         raise ArtifactError("the artifact is of another dimension than the detector")
-    return version, unix_seconds(record.get("created_at"))
+    digest = record.get("sha256") or hashlib.sha256(data).hexdigest()
+    return Loaded(version, unix_seconds(record.get("created_at")), digest)
 
 
 def prepared(version: Version, policy: Policy, labels: Labels | None = None) -> Threshold:

@@ -6,15 +6,14 @@ changes nothing, what is older than what is served neither.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Mapping
 
-from models import AnamnesisError, Version
+from models import AnamnesisError
 from service import log
 from service.addresses import shown
 from service.domain.champion import Champion
-from service.domain.detector import Detector, Pointer
+from service.domain.detector import Detector, Pointer, older
 from service.domain.detector_config import configured
 from service.problems import Gone, NoVersion, StoreUnavailable, Unknown
 from service.scoring.champions import Champions
@@ -24,7 +23,8 @@ from service.store.adapters import Stores
 from service.store.connection import WeakStore, cause, check_durability, notifications
 from service.store.events import labelled
 from service.swap.disk_cache import DiskCache
-from service.swap.loader import load, prepared
+from service.swap.loader import Loaded, load, prepared
+from service.swap.pins import Pins
 from service.telemetry.metrics import Metrics
 
 _log = log.get(__name__)
@@ -32,7 +32,6 @@ _log = log.get(__name__)
 _UNKNOWN_SECONDS = 1.0  # a name that the store did not know is not asked for again so soon
 _UNKNOWN_NAMES = 10_000  # such names remembered
 _FAILED_SECONDS = 5.0  # until an artifact that did not load is tried again
-_PIN_SECONDS = 60.0  # between two records that a pinned version is in use
 # Of more detectors than that, the whole state is read at every fifth poll: 1,000 take 0.1 s.
 _READ_FULLY, _READ_RARELY = 200, 5
 
@@ -56,8 +55,8 @@ class Watcher:
         self._turn = 0
         self._locks: dict[str, asyncio.Lock] = {}
         self._unknown: dict[str, float] = {}
-        self._failed: dict[tuple[str, str, int], float] = {}
-        self._pins_recorded: dict[tuple[str, int], float] = {}
+        self._failed: dict[tuple[str, str, int, str | None], float] = {}
+        self._pins = Pins(champions, stores.registry)
         self._regressed: set[str] = set()
 
     async def run(self) -> None:
@@ -116,6 +115,7 @@ class Watcher:
         for name in self._changed(pointers) | (held - pointers.keys()):
             await self.follow(name)
         await self._read_states()
+        await self._pins.check()
         if not self._pruned:
             self._pruned = True
             await self._beside(self._disk.prune, names)
@@ -135,7 +135,7 @@ class Watcher:
             detector = self.champions.detector(name)
             if detector is None or detector.pointer != pointer:
                 changed.add(name)
-            elif pointer.champion is not None and not _serves(self.champions.get(name), pointer):
+            elif pointer.champion is not None and not self._serves(name, pointer):
                 changed.add(name)  # it did not load; perhaps it does now
         return changed
 
@@ -152,7 +152,7 @@ class Watcher:
         held = self.champions.detector(detector.name)
         if held is not None and held.uid != detector.uid:
             return  # `refresh` decides which incarnation stands
-        if held is None or detector.generation >= held.generation:
+        if held is None or not older(detector.pointer, held.pointer):
             self.champions.note(detector)
 
     async def refresh(self, name: str) -> Detector | None:
@@ -178,12 +178,12 @@ class Watcher:
             _log.info("another incarnation", detector=name)
             self.champions.forget(name)
             serving = None
-        if serving is not None and detector.generation < serving.generation:
-            self._regress(name, "the store holds an older generation")
+        if serving is not None and older(detector.pointer, serving.pointer):
+            self._regress(name, "the store holds an older state")
             return detector
         self._regressed.discard(name)
         self.champions.note(detector)
-        if detector.champion is not None and not _serves(serving, detector.pointer):
+        if detector.champion is not None and not self._serves(name, detector.pointer):
             await self._swap(detector, detector.champion, serving)
         elif detector.champion is None:
             self._metrics.announced(name)
@@ -212,17 +212,20 @@ class Watcher:
 
     async def _swap(self, detector: Detector, number: int, serving: Champion | None) -> None:
         started = time.perf_counter()
-        key = (detector.name, detector.uid, number)
+        key = (detector.name, detector.uid, number, detector.champion_sha256)
         if time.monotonic() < self._failed.get(key, 0.0):
             return
         same = serving is not None and serving.number == number
-        loaded = serving if same else self.champions.pinned(detector.name, number)
+        held = serving if same else self.champions.pinned(detector.name, number)
+        # Versions of a store that was restored from a copy get numbers that were given before.
+        if held is not None and detector.champion_sha256 in (None, held.sha256):
+            loaded = Loaded(held.version, held.trained_at, held.sha256)
+        else:
+            loaded, same = None, False
         try:
-            if loaded is not None:
-                version, trained_at = loaded.version, loaded.trained_at
-            else:
-                version, trained_at = await self._load(detector, number)
-            version = configured(version, detector.config)
+            if loaded is None:
+                loaded = await self._load(detector, number)
+            version = configured(loaded.version, detector.config)
             said = await labelled(self.stores.events, detector)
             threshold = await asyncio.to_thread(prepared, version, detector.config.threshold, said)
         except (AnamnesisError, Gone, Unknown) as error:
@@ -239,8 +242,10 @@ class Watcher:
             config_revision=detector.config_revision,
             version=version,
             threshold=threshold,
-            trained_at=trained_at,
+            trained_at=loaded.trained_at,
             labels=said,
+            sha256=loaded.sha256,
+            stored=detector.pointer,
         )
         if self.champions.install(champion):
             took = time.perf_counter() - started
@@ -257,9 +262,13 @@ class Watcher:
         with self._metrics.side_work.part("champion_cache"):
             await asyncio.to_thread(work, argument)
 
-    async def _load(self, detector: Detector, n: int) -> tuple[Version, float | None]:
-        registry, most = self.stores.registry, self._settings.artifact_max_bytes
-        return await load(registry, detector, n, most, self.seal)
+    def _serves(self, name: str, pointer: Pointer) -> bool:
+        champion = self.champions.get(name)
+        return champion is not None and champion.pointer == pointer
+
+    async def _load(self, detector: Detector, number: int) -> Loaded:
+        most = self._settings.artifact_max_bytes
+        return await load(self.stores.registry, detector, number, most, self.seal)
 
     async def pinned(self, name: str, number: int) -> Champion:
         """Return version `number` for a pinned request, loading it where it is not loaded.
@@ -273,24 +282,15 @@ class Watcher:
             if detector is None:
                 raise NoVersion("There is no version yet.")
             try:
-                version, _ = await self._load(detector, number)
+                version, _, sha256 = await self._load(detector, number)
             except AnamnesisError as error:
                 self._metrics.artifact_failed(name)
                 _log.error("pinned version not loaded", detector=name, version=number)
                 raise Gone("The version's artifact is damaged.") from error
-            champion = self.champions.pin(detector, number, version)
-        await self._record_pin(name, number)
+            champion = self.champions.pin(detector, number, version, sha256)
+        if self.redis_up:
+            await self._pins.record(name, number)
         return champion
-
-    async def _record_pin(self, name: str, number: int) -> None:
-        now = time.monotonic()
-        if now < self._pins_recorded.get((name, number), 0.0) or not self.redis_up:
-            return
-        self._pins_recorded[name, number] = now + _PIN_SECONDS
-        if len(self._pins_recorded) > _UNKNOWN_NAMES:
-            self._pins_recorded.clear()
-        with contextlib.suppress(StoreUnavailable):
-            await self.stores.registry.pin(name, number)
 
     async def look_up(self, name: str) -> Detector | None:
         """Return a detector that this process may not have heard of yet.
@@ -342,9 +342,3 @@ class Watcher:
             self._unknown.clear()
             self._away = None
         self.redis_up = True
-
-
-def _serves(champion: Champion | None, pointer: Pointer) -> bool:
-    return champion is not None and pointer == (
-        champion.uid, champion.number, champion.generation, champion.config_revision,
-    )  # fmt: skip

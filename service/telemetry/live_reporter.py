@@ -136,6 +136,7 @@ class Observer:
             "uid": champion.uid,
             "generation": champion.generation,
             "version": champion.number,
+            "sha256": champion.pointer.sha256 or "",
             "process": self._process,
             "n": pending.scored,
             "anomalies": pending.anomalies,

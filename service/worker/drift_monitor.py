@@ -44,7 +44,7 @@ class _Watch:
     drift: Drift
     version: Version
     threshold: Threshold
-    revision: int
+    of: Pointer
     after: str
     saved_at: float = -_SAVE_SECONDS
     unsaved: bool = True
@@ -104,7 +104,10 @@ class Monitor:
         watch = await self._watch(name, pointer)
         if watch is None:
             return
-        if watch.revision != pointer.config_revision:
+        if (watch.of.config_revision, watch.of.config_nonce) != (
+            pointer.config_revision,
+            pointer.config_nonce,
+        ):
             await self._reconfigure(watch, name, pointer)
         summaries = await self._live.read(name, watch.after, _SUMMARIES)
         if summaries:
@@ -120,8 +123,8 @@ class Monitor:
         if lease is None:
             self._watches.pop(name, None)
             return None
-        same = (pointer.uid, pointer.champion)
-        if watch is not None and (watch.drift.baseline.uid, watch.drift.baseline.version) == same:
+        same = (pointer.uid, pointer.champion, pointer.sha256)
+        if watch is not None and (watch.of.uid, watch.of.champion, watch.of.sha256) == same:
             watch.lease = lease
             return watch
         if lease.uid != pointer.uid:  # deleted and made again since the look
@@ -181,7 +184,7 @@ class Monitor:
         memory = await self._live.load(name)
         drift = Drift.from_bytes(baseline, memory.state) if memory else Drift(baseline)
         after = memory.after if memory else "0-0"
-        return _Watch(lease, drift, version, threshold, pointer.config_revision, after)
+        return _Watch(lease, drift, version, threshold, pointer, after)
 
     async def _threshold(self, version: Version, detector: Detector) -> Threshold:
         labels = await labelled(self._events, detector)
@@ -193,7 +196,7 @@ class Monitor:
             return  # it moved on; so does the next look
         watch.threshold = await self._threshold(watch.version, detector)
         watch.drift.baseline = replace(watch.drift.baseline, alpha=watch.threshold.alpha)
-        watch.revision = pointer.config_revision
+        watch.of = pointer
         watch.unsaved, watch.saved_at = True, -_SAVE_SECONDS
 
     async def _save(self, watch: _Watch) -> None:
@@ -234,7 +237,12 @@ def _take(watch: _Watch, summaries: Sequence[tuple[str, Mapping[str, Any]]]) -> 
     """Give the tests what was scored by the watched version; other versions' traffic is passed."""
     baseline = watch.drift.baseline
     for at, summary in summaries:
-        if (summary["uid"], summary["version"]) == (baseline.uid, baseline.version):
+        of = summary.get("sha256") or watch.of.sha256  # missing from an older release's
+        if (summary["uid"], summary["version"], of) == (
+            baseline.uid,
+            baseline.version,
+            watch.of.sha256,
+        ):
             watch.drift.update(_sample(summary, len(baseline.features)))
         watch.after = at
     watch.unsaved = True

@@ -18,6 +18,7 @@ from service.api.guard import guarded_routes, needs
 from service.domain.api_key import LEAST_BODY_BYTES, Grant, Scope, new_secret
 from service.domain.detector_config import DetectorConfig
 from service.settings import Settings
+from service.store.api_keys import State
 from tests.contract.running import Running, running
 from tests.waiting import until
 
@@ -388,7 +389,7 @@ async def test_an_emptied_store_opens_nothing(own_store: Any) -> None:
         access = api.parts.access
 
         async def noticed() -> bool:
-            return access._went_back == 0
+            return access._went_back == State(0, "")
 
         await until(noticed)
         for secret in (admin, other):

@@ -9,9 +9,9 @@ import pytest
 from redis.asyncio import Redis
 
 from models import Version
-from service.audit import broken
-from service.disk_cache import DiskCache
-from service.keys import Keys
+from service.domain.audit_chain import broken
+from service.store.redis_keys import Keys
+from service.swap.disk_cache import DiskCache
 from tests.contract.running import Running, running
 from tests.released import files, released, restore
 from tests.waiting import until

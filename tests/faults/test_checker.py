@@ -11,8 +11,8 @@ import pytest
 from service.domain.provenance import Culprit
 from service.domain.revocation_plan import Asked
 from service.store import buffer, held_rows, registry, revocations
-from service.store.connection import Script
-from service.store.lua import FENCED, Fenced
+from service.store.lua import Fenced
+from service.store.script import NamedScript
 from tests.faults import stores
 from tests.faults.checker import violations
 from tests.faults.load import Ack, Scored, Told, batch, probe
@@ -54,11 +54,11 @@ async def promote(stage: Stage, *, lease=None, experience=None) -> None:
 def without(monkeypatch, module, name: str, *rules: tuple[str, str]) -> None:
     """Switch rules of a script off."""
     script = getattr(module, name)
-    source = script.source.decode().split("\n", 1)[1]
+    source = script.source
     for rule, instead in rules:
         assert rule in source, rule
         source = source.replace(rule, instead)
-    monkeypatch.setattr(module, name, Script(source))
+    monkeypatch.setattr(module, name, NamedScript(source, **script.names))
 
 
 async def test_it_is_silent_when_all_is_well(stage):
@@ -74,7 +74,7 @@ async def test_it_is_silent_when_all_is_well(stage):
 
 async def test_it_sees_a_batch_stored_twice(stage, monkeypatch):
     """Without deduplication a repeated batch is two."""
-    without(monkeypatch, buffer, "_INGEST", ("if first[1] == uid then", "if false then"))
+    without(monkeypatch, buffer, "_INGEST", ("if first[ANSWER.uid] == uid then", "if false then"))
     told = Told()
     await ingest(stage, told, 1, sent="once")
     await ingest(stage, told, 1, sent="once")
@@ -135,7 +135,7 @@ async def test_it_sees_rows_held_back_that_are_lost(stage):
 
 async def test_it_sees_rows_released_twice(stage, monkeypatch):
     """Without the deletion a released entry is in two places."""
-    rule = ("redis.call('XDEL', KEYS[3], entry[1])", "")
+    rule = ("redis.call('XDEL', KEYS.held, entry[1])", "")
     without(monkeypatch, held_rows, "_DECIDE", rule)
     told, stored = Told(), Stored(stage.redis)
     await ingest(stage, told, 1, verdict=verdict(40, held=4))
@@ -168,7 +168,7 @@ async def test_it_knows_what_was_revoked(stage, monkeypatch):
     assert await violations(stage, told) == []
     await promote(stage)
     assert await violations(stage, told) == []
-    add = "redis.call('XADD', entries, '*', unpack(f))"
+    add = "redis.call('XADD', entries, '*', unpack(entry[2]))"
     without(monkeypatch, revocations, "SWEEP", (add, f"{add} {add}"))
     (batch_id,) = [b for b, ack in told.acknowledged.items() if ack.key == "batch-1"]
     culprit = Asked(Culprit("batch", next(iter(told.acknowledged))), unserved=True)
@@ -179,10 +179,11 @@ async def test_it_knows_what_was_revoked(stage, monkeypatch):
 
 async def test_it_sees_a_stale_promotion(stage, monkeypatch):
     """Without fencing a late worker promotes what another has learned already."""
-    as_taken = ("if held[3] ~= ARGV[4] then", "if false then")
-    moved = ("if held[2] ~= ARGV[3] then", "if false then")
-    fence = (FENCED.splitlines()[1], "if false then")
-    without(monkeypatch, registry, "SETTLE", as_taken, moved, fence)
+    as_taken = ("if held[STATE.cursor] ~= ARGS.cursor then", "if false then")
+    moved = ("if held[STATE.generation] ~= ARGS.generation", "if false")
+    nonce = ("or (held[STATE.champion_nonce] or '') ~= ARGS.champion_nonce then", "then")
+    fence = ("if redis.call('GET', KEYS.lease) ~= ARGS.holder then", "if false then")
+    without(monkeypatch, registry, "SETTLE", as_taken, moved, nonce, fence)
     told, stored = Told(), Stored(stage.redis)
     await ingest(stage, told, 1)
     late, experience = await stored.lease(), await stored.take()
@@ -207,7 +208,8 @@ async def test_fencing_refuses_that_promotion(stage):
 
 async def test_it_sees_a_cursor_that_stood_still(stage, monkeypatch):
     """Without the cursor rule a learned batch stays in the buffer."""
-    without(monkeypatch, registry, "SETTLE", ("'cursor', last, 'oldest'", "'oldest'"))
+    rule = ("STATE.cursor, ARGS.last, STATE.oldest", "STATE.oldest")
+    without(monkeypatch, registry, "SETTLE", rule)
     told = Told()
     await ingest(stage, told, 1)
     await promote(stage)

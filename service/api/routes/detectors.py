@@ -43,6 +43,7 @@ _STATUS = {
     "threshold": 11.82,
     "calibration": "exact",
     "labels": None,
+    "ahead_of_store": False,
     "last_version": 3,
     "buffered": 120,
     "quarantined": 2,
@@ -128,10 +129,8 @@ async def index(request: Request) -> Response:
 
 def _is_behind(app: Parts, detector: Detector) -> bool:
     champion = app.champions.get(detector.name)
-    served = (champion.uid, champion.generation, champion.config_revision) if champion else None
-    return detector.champion is not None and served != (
-        detector.uid, detector.generation, detector.config_revision,
-    )  # fmt: skip
+    served = champion.pointer if champion else None
+    return detector.champion is not None and served != detector.pointer
 
 
 @router.get(

@@ -18,6 +18,7 @@ from service.api.origin import Hosts
 from service.scoring.champions import Champions
 from service.scoring.core import Scoring
 from service.settings import Settings
+from service.store.api_keys import State
 from service.telemetry.metrics import Metrics
 from tests.service.trained import champion
 
@@ -71,7 +72,7 @@ def connections(n: int) -> tuple[Lane, list[HttpProtocol]]:
     """Return a lane that keeps metrics, and open connections."""
     champions, access = Champions(1), Access(may_be_open=True)
     champions.install(champion())
-    access.adopt(0, ())
+    access.adopt(State(0, ""), ())
     lane = Lane(
         champions, Scoring(champions, (Metrics(CollectorRegistry()),)), access, Hosts(Settings())
     )

@@ -175,12 +175,12 @@ async def test_cut_short_anywhere_it_loses_and_doubles_nothing(stored, monkeypat
     await poisoned(stored)
     sweep, left = revocations.SWEEP, steps
 
-    async def cut(*arguments):
+    async def cut(*arguments, **keys):
         nonlocal left
         if not left:
             raise asyncio.CancelledError
         left -= 1
-        return await sweep(*arguments)
+        return await sweep(*arguments, **keys)
 
     monkeypatch.setattr(revocations, "STEP_ENTRIES", 1)
     monkeypatch.setattr(revocations, "SWEEP", cut)

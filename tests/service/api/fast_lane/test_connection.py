@@ -29,6 +29,7 @@ from service.scoring.core import Scoring
 from service.scoring.request import ScoreRequest, inline
 from service.scoring.vectors import OCTETS
 from service.settings import Settings
+from service.store.api_keys import State
 from service.telemetry.metrics import Metrics
 from tests.service.trained import champion
 
@@ -161,7 +162,7 @@ async def served(grants: Sequence[Grant] = (), **options: Any) -> AsyncIterator[
     champions.install(champion())
     metrics = Metrics(registry)
     access = Access(may_be_open=True)
-    access.adopt(0, grants)
+    access.adopt(State(0, ""), grants)
     hosts = Hosts(settings)
     echo = Echo(Lane(champions, Scoring(champions, (metrics,)), access, hosts), settings)
     app = Headers(OriginCheck(BodyLimit(echo, LIMIT), access, hosts))
@@ -334,10 +335,10 @@ async def test_the_lane_forgets_a_revoked_key() -> None:
         for _ in range(3):
             for peer, secret in peers:
                 assert (await peer.ask(request(VECTOR, header(secret)))).way == "lane"
-        api.access.adopt(1, [kept])
+        api.access.adopt(State(1, ""), [kept])
         ways = [(await peer.ask(request(VECTOR, header(secret)))).way for peer, secret in peers]
         assert ways == ["application", "lane"]
-        api.access.adopt(2, [])
+        api.access.adopt(State(2, ""), [])
         assert (await peers[1][0].ask(request(VECTOR, header(SECRETS[Scope.READ])))).way != "lane"
         assert (await peers[1][0].ask(request())).way == "application", "shut, not open"
 

@@ -1,0 +1,106 @@
+"""The fields of everything stored, each named once; `docs/generate.py` makes a table of them.
+
+A table maps the name that scripts and adapters use to the field's name in Redis and what it holds.
+Fields whose name is one letter stand once in every stream entry, so they are short.
+"""
+
+from typing import NamedTuple
+
+
+class Field(NamedTuple):
+    """A field's name in Redis, and what it holds."""
+
+    stored: str
+    about: str
+
+
+def _table(**fields: str | tuple[str, str]) -> dict[str, Field]:
+    return {
+        name: Field(name, told) if isinstance(told, str) else Field(*told)
+        for name, told in fields.items()
+    }
+
+
+# The hash `state` of a detector. Numbers are of vectors unless they say otherwise.
+STATE = _table(
+    format="of the state: 1",
+    uid="of this incarnation: a detector deleted and made again has another",
+    created="milliseconds since 1970",
+    config="JSON, in full",
+    dimension="features of a vector; empty until known",
+    revision="changes of the config, and of labels where they set the threshold",
+    config_nonce="drawn anew with every change of `revision`",
+    champion="number of the version that serves; empty for none",
+    champion_sha256="of the champion's artifact; empty for none",
+    champion_nonce="drawn anew with every move of the champion pointer",
+    generation="moves of the champion pointer",
+    changed="milliseconds since 1970 of the last change of champion or config",
+    last_version="the last number given to a version",
+    learned="by the champion's lineage",
+    cursor="id of the last entry of `stream` that was consumed or parked",
+    oldest="id of the oldest buffered entry; empty for none",
+    buffered="waiting to be learned",
+    buffered_bytes="their bytes",
+    parked="of experiences that wait for a person",
+    parked_bytes="their bytes",
+    quarantined="rows held back",
+    quarantined_bytes="their bytes",
+    consumed="learned by any version",
+    discarded="by a person",
+    thinned="known too well to be kept",
+    kept_bytes="of learned entries that are not erased yet",
+    retraining="`idle`, `queued` or `running`",
+    progress="of the running training, 0 to 1",
+    requested="number of the last retraining asked for by hand",
+    serving="number of the request that the running retraining serves",
+    served="number of the last request that is over",
+    attempts="failed, of the experience at hand",
+    weights="JSON: asked for the next retraining alone",
+    run_weights="JSON: of the running retraining",
+    promoted="versions so far",
+    rejected="versions so far",
+    failed="experiences so far",
+    last_retraining="JSON: its outcome",
+)
+
+# Entries of the streams `stream` and `held`: one normal batch, or what of it was held back.
+BATCH = _table(
+    batch=("b", "id of the batch"),
+    vectors=("n", "how many"),
+    dimension=("d", "features of each"),
+    sender=("s", "id of the API key that sent it; empty for none"),
+    payload=("x", "the vectors: little-endian float32, row-major"),
+    judged_by=("v", "version that held them back (`held` alone)"),
+    reason=("r", "why (`held` alone)"),
+)
+
+# Entries of the streams `events`, `labels` and `live`.
+ENTRY = _table(packed=("e", "MessagePack: the event, label or summary"))
+
+# Entries of the streams `audit`: a chain of hashes.
+AUDITED = _table(
+    seq=("s", "number, without gaps"),
+    before=("p", "hash of the entry before"),
+    hash=("h", "SHA-1 of `p` and `e`"),
+    entry=("e", "JSON: what was done"),
+)
+
+# The hash under an Idempotency-Key of a normal batch.
+ANSWER = _table(
+    uid="incarnation that it was stored in",
+    sha256="of the matrix",
+    sender="id of the API key; missing in records of the first release",
+    answer="JSON: what was answered",
+    buffered="vectors buffered then",
+)
+
+FIELDS: dict[str, dict[str, str]] = {
+    kind: {name: field.stored for name, field in table.items()}
+    for kind, table in (
+        ("STATE", STATE),
+        ("BATCH", BATCH),
+        ("ENTRY", ENTRY),
+        ("AUDITED", AUDITED),
+        ("ANSWER", ANSWER),
+    )
+}

@@ -1,0 +1,116 @@
+"""Scripts whose keys, arguments and fields have names.
+
+Numbers are put in their places when a module is loaded, so a name costs nothing when a script runs,
+and one that is not declared fails at once:
+
+- `KEYS.state`: a key, by its place among the script's `keys`.
+- `ARGS.vectors`: an argument. All of them travel packed in `ARGV[1]`, each as text.
+- `DATA.vectors`: a payload, which may be large, by its place among the script's `data`. The last
+  may be many, `*entries`: then it stands for the index of the first.
+- `STATE.buffered`, `BATCH.sender` ...: a field of a hash or of a stream's entry, see `schema`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+
+from service.store.connection import Script
+from service.store.redis_keys import Keys
+from service.store.schema import FIELDS
+
+_ARGS = "local args = cmsgpack.unpack(ARGV[1])\n"
+_NAME = re.compile(r"\b([A-Z]+)\.([a-z_0-9]+)")
+
+
+class NamedScript:
+    """A Lua script; `keys`, `args` and `data` are names, apart by spaces.
+
+    A key whose name ends in `?` may be left out, behind all others; it is nil then.
+    """
+
+    def __init__(
+        self, source: str, *, keys: str, args: str = "", data: str = "", flags: str = ""
+    ) -> None:
+        self.source = source
+        self.names = {"keys": keys, "args": args, "data": data, "flags": flags}
+        self._keys = tuple(name.removesuffix("?") for name in keys.split())
+        self._optional = {name.removesuffix("?") for name in keys.split() if name.endswith("?")}
+        self._args = frozenset(args.split())
+        self._data = tuple(data.split())
+        self.script = Script((_ARGS if self._args else "") + self._numbered(source), flags=flags)
+
+    async def __call__(
+        self,
+        redis: Redis,
+        keys: Keys | Mapping[str, str],
+        args: Mapping[str, Any] | None = None,
+        data: Sequence[bytes] = (),
+        **more: str,
+    ) -> Any:
+        """Run it over those of `keys` and `more` that it names; StoreUnavailable."""
+        return await self.script(redis, *self.bound(keys, args, data, **more))
+
+    def bound(
+        self,
+        keys: Keys | Mapping[str, str],
+        args: Mapping[str, Any] | None = None,
+        data: Sequence[bytes] = (),
+        **more: str,
+    ) -> tuple[list[str], list[Any]]:
+        """Return keys and arguments in their places."""
+        args = args or {}
+        if args.keys() != self._args:
+            raise TypeError(f"arguments differ: {sorted(args.keys() ^ self._args)}")
+        named = dict(keys) if isinstance(keys, Mapping) else {}
+        places = [
+            more.get(name) or named.get(name) or getattr(keys, name)
+            for name in self._keys
+            if name not in self._optional or name in more
+        ]
+        return places, [*([packed(args)] if self._args else []), *data]
+
+    def _numbered(self, source: str) -> str:
+        first = 2 if self._args else 1
+
+        def number(found: re.Match[str]) -> str:
+            kind, name = found.groups()
+            if kind == "KEYS":
+                return f"KEYS[{1 + self._keys.index(name)}]"
+            if kind == "ARGS":
+                if name not in self._args:
+                    raise LookupError(f"ARGS.{name} is not declared")
+                return f"args.{name}"
+            if kind == "DATA":
+                if f"*{name}" in self._data:
+                    return str(first + self._data.index(f"*{name}"))
+                return f"ARGV[{first + self._data.index(name)}]"
+            if kind in FIELDS:
+                return f"'{FIELDS[kind][name]}'"
+            return found[0]
+
+        return _NAME.sub(number, source)
+
+
+def packed(args: Mapping[str, Any]) -> bytes:
+    """Return names and values, as text, as a MessagePack map of at most 65,535.
+
+    Bytes are packed as text, too: the store's own reader knows no other kind.
+    """
+    parts = [b"\xde", len(args).to_bytes(2)]
+    for name, value in args.items():
+        parts += (_text(name.encode()), _text(_bytes(value)))
+    return b"".join(parts)
+
+
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def _text(value: bytes) -> bytes:
+    n = len(value)
+    if n < 32:
+        return bytes([0xA0 | n]) + value
+    head = b"\xda" + n.to_bytes(2) if n < 65_536 else b"\xdb" + n.to_bytes(4)
+    return head + value
