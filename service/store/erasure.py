@@ -1,63 +1,97 @@
 """Deleting normal data once it is learned: from the stream first, then from the append-only file.
 
 The append-only file keeps what was deleted until it is rewritten, so `ERASED` says since when
-something waits for that.
+something waits for that, and `ERASING` what a rewrite under way is to erase. A rewrite erases what
+was deleted before it began, and only once it has ended well.
 """
 
-from typing import Any
+import time
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from service.ages import is_over
 from service.problems import StoreUnavailable
-from service.store.connection import Script, ask
-from service.store.redis_keys import ERASED, Keys
+from service.store.connection import ask
+from service.store.lua import READ
+from service.store.redis_keys import ERASED, ERASING, Keys
+from service.store.script import NamedScript
 
+AGAIN_SECONDS = 30.0  # until a rewrite that failed is asked for again
 ENTRIES_AT_ONCE = 100  # deleting is quick, but everybody waits for a script
 
-# KEYS: state, stream, erasable. ARGV: milliseconds to keep, most bytes kept, most entries
-_ERASE = Script(
-    """
-local head = redis.call('LINDEX', KEYS[3], 0)
+_ERASE = NamedScript(
+    READ
+    + """
+local head = redis.call('LINDEX', KEYS.erasable, 0)
 if not head then return {0, 0} end
 local at, first, last, n, bytes = string.match(head, '^(%d+) (%S+) (%S+) (%d+) (%d+)$')
 local now = redis.call('TIME')
-local kept = tonumber(redis.call('HGET', KEYS[1], 'kept_bytes') or 0)
-if now[1] * 1000 + now[2] / 1000 - at < tonumber(ARGV[1]) and kept <= tonumber(ARGV[2]) then
+local kept = tonumber(redis.call('HGET', KEYS.state, STATE.kept_bytes) or 0)
+if now[1] * 1000 + now[2] / 1000 - at < tonumber(ARGS.milliseconds)
+   and kept <= tonumber(ARGS.most_bytes) then
   return {0, 0}
 end
 local gone, freed, entries, done = 0, 0, 0, false
-while entries < tonumber(ARGV[3]) do
-  local batch = redis.call('XRANGE', KEYS[2], '(' .. first, last, 'COUNT', 1)[1]
-  if not batch then done = true break end
-  redis.call('XDEL', KEYS[2], batch[1])
-  gone, freed, entries = gone + tonumber(batch[2][4]), freed + #batch[2][10], entries + 1
-  first = batch[1]
+while entries < tonumber(ARGS.most) do
+  local entry = redis.call('XRANGE', KEYS.stream, '(' .. first, last, 'COUNT', 1)[1]
+  if not entry then done = true break end
+  local batch = fields(entry)
+  redis.call('XDEL', KEYS.stream, entry[1])
+  gone, entries = gone + tonumber(batch[BATCH.vectors]), entries + 1
+  freed = freed + #batch[BATCH.payload]
+  first = entry[1]
 end
-redis.call('HINCRBY', KEYS[1], 'kept_bytes', -freed)
+redis.call('HINCRBY', KEYS.state, STATE.kept_bytes, -freed)
 if done then
-  redis.call('LPOP', KEYS[3])
+  redis.call('LPOP', KEYS.erasable)
 else
-  redis.call('LSET', KEYS[3], 0, at .. ' ' .. first .. ' ' .. last .. ' ' .. n - gone .. ' ' ..
-    bytes - freed)
+  redis.call('LSET', KEYS.erasable, 0, at .. ' ' .. first .. ' ' .. last .. ' ' .. n - gone ..
+    ' ' .. bytes - freed)
 end
 return {1, gone}
 """,
+    keys="state stream erasable",
+    args="milliseconds most_bytes most",
     flags="allow-oom",
 )
 
-# The only key is ERASED.
-_MARK = Script("return redis.call('SET', KEYS[1], redis.call('TIME')[1], 'NX')", flags="allow-oom")
+_MARK = NamedScript(
+    "return redis.call('SET', KEYS.erased, redis.call('TIME')[1], 'NX')",
+    keys="erased",
+    flags="allow-oom",
+)
 
-# KEYS: erased. ARGV: what was read. Deletions from now on wait for the next rewrite.
-_TAKE = Script(
+# From now on a deletion is marked anew: the rewrite that is about to begin may not see it.
+_BEGIN = NamedScript(
     """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('DEL', KEYS[1])
+local since = redis.call('GET', KEYS.erased)
+if not since or redis.call('EXISTS', KEYS.erasing) == 1 then return 0 end
+redis.call('SET', KEYS.erasing, since .. ' ' .. ARGS.began)
+redis.call('DEL', KEYS.erased)
+return 1
 """,
+    keys="erased erasing",
+    args="began",
     flags="allow-oom",
 )
+
+# What the rewrite did not erase waits since it did; that is before anything marked meanwhile.
+_END = NamedScript(
+    """
+if redis.call('GET', KEYS.erasing) ~= ARGS.noted then return 0 end
+if ARGS.done == '0' then
+  redis.call('SET', KEYS.erased, string.match(ARGS.noted, '^%d+'))
+end
+return redis.call('DEL', KEYS.erasing)
+""",
+    keys="erased erasing",
+    args="noted done",
+    flags="allow-oom",
+)
+
+_WHERE = {"erased": ERASED, "erasing": ERASING}
 
 
 async def mark_erased(redis: Redis) -> None:
@@ -65,7 +99,7 @@ async def mark_erased(redis: Redis) -> None:
 
     Before the deletion itself: a crash in between costs a rewrite, never leaves one out.
     """
-    await _MARK(redis, (ERASED,))
+    await _MARK(redis, _WHERE)
 
 
 class Erasure:
@@ -73,6 +107,7 @@ class Erasure:
 
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
+        self._not_before = 0.0  # monotonic; after a rewrite that failed
 
     async def erase(self, name: str, keep_seconds: float, max_bytes: int = 512 * 2**20) -> int:
         """Delete some of what was learned `keep_seconds` ago; return how many vectors.
@@ -86,11 +121,12 @@ class Erasure:
         await mark_erased(client)
         looked = True
         while looked and not gone:
-            looked, gone = await _ERASE(
-                client,
-                (keys.state, keys.stream, keys.erasable),
-                (round(keep_seconds * 1000), max_bytes, ENTRIES_AT_ONCE),
-            )
+            args = {
+                "milliseconds": round(keep_seconds * 1000),
+                "most_bytes": max_bytes,
+                "most": ENTRIES_AT_ONCE,
+            }
+            looked, gone = await _ERASE(client, keys, args)
         return int(gone)
 
     async def _anything(self, keys: Keys, keep_seconds: float, max_bytes: int) -> bool:
@@ -114,18 +150,62 @@ class Erasure:
         return since is not None and is_over(now - int(since), seconds)
 
     async def rewrite(self) -> bool:
-        """Have the store rewrite its append-only file; False when it cannot begin one now."""
+        """Have the store rewrite its append-only file; False when it cannot begin one now.
+
+        The mark goes only once that rewrite is known to have ended well: see `settle`.
+        """
         client = self._redis
-        since = await ask(client, client.get(ERASED))
-        persistence = await ask(client, client.info("persistence"))
-        if persistence.get("aof_rewrite_in_progress") or not persistence.get("aof_enabled"):
+        store = await self._store()
+        if store is None or store.rewriting or time.monotonic() < self._not_before:
             return False
-        if since is not None:
-            await _TAKE(client, (ERASED,), (since,))
+        marked = await _BEGIN(client, _WHERE, {"began": f"{store.run} {store.rewrites}"})
         try:
             await ask(client, client.bgrewriteaof())
-        except (ResponseError, StoreUnavailable):  # it has to be asked again
-            if since is not None:
-                await ask(client, client.set(ERASED, since, nx=True))
+        except (ResponseError, StoreUnavailable):  # `settle` finds that it did not begin
+            self._not_before = time.monotonic() + AGAIN_SECONDS
             return False
-        return True
+        return bool(marked)
+
+    async def settle(self) -> bool | None:
+        """Find out how the rewrite under way ended; None while it is not over, or there is none.
+
+        A rewrite that was killed, found the disk full, or went down with the store leaves the mark
+        as if it had not been begun, and the next one is asked for after `AGAIN_SECONDS`.
+        """
+        client = self._redis
+        noted = await ask(client, client.get(ERASING))
+        if noted is None:
+            return None
+        store = await self._store()
+        if store is None or store.rewriting:
+            return None
+        _, run, rewrites = noted.decode().split()
+        done = store.run == run and store.rewrites > int(rewrites) and store.ended_well
+        await _END(client, _WHERE, {"noted": noted, "done": int(done)})
+        if not done:
+            self._not_before = time.monotonic() + AGAIN_SECONDS
+        return done
+
+    async def _store(self) -> "_Rewriting | None":
+        """Return what the store says of its rewrites; None where it keeps no append-only file."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.info("persistence")
+        pipe.info("server")
+        persistence, server = await ask(self._redis, pipe.execute())
+        if not persistence.get("aof_enabled"):
+            return None
+        return _Rewriting(
+            str(server["run_id"]),
+            int(persistence["aof_rewrites"]),
+            bool(persistence["aof_rewrite_in_progress"] or persistence["aof_rewrite_scheduled"]),
+            persistence["aof_last_bgrewrite_status"] == "ok",
+        )
+
+
+class _Rewriting(NamedTuple):
+    """A store's run, the rewrites begun in it, whether one is under way, how the last ended."""
+
+    run: str
+    rewrites: int
+    rewriting: bool
+    ended_well: bool

@@ -49,6 +49,11 @@ class Janitor:
                 _logger.exception("not tidied", detector=detector.name)
         known = {detector.name for detector in detectors}
         self._pruned = {name: seen for name, seen in self._pruned.items() if name in known}
+        ended = await self._erasure.settle()
+        if ended:
+            _logger.info("append-only file rewritten")
+        elif ended is False:
+            _logger.error("the append-only file was not rewritten, and still holds deleted vectors")
         if await self._erasure.rewrite_due(self._rewrite_seconds) and await self._erasure.rewrite():
             _logger.info("append-only file is being rewritten")
 

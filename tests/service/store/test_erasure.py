@@ -1,8 +1,11 @@
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
+from service.problems import StoreUnavailable
 from service.store import erasure
 from service.store.connection import connect
 from service.store.redis_keys import Keys
@@ -42,8 +45,83 @@ async def test_a_learned_vector_leaves_the_disk(own_store):
         return not on_disk(own_store.folder)
 
     await until(gone, 20)
+    await until(partial(ended, stored, well=True), 20)
     assert not await stored.erasure.rewrite_due(0)
+    assert await stored.erasure.settle() is None
     assert (await stored.get()).learned == 44
+    await redis.aclose()
+
+
+async def ended(stored: Stored, *, well: bool) -> bool:
+    """Whether the rewrite is over; it must have ended `well`, or not."""
+    try:
+        found = await stored.erasure.settle()
+    except StoreUnavailable:
+        return False  # connections to a store that died break once
+    assert found in (None, well)
+    return found is not None
+
+
+async def rewriting(stored: Stored) -> None:
+    """Delete a vector that is on disk, and have the store begin a slow rewrite."""
+    await stored.make()
+    await stored.buffer.ingest("pump", MARKER)
+    await stored.buffer.ingest("pump", matrix(40, 2))
+    lease = await stored.lease()
+    await stored.registry.promote(lease, await stored.take(), b"a", {}, seconds=1)
+    await stored.erasure.erase("pump", 0)
+    await stored.redis.config_set("rdb-key-save-delay", 500_000)
+    assert await stored.erasure.rewrite()
+    assert await stored.erasure.settle() is None
+
+
+async def erased_after_all(stored: Stored, folder: Path) -> None:
+    """Fail unless the mark stands, and another rewrite takes the vector off the disk."""
+    assert on_disk(folder)
+    assert await stored.erasure.rewrite_due(0)
+    await stored.redis.config_set("rdb-key-save-delay", 0)
+    again = Stored(stored.redis)  # another worker need not wait
+    assert await again.erasure.rewrite()
+    await until(partial(ended, again, well=True), 20)
+    assert not on_disk(folder)
+    assert not await again.erasure.rewrite_due(0)
+
+
+async def test_a_rewrite_that_is_killed_leaves_the_mark(own_store):
+    """The vector is on disk still, which the store says, and the next rewrite is asked for."""
+    redis = await connect(own_store.url)
+    stored = Stored(redis)
+    await rewriting(stored)
+    (child,) = psutil.Process(own_store.pid).children()
+    child.kill()
+    await until(partial(ended, stored, well=False), 20)
+    assert not await stored.erasure.rewrite()  # not at once again
+    await erased_after_all(stored, own_store.folder)
+    await redis.aclose()
+
+
+async def test_a_store_that_dies_in_a_rewrite_leaves_the_mark(own_store):
+    """The one that comes back has begun no rewrite, whatever its counters say."""
+    redis = await connect(own_store.url)
+    stored = Stored(redis)
+    await rewriting(stored)
+    own_store.kill()
+    own_store.start()
+    await until(partial(ended, stored, well=False), 20)
+    await erased_after_all(stored, own_store.folder)
+    await redis.aclose()
+
+
+async def test_what_is_deleted_in_a_rewrite_waits_for_the_next(own_store):
+    """The rewrite that had begun before may hold it."""
+    redis = await connect(own_store.url)
+    stored = Stored(redis)
+    await rewriting(stored)
+    await erasure.mark_erased(redis)
+    assert not await stored.erasure.rewrite()
+    await redis.config_set("rdb-key-save-delay", 0)
+    await until(partial(ended, stored, well=True), 30)
+    assert await stored.erasure.rewrite_due(0)
     await redis.aclose()
 
 

@@ -1,0 +1,103 @@
+"""The scripts that make, configure and delete detectors, and ask them to retrain."""
+
+from service.store.lua import AUDIT, NOW, READ
+from service.store.script import NamedScript
+
+CREATE = NamedScript(
+    READ
+    + AUDIT
+    + NOW
+    + """
+if redis.call('EXISTS', KEYS.state) == 1 then return 0 end
+local fresh = {
+  STATE.format, 1, STATE.uid, ARGS.uid, STATE.config, ARGS.config, STATE.created, now,
+  STATE.dimension, ARGS.dimension, STATE.revision, 1, STATE.config_nonce, ARGS.nonce,
+  STATE.changed, now, STATE.champion, '', STATE.cursor, '0-0', STATE.oldest, '',
+  STATE.retraining, 'idle'}
+for _, counter in ipairs({
+  STATE.generation, STATE.last_version, STATE.buffered, STATE.buffered_bytes, STATE.parked,
+  STATE.parked_bytes, STATE.quarantined, STATE.quarantined_bytes, STATE.consumed,
+  STATE.discarded, STATE.thinned, STATE.learned, STATE.kept_bytes, STATE.requested,
+  STATE.serving, STATE.served, STATE.attempts}) do
+  fresh[#fresh + 1] = counter
+  fresh[#fresh + 1] = 0
+end
+redis.call('HSET', KEYS.state, unpack(fresh))
+redis.call('PERSIST', KEYS.audit)
+audit(KEYS.audit, now, 'null', ARGS.config, ARGS.audited)
+redis.call('PUBLISH', ARGS.channel, ARGS.name)
+return 1
+""",
+    keys="state audit",
+    args="uid config dimension nonce channel name audited",
+)
+
+# The arguments `was_...` are what the change was decided on.
+CONFIGURE = NamedScript(
+    READ
+    + AUDIT
+    + NOW
+    + """
+local held = read(KEYS.state, STATE.uid, STATE.revision, STATE.config_nonce, STATE.dimension,
+                  STATE.buffered, STATE.parked, STATE.last_version, STATE.config)
+local full = tonumber(held[STATE.buffered] or 0) + tonumber(held[STATE.parked] or 0)
+  + tonumber(held[STATE.last_version] or 0) > 0
+if held[STATE.uid] ~= ARGS.uid or held[STATE.revision] ~= ARGS.was_revision
+   or (held[STATE.config_nonce] or '') ~= ARGS.was_nonce
+   or held[STATE.dimension] ~= ARGS.was_dimension or (full and '1' or '0') ~= ARGS.was_full then
+  return 0
+end
+redis.call('HSET', KEYS.state, STATE.config, ARGS.config, STATE.dimension, ARGS.dimension,
+           STATE.config_nonce, ARGS.nonce, STATE.changed, now)
+redis.call('HINCRBY', KEYS.state, STATE.revision, 1)
+audit(KEYS.audit, now, held[STATE.config], ARGS.config, ARGS.audited)
+redis.call('PUBLISH', ARGS.channel, ARGS.name)
+return 1
+""",
+    keys="state audit",
+    args="uid was_revision was_nonce was_dimension was_full config dimension nonce channel name "
+    "audited",
+)
+
+REQUEST = NamedScript(
+    READ
+    + AUDIT
+    + NOW
+    + """
+local held = read(KEYS.state, STATE.uid, STATE.buffered, STATE.parked, STATE.retraining)
+local buffered, was = tonumber(held[STATE.buffered]), held[STATE.retraining]
+if not held[STATE.uid] then return {'unknown'} end
+if buffered < tonumber(ARGS.least) then
+  return {'few', buffered, tonumber(held[STATE.parked])}
+end
+redis.call('HSET', KEYS.state, STATE.weights, ARGS.weights)
+if was == 'idle' then redis.call('HSET', KEYS.state, STATE.retraining, 'queued') end
+audit(KEYS.audit, now, '"' .. was .. '"', '"queued"', ARGS.audited)
+redis.call('PUBLISH', ARGS.channel, ARGS.name)
+return {'queued', redis.call('HINCRBY', KEYS.state, STATE.requested, 1)}
+""",
+    keys="state audit",
+    args="least weights channel name audited",
+)
+
+# Behind the three named keys come all others. A version made in the meantime has an artifact that
+# was not named: start again.
+DELETE = NamedScript(
+    READ
+    + AUDIT
+    + NOW
+    + """
+local held = read(KEYS.state, STATE.uid, STATE.last_version)
+if held[STATE.uid] ~= ARGS.uid or held[STATE.last_version] ~= ARGS.last_version then return 0 end
+redis.call('UNLINK', KEYS.state)
+for i = 4, #KEYS do redis.call('UNLINK', KEYS[i]) end
+redis.call('SET', KEYS.tombstone, ARGS.uid, 'EX', ARGS.seconds)
+audit(KEYS.audit, now, ARGS.last_version, 'null', ARGS.audited)
+redis.call('EXPIRE', KEYS.audit, ARGS.seconds)
+redis.call('PUBLISH', ARGS.channel, ARGS.name)
+return 1
+""",
+    keys="state tombstone audit",
+    args="uid last_version seconds channel name audited",
+    flags="allow-oom",
+)
