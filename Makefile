@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 TOOLS := $(VENV)-security/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test faults bench-digits bench-mnist \
+.PHONY: help demo demo-pump run test faults bench-digits bench-mnist \
 	bench-nsl-kdd bench-gate bench-tabular bench-telemetry bench-permuted bench-classes bench-memory \
 	bench-members bench-weights \
 	peers bench bench-serving bench-ingest bench-train bench-soak bench-scale \
@@ -17,6 +17,9 @@ help: ## this list
 
 demo: $(STAMP) ## nine digits learned one after another, none forgotten
 	$(BIN)/anamnesis demo
+
+demo-pump: $(STAMP) ## a CSV of a pump learned, and its faults found, by two commands
+	$(BIN)/python -m service.cli.demo.pump
 
 run: $(STAMP) ## the service, until Ctrl-C
 	$(BIN)/anamnesis up

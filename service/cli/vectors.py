@@ -2,24 +2,44 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
 
+import httpx
 import typer
 
-from service.cli import console, table_files
+from service.cli import console, found
+from service.cli.new_detector import config_for
 from service.cli.options import DEFAULT_URL, AsJson, Key, Url
+from service.cli.progress import Share
+from service.cli.sheet import Rows, Sheet
+from service.cli.table_files import BadTable
+from service.cli.text_table import Options
 from service.client.client import Client, Refused
+from service.client.stream import Stream
 
-_SHOWN = 20  # anomalies in the table for people; `--json` has every row
+_WHY = 3  # contributions asked for of each row
 
 File = Annotated[
-    Path, typer.Argument(help="CSV, .npy or .parquet; - reads standard input.", metavar="FILE")
+    Path,
+    typer.Argument(
+        help="CSV (compressed by gzip or not), .npy or .parquet; - reads standard input.",
+        metavar="FILE",
+    ),
 ]
 Detector = Annotated[str, typer.Option("--detector", "-d", help="The detector.")]
+Time = Annotated[str | None, typer.Option(help="Column that says when a row was.")]
+Source = Annotated[str | None, typer.Option(help="Column that says whose row it is.")]
+Drop = Annotated[
+    list[str] | None, typer.Option(help="Column to leave out; may be repeated, or a,b.")
+]
+TimeFormat = Annotated[
+    str | None, typer.Option(help="How times are written, such as '%d.%m.%Y %H:%M'.")
+]
+Timezone = Annotated[str, typer.Option(help="Zone of times that name none: Europe/Berlin.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -31,6 +51,18 @@ def register(app: typer.Typer) -> None:
 def score(
     file: File,
     detector: Detector = "default",
+    time: Time = None,
+    source: Source = None,
+    drop: Drop = None,
+    time_format: TimeFormat = None,
+    timezone: Timezone = "UTC",
+    top: Annotated[int, typer.Option(min=1, help="Anomalies to show, the worst first.")] = 20,
+    out: Annotated[
+        Path | None, typer.Option(help="Write every row with its score to this CSV file.")
+    ] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Let events, incidents, drift and history know of it.")
+    ] = False,
     fail_on_anomaly: Annotated[
         bool, typer.Option("--fail-on-anomaly", help="Exit with 4 when there is an anomaly.")
     ] = False,
@@ -38,51 +70,43 @@ def score(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score the vectors of a file. With --json, one object a vector."""
-    counted: Counter[str] = Counter()
-    anomalies: list[dict[str, Any]] = []
-    with console.client(url, key) as client:
-        for batch in _progressing(table_files.read(file), "scoring"):
-            with _located(batch):
-                answer = client.score(detector, batch.vectors)
-            rows = list(_rows(batch, answer))
-            found = [row for row in rows if row["is_anomaly"]]
-            counted.update(vectors=len(rows), anomalies=len(found))
-            anomalies.extend(found[: _SHOWN - len(anomalies)])
-            if as_json:
-                for row in rows:
-                    console.show_json(row)
+    """Score the rows of a file. With --json, one object a row."""
+    options = _options(time, source, drop, time_format, timezone)
+    seen = found.Found(top)
+    with (
+        Sheet(file, options) as sheet,
+        console.client(url, key) as client,
+        found.writer(out, sheet.header) as write,
+    ):
+        config = _config(client, detector)
+        stream, columns = Stream(client, detector, config), sheet.matched(config)
+        _tell(sheet, columns)
+        with Share("scoring") as progress:
+            for rows in sheet.rows(columns, gaps=config.get("missing") == "impute"):
+                with _located(rows, columns):
+                    answer = stream.score(
+                        rows.X, rows.times, rows.sources, record=record, explain=_WHY
+                    )
+                for row in found.rows(rows, answer):
+                    seen.add(row)
+                    write(row)
+                    if as_json:
+                        console.show_json(row.to_dict())
+                progress.at(sheet.share(), seen.rows)
     if not as_json:
-        _show_scores(counted, anomalies)
-    if fail_on_anomaly and counted["anomalies"]:
+        seen.show()
+    if fail_on_anomaly and seen.anomalies:
         raise typer.Exit(console.Exit.ANOMALY)
-
-
-def _rows(batch: table_files.Batch, answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    columns = ("scores", "p_values", "severities", "is_anomaly")
-    for place, *values in zip(batch.places, *(answer[name] for name in columns), strict=True):
-        named = zip(("score", "p_value", "severity", "is_anomaly"), values, strict=True)
-        yield {batch.unit: place, "version": answer["version"], **dict(named)}
-
-
-def _show_scores(counted: Counter[str], anomalies: list[dict[str, Any]]) -> None:
-    if anomalies:
-        console.show_table(tuple(anomalies[0])[:-1], (_cells(row) for row in anomalies))
-    more = counted["anomalies"] - len(anomalies)
-    typer.echo(
-        f"{counted['anomalies']} of {counted['vectors']} vectors are anomalies"
-        + (f" ({more} more than shown)" if more else "")
-    )
-
-
-def _cells(row: dict[str, Any]) -> list[str]:
-    *cells, _ = row.values()
-    return [f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells]
 
 
 def learn(
     file: File,
     detector: Detector = "default",
+    time: Time = None,
+    source: Source = None,
+    drop: Drop = None,
+    time_format: TimeFormat = None,
+    timezone: Timezone = "UTC",
     now: Annotated[bool, typer.Option("--now", help="Retrain at once, and wait for it.")] = False,
     again: Annotated[
         bool, typer.Option("--again", help="Send a file anew that was sent within 24 hours.")
@@ -91,18 +115,29 @@ def learn(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send the vectors of a file as normal. Repeating the command sends nothing twice."""
+    """Send the rows of a file as normal. Repeating the command sends nothing twice.
+
+    A detector that is missing is made with the columns of the file; it learns at once.
+    """
+    options = _options(time, source, drop, time_format, timezone)
     counted: Counter[str] = Counter(accepted=0, quarantined=0, duplicate=0)
     salt = uuid4().hex if again else ""
-    with console.client(url, key) as client:
-        _ensure(client, detector)
-        for number, batch in enumerate(_progressing(table_files.read(file), "sending")):
-            with _located(batch):
-                answer = client.learn(detector, batch.vectors, _key(salt, number, batch))
-            # A repeated batch is answered as it was the first time; nothing was accepted anew.
-            news = ("duplicate",) if answer["duplicate"] else ("accepted", "quarantined")
-            counted.update({name: answer[name] for name in news})
-        buffered = client.detector(detector)["buffered"]
+    with Sheet(file, options) as sheet, console.client(url, key) as client:
+        config, made = _ensure(client, detector, sheet, timezone)
+        stream, columns = Stream(client, detector, config), sheet.matched(config)
+        if not made:
+            _tell(sheet, columns)
+        with Share("sending") as progress:
+            for number, rows in enumerate(
+                sheet.rows(columns, gaps=config.get("missing") == "impute")
+            ):
+                with _located(rows, columns):
+                    counted.update(
+                        stream.learn(rows.X, rows.times, rows.sources, _key(salt, number, rows))
+                    )
+                progress.at(sheet.share(), counted["accepted"])
+        status = client.detector(detector)
+        buffered = status["buffered"]
         # What was sent before has been learned; asking for that again is no error.
         outcome = _retrain(client, detector) if now and buffered else None
     if as_json:
@@ -116,24 +151,62 @@ def learn(
         typer.echo("retraining: nothing is buffered")
 
 
-def _ensure(client: Client, detector: str) -> None:
-    """Create the detector with its defaults where it is missing."""
+def _options(
+    time: str | None, source: str | None, drop: list[str] | None, time_format: str | None, zone: str
+) -> Options:
+    dropped = tuple(name for given in drop or () for name in given.split(",") if name)
+    return Options(time, source, dropped, time_format, zone)
+
+
+def _tell(sheet: Sheet, columns: list[tuple[str, str]] | None) -> None:
+    """Say what is unusual of a file, and that columns go by position where they have no names."""
+    for said in sheet.said:
+        console.complain(f"{sheet.file}: {said}")
+    if columns is None and sheet.names is not None:
+        console.complain(
+            f"{sheet.file}: the detector's columns have no names; the file's are taken in order"
+        )
+
+
+def _config(client: Client, detector: str) -> dict[str, Any]:
+    """Return the detector's config; nothing of it for a key that may not read it."""
     try:
-        client.detector(detector)
+        config: dict[str, Any] = client.detector(detector)["config"]
+    except Refused as error:
+        if error.status != httpx.codes.FORBIDDEN:
+            raise
+        console.complain("the key may not read the config: columns go by position")
+        return {}
+    return config
+
+
+def _ensure(
+    client: Client, detector: str, sheet: Sheet, timezone: str
+) -> tuple[dict[str, Any], bool]:
+    """Return the detector's config, and whether it was made, with the columns of the file."""
+    try:
+        return client.detector(detector)["config"], False
     except Refused as error:
         if error.status != 404:
             raise
-        client.create(detector, {})
-        console.complain(f"created the detector {detector}")
+    config, notes = config_for(sheet, timezone)
+    config = client.create(detector, config)
+    for note in (*sheet.said, *notes):
+        console.complain(f"{sheet.file}: {note}")
+    console.complain(f"created the detector {detector}")
+    return config, True
 
 
-def _key(salt: str, number: int, batch: table_files.Batch) -> str:
+def _key(salt: str, number: int, rows: Rows) -> str:
     """Return what names this batch: its place in the file and what it holds.
 
     The number keeps two equal batches of one file apart.
     """
-    digest = hashlib.sha256(f"{salt}/{number}/{batch.vectors.shape}/".encode())
-    digest.update(batch.vectors.tobytes())
+    digest = hashlib.sha256(f"{salt}/{number}/{rows.X.shape}/".encode())
+    digest.update(rows.X.tobytes())
+    if rows.times is not None:
+        digest.update(rows.times.tobytes())
+    digest.update("\0".join(rows.sources or ()).encode())
     return f"learn-{digest.hexdigest()[:40]}"
 
 
@@ -147,21 +220,15 @@ def _retrain(client: Client, detector: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _located(batch: table_files.Batch) -> Generator[None, None, None]:
+def _located(rows: Rows, columns: list[tuple[str, str]] | None) -> Generator[None, None, None]:
     """Say where in the file a refused row stands."""
     try:
         yield
     except Refused as error:
-        if error.row is None:
+        if error.row is None or error.row >= len(rows.places):
             raise
-        column = "" if error.column is None else f", column {error.column + 1}"
-        raise table_files.BadTable(f"{batch.where(error.row)}{column}: {error}") from None
-
-
-def _progressing(batches: Iterator[table_files.Batch], doing: str) -> Iterator[table_files.Batch]:
-    """Yield the batches while a bar on stderr counts their vectors."""
-    with console.progress() as bar:
-        task = bar.add_task(doing, total=None)
-        for batch in batches:
-            yield batch
-            bar.advance(task, len(batch.vectors))
+        column = ""
+        if error.column is not None:
+            name = columns[error.column][0] if columns else str(error.column + 1)
+            column = f", column {name}"
+        raise BadTable(f"{rows.where(error.row)}{column}: {error}") from None

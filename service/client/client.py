@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 import numpy as np
+import orjson
 
 _RETRY_STATUSES = frozenset({429, 503})
 _TRIES = 6
@@ -95,18 +96,36 @@ class Client:
         """Delete a detector with all it holds."""
         self._request("DELETE", _path(name))
 
-    def score(self, name: str, vectors: np.ndarray, version: int | None = None) -> dict[str, Any]:
-        """Score the rows of an (n, d) matrix; the answer has one entry a row."""
-        params = {} if version is None else {"version": version}
-        return self._json("POST", _path(name, "score"), params=params, **_npy(vectors))
+    def score(
+        self,
+        name: str,
+        vectors: np.ndarray,
+        version: int | None = None,
+        *,
+        explain: int | None = None,
+        record: bool = True,
+        **said: Any,
+    ) -> dict[str, Any]:
+        """Score the rows of an (n, d) matrix, NaN what was not observed; an entry a row.
 
-    def learn(self, name: str, vectors: np.ndarray, key: str | None = None) -> dict[str, Any]:
-        """Send the rows of an (n, d) matrix as a normal batch.
+        `said` may hold `timestamps`, `sources`, `ids` and `context_rows`, as the service has them.
+        Not to `record` keeps the request from events, incidents, drift and history.
+        """
+        params: dict[str, Any] = {"version": version, "explain": explain}
+        params = {name: value for name, value in params.items() if value is not None}
+        if not record:
+            params["record"] = "false"
+        return self._json("POST", _path(name, "score"), params=params, **_body(vectors, said))
+
+    def learn(
+        self, name: str, vectors: np.ndarray, key: str | None = None, **said: Any
+    ) -> dict[str, Any]:
+        """Send the rows of an (n, d) matrix as a normal batch, with what is `said` of them.
 
         With a `key` (an Idempotency-Key) a repeated call stores nothing twice, so it is repeated
         when it fails; without one it is tried once.
         """
-        sent = _npy(vectors)
+        sent = _body(vectors, said)
         if key is not None:
             sent["headers"]["idempotency-key"] = key
         tries = 1 if key is None else _TRIES
@@ -205,6 +224,15 @@ class Client:
 
 def _path(name: str, *rest: str) -> str:
     return "/".join(("/v1/detectors", quote(name, safe=""), *rest))
+
+
+def _body(vectors: np.ndarray, said: dict[str, Any]) -> dict[str, Any]:
+    """Return the body for rows and what is said of them: npy where that is nothing."""
+    if not said:
+        return _npy(vectors)
+    rows = {"vectors": np.ascontiguousarray(vectors, dtype=np.float32), **said}
+    body = orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY)  # NaN is null
+    return {"content": body, "headers": {"content-type": "application/json"}}
 
 
 def _npy(vectors: np.ndarray) -> dict[str, Any]:

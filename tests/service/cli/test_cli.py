@@ -22,7 +22,9 @@ SCORED = {
     "is_anomaly": [False, True],
 }
 ACCEPTED = {"batch_id": "1", "accepted": 2, "quarantined": 0, "duplicate": 0, "buffered": 2}
-STATUS = {"name": "pump", "champion": 3, "generation": 4, "buffered": 0, "learned": 9}
+STATUS = {
+    "name": "pump", "champion": 3, "generation": 4, "buffered": 0, "learned": 9, "config": {}
+}  # fmt: skip
 
 
 class Stub:
@@ -39,7 +41,9 @@ class Stub:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 stub.asked.append((self.command, self.path, headers, body))
-                status, answer = stub.answers.get((self.command, self.path), (404, {}))
+                path = self.path.partition("?")[0]
+                without_query = stub.answers.get((self.command, path), (404, {}))
+                status, answer = stub.answers.get((self.command, self.path), without_query)
                 if made := stub.made.get((self.command, self.path)):
                     stub.answers.update([made])
                 encoded = json.dumps(answer).encode()
@@ -94,6 +98,7 @@ def file(tmp_path):
 
 def test_score_shows_the_anomalies(run, stub, file):
     """The table holds the anomalies with their lines, and a last line counts."""
+    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/score"] = (200, SCORED)
     status, out, _ = run("score", file, "-d", "pump", "--url", stub.url)
     assert status == Exit.OK
@@ -103,6 +108,7 @@ def test_score_shows_the_anomalies(run, stub, file):
 
 def test_score_as_json_has_one_object_a_vector(run, stub, file):
     """Every vector is a line of JSON that names its line in the file."""
+    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/score"] = (200, SCORED)
     _, out, _ = run("score", file, "-d", "pump", "--url", stub.url, "--json")
     rows = [json.loads(line) for line in out.splitlines()]
@@ -112,6 +118,7 @@ def test_score_as_json_has_one_object_a_vector(run, stub, file):
 
 def test_score_can_fail_on_anomalies(run, stub, file):
     """With --fail-on-anomaly an anomaly is exit status 4."""
+    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/score"] = (200, SCORED)
     status, *_ = run("score", file, "-d", "pump", "--url", stub.url, "--fail-on-anomaly")
     assert status == Exit.ANOMALY
@@ -120,6 +127,7 @@ def test_score_can_fail_on_anomalies(run, stub, file):
 def test_refused_row_is_named_by_its_line(run, stub, file):
     """The service counts rows of the request; a person counts lines of the file."""
     problem = {"detail": "NaN is not a number to score", "row": 1, "column": 0}
+    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/score"] = (422, problem)
     status, _, err = run("score", file, "-d", "pump", "--url", stub.url)
     assert status == Exit.USAGE

@@ -1,0 +1,96 @@
+"""What the columns of a file hold, guessed from its first rows, for a person to see and correct."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.columns import quoted
+from service.cli.text_table import Chunk
+from service.domain.cells import BadCell, Clock, indistinct, is_blank, is_number, numbers
+
+_MOSTLY = 0.5  # a column of which more than this share are numbers has bad cells, not text
+_FLAGS = frozenset({"true", "false", "yes", "no", "on", "off"})
+_MOST_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """The columns to learn, each a name and a type, and what a person is told about the file.
+
+    `blanks` says whether a cell of the first rows is blank.
+    """
+
+    columns: tuple[tuple[str, str], ...]
+    dropped: tuple[str, ...]
+    notes: tuple[str, ...]
+    blanks: bool
+
+    def shown(self) -> str:
+        """Return the columns on one line, as they can be written in a config."""
+        shown = ", ".join(f"{name} ({kind})" for name, kind in self.columns[:_MOST_SHOWN])
+        more = len(self.columns) - _MOST_SHOWN
+        return f"{shown} and {more} more" if more > 0 else shown
+
+
+def guess(chunk: Chunk, names: Sequence[str]) -> Guess:
+    """Guess what each column of `names` holds from the rows of `chunk`."""
+    columns: list[tuple[str, str]] = []
+    dropped: list[str] = []
+    notes: list[str] = []
+    blanks = False
+    for name in names:
+        cells = chunk.cells[name]
+        filled = [cell for cell in cells if not is_blank(cell)]
+        if not filled:
+            notes.append(f"{_named(name)} is blank in the first {len(cells)} rows: dropped")
+            dropped.append(name)
+            continue
+        kind, note = _kind(name, filled, comma=chunk.comma)
+        if note:
+            notes.append(note)
+        if kind:
+            columns.append((name, kind))
+            blanks = blanks or len(filled) < len(cells)
+        else:
+            dropped.append(name)
+    return Guess(tuple(columns), tuple(dropped), tuple(notes), blanks)
+
+
+def _kind(name: str, filled: Sequence[str], *, comma: bool) -> tuple[str | None, str | None]:
+    """Return the type of a column, None for one that is dropped, and what to say of it."""
+    if {cell.strip().lower() for cell in filled} <= _FLAGS:
+        return "flag", None
+    are_numbers = sum(is_number(cell, comma=comma) for cell in filled)
+    if are_numbers > _MOSTLY * len(filled):
+        return "number", _numeric_note(name, filled, comma=comma)
+    if _are_times(filled):
+        return None, f"{_named(name)} holds times: dropped; --time {name} makes use of them"
+    return None, f"{_named(name)} holds text: dropped"
+
+
+def _numeric_note(name: str, filled: Sequence[str], *, comma: bool) -> str | None:
+    try:
+        values = numbers(filled, comma=comma)
+    except BadCell:
+        return None  # the matrix says where
+    if np.ptp(values) == 0:
+        return f"{_named(name)} is constant so far: kept, since any change of it is an anomaly"
+    if indistinct(values):
+        return (
+            f"{_named(name)} holds numbers that float32 cannot tell apart: --drop it, or subtract "
+            "a constant (a number of seconds, an id)"
+        )
+    return None
+
+
+def _are_times(filled: Sequence[str]) -> bool:
+    try:
+        Clock().times(filled[:20])
+    except BadCell:
+        return False
+    return True
+
+
+def _named(name: str) -> str:
+    return f"column {quoted([name])}"

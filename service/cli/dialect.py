@@ -1,0 +1,166 @@
+"""How a text table is written: its bytes, its delimiter, its decimal sign."""
+
+import codecs
+import csv
+import gzip
+import io
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from service.cli.table_files import BadTable
+from service.domain.cells import is_number
+
+_HEAD_BYTES = 2**18
+_HEAD_LINES = 100
+_DELIMITERS = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas"}
+_LONGEST_CELL = 2**20  # characters: what is longer is a quote that is never closed
+_REFUSED = {
+    b"PK\x03\x04": "an Excel workbook or a zip archive: export the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook: export the sheet as CSV",
+    b"PAR1": "a Parquet file: give it the ending .parquet",
+    b"\x93NUMPY": "a NumPy file: give it the ending .npy",
+    b"\x89HDF": "an HDF5 file: export the table as CSV",
+}
+
+
+def _as_cp1252(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return error.object[error.start : error.end].decode("cp1252", "replace"), error.end
+
+
+# What is not UTF-8 is nearly always cp1252, and its first such letter may come late in a file.
+codecs.register_error("anamnesis.cp1252", _as_cp1252)
+
+
+class Counted(io.RawIOBase):
+    """A stream of bytes that says how many were read."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+        self.consumed = 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
+        """Read what is there, at least a byte unless the stream ends."""
+        read = getattr(self._source, "read1", self._source.read)
+        data = read(len(buffer))
+        buffer[: len(data)] = data
+        self.consumed += len(data)
+        return len(data)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How cells are separated and numbers written; `said` tells a person what is unusual."""
+
+    delimiter: str = ","
+    comma: bool = False
+    said: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """An open text table: the cells of its non-blank lines, each with the line's number."""
+
+    file: str
+    dialect: Dialect
+    lines: Iterator[tuple[int, list[str]]]
+    bytes_read: Counted
+
+
+def open_table(file: str, source: BinaryIO) -> TextTable:
+    """Open a CSV file, compressed by gzip or not; BadTable for what is none."""
+    counted, said = Counted(source), []
+    data = io.BufferedReader(counted, _HEAD_BYTES)
+    if data.peek(2)[:2] == b"\x1f\x8b":
+        data = io.BufferedReader(gzip.GzipFile(fileobj=data), _HEAD_BYTES)  # type: ignore[arg-type]
+        said.append("gzip")
+    try:
+        head = data.peek(_HEAD_BYTES)
+    except (OSError, EOFError):
+        raise BadTable(f"{file}: the gzip file is damaged") from None
+    for magic, what in _REFUSED.items():
+        if head.startswith(magic):
+            raise BadTable(f"{file} is {what}")
+    encoding, named = _encoding(head)
+    said += named
+    lines = _sample(head.decode(encoding, "anamnesis.cp1252"))
+    if not lines:
+        raise BadTable(f"{file} is empty")
+    delimiter = _delimiter(lines)
+    comma = delimiter != "," and _has_decimal_commas(lines, delimiter)
+    split = any(delimiter in line for line in lines)
+    said += [_DELIMITERS[delimiter]] * (split and delimiter != ",") + ["decimal commas"] * comma
+    text = io.TextIOWrapper(data, encoding, "anamnesis.cp1252", newline="")
+    return TextTable(
+        file, Dialect(delimiter, comma, tuple(said)), _lines(file, text, delimiter), counted
+    )
+
+
+def _encoding(head: bytes) -> tuple[str, list[str]]:
+    """Return the codec that `head` is written in, and what a person is told of it."""
+    if head.startswith(codecs.BOM_UTF8):
+        return "utf-8-sig", ["UTF-8 with BOM"]
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16", ["UTF-16"]
+    # Text in Latin letters has a zero in every second byte of UTF-16, and none in UTF-8.
+    odd, even = head[1:400:2].count(0), head[:400:2].count(0)
+    if max(odd, even) > 0.3 * min(len(head), 400) / 2:
+        return ("utf-16-le" if odd > even else "utf-16-be"), ["UTF-16"]
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return "utf-8", ["cp1252"]
+    return "utf-8", []
+
+
+def _sample(text: str) -> list[str]:
+    """Return the first lines that are not blank, without the last of many: it may be cut."""
+    lines = text.removeprefix("\ufeff").splitlines()
+    lines = lines[:-1] if len(lines) > 2 else lines
+    return [line for line in lines[:_HEAD_LINES] if line.strip()]
+
+
+def _delimiter(lines: list[str]) -> str:
+    """Return what splits the lines into equally many cells; where nothing does, the first line."""
+    widths = {one: [len(row) for row in csv.reader(lines, delimiter=one)] for one in _DELIMITERS}
+    for one, found in widths.items():
+        width, times = Counter(found).most_common(1)[0] if found else (1, 0)
+        if width > 1 and times >= 0.9 * len(found) and found[0] > 1:
+            return one
+    return max(widths, key=lambda one: (widths[one] or [0])[0]) if _split(widths) else ";"
+
+
+def _split(widths: dict[str, list[int]]) -> bool:
+    return any(found and found[0] > 1 for found in widths.values())
+
+
+def _has_decimal_commas(lines: list[str], delimiter: str) -> bool:
+    cells = [cell.strip() for row in csv.reader(lines, delimiter=delimiter) for cell in row]
+    commas = sum("," in cell and is_number(cell, comma=True) for cell in cells)
+    points = sum("." in cell and is_number(cell) for cell in cells)
+    return commas > points
+
+
+def _lines(file: str, text: io.TextIOWrapper, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    csv.field_size_limit(_LONGEST_CELL)
+    reader = csv.reader(text, delimiter=delimiter)
+    line = 0
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error:
+            raise BadTable(f"{file}, line {line}: a quote is opened and never closed") from None
+        except (EOFError, OSError):
+            raise BadTable(f"{file}: the file is damaged after line {line - 1}") from None
+        if cells is None:
+            return
+        if cells and any(cells):
+            yield line, cells

@@ -1,0 +1,61 @@
+"""How far a command is: per cent and time left, as a bar for a person, in lines where piped."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+_EVERY_SECONDS = 5.0  # between two lines
+
+
+class Share:
+    """Shows the share of a piece of work that is done, and how long the rest will take."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+        self._began = self._told = time.monotonic()
+        self._bar: Progress | None = None
+        if sys.stderr.isatty():
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task(doing, total=1.0)
+
+    def at(self, share: float | None, rows: int) -> None:
+        """Tell that a share of the work, from 0 to 1, is done, or so many rows of who knows."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=share or 0.0)
+            return
+        now = time.monotonic()
+        if now - self._told >= _EVERY_SECONDS:
+            self._told = now
+            typer.echo(f"{self._doing}: {self._left(share, rows, now - self._began)}", err=True)
+
+    @staticmethod
+    def _left(share: float | None, rows: int, seconds: float) -> str:
+        if not share:
+            return f"{rows} rows"
+        return f"{100 * share:.0f} %, {seconds * (1 - share) / share:.0f} s left"
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()

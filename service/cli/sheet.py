@@ -1,0 +1,173 @@
+"""A file of rows as the commands send it: by the names of its columns, or by their positions."""
+
+import contextlib
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.columns import order
+from models.context import groups
+from models.errors import VectorError
+from service.cli import table_files
+from service.cli.column_guess import Guess, guess
+from service.cli.dialect import Counted, Dialect, TextTable, open_table
+from service.cli.table_files import BadTable
+from service.cli.text_table import Chunk, NamedTable, Options, read
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Some rows of a file: X (n, d), when and whose they are, and where in the file they stand.
+
+    `cells[i]` are the cells of row i as the file has them, for whoever writes them again.
+    """
+
+    X: NDArray[np.float32]
+    times: NDArray[np.float64] | None
+    sources: tuple[str, ...] | None
+    file: str
+    unit: str
+    places: Sequence[int]
+    cells: Sequence[Sequence[str]]
+
+    def where(self, row: int) -> str:
+        """Return where a row stands: `readings.csv, line 17`."""
+        return f"{self.file}, {self.unit} {self.places[row]}"
+
+
+class Sheet:
+    """A file of which the first rows were read.
+
+    `header` names its columns, all of them, () where it has none; `names` those that are numbers to
+    judge, None where they have only positions. `guessed` says what they hold.
+    """
+
+    def __init__(self, file: Path, options: Options) -> None:
+        self._size = file.stat().st_size if file.is_file() else None
+        self._counted: Counted | None = None
+        self.file = str(file)
+        self._files = contextlib.ExitStack()
+        self.guessed: Guess | None = None
+        self.header: tuple[str, ...] = ()
+        self.said: tuple[str, ...] = ()
+        self.names: tuple[str, ...] | None = None
+        self._table: NamedTable | None = None
+        if str(file) == "-" and (sys.stdin is None or sys.stdin.closed):
+            raise BadTable("-: standard input is closed")
+        if file.suffix == ".npy" or (str(file) == "-" and _is_npy(sys.stdin.buffer)):
+            if options != Options():
+                raise BadTable(f"{file}: an .npy file has no columns with names")
+            self._batches = table_files.read(file)
+            return
+        try:
+            self._open_named(file, options)
+        except BaseException:
+            self._files.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._files.close()
+
+    def _open_named(self, file: Path, options: Options) -> None:
+        if file.suffix == ".parquet":
+            table = _as_text(file)
+        else:
+            source: BinaryIO = sys.stdin.buffer
+            if str(file) != "-":
+                source = self._files.enter_context(file.open("rb"))
+            table = open_table(str(file), source)
+            self._counted = table.bytes_read
+        named = read(table, options)
+        first = next(named.chunks)
+        self._table = replace(named, chunks=chain([first], named.chunks))
+        self.header, self.said = named.header, (*named.dialect.said, *named.notes)
+        if named.headed:
+            self.names = named.names
+            self.guessed = guess(first, named.names)
+        self._first = first
+
+    @property
+    def first(self) -> Chunk | None:
+        """The first rows, as text; None for a file without text."""
+        return None if self._table is None else self._first
+
+    def share(self) -> float | None:
+        """Return how much of the file was read, from 0 to 1; None where nobody can know."""
+        if self._counted is None or not self._size:
+            return None
+        return min(1.0, self._counted.consumed / self._size)
+
+    def rows(self, columns: Sequence[tuple[str, str]] | None, *, gaps: bool) -> Iterator[Rows]:
+        """Yield the rows with these columns, each a name and a type, in this order.
+
+        None means the file's own columns, all numbers. Raises BadTable naming line and column.
+        """
+        if self._table is None:
+            for batch in self._batches:
+                cells = [[f"{value:.9g}" for value in row] for row in batch.vectors.tolist()]
+                yield Rows(batch.vectors, None, None, batch.file, batch.unit, batch.places, cells)
+            return
+        taken = columns or [(name, "number") for name in self._table.names]
+        for chunk in self._table.chunks:
+            X = chunk.matrix(taken, gaps=gaps)
+            yield Rows(X, chunk.times, chunk.sources, chunk.file, "line", chunk.lines, chunk.rows)
+
+    def matched(self, config: dict[str, Any]) -> list[tuple[str, str]] | None:
+        """Return a detector's columns in its order, from this file's by name.
+
+        Where either has no names, by position: None. Raises BadTable naming what does not fit.
+        """
+        wanted = named_columns(config)
+        if self.names is None or wanted is None:
+            return None
+        extra = [] if self.guessed is None else self.guessed.dropped
+        names = [name for name in self.names if name not in extra or name in dict(wanted)]
+        try:
+            order(names, [name for name, _ in wanted])
+        except VectorError as error:
+            text = str(error).removeprefix("columns: ")
+            hint = " (--time, --source or --drop takes a column out)" if "unknown" in text else ""
+            raise BadTable(f"{self.file}: columns {text}{hint}") from None
+        return wanted
+
+
+def named_columns(config: dict[str, Any]) -> list[tuple[str, str]] | None:
+    """Return the names and types of a detector's columns, None where they have no names."""
+    if config.get("columns"):
+        return [(one["name"], one["type"]) for one in config["columns"]]
+    if config.get("features"):
+        return [(name, "number") for name in config["features"]]
+    return None
+
+
+def _as_text(file: Path) -> TextTable:
+    """Return a Parquet file as the text that a CSV of it would be, its rows numbered from 1."""
+    columns = table_files.parquet_columns(file)
+    rows = zip(*columns.values(), strict=True)
+    lines = ((number, list(cells)) for number, cells in enumerate(rows, 2))
+    header = (1, list(columns))
+    return TextTable(str(file), Dialect(), chain([header], lines), Counted(io.BytesIO()))
+
+
+def newest_first(chunk: Chunk) -> bool:
+    """Return whether the rows of some source go back in time."""
+    if chunk.times is None:
+        return False
+    return any(
+        len(rows) > 1 and bool((np.diff(chunk.times[rows]) < 0).mean() > 0.5)
+        for rows in groups(chunk.sources, len(chunk))
+    )
+
+
+def _is_npy(source: Any) -> bool:
+    return bool(getattr(source, "peek", lambda _: b"")(1)[:1] == b"\x93")

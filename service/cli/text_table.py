@@ -1,0 +1,238 @@
+"""A text table read by the names of its columns: times, sources, and numbers in chunks."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from itertools import chain, islice
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.columns import quoted
+from service.cli.dialect import Dialect, TextTable
+from service.cli.table_files import BadTable
+from service.domain.cells import BadCell, Clock, flags, is_blank, is_number, numbers
+
+MOST_COLUMNS = 65_536  # as a detector has them
+_CHUNK_CELLS = 2**20
+_CHUNK_ROWS = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Which columns hold time and source, which are dropped, by name or by number from 1."""
+
+    time: str | None = None
+    source: str | None = None
+    drop: tuple[str, ...] = ()
+    time_format: str | None = None
+    timezone: str = "UTC"
+
+    def clock(self) -> Clock:
+        """Return how the times are written; BadTable for a zone that is none."""
+        try:
+            zone = UTC if self.timezone == "UTC" else ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise BadTable(
+                f"--timezone {self.timezone}: not an IANA name, such as Europe/Berlin"
+            ) from None
+        return Clock(self.time_format, zone)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some rows as text: `lines[i]` is where row i stands, `cells[name]` a column, (n,) strings.
+
+    `rows[i]` are all cells of row i, those of columns that are left out too.
+    """
+
+    file: str
+    lines: Sequence[int]
+    cells: Mapping[str, Sequence[str]]
+    rows: Sequence[Sequence[str]]
+    times: NDArray[np.float64] | None = None
+    sources: tuple[str, ...] | None = None
+    comma: bool = False
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def where(self, row: int) -> str:
+        """Return where a row stands: `readings.csv, line 17`."""
+        return f"{self.file}, line {self.lines[row]}"
+
+    def matrix(self, columns: Sequence[tuple[str, str]], *, gaps: bool) -> NDArray[np.float32]:
+        """Return columns, each a name and a type, as (n, d) float32, NaN where a cell is blank.
+
+        BadTable names line and column of a cell that is none of its type, of a blank one unless
+        `gaps` are taken, and of a number beyond float32.
+        """
+        found = np.empty((len(self), len(columns)), np.float32)
+        for j, (name, kind) in enumerate(columns):
+            try:
+                cells = self.cells[name]
+                values = flags(cells) if kind == "flag" else numbers(cells, comma=self.comma)
+            except BadCell as error:
+                cell = quoted([self.cells[name][error.row]])
+                raise BadTable(f"{self.where(error.row)}, {name} is {cell}: {error}") from None
+            if not gaps and (blank := np.isnan(values)).any():
+                raise BadTable(
+                    f"{self.where(int(blank.argmax()))}, {name} is blank: fill it, leave the line "
+                    'out, or give the detector `"missing": "impute"`'
+                )
+            with np.errstate(over="ignore"):
+                found[:, j] = values
+            if (beyond := np.isinf(found[:, j])).any():
+                raise BadTable(f"{self.where(int(beyond.argmax()))}, {name}: beyond float32")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTable:
+    """A table by the names of its columns: those left in `names`, all of them in `header`.
+
+    `headed` is False where the file names none; `notes` tell what was noticed.
+    """
+
+    file: str
+    header: tuple[str, ...]
+    names: tuple[str, ...]
+    dialect: Dialect
+    notes: tuple[str, ...]
+    chunks: Iterator[Chunk]
+    headed: bool
+
+
+def read(table: TextTable, options: Options) -> NamedTable:
+    """Read a table by its header; BadTable naming line and column of what cannot be used.
+
+    Columns of a file without a header are named by their numbers, from 1. Nothing but the header
+    and a line is read before the first chunk is asked for.
+    """
+    clock = options.clock()
+    line, first = next(table.lines, (0, []))
+    comma = table.dialect.comma
+    header = not any(is_number(cell, comma=comma) for cell in first)
+    names = [cell.strip() for cell in first] if header else _numbered(len(first))
+    notes: list[str] = []
+    trailing = header and len(names) > 1 and not names[-1]
+    names = names[:-1] if trailing else names
+    if len(names) > MOST_COLUMNS:
+        raise BadTable(
+            f"{table.file}: {len(names)} columns; a detector takes at most {MOST_COLUMNS}: --drop "
+            "some, or export fewer"
+        )
+    rest = table.lines if header else chain([(line, first)], table.lines)
+    begun = next(rest, None)
+    if begun is None:
+        raise BadTable(f"{table.file} holds a header and nothing else")
+    roles = _roles(table.file, names, options)
+    for place, name in enumerate(names):
+        if not name and place not in roles.dropped:
+            notes.append(f"column {place + 1} has no name: dropped")
+            roles.dropped.add(place)
+    kept = [place for place in range(len(names)) if place not in roles.taken]
+    _distinct(table.file, [names[place] for place in kept])
+    if not kept:
+        raise BadTable(f"{table.file}: no column is left to judge")
+    reader = _Reader(table.file, names, kept, roles, clock, comma)
+    chunks = reader.chunks(chain([begun], rest))
+    left = tuple(names[place] for place in kept)
+    return NamedTable(table.file, tuple(names), left, table.dialect, tuple(notes), chunks, header)
+
+
+def _numbered(width: int) -> list[str]:
+    return [str(number) for number in range(1, width + 1)]
+
+
+@dataclass(slots=True)
+class _Roles:
+    time: int | None
+    source: int | None
+    dropped: set[int]
+
+    @property
+    def taken(self) -> set[int]:
+        return self.dropped | {place for place in (self.time, self.source) if place is not None}
+
+
+def _roles(file: str, names: list[str], options: Options) -> _Roles:
+    def place(option: str, wanted: str) -> list[int]:
+        found = [i for i, name in enumerate(names) if name == wanted]
+        if not found and wanted.isdigit() and 1 <= int(wanted) <= len(names):
+            found = [int(wanted) - 1]
+        if not found:
+            raise BadTable(
+                f"{file}: there is no column {quoted([wanted])} ({option}); it has {quoted(names)}"
+            )
+        return found
+
+    time = None if options.time is None else place("--time", options.time)[0]
+    source = None if options.source is None else place("--source", options.source)[0]
+    dropped = {i for name in options.drop for i in place("--drop", name)}
+    return _Roles(time, source, dropped)
+
+
+def _distinct(file: str, names: list[str]) -> None:
+    seen: set[str] = set()
+    twice = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+    if twice:
+        raise BadTable(
+            f"{file}: the header has {quoted(twice)} twice: rename one, or --drop the name"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    file: str
+    names: list[str]
+    kept: list[int]
+    roles: _Roles
+    clock: Clock
+    comma: bool
+
+    def chunks(self, lines: Iterator[tuple[int, list[str]]]) -> Iterator[Chunk]:
+        rows = max(1, min(_CHUNK_ROWS, _CHUNK_CELLS // len(self.names)))
+        while some := list(islice(lines, rows)):
+            yield self._chunk([line for line, _ in some], [self._row(*one) for one in some])
+
+    def _row(self, line: int, cells: list[str]) -> list[str]:
+        width = len(self.names)
+        if len(cells) == width + 1 and not cells[-1].strip():
+            return cells[:-1]  # a delimiter after the last cell
+        if len(cells) != width:
+            raise BadTable(f"{self.file}, line {line}: {len(cells)} cells for {width} columns")
+        return cells
+
+    def _chunk(self, lines: list[int], rows: list[list[str]]) -> Chunk:
+        columns = list(zip(*rows, strict=True))
+        times = sources = None
+        if self.roles.time is not None:
+            try:
+                times = self.clock.times(columns[self.roles.time])
+            except BadCell as error:
+                cell = quoted([columns[self.roles.time][error.row]])
+                hint = "" if "blank" in str(error) else _HINT
+                name = self.names[self.roles.time]
+                raise BadTable(
+                    f"{self.file}, line {lines[error.row]}, {name} is {cell}: {error}{hint}"
+                ) from None
+        if self.roles.source is not None:
+            sources = tuple(cell.strip() for cell in columns[self.roles.source])
+            self._check_sources(sources, lines)
+        cells = {self.names[place]: columns[place] for place in self.kept}
+        return Chunk(self.file, lines, cells, rows, times, sources, self.comma)
+
+    def _check_sources(self, sources: tuple[str, ...], lines: list[int]) -> None:
+        for row, source in enumerate(sources):
+            if is_blank(source) or len(source.encode()) > 128:
+                name = self.names[self.roles.source or 0]
+                raise BadTable(
+                    f"{self.file}, line {lines[row]}, {name}: a source has 1 to 128 bytes"
+                )
+
+
+_HINT = (
+    " (ISO 8601, or seconds since 1970): say how it is written, as --time-format '%d.%m.%Y %H:%M'"
+)

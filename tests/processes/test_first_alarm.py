@@ -1,0 +1,32 @@
+"""The way from a CSV to the first alarm, by the commands that the docs show."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from service.cli.demo import own_service, pump
+
+PAGE = Path(__file__).parents[2] / "docs" / "first-alarm.md"
+
+
+def test_the_two_commands_of_the_docs_find_the_faults_of_a_pump(tmp_path):
+    """As they stand there, on files with a text column and gaps: each fault is an incident."""
+    pump.write(tmp_path, days=4, judged_days=6)
+    shown = re.search(r"<!-- first alarm -->(.*?)<!-- end -->", PAGE.read_text(), re.DOTALL)
+    assert shown is not None
+    commands = re.findall(r"^\$ anamnesis (.*)$", shown[1], re.MULTILINE)
+    assert len(commands) == 2
+    said = ""
+    with own_service.running(tmp_path / "data", keep=False) as url:
+        for words in commands:
+            command = [sys.executable, "-m", "service.cli", *shlex.split(words), "--url", url]
+            done = subprocess.run(
+                command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+            )
+            assert done.returncode == 0, done.stderr
+            said = done.stdout
+    incidents = [line for line in said.splitlines() if line.startswith("incident")]
+    for machine, leading in (("pump-a", "flow"), ("pump-b", "temperature")):
+        assert any(f"of {machine}" in line and leading in line for line in incidents), said

@@ -1,0 +1,84 @@
+"""What `score` tells of a file: the worst rows, the incidents, and a file with every score."""
+
+import csv
+
+import numpy as np
+
+from service.cli.found import Found, rows, writer
+from service.cli.sheet import Rows
+
+
+def judged(alarms, sources=None, n=60):
+    """Return n judged rows, of which those in `alarms` are anomalies."""
+    verdicts = [i in alarms for i in range(n)]
+    answer = {
+        "version": 1,
+        "scores": [float(i) for i in range(n)],
+        "p_values": [0.5] * n,
+        "severities": [1.0 + i / 100 if one else 0.2 for i, one in enumerate(verdicts)],
+        "is_anomaly": verdicts,
+        "attributions": [[{"feature": "speed", "value": 2790.0, "expected": 2827.0}]] * n,
+    }
+    times = 1.7e9 + 60.0 * np.arange(n)
+    sent = Rows(np.zeros((n, 1)), times, sources, "x.csv", "line", range(2, n + 2), [["1"]] * n)
+    return list(rows(sent, answer))
+
+
+def found(judged_rows, top=20):
+    """Return what was found in rows."""
+    seen = Found(top)
+    for row in judged_rows:
+        seen.add(row)
+    return seen
+
+
+def test_alarms_near_each_other_are_one_incident():
+    """Ten quiet rows end it; it has a start, an end and a peak."""
+    seen = found(judged({5, 6, 7, 17, 40, 41}))
+    told = [(one.start.place, one.end.place, one.peak.place, one.alarms) for one in seen.incidents]
+    assert told == [(7, 19, 19, 4), (42, 43, 43, 2)]
+
+
+def test_sources_have_incidents_of_their_own():
+    """Rows of another source in between end nothing."""
+    sources = tuple("ab"[i % 2] for i in range(60))
+    seen = found(judged({2, 3, 20, 22}, sources))
+    assert [(one.source, one.alarms) for one in seen.incidents] == [("a", 3), ("b", 1)]
+
+
+def test_the_worst_come_first(capsys):
+    """As many as asked for, with time and why; the rest is counted."""
+    found(judged({5, 6, 7, 50}), top=2).show()
+    out = capsys.readouterr().out
+    lines = [line.split()[0] for line in out.splitlines()[1:3]]
+    assert lines == ["52", "9"]
+    assert "2023-11-14 23:03" in out
+    assert "speed 2790, expected 2827" in out
+    assert "4 of 60 vectors are anomalies in 2 incidents (2 more than shown)" in out
+
+
+def test_rows_that_were_not_judged_are_no_anomalies(capsys):
+    """They are counted apart."""
+    some = judged({5})
+    seen = found(
+        [row.__class__(*(None if name in _NUMBERS else getattr(row, name) for name in _FIELDS))
+         if i < 10 else row for i, row in enumerate(some)]
+    )  # fmt: skip
+    seen.show()
+    assert "0 of 50 vectors are anomalies; 10 rows were not judged" in capsys.readouterr().out
+
+
+_NUMBERS = {"score", "p_value", "severity", "is_anomaly"}
+_FIELDS = ("unit", "place", "version", "score", "p_value", "severity", "is_anomaly", "state",
+           "time", "source", "why", "cells")  # fmt: skip
+
+
+def test_the_file_keeps_the_columns_of_the_user(tmp_path):
+    """What was found stands behind them, under names that cannot be taken for hers."""
+    with writer(tmp_path / "out.csv", ["speed"]) as write:
+        for row in judged({1}, n=3):
+            write(row)
+    header, *lines = csv.reader((tmp_path / "out.csv").read_text().splitlines())
+    assert header[:3] == ["speed", "anamnesis_score", "anamnesis_p_value"]
+    assert [line[0] for line in lines] == ["1", "1", "1"]
+    assert lines[1][4] == "True"

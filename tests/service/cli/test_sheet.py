@@ -1,0 +1,282 @@
+"""Files as people have them: each is read right, or refused in one sentence that says where."""
+
+import gzip
+import io
+
+import numpy as np
+import pytest
+
+from service.cli.column_guess import guess
+from service.cli.new_detector import config_for
+from service.cli.sheet import Sheet
+from service.cli.table_files import BadTable
+from service.cli.text_table import Options
+
+HEADER = "when,machine,speed,temp,status"
+LINES = [
+    "2026-01-01T00:00:00Z,a,1.5,20.25,run",
+    "2026-01-01T00:01:00Z,a,1.75,20.5,idle",
+    "2026-01-01T00:02:00Z,b,2.25,-20.75,run",
+]
+PLAIN = "\n".join([HEADER, *LINES, ""])
+X = np.float32([[1.5, 20.25], [1.75, 20.5], [2.25, -20.75]])
+TIMES = [1767225600.0, 1767225660.0, 1767225720.0]
+OPTIONS = Options(time="when", source="machine", drop=("status",))
+GERMAN = PLAIN.replace(",", ";").replace(".", ",")
+
+
+def opened(tmp_path, content, options=OPTIONS, name="x.csv"):
+    """Return the file's rows, all of them, and the sheet."""
+    path = tmp_path / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with Sheet(path, options) as sheet:
+        rows = list(sheet.rows(None, gaps=False))
+    return rows, sheet
+
+
+READ_RIGHT = {
+    "plain": PLAIN,
+    "BOM": b"\xef\xbb\xbf" + PLAIN.encode(),
+    "UTF-16": PLAIN.encode("utf-16"),
+    "UTF-16 without BOM": PLAIN.encode("utf-16-le"),
+    "CRLF": PLAIN.replace("\n", "\r\n"),
+    "CR": PLAIN.replace("\n", "\r"),
+    "no last newline": PLAIN.rstrip("\n"),
+    "blank lines": PLAIN.replace("\n", "\n\n"),
+    "semicolons": PLAIN.replace(",", ";"),
+    "tabs": PLAIN.replace(",", "\t"),
+    "bars": PLAIN.replace(",", "|"),
+    "decimal commas": GERMAN,
+    "decimal commas with tabs": GERMAN.replace(";", "\t"),
+    "gzip": gzip.compress(PLAIN.encode()),
+    "quoted numbers": PLAIN.replace("1.5", '"1.5"').replace("20.25", '"20.25"'),
+    "quoted header": PLAIN.replace("speed", '"speed"'),
+    "spaces around cells": PLAIN.replace(",", " , "),
+    "a comma in a text": PLAIN.replace("idle", '"idle, or so"'),
+    "a delimiter after the last cell": PLAIN.replace("\n", ",\n"),
+    "a delimiter after the last cell of rows": PLAIN.replace("run\n", "run,\n"),
+    "an index without a name": "\n".join(
+        f"{'' if i == 0 else i},{line}" for i, line in enumerate([HEADER, *LINES])
+    ),
+    "seconds since 1970": PLAIN.replace("2026-01-01T00:0", "176722").replace(":00Z", "00")
+    and PLAIN.replace("2026-01-01T00:00:00Z", "1767225600")
+    .replace("2026-01-01T00:01:00Z", "1767225660")
+    .replace("2026-01-01T00:02:00Z", "1767225720"),
+    "milliseconds since 1970": PLAIN.replace("2026-01-01T00:00:00Z", "1767225600000")
+    .replace("2026-01-01T00:01:00Z", "1767225660000")
+    .replace("2026-01-01T00:02:00Z", "1767225720000"),
+    "times without a zone": PLAIN.replace("00Z", "00"),
+    "times of another zone": PLAIN.replace("T00:0", "T01:0").replace("00Z", "00+01:00"),
+}
+
+
+@pytest.mark.parametrize("variant", READ_RIGHT)
+def test_a_variant_of_the_file_holds_the_same_rows(tmp_path, variant):
+    """However it was written: the same numbers, times and sources."""
+    rows, sheet = opened(tmp_path, READ_RIGHT[variant])
+    assert sheet.names == ("speed", "temp")
+    assert np.array_equal(np.concatenate([one.X for one in rows]), X)
+    assert rows[0].times.tolist() == TIMES
+    assert rows[0].sources == ("a", "a", "b")
+
+
+REFUSED = {
+    "a blank cell": (PLAIN.replace("20.5", ""), "line 3, temp is blank"),
+    "a cell that is no number": (PLAIN.replace("20.5", "hot"), 'line 3, temp is "hot": not a num'),
+    "an infinite number": (PLAIN.replace("20.5", "inf"), 'line 3, temp is "inf": not a finite'),
+    "beyond float32": (PLAIN.replace("20.5", "1e39"), "line 3, temp: beyond float32"),
+    "thousands": (PLAIN.replace("20.5", '"1,020.5"'), 'line 3, temp is "1,020.5"'),
+    "a short line": (PLAIN.replace("20.5,", ""), "line 3: 4 cells for 5 columns"),
+    "a long line": (PLAIN.replace("20.5", "20.5,7"), "line 3: 6 cells for 5 columns"),
+    "a name twice": (PLAIN.replace("temp", "speed"), '"speed" twice: rename one'),
+    "no such time column": (PLAIN.replace("when", "at"), 'no column "when" (--time)'),
+    "a header only": (HEADER + "\n", "a header and nothing else"),
+    "nothing": ("", "is empty"),
+    "blank lines only": ("\n\n\n", "is empty"),
+    "a date of another order": (
+        PLAIN.replace("2026-01-01T00:01:00Z", "13.01.2026"), "line 3, when is.*--time-format"
+    ),
+    "a blank time": (PLAIN.replace("2026-01-01T00:01:00Z", ""), "line 3, when is.*a blank time"),
+    "a blank source": (PLAIN.replace("Z,b,", "Z,,"), "line 4, machine: a source has"),
+    "an Excel workbook": (b"PK\x03\x04" + bytes(99), "an Excel workbook.*export the sheet as CSV"),
+    "an old Excel workbook": (b"\xd0\xcf\x11\xe0" + bytes(99), "export the sheet as CSV"),
+    "a damaged gzip": (gzip.compress(PLAIN.encode() * 99)[:60], "the gzip file is damaged"),
+    "too many columns": (
+        ",".join(f"c{i}" for i in range(100_000)) + "\n" + ",".join("1" * 100_000) + "\n",
+        "100000 columns; a detector takes at most 65536",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", REFUSED)
+def test_what_cannot_be_read_is_refused_in_one_sentence(tmp_path, variant):
+    """It names line and column, and says what to do."""
+    content, said = REFUSED[variant]
+    options = Options() if variant == "too many columns" else OPTIONS
+    with pytest.raises(BadTable, match=said.replace("(", r"\(").replace(")", r"\)")) as refused:
+        opened(tmp_path, content, options)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_letter_of_cp1252_deep_in_a_file_is_read(tmp_path):
+    """The head of the file is plain ASCII; the letter stands in a text far below."""
+    lines = PLAIN.encode() + LINES[0].encode().replace(b"Z,a", b"Z,gr\xf6\xdfe") * 1
+    rows, sheet = opened(tmp_path, PLAIN.encode() + b"".join(
+        f"2026-01-02T{i // 60:02}:{i % 60:02}:00Z,a,1,2,run\n".encode() for i in range(1000)
+    ) + "2026-01-03T00:00:00Z,größe,1,2,run\n".encode("cp1252"))  # fmt: skip
+    assert lines
+    assert rows[0].sources[-1] == "größe"
+    assert sheet.names == ("speed", "temp")
+
+
+def test_what_is_unusual_is_said(tmp_path):
+    """A person sees what was sniffed, so that she can tell when it was sniffed wrong."""
+    _, sheet = opened(tmp_path, gzip.compress(b"\xef\xbb\xbf" + GERMAN.encode()))
+    assert sheet.said == ("gzip", "UTF-8 with BOM", "semicolons", "decimal commas")
+    assert opened(tmp_path, PLAIN)[1].said == ()
+
+
+def test_a_date_of_another_order_is_read_as_told(tmp_path):
+    """With --time-format and --timezone."""
+    content = "when,x\n01.02.2026 01:30,1\n01.02.2026 02:30,2\n"
+    options = Options(time="when", time_format="%d.%m.%Y %H:%M", timezone="Europe/Berlin")
+    (rows,), _ = opened(tmp_path, content, options)
+    assert rows.times.tolist() == [1769905800.0, 1769909400.0]
+
+
+def test_a_zone_that_is_none_is_refused(tmp_path):
+    """The message shows what a zone looks like."""
+    with pytest.raises(BadTable, match="Europe/Berlin"):
+        opened(tmp_path, PLAIN, Options(timezone="CEST/Summer"))
+
+
+def test_a_file_without_a_header_is_read_by_position(tmp_path):
+    """Its columns can still be named by their numbers, from 1."""
+    content = "\n".join(line.replace("Z,a", "Z,1").replace("Z,b", "Z,2") for line in LINES)
+    options = Options(time="1", source="2", drop=("5",))
+    (rows,), sheet = opened(tmp_path, content, options)
+    assert sheet.names is None
+    assert np.array_equal(rows.X, X)
+    assert rows.where(1).endswith("line 2")
+
+
+def test_columns_are_matched_by_name_whatever_their_order(tmp_path):
+    """A header in another order than the detector's is not another vector."""
+    swapped = "temp,speed\n20.25,1.5\n"
+    path = tmp_path / "x.csv"
+    path.write_text(swapped)
+    config = {"columns": [{"name": "speed", "type": "number"}, {"name": "temp", "type": "number"}]}
+    with Sheet(path, Options()) as sheet:
+        (rows,) = sheet.rows(sheet.matched(config), gaps=False)
+    assert rows.X.tolist() == [[1.5, 20.25]]
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [("speed,heat", '"temp" missing'), ("speed,temp,more", '"more" unknown.*--drop')],
+)
+def test_columns_that_do_not_match_are_named(tmp_path, header, said):
+    """A renamed column, and one too many."""
+    path = tmp_path / "x.csv"
+    path.write_text(f"{header}\n{','.join('1' * len(header.split(',')))}\n")
+    with Sheet(path, Options()) as sheet, pytest.raises(BadTable, match=said):
+        sheet.matched({"features": ["speed", "temp"]})
+
+
+def test_a_blank_cell_is_taken_where_the_detector_takes_gaps(tmp_path):
+    """It is NaN in the matrix, whatever it was written as."""
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\n1,\n2,NA\n,3\nnull,4\n")
+    with Sheet(path, Options()) as sheet:
+        (rows,) = sheet.rows(None, gaps=True)
+    assert np.isnan(rows.X).tolist() == [[False, True], [False, True], [True, False], [True, False]]
+
+
+def test_parquet_is_read_by_name_too(tmp_path):
+    """Times as Parquet has them, numbers, and what is missing."""
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns = {
+        "when": pa.array([int(t * 1e6) for t in TIMES], pa.timestamp("us", "UTC")),
+        "machine": ["a", "a", "b"],
+        "speed": X[:, 0],
+        "temp": X[:, 1].astype(float),
+        "status": ["run"] * 3,
+    }
+    parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
+    with Sheet(tmp_path / "x.parquet", OPTIONS) as sheet:
+        (rows,) = sheet.rows(None, gaps=False)
+    assert np.array_equal(rows.X, X)
+    assert rows.times.tolist() == TIMES
+
+
+def test_a_large_file_comes_in_chunks_and_says_how_far_it_is(tmp_path):
+    """The share of the bytes that were read grows to 1."""
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\n" + "1.000000,2.000000\n" * 40_000)
+    shares, count = [], 0
+    with Sheet(path, Options()) as sheet:
+        for rows in sheet.rows(None, gaps=False):
+            shares.append(sheet.share())
+            count += len(rows.X)
+    assert count == 40_000
+    assert shares == sorted(shares)
+    assert shares[0] < 1.0 == shares[-1]
+
+
+def test_standard_input_is_read_as_a_file_is(monkeypatch):
+    """`-` is CSV, or NPY."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(b"a\n1\n"))))
+    from pathlib import Path
+
+    with Sheet(Path("-"), Options()) as sheet:
+        (rows,) = sheet.rows(None, gaps=False)
+    assert rows.X.tolist() == [[1.0]]
+
+
+def test_types_are_guessed_and_every_column_left_out_is_named(tmp_path):
+    """Numbers, flags, text, times, constants, blanks, and numbers too long for float32."""
+    lines = ["n,flag,text,at,constant,blank,long"]
+    lines += [
+        f"{i / 7},{'yes' if i % 2 else 'no'},word {i},2026-01-01T00:{i:02}:00Z,5,,{1767225600 + i}"
+        for i in range(40)
+    ]
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(lines))
+    with Sheet(path, Options()) as sheet:
+        found = guess(sheet.first, sheet.names)
+        config, notes = config_for(sheet, "UTC")
+    assert found.columns == (
+        ("n", "number"), ("flag", "flag"), ("constant", "number"), ("long", "number"),
+    )  # fmt: skip
+    assert found.dropped == ("text", "at", "blank")
+    assert [column["name"] for column in config["columns"]] == ["n", "flag", "constant", "long"]
+    told = "\n".join(notes)
+    for name, words in (
+        ("text", "text"), ("at", "--time at"), ("blank", "blank"), ("constant", "constant so far"),
+        ("long", "float32 cannot tell apart"),
+    ):  # fmt: skip
+        assert any(f'"{name}"' in note and words in note for note in notes), (name, told)
+
+
+def test_a_context_is_chosen_where_rows_in_time_are_alike_and_said_why(tmp_path):
+    """A slow series gets one, noise none; blanks are imputed."""
+    rng = np.random.default_rng(0)
+    slow = np.cumsum(rng.normal(size=400))
+    for values, context in ((slow, {"over": 30}), (rng.normal(size=400), None)):
+        lines = [f"{1.7e9 + 60 * i},{value if i != 7 else ''}" for i, value in enumerate(values)]
+        path = tmp_path / "x.csv"
+        path.write_text("when,x\n" + "\n".join(lines))
+        with Sheet(path, Options(time="when")) as sheet:
+            config, notes = config_for(sheet, "UTC")
+        assert config["missing"] == "impute"
+        assert (config["context"] or {}).get("over") == (context or {}).get("over")
+        assert any("correlate by" in note for note in notes)
+
+
+def test_a_file_with_the_newest_row_first_makes_no_detector(tmp_path):
+    """Its rows would all be late."""
+    path = tmp_path / "x.csv"
+    path.write_text("when,x\n" + "\n".join(f"{1.7e9 - 60 * i},{i}" for i in range(40)))
+    with Sheet(path, Options(time="when")) as sheet, pytest.raises(BadTable, match="sort it"):
+        config_for(sheet, "UTC")

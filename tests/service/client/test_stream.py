@@ -1,0 +1,96 @@
+"""Rows of sources in time: each is sent after the rows that its context needs."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.columns import Column
+from models.config import Config
+from models.context import LATE, Context, derive
+from service.client.stream import Stream
+
+OVER = 3
+ROWS = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+TIMES = 60.0 * np.arange(40)
+
+
+class Service:
+    """Derives what a service would, and answers with the first derived deviation as the score."""
+
+    def __init__(self, **context: Any) -> None:
+        self.config = Config(
+            columns=(Column("a"), Column("b")), context=Context(over=OVER, **context)
+        )
+
+    def detector(self, name: str) -> dict[str, Any]:
+        return {"name": name, "config": self.config.to_dict()}
+
+    def score(self, name: str, X: np.ndarray, **said: Any) -> dict[str, Any]:
+        assert name == "pump"
+        times = said.get("timestamps")
+        found = derive(
+            self.config.context, X, times=None if times is None else np.array(times),
+            sources=said.get("sources"), context_rows=said.get("context_rows", 0),
+        )  # fmt: skip
+        scores = [
+            float(row[2]) if state == 0 else None
+            for row, state in zip(found.features, found.states, strict=True)
+        ]
+        return {"scores": scores, "states": found.states.tolist(), "version": 1}
+
+    def learn(self, name: str, X: np.ndarray, key: str | None, **said: Any) -> dict[str, Any]:
+        assert key is not None
+        states = self.score(name, X, **said)["states"]
+        left_out = {"context": states.count(2), "warming": states.count(1)}
+        return {
+            "accepted": states.count(0), "quarantined": 0, "duplicate": 0, "not_learned": left_out
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("sizes", [[40], [1] * 40, [7, 1, 20, 12]])
+@pytest.mark.parametrize("sources", [None, ["a"] * 40, ["a", "b", "b", "c"] * 10])
+@pytest.mark.parametrize("context", [{}, {"every": "1m", "fill": "previous"}])
+def test_rows_in_pieces_are_judged_as_in_one(sizes, sources, context):
+    """However the rows are cut, and whoever's they are: the context goes with them."""
+    whole = Service(**context).score(
+        "pump", ROWS, timestamps=TIMES.tolist(), sources=sources
+    )["scores"]  # fmt: skip
+    service = Service(**context)
+    stream = Stream(service, "pump")
+    found, at = [], 0
+    for size in sizes:
+        rows = slice(at, at + size)
+        own = None if sources is None else sources[rows]
+        found += stream.score(ROWS[rows], TIMES[rows], own)["scores"]
+        at += size
+    assert found == whole
+    assert found.count(None) >= OVER
+
+
+def test_a_row_that_comes_late_is_context_of_nothing():
+    """The rows after it are judged as if it had not come."""
+    stream = Stream(Service(), "pump")
+    stream.score(ROWS[:10], TIMES[:10])
+    assert stream.score(ROWS[10:11], TIMES[2:3])["states"] == [LATE]
+    after = stream.score(ROWS[11:12], TIMES[11:12])["scores"]
+    whole = Service().score(
+        "pump", ROWS[[*range(10), 11]], timestamps=TIMES[[*range(10), 11]].tolist()
+    )["scores"]  # fmt: skip
+    assert after == whole[-1:]
+
+
+def test_learning_counts_each_row_once():
+    """Rows that were context are counted where they were sent first."""
+    stream = Stream(Service(), "pump")
+    counts = [stream.learn(ROWS[i : i + 10], TIMES[i : i + 10], key="k") for i in range(0, 40, 10)]
+    assert [one["accepted"] for one in counts] == [10 - OVER, 10, 10, 10]
+    assert [one["warming"] for one in counts] == [OVER, 0, 0, 0]
+
+
+def test_a_detector_without_context_is_sent_rows_as_they_are():
+    """Nothing is kept, and nothing is sent twice."""
+    service = Service()
+    service.config = Config(columns=(Column("a"), Column("b")))
+    parts = list(Stream(service, "pump")._tails.parts(ROWS, None, None))
+    assert [(len(part.X), part.context_rows) for part in parts] == [(40, 0)]
