@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 
 from service import log
+from service.domain import session
 from service.domain.api_key import ANYONE, Bucket, Grant, Scope, digest, identity
 from service.problems import (
     Forbidden,
@@ -88,13 +89,23 @@ class Access:
         """Return what the header allows; Unauthenticated, StoreUnavailable, TooManyRequests."""
         grant = self.known(authorization)
         if grant is not None:
-            if wait := self.wait(grant):
-                seconds = {"Retry-After": str(math.ceil(wait))}
-                raise TooManyRequests("The key's rate is used up.", headers=seconds)
-            return grant
+            return self._admitted(grant)
         if not self.informed and (authorization is not None or not self._guarded):
             raise StoreUnavailable("The store was not reached yet, and who may ask is in it.")
         raise Unauthenticated(sent=authorization is not None)
+
+    def of_session(self, cookie: str) -> Grant:
+        """Return what the key allows whose session a cookie is; raises as `authenticate` does."""
+        grant = self._grants.get(session.holder(cookie) or "")
+        if grant is None or not session.is_valid(cookie, grant, time.time()):
+            return self.authenticate(None)
+        return self._admitted(grant)
+
+    def _admitted(self, grant: Grant) -> Grant:
+        if wait := self.wait(grant):
+            seconds = {"Retry-After": str(math.ceil(wait))}
+            raise TooManyRequests("The key's rate is used up.", headers=seconds)
+        return grant
 
     def wait(self, grant: Grant) -> float:
         """Count a request of the key; return 0, or the seconds until it has another."""

@@ -17,16 +17,20 @@ from service.api.middleware import BodyLimit, Headers
 from service.api.normal_batches import Ingest
 from service.api.open_inference_errors import ProtocolErrors
 from service.api.origin import Hosts, OriginCheck
+from service.api.page.changes import Changes
 from service.api.responses import install_handlers
 from service.api.routes import (
     audit,
     detectors,
     keys,
     normal,
+    page,
     process,
     review,
     revoke,
     scoring,
+    session,
+    stream,
     v2,
     versions,
 )
@@ -124,6 +128,9 @@ def create_app(
         audit,
         keys,
         v2,
+        session,
+        stream,
+        page,
     ):
         app.include_router(routes.router)
     install_handlers(app)
@@ -153,6 +160,7 @@ def _wire(settings: Settings, access: Access, stores: Stores, metrics: Metrics) 
         ingest=Ingest(stores, champions, watcher, metrics),
         metrics=metrics,
         state_metrics=StateMetrics(champions, watcher, buffer_bound=settings.buffer_max_vectors),
+        changes=Changes(stores.detectors),
     )
 
 

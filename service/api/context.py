@@ -6,6 +6,7 @@ from fastapi import Request
 
 from service.api.access import Access
 from service.api.normal_batches import Ingest
+from service.api.page.changes import Changes
 from service.problems import StoreUnavailable
 from service.scoring.champions import Champions
 from service.scoring.core import Scoring
@@ -31,6 +32,7 @@ class Parts:
     ingest: Ingest
     metrics: Metrics
     state_metrics: StateMetrics
+    changes: Changes
 
     def writable(self) -> None:
         """Raise StoreUnavailable while the store is one that could lose what it acknowledges."""

@@ -319,3 +319,10 @@ class Work(msgspec.Struct):
     due: int
     running: int
     oldest_seconds: float
+
+
+class SessionAnswer(msgspec.Struct):
+    """A browser's session: what its pages send with every change, and what it may do."""
+
+    csrf: str
+    scopes: list[str]

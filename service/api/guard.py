@@ -1,5 +1,6 @@
 """Every route says what a key needs for it, or that it needs none: `dependencies=[needs(...)]`."""
 
+import hmac
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,8 +11,11 @@ from service.api import openapi
 from service.api.access import allow
 from service.api.context import parts
 from service.api.middleware import lower
+from service.domain import session
 from service.domain.api_key import Grant, Scope
 from service.problems import Forbidden, Unauthenticated
+
+_READING = {"GET", "HEAD"}  # methods that change nothing
 
 
 class Guard:
@@ -28,13 +32,35 @@ class Guard:
         """Raise Unauthenticated, TooManyRequests, Forbidden or UnknownDetector."""
         if self.scope is None:
             return
-        grant = parts(request).access.authenticate(_presented(request))
+        grant = self._grant(request, self.scope)
         allow(grant, self.scope, request.path_params.get("name"))
         if self.whole and grant.detectors is not None:
             raise Forbidden(self.scope, "This needs a key for all detectors.")
         if grant.max_body_bytes is not None:
             lower(request.scope, grant.max_body_bytes)
         request.state.grant = grant
+
+    def _grant(self, request: Request, scope: Scope) -> Grant:
+        access, presented = parts(request).access, _presented(request)
+        cookie = request.cookies.get(session.COOKIE)
+        if presented is not None or cookie is None or not access.guarded:
+            return access.authenticate(presented)
+        grant = access.of_session(cookie)
+        sent = request.headers.get(session.CSRF_HEADER, "")
+        if request.method not in _READING and not hmac.compare_digest(
+            sent.encode(), session.csrf(cookie, grant).encode()
+        ):
+            raise Forbidden(scope, "A change by a logged-in browser sends `X-CSRF-Token`.")
+        return grant
+
+
+def csrf_of(request: Request) -> str | None:
+    """Return what a page sends with changes, None where no session's cookie came with it."""
+    cookie = request.cookies.get(session.COOKIE)
+    access = parts(request).access
+    if cookie is None or not access.guarded:
+        return None
+    return session.csrf(cookie, access.of_session(cookie))
 
 
 def needs(scope: Scope, *, whole: bool = False) -> Any:

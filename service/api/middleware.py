@@ -17,8 +17,9 @@ _POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'no
 class Headers:
     """Adds what keeps answers out of caches, and browsers from making more of them than data.
 
-    A page brings a policy of its own. Answers of the lane carry `ADDED` alone: they are to POST
-    requests with a JSON or binary body, which no other site's page can make a browser send.
+    A page brings a policy of its own, a static file its own rule for caches. Answers of the lane
+    carry `ADDED` alone: they are to POST requests with a JSON or binary body, which no other site's
+    page can make a browser send.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -30,8 +31,10 @@ class Headers:
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 given = list(message.get("headers", ()))
-                own = any(name.lower() == _POLICY[0] for name, _ in given)
-                message["headers"] = [*given, *ADDED, *(() if own else (_POLICY,))]
+                own = {name.lower() for name, _ in given}
+                message["headers"] = [
+                    *given, *(pair for pair in (*ADDED, _POLICY) if pair[0] not in own)
+                ]  # fmt: skip
             await send(message)
 
         if scope["type"] == "http" and scope["method"] == "HEAD":

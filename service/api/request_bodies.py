@@ -61,6 +61,12 @@ class Feedback(msgspec.Struct, forbid_unknown_fields=True):
     labels: Annotated[list[Labelled], Meta(min_length=1, max_length=MOST_LABELS)]
 
 
+class Login(msgspec.Struct, forbid_unknown_fields=True):
+    """The API key with which a browser logs in."""
+
+    key: Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^[\x21-\x7e]+$")]
+
+
 class NewKey(msgspec.Struct, forbid_unknown_fields=True):
     """What an API key is to allow."""
 

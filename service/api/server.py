@@ -47,6 +47,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, and let go of what was kept."""
+        cast("FastAPI", self.config.app).state.parts.changes.close()
         await super().shutdown(sockets)
         gc.unfreeze()
 

@@ -35,6 +35,9 @@ EXPECTED = {
     ("POST", "/v1/keys"): "admin",
     ("DELETE", "/v1/keys/{key}"): "admin",
     ("GET", "/v1/audit"): "admin",
+    ("POST", "/v1/session"): None,
+    ("DELETE", "/v1/session"): None,
+    ("GET", "/v1/stream"): "read",
     ("GET", "/v1/detectors"): "read",
     ("PUT", "/v1/detectors/{name}"): "admin",
     ("GET", "/v1/detectors/{name}"): "read",
@@ -115,7 +118,13 @@ async def ask(
     if method in {"POST", "PUT"} and (content is not None or path.endswith("/versions")):
         kind = "application/octet-stream" if path.endswith("/versions") else "application/json"
         sent = sent | {"headers": {"content-type": kind} | sent.get("headers", {})}
-    return await api.http.request(method, path.replace("{name}", detector), content=content, **sent)
+    path = path.replace("{name}", detector)
+    if path == "/v1/stream":
+        async with api.http.stream(method, path, **sent) as endless:
+            if endless.is_error:
+                await endless.aread()
+            return endless
+    return await api.http.request(method, path, content=content, **sent)
 
 
 def path_of(path: str, detector: str) -> str:

@@ -31,6 +31,8 @@ CHANGES = [
     ("POST", f"{PUMP}/revoke", {"key": "anyone", "without_champion": True}),
     ("POST", "/v1/keys", {"name": "evil", "scopes": ["admin"]}),
     ("DELETE", "/v1/keys/any", None),
+    ("POST", "/v1/session", {"key": "any"}),
+    ("DELETE", "/v1/session", None),
 ]
 READS = [
     ("GET", "/healthz", None), ("GET", "/metrics", None), ("GET", PUMP, None), ("HEAD", PUMP, None),
@@ -195,7 +197,11 @@ async def page(text: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
     done = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        line = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0]
+        try:
+            line = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0]
+        except asyncio.IncompleteReadError:  # the browser opens connections that it does not use
+            writer.close()
+            return
         body = b"" if line.startswith(b"POST") else text.encode()
         head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\n"
         writer.write(head.encode() + b"Connection: close\r\n\r\n" + body)

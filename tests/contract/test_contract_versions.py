@@ -136,8 +136,8 @@ async def test_an_artifact_that_says_nonsense(
         *owners, last = path.split(".")
         functools.reduce(dict.__getitem__, owners, about)[last] = value
     data = artifact.encode(tensors, about)
-    answer = await pump.http.post(f"{PUMP}/versions", content=data, headers=OCTETS)
-    assert answer.status_code == 422
+    sent = await pump.http.post(f"{PUMP}/versions", content=data, headers=OCTETS)
+    assert sent.status_code == 422
     assert (await pump.http.get("/v1/detectors")).json()["detectors"][0]["champion"] == 1
     assert (await pump.http.get("/metrics")).status_code == 200
 

@@ -1,8 +1,6 @@
 """What is asked of the process itself: is it alive, is it ready, what did it count."""
 
 from fastapi import APIRouter, Request, Response
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import RedirectResponse
 
 from service.api import documents, openapi
 from service.api.context import parts
@@ -14,29 +12,6 @@ from service.problems import Unready
 router = APIRouter(tags=["process"])
 
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
-
-
-# The page's scripts come from there; its own script is inline.
-_DOCS_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
-    "style-src 'unsafe-inline' https://cdn.jsdelivr.net; img-src data: https:; "
-    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"
-)
-
-
-@router.get("/", include_in_schema=False, dependencies=[open_to_all()])
-async def root() -> Response:
-    """Lead to the documentation."""
-    return RedirectResponse("/docs", 307)
-
-
-# Open: a browser sends no key with a page that it opens, and the two tell what the sources tell.
-@router.get("/docs", include_in_schema=False, dependencies=[open_to_all()])
-async def docs() -> Response:
-    """Return a page that shows the OpenAPI document, and tries it out."""
-    page = get_swagger_ui_html(openapi_url="/openapi.json", title="anamnesis")
-    page.headers["content-security-policy"] = _DOCS_POLICY
-    return page
 
 
 @router.get("/openapi.json", include_in_schema=False, dependencies=[open_to_all()])

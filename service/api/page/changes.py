@@ -1,0 +1,88 @@
+"""Which detectors changed, for pages that stay open: one look at the store for all of them."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+
+from service.domain.detector import Detector
+from service.problems import StoreUnavailable, TooManyRequests
+from service.store.detectors import Detectors
+
+SECONDS = 2.0  # between two looks, while anybody follows
+MOST = 64  # pages that one process keeps up to date
+_ALIVE = 15.0  # seconds of silence after which a comment keeps the connection open
+_SHARE = 0.05  # of the time, at most, goes into looking
+
+
+class Changes:
+    """Follows the detectors for the pages that are open; one for each process."""
+
+    def __init__(self, detectors: Detectors) -> None:
+        self._detectors = detectors
+        self._known: dict[str, int] = {}
+        self._next = 0.0
+        self._looking = asyncio.Lock()
+        self._closed = asyncio.Event()
+        self._following = 0
+
+    def close(self) -> None:
+        """End every stream: the process stops."""
+        self._closed.set()
+
+    async def follow(self, covers: Callable[[str], bool]) -> AsyncIterator[bytes]:
+        """Yield server-sent events: `change` with the names of changed detectors.
+
+        Only detectors that `covers` allows are named. Raises TooManyRequests before the first
+        event where too many pages follow already.
+        """
+        if self._following >= MOST:
+            raise TooManyRequests("Too many open pages.", headers={"Retry-After": "30"})
+        self._following += 1
+        try:
+            before = await self._look()
+            yield b"retry: 2000\n\n"
+            silent = time.monotonic()
+            while not await self._ended():
+                now = await self._look()
+                names = sorted(
+                    name
+                    for name in before.keys() | now.keys()
+                    if before.get(name) != now.get(name) and covers(name)
+                )
+                before = now
+                if names:
+                    listed = ",".join(f'"{name}"' for name in names[:100])
+                    yield f'event: change\ndata: {{"detectors":[{listed}]}}\n\n'.encode()
+                    silent = time.monotonic()
+                elif time.monotonic() - silent > _ALIVE:
+                    yield b": still here\n\n"
+                    silent = time.monotonic()
+        finally:
+            self._following -= 1
+
+    async def _ended(self) -> bool:
+        """Wait for the next look; return whether the process stops instead."""
+        try:
+            await asyncio.wait_for(self._closed.wait(), SECONDS)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _look(self) -> dict[str, int]:
+        """Return a hash of each detector's state, read at most once in SECONDS for all pages."""
+        async with self._looking:
+            start = time.monotonic()
+            if start >= self._next:
+                try:
+                    found = await self._detectors.list()
+                except StoreUnavailable:
+                    found = None  # nothing is known to have changed
+                if found is not None:
+                    self._known = {one.name: _state(one) for one in found}
+                took = time.monotonic() - start
+                self._next = time.monotonic() + max(SECONDS / 2, took / _SHARE)
+        return self._known
+
+
+def _state(detector: Detector) -> int:
+    return hash(repr(detector))

@@ -1,0 +1,120 @@
+// What the pages do: decide with a reason, log in and out, and stay up to date.
+import { draw } from "./chart.js";
+
+const csrf = document.querySelector("meta[name=csrf]")?.content;
+const message = () => document.getElementById("message");
+
+async function call(method, path, body) {
+  const headers = { "Content-Type": "application/json" };
+  if (csrf) headers["X-CSRF-Token"] = csrf;
+  const response = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
+  const document_ = response.status === 204 ? {} : await response.json();
+  if (!response.ok) throw new Error(document_.detail ?? `The service answered ${response.status}.`);
+  return document_;
+}
+
+function say(text, bad = false) {
+  const place = message();
+  place.textContent = text;
+  place.classList.toggle("bad", bad);
+}
+
+function charts() {
+  for (const element of document.querySelectorAll("[data-chart]")) draw(element);
+}
+
+// Only what is marked as live is replaced: what a person types or opens stays.
+async function refresh() {
+  if (document.querySelector("dialog[open]")) return;
+  const response = await fetch(location.href, { headers: { Accept: "text/html" } });
+  if (response.redirected && new URL(response.url).pathname === "/login") {
+    location.href = response.url;
+    return;
+  }
+  if (!response.ok) throw new Error(`The service answered ${response.status}.`);
+  const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+  for (const part of document.querySelectorAll("[data-live]")) {
+    const other = fresh.getElementById(part.id);
+    if (other && other.innerHTML !== part.innerHTML && !part.contains(document.activeElement)) {
+      part.innerHTML = other.innerHTML;
+    }
+  }
+  charts();
+}
+
+async function act(button, reason) {
+  const body = button.dataset.body ? JSON.parse(button.dataset.body) : undefined;
+  if (body && reason !== undefined && reason !== "") body.why = reason;
+  try {
+    say("Sending …");
+    const done = await call(button.dataset.method, button.dataset.path, body);
+    say(done.effect || button.dataset.done || "Done.");
+    if (button.dataset.then) location.href = button.dataset.then;
+    else await refresh();
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+
+function ask(button) {
+  const dialog = document.getElementById("decide");
+  dialog.querySelector("h2").textContent = button.textContent;
+  dialog.querySelector("[data-told]").textContent = button.dataset.told ?? "";
+  const reason = dialog.querySelector("input");
+  reason.value = "";
+  dialog.onclose = () => {
+    if (dialog.returnValue === "yes") act(button, reason.value.trim());
+    button.focus();
+  };
+  dialog.returnValue = "";
+  dialog.showModal();
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-method]");
+  if (!button) return;
+  if (button.dataset.told !== undefined) ask(button);
+  else act(button);
+});
+
+document.getElementById("login")?.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  try {
+    await call("POST", "/v1/session", { key: event.target.elements.key.value.trim() });
+    const next = new URLSearchParams(location.search).get("next") ?? "/";
+    // Only a path of this service: another page must not use the login to lead elsewhere.
+    location.href = next.startsWith("/") && !next.startsWith("//") ? next : "/";
+  } catch (error) {
+    say(error.message, true);
+  }
+});
+
+function follow() {
+  if (!document.querySelector("[data-live]")) return;
+  let lost = false;
+  let waiting;
+  const soon = () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => refresh().catch((error) => say(error.message, true)), 300);
+  };
+  const stream = new EventSource("/v1/stream");
+  stream.addEventListener("change", soon);
+  stream.onopen = () => {
+    if (lost) { say("The connection is back."); soon(); }
+    lost = false;
+  };
+  stream.onerror = () => {
+    if (!lost) say("The connection is lost. What you see may be old; trying again …", true);
+    lost = true;
+  };
+  setInterval(soon, 60_000);
+  window.addEventListener("pagehide", () => stream.close());
+}
+
+charts();
+follow();
+let width = innerWidth;
+addEventListener("resize", () => {
+  if (innerWidth !== width) { width = innerWidth; charts(); }
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", charts);

@@ -1,0 +1,41 @@
+"""The one time range that all panels of a page share, as its address names it."""
+
+from typing import NamedTuple
+
+from service.timestamps import rfc3339, unix_seconds
+
+SPANS = {
+    "1h": 3600, "6h": 6 * 3600, "24h": 86_400, "7d": 7 * 86_400, "30d": 30 * 86_400,
+    "90d": 90 * 86_400,
+}  # fmt: skip
+DEFAULT = "24h"
+
+
+class TimeRange(NamedTuple):
+    """From `start` to `end`, seconds since 1970; `span` names it where it ends now."""
+
+    start: float
+    end: float
+    span: str | None
+
+    @property
+    def query(self) -> dict[str, str | None]:
+        """Return it as the API's query has it."""
+        return {"from": rfc3339(self.start), "to": rfc3339(self.end)}
+
+
+def parse(span: str | None, start: str | None, end: str | None, now: float) -> TimeRange:
+    """Return the range of a page's address; the last day where that names none that is usable.
+
+    >>> parse("1h", None, None, 7200.0)
+    TimeRange(start=3600.0, end=7200.0, span='1h')
+    """
+    if start and end:
+        try:
+            first, last = unix_seconds(start), unix_seconds(end)
+        except ValueError:
+            first = last = None
+        if first is not None and last is not None and first < last:
+            return TimeRange(first, last, None)
+    span = span if span in SPANS else DEFAULT
+    return TimeRange(now - SPANS[span], now, span)

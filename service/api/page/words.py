@@ -1,0 +1,79 @@
+"""Numbers and times as a person reads them, for the templates."""
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """Return a number with so many significant digits, `–` for what is no number.
+
+    >>> number(2827.2391), number(0.00123456), number(None)
+    ('2827', '0.001235', '–')
+    """
+    if value is None or isinstance(value, str) or not math.isfinite(value):
+        return "–"
+    rounded = float(f"{float(value):.{digits}g}")
+    return f"{rounded:,.0f}" if rounded.is_integer() and abs(rounded) < 1e15 else f"{rounded:g}"
+
+
+def percent(share: Any) -> str:
+    """Return a share in per cent.
+
+    >>> percent(0.0123), percent(None)
+    ('1.2 %', '–')
+    """
+    return "–" if share is None else f"{number(100 * share, 2)} %"
+
+
+def duration(seconds: Any) -> str:
+    """Return a length of time in its largest unit.
+
+    >>> duration(5400), duration(172800), duration(None)
+    ('1 h 30 min', '2 d', '–')
+    """
+    if seconds is None:
+        return "–"
+    left = max(0, round(seconds))
+    parts: list[str] = []
+    for size, name in _UNITS:
+        if left >= size and len(parts) < 2:
+            parts.append(f"{left // size} {name}")
+            left %= size
+        elif parts:
+            break
+    return " ".join(parts) or "0 s"
+
+
+def moment(text: Any) -> str:
+    """Return an RFC 3339 time as a day and a minute, UTC.
+
+    >>> moment("2026-11-28T10:19:33.000Z")
+    '28 Nov 10:19'
+    """
+    if not text:
+        return "–"
+    at = datetime.fromisoformat(str(text)).astimezone(UTC)
+    return f"{at.day} {at:%b %H:%M}"
+
+
+def seconds_since(text: Any, now: float) -> float | None:
+    """Return how long ago an RFC 3339 time was."""
+    return None if not text else now - datetime.fromisoformat(str(text)).timestamp()
+
+
+def sparkline(values: list[float], width: int = 120, height: int = 24) -> str:
+    """Return the points of an SVG polyline through values from 0 to 2, larger ones cut.
+
+    >>> sparkline([0.0, 1.0, 4.0], 100, 20)
+    '0.0,20.0 50.0,10.0 100.0,0.0'
+    """
+    if len(values) < 2:
+        return ""
+    step = width / (len(values) - 1)
+    return " ".join(
+        f"{i * step:.1f},{height - height * min(max(value, 0.0), 2.0) / 2:.1f}"
+        for i, value in enumerate(values)
+    )

@@ -1,0 +1,110 @@
+"""The page for people: what needs them, each detector, each incident."""
+
+import time
+from functools import cache
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+from fastapi import APIRouter, Request, Response
+
+from service.api.guard import csrf_of, open_to_all
+from service.api.page import assets, views, words
+from service.api.page.own_api import Answer, OwnApi
+from service.api.page.time_range import SPANS, parse
+from service.api.routes.parameters import Name
+from service.problems import Problem, Unknown
+
+router = APIRouter(include_in_schema=False, dependencies=[])
+
+_POLICY = (
+    "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; "
+    "form-action 'self'; object-src 'none'"
+)
+_FOR_EVER = {"cache-control": "public, max-age=31536000, immutable"}
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("service.api.page"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    made.globals |= {"asset": assets.address, "spans": list(SPANS)}
+    made.filters |= {
+        "number": words.number, "percent": words.percent, "duration": words.duration,
+        "moment": words.moment,
+    }  # fmt: skip
+    return made
+
+
+def _page(request: Request, template: str, /, *, code: int = 200, **what: Any) -> Response:
+    try:
+        csrf = csrf_of(request)
+    except Problem:
+        csrf = None
+    text = _templates().get_template(template).render(path=request.url.path, csrf=csrf, **what)
+    headers = {"content-security-policy": _POLICY}
+    return Response(text, code, headers, "text/html; charset=utf-8")
+
+
+def _unless_failed(request: Request, found: Answer) -> Response | None:
+    """Return the page that stands for one that cannot be shown, None where it can."""
+    if found.ok:
+        return None
+    if found.status == 401:
+        asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return Response(status_code=303, headers={"location": f"/login?next={quote(asked)}"})
+    return _page(request, "failed.html", code=found.status, problem=found.problem)
+
+
+@router.get("/", dependencies=[open_to_all()])
+async def root(request: Request) -> Response:
+    """Show what needs a person, the detectors and the service."""
+    now = time.time()
+    asked = parse(request.query_params.get("range"), None, None, now)
+    shown = await views.overview(OwnApi(request), asked, now)
+    failed = _unless_failed(request, shown["detectors"])
+    return failed or _page(request, "overview.html", asked=asked, **shown)
+
+
+@router.get("/detectors/{name}", dependencies=[open_to_all()])
+async def detector(request: Request, name: Name) -> Response:
+    """Show one detector in one time range."""
+    query = request.query_params
+    asked = parse(query.get("range"), query.get("from"), query.get("to"), time.time())
+    shown = await views.detector(OwnApi(request), name, asked)
+    failed = _unless_failed(request, shown["status"])
+    return failed or _page(request, "detector.html", name=name, asked=asked, **shown)
+
+
+@router.get("/detectors/{name}/incidents/{incident}", dependencies=[open_to_all()])
+async def incident(request: Request, name: Name, incident: str) -> Response:
+    """Show one incident, and let a person decide."""
+    shown = await views.incident(OwnApi(request), name, incident)
+    failed = _unless_failed(request, shown["incident"])
+    return failed or _page(request, "incident.html", name=name, **shown)
+
+
+@router.get("/login", dependencies=[open_to_all()])
+async def login(request: Request) -> Response:
+    """Ask for an API key."""
+    return _page(request, "login.html")
+
+
+@router.get("/docs", dependencies=[open_to_all()])
+async def docs(request: Request) -> Response:
+    """Show the OpenAPI document, and let a person try it out."""
+    return _page(request, "docs.html")
+
+
+@router.get("/static/{digest}/{file}", dependencies=[open_to_all()])
+async def static(digest: str, file: str) -> Response:
+    """Return a script or a style."""
+    found = assets.assets().get(file)
+    if found is None or digest != assets.digest():
+        raise Unknown("There is no such file.")
+    return Response(found.data, 200, _FOR_EVER, found.content_type)

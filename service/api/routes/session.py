@@ -1,0 +1,64 @@
+"""Login and logout of a browser."""
+
+import time
+
+from fastapi import APIRouter, Request, Response
+
+from service.api import documents, openapi, request_bodies
+from service.api.context import parts
+from service.api.guard import open_to_all
+from service.api.responses import answer
+from service.domain import session
+from service.problems import Unprocessable
+
+router = APIRouter(prefix="/v1/session", tags=["keys"])
+
+
+@router.post(
+    "",
+    summary="Log a browser in",
+    status_code=201,
+    dependencies=[open_to_all()],
+    responses=openapi.answers(
+        201,
+        "Logged in: a cookie is set.",
+        {"csrf": "bW9yZSByYW5kb20", "scopes": ["read"]},
+        documents.SessionAnswer,
+    )
+    | openapi.problems(401, 413, 415, 422, 429, 503),
+    openapi_extra=openapi.json_body({"key": "anm_..."}, required=True),
+)
+async def post(request: Request) -> Response:
+    """Take an API key and set a cookie that stands for it for eight hours."""
+    app = parts(request)
+    asked = await request_bodies.read(request, request_bodies.Login)
+    if not app.access.guarded:
+        raise Unprocessable("The service has no API keys: nobody needs to log in.")
+    grant = app.access.authenticate(b"Bearer " + asked.key.encode())
+    cookie = session.issue(grant, time.time())
+    document = {"csrf": session.csrf(cookie, grant), "scopes": sorted(grant.scopes)}
+    response = answer(document, 201)
+    response.set_cookie(
+        session.COOKIE,
+        cookie,
+        max_age=session.SECONDS,
+        httponly=True,
+        samesite="lax",
+        secure=request.url.scheme == "https",
+    )
+    return response
+
+
+@router.delete(
+    "",
+    summary="Log a browser out",
+    status_code=204,
+    dependencies=[open_to_all()],
+    response_class=Response,
+    responses={204: {"description": "Logged out: the cookie is removed."}},
+)
+async def delete() -> Response:
+    """Remove the cookie."""
+    response = Response(status_code=204)
+    response.delete_cookie(session.COOKIE, httponly=True, samesite="lax")
+    return response

@@ -1,0 +1,40 @@
+"""Server-sent events for pages that stay open."""
+
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from service.api import openapi
+from service.api.context import parts
+from service.api.guard import caller, needs
+from service.domain.api_key import Scope
+
+router = APIRouter(prefix="/v1", tags=["service"])
+
+_STREAM: openapi.Responses = {
+    200: {
+        "description": "Events of type `change`: the names of detectors whose state changed.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+
+
+@router.get(
+    "/stream",
+    summary="Follow the detectors",
+    dependencies=[needs(Scope.READ)],
+    response_class=Response,
+    responses=_STREAM | openapi.problems(429),
+)
+async def stream(request: Request) -> Response:
+    """Send an event whenever a detector that the key covers changes, until the client leaves."""
+    events = parts(request).changes.follow(caller(request).covers)
+    first = await anext(events)
+
+    async def told() -> AsyncIterator[bytes]:
+        yield first
+        async for event in events:
+            yield event
+
+    return StreamingResponse(told(), media_type="text/event-stream")

@@ -1,0 +1,89 @@
+"""The page as HTML: first paint, empty states, files, and who sees what."""
+
+import asyncio
+import re
+
+import httpx
+import pytest
+
+from models import Version
+from service.domain.api_key import Scope
+from tests.contract.running import Running
+from tests.contract.test_contract_keys import guarded, key
+from tests.contract.test_contract_session import logged_in
+
+__all__ = ["guarded"]
+pytestmark = pytest.mark.anyio
+
+
+async def test_an_empty_service_says_what_to_do(api: Running):
+    """The overview of a service without detectors names the first command."""
+    page = await api.http.get("/")
+    assert page.status_code == 200
+    assert "There is no detector yet" in page.text
+    assert "anamnesis learn FILE" in page.text
+
+
+async def test_the_first_paint_holds_data(pump: Running, versions: tuple[Version, Version]):
+    """Names, versions and states are in the HTML before any script has run."""
+    await pump.learn(versions[1])
+    await pump.serving(2)
+    overview = (await pump.http.get("/")).text
+    assert 'href="/detectors/pump?range=24h"' in overview
+    detector = (await pump.http.get("/detectors/pump?range=7d")).text
+    assert "Roll back to 1" in detector
+    assert "is forgotten" in detector
+    assert re.search(r'range=7d" aria-current', detector)
+
+
+async def test_pages_run_nothing_but_their_own_files(pump: Running):
+    """Every script and style comes from this service, under an address that is cached for ever."""
+    for path in ("/", "/detectors/pump", "/login", "/docs"):
+        page = await pump.http.get(path)
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+        assert not re.search(r"<script(?![^>]*(src=|application/json))", page.text)
+        assert "style=" not in page.text
+        for file in re.findall(r'(?:src|href)="(/static/[^"]+)"', page.text):
+            found = await pump.http.get(file)
+            assert found.status_code == 200, file
+            assert "immutable" in found.headers["cache-control"]
+            assert found.headers["cache-control"].count("no-store") == 0
+    assert (await pump.http.get("/static/0/page.js")).status_code == 404
+
+
+async def test_names_are_shown_as_text(api: Running):
+    """What a client named a feature is never markup."""
+    await api.make("pump", features=["<script>alert(1)</script>", "b"])
+    page = (await api.http.get("/detectors/pump")).text
+    assert "<script>alert" not in page
+    missing = await api.http.get("/detectors/%3Cscript%3E")
+    assert missing.status_code in {404, 422}
+    assert "<script>" not in missing.text.replace('<script type="module"', "")
+
+
+async def test_a_key_of_one_detector_sees_that_detector_alone(guarded: Running):
+    """Without a session the page leads to the login; with one it shows what the key covers."""
+    async with httpx.AsyncClient(base_url=str(guarded.http.base_url)) as nobody:
+        out = await nobody.get("/detectors/pump")
+    assert out.status_code == 303
+    assert out.headers["location"] == "/login?next=/detectors/pump"
+    async with logged_in(guarded, await key(guarded, {Scope.READ}, {"pump"})) as (client, token):
+        overview = (await client.get("/")).text
+        assert "/detectors/pump" in overview
+        assert "press" not in overview
+        assert token in overview
+        assert (await client.get("/detectors/press")).status_code == 404
+
+
+async def test_an_open_page_hears_of_changes(pump: Running, versions: tuple[Version, Version]):
+    """The stream names a detector whose state changed."""
+    async with pump.http.stream("GET", "/v1/stream", timeout=60) as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        lines = stream.aiter_lines()
+        assert await anext(lines) == "retry: 2000"
+        await pump.learn(versions[1])
+        async with asyncio.timeout(60):
+            async for line in lines:
+                if line.startswith("data:"):
+                    assert '"pump"' in line
+                    break

@@ -1,0 +1,82 @@
+"""Login, logout, and what a logged-in browser may do."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from models import Version
+from service.domain.api_key import Scope
+from tests.contract.running import Running
+from tests.contract.test_contract_keys import PUMP, guarded, key
+
+__all__ = ["guarded"]
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def logged_in(api: Running, secret: str) -> AsyncIterator[tuple[httpx.AsyncClient, str]]:
+    """Give a client with the cookie of a session, and what it sends with changes."""
+    async with httpx.AsyncClient(base_url=str(api.http.base_url)) as client:
+        answer = await client.post("/v1/session", json={"key": secret})
+        assert answer.status_code == 201, answer.text
+        yield client, answer.json()["csrf"]
+
+
+async def test_a_session_stands_for_its_key(guarded: Running, versions: tuple[Version, Version]):
+    """The cookie lets in what the key may do, changes need the token, logout ends it."""
+    secret = await key(guarded, {Scope.READ, Scope.ADMIN}, {"pump"})
+    async with logged_in(guarded, secret) as (client, token):
+        cookie = client.cookies.jar
+        assert all("HttpOnly" in one._rest and one._rest["SameSite"] == "lax" for one in cookie)
+        assert (await client.get(PUMP)).status_code == 200
+        assert (await client.get("/v1/detectors/press")).status_code == 404
+        assert (
+            await client.post(f"{PUMP}/score", json={"vectors": [[0, 0, 0]]})
+        ).status_code == 403
+        refused = await client.put(f"{PUMP}/champion", json={"version": 1})
+        assert refused.status_code == 403
+        assert "X-CSRF-Token" in refused.json()["detail"]
+        wrong = {"X-CSRF-Token": token[::-1]}
+        assert (
+            await client.put(f"{PUMP}/champion", json={"version": 1}, headers=wrong)
+        ).status_code == 403
+        right = {"X-CSRF-Token": token}
+        done = await client.put(f"{PUMP}/champion", json={"version": 1}, headers=right)
+        assert done.status_code == 200, done.text
+        assert (await client.delete("/v1/session")).status_code == 204
+        assert (await client.get(PUMP)).status_code == 401
+
+
+async def test_wrong_keys_and_bodies_open_no_session(guarded: Running):
+    """An unknown key is 401, a body that is none is 422, and neither is repeated."""
+    for body, status in (
+        ({"key": "nobody-knows-this"}, 401), ({}, 422), ({"key": 7}, 422), ({"key": ""}, 422),
+        ({"key": "with space"}, 422), ({"key": "a", "more": 1}, 422),
+    ):  # fmt: skip
+        answer = await guarded.http.post("/v1/session", json=body)
+        assert answer.status_code == status, answer.text
+        assert "nobody-knows" not in answer.text
+
+
+async def test_a_revoked_key_ends_its_sessions(guarded: Running):
+    """Whoever logged in with a key is out when the key is deleted."""
+    secret = await key(guarded, {Scope.READ}, None)
+    async with logged_in(guarded, secret) as (client, _):
+        assert (await client.get(PUMP)).status_code == 200
+        identity = next(
+            one["id"]
+            for one in (await guarded.http.get("/v1/keys")).json()["keys"]
+            if one["scopes"] == ["read"]
+        )
+        await guarded.http.delete(f"/v1/keys/{identity}")
+        await guarded.parts.access.refresh(guarded.parts.stores.api_keys)
+        assert (await client.get(PUMP)).status_code == 401
+
+
+async def test_without_keys_nobody_logs_in(api: Running):
+    """A service without keys says that there is nothing to log in to."""
+    answer = await api.http.post("/v1/session", json={"key": "any"})
+    assert answer.status_code == 422
+    assert "no API keys" in answer.json()["detail"]

@@ -1,0 +1,37 @@
+"""Sessions of browsers."""
+
+from dataclasses import replace
+
+from service.domain.api_key import Grant, Scope
+from service.domain.session import SECONDS, csrf, holder, is_valid, issue
+
+GRANT = Grant.of(b"x" * 40, "ada", frozenset({Scope.READ}))
+OTHER = Grant.of(b"y" * 40, "bob", frozenset({Scope.READ}))
+
+
+def test_a_session_lasts_as_long_as_it_says():
+    """A cookie is valid for its key until its time is over, and for no other key."""
+    cookie = issue(GRANT, 1000.0)
+    assert holder(cookie) == GRANT.id
+    assert is_valid(cookie, GRANT, 1000.0 + SECONDS - 1)
+    assert not is_valid(cookie, GRANT, 1000.0 + SECONDS)
+    assert not is_valid(cookie, OTHER, 1000.0)
+
+
+def test_a_changed_cookie_is_no_session():
+    """Every changed character, a longer life and another key's name make it invalid."""
+    cookie = issue(GRANT, 1000.0)
+    for place, char in enumerate(cookie):
+        changed = cookie[:place] + ("0" if char != "0" else "1") + cookie[place + 1 :]
+        assert not is_valid(changed, GRANT, 1000.0)
+    assert not is_valid(cookie, replace(GRANT, digest=b"z" * 32), 1000.0)
+    for odd in ("", ".", "..", "a.b.c", "é.1.x", "x" * 10_000):
+        assert not is_valid(odd, GRANT, 0.0)
+    assert holder("x" * 10_000) is None
+    assert holder("a.b") is None
+
+
+def test_what_a_page_sends_belongs_to_one_session():
+    """The CSRF token differs by session and by key, and is no cookie."""
+    one, two = issue(GRANT, 1000.0), issue(GRANT, 2000.0)
+    assert len({csrf(one, GRANT), csrf(two, GRANT), csrf(one, OTHER), one}) == 4
