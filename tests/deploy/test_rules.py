@@ -1,5 +1,6 @@
 """The alert rules: each fires when it should and names what to do."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-PROMETHEUS = Path(__file__).parents[2] / "deploy" / "prometheus"
+ROOT = Path(__file__).parents[2]
+PROMETHEUS = ROOT / "deploy" / "prometheus"
 ALERTMANAGER = Path(__file__).parents[2] / "deploy" / "alertmanager" / "alertmanager.yml"
 RULES = PROMETHEUS / "rules" / "anamnesis.yml"
 CASES = PROMETHEUS / "rules" / "anamnesis_test.yml"
@@ -58,3 +60,14 @@ def test_a_page_says_what_to_do(rule: dict):
     assert rule["labels"]["severity"] in {"critical", "warning", "info", "none"}
     assert rule["annotations"]["summary"]
     assert len(rule["annotations"]["description"]) > 100
+
+
+@pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule["alert"])
+def test_a_page_leads_to_its_runbook(rule: dict):
+    """Each alert names its heading in the operations guide, and comes and goes without paging."""
+    path, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+    headings = re.findall(r"^### (\w+)$", (ROOT / path).read_text(), re.MULTILINE)
+    assert anchor in {heading.lower() for heading in headings}
+    assert anchor == rule["alert"].lower()
+    steady = rule["alert"] in {"AnamnesisWatchdog", "AnamnesisIncidentNew"}
+    assert ("keep_firing_for" in rule) is not steady
