@@ -157,8 +157,9 @@ def _routes() -> Iterator[tuple[str, ...]]:
     for path, operations in app.openapi()["paths"].items():
         for method, operation in operations.items():
             statuses = ", ".join(sorted(str(status) for status in operation["responses"]))
-            (need,) = operation.get("security", [{"key": ["none"]}])
-            yield method.upper(), f"`{path}`", operation["summary"], need["key"][0], statuses
+            needs = operation.get("security", [{"key": ["none"]}])
+            scopes = " or ".join(need["key"][0] for need in needs)
+            yield method.upper(), f"`{path}`", operation["summary"], scopes, statuses
 
 
 TABLES: dict[str, Callable[[], str]] = {

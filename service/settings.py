@@ -133,6 +133,22 @@ class Settings(BaseSettings):
         description="Certificate authorities (PEM) that vouch for the service to the command line.",
     )
 
+    # Who is told
+    webhook_url: str | None = Field(
+        None,
+        pattern="^https?://",
+        description="Address that is told when an incident opens and closes (CloudEvents 1.0).",
+    )
+    webhook_secret_file: Path | None = Field(
+        None,
+        description="File with the secret that signs messages, as Standard Webhooks has it.",
+    )
+    public_url: str | None = Field(
+        None,
+        pattern="^https?://",
+        description="Where people reach the service; messages link to it.",
+    )
+
     # Bounds
     max_body_bytes: int = Field(32 * 2**20, ge=1024, description="Largest request body, bytes.")
     max_detectors: int = Field(1000, ge=1, description="Most detectors the service holds.")
@@ -169,6 +185,9 @@ class Settings(BaseSettings):
     )
     events_kept: int = Field(1000, ge=1, description="Latest anomalies kept for each detector.")
     labels_kept: int = Field(10_000, ge=1, description="Latest labels kept for each detector.")
+    webhook_per_minute: int = Field(
+        60, ge=1, le=6000, description="Most messages a minute to the webhook's receiver."
+    )
     pinned_loaded: int = Field(
         8, ge=1, description="Pinned versions that an API process holds in memory."
     )
@@ -200,6 +219,9 @@ class Settings(BaseSettings):
         8 * 2**30, ge=2**28, description="Memory a training may take, bytes."
     )
     training_threads: int = Field(1, ge=1, description="Threads that the trainer computes with.")
+    webhook_seconds: float = Field(
+        3600.0, gt=0, description="How long a message is tried; then it is dropped and counted."
+    )
     rewrite_seconds: float = Field(
         3600.0,
         gt=0,

@@ -39,9 +39,10 @@ def gate(evidence: Mapping[str, Any], tolerance: float = TOLERANCE) -> Verdict:
     those of the experience that it was not trained on, on `old` ones, drawn from the champion's
     generator, on those that people labelled normal, and on live traffic, where as much of it came
     as was asked for. Synthetic anomalies it may tell a little worse than the champion, and than
-    the anchor, however small the steps in between. Of the labelled anomalies that champion or
-    anchor find it must find LABELLED_KEPT. What is not a finite number is no evidence. The first
-    version has no champion to be compared with and passes.
+    the anchor, however small the steps in between. Of the rows labelled normal that it learned it
+    may alarm on half. Of the labelled anomalies that champion or anchor find it must find
+    LABELLED_KEPT. What is not a finite number is no evidence. The first version has no champion to
+    be compared with and passes.
 
     >>> gate({"new": {"candidate": 0.01}})
     Verdict(passed=True, reasons=[])
@@ -58,6 +59,7 @@ def gate(evidence: Mapping[str, Any], tolerance: float = TOLERANCE) -> Verdict:
         *_alarming("old normals", evidence.get("old", {}), tolerance),
         *_alarming_live(evidence.get("shadow", {}), tolerance),
         *_alarming_labelled(labelled, tolerance),
+        *_still_alarming(evidence.get("vouched", {})),
         *_blind("champion", evidence.get("synthetic", {}), BLURRED),
         *_blind("anchor", evidence.get("anchor", {}), MOVED),
         *_unlearned(labelled),
@@ -85,6 +87,14 @@ def _alarming_labelled(labelled: Mapping[str, Any], tolerance: float) -> Iterato
     if labelled.get("normals", 0) * tolerance >= 2.0:  # two alarms more are not too many
         rates = {name: labelled[name]["alarms"] for name in ("candidate", "champion")}
         yield from _alarming("vectors labelled normal", rates, tolerance)
+
+
+def _still_alarming(vouched: Mapping[str, int]) -> Iterator[str]:
+    if 2 * vouched.get("still", 0) > vouched.get("n", 0):
+        yield (
+            f"rows labelled normal: of {vouched['n']} that it learned the candidate still alarms "
+            f"on {vouched['still']}"
+        )
 
 
 def _alarming_live(shadow: Mapping[str, Any], tolerance: float) -> Iterator[str]:

@@ -23,10 +23,11 @@ from models.parts.scaler import Scaler
 from models.strategies.growth import compact
 from models.strategies.past import Past, past
 from models.strategies.step_losses import Setting
-from models.training import mahalanobis, mixing
+from models.training import labelled_rows, mahalanobis, mixing
 from models.training.assemble import finish
 from models.training.batches import batches
 from models.training.classifier_training import solved
+from models.training.false_incidents import counted
 from models.training.plan import Plan, plan
 from models.training.trained import Trained
 from models.vae.gradient import Gradient
@@ -54,11 +55,13 @@ def train(
     config: Config | None = None,
     weights: str | Mapping[str, float] | None = None,
     labels: NDArray[np.integer[Any]] | None = None,
+    vouched: NDArray[np.bool_] | None = None,
 ) -> Version:
     """Learn the normals `new` (n, d) on top of `previous`, and return the new version.
 
     `weights` replaces the config's for this one training. `labels` (n,), whole numbers, name the
-    classes of `new`, for `Version.classify`. Raises VectorError for vectors that
+    classes of `new`, for `Version.classify`. `vouched` (n,) marks rows that a person labelled
+    normal: they are learned with a weight of their own. Raises VectorError for vectors that
     cannot be learned from and TrainingError when training comes to nothing. The same seed,
     vectors and parent give the same version, bit for bit, on one machine and thread count.
 
@@ -68,7 +71,7 @@ def train(
     >>> bool(v1.score([[9.0, 9.0]])[0] > v1.threshold)
     True
     """
-    steps = learn(previous, new, config, weights, labels)
+    steps = learn(previous, new, config, weights, labels, vouched)
     while True:
         try:
             next(steps)
@@ -83,6 +86,7 @@ def learn(
     config: Config | None = None,
     weights: str | Mapping[str, float] | None = None,
     labels: NDArray[np.integer[Any]] | None = None,
+    vouched: NDArray[np.bool_] | None = None,
 ) -> Generator[Progress, None, Version]:
     """Learn as `train` does, yielding after every gradient step; closing it stops the training."""
     config = config or Config()
@@ -98,7 +102,7 @@ def learn(
     if config.kind == "mahalanobis":
         version = mahalanobis.learn(previous, new, config, weights, classes, scaler)
         yield Progress(1.0, 0.0)
-        return version
+        return counted(version, previous, new, config.threshold)
     if likelihood == "identity":
         likelihood = "gaussian"  # what the past draws need not lie in [0, 1]
     behind = past(previous, config)
@@ -110,7 +114,10 @@ def learn(
     probes = yield from _probes(previous, behind, x, config, likelihood, weights)
     if probes:
         weights = _given(mixing.best(probes, behind.learned, len(x)))
+    said = _places(vouched, len(new), len(x))
+    weights = labelled_rows.weights(weights, config, behind.learned, len(x), said)
     chosen = plan(previous, behind, x, config, likelihood, weights)
+    x, chosen = labelled_rows.emphasised(x, chosen, said)
     vae = _begun(chosen, previous, behind)
     setting = Setting(vae, chosen.w_prev, chosen.w_new, chosen.batch_size, chosen.seed)
     warm = previous is not None and behind.warm
@@ -126,7 +133,16 @@ def learn(
     version = _finished(trained)
     if probes:
         version.lineage["probes"] = probes
-    return solved(version, previous, behind, x_new, classes)
+    version = solved(version, previous, behind, x_new, classes)
+    return counted(version, previous, new, config.threshold)
+
+
+def _places(vouched: NDArray[np.bool_] | None, n: int, total: int) -> NDArray[np.intp]:
+    """Return where the vouched ones of n new rows are among `total`, the last of which they are."""
+    if vouched is None:
+        return np.empty(0, np.intp)
+    places = np.flatnonzero(vouched) + total - n
+    return places[places >= 0]  # a window may have left some out
 
 
 def _finished(trained: Trained) -> Version:

@@ -85,6 +85,13 @@ class Labelled(_Said, frozen=True):
     anchor: OwnAlarms | UnsetType = UNSET
 
 
+class Vouched(_Said, frozen=True):
+    """Of the rows of an experience that people labelled normal, how many still alarm."""
+
+    n: Count
+    still: Count
+
+
 class Evidence(_Said, frozen=True):
     """What the gate decided on."""
 
@@ -95,6 +102,7 @@ class Evidence(_Said, frozen=True):
     synthetic: Synthetic | UnsetType = UNSET
     labelled: Labelled | UnsetType = UNSET
     anchor: Anchored | UnsetType = UNSET
+    vouched: Vouched | UnsetType = UNSET
 
 
 class Typical(_Said, frozen=True):
@@ -152,6 +160,15 @@ class Training(_Said, frozen=True):
     regimes: Count | UnsetType = UNSET
 
 
+class FalseIncidents(_Said, frozen=True):
+    """How often each rule opens on normals: `models.parts.incident_rule.Curve`."""
+
+    rows: Count
+    openings: Annotated[list[Count], Meta(max_length=100)]
+    peaks: Annotated[list[float], Meta(max_length=1000)]
+    alpha: Annotated[float, Meta(gt=0, lt=1)]
+
+
 class Lineage(_Said, frozen=True):
     """Where a version comes from. Versions of the first releases know no regimes."""
 
@@ -171,6 +188,7 @@ class Lineage(_Said, frozen=True):
     advice: Advice | UnsetType = UNSET
     last_regime: Annotated[int, Meta(ge=0, le=10**9)] | UnsetType = UNSET
     probes: list[dict[str, float]] | UnsetType = UNSET
+    incidents: FalseIncidents | UnsetType = UNSET
 
 
 class Description(NamedTuple):

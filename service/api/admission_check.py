@@ -1,12 +1,14 @@
 """Admission at the door: the champion in memory judges a normal batch before it is buffered."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.decisions import admission
+from service.api.alarmed_rows import WHY, AlarmedRows
 from service.domain.admission import Verdict
 from service.domain.champion import Champion
 from service.scoring.champions import Champions
@@ -14,18 +16,22 @@ from service.store.held_rows import Held
 
 AT_ONCE_BYTES = 2**16  # larger batches are judged in a thread: the loop has others to serve
 _APART = "anomalous under the champion, and apart from the rest of the batch"
+_NOVEL = "anomalous under the champion, and nothing novel is learned without a person"
 _ONE_SENDER = "a new regime, and too much of what is buffered would be from one sender"
 
 
 class Admission:
     """Judges batches by the champions of one process."""
 
-    def __init__(self, champions: Champions, held: Held) -> None:
+    def __init__(self, champions: Champions, held: Held, alarmed: AlarmedRows) -> None:
         self._champions = champions
         self._held = held
+        self._alarmed = alarmed
 
-    async def judge(self, name: str, X: NDArray[np.float32]) -> Verdict | None:
-        """Return the verdict on a batch X (n, d).
+    async def judge(
+        self, name: str, X: NDArray[np.float32], *, vouched: bool = False
+    ) -> Verdict | None:
+        """Return the verdict on a batch X (n, d); rows that are `vouched` for may have alarmed.
 
         None, so that all of it passes, before there is a champion, and where the config accepts
         whatever a client vouches for.
@@ -40,7 +46,27 @@ class Admission:
         if found.known < 1.0 and len(X) < admission.SMALL_BATCH:
             around = await self._held.around(name, X.shape[1], admission.POOL)
             found = await _admitted(champion, X, around)
-        return _verdict(champion, found, policy)
+        verdict = _verdict(champion, found, policy)
+        if vouched:
+            return verdict
+        anomalous = found.p_values <= min(admission.ALPHA, champion.threshold.alpha)
+        if policy == "hold_novel":
+            return _holding(verdict, anomalous, _NOVEL)
+        return _holding(verdict, await self._alarmed.of(detector, X, anomalous), WHY)
+
+
+def _holding(verdict: Verdict, rows: NDArray[np.bool_], why: str) -> Verdict:
+    """Return the verdict with these rows held back too."""
+    more = rows & ~verdict.held
+    if not more.any():
+        return verdict
+    return replace(
+        verdict,
+        kept=verdict.kept & ~rows,
+        held=verdict.held | rows,
+        novel=max(0, verdict.novel - int(more.sum())),
+        reason=why,
+    )
 
 
 async def _admitted(

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from service.api import guard, openapi
 from service.api.access import Access
+from service.api.alarmed_rows import AlarmedRows
 from service.api.context import Parts
 from service.api.fast_lane.lane import Lane
 from service.api.middleware import BodyLimit, Headers
@@ -22,13 +23,19 @@ from service.api.responses import install_handlers
 from service.api.routes import (
     audit,
     detectors,
+    events,
+    history,
+    incidents,
     keys,
+    labels,
+    mute,
     normal,
     page,
     process,
     review,
     revoke,
     scoring,
+    service,
     session,
     stream,
     v2,
@@ -131,6 +138,12 @@ def create_app(
         session,
         stream,
         page,
+        events,
+        labels,
+        incidents,
+        history,
+        mute,
+        service,
     ):
         app.include_router(routes.router)
     install_handlers(app)
@@ -157,7 +170,7 @@ def _wire(settings: Settings, access: Access, stores: Stores, metrics: Metrics) 
         watcher=watcher,
         scoring=Scoring(champions, (metrics, observer)),
         observer=observer,
-        ingest=Ingest(stores, champions, watcher, metrics),
+        ingest=Ingest(stores, champions, watcher, metrics, AlarmedRows(observer, stores.traffic)),
         metrics=metrics,
         state_metrics=StateMetrics(champions, watcher, buffer_bound=settings.buffer_max_vectors),
         changes=Changes(stores.detectors),

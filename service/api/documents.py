@@ -64,6 +64,7 @@ class NormalAnswer(msgspec.Struct):
     quarantined: int
     duplicate: int
     buffered: int
+    why: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Retraining(msgspec.Struct):
@@ -182,51 +183,6 @@ class Promoted(msgspec.Struct):
     champion: int
     generation: int
     forgets: Forgets
-
-
-class Event(msgspec.Struct):
-    """A recorded anomaly."""
-
-    id: str
-    at: str | None
-    vector: list[float | None]
-    score: float
-    p_value: float
-    severity: float
-    version: int
-    generation: int
-    attributions: list[Attribution]
-
-
-class Events(msgspec.Struct):
-    """Recorded anomalies, newest first."""
-
-    events: list[Event]
-    next: str | msgspec.UnsetType = msgspec.UNSET
-
-
-class Incident(msgspec.Struct):
-    """Anomalous rows of one source that belong together, as one thing to look at."""
-
-    id: str
-    source: str | None
-    state: Literal["open", "closed"]
-    verdict: Literal["dismissed", "confirmed"] | None
-    start: str
-    end: str | None
-    count: int
-    version: int
-    generation: int
-    sentence: str
-
-
-class FeedbackAnswer(msgspec.Struct):
-    """How many labels were kept, and how many vectors are buffered now."""
-
-    labels: int
-    normal: int
-    anomaly: int
-    buffered: int
 
 
 class QuarantineEntry(msgspec.Struct):

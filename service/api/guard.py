@@ -21,11 +21,13 @@ _READING = {"GET", "HEAD"}  # methods that change nothing
 class Guard:
     """Lets a request through whose key has `scope`, on the detector that its path names.
 
+    One of `others` does as well.
     None stands for no key at all. What is about the `whole` service needs a key for all detectors.
     """
 
-    def __init__(self, scope: Scope | None, *, whole: bool) -> None:
+    def __init__(self, scope: Scope | None, *others: Scope, whole: bool) -> None:
         self.scope = scope
+        self.others = others
         self.whole = whole
 
     async def __call__(self, request: Request) -> None:
@@ -33,7 +35,8 @@ class Guard:
         if self.scope is None:
             return
         grant = self._grant(request, self.scope)
-        allow(grant, self.scope, request.path_params.get("name"))
+        scope = next((one for one in self.others if one in grant.scopes), self.scope)
+        allow(grant, scope, request.path_params.get("name"))
         if self.whole and grant.detectors is not None:
             raise Forbidden(self.scope, "This needs a key for all detectors.")
         if grant.max_body_bytes is not None:
@@ -63,9 +66,9 @@ def csrf_of(request: Request) -> str | None:
     return session.csrf(cookie, access.of_session(cookie))
 
 
-def needs(scope: Scope, *, whole: bool = False) -> Any:
-    """Return the dependency of a route that needs `scope`."""
-    return Depends(Guard(scope, whole=whole))
+def needs(scope: Scope, *others: Scope, whole: bool = False) -> Any:
+    """Return the dependency of a route that needs `scope`, or one of `others`."""
+    return Depends(Guard(scope, *others, whole=whole))
 
 
 def open_to_all() -> Any:
@@ -103,7 +106,8 @@ def document(app: FastAPI, described: dict[str, Any]) -> dict[str, Any]:
             continue
         for method in route.methods or ():
             operation = described["paths"][route.path][method.lower()]
-            operation["security"] = [{"key": [guard.scope.value]}]
+            scopes = (guard.scope, *guard.others)
+            operation["security"] = [{"key": [scope.value]} for scope in scopes]
             refusals = openapi.problems(401, 403, 429)
             operation["responses"] = {
                 str(status): answer for status, answer in refusals.items()

@@ -6,6 +6,7 @@ from typing import Any
 from service import crash_points
 from service.api import admission_check
 from service.api.admission_check import Admission
+from service.api.alarmed_rows import AlarmedRows
 from service.domain.admission import Verdict
 from service.domain.detector import Detector
 from service.problems import Problem, StoreUnavailable, UnknownDetector
@@ -21,10 +22,15 @@ class Ingest:
     """Takes normal batches in: parsed, and in the buffer before the answer."""
 
     def __init__(
-        self, stores: Stores, champions: Champions, watcher: Watcher, metrics: Metrics
+        self,
+        stores: Stores,
+        champions: Champions,
+        watcher: Watcher,
+        metrics: Metrics,
+        alarmed: AlarmedRows,
     ) -> None:
         self._stores = stores
-        self._admission = Admission(champions, stores.held)
+        self._admission = Admission(champions, stores.held, alarmed)
         self._champions = champions
         self._watcher = watcher
         self._metrics = metrics
@@ -49,12 +55,14 @@ class Ingest:
         *,
         sender: str | None = None,
         judged: bool = True,
+        vouched: bool = False,
     ) -> dict[str, Any]:
         """Return the answer to a batch (n, w), once it is durable.
 
-        Not `judged` is what a person looked at: it passes admission as it is.
+        Not `judged` is what a person looked at: it passes admission as it is. Rows that alarmed
+        before are held back unless they are `vouched` for.
         """
-        verdict = await self._admission.judge(name, X) if judged else None
+        verdict = await self._admission.judge(name, X, vouched=vouched) if judged else None
         crash_points.passage("api.before_buffer_write")
         try:
             stored = await self._write(name, X, key, sender, verdict)
@@ -70,6 +78,8 @@ class Ingest:
             self._count(name, accepted=stored.accepted, quarantined=stored.quarantined)
         answer = asdict(stored)
         triage: dict[str, float] = answer.pop("triage")
+        if stored.quarantined and not stored.duplicate and verdict is not None:
+            answer["why"] = verdict.reason
         return answer | triage
 
     def _count(self, name: str, **vectors: int) -> None:

@@ -7,7 +7,7 @@ import msgspec
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
-from service.api import documents, open_inference_documents
+from service.api import documents, incident_documents, open_inference_documents
 from service.domain.detector_config import DetectorConfig
 from service.problems import CONTENT_TYPE
 from service.scoring import vectors as payload
@@ -99,7 +99,7 @@ def components() -> dict[str, Any]:
     """Return the component schemas: what answers, problems and configs look like."""
     kinds = [
         kind
-        for module in (documents, open_inference_documents)
+        for module in (documents, incident_documents, open_inference_documents)
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
     ]

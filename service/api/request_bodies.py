@@ -37,6 +37,20 @@ class Decide(msgspec.Struct, forbid_unknown_fields=True):
     decision: Literal["release", "discard"]
 
 
+class DecideIncident(msgspec.Struct, forbid_unknown_fields=True):
+    """What a person says of an incident."""
+
+    decision: Literal["dismiss", "confirm", "withdraw"]
+    why: Annotated[str, Meta(max_length=500)] = ""
+
+
+class Silence(msgspec.Struct, forbid_unknown_fields=True):
+    """For how long a detector pages nobody, and why."""
+
+    seconds: Annotated[float, Meta(gt=0, le=30 * 86_400)]
+    why: Annotated[str, Meta(max_length=500)] = ""
+
+
 class Revoke(msgspec.Struct, forbid_unknown_fields=True):
     """What is to be unlearned: a batch, or what came with an API key so far."""
 
@@ -71,7 +85,7 @@ class NewKey(msgspec.Struct, forbid_unknown_fields=True):
     """What an API key is to allow."""
 
     name: Annotated[str, Meta(min_length=1, max_length=100)]
-    scopes: list[Literal["score", "ingest", "read", "admin", "metrics"]]
+    scopes: list[Literal["score", "ingest", "read", "label", "admin", "metrics"]]
     detectors: list[Annotated[str, Meta(pattern=f"^{NAME.pattern}$")]] | None = None
     requests_per_second: Annotated[float, Meta(gt=0, le=1e6)] | None = None
     max_body_bytes: Annotated[int, Meta(ge=LEAST_BODY_BYTES)] | None = None
@@ -137,6 +151,8 @@ def _described(kind: Any) -> list[str]:
         fields.append(f"`{found.name}`")
         if kind is Decide:
             fields[-1] += ' ("release" or "discard")'
+        if kind is DecideIncident and found.name == "decision":
+            fields[-1] += ' ("dismiss", "confirm" or "withdraw")'
         if kind is NewKey and found.name == "scopes":
             fields[-1] += f" (of {', '.join(Scope)})"
         if kind is Feedback:

@@ -1,5 +1,6 @@
 """What a detector's status says of its regimes: what is known, what came, what to send."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from service.api.context import Parts
 from service.domain.champion import Champion
 from service.domain.detector import Detector, older
 from service.problems import StoreUnavailable, UnknownDetector
+from service.timestamps import rfc3339
 
 
 def of_regimes(detector: Detector, champion: Champion | None) -> dict[str, Any]:
@@ -86,8 +88,28 @@ def _described(detector: Detector, champion: Champion | None) -> dict[str, Any]:
         "last_retraining": detector.last_retraining,
         "retrains": detector.retrains,
         "drift": detector.drift,
+        "incidents": {"open": detector.incidents.open, "unfinished": detector.incidents.unfinished},
+        "incident_calibration": (detector.incident_rule or {}).get("calibration"),
+        "incident_rule": detector.incident_rule,
+        "mute": _mute(detector),
+        "waiting": _waiting(detector),
         **of_regimes(detector, champion),
     }
+
+
+def _mute(detector: Detector) -> dict[str, Any] | None:
+    mute = detector.mute
+    if mute is None or not detector.muted(time.time()):
+        return None
+    return {"until": rfc3339(mute.until), "why": mute.why, "who": mute.who}
+
+
+def _waiting(detector: Detector) -> str | None:
+    """Return what waits for a person in quarantine, in words."""
+    if not detector.quarantined:
+        return None
+    rows = "row waits" if detector.quarantined == 1 else "rows wait"
+    return f"{detector.quarantined} {rows} for a person"
 
 
 async def existing(parts: Parts, name: str) -> Detector:

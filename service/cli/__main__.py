@@ -9,7 +9,7 @@ import httpx
 import typer
 
 from service import addresses, log
-from service.cli import backtest, console, detectors, keys, vectors
+from service.cli import backtest, console, detectors, duty, keys, vectors
 from service.cli.options import Key
 from service.processes.certificate import own
 from service.processes.embedded_store import EmbeddedStore
@@ -29,6 +29,7 @@ app = typer.Typer(
 vectors.register(app)
 backtest.register(app)
 detectors.register(app)
+duty.register(app)
 app.add_typer(keys.app)
 
 Host = Annotated[str | None, typer.Option(help="Address to bind (127.0.0.1).")]

@@ -28,6 +28,7 @@ class Exit(IntEnum):
     USAGE = 2  # the command line or the file given cannot be used
     UNREACHABLE = 3  # no service answers at the URL
     ANOMALY = 4  # `score --fail-on-anomaly` found one
+    ATTENTION = 5  # `status`: something needs a person
 
 
 def complain(message: str) -> None:

@@ -179,6 +179,48 @@ class Client:
             after = page.get("next")
         return entries
 
+    def attention(self) -> list[dict[str, Any]]:
+        """Return what needs a person now, worst first."""
+        return _listed(self._json("GET", "/v1/attention"), "items")
+
+    def incidents(
+        self, name: str, *, state: str | None = None, limit: int = 100
+    ) -> list[dict[str, Any]]:
+        """Return the latest incidents, newest first; only those that are `open` or `closed`."""
+        asked: dict[str, Any] = {"limit": limit} | ({} if state is None else {"state": state})
+        return _listed(self._json("GET", _path(name, "incidents"), params=asked), "incidents")
+
+    def incident(self, name: str, incident: str) -> dict[str, Any]:
+        """Return one incident with its worst rows."""
+        return self._json("GET", _path(name, "incidents", quote(incident, safe="")))
+
+    def decide(self, name: str, incident: str, decision: str, why: str = "") -> dict[str, Any]:
+        """Dismiss, confirm or withdraw; `effect` of the answer says what comes of it."""
+        path = _path(name, "incidents", quote(incident, safe=""))
+        return self._json("POST", path, json={"decision": decision, "why": why})
+
+    def events(
+        self, name: str, *, incident: str | None = None, limit: int = 100
+    ) -> list[dict[str, Any]]:
+        """Return the latest anomalies, newest first; only those of one incident."""
+        asked: dict[str, Any] = {"limit": limit}
+        asked |= {} if incident is None else {"incident": incident}
+        return _listed(self._json("GET", _path(name, "events"), params=asked), "events")
+
+    def label(self, name: str, event: str, label: str) -> dict[str, Any]:
+        """Say whether a recorded anomaly was `normal` or an `anomaly`."""
+        body = {"labels": [{"label": label, "event": event}]}
+        headers = {"idempotency-key": f"label-{event}-{label}"}
+        return self._json("POST", _path(name, "feedback"), json=body, headers=headers)
+
+    def mute(self, name: str, seconds: float, why: str = "") -> dict[str, Any]:
+        """Let a detector page nobody and learn nothing for a while; return until when."""
+        return self._json("POST", _path(name, "mute"), json={"seconds": seconds, "why": why})
+
+    def unmute(self, name: str) -> None:
+        """End a mute."""
+        self._request("DELETE", _path(name, "mute"))
+
     def close(self) -> None:
         """Close the connection."""
         self.http.close()

@@ -20,6 +20,7 @@ class Scope(StrEnum):
     SCORE = "score"
     INGEST = "ingest"
     READ = "read"
+    LABEL = "label"
     ADMIN = "admin"
     METRICS = "metrics"
 

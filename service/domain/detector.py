@@ -47,6 +47,34 @@ class Retraining(NamedTuple):
     progress: float
 
 
+class Counts(NamedTuple):
+    """Incidents: those that are open and page, and how many opened and closed so far."""
+
+    open: int = 0
+    opened: int = 0
+    closed: int = 0
+
+    @property
+    def unfinished(self) -> int:
+        """How many incidents are open, those that page nobody too."""
+        return self.opened - self.closed
+
+
+class Mute(NamedTuple):
+    """Until when (seconds since 1970) a detector pages nobody and learns nothing; why, who."""
+
+    until: float
+    why: str
+    who: str
+
+
+class Delivered(NamedTuple):
+    """Messages to the webhook's receiver: delivered, and dropped after their time."""
+
+    sent: int = 0
+    dropped: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Detector:
     """One reading of a detector; counts are of vectors.
@@ -85,10 +113,18 @@ class Detector:
     retrains: dict[str, int]
     last_retraining: dict[str, Any] | None
     drift: dict[str, Any]
+    incidents: Counts
+    incident_rule: dict[str, Any] | None
+    mute: Mute | None
+    messages: Delivered
     champion_nonce: str = ""
     champion_sha256: str | None = None
     config_nonce: str = ""
     changed: int = 0
+
+    def muted(self, now: float) -> bool:
+        """Return whether it pages nobody and learns nothing at `now`, seconds since 1970."""
+        return self.mute is not None and now < self.mute.until
 
     @property
     def trained(self) -> bool:

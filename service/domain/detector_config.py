@@ -35,9 +35,19 @@ class Retrain:
 
     min_vectors: Annotated[int, Field(ge=1, le=10_000_000)] | None = 1000
     max_age_seconds: Annotated[float, Field(gt=0, le=31_536_000)] | None = 3600
-    on_drift: Literal[False] = False
+    on_drift: bool = False
     paused: bool = False
     shadow: Shadow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentConfig:
+    """How often normals may open an incident, and how long a quiet time closes one."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _PYDANTIC
+
+    false_per_day: Annotated[float, Field(gt=0, le=100_000)] = 1.0
+    close_after_seconds: Annotated[float, Field(ge=1, le=31_536_000)] = 300
 
 
 @dataclass(frozen=True)
@@ -45,9 +55,10 @@ class DetectorConfig(Config):
     """Everything `PUT /v1/detectors/{name}` takes, with its defaults."""
 
     gate: Literal["enforce", "report"] = "enforce"
-    admission: Literal["quarantine", "triage", "accept"] = "quarantine"
+    admission: Literal["quarantine", "triage", "hold_novel", "accept"] = "quarantine"
     retrain: Retrain = field(default_factory=Retrain)
     keep_learned_seconds: Annotated[float, Field(ge=0, le=31_536_000)] = 0
+    incident: IncidentConfig | None = field(default_factory=IncidentConfig)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration in full; the optional stage only where it is asked for."""
@@ -58,6 +69,12 @@ class DetectorConfig(Config):
 
 
 _adapter = TypeAdapter(DetectorConfig)
+
+
+def stored(text: str) -> DetectorConfig:
+    """Return a config as the store has it: what an earlier release wrote has no incidents."""
+    config = parse(text)
+    return config if "incident" in from_json(text) else replace(config, incident=None)
 
 
 def parse(body: bytes | str | Mapping[str, Any]) -> DetectorConfig:
@@ -76,7 +93,10 @@ def parse(body: bytes | str | Mapping[str, Any]) -> DetectorConfig:
         raise Unprocessable("The config is not JSON.") from None
 
 
-KEPT = ("score",)  # fields that a `PUT` without them leaves as they are on an existing detector
+KEPT = (
+    "score",
+    "incident",
+)  # fields that a `PUT` without them leaves as they are on an existing detector
 
 
 def left_out(body: bytes | str) -> frozenset[str]:
@@ -114,9 +134,13 @@ def _reason(error: ValidationError) -> str:
     return text if not where or text.startswith(where) else f"{where}: {text}"
 
 
-_PARTS: dict[str, type[Retrain | Shadow | Model | Replay | Column | Context | DetectorConfig]] = {
+_PARTS: dict[
+    str,
+    type[Retrain | Shadow | IncidentConfig | Model | Replay | Column | Context | DetectorConfig],
+] = {
     "columns": Column,
     "context": Context,
+    "incident": IncidentConfig,
     "retrain": Retrain,
     "shadow": Shadow,
     "model": Model,

@@ -1,5 +1,6 @@
 """A recorded anomaly, and what a person says of it."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -10,11 +11,17 @@ from numpy.typing import NDArray
 from service.timestamps import rfc3339
 
 
+def digest(vector: NDArray[np.float32]) -> str:
+    """Return by what a vector that alarmed is known again, bit by bit."""
+    return hashlib.blake2b(vector.astype("<f4").tobytes(), digest_size=8).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One vector that was anomalous under `version`; `at` is seconds since 1970.
 
-    `id` is given by the store; `attributions` are dicts as in a scoring answer.
+    `id` is given by the store; `attributions` are dicts as in a scoring answer. `timestamp`, in
+    seconds since 1970, `source` and `client_id` are as the request gave them.
     """
 
     at: float
@@ -26,11 +33,23 @@ class Event:
     generation: int
     attributions: Sequence[dict[str, Any]] = field(default=())
     id: str = ""
+    timestamp: float | None = None
+    source: str | None = None
+    client_id: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON carries it."""
+    @property
+    def time(self) -> float:
+        """When it was, by the client where it said so."""
+        return self.at if self.timestamp is None else self.timestamp
+
+    def to_dict(self, incident: str | None = None) -> dict[str, Any]:
+        """Return it as JSON carries it; `incident` is the id of the one that it belongs to."""
         return {
             "id": self.id,
+            "client_id": self.client_id,
+            "timestamp": rfc3339(self.timestamp),
+            "source": self.source,
+            "incident": incident,
             "at": rfc3339(self.at),
             "vector": self.vector.tolist(),
             "score": self.score,
@@ -44,10 +63,41 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a person says of a vector, and of which event it was, if of one."""
+    """What a person says of a vector, and of which event it was, if of one.
+
+    `sender` is the API key's id, '' where nobody asked; `incident` the one that was decided;
+    `batch` the normal batch that the vector was buffered with.
+    """
 
     label: Literal["normal", "anomaly"]
     vector: NDArray[np.float32]
     event: str | None = None
     at: float = 0.0
     id: str = ""
+    sender: str = ""
+    incident: str | None = None
+    batch: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON carries it."""
+        return {
+            "id": self.id,
+            "label": self.label,
+            "event": self.event,
+            "incident": self.incident,
+            "sender": self.sender,
+            "at": rfc3339(self.at),
+            "vector": self.vector.tolist(),
+        }
+
+
+def fair(labels: Sequence[Label], most: int) -> list[Label]:
+    """Return at most `most` of labels, as many of each sender; both are newest first."""
+    if len(labels) <= most:
+        return list(labels)
+    rank: dict[str, int] = {}
+    ranked = []
+    for place, one in enumerate(labels):
+        rank[one.sender] = rank.get(one.sender, 0) + 1
+        ranked.append((rank[one.sender], place))
+    return [labels[place] for place in sorted(place for _, place in sorted(ranked)[:most])]

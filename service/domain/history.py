@@ -1,6 +1,6 @@
 """A detector's history: what was scored in each minute of two days, in each hour of 90 days.
 
-Buckets are kept in chunks of 360, each at most CHUNK_BYTES when it is packed, so that all chunks
+Buckets are kept in chunks of 60, each at most CHUNK_BYTES when it is packed, so that all chunks
 together stay below 128 KiB. Empty buckets take nothing. Counts of rows and of alarms are exact for
 ever; where a chunk would become too large, its histograms of severities become coarser.
 """
@@ -8,16 +8,17 @@ ever; where a chunk would become too large, its histograms of severities become 
 import math
 import struct
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 MINUTE, HOUR = 60, 3600
-SPAN = 360  # buckets of a chunk
-CHUNK_BYTES = 8 * 1024
-MINUTES_KEPT, HOURS_KEPT = 2 * 86_400, 90 * 86_400  # seconds; 9 and 7 chunks, 128 KiB in all
+SPAN = 60  # buckets of a chunk
+CHUNK_BYTES = 1500
+MINUTES_KEPT, HOURS_KEPT = 2 * 86_400, 90 * 86_400  # seconds; 49 and 37 chunks, 126 KiB in all
 POINTS = 1500
 REGIMES = 8  # shares of so many regimes are kept, in the order of their numbers
 FORMAT = 1
@@ -71,6 +72,8 @@ class Bucket:
 
 
 Buckets = dict[int, Bucket]  # by their start, in units of the chunk's step
+Place = TypeVar("Place", bound=Hashable)
+_LETTER = {MINUTE: "m", HOUR: "h"}
 
 
 def counted(severities: NDArray[np.float64], alarms: int, generation: int) -> Bucket:
@@ -85,7 +88,7 @@ def counted(severities: NDArray[np.float64], alarms: int, generation: int) -> Bu
     )
 
 
-def add(buckets: Buckets, at: int, bucket: Bucket) -> None:
+def add(buckets: dict[Place, Bucket], at: Place, bucket: Bucket) -> None:
     """Count `bucket` at the place `at` of `buckets`."""
     if at in buckets:
         buckets[at].add(bucket)
@@ -211,11 +214,36 @@ def points(
     return [Point(start + place * step, one) for place, one in sorted(joined.items())]
 
 
-def hours_of(minutes: Iterable[tuple[int, Bucket]]) -> Buckets:
-    """Return minutes' buckets added up by hour."""
-    found: Buckets = {}
-    for at, one in minutes:
-        add(found, at * MINUTE // HOUR, one)
+def chunk_of(step: int, place: int) -> str:
+    """Return the field of the chunk that holds a bucket.
+
+    >>> chunk_of(MINUTE, 119), chunk_of(HOUR, 120)
+    ('m1', 'h2')
+    """
+    return f"{_LETTER[step]}{place // SPAN}"
+
+
+def step_of(field: str) -> int:
+    """Return the seconds of a bucket of that chunk."""
+    return MINUTE if field.startswith(_LETTER[MINUTE]) else HOUR
+
+
+def by_minute(at: float, now: float) -> bool:
+    """Return whether the minutes around the time `at` are still kept at `now`: whole hours are."""
+    return at // HOUR * HOUR + HOUR >= now - MINUTES_KEPT
+
+
+def expired(fields: Iterable[str], now: float) -> list[str]:
+    """Return those of the chunks that the history no longer reaches."""
+    found = []
+    for name in fields:
+        start = int(name[1:]) * SPAN * step_of(name)
+        if step_of(name) == MINUTE:
+            kept = by_minute(start, now)
+        else:
+            kept = start + SPAN * HOUR >= now - HOURS_KEPT
+        if not kept:
+            found.append(name)
     return found
 
 

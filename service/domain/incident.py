@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from service.domain.event import Event
+
 ROWS_KEPT = 100  # of an incident, the worst
 LEADING = 3  # features that an incident names
 _LEADS = 0.2  # of the largest contribution: a feature with less does not lead
@@ -109,6 +111,19 @@ def pardon(incident: Incident, rows: Sequence[Witness]) -> Pardon:
             low, high = ranges.get(name, (value, value))
             ranges[name] = (min(low, value), max(high, value))
     return Pardon(incident.id, ranges)
+
+
+def pardon_of_row(event: Event) -> Pardon:
+    """Return the pardon for rows like one event that a person labelled normal.
+
+    Its features lead with the value that they had, and a tenth of the way to the expected one.
+    """
+    ranges = {}
+    for one in leads(event.attributions):
+        value = float(one["value"])
+        reach = 0.1 * abs(value - float(one["expected"]))
+        ranges[str(one["feature"])] = (value - reach, value + reach)
+    return Pardon(f"e{event.id}", ranges)
 
 
 def leads(contributions: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from models.decisions.incident_rule import Rule, closes, opens, silent
+from models.parts.incident_rule import Rule, closes, opens, silent
 from service.domain.incident import ROWS_KEPT, Incident, Pardon, Witness, leads
 
 SOURCES = 1000  # that are followed at once; the one unheard of for longest goes

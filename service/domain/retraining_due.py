@@ -17,13 +17,18 @@ def due(detector: Detector, now: float) -> str | None:
         return "by hand"
     if detector.retraining.state != "idle":
         return "unfinished"
-    return None if detector.config.retrain.paused else _triggered(detector, now)
+    if detector.config.retrain.paused or detector.muted(now):
+        return None
+    return _triggered(detector, now)
 
 
 def _triggered(detector: Detector, now: float) -> str | None:
     retrain = detector.config.retrain
     if retrain.min_vectors is not None and detector.buffered >= retrain.min_vectors:
         return "count"
+    if retrain.on_drift and detector.drift.get("state") == "new_regime":
+        # While an incident is open what is buffered may be the fault: a person decides first.
+        return None if detector.incidents.unfinished else "drift"
     if retrain.max_age_seconds is not None and detector.buffer_oldest is not None:
         # The store wrote the time; a clock ahead or behind of it moves the trigger by as much.
         age = now - detector.buffer_oldest

@@ -13,11 +13,15 @@ from service.store.connection import connect
 from service.store.detectors import Detectors
 from service.store.events import Events
 from service.store.held_rows import Held
+from service.store.incidents import Incidents
+from service.store.labels import LabelStore
 from service.store.leases import Leases
 from service.store.live_summaries import Live
+from service.store.processes import Processes
 from service.store.quarantine import Quarantine
 from service.store.registry import Registry
 from service.store.revocations import Revocations
+from service.store.traffic import TrafficStore
 
 _LISTENING_SECONDS = 5.0  # above the pause between two looks at a subscription
 
@@ -37,7 +41,11 @@ class Stores:
     revocations: Revocations
     audit: Audit
     events: Events
+    labels: LabelStore
     live: Live
+    traffic: TrafficStore
+    incidents: Incidents
+    processes: Processes
     leases: Leases
 
     @classmethod
@@ -65,8 +73,12 @@ class Stores:
             Quarantine(redis),
             Revocations(redis),
             Audit(redis),
-            Events(redis, events_kept=settings.events_kept, labels_kept=settings.labels_kept),
+            Events(redis, events_kept=settings.events_kept),
+            LabelStore(redis, labels_kept=settings.labels_kept),
             Live(redis),
+            TrafficStore(redis, events_kept=settings.events_kept),
+            Incidents(redis),
+            Processes(redis),
             Leases(redis),
         )
 

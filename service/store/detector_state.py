@@ -5,8 +5,17 @@ from typing import Any
 
 import orjson
 
-from service.domain.detector import NO_DRIFT, Detector, Pointer, Retraining, with_dimension
-from service.domain.detector_config import parse
+from service.domain.detector import (
+    NO_DRIFT,
+    Counts,
+    Delivered,
+    Detector,
+    Mute,
+    Pointer,
+    Retraining,
+    with_dimension,
+)
+from service.domain.detector_config import stored
 from service.store.schema import FIELDS
 from service.timestamps import rfc3339
 
@@ -24,7 +33,7 @@ def from_state(name: str, state: Mapping[bytes, bytes], drift: bytes | None) -> 
         name=name,
         uid=text["uid"],
         created_at=rfc3339(number("created") / 1000) or "",
-        config=with_dimension(parse(text["config"]), dimension),
+        config=with_dimension(stored(text["config"]), dimension),
         config_revision=number("revision"),
         dimension=dimension,
         champion=number("champion") or None,
@@ -48,6 +57,12 @@ def from_state(name: str, state: Mapping[bytes, bytes], drift: bytes | None) -> 
         retrains={outcome: number(outcome) for outcome in ("promoted", "rejected", "failed")},
         last_retraining=_finished(text.get("last_retraining")),
         drift=orjson.loads(drift) if drift else dict(NO_DRIFT),
+        incidents=Counts(
+            number("incidents_open"), number("incidents_opened"), number("incidents_closed")
+        ),
+        incident_rule=orjson.loads(text.get("incident_rule") or "null"),
+        mute=_mute(text),
+        messages=Delivered(number("messages_sent"), number("messages_dropped")),
         champion_nonce=text.get("champion_nonce", ""),
         champion_sha256=text.get("champion_sha256") or None,
         config_nonce=text.get("config_nonce", ""),
@@ -80,6 +95,11 @@ def pointer(values: Sequence[bytes | None]) -> Pointer:
         sha256 or None,
         int(changed or 0),
     )
+
+
+def _mute(text: Mapping[str, str]) -> Mute | None:
+    until = int(text.get("muted_until") or 0) / 1000
+    return Mute(until, text.get("muted_why", ""), text.get("muted_by", "")) if until else None
 
 
 def _retraining(text: Mapping[str, str]) -> Retraining:

@@ -15,7 +15,7 @@ from service.domain.detector_config import DetectorConfig, keeping
 from service.problems import Conflict, UnknownDetector, Unprocessable
 from service.store.connection import ask
 from service.store.detector_state import POINTER, from_state, pointer
-from service.store.detectors_lua import CONFIGURE, CREATE, DELETE, REQUEST
+from service.store.detectors_lua import CONFIGURE, CREATE, DELETE, MUTE, REQUEST
 from service.store.erasure import mark_erased
 from service.store.lua import said
 from service.store.redis_keys import DETECTORS, NOTIFY, Keys
@@ -179,6 +179,24 @@ class Detectors:
                 needed=MIN_VECTORS,
             )
         return int(reply[1])
+
+    async def mute(self, name: str, seconds: float, why: str, who: str) -> float:
+        """Mute the detector, 0 seconds to end that; return until when, in seconds since 1970.
+
+        Raises UnknownDetector.
+        """
+        args = {
+            "milliseconds": round(seconds * 1000),
+            "why": why,
+            "who": who,
+            "channel": NOTIFY,
+            "name": name,
+            "audited": said("muted" if seconds else "unmuted", who, why, seconds=seconds),
+        }
+        until = await MUTE(self._redis, Keys(name), args)
+        if until is None:
+            raise UnknownDetector("There is no such detector.")
+        return int(until) / 1000
 
     async def delete(self, name: str, *, who: str = "") -> None:
         """Delete the detector with everything that it holds; raises UnknownDetector.

@@ -101,3 +101,25 @@ return 1
     args="uid last_version seconds channel name audited",
     flags="allow-oom",
 )
+
+MUTE = NamedScript(
+    READ
+    + AUDIT
+    + NOW
+    + """
+if redis.call('EXISTS', KEYS.state) == 0 then return false end
+local muted = '0'
+if tonumber(ARGS.milliseconds) > 0 then
+  muted = string.format('%.0f', now + tonumber(ARGS.milliseconds))
+end
+local before = redis.call('HGET', KEYS.state, STATE.muted_until) or 0
+redis.call('HSET', KEYS.state, STATE.muted_until, muted, STATE.muted_why, ARGS.why,
+           STATE.muted_by, ARGS.who)
+redis.call('HINCRBY', KEYS.state, STATE.decisions, 1)
+audit(KEYS.audit, now, before, muted, ARGS.audited)
+redis.call('PUBLISH', ARGS.channel, ARGS.name)
+return muted
+""",
+    keys="state audit",
+    args="milliseconds why who channel name audited",
+)

@@ -11,6 +11,7 @@ from service.problems import UnknownDetector
 
 DETECTORS = "anamnesis:detectors"  # set: names of all detectors
 WORKERS = "anamnesis:workers"  # sorted set: worker id by the server's time of its last heartbeat
+PROCESSES = "anamnesis:processes"  # hash: API process id to its last beat and what it serves
 ERASED = "anamnesis:erased"  # string: since when deleted vectors wait in the append-only file
 # string: the same of those that a rewrite under way erases, with what tells that it is over
 ERASING = "anamnesis:{anamnesis:erased}:rewriting"
@@ -145,6 +146,66 @@ class Keys:
         return self._key("labels")
 
     @property
+    def label_senders(self) -> str:
+        """Sorted set: sender and id of each label, by which senders are bounded."""
+        return self._key("label_senders")
+
+    @property
+    def traffic(self) -> str:
+        """Stream: reports of scored rows that the worker has not counted yet."""
+        return self._key("traffic")
+
+    @property
+    def alarmed(self) -> str:
+        """Sorted set: digests of the latest vectors that alarmed, by time."""
+        return self._key("alarmed")
+
+    @property
+    def followed(self) -> str:
+        """String: what the worker remembers of sources and open incidents."""
+        return self._key("followed")
+
+    @property
+    def incidents(self) -> str:
+        """Hash: incident id to the incident."""
+        return self._key("incidents")
+
+    @property
+    def incident_order(self) -> str:
+        """Sorted set: incident ids by the order in which they opened."""
+        return self._key("incident_order")
+
+    @property
+    def incident_rows(self) -> str:
+        """Hash: incident id to its worst rows, of the latest incidents."""
+        return self._key("incident_rows")
+
+    @property
+    def rulings(self) -> str:
+        """Hash: incident id to what a person decided about it."""
+        return self._key("rulings")
+
+    @property
+    def pardons(self) -> str:
+        """Hash: id of a dismissed incident to the rows like it, which page nobody."""
+        return self._key("pardons")
+
+    @property
+    def pardon_order(self) -> str:
+        """Sorted set: ids of pardons by when they were given."""
+        return self._key("pardon_order")
+
+    @property
+    def buckets(self) -> str:
+        """Hash: chunks of the history of scored rows, by minutes and by hours."""
+        return self._key("buckets")
+
+    @property
+    def messages(self) -> str:
+        """Stream: messages for the webhook's receiver that are not delivered yet."""
+        return self._key("messages")
+
+    @property
     def tombstone(self) -> str:
         """String: the uid of the incarnation that was deleted last; expires."""
         return self._key("tombstone")
@@ -156,6 +217,10 @@ class Keys:
     def artifact(self, sha256: str) -> str:
         """Return the string that holds the artifact with this sha256."""
         return self._key(f"artifact:{sha256}")
+
+    def traffic_seen(self, process: str) -> str:
+        """Return the string that holds the number of an API process's last report; it expires."""
+        return self._key(f"traffic_seen:{process}")
 
     def idempotency(self, key: str) -> str:
         """Return the hash that holds the first answer under this Idempotency-Key; it expires."""
@@ -192,6 +257,18 @@ class Keys:
             self.monitor,
             self.events,
             self.labels,
+            self.label_senders,
+            self.traffic,
+            self.alarmed,
+            self.followed,
+            self.incidents,
+            self.incident_order,
+            self.incident_rows,
+            self.rulings,
+            self.pardons,
+            self.pardon_order,
+            self.buckets,
+            self.messages,
             self.lease("worker"),
             self.lease("monitor"),
         )

@@ -91,6 +91,7 @@ class Registry:
         told = {"who": "worker"} | dict(record) | {"experience": experience.summary()}
         told |= {"parent": experience.champion}
         reasons = list((record.get("gate") or {}).get("reasons") or ())
+        labelled = {"labelled": record["labelled"]} if "labelled" in record else {}
         args = _taken(lease, experience) | {
             "generation": experience.generation,
             "champion_nonce": experience.champion_nonce,
@@ -98,7 +99,7 @@ class Registry:
             "outcome": outcome,
             "record": _record(told, digest, artifact),
             "sha256": digest,
-            "told": _rest({"reasons": reasons, "seconds": seconds}),
+            "told": _rest({"reasons": reasons, "seconds": seconds} | labelled),
             "reason": orjson.dumps("; ".join(reasons)),
             "audited": said(
                 outcome, told["who"], "; ".join(reasons) or "retraining", sha256=digest

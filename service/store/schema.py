@@ -61,6 +61,16 @@ STATE = _table(
     rejected="versions so far",
     failed="experiences so far",
     last_retraining="JSON: its outcome",
+    incidents_open="incidents that are open and page somebody",
+    incidents_opened="incidents so far",
+    incidents_closed="incidents so far that are over",
+    incident_rule="JSON: what opens an incident, and the rate that it holds",
+    decisions="decisions about incidents, and changes of the mute, so far",
+    muted_until="milliseconds since 1970; 0 or missing for no mute",
+    muted_why="why it is muted",
+    muted_by="who muted it",
+    messages_sent="to the webhook's receiver",
+    messages_dropped="after their time, or for want of room",
 )
 
 # Entries of the streams `stream` and `held`: one normal batch, or what of it was held back.
@@ -76,6 +86,15 @@ BATCH = _table(
 
 # Entries of the streams `events`, `labels` and `live`.
 ENTRY = _table(packed=("e", "MessagePack: the event, label or summary"))
+
+# Entries of the stream `traffic`.
+REPORT = _table(
+    packed=("r", "MessagePack: what an API process scored"),
+    events=("i", "ids of its events, apart by spaces"),
+)
+
+# Entries of the stream `messages`.
+MESSAGE = _table(packed=("m", "MessagePack: a message for the webhook's receiver"))
 
 # Entries of the streams `audit`: a chain of hashes.
 AUDITED = _table(
@@ -100,6 +119,8 @@ FIELDS: dict[str, dict[str, str]] = {
         ("STATE", STATE),
         ("BATCH", BATCH),
         ("ENTRY", ENTRY),
+        ("REPORT", REPORT),
+        ("MESSAGE", MESSAGE),
         ("AUDITED", AUDITED),
         ("ANSWER", ANSWER),
     )

@@ -21,7 +21,7 @@ from service.settings import Settings
 from service.signatures import Seal
 from service.store.adapters import Stores
 from service.store.connection import WeakStore, cause, check_durability, notifications
-from service.store.events import labelled
+from service.store.labels import labelled
 from service.swap.disk_cache import DiskCache
 from service.swap.loader import Loaded, load, prepared
 from service.swap.pins import Pins
@@ -226,7 +226,7 @@ class Watcher:
             if loaded is None:
                 loaded = await self._load(detector, number)
             version = configured(loaded.version, detector.config)
-            said = await labelled(self.stores.events, detector)
+            said = await labelled(self.stores.labels, detector)
             threshold = await asyncio.to_thread(prepared, version, detector.config.threshold, said)
         except (AnamnesisError, Gone, Unknown) as error:
             self._failed[key] = time.monotonic() + _FAILED_SECONDS

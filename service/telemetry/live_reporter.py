@@ -1,8 +1,8 @@
-"""Hands what was scored to the drift monitor and to the events, off the request's path.
+"""Hands what was scored to the drift monitor and to the incidents, off the request's path.
 
 A request leaves references behind; once a second they are sampled, counted against the version's
-reference and sent. Everything is bounded: what does not fit, or finds no store, is dropped and
-counted.
+reference and sent. Everything is bounded: of drift, what does not fit or finds no store is dropped
+and counted. The counts of rows and alarms are exact: they wait for a store that is away.
 """
 
 import asyncio
@@ -20,23 +20,22 @@ from models.version.judgement import Judgement, rows_of
 from models.version.version import Version
 from service import log
 from service.domain.champion import Champion
-from service.domain.event import Event
 from service.domain.row_labels import NO_LABELS, RowLabels
 from service.problems import StoreUnavailable
 from service.scoring.champions import Champions
 from service.scoring.vectors import Matrix
 from service.store.adapters import Stores
 from service.telemetry.metrics import Metrics
+from service.telemetry.traffic_collector import Collected, Made, Outbox, made
 
 _log = log.get(__name__)
 
 FLUSH_SECONDS = 1.0
+_BEAT_SECONDS = 10.0  # between two signs of life
 SAMPLED = 2000  # rows of one detector in one summary
 PLACED = 256  # of those, how many are placed in a regime: half a pass through the network each,
 _PLACED_NUMBERS = 32_768  # so that of wide vectors fewer are
-EVENTS = 50  # anomalies of one detector kept from one second of one process
 SHADOWED = 100  # live vectors of one detector kept from one second of one process
-ATTRIBUTED = 5  # contributions told of each
 Counts = NDArray[np.int64]
 _NO_ROWS = np.empty((0, 1), np.float32)
 _PENDING_ROWS = 20_000  # of one detector between two flushes
@@ -51,6 +50,7 @@ class _Pending:
     rows: int = 0  # in chunks
     scored: int = 0  # all
     anomalies: int = 0
+    collected: Collected = field(default_factory=Collected)
 
 
 class Observer:
@@ -63,6 +63,9 @@ class Observer:
         self._process = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._pending: dict[Champion, _Pending] = {}
         self._bytes = 0
+        self._outboxes: dict[str, Outbox] = {}
+        self._sending = asyncio.Lock()
+        self._beat_at = 0.0
 
     def scored(
         self,
@@ -74,7 +77,7 @@ class Observer:
         labels: RowLabels = NO_LABELS,
     ) -> None:
         """Take note of answers: a few references for small ones."""
-        del seconds, requests, labels
+        del seconds, requests
         if self._champions.get(champion.name) is not champion:
             return  # a pinned version: not what drift and events are about
         pending = self._pending.get(champion)
@@ -83,6 +86,7 @@ class Observer:
         n = len(X)
         pending.scored += n
         pending.anomalies += int(np.count_nonzero(columns.is_anomaly))
+        pending.collected.add(X, columns, time.time(), labels)
         if n > SAMPLED:
             X, columns = _sample(X, columns)
         if pending.rows + len(X) > _PENDING_ROWS or self._bytes + X.nbytes > _PENDING_BYTES:
@@ -98,28 +102,62 @@ class Observer:
             await asyncio.sleep(FLUSH_SECONDS)
             try:
                 await self.flush()
+                await self._beat()
             except Exception:  # noqa: BLE001 - drift is not worth a process that serves
                 _log.exception("live summary failed")
+
+    async def _beat(self) -> None:
+        """Say that this process lives, and which generations it serves."""
+        if time.monotonic() < self._beat_at:
+            return
+        loaded = {one.name: one.generation for one in self._champions.loaded()}
+        with contextlib.suppress(StoreUnavailable):
+            await self._stores.processes.beat(self._process, loaded)
+            self._beat_at = time.monotonic() + _BEAT_SECONDS
 
     async def flush(self) -> None:
         """Send what was noted."""
         noted, self._pending, self._bytes = self._pending, {}, 0
         for champion, pending in noted.items():
             try:
-                X, summary, events = await asyncio.to_thread(self._summarise, champion, pending)
+                X, summary, report = await asyncio.to_thread(self._summarise, champion, pending)
+                self._outboxes.setdefault(champion.name, Outbox()).put(report)
                 await self._stores.live.append(champion.name, summary)
-                if events:
-                    await self._stores.events.append(champion.name, champion.uid, events)
                 await self._keep(champion, X)
             except StoreUnavailable:
                 self._metrics.dropped(champion.name, pending.scored)
             except Exception:  # noqa: BLE001 - the others' summaries must not be lost too
                 _log.exception("live summary failed", detector=champion.name)
                 self._metrics.dropped(champion.name, pending.scored)
+        with contextlib.suppress(StoreUnavailable):  # they wait
+            await self._send()
+
+    def alarmed(self, name: str) -> set[str]:
+        """Return the digests of vectors that alarmed here and are not in the store yet."""
+        found = {
+            one
+            for champion, pending in self._pending.items()
+            if champion.name == name
+            for one in pending.collected.alarmed()
+        }
+        for unsent in self._outboxes[name].waiting if name in self._outboxes else ():
+            found.update(unsent.made.alarmed)
+        return found
+
+    async def _send(self) -> None:
+        """Send the reports that wait, oldest first, until the store does not answer."""
+        async with self._sending:  # one at a time: the numbers of reports rise
+            for name, outbox in list(self._outboxes.items()):
+                while outbox.waiting:
+                    number, (report, events, alarmed) = outbox.waiting[0]
+                    await self._stores.traffic.send(
+                        name, self._process, number, report, events, alarmed
+                    )
+                    outbox.waiting.popleft()
 
     def _summarise(
         self, champion: Champion, pending: _Pending
-    ) -> tuple[Matrix, dict[str, Any], list[Event]]:
+    ) -> tuple[Matrix, dict[str, Any], Made]:
         X = np.concatenate([chunk for chunk, _ in pending.chunks] or [_NO_ROWS])
         columns = Judgement(
             *(
@@ -127,10 +165,10 @@ class Observer:
                 for name in Judgement._fields
             )
         )
-        events = _events(champion, X, columns)
         X, columns = _sample(X, columns)
         whole = ~np.isnan(X).any(axis=1)  # what was not observed is in no bin
         X, columns_of_whole = X[whole], rows_of(columns, np.flatnonzero(whole))
+        regimes = _regimes(champion.version, X, columns_of_whole)
         counts = champion.version.reference.count(X) if len(X) else np.empty((0, 0), np.int64)
         summary = {
             "uid": champion.uid,
@@ -144,10 +182,11 @@ class Observer:
             "scores": columns.scores.astype("<f4").tobytes(),
             "p_values": columns.p_values.astype("<f4").tobytes(),
             "counts": counts.astype("<i8").tobytes(),
-            "regimes": _regimes(champion.version, X, columns_of_whole).astype("<i8").tobytes(),
+            "regimes": regimes.astype("<i8").tobytes(),
             "t": time.time(),
         }
-        return X, summary, events
+        report = made(champion, pending.collected, regimes.tolist(), time.time())
+        return X, summary, report
 
     async def _keep(self, champion: Champion, X: Matrix) -> None:
         """Keep some of what was scored for a candidate to score too, where the config says so."""
@@ -180,25 +219,3 @@ def _regimes(version: Version, X: Matrix, columns: Judgement) -> Counts:
     nearest = version.boundaries.nearest(version.network, version.scaler.transform(X))
     places = np.where(columns.is_anomaly, 0, 1 + nearest)
     return np.bincount(places, minlength=1 + len(version.regimes))
-
-
-def _events(champion: Champion, X: Matrix, columns: Judgement) -> list[Event]:
-    """Return the latest anomalies, with what contributed most to each."""
-    rows = np.flatnonzero(columns.is_anomaly)[-EVENTS:]
-    if not len(rows):
-        return []
-    attributions = champion.version.explain(X[rows], ATTRIBUTED)
-    now = time.time()
-    return [
-        Event(
-            at=now,
-            vector=X[row],
-            score=float(columns.scores[row]),
-            p_value=float(columns.p_values[row]),
-            severity=float(columns.severities[row]),
-            version=champion.number,
-            generation=champion.generation,
-            attributions=[one._asdict() for one in told],
-        )
-        for row, told in zip(rows.tolist(), attributions, strict=True)
-    ]

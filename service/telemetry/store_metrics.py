@@ -71,6 +71,14 @@ class StateMetrics(Collector):
             yield family
         yield from _of_regimes(self._champions.loaded(), detectors)
         yield _retrains(detectors)
+        yield _counted(
+            detectors, "incidents", "state", "Incidents by what became of them.",
+            lambda one: {"opened": one.incidents.opened, "closed": one.incidents.closed},
+        )  # fmt: skip
+        yield _counted(
+            detectors, "webhook_messages", "outcome", "Messages to the webhook's receiver.",
+            lambda one: {"sent": one.messages.sent, "dropped": one.messages.dropped},
+        )  # fmt: skip
         yield from _drift(detectors)
 
 
@@ -151,6 +159,9 @@ def _gauges(detectors: Sequence[Detector]) -> Iterator[Metric]:
         "buffer_vectors": "Vectors that wait to be learned.",
         "buffer_oldest_timestamp_seconds": "When the oldest of them came.",
         "parked_vectors": "Vectors of rejected experiences, waiting for a person.",
+        "quarantined_vectors": "Vectors that admission held back, waiting for a person.",
+        "incident_open": "Incidents that are open, not dismissed and not muted.",
+        "muted_until_timestamp_seconds": "Until when the detector pages nobody; 0 when it is not.",
         "learned_vectors": "Vectors that the champion's lineage learned.",
         "training_progress_ratio": "Share of the running retraining that is done.",
         "retrain_duration_seconds": "Time that the last retraining took.",
@@ -171,12 +182,30 @@ def _value(detector: Detector, name: str) -> float | None:
         "buffer_vectors": detector.buffered,
         "buffer_oldest_timestamp_seconds": detector.buffer_oldest,
         "parked_vectors": detector.parked,
+        "quarantined_vectors": detector.quarantined,
+        "incident_open": detector.incidents.open,
+        "muted_until_timestamp_seconds": detector.mute.until if detector.mute else 0,
         "learned_vectors": detector.learned,
         "training_progress_ratio": detector.retraining.progress,
         "retrain_duration_seconds": (detector.last_retraining or {}).get("seconds"),
     }
     value = values[name]
     return None if value is None else float(value)
+
+
+def _counted(
+    detectors: Sequence[Detector],
+    name: str,
+    label: str,
+    text: str,
+    read: Callable[[Detector], Mapping[str, int]],
+) -> Metric:
+    """Return a counter with one series for each detector and each value of `label`."""
+    family = CounterMetricFamily(f"anamnesis_{name}", text, labels=("detector", label))
+    for detector in detectors:
+        for value, count in read(detector).items():
+            family.add_metric([detector.name, value], count)
+    return family
 
 
 def _retrains(detectors: Sequence[Detector]) -> Metric:

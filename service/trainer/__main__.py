@@ -107,7 +107,9 @@ def _learn(job: Job, send: Callable[[Reply], None]) -> Version:
     if job.previous is not None:
         previous = Version.from_bytes(job.previous, max_bytes=job.artifact_max_bytes)
     new = np.frombuffer(job.vectors, dtype="<f4").reshape(job.n, job.d)
-    steps = learn(previous, new, Config.from_dict(job.config), job.weights)
+    config = Config.from_dict(job.config)
+    vouched = np.frombuffer(job.vouched, np.bool_) if job.vouched else None
+    steps = learn(previous, new, config, job.weights, vouched=vouched)
     said = -_PROGRESS_SECONDS
     while True:
         try:
@@ -116,6 +118,14 @@ def _learn(job: Job, send: Callable[[Reply], None]) -> Version:
             version: Version = end.value
             if previous is not None:
                 version.lineage["evidence"] |= _evidence(job, version, previous)
+            if vouched is not None:
+                alarms = version.judge(
+                    new[vouched], version.threshold_for(config.threshold)
+                ).is_anomaly
+                version.lineage["evidence"]["vouched"] = {
+                    "n": len(alarms),
+                    "still": int(alarms.sum()),
+                }
             return version
         if time.monotonic() - said >= _PROGRESS_SECONDS:
             said = time.monotonic()

@@ -18,7 +18,8 @@ class Job(msgspec.Struct, frozen=True):
     """One training: the parent's artifact and n rows of d float32 features, row-major.
 
     For the gate: what people said of `judged` rows, of as many features, one byte each in
-    `anomalous`; and the artifact of the anchor, where that is not the parent.
+    `anomalous`; and the artifact of the anchor, where that is not the parent. `vouched`, one byte a
+    row, marks those that a person labelled normal.
     """
 
     previous: bytes | None
@@ -31,6 +32,7 @@ class Job(msgspec.Struct, frozen=True):
     judged: bytes = b""
     anomalous: bytes = b""
     anchor: bytes | None = None
+    vouched: bytes = b""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):

@@ -8,9 +8,11 @@ buffer, so an attempt may be given up, or die, at any moment.
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from models import MIN_VECTORS, ArtifactError, TrainingError, Version
 from models.decisions.gate import gate
@@ -20,7 +22,7 @@ from service.domain import version_record
 from service.domain.detector import Detector
 from service.domain.experience import Experience
 from service.problems import StoreUnavailable
-from service.store.events import judged, labelled
+from service.store.labels import judged, labelled
 from service.store.leases import Lease
 from service.store.lua import Fenced
 from service.store.retrainings import Run
@@ -129,7 +131,7 @@ class _Attempt:
             previous = await self._artifact(experience.champion)
         if anchor is not None and anchor != experience.champion:
             held_against = await self._artifact(anchor)
-        said = await judged(self.tools.events, detector)
+        said = await judged(self.tools.labels, detector)
         n, d = experience.vectors.shape
         job = Job(
             previous=previous,
@@ -142,8 +144,18 @@ class _Attempt:
             judged=said.vectors.tobytes() if said else b"",
             anomalous=said.anomalous.tobytes() if said else b"",
             anchor=held_against,
+            vouched=await self._vouched(experience),
         )
         return await self.tools.trainer.train(job, self._hear)
+
+    async def _vouched(self, experience: Experience) -> bytes:
+        """Return which rows came with a label `normal`, one byte each; none where none did."""
+        labels = await self.tools.labels.all(experience.name)
+        batches = {one.batch for one in labels if one.label == "normal" and one.batch}
+        marks = [source.batch in batches for source in experience.sources]
+        if not any(marks):
+            return b""
+        return np.repeat(marks, [source.vectors for source in experience.sources]).tobytes()
 
     async def _artifact(self, number: int) -> bytes:
         """Return a version that may be learned from: its child would be signed; TrainingError."""
@@ -174,7 +186,7 @@ class _Attempt:
             )
         except ArtifactError as error:
             raise TrainingError(f"the trained version is not intact: {error}") from error
-        said = await labelled(self.tools.events, detector)
+        said = await labelled(self.tools.labels, detector)
         evidence, policy = version.lineage["evidence"], detector.config.gate
         verdict = gate(evidence)
         asked, champion = detector.config.retrain.shadow, experience.champion
@@ -196,6 +208,7 @@ class _Attempt:
             },
             "anchor": anchor,
             "trigger": self._why,
+            **_told(evidence.get("vouched")),
             "timings": {
                 "buffered": max(0.0, time.time() - total - oldest),
                 "training": trained,
@@ -295,3 +308,10 @@ class _Attempt:
             raise Fenced("the detector was deleted")
         if pointer.generation != experience.generation and not self._settling:
             raise Fenced("the champion moved")
+
+
+def _told(vouched: Mapping[str, int] | None) -> dict[str, str]:
+    """Return what the record says of the rows labelled normal that were learned, if any were."""
+    if vouched is None:
+        return {}
+    return {"labelled": f"of {vouched['n']} labelled normal, {vouched['still']} still alarm"}

@@ -1,6 +1,7 @@
 """Follows the live traffic of every detector and publishes its drift."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,12 +20,14 @@ from service.problems import StoreUnavailable
 from service.settings import Settings
 from service.store.connection import Connection
 from service.store.detectors import Detectors
-from service.store.events import Events, labelled
+from service.store.events import Events
+from service.store.labels import LabelStore, labelled
 from service.store.leases import Lease, Leases
 from service.store.live_summaries import Live, Memory
 from service.store.lua import Fenced
 from service.store.registry import Registry
 from service.timestamps import rfc3339
+from service.worker.incident_monitor import IncidentMonitor
 
 _logger = log.get(__name__)
 
@@ -42,6 +45,7 @@ class _Watch:
 
     lease: Lease
     drift: Drift
+    detector: Detector
     version: Version
     threshold: Threshold
     of: Pointer
@@ -70,6 +74,8 @@ class Monitor:
         self._detectors = Detectors(redis)
         self._registry = Registry(redis)
         self._events = Events(redis)
+        self._labels = LabelStore(redis)
+        self._incidents = IncidentMonitor(settings, redis)
         self._watches: dict[str, _Watch] = {}
         self._not_before: dict[str, float] = {}  # monotonic; detectors that others watch
 
@@ -78,6 +84,7 @@ class Monitor:
         pointers = await self._detectors.poll(await self._detectors.names())
         for name in self._watches.keys() - pointers.keys():
             del self._watches[name]
+            self._incidents.leave(name)
         now = time.monotonic()
         self._not_before = {name: at for name, at in self._not_before.items() if at > now}
         for name, pointer in pointers.items():
@@ -98,6 +105,8 @@ class Monitor:
         """Let other processes go on at once, from where this one saved last."""
         watches, self._watches = self._watches, {}
         for watch in watches.values():
+            with contextlib.suppress(Fenced):
+                await self._incidents.close(watch.lease)
             await self._leases.release(watch.lease)
 
     async def _look(self, name: str, pointer: Pointer) -> None:
@@ -115,6 +124,11 @@ class Monitor:
         due = time.monotonic() - watch.saved_at >= _SAVE_SECONDS
         if watch.unsaved and (due or _shown(watch.drift.verdict()) != watch.shown):
             await self._save(watch)
+        await self._incidents.look(watch.lease, watch.detector, watch.version, watch.threshold)
+
+    def leases(self) -> list[Lease]:
+        """Return the leases on the detectors that this process follows."""
+        return [watch.lease for watch in self._watches.values()]
 
     async def _watch(self, name: str, pointer: Pointer) -> _Watch | None:
         """Return the watch over `pointer`'s version, taking it up where there is none."""
@@ -160,6 +174,7 @@ class Monitor:
     def _leave(self, name: str) -> None:
         """Leave the detector to others for a while."""
         self._watches.pop(name, None)
+        self._incidents.leave(name)
         self._not_before[name] = time.monotonic() + self._seconds / 4
 
     async def _begin(self, lease: Lease, pointer: Pointer) -> _Watch | None:
@@ -184,16 +199,17 @@ class Monitor:
         memory = await self._live.load(name)
         drift = Drift.from_bytes(baseline, memory.state) if memory else Drift(baseline)
         after = memory.after if memory else "0-0"
-        return _Watch(lease, drift, version, threshold, pointer, after)
+        return _Watch(lease, drift, detector, version, threshold, pointer, after)
 
     async def _threshold(self, version: Version, detector: Detector) -> Threshold:
-        labels = await labelled(self._events, detector)
+        labels = await labelled(self._labels, detector)
         return await asyncio.to_thread(version.threshold_for, detector.config.threshold, labels)
 
     async def _reconfigure(self, watch: _Watch, name: str, pointer: Pointer) -> None:
         detector = await self._detectors.get(name)
         if detector is None or detector.pointer != pointer:
             return  # it moved on; so does the next look
+        watch.detector = detector
         watch.threshold = await self._threshold(watch.version, detector)
         watch.drift.baseline = replace(watch.drift.baseline, alpha=watch.threshold.alpha)
         watch.of = pointer
@@ -204,7 +220,8 @@ class Monitor:
         memory = Memory(watch.after, watch.drift.to_bytes())
         if time.monotonic() - watch.asked_at >= _ASK_SECONDS:
             watch.queries, watch.asked_at = await self._queries(watch), time.monotonic()
-        document = {**verdict, "queries": watch.queries, "updated_at": rfc3339(time.time())}
+        now = rfc3339(time.time())
+        document = {**verdict, "queries": watch.queries, "at": now, "updated_at": now}
         await self._live.save(watch.lease, memory, document)
         shown = _shown(verdict)
         if watch.shown and shown[0] != watch.shown[0]:
@@ -215,7 +232,7 @@ class Monitor:
         """Return the events whose labels would teach most."""
         name = watch.lease.name
         events = await self._events.latest(name, limit=label_queries.LOOKED_AT)
-        labels = await self._events.labels(name, limit=_LABELS) if events else []
+        labels = await self._labels.latest(name, limit=_LABELS) if events else []
         answered = {label.event for label in labels if label.event}
         return await asyncio.to_thread(
             label_queries.choose, events, answered, watch.version, watch.threshold

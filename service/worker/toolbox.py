@@ -9,6 +9,7 @@ from service.store.buffer import Buffer
 from service.store.connection import Connection
 from service.store.detectors import Detectors
 from service.store.events import Events
+from service.store.labels import LabelStore
 from service.store.leases import Leases
 from service.store.live_summaries import Live
 from service.store.registry import Registry
@@ -32,6 +33,7 @@ class Tools:
     registry: Registry
     leases: Leases
     events: Events
+    labels: LabelStore
     live: Live
     trainer: Trainer
     seal: Seal
@@ -51,6 +53,7 @@ class Tools:
             registry=Registry(redis, versions_kept=settings.versions_kept),
             leases=Leases(redis),
             events=Events(redis),
+            labels=LabelStore(redis),
             live=Live(redis),
             trainer=trainer
             or Trainer(

@@ -27,6 +27,8 @@ from service.worker.janitor import SECONDS as JANITOR_SECONDS
 from service.worker.janitor import Janitor
 from service.worker.toolbox import Tools
 from service.worker.trainer_process import Trainer
+from service.worker.webhook import SECONDS as WEBHOOK_SECONDS
+from service.worker.webhook import Receiver, Webhook
 
 _logger = log.get(__name__)
 
@@ -53,6 +55,8 @@ class Worker:
         self.url = url
         self.janitor = Janitor(settings, redis)
         self.monitor = Monitor(settings, redis)
+        receiver = Receiver.of(settings)
+        self.webhook = Webhook(receiver, redis, self.monitor.leases) if receiver else None
         self.tools = Tools.of(settings, redis, self.id, trainer)
         self._woken: set[str] = set()
         self._wake = asyncio.Event()
@@ -81,6 +85,10 @@ class Worker:
             asyncio.create_task(self._repeat(JANITOR_SECONDS, self.janitor.tick)),
             asyncio.create_task(self._repeat(MONITOR_SECONDS, self.monitor.tick)),
         ]
+        if self.webhook is not None:
+            self._helpers.append(
+                asyncio.create_task(self._repeat(WEBHOOK_SECONDS, self.webhook.tick))
+            )
         _logger.info("worker started", worker=self.id)
 
     async def main_loop(self) -> None:
@@ -139,6 +147,8 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._helpers, return_exceptions=True)
         await self.tools.trainer.close()
+        if self.webhook is not None:
+            await self.webhook.close()
         with contextlib.suppress(StoreUnavailable):
             await self.monitor.close()
             await self.tools.leases.leave(self.id)

@@ -11,6 +11,7 @@ from service.api.context import parts
 from service.api.guard import caller, needs
 from service.api.responses import answer
 from service.api.routes.parameters import Name, idempotency_key
+from service.api.routes.queries import flag
 from service.domain.api_key import Scope
 from service.problems import TooLarge
 from service.scoring import vectors as payload
@@ -45,7 +46,12 @@ _INGESTED = {
                 "Makes a retry within 24 hours store nothing twice: 1 to 255 visible ASCII "
                 "characters.",
                 "2026-11-21T12:00:00Z/pump-7",
-            )
+            ),
+            openapi.query(
+                "vouch",
+                "A person vouches for these rows, those too that alarmed when they were scored.",
+                type="boolean",
+            ),
         ]
     },
 )
@@ -62,7 +68,8 @@ async def normal(request: Request, name: Name) -> Response:
     most = app.settings
     if rows.X.nbytes > most.buffer_max_bytes or len(rows.X) > most.buffer_max_vectors:
         raise TooLarge("The batch is larger than the buffer: send it in parts.")
-    stored = await app.ingest.store(name, rows.X, key, sender=caller(request).id)
+    vouched = flag(request, "vouch")
+    stored = await app.ingest.store(name, rows.X, key, sender=caller(request).id, vouched=vouched)
     return answer(stored | not_learned(rows), 202)
 
 

@@ -62,5 +62,7 @@ async def revoke(request: Request, name: Name) -> Response:
         await app.watcher.refresh(name)
         await app.watcher.pinned(name, plan.target)
     done = await app.stores.revocations.revoke(name, order)
+    if asked.key:
+        done = done | {"labels": await app.stores.labels.sweep(name, asked.key, who=who)}
     await settled(app, name)
     return answer({"dry_run": False} | done)

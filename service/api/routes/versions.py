@@ -24,7 +24,7 @@ from service.problems import (
     UnsupportedMedia,
 )
 from service.scoring.vectors import OCTETS
-from service.store.events import labelled
+from service.store.labels import labelled
 
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["versions"])
 
@@ -160,7 +160,7 @@ async def post(request: Request, name: Name) -> Response:
         version = await asyncio.to_thread(Version.from_bytes, data, max_bytes=limit)
     except ArtifactError:
         raise BadVectors("The artifact cannot be verified; nothing was imported.") from None
-    said = await labelled(app.stores.events, detector)
+    said = await labelled(app.stores.labels, detector)
     record = describe(version, detector.config.threshold, said) | {
         "parent": None,
         "who": f"key:{caller(request).id}",

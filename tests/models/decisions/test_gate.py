@@ -84,3 +84,13 @@ def test_what_is_no_number_is_no_evidence() -> None:
     """NaN compares as not greater: it must not pass for a low rate."""
     verdict = gate({"new": {"candidate": math.nan, "champion": 0.01}})
     assert verdict.reasons == ["the evidence is not finite: new.candidate"]
+
+
+def test_rows_labelled_normal_stop_alarming() -> None:
+    """A candidate that still alarms on most of the rows labelled normal is rejected."""
+    good = {"new": {"candidate": 0.01}, "vouched": {"n": 58, "still": 29}}
+    assert gate(good).passed
+    bad = {**good, "vouched": {"n": 58, "still": 30}}
+    assert gate(bad).reasons == [
+        "rows labelled normal: of 58 that it learned the candidate still alarms on 30"
+    ]

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from models.decisions.incident_rule import Rule
+from models.parts.incident_rule import Rule
 from service.domain.incident import Incident, Pardon, Witness, leads, pardon, sentence
 from service.domain.incident_fold import SOURCES, Block, Change, Context, Fold, worst
 

@@ -10,7 +10,7 @@ from service.domain.detector_config import parse
 from service.domain.event import Label
 from service.problems import Conflict
 from service.store import audit_trail
-from service.store.events import Events
+from service.store.labels import LabelStore
 from service.store.lua import said
 from tests.service.store.test_held_rows import verdict
 from tests.service.stored import matrix
@@ -70,13 +70,13 @@ async def test_retrainings_by_hand_are_written(stored):
 
 async def test_labels_that_set_the_threshold_are_written(stored):
     """From revision to revision; labels that only are kept change nothing yet."""
-    events, uid = Events(stored.redis), (await stored.get()).uid
+    labels_of, uid = LabelStore(stored.redis), (await stored.get()).uid
     labels = [Label("anomaly", matrix(1)[0])]
-    await events.label("pump", uid, labels, who="key:ada")
+    await labels_of.add("pump", uid, labels, who="key:ada")
     assert [e["action"] for e in await trail(stored)] == ["created"]
     await stored.detectors.put("pump", parse({"threshold": {"labels": {"beta": 1}}}))
     for _ in range(2):
-        await events.label("pump", uid, labels, idempotency_key="monday", who="key:ada")
+        await labels_of.add("pump", uid, labels, idempotency_key="monday", who="key:ada")
     entry = (await trail(stored))[-1]
     assert (entry["action"], entry["who"], entry["labels"]) == ("labelled", "key:ada", 1)
     assert (entry["seq"], entry["from"], entry["to"]) == (3, 2, 3)

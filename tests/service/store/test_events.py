@@ -3,6 +3,7 @@ import pytest
 
 from service.domain.event import Event, Label
 from service.store.events import Events
+from service.store.labels import LabelStore
 from service.store.redis_keys import Keys
 from service.store.streams import MAX_BYTES, bounded
 from tests.service.stored import matrix
@@ -50,44 +51,6 @@ async def test_a_deleted_detector_gets_no_more_events(stored, redis):
     await stored.detectors.delete("pump")
     events = Events(redis)
     assert await events.append("pump", uid, [event(1)]) == []
-    assert not await events.label("pump", uid, [Label("normal", matrix(1)[0])])
+    assert not await LabelStore(redis).add("pump", uid, [Label("normal", matrix(1)[0])])
     assert not await redis.exists(Keys("pump").events, Keys("pump").labels)
     assert await events.latest("pump") == []
-
-
-async def test_labels_are_kept(stored):
-    """With the vector, and the event where there is one."""
-    uid = (await stored.get()).uid
-    events = Events(stored.redis)
-    (known,) = await events.append("pump", uid, [event(1)])
-    labels = [Label("anomaly", event(1).vector, known, 2.5), Label("normal", matrix(1)[0])]
-    assert await events.label("pump", uid, labels, idempotency_key="monday")
-    assert await events.label("pump", uid, labels, idempotency_key="monday")
-    assert not await events.label("pump", uid, [])
-    found = await events.labels("pump")
-    assert [(label.label, label.event) for label in found] == [("normal", None), ("anomaly", known)]
-    assert np.array_equal(found[1].vector, event(1).vector)
-
-
-async def test_labels_are_a_change_where_they_decide(stored):
-    """They add one to the config's revision under the policy `labels`, once for each key."""
-    before = await stored.get()
-    events = Events(stored.redis)
-    label = [Label("anomaly", matrix(1)[0])]
-    assert await events.label("pump", before.uid, label)
-    assert (await stored.get()).config_revision == before.config_revision
-    revision = (await stored.make(threshold={"labels": {"beta": 1}})).config_revision
-    assert await events.label("pump", before.uid, label, idempotency_key="monday")
-    assert await events.label("pump", before.uid, label, idempotency_key="monday")
-    assert (await stored.get()).config_revision == revision + 1
-
-
-async def test_labels_are_read_in_pages(stored):
-    """All of them, newest first, or as many as asked for."""
-    uid = (await stored.get()).uid
-    events = Events(stored.redis)
-    assert await events.label("pump", uid, [Label("normal", row) for row in matrix(250)])
-    found = await events.labels("pump")
-    assert np.array_equal(np.stack([label.vector for label in found]), matrix(250)[::-1])
-    assert len(await events.labels("pump", limit=101)) == 101
-    assert len(await events.labels("pump", limit=100)) == 100

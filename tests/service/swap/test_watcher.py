@@ -14,7 +14,7 @@ from service.problems import StoreUnavailable, Unknown
 from service.scoring.champions import Champions
 from service.settings import Settings
 from service.store.adapters import Stores
-from service.store.events import Events
+from service.store.labels import LabelStore
 from service.swap.watcher import Watcher
 from service.telemetry.metrics import Metrics
 from tests.service.stored import Stored, matrix
@@ -215,12 +215,12 @@ async def test_labels_move_the_threshold(watched: Watched, tmp_path: Path) -> No
         "insufficient", {"anomaly": 0, "normal": 0, "needed": 5},
     )  # fmt: skip
 
-    events = Events(watched.stored.redis)
+    labels_of = LabelStore(watched.stored.redis)
     labels = [Label("anomaly", row) for row in far]
     labels += [Label("normal", row) for row in matrix(5)]
     labels += [Label("anomaly", row) for row in matrix(9, d=2)]  # from before the dimension was
     labels += [Label("normal", far[5])]  # corrected: what was said last counts
-    await events.label("pump", uid, labels)
+    await labels_of.add("pump", uid, labels)
     await watched.watcher.poll()
     moved = watched.watcher.champions.serving("pump")
     scores = version.score(far)

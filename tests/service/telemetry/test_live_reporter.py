@@ -1,19 +1,26 @@
 """What drift and events get to see."""
 
+import time
 from collections.abc import AsyncIterator
 
+import msgspec
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
 from service.domain.champion import Champion
+from service.domain.detector_config import parse
+from service.domain.row_labels import RowLabels
+from service.domain.traffic import Report
 from service.scoring.champions import Champions
 from service.settings import Settings
 from service.store.adapters import Stores
-from service.telemetry.live_reporter import EVENTS, SAMPLED, SHADOWED, Observer
+from service.telemetry.live_reporter import SAMPLED, SHADOWED, Observer
 from service.telemetry.metrics import Metrics
+from service.telemetry.traffic_collector import EVENTS, UNSENT, Outbox, made
 from tests.service.stored import Stored
 from tests.service.trained import champion
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -83,12 +90,13 @@ async def test_live_vectors_are_kept_for_those_who_ask(observed: Observed, store
 
 
 async def test_events(observed: Observed) -> None:
-    """Anomalies become events, the latest of a second, with what contributed."""
-    observed.score(np.vstack([np.zeros((3, 3)), np.full((EVENTS + 9, 3), 70.0)]))
+    """Anomalies become events, the severest of a second, with what contributed."""
+    worst = np.vstack([np.full((9, 3), 40.0), np.full((EVENTS, 3), 70.0), np.full((9, 3), 40.0)])
+    observed.score(np.vstack([np.zeros((3, 3)), worst]))
     await observed.observer.flush()
     events = await observed.stores.events.latest("pump", limit=1000)
     assert len(events) == EVENTS
-    assert events[0].vector.tolist() == [70, 70, 70]
+    assert {tuple(event.vector.tolist()) for event in events} == {(70.0, 70.0, 70.0)}
     assert events[0].attributions[0].keys() == {"feature", "contribution", "value", "expected"}
 
 
@@ -123,3 +131,113 @@ async def test_without_a_store(own_store: object, observed: Observed) -> None:
     dropped = alone.registry.get_sample_value("anamnesis_live_dropped_total", {"detector": "pump"})
     assert dropped == 7
     await stores.close()
+
+
+async def reports(observed: Observed) -> list[Report]:
+    """Return the reports that the store holds of the detector `pump`."""
+    return [one.report for one in await observed.stores.traffic.read("pump") if one.report]
+
+
+async def test_counts_are_exact(observed: Observed) -> None:
+    """Every row is counted, however many come at once; what is sampled away elsewhere too."""
+    for _ in range(15):
+        observed.score(np.zeros((2000, 3)))
+    observed.score(np.full((5000, 3), 70.0))
+    await observed.observer.flush()
+    (report,) = await reports(observed)
+    assert sum(one.rows for one in report.tallies) == 35_000
+    assert sum(one.alarms for one in report.tallies) == 5_000
+    assert sum(count for one in report.tallies for _, count in one.bins) == 35_000
+    (block,) = report.blocks
+    assert (block.rows, len(block.positions) + block.unlisted) == (35_000, 5_000)
+    assert block.positions[0] == 30_000
+    assert block.positions[-1] == 34_999
+
+
+async def test_witnesses_name_their_events(observed: Observed) -> None:
+    """The kept rows of a report are events of the store, by id, in their place."""
+    observed.score(np.vstack([np.zeros((3, 3)), np.full((1, 3), 70.0), np.zeros((2, 3))]))
+    await observed.observer.flush()
+    (report,) = await reports(observed)
+    ((position, witness),) = report.blocks[0].witnesses
+    (event,) = await observed.stores.events.latest("pump")
+    assert (position, witness.event, witness.severity) == (3, event.id, event.severity)
+    assert [one["feature"] for one in witness.leading] == [
+        one["feature"] for one in event.attributions
+    ]
+
+
+async def test_rows_with_labels(observed: Observed) -> None:
+    """Rows that say when and whose they are count there, and their events say so too."""
+    hour = time.time() // 3600 * 3600 - 7200
+    labels = RowLabels(
+        np.array([hour + 60.0, hour + 120.0, hour + 120.0]), ("a", "b", "a"), ("x1", "x2", "x3")
+    )
+    X = np.array([[0.0] * 3, [70.0] * 3, [0.0] * 3], np.float32)
+    serving = observed.serving
+    judged = serving.version.judge(X, serving.threshold)
+    observed.observer.scored(serving, X, judged, 0.001, labels=labels)
+    await observed.observer.flush()
+    (report,) = await reports(observed)
+    assert {(one.place * one.step - hour, one.rows, one.alarms) for one in report.tallies} == {
+        (60.0, 1, 0),
+        (120.0, 2, 1),
+    }
+    assert {(one.source, one.rows, one.positions) for one in report.blocks} == {
+        ("a", 2, ()),
+        ("b", 1, (0,)),
+    }
+    (event,) = await observed.stores.events.latest("pump")
+    assert (event.source, event.timestamp, event.client_id) == ("b", hour + 120.0, "x2")
+
+
+async def test_counts_wait_for_the_store(own_store: object, observed: Observed) -> None:
+    """What was scored while the store is away is counted when it returns, each row once."""
+    url: str = own_store.url  # type: ignore[attr-defined]
+    stores = await Stores.open(Settings(redis_url=url), url)
+    detector = (await stores.detectors.put("pump", parse({})))[1]
+    alone = Observed(stores, champion(1, uid=detector.uid))
+    alone.score(np.zeros((5, 3)))
+    await alone.observer.flush()
+    own_store.kill()  # type: ignore[attr-defined]
+    for _ in range(3):
+        alone.score(np.zeros((7, 3)))
+        await alone.observer.flush()
+    own_store.start()  # type: ignore[attr-defined]
+    alone.score(np.full((2, 3), 70.0))
+
+    async def counted() -> bool:
+        await alone.observer.flush()
+        found = await reports(alone)
+        return sum(tally.rows for one in found for tally in one.tallies) == 5 + 3 * 7 + 2
+
+    await until(counted)
+    await stores.close()
+
+
+async def test_a_report_counts_once(observed: Observed) -> None:
+    """A report that is sent again, for nobody heard the store's answer, is written once."""
+    observed.score(np.full((2, 3), 70.0))
+    collected = observed.observer._pending[observed.serving].collected
+    report, events, _ = made(observed.serving, collected, (), time.time())
+    for _ in range(3):
+        assert await observed.stores.traffic.send("pump", "p1", 1, report, events)
+    assert await observed.stores.traffic.send("pump", "p2", 1, report, events)
+    assert len(await observed.stores.traffic.read("pump")) == 2
+    assert len(await observed.stores.events.latest("pump")) == 4
+    gone = msgspec.structs.replace(report, uid="another")
+    assert not await observed.stores.traffic.send("pump", "p1", 2, gone, events)
+
+
+async def test_a_long_outage_keeps_counts_alone(observed: Observed) -> None:
+    """While the store is away for long the oldest reports are joined: no count is lost."""
+    outbox = Outbox()
+    for _ in range(3 * UNSENT):
+        observed.score(np.full((1, 3), 70.0))
+        collected = observed.observer._pending.pop(observed.serving).collected
+        outbox.put(made(observed.serving, collected, (), time.time()))
+    assert len(outbox.waiting) <= UNSENT
+    rows = sum(one.rows for unsent in outbox.waiting for one in unsent.made.report.tallies)
+    assert rows == 3 * UNSENT
+    numbers = [unsent.number for unsent in outbox.waiting]
+    assert (numbers, numbers[-1]) == (sorted(numbers), 3 * UNSENT)

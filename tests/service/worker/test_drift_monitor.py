@@ -10,6 +10,7 @@ from service.domain.detector_config import parse
 from service.domain.event import Event, Label
 from service.settings import Settings
 from service.store.events import Events
+from service.store.labels import LabelStore
 from service.store.live_summaries import Live
 from service.store.redis_keys import Keys
 from service.worker.drift_monitor import Monitor
@@ -179,7 +180,7 @@ async def test_labels_move_the_burst_too(watched: Stored, version: Version):
     outer = version.score(rows) > np.median(version.calibration.scores)
     uid = (await watched.make(threshold=policy)).uid
     said = [Label("anomaly" if out else "normal", x) for out, x in zip(outer, rows, strict=True)]
-    assert await Events(watched.redis).label("pump", uid, said)
+    assert await LabelStore(watched.redis).add("pump", uid, said)
     monitor = Monitor(SETTINGS, watched.redis)
     await send(watched, version, 0.0)
     await monitor.tick()

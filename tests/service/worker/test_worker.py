@@ -20,7 +20,7 @@ from service.scoring.champions import Champions
 from service.settings import Settings
 from service.store.adapters import Stores
 from service.store.connection import WeakStore, connect
-from service.store.events import Events
+from service.store.labels import LabelStore
 from service.store.lua import Fenced
 from service.store.registry import Registry
 from service.telemetry.live_reporter import Observer
@@ -149,7 +149,7 @@ async def test_a_record_says_what_threshold_the_labels_gave(worker, stored: Stor
     uid = (await stored.make(threshold=policy)).uid
     labels = [Label("anomaly", row) for row in far] + [Label("normal", row) for row in matrix(5)]
     await stored.buffer.ingest("pump", matrix(40))
-    assert await Events(stored.redis).label("pump", uid, labels)
+    assert await LabelStore(stored.redis).add("pump", uid, labels)
     await stored.detectors.request_retrain("pump")
     assert await worker.tick()
     record = await stored.registry.record("pump", 1)
@@ -167,7 +167,7 @@ async def test_the_trainer_gets_what_the_gate_asks_about(worker, trainer, stored
     uid = (await stored.make(**TINY)).uid
     far = matrix(2, seed=1) + 9
     labels = [Label("anomaly", far[0]), Label("normal", far[1]), Label("normal", far[0])]
-    assert await Events(stored.redis).label("pump", uid, labels)
+    assert await LabelStore(stored.redis).add("pump", uid, labels)
     for _ in range(4):
         await stored.buffer.ingest("pump", matrix(40))
         await stored.detectors.request_retrain("pump")

@@ -106,15 +106,22 @@ class Curve:
     """How often each rule of LADDER opens on `rows` normals in the order in which they arrived.
 
     `peaks` are the severities of the severest rows, descending, one of each run of alarming rows.
+    `alpha` is the p-value from which a row alarms.
     """
 
     rows: int
     openings: tuple[int, ...]
     peaks: tuple[float, ...]
+    alpha: float
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as a version's lineage carries it."""
-        return {"rows": self.rows, "openings": list(self.openings), "peaks": list(self.peaks)}
+        return {
+            "rows": self.rows,
+            "openings": list(self.openings),
+            "peaks": list(self.peaks),
+            "alpha": self.alpha,
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Curve | None":
@@ -122,13 +129,39 @@ class Curve:
         try:
             found = tuple(int(count) for count in values["openings"])
             rows, peaks = int(values["rows"]), tuple(float(peak) for peak in values["peaks"])
+            alpha = float(values["alpha"])
         except (KeyError, TypeError, ValueError):
             return None
         sound = len(found) == len(LADDER) and rows >= 0 and all(map(math.isfinite, peaks))
-        return cls(rows, found, peaks) if sound else None
+        return cls(rows, found, peaks, alpha) if sound and 0.0 < alpha < 1.0 else None
+
+    def joined(self, earlier: "Curve | None") -> "Curve":
+        """Return the curve of these normals and of earlier ones, judged under the same alpha."""
+        if earlier is None or earlier.alpha != self.alpha:
+            return self
+        return Curve(
+            rows=self.rows + earlier.rows,
+            openings=tuple(a + b for a, b in zip(self.openings, earlier.openings, strict=True)),
+            peaks=tuple(sorted((*self.peaks, *earlier.peaks), reverse=True)[:PEAKS]),
+            alpha=self.alpha,
+        )
 
 
-def curve(severities: NDArray[np.float64], runs: NDArray[np.int64] | None = None) -> Curve:
+def ranked(scores: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
+    """Return the severities (n,) of training rows by their rank among themselves.
+
+    Rows that a version was trained on score lower than new ones. By rank a share `alpha` of them
+    alarms, as of new ones, and what alarms together in time still does.
+    """
+    n = len(scores)
+    at_least = n - np.sort(scores).searchsorted(scores, side="left")
+    severities: NDArray[np.float64] = np.log(at_least / (n + 1.0)) / min(math.log(alpha), -1e-12)
+    return severities
+
+
+def curve(
+    severities: NDArray[np.float64], alpha: float, runs: NDArray[np.int64] | None = None
+) -> Curve:
     """Return the curve of normals with these severities (n,), in the order of their arrival.
 
     `runs` (n,) numbers unbroken runs of rows, ascending; an incident does not reach from one into
@@ -142,6 +175,7 @@ def curve(severities: NDArray[np.float64], runs: NDArray[np.int64] | None = None
         rows=len(severities),
         openings=tuple(openings(rows, k, m) for k, m in LADDER),
         peaks=_peaks(rows, severities[severities >= 1.0].tolist()),
+        alpha=alpha,
     )
 
 
@@ -179,13 +213,15 @@ def choose(
     """Return the first rule of LADDER that opens at most `asked` false incidents a day.
 
     `rows_per_day` is the detector's traffic, None while it is unknown; `alpha` the p-value at the
-    threshold. Without traffic, or where the calibration has fewer rows than FEWEST false incidents
-    at that rate, BUILT_IN decides and the calibration is `insufficient`.
+    threshold. Without traffic, under another alpha than the calibration's, or where the calibration
+    has fewer rows than FEWEST false incidents at that rate, BUILT_IN decides and the calibration is
+    `insufficient`.
     """
     daily = rows_per_day or 1440.0
     rate = asked / daily  # a row
     alone = max(1.0, math.log(min(rate * SHARE_ALONE, 0.5)) / min(math.log(alpha), -1e-12))
-    if found is None or rows_per_day is None or rate * found.rows < FEWEST:
+    unfit = found is None or not math.isclose(found.alpha, alpha, rel_tol=0.01)
+    if found is None or unfit or rows_per_day is None or rate * found.rows < FEWEST:
         k, m = BUILT_IN
         return Chosen(Rule(k, m, alone, seconds), "insufficient", asked, None, None, None)
     most = rate * found.rows

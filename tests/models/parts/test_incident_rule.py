@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from models.decisions.incident_rule import (
+from models.parts.incident_rule import (
     BUILT_IN,
     LADDER,
     Curve,
@@ -16,6 +16,7 @@ from models.decisions.incident_rule import (
     openings,
     opens,
     poisson_interval,
+    ranked,
     silent,
 )
 
@@ -77,7 +78,7 @@ def test_runs_are_kept_apart() -> None:
     """No window reaches over a break between two runs of rows."""
     severities = np.zeros(20)
     severities[[9, 10]] = 1.5
-    joined, apart = curve(severities), curve(severities, np.repeat([0, 1], 10))
+    joined, apart = curve(severities, 0.01), curve(severities, 0.01, np.repeat([0, 1], 10))
     two_of_two = LADDER.index((2, 2))
     assert (joined.openings[two_of_two], apart.openings[two_of_two]) == (1, 0)
     assert (joined.peaks, apart.peaks) == ((1.5,), (1.5, 1.5))
@@ -97,7 +98,7 @@ def dependent(n: int, seed: int) -> np.ndarray:
 @pytest.mark.parametrize("asked", [1.0, 3.0, 10.0])
 def test_the_asked_rate_holds_on_later_normals(asked: float) -> None:
     """On normals that come in runs, later ones open at most twice what was asked for."""
-    chosen = choose(curve(dependent(40_000, 1)), asked, DAY_OF_MINUTES, 0.01, 300.0)
+    chosen = choose(curve(dependent(40_000, 1), 0.01), asked, DAY_OF_MINUTES, 0.01, 300.0)
     assert chosen.calibration == "exact"
     assert chosen.per_day is not None
     assert chosen.per_day <= asked
@@ -111,7 +112,7 @@ def test_the_asked_rate_holds_on_later_normals(asked: float) -> None:
 
 def test_a_rarer_alarm_is_a_stricter_rule() -> None:
     """Fewer false incidents a day ask for more alarming rows or a more severe one."""
-    found = curve(dependent(40_000, 1))
+    found = curve(dependent(40_000, 1), 0.01)
     rules = [choose(found, asked, DAY_OF_MINUTES, 0.01, 300.0).rule for asked in (10.0, 1.0, 0.2)]
     assert [LADDER.index((rule.k, rule.m)) for rule in rules] == sorted(
         LADDER.index((rule.k, rule.m)) for rule in rules
@@ -123,8 +124,9 @@ def test_a_rarer_alarm_is_a_stricter_rule() -> None:
     ("found", "rows_per_day"),
     [
         (None, 1440.0),  # a version of an earlier release
-        (curve(np.zeros(500)), 1440.0),  # a third of a day says nothing of one a day
-        (curve(np.zeros(50_000)), None),  # no traffic yet
+        (curve(np.zeros(500), 0.01), 1440.0),  # a third of a day says nothing of one a day
+        (curve(np.zeros(50_000), 0.01), None),  # no traffic yet
+        (curve(np.zeros(50_000), 0.001), 1440.0),  # calibrated under another alpha
     ],
 )
 def test_too_little_to_say(found: Curve | None, rows_per_day: float | None) -> None:
@@ -137,18 +139,37 @@ def test_too_little_to_say(found: Curve | None, rows_per_day: float | None) -> N
 
 def test_no_alarm_in_the_calibration() -> None:
     """Where no calibration normal alarmed the rate has an upper bound, and it is stated."""
-    chosen = choose(curve(np.zeros(14_400)), 1.0, 1440.0, 0.01, 300.0)
+    chosen = choose(curve(np.zeros(14_400), 0.01), 1.0, 1440.0, 0.01, 300.0)
     assert (chosen.per_day, chosen.low) == (0.0, 0.0)
     assert chosen.high == pytest.approx(3.689 / 10, abs=0.001)
 
 
 def test_a_curve_survives_its_dictionary() -> None:
     """A curve comes back from a version's lineage; what is no curve is none."""
-    found = curve(dependent(2_000, 3))
+    found = curve(dependent(2_000, 3), 0.01)
     assert Curve.from_dict(found.to_dict()) == found
     for broken in (
         {},
-        {"rows": 3, "openings": [1], "peaks": []},
+        {"rows": 3, "openings": [1], "peaks": [], "alpha": 0.1},
         {**found.to_dict(), "peaks": [math.nan]},
     ):
         assert Curve.from_dict(broken) is None
+
+
+def test_training_rows_alarm_by_rank() -> None:
+    """Of the rows that a version was trained on the asked share alarms, in the runs they have."""
+    scores = np.random.default_rng(0).normal(size=10_000)
+    severities = ranked(scores, 0.01)
+    assert (severities >= 1.0).mean() == pytest.approx(0.01, abs=2e-4)
+    assert (np.argsort(severities) == np.argsort(scores)).all()
+
+
+def test_curves_of_a_lineage_add_up() -> None:
+    """What earlier experiences showed of false alarms counts on, under the same alpha."""
+    first, second = curve(dependent(2_000, 3), 0.01), curve(dependent(3_000, 4), 0.01)
+    joined = second.joined(first)
+    assert joined.rows == 5_000
+    assert joined.openings[0] == first.openings[0] + second.openings[0]
+    assert joined.peaks[0] == max(first.peaks[0], second.peaks[0])
+    assert second.joined(None) == second
+    assert second.joined(curve(np.zeros(10), 0.1)) == second

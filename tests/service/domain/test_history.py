@@ -5,6 +5,7 @@ import pytest
 
 from service.domain import history
 from service.domain.history import CHUNK_BYTES, HOUR, MINUTE, SPAN, Bucket, Buckets
+from service.domain.traffic import place_of
 
 
 def bucket(rows: int, seed: int = 0, generation: int = 1) -> Bucket:
@@ -32,9 +33,9 @@ def test_percentiles_of_a_histogram() -> None:
 
 @pytest.mark.parametrize("rows", [1, 60, 6_000, 600_000, 20_000_000])
 def test_a_chunk_is_bounded_and_its_counts_exact(rows: int) -> None:
-    """Whatever the traffic, 360 buckets take 8 KiB and keep every count of rows and alarms."""
+    """Whatever the traffic, 60 buckets take 1,500 bytes and keep every count of rows and alarms."""
     buckets: Buckets = {
-        29_000_000 + i: bucket(rows + i, seed=i, generation=1 + i // 50) for i in range(SPAN)
+        29_000_000 + i: bucket(rows + i, seed=i, generation=1 + i // 20) for i in range(SPAN)
     }
     packed = history.pack(buckets)
     assert len(packed) <= CHUNK_BYTES
@@ -44,7 +45,7 @@ def test_a_chunk_is_bounded_and_its_counts_exact(rows: int) -> None:
         assert (again[at].rows, again[at].alarms) == (one.rows, one.alarms)
         assert again[at].generation == one.generation
         assert again[at].severity_max == pytest.approx(one.severity_max, rel=1e-6)
-    middle = 29_000_100
+    middle = 29_000_050
     for share in (0.5, 0.99):
         known = buckets[middle].percentile(share)
         assert again[middle].percentile(share) == pytest.approx(known, rel=0.35)
@@ -98,9 +99,7 @@ def test_points_are_bounded_and_not_empty() -> None:
 def test_hours_where_no_minutes_are_kept() -> None:
     """An hour counts once: by its minutes while they are kept, then by itself."""
     minutes: Buckets = {HOUR // MINUTE * 500 + i: bucket(10, seed=i) for i in range(60)}
-    hours = history.hours_of(minutes.items())
-    assert {at: one.rows for at, one in hours.items()} == {500: 600}
-    hours[499] = bucket(777)
+    hours: Buckets = {499: bucket(777), 500: bucket(600)}
     found = history.points(minutes, hours, 499 * HOUR, 501 * HOUR, 1500)
     assert sum(point.bucket.rows for point in found) == 1377
 
@@ -113,3 +112,22 @@ def test_rows_per_day() -> None:
     assert history.rows_per_day({999_999: Bucket(rows=5)}, now) is None
     assert history.rows_per_day({}, now) is None
     assert history.rows_per_day({1: Bucket(rows=5)}, now) is None
+
+
+def test_chunks_expire() -> None:
+    """Minutes go after two days, hours after ninety, and a row counts where its bucket is kept."""
+    now = 100 * 86_400.0 + 1800
+    minutes = [
+        history.chunk_of(MINUTE, int((now - age) // MINUTE)) for age in (0, 172_000, 180_000)
+    ]
+    hours = [
+        history.chunk_of(HOUR, int((now - age) // HOUR)) for age in (0, 90 * 86_400, 93 * 86_400)
+    ]
+    assert history.expired([*minutes, *hours], now) == [minutes[2], hours[2]]
+    for age in range(0, 60 * HOUR, 600):
+        step, place = place_of(now - age, now)
+        assert history.chunk_of(step, place) not in history.expired(
+            [history.chunk_of(step, place)], now
+        )
+    assert place_of(now + 7200, now) == place_of(now, now)  # a clock that is ahead
+    assert place_of(0.0, 200 * 86_400.0) == (MINUTE, 200 * 1440)  # older than the history

@@ -1,0 +1,176 @@
+"""False incidents a day and fault windows found, on server and pump telemetry.
+
+    OMP_NUM_THREADS=1 python benchmarks/incidents.py
+
+Each machine of SMD is learned from the first half of its normals, which calibrates the rule; the
+second half, not used, says what is held. Then it is learned from all of them and judged on its test
+rows: a fault is found where an incident opens between 10 rows before its window and its end; an
+incident that touches no window is false. SKAB: learned from the anomaly-free run, each other run
+judged by itself; its rows come once a second.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.data import load
+from models import Config, Version, train
+from models.parts.incident_rule import (
+    DAY,
+    Curve,
+    Rule,
+    choose,
+    closes,
+    curve,
+    opens,
+    poisson_interval,
+    ranked,
+)
+
+EARLY = 10  # rows before a window in which an incident still counts for it
+SECONDS = 300.0
+ALPHA = 0.01  # of the default threshold
+
+
+class Found(NamedTuple):
+    """One incident by row: its first and last alarming row, and the row that opened it."""
+
+    start: int
+    end: int
+    opened: int
+
+
+class Score(NamedTuple):
+    """What a rule comes to on rows with labels."""
+
+    windows: int
+    found: int
+    false: int
+    days: float
+    inside: float
+    delays: tuple[int, ...]
+
+
+def incidents(severities: NDArray[np.float64], rule: Rule, every: float) -> Iterator[Found]:
+    """Yield the incidents of rows `every` seconds apart, by the service's own rule."""
+    alarms: list[int] = []
+    current: Found | None = None
+    for row in np.flatnonzero(severities >= 1.0).tolist():
+        quiet = row - alarms[-1] if alarms else 0
+        if current and closes(rule, quiet - 1, quiet * every):
+            yield current
+            current, alarms = None, []
+        alarms = [*alarms[-64:], row]
+        if current:
+            current = current._replace(end=row)
+        elif opens(rule, alarms, float(severities[row])):
+            first = next(one for one in alarms if row - one < rule.m)
+            current = Found(first, row, row)
+    if current:
+        yield current
+
+
+def windows(y: NDArray[np.uint8]) -> list[tuple[int, int]]:
+    """Return first row and row after the last of each fault."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], y, [0]]).astype(int)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def judged(found: Sequence[Found], y: NDArray[np.uint8], every: float) -> Score:
+    """Return what the incidents come to beside the labels y (n,)."""
+    faults = windows(y)
+    delays = []
+    for start, stop in faults:
+        first = next((one.opened for one in found if start - EARLY <= one.opened < stop), None)
+        if first is not None:
+            delays.append(max(0, first - start))
+    false = [
+        one
+        for one in found
+        if not any(one.end >= start - EARLY and one.start < stop for start, stop in faults)
+    ]
+    inside = np.zeros(len(y), bool)
+    for one in found:
+        inside[one.start : one.end + 1] = True
+    normal = y == 0
+    days = normal.sum() * every / DAY
+    share = float(inside[normal].mean()) if normal.any() else 0.0
+    return Score(len(faults), len(delays), len(false), float(days), share, tuple(delays))
+
+
+def calibrated(version: Version, normals: NDArray[np.float32]) -> Curve:
+    """Return the curve of the normals that a version was trained on, as a worker makes it."""
+    return curve(ranked(version.score(normals), ALPHA), ALPHA)
+
+
+class Stream(NamedTuple):
+    """Normals to learn (n, d), and runs of labelled rows to judge, `every` seconds apart."""
+
+    name: str
+    normals: NDArray[np.float32]
+    runs: list[tuple[NDArray[np.float32], NDArray[np.uint8]]]
+    every: float
+
+
+def streams() -> Iterator[Stream]:
+    """Yield two servers of SMD, a row a minute, and the pump of SKAB, a row a second."""
+    smd, skab = load("smd_a.npz"), load("skab.npz")
+    for i, name in enumerate(smd["names"]):
+        learned = slice(*smd["train_offsets"][i : i + 2])
+        tested = slice(*smd["test_offsets"][i : i + 2])
+        run = (smd["X_test"][tested], smd["y_test"][tested])
+        yield Stream(f"SMD {name}", smd["X_train"][learned], [run], 60.0)
+    ends = skab["offsets"]
+    runs = [(skab["X"][a:b], skab["y"][a:b]) for a, b in pairwise(ends)]
+    yield Stream("SKAB pump", skab["X_normal"], runs, 1.0)
+
+
+def report(stream: Stream, asked: Sequence[float]) -> None:
+    """Print a line for each asked rate."""
+    normals, every = stream.normals, stream.every
+    half = len(normals) // 2
+    early, version = train(None, normals[:half], Config()), train(None, normals, Config())
+    held = early.severities(normals[half:])
+    tests = [(version.severities(X), y) for X, y in stream.runs]
+    quiet = np.concatenate([severities[y == 0] >= 1 for severities, y in tests])
+    print(f"{stream.name}: alarms on {100 * np.mean(held >= 1):.2f} % of normals not used, on "
+          f"{100 * quiet.mean():.2f} % of the test's")  # fmt: skip
+    for rate in asked:
+        first = choose(calibrated(early, normals[:half]), rate, DAY / every, ALPHA, SECONDS)
+        count, days = len(list(incidents(held, first.rule, every))), len(held) * every / DAY
+        low, high = (bound / days for bound in poisson_interval(count))
+        chosen = choose(calibrated(version, normals), rate, DAY / every, ALPHA, SECONDS)
+        scores = [judged(list(incidents(s, chosen.rule, every)), y, every) for s, y in tests]
+        total = sum(one.days for one in scores)
+        inside = sum(one.inside * one.days for one in scores) / total
+        delays = [delay for one in scores for delay in one.delays]
+        delay = f"{np.median(delays):.0f} rows" if delays else "-"
+        print(
+            f"  asked {rate:6.2f} a day: {chosen.rule.k} of {chosen.rule.m} rows, or severity "
+            f"{chosen.rule.alone:.2f} ({chosen.calibration}); normals not used "
+            f"{count / days:.2f} a day [{low:.2f}, {high:.2f}]; test "
+            f"{sum(one.false for one in scores) / total:.2f} false a day, {100 * inside:.1f} % of "
+            f"normal time inside, {len(delays)} of {sum(one.windows for one in scores)} windows "
+            f"found, median delay {delay}"
+        )
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--asked", type=float, nargs="+", default=[10.0, 3.0, 1.0, 1 / 7])
+    asked = parser.parse_args().asked
+    for stream in streams():
+        report(stream, asked)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Which rows of a normal batch alarmed when they were scored: a person looks at those first."""
+
+import contextlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.domain.detector import Detector
+from service.domain.event import digest
+from service.problems import StoreUnavailable
+from service.store.traffic import TrafficStore
+from service.telemetry.live_reporter import Observer
+
+WHY = (
+    "alarmed when they were scored, or while an incident is open: dismiss the incident, or send "
+    "the rows with `vouch`"
+)
+
+
+class AlarmedRows:
+    """Knows what alarmed lately: here from memory, elsewhere from the store."""
+
+    def __init__(self, observer: Observer, traffic: TrafficStore) -> None:
+        self._observer = observer
+        self._traffic = traffic
+
+    async def of(
+        self, detector: Detector, X: NDArray[np.float32], anomalous: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Return which of the `anomalous` rows of X (n, d) alarmed before, (n,).
+
+        While an incident is open all of them count: they may be more of it. Of other processes'
+        last second nothing is known yet.
+        """
+        if not anomalous.any() or detector.incidents.unfinished:
+            return anomalous
+        rows = np.flatnonzero(anomalous)
+        digests = [digest(X[row]) for row in rows]
+        known = self._observer.alarmed(detector.name)
+        if unknown := [one for one in digests if one not in known]:
+            with contextlib.suppress(StoreUnavailable):  # the batch itself is refused then
+                known = known | await self._traffic.recorded(detector.name, unknown)
+        found = np.zeros(len(X), bool)
+        found[rows] = [one in known for one in digests]
+        return found

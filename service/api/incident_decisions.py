@@ -1,0 +1,116 @@
+"""What comes of a person's decision about an incident."""
+
+import time
+
+import numpy as np
+
+from service.api.context import Parts
+from service.api.request_bodies import DecideIncident
+from service.domain.detector import Detector
+from service.domain.event import Label
+from service.domain.incident import VERDICTS, Pardon, Ruling, Witness, number, pardon
+from service.domain.provenance import Culprit
+from service.domain.revocation_plan import Asked
+from service.problems import Conflict, Unknown
+from service.store.incidents import Listed
+
+
+async def decide(
+    app: Parts, detector: Detector, found: Listed, asked: DecideIncident, caller: str
+) -> Listed:
+    """Write the decision of the key `caller`; return the incident with it.
+
+    The same decision again changes nothing.
+    """
+    incident, before = found
+    verdict = VERDICTS[asked.decision]
+    if before is not None and before.verdict == verdict:
+        return found
+    name = detector.name
+    rows = (await app.stores.incidents.rows(name, [incident.id]))[incident.id]
+    rows = [row for row in rows if row.vector]
+    mercy = pardon(incident, rows) if verdict == "dismissed" else None
+    taken_back = await _take_back(app, detector, incident.id) if before else None
+    batch = None
+    if verdict == "dismissed" and rows:
+        X = np.stack([np.frombuffer(row.vector, "<f4") for row in rows])
+        stored = await app.ingest.store(name, X, None, sender=caller, judged=False)
+        batch = stored["batch_id"]
+    if verdict is not None and rows:
+        labels = [_label(row, verdict, incident.id, caller, batch) for row in rows]
+        await app.stores.labels.add(name, detector.uid, labels, who=f"key:{caller}")
+    effect = _effect(verdict, len(rows), mercy, detector, taken_back)
+    ruling = Ruling(verdict, asked.why, f"key:{caller}", time.time(), effect)
+    if not await app.stores.incidents.decide(name, incident.id, ruling, mercy):
+        raise Unknown("The incident is not kept any more.")
+    return Listed(incident, ruling)
+
+
+def _label(row: Witness, verdict: str, incident: str, sender: str, batch: str | None) -> Label:
+    return Label(
+        "normal" if verdict == "dismissed" else "anomaly",
+        np.frombuffer(row.vector, "<f4"),
+        row.event,
+        time.time(),
+        sender=sender,
+        incident=incident,
+        batch=batch,
+    )
+
+
+async def _take_back(app: Parts, detector: Detector, incident: str) -> str:
+    """Delete the labels of an earlier decision, and its rows where they are not learned yet.
+
+    Returns what became of them, in words.
+    """
+    name, store = detector.name, app.stores.labels
+    labels = [one for one in await store.all(name) if one.incident == incident]
+    learned = None
+    for batch in {one.batch for one in labels if one.batch}:
+        try:
+            asked = Asked(Culprit("batch", batch), "label", "the decision was withdrawn")
+            plan = await app.stores.revocations.plan(name, asked.culprit)
+            if plan.marked:
+                learned = batch
+            else:
+                await app.stores.revocations.revoke(name, asked)
+        except (Unknown, Conflict):
+            pass  # discarded already, or with no version to serve after it
+    await store.delete(name, labels)
+    if learned is not None:
+        return (
+            f"Its rows were learned already and stay learned; revoke batch {learned} to unlearn "
+            "them."
+        )
+    return "Its labels are gone, and its rows are not learned."
+
+
+def _effect(
+    verdict: str | None,
+    rows: int,
+    mercy: Pardon | None,
+    detector: Detector,
+    taken_back: str | None,
+) -> str:
+    """Return in words what comes of a decision."""
+    if verdict is None:
+        return taken_back or "Nothing was decided before; nothing changes."
+    if not rows:
+        return "None of its rows is kept: nothing is labelled."
+    told = f"{rows} kept row{'s' if rows != 1 else ''} "
+    if verdict == "confirmed":
+        return told + (
+            "are labelled as anomalies: they are never learned, and the gate asks that a new "
+            "version still finds them."
+        )
+    told += "are labelled normal and buffered to be learned at the next retraining"
+    if detector.config.retrain.paused:
+        told += ", which is paused"
+    told += ". "
+    if mercy is not None and mercy.ranges:
+        spared = ", ".join(
+            f"{feature} from {number(low)} to {number(high)}"
+            for feature, (low, high) in list(mercy.ranges.items())[:3]
+        )
+        told += f"Rows that {spared} lead page nobody from now on. "
+    return told + "Real anomalies among such rows will be missed."

@@ -1,0 +1,173 @@
+"""What the answers about anomalies, incidents, labels and history look like, for OpenAPI."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from service.api.documents import Attribution
+
+
+class Event(msgspec.Struct):
+    """A recorded anomaly; `client_id`, `timestamp` and `source` are as the request gave them."""
+
+    id: str
+    client_id: str | None
+    timestamp: str | None
+    source: str | None
+    incident: str | None
+    at: str | None
+    vector: list[float | None]
+    score: float
+    p_value: float
+    severity: float
+    version: int
+    generation: int
+    attributions: list[Attribution]
+
+
+class Events(msgspec.Struct):
+    """Recorded anomalies, newest first."""
+
+    events: list[Event]
+    next: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class Label(msgspec.Struct):
+    """What a person said of a vector, or of a recorded anomaly."""
+
+    id: str
+    label: Literal["normal", "anomaly"]
+    event: str | None
+    incident: str | None
+    sender: str
+    at: str | None
+    vector: list[float | None]
+
+
+class Labels(msgspec.Struct):
+    """Labels, newest first."""
+
+    labels: list[Label]
+    next: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class FeedbackAnswer(msgspec.Struct):
+    """How many labels were kept, how many vectors are buffered now, and how many were held back."""
+
+    labels: int
+    normal: int
+    anomaly: int
+    buffered: int
+    quarantined: int
+
+
+class Row(msgspec.Struct):
+    """One kept row of an incident."""
+
+    event: str
+    client_id: str | None
+    at: str
+    severity: float
+    p_value: float
+    score: float
+    vector: list[float | None] | None
+    attributions: list[Attribution]
+
+
+class Incident(msgspec.Struct):
+    """Rows of one source that alarmed near each other in time, as one thing to look at."""
+
+    id: str
+    source: str | None
+    state: Literal["open", "closed"]
+    verdict: Literal["dismissed", "confirmed"] | None
+    start: str
+    end: str
+    peak: float
+    count: int
+    features: list[Attribution]
+    regime: int | None
+    version: int
+    generation: int
+    sentence: str
+    pages: bool
+    like: str | None
+    why: str | None
+    decided_by: str | None
+    decided_at: str | None
+    rows: list[Row] | msgspec.UnsetType = msgspec.UNSET
+    effect: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class Incidents(msgspec.Struct):
+    """Incidents, newest first."""
+
+    incidents: list[Incident]
+    next: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class HistoryBucket(msgspec.Struct):
+    """What was scored from `at` on; `regimes` are shares, `none` those of no regime."""
+
+    at: str
+    rows: int
+    alarms: int
+    severity_max: float
+    severity_p99: float
+    severity_p50: float
+    generation: int
+    regimes: dict[str, float]
+
+
+class History(msgspec.Struct):
+    """Buckets of equal length, oldest first; empty ones are left out."""
+
+    buckets: list[HistoryBucket]
+
+
+class Generation(msgspec.Struct):
+    """One move of the champion: to `version`, by whom and why."""
+
+    generation: int
+    version: int | None
+    action: str
+    at: str
+    who: str
+    why: str
+
+
+class Generations(msgspec.Struct):
+    """The moves of the champion, newest first."""
+
+    generations: list[Generation]
+    next: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class MuteAnswer(msgspec.Struct):
+    """Until when a detector is muted, why, and by whom."""
+
+    mute: dict[str, Any]
+
+
+class AttentionItem(msgspec.Struct):
+    """One thing that needs a person, and where to look."""
+
+    kind: str
+    detector: str | None
+    sentence: str
+    path: str
+    since: str | None
+
+
+class Attention(msgspec.Struct):
+    """What needs a person now, worst first."""
+
+    items: list[AttentionItem]
+
+
+class ServiceAnswer(msgspec.Struct):
+    """Store, workers and API processes; seconds since each was heard of."""
+
+    store: dict[str, Any]
+    workers: list[dict[str, Any]]
+    api: list[dict[str, Any]]

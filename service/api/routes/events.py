@@ -1,0 +1,91 @@
+"""Recorded anomalies: listed by time and by incident."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from service.api import incident_documents as documents
+from service.api import openapi
+from service.api.context import parts
+from service.api.guard import needs
+from service.api.responses import answer
+from service.api.routes.parameters import Name
+from service.api.routes.queries import MOST, PAGE, more, time_range, whole_number
+from service.api.status import existing
+from service.domain.api_key import Scope
+from service.domain.incident_document import incident_of
+from service.problems import Unknown, Unprocessable
+
+router = APIRouter(prefix="/v1/detectors/{name}/events", tags=["review"])
+
+_EVENT: dict[str, Any] = {
+    "id": "1763726400000-0",
+    "client_id": None,
+    "timestamp": None,
+    "source": None,
+    "incident": "i7-1763726400000",
+    "at": "2026-11-21T12:00:00.000Z",
+    "vector": [0.1, 1.4, 9.9],
+    "score": 40.2,
+    "p_value": 0.0002,
+    "severity": 1.85,
+    "version": 3,
+    "generation": 4,
+    "attributions": [{"feature": "2", "contribution": 36.5, "value": 9.9, "expected": 3.2}],
+}
+
+
+@router.get(
+    "",
+    summary="List the latest anomalies",
+    dependencies=[needs(Scope.READ)],
+    responses=openapi.answers(200, "Newest first.", {"events": [_EVENT]}, documents.Events)
+    | openapi.problems(404, 422, 503),
+    openapi_extra={
+        "parameters": [
+            openapi.query("from", "Since this time.", type="string"),
+            openapi.query("to", "Before this time.", type="string"),
+            openapi.query("incident", "Of this incident only.", type="string"),
+            openapi.query("after", "The id that `next` named.", type="string"),
+            openapi.query("limit", "At most so many.", maximum=MOST, default=PAGE),
+        ]
+    },
+)
+async def index(request: Request, name: Name) -> Response:
+    """Return them with vector, score, p-value, version and what contributed most."""
+    app = parts(request)
+    asked, limit = time_range(request), whole_number(request, "limit", PAGE)
+    wanted, after = request.query_params.get("incident"), request.query_params.get("after")
+    await existing(app, name)
+    incidents = [one.incident for one in await app.stores.incidents.all(name)]
+    found = []
+    for event in await app.stores.events.latest(name, limit=app.settings.events_kept):
+        incident = incident_of(event, incidents)
+        if asked.holds(event.time) and wanted in {None, incident}:
+            found.append((event, incident))
+    if after is not None:
+        ids = [event.id for event, _ in found]
+        if after not in ids:
+            raise Unprocessable("`after` in the query names no event of this list.")
+        found = found[ids.index(after) + 1 :]
+    page = found[:limit]
+    last = page[-1][0].id if len(found) > limit else None
+    return answer({"events": [event.to_dict(own) for event, own in page]} | more(last))
+
+
+@router.get(
+    "/{event}",
+    summary="Show an anomaly",
+    dependencies=[needs(Scope.READ)],
+    responses=openapi.answers(200, "The event.", _EVENT, documents.Event)
+    | openapi.problems(404, 503),
+)
+async def get(request: Request, name: Name, event: str) -> Response:
+    """Return one event; 404 where it is not kept any more."""
+    app = parts(request)
+    await existing(app, name)
+    found = (await app.stores.events.get(name, [event])).get(event)
+    if found is None:
+        raise Unknown("The event is not kept, or never was.")
+    incidents = [one.incident for one in await app.stores.incidents.all(name)]
+    return answer(found.to_dict(incident_of(found, incidents)))

@@ -1,0 +1,127 @@
+"""What was scored over time, and how the champion moved."""
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from service.api import incident_documents as documents
+from service.api import openapi
+from service.api.context import parts
+from service.api.guard import needs
+from service.api.responses import answer
+from service.api.routes.parameters import Name
+from service.api.routes.queries import MOST, PAGE, more, time_range, whole_number
+from service.api.status import existing
+from service.domain import history
+from service.domain.api_key import Scope
+from service.domain.history import Buckets, Point
+from service.problems import Unprocessable
+from service.timestamps import rfc3339
+
+router = APIRouter(prefix="/v1/detectors/{name}", tags=["history"])
+
+_DAY = 86_400.0
+_BUCKET: dict[str, Any] = {
+    "at": "2026-11-28T10:19:00.000Z",
+    "rows": 60,
+    "alarms": 2,
+    "severity_max": 1.7,
+    "severity_p99": 1.2,
+    "severity_p50": 0.15,
+    "generation": 4,
+    "regimes": {"none": 0.03, "1": 0.97},
+}
+_GENERATION = {
+    "generation": 4,
+    "version": 3,
+    "from": 2,
+    "action": "promote",
+    "at": "2026-11-28T10:19:00.000Z",
+    "who": "worker",
+    "why": "retraining",
+}
+
+
+@router.get(
+    "/history",
+    summary="Show what was scored over time",
+    dependencies=[needs(Scope.READ)],
+    responses=openapi.answers(
+        200,
+        "Oldest first, empty ones left out.",
+        {"buckets": [_BUCKET]},
+        documents.History,
+    )
+    | openapi.problems(404, 422, 503),
+    openapi_extra={
+        "parameters": [
+            openapi.query("from", "Since this time; a day before `to` if left out.", type="string"),
+            openapi.query("to", "Before this time; now if left out.", type="string"),
+            openapi.query(
+                "points", "At most so many buckets.", maximum=history.POINTS, default=history.POINTS
+            ),
+        ]
+    },
+)
+async def get(request: Request, name: Name) -> Response:
+    """Return rows, alarms, severities and regimes by the minute for two days, then by the hour."""
+    app = parts(request)
+    asked = time_range(request)
+    most = whole_number(request, "points", history.POINTS, history.POINTS)
+    end = time.time() + history.MINUTE if asked.end is None else asked.end
+    start = end - _DAY if asked.start is None else asked.start
+    if end <= start:
+        raise Unprocessable("`from` in the query is not before now.")
+    await existing(app, name)
+    minutes: Buckets = {}
+    hours: Buckets = {}
+    for chunk, buckets in (await app.stores.incidents.buckets(name)).items():
+        (minutes if history.step_of(chunk) == history.MINUTE else hours).update(buckets)
+    found = history.points(minutes, hours, start, end, most)
+    return answer({"buckets": [_told(point) for point in found]})
+
+
+def _told(point: Point) -> dict[str, Any]:
+    bucket = point.bucket
+    return {
+        "at": rfc3339(point.at),
+        "rows": bucket.rows,
+        "alarms": bucket.alarms,
+        "severity_max": bucket.severity_max,
+        "severity_p99": bucket.percentile(0.99),
+        "severity_p50": bucket.percentile(0.5),
+        "generation": bucket.generation,
+        "regimes": history.shares(bucket.regimes),
+    }
+
+
+@router.get(
+    "/generations",
+    summary="List the moves of the champion",
+    dependencies=[needs(Scope.READ)],
+    responses=openapi.answers(
+        200, "Newest first.", {"generations": [_GENERATION]}, documents.Generations
+    )
+    | openapi.problems(404, 422, 503),
+    openapi_extra={
+        "parameters": [
+            openapi.query("after", "The generation that `next` named."),
+            openapi.query("limit", "At most so many.", maximum=MOST, default=PAGE),
+        ]
+    },
+)
+async def generations(request: Request, name: Name) -> Response:
+    """Return who moved the champion, how and why."""
+    app = parts(request)
+    limit = whole_number(request, "limit", PAGE)
+    before = None
+    if request.query_params.get("after") is not None:
+        before = whole_number(request, "after", 1, 2**31)
+    await existing(app, name)
+    found = await app.stores.registry.history(name, limit=10_000)
+    found = sorted(found, key=lambda row: -int(row["generation"]))
+    if before is not None:
+        found = [row for row in found if row["generation"] < before]
+    last = found[limit - 1]["generation"] if len(found) > limit else None
+    return answer({"generations": found[:limit]} | more(last))

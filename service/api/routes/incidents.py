@@ -1,0 +1,147 @@
+"""Incidents: listed, shown, and decided by a person."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from service.api import incident_documents as documents
+from service.api import openapi, request_bodies
+from service.api.context import Parts, parts
+from service.api.guard import caller, needs
+from service.api.incident_decisions import decide
+from service.api.responses import answer
+from service.api.routes.parameters import Name
+from service.api.routes.queries import PAGE, more, time_range, whole_number
+from service.api.status import existing, settled
+from service.domain.api_key import Scope
+from service.domain.incident_document import document, row_document
+from service.problems import Unknown, Unprocessable
+from service.store.incidents import Listed
+
+router = APIRouter(prefix="/v1/detectors/{name}/incidents", tags=["incidents"])
+
+_INCIDENT: dict[str, Any] = {
+    "id": "i7-1795861140000",
+    "source": "pump-7",
+    "state": "open",
+    "verdict": None,
+    "start": "2026-11-28T10:19:00.000Z",
+    "end": "2026-11-28T10:52:00.000Z",
+    "peak": 3.7,
+    "count": 34,
+    "features": [{"feature": "speed", "contribution": 9.0, "value": 2790.0, "expected": 2827.0}],
+    "regime": 2,
+    "version": 3,
+    "generation": 4,
+    "sentence": "speed 2790 where 2827 is expected; as rare as 1 in 20 million normals; since "
+    "28 Nov 10:19 UTC, 34 rows",
+    "pages": True,
+    "like": None,
+    "why": None,
+    "decided_by": None,
+    "decided_at": None,
+}
+_ROW = {
+    "event": "1795861140000-0",
+    "client_id": None,
+    "at": "2026-11-28T10:19:00.000Z",
+    "severity": 3.7,
+    "p_value": 5e-8,
+    "score": 40.2,
+    "vector": [0.1, 1.4, 2790.0],
+    "attributions": _INCIDENT["features"],
+}
+_EFFECT = "34 rows are labelled normal and are learned at the next retraining; rows like them page "
+_EFFECT += "nobody from now on."
+_RANGE = [
+    openapi.query("from", "Since this time (RFC 3339, or seconds since 1970).", type="string"),
+    openapi.query("to", "Before this time.", type="string"),
+]
+
+
+@router.get(
+    "",
+    summary="List the incidents",
+    dependencies=[needs(Scope.READ)],
+    responses=openapi.answers(200, "Newest first.", {"incidents": [_INCIDENT]}, documents.Incidents)
+    | openapi.problems(404, 422, 503),
+    openapi_extra={
+        "parameters": [
+            openapi.query("state", "`open` or `closed`.", type="string"),
+            *_RANGE,
+            openapi.query("after", "The id that `next` named.", type="string"),
+            openapi.query("limit", "At most so many.", maximum=1000, default=PAGE),
+        ]
+    },
+)
+async def index(request: Request, name: Name) -> Response:
+    """Return those that lie, at least in part, in the range."""
+    app = parts(request)
+    asked, limit = time_range(request), whole_number(request, "limit", PAGE)
+    state, after = request.query_params.get("state"), request.query_params.get("after")
+    if state not in {None, "open", "closed"}:
+        raise Unprocessable('`state` in the query is "open" or "closed".')
+    await existing(app, name)
+    found = [
+        one
+        for one in await app.stores.incidents.all(name)
+        if state in {None, one.incident.state} and asked.holds(one.incident.start, one.incident.end)
+    ]
+    if after is not None:
+        ids = [one.incident.id for one in found]
+        if after not in ids:
+            raise Unprocessable("`after` in the query names no incident of this list.")
+        found = found[ids.index(after) + 1 :]
+    page = found[:limit]
+    last = page[-1].incident.id if len(found) > limit else None
+    return answer({"incidents": [document(*one) for one in page]} | more(last))
+
+
+@router.get(
+    "/{incident}",
+    summary="Show an incident with its worst rows",
+    dependencies=[needs(Scope.READ)],
+    responses=openapi.answers(
+        200, "Worst row first.", _INCIDENT | {"rows": [_ROW]}, documents.Incident
+    )
+    | openapi.problems(404, 503),
+)
+async def get(request: Request, name: Name, incident: str) -> Response:
+    """Return the incident and at most 100 of its rows."""
+    app = parts(request)
+    await existing(app, name)
+    found = await known(app, name, incident)
+    rows = (await app.stores.incidents.rows(name, [incident]))[incident]
+    return answer(document(*found) | {"rows": [row_document(row) for row in rows]})
+
+
+@router.post(
+    "/{incident}",
+    summary="Dismiss or confirm an incident, or withdraw that",
+    dependencies=[needs(Scope.LABEL)],
+    responses=openapi.answers(200, "Decided.", _INCIDENT | {"effect": _EFFECT}, documents.Incident)
+    | openapi.problems(404, 413, 415, 422, 429, 503),
+    openapi_extra=openapi.json_body({"decision": "dismiss", "why": "a wash"}, required=True),
+)
+async def post(request: Request, name: Name, incident: str) -> Response:
+    """Label its kept rows and answer what will come of it."""
+    app = parts(request)
+    app.writable()
+    asked = await request_bodies.read(request, request_bodies.DecideIncident)
+    detector = await existing(app, name)
+    found = await known(app, name, incident)
+    decided = await decide(app, detector, found, asked, caller(request).id)
+    if "labels" in detector.config.threshold:
+        await settled(app, name)
+    effect = decided.ruling.effect if decided.ruling else ""
+    return answer(document(*decided) | {"effect": effect})
+
+
+async def known(app: Parts, name: str, incident: str) -> Listed:
+    """Return an incident; Unknown where it is not kept."""
+    found = None
+    if len(incident) <= 64 and incident.isascii():
+        found = await app.stores.incidents.get(name, incident)
+    if found is None:
+        raise Unknown("The incident is not kept, or never was.")
+    return found

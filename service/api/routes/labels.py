@@ -1,0 +1,211 @@
+"""What people say of anomalies and vectors: given, listed, deleted."""
+
+import hashlib
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+
+from service.api import incident_documents as documents
+from service.api import openapi, request_bodies
+from service.api.context import Parts, parts
+from service.api.guard import caller, needs
+from service.api.request_bodies import Labelled
+from service.api.responses import answer
+from service.api.routes.parameters import Name, idempotency_key
+from service.api.routes.queries import MOST, PAGE, more, whole_number
+from service.api.status import existing, settled
+from service.domain.api_key import Grant, Scope
+from service.domain.detector import Detector
+from service.domain.event import Event, Label
+from service.domain.incident import pardon_of_row
+from service.problems import BadVectors, Forbidden, Unknown, UnknownDetector, Unprocessable
+from service.scoring import vectors as payload
+
+router = APIRouter(prefix="/v1/detectors/{name}", tags=["review"])
+
+_LABEL: dict[str, Any] = {
+    "id": "1763726460000-0",
+    "label": "normal",
+    "event": "1763726400000-0",
+    "incident": None,
+    "sender": "9f86d081884c7d65",
+    "at": "2026-11-21T12:01:00.000Z",
+    "vector": [0.1, 1.4, 9.9],
+}
+_TAKEN = {"labels": 2, "normal": 1, "anomaly": 1, "buffered": 121, "quarantined": 0}
+
+
+@router.post(
+    "/feedback",
+    summary="Label anomalies or vectors",
+    dependencies=[needs(Scope.INGEST, Scope.LABEL)],
+    responses=openapi.answers(200, "Kept.", _TAKEN, documents.FeedbackAnswer)
+    | openapi.problems(400, 404, 413, 415, 422, 429, 503),
+    openapi_extra=openapi.json_body(
+        {
+            "labels": [
+                {"label": "normal", "event": "1763726400000-0"},
+                {"label": "anomaly", "vector": [0.1, 1.4, 9.9]},
+            ]
+        },
+        required=True,
+    )
+    | {"parameters": [openapi.header("Idempotency-Key", "As for `normal`.", "review-17")]},
+)
+async def feedback(request: Request, name: Name) -> Response:
+    """Keep every label; normals are buffered too, those of no recorded event after admission."""
+    app = parts(request)
+    app.writable()
+    key, sender = idempotency_key(request.headers.get("idempotency-key")), caller(request)
+    asked = (await request_bodies.read(request, request_bodies.Feedback)).labels
+    _check_scope(sender, asked)
+    detector = await existing(app, name)
+    labels, held = await _labels(app, detector, asked, sender.id)
+    stored, batch = await _buffer(app, detector, labels, key, sender.id)
+    labels = [_of_batch(one, batch) for one in labels]
+    body = hashlib.sha256(sender.id.encode() + b"\n" + await request.body()).hexdigest()
+    who = f"key:{sender.id}"
+    kept = await app.stores.labels.add(
+        name, detector.uid, labels, idempotency_key=key, digest=body, who=who
+    )
+    if not kept:
+        raise UnknownDetector("The detector was deleted.")
+    spared = [pardon_of_row(event) for event in held]
+    await app.stores.incidents.spare(name, [one for one in spared if one.ranges])
+    if "labels" in detector.config.threshold:
+        await settled(app, name)
+    normal = sum(label.label == "normal" for label in labels)
+    counted = {"normal": normal, "anomaly": len(labels) - normal}
+    return answer({"labels": len(labels), **counted, **stored})
+
+
+def _check_scope(sender: Grant, asked: list[Labelled]) -> None:
+    """Raise Forbidden where a key without the scope `label` names anomalies."""
+    if Scope.LABEL not in sender.scopes and any(one.label == "anomaly" for one in asked):
+        raise Forbidden(Scope.LABEL, "Labels `anomaly` need a key with the scope label.")
+
+
+async def _labels(
+    app: Parts, detector: Detector, asked: list[Labelled], sender: str
+) -> tuple[list[Label], list[Event]]:
+    """Return the labels with their vectors, and the events that are labelled normal.
+
+    Rows of problems count the labels given.
+    """
+    for row, one in enumerate(asked):
+        if (one.event is None) == (one.vector is None):
+            raise BadVectors("A label is for an `event` or for a `vector`.", row=row)
+    wanted = [one.event for one in asked if one.event is not None]
+    held: dict[str, Event] = await app.stores.events.get(detector.name, wanted) if wanted else {}
+    vectors: list[payload.Matrix] = []
+    for row, one in enumerate(asked):
+        if one.event is not None and one.event not in held:
+            raise Unknown("The event is not kept, or never was.", row=row)
+        with np.errstate(over="ignore"):
+            vector = (
+                np.asarray(one.vector, np.float32)
+                if one.event is None
+                else held[one.event].vector.astype(np.float32)
+            )
+        width = detector.dimension or (len(vectors[0]) if vectors else None)
+        if width is not None and len(vector) != width:
+            raise BadVectors(f"The vector has {len(vector)} numbers, not {width}.", row=row)
+        vectors.append(vector)
+    X, now = payload.check(np.stack(vectors), detector.dimension), time.time()
+    labels = [
+        Label(one.label, vector, one.event, now, sender=sender)
+        for one, vector in zip(asked, X, strict=True)
+    ]
+    spared = [held[one.event] for one in asked if one.event and one.label == "normal"]
+    return labels, spared
+
+
+async def _buffer(
+    app: Parts, detector: Detector, labels: list[Label], key: str | None, sender: str
+) -> tuple[dict[str, int], str | None]:
+    """Buffer what is labelled normal: of recorded events as it is, else after admission.
+
+    Returns what the answer says of it, and the batch of the recorded events.
+    """
+    found, batch = {"buffered": detector.buffered, "quarantined": 0}, None
+    for recorded in (True, False):
+        rows = [
+            one.vector
+            for one in labels
+            if one.label == "normal" and (one.event is not None) == recorded
+        ]
+        if not rows:
+            continue
+        own = key and f"{key}\n{'events' if recorded else 'vectors'}"
+        stored = await app.ingest.store(
+            detector.name,
+            np.stack(rows),
+            own,
+            sender=sender,
+            judged=not recorded,
+        )
+        if recorded:
+            batch = stored["batch_id"]
+        found["buffered"] = stored["buffered"]
+        found["quarantined"] += stored["quarantined"]
+    return found, batch
+
+
+def _of_batch(label: Label, batch: str | None) -> Label:
+    """Return the label with the batch that its recorded event is learned with, if it is."""
+    if label.label == "normal" and label.event is not None:
+        return replace(label, batch=batch)
+    return label
+
+
+@router.get(
+    "/labels",
+    summary="List the labels",
+    dependencies=[needs(Scope.READ)],
+    responses=openapi.answers(200, "Newest first.", {"labels": [_LABEL]}, documents.Labels)
+    | openapi.problems(404, 422, 503),
+    openapi_extra={
+        "parameters": [
+            openapi.query("after", "The id that `next` named.", type="string"),
+            openapi.query("limit", "At most so many.", maximum=MOST, default=PAGE),
+        ]
+    },
+)
+async def index(request: Request, name: Name) -> Response:
+    """Return what people said, with sender and time."""
+    app = parts(request)
+    limit, after = whole_number(request, "limit", PAGE), request.query_params.get("after")
+    await existing(app, name)
+    found = await app.stores.labels.all(name)
+    if after is not None:
+        ids = [one.id for one in found]
+        if after not in ids:
+            raise Unprocessable("`after` in the query names no label of this list.")
+        found = found[ids.index(after) + 1 :]
+    last = found[limit - 1].id if len(found) > limit else None
+    return answer({"labels": [one.to_dict() for one in found[:limit]]} | more(last))
+
+
+@router.delete(
+    "/labels/{label}",
+    summary="Delete a label",
+    dependencies=[needs(Scope.LABEL)],
+    status_code=204,
+    response_class=Response,
+    responses=openapi.problems(404, 503),
+)
+async def delete(request: Request, name: Name, label: str) -> Response:
+    """Take back what was said; a normal that was buffered stays so, `revoke` takes its batch."""
+    app = parts(request)
+    app.writable()
+    detector = await existing(app, name)
+    found = [one for one in await app.stores.labels.all(name) if one.id == label]
+    who = f"key:{caller(request).id}"
+    if not await app.stores.labels.delete(name, found, who=who):
+        raise Unknown("There is no such label.")
+    if "labels" in detector.config.threshold:
+        await settled(app, name)
+    return Response(status_code=204)

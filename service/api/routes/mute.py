@@ -1,0 +1,53 @@
+"""Mute: for a while a detector is scored and shown, pages nobody and learns nothing."""
+
+from fastapi import APIRouter, Request, Response
+
+from service.api import incident_documents as documents
+from service.api import openapi, request_bodies
+from service.api.context import parts
+from service.api.guard import caller, needs
+from service.api.responses import answer
+from service.api.routes.parameters import Name
+from service.api.status import settled
+from service.domain.api_key import Scope
+from service.timestamps import rfc3339
+
+router = APIRouter(prefix="/v1/detectors/{name}/mute", tags=["incidents"])
+
+_MUTE = {"until": "2026-11-28T12:19:00.000Z", "why": "planned service", "who": "key:9f86d081"}
+
+
+@router.post(
+    "",
+    summary="Mute a detector for a while",
+    dependencies=[needs(Scope.ADMIN)],
+    responses=openapi.answers(200, "Until when.", {"mute": _MUTE}, documents.MuteAnswer)
+    | openapi.problems(404, 413, 415, 422, 503),
+    openapi_extra=openapi.json_body({"seconds": 7200, "why": "planned service"}, required=True),
+)
+async def post(request: Request, name: Name) -> Response:
+    """Page nobody and learn nothing until the time is over; scoring and history go on."""
+    app = parts(request)
+    app.writable()
+    asked = await request_bodies.read(request, request_bodies.Silence)
+    who = f"key:{caller(request).id}"
+    until = await app.stores.detectors.mute(name, asked.seconds, asked.why, who)
+    await settled(app, name)
+    return answer({"mute": {"until": rfc3339(until), "why": asked.why, "who": who}})
+
+
+@router.delete(
+    "",
+    summary="End a mute",
+    dependencies=[needs(Scope.ADMIN)],
+    status_code=204,
+    response_class=Response,
+    responses=openapi.problems(404, 503),
+)
+async def delete(request: Request, name: Name) -> Response:
+    """Page and learn again from now on; without a mute this changes nothing."""
+    app = parts(request)
+    app.writable()
+    await app.stores.detectors.mute(name, 0.0, "", f"key:{caller(request).id}")
+    await settled(app, name)
+    return Response(status_code=204)

@@ -1,0 +1,70 @@
+"""What the query of a list says: a range of time, a page of it."""
+
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from service.domain.row_labels import parse_times
+from service.problems import BadVectors, Unprocessable
+
+PAGE, MOST = 100, 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """From `start` until before `end`, in seconds since 1970; None where that end is open."""
+
+    start: float | None = None
+    end: float | None = None
+
+    def holds(self, first: float, last: float | None = None) -> bool:
+        """Return whether something from `first` to `last` lies in it, at least in part."""
+        last = first if last is None else last
+        return (self.end is None or first < self.end) and (self.start is None or last >= self.start)
+
+
+def time_range(request: Request) -> Range:
+    """Return `from` and `to` of the query; Unprocessable for what is no time."""
+    found = Range(_time(request, "from"), _time(request, "to"))
+    if found.start is not None and found.end is not None and found.end <= found.start:
+        raise Unprocessable("`to` in the query is not after `from`.")
+    return found
+
+
+def whole_number(request: Request, name: str, default: int, most: int = MOST) -> int:
+    """Return a number from 1 to `most` of the query; Unprocessable for another."""
+    text = request.query_params.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 8 and 1 <= int(text) <= most):
+        raise Unprocessable(f"`{name}` in the query is a whole number from 1 to {most}.")
+    return int(text)
+
+
+def more(last: str | int | None) -> dict[str, str | int]:
+    """Return `next` of a page whose last item this is, nothing on the last page."""
+    return {} if last is None else {"next": last}
+
+
+def _time(request: Request, name: str) -> float | None:
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    try:
+        value: str | float = float(text)
+    except ValueError:
+        value = text.replace(" ", "+")  # a plus sign that was not escaped
+    try:
+        return float(parse_times([value])[0])
+    except BadVectors:
+        raise Unprocessable(
+            f"`{name}` in the query is a time: RFC 3339, or seconds since 1970."
+        ) from None
+
+
+def flag(request: Request, name: str, *, default: bool = False) -> bool:
+    """Return a `true` or `false` of the query; Unprocessable for anything else."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if text not in {"true", "false"}:
+        raise Unprocessable(f"`{name}` in the query is true or false.")
+    return text == "true"

@@ -1,0 +1,103 @@
+"""The service as a whole: what needs a person, and what it runs on."""
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from service.api import incident_documents as documents
+from service.api import openapi
+from service.api.context import Parts, parts
+from service.api.guard import caller, needs
+from service.api.responses import answer
+from service.domain.api_key import Scope
+from service.domain.attention import Item, of_detector, of_service, worst_first
+from service.domain.detector import Detector
+from service.timestamps import rfc3339
+
+router = APIRouter(prefix="/v1", tags=["service"])
+
+_ITEM = {
+    "detector": "pump-7",
+    "kind": "incident",
+    "sentence": "speed 2790 where 2827 is expected; as rare as 1 in 20 million normals; since "
+    "28 Nov 10:19 UTC, 34 rows",
+    "path": "/v1/detectors/pump-7/incidents/i7-1795861140000",
+    "since": "2026-11-28T10:19:00.000Z",
+}
+
+
+@router.get(
+    "/attention",
+    summary="Say what needs a person now",
+    dependencies=[needs(Scope.READ)],
+    responses=openapi.answers(200, "Worst first.", {"items": [_ITEM]}, documents.Attention)
+    | openapi.problems(503),
+)
+async def attention(request: Request) -> Response:
+    """Return it for every detector that the key is for."""
+    app, grant = parts(request), caller(request)
+    items = of_service(_store(app), _worker_age(app))
+    for detector in await app.stores.detectors.list():
+        if grant.covers(detector.name):
+            items += await of(app, detector)
+    return answer({"items": [_told(item) for item in worst_first(items)]})
+
+
+async def of(app: Parts, detector: Detector) -> list[Item]:
+    """Return what waits at one detector; a muted one is left alone."""
+    if detector.muted(time.time()):
+        return []
+    waiting = []
+    if detector.incidents.open:
+        waiting = [
+            one.incident
+            for one in await app.stores.incidents.all(detector.name)
+            if one.incident.state == "open" and (one.ruling is None or not one.ruling.verdict)
+        ]
+    return of_detector(detector, waiting)
+
+
+def _told(item: Item) -> dict[str, Any]:
+    return item._asdict() | {"since": rfc3339(item.since)}
+
+
+def _store(app: Parts) -> str | None:
+    if not app.watcher.redis_up:
+        return "the store does not answer: scoring goes on, nothing is stored"
+    return f"the store is refused: {app.watcher.weak}" if app.watcher.weak else None
+
+
+def _worker_age(app: Parts) -> float | None:
+    heard = app.watcher.worker_heartbeat
+    return None if heard is None else time.time() - heard
+
+
+@router.get(
+    "/service",
+    summary="Describe what the service runs on",
+    dependencies=[needs(Scope.READ, whole=True)],
+    responses=openapi.answers(
+        200,
+        "Store, workers and API processes.",
+        {
+            "store": {"up": True, "refused": None},
+            "workers": [{"id": "host-17-a1b2c3", "heard_seconds": 0.8}],
+            "api": [{"id": "host-16", "heard_seconds": 0.4, "loaded": {"pump-7": 4}}],
+        },
+        documents.ServiceAnswer,
+    )
+    | openapi.problems(503),
+)
+async def service(request: Request) -> Response:
+    """Return the workers with the age of their latest beat, and who serves which generation."""
+    app = parts(request)
+    workers = await app.stores.leases.workers()
+    processes = await app.stores.processes.all()
+    return answer(
+        {
+            "store": {"up": app.watcher.redis_up, "refused": app.watcher.weak},
+            "workers": [{"id": one, "heard_seconds": age} for one, age in sorted(workers.items())],
+            "api": [one._asdict() for one in processes],
+        }
+    )

@@ -1,0 +1,190 @@
+"""Commands for the one on call: what needs a person, incidents, events, labels, mute."""
+
+import math
+import re
+from typing import Annotated, Any
+
+import typer
+
+from service.cli import console
+from service.cli.options import DEFAULT_URL, AsJson, Key, Name, Url
+
+_STATUS = ("detector", "version", "incidents", "drift", "buffered", "parked", "last", "why")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+State = Annotated[
+    str | None, typer.Option("--state", help="Only `open` or only `closed` incidents.")
+]
+Most = Annotated[int, typer.Option("--limit", help="At most so many.")]
+Why = Annotated[str, typer.Option("--why", help="For the record.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (status, incidents, events, label, mute, unmute):
+        app.command()(command)
+
+
+def status(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """Say how store, workers and detectors are; exit with 5 when something needs a person."""
+    with console.client(url, key) as client:
+        items = client.attention()
+        detectors = client.detectors()
+    if as_json:
+        console.show_json({"items": items, "detectors": detectors})
+    else:
+        _show_status(items, detectors)
+    if items:
+        raise typer.Exit(console.Exit.ATTENTION)
+
+
+def _show_status(items: list[dict[str, Any]], detectors: list[dict[str, Any]]) -> None:
+    if items:
+        columns = ("needs a person", "detector", "what", "since")
+        rows = [(one["kind"], one["detector"], one["sentence"], one["since"]) for one in items]
+        console.show_table(columns, rows)
+    else:
+        typer.echo("nothing needs a person")
+    if detectors:
+        typer.echo("")
+        console.show_table(_STATUS, map(_status_row, detectors))
+
+
+def _status_row(one: dict[str, Any]) -> tuple[Any, ...]:
+    last = one.get("last_retraining") or {}
+    reasons = last.get("reasons") or [None]
+    return (
+        one["name"],
+        one.get("champion"),
+        (one.get("incidents") or {}).get("open"),
+        (one.get("drift") or {}).get("state"),
+        one.get("buffered"),
+        one.get("parked"),
+        last.get("outcome"),
+        reasons[0],
+    )
+
+
+def incidents(
+    detector: Name,
+    state: State = None,
+    most: Most = 20,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """List a detector's incidents, newest first."""
+    if state not in {None, "open", "closed"}:
+        raise typer.BadParameter("--state takes open or closed")
+    with console.client(url, key) as client:
+        found = client.incidents(detector, state=state, limit=most)
+    if as_json:
+        console.show_json(found)
+        return
+    columns = ("incident", "state", "verdict", "source", "what")
+    fields = ("id", "state", "verdict", "source", "sentence")
+    console.show_table(columns, [[one[field] for field in fields] for one in found])
+
+
+def events(
+    detector: Name,
+    incident: Annotated[
+        str | None, typer.Option("--incident", help="Of this incident only.")
+    ] = None,
+    most: Most = 20,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """List a detector's latest anomalies, newest first."""
+    with console.client(url, key) as client:
+        found = client.events(detector, incident=incident, limit=most)
+    if as_json:
+        console.show_json(found)
+        return
+    columns = ("event", "at", "source", "severity", "leading feature", "incident")
+    console.show_table(columns, map(_event_row, found))
+
+
+def _event_row(one: dict[str, Any]) -> tuple[Any, ...]:
+    first = (one.get("attributions") or [{}])[0]
+    return (
+        one["id"],
+        one.get("timestamp") or one["at"],
+        one.get("source"),
+        f"{one['severity']:.2f}",
+        first.get("feature"),
+        one.get("incident"),
+    )
+
+
+def label(
+    detector: Name,
+    what: Annotated[str, typer.Argument(help="An incident's id, or an event's.", metavar="ID")],
+    verdict: Annotated[
+        str, typer.Argument(help="normal, anomaly, or (of an incident) withdraw.", metavar="WHAT")
+    ],
+    why: Why = "",
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what an incident or an event was; the answer says what comes of it."""
+    decisions = {"normal": "dismiss", "anomaly": "confirm", "withdraw": "withdraw"}
+    if verdict not in decisions:
+        raise typer.BadParameter("say normal, anomaly or withdraw")
+    of_incident = what.startswith("i")
+    if not of_incident and verdict == "withdraw":
+        raise typer.BadParameter("an event's label is deleted: DELETE .../labels/ID")
+    with console.client(url, key) as client:
+        if of_incident:
+            answer = client.decide(detector, what, decisions[verdict], why)
+        else:
+            answer = client.label(detector, what, verdict)
+    if as_json:
+        console.show_json(answer)
+    elif of_incident:
+        typer.echo(answer["effect"])
+    else:
+        typer.echo(f"labelled {verdict}; {answer['buffered']} vectors are buffered")
+
+
+def mute(
+    detector: Name,
+    time: Annotated[str, typer.Option("--for", help="How long: 90s, 30m, 2h or 1d.")],
+    why: Why = "",
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a detector page nobody and learn nothing for a while; it is scored and shown."""
+    with console.client(url, key) as client:
+        answer = client.mute(detector, seconds(time), why)
+    if as_json:
+        console.show_json(answer)
+        return
+    typer.echo(f"{detector} pages nobody and learns nothing until {answer['mute']['until']}")
+
+
+def unmute(
+    detector: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False
+) -> None:
+    """End a mute."""
+    with console.client(url, key) as client:
+        client.unmute(detector)
+    if as_json:
+        console.show_json({"mute": None})
+        return
+    typer.echo(f"{detector} pages and learns again")
+
+
+def seconds(text: str) -> float:
+    """Return a duration in seconds.
+
+    >>> seconds("2h"), seconds("90s")
+    (7200.0, 90.0)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    if found is None or not math.isfinite(float(found[1])):
+        raise typer.BadParameter("a duration is a number and one of s, m, h, d: 90s, 30m, 2h, 1d")
+    return float(found[1]) * _UNITS[found[2]]

@@ -1,0 +1,79 @@
+"""What needs a person now, worst first: one sentence and one path each."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from service.domain.detector import Detector
+from service.domain.incident import Incident, sentence
+
+WORKER_SECONDS = 60.0  # without a worker for so long, somebody has to look
+
+# Worst first.
+KINDS = ("store", "worker", "incident", "degraded", "failed", "new_regime", "parked", "quarantine")
+_DRIFT = {
+    "degraded": "anomalies come in a burst while the bulk of the input is where it was: do not "
+    "learn now, look for the fault",
+    "new_regime": "the input moved for good: send normal batches of it, or look for the fault",
+}
+
+
+class Item(NamedTuple):
+    """One thing that waits for a person; `since` in seconds since 1970, None where unknown."""
+
+    kind: str
+    detector: str | None
+    sentence: str
+    path: str
+    since: float | None = None
+
+
+def of_service(store: str | None, worker_age: float | None) -> list[Item]:
+    """Return what is wrong with the service: `store` says what with it, in words.
+
+    `worker_age` is how long no worker was heard of, None where there never was one.
+    """
+    found = []
+    if store is not None:
+        found.append(Item("store", None, store, "/v1/service"))
+    if worker_age is None:
+        found.append(
+            Item("worker", None, "no worker was heard of: nothing is learned", "/v1/service")
+        )
+    elif worker_age > WORKER_SECONDS:
+        told = f"no worker was heard of for {worker_age:.0f} s: nothing is learned"
+        found.append(Item("worker", None, told, "/v1/service"))
+    return found
+
+
+def of_detector(detector: Detector, incidents: Sequence[Incident]) -> list[Item]:
+    """Return what waits at one detector; `incidents` are those that are open and not decided."""
+    name, path = detector.name, f"/v1/detectors/{detector.name}"
+    found = [
+        Item("incident", name, sentence(one), f"{path}/incidents/{one.id}", one.start)
+        for one in incidents
+        if one.pages
+    ]
+    state = detector.drift.get("state")
+    if state in _DRIFT:
+        found.append(Item(state, name, _DRIFT[state], f"{path}/drift"))
+    last = detector.last_retraining or {}
+    if last.get("outcome") in {"failed", "rejected"} and detector.parked:
+        first = next(iter(last.get("reasons") or ()), "no reason was given")
+        told = f"the last retraining was {last['outcome']}: {first}"
+        found.append(Item("failed", name, told, f"{path}/quarantine"))
+    elif detector.parked:
+        told = f"{detector.parked} vectors of rejected experiences wait to be released or discarded"
+        found.append(Item("parked", name, told, f"{path}/quarantine"))
+    if detector.quarantined:
+        rows = "row waits" if detector.quarantined == 1 else "rows wait"
+        told = f"{detector.quarantined} {rows} for a person"
+        found.append(Item("quarantine", name, told, f"{path}/quarantine"))
+    return found
+
+
+def worst_first(items: Iterable[Item]) -> list[Item]:
+    """Return the items by kind, then the longest waiting first, then by detector."""
+    order: Mapping[str, int] = {kind: place for place, kind in enumerate(KINDS)}
+    return sorted(
+        items, key=lambda one: (order[one.kind], one.since or 0.0, one.detector or "", one.path)
+    )

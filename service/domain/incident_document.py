@@ -1,0 +1,57 @@
+"""Incidents as an answer shows them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from service.domain.event import Event
+from service.domain.incident import Incident, Ruling, Witness, sentence
+from service.timestamps import rfc3339
+
+
+def document(incident: Incident, ruling: Ruling | None) -> dict[str, Any]:
+    """Return an incident and what was decided about it, as JSON carries them."""
+    return {
+        "id": incident.id,
+        "source": incident.source or None,
+        "state": incident.state,
+        "verdict": ruling.verdict if ruling else None,
+        "start": rfc3339(incident.start),
+        "end": rfc3339(incident.end),
+        "peak": incident.peak,
+        "count": incident.count,
+        "features": list(incident.leading),
+        "regime": incident.regime or None,
+        "version": incident.version,
+        "generation": incident.generation,
+        "sentence": sentence(incident),
+        "pages": incident.pages,
+        "like": incident.like,
+        "why": ruling.why if ruling else None,
+        "decided_by": ruling.who if ruling else None,
+        "decided_at": rfc3339(ruling.at) if ruling else None,
+    }
+
+
+def row_document(row: Witness) -> dict[str, Any]:
+    """Return one kept row of an incident as JSON carries it."""
+    return {
+        "event": row.event,
+        "client_id": row.client_id,
+        "at": rfc3339(row.at),
+        "severity": row.severity,
+        "p_value": row.p_value,
+        "score": row.score,
+        "vector": np.frombuffer(row.vector, "<f4").tolist() if row.vector else None,
+        "attributions": list(row.leading),
+    }
+
+
+def incident_of(event: Event, incidents: Sequence[Incident]) -> str | None:
+    """Return the id of the incident that an event belongs to: of its source, while it lasted."""
+    source = event.source or ""
+    for incident in incidents:
+        if incident.source == source and incident.start <= event.time <= incident.end:
+            return incident.id
+    return None

@@ -1,0 +1,123 @@
+"""What one API process scored of one detector since its last report."""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from service.domain import history
+from service.domain.history import Bucket
+from service.domain.incident_fold import Block
+
+FORMAT = 1
+
+
+class Tally(msgspec.Struct, frozen=True, array_like=True):
+    """Rows scored in one bucket of `step` seconds, the `place`-th since 1970.
+
+    `bins` are the histogram's bins that are not empty, and their counts.
+    """
+
+    step: int
+    place: int
+    rows: int
+    alarms: int
+    severity_max: float
+    bins: tuple[tuple[int, int], ...] = ()
+    regimes: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, step: int, place: int, bucket: Bucket) -> "Tally":
+        """Return what `bucket` counted."""
+        filled = np.flatnonzero(bucket.severities)
+        regimes = bucket.regimes.tolist() if bucket.regimes.any() else []
+        return cls(
+            step,
+            place,
+            bucket.rows,
+            bucket.alarms,
+            bucket.severity_max,
+            tuple(zip(filled.tolist(), bucket.severities[filled].tolist(), strict=True)),
+            tuple(regimes),
+        )
+
+    def bucket(self, generation: int) -> Bucket:
+        """Return it as a bucket of the history."""
+        found = Bucket(self.rows, self.alarms, self.severity_max, generation)
+        for place, count in self.bins:
+            found.severities[place] = count
+        found.regimes[: len(self.regimes)] = self.regimes
+        return found
+
+
+class Report(msgspec.Struct, frozen=True):
+    """One report: counts, and rows by source.
+
+    The witnesses' event ids are given by the store: those of the report, in their order.
+    """
+
+    uid: str
+    version: int
+    generation: int
+    tallies: tuple[Tally, ...]
+    blocks: tuple[Block, ...] = ()
+    format: int = FORMAT
+
+
+_decoder = msgspec.msgpack.Decoder(Report)
+
+
+def encode(report: Report) -> bytes:
+    """Return the report as the store keeps it."""
+    return msgspec.msgpack.encode(report)
+
+
+def decode(packed: bytes, events: Sequence[str] = ()) -> Report | None:
+    """Return the report with the ids of its events; None for one of another format."""
+    try:
+        report = _decoder.decode(packed)
+    except msgspec.MsgspecError:
+        return None
+    if report.format != FORMAT:
+        return None
+    ids = iter(events)
+    blocks = []
+    for block in report.blocks:
+        named = tuple(
+            (position, msgspec.structs.replace(one, event=event))
+            for (position, one), event in zip(block.witnesses, ids, strict=False)
+        )
+        blocks.append(msgspec.structs.replace(block, witnesses=named))
+    return msgspec.structs.replace(report, blocks=tuple(blocks))
+
+
+def counts_alone(reports: Sequence[Report]) -> Report:
+    """Return one report with the counts of several of one champion, and none of their rows."""
+    joined: dict[tuple[int, int], Bucket] = {}
+    for report in reports:
+        for tally in report.tallies:
+            key = (tally.step, tally.place)
+            one = tally.bucket(report.generation)
+            if key in joined:
+                joined[key].add(one)
+            else:
+                joined[key] = one
+    first = reports[0]
+    tallies = tuple(Tally.of(step, place, one) for (step, place), one in joined.items())
+    return Report(first.uid, first.version, first.generation, tallies)
+
+
+def place_of(at: float, now: float) -> tuple[int, int]:
+    """Return the step and the place that a row of time `at` is counted in, at `now`.
+
+    By the minute while minutes are kept, else by the hour; a row of the future, or older than the
+    history, counts where it came.
+
+    >>> place_of(120.0, 180.0), place_of(0.0, 3 * 86_400.0)
+    ((60, 2), (3600, 0))
+    """
+    age = now - at
+    if age > history.HOURS_KEPT or age < -float(history.HOUR):
+        at, age = now, 0.0
+    step = history.MINUTE if history.by_minute(at, now) else history.HOUR
+    return step, int(at // step)

@@ -1,0 +1,110 @@
+"""What the webhook's receiver gets: a CloudEvents 1.0 envelope, signed as Standard Webhooks asks.
+
+The message tells of an incident and links to its page. No link in it decides anything: whoever
+opens links in messages, such as a mail scanner, changes nothing.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+from typing import Any, Literal
+
+import msgspec
+import orjson
+
+from service.domain.incident import Incident, sentence
+from service.timestamps import rfc3339
+
+CONTENT_TYPE = "application/cloudevents+json"
+LEAST_SECRET = 16  # bytes
+_PREFIX = "whsec_"  # before a secret in base64, as Standard Webhooks writes it
+
+Kind = Literal["opened", "closed"]
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One message that waits to be delivered: its id, the incident it is about, and its body.
+
+    `at` is when it was made, in seconds since 1970.
+    """
+
+    id: str
+    incident: str
+    at: float
+    body: bytes
+
+
+def message(
+    detector: str, uid: str, kind: Kind, incident: Incident, at: float, public_url: str | None
+) -> Message:
+    """Return the message that `incident` opened or closed; a repetition has the same id."""
+    name = f"{uid}.{incident.id}.{kind}"
+    data: dict[str, Any] = {
+        "detector": detector,
+        "incident": incident.id,
+        "state": incident.state,
+        "source": incident.source,
+        "start": rfc3339(incident.start),
+        "end": rfc3339(incident.end),
+        "peak": incident.peak,
+        "count": incident.count,
+        "features": list(incident.features),
+        "version": incident.version,
+        "generation": incident.generation,
+        "sentence": sentence(incident),
+    }
+    if public_url:
+        data["url"] = f"{public_url.rstrip('/')}/detectors/{detector}/incidents/{incident.id}"
+    envelope = {
+        "specversion": "1.0",
+        "id": name,
+        "source": f"/v1/detectors/{detector}",
+        "type": f"anamnesis.incident.{kind}",
+        "subject": incident.id,
+        "time": rfc3339(at),
+        "datacontenttype": "application/json",
+        "data": data,
+    }
+    return Message(name, incident.id, at, orjson.dumps(envelope))
+
+
+def secret_of(text: str) -> bytes:
+    """Return the signing secret that a file's text names; ValueError for one too short.
+
+    >>> secret_of("whsec_MDEyMzQ1Njc4OWFiY2RlZg==")
+    b'0123456789abcdef'
+    """
+    text = text.strip()
+    try:
+        secret = (
+            base64.b64decode(text.removeprefix(_PREFIX), validate=True)
+            if text.startswith(_PREFIX)
+            else text.encode()
+        )
+    except binascii.Error:
+        raise ValueError(f"the secret after {_PREFIX} is not base64") from None
+    if len(secret) < LEAST_SECRET:
+        raise ValueError(f"the secret has {len(secret)} bytes; at least {LEAST_SECRET} are needed")
+    return secret
+
+
+def headers(sent: Message, secret: bytes | None, now: int) -> dict[str, str]:
+    """Return the headers of a delivery at `now`, seconds since 1970; signed with a `secret`.
+
+    The signature covers id, time and body, so that a receiver can refuse an old message.
+    """
+    found = {
+        "content-type": CONTENT_TYPE,
+        "webhook-id": sent.id,
+        "webhook-timestamp": str(now),
+    }
+    if secret is not None:
+        found["webhook-signature"] = f"v1,{signature(sent, secret, now)}"
+    return found
+
+
+def signature(sent: Message, secret: bytes, now: int) -> str:
+    """Return the base64 HMAC-SHA256 of `id.timestamp.body`."""
+    signed = b"%b.%d.%b" % (sent.id.encode(), now, sent.body)
+    return base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()

@@ -1,0 +1,343 @@
+"""The incidents of every detector, their rows, what people decided, and the bounded history.
+
+The worker that follows a detector writes all of it, with its place in the reports, in one fenced
+step: a worker that dies anywhere is followed by another that counts nothing twice and nothing less.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import orjson
+from redis.asyncio import Redis
+
+from service.domain.history import Buckets, unpack
+from service.domain.incident import Incident, Pardon, Ruling, Witness
+from service.domain.incident_fold import Fold
+from service.domain.webhook_message import Message
+from service.store.connection import ask
+from service.store.leases import Lease
+from service.store.lua import AUDIT, FENCED, NOW, READ, said, unfenced
+from service.store.redis_keys import NOTIFY, Keys
+from service.store.script import NamedScript
+
+FORMAT = 1
+INCIDENTS_KEPT = 1000
+ROWS_OF = 200  # latest incidents whose rows are kept
+ROWS_BYTES = 64 * 1024  # of one incident's rows
+PARDONS_KEPT = 100
+MESSAGES_KEPT = 1000
+
+# In the JSON `changes` a payload is named by its number among the payloads, from 0: `incidents`
+# [id, order, payload], `rows` [id, payload], `buckets` [field, payload], `gone` [field], `messages`
+# [payload].
+_SAVE = NamedScript(
+    FENCED
+    + """
+local changes = cjson.decode(ARGS.changes)
+local function payload(number) return ARGV[DATA.payload + number] end
+redis.call('SET', KEYS.followed, DATA.followed)
+for _, one in ipairs(changes.incidents) do
+  redis.call('HSET', KEYS.incidents, one[1], payload(one[3]))
+  redis.call('ZADD', KEYS.incident_order, 'NX', one[2], one[1])
+end
+for _, one in ipairs(changes.rows) do
+  redis.call('HSET', KEYS.incident_rows, one[1], payload(one[2]))
+end
+for _, one in ipairs(changes.buckets) do
+  redis.call('HSET', KEYS.buckets, one[1], payload(one[2]))
+end
+for _, field in ipairs(changes.gone) do redis.call('HDEL', KEYS.buckets, field) end
+for _, one in ipairs(changes.messages) do
+  redis.call('XADD', KEYS.messages, '*', MESSAGE.packed, payload(one))
+end
+local over = redis.call('XLEN', KEYS.messages) - tonumber(ARGS.messages_kept)
+if over > 0 then
+  redis.call('XTRIM', KEYS.messages, 'MAXLEN', ARGS.messages_kept)
+  redis.call('HINCRBY', state, STATE.messages_dropped, over)
+end
+local many = redis.call('ZCARD', KEYS.incident_order)
+local function oldest(kept) return redis.call('ZRANGE', KEYS.incident_order, 0, many - kept - 1) end
+if many > tonumber(ARGS.rows_kept) then
+  redis.call('HDEL', KEYS.incident_rows, unpack(oldest(ARGS.rows_kept)))
+end
+if many > tonumber(ARGS.incidents_kept) then
+  local old = oldest(ARGS.incidents_kept)
+  redis.call('HDEL', KEYS.incidents, unpack(old))
+  redis.call('HDEL', KEYS.rulings, unpack(old))
+  redis.call('ZREM', KEYS.incident_order, unpack(old))
+end
+redis.call('HSET', state, STATE.incidents_open, ARGS.paging, STATE.incident_rule, ARGS.rule)
+redis.call('HINCRBY', state, STATE.incidents_opened, ARGS.opened)
+redis.call('HINCRBY', state, STATE.incidents_closed, ARGS.closed)
+if ARGS.after ~= '0-0' then redis.call('XTRIM', KEYS.traffic, 'MINID', ARGS.after) end
+return {'saved'}
+""",
+    keys="state lease followed incidents incident_order incident_rows rulings buckets messages "
+    "traffic",
+    args="holder changes rule paging opened closed after incidents_kept rows_kept messages_kept",
+    data="followed *payload",
+)
+
+# At most so many; the oldest go.
+_SPARE = (
+    NOW
+    + """
+local function spare(id, packed)
+  redis.call('HSET', KEYS.pardons, id, packed)
+  redis.call('ZADD', KEYS.pardon_order, now, id)
+  for _, old in ipairs(redis.call('ZRANGE', KEYS.pardon_order, 0, -ARGS.most - 1)) do
+    redis.call('HDEL', KEYS.pardons, old)
+    redis.call('ZREM', KEYS.pardon_order, old)
+  end
+end
+"""
+)
+
+_RULE = NamedScript(
+    READ
+    + AUDIT
+    + _SPARE
+    + """
+if redis.call('HEXISTS', KEYS.incidents, ARGS.incident) == 0 then return 0 end
+redis.call('HSET', KEYS.rulings, ARGS.incident, DATA.ruling)
+redis.call('HDEL', KEYS.pardons, ARGS.incident)
+redis.call('ZREM', KEYS.pardon_order, ARGS.incident)
+if DATA.pardon ~= '' then spare(ARGS.incident, DATA.pardon) end
+redis.call('HINCRBY', KEYS.state, STATE.decisions, 1)
+audit(KEYS.audit, now, 'null', 'null', ARGS.audited)
+redis.call('PUBLISH', ARGS.channel, ARGS.name)
+return 1
+""",
+    keys="state incidents rulings pardons pardon_order audit",
+    args="incident most channel name audited",
+    data="ruling pardon",
+)
+
+# Id and pardon in turn.
+_SPARED = NamedScript(
+    _SPARE
+    + """
+if redis.call('EXISTS', KEYS.state) == 0 then return 0 end
+for i = DATA.pairs, #ARGV, 2 do spare(ARGV[i], ARGV[i + 1]) end
+return redis.call('HINCRBY', KEYS.state, STATE.decisions, 1)
+""",
+    keys="state pardons pardon_order",
+    args="most",
+    data="*pairs",
+)
+
+
+class Followed(msgspec.Struct, frozen=True):
+    """What the worker remembers of a detector: its place in the reports, and the fold."""
+
+    after: str
+    fold: Fold
+    format: int = FORMAT
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What one step of the worker writes beside what it remembers.
+
+    `incidents` with the rows that each keeps, None where these are as they were; `buckets` by their
+    field, None for a chunk that goes.
+    """
+
+    incidents: Sequence[tuple[Incident, Sequence[Witness] | None]] = ()
+    buckets: Mapping[str, bytes | None] = {}
+    messages: Sequence[Message] = ()
+    rule: Mapping[str, Any] | None = None
+    opened: int = 0
+    closed: int = 0
+    paging: int = 0
+
+
+class Listed(NamedTuple):
+    """An incident and what was decided about it, None where nothing was."""
+
+    incident: Incident
+    ruling: Ruling | None
+
+
+class Decisions(NamedTuple):
+    """The number of the latest decision, and how long the detector is muted, seconds since 1970."""
+
+    number: int
+    muted_until: float
+
+
+class Incidents:
+    """The incidents of all detectors."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis: Any = redis
+
+    async def load(self, name: str) -> Followed | None:
+        """Return what the worker saved last; None where there is nothing of this format."""
+        packed = await ask(self._redis, self._redis.get(Keys(name).followed))
+        if packed is None:
+            return None
+        try:
+            found = msgspec.msgpack.decode(packed, type=Followed)
+        except msgspec.MsgspecError:
+            return None
+        return found if found.format == FORMAT else None
+
+    async def save(self, lease: Lease, followed: Followed, changes: Changes) -> None:
+        """Write one step; raises Fenced once the lease (role `monitor`) is lost."""
+        keys = Keys(lease.name)
+        payload: list[bytes] = []
+
+        def place(data: bytes) -> int:
+            payload.append(data)
+            return len(payload) - 1
+
+        told = {
+            "incidents": [
+                [one.id, _order(one.id), place(msgspec.msgpack.encode(one))]
+                for one, _ in changes.incidents
+            ],
+            "rows": [
+                [one.id, place(_packed_rows(rows))]
+                for one, rows in changes.incidents
+                if rows is not None
+            ],
+            "buckets": [[field, place(data)] for field, data in changes.buckets.items() if data],
+            "gone": [field for field, data in changes.buckets.items() if not data],
+            "messages": [place(msgspec.msgpack.encode(one)) for one in changes.messages],
+        }
+        args = {
+            "holder": lease.holder,
+            "changes": orjson.dumps(told),
+            "rule": orjson.dumps(changes.rule),
+            "paging": changes.paging,
+            "opened": changes.opened,
+            "closed": changes.closed,
+            "after": followed.after,
+            "incidents_kept": INCIDENTS_KEPT,
+            "rows_kept": ROWS_OF,
+            "messages_kept": MESSAGES_KEPT,
+        }
+        data = (msgspec.msgpack.encode(followed), *payload)
+        unfenced(await _SAVE(self._redis, keys, args, data, lease=keys.lease(lease.role)))
+
+    async def all(self, name: str) -> list[Listed]:
+        """Return all incidents that are kept, newest first."""
+        keys = Keys(name)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.zrevrange(keys.incident_order, 0, -1)
+        pipe.hgetall(keys.incidents)
+        pipe.hgetall(keys.rulings)
+        order, incidents, rulings = await ask(self._redis, pipe.execute())
+        return [
+            Listed(_incident(incidents[one]), _ruling(rulings.get(one)))
+            for one in order
+            if one in incidents
+        ]
+
+    async def get(self, name: str, incident: str) -> Listed | None:
+        """Return one incident, None where it is not kept."""
+        keys = Keys(name)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hget(keys.incidents, incident)
+        pipe.hget(keys.rulings, incident)
+        found, ruling = await ask(self._redis, pipe.execute())
+        return Listed(_incident(found), _ruling(ruling)) if found else None
+
+    async def rows(self, name: str, incidents: Sequence[str]) -> dict[str, list[Witness]]:
+        """Return the kept rows of each of `incidents`, worst first."""
+        if not incidents:
+            return {}
+        key = Keys(name).incident_rows
+        packs = await ask(self._redis, self._redis.hmget(key, list(incidents)))
+        return {
+            incident: msgspec.msgpack.decode(packed, type=list[Witness]) if packed else []
+            for incident, packed in zip(incidents, packs, strict=True)
+        }
+
+    async def decide(self, name: str, incident: str, ruling: Ruling, mercy: Pardon | None) -> bool:
+        """Write what a person decided; False when the incident is not kept."""
+        args = {
+            "incident": incident,
+            "most": PARDONS_KEPT,
+            "channel": NOTIFY,
+            "name": name,
+            "audited": said(
+                "decided", ruling.who, ruling.why, incident=incident, verdict=ruling.verdict
+            ),
+        }
+        data = (
+            msgspec.msgpack.encode(ruling),
+            msgspec.msgpack.encode(mercy) if mercy else b"",
+        )
+        return bool(await _RULE(self._redis, Keys(name), args, data))
+
+    async def spare(self, name: str, pardons: Sequence[Pardon]) -> None:
+        """Let rows like single labelled ones page nobody."""
+        if not pardons:
+            return
+        pairs = [part for one in pardons for part in (one.id.encode(), msgspec.msgpack.encode(one))]
+        await _SPARED(self._redis, Keys(name), {"most": PARDONS_KEPT}, pairs)
+
+    async def pardons(self, name: str) -> list[Pardon]:
+        """Return what dismissed incidents spare."""
+        packs = await ask(self._redis, self._redis.hvals(Keys(name).pardons))
+        return [msgspec.msgpack.decode(packed, type=Pardon) for packed in packs]
+
+    async def dismissed(self, name: str, incidents: Sequence[str]) -> set[str]:
+        """Return which of `incidents` were dismissed."""
+        if not incidents:
+            return set()
+        packs = await ask(self._redis, self._redis.hmget(Keys(name).rulings, list(incidents)))
+        found = zip(incidents, map(_ruling, packs), strict=True)
+        return {one for one, ruling in found if ruling and ruling.verdict == "dismissed"}
+
+    async def decisions(self, name: str) -> Decisions:
+        """Return what a worker compares to learn of decisions and of a mute."""
+        key = Keys(name).state
+        count, until = await ask(self._redis, self._redis.hmget(key, ["decisions", "muted_until"]))
+        return Decisions(int(count or 0), float(until or 0) / 1000)
+
+    async def fields(self, name: str) -> list[str]:
+        """Return which chunks of the history there are."""
+        found = await ask(self._redis, self._redis.hkeys(Keys(name).buckets))
+        return [field.decode() for field in found]
+
+    async def buckets(self, name: str, fields: Sequence[str] | None = None) -> dict[str, Buckets]:
+        """Return chunks of the history by their field, all where no `fields` are given."""
+        key = Keys(name).buckets
+        if fields is None:
+            packs = await ask(self._redis, self._redis.hgetall(key))
+            return {field.decode(): unpack(packed) for field, packed in packs.items()}
+        if not fields:
+            return {}
+        found = await ask(self._redis, self._redis.hmget(key, list(fields)))
+        return {
+            field: unpack(packed) if packed else {}
+            for field, packed in zip(fields, found, strict=True)
+        }
+
+
+def _order(incident: str) -> int:
+    """Return the number of an incident, by which they are ordered."""
+    return int(incident[1:].partition("-")[0])
+
+
+def _incident(packed: bytes) -> Incident:
+    return msgspec.msgpack.decode(packed, type=Incident)
+
+
+def _ruling(packed: bytes | None) -> Ruling | None:
+    return msgspec.msgpack.decode(packed, type=Ruling) if packed else None
+
+
+def _packed_rows(rows: Sequence[Witness]) -> bytes:
+    """Return the rows as they are kept, the last ones left out where they take too much."""
+    kept: list[Witness] = []
+    size = 0
+    for row in rows:
+        size += len(row.vector) + 200
+        if kept and size > ROWS_BYTES:
+            break
+        kept.append(row)
+    return msgspec.msgpack.encode(kept)

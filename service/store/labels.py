@@ -1,0 +1,222 @@
+"""What people said of vectors and events, bounded by sender: no sender's flood evicts another's."""
+
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from redis.asyncio import Redis
+
+from models.parts.labels import Labels
+from service.domain.detector import Detector
+from service.domain.event import Label, fair
+from service.problems import BufferFull, Unprocessable
+from service.store.connection import ask
+from service.store.lua import AUDIT, NOW, READ, said
+from service.store.redis_keys import IDEMPOTENCY_SECONDS, NOTIFY, Keys
+from service.store.script import NamedScript
+from service.store.streams import bounded
+
+LABELS_READ = 1000  # those that decide a threshold, in every process the same
+SHARE_OF_SENDER = 10  # a sender keeps at most one of so many labels
+_PAGE = 100  # labels in one answer of the store: 25 MB of the widest vectors
+
+# Where labels decide the threshold, a change of labels is a change of the config: every process
+# must see it.
+_CHANGED = (
+    READ
+    + AUDIT
+    + NOW
+    + """
+local function changed(config)
+  if not cjson.decode(config)['threshold']['labels'] then return end
+  local to = redis.call('HINCRBY', KEYS.state, STATE.revision, 1)
+  redis.call('HSET', KEYS.state, STATE.config_nonce, ARGS.nonce, STATE.changed, now)
+  audit(KEYS.audit, now, to - 1, to, ARGS.audited)
+  redis.call('PUBLISH', ARGS.channel, ARGS.name)
+end
+-- By sender, then by time.
+local function member(sender, id)
+  local ms, seq = string.match(id, '^(%d+)-(%d+)$')
+  return sender .. '\\n' .. string.format('%016d-%010d', ms, seq) .. '\\n' .. id
+end
+"""
+)
+
+_ADD = NamedScript(
+    _CHANGED
+    + """
+local held = read(KEYS.state, STATE.uid, STATE.config)
+if held[STATE.uid] ~= ARGS.uid then return 'unknown' end
+local first = KEYS.known and redis.call('GET', KEYS.known)
+if first and string.match(first, '^[^ ]*') == ARGS.uid then
+  -- An earlier release wrote the uid alone.
+  if first == ARGS.uid or first == ARGS.uid .. ' ' .. ARGS.digest then return 'kept' end
+  return 'other'
+end
+local from = '[' .. ARGS.sender .. '\\n'
+local mine = redis.call('ZLEXCOUNT', KEYS.label_senders, from, from .. '\\255')
+local more = #ARGV - DATA.entries + 1
+local over = math.max(mine + more - tonumber(ARGS.most_of_sender),
+                      redis.call('XLEN', KEYS.labels) + more - tonumber(ARGS.most))
+if over > mine then return 'full' end
+if over > 0 then
+  for _, one in ipairs(redis.call('ZRANGEBYLEX', KEYS.label_senders, from, from .. '\\255',
+                                  'LIMIT', 0, over)) do
+    redis.call('XDEL', KEYS.labels, string.match(one, '([^\\n]*)$'))
+    redis.call('ZREM', KEYS.label_senders, one)
+  end
+end
+for i = DATA.entries, #ARGV do
+  local id = redis.call('XADD', KEYS.labels, '*', ENTRY.packed, ARGV[i])
+  redis.call('ZADD', KEYS.label_senders, 0, member(ARGS.sender, id))
+end
+if KEYS.known then
+  redis.call('SET', KEYS.known, ARGS.uid .. ' ' .. ARGS.digest, 'EX', ARGS.seconds)
+end
+changed(held[STATE.config])
+return 'kept'
+""",
+    keys="state labels label_senders audit known?",
+    args="uid sender digest most most_of_sender seconds nonce channel name audited",
+    data="*entries",
+)
+
+# Sender and id in turn.
+_DELETE = NamedScript(
+    _CHANGED
+    + """
+local config, gone = redis.call('HGET', KEYS.state, STATE.config), 0
+for i = DATA.pairs, #ARGV, 2 do
+  gone = gone + redis.call('XDEL', KEYS.labels, ARGV[i + 1])
+  redis.call('ZREM', KEYS.label_senders, member(ARGV[i], ARGV[i + 1]))
+end
+if gone > 0 and config then changed(config) end
+return gone
+""",
+    keys="state labels label_senders audit",
+    args="nonce channel name audited",
+    data="*pairs",
+)
+
+
+class LabelStore:
+    """The labels of every detector: at most `labels_kept`, a tenth of these from one sender."""
+
+    def __init__(self, redis: Redis, *, labels_kept: int = 10_000) -> None:
+        self._redis: Any = redis
+        self._labels_kept = labels_kept
+
+    async def add(
+        self,
+        name: str,
+        uid: str,
+        labels: Sequence[Label],
+        *,
+        idempotency_key: str | None = None,
+        digest: str = "",
+        who: str = "",
+    ) -> bool:
+        """Keep `labels`, all of one sender, for that incarnation; return False when it is gone.
+
+        Once for each key: raises Unprocessable for a key that came with another `digest`. The
+        sender's oldest labels make room; raises BufferFull where others' labels fill the store.
+        Under the threshold policy `labels` that adds one to the config's revision, and an entry to
+        the audit trail.
+        """
+        keys, entries = Keys(name), [packed_label(one) for one in labels]
+        if not entries:
+            return False
+        most = bounded(self._labels_kept, max(map(len, entries)))
+        of_sender = max(1, most // SHARE_OF_SENDER)
+        entries = entries[-of_sender:]
+        known = {}
+        if idempotency_key is not None:
+            known = {"known": keys.labels_idempotency(idempotency_key)}
+        args = {
+            "uid": uid,
+            "sender": labels[0].sender,
+            "digest": digest,
+            "most": most,
+            "most_of_sender": of_sender,
+            "seconds": IDEMPOTENCY_SECONDS,
+            **_change(name, "labelled", who, len(entries)),
+        }
+        outcome = await _ADD(self._redis, keys, args, entries, **known)
+        if outcome == b"other":
+            raise Unprocessable("This Idempotency-Key came with other labels before.")
+        if outcome == b"full":
+            raise BufferFull("The labels that are kept are full; delete some.")
+        return bool(outcome == b"kept")
+
+    async def all(self, name: str) -> list[Label]:
+        """Return every label, newest first."""
+        found: list[Label] = []
+        latest = "+"
+        while True:
+            asked = self._redis.xrevrange(Keys(name).labels, max=latest, count=_PAGE)
+            rows = await ask(self._redis, asked)
+            found += [unpacked_label(row.decode(), entry[b"e"]) for row, entry in rows]
+            if len(rows) < _PAGE:
+                return found
+            latest = f"({found[-1].id}"
+
+    async def latest(self, name: str, *, limit: int = LABELS_READ) -> list[Label]:
+        """Return the latest labels, newest first; of more than `limit` as many of each sender."""
+        return fair(await self.all(name), limit)
+
+    async def delete(self, name: str, labels: Iterable[Label], *, who: str = "") -> int:
+        """Delete labels; return how many of them there were."""
+        pairs = [part.encode() for one in labels for part in (one.sender, one.id)]
+        if not pairs:
+            return 0
+        args = _change(name, "unlabelled", who, len(pairs) // 2)
+        return int(await _DELETE(self._redis, Keys(name), args, pairs))
+
+    async def sweep(self, name: str, sender: str, *, who: str = "") -> int:
+        """Delete what a sender said; return how many labels that were."""
+        return await self.delete(
+            name, [one for one in await self.all(name) if one.sender == sender], who=who
+        )
+
+
+def _change(name: str, action: str, who: str, labels: int) -> dict[str, Any]:
+    """Return the arguments of a script that changes labels."""
+    return {
+        "nonce": secrets.token_hex(8),
+        "channel": NOTIFY,
+        "name": name,
+        "audited": said(action, who, "labels set the threshold", labels=labels),
+    }
+
+
+def packed_label(label: Label) -> bytes:
+    """Return the label as its stream keeps it."""
+    values = {name: getattr(label, name) for name in label.__slots__ if name != "id"}
+    values["vector"] = np.asarray(label.vector, dtype="<f4").tobytes()
+    return msgspec.msgpack.encode(values)
+
+
+def unpacked_label(entry: str, packed: bytes) -> Label:
+    """Return the label that `packed_label` was given, under the id of its entry."""
+    values: dict[str, Any] = msgspec.msgpack.decode(packed)
+    values["vector"] = np.frombuffer(values["vector"], dtype="<f4")
+    return Label(id=entry, **values)
+
+
+async def labelled(labels: LabelStore, detector: Detector) -> Labels | None:
+    """Return what people said last of each vector; None where it decides no threshold."""
+    return await judged(labels, detector) if "labels" in detector.config.threshold else None
+
+
+async def judged(labels: LabelStore, detector: Detector) -> Labels | None:
+    """Return what people said last of each vector; None where they said nothing."""
+    said = {one.vector.tobytes(): one for one in reversed(await labels.latest(detector.name))}
+    # A label may be older than the first batch, which fixed the dimension.
+    of = [one for one in said.values() if detector.dimension in (None, len(one.vector))]
+    if not of:
+        return None
+    return Labels(
+        np.stack([one.vector for one in of]), np.array([one.label == "anomaly" for one in of])
+    )

@@ -1,0 +1,57 @@
+"""Messages for the webhook's receiver that are not delivered yet, by detector."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from redis.asyncio import Redis
+
+from service.domain.webhook_message import Message
+from service.store.connection import ask
+from service.store.leases import Lease
+from service.store.lua import FENCED, unfenced
+from service.store.redis_keys import Keys
+from service.store.script import NamedScript
+
+_DONE = NamedScript(
+    FENCED
+    + """
+local gone = 0
+for i = DATA.ids, #ARGV do gone = gone + redis.call('XDEL', KEYS.messages, ARGV[i]) end
+redis.call('HINCRBY', state, STATE.messages_sent, gone - tonumber(ARGS.dropped))
+redis.call('HINCRBY', state, STATE.messages_dropped, ARGS.dropped)
+return {'done'}
+""",
+    keys="state lease messages",
+    args="holder dropped",
+    data="*ids",
+)
+
+
+class Waiting(NamedTuple):
+    """A message and its place."""
+
+    id: str
+    message: Message
+
+
+class Messages:
+    """The messages that wait, oldest first; the incidents' worker writes them."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis: Any = redis
+
+    async def waiting(self, name: str, count: int) -> list[Waiting]:
+        """Return the oldest `count` messages of a detector."""
+        rows = await ask(self._redis, self._redis.xrange(Keys(name).messages, count=count))
+        return [
+            Waiting(row.decode(), msgspec.msgpack.decode(entry[b"m"], type=Message))
+            for row, entry in rows
+        ]
+
+    async def done(self, lease: Lease, ids: Sequence[str], *, dropped: bool) -> None:
+        """Delete messages that were delivered or are `dropped`; raises Fenced."""
+        keys = Keys(lease.name)
+        args = {"holder": lease.holder, "dropped": len(ids) if dropped else 0}
+        places = [one.encode() for one in ids]
+        unfenced(await _DONE(self._redis, keys, args, places, lease=keys.lease(lease.role)))

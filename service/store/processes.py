@@ -1,0 +1,64 @@
+"""Which API processes live, and which generation of each detector they serve."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import orjson
+from redis.asyncio import Redis
+
+from service.store.connection import ask
+from service.store.redis_keys import PROCESSES
+from service.store.script import NamedScript
+
+KEPT_SECONDS = 60  # a process that is unheard of for longer is not listed
+LOADED = 1000  # detectors named of one process
+
+_BEAT = NamedScript(
+    """
+local now = redis.call('TIME')[1]
+redis.call('HSET', KEYS.processes, ARGS.process, now .. ' ' .. ARGS.loaded)
+local all = redis.call('HGETALL', KEYS.processes)
+for i = 1, #all, 2 do
+  if tonumber(string.match(all[i + 1], '^%d+')) < now - ARGS.seconds then
+    redis.call('HDEL', KEYS.processes, all[i])
+  end
+end
+redis.call('EXPIRE', KEYS.processes, ARGS.seconds)
+""",
+    keys="processes",
+    args="process loaded seconds",
+)
+
+
+class Process(NamedTuple):
+    """One API process: seconds since it was heard of, and the generations that it serves."""
+
+    id: str
+    heard_seconds: float
+    loaded: dict[str, int]
+
+
+class Processes:
+    """The API processes that share the store."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis: Any = redis
+
+    async def beat(self, process: str, loaded: Mapping[str, int]) -> None:
+        """Record that `process` lives and serves these generations."""
+        told = orjson.dumps(dict(list(loaded.items())[:LOADED]))
+        args = {"process": process, "loaded": told, "seconds": KEPT_SECONDS}
+        await _BEAT(self._redis, {"processes": PROCESSES}, args)
+
+    async def all(self) -> list[Process]:
+        """Return the processes that were heard of lately, by id."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hgetall(PROCESSES)
+        pipe.time()
+        found, (seconds, micros) = await ask(self._redis, pipe.execute())
+        now = seconds + micros / 1e6
+        told = []
+        for process, text in sorted(found.items()):
+            at, _, loaded = text.decode().partition(" ")
+            told.append(Process(process.decode(), max(0.0, now - float(at)), orjson.loads(loaded)))
+        return [one for one in told if one.heard_seconds <= KEPT_SECONDS]

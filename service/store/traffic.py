@@ -1,0 +1,105 @@
+"""Reports of scored traffic on their way from the API processes to the worker.
+
+A report is written once: who is unsure whether the store took one sends it again under the same
+number. It stays until the worker has counted it, so that a worker may be away for hours.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from redis.asyncio import Redis
+
+from service.domain.event import Event
+from service.domain.traffic import Report, decode, encode
+from service.store.connection import ask
+from service.store.events import packed_event
+from service.store.redis_keys import Keys
+from service.store.script import NamedScript
+from service.store.streams import bounded
+
+REPORTS_KEPT = 20_000  # five hours of one API process without a worker
+SEEN_SECONDS = 3600  # that a number is known for: a report is sent again at every flush
+
+ALARMED_KEPT = 10_000  # latest vectors that alarmed, by digest
+
+_REPORT = NamedScript(
+    """
+if redis.call('HGET', KEYS.state, STATE.uid) ~= ARGS.uid then return 0 end
+local number = tonumber(ARGS.number)
+if number <= tonumber(redis.call('GET', KEYS.seen) or 0) then return 1 end
+local ids = {}
+for i = DATA.events, #ARGV do
+  ids[#ids + 1] = redis.call('XADD', KEYS.events, 'MAXLEN', ARGS.most_events, '*',
+                             ENTRY.packed, ARGV[i])
+end
+redis.call('XADD', KEYS.traffic, 'MAXLEN', ARGS.most_reports, '*', REPORT.packed, DATA.report,
+           REPORT.events, table.concat(ids, ' '))
+redis.call('SET', KEYS.seen, number, 'EX', ARGS.seconds)
+local now = redis.call('TIME')[1]
+for one in string.gmatch(ARGS.digests, '%S+') do redis.call('ZADD', KEYS.alarmed, now, one) end
+redis.call('ZREMRANGEBYRANK', KEYS.alarmed, 0, -ARGS.most_digests - 1)
+return 1
+""",
+    keys="state events traffic seen alarmed",
+    args="uid number most_events most_reports seconds digests most_digests",
+    data="report *events",
+)
+
+
+class Read(NamedTuple):
+    """A report with its place in the stream; None for one of another release's format."""
+
+    id: str
+    report: Report | None
+
+
+class TrafficStore:
+    """The reports of every detector."""
+
+    def __init__(self, redis: Redis, *, events_kept: int = 1000) -> None:
+        self._redis: Any = redis
+        self._events_kept = events_kept
+
+    async def send(
+        self,
+        name: str,
+        process: str,
+        number: int,
+        report: Report,
+        events: Sequence[Event] = (),
+        alarmed: Iterable[str] = (),
+    ) -> bool:
+        """Write the report, its events and the digests of what alarmed.
+
+        Once: not where `process` wrote one of this number before.
+        Numbers of one process rise. False when the report's incarnation is gone. Raises
+        StoreUnavailable: then nobody knows, and it is to be sent again.
+        """
+        keys, packed = Keys(name), encode(report)
+        entries = [packed_event(event) for event in events]
+        args = {
+            "uid": report.uid,
+            "number": number,
+            "most_events": bounded(self._events_kept, max(map(len, entries), default=1)),
+            "most_reports": bounded(REPORTS_KEPT, len(packed)),
+            "seconds": SEEN_SECONDS,
+            "digests": " ".join(alarmed),
+            "most_digests": ALARMED_KEPT,
+        }
+        seen = keys.traffic_seen(process)
+        return bool(await _REPORT(self._redis, keys, args, (packed, *entries), seen=seen))
+
+    async def recorded(self, name: str, digests: Sequence[str]) -> set[str]:
+        """Return which of these vectors, by digest, alarmed lately."""
+        key = Keys(name).alarmed
+        scores = await ask(self._redis, self._redis.zmscore(key, list(digests)))
+        return {one for one, score in zip(digests, scores, strict=True) if score is not None}
+
+    async def read(self, name: str, after: str = "0-0", count: int = 100) -> list[Read]:
+        """Return up to `count` reports that came after the id `after`, oldest first."""
+        client = self._redis
+        rows = await ask(client, client.xrange(Keys(name).traffic, f"({after}", "+", count=count))
+        return [
+            Read(row.decode(), decode(entry[b"r"], entry[b"i"].decode().split()))
+            for row, entry in rows
+        ]

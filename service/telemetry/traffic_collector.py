@@ -1,0 +1,295 @@
+"""Notes what was scored with one champion and makes reports of it, exact in its counts."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.version.judgement import Judgement
+from service.domain import history
+from service.domain.champion import Champion
+from service.domain.event import Event, digest
+from service.domain.history import Bucket
+from service.domain.incident import Witness
+from service.domain.incident_fold import Block
+from service.domain.row_labels import NO_LABELS, RowLabels
+from service.domain.traffic import Report, Tally, counts_alone, place_of
+from service.scoring.vectors import Matrix
+
+EVENTS = 50  # anomalies of one detector kept from one report: the severest
+ATTRIBUTED = 5  # contributions told of each
+LISTED = 4096  # alarming rows of one source that a report lists; more are counted
+SOURCES = 256  # of one report; those with alarms first
+DIGESTS = 1000  # alarming rows of one report that are known again when they are sent as normal
+UNSENT = 600  # reports that wait for the store; of older ones the counts alone are kept
+
+
+class _Chunk(NamedTuple):
+    """One answer: its time, its rows' columns and labels, and its vectors.
+
+    `kept` says which rows the vectors `X` are of, None where they are of all.
+    """
+
+    X: Matrix
+    columns: Judgement
+    at: float
+    labels: RowLabels
+    kept: NDArray[np.intp] | None
+
+
+@dataclass(slots=True)
+class Collected:
+    """What was scored with one champion since its last report."""
+
+    chunks: list[_Chunk] = field(default_factory=list)
+
+    def add(self, X: Matrix, columns: Judgement, at: float, labels: RowLabels = NO_LABELS) -> None:
+        """Take note of an answer; of a large one the severest alarming rows are copied."""
+        kept = None
+        if len(X) > EVENTS:
+            kept = _severest(columns, EVENTS)
+            X = X[kept]
+        self.chunks.append(_Chunk(X, columns, at, labels, kept))
+
+    def alarmed(self) -> list[str]:
+        """Return the digests of the vectors that alarmed, as far as they were kept."""
+        rows = _alarming(
+            self.chunks, np.concatenate([one.columns.is_anomaly for one in self.chunks])
+        )
+        return [digest(one.x) for one in rows]
+
+
+class Made(NamedTuple):
+    """A report, the events of its witnesses in their order, and digests of what alarmed."""
+
+    report: Report
+    events: list[Event]
+    alarmed: list[str]
+
+
+def made(champion: Champion, collected: Collected, regimes: Sequence[int], now: float) -> Made:
+    """Return the report of what was collected.
+
+    `regimes` counts anomalies, then rows of each regime, among those that were placed.
+    """
+    chunks = collected.chunks
+    rows = _Rows(
+        times=_times(chunks),
+        severities=np.concatenate([one.columns.severities for one in chunks]),
+        alarms=np.concatenate([one.columns.is_anomaly for one in chunks]),
+    )
+    alarming = _alarming(chunks, rows.alarms)
+    events = _events(champion, alarming)
+    blocks = _blocks(chunks, rows, events)
+    report = Report(
+        champion.uid,
+        champion.number,
+        champion.generation,
+        tuple(_tallies(rows, champion.generation, regimes, now)),
+        tuple(one.block for one in blocks),
+    )
+    order = [row for one in blocks for row in one.witnesses]
+    return Made(report, [events[row] for row in order], [digest(one.x) for one in alarming])
+
+
+class _Alarming(NamedTuple):
+    """An alarming row whose vector x (d,) was kept: its number among all, its answer, its place."""
+
+    number: int
+    chunk: _Chunk
+    own: int
+    x: NDArray[np.float32]
+
+    @property
+    def severity(self) -> float:
+        return float(self.chunk.columns.severities[self.own])
+
+
+def _alarming(chunks: Sequence[_Chunk], alarms: NDArray[np.bool_]) -> list[_Alarming]:
+    """Return the alarming rows whose vectors were kept, in their order, DIGESTS at most."""
+    numbers = np.flatnonzero(alarms)
+    if not len(numbers):
+        return []
+    starts = np.cumsum([0] + [len(one.columns.scores) for one in chunks])
+    which = np.searchsorted(starts, numbers, side="right") - 1
+    found: list[_Alarming] = []
+    for number, place in zip(numbers.tolist(), which.tolist(), strict=True):
+        chunk, own = chunks[place], number - int(starts[place])
+        row = own
+        if chunk.kept is not None:
+            row = int(np.searchsorted(chunk.kept, own))
+            if row >= len(chunk.kept) or chunk.kept[row] != own:
+                continue  # not among the severest of its answer
+        found.append(_Alarming(number, chunk, own, chunk.X[row]))
+        if len(found) == DIGESTS:
+            break
+    return found
+
+
+class _Rows(NamedTuple):
+    """All rows of a report, (n,) each, in their order."""
+
+    times: NDArray[np.float64]
+    severities: NDArray[np.float64]
+    alarms: NDArray[np.bool_]
+
+
+def _times(chunks: Sequence[_Chunk]) -> NDArray[np.float64]:
+    sizes = [len(one.columns.scores) for one in chunks]
+    times = np.repeat([one.at for one in chunks], sizes)
+    start = 0
+    for chunk, size in zip(chunks, sizes, strict=True):
+        if chunk.labels.timestamps is not None:
+            times[start : start + size] = chunk.labels.timestamps
+        start += size
+    return times
+
+
+def _severest(columns: Judgement, most: int) -> NDArray[np.intp]:
+    """Return the alarming rows, ascending; the severest where there are more than `most`."""
+    rows = np.flatnonzero(columns.is_anomaly)
+    if len(rows) > most:
+        rows = rows[np.argsort(-columns.severities[rows], kind="stable")[:most]]
+        rows.sort()
+    return rows
+
+
+def _tallies(rows: _Rows, generation: int, regimes: Sequence[int], now: float) -> list[Tally]:
+    """Return the rows counted by the minute or hour that they are of."""
+    marks = rows.times // history.MINUTE
+    order = np.argsort(marks, kind="stable") if (np.diff(marks) < 0).any() else None
+    times, severities, alarms = rows
+    if order is not None:
+        times, severities, alarms = times[order], severities[order], alarms[order]
+    marks = times // history.MINUTE
+    starts = np.flatnonzero(np.diff(marks, prepend=marks[:1] - 1))
+    found: dict[tuple[int, int], Bucket] = {}
+    for start, stop in zip(starts, [*starts[1:], len(times)], strict=True):
+        part = slice(int(start), int(stop))
+        bucket = history.counted(severities[part], int(np.count_nonzero(alarms[part])), generation)
+        history.add(found, place_of(float(times[start]), now), bucket)
+    if found and regimes:  # the placed rows are a sample of all: they count in the fullest bucket
+        fullest = max(found.values(), key=lambda one: one.rows)
+        few = min(len(regimes), len(fullest.regimes))
+        fullest.regimes[:few] = np.asarray(regimes[:few])
+    return [Tally.of(step, place, one) for (step, place), one in found.items()]
+
+
+def _events(champion: Champion, alarming: Sequence[_Alarming]) -> dict[int, Event]:
+    """Return the severest alarming rows as events, by their number, in their order."""
+    severest = sorted(alarming, key=lambda one: -one.severity)[:EVENTS]
+    severest.sort(key=lambda one: one.number)
+    if not severest:
+        return {}
+    attributions = champion.version.explain(np.stack([one.x for one in severest]), ATTRIBUTED)
+    events = {}
+    for (number, chunk, own, x), told in zip(severest, attributions, strict=True):
+        events[number] = Event(
+            at=chunk.at,
+            vector=x,
+            score=float(chunk.columns.scores[own]),
+            p_value=float(chunk.columns.p_values[own]),
+            severity=float(chunk.columns.severities[own]),
+            version=champion.number,
+            generation=champion.generation,
+            attributions=[one._asdict() for one in told],
+            timestamp=chunk.labels.timestamp(own),
+            source=chunk.labels.source(own),
+            client_id=chunk.labels.id(own),
+        )
+    return events
+
+
+class _Block(NamedTuple):
+    """A block, and the numbers of its witnesses' rows, in their order."""
+
+    block: Block
+    witnesses: list[int]
+
+
+def _blocks(chunks: Sequence[_Chunk], rows: _Rows, events: Mapping[int, Event]) -> list[_Block]:
+    """Return the rows by source, at most SOURCES of them, those with alarms first."""
+    if all(one.labels.sources is None for one in chunks):
+        return [_block("", None, rows, events)]
+    by_source: dict[str, list[int]] = {}
+    number = 0
+    for chunk in chunks:
+        for source in chunk.labels.sources or ("",) * len(chunk.columns.scores):
+            by_source.setdefault(source, []).append(number)
+            number += 1
+    alarming = {source: rows.alarms[own].any() for source, own in by_source.items()}
+    chosen = sorted(by_source, key=lambda source: not alarming[source])[:SOURCES]
+    return [_block(source, np.array(by_source[source]), rows, events) for source in chosen]
+
+
+def _block(
+    source: str, own: NDArray[np.int64] | None, rows: _Rows, events: Mapping[int, Event]
+) -> _Block:
+    """Return the block of the rows numbered `own` (m,), None for all."""
+    positions = np.flatnonzero(rows.alarms if own is None else rows.alarms[own])
+    unlisted = max(0, len(positions) - LISTED)
+    if unlisted:  # whole stretches at both ends, in which windows of rows are as they were
+        positions = np.concatenate([positions[: LISTED // 2], positions[-LISTED // 2 :]])
+    numbers = positions if own is None else own[positions]
+    listed = list(zip(positions.tolist(), numbers.tolist(), strict=True))
+    block = Block(
+        source,
+        len(rows.times) if own is None else len(own),
+        float(rows.times.max() if own is None else rows.times[own].max()),
+        tuple(positions.tolist()),
+        tuple(rows.times[numbers].tolist()),
+        tuple(rows.severities[numbers].tolist()),
+        tuple((place, _witness(events[row])) for place, row in listed if row in events),
+        unlisted,
+    )
+    return _Block(block, [row for _, row in listed if row in events])
+
+
+def _witness(event: Event) -> Witness:
+    return Witness(
+        "", event.time, event.severity, event.p_value, event.score, b"", tuple(event.attributions),
+        client_id=event.client_id,
+    )  # fmt: skip
+
+
+class Unsent(NamedTuple):
+    """A report that the store has not taken yet, under its number."""
+
+    number: int
+    made: Made
+
+
+class Outbox:
+    """The reports of one champion's detector that the store has not taken yet, oldest first.
+
+    Bounded: of what waits for long the counts alone are kept, joined. The oldest report stays as it
+    is, for the store may have taken it without being heard.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: deque[Unsent] = deque()
+        self._number = 0
+
+    def put(self, one: Made) -> None:
+        """Add a report; older ones are joined where too many wait."""
+        self._number += 1
+        self.waiting.append(Unsent(self._number, one))
+        if len(self.waiting) <= UNSENT:
+            return
+        first, *rest = self.waiting
+        half = len(rest) // 2
+        old, recent = rest[:half], rest[half:]
+        joined: list[Unsent] = []
+        for unsent in old:
+            report = unsent.made.report
+            same = (report.uid, report.version, report.generation)
+            before = joined[-1].made.report if joined else None
+            if before and (before.uid, before.version, before.generation) == same:
+                counts = counts_alone((before, report))
+                joined[-1] = Unsent(unsent.number, Made(counts, [], []))
+            else:
+                joined.append(Unsent(unsent.number, Made(counts_alone((report,)), [], [])))
+        self.waiting = deque([first, *joined, *recent])

@@ -1,0 +1,281 @@
+"""Follows what was scored: folds it into incidents and into the history.
+
+Whoever holds a detector's `monitor` lease reads the reports of all API processes in one order, so
+that counts are exact however many there are.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from models import Version
+from models.parts.calibration import Threshold
+from models.parts.incident_rule import Chosen, Curve, choose
+from service import log
+from service.domain import history
+from service.domain.detector import Detector
+from service.domain.history import HOUR, MINUTE, Bucket, Buckets
+from service.domain.incident import Incident, Pardon, Witness
+from service.domain.incident_fold import Change, Context, Fold, worst
+from service.domain.webhook_message import Message, message
+from service.settings import Settings
+from service.store.connection import Connection
+from service.store.events import Events
+from service.store.incidents import Changes, Followed, Incidents
+from service.store.leases import Lease
+from service.store.traffic import Read, TrafficStore
+
+_logger = log.get(__name__)
+
+REPORTS = 200  # read at once; more wait for the next look
+SAVE_SECONDS = 5.0  # between two saves of counts; an incident that opens or closes is saved at once
+RATE_SECONDS = 600.0  # between two looks at how many rows come a day
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A detector that this process follows, and what it has not saved yet."""
+
+    uid: str
+    after: str
+    fold: Fold
+    chosen: Chosen | None = None
+    chosen_for: tuple[int, int] = (0, 0)
+    rate_at: float = -RATE_SECONDS
+    decisions: int = -1
+    muted_until: float = 0.0
+    pardons: tuple[Pardon, ...] = ()
+    dismissed: frozenset[str] = frozenset()
+    buckets: dict[tuple[int, int], Bucket] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)
+    saved_at: float = field(default_factory=time.monotonic)
+    moved: bool = False
+    urgent: bool = False
+
+
+class IncidentMonitor:
+    """Turns the reports of followed detectors into incidents and history."""
+
+    def __init__(self, settings: Settings, redis: Connection) -> None:
+        self._webhook = settings.webhook_url is not None
+        self._public_url = settings.public_url
+        self._traffic = TrafficStore(redis)
+        self._incidents = Incidents(redis)
+        self._events = Events(redis)
+        self._followed: dict[str, _Followed] = {}
+
+    def leave(self, name: str) -> None:
+        """Forget a detector that another process follows from now on."""
+        self._followed.pop(name, None)
+
+    async def look(
+        self, lease: Lease, detector: Detector, version: Version, threshold: Threshold
+    ) -> None:
+        """Take what was scored since the last look; raises Fenced and StoreUnavailable.
+
+        `detector` tells the config; `version` is the champion, `threshold` in force.
+        """
+        name = lease.name
+        followed = self._followed.get(name)
+        if followed is None or followed.uid != lease.uid:
+            followed = self._followed[name] = await self._begin(lease)
+        reads = await self._traffic.read(name, followed.after, REPORTS)
+        await self._refresh(followed, name)
+        wanted = detector.config.incident is not None
+        if wanted:
+            await self._choose(followed, detector, version, threshold)
+        now = time.time()
+        if reads:
+            await asyncio.to_thread(_take, followed, reads, threshold.alpha, now)
+        if wanted and followed.chosen is not None:
+            followed.changes += followed.fold.sweep(_context(followed, threshold.alpha, now))
+        told = any(change.kind != "extended" for change in followed.changes)
+        due = time.monotonic() - followed.saved_at >= SAVE_SECONDS
+        if told or followed.urgent or (due and followed.moved):
+            await self._save(lease, followed)
+
+    async def close(self, lease: Lease) -> None:
+        """Save what was taken, so that another process goes on from here."""
+        followed = self._followed.pop(lease.name, None)
+        if followed is not None and followed.moved:
+            await self._save(lease, followed)
+
+    async def _begin(self, lease: Lease) -> _Followed:
+        found = await self._incidents.load(lease.name)
+        if found is None:
+            return _Followed(lease.uid, "0-0", Fold())
+        return _Followed(lease.uid, found.after, found.fold)
+
+    async def _refresh(self, followed: _Followed, name: str) -> None:
+        """Learn what people decided since the last look."""
+        decisions = await self._incidents.decisions(name)
+        followed.muted_until = decisions.muted_until
+        if decisions.number == followed.decisions:
+            return
+        followed.pardons = tuple(await self._incidents.pardons(name))
+        open_ids = [one.id for one in followed.fold.open()]
+        followed.dismissed = frozenset(await self._incidents.dismissed(name, open_ids))
+        followed.urgent = followed.decisions >= 0
+        followed.decisions = decisions.number
+
+    async def _choose(
+        self, followed: _Followed, detector: Detector, version: Version, threshold: Threshold
+    ) -> None:
+        """Take the rule that the version's calibration and the present traffic ask for."""
+        asked = detector.config.incident
+        assert asked is not None, "only where incidents are asked for"
+        now = time.monotonic()
+        chosen_for = (detector.champion or 0, detector.config_revision)
+        fresh = now - followed.rate_at < RATE_SECONDS
+        if followed.chosen is not None and fresh and followed.chosen_for == chosen_for:
+            return
+        chunks = await self._incidents.buckets(detector.name)
+        rate = await asyncio.to_thread(_rate, chunks, dict(followed.buckets), time.time())
+        followed.chosen = choose(
+            Curve.from_dict(version.lineage.get("incidents") or {}),
+            asked.false_per_day,
+            rate,
+            threshold.alpha,
+            asked.close_after_seconds,
+        )
+        followed.chosen_for, followed.rate_at = chosen_for, now
+
+    async def _save(self, lease: Lease, followed: _Followed) -> None:
+        name, now = lease.name, time.time()
+        incidents = await self._with_rows(name, followed.changes)
+        fields = {history.chunk_of(step, place) for step, place in followed.buckets}
+        held = await self._incidents.buckets(name, sorted(fields))
+        gone = history.expired(await self._incidents.fields(name), now) if fields else ()
+        buckets = await asyncio.to_thread(_joined, held, followed.buckets)
+        paging = [one for one in followed.fold.open() if one.pages]
+        paging = [one for one in paging if one.id not in followed.dismissed]
+        kinds = [change.kind for change in followed.changes]
+        await self._incidents.save(
+            lease,
+            Followed(followed.after, followed.fold),
+            Changes(
+                incidents=incidents,
+                buckets={**dict.fromkeys(gone), **buckets},
+                messages=self._messages(lease, followed.changes, now),
+                rule=_told(followed.chosen),
+                opened=kinds.count("opened"),
+                closed=kinds.count("closed"),
+                paging=0 if now < followed.muted_until else len(paging),
+            ),
+        )
+        followed.changes, followed.buckets = [], {}
+        followed.moved = followed.urgent = False
+        followed.saved_at = time.monotonic()
+
+    async def _with_rows(
+        self, name: str, changes: Sequence[Change]
+    ) -> list[tuple[Incident, list[Witness] | None]]:
+        """Return each changed incident as it is now, with the rows that it keeps."""
+        last: dict[str, Incident] = {change.incident.id: change.incident for change in changes}
+        gained: dict[str, list[Witness]] = {}
+        for change in changes:
+            if change.rows:
+                gained.setdefault(change.incident.id, []).extend(change.rows)
+        held = await self._incidents.rows(name, list(gained))
+        chosen = {one: worst([*held[one], *rows]) for one, rows in gained.items()}
+        bare = [row.event for rows in chosen.values() for row in rows if not row.vector]
+        events = await self._events.get(name, bare)
+        whole = {
+            one: [
+                msgspec.structs.replace(row, vector=events[row.event].vector.tobytes())
+                if not row.vector and row.event in events
+                else row
+                for row in rows
+            ]
+            for one, rows in chosen.items()
+        }
+        return [(incident, whole.get(one)) for one, incident in last.items()]
+
+    def _messages(self, lease: Lease, changes: Sequence[Change], now: float) -> list[Message]:
+        if not self._webhook:
+            return []
+        return [
+            message(lease.name, lease.uid, change.kind, change.incident, now, self._public_url)
+            for change in changes
+            if change.kind != "extended" and change.incident.pages
+        ]
+
+
+def _take(followed: _Followed, reads: Sequence[Read], alpha: float, now: float) -> None:
+    """Count the reports, and fold their rows where a rule is in force."""
+    for at, report in reads:
+        followed.after = at
+        if report is None or report.uid != followed.uid:
+            continue
+        for tally in report.tallies:
+            counted = tally.bucket(report.generation)
+            history.add(followed.buckets, (tally.step, tally.place), counted)
+            if tally.step == MINUTE:  # an hour has its rows at once, not only once its minutes go
+                hour = tally.place * MINUTE // HOUR
+                history.add(followed.buckets, (HOUR, hour), counted)
+        if followed.chosen is None:
+            continue
+        context = _context(followed, alpha, now)
+        context = msgspec.structs.replace(
+            context, version=report.version, generation=report.generation
+        )
+        for block in report.blocks:
+            followed.changes += followed.fold.take(block, context)
+    followed.moved = True
+
+
+def _context(followed: _Followed, alpha: float, now: float) -> Context:
+    assert followed.chosen is not None, "only where a rule is in force"
+    return Context(
+        rule=followed.chosen.rule,
+        heard=now,
+        alpha=alpha,
+        version=0,
+        generation=0,
+        muted=now < followed.muted_until,
+        pardons=followed.pardons,
+    )
+
+
+def _told(chosen: Chosen | None) -> dict[str, Any] | None:
+    """Return what status says of the rule in force; None while there is none."""
+    if chosen is None:
+        return None
+    return {
+        "calibration": chosen.calibration,
+        "alarming_rows": chosen.rule.k,
+        "of_rows": chosen.rule.m,
+        "severity_alone": chosen.rule.alone,
+        "asked_per_day": chosen.asked,
+        "held_per_day": chosen.per_day,
+        "held_low": chosen.low,
+        "held_high": chosen.high,
+    }
+
+
+def _rate(
+    chunks: Mapping[str, Buckets], unsaved: Mapping[tuple[int, int], Bucket], now: float
+) -> float | None:
+    """Return how many rows come a day, by the minutes that are kept and those not yet saved."""
+    minutes: Buckets = {}
+    for chunk, buckets in chunks.items():
+        if history.step_of(chunk) == MINUTE:
+            minutes |= buckets
+    for (step, place), bucket in unsaved.items():
+        if step == MINUTE:
+            history.add(minutes, place, bucket)
+    return history.rows_per_day(minutes, now)
+
+
+def _joined(
+    held: Mapping[str, Buckets], unsaved: Mapping[tuple[int, int], Bucket]
+) -> dict[str, bytes]:
+    """Return the chunks, packed, with what is not yet saved counted in."""
+    chunks = {field: dict(buckets) for field, buckets in held.items()}
+    for (step, place), bucket in unsaved.items():
+        history.add(chunks.setdefault(history.chunk_of(step, place), {}), place, bucket)
+    return {field: history.pack(buckets) for field, buckets in chunks.items()}

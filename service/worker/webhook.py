@@ -1,0 +1,135 @@
+"""Delivers the messages about incidents: signed, in order by incident, tried again in a deadline.
+
+It runs beside everything else: a receiver that hangs or is gone delays nothing but its messages.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import httpx
+
+from service import log
+from service.domain.webhook_message import Message, headers, secret_of
+from service.settings import Settings
+from service.store.connection import Connection
+from service.store.leases import Lease
+from service.store.lua import Fenced
+from service.store.messages import Messages
+
+_logger = log.get(__name__)
+
+SECONDS = 1.0  # between two looks
+_AT_ONCE = 50  # messages of one detector in one look
+_TIMEOUT_SECONDS = 10.0  # of one delivery
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # after a failure; doubled each time
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """Where messages go, what signs them, and the bounds to keep."""
+
+    url: str
+    secret: bytes | None
+    per_minute: int
+    seconds: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Receiver | None":
+        """Return the receiver that the settings name; ValueError for a secret too short."""
+        if settings.webhook_url is None:
+            return None
+        path = settings.webhook_secret_file
+        secret = None if path is None else secret_of(path.read_text())
+        return cls(
+            settings.webhook_url, secret, settings.webhook_per_minute, settings.webhook_seconds
+        )
+
+
+class Webhook:
+    """Sends what waits of the detectors that this process follows."""
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        redis: Connection,
+        leases: Callable[[], Sequence[Lease]],
+        client: httpx.AsyncClient | None = None,
+    ) -> None:
+        self._receiver = receiver
+        self._messages = Messages(redis)
+        self._leases = leases
+        self._client = client or httpx.AsyncClient(timeout=_TIMEOUT_SECONDS)
+        self._pause = 0.0
+        self._not_before = 0.0  # monotonic; while the receiver is away
+        self._again: dict[str, float] = {}  # monotonic, by message that was refused
+        self._tokens = float(receiver.per_minute)
+        self._filled_at = time.monotonic()
+
+    async def tick(self) -> None:
+        """Deliver what waits, as far as the receiver takes it; raises StoreUnavailable."""
+        for lease in self._leases():
+            try:
+                await self._look(lease)
+            except Fenced:
+                continue  # another process goes on with this detector
+
+    async def close(self) -> None:
+        """End the connections."""
+        await self._client.aclose()
+
+    async def _look(self, lease: Lease) -> None:
+        waiting = await self._messages.waiting(lease.name, _AT_ONCE)
+        late = [one for one in waiting if time.time() - one.message.at > self._receiver.seconds]
+        if late:
+            await self._messages.done(lease, [one.id for one in late], dropped=True)
+            _logger.warning("messages dropped", detector=lease.name, messages=len(late))
+        behind: set[str] = set()  # incidents with an earlier message that still waits
+        for one in waiting[len(late) :]:
+            now = time.monotonic()
+            if now < self._not_before or not self._spend(now):
+                return
+            message = one.message
+            if message.incident in behind or now < self._again.get(message.id, 0.0):
+                behind.add(message.incident)
+                continue
+            if await self._deliver(message):
+                self._again.pop(message.id, None)
+                await self._messages.done(lease, [one.id], dropped=False)
+            else:
+                behind.add(message.incident)
+
+    async def _deliver(self, message: Message) -> bool:
+        """Return whether the receiver took it; after a failure wait longer each time."""
+        sent = headers(message, self._receiver.secret, int(time.time()))
+        try:
+            answer = await self._client.post(self._receiver.url, content=message.body, headers=sent)
+        except httpx.HTTPError as error:
+            self._away(type(error).__name__)
+            return False
+        if answer.is_success:
+            self._pause = 0.0
+            return True
+        if answer.status_code >= 500 or answer.status_code in {408, 429}:
+            self._away(f"status {answer.status_code}")
+        else:  # it refuses this one; others may pass
+            self._again[message.id] = time.monotonic() + _LONGEST_PAUSE
+            _logger.warning("message refused", message=message.id, status=answer.status_code)
+        return False
+
+    def _away(self, why: str) -> None:
+        """Leave the receiver alone for a while."""
+        if not self._pause:
+            _logger.warning("webhook's receiver is away", why=why)
+        self._pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * self._pause))
+        self._not_before = time.monotonic() + self._pause
+
+    def _spend(self, now: float) -> bool:
+        """Return whether one more message may go this minute."""
+        most = float(self._receiver.per_minute)
+        self._tokens = min(most, self._tokens + (now - self._filled_at) * most / 60)
+        self._filled_at = now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True

@@ -1,0 +1,285 @@
+"""Incidents, history and what people decide, over HTTP."""
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.settings import Settings
+from service.store.connection import connect
+from service.worker.drift_monitor import Monitor
+from tests.contract.running import Running
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+PUMP = "/v1/detectors/pump"
+ODD = [70.0, 70.0, 70.0]
+
+
+@pytest.fixture
+async def monitor(pump: Running, store_url: str) -> Any:
+    """Follow the running service as a worker does."""
+    async with await connect(store_url, deadline=20.0) as redis:
+        made = Monitor(Settings(lease_seconds=30.0), redis)
+        yield made
+        await made.close()
+
+
+async def score(pump: Running, monitor: Monitor, rows: list[list[float]]) -> None:
+    """Score rows and let the worker see them."""
+    answer = await pump.http.post(f"{PUMP}/score", json={"vectors": rows})
+    assert answer.status_code == 200
+    await pump.parts.observer.flush()
+    await monitor.tick()
+
+
+async def incidents(pump: Running, **query: Any) -> list[dict[str, Any]]:
+    """Return the listed incidents."""
+    answer = await pump.http.get(f"{PUMP}/incidents", params=query)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["incidents"]
+
+
+async def test_an_incident_from_scoring_to_its_rows(pump: Running, monitor: Monitor) -> None:
+    """Alarming rows are one incident: listed with a sentence, shown with rows, in the history."""
+    assert await incidents(pump) == []
+    await score(pump, monitor, [[0.0] * 3] * 20 + [ODD] * 4)
+    (found,) = await incidents(pump, state="open")
+    assert (found["state"], found["verdict"], found["count"]) == ("open", None, 4)
+    assert (found["version"], found["generation"], found["source"]) == (1, 1, None)
+    assert found["sentence"].endswith("4 rows")
+    assert found["features"][0].keys() == {"feature", "contribution", "value", "expected"}
+    assert await incidents(pump, state="closed") == []
+    one = (await pump.http.get(f"{PUMP}/incidents/{found['id']}")).json()
+    assert [row["vector"] for row in one["rows"]] == [ODD] * 4
+    events = (await pump.http.get(f"{PUMP}/events", params={"incident": found["id"]})).json()
+    assert {event["id"] for event in events["events"]} == {row["event"] for row in one["rows"]}
+    event = events["events"][0]
+    assert (await pump.http.get(f"{PUMP}/events/{event['id']}")).json() == event
+    assert (await pump.http.get(f"{PUMP}/events/0-1")).status_code == 404
+    status = (await pump.http.get(PUMP)).json()
+    assert status["incidents"] == {"open": 1, "unfinished": 1}
+    assert status["incident_calibration"] == "insufficient"
+
+
+async def test_history(pump: Running, monitor: Monitor) -> None:
+    """What was scored is counted, alarms too; at most so many buckets, empty ones left out."""
+    await score(pump, monitor, [[0.0] * 3] * 20 + [ODD] * 4)
+    answer = await pump.http.get(f"{PUMP}/history")
+    buckets = answer.json()["buckets"]
+    assert sum(one["rows"] for one in buckets) == 24
+    assert sum(one["alarms"] for one in buckets) == 4
+    assert buckets[-1]["generation"] == 1
+    assert buckets[-1]["severity_max"] > 1 > buckets[-1]["severity_p50"] > 0
+    yesterday = time.time() - 86_400
+    early = {"from": yesterday - 3600, "to": yesterday}
+    assert (await pump.http.get(f"{PUMP}/history", params=early)).json() == {"buckets": []}
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("history", {"points": 0}),
+        ("history", {"points": 1501}),
+        ("history", {"from": "yesterday"}),
+        ("history", {"from": "2026-11-28T10:00:00Z", "to": "2026-11-28T10:00:00Z"}),
+        ("incidents", {"state": "shut"}),
+        ("incidents", {"limit": 1001}),
+        ("incidents", {"after": "i9-9"}),
+        ("events", {"after": "1-1"}),
+        ("labels", {"after": "1-1"}),
+        ("generations", {"after": "x"}),
+    ],
+)
+async def test_nonsense_is_refused(pump: Running, path: str, query: dict[str, Any]) -> None:
+    """A query that means nothing is 422 and says what it takes."""
+    answer = await pump.http.get(f"{PUMP}/{path}", params=query)
+    assert answer.status_code == 422
+    assert "`" in answer.json()["detail"]
+
+
+async def test_pages_follow_each_other(pump: Running, monitor: Monitor) -> None:
+    """`next` leads through a list to its end, and every item comes once."""
+    for path, key in (("events", "events"), ("generations", "generations")):
+        answer = (await pump.http.get(f"{PUMP}/{path}")).json()
+        assert "next" not in answer, path
+        assert key in answer
+    await score(pump, monitor, [ODD] * 7)
+    seen: list[str] = []
+    query: dict[str, Any] = {"limit": 3}
+    while True:
+        answer = (await pump.http.get(f"{PUMP}/events", params=query)).json()
+        seen += [event["id"] for event in answer["events"]]
+        if "next" not in answer:
+            break
+        query["after"] = answer["next"]
+    assert len(seen) == len(set(seen)) == 7
+
+
+async def test_dismiss_confirm_withdraw(pump: Running, monitor: Monitor) -> None:
+    """A decision labels the rows, says what comes of it, and can be taken back."""
+    await score(pump, monitor, [ODD] * 4)
+    (found,) = await incidents(pump)
+    path = f"{PUMP}/incidents/{found['id']}"
+    answer = await pump.http.post(path, json={"decision": "dismiss", "why": "a wash"})
+    assert answer.status_code == 200
+    decided = answer.json()
+    assert (decided["verdict"], decided["why"]) == ("dismissed", "a wash")
+    assert decided["effect"].startswith("4 kept rows are labelled normal")
+    status = (await pump.http.get(PUMP)).json()
+    assert status["buffered"] == 4
+    labels = (await pump.http.get(f"{PUMP}/labels")).json()["labels"]
+    assert {(one["label"], one["incident"]) for one in labels} == {("normal", found["id"])}
+    again = await pump.http.post(path, json={"decision": "dismiss"})
+    assert again.json()["effect"] == decided["effect"]
+    assert (await pump.http.get(PUMP)).json()["buffered"] == 4
+
+    answer = await pump.http.post(path, json={"decision": "confirm"})
+    assert answer.json()["verdict"] == "confirmed"
+    assert "never learned" in answer.json()["effect"]
+    assert (await pump.http.get(PUMP)).json()["buffered"] == 0  # taken back before it was learned
+    labels = (await pump.http.get(f"{PUMP}/labels")).json()["labels"]
+    assert {one["label"] for one in labels} == {"anomaly"}
+
+    answer = await pump.http.post(path, json={"decision": "withdraw"})
+    assert answer.json()["verdict"] is None
+    assert (await pump.http.get(f"{PUMP}/labels")).json()["labels"] == []
+    unknown = await pump.http.post(f"{PUMP}/incidents/i99-1", json={"decision": "dismiss"})
+    assert unknown.status_code == 404
+    for body in ({}, {"decision": "maybe"}, {"decision": "dismiss", "who": "me"}):
+        assert (await pump.http.post(path, json=body)).status_code == 422
+
+
+async def test_rows_like_dismissed_ones_stop_paging(pump: Running, monitor: Monitor) -> None:
+    """After a dismissal the same rows are shown as such and wake nobody, until it is withdrawn."""
+    await score(pump, monitor, [ODD] * 4)
+    (found,) = await incidents(pump)
+    attention = (await pump.http.get("/v1/attention")).json()["items"]
+    assert "incident" in {item["kind"] for item in attention}
+    await pump.http.post(f"{PUMP}/incidents/{found['id']}", json={"decision": "dismiss"})
+    await monitor.tick()
+
+    async def quiet() -> bool:
+        items = (await pump.http.get("/v1/attention")).json()["items"]
+        return "incident" not in {item["kind"] for item in items}
+
+    await until(quiet)
+    assert (await pump.http.get(PUMP)).json()["incidents"]["open"] == 0
+
+
+async def test_mute(pump: Running, monitor: Monitor) -> None:
+    """While muted a detector is scored and shown, pages nobody and has no trigger."""
+    assert (await pump.http.post(f"{PUMP}/mute", json={"seconds": 0})).status_code == 422
+    answer = await pump.http.post(f"{PUMP}/mute", json={"seconds": 600, "why": "service"})
+    assert answer.json()["mute"]["why"] == "service"
+    await score(pump, monitor, [ODD] * 4)
+    (found,) = await incidents(pump)
+    assert found["pages"] is False
+    status = (await pump.http.get(PUMP)).json()
+    assert (status["mute"]["why"], status["incidents"]["open"]) == ("service", 0)
+    assert (await pump.http.delete(f"{PUMP}/mute")).status_code == 204
+    assert (await pump.http.get(PUMP)).json()["mute"] is None
+    assert (await pump.http.post("/v1/detectors/none/mute", json={"seconds": 1})).status_code == 404
+
+
+async def test_attention_and_service(pump: Running) -> None:
+    """What waits for a person is told worst first, and the service says what it runs on."""
+    items = (await pump.http.get("/v1/attention")).json()["items"]
+    assert items[0]["kind"] == "worker"  # none was started
+    await pump.parts.stores.leases.beat("w1")
+
+    async def heard() -> bool:
+        items = (await pump.http.get("/v1/attention")).json()["items"]
+        return items == []
+
+    await until(heard)
+    told = (await pump.http.get("/v1/service")).json()
+    assert told["store"]["up"] is True
+    assert [one["id"] for one in told["workers"]] == ["w1"]
+
+    async def listed() -> bool:
+        api = (await pump.http.get("/v1/service")).json()["api"]
+        return [one["loaded"] for one in api] == [{"pump": 1}]
+
+    await until(listed, 20)
+
+
+async def test_labels_are_listed_and_deleted(pump: Running, monitor: Monitor) -> None:
+    """Labels carry sender and time, and go when they are deleted."""
+    body = {
+        "labels": [{"label": "anomaly", "vector": ODD}, {"label": "normal", "vector": [0.0] * 3}]
+    }
+    answer = await pump.http.post(f"{PUMP}/feedback", json=body)
+    assert (answer.json()["normal"], answer.json()["anomaly"]) == (1, 1)
+    labels = (await pump.http.get(f"{PUMP}/labels")).json()["labels"]
+    assert [one["label"] for one in labels] == ["normal", "anomaly"]
+    assert labels[0]["at"].startswith("20")
+    gone = await pump.http.delete(f"{PUMP}/labels/{labels[0]['id']}")
+    assert gone.status_code == 204
+    assert (await pump.http.delete(f"{PUMP}/labels/{labels[0]['id']}")).status_code == 404
+    assert len((await pump.http.get(f"{PUMP}/labels")).json()["labels"]) == 1
+
+
+async def test_feedback_passes_admission(pump: Running) -> None:
+    """A vector that nobody saw alarm is admitted like a batch, whatever it is called."""
+    rng = np.random.default_rng(0)
+    rows = [{"label": "normal", "vector": row.tolist()} for row in rng.normal(size=(40, 3))]
+    rows[7] = {"label": "normal", "vector": ODD}
+    answer = (await pump.http.post(f"{PUMP}/feedback", json={"labels": rows})).json()
+    assert (answer["quarantined"], answer["buffered"]) == (1, 39)
+
+
+async def test_an_idempotency_key_is_for_one_body(pump: Running) -> None:
+    """The same key with another body is refused, with the same one it changes nothing."""
+    once = {"labels": [{"label": "anomaly", "vector": ODD}]}
+    other = {"labels": [{"label": "anomaly", "vector": [1.0, 2.0, 3.0]}]}
+    key = {"Idempotency-Key": "monday"}
+    for _ in range(2):
+        answer = await pump.http.post(f"{PUMP}/feedback", json=once, headers=key)
+        assert answer.status_code == 200
+    assert len((await pump.http.get(f"{PUMP}/labels")).json()["labels"]) == 1
+    refused = await pump.http.post(f"{PUMP}/feedback", json=other, headers=key)
+    assert refused.status_code == 422
+
+
+async def test_generations(pump: Running) -> None:
+    """Who moved the champion, how and why, newest first."""
+    moves = (await pump.http.get(f"{PUMP}/generations")).json()["generations"]
+    assert [(one["generation"], one["action"]) for one in moves] == [(1, "promote")]
+
+
+async def test_rows_that_alarmed_are_held_back(pump: Running, monitor: Monitor) -> None:
+    """A row that alarmed when it was scored waits for a person, unless it is vouched for."""
+    rng = np.random.default_rng(0)
+    regime = (rng.normal(size=(60, 3)) * 0.1 + 70.0).tolist()  # alone it would be a new regime
+    fresh = (rng.normal(size=(60, 3)) * 0.1 + 70.0).tolist()
+    answer = await pump.http.post(f"{PUMP}/normal", json={"vectors": fresh})
+    assert answer.json()["quarantined"] == 0
+    await pump.http.post(f"{PUMP}/score", json={"vectors": regime})
+    for flushed in (False, True):
+        if flushed:  # known from the store, not only from this process's memory
+            await pump.parts.observer.flush()
+        answer = await pump.http.post(f"{PUMP}/normal", json={"vectors": regime})
+        assert answer.json()["quarantined"] >= 50, flushed  # the severest of an answer are known
+        assert "`vouch`" in answer.json()["why"]
+    status = (await pump.http.get(PUMP)).json()
+    assert status["waiting"].endswith("rows wait for a person")
+    vouched = await pump.http.post(f"{PUMP}/normal?vouch=true", json={"vectors": regime})
+    assert vouched.json()["quarantined"] == 0
+    refused = await pump.http.post(f"{PUMP}/normal?vouch=yes", json={"vectors": regime})
+    assert refused.status_code == 422
+
+
+async def test_hold_novel(pump: Running) -> None:
+    """With `hold_novel` nothing novel is learned before a person released it."""
+    await pump.make(admission="hold_novel")
+    regime = (np.random.default_rng(0).normal(size=(60, 3)) * 0.1 + 70.0).tolist()
+
+    async def held() -> bool:
+        detector = pump.parts.champions.detector("pump")
+        return detector is not None and detector.config.admission == "hold_novel"
+
+    await until(held)
+    answer = await pump.http.post(f"{PUMP}/normal", json={"vectors": regime + [[0.0] * 3] * 9})
+    assert (answer.json()["accepted"], answer.json()["quarantined"]) == (9, 60)

@@ -1,0 +1,65 @@
+"""What the webhook's receiver gets."""
+
+import base64
+import hashlib
+import hmac
+
+import orjson
+import pytest
+
+from service.domain.incident import Incident
+from service.domain.webhook_message import headers, message, secret_of
+
+INCIDENT = Incident("i3-1", "pump", 10.0, 20.0, 3.0, 1e-6, 4, 2, 5)
+
+
+def test_the_envelope() -> None:
+    """It is a CloudEvents 1.0 event whose data tells the sentence and links to the page."""
+    sent = message("pump-7", "u1", "opened", INCIDENT, 30.0, "https://anamnesis.example/")
+    body = orjson.loads(sent.body)
+    assert (body["specversion"], body["type"]) == ("1.0", "anamnesis.incident.opened")
+    assert (body["source"], body["subject"]) == ("/v1/detectors/pump-7", "i3-1")
+    assert (body["id"], body["time"]) == (sent.id, "1970-01-01T00:00:30.000Z")
+    data = body["data"]
+    assert data["sentence"].startswith("as rare as 1 in 1 million normals")
+    assert data["url"] == "https://anamnesis.example/detectors/pump-7/incidents/i3-1"
+    assert data["state"] == "open"
+    assert "url" not in orjson.loads(message("p", "u", "closed", INCIDENT, 1.0, None).body)["data"]
+
+
+def test_a_repetition_has_the_same_id() -> None:
+    """The receiver tells a retry from a new message by the id, and opening from closing."""
+    first = message("p", "u1", "opened", INCIDENT, 30.0, None)
+    assert message("p", "u1", "opened", INCIDENT, 99.0, None).id == first.id
+    assert message("p", "u1", "closed", INCIDENT, 30.0, None).id != first.id
+    assert message("p", "u2", "opened", INCIDENT, 30.0, None).id != first.id
+
+
+def test_the_signature() -> None:
+    """Standard Webhooks: HMAC-SHA256 over id, time and body, in base64, as version 1."""
+    secret = b"0123456789abcdef"
+    sent = message("p", "u", "opened", INCIDENT, 30.0, None)
+    found = headers(sent, secret, 1_700_000_000)
+    assert found["webhook-id"] == sent.id
+    assert found["webhook-timestamp"] == "1700000000"
+    signed = f"{sent.id}.1700000000.".encode() + sent.body
+    known = base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()
+    assert found["webhook-signature"] == f"v1,{known}"
+    assert "webhook-signature" not in headers(sent, None, 1)
+
+
+def test_a_secret_of_the_specification() -> None:
+    """The specification's example gives the specification's signature."""
+    # https://github.com/standard-webhooks/standard-webhooks, the reference libraries' test vector.
+    secret = secret_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    sent = message("p", "u", "opened", INCIDENT, 30.0, None)
+    sent = type(sent)("msg_p5jXN8AQM9LWM0D4loKWxJek", "i", 0.0, b'{"test": 2432232314}')
+    found = headers(sent, secret, 1_614_265_330)
+    assert found["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+@pytest.mark.parametrize("text", ["short", "whsec_AAAA", "whsec_!!!", ""])
+def test_a_weak_secret_is_refused(text: str) -> None:
+    """A secret below sixteen bytes, or one that is not base64, ends the start."""
+    with pytest.raises(ValueError, match="secret"):
+        secret_of(text)

@@ -1,0 +1,127 @@
+"""Labels: kept, bounded by sender, deleted, and read in equal numbers."""
+
+import msgspec
+import numpy as np
+import pytest
+
+from service.domain.event import Label, fair
+from service.problems import BufferFull, Unprocessable
+from service.store.labels import LabelStore
+from service.store.redis_keys import Keys
+from tests.service.stored import Stored, matrix
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_labels_are_kept(stored):
+    """With the vector, and the event where there is one."""
+    uid = (await stored.get()).uid
+    store, known = LabelStore(stored.redis), "1795861140000-0"
+    labels = [Label("anomaly", matrix(1, seed=7)[0], known, 2.5), Label("normal", matrix(1)[0])]
+    assert await store.add("pump", uid, labels, idempotency_key="monday")
+    assert await store.add("pump", uid, labels, idempotency_key="monday")
+    assert not await store.add("pump", uid, [])
+    found = await store.latest("pump")
+    assert [(label.label, label.event) for label in found] == [("normal", None), ("anomaly", known)]
+    assert np.array_equal(found[1].vector, matrix(1, seed=7)[0])
+
+
+async def test_labels_are_a_change_where_they_decide(stored):
+    """They add one to the config's revision under the policy `labels`, once for each key."""
+    before = await stored.get()
+    store = LabelStore(stored.redis)
+    label = [Label("anomaly", matrix(1)[0])]
+    assert await store.add("pump", before.uid, label)
+    assert (await stored.get()).config_revision == before.config_revision
+    revision = (await stored.make(threshold={"labels": {"beta": 1}})).config_revision
+    assert await store.add("pump", before.uid, label, idempotency_key="monday")
+    assert await store.add("pump", before.uid, label, idempotency_key="monday")
+    assert (await stored.get()).config_revision == revision + 1
+
+
+async def test_labels_are_read_in_pages(stored):
+    """All of them, newest first, or as many as asked for."""
+    uid = (await stored.get()).uid
+    store = LabelStore(stored.redis)
+    assert await store.add("pump", uid, [Label("normal", row) for row in matrix(250)])
+    found = await store.latest("pump")
+    assert np.array_equal(np.stack([label.vector for label in found]), matrix(250)[::-1])
+    assert len(await store.latest("pump", limit=101)) == 101
+    assert len(await store.latest("pump", limit=100)) == 100
+
+
+def of(sender: str, n: int = 1, seed: int = 0) -> list[Label]:
+    """Return labels `normal` of one sender."""
+    return [Label("normal", row, sender=sender) for row in matrix(n, seed=seed)]
+
+
+async def test_a_flood_evicts_its_own_sender_alone(stored: Stored) -> None:
+    """A sender keeps a tenth of all labels, the latest; another's stay."""
+    uid = (await stored.get()).uid
+    store = LabelStore(stored.redis, labels_kept=100)
+    assert await store.add("pump", uid, of("ada", 3))
+    for seed in range(5):
+        assert await store.add("pump", uid, of("bob", 8, seed))
+    kept = await store.all("pump")
+    assert [one.sender for one in kept].count("ada") == 3
+    mine = [one.vector.tolist() for one in kept if one.sender == "bob"]
+    assert mine == matrix(8, seed=4)[::-1].tolist() + matrix(8, seed=3)[::-1].tolist()[:2]
+
+
+async def test_a_full_store_refuses_a_new_sender(stored: Stored) -> None:
+    """Where others' labels fill the store a new sender is refused, and nobody's are lost."""
+    uid = (await stored.get()).uid
+    store = LabelStore(stored.redis, labels_kept=20)
+    for sender in "abcdefghij":
+        assert await store.add("pump", uid, of(sender, 2))
+    with pytest.raises(BufferFull):
+        await store.add("pump", uid, of("late"))
+    assert await store.add("pump", uid, of("a", 1, seed=5))  # its own oldest makes room
+    assert len(await store.all("pump")) == 20
+
+
+async def test_an_idempotency_key_is_for_one_body(stored: Stored) -> None:
+    """The same key with another digest is refused; what an earlier release wrote still counts."""
+    uid = (await stored.get()).uid
+    store = LabelStore(stored.redis)
+    for _ in range(2):
+        assert await store.add("pump", uid, of("a"), idempotency_key="k", digest="d1")
+    with pytest.raises(Unprocessable):
+        await store.add("pump", uid, of("a"), idempotency_key="k", digest="d2")
+    await stored.redis.set(Keys("pump").labels_idempotency("old"), uid)
+    assert await store.add("pump", uid, of("a"), idempotency_key="old", digest="d3")
+    assert len(await store.all("pump")) == 1
+
+
+async def test_labels_of_an_earlier_release_are_read(stored: Stored) -> None:
+    """Labels without sender and incident are labels of nobody in particular."""
+    row = matrix(1)[0]
+    values = {"label": "normal", "vector": row.tobytes(), "event": None, "at": 1.0}
+    await stored.redis.xadd(Keys("pump").labels, {"e": msgspec.msgpack.encode(values)})
+    (found,) = await LabelStore(stored.redis).all("pump")
+    assert (found.label, found.sender, found.incident) == ("normal", "", None)
+    assert await LabelStore(stored.redis).delete("pump", [found]) == 1
+
+
+async def test_what_a_sender_said_is_swept(stored: Stored) -> None:
+    """Revoking a key takes back its labels, and is a change of the config where labels decide."""
+    uid = (await stored.get()).uid
+    store = LabelStore(stored.redis)
+    await stored.make(threshold={"labels": {"beta": 1}})
+    await store.add("pump", uid, of("ada", 2))
+    await store.add("pump", uid, of("bob", 3))
+    revision = (await stored.get()).config_revision
+    assert await store.sweep("pump", "bob", who="key:root") == 3
+    assert {one.sender for one in await store.all("pump")} == {"ada"}
+    assert (await stored.get()).config_revision == revision + 1
+    assert await store.sweep("pump", "bob") == 0
+
+
+def test_labels_are_read_in_equal_numbers() -> None:
+    """A thousand labels of one sender do not push another's two out of what decides."""
+    labels = [*of("flood", 50), *of("ada", 2)]
+    found = fair(labels, 10)
+    assert [one.sender for one in found].count("ada") == 2
+    assert len(found) == 10
+    assert found == [one for one in labels if any(one is other for other in found)]
+    assert fair(labels, 100) == labels

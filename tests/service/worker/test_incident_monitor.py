@@ -1,0 +1,209 @@
+"""From reports of several processes to incidents and history, in a real store."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models import Config, Model, Version, train
+from models.parts.incident_rule import LADDER, Curve
+from service.domain import history
+from service.domain.event import Event
+from service.domain.history import counted
+from service.domain.incident import Pardon, Ruling, Witness
+from service.domain.incident_fold import Block
+from service.domain.traffic import Report, Tally, place_of
+from service.settings import Settings
+from service.store.incidents import Incidents
+from service.store.messages import Messages
+from service.store.redis_keys import Keys
+from service.store.traffic import TrafficStore
+from service.worker import incident_monitor
+from service.worker.drift_monitor import Monitor
+from tests.service.stored import Stored
+
+pytestmark = pytest.mark.anyio
+SETTINGS = Settings(lease_seconds=5.0, webhook_url="http://127.0.0.1:9/")
+
+
+@pytest.fixture(scope="module")
+def version() -> Version:
+    """Train a version on three independent standard normal features."""
+    X = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
+    return train(None, X, Config(features=("a", "b", "c"), model=Model(epochs=5)))
+
+
+class Traffic:
+    """API processes that report rows of the detector `pump`."""
+
+    def __init__(self, stored: Stored) -> None:
+        self.stored = stored
+        self.store = TrafficStore(stored.redis)
+        self.incidents = Incidents(stored.redis)
+        self.numbers: dict[str, int] = {}
+
+    async def send(
+        self, verdicts: str, ago: float = 0.0, process: str = "p1", source: str = ""
+    ) -> None:
+        """Report rows a second apart, the last of them `ago` seconds ago; `x` alarms."""
+        number = self.numbers[process] = self.numbers.get(process, 0) + 1
+        end, n = time.time() - ago, len(verdicts)
+        places = tuple(i for i, one in enumerate(verdicts) if one == "x")
+        times = tuple(end - n + 1 + i for i in places)
+        severities = np.where(np.isin(np.arange(n), places), 1.5, 0.2)
+        bucket = counted(severities, len(places), 1)
+        leading = ({"feature": "a", "contribution": 5.0, "value": 7.0, "expected": 0.0},)
+        witness = Witness("", end, 1.5, 1e-3, 20.0, b"", leading)
+        block = Block(
+            source, n, end, places, times, (1.5,) * len(places), tuple((i, witness) for i in places)
+        )
+        report = Report(
+            (await self.stored.get()).uid, 1, 1, (Tally.of(*place_of(end, end), bucket),), (block,)
+        )
+        events = [Event(end, np.full(3, 7.0, np.float32), 20.0, 1e-3, 1.5, 1, 1)] * len(places)
+        assert await self.store.send("pump", process, number, report, events)
+
+    async def open(self) -> list[Any]:
+        """Return the incidents that are open."""
+        return [one for one in await self.incidents.all("pump") if one.incident.state == "open"]
+
+    async def rows(self) -> dict[int, tuple[int, int]]:
+        """Return rows and alarms counted so far, by the seconds of a bucket."""
+        found = {history.MINUTE: (0, 0), history.HOUR: (0, 0)}
+        for chunk, buckets in (await self.incidents.buckets("pump")).items():
+            step = history.step_of(chunk)
+            rows, alarms = found[step]
+            rows += sum(one.rows for one in buckets.values())
+            found[step] = (rows, alarms + sum(one.alarms for one in buckets.values()))
+        return found
+
+
+@pytest.fixture
+async def traffic(stored: Stored, version: Version) -> Traffic:
+    """Make `version` version 1 of the detector `pump`."""
+    await stored.learn(artifact=version.to_bytes())
+    return Traffic(stored)
+
+
+async def test_rows_become_one_incident(traffic: Traffic) -> None:
+    """Alarming rows of two processes are one incident, with its rows, in status and messages."""
+    monitor = Monitor(SETTINGS, traffic.stored.redis)
+    await traffic.send("..x")
+    await traffic.send("xx", process="p2")
+    await monitor.tick()
+    ((found, ruling),) = await traffic.open()
+    assert (found.count, found.state, found.features, ruling) == (3, "open", ("a",), None)
+    rows = (await traffic.incidents.rows("pump", [found.id]))[found.id]
+    assert [np.frombuffer(row.vector, "<f4").tolist() for row in rows] == [[7.0] * 3] * 3
+    detector = await traffic.stored.get()
+    assert (detector.incidents.open, detector.incidents.opened) == (1, 1)
+    assert detector.incident_rule is not None
+    assert detector.incident_rule["calibration"] == "insufficient"
+    (waiting,) = await Messages(traffic.stored.redis).waiting("pump", 10)
+    assert waiting.message.incident == found.id
+    assert await traffic.rows() == {history.MINUTE: (5, 3), history.HOUR: (5, 3)}
+
+
+async def test_every_report_counts_once(traffic: Traffic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that dies before it saved is followed by one that counts the same, once."""
+    monitor = Monitor(Settings(lease_seconds=0.2), traffic.stored.redis)
+    await traffic.send("...x....")
+    monkeypatch.setattr(incident_monitor, "SAVE_SECONDS", 1e9)
+    await monitor.tick()  # it counted, and saved nothing
+    assert await traffic.rows() == {history.MINUTE: (0, 0), history.HOUR: (0, 0)}
+    del monitor
+    monkeypatch.setattr(incident_monitor, "SAVE_SECONDS", 0.0)
+    await traffic.send("xx")
+    await traffic.stored.redis.delete(Keys("pump").lease("monitor"))
+    second = Monitor(SETTINGS, traffic.stored.redis)
+    await second.tick()
+    assert (await traffic.rows())[history.MINUTE] == (10, 3)
+    assert len(await traffic.open()) == 1
+    assert await traffic.stored.redis.xlen(Keys("pump").traffic) <= 1  # what was counted is gone
+    await second.close()
+    third = Monitor(SETTINGS, traffic.stored.redis)
+    await traffic.send("x")
+    await third.tick()
+    await third.close()
+    assert (await traffic.rows())[history.HOUR] == (11, 4)
+    ((found, _),) = await traffic.open()
+    assert found.count == 4
+
+
+async def test_decisions_reach_the_worker(traffic: Traffic) -> None:
+    """A dismissed incident pages nobody from the next look on, nor do rows like its own."""
+    monitor = Monitor(SETTINGS, traffic.stored.redis)
+    await traffic.send("xxx", source="m1")
+    await monitor.tick()
+    ((found, _),) = await traffic.open()
+    ruling = Ruling("dismissed", "a wash", "key:k", time.time())
+    mercy = Pardon(found.id, {"a": (6.0, 8.0)})
+    assert await traffic.incidents.decide("pump", found.id, ruling, mercy)
+    await monitor.tick()
+    assert (await traffic.stored.get()).incidents.open == 0
+    await traffic.send("xxx", source="m2")
+    await monitor.tick()
+    first = (await traffic.open())[0].incident
+    assert (first.source, first.pages, first.like) == ("m2", False, found.id)
+    assert (await traffic.stored.get()).incidents.open == 0
+    withdrawn = Ruling(None, "no wash", "key:k", time.time())
+    assert await traffic.incidents.decide("pump", found.id, withdrawn, None)
+    await monitor.tick()
+    assert (await traffic.stored.get()).incidents.open == 1
+    assert not await traffic.incidents.decide("pump", "i99-0", withdrawn, None)
+
+
+async def test_without_incidents_history_goes_on(traffic: Traffic) -> None:
+    """A detector whose config turns incidents off has a history and none of them."""
+    await traffic.stored.make(incident=None)
+    monitor = Monitor(SETTINGS, traffic.stored.redis)
+    await traffic.send("xxxxxx")
+    await monitor.tick()
+    await monitor.close()
+    assert await traffic.incidents.all("pump") == []
+    assert (await traffic.rows())[history.MINUTE] == (6, 6)
+
+
+async def test_the_oldest_go(traffic: Traffic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most so many incidents are kept, and rows of fewer."""
+    monkeypatch.setattr("service.store.incidents.INCIDENTS_KEPT", 6)
+    monkeypatch.setattr("service.store.incidents.ROWS_OF", 2)
+    monitor = Monitor(SETTINGS, traffic.stored.redis)
+    for i in range(8):
+        await traffic.send("xxx", source=f"m{i}")
+    await monitor.tick()
+    found = [one.incident for one in await traffic.incidents.all("pump")]
+    assert [one.source for one in found] == [f"m{i}" for i in range(7, 1, -1)]
+    rows = await traffic.incidents.rows("pump", [one.id for one in found])
+    assert [bool(kept) for kept in rows.values()] == [True, True, False, False, False, False]
+
+
+async def test_a_calibrated_rule(stored: Stored, version: Version) -> None:
+    """With enough calibration rows and an hour of traffic the rate is stated and held to."""
+    found = Curve(50_000, tuple(max(0, 60 - 5 * i) for i in range(len(LADDER))), (1.2,) * 20, 0.01)
+    version = replace(version, lineage={**version.lineage, "incidents": found.to_dict()})
+    await stored.learn(artifact=version.to_bytes())
+    traffic = Traffic(stored)
+    await traffic.send("." * 2000, ago=7000.0)
+    await traffic.send("." * 2000)
+    monitor = Monitor(SETTINGS, stored.redis)
+    await monitor.tick()
+    await monitor.close()
+    await traffic.send("." * 100)
+    await Monitor(SETTINGS, stored.redis).tick()
+    rule = (await stored.get()).incident_rule
+    assert rule is not None
+    assert rule["calibration"] == "insufficient"  # 50,000 rows a day and 50,000 to calibrate on
+    await stored.make(incident={"false_per_day": 40.0})
+    third = Monitor(SETTINGS, stored.redis)
+    await stored.redis.delete(Keys("pump").lease("monitor"))
+    await traffic.send("." * 100)
+    await third.tick()
+    await third.close()
+    rule = (await stored.get()).incident_rule
+    assert rule is not None
+    assert rule["calibration"] == "exact"
+    assert rule["held_per_day"] <= 40.0
+    assert rule["held_low"] <= rule["held_per_day"] <= rule["held_high"]

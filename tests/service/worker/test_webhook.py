@@ -1,0 +1,147 @@
+"""The webhook's messages: delivered in order, tried again, dropped after their time."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from service.domain.incident import Incident
+from service.domain.incident_fold import Fold
+from service.domain.webhook_message import Message, message, signature
+from service.store.incidents import Changes, Followed, Incidents
+from service.store.leases import Lease
+from service.store.messages import Messages
+from service.worker import webhook
+from service.worker.webhook import Receiver, Webhook
+from tests.service.stored import Stored
+
+pytestmark = pytest.mark.anyio
+SECRET = b"0123456789abcdef"
+
+
+class Post:
+    """A receiver in memory: what it got, and how it answers."""
+
+    def __init__(self, stored: Stored, lease: Lease) -> None:
+        self.stored, self.lease = stored, lease
+        self.got: list[tuple[str, str]] = []
+        self.requests: list[httpx.Request] = []
+        self.answer: Callable[[str], int] = lambda _: 204
+
+    def handle(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        name = request.headers["webhook-id"]
+        status = self.answer(name)
+        if status == 0:
+            raise httpx.ConnectError("nobody there", request=request)
+        if status < 300:
+            _, incident, kind = name.split(".")
+            self.got.append((incident, kind))
+        return httpx.Response(status)
+
+    def sender(self, **more: Any) -> Webhook:
+        """Return a sender of this receiver's messages."""
+        given = {"url": "http://pager/", "secret": SECRET, "per_minute": 600, "seconds": 60.0}
+        client = httpx.AsyncClient(transport=httpx.MockTransport(self.handle))
+        receiver = Receiver(**(given | more))
+        return Webhook(receiver, self.stored.redis, lambda: [self.lease], client)
+
+    async def put(self, *named: tuple[str, str], age: float = 0.0) -> None:
+        """Let messages wait, as the worker writes them."""
+        waiting: list[Message] = []
+        for incident, kind in named:
+            one = Incident(incident, "", 1.0, 2.0, 2.0, 1e-4, 3, 1, 1)
+            at = time.time() - age
+            waiting.append(message("pump", self.lease.uid, kind, one, at, None))  # type: ignore[arg-type]
+        changes = Changes(messages=waiting)
+        await Incidents(self.stored.redis).save(self.lease, Followed("0-0", Fold()), changes)
+
+    async def left(self) -> int:
+        """Return how many messages wait."""
+        return len(await Messages(self.stored.redis).waiting("pump", 100))
+
+
+@pytest.fixture
+async def post(stored: Stored) -> Post:
+    """Follow the detector `pump`."""
+    lease = await stored.leases.acquire("pump", 30.0, "monitor")
+    assert lease is not None
+    return Post(stored, lease)
+
+
+async def test_messages_are_delivered_once_and_signed(post: Post) -> None:
+    """What waits is delivered in its order, with a signature over what was sent, and is gone."""
+    await post.put(("i1", "opened"), ("i2", "opened"), ("i1", "closed"))
+    sender = post.sender()
+    await sender.tick()
+    await sender.tick()
+    assert post.got == [("i1", "opened"), ("i2", "opened"), ("i1", "closed")]
+    assert await post.left() == 0
+    sent = post.requests[0]
+    assert sent.headers["content-type"] == "application/cloudevents+json"
+    copy = Message(sent.headers["webhook-id"], "", 0.0, sent.content)
+    expected = signature(copy, SECRET, int(sent.headers["webhook-timestamp"]))
+    assert sent.headers["webhook-signature"] == f"v1,{expected}"
+    assert (await post.stored.get()).messages == (3, 0)
+
+
+async def test_a_dead_receiver_keeps_everything_in_order(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While nobody answers all wait; then they come in order. It is asked ever more rarely."""
+    monkeypatch.setattr(webhook, "_FIRST_PAUSE", 0.01)
+    await post.put(("i1", "opened"), ("i1", "closed"))
+    post.answer = lambda _: 0
+    sender = post.sender()
+    for _ in range(5):
+        await sender.tick()
+    assert len(post.requests) <= 3  # and not five times two
+    assert await post.left() == 2
+    post.answer = lambda _: 200
+    while await post.left():
+        await sender.tick()
+    assert post.got == [("i1", "opened"), ("i1", "closed")]
+
+
+async def test_one_refused_message_holds_back_its_incident_alone(post: Post) -> None:
+    """A message that the receiver refuses waits, and with it what came later of its incident."""
+    await post.put(("i1", "opened"), ("i2", "opened"), ("i1", "closed"), ("i2", "closed"))
+    post.answer = lambda name: 400 if ".i1." in name else 200
+    await post.sender().tick()
+    assert post.got == [("i2", "opened"), ("i2", "closed")]
+    assert await post.left() == 2
+
+
+async def test_old_messages_are_dropped_and_counted(post: Post) -> None:
+    """What was not delivered within its time is dropped; later ones go on."""
+    await post.put(("i1", "opened"), age=61.0)
+    await post.put(("i2", "opened"))
+    await post.sender().tick()
+    assert post.got == [("i2", "opened")]
+    assert await post.left() == 0
+    assert (await post.stored.get()).messages == (1, 1)
+
+
+async def test_the_rate_is_bounded(post: Post) -> None:
+    """At most so many go a minute; the rest wait."""
+    await post.put(*((f"i{i}", "opened") for i in range(9)))
+    sender = post.sender(per_minute=5)
+    await sender.tick()
+    await sender.tick()
+    assert len(post.got) == 5
+    assert await post.left() == 4
+
+
+async def test_another_worker_goes_on(post: Post) -> None:
+    """Once the lease is lost nothing is deleted: whoever has it delivers."""
+    await post.put(("i1", "opened"))
+    assert await post.stored.leases.release(post.lease)
+    await post.sender().tick()
+    assert await post.left() == 1
+    lease = await post.stored.leases.acquire("pump", 30.0, "monitor")
+    assert lease is not None
+    post.lease = lease
+    await post.sender().tick()
+    assert await post.left() == 0
