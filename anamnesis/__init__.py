@@ -10,11 +10,18 @@ In a checkout `models` and `service` are packages of their own; installed from a
 
 from typing import TYPE_CHECKING, Any
 
-from models import AnamnesisError, Config, ConfigError, Model, Replay, TrainingError, Version
-from service.client.client import Client
-
 if TYPE_CHECKING:
-    from models import train
+    from models import (
+        AnamnesisError,
+        Config,
+        ConfigError,
+        Model,
+        Replay,
+        TrainingError,
+        Version,
+        train,
+    )
+    from service.client.client import Client
 
 __all__ = [
     "AnamnesisError",
@@ -30,9 +37,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Lazy, so that a program that only scores never loads torch.
-    if name == "train":
-        from models import train
+    # Lazy, so that the command line answers at once, and one that only scores never loads torch.
+    if name == "Client":
+        from service.client.client import Client
 
-        return train
+        return Client
+    if name in __all__:
+        import models as learning
+
+        return getattr(learning, name)
     raise AttributeError(f"module 'anamnesis' has no attribute {name!r}")

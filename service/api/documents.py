@@ -263,10 +263,14 @@ class AuditPage(msgspec.Struct):
 
 
 class Health(msgspec.Struct):
-    """Whether the process lives, or can serve, and how many champions are loaded."""
+    """Whether the process lives, or can serve, how many champions are loaded, and if a worker runs.
+
+    `worker` is whether one was heard of within the last 10 s; without the store nobody knows.
+    """
 
     status: Literal["ok", "ready", "degraded"]
     champions: int | msgspec.UnsetType = msgspec.UNSET
+    worker: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class Work(msgspec.Struct):

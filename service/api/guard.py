@@ -12,7 +12,8 @@ from service.api.access import allow
 from service.api.context import parts
 from service.api.middleware import lower
 from service.domain import session
-from service.domain.api_key import Grant, Scope
+from service.domain.api_key import Grant
+from service.domain.scope import Scope
 from service.problems import Forbidden, Unauthenticated
 
 _READING = {"GET", "HEAD"}  # methods that change nothing

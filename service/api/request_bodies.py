@@ -6,8 +6,9 @@ import msgspec
 from fastapi import Request
 from msgspec import Meta
 
-from service.domain.api_key import LEAST_BODY_BYTES, Grant, Scope
+from service.domain.api_key import Grant
 from service.domain.detector import NAME
+from service.domain.scope import LEAST_BODY_BYTES, Scope
 from service.problems import Unprocessable, UnsupportedMedia
 from service.scoring.vectors import JSON
 

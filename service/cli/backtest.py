@@ -8,25 +8,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from models import AnamnesisError, Config
-from models.config import SCORES, STRATEGIES
-from service.cli import backtest_report, console, history_files
+from service.cli import console
 from service.cli.options import AsJson
-from service.cli.table_files import BadTable
 
 if TYPE_CHECKING:
+    from models import Config
     from models.backtest import Lifetime
+    from service.cli.history_files import Recorded
 
 _HELP = {
     "time": "Column of times (ISO 8601 or seconds since 1970), by name or number from 1.",
     "label": "Column of labels: 1 for a known anomaly. They are scored and never learned.",
     "first": "Rows learned before the first is scored (a fifth).",
     "batch": "Rows scored, then learned, at once (a tenth of the rest).",
-    "strategy": f"May be repeated: {', '.join(STRATEGIES)}.",
+    "strategy": "May be repeated: a strategy as in a detector's config (replay).",
     "weights": "May be repeated: proportional, equal, auto, w_new as a number, or half_life=3.",
     "impute": "Score rows with blank cells on what was observed; whole rows alone are learned.",
     "fpr": "Rate of false alarms to ask for.",
-    "score": f"One of {', '.join(SCORES)}.",
+    "score": "A score as in a detector's config.",
     "seed": "Seed of every training.",
     "plot": "Write a picture to this PNG file; takes matplotlib.",
 }
@@ -55,6 +54,8 @@ def backtest(
     as_json: AsJson = False,
 ) -> None:
     """Live through a history offline: score each batch, then learn it. No service is needed."""
+    from service.cli import backtest_report, history_files
+
     missing = "impute" if impute else "refuse"
     common = {"threshold": {"fpr": fpr}, "score": score, "missing": missing}
     configs = _configs(strategy or ["replay"], weights or ["proportional", "equal"], common)
@@ -76,8 +77,10 @@ def backtest(
 
 def _configs(
     strategies: list[str], weights: list[str], common: dict[str, Any]
-) -> dict[str, Config]:
+) -> "dict[str, Config]":
     """Return the configs to compare, by name; a bad one is a usage error."""
+    from models import AnamnesisError, Config
+
     try:
         return {
             f"{strategy}, {given}": Config(strategy=strategy, weights=_weights(given), **common)
@@ -100,15 +103,17 @@ def _weights(given: str) -> str | dict[str, float]:
 
 def _lived(
     file: Path,
-    recorded: history_files.Recorded,
-    configs: dict[str, Config],
+    recorded: "Recorded",
+    configs: "dict[str, Config]",
     sizes: tuple[int | None, int | None],
     seed: int,
 ) -> "list[Lifetime]":
     """Live through the history once for each config, with a bar on stderr."""
     import torch  # here, so that no other command waits for it
 
+    from models import AnamnesisError
     from models.backtest import History, live, windows
+    from service.cli.table_files import BadTable
 
     torch.set_num_threads(1)  # small networks: one is fastest
     past = History(recorded.vectors, recorded.anomalous)

@@ -1,23 +1,22 @@
-"""What the commands share: exit codes for scripts, tables for people, JSON for both."""
+"""What the commands share: exit codes for scripts, tables for people, JSON for both.
+
+Modules of commands load what they need when they run: `--help` is to answer at once.
+"""
 
 import contextlib
 import json
 import sys
 from collections.abc import Generator, Iterable, Sequence
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from service.cli.table_files import BadTable
-from service.client.client import Client, ServiceError, Unreachable, Unusable
-from service.processes.data_directory import StoreFailed
-from service.processes.supervisor import StartupFailed
-from service.settings import BadSettings, Settings, variable
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from service.client.client import Client
+    from service.settings import Settings
 
 
 class Exit(IntEnum):
@@ -41,19 +40,36 @@ def exit_codes() -> Generator[None, None, None]:
     """Turn the errors that a command may meet into their message and exit status."""
     try:
         yield
-    except Unreachable as error:
-        _end(Exit.UNREACHABLE, f"{error} (start one: `anamnesis up`)")
-    except (BadSettings, Unusable) as error:
-        _end(Exit.USAGE, str(error))
-    except (ServiceError, StoreFailed, StartupFailed) as error:
-        _end(Exit.REFUSED, str(error))
-    except BadTable as error:
-        _end(Exit.USAGE, str(error))
     except BrokenPipeError:
         raise  # typer knows what to do
-    except OSError as error:
-        named = f"{error.filename}: " if error.filename else ""
-        _end(Exit.USAGE, f"{named}{error.strerror or error}")
+    except Exception as error:
+        status = _status(error)
+        if status is None:
+            raise
+        _end(status, _words(error))
+
+
+def _status(error: Exception) -> Exit | None:
+    """Return the exit status for an error that a person can do something about."""
+    from service.cli.table_files import BadTable
+    from service.client.client import ServiceError, Unreachable, Unusable
+    from service.processes.data_directory import StoreFailed
+    from service.processes.supervisor import StartupFailed
+    from service.settings import BadSettings
+
+    statuses: tuple[tuple[tuple[type[Exception], ...], Exit], ...] = (
+        ((Unreachable,), Exit.UNREACHABLE),
+        ((BadSettings, Unusable, BadTable, OSError), Exit.USAGE),
+        ((ServiceError, StoreFailed, StartupFailed), Exit.REFUSED),
+    )
+    return next((status for kinds, status in statuses if isinstance(error, kinds)), None)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    hint = " (start one: `anamnesis up`)" if type(error).__name__ == "Unreachable" else ""
+    return f"{error}{hint}"
 
 
 def _end(status: Exit, message: str) -> None:
@@ -61,11 +77,15 @@ def _end(status: Exit, message: str) -> None:
     sys.exit(status)
 
 
-def settings(**given: Any) -> Settings:
+def settings(**given: Any) -> "Settings":
     """Return the settings, what was given on the command line first.
 
     Raises BadSettings, which names the setting and repeats nothing of its value.
     """
+    from pydantic import ValidationError
+
+    from service.settings import BadSettings, Settings, variable
+
     try:
         found = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
@@ -77,13 +97,15 @@ def settings(**given: Any) -> Settings:
     return found
 
 
-def client(url: str, key: str | None = None) -> Client:
+def client(url: str, key: str | None = None) -> "Client":
     """Return a client with the API key that was given, or that the settings name, if any."""
+    from service.client.client import Client
+
     found = settings()
     return Client(url, key=key or _key(found), ca_file=found.ca_file)
 
 
-def _key(found: Settings) -> str | None:
+def _key(found: "Settings") -> str | None:
     if found.key is not None:
         return found.key
     # Whoever may read the key that the processes were given may use it.
@@ -100,19 +122,25 @@ def show_json(value: Any) -> None:
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a table to stdout; None is shown as a dash."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*("-" if cell is None else str(cell) for cell in row))
     Console(soft_wrap=True).print(table)
 
 
-def progress() -> Progress:
+def progress() -> "Progress":
     """Return a progress bar on stderr, shown only to a person and gone when it is done."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
+    from rich import progress
+    from rich.console import Console
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
         console=Console(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),

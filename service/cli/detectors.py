@@ -6,8 +6,6 @@ import typer
 
 from service.cli import console
 from service.cli.options import DEFAULT_URL, AsJson, Key, Name, Url
-from service.domain.audit_chain import broken
-from service.timestamps import rfc3339
 
 Generation = Annotated[
     int | None,
@@ -102,6 +100,8 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Show who changed what of a detector, or of the API keys, when and why."""
+    from service.domain.audit_chain import broken
+
     with console.client(url, key) as client:
         entries = client.audit(detector)
     if as_json:
@@ -115,6 +115,8 @@ def audit(
 
 
 def _audit_row(entry: dict[str, Any]) -> tuple[Any, ...]:
+    from service.timestamps import rfc3339
+
     shown = (entry[name] for name in ("from", "to"))
     of = "key" if "key" in entry["action"] else "config"
     short = [of if isinstance(one, dict) else one for one in shown]

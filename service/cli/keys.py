@@ -1,23 +1,18 @@
 """Commands about API keys: they speak to the store itself, so that a first key can be made."""
 
-import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from service.addresses import shown
 from service.cli import console
-from service.domain.api_key import LEAST_BODY_BYTES, Grant, Scope, describe, new_secret
-from service.domain.detector import NAME
-from service.problems import Problem, StoreUnavailable
-from service.processes.data_directory import DirectoryInUse, address, socket_path
-from service.processes.embedded_store import EmbeddedStore
-from service.settings import Settings
-from service.store.api_keys import ApiKeys
-from service.store.connection import cause, connect
+from service.domain.scope import LEAST_BODY_BYTES, Scope
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+    from service.store.api_keys import ApiKeys
 
 T = TypeVar("T")
 
@@ -48,6 +43,9 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a key, and write it to stdout: this once, for it is kept nowhere."""
+    from service.domain.api_key import Grant, describe, new_secret
+    from service.domain.detector import NAME
+
     for one in detector or ():
         if not NAME.fullmatch(one):
             raise typer.BadParameter(f"--detector: a detector's name matches {NAME.pattern}")
@@ -71,6 +69,8 @@ def create(
 @app.command(name="list")
 def list_keys(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """List the keys and what each allows."""
+    from service.domain.api_key import describe
+
     _, grants = _with_keys(data_dir, lambda keys: keys.read())
     found = [describe(grant) for grant in grants]
     if as_json:
@@ -102,8 +102,15 @@ def revoke(
     typer.echo(f"revoked {key}")
 
 
-def _with_keys(data_dir: Path | None, work: Callable[[ApiKeys], Awaitable[T]]) -> T:
+def _with_keys(data_dir: Path | None, work: "Callable[[ApiKeys], Awaitable[T]]") -> T:
     """Return what `work` returns, done on the keys of the store that the settings name."""
+    import asyncio
+
+    from service.addresses import shown
+    from service.problems import Problem, StoreUnavailable
+    from service.store.api_keys import ApiKeys
+    from service.store.connection import cause, connect
+
     settings = console.settings(data_dir=data_dir)
 
     async def done(url: str) -> T:
@@ -122,8 +129,11 @@ def _with_keys(data_dir: Path | None, work: Callable[[ApiKeys], Awaitable[T]]) -
 
 
 @contextlib.contextmanager
-def _store(settings: Settings) -> Iterator[str]:
+def _store(settings: "Settings") -> Iterator[str]:
     """Yield the URL of the store; an embedded one that does not run runs meanwhile."""
+    from service.processes.data_directory import DirectoryInUse, address, socket_path
+    from service.processes.embedded_store import EmbeddedStore
+
     url = settings.store_url()
     if url is not None:
         yield url

@@ -5,21 +5,18 @@ from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
-import httpx
 import typer
 
-from service.cli import console, found
-from service.cli.new_detector import config_for
+from service.cli import console
 from service.cli.options import DEFAULT_URL, AsJson, Key, Url
-from service.cli.progress import Share
-from service.cli.sheet import Rows, Sheet
-from service.cli.table_files import BadTable
-from service.cli.text_table import Options
-from service.client.client import Client, Refused
-from service.client.stream import Stream
+
+if TYPE_CHECKING:
+    from service.cli.sheet import Rows, Sheet
+    from service.cli.text_table import Options
+    from service.client.client import Client
 
 _WHY = 3  # contributions asked for of each row
 
@@ -71,6 +68,11 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score the rows of a file. With --json, one object a row."""
+    from service.cli import found
+    from service.cli.progress import Share
+    from service.cli.sheet import Sheet
+    from service.client.stream import Stream
+
     options = _options(time, source, drop, time_format, timezone)
     seen = found.Found(top)
     with (
@@ -108,6 +110,7 @@ def learn(
     time_format: TimeFormat = None,
     timezone: Timezone = "UTC",
     now: Annotated[bool, typer.Option("--now", help="Retrain at once, and wait for it.")] = False,
+    wait: Annotated[float, typer.Option(min=1, help="Longest wait of --now, seconds.")] = 3600.0,
     again: Annotated[
         bool, typer.Option("--again", help="Send a file anew that was sent within 24 hours.")
     ] = False,
@@ -119,6 +122,11 @@ def learn(
 
     A detector that is missing is made with the columns of the file; it learns at once.
     """
+    from service.cli.progress import Share
+    from service.cli.retraining import retrain
+    from service.cli.sheet import Sheet
+    from service.client.stream import Stream
+
     options = _options(time, source, drop, time_format, timezone)
     counted: Counter[str] = Counter(accepted=0, quarantined=0, duplicate=0)
     salt = uuid4().hex if again else ""
@@ -127,7 +135,7 @@ def learn(
         stream, columns = Stream(client, detector, config), sheet.matched(config)
         if not made:
             _tell(sheet, columns)
-        with Share("sending") as progress:
+        with Share("sending") as progress, _told_of(counted):
             for number, rows in enumerate(
                 sheet.rows(columns, gaps=config.get("missing") == "impute")
             ):
@@ -139,7 +147,7 @@ def learn(
         status = client.detector(detector)
         buffered = status["buffered"]
         # What was sent before has been learned; asking for that again is no error.
-        outcome = _retrain(client, detector) if now and buffered else None
+        outcome = retrain(client, detector, wait) if now and buffered else None
     if as_json:
         console.show_json({**counted, "buffered": buffered, "retraining": outcome})
         return
@@ -153,12 +161,14 @@ def learn(
 
 def _options(
     time: str | None, source: str | None, drop: list[str] | None, time_format: str | None, zone: str
-) -> Options:
+) -> "Options":
+    from service.cli.text_table import Options
+
     dropped = tuple(name for given in drop or () for name in given.split(",") if name)
     return Options(time, source, dropped, time_format, zone)
 
 
-def _tell(sheet: Sheet, columns: list[tuple[str, str]] | None) -> None:
+def _tell(sheet: "Sheet", columns: list[tuple[str, str]] | None) -> None:
     """Say what is unusual of a file, and that columns go by position where they have no names."""
     for said in sheet.said:
         console.complain(f"{sheet.file}: {said}")
@@ -168,12 +178,14 @@ def _tell(sheet: Sheet, columns: list[tuple[str, str]] | None) -> None:
         )
 
 
-def _config(client: Client, detector: str) -> dict[str, Any]:
+def _config(client: "Client", detector: str) -> dict[str, Any]:
     """Return the detector's config; nothing of it for a key that may not read it."""
+    from service.client.client import Refused
+
     try:
         config: dict[str, Any] = client.detector(detector)["config"]
     except Refused as error:
-        if error.status != httpx.codes.FORBIDDEN:
+        if error.status != 403:
             raise
         console.complain("the key may not read the config: columns go by position")
         return {}
@@ -181,9 +193,12 @@ def _config(client: Client, detector: str) -> dict[str, Any]:
 
 
 def _ensure(
-    client: Client, detector: str, sheet: Sheet, timezone: str
+    client: "Client", detector: str, sheet: "Sheet", timezone: str
 ) -> tuple[dict[str, Any], bool]:
     """Return the detector's config, and whether it was made, with the columns of the file."""
+    from service.cli.new_detector import config_for
+    from service.client.client import Refused
+
     try:
         return client.detector(detector)["config"], False
     except Refused as error:
@@ -197,7 +212,7 @@ def _ensure(
     return config, True
 
 
-def _key(salt: str, number: int, rows: Rows) -> str:
+def _key(salt: str, number: int, rows: "Rows") -> str:
     """Return what names this batch: its place in the file and what it holds.
 
     The number keeps two equal batches of one file apart.
@@ -210,18 +225,28 @@ def _key(salt: str, number: int, rows: Rows) -> str:
     return f"learn-{digest.hexdigest()[:40]}"
 
 
-def _retrain(client: Client, detector: str) -> dict[str, Any]:
-    while True:
-        with console.progress() as bar:
-            bar.add_task(f"retraining {detector}", total=None)
-            outcome = client.retrain(detector)
-        if outcome is not None:
-            return outcome
+@contextmanager
+def _told_of(counted: Counter[str]) -> Generator[None, None, None]:
+    """Say of a file that is refused half-way what of it was sent before."""
+    from service.cli.table_files import BadTable
+
+    try:
+        yield
+    except BadTable as error:
+        if sent := counted["accepted"] + counted["quarantined"]:
+            raise BadTable(
+                f"{error} ({sent} rows before it were sent and stay; repeating the command sends "
+                "them once)"
+            ) from None
+        raise
 
 
 @contextmanager
-def _located(rows: Rows, columns: list[tuple[str, str]] | None) -> Generator[None, None, None]:
+def _located(rows: "Rows", columns: list[tuple[str, str]] | None) -> Generator[None, None, None]:
     """Say where in the file a refused row stands."""
+    from service.cli.table_files import BadTable
+    from service.client.client import Refused
+
     try:
         yield
     except Refused as error:

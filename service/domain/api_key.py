@@ -3,26 +3,13 @@
 import hashlib
 import secrets
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
+from service.domain.scope import Scope
 from service.settings import BadSettings, Settings, variable
 from service.timestamps import rfc3339
 
 _PREFIX = "anm_"  # so that scanners of repositories and logs know one when they see it
-# The lane, which does not ask a key how large a body may be, takes none that is larger.
-LEAST_BODY_BYTES = 2**20
-
-
-class Scope(StrEnum):
-    """What a key may do; none of them includes another."""
-
-    SCORE = "score"
-    INGEST = "ingest"
-    READ = "read"
-    LABEL = "label"
-    ADMIN = "admin"
-    METRICS = "metrics"
 
 
 def new_secret() -> str:

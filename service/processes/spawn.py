@@ -71,6 +71,15 @@ def _prepare(death_signal: int, nice: int) -> Callable[[], None]:
     return prepare
 
 
+def python(module: str, *arguments: str) -> tuple[str, ...]:
+    """Return the command that runs a module of ours with this Python.
+
+    With `-P` the current directory is not looked into: it may hold a `models`, a `service` or a
+    `numpy.py` of somebody else.
+    """
+    return (sys.executable, "-P", "-m", module, *arguments)
+
+
 def spawn(
     command: Sequence[str],
     how: Spawn | None = None,

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import select
 import socket
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -77,7 +76,9 @@ class Supervisor:
         self._next_look = 0.0
         self._gone: str | None = None
         self.api: list[Child] = []
-        self.worker = Child("worker", _python("service.worker"), self._spawn) if worker else None
+        self.worker = (
+            Child("worker", spawn.python("service.worker"), self._spawn) if worker else None
+        )
 
     # Life
 
@@ -108,7 +109,7 @@ class Supervisor:
         self.metrics = MetricsFolder(self.settings.metrics_dir)
         socket_number = str(self.listener.fileno())
         self.api = [
-            Child(f"api-{n}", _python("service.api", socket_number, str(n)), self._spawn_api)
+            Child(f"api-{n}", spawn.python("service.api", socket_number, str(n)), self._spawn_api)
             for n in range(self.settings.workers)
         ]
         for child in self.children():
@@ -251,10 +252,6 @@ class Supervisor:
             store.abandon()
             raise StoreFailed(gone)
         self._gone = gone
-
-
-def _python(module: str, *arguments: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", module, *arguments)
 
 
 def _bind(host: str, port: int) -> socket.socket:

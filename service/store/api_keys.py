@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import orjson
 from redis.asyncio import Redis
 
-from service.domain.api_key import Grant, Scope
+from service.domain.api_key import Grant
+from service.domain.scope import Scope
 from service.problems import Conflict, Unknown
 from service.store.connection import ask, connect
 from service.store.lua import AUDIT, NOW, READ, said

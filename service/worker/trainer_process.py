@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import structlog
 
 from models import TrainingError
-from service.processes.spawn import Spawn
+from service.processes.spawn import Spawn, python
 from service.trainer.messages import Failed, Job, Progress, Ready, Reply, Trained, encode, receive
 
 log = structlog.stdlib.get_logger(__name__)
@@ -38,7 +37,7 @@ class Trainer:
         stall_seconds: float = 120.0,
         command: Sequence[str] | None = None,
     ) -> None:
-        self._command = tuple(command or (sys.executable, "-m", "service.trainer", str(threads)))
+        self._command = tuple(command or python("service.trainer", str(threads)))
         self._memory_bytes = memory_bytes
         self._stall_seconds = stall_seconds
         self._child: asyncio.subprocess.Process | None = None

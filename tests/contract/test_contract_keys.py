@@ -15,8 +15,9 @@ from models import Version
 from service.api import request_bodies
 from service.api.app import create_app
 from service.api.guard import guarded_routes, needs
-from service.domain.api_key import LEAST_BODY_BYTES, Grant, Scope, new_secret
+from service.domain.api_key import Grant, new_secret
 from service.domain.detector_config import DetectorConfig
+from service.domain.scope import LEAST_BODY_BYTES, Scope
 from service.settings import Settings
 from service.store.api_keys import State
 from tests.contract.running import Running, running

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from models import Version
-from service.domain.api_key import Scope
+from service.domain.scope import Scope
 from tests.contract.running import Running
 from tests.contract.test_contract_keys import PUMP, guarded, key
 

@@ -6,7 +6,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -41,21 +40,34 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def _hostile(folder: Path) -> Path:
+    """Return a directory whose modules would end whatever imported them."""
+    project = folder / "project"
+    for name in ("models/__init__.py", "service/__init__.py", "numpy.py", "torch.py", "redis.py"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("raise SystemExit('a module of the project was imported')")
+    return project
+
+
 class Up:
-    """One `anamnesis up` and what it wrote, to a file in `words`; `wrap` precedes its command."""
+    """One `anamnesis up` in a project of somebody's, and what it wrote, to a file in `words`.
+
+    `wrap` precedes its command.
+    """
 
     def __init__(
         self, folder: Path, *options: str, wrap: Sequence[str] = (), words: Path | None = None
     ) -> None:
         self.words = (words or folder) / f"words-{time.monotonic_ns()}"
-        command = [*wrap, sys.executable, "-m", "service.cli", "up", "--port", "0"]
+        command = [*wrap, *spawn.python("service.cli", "up", "--port", "0")]
         command += ["--data-dir", str(folder / "data"), *options]
         # None of the environment's own settings: the test says what it wants.
         env = {k: v for k, v in os.environ.items() if not k.startswith("ANAMNESIS_")}
         with self.words.open("wb") as file:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=env
-            )
+                command, cwd=_hostile(folder), stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+                env=env,
+            )  # fmt: skip
 
     @property
     def said(self) -> str:

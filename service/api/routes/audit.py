@@ -10,8 +10,8 @@ from service.api.guard import needs
 from service.api.responses import answer
 from service.api.routes.parameters import Name
 from service.api.status import existing
-from service.domain.api_key import Scope
 from service.domain.audit_chain import broken
+from service.domain.scope import Scope
 from service.problems import Unprocessable
 from service.store.audit_trail import PAGE
 

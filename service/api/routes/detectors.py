@@ -14,9 +14,9 @@ from service.api.guard import caller, needs
 from service.api.responses import answer, etag
 from service.api.routes.parameters import Name
 from service.api.status import current, describe, existing, settled
-from service.domain.api_key import Scope
 from service.domain.detector import Detector
 from service.domain.detector_config import DetectorConfig, left_out, parse
+from service.domain.scope import Scope
 from service.problems import StoreUnavailable, UnknownDetector, Unprocessable
 
 router = APIRouter(prefix="/v1/detectors", tags=["detectors"])

@@ -12,8 +12,8 @@ from service.api.responses import answer
 from service.api.routes.parameters import Name
 from service.api.routes.queries import MOST, PAGE, more, time_range, whole_number
 from service.api.status import existing
-from service.domain.api_key import Scope
 from service.domain.incident_document import incident_of
+from service.domain.scope import Scope
 from service.problems import Unknown, Unprocessable
 
 router = APIRouter(prefix="/v1/detectors/{name}/events", tags=["review"])

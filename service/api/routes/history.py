@@ -14,8 +14,8 @@ from service.api.routes.parameters import Name
 from service.api.routes.queries import MOST, PAGE, more, time_range, whole_number
 from service.api.status import existing
 from service.domain import history
-from service.domain.api_key import Scope
 from service.domain.history import Buckets, Point
+from service.domain.scope import Scope
 from service.problems import Unprocessable
 from service.timestamps import rfc3339
 

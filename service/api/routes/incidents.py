@@ -13,8 +13,8 @@ from service.api.responses import answer
 from service.api.routes.parameters import Name
 from service.api.routes.queries import PAGE, more, time_range, whole_number
 from service.api.status import existing, settled
-from service.domain.api_key import Scope
 from service.domain.incident_document import document, row_document
+from service.domain.scope import Scope
 from service.problems import Unknown, Unprocessable
 from service.store.incidents import Listed
 

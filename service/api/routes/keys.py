@@ -6,7 +6,8 @@ from service.api import documents, openapi, request_bodies
 from service.api.context import Parts, parts
 from service.api.guard import caller, needs
 from service.api.responses import answer
-from service.domain.api_key import Scope, describe, new_secret
+from service.domain.api_key import describe, new_secret
+from service.domain.scope import Scope
 from service.problems import Conflict, Unprocessable
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])

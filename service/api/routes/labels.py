@@ -17,10 +17,11 @@ from service.api.responses import answer
 from service.api.routes.parameters import Name, idempotency_key
 from service.api.routes.queries import MOST, PAGE, more, whole_number
 from service.api.status import existing, settled
-from service.domain.api_key import Grant, Scope
+from service.domain.api_key import Grant
 from service.domain.detector import Detector
 from service.domain.event import Event, Label
 from service.domain.incident import pardon_of_row
+from service.domain.scope import Scope
 from service.problems import BadVectors, Forbidden, Unknown, UnknownDetector, Unprocessable
 from service.scoring import vectors as payload
 

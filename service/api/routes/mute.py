@@ -9,7 +9,7 @@ from service.api.guard import caller, needs
 from service.api.responses import answer
 from service.api.routes.parameters import Name
 from service.api.status import settled
-from service.domain.api_key import Scope
+from service.domain.scope import Scope
 from service.timestamps import rfc3339
 
 router = APIRouter(prefix="/v1/detectors/{name}/mute", tags=["incidents"])

@@ -12,7 +12,7 @@ from service.api.guard import caller, needs
 from service.api.responses import answer
 from service.api.routes.parameters import Name, idempotency_key
 from service.api.routes.queries import flag
-from service.domain.api_key import Scope
+from service.domain.scope import Scope
 from service.problems import TooLarge
 from service.scoring import vectors as payload
 from service.scoring.request import inline, parse_query

@@ -1,15 +1,19 @@
 """What is asked of the process itself: is it alive, is it ready, what did it count."""
 
+import time
+
 from fastapi import APIRouter, Request, Response
 
 from service.api import documents, openapi
 from service.api.context import parts
 from service.api.guard import needs, open_to_all
 from service.api.responses import answer
-from service.domain.api_key import Scope
+from service.domain.scope import Scope
 from service.problems import Unready
 
 router = APIRouter(tags=["process"])
+
+_WORKER_SECONDS = 10.0  # a worker beats every two
 
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -45,7 +49,9 @@ async def readyz(request: Request) -> Response:
     app = parts(request)
     loaded = len(app.champions.loaded())
     if app.watcher.redis_up and app.access.informed:
-        return answer({"status": "ready", "champions": loaded})
+        beat = app.watcher.worker_heartbeat
+        worker = beat is not None and time.time() - beat < _WORKER_SECONDS
+        return answer({"status": "ready", "champions": loaded, "worker": worker})
     if loaded:
         return answer({"status": "degraded", "champions": loaded})
     raise Unready("The store does not answer, and no champion is in memory.")

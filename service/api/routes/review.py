@@ -10,7 +10,7 @@ from service.api.guard import caller, needs
 from service.api.responses import answer
 from service.api.routes.parameters import Name
 from service.api.status import existing
-from service.domain.api_key import Scope
+from service.domain.scope import Scope
 from service.problems import Unknown
 
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["review"])

@@ -8,9 +8,9 @@ from service.api.guard import caller, needs
 from service.api.responses import answer
 from service.api.routes.parameters import Name
 from service.api.status import existing, settled
-from service.domain.api_key import Scope
 from service.domain.provenance import Culprit
 from service.domain.revocation_plan import Asked
+from service.domain.scope import Scope
 from service.problems import Unprocessable
 
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["review"])

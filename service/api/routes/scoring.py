@@ -11,7 +11,7 @@ from service.api.context import Parts, parts
 from service.api.guard import needs
 from service.api.responses import respond
 from service.api.routes.parameters import Name
-from service.domain.api_key import Scope
+from service.domain.scope import Scope
 from service.problems import StoreUnavailable
 from service.scoring.request import ScoreRequest, inline, parse_query
 from service.scoring.vectors import OCTETS

@@ -10,9 +10,9 @@ from service.api import openapi
 from service.api.context import Parts, parts
 from service.api.guard import caller, needs
 from service.api.responses import answer
-from service.domain.api_key import Scope
 from service.domain.attention import Item, of_detector, of_service, worst_first
 from service.domain.detector import Detector
+from service.domain.scope import Scope
 from service.timestamps import rfc3339
 
 router = APIRouter(prefix="/v1", tags=["service"])

@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 from service.api import openapi
 from service.api.context import parts
 from service.api.guard import caller, needs
-from service.domain.api_key import Scope
+from service.domain.scope import Scope
 
 router = APIRouter(prefix="/v1", tags=["service"])
 

@@ -15,8 +15,8 @@ from service.api.responses import answer, respond
 from service.api.routes.parameters import Name
 from service.api.routes.scoring import know
 from service.api.routes.versions import Number, version_number
-from service.domain.api_key import Scope
 from service.domain.champion import Champion
+from service.domain.scope import Scope
 from service.problems import Unprocessable, Unready, UnsupportedMedia
 from service.scoring import open_inference
 from service.scoring.answers import Reply

@@ -13,7 +13,7 @@ from service.api.guard import caller, needs
 from service.api.responses import answer, etag
 from service.api.routes.parameters import Name
 from service.api.status import existing, settled
-from service.domain.api_key import Scope
+from service.domain.scope import Scope
 from service.domain.version_record import describe
 from service.problems import (
     BadVectors,

@@ -4,7 +4,6 @@ import contextlib
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -26,7 +25,7 @@ def running(folder: Path, *, keep: bool) -> Generator[str, None, None]:
     folder.mkdir(parents=True, exist_ok=True)
     words = folder / "up.log"
     where = ("--host", "127.0.0.1", "--port", "0", "--data-dir", str(folder))
-    command = (sys.executable, "-m", "service.cli", "up", *where)
+    command = spawn.python("service.cli", "up", *where)
     with words.open("wb") as log:
         if keep:
             # Outlives this process and its terminal.

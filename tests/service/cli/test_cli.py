@@ -358,3 +358,14 @@ def test_commands_send_the_key(monkeypatch, tmp_path):
 def test_password_of_the_store_is_not_shown():
     """The summary names the store without its secret."""
     assert addresses.shown("redis://me:secret@store:6379/0") == "redis://me:***@store:6379/0"
+
+
+def test_a_bad_row_says_what_was_sent_before_it(run, stub, tmp_path):
+    """The rows of earlier batches are sent and stay, and the message counts them."""
+    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
+    stub.answers["POST", "/v1/detectors/pump/normal"] = (202, {**ACCEPTED, "accepted": 5000})
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n" + "1,2\n" * 6000 + "1,x\n")
+    status, _, err = run("learn", str(path), "-d", "pump", "--url", stub.url)
+    assert status == Exit.USAGE
+    assert "5000 rows before it were sent" in err

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from service.domain.api_key import Grant, Scope
+from service.domain.api_key import Grant
+from service.domain.scope import Scope
 from service.domain.session import SECONDS, csrf, holder, is_valid, issue
 
 GRANT = Grant.of(b"x" * 40, "ada", frozenset({Scope.READ}))

@@ -23,7 +23,8 @@ from service.api.fast_lane.lane import Lane
 from service.api.middleware import BodyLimit, Headers
 from service.api.origin import Hosts, OriginCheck
 from service.api.server import Server, configured
-from service.domain.api_key import LEAST_BODY_BYTES, Grant, Scope
+from service.domain.api_key import Grant
+from service.domain.scope import LEAST_BODY_BYTES, Scope
 from service.scoring.champions import Champions
 from service.scoring.core import Scoring
 from service.scoring.request import ScoreRequest, inline

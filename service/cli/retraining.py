@@ -1,0 +1,45 @@
+"""Waiting for a retraining: bounded, and not where nobody would do it."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from service.cli import console
+
+if TYPE_CHECKING:
+    from service.client.client import Client
+
+_LOOK_SECONDS = 1.0
+_NOBODY_SECONDS = 5.0  # a worker that is being started again beats within this time
+
+
+def retrain(client: "Client", detector: str, seconds: float) -> dict[str, Any]:
+    """Retrain at once and return the outcome.
+
+    Exits with a message where no worker runs, and after `seconds`; the retraining stays asked for.
+    """
+    deadline = time.monotonic() + seconds
+    with console.progress() as bar:
+        task = bar.add_task(f"retraining {detector}", total=1.0)
+        outcome = client.retrain(detector, wait=min(2.0, seconds))
+        seen = time.monotonic()
+        while outcome is None:
+            now = time.monotonic()
+            if client.health().get("worker", True):
+                seen = now
+            elif now - seen > _NOBODY_SECONDS:
+                _give_up(f"no worker runs, and {detector} waits for one: start `anamnesis worker`")
+            if now > deadline:
+                _give_up(f"the retraining of {detector} was not done in {seconds:g} s; it goes on")
+            time.sleep(_LOOK_SECONDS)
+            status = client.detector(detector)
+            bar.update(task, completed=status["retraining"]["progress"])
+            if status["retraining"]["state"] == "idle":
+                outcome = status["last_retraining"]
+    return outcome
+
+
+def _give_up(why: str) -> None:
+    console.complain(why)
+    raise typer.Exit(console.Exit.REFUSED)

@@ -1,0 +1,95 @@
+"""What the commands that run processes do; loaded when one of them is given."""
+
+import asyncio
+
+import httpx
+import typer
+
+from service import addresses, log
+from service.cli.release import release
+from service.processes.certificate import own
+from service.processes.embedded_store import EmbeddedStore
+from service.processes.supervisor import Supervisor
+from service.settings import Settings
+from service.signatures import Seal
+from service.store.connection import unreachable
+
+_log = log.get(__name__)
+
+
+def everything(settings: Settings) -> None:
+    """Run store, API and worker until a signal; a store of the settings in place of our own."""
+    store = None if settings.store_url() else EmbeddedStore(settings.data_dir)
+    _supervise(settings, store, worker=True)
+
+
+def api(settings: Settings) -> None:
+    """Run the API until a signal."""
+    _supervise(_with_store(settings), None, worker=False)
+
+
+def worker(settings: Settings) -> int:
+    """Run a worker until a signal; return its exit status."""
+    from service.worker.__main__ import main
+
+    Seal.of(_with_store(settings))  # before anything runs
+    log.configure(settings, "worker")
+    _name_the_misspelt()
+    return main()
+
+
+def ready(settings: Settings) -> bool:
+    """Return whether the API process on this machine can serve; write what it says."""
+    scheme = "https" if settings.tls_cert else "http"
+    try:
+        url = f"{scheme}://127.0.0.1:{settings.port}/readyz"
+        answer = httpx.get(url, trust_env=False, verify=own(settings), timeout=3)
+    except httpx.HTTPError:
+        typer.echo("nothing answers", err=True)
+        return False
+    typer.echo(answer.text)
+    return answer.is_success
+
+
+def _with_store(settings: Settings) -> Settings:
+    if settings.store_url() is None:
+        raise typer.BadParameter("set ANAMNESIS_REDIS_URL, or run `anamnesis up`")
+    return settings
+
+
+def _supervise(settings: Settings, store: EmbeddedStore | None, *, worker: bool) -> None:
+    log.configure(settings, "up" if worker else "api")
+    _name_the_misspelt()
+
+    def announce(url: str) -> None:
+        typer.echo(summary(settings, url, store))
+
+    Supervisor(settings, store=store, worker=worker, announce=announce).run()
+
+
+def summary(settings: Settings, url: str, store: EmbeddedStore | None) -> str:
+    """Return what a person is told once the service answers at `url`."""
+    rows = [
+        ("API", f"{url}/v1"),
+        ("Docs", f"{url}/docs"),
+        ("Metrics", f"{url}/metrics"),
+    ]
+    if httpx.get(f"{url}/", trust_env=False, verify=own(settings)).status_code == httpx.codes.OK:
+        # Without a dashboard the root leads to the docs.
+        rows.append(("Dashboard", f"{url}/"))
+    why = None
+    if store is not None:
+        rows.append(("Store", f"{store.describe()}, embedded; every write is on disk first"))
+        rows.append(("Data", str(store.directory.path)))
+    else:
+        where = settings.store_url() or ""
+        why = asyncio.run(unreachable(where))
+        rows.append(("Store", addresses.shown(where) + (f" does not answer: {why}" if why else "")))
+    lines = "\n".join(f"  {name:<10} {value}" for name, value in rows)
+    state = "waits for its store" if why else "is ready"
+    return f"\nanamnesis {release()} {state} (Ctrl-C stops it)\n\n{lines}\n"
+
+
+def _name_the_misspelt() -> None:
+    if found := Settings.misspelt():
+        _log.warning("settings that are none are ignored", found="; ".join(found))

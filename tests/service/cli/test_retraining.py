@@ -1,0 +1,55 @@
+"""Waiting for a retraining, against a stub of the service."""
+
+from typing import Any
+
+import pytest
+import typer
+
+from service.cli import retraining
+
+OUTCOME = {"outcome": "promoted", "version": 2}
+
+
+class Client:
+    """A service whose retraining is done at the `done`th look at it."""
+
+    def __init__(self, *, worker: bool, done: int) -> None:
+        self.worker, self.left = worker, done
+
+    def retrain(self, _: str, wait: float) -> None:
+        assert wait > 0
+
+    def health(self) -> dict[str, Any]:
+        return {"status": "ready", "worker": self.worker}
+
+    def detector(self, _: str) -> dict[str, Any]:
+        self.left -= 1
+        state = "running" if self.left > 0 else "idle"
+        return {"retraining": {"state": state, "progress": 0.5}, "last_retraining": OUTCOME}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Look often."""
+    monkeypatch.setattr(retraining, "_LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(retraining, "_NOBODY_SECONDS", 0.01)
+
+
+def test_the_outcome_is_waited_for():
+    """However often it has to be looked at."""
+    assert retraining.retrain(Client(worker=True, done=50), "pump", 60) == OUTCOME
+
+
+def test_nobody_waits_for_a_worker_that_is_not_there(capsys):
+    """The service knows of no worker, so the command ends and says so."""
+    with pytest.raises(typer.Exit) as ended:
+        retraining.retrain(Client(worker=False, done=10**9), "pump", 60)
+    assert ended.value.exit_code == 1
+    assert "no worker runs, and pump waits for one" in capsys.readouterr().err
+
+
+def test_a_wait_has_an_end(capsys):
+    """A retraining that takes longer goes on without the command."""
+    with pytest.raises(typer.Exit):
+        retraining.retrain(Client(worker=True, done=10**9), "pump", 0.05)
+    assert "was not done in 0.05 s; it goes on" in capsys.readouterr().err

@@ -1,0 +1,35 @@
+"""The command line answers at once: what a command needs is loaded when it runs."""
+
+import subprocess
+import sys
+
+HEAVY = (
+    "asyncio", "httpx", "msgspec", "numpy", "prometheus_client", "pydantic", "pydantic_settings",
+    "redis", "structlog", "torch", "service.processes.supervisor", "service.settings",
+)  # fmt: skip
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    code = (
+        "import sys, runpy\n"
+        f"sys.argv = ['anamnesis', *{arguments!r}]\n"
+        "try:\n    runpy.run_module('anamnesis', run_name='__main__')\n"
+        "finally:\n"
+        f"    print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)\n"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """`--help` needs no store, metrics, settings or supervisor."""
+    ended = _run("--help")
+    assert ended.returncode == 0, ended.stderr
+    assert "Commands:" in ended.stdout
+    assert ended.stderr.strip().splitlines()[-1] == "[]"
+
+
+def test_the_release_is_shown() -> None:
+    """`--version` says what is installed."""
+    ended = _run("--version")
+    assert ended.returncode == 0
+    assert ended.stdout.startswith("anamnesis ")
