@@ -117,9 +117,16 @@ def document(app: FastAPI, described: dict[str, Any]) -> dict[str, Any]:
 
 
 def _presented(request: Request) -> bytes | None:
-    """Return the key in the form of an `Authorization` header; two keys are none."""
-    found = [value for name, value in request.headers.raw if name == b"authorization"]
-    found += [b"Bearer " + value for name, value in request.headers.raw if name == b"x-api-key"]
+    """Return the key in the form of an `Authorization` header; two keys are none.
+
+    A proxy's own credentials (Basic) beside an `X-API-Key` are not for us.
+    """
+    found = [b"Bearer " + value for name, value in request.headers.raw if name == b"x-api-key"]
+    found += [
+        value
+        for name, value in request.headers.raw
+        if name == b"authorization" and not (found and value[:6].lower() == b"basic ")
+    ]
     if len(found) > 1:
         raise Unauthenticated(sent=True)
     return found[0] if found else None

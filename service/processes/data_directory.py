@@ -72,6 +72,8 @@ class DataDirectory:
         if self._store is None:
             self.store.mkdir(mode=0o700, exist_ok=True)
             self._store = self.store.stat()
+            if (half := half_restored(self.store)) is not None:
+                raise StoreFailed(f"the store would start without its data: {half}")
 
     def lost(self) -> str | None:
         """Return what of the directory was deleted or replaced since it was taken, in words."""
@@ -179,6 +181,19 @@ def ask(path: Path, command: bytes) -> bytes:
 def manifest(store: Path) -> Path:
     """Return the file in which the server lists its other files."""
     return store / "appendonlydir" / "appendonly.aof.manifest"
+
+
+def half_restored(store: Path) -> str | None:
+    """Return what of a backup is not there, in words; a server would start empty without it."""
+    if (missing := missing_files(store)) is not None:
+        return f"{missing} is missing; restore all of {store}, or remove the rest of it"
+    snapshots = sorted(path.name for path in store.glob("*.rdb"))
+    if snapshots and not manifest(store).exists():
+        return (
+            f"{store / snapshots[0]} is a snapshot, which a store with an append-only file does "
+            f"not read, and {manifest(store).parent} is missing"
+        )
+    return None
 
 
 def missing_files(store: Path) -> Path | None:

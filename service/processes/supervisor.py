@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from service import log
+from service.addresses import shown
 from service.domain.api_key import fixed
 from service.problems import StoreUnavailable
 from service.processes import spawn
@@ -28,6 +29,7 @@ from service.processes.wakeups import drain, wakeups
 from service.settings import Settings, is_loopback
 from service.signatures import Seal
 from service.store.api_keys import count
+from service.store.connection import refused
 
 _logger = log.get(__name__)
 
@@ -105,6 +107,7 @@ class Supervisor:
         self.listener = _bind(self.settings.host, self.settings.port)
         if self.store is not None:
             self.store.start()
+        self._refuse_weak_store()
         self._refuse_strangers()
         self.metrics = MetricsFolder(self.settings.metrics_dir)
         socket_number = str(self.listener.fileno())
@@ -124,6 +127,14 @@ class Supervisor:
         fixed(self.settings)
         Seal.of(self.settings)
         check_certificate(self.settings)
+
+    def _refuse_weak_store(self) -> None:
+        """Raise StartupFailed for a store that could lose what it acknowledges."""
+        url, allowed = self.settings.store_url(), self.settings.allow_weak_store
+        if self.store is None and url is not None:
+            why = asyncio.run(refused(url, allow_weak=allowed))
+            if why is not None:
+                raise StartupFailed(f"the store at {shown(url)} is refused. {why}")
 
     def _refuse_strangers(self) -> None:
         """Refuse to be reached from elsewhere as long as there are no keys to tell who asks."""

@@ -98,6 +98,18 @@ def cause(error: StoreUnavailable) -> str:
     return f"{type(found).__name__}: {words}" if words else type(found).__name__
 
 
+async def refused(url: str, *, allow_weak: bool) -> str | None:
+    """Return why the store at `url` may not be used; None where it may, or does not answer."""
+    async with await connect(url) as redis:
+        try:
+            await check_durability(redis, allow_weak=allow_weak)
+        except WeakStore as error:
+            return str(error)
+        except StoreUnavailable:
+            pass
+        return None
+
+
 async def unreachable(url: str) -> str | None:
     """Return why the store at `url` does not answer, None when it does."""
     async with await connect(url) as redis:
@@ -156,7 +168,10 @@ async def check_durability(redis: Redis, *, allow_weak: bool = False) -> tuple[s
         if held.get(name) != value
     )
     if weak and not allow_weak:
-        raise WeakStore("The store can lose acknowledged writes: " + "; ".join(weak) + ".")
+        raise WeakStore(
+            f"The store can lose acknowledged writes: {'; '.join(weak)}. Change that, or accept it "
+            "with ANAMNESIS_ALLOW_WEAK_STORE=true."
+        )
     return weak
 
 

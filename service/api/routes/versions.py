@@ -29,8 +29,8 @@ from service.store.labels import labelled
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["versions"])
 
 SAFETENSORS = "application/vnd.safetensors"
-# Compared strongly, as RFC 9110 has it: a weak tag matches nothing.
-_TAG = re.compile(r'(?<!W/)"(\d{1,15})"')
+# A proxy that compresses makes a tag weak; a generation is one whatever the bytes that carried it.
+_TAG = re.compile(r'"(\d{1,15})"')
 _LINEAGE_DEPTH = 10_000
 
 Number = Annotated[str, Path(description="The version's number.", examples=["3"])]

@@ -1,6 +1,7 @@
 """The embedded store: durable, alone in its directory, gone with its parent."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -147,3 +148,41 @@ def test_any_folder_will_do(tmp_path, name):
     with EmbeddedStore(tmp_path / name) as store, _client(store) as client:
         assert client.ping()
         assert str(client.connection_pool.connection_kwargs["path"]) == str(store.socket)
+
+
+@pytest.mark.parametrize("lost", ["appendonly.aof.manifest", "appendonly.aof.1.incr.aof"])
+def test_half_a_backup_is_refused(tmp_path, lost):
+    """A store never starts empty where files of an earlier one are left."""
+    with EmbeddedStore(tmp_path) as store, _client(store) as client:
+        client.set("kept", "yes")
+    folder = tmp_path / "store" / "appendonlydir"
+    (folder / lost).unlink()
+    with pytest.raises(StoreFailed, match=re.escape(f"{folder / lost} is missing")):
+        EmbeddedStore(tmp_path).start()
+
+
+def test_a_snapshot_alone_is_refused(tmp_path):
+    """The server would not read it, and start empty."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "dump.rdb").write_bytes(b"REDIS0011")
+    with pytest.raises(StoreFailed, match="is a snapshot"):
+        EmbeddedStore(tmp_path).start()
+
+
+def test_a_process_id_is_no_identity(tmp_path):
+    """The lock decides: a second container with the same process id disturbs nobody's store."""
+    with EmbeddedStore(tmp_path) as store, _client(store) as client:
+        # The holder's process id as another container sees it: of nobody there.
+        (tmp_path / "lock").write_text("4194303 other-container")
+        with pytest.raises(DirectoryInUse, match="process 4194303 on other-container"):
+            EmbeddedStore(tmp_path).start()
+        assert client.ping()
+        assert store.child.poll() is None
+
+
+def test_a_lock_file_of_somebody_else_is_left_alone(tmp_path):
+    """A directory with a file `lock` that is not ours is no data directory."""
+    (tmp_path / "lock").write_text("dear diary")
+    with pytest.raises(StoreFailed, match="is not ours"):
+        EmbeddedStore(tmp_path).start()
+    assert (tmp_path / "lock").read_text() == "dear diary"

@@ -1,0 +1,26 @@
+"""Whom the client trusts: the system's authorities, or those of a file."""
+
+import ssl
+from pathlib import Path
+
+import pytest
+
+from service.client.client import Client, Unusable, _trust
+from tests.certificates import self_signed
+
+
+def test_the_system_s_authorities_are_trusted(tmp_path: Path, monkeypatch) -> None:
+    """OpenSSL's, so that SSL_CERT_FILE names others."""
+    certificate, _ = self_signed(tmp_path / "tls")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "nowhere"))
+    (known,) = _trust(None).get_ca_certs(binary_form=True)
+    assert known == ssl.PEM_cert_to_DER_cert(certificate.read_text())
+
+
+def test_a_file_without_authorities_is_named(tmp_path: Path) -> None:
+    """Before anything is asked of anybody."""
+    file = tmp_path / "garbage"
+    file.write_text("no certificate")
+    with pytest.raises(Unusable, match="holds no certificate authorities"):
+        Client("https://127.0.0.1:1", ca_file=file)

@@ -1,0 +1,67 @@
+"""Why a store does not answer is said in words, with its address and without its secret."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import redis
+
+from service import addresses
+from service.processes.embedded_store import EmbeddedStore
+from service.store.connection import unreachable
+
+
+def test_a_wrong_password(tmp_path: Path) -> None:
+    """The password is what is wrong, not that nobody answers."""
+    with EmbeddedStore(tmp_path) as store:
+        with redis.Redis.from_url(store.url) as client:
+            client.config_set("requirepass", "right")
+        why = asyncio.run(unreachable(store.url.replace("unix://", "unix://:wrong@")))
+        assert why is not None
+        assert "password" in why
+        assert "wrong@" not in why
+        why = asyncio.run(unreachable(store.url))
+        assert why is not None
+        assert "uthentication" in why
+        assert asyncio.run(unreachable(store.url.replace("unix://", "unix://:right@"))) is None
+        with redis.Redis.from_url(store.url, password="right") as client:
+            client.config_set("requirepass", "")
+
+
+def test_a_database_that_there_is_not(tmp_path: Path) -> None:
+    """A number beyond the server's is a cause like any other."""
+    with EmbeddedStore(tmp_path) as store:
+        why = asyncio.run(unreachable(f"{store.url}?db=99"))
+        assert why is not None
+        assert "DB index" in why
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("redis://user:secret@127.0.0.1:1/0", "onnect"),
+        ("redis://user:secret@no-such-host.invalid:6379/0", "no-such-host.invalid"),
+        ("unix:///nowhere/socket", "No such file"),
+    ],
+)
+def test_nobody_there(url: str, words: str) -> None:
+    """The system's own words are kept."""
+    why = asyncio.run(unreachable(url))
+    assert why is not None
+    assert words in why
+    assert "secret" not in why
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://me:secret@store:6379/0", "redis://me:***@store:6379/0"),
+        ("rediss://:secret@store/0?ssl_ca_certs=x", "rediss://:***@store/0"),
+        ("redis://store:6379", "redis://store:6379"),
+        ("unix://secret@/run/s?password=secret", "unix://secret:***@/run/s"),
+        ("redis://[secret", "(an address that cannot be read)"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
+    """Passwords stand before the `@`, and in the query."""
+    assert addresses.shown(url) == shown
