@@ -7,6 +7,7 @@ request never touches another.
 
 import time
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from models.version.judgement import Judgement, rows_of
 from service import log
 from service.domain.champion import Champion
+from service.domain.columns import Columns
 from service.domain.row_labels import NO_LABELS, RowLabels
 from service.problems import Problem, Unprocessable
 from service.scoring import request_rows
@@ -28,9 +30,10 @@ from service.scoring.answers import (
     wants_octets,
 )
 from service.scoring.champions import Champions
+from service.scoring.records import Records, records_of
 from service.scoring.request import ScoreRequest, parse_query
 from service.scoring.request_rows import ModelRows
-from service.scoring.vectors import Matrix
+from service.scoring.vectors import JSON, Matrix
 
 _log = log.get(__name__)
 
@@ -188,6 +191,14 @@ class Batch:
         self._packed: list[bytes] = []
         self._members: list[tuple[int, int, bool]] = []
 
+    @cached_property
+    def records(self) -> Records | None:
+        """What reads rows by name, where the detector's columns have names."""
+        config = self.champion.version.config
+        if config.names is None:
+            return None
+        return records_of(Columns.of(config), gaps=False, extra=False)
+
     def add(self, number: int, packed: bytes, octets: bool) -> None:
         """Add request `number` of the turn, its rows as float32, and how it wants its answer."""
         self._packed.append(packed)
@@ -228,6 +239,8 @@ def gather(champions: Champions, requests: Sequence[ScoreRequest]) -> Iterable[B
                 continue
             batch = Batch(champion)
         packed = payload.packed(content_type, body, batch.dimension)
+        if packed is None and content_type == JSON and batch.records is not None:
+            packed = batch.records.packed(body)
         if packed is not None and batch.size + len(packed) <= _GATHERED_BYTES:
             batch.add(number, packed, accept is not None and wants_octets(accept))
             batches[name] = batch

@@ -213,6 +213,20 @@ def test_a_blank_is_scored_on_what_was_observed_where_the_detector_takes_gaps(ch
     assert scores == pytest.approx([scores[0]] * 3, rel=1e-6)
 
 
+def test_plain_records_are_judged_together_with_arrays(champions):
+    """They get what they get alone, and are told to recorders as one turn."""
+    notes = Notes()
+    arrays, named = ({"vectors": ROWS[:2].tolist()}, {"records": records(ROWS[2:5])})
+    bodies = [json.dumps(one).encode() for one in (arrays, named, {"records": []}, named)]
+    replies = Scoring(champions, (notes,)).score_many(
+        [ScoreRequest("named", body, JSON) for body in bodies]
+    )
+    assert [reply.status for reply in replies] == [200, 200, 422, 200]
+    assert [n for n, _ in notes.seen] == [8]
+    alone = ask(champions, "named", named)[1]["scores"]
+    assert orjson.loads(replies[1].body)["scores"] == pytest.approx(alone, rel=1e-6)
+
+
 def test_recorders_are_told_when_whose_and_which(champions):
     """Times, sources and ids arrive with the rows that they are of."""
     notes = Notes()
