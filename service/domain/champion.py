@@ -6,6 +6,7 @@ from models import Version
 from models.parts.calibration import Threshold
 from models.parts.labels import Labels
 from service.domain.detector import Pointer, older
+from service.domain.row_rules import NO_RULES, RowRules
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -16,7 +17,7 @@ class Champion:
     and `config_revision` changes of the config. A pinned version borrows both from the detector.
     `labels` are those that decided the threshold, where they do. `sha256` is that of the artifact
     in the store, and `stored` the whole of what the store said when this began to serve; both are
-    None in what the first release kept on disk.
+    None in what the first release kept on disk. `rules` say which rows do not count.
     """
 
     name: str
@@ -30,6 +31,12 @@ class Champion:
     labels: Labels | None = None
     sha256: str | None = None
     stored: Pointer | None = None
+    rules: RowRules = NO_RULES
+
+    @property
+    def plain(self) -> bool:
+        """Whether every row is judged as it was sent."""
+        return self.version.config.context is None and not self.rules
 
     def supersedes(self, other: "Champion | None") -> bool:
         """Return whether this is at least as new as `other`; another incarnation always is."""

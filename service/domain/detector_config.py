@@ -12,6 +12,8 @@ from models import Config, Model, Replay, Version
 from models.columns import Column
 from models.config import THRESHOLDS
 from models.context import Context
+from models.errors import ConfigError
+from service.domain.row_rules import Ignore, Off, RowRules
 from service.problems import Unprocessable
 
 _PYDANTIC: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
@@ -59,13 +61,20 @@ class DetectorConfig(Config):
     retrain: Retrain = field(default_factory=Retrain)
     keep_learned_seconds: Annotated[float, Field(ge=0, le=31_536_000)] = 0
     incident: IncidentConfig | None = field(default_factory=IncidentConfig)
+    off: Off | None = None
+    ignore: Annotated[tuple[Ignore, ...], Field(max_length=100)] | None = None
+
+    @property
+    def rules(self) -> RowRules:
+        """The rules for rows."""
+        return RowRules(self.off, self.ignore or ())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration in full; the optional stage only where it is asked for."""
         values = super().to_dict()
         if self.retrain.shadow is None:
             del values["retrain"]["shadow"]
-        return values
+        return values | self.rules.to_dict()
 
 
 _adapter = TypeAdapter(DetectorConfig)
@@ -91,6 +100,16 @@ def parse(body: bytes | str | Mapping[str, Any]) -> DetectorConfig:
     except ValueError:
         # orjson refuses what JSON cannot carry, such as half of a surrogate pair.
         raise Unprocessable("The config is not JSON.") from None
+
+
+def check_rules(config: DetectorConfig) -> None:
+    """Raise Unprocessable for a rule of a column that the detector has not got."""
+    width = config.width
+    names = config.names or (() if width is None else config.column_names(width))
+    try:
+        config.rules.check(names)
+    except ConfigError as error:
+        raise Unprocessable(f"{error}") from None
 
 
 KEPT = (
@@ -134,10 +153,9 @@ def _reason(error: ValidationError) -> str:
     return text if not where or text.startswith(where) else f"{where}: {text}"
 
 
-_PARTS: dict[
-    str,
-    type[Retrain | Shadow | IncidentConfig | Model | Replay | Column | Context | DetectorConfig],
-] = {
+_PARTS: dict[str, Any] = {
+    "off": Off,
+    "ignore": Ignore,
     "columns": Column,
     "context": Context,
     "incident": IncidentConfig,
@@ -147,7 +165,7 @@ _PARTS: dict[
     "replay": Replay,
 }
 _UNKNOWN_FIELD = {"extra_forbidden", "unexpected_keyword_argument"}
-_KNOWN = {one.name for kind in (DetectorConfig, *_PARTS.values()) for one in fields(kind)}
+_KNOWN = {"in"} | {one.name for kind in (DetectorConfig, *_PARTS.values()) for one in fields(kind)}
 
 
 def configured(version: Version, config: DetectorConfig) -> Version:

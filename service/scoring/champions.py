@@ -116,6 +116,7 @@ class Champions:
             threshold=version.threshold_for(detector.config.threshold, labels),
             sha256=sha256,
             stored=now.pointer,
+            rules=detector.config.rules,
         )
         key = (detector.name, detector.uid, number)
         self._pinned[key] = held

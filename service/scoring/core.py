@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from models.context import IGNORED, SCORED
 from models.version.judgement import Judgement, rows_of
 from service import log
 from service.domain.champion import Champion
@@ -96,7 +97,7 @@ def parse_request(champions: Champions, request: ScoreRequest) -> Parsed:
     config, kind = champion.version.config, payload.media_type(request.content_type)
     dimension = config.columns_in(champion.version.dimension)
     sent = request_rows.read(kind, request.body, config, query.by, dimension)
-    rows = request_rows.model_rows(sent, config)
+    rows = request_rows.model_rows(sent, config, champion.rules)
     explain = query.explain and min(query.explain, dimension)
     if explain and explain * len(rows.X) > _ATTRIBUTED:
         raise Unprocessable(
@@ -109,6 +110,18 @@ def parse_request(champions: Champions, request: ScoreRequest) -> Parsed:
 def judge(champion: Champion, X: Matrix) -> Judgement:
     """Return the judgement of X (n, w) under the threshold in force."""
     return champion.version.judge(X, champion.threshold) if len(X) else NOTHING
+
+
+def ruled(parsed: Parsed, columns: Judgement) -> tuple[Parsed, Judgement]:
+    """Return the request and its judgement with the anomalies that do not count ignored."""
+    champion, (X, labels, states) = parsed.champion, parsed.rows
+    if states is None or not champion.rules.ignore or not len(X):
+        return parsed, columns
+    found = champion.rules.ignored(champion.version, champion.threshold, X, columns.is_anomaly)
+    states = states.copy()
+    states[np.flatnonzero(states == SCORED)[found]] = IGNORED
+    columns = columns._replace(is_anomaly=columns.is_anomaly & ~found)
+    return parsed._replace(rows=ModelRows(X, labels, states)), columns
 
 
 def answer(parsed: Parsed, columns: Judgement) -> Reply:
@@ -166,7 +179,7 @@ class Scoring:
         """Return the reply to a request that is not plain, or not right; add what led to it."""
         try:
             parsed = parse_request(self.champions, request)
-            columns = judge(parsed.champion, parsed.rows.X)
+            parsed, columns = ruled(parsed, judge(parsed.champion, parsed.rows.X))
             reply = answer(parsed, columns)
         except Problem as problem:
             return as_problem(problem)
@@ -235,7 +248,7 @@ def gather(champions: Champions, requests: Sequence[ScoreRequest]) -> Iterable[B
         if batch is None:
             # Read once for all: a swap while a thread computes must not mix two versions.
             champion = champions.get(name)
-            if champion is None or champion.version.config.context is not None:
+            if champion is None or not champion.plain:
                 continue
             batch = Batch(champion)
         packed = payload.packed(content_type, body, batch.dimension)

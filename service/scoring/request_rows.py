@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from models.config import Config
-from models.context import SCORED, STATES, derive
+from models.context import OFF, SCORED, STATES, derive
 from models.errors import VectorError
 from service.domain.columns import Columns
 from service.domain.row_labels import NO_LABELS, RowLabels, row_labels
+from service.domain.row_rules import NO_RULES, RowRules
 from service.problems import BadVectors
 from service.scoring import json_vectors as json_matrix
 from service.scoring import vectors as payload
@@ -86,7 +87,9 @@ def read(kind: str, body: bytes, config: Config, by: ByName, dimension: int | No
     return rows
 
 
-def normal_rows(kind: str, body: bytes, config: Config, by: ByName) -> ModelRows:
+def normal_rows(
+    kind: str, body: bytes, config: Config, by: ByName, rules: RowRules = NO_RULES
+) -> ModelRows:
     """Return what of a normal batch can be learned; BadVectors.
 
     Where the detector takes gaps, a row is learned if at least half of it was observed.
@@ -100,7 +103,7 @@ def normal_rows(kind: str, body: bytes, config: Config, by: ByName) -> ModelRows
             f"{seen} of {rows.X.shape[1]} numbers were observed; to be learned, a row needs half.",
             row=row,
         )
-    return model_rows(rows, config)
+    return model_rows(rows, config, rules)
 
 
 def not_learned(rows: ModelRows) -> dict[str, dict[str, int]]:
@@ -116,13 +119,20 @@ def not_learned(rows: ModelRows) -> dict[str, dict[str, int]]:
     }
 
 
-def model_rows(rows: RequestRows, config: Config) -> ModelRows:
-    """Return what the model is asked about: all rows, or those that have a whole context."""
+def model_rows(rows: RequestRows, config: Config, rules: RowRules) -> ModelRows:
+    """Return what the model is asked about: all rows, or those on and with a whole context."""
+    labels, names = rows.labels, config.column_names(config.width or rows.X.shape[1])
+    off = rules.off_rows(rows.X, names)
     if config.context is None:
         if rows.context_rows:
             raise BadVectors("`context_rows` is for a detector with `context` in its config.")
-        return ModelRows(rows.X, rows.labels)
-    labels = rows.labels
+        if not rules:
+            return ModelRows(rows.X, labels)
+        states = np.full(len(rows.X), SCORED, np.uint8)
+        if off is not None:
+            states[off] = OFF
+        judged = states == SCORED
+        return ModelRows(rows.X[judged], labels.take(judged), states)
     try:
         features, states = derive(
             config.context,
@@ -131,6 +141,7 @@ def model_rows(rows: RequestRows, config: Config) -> ModelRows:
             times=labels.timestamps,
             sources=labels.sources,
             context_rows=rows.context_rows,
+            left_out=off,
         )
     except VectorError as error:
         raise BadVectors(f"{error}.") from None

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from models import MIN_VECTORS
 from service import log
 from service.domain.detector import NAME, Detector, Pointer
-from service.domain.detector_config import DetectorConfig, keeping
+from service.domain.detector_config import DetectorConfig, check_rules, keeping
 from service.problems import Conflict, UnknownDetector, Unprocessable
 from service.store.connection import ask
 from service.store.detector_state import POINTER, from_state, pointer
@@ -54,9 +54,11 @@ class Detectors:
         for _ in range(_ROUNDS):
             held = await self.get(name)
             if held is None:
+                check_rules(config)
                 done = await self._create(name, config, who)
             else:
                 merged = _merge(held, keeping(config, held.config, kept))
+                check_rules(merged)
                 done = merged == held.config or await self._configure(held, merged, who)
             found = await self.get(name) if done else None
             if found is not None:

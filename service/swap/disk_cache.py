@@ -21,6 +21,7 @@ from models.parts.calibration import Threshold
 from service import log
 from service.domain.champion import Champion
 from service.domain.detector import NAME, Pointer
+from service.domain.detector_config import parse
 
 _log = log.get(__name__)
 
@@ -58,6 +59,7 @@ class DiskCache:
             "sha256": hashlib.sha256(artifact).hexdigest(),
             "stored_sha256": champion.sha256,
             "stored": list(champion.stored) if champion.stored else None,
+            "rules": champion.rules.to_dict(),
         }
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _replace(self._path(champion.name), orjson.dumps(about) + b"\n" + artifact)
@@ -111,6 +113,7 @@ class DiskCache:
             trained_at=about["trained_at"],
             sha256=about.get("stored_sha256"),
             stored=Pointer(*stored) if stored else None,
+            rules=parse(about.get("rules") or {}).rules,
         )
 
     def _path(self, name: str) -> Path:

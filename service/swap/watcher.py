@@ -246,6 +246,7 @@ class Watcher:
             labels=said,
             sha256=loaded.sha256,
             stored=detector.pointer,
+            rules=detector.config.rules,
         )
         if self.champions.install(champion):
             took = time.perf_counter() - started

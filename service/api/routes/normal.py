@@ -64,7 +64,7 @@ async def normal(request: Request, name: Name) -> Response:
     config = (await app.ingest.detector(name)).config
     body = await request.body()
     at_once = inline(kind, len(body), config.dimension or 1)
-    rows = await _inline_or_not(at_once, lambda: normal_rows(kind, body, config, by))
+    rows = await _inline_or_not(at_once, lambda: normal_rows(kind, body, config, by, config.rules))
     most = app.settings
     if rows.X.nbytes > most.buffer_max_bytes or len(rows.X) > most.buffer_max_vectors:
         raise TooLarge("The batch is larger than the buffer: send it in parts.")

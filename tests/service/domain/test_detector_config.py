@@ -15,7 +15,7 @@ DEFAULTS = {
     "retrain": {
         "min_vectors": 1000, "max_age_seconds": 3600, "on_drift": False, "paused": False,
     },
-    "keep_learned_seconds": 0, "model": "auto", "seed": 0,
+    "keep_learned_seconds": 0, "off": None, "ignore": None, "model": "auto", "seed": 0,
     "incident": {"false_per_day": 1.0, "close_after_seconds": 300},
 }  # fmt: skip
 

@@ -1,0 +1,133 @@
+"""Rules that every operator has: rows that are off, and deviations that do not count."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from models import Version
+from models.context import Context
+from models.errors import ConfigError
+from models.parts.calibration import Threshold
+
+_PYDANTIC: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Off:
+    """Rows whose `column` has one of these values are not judged, counted or learned."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _PYDANTIC
+
+    column: str
+    values: Annotated[tuple[bool | float, ...], Field(alias="in", min_length=1, max_length=1000)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as a config has it."""
+        return {"column": self.column, "in": list(self.values)}
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """Deviations of `column` that do not count.
+
+    `below: x`: those below what is expected, and those above it by less than x. `above: x`: those
+    above it, and those below it by less than x.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _PYDANTIC
+
+    column: str
+    above: Annotated[float, Field(ge=0)] | None = None
+    below: Annotated[float, Field(ge=0)] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.above is None) == (self.below is None):
+            raise ConfigError("ignore: give one of `above` and `below`")
+
+    def covers(self, deviation: float) -> bool:
+        """Return whether a deviation, value less expected, does not count."""
+        if self.below is not None:
+            return deviation < self.below or deviation == 0
+        return -deviation < (self.above or 0.0) or deviation == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as a config has it."""
+        found = {"column": self.column, "above": self.above, "below": self.below}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class RowRules:
+    """The rules of one detector; empty where it has none."""
+
+    off: Off | None = None
+    ignore: tuple[Ignore, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.off is not None or bool(self.ignore)
+
+    def check(self, names: Sequence[str]) -> None:
+        """Raise ConfigError unless every rule is of a column of the detector."""
+        if self.off is not None and self.off.column not in names:
+            raise ConfigError("off.column: not a column of the detector")
+        if any(rule.column not in names for rule in self.ignore):
+            raise ConfigError("ignore.column: not a column of the detector")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return them as a config has them."""
+        ignore = [rule.to_dict() for rule in self.ignore] if self.ignore else None
+        return {"off": self.off and self.off.to_dict(), "ignore": ignore}
+
+    def off_rows(self, X: NDArray[np.float32], names: Sequence[str]) -> Mask | None:
+        """Return which rows X (n, d) are off, (n,); None where no row can be."""
+        if self.off is None:
+            return None
+        values = np.asarray(self.off.values, np.float32)
+        return np.isin(X[:, names.index(self.off.column)], values)
+
+    def ignored(
+        self, version: Version, threshold: Threshold, X: NDArray[np.float32], anomalous: Mask
+    ) -> Mask:
+        """Return which of the anomalous rows of X (n, w) are so by deviations that do not count.
+
+        Such a row is no anomaly any more with those columns as the version expects them.
+        """
+        found = np.zeros(len(X), bool)
+        rows = np.flatnonzero(anomalous)
+        if not self.ignore or not len(rows):
+            return found
+        names = version.config.column_names(version.dimension)
+        mended = X[rows].copy()
+        changed = np.zeros(len(rows), bool)
+        for i, told in enumerate(version.explain(X[rows], len(names))):
+            for one in told:
+                if self._covers(one.feature, apart := one.value - one.expected):
+                    _move(mended[i], version, names.index(one.feature), -apart)
+                    changed[i] = True
+        if changed.any():
+            still = version.judge(mended[changed], threshold).is_anomaly
+            found[rows[changed]] = ~still
+        return found
+
+    def _covers(self, column: str, deviation: float) -> bool:
+        return any(rule.column == column and rule.covers(deviation) for rule in self.ignore)
+
+
+def _move(x: NDArray[np.float32], version: Version, column: int, by: float) -> None:
+    """Move the features of one row x (w,) that are derived of a column by so much."""
+    context: Context | None = version.config.context
+    if context is None:
+        x[column] += by
+        return
+    numbers = version.config.numbers(len(version.config.column_names(version.dimension)))
+    for feature, (origin, _) in enumerate(context.origins(numbers)):
+        if origin == column:
+            x[feature] += by
+
+
+NO_RULES = RowRules()
