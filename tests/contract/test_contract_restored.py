@@ -1,0 +1,184 @@
+"""A store restored from an older copy: what it gives a number again is told apart."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models import Version
+from service.domain.api_key import Scope
+from service.store.api_keys import ApiKeys
+from service.store.lua import Fenced
+from service.store.retrainings import Retrainings
+from tests.contract.running import GOOD, Running
+from tests.contract.test_contract_keys import bearer, key
+from tests.restored import copied, put_back
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+PUMP = "/v1/detectors/pump"
+ROWS = {"vectors": [[0.5, -1.0, 2.0]]}
+OCTETS = {"content-type": "application/octet-stream"}
+WITHIN = 5.0  # seconds until every process answers what the store says
+
+
+async def scores(api: Running, query: str = "") -> list[float]:
+    """Return the scores of ROWS, by the champion or by what `query` pins."""
+    answer = await api.http.post(f"{PUMP}/score{query}", json=ROWS)
+    assert answer.status_code == 200, answer.text
+    found: list[float] = answer.json()["scores"]
+    return found
+
+
+def expected(version: Version) -> list[float]:
+    """Return what `version` scores ROWS."""
+    return version.score(np.float32(ROWS["vectors"])).tolist()
+
+
+async def test_the_same_numbers_for_another_champion(
+    pump: Running, versions: tuple[Version, Version]
+) -> None:
+    """Version 2 of generation 2 is made twice, and the second one serves."""
+    redis = pump.parts.stores.redis
+    copy = await copied(redis)
+    await pump.learn(versions[1])
+    await pump.serving(2)
+    assert await scores(pump) == expected(versions[1])
+    await put_back(redis, copy)
+    await pump.learn(versions[0])
+
+    async def followed() -> bool:
+        return await scores(pump) == expected(versions[0])
+
+    await until(followed, WITHIN)
+    status = (await pump.http.get(PUMP)).json()
+    assert (status["champion"], status["generation"]) == (2, 2)
+    assert not status["ahead_of_store"]
+
+
+async def test_a_decision_after_a_restore_counts(
+    pump: Running, versions: tuple[Version, Version]
+) -> None:
+    """The newer champion serves on, which status says, until somebody decides something."""
+    redis = pump.parts.stores.redis
+    await pump.learn(versions[1])
+    await pump.serving(2)
+    copy = await copied(redis)
+    for version in (1, 2):
+        moved = await pump.http.put(f"{PUMP}/champion", json={"version": version})
+        assert moved.status_code == 200
+    await put_back(redis, copy)
+
+    async def behind() -> bool:
+        return bool((await pump.http.get(PUMP)).json()["ahead_of_store"])
+
+    await until(behind, WITHIN)
+    assert (await pump.http.get(PUMP)).json()["generation"] == 4
+    moved = await pump.http.put(f"{PUMP}/champion", json={"version": 1})
+    assert (moved.status_code, moved.json()["generation"]) == (200, 3)
+    status = (await pump.http.get(PUMP)).json()
+    assert (status["champion"], status["generation"]) == (1, 3)
+    assert not status["ahead_of_store"]
+    assert await scores(pump) == expected(versions[0])
+
+
+async def test_the_same_revision_for_another_config(
+    pump: Running, versions: tuple[Version, Version]
+) -> None:
+    """Revision 2 is made twice, and the second config decides."""
+    redis = pump.parts.stores.redis
+    copy = await copied(redis)
+    await pump.make(threshold={"fpr": 0.02})
+    await put_back(redis, copy)
+    await pump.make(threshold={"fpr": 0.3})
+
+    async def followed() -> bool:
+        status: dict[str, Any] = (await pump.http.get(PUMP)).json()
+        return bool(status["threshold"] == versions[0].threshold_for({"fpr": 0.3}).value)
+
+    await until(followed, WITHIN)
+    assert (await pump.http.get(PUMP)).json()["config_revision"] == 2
+
+
+async def test_the_same_number_for_another_pinned_version(
+    pump: Running, versions: tuple[Version, Version]
+) -> None:
+    """Version 2 is imported twice, and a pinned request gets the second."""
+    redis = pump.parts.stores.redis
+    copy = await copied(redis)
+    for version in (versions[1], versions[0]):
+        await put_back(redis, copy)
+        answer = await pump.http.post(
+            f"{PUMP}/versions", content=version.to_bytes(), headers=OCTETS
+        )
+        assert (answer.status_code, answer.json()["version"]) == (201, 2)
+
+        async def followed(version: Version = version) -> bool:
+            return await scores(pump, "?version=2") == expected(version)
+
+        await until(followed, WITHIN)
+
+
+@pytest.mark.parametrize("noticed", [False, True])
+async def test_the_same_revision_for_other_keys(api: Running, noticed: bool) -> None:
+    """A key deleted after the restore opens nothing, nor does one that the copy did not have."""
+    await api.make()
+    admin = await key(api, set(Scope), None)
+    other = await key(api, {"read"}, None)
+    redis = api.parts.stores.redis
+    copy = await copied(redis)
+    late = await key(api, {"read"}, None)
+    for secret in (other, late):
+        assert (await api.http.get(PUMP, headers=bearer(secret))).status_code == 200
+    keys = ApiKeys(redis)
+    (identity,) = [one.id for one in (await keys.read())[1] if one.scopes == {"read"}][:1]
+    await put_back(redis, copy)
+    if noticed:
+
+        async def went_back() -> bool:
+            return api.parts.access._went_back is not None
+
+        await until(went_back)
+    await keys.revoke(identity)
+
+    async def closed() -> bool:
+        answers = [await api.http.get(PUMP, headers=bearer(one)) for one in (other, late)]
+        return [one.status_code for one in answers] == [401, 401]
+
+    await until(closed, WITHIN)
+    assert (await api.http.get(PUMP, headers=bearer(admin))).status_code == 200
+
+
+async def test_a_training_on_a_lost_champion_is_fenced(
+    pump: Running, versions: tuple[Version, Version]
+) -> None:
+    """The generation is as it was taken, and the champion is another: nothing is promoted."""
+    stores = pump.parts.stores
+    copy = await copied(stores.redis)
+    await pump.learn(versions[1])
+    await stores.buffer.ingest("pump", np.zeros((40, 3), np.float32))
+    experience = await stores.buffer.take("pump")
+    assert experience is not None
+    await put_back(stores.redis, copy)
+    await pump.learn(versions[0])
+    await stores.buffer.ingest("pump", np.zeros((40, 3), np.float32))
+    again = await stores.buffer.take("pump")
+    assert again is not None
+    assert again.generation == experience.generation
+    lease = await stores.leases.acquire("pump", 30.0)
+    assert lease is not None
+    await Retrainings(stores.redis).start(lease)
+    artifact = versions[1].to_bytes()
+    stale = again.__class__(**_fields(again) | {"champion_nonce": experience.champion_nonce})
+    with pytest.raises(Fenced):
+        await stores.registry.promote(lease, stale, artifact, GOOD, seconds=1)
+    assert await stores.registry.promote(lease, again, artifact, GOOD, seconds=1) == 3
+    detector = await stores.detectors.get("pump")
+    assert detector is not None
+    assert detector.champion_sha256 == hashlib.sha256(artifact).hexdigest()
+
+
+def _fields(one: Any) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in one.__slots__}
