@@ -25,6 +25,8 @@ from service.domain.detector_config import DetectorConfig
 from service.problems import Problem
 from service.scoring.champions import Champions
 from service.settings import Settings
+from service.store import schema
+from service.store.redis_keys import OF_THE_SERVICE, Keys
 from service.telemetry.metrics import Metrics
 from service.telemetry.store_metrics import StateMetrics
 
@@ -162,10 +164,55 @@ def _routes() -> Iterator[tuple[str, ...]]:
             yield method.upper(), f"`{path}`", operation["summary"], scopes, statuses
 
 
+def keys() -> str:
+    """Return every Redis key, and what it holds."""
+    return table(("key", "what it holds"), _keys())
+
+
+def _keys() -> Iterator[tuple[str, ...]]:
+    one = Keys("NAME")
+    for name, member in vars(Keys).items():
+        if isinstance(member, property) and name != "mortal":
+            yield f"`{getattr(one, name)}`", _first(member.fget)
+        elif name in _WITH_ARGUMENT:
+            yield f"`{_WITH_ARGUMENT[name]}`", _first(member)
+    for key, about in OF_THE_SERVICE.items():
+        yield f"`{key}`", about
+
+
+# Keys whose names depend on more than the detector's.
+_WITH_ARGUMENT = {
+    "lease": "anamnesis:{NAME}:lease:ROLE",
+    "artifact": "anamnesis:{NAME}:artifact:SHA256",
+    "idempotency": "anamnesis:{NAME}:idempotency:SHA256",
+    "labels_idempotency": "anamnesis:{NAME}:idempotency:SHA256:labels",
+    "traffic_seen": "anamnesis:{NAME}:traffic_seen:PROCESS",
+    "answers": "anamnesis:{NAME}:answers:SENDER",
+}
+
+
+def _first(member: object) -> str:
+    told = (member.__doc__ or "").partition("\n")[0].removeprefix("Return the ")
+    return told[:1].upper() + told[1:]
+
+
+def fields() -> str:
+    """Return every field of what is kept in hashes and streams, and what it holds."""
+    return table(("kept in", "field", "what it holds"), _fields())
+
+
+def _fields() -> Iterator[tuple[str, ...]]:
+    for where, fields in schema.TABLES.items():
+        for field in fields.values():
+            yield where, f"`{field.stored}`", field.about
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "commands": commands,
     "config": config,
     "errors": errors,
+    "fields": fields,
+    "keys": keys,
     "metrics": metrics,
     "routes": routes,
     "settings": settings,

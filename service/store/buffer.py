@@ -20,16 +20,22 @@ from service.domain.admission import Verdict
 from service.domain.experience import Experience, Source
 from service.problems import BadVectors, BufferFull, UnknownDetector, Unprocessable
 from service.store.group_commit import Group
-from service.store.lua import READ
-from service.store.redis_keys import IDEMPOTENCY_SECONDS, Keys
+from service.store.lua import NOW, READ
+from service.store.redis_keys import IDEMPOTENCY_SECONDS, Keys, suffix
 from service.store.script import NamedScript
 
+MOST_ANSWERS = 10_000  # kept under one sender's Idempotency-Keys for a detector: 5 MiB at most
 CHUNK_BYTES = 8 * 2**20  # of one reading: the store answers everybody else in between
 
 _INGEST = NamedScript(
     READ
+    + NOW
     + """
 local state, stream, known = KEYS.state, KEYS.stream, KEYS.known
+-- What the first release kept for all senders together still counts.
+if known and redis.call('EXISTS', known) == 0 and redis.call('EXISTS', KEYS.former) == 1 then
+  known = KEYS.former
+end
 local n, d, back = tonumber(ARGS.vectors), tonumber(ARGS.dimension), tonumber(ARGS.held)
 local bytes = #DATA.kept
 local held = read(state, STATE.uid, STATE.dimension, STATE.buffered, STATE.parked,
@@ -90,15 +96,27 @@ end
 if not dimension or dimension == '' then redis.call('HSET', state, STATE.dimension, d) end
 if ARGS.thinned ~= '0' then redis.call('HINCRBY', state, STATE.thinned, ARGS.thinned) end
 if known then
-  redis.call('HSET', known, ANSWER.uid, uid, ANSWER.sha256, ARGS.sha256,
+  redis.call('HSET', KEYS.known, ANSWER.uid, uid, ANSWER.sha256, ARGS.sha256,
              ANSWER.answer, ARGS.answer, ANSWER.buffered, buffered)
-  redis.call('EXPIRE', known, ARGS.seconds)
+  redis.call('EXPIRE', KEYS.known, ARGS.seconds)
+  -- A sender's oldest answers make room for its own newest: nobody else's go.
+  redis.call('SADD', KEYS.answerers, ARGS.suffix)
+  redis.call('ZADD', KEYS.answers, now, KEYS.known)
+  redis.call('ZREMRANGEBYSCORE', KEYS.answers, '-inf', now - ARGS.seconds * 1000)
+  local many = redis.call('ZCARD', KEYS.answers) - tonumber(ARGS.most_answers)
+  if many > 0 then
+    for _, key in ipairs(redis.call('ZRANGE', KEYS.answers, 0, many - 1)) do
+      redis.call('UNLINK', key)
+    end
+    redis.call('ZREMRANGEBYRANK', KEYS.answers, 0, many - 1)
+  end
+  redis.call('EXPIRE', KEYS.answers, ARGS.seconds)
 end
 return {'stored', ARGS.answer, buffered}
 """,
-    keys="state stream held senders known?",
-    args="vectors dimension held sha256 batch sender most most_bytes seconds uid judged_by reason "
-    "most_held most_held_bytes answer thinned novel share",
+    keys="state stream held senders answerers known? former? answers?",
+    args="suffix most_answers vectors dimension held sha256 batch sender most most_bytes seconds "
+    "uid judged_by reason most_held most_held_bytes answer thinned novel share",
     data="kept held",
 )
 
@@ -200,7 +218,11 @@ class Buffer:
         known: dict[str, str] = {}
         digest = ""
         if idempotency_key is not None:
-            known = {"known": keys.idempotency(idempotency_key)}
+            known = {
+                "known": keys.idempotency(idempotency_key, sender or ""),
+                "former": keys.idempotency(idempotency_key),
+                "answers": keys.answers(suffix(sender or "")),
+            }
             digest = await _digest(f"{n}x{d}:".encode(), payload.tobytes())
         batch = secrets.token_hex(8)
         kept = payload if verdict is None else payload[verdict.kept]
@@ -212,6 +234,8 @@ class Buffer:
             "batch_id": batch, "accepted": len(kept), "quarantined": len(held), "triage": triage
         }  # fmt: skip
         args = {
+            "suffix": suffix(sender or ""),
+            "most_answers": MOST_ANSWERS,
             "vectors": len(kept),
             "dimension": d,
             "held": len(held),

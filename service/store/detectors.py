@@ -1,7 +1,7 @@
 """Detectors in the store: made, configured, listed, asked to retrain, deleted."""
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,14 @@ from service.domain.detector_config import DetectorConfig, check_rules, keeping
 from service.problems import Conflict, UnknownDetector, Unprocessable
 from service.store.connection import ask
 from service.store.detector_state import POINTER, from_state, pointer
-from service.store.detectors_lua import CONFIGURE, CREATE, DELETE, MUTE, REQUEST
+from service.store.detectors_lua import (
+    CONFIGURE,
+    CREATE,
+    DELETE,
+    FORGET_ANSWERS,
+    MUTE,
+    REQUEST,
+)
 from service.store.erasure import mark_erased
 from service.store.lua import said
 from service.store.redis_keys import DETECTORS, NOTIFY, Keys
@@ -204,8 +211,8 @@ class Detectors:
         """Delete the detector with everything that it holds; raises UnknownDetector.
 
         Its uid stays known for a week as its tombstone, so that a process can tell a deletion from
-        a store that lost its data. Answers to Idempotency-Keys expire by themselves; they hold no
-        vectors and mean nothing to a later detector of the same name.
+        a store that lost its data. The answers to Idempotency-Keys go last; where a crash leaves
+        some they expire, and mean nothing to a later detector of the same name.
         """
         keys, client = Keys(name), self._redis
         while True:
@@ -225,12 +232,27 @@ class Detectors:
                 "name": name,
                 "audited": said("deleted", who),
             }
+            answers, lists = await self._answers(keys)
             where, values = DELETE.bound(keys, args)
-            if await DELETE.script(client, [*where, *keys.mortal[1:], *artifacts], values):
+            if await DELETE.script(client, [*where, *keys.mortal[1:], *lists, *artifacts], values):
                 break
+        for start in range(0, len(answers), _AT_ONCE):
+            named = answers[start : start + _AT_ONCE]
+            where, values = FORGET_ANSWERS.bound({}, {"uid": uid})
+            await FORGET_ANSWERS.script(client, [*where, *named], values)
         await ask(client, client.srem(DETECTORS, name))
         if await ask(client, client.exists(keys.state)):  # made again in between
             await ask(client, client.sadd(DETECTORS, name))
+
+    async def _answers(self, keys: Keys) -> tuple[Sequence[str], Sequence[str]]:
+        """Return the keys of all answers to Idempotency-Keys, and of the lists of them."""
+        members = await ask(self._redis, self._redis.smembers(keys.answerers))
+        lists = [keys.answers(member.decode()) for member in sorted(members)]
+        pipe = self._redis.pipeline(transaction=False)
+        for one in lists:
+            pipe.zrange(one, 0, -1)
+        found = await ask(self._redis, pipe.execute())
+        return [key.decode() for answers in found for key in answers], lists
 
     async def tombstone(self, name: str) -> str | None:
         """Return the uid of the incarnation that was deleted last, for a week after."""

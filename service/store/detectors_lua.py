@@ -123,3 +123,15 @@ return muted
     keys="state audit",
     args="milliseconds why who channel name audited",
 )
+
+# Over any number of keys: a later detector of the same name keeps its own.
+FORGET_ANSWERS = NamedScript(
+    """
+for _, key in ipairs(KEYS) do
+  if redis.call('HGET', key, ANSWER.uid) == ARGS.uid then redis.call('UNLINK', key) end
+end
+""",
+    keys="",
+    args="uid",
+    flags="allow-oom",
+)

@@ -9,17 +9,30 @@ from dataclasses import dataclass
 from service.domain.detector import NAME
 from service.problems import UnknownDetector
 
-DETECTORS = "anamnesis:detectors"  # set: names of all detectors
-WORKERS = "anamnesis:workers"  # sorted set: worker id by the server's time of its last heartbeat
-PROCESSES = "anamnesis:processes"  # hash: API process id to its last beat and what it serves
-ERASED = "anamnesis:erased"  # string: since when deleted vectors wait in the append-only file
-# string: the same of those that a rewrite under way erases, with what tells that it is over
+DETECTORS = "anamnesis:detectors"
+WORKERS = "anamnesis:workers"
+PROCESSES = "anamnesis:processes"
+ERASED = "anamnesis:erased"
 ERASING = "anamnesis:{anamnesis:erased}:rewriting"
-API_KEYS = "anamnesis:api-keys"  # hash: revision, and key id to what the key allows
+API_KEYS = "anamnesis:api-keys"
 # In the cluster slot of the keys themselves, which is that of this tag.
-KEYS_AUDIT = "anamnesis:{anamnesis:api-keys}:audit"  # stream: the audit trail of the API keys
-KEYS_NONCE = "anamnesis:{anamnesis:api-keys}:nonce"  # string: drawn with every change of the keys
-NOTIFY = "anamnesis:notify"  # channel: the name of a detector that changed
+KEYS_AUDIT = "anamnesis:{anamnesis:api-keys}:audit"
+KEYS_NONCE = "anamnesis:{anamnesis:api-keys}:nonce"
+NOTIFY = "anamnesis:notify"
+
+# What each of them holds.
+OF_THE_SERVICE = {
+    DETECTORS: "Set: names of all detectors.",
+    WORKERS: "Sorted set: worker id by the server's time of its last heartbeat.",
+    PROCESSES: "Hash: API process id to its last beat and what it serves.",
+    ERASED: "String: since when deleted vectors wait in the append-only file.",
+    ERASING: "String: since when those waited that a rewrite under way erases; the store's run "
+    "and its count of rewrites when that was asked for.",
+    API_KEYS: "Hash: `revision`, and key id to what the key allows, as JSON.",
+    KEYS_AUDIT: "Stream: the audit trail of the API keys.",
+    KEYS_NONCE: "String: milliseconds and a nonce, drawn with every change of the keys.",
+    NOTIFY: "Channel: the name of a detector that changed.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,11 +235,23 @@ class Keys:
         """Return the string that holds the number of an API process's last report; it expires."""
         return self._key(f"traffic_seen:{process}")
 
-    def idempotency(self, key: str) -> str:
-        """Return the hash that holds the first answer under this Idempotency-Key; it expires."""
+    def idempotency(self, key: str, sender: str | None = None) -> str:
+        """Return the hash that holds a sender's first answer under an Idempotency-Key; it expires.
+
+        With no `sender` it is the one that the first release kept for all senders together.
+        """
         # Hashed: a client's key may be long, or hold anything.
-        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-        return self._key(f"idempotency:{digest}")
+        digest = _digest(key)
+        return self._key(f"idempotency:{digest if sender is None else _digest(sender, digest)}")
+
+    @property
+    def answerers(self) -> str:
+        """Set: the suffixes of `answers` of every sender that has some."""
+        return self._key("answerers")
+
+    def answers(self, suffix: str) -> str:
+        """Return the sorted set of a sender's keys of answers, by time; it expires."""
+        return self._key(f"answers:{suffix}")
 
     def labels_idempotency(self, key: str) -> str:
         """Return the string that stands while labels under this Idempotency-Key were kept."""
@@ -269,9 +294,19 @@ class Keys:
             self.pardon_order,
             self.buckets,
             self.messages,
+            self.answerers,
             self.lease("worker"),
             self.lease("monitor"),
         )
+
+
+def suffix(sender: str) -> str:
+    """Return what stands for a sender in the name of a key: hashed, for it may be anything."""
+    return _digest(sender)[:16]
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 IDEMPOTENCY_SECONDS = 24 * 3600

@@ -113,6 +113,15 @@ ANSWER = _table(
     buffered="vectors buffered then",
 )
 
+# By where the fields are found.
+TABLES = {
+    "hash `state`": STATE,
+    "streams `stream`, `held`": BATCH,
+    "streams `events`, `labels`, `live`": ENTRY,
+    "streams `audit`": AUDITED,
+    "hashes `idempotency:...`": ANSWER,
+}
+
 FIELDS: dict[str, dict[str, str]] = {
     kind: {name: field.stored for name, field in table.items()}
     for kind, table in (

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from service.problems import BadVectors, BufferFull, UnknownDetector, Unprocessable
+from service.store import buffer
 from service.store.buffer import Buffer
 from service.store.connection import connect
 from service.store.redis_keys import Keys
@@ -71,7 +72,7 @@ async def test_another_matrix_under_the_same_key_is_unprocessable(stored):
 async def test_a_key_is_remembered_for_a_day_and_for_one_incarnation(stored, redis):
     """A detector made anew under the same name has heard nothing yet."""
     await stored.buffer.ingest("pump", matrix(4), idempotency_key="k")
-    assert 86_000 < await redis.ttl(Keys("pump").idempotency("k")) <= 86_400
+    assert 86_000 < await redis.ttl(Keys("pump").idempotency("k", "")) <= 86_400
     await stored.detectors.delete("pump")
     await stored.make()
     assert (await stored.buffer.ingest("pump", matrix(4), idempotency_key="k")).duplicate == 0
@@ -143,8 +144,8 @@ async def test_an_experience_is_never_too_small_to_learn(stored):
 async def test_a_large_buffer_is_read_in_pieces(stored):
     """More entries than one reading takes come back in order."""
     rows = np.arange(2500 * 2, dtype=np.float32).reshape(2500, 2)
-    for start in range(0, 2500, 250):
-        posts = rows[start : start + 250]
+    for start in range(0, 2500, 50):
+        posts = rows[start : start + 50]
         await asyncio.gather(*(stored.buffer.ingest("pump", row[None]) for row in posts))
     experience = await stored.take()
     assert experience.n == len(experience.batch_ids) == 2500
@@ -198,3 +199,45 @@ async def test_debian_s_redis_does_the_same(debian_process):
     assert len(await stored.registry.records("pump")) == 2
     await stored.detectors.delete("pump")
     await redis.aclose()
+
+
+async def test_an_idempotency_key_is_its_senders(stored):
+    """Another sender's batch under the same key is another batch; its own is the first again."""
+    mine = await stored.buffer.ingest("pump", matrix(4), idempotency_key="1", sender="ann")
+    theirs = await stored.buffer.ingest(
+        "pump", matrix(5, seed=1), idempotency_key="1", sender="bob"
+    )
+    assert theirs.batch_id != mine.batch_id
+    again = await stored.buffer.ingest("pump", matrix(4), idempotency_key="1", sender="ann")
+    assert (again.batch_id, again.duplicate) == (mine.batch_id, 4)
+    with pytest.raises(Unprocessable):
+        await stored.buffer.ingest("pump", matrix(4), idempotency_key="1", sender="bob")
+
+
+async def test_answers_are_bounded_by_sender(stored, redis, monkeypatch):
+    """A sender's flood pushes out its own oldest answers, and nobody else's."""
+    monkeypatch.setattr(buffer, "MOST_ANSWERS", 5)
+    first = await stored.buffer.ingest("pump", matrix(1), idempotency_key="a", sender="ann")
+    for number in range(12):
+        await stored.buffer.ingest(
+            "pump", matrix(1, seed=number), idempotency_key=f"b{number}", sender="bob"
+        )
+    answers = [key async for key in redis.scan_iter("anamnesis:{pump}:idempotency:*")]
+    assert len(answers) == 1 + 5
+    again = await stored.buffer.ingest("pump", matrix(1), idempotency_key="a", sender="ann")
+    assert again.batch_id == first.batch_id
+    latest = await stored.buffer.ingest(
+        "pump", matrix(1, seed=11), idempotency_key="b11", sender="bob"
+    )
+    assert latest.duplicate == 1
+
+
+async def test_answers_go_with_the_detector(stored, redis):
+    """No record of an Idempotency-Key is left behind a deletion."""
+    for number in range(7):
+        await stored.buffer.ingest(
+            "pump", matrix(1), idempotency_key=str(number), sender=str(number % 3)
+        )
+    await stored.detectors.delete("pump")
+    left = {key.decode() for key in await redis.keys("anamnesis:{pump}:*")}
+    assert left == {Keys("pump").audit, Keys("pump").tombstone}
