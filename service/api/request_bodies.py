@@ -10,6 +10,7 @@ from service.domain.api_key import Grant
 from service.domain.detector import NAME
 from service.domain.scope import LEAST_BODY_BYTES, Scope
 from service.problems import Unprocessable, UnsupportedMedia
+from service.scoring.text_encoding import foreign_encoding
 from service.scoring.vectors import JSON
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
@@ -138,7 +139,7 @@ async def read(request: Request, kind: type[Body], *, optional: bool = False) ->
             text = f"{_where(text)}the fields are {', '.join(_described(kind))}"
         raise Unprocessable(f"{text}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Unprocessable("The body is not JSON.") from None
+        raise Unprocessable(foreign_encoding(body) or "The body is not JSON.") from None
 
 
 def _where(text: str) -> str:

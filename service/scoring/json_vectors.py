@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.problems import BadVectors
+from service.scoring.text_encoding import foreign_encoding
 
 try:
     import simdjson
@@ -180,6 +181,8 @@ def _locate(error: Exception, body: bytes, base: int) -> BadVectors:  # noqa: PL
         return _mistyped(text, base)
     if not body.strip():
         return BadVectors("The body is empty.")
+    if (words := foreign_encoding(body)) is not None:
+        return BadVectors(words)
     opening = _OPENING.match(body)
     begin = opening.end() if opening else 1 if body.startswith(b"[") else None
     if begin is None:

@@ -19,6 +19,7 @@ from service.scoring import json_vectors as json_matrix
 from service.scoring import vectors as payload
 from service.scoring.records import Matrix, Records, records_of
 from service.scoring.tables import ByName, read_arrow, read_csv
+from service.scoring.text_encoding import foreign_encoding
 from service.scoring.vectors import ARROW, CSV, JSON, NDJSON
 
 FIELDS = ("vectors", "records", "timestamps", "sources", "ids", "context_rows")
@@ -217,6 +218,8 @@ def _malformed(
     body: bytes, dimension: int | None, reader: Records | None, *, gaps: bool
 ) -> BadVectors:
     """Return the place of what is no JSON: NaN and Infinity stand where a number is wanted."""
+    if (words := foreign_encoding(body)) is not None:
+        return BadVectors(words)
     try:
         found = json.loads(body)
         if reader is not None and "records" in found:

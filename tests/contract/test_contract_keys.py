@@ -244,6 +244,7 @@ async def test_no_key_and_wrong_keys(guarded: Running) -> None:
             bearer(secret),
             {"x-api-key": secret},
             {"authorization": f"bearer {secret}"},
+            {"authorization": "Basic cHJveHk6cHJveHk=", "x-api-key": secret},  # a proxy's own
         ):
             assert (await http.get("/v1/detectors", headers=headers)).status_code == 200
         twice = [("authorization", f"Bearer {secret}")] * 2

@@ -22,7 +22,7 @@ CONFIG = {"retrain": {"min_vectors": None, "max_age_seconds": None}, "model": {"
 NORMAL = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
 
 
-def until(condition: Callable[[], object], seconds: float = 30.0) -> object:
+def until(condition: Callable[[], object], seconds: float = 60.0) -> object:
     """Return the first true value of `condition`; fail when it has none within `seconds`."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -80,7 +80,7 @@ class Up:
             assert self.process.poll() is None, self.said
             return re.search(r"^  API +(http\S+)/v1$", self.said, re.MULTILINE)
 
-        return until(announced)[1]
+        return until(announced, 120)[1]
 
     def stop(self, sig: int = signal.SIGTERM) -> int:
         self.process.send_signal(sig)

@@ -1,0 +1,23 @@
+"""Encodings of JSON other than UTF-8, which Windows tools write and nobody should send."""
+
+import codecs
+
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "is in UTF-32"),
+    (codecs.BOM_UTF32_BE, "is in UTF-32"),
+    (codecs.BOM_UTF16_LE, "is in UTF-16"),
+    (codecs.BOM_UTF16_BE, "is in UTF-16"),
+    (codecs.BOM_UTF8, "begins with a byte order mark"),
+)
+
+
+def foreign_encoding(body: bytes) -> str | None:
+    """Return a sentence on a body that is text, but not UTF-8 alone; None for any other."""
+    for mark, words in _MARKS:
+        if body.startswith(mark):
+            return f"The body {words}: send UTF-8 without a byte order mark."
+    head = body[:4]
+    # JSON begins with two ASCII characters: in UTF-16 without a mark every other byte is zero.
+    if len(head) >= 2 and (head[0] == 0) != (head[1] == 0):
+        return "The body is in UTF-16: send UTF-8 without a byte order mark."
+    return None
