@@ -15,6 +15,9 @@ TOLERANCE = 0.05
 # hundred vectors costs up to six points of `found`, noise seven and more.
 BLURRED = {"auroc": 0.03, "apart": 0.05, "found": 0.07}
 MOVED = {"auroc": 0.10, "apart": 0.20, "found": 0.25}
+# Share of an experience that is as rare to the candidate as one normal in a hundred should be: a
+# candidate that did not learn it serves nobody, though it is no worse than the champion.
+UNLEARNED = 0.5
 LABELLED_KEPT = 0.75  # of the labelled anomalies; sound candidates keep 93 % and more
 FEWEST_LABELLED = 5
 
@@ -38,7 +41,8 @@ def gate(evidence: Mapping[str, Any], tolerance: float = TOLERANCE) -> Verdict:
     The candidate may alarm at most `tolerance` more often than the champion on `new` normals,
     those of the experience that it was not trained on, on `old` ones, drawn from the champion's
     generator, on those that people labelled normal, and on live traffic, where as much of it came
-    as was asked for. Synthetic anomalies it may tell a little worse than the champion, and than
+    as was asked for. Of the new normals at most UNLEARNED may still be as rare to it as one in a
+    hundred. Synthetic anomalies it may tell a little worse than the champion, and than
     the anchor, however small the steps in between. Of the rows labelled normal that it learned it
     may alarm on half. Of the labelled anomalies that champion or anchor find it must find
     LABELLED_KEPT. What is not a finite number is no evidence. The first version has no champion to
@@ -56,6 +60,7 @@ def gate(evidence: Mapping[str, Any], tolerance: float = TOLERANCE) -> Verdict:
     labelled = evidence.get("labelled", {})
     reasons = [
         *_alarming("new normals", evidence.get("new", {}), tolerance),
+        *_not_learned(evidence.get("unlearned", 0.0)),
         *_alarming("old normals", evidence.get("old", {}), tolerance),
         *_alarming_live(evidence.get("shadow", {}), tolerance),
         *_alarming_labelled(labelled, tolerance),
@@ -80,6 +85,15 @@ def _alarming(what: str, rates: Mapping[str, float], tolerance: float) -> Iterat
         yield (
             f"{what}: the candidate alarms on {_percent(rates['candidate'])}, the champion on "
             f"{_percent(rates['champion'])} (tolerance {100 * tolerance:.1f} points)"
+        )
+
+
+def _not_learned(share: float) -> Iterator[str]:
+    if share > UNLEARNED:
+        yield (
+            f"new normals: {_percent(share)} of them are still as rare as one in a hundred (at "
+            f"most {_percent(UNLEARNED)}): the experience was not learned; send more rows like "
+            "it, or retrain with a larger w_new"
         )
 
 

@@ -24,7 +24,7 @@ class Shape:
     latent: int
     hidden: tuple[int, ...]
     likelihood: str  # gaussian, bernoulli, or identity where there is no network
-    noise_floor: float = -6.0  # least log variance a feature's noise may reach, scaled units
+    noise_floor: float = -12.0  # least log variance a feature's noise may reach, scaled units
     # Under a Bernoulli likelihood: the range of the values that were learned, scaled. Those beyond
     # 0 or 1 came with a later experience, and cost what 0 or 1 does.
     low: float = 0.0

@@ -37,6 +37,20 @@ class Reference:
         empty = cls(_float32(edges), np.zeros((X.shape[1], BINS)))
         return cls(empty.edges, empty.count(X) / len(X))
 
+    @property
+    def first(self) -> NDArray[np.float64]:
+        """The least and the largest value of each feature among the first normals, (d, 2)."""
+        return self.edges[:, (2, BINS - 4)].astype(np.float64)
+
+    @property
+    def constant(self) -> NDArray[np.bool_]:
+        """Which features had one value so far, and no other further than .1 % of it away, (d,)."""
+        value = self.edges[:, 2]
+        of = (self.edges <= value[:, None]).sum(axis=1)
+        alone: NDArray[np.bool_] = value == self.edges[:, BINS - 5]
+        whole: NDArray[np.bool_] = self.expected[np.arange(len(of)), of] > 1.0 - 1e-9
+        return alone & whole
+
     def updated(self, X: Array, share_old: float) -> Self:
         """Return the reference after normals X (n, d) that weigh 1 - share_old."""
         expected = share_old * self.expected + (1.0 - share_old) * self.count(X) / len(X)

@@ -11,6 +11,8 @@ which makes idle units take a share of the work; last, units that stayed idle ar
 a lifetime of updates costs no more than its regimes need.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -86,4 +88,4 @@ def _he(rng: np.random.Generator, inputs: int, outputs: int) -> Array:
 
 
 def _with_hidden(shape: Shape, hidden: tuple[int, ...]) -> Shape:
-    return Shape(shape.dimension, shape.latent, hidden, shape.likelihood, shape.noise_floor)
+    return replace(shape, hidden=hidden)

@@ -18,7 +18,7 @@ SHARES = (1 / 8, 1 / 4, 1 / 2, 1)  # of the vectors that are not held out
 REPEATS = (4, 2, 1, 1)  # fits at each, on other vectors: few vary more
 HELD_OUT = 1 / 3
 EXPONENTS = np.linspace(0.2, 1.0, 17)  # 1: as fast as estimates of parameters get better
-LEAST_VARIANCE = 2.5e-3  # exp(-6), the floor of the network's noise too
+LEAST_VARIANCE = 2.5e-3  # of a feature, scaled: a smaller one says more of rounding than of rows
 
 
 class Curve(NamedTuple):

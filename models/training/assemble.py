@@ -20,6 +20,7 @@ from models.scores.by_name import PLAIN, SHARP, base, in_blocks, prepare, scorer
 from models.strategies.exemplars import Candidates
 from models.survey.survey import survey
 from models.training import auto
+from models.training.mixing import RARE
 from models.training.trained import Trained
 from models.version.version import Version
 
@@ -231,7 +232,8 @@ def _lineage(trained: Trained, learned: int) -> dict[str, Any]:
     plan, previous = trained.plan, trained.previous
     kept = 0 if trained.past.vectors is None else len(trained.past.vectors)
     n_prev = trained.past.learned or kept
-    w_new = plan.w_new if not kept else len(trained.new) / len(trained.x)
+    w_new = max(plan.w_new, plan.new_rows) if trained.past.replays else plan.w_new
+    w_new = w_new if not kept else len(trained.new) / len(trained.x)
     return {
         "parent": previous.sha256 if previous else None,
         "strategy": trained.config.strategy,
@@ -272,6 +274,7 @@ def _evidence(
         at = champion.threshold
         x_new = trained.scaler.transform(trained.new)
         evidence["new"]["champion"] = float((champion.score_scaled(x_new) >= at).mean())
+        evidence["unlearned"] = float((version.calibration.p_values(held_out) <= RARE).mean())
         evidence["n_old"] = len(generated)
         evidence["old"] = {
             "champion": float((champion.score_scaled(generated) >= at).mean()),

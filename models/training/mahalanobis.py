@@ -228,6 +228,9 @@ def _evidence(
             replace(previous.config, threshold=version.config.threshold)
         )
         new["champion"] = float((champion.score_scaled(x) >= champion.threshold).mean())
+        evidence["unlearned"] = float(
+            (version.calibration.p_values(held_out) <= mixing.RARE).mean()
+        )
         evidence["n_old"] = len(generated)
         evidence["old"] = {
             name: float((one.score_scaled(generated) >= one.threshold).mean())

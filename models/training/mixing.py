@@ -3,6 +3,10 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+LEAST_NEW = 0.3  # share of a batch that a new regime has at the least
+RARE = 0.01  # p-value from which on a new vector is news to the previous version
+NOVEL = 0.05  # share of the new vectors from which on they hold a new regime
+
 
 def weights(policy: str | Mapping[str, float], learned: int, n_new: int) -> tuple[float, float]:
     """Return (w_prev, w_new), which sum to 1.
@@ -60,6 +64,20 @@ def best(probes: Sequence[Mapping[str, float]], learned: int, n_new: int) -> flo
     0.5
     """
     return min(probes, key=lambda p: learned * p["old"] + n_new * p["new"])["w_new"]
+
+
+def least_new(novel: float, n: int) -> float:
+    """Return the least share in a batch of n new vectors, of which so many are novel.
+
+    By the counts alone fifty rows of a new regime after twenty thousand would be in every third
+    batch once, and the regime would not be learned. `novel` is their share that is as rare to the
+    previous version as RARE of its own: what chance explains of it asks for nothing.
+
+    >>> least_new(1.0, 50), least_new(0.03, 50)
+    (0.3, 0.0)
+    """
+    chance = RARE + 3.0 * math.sqrt(RARE * (1.0 - RARE) / n)
+    return LEAST_NEW * min(1.0, max(0.0, novel - chance) / NOVEL)
 
 
 def steps_per_epoch(n_new: int, batch_size: int, w_new: float) -> int:

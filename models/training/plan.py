@@ -34,7 +34,8 @@ Labels = NDArray[np.int64]
 class Plan:
     """How one experience is learned.
 
-    `new_rows`: the share of new vectors in a batch, w_new where the past is replayed, else 1.
+    `new_rows`: the share of new vectors in a batch, w_new where the past is replayed, or more where
+    they are few and new to the previous version; else 1.
     `folds` (n,) says which network alone leaves a vector out: m >= 1 for network m, -1 for network
     0, which becomes the version, 0 for none.
     """
@@ -74,12 +75,17 @@ def plan(
     model = Model() if config.model == "auto" else config.model
     before = past.grown or (previous.network if previous and past.warm else None)
     shape = _widened(before.shape if before else _shape(d, model, likelihood), x)
-    w_prev, w_new = mixing.weights(weights or config.weights, past.learned, n)
+    policy = weights or config.weights
+    w_prev, w_new = mixing.weights(policy, past.learned, n)
     seed = seeded(config.seed, previous)
     rng = np.random.default_rng([seed, 1])
     folds = _folds(x, _parameters(shape), config.score.endswith("+regime"), rng)
     n_trained = int((folds >= 0).sum())
     new_rows = w_new if past.replays else 1.0
+    if previous and past.replays and policy == "proportional":
+        p_values = previous.calibration.p_values(previous.score_scaled(x))
+        novel = float((p_values <= mixing.RARE).mean())
+        new_rows = max(new_rows, mixing.least_new(novel, n))
     stable = model.regime == "stable"
     batch_size = model.batch_size or min(_batch_size(n_trained), n_trained)
     if stable and not model.batch_size:

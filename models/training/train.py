@@ -29,8 +29,10 @@ from models.training.batches import batches
 from models.training.classifier_training import solved
 from models.training.false_incidents import counted
 from models.training.plan import Plan, plan
+from models.training.prepared import Prepared, prepare
 from models.training.trained import Trained
 from models.vae.gradient import Gradient
+from models.vae.noise import RunningNoise
 from models.vae.vae import VAE
 from models.version.imputation import from_alike
 from models.version.version import Version
@@ -96,9 +98,18 @@ def learn(
         check_weights(weights)
     new = previous.filled(new) if previous else from_alike(new)
     config = replace(config, dimension=config.columns_in(new.shape[1]))
+    names = config.feature_names(new.shape[1])
+    given = prepare(previous, new, _whole(labels, len(new)), vouched, names)
+    version = yield from _learn(given, config, weights)
+    return given.recorded(version, previous)
+
+
+def _learn(
+    given: Prepared, config: Config, weights: str | Mapping[str, float] | None
+) -> Generator[Progress, None, Version]:
+    previous, new, classes = given.previous, given.new, given.classes
     likelihood = previous.network.shape.likelihood if previous else _likelihood(new, config)
     scaler = previous.scaler if previous else Scaler.fit(new, unit=likelihood == "bernoulli")
-    classes = _whole(labels, len(new))
     if config.kind == "mahalanobis":
         version = mahalanobis.learn(previous, new, config, weights, classes, scaler)
         yield Progress(1.0, 0.0)
@@ -114,7 +125,7 @@ def learn(
     probes = yield from _probes(previous, behind, x, config, likelihood, weights)
     if probes:
         weights = _given(mixing.best(probes, behind.learned, len(x)))
-    said = _places(vouched, len(new), len(x))
+    said = _places(given.vouched, len(new), len(x))
     weights = labelled_rows.weights(weights, config, behind.learned, len(x), said)
     chosen = plan(previous, behind, x, config, likelihood, weights)
     x, chosen = labelled_rows.emphasised(x, chosen, said)
@@ -273,6 +284,7 @@ def _optimise(
     torch_rng = torch.Generator().manual_seed(chosen.seed)
     gradient = Gradient(vae)
     optimiser = torch.optim.Adam([gradient.flat], lr=chosen.learning_rate, fused=True)
+    noise = RunningNoise(vae, warm=warm) if vae.shape.likelihood == "gaussian" else None
     extras = [extra(setting) for extra in past.extras]
     steps = batches(chosen, past, x, numpy_rng)
     losses: list[float] = []
@@ -293,6 +305,8 @@ def _optimise(
                 more.sum().backward()  # type: ignore[no-untyped-call]
             each = each + more.detach() if look else each
         optimiser.step()
+        if noise:
+            noise.update(gradient.squares)
         if look:
             loss = float(each[0])
             losses.append(loss)

@@ -48,6 +48,7 @@ class Gradient:
 
     The parameters become views of one tensor, `flat`, and their gradients of `flat.grad`: an
     optimiser passes over all of them at once. A parameter that requires none keeps a zero there.
+    `squares` (M, 1, d) are the last step's mean squared residuals, with a Gaussian likelihood.
     """
 
     def __init__(self, vae: VAE) -> None:
@@ -64,6 +65,7 @@ class Gradient:
                 parameter.grad = gradient.view_as(parameter)
         self._vae = vae
         self._encoder, self._decoder = _Pass(vae.encoder), _Pass(vae.decoder)
+        self.squares = torch.empty(0)
 
     @torch.no_grad()
     def __call__(
@@ -132,6 +134,7 @@ class Gradient:
             squares.add_(told, alpha=answers.weight)
             rows += answers.weight * old
             residual[:, n:] *= answers.weight
+        self.squares = squares / rows
         if noise.grad is not None:
             by_noise = squares.mul_(precision).mul_(-0.5 / n).add_(0.5 * rows / n)
             torch.mul(by_noise, noise >= self._vae.shape.noise_floor, out=noise.grad)

@@ -99,6 +99,7 @@ class Evidence(_Said, frozen=True):
     new: Alarms
     n_old: Count | UnsetType = UNSET
     old: Both | UnsetType = UNSET
+    unlearned: Rate | UnsetType = UNSET
     synthetic: Synthetic | UnsetType = UNSET
     labelled: Labelled | UnsetType = UNSET
     anchor: Anchored | UnsetType = UNSET
@@ -169,6 +170,14 @@ class FalseIncidents(_Said, frozen=True):
     alpha: Annotated[float, Meta(gt=0, lt=1)]
 
 
+class Note(_Said, frozen=True):
+    """What a person should know of the data that a version learned: see `models.notes`."""
+
+    kind: str
+    features: list[str]
+    sentence: str
+
+
 class Lineage(_Said, frozen=True):
     """Where a version comes from. Versions of the first releases know no regimes."""
 
@@ -189,6 +198,7 @@ class Lineage(_Said, frozen=True):
     last_regime: Annotated[int, Meta(ge=0, le=10**9)] | UnsetType = UNSET
     probes: list[dict[str, float]] | UnsetType = UNSET
     incidents: FalseIncidents | UnsetType = UNSET
+    notes: list[Note] | UnsetType = UNSET
 
 
 class Description(NamedTuple):

@@ -17,6 +17,7 @@ from models.parts.data_density import DIRECTIONS, KERNELS, WHITENED
 from models.parts.marginals import KNOTS, REACH
 from models.parts.mixture import MODES
 from models.parts.reference import BINS
+from models.parts.scaler import KNEE, MOST_KNEE
 from models.scores.auto import PARTS
 from models.scores.by_name import BANKED, RELATIVE, base
 from models.scores.generated_bank import SIZE
@@ -80,12 +81,14 @@ def _network(about: Description, rows: Lengths) -> Specs:
 
 
 def _scaler(about: Description, rows: Lengths) -> Specs:
-    del rows
     d = about.shape.dimension
-    return {
+    specs = {
         "scaler.location": Spec("float64", (d,), -_WIDE, _WIDE),
         "scaler.scale": Spec("float64", (d,), _NANO, _WIDE),
     }
+    if rows["scaler.knee"]:
+        specs["scaler.knee"] = Spec("float64", (d,), KNEE, MOST_KNEE)
+    return specs
 
 
 def _latents(about: Description, rows: Lengths) -> Specs:

@@ -23,6 +23,7 @@ from models.parts.tied_gaussians import LABELS, Tied
 from models.scores.by_name import Score, base, in_blocks, prepare, scorer
 from models.scores.elbo import blocks
 from models.version import artifact, classifier
+from models.version.ablation import Explainer
 from models.version.artifact import PARTS, part, under
 from models.version.description import Description, described
 from models.version.explanation import Shares, by_column, leading
@@ -155,13 +156,13 @@ class Version:
         return self.judge(X).is_anomaly
 
     def explain(self, X: NDArray[Any], k: int) -> list[list[Attribution]]:
-        """Return for each row the k columns that contribute most to its score, largest first."""
+        """Return for each row at most k columns that its score is owed to, as `ablation` finds."""
         X = self._checked(X, gaps=self._imputes)
         x, seen = self.scaler.transform(X), ~np.isnan(X)
         columns = self.config.column_names(self.dimension)
-        contributions, decoded = self._scorer.explain(x if seen.all() else self._fill(x))
-        # What was not observed adds nothing.
-        found = Shares(X, np.where(seen, contributions, -np.inf), self.scaler.inverse(decoded))
+        explain = Explainer(self._scorer, self._fill, self._drawn)
+        contributions, expected = explain(x if seen.all() else self._fill(x), seen)
+        found = Shares(X, contributions, self.scaler.inverse(expected))
         if self.config.context is not None:
             found = by_column(self.config.context, self.config.numbers(len(columns)), found)
         return leading(found, columns, k)
@@ -255,6 +256,7 @@ class Version:
         tensors = {
             **{f"network.{name}": tensor for name, tensor in self.network.tensors.items()},
             **{name: part(self, name) for name in PARTS},
+            **self.scaler.moved(),
             "kept": self.kept,
             **{f"memory.{name}": tensor for name, tensor in self.memory.items()},
             **{f"scoring.{name}": tensor for name, tensor in self.scoring.items()},
@@ -323,7 +325,9 @@ class Version:
         network = {name: tensors[f"network.{name}"] for name in about.shape.tensors()}
         return cls(
             config=about.config,
-            scaler=Scaler(tensors["scaler.location"], tensors["scaler.scale"]),
+            scaler=Scaler(
+                tensors["scaler.location"], tensors["scaler.scale"], tensors.get("scaler.knee")
+            ),
             network=kind(about.shape, network),
             latents=mixture(
                 tensors["latents.weights"], tensors["latents.means"], tensors["latents.factors"]

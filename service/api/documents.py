@@ -100,6 +100,14 @@ class Drift(msgspec.Struct):
     statistics: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
+class Note(msgspec.Struct):
+    """What to know of the data that a version learned, and what to do about it."""
+
+    kind: str
+    features: list[str]
+    sentence: str
+
+
 class DetectorStatus(msgspec.Struct):
     """A detector: its config, what it serves, what it holds and how its learning goes."""
 
@@ -126,6 +134,7 @@ class DetectorStatus(msgspec.Struct):
     drift: Drift
     regimes: list[dict[str, Any]]
     advice: dict[str, Any] | None
+    notes: list[Note]
     queries: list[dict[str, Any]]
 
 
@@ -161,6 +170,7 @@ class VersionRecord(msgspec.Struct):
     seed: int | msgspec.UnsetType | None = msgspec.UNSET
     threshold: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     gate: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
+    notes: list[Note] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Versions(msgspec.Struct):

@@ -14,9 +14,9 @@ from service.timestamps import rfc3339
 
 
 def of_regimes(detector: Detector, champion: Champion | None) -> dict[str, Any]:
-    """Return the fields `regimes`, `advice` and `queries` of the status."""
+    """Return the fields `regimes`, `advice`, `notes` and `queries` of the status."""
     if champion is None:
-        return {"regimes": [], "advice": None, "queries": []}
+        return {"regimes": [], "advice": None, "notes": [], "queries": []}
     drift = detector.drift if detector.drift.get("version") == champion.number else {}
     tested = drift.get("statistics", {}).get("regimes", {}).get("known", ())
     live = {one["regime"]: one for one in tested}
@@ -25,6 +25,7 @@ def of_regimes(detector: Detector, champion: Champion | None) -> dict[str, Any]:
     return {
         "regimes": [_told(about, live.get(about["number"], {}), learned) for about in known],
         "advice": champion.version.lineage.get("advice"),
+        "notes": champion.version.lineage.get("notes", []),
         "queries": drift.get("queries", []),
     }
 

@@ -9,7 +9,7 @@ from models.parts.labels import Labels
 
 _FROM_LINEAGE = (
     "strategy", "n_prev", "n_new", "learned", "seed", "training", "bytes_kept", "regimes",
-    "probes", "advice",
+    "probes", "advice", "notes",
 )  # fmt: skip
 
 

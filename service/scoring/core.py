@@ -39,7 +39,7 @@ from service.scoring.vectors import JSON, Matrix
 _log = log.get(__name__)
 
 _GATHERED_BYTES = 2**20  # of a body, and of float32; what is larger gains nothing from company
-_ATTRIBUTED = 200_000  # attributions in one answer, about 20 MB of JSON
+_EXPLAINED = 2_000  # vectors in one answer: each costs as much as scoring some two hundred
 
 
 class Parsed(NamedTuple):
@@ -99,10 +99,10 @@ def parse_request(champions: Champions, request: ScoreRequest) -> Parsed:
     sent = request_rows.read(kind, request.body, config, query.by, dimension)
     rows = request_rows.model_rows(sent, config, champion.rules)
     explain = query.explain and min(query.explain, dimension)
-    if explain and explain * len(rows.X) > _ATTRIBUTED:
+    if explain and len(rows.X) > _EXPLAINED:
         raise Unprocessable(
-            f"At most {_ATTRIBUTED} attributions in one answer: send fewer vectors, or ask for "
-            "fewer contributions each."
+            f"At most {_EXPLAINED} vectors are explained in one answer: send fewer, or score first "
+            "and ask for those that alarm."
         )
     return Parsed(champion, rows, explain, octets, query.record)
 

@@ -73,6 +73,14 @@ _STATUS = {
         "send": [{"regime": 1, "vectors": 1000, "gain": 0.02}],
         "too_few_to_tell": [],
     },
+    "notes": [
+        {
+            "kind": "counter",
+            "features": ["odometer"],
+            "sentence": "'odometer' only ever rises or falls from row to row, as a time or a "
+            "counter does: what comes next lies outside of what was learned and will alarm.",
+        },
+    ],
     "queries": [
         {"event": "1763726400000-0", "reason": "near the threshold: severity 1.02"},
     ],

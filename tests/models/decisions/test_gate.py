@@ -31,6 +31,15 @@ def test_the_first_version_passes() -> None:
     assert gate({"new": {"candidate": 0.4}}).passed
 
 
+@pytest.mark.parametrize(("share", "passed"), [(0.01, True), (0.5, True), (0.51, False)])
+def test_an_experience_that_was_not_learned_does_not_pass(share: float, passed: bool) -> None:
+    """Though the candidate alarms no more often on it than the champion did."""
+    rates = {"candidate": share, "champion": 1.0}
+    verdict = gate({"new": rates, "unlearned": share})
+    assert verdict.passed is passed
+    assert passed or "was not learned" in verdict.reasons[0]
+
+
 def _told(**figures: float) -> dict:
     return {"auroc": 0.98, "apart": 0.9, "found": 0.9} | figures
 

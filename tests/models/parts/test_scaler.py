@@ -20,10 +20,10 @@ def test_units_do_not_matter() -> None:
     np.testing.assert_allclose(both[:, 0], both[:, 1], rtol=1e-4, atol=1e-5)
 
 
-def test_a_constant_feature_keeps_its_unit() -> None:
+def test_a_constant_feature_is_measured_in_its_own_value() -> None:
     """No division by zero; a large constant's rounding is not taken for variation."""
-    X = np.full((50, 1), 1e8, np.float32)
-    assert Scaler.fit(X).scale == [1.0]
+    X = np.full((50, 2), [1e8, 0.0], np.float32)
+    np.testing.assert_allclose(Scaler.fit(X).scale, [1e5, 1.0])
 
 
 def test_the_widest_floats_stay_finite() -> None:
@@ -39,3 +39,36 @@ def test_a_few_wild_values_do_not_flatten_a_feature() -> None:
     X = np.random.default_rng(0).normal(size=(2000, 1)).astype(np.float32)
     X[0] = 1e6
     assert 0.5 < Scaler.fit(X).scale[0] < 2.0
+
+
+@given(arrays(np.float64, (5, 2), elements=st.floats(-1e6, 1e6)))
+def test_squashing_further_out_can_be_undone(x: np.ndarray) -> None:
+    """Each feature has its own knee."""
+    knee = np.array([60.0, 1e4])
+    np.testing.assert_allclose(unsquash(squash(x, knee), knee), x, rtol=1e-6, atol=1e-9)
+
+
+def test_a_few_percent_of_spikes_do_not_decide_a_scale() -> None:
+    """Five rows in a hundred anywhere up to a million leave the scale within a factor of ten."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2000, 1)).astype(np.float32)
+    X[:100, 0] = np.exp(rng.uniform(0.0, np.log(1e6), 100))
+    assert 0.5 < Scaler.fit(X).scale[0] < 10.0
+
+
+def test_a_scaler_that_reaches_further_moves_nothing_that_was_learned() -> None:
+    """A hundred deviations away values keep their distances, near ones their places."""
+    rng = np.random.default_rng(0)
+    old = rng.normal(size=(500, 2)).astype(np.float32)
+    old[:, 1] = 7.0
+    new = rng.normal(size=(500, 2)).astype(np.float32) + np.float32([100.0, 900.0])
+    first = Scaler.fit(old)
+    known = np.stack([old.min(axis=0), old.max(axis=0)], axis=1).astype(np.float64)
+    then = first.reaching(new, known, np.array([False, True]))
+    np.testing.assert_array_equal(then.transform(old), first.transform(old))
+    scaled = then.transform(new)
+    assert 0.8 < scaled[:, 0].std() < 1.2
+    assert first.transform(new)[:, 0].std() < 0.1
+    assert 0.9 < np.abs(scaled[:, 1]).mean() < 1.1
+    np.testing.assert_allclose(then.inverse(scaled), new, rtol=1e-5)
+    assert first.reaching(old, known, np.array([False, True])).knee is None

@@ -1,0 +1,239 @@
+"""What a stranger's data may look like, and what the default does with it, beside simple detectors.
+
+Each case is made with a seed: sentinels and spikes among the normals, a narrow first regime, few
+rows of a new one, a column that hardly moves, sensors that hardly differ, seconds since 1970. A
+detector learns its experiences one after another as the service does: what the gate rejects is not
+learned. AUROC, the share of the anomalies that is found and the share of other normals that alarms
+(`held`), both at 1 % asked. Beside it, on the same rows, all at once: the distance to the fifth
+nearest neighbour, and what 3 principal components leave, of features divided by their quartile
+range or, where that is 0, their deviation; found at the level that 1 % of the test normals reach.
+
+    python benchmarks/stranger_data.py --seeds 0 1 2 3 4
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
+
+from models import Config, train
+from models.decisions.evidence import gather
+from models.decisions.gate import gate
+
+ASKED = 0.01
+TESTED = 500
+
+
+class Case(NamedTuple):
+    """The experiences, normals of all regimes that come later, and anomalies."""
+
+    experiences: list
+    normals: np.ndarray
+    anomalies: np.ndarray
+
+
+class Machine:
+    """Eight sensors that hang together by three causes, and noise a tenth as large."""
+
+    def __init__(self, seed):
+        self.rng = np.random.default_rng([seed, 15])
+        self.mix = self.rng.normal(size=(3, 8))
+        self.noise = 0.1
+
+    def rows(self, n, spread=1.0, shift=0.0):
+        """Return n normals, (n, 8)."""
+        causes = self.rng.normal(size=(n, 3))
+        return shift + spread * (causes @ self.mix + self.noise * self.rng.normal(size=(n, 8)))
+
+    def broken(self, rows, by):
+        """Move one sensor of each row, at random, by that much."""
+        rows = rows.copy()
+        column = self.rng.integers(8, size=len(rows))
+        rows[np.arange(len(rows)), column] += by * self.rng.choice([-1, 1], len(rows))
+        return rows
+
+
+def spoiled(seed, share, value, *, everywhere=False):
+    machine = Machine(seed)
+    first = machine.rows(1_000)
+    wild = machine.rng.permutation(1_000)[: int(share * 1_000)]
+    if everywhere:
+        first[wild] = value
+    else:
+        first[wild, machine.rng.integers(8, size=len(wild))] = value
+    normals = machine.rows(TESTED)
+    return Case([first], normals, machine.broken(machine.rows(TESTED), 4.0))
+
+
+def narrow(seed, spread, shift, which):
+    """Return a regime, one `spread` times as wide, and faults of `which` of them, as wide as it."""
+    machine = Machine(seed)
+    experiences = [machine.rows(1_000), machine.rows(1_000, spread, shift)]
+    normals = np.concatenate([machine.rows(TESTED), machine.rows(TESTED, spread, shift)])
+    own = (1.0, 0.0) if which == 0 else (spread, shift)
+    return Case(experiences, normals, machine.broken(machine.rows(TESTED, *own), 4.0 * own[0]))
+
+
+def fahrenheit(seed):
+    machine = Machine(seed)
+    sent = [20 + machine.rows(1_000), 1.8 * (20 + machine.rows(1_000)) + 32]
+    normals = np.concatenate([20 + machine.rows(TESTED), 1.8 * (20 + machine.rows(TESTED)) + 32])
+    return Case(sent, normals, 1.8 * (20 + machine.broken(machine.rows(TESTED), 4.0)) + 32)
+
+
+def awakes(seed):
+    """Column 0 is constant first, and follows the others later, in large units."""
+    machine = Machine(seed)
+
+    def alive(n):
+        rows = machine.rows(n)
+        rows[:, 0] = 5_000 + 1_000 * rows[:, 0]
+        return rows
+
+    first = machine.rows(1_000)
+    first[:, 0] = 5_000
+    still = machine.rows(TESTED)
+    still[:, 0] = 5_000
+    anomalies = alive(TESTED)
+    anomalies[:, 0] += 4_000 * machine.rng.choice([-1, 1], TESTED)
+    return Case([first, alive(1_000)], np.concatenate([still, alive(TESTED)]), anomalies)
+
+
+def few(seed):
+    """Fifty rows of a new regime after many; its rows, and no others, are judged as normals."""
+    machine = Machine(seed)
+    shift = 6.0 * machine.rng.choice([-1, 1], 8)
+    experiences = [machine.rows(4_000), machine.rows(50, shift=shift)]
+    normals = machine.rows(TESTED, shift=shift)
+    return Case(experiences, normals, machine.broken(machine.rows(TESTED, shift=shift), 6.0))
+
+
+def hardly_moves(seed):
+    machine = Machine(seed)
+
+    def rows(n):
+        return np.column_stack([machine.rows(n), np.full(n, 0.1)])
+
+    anomalies = rows(TESTED)
+    anomalies[:, 8] = machine.rng.uniform(0.101, 0.15, TESTED)
+    return Case([rows(1_000)], rows(TESTED), anomalies)
+
+
+def hardly_differ(seed, apart):
+    """Sensors 0 and 1 say the same up to a hundredth; then one goes `apart` hundredths astray."""
+    machine = Machine(seed)
+
+    def rows(n):
+        rows = machine.rows(n)
+        rows[:, 1] = rows[:, 0] + 0.01 * machine.rng.normal(size=n)
+        return rows
+
+    anomalies = rows(TESTED)
+    anomalies[:, 1] += 0.01 * apart * machine.rng.choice([-1, 1], TESTED)
+    return Case([rows(1_000)], rows(TESTED), anomalies)
+
+
+CASES = {
+    "-9999 in a column of 1 % of the rows": lambda s: spoiled(s, 0.01, -9_999),
+    "-9999 in all columns of 1 %": lambda s: spoiled(s, 0.01, -9_999, everywhere=True),
+    "1e6 in a column of 5 %": lambda s: spoiled(s, 0.05, 1e6),
+    "then eight times as wide: old faults": lambda s: narrow(s, 8.0, 0.0, 0),
+    "then eight times as wide: new faults": lambda s: narrow(s, 8.0, 0.0, 1),
+    "idle, then running: faults running": lambda s: narrow(s, 30.0, 100.0, 1),
+    "idle, then running: faults idle": lambda s: narrow(s, 30.0, 100.0, 0),
+    "100 deviations away": lambda s: narrow(s, 1.0, 170.0, 1),
+    "Celsius, then Fahrenheit": fahrenheit,
+    "a constant column comes alive": awakes,
+    "50 rows of a new regime after 4,000": few,
+    "a constant column moves a little": hardly_moves,
+    "equal sensors part by 6 deviations": lambda s: hardly_differ(s, 6.0),
+    "equal sensors part by 20": lambda s: hardly_differ(s, 20.0),
+}
+
+
+def ours(case, config):
+    """Return what our detector makes of a case, and what its gate said."""
+    champion, said = None, []
+    for experience in case.experiences:
+        candidate = train(champion, experience.astype(np.float32), config)
+        evidence = candidate.lineage["evidence"]
+        if champion is not None:
+            evidence = evidence | gather(candidate, champion)
+        verdict = gate(evidence)
+        said += verdict.reasons
+        champion = candidate if verdict.passed else champion
+    normal, anomalous = (champion.score(X.astype(np.float32)) for X in case[1:])
+    return figures(normal, anomalous, champion.threshold), said
+
+
+def figures(normal, anomalous, threshold):
+    truth = np.r_[np.zeros(len(normal)), np.ones(len(anomalous))]
+    return (
+        roc_auc_score(truth, np.r_[normal, anomalous]),
+        float((anomalous >= threshold).mean()),
+        float((normal >= threshold).mean()),
+    )
+
+
+def simple(case):
+    """Return what simple detectors make of it that keep all rows."""
+    learned = np.concatenate(case.experiences)
+    low, high = np.quantile(learned, (0.25, 0.75), axis=0)
+    scale = np.where(high > low, high - low, learned.std(axis=0))
+    scale[scale == 0.0] = 1.0
+    x, normal, anomalous = (X / scale for X in (learned, *case[1:]))
+    near = NearestNeighbors(n_neighbors=5).fit(x)
+    pca = PCA(3).fit(x)
+
+    def distance(X):
+        return near.kneighbors(X)[0][:, -1]
+
+    def residual(X):
+        return np.linalg.norm(X - pca.inverse_transform(pca.transform(X)), axis=1)
+
+    for score in (distance, residual):
+        of_normals = score(normal)
+        threshold = np.quantile(of_normals, 1.0 - ASKED, method="higher")
+        yield figures(of_normals, score(anomalous), threshold)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--cases", nargs="+", default=list(CASES), help="words of their names")
+    parser.add_argument("--score", default=Config().score)
+    args = parser.parse_args()
+    print(
+        f"| data | {args.score}: AUROC | found | held | 5-NN: AUROC | found | PCA: AUROC | found |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for name, make in CASES.items():
+        if not any(word in name for word in args.cases):
+            continue
+        rows, reasons = [], []
+        for seed in args.seeds:
+            case = make(seed)
+            mine, said = ours(case, Config(score=args.score, seed=seed))
+            rows.append([*mine, *(x for one in simple(case) for x in one[:2])])
+            reasons += said
+        a, f, h, ka, kf, pa, pf = np.mean(rows, axis=0)
+        print(
+            f"| {name} | {a:.3f} | {100 * f:.1f} % | {100 * h:.1f} % | {ka:.3f} | {100 * kf:.1f} %"
+            f" | {pa:.3f} | {100 * pf:.1f} % |",
+            flush=True,
+        )
+        for reason in sorted(set(reasons)):
+            print(f"    rejected: {reason}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

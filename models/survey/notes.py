@@ -1,0 +1,125 @@
+"""What a person should know of the data that a version learned: sentences for its record.
+
+Each names the features, says what was done, and what to do about it. No value is told.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Array
+from models.parts.scaler import KNEE, MOST_KNEE, Scaler, middle
+from models.parts.strays import Strays
+
+NAMED = 8  # features in a note: more are counted
+COARSE = 1e-3  # of a deviation: a step of float32 so large is seen
+FEWEST = 50  # rows of which one may say that they only rise
+MOVES = 0.25  # share of the rows with another value than the one before: fewer are no counter
+STILL = 0.05  # share of an experience that alarms after it was learned: five times what it should
+UNFIT = 0.01  # share of the values of a feature that lie beyond its range
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A sentence about some features; `kind` is one of the functions of this module."""
+
+    kind: str
+    features: tuple[str, ...]
+    sentence: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as a lineage keeps it."""
+        return asdict(self) | {"features": list(self.features)}
+
+
+def first(X: Array, found: Strays, names: Sequence[str]) -> Iterator[Note]:
+    """Yield what there is to say of the first normals X (n, d), among them those astray."""
+    if found.rows.any():
+        yield _note(
+            "left_out", names, found.columns,
+            f"{int(found.rows.sum())} of {len(X)} rows were not learned and do not count in the "
+            "calibration: {features} lies far from all other rows there, as a code for 'no value' "
+            "or a spike does. If such rows are normal, send them again as a batch of their own; "
+            "if not, leave them out, or send null with missing: impute.",
+        )  # fmt: skip
+    kept = X[~found.rows].astype(np.float64)
+    low, high = middle(kept)
+    least, most = np.quantile(kept, (0.001, 0.999), axis=0)
+    pulled = np.flatnonzero((low > least) | (high < most))
+    if len(pulled):
+        yield _note(
+            "clipped", names, pulled,
+            "The scale of {features} was taken from the values near its middle; those further out "
+            "than 20 times the range of the middle half were pulled in for it. They were learned.",
+        )  # fmt: skip
+
+
+def any_time(X: Array, names: Sequence[str]) -> Iterator[Note]:
+    """Yield what there is to say of normals X (n, d), whenever they come."""
+    step = np.spacing(np.abs(X).max(axis=0))
+    deviation = X.std(axis=0, dtype=np.float64)
+    coarse = (deviation > 0.0) & (step > COARSE * deviation)
+    if coarse.any():
+        yield _note(
+            "precision", names, np.flatnonzero(coarse),
+            "The numbers of {features} are so large beside what they vary by that float32, in "
+            "which vectors are kept, cannot tell neighbours apart. Send the difference from a "
+            "fixed number near them instead, or from the row before.",
+        )  # fmt: skip
+    steps = np.diff(X, axis=0)
+    rises = (steps >= 0.0).all(axis=0) | (steps <= 0.0).all(axis=0)
+    rises &= (steps != 0.0).mean(axis=0) > MOVES if len(steps) else False
+    if len(X) >= FEWEST and rises.any():
+        yield _note(
+            "counter", names, np.flatnonzero(rises),
+            "{features} only ever rises or falls from row to row, as a time or a counter does: "
+            "what comes next lies outside of what was learned and will alarm. Send the "
+            "difference from the row before, or leave it out.",
+        )  # fmt: skip
+
+
+def fit(X: Array, scaler: Scaler, names: Sequence[str]) -> Iterator[Note]:
+    """Yield where new normals X (n, d) do not fit into the range of the first experience."""
+    apart = np.abs(X - scaler.location) / scaler.scale
+    reach = np.quantile(apart, 1.0 - UNFIT, axis=0)
+    knee = KNEE if scaler.knee is None else scaler.knee
+    out = reach > knee
+    if out.any():
+        yield _note(
+            "range", names, np.flatnonzero(out),
+            f"{{features}} lies more than {MOST_KNEE:g} times as far away as the first experience "
+            "was wide: there it is told apart only coarsely. Start a new detector with a first "
+            "batch that spans both.",
+        )  # fmt: skip
+    widened = np.broadcast_to(knee > KNEE, out.shape) & ~out
+    if widened.any():
+        yield _note(
+            "widened", names, np.flatnonzero(widened),
+            "What was learned of {features} lies far outside the range of the first experience, "
+            "which was widened for it. If anomalies of the first experience are found less often "
+            "since, start a new detector with a first batch that spans both.",
+        )  # fmt: skip
+
+
+def outcome(evidence: Mapping[str, Any]) -> Iterator[Note]:
+    """Yield how much of an experience still alarms, where it is more than it should be."""
+    unlearned = evidence.get("unlearned", 0.0)
+    if unlearned > STILL:
+        yield Note(
+            "still_alarming", (),
+            f"{100 * unlearned:.0f} % of this experience still has a p-value of .01 and less. "
+            "Send more rows like it, or retrain with a larger w_new.",
+        )  # fmt: skip
+
+
+def _note(
+    kind: str, names: Sequence[str], columns: Iterable[int] | NDArray[np.int64], sentence: str
+) -> Note:
+    features = tuple(names[j] for j in columns)
+    shown = ", ".join(f"'{name}'" for name in features[:NAMED])
+    if len(features) > NAMED:
+        shown += f" and {len(features) - NAMED} more"
+    return Note(kind, features[:NAMED], sentence.replace("{features}", shown))

@@ -1,0 +1,72 @@
+"""An experience made ready to be learned: what is left out, what it is scaled by, what is noted."""
+
+from dataclasses import dataclass, replace
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Array
+from models.config import MIN_VECTORS
+from models.parts.scaler import Scaler
+from models.parts.strays import Strays, strays
+from models.survey import notes
+from models.survey.notes import Note
+from models.version.version import Version
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """New normals `new` (n, d), in the client's units, and what is known of each, if anything.
+
+    `classes` (n,) label their classes, `vouched` (n,) are those that a person called normal.
+    `previous` scales as the next version will. `left_out` of the rows that came are not in `new`;
+    `notes` say why, and what else a person should know.
+    """
+
+    previous: Version | None
+    new: Array
+    classes: NDArray[np.int64] | None
+    vouched: NDArray[np.bool_] | None
+    left_out: int
+    notes: tuple[Note, ...]
+
+    def recorded(self, version: Version, parent: Version | None) -> Version:
+        """Return the version learned from this, with what its record should say of it."""
+        lineage = version.lineage
+        lineage["parent"] = parent.sha256 if parent else None
+        lineage["learned"] += self.left_out
+        if said := [*self.notes, *notes.outcome(lineage["evidence"])]:
+            lineage["notes"] = [note.to_dict() for note in said]
+        return version
+
+
+def prepare(
+    previous: Version | None,
+    new: Array,
+    classes: NDArray[np.int64] | None,
+    vouched: NDArray[np.bool_] | None,
+    names: tuple[str, ...],
+) -> Prepared:
+    """Return the normals (n, d) as they are learned on top of `previous`."""
+    always = notes.any_time(new, names)
+    if previous is None:
+        found = strays(new)
+        keep = ~found.rows
+        if keep.sum() < max(MIN_VECTORS, len(new) // 2):  # too many to be strays
+            found, keep = Strays(np.zeros(len(new), bool), {}), np.ones(len(new), bool)
+        said = tuple(chain(notes.first(new, found, names), always))
+        classes = classes if classes is None else classes[keep]
+        vouched = vouched if vouched is None else vouched[keep]
+        return Prepared(None, new[keep], classes, vouched, int(found.rows.sum()), said)
+    if previous.network.shape.likelihood == "bernoulli":  # which has a range of its own
+        return Prepared(previous, new, classes, vouched, 0, tuple(always))
+    scaler = reaching(previous, new)
+    said = tuple(chain(always, notes.fit(new, scaler, names)))
+    return Prepared(replace(previous, scaler=scaler), new, classes, vouched, 0, said)
+
+
+def reaching(previous: Version, new: Array) -> Scaler:
+    """Return the previous version's scaler as the new normals (n, d) need it."""
+    learned = previous.reference
+    return previous.scaler.reaching(new, learned.first, learned.constant)

@@ -1,0 +1,29 @@
+"""The noise of a Gaussian likelihood, set to what it should be instead of learned."""
+
+import torch
+from torch import Tensor
+
+from models.vae.vae import VAE
+
+RATE = 0.05  # of a step in the running mean: it looks back over twenty
+
+
+class RunningNoise:
+    """Each feature's log variance: that of the running mean of its squared residuals.
+
+    It is where the likelihood's gradient is zero. An optimiser that walks there at its own rate
+    arrives late where residuals are small: what hardly varies then hides in noise it never had.
+    """
+
+    def __init__(self, vae: VAE, *, warm: bool) -> None:
+        self._noise, self._floor = vae.noise, vae.shape.noise_floor
+        self._mean = vae.noise.detach().exp()
+        self._rate = RATE if warm else 1.0
+
+    @torch.no_grad()
+    def update(self, squares: Tensor) -> None:
+        """Take in a step's mean squared residuals, (M, 1, d)."""
+        self._mean.lerp_(squares, self._rate)
+        self._rate = max(RATE, self._rate / (1.0 + self._rate))
+        if self._noise.requires_grad:
+            torch.log(self._mean, out=self._noise.data).clamp_(min=self._floor)

@@ -1,0 +1,52 @@
+"""The noise of a Gaussian likelihood."""
+
+import numpy as np
+import torch
+
+from models import Config, Model, train
+from models.parts.network import Shape
+from models.parts.statistics import auroc
+from models.vae.noise import RunningNoise
+from models.vae.vae import VAE
+
+
+def test_the_noise_is_the_mean_of_the_squares_and_never_below_the_floor() -> None:
+    """At once in a first training; a later one forgets the old mean over twenty steps."""
+    vae = VAE(Shape(2, 1, (4,), "gaussian"))
+    squares = torch.tensor([[[0.25, 0.0]]])
+    RunningNoise(vae, warm=False).update(squares)
+    np.testing.assert_allclose(vae.noise.detach()[0, 0], [np.log(0.25), -12.0], rtol=1e-5)
+    running = RunningNoise(vae, warm=True)
+    running.update(4.0 * squares)
+    assert np.log(0.25) < vae.noise[0, 0, 0] < np.log(0.35)
+    for _ in range(200):
+        running.update(4.0 * squares)
+    np.testing.assert_allclose(vae.noise.detach()[0, 0, 0], 0.0, atol=0.01)
+
+
+def test_a_noise_that_is_frozen_stays() -> None:
+    """As every parameter does that a strategy holds."""
+    vae = VAE(Shape(2, 1, (4,), "gaussian"))
+    vae.noise.requires_grad = False
+    RunningNoise(vae, warm=False).update(torch.full((1, 1, 2), 9.0))
+    assert not vae.noise.any()
+
+
+def test_sensors_that_are_nearly_equal_are_seen_to_part() -> None:
+    """By ten of the hundredths that they differ by; and so is a constant that moves."""
+    rng = np.random.default_rng(0)
+    causes = rng.normal(size=(1, 6))
+
+    def rows(n: int) -> np.ndarray:
+        X = rng.normal(size=(n, 1)) @ causes + 0.1 * rng.normal(size=(n, 6))
+        X[:, 1] = X[:, 0] + 0.01 * rng.normal(size=n)
+        return np.column_stack([X, np.full(n, 0.1)])
+
+    version = train(None, rows(700), Config(score="elbo", model=Model(epochs=200)))
+    normals, parted, moved = rows(300), rows(300), rows(300)
+    parted[:, 1] += 0.2 * rng.choice([-1, 1], 300)
+    moved[:, 6] = rng.uniform(0.101, 0.15, 300)
+    assert auroc(version.score(normals), version.score(parted)) > 0.9
+    assert auroc(version.score(normals), version.score(moved)) > 0.99
+    assert version.is_anomaly(moved).mean() > 0.99
+    assert version.is_anomaly(normals).mean() < 0.05

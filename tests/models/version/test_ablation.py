@@ -1,0 +1,50 @@
+"""Which features a score is owed to."""
+
+import numpy as np
+
+from models import Config, Model, train
+from models.parts.tied_gaussians import Distance, Tied
+from models.version.ablation import SUSPECTS, ablate, suspects
+
+
+def test_a_feature_is_owed_what_the_others_leave_of_it() -> None:
+    """Of a Gaussian: the distance less that of the other features, and the mean given them."""
+    covariance = np.array([[1.0, 0.8, 0.0], [0.8, 1.0, 0.0], [0.0, 0.0, 4.0]])
+    tied = Tied.of(np.ones(1), np.zeros((1, 3)), covariance)
+    x = np.array([[3.0, -1.0, 2.0]], np.float32)
+    found = ablate(x, np.array([[0, 1, 2]]), tied.fill, Distance(tied))
+    whole = covariance + 0.01 * np.eye(3)
+    for j in range(3):
+        rest = [i for i in range(3) if i != j]
+        others = whole[np.ix_(rest, rest)]
+        alone = 0.5 * x[0, rest] @ np.linalg.solve(others, x[0, rest])
+        np.testing.assert_allclose(found.falls[0, j], Distance(tied)(x)[0] - alone, rtol=1e-4)
+        mean = whole[j, rest] @ np.linalg.solve(others, x[0, rest])
+        np.testing.assert_allclose(found.expected[0, j], mean, rtol=1e-4, atol=1e-6)
+
+
+def test_of_many_features_those_are_tried_that_may_be_to_blame() -> None:
+    """Those with the largest shares and those furthest out, none twice."""
+    rng = np.random.default_rng(0)
+    x, drawn = rng.normal(size=(5, 100)), rng.normal(size=(50, 100))
+    shares = rng.random((5, 100))
+    x[:, 7], shares[:, 7] = 40.0, 0.0
+    shares[:, 9] = 2.0
+    tried = suspects(x.astype(np.float32), shares, drawn.astype(np.float32))
+    assert tried.shape == (5, 2 * SUSPECTS)
+    assert all({7, 9} <= set(row) and len(set(row)) == len(row) for row in tried.tolist())
+
+
+def test_a_feature_at_its_largest_is_named_first_among_log_normal_ones() -> None:
+    """Though the network follows no feature so far, and the terms of the score blame all."""
+    rng = np.random.default_rng(0)
+    causes = rng.normal(size=(3, 8))
+    X = rng.normal(size=(700, 3)) @ causes + 0.3 * rng.normal(size=(700, 8))
+    X = np.exp(X).astype(np.float32)
+    version = train(None, X[:600], Config(score="elbo", model=Model(epochs=60)))
+    broken, column = X[600:].copy(), rng.integers(8, size=100)
+    broken[np.arange(100), column] = X[:600].max(axis=0)[column]
+    alarms = version.is_anomaly(broken)
+    named = np.array([int(row[0].feature) for row in version.explain(broken, 1)])
+    assert alarms.mean() > 0.5
+    assert (named == column)[alarms].mean() > 0.95
