@@ -30,13 +30,14 @@ from models.version.explanation import Shares, by_column, leading
 from models.version.imputation import DRAWN, Fill, Scale, filled_in, reconstructed
 from models.version.judgement import Attribution, Judgement, judge_one
 from models.version.labelled_threshold import by_labels
+from models.version.summary import Summarised
 from models.version.tensor_specs import GOLDEN, check_tensors
 
 _FLOAT32 = np.dtype(np.float32)
 
 
-@dataclass(frozen=True)
-class Version:
+@dataclass(frozen=True, repr=False)
+class Version(Summarised):
     """What `train` returns and a detector serves. Immutable; X is (n, d) in the client's units.
 
     `lineage` is where it comes from: parent, strategy, weights, counts, seed, training curve, the

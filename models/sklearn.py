@@ -1,0 +1,120 @@
+"""A detector as scikit-learn knows outlier detectors, with PyOD's names beside."""
+
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from models.config import MIN_VECTORS, Config, Model
+from models.version.version import Version
+
+
+class AnamnesisDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
+    """Learns what is normal, and goes on learning by `partial_fit` without forgetting.
+
+    `anomaly_score` is `score` of `models.Config`, a name that scikit-learn has for a method;
+    `contamination` is the share of normals that may be taken for outliers; `missing` `impute` takes
+    NaN for what was not observed; `epochs` None is chosen from the data. The other parameters are
+    those of `models.Config`. After `fit`, `version_` is the version learned last. Fewer than 32
+    rows are repeated up to that many: a training needs them.
+
+    >>> X = np.random.default_rng(0).normal(size=(200, 2))
+    >>> AnamnesisDetector(epochs=5).fit(X).predict([[0.0, 0.0], [9.0, 9.0]])
+    array([ 1, -1])
+    """
+
+    version_: Version
+    n_features_in_: int
+
+    def __init__(  # noqa: PLR0913, PLR0917 - an estimator's parameters are its constructor's
+        self,
+        contamination: float = 0.01,
+        kind: str = "vae",
+        strategy: str = "replay",
+        anomaly_score: str = "elbo",
+        missing: str = "refuse",
+        epochs: int | None = None,
+        random_state: int = 0,
+    ) -> None:
+        self.contamination = contamination
+        self.kind = kind
+        self.strategy = strategy
+        self.anomaly_score = anomaly_score
+        self.missing = missing
+        self.epochs = epochs
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn the normals X (n, d) from nothing."""
+        del y
+        return self._learn(None, self._checked(X, reset=True))
+
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Learn the normals X (n, d) on top of what was learned before."""
+        del y
+        first = not hasattr(self, "version_")
+        return self._learn(None if first else self.version_, self._checked(X, reset=first))
+
+    def _learn(self, previous: Version | None, X: NDArray[np.float32]) -> Self:
+        from models.training.train import train  # torch, for training alone
+
+        model: Literal["auto"] | Model = "auto"
+        if self.epochs is not None:
+            model = Model(epochs=self.epochs)
+        config = Config(
+            kind=self.kind,
+            strategy=self.strategy,
+            score=self.anomaly_score,
+            missing=self.missing,
+            model=model,
+            threshold={"fpr": self.contamination},
+            seed=int(self.random_state or 0),
+        )
+        enough = X if len(X) >= MIN_VECTORS else np.resize(X, (MIN_VECTORS, X.shape[1]))
+        self.version_ = train(previous, enough, config)
+        self.decision_scores_ = self.version_.score(X)  # PyOD's: higher is more anomalous
+        return self
+
+    @property
+    def offset_(self) -> float:
+        """The score of `score_samples` below which a row is an outlier."""
+        return -self.threshold_
+
+    @property
+    def threshold_(self) -> float:
+        """PyOD's name: the score in nats from which a row is an outlier."""
+        return self.version_.threshold
+
+    @property
+    def labels_(self) -> NDArray[np.int64]:
+        """PyOD's name: 1 for the outliers among the rows learned last, else 0, (n,)."""
+        return (self.decision_scores_ >= self.threshold_).astype(np.int64)
+
+    def score_samples(self, X: Any) -> NDArray[np.float64]:
+        """Return how normal each row is, (n,): the higher, the less anomalous."""
+        check_is_fitted(self, "version_")
+        return -self.version_.score(self._checked(X, reset=False))
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Return `score_samples` above `offset_`, (n,): negative for outliers."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Return -1 for outliers and 1 for the others, (n,)."""
+        check_is_fitted(self, "version_")
+        outliers = self.version_.is_anomaly(self._checked(X, reset=False))
+        return np.where(outliers, -1, 1).astype(np.int64)
+
+    def _checked(self, X: Any, *, reset: bool) -> NDArray[np.float32]:
+        finite = "allow-nan" if self.missing == "impute" else True
+        checked: NDArray[np.float32] = validate_data(
+            self, X, reset=reset, dtype=np.float32, ensure_all_finite=finite
+        )
+        return checked
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.missing == "impute"
+        return tags

@@ -1,0 +1,41 @@
+"""A version in one line, and in a small table for a notebook."""
+
+from html import escape
+from typing import Any
+
+from models.config import Config
+
+
+class Summarised:
+    """Shows what a version is, instead of its weights."""
+
+    config: Config
+    lineage: dict[str, Any]
+
+    def _summary(self) -> dict[str, str]:
+        columns = self.config.names
+        named = (
+            "" if columns is None else f" ({', '.join(columns[:4])}{', ...' * (len(columns) > 4)})"
+        )
+        return {
+            "kind": self.config.kind,
+            "columns": f"{self.config.dimension}{named}",
+            "score": self.config.score,
+            "strategy": self.config.strategy,
+            "learned": str(self.lineage.get("learned", 0)),
+            "experiences": str(self.lineage.get("experiences", 0)),
+            "threshold": ", ".join(
+                f"{name} {value}" for name, value in self.config.threshold.items()
+            ),
+        }
+
+    def __repr__(self) -> str:
+        return f"Version({', '.join(f'{name}={value}' for name, value in self._summary().items())})"
+
+    def _repr_html_(self) -> str:
+        """Return a small table for a notebook."""
+        rows = (
+            f"<tr><th>{name}</th><td>{escape(value)}</td></tr>"
+            for name, value in self._summary().items()
+        )
+        return f"<table>{''.join(rows)}</table>"

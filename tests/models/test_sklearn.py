@@ -1,0 +1,65 @@
+"""The detector as scikit-learn and PyOD know theirs."""
+
+import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from models.sklearn import AnamnesisDetector
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(300, 3)).astype(np.float32)
+OUTLIER = np.full((1, 3), 9.0)
+
+
+_PROMISED = "the share is promised for normals that were not learned, not counted among those"
+EXCEPTIONS = {
+    "check_methods_subset_invariance": "float32 matrix products round differently by batch",
+    "check_methods_sample_order_invariance": "float32 matrix products round differently by row",
+    "check_outliers_train": _PROMISED,
+    "check_outliers_fit_predict": _PROMISED,
+}
+
+
+@parametrize_with_checks(
+    [AnamnesisDetector(kind="mahalanobis", contamination=0.1)],
+    expected_failed_checks=lambda _: EXCEPTIONS,
+)
+def test_scikit_learn_takes_it_for_one_of_its_own(estimator, check):
+    """Every check of scikit-learn but the exceptions named above."""
+    check(estimator)
+
+
+def test_it_finds_an_outlier_and_goes_on_learning():
+    """`partial_fit` learns on top: what was normal stays so."""
+    detector = AnamnesisDetector(epochs=20).fit(X)
+    assert detector.predict(OUTLIER).tolist() == [-1]
+    assert (detector.predict(X) == 1).mean() > 0.9
+    first = detector.version_
+    detector.partial_fit(X + 6)
+    assert detector.version_.lineage["parent"] == first.sha256
+    assert (detector.predict(X) == 1).mean() > 0.8
+    assert (detector.predict(X + 6) == 1).mean() > 0.8
+
+
+def test_pyod_names_say_the_same():
+    """Higher is more anomalous there, and 1 an outlier."""
+    detector = AnamnesisDetector(kind="mahalanobis").fit(X)
+    assert np.array_equal(detector.labels_ == 1, detector.predict(X) == -1)
+    assert detector.decision_scores_ == pytest.approx(-detector.score_samples(X))
+    assert detector.threshold_ == -detector.offset_
+
+
+def test_before_it_is_fitted_it_says_so():
+    """As every estimator does."""
+    with pytest.raises(NotFittedError):
+        AnamnesisDetector().predict(X)
+
+
+def test_a_version_shows_itself_in_one_line():
+    """Not its weights."""
+    version = AnamnesisDetector(kind="mahalanobis").fit(X).version_
+    assert repr(version).startswith("Version(kind=mahalanobis, columns=3")
+    assert "\n" not in repr(version)
+    assert len(repr(version)) < 200
+    assert version._repr_html_().startswith("<table><tr><th>kind</th>")
