@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         Version,
         train,
     )
-    from service.client.client import Client
+    from service.client import Client
 
 __all__ = [
     "AnamnesisError",
@@ -39,7 +39,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Lazy, so that the command line answers at once, and one that only scores never loads torch.
     if name == "Client":
-        from service.client.client import Client
+        from service.client import Client
 
         return Client
     if name in __all__:

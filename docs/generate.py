@@ -6,14 +6,17 @@ and ends with status 1 when a page is out of date.
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import client_sources
 import typer
 from prometheus_client import CollectorRegistry, Metric
 from pydantic_core import PydanticUndefined
@@ -229,7 +232,18 @@ def files() -> dict[Path, str]:
     found = {page: current(page.read_text()) for page in sorted(DOCS.glob("*.md"))}
     document = create_app(Settings(redis_url="unix:///nowhere")).openapi()
     found[DOCS / "openapi.json"] = json.dumps(document, indent=1) + "\n"
-    return found
+    return found | {path: formatted(text) for path, text in client_sources.files(document)}
+
+
+def formatted(source: str) -> str:
+    """Return a module as ruff writes it."""
+    ruff = (sys.executable, "-m", "ruff")
+    for command in (("check", "--quiet", "--select", "I,F401", "--fix", "-"), ("format", "-")):
+        done = subprocess.run(
+            [*ruff, *command], input=source, stdout=-1, text=True, check=True, cwd=DOCS.parent
+        )
+        source = done.stdout
+    return source
 
 
 def main() -> int:

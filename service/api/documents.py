@@ -171,6 +171,8 @@ class VersionRecord(msgspec.Struct):
     threshold: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     gate: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
     notes: list[Note] | msgspec.UnsetType = msgspec.UNSET
+    weights: dict[str, float | None] | msgspec.UnsetType = msgspec.UNSET
+    training: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Versions(msgspec.Struct):
@@ -231,6 +233,10 @@ class Revoked(msgspec.Struct):
     dry_run: bool
     champion: int | None
     versions: list[int]
+    discarded: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
+    lost: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    relearned: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    generation: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class ApiKey(msgspec.Struct):

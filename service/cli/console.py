@@ -15,7 +15,7 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from service.client.client import Client
+    from service.client import Client
     from service.settings import Settings
 
 
@@ -52,7 +52,7 @@ def exit_codes() -> Generator[None, None, None]:
 def _status(error: Exception) -> Exit | None:
     """Return the exit status for an error that a person can do something about."""
     from service.cli.table_files import BadTable
-    from service.client.client import ServiceError, Unreachable, Unusable
+    from service.client import ServiceError, Unreachable, Unusable
     from service.processes.data_directory import StoreFailed
     from service.processes.supervisor import StartupFailed
     from service.settings import BadSettings
@@ -99,7 +99,7 @@ def settings(**given: Any) -> "Settings":
 
 def client(url: str, key: str | None = None) -> "Client":
     """Return a client with the API key that was given, or that the settings name, if any."""
-    from service.client.client import Client
+    from service.client import Client
 
     found = settings()
     return Client(url, key=key or _key(found), ca_file=found.ca_file)

@@ -30,7 +30,7 @@ def detectors(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) 
     console.show_table(columns, map(_detector_row, found))
 
 
-def _detector_row(status: dict[str, Any]) -> tuple[Any, ...]:
+def _detector_row(status: Any) -> tuple[Any, ...]:
     return (
         status["name"],
         status.get("champion"),
@@ -55,7 +55,7 @@ def versions(
     console.show_table(columns, map(_version_row, found))
 
 
-def _version_row(record: dict[str, Any]) -> tuple[Any, ...]:
+def _version_row(record: Any) -> tuple[Any, ...]:
     weights = record.get("weights") or {}
     reasons = (record.get("gate") or {}).get("reasons") or ()
     return (
@@ -114,7 +114,7 @@ def audit(
         raise typer.Exit(console.Exit.REFUSED)
 
 
-def _audit_row(entry: dict[str, Any]) -> tuple[Any, ...]:
+def _audit_row(entry: Any) -> tuple[Any, ...]:
     from service.timestamps import rfc3339
 
     shown = (entry[name] for name in ("from", "to"))
@@ -139,7 +139,7 @@ def rollback(
         _told(client.promote(detector, parent, status["generation"]), detector, as_json=as_json)
 
 
-def _told(answer: dict[str, Any], detector: str, *, as_json: bool) -> None:
+def _told(answer: Any, detector: str, *, as_json: bool) -> None:
     if as_json:
         console.show_json(answer)
         return
@@ -176,7 +176,7 @@ def revoke(
     what = {"batch": batch} if sender is None else {"key": sender}
     options = {"why": why, "dry_run": dry_run, "without_champion": without_champion}
     with console.client(url, key) as client:
-        done = client.revoke(detector, **what, **options)
+        done: Any = client.revoke(detector, **what, **options)
     if as_json:
         console.show_json(done)
         return

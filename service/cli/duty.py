@@ -38,7 +38,7 @@ def status(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> 
         raise typer.Exit(console.Exit.ATTENTION)
 
 
-def _show_status(items: list[dict[str, Any]], detectors: list[dict[str, Any]]) -> None:
+def _show_status(items: list[dict[str, Any]], detectors: Any) -> None:
     if items:
         columns = ("needs a person", "detector", "what", "since")
         rows = [(one["kind"], one["detector"], one["sentence"], one["since"]) for one in items]
@@ -50,7 +50,7 @@ def _show_status(items: list[dict[str, Any]], detectors: list[dict[str, Any]]) -
         console.show_table(_STATUS, map(_status_row, detectors))
 
 
-def _status_row(one: dict[str, Any]) -> tuple[Any, ...]:
+def _status_row(one: Any) -> tuple[Any, ...]:
     last = one.get("last_retraining") or {}
     reasons = last.get("reasons") or [None]
     return (
@@ -106,7 +106,7 @@ def events(
     console.show_table(columns, map(_event_row, found))
 
 
-def _event_row(one: dict[str, Any]) -> tuple[Any, ...]:
+def _event_row(one: Any) -> tuple[Any, ...]:
     first = (one.get("attributions") or [{}])[0]
     return (
         one["id"],
@@ -138,7 +138,7 @@ def label(
         raise typer.BadParameter("an event's label is deleted: DELETE .../labels/ID")
     with console.client(url, key) as client:
         if of_incident:
-            answer = client.decide(detector, what, decisions[verdict], why)
+            answer: Any = client.decide(detector, what, decisions[verdict], why)
         else:
             answer = client.label(detector, what, verdict)
     if as_json:

@@ -8,7 +8,7 @@ import typer
 from service.cli import console
 
 if TYPE_CHECKING:
-    from service.client.client import Client
+    from service.client import Client
 
 _LOOK_SECONDS = 1.0
 _NOBODY_SECONDS = 5.0  # a worker that is being started again beats within this time
@@ -37,7 +37,7 @@ def retrain(client: "Client", detector: str, seconds: float) -> dict[str, Any]:
             bar.update(task, completed=status["retraining"]["progress"])
             if status["retraining"]["state"] == "idle":
                 outcome = status["last_retraining"]
-    return outcome
+    return dict(**outcome)
 
 
 def _give_up(why: str) -> None:

@@ -16,7 +16,7 @@ from service.cli.options import DEFAULT_URL, AsJson, Key, Url
 if TYPE_CHECKING:
     from service.cli.sheet import Rows, Sheet
     from service.cli.text_table import Options
-    from service.client.client import Client
+    from service.client import Client
 
 _WHY = 3  # contributions asked for of each row
 
@@ -180,10 +180,10 @@ def _tell(sheet: "Sheet", columns: list[tuple[str, str]] | None) -> None:
 
 def _config(client: "Client", detector: str) -> dict[str, Any]:
     """Return the detector's config; nothing of it for a key that may not read it."""
-    from service.client.client import Refused
+    from service.client import Refused
 
     try:
-        config: dict[str, Any] = client.detector(detector)["config"]
+        config = dict[str, Any](**client.detector(detector)["config"])
     except Refused as error:
         if error.status != 403:
             raise
@@ -197,15 +197,15 @@ def _ensure(
 ) -> tuple[dict[str, Any], bool]:
     """Return the detector's config, and whether it was made, with the columns of the file."""
     from service.cli.new_detector import config_for
-    from service.client.client import Refused
+    from service.client import Refused
 
     try:
-        return client.detector(detector)["config"], False
+        return dict(**client.detector(detector)["config"]), False
     except Refused as error:
         if error.status != 404:
             raise
     config, notes = config_for(sheet, timezone)
-    config = client.create(detector, config)
+    config = dict(**client.create(detector, config))
     for note in (*sheet.said, *notes):
         console.complain(f"{sheet.file}: {note}")
     console.complain(f"created the detector {detector}")
@@ -245,7 +245,7 @@ def _told_of(counted: Counter[str]) -> Generator[None, None, None]:
 def _located(rows: "Rows", columns: list[tuple[str, str]] | None) -> Generator[None, None, None]:
     """Say where in the file a refused row stands."""
     from service.cli.table_files import BadTable
-    from service.client.client import Refused
+    from service.client import Refused
 
     try:
         yield

@@ -128,9 +128,9 @@ class Stream:
 
     def __init__(self, client: Client, name: str, config: dict[str, Any] | None = None) -> None:
         """Ask for the detector's `config` where it is not given."""
-        config = client.detector(name)["config"] if config is None else config
+        held: Any = client.detector(name)["config"] if config is None else config
         self._client, self._name = client, name
-        self._tails = Tails(config.get("context"))
+        self._tails = Tails(held.get("context"))
 
     def score(
         self,
@@ -142,7 +142,7 @@ class Stream:
         """Return the answer to rows X (n, d), an entry a row, as `Client.score` does."""
         whole: dict[str, Any] = {}
         for part in self._tails.parts(X, times, sources):
-            answer = self._client.score(self._name, part.X, **_said(part), **options)
+            answer: Any = self._client.score(self._name, part.X, **_said(part), **options)
             for column in _COLUMNS:
                 if column in answer:
                     entries = whole.setdefault(column, [None] * len(X))
@@ -162,7 +162,7 @@ class Stream:
         counts: dict[str, int] = {}
         for number, part in enumerate(self._tails.parts(X, times, sources)):
             own = None if key is None else f"{key}-{number}"
-            answer = self._client.learn(self._name, part.X, own, **_said(part))
+            answer: Any = self._client.learn(self._name, part.X, own, **_said(part))
             left_out = dict(answer.get("not_learned", {}))
             left_out.pop("context", None)
             # A repeated batch is answered as it was the first time; nothing was accepted anew.

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from service.cli.demo import run as demo
-from service.client.client import Client
+from service.client import Client
 from service.processes import spawn
 
 

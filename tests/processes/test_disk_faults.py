@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.client.client import Client
+from service.client import Client
 from tests.processes.test_up import CONFIG, NORMAL, Up, _another, _command, children, until
 
 _NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.client.client import Client
+from service.client import Client
 from service.processes import spawn
 
 # A short training: what is tested here is not how well it learns.

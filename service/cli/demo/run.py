@@ -24,7 +24,7 @@ from models import Version
 from service.cli import console
 from service.cli.demo import own_service, pictures
 from service.cli.demo.table import Row, sentence, shown
-from service.client.client import Client, Refused, ServiceError
+from service.client import Client, Refused, ServiceError
 
 ANOMALY = 0
 TASKS = range(1, 10)
@@ -116,16 +116,16 @@ def _learn(client: Client, digits: Digits, arm: str, digit: int) -> Row:
     """Send one digit to one detector, retrain, and measure the version that then serves."""
     name = _name(arm)
     client.learn(name, digits.train[digit], key=f"digit-{digit}")
-    outcome = client.retrain(name)
+    outcome: Any = client.retrain(name)
     if outcome is None or outcome["outcome"] == "failed":
         raise ServiceError(f"learning digit {digit} with {arm} came to nothing: {outcome}")
     if outcome["outcome"] == "rejected":
         # The champion stays as it was; the table shows how it does without this digit.
-        number = client.detector(name)["champion"]
+        number = client.detector(name)["champion"] or 0
     else:
         number = outcome["version"]
     _wait_for_swap(client, name, number, digits.test[digit])
-    record = client.version(name, number)
+    record: Any = client.version(name, number)
     version = Version.from_bytes(client.artifact(name, number))
     learned = range(TASKS[0], digit + 1)
     verdicts = {d: client.score(name, digits.test[d]) for d in (ANOMALY, *learned)}

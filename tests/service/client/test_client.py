@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.client.client import Client, Refused, Unreachable
+from service.client import Client, Refused, Unreachable
 
 X = np.array([[1.0, 2.0]])
 ACCEPTED = {"batch_id": "1", "accepted": 1, "quarantined": 0, "duplicate": 0, "buffered": 1}

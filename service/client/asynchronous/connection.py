@@ -1,0 +1,65 @@
+"""A connection to one service, which the caller awaits.
+
+Written by `make docs` from the module of the same name one folder up.
+"""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import httpx
+import stamina
+
+from service.client.address import address_of, without_secret
+from service.client.transport import Call, checked, options, pause, unreachable
+
+T = TypeVar("T")
+
+
+class AsyncConnection:
+    """A connection to one service at `url`, with an API `key` where it asks for one.
+
+    An address without a scheme is an `http` one. `ca_file` holds the authorities (PEM) that vouch
+    for an `https` one, instead of the system's. Raises Unusable for what cannot be used.
+
+    Every call raises Unreachable or Refused. Calls that may be repeated without harm are, a few
+    times, when the service asks for patience (429, 503) or the connection breaks.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        timeout: float = 30.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+        *,
+        key: str | None = None,
+        ca_file: Path | None = None,
+    ) -> None:
+        self.url = without_secret(address_of(url))
+        self.http = httpx.AsyncClient(**options(url, timeout, key, ca_file, transport))
+
+    async def send(self, call: Call[T]) -> T:
+        """Send a call, repeat it where that is safe, and return its answer."""
+        try:
+            async for attempt in stamina.retry_context(on=pause, attempts=call.tries, timeout=None):
+                with attempt:
+                    answer = await self.http.request(call.method, call.path, **call.sent)
+                    return call.read(checked(answer))
+        except httpx.RequestError as error:
+            raise unreachable(self.url, error) from None
+        raise AssertionError("every try returns or raises")
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self.http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()

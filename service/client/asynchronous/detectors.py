@@ -1,0 +1,42 @@
+"""Calls about detectors: made, described, changed, deleted.
+
+Written by `make docs` from the module of the same name one folder up.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from service.client.answers import DetectorStatus, Drift
+from service.client.asynchronous.connection import AsyncConnection
+from service.client.configs import DetectorConfig
+from service.client.encoding import path, present
+from service.client.transport import Call, as_json, listed, nothing
+
+
+class Detectors(AsyncConnection):
+    """Makes detectors, and tells how they are."""
+
+    async def detectors(
+        self, limit: int | None = None, after: str | None = None
+    ) -> list[DetectorStatus]:
+        """Return the status of every detector by name; with `limit` of so many after a name."""
+        sent = {"params": present(limit=limit, after=after)}
+        return await self.send(
+            Call("GET", "/v1/detectors", listed("detectors", DetectorStatus), sent)
+        )
+
+    async def detector(self, name: str) -> DetectorStatus:
+        """Return one detector's status."""
+        return await self.send(Call("GET", path(name), as_json(DetectorStatus)))
+
+    async def create(self, name: str, config: Mapping[str, Any]) -> DetectorConfig:
+        """Create a detector, or give it this config; return the config in full."""
+        return await self.send(Call("PUT", path(name), as_json(DetectorConfig), {"json": config}))
+
+    async def delete(self, name: str) -> None:
+        """Delete a detector with all it holds."""
+        return await self.send(Call("DELETE", path(name), nothing))
+
+    async def drift(self, name: str) -> Drift:
+        """Return the drift state, and the tests behind it."""
+        return await self.send(Call("GET", path(name, "drift"), as_json(Drift)))

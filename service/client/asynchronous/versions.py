@@ -1,0 +1,51 @@
+"""Calls about versions: their records and artifacts, and which of them is champion.
+
+Written by `make docs` from the module of the same name one folder up.
+"""
+
+from typing import Any
+
+from service.client.answers import Promoted, VersionRecord
+from service.client.asynchronous.connection import AsyncConnection
+from service.client.encoding import path, present
+from service.client.transport import Call, as_bytes, as_json, listed
+
+_SAFETENSORS = "application/vnd.safetensors"
+
+
+class Versions(AsyncConnection):
+    """Shows versions, moves them between services, and decides which one serves."""
+
+    async def versions(self, name: str) -> list[VersionRecord]:
+        """Return every version's record."""
+        return await self.send(
+            Call("GET", path(name, "versions"), listed("versions", VersionRecord))
+        )
+
+    async def version(self, name: str, number: int) -> VersionRecord:
+        """Return one version's record."""
+        return await self.send(Call("GET", path(name, "versions", number), as_json(VersionRecord)))
+
+    async def artifact(self, name: str, number: int) -> bytes:
+        """Return one version's artifact."""
+        return await self.send(Call("GET", path(name, "versions", number, "artifact"), as_bytes))
+
+    async def import_version(self, name: str, artifact: bytes) -> VersionRecord:
+        """Store an artifact as a version of its own, which serves once it is promoted."""
+        sent = {"content": artifact, "headers": {"content-type": _SAFETENSORS}}
+        return await self.send(
+            Call("POST", path(name, "versions"), as_json(VersionRecord), sent, repeatable=False)
+        )
+
+    async def promote(self, name: str, number: int, generation: int | None = None) -> Promoted:
+        """Make a version the champion; with `generation`, only if that is still the current one."""
+        tag = None if generation is None else f'"{generation}"'
+        sent = {"json": {"version": number}, "headers": present(**{"if-match": tag})}
+        return await self.send(
+            Call("PUT", path(name, "champion"), as_json(Promoted), sent, repeatable=False)
+        )
+
+    async def generations(self, name: str) -> list[dict[str, Any]]:
+        """Return who moved the champion, how and why."""
+        read = listed("generations", dict[str, Any])
+        return await self.send(Call("GET", path(name, "generations"), read))

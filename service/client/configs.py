@@ -1,0 +1,105 @@
+"""Configs, as types. `make docs` writes this from OpenAPI."""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired, TypedDict
+
+
+class Column(TypedDict):
+    """One column of a client's rows: a `number`, or a `flag` that is 0 or 1."""
+
+    name: str
+    type: NotRequired[str]
+
+
+class Context(TypedDict):
+    """Which features are derived, and from how many rows before."""
+
+    over: NotRequired[int]
+    every: NotRequired[str | None]
+    fill: NotRequired[str]
+    derive: NotRequired[list[str]]
+    timezone: NotRequired[str]
+
+
+class DetectorConfig(TypedDict):
+    """Everything `PUT /v1/detectors/{name}` takes, with its defaults."""
+
+    dimension: NotRequired[int | None]
+    features: NotRequired[list[str] | None]
+    columns: NotRequired[list[Column] | None]
+    context: NotRequired[Context | None]
+    kind: NotRequired[str]
+    strategy: NotRequired[str]
+    weights: NotRequired[str | dict[str, float]]
+    replay: NotRequired[Replay]
+    score: NotRequired[str]
+    threshold: NotRequired[dict[str, float | dict[str, float]]]
+    missing: NotRequired[str]
+    model: NotRequired[Literal["auto"] | Model]
+    seed: NotRequired[int]
+    gate: NotRequired[Literal["enforce", "report"]]
+    admission: NotRequired[Literal["quarantine", "triage", "hold_novel", "accept"]]
+    retrain: NotRequired[Retrain]
+    keep_learned_seconds: NotRequired[float]
+    incident: NotRequired[IncidentConfig | None]
+    off: NotRequired[Off | None]
+    ignore: NotRequired[list[Ignore] | None]
+
+
+class Ignore(TypedDict):
+    """Deviations of `column` that do not count."""
+
+    column: str
+    above: NotRequired[float | None]
+    below: NotRequired[float | None]
+
+
+class IncidentConfig(TypedDict):
+    """How often normals may open an incident, and how long a quiet time closes one."""
+
+    false_per_day: NotRequired[float]
+    close_after_seconds: NotRequired[float]
+
+
+class Model(TypedDict):
+    """The network, its training and what it keeps."""
+
+    latent: NotRequired[int | None]
+    hidden: NotRequired[list[int] | None]
+    likelihood: NotRequired[str]
+    epochs: NotRequired[int | None]
+    learning_rate: NotRequired[float | None]
+    batch_size: NotRequired[int | None]
+    dropout: NotRequired[float]
+    regime: NotRequired[str]
+    exemplars: NotRequired[int | None]
+    choice: NotRequired[str]
+    targets: NotRequired[str]
+
+
+Off = TypedDict("Off", {"column": str, "in": list[bool | float]})
+
+
+class Replay(TypedDict):
+    """How vectors are drawn from the previous version's generator."""
+
+    latents: NotRequired[str]
+    decode: NotRequired[str]
+
+
+class Retrain(TypedDict):
+    """What starts a retraining by itself."""
+
+    min_vectors: NotRequired[int | None]
+    max_age_seconds: NotRequired[float | None]
+    on_drift: NotRequired[bool]
+    paused: NotRequired[bool]
+    shadow: NotRequired[Shadow | None]
+
+
+class Shadow(TypedDict):
+    """On how many live vectors a candidate is judged, and how long the worker waits for them."""
+
+    vectors: int
+    seconds: NotRequired[float]

@@ -1,0 +1,35 @@
+"""How paths, queries and matrices are written."""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import orjson
+
+
+def path(name: str, *rest: object) -> str:
+    """Return the path of something of a detector."""
+    return "/".join(("/v1/detectors", *(quote(str(part), safe="") for part in (name, *rest))))
+
+
+def present(**values: Any) -> dict[str, Any]:
+    """Return those of `values` that are not None."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def npy(vectors: np.ndarray) -> dict[str, Any]:
+    """Return the body and the headers that carry a matrix as float32."""
+    body = io.BytesIO()
+    np.save(body, np.ascontiguousarray(vectors, dtype="<f4"), allow_pickle=False)
+    return {"content": body.getvalue(), "headers": {"content-type": "application/x-npy"}}
+
+
+def rows(vectors: np.ndarray, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body for rows and what is said of them: npy where that is nothing."""
+    if not said:
+        return npy(vectors)
+    document = {"vectors": np.ascontiguousarray(vectors, dtype=np.float32), **said}
+    body = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)  # NaN is null
+    return {"content": body, "headers": {"content-type": "application/json"}}

@@ -1,0 +1,131 @@
+"""One request and its answer: sent, repeated where that is safe, and read."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
+
+import httpx
+
+from service.client.address import address_of, secret, trust
+from service.client.errors import Refused, Unreachable
+
+T = TypeVar("T")
+
+TRIES = 6
+_RETRY_STATUSES = frozenset({429, 503})
+_LONGEST_PAUSE_SECONDS = 10.0
+_FOREIGN = "the answer is not one of this service's"
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """A request, what its answer is read to, and whether repeating it changes nothing more."""
+
+    method: str
+    path: str
+    read: Callable[[httpx.Response], T]
+    sent: dict[str, Any] = field(default_factory=dict)
+    repeatable: bool = True
+
+    @property
+    def tries(self) -> int:
+        """How often the request is sent at most."""
+        return TRIES if self.repeatable else 1
+
+
+def options(
+    url: str, timeout: float, key: str | None, ca_file: Path | None, transport: Any
+) -> dict[str, Any]:
+    """Return what both clients give httpx; Unusable for what cannot be used."""
+    address = address_of(url)
+    return {
+        "base_url": address,
+        "timeout": timeout,
+        "transport": transport,
+        # The proxies of the environment are not for a service on this machine.
+        "trust_env": False,
+        "verify": trust(ca_file) if address.startswith("https") else False,
+        "headers": {} if key is None else {"authorization": f"Bearer {secret(key)}"},
+    }
+
+
+def checked(answer: httpx.Response) -> httpx.Response:
+    """Return `answer`; Refused where it is no success."""
+    if answer.is_success:
+        return answer
+    try:
+        problem = answer.json()
+    except ValueError:
+        problem = None
+    if not isinstance(problem, dict):
+        problem = {"title": answer.reason_phrase}
+    refused = Refused(answer.status_code, problem)
+    if answer.status_code in _RETRY_STATUSES:
+        refused.pause = _retry_after(answer)
+    raise refused
+
+
+def pause(error: Exception) -> float | bool:
+    """Return after how many seconds a call that failed with `error` may be repeated, else False.
+
+    Where nobody listens the caller decides whether to wait.
+    """
+    if isinstance(error, Refused):
+        return False if error.pause is None else error.pause
+    return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.ConnectError)
+
+
+def unreachable(url: str, error: httpx.RequestError) -> Unreachable:
+    """Return what the caller is told of a connection that failed for good."""
+    if not isinstance(error, httpx.TransportError):
+        return Unreachable(f"what answers at {url} is no service: {error}")
+    if isinstance(error, httpx.ConnectError):
+        return Unreachable(f"no service at {url}: {error}")
+    return Unreachable(f"the connection to {url} broke: {error!r}")
+
+
+def as_json(kind: type[T]) -> Callable[[httpx.Response], T]:
+    """Return the reader of an answer that is a JSON object of type `kind`."""
+    del kind  # for the type checker: a TypedDict is a dict at run time
+    return lambda answer: cast("T", _object(answer))
+
+
+def listed(name: str, kind: type[T]) -> Callable[[httpx.Response], list[T]]:
+    """Return the reader of an answer whose field `name` is a list of `kind`."""
+    del kind
+
+    def read(answer: httpx.Response) -> list[T]:
+        found = _object(answer).get(name)
+        if not isinstance(found, list):
+            raise Refused(answer.status_code, {"detail": _FOREIGN})
+        return found
+
+    return read
+
+
+def as_bytes(answer: httpx.Response) -> bytes:
+    """Return the body of an answer."""
+    return answer.content
+
+
+def nothing(answer: httpx.Response) -> None:
+    """Read nothing."""
+    del answer
+
+
+def _object(answer: httpx.Response) -> dict[str, Any]:
+    """Return the JSON object of an answer; Refused where it is none."""
+    try:
+        value = answer.json()
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise Refused(answer.status_code, {"detail": _FOREIGN})
+    return value
+
+
+def _retry_after(answer: httpx.Response) -> float:
+    """Return how long the service asks to wait, in seconds, within reason."""
+    asked = answer.headers.get("retry-after", "")
+    return min(float(asked) if asked.isdecimal() else 1.0, _LONGEST_PAUSE_SECONDS)

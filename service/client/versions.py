@@ -1,0 +1,46 @@
+"""Calls about versions: their records and artifacts, and which of them is champion."""
+
+from typing import Any
+
+from service.client.answers import Promoted, VersionRecord
+from service.client.connection import Connection
+from service.client.encoding import path, present
+from service.client.transport import Call, as_bytes, as_json, listed
+
+_SAFETENSORS = "application/vnd.safetensors"
+
+
+class Versions(Connection):
+    """Shows versions, moves them between services, and decides which one serves."""
+
+    def versions(self, name: str) -> list[VersionRecord]:
+        """Return every version's record."""
+        return self.send(Call("GET", path(name, "versions"), listed("versions", VersionRecord)))
+
+    def version(self, name: str, number: int) -> VersionRecord:
+        """Return one version's record."""
+        return self.send(Call("GET", path(name, "versions", number), as_json(VersionRecord)))
+
+    def artifact(self, name: str, number: int) -> bytes:
+        """Return one version's artifact."""
+        return self.send(Call("GET", path(name, "versions", number, "artifact"), as_bytes))
+
+    def import_version(self, name: str, artifact: bytes) -> VersionRecord:
+        """Store an artifact as a version of its own, which serves once it is promoted."""
+        sent = {"content": artifact, "headers": {"content-type": _SAFETENSORS}}
+        return self.send(
+            Call("POST", path(name, "versions"), as_json(VersionRecord), sent, repeatable=False)
+        )
+
+    def promote(self, name: str, number: int, generation: int | None = None) -> Promoted:
+        """Make a version the champion; with `generation`, only if that is still the current one."""
+        tag = None if generation is None else f'"{generation}"'
+        sent = {"json": {"version": number}, "headers": present(**{"if-match": tag})}
+        return self.send(
+            Call("PUT", path(name, "champion"), as_json(Promoted), sent, repeatable=False)
+        )
+
+    def generations(self, name: str) -> list[dict[str, Any]]:
+        """Return who moved the champion, how and why."""
+        read = listed("generations", dict[str, Any])
+        return self.send(Call("GET", path(name, "generations"), read))

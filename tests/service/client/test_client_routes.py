@@ -1,0 +1,139 @@
+"""Both clients reach every route, and are the same but for the waiting."""
+
+import inspect
+import re
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from service.api.app import create_app
+from service.client import AsyncClient, Client, Refused, Unreachable
+from service.settings import Settings
+
+DOCUMENT = create_app(Settings(redis_url="unix:///nowhere")).openapi()
+# Other clients speak this protocol.
+FOREIGN = "/v2"
+# For pages in a browser: a cookie, and server-sent events.
+BROWSER = {"/v1/session", "/v1/stream"}
+GIVEN: dict[str, Any] = {
+    "name": "pump", "number": 3, "entry": "e-1", "key_id": "k-1", "vectors": np.zeros((1, 2)),
+    "config": {}, "labels": [], "decision": "release", "artifact": b"x", "scopes": ["score"],
+    "incident": "i-1", "event": "1-0", "label": "normal", "seconds": 60, "label_id": "1-0",
+    "changes": {},
+}  # fmt: skip
+METHODS = sorted(
+    name
+    for name, method in inspect.getmembers(Client, inspect.isfunction)
+    if not name.startswith("_") and name not in {"send", "close"}
+)
+
+
+def arguments(method: Any) -> list[Any]:
+    """Return a value for each parameter that has no default."""
+    parameters = list(inspect.signature(method).parameters.values())[1:]
+    return [
+        GIVEN[one.name]
+        for one in parameters
+        if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
+    ]
+
+
+def template(method: str, path: str) -> tuple[str, str] | None:
+    """Return the operation of the document that a request is for."""
+    for pattern, operations in DOCUMENT["paths"].items():
+        if method.lower() in operations and re.fullmatch(
+            re.sub(r"\{\w+\}", "[^/]+", pattern), path
+        ):
+            return method, pattern
+    return None
+
+
+class Heard:
+    """A service that answers everything, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        found = template(request.method, request.url.path)
+        assert found is not None, (request.method, request.url.path)
+        lists = (
+            "detectors", "versions", "events", "quarantine", "keys", "audit", "items", "incidents",
+            "labels", "generations", "buckets",
+        )  # fmt: skip
+        return httpx.Response(
+            200, json={"next": None, "last_retraining": {}, **{name: [] for name in lists}}
+        )
+
+
+def called() -> tuple[Heard, dict[str, httpx.Request]]:
+    """Call every method of the client once; return what was asked by each."""
+    heard = Heard()
+    asked = {}
+    with Client("http://service", transport=httpx.MockTransport(heard)) as client:
+        for name in METHODS:
+            method = getattr(client, name)
+            method(*arguments(getattr(Client, name)))
+            asked[name] = heard.requests[-1]
+        client.audit("pump")
+    return heard, asked
+
+
+def test_every_route_has_a_method():
+    """What the OpenAPI document describes can be asked with the client."""
+    heard, _ = called()
+    reached = {template(request.method, request.url.path) for request in heard.requests}
+    described = {
+        (method.upper(), path)
+        for path, operations in DOCUMENT["paths"].items()
+        for method in operations
+        if not path.startswith(FOREIGN) and path not in BROWSER
+    }
+    assert described - reached == set()
+
+
+@pytest.mark.anyio
+async def test_the_awaited_client_asks_the_same():
+    """AsyncClient has the same methods with the same signatures, and sends the same requests."""
+    _, expected = called()
+    heard = Heard()
+    async with AsyncClient("http://service", transport=httpx.MockTransport(heard)) as client:
+        for name in METHODS:
+            mine, other = getattr(Client, name), getattr(AsyncClient, name)
+            assert inspect.signature(mine) == inspect.signature(other), name
+            await getattr(client, name)(*arguments(mine))
+            request, same = heard.requests[-1], expected[name]
+            assert (request.method, request.url, request.content) == (
+                same.method, same.url, same.content,
+            )  # fmt: skip
+
+
+@pytest.mark.anyio
+async def test_the_awaited_client_repeats_and_gives_up():
+    """What may be repeated is, after the pause that the service asks for; what may not is not."""
+    seen: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request.url.path)
+        if len(seen) < 3:
+            return httpx.Response(503, headers={"retry-after": "0"}, json={"detail": "away"})
+        return httpx.Response(200, json={"status": "ready"})
+
+    async with AsyncClient("http://service", transport=httpx.MockTransport(handler)) as client:
+        assert await client.health() == {"status": "ready"}
+        assert len(seen) == 3
+        seen.clear()
+        with pytest.raises(Refused, match="away"):
+            await client.retrain("pump")
+        assert len(seen) == 1
+
+
+@pytest.mark.anyio
+async def test_the_awaited_client_says_that_nobody_is_there():
+    """A connection that is refused is Unreachable, at once."""
+    async with AsyncClient("http://127.0.0.1:1") as client:
+        with pytest.raises(Unreachable, match="no service at"):
+            await client.health()
