@@ -19,6 +19,7 @@ from models.parts.calibration import Calibration, Threshold, representable
 from models.parts.labels import Labels
 
 FEWEST = 5  # different scores of anomalies, and of normals: fewer say where one vector lies
+FARTHEST = 10.0  # in p, from what the calibration alone gives
 STANDS_IN = {"fpr": 0.01}  # the policy, while there are fewer
 
 
@@ -31,7 +32,8 @@ def by_labels(
     """Return the threshold best by `criterion` for what `labels` score, and its p-value.
 
     With fewer than FEWEST different scores of either kind it is that of `STANDS_IN`, and its
-    calibration is `insufficient`.
+    calibration is `insufficient`. It is at most FARTHEST times rarer, or more frequent, than that:
+    `labels` has `bounded` where they ask for more, which a person may set as a value.
     """
     scores, anomalous = np.empty(0), np.empty(0, np.bool_)
     if labels is not None:
@@ -45,7 +47,14 @@ def by_labels(
         given = calibration.threshold(STANDS_IN)
         return replace(given, calibration="insufficient", labels=counts)
     best = optimum(scores, anomalous, criterion)
-    return replace(calibration.threshold({"value": best}), labels=counts)
+    # Whoever may label must not be able to silence every alarm, nor to let all rows alarm.
+    alpha = STANDS_IN["fpr"]
+    least = calibration.threshold({"fpr": alpha * FARTHEST}).value
+    most = calibration.threshold({"fpr": alpha / FARTHEST}).value
+    within = min(max(best, least), most)
+    if within != best:
+        counts["bounded"] = 1
+    return replace(calibration.threshold({"value": within}), labels=counts)
 
 
 def optimum(scores: Float64, anomalous: NDArray[np.bool_], criterion: Mapping[str, float]) -> float:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from models import Version
 from models.parts.calibration import Threshold
@@ -43,6 +44,7 @@ class _Followed:
     uid: str
     after: str
     fold: Fold
+    version: Version | None = None
     chosen: Chosen | None = None
     chosen_for: tuple[int, int] = (0, 0)
     rate_at: float = -RATE_SECONDS
@@ -83,6 +85,7 @@ class IncidentMonitor:
         followed = self._followed.get(name)
         if followed is None or followed.uid != lease.uid:
             followed = self._followed[name] = await self._begin(lease)
+        followed.version = version
         reads = await self._traffic.read(name, followed.after, REPORTS)
         await self._refresh(followed, name)
         wanted = detector.config.incident is not None
@@ -147,6 +150,7 @@ class IncidentMonitor:
     async def _save(self, lease: Lease, followed: _Followed) -> None:
         name, now = lease.name, time.time()
         incidents = await self._with_rows(name, followed.changes)
+        incidents = await asyncio.to_thread(_placed, followed, incidents)
         fields = {history.chunk_of(step, place) for step, place in followed.buckets}
         held = await self._incidents.buckets(name, sorted(fields))
         gone = history.expired(await self._incidents.fields(name), now) if fields else ()
@@ -203,6 +207,24 @@ class IncidentMonitor:
             for change in changes
             if change.kind != "extended" and change.incident.pages
         ]
+
+
+def _placed(
+    followed: _Followed, incidents: Sequence[tuple[Incident, list[Witness] | None]]
+) -> list[tuple[Incident, list[Witness] | None]]:
+    """Return the incidents with the number of the regime that is nearest to their worst row."""
+    found = []
+    for one, rows in incidents:
+        placed = one
+        if followed.version is not None and not one.regime and rows and rows[0].vector:
+            X = np.frombuffer(rows[0].vector, "<f4").reshape(1, -1)
+            regime = max(0, int(followed.version.nearest_regime(X)[0]))
+            placed = msgspec.structs.replace(one, regime=regime)
+            source = followed.fold.sources.get(one.source)
+            if source is not None and source.open is not None and source.open.id == one.id:
+                source.open = msgspec.structs.replace(source.open, regime=regime)
+        found.append((placed, rows))
+    return found
 
 
 def _take(followed: _Followed, reads: Sequence[Read], alpha: float, now: float) -> None:

@@ -53,7 +53,9 @@ async def revoke(request: Request, name: Name) -> Response:
     await existing(app, name)
     plan = await app.stores.revocations.plan(name, culprit)
     if asked.dry_run:
-        return answer({"dry_run": True} | plan.told())
+        said = [one for one in await app.stores.labels.all(name) if one.sender == asked.key]
+        labels = {"labels": len(said)} if asked.key else {}
+        return answer({"dry_run": True} | plan.told() | labels)
     who = f"key:{caller(request).id}"
     order = Asked(culprit, who, asked.why, unserved=asked.without_champion)
     plan.check(order)

@@ -84,11 +84,20 @@ def test_no_threshold_is_better(judged: list[tuple[float, bool]], beta: float) -
 
 def test_labels_decide_from_five_of_each() -> None:
     """Their threshold is a fixed value like any other: alpha is the p-value there."""
-    found = judged([90.0, 91.0, 92.0, 93.0, 94.0], [10.0, 20.0, 30.0, 40.0, 50.0], beta=1.0)
-    assert found.value == 70.0
-    assert found.alpha == HUNDRED.p_values(np.array([70.0]))[0]
+    found = judged([97.0, 98.0, 99.0, 100.0, 101.0], [10.0, 20.0, 30.0, 40.0, 93.0], beta=1.0)
+    assert found.value == 95.0
+    assert found.alpha == HUNDRED.p_values(np.array([95.0]))[0]
     assert found.calibration == "exact"
     assert found.labels == {"anomaly": 5, "normal": 5, "needed": FEWEST}
+
+
+@pytest.mark.parametrize(("at", "alpha"), [(0.0, 0.1), (1e6, 0.001)])
+def test_labels_move_the_threshold_by_a_factor_of_ten(at: float, alpha: float) -> None:
+    """Junk labels neither silence every alarm nor let all rows alarm; the answer says so."""
+    anomalies = [at + 60.0 + i for i in range(5)]
+    found = judged(anomalies, [at + i for i in range(5)], beta=1.0)
+    assert found.value == HUNDRED.threshold({"fpr": alpha}).value
+    assert found.labels == {"anomaly": 5, "normal": 5, "needed": FEWEST, "bounded": 1}
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,7 @@ async def test_rows_become_one_incident(traffic: Traffic) -> None:
     await monitor.tick()
     ((found, ruling),) = await traffic.open()
     assert (found.count, found.state, found.features, ruling) == (3, "open", ("a",), None)
+    assert found.regime == 1  # the only one that the version knows is the nearest
     rows = (await traffic.incidents.rows("pump", [found.id]))[found.id]
     assert [np.frombuffer(row.vector, "<f4").tolist() for row in rows] == [[7.0] * 3] * 3
     detector = await traffic.stored.get()

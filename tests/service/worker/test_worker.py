@@ -605,3 +605,16 @@ async def test_the_same_seed_data_and_parent_give_the_same_version(
     detector = await stored.get("a")
     first = train(None, matrix(100, seed=1), Config.from_dict(detector.config.to_dict()))
     assert (await stored.registry.record("a", 1))["sha256"] == first.sha256
+
+
+async def test_rows_labelled_normal_are_marked_for_the_trainer(worker, trainer, stored: Stored):
+    """The rows of a batch that came with labels `normal` are learned with a weight of their own."""
+    uid = (await stored.make(**TINY)).uid
+    far = matrix(3, seed=1) + 9
+    await stored.buffer.ingest("pump", matrix(40))
+    batch = (await stored.buffer.ingest("pump", far)).batch_id
+    labels = [Label("normal", row, batch=batch) for row in far]
+    assert await LabelStore(stored.redis).add("pump", uid, labels)
+    await stored.detectors.request_retrain("pump")
+    assert await _tick(worker)
+    assert trainer.jobs[0].vouched == bytes(40) + bytes([1] * 3)
