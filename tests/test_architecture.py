@@ -80,6 +80,7 @@ def test_the_learning_has_no_way_outside():
 
 
 STANDARD = {
+    "bisect",
     "collections",
     "dataclasses",
     "datetime",  # of moments that the rows carry, never of now

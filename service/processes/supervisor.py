@@ -33,7 +33,7 @@ from service.store.connection import refused
 
 _logger = log.get(__name__)
 
-_STARTUP_SECONDS = 60.0
+_STARTUP_SECONDS = 180.0  # a machine that is busy takes a minute to load the libraries
 _TICK_SECONDS = 0.1  # an ended child wakes the loop at once; this is for pauses before restarts
 _WORKER_STOP_SECONDS = 15.0
 _LOOK_SECONDS = 0.5  # between two looks at the store's files

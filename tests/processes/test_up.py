@@ -80,7 +80,7 @@ class Up:
             assert self.process.poll() is None, self.said
             return re.search(r"^  API +(http\S+)/v1$", self.said, re.MULTILINE)
 
-        return until(announced, 120)[1]
+        return until(announced, 200)[1]
 
     def stop(self, sig: int = signal.SIGTERM) -> int:
         self.process.send_signal(sig)
