@@ -50,4 +50,5 @@ def shown(url: str) -> str:
     except ValueError:
         return "(an address that cannot be read)"
     netloc = f"{user.split(':')[0]}:***@{place}" if at else place
-    return parts._replace(netloc=netloc, query="", fragment="").geturl()
+    # Not `geturl`, which leaves the slashes of `unix:///path` out.
+    return f"{parts.scheme}://{netloc}{parts.path}"

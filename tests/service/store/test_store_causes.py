@@ -58,6 +58,7 @@ def test_nobody_there(url: str, words: str) -> None:
         ("redis://me:secret@store:6379/0", "redis://me:***@store:6379/0"),
         ("rediss://:secret@store/0?ssl_ca_certs=x", "rediss://:***@store/0"),
         ("redis://store:6379", "redis://store:6379"),
+        ("unix:///run/s", "unix:///run/s"),
         ("unix://secret@/run/s?password=secret", "unix://secret:***@/run/s"),
         ("redis://[secret", "(an address that cannot be read)"),
     ],
