@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from models.arrays import Array
 from models.config import Config, Model
 from models.parts.network import Shape
+from models.steps import auto_batch_size, auto_epochs
 from models.strategies.past import Past
 from models.training import mixing
 from models.version.version import Version
@@ -87,7 +88,7 @@ def plan(
         novel = float((p_values <= mixing.RARE).mean())
         new_rows = max(new_rows, mixing.least_new(novel, n))
     stable = model.regime == "stable"
-    batch_size = model.batch_size or min(_batch_size(n_trained), n_trained)
+    batch_size = model.batch_size or min(auto_batch_size(n_trained), n_trained)
     if stable and not model.batch_size:
         batch_size = max(1, batch_size // SMALLER)
     per_epoch = mixing.steps_per_epoch(n_trained, batch_size, new_rows)
@@ -103,7 +104,7 @@ def plan(
         # of them on whole batches, unless these are larger than the new vectors are many.
         behind = w_prev or past.vectors is not None
         least = REPLAY_STEPS * min(batch_size, n_trained) if behind else passes * alone
-        budget = max(passes * _epochs(n_trained) * n_trained, LEAST_STEPS * least)
+        budget = max(passes * auto_epochs(n_trained) * n_trained, LEAST_STEPS * least)
         steps = math.ceil(budget * per_epoch * new_rows / n_trained - 1e-9)
     learning_rate = model.learning_rate or _learning_rate(shape)
     if stable:
@@ -132,18 +133,9 @@ def _parameters(shape: Shape) -> int:
     return sum(math.prod(size) for size in shape.tensors().values())
 
 
-def _epochs(n: int) -> int:
-    """Return 120 epochs for few vectors and ever fewer, down to 15, for many: a large network's."""
-    return int(np.clip(120_000 / n, 15, 120))
-
-
 def _learning_rate(shape: Shape) -> float:
     """Return Adam's rate: wide layers bear less of it than narrow ones."""
     return float(np.clip(0.35 / max(shape.hidden), 1e-3, 3e-3))
-
-
-def _batch_size(n: int) -> int:
-    return 64 if n < 1_000 else 128 if n < 20_000 else 256
 
 
 def _folds(x: Array, parameters: int, relative: bool, rng: np.random.Generator) -> Labels:

@@ -100,6 +100,8 @@ class _Attempt:
             anchor = await self._anchor(experience)
             artifact = await self._train(detector, experience, run, anchor)
             candidate = await self._examine(detector, experience, artifact, anchor)
+            crash_points.passage("worker.trained")
+            await self._settle(experience, candidate)
         except TrainingError as error:
             return await self._failed(experience, str(error))
         except (StoreUnavailable, Fenced):
@@ -107,8 +109,6 @@ class _Attempt:
         except Exception as error:  # whatever it is, three times is enough: later data must go on
             _logger.exception("training broke", detector=detector.name)
             return await self._failed(experience, f"{type(error).__name__}: {error}")
-        crash_points.passage("worker.trained")
-        await self._settle(experience, candidate)
         crash_points.passage("worker.after_promote")
         return True
 

@@ -60,6 +60,7 @@ class Tools:
                 threads=settings.training_threads,
                 memory_bytes=settings.training_memory_bytes,
                 stall_seconds=settings.training_stall_seconds,
+                seconds=settings.training_seconds,
             ),
             seal=Seal.of(settings),
         )

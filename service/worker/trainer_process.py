@@ -35,11 +35,13 @@ class Trainer:
         threads: int = 1,
         memory_bytes: int = 8 * 2**30,
         stall_seconds: float = 120.0,
+        seconds: float = 3600.0,
         command: Sequence[str] | None = None,
     ) -> None:
         self._command = tuple(command or python("service.trainer", str(threads)))
         self._memory_bytes = memory_bytes
         self._stall_seconds = stall_seconds
+        self._seconds = seconds
         self._child: asyncio.subprocess.Process | None = None
         self._ready = False
 
@@ -116,12 +118,19 @@ class Trainer:
             raise TrainingError("the trainer took no job") from None
 
     async def _outcome(self, report: Callable[[Progress], None]) -> Trained | Failed:
-        while True:
-            reply = await self._next(self._stall_seconds)
-            if isinstance(reply, Trained | Failed):
-                return reply
-            if isinstance(reply, Progress):
-                report(reply)
+        try:
+            async with asyncio.timeout(self._seconds):
+                while True:
+                    reply = await self._next(self._stall_seconds)
+                    if isinstance(reply, Trained | Failed):
+                        return reply
+                    if isinstance(reply, Progress):
+                        report(reply)
+        except TimeoutError:
+            raise TrainingError(
+                f"the training took longer than {self._seconds:g} s; ANAMNESIS_TRAINING_SECONDS "
+                "is how long one may take"
+            ) from None
 
     async def _next(self, patience: float) -> Reply:
         """Return the next reply, watching the child while it has none."""

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from models import ConfigError
 from models.config import check_weights
+from models.steps import check_steps
 from service.api import documents, openapi, request_bodies
 from service.api.context import Parts, parts
 from service.api.guard import caller, needs
@@ -108,10 +109,20 @@ async def put(request: Request, name: Name) -> Response:
     app.writable()
     text = await request_bodies.json_text(request)
     created, detector = await app.stores.detectors.put(
-        name, parse(text), left_out(text), who=f"key:{caller(request).id}"
+        name, _affordable(app, parse(text)), left_out(text), who=f"key:{caller(request).id}"
     )
     await settled(app, name)
     return answer(detector.config.to_dict(), 201 if created else 200)
+
+
+def _affordable(app: Parts, config: DetectorConfig) -> DetectorConfig:
+    """Return the config; raises Unprocessable where a training with it could take for ever."""
+    most = app.settings
+    try:
+        check_steps(config, min(most.experience_max_vectors, most.buffer_max_vectors))
+    except ConfigError as error:
+        raise Unprocessable(str(error)) from None
+    return config
 
 
 @router.get(

@@ -26,7 +26,7 @@ def _fake(folder: Path, body: str) -> tuple[str, ...]:
     program.write_text(
         textwrap.dedent(
             """
-            import os, sys
+            import os, sys, time
             from service.trainer.messages import *
             def send(reply):
                 sys.stdout.buffer.write(encode(reply)); sys.stdout.buffer.flush()
@@ -107,6 +107,20 @@ async def test_a_child_that_dies_is_replaced(tmp_path, trainers):
     with pytest.raises(TrainingError, match="SIGKILL"):
         await trainer.train(_job(n=41), _ignore)
     assert await trainer.train(_job(), _ignore) == b"x"
+
+
+async def test_a_training_that_goes_on_for_too_long_is_stopped(tmp_path, trainers):
+    """Progress does not save it: the reason names the setting, and the process is gone."""
+    command = _fake(tmp_path, """
+        while job.n == 41: send(Progress(0.5, 1.0)); time.sleep(0.01)
+        send(Trained(b"x"))
+    """)  # fmt: skip
+    trainer = trainers(command=command, seconds=1.0)
+    assert await trainer.train(_job(), _ignore) == b"x"
+    pid = trainer.pid
+    with pytest.raises(TrainingError, match=r"longer than 1 s; ANAMNESIS_TRAINING_SECONDS"):
+        await trainer.train(_job(n=41), _ignore)
+    assert not alive(pid)
 
 
 async def test_a_silent_child_is_killed(tmp_path, trainers):

@@ -292,6 +292,29 @@ async def test_after_three_failures_the_experience_is_parked_and_later_data_goes
     assert ((await stored.get()).champion, (await stored.get()).learned) == (1, 50)
 
 
+async def test_whatever_breaks_counts_as_an_attempt(
+    worker, trainer, stored: Stored, monkeypatch: pytest.MonkeyPatch
+):
+    """An outcome that cannot be written does not begin anew for ever: it is parked after three."""
+    broken = []
+
+    async def promote(*_: object, **__: object) -> int:
+        broken.append(1)
+        raise OverflowError("int too big to convert")
+
+    monkeypatch.setattr(worker.tools.registry, "promote", promote)
+    monkeypatch.setattr(worker.tools.registry, "reject", promote)
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    for failed in (1, 2):
+        await _tick(worker)
+        assert (await stored.get()).attempts == failed
+    await _tick(worker)
+    detector = await stored.get()
+    assert (len(broken), detector.parked, detector.retraining.state) == (3, 40, "idle")
+    assert "OverflowError" in detector.last_retraining["reasons"][0]
+
+
 async def test_a_failed_attempt_waits_before_the_next(worker, trainer, stored: Stored):
     """A training that fails at once does not spin."""
     trainer.fail = "no"

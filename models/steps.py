@@ -1,0 +1,39 @@
+"""How many steps a training takes at most, as far as its config and its rows say."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from models.config import Config
+from models.errors import ConfigError
+
+_THOROUGH = 3  # times as many epochs, for networks whose steps are cheap
+MOST_STEPS = 5_000_000  # more than an hour of one core, for the smallest networks
+
+
+def auto_epochs(n: int) -> int:
+    """Return 120 epochs for few vectors and ever fewer, down to 15, for many: a large network's."""
+    return int(np.clip(120_000 / n, 15, 120))
+
+
+def auto_batch_size(n: int) -> int:
+    """Return how many vectors a step learns from."""
+    return 64 if n < 1_000 else 128 if n < 20_000 else 256
+
+
+def check_steps(config: Config, rows: int) -> None:
+    """Raise ConfigError where learning `rows` vectors could take more than `MOST_STEPS` steps."""
+    if config.model == "auto" or config.kind != "vae":
+        return
+    model = config.model
+    epochs = model.epochs or _THOROUGH * auto_epochs(rows)
+    batch_size = model.batch_size or auto_batch_size(rows)
+    weights = config.weights
+    share = weights.get("w_new", 1.0) if isinstance(weights, Mapping) else 1.0
+    steps = epochs * rows / (batch_size * share)
+    if steps > MOST_STEPS:
+        raise ConfigError(
+            f"model.epochs: {epochs} epochs of {rows} vectors (the most that one training takes) "
+            f"in batches of {batch_size} come to {steps:.2g} steps; at most {MOST_STEPS} are "
+            "built: ask for fewer epochs, larger batches or smaller experiences"
+        )
