@@ -203,6 +203,12 @@ class StoreUnavailable(Problem):
         super().__init__(detail, **extra)
 
 
+class Busy(Problem):
+    """The process holds as many connections, or bytes of request bodies, as it may."""
+
+    status, slug, title, retry_after = 503, "busy", "Busy", 1
+
+
 class Unready(Problem):
     """The process cannot serve yet or is draining."""
 

@@ -92,6 +92,11 @@ class Settings(BaseSettings):
     tls_key: Path | None = Field(
         None, description="Private key (PEM) of `ANAMNESIS_TLS_CERT`, where that does not hold it."
     )
+    fast_lane: bool = Field(
+        default=True,
+        description="Answer plain score requests in the HTTP protocol; without it uvicorn and "
+        "FastAPI serve alone, slower and with uvicorn's own limits on connections.",
+    )
     insecure: bool = Field(
         default=False,
         description="Let everybody do everything while there are no API keys: beyond this machine, "
@@ -153,6 +158,21 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(32 * 2**20, ge=1024, description="Largest request body, bytes.")
     max_detectors: int = Field(1000, ge=1, description="Most detectors the service holds.")
     max_keys: int = Field(1000, ge=1, description="Most API keys the service holds.")
+    bodies_max_bytes: int = Field(
+        256 * 2**20,
+        ge=2**20,
+        description="Most bytes of request bodies that an API process holds at a time, half of "
+        "them for one API key; bodies of up to 64 KiB are not counted.",
+    )
+    unsent_max_bytes: int = Field(
+        512 * 2**20,
+        ge=2**20,
+        description="Most bytes of answers that an API process holds for clients that do not read "
+        "them; beyond, those with the most are disconnected.",
+    )
+    max_connections: int = Field(
+        1000, ge=1, description="Most connections that an API process serves at a time."
+    )
     buffer_max_vectors: int = Field(
         1_000_000, ge=32, description="Most vectors a detector buffers, parked ones included."
     )
@@ -214,6 +234,9 @@ class Settings(BaseSettings):
     tick_seconds: float = Field(0.5, gt=0, description="Pause between two looks of the worker.")
     training_stall_seconds: float = Field(
         120.0, gt=0, description="A training without progress for this long is stopped."
+    )
+    training_seconds: float = Field(
+        3600.0, gt=0, description="A training that takes longer is stopped, and counts as failed."
     )
     training_memory_bytes: int = Field(
         8 * 2**30, ge=2**28, description="Memory a training may take, bytes."

@@ -119,15 +119,17 @@ class Access:
             bucket = self._buckets[grant.id] = Bucket(rate, now)
         return bucket.wait(now)
 
-    def scores(self, authorization: bytes | None, detector: str) -> bool:
-        """Return whether the header allows to score with the detector now, and count that."""
+    def admit(self, authorization: bytes | None, detector: str) -> Grant | None:
+        """Return what the header allows, if that is scoring with the detector now; count it."""
         grant = self.known(authorization)
-        return (
-            grant is not None
-            and Scope.SCORE in grant.scopes
-            and grant.covers(detector)
-            and not self.wait(grant)
-        )
+        if (
+            grant is None
+            or Scope.SCORE not in grant.scopes
+            or not grant.covers(detector)
+            or self.wait(grant)
+        ):
+            return None
+        return grant
 
     # Following the store
 

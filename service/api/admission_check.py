@@ -73,7 +73,8 @@ async def _admitted(
     champion: Champion, X: NDArray[np.float32], around: NDArray[np.float32] | None
 ) -> admission.Admission:
     args: tuple[Any, ...] = (champion, X, around)
-    return _admit(*args) if X.nbytes <= AT_ONCE_BYTES else await asyncio.to_thread(_admit, *args)
+    at_once = X.nbytes <= min(AT_ONCE_BYTES, champion.inline.octets // 4)
+    return _admit(*args) if at_once else await asyncio.to_thread(_admit, *args)
 
 
 def _admit(

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from service.api import guard, openapi
 from service.api.access import Access
 from service.api.alarmed_rows import AlarmedRows
+from service.api.body_budget import BodyBudget
 from service.api.context import Parts
 from service.api.fast_lane.lane import Lane
 from service.api.middleware import BodyLimit, Headers
@@ -75,6 +76,7 @@ def create_app(
         fixed(settings), may_be_open=is_loopback(settings.host), insecure=settings.insecure
     )
     hosts = Hosts(settings)
+    budget = BodyBudget(settings.bodies_max_bytes, settings.max_body_bytes)
     metrics = Metrics(
         CollectorRegistry() if registry is None else registry,
         directory=settings.metrics_dir,
@@ -104,7 +106,7 @@ def create_app(
             )
             tasks.extend(asyncio.create_task(run) for run in runs)
             # What the protocol needs: it serves some requests itself.
-            lane = Lane(made.champions, made.scoring, access, hosts)
+            lane = Lane(made.champions, made.scoring, access, hosts, budget)
             yield {"lane": lane, "settings": settings}
         finally:
             for task in tasks:
@@ -151,7 +153,7 @@ def create_app(
         pass  # one that does not say what it needs ends the start
     described = app.openapi
     app.openapi = lambda: guard.document(app, openapi.completed(described()))  # type: ignore[method-assign]
-    app.add_middleware(BodyLimit, most=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, most=settings.max_body_bytes, budget=budget)
     app.add_middleware(OriginCheck, access=access, hosts=hosts)
     app.add_middleware(ProtocolErrors)
     app.add_middleware(Headers)

@@ -2,7 +2,9 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.problems import CONTENT_TYPE, BadRequest, Problem, TooLarge, UnsupportedMedia
+from service.api.body_budget import FREE_BYTES, BodyBudget
+from service.problems import BadRequest, Busy, Problem, TooLarge, UnsupportedMedia
+from service.scoring.answers import as_problem
 
 ADDED = (
     (b"cache-control", b"no-store"),
@@ -53,31 +55,24 @@ _DISCARDED = 16
 class BodyLimit:
     """Refuses bodies over `most` bytes, told or in chunks, and compressed ones."""
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    def __init__(self, app: ASGIApp, most: int, budget: BodyBudget) -> None:
         self.app = app
         self.most = most
+        self.budget = budget
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        refusal = _refusal(dict(scope["headers"]), self.most)
+        refusal = _refusal(scope["headers"], self.most)
         if refusal is not None:
             await refuse(refusal, send)
             return
         bound = [self.most]
         scope = {**scope, _BOUND: bound}
-        seen = 0
+        body = _Body(scope, receive, bound, self.budget)
         begun = False
-
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body") or b"")
-            if seen > bound[0]:
-                raise _too_large(bound[0])
-            return message
 
         async def watched(message: Message) -> None:
             nonlocal begun
@@ -85,24 +80,72 @@ class BodyLimit:
             await send(message)
 
         try:
-            await self.app(scope, counted, watched)
-        except TooLarge as problem:
+            await self.app(scope, body.receive, watched)
+        except (TooLarge, Busy) as problem:
             if begun:
                 raise
             await refuse(problem, send)
+        finally:
+            body.close()
+
+
+class _Body:
+    """The body of one request: counted against its own bound and against the budget of all."""
+
+    def __init__(
+        self, scope: Scope, receive: Receive, bound: list[int], budget: BodyBudget
+    ) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._bound = bound
+        self._budget = budget
+        self._announced = int(dict(scope["headers"]).get(b"content-length", b"0"))
+        self._seen = 0
+        self._taken = 0
+        self._sender = ""
+
+    async def receive(self) -> Message:
+        """Return the next part; raises TooLarge, and Busy where no room comes free."""
+        # The sender is known once the route's guard has let the request through.
+        if not self._seen:
+            await self._take(self._announced)
+        message = await self._receive()
+        self._seen += len(message.get("body") or b"")
+        if self._seen > self._bound[0]:
+            raise _too_large(self._bound[0])
+        await self._take(self._seen)
+        return message
+
+    async def _take(self, size: int) -> None:
+        if size <= max(FREE_BYTES, self._taken):
+            return
+        if not self._taken:
+            grant = self._scope.get("state", {}).get("grant")
+            self._sender = grant.id if grant is not None else ""
+        await self._budget.take(self._sender, size - self._taken)
+        self._taken = size
+
+    def close(self) -> None:
+        """Let go of the body."""
+        self._budget.give(self._sender, self._taken)
+        self._taken = 0
 
 
 def lower(scope: Scope, most: int) -> None:
     """Take at most `most` bytes of this request's body; TooLarge where more are announced."""
     bound = scope[_BOUND]
     bound[0] = min(bound[0], most)
-    if (refusal := _refusal(dict(scope["headers"]), bound[0])) is not None:
+    if (refusal := _refusal(scope["headers"], bound[0])) is not None:
         raise refusal
 
 
-def _refusal(headers: dict[bytes, bytes], most: int) -> Problem | None:
+def _refusal(given: list[tuple[bytes, bytes]], most: int) -> Problem | None:
     """Return what is wrong with a body as its headers describe it, None where nothing is."""
-    length = headers.get(b"content-length", b"0")
+    headers = dict(given)
+    codings = [value.strip().lower() for name, value in given if name == b"transfer-encoding"]
+    if codings and codings != [b"chunked"]:
+        return BadRequest("A body is sent in chunks, or as it is: no other Transfer-Encoding.")
+    length = headers.get(b"content-length", b"0").strip()
     if not length.isdigit():
         return BadRequest("Content-Length is not a number.")
     if headers.get(b"content-encoding", b"").strip().lower() not in (b"", b"identity"):
@@ -122,11 +165,7 @@ def _too_large(most: int) -> TooLarge:
 
 async def refuse(problem: Problem, send: Send) -> None:
     """Answer a request with the problem."""
-    body = problem.to_bytes()
-    headers = [
-        (b"content-type", CONTENT_TYPE.encode()),
-        (b"content-length", str(len(body)).encode()),
-        *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
-    ]
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    reply = as_problem(problem)
+    start = {"status": reply.status, "headers": reply.fields()}
+    await send({"type": "http.response.start", **start})
+    await send({"type": "http.response.body", "body": reply.body})

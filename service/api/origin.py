@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.access import Access
 from service.api.middleware import refuse
-from service.problems import BadRequest, ForeignOrigin, Problem
+from service.problems import BadRequest, ForeignOrigin, Problem, Unknown
 from service.settings import Settings
 
 _OWN = {b"none", b"same-origin"}  # of Sec-Fetch-Site: typed by a person, or our own page
@@ -77,6 +77,8 @@ class OriginCheck:
         hosts = found[b"host"]
         if len(hosts) > 1 or (not hosts and scope["http_version"] == "1.1"):
             return BadRequest("A request names its host once, in the header `Host`.")
+        if b"%2f" in scope["raw_path"].lower():
+            return Unknown("There is no such path.")  # no name holds a slash
         if self._access.guarded:
             return None
         if hosts and not self._hosts.knows(hosts[0]):

@@ -30,9 +30,7 @@ def etag(generation: int) -> str:
 def respond(reply: Reply) -> Response:
     """Return a reply of the scoring core as a response."""
     response = Response(reply.body, reply.status)
-    response.headers["content-type"] = reply.content_type
-    for field, value in reply.headers:
-        response.headers[field] = value
+    response.raw_headers = reply.fields()
     return response
 
 

@@ -5,8 +5,7 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import Generator
-from typing import cast
+from collections.abc import Generator, Iterable
 
 import uvicorn
 from fastapi import FastAPI
@@ -55,16 +54,31 @@ class Server(uvicorn.Server):
         """Look after slow connections, too."""
         if counter % _SWEEP_TICKS == 0:
             now = asyncio.get_running_loop().time()
-            for connection in tuple(self.server_state.connections):
-                cast("HttpProtocol", connection).sweep(now)
+            # With the fast lane off the connections are uvicorn's own, which looks after them.
+            ours = [one for one in self.server_state.connections if isinstance(one, HttpProtocol)]
+            for connection in ours:
+                connection.sweep(now)
+            if ours:
+                _shed(ours, ours[0].settings.unsent_max_bytes)
         return await super().on_tick(counter)
+
+
+def _shed(connections: Iterable[HttpProtocol], most: int) -> None:
+    """Drop the connections that hold the most unread answers, until all hold at most `most`."""
+    unsent = {one: size for one in connections if (size := one.unsent)}
+    total = sum(unsent.values())
+    for one in sorted(unsent, key=lambda one: -unsent[one]):
+        if total <= most:
+            break
+        one.abort()
+        total -= unsent[one]
 
 
 def configured(app: FastAPI, settings: Settings) -> Server:
     """Return the server of `app`."""
     config = uvicorn.Config(
         app,
-        http=HttpProtocol,
+        http=HttpProtocol if settings.fast_lane else "httptools",
         ws="none",
         lifespan="on",
         access_log=False,
@@ -76,6 +90,8 @@ def configured(app: FastAPI, settings: Settings) -> Server:
         ssl_keyfile=settings.tls_key,
         # uvicorn's own choice would leave TLS 1.2 the old ciphers alone.
         ssl_ciphers="ECDHE+AESGCM:ECDHE+CHACHA20",
+        limit_concurrency=None if settings.fast_lane else settings.max_connections + 1,
+        timeout_keep_alive=max(1, round(settings.idle_seconds)),
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )
     return Server(config)

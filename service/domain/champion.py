@@ -7,6 +7,7 @@ from models.parts.calibration import Threshold
 from models.parts.labels import Labels
 from service.domain.detector import Pointer, older
 from service.domain.row_rules import NO_RULES, RowRules
+from service.domain.inline_bounds import WIDEST, InlineBounds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,6 +19,7 @@ class Champion:
     `labels` are those that decided the threshold, where they do. `sha256` is that of the artifact
     in the store, and `stored` the whole of what the store said when this began to serve; both are
     None in what the first release kept on disk. `rules` say which rows do not count.
+    `inline` is what may be judged in the event loop, by what the version was measured to cost.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Champion:
     sha256: str | None = None
     stored: Pointer | None = None
     rules: RowRules = NO_RULES
+    inline: InlineBounds = WIDEST
 
     @property
     def plain(self) -> bool:

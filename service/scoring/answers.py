@@ -32,6 +32,18 @@ class Reply(NamedTuple):
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
 
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers as they go on the wire, with the body's type and length."""
+        return [
+            (b"content-type", self.content_type.encode()),
+            (b"content-length", str(len(self.body)).encode()),
+            *self.own_fields(),
+        ]
+
+    def own_fields(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers beside the body's type and length."""
+        return [(name.lower().encode(), value.encode("latin-1")) for name, value in self.headers]
+
 
 def wants_octets(accept: str | None) -> bool:
     """Return whether an Accept header prefers the binary answer; JSON wins a tie."""

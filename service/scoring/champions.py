@@ -6,6 +6,7 @@ from models import MIN_VECTORS, Version
 from service.domain.champion import Champion
 from service.domain.detector import Detector
 from service.domain.detector_config import configured
+from service.domain.inline_bounds import WIDEST, InlineBounds
 from service.problems import NoVersion, UnknownDetector
 
 
@@ -84,7 +85,7 @@ class Champions:
             return None
         now = champion or detector
         if held.stored != now.pointer:
-            return self.pin(detector, number, held.version, held.sha256)
+            return self.pin(detector, number, held.version, held.sha256, held.inline)
         self._pinned.move_to_end((name, detector.uid, number))
         return held
 
@@ -101,7 +102,12 @@ class Champions:
             del self._pinned[key]
 
     def pin(
-        self, detector: Detector, number: int, version: Version, sha256: str | None = None
+        self,
+        detector: Detector,
+        number: int,
+        version: Version,
+        sha256: str | None = None,
+        inline: InlineBounds = WIDEST,
     ) -> Champion:
         """Hold `version` for pinned requests, letting go of the one used longest ago."""
         champion = self._champions.get(detector.name)
@@ -117,6 +123,7 @@ class Champions:
             sha256=sha256,
             stored=now.pointer,
             rules=detector.config.rules,
+            inline=inline,
         )
         key = (detector.name, detector.uid, number)
         self._pinned[key] = held

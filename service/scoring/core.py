@@ -241,7 +241,7 @@ def gather(champions: Champions, requests: Sequence[ScoreRequest]) -> Iterable[B
     What is left out is answered alone, and there finds out what is wrong with it.
     """
     batches: dict[str, Batch] = {}
-    for number, (name, body, content_type, accept, query, pinned) in enumerate(requests):
+    for number, (name, body, content_type, accept, query, pinned, _) in enumerate(requests):
         if query or pinned is not None or len(body) > _GATHERED_BYTES:
             continue
         batch = batches.get(name)

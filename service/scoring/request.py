@@ -6,35 +6,18 @@ from urllib.parse import parse_qsl
 
 from service.domain.champion import Champion
 from service.problems import Unprocessable
-from service.scoring import json_vectors
 from service.scoring import vectors as payload
 from service.scoring.tables import ByName
-from service.scoring.vectors import OCTETS
 
 _VERSION_MAX = 2**31 - 1
 _PARAMETERS = frozenset(("version", "explain", "record", "time", "source", "id", "drop", "extra"))
 
-# Read and judged in the event loop, each about a millisecond of work; larger ones in a thread.
-_INLINE_JSON = 768 * 1024 if json_vectors.QUICK else 64 * 1024
-
-_INLINE_OCTETS = 256 * 1024
-
-_INLINE_ROWS = 2048  # at 12 bytes a number of JSON
-
-
-def inline(content_type: str | None, size: int, dimension: int) -> bool:
-    """Return whether a body of `size` bytes is judged at once, in the event loop.
-
-    What one vector costs however short it is (a layer, a rank, a number in the answer) bounds
-    how many there may be of small `dimension`.
-    """
-    if content_type == OCTETS:
-        return size <= min(_INLINE_OCTETS, 4 * dimension * _INLINE_ROWS)
-    return size <= min(_INLINE_JSON, 12 * dimension * _INLINE_ROWS)
-
 
 class ScoreRequest(NamedTuple):
-    """A request as it came; `pinned` is the version that its query names, already loaded."""
+    """A request as it came; `pinned` is the version that its query names, already loaded.
+
+    `share` is which part of the event loop's budget it takes, where it is judged there.
+    """
 
     name: str
     body: bytes
@@ -42,6 +25,7 @@ class ScoreRequest(NamedTuple):
     accept: str | None = None
     query: str = ""
     pinned: Champion | None = None
+    share: float = 0.0
 
 
 class Query(NamedTuple):

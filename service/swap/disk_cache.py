@@ -22,6 +22,7 @@ from service import log
 from service.domain.champion import Champion
 from service.domain.detector import NAME, Pointer
 from service.domain.detector_config import parse
+from service.swap.loader import measured
 
 _log = log.get(__name__)
 
@@ -102,6 +103,7 @@ class DiskCache:
             raise ArtifactError("the artifact is not the one that was kept")
         stored = about.get("stored")
         version = Version.from_bytes(artifact, max_bytes=self._max_bytes)
+        threshold = Threshold(**about["threshold"])
         return Champion(
             name=about["name"],
             uid=about["uid"],
@@ -109,11 +111,12 @@ class DiskCache:
             generation=about["generation"],
             config_revision=about["config_revision"],
             version=version,
-            threshold=Threshold(**about["threshold"]),
+            threshold=threshold,
             trained_at=about["trained_at"],
             sha256=about.get("stored_sha256"),
             stored=Pointer(*stored) if stored else None,
             rules=parse(about.get("rules") or {}).rules,
+            inline=measured(version, threshold),
         )
 
     def _path(self, name: str) -> Path:

@@ -11,7 +11,9 @@ from models.config import Policy
 from models.parts.calibration import Threshold
 from models.parts.labels import Labels
 from service.domain.detector import Detector
+from service.domain.inline_bounds import InlineBounds
 from service.problems import Gone, Unknown
+from service.scoring.cost import affordable_rows, inline_bounds
 from service.signatures import Seal
 from service.store.registry import Registry
 from service.timestamps import unix_seconds
@@ -47,8 +49,15 @@ async def load(
     return Loaded(version, unix_seconds(record.get("created_at")), digest)
 
 
-def prepared(version: Version, policy: Policy, labels: Labels | None = None) -> Threshold:
-    """Return the threshold of `version` under `policy`, after a first, slow, call of its model.
+class Prepared(NamedTuple):
+    """What a champion needs beside its version: the threshold, and what is judged at once."""
+
+    threshold: Threshold
+    inline: InlineBounds
+
+
+def prepared(version: Version, policy: Policy, labels: Labels | None = None) -> Prepared:
+    """Return the threshold of `version` under `policy`, and what its model's calls cost.
 
     Raises ArtifactError where the model cannot be called.
     """
@@ -59,10 +68,18 @@ def prepared(version: Version, policy: Policy, labels: Labels | None = None) -> 
         if version.config.missing == "impute" and version.dimension > 1:
             sample[0, 0] = np.nan
             version.judge(sample, threshold)
+        inline = measured(version, threshold)
     # Whatever it is, the version that serves now must go on, and so must the other detectors.
     except Exception as error:
         raise ArtifactError(f"the version cannot be used: {error}") from error
-    return threshold
+    return Prepared(threshold, inline)
+
+
+def measured(version: Version, threshold: Threshold) -> InlineBounds:
+    """Return what may be judged in the event loop, by the time that judging takes here."""
+    sample = version.sample(1, seed=0)
+    rows = affordable_rows(lambda n: version.judge(np.repeat(sample, n, axis=0), threshold))
+    return inline_bounds(version.dimension, rows)
 
 
 def _verified(data: bytes, sha256: str | None, max_bytes: int) -> Version:

@@ -227,7 +227,7 @@ class Watcher:
                 loaded = await self._load(detector, number)
             version = configured(loaded.version, detector.config)
             said = await labelled(self.stores.labels, detector)
-            threshold = await asyncio.to_thread(prepared, version, detector.config.threshold, said)
+            ready = await asyncio.to_thread(prepared, version, detector.config.threshold, said)
         except (AnamnesisError, Gone, Unknown) as error:
             self._failed[key] = time.monotonic() + _FAILED_SECONDS
             self._metrics.artifact_failed(detector.name)
@@ -241,12 +241,13 @@ class Watcher:
             generation=detector.generation,
             config_revision=detector.config_revision,
             version=version,
-            threshold=threshold,
+            threshold=ready.threshold,
             trained_at=loaded.trained_at,
             labels=said,
             sha256=loaded.sha256,
             stored=detector.pointer,
             rules=detector.config.rules,
+            inline=ready.inline,
         )
         if self.champions.install(champion):
             took = time.perf_counter() - started
@@ -284,11 +285,13 @@ class Watcher:
                 raise NoVersion("There is no version yet.")
             try:
                 version, _, sha256 = await self._load(detector, number)
+                policy = detector.config.threshold
+                ready = await asyncio.to_thread(prepared, version, policy)
             except AnamnesisError as error:
                 self._metrics.artifact_failed(name)
                 _log.error("pinned version not loaded", detector=name, version=number)
                 raise Gone("The version's artifact is damaged.") from error
-            champion = self.champions.pin(detector, number, version, sha256)
+            champion = self.champions.pin(detector, number, version, sha256, ready.inline)
         if self.redis_up:
             await self._pins.record(name, number)
         return champion

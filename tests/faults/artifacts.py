@@ -247,7 +247,7 @@ def used(version: Version, champion: Version, *, judged: bool, learns: bool) -> 
         ]
     ).astype(np.float32)
     for policy in POLICIES:
-        threshold = prepared(version, policy)
+        threshold = prepared(version, policy).threshold
         finite(threshold.value, threshold.alpha, *version.judge(X, threshold))
         finite(*version.judge(X[:1], threshold))
         orjson.dumps(record_of(version, policy, None))

@@ -117,7 +117,7 @@ async def slow_connections(runs: int) -> str:
     )
 
 
-_HEAD = f"POST {_SCORE} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n".encode()
+_HEAD = f"POST {_SCORE} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n".encode()
 _PATTERNS: tuple[tuple[bytes, bytes], ...] = (
     (b"", b""),  # says nothing
     (_HEAD, b""),  # never ends its head
@@ -210,7 +210,7 @@ def _fuzzed(rng: random.Random) -> bytes:
     method = b"POST" if path.partition(b"?")[0].endswith(b"score") else b"GET"
     if rng.random() < 0.05:
         kind = rng.choice((b"text/csv", b"", b"application/x-npy", rng.randbytes(5).hex().encode()))
-    head = b"host: x\r\ncontent-type: %b\r\ncontent-length: %d\r\n" % (kind, len(body))
+    head = b"host: localhost\r\ncontent-type: %b\r\ncontent-length: %d\r\n" % (kind, len(body))
     return b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method, path, head, bytes(body))
 
 

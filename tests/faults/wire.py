@@ -46,7 +46,7 @@ class Connection:
 
     async def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
         """Send a request and return its answer; Reset where that does not come whole."""
-        fields = {"host": "stage", "content-length": str(len(body))}
+        fields = {"host": "localhost", "content-length": str(len(body))}
         if body:
             fields["content-type"] = "application/json"
         fields |= {name.replace("_", "-"): value for name, value in headers.items()}

@@ -11,15 +11,15 @@ from collections.abc import Iterable
 from service.problems import BadRequest, HeadTooLarge, Problem
 
 HEAD_BYTES = 64 * 1024  # of request line and headers
-_FRAME_BYTES = 64 * 1024  # of chunk sizes, extensions and trailers, and for each byte of content:
-_FRAME_RATIO = 8  # a chunk of one byte has a frame of five
+_FRAME_BYTES = 64 * 1024  # of chunk sizes, extensions and trailers, and one for each of the body
+_LEAST_FRAME = 5  # bytes of a chunk's size and line ends
 _BETWEEN_BYTES = 64 * 1024  # of empty lines before a request
 
 
 class ByteBounds:
     """Counts for the request that is being read; each method returns what is wrong, if anything."""
 
-    __slots__ = ("_content", "_late", "_trailers", "_whole")
+    __slots__ = ("_body", "_content", "_headers", "_late", "_pieces", "_trailers", "_whole")
 
     def __init__(self) -> None:
         self._trailers = 0
@@ -29,8 +29,16 @@ class ByteBounds:
         """Begin a head or a body, amid the packet that is being parsed."""
         self._late = 0
         self._content = 0
+        self._body = 0
+        self._pieces = 0
+        self._headers = 0
         self._trailers = 0
         self._whole = False
+
+    def header(self, size: int) -> Problem | None:
+        """Count a header of `size` bytes, name and value, of a head that may be too large."""
+        self._headers += size + 4
+        return _HEAD if self._headers > HEAD_BYTES else None
 
     def head(
         self, authorization: bytes | None, url: bytes, headers: Iterable[tuple[bytes, bytes]]
@@ -45,9 +53,15 @@ class ByteBounds:
         self._trailers += size + 4
         return _FRAME if self._trailers > _FRAME_BYTES else None
 
-    def content(self, size: int) -> None:
-        """Count `size` bytes of the body."""
+    def content(self, size: int) -> Problem | None:
+        """Count `size` bytes of the body, which the parser reported as one piece.
+
+        A body that is not chunked has one piece in each packet, and others one for each chunk.
+        """
         self._content += size
+        self._pieces += 1
+        self._body += size
+        return _FRAME if _LEAST_FRAME * self._pieces > _FRAME_BYTES + self._body else None
 
     def packet_of_head(self, size: int) -> Problem | None:
         """Count a packet that ended amid a head."""
@@ -56,7 +70,7 @@ class ByteBounds:
     def packet_of_body(self, size: int) -> Problem | None:
         """Count a packet that ended amid a body or its trailers."""
         framing = self._packet(size) - self._content
-        most = _FRAME_BYTES + _FRAME_RATIO * self._content
+        most = _FRAME_BYTES + self._content
         return _FRAME if self._late and framing > most else None
 
     def packet_between(self, size: int) -> Problem | None:
@@ -76,6 +90,6 @@ class ByteBounds:
 _HEAD = HeadTooLarge(f"A request's head has at most {HEAD_BYTES} bytes.")
 _FRAME = HeadTooLarge(
     f"What frames a body (sizes and extensions of chunks, trailers) has at most {_FRAME_BYTES} "
-    f"bytes, and {_FRAME_RATIO} more for each byte of the body."
+    f"bytes, and one more for each byte of the body."
 )
 _BETWEEN = BadRequest(f"At most {_BETWEEN_BYTES} bytes of empty lines come before a request.")

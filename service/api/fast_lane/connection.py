@@ -15,7 +15,7 @@ from uvicorn.server import ServerState
 
 from service.api.fast_lane.request_reader import Reading, RequestReader
 from service.api.fast_lane.response_bytes import Frames
-from service.problems import Problem, RequestTimeout
+from service.problems import Busy, Problem, RequestTimeout
 from service.scoring.answers import Reply, as_problem
 
 # What a peer must send, or take, in every period of `body_seconds`: 6.5 KB/s by default.
@@ -99,6 +99,7 @@ class HttpProtocol(RequestReader):
         # The application reads the body of the request that is being refused, or waits to.
         taken = self._reading is Reading.BODY and self._asked is None
         self._last, self._asked = True, None
+        self._let_go()
         cycle = self.cycle
         if taken and self.pipeline:
             self.pipeline.popleft()  # not begun: it is answered by the farewell
@@ -131,6 +132,9 @@ class HttpProtocol(RequestReader):
         """Begin."""
         super().connection_made(transport)
         self._since = self.loop.time()
+        if len(self.connections) > self.settings.max_connections:
+            self.refuse(Busy("The process serves as many connections as it may."))
+            return
         connected = transport.get_extra_info("socket")
         if connected is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
             # What a peer does not take and the system holds for it is not seen here. The system
@@ -157,7 +161,7 @@ class HttpProtocol(RequestReader):
 
     def sweep(self, now: float) -> None:
         """Close what is too slow; called several times a second with the loop's time."""
-        unsent = self.transport.get_write_buffer_size()
+        unsent = self.unsent
         if unsent:
             self._sweep_unsent(unsent, now)
             return
@@ -179,6 +183,15 @@ class HttpProtocol(RequestReader):
             if self._received < _PROGRESS:
                 self.refuse(RequestTimeout("The request's body came too slowly."))
             self._since, self._received = now, 0
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of answers that the peer has not taken."""
+        return self.transport.get_write_buffer_size()
+
+    def abort(self) -> None:
+        """Drop the connection, with what its peer has not taken."""
+        self.transport.abort()
 
     def _sweep_unsent(self, unsent: int, now: float) -> None:
         if not self._unsent or unsent <= self._unsent - _PROGRESS:

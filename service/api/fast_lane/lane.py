@@ -11,13 +11,16 @@ from typing import NamedTuple, Protocol
 
 from service import log
 from service.api.access import Access
+from service.api.body_budget import BodyBudget
 from service.api.fast_lane.response_bytes import Frames, Headers
 from service.api.origin import Hosts
-from service.problems import Problem
+from service.problems import Problem, UnsupportedMedia
 from service.scoring.answers import Reply, as_problem
 from service.scoring.champions import Champions
 from service.scoring.core import Scoring
-from service.scoring.request import ScoreRequest, inline
+from service.scoring.cost import share
+from service.scoring.request import ScoreRequest
+from service.scoring.vectors import media_type
 
 _log = log.get(__name__)
 
@@ -48,10 +51,11 @@ class LaneCycle:
 
 
 class Known(NamedTuple):
-    """What a head says: the request without its body, who asks, and how long the body is."""
+    """What a head says: the request without its body, who asks, and the body's kind and length."""
 
     request: ScoreRequest
     authorization: bytes | None
+    media_type: str
     length: int
 
 
@@ -66,14 +70,20 @@ class Lane:
     """Gathers the requests of one turn; one for each process."""
 
     def __init__(
-        self, champions: Champions, scoring: Scoring, access: Access, hosts: Hosts
+        self,
+        champions: Champions,
+        scoring: Scoring,
+        access: Access,
+        hosts: Hosts,
+        budget: BodyBudget,
     ) -> None:
+        self.budget = budget
         self._champions = champions
         self._scoring = scoring
         self._access = access
         self._hosts = hosts
         # What admits a request: its `Authorization` header and its detector.
-        self.admits = access.scores
+        self.admit = access.admit
         self._waiting: deque[tuple[Asker, ScoreRequest]] = deque()
         self._frames = Frames()
         self._heads: dict[bytes, Known] = {}
@@ -88,9 +98,13 @@ class Lane:
         if known is None or len(data) != end + known.length:
             return None
         name, _, content_type, accept, *_ = known.request
-        if self._champions.get(name) is None or not self.admits(known.authorization, name):
+        champion = self._champions.get(name)
+        if champion is None:
             return None
-        return ScoreRequest(name, data[end:], content_type, accept)
+        part = share(known.media_type, known.length, champion.inline)
+        if part > 1 or self.admit(known.authorization, name) is None:
+            return None
+        return ScoreRequest(name, data[end:], content_type, accept, "", None, part)
 
     def remember(self, data: bytes, request: ScoreRequest, authorization: bytes | None) -> None:
         """Remember the head of `data`, if that and the body of `request` are all of it."""
@@ -100,7 +114,8 @@ class Lane:
             return
         if len(self._heads) >= _HEADS:
             self._heads.clear()
-        known = Known(request._replace(body=b""), authorization, len(request.body))
+        kind = media_type(request.content_type)
+        known = Known(request._replace(body=b""), authorization, kind, len(request.body))
         self._heads[data[:end]] = known
 
     def takes(self, url: bytes, headers: Headers) -> ScoreRequest | None:
@@ -110,28 +125,27 @@ class Lane:
         Plain is: a loaded detector, no query, a body whose length is told and which is judged at
         once, no header that asks for anything special. The method is POST, the protocol HTTP/1.1.
         """
-        if len(url) > _LONGEST or not (url.startswith(_BEFORE) and url.endswith(_AFTER)):
-            return None
         named = dict(headers)
-        if len(named) != len(headers) or not _SPECIAL.isdisjoint(named):
+        if len(named) != len(headers) or not _is_plain(url, named):
             return None
-        length = named.get(b"content-length")
-        kind = named.get(b"content-type")
-        if kind is None or length is None or not length.isdigit() or len(length) > 9:
-            return None
-        content_type = kind.decode("latin-1")
         host = named.get(b"host")
         # Once a key guards the service it does so for good: a head that was let through stays so.
         if host is None or not (self._access.guarded or self._hosts.knows(host)):
             return None
         name = url[len(_BEFORE) : -len(_AFTER)].decode("latin-1")
         champion = self._champions.get(name)
-        if champion is None or not inline(content_type, int(length), champion.version.dimension):
+        content_type = named[b"content-type"].decode("latin-1")
+        try:
+            kind = media_type(content_type)
+        except UnsupportedMedia:
             return None
+        if champion is None:
+            return None
+        part = share(kind, int(named[b"content-length"]), champion.inline)
         accept = named.get(b"accept")
-        return ScoreRequest(
-            name, b"", content_type, None if accept is None else accept.decode("latin-1")
-        )
+        accepted = None if accept is None else accept.decode("latin-1")
+        asked = ScoreRequest(name, b"", content_type, accepted, "", None, part)
+        return asked if part <= 1 else None
 
     def ask(self, asker: Asker, request: ScoreRequest, *, alone: bool = False) -> None:
         """Answer with all others that come in this turn; at once where none can, being `alone`."""
@@ -145,12 +159,13 @@ class Lane:
     def _answer(self) -> None:
         askers: list[Asker] = []
         requests: list[ScoreRequest] = []
-        size = 0
-        while self._waiting and len(requests) < _MOST_REQUESTS and size < _MOST_BYTES:
+        size, part = 0, 0.0
+        while self._waiting and len(requests) < _MOST_REQUESTS and size < _MOST_BYTES and part < 1:
             asker, request = self._waiting.popleft()
             askers.append(asker)
             requests.append(request)
             size += len(request.body)
+            part += request.share
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._answer)
         try:
@@ -175,3 +190,16 @@ _SPECIAL = frozenset(
         b"transfer-encoding", b"upgrade", b"x-api-key",
     )
 )  # fmt: skip
+
+
+def _is_plain(url: bytes, named: dict[bytes, bytes]) -> bool:
+    length = named.get(b"content-length", b"")
+    return (
+        len(url) <= _LONGEST
+        and url.startswith(_BEFORE)
+        and url.endswith(_AFTER)
+        and _SPECIAL.isdisjoint(named)
+        and b"content-type" in named
+        and length.isdigit()
+        and len(length) <= 9
+    )

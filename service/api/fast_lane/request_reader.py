@@ -13,10 +13,11 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from service.api.body_budget import FREE_BYTES, FULL
 from service.api.fast_lane.byte_bounds import HEAD_BYTES, ByteBounds
 from service.api.fast_lane.lane import Lane, LaneCycle
 from service.api.fast_lane.response_bytes import Headers
-from service.problems import BadRequest, Problem, TooManyRequests
+from service.problems import BadRequest, Busy, Problem, TooManyRequests
 from service.scoring.answers import Reply
 from service.scoring.request import ScoreRequest
 from service.settings import Settings
@@ -66,6 +67,9 @@ class RequestReader(HttpToolsProtocol):
         self._asked: ScoreRequest | None = None  # being read
         self._authorization: bytes | None = None
         self._body: list[bytes] = []  # as it came, in parts
+        self._size = 0  # bytes of it
+        self._sender = ""
+        self._held = 0  # bytes of it that the budget holds for the sender
         self._handed: ScoreRequest | None = None  # the last that was parsed from these bytes
         self._unanswered = 0  # requests in the lane
         self._last = False  # no request is read after those
@@ -157,6 +161,8 @@ class RequestReader(HttpToolsProtocol):
         if self._reading is Reading.BODY:
             self._stop_if(self._bounds.trailer(len(name) + len(value)))
             return
+        if self._spread:
+            self._stop_if(self._bounds.header(len(name) + len(value)))
         name = name.lower()
         if name == b"authorization" and self._authorization is None:
             self._authorization = value  # apart: it does not say whether a request is plain
@@ -177,10 +183,12 @@ class RequestReader(HttpToolsProtocol):
                 asked is not None
                 and self.parser.get_http_version() == "1.1"
                 # The application says what is wrong with a key, if something is.
-                and self.lane.admits(self._authorization, asked.name)
+                and (grant := self.lane.admit(self._authorization, asked.name)) is not None
             ):
                 self._asked = asked
+                self._sender = grant.id
                 self._body = []
+                self._size = 0
                 self._last = not self.parser.should_keep_alive()
                 self._lane_cycle.response_complete = False
                 self.cycle = self._lane_cycle
@@ -213,12 +221,30 @@ class RequestReader(HttpToolsProtocol):
         """Keep a part of a body."""
         self._received += len(body)
         if self._asked is None:
-            self._bounds.content(len(body))
+            self._stop_if(self._bounds.content(len(body)))
             super().on_body(body)
             return
+        self._size += len(body)
+        if self._size > FREE_BYTES:
+            self._hold()
         self._body.append(body)
         if len(self._body) == _PARTS:
             self._body = [b"".join(self._body)]
+
+    def _hold(self) -> None:
+        if not self.lane.budget.try_take(self._sender, self._size - self._held):
+            self._stop(Busy(FULL))
+        self._held = self._size
+
+    def _let_go(self) -> None:
+        if self._held:
+            self.lane.budget.give(self._sender, self._held)
+            self._held = 0
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of a body that was broken off."""
+        self._let_go()
+        super().connection_lost(exc)
 
     def on_message_complete(self) -> None:
         """Hand a request of the lane over."""
@@ -228,9 +254,9 @@ class RequestReader(HttpToolsProtocol):
         if self._asked is None:
             super().on_message_complete()
             return
-        name, _, content_type, accept, *_ = self._asked
+        self._handed = self._asked._replace(body=b"".join(self._body))
         self._asked = None
-        self._handed = ScoreRequest(name, b"".join(self._body), content_type, accept)
+        self._let_go()  # it is judged within this turn, or the next
         self._hand_over(self._handed)
 
     def _hand_over(self, request: ScoreRequest, *, alone: bool = False) -> None:

@@ -26,7 +26,7 @@ class Frames:
             head = self._head(status, content_type)
         end = b"connection: close\r\n" if close else b""
         if more:
-            end += "".join(f"{name.lower()}: {value}\r\n" for name, value in more).encode("latin-1")
+            end += b"".join(b"%b: %b\r\n" % field for field in reply.own_fields())
         return b"%b%d\r\n%b\r\n%b" % (head, len(body), end, body)
 
     def _head(self, status: int, content_type: str) -> bytes:

@@ -15,7 +15,8 @@ from service.api.routes.queries import flag
 from service.domain.scope import Scope
 from service.problems import TooLarge
 from service.scoring import vectors as payload
-from service.scoring.request import inline, parse_query
+from service.scoring.cost import fits_inline, inline_bounds
+from service.scoring.request import parse_query
 from service.scoring.request_rows import normal_rows, not_learned
 
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["vectors"])
@@ -63,7 +64,7 @@ async def normal(request: Request, name: Name) -> Response:
     by = parse_query(request.url.query).by
     config = (await app.ingest.detector(name)).config
     body = await request.body()
-    at_once = inline(kind, len(body), config.dimension or 1)
+    at_once = fits_inline(kind, len(body), inline_bounds(config.dimension or 1))
     rows = await _inline_or_not(at_once, lambda: normal_rows(kind, body, config, by, config.rules))
     most = app.settings
     if rows.X.nbytes > most.buffer_max_bytes or len(rows.X) > most.buffer_max_vectors:

@@ -13,11 +13,14 @@ from service.api.responses import respond
 from service.api.routes.parameters import Name
 from service.domain.scope import Scope
 from service.problems import StoreUnavailable
-from service.scoring.request import ScoreRequest, inline, parse_query
-from service.scoring.vectors import OCTETS
+from service.scoring.cost import fits_inline
+from service.scoring.request import ScoreRequest, parse_query
+from service.scoring.vectors import OCTETS, media_type
 
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["vectors"])
 
+
+_EXPLAINED = 16  # times as much as a score
 
 _ANSWER = {
     "detector": "pump-7",
@@ -73,9 +76,9 @@ _SCORED[200]["content"][OCTETS] = _BINARY
 async def score(request: Request, name: Name) -> Response:
     """Return score, p-value, severity and verdict of every row."""
     app = parts(request)
-    pinned = parse_query(request.url.query).version
+    query = parse_query(request.url.query)
     await know(app, name)
-    champion = await app.watcher.pinned(name, pinned) if pinned else None
+    champion = await app.watcher.pinned(name, query.version) if query.version else None
     asked = ScoreRequest(
         name,
         await request.body(),
@@ -85,8 +88,10 @@ async def score(request: Request, name: Name) -> Response:
         champion,
     )
     serving = champion or app.champions.get(name)
-    dimension = serving.version.dimension if serving else 1
-    if inline(asked.content_type, len(asked.body), dimension):
+    # Attributions cost a gradient for each row, and a lengthy answer.
+    weighed = len(asked.body) * (_EXPLAINED if query.explain else 1)
+    kind = media_type(asked.content_type)
+    if serving is None or fits_inline(kind, weighed, serving.inline):
         return respond(app.scoring.score(asked))
     started = time.perf_counter()
     turn = await asyncio.to_thread(app.scoring.compute, (asked,))

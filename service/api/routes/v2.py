@@ -21,8 +21,9 @@ from service.problems import Unprocessable, Unready, UnsupportedMedia
 from service.scoring import open_inference
 from service.scoring.answers import Reply
 from service.scoring.core import Judged, Turn, judge
+from service.scoring.cost import fits_inline
 from service.scoring.open_inference import HEADER_LENGTH
-from service.scoring.request import inline
+from service.scoring.vectors import JSON, NPY
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 _MODEL = {
@@ -222,7 +223,8 @@ async def _infer(request: Request, name: str, number: str | None) -> Response:
         return open_inference.reply(champion, asked, columns), Judged(champion, asked.X, columns)
 
     started = time.perf_counter()
-    at_once = inline(None, len(body), champion.version.dimension)
+    # Tensors in binary may have a byte for each number.
+    at_once = fits_inline(JSON if length is None else NPY, len(body), champion.inline)
     reply, judged = work() if at_once else await asyncio.to_thread(work)
     app.scoring.record(Turn([], [judged]), time.perf_counter() - started)
     return respond(reply)

@@ -12,6 +12,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from service.api.access import Access
+from service.api.body_budget import BodyBudget
 from service.api.fast_lane.connection import HttpProtocol
 from service.api.fast_lane.lane import Lane
 from service.api.origin import Hosts
@@ -73,9 +74,8 @@ def connections(n: int) -> tuple[Lane, list[HttpProtocol]]:
     champions, access = Champions(1), Access(may_be_open=True)
     champions.install(champion())
     access.adopt(State(0, ""), ())
-    lane = Lane(
-        champions, Scoring(champions, (Metrics(CollectorRegistry()),)), access, Hosts(Settings())
-    )
+    scoring = Scoring(champions, (Metrics(CollectorRegistry()),))
+    lane = Lane(champions, scoring, access, Hosts(Settings()), BodyBudget(1, 1))
     state = {"lane": lane, "settings": Settings()}
     config = Config(unasked, lifespan="off")
     config.load()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.problems import BadVectors, Problem, TooLarge
+from service.problems import BadVectors, Problem, TooLarge, UnsupportedMedia
 from service.scoring import json_vectors
 from service.scoring import vectors as payload
 
@@ -102,8 +102,11 @@ def test_bounds() -> None:
 
 
 def test_media_types() -> None:
-    """JSON is what no content type means; parameters and case do not matter."""
-    assert payload.media_type(None) == payload.JSON
+    """Parameters and case do not matter, and no content type is none of ours."""
+    for none in (None, "", "text/plain", "application/jsonp"):
+        with pytest.raises(UnsupportedMedia):
+            payload.media_type(none)
+    assert payload.media_type("application/json;charset=utf-8") == payload.JSON
     assert payload.media_type("APPLICATION/X-NPY ; a=b") == payload.NPY
 
 

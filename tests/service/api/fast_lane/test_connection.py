@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,16 +18,19 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from service.api.access import Access
+from service.api.body_budget import BodyBudget
 from service.api.fast_lane.lane import _HEADS as MOST_HEADS
 from service.api.fast_lane.lane import Lane
 from service.api.middleware import BodyLimit, Headers
 from service.api.origin import Hosts, OriginCheck
 from service.api.server import Server, configured
 from service.domain.api_key import Grant
+from service.domain.inline_bounds import InlineBounds
 from service.domain.scope import LEAST_BODY_BYTES, Scope
 from service.scoring.champions import Champions
 from service.scoring.core import Scoring
-from service.scoring.request import ScoreRequest, inline
+from service.scoring.cost import fits_inline, inline_bounds
+from service.scoring.request import ScoreRequest
 from service.scoring.vectors import OCTETS
 from service.settings import Settings
 from service.store.api_keys import State
@@ -164,9 +167,9 @@ async def served(grants: Sequence[Grant] = (), **options: Any) -> AsyncIterator[
     metrics = Metrics(registry)
     access = Access(may_be_open=True)
     access.adopt(State(0, ""), grants)
-    hosts = Hosts(settings)
-    echo = Echo(Lane(champions, Scoring(champions, (metrics,)), access, hosts), settings)
-    app = Headers(OriginCheck(BodyLimit(echo, LIMIT), access, hosts))
+    hosts, budget = Hosts(settings), BodyBudget(16 * LIMIT, LIMIT)
+    echo = Echo(Lane(champions, Scoring(champions, (metrics,)), access, hosts, budget), settings)
+    app = Headers(OriginCheck(BodyLimit(echo, LIMIT, budget), access, hosts))
     server = configured(app, settings)
     server.capture_signals = contextlib.nullcontext
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -357,7 +360,36 @@ async def test_the_lane_keeps_a_key_to_its_rate() -> None:
 def test_the_lane_need_not_ask_how_large_a_body_may_be() -> None:
     """The least that a key's limit may be is more than the lane takes."""
     for kind in (OCTETS, "application/json"):
-        assert not inline(kind, LEAST_BODY_BYTES, dimension=10**6)
+        assert not fits_inline(kind, LEAST_BODY_BYTES, inline_bounds(10**6, 10**6))
+
+
+async def test_what_is_costly_to_judge_is_not_judged_in_the_event_loop(api: Served) -> None:
+    """A head that the lane remembers goes to the application once a costly version serves."""
+    peer = await api.peer()
+    assert [(await peer.ask(request())).way for _ in range(3)] == ["lane"] * 3
+    champions = api.echo.lane._champions
+    costly = replace(champions.get("pump"), generation=2, inline=inline_bounds(3, 0))
+    champions.install(costly)
+    assert (await peer.ask(request())).way == "application"
+    assert (await peer.ask(request(VECTOR, "X-Other: 1"))).way == "application"
+
+
+async def test_a_turn_ends_with_the_budget(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that each take a third of the event loop's budget are answered three at a time."""
+    champions, lane = api.echo.lane._champions, api.echo.lane
+    bound = 3 * len(VECTOR)
+    champions.install(
+        replace(champions.get("pump"), generation=2, inline=InlineBounds(bound, bound, bound))
+    )
+    turns, score = [], lane._scoring.score_many
+    monkeypatch.setattr(
+        lane._scoring, "score_many", lambda asked: turns.append(len(asked)) or score(asked)
+    )
+    peer = await api.peer()
+    peer.send(request() * 7)
+    for _ in range(7):
+        assert (await peer.answer()).status == 200
+    assert turns == [3, 3, 1]
 
 
 async def test_an_upgrade_is_not_taken(api: Served) -> None:
@@ -591,8 +623,13 @@ async def test_trailers_are_bounded_and_dropped(api: Served) -> None:
 async def test_the_framing_of_a_body_is_bounded(api: Served) -> None:
     """Chunks of one byte are served; extensions that outweigh the body are not."""
     peer = await api.peer()
-    answer = await peer.ask(CHUNKED + b"1\r\nx\r\n" * 40_000 + b"0\r\n\r\n")
-    assert answer.body == b"POST /other 40000"
+    answer = await peer.ask(CHUNKED + b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n")
+    assert answer.body == b"POST /other 10000"
+    answer = await peer.ask(CHUNKED + b"8\r\n 2345678\r\n" * 12_000 + b"0\r\n\r\n")
+    assert answer.body == b"POST /other 96000"
+    peer.send(CHUNKED + b"1\r\nx\r\n" * 20_000)
+    assert (await peer.answer()).status == 431
+    peer = await api.peer()
     peer.send(CHUNKED)
     for _ in range(400):
         peer.send(b"1;" + b"e" * 1000 + b"\r\nx\r\n")

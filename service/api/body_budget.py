@@ -1,0 +1,62 @@
+"""How many bytes of request bodies one process holds at a time, and how many for one sender.
+
+Each body is bounded; what many bodies come to together is bounded here. A body that finds no room
+waits without being read, and is refused after a moment. Bodies of up to `FREE_BYTES` are not
+counted: a connection holds that much anyway, and scoring goes on beside whoever sends much.
+"""
+
+import asyncio
+from collections import Counter
+
+from service.problems import Busy
+
+FREE_BYTES = 64 * 1024
+FULL = "The bodies of other requests fill the memory that is set apart for bodies."
+_WAIT_SECONDS = 2.0  # for room, before the request is refused
+_SHARE = 0.5  # of the budget, for one sender
+
+
+class BodyBudget:
+    """The budget of one process; `largest` is what one body may have in any case."""
+
+    def __init__(self, most: int, largest: int) -> None:
+        self._most = max(most, largest)
+        self._most_of_one = max(int(_SHARE * self._most), largest)
+        self._held = 0
+        self._held_by: Counter[str] = Counter()
+        self._given = asyncio.Event()
+
+    @property
+    def held(self) -> int:
+        """Bytes that are held now."""
+        return self._held
+
+    def try_take(self, sender: str, size: int) -> bool:
+        """Hold `size` more bytes for the sender and return True, if there is room."""
+        if self._held + size > self._most or self._held_by[sender] + size > self._most_of_one:
+            return False
+        self._held += size
+        self._held_by[sender] += size
+        return True
+
+    async def take(self, sender: str, size: int) -> None:
+        """Hold `size` more bytes for the sender; raises Busy where no room comes free in time."""
+        if self.try_take(sender, size):
+            return
+        try:
+            async with asyncio.timeout(_WAIT_SECONDS):
+                while not self.try_take(sender, size):
+                    self._given.clear()
+                    await self._given.wait()
+        except TimeoutError:
+            raise Busy(FULL) from None
+
+    def give(self, sender: str, size: int) -> None:
+        """Let go of `size` bytes that were held for the sender."""
+        if not size:
+            return
+        self._held -= size
+        self._held_by[sender] -= size
+        if not self._held_by[sender]:
+            del self._held_by[sender]
+        self._given.set()

@@ -1,0 +1,215 @@
+"""Every part of a request, fed up to its bound and far past it, to a real process.
+
+What is refused must cost nothing: the memory of the process and the time of `/healthz` beside it
+are looked at while each part is fed.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from itertools import repeat
+
+import pytest
+
+from tests.faults.stage import Stage, resources, staged
+from tests.faults.wire import Connection, Reset
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
+
+MIB = 2**20
+PAST = 16 * MIB  # bytes that each of `FLOODS` connections offers
+FLOODS = 6
+MOST_GROWTH = 40 * MIB  # where nothing bounds a part, 96 MiB stay in memory
+BODY, BODIES, CONNECTIONS = 2 * MIB, 4 * MIB, 120
+HOST = b"Host: localhost\r\n"
+SCORE = b"POST /v1/detectors/none/score HTTP/1.1\r\n" + HOST
+CHUNKED = SCORE + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+LENGTH = SCORE + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a request: what comes before it, one piece of it, and what ends the request."""
+
+    name: str
+    before: bytes
+    piece: bytes
+    after: bytes
+    within: int  # bytes of it that are served
+    served: int  # with this status
+
+    def wire(self, size: int) -> bytes:
+        """Return a request with `size` bytes of the part."""
+        return self.before + self.piece * (size // len(self.piece)) + self.after
+
+    def flood(self) -> Iterator[bytes]:
+        """Yield a request whose part has no end."""
+        yield self.before
+        block = self.piece * max(1, 65_536 // len(self.piece))
+        yield from repeat(block, PAST // len(block))
+
+
+GET = b"GET /healthz HTTP/1.1\r\n" + HOST
+KIB = 1024
+PARTS = [
+    Part("line", b"GET /", b"a", b" HTTP/1.1\r\n" + HOST + b"\r\n", 60 * KIB, 404),
+    Part("header name", GET, b"a", b": b\r\n\r\n", 60 * KIB, 200),
+    Part("header value", GET + b"a: ", b"b", b"\r\n\r\n", 60 * KIB, 200),
+    Part("headers", GET, b"a: b\r\n", b"\r\n", 40 * KIB, 200),
+    Part("Authorization", GET + b"Authorization: Bearer ", b"b", b"\r\n\r\n", 60 * KIB, 200),
+    Part("empty lines", b"", b"\r\n", GET + b"\r\n", 60 * KIB, 200),
+    Part("body", LENGTH % BODY, b" ", b"", BODY, 404),
+    Part("chunked body", CHUNKED, b"400\r\n" + b" " * 1024 + b"\r\n", b"0\r\n\r\n", MIB, 404),
+    Part("tiny chunks", CHUNKED, b"1\r\n \r\n", b"0\r\n\r\n", 60 * KIB, 404),
+    Part("chunk extension", CHUNKED + b"1;", b"e", b"\r\n \r\n0\r\n\r\n", 60 * KIB, 404),
+    Part("extensions", CHUNKED, b"1;eeeeeeeee\r\n \r\n", b"0\r\n\r\n", 32 * KIB, 404),
+    Part("trailer value", CHUNKED + b"0\r\na: ", b"b", b"\r\n\r\n", 60 * KIB, 404),
+    Part("trailer name", CHUNKED + b"0\r\n", b"b", b": a\r\n\r\n", 60 * KIB, 404),
+    Part("trailers", CHUNKED + b"0\r\n", b"a: b\r\n", b"\r\n", 40 * KIB, 404),
+    Part("pipelined", GET + b"\r\n", GET + b"\r\n", b"", 40 * KIB, 200),
+    Part(
+        "pipelined offers", GET + b"\r\n",
+        GET + b"Connection: upgrade\r\nUpgrade: h2c\r\n\r\n", b"", 64 * KIB, 200,
+    ),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """Keep one process for all parts."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def stage() -> AsyncIterator[Stage]:
+    """Serve with small bounds, in a process of its own."""
+    bounds = {"max_body_bytes": BODY, "bodies_max_bytes": BODIES, "max_connections": CONNECTIONS}
+    async with staged(body_seconds=5.0, header_seconds=5.0, **bounds) as stage:
+        await healthz(stage, 0.5)  # warm
+        yield stage
+
+
+async def healthz(stage: Stage, seconds: float, done: asyncio.Event | None = None) -> float:
+    """Ask again and again; return the longest time of an answer."""
+    longest, end = 0.0, time.monotonic() + seconds
+    async with Connection(stage.port) as connection:
+        while time.monotonic() < end and not (done and done.is_set()):
+            began = time.monotonic()
+            assert (await connection.ask("GET", "/healthz")).status == 200
+            longest = max(longest, time.monotonic() - began)
+            await asyncio.sleep(0.005)
+    return longest
+
+
+async def flood(stage: Stage, part: Part) -> bytes:
+    """Send a part without an end, until the service has enough; return what it said."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
+    said = asyncio.create_task(reader.read(4096))
+    try:
+        with contextlib.suppress(ConnectionError):
+            for block in part.flood():
+                writer.write(block)
+                async with asyncio.timeout(30):
+                    await writer.drain()
+                if said.done():
+                    break
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(30):
+                return await said
+        return b""
+    finally:
+        said.cancel()
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
+async def test_a_part_is_served_within_its_bound_and_costs_nothing_past_it(
+    stage: Stage, part: Part
+) -> None:
+    """Up to its bound the part is served; past it it is refused, and memory and others go on."""
+    async with Connection(stage.port) as connection:
+        assert (await connection.send(part.wire(part.within))).status == part.served
+    quiet = await healthz(stage, 0.3)
+    before, _ = resources(stage.apis[0].pid)
+    done = asyncio.Event()
+    beside = asyncio.create_task(healthz(stage, 60, done))
+    said = await asyncio.gather(*(flood(stage, part) for _ in range(FLOODS)))
+    done.set()
+    assert await beside < max(1.0, 20 * quiet)
+    grown = resources(stage.apis[0].pid)[0] - before
+    assert grown < MOST_GROWTH, f"{grown / MIB:.0f} MiB"
+    if part.name != "body":  # which ends where its length says
+        statuses = {one.split(b" ")[1] for one in said if one}
+        refusals = {b"400", b"413", b"431", b"503"}
+        assert part.name.startswith("pipelined") or statuses <= refusals, statuses
+
+
+async def test_bodies_in_flight_have_a_budget(stage: Stage) -> None:
+    """Bodies that are kept alive share a budget: what is beyond it is 503, small ones go on."""
+    before, _ = resources(stage.apis[0].pid)
+    held = []
+    for _ in range(8):
+        reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
+        writer.write(LENGTH % BODY + b" " * (BODY - 1))
+        held.append((reader, writer))
+
+    async def refused() -> bool:
+        return sum(bool(reader._buffer) for reader, _ in held) >= 6
+
+    try:
+        await stage.until(refused, 20)
+        said = [bytes(reader._buffer) for reader, _ in held if reader._buffer]
+        assert all(b" 503 " in one and b"retry-after" in one and b"/busy" in one for one in said)
+        small = b'{"vectors": [[1]]}'
+        async with Connection(stage.port) as connection:
+            for _ in range(10):
+                answer = await connection.ask("POST", "/v1/detectors/none/score", small)
+                assert answer.status == 404
+        assert resources(stage.apis[0].pid)[0] - before < MOST_GROWTH
+    finally:
+        for _, writer in held:
+            writer.transport.abort()
+
+    async def served() -> bool:
+        async with Connection(stage.port) as connection:
+            return (await connection.send(LENGTH % BODY + b" " * BODY)).status == 404
+
+    await stage.until(served, 10)  # what is broken off is let go of
+
+
+async def test_connections_are_bounded(stage: Stage) -> None:
+    """A connection too many is 503 and closed; once others end, there is room again."""
+    opened = []
+    try:
+        while len(opened) < CONNECTIONS:
+            opened.append(await asyncio.open_connection("127.0.0.1", stage.port))
+        reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
+        async with asyncio.timeout(10):
+            said = await reader.read()
+        assert said.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after" in said
+        writer.close()
+    finally:
+        for _, writer in opened:
+            writer.transport.abort()
+
+    async def room() -> bool:
+        with contextlib.suppress(Reset, OSError):
+            async with Connection(stage.port) as connection:
+                return (await connection.ask("GET", "/healthz")).status == 200
+        return False
+
+    await stage.until(room, 10)
+
+
+async def test_authorization_headers_are_not_kept(stage: Stage) -> None:
+    """However many different keys are tried, none of them is remembered."""
+    before, _ = resources(stage.apis[0].pid)
+    async with Connection(stage.port) as connection:
+        for i in range(1000):
+            answer = await connection.ask("GET", "/v1/keys", authorization=f"x{i} " + "k" * 60_000)
+            assert answer.status == 200
+    grown = resources(stage.apis[0].pid)[0] - before
+    assert grown < MOST_GROWTH, f"{grown / MIB:.0f} MiB"

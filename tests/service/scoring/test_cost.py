@@ -1,0 +1,48 @@
+"""What is judged in the event loop follows from what judging was measured to cost."""
+
+import pytest
+
+from service.domain.inline_bounds import WIDEST
+from service.scoring import cost
+from service.scoring.cost import BUDGET_SECONDS, affordable_rows, fits_inline, inline_bounds, share
+from service.scoring.vectors import JSON, NPY, OCTETS
+
+
+@pytest.mark.parametrize(
+    ("lone", "more", "rows", "most_tried"),
+    [
+        (60e-6, 2e-6, 1376, 64),  # elbo
+        (60e-6, 20e-6, 193, 64),
+        (1e-3, 1e-3, 4, 8),
+        (0.29, 0.29, 0, 1),  # millions of neighbours
+    ],
+)
+def test_rows_are_those_that_fit_the_budget(
+    monkeypatch: pytest.MonkeyPatch, lone: float, more: float, rows: int, most_tried: int
+) -> None:
+    """Few rows are tried first, so that a costly score is not asked for many."""
+    tried = []
+
+    def timed(judge: object, n: int) -> float:
+        tried.append(n)
+        accident = 1.0 if len(tried) == 1 else 0.0  # another process had the processor
+        return accident + lone + more * (n - 1)
+
+    monkeypatch.setattr(cost, "_timed", timed)
+    found = affordable_rows(lambda _: None)
+    assert found == rows
+    assert max(tried) == most_tried
+    assert found * more <= BUDGET_SECONDS
+
+
+def test_bounds_follow_from_rows_and_media_type() -> None:
+    """A type whose numbers may be shorter has the lower bound, and nothing fits no rows."""
+    bounds = inline_bounds(dimension=10, rows=100)
+    assert (bounds.json, bounds.octets, bounds.npy) == (12_000, 4000, 1000)
+    assert fits_inline(OCTETS, 4000, bounds)
+    assert not fits_inline(NPY, 4000, bounds)
+    assert share(JSON, 6000, bounds) == 0.5
+    for kind in (JSON, OCTETS, NPY):
+        assert not fits_inline(kind, 1, inline_bounds(10, 0))
+    widest = inline_bounds(10**6, 10**6)
+    assert widest.octets <= WIDEST.octets
