@@ -46,7 +46,8 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, and let go of what was kept."""
-        cast("FastAPI", self.config.app).state.parts.changes.close()
+        if isinstance(self.config.app, FastAPI) and hasattr(self.config.app.state, "parts"):
+            self.config.app.state.parts.changes.close()
         await super().shutdown(sockets)
         gc.unfreeze()
 
