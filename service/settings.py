@@ -7,7 +7,6 @@ container has it for `${VAR:-}`; but a setting that guards something and is empt
 
 import ipaddress
 import os
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,19 @@ from pydantic_settings import (
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
 from service import addresses
 from service.environment import PREFIX, misspelt, settings_in
+from service.settings_file import CONFIG_FILE, BadSettings, cause, toml_source, variable
+
+__all__ = ["BadSettings", "Settings", "is_loopback", "variable"]
 
 # Without them a door would stand open that somebody meant to shut.
 _GUARDS = (
     "admin_key_file", "key_file", "metrics_key_file", "redis_password_file", "signing_key_file",
     "tls_cert", "tls_key", "trusted_keys_file",
 )  # fmt: skip
-
-
-class BadSettings(ValueError):  # noqa: N818 - it states what is wrong
-    """The settings cannot be used; the message names the setting, and no value of it."""
 
 
 class Settings(BaseSettings):
@@ -277,13 +274,13 @@ class Settings(BaseSettings):
         env_settings.env_vars = {
             f"{PREFIX}{name}".lower(): value for name, value in given.items() if value
         }
-        toml = _toml(settings_cls)
+        toml = toml_source(settings_cls, os.environ.get(CONFIG_FILE))
         return (init_settings, env_settings, *([toml] if toml else []))
 
     @classmethod
     def misspelt(cls) -> list[str]:
         """Return a few words on each variable, and key of the file, that is no setting."""
-        toml = _toml(cls)
+        toml = toml_source(cls, os.environ.get(CONFIG_FILE))
         given = {*settings_in(os.environ), *(toml.toml_data if toml else ())}
         return list(misspelt(given - {"config_file"}, cls.model_fields))
 
@@ -317,7 +314,7 @@ class Settings(BaseSettings):
         try:
             return self.content(name).decode().strip()
         except UnicodeDecodeError as error:
-            raise BadSettings(f"{variable(name)}: {_cause(getattr(self, name), error)}") from None
+            raise BadSettings(f"{variable(name)}: {cause(getattr(self, name), error)}") from None
 
     def content(self, name: str) -> bytes:
         """Return the bytes of the file that the setting `name` names; BadSettings without them."""
@@ -325,7 +322,7 @@ class Settings(BaseSettings):
         try:
             return file.read_bytes()
         except OSError as error:
-            raise BadSettings(f"{variable(name)}: {_cause(file, error)}") from None
+            raise BadSettings(f"{variable(name)}: {cause(file, error)}") from None
 
     def environment(self, **more: str) -> dict[str, str]:
         """Return the environment for a child that is to have these settings, and `more` in it."""
@@ -337,33 +334,6 @@ class Settings(BaseSettings):
 def _refuse_empty_guard(name: str, value: object) -> None:
     if name in _GUARDS and isinstance(value, str) and not value.strip():
         raise BadSettings(f"{variable(name)} is set but empty: name a file, or do not set it")
-
-
-def variable(name: str) -> str:
-    """Return the variable of the setting `name`."""
-    return f"{PREFIX}{name.upper()}"
-
-
-def _toml(settings: type[BaseSettings]) -> TomlConfigSettingsSource | None:
-    """Return the settings file, if one is named; BadSettings where it cannot be read."""
-    named = os.environ.get("ANAMNESIS_CONFIG_FILE")
-    if not named:
-        return None
-    file = Path(named)
-    try:
-        if not file.is_file():
-            raise BadSettings(f"ANAMNESIS_CONFIG_FILE: there is no file {file}")
-        return TomlConfigSettingsSource(settings, file)
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadSettings(f"ANAMNESIS_CONFIG_FILE: {_cause(file, error)}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise BadSettings(f"ANAMNESIS_CONFIG_FILE: {file} is not TOML: {error}") from None
-
-
-def _cause(file: Path, error: OSError | UnicodeDecodeError) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return f"{file} is not text"
-    return f"{file} cannot be read: {error.strerror}"
 
 
 def is_loopback(host: str) -> bool:

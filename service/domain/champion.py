@@ -6,8 +6,8 @@ from models import Version
 from models.parts.calibration import Threshold
 from models.parts.labels import Labels
 from service.domain.detector import Pointer, older
-from service.domain.row_rules import NO_RULES, RowRules
 from service.domain.inline_bounds import WIDEST, InlineBounds
+from service.domain.row_rules import NO_RULES, RowRules
 
 
 @dataclass(frozen=True, slots=True, eq=False)

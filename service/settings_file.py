@@ -1,0 +1,41 @@
+"""The TOML file of the settings, and what is said of settings that cannot be used."""
+
+import tomllib
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, TomlConfigSettingsSource
+
+from service.environment import PREFIX
+
+CONFIG_FILE = f"{PREFIX}CONFIG_FILE"
+
+
+class BadSettings(ValueError):  # noqa: N818 - it states what is wrong
+    """The settings cannot be used; the message names the setting, and no value of it."""
+
+
+def variable(name: str) -> str:
+    """Return the variable of the setting `name`."""
+    return f"{PREFIX}{name.upper()}"
+
+
+def toml_source(settings: type[BaseSettings], named: str | None) -> TomlConfigSettingsSource | None:
+    """Return the settings file, if one is named; BadSettings where it cannot be read."""
+    if not named:
+        return None
+    file = Path(named)
+    try:
+        if not file.is_file():
+            raise BadSettings(f"{CONFIG_FILE}: there is no file {file}")
+        return TomlConfigSettingsSource(settings, file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings(f"{CONFIG_FILE}: {cause(file, error)}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadSettings(f"{CONFIG_FILE}: {file} is not TOML: {error}") from None
+
+
+def cause(file: Path, error: OSError | UnicodeDecodeError) -> str:
+    """Return why a file cannot be used, in a few words."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"{file} is not text"
+    return f"{file} cannot be read: {error.strerror}"
