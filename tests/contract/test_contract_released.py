@@ -63,7 +63,7 @@ async def test_everything_is_shown_as_it_was(old: Running) -> None:
     for name, was in ANSWERS["audit"].items():
         assert kept(was, (await old.http.get(f"/v1/detectors/{name}/audit")).json()) == []
     assert kept(ANSWERS["keys"], (await old.http.get("/v1/keys")).json()) == []
-    labels = await old.parts.stores.events.labels("pump")
+    labels = await old.parts.stores.labels.all("pump")
     assert sorted(one.label for one in labels) == ["anomaly", "anomaly", "normal"]
 
 

@@ -14,7 +14,7 @@ import time
 import traceback
 from pathlib import Path
 
-from tests.faults import artifacts, crashes, learning, peers, schema, stores, swaps  # noqa: F401 - they enter theirs
+from tests.faults import artifacts, crashes, going_back, learning, peers, schema, stores, swaps  # noqa: F401 - they enter theirs
 from tests.faults.catalogue import FAULTS, Fault
 
 

@@ -1,0 +1,104 @@
+"""What a store forgets: it goes back to an older copy, or dies while it erases."""
+
+import resource
+
+import numpy as np
+import psutil
+
+from models import Version
+from service.store.erasure import Erasure, mark_erased
+from tests.faults.catalogue import fault
+from tests.faults.stage import DIMENSION, Stage, staged
+from tests.faults.stores import BACK_SECONDS
+from tests.restored import copied, put_back
+from tests.service.stored import GOOD, Stored
+from tests.service.trained import versions
+
+ROWS = np.random.default_rng(0).normal(size=(40, DIMENSION)).astype(np.float32)
+
+
+@fault(
+    "store restored from an older copy, and changed again: every number is given twice",
+    "within 5 s every API process scores with the champion that the store has",
+    short=1, long=20,
+)  # fmt: skip
+async def older_copy_goes_on(runs: int) -> str:
+    """Promote version n, go back to before that, and promote another version n."""
+    slowest = 0.0
+    async with staged() as stage:
+        await stage.make()
+        stored = Stored(stage.redis)
+        for run in range(runs):
+            copy = await copied(stage.redis)
+            for version in (versions()[run % 2], versions()[1 - run % 2]):
+                await put_back(stage.redis, copy)
+                await stored.buffer.ingest("pump", ROWS)
+                lease = await stored.lease()
+                artifact, experience = version.to_bytes(), await stored.take()
+                await stored.registry.promote(lease, experience, artifact, GOOD, seconds=0.1)
+                await stored.leases.release(lease)
+                slowest = max(slowest, await _served(stage, version))
+    return f"{runs} times: the second version of a number served within {slowest:.1f} s"
+
+
+async def _served(stage: Stage, version: Version) -> float:
+    """Wait until the version's own scores are what the API answers; return the seconds."""
+    expected = version.score(ROWS)
+
+    async def answers() -> bool:
+        answer = await stage.ask(
+            "POST", "/v1/detectors/pump/score", {"vectors": ROWS.tolist()},
+            **{"content-type": "application/json"},
+        )  # fmt: skip
+        return answer.status == 200 and np.allclose(answer.json()["scores"], expected, rtol=1e-6)
+
+    return await stage.until(answers, BACK_SECONDS)
+
+
+@fault(
+    "rewrite of the append-only file killed, its disk full, or its store killed",
+    "the mark of what was deleted stands until a later rewrite ended well",
+    short=3, long=30,
+)  # fmt: skip
+async def rewrite_broken(runs: int) -> str:
+    """Break a rewrite in one of three ways, then let another one end."""
+    async with staged(apis=0) as stage:
+        for run in range(runs):
+            await stage.redis.mset({f"filler-{key}": run for key in range(100)})
+            await mark_erased(stage.redis)
+            await stage.redis.config_set("rdb-key-save-delay", 20_000)
+            assert await Erasure(stage.redis).rewrite()
+            await _broken(stage, run % 3)
+            await _ended(stage, well=False)
+            assert await Erasure(stage.redis).rewrite_due(0)
+            await stage.redis.config_set("rdb-key-save-delay", 0)
+            assert await Erasure(stage.redis).rewrite()
+            await _ended(stage, well=True)
+            assert not await Erasure(stage.redis).rewrite_due(0)
+    return f"{runs} rewrites broken, {runs} marks stood, and went with the next rewrite"
+
+
+async def _broken(stage: Stage, how: int) -> None:
+    if how == 2:
+        stage.store.kill()
+        stage.store.start()
+        return
+    (child,) = psutil.Process(stage.store.pid).children()
+    if how == 0:
+        child.kill()
+    else:  # it cannot write any more, as on a full disk
+        resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+
+
+async def _ended(stage: Stage, *, well: bool) -> None:
+    erasure = Erasure(stage.redis)
+
+    async def over() -> bool:
+        try:
+            ended = await erasure.settle()
+        except Exception:  # noqa: BLE001 - connections to a store that died break once
+            return False
+        assert ended in (None, well)
+        return ended is not None
+
+    await stage.until(over, 60)
