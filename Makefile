@@ -7,7 +7,7 @@ TOOLS := $(VENV)-security/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-pump run test faults bench-digits bench-mnist \
-	bench-nsl-kdd bench-gate bench-tabular bench-telemetry bench-permuted bench-classes bench-memory \
+	bench-nsl-kdd bench-gate bench-tabular bench-oddbench bench-telemetry bench-permuted bench-classes bench-memory \
 	bench-members bench-weights \
 	peers bench bench-serving bench-ingest bench-train bench-soak bench-scale \
 	lint format audit sbom secrets image client-tools docs clean
@@ -49,6 +49,9 @@ bench-gate: $(STAMP) ## whom the gate lets through: half an hour
 
 bench-tabular: $(STAMP) ## ADBench's sets, beside scikit-learn, and PyOD after `make peers`
 	$(BIN)/python benchmarks/tabular.py --output benchmarks/results/tabular.json $(ARGS)
+
+bench-oddbench: $(STAMP) ## OddBench's tables, at once and as five experiences, with ablations: hours
+	$(BIN)/python benchmarks/oddbench.py --output benchmarks/results/oddbench.json $(ARGS)
 
 bench-telemetry: $(STAMP) ## servers, a pump and series in time order: false alarms a day
 	$(BIN)/python benchmarks/telemetry.py --output benchmarks/results/telemetry.json $(ARGS)

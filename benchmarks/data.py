@@ -13,6 +13,7 @@ _SOURCES = {
     "smd_a.npz": "two servers of the Server Machine Dataset, "
     "https://github.com/NetManAIOps/OmniAnomaly",
     "skab.npz": "the Skoltech benchmark, https://github.com/waico/SKAB",
+    "oddbench_dev.npz": "60 tables of OddBench, psorus/Outformer, benchmarks/oddbench",
     "nab_a.npz": "series of the Numenta benchmark, https://github.com/numenta/NAB",
 }
 

@@ -111,7 +111,7 @@ class Runs:
     @cached_property
     def _code(self):
         digest = hashlib.sha256()
-        for path in sorted((Path(__file__).parents[1] / "models").glob("*.py")):
+        for path in sorted((Path(__file__).parents[1] / "models").rglob("*.py")):
             digest.update(path.read_bytes())
         return digest.hexdigest()[:12]
 

@@ -197,7 +197,7 @@ class Config:
     strategy: str = "replay"
     weights: str | dict[str, float] = "proportional"
     replay: Replay = field(default_factory=Replay)
-    score: str = "elbo"
+    score: str = "auto"
     threshold: dict[str, float | dict[str, float]] = field(default_factory=lambda: {"fpr": 0.01})
     missing: str = "refuse"
     model: Literal["auto"] | Model = "auto"

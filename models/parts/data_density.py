@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import LOG_2PI, Array, Float64
-from models.parts.mixture import Density, Mixture
+from models.parts.mixture import MODES, Density, Mixture
 
 DIRECTIONS = 40  # principal directions in which the density is a mixture
 WHITENED = 256  # directions in all with a variance of their own: the others share one
@@ -17,7 +17,7 @@ NUMBERS = 16_384  # of all Gaussians' covariances: what a vector costs is bounde
 KERNELS, ROWS_A_KERNEL = 400, 4
 RIDGE = 1e-4  # least variance, in squared deviations of a feature
 SHRINK = 2.0  # vectors' worth of the pooled covariance that each Gaussian gets, beside k
-DESCENTS = 8  # of k-means
+DESCENTS = 5  # of k-means
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,9 @@ class DataDensity:
         directions = np.ascontiguousarray(axes[:, :k].T / scale).astype(np.float32)
         codes = (z - mean).astype(np.float32) @ directions.T
         ridge = RIDGE / scale**2
-        mixture = _gaussians(codes, ridge, seed)
-        centres, kernel_variances, shares = _kernels(codes.astype(np.float64), ridge, seed)
+        mixture = Mixture.fit(codes, seed, most=max(1, min(MODES, NUMBERS // k**2)))
+        mixture = _gaussians(mixture, codes, ridge)
+        kernels = _kernels(codes, _centres(codes, seed), ridge)
         rest = float(variances[t:].mean()) if t < d else 1.0
         return cls(
             mean,
@@ -101,9 +102,24 @@ class DataDensity:
             mixture.weights,
             mixture.means,
             mixture.factors,
-            centres,
-            kernel_variances,
-            shares,
+            *kernels,
+        )
+
+    def again(self, z: Array) -> Self:
+        """Return the same components estimated from other vectors z (n, d): one step, no search."""
+        ridge = RIDGE / float(self.scale[0]) ** 2
+        codes = ((z - self.mean).astype(np.float32)) @ self.directions.T
+        fitted = Mixture(self.weights, self.means, self.factors)
+        mixture = _gaussians(fitted.moved(codes, codes), codes, ridge)
+        centres, variances, shares = _kernels(codes, self.centres.astype(np.float32), ridge)
+        return replace(
+            self,
+            weights=mixture.weights,
+            means=mixture.means,
+            factors=mixture.factors,
+            centres=centres,
+            variances=variances,
+            shares=shares,
         )
 
     def log(self, z: Array) -> Float64:
@@ -189,10 +205,9 @@ class DataDensity:
         return cls(*(tensors[prefix + f.name] for f in fields(cls) if f.init))
 
 
-def _gaussians(codes: Array, ridge: float, seed: int) -> Mixture:
-    """Return Gaussians over codes (n, k), each with a share of the pooled covariance."""
+def _gaussians(mixture: Mixture, codes: Array, ridge: float) -> Mixture:
+    """Return the mixture's Gaussians with a share of the pooled covariance of codes (n, k) each."""
     k = codes.shape[1]
-    mixture = Mixture.fit(codes, seed, most=max(1, min(40, NUMBERS // k**2)))
     counts = Density(mixture).shares(codes)[0].sum(axis=0)
     wide = mixture.factors.astype(np.float64)
     own = wide @ wide.transpose(0, 2, 1)
@@ -203,31 +218,37 @@ def _gaussians(codes: Array, ridge: float, seed: int) -> Mixture:
     return Mixture(mixture.weights, mixture.means, np.linalg.cholesky(mixed).astype(np.float32))
 
 
-def _kernels(codes: Float64, ridge: float, seed: int) -> tuple[Float64, Float64, Float64]:
-    """Return centres (m, k), variances (m,) and log shares (m,) of round kernels over codes."""
-    n, k = codes.shape
+def _centres(codes: Array, seed: int) -> Array:
+    """Return the centres (m, k) of kernels over codes (n, k), by k-means."""
+    n = len(codes)
     rng = np.random.default_rng([seed, 12])
     centres = codes[rng.permutation(n)[: min(KERNELS, max(1, n // ROWS_A_KERNEL))]]
     for _ in range(DESCENTS):
-        of = _closest(codes, centres)
-        counts = np.bincount(of, minlength=len(centres))
-        sums = np.stack([np.bincount(of, column, len(centres)) for column in codes.T], axis=1)
-        centres = sums[counts > 0] / counts[counts > 0, None]
-    of = _closest(codes, centres)
-    counts = np.bincount(of, minlength=len(centres))
-    centres, of, counts = (
-        centres[counts > 0],
-        np.unique(of, return_inverse=True)[1],
-        counts[counts > 0],
-    )
-    squares = np.square(codes - centres[of]).sum(axis=1)
-    pooled = squares.sum() / max(1, n - len(centres)) / k
-    own = np.bincount(of, squares, len(centres))
+        centres = _means(codes, _closest(codes, centres))[0]
+    return centres
+
+
+def _kernels(codes: Array, centres: Array, ridge: float) -> tuple[Float64, Float64, Float64]:
+    """Return the kernels about `centres`: means (m, k), variances (m,) and log shares (m,)."""
+    n, k = codes.shape
+    means, of, counts = _means(codes, _closest(codes, centres))
+    squares = np.square(codes - means[of]).sum(axis=1, dtype=np.float64)
+    pooled = squares.sum() / max(1, n - len(means)) / k
+    own = np.bincount(of, squares, len(means))
     variances = (own + 4.0 * k * pooled) / ((counts + 3.0) * k) + 10.0 * ridge
-    return centres, variances, np.log(counts / n)
+    return means.astype(np.float64), variances, np.log(counts / n)
 
 
-def _closest(codes: Float64, centres: Float64) -> NDArray[np.int64]:
-    distances = np.vecdot(centres, centres) - 2.0 * codes @ centres.T
+def _means(
+    codes: Array, of: NDArray[np.int64]
+) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
+    """Return the mean of each group of `of` (n,), the group of each code, and their sizes."""
+    _, of, counts = np.unique(of, return_inverse=True, return_counts=True)
+    sums = np.stack([np.bincount(of, column, len(counts)) for column in codes.T], axis=1)
+    return (sums / counts[:, None]).astype(np.float32), of, counts
+
+
+def _closest(codes: Array, centres: Array) -> NDArray[np.int64]:
+    distances = codes @ (-2.0 * centres.T) + np.vecdot(centres, centres)
     nearest: NDArray[np.int64] = distances.argmin(axis=1)
     return nearest

@@ -1,7 +1,7 @@
 """Two views of scaled vectors, each with a density: what the network's own score lacks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -40,6 +40,19 @@ class Views:
             DataDensity.fit(_asinh(x) * unit, seed),
             marginals,
             DataDensity.fit(marginals(x).astype(np.float32), seed),
+        )
+
+    def again(self, x: Array) -> Self:
+        """Return the views of other scaled vectors x (n, d) of the same kind, without a search.
+
+        For the folds: of each a quarter is other vectors than those fitted to.
+        """
+        marginals = Marginals.fit(x)
+        return replace(
+            self,
+            drawn_in=self.drawn_in.again(_asinh(x) * self.unit),
+            marginals=marginals,
+            normal=self.normal.again(marginals(x).astype(np.float32)),
         )
 
     def misfits(self, x: Array) -> tuple[Float64, Float64]:

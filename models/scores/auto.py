@@ -45,8 +45,12 @@ class Auto:
 
     def joined(self, parts: Float64) -> Float64:
         """Return S (n,) of the scores of each part, (3, n)."""
-        each = [surprise(own) for surprise, own in zip(self._surprises, parts, strict=True)]
-        return representable(np.maximum(np.maximum(each[0], each[1]), each[2]))
+        return representable(self.surprises(parts).max(axis=0))
+
+    def surprises(self, parts: Float64) -> Float64:
+        """Return -log p of the scores of each part, (3, n)."""
+        each = zip(self._surprises, parts, strict=True)
+        return np.stack([surprise(own) for surprise, own in each])
 
     def __call__(self, x: Array) -> Float64:
         """Return the score of each scaled vector of x (n, d), a block at most: (n,) nats."""
@@ -62,8 +66,7 @@ class Auto:
     def explain(self, x: Array) -> tuple[Float64, Array]:
         """Return what each feature adds in the part that decides, (n, d), and what it expects."""
         parts = self.parts(x)
-        each = [surprise(own) for surprise, own in zip(self._surprises, parts, strict=True)]
-        decides = np.argmax(each, axis=0)[:, None]
+        decides = self.surprises(parts).argmax(axis=0)[:, None]
         said = (self._elbo.explain(x), *self._views.explain(x))
         shares = np.choose(decides, [own for own, _ in said])
         return shares, np.choose(decides, [expected for _, expected in said]).astype(np.float32)

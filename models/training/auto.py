@@ -12,9 +12,9 @@ from models.scores.auto import Auto, needs, parts_of, uncalibrated
 from models.training.trained import Trained
 from models.version.version import Version
 
-MOST = 8_000  # vectors that a view is fitted to, of the old and of the new
-FEWEST_NEW = 1_000  # new ones that are never left out
-OWN = 0.5  # share of the old vectors' stand-ins that the previous views draw; the network the rest
+MOST = 4_000  # vectors that a view is fitted to, of the old and of the new
+FEWEST_NEW = 2_000  # new ones that are never left out
+OWN = 1.0  # share of the old vectors that the previous views draw; the network draws the rest
 
 
 class Fitted(NamedTuple):
@@ -40,16 +40,15 @@ def fit(trained: Trained, champion: Version | None, generated: Array, share_old:
     chosen[rng.permutation(len(x))[:n_new]] = True
     old = _remembered(trained, champion, min(MOST, round(n_new * w_prev / w_new)), rng)
 
-    def views(m: int) -> Views:
-        own = x[chosen & ~plan.left_out(m)]
-        return Views.fit(np.concatenate([old, own]), plan.seed)
+    def seen(m: int) -> Array:
+        return np.concatenate([old, x[chosen & ~plan.left_out(m)]])
 
-    whole = views(0)
+    whole = Views.fit(seen(0), plan.seed)
     rows, found = [], []
     for m, network in enumerate(trained.networks):
         mine = np.flatnonzero(plan.left_out(m))
         if len(mine):
-            score = uncalibrated(network, views(m) if m else whole)
+            score = uncalibrated(network, whole.again(seen(m)) if m else whole)
             rows.append(mine)
             found.append(parts_of(score, x[mine]))
     parts = np.concatenate(found, axis=1)

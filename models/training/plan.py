@@ -98,7 +98,8 @@ def plan(
         # The budget is counted in vectors and does not grow with what has been learned before, or
         # the thirtieth update would cost ten times the second; where the new share is small,
         # epochs are fewer.
-        passes = THOROUGH if _parameters(shape) <= SMALL else 1
+        # A network that goes on from a trained one has most of its way behind it.
+        passes = THOROUGH if _parameters(shape) <= SMALL and before is None else 1
         alone = n_trained / mixing.steps_per_epoch(n_trained, batch_size, 1.0)  # vectors a step
         # What has a past to learn too, from wherever, needs the more steps at the least, and all
         # of them on whole batches, unless these are larger than the new vectors are many.

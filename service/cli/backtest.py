@@ -48,7 +48,7 @@ def backtest(
     weights: Annotated[list[str] | None, typer.Option(help=_HELP["weights"])] = None,
     impute: Annotated[bool, typer.Option("--impute", help=_HELP["impute"])] = False,
     fpr: Annotated[float, typer.Option(help=_HELP["fpr"])] = 0.01,
-    score: Annotated[str, typer.Option(help=_HELP["score"])] = "elbo",
+    score: Annotated[str, typer.Option(help=_HELP["score"])] = "auto",
     seed: Annotated[int, typer.Option(min=0, help=_HELP["seed"])] = 0,
     plot: Annotated[Path | None, typer.Option(help=_HELP["plot"])] = None,
     as_json: AsJson = False,

@@ -3,13 +3,13 @@
 import pytest
 
 from models import Config
-from service.domain.detector_config import DetectorConfig, parse
+from service.domain.detector_config import DetectorConfig, keeping, left_out, parse
 from service.problems import Unprocessable
 
 DEFAULTS = {
     "dimension": None, "features": None, "columns": None, "context": None,
     "kind": "vae", "strategy": "replay", "weights": "proportional",
-    "replay": {"latents": "fitted", "decode": "sample"}, "score": "elbo",
+    "replay": {"latents": "fitted", "decode": "sample"}, "score": "auto",
     "threshold": {"fpr": 0.01}, "gate": "enforce", "admission": "quarantine",
     "missing": "refuse",
     "retrain": {
@@ -76,3 +76,12 @@ def test_refusals(body: bytes, words: str) -> None:
         parse(body)
     assert words in caught.value.detail
     assert "secret" not in caught.value.detail
+
+
+def test_a_config_without_a_score_keeps_that_of_the_detector() -> None:
+    """A new detector has the default; an existing one of the same kind keeps what it has."""
+    held = parse('{"score": "neighbours"}')
+    for body, kept in (("{}", "neighbours"), ('{"score": "auto"}', "auto")):
+        assert keeping(parse(body), held, left_out(body)).score == kept
+    other = parse('{"kind": "mahalanobis"}')
+    assert keeping(other, held, left_out('{"kind": "mahalanobis"}')) == other

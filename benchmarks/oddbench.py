@@ -1,0 +1,205 @@
+"""Detect anomalies on OddBench's tables, learned at once and as five experiences, nothing tuned.
+
+OddBench (macrOData, KDD 2026): each table has normals to learn from and rows to rank, as given. `at
+once` learns all normals in one training. `five experiences` cuts them by k-means into five that
+arrive one after another, as regimes do. Peers get standardised rows; `5-NN mean` is the mean
+distance to the five nearest. `5-NN of a reservoir` keeps a uniform sample of all rows so far, as
+many bytes of them as the artifact of `auto` has on the same table: where a table is smaller than
+that, it keeps all. Every arm of ours prints two ablations beside the whole: the score without the
+network's part, and without the densities' (which is `elbo`). `finetune` is the third: without
+replay. Tables are numbered by name from 1: scores were chosen on the odd ones.
+
+    ANAMNESIS_DATA=data python benchmarks/oddbench.py --output benchmarks/results/oddbench.json
+"""
+
+import os
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+
+from benchmarks import data
+from benchmarks.continual import auroc
+from benchmarks.learners import FITS
+from benchmarks.report import arguments, report, spread
+from benchmarks.runs import Runs
+from benchmarks.runs import arguments as run_arguments
+from models import MIN_VECTORS, Config, train
+from models.scores.auto import Auto, parts_of
+
+FILE = "oddbench_dev.npz"
+RATES = (0.01, 0.001)
+OURS = {
+    "auto": {},
+    "auto, joint": {"strategy": "joint"},
+    "auto, finetune": {"strategy": "finetune"},
+    "elbo": {"score": "elbo"},
+    "neighbours": {"score": "neighbours"},
+}
+PEERS = ("5-NN", "5-NN mean", "Mahalanobis", "IForest", "5-NN of a reservoir")
+ARMS = (*OURS, *PEERS)
+WAYS = ("at once", "five experiences")
+
+
+def tables():
+    """Return {name: (train, test, y)} in the order of the names."""
+    arrays = data.load(FILE)
+    names = sorted({key.rsplit("/", 1)[0] for key in arrays})
+    return {name: tuple(arrays[f"{name}/{part}"] for part in ("train", "test", "y"))
+            for name in names}  # fmt: skip
+
+
+def experiences(X, seed, way):
+    """Return the rows of X (n, d) as they arrive, in a seeded order."""
+    rng = np.random.default_rng(seed)
+    X = X[rng.permutation(len(X))].astype(np.float32)
+    if way == "at once":
+        return [X]
+    from sklearn.cluster import KMeans
+
+    of = KMeans(5, n_init=3, random_state=seed).fit_predict(standardised(X, X))
+    found, left = [], X[:0]
+    for cluster in range(5):  # too few for a training come with the next
+        left = np.concatenate([left, X[of == cluster]])
+        if len(left) >= MIN_VECTORS:
+            found, left = [*found, left], X[:0]
+    if len(left):
+        found[-1] = np.concatenate([found[-1], left])
+    return found
+
+
+def standardised(rows, X):
+    """Return rows in deviations of X from its mean."""
+    spread_ = X.std(axis=0)
+    spread_[spread_ <= 1e-6 * np.abs(X).max(axis=0)] = 1.0
+    return (rows - X.mean(axis=0)) / spread_
+
+
+def ours(arm, seed, arriving, test, y):
+    """Return the figures of one life of a detector of ours."""
+    config, version, figures = Config(seed=seed, **OURS[arm]), None, {}
+    for i, X in enumerate(arriving):
+        version = train(version, X, config)
+        if i == 0:
+            figures["held first"] = held(version, test[y == 0])
+    scores = version.score(test)
+    figures |= measured(scores, y) | {"bytes": len(version.to_bytes())}
+    for rate in RATES:
+        at = version.threshold_for({"fpr": rate}).value
+        figures[f"held {rate:g}"] = float((scores[y == 0] >= at).mean())
+        figures[f"found {rate:g}"] = float((scores[y == 1] >= at).mean())
+    if version.config.score == "auto":
+        score = Auto.from_tensors(version.network, version.scoring)
+        surprises = score.surprises(parts_of(score, version.scaler.transform(test)))
+        figures["without the network"] = auroc(*apart(surprises[1:].max(axis=0), y))
+        figures["without the densities"] = auroc(*apart(surprises[0], y))
+    return figures
+
+
+def held(version, normals):
+    """Return the share of normals that a version alarms on, 1 % being asked."""
+    return float((version.score(normals) >= version.threshold_for({"fpr": RATES[0]}).value).mean())
+
+
+def apart(scores, y):
+    return scores[y == 0], scores[y == 1]
+
+
+def measured(scores, y):
+    """Return the AUROC, and the anomalies that score above all but a share of the normals."""
+    normals, anomalies = apart(scores, y)
+    recalls = {
+        f"recall {rate:g}": float((anomalies > np.quantile(normals, 1 - rate)).mean())
+        for rate in RATES
+    }
+    return {"auroc": auroc(normals, anomalies)} | recalls
+
+
+def peer(arm, seed, arriving, test, y):
+    """Return the figures of another library's detector that keeps every row, or a sample."""
+    X = np.concatenate(arriving)
+    if arm == "5-NN of a reservoir":
+        version = None
+        for one in arriving:
+            version = train(version, one, Config(seed=seed))
+        room = max(6, len(version.to_bytes()) // (4 * X.shape[1]))
+        X = X[np.random.default_rng(seed).permutation(len(X))[:room]]
+    rows, Q = standardised(X, X), standardised(test, X)
+    if arm in FITS:
+        scores = FITS[arm](rows, seed)(Q)
+    else:
+        from sklearn.neighbors import NearestNeighbors
+
+        scores = NearestNeighbors(n_neighbors=5).fit(rows).kneighbors(Q)[0].mean(axis=1)
+    return measured(scores, y) | {"bytes": int(X.astype(np.float32).nbytes)}
+
+
+def job(name, arm, way, seed):
+    """Return the figures of one arm on one table."""
+    X, test, y = tables()[name]
+    arriving = experiences(X, seed, way)
+    start = time.process_time()
+    live = ours if arm in OURS else peer
+    found = live(arm, seed, arriving, test.astype(np.float32), y)
+    return found | {"rows": len(X), "cpu seconds": time.process_time() - start}
+
+
+def line(way, arm, own, names):
+    """Return one line of the table; `own` holds figures by (table, seed)."""
+    seeds = sorted({seed for _, seed in own})
+
+    def mean(key, some):
+        by_seed = [[f[key] for (n, s), f in own.items() if s == seed and n in some and key in f]
+                   for seed in seeds]  # fmt: skip
+        return spread([np.mean(one) for one in by_seed if one], 4) if any(by_seed) else None
+
+    large = [f["held 0.01"] for f in own.values() if "held 0.01" in f and f["rows"] >= 500]
+    return {
+        "way": way,
+        "arm": arm,
+        "tables": len({name for name, _ in own}),
+        "seeds": len(seeds),
+        "AUROC": mean("auroc", names),
+        "odd": mean("auroc", names[0::2]),
+        "even": mean("auroc", names[1::2]),
+        "no network": mean("without the network", names),
+        "no densities": mean("without the densities", names),
+        "recall 1 %": mean("recall 0.01", names),
+        "recall .1 %": mean("recall 0.001", names),
+        "held at 1 %": mean("held 0.01", names),
+        "held first": mean("held first", names),
+        "held in .3-2.5 %": float(np.mean([0.003 <= h <= 0.025 for h in large])) if large else None,
+        "kilobytes": float(np.mean([f["bytes"] for f in own.values()])) / 1000,
+        "CPU s": float(np.mean([f["cpu seconds"] for f in own.values()])),
+    }
+
+
+def main():
+    parser = run_arguments(arguments(__doc__.splitlines()[0]), ARMS)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--tables", type=int, default=None, help="the first so many, by name")
+    args = parser.parse_args()
+    names = list(tables())[: args.tables]
+    keys = [(n, a, w, s) for s in range(args.seeds) for w in args.ways for a in args.arms
+            for n in names]  # fmt: skip
+    kept = Runs.of(args)
+    found = kept.run(partial(job), keys, lambda one: f"AUROC {one['auroc']:.3f}")
+    lines = []
+    for way in args.ways:
+        for arm in args.arms:
+            own = {(n, s): f for (n, a, w, s), f in found.items() if (a, w) == (arm, way)}
+            lines += [line(way, arm, own, names)] if own else []
+    figures = [dict(zip(("table", "arm", "way", "seed"), k, strict=True)) | f
+               for k, f in found.items()]  # fmt: skip
+    report("oddbench", lines, args.output, figures=figures)
+    if args.output:
+        print(f"\nFrom {kept.states(keys)} state(s) of the code.")
+
+
+if __name__ == "__main__":
+    main()
