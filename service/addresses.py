@@ -1,9 +1,20 @@
 """Addresses of the store and the service: what they may be, and how they are shown to a person."""
 
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
-_STORES = ("redis", "rediss", "unix")
+SENTINELS = ("redis+sentinel", "rediss+sentinel")
+_STORES = ("redis", "rediss", "unix", *SENTINELS)
+_SENTINEL_PORT = 26379
+
+
+class Watched(NamedTuple):
+    """A store that Sentinel watches: where the sentinels are, and how they call its master."""
+
+    sentinels: list[tuple[str, int]]
+    name: str
+    database: int
 
 
 def store(url: str, password: str | None = None, authorities: Path | None = None) -> str:
@@ -18,7 +29,7 @@ def store(url: str, password: str | None = None, authorities: Path | None = None
     query = dict(parse_qsl(parts.query))
     if password is not None:
         user = f"{user.partition(':')[0]}:{quote(password, safe='')}"
-    if authorities is not None and parts.scheme == "rediss":
+    if authorities is not None and parts.scheme.startswith("rediss"):
         query["ssl_ca_certs"] = str(authorities)
     netloc = f"{user}@{place}" if user else place
     return parts._replace(netloc=netloc, query=urlencode(query)).geturl()
@@ -27,6 +38,10 @@ def store(url: str, password: str | None = None, authorities: Path | None = None
 def _store_parts(url: str) -> SplitResult:
     if not url.startswith(tuple(f"{scheme}://" for scheme in _STORES)):
         raise ValueError("starts with none of " + ", ".join(f"{one}://" for one in _STORES))
+    if url.startswith(tuple(f"{scheme}://" for scheme in SENTINELS)):
+        parts = urlsplit(url)
+        watched(parts)
+        return parts
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -40,6 +55,26 @@ def _store_parts(url: str) -> SplitResult:
     if database and not (database.isascii() and database.isdecimal()):
         raise ValueError("its database is no number")
     return parts
+
+
+def watched(parts: SplitResult) -> Watched:
+    """Return what the address `redis+sentinel://host:port,host:port/name/database` says."""
+    name, _, database = parts.path.strip("/").partition("/")
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    if not name or not all(hosts):
+        raise ValueError(f"wanted is {parts.scheme}://host:port,host:port/master-name/database")
+    if not (database or "0").isdecimal():
+        raise ValueError("its database is no number")
+    return Watched([_host(one) for one in hosts], name, int(database or 0))
+
+
+def _host(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):  # an IPv6 address ends with its bracket
+        return text.strip("[]"), _SENTINEL_PORT
+    if not host or not port.isdecimal():
+        raise ValueError("its host or port cannot be read")
+    return host.strip("[]"), int(port)
 
 
 def shown(url: str) -> str:

@@ -47,7 +47,8 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, le=64, description="API processes that share the port.")
     redis_url: str | None = Field(
         None,
-        description="Redis 7 or Valkey to use; `anamnesis up` starts its own where this is unset.",
+        description="Redis 7 or Valkey to use; `anamnesis up` starts its own where this is unset. "
+        "Behind Sentinel: `redis+sentinel://host:port,host:port,host:port/master-name/0`.",
     )
     redis_url_file: Path | None = Field(
         None, description="File that holds `ANAMNESIS_REDIS_URL`, which may hold a password."
@@ -59,6 +60,13 @@ class Settings(BaseSettings):
         None,
         description="Certificate authorities (PEM) that vouch for a `rediss://` store; the "
         "system's where this is unset.",
+    )
+    wait_replicas: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="Replicas of the store that must have a normal batch before it is "
+        "acknowledged: with one at least, a failover loses nothing that was acknowledged.",
     )
     allow_weak_store: bool = Field(
         default=False,

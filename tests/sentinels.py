@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ class Sentinels:
     master: subprocess.Popen
     ports: tuple[int, int]
     url: str
+    restart: Callable[[], object]  # the first master, as a replica of the second
 
     def role(self, port: int) -> str:
         """Return `master` or `slave`, empty where nobody answers."""
@@ -59,24 +60,29 @@ def sentinels(folder: Path) -> Iterator[Sentinels]:
     processes: list[subprocess.Popen] = []
 
     def start(name: str, *command: str) -> subprocess.Popen:
-        (folder / name).mkdir()
+        (folder / name).mkdir(exist_ok=True)
         with (folder / name / "log").open("ab") as log:
             process = subprocess.Popen([*command], cwd=folder / name, stdout=log, stderr=log)
         processes.append(process)
         return process
 
     try:
-        for port in ports:
-            replica = () if port == ports[0] else ("--replicaof", "127.0.0.1", str(ports[0]))
+
+        def serve(port: int, master: int | None) -> subprocess.Popen:
+            replica = () if master is None else ("--replicaof", "127.0.0.1", str(master))
             where = ("--port", str(port), "--bind", "127.0.0.1", "--save", "")
             quick = ("--repl-diskless-sync-delay", "0")
-            start(f"server-{port}", server, *where, *DURABLE, *quick, *replica)
+            return start(f"server-{port}", server, *where, *DURABLE, *quick, *replica)
+
+        first = serve(ports[0], None)
+        serve(ports[1], ports[0])
         for port in watched:
             config = folder / f"sentinel-{port}.conf"
             config.write_text(_CONFIG.format(port=port, folder=folder, name=NAME, master=ports[0]))
             start(f"sentinel-{port}", watcher, str(config))
         hosts = ",".join(f"127.0.0.1:{port}" for port in watched)
-        found = Sentinels(processes[0], ports, f"redis+sentinel://{hosts}/{NAME}/0")
+        url = f"redis+sentinel://{hosts}/{NAME}/0"
+        found = Sentinels(first, ports, url, lambda: serve(ports[0], ports[1]))
         _wait(lambda: found.role(ports[0]) == "master" and found.synchronised())
         _wait(lambda: all(_agreed(port) for port in watched))
         yield found

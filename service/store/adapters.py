@@ -67,6 +67,7 @@ class Stores:
                     settings.quarantine_max_bytes,
                     settings.sender_novel_share,
                 ),
+                replicas=settings.wait_replicas,
             ),
             Registry(redis, versions_kept=settings.versions_kept),
             Held(redis),

@@ -19,6 +19,7 @@ from models import MIN_VECTORS
 from service.domain.admission import Verdict
 from service.domain.experience import Experience, Source
 from service.problems import BadVectors, BufferFull, UnknownDetector, Unprocessable
+from service.store.connection import replicated
 from service.store.group_commit import Group
 from service.store.lua import NOW, READ
 from service.store.redis_keys import IDEMPOTENCY_SECONDS, Keys, suffix
@@ -188,8 +189,10 @@ class Buffer:
         max_bytes: int = 512 * 2**20,
         experience_max_vectors: int = 200_000,
         holding: Holding | None = None,
+        replicas: int = 0,
     ) -> None:
         self._redis: Any = redis
+        self._replicas = replicas
         self._ingest = Group(redis, _INGEST.script)
         self._max_vectors = max_vectors
         self._max_bytes = max_bytes
@@ -257,7 +260,10 @@ class Buffer:
         }
         where, values = _INGEST.bound(keys, args, (kept.tobytes(), held.tobytes()), **known)
         reply = await self._ingest(name, where, values, payload.nbytes)
-        return self._answer(reply, n, d)
+        answer = self._answer(reply, n, d)
+        if self._replicas:
+            await replicated(self._redis, self._replicas)
+        return answer
 
     def _answer(self, reply: list[Any], n: int, d: int) -> Ingested:
         outcome = reply[0].decode()

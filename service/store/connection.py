@@ -16,7 +16,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
 
 from service.problems import SILENT, StoreUnavailable
-from service.store.redis_keys import NOTIFY
+from service.store.redis_keys import NOTIFY, REPLICATED
+from service.store.sentinel import is_watched, master_pool
 
 Connection = Redis  # for those outside this subpackage that carry one
 
@@ -43,18 +44,20 @@ async def connect(url: str, *, deadline: float = DEADLINE) -> Redis:
     Any single call through it answers or fails within `deadline` seconds. Blocking reads and
     subscriptions need a client of their own with a longer one.
     """
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=POOL,
-        timeout=deadline,
-        socket_timeout=deadline,
-        socket_connect_timeout=deadline,
-        retry=Retry(backoff=NoBackoff(), retries=0),
-        retry_on_timeout=False,
-        retry_on_error=[],
-        protocol=2,
-        driver_info=None,  # spares two round trips at every connect
-    )
+    options: dict[str, Any] = {
+        "max_connections": POOL,
+        "timeout": deadline,
+        "socket_timeout": deadline,
+        "socket_connect_timeout": deadline,
+        "retry": Retry(backoff=NoBackoff(), retries=0),
+        "retry_on_timeout": False,
+        "retry_on_error": [],
+        "protocol": 2,
+        "driver_info": None,  # spares two round trips at every connect
+    }
+    if is_watched(url):
+        return Redis.from_pool(master_pool(url, deadline=deadline, **options))
+    pool = BlockingConnectionPool.from_url(url, **options)
     return Redis.from_pool(pool)
 
 
@@ -151,6 +154,22 @@ class Script:
             return await redis.evalsha(self.sha, len(keys), *keys, *args)
         except NoScriptError:  # nothing ran, so asking again is safe
             return await redis.eval(self.source, len(keys), *keys, *args)
+
+
+async def replicated(redis: Redis, replicas: int) -> None:
+    """Return once so many replicas have all that was written before; StoreUnavailable otherwise.
+
+    A replica follows one stream of writes: one that has a later write has the earlier ones too.
+    """
+    pipe: Any = redis.pipeline(transaction=False)
+    pipe.set(REPLICATED, b"", px=1000)
+    pipe.execute_command("WAIT", replicas, int(DEADLINE * 500))
+    _, reached = await ask(redis, pipe.execute())
+    if reached < replicas:
+        raise StoreUnavailable(
+            f"It is stored, but {reached} of {replicas} replicas have it: send it again, with the "
+            "same Idempotency-Key."
+        )
 
 
 async def check_durability(redis: Redis, *, allow_weak: bool = False) -> tuple[str, ...]:

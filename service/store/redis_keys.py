@@ -19,6 +19,7 @@ API_KEYS = "anamnesis:api-keys"
 KEYS_AUDIT = "anamnesis:{anamnesis:api-keys}:audit"
 KEYS_NONCE = "anamnesis:{anamnesis:api-keys}:nonce"
 NOTIFY = "anamnesis:notify"
+REPLICATED = "anamnesis:replicated"  # string: written to learn how far the replicas are; expires
 
 # What each of them holds.
 OF_THE_SERVICE = {

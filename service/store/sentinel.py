@@ -1,0 +1,61 @@
+"""A store that Sentinel watches: which server is the master is asked at every new connection.
+
+    redis+sentinel://user:password@host:26379,host:26379,host:26379/master-name/0
+
+User and password are the store's; those of the sentinels are `sentinel_username` and
+`sentinel_password` in the query. `rediss+sentinel://` speaks TLS with all of them.
+"""
+
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+
+from service.addresses import SENTINELS, watched
+
+_SHARE = 0.4  # of a call's deadline, for a sentinel that does not answer
+
+
+class MasterPool(SentinelConnectionPool, BlockingConnectionPool):
+    """Connections to whichever server is the master; callers wait for a free one."""
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        """Close the connections; all of them at the end, those to the sentinels too."""
+        await super().disconnect(inuse_connections)
+        if inuse_connections:
+            for sentinel in self.sentinel_manager.sentinels:
+                await sentinel.aclose()
+
+
+def is_watched(url: str) -> bool:
+    """Return whether `url` names sentinels."""
+    return url.startswith(tuple(f"{scheme}://" for scheme in SENTINELS))
+
+
+def master_pool(url: str, *, deadline: float, **options: Any) -> MasterPool:
+    """Return a pool for the master that `url` names; nothing connects yet.
+
+    After a failover the connections to the old master break, and new ones find the new master.
+    `options` are those of the connections to it.
+    """
+    parts = urlsplit(url)
+    found, query = watched(parts), dict(parse_qsl(parts.query))
+    tls: dict[str, Any] = {"ssl": True} if parts.scheme == "rediss+sentinel" else {}
+    if tls and (authorities := query.get("ssl_ca_certs")):
+        tls["ssl_ca_certs"] = authorities
+    brief = {"socket_timeout": deadline * _SHARE, "socket_connect_timeout": deadline * _SHARE}
+    asked = {part: query.get(f"sentinel_{part}") for part in ("username", "password")}
+    pool: Any = MasterPool  # the driver has no types here
+    watchers: Any = Sentinel
+    sentinels = watchers(found.sentinels, sentinel_kwargs={**brief, **asked, **tls})
+    made: MasterPool = pool(
+        found.name, sentinels, db=found.database, **_user(parts), **tls, **options
+    )
+    return made
+
+
+def _user(parts: SplitResult) -> dict[str, str]:
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    given = {"username": unquote(user), "password": unquote(password)}
+    return {part: text for part, text in given.items() if text}
