@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from service.client.client import Client, Unusable, _trust
+from service.client import Client, Unusable
+from service.client.address import trust
 from tests.certificates import self_signed
 
 
@@ -14,7 +15,7 @@ def test_the_system_s_authorities_are_trusted(tmp_path: Path, monkeypatch) -> No
     certificate, _ = self_signed(tmp_path / "tls")
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "nowhere"))
-    (known,) = _trust(None).get_ca_certs(binary_form=True)
+    (known,) = trust(None).get_ca_certs(binary_form=True)
     assert known == ssl.PEM_cert_to_DER_cert(certificate.read_text())
 
 
