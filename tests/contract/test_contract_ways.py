@@ -1,0 +1,92 @@
+"""Both ways in give the same answers: the fast lane, and uvicorn with FastAPI alone."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from models import Version
+from tests.contract.running import Running, running
+
+pytestmark = pytest.mark.anyio
+
+PUMP = "/v1/detectors/pump"
+JSON = {"content-type": "application/json"}
+OCTETS = {"content-type": "application/octet-stream", "accept": "application/octet-stream"}
+SCORES = [
+    (b'{"vectors": [[0, 1, 2], [9, 9, 9]]}', JSON),
+    (np.ones((2, 3), "<f4").tobytes(), OCTETS),
+    (b'{"vectors": [[0, 1]]}', JSON),
+    (b'{"vectors": [[0, 1, null]]}', JSON),
+    (b"no json", JSON),
+    (b"", JSON),
+    (b'{"vectors": [[0, 1, 2]]}', {}),
+    (b'{"vectors": [[0, 1, 2]]}', JSON | {"origin": "http://evil.example"}),
+    (b'{"vectors": [[0, 1, 2]]}', JSON | {"host": "evil.example"}),
+    (b'{"vectors": [[0, 1, 2]]}', JSON | {"content-encoding": "gzip"}),
+    (b" " * 70_000 + b'{"vectors": [[0, 1, 2]]}', JSON),
+]
+
+
+async def answers(api: Running, versions: tuple[Version, Version]) -> list[tuple]:
+    """Return what a client sees of each answer."""
+    await api.make()
+    await api.learn(versions[0])
+    await api.serving(1)
+    found = []
+    for content, headers in SCORES:
+        answer = await api.http.post(f"{PUMP}/score", content=content, headers=headers)
+        fields = {
+            name: value
+            for name, value in answer.headers.items()
+            if name not in {"date", "content-security-policy"}  # the lane answers no page
+        }
+        found.append((answer.status_code, answer.content, fields))
+    return found
+
+
+async def test_the_fast_lane_can_be_turned_off(
+    store_url: str, versions: tuple[Version, Version]
+) -> None:
+    """Status, body and headers of scores and of refusals are the same either way."""
+    async with running(store_url, poll_seconds=0.2, fast_lane=False) as api:
+        plain = await answers(api, versions)
+        assert (await api.http.delete(PUMP)).status_code == 204
+        small = running(store_url, fast_lane=False, max_body_bytes=2**20)
+    async with running(store_url, poll_seconds=0.2) as api:
+        fast = await answers(api, versions)
+    assert plain == fast
+    assert [status for status, *_ in fast[:3]] == [200, 200, 422]
+    async with small as api:
+        answer = await api.http.post(f"{PUMP}/score", content=bytes(2**20 + 1), headers=JSON)
+        assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("fast_lane", [True, False])
+async def test_small_things_of_http(store_url: str, fast_lane: bool) -> None:
+    """Hosts, codings, lengths and paths are read as the standard has them, either way."""
+    body = b'{"vectors": [[0]]}'
+    line, host = b"POST /v1/detectors/none/score HTTP/1.1", b"Host: localhost"
+    kind = b"Content-Type: application/json"
+    length = b"Content-Length: 18"
+    heads = [
+        ([line, host, kind, length], 404),
+        ([line, host, kind, length + b"  "], 404),
+        ([line, kind, length], 400),
+        ([line, host, b"Host: localhost", kind, length], 400),
+        ([line, host, kind, b"Transfer-Encoding: gzip, chunked"], 400),
+        ([line.replace(b"/none/", b"%2Fnone/"), host, kind, length], 404),
+        ([b"GET /v1%2fdetectors HTTP/1.1", host], 404),
+        ([b"OPTIONS /healthz HTTP/1.0"], 405),
+    ]
+    async with running(store_url, fast_lane=fast_lane) as api:
+        for head, status in heads:
+            reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+            chunked = b"Transfer-Encoding: gzip, chunked" in head
+            writer.write(b"\r\n".join([*head, b"", b""]))
+            if head[0].startswith(b"POST"):
+                writer.write(b"12\r\n" + body + b"\r\n0\r\n\r\n" if chunked else body)
+            async with asyncio.timeout(20):
+                said = await reader.readline()
+            assert said.split()[1] == str(status).encode(), (head, said)
+            writer.close()
