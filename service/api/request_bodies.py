@@ -28,9 +28,10 @@ class Retrain(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Promote(msgspec.Struct, forbid_unknown_fields=True):
-    """Which version is to serve."""
+    """Which version is to serve, and why."""
 
     version: Count
+    why: Annotated[str, Meta(max_length=200)] = ""
 
 
 class Decide(msgspec.Struct, forbid_unknown_fields=True):

@@ -208,10 +208,11 @@ def points(
     if not inside:
         return []
     step = MINUTE * max(1, math.ceil((end - start) / max(most, 1) / MINUTE))
+    # Whole steps since 1970, so that a point's time is that of its first minute.
     joined: dict[int, Bucket] = {}
     for at, one in inside:
-        add(joined, int((at - start) // step), one)
-    return [Point(start + place * step, one) for place, one in sorted(joined.items())]
+        add(joined, int(at // step), one)
+    return [Point(place * step, one) for place, one in sorted(joined.items())]
 
 
 def chunk_of(step: int, place: int) -> str:

@@ -70,9 +70,9 @@ def sparkline(values: list[float], width: int = 120, height: int = 24) -> str:
     >>> sparkline([0.0, 1.0, 4.0], 100, 20)
     '0.0,20.0 50.0,10.0 100.0,0.0'
     """
-    if len(values) < 2:
-        return ""
-    step = width / (len(values) - 1)
+    if len(values) == 1:
+        values = values * 2
+    step = width / max(len(values) - 1, 1)
     return " ".join(
         f"{i * step:.1f},{height - height * min(max(value, 0.0), 2.0) / 2:.1f}"
         for i, value in enumerate(values)

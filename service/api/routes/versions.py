@@ -194,14 +194,15 @@ async def champion(request: Request, name: Name) -> Response:
     """Move the champion pointer by hand; the answer says which versions that leaves behind."""
     app = parts(request)
     app.writable()
-    number = (await request_bodies.read(request, request_bodies.Promote)).version
+    asked = await request_bodies.read(request, request_bodies.Promote)
+    number, why = asked.version, asked.why or "by hand"
     before = await existing(app, name)
     expected = _expected(request.headers.get("if-match"), before.generation)
     # Loaded and verified before the pointer moves to it.
     await app.watcher.refresh(name)
     await app.watcher.pinned(name, number)
     generation = await app.stores.registry.set_champion(
-        name, number, expected_generation=expected, who=f"key:{caller(request).id}", why="by hand"
+        name, number, expected_generation=expected, who=f"key:{caller(request).id}", why=why
     )
     await settled(app, name)
     after = await existing(app, name)

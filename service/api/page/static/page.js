@@ -35,8 +35,12 @@ async function refresh() {
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
   for (const part of document.querySelectorAll("[data-live]")) {
     const other = fresh.getElementById(part.id);
-    if (other && other.innerHTML !== part.innerHTML && !part.contains(document.activeElement)) {
-      part.innerHTML = other.innerHTML;
+    if (!other || other.innerHTML === part.innerHTML) continue;
+    const focused = part.contains(document.activeElement);
+    part.innerHTML = other.innerHTML;
+    if (focused) {
+      part.tabIndex = -1;
+      part.focus();
     }
   }
   charts();

@@ -1,0 +1,134 @@
+"""The page in a real browser: what a person sees, clicks and hears read aloud."""
+
+import shutil
+from collections.abc import AsyncIterator
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Page, async_playwright, expect
+
+from models import Version
+from service.worker.drift_monitor import Monitor
+from tests.contract.conftest import api, pump, versions
+from tests.contract.running import Running
+from tests.contract.test_contract_incidents import ODD, incidents, monitor, score
+
+__all__ = ["api", "monitor", "pump", "versions"]
+pytestmark = pytest.mark.anyio
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+PUMP = "/v1/detectors/pump"
+SLOW = 60_000  # milliseconds: a busy machine is no failure
+
+
+@pytest.fixture
+def scheme(request: pytest.FixtureRequest) -> str:
+    """Return the colour scheme that a test asks for."""
+    return str(getattr(request, "param", "light"))
+
+
+@pytest.fixture
+async def tab(scheme: str) -> AsyncIterator[Page]:
+    """Open a tab in which no page may fail, or ask anybody but the service."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
+        )
+        try:
+            page = await browser.new_page(color_scheme=scheme)  # type: ignore[arg-type]
+            page.set_default_timeout(SLOW)
+            failures: list[str] = []
+            page.on("pageerror", lambda error: failures.append(str(error)))
+            page.on(
+                "console",
+                lambda said: failures.append(said.text) if said.type == "error" else None,
+            )
+            yield page
+            assert not failures
+        finally:
+            await browser.close()
+
+
+async def accessible(page: Page) -> None:
+    """Assert that axe finds nothing to complain about."""
+    found = await Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"], indirect=True)
+async def test_every_page_can_be_read(
+    pump: Running, versions: tuple[Version, Version], monitor: Monitor, tab: Page
+) -> None:
+    """No page has an axe violation; on a small screen no page scrolls sideways."""
+    await pump.learn(versions[1])
+    await pump.serving(2)
+    await score(pump, monitor, [[0.0] * 3] * 20 + [ODD] * 4)
+    (incident,) = await incidents(pump)
+    fault = f"/detectors/pump/incidents/{incident['id']}"
+    base = f"http://127.0.0.1:{pump.port}"
+    for path in ("/", "/detectors/pump", fault, "/login"):
+        await tab.goto(base + path)
+        await expect(tab.locator("h1")).to_be_visible()
+        await accessible(tab)
+    await tab.set_viewport_size({"width": 320, "height": 800})
+    for path in ("/", "/detectors/pump", fault):
+        await tab.goto(base + path)
+        wide = await tab.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert wide <= 0, path
+
+
+async def test_a_rollback_asks_for_a_reason_and_the_page_follows(
+    pump: Running, versions: tuple[Version, Version], tab: Page
+) -> None:
+    """The dialog says what is forgotten; then the other version serves, and the page shows it."""
+    await pump.learn(versions[1])
+    await pump.serving(2)
+    await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
+    await tab.get_by_role("button", name="Roll back to 1").click()
+    dialog = tab.get_by_role("dialog")
+    await expect(dialog).to_contain_text("is forgotten")
+    await dialog.get_by_role("textbox").fill("it alarms on Mondays")
+    await dialog.get_by_role("button", name="Do it").click()
+    await expect(tab.locator("#message")).to_contain_text("Version 1 serves.", timeout=SLOW)
+    assert (await pump.http.get(PUMP)).json()["champion"] == 1
+    await expect(tab.get_by_role("button", name="Promote 2")).to_be_visible(timeout=SLOW)
+
+
+async def test_a_page_that_stays_open_shows_a_new_version(
+    pump: Running, versions: tuple[Version, Version], tab: Page
+) -> None:
+    """Nobody reloads: the new champion appears by itself."""
+    await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
+    await pump.learn(versions[1])
+    await expect(tab.get_by_role("button", name="Roll back to 1")).to_be_visible(timeout=SLOW)
+
+
+async def test_a_person_decides_and_hears_what_comes_of_it(
+    pump: Running, monitor: Monitor, tab: Page
+) -> None:
+    """From the overview to the incident, dismissed with a reason; the effect is shown, and kept."""
+    await score(pump, monitor, [[0.0] * 3] * 20 + [ODD] * 4)
+    await tab.goto(f"http://127.0.0.1:{pump.port}/")
+    await tab.locator("#attention a", has_text="is expected").click()
+    await expect(tab.locator("h1")).to_contain_text("is expected", timeout=SLOW)
+    await tab.get_by_role("button", name="Dismiss").click()
+    await tab.get_by_role("dialog").get_by_role("textbox").fill("a wash")
+    await tab.get_by_role("dialog").get_by_role("button", name="Do it").click()
+    await expect(tab.locator("#message")).to_contain_text("normal", timeout=SLOW)
+    (incident,) = await incidents(pump)
+    assert (incident["verdict"], incident["why"]) == ("dismissed", "a wash")
+    await expect(tab.locator("#verdict")).to_contain_text("dismissed", timeout=SLOW)
+
+
+async def test_the_chart_is_walked_with_the_arrow_keys(
+    pump: Running, monitor: Monitor, tab: Page
+) -> None:
+    """A point is told in words, for those who do not see it."""
+    await score(pump, monitor, [[0.0] * 3] * 20 + [ODD] * 4)
+    await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
+    await expect(tab.locator(".chart canvas")).to_be_visible(timeout=SLOW)
+    await tab.locator(".chart").press("ArrowLeft")
+    await expect(tab.locator("#spoken")).to_contain_text("24 rows, 4 alarms", timeout=SLOW)
