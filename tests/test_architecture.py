@@ -86,6 +86,7 @@ STANDARD = {
     "datetime",  # of moments that the rows carry, never of now
     "functools",
     "hashlib",
+    "html",
     "itertools",
     "json",
     "math",
