@@ -150,7 +150,8 @@ async def ask(
         async with api.http.stream(method, path, **sent) as endless:
             if endless.is_error:
                 await endless.aread()
-            return endless
+                return endless
+            return httpx.Response(endless.status_code, text="")  # it has no end to be read to
     return await api.http.request(method, path, content=content, **sent)
 
 
@@ -201,11 +202,15 @@ async def test_every_scope_on_every_detector_and_route(guarded: Running) -> None
             whole = whole or path.startswith("/v1/keys")
             if scope not in needed.split(" or ") or whole:
                 assert answer.status_code == 403, where
-                assert answer.json()["scope"] in needed.split(" or "), where
+                # Errors of the Open Inference Protocol are one text.
+                named = path.startswith("/v2") or answer.json()["scope"] in needed.split(" or ")
+                assert named, where
                 assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
             elif name == "press" or (name == "ghost" and (method, path) != PUT):
-                assert answer.status_code == 404, where
-                assert answer.json() == {
+                # A model without a version, which a detector of this name just was, is 409.
+                unknown = {404, 409} if path.startswith("/v2") else {404}
+                assert answer.status_code in unknown, where
+                assert path.startswith("/v2") or answer.json() == {
                     "type": "/problems/unknown-detector",
                     "title": "Unknown detector",
                     "status": 404,
@@ -213,7 +218,7 @@ async def test_every_scope_on_every_detector_and_route(guarded: Running) -> None
                 }, where
             else:
                 assert answer.status_code not in {401, 403, 500}, where
-                if answer.status_code == 404:
+                if answer.status_code == 404 and not path.startswith("/v2"):
                     assert answer.json()["type"] == "/problems/not-found", where
             if name == "ghost":
                 await guarded.http.delete("/v1/detectors/ghost")
@@ -465,7 +470,7 @@ async def test_keys_from_files(own_store: Any, tmp_path: Any) -> None:
 def test_a_route_without_a_scope_ends_the_start() -> None:
     """Deny by default: whoever adds a route says what it needs."""
     app = create_app(Settings(redis_url="unix:///nowhere"))
-    assert sum(1 for _ in guarded_routes(app)) == len(EXPECTED) + 3  # `/`, the page, the document
+    assert sum(1 for _ in guarded_routes(app)) == len(EXPECTED) + 7  # the document, and the pages
     app.get("/open")(lambda: None)
     with pytest.raises(TypeError, match="/open"):
         list(guarded_routes(app))
