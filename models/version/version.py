@@ -292,8 +292,7 @@ class Version(Summarised):
             raise
         # Its values may be anything: whatever comes of using them, the artifact is to blame.
         except Exception as error:
-            why = f"{type(error).__name__}: {error}"
-            raise ArtifactError(f"artifact: it cannot be used: {why}") from error
+            raise ArtifactError(f"artifact: it cannot be used: {error!r}") from error
         stored = tensors["golden.scores"]
         if not np.allclose(scores, stored, rtol=1e-4, atol=1e-3):
             raise ArtifactError("artifact: its golden vectors score differently here")
