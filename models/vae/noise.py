@@ -5,7 +5,10 @@ from torch import Tensor
 
 from models.vae.vae import VAE
 
-RATE = 0.05  # of a step in the running mean: it looks back over twenty
+RATE = 0.02  # of a step in the running mean: it looks back over fifty
+# The most that a log variance rises in a step of a later training. A new regime fits badly at
+# first: a noise that rose with it at once would blur the old regimes meanwhile.
+RISE = 0.01
 
 
 class RunningNoise:
@@ -18,7 +21,7 @@ class RunningNoise:
     def __init__(self, vae: VAE, *, warm: bool) -> None:
         self._noise, self._floor = vae.noise, vae.shape.noise_floor
         self._mean = vae.noise.detach().exp()
-        self._rate = RATE if warm else 1.0
+        self._rate, self._rise = (RATE, RISE) if warm else (1.0, float("inf"))
 
     @torch.no_grad()
     def update(self, squares: Tensor) -> None:
@@ -26,4 +29,5 @@ class RunningNoise:
         self._mean.lerp_(squares, self._rate)
         self._rate = max(RATE, self._rate / (1.0 + self._rate))
         if self._noise.requires_grad:
-            torch.log(self._mean, out=self._noise.data).clamp_(min=self._floor)
+            wanted = torch.log(self._mean).clamp_(min=self._floor)
+            torch.minimum(wanted, self._noise + self._rise, out=self._noise.data)
