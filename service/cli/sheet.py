@@ -41,6 +41,19 @@ class Rows:
         """Return where a row stands: `readings.csv, line 17`."""
         return f"{self.file}, {self.unit} {self.places[row]}"
 
+    def parts(self, most: int) -> "Iterator[Rows]":
+        """Yield the rows in parts of at most so many."""
+        for start in range(0, len(self.X), most):
+            some = slice(start, start + most)
+            yield replace(
+                self,
+                X=self.X[some],
+                times=None if self.times is None else self.times[some],
+                sources=None if self.sources is None else self.sources[some],
+                places=self.places[some],
+                cells=self.cells[some],
+            )
+
 
 class Sheet:
     """A file of which the first rows were read.

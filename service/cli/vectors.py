@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from service.client import Client
 
 _WHY = 3  # contributions asked for of each row
+_EXPLAINED = 1000  # rows in one request: a service explains 2,000 at most
 
 File = Annotated[
     Path,
@@ -84,7 +85,8 @@ def score(
         stream, columns = Stream(client, detector, config), sheet.matched(config)
         _tell(sheet, columns)
         with Share("scoring") as progress:
-            for rows in sheet.rows(columns, gaps=config.get("missing") == "impute"):
+            chunks = sheet.rows(columns, gaps=config.get("missing") == "impute")
+            for rows in (part for chunk in chunks for part in chunk.parts(_EXPLAINED)):
                 with _located(rows, columns):
                     answer = stream.score(
                         rows.X, rows.times, rows.sources, record=record, explain=_WHY

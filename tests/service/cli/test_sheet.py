@@ -224,6 +224,16 @@ def test_a_large_file_comes_in_chunks_and_says_how_far_it_is(tmp_path):
     assert shares[0] < 1.0 == shares[-1]
 
 
+def test_rows_are_cut_into_parts_that_can_be_explained(tmp_path):
+    """Each part knows where its rows stand."""
+    (rows,), _ = opened(tmp_path, PLAIN)
+    parts = list(rows.parts(2))
+    assert [len(part.X) for part in parts] == [2, 1]
+    assert np.array_equal(np.concatenate([part.X for part in parts]), X)
+    assert parts[1].where(0).endswith("line 4")
+    assert (parts[1].sources, parts[1].times.tolist()) == (("b",), TIMES[2:])
+
+
 def test_standard_input_is_read_as_a_file_is(monkeypatch):
     """`-` is CSV, or NPY."""
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(b"a\n1\n"))))
