@@ -153,14 +153,14 @@ async def test_a_generated_client_speaks_to_the_service(
     from generated import Client  # type: ignore[import-not-found]
     from generated.api.detectors import get_detector
     from generated.api.vectors import score
-    from generated.models import DetectorStatus, ScoreAnswer, ScoreBody
+    from generated.models import DetectorStatus, ScoreAnswer, ScoreJsonBody
 
     base = str(rich.http.base_url)
     client = Client(base_url=base, httpx_args={"trust_env": False})
     status = await get_detector.asyncio("pump", client=client)
     assert isinstance(status, DetectorStatus)
     assert (status.champion, status.config.threshold.to_dict()) == (1, {"fpr": 0.01})
-    body = ScoreBody(vectors=X)
+    body = ScoreJsonBody(vectors=X)
     answer = await score.asyncio("pump", client=client, body=body)
     assert isinstance(answer, ScoreAnswer)
     assert answer.is_anomaly == [False, True]
