@@ -76,7 +76,11 @@ class Linear:
 def job(images, arm, seed):
     """Learn five classes, then five more; return the confusions (10, 10) after each experience."""
     X, X_test = data.digits(images, seed)
-    one = Linear() if arm == "linear joint" else Classifier(Config(seed=seed, **OURS[arm]))
+    one = (
+        Linear()
+        if arm == "linear joint"
+        else Classifier(Config(seed=seed, **({"score": "elbo"} | OURS[arm])))
+    )
     confusions, seconds = [], []
     for digits in (FIRST, *([digit] for digit in ADDED)):
         labels = np.concatenate([np.full(len(X[digit]), digit) for digit in digits])

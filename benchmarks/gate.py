@@ -70,7 +70,7 @@ class World:
         self.known, rest = regime[:half], regime[half:]
         self.more = rest[_LABELLED["normals"] :]
         self.other = rng.permutation(others[0])[: len(self.more)].astype(np.float32)
-        self.config, self.rng = Config(seed=seed), rng
+        self.config, self.rng = Config(score="elbo", seed=seed), rng
         self.champion = train(None, self.known, self.config)
         strange = rng.permutation(anomalies).astype(np.float32)
         seen, self.hidden = np.split(strange, [len(strange) // 2])

@@ -62,7 +62,7 @@ def lifetime(name, seed):
     experiences = digits(seed) if name == "digits" else adbench(name, seed)
     version, rows = None, []
     for number, (learned, _) in enumerate(experiences, 1):
-        version = train(version, learned, Config(seed=seed))
+        version = train(version, learned, Config(score="elbo", seed=seed))
         members, others = (np.concatenate(parts) for parts in zip(*experiences[:number]))  # noqa: B905
         rows.append({"data": name, "version": number, **guesses(version, members, others, seed)})
         first = guesses(version, *experiences[0], seed)

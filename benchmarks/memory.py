@@ -66,7 +66,7 @@ def job(images, arm, seed):
     rng = np.random.default_rng(seed)
     others = [digit for digit in range(1, 10) if digit != first]
     order = [first, *rng.choice(others, EXPERIENCES - 1)]
-    one = Ours(Config(threshold={"fpr": TARGET}, seed=seed, **ARMS[arm]))
+    one = Ours(Config(threshold={"fpr": TARGET}, seed=seed, **({"score": "elbo"} | ARMS[arm])))
     measures = {name: [] for name in ("auroc", "held", "others auroc", "others held", "seconds")}
     for i, digit in enumerate(order):
         rows = rng.choice(np.flatnonzero(y_train == digit), images, replace=False)

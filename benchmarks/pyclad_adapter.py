@@ -41,7 +41,7 @@ class Anamnesis(ConceptIncrementalStrategy, ConceptAwareStrategy, ConceptAgnosti
     """A detector of this project as a strategy of pyCLAD's: it asks for no concept's name."""
 
     def __init__(self, config=None):
-        self._config = config or Config()
+        self._config = config or Config(score="elbo")
         self._learner = Ours(self._config)
 
     def learn(self, data, **_concept):

@@ -406,7 +406,7 @@ def champion() -> Any:
     from models import Config, Model, train
 
     X = np.random.default_rng(0).normal(size=(4000, DIMENSION)).astype(np.float32)
-    return train(None, X, Config(model=Model(epochs=5, hidden=(64, 32), latent=8)))
+    return train(None, X, Config(score="elbo", model=Model(epochs=5, hidden=(64, 32), latent=8)))
 
 
 def begin() -> None:

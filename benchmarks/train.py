@@ -131,9 +131,9 @@ def throughput(rounds):
 
     rows = []
     for name, (d, n, likelihood) in SETTINGS.items():
-        config = Config(model=Model(likelihood=likelihood))
+        config = Config(score="elbo", model=Model(likelihood=likelihood))
         X, steps = vectors(n, d), 300 if d < 100 else 60
-        quick = Config(model=Model(likelihood=likelihood, epochs=1))
+        quick = Config(score="elbo", model=Model(likelihood=likelihood, epochs=1))
         first = train(None, X, quick)
         about = first.lineage["training"]
         for how, previous in (("first", None), ("replay", first)):
@@ -200,7 +200,7 @@ def cost(updates, n_new):
             reset_peak()
             start = time.perf_counter()
             version = train(version, vectors(n_new, servers.DIMENSION, seed=k),
-                            Config(strategy=strategy))  # fmt: skip
+                            Config(score="elbo", strategy=strategy))  # fmt: skip
             rows.append(
                 {
                     "strategy": strategy,
@@ -278,7 +278,8 @@ def savings(tasks, seeds):
                 start = time.perf_counter()
                 with arm(share, **options):
                     for digit in range(1, tasks + 1):
-                        version = train(version, digits.train[digit], Config(seed=seed))
+                        config = Config(score="elbo", seed=seed)
+                        version = train(version, digits.train[digit], config)
                 seconds.append(time.perf_counter() - start)
                 normal = np.concatenate([digits.test[i] for i in range(1, tasks + 1)])
                 scores = version.score(np.concatenate([normal, digits.test[ANOMALY]]))

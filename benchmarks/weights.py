@@ -34,7 +34,7 @@ ARMS = {
 def lifetime(arm, seed):
     """Return one row for each digit from the second on: its w_new, AUROC on new and on old."""
     digits = Digits.split(seed)
-    config = Config(weights=ARMS[arm], threshold={"fpr": TARGET}, seed=seed)
+    config = Config(score="elbo", weights=ARMS[arm], threshold={"fpr": TARGET}, seed=seed)
     version, rows = None, []
     for digit in TASKS:
         version = train(version, digits.train[digit], config)

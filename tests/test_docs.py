@@ -150,9 +150,9 @@ def test_examples_can_be_read(page):
 
 
 @pytest.mark.timeout(420)  # it trains, and the machine may be busy
-def test_the_walk_in_the_readme_works(tmp_path):
+def test_the_walk_with_curl_works(tmp_path):
     """A stranger's first ten minutes: every line of the walk succeeds against a new service."""
-    (walk,) = blocks(ROOT / "README.md", "bash")
+    (walk,) = blocks(ROOT / "docs" / "walk.md", "bash")
     assert walk.count("127.0.0.1:8000") == 2
     if shutil.which("curl") is None or "--json" not in _said(["curl", "--help", "all"]):
         pytest.skip("needs curl 7.82 or newer")
