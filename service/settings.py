@@ -303,14 +303,12 @@ class Settings(BaseSettings):
     def store_url(self) -> str | None:
         """Return the store's address, with what its files add to it.
 
-        The one way to the address: what it returns may hold a password, what it is made of not.
-        Raises BadSettings for files and addresses that cannot be used.
+        What it returns may hold a password. Raises BadSettings for what cannot be used.
         """
-        url = self.redis_url
-        if url is None and self.redis_url_file is not None:
-            url = self.text("redis_url_file")
+        named = self.redis_url_file is not None
+        url = self.text("redis_url_file") if self.redis_url is None and named else self.redis_url
         if url is None:
-            return url
+            return None
         password = None if self.redis_password_file is None else self.text("redis_password_file")
         try:
             return addresses.store(url, password, self.redis_ca_file)

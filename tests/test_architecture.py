@@ -217,7 +217,10 @@ def test_nothing_loads_code_from_data():
                         assert ast.unparse(keyword.value) == "False", module
 
 
-@pytest.mark.parametrize("module", SOURCES)
+GENERATED = {"service.client.answers"}  # `make docs` writes it, nobody reads it from top to end
+
+
+@pytest.mark.parametrize("module", [module for module in SOURCES if module not in GENERATED])
 def test_files_stay_short(module):
     """A file fits a head; one that grows past the bound is two."""
     assert len(SOURCES[module].read_text().splitlines()) <= LONGEST

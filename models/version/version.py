@@ -67,7 +67,7 @@ class Version(Summarised):
         return self.config.feature_names(self.dimension)
 
     def _checked(self, X: Any, *, gaps: bool) -> Array:
-        names = self.features if self.config.names else None
+        names = self.config.names and self.features
         return check_vectors(X, self.dimension, gaps=gaps, names=names)
 
     @cached_property
