@@ -33,8 +33,6 @@ from models.version.labelled_threshold import by_labels
 from models.version.summary import Summarised
 from models.version.tensor_specs import GOLDEN, check_tensors
 
-_FLOAT32 = np.dtype(np.float32)
-
 
 @dataclass(frozen=True, repr=False)
 class Version(Summarised):
@@ -136,7 +134,7 @@ class Version(Summarised):
     def judge(self, X: NDArray[Any], threshold: Threshold | None = None) -> Judgement:
         """Score X and judge it by `threshold`, by this version's own where none is given."""
         threshold = threshold or self._own_threshold
-        if type(X) is np.ndarray and X.shape == (1, self.dimension) and X.dtype == _FLOAT32:
+        if type(X) is np.ndarray and X.shape == (1, self.dimension) and X.dtype.char == "f":
             alone = judge_one(X[0], self.scaler, self._scorer, self.calibration, threshold)
             if alone is not None:
                 return alone
