@@ -119,6 +119,13 @@ client-tools: ## what generates clients from the OpenAPI document, in an environ
 	$(PYTHON) -m venv $(VENV)-clients
 	$(VENV)-clients/bin/python -m pip install --quiet --disable-pip-version-check openapi-python-client datamodel-code-generator
 
+quick: $(STAMP) ## lint, types, and the tests that start no processes and break none
+	$(MAKE) lint
+	$(BIN)/python -m pytest tests/models tests/service tests/test_architecture.py --ignore=tests/service/trainer --ignore=tests/service/worker
+
+shape: $(STAMP) ## files, lines, functions and arrows of the code
+	$(BIN)/python benchmarks/shape.py $(ARGS)
+
 docs: $(STAMP) ## rewrite the tables in docs/ that follow from the code
 	$(BIN)/python docs/generate.py
 
