@@ -76,6 +76,7 @@ class RequestReader(HttpToolsProtocol):
         self._reading = Reading.NOTHING
         self._since = self.loop.time()  # what is being read began then, or made progress
         self._bounds = ByteBounds()
+        self._offered = False  # the request offers another protocol
         self._spread = False  # the head may be larger than its bound
         self._refusal: Problem | None = None  # why the parser was stopped
         self._received = 0  # bytes of the body since then
@@ -171,7 +172,8 @@ class RequestReader(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Choose the way."""
-        if self.parser.should_upgrade():
+        self._offered = self.parser.should_upgrade()
+        if self._offered:
             return  # the parser stops, and reads this head again without the offer
         if self._spread:
             self._stop_if(self._bounds.head(self._authorization, self.url, self.headers))
@@ -248,7 +250,7 @@ class RequestReader(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Hand a request of the lane over."""
-        if self.parser.should_upgrade():
+        if self._offered:
             return
         self._reading = Reading.NOTHING
         if self._asked is None:
@@ -256,7 +258,8 @@ class RequestReader(HttpToolsProtocol):
             return
         self._handed = self._asked._replace(body=b"".join(self._body))
         self._asked = None
-        self._let_go()  # it is judged within this turn, or the next
+        if self._held:
+            self._let_go()  # it is judged within this turn, or the next
         self._hand_over(self._handed)
 
     def _hand_over(self, request: ScoreRequest, *, alone: bool = False) -> None:
