@@ -87,7 +87,7 @@ def connections(n: int) -> tuple[Lane, list[HttpProtocol]]:
     return lane, made
 
 
-@pytest.mark.parametrize(("known", "most"), [(True, 70), (False, 125)])
+@pytest.mark.parametrize(("known", "most"), [(True, 70), (False, 128)])
 async def test_a_request_in_company_takes_few_steps(known: bool, most: int) -> None:
     """Of sixty-four in one turn, each takes no more calls than this, with its metrics."""
     lane, peers = connections(64)
@@ -127,5 +127,6 @@ async def test_a_lone_request_takes_few_steps() -> None:
     lane, (peer,) = connections(1)
     peer.data_received(wire)
     lane._answer()
-    assert 100 < steps(lambda: peer.data_received(wire)) <= 140
+    # The default score asks a density too; `elbo` alone takes 60 fewer.
+    assert 150 < steps(lambda: peer.data_received(wire)) <= 205
     assert peer.transport.answers == 2
