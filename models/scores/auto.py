@@ -3,7 +3,7 @@
 With s_i the negative ELBO and the negative log densities of `parts.views`, each beside its own
 calibration scores of normals held out,
 
-    S(x) = max_i -log p_i(s_i(x))    [nats],   p_i the conformal p-value of s_i
+    S(x) = max_i -log p_i(s_i(x)) + .01 -log p_1(s_1(x))    [nats],   p_i the p-value of s_i
 
 as in a test of several hypotheses by the least p (Tippett, The methods of statistics, 1931). S is
 calibrated again as one score, so that the asked rate of false alarms is that of the whole.
@@ -26,6 +26,9 @@ from models.scores.elbo import Scorer, blocks
 
 PARTS = ("elbo", "drawn_in", "normal")
 MOST = 5_000  # calibration scores kept of each part
+# Of the network's surprise beside the largest. The views take every value beyond their reach for
+# one at their reach; the network's score goes on growing with the distance.
+BESIDE = 0.01
 DRAWN = 4_000  # vectors that stand in for normals where there are none
 
 
@@ -45,7 +48,8 @@ class Auto:
 
     def joined(self, parts: Float64) -> Float64:
         """Return S (n,) of the scores of each part, (3, n)."""
-        return representable(self.surprises(parts).max(axis=0))
+        surprises = self.surprises(parts)
+        return representable(surprises.max(axis=0) + BESIDE * surprises[0])
 
     def surprises(self, parts: Float64) -> Float64:
         """Return -log p of the scores of each part, (3, n)."""
@@ -61,7 +65,8 @@ class Auto:
         elbo = self._elbo.one(x) if self._elbo.takes_one else float(self._elbo(x[None])[0])
         drawn_in, normal = self._views.misfits(x)
         parts = zip(self._surprises, (elbo, float(drawn_in), float(normal)), strict=True)
-        return _float32(max(surprise.one(_float32(own)) for surprise, own in parts))
+        surprises = [surprise.one(_float32(own)) for surprise, own in parts]
+        return _float32(max(surprises) + BESIDE * surprises[0])
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
         """Return what each feature adds in the part that decides, (n, d), and what it expects."""

@@ -233,7 +233,7 @@ def _lineage(trained: Trained, learned: int) -> dict[str, Any]:
     kept = 0 if trained.past.vectors is None else len(trained.past.vectors)
     n_prev = trained.past.learned or kept
     w_new = max(plan.w_new, plan.new_rows) if trained.past.replays else plan.w_new
-    w_new = w_new if not kept else len(trained.new) / len(trained.x)
+    w_new = w_new if not kept else min(1.0, len(trained.new) / len(trained.x))
     return {
         "parent": previous.sha256 if previous else None,
         "strategy": trained.config.strategy,

@@ -51,16 +51,33 @@ def fit(trained: Trained, champion: Version | None, generated: Array, share_old:
             score = uncalibrated(network, whole.again(seen(m)) if m else whole)
             rows.append(mine)
             found.append(parts_of(score, x[mine]))
+    held, serving = np.concatenate(rows), uncalibrated(trained.networks[0], whole)
     parts = np.concatenate(found, axis=1)
+    # A row that has copies was seen by every network: what serves must not find it rarer than
+    # the networks that calibrate do.
+    copied = _copied(x[held])
+    parts[:, copied] = np.maximum(parts[:, copied], parts_of(serving, x[held[copied]]))
     tables = list(parts)
     if champion and len(generated) and trained.past.learned:
-        before = parts_of(Auto.from_tensors(champion.network, champion.scoring), generated)
-        after = parts_of(uncalibrated(trained.networks[0], whole), generated)
-        were = zip(champion.scoring["auto.tables"], before, after, parts, strict=True)
-        tables = [mixed(carried(t, b, a), own, share_old).scores for t, b, a, own in were]
+        after = parts_of(serving, generated)
+        if Views.from_tensors(champion.scoring):
+            before = parts_of(Auto.from_tensors(champion.network, champion.scoring), generated)
+            were = zip(champion.scoring["auto.tables"], before, after, strict=True)
+            olds = [carried(table, b, a) for table, b, a in were]
+        else:  # a champion of another kind has no such scores: drawn vectors stand in for them
+            olds = [np.sort(a) for a in after]
+        each = zip(olds, parts, strict=True)
+        tables = [mixed(old, own, share_old).scores for old, own in each]
     scoring = needs(whole, tables)
     score = Auto.from_tensors(trained.networks[0], scoring)
-    return Fitted(scoring, np.concatenate(rows), score.joined(parts))
+    return Fitted(scoring, held, score.joined(parts))
+
+
+def _copied(x: Array) -> NDArray[np.bool_]:
+    """Return which rows of x (n, d) have an equal one, (n,)."""
+    _, of, counts = np.unique(x, axis=0, return_inverse=True, return_counts=True)
+    copied: NDArray[np.bool_] = counts[of.reshape(-1)] > 1
+    return copied
 
 
 def _remembered(

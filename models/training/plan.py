@@ -98,8 +98,7 @@ def plan(
         # The budget is counted in vectors and does not grow with what has been learned before, or
         # the thirtieth update would cost ten times the second; where the new share is small,
         # epochs are fewer.
-        # A network that goes on from a trained one has most of its way behind it.
-        passes = THOROUGH if _parameters(shape) <= SMALL and before is None else 1
+        passes = THOROUGH if _parameters(shape) <= SMALL else 1
         alone = n_trained / mixing.steps_per_epoch(n_trained, batch_size, 1.0)  # vectors a step
         # What has a past to learn too, from wherever, needs the more steps at the least, and all
         # of them on whole batches, unless these are larger than the new vectors are many.

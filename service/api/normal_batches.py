@@ -78,7 +78,7 @@ class Ingest:
             self._count(name, accepted=stored.accepted, quarantined=stored.quarantined)
         answer = asdict(stored)
         triage: dict[str, float] = answer.pop("triage")
-        if stored.quarantined and not stored.duplicate and verdict is not None:
+        if stored.quarantined and verdict is not None and verdict.reason:
             answer["why"] = verdict.reason
         return answer | triage
 

@@ -207,12 +207,12 @@ def points(
     inside = sorted(((at, one) for at, one in found if start <= at < end), key=lambda pair: pair[0])
     if not inside:
         return []
-    step = MINUTE * max(1, math.ceil((end - start) / max(most, 1) / MINUTE))
+    step = MINUTE * max(1, math.ceil((end - start) / max(most - 1, 1) / MINUTE))
     # Whole steps since 1970, so that a point's time is that of its first minute.
     joined: dict[int, Bucket] = {}
     for at, one in inside:
         add(joined, int(at // step), one)
-    return [Point(place * step, one) for place, one in sorted(joined.items())]
+    return [Point(max(place * step, start), one) for place, one in sorted(joined.items())]
 
 
 def chunk_of(step: int, place: int) -> str:

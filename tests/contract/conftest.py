@@ -14,7 +14,7 @@ def versions() -> tuple[Version, Version]:
     """Two generations of a small detector of dimension 3."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(400, 3)).astype(np.float32)
-    config = Config(model=Model(epochs=5, hidden=(8,), latent=2))
+    config = Config(score="elbo", model=Model(epochs=5, hidden=(8,), latent=2))
     first = train(None, X, config)
     return first, train(first, X + 1, config)
 

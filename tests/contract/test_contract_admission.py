@@ -101,8 +101,10 @@ async def test_each_policy(pump: Running, admission: str, kept: int) -> None:
     assert ("known" in found) == (admission != "accept")
 
 
-async def test_what_a_person_calls_normal_is_not_judged(pump: Running) -> None:
-    """Feedback goes straight to the buffer."""
-    labels = [{"label": "normal", "vector": [50.0, -50.0, 50.0]}]
-    answer = await pump.http.post(f"{PUMP}/feedback", json={"labels": labels})
-    assert answer.json()["buffered"] == 1
+async def test_a_vector_that_is_called_normal_is_judged_like_a_batch(pump: Running) -> None:
+    """Feedback on what is no recorded event goes through admission: a known one is buffered."""
+    for vector, buffered in (([50.0, -50.0, 50.0], 0), ([0.0, 0.0, 0.0], 1)):
+        labels = [{"label": "normal", "vector": vector}]
+        answer = await pump.http.post(f"{PUMP}/feedback", json={"labels": labels})
+        assert answer.json()["buffered"] == buffered
+    assert (await pump.http.get(PUMP)).json()["quarantined"] == 1

@@ -48,7 +48,7 @@ async def test_threshold_moves_at_once(pump: Running) -> None:
         b'{"features": [1]}', b'{"seed": -1}', b'{"seed": 1e999}', b'{"dimension": NaN}',
         b'{"strategy": "marker4171"}', b'{"replay": {"latents": "marker4171"}}',
         b'{"retrain": {"min_vectors": 0}}', b'{"retrain": {"marker4171": 0}}',
-        b'{"retrain": {"on_drift": true}}', b'{"admission": "refuse"}',
+        b'{"admission": "refuse"}',
         b'{"gate": "marker4171"}',
         b'{"model": "marker4171"}', b'{"model": {"epochs": "marker4171"}}', b"[]", b"null", b"x",
         b'{"kind": "\\ud800"}', b"\xff", b"[" * 100_000, b'{"retrain": ' * 100_000,

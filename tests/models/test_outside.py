@@ -64,7 +64,7 @@ def test_one_value_out_of_range_is_seen_the_better_the_further_it_is(
 @pytest.mark.parametrize("factor", [1.2, 2.0, 16.0])
 def test_brighter_pictures_are_learned(digits: dict[int, Array], factor: float) -> None:
     """The gate passes them, normals of either brightness pass, and brighter ones still alarm."""
-    config = Config(model=replace(QUICK, likelihood="bernoulli"))
+    config = Config(score="elbo", model=replace(QUICK, likelihood="bernoulli"))
     zeros, brighter = digits[0], digits[0] * np.float32(factor)
     first = train(None, zeros[:100], config)
     second = train(first, brighter[:100], config)

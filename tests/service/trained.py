@@ -12,7 +12,7 @@ from service.domain.champion import Champion
 def versions() -> tuple[Version, Version]:
     """Return two generations of a small detector of dimension 3."""
     X = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
-    config = Config(model=Model(epochs=5, hidden=(8,), latent=2))
+    config = Config(score="elbo", model=Model(epochs=5, hidden=(8,), latent=2))
     first = train(None, X, config)
     return first, train(first, X + 1, config)
 

@@ -46,11 +46,11 @@ def served(name: str, version: Version) -> Champion:
 def champions() -> Champions:
     """Return three loaded champions: by name, one with gaps, and one with a context."""
     held = Champions(2)
-    named = Config(columns=COLUMNS, model=MODEL)
+    named = Config(columns=COLUMNS, score="elbo", model=MODEL)
     held.install(served("named", train(None, LEARNED, named)))
-    gappy = Config(columns=COLUMNS, model=MODEL, missing="impute")
+    gappy = Config(columns=COLUMNS, score="elbo", model=MODEL, missing="impute")
     held.install(served("gappy", train(None, LEARNED, gappy)))
-    context = Config(columns=COLUMNS, model=MODEL, context=Context(over=OVER))
+    context = Config(columns=COLUMNS, score="elbo", model=MODEL, context=Context(over=OVER))
     numbers = context.numbers(3)
     features = derive(context.context, LEARNED, numbers).features[OVER:]
     held.install(served("timed", train(None, features, context)))

@@ -224,7 +224,7 @@ async def test_labels_move_the_threshold(watched: Watched, tmp_path: Path) -> No
     await watched.watcher.poll()
     moved = watched.watcher.champions.serving("pump")
     scores = version.score(far)
-    assert moved.threshold.labels == {"anomaly": 5, "normal": 6, "needed": 5}
+    assert moved.threshold.labels == {"anomaly": 5, "normal": 6, "needed": 5, "bounded": 1}
     assert moved.threshold.value <= scores[:5].max()
     assert moved.threshold.value != held.value
     assert watched.serving() == (1, 1, 3)

@@ -65,7 +65,8 @@ def test_the_release_is_one_that_was_tried() -> None:
     assert version("uvicorn").startswith("0.54.")
 
 
-def test_uvicorn_has_what_the_fast_lane_relies_on() -> None:
+@pytest.mark.anyio
+async def test_uvicorn_has_what_the_fast_lane_relies_on() -> None:
     """Every attribute and method named above exists, and is of the kind that is relied on."""
     made = attributes(HttpToolsProtocol.__init__)
     assert made >= CONNECTION
