@@ -172,7 +172,7 @@ def test_a_lost_data_directory(disk, lost):
     until(lambda: _learns(client) == 503)
     assert _scores(client)
     until(lambda: client.http.get("/readyz").json()["status"] == "degraded")
-    assert "the data directory was deleted or replaced" in one.said
+    until(lambda: "the data directory was deleted or replaced" in one.said, 60)
     kept.rename(place)
     until(lambda: client.http.get("/readyz").json()["status"] == "ready", 40)
     assert client.detector("pump")["buffered"] >= before

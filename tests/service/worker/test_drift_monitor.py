@@ -186,8 +186,8 @@ async def test_labels_move_the_burst_too(watched: Stored, version: Version):
     await monitor.tick()
     burst = (await watched.get()).drift["statistics"]["anomalies"]
     alpha = version.threshold_for(policy, Labels(rows, outer)).alpha
-    assert alpha > 0.4
-    assert burst["threshold"] == pytest.approx(1.0)
+    assert alpha == pytest.approx(0.1, rel=0.05)  # ten times the asked rate is the farthest
+    assert burst["threshold"] > 0.3
 
 
 @pytest.mark.anyio
