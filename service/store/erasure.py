@@ -158,13 +158,13 @@ class Erasure:
         store = await self._store()
         if store is None or store.rewriting or time.monotonic() < self._not_before:
             return False
-        marked = await _BEGIN(client, _WHERE, {"began": f"{store.run} {store.rewrites}"})
+        await _BEGIN(client, _WHERE, {"began": f"{store.run} {store.rewrites}"})
         try:
             await ask(client, client.bgrewriteaof())
         except (ResponseError, StoreUnavailable):  # `settle` finds that it did not begin
             self._not_before = time.monotonic() + AGAIN_SECONDS
             return False
-        return bool(marked)
+        return True
 
     async def settle(self) -> bool | None:
         """Find out how the rewrite under way ended; None while it is not over, or there is none.

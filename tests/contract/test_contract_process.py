@@ -76,15 +76,18 @@ async def test_openapi_documents_every_route(api: Running) -> None:
             assert any(status.startswith("2") for status in operation["responses"]), where
             for status, response in operation["responses"].items():
                 if int(status) >= 400:
-                    assert "application/problem+json" in response["content"], (where, status)
+                    # The Open Inference Protocol has errors of its own.
+                    kinds = {"application/problem+json"}
+                    kinds |= {"application/json"} if path.startswith("/v2") else set()
+                    assert kinds & response["content"].keys(), (where, status)
                 elif "application/json" in response.get("content", {}):
                     assert "example" in response["content"]["application/json"], (where, status)
     score = paths["/v1/detectors/{name}/score"]["post"]
-    assert list(score["requestBody"]["content"]) == [
+    assert set(score["requestBody"]["content"]) >= {
         "application/json", "application/octet-stream", "application/x-npy",
-    ]  # fmt: skip
+    }  # fmt: skip
     assert "application/octet-stream" in score["responses"]["200"]["content"]
-    assert {one["name"] for one in score["parameters"]} == {"name", "version", "explain"}
+    assert {one["name"] for one in score["parameters"]} >= {"name", "version", "explain"}
 
 
 async def test_metrics(pump: Running) -> None:
