@@ -71,7 +71,8 @@ def watch(stack: ExitStack, folder: Path, target: str, hook: str) -> list[Path]:
     for route in (routes["route"], *routes["route"]["routes"]):
         route.update(group_wait="0s", group_interval="1s")
     for receiver in routes["receivers"]:
-        receiver["webhook_configs"][0]["url"] = hook
+        for webhook in receiver.get("webhook_configs", ()):
+            webhook["url"] = hook
     (folder / "alertmanager.yml").write_text(yaml.safe_dump(routes))
 
     rules = yaml.safe_load((DEPLOY / "prometheus" / "rules" / "anamnesis.yml").read_text())
