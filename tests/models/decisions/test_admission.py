@@ -24,7 +24,7 @@ def scattered(n, d=6):
 @pytest.fixture(scope="module", params=["vae", "mahalanobis"])
 def version(request):
     """Train a champion on the regime at 0."""
-    return train(None, around(0.0, 1000), Config(kind=request.param))
+    return train(None, around(0.0, 1000), Config(score="elbo", kind=request.param))
 
 
 def admitted(version, X, near=None):

@@ -112,7 +112,10 @@ def test_a_relative_score_is_calibrated_inside_each_regime(digits: dict[int, Arr
     assert tables is not None
     assert sum(len(own) for own in tables) == 240
     assert abs(second.threshold + np.log(0.05)) < 0.2
-    scores, plain = second.score(digits[1]), second.with_config(Config()).score(digits[1])
+    scores, plain = (
+        second.score(digits[1]),
+        second.with_config(Config(score="elbo")).score(digits[1]),
+    )
     mine = second.nearest_regime(digits[1]) == 1
     for regime in (mine, ~mine):
         order = np.argsort(plain[regime], kind="stable")
