@@ -2,7 +2,8 @@
 
 By their number alone a few rows weigh nothing, least of all beside a long past. So they are
 repeated in every epoch, and the new rows together weigh FLOOR at the least. None of them
-calibrates: their scores say nothing of the normals that nobody looked at.
+calibrates: their scores say nothing of the normals that nobody looked at. Where they come almost
+alone, vectors drawn from the previous version stand beside them: a training needs MIN_VECTORS.
 """
 
 from collections.abc import Mapping
@@ -12,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Array
-from models.config import Config
+from models.config import MIN_VECTORS, Config
 from models.training import mixing
 from models.training.plan import Plan
+from models.training.prepared import Prepared
 
 SHARE = 0.2  # of a training, the most that labelled rows weigh together
 FLOOR = 0.2  # least weight of the new rows where some of them are labelled
@@ -33,6 +35,20 @@ def copies(n: int, labelled: int, w_new: float) -> int:
     share = min(HALF, SHARE / w_new)
     more = (share * n - labelled) / (labelled * (1.0 - share))
     return int(min(max(more, 0.0), MOST_COPIES))
+
+
+def topped_up(given: Prepared, seed: int) -> Prepared:
+    """Return what is to be learned, with as many drawn vectors as a training needs."""
+    missing = MIN_VECTORS - len(given.new)
+    if missing <= 0 or given.previous is None or given.vouched is None:
+        return given
+    drawn = given.previous.faithful().sample(missing, seed)
+    return replace(
+        given,
+        new=np.concatenate([given.new, drawn]),
+        vouched=np.concatenate([given.vouched, np.zeros(missing, bool)]),
+        drawn=missing,
+    )
 
 
 def weights(

@@ -21,7 +21,8 @@ class Prepared:
 
     `classes` (n,) label their classes, `vouched` (n,) are those that a person called normal.
     `previous` scales as the next version will. `left_out` of the rows that came are not in `new`;
-    `notes` say why, and what else a person should know.
+    `notes` say why, and what else a person should know. The last `drawn` of `new` came from the
+    previous version's generator.
     """
 
     previous: Version | None
@@ -30,12 +31,14 @@ class Prepared:
     vouched: NDArray[np.bool_] | None
     left_out: int
     notes: tuple[Note, ...]
+    drawn: int = 0
 
     def recorded(self, version: Version, parent: Version | None) -> Version:
         """Return the version learned from this, with what its record should say of it."""
         lineage = version.lineage
         lineage["parent"] = parent.sha256 if parent else None
-        lineage["learned"] += self.left_out
+        lineage["learned"] += self.left_out - self.drawn
+        lineage["n_new"] -= self.drawn
         if said := [*self.notes, *notes.outcome(lineage["evidence"])]:
             lineage["notes"] = [note.to_dict() for note in said]
         return version

@@ -63,9 +63,10 @@ def train(
 
     `weights` replaces the config's for this one training. `labels` (n,), whole numbers, name the
     classes of `new`, for `Version.classify`. `vouched` (n,) marks rows that a person labelled
-    normal: they are learned with a weight of their own. Raises VectorError for vectors that
-    cannot be learned from and TrainingError when training comes to nothing. The same seed,
-    vectors and parent give the same version, bit for bit, on one machine and thread count.
+    normal: they are learned with a weight of their own, and on top of a version one of them is
+    enough. Raises VectorError for vectors that cannot be learned from and TrainingError when
+    training comes to nothing. The same seed, vectors and parent give the same version, bit for bit,
+    on one machine and thread count.
 
     >>> import numpy as np
     >>> ring = np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32)
@@ -93,13 +94,15 @@ def learn(
     """Learn as `train` does, yielding after every gradient step; closing it stops the training."""
     config = config or Config()
     config = _named(config, new, previous)
-    new = _enough(new, previous.dimension if previous else config.width, config)
+    few = previous is not None and labels is None and bool(np.any(vouched))
+    new = _enough(new, previous.dimension if previous else config.width, config, few=few)
     if weights is not None:
         check_weights(weights)
     new = previous.filled(new) if previous else from_alike(new)
     config = replace(config, dimension=config.columns_in(new.shape[1]))
     names = config.feature_names(new.shape[1])
-    given = prepare(previous, new, _whole(labels, len(new)), vouched, names)
+    classes = _whole(labels, len(new))
+    given = labelled_rows.topped_up(prepare(previous, new, classes, vouched, names), config.seed)
     version = yield from _learn(given, config, weights)
     return given.recorded(version, previous)
 
@@ -221,10 +224,10 @@ def _named(config: Config, new: Any, previous: Version | None) -> Config:
     return replace(config, features=table_names(new)) if previous is None else config
 
 
-def _enough(new: NDArray[Any], dimension: int | None, config: Config) -> Array:
+def _enough(new: NDArray[Any], dimension: int | None, config: Config, *, few: bool) -> Array:
     names = config.names if config.context is None else None
     new = check_vectors(new, dimension, gaps=config.missing == "impute", names=names)
-    if len(new) < MIN_VECTORS:
+    if len(new) < MIN_VECTORS and not few:
         raise VectorError(f"vectors: {len(new)} normals; a training needs {MIN_VECTORS}")
     return new
 

@@ -8,16 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.decisions import admission
-from service.api.alarmed_rows import WHY, AlarmedRows
-from service.domain.admission import Verdict
+from service.api.alarmed_rows import AlarmedRows
+from service.domain.admission import (
+    ALARMED,
+    APART,
+    NOVEL,
+    NOVEL_OR_APART,
+    ONE_SENDER,
+    Verdict,
+)
 from service.domain.champion import Champion
 from service.scoring.champions import Champions
 from service.store.held_rows import Held
 
 AT_ONCE_BYTES = 2**16  # larger batches are judged in a thread: the loop has others to serve
-_APART = "anomalous under the champion, and apart from the rest of the batch"
-_NOVEL = "anomalous under the champion, and nothing novel is learned without a person"
-_ONE_SENDER = "a new regime, and too much of what is buffered would be from one sender"
 
 
 class Admission:
@@ -51,15 +55,15 @@ class Admission:
             return verdict
         anomalous = found.p_values <= min(admission.ALPHA, champion.threshold.alpha)
         if policy == "hold_novel":
-            return _holding(verdict, anomalous, _NOVEL)
-        return _holding(verdict, await self._alarmed.of(detector, X, anomalous), WHY)
+            return _holding(verdict, anomalous, NOVEL_OR_APART if verdict.held.any() else NOVEL)
+        return _holding(verdict, await self._alarmed.of(detector, X, anomalous), ALARMED)
 
 
 def _holding(verdict: Verdict, rows: NDArray[np.bool_], why: str) -> Verdict:
-    """Return the verdict with these rows held back too."""
-    more = rows & ~verdict.held
-    if not more.any():
+    """Return the verdict with these rows held back too, and why."""
+    if not rows.any():
         return verdict
+    more = rows & ~verdict.held
     return replace(
         verdict,
         kept=verdict.kept & ~rows,
@@ -96,7 +100,7 @@ def _verdict(champion: Champion, found: admission.Admission, policy: str) -> Ver
         kept=kept,
         held=found.held,
         novel=round(found.novel * len(kept)) if found.surprising else 0,
-        reason=_APART,
+        reason=APART,
         shares={"known": found.known, "novel": found.novel, "suspicious": found.suspicious},
     )
 
@@ -109,6 +113,6 @@ def of_one_sender(verdict: Verdict) -> Verdict:
         kept=~held,
         held=held,
         novel=0,
-        reason=_ONE_SENDER,
+        reason=ONE_SENDER,
         shares=verdict.shares,
     )

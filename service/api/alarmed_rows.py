@@ -8,21 +8,18 @@ from numpy.typing import NDArray
 from service.domain.detector import Detector
 from service.domain.event import digest
 from service.problems import StoreUnavailable
+from service.store.incidents import Incidents
 from service.store.traffic import TrafficStore
 from service.telemetry.live_reporter import Observer
-
-WHY = (
-    "alarmed when they were scored, or while an incident is open: dismiss the incident, or send "
-    "the rows with `vouch`"
-)
 
 
 class AlarmedRows:
     """Knows what alarmed lately: here from memory, elsewhere from the store."""
 
-    def __init__(self, observer: Observer, traffic: TrafficStore) -> None:
+    def __init__(self, observer: Observer, traffic: TrafficStore, incidents: Incidents) -> None:
         self._observer = observer
         self._traffic = traffic
+        self._incidents = incidents
 
     async def of(
         self, detector: Detector, X: NDArray[np.float32], anomalous: NDArray[np.bool_]
@@ -32,14 +29,17 @@ class AlarmedRows:
         While an incident is open all of them count: they may be more of it. Of other processes'
         last second nothing is known yet.
         """
-        if not anomalous.any() or detector.incidents.unfinished:
+        if not anomalous.any():
             return anomalous
+        with contextlib.suppress(StoreUnavailable):  # the batch itself is refused then
+            if await self._incidents.unfinished(detector.name):
+                return anomalous
         rows = np.flatnonzero(anomalous)
         digests = [digest(X[row]) for row in rows]
         known = self._observer.alarmed(detector.name)
         if unknown := [one for one in digests if one not in known]:
-            with contextlib.suppress(StoreUnavailable):  # the batch itself is refused then
-                known = known | await self._traffic.recorded(detector.name, unknown)
+            with contextlib.suppress(StoreUnavailable):
+                known = known | set(await self._traffic.recorded(detector.name, unknown))
         found = np.zeros(len(X), bool)
         found[rows] = [one in known for one in digests]
         return found

@@ -164,6 +164,7 @@ def _wire(settings: Settings, access: Access, stores: Stores, metrics: Metrics) 
     champions = Champions(settings.pinned_loaded)
     watcher = Watcher(stores, champions, settings, metrics)
     observer = Observer(stores, champions, metrics)
+    alarmed = AlarmedRows(observer, stores.traffic, stores.incidents)
     return Parts(
         settings=settings,
         access=access,
@@ -172,7 +173,7 @@ def _wire(settings: Settings, access: Access, stores: Stores, metrics: Metrics) 
         watcher=watcher,
         scoring=Scoring(champions, (metrics, observer)),
         observer=observer,
-        ingest=Ingest(stores, champions, watcher, metrics, AlarmedRows(observer, stores.traffic)),
+        ingest=Ingest(stores, champions, watcher, metrics, alarmed),
         metrics=metrics,
         state_metrics=StateMetrics(champions, watcher, buffer_bound=settings.buffer_max_vectors),
         changes=Changes(stores.detectors),

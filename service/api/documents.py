@@ -82,6 +82,7 @@ class LastRetraining(msgspec.Struct):
     reasons: list[str]
     seconds: float | None
     finished_at: str | None
+    labelled: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Retrains(msgspec.Struct):

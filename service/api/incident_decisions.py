@@ -1,18 +1,21 @@
 """What comes of a person's decision about an incident."""
 
+import contextlib
 import time
 
 import numpy as np
 
 from service.api.context import Parts
 from service.api.request_bodies import DecideIncident
+from service.domain.admission import UNDECIDED
 from service.domain.detector import Detector
-from service.domain.event import Label
-from service.domain.incident import VERDICTS, Pardon, Ruling, Witness, number, pardon
+from service.domain.event import Label, digest
+from service.domain.incident import VERDICTS, Pardon, Ruling, Witness, came, number, pardon
 from service.domain.provenance import Culprit
 from service.domain.revocation_plan import Asked
 from service.problems import Conflict, Unknown
 from service.store.incidents import Listed
+from service.timestamps import unix_seconds
 
 
 async def decide(
@@ -30,7 +33,7 @@ async def decide(
     rows = (await app.stores.incidents.rows(name, [incident.id]))[incident.id]
     rows = [row for row in rows if row.vector]
     mercy = pardon(incident, rows) if verdict == "dismissed" else None
-    taken_back = await _take_back(app, detector, incident.id) if before else None
+    taken_back = await _take_back(app, detector, incident.id, before) if before else None
     batch = None
     if verdict == "dismissed" and rows:
         X = np.stack([np.frombuffer(row.vector, "<f4") for row in rows])
@@ -39,8 +42,14 @@ async def decide(
     if verdict is not None and rows:
         labels = [_label(row, verdict, incident.id, caller, batch) for row in rows]
         await app.stores.labels.add(name, detector.uid, labels, who=f"key:{caller}")
+    released = 0
+    if verdict == "dismissed":
+        who = f"key:{caller}"
+        released = await _release(app, name, *came(incident, rows), who=who, why=asked.why)
     effect = _effect(verdict, len(rows), mercy, detector, taken_back)
-    ruling = Ruling(verdict, asked.why, f"key:{caller}", time.time(), effect)
+    if released:
+        effect += f" {released} rows that waited in quarantine for this decision are buffered too."
+    ruling = Ruling(verdict, asked.why, f"key:{caller}", time.time(), effect, released)
     if not await app.stores.incidents.decide(name, incident.id, ruling, mercy):
         raise Unknown("The incident is not kept any more.")
     return Listed(incident, ruling)
@@ -58,7 +67,31 @@ def _label(row: Witness, verdict: str, incident: str, sender: str, batch: str | 
     )
 
 
-async def _take_back(app: Parts, detector: Detector, incident: str) -> str:
+async def _release(app: Parts, name: str, since: float, until: float, *, who: str, why: str) -> int:
+    """Release the rows that waited for the decision about an incident; return how many.
+
+    Those that came, or alarmed, between `since` and `until`, in unix seconds.
+    """
+    total = 0
+    for entry in await app.stores.quarantine.list(name):
+        if entry["kind"] != "rows" or entry["reason"] not in UNDECIDED:
+            continue
+        came_at = unix_seconds(entry["parked_at"]) or 0.0
+        if came_at < since:
+            continue
+        if came_at > until:  # sent later: then it counts when they were scored
+            X = await app.stores.quarantine.vectors(name, entry["id"])
+            alarmed = await app.stores.traffic.recorded(name, [digest(x) for x in X])
+            if not any(since <= at <= until for at in alarmed.values()):
+                continue
+        with contextlib.suppress(Unknown, Conflict):  # decided on by somebody else meanwhile
+            total += await app.stores.quarantine.decide(
+                name, entry["id"], "release", who=who, why=why
+            )
+    return total
+
+
+async def _take_back(app: Parts, detector: Detector, incident: str, before: Ruling) -> str:
     """Delete the labels of an earlier decision, and its rows where they are not learned yet.
 
     Returns what became of them, in words.
@@ -77,12 +110,26 @@ async def _take_back(app: Parts, detector: Detector, incident: str) -> str:
         except (Unknown, Conflict):
             pass  # discarded already, or with no version to serve after it
     await store.delete(name, labels)
+    told = "Its labels are gone, and its rows are not learned."
     if learned is not None:
-        return (
+        told = (
             f"Its rows were learned already and stay learned; revoke batch {learned} to unlearn "
             "them."
         )
-    return "Its labels are gone, and its rows are not learned."
+    if before.released:
+        told += (
+            f" {before.released} rows that it released from quarantine stay as they are: buffered, "
+            "or learned."
+        )
+    return told
+
+
+def at_next_retraining(detector: Detector) -> str:
+    """Return when what a person labelled normal is learned, in words."""
+    if detector.champion is None:
+        return "Nothing is learned from labels alone before there is a first version."
+    when = "Retraining is paused; `retrain`" if detector.config.retrain.paused else "`retrain`"
+    return f"{when} starts one now, however few rows they are."
 
 
 def _effect(
@@ -104,9 +151,7 @@ def _effect(
             "version still finds them."
         )
     told += "are labelled normal and buffered to be learned at the next retraining"
-    if detector.config.retrain.paused:
-        told += ", which is paused"
-    told += ". "
+    told += f". {at_next_retraining(detector)} "
     if mercy is not None and mercy.ranges:
         spared = ", ".join(
             f"{feature} from {number(low)} to {number(high)}"

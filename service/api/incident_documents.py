@@ -59,6 +59,7 @@ class FeedbackAnswer(msgspec.Struct):
     anomaly: int
     buffered: int
     quarantined: int
+    effect: str | None
 
 
 class Row(msgspec.Struct):

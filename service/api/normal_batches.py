@@ -59,13 +59,13 @@ class Ingest:
     ) -> dict[str, Any]:
         """Return the answer to a batch (n, w), once it is durable.
 
-        Not `judged` is what a person looked at: it passes admission as it is. Rows that alarmed
+        Not `judged` is what a person labelled: it passes admission as it is. Rows that alarmed
         before are held back unless they are `vouched` for.
         """
         verdict = await self._admission.judge(name, X, vouched=vouched) if judged else None
         crash_points.passage("api.before_buffer_write")
         try:
-            stored = await self._write(name, X, key, sender, verdict)
+            stored = await self._write(name, X, key, sender, verdict, labelled=not judged)
         except StoreUnavailable:
             raise
         except Problem:
@@ -95,11 +95,16 @@ class Ingest:
         key: str | None,
         sender: str | None,
         verdict: Verdict | None,
+        *,
+        labelled: bool,
     ) -> Ingested:
-        ingest = self._stores.buffer.ingest
+        async def ingest(verdict: Verdict | None) -> Ingested:
+            return await self._stores.buffer.ingest(
+                name, X, idempotency_key=key, sender=sender, verdict=verdict, labelled=labelled
+            )
+
         try:
-            return await ingest(name, X, idempotency_key=key, sender=sender, verdict=verdict)
+            return await ingest(verdict)
         except OneSender:
             assert verdict is not None  # only its novel rows can be too many
-            verdict = admission_check.of_one_sender(verdict)
-            return await ingest(name, X, idempotency_key=key, sender=sender, verdict=verdict)
+            return await ingest(admission_check.of_one_sender(verdict))

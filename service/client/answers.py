@@ -157,6 +157,7 @@ class FeedbackAnswer(TypedDict):
     anomaly: int
     buffered: int
     quarantined: int
+    effect: str | None
 
 
 class Forgets(TypedDict):
@@ -270,6 +271,7 @@ class LastRetraining(TypedDict):
     reasons: list[str]
     seconds: float | None
     finished_at: str | None
+    labelled: NotRequired[str]
 
 
 class MuteAnswer(TypedDict):

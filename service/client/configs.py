@@ -40,6 +40,7 @@ class DetectorConfig(TypedDict):
     seed: NotRequired[int]
     gate: NotRequired[Literal["enforce", "report"]]
     admission: NotRequired[Literal["quarantine", "triage", "hold_novel", "accept"]]
+    release_after_seconds: NotRequired[float | None]
     retrain: NotRequired[Retrain]
     keep_learned_seconds: NotRequired[float]
     incident: NotRequired[IncidentConfig | None]

@@ -48,6 +48,7 @@ class Vectors(Connection):
     ) -> NormalAnswer:
         """Send the rows of an (n, d) matrix as a normal batch, with what is `said` of them.
 
+        `vouch=True` says that a person vouches for them, those too that alarmed when scored.
         With a `key` (an Idempotency-Key) a repeated call stores nothing twice, so it is repeated
         when it fails; without one it is tried once.
         """

@@ -5,6 +5,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+# Why rows wait for a person.
+APART = "anomalous under the champion, and apart from the rest of the batch"
+NOVEL = "anomalous under the champion, and nothing novel is learned without a person"
+NOVEL_OR_APART = f"{NOVEL}; some rows stand apart from the rest of the batch"
+ONE_SENDER = "a new regime, and too much of what is buffered would be from one sender"
+ALARMED = (
+    "alarmed when they were scored, or while an incident is open: dismiss the incident, or send "
+    "the rows with `vouch`"
+)
+# Rows that wait for a decision about an incident, and go on once it is dismissed.
+UNDECIDED = frozenset({NOVEL, NOVEL_OR_APART, ALARMED})
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

@@ -82,6 +82,7 @@ class Detector:
     `uid` names this incarnation: a detector deleted and made again has another. `requested` and
     `served` number the retrainings asked for by hand: number k is over once `served >= k`.
     `dimension` counts the numbers of a stored row: those that the config's context derives.
+    `labelled` says whether a person labelled some of the buffered vectors normal.
     `consumed` counts what any version learned, `learned` what the champion's lineage did, and
     `thinned` what was known too well to be kept.
     """
@@ -121,6 +122,7 @@ class Detector:
     champion_sha256: str | None = None
     config_nonce: str = ""
     changed: int = 0
+    labelled: bool = False
 
     def muted(self, now: float) -> bool:
         """Return whether it pages nobody and learns nothing at `now`, seconds since 1970."""
@@ -134,7 +136,15 @@ class Detector:
     @property
     def needed(self) -> int:
         """How many vectors are missing until a training is possible."""
-        return max(0, MIN_VECTORS - self.buffered)
+        return max(0, self.least - self.buffered)
+
+    @property
+    def least(self) -> int:
+        """The fewest vectors that a training needs: one that a person labelled will do.
+
+        Beside it the champion's generator is drawn from; without a champion there is none.
+        """
+        return 1 if self.labelled and self.champion is not None else MIN_VECTORS
 
     @property
     def pointer(self) -> Pointer:

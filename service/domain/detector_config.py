@@ -58,6 +58,7 @@ class DetectorConfig(Config):
 
     gate: Literal["enforce", "report"] = "enforce"
     admission: Literal["quarantine", "triage", "hold_novel", "accept"] = "quarantine"
+    release_after_seconds: Annotated[float, Field(gt=0, le=31_536_000)] | None = None
     retrain: Retrain = field(default_factory=Retrain)
     keep_learned_seconds: Annotated[float, Field(ge=0, le=31_536_000)] = 0
     incident: IncidentConfig | None = field(default_factory=IncidentConfig)

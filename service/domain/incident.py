@@ -12,6 +12,8 @@ from service.domain.event import Event
 ROWS_KEPT = 100  # of an incident, the worst
 LEADING = 3  # features that an incident names
 _LEADS = 0.2  # of the largest contribution: a feature with less does not lead
+_TODAY = 3600.0  # seconds between the client's clock and the store's
+_SLACK = 5.0  # seconds that an API process may take to report what it scored
 _ROUNDED = 4  # significant digits of a value in a sentence
 
 Decision = Literal["dismiss", "confirm", "withdraw"]
@@ -75,13 +77,17 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Ruling(msgspec.Struct, frozen=True):
-    """What a person decided about an incident; `effect` was the answer."""
+    """What a person decided about an incident; `effect` was the answer.
+
+    `released` rows that had waited in quarantine went on with it.
+    """
 
     verdict: Verdict | None
     why: str
     who: str
     at: float
     effect: str = ""
+    released: int = 0
 
 
 class Pardon(msgspec.Struct, frozen=True):
@@ -124,6 +130,19 @@ def pardon_of_row(event: Event) -> Pardon:
         reach = 0.1 * abs(value - float(one["expected"]))
         ranges[str(one["feature"])] = (value - reach, value + reach)
     return Pardon(f"e{event.id}", ranges)
+
+
+def came(incident: Incident, rows: Sequence[Witness]) -> tuple[float, float]:
+    """Return from when until when rows of an incident came here, in unix seconds.
+
+    By its kept `rows`, whose events' ids begin with the store's time: the client's own times may be
+    of another day. Where they are of today, the incident's start counts too.
+    """
+    times = [(int(row.event.partition("-")[0]) / 1000, row.at) for row in rows if row.event]
+    since = min((here for here, _ in times), default=math.inf)
+    if times and all(abs(here - said) < _TODAY for here, said in times):
+        since = min(since, incident.start)
+    return since - _SLACK, math.inf if incident.closed is None else incident.closed + _SLACK
 
 
 def leads(contributions: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:

@@ -1,6 +1,5 @@
 """When a detector is due to learn again: the one place that decides it."""
 
-from models import MIN_VECTORS
 from service.ages import is_over
 from service.domain.detector import Detector
 
@@ -11,7 +10,7 @@ def due(detector: Detector, now: float) -> str | None:
     What was asked for by hand, or was begun and not ended, goes before the triggers of the
     config, which pause with `paused`. Without the vectors that a training needs nothing is due.
     """
-    if detector.buffered < MIN_VECTORS:
+    if detector.needed:
         return None
     if detector.requested > detector.served:
         return "by hand"

@@ -23,6 +23,7 @@ from service.scoring.text_encoding import foreign_encoding
 from service.scoring.vectors import ARROW, CSV, JSON, NDJSON
 
 FIELDS = ("vectors", "records", "timestamps", "sources", "ids", "context_rows")
+NORMAL_FIELDS = (*FIELDS, "vouch")  # those of a normal batch
 MOST_CONTEXT_ROWS = 1000
 _MORE = tuple(b'"%b"' % name.encode() for name in FIELDS[1:])
 _EMPTY = msgspec.Raw()
@@ -30,11 +31,15 @@ _AT = re.compile(r"at `\$\.(\w+)(?:\[(\d+)\])?")
 
 
 class RequestRows(NamedTuple):
-    """Rows X (n, d) as the client sent them, their labels, and how many are context."""
+    """Rows X (n, d) as the client sent them, their labels, and how many are context.
+
+    `vouched`: a person vouches for all of them, as the body says.
+    """
 
     X: Matrix
     labels: RowLabels = NO_LABELS
     context_rows: int = 0
+    vouched: bool = False
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
@@ -46,7 +51,12 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     context_rows: Annotated[int, msgspec.Meta(ge=0, le=MOST_CONTEXT_ROWS)] = 0
 
 
+class _NormalBody(_Body, forbid_unknown_fields=True):
+    vouch: bool = False
+
+
 _body = msgspec.json.Decoder(_Body)
+_normal_body = msgspec.json.Decoder(_NormalBody)
 
 
 def has_more(body: bytes) -> bool:
@@ -68,14 +78,23 @@ class ModelRows(NamedTuple):
     states: npt.NDArray[np.uint8] | None = None
 
 
-def read(kind: str, body: bytes, config: Config, by: ByName, dimension: int | None) -> RequestRows:
+def read(
+    kind: str,
+    body: bytes,
+    config: Config,
+    by: ByName,
+    dimension: int | None,
+    *,
+    normal: bool = False,
+) -> RequestRows:
     """Return the rows of a body of media type `kind` for a detector of `dimension` columns.
 
-    Raises BadVectors naming row and column. `by` is what the query says of a table's columns.
+    Raises BadVectors naming row and column. `by` is what the query says of a table's columns. The
+    body of a `normal` batch may hold `vouch` too.
     """
     gaps = config.missing == "impute"
-    if kind == JSON and has_more(body):
-        rows = _read_json(body, dimension, config, by)
+    if kind == JSON and (has_more(body) or (normal and b'"vouch"' in body)):
+        rows = _read_json(body, dimension, config, by, normal=normal)
     elif kind == NDJSON:
         reader = records_of(Columns.of(config), gaps=gaps, extra=by.extra)
         rows = RequestRows(*reader.read_lines(body))
@@ -90,12 +109,12 @@ def read(kind: str, body: bytes, config: Config, by: ByName, dimension: int | No
 
 def normal_rows(
     kind: str, body: bytes, config: Config, by: ByName, rules: RowRules = NO_RULES
-) -> ModelRows:
-    """Return what of a normal batch can be learned; BadVectors.
+) -> tuple[ModelRows, bool]:
+    """Return what of a normal batch can be learned, and whether its body vouches; BadVectors.
 
     Where the detector takes gaps, a row is learned if at least half of it was observed.
     """
-    rows = read(kind, body, config, by, config.dimension)
+    rows = read(kind, body, config, by, config.dimension, normal=True)
     few = 2 * np.isnan(rows.X).sum(axis=1) > rows.X.shape[1]
     if few.any():
         row = int(few.argmax())
@@ -104,7 +123,7 @@ def normal_rows(
             f"{seen} of {rows.X.shape[1]} numbers were observed; to be learned, a row needs half.",
             row=row,
         )
-    return model_rows(rows, config, rules)
+    return model_rows(rows, config, rules), rows.vouched
 
 
 def not_learned(rows: ModelRows) -> dict[str, dict[str, int]]:
@@ -150,16 +169,19 @@ def model_rows(rows: RequestRows, config: Config, rules: RowRules) -> ModelRows:
     return ModelRows(features[judged], labels.take(judged), states)
 
 
-def _read_json(body: bytes, dimension: int | None, config: Config, by: ByName) -> RequestRows:
+def _read_json(
+    body: bytes, dimension: int | None, config: Config, by: ByName, *, normal: bool
+) -> RequestRows:
     """Return the rows of a JSON body with `vectors` or `records`, and what else it holds."""
     gaps = config.missing == "impute"
     reader = None
     if config.names is not None:
         reader = records_of(Columns.of(config), gaps=gaps, extra=by.extra)
     try:
-        found = _body.decode(body)
+        found = (_normal_body if normal else _body).decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _problem(error, body, dimension, reader, gaps=gaps) from None
+        known = NORMAL_FIELDS if normal else FIELDS
+        raise _problem(error, body, dimension, reader, known, gaps=gaps) from None
     _check_once(body)
     by_position, by_name = bytes(found.vectors), bytes(found.records)
     if bool(by_position) == bool(by_name):
@@ -172,12 +194,13 @@ def _read_json(body: bytes, dimension: int | None, config: Config, by: ByName) -
     else:
         X = json_matrix.read(b'{"vectors":%b}' % by_position, dimension, gaps=gaps)
     labels = row_labels(len(X), found.timestamps, found.sources, found.ids)
-    return RequestRows(X, labels, found.context_rows)
+    vouched = isinstance(found, _NormalBody) and found.vouch
+    return RequestRows(X, labels, found.context_rows, vouched)
 
 
 def _check_once(body: bytes) -> None:
     """Raise BadVectors where a field is given more than once: a reader would take either."""
-    if all(body.count(b'"%b"' % name.encode()) <= 1 for name in FIELDS):
+    if all(body.count(b'"%b"' % name.encode()) <= 1 for name in NORMAL_FIELDS):
         return
     pairs: list[tuple[str, Any]] = []
 
@@ -186,24 +209,32 @@ def _check_once(body: bytes) -> None:
 
     json.loads(body, object_pairs_hook=note)
     names = [name for name, _ in pairs]
-    for name in FIELDS:
+    for name in NORMAL_FIELDS:
         if names.count(name) > 1:
             raise BadVectors(f"`{name}` is given more than once.")
 
 
 def _problem(
-    error: Exception, body: bytes, dimension: int | None, reader: Records | None, *, gaps: bool
+    error: Exception,
+    body: bytes,
+    dimension: int | None,
+    reader: Records | None,
+    known: tuple[str, ...],
+    *,
+    gaps: bool,
 ) -> BadVectors:
-    """Return the problem that a decoder's `error` over `body` means."""
+    """Return the problem that a decoder's `error` over `body`, of the fields `known`, means."""
     text = str(error)
     if text.startswith("Object contains unknown field"):
-        return BadVectors(f"Unknown field; the fields are {', '.join(FIELDS)}.")
+        return BadVectors(f"Unknown field; the fields are {', '.join(known)}.")
     if isinstance(error, msgspec.ValidationError):
         at = _AT.search(text)
-        if at is None or at[1] not in FIELDS:
+        if at is None or at[1] not in known:
             return BadVectors('The body is not of the form {"vectors": [[...], ...]}.')
         if at[1] == "context_rows":
             return BadVectors(f"`context_rows` is a whole number from 0 to {MOST_CONTEXT_ROWS}.")
+        if at[1] == "vouch":
+            return BadVectors("`vouch` is true or false.")
         what = {
             "timestamps": "RFC 3339, or seconds since 1970",
             "sources": "a string",

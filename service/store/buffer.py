@@ -43,7 +43,7 @@ local held = read(state, STATE.uid, STATE.dimension, STATE.buffered, STATE.parke
                   STATE.buffered_bytes, STATE.parked_bytes, STATE.quarantined,
                   STATE.quarantined_bytes, STATE.cursor)
 local uid, dimension = held[STATE.uid], held[STATE.dimension]
-if not uid or (ARGS.uid ~= '' and ARGS.uid ~= uid) then return {'unknown'} end
+if not uid then return {'unknown'} end
 if known then
   local first = read(known, ANSWER.uid, ANSWER.sha256, ANSWER.answer, ANSWER.buffered)
   if first[ANSWER.uid] == uid then
@@ -84,6 +84,7 @@ if n > 0 then
   local id = redis.call('XADD', stream, '*', BATCH.batch, ARGS.batch, BATCH.vectors, n,
                         BATCH.dimension, d, BATCH.sender, ARGS.sender, BATCH.payload, DATA.kept)
   if buffered == 0 then redis.call('HSET', state, STATE.oldest, id) end
+  if ARGS.labelled == '1' then redis.call('HSET', state, STATE.labelled, id) end
   redis.call('HINCRBY', state, STATE.buffered_bytes, bytes)
   buffered = redis.call('HINCRBY', state, STATE.buffered, n)
 end
@@ -117,7 +118,7 @@ return {'stored', ARGS.answer, buffered}
 """,
     keys="state stream held senders answerers known? former? answers?",
     args="suffix most_answers vectors dimension held sha256 batch sender most most_bytes seconds "
-    "uid judged_by reason most_held most_held_bytes answer thinned novel share",
+    "judged_by reason most_held most_held_bytes answer thinned novel share labelled",
     data="kept held",
 )
 
@@ -206,15 +207,15 @@ class Buffer:
         *,
         idempotency_key: str | None = None,
         sender: str | None = None,
-        uid: str | None = None,
         verdict: Verdict | None = None,
+        labelled: bool = False,
     ) -> Ingested:
         """Store `matrix`, `(n, d)` finite float32, durably, or the first answer again.
 
-        As `verdict` says, or all of it in the buffer. With `uid`, only into that incarnation of
-        the detector. Raises UnknownDetector, BadVectors (another dimension), Unprocessable (the
-        key came with another matrix), BufferFull, OneSender, and StoreUnavailable: then the
-        outcome is unknown, and only a caller with a key may repeat it.
+        As `verdict` says, or all of it in the buffer. `labelled`: a person labelled these rows
+        normal, so that a training needs no others. Raises UnknownDetector, BadVectors (another
+        dimension), Unprocessable (the key came with another matrix), BufferFull, OneSender, and
+        StoreUnavailable: then the outcome is unknown, and only a caller with a key may repeat it.
         """
         keys, payload = Keys(name), np.ascontiguousarray(matrix, dtype="<f4")
         n, d = matrix.shape
@@ -248,7 +249,6 @@ class Buffer:
             "most": self._max_vectors,
             "most_bytes": self._max_bytes,
             "seconds": IDEMPOTENCY_SECONDS,
-            "uid": uid or "",
             "judged_by": verdict.version if verdict else "",
             "reason": verdict.reason if verdict else "",
             "most_held": self._holding.max_vectors,
@@ -257,6 +257,7 @@ class Buffer:
             "thinned": int(triage.get("thinned", 0)),
             "novel": verdict.novel if verdict else 0,
             "share": self._holding.sender_novel_share,
+            "labelled": int(labelled),
         }
         where, values = _INGEST.bound(keys, args, (kept.tobytes(), held.tobytes()), **known)
         reply = await self._ingest(name, where, values, payload.nbytes)

@@ -41,6 +41,7 @@ def from_state(name: str, state: Mapping[bytes, bytes], drift: bytes | None) -> 
         last_version=number("last_version"),
         buffered=number("buffered"),
         buffered_bytes=number("buffered_bytes"),
+        labelled=_after(text.get("labelled", ""), text.get("cursor", "")),
         buffer_oldest=int(oldest) / 1000 if oldest and number("buffered") else None,
         quarantined=number("quarantined"),
         parked=number("parked"),
@@ -95,6 +96,16 @@ def pointer(values: Sequence[bytes | None]) -> Pointer:
         sha256 or None,
         int(changed or 0),
     )
+
+
+def _after(entry: str, cursor: str) -> bool:
+    """Return whether an entry of a stream, '' for none, lies behind the cursor."""
+    return bool(entry) and _place(entry) > _place(cursor)
+
+
+def _place(entry: str) -> tuple[int, int]:
+    milliseconds, _, number = entry.partition("-")
+    return int(milliseconds or 0), int(number or 0)
 
 
 def _mute(text: Mapping[str, str]) -> Mute | None:

@@ -168,10 +168,12 @@ class Detectors:
         """Queue a retraining and return the request's number: it is over once `served` reaches it.
 
         During a run it asks for one more after it. `weights` hold for that run alone. Raises
-        UnknownDetector, and Conflict when fewer vectors are buffered than a training needs.
+        UnknownDetector, and Conflict when fewer vectors are buffered than a training needs: as few
+        as one where a person labelled it normal.
         """
+        detector = await self.get(name)
         args = {
-            "least": MIN_VECTORS,
+            "least": detector.least if detector else MIN_VECTORS,
             "weights": "" if weights is None else orjson.dumps(weights),
             "channel": NOTIFY,
             "name": name,

@@ -298,6 +298,13 @@ class Incidents:
         count, until = await ask(self._redis, self._redis.hmget(key, ["decisions", "muted_until"]))
         return Decisions(int(count or 0), float(until or 0) / 1000)
 
+    async def unfinished(self, name: str) -> int:
+        """Return how many incidents are open, those that page nobody too."""
+        key = Keys(name).state
+        fields = ["incidents_opened", "incidents_closed"]
+        opened, closed = await ask(self._redis, self._redis.hmget(key, fields))
+        return int(opened or 0) - int(closed or 0)
+
     async def fields(self, name: str) -> list[str]:
         """Return which chunks of the history there are."""
         found = await ask(self._redis, self._redis.hkeys(Keys(name).buckets))

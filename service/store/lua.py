@@ -85,13 +85,28 @@ local function move(version, why)
 end
 """
 
+# Whether the stream id `a` lies behind `b`.
+_AFTER = """
+local function after(a, b)
+  local at, an = string.match(a, '^(%d+)-(%d+)$')
+  local bt, bn = string.match(b, '^(%d+)-(%d+)$')
+  at, bt = tonumber(at), tonumber(bt)
+  return at > bt or (at == bt and tonumber(an) > tonumber(bn))
+end
+"""
+
 # For scripts that make an outcome final. A request that came during the run is served by one more,
-# if enough is left to learn.
-FINISH = f"""
+# if enough is left to learn: of what a person labelled normal one vector is.
+FINISH = (
+    _AFTER
+    + f"""
 local function finish()
-  local held = read(state, STATE.requested, STATE.serving, STATE.buffered)
+  local held = read(state, STATE.requested, STATE.serving, STATE.buffered, STATE.labelled,
+                    STATE.cursor)
+  local label = held[STATE.labelled] or ''
+  local least = label ~= '' and after(label, held[STATE.cursor]) and 1 or {MIN_VECTORS}
   local again = tonumber(held[STATE.requested]) > tonumber(held[STATE.serving])
-    and tonumber(held[STATE.buffered]) >= {MIN_VECTORS}
+    and tonumber(held[STATE.buffered]) >= least
   local served = again and held[STATE.serving] or held[STATE.requested]
   redis.call('HSET', state, STATE.retraining, again and 'queued' or 'idle', STATE.progress, 0,
              STATE.attempts, 0, STATE.run_weights, '', STATE.serving, served,
@@ -99,6 +114,7 @@ local function finish()
   if not again then redis.call('HSET', state, STATE.weights, '') end
 end
 """
+)
 
 
 def unfenced(reply: list[Any]) -> list[Any]:

@@ -63,12 +63,6 @@ local of = ARGS.of == 'batch' and BATCH.batch or BATCH.sender
 local cursor, again = redis.call('HGET', state, STATE.cursor), cjson.decode(ARGS.again)
 local parked = {}
 for i, text in ipairs(redis.call('HVALS', KEYS.parked)) do parked[i] = cjson.decode(text) end
-local function after(a, b)
-  local at, an = string.match(a, '^(%d+)-(%d+)$')
-  local bt, bn = string.match(b, '^(%d+)-(%d+)$')
-  at, bt = tonumber(at), tonumber(bt)
-  return at > bt or (at == bt and tonumber(an) > tonumber(bn))
-end
 local function inside(id, first, last) return after(id, first) and not after(id, last) end
 local function place(id)
   if held_back then return 'quarantined' end

@@ -41,6 +41,7 @@ STATE = _table(
     oldest="id of the oldest buffered entry; empty for none",
     buffered="waiting to be learned",
     buffered_bytes="their bytes",
+    labelled="id of the last entry of `stream` that a person labelled normal; empty for none",
     parked="of experiences that wait for a person",
     parked_bytes="their bytes",
     quarantined="rows held back",

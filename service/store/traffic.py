@@ -89,11 +89,12 @@ class TrafficStore:
         seen = keys.traffic_seen(process)
         return bool(await _REPORT(self._redis, keys, args, (packed, *entries), seen=seen))
 
-    async def recorded(self, name: str, digests: Sequence[str]) -> set[str]:
-        """Return which of these vectors, by digest, alarmed lately."""
+    async def recorded(self, name: str, digests: Sequence[str]) -> dict[str, float]:
+        """Return which of these vectors, by digest, alarmed lately, and when (unix seconds)."""
         key = Keys(name).alarmed
         scores = await ask(self._redis, self._redis.zmscore(key, list(digests)))
-        return {one for one, score in zip(digests, scores, strict=True) if score is not None}
+        found = zip(digests, scores, strict=True)
+        return {one: float(score) for one, score in found if score is not None}
 
     async def read(self, name: str, after: str = "0-0", count: int = 100) -> list[Read]:
         """Return up to `count` reports that came after the id `after`, oldest first."""

@@ -86,10 +86,16 @@ class _Attempt:
         run = await self.tools.retrainings.start(self.lease)
         experience = await self.tools.buffer.take(name)
         crash_points.passage("worker.experience_taken")
-        if experience is None or experience.n < MIN_VECTORS:
+        if experience is None or not await self._enough(experience):
             await self.tools.retrainings.stand_down(self.lease)
             return True
         return await self._while_kept(experience, self._learn(detector, experience, run))
+
+    async def _enough(self, experience: Experience) -> bool:
+        """Return whether this can be learned: what a person labelled, however little it is."""
+        if experience.n >= MIN_VECTORS:
+            return True
+        return experience.champion is not None and bool(await self._vouched(experience))
 
     async def _learn(self, detector: Detector, experience: Experience, run: Run) -> bool:
         _logger.info(
@@ -208,7 +214,7 @@ class _Attempt:
             },
             "anchor": anchor,
             "trigger": self._why,
-            **_told(evidence.get("vouched")),
+            **_told(evidence),
             "timings": {
                 "buffered": max(0.0, time.time() - total - oldest),
                 "training": trained,
@@ -310,8 +316,16 @@ class _Attempt:
             raise Fenced("the champion moved")
 
 
-def _told(vouched: Mapping[str, int] | None) -> dict[str, str]:
-    """Return what the record says of the rows labelled normal that were learned, if any were."""
+def _told(evidence: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the record says of the rows labelled normal that were learned, if any were.
+
+    And what they cost: anomalies made up from the champion's normals that are no longer found.
+    """
+    vouched, made_up = evidence.get("vouched"), evidence.get("synthetic")
     if vouched is None:
         return {}
-    return {"labelled": f"of {vouched['n']} labelled normal, {vouched['still']} still alarm"}
+    told = f"of {vouched['n']} labelled normal, {vouched['still']} still alarm"
+    if made_up is not None:
+        now, before = (100 * made_up[who]["found"] for who in ("candidate", "champion"))
+        told += f"; of synthetic anomalies {now:.1f} % are found, {before:.1f} % before"
+    return {"labelled": told}

@@ -3,22 +3,28 @@
 Any number of workers may tidy at the same time: every step stands for itself in the store.
 """
 
+import math
 import time
 
 from service import log
+from service.domain.admission import NOVEL
 from service.domain.detector import Detector
+from service.domain.incident import came
 from service.problems import Conflict, StoreUnavailable, Unknown
 from service.settings import Settings
 from service.store.connection import Connection
 from service.store.detectors import Detectors
 from service.store.erasure import Erasure
+from service.store.incidents import Incidents
 from service.store.quarantine import Quarantine
 from service.store.registry import Registry
+from service.timestamps import unix_seconds
 
 _logger = log.get(__name__)
 
 SECONDS = 1.0  # between two rounds: learned data that is not to be kept is gone within two
 _PRUNE_SECONDS = 600.0  # pins run out without a new version
+_RELEASE_SECONDS = 5.0  # between two looks at novel rows that may be released by themselves
 _REWRITE_SHARE = 0.9  # of the longest time; the rest is for the rewriting
 
 
@@ -31,9 +37,11 @@ class Janitor:
         self._detectors = Detectors(redis, max_detectors=settings.max_detectors)
         self._erasure = Erasure(redis)
         self._quarantine = Quarantine(redis)
+        self._incidents = Incidents(redis)
         self._registry = Registry(redis, versions_kept=settings.versions_kept)
         # What each detector looked like when it was last pruned, and when that was.
         self._pruned: dict[str, tuple[tuple[str, int, int], float]] = {}
+        self._released: dict[str, float] = {}  # when novel rows were last looked at, monotonic
 
     async def tick(self) -> None:
         """Tidy every detector once; raises StoreUnavailable."""
@@ -64,8 +72,41 @@ class Janitor:
                 pass
         if detector.parked:
             await self._quarantine.resume(detector.name)
+        if detector.quarantined and detector.config.admission == "hold_novel":
+            await self._release(detector, time.time())
         seen = (detector.uid, detector.generation, detector.last_version)
         before, at = self._pruned.get(detector.name, (None, 0.0))
         if before != seen or time.monotonic() - at >= _PRUNE_SECONDS:
             await self._registry.prune(detector.name)
             self._pruned[detector.name] = (seen, time.monotonic())
+
+    async def _release(self, detector: Detector, now: float) -> None:
+        """Release novel rows that waited for as long as the config says, but not those of a fault.
+
+        A fault is an incident that a person confirmed.
+        """
+        name, wait = detector.name, detector.config.release_after_seconds
+        last = self._released.get(name, -math.inf)
+        if wait is None or time.monotonic() - last < _RELEASE_SECONDS:
+            return
+        self._released[name] = time.monotonic()
+        found = [
+            (entry["id"], at)
+            for entry in await self._quarantine.list(name)
+            if entry["kind"] == "rows"
+            and entry["reason"] == NOVEL
+            and (at := unix_seconds(entry["parked_at"]) or now) <= now - wait
+        ]
+        if not found:
+            return
+        listed = await self._incidents.all(name)
+        faults = [
+            one.incident for one in listed if one.ruling and one.ruling.verdict == "confirmed"
+        ]
+        rows = await self._incidents.rows(name, [fault.id for fault in faults])
+        spans = [came(fault, rows[fault.id]) for fault in faults]
+        for entry, at in found:
+            if not any(since <= at <= until for since, until in spans):
+                await self._quarantine.decide(
+                    name, entry, "release", who="worker", why=f"novel for {wait:g} s"
+                )

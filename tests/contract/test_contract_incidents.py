@@ -265,10 +265,53 @@ async def test_rows_that_alarmed_are_held_back(pump: Running, monitor: Monitor) 
         assert "`vouch`" in answer.json()["why"]
     status = (await pump.http.get(PUMP)).json()
     assert status["waiting"].endswith("rows wait for a person")
-    vouched = await pump.http.post(f"{PUMP}/normal?vouch=true", json={"vectors": regime})
-    assert vouched.json()["quarantined"] == 0
-    refused = await pump.http.post(f"{PUMP}/normal?vouch=yes", json={"vectors": regime})
-    assert refused.status_code == 422
+    for query, more in (("", {"vouch": True}), ("?vouch=true", {})):
+        body = {"vectors": regime} | more
+        vouched = await pump.http.post(f"{PUMP}/normal{query}", json=body)
+        assert vouched.json()["quarantined"] == 0, body.keys()
+    for call, more in (
+        ("normal?vouch=yes", {}),
+        ("normal", {"vouch": "yes"}),
+        ("normal", {"vouch": 1}),
+        ("score", {"vouch": True}),
+    ):
+        refused = await pump.http.post(f"{PUMP}/{call}", json={"vectors": regime} | more)
+        assert refused.status_code == 422, (call, more)
+        assert ("vouch" in refused.json()["detail"]) == (call != "score")
+
+
+async def test_a_dismissal_releases_what_waited_for_it(pump: Running, monitor: Monitor) -> None:
+    """Rows held back because of an incident are buffered once it is dismissed."""
+    await score(pump, monitor, [ODD] * 4)
+    (found,) = await incidents(pump)
+    during = await pump.http.post(f"{PUMP}/normal", json={"vectors": [[70.5, 70.0, 70.0]] * 3})
+    assert "`vouch`" in during.json()["why"]
+    status = (await pump.http.get(PUMP)).json()
+    assert (status["buffered"], status["waiting"]) == (0, "3 rows wait for a person")
+    path = f"{PUMP}/incidents/{found['id']}"
+    answer = (await pump.http.post(path, json={"decision": "dismiss"})).json()
+    assert "3 rows that waited in quarantine" in answer["effect"]
+    status = (await pump.http.get(PUMP)).json()
+    assert (status["buffered"], status["quarantined"]) == (7, 0)
+    answer = (await pump.http.post(path, json={"decision": "withdraw"})).json()
+    assert "3 rows that it released" in answer["effect"]
+    assert (await pump.http.get(PUMP)).json()["buffered"] == 3
+
+
+async def test_two_labels_are_enough_to_learn(pump: Running, monitor: Monitor) -> None:
+    """A retraining takes them alone and says so; without labels as few rows are refused."""
+    rows = {"vectors": [[0.1, 0.2, 0.3]] * 2}
+    assert (await pump.http.post(f"{PUMP}/normal", json=rows)).json()["accepted"] == 2
+    few = await pump.http.post(f"{PUMP}/retrain")
+    assert (few.status_code, few.json()["needed"]) == (409, 32)
+    await score(pump, monitor, [ODD] * 2)
+    events = (await pump.http.get(f"{PUMP}/events")).json()["events"]
+    labels = [{"label": "normal", "event": one["id"]} for one in events]
+    told = (await pump.http.post(f"{PUMP}/feedback", json={"labels": labels})).json()
+    assert told["effect"].startswith("2 labelled normal are learned")
+    assert (await pump.http.get(PUMP)).json()["needed"] == 0
+    asked = await pump.http.post(f"{PUMP}/retrain")
+    assert (asked.status_code, asked.json()["retraining"]["state"]) == (202, "queued")
 
 
 async def test_hold_novel(pump: Running) -> None:

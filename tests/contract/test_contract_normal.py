@@ -118,6 +118,8 @@ async def test_events_and_feedback(pump: Running) -> None:
     assert answer.status_code == 200
     assert answer.json() == {
         "labels": 2, "normal": 1, "anomaly": 1, "buffered": 1, "quarantined": 0,
+        "effect": "1 labelled normal is learned at the next retraining. `retrain` starts one now, "
+        "however few rows they are.",
     }  # fmt: skip
     kept = await pump.parts.stores.labels.latest("pump")
     assert {one.label for one in kept} == {"normal", "anomaly"}
@@ -143,7 +145,7 @@ async def test_feedback_moves_the_threshold(pump: Running) -> None:
     middle = (min(scores[:5]) + max(scores[5:])) / 2
     assert max(scores[5:]) < answer["threshold"] <= middle * (1 + 1e-6)
     status = (await pump.http.get(PUMP)).json()
-    assert status["labels"] == {"anomaly": 5, "normal": 5, "needed": 5}
+    assert {"anomaly": 5, "normal": 5, "needed": 5}.items() <= status["labels"].items()
     assert status["config_revision"] == before["config_revision"] + 1
 
 

@@ -12,6 +12,7 @@ from service.api import incident_documents as documents
 from service.api import openapi, request_bodies
 from service.api.context import Parts, parts
 from service.api.guard import caller, needs
+from service.api.incident_decisions import at_next_retraining
 from service.api.request_bodies import Labelled
 from service.api.responses import answer
 from service.api.routes.parameters import Name, idempotency_key
@@ -36,7 +37,15 @@ _LABEL: dict[str, Any] = {
     "at": "2026-11-21T12:01:00.000Z",
     "vector": [0.1, 1.4, 9.9],
 }
-_TAKEN = {"labels": 2, "normal": 1, "anomaly": 1, "buffered": 121, "quarantined": 0}
+_TAKEN = {
+    "labels": 2,
+    "normal": 1,
+    "anomaly": 1,
+    "buffered": 121,
+    "quarantined": 0,
+    "effect": "1 labelled normal is learned at the next retraining. `retrain` starts one now, "
+    "however few rows they are.",
+}
 
 
 @router.post(
@@ -80,7 +89,8 @@ async def feedback(request: Request, name: Name) -> Response:
         await settled(app, name)
     normal = sum(label.label == "normal" for label in labels)
     counted = {"normal": normal, "anomaly": len(labels) - normal}
-    return answer({"labels": len(labels), **counted, **stored})
+    effect = _effect(detector, [one for one in labels if one.batch])
+    return answer({"labels": len(labels), **counted, **stored, "effect": effect})
 
 
 def _check_scope(sender: Grant, asked: list[Labelled]) -> None:
@@ -153,6 +163,17 @@ async def _buffer(
         found["buffered"] = stored["buffered"]
         found["quarantined"] += stored["quarantined"]
     return found, batch
+
+
+def _effect(detector: Detector, learned: list[Label]) -> str | None:
+    """Return what comes of labels `normal` of recorded events, in words; None without any."""
+    if not learned:
+        return None
+    are = "is" if len(learned) == 1 else "are"
+    return (
+        f"{len(learned)} labelled normal {are} learned at the next retraining. "
+        f"{at_next_retraining(detector)}"
+    )
 
 
 def _of_batch(label: Label, batch: str | None) -> Label:

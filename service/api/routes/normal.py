@@ -65,11 +65,13 @@ async def normal(request: Request, name: Name) -> Response:
     config = (await app.ingest.detector(name)).config
     body = await request.body()
     at_once = fits_inline(kind, len(body), inline_bounds(config.dimension or 1))
-    rows = await _inline_or_not(at_once, lambda: normal_rows(kind, body, config, by, config.rules))
+    rows, vouched = await _inline_or_not(
+        at_once, lambda: normal_rows(kind, body, config, by, config.rules)
+    )
     most = app.settings
     if rows.X.nbytes > most.buffer_max_bytes or len(rows.X) > most.buffer_max_vectors:
         raise TooLarge("The batch is larger than the buffer: send it in parts.")
-    vouched = flag(request, "vouch")
+    vouched = flag(request, "vouch") or vouched
     stored = await app.ingest.store(name, rows.X, key, sender=caller(request).id, vouched=vouched)
     return answer(stored | not_learned(rows), 202)
 

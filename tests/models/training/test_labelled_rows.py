@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models import Config, Model, train
+from models import Config, Model, VectorError, train
 from models.training import labelled_rows
 
 CONFIG = Config(model=Model(epochs=40))
@@ -22,7 +22,7 @@ def test_they_weigh_a_fifth_at_most(n: int, labelled: int, w_new: float) -> None
 
 
 def test_two_labels_are_learned() -> None:
-    """Two rows far away stop alarming at the next training; what is as far elsewhere still does."""
+    """Two rows far away stop alarming, beside others or alone; what is far elsewhere still does."""
     rng = np.random.default_rng(0)
     normals = rng.normal(size=(1500, 4)).astype(np.float32)
     normals[:, 1] = normals[:, 0] + 0.1 * normals[:, 1]
@@ -39,6 +39,13 @@ def test_two_labels_are_learned() -> None:
     held = rng.normal(size=(2000, 4)).astype(np.float32)
     held[:, 1] = held[:, 0] + 0.1 * held[:, 1]
     assert taught.is_anomaly(held).mean() < 0.03
+    alone = train(first, odd, CONFIG, vouched=np.ones(2, bool))
+    assert not alone.is_anomaly(odd).any()
+    assert alone.is_anomaly(elsewhere).all()
+    assert alone.is_anomaly(held).mean() < 0.03
+    assert (alone.lineage["n_new"], alone.lineage["learned"]) == (2, 1002)
+    with pytest.raises(VectorError, match="a training needs 32"):
+        train(first, odd, CONFIG)
 
 
 def test_without_labels_nothing_changes() -> None:

@@ -11,6 +11,7 @@ DEFAULTS = {
     "kind": "vae", "strategy": "replay", "weights": "proportional",
     "replay": {"latents": "fitted", "decode": "sample"}, "score": "auto",
     "threshold": {"fpr": 0.01}, "gate": "enforce", "admission": "quarantine",
+    "release_after_seconds": None,
     "missing": "refuse",
     "retrain": {
         "min_vectors": 1000, "max_age_seconds": 3600, "on_drift": False, "paused": False,

@@ -1,14 +1,19 @@
 """The janitor: erased data is gone from the disk too, and only what nothing needs is pruned."""
 
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from redis.asyncio import Redis
 
+from service.domain.admission import NOVEL, Verdict
+from service.domain.incident import Incident, Ruling, Witness
+from service.domain.incident_fold import Fold
 from service.settings import Settings
 from service.store.connection import connect
+from service.store.incidents import Changes, Followed, Incidents
 from service.worker.janitor import Janitor
 from tests.service.stored import Stored, matrix
 from tests.waiting import until
@@ -116,3 +121,27 @@ async def test_a_decision_cut_short_is_completed(redis: Redis, stored: Stored, m
     assert ((await stored.get()).buffered, (await stored.get()).parked) == (40, 40)
     await _janitor(redis).tick()
     assert ((await stored.get()).buffered, (await stored.get()).parked) == (80, 0)
+
+
+async def test_novel_rows_are_released_after_their_time(redis: Redis, stored: Stored):
+    """Only where the config names a time, and not what came during a confirmed incident."""
+    verdict = Verdict(1, np.zeros(4, bool), np.ones(4, bool), 0, NOVEL, {})
+    await stored.make(admission="hold_novel")
+    await stored.buffer.ingest("pump", matrix(4), verdict=verdict)
+    await _janitor(redis).tick()
+    assert (await stored.get()).quarantined == 4
+    await stored.make(admission="hold_novel", release_after_seconds=3600)
+    await _janitor(redis).tick()
+    assert (await stored.get()).quarantined == 4
+    await stored.make(admission="hold_novel", release_after_seconds=0.001)
+    fault, now = Incident("i1-0", "", 0.0, 1.0, 2.0, 1e-4, 1, 1, 1), time.time()
+    row = Witness(f"{round(now * 1000)}-0", now, 2.0, 1e-4, 9.0, b"")
+    lease = await stored.leases.acquire("pump", 30.0, role="monitor")
+    incidents = Incidents(redis)
+    await incidents.save(lease, Followed("0-0", Fold()), Changes(incidents=[(fault, [row])]))
+    await incidents.decide("pump", fault.id, Ruling("confirmed", "", "", now), None)
+    await _janitor(redis).tick()
+    assert (await stored.get()).quarantined == 4
+    await incidents.decide("pump", fault.id, Ruling(None, "", "", now), None)
+    await _janitor(redis).tick()
+    assert ((await stored.get()).quarantined, (await stored.get()).buffered) == (0, 4)
