@@ -58,7 +58,7 @@ def job(images, folder, arm, seed):
 def by(score, version):
     """Return a function of X (n, d): another score than the version's own, (n,)."""
     parts = version.network, version.latents
-    other = scorer(score, *parts, prepare(score, *parts, version.lineage["seed"]))
+    other = scorer(score, *parts, prepare(score, *parts, version.lineage.seed))
     return lambda X: in_blocks(other, version.scaler.transform(X))
 
 

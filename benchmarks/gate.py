@@ -101,7 +101,7 @@ class World:
         for kind, rows, weights in self.experiences():
             new = self.rng.permutation(rows)
             candidate = train(self.champion, new, self.config, weights)
-            told = candidate.lineage["evidence"]
+            told = candidate.lineage.evidence.to_dict()
             known = told | gather(candidate, self.champion, self.labels)
             yield {"kind": kind, "evidence": known}
             if kind == "poisoned":
@@ -118,7 +118,7 @@ class World:
             new[:k] = self.hidden[self.rng.permutation(k) % len(self.hidden)]
             candidate = train(champion, self.rng.permutation(new), self.config)
             known = gather(candidate, champion, self.labels, first if anchored else None)
-            if gate(candidate.lineage["evidence"] | known).passed:
+            if gate(candidate.lineage.evidence.to_dict() | known).passed:
                 champion, promoted = candidate, promoted + 1
         strange = self.labels.vectors[self.labels.anomalous]
         return promoted / updates, float((champion.p_values(strange) <= FOUND).mean())

@@ -42,12 +42,12 @@ class Ours:
     @property
     def bytes_kept(self):
         """Return how many bytes of real vectors are kept."""
-        return self.version.lineage["bytes_kept"]
+        return self.version.lineage.bytes_kept
 
     @property
     def experiences(self):
         """Return how many tasks were learned."""
-        return self.version.lineage["experiences"]
+        return self.version.lineage.experiences
 
 
 class Peer:

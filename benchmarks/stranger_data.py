@@ -165,7 +165,7 @@ def ours(case, config):
     champion, said = None, []
     for experience in case.experiences:
         candidate = train(champion, experience.astype(np.float32), config)
-        evidence = candidate.lineage["evidence"]
+        evidence = candidate.lineage.evidence.to_dict()
         if champion is not None:
             evidence = evidence | gather(candidate, champion)
         verdict = gate(evidence)

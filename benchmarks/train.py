@@ -135,21 +135,21 @@ def throughput(rounds):
         X, steps = vectors(n, d), 300 if d < 100 else 60
         quick = Config(score="elbo", model=Model(likelihood=likelihood, epochs=1))
         first = train(None, X, quick)
-        about = first.lineage["training"]
+        about = first.lineage.training
         for how, previous in (("first", None), ("replay", first)):
             # As many vectors were learned before as there are new ones.
-            old = about["batch_size"] // 2 if previous else 0
-            plainly = (first.network.shape, about["batch_size"], about["networks"], steps, old)
+            old = about.batch_size // 2 if previous else 0
+            plainly = (first.network.shape, about.batch_size, about.networks, steps, old)
             pairs = [(ours(previous, X, config, steps), bare(*plainly)) for _ in range(rounds)]
             rate, plain = (statistics.median(side) for side in zip(*pairs, strict=True))
             rows.append(
                 {
                     "training": name,
                     "how": how,
-                    "networks": about["networks"],
-                    "batch": about["batch_size"],
+                    "networks": about.networks,
+                    "batch": about.batch_size,
                     "steps/s": rate,
-                    "rows/s": rate * about["batch_size"] * about["networks"],
+                    "rows/s": rate * about.batch_size * about.networks,
                     "bare steps/s": plain,
                     "x bare": statistics.median(a / b for a, b in pairs),
                 }
@@ -208,7 +208,7 @@ def cost(updates, n_new):
                     "seconds": time.perf_counter() - start,
                     "peak MiB": peak(),
                     "artifact KiB": len(version.to_bytes()) / 2**10,
-                    "steps": version.lineage["training"]["steps"],
+                    "steps": version.lineage.training.steps,
                 }
             )
     return rows

@@ -47,11 +47,11 @@ def lifetime(arm, seed):
                 "arm": arm,
                 "seed": seed,
                 "task": digit,
-                "w_new": version.lineage["w_new"],
+                "w_new": version.lineage.w_new,
                 "old": float(np.mean(each[:-1])),
                 "new": each[-1],
                 "first": each[0],
-                "probes": version.lineage.get("probes"),
+                "probes": version.lineage.probes,
             }
         )
     return rows

@@ -36,7 +36,7 @@ class Verdict(NamedTuple):
 
 
 def gate(evidence: Mapping[str, Any], tolerance: float = TOLERANCE) -> Verdict:
-    """Decide on `lineage["evidence"]`, and on what `evidence.gather` adds where it was asked.
+    """Decide on `lineage.evidence.to_dict()`, and what `evidence.gather` adds where it was asked.
 
     The candidate may alarm at most `tolerance` more often than the champion on `new` normals,
     those of the experience that it was not trained on, on `old` ones, drawn from the champion's

@@ -7,12 +7,14 @@ and `choose` takes the first rule that opens at most as often as was asked for.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from models.parts.lineage import FalseIncidents, Lineage
 
 DAY = 86_400.0
 # Alarming rows among the latest rows, from the rule that opens soonest to the one that opens last.
@@ -114,26 +116,19 @@ class Curve:
     peaks: tuple[float, ...]
     alpha: float
 
-    def to_dict(self) -> dict[str, Any]:
+    def kept(self) -> FalseIncidents:
         """Return it as a version's lineage carries it."""
-        return {
-            "rows": self.rows,
-            "openings": list(self.openings),
-            "peaks": list(self.peaks),
-            "alpha": self.alpha,
-        }
+        return FalseIncidents(
+            rows=self.rows, openings=self.openings, peaks=self.peaks, alpha=self.alpha
+        )
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Curve | None":
-        """Return what `to_dict` gave; None where the rules of that release were others."""
-        try:
-            found = tuple(int(count) for count in values["openings"])
-            rows, peaks = int(values["rows"]), tuple(float(peak) for peak in values["peaks"])
-            alpha = float(values["alpha"])
-        except (KeyError, TypeError, ValueError):
+    def of(cls, lineage: Lineage) -> "Curve | None":
+        """Return the curve of a version; None without one, or where its rules were others."""
+        found = lineage.incidents
+        if found is None or len(found.openings) != len(LADDER):
             return None
-        sound = len(found) == len(LADDER) and rows >= 0 and all(map(math.isfinite, peaks))
-        return cls(rows, found, peaks, alpha) if sound and 0.0 < alpha < 1.0 else None
+        return cls(found.rows, found.openings, found.peaks, found.alpha)
 
     def joined(self, earlier: "Curve | None") -> "Curve":
         """Return the curve of these normals and of earlier ones, judged under the same alpha."""

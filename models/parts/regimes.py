@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Array
+from models.parts.lineage import KnownRegime
 from models.parts.network import Network
 
 NONE = 0  # the number of what no regime explains
@@ -29,14 +30,14 @@ class Regime:
     share: float
     seen: int
     typical: Array
-    about: Mapping[str, Any]
+    about: KnownRegime
 
     @classmethod
-    def listed(cls, known: Sequence[Mapping[str, Any]], typical: Array) -> tuple[Self, ...]:
+    def listed(cls, known: Sequence[KnownRegime], typical: Array) -> tuple[Self, ...]:
         """Return the regimes of a lineage, `typical` (R, d) being theirs."""
-        total = sum(one["size"] for one in known)
+        total = sum(one.size for one in known)
         return tuple(
-            cls(one["number"], one["size"], one["size"] / total, one["seen"], x, one)
+            cls(one.number, one.size, one.size / total, one.seen, x, one)
             for one, x in zip(known, typical, strict=True)
         )
 
@@ -98,9 +99,3 @@ class Boundaries:
 def means_of(values: NDArray[Any], of: NDArray[np.int64]) -> NDArray[Any]:
     """Return the mean of the rows of each group, (groups, columns)."""
     return np.stack([values[of == group].mean(axis=0) for group in range(of.max() + 1)])
-
-
-def forgotten(about: Mapping[str, Any]) -> float | None:
-    """Return how much more of a regime's replayed vectors alarm than did before; None if new."""
-    alarms = about.get("alarms")
-    return None if alarms is None else float(alarms["candidate"] - alarms["champion"])

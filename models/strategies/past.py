@@ -217,7 +217,7 @@ def expand(previous: Version | None, config: Config) -> Past:
     """
     if previous is None:
         return Past(dropout=DROPOUT)
-    grown = grow(previous.network, config.seed + int(previous.lineage["experiences"]))
+    grown = grow(previous.network, config.seed + previous.lineage.experiences)
     return replace(distillation(previous, config), dropout=DROPOUT, grown=grown)
 
 
@@ -226,7 +226,7 @@ def _model(config: Config) -> Model:
 
 
 def _learned(previous: Version | None) -> int:
-    return int(previous.lineage["learned"]) if previous else 0
+    return previous.lineage.learned if previous else 0
 
 
 PASTS: dict[str, Callable[[Version | None, Config], Past]] = {

@@ -1,16 +1,16 @@
 """What a person should know of the data that a version learned: sentences for its record.
 
-Each names the features, says what was done, and what to do about it. No value is told.
+Each names the features, says what was done, and what to do about it. No value is told. The kind of
+a note says which of the functions here wrote it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Array
+from models.parts.lineage import Evidence, Note
 from models.parts.scaler import KNEE, MOST_KNEE, Scaler, middle
 from models.parts.strays import Strays
 
@@ -20,19 +20,6 @@ FEWEST = 50  # rows of which one may say that they only rise
 MOVES = 0.25  # share of the rows with another value than the one before: fewer are no counter
 STILL = 0.05  # share of an experience that alarms after it was learned: five times what it should
 UNFIT = 0.01  # share of the values of a feature that lie beyond its range
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A sentence about some features; `kind` is one of the functions of this module."""
-
-    kind: str
-    features: tuple[str, ...]
-    sentence: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as a lineage keeps it."""
-        return asdict(self) | {"features": list(self.features)}
 
 
 def first(X: Array, found: Strays, names: Sequence[str]) -> Iterator[Note]:
@@ -104,14 +91,14 @@ def fit(X: Array, scaler: Scaler, names: Sequence[str]) -> Iterator[Note]:
         )  # fmt: skip
 
 
-def outcome(evidence: Mapping[str, Any]) -> Iterator[Note]:
+def outcome(evidence: Evidence) -> Iterator[Note]:
     """Yield how much of an experience still alarms, where it is more than it should be."""
-    unlearned = evidence.get("unlearned", 0.0)
+    unlearned = evidence.unlearned or 0.0
     if unlearned > STILL:
         yield Note(
-            "still_alarming", (),
-            f"{100 * unlearned:.0f} % of this experience still has a p-value of .01 and less. "
-            "Send more rows like it, or retrain with a larger w_new.",
+            kind="still_alarming", features=(),
+            sentence=f"{100 * unlearned:.0f} % of this experience still has a p-value of .01 and "
+            "less. Send more rows like it, or retrain with a larger w_new.",
         )  # fmt: skip
 
 
@@ -122,4 +109,6 @@ def _note(
     shown = ", ".join(f"'{name}'" for name in features[:NAMED])
     if len(features) > NAMED:
         shown += f" and {len(features) - NAMED} more"
-    return Note(kind, features[:NAMED], sentence.replace("{features}", shown))
+    return Note(
+        kind=kind, features=features[:NAMED], sentence=sentence.replace("{features}", shown)
+    )

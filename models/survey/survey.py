@@ -8,13 +8,14 @@ draws, is a new regime; the vectors of any other belong to the regimes that the 
 finds nearest.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Array
+from models.parts.lineage import Advice, Ask, Both, KnownRegime, LearningCurve, Typical
 from models.parts.regimes import Boundaries
 from models.survey.learning_curves import Curve, acquire, measure
 from models.survey.modes import modes, parted
@@ -42,9 +43,23 @@ class Survey(NamedTuple):
     """
 
     tensors: dict[str, Array]
-    regimes: list[dict[str, Any]]
-    advice: dict[str, Any]
+    regimes: tuple[KnownRegime, ...]
+    advice: Advice
     last: int
+
+
+class Past(NamedTuple):
+    """What the previous version knew of a regime."""
+
+    size: int
+    seen: int
+    curve: LearningCurve | None = None
+
+    @classmethod
+    def of(cls, version: Version) -> "dict[int, Past]":
+        """Return what the version's lineage says of its regimes, by number."""
+        known = version.lineage.regimes
+        return {one.number: cls(one.size, one.seen, one.curve) for one in known}
 
 
 class Met(NamedTuple):
@@ -57,7 +72,7 @@ class Met(NamedTuple):
 
     numbers: Labels
     boundaries: Boundaries
-    known: dict[int, dict[str, Any]]
+    known: Mapping[int, Past]
     x: Array
     of_x: Labels
     old: Array
@@ -70,7 +85,7 @@ def survey(version: Version, previous: Version | None, new: Array, old: Array) -
     `version` was trained on `new` (n, d) on top of `previous`; `old` (m, d) was drawn from the
     previous version's generator. Both are in the client's units.
     """
-    seed = int(version.lineage["seed"])
+    seed = version.lineage.seed
     rng = np.random.default_rng([seed, 9])
     new = new[rng.permutation(len(new))[:LOOKED_AT]]
     x_old, x_new = version.scaler.transform(old), version.scaler.transform(new)
@@ -92,55 +107,58 @@ def survey(version: Version, previous: Version | None, new: Array, old: Array) -
 def told(version: Version, previous: Version | None, met: Met, rng: np.random.Generator) -> Survey:
     """Return what there is to say of the regimes that `version` met."""
     forgotten = _forgetting(version, previous, met.old, met.of_old)
-    n, typicals = int(version.lineage["n_new"]), _typical(version, met.boundaries)
+    n, typicals = version.lineage.n_new, _typical(version, met.boundaries)
     regimes = []
     for number, typical in zip(met.numbers.tolist(), typicals, strict=True):
-        past = met.known.get(number, {})
+        past = met.known.get(number)
         mine = met.of_x == number
         count = int(mine.sum())
         present = count >= PRESENT * len(mine)
         curve = measure(met.x[mine], version.network.shape.latent, rng)
+        change = forgotten.get(number)
         regimes.append(
-            {
-                "number": number,
-                "size": int(past.get("size", 0)) + round(count * n / len(mine)),
-                "seen": past["seen"] if past and not present else version.lineage["experiences"],
-                "typical": typical,
-                "curve": curve._asdict() if curve else past.get("curve"),
-                **forgotten.get(number, {}),
-            }
+            KnownRegime(
+                number=number,
+                size=(past.size if past else 0) + round(count * n / len(mine)),
+                seen=past.seen if past and not present else version.lineage.experiences,
+                typical=typical,
+                curve=LearningCurve(**curve._asdict()) if curve else past and past.curve,
+                replayed=change and change.replayed,
+                alarms=change and change.alarms,
+                score_change=change and change.score_change,
+            )
         )
     last = max(_last(previous), *met.numbers.tolist())
-    return Survey(met.boundaries.to_tensors(), regimes, advice(regimes), last)
+    return Survey(met.boundaries.to_tensors(), tuple(regimes), advice(regimes), last)
 
 
 def _last(previous: Version | None) -> int:
-    return int(previous.lineage.get("last_regime", 0)) if previous else 0
+    return previous.lineage.last_regime if previous else 0
 
 
-def advice(regimes: Sequence[dict[str, Any]], budget: int = BUDGET) -> dict[str, Any]:
+def advice(regimes: Sequence[KnownRegime], budget: int = BUDGET) -> Advice:
     """Return how `budget` more vectors are best spread, and what each regime would gain in nats."""
-    known = [(one, Curve(**one["curve"])) for one in regimes if one["curve"]]
-    more = acquire([curve for _, curve in known], [one["size"] for one, _ in known], budget)
+    known = [(one, Curve(**one.curve.to_dict())) for one in regimes if one.curve]
+    more = acquire([curve for _, curve in known], [one.size for one, _ in known], budget)
     send = [
-        {"regime": one["number"], "vectors": n, "gain": round(curve.gain(one["size"], n), 4)}
+        Ask(regime=one.number, vectors=n, gain=round(curve.gain(one.size, n), 4))
         for (one, curve), n in zip(known, more, strict=True)
         if n
     ]
-    return {
-        "budget": budget,
-        "send": sorted(send, key=lambda one: -one["vectors"]),
-        "too_few_to_tell": [one["number"] for one in regimes if not one["curve"]],
-    }
+    return Advice(
+        budget=budget,
+        send=tuple(sorted(send, key=lambda one: -one.vectors)),
+        too_few_to_tell=tuple(one.number for one in regimes if not one.curve),
+    )
 
 
-def _typical(version: Version, boundaries: Boundaries) -> list[list[dict[str, Any]]]:
+def _typical(version: Version, boundaries: Boundaries) -> list[tuple[Typical, ...]]:
     """Return for each regime the features by which its typical vector stands out, in its units."""
     decoded = version.network.decode(boundaries.typical)
     values = version.scaler.inverse(decoded)
     columns = np.argsort(-np.abs(decoded - decoded.mean(axis=0)), axis=1, kind="stable")[:, :TOLD]
     return [
-        [{"feature": version.features[j], "value": float(row[j])} for j in chosen.tolist()]
+        tuple(Typical(feature=version.features[j], value=float(row[j])) for j in chosen.tolist())
         for row, chosen in zip(values, columns, strict=True)
     ]
 
@@ -148,25 +166,24 @@ def _typical(version: Version, boundaries: Boundaries) -> list[list[dict[str, An
 class _Before(NamedTuple):
     """The previous version's regimes by number; the number of each old and each new vector."""
 
-    known: dict[int, dict[str, Any]]
+    known: Mapping[int, Past]
     old: Labels
     new: Labels
 
 
 def _before(version: Version, previous: Version, old: Array, new: Array) -> _Before:
     if previous.boundaries is not None:
-        known = {one["number"]: one for one in previous.lineage["regimes"]}
-        return _Before(known, previous.nearest_regime(old), previous.nearest_regime(new))
+        return _Before(
+            Past.of(previous), previous.nearest_regime(old), previous.nearest_regime(new)
+        )
     # Of a kind, or of a release, that knows no regimes: those that its generator draws.
     network, scaler = version.network, version.scaler
     x_old = scaler.transform(old)
-    of = modes(network.encode(x_old)[0], int(version.lineage["seed"]))
+    of = modes(network.encode(x_old)[0], version.lineage.seed)
     near = Boundaries.fit(network, x_old, of, x_old).nearest(network, scaler.transform(new))
-    learned, seen = int(previous.lineage["learned"]), int(previous.lineage["experiences"])
+    learned, seen = previous.lineage.learned, previous.lineage.experiences
     sizes = (learned * np.bincount(of) / len(of)).round().astype(int).tolist()
-    return _Before(
-        {r: {"size": size, "seen": seen} for r, size in enumerate(sizes, 1)}, 1 + of, 1 + near
-    )
+    return _Before({r: Past(size, seen) for r, size in enumerate(sizes, 1)}, 1 + of, 1 + near)
 
 
 def _apart(groups: Labels, codes: Array, old: Labels, codes_old: Array) -> NDArray[np.bool_]:
@@ -198,9 +215,17 @@ def _named(
     return labels
 
 
+class _Change(NamedTuple):
+    """How two versions judge what was replayed of a regime."""
+
+    replayed: int
+    alarms: Both
+    score_change: float
+
+
 def _forgetting(
     version: Version, previous: Version | None, old: Array, labels: Labels
-) -> dict[int, dict[str, Any]]:
+) -> dict[int, _Change]:
     """Return how differently the two versions judge what the previous one drew of each regime.
 
     Each at its own threshold, under the config of the new one.
@@ -210,14 +235,14 @@ def _forgetting(
     was = previous.with_config(version.config).judge(old)
     now = version.judge(old)
     return {
-        number: {
-            "replayed": int(mine.sum()),
-            "alarms": {
-                "champion": float(was.is_anomaly[mine].mean()),
-                "candidate": float(now.is_anomaly[mine].mean()),
-            },
-            "score_change": float((now.scores - was.scores)[mine].mean()),
-        }
+        number: _Change(
+            int(mine.sum()),
+            Both(
+                champion=float(was.is_anomaly[mine].mean()),
+                candidate=float(now.is_anomaly[mine].mean()),
+            ),
+            float((now.scores - was.scores)[mine].mean()),
+        )
         for number in np.unique(labels).tolist()
         for mine in [labels == number]
     }

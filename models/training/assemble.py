@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from models.arrays import Array, Float64
 from models.config import Config
 from models.parts.calibration import Calibration
 from models.parts.carried_calibration import carried, mixed
+from models.parts.lineage import NO_EVIDENCE, Alarms, Both, Evidence, Lineage, Training
 from models.parts.mixture import Mixture
 from models.parts.network import Network, posterior_codes
 from models.parts.reference import Reference
@@ -61,7 +61,7 @@ def _calibrated(trained: Trained) -> _Calibrated:
     rng = np.random.default_rng([plan.seed, 3])
     network, config = trained.networks[0], trained.config
     share_old = past.learned / (past.learned + len(trained.x))
-    learned = (int(previous.lineage["learned"]) if previous else 0) + len(trained.new)
+    learned = (previous.lineage.learned if previous else 0) + len(trained.new)
     generated = _generated(trained, rng)
     x, folds = _looked_at(trained, rng)
     latents = Mixture.fit(_codes(network, x, rng), plan.seed)
@@ -89,14 +89,18 @@ def _calibrated(trained: Trained) -> _Calibrated:
             else Reference.fit(trained.new)
         ),
         kept=kept,
-        lineage=_lineage(trained, learned) | {"bytes_kept": kept.nbytes},
+        lineage=_lineage(trained, learned, kept.nbytes),
         memory=trained.memory,
         scoring=scoring,
     )
-    version.lineage["evidence"] = _evidence(version, champion, trained, held_out, generated)
+    evidence = _evidence(version, champion, trained, held_out, generated)
     found = survey(version, champion, trained.new, trained.scaler.inverse(generated))
-    version.lineage.update(regimes=found.regimes, advice=found.advice, last_regime=found.last)
-    version = replace(version, memory=trained.memory | found.tensors)
+    version = replace(
+        version.recorded(
+            evidence=evidence, regimes=found.regimes, advice=found.advice, last_regime=found.last
+        ),
+        memory=trained.memory | found.tensors,
+    )
     return _Calibrated(version, rows, held_out, generated, before, after)
 
 
@@ -113,7 +117,7 @@ def _relative(plain: _Calibrated, trained: Trained) -> Version:
         if tables is None and previous.config.score == version.config.score:
             tables, was = {0: previous.calibration.scores}, np.zeros_like(was)  # all in one
         old = by_regime.moved(tables, was, now, plain.before, plain.after)
-    known = [one["number"] for one in version.lineage["regimes"]]
+    known = [one.number for one in version.lineage.regimes]
     joined = by_regime.joined(old, new, known)
     return replace(
         version,
@@ -128,7 +132,7 @@ def _tables(previous: Version, plain: str) -> by_regime.Tables | None:
     tables = by_regime.from_tensors(previous.scoring)
     if tables is None or base(previous.config.score) != plain:
         return None
-    known = [one["number"] for one in previous.lineage["regimes"]]
+    known = [one.number for one in previous.lineage.regimes]
     return dict(zip(known, tables, strict=True))
 
 
@@ -228,30 +232,32 @@ def _codes(network: Network, x: Array, rng: np.random.Generator) -> Array:
     return posterior_codes(*network.encode(x), rng)
 
 
-def _lineage(trained: Trained, learned: int) -> dict[str, Any]:
+def _lineage(trained: Trained, learned: int, bytes_kept: int) -> Lineage:
     plan, previous = trained.plan, trained.previous
     kept = 0 if trained.past.vectors is None else len(trained.past.vectors)
     n_prev = trained.past.learned or kept
     w_new = max(plan.w_new, plan.new_rows) if trained.past.replays else plan.w_new
     w_new = w_new if not kept else min(1.0, len(trained.new) / len(trained.x))
-    return {
-        "parent": previous.sha256 if previous else None,
-        "strategy": trained.config.strategy,
-        "w_prev": 1.0 - w_new,
-        "w_new": w_new,
-        "n_prev": n_prev,
-        "n_new": len(trained.new),
-        "learned": learned,
-        "experiences": (int(previous.lineage["experiences"]) if previous else 0) + 1,
-        "seed": plan.seed,
-        "training": {
-            "steps": plan.steps,
-            "batch_size": plan.batch_size,
-            "learning_rate": plan.learning_rate,
-            "networks": plan.networks,
-            "loss": trained.curve,
-        },
-    }
+    return Lineage(
+        parent=previous.sha256 if previous else None,
+        strategy=trained.config.strategy,
+        w_prev=float(1.0 - w_new),
+        w_new=float(w_new),
+        n_prev=n_prev,
+        n_new=len(trained.new),
+        learned=learned,
+        experiences=(previous.lineage.experiences if previous else 0) + 1,
+        seed=plan.seed,
+        training=Training(
+            steps=plan.steps,
+            batch_size=plan.batch_size,
+            learning_rate=plan.learning_rate,
+            networks=plan.networks,
+            loss=tuple(trained.curve),
+        ),
+        bytes_kept=bytes_kept,
+        evidence=NO_EVIDENCE,
+    )
 
 
 def _evidence(
@@ -260,24 +266,25 @@ def _evidence(
     trained: Trained,
     held_out: Float64,
     generated: Array,
-) -> dict[str, Any]:
+) -> Evidence:
     """Return alarm rates of champion and candidate, each at its own threshold.
 
     `new`: on the new normals, for the candidate those held out of it. `old`: on generated ones.
     """
     candidate = version.threshold
-    evidence: dict[str, Any] = {
-        "n_new": len(held_out),
-        "new": {"candidate": float((held_out >= candidate).mean())},
-    }
-    if champion is not None:
-        at = champion.threshold
-        x_new = trained.scaler.transform(trained.new)
-        evidence["new"]["champion"] = float((champion.score_scaled(x_new) >= at).mean())
-        evidence["unlearned"] = float((version.calibration.p_values(held_out) <= RARE).mean())
-        evidence["n_old"] = len(generated)
-        evidence["old"] = {
-            "champion": float((champion.score_scaled(generated) >= at).mean()),
-            "candidate": float((version.score_scaled(generated) >= candidate).mean()),
-        }
-    return evidence
+    own = float((held_out >= candidate).mean())
+    if champion is None:
+        return Evidence(n_new=len(held_out), new=Alarms(candidate=own))
+    at = champion.threshold
+    x_new = trained.scaler.transform(trained.new)
+    before = float((champion.score_scaled(x_new) >= at).mean())
+    return Evidence(
+        n_new=len(held_out),
+        new=Alarms(candidate=own, champion=before),
+        unlearned=float((version.calibration.p_values(held_out) <= RARE).mean()),
+        n_old=len(generated),
+        old=Both(
+            champion=float((champion.score_scaled(generated) >= at).mean()),
+            candidate=float((version.score_scaled(generated) >= candidate).mean()),
+        ),
+    )

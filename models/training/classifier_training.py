@@ -53,13 +53,13 @@ def _solver(
 ) -> dict[str, NDArray[Any]]:
     known = classes(previous.memory) if previous else classes({})
     names = np.concatenate([known, np.setdiff1d(labels, known)])
-    rng = np.random.default_rng([version.lineage["seed"], 10])
+    rng = np.random.default_rng([version.lineage.seed, 10])
     rows, targets = [x], [_one_hot(labels, names)]
     if previous is not None and len(known):
         old, answers = _old(previous, behind, x, rng)
         rows.append(old)
         targets.append(_padded(answers, len(names)))
-    shares = [version.lineage["w_new"], version.lineage["w_prev"]]
+    shares = [version.lineage.w_new, version.lineage.w_prev]
     parts = [
         (torch.from_numpy(_codes(version.network, row)), torch.from_numpy(target), share)
         for row, target, share in zip(rows, targets, shares, strict=False)

@@ -20,7 +20,6 @@ def counted(
     alpha = version.threshold_for(policy).alpha
     if not 0.0 < alpha < 1.0:
         return version
-    earlier = Curve.from_dict(previous.lineage.get("incidents") or {}) if previous else None
+    earlier = Curve.of(previous.lineage) if previous else None
     found = curve(ranked(version.score(new[-MOST:]), alpha), alpha).joined(earlier)
-    version.lineage["incidents"] = found.to_dict()
-    return version
+    return version.recorded(incidents=found.kept())

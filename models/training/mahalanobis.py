@@ -21,11 +21,12 @@ from models.arrays import Array, Float64
 from models.config import Config
 from models.errors import VectorError
 from models.parts.carried_calibration import carried, mixed
+from models.parts.lineage import NO_EVIDENCE, Alarms, Both, Evidence, Lineage, Training
 from models.parts.network import Identity
 from models.parts.reference import Reference
 from models.parts.scaler import Scaler
 from models.parts.tied_gaussians import LABELS, Distance, Tied
-from models.survey.survey import Met, told
+from models.survey.survey import Met, Past, told
 from models.training import mixing
 from models.training.plan import FOLDS, runs, seeded
 from models.version.version import Version
@@ -112,7 +113,7 @@ def learn(
     seed = seeded(config.seed, previous)
     rng = np.random.default_rng([seed, 3])
     x = scaler.transform(new)
-    before = int(previous.lineage["learned"]) if previous else 0
+    before = previous.lineage.learned if previous else 0
     w_prev, w_new = mixing.weights(weights or config.weights, before, n)
 
     def regimes(rows: NDArray[np.bool_]) -> _Regimes:
@@ -138,24 +139,27 @@ def learn(
             previous.reference.updated(new, before / learned) if previous else Reference.fit(new)
         ),
         kept=x[:0],
-        lineage={
-            "parent": previous.sha256 if previous else None,
-            "strategy": config.strategy,
-            "w_prev": w_prev,
-            "w_new": w_new,
-            "n_prev": before,
-            "n_new": n,
-            "learned": learned,
-            "experiences": (int(previous.lineage["experiences"]) if previous else 0) + 1,
-            "seed": seed,
-            "training": {"steps": 0, "regimes": len(whole.shares)},
-            "bytes_kept": 0,
-        },
+        lineage=Lineage(
+            parent=previous.sha256 if previous else None,
+            strategy=config.strategy,
+            w_prev=float(w_prev),
+            w_new=float(w_new),
+            n_prev=before,
+            n_new=n,
+            learned=learned,
+            experiences=(previous.lineage.experiences if previous else 0) + 1,
+            seed=seed,
+            training=Training(steps=0, regimes=len(whole.shares)),
+            bytes_kept=0,
+            evidence=NO_EVIDENCE,
+        ),
         memory={LABELS: np.array(whole.labels, np.int64)},
     )
-    version.lineage["evidence"] = _evidence(version, previous, x, held_out, generated)
+    evidence = _evidence(version, previous, x, held_out, generated)
     found = told(version, previous, _met(version, previous, whole, x, generated), rng)
-    version.lineage.update(regimes=found.regimes, advice=found.advice, last_regime=found.last)
+    version = version.recorded(
+        evidence=evidence, regimes=found.regimes, advice=found.advice, last_regime=found.last
+    )
     return replace(version, memory={**version.memory, **found.tensors})
 
 
@@ -168,16 +172,16 @@ def _met(
     """
     tied = version.latents
     assert isinstance(tied, Tied)
-    known = {}
+    known: dict[int, Past] = {}
     of_old = np.empty(0, np.int64)
     if previous is not None:
         of_old = 1 + Distance(tied).each(generated)[:, : len(whole.were)].argmin(axis=1)
         if isinstance(previous.latents, Tied) and previous.regimes:
-            known = {one["number"]: one for one in previous.lineage["regimes"]}
+            known = Past.of(previous)
         else:
-            learned, seen = previous.lineage["learned"], previous.lineage["experiences"]
-            sizes = np.array(whole.were) / sum(whole.were) * int(learned)
-            known = {c: {"size": round(n), "seen": seen} for c, n in enumerate(sizes.tolist(), 1)}
+            learned, seen = previous.lineage.learned, previous.lineage.experiences
+            sizes = np.array(whole.were) / sum(whole.were) * learned
+            known = {c: Past(round(n), seen) for c, n in enumerate(sizes.tolist(), 1)}
     return Met(
         numbers=np.arange(1, 1 + len(tied.weights)),
         boundaries=tied.boundaries(),
@@ -218,22 +222,21 @@ def _drawn(previous: Version, rng: np.random.Generator) -> Array:
 
 def _evidence(
     version: Version, previous: Version | None, x: Array, held_out: Float64, generated: Array
-) -> dict[str, object]:
+) -> Evidence:
     """Return what the gate decides on: alarm rates of champion and candidate, on new and old."""
     own = version.threshold
-    evidence: dict[str, object] = {"n_new": len(held_out)}
-    new = {"candidate": float((held_out >= own).mean())}
-    if previous is not None:
-        champion = previous.with_config(
-            replace(previous.config, threshold=version.config.threshold)
-        )
-        new["champion"] = float((champion.score_scaled(x) >= champion.threshold).mean())
-        evidence["unlearned"] = float(
-            (version.calibration.p_values(held_out) <= mixing.RARE).mean()
-        )
-        evidence["n_old"] = len(generated)
-        evidence["old"] = {
-            name: float((one.score_scaled(generated) >= one.threshold).mean())
-            for name, one in (("champion", champion), ("candidate", version))
-        }
-    return evidence | {"new": new}
+    alarms = float((held_out >= own).mean())
+    if previous is None:
+        return Evidence(n_new=len(held_out), new=Alarms(candidate=alarms))
+    champion = previous.with_config(replace(previous.config, threshold=version.config.threshold))
+    before = float((champion.score_scaled(x) >= champion.threshold).mean())
+    return Evidence(
+        n_new=len(held_out),
+        new=Alarms(candidate=alarms, champion=before),
+        unlearned=float((version.calibration.p_values(held_out) <= mixing.RARE).mean()),
+        n_old=len(generated),
+        old=Both(
+            champion=float((champion.score_scaled(generated) >= champion.threshold).mean()),
+            candidate=float((version.score_scaled(generated) >= own).mean()),
+        ),
+    )

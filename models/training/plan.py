@@ -184,7 +184,7 @@ def runs(x: Array, folds: int, rng: np.random.Generator) -> Labels:
 
 
 def _experiences(previous: Version | None) -> int:
-    return int(previous.lineage["experiences"]) if previous else 0
+    return previous.lineage.experiences if previous else 0
 
 
 def seeded(seed: int, previous: Version | None) -> int:

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from models.arrays import Array
 from models.config import MIN_VECTORS
+from models.parts.lineage import Note
 from models.parts.scaler import Scaler
 from models.parts.strays import Strays, strays
 from models.survey import notes
-from models.survey.notes import Note
 from models.version.version import Version
 
 
@@ -36,12 +36,12 @@ class Prepared:
     def recorded(self, version: Version, parent: Version | None) -> Version:
         """Return the version learned from this, with what its record should say of it."""
         lineage = version.lineage
-        lineage["parent"] = parent.sha256 if parent else None
-        lineage["learned"] += self.left_out - self.drawn
-        lineage["n_new"] -= self.drawn
-        if said := [*self.notes, *notes.outcome(lineage["evidence"])]:
-            lineage["notes"] = [note.to_dict() for note in said]
-        return version
+        return version.recorded(
+            parent=parent.sha256 if parent else None,
+            learned=lineage.learned + self.left_out - self.drawn,
+            n_new=lineage.n_new - self.drawn,
+            notes=(*self.notes, *notes.outcome(lineage.evidence)),
+        )
 
 
 def prepare(

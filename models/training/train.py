@@ -145,8 +145,7 @@ def _learn(
         networks[0] = compact(networks[0], np.concatenate([old, x]))
     trained = Trained(networks, chosen, behind, previous, config, scaler, new, x, curve, memory)
     version = _finished(trained)
-    if probes:
-        version.lineage["probes"] = probes
+    version = version.recorded(probes=tuple(probes))
     version = solved(version, previous, behind, x_new, classes)
     return counted(version, previous, new, config.threshold)
 

@@ -1,16 +1,16 @@
 """A version in one line, and in a small table for a notebook."""
 
 from html import escape
-from typing import Any
 
 from models.config import Config
+from models.parts.lineage import Lineage
 
 
 class Summarised:
     """Shows what a version is, instead of its weights."""
 
     config: Config
-    lineage: dict[str, Any]
+    lineage: Lineage
 
     def _summary(self) -> dict[str, str]:
         columns = self.config.names
@@ -22,8 +22,8 @@ class Summarised:
             "columns": f"{self.config.dimension}{named}",
             "score": self.config.score,
             "strategy": self.config.strategy,
-            "learned": str(self.lineage.get("learned", 0)),
-            "experiences": str(self.lineage.get("experiences", 0)),
+            "learned": str(self.lineage.learned),
+            "experiences": str(self.lineage.experiences),
             "threshold": ", ".join(
                 f"{name} {value}" for name, value in self.config.threshold.items()
             ),

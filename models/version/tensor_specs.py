@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from msgspec import UNSET
 from numpy.typing import NDArray
 
 from models.errors import ArtifactError
@@ -142,7 +141,7 @@ def _regimes(about: Description, rows: Lengths) -> Specs:
     del rows
     specs: Specs = {}
     R, shape = about.regimes, about.shape
-    if about.lineage.regimes is not UNSET:
+    if about.lineage.regimes:
         features = shape.hidden[-1] if shape.hidden else shape.dimension
         specs["memory.regimes.weight"] = Spec("float32", (features, R), -LARGEST, LARGEST)
         specs["memory.regimes.bias"] = Spec("float32", (R,), -LARGEST, LARGEST)

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +15,7 @@ from models.config import Config, Policy, Replay
 from models.errors import ArtifactError, VectorError
 from models.parts.calibration import LARGEST, Calibration, Threshold, representable, severities
 from models.parts.labels import Labels
+from models.parts.lineage import Lineage
 from models.parts.mixture import Mixture
 from models.parts.network import Identity, Network
 from models.parts.reference import Reference
@@ -50,7 +52,7 @@ class Version(Summarised):
     calibration: Calibration
     reference: Reference
     kept: Array
-    lineage: dict[str, Any]
+    lineage: Lineage
     memory: Mapping[str, Array] = field(default_factory=dict)
     scoring: Mapping[str, Array] = field(default_factory=dict)
 
@@ -202,7 +204,7 @@ class Version(Summarised):
         if self.boundaries is None:
             return ()
         typical = self.scaler.inverse(self.network.decode(self.boundaries.typical))
-        return Regime.listed(self.lineage["regimes"], typical)
+        return Regime.listed(self.lineage.regimes, typical)
 
     def regime_of(self, X: NDArray[Any]) -> NDArray[np.int64]:
         """Return the number of the regime that each row is of, (n,); 0 for an anomaly."""
@@ -213,7 +215,7 @@ class Version(Summarised):
         """Return the number of the regime nearest to each row, anomaly or not, (n,)."""
         if self.boundaries is None:
             return np.full(len(X), NONE)
-        numbers = np.array([one["number"] for one in self.lineage["regimes"]], np.int64)
+        numbers = np.array([one.number for one in self.lineage.regimes], np.int64)
         return numbers[self.boundaries.nearest(self.network, self.scaler.transform(X))]
 
     def draw(self, n: int, rng: np.random.Generator) -> Array:
@@ -232,9 +234,13 @@ class Version(Summarised):
         """Return this version with another config: what `sample` and `score` go by."""
         scoring = self.scoring
         if base(config.score) != base(self.config.score):
-            seed = int(self.lineage["seed"])
+            seed = self.lineage.seed
             scoring = prepare(config.score, self.network, self.latents, seed)
         return replace(self, config=config, scoring=scoring)
+
+    def recorded(self, **known: Any) -> Self:
+        """Return this version with these fields of its lineage instead of those it has."""
+        return replace(self, lineage=msgspec.structs.replace(self.lineage, **known))
 
     def faithful(self) -> Self:
         """Return this version drawing as faithfully as it can, whatever way its replay chose."""
@@ -265,7 +271,7 @@ class Version(Summarised):
         about = {
             "config": self.config.to_dict(),
             "shape": self.network.shape.to_dict(),
-            "lineage": self.lineage,
+            "lineage": self.lineage.to_dict(),
         }
         data = artifact.encode(tensors, about)
         return data, artifact.digest(data)
@@ -282,7 +288,7 @@ class Version(Summarised):
         try:
             description = described(about)
             check_tensors(description, tensors)
-            version = cls._build(tensors, description, about["lineage"])
+            version = cls._build(tensors, description)
             with np.errstate(all="ignore"):
                 scores = version.score(tensors["golden.vectors"])
                 version.exercise(tensors["golden.vectors"])
@@ -318,7 +324,7 @@ class Version(Summarised):
         self.nearest_regime(X)
 
     @classmethod
-    def _build(cls, tensors: artifact.Tensors, about: Description, lineage: dict[str, Any]) -> Self:
+    def _build(cls, tensors: artifact.Tensors, about: Description) -> Self:
         kind, mixture = (Identity, Tied) if about.tied else (Network, Mixture)
         network = {name: tensors[f"network.{name}"] for name in about.shape.tensors()}
         return cls(
@@ -333,7 +339,7 @@ class Version(Summarised):
             calibration=Calibration(tensors["calibration.scores"]),
             reference=Reference(tensors["reference.edges"], tensors["reference.expected"]),
             kept=tensors["kept"],
-            lineage=lineage,
+            lineage=about.lineage,
             memory=under("memory.", tensors),
             scoring=under("scoring.", tensors),
         )

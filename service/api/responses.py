@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -19,7 +20,8 @@ _log = log.get(__name__)
 def answer(document: Any, status: int = 200, **headers: str) -> Response:
     """Return a JSON response; underscores in header names stand for dashes."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Response(orjson.dumps(document), status, named, "application/json")
+    body = orjson.dumps(document, default=msgspec.to_builtins)
+    return Response(body, status, named, "application/json")
 
 
 def etag(generation: int) -> str:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from models.parts.regimes import forgotten
+from models.parts.lineage import KnownRegime
 from service import log
 from service.api.context import Parts
 from service.domain.champion import Champion
@@ -20,27 +20,27 @@ def of_regimes(detector: Detector, champion: Champion | None) -> dict[str, Any]:
     drift = detector.drift if detector.drift.get("version") == champion.number else {}
     tested = drift.get("statistics", {}).get("regimes", {}).get("known", ())
     live = {one["regime"]: one for one in tested}
-    known = champion.version.lineage.get("regimes", [])
-    learned = sum(about["size"] for about in known)
+    lineage = champion.version.lineage
+    learned = sum(about.size for about in lineage.regimes)
     return {
-        "regimes": [_told(about, live.get(about["number"], {}), learned) for about in known],
-        "advice": champion.version.lineage.get("advice"),
-        "notes": champion.version.lineage.get("notes", []),
+        "regimes": [_told(about, live.get(about.number, {}), learned) for about in lineage.regimes],
+        "advice": lineage.advice,
+        "notes": lineage.notes,
         "queries": drift.get("queries", []),
     }
 
 
-def _told(about: Mapping[str, Any], live: Mapping[str, Any], learned: int) -> dict[str, Any]:
+def _told(about: KnownRegime, live: Mapping[str, Any], learned: int) -> dict[str, Any]:
     return {
-        "regime": about["number"],
-        "size": about["size"],
-        "learned": about["size"] / learned,
-        "seen": about["seen"],
+        "regime": about.number,
+        "size": about.size,
+        "learned": about.size / learned,
+        "seen": about.seen,
         "live": live.get("live"),
         "state": live.get("state", "unknown"),
-        "forgetting": forgotten(about),
-        "score_change": about.get("score_change"),
-        "typical": about["typical"],
+        "forgetting": about.forgetting,
+        "score_change": about.score_change,
+        "typical": about.typical,
     }
 
 

@@ -30,12 +30,12 @@ def describe(version: Version, policy: Policy, labels: Labels | None) -> dict[st
     `policy` is the detector's threshold policy at this moment, `labels` what decides under it;
     both may move the threshold later.
     """
-    lineage = version.lineage
+    lineage = version.lineage.to_dict()
     threshold = version.threshold_for(policy, labels)
     return {
         **{name: lineage[name] for name in _FROM_LINEAGE if name in lineage},
-        "weights": {"w_prev": lineage.get("w_prev"), "w_new": lineage.get("w_new")},
-        "parent_sha256": lineage.get("parent"),
+        "weights": {"w_prev": version.lineage.w_prev, "w_new": version.lineage.w_new},
+        "parent_sha256": version.lineage.parent,
         "dimension": version.dimension,
         "threshold": {
             "value": threshold.value,

@@ -10,7 +10,6 @@ from typing import Any, Protocol, TypeVar
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from models.parts.regimes import forgotten
 from service import log
 from service.domain.champion import Champion
 from service.domain.detector import Detector
@@ -84,8 +83,8 @@ class StateMetrics(Collector):
 
 def _forgetting(champion: Champion) -> float | None:
     """Return how much more of the replayed old normals it alarms on than its parent did."""
-    old = champion.version.lineage.get("evidence", {}).get("old")
-    return None if old is None else float(old["candidate"] - old["champion"])
+    old = champion.version.lineage.evidence.old
+    return None if old is None else old.more
 
 
 # Of what this process serves: the help text, and how the value is read.
@@ -132,7 +131,7 @@ def _told(name: str, tell: Callable[[], T]) -> T | None:
 
 def _forgotten(champion: Champion) -> list[tuple[int, float]]:
     """Return the regimes that changed most, and how much more of each alarms."""
-    told = [(one.number, forgotten(one.about)) for one in champion.version.regimes]
+    told = [(one.number, one.about.forgetting) for one in champion.version.regimes]
     found = sorted(((n, x) for n, x in told if x is not None), key=lambda pair: -pair[1])
     return found[:REGIMES]
 

@@ -12,14 +12,16 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+import msgspec
 import numpy as np
 
 from models import AnamnesisError, Version
 from models.config import Config
 from models.decisions.evidence import gather
 from models.parts.labels import Labels
+from models.parts.lineage import Evidence, Vouched
 from service.trainer.messages import (
     Failed,
     Job,
@@ -117,27 +119,27 @@ def _learn(job: Job, send: Callable[[Reply], None]) -> Version:
         except StopIteration as end:
             version: Version = end.value
             if previous is not None:
-                version.lineage["evidence"] |= _evidence(job, version, previous)
+                version = version.recorded(evidence=_evidence(job, version, previous))
             if vouched is not None:
                 alarms = version.judge(
                     new[vouched], version.threshold_for(config.threshold)
                 ).is_anomaly
-                version.lineage["evidence"]["vouched"] = {
-                    "n": len(alarms),
-                    "still": int(alarms.sum()),
-                }
+                still = Vouched(n=len(alarms), still=int(alarms.sum()))
+                evidence = msgspec.structs.replace(version.lineage.evidence, vouched=still)
+                version = version.recorded(evidence=evidence)
             return version
         if time.monotonic() - said >= _PROGRESS_SECONDS:
             said = time.monotonic()
             send(Progress(step.fraction, step.loss))
 
 
-def _evidence(job: Job, candidate: Version, champion: Version) -> dict[str, Any]:
-    """Return what the gate is told beside the lineage: here, for it is work for this process."""
+def _evidence(job: Job, candidate: Version, champion: Version) -> Evidence:
+    """Return all evidence for the gate: what it needs from both versions is work for here."""
     anomalous = np.frombuffer(job.anomalous, np.bool_)
     labels = Labels(np.frombuffer(job.judged, "<f4").reshape(len(anomalous), job.d), anomalous)
     anchor = job.anchor and Version.from_bytes(job.anchor, max_bytes=job.artifact_max_bytes)
-    return gather(candidate, champion, labels, anchor or None)
+    found = gather(candidate, champion, labels, anchor or None)
+    return candidate.lineage.evidence.joined(found)
 
 
 if __name__ == "__main__":

@@ -193,7 +193,7 @@ class _Attempt:
         except ArtifactError as error:
             raise TrainingError(f"the trained version is not intact: {error}") from error
         said = await labelled(self.tools.labels, detector)
-        evidence, policy = version.lineage["evidence"], detector.config.gate
+        evidence, policy = version.lineage.evidence.to_dict(), detector.config.gate
         verdict = gate(evidence)
         asked, champion = detector.config.retrain.shadow, experience.champion
         if asked and champion is not None and verdict.passed:

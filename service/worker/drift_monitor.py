@@ -279,7 +279,7 @@ def _sample(summary: Mapping[str, Any], d: int) -> Sample:
 
 
 def _known(version: Version) -> list[Known]:
-    latest = version.lineage.get("experiences")
+    latest = version.lineage.experiences
     return [Known(one.number, one.share, one.seen == latest) for one in version.regimes]
 
 

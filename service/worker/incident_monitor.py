@@ -139,7 +139,7 @@ class IncidentMonitor:
         chunks = await self._incidents.buckets(detector.name)
         rate = await asyncio.to_thread(_rate, chunks, dict(followed.buckets), time.time())
         followed.chosen = choose(
-            Curve.from_dict(version.lineage.get("incidents") or {}),
+            Curve.of(version.lineage),
             asked.false_per_day,
             rate,
             threshold.alpha,

@@ -172,7 +172,7 @@ async def test_a_broken_detector_keeps_to_itself(
     served = pump.parts.champions.get("odd")
     assert served is not None
     wrong = {"evidence": {"old": "x"}, "regimes": [{"number": 1}]}
-    broken = replace(served.version, lineage=served.version.lineage | wrong)
+    broken = served.version.recorded(**wrong)
     pump.parts.champions.install(replace(served, version=broken))
     await pump.parts.stores.redis.hset("anamnesis:{torn}:state", "generation", "many")
     listed = (await pump.http.get("/v1/detectors")).json()["detectors"]

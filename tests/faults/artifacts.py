@@ -95,8 +95,8 @@ def kinds() -> dict[str, Version]:
         known = labels if name in {"icarl", "mahalanobis"} else None
         first = train(None, X, config, labels=known)
         second = train(first, X + np.float32(1), config, labels=known)
-        second.lineage["evidence"] |= gather(second, first)
-        made[name] = Version.from_bytes(second.to_bytes())
+        evidence = second.lineage.evidence.joined(gather(second, first))
+        made[name] = Version.from_bytes(second.recorded(evidence=evidence).to_bytes())
     return made
 
 
@@ -124,7 +124,7 @@ def _scored_anew(tensors: artifact.Tensors, about: dict[str, Any]) -> None:
     try:
         with np.errstate(all="ignore"):
             told = described(about)
-            version = Version._build(tensors, told, about["lineage"])
+            version = Version._build(tensors, told)
             tensors["golden.scores"] = version.score(tensors["golden.vectors"])
     except Exception:  # noqa: BLE001 - then they stay as they are
         pass

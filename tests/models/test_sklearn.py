@@ -37,7 +37,7 @@ def test_it_finds_an_outlier_and_goes_on_learning():
     assert (detector.predict(X) == 1).mean() > 0.9
     first = detector.version_
     detector.partial_fit(X + 6)
-    assert detector.version_.lineage["parent"] == first.sha256
+    assert detector.version_.lineage.parent == first.sha256
     assert (detector.predict(X) == 1).mean() > 0.8
     assert (detector.predict(X + 6) == 1).mean() > 0.8
 

@@ -33,7 +33,7 @@ def champion() -> Version:
 
 
 def _verdict(candidate: Version, champion: Version, **more: object) -> list[str]:
-    return gate(candidate.lineage["evidence"] | gather(candidate, champion, **more)).reasons
+    return gate(candidate.lineage.evidence.to_dict() | gather(candidate, champion, **more)).reasons
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_a_candidate_that_learned_noise_is_rejected(champion) -> None:
     """Its threshold rose until nothing alarms, so that no rate of alarms tells on it."""
     noise = np.random.default_rng(4).uniform(-6, 6, (600, 4)).astype(np.float32)
     candidate = train(champion, noise, CONFIG)
-    assert gate(candidate.lineage["evidence"]).passed
+    assert gate(candidate.lineage.evidence.to_dict()).passed
     assert "synthetic anomalies" in _verdict(candidate, champion)[0]
 
 

@@ -1,6 +1,7 @@
 """What opens and closes an incident, and the rate that the calibration holds."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from models.parts.incident_rule import (
     ranked,
     silent,
 )
+from models.parts.lineage import FalseIncidents
 
 RULE = Rule(k=3, m=10, alone=4.0, seconds=300.0)
 DAY_OF_MINUTES = 1440.0
@@ -144,16 +146,12 @@ def test_no_alarm_in_the_calibration() -> None:
     assert chosen.high == pytest.approx(3.689 / 10, abs=0.001)
 
 
-def test_a_curve_survives_its_dictionary() -> None:
-    """A curve comes back from a version's lineage; what is no curve is none."""
+def test_a_curve_survives_its_lineage() -> None:
+    """A curve comes back from a version's lineage; one of other rules is none."""
     found = curve(dependent(2_000, 3), 0.01)
-    assert Curve.from_dict(found.to_dict()) == found
-    for broken in (
-        {},
-        {"rows": 3, "openings": [1], "peaks": [], "alpha": 0.1},
-        {**found.to_dict(), "peaks": [math.nan]},
-    ):
-        assert Curve.from_dict(broken) is None
+    others = FalseIncidents(rows=3, openings=(1,), peaks=(), alpha=0.1)
+    for kept, expected in ((found.kept(), found), (None, None), (others, None)):
+        assert Curve.of(SimpleNamespace(incidents=kept)) == expected
 
 
 def test_training_rows_alarm_by_rank() -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from models import Config, Model, Version, train
-from models.survey.survey import _Before, _named
+from models.survey.survey import Past, _Before, _named
 
 CENTRES = {"summer": [20, 60], "winter": [0, 80]}
 CONFIG = Config(model=Model(epochs=30))
@@ -60,21 +60,21 @@ def test_an_anomaly_is_of_no_regime(versions: list[Version]):
 
 def test_forgetting_is_told_of_each_regime(versions: list[Version]):
     """Replay forgets nothing of summer; finetuning alarms on what was replayed of it."""
-    kept = versions[1].regimes[0].about["alarms"]
-    assert kept["candidate"] < kept["champion"] + 0.05
-    assert "alarms" not in versions[1].regimes[1].about
+    kept = versions[1].regimes[0].about.alarms
+    assert kept.more < 0.05
+    assert versions[1].regimes[1].about.alarms is None
     config = Config(strategy="finetune", model=Model(epochs=200))
     lost = train(versions[0], days("winter", 1), config).regimes[0].about
-    assert lost["alarms"]["candidate"] > 0.5
-    assert lost["score_change"] > 1
-    assert lost["replayed"] == 4000
+    assert lost.alarms.candidate > 0.5
+    assert lost.score_change > 1
+    assert lost.replayed == 4000
 
 
 def test_a_curve_is_kept_while_its_regime_is_away(versions: list[Version]):
     """Winter's curve is measured on winter's vectors, and handed on by the next version."""
-    second, third = (v.regimes[1].about["curve"] for v in versions[1:])
+    second, third = (v.regimes[1].about.curve for v in versions[1:])
     assert second == third
-    assert versions[2].regimes[0].about["curve"] != versions[1].regimes[0].about["curve"]
+    assert versions[2].regimes[0].about.curve != versions[1].regimes[0].about.curve
 
 
 def test_regimes_survive_the_artifact(versions: list[Version]):
@@ -87,10 +87,7 @@ def test_regimes_survive_the_artifact(versions: list[Version]):
 
 def test_a_version_without_regimes_gets_them_from_what_it_generates(versions: list[Version]):
     """A parent made by an older release has none; its child finds them in its generator."""
-    from dataclasses import replace
-
-    lineage = {k: v for k, v in versions[1].lineage.items() if k != "regimes"}
-    old = replace(versions[1], memory={}, lineage=lineage)
+    old = replace(versions[1].recorded(regimes=()), memory={})
     assert old.regimes == ()
     assert old.regime_of(np.array([[20, 60]], np.float32)).tolist() == [0]
     child = train(old, days("summer", 7), CONFIG)
@@ -104,8 +101,10 @@ def test_a_version_without_regimes_gets_them_from_what_it_generates(versions: li
 def test_a_mode_is_new_if_it_is_rare_or_lies_apart(share: float, apart: bool, new: bool):
     """Rare enough is new alone, somewhat rare where a valley parts it from all that is known."""
     p = np.where(np.arange(150) < 100 * share, 0.01, 0.5)
-    previous = SimpleNamespace(judge=lambda _: SimpleNamespace(p_values=p), lineage={})
-    before = _Before({1: {}, 4: {}}, np.array([1, 4]), np.repeat([4, 1, 1], 50))
+    lineage = SimpleNamespace(last_regime=0)
+    previous = SimpleNamespace(judge=lambda _: SimpleNamespace(p_values=p), lineage=lineage)
+    known = dict.fromkeys((1, 4), Past(10, 1))
+    before = _Before(known, np.array([1, 4]), np.repeat([4, 1, 1], 50))
     groups, lies = np.repeat([0, 1], [100, 50]), np.array([apart, False])
     named = _named(groups, previous, np.empty((150, 2), np.float32), lies, before)
     assert named.tolist() == np.repeat([5, 5, 1] if new else [4, 1, 1], 50).tolist()

@@ -147,7 +147,7 @@ def test_the_past_is_remembered_without_its_rows() -> None:
     config = Config(score="auto")
     v1 = train(None, first, config)
     v2 = train(v1, second, config)
-    assert v2.lineage["bytes_kept"] == 0
+    assert v2.lineage.bytes_kept == 0
     assert v2.is_anomaly(fresh).mean() < 0.04
     assert v2.is_anomaly(np.full((1, 6), 4.0, np.float32))[0]
     naive = train(v1, second, Config(score="auto", strategy="finetune"))

@@ -165,8 +165,8 @@ def test_a_score_can_be_changed_between_versions(first: Version, blob: Array) ->
     """The champion is compared under the new score, whatever it served with."""
     config = Config(features=tuple("abcdef"), score="neighbours")
     second = train(first, blob, config)
-    rates = second.lineage["evidence"]["old"]
-    assert rates["candidate"] < rates["champion"] + 0.05
+    rates = second.lineage.evidence.old
+    assert rates.more < 0.05
     assert second.is_anomaly(blob).mean() < 0.05
     same = scorer("neighbours", second.network, second.latents, second.scoring)
     np.testing.assert_array_equal(

@@ -43,8 +43,8 @@ def test_every_strategy_learns_twice_and_travels(
         version = Version.load(tmp_path / "v")
     assert version is not None
     assert np.isfinite(version.score(blob)).all()
-    assert version.lineage["experiences"] == 3
-    assert version.lineage["bytes_kept"] == version.kept.nbytes
+    assert version.lineage.experiences == 3
+    assert version.lineage.bytes_kept == version.kept.nbytes
     kept = {"joint": 600, "window": 60, "reservoir": 60, "icarl": 60}
     assert len(version.kept) == kept.get(strategy.rsplit("+", maxsplit=1)[-1], 0)
 
@@ -55,7 +55,7 @@ def test_combined_strategies_have_what_each_has(first: Version) -> None:
     assert joined.generator is not None
     assert joined.keep is not None
     assert len(joined.extras) == len(joined.remember) == 1
-    assert joined.learned == first.lineage["learned"]
+    assert joined.learned == first.lineage.learned
     assert Past() | joined == joined
 
 
@@ -165,10 +165,10 @@ def test_a_fixed_representation_stays(first: Version, blob: Array) -> None:
 def test_the_stable_regime_slows_down(first: Version, blob: Array) -> None:
     """Small batches, and a rate that starts high and falls with every experience."""
     config = Config(model=Model(epochs=1, regime="stable"))
-    plain = first.lineage["training"]
+    plain = first.lineage.training
     stable = train(None, blob, config)
     later = train(stable, blob, config)
-    assert stable.lineage["training"]["batch_size"] == plain["batch_size"] // 2
-    assert stable.lineage["training"]["learning_rate"] == 2 * plain["learning_rate"]
-    rates = [v.lineage["training"]["learning_rate"] for v in (stable, later)]
+    assert stable.lineage.training.batch_size == plain.batch_size // 2
+    assert stable.lineage.training.learning_rate == 2 * plain.learning_rate
+    rates = [v.lineage.training.learning_rate for v in (stable, later)]
     assert rates[1] == pytest.approx(0.8 * rates[0])

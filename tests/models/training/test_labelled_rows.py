@@ -43,7 +43,7 @@ def test_two_labels_are_learned() -> None:
     assert not alone.is_anomaly(odd).any()
     assert alone.is_anomaly(elsewhere).all()
     assert alone.is_anomaly(held).mean() < 0.03
-    assert (alone.lineage["n_new"], alone.lineage["learned"]) == (2, 1002)
+    assert (alone.lineage.n_new, alone.lineage.learned) == (2, 1002)
     with pytest.raises(VectorError, match="a training needs 32"):
         train(first, odd, CONFIG)
 
@@ -54,4 +54,4 @@ def test_without_labels_nothing_changes() -> None:
     config = Config(model=Model(epochs=3, hidden=(8,), latent=2))
     plain = train(None, X, config)
     assert train(None, X, config, vouched=np.zeros(200, bool)).to_bytes() == plain.to_bytes()
-    assert plain.lineage["incidents"]["rows"] == 200
+    assert plain.lineage.incidents.rows == 200

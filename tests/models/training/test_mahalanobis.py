@@ -123,7 +123,7 @@ def test_a_detector_may_change_its_kind(digits: dict[int, Array], order: tuple[s
     version = train(train(None, digits[1][:120], first), digits[2][:120], second)
     assert version.is_anomaly(digits[1][120:]).mean() < 0.2
     assert np.median(version.p_values(digits[0])) < 0.1
-    assert set(version.lineage["evidence"]["old"]) == {"champion", "candidate"}
+    assert set(version.lineage.evidence.old.to_dict()) == {"champion", "candidate"}
 
 
 def test_its_regimes_are_those_of_its_generator(digits: dict[int, Array]) -> None:
@@ -138,15 +138,15 @@ def test_its_regimes_are_those_of_its_generator(digits: dict[int, Array]) -> Non
     for number, digit in enumerate((1, 2), 1):
         assert (version.nearest_regime(digits[digit][:120]) == number).mean() > 0.95
     about = version.regimes[1].about
-    assert about["replayed"] > 1000
-    assert abs(about["alarms"]["candidate"] - about["alarms"]["champion"]) < 0.1
-    assert about["curve"]["scale"] >= 0
+    assert about.replayed > 1000
+    assert abs(about.alarms.more) < 0.1
+    assert about.curve.scale >= 0
     np.testing.assert_allclose(
         version.regimes[1].typical, digits[2][:120].mean(axis=0), atol=0.3 * digits[2].std()
     )
     named = train(version, digits[3][:120], KIND, labels=np.repeat([3, 4], [100, 20]))
     assert [one.size for one in named.regimes] == [240, 120, 100, 20]
-    assert "alarms" not in named.regimes[2].about
+    assert named.regimes[2].about.alarms is None
 
 
 @pytest.mark.parametrize("order", [("vae", "mahalanobis"), ("mahalanobis", "vae")])

@@ -1,7 +1,5 @@
 """What a stranger's data may look like: sentinels, spikes, few rows, coarse numbers, counters."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -40,27 +38,27 @@ def test_sentinels_among_the_first_normals_blind_nobody(
     first[wild, rng.integers(8, size=len(wild))] = value
     config = {"vae": Config(features=NAMES, model=QUICK), "mahalanobis": Config(kind=kind)}[kind]
     version = train(None, first, config)
-    (note,) = version.lineage["notes"]
-    assert note["kind"] == "left_out"
-    assert note["sentence"].startswith(f"{len(wild)} of 600 rows were not learned")
-    assert version.lineage["learned"] == 600
-    assert version.lineage["n_new"] == 600 - len(wild)
+    (note,) = version.lineage.notes
+    assert note.kind == "left_out"
+    assert note.sentence.startswith(f"{len(wild)} of 600 rows were not learned")
+    assert version.lineage.learned == 600
+    assert version.lineage.n_new == 600 - len(wild)
     normals = rows(300)
     assert version.is_anomaly(normals).mean() < 0.05
     assert auroc(version.score(normals), version.score(broken(300, 4.0))) > 0.9
     assert version.is_anomaly(broken(300, 30.0)).all()
     assert version.is_anomaly(first[wild]).all()
-    assert Version.from_bytes(version.to_bytes()).lineage["notes"] == version.lineage["notes"]
+    assert Version.from_bytes(version.to_bytes()).lineage.notes == version.lineage.notes
 
 
 def test_clean_normals_are_learned_whole_and_without_a_word() -> None:
     """Of heavy tails hardly anything is left out either, and what decided the scale is named."""
     clean = train(None, rows(400), Config(features=NAMES, model=QUICK))
-    assert "notes" not in clean.lineage
+    assert clean.lineage.notes == ()
     heavy = np.exp(2.0 * rng.normal(size=(400, 8))).astype(np.float32)
     version = train(None, heavy, Config(features=NAMES, model=QUICK))
-    assert version.lineage["n_new"] >= 396
-    assert "clipped" in {note["kind"] for note in version.lineage["notes"]}
+    assert version.lineage.n_new >= 396
+    assert "clipped" in {note.kind for note in version.lineage.notes}
 
 
 def test_a_regime_is_never_taken_for_strays() -> None:
@@ -68,7 +66,7 @@ def test_a_regime_is_never_taken_for_strays() -> None:
     first = rows(600)
     first[:60] += 300.0
     version = train(None, first, Config(model=QUICK))
-    assert version.lineage["n_new"] == 600
+    assert version.lineage.n_new == 600
     assert version.is_anomaly(rows(200)[:60] + np.float32(300.0)).mean() < 0.3
 
 
@@ -78,10 +76,10 @@ def test_numbers_that_float32_cannot_tell_apart_are_named() -> None:
     first[:, 2] = 1.7e9 + 60.0 * np.arange(300)
     first[:, 5] = 1e6 + np.arange(300)
     version = train(None, first, Config(features=NAMES, model=QUICK))
-    notes = {note["kind"]: note for note in version.lineage["notes"]}
-    assert notes["precision"]["features"] == ["c"]
-    assert notes["counter"]["features"] == ["c", "f"]
-    assert "'c'" in notes["precision"]["sentence"]
+    notes = {note.kind: note for note in version.lineage.notes}
+    assert notes["precision"].features == ("c",)
+    assert notes["counter"].features == ("c", "f")
+    assert "'c'" in notes["precision"].sentence
 
 
 @pytest.fixture(scope="module")
@@ -93,24 +91,24 @@ def before() -> Version:
 def test_a_new_regime_of_few_rows_has_its_share_of_every_batch(before: Version) -> None:
     """Forty rows after many weigh three tenths; forty more of the known weigh as they count."""
     few = train(before, rows(40) + np.float32(8.0), Config(model=QUICK, score="elbo"))
-    assert few.lineage["w_new"] == pytest.approx(0.3)
+    assert few.lineage.w_new == pytest.approx(0.3)
     known = train(before, rows(40), Config(model=QUICK, score="elbo"))
-    assert known.lineage["w_new"] == pytest.approx(40 / 1540)
+    assert known.lineage.w_new == pytest.approx(40 / 1540)
     given = {"w_prev": 0.95, "w_new": 0.05}
     told = train(before, rows(40) + np.float32(8.0), Config(model=QUICK, weights=given))
-    assert told.lineage["w_new"] == pytest.approx(0.05)
+    assert told.lineage.w_new == pytest.approx(0.05)
 
 
 def test_an_experience_that_was_not_learned_is_rejected_and_says_so(before: Version) -> None:
     """With next to no weight a new regime alarms as before; the record and the gate say it."""
-    many = replace(before, lineage=before.lineage | {"learned": 200_000})
+    many = before.recorded(learned=200_000)
     weights = {"w_prev": 0.999, "w_new": 0.001}
     config = Config(model=Model(epochs=1), weights=weights, score="elbo")
     version = train(many, rows(60) + np.float32(30.0), config)
-    evidence = version.lineage["evidence"]
-    assert evidence["unlearned"] > 0.5
-    assert any("was not learned" in reason for reason in gate(evidence).reasons)
-    assert "still_alarming" in {note["kind"] for note in version.lineage["notes"]}
+    evidence = version.lineage.evidence
+    assert evidence.unlearned > 0.5
+    assert any("was not learned" in reason for reason in gate(evidence.to_dict()).reasons)
+    assert "still_alarming" in {note.kind for note in version.lineage.notes}
 
 
 def test_a_far_regime_is_told_apart_as_finely_as_a_near_one(before: Version) -> None:
@@ -119,7 +117,7 @@ def test_a_far_regime_is_told_apart_as_finely_as_a_near_one(before: Version) -> 
     version = train(before, rows(600) + far, Config(model=Model(), score="elbo"))
     assert version.is_anomaly(rows(300) + far).mean() < 0.1
     assert auroc(version.score(rows(300) + far), version.score(broken(300, 4.0) + far)) > 0.8
-    assert [note["kind"] for note in version.lineage["notes"]] == ["widened"]
+    assert [note.kind for note in version.lineage.notes] == ["widened"]
     again = Version.from_bytes(version.to_bytes())
     np.testing.assert_array_equal(again.score(rows(5) + far).shape, (5,))
     assert again.scaler.knee is not None

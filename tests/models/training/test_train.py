@@ -1,4 +1,3 @@
-from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -69,7 +68,7 @@ def test_replay_remembers_what_finetune_forgets(digits: dict[int, Array]) -> Non
     tuned = train(v1, digits[2][:120], Config(strategy="finetune"))
     assert replayed.is_anomaly(digits[1][120:]).mean() < 0.1
     assert tuned.is_anomaly(digits[1][120:]).mean() > 0.2
-    assert replayed.lineage["w_prev"] == replayed.lineage["w_new"] == 0.5
+    assert replayed.lineage.w_prev == replayed.lineage.w_new == 0.5
     assert len(replayed.kept) == 0
 
 
@@ -80,7 +79,7 @@ def test_an_update_is_as_much_work_however_much_was_learned_before(
     """Whole batches or partial ones, the steps of an update take as many vectors to within 1 %."""
     x, taken = first.scaler.transform(blob[:n]), []
     for learned in (300, 600, 9_000, 300_000):
-        version = replace(first, lineage=first.lineage | {"learned": learned})
+        version = first.recorded(learned=learned)
         behind = past(version, Config())
         chosen = plan(version, behind, x, Config(), "gaussian", None)
         steps = islice(batches(chosen, behind, x, np.random.default_rng(0)), chosen.steps)
@@ -91,17 +90,17 @@ def test_an_update_is_as_much_work_however_much_was_learned_before(
 def test_the_lineage_says_where_a_version_comes_from(first: Version, second: Version) -> None:
     """Parent, counts, weights, seed, the loss curve, and the gate's evidence."""
     lineage = second.lineage
-    assert lineage["parent"] == first.sha256
-    assert (lineage["n_prev"], lineage["n_new"], lineage["learned"]) == (400, 400, 800)
-    assert lineage["experiences"] == 2
-    assert lineage["training"]["loss"][-1] < lineage["training"]["loss"][0]
-    assert set(lineage["evidence"]["old"]) == {"champion", "candidate"}
+    assert lineage.parent == first.sha256
+    assert (lineage.n_prev, lineage.n_new, lineage.learned) == (400, 400, 800)
+    assert lineage.experiences == 2
+    assert lineage.training.loss[-1] < lineage.training.loss[0]
+    assert set(lineage.evidence.old.to_dict()) == {"champion", "candidate"}
 
 
 def test_a_weight_for_one_run_replaces_the_configs(first: Version, blob: Array) -> None:
     """`retrain` may carry weights of its own."""
     version = train(first, blob, Config(model=QUICK), weights={"w_prev": 0.1, "w_new": 0.9})
-    assert version.lineage["w_new"] == 0.9
+    assert version.lineage.w_new == 0.9
 
 
 def test_joint_keeps_every_vector_and_says_so(blob: Array) -> None:
@@ -109,8 +108,8 @@ def test_joint_keeps_every_vector_and_says_so(blob: Array) -> None:
     config = Config(strategy="joint", model=QUICK)
     v2 = train(train(None, blob, config), blob[:100], config)
     assert len(v2.kept) == 500
-    assert v2.lineage["bytes_kept"] == 500 * 6 * 4
-    assert v2.lineage["w_new"] == pytest.approx(0.2)
+    assert v2.lineage.bytes_kept == 500 * 6 * 4
+    assert v2.lineage.w_new == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("replay", [Replay("prior", "mean"), Replay("prior", "sample")])
@@ -174,8 +173,8 @@ def test_a_training_that_explodes_is_an_error_and_no_version(blob: Array) -> Non
 def test_weights_chosen_by_trying_say_why(first: Version, blob: Array) -> None:
     """Probes, no weight twice, with the losses on old and new: the best is learned with."""
     version = train(first, blob + 3 * blob.std(axis=0), Config(weights="auto", model=QUICK))
-    probes = version.lineage["probes"]
+    probes = version.lineage.probes
     assert [probe["w_new"] for probe in probes] == [0.5, 0.2, 0.8]
-    assert version.lineage["w_new"] == best(probes, len(blob), len(blob))
+    assert version.lineage.w_new == best(probes, len(blob), len(blob))
     assert all(np.isfinite(list(probe.values())).all() for probe in probes)
-    assert "probes" not in train(None, blob, Config(weights="auto", model=QUICK)).lineage
+    assert train(None, blob, Config(weights="auto", model=QUICK)).lineage.probes == ()

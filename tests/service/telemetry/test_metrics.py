@@ -74,9 +74,9 @@ def test_forgetting_is_read_from_the_champion() -> None:
     champions.install(champion(1, name="first"))
     families = {f.name: f for f in StateMetrics(champions, Store(), buffer_bound=1).collect()}
     (sample,) = families["anamnesis_forgetting_ratio"].samples
-    old = champion(2).version.lineage["evidence"]["old"]
+    old = champion(2).version.lineage.evidence.old
     assert sample.labels == {"detector": "pump"}
-    assert sample.value == old["candidate"] - old["champion"]
+    assert sample.value == old.candidate - old.champion
     regimes = families["anamnesis_regime_forgetting_ratio"].samples
     assert {sample.labels["detector"] for sample in regimes} == {"pump"}
     assert {sample.labels["regime"] for sample in regimes} <= {

@@ -183,14 +183,14 @@ async def test_the_real_trainer_learns_the_same_version_as_the_library(trainers)
     more = Job(previous=first, vectors=bytearray(rows.tobytes()), n=200, d=4,
                config=config.to_dict(), weights={"w_prev": 0.5, "w_new": 0.5})  # fmt: skip
     second = Version.from_bytes(await trainer.train(more, _ignore))
-    assert (second.lineage["w_prev"], second.lineage["w_new"]) == (0.5, 0.5)
-    assert second.lineage["evidence"].keys() >= {"new", "old", "synthetic"}
+    assert (second.lineage.w_prev, second.lineage.w_new) == (0.5, 0.5)
+    assert second.lineage.evidence.to_dict().keys() >= {"new", "old", "synthetic"}
     judged = msgspec.structs.replace(
         more, judged=rows[:9].tobytes(), anomalous=bytes(9), anchor=first
     )
-    third = Version.from_bytes(await trainer.train(judged, _ignore)).lineage["evidence"]
-    assert (third["labelled"]["normals"], third["labelled"]["anomalies"]) == (9, 0)
-    assert third["anchor"]["anchor"] == third["synthetic"]["champion"]  # they are the same here
+    third = Version.from_bytes(await trainer.train(judged, _ignore)).lineage.evidence
+    assert (third.labelled.normals, third.labelled.anomalies) == (9, 0)
+    assert third.anchor.anchor == third.synthetic.champion  # they are the same here
 
 
 async def test_a_broken_parent_artifact_is_a_failure_with_a_reason(trainers):

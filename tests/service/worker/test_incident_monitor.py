@@ -1,7 +1,6 @@
 """From reports of several processes to incidents and history, in a real store."""
 
 import time
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -184,7 +183,7 @@ async def test_the_oldest_go(traffic: Traffic, monkeypatch: pytest.MonkeyPatch) 
 async def test_a_calibrated_rule(stored: Stored, version: Version) -> None:
     """With enough calibration rows and an hour of traffic the rate is stated and held to."""
     found = Curve(50_000, tuple(max(0, 60 - 5 * i) for i in range(len(LADDER))), (1.2,) * 20, 0.01)
-    version = replace(version, lineage={**version.lineage, "incidents": found.to_dict()})
+    version = version.recorded(incidents=found.kept())
     await stored.learn(artifact=version.to_bytes())
     traffic = Traffic(stored)
     await traffic.send("." * 2000, ago=7000.0)
