@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from tests.conftest import DURABLE
 from tests.deploy.running import free_port
+from tests.waiting import PATIENCE
 
 NAME = "anamnesis"
 _CONFIG = """
@@ -99,7 +100,7 @@ def _agreed(port: int) -> bool:
         return master["num-slaves"] == 1 and master["num-other-sentinels"] == 2
 
 
-def _wait(check, seconds: float = 30.0) -> None:
+def _wait(check, seconds: float = PATIENCE) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -150,7 +150,6 @@ def test_examples_can_be_read(page):
         assert text.startswith(">>> "), text
 
 
-@pytest.mark.timeout(420)  # it trains, and the machine may be busy
 def test_the_walk_with_curl_works(tmp_path):
     """A stranger's first ten minutes: every line of the walk succeeds against a new service."""
     (walk,) = blocks(ROOT / "docs" / "walk.md", "bash")

@@ -1,13 +1,33 @@
-"""Waiting for something to happen, with a deadline."""
+"""Waiting for something to happen: at once, or as long as a busy machine takes."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+PATIENCE = 300.0  # s; what has not happened by then does not happen
+
+Found = TypeVar("Found")
 
 
-async def until(check: Callable[[], Awaitable[bool]], seconds: float = 5.0) -> None:
-    """Wait until `check` holds, `seconds` at most."""
-    deadline = time.monotonic() + seconds
-    while not await check():
-        assert time.monotonic() < deadline, "waited in vain"
+async def until(check: Callable[[], bool | Awaitable[bool]]) -> float:
+    """Wait until `check` holds; return the seconds that took. Fails after `PATIENCE`."""
+    began = time.monotonic()
+    while True:
+        held = check()
+        if held if isinstance(held, bool) else await held:
+            return time.monotonic() - began
+        assert time.monotonic() - began < PATIENCE, "waited in vain"
         await asyncio.sleep(0.01)
+
+
+def wait_for(check: Callable[[], Found], what: str = "", *logs: Path) -> Found:
+    """Return what `check` returns once that is true; fail with the logs' ends if it never is."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := check()):
+        if time.monotonic() > deadline:
+            ends = "\n".join(f"--- {log.name}\n{log.read_text()[-3000:]}" for log in logs)
+            raise AssertionError(f"waited in vain {what and f'for {what}'}\n{ends}")
+        time.sleep(0.02)  # other processes are waited for, and they notify nobody
+    return found

@@ -38,9 +38,6 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start; what lives as long as the process is then left out of garbage collections."""
-        # A full collection over the modules alone takes as long as scoring a thousand requests, so
-        # it comes before anything waits for an answer.
-        gc.collect()
         await super().startup(sockets)
         gc.freeze()
 
@@ -104,4 +101,8 @@ def serve(settings: Settings, listener: socket.socket, place: int = 0) -> None:
     A drain closes the listener, lets the requests in flight finish for `drain_seconds`, answers
     those that were on their way, and closes every connection.
     """
-    configured(create_app(settings, place=place), settings).run(sockets=[listener])
+    server = configured(create_app(settings, place=place), settings)
+    # A full collection over the modules alone takes as long as scoring a thousand requests, so it
+    # comes before anything waits for an answer.
+    gc.collect()
+    server.run(sockets=[listener])

@@ -16,7 +16,7 @@ import pytest
 from tests.faults.stage import Stage, resources, staged
 from tests.faults.wire import Connection, Reset
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.anyio]
 
 MIB = 2**20
 PAST = 16 * MIB  # bytes that each of `FLOODS` connections offers
@@ -159,7 +159,7 @@ async def test_bodies_in_flight_have_a_budget(stage: Stage) -> None:
         return sum(bool(reader._buffer) for reader, _ in held) >= 6
 
     try:
-        await stage.until(refused, 20)
+        await stage.until(refused)
         said = [bytes(reader._buffer) for reader, _ in held if reader._buffer]
         assert all(b" 503 " in one and b"retry-after" in one and b"/busy" in one for one in said)
         small = b'{"vectors": [[1]]}'
@@ -176,7 +176,7 @@ async def test_bodies_in_flight_have_a_budget(stage: Stage) -> None:
         async with Connection(stage.port) as connection:
             return (await connection.send(LENGTH % BODY + b" " * BODY)).status == 404
 
-    await stage.until(served, 10)  # what is broken off is let go of
+    await stage.until(served)  # what is broken off is let go of
 
 
 async def test_connections_are_bounded(stage: Stage) -> None:
@@ -201,7 +201,7 @@ async def test_connections_are_bounded(stage: Stage) -> None:
                 return (await connection.ask("GET", "/healthz")).status == 200
         return False
 
-    await stage.until(room, 10)
+    await stage.until(room)
 
 
 async def test_authorization_headers_are_not_kept(stage: Stage) -> None:

@@ -202,7 +202,7 @@ async def test_attention_and_service(pump: Running) -> None:
         api = (await pump.http.get("/v1/service")).json()["api"]
         return [one["loaded"] for one in api] == [{"pump": 1}]
 
-    await until(listed, 20)
+    await until(listed)
 
 
 async def test_labels_are_listed_and_deleted(pump: Running, monitor: Monitor) -> None:

@@ -319,7 +319,7 @@ async def test_keys_over_http(guarded: Running) -> None:
         async def refused() -> bool:
             return (await other.http.post(f"{PUMP}/score", **mine)).status_code == 401
 
-        await until(refused, 2.0)
+        await until(refused)
     assert (await guarded.http.delete(f"/v1/keys/{identity}")).status_code == 404
     for odd in ("revision", "%20", "x" * 300):
         assert (await guarded.http.delete(f"/v1/keys/{odd}")).status_code == 404

@@ -32,7 +32,7 @@ async def old(store_url: str, redis: Redis) -> AsyncIterator[Running]:
         async def known() -> bool:
             return (await api.http.get("/v1/detectors")).status_code == 200
 
-        await until(known, 30)
+        await until(known)
         yield api
 
 

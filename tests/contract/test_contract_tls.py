@@ -20,8 +20,8 @@ from tests.certificates import self_signed
 from tests.conftest import DURABLE
 from tests.contract.running import Running, running
 from tests.deploy.running import free_port
-from tests.deploy.running import until as wait
 from tests.waiting import until
+from tests.waiting import wait_for as wait
 
 pytestmark = pytest.mark.anyio
 
@@ -101,7 +101,7 @@ def secured(tmp_path: Path) -> Iterator[tuple[int, Path]]:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
         check = lambda: process.poll() is not None or _answers(port, cert)  # noqa: E731
-        wait(check, 20, "the store", log)
+        wait(check, "the store", log)
         if process.poll() is not None:
             pytest.skip(f"this redis-server does not start with TLS: {log.read_text()}")
         yield port, cert

@@ -6,13 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import wait_for
 
 ANAMNESIS = (sys.executable, "-c", "from service.cli.__main__ import main; main()")
 
@@ -68,26 +69,14 @@ def call(
         return 0, str(error)
 
 
-def until(check: Callable[[], Any], seconds: float, what: str, *logs: Path) -> Any:
-    """Return what `check` returns once that is true; fail with the logs' ends after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (found := check()):
-        if time.monotonic() > deadline:
-            ends = "\n".join(f"--- {log.name}\n{log.read_text()[-3000:]}" for log in logs)
-            raise AssertionError(f"{what}: not within {seconds:g} s\n{ends}")
-        # Other processes are waited for, and they notify nobody; this is a deadline's step.
-        time.sleep(0.1)
-    return found
-
-
 def learn(url: str, detector: str, vectors: list[list[float]], *logs: Path, key: str = "") -> None:
     """Make the detector, send it normal vectors and wait for the version that learned them."""
     # Few epochs: the trainer is nice and gets little of a busy machine.
     by_hand = {"min_vectors": None, "max_age_seconds": None}
     config = {"retrain": by_hand, "model": {"epochs": 20}}
     where = f"{url}/v1/detectors/{detector}"
-    until(lambda: call("PUT", where, config, key=key)[0] in {200, 201}, 15, "config", *logs)
+    wait_for(lambda: call("PUT", where, config, key=key)[0] in {200, 201}, "config", *logs)
     assert call("POST", f"{where}/normal", {"vectors": vectors}, key=key)[0] == 202
     assert call("POST", f"{where}/retrain", {}, key=key)[0] == 202
     learned = lambda: call("GET", where, key=key)[1]["champion"] == 1  # noqa: E731
-    until(learned, 75, "the first version", *logs)
+    wait_for(learned, "the first version", *logs)

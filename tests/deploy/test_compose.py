@@ -18,7 +18,8 @@ from service.processes.embedded_store import find_server
 from service.store.connection import check_durability, connect
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tests.deploy.running import ANAMNESIS, call, free_port, learn, running, until
+from tests.deploy.running import ANAMNESIS, call, free_port, learn, running
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -120,7 +121,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
             except (Refused, OSError):  # not there yet
                 return False
 
-        until(answers, 10, "store", folder / "log")
+        wait_for(answers, "store", folder / "log")
         yield port
 
 
@@ -150,7 +151,6 @@ def start(name: str, valkey: int, folder: Path, stack: ExitStack) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-@pytest.mark.timeout(180)
 def test_what_it_starts_works_together(valkey: int, tmp_path: Path):
     """A batch sent to one replica is learned by the worker and scored by the other replica."""
     logs = [tmp_path / f"{name}.log" for name in PROCESSES]
@@ -161,11 +161,11 @@ def test_what_it_starts_works_together(valkey: int, tmp_path: Path):
     with ExitStack() as stack:
         first, second, _ = (start(name, valkey, tmp_path, stack) for name in PROCESSES)
         for url in (first, second):
-            until(lambda url=url: call("GET", f"{url}/healthz")[0] == 200, 40, "start", *logs)
+            wait_for(lambda url=url: call("GET", f"{url}/healthz")[0] == 200, "start", *logs)
         learn(first, "pump", rng.normal(size=(200, 3)).tolist(), *logs, key=admin)
         probe = {"vectors": [[0.0, 0.0, 0.0], [50.0, -50.0, 50.0]]}
         url = f"{second}/v1/detectors/pump"
-        answer = until(lambda: _scored(url, probe, admin), 10, "second replica", *logs)
+        answer = wait_for(lambda: _scored(url, probe, admin), "second replica", *logs)
         assert answer["version"] == 1
         assert answer["is_anomaly"] == [False, True]
         assert call("GET", f"{second}/metrics")[0] == 401

@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tests.deploy.running import ANAMNESIS, call, free_port, learn, running, until
+from tests.deploy.running import ANAMNESIS, call, free_port, learn, running
+from tests.waiting import wait_for
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ALERTMANAGER = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
@@ -114,11 +115,10 @@ def watch(stack: ExitStack, folder: Path, target: str, hook: str) -> list[Path]:
     for log, command in commands.items():
         stack.enter_context(running(command, folder / log))
     ready = f"http://127.0.0.1:{scraping}/api/v1/query?query=up"
-    until(lambda: call("GET", ready)[0] == 200, 30, "prometheus", folder / "prometheus.log")
+    wait_for(lambda: call("GET", ready)[0] == 200, "prometheus", folder / "prometheus.log")
     return [folder / log for log in commands]
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.skipif(
     ALERTMANAGER is None or PROMETHEUS is None,
     reason="prometheus and alertmanager are not installed (Debian: prometheus-alertmanager)",
@@ -144,7 +144,7 @@ def test_drifting_traffic_pages_a_person(tmp_path: Path):
             files[f"ANAMNESIS_{name.upper()}_FILE"] = str(tmp_path / name)
         stack.enter_context(running(up, tmp_path / "up.log", files))
         logs = [tmp_path / "up.log"]
-        until(lambda: call("GET", f"{url}/healthz")[0] == 200, 40, "service", *logs)
+        wait_for(lambda: call("GET", f"{url}/healthz")[0] == 200, "service", *logs)
         learn(url, "pump-7", rng.normal(size=(500, 4)).tolist(), *logs, key=ADMIN)
         logs += watch(stack, tmp_path, f"127.0.0.1:{port}", heard.url)
 
@@ -153,8 +153,8 @@ def test_drifting_traffic_pages_a_person(tmp_path: Path):
             drift = call("GET", f"{detector}/drift", key=ADMIN)[1]
             return bool(drift["state"] == "none" and drift.get("updated_at"))
 
-        until(normal_is_watched, 30, "a drift verdict", *logs)
-        until(lambda: heard.firing("AnamnesisWatchdog"), 30, "the watchdog", *logs)
+        wait_for(normal_is_watched, "a drift verdict", *logs)
+        wait_for(lambda: heard.firing("AnamnesisWatchdog"), "the watchdog", *logs)
         assert not heard.firing("AnamnesisScoreDrift")
         assert not heard.firing("AnamnesisWorkerAbsent")
 
@@ -162,7 +162,7 @@ def test_drifting_traffic_pages_a_person(tmp_path: Path):
             score(4.0)
             return heard.firing("AnamnesisScoreDrift")
 
-        alert, *_ = until(paged, 60, "the page", *logs)
+        alert, *_ = wait_for(paged, "the page", *logs)
         assert alert["labels"]["detector"] == "pump-7"
         assert alert["labels"]["severity"] == "warning"
         assert "/v1/detectors/pump-7/drift" in alert["annotations"]["description"]

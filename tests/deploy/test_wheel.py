@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import setup
-from tests.deploy.running import until
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -175,7 +175,7 @@ def running(site: Path, project: Path) -> Iterator[Path]:
 
 def test_up_runs_in_a_project_with_names_like_ours(running: Path) -> None:
     """`anamnesis up` starts its store, API and worker there, and answers."""
-    until(lambda: "http://127.0.0.1:" in running.read_text(), 60, "up", running)
+    wait_for(lambda: "http://127.0.0.1:" in running.read_text(), "up", running)
     assert "Error" not in running.read_text()
 
 

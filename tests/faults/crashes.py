@@ -167,7 +167,7 @@ async def _worker_killed(point: str, runs: int, passages: int = 1) -> str:
                 await _settled(stage, worker)
             assert await stage.dies(worker) == -9, stage.log
         stage.start_worker()
-        await stage.until(stage.idle, 4 * patience)
+        await stage.until(stage.idle)
         await intact(stage, told)
         status = await stage.status()
     assert status["learned"] == told.vectors, status
@@ -187,7 +187,7 @@ async def _undisturbed(stage: Stage, load: Load) -> float:
     await _experience(stage, load)
     began = time.monotonic()
     worker = stage.start_worker()
-    await stage.until(stage.idle, 120)
+    await stage.until(stage.idle)
     patience = max(RESUMES_SECONDS, 3 * (time.monotonic() - began))
     await stage.kill(worker)
     return patience
@@ -206,7 +206,7 @@ async def _settled(stage: Stage, worker) -> None:
     async def over() -> bool:
         return worker.poll() is not None or await stage.idle()
 
-    await stage.until(over, 120)
+    await stage.until(over)
 
 
 def _worker_fault(point: str, broken: str, *, short: int, passages: int = 1) -> None:

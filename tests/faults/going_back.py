@@ -101,4 +101,4 @@ async def _ended(stage: Stage, *, well: bool) -> None:
         assert ended in (None, well)
         return ended is not None
 
-    await stage.until(over, 60)
+    await stage.until(over)

@@ -50,14 +50,14 @@ async def _parked_after_three(environment: dict[str, str]) -> str:
         harmed = {k: v.format(folder=stage.folder) for k, v in environment.items()}
         stage.start_worker(**harmed)
         await load.send(60)
-        outcome = await stage.retrained(seconds=180)
+        outcome = await stage.retrained()
         assert outcome["outcome"] == "failed", outcome
         status = await stage.status()
         assert (status["champion"], status["parked"]) == (1, 60), status
         await stage.kill(stage.workers[0])
         stage.start_worker()
         await load.send(60)
-        assert (await stage.retrained(seconds=120))["version"] == 2
+        assert (await stage.retrained())["version"] == 2
         await intact(stage, told)
         return f"parked after three attempts ({outcome['reasons'][0]}), the next was learned"
 
@@ -97,14 +97,14 @@ async def training_hangs(runs: int) -> str:
             asked = await stage.ask("POST", "/v1/detectors/pump/retrain", {})
             assert asked.status == 202, asked
             worker = stage.workers[0].pid
-            await stage.until(lambda worker=worker: bool(_trainers(worker)), 60)
+            await stage.until(lambda worker=worker: bool(_trainers(worker)))
             frozen = _trainers(worker)[0]
             os.kill(frozen, signal.SIGSTOP)
 
             async def learned(run: int = run) -> bool:
                 return (await stage.status())["champion"] == run + 1
 
-            await stage.until(learned, 180)
+            await stage.until(learned)
         await intact(stage, told)
     return f"{runs} frozen trainers replaced, {runs} versions"
 

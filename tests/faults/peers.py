@@ -153,7 +153,7 @@ async def fuzzed_requests(runs: int) -> str:
 
         async def client() -> None:
             nonlocal closed
-            connection = await Connection(stage.port, seconds=5.0).__aenter__()
+            connection = await Connection(stage.port).__aenter__()
             for _ in left:
                 try:
                     answer = await connection.send(_fuzzed(rng))
@@ -177,7 +177,7 @@ async def fuzzed_requests(runs: int) -> str:
 
 async def _anew(stage: Stage, connection: Connection) -> Connection:
     connection.close()
-    return await Connection(stage.port, seconds=5.0).__aenter__()
+    return await Connection(stage.port).__aenter__()
 
 
 _WORDS = (

@@ -26,6 +26,7 @@ from service.settings import Settings
 from service.store.connection import connect
 from tests.conftest import StoreProcess
 from tests.faults.wire import Answer, Connection, Reset
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 DIMENSION = 3
@@ -94,9 +95,9 @@ class Stage:
         """What the processes said."""
         return (self.folder / "log").read_text()
 
-    async def dies(self, victim: subprocess.Popen, seconds: float = 60.0) -> int:
+    async def dies(self, victim: subprocess.Popen) -> int:
         """Wait for a process's end; return its status."""
-        await self.until(lambda: victim.poll() is not None, seconds)
+        await self.until(lambda: victim.poll() is not None)
         for running in (self.apis, self.workers):
             if victim in running:
                 running.remove(victim)
@@ -145,16 +146,16 @@ class Stage:
                 found.append(answer.json())
             return bool(found)
 
-        await self.until(told, 30)
+        await self.until(told)
         return found[0]
 
-    async def ready(self, seconds: float = 60.0) -> None:
+    async def ready(self) -> None:
         """Wait until an API process answers."""
 
         async def answers() -> bool:
             return (await self.ask("GET", "/healthz")).status == 200
 
-        await self.until(answers, seconds)
+        await self.until(answers)
 
     async def idle(self, name: str = "pump") -> bool:
         """Return whether nothing waits to be learned, and nothing is."""
@@ -166,7 +167,7 @@ class Stage:
         answer = await self.ask("PUT", f"/v1/detectors/{name}/champion", {"version": version})
         assert answer.status == 200, answer
 
-    async def retrained(self, name: str = "pump", seconds: float = 60.0) -> dict[str, Any]:
+    async def retrained(self, name: str = "pump") -> dict[str, Any]:
         """Retrain now; return the outcome once it is final."""
         before = (await self.status(name))["last_retraining"]
         answer = await self.ask("POST", f"/v1/detectors/{name}/retrain", {})
@@ -178,20 +179,15 @@ class Stage:
             found.update(status)
             return status["last_retraining"] != before and status["retraining"]["state"] == "idle"
 
-        await self.until(settled, seconds)
+        await self.until(settled)
         return dict(found["last_retraining"])
 
-    async def until(
-        self, check: Callable[[], bool | Awaitable[bool]], seconds: float = 20.0
-    ) -> float:
-        """Wait until `check` holds; return the seconds that took. Fails after `seconds`."""
-        began = time.monotonic()
-        while True:
-            held = check()
-            if held if isinstance(held, bool) else await held:
-                return time.monotonic() - began
-            assert time.monotonic() - began < seconds, self.log[-4000:]
-            await asyncio.sleep(0.01)
+    async def until(self, check: Callable[[], bool | Awaitable[bool]]) -> float:
+        """Wait until `check` holds; return the seconds that took. Fails with the log's end."""
+        try:
+            return await until(check)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log[-4000:]}") from None
 
 
 @contextlib.asynccontextmanager

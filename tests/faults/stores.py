@@ -210,7 +210,7 @@ async def store_disk_full(runs: int) -> str:
                 pid = stage.store.pid
                 resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
                 assert stage.store.process is not None
-                await stage.until(lambda: stage.store.process.poll() is not None, 30)
+                await stage.until(lambda: stage.store.process.poll() is not None)
                 stage.store.kill()
                 await asyncio.to_thread(stage.store.start)
                 await _acknowledged_more(stage, told)

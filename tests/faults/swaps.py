@@ -68,10 +68,10 @@ async def rollback_under_load(runs: int) -> str:
         async with load.scoring(rate=RATE, connections=8):
             for _ in range(runs):
                 await stage.promote(2)
-                await stage.until(lambda: _all_serve(told, 2), 10)
+                await stage.until(lambda: _all_serve(told, 2))
                 began = time.monotonic()
                 await stage.promote(1)
-                await stage.until(lambda: _all_serve(told, 1), 10)
+                await stage.until(lambda: _all_serve(told, 1))
                 slowest = max(slowest, time.monotonic() - began)
         await intact(stage, told)
     scored_all(told)
@@ -104,9 +104,9 @@ async def rollback_during_a_retraining(runs: int) -> str:
             await load.send(2000)
             asked = await stage.ask("POST", "/v1/detectors/pump/retrain", {})
             assert asked.status == 202, asked
-            await stage.until(lambda: _running(stage), 60)
+            await stage.until(lambda: _running(stage))
             await stage.promote(1 if top != 1 else 2)
-            await stage.until(stage.idle, 120)
+            await stage.until(stage.idle)
             records = (await stage.ask("GET", "/v1/detectors/pump/versions")).json()["versions"]
             newest = max(records, key=lambda record: record["version"])
             assert newest["parent"] != top, (newest, top)

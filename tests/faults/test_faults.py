@@ -5,7 +5,7 @@ import pytest
 from tests.faults import artifacts, crashes, going_back, learning, peers, schema, stores, swaps  # noqa: F401 - they enter their faults
 from tests.faults.catalogue import FAULTS
 
-pytestmark = [pytest.mark.anyio, pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 
 
 @pytest.mark.parametrize("name", [name for name, fault in FAULTS.items() if fault.short])

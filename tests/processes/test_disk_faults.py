@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from service.client import Client
-from tests.processes.test_up import CONFIG, NORMAL, Up, _another, _command, children, until
+from tests.processes.test_up import CONFIG, NORMAL, Up, _another, _command, children
+from tests.waiting import wait_for
 
 _NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
 _MAY_MOUNT = (
@@ -60,7 +61,7 @@ def _trained(one: Up) -> Client:
     client.create("pump", CONFIG)
     client.learn("pump", NORMAL)
     assert client.retrain("pump")["outcome"] == "promoted"
-    until(lambda: client.detector("pump")["champion"])
+    wait_for(lambda: client.detector("pump")["champion"])
     return client
 
 
@@ -99,7 +100,7 @@ def _kill(one: Up, which: str) -> int:
 
 def _restart_api(one: Up) -> None:
     victim = _kill(one, "service.api")
-    until(lambda: _another(one.process.pid, "service.api", victim))
+    wait_for(lambda: _another(one.process.pid, "service.api", victim))
 
 
 def _fill(folder: Path) -> Path:
@@ -116,13 +117,13 @@ def test_a_full_disk(disk):
     """Scoring goes on, from a new process too; learning is refused until there is room again."""
     one, client = disk
     filler = _fill(one.data)
-    assert until(lambda: _learns(client) == 503)
+    assert wait_for(lambda: _learns(client) == 503)
     assert _scores(client)
     _restart_api(one)
-    until(lambda: _scores(client))
+    wait_for(lambda: _scores(client))
     assert client.http.get("/metrics").status_code == 200
     filler.unlink()
-    until(lambda: _learns(client) == 202, 40)
+    wait_for(lambda: _learns(client) == 202)
     assert "Traceback" not in one.said
 
 
@@ -131,13 +132,13 @@ def test_a_read_only_disk(disk):
     one, client = disk
     one.read_only()
     _kill(one, "valkey")
-    assert until(lambda: _learns(client) == 503)
+    assert wait_for(lambda: _learns(client) == 503)
     assert _scores(client)
     _restart_api(one)
-    until(lambda: _scores(client))
+    wait_for(lambda: _scores(client))
     assert client.http.get("/metrics").status_code == 200
     one.writable()
-    until(lambda: _learns(client) == 202, 40)
+    wait_for(lambda: _learns(client) == 202)
     assert "Traceback" not in one.said
 
 
@@ -158,7 +159,7 @@ def test_a_removed_metrics_folder(disk):
     assert client.detector("pump")["buffered"] == before + 40
     page = client.http.get("/metrics").text
     assert 'anamnesis_normal_vectors_total{detector="another",outcome="accepted"} 2.0' in page
-    until(lambda: any(folder.glob("anamnesis-0-total.values")))
+    wait_for(lambda: any(folder.glob("anamnesis-0-total.values")))
 
 
 @pytest.mark.parametrize("lost", [".", "store", "store/appendonlydir"])
@@ -169,11 +170,11 @@ def test_a_lost_data_directory(disk, lost):
     place = one.data if lost == "." else one.data / lost
     kept = place.with_name("elsewhere")
     place.rename(kept)
-    until(lambda: _learns(client) == 503)
+    wait_for(lambda: _learns(client) == 503)
     assert _scores(client)
-    until(lambda: client.http.get("/readyz").json()["status"] == "degraded")
-    until(lambda: "the data directory was deleted or replaced" in one.said, 60)
+    wait_for(lambda: client.http.get("/readyz").json()["status"] == "degraded")
+    wait_for(lambda: "the data directory was deleted or replaced" in one.said)
     kept.rename(place)
-    until(lambda: client.http.get("/readyz").json()["status"] == "ready", 40)
+    wait_for(lambda: client.http.get("/readyz").json()["status"] == "ready")
     assert client.detector("pump")["buffered"] >= before
     assert "Traceback" not in one.said

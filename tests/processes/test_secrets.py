@@ -15,7 +15,8 @@ from redis.exceptions import RedisError
 from service.processes.embedded_store import find_server
 from tests.certificates import signing_pair
 from tests.conftest import DURABLE
-from tests.deploy.running import ANAMNESIS, free_port, running, until
+from tests.deploy.running import ANAMNESIS, free_port, running
+from tests.waiting import wait_for
 
 PASSWORD = "store-password-4711"
 ADMIN = "admin-key-" + "a" * 30
@@ -40,11 +41,10 @@ def store(tmp_path: Path) -> Iterator[tuple[int, subprocess.Popen]]:
                 except (RedisError, OSError):  # not there yet
                     return False
 
-        until(answers, 20, "the store", tmp_path / "store.log")
+        wait_for(answers, "the store", tmp_path / "store.log")
         yield port, process
 
 
-@pytest.mark.timeout(180)
 def test_nothing_secret_is_in_the_logs(store: tuple[int, subprocess.Popen], tmp_path: Path) -> None:
     """Neither keys nor the store's password nor payloads, at any level, whatever goes wrong."""
     port, server = store
@@ -70,12 +70,12 @@ def test_nothing_secret_is_in_the_logs(store: tuple[int, subprocess.Popen], tmp_
             except httpx.TransportError:
                 return False
 
-        until(ready, 60, "the service", *logs.values())
-        until(lambda: "worker started" in logs["worker"].read_text(), 60, "worker", *logs.values())
+        wait_for(ready, "the service", *logs.values())
+        wait_for(lambda: "worker started" in logs["worker"].read_text(), "worker", *logs.values())
         made = _use(http)
         server.kill()
-        until(lambda: "store away" in logs["api"].read_text(), 10, "the loss", *logs.values())
-        until(lambda: "store is away" in logs["worker"].read_text(), 20, "loss", *logs.values())
+        wait_for(lambda: "store away" in logs["api"].read_text(), "the loss", *logs.values())
+        wait_for(lambda: "store is away" in logs["worker"].read_text(), "loss", *logs.values())
         _use(http)
     said = "".join(log.read_text() for log in logs.values())
     key = "".join(signing.read_text().splitlines()[1:-1])

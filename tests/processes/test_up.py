@@ -16,19 +16,11 @@ import pytest
 
 from service.client import Client
 from service.processes import spawn
+from tests.waiting import wait_for
 
 # A short training: what is tested here is not how well it learns.
 CONFIG = {"retrain": {"min_vectors": None, "max_age_seconds": None}, "model": {"epochs": 3}}
 NORMAL = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
-
-
-def until(condition: Callable[[], object], seconds: float = 60.0) -> object:
-    """Return the first true value of `condition`; fail when it has none within `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "the deadline passed"
-        time.sleep(0.02)
-    return value
 
 
 def children(pid: int) -> list[int]:
@@ -80,7 +72,7 @@ class Up:
             assert self.process.poll() is None, self.said
             return re.search(r"^  API +(http\S+)/v1$", self.said, re.MULTILINE)
 
-        return until(announced, 200)[1]
+        return wait_for(announced)[1]
 
     def stop(self, sig: int = signal.SIGTERM) -> int:
         self.process.send_signal(sig)
@@ -102,7 +94,7 @@ def up(tmp_path) -> Iterator[Callable[..., Up]]:
             left = children(one.process.pid)
             one.process.kill()
             one.process.wait()
-            until(lambda left=left: not any(map(spawn.alive, left)))
+            wait_for(lambda left=left: not any(map(spawn.alive, left)))
 
 
 def test_learns_scores_and_finds_everything_after_a_kill(up):
@@ -113,17 +105,17 @@ def test_learns_scores_and_finds_everything_after_a_kill(up):
         client.learn("pump", NORMAL, key="1")
         outcome = client.retrain("pump")
         assert outcome["outcome"] == "promoted", outcome
-        until(lambda: client.detector("pump")["champion"] == 1)
+        wait_for(lambda: client.detector("pump")["champion"] == 1)
         before = client.score("pump", NORMAL[:5])
         client.learn("pump", NORMAL[:7], key="2")
     descendants = children(first.process.pid)
     assert len(descendants) >= 3  # store, API, worker
     first.process.kill()
     first.process.wait()
-    until(lambda: not any(map(spawn.alive, descendants)), 10)
+    wait_for(lambda: not any(map(spawn.alive, descendants)))
 
     with Client(up().url()) as client:
-        status = until(lambda: _serving(client, "pump"))
+        status = wait_for(lambda: _serving(client, "pump"))
         assert (status["champion"], status["buffered"]) == (1, 7)
         assert client.score("pump", NORMAL[:5])["scores"] == before["scores"]
         # The key is remembered too.
@@ -160,7 +152,7 @@ def test_drain_finishes_the_request_in_flight_and_refuses_new_ones(up):
     with Client(one.url()) as client:
         assert client.health()  # by now the first half has been read
     one.process.terminate()
-    until(lambda: _refused(host, int(port)), 5)
+    wait_for(lambda: _refused(host, int(port)))
     assert one.process.poll() is None
     request.send(body[10:])
     with request.getresponse() as answer:
@@ -193,8 +185,8 @@ def test_a_killed_child_comes_back(up, which):
         client.create("pump", CONFIG)
         (victim,) = (pid for pid in children(one.process.pid) if which in _command(pid))
         os.kill(victim, signal.SIGKILL)
-        until(lambda: _another(one.process.pid, which, victim))
-        until(lambda: _accepted(client), 20)
+        wait_for(lambda: _another(one.process.pid, which, victim))
+        wait_for(lambda: _accepted(client))
         assert client.retrain("pump")["outcome"] == "promoted"
     assert "child ended" in one.said or "store ended" in one.said
 
@@ -227,7 +219,7 @@ def test_workers_share_the_port_and_the_metrics(up):
         client.create("pump", CONFIG)
         client.learn("pump", NORMAL)
         client.retrain("pump")
-        until(lambda: _serving(client, "pump"))
+        wait_for(lambda: _serving(client, "pump"))
     threads = [threading.Thread(target=_score_once, args=(url,)) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -235,12 +227,12 @@ def test_workers_share_the_port_and_the_metrics(up):
         thread.join()
     with Client(url) as client:
         counted = 'anamnesis_vectors_scored_total{detector="pump"} 80.0'
-        until(lambda: counted in client.http.get("/metrics").text)
+        wait_for(lambda: counted in client.http.get("/metrics").text)
 
 
 def _score_once(url: str) -> None:
     with Client(url) as client:
-        until(lambda: _scored(client))
+        wait_for(lambda: _scored(client))
 
 
 def _scored(client: Client) -> bool:

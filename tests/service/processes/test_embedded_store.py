@@ -5,8 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ import redis
 from service.processes import embedded_store, spawn
 from service.processes.data_directory import DataDirectory, DirectoryInUse, StoreFailed
 from service.processes.embedded_store import EmbeddedStore
+from tests.waiting import wait_for
 
 _HOLDER = """
 import sys, time
@@ -25,13 +24,6 @@ store.start()
 print(store.child.pid, flush=True)
 time.sleep(60)
 """
-
-
-def _until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the deadline passed"
-        time.sleep(0.01)
 
 
 def _client(store: EmbeddedStore) -> redis.Redis:
@@ -139,7 +131,7 @@ def test_dies_with_a_killed_parent(tmp_path):
     # No pause: what is still shutting down is waited for, not raced with.
     with EmbeddedStore(tmp_path) as store, _client(store) as client:
         assert client.ping()
-    _until(lambda: not spawn.alive(server))
+    wait_for(lambda: not spawn.alive(server))
 
 
 @pytest.mark.parametrize("name", ["a#b", "a?b=c", "50%20", "with space", "größe", 'quo"te'])

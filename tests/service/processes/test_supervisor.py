@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -14,19 +13,13 @@ from service.processes.metrics_folder import MetricsFolder
 from service.processes.supervisor import StartupFailed, Supervisor, _bind
 from service.processes.wakeups import wakeups
 from service.settings import Settings
+from tests.waiting import wait_for
 
 _IDLE = "import time; time.sleep(60)"
 _STUBBORN = (
     "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
     "open(sys.argv[1], 'w').close(); time.sleep(60)"
 )
-
-
-def _until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the deadline passed"
-        time.sleep(0.01)
 
 
 def _child(code: str, *arguments: str, **how) -> Child:
@@ -57,7 +50,7 @@ def test_ended_child_is_started_again():
     first = child.start()
     child.running.kill()
     ended = []
-    _until(lambda: ended.append(child.tick()) or (child.running and child.running.pid != first))
+    wait_for(lambda: ended.append(child.tick()) or (child.running and child.running.pid != first))
     assert [pid for pid in ended if pid is not None] == [first]
     child.stop(time.monotonic() + 5)
     assert child.running is None
@@ -67,7 +60,7 @@ def test_child_that_does_not_listen_is_killed(tmp_path):
     """A child that ignores the polite signal is killed at the deadline."""
     child = _child(_STUBBORN, str(tmp_path / "ready"))
     pid = child.start()
-    _until((tmp_path / "ready").exists)
+    wait_for((tmp_path / "ready").exists)
     child.stop(time.monotonic() + 0.1)
     assert not spawn.alive(pid)
 
@@ -92,7 +85,7 @@ def test_child_dies_with_its_parent():
         pid = int(parent.stdout.readline())
         assert spawn.alive(pid)
         parent.send_signal(signal.SIGKILL)
-    _until(lambda: not spawn.alive(pid))
+    wait_for(lambda: not spawn.alive(pid))
 
 
 def test_taken_port_is_refused_by_name():

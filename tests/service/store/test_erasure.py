@@ -44,8 +44,8 @@ async def test_a_learned_vector_leaves_the_disk(own_store):
     async def gone() -> bool:
         return not on_disk(own_store.folder)
 
-    await until(gone, 20)
-    await until(partial(ended, stored, well=True), 20)
+    await until(gone)
+    await until(partial(ended, stored, well=True))
     assert not await stored.erasure.rewrite_due(0)
     assert await stored.erasure.settle() is None
     assert (await stored.get()).learned == 44
@@ -82,7 +82,7 @@ async def erased_after_all(stored: Stored, folder: Path) -> None:
     await stored.redis.config_set("rdb-key-save-delay", 0)
     again = Stored(stored.redis)  # another worker need not wait
     assert await again.erasure.rewrite()
-    await until(partial(ended, again, well=True), 20)
+    await until(partial(ended, again, well=True))
     assert not on_disk(folder)
     assert not await again.erasure.rewrite_due(0)
 
@@ -94,7 +94,7 @@ async def test_a_rewrite_that_is_killed_leaves_the_mark(own_store):
     await rewriting(stored)
     (child,) = psutil.Process(own_store.pid).children()
     child.kill()
-    await until(partial(ended, stored, well=False), 20)
+    await until(partial(ended, stored, well=False))
     assert not await stored.erasure.rewrite()  # not at once again
     await erased_after_all(stored, own_store.folder)
     await redis.aclose()
@@ -107,7 +107,7 @@ async def test_a_store_that_dies_in_a_rewrite_leaves_the_mark(own_store):
     await rewriting(stored)
     own_store.kill()
     own_store.start()
-    await until(partial(ended, stored, well=False), 20)
+    await until(partial(ended, stored, well=False))
     await erased_after_all(stored, own_store.folder)
     await redis.aclose()
 
@@ -120,7 +120,7 @@ async def test_what_is_deleted_in_a_rewrite_waits_for_the_next(own_store):
     await erasure.mark_erased(redis)
     assert not await stored.erasure.rewrite()
     await redis.config_set("rdb-key-save-delay", 0)
-    await until(partial(ended, stored, well=True), 30)
+    await until(partial(ended, stored, well=True))
     assert await stored.erasure.rewrite_due(0)
     await redis.aclose()
 

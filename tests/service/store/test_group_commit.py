@@ -125,7 +125,7 @@ async def test_no_batch_is_acknowledged_that_a_killed_store_has_not(own_store):
         return len(acknowledged) > 200
 
     posts = [asyncio.create_task(post(sender)) for sender in range(32)]
-    await until(many, 10)
+    await until(many)
     own_store.kill()
     await asyncio.gather(*posts)
     own_store.start()

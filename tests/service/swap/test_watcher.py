@@ -98,7 +98,7 @@ async def test_notifications_come_first(watched: Watched) -> None:
     async def served() -> bool:
         return watched.serving() == (1, 1, 1)
 
-    await until(served, 1.0)
+    await until(served)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

@@ -70,7 +70,7 @@ async def test_a_learned_vector_leaves_the_data_directory(own_store):
         return not _holds(own_store.folder, marker)
 
     assert not await gone()  # erased from memory, but the file still tells
-    await until(gone, 20)
+    await until(gone)
     assert (await stored.get()).learned == 40
     await redis.aclose()
 

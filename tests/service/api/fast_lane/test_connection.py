@@ -5,7 +5,7 @@ import contextlib
 import socket
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -36,6 +36,7 @@ from service.settings import Settings
 from service.store.api_keys import State
 from service.telemetry.metrics import Metrics
 from tests.service.trained import champion
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -148,14 +149,6 @@ class Served:
         return self.registry.get_sample_value(
             "anamnesis_vectors_scored_total", {"detector": "pump"}
         )
-
-
-async def until(check: Callable[[], bool]) -> None:
-    """Wait until `check` holds."""
-    deadline = time.monotonic() + DEADLINE
-    while not check():
-        assert time.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.005)
 
 
 @asynccontextmanager
