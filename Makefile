@@ -24,8 +24,11 @@ demo-pump: $(STAMP) ## a CSV of a pump learned, and its faults found, by two com
 run: $(STAMP) ## the service, until Ctrl-C
 	$(BIN)/anamnesis up
 
+# Two files at a time, each whole in one process: what a file trains once, its tests share.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
 test: $(STAMP) ## every test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 faults: $(STAMP) ## kill, cut and break real processes, for hours: SHARE=0.1 is a tenth of it
 	$(BIN)/python -m tests.faults --share $(or $(SHARE),1) --output faults.json
@@ -121,7 +124,7 @@ client-tools: ## what generates clients from the OpenAPI document, in an environ
 
 quick: $(STAMP) ## lint, types, and the tests that start no processes and break none
 	$(MAKE) lint
-	$(BIN)/python -m pytest tests/models tests/service tests/test_architecture.py --ignore=tests/service/trainer --ignore=tests/service/worker
+	$(PYTEST) tests/models tests/service tests/test_architecture.py --ignore=tests/service/trainer --ignore=tests/service/worker
 
 shape: $(STAMP) ## files, lines, functions and arrows of the code
 	$(BIN)/python benchmarks/shape.py $(ARGS)

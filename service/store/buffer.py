@@ -26,6 +26,7 @@ from service.store.redis_keys import IDEMPOTENCY_SECONDS, Keys, suffix
 from service.store.script import NamedScript
 
 MOST_ANSWERS = 10_000  # kept under one sender's Idempotency-Keys for a detector: 5 MiB at most
+SHARE_HELD = 0.5  # of the quarantine: what one sender of several may fill
 CHUNK_BYTES = 8 * 2**20  # of one reading: the store answers everybody else in between
 
 _INGEST = NamedScript(
@@ -66,10 +67,17 @@ if back > 0 and (quarantined + back > tonumber(ARGS.most_held)
       > tonumber(ARGS.most_held_bytes)) then
   return {'quarantine full', quarantined}
 end
+-- Where several send, none fills what the others need.
+local waiting = tonumber(redis.call('HGET', KEYS.held_senders, ARGS.sender) or 0)
+local others = redis.call('HLEN', KEYS.senders)
+                 - redis.call('HEXISTS', KEYS.senders, ARGS.sender)
+if back > 0 and ARGS.sender ~= '' and others > 0
+   and waiting + back > tonumber(ARGS.share_held) * tonumber(ARGS.most_held) then
+  return {'quarantine share', waiting}
+end
 local novel, cursor = tonumber(ARGS.novel), held[STATE.cursor]
 if ARGS.sender ~= '' then
   local mine = redis.call('HGET', KEYS.senders, ARGS.sender)
-  local others = redis.call('HLEN', KEYS.senders) - (mine and 1 or 0)
   local at, so_far = string.match(mine or '', '^(%S+) (%d+)$')
   if at == cursor then novel = novel + tonumber(so_far) end
   if tonumber(ARGS.novel) > 0 and others > 0
@@ -94,6 +102,7 @@ if back > 0 then
              BATCH.judged_by, ARGS.judged_by, BATCH.reason, ARGS.reason)
   redis.call('HINCRBY', state, STATE.quarantined, back)
   redis.call('HINCRBY', state, STATE.quarantined_bytes, #DATA.held)
+  redis.call('HINCRBY', KEYS.held_senders, ARGS.sender, back)
 end
 if not dimension or dimension == '' then redis.call('HSET', state, STATE.dimension, d) end
 if ARGS.thinned ~= '0' then redis.call('HINCRBY', state, STATE.thinned, ARGS.thinned) end
@@ -116,9 +125,9 @@ if known then
 end
 return {'stored', ARGS.answer, buffered}
 """,
-    keys="state stream held senders answerers known? former? answers?",
+    keys="state stream held held_senders senders answerers known? former? answers?",
     args="suffix most_answers vectors dimension held sha256 batch sender most most_bytes seconds "
-    "judged_by reason most_held most_held_bytes answer thinned novel share labelled",
+    "judged_by reason most_held most_held_bytes share_held answer thinned novel share labelled",
     data="kept held",
 )
 
@@ -253,6 +262,7 @@ class Buffer:
             "reason": verdict.reason if verdict else "",
             "most_held": self._holding.max_vectors,
             "most_held_bytes": self._holding.max_bytes,
+            "share_held": SHARE_HELD,
             "answer": orjson.dumps(told),
             "thinned": int(triage.get("thinned", 0)),
             "novel": verdict.novel if verdict else 0,
@@ -284,6 +294,12 @@ class Buffer:
                 f"Vectors of this batch would be held back, and {reply[1]} wait in quarantine "
                 f"already; its bounds are {self._holding.max_vectors} vectors and "
                 f"{self._holding.max_bytes} bytes. Release or discard some."
+            )
+        if outcome == "quarantine share":
+            raise BufferFull(
+                f"Vectors of this batch would be held back, and {reply[1]} of this key wait in "
+                f"quarantine already; a key may fill {SHARE_HELD:.0%} of it, so that there is room "
+                "for the others. Release or discard some."
             )
         if outcome == "share":
             raise OneSender

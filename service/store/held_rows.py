@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from service.store.connection import ask
-from service.store.lua import AUDIT, NOW, READ
+from service.store.lua import AUDIT, FEWER, NOW, READ
 from service.store.redis_keys import Keys
 from service.store.script import NamedScript
 from service.timestamps import rfc3339
@@ -79,6 +79,7 @@ _DECIDE = NamedScript(
     READ
     + AUDIT
     + NOW
+    + FEWER
     + """
 local state, release = KEYS.state, ARGS.decision == 'release'
 local entry = redis.call('XRANGE', KEYS.held, ARGS.id, ARGS.id)[1]
@@ -100,10 +101,11 @@ end
 redis.call('XDEL', KEYS.held, entry[1])
 redis.call('HINCRBY', state, STATE.quarantined, -n)
 redis.call('HINCRBY', state, STATE.quarantined_bytes, -bytes)
+fewer(KEYS.held_senders, batch[BATCH.sender], n)
 audit(KEYS.audit, now, '"quarantined"', release and '"buffered"' or '"discarded"', ARGS.audited)
 return n
 """,
-    keys="state stream held audit",
+    keys="state stream held held_senders audit",
     args="id decision audited",
 )
 

@@ -17,7 +17,7 @@ from service.domain.incident_fold import Fold
 from service.domain.webhook_message import Message
 from service.store.connection import ask
 from service.store.leases import Lease
-from service.store.lua import AUDIT, FENCED, NOW, READ, said, unfenced
+from service.store.lua import AUDIT_OF_SENDER, FENCED, NOW, READ, said, unfenced
 from service.store.redis_keys import NOTIFY, Keys
 from service.store.script import NamedScript
 
@@ -96,7 +96,7 @@ end
 
 _RULE = NamedScript(
     READ
-    + AUDIT
+    + AUDIT_OF_SENDER
     + _SPARE
     + """
 if redis.call('HEXISTS', KEYS.incidents, ARGS.incident) == 0 then return 0 end
@@ -105,12 +105,12 @@ redis.call('HDEL', KEYS.pardons, ARGS.incident)
 redis.call('ZREM', KEYS.pardon_order, ARGS.incident)
 if DATA.pardon ~= '' then spare(ARGS.incident, DATA.pardon) end
 redis.call('HINCRBY', KEYS.state, STATE.decisions, 1)
-audit(KEYS.audit, now, 'null', 'null', ARGS.audited)
+audit_of(ARGS.who, KEYS.audit, KEYS.spoken, now, 'null', 'null', ARGS.audited)
 redis.call('PUBLISH', ARGS.channel, ARGS.name)
 return 1
 """,
-    keys="state incidents rulings pardons pardon_order audit",
-    args="incident most channel name audited",
+    keys="state incidents rulings pardons pardon_order audit spoken",
+    args="incident most channel name who audited",
     data="ruling pardon",
 )
 
@@ -262,6 +262,7 @@ class Incidents:
             "most": PARDONS_KEPT,
             "channel": NOTIFY,
             "name": name,
+            "who": ruling.who,
             "audited": said(
                 "decided", ruling.who, ruling.why, incident=incident, verdict=ruling.verdict
             ),

@@ -13,7 +13,7 @@ from service.domain.detector import Detector
 from service.domain.event import Label, fair
 from service.problems import BufferFull, Unprocessable
 from service.store.connection import ask
-from service.store.lua import AUDIT, NOW, READ, said
+from service.store.lua import AUDIT_OF_SENDER, NOW, READ, said
 from service.store.redis_keys import IDEMPOTENCY_SECONDS, NOTIFY, Keys
 from service.store.script import NamedScript
 from service.store.streams import bounded
@@ -26,14 +26,14 @@ _PAGE = 100  # labels in one answer of the store: 25 MB of the widest vectors
 # must see it.
 _CHANGED = (
     READ
-    + AUDIT
+    + AUDIT_OF_SENDER
     + NOW
     + """
 local function changed(config)
   if not cjson.decode(config)['threshold']['labels'] then return end
   local to = redis.call('HINCRBY', KEYS.state, STATE.revision, 1)
   redis.call('HSET', KEYS.state, STATE.config_nonce, ARGS.nonce, STATE.changed, now)
-  audit(KEYS.audit, now, to - 1, to, ARGS.audited)
+  audit_of(ARGS.who, KEYS.audit, KEYS.spoken, now, to - 1, to, ARGS.audited)
   redis.call('PUBLISH', ARGS.channel, ARGS.name)
 end
 -- By sender, then by time.
@@ -78,8 +78,8 @@ end
 changed(held[STATE.config])
 return 'kept'
 """,
-    keys="state labels label_senders audit known?",
-    args="uid sender digest most most_of_sender seconds nonce channel name audited",
+    keys="state labels label_senders audit spoken known?",
+    args="uid sender digest most most_of_sender seconds nonce channel name who audited",
     data="*entries",
 )
 
@@ -95,8 +95,8 @@ end
 if gone > 0 and config then changed(config) end
 return gone
 """,
-    keys="state labels label_senders audit",
-    args="nonce channel name audited",
+    keys="state labels label_senders audit spoken",
+    args="nonce channel name who audited",
     data="*pairs",
 )
 
@@ -187,6 +187,7 @@ def _change(name: str, action: str, who: str, labels: int) -> dict[str, Any]:
         "nonce": secrets.token_hex(8),
         "channel": NOTIFY,
         "name": name,
+        "who": who,
         "audited": said(action, who, "labels set the threshold", labels=labels),
     }
 

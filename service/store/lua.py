@@ -43,6 +43,30 @@ local function audit(log, now, from, to, said)
 end
 """
 
+HOURLY = 60  # entries of one sender; its labels and decisions are listed beside them, all of them
+
+# For what whoever may teach can do as often as it likes: nobody pushes the history out.
+AUDIT_OF_SENDER = (
+    AUDIT
+    + f"""
+local function audit_of(who, log, spoken, now, from, to, said)
+  local hour = string.format('%.0f', math.floor(now / 3600000))
+  local at, n = string.match(redis.call('HGET', spoken, who) or '', '^(%d+) (%d+)$')
+  n = at == hour and tonumber(n) + 1 or 1
+  redis.call('HSET', spoken, who, hour .. ' ' .. n)
+  if n <= {HOURLY} then audit(log, now, from, to, said) end
+end
+"""
+)
+
+# Rows of a sender that no longer wait. What an earlier release held back was not counted.
+FEWER = """
+local function fewer(key, sender, n)
+  if not sender or redis.call('HEXISTS', key, sender) == 0 then return end
+  if redis.call('HINCRBY', key, sender, -n) <= 0 then redis.call('HDEL', key, sender) end
+end
+"""
+
 
 def said(action: str, who: str, why: str = "", **what: Any) -> bytes:
     """Return what an entry says beside what its script adds, as `audit` wants it."""

@@ -65,6 +65,11 @@ class Keys:
         return self._key("held")
 
     @property
+    def held_senders(self) -> str:
+        """Hash: sender to how many of its rows are held back."""
+        return self._key("held_senders")
+
+    @property
     def senders(self) -> str:
         """Hash: sender to the cursor, and the novel vectors that it sent since."""
         return self._key("senders")
@@ -73,6 +78,11 @@ class Keys:
     def audit(self) -> str:
         """Stream: the audit trail; it outlives the detector, for as long as its tombstone."""
         return self._key("audit")
+
+    @property
+    def spoken(self) -> str:
+        """Hash: sender to the hour, and how often it labelled or decided in that."""
+        return self._key("spoken")
 
     @property
     def erasable(self) -> str:
@@ -265,7 +275,9 @@ class Keys:
             self.state,
             self.stream,
             self.held,
+            self.held_senders,
             self.senders,
+            self.spoken,
             self.erasable,
             self.parked,
             self.versions,

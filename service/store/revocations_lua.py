@@ -1,7 +1,7 @@
 """The scripts of un-learning. Those that write are fenced by a worker's lease."""
 
 from models import MIN_VECTORS
-from service.store.lua import AUDIT, FENCED, FINISH, MOVE, READ
+from service.store.lua import AUDIT, FENCED, FEWER, FINISH, MOVE, READ
 from service.store.script import NamedScript
 
 # Everything but the vectors.
@@ -55,6 +55,7 @@ return {'marked', generation}
 SWEEP = NamedScript(
     FENCED
     + FINISH
+    + FEWER
     + f"local least = {MIN_VECTORS}"
     + """
 redis.call('PEXPIRE', KEYS.lease, ARGS.milliseconds)
@@ -99,6 +100,7 @@ while seen < tonumber(ARGS.most) and bytes < tonumber(ARGS.most_bytes) do
         redis.call('HDEL', KEYS.parked, home.id)
       end
     end
+    if held_back then fewer(KEYS.held_senders, batch[BATCH.sender], n) end
     gone[where] = gone[where] + n
   elseif where == 'kept' and relearned(at) then
     redis.call('XADD', entries, '*', unpack(entry[2]))
@@ -122,6 +124,6 @@ end
 return {done and 'done' or 'more', at, gone.buffered, gone.quarantined, gone.parked, gone.kept,
         back}
 """,
-    keys="state lease entries parked",
+    keys="state lease entries parked held_senders",
     args="holder milliseconds place after of culprit again most most_bytes",
 )

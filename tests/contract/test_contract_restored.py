@@ -52,7 +52,7 @@ async def test_the_same_numbers_for_another_champion(
     async def followed() -> bool:
         return await scores(pump) == expected(versions[0])
 
-    await until(followed, WITHIN)
+    await until(followed)
     status = (await pump.http.get(PUMP)).json()
     assert (status["champion"], status["generation"]) == (2, 2)
     assert not status["ahead_of_store"]
@@ -74,7 +74,7 @@ async def test_a_decision_after_a_restore_counts(
     async def behind() -> bool:
         return bool((await pump.http.get(PUMP)).json()["ahead_of_store"])
 
-    await until(behind, WITHIN)
+    await until(behind)
     assert (await pump.http.get(PUMP)).json()["generation"] == 4
     moved = await pump.http.put(f"{PUMP}/champion", json={"version": 1})
     assert (moved.status_code, moved.json()["generation"]) == (200, 3)
@@ -98,7 +98,7 @@ async def test_the_same_revision_for_another_config(
         status: dict[str, Any] = (await pump.http.get(PUMP)).json()
         return bool(status["threshold"] == versions[0].threshold_for({"fpr": 0.3}).value)
 
-    await until(followed, WITHIN)
+    await until(followed)
     assert (await pump.http.get(PUMP)).json()["config_revision"] == 2
 
 
@@ -118,7 +118,7 @@ async def test_the_same_number_for_another_pinned_version(
         async def followed(version: Version = version) -> bool:
             return await scores(pump, "?version=2") == expected(version)
 
-        await until(followed, WITHIN)
+        await until(followed)
 
 
 @pytest.mark.parametrize("noticed", [False, True])
@@ -147,7 +147,7 @@ async def test_the_same_revision_for_other_keys(api: Running, noticed: bool) -> 
         answers = [await api.http.get(PUMP, headers=bearer(one)) for one in (other, late)]
         return [one.status_code for one in answers] == [401, 401]
 
-    await until(closed, WITHIN)
+    await until(closed)
     assert (await api.http.get(PUMP, headers=bearer(admin))).status_code == 200
 
 

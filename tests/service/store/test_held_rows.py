@@ -133,3 +133,23 @@ async def test_one_sender_cannot_fill_the_buffer_with_novelty(stored):
         await novel(1, "a", 1)
     await novel(40, "b", 40)
     assert (await stored.get()).buffered == 160
+
+
+async def test_one_sender_cannot_fill_the_quarantine(stored, redis):
+    """Beside others at most half of it waits; what a person discards makes room again."""
+    stored.buffer = Buffer(redis, holding=Holding(max_vectors=10))
+
+    async def back(sender, rows):
+        batch = verdict(rows + 1, held=rows)
+        await stored.buffer.ingest("pump", matrix(rows + 1), sender=sender, verdict=batch)
+
+    await back("a", 3)
+    await back("b", 1)
+    with pytest.raises(BufferFull, match="3 of this key wait in quarantine"):
+        await back("a", 3)
+    await back("a", 2)
+    await back("b", 4)
+    (first, *_) = await stored.quarantine.list("pump")
+    await stored.quarantine.decide("pump", first["id"], "discard")
+    await back("a", 3)
+    assert (await stored.get()).quarantined == 10

@@ -125,3 +125,16 @@ def test_labels_are_read_in_equal_numbers() -> None:
     assert len(found) == 10
     assert found == [one for one in labels if any(one is other for other in found)]
     assert fair(labels, 100) == labels
+
+
+async def test_a_flood_leaves_the_audit_trail_to_others(stored: Stored) -> None:
+    """A sender writes sixty entries an hour; its labels are kept all the same."""
+    uid = (await stored.make(threshold={"labels": {"beta": 1}})).uid
+    store, before = LabelStore(stored.redis), len(await stored.audit.entries("pump"))
+    for seed in range(70):
+        assert await store.add("pump", uid, of("a", seed=seed), who="a")
+    assert await store.add("pump", uid, of("b"), who="b")
+    trail = (await stored.audit.entries("pump"))[before:]
+    assert [entry["who"] for entry in trail].count("a") in range(60, 71)  # an hour may end between
+    assert trail[-1]["who"] == "b"
+    assert len(await store.all("pump")) == 71
