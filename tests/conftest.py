@@ -133,6 +133,7 @@ def store_url(store_process: StoreProcess) -> str:
 @pytest.fixture
 async def redis(store_url: str) -> AsyncIterator[Redis]:
     """Connect to an empty store."""
-    client = await connect(store_url)
+    # On a busy machine the store, too, may be late.
+    client = await connect(store_url, deadline=60.0)
     yield client
     await client.aclose()

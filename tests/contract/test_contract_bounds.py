@@ -86,7 +86,7 @@ def anyio_backend() -> str:
 async def stage() -> AsyncIterator[Stage]:
     """Serve with small bounds, in a process of its own."""
     bounds = {"max_body_bytes": BODY, "bodies_max_bytes": BODIES, "max_connections": CONNECTIONS}
-    async with staged(body_seconds=5.0, header_seconds=5.0, **bounds) as stage:
+    async with staged(body_seconds=60.0, header_seconds=60.0, **bounds) as stage:
         await healthz(stage, 0.5)  # warm
         yield stage
 

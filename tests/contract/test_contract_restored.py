@@ -21,7 +21,6 @@ pytestmark = pytest.mark.anyio
 PUMP = "/v1/detectors/pump"
 ROWS = {"vectors": [[0.5, -1.0, 2.0]]}
 OCTETS = {"content-type": "application/octet-stream"}
-WITHIN = 5.0  # seconds until every process answers what the store says
 
 
 async def scores(api: Running, query: str = "") -> list[float]:

@@ -700,7 +700,7 @@ async def test_slow_peers_are_closed() -> None:
             drips(other, b"1"),
             drips(request(), b""),
         )
-        assert all(0.4 < seconds < 3 for seconds, _ in ends)
+        assert all(0.4 < seconds < 60 for seconds, _ in ends)
         said = [text.split(b"\r\n")[0] for _, text in ends]
         assert said == [b"", *[b"HTTP/1.1 408 Request Timeout"] * 6, b"HTTP/1.1 200 OK"]
 
