@@ -316,9 +316,7 @@ class Version(Summarised):
         answers += [self.threshold_for(policy).value for policy in ({"fpr": 0.01}, {"pot": 1e-3})]
         answers += [one.typical for one in self.regimes]
         if self._imputes and self.dimension > 1:
-            gaps = X.copy()
-            gaps[:, 0] = np.nan
-            answers += self.judge(gaps)
+            answers += self.judge(np.concatenate([np.full((len(X), 1), np.nan, "f4"), X[:, 1:]], 1))
         if not all(np.isfinite(answer).all() for answer in answers):
             raise ArtifactError("artifact: some of its answers are not finite")
         self.nearest_regime(X)
@@ -329,13 +327,9 @@ class Version(Summarised):
         network = {name: tensors[f"network.{name}"] for name in about.shape.tensors()}
         return cls(
             config=about.config,
-            scaler=Scaler(
-                tensors["scaler.location"], tensors["scaler.scale"], tensors.get("scaler.knee")
-            ),
+            scaler=Scaler(**under("scaler.", tensors)),
             network=kind(about.shape, network),
-            latents=mixture(
-                tensors["latents.weights"], tensors["latents.means"], tensors["latents.factors"]
-            ),
+            latents=mixture(**under("latents.", tensors)),
             calibration=Calibration(tensors["calibration.scores"]),
             reference=Reference(tensors["reference.edges"], tensors["reference.expected"]),
             kept=tensors["kept"],
