@@ -1,8 +1,8 @@
 """Count what the structure of the code comes to: `make shape`.
 
 For each package: subpackages, files, lines, functions and their lengths, annotations that say
-nothing (`dict[str, Any]`, `Mapping[str, Any]`), modules that import the Redis driver, and pairs of
-subpackages where one imports the other.
+nothing (`dict[str, Any]`, `Mapping[str, Any]`, and names that stand for one), modules that import
+the Redis driver, and pairs of subpackages where one imports the other.
 """
 
 import argparse
@@ -13,7 +13,10 @@ import statistics
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-VAGUE = re.compile(r"\b(?:dict|Mapping)\[str, Any\]")
+VAGUE = re.compile(r"\b(?:dict|Mapping|MutableMapping)\[str, Any\]")
+ALIAS = re.compile(
+    r"^(\w+)(?:: TypeAlias)? = [^({\n]*" + VAGUE.pattern + r"[^({\n]*$", re.MULTILINE
+)
 
 
 def shape(root, package):
@@ -45,10 +48,18 @@ def shape(root, package):
         "functions": len(lengths),
         "median function": statistics.median(lengths),
         "functions over 50 lines": sum(length > 50 for length in lengths),
-        "vague dicts": sum(len(VAGUE.findall(text)) for text in texts.values()),
+        "vague dicts": vague(texts.values()),
         "files with the Redis driver": drivers,
         "arrows between subpackages": len(arrows),
     }
+
+
+def vague(texts):
+    """Count annotations that are vague, and each use of a name that stands for one."""
+    text = "\n".join(texts)
+    names = ALIAS.findall(text)
+    uses = (len(re.findall(rf"\b{name}\b", text)) - names.count(name) for name in set(names))
+    return len(VAGUE.findall(text)) + sum(uses)
 
 
 def room(parts):

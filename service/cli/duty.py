@@ -2,12 +2,15 @@
 
 import math
 import re
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from service.cli import console
 from service.cli.options import DEFAULT_URL, AsJson, Key, Name, Url
+
+if TYPE_CHECKING:
+    from service.client.answers import AttentionItem
 
 _STATUS = ("detector", "version", "incidents", "drift", "buffered", "parked", "last", "why")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -38,7 +41,7 @@ def status(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> 
         raise typer.Exit(console.Exit.ATTENTION)
 
 
-def _show_status(items: list[dict[str, Any]], detectors: Any) -> None:
+def _show_status(items: "list[AttentionItem]", detectors: Any) -> None:
     if items:
         columns = ("needs a person", "detector", "what", "since")
         rows = [(one["kind"], one["detector"], one["sentence"], one["since"]) for one in items]
@@ -82,8 +85,10 @@ def incidents(
         console.show_json(found)
         return
     columns = ("incident", "state", "verdict", "source", "what")
-    fields = ("id", "state", "verdict", "source", "sentence")
-    console.show_table(columns, [[one[field] for field in fields] for one in found])
+    rows = [
+        (one["id"], one["state"], one["verdict"], one["source"], one["sentence"]) for one in found
+    ]
+    console.show_table(columns, rows)
 
 
 def events(

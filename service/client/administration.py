@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from service.client.answers import ApiKey, AuditEntry, AuditPage, Health
+from service.client.answers import ApiKey, AuditEntry, AuditPage, Health, ServiceAnswer
 from service.client.connection import Connection
 from service.client.encoding import path, present
 from service.client.transport import Call, as_json, listed, nothing
@@ -21,9 +21,9 @@ class Administration(Connection):
         """Return what `/readyz` says."""
         return self.send(Call("GET", "/readyz", as_json(Health)))
 
-    def service(self) -> dict[str, Any]:
+    def service(self) -> ServiceAnswer:
         """Return how the store, the workers and the API processes are."""
-        return self.send(Call("GET", "/v1/service", as_json(dict[str, Any])))
+        return self.send(Call("GET", "/v1/service", as_json(ServiceAnswer)))
 
     def metrics(self) -> str:
         """Return the page that Prometheus scrapes."""

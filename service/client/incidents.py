@@ -1,8 +1,14 @@
 """Calls about incidents: what needs a person, and what a person says of it."""
 
-from typing import Any
-
-from service.client.answers import Event, FeedbackAnswer
+from service.client.answers import (
+    AttentionItem,
+    Event,
+    FeedbackAnswer,
+    HistoryBucket,
+    Incident,
+    Label,
+    MuteAnswer,
+)
 from service.client.connection import Connection
 from service.client.encoding import path, present
 from service.client.transport import Call, as_json, listed, nothing
@@ -11,26 +17,24 @@ from service.client.transport import Call, as_json, listed, nothing
 class Incidents(Connection):
     """Shows what needs a person, and carries decisions back."""
 
-    def attention(self) -> list[dict[str, Any]]:
+    def attention(self) -> list[AttentionItem]:
         """Return what needs a person now, worst first."""
-        return self.send(Call("GET", "/v1/attention", listed("items", dict[str, Any])))
+        return self.send(Call("GET", "/v1/attention", listed("items", AttentionItem)))
 
-    def incidents(
-        self, name: str, *, state: str | None = None, limit: int = 100
-    ) -> list[dict[str, Any]]:
+    def incidents(self, name: str, *, state: str | None = None, limit: int = 100) -> list[Incident]:
         """Return the latest incidents, newest first; only those that are `open` or `closed`."""
         sent = {"params": present(limit=limit, state=state)}
-        read = listed("incidents", dict[str, Any])
+        read = listed("incidents", Incident)
         return self.send(Call("GET", path(name, "incidents"), read, sent))
 
-    def incident(self, name: str, incident: str) -> dict[str, Any]:
+    def incident(self, name: str, incident: str) -> Incident:
         """Return one incident with its worst rows."""
-        return self.send(Call("GET", path(name, "incidents", incident), as_json(dict[str, Any])))
+        return self.send(Call("GET", path(name, "incidents", incident), as_json(Incident)))
 
-    def decide(self, name: str, incident: str, decision: str, why: str = "") -> dict[str, Any]:
+    def decide(self, name: str, incident: str, decision: str, why: str = "") -> Incident:
         """Dismiss, confirm or withdraw; `effect` of the answer says what comes of it."""
         sent = {"json": {"decision": decision, "why": why}}
-        read = as_json(dict[str, Any])
+        read = as_json(Incident)
         return self.send(Call("POST", path(name, "incidents", incident), read, sent))
 
     def label(self, name: str, event: str, label: str) -> FeedbackAnswer:
@@ -41,10 +45,10 @@ class Incidents(Connection):
         }
         return self.send(Call("POST", path(name, "feedback"), as_json(FeedbackAnswer), sent))
 
-    def mute(self, name: str, seconds: float, why: str = "") -> dict[str, Any]:
+    def mute(self, name: str, seconds: float, why: str = "") -> MuteAnswer:
         """Let a detector page nobody and learn nothing for a while; return until when."""
         sent = {"json": {"seconds": seconds, "why": why}}
-        return self.send(Call("POST", path(name, "mute"), as_json(dict[str, Any]), sent))
+        return self.send(Call("POST", path(name, "mute"), as_json(MuteAnswer), sent))
 
     def unmute(self, name: str) -> None:
         """End a mute."""
@@ -54,15 +58,15 @@ class Incidents(Connection):
         """Return one recorded anomaly."""
         return self.send(Call("GET", path(name, "events", event), as_json(Event)))
 
-    def labels(self, name: str) -> list[dict[str, Any]]:
+    def labels(self, name: str) -> list[Label]:
         """Return what people said, with who said it when."""
-        return self.send(Call("GET", path(name, "labels"), listed("labels", dict[str, Any])))
+        return self.send(Call("GET", path(name, "labels"), listed("labels", Label)))
 
     def delete_label(self, name: str, label_id: str) -> None:
         """Take back what was said."""
         return self.send(Call("DELETE", path(name, "labels", label_id), nothing))
 
-    def history(self, name: str, **asked: Any) -> list[dict[str, Any]]:
+    def history(self, name: str, **asked: str | int) -> list[HistoryBucket]:
         """Return buckets of what was scored; `asked` may hold `from`, `to` and `points`."""
-        read = listed("buckets", dict[str, Any])
+        read = listed("buckets", HistoryBucket)
         return self.send(Call("GET", path(name, "history"), read, {"params": asked}))

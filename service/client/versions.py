@@ -1,8 +1,6 @@
 """Calls about versions: their records and artifacts, and which of them is champion."""
 
-from typing import Any
-
-from service.client.answers import Promoted, VersionRecord
+from service.client.answers import Generation, Promoted, VersionRecord
 from service.client.connection import Connection
 from service.client.encoding import path, present
 from service.client.transport import Call, as_bytes, as_json, listed
@@ -40,7 +38,7 @@ class Versions(Connection):
             Call("PUT", path(name, "champion"), as_json(Promoted), sent, repeatable=False)
         )
 
-    def generations(self, name: str) -> list[dict[str, Any]]:
+    def generations(self, name: str) -> list[Generation]:
         """Return who moved the champion, how and why."""
-        read = listed("generations", dict[str, Any])
+        read = listed("generations", Generation)
         return self.send(Call("GET", path(name, "generations"), read))

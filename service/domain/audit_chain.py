@@ -1,27 +1,69 @@
-"""The hash chain of the audit trail, and where it breaks."""
+"""An entry of an audit trail, the chain of hashes that it is part of, and where that breaks."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Self
 
+import msgspec
 import orjson
 
+from service.json_value import JsonObject
 
-def broken(entries: Sequence[Mapping[str, Any]]) -> int | None:
-    """Return the number of the first entry that does not follow from the one before it, or None.
+_CHAIN = ("previous", "hash")
 
-    What the hash covers is the entry as compact JSON, without `previous` and `hash`, its fields
-    in the order in which they came.
+
+class AuditEntry(msgspec.Struct, frozen=True):
+    """One change: who made it, when (`at`, milliseconds since 1970), and why.
+
+    `written` is the entry as compact JSON, its fields in the order in which they were written, the
+    details of the action among them. `hash` covers `previous`, the hash before it, and `written`.
     """
-    before: Mapping[str, Any] | None = None
+
+    seq: int
+    at: int
+    action: str
+    who: str
+    why: str
+    previous: str
+    hash: str
+    written: bytes
+
+    @classmethod
+    def read(cls, written: bytes, previous: str, digest: str) -> Self:
+        """Return the entry that the store keeps as `written`."""
+        found = orjson.loads(written)
+        return cls(
+            found["seq"], found["at"], found["action"], found["who"], found["why"],
+            previous, digest, written,
+        )  # fmt: skip
+
+    @classmethod
+    def of(cls, document: Mapping[str, object]) -> Self:
+        """Return the entry that an answer carries as `document`."""
+        written = {name: value for name, value in document.items() if name not in _CHAIN}
+        return cls.read(orjson.dumps(written), *(str(document[name]) for name in _CHAIN))
+
+    def to_dict(self) -> JsonObject:
+        """Return the document that an answer carries."""
+        found: JsonObject = orjson.loads(self.written)
+        return found | {"previous": self.previous, "hash": self.hash}
+
+    @property
+    def intact(self) -> bool:
+        """Whether the entry is what its hash was made of."""
+        whole = self.previous.encode() + self.written
+        return hashlib.sha1(whole, usedforsecurity=False).hexdigest() == self.hash
+
+    def follows(self, before: "AuditEntry | None") -> bool:
+        """Return whether this entry was written right after `before`, if that is known."""
+        return before is None or (self.previous == before.hash and self.seq == before.seq + 1)
+
+
+def broken(entries: Iterable[AuditEntry]) -> int | None:
+    """Return the number of the first entry that does not follow from the one before it, or None."""
+    before: AuditEntry | None = None
     for entry in entries:
-        own = {key: value for key, value in entry.items() if key not in {"previous", "hash"}}
-        text = orjson.dumps(own)
-        digest = hashlib.sha1(entry["previous"].encode() + text, usedforsecurity=False).hexdigest()
-        follows = before is None or (
-            entry["previous"] == before["hash"] and entry["seq"] == before["seq"] + 1
-        )
-        if digest != entry["hash"] or not follows:
-            return int(entry["seq"])
+        if not (entry.intact and entry.follows(before)):
+            return entry.seq
         before = entry
     return None

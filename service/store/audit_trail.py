@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
+from service.domain.audit_chain import AuditEntry
 from service.store.connection import ask
 from service.store.lua import AUDIT, NOW, READ
 from service.store.redis_keys import KEYS_AUDIT, Keys
@@ -56,30 +57,26 @@ class Audit:
 
     async def entries(
         self, name: str | None, *, after: int = 0, limit: int = PAGE
-    ) -> list[dict[str, Any]]:
+    ) -> list[AuditEntry]:
         """Return up to `limit` entries from number `after` + 1 on, oldest first.
 
         They are the detector's, or, with no `name`, those of the API keys.
-
-        Each has `seq`, `at` (milliseconds since 1970), `from`, `to`, `action`, `who`, `why`,
-        details of the action, and the chain: `previous` and `hash`.
         """
         client, key = self._redis, KEYS_AUDIT if name is None else Keys(name).audit
         first = await ask(client, client.xrange(key, count=1))
         if not first:
             return []
         # Entries are numbered without gaps, but a stream is read by time: read on to the page.
-        found: list[dict[str, Any]] = []
+        found: list[AuditEntry] = []
         at = "-"
         while len(found) < limit:
             rows = await ask(client, client.xrange(key, at, "+", count=PAGE))
-            found += [_told(row) for _, row in rows if int(row[b"s"]) > after]
+            found += [_entry(row) for _, row in rows if int(row[b"s"]) > after]
             if len(rows) < PAGE:
                 break
             at = f"({rows[-1][0].decode()}"
         return found[:limit]
 
 
-def _told(row: Mapping[bytes, bytes]) -> dict[str, Any]:
-    entry: dict[str, Any] = orjson.loads(row[b"e"])
-    return entry | {"previous": row[b"p"].decode(), "hash": row[b"h"].decode()}
+def _entry(row: Mapping[bytes, bytes]) -> AuditEntry:
+    return AuditEntry.read(row[b"e"], row[b"p"].decode(), row[b"h"].decode())

@@ -114,7 +114,7 @@ async def test_learning_goes_on(old: Running, versions: tuple[Version, Version])
     back = await old.http.put(f"{PUMP}/champion", json={"version": 2})
     assert (back.status_code, back.json()["generation"]) == (200, before["generation"] + 2)
     trail = await old.parts.stores.audit.entries("pump")
-    assert [one["action"] for one in trail[-3:]] == ["release", "promoted", "champion"]
+    assert [one.action for one in trail[-3:]] == ["release", "promoted", "champion"]
     assert broken(trail) is None
 
 

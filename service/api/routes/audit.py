@@ -1,7 +1,5 @@
 """Audit trails: who changed what, and whether anything was altered since."""
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 
 from service.api import documents, openapi
@@ -12,12 +10,13 @@ from service.api.routes.parameters import Name
 from service.api.status import existing
 from service.domain.audit_chain import broken
 from service.domain.scope import Scope
+from service.json_value import JsonObject
 from service.problems import Unprocessable
 from service.store.audit_trail import PAGE
 
 router = APIRouter(prefix="/v1", tags=["audit"])
 
-_ENTRY = {
+_ENTRY: JsonObject = {
     "seq": 7,
     "at": 1763726400000,
     "from": 2,
@@ -30,7 +29,7 @@ _ENTRY = {
 }
 
 
-_KEY_ENTRY = _ENTRY | {
+_KEY_ENTRY: JsonObject = _ENTRY | {
     "from": None,
     "to": {"name": "press 7", "scopes": ["ingest"], "detectors": ["pump-7"]},
     "action": "key created",
@@ -41,7 +40,7 @@ _KEY_ENTRY = _ENTRY | {
 _AFTER = openapi.query("after", "Only entries with a greater number.", default=0)
 
 
-def _page(example: dict[str, Any]) -> openapi.Responses:
+def _page(example: JsonObject) -> openapi.Responses:
     found = {"audit": [example], "broken": None, "next": 8}
     return openapi.answers(200, "Oldest first, a page at a time.", found, documents.AuditPage)
 
@@ -85,5 +84,6 @@ def _after(request: Request) -> int:
 
 async def _entries(request: Request, name: str | None, after: int) -> Response:
     entries = await parts(request).stores.audit.entries(name, after=after, limit=PAGE)
-    following = entries[-1]["seq"] if len(entries) == PAGE else None
-    return answer({"audit": entries, "broken": broken(entries), "next": following})
+    following = entries[-1].seq if len(entries) == PAGE else None
+    told = [entry.to_dict() for entry in entries]
+    return answer({"audit": told, "broken": broken(entries), "next": following})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from service.client.answers import ApiKey, AuditEntry, AuditPage, Health
+from service.client.answers import ApiKey, AuditEntry, AuditPage, Health, ServiceAnswer
 from service.client.asynchronous.connection import AsyncConnection
 from service.client.encoding import path, present
 from service.client.transport import Call, as_json, listed, nothing
@@ -24,9 +24,9 @@ class Administration(AsyncConnection):
         """Return what `/readyz` says."""
         return await self.send(Call("GET", "/readyz", as_json(Health)))
 
-    async def service(self) -> dict[str, Any]:
+    async def service(self) -> ServiceAnswer:
         """Return how the store, the workers and the API processes are."""
-        return await self.send(Call("GET", "/v1/service", as_json(dict[str, Any])))
+        return await self.send(Call("GET", "/v1/service", as_json(ServiceAnswer)))
 
     async def metrics(self) -> str:
         """Return the page that Prometheus scrapes."""

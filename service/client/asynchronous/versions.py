@@ -3,9 +3,7 @@
 Written by `make docs` from the module of the same name one folder up.
 """
 
-from typing import Any
-
-from service.client.answers import Promoted, VersionRecord
+from service.client.answers import Generation, Promoted, VersionRecord
 from service.client.asynchronous.connection import AsyncConnection
 from service.client.encoding import path, present
 from service.client.transport import Call, as_bytes, as_json, listed
@@ -45,7 +43,7 @@ class Versions(AsyncConnection):
             Call("PUT", path(name, "champion"), as_json(Promoted), sent, repeatable=False)
         )
 
-    async def generations(self, name: str) -> list[dict[str, Any]]:
+    async def generations(self, name: str) -> list[Generation]:
         """Return who moved the champion, how and why."""
-        read = listed("generations", dict[str, Any])
+        read = listed("generations", Generation)
         return await self.send(Call("GET", path(name, "generations"), read))

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from service.domain.audit_chain import broken
+from service.domain.audit_chain import AuditEntry, broken
 from service.domain.detector_config import parse
 from service.domain.event import Label
 from service.problems import Conflict
@@ -20,7 +20,12 @@ pytestmark = pytest.mark.anyio
 
 async def trail(stored):
     """Return the whole trail of `pump`."""
-    return await stored.audit.entries("pump")
+    return [entry.to_dict() for entry in await stored.audit.entries("pump")]
+
+
+def broken_at(entries):
+    """Return the number of the first of these documents that does not follow, or None."""
+    return broken(map(AuditEntry.of, entries))
 
 
 async def test_every_change_is_written(stored):
@@ -65,7 +70,7 @@ async def test_retrainings_by_hand_are_written(stored):
         ("retrain", "key:ada", "idle", "queued", {"w_prev": 0.5, "w_new": 0.5}),
         ("retrain", "key:bob", "queued", "queued", None),
     ]
-    assert broken(await trail(stored)) is None
+    assert broken_at(await trail(stored)) is None
 
 
 async def test_labels_that_set_the_threshold_are_written(stored):
@@ -80,7 +85,7 @@ async def test_labels_that_set_the_threshold_are_written(stored):
     entry = (await trail(stored))[-1]
     assert (entry["action"], entry["who"], entry["labels"]) == ("labelled", "key:ada", 1)
     assert (entry["seq"], entry["from"], entry["to"]) == (3, 2, 3)
-    assert broken(await trail(stored)) is None
+    assert broken_at(await trail(stored)) is None
 
 
 async def test_what_changes_nothing_is_not_written(stored):
@@ -107,13 +112,13 @@ async def test_alterations_show(stored):
     for n in range(5):
         await stored.audit.append("pump", said("noted", "ada", f"ü {n}", share=n / 3))
     entries = await trail(stored)
-    assert broken(entries) is None
-    assert broken(entries[2:]) is None
+    assert broken_at(entries) is None
+    assert broken_at(entries[2:]) is None
     changed = copy.deepcopy(entries)
     changed[3]["who"] = "bob"
-    assert broken(changed) == 4
-    assert broken(entries[:2] + entries[3:]) == 4
-    assert broken([*entries[:2], entries[3], entries[2], *entries[4:]]) == 4
+    assert broken_at(changed) == 4
+    assert broken_at(entries[:2] + entries[3:]) == 4
+    assert broken_at([*entries[:2], entries[3], entries[2], *entries[4:]]) == 4
 
 
 async def test_a_trail_is_bounded_and_read_in_pages(stored, monkeypatch):
@@ -121,9 +126,9 @@ async def test_a_trail_is_bounded_and_read_in_pages(stored, monkeypatch):
     monkeypatch.setattr(audit_trail, "PAGE", 2)
     for n in range(6):
         await stored.audit.append("pump", said("noted", "ada", str(n)))
-    assert [e["seq"] for e in await stored.audit.entries("pump", after=3)] == [4, 5, 6, 7]
-    assert [e["seq"] for e in await stored.audit.entries("pump", after=1, limit=3)] == [2, 3, 4]
+    assert [e.seq for e in await stored.audit.entries("pump", after=3)] == [4, 5, 6, 7]
+    assert [e.seq for e in await stored.audit.entries("pump", after=1, limit=3)] == [2, 3, 4]
     await stored.redis.xtrim("anamnesis:{pump}:audit", maxlen=3, approximate=False)
     assert [e["seq"] for e in await trail(stored)] == [5, 6, 7]
-    assert broken(await trail(stored)) is None
+    assert broken_at(await trail(stored)) is None
     assert np.isfinite((await trail(stored))[0]["at"])

@@ -87,7 +87,7 @@ async def test_a_key_is_taken_back(stored):
     mark = (await stored.registry.record("pump", 3))["revoked"]
     assert (mark["key"], mark["who"], mark["why"]) == ("bob", "key:eve", "broken press")
     assert (await stored.registry.history("pump"))[-1]["why"] == "revoked key bob"
-    entry = (await stored.audit.entries("pump"))[-1]
+    entry = (await stored.audit.entries("pump"))[-1].to_dict()
     assert (entry["action"], entry["from"], entry["to"]) == ("revoked", 3, 1)
     assert (entry["who"], entry["key"], entry["versions"]) == ("key:eve", "bob", [2, 3])
 
