@@ -1,8 +1,9 @@
 """The type of what JSON can carry, for documents whose fields are not known beforehand."""
 
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 JsonValue: TypeAlias = (
-    "bool | int | float | str | list[JsonValue] | tuple[JsonValue, ...] | JsonObject | None"
+    "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 )
-JsonObject: TypeAlias = "dict[str, JsonValue]"
+JsonObject: TypeAlias = dict[str, JsonValue]

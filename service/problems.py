@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 import orjson
 
+from service.json_value import JsonObject
+
 CONTENT_TYPE = "application/problem+json"
 
 
@@ -43,9 +45,9 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
         """The problem type, a URI reference relative to the service's root."""
         return f"/problems/{self.slug}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return the problem document; `row` and `column` appear where there is one."""
-        document: dict[str, Any] = {
+        document: JsonObject = {
             "type": self.type,
             "title": self.title,
             "status": self.status,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.drift.finding import FeatureFinding
 from models.drift.windows import Windows
 
 WORST = 5  # features that are named: the labels of a metric are bounded
@@ -44,25 +45,25 @@ class FeatureTest:
         """Add (d, B) counts of live rows; those of another shape are not of this version."""
         self._windows.update(counts)
 
-    def verdicts(self) -> list[dict[str, Any]]:
+    def verdicts(self) -> tuple[FeatureFinding, ...]:
         """Return feature, statistic, threshold and alarm of the worst features, worst first."""
         counts = self._windows.counts
         rows = int(counts[0].sum()) if len(counts) else 0
         if rows < _LEAST:
-            return []
+            return ()
         live = np.cumsum(counts, axis=1) / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         distances = np.abs(live - self._expected).max(axis=1)  # (d,)
         noise = math.log(2 * len(counts) / _CHANCE) / 2 * (1 / rows + 1 / self._reference_rows)
         threshold = min(1.0, max(_SMALLEST_SHIFT, math.sqrt(noise)))
-        return [
-            {
-                "feature": self._names[i],
-                "statistic": round(float(distances[i]), 6),
-                "threshold": round(threshold, 6),
-                "alarm": bool(distances[i] >= threshold),
-            }
+        return tuple(
+            FeatureFinding(
+                self._names[i],
+                round(float(distances[i]), 6),
+                round(threshold, 6),
+                bool(distances[i] >= threshold),
+            )
             for i in np.argsort(-distances, kind="stable")[:WORST]
-        ]
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts of both windows."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.drift.finding import finding
+from models.drift.finding import MixFinding, RegimeShare, finding
 from models.drift.windows import Windows
 
 PRESENT = 0.01  # share of live rows from which a regime is there
@@ -40,7 +40,7 @@ class RegimeTest:
         """Add counts (R + 1,) of live rows: anomalies, then each regime; others are passed."""
         self._windows.update(counts)
 
-    def verdict(self) -> dict[str, Any]:
+    def verdict(self) -> MixFinding:
         """Return statistic, threshold and alarm; of every regime its shares and its state.
 
         `returning`: there, and absent from the latest experience. `none`: the share of live rows
@@ -49,19 +49,17 @@ class RegimeTest:
         counts = self._windows.counts
         rows, explained = int(counts.sum()), int(counts[1:].sum())
         if rows < _LEAST or not explained:
-            known = [_told(one, None) for one in self._known]
-            share = None if rows < _LEAST else 1.0
-            return {**finding(0.0, 1.0), "none": share, "known": known}
+            known = tuple(_share(one, None) for one in self._known)
+            none = None if rows < _LEAST else 1.0
+            return MixFinding(statistic=0.0, threshold=1.0, alarm=False, none=none, known=known)
         live = counts[1:] / explained
         learned = np.array([one.share for one in self._known])
         noise = (len(live) * math.log(2) - math.log(_CHANCE)) / (2 * explained)
         threshold = min(1.0, max(_SMALLEST_CHANGE, math.sqrt(noise)))
-        known = [_told(one, n / rows) for one, n in zip(self._known, counts[1:], strict=True)]
-        return {
-            **finding(0.5 * float(np.abs(live - learned).sum()), threshold),
-            "none": round(int(counts[0]) / rows, 6),
-            "known": known,
-        }
+        known = tuple(_share(one, n / rows) for one, n in zip(self._known, counts[1:], strict=True))
+        found = finding(0.5 * float(np.abs(live - learned).sum()), threshold)
+        none = round(int(counts[0]) / rows, 6)
+        return MixFinding(found.statistic, found.threshold, found.alarm, none, known)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts of both windows."""
@@ -72,10 +70,10 @@ class RegimeTest:
         self._windows.restore(state)
 
 
-def _told(one: Known, live: float | None) -> dict[str, Any]:
+def _share(one: Known, live: float | None) -> RegimeShare:
     state = "unknown"
     if live is not None:
         there = "present" if one.recent else "returning"
         state = there if live >= PRESENT else "absent"
     share = None if live is None else round(float(live), 6)
-    return {"regime": one.number, "learned": round(one.share, 6), "live": share, "state": state}
+    return RegimeShare(one.number, round(float(one.share), 6), share, state)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from river.drift import ADWIN
 
-from models.drift.finding import finding
+from models.drift.finding import Finding, finding
 from models.drift.martingale import Martingale
 
 Floats = NDArray[np.float64]
@@ -46,7 +46,7 @@ class MartingaleTest:
         elif self._martingale.seen >= HOLD:
             self._peak = None
 
-    def verdict(self) -> dict[str, Any]:
+    def verdict(self) -> Finding:
         """Return log capital (its peak during an alarm), log c and whether it alarms."""
         statistic = self._martingale.log_capital if self._peak is None else self._peak
         return finding(statistic, math.log(CROSSING))
@@ -87,7 +87,7 @@ class ChangeTest:
                 self._since = 0
         self._kept.extend(surprise.tolist())
 
-    def verdict(self) -> dict[str, Any]:
+    def verdict(self) -> Finding:
         """Return how far the mean surprise moved, in nats, if it did in the last `HOLD` scores."""
         change = abs(self._adwin.estimation - self._before) * _SURPRISE_CAP
         return finding(change if self._since < HOLD else 0.0, _SMALLEST_CHANGE)
@@ -124,7 +124,7 @@ class BurstTest:
         if self._newer[1] >= self._WINDOW:
             self._older, self._newer = self._newer, (0, 0)
 
-    def verdict(self, alpha: float) -> dict[str, Any]:
+    def verdict(self, alpha: float) -> Finding:
         """Return the share and five times what is expected, or five standard deviations more."""
         anomalies = self._older[0] + self._newer[0]
         scored = self._older[1] + self._newer[1]

@@ -3,17 +3,17 @@
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from models.drift.features import FeatureTest
+from models.drift.finding import State, Statistics, Verdict
 from models.drift.regimes import Known, RegimeTest
 from models.drift.scores import BurstTest, ChangeTest, MartingaleTest
 
-State = Literal["none", "known_regime", "new_regime", "degraded"]
 STATES: tuple[State, ...] = ("none", "known_regime", "new_regime", "degraded")
 FORMAT = 1
 
@@ -93,7 +93,7 @@ class Drift:
         self._features.update(sample.counts)
         self._regimes.update(sample.regimes)
 
-    def verdict(self) -> dict[str, Any]:
+    def verdict(self) -> Verdict:
         """Return state, version and statistics, as `/drift` shows them.
 
         ADWIN is told and does not vote: it knows no reference and so cannot say which side of
@@ -103,22 +103,19 @@ class Drift:
         burst = self._burst.verdict(self.baseline.alpha)
         features, regimes = self._features.verdicts(), self._regimes.verdict()
         state = state_of(
-            scores_moved=martingale["alarm"],
-            inputs_moved=any(feature["alarm"] for feature in features),
-            burst=burst["alarm"],
-            mix_moved=regimes["alarm"],
+            scores_moved=martingale.alarm,
+            inputs_moved=any(feature.alarm for feature in features),
+            burst=burst.alarm,
+            mix_moved=regimes.alarm,
         )
-        return {
-            "state": state,
-            "version": self.baseline.version,
-            "statistics": {
-                "martingale": martingale,
-                "adwin": self._adwin.verdict(),
-                "anomalies": burst,
-                "features": features,
-                "regimes": regimes,
-            },
-        }
+        found = Statistics(
+            martingale=martingale,
+            adwin=self._adwin.verdict(),
+            anomalies=burst,
+            features=features,
+            regimes=regimes,
+        )
+        return Verdict(state, self.baseline.version, found)
 
     def to_bytes(self) -> bytes:
         """Return the whole state, for the worker that continues."""

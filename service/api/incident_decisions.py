@@ -38,7 +38,7 @@ async def decide(
     if verdict == "dismissed" and rows:
         X = np.stack([np.frombuffer(row.vector, "<f4") for row in rows])
         stored = await app.ingest.store(name, X, None, sender=caller, judged=False)
-        batch = stored["batch_id"]
+        batch = stored.batch_id
     if verdict is not None and rows:
         labels = [_label(row, verdict, incident.id, caller, batch) for row in rows]
         await app.stores.labels.add(name, detector.uid, labels, who=f"key:{caller}")

@@ -1,7 +1,6 @@
 """The way of a normal batch from the request to the buffer."""
 
-from dataclasses import asdict
-from typing import Any
+from dataclasses import replace
 
 from service import crash_points
 from service.api import admission_check
@@ -9,11 +8,12 @@ from service.api.admission_check import Admission
 from service.api.alarmed_rows import AlarmedRows
 from service.domain.admission import Verdict
 from service.domain.detector import Detector
+from service.domain.ingested import Ingested
 from service.problems import Problem, StoreUnavailable, UnknownDetector
 from service.scoring import vectors as payload
 from service.scoring.champions import Champions
 from service.store.adapters import Stores
-from service.store.buffer import Ingested, OneSender
+from service.store.buffer import OneSender
 from service.swap.watcher import Watcher
 from service.telemetry.metrics import Metrics
 
@@ -56,7 +56,7 @@ class Ingest:
         sender: str | None = None,
         judged: bool = True,
         vouched: bool = False,
-    ) -> dict[str, Any]:
+    ) -> Ingested:
         """Return the answer to a batch (n, w), once it is durable.
 
         Not `judged` is what a person labelled: it passes admission as it is. Rows that alarmed
@@ -76,11 +76,9 @@ class Ingest:
             self._count(name, duplicate=stored.duplicate)
         else:
             self._count(name, accepted=stored.accepted, quarantined=stored.quarantined)
-        answer = asdict(stored)
-        triage: dict[str, float] = answer.pop("triage")
-        if stored.quarantined and verdict is not None and verdict.reason:
-            answer["why"] = verdict.reason
-        return answer | triage
+        if stored.quarantined and verdict is not None:
+            return replace(stored, why=verdict.reason)
+        return stored
 
     def _count(self, name: str, **vectors: int) -> None:
         # A batch that is stored is answered as such, whatever becomes of its counting.

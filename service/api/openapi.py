@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from service.api import documents, incident_documents, open_inference_documents
 from service.domain.detector_config import DetectorConfig
+from service.json_value import JsonObject
 from service.problems import CONTENT_TYPE
 from service.scoring import vectors as payload
 
@@ -36,7 +37,7 @@ _MEANINGS: dict[int, tuple[str, str, str]] = {
     503: ("store-unavailable", "Store unavailable", "The store does not answer."),
 }
 
-_VECTORS_SCHEMA: dict[str, Any] = {
+_VECTORS_SCHEMA: JsonObject = {
     "type": "object",
     "required": ["vectors"],
     "additionalProperties": False,
@@ -56,7 +57,7 @@ def problems(*statuses: int) -> Responses:
     found: Responses = {}
     for status in statuses:
         slug, title, detail = _MEANINGS[status]
-        example: dict[str, Any] = {
+        example: JsonObject = {
             "type": f"/problems/{slug}",
             "title": title,
             "status": status,
@@ -83,19 +84,19 @@ def answers(
     status: int, description: str, example: Any, kind: type | None = None, **more: Any
 ) -> Responses:
     """Return the documentation of a JSON answer: an example, and the type that it has."""
-    schema = reference(kind) if kind else {"type": "object"}
+    schema: JsonObject = reference(kind) if kind else {"type": "object"}
     if isinstance(example, list):
         schema = {"type": "array", "items": schema}
     content = {"application/json": {"schema": schema, "example": example}}
     return {status: {"description": description, "content": content, **more}}
 
 
-def reference(kind: type) -> dict[str, Any]:
+def reference(kind: type) -> JsonObject:
     """Return the reference to the component schema of a document's type."""
     return {"$ref": f"{_REFERENCE}{kind.__name__}"}
 
 
-def components() -> dict[str, Any]:
+def components() -> JsonObject:
     """Return the component schemas: what answers, problems and configs look like."""
     kinds = [
         kind
@@ -110,13 +111,13 @@ def components() -> dict[str, Any]:
     return {**found, **config.pop("$defs", {}), "DetectorConfig": config}
 
 
-def json_body(example: Any, schema: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+def json_body(example: Any, schema: JsonObject | None = None, **more: Any) -> JsonObject:
     """Return the documentation of a JSON request body."""
     content = {"schema": dict(schema or {"type": "object"}), "example": example}
     return {"requestBody": {"content": {"application/json": content}, **more}}
 
 
-def vectors_body() -> dict[str, Any]:
+def vectors_body() -> JsonObject:
     """Return the documentation of a matrix in any of the built content types."""
     binary = {"type": "string", "format": "binary"}
     return {
@@ -136,7 +137,7 @@ def vectors_body() -> dict[str, Any]:
     }
 
 
-def query(name: str, description: str, **schema: Any) -> dict[str, Any]:
+def query(name: str, description: str, **schema: Any) -> JsonObject:
     """Return the documentation of an optional query parameter."""
     return {
         "name": name,
@@ -147,7 +148,7 @@ def query(name: str, description: str, **schema: Any) -> dict[str, Any]:
     }
 
 
-def header(name: str, description: str, example: str) -> dict[str, Any]:
+def header(name: str, description: str, example: str) -> JsonObject:
     """Return the documentation of an optional request header."""
     return {
         "name": name,

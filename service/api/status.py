@@ -1,14 +1,15 @@
 """What a detector's status says of its regimes: what is known, what came, what to send."""
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
+from models.drift.finding import RegimeShare
 from models.parts.lineage import KnownRegime
 from service import log
 from service.api.context import Parts
 from service.domain.champion import Champion
 from service.domain.detector import Detector, older
+from service.domain.drift_report import NO_DRIFT
 from service.problems import StoreUnavailable, UnknownDetector
 from service.timestamps import rfc3339
 
@@ -17,27 +18,27 @@ def of_regimes(detector: Detector, champion: Champion | None) -> dict[str, Any]:
     """Return the fields `regimes`, `advice`, `notes` and `queries` of the status."""
     if champion is None:
         return {"regimes": [], "advice": None, "notes": [], "queries": []}
-    drift = detector.drift if detector.drift.get("version") == champion.number else {}
-    tested = drift.get("statistics", {}).get("regimes", {}).get("known", ())
-    live = {one["regime"]: one for one in tested}
+    drift = detector.drift if detector.drift.version == champion.number else NO_DRIFT
+    mix = drift.statistics.regimes if drift.statistics else None
+    live = {one.regime: one for one in mix.known} if mix else {}
     lineage = champion.version.lineage
     learned = sum(about.size for about in lineage.regimes)
     return {
-        "regimes": [_told(about, live.get(about.number, {}), learned) for about in lineage.regimes],
+        "regimes": [_told(about, live.get(about.number), learned) for about in lineage.regimes],
         "advice": lineage.advice,
         "notes": lineage.notes,
-        "queries": drift.get("queries", []),
+        "queries": drift.queries or (),
     }
 
 
-def _told(about: KnownRegime, live: Mapping[str, Any], learned: int) -> dict[str, Any]:
+def _told(about: KnownRegime, live: RegimeShare | None, learned: int) -> dict[str, Any]:
     return {
         "regime": about.number,
         "size": about.size,
         "learned": about.size / learned,
         "seen": about.seen,
-        "live": live.get("live"),
-        "state": live.get("state", "unknown"),
+        "live": live.live if live else None,
+        "state": live.state if live else "unknown",
         "forgetting": about.forgetting,
         "score_change": about.score_change,
         "typical": about.typical,

@@ -7,12 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from service.cli import console
 from service.cli.sheet import Rows
+from service.json_value import JsonObject
+
+if TYPE_CHECKING:
+    from service.client.answers import Attribution, ScoreAnswer
 
 _QUIET_ROWS = 10  # rows of a source without an alarm that end an incident
 _MOST_INCIDENTS = 10  # in the list for people
@@ -36,9 +40,9 @@ class Row:
     why: str
     cells: Sequence[str]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return it as one JSON object."""
-        found = {
+        found: JsonObject = {
             self.unit: self.place,
             "version": self.version,
             "score": self.score,
@@ -52,10 +56,10 @@ class Row:
         return found | {name: value for name, value in told.items() if value is not None}
 
 
-def rows(sent: Rows, answer: dict[str, Any]) -> Iterator[Row]:
+def rows(sent: Rows, answer: "ScoreAnswer") -> Iterator[Row]:
     """Yield the rows of a file with their entries of a scoring answer."""
     n = len(sent.places)
-    states = answer.get("states") or [None] * n
+    states: Sequence[str | None] = answer.get("states") or [None] * n
     attributions = answer.get("attributions") or [[]] * n
     for i in range(n):
         yield Row(
@@ -74,7 +78,7 @@ def rows(sent: Rows, answer: dict[str, Any]) -> Iterator[Row]:
         )
 
 
-def why(attributions: Sequence[dict[str, Any]]) -> str:
+def why(attributions: "Sequence[Attribution]") -> str:
     """Return what contributed most to a score, in words."""
     if not attributions:
         return ""

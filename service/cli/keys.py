@@ -9,8 +9,10 @@ import typer
 
 from service.cli import console
 from service.domain.scope import LEAST_BODY_BYTES, Scope
+from service.timestamps import rfc3339
 
 if TYPE_CHECKING:
+    from service.domain.api_key import Grant
     from service.settings import Settings
     from service.store.api_keys import ApiKeys
 
@@ -72,23 +74,21 @@ def list_keys(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     from service.domain.api_key import describe
 
     _, grants = _with_keys(data_dir, lambda keys: keys.read())
-    found = [describe(grant) for grant in grants]
     if as_json:
-        console.show_json(found)
+        console.show_json([describe(grant) for grant in grants])
         return
     columns = ("id", "name", "scopes", "detectors", "requests/s", "created")
-    console.show_table(columns, map(_row, found))
+    console.show_table(columns, map(_row, grants))
 
 
-def _row(key: dict[str, Any]) -> tuple[Any, ...]:
-    detectors = key["detectors"]
+def _row(grant: "Grant") -> tuple[Any, ...]:
     return (
-        key["id"],
-        key["name"],
-        " ".join(key["scopes"]),
-        "all" if detectors is None else " ".join(detectors),
-        key["requests_per_second"],
-        key["created_at"],
+        grant.id,
+        grant.name,
+        " ".join(sorted(grant.scopes)),
+        "all" if grant.detectors is None else " ".join(sorted(grant.detectors)),
+        grant.requests_per_second,
+        rfc3339(None if grant.created is None else grant.created / 1000),
     )
 
 

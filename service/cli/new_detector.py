@@ -8,12 +8,13 @@ from models.context import groups
 from service.cli.sheet import Sheet, newest_first
 from service.cli.table_files import BadTable
 from service.cli.text_table import Chunk
+from service.json_value import JsonObject
 
 _LEAST_ROWS = 300  # of a source in the first chunk, for a context of 30 rows
 _ALIKE = 0.3  # correlation of a row with the one before, from which that one says something
 
 
-def config_for(sheet: Sheet, timezone: str) -> tuple[dict[str, Any], list[str]]:
+def config_for(sheet: Sheet, timezone: str) -> tuple[JsonObject, list[str]]:
     """Return a config for the columns of `sheet`, and what a person is told of it.
 
     Raises BadTable where no column can be learned, or the rows go back in time.
@@ -23,7 +24,7 @@ def config_for(sheet: Sheet, timezone: str) -> tuple[dict[str, Any], list[str]]:
     guessed, notes = sheet.guessed, list(sheet.guessed.notes)
     if not guessed.columns:
         raise BadTable(f"{sheet.file}: no column holds numbers")
-    config: dict[str, Any] = {
+    config: JsonObject = {
         "columns": [{"name": name, "type": kind} for name, kind in guessed.columns]
     }
     notes.append(f"columns: {guessed.shown()}")
@@ -39,9 +40,7 @@ def config_for(sheet: Sheet, timezone: str) -> tuple[dict[str, Any], list[str]]:
     return config, notes
 
 
-def _context(
-    chunk: Chunk, columns: dict[str, str], timezone: str
-) -> tuple[dict[str, Any] | None, str]:
+def _context(chunk: Chunk, columns: dict[str, str], timezone: str) -> tuple[JsonObject | None, str]:
     """Return a context for rows in time, None where the row before says little, and why."""
     X = chunk.matrix(list(columns.items()), gaps=True)
     alike, longest = [], 0
@@ -53,7 +52,7 @@ def _context(
     if middle < _ALIKE:
         return None, f"no context: a row and the one before correlate by {middle:.2f} only"
     over = 30 if longest >= _LEAST_ROWS else 10
-    context = {"over": over, "derive": ["value", "deviation"], "timezone": timezone}
+    context: JsonObject = {"over": over, "derive": ["value", "deviation"], "timezone": timezone}
     return context, (
         f"context: each number's deviation from the {over} rows before it, since a row and the one "
         f"before correlate by {middle:.2f}"

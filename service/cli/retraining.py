@@ -1,7 +1,7 @@
 """Waiting for a retraining: bounded, and not where nobody would do it."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -9,12 +9,13 @@ from service.cli import console
 
 if TYPE_CHECKING:
     from service.client import Client
+    from service.client.answers import LastRetraining
 
 _LOOK_SECONDS = 1.0
 _NOBODY_SECONDS = 5.0  # a worker that is being started again beats within this time
 
 
-def retrain(client: "Client", detector: str, seconds: float) -> dict[str, Any]:
+def retrain(client: "Client", detector: str, seconds: float) -> "LastRetraining":
     """Retrain at once and return the outcome.
 
     Exits with a message where no worker runs, and after `seconds`; the retraining stays asked for.
@@ -37,7 +38,7 @@ def retrain(client: "Client", detector: str, seconds: float) -> dict[str, Any]:
             bar.update(task, completed=status["retraining"]["progress"])
             if status["retraining"]["state"] == "idle":
                 outcome = status["last_retraining"]
-    return dict(**outcome)
+    return outcome
 
 
 def _give_up(why: str) -> None:

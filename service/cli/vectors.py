@@ -206,8 +206,8 @@ def _ensure(
     except Refused as error:
         if error.status != 404:
             raise
-    config, notes = config_for(sheet, timezone)
-    config = dict(**client.create(detector, config))
+    wanted, notes = config_for(sheet, timezone)
+    config = dict(**client.create(detector, wanted))
     for note in (*sheet.said, *notes):
         console.complain(f"{sheet.file}: {note}")
     console.complain(f"created the detector {detector}")

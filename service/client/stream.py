@@ -1,12 +1,13 @@
 """Rows of sources in time, sent with the rows before them, so that a user need not keep those."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.client.answers import ScoreAnswer
 from service.client.client import Client
 
 _SOURCES = 100_000  # whose tails are kept; the one unheard of for longest goes
@@ -40,7 +41,7 @@ class Part(NamedTuple):
 class Tails:
     """Remembers the rows that a context needs, by source."""
 
-    def __init__(self, context: dict[str, Any] | None) -> None:
+    def __init__(self, context: Mapping[str, Any] | None) -> None:
         self._rows, self._seconds = 0, None
         if context is not None and "deviation" in context["derive"]:
             self._rows = int(context["over"])
@@ -126,7 +127,9 @@ class Stream:
     needs; none where it has no context. Rows of a source are given in the order of time.
     """
 
-    def __init__(self, client: Client, name: str, config: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, client: Client, name: str, config: Mapping[str, object] | None = None
+    ) -> None:
         """Ask for the detector's `config` where it is not given."""
         held: Any = client.detector(name)["config"] if config is None else config
         self._client, self._name = client, name
@@ -138,9 +141,9 @@ class Stream:
         times: NDArray[np.float64] | None = None,
         sources: Sequence[str] | None = None,
         **options: Any,
-    ) -> dict[str, Any]:
+    ) -> ScoreAnswer:
         """Return the answer to rows X (n, d), an entry a row, as `Client.score` does."""
-        whole: dict[str, Any] = {}
+        whole: Any = {}
         for part in self._tails.parts(X, times, sources):
             answer: Any = self._client.score(self._name, part.X, **_said(part), **options)
             for column in _COLUMNS:
@@ -149,7 +152,8 @@ class Stream:
                     for place, row in zip(part.places.tolist(), part.rows.tolist(), strict=True):
                         entries[place] = answer[column][row]
             whole |= {name: value for name, value in answer.items() if name not in _COLUMNS}
-        return whole
+        found: ScoreAnswer = whole
+        return found
 
     def learn(
         self,

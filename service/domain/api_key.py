@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.domain.scope import Scope
+from service.json_value import JsonObject
 from service.settings import BadSettings, Settings, variable
 from service.timestamps import rfc3339
 
@@ -60,7 +61,7 @@ class Grant:
         return self.detectors is None or detector in self.detectors
 
 
-def describe(grant: Grant) -> dict[str, Any]:
+def describe(grant: Grant) -> JsonObject:
     """Return what a key allows, as JSON carries it."""
     return {
         "id": grant.id,

@@ -53,7 +53,7 @@ def of_detector(detector: Detector, incidents: Sequence[Incident]) -> list[Item]
         for one in incidents
         if one.pages
     ]
-    state = detector.drift.get("state")
+    state = detector.drift.state
     if state in _DRIFT:
         found.append(Item(state, name, _DRIFT[state], f"{path}/drift"))
     last = detector.last_retraining or {}

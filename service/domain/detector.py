@@ -1,14 +1,12 @@
 """A detector as the store holds it at one moment."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from models import MIN_VECTORS
 from service.domain.detector_config import DetectorConfig
-
-NO_DRIFT: Mapping[str, Any] = {"state": "none"}
+from service.domain.drift_report import DriftReport
 
 
 class Pointer(NamedTuple):
@@ -113,7 +111,7 @@ class Detector:
     attempts: int
     retrains: dict[str, int]
     last_retraining: dict[str, Any] | None
-    drift: dict[str, Any]
+    drift: DriftReport
     incidents: Counts
     incident_rule: dict[str, Any] | None
     mute: Mute | None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import orjson
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from models import Config, Model, Replay, Version
@@ -13,17 +13,15 @@ from models.columns import Column
 from models.config import THRESHOLDS
 from models.context import Context
 from models.errors import ConfigError
-from service.domain.row_rules import Ignore, Off, RowRules
+from service.domain.row_rules import STRICT, Ignore, Off, RowRules
 from service.problems import Unprocessable
-
-_PYDANTIC: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
     """On how many live vectors a candidate is judged, and how long the worker waits for them."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _PYDANTIC
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     vectors: Annotated[int, Field(ge=1, le=10_000)]
     seconds: Annotated[float, Field(ge=0, le=3600)] = 60
@@ -33,7 +31,7 @@ class Shadow:
 class Retrain:
     """What starts a retraining by itself; both triggers null mean by hand only."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _PYDANTIC
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     min_vectors: Annotated[int, Field(ge=1, le=10_000_000)] | None = 1000
     max_age_seconds: Annotated[float, Field(gt=0, le=31_536_000)] | None = 3600
@@ -46,7 +44,7 @@ class Retrain:
 class IncidentConfig:
     """How often normals may open an incident, and how long a quiet time closes one."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _PYDANTIC
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     false_per_day: Annotated[float, Field(gt=0, le=100_000)] = 1.0
     close_after_seconds: Annotated[float, Field(ge=1, le=31_536_000)] = 300
@@ -154,7 +152,7 @@ def _reason(error: ValidationError) -> str:
     return text if not where or text.startswith(where) else f"{where}: {text}"
 
 
-_PARTS: dict[str, Any] = {
+_PARTS: dict[str, type] = {
     "off": Off,
     "ignore": Ignore,
     "columns": Column,

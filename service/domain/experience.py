@@ -3,11 +3,13 @@
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
+
+from service.json_value import JsonObject
 
 BATCHES_RECORDED = 1000  # batch ids and senders that a version's record names; `sources` has all
 
@@ -59,7 +61,7 @@ class Experience:
         """Who sent them, each once."""
         return tuple(sorted({source.sender for source in self.sources} - {""}))
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """Return what a version's record says of it."""
         return {
             "first": self.first,

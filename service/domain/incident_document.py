@@ -1,16 +1,16 @@
 """Incidents as an answer shows them."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from service.domain.event import Event
 from service.domain.incident import Incident, Ruling, Witness, sentence
+from service.json_value import JsonObject
 from service.timestamps import rfc3339
 
 
-def document(incident: Incident, ruling: Ruling | None) -> dict[str, Any]:
+def document(incident: Incident, ruling: Ruling | None) -> JsonObject:
     """Return an incident and what was decided about it, as JSON carries them."""
     return {
         "id": incident.id,
@@ -34,7 +34,7 @@ def document(incident: Incident, ruling: Ruling | None) -> dict[str, Any]:
     }
 
 
-def row_document(row: Witness) -> dict[str, Any]:
+def row_document(row: Witness) -> JsonObject:
     """Return one kept row of an incident as JSON carries it."""
     return {
         "event": row.event,

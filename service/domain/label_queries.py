@@ -1,12 +1,12 @@
 """Which events to ask a person about: those whose labels would teach most."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import numpy as np
 
 from models import Version
 from models.parts.calibration import Threshold
+from service.domain.drift_report import Query
 from service.domain.event import Event
 
 LOOKED_AT = 200  # latest events
@@ -16,8 +16,8 @@ _ALIKE = 3  # events of one kind from which one speaks for all
 
 def choose(
     events: Sequence[Event], answered: Collection[str], version: Version, threshold: Threshold
-) -> list[dict[str, Any]]:
-    """Return `event` and `reason` of those to label, the most telling first.
+) -> tuple[Query, ...]:
+    """Return those to label, and why, the most telling first.
 
     First one for each kind of event that came often (nearest regime, and the feature that
     contributes most, above or below what is expected): its label speaks for all of them. Then
@@ -30,7 +30,7 @@ def choose(
         if event.id not in answered and len(event.vector) == version.dimension
     ]
     if not open_:
-        return []
+        return ()
     X = np.stack([event.vector for event in open_])
     anomalous = version.judge(X, threshold).is_anomaly
     reasons: dict[str, str] = {}
@@ -42,7 +42,7 @@ def choose(
             reasons.setdefault(event.id, f"normal by now, an anomaly to version {event.version}")
     for event in sorted(open_, key=lambda event: abs(event.severity - 1.0)):
         reasons.setdefault(event.id, f"near the threshold: severity {event.severity:.2f}")
-    return [{"event": event, "reason": reason} for event, reason in reasons.items()][:ASKED]
+    return tuple(Query(event, reason) for event, reason in list(reasons.items())[:ASKED])
 
 
 def _kinds(events: Sequence[Event], regimes: Sequence[int]) -> list[tuple[str, list[Event]]]:

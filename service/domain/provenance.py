@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from service.domain.experience import BATCHES_RECORDED, Source
+from service.json_value import JsonObject
 
 Position = tuple[int, int]
 
@@ -99,7 +100,7 @@ class Tally:
         """Count these vectors."""
         self.vectors[source.batch, source.sender] += source.vectors
 
-    def told(self, *, less: "Tally | None" = None) -> dict[str, Any]:
+    def told(self, *, less: "Tally | None" = None) -> JsonObject:
         """Return the count as JSON carries it, without what is counted in `less`."""
         left = self.vectors - less.vectors if less else self.vectors
         return {

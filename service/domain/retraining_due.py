@@ -25,7 +25,7 @@ def _triggered(detector: Detector, now: float) -> str | None:
     retrain = detector.config.retrain
     if retrain.min_vectors is not None and detector.buffered >= retrain.min_vectors:
         return "count"
-    if retrain.on_drift and detector.drift.get("state") == "new_regime":
+    if retrain.on_drift and detector.drift.state == "new_regime":
         # While an incident is open what is buffered may be the fault: a person decides first.
         return None if detector.incidents.unfinished else "drift"
     if retrain.max_age_seconds is not None and detector.buffer_oldest is not None:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from service.domain.experience import Source
 from service.domain.provenance import Culprit, Made, Tally, descended
+from service.json_value import JsonObject
 from service.problems import Conflict
 
 
@@ -46,7 +46,7 @@ class Plan:
                 "none serve until one is learned: `without_champion`."
             )
 
-    def told(self) -> dict[str, Any]:
+    def told(self) -> JsonObject:
         """Return it as the answer has it."""
         return {
             "champion": self.target,
@@ -73,7 +73,7 @@ class State:
     waiting: list[tuple[str, str]]
     promoted: list[int]
     artifacts: set[int]
-    marks: dict[int, dict[str, Any]]
+    marks: dict[int, JsonObject]
     made: list[Made]
     sources: dict[int, list[Source]]
 

@@ -2,18 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from models import Version
 from models.context import Context
 from models.errors import ConfigError
 from models.parts.calibration import Threshold
+from service.json_value import JsonObject
 
-_PYDANTIC: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 Mask = NDArray[np.bool_]
 
 
@@ -21,12 +22,12 @@ Mask = NDArray[np.bool_]
 class Off:
     """Rows whose `column` has one of these values are not judged, counted or learned."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _PYDANTIC
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     column: str
     values: Annotated[tuple[bool | float, ...], Field(alias="in", min_length=1, max_length=1000)]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return it as a config has it."""
         return {"column": self.column, "in": list(self.values)}
 
@@ -39,7 +40,7 @@ class Ignore:
     above it, and those below it by less than x.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _PYDANTIC
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     column: str
     above: Annotated[float, Field(ge=0)] | None = None
@@ -55,7 +56,7 @@ class Ignore:
             return deviation < self.below or deviation == 0
         return -deviation < (self.above or 0.0) or deviation == 0
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return it as a config has it."""
         found = {"column": self.column, "above": self.above, "below": self.below}
         return {name: value for name, value in found.items() if value is not None}
@@ -78,10 +79,10 @@ class RowRules:
         if any(rule.column not in names for rule in self.ignore):
             raise ConfigError("ignore.column: not a column of the detector")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return them as a config has them."""
         ignore = [rule.to_dict() for rule in self.ignore] if self.ignore else None
-        return {"off": self.off and self.off.to_dict(), "ignore": ignore}
+        return {"off": None if self.off is None else self.off.to_dict(), "ignore": ignore}
 
     def off_rows(self, X: NDArray[np.float32], names: Sequence[str]) -> Mask | None:
         """Return which rows X (n, d) are off, (n,); None where no row can be."""

@@ -8,12 +8,13 @@ import base64
 import binascii
 import hashlib
 import hmac
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import orjson
 
 from service.domain.incident import Incident, sentence
+from service.json_value import JsonObject
 from service.timestamps import rfc3339
 
 CONTENT_TYPE = "application/cloudevents+json"
@@ -40,7 +41,7 @@ def message(
 ) -> Message:
     """Return the message that `incident` opened or closed; a repetition has the same id."""
     name = f"{uid}.{incident.id}.{kind}"
-    data: dict[str, Any] = {
+    data: JsonObject = {
         "detector": detector,
         "incident": incident.id,
         "state": incident.state,

@@ -12,6 +12,7 @@ from models.context import IGNORED, SCORED, STATES
 from models.version.judgement import Attribution, Judgement, rows_of
 from service import problems
 from service.domain.champion import Champion
+from service.json_value import JsonObject
 from service.problems import Problem
 from service.scoring.vectors import JSON, OCTETS
 
@@ -67,7 +68,7 @@ def _quality(text: str) -> float:
         return 0.0
 
 
-def _about(champion: Champion) -> dict[str, Any]:
+def _about(champion: Champion) -> JsonObject:
     return {
         "detector": champion.name,
         "version": champion.number,

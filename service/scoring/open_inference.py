@@ -15,6 +15,7 @@ import orjson
 
 from models.version.judgement import Judgement
 from service.domain.champion import Champion
+from service.json_value import JsonObject
 from service.problems import BadRequest, TooLarge
 from service.scoring import json_vectors, vectors
 from service.scoring.answers import Reply
@@ -91,17 +92,17 @@ def parse(body: bytes, header_length: str | None, champion: Champion) -> Inferen
 def reply(champion: Champion, inference: Inference, columns: Judgement) -> Reply:
     """Return the inference response: JSON, or JSON followed by the binary outputs."""
     found = dict(zip(OUTPUTS, columns, strict=True))
-    outputs: list[dict[str, Any]] = []
+    outputs: list[JsonObject] = []
     blobs: list[bytes] = []
     for name, binary in inference.outputs.items():
         column = found[name]
-        output = {"name": name, "datatype": OUTPUTS[name], "shape": [len(column)]}
+        output: JsonObject = {"name": name, "datatype": OUTPUTS[name], "shape": [len(column)]}
         if binary:
             blobs.append(column.astype(bool if OUTPUTS[name] == "BOOL" else "<f8").tobytes())
             outputs.append(output | {"parameters": {"binary_data_size": len(blobs[-1])}})
         else:
-            outputs.append(output | {"data": column})
-    document: dict[str, Any] = {
+            outputs.append(output | {"data": column.tolist()})
+    document: JsonObject = {
         "model_name": champion.name,
         "model_version": str(champion.number),
         "parameters": {
@@ -120,9 +121,9 @@ def reply(champion: Champion, inference: Inference, columns: Judgement) -> Reply
     return Reply(200, OCTETS, b"".join((head, *blobs)), ((HEADER_LENGTH, str(len(head))),))
 
 
-def metadata(name: str, versions: list[int], dimension: int) -> dict[str, Any]:
+def metadata(name: str, versions: list[int], dimension: int) -> JsonObject:
     """Return the metadata of a model of `dimension` features."""
-    outputs = [
+    outputs: list[JsonObject] = [
         {"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in OUTPUTS.items()
     ]
     return {

@@ -7,7 +7,7 @@ everything after it is buffered. Entries never move, except that a released rang
 import asyncio
 import hashlib
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from models import MIN_VECTORS
 from service.domain.admission import Verdict
 from service.domain.experience import Experience, Source
+from service.domain.ingested import Ingested
 from service.problems import BadVectors, BufferFull, UnknownDetector, Unprocessable
 from service.store.connection import replicated
 from service.store.group_commit import Group
@@ -166,22 +167,6 @@ class Holding:
     max_vectors: int = 100_000
     max_bytes: int = 64 * 2**20
     sender_novel_share: float = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Ingested:
-    """The answer to one normal batch; `duplicate` is not 0 where an earlier answer is repeated.
-
-    `triage` is not empty where a champion judged the batch: the shares of `known`, `novel` and
-    `suspicious` rows, and how many were `thinned` out.
-    """
-
-    batch_id: str
-    accepted: int
-    quarantined: int
-    duplicate: int
-    buffered: int
-    triage: dict[str, float] = field(default_factory=dict)
 
 
 class OneSender(Exception):  # noqa: N818 - it is not an error: the batch is to be judged again

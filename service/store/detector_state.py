@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import orjson
 
 from service.domain.detector import (
-    NO_DRIFT,
     Counts,
     Delivered,
     Detector,
@@ -16,6 +16,7 @@ from service.domain.detector import (
     with_dimension,
 )
 from service.domain.detector_config import stored
+from service.domain.drift_report import NO_DRIFT, DriftReport
 from service.store.schema import FIELDS
 from service.timestamps import rfc3339
 
@@ -57,7 +58,7 @@ def from_state(name: str, state: Mapping[bytes, bytes], drift: bytes | None) -> 
         attempts=number("attempts"),
         retrains={outcome: number(outcome) for outcome in ("promoted", "rejected", "failed")},
         last_retraining=_finished(text.get("last_retraining")),
-        drift=orjson.loads(drift) if drift else dict(NO_DRIFT),
+        drift=_drift(drift),
         incidents=Counts(
             number("incidents_open"), number("incidents_opened"), number("incidents_closed")
         ),
@@ -106,6 +107,10 @@ def _after(entry: str, cursor: str) -> bool:
 def _place(entry: str) -> tuple[int, int]:
     milliseconds, _, number = entry.partition("-")
     return int(milliseconds or 0), int(number or 0)
+
+
+def _drift(text: bytes | None) -> DriftReport:
+    return msgspec.json.decode(text, type=DriftReport) if text else NO_DRIFT
 
 
 def _mute(text: Mapping[str, str]) -> Mute | None:

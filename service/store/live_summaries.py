@@ -1,6 +1,5 @@
 """Summaries of live traffic on their way from the API processes to the drift monitor."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -9,6 +8,8 @@ import orjson
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
+from service.domain.drift_report import DriftReport
+from service.domain.live_summary import LiveSummary
 from service.store.connection import ask
 from service.store.leases import Lease
 from service.store.lua import FENCED, unfenced
@@ -45,6 +46,9 @@ return 1
 )
 
 
+_decoder = msgspec.msgpack.Decoder(LiveSummary)
+
+
 class Memory(NamedTuple):
     """What the monitor remembers: the last summary that it read, and its own state."""
 
@@ -58,23 +62,20 @@ class Live:
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
 
-    async def append(self, name: str, summary: Mapping[str, Any]) -> bool:
-        """Send `summary` for the incarnation `summary["uid"]`; False when that is gone.
-
-        Values are numbers, text, or bytes of little-endian arrays.
-        """
-        keys, packed = Keys(name), msgspec.msgpack.encode(dict(summary))
+    async def append(self, name: str, summary: LiveSummary) -> bool:
+        """Send `summary` for the incarnation `summary.uid`; False when that is gone."""
+        keys, packed = Keys(name), msgspec.msgpack.encode(summary)
         kept = bounded(SUMMARIES_KEPT, len(packed))
-        args = {"uid": summary["uid"], "most": kept}
+        args = {"uid": summary.uid, "most": kept}
         return bool(await APPEND(self._redis, keys, args, (packed,), stream=keys.live))
 
     async def read(
         self, name: str, after: str = "0-0", count: int = 100
-    ) -> list[tuple[str, dict[str, Any]]]:
+    ) -> list[tuple[str, LiveSummary]]:
         """Return up to `count` summaries that came after the id `after`, with their ids."""
         client = self._redis
         rows = await ask(client, client.xrange(Keys(name).live, f"({after}", "+", count=count))
-        return [(row.decode(), msgspec.msgpack.decode(entry[b"e"])) for row, entry in rows]
+        return [(row.decode(), _decoder.decode(entry[b"e"])) for row, entry in rows]
 
     async def keep(self, name: str, uid: str, X: NDArray[np.float32], most: int) -> None:
         """Keep live vectors X (n, d) of that incarnation; in all the latest `most`, in bounds.
@@ -99,15 +100,13 @@ class Live:
         packed = await ask(self._redis, self._redis.get(Keys(name).monitor))
         return Memory(*msgspec.msgpack.decode(packed)) if packed else None
 
-    async def save(
-        self, lease: Lease, memory: Memory, drift: Mapping[str, Any] | None = None
-    ) -> None:
+    async def save(self, lease: Lease, memory: Memory, drift: DriftReport | None = None) -> None:
         """Save the monitor's memory and publish its drift document, in one step.
 
         Raises Fenced once the lease (role `monitor`) is lost.
         """
         keys = Keys(lease.name)
-        document = b"" if drift is None else orjson.dumps(drift, option=orjson.OPT_SERIALIZE_NUMPY)
+        document = b"" if drift is None else orjson.dumps(drift, default=msgspec.to_builtins)
         data = (msgspec.msgpack.encode(tuple(memory)), document)
         args = {"holder": lease.holder}
         unfenced(await _SAVE(self._redis, keys, args, data, lease=keys.lease(lease.role)))

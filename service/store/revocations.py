@@ -20,6 +20,7 @@ from service import crash_points
 from service.domain.experience import Source, unpacked
 from service.domain.provenance import Culprit, Made, Tally, position, ranges, within
 from service.domain.revocation_plan import Asked, Plan, State
+from service.json_value import JsonObject
 from service.problems import Conflict, Unknown, UnknownDetector
 from service.store.connection import ask
 from service.store.erasure import mark_erased
@@ -70,7 +71,7 @@ class Revocations:
             tuple(sorted(marked)), tuple(again), discarded, innocent, relearned,
         )  # fmt: skip
 
-    async def revoke(self, name: str, asked: Asked) -> dict[str, Any]:
+    async def revoke(self, name: str, asked: Asked) -> JsonObject:
         """Take the culprit back; return what that came to, as `Plan.told` does.
 
         Raises UnknownDetector, Unknown, Conflict where no clean version is left, and Fenced when

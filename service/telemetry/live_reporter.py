@@ -11,7 +11,6 @@ import os
 import secrets
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from models.version.judgement import Judgement, rows_of
 from models.version.version import Version
 from service import log
 from service.domain.champion import Champion
+from service.domain.live_summary import LiveSummary
 from service.domain.row_labels import NO_LABELS, RowLabels
 from service.problems import StoreUnavailable
 from service.scoring.champions import Champions
@@ -155,9 +155,7 @@ class Observer:
                     )
                     outbox.waiting.popleft()
 
-    def _summarise(
-        self, champion: Champion, pending: _Pending
-    ) -> tuple[Matrix, dict[str, Any], Made]:
+    def _summarise(self, champion: Champion, pending: _Pending) -> tuple[Matrix, LiveSummary, Made]:
         X = np.concatenate([chunk for chunk, _ in pending.chunks] or [_NO_ROWS])
         columns = Judgement(
             *(
@@ -170,21 +168,21 @@ class Observer:
         X, columns_of_whole = X[whole], rows_of(columns, np.flatnonzero(whole))
         regimes = _regimes(champion.version, X, columns_of_whole)
         counts = champion.version.reference.count(X) if len(X) else np.empty((0, 0), np.int64)
-        summary = {
-            "uid": champion.uid,
-            "generation": champion.generation,
-            "version": champion.number,
-            "sha256": champion.pointer.sha256 or "",
-            "process": self._process,
-            "n": pending.scored,
-            "anomalies": pending.anomalies,
-            "rows": len(X),
-            "scores": columns.scores.astype("<f4").tobytes(),
-            "p_values": columns.p_values.astype("<f4").tobytes(),
-            "counts": counts.astype("<i8").tobytes(),
-            "regimes": regimes.astype("<i8").tobytes(),
-            "t": time.time(),
-        }
+        summary = LiveSummary(
+            uid=champion.uid,
+            generation=champion.generation,
+            version=champion.number,
+            sha256=champion.pointer.sha256 or "",
+            process=self._process,
+            n=pending.scored,
+            anomalies=pending.anomalies,
+            rows=len(X),
+            scores=columns.scores.astype("<f4").tobytes(),
+            p_values=columns.p_values.astype("<f4").tobytes(),
+            counts=counts.astype("<i8").tobytes(),
+            regimes=regimes.astype("<i8").tobytes(),
+            t=time.time(),
+        )
         report = made(champion, pending.collected, regimes.tolist(), time.time())
         return X, summary, report
 

@@ -138,11 +138,12 @@ def _forgotten(champion: Champion) -> list[tuple[int, float]]:
 
 def _live(detector: Detector) -> list[tuple[str, float]]:
     """Return the regimes that most live vectors are in, and their share."""
-    regimes = ((detector.drift or {}).get("statistics") or {}).get("regimes") or {}
-    none = regimes.get("none")
-    shares = [(float(one["live"] or 0), str(one["regime"])) for one in regimes.get("known", ())]
+    statistics = detector.drift.statistics
+    if statistics is None or (mix := statistics.regimes) is None:
+        return []
+    shares = [(one.live or 0.0, str(one.regime)) for one in mix.known]
     most = sorted((pair for pair in shares if pair[0]), reverse=True)[:REGIMES]
-    found = [] if none is None else [("none", float(none))]
+    found = [] if mix.none is None else [("none", mix.none)]
     return found + [(regime, share) for share, regime in most]
 
 
@@ -234,19 +235,18 @@ def _drift(detectors: Sequence[Detector]) -> Iterator[Metric]:
     }
 
     def tell(detector: Detector) -> None:
-        drift = detector.drift or {}
-        now = drift.get("state", "none")
+        drift = detector.drift
         for each in DRIFT_STATES:
-            state.add_metric([detector.name, each], float(each == now))
-        statistics = drift.get("statistics") or {}
+            state.add_metric([detector.name, each], float(each == drift.state))
+        if drift.statistics is None:
+            return
         for test, (statistic, threshold) in tests.items():
-            if found := statistics.get(test):
-                statistic.add_metric([detector.name], float(found["statistic"]))
-                threshold.add_metric([detector.name], float(found["threshold"]))
-        for found in statistics.get("features") or ():
-            labels = [detector.name, str(found["feature"])]
-            feature.add_metric(labels, float(found["statistic"]))
-            bound.add_metric(labels, float(found["threshold"]))
+            if found := getattr(drift.statistics, test):
+                statistic.add_metric([detector.name], found.statistic)
+                threshold.add_metric([detector.name], found.threshold)
+        for one in drift.statistics.features:
+            feature.add_metric([detector.name, one.feature], one.statistic)
+            bound.add_metric([detector.name, one.feature], one.threshold)
 
     for detector in detectors:
         _told(detector.name, partial(tell, detector))

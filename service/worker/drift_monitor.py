@@ -3,19 +3,22 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from models import AnamnesisError, Version
+from models.drift.finding import Verdict
 from models.drift.regimes import Known
 from models.drift.state import Baseline, Drift, Sample
 from models.parts.calibration import Threshold
 from service import log
 from service.domain import label_queries
 from service.domain.detector import Detector, Pointer
+from service.domain.drift_report import DriftReport, Query
+from service.domain.live_summary import LiveSummary
 from service.problems import StoreUnavailable
 from service.settings import Settings
 from service.store.connection import Connection
@@ -52,8 +55,8 @@ class _Watch:
     after: str
     saved_at: float = -_SAVE_SECONDS
     unsaved: bool = True
-    shown: tuple[Any, ...] = ()
-    queries: Sequence[Mapping[str, Any]] = ()
+    shown: tuple[str | bool, ...] = ()
+    queries: tuple[Query, ...] = ()
     asked_at: float = -_ASK_SECONDS
 
 
@@ -221,14 +224,16 @@ class Monitor:
         if time.monotonic() - watch.asked_at >= _ASK_SECONDS:
             watch.queries, watch.asked_at = await self._queries(watch), time.monotonic()
         now = rfc3339(time.time())
-        document = {**verdict, "queries": watch.queries, "at": now, "updated_at": now}
-        await self._live.save(watch.lease, memory, document)
+        report = DriftReport(
+            verdict.state, verdict.version, verdict.statistics, watch.queries, now, now
+        )
+        await self._live.save(watch.lease, memory, report)
         shown = _shown(verdict)
         if watch.shown and shown[0] != watch.shown[0]:
             _logger.info("drift", detector=watch.lease.name, state=shown[0], before=watch.shown[0])
         watch.shown, watch.unsaved, watch.saved_at = shown, False, time.monotonic()
 
-    async def _queries(self, watch: _Watch) -> Sequence[Mapping[str, Any]]:
+    async def _queries(self, watch: _Watch) -> tuple[Query, ...]:
         """Return the events whose labels would teach most."""
         name = watch.lease.name
         events = await self._events.latest(name, limit=label_queries.LOOKED_AT)
@@ -239,23 +244,19 @@ class Monitor:
         )
 
 
-def _shown(verdict: Mapping[str, Any]) -> tuple[Any, ...]:
+def _shown(verdict: Verdict) -> tuple[str | bool, ...]:
     """Return what of a verdict cannot wait."""
-    statistics = verdict["statistics"]
-    alarms = [statistics[test]["alarm"] for test in ("martingale", "adwin", "anomalies")]
-    return (
-        verdict["state"],
-        *alarms,
-        *(f["feature"] for f in statistics["features"] if f["alarm"]),
-    )
+    found = verdict.statistics
+    alarms = (test.alarm for test in (found.martingale, found.adwin, found.anomalies) if test)
+    return (verdict.state, *alarms, *(one.feature for one in found.features if one.alarm))
 
 
-def _take(watch: _Watch, summaries: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+def _take(watch: _Watch, summaries: Sequence[tuple[str, LiveSummary]]) -> None:
     """Give the tests what was scored by the watched version; other versions' traffic is passed."""
     baseline = watch.drift.baseline
     for at, summary in summaries:
-        of = summary.get("sha256") or watch.of.sha256  # missing from an older release's
-        if (summary["uid"], summary["version"], of) == (
+        of = summary.sha256 or watch.of.sha256
+        if (summary.uid, summary.version, of) == (
             baseline.uid,
             baseline.version,
             watch.of.sha256,
@@ -265,16 +266,14 @@ def _take(watch: _Watch, summaries: Sequence[tuple[str, Mapping[str, Any]]]) -> 
     watch.unsaved = True
 
 
-def _sample(summary: Mapping[str, Any], d: int) -> Sample:
-    counts = np.frombuffer(summary["counts"], np.dtype("<i8")).astype(np.int64)
+def _sample(summary: LiveSummary, d: int) -> Sample:
     return Sample(
-        scores=_thinned(summary["scores"]),
-        p_values=_thinned(summary["p_values"]),
-        anomalies=int(summary["anomalies"]),
-        scored=int(summary["n"]),
-        counts=counts.reshape(d, -1) if len(counts) % d == 0 else np.zeros((0, 0), np.int64),
-        # Missing from the summaries of an older release.
-        regimes=np.frombuffer(summary.get("regimes", b""), np.dtype("<i8")).astype(np.int64),
+        scores=_thinned(summary.scores),
+        p_values=_thinned(summary.p_values),
+        anomalies=summary.anomalies,
+        scored=summary.n,
+        counts=summary.counted(d),
+        regimes=summary.placed,
     )
 
 

@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,6 +22,7 @@ from service.domain.history import HOUR, MINUTE, Bucket, Buckets
 from service.domain.incident import Incident, Pardon, Witness
 from service.domain.incident_fold import Change, Context, Fold, worst
 from service.domain.webhook_message import Message, message
+from service.json_value import JsonObject
 from service.settings import Settings
 from service.store.connection import Connection
 from service.store.events import Events
@@ -263,7 +263,7 @@ def _context(followed: _Followed, alpha: float, now: float) -> Context:
     )
 
 
-def _told(chosen: Chosen | None) -> dict[str, Any] | None:
+def _told(chosen: Chosen | None) -> JsonObject | None:
     """Return what status says of the rule in force; None while there is none."""
     if chosen is None:
         return None

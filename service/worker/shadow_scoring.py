@@ -6,7 +6,6 @@ here both versions judge them. What they say enters the gate's evidence.
 
 import asyncio
 import time
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from models.parts.labels import Labels
 from models.version.judgement import Judgement
 from service.domain.detector import Detector
 from service.domain.detector_config import configured
+from service.json_value import JsonObject
 from service.problems import StoreUnavailable
 from service.store.live_summaries import Live
 from service.store.streams import kept
@@ -49,7 +49,7 @@ def compare(
     detector: Detector,
     labels: Labels | None,
     X: NDArray[np.float32],
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return the evidence on live vectors X (n, d), each version at its threshold by the config.
 
     `candidate` and `champion` are the shares that they alarm on, `disagree` the number of vectors
@@ -57,7 +57,7 @@ def compare(
     """
     asked = detector.config.retrain.shadow
     assert asked is not None, "only where the config asks for it"
-    evidence: dict[str, Any] = {"asked": kept(asked.vectors, X.shape[1]), "n": len(X)}
+    evidence: JsonObject = {"asked": kept(asked.vectors, X.shape[1]), "n": len(X)}
     if not len(X):
         return evidence
     told = {}
@@ -78,7 +78,7 @@ def compare(
     }
 
 
-def _told(columns: Judgement, row: int) -> dict[str, Any]:
+def _told(columns: Judgement, row: int) -> JsonObject:
     return {
         "score": float(columns.scores[row]),
         "p_value": float(columns.p_values[row]),

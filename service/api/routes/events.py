@@ -1,7 +1,5 @@
 """Recorded anomalies: listed by time and by incident."""
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 
 from service.api import incident_documents as documents
@@ -14,11 +12,12 @@ from service.api.routes.queries import MOST, PAGE, more, time_range, whole_numbe
 from service.api.status import existing
 from service.domain.incident_document import incident_of
 from service.domain.scope import Scope
+from service.json_value import JsonObject
 from service.problems import Unknown, Unprocessable
 
 router = APIRouter(prefix="/v1/detectors/{name}/events", tags=["review"])
 
-_EVENT: dict[str, Any] = {
+_EVENT: JsonObject = {
     "id": "1763726400000-0",
     "client_id": None,
     "timestamp": None,

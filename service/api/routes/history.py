@@ -1,7 +1,6 @@
 """What was scored over time, and how the champion moved."""
 
 import time
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
@@ -16,13 +15,14 @@ from service.api.status import existing
 from service.domain import history
 from service.domain.history import Buckets, Point
 from service.domain.scope import Scope
+from service.json_value import JsonObject
 from service.problems import Unprocessable
 from service.timestamps import rfc3339
 
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["history"])
 
 _DAY = 86_400.0
-_BUCKET: dict[str, Any] = {
+_BUCKET: JsonObject = {
     "at": "2026-11-28T10:19:00.000Z",
     "rows": 60,
     "alarms": 2,
@@ -82,7 +82,7 @@ async def get(request: Request, name: Name) -> Response:
     return answer({"buckets": [_told(point) for point in found]})
 
 
-def _told(point: Point) -> dict[str, Any]:
+def _told(point: Point) -> JsonObject:
     bucket = point.bucket
     return {
         "at": rfc3339(point.at),

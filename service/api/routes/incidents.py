@@ -1,7 +1,5 @@
 """Incidents: listed, shown, and decided by a person."""
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 
 from service.api import incident_documents as documents
@@ -15,12 +13,13 @@ from service.api.routes.queries import PAGE, more, time_range, whole_number
 from service.api.status import existing, settled
 from service.domain.incident_document import document, row_document
 from service.domain.scope import Scope
+from service.json_value import JsonObject
 from service.problems import Unknown, Unprocessable
 from service.store.incidents import Listed
 
 router = APIRouter(prefix="/v1/detectors/{name}/incidents", tags=["incidents"])
 
-_INCIDENT: dict[str, Any] = {
+_INCIDENT: JsonObject = {
     "id": "i7-1795861140000",
     "source": "pump-7",
     "state": "open",

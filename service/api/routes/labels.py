@@ -3,7 +3,6 @@
 import hashlib
 import time
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
@@ -23,12 +22,13 @@ from service.domain.detector import Detector
 from service.domain.event import Event, Label
 from service.domain.incident import pardon_of_row
 from service.domain.scope import Scope
+from service.json_value import JsonObject
 from service.problems import BadVectors, Forbidden, Unknown, UnknownDetector, Unprocessable
 from service.scoring import vectors as payload
 
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["review"])
 
-_LABEL: dict[str, Any] = {
+_LABEL: JsonObject = {
     "id": "1763726460000-0",
     "label": "normal",
     "event": "1763726400000-0",
@@ -159,9 +159,9 @@ async def _buffer(
             judged=not recorded,
         )
         if recorded:
-            batch = stored["batch_id"]
-        found["buffered"] = stored["buffered"]
-        found["quarantined"] += stored["quarantined"]
+            batch = stored.batch_id
+        found["buffered"] = stored.buffered
+        found["quarantined"] += stored.quarantined
     return found, batch
 
 

@@ -73,7 +73,7 @@ async def normal(request: Request, name: Name) -> Response:
         raise TooLarge("The batch is larger than the buffer: send it in parts.")
     vouched = flag(request, "vouch") or vouched
     stored = await app.ingest.store(name, rows.X, key, sender=caller(request).id, vouched=vouched)
-    return answer(stored | not_learned(rows), 202)
+    return answer(stored.to_dict() | not_learned(rows), 202)
 
 
 async def _inline_or_not(at_once: bool, work: Callable[[], T]) -> T:

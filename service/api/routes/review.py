@@ -1,7 +1,5 @@
 """What people look at and decide: quarantine, drift."""
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 
 from service.api import documents, openapi, request_bodies
@@ -11,6 +9,7 @@ from service.api.responses import answer
 from service.api.routes.parameters import Name
 from service.api.status import existing
 from service.domain.scope import Scope
+from service.json_value import JsonObject
 from service.problems import Unknown
 
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["review"])
@@ -86,7 +85,7 @@ async def decide(request: Request, name: Name, entry: str) -> Response:
     return answer({"id": entry, "decision": decision, "vectors": vectors})
 
 
-_DRIFT: dict[str, Any] = {
+_DRIFT: JsonObject = {
     "state": "new_regime",
     "version": 3,
     "statistics": {

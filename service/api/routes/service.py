@@ -1,7 +1,6 @@
 """The service as a whole: what needs a person, and what it runs on."""
 
 import time
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
@@ -13,6 +12,7 @@ from service.api.responses import answer
 from service.domain.attention import Item, of_detector, of_service, worst_first
 from service.domain.detector import Detector
 from service.domain.scope import Scope
+from service.json_value import JsonObject
 from service.timestamps import rfc3339
 
 router = APIRouter(prefix="/v1", tags=["service"])
@@ -58,7 +58,7 @@ async def of(app: Parts, detector: Detector) -> list[Item]:
     return of_detector(detector, waiting)
 
 
-def _told(item: Item) -> dict[str, Any]:
+def _told(item: Item) -> JsonObject:
     return item._asdict() | {"since": rfc3339(item.since)}
 
 

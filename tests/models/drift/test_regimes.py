@@ -17,32 +17,32 @@ def told(*counts: int) -> dict:
 def test_the_learned_mix_is_no_drift():
     """Shares as learned are at distance 0; what came back after an absence is told."""
     verdict = told(10, 500, 400, 100)
-    assert (verdict["statistic"], verdict["alarm"]) == (0.0, False)
-    assert verdict["none"] == pytest.approx(10 / 1010, abs=1e-6)
-    assert [one["state"] for one in verdict["known"]] == ["returning", "present", "present"]
+    assert (verdict.statistic, verdict.alarm) == (0.0, False)
+    assert verdict.none == pytest.approx(10 / 1010, abs=1e-6)
+    assert [one.state for one in verdict.known] == ["returning", "present", "present"]
 
 
 def test_another_mix_is_told():
     """Half the mass moved: total variation 0.5, and regime 3 is absent."""
     verdict = told(0, 1000, 0, 0)
-    assert verdict["statistic"] == 0.5
-    assert verdict["alarm"]
-    assert [one["state"] for one in verdict["known"]] == ["returning", "absent", "absent"]
+    assert verdict.statistic == 0.5
+    assert verdict.alarm
+    assert [one.state for one in verdict.known] == ["returning", "absent", "absent"]
 
 
 def test_few_rows_say_nothing():
     """Below a hundred rows there is neither share nor alarm."""
     verdict = told(0, 99, 0, 0)
-    assert not verdict["alarm"]
-    assert verdict["none"] is None
-    assert {one["state"] for one in verdict["known"]} == {"unknown"}
+    assert not verdict.alarm
+    assert verdict.none is None
+    assert {one.state for one in verdict.known} == {"unknown"}
 
 
 def test_chance_alone_does_not_alarm():
     """Of 1,000 samples of 200 rows from the learned mix none alarms."""
     rng = np.random.default_rng(0)
     draws = rng.multinomial(200, [0.5, 0.4, 0.1], size=1000)
-    assert not any(told(0, *draw)["alarm"] for draw in draws.tolist())
+    assert not any(told(0, *draw).alarm for draw in draws.tolist())
 
 
 def test_old_rows_leave_and_a_restart_keeps_them():
@@ -53,7 +53,7 @@ def test_old_rows_leave_and_a_restart_keeps_them():
     for _ in range(2):
         test.update(np.array([0, 500, 400, 100]))
     test.update(np.array([1, 2]))
-    assert test.verdict()["statistic"] == 0.0
+    assert test.verdict().statistic == 0.0
     again = RegimeTest(KNOWN)
     again.restore(test.to_dict())
     assert again.verdict() == test.verdict()

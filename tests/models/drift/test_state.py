@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from msgspec.structs import replace as changed
 
 from models.drift.state import Baseline, Drift, Sample, state_of
 
@@ -63,11 +64,11 @@ def test_normal_traffic_is_no_drift():
     for _ in range(40):
         drift.update(traffic.normal())
         verdict = drift.verdict()
-        assert verdict["state"] == "none"
-    assert verdict["version"] == 3
-    assert not verdict["statistics"]["martingale"]["alarm"]
-    assert not verdict["statistics"]["adwin"]["alarm"]
-    assert len(verdict["statistics"]["features"]) == 3
+        assert verdict.state == "none"
+    assert verdict.version == 3
+    assert not verdict.statistics.martingale.alarm
+    assert not verdict.statistics.adwin.alarm
+    assert len(verdict.statistics.features) == 3
 
 
 def test_a_shifted_input_is_a_new_regime():
@@ -81,13 +82,13 @@ def test_a_shifted_input_is_a_new_regime():
         X[:, 1] += 2.5
         drift.update(traffic.sample(X))
     verdict = drift.verdict()
-    assert verdict["state"] == "new_regime"
-    statistics = verdict["statistics"]
-    assert statistics["martingale"]["alarm"]
-    assert statistics["adwin"]["alarm"]
-    assert statistics["anomalies"]["alarm"]
-    assert statistics["features"][0]["feature"] == "b"
-    assert statistics["features"][0]["alarm"]
+    assert verdict.state == "new_regime"
+    statistics = verdict.statistics
+    assert statistics.martingale.alarm
+    assert statistics.adwin.alarm
+    assert statistics.anomalies.alarm
+    assert statistics.features[0].feature == "b"
+    assert statistics.features[0].alarm
 
 
 def test_scattered_anomalies_are_degradation():
@@ -98,7 +99,7 @@ def test_scattered_anomalies_are_degradation():
         X = traffic.rng.normal(size=(200, 3))
         X[:20] += traffic.rng.choice([-6.0, 6.0], size=(20, 3))
         drift.update(traffic.sample(X))
-    assert drift.verdict()["state"] == "degraded"
+    assert drift.verdict().state == "degraded"
 
 
 def test_a_narrower_known_input_is_a_known_regime():
@@ -109,7 +110,7 @@ def test_a_narrower_known_input_is_a_known_regime():
         X = traffic.rng.normal(size=(200, 3))
         X[:, 0] = np.abs(X[:, 0])  # the norm does not see it
         drift.update(traffic.sample(X))
-    assert drift.verdict()["state"] == "known_regime"
+    assert drift.verdict().state == "known_regime"
 
 
 def test_an_alarm_ends_when_the_drift_does():
@@ -120,10 +121,10 @@ def test_an_alarm_ends_when_the_drift_does():
         drift.update(traffic.sample(traffic.rng.normal(0, 2, size=(200, 3))))
     for _ in range(4):
         drift.update(traffic.normal())
-    assert drift.verdict()["statistics"]["martingale"]["alarm"]
+    assert drift.verdict().statistics.martingale.alarm
     for _ in range(11):
         drift.update(traffic.normal())
-    assert drift.verdict()["state"] == "none"
+    assert drift.verdict().state == "none"
 
 
 def test_it_continues_after_a_restart():
@@ -137,8 +138,8 @@ def test_it_continues_after_a_restart():
     sample = traffic.normal()
     whole.update(sample)
     rest.update(sample)
-    martingale = rest.verdict()["statistics"]["martingale"]
-    assert martingale == whole.verdict()["statistics"]["martingale"]
+    martingale = rest.verdict().statistics.martingale
+    assert martingale == whole.verdict().statistics.martingale
 
 
 def test_another_version_starts_anew():
@@ -150,5 +151,5 @@ def test_another_version_starts_anew():
     fresh = Drift(traffic.baseline).verdict()
     assert drift.verdict() != fresh
     moved = Baseline(**{**vars(traffic.baseline), "version": 4})
-    assert Drift.from_bytes(moved, drift.to_bytes()).verdict() == {**fresh, "version": 4}
+    assert Drift.from_bytes(moved, drift.to_bytes()).verdict() == changed(fresh, version=4)
     assert Drift.from_bytes(traffic.baseline, b"\xff not a state").verdict() == fresh

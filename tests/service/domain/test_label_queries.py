@@ -26,10 +26,8 @@ def test_one_of_many_alike_comes_first(version: Version):
     """Of five events that blame b the one of middle severity is asked for, and speaks for five."""
     events = [event(i, [0, 9, 0], 2.0 + i, "b") for i in range(5)]
     asked = choose(events, set(), version, version.threshold_for({"fpr": 0.01}))
-    assert asked[0]["event"] == "2-0"
-    assert asked[0]["reason"] == (
-        "speaks for 5 alike: nearest to regime 1, b above what is expected"
-    )
+    assert asked[0].event == "2-0"
+    assert asked[0].reason == ("speaks for 5 alike: nearest to regime 1, b above what is expected")
 
 
 def test_disagreement_and_then_the_threshold(version: Version):
@@ -40,15 +38,15 @@ def test_disagreement_and_then_the_threshold(version: Version):
         event(3, [0, 0, 0], 3.0),
     ]
     asked = choose(events, set(), version, version.threshold_for({"fpr": 0.01}))
-    assert [one["event"] for one in asked] == ["3-0", "2-0", "1-0"]
-    assert asked[0]["reason"] == "normal by now, an anomaly to version 1"
-    assert asked[1]["reason"] == "near the threshold: severity 1.10"
+    assert [one.event for one in asked] == ["3-0", "2-0", "1-0"]
+    assert asked[0].reason == "normal by now, an anomaly to version 1"
+    assert asked[1].reason == "near the threshold: severity 1.10"
 
 
 def test_answered_and_foreign_events_are_left_out(version: Version):
     """A labelled event, and one of another dimension, are not asked for; ten are at most."""
     threshold = version.threshold_for({"fpr": 0.01})
     events = [event(i, [9, 9, 9], 1.0 + i) for i in range(30)]
-    assert choose(events[:1], {"0-0"}, version, threshold) == []
-    assert choose([event(1, [9, 9], 1.0)], set(), version, threshold) == []
+    assert choose(events[:1], {"0-0"}, version, threshold) == ()
+    assert choose([event(1, [9, 9], 1.0)], set(), version, threshold) == ()
     assert len(choose(events, set(), version, threshold)) == ASKED

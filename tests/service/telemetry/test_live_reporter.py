@@ -58,14 +58,14 @@ async def test_summary(observed: Observed) -> None:
     await observed.observer.flush()
     await observed.observer.flush()
     ((_, summary),) = await observed.stores.live.read("pump")
-    assert (summary["n"], summary["rows"], summary["version"]) == (40, 40, 1)
-    assert len(np.frombuffer(summary["scores"], "<f4")) == 40
-    assert len(np.frombuffer(summary["p_values"], "<f4")) == 40
-    counts = np.frombuffer(summary["counts"], "<i8").reshape(3, -1)
+    assert (summary.n, summary.rows, summary.version) == (40, 40, 1)
+    assert len(np.frombuffer(summary.scores, "<f4")) == 40
+    assert len(np.frombuffer(summary.p_values, "<f4")) == 40
+    counts = np.frombuffer(summary.counts, "<i8").reshape(3, -1)
     assert (counts.sum(axis=1) == 40).all()
-    regimes = np.frombuffer(summary["regimes"], "<i8")
+    regimes = np.frombuffer(summary.regimes, "<i8")
     assert (len(regimes), regimes.sum()) == (1 + len(observed.serving.version.regimes), 40)
-    assert regimes[0] == summary["anomalies"]
+    assert regimes[0] == summary.anomalies
 
 
 async def test_large_requests_are_sampled(observed: Observed) -> None:
@@ -73,7 +73,7 @@ async def test_large_requests_are_sampled(observed: Observed) -> None:
     observed.score(np.zeros((9000, 3)))
     await observed.observer.flush()
     ((_, summary),) = await observed.stores.live.read("pump")
-    assert (summary["n"], summary["rows"]) == (9000, SAMPLED)
+    assert (summary.n, summary.rows) == (9000, SAMPLED)
 
 
 async def test_live_vectors_are_kept_for_those_who_ask(observed: Observed, stored: Stored) -> None:
@@ -113,7 +113,7 @@ async def test_memory_is_bounded(observed: Observed) -> None:
         observed.score(np.zeros((2000, 3)))
     await observed.observer.flush()
     ((_, summary),) = await observed.stores.live.read("pump")
-    assert (summary["n"], summary["rows"]) == (30_000, SAMPLED)
+    assert (summary.n, summary.rows) == (30_000, SAMPLED)
     dropped = observed.registry.get_sample_value(
         "anamnesis_live_dropped_total", {"detector": "pump"}
     )

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 from prometheus_client import CollectorRegistry
 
+from models.drift.finding import MixFinding, RegimeShare, Statistics
 from models.version.judgement import Judgement
+from service.domain.drift_report import DriftReport
 from service.scoring.champions import Champions
 from service.telemetry.metrics import Metrics
 from service.telemetry.store_metrics import StateMetrics, _of_regimes
@@ -86,8 +88,9 @@ def test_forgetting_is_read_from_the_champion() -> None:
 
 def test_live_shares_are_of_the_largest_regimes() -> None:
     """Of seven regimes the five that came most are exported, and what none explains."""
-    known = [{"regime": n, "live": n / 100, "learned": 0.1} for n in range(1, 8)]
-    drift = {"state": "none", "statistics": {"regimes": {**TEST, "none": 0.02, "known": known}}}
+    known = tuple(RegimeShare(n, 0.1, n / 100, "present") for n in range(1, 8))
+    mix = MixFinding(statistic=0.1, threshold=0.2, alarm=False, none=0.02, known=known)
+    drift = DriftReport("none", statistics=Statistics(features=(), regimes=mix))
     detectors = [SimpleNamespace(name="pump", drift=drift)]
     families = {f.name: f for f in _of_regimes([], detectors)}
     samples = families["anamnesis_regime_live_ratio"].samples
@@ -95,8 +98,6 @@ def test_live_shares_are_of_the_largest_regimes() -> None:
         "none": 0.02, "7": 0.07, "6": 0.06, "5": 0.05, "4": 0.04, "3": 0.03,
     }  # fmt: skip
 
-
-TEST = {"statistic": 0.1, "threshold": 0.2, "alarm": False}
 
 PROCESS = """
 import numpy as np

@@ -1,13 +1,14 @@
-from collections.abc import Mapping
-
 import msgspec
 import numpy as np
 import pytest
 
 from models import Config, Model, Version, train
+from models.drift.finding import Finding
 from models.parts.labels import Labels
 from service.domain.detector_config import parse
+from service.domain.drift_report import NO_DRIFT, DriftReport
 from service.domain.event import Event, Label
+from service.domain.live_summary import LiveSummary
 from service.settings import Settings
 from service.store.events import Events
 from service.store.labels import LabelStore
@@ -28,24 +29,24 @@ def version() -> Version:
     return train(None, X, config)
 
 
-def summary(version: Version, uid: str, X: np.ndarray, number: int = 1) -> Mapping[str, object]:
+def summary(version: Version, uid: str, X: np.ndarray, number: int = 1) -> LiveSummary:
     """Return what an API process sends about vectors X (n, d) that it scored."""
     X = X.astype(np.float32)
     judged = version.judge(X)
-    return {
-        "uid": uid,
-        "generation": 1,
-        "version": number,
-        "process": "test",
-        "n": len(X),
-        "scores": judged.scores.astype("<f4").tobytes(),
-        "p_values": judged.p_values.astype("<f4").tobytes(),
-        "anomalies": int(judged.is_anomaly.sum()),
-        "counts": version.reference.count(X).astype("<i8").tobytes(),
-        "regimes": np.bincount(version.regime_of(X), minlength=2).astype("<i8").tobytes(),
-        "rows": len(X),
-        "t": 0.0,
-    }
+    return LiveSummary(
+        uid=uid,
+        generation=1,
+        version=number,
+        process="test",
+        n=len(X),
+        scores=judged.scores.astype("<f4").tobytes(),
+        p_values=judged.p_values.astype("<f4").tobytes(),
+        anomalies=int(judged.is_anomaly.sum()),
+        counts=version.reference.count(X).astype("<i8").tobytes(),
+        regimes=np.bincount(version.regime_of(X), minlength=2).astype("<i8").tobytes(),
+        rows=len(X),
+        t=0.0,
+    )
 
 
 @pytest.fixture
@@ -64,9 +65,9 @@ async def send(stored: Stored, version: Version, shift: float, times: int = 5, *
         assert await Live(stored.redis).append("pump", summary(version, uid, X, **more))
 
 
-def martingale(drift: Mapping) -> Mapping:
+def martingale(drift: DriftReport) -> Finding:
     """Return the martingale's part of a drift document."""
-    return drift["statistics"]["martingale"]
+    return drift.statistics.martingale
 
 
 @pytest.mark.anyio
@@ -76,14 +77,14 @@ async def test_a_shift_is_published(watched: Stored, version: Version):
     await send(watched, version, 0.0)
     await monitor.tick()
     drift = (await watched.get()).drift
-    assert (drift["state"], drift["version"]) == ("none", 1)
-    assert drift["updated_at"].endswith("Z")
+    assert (drift.state, drift.version) == ("none", 1)
+    assert drift.updated_at.endswith("Z")
     await send(watched, version, 3.0, times=6)
     await monitor.tick()
     drift = (await watched.get()).drift
-    assert drift["state"] == "new_regime"
-    assert martingale(drift)["alarm"]
-    assert drift["statistics"]["features"][0]["feature"] == "b"
+    assert drift.state == "new_regime"
+    assert martingale(drift).alarm
+    assert drift.statistics.features[0].feature == "b"
 
 
 @pytest.mark.anyio
@@ -106,7 +107,7 @@ async def test_one_of_several_watches(watched: Stored, version: Version):
     await watched.redis.delete(Keys("pump").monitor)
     await Monitor(SETTINGS, watched.redis).tick()
     assert martingale((await watched.get()).drift) == continued
-    assert continued["statistic"] != 0
+    assert continued.statistic != 0
 
 
 @pytest.mark.anyio
@@ -119,7 +120,7 @@ async def test_a_dead_monitor_is_replaced(watched: Stored, version: Version):
 
     async def seen() -> bool:
         await second.tick()
-        return (await watched.get()).drift["state"] == "new_regime"
+        return (await watched.get()).drift.state == "new_regime"
 
     await until(seen)
 
@@ -130,16 +131,16 @@ async def test_a_new_version_starts_anew(watched: Stored, version: Version):
     monitor = Monitor(SETTINGS, watched.redis)
     await send(watched, version, 3.0)
     await monitor.tick()
-    assert (await watched.get()).drift["state"] == "new_regime"
+    assert (await watched.get()).drift.state == "new_regime"
     await watched.learn(artifact=version.with_config(Config(seed=1)).to_bytes(), seed=1)
     # Traffic that the old version scored counts for nothing.
     await send(watched, version, 3.0, times=3)
     await monitor.tick()
     drift = (await watched.get()).drift
-    assert (drift["state"], drift["version"]) == ("none", 2)
+    assert (drift.state, drift.version) == ("none", 2)
     await send(watched, version, 3.0, times=4, number=2)
     await monitor.tick()
-    assert (await watched.get()).drift["state"] == "new_regime"
+    assert (await watched.get()).drift.state == "new_regime"
 
 
 @pytest.mark.anyio
@@ -152,11 +153,11 @@ async def test_a_deleted_detector_is_let_go(watched: Stored, version: Version):
     await monitor.tick()
     await watched.make()
     await monitor.tick()
-    assert (await watched.get()).drift == {"state": "none"}
+    assert (await watched.get()).drift == NO_DRIFT
     await watched.learn(artifact=version.to_bytes())
     await monitor.tick()
-    assert (await watched.get()).drift["version"] == 1
-    assert (await watched.get()).drift["state"] == "none"
+    assert (await watched.get()).drift.version == 1
+    assert (await watched.get()).drift.state == "none"
 
 
 @pytest.mark.anyio
@@ -168,8 +169,8 @@ async def test_a_looser_threshold_moves_the_burst_at_once(watched: Stored, versi
     await watched.detectors.put("pump", parse({"threshold": {"fpr": 0.1}}))
     await send(watched, version, 0.0, times=1)
     await monitor.tick()
-    burst = (await watched.get()).drift["statistics"]["anomalies"]
-    assert burst["threshold"] == pytest.approx(0.5)
+    burst = (await watched.get()).drift.statistics.anomalies
+    assert burst.threshold == pytest.approx(0.5)
 
 
 @pytest.mark.anyio
@@ -184,10 +185,10 @@ async def test_labels_move_the_burst_too(watched: Stored, version: Version):
     monitor = Monitor(SETTINGS, watched.redis)
     await send(watched, version, 0.0)
     await monitor.tick()
-    burst = (await watched.get()).drift["statistics"]["anomalies"]
+    burst = (await watched.get()).drift.statistics.anomalies
     alpha = version.threshold_for(policy, Labels(rows, outer)).alpha
     assert alpha == pytest.approx(0.1, rel=0.05)  # ten times the asked rate is the farthest
-    assert burst["threshold"] > 0.3
+    assert burst.threshold > 0.3
 
 
 @pytest.mark.anyio
@@ -195,7 +196,7 @@ async def test_a_broken_version_is_no_reason_to_stop(stored: Stored):
     """An artifact that cannot be read leaves the detector without drift and the monitor alive."""
     await stored.learn(artifact=b"no version")
     await Monitor(SETTINGS, stored.redis).tick()
-    assert (await stored.get()).drift == {"state": "none"}
+    assert (await stored.get()).drift == NO_DRIFT
 
 
 @pytest.mark.anyio
@@ -224,8 +225,8 @@ async def test_regimes_and_queries_are_published(watched: Stored, version: Versi
     await send(watched, version, 0.0)
     await Monitor(SETTINGS, watched.redis).tick()
     drift = (await watched.get()).drift
-    regimes = drift["statistics"]["regimes"]
-    (only,) = regimes["known"]
-    assert (only["regime"], only["state"]) == (1, "present")
-    assert only["live"] + regimes["none"] == pytest.approx(1.0)
-    assert [one["event"] for one in drift["queries"]] == [made]
+    regimes = drift.statistics.regimes
+    (only,) = regimes.known
+    assert (only.regime, only.state) == (1, "present")
+    assert only.live + regimes.none == pytest.approx(1.0)
+    assert [one.event for one in drift.queries] == [made]

@@ -1,0 +1,30 @@
+"""What the drift monitor publishes of a detector."""
+
+from msgspec import Struct
+
+from models.drift.finding import State, Statistics
+
+
+class Query(Struct, frozen=True):
+    """A recorded anomaly whose label would teach much, by its id, and why."""
+
+    event: str
+    reason: str
+
+
+class DriftReport(Struct, frozen=True, omit_defaults=True):
+    """The verdict on one version's traffic, and the events to ask a person about.
+
+    `at` and `updated_at`, RFC 3339, are when it was published. Only `state` is there before the
+    first look.
+    """
+
+    state: State
+    version: int | None = None
+    statistics: Statistics | None = None
+    queries: tuple[Query, ...] | None = None
+    at: str | None = None
+    updated_at: str | None = None
+
+
+NO_DRIFT = DriftReport("none")
