@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import orjson
 from prometheus_client import generate_latest
@@ -20,6 +21,7 @@ from models.decisions.gate import gate
 from models.drift.state import Baseline, Drift, Sample
 from models.version import artifact
 from models.version.description import described
+from service.api.responses import answer
 from service.api.status import describe
 from service.domain.champion import Champion
 from service.domain.version_record import describe as record_of
@@ -274,7 +276,7 @@ def _shown(version: Version) -> None:
     )
     state = {b"uid": b"u", b"config": b"{}", b"champion": b"1", b"generation": b"1"}
     known = from_state("pump", state, None)
-    orjson.dumps(describe(known, served))
+    answer(describe(known, served))
     champions = Champions(2)
     champions.note(known)
     champions.install(served)
@@ -299,10 +301,10 @@ def _watched(version: Version, X: np.ndarray) -> None:
         Sample(judged.scores, judged.p_values, int(judged.is_anomaly.sum()), len(X),
                version.reference.count(X), regimes)
     )  # fmt: skip
-    orjson.dumps(drift.verdict())
+    msgspec.json.encode(drift.verdict())
 
 
 def finite(*answers: Any) -> None:
     """Fail unless every number of every answer is finite."""
-    for answer in answers:
-        assert np.isfinite(answer).all(), "an answer is not finite"
+    for one in answers:
+        assert np.isfinite(one).all(), "an answer is not finite"
