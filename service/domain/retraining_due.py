@@ -3,6 +3,10 @@
 from service.ages import is_over
 from service.domain.detector import Detector
 
+_ROUNDING = 0.001  # the sum of two times is no exact number
+_URGENT = _BACKLOG = 4.0  # most weight of an urgent reason, and of a buffer beyond its trigger
+_HEAD_START_SECONDS = 10.0  # so that the weights tell detectors apart that are due since just now
+
 
 def due(detector: Detector, now: float) -> str | None:
     """Return why `detector` is to be retrained at `now` (unix time), or None when it is not.
@@ -19,6 +23,34 @@ def due(detector: Detector, now: float) -> str | None:
     if detector.config.retrain.paused or detector.muted(now):
         return None
     return _triggered(detector, now)
+
+
+def due_at(detector: Detector, now: float) -> float | None:
+    """Return when `detector` is due: `now`, later by age or once a mute ends, or None.
+
+    It holds as long as nothing else changes. Times are seconds since 1970.
+    """
+    if due(detector, now):
+        return now
+    later = []
+    if detector.mute is not None:
+        later.append(detector.mute.until)
+    oldest, most = detector.buffer_oldest, detector.config.retrain.max_age_seconds
+    if oldest is not None and most is not None:
+        later.append(oldest + most + _ROUNDING)
+    return next((at for at in sorted(later) if at > now and due(detector, at)), None)
+
+
+def need(detector: Detector, waited: float) -> float:
+    """Return how much `detector`, due for `waited` seconds, needs its retraining; the most first.
+
+    A person who waits, drift, and a buffer beyond the trigger count for up to 16 times the
+    waiting: so each of them comes first among equals, and nobody waits for ever.
+    """
+    urgent = detector.requested > detector.served or detector.drift.get("state") == "new_regime"
+    backlog = detector.buffered / max(detector.config.retrain.min_vectors or 0, MIN_VECTORS)
+    weight = (_URGENT if urgent else 1) * min(max(backlog, 1), _BACKLOG)
+    return (waited + _HEAD_START_SECONDS) * weight
 
 
 def _triggered(detector: Detector, now: float) -> str | None:

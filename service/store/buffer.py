@@ -21,6 +21,7 @@ from service.domain.experience import Experience, Source
 from service.domain.ingested import Ingested
 from service.problems import BadVectors, BufferFull, UnknownDetector, Unprocessable
 from service.store.connection import replicated
+from service.store.due_index import DueIndex
 from service.store.group_commit import Group
 from service.store.lua import NOW, READ
 from service.store.redis_keys import IDEMPOTENCY_SECONDS, Keys, suffix
@@ -189,6 +190,7 @@ class Buffer:
         self._redis: Any = redis
         self._replicas = replicas
         self._ingest = Group(redis, _INGEST.script)
+        self._due = DueIndex(redis)
         self._max_vectors = max_vectors
         self._max_bytes = max_bytes
         self._experience_max_vectors = experience_max_vectors
@@ -259,6 +261,8 @@ class Buffer:
         answer = self._answer(reply, n, d)
         if self._replicas:
             await replicated(self._redis, self._replicas)
+        if not answer.duplicate:
+            await self._due.ingested(name, answer.buffered - answer.accepted, answer.buffered)
         return answer
 
     def _answer(self, reply: list[Any], n: int, d: int) -> Ingested:

@@ -14,7 +14,7 @@ from service.domain.detector import NAME, Detector, Pointer
 from service.domain.detector_config import DetectorConfig, check_rules, keeping
 from service.problems import Conflict, UnknownDetector, Unprocessable
 from service.store.connection import ask
-from service.store.detector_state import POINTER, from_state, pointer
+from service.store.detector_state import POINTER, pointer, read
 from service.store.detectors_lua import (
     CONFIGURE,
     CREATE,
@@ -23,6 +23,7 @@ from service.store.detectors_lua import (
     MUTE,
     REQUEST,
 )
+from service.store.due_index import DueIndex
 from service.store.erasure import mark_erased
 from service.store.lua import said
 from service.store.redis_keys import DETECTORS, NOTIFY, Keys
@@ -39,6 +40,7 @@ class Detectors:
 
     def __init__(self, redis: Redis, *, max_detectors: int = 1000) -> None:
         self._redis: Any = redis
+        self._due = DueIndex(redis)
         self._max_detectors = max_detectors
 
     async def put(
@@ -69,6 +71,7 @@ class Detectors:
                 done = merged == held.config or await self._configure(held, merged, who)
             found = await self.get(name) if done else None
             if found is not None:
+                await self._due.note(found)
                 return held is None, found
         raise Conflict("The detector is being changed by others; ask again.")
 
@@ -111,34 +114,18 @@ class Detectors:
 
     async def get(self, name: str) -> Detector | None:
         """Return the detector as it is now, read in one round trip, or None."""
-        return (await self._read([name])).get(name)
+        return (await read(self._redis, [name])).get(name)
 
-    async def list(self) -> list[Detector]:
+    async def list(self) -> Sequence[Detector]:
         """Return all detectors by name."""
-        names = sorted(await self.names())
-        found: dict[str, Detector] = {}
-        for start in range(0, len(names), _AT_ONCE):
-            found |= await self._read(names[start : start + _AT_ONCE])
-        return [found[name] for name in names if name in found]
+        return await self.some(await self.names())
 
-    async def _read(self, names: Iterable[str]) -> dict[str, Detector]:
-        wanted = [Keys(name) for name in names if NAME.fullmatch(name)]
-        pipe = self._redis.pipeline(transaction=False)
-        for keys in wanted:
-            pipe.hgetall(keys.state)
-            pipe.get(keys.drift)
-        replies = await ask(self._redis, pipe.execute())
-        found: dict[str, Detector] = {}
-        for keys, state, drift in zip(wanted, replies[::2], replies[1::2], strict=True):
-            try:
-                if state:
-                    found[keys.name] = from_state(keys.name, state, drift)
-            except Unprocessable as problem:
-                # Written by a release that builds more; the others must not suffer for it.
-                _log.error("config not read", detector=keys.name, why=problem.detail)
-            except Exception:  # noqa: BLE001 - nor for a state that is damaged
-                _log.exception("state not read", detector=keys.name)
-        return found
+    async def some(self, names: Iterable[str]) -> Sequence[Detector]:
+        """Return those of `names` that exist, by name."""
+        wanted, found = sorted(names), dict[str, Detector]()
+        for start in range(0, len(wanted), _AT_ONCE):
+            found |= await read(self._redis, wanted[start : start + _AT_ONCE])
+        return [found[name] for name in wanted if name in found]
 
     async def names(self) -> set[str]:
         """Return the names of all detectors, of one being made or deleted perhaps too."""
@@ -189,6 +176,7 @@ class Detectors:
                 buffered=reply[1],
                 needed=MIN_VECTORS,
             )
+        await self._due.refresh(name)
         return int(reply[1])
 
     async def mute(self, name: str, seconds: float, why: str, who: str) -> float:
@@ -207,6 +195,7 @@ class Detectors:
         until = await MUTE(self._redis, Keys(name), args)
         if until is None:
             raise UnknownDetector("There is no such detector.")
+        await self._due.refresh(name)
         return int(until) / 1000
 
     async def delete(self, name: str, *, who: str = "") -> None:
@@ -242,6 +231,7 @@ class Detectors:
             named = answers[start : start + _AT_ONCE]
             where, values = FORGET_ANSWERS.bound({}, {"uid": uid})
             await FORGET_ANSWERS.script(client, [*where, *named], values)
+        await self._due.forget(name)
         await ask(client, client.srem(DETECTORS, name))
         if await ask(client, client.exists(keys.state)):  # made again in between
             await ask(client, client.sadd(DETECTORS, name))

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from service.domain.drift_report import DriftReport
 from service.domain.live_summary import LiveSummary
 from service.store.connection import ask
+from service.store.due_index import DueIndex
 from service.store.leases import Lease
 from service.store.lua import FENCED, unfenced
 from service.store.redis_keys import Keys
@@ -61,6 +62,7 @@ class Live:
 
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
+        self._due = DueIndex(redis)
 
     async def append(self, name: str, summary: LiveSummary) -> bool:
         """Send `summary` for the incarnation `summary.uid`; False when that is gone."""
@@ -110,3 +112,5 @@ class Live:
         data = (msgspec.msgpack.encode(tuple(memory)), document)
         args = {"holder": lease.holder}
         unfenced(await _SAVE(self._redis, keys, args, data, lease=keys.lease(lease.role)))
+        if drift is not None and drift.get("state") == "new_regime":
+            await self._due.refresh(lease.name)

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 from service.problems import Conflict, Unknown
 from service.store.connection import ask
+from service.store.due_index import DueIndex
 from service.store.erasure import mark_erased
 from service.store.held_rows import KIND, Held
 from service.store.lua import AUDIT, NOW, READ, said
@@ -84,6 +85,7 @@ class Quarantine:
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
         self._held = Held(redis)
+        self._due = DueIndex(redis)
 
     async def list(self, name: str) -> list[dict[str, Any]]:
         """Return what waits, oldest first.
@@ -112,10 +114,18 @@ class Quarantine:
 
         Raises Unknown when there is none, and Conflict when the other decision has begun.
         """
-        keys, total = Keys(name), 0
         audited = said(decision, who, why, entry=entry_id)
         if decision == "discard":
             await mark_erased(self._redis)
+        total = await self._carried_out(name, entry_id, decision, audited)
+        if decision == "release":
+            await self._due.refresh(name)
+        return total
+
+    async def _carried_out(
+        self, name: str, entry_id: str, decision: Decision, audited: bytes
+    ) -> int:
+        keys, total = Keys(name), 0
         if row := _HELD.fullmatch(entry_id):
             total = await self._held.decide(name, row[1], decision, audited)
             if not total:

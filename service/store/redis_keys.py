@@ -4,6 +4,7 @@ All keys of one detector share the hash tag `{name}`, so that a script over them
 """
 
 import hashlib
+import zlib
 from dataclasses import dataclass
 
 from service.domain.detector import NAME
@@ -19,6 +20,8 @@ API_KEYS = "anamnesis:api-keys"
 KEYS_AUDIT = "anamnesis:{anamnesis:api-keys}:audit"
 KEYS_NONCE = "anamnesis:{anamnesis:api-keys}:nonce"
 NOTIFY = "anamnesis:notify"
+# Both keys of a bucket lie in one slot of a cluster, the buckets in many.
+DUE = tuple(f"anamnesis:{{due:{bucket:02}}}" for bucket in range(64))
 REPLICATED = "anamnesis:replicated"  # string: written to learn how far the replicas are; expires
 
 # What each of them holds.
@@ -32,8 +35,22 @@ OF_THE_SERVICE = {
     API_KEYS: "Hash: `revision`, and key id to what the key allows, as JSON.",
     KEYS_AUDIT: "Stream: the audit trail of the API keys.",
     KEYS_NONCE: "String: milliseconds and a nonce, drawn with every change of the keys.",
+    "anamnesis:{due:BUCKET}": "Sorted set: detector to when it is due for a retraining, of those "
+    "whose name falls into this one of 64 buckets; a hint.",
+    "anamnesis:{due:BUCKET}:running": "Sorted set: detector to when the lease of the worker that "
+    "retrains it ends.",
     NOTIFY: "Channel: the name of a detector that changed.",
 }
+
+
+def due(name: str) -> str:
+    """Return the sorted set of the due index that holds the detector `name`."""
+    return DUE[zlib.crc32(name.encode("utf-8", "surrogatepass")) % len(DUE)]
+
+
+def running(due_key: str) -> str:
+    """Return the sorted set of running retrainings beside this one of the due index."""
+    return f"{due_key}:running"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from service.domain.revocation_plan import Asked, Plan, State
 from service.json_value import JsonObject
 from service.problems import Conflict, Unknown, UnknownDetector
 from service.store.connection import ask
+from service.store.due_index import DueIndex
 from service.store.erasure import mark_erased
 from service.store.leases import Lease, Leases
 from service.store.lua import Fenced, said, unfenced
@@ -44,6 +45,7 @@ class Revocations:
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
         self._leases = Leases(redis)
+        self._due = DueIndex(redis)
 
     async def plan(self, name: str, culprit: Culprit) -> Plan:
         """Return what taking `culprit` back would come to now; changes nothing.
@@ -88,6 +90,7 @@ class Revocations:
             raise Conflict("Somebody else took over meanwhile; repeat it, it goes on.") from None
         finally:
             await self._leases.release(lease)
+            await self._due.refresh(name)
         return plan.told() | {
             "generation": generation,
             "discarded": discarded,

@@ -7,6 +7,7 @@ buffer, so an attempt may be given up, or die, at any moment.
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from service.worker.toolbox import Tools
 _logger = log.get(__name__)
 
 ATTEMPTS = 3  # then the experience is parked, so that later data is learned
+_SHOWN_SECONDS = 5.0  # that the due index shows it as running, unless it is told again by then
 _KEEP_SECONDS = 0.5  # between two looks at the lease and writes of the progress
 _AGAIN_SECONDS = 0.2  # between two tries to write an outcome while the lease lasts
 
@@ -56,6 +58,7 @@ async def attempt(tools: Tools, detector: Detector, why: str) -> bool:
     finally:
         with contextlib.suppress(StoreUnavailable):
             await tools.leases.release(run.lease)
+        await tools.due.settle(detector.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,8 +291,12 @@ class _Attempt:
 
     async def _keep(self, experience: Experience) -> None:
         """Renew the lease and write the progress; raises Fenced, and never returns otherwise."""
-        written = 0.0
+        written, told = 0.0, -math.inf
+        shown = max(self.lease.seconds, _SHOWN_SECONDS)
         while True:
+            if time.monotonic() - told > shown / 2:
+                told = time.monotonic()
+                await self.tools.due.begin(self.lease.name, shown)
             await asyncio.sleep(min(_KEEP_SECONDS, self.lease.seconds / 3))
             try:
                 renewed = await self.tools.leases.renew(self.lease)

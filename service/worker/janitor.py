@@ -14,6 +14,7 @@ from service.problems import Conflict, StoreUnavailable, Unknown
 from service.settings import Settings
 from service.store.connection import Connection
 from service.store.detectors import Detectors
+from service.store.due_index import DueIndex
 from service.store.erasure import Erasure
 from service.store.incidents import Incidents
 from service.store.quarantine import Quarantine
@@ -29,12 +30,13 @@ _REWRITE_SHARE = 0.9  # of the longest time; the rest is for the rewriting
 
 
 class Janitor:
-    """Erases learned vectors, prunes artifacts, completes decisions, rewrites the store's file."""
+    """Erases learned vectors, prunes artifacts, completes decisions, mends the due index."""
 
     def __init__(self, settings: Settings, redis: Connection) -> None:
         self._rewrite_seconds = settings.rewrite_seconds * _REWRITE_SHARE
         self._kept_bytes = settings.buffer_max_bytes
         self._detectors = Detectors(redis, max_detectors=settings.max_detectors)
+        self._due = DueIndex(redis)
         self._erasure = Erasure(redis)
         self._quarantine = Quarantine(redis)
         self._incidents = Incidents(redis)
@@ -46,6 +48,7 @@ class Janitor:
     async def tick(self) -> None:
         """Tidy every detector once; raises StoreUnavailable."""
         detectors = await self._detectors.list()
+        await self._due.repair(detectors)
         for detector in detectors:
             try:
                 await self._tidy(detector)

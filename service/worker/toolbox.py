@@ -8,6 +8,7 @@ from service.signatures import Seal
 from service.store.buffer import Buffer
 from service.store.connection import Connection
 from service.store.detectors import Detectors
+from service.store.due_index import DueIndex
 from service.store.events import Events
 from service.store.labels import LabelStore
 from service.store.leases import Leases
@@ -28,6 +29,7 @@ class Tools:
     lease_seconds: float
     artifact_max_bytes: int
     detectors: Detectors
+    due: DueIndex
     buffer: Buffer
     retrainings: Retrainings
     registry: Registry
@@ -48,6 +50,7 @@ class Tools:
             lease_seconds=settings.lease_seconds,
             artifact_max_bytes=settings.artifact_max_bytes,
             detectors=Detectors(redis, max_detectors=settings.max_detectors),
+            due=DueIndex(redis),
             buffer=Buffer(redis, experience_max_vectors=settings.experience_max_vectors),
             retrainings=Retrainings(redis),
             registry=Registry(redis, versions_kept=settings.versions_kept),

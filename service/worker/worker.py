@@ -36,8 +36,10 @@ _BEAT_SECONDS = 2.0
 CALL_SECONDS = 5.0  # one call to the store: a promotion carries an artifact of many megabytes
 _AWAY_SECONDS = 2.0  # between two tries of a store that is away; recovery is promised in 5 s
 _LISTEN_SECONDS = 5.0  # above the pause between two looks at a subscription
-_LOOK_SHARE = 0.1  # of the time, at most, goes into looking at detectors that are not due
+_LOOK_SHARE = 0.1  # of the time, at most, goes into looking for detectors that are due
 _RETRY_SECONDS = 1.0  # until a detector whose retraining came to nothing is looked at again
+_HELP_SHARE = 0.25  # of the time, at most, goes into each thing that is done beside the retraining
+_WOKEN = 256  # detectors that changed during a retraining and are looked at first after it
 
 
 class Worker:
@@ -61,7 +63,6 @@ class Worker:
         self._woken: set[str] = set()
         self._wake = asyncio.Event()
         self._exit = asyncio.Event()
-        self._turns: dict[str, float] = {}  # when each detector last had its turn, monotonic
         self._not_before: dict[str, float] = {}  # detectors that wait for another attempt
         self._next_look = 0.0
         self._current: asyncio.Task[bool] | None = None
@@ -114,13 +115,12 @@ class Worker:
                 await self._rest(max(0.0, self._next_look - time.monotonic()))
 
     async def tick(self) -> bool:
-        """Retrain the one detector, if any, that is due and waited longest; whether it did."""
+        """Retrain the one detector, if any, that is due and needs it most; whether it did."""
         woken, self._woken = self._woken, set()
         self._wake.clear()
         for detector, reason in await self._due(woken):
             if self._exit.is_set():
                 break
-            self._turns[detector.name] = time.monotonic()
             self._current = asyncio.create_task(attempt(self.tools, detector, reason))
             try:
                 settled = await self._current
@@ -166,29 +166,28 @@ class Worker:
         await self.tools.leases.beat(self.id)
 
     async def _due(self, woken: Iterable[str]) -> list[tuple[Detector, str]]:
-        """Return (detector, reason) for what is due, who waited longest first.
+        """Return (detector, reason) for what is due, who needs it most first.
 
-        Looks at the `woken`, and at all of them when the time for that has come.
+        Looks at the `woken`, and at the heads of the due index when the time for that has come:
+        at a bounded number of detectors, however many there are.
         """
-        start = time.monotonic()
+        start, tools = time.monotonic(), self.tools
+        self._not_before = {n: at for n, at in self._not_before.items() if at > start}
+        waited = dict.fromkeys(woken, 0.0)
         if start >= self._next_look:
-            detectors = await self.tools.detectors.list()
+            waited |= await tools.due.heads()
             took = time.monotonic() - start
             self._next_look = start + max(self.settings.tick_seconds, took / _LOOK_SHARE)
-            known = {detector.name for detector in detectors}
-            self._turns = {name: at for name, at in self._turns.items() if name in known}
-        else:
-            found = [await self.tools.detectors.get(name) for name in woken]
-            detectors = [detector for detector in found if detector is not None]
-        self._not_before = {n: at for n, at in self._not_before.items() if at > start}
-        due = [
-            (detector, reason)
-            for detector in detectors
-            if detector.name not in self._not_before
-            and (reason := retraining_due.due(detector, time.time()))
-        ]
-        due.sort(key=lambda pair: self._turns.get(pair[0].name, 0.0))
-        return due
+        found, now = [], time.time()
+        for detector in await tools.detectors.some(waited.keys() - self._not_before.keys()):
+            reason = retraining_due.due(detector, now)
+            if reason:
+                needs = retraining_due.need(detector, waited.pop(detector.name))
+                found.append((needs, detector, reason))
+        for name in waited.keys() - self._not_before.keys() - set(woken):
+            await tools.due.correct(name)
+        found.sort(key=lambda one: -one[0])
+        return [(detector, reason) for _, detector, reason in found]
 
     async def _rest(self, seconds: float, *, wakeable: bool = True) -> None:
         """Wait for a notification or the end of the time, whichever comes first."""
@@ -204,7 +203,8 @@ class Worker:
                 try:
                     async for name in notifications(redis):
                         if name is not None:
-                            self._woken.add(name)
+                            if len(self._woken) < _WOKEN:
+                                self._woken.add(name)
                             self._wake.set()
                 except StoreUnavailable:  # polling goes on, and says so
                     await asyncio.sleep(_AWAY_SECONDS)
@@ -212,13 +212,15 @@ class Worker:
     async def _repeat(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
         """Do `action` again and again; what goes wrong once is tried again next time."""
         while True:
+            began = time.monotonic()
             try:
                 await action()
             except StoreUnavailable:
                 pass  # the main loop says so
             except Exception:  # a helper that is broken must not end the learning
                 _logger.exception("helper failed", helper=getattr(action, "__qualname__", action))
-            await asyncio.sleep(seconds)
+            took = time.monotonic() - began
+            await asyncio.sleep(max(seconds, took / _HELP_SHARE - took))
 
     async def _store_is_there(self) -> None:
         """Wait until the store answers; WeakStore when it can lose what it acknowledges."""

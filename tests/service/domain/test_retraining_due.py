@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from service.domain.detector import Detector, Retraining
+from service.domain.detector import Detector, Mute, Retraining
 from service.domain.detector_config import DetectorConfig, Retrain
-from service.domain.retraining_due import due
+from service.domain.retraining_due import due, due_at, need
 from service.store.detector_state import from_state
 
 _NOW = 1_800_000_000.0
@@ -51,3 +51,35 @@ def _detector(buffered: int = 100, age: float = 0.0, trigger: Retrain | None = N
 def test_a_detector_is_due_by_hand_by_count_or_by_age(detector, reason):
     """The truth table of the triggers."""
     assert due(detector, _NOW) == reason
+
+
+@pytest.mark.parametrize(
+    ("detector", "after"),
+    [
+        (_detector(1000), 0),
+        (_detector(32, age=600), 3000),
+        (_detector(32, age=3600), 0),
+        (_detector(31, age=600), None),
+        (_detector(32, trigger=Retrain(max_age_seconds=None)), None),
+        (_detector(1000, mute=Mute(_NOW + 60, "", "")), 60),
+        (_detector(32, age=3600, mute=Mute(_NOW + 60, "", "")), 60),
+        (_detector(32, age=600, mute=Mute(_NOW + 60, "", "")), 3000),
+        (_detector(32, requested=1, mute=Mute(_NOW + 60, "", "")), 0),
+        (_detector(1000, trigger=Retrain(paused=True), mute=Mute(_NOW + 60, "", "")), None),
+    ],
+)
+def test_what_is_not_due_yet_says_when_it_will_be(detector, after):
+    """By age or at the end of a mute; None where something else has to happen first."""
+    at = due_at(detector, _NOW)
+    assert at == (None if after is None else pytest.approx(_NOW + after, abs=0.01))
+    assert at is None or due(detector, at)
+
+
+def test_need_puts_people_drift_and_backlog_first_and_starves_nobody():
+    """Each weighs at most fourfold, so 16 times the waiting goes before everything."""
+    plain, full = _detector(1000), _detector(10**6)
+    asked, drifting = replace(plain, requested=1), replace(plain, drift={"state": "new_regime"})
+    assert need(asked, 0) == need(drifting, 0) == need(full, 0) == 4 * need(plain, 0)
+    assert need(replace(full, requested=1), 0) == 16 * need(plain, 0)
+    assert need(plain, 200) > need(replace(full, requested=1), 0)
+    assert need(plain, 2) > need(plain, 1)

@@ -503,6 +503,38 @@ async def test_detectors_take_turns(worker, stored: Stored):
     assert [(await stored.get(name)).last_version for name in "ab"] == [1, 1]
 
 
+async def test_a_look_costs_the_same_however_many_detectors_there_are(
+    worker, stored: Stored, monkeypatch
+):
+    """What is due is found by the index: no detector that is not due is read."""
+    for number in range(20):
+        await stored.make(f"idle-{number}")
+    await stored.make("busy", retrain={"min_vectors": 32})
+    await stored.buffer.ingest("busy", matrix(40))
+    read: set[str] = set()
+
+    async def some(names, some=worker.tools.detectors.some):
+        read.update(names)
+        return await some(names)
+
+    monkeypatch.setattr(worker.tools.detectors, "some", some)
+    assert await worker.tick()
+    assert read == {"busy"}
+    assert (await stored.get("busy")).champion == 1
+    assert await worker.tools.due.work() == (0, 0, 0.0)
+
+
+async def test_a_hint_that_does_not_hold_is_taken_out(worker, trainer, stored: Stored):
+    """A detector that was paused after it was due is looked at once, not for ever."""
+    await stored.make(retrain={"min_vectors": 32})
+    await stored.buffer.ingest("pump", matrix(40))
+    assert (await worker.tools.due.work()).due == 1
+    await stored.make(retrain={"min_vectors": 32, "paused": True})
+    assert not await worker.tick()
+    assert (await worker.tools.due.work()).due == 0
+    assert not trainer.jobs
+
+
 async def test_a_request_by_hand_wakes_the_worker(make_worker, stored: Stored):
     """It starts at once, not at the next look."""
     async with running(make_worker(tick_seconds=60)) as life:

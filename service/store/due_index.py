@@ -1,0 +1,247 @@
+"""Which detectors are due for a retraining, found without looking at all of them.
+
+Each name is in one of 64 sorted sets, by when it is due. It is a hint: it is written by a command
+of its own after what makes a detector due, so a write may be lost, and what is found may not be due
+any more. A worker looks at the detector itself before it begins, and its janitor compares the index
+with all detectors once a round. All times are the store's own.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from redis.asyncio import Redis
+
+from models import MIN_VECTORS
+from service.domain.detector import Detector
+from service.domain.retraining_due import due_at
+from service.problems import StoreUnavailable
+from service.store.connection import ask
+from service.store.detector_state import read
+from service.store.redis_keys import DUE, due, running
+from service.store.script import NamedScript
+
+HEADS = 4  # detectors of each set that a worker chooses from: 256 in all
+_HINT_SECONDS = 0.2  # that the sender of a batch may wait for the hint
+_BOUNDS = 10_000  # detectors whose trigger is remembered
+_CORRECTING_SECONDS = 5.0  # then what a worker began to correct is due again
+_EARLIER_SECONDS = 1.0  # that a hint may be late before the janitor moves it
+
+_NOW = """
+local now = redis.call('TIME')
+now = now[1] + now[2] / 1e6
+"""
+
+# While a worker retrains it, the detector is due again once the worker's lease ends.
+_NOTE = NamedScript(
+    _NOW
+    + """
+local lease = redis.call('ZSCORE', KEYS.running, ARGS.name)
+if lease and tonumber(lease) > now then return 0 end
+return redis.call('ZADD', KEYS.due, 'LT', now + ARGS.seconds, ARGS.name)
+""",
+    keys="due running",
+    args="name seconds",
+)
+
+_BEGIN = NamedScript(
+    _NOW
+    + """
+redis.call('ZADD', KEYS.due, now + ARGS.seconds, ARGS.name)
+redis.call('ZADD', KEYS.running, now + ARGS.seconds, ARGS.name)
+redis.call('ZREMRANGEBYSCORE', KEYS.running, '-inf', now - 60)
+""",
+    keys="due running",
+    args="name seconds",
+)
+
+# What is noted from here on is earlier than the time given here, so `_CLOSE` sees it.
+_OPEN = NamedScript(
+    _NOW
+    + """
+local lease = redis.call('ZSCORE', KEYS.running, ARGS.name)
+if ARGS.own == '' and lease and tonumber(lease) > now then return false end
+redis.call('ZREM', KEYS.running, ARGS.name)
+redis.call('ZADD', KEYS.due, now + ARGS.seconds, ARGS.name)
+return redis.call('ZSCORE', KEYS.due, ARGS.name)
+""",
+    keys="due running",
+    args="name own seconds",
+)
+
+_CLOSE = NamedScript(
+    _NOW
+    + """
+if redis.call('ZSCORE', KEYS.due, ARGS.name) ~= ARGS.seen then return 0 end
+if ARGS.seconds == '' then return redis.call('ZREM', KEYS.due, ARGS.name) end
+return redis.call('ZADD', KEYS.due, now + ARGS.seconds, ARGS.name)
+""",
+    keys="due running",
+    args="name seen seconds",
+)
+
+_FORGET = NamedScript(
+    "redis.call('ZREM', KEYS.due, ARGS.name) redis.call('ZREM', KEYS.running, ARGS.name)",
+    keys="due running",
+    args="name",
+)
+
+# Over the sets of the index and, behind each, that of what runs: as many as one server holds.
+_HEADS = NamedScript(
+    _NOW
+    + """
+local found = {}
+for i = 1, #KEYS, 2 do
+  local rows = redis.call('ZRANGEBYSCORE', KEYS[i], '-inf', now, 'WITHSCORES', 'LIMIT', 0,
+                          ARGS.most)
+  for k = 1, #rows, 2 do
+    found[#found + 1] = rows[k]
+    found[#found + 1] = string.format('%.3f', now - rows[k + 1])
+  end
+end
+return found
+""",
+    keys="",
+    args="most",
+    flags="no-writes",
+)
+
+_WORK = NamedScript(
+    _NOW
+    + """
+local due, running, first = 0, 0, now
+for i = 1, #KEYS, 2 do
+  due = due + redis.call('ZCOUNT', KEYS[i], '-inf', now)
+  running = running + redis.call('ZCOUNT', KEYS[i + 1], now, '+inf')
+  local head = redis.call('ZRANGE', KEYS[i], 0, 0, 'WITHSCORES')
+  if head[2] then first = math.min(first, tonumber(head[2])) end
+end
+return {due, running, string.format('%.3f', now - first)}
+""",
+    keys="",
+    flags="no-writes",
+)
+
+_ALL = [key for due_key in DUE for key in (due_key, running(due_key))]
+
+
+class Work(NamedTuple):
+    """Detectors that are due and wait, detectors that are retrained, the longest wait (s)."""
+
+    due: int
+    running: int
+    oldest_seconds: float
+
+
+class DueIndex:
+    """The due index. Writes raise nothing: the store being away costs at most a janitor's round."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis: Any = redis
+        self._bounds: dict[str, float] = {}  # the buffered vectors that make a detector due
+
+    async def heads(self) -> dict[str, float]:
+        """Return what waited longest, of each set a few, and for how long (s); StoreUnavailable."""
+        _, values = _HEADS.bound({}, {"most": HEADS})
+        found = await _HEADS.script(self._redis, _ALL, values)
+        return {
+            name.decode(): float(waited)
+            for name, waited in zip(found[::2], found[1::2], strict=True)
+        }
+
+    async def work(self) -> Work:
+        """Return how much there is to do; StoreUnavailable."""
+        due_now, runs, oldest = await _WORK.script(self._redis, _ALL)
+        return Work(due_now, runs, float(oldest))
+
+    async def note(self, detector: Detector) -> None:
+        """Write when the detector is due; what is written already stays where it is earlier."""
+        self._remember(detector)
+        now = time.time()
+        at = due_at(detector, now)
+        if at is not None:
+            await self._write(_NOTE, detector.name, seconds=at - now)
+
+    async def refresh(self, name: str) -> None:
+        """Read the detector and write when it is due."""
+        with contextlib.suppress(StoreUnavailable):
+            detector = (await read(self._redis, [name])).get(name)
+            if detector is not None:
+                await self.note(detector)
+
+    async def ingested(self, name: str, before: int, after: int) -> None:
+        """Write when the detector is due, where a batch made it so; waits for a moment at most.
+
+        The batch took the buffered vectors from `before` to `after`.
+        """
+        bound = self._bounds.get(name, 0)
+        if not bound or any(before < most <= after for most in (MIN_VECTORS, bound)):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_HINT_SECONDS):
+                    await self.refresh(name)
+
+    async def begin(self, name: str, seconds: float) -> None:
+        """Write that a worker retrains the detector, with a lease of `seconds` from now."""
+        await self._write(_BEGIN, name, seconds=seconds)
+
+    async def settle(self, name: str) -> None:
+        """Write that the caller's retraining is over, and when the detector is due again."""
+        await self._correct(name, own=True)
+
+    async def correct(self, name: str) -> None:
+        """Write when the detector is really due, unless a worker retrains it."""
+        await self._correct(name, own=False)
+
+    async def forget(self, name: str) -> None:
+        """Take a deleted detector out."""
+        self._bounds.pop(name, None)
+        await self._write(_FORGET, name)
+
+    async def _correct(self, name: str, *, own: bool) -> None:
+        """Look at the detector between two writes, so that no hint of meanwhile is overwritten."""
+        seen = await self._write(_OPEN, name, own="yes" if own else "", seconds=_CORRECTING_SECONDS)
+        if seen is None:
+            return
+        with contextlib.suppress(StoreUnavailable):
+            now, detector = time.time(), (await read(self._redis, [name])).get(name)
+            at = None if detector is None else due_at(detector, now)
+            await self._write(_CLOSE, name, seen=seen, seconds="" if at is None else at - now)
+
+    async def repair(self, detectors: Iterable[Detector]) -> int:
+        """Write what is missing or late by more than a second; return how many; StoreUnavailable.
+
+        What is there and should not be is left to the worker that looks at it.
+        """
+        now = time.time()
+        wanted = {one.name: (one, at) for one in detectors if (at := due_at(one, now)) is not None}
+        pipe = self._redis.pipeline(transaction=False)
+        for key in DUE:
+            pipe.zrange(key, 0, -1, withscores=True)
+            pipe.zrangebyscore(running(key), "-inf", "+inf")
+        pipe.time()
+        *found, (seconds, micros) = await ask(self._redis, pipe.execute())
+        behind = seconds + micros / 1e6 - now  # the store's clock against this process's
+        held = {name.decode(): at - behind for rows in found[::2] for name, at in rows}
+        busy = {name.decode() for rows in found[1::2] for name in rows}
+        late = [
+            detector
+            for name, (detector, at) in wanted.items()
+            if name not in held or (held[name] > at + _EARLIER_SECONDS and name not in busy)
+        ]
+        for detector in late:
+            await self.note(detector)
+        return len(late)
+
+    def _remember(self, detector: Detector) -> None:
+        if len(self._bounds) >= _BOUNDS:
+            self._bounds.clear()
+        self._bounds[detector.name] = detector.config.retrain.min_vectors or float("inf")
+
+    async def _write(self, script: NamedScript, name: str, **args: Any) -> Any:
+        key = due(name)
+        where = {"due": key, "running": running(key)}
+        with contextlib.suppress(StoreUnavailable):
+            return await script(self._redis, where, {"name": name, **args})
+        return None

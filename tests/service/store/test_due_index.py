@@ -1,0 +1,166 @@
+"""The due index: written when a detector becomes due, and mended where it was not."""
+
+import time
+
+import pytest
+from redis.asyncio import Redis
+
+from service.store.connection import connect
+from service.store.due_index import HEADS, DueIndex
+from service.store.live_summaries import Live, Memory
+from service.store.redis_keys import DUE, due, running
+from tests.service.stored import Stored, matrix
+
+pytestmark = pytest.mark.anyio
+
+SOON = {"retrain": {"min_vectors": 64}}
+
+
+@pytest.fixture
+def index(redis: Redis) -> DueIndex:
+    """Give the index of the test's store."""
+    return DueIndex(redis)
+
+
+async def _full(stored: Stored) -> None:
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.buffer.ingest("pump", matrix(30, seed=1))
+
+
+async def _lowered(stored: Stored) -> None:
+    await stored.make(retrain={"min_vectors": 1000})
+    await stored.buffer.ingest("pump", matrix(70))
+    await stored.make(**SOON)
+
+
+async def _asked(stored: Stored) -> None:
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+
+
+async def _muted_and_not(stored: Stored) -> None:
+    await stored.detectors.mute("pump", 3600, "", "")
+    await stored.buffer.ingest("pump", matrix(70))
+    await stored.detectors.mute("pump", 0, "", "")
+
+
+async def _released(stored: Stored) -> None:
+    await stored.learn(70, good=False)
+    (entry,) = await stored.quarantine.list("pump")
+    await stored.quarantine.decide("pump", entry["id"], "release")
+
+
+async def _drifted(stored: Stored) -> None:
+    await stored.make(retrain={"on_drift": True})
+    await stored.buffer.ingest("pump", matrix(40))
+    lease = await stored.leases.acquire("pump", 30.0, "monitor")
+    assert lease is not None
+    await Live(stored.redis).save(lease, Memory("0-0", b""), {"state": "new_regime"})
+
+
+@pytest.mark.parametrize("happens", [_full, _lowered, _asked, _muted_and_not, _released, _drifted])
+async def test_whatever_makes_a_detector_due_puts_it_into_the_index(
+    stored: Stored, index: DueIndex, happens
+):
+    """A batch, a config, a person, the end of a mute, a release, drift."""
+    await stored.make(**SOON)
+    assert await index.heads() == {}
+    await happens(stored)
+    heads = await index.heads()
+    assert list(heads) == ["pump"]
+    assert 0 <= heads["pump"] < 60
+
+
+async def test_a_batch_that_makes_nothing_due_writes_nothing(stored: Stored, redis: Redis):
+    """Only crossing a trigger costs a second command."""
+    await stored.make(retrain={"min_vectors": 1000})
+    await stored.buffer.ingest("pump", matrix(40))
+    (at,) = [score for _, score in await redis.zrange(due("pump"), 0, -1, withscores=True)]
+    assert at == pytest.approx(time.time() + 3600, abs=60)  # by age, then
+    before = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
+    for seed in range(5):
+        await stored.buffer.ingest("pump", matrix(10, seed=seed))
+    assert (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"] == before + 5
+
+
+async def test_what_is_retrained_runs_and_is_due_again_when_its_lease_ends(
+    stored: Stored, index: DueIndex
+):
+    """A hint that comes meanwhile changes nothing; a worker that dies leaves it due."""
+    await stored.make(**SOON)
+    await stored.buffer.ingest("pump", matrix(70))
+    await index.begin("pump", 30.0)
+    await stored.buffer.ingest("pump", matrix(70, seed=1))
+    await index.refresh("pump")
+    assert await index.work() == (0, 1, 0.0)
+    await index.correct("pump")  # by a worker that does not retrain it
+    assert await index.work() == (0, 1, 0.0)
+    await index.begin("pump", -1.0)  # a lease that is over
+    assert (await index.work())[:2] == (1, 0)
+
+
+async def test_the_end_of_a_retraining_leaves_what_is_still_due(stored: Stored, index: DueIndex):
+    """What came during it is due; without it the detector is not."""
+    await stored.make(**SOON)
+    await stored.buffer.ingest("pump", matrix(70))
+    await index.begin("pump", 30.0)
+    await index.settle("pump")
+    assert (await index.work())[:2] == (1, 0)
+    await stored.learn(70, seed=1)
+    await index.settle("pump")
+    assert await index.work() == (0, 0, 0.0)
+
+
+async def test_work_counts_what_waits_and_how_long(stored: Stored, index: DueIndex, redis: Redis):
+    """Over all sets of the index; what is due later does not count."""
+    now = time.time()
+    for number in range(100):
+        name = f"p{number}"
+        await redis.zadd(due(name), {name: now - number if number % 2 else now + 3600})
+    await redis.zadd(running(due("r")), {"r": now + 60, "ended": now - 1})
+    found = await index.work()
+    assert (found.due, found.running) == (50, 1)
+    assert found.oldest_seconds == pytest.approx(99, abs=20)
+    heads = await index.heads()
+    assert len(heads) <= HEADS * len(DUE)
+    assert {"p99", "p1"} <= heads.keys()
+    assert "p2" not in heads
+
+
+async def test_a_store_without_the_index_is_found_by_the_janitor(
+    stored: Stored, index: DueIndex, redis: Redis
+):
+    """As an older release left it: everything due is there after one round, and stays."""
+    for number in range(5):
+        await stored.make(f"p{number}", **SOON)
+        await stored.buffer.ingest(f"p{number}", matrix(70))
+    for key in DUE:
+        await redis.delete(key)
+    await redis.zadd(due("p1"), {"p1": time.time() + 3600})  # a hint that is late
+    detectors = await stored.detectors.list()
+    assert await index.repair(detectors) == 5
+    assert set(await index.heads()) == {f"p{number}" for number in range(5)}
+    await index.begin("p0", 30.0)
+    assert await index.repair(await stored.detectors.list()) == 0
+    assert (await index.work())[:2] == (4, 1)
+
+
+async def test_a_deleted_detector_leaves_the_index(stored: Stored, index: DueIndex):
+    """Nobody looks for it again."""
+    await _asked(stored)
+    await stored.detectors.delete("pump")
+    assert await index.work() == (0, 0, 0.0)
+
+
+async def test_a_hint_that_cannot_be_written_costs_nothing(own_store):
+    """The store went away after what made the detector due: the caller does not hear of it."""
+    redis = await connect(own_store.url)
+    stored = Stored(redis)
+    detector = await stored.make(**SOON)
+    own_store.kill()
+    index = DueIndex(redis)
+    await index.note(detector)
+    await index.refresh("pump")
+    await index.ingested("pump", 0, 70)
+    await index.settle("pump")
+    await redis.aclose()
