@@ -29,6 +29,7 @@ from service.problems import Problem
 from service.scoring.champions import Champions
 from service.settings import Settings
 from service.store import schema
+from service.store.due_index import Work
 from service.store.redis_keys import OF_THE_SERVICE, Keys
 from service.telemetry.metrics import Metrics
 from service.telemetry.store_metrics import StateMetrics
@@ -115,7 +116,7 @@ def families() -> Iterator[tuple[Metric, tuple[str, ...]]]:
     for collector in {id(c): c for c in _collectors(counted.registry)}.values():
         for family in collector.collect():
             yield family, tuple(collector._labelnames)  # noqa: SLF001
-    store: Any = SimpleNamespace(redis_up=True, worker_heartbeat=0.0)
+    store: Any = SimpleNamespace(redis_up=True, worker_heartbeat=0.0, work=Work(0, 0, 0.0))
     for family in StateMetrics(Champions(1), store, buffer_bound=1).collect():
         yield family, tuple(getattr(family, "_labelnames", ()))
 

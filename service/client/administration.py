@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from service.client.answers import ApiKey, AuditEntry, AuditPage, Health, ServiceAnswer
+from service.client.answers import ApiKey, AuditEntry, AuditPage, Health, ServiceAnswer, Work
 from service.client.connection import Connection
 from service.client.encoding import path, present
 from service.client.transport import Call, as_json, listed, nothing
@@ -24,6 +24,10 @@ class Administration(Connection):
     def service(self) -> ServiceAnswer:
         """Return how the store, the workers and the API processes are."""
         return self.send(Call("GET", "/v1/service", as_json(ServiceAnswer)))
+
+    def work(self) -> Work:
+        """Return how many detectors are due or retrained, and the longest wait in seconds."""
+        return self.send(Call("GET", "/v1/work", as_json(Work)))
 
     def metrics(self) -> str:
         """Return the page that Prometheus scrapes."""

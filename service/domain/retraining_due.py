@@ -1,5 +1,6 @@
 """When a detector is due to learn again: the one place that decides it."""
 
+from models import MIN_VECTORS
 from service.ages import is_over
 from service.domain.detector import Detector
 
@@ -47,7 +48,7 @@ def need(detector: Detector, waited: float) -> float:
     A person who waits, drift, and a buffer beyond the trigger count for up to 16 times the
     waiting: so each of them comes first among equals, and nobody waits for ever.
     """
-    urgent = detector.requested > detector.served or detector.drift.get("state") == "new_regime"
+    urgent = detector.requested > detector.served or detector.drift.state == "new_regime"
     backlog = detector.buffered / max(detector.config.retrain.min_vectors or 0, MIN_VECTORS)
     weight = (_URGENT if urgent else 1) * min(max(backlog, 1), _BACKLOG)
     return (waited + _HEAD_START_SECONDS) * weight

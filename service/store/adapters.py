@@ -11,6 +11,7 @@ from service.store.audit_trail import Audit
 from service.store.buffer import Buffer, Holding
 from service.store.connection import connect
 from service.store.detectors import Detectors
+from service.store.due_index import DueIndex
 from service.store.events import Events
 from service.store.held_rows import Held
 from service.store.incidents import Incidents
@@ -47,6 +48,7 @@ class Stores:
     incidents: Incidents
     processes: Processes
     leases: Leases
+    due: DueIndex
 
     @classmethod
     async def open(cls, settings: Settings, url: str) -> Self:
@@ -81,6 +83,7 @@ class Stores:
             Incidents(redis),
             Processes(redis),
             Leases(redis),
+            DueIndex(redis),
         )
 
     async def close(self) -> None:

@@ -262,7 +262,8 @@ class Buffer:
         if self._replicas:
             await replicated(self._redis, self._replicas)
         if not answer.duplicate:
-            await self._due.ingested(name, answer.buffered - answer.accepted, answer.buffered)
+            before = answer.buffered - answer.accepted
+            await self._due.ingested(name, before, answer.buffered, labelled=labelled)
         return answer
 
     def _answer(self, reply: list[Any], n: int, d: int) -> Ingested:

@@ -171,13 +171,15 @@ class DueIndex:
             if detector is not None:
                 await self.note(detector)
 
-    async def ingested(self, name: str, before: int, after: int) -> None:
+    async def ingested(self, name: str, before: int, after: int, *, labelled: bool = False) -> None:
         """Write when the detector is due, where a batch made it so; waits for a moment at most.
 
-        The batch took the buffered vectors from `before` to `after`.
+        The batch took the buffered vectors from `before` to `after`. Of `labelled` ones, which a
+        person called normal, a few are enough.
         """
         bound = self._bounds.get(name, 0)
-        if not bound or any(before < most <= after for most in (MIN_VECTORS, bound)):
+        crossed = any(before < most <= after for most in (MIN_VECTORS, bound))
+        if labelled or crossed or not bound:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_HINT_SECONDS):
                     await self.refresh(name)

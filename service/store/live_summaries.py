@@ -112,5 +112,5 @@ class Live:
         data = (msgspec.msgpack.encode(tuple(memory)), document)
         args = {"holder": lease.holder}
         unfenced(await _SAVE(self._redis, keys, args, data, lease=keys.lease(lease.role)))
-        if drift is not None and drift.get("state") == "new_regime":
+        if drift is not None and drift.state == "new_regime":
             await self._due.refresh(lease.name)

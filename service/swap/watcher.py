@@ -21,6 +21,7 @@ from service.settings import Settings
 from service.signatures import Seal
 from service.store.adapters import Stores
 from service.store.connection import WeakStore, cause, check_durability, notifications
+from service.store.due_index import Work
 from service.store.labels import labelled
 from service.swap.disk_cache import DiskCache
 from service.swap.loader import Loaded, load, prepared
@@ -48,6 +49,7 @@ class Watcher:
         self._away: str | None = None  # why the store does not answer, once it was said
         self.weak: str | None = None
         self.worker_heartbeat: float | None = None
+        self.work: Work | None = None
         self.seal = Seal.of(settings)
         self._settings, self._metrics = settings, metrics
         self._disk = DiskCache(settings.cache_dir, max_bytes=settings.artifact_max_bytes)
@@ -107,6 +109,7 @@ class Watcher:
             held |= {one.name for one in self.champions.loaded()}
             pointers = await self.stores.detectors.poll(names | held)
             ages = await self.stores.leases.workers()
+            self.work = await self.stores.due.work()
         except StoreUnavailable as error:
             self._store_away(cause(error))
             raise

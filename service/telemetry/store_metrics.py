@@ -14,6 +14,7 @@ from service import log
 from service.domain.champion import Champion
 from service.domain.detector import Detector
 from service.scoring.champions import Champions
+from service.store.due_index import Work
 
 _log = log.get(__name__)
 T = TypeVar("T")
@@ -28,12 +29,19 @@ _TESTS = {
     "regimes": "drift_regime",
 }
 
+_WORK = {
+    "due": "Detectors that are due for a retraining and wait.",
+    "running": "Detectors that are being retrained.",
+    "oldest_seconds": "Time that the longest of them waits.",
+}
+
 
 class StoreView(Protocol):
     """What is known of the store as a whole."""
 
     redis_up: bool
     worker_heartbeat: float | None
+    work: Work | None
 
 
 class StateMetrics(Collector):
@@ -55,6 +63,9 @@ class StateMetrics(Collector):
                 "When a worker was last heard of.",
                 value=self._store.worker_heartbeat,
             )
+        if self._store.work is not None:
+            for what, count in self._store.work._asdict().items():
+                yield GaugeMetricFamily(f"anamnesis_work_{what}", _WORK[what], value=float(count))
         yield GaugeMetricFamily(
             "anamnesis_buffer_bound_vectors",
             "Most vectors that a detector buffers.",

@@ -59,6 +59,7 @@ EXPECTED = {
     ("DELETE", "/v1/detectors/{name}/mute"): "admin",
     ("GET", "/v1/attention"): "read",
     ("GET", "/v1/service"): "read",
+    ("GET", "/v1/work"): "read or metrics",
     ("GET", "/v1/detectors/{name}/versions"): "read",
     ("POST", "/v1/detectors/{name}/versions"): "admin",
     ("GET", "/v1/detectors/{name}/versions/{number}"): "read",
@@ -198,7 +199,7 @@ async def test_every_scope_on_every_detector_and_route(guarded: Running) -> None
                 continue
             answer = await ask(guarded, method, path, name, headers=bearer(keys[scope]))
             where, cells = (method, path, scope, name, answer.text[:200]), cells + 1
-            whole = path in {"/metrics", "/v1/audit", "/v1/service"}
+            whole = path in {"/metrics", "/v1/audit", "/v1/service", "/v1/work"}
             whole = whole or path.startswith("/v1/keys")
             if scope not in needed.split(" or ") or whole:
                 assert answer.status_code == 403, where
@@ -222,8 +223,8 @@ async def test_every_scope_on_every_detector_and_route(guarded: Running) -> None
                     assert answer.json()["type"] == "/problems/not-found", where
             if name == "ghost":
                 await guarded.http.delete("/v1/detectors/ghost")
-    # Of 45 operations that need a key, 10 are about no single detector.
-    assert cells == len(Scope) * (3 * 35 + 10)
+    # Of 46 operations that need a key, 11 are about no single detector.
+    assert cells == len(Scope) * (3 * 35 + 11)
 
 
 PUT = ("PUT", "/v1/detectors/{name}")

@@ -98,6 +98,7 @@ ASKED: tuple[tuple[str, str, str, Any], ...] = (
     ("MuteAnswer", "POST", "/v1/detectors/pump/mute", {"seconds": 1.0, "why": "a test"}),
     ("Attention", "GET", "/v1/attention", None),
     ("ServiceAnswer", "GET", "/v1/service", None),
+    ("Work", "GET", "/v1/work", None),
     ("AuditPage", "GET", "/v1/detectors/pump/audit", None),
     ("Promoted", "PUT", "/v1/detectors/pump/champion", {"version": 1}),
     ("InferenceServer", "GET", "/v2", None),

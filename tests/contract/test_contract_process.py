@@ -4,6 +4,7 @@ import signal
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 
 from models import Version
@@ -68,7 +69,7 @@ async def test_openapi_documents_every_route(api: Running) -> None:
     """Every operation has a summary and an example answer, and its problems are documented."""
     document = (await api.http.get("/openapi.json")).json()
     paths: dict[str, dict[str, Any]] = document["paths"]
-    assert len(paths) == 44
+    assert len(paths) == 45
     for path, operations in paths.items():
         for method, operation in operations.items():
             where = f"{method} {path}"
@@ -196,3 +197,19 @@ async def test_weak_store(own_store: Any) -> None:
             pass
     async with running(own_store.url, allow_weak_store=True) as api:
         assert (await api.http.put(PUMP, json={})).status_code == 201
+
+
+async def test_work_counts_what_is_due(api: Running) -> None:
+    """What a batch or a person makes due is counted until a worker has taken it."""
+    await api.make(retrain={"min_vectors": 64})
+    assert (await api.http.get("/v1/work")).json() == {
+        "due": 0, "running": 0, "oldest_seconds": 0.0
+    }  # fmt: skip
+    rows = np.random.default_rng(0).normal(size=(70, 3)).tolist()
+    await api.http.post("/v1/detectors/pump/normal", json={"vectors": rows})
+    assert (await api.http.get("/v1/work")).json()["due"] == 1
+    await api.parts.stores.due.begin("pump", 60.0)
+    work = (await api.http.get("/v1/work")).json()
+    assert (work["due"], work["running"]) == (0, 1)
+    await api.parts.watcher.poll()
+    assert "anamnesis_work_running 1.0" in (await api.http.get("/metrics")).text

@@ -280,7 +280,7 @@ def _shown(version: Version) -> None:
     champions = Champions(2)
     champions.note(known)
     champions.install(served)
-    view = type("View", (), {"redis_up": True, "worker_heartbeat": None})()
+    view = type("View", (), {"redis_up": True, "worker_heartbeat": None, "work": None})()
     page = generate_latest(StateMetrics(champions, view, buffer_bound=1))  # type: ignore[arg-type]
     assert b"anamnesis_threshold" in page
     assert b"NaN" not in page

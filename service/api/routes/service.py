@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from service.api import incident_documents as documents
 from service.api import openapi
 from service.api.context import Parts, parts
+from service.api.documents import Work
 from service.api.guard import caller, needs
 from service.api.responses import answer
 from service.domain.attention import Item, of_detector, of_service, worst_first
@@ -71,6 +72,23 @@ def _store(app: Parts) -> str | None:
 def _worker_age(app: Parts) -> float | None:
     heard = app.watcher.worker_heartbeat
     return None if heard is None else time.time() - heard
+
+
+@router.get(
+    "/work",
+    summary="Say how much there is to retrain",
+    dependencies=[needs(Scope.READ, Scope.METRICS, whole=True)],
+    responses=openapi.answers(
+        200,
+        "Detectors that are due and wait, that are retrained, and the longest wait.",
+        {"due": 12, "running": 3, "oldest_seconds": 40.0},
+        Work,
+    )
+    | openapi.problems(503),
+)
+async def work(request: Request) -> Response:
+    """Return it for all detectors: what the number of workers is scaled on."""
+    return answer((await parts(request).stores.due.work())._asdict())
 
 
 @router.get(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from service.client.answers import ApiKey, AuditEntry, AuditPage, Health, ServiceAnswer
+from service.client.answers import ApiKey, AuditEntry, AuditPage, Health, ServiceAnswer, Work
 from service.client.asynchronous.connection import AsyncConnection
 from service.client.encoding import path, present
 from service.client.transport import Call, as_json, listed, nothing
@@ -27,6 +27,10 @@ class Administration(AsyncConnection):
     async def service(self) -> ServiceAnswer:
         """Return how the store, the workers and the API processes are."""
         return await self.send(Call("GET", "/v1/service", as_json(ServiceAnswer)))
+
+    async def work(self) -> Work:
+        """Return how many detectors are due or retrained, and the longest wait in seconds."""
+        return await self.send(Call("GET", "/v1/work", as_json(Work)))
 
     async def metrics(self) -> str:
         """Return the page that Prometheus scrapes."""

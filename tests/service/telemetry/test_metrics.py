@@ -12,6 +12,7 @@ from models.drift.finding import MixFinding, RegimeShare, Statistics
 from models.version.judgement import Judgement
 from service.domain.drift_report import DriftReport
 from service.scoring.champions import Champions
+from service.store.due_index import Work
 from service.telemetry.metrics import Metrics
 from service.telemetry.store_metrics import StateMetrics, _of_regimes
 from tests.service.trained import champion
@@ -22,6 +23,7 @@ class Store:
 
     redis_up = True
     worker_heartbeat: float | None = 5.0
+    work: Work | None = Work(3, 2, 1.5)
 
 
 def columns(*severities: float) -> Judgement:
@@ -54,6 +56,9 @@ def test_answers_are_counted() -> None:
         'anamnesis_score_duration_seconds_bucket{detector="pump",le="0.0025"} 1.0',
         "anamnesis_redis_up 1.0",
         "anamnesis_worker_heartbeat_timestamp_seconds 5.0",
+        "anamnesis_work_due 3.0",
+        "anamnesis_work_running 2.0",
+        "anamnesis_work_oldest_seconds 1.5",
         "anamnesis_buffer_bound_vectors 100.0",
     ):
         assert line in page
