@@ -38,9 +38,9 @@ class Reference:
         return cls(empty.edges, empty.count(X) / len(X))
 
     @property
-    def first(self) -> NDArray[np.float64]:
-        """The least and the largest value of each feature among the first normals, (d, 2)."""
-        return self.edges[:, (2, BINS - 4)].astype(np.float64)
+    def first(self) -> Array:
+        """The least and the largest value of each feature among the first normals, (2, d)."""
+        return self.edges[:, (2, BINS - 4)].T
 
     @property
     def constant(self) -> NDArray[np.bool_]:

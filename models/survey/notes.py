@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.arrays import Array
 from models.parts.lineage import Evidence, Note
-from models.parts.scaler import KNEE, MOST_KNEE, Scaler, middle
+from models.parts.scaler import KNEE, Scaler, middle
 from models.parts.strays import Strays
 
 NAMED = 8  # features in a note: more are counted
@@ -70,18 +70,17 @@ def any_time(X: Array, names: Sequence[str]) -> Iterator[Note]:
 
 def fit(X: Array, scaler: Scaler, names: Sequence[str]) -> Iterator[Note]:
     """Yield where new normals X (n, d) do not fit into the range of the first experience."""
-    apart = np.abs(X - scaler.location) / scaler.scale
-    reach = np.quantile(apart, 1.0 - UNFIT, axis=0)
-    knee = KNEE if scaler.knee is None else scaler.knee
-    out = reach > knee
+    if scaler.bend is None:
+        return
+    scaled = np.abs(scaler.bend((X - scaler.location) / scaler.scale))
+    out = np.quantile(scaled, 1.0 - UNFIT, axis=0) > KNEE
     if out.any():
         yield _note(
             "range", names, np.flatnonzero(out),
-            f"{{features}} lies more than {MOST_KNEE:g} times as far away as the first experience "
-            "was wide: there it is told apart only coarsely. Start a new detector with a first "
-            "batch that spans both.",
+            "{features} lies beyond more ranges than one scale can hold: there it is told apart "
+            "only coarsely. Start a new detector with a first batch that spans all.",
         )  # fmt: skip
-    widened = np.broadcast_to(knee > KNEE, out.shape) & ~out
+    widened = scaler.bend.bent & ~out
     if widened.any():
         yield _note(
             "widened", names, np.flatnonzero(widened),

@@ -14,6 +14,8 @@ from models.parts.strays import Strays, strays
 from models.survey import notes
 from models.version.version import Version
 
+DRAWN = 2_000  # vectors from the previous version, which show how far what it learned reaches
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -71,5 +73,7 @@ def prepare(
 
 def reaching(previous: Version, new: Array) -> Scaler:
     """Return the previous version's scaler as the new normals (n, d) need it."""
-    learned = previous.reference
-    return previous.scaler.reaching(new, learned.first, learned.constant)
+    drawn = previous.faithful().draw(DRAWN, np.random.default_rng(0))
+    learned = np.concatenate([drawn, previous.scaler.transform(previous.reference.first)])
+    known = np.stack([learned.min(axis=0), learned.max(axis=0)]).astype(np.float64)
+    return previous.scaler.reaching(new, known, previous.reference.constant)

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import ArtifactError
+from models.parts.bend import MOST_KNOTS
 from models.parts.calibration import CAPACITY, LARGEST
 from models.parts.data_density import DIRECTIONS, KERNELS, WHITENED
 from models.parts.marginals import KNOTS, REACH
 from models.parts.mixture import MODES
 from models.parts.reference import BINS
-from models.parts.scaler import KNEE, MOST_KNEE
 from models.scores.auto import PARTS
 from models.scores.by_name import BANKED, RELATIVE, base
 from models.scores.generated_bank import SIZE
@@ -85,8 +85,9 @@ def _scaler(about: Description, rows: Lengths) -> Specs:
         "scaler.location": Spec("float64", (d,), -_WIDE, _WIDE),
         "scaler.scale": Spec("float64", (d,), _NANO, _WIDE),
     }
-    if rows["scaler.knee"]:
-        specs["scaler.knee"] = Spec("float64", (d,), KNEE, MOST_KNEE)
+    if knots := min(rows["scaler.at"], MOST_KNOTS):
+        for name in ("scaler.at", "scaler.to"):
+            specs[name] = Spec("float64", (knots, d), -_WIDE, _WIDE)
     return specs
 
 

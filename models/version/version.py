@@ -327,7 +327,7 @@ class Version(Summarised):
         network = {name: tensors[f"network.{name}"] for name in about.shape.tensors()}
         return cls(
             config=about.config,
-            scaler=Scaler(**under("scaler.", tensors)),
+            scaler=Scaler.from_tensors(tensors),
             network=kind(about.shape, network),
             latents=mixture(**under("latents.", tensors)),
             calibration=Calibration(tensors["calibration.scores"]),

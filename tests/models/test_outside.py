@@ -89,7 +89,7 @@ def test_brightness_that_was_learned_is_kept_in_the_artifact(digits: dict[int, A
 def test_ratings_and_percentages_are_no_pictures(kind: str) -> None:
     """Their columns have no order, so `auto` takes a Gaussian likelihood for them."""
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(300, 4)) @ rng.normal(size=(4, 24)) + rng.normal(size=(300, 24))
+    X = rng.normal(size=(300, 4)) @ rng.normal(size=(4, 25)) + rng.normal(size=(300, 25))
     if kind == "ratings":
         X = np.where(rng.random(X.shape) < 0.4, 0.0, np.clip(np.round(3 + X), 1, 5))
     else:

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from models.parts.bend import FAR, GAP, MOST_KNOTS, Bend
+
+KNOWN = np.array([[-4.0], [4.0]])
+
+
+def ranges(*ends: tuple[float, float]) -> Bend:
+    """Return the map of one feature after values uniform between each pair of ends."""
+    bend, known = Bend.straight(1), KNOWN
+    for low, high in ends:
+        new = bend(np.linspace(low, high, 500)[:, None])
+        bend = bend.reaching(known, new)
+        at = np.array([[min(low, known[0, 0])], [max(high, known[1, 0])]])
+        known = np.stack([np.minimum(known[0], bend(at)[0]), np.maximum(known[1], bend(at)[1])])
+    return bend
+
+
+@given(arrays(np.float64, (9, 1), elements=st.floats(-1e6, 1e6)))
+def test_a_bend_can_be_undone(u: np.ndarray) -> None:
+    """Whatever the ranges, on both sides, the inverse gives back what was mapped."""
+    bend = ranges((90.0, 110.0), (-3e4, -2e4), (1e5, 1e5 + 0.01))
+    np.testing.assert_allclose(bend.inverse(bend(u)), u, rtol=1e-6, atol=1e-6)
+
+
+def test_what_was_learned_keeps_its_place_and_a_gap_is_drawn_in() -> None:
+    """A far range lies GAP beyond, and varies by one unit, whatever it varied by."""
+    old = np.linspace(-5.0, 5.0, 50)[:, None]
+    for low, high in ((90.0, 110.0), (-1e6, -9e5), (1_000.0, 1_000.1)):
+        bend = ranges((low, high))
+        np.testing.assert_allclose(bend(old), old, atol=1e-9)
+        new = bend(np.linspace(low, high, 500)[:, None])
+        assert new.std() == pytest.approx(1.0, rel=1e-3)
+        assert 4.0 + GAP < np.abs(new).min() < 4.0 + GAP + 3.0
+
+
+def test_a_range_about_what_was_learned_is_drawn_in_at_both_ends() -> None:
+    """Thirty times as wide it reaches less than ten units; what is near or wild bends nothing."""
+    bend = ranges((-120.0, 120.0))
+    assert np.abs(bend(np.array([[-120.0], [120.0]]))).max() < 10.0
+    assert not ranges((-3.0, 4.0 + FAR / 2)).bent.any()
+
+
+def test_a_map_that_does_not_ascend_is_refused() -> None:
+    """So is one without a piece; one of many ranges stays bounded."""
+    for at in ([[0.0], [0.0]], [[1.0], [0.0]], [[0.0]]):
+        with pytest.raises(ValueError, match="ascend"):
+            Bend(np.array(at), np.arange(float(len(at)))[:, None])
+    many = ranges(*((1e3 * 4.0**i, 1.1e3 * 4.0**i) for i in range(12)))
+    assert len(many.at) <= MOST_KNOTS
