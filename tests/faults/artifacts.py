@@ -16,6 +16,8 @@ import orjson
 from prometheus_client import generate_latest
 
 from models import ArtifactError, Config, Model, TrainingError, VectorError, Version, train
+from models.columns import Column
+from models.context import Context
 from models.decisions.evidence import gather
 from models.decisions.gate import gate
 from models.drift.state import Baseline, Drift, Sample
@@ -84,8 +86,11 @@ def kinds() -> dict[str, Version]:
     X = np.concatenate([rng.normal(size=(200, 3)), rng.normal(size=(200, 3)) + 8])
     X, labels = X.astype(np.float32), np.repeat([0, 1], 200)
     small = Model(epochs=3, hidden=(8,), latent=2, exemplars=40)
+    columns = (Column("a"), Column("b"), Column("c", "flag"))
     configs = {
-        "vae": Config(model=small),
+        "auto": Config(model=small),
+        "elbo": Config(model=small, score="elbo"),
+        "context": Config(model=small, columns=columns, context=Context(over=5)),
         "impute": Config(model=small, missing="impute", features=("a", "b", "c")),
         "relative": Config(model=small, score="jit+regime"),
         "fitted": Config(model=small, score="fitted", strategy="ewc"),
@@ -95,8 +100,10 @@ def kinds() -> dict[str, Version]:
     made = {}
     for name, config in configs.items():
         known = labels if name in {"icarl", "mahalanobis"} else None
-        first = train(None, X, config, labels=known)
-        second = train(first, X + np.float32(1), config, labels=known)
+        # With a context a version is given what was derived: here each number twice.
+        given = X if config.context is None else np.hstack([X, X[:, :2]])
+        first = train(None, given, config, labels=known)
+        second = train(first, given + np.float32(1), config, labels=known)
         evidence = second.lineage.evidence.joined(gather(second, first))
         made[name] = Version.from_bytes(second.recorded(evidence=evidence).to_bytes())
     return made
@@ -252,7 +259,7 @@ def used(version: Version, champion: Version, *, judged: bool, learns: bool) -> 
         threshold = prepared(version, policy).threshold
         finite(threshold.value, threshold.alpha, *version.judge(X, threshold))
         finite(*version.judge(X[:1], threshold))
-        orjson.dumps(record_of(version, policy, None))
+        orjson.dumps(record_of(version, policy, None), default=msgspec.to_builtins)
     finite(*(one[1:] for row in version.explain(X, d) for one in row))
     finite(version.sample(50, seed=1), version.faithful().sample(50, seed=1))
     version.regime_of(X)
