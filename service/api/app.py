@@ -175,7 +175,9 @@ def _wire(settings: Settings, access: Access, stores: Stores, metrics: Metrics) 
         observer=observer,
         ingest=Ingest(stores, champions, watcher, metrics, alarmed),
         metrics=metrics,
-        state_metrics=StateMetrics(champions, watcher, buffer_bound=settings.buffer_max_vectors),
+        state_metrics=StateMetrics(
+            champions, watcher.health, buffer_bound=settings.buffer_max_vectors
+        ),
         changes=Changes(stores.detectors),
     )
 

@@ -36,8 +36,8 @@ class Parts:
 
     def writable(self) -> None:
         """Raise StoreUnavailable while the store is one that could lose what it acknowledges."""
-        if self.watcher.weak:
-            raise StoreUnavailable(f"The store is refused. {self.watcher.weak}")
+        if self.watcher.health.weak:
+            raise StoreUnavailable(f"The store is refused. {self.watcher.health.weak}")
 
 
 def parts(request: Request) -> Parts:

@@ -37,8 +37,8 @@ class Ingest:
 
     async def detector(self, name: str) -> Detector:
         """Return the detector, its dimension known unless it holds nothing; UnknownDetector."""
-        if self._watcher.weak:
-            raise StoreUnavailable(f"The store is refused: {self._watcher.weak}")
+        if self._watcher.health.weak:
+            raise StoreUnavailable(f"The store is refused: {self._watcher.health.weak}")
         detector = self._champions.detector(name) or await self._watcher.look_up(name)
         if detector is None:
             raise UnknownDetector("There is no such detector.")

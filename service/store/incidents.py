@@ -16,7 +16,6 @@ from service.domain.incident import Incident, Pardon, Ruling, Witness
 from service.domain.incident_fold import Fold
 from service.domain.webhook_message import Message
 from service.store.connection import ask
-from service.store.due_index import DueIndex
 from service.store.leases import Lease
 from service.store.lua import AUDIT_OF_SENDER, FENCED, NOW, READ, said, unfenced
 from service.store.redis_keys import NOTIFY, Keys
@@ -172,7 +171,6 @@ class Incidents:
 
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
-        self._due = DueIndex(redis)
 
     async def load(self, name: str) -> Followed | None:
         """Return what the worker saved last; None where there is nothing of this format."""
@@ -222,8 +220,6 @@ class Incidents:
         }
         data = (msgspec.msgpack.encode(followed), *payload)
         unfenced(await _SAVE(self._redis, keys, args, data, lease=keys.lease(lease.role)))
-        if changes.closed:  # drift waits for the end of every incident
-            await self._due.refresh(lease.name)
 
     async def all(self, name: str) -> list[Listed]:
         """Return all incidents that are kept, newest first."""

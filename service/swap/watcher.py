@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 
 from models import AnamnesisError
 from service import log
-from service.addresses import shown
 from service.domain.champion import Champion
 from service.domain.detector import Detector, Pointer, older
 from service.domain.detector_config import configured
@@ -20,12 +19,12 @@ from service.scoring.champions import Champions
 from service.settings import Settings
 from service.signatures import Seal
 from service.store.adapters import Stores
-from service.store.connection import WeakStore, cause, check_durability, notifications
-from service.store.due_index import Work
+from service.store.connection import WeakStore, cause, notifications
 from service.store.labels import labelled
 from service.swap.disk_cache import DiskCache
 from service.swap.loader import Loaded, load, prepared
 from service.swap.pins import Pins
+from service.swap.store_health import StoreHealth
 from service.telemetry.metrics import Metrics
 
 _log = log.get(__name__)
@@ -45,15 +44,11 @@ class Watcher:
     ) -> None:
         self.stores = stores
         self.champions = champions
-        self.redis_up = False
-        self._away: str | None = None  # why the store does not answer, once it was said
-        self.weak: str | None = None
-        self.worker_heartbeat: float | None = None
-        self.work: Work | None = None
+        self.health = StoreHealth(settings)
         self.seal = Seal.of(settings)
         self._settings, self._metrics = settings, metrics
         self._disk = DiskCache(settings.cache_dir, max_bytes=settings.artifact_max_bytes)
-        self._pruned = self._durable = False
+        self._pruned = False
         self._turn = 0
         self._locks: dict[str, asyncio.Lock] = {}
         self._unknown: dict[str, float] = {}
@@ -103,18 +98,19 @@ class Watcher:
     async def poll(self) -> None:
         """Look at every detector once. Raises StoreUnavailable, and WeakStore at a first look."""
         try:
-            await self._check_store()
+            await self.health.check(self.stores.redis)
             names = await self.stores.detectors.names()
             held = {one.name for one in self.champions.detectors()}
             held |= {one.name for one in self.champions.loaded()}
             pointers = await self.stores.detectors.poll(names | held)
             ages = await self.stores.leases.workers()
-            self.work = await self.stores.due.work()
+            self.health.work = await self.stores.due.work()
         except StoreUnavailable as error:
-            self._store_away(cause(error))
+            self.health.away(cause(error))
             raise
-        self._store_back()
-        self.worker_heartbeat = time.time() - min(ages.values()) if ages else None
+        if self.health.back():
+            self._unknown.clear()
+        self.health.worker_heartbeat = time.time() - min(ages.values()) if ages else None
         for name in self._changed(pointers) | (held - pointers.keys()):
             await self.follow(name)
         await self._read_states()
@@ -295,7 +291,7 @@ class Watcher:
                 _log.error("pinned version not loaded", detector=name, version=number)
                 raise Gone("The version's artifact is damaged.") from error
             champion = self.champions.pin(detector, number, version, sha256, ready.inline)
-        if self.redis_up:
+        if self.health.redis_up:
             await self._pins.record(name, number)
         return champion
 
@@ -312,40 +308,11 @@ class Watcher:
         try:
             found = await self.refresh(name)
         except StoreUnavailable as error:
-            if self.redis_up:
-                self._store_away(cause(error))
+            if self.health.redis_up:
+                self.health.away(cause(error))
             raise
         if found is None:
             if len(self._unknown) >= _UNKNOWN_NAMES:
                 self._unknown.clear()
             self._unknown[name] = now + _UNKNOWN_SECONDS
         return found
-
-    async def _check_store(self) -> None:
-        if self._durable:
-            return
-        try:
-            weak = await check_durability(
-                self.stores.redis, allow_weak=self._settings.allow_weak_store
-            )
-        except WeakStore as error:
-            if self.weak is None:
-                _log.error("the store is refused", why=str(error))
-            self.weak = str(error)
-            raise
-        if weak:
-            _log.warning("a weak store is allowed", why="; ".join(weak))
-        self._durable, self.weak = True, None
-
-    def _store_away(self, why: str) -> None:
-        if self.redis_up or self._away is None:
-            _log.warning("store away", store=shown(self._settings.store_url() or ""), why=why)
-        self._away = why
-        self.redis_up = self._durable = False  # whoever comes back may be another server
-
-    def _store_back(self) -> None:
-        if not self.redis_up:
-            _log.info("store reached")
-            self._unknown.clear()
-            self._away = None
-        self.redis_up = True

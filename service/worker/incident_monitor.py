@@ -25,6 +25,7 @@ from service.domain.webhook_message import Message, message
 from service.json_value import JsonObject
 from service.settings import Settings
 from service.store.connection import Connection
+from service.store.due_index import DueIndex
 from service.store.events import Events
 from service.store.incidents import Changes, Followed, Incidents
 from service.store.leases import Lease
@@ -67,6 +68,7 @@ class IncidentMonitor:
         self._public_url = settings.public_url
         self._traffic = TrafficStore(redis)
         self._incidents = Incidents(redis)
+        self._due = DueIndex(redis)
         self._events = Events(redis)
         self._followed: dict[str, _Followed] = {}
 
@@ -171,6 +173,8 @@ class IncidentMonitor:
                 paging=0 if now < followed.muted_until else len(paging),
             ),
         )
+        if kinds.count("closed"):  # drift waited for the end of every incident
+            await self._due.refresh(name)
         followed.changes, followed.buckets = [], {}
         followed.moved = followed.urgent = False
         followed.saved_at = time.monotonic()

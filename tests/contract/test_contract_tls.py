@@ -154,6 +154,6 @@ async def test_a_store_that_cannot_be_trusted_is_away(
             assert (await api.http.get("/v1/detectors")).status_code == 503
 
             async def away(api: Running = api) -> bool:
-                return not api.parts.watcher.redis_up
+                return not api.parts.watcher.health.redis_up
 
             await until(away)

@@ -48,8 +48,8 @@ async def readyz(request: Request) -> Response:
     """Answer 200 while there is a store, or at least a champion in memory."""
     app = parts(request)
     loaded = len(app.champions.loaded())
-    if app.watcher.redis_up and app.access.informed:
-        beat = app.watcher.worker_heartbeat
+    if app.watcher.health.redis_up and app.access.informed:
+        beat = app.watcher.health.worker_heartbeat
         worker = beat is not None and time.time() - beat < _WORKER_SECONDS
         return answer({"status": "ready", "champions": loaded, "worker": worker})
     if loaded:

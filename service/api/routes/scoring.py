@@ -105,6 +105,6 @@ async def know(app: Parts, name: str) -> None:
         return
     if app.champions.detector(name) is None:
         await app.watcher.look_up(name)
-    elif app.watcher.redis_up:
+    elif app.watcher.health.redis_up:
         with contextlib.suppress(StoreUnavailable):
             await app.watcher.refresh(name)

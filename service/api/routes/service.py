@@ -64,13 +64,13 @@ def _told(item: Item) -> JsonObject:
 
 
 def _store(app: Parts) -> str | None:
-    if not app.watcher.redis_up:
+    if not app.watcher.health.redis_up:
         return "the store does not answer: scoring goes on, nothing is stored"
-    return f"the store is refused: {app.watcher.weak}" if app.watcher.weak else None
+    return f"the store is refused: {app.watcher.health.weak}" if app.watcher.health.weak else None
 
 
 def _worker_age(app: Parts) -> float | None:
-    heard = app.watcher.worker_heartbeat
+    heard = app.watcher.health.worker_heartbeat
     return None if heard is None else time.time() - heard
 
 
@@ -114,7 +114,7 @@ async def service(request: Request) -> Response:
     processes = await app.stores.processes.all()
     return answer(
         {
-            "store": {"up": app.watcher.redis_up, "refused": app.watcher.weak},
+            "store": {"up": app.watcher.health.redis_up, "refused": app.watcher.health.weak},
             "workers": [{"id": one, "heard_seconds": age} for one, age in sorted(workers.items())],
             "api": [one._asdict() for one in processes],
         }

@@ -90,7 +90,7 @@ async def live() -> Response:
 async def ready(request: Request) -> Response:
     """Answer 200 while there is a store, or at least a champion in memory."""
     app = parts(request)
-    if not app.champions.loaded() and not (app.watcher.redis_up and app.access.informed):
+    if not app.champions.loaded() and not (app.watcher.health.redis_up and app.access.informed):
         raise Unready("The store does not answer, and no champion is in memory.")
     return answer({"ready": True})
 

@@ -195,11 +195,11 @@ async def test_store_away(own_store: object) -> None:
     stores = await Stores.open(settings, url)
     watcher = Watcher(stores, Champions(2), settings, Metrics(CollectorRegistry()))
     await watcher.poll()
-    assert watcher.redis_up
+    assert watcher.health.redis_up
     own_store.kill()  # type: ignore[attr-defined]
     with pytest.raises(StoreUnavailable):
         await asyncio.wait_for(watcher.poll(), 1.0)
-    assert not watcher.redis_up
+    assert not watcher.health.redis_up
     await stores.close()
 
 

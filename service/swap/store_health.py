@@ -1,0 +1,53 @@
+"""Whether the store answers, may be used, and what it said of workers and their work."""
+
+from service import log
+from service.addresses import shown
+from service.settings import Settings
+from service.store.connection import Connection, WeakStore, check_durability
+from service.store.due_index import Work
+
+_log = log.get(__name__)
+
+
+class StoreHealth:
+    """What one process knows of its store; `weak` says why it may not be used."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.redis_up = False
+        self.weak: str | None = None
+        self.worker_heartbeat: float | None = None
+        self.work: Work | None = None
+        self._settings = settings
+        self._durable = False
+        self._why_away: str | None = None  # once it was logged
+
+    async def check(self, redis: Connection) -> None:
+        """Raise WeakStore where the store could lose what it acknowledges; StoreUnavailable."""
+        if self._durable:
+            return
+        try:
+            weak = await check_durability(redis, allow_weak=self._settings.allow_weak_store)
+        except WeakStore as error:
+            if self.weak is None:
+                _log.error("the store is refused", why=str(error))
+            self.weak = str(error)
+            raise
+        if weak:
+            _log.warning("a weak store is allowed", why="; ".join(weak))
+        self._durable, self.weak = True, None
+
+    def away(self, why: str) -> None:
+        """Note that the store does not answer."""
+        if self.redis_up or self._why_away is None:
+            _log.warning("store away", store=shown(self._settings.store_url() or ""), why=why)
+        self._why_away = why
+        self.redis_up = self._durable = False  # whoever comes back may be another server
+
+    def back(self) -> bool:
+        """Note that the store answers; return whether it did not before."""
+        returned = not self.redis_up
+        if returned:
+            _log.info("store reached")
+            self._why_away = None
+        self.redis_up = True
+        return returned
