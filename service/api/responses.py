@@ -24,9 +24,9 @@ def answer(document: Any, status: int = 200, **headers: str) -> Response:
     return Response(body, status, named, "application/json")
 
 
-def etag(generation: int) -> str:
-    """Return the entity tag of a generation."""
-    return f'"{generation}"'
+def etag(of: int | str) -> str:
+    """Return the entity tag of a generation, or of an artifact's sha256."""
+    return f'"{of}"'
 
 
 def respond(reply: Reply) -> Response:

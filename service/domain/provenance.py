@@ -4,11 +4,12 @@ All of it follows from records and from the batches kept with them; nothing here
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from service.domain.experience import BATCHES_RECORDED, Source
+from service.domain.version_record import Taken, VersionRecord
 from service.json_value import JsonObject
 
 Position = tuple[int, int]
@@ -38,16 +39,16 @@ class Made:
     last: str | None
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> "Made":
+    def of(cls, record: VersionRecord) -> "Made":
         """Return it from a version's record."""
-        taken = record.get("experience") or {}
+        taken = record.experience or Taken()
         return cls(
-            record["version"],
-            record.get("parent"),
-            record.get("sha256"),
-            record.get("parent_sha256"),
-            taken.get("first"),
-            taken.get("last"),
+            record.version,
+            record.parent,
+            record.sha256,
+            record.parent_sha256,
+            taken.first,
+            taken.last,
         )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from service.domain.experience import Source
 from service.domain.provenance import Culprit, Made, Tally, descended
+from service.domain.version_record import Mark
 from service.json_value import JsonObject
 from service.problems import Conflict
 
@@ -73,7 +74,7 @@ class State:
     waiting: list[tuple[str, str]]
     promoted: list[int]
     artifacts: set[int]
-    marks: dict[int, JsonObject]
+    marks: dict[int, Mark]
     made: list[Made]
     sources: dict[int, list[Source]]
 
@@ -83,7 +84,7 @@ class State:
         What an earlier revocation reached, that one relearns: its own culprit is among that.
         """
         guilty = {n for n, found in self.sources.items() if any(map(culprit.sent, found))}
-        mine = {n for n, mark in self.marks.items() if mark.get(culprit.kind) == culprit.id}
+        mine = {n for n, mark in self.marks.items() if getattr(mark, culprit.kind) == culprit.id}
         marked = descended(self.made, guilty | mine)
         return marked, (marked - set(self.marks) | mine) & set(self.promoted)
 

@@ -1,50 +1,241 @@
-"""What a version's record says about the version itself, however it came to be."""
+"""What the store keeps of a version beside its artifact: as it is written, and as it is read."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Literal, NamedTuple
+
+import msgspec
+import orjson
+from msgspec import UNSET, Struct, UnsetType
 
 from models import Version
 from models.config import Policy
+from models.errors import ArtifactError
 from models.parts.labels import Labels
+from models.parts.lineage import Advice, KnownRegime, Note, Training
+from service.domain.experience import Experience
+from service.json_value import JsonObject
+from service.timestamps import rfc3339
 
-_FROM_LINEAGE = (
-    "strategy", "n_prev", "n_new", "learned", "seed", "training", "bytes_kept", "regimes",
-    "probes", "advice", "notes",
-)  # fmt: skip
+
+class Weights(Struct, frozen=True):
+    """The shares of replayed and of new vectors in what was learned."""
+
+    w_prev: float
+    w_new: float
 
 
-def anchor(record: Mapping[str, Any]) -> int:
-    """Return the version that the gate holds the successors of this champion against.
+class ThresholdRecord(Struct, frozen=True):
+    """The threshold at that moment, the p-value there, and the policy that gave it."""
 
-    It is the first of its line, or the last that a person answers for: promoted by hand, or by
-    `report`, though the gate had rejected it, or imported.
+    value: float
+    alpha: float
+    policy: JsonObject
+
+
+class HeldRate(Struct, frozen=True):
+    """The share of calibration normals at or above the threshold, with a confidence interval."""
+
+    rate: float
+    low: float
+    high: float
+
+
+class CalibrationRecord(Struct, frozen=True):
+    """What the threshold was drawn from: its kind, how many scores, and the rate that it holds."""
+
+    kind: str
+    scores: int
+    held: HeldRate
+
+
+class GateRecord(Struct, frozen=True):
+    """What the gate said, why not, and on what evidence; `policy` is the detector's."""
+
+    policy: str | UnsetType = UNSET
+    passed: bool | UnsetType = UNSET
+    reasons: tuple[str, ...] = ()
+    evidence: JsonObject | UnsetType = UNSET
+
+
+class Timings(Struct, frozen=True):
+    """Seconds: the oldest vector waited, the training took, and all of the retraining took."""
+
+    buffered: float
+    training: float
+    total: float
+
+
+class NewRecord(Struct, frozen=True, kw_only=True):
+    """What a version's record says beside what the store adds; what is not known is left out.
+
+    The fields stand in the order in which they are written.
     """
-    passed = (record.get("gate") or {}).get("passed")
-    own = record["outcome"] != "promoted" or not passed
-    return int(record["version"] if own else record.get("anchor") or record["version"])
+
+    who: str = "worker"
+    strategy: str | UnsetType = UNSET
+    n_prev: int | UnsetType = UNSET
+    n_new: int | UnsetType = UNSET
+    learned: int | UnsetType = UNSET
+    seed: int | UnsetType = UNSET
+    training: Training | UnsetType = UNSET
+    bytes_kept: int | UnsetType = UNSET
+    regimes: tuple[KnownRegime, ...] | UnsetType = UNSET
+    probes: tuple[dict[str, float], ...] | UnsetType = UNSET
+    advice: Advice | UnsetType = UNSET
+    notes: tuple[Note, ...] | UnsetType = UNSET
+    weights: Weights | UnsetType = UNSET
+    parent_sha256: str | UnsetType | None = UNSET
+    dimension: int | UnsetType = UNSET
+    threshold: ThresholdRecord | UnsetType = UNSET
+    calibration: CalibrationRecord | UnsetType = UNSET
+    gate: GateRecord | UnsetType = UNSET
+    anchor: int | UnsetType | None = UNSET
+    trigger: str | UnsetType = UNSET
+    labelled: str | UnsetType = UNSET
+    timings: Timings | UnsetType = UNSET
+    signature: str | UnsetType = UNSET
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the gate did not pass the version."""
+        return self.gate.reasons if self.gate else ()
+
+    def written(self, digest: str, artifact: bytes, experience: Experience | None) -> bytes:
+        """Return JSON without its opening brace: a script writes before it what it alone knows."""
+        document: JsonObject = msgspec.to_builtins(self)
+        if experience is None:  # imported
+            document = {"parent": None} | document
+        else:
+            document |= {"experience": experience.summary(), "parent": experience.champion}
+        return orjson.dumps(document | {"sha256": digest, "bytes": len(artifact)})[1:]
 
 
-def describe(version: Version, policy: Policy, labels: Labels | None) -> dict[str, Any]:
-    """Return the JSON-able part of a record that follows from `version` alone.
+def describe(version: Version, policy: Policy, labels: Labels | None) -> NewRecord:
+    """Return what follows from `version` alone.
 
     `policy` is the detector's threshold policy at this moment, `labels` what decides under it;
     both may move the threshold later.
     """
-    lineage = version.lineage.to_dict()
-    threshold = version.threshold_for(policy, labels)
-    return {
-        **{name: lineage[name] for name in _FROM_LINEAGE if name in lineage},
-        "weights": {"w_prev": version.lineage.w_prev, "w_new": version.lineage.w_new},
-        "parent_sha256": version.lineage.parent,
-        "dimension": version.dimension,
-        "threshold": {
-            "value": threshold.value,
-            "alpha": threshold.alpha,
-            "policy": dict(policy),
-        },
-        "calibration": {
-            "kind": threshold.calibration,
-            "scores": len(version.calibration.scores),
-            "held": version.calibration.held(threshold.value)._asdict(),
-        },
-    }
+    lineage, threshold = version.lineage, version.threshold_for(policy, labels)
+    held = version.calibration.held(threshold.value)
+    return NewRecord(
+        strategy=lineage.strategy,
+        n_prev=lineage.n_prev,
+        n_new=lineage.n_new,
+        learned=lineage.learned,
+        seed=lineage.seed,
+        training=lineage.training,
+        bytes_kept=lineage.bytes_kept,
+        regimes=lineage.regimes or UNSET,
+        probes=lineage.probes or UNSET,
+        advice=lineage.advice or UNSET,
+        notes=lineage.notes or UNSET,
+        weights=Weights(lineage.w_prev, lineage.w_new),
+        parent_sha256=lineage.parent,
+        dimension=version.dimension,
+        threshold=ThresholdRecord(float(threshold.value), float(threshold.alpha), dict(policy)),
+        calibration=CalibrationRecord(
+            threshold.calibration, len(version.calibration.scores), HeldRate(*map(float, held))
+        ),
+    )
+
+
+class Passed(Struct, frozen=True):
+    """Whether the gate passed a stored version."""
+
+    passed: bool | None = None
+
+
+class Taken(Struct, frozen=True):
+    """The entries of the buffer that a version learned: the range `(first, last]`."""
+
+    first: str | None = None
+    last: str | None = None
+
+
+class VersionRecord(Struct, frozen=True, kw_only=True):
+    """What of a stored record the service goes by; whatever else it says is shown as it is.
+
+    `created` is in milliseconds since 1970. `sha256` is missing from no record of a release.
+    """
+
+    version: int
+    outcome: str
+    created: float
+    sha256: str | None = None
+    parent: int | None = None
+    parent_sha256: str | None = None
+    anchor: int | None = None
+    gate: Passed | None = None
+    experience: Taken | None = None
+    signature: str | None = None
+
+    @property
+    def held_against(self) -> int:
+        """The version that the gate holds the successors of this champion against.
+
+        It is the first of its line, or the last that a person answers for: promoted by hand, or by
+        `report`, though the gate had rejected it, or imported.
+        """
+        passed = self.gate is not None and self.gate.passed
+        own = self.outcome != "promoted" or not passed
+        return self.version if own else self.anchor or self.version
+
+
+class Mark(Struct, frozen=True):
+    """Why a version may not serve any more: what it learned of was taken back."""
+
+    at: int
+    batch: str | None = None
+    key: str | None = None
+    who: str = ""
+    why: str = ""
+
+
+_records, _marks = msgspec.json.Decoder(VersionRecord), msgspec.json.Decoder(Mark)
+read_mark = _marks.decode
+
+
+def read_record(text: bytes) -> VersionRecord:
+    """Return a stored record; ArtifactError where it is none."""
+    try:
+        return _records.decode(text)
+    except msgspec.MsgspecError as error:
+        raise ArtifactError(f"the record of a version cannot be read: {error}") from None
+
+
+State = Literal["champion", "retired", "rejected", "candidate", "revoked"]
+
+
+class StoredVersion(NamedTuple):
+    """A version's record with what follows from the present; `text` and `revoked` are JSON."""
+
+    record: VersionRecord
+    state: State
+    pruned: bool
+    text: bytes
+    revoked: bytes | None
+
+    def to_dict(self) -> JsonObject:
+        """Return the document that an answer carries."""
+        found: JsonObject = orjson.loads(self.text)
+        if self.revoked is not None:
+            mark = orjson.loads(self.revoked)
+            found["revoked"] = mark | {"at": rfc3339(mark["at"] / 1000)}
+        del found["created"]
+        created = rfc3339(self.record.created / 1000)
+        return found | {"state": self.state, "created_at": created, "pruned": self.pruned}
+
+
+def stored_version(
+    text: bytes, champion: int, moved: float | None, digest: bytes | None, revoked: bytes | None
+) -> StoredVersion:
+    """Return a version as the store has it: `moved` where it ever was champion."""
+    record = read_record(text)
+    if revoked is not None:
+        return StoredVersion(record, "revoked", digest is None, text, revoked)
+    if record.version == champion:
+        return StoredVersion(record, "champion", digest is None, text, None)
+    if moved is not None:
+        return StoredVersion(record, "retired", digest is None, text, None)
+    state: State = "rejected" if record.outcome == "rejected" else "candidate"
+    return StoredVersion(record, state, digest is None, text, None)

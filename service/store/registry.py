@@ -14,7 +14,7 @@ import orjson
 from redis.asyncio import Redis
 
 from service.domain.experience import Experience, packed
-from service.domain.version_record import anchor
+from service.domain.version_record import NewRecord, StoredVersion, stored_version
 from service.problems import (
     Conflict,
     Gone,
@@ -34,9 +34,6 @@ FORMAT = 1
 PIN_SECONDS = 3600  # an artifact that somebody pinned is kept for this long after its last use
 RECORDS_KEPT = 10_000
 PIECE_BYTES = 4 * 2**20  # of an artifact, in one reading
-_GIVEN_BY_THE_STORE = {
-    "format", "version", "outcome", "created", "created_at", "state", "pruned", "revoked",
-}  # fmt: skip
 
 
 class Registry:
@@ -51,7 +48,7 @@ class Registry:
         lease: Lease,
         experience: Experience,
         artifact: bytes,
-        record: Mapping[str, Any],
+        record: NewRecord,
         *,
         seconds: float,
     ) -> int:
@@ -68,13 +65,13 @@ class Registry:
         lease: Lease,
         experience: Experience,
         artifact: bytes,
-        record: Mapping[str, Any],
+        record: NewRecord,
         *,
         seconds: float,
     ) -> int:
         """Record the candidate as rejected and park its experience; return its number.
 
-        The reasons are those of `record["gate"]`. Raises Fenced like `promote`.
+        The reasons are those of its gate. Raises Fenced like `promote`.
         """
         return await self._settle("rejected", lease, experience, artifact, (record, seconds))
 
@@ -84,26 +81,22 @@ class Registry:
         lease: Lease,
         experience: Experience,
         artifact: bytes,
-        story: tuple[Mapping[str, Any], float],
+        story: tuple[NewRecord, float],
     ) -> int:
         (record, seconds), keys = story, Keys(lease.name)
         digest = hashlib.sha256(artifact).hexdigest()
-        told = {"who": "worker"} | dict(record) | {"experience": experience.summary()}
-        told |= {"parent": experience.champion}
-        reasons = list((record.get("gate") or {}).get("reasons") or ())
-        labelled = {"labelled": record["labelled"]} if "labelled" in record else {}
+        reasons = list(record.reasons)
+        labelled = {"labelled": record.labelled} if record.labelled else {}
         args = _taken(lease, experience) | {
             "generation": experience.generation,
             "champion_nonce": experience.champion_nonce,
             "nonce": secrets.token_hex(8),
             "outcome": outcome,
-            "record": _record(told, digest, artifact),
+            "record": record.written(digest, artifact, experience),
             "sha256": digest,
             "told": _rest({"reasons": reasons, "seconds": seconds} | labelled),
             "reason": orjson.dumps("; ".join(reasons)),
-            "audited": said(
-                outcome, told["who"], "; ".join(reasons) or "retraining", sha256=digest
-            ),
+            "audited": said(outcome, record.who, "; ".join(reasons) or "retraining", sha256=digest),
         }
         reply = await SETTLE(
             self._redis,
@@ -132,22 +125,22 @@ class Registry:
         reply = await PARK(self._redis, keys, args, lease=keys.lease(lease.role))
         return str(unfenced(reply)[1].decode())
 
-    async def import_version(self, name: str, artifact: bytes, record: Mapping[str, Any]) -> int:
+    async def import_version(self, name: str, artifact: bytes, record: NewRecord) -> int:
         """Store a version trained elsewhere, without making it champion; return its number.
 
-        The caller has verified `artifact`. `record["dimension"]`, where given, must be the
-        detector's, and becomes it where there is none; `record["learned"]` counts the vectors that
-        its lineage consumed. Raises UnknownDetector and Unprocessable.
+        The caller has verified `artifact`. The record's dimension, where given, must be the
+        detector's, and becomes it where there is none; `learned` counts the vectors that its
+        lineage consumed. Raises UnknownDetector and Unprocessable.
         """
         keys, digest = Keys(name), hashlib.sha256(artifact).hexdigest()
         args = {
-            "record": _record({"parent": None} | dict(record), digest, artifact),
+            "record": record.written(digest, artifact, None),
             "sha256": digest,
-            "learned": int(record.get("learned") or 0),
-            "dimension": record.get("dimension") or "",
+            "learned": record.learned or 0,
+            "dimension": record.dimension or "",
             "channel": NOTIFY,
             "name": name,
-            "audited": said("imported", str(record.get("who") or ""), "by hand", sha256=digest),
+            "audited": said("imported", record.who, "by hand", sha256=digest),
         }
         reply = await IMPORT(self._redis, keys, args, (artifact,), artifact=keys.artifact(digest))
         if reply[0] == b"unknown":
@@ -193,16 +186,16 @@ class Registry:
             raise Gone(f"The artifact of version {number} is no longer kept.")
         return int(rest[0])
 
-    async def record(self, name: str, number: int) -> dict[str, Any] | None:
+    async def record(self, name: str, number: int) -> StoredVersion | None:
         """Return one version's record, or None."""
         return next(iter(await self._records(name, [number])), None)
 
-    async def records(self, name: str, *, limit: int = 1000) -> list[dict[str, Any]]:
+    async def records(self, name: str, *, limit: int = 1000) -> list[StoredVersion]:
         """Return the records of the latest `limit` versions, oldest first."""
         last = int(await ask(self._redis, self._redis.hget(Keys(name).state, "last_version")) or 0)
         return await self._records(name, list(range(max(1, last - limit + 1), last + 1)))
 
-    async def _records(self, name: str, numbers: list[int]) -> list[dict[str, Any]]:
+    async def _records(self, name: str, numbers: list[int]) -> list[StoredVersion]:
         if not numbers:
             return []
         keys = Keys(name)
@@ -215,7 +208,7 @@ class Registry:
         champion, texts, *columns = await ask(self._redis, pipe.execute())
         rows = zip(texts, *columns, strict=True)
         return [
-            _told(orjson.loads(text), int(champion or 0), moved, digest, revoked)
+            stored_version(text, int(champion or 0), moved, digest, revoked)
             for text, moved, digest, revoked in rows
             if text
         ]
@@ -274,15 +267,15 @@ class Registry:
         marked = set(revoked)
         latest = [number for number in promoted if number not in marked]
         digests = {int(number): digest.decode() for number, digest in artifacts.items()}
-        records = {r["version"]: r for r in await self._records(name, sorted(digests))}
+        records = {r.record.version: r for r in await self._records(name, sorted(digests))}
         kept = {int(number) for number in (*latest[: self._versions_kept], champion or 0)}
         kept |= {int(entry[1:]) for entry in parked if entry.startswith(b"v")}
         if own := records.get(int(champion or 0)):
-            kept |= {own.get("parent") or 0, anchor(own)}
+            kept |= {own.record.parent or 0, own.record.held_against}
         imported = [
             number
-            for number, record in records.items()
-            if record["outcome"] == "imported" and record["state"] != "revoked"
+            for number, one in records.items()
+            if one.record.outcome == "imported" and one.state != "revoked"
             and number not in kept
         ]  # fmt: skip
         kept |= set(imported[-self._versions_kept :])
@@ -300,7 +293,7 @@ class Registry:
         return bool(await PRUNE(self._redis, keys, args, artifact=keys.artifact(digest)))
 
 
-def _taken(lease: Lease, experience: Experience) -> dict[str, Any]:
+def _taken(lease: Lease, experience: Experience) -> dict[str, object]:
     return {
         "holder": lease.holder,
         "uid": experience.uid,
@@ -313,33 +306,6 @@ def _taken(lease: Lease, experience: Experience) -> dict[str, Any]:
     }
 
 
-def _record(said: Mapping[str, Any], digest: str, artifact: bytes) -> bytes:
-    kept = {key: value for key, value in said.items() if key not in _GIVEN_BY_THE_STORE}
-    return _rest(kept | {"sha256": digest, "bytes": len(artifact)})
-
-
-def _rest(document: Mapping[str, Any]) -> bytes:
+def _rest(document: Mapping[str, object]) -> bytes:
     """Return JSON without its opening brace: the script writes before it what it alone knows."""
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)[1:]
-
-
-def _told(
-    record: dict[str, Any],
-    champion: int,
-    moved: float | None,
-    digest: bytes | None,
-    revoked: bytes | None,
-) -> dict[str, Any]:
-    """Return the record with what follows from the present: its state, whether it is pruned."""
-    if revoked is not None:
-        state = "revoked"
-        mark = orjson.loads(revoked)
-        record["revoked"] = mark | {"at": rfc3339(mark["at"] / 1000)}
-    elif record["version"] == champion:
-        state = "champion"
-    elif moved is not None:
-        state = "retired"
-    else:
-        state = "rejected" if record["outcome"] == "rejected" else "candidate"
-    created = rfc3339(record.pop("created") / 1000)
-    return record | {"state": state, "created_at": created, "pruned": digest is None}

@@ -20,6 +20,7 @@ from service import crash_points
 from service.domain.experience import Source, unpacked
 from service.domain.provenance import Culprit, Made, Tally, position, ranges, within
 from service.domain.revocation_plan import Asked, Plan, State
+from service.domain.version_record import read_mark, read_record
 from service.json_value import JsonObject
 from service.problems import Conflict, Unknown, UnknownDetector
 from service.store.connection import ask
@@ -182,7 +183,7 @@ class Revocations:
             [(one["first"], one["last"]) for one in map(orjson.loads, parked)],
             [int(number) for number in promoted],
             {int(number) for number in artifacts},
-            {int(number): orjson.loads(mark) for number, mark in marks.items()},
+            {int(number): read_mark(mark) for number, mark in marks.items()},
             made, sources,
         )  # fmt: skip
 
@@ -196,7 +197,7 @@ class Revocations:
             pipe.hmget(keys.versions, numbers)
             pipe.hmget(keys.sources, numbers)
             texts, packs = await ask(self._redis, pipe.execute())
-            made += [Made.of(orjson.loads(text)) for text in texts if text]
+            made += [Made.of(read_record(text)) for text in texts if text]
             for number, pack in zip(numbers, packs, strict=True):
                 if pack:
                     sources[int(number)] = await asyncio.to_thread(unpacked, pack)

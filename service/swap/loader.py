@@ -16,7 +16,6 @@ from service.problems import Gone, Unknown
 from service.scoring.cost import affordable_rows, inline_bounds
 from service.signatures import Seal
 from service.store.registry import Registry
-from service.timestamps import unix_seconds
 
 
 class Loaded(NamedTuple):
@@ -35,18 +34,19 @@ async def load(
     Raises Unknown, Gone when its artifact was pruned, ArtifactError when that is not what it
     should be, and StoreUnavailable.
     """
-    record = await registry.record(detector.name, number)
-    if record is None:
+    stored = await registry.record(detector.name, number)
+    if stored is None:
         raise Unknown("There is no such version.")
     data = await registry.artifact(detector.name, number)
     if data is None:
         raise Gone("The version was pruned: its artifact is no longer kept.")
-    seal.check(detector.name, data, record)
-    version = await asyncio.to_thread(_verified, data, record.get("sha256"), max_bytes)
+    record = stored.record
+    seal.check(detector.name, data, record.signature)
+    version = await asyncio.to_thread(_verified, data, record.sha256, max_bytes)
     if detector.dimension not in (None, version.dimension):
         raise ArtifactError("the artifact is of another dimension than the detector")
-    digest = record.get("sha256") or hashlib.sha256(data).hexdigest()
-    return Loaded(version, unix_seconds(record.get("created_at")), digest)
+    digest = record.sha256 or hashlib.sha256(data).hexdigest()
+    return Loaded(version, record.created / 1000, digest)
 
 
 class Prepared(NamedTuple):

@@ -9,19 +9,23 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from models import MIN_VECTORS, ArtifactError, TrainingError, Version
 from models.decisions.gate import gate
 from models.parts.labels import Labels
+from models.parts.lineage import Evidence
 from service import crash_points, log
-from service.domain import version_record
 from service.domain.detector import Detector
 from service.domain.experience import Experience
+from service.domain.version_record import GateRecord, NewRecord, Timings, describe
+from service.json_value import JsonObject
 from service.problems import StoreUnavailable
 from service.store.labels import judged, labelled
 from service.store.leases import Lease
@@ -66,7 +70,8 @@ class _Candidate:
     """A verified version, not yet numbered, and what its record will say."""
 
     artifact: bytes
-    record: dict[str, Any]
+    record: NewRecord
+    seconds: float
     accepted: bool
 
 
@@ -126,10 +131,10 @@ class _Attempt:
         registry, champion = self.tools.registry, experience.champion
         if champion is None or not (record := await registry.record(experience.name, champion)):
             return None
-        held_against = await registry.record(experience.name, version_record.anchor(record))
-        if held_against is None or held_against["pruned"]:
+        held_against = await registry.record(experience.name, record.record.held_against)
+        if held_against is None or held_against.pruned:
             return champion  # a rollback brought back a version of another line
-        return int(held_against["version"])
+        return held_against.record.version
 
     async def _train(
         self, detector: Detector, experience: Experience, run: Run, anchor: int | None
@@ -174,7 +179,8 @@ class _Attempt:
             raise TrainingError(f"the artifact of version {number} is gone")
         if seal.required:
             try:
-                seal.check(name, artifact, await self.tools.registry.record(name, number))
+                stored = await self.tools.registry.record(name, number)
+                seal.check(name, artifact, stored.record.signature if stored else None)
             except ArtifactError as error:
                 raise TrainingError(f"version {number}: {error}") from None
         return artifact
@@ -205,37 +211,26 @@ class _Attempt:
             verdict = gate(evidence)
         total = time.monotonic() - self._began
         oldest = detector.buffer_oldest or time.time()
-        record = {
-            **await asyncio.to_thread(
-                version_record.describe, version, detector.config.threshold, said
-            ),
-            "gate": {
-                "policy": policy,
-                "passed": verdict.passed,
-                "reasons": list(verdict.reasons),
-                "evidence": evidence,
-            },
-            "anchor": anchor,
-            "trigger": self._why,
-            **_told(evidence),
-            "timings": {
-                "buffered": max(0.0, time.time() - total - oldest),
-                "training": trained,
-                "total": total,
-            },
-            "who": f"worker:{self.tools.worker}",
+        record = msgspec.structs.replace(
+            await asyncio.to_thread(describe, version, detector.config.threshold, said),
+            who=f"worker:{self.tools.worker}",
+            gate=GateRecord(policy, verdict.passed, tuple(verdict.reasons), evidence),
+            anchor=anchor,
+            trigger=self._why,
+            labelled=_labelled(version.lineage.evidence),
+            timings=Timings(max(0.0, time.time() - total - oldest), trained, total),
             **self.tools.seal.sign(detector.name, artifact),
-        }
-        return _Candidate(artifact, record, verdict.passed or policy == "report")
+        )
+        return _Candidate(artifact, record, total, verdict.passed or policy == "report")
 
     async def _shadow(
         self, detector: Detector, champion: int, candidate: Version, said: Labels | None
-    ) -> dict[str, Any]:
+    ) -> JsonObject:
         """Return what champion and candidate say of live traffic, once enough of it came."""
         X = await shadow_scoring.sample(self.tools.live, detector)
         artifact, most = await self._artifact(champion), self.tools.artifact_max_bytes
 
-        def compared() -> dict[str, Any]:
+        def compared() -> JsonObject:
             previous = Version.from_bytes(artifact, max_bytes=most)
             return shadow_scoring.compare(candidate, previous, detector, said, X)
 
@@ -245,7 +240,7 @@ class _Attempt:
         """Write the outcome; raises Fenced, or StoreUnavailable once the lease is over."""
         registry, record = self.tools.registry, candidate.record
         write = registry.promote if candidate.accepted else registry.reject
-        seconds = record["timings"]["total"]
+        seconds = candidate.seconds
         self._settling = True
         crash_points.passage("worker.before_promote")
         while True:
@@ -261,7 +256,7 @@ class _Attempt:
                 await asyncio.sleep(_AGAIN_SECONDS)
         _logger.info(
             "promoted" if candidate.accepted else "rejected", detector=experience.name,
-            version=number, seconds=round(seconds, 2), reasons=record["gate"]["reasons"],
+            version=number, seconds=round(seconds, 2), reasons=list(record.reasons),
         )  # fmt: skip
 
     async def _failed(self, experience: Experience, reason: str) -> bool:
@@ -323,16 +318,16 @@ class _Attempt:
             raise Fenced("the champion moved")
 
 
-def _told(evidence: Mapping[str, Any]) -> dict[str, str]:
+def _labelled(evidence: Evidence) -> str | UnsetType:
     """Return what the record says of the rows labelled normal that were learned, if any were.
 
     And what they cost: anomalies made up from the champion's normals that are no longer found.
     """
-    vouched, made_up = evidence.get("vouched"), evidence.get("synthetic")
+    vouched, made_up = evidence.vouched, evidence.synthetic
     if vouched is None:
-        return {}
-    told = f"of {vouched['n']} labelled normal, {vouched['still']} still alarm"
+        return UNSET
+    told = f"of {vouched.n} labelled normal, {vouched.still} still alarm"
     if made_up is not None:
-        now, before = (100 * made_up[who]["found"] for who in ("candidate", "champion"))
+        now, before = (100 * one.found for one in (made_up.candidate, made_up.champion))
         told += f"; of synthetic anomalies {now:.1f} % are found, {before:.1f} % before"
-    return {"labelled": told}
+    return told

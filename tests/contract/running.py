@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import msgspec
 import numpy as np
 from fastapi import FastAPI
 
@@ -15,13 +16,14 @@ from models import Version
 from service.api.app import create_app
 from service.api.context import Parts
 from service.api.server import configured
+from service.domain.version_record import GateRecord, NewRecord, ThresholdRecord
 from service.processes.certificate import own
 from service.settings import Settings
 from service.store.retrainings import Retrainings
 from tests.waiting import until
 
-GOOD = {"gate": {"passed": True, "reasons": []}, "strategy": "replay"}
-BAD = {"gate": {"passed": False, "reasons": ["worse on old normals"]}}
+GOOD = NewRecord(gate=GateRecord(passed=True), strategy="replay")
+BAD = NewRecord(gate=GateRecord(passed=False, reasons=("worse on old normals",)))
 
 
 @dataclass
@@ -40,9 +42,13 @@ class Running:
         answer = await self.http.put(f"/v1/detectors/{name}", json=config)
         assert answer.status_code in {200, 201}, answer.text
 
-    async def learn(self, version: Version, name: str = "pump", *, good: bool = True) -> int:
+    async def learn(
+        self, version: Version, name: str = "pump", *, good: bool = True, **signed: str
+    ) -> int:
         """Do what a worker does: settle `version` for a batch of its dimension."""
-        record = (GOOD if good else BAD) | {"threshold": {"value": version.threshold}}
+        record = GOOD if good else BAD
+        threshold = ThresholdRecord(version.threshold, 0.01, {"value": version.threshold})
+        record = msgspec.structs.replace(record, threshold=threshold, **signed)
         return await self._settle(version.to_bytes(), version.dimension, record, name, good=good)
 
     async def promote(self, artifact: bytes, name: str = "pump") -> int:
@@ -50,7 +56,7 @@ class Running:
         return await self._settle(artifact, 3, GOOD, name, good=True)
 
     async def _settle(
-        self, artifact: bytes, d: int, record: dict[str, Any], name: str, *, good: bool
+        self, artifact: bytes, d: int, record: NewRecord, name: str, *, good: bool
     ) -> int:
         stores = self.parts.stores
         X = np.random.default_rng(1).normal(size=(40, d)).astype(np.float32)

@@ -11,7 +11,7 @@ from service.settings import Settings
 from service.signatures import Seal
 from service.worker.attempt import _Attempt
 from tests.certificates import signing_pair
-from tests.contract.running import GOOD, Running, running
+from tests.contract.running import Running, running
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -22,13 +22,7 @@ PUMP = "/v1/detectors/pump"
 
 async def learn(api: Running, version: Version, seal: Seal) -> int:
     """Do what a worker with this seal does."""
-    signed = seal.sign("pump", version.to_bytes())
-    GOOD.update(signed)
-    try:
-        return await api.learn(version)
-    finally:
-        for field in signed:
-            del GOOD[field]
+    return await api.learn(version, **seal.sign("pump", version.to_bytes()))
 
 
 async def test_a_foreign_model_is_not_served(

@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import orjson
 from prometheus_client import generate_latest
 
 from models import ArtifactError, Config, Model, TrainingError, VectorError, Version, train
@@ -259,7 +258,7 @@ def used(version: Version, champion: Version, *, judged: bool, learns: bool) -> 
         threshold = prepared(version, policy).threshold
         finite(threshold.value, threshold.alpha, *version.judge(X, threshold))
         finite(*version.judge(X[:1], threshold))
-        orjson.dumps(record_of(version, policy, None), default=msgspec.to_builtins)
+        msgspec.json.encode(record_of(version, policy, None))
     finite(*(one[1:] for row in version.explain(X, d) for one in row))
     finite(version.sample(50, seed=1), version.faithful().sample(50, seed=1))
     version.regime_of(X)

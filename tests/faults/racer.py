@@ -11,6 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
+from service.domain.version_record import GateRecord, NewRecord
 from service.problems import StoreUnavailable
 from service.store.buffer import Buffer
 from service.store.connection import connect
@@ -42,7 +43,7 @@ async def race(url: str, artifact: bytes) -> None:
                     continue
                 # A training, sometimes longer than the lease.
                 await asyncio.sleep(rng.uniform(0.0, 1.5 * LEASE_SECONDS))
-                record = {"gate": {"passed": True, "reasons": []}}
+                record = NewRecord(gate=GateRecord(passed=True))
                 await registry.promote(lease, experience, artifact, record, seconds=0.0)
                 promoted += 1
             except Fenced:

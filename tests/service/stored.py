@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from redis.asyncio import Redis
@@ -9,6 +10,7 @@ from redis.asyncio import Redis
 from service.domain.detector import Detector
 from service.domain.detector_config import parse
 from service.domain.experience import Experience
+from service.domain.version_record import GateRecord, NewRecord
 from service.store.audit_trail import Audit
 from service.store.buffer import Buffer
 from service.store.detectors import Detectors
@@ -19,8 +21,8 @@ from service.store.registry import Registry
 from service.store.retrainings import Retrainings
 from service.store.revocations import Revocations
 
-GOOD = {"gate": {"passed": True, "reasons": []}}
-BAD = {"gate": {"passed": False, "reasons": ["worse on old normals"]}}
+GOOD = NewRecord(gate=GateRecord(passed=True))
+BAD = NewRecord(gate=GateRecord(passed=False, reasons=("worse on old normals",)))
 
 
 def matrix(n: int, d: int = 3, seed: int = 0) -> NDArray[np.float32]:
@@ -79,7 +81,7 @@ class Stored:
         experience = await self.take()
         settle = self.registry.promote if good else self.registry.reject
         artifact = artifact or f"artifact after {experience.last}".encode()
-        record = (GOOD if good else BAD) | ({"anchor": anchor} if anchor else {})
+        record = msgspec.structs.replace(GOOD if good else BAD, anchor=anchor or msgspec.UNSET)
         number = await settle(lease, experience, artifact, record, seconds=0.5)
         await self.leases.release(lease)
         return number

@@ -2,8 +2,9 @@
 
 import asyncio
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Path, Request, Response
 
 from models import ArtifactError, Version
@@ -14,7 +15,8 @@ from service.api.responses import answer, etag
 from service.api.routes.parameters import Name
 from service.api.status import existing, settled
 from service.domain.scope import Scope
-from service.domain.version_record import describe
+from service.domain.version_record import StoredVersion, describe
+from service.json_value import JsonObject
 from service.problems import (
     BadVectors,
     Gone,
@@ -77,11 +79,12 @@ async def index(request: Request, name: Name) -> Response:
     app = parts(request)
     await existing(app, name)
     records = await app.stores.registry.records(name)
-    return answer({"versions": [_shown(record) for record in records]})
+    return answer({"versions": [_shown(one) for one in records]})
 
 
-def _shown(record: dict[str, Any]) -> dict[str, Any]:
+def _shown(stored: StoredVersion) -> JsonObject:
     """Return the record with its mixing weights in plain sight."""
+    record = stored.to_dict()
     weights = record.get("weights")
     return {**record, **weights} if isinstance(weights, dict) else record
 
@@ -95,15 +98,15 @@ def _shown(record: dict[str, Any]) -> dict[str, Any]:
 )
 async def get(request: Request, name: Name, number: Number) -> Response:
     """Return its lineage, training, threshold, calibration, gate verdict and state."""
-    return answer(await _record(parts(request), name, number))
+    return answer(_shown(await _record(parts(request), name, number)))
 
 
-async def _record(app: Parts, name: str, number: str) -> dict[str, Any]:
+async def _record(app: Parts, name: str, number: str) -> StoredVersion:
     await existing(app, name)
     record = await app.stores.registry.record(name, version_number(number))
     if record is None:
         raise Unknown("There is no such version.")
-    return _shown(record)
+    return record
 
 
 @router.get(
@@ -116,13 +119,13 @@ async def _record(app: Parts, name: str, number: str) -> dict[str, Any]:
 async def artifact(request: Request, name: Name, number: Number) -> Response:
     """Return the artifact; its sha256 is the ETag."""
     app = parts(request)
-    record = await _record(app, name, number)
+    record = (await _record(app, name, number)).record
     data = await app.stores.registry.artifact(name, version_number(number))
     if data is None:
         raise Gone("The version was pruned: its artifact is no longer kept.")
     file = f"{name}-{version_number(number)}.safetensors"
     headers = {
-        "ETag": etag(record["sha256"]),
+        "ETag": etag(record.sha256 or ""),
         "Content-Disposition": f'attachment; filename="{file}"',
     }
     return Response(data, 200, headers, SAFETENSORS)
@@ -161,14 +164,15 @@ async def post(request: Request, name: Name) -> Response:
     except ArtifactError:
         raise BadVectors("The artifact cannot be verified; nothing was imported.") from None
     said = await labelled(app.stores.labels, detector)
-    record = describe(version, detector.config.threshold, said) | {
-        "parent": None,
-        "who": f"key:{caller(request).id}",
+    record = msgspec.structs.replace(
+        describe(version, detector.config.threshold, said),
+        who=f"key:{caller(request).id}",
         **seal.sign(name, data),
-    }
+    )
     number = await app.stores.registry.import_version(name, data, record)
     stored = await app.stores.registry.record(name, number)
-    return answer(stored, 201, Location=f"/v1/detectors/{name}/versions/{number}")
+    assert stored is not None, "records are kept while there are fewer than 10,000"
+    return answer(stored.to_dict(), 201, Location=f"/v1/detectors/{name}/versions/{number}")
 
 
 @router.put(
@@ -229,7 +233,7 @@ async def _left_behind(app: Parts, name: str, old: int | None, new: int) -> list
     if old is None or old == new:
         return []
     records = await app.stores.registry.records(name)
-    parents = {record["version"]: record.get("parent") for record in records}
+    parents = {one.record.version: one.record.parent for one in records}
     kept = set(_lineage(parents, new))
     return sorted(number for number in _lineage(parents, old) if number not in kept)
 

@@ -5,6 +5,7 @@ import numpy as np
 import psutil
 import pytest
 
+from service.domain.version_record import NewRecord
 from service.problems import StoreUnavailable
 from service.store import erasure
 from service.store.connection import connect
@@ -34,7 +35,7 @@ async def test_a_learned_vector_leaves_the_disk(own_store):
     assert on_disk(own_store.folder)
     assert not await stored.erasure.rewrite_due(0)
     lease = await stored.lease()
-    await stored.registry.promote(lease, await stored.take(), b"a", {}, seconds=1)
+    await stored.registry.promote(lease, await stored.take(), b"a", NewRecord(), seconds=1)
     assert await stored.erasure.erase("pump", 0) == 44
     assert on_disk(own_store.folder)
     assert await stored.erasure.rewrite_due(0)
@@ -68,7 +69,7 @@ async def rewriting(stored: Stored) -> None:
     await stored.buffer.ingest("pump", MARKER)
     await stored.buffer.ingest("pump", matrix(40, 2))
     lease = await stored.lease()
-    await stored.registry.promote(lease, await stored.take(), b"a", {}, seconds=1)
+    await stored.registry.promote(lease, await stored.take(), b"a", NewRecord(), seconds=1)
     await stored.erasure.erase("pump", 0)
     await stored.redis.config_set("rdb-key-save-delay", 500_000)
     assert await stored.erasure.rewrite()

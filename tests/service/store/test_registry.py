@@ -2,9 +2,10 @@ import asyncio
 import hashlib
 import random
 
-import numpy as np
+import msgspec
 import pytest
 
+from service.domain.version_record import NewRecord
 from service.problems import (
     Gone,
     PreconditionFailed,
@@ -26,18 +27,18 @@ async def test_a_promotion_changes_everything_at_once(stored):
     """Version, artifact, pointer, history, cursor and counters belong together."""
     batch = await stored.buffer.ingest("pump", matrix(40))
     lease, experience = await stored.lease(), await stored.take()
-    record = {"strategy": "replay", "n_new": 40, "loss": np.float32(1.5), **GOOD}
+    record = msgspec.structs.replace(GOOD, strategy="replay", n_new=40)
     assert await stored.registry.promote(lease, experience, b"one", record, seconds=2) == 1
     found = await stored.get()
     assert (found.champion, found.generation, found.last_version) == (1, 1, 1)
     assert (found.buffered, found.buffered_bytes, found.consumed, found.learned) == (0, 0, 40, 40)
     assert found.retrains == {"promoted": 1, "rejected": 0, "failed": 0}
     assert await stored.registry.artifact("pump", 1) == b"one"
-    told = await stored.registry.record("pump", 1)
+    told = (await stored.registry.record("pump", 1)).to_dict()
     assert told.pop("created_at").endswith("Z")
     assert told == {
         "format": 1, "version": 1, "parent": None, "outcome": "promoted", "state": "champion",
-        "who": "worker", "strategy": "replay", "n_new": 40, "loss": 1.5, **GOOD,
+        "who": "worker", "strategy": "replay", "n_new": 40, "gate": {"passed": True, "reasons": []},
         "sha256": hashlib.sha256(b"one").hexdigest(), "bytes": 3, "pruned": False,
         "experience": {
             "first": "0-0", "last": experience.last, "n": 40, "batch_count": 1,
@@ -80,7 +81,7 @@ async def test_a_rollback_fences_the_running_retraining(stored):
     again = await stored.take()
     assert again.champion == 1
     assert await stored.registry.promote(lease, again, b"three", GOOD, seconds=1) == 3
-    assert (await stored.registry.record("pump", 3))["parent"] == 1
+    assert (await stored.registry.record("pump", 3)).to_dict()["parent"] == 1
 
 
 async def test_what_the_lineage_learned_follows_the_champion(stored):
@@ -104,8 +105,8 @@ async def test_a_rejection_keeps_the_champion_and_parks_the_experience(stored):
     assert (found.buffered, found.parked, found.consumed, found.learned) == (0, 50, 40, 40)
     assert found.parked_bytes == 50 * 12
     assert found.last_retraining["outcome"] == "rejected"
-    assert found.last_retraining["reasons"] == BAD["gate"]["reasons"]
-    assert (await stored.registry.record("pump", 2))["state"] == "rejected"
+    assert found.last_retraining["reasons"] == list(BAD.reasons)
+    assert (await stored.registry.record("pump", 2)).to_dict()["state"] == "rejected"
     assert await stored.registry.artifact("pump", 2) == b"two"
     (entry,) = await stored.quarantine.list("pump")
     assert (entry["id"], entry["kind"], entry["version"]) == ("v2", "experience", 2)
@@ -122,10 +123,10 @@ async def test_promoting_a_rejected_version_by_hand_consumes_its_experience(stor
     assert await stored.quarantine.list("pump") == []
     (_, row) = await stored.registry.history("pump")
     assert (row["who"], row["why"], row["from"]) == ("ann", "I know better", 1)
-    states = [record["state"] for record in await stored.registry.records("pump")]
+    states = [one.state for one in await stored.registry.records("pump")]
     assert states == ["retired", "champion"]
     assert await stored.registry.set_champion("pump", 1) == 3
-    assert (await stored.registry.record("pump", 2))["state"] == "retired"
+    assert (await stored.registry.record("pump", 2)).to_dict()["state"] == "retired"
     assert await stored.registry.set_champion("pump", 2) == 4
     assert (await stored.get()).learned == 90
 
@@ -167,14 +168,14 @@ async def test_the_same_champion_again_moves_nothing(stored):
 
 async def test_an_imported_version_waits_for_a_person(stored):
     """It takes the next number and fixes the dimension; it is not champion until promoted."""
-    record = {"dimension": 3, "learned": 500, "who": "ann", "version": 77, "outcome": "promoted"}
+    record = NewRecord(dimension=3, learned=500, who="ann")
     assert await stored.registry.import_version("pump", b"theirs", record) == 1
     found = await stored.get()
     assert (found.champion, found.last_version, found.dimension, found.learned) == (None, 1, 3, 0)
-    told = await stored.registry.record("pump", 1)
+    told = (await stored.registry.record("pump", 1)).to_dict()
     assert (told["version"], told["outcome"], told["state"]) == (1, "imported", "candidate")
     with pytest.raises(Unprocessable, match="3"):
-        await stored.registry.import_version("pump", b"other", {"dimension": 4})
+        await stored.registry.import_version("pump", b"other", NewRecord(dimension=4))
     with pytest.raises(UnknownDetector):
         await stored.registry.import_version("other", b"theirs", record)
     assert await stored.registry.set_champion("pump", 1) == 1
@@ -186,11 +187,11 @@ async def test_pruning_keeps_what_somebody_may_still_need(stored, redis):
     for seed in range(6):  # versions 1 to 6
         await stored.learn(seed=seed)
     await stored.learn(good=False)  # 7, parked
-    await stored.registry.import_version("pump", b"theirs", {})  # 8
+    await stored.registry.import_version("pump", b"theirs", NewRecord())  # 8
     await stored.registry.pin("pump", 1)
     assert await stored.registry.prune("pump") == [2, 3, 4]
     assert await stored.registry.artifact("pump", 2) is None
-    assert [r["pruned"] for r in await stored.registry.records("pump")] == (
+    assert [r.pruned for r in await stored.registry.records("pump")] == (
         [False, True, True, True, False, False, False, False]
     )
     assert len(await redis.keys("*artifact:*")) == 5
@@ -225,7 +226,7 @@ async def test_records_are_told_latest_last_and_bounded(stored):
     """Unknown numbers have none; an unknown detector has no records."""
     for seed in range(3):
         await stored.learn(seed=seed)
-    assert [r["version"] for r in await stored.registry.records("pump", limit=2)] == [2, 3]
+    assert [r.record.version for r in await stored.registry.records("pump", limit=2)] == [2, 3]
     assert await stored.registry.record("pump", 4) is None
     assert await stored.registry.records("other") == []
     assert await stored.registry.history("other") == []
@@ -354,7 +355,7 @@ class Ledger:
         assert found.buffered_bytes == 12 * found.buffered
         assert found.parked_bytes == 12 * found.parked
         assert found.kept_bytes == 12 * count([b for b in self.consumed if b in held])
-        records = await self.stored.registry.records("pump")
+        records = [one.to_dict() for one in await self.stored.registry.records("pump")]
         assert [r["version"] for r in records] == list(range(1, found.last_version + 1))
         history = await self.stored.registry.history("pump")
         assert [row["generation"] for row in history] == list(range(1, found.generation + 1))

@@ -7,6 +7,7 @@ import pytest
 
 from service.domain.provenance import Culprit
 from service.domain.revocation_plan import Asked
+from service.domain.version_record import NewRecord
 from service.problems import Conflict, Unknown, UnknownDetector
 from service.store import revocations
 from service.store.lua import Fenced
@@ -82,9 +83,9 @@ async def test_a_key_is_taken_back(stored):
     experience = await stored.take()
     assert experience.senders == ("ann",)
     assert (experience.n, experience.champion) == (117, 1)
-    states = [one["state"] for one in await stored.registry.records("pump")]
+    states = [one.state for one in await stored.registry.records("pump")]
     assert states == ["champion", "revoked", "revoked"]
-    mark = (await stored.registry.record("pump", 3))["revoked"]
+    mark = (await stored.registry.record("pump", 3)).to_dict()["revoked"]
     assert (mark["key"], mark["who"], mark["why"]) == ("bob", "key:eve", "broken press")
     assert (await stored.registry.history("pump"))[-1]["why"] == "revoked key bob"
     entry = (await stored.audit.entries("pump"))[-1].to_dict()
@@ -119,7 +120,7 @@ async def test_what_is_erased_is_lost_and_named(stored):
 async def test_what_is_partly_erased_is_lost_in_part(stored):
     """The oldest of what was kept is gone; each batch is in one of the two lists."""
     await poisoned(stored)
-    (first,) = (await stored.registry.record("pump", 3))["experience"]["batches"]
+    (first,) = (await stored.registry.record("pump", 3)).to_dict()["experience"]["batches"]
     entries = await stored.redis.xrange("anamnesis:{pump}:stream")
     await stored.erasure.erase("pump", 0)
     await stored.erasure.erase("pump", 0)
@@ -250,7 +251,7 @@ async def test_without_a_clean_version_none_serves(stored):
     with pytest.raises(Conflict, match="without_champion"):
         await stored.revocations.revoke("pump", Asked(BOB))
     assert (await stored.get()).champion == 1
-    assert (await stored.registry.record("pump", 1))["state"] == "champion"
+    assert (await stored.registry.record("pump", 1)).to_dict()["state"] == "champion"
     done = await stored.revocations.revoke("pump", Asked(BOB, unserved=True))
     assert (done["champion"], done["generation"], done["versions"]) == (None, 2, [1])
     found = await stored.get()
@@ -258,7 +259,7 @@ async def test_without_a_clean_version_none_serves(stored):
     assert (await stored.registry.history("pump"))[-1]["version"] is None
     assert (await stored.take()).champion is None
     assert await settle(stored) == 2
-    assert (await stored.registry.record("pump", 2))["parent"] is None
+    assert (await stored.registry.record("pump", 2)).to_dict()["parent"] is None
     assert (await stored.get()).generation == 3
 
 
@@ -306,12 +307,12 @@ async def test_artifacts_of_revoked_versions_go(stored):
 async def test_an_import_of_what_was_revoked_is_reached_too(stored):
     """A copy of a version, and one trained elsewhere on top of one, by their hashes."""
     await poisoned(stored)
-    of_two = (await stored.registry.record("pump", 2))["sha256"]
+    of_two = (await stored.registry.record("pump", 2)).to_dict()["sha256"]
     artifact = await stored.registry.artifact("pump", 3)
-    assert await stored.registry.import_version("pump", artifact, {}) == 4
-    told = {"parent_sha256": of_two}
+    assert await stored.registry.import_version("pump", artifact, NewRecord()) == 4
+    told = NewRecord(parent_sha256=of_two)
     assert await stored.registry.import_version("pump", b"elsewhere", told) == 5
-    assert await stored.registry.import_version("pump", b"another", {}) == 6
+    assert await stored.registry.import_version("pump", b"another", NewRecord()) == 6
     done = await stored.revocations.revoke("pump", Asked(BOB))
     assert done["versions"] == [2, 3, 4, 5]
 
@@ -331,7 +332,7 @@ async def test_every_batch_of_a_large_experience_is_found(stored):
     await settle(stored)
     ids = [await send(stored, "ann", 1, seed=n) for n in range(1100)]
     await settle(stored)
-    record = await stored.registry.record("pump", 2)
+    record = (await stored.registry.record("pump", 2)).to_dict()
     assert ids[-1] not in record["experience"]["batches"]
     told = (await stored.revocations.plan("pump", Culprit("batch", ids[-1]))).told()
     assert (told["versions"], told["champion"]) == ([2], 1)

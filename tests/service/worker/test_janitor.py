@@ -15,7 +15,7 @@ from service.settings import Settings
 from service.store.connection import connect
 from service.store.incidents import Changes, Followed, Incidents
 from service.worker.janitor import Janitor
-from tests.service.stored import Stored, matrix
+from tests.service.stored import GOOD, Stored, matrix
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -60,7 +60,7 @@ async def test_a_learned_vector_leaves_the_data_directory(own_store):
     lease = await stored.lease()
     await stored.retrainings.start(lease)
     await stored.registry.promote(
-        lease, await stored.take(), b"artifact", {"gate": {"passed": True, "reasons": []}},
+        lease, await stored.take(), b"artifact", GOOD,
         seconds=1.0,
     )  # fmt: skip
     janitor = _janitor(redis, rewrite_seconds=1.0)

@@ -131,7 +131,7 @@ async def test_what_is_asked_for_by_hand_is_learned_and_promoted(worker, stored:
     assert (detector.learned, detector.consumed) == (40, 40)
     assert detector.retraining == ("idle", 0.0)
     assert detector.last_retraining["outcome"] == "promoted"
-    record = await stored.registry.record("pump", 1)
+    record = (await stored.registry.record("pump", 1)).to_dict()
     assert record["parent"] is None
     assert record["experience"]["batches"] == [ingested.batch_id]
     assert record["who"] == f"worker:{worker.id}"
@@ -152,7 +152,7 @@ async def test_a_record_says_what_threshold_the_labels_gave(worker, stored: Stor
     assert await LabelStore(stored.redis).add("pump", uid, labels)
     await stored.detectors.request_retrain("pump")
     assert await worker.tick()
-    record = await stored.registry.record("pump", 1)
+    record = (await stored.registry.record("pump", 1)).to_dict()
     version = Version.from_bytes(await stored.registry.artifact("pump", 1))
     said = Labels(np.concatenate([far, matrix(5)]), np.arange(10) < 5)
     expected = version.threshold_for(policy, said)
@@ -175,7 +175,7 @@ async def test_the_trainer_gets_what_the_gate_asks_about(worker, trainer, stored
     assert (trainer.jobs[0].judged, trainer.jobs[0].anomalous) == (far.tobytes(), bytes(2))
     first = await stored.registry.artifact("pump", 1)
     assert [job.anchor for job in trainer.jobs] == [None, None, first, first]
-    records = await stored.registry.records("pump")
+    records = [one.to_dict() for one in await stored.registry.records("pump")]
     assert [record["anchor"] for record in records] == [None, 1, 1, 1]
 
 
@@ -187,7 +187,7 @@ async def test_a_version_that_a_person_put_in_place_is_an_anchor(worker, stored:
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump")
     assert await _tick(worker)
-    assert (await stored.registry.record("pump", 3))["anchor"] == 2
+    assert (await stored.registry.record("pump", 3)).to_dict()["anchor"] == 2
 
 
 async def _serve(stored: Stored, stores: Stores, X: np.ndarray) -> None:
@@ -226,7 +226,7 @@ async def test_a_candidate_scores_live_traffic_before_it_serves(
     finally:
         await stores.close()
         await worker.tools.trainer.close()
-    first, second = await stored.registry.records("pump")
+    first, second = (one.to_dict() for one in await stored.registry.records("pump"))
     assert "shadow" not in first["gate"]["evidence"]
     assert second["gate"]["reasons"] == []
     told = second["gate"]["evidence"]["shadow"]
@@ -251,7 +251,7 @@ async def test_the_next_version_is_trained_on_top_of_the_champion(worker, traine
     assert job.previous == _artifact()
     assert bytes(job.vectors) == matrix(50, seed=1).tobytes()
     assert job.weights == {"w_prev": 0.25, "w_new": 0.75}
-    assert (await stored.registry.record("pump", 2))["parent"] == 1
+    assert (await stored.registry.record("pump", 2)).to_dict()["parent"] == 1
 
 
 async def test_progress_is_published_while_the_trainer_works(worker, trainer, stored: Stored):
@@ -395,7 +395,7 @@ async def test_a_rollback_during_a_training_fences_it_and_it_is_done_again(
     assert detector.retraining.state != "idle"
     trainer.waits = False
     assert await _tick(worker)
-    assert (await stored.registry.record("pump", 3))["parent"] == 1
+    assert (await stored.registry.record("pump", 3)).to_dict()["parent"] == 1
     assert (await stored.get()).learned == 90
 
 
@@ -421,7 +421,7 @@ async def test_the_gate_decides_unless_it_only_reports(
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump")
     assert await worker.tick()
-    record = await stored.registry.record("pump", 1)
+    record = (await stored.registry.record("pump", 1)).to_dict()
     assert record["outcome"] == outcome
     assert (record["gate"]["passed"], record["gate"]["reasons"]) == (False, verdict.reasons)
     detector = await stored.get()
@@ -480,7 +480,8 @@ async def test_workers_that_outlive_their_leases_double_nothing(
     for worker in workers:
         worker.stop()
     await asyncio.gather(*lives)
-    detector, records = await stored.get(), await stored.registry.records("pump")
+    detector = await stored.get()
+    records = [one.to_dict() for one in await stored.registry.records("pump")]
     learned = [batch for record in records for batch in record["experience"]["batches"]]
     assert learned == sent[: len(learned)]
     assert detector.consumed + detector.buffered == 32 * len(sent)
@@ -655,11 +656,11 @@ async def test_the_same_seed_data_and_parent_give_the_same_version(
     finally:
         await worker.shutdown()
     for number in (1, 2):
-        a, b = [await stored.registry.record(name, number) for name in ("a", "b")]
+        a, b = [(await stored.registry.record(name, number)).to_dict() for name in ("a", "b")]
         assert a["sha256"] == b["sha256"]
     detector = await stored.get("a")
     first = train(None, matrix(100, seed=1), Config.from_dict(detector.config.to_dict()))
-    assert (await stored.registry.record("a", 1))["sha256"] == first.sha256
+    assert (await stored.registry.record("a", 1)).to_dict()["sha256"] == first.sha256
 
 
 async def test_rows_labelled_normal_are_marked_for_the_trainer(worker, trainer, stored: Stored):
