@@ -9,11 +9,11 @@ from pydantic import TypeAdapter
 
 from service.api import documents, incident_documents, open_inference_documents
 from service.domain.detector_config import DetectorConfig
-from service.json_value import JsonObject
+from service.json_value import JsonObject, JsonValue
 from service.problems import CONTENT_TYPE
 from service.scoring import vectors as payload
 
-Responses = dict[int | str, dict[str, Any]]
+Responses = dict[int | str, JsonObject]
 
 _REFERENCE = "#/components/schemas/"
 PROBLEM = {"$ref": f"{_REFERENCE}Problem"}
@@ -81,13 +81,21 @@ def problems(*statuses: int) -> Responses:
 
 
 def answers(
-    status: int, description: str, example: Any, kind: type | None = None, **more: Any
+    status: int,
+    description: str,
+    example: Any,
+    kind: type | None = None,
+    others: Mapping[str, JsonValue] | None = None,
+    **more: Any,
 ) -> Responses:
-    """Return the documentation of a JSON answer: an example, and the type that it has."""
+    """Return the documentation of a JSON answer: an example, and the type that it has.
+
+    `others` are other media types that it may have.
+    """
     schema: JsonObject = reference(kind) if kind else {"type": "object"}
     if isinstance(example, list):
         schema = {"type": "array", "items": schema}
-    content = {"application/json": {"schema": schema, "example": example}}
+    content = {"application/json": {"schema": schema, "example": example}, **(others or {})}
     return {status: {"description": description, "content": content, **more}}
 
 

@@ -10,6 +10,7 @@ import typer
 
 from service.cli import console
 from service.cli.history_files import Recorded
+from service.json_value import JsonObject
 
 if TYPE_CHECKING:
     from models.backtest import Batch, Lifetime
@@ -55,7 +56,7 @@ class Report:
         """What `alarms` counts by."""
         return "per 1,000" if self.recorded.times is None else "per day"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return everything as JSON carries it."""
         return {
             "file": self.file,

@@ -1,7 +1,6 @@
 """Calls about detectors: made, described, changed, deleted."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from service.client.answers import DetectorStatus, Drift
 from service.client.configs import DetectorConfig
@@ -22,7 +21,7 @@ class Detectors(Connection):
         """Return one detector's status."""
         return self.send(Call("GET", path(name), as_json(DetectorStatus)))
 
-    def create(self, name: str, config: Mapping[str, Any]) -> DetectorConfig:
+    def create(self, name: str, config: Mapping[str, object]) -> DetectorConfig:
         """Create a detector, or give it this config; return the config in full."""
         return self.send(Call("PUT", path(name), as_json(DetectorConfig), {"json": config}))
 

@@ -26,7 +26,7 @@ def npy(vectors: np.ndarray) -> dict[str, Any]:
     return {"content": body.getvalue(), "headers": {"content-type": "application/x-npy"}}
 
 
-def rows(vectors: np.ndarray, said: Mapping[str, Any]) -> dict[str, Any]:
+def rows(vectors: np.ndarray, said: Mapping[str, object]) -> dict[str, Any]:
     """Return the body for rows and what is said of them: npy where that is nothing."""
     if not said:
         return npy(vectors)

@@ -72,7 +72,7 @@ class Vectors(Connection):
         return self.send(Call("POST", path(name, "retrain"), _outcome, sent, repeatable=False))
 
     def feedback(
-        self, name: str, labels: Sequence[Mapping[str, Any]], key: str | None = None
+        self, name: str, labels: Sequence[Mapping[str, object]], key: str | None = None
     ) -> FeedbackAnswer:
         """Label recorded events or vectors: `{"label": "normal", "event": id}` each.
 

@@ -56,10 +56,10 @@ def of_detector(detector: Detector, incidents: Sequence[Incident]) -> list[Item]
     state = detector.drift.state
     if state in _DRIFT:
         found.append(Item(state, name, _DRIFT[state], f"{path}/drift"))
-    last = detector.last_retraining or {}
-    if last.get("outcome") in {"failed", "rejected"} and detector.parked:
-        first = next(iter(last.get("reasons") or ()), "no reason was given")
-        told = f"the last retraining was {last['outcome']}: {first}"
+    last = detector.last_retraining
+    if last is not None and last.outcome in {"failed", "rejected"} and detector.parked:
+        first = next(iter(last.reasons), "no reason was given")
+        told = f"the last retraining was {last.outcome}: {first}"
         found.append(Item("failed", name, told, f"{path}/quarantine"))
     elif detector.parked:
         told = f"{detector.parked} vectors of rejected experiences wait to be released or discarded"

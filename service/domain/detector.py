@@ -2,11 +2,14 @@
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
+
+from msgspec import UNSET, Struct, UnsetType
 
 from models import MIN_VECTORS
 from service.domain.detector_config import DetectorConfig
 from service.domain.drift_report import DriftReport
+from service.json_value import JsonObject
 
 
 class Pointer(NamedTuple):
@@ -43,6 +46,20 @@ class Retraining(NamedTuple):
 
     state: Literal["idle", "queued", "running"]
     progress: float
+
+
+class LastRetraining(Struct, frozen=True):
+    """How the last retraining ended: when (RFC 3339), after how long, and why not promoted.
+
+    `labelled` says what became of rows labelled normal, where the experience had some.
+    """
+
+    outcome: str
+    version: int | None
+    finished_at: str | None
+    reasons: tuple[str, ...] = ()
+    seconds: float | None = None
+    labelled: str | UnsetType = UNSET
 
 
 class Counts(NamedTuple):
@@ -110,10 +127,10 @@ class Detector:
     served: int
     attempts: int
     retrains: dict[str, int]
-    last_retraining: dict[str, Any] | None
+    last_retraining: LastRetraining | None
     drift: DriftReport
     incidents: Counts
-    incident_rule: dict[str, Any] | None
+    incident_rule: JsonObject | None
     mute: Mute | None
     messages: Delivered
     champion_nonce: str = ""

@@ -13,6 +13,7 @@ from service.domain.detector import (
     Counts,
     Delivered,
     Detector,
+    LastRetraining,
     Mute,
     Pointer,
     Retraining,
@@ -158,9 +159,9 @@ def _retraining(text: Mapping[str, str]) -> Retraining:
     return Retraining("idle", 0.0)
 
 
-def _finished(text: str | None) -> dict[str, Any] | None:
+def _finished(text: str | None) -> LastRetraining | None:
     if not text:
         return None
-    last: dict[str, Any] = orjson.loads(text)
-    last["finished_at"] = rfc3339(last["finished_at"] / 1000)
-    return last
+    last = orjson.loads(text)
+    finished_at = rfc3339(last["finished_at"] / 1000)
+    return msgspec.convert(last | {"finished_at": finished_at}, LastRetraining)

@@ -301,9 +301,8 @@ class Incidents:
 
     async def unfinished(self, name: str) -> int:
         """Return how many incidents are open, those that page nobody too."""
-        key = Keys(name).state
         fields = ["incidents_opened", "incidents_closed"]
-        opened, closed = await ask(self._redis, self._redis.hmget(key, fields))
+        opened, closed = await ask(self._redis, self._redis.hmget(Keys(name).state, fields))
         return int(opened or 0) - int(closed or 0)
 
     async def fields(self, name: str) -> list[str]:

@@ -45,7 +45,7 @@ class NamedScript:
         self,
         redis: Redis,
         keys: Keys | Mapping[str, str],
-        args: Mapping[str, Any] | None = None,
+        args: Mapping[str, object] | None = None,
         data: Sequence[bytes] = (),
         **more: str,
     ) -> Any:
@@ -55,7 +55,7 @@ class NamedScript:
     def bound(
         self,
         keys: Keys | Mapping[str, str],
-        args: Mapping[str, Any] | None = None,
+        args: Mapping[str, object] | None = None,
         data: Sequence[bytes] = (),
         **more: str,
     ) -> tuple[list[str], list[Any]]:
@@ -93,7 +93,7 @@ class NamedScript:
         return _NAME.sub(number, source)
 
 
-def packed(args: Mapping[str, Any]) -> bytes:
+def packed(args: Mapping[str, object]) -> bytes:
     """Return names and values, as text, as a MessagePack map of at most 65,535.
 
     Bytes are packed as text, too: the store's own reader knows no other kind.
@@ -104,7 +104,7 @@ def packed(args: Mapping[str, Any]) -> bytes:
     return b"".join(parts)
 
 
-def _bytes(value: Any) -> bytes:
+def _bytes(value: object) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
 

@@ -5,7 +5,7 @@ Every API process sees the same, so the scrape is right whichever of them answer
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -187,7 +187,8 @@ def _gauges(detectors: Sequence[Detector]) -> Iterator[Metric]:
 
 
 def _value(detector: Detector, name: str) -> float | None:
-    values: Mapping[str, Any] = {
+    last = detector.last_retraining
+    values: Mapping[str, float | None] = {
         "champion_version": detector.champion,
         "champion_generation": detector.generation,
         "buffer_vectors": detector.buffered,
@@ -198,7 +199,7 @@ def _value(detector: Detector, name: str) -> float | None:
         "muted_until_timestamp_seconds": detector.mute.until if detector.mute else 0,
         "learned_vectors": detector.learned,
         "training_progress_ratio": detector.retraining.progress,
-        "retrain_duration_seconds": (detector.last_retraining or {}).get("seconds"),
+        "retrain_duration_seconds": last.seconds if last else None,
     }
     value = values[name]
     return None if value is None else float(value)

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from typing import Any
 
+import msgspec
 from fastapi import APIRouter, Request, Response
 
 from models import ConfigError
@@ -15,7 +15,7 @@ from service.api.guard import caller, needs
 from service.api.responses import answer, etag
 from service.api.routes.parameters import Name
 from service.api.status import current, describe, existing, settled
-from service.domain.detector import Detector
+from service.domain.detector import Detector, LastRetraining
 from service.domain.detector_config import DetectorConfig, left_out, parse
 from service.domain.scope import Scope
 from service.problems import StoreUnavailable, UnknownDetector, Unprocessable
@@ -86,7 +86,7 @@ _STATUS = {
         {"event": "1763726400000-0", "reason": "near the threshold: severity 1.02"},
     ],
 }
-_ETAG = {"headers": {"ETag": {"description": "The generation.", "schema": {"type": "string"}}}}
+_ETAG = {"ETag": {"description": "The generation.", "schema": {"type": "string"}}}
 
 
 @router.put(
@@ -156,13 +156,13 @@ def _is_behind(app: Parts, detector: Detector) -> bool:
     "/{name}",
     summary="Describe a detector",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(200, "Its status.", _STATUS, documents.DetectorStatus, **_ETAG)
+    responses=openapi.answers(200, "Its status.", _STATUS, documents.DetectorStatus, headers=_ETAG)
     | openapi.problems(404, 503),
 )
 async def get(request: Request, name: Name) -> Response:
     """Return its status; the ETag is the generation."""
     status = await current(parts(request), name)
-    return answer(status, ETag=etag(status["generation"]))
+    return answer(status, ETag=etag(status.generation))
 
 
 @router.delete(
@@ -217,13 +217,13 @@ async def retrain(request: Request, name: Name) -> Response:
     last = await _outcome(app, name, ticket, started + asked.wait)
     if last is not None:
         await settled(app, name)
-        return answer(last | {"last_retraining": last})
+        return answer(msgspec.to_builtins(last) | {"last_retraining": last})
     detector = await existing(app, name)
     state = {"retraining": detector.retraining._asdict(), "buffered": detector.buffered}
     return answer(state, 202)
 
 
-async def _outcome(app: Parts, name: str, ticket: int, deadline: float) -> dict[str, Any] | None:
+async def _outcome(app: Parts, name: str, ticket: int, deadline: float) -> LastRetraining | None:
     """Return the outcome of a retraining that was asked for, None when the time is over first."""
     while time.monotonic() < deadline:
         await asyncio.sleep(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))

@@ -55,9 +55,8 @@ _HEADERS = {
     }.items()
 }
 _SCORED = openapi.answers(
-    200, "One entry per row.", _ANSWER, documents.ScoreAnswer, headers=_HEADERS
+    200, "One entry per row.", _ANSWER, documents.ScoreAnswer, {OCTETS: _BINARY}, headers=_HEADERS
 )
-_SCORED[200]["content"][OCTETS] = _BINARY
 
 
 @router.post(

@@ -123,11 +123,17 @@ async def index(request: Request) -> Response:
     return answer(found)
 
 
+class _Asked(msgspec.Struct):
+    """The body of a request for the repository's index."""
+
+    ready: object = False
+
+
 def _only_ready(body: bytes) -> bool:
     if not body:
         return False
     try:
-        return msgspec.json.decode(body, type=dict[str, Any]).get("ready") is True
+        return msgspec.json.decode(body, type=_Asked).ready is True
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise Unprocessable("The body is a JSON object, or there is none.") from None
 

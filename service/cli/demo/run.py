@@ -25,6 +25,7 @@ from service.cli import console
 from service.cli.demo import own_service, pictures
 from service.cli.demo.table import Row, sentence, shown
 from service.client import Client, Refused, ServiceError
+from service.json_value import JsonObject
 
 ANOMALY = 0
 TASKS = range(1, 10)
@@ -34,7 +35,7 @@ _SWAP_SECONDS = 10.0  # promised are 2 s
 
 # The arms differ in their strategy, and in that finetuning may harm the past unhindered: the gate
 # would refuse most of what it does.
-ARMS: dict[str, dict[str, Any]] = {
+ARMS: dict[str, JsonObject] = {
     "replay": {"strategy": "replay", "gate": "enforce"},
     "finetune": {"strategy": "finetune", "gate": "report"},
 }

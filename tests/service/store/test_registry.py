@@ -104,8 +104,8 @@ async def test_a_rejection_keeps_the_champion_and_parks_the_experience(stored):
     assert (found.champion, found.generation, found.last_version) == (1, 1, 2)
     assert (found.buffered, found.parked, found.consumed, found.learned) == (0, 50, 40, 40)
     assert found.parked_bytes == 50 * 12
-    assert found.last_retraining["outcome"] == "rejected"
-    assert found.last_retraining["reasons"] == list(BAD.reasons)
+    assert found.last_retraining.outcome == "rejected"
+    assert found.last_retraining.reasons == BAD.reasons
     assert (await stored.registry.record("pump", 2)).to_dict()["state"] == "rejected"
     assert await stored.registry.artifact("pump", 2) == b"two"
     (entry,) = await stored.quarantine.list("pump")

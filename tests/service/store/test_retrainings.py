@@ -17,10 +17,9 @@ async def test_a_run_is_queued_then_running_then_idle(stored):
     await stored.registry.promote(lease, await stored.take(), b"a", GOOD, seconds=4.1)
     found = await stored.get()
     assert (found.retraining, found.served) == (("idle", 0.0), 1)
-    assert found.last_retraining.pop("finished_at").endswith("Z")
-    assert found.last_retraining == {
-        "outcome": "promoted", "version": 1, "reasons": [], "seconds": 4.1,
-    }  # fmt: skip
+    last = found.last_retraining
+    assert last.finished_at.endswith("Z")
+    assert (last.outcome, last.version, last.reasons, last.seconds) == ("promoted", 1, (), 4.1)
 
 
 async def test_weights_hold_for_one_run_its_retries_included(stored):
@@ -82,9 +81,9 @@ async def test_a_parked_experience_ends_the_run_as_failed(stored):
     entry = await stored.registry.park(lease, experience, 'a "NaN" loss', seconds=2)
     found = await stored.get()
     assert (found.buffered, found.parked, found.attempts, found.last_version) == (33, 40, 0, 0)
-    assert found.last_retraining["outcome"] == "failed"
-    assert found.last_retraining["version"] is None
-    assert found.last_retraining["reasons"] == ['a "NaN" loss']
+    assert found.last_retraining.outcome == "failed"
+    assert found.last_retraining.version is None
+    assert found.last_retraining.reasons == ('a "NaN" loss',)
     assert found.retrains == {"promoted": 0, "rejected": 0, "failed": 1}
     (listed,) = await stored.quarantine.list("pump")
     assert (listed["id"], listed["vectors"], listed["reason"]) == (entry, 40, 'a "NaN" loss')

@@ -130,7 +130,7 @@ async def test_what_is_asked_for_by_hand_is_learned_and_promoted(worker, stored:
     assert (detector.champion, detector.generation, detector.buffered) == (1, 1, 0)
     assert (detector.learned, detector.consumed) == (40, 40)
     assert detector.retraining == ("idle", 0.0)
-    assert detector.last_retraining["outcome"] == "promoted"
+    assert detector.last_retraining.outcome == "promoted"
     record = (await stored.registry.record("pump", 1)).to_dict()
     assert record["parent"] is None
     assert record["experience"]["batches"] == [ingested.batch_id]
@@ -282,8 +282,8 @@ async def test_after_three_failures_the_experience_is_parked_and_later_data_goes
     detector = await stored.get()
     assert (detector.buffered, detector.parked, detector.retrains["failed"]) == (0, 40, 1)
     assert detector.retraining.state == "idle"
-    assert detector.last_retraining["outcome"] == "failed"
-    assert detector.last_retraining["reasons"] == ["the loss is nan"]
+    assert detector.last_retraining.outcome == "failed"
+    assert detector.last_retraining.reasons == ("the loss is nan",)
     assert [e["reason"] for e in await stored.quarantine.list("pump")] == ["the loss is nan"]
     trainer.fail = None
     await stored.buffer.ingest("pump", matrix(50, seed=1))
@@ -312,7 +312,7 @@ async def test_whatever_breaks_counts_as_an_attempt(
     await _tick(worker)
     detector = await stored.get()
     assert (len(broken), detector.parked, detector.retraining.state) == (3, 40, "idle")
-    assert "OverflowError" in detector.last_retraining["reasons"][0]
+    assert "OverflowError" in detector.last_retraining.reasons[0]
 
 
 async def test_a_failed_attempt_waits_before_the_next(worker, trainer, stored: Stored):
@@ -425,7 +425,7 @@ async def test_the_gate_decides_unless_it_only_reports(
     assert record["outcome"] == outcome
     assert (record["gate"]["passed"], record["gate"]["reasons"]) == (False, verdict.reasons)
     detector = await stored.get()
-    assert detector.last_retraining["outcome"] == outcome
+    assert detector.last_retraining.outcome == outcome
     assert detector.champion == (1 if outcome == "promoted" else None)
     assert detector.parked == (0 if outcome == "promoted" else 40)
 

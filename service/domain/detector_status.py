@@ -1,0 +1,98 @@
+"""What the status of a detector says, as an answer carries it."""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from models.parts.lineage import Advice, Note, Typical
+from service.domain.detector import LastRetraining
+from service.domain.drift_report import DriftReport, Query
+from service.json_value import JsonObject, JsonValue
+
+
+class RegimeStatus(Struct, frozen=True):
+    """One regime that the champion knows.
+
+    `learned` is its share of all vectors learned, `live` that of live rows, None while those are
+    too few. `forgetting` is how much more of its replayed vectors alarm than did before, None if
+    it is new.
+    """
+
+    regime: int
+    size: int
+    learned: float
+    seen: int
+    live: float | None
+    state: str
+    forgetting: float | None
+    score_change: float | None
+    typical: tuple[Typical, ...]
+
+
+class RetrainingStatus(Struct, frozen=True):
+    """Whether a retraining is queued or runs, and how far it is, 0 to 1."""
+
+    state: str
+    progress: float
+
+
+class IncidentCounts(Struct, frozen=True):
+    """Incidents that are open and page, and all that are open."""
+
+    open: int
+    unfinished: int
+
+
+class MuteStatus(Struct, frozen=True):
+    """Until when (RFC 3339) a detector pages nobody, why, and who muted it."""
+
+    until: str | None
+    why: str
+    who: str
+
+
+class DetectorStatus(Struct, frozen=True):
+    """A detector: its config, what is served here and now, what it holds, how it learns.
+
+    `champion`, `generation` and `threshold` are those of the process that answers.
+    """
+
+    name: str
+    created_at: str
+    config: JsonObject
+    config_revision: int
+    dimension: int | None
+    champion: int | None
+    generation: int
+    threshold: float | None
+    calibration: str | None
+    labels: Mapping[str, int] | None
+    ahead_of_store: bool
+    last_version: int
+    buffered: int
+    quarantined: int
+    parked: int
+    thinned: int
+    learned: int
+    needed: int
+    retraining: RetrainingStatus
+    last_retraining: LastRetraining | None
+    retrains: Mapping[str, int]
+    drift: DriftReport
+    incidents: IncidentCounts
+    incident_calibration: JsonValue
+    incident_rule: JsonObject | None
+    mute: MuteStatus | None
+    waiting: str | None
+    regimes: tuple[RegimeStatus, ...]
+    advice: Advice | None
+    notes: tuple[Note, ...]
+    queries: tuple[Query, ...]
+
+
+class BrokenStatus(Struct, frozen=True):
+    """A detector whose status cannot be told, and why."""
+
+    name: str
+    generation: int
+    broken: str
