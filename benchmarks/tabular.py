@@ -5,7 +5,8 @@ half and all anomalies to rank (AUROC). Nobody's hyperparameters are tuned. Ours
 are; the others what their users give them: standardised rows for scikit-learn's but the isolation
 forest, which needs none, nor does PyOD's VAE, which standardises itself. Sets are capped, the same
 rows for everyone, so that the whole table takes minutes. PyOD's VAE is an arm where it is installed
-(the extra `peers`).
+(the extra `peers`). The default score prints two ablations beside the whole; without replay it is
+the same here, where all rows come at once.
 
     ANAMNESIS_DATA=data python benchmarks/tabular.py --output benchmarks/results/tabular.json
 """
@@ -24,6 +25,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import data
+from benchmarks.ablations import WITHOUT, ablated
 from benchmarks.continual import auroc
 from benchmarks.learners import FITS, Ours, Peer
 from benchmarks.report import arguments, report, spread
@@ -63,8 +65,13 @@ def job(most, name, arm, seed):
     learned = time.perf_counter()
     scores = one.score(normals)
     scored = time.perf_counter()
+    without = {}
+    if arm in SCORES:
+        parts = [ablated(one.version, X) for X in (normals, anomalies)]
+        without = {name: auroc(*(part[name] for part in parts)) for name in parts[0]}
     return {
         "auroc": auroc(scores, one.score(anomalies)),
+        **without,
         "alarms": {name: float(np.mean(scores >= at)) for name, at in one.thresholds().items()},
         "seconds": learned - start,
         "microseconds a row": 1e6 * (scored - learned) / len(normals),
@@ -91,6 +98,7 @@ def tables(found, sets, arms):
                 "arm": arm,
                 "mean AUROC": spread(map(np.mean, means), 4),
                 "lowest": spread([min(line_values(found, sets, arm))]),
+                **{name: _mean(own.values(), name) for name in WITHOUT},
                 "held % (mean, worst)": f"{100 * np.mean(held):.2f}, {100 * max(held):.2f}"
                 if held
                 else None,
@@ -99,6 +107,12 @@ def tables(found, sets, arms):
             }
         )
     return lines, costs
+
+
+def _mean(figures, name):
+    """Return the mean of a figure, None where there is none."""
+    values = [one[name] for one in figures if name in one]
+    return float(np.mean(values)) if values else None
 
 
 def line_values(found, sets, arm):

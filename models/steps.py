@@ -7,7 +7,7 @@ import numpy as np
 from models.config import Config
 from models.errors import ConfigError
 
-_THOROUGH = 3  # times as many epochs, for networks whose steps are cheap
+THOROUGH = 1.5  # times as many epochs, for networks whose steps are cheap
 MOST_STEPS = 5_000_000  # more than an hour of one core, for the smallest networks
 
 
@@ -26,14 +26,14 @@ def check_steps(config: Config, rows: int) -> None:
     if config.model == "auto" or config.kind != "vae":
         return
     model = config.model
-    epochs = model.epochs or _THOROUGH * auto_epochs(rows)
+    epochs = model.epochs or THOROUGH * auto_epochs(rows)
     batch_size = model.batch_size or auto_batch_size(rows)
     weights = config.weights
     share = weights.get("w_new", 1.0) if isinstance(weights, Mapping) else 1.0
     steps = epochs * rows / (batch_size * share)
     if steps > MOST_STEPS:
         raise ConfigError(
-            f"model.epochs: {epochs} epochs of {rows} vectors (the most that one training takes) "
+            f"model.epochs: {epochs:g} epochs of {rows} vectors (the most that one training takes) "
             f"in batches of {batch_size} come to {steps:.2g} steps; at most {MOST_STEPS} are "
             "built: ask for fewer epochs, larger batches or smaller experiences"
         )

@@ -42,13 +42,11 @@ class Mixture:
         Expectation-maximisation (Dempster, Laird & Rubin, 1977) from seeds far apart
         (Arthur & Vassilvitskii, k-means++, 2007).
         """
-        from sklearn.cluster import kmeans_plusplus
-
         n, k = z.shape
         # A mode needs about five codes for each dimension of its covariance to be worth having.
         modes = int(np.clip(n // max(5 * k, 30), 1, most))
         wide = z.astype(np.float64)
-        seeds, _ = kmeans_plusplus(wide, modes, random_state=seed % 2**32)
+        seeds = seeds_of(wide, modes, np.random.default_rng([seed, 14]))
         points = np.sqrt(np.float32(RIDGE)) * np.eye(k, dtype=np.float32)
         fitted = cls(
             np.full(modes, 1.0 / modes),
@@ -97,6 +95,27 @@ class Mixture:
         noise = rng.standard_normal((n, self.means.shape[1]), dtype=np.float32)
         codes: Array = self.means[mode] + np.einsum("nij,nj->ni", self.factors[mode], noise)
         return codes
+
+
+def seeds_of(z: Float64, n: int, rng: np.random.Generator) -> Float64:
+    """Return n of the codes z (m, k) that lie far apart, (n, k): greedy k-means++.
+
+    The next is the best of a few, each drawn in the ratio of its squared distance from the
+    nearest so far, as Arthur & Vassilvitskii tried and scikit-learn does.
+    """
+    tried = 2 + int(np.log(n))
+    chosen = [int(rng.integers(len(z)))]
+    nearest = np.square(z - z[chosen[0]]).sum(axis=1)
+    lengths = np.vecdot(z, z)
+    for _ in range(n - 1):
+        ends = np.cumsum(nearest)
+        some = np.minimum(ends.searchsorted(rng.random(tried) * ends[-1]), len(z) - 1)
+        away = lengths + lengths[some, None] - 2.0 * (z[some] @ z.T)  # (tried, m)
+        np.minimum(np.maximum(away, 0.0), nearest, out=away)
+        best = int(away.sum(axis=1).argmin())
+        chosen.append(int(some[best]))
+        nearest = away[best]
+    return z[chosen]
 
 
 class Density:

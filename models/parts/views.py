@@ -55,10 +55,15 @@ class Views:
             normal=self.normal.again(marginals(x).astype(np.float32)),
         )
 
-    def misfits(self, x: Array) -> tuple[Float64, Float64]:
-        """Return -log p of scaled vectors x (n, d), or of one (d,), in both views, in nats."""
+    def misfits(self, x: Array) -> tuple[Float64, Float64, Float64]:
+        """Return -log p of scaled vectors x (n, d), or of one (d,), in nats.
+
+        In both views; and in that of normal scores as if features were independent, but for what
+        is constant.
+        """
         normal = self.marginals(x).astype(np.float32)
-        return -self.drawn_in.log(_asinh(x) * self.unit), -self.normal.log(normal)
+        apart = np.float32(0.5) * np.vecdot(normal, normal)
+        return -self.drawn_in.log(_asinh(x) * self.unit), -self.normal.log(normal), apart
 
     def explain(self, x: Array) -> tuple[tuple[Float64, Float64], tuple[Float64, Float64]]:
         """Return for either view what each feature of x (n, d) adds, and the value expected of it.

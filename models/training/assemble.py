@@ -72,9 +72,10 @@ def _calibrated(trained: Trained) -> _Calibrated:
         scoring = prepare(config.score, network, latents, plan.seed)
         rows, held_out = _held_out_scores(trained, latents, x, folds)
     old = before = after = np.empty(0)
-    if champion and past.learned:
+    if champion:
         before = champion.score_scaled(generated)
         after = in_blocks(scorer(config.score, network, latents, scoring), generated)
+    if champion and past.learned:
         old = carried(champion.calibration.scores, before, after)
     kept = _kept(trained, latents, generated)
     version = Version(
@@ -93,7 +94,7 @@ def _calibrated(trained: Trained) -> _Calibrated:
         memory=trained.memory,
         scoring=scoring,
     )
-    evidence = _evidence(version, champion, trained, held_out, generated)
+    evidence = _evidence(version, champion, trained, held_out, (before, after))
     found = survey(version, champion, trained.new, trained.scaler.inverse(generated))
     version = replace(
         version.recorded(
@@ -265,11 +266,12 @@ def _evidence(
     champion: Version | None,
     trained: Trained,
     held_out: Float64,
-    generated: Array,
+    generated: tuple[Float64, Float64],
 ) -> Evidence:
     """Return alarm rates of champion and candidate, each at its own threshold.
 
-    `new`: on the new normals, for the candidate those held out of it. `old`: on generated ones.
+    `new`: on the new normals, for the candidate those held out of it. `old`: on generated ones,
+    whose scores under both `generated` has.
     """
     candidate = version.threshold
     own = float((held_out >= candidate).mean())
@@ -277,14 +279,15 @@ def _evidence(
         return Evidence(n_new=len(held_out), new=Alarms(candidate=own))
     at = champion.threshold
     x_new = trained.scaler.transform(trained.new)
-    before = float((champion.score_scaled(x_new) >= at).mean())
+    known = float((champion.score_scaled(x_new) >= at).mean())
+    before, after = generated
     return Evidence(
         n_new=len(held_out),
-        new=Alarms(candidate=own, champion=before),
+        new=Alarms(candidate=own, champion=known),
         unlearned=float((version.calibration.p_values(held_out) <= RARE).mean()),
-        n_old=len(generated),
+        n_old=len(before),
         old=Both(
-            champion=float((champion.score_scaled(generated) >= at).mean()),
-            candidate=float((version.score_scaled(generated) >= candidate).mean()),
+            champion=float((before >= at).mean()),
+            candidate=float((after >= candidate).mean()),
         ),
     )

@@ -14,7 +14,7 @@ from models.version.version import Version
 
 MOST = 4_000  # vectors that a view is fitted to, of the old and of the new
 FEWEST_NEW = 2_000  # new ones that are never left out
-OWN = 1.0  # share of the old vectors that the previous views draw; the network draws the rest
+ENOUGH = 10  # rows for each feature: of fewer, each fold has principal directions of its own
 
 
 class Fitted(NamedTuple):
@@ -48,9 +48,13 @@ def fit(trained: Trained, champion: Version | None, generated: Array, share_old:
     for m, network in enumerate(trained.networks):
         mine = np.flatnonzero(plan.left_out(m))
         if len(mine):
-            score = uncalibrated(network, whole.again(seen(m)) if m else whole)
+            views = whole
+            if m:
+                others = seen(m)
+                few = len(others) < ENOUGH * x.shape[1]
+                views = Views.fit(others, plan.seed) if few else whole.again(others)
             rows.append(mine)
-            found.append(parts_of(score, x[mine]))
+            found.append(parts_of(uncalibrated(network, views), x[mine]))
     held, serving = np.concatenate(rows), uncalibrated(trained.networks[0], whole)
     parts = np.concatenate(found, axis=1)
     # A row that has copies was seen by every network: what serves must not find it rarer than
@@ -91,8 +95,4 @@ def _remembered(
         picked: Array = past.exemplars[rng.integers(len(past.exemplars), size=n)]
         return picked
     own = Views.from_tensors(champion.scoring)
-    drawn = round(n * OWN) if own else 0
-    parts = [(past.generator or champion).draw(n - drawn, rng)]
-    if own and drawn:
-        parts.append(own.sample(drawn, rng))
-    return np.concatenate(parts)
+    return own.sample(n, rng) if own else (past.generator or champion).draw(n, rng)

@@ -20,6 +20,7 @@ from torch import Tensor
 from models.arrays import Array
 from models.parts.network import Network
 from models.strategies.past import Past
+from models.vae.adam import Adam
 from models.version.classifier import EXEMPLARS, Labels, arrays, classes, remembered, respond
 from models.version.version import Version
 
@@ -122,7 +123,8 @@ def _trained(
 ) -> list[Array]:
     """Minimise the parts' weighted cross-entropies; leave all but outputs `frozen` on as it is."""
     U, a, V, b = (torch.from_numpy(part.copy()).requires_grad_() for part in head)
-    optimiser = torch.optim.Adam([V, b] if frozen else [U, a, V, b], lr=LEARNING_RATE)
+    learning = [V, b] if frozen else [U, a, V, b]
+    optimiser = Adam(learning)
     total = sum(share for _, _, share in parts)
     for _ in range(STEPS if parts else 0):
         loss = torch.zeros(())
@@ -131,13 +133,14 @@ def _trained(
             logits = torch.relu(codes[some] @ U + a) @ V + b
             each = torch.nn.functional.cross_entropy(logits, targets[some])
             loss = loss + share / total * each
-        optimiser.zero_grad(set_to_none=True)
+        for part in learning:
+            part.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
         if frozen:
             for outputs in (V, b):
                 assert outputs.grad is not None
                 outputs.grad[:, :frozen] = 0.0
-        optimiser.step()
+        optimiser.step(LEARNING_RATE)
     return [part.detach().numpy() for part in (U, a, V, b)]
 
 

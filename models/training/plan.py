@@ -10,20 +10,21 @@ from numpy.typing import NDArray
 from models.arrays import Array
 from models.config import Config, Model
 from models.parts.network import Shape
-from models.steps import auto_batch_size, auto_epochs
+from models.steps import THOROUGH, auto_batch_size, auto_epochs
 from models.strategies.past import Past
 from models.training import mixing
 from models.version.version import Version
 
 FOLDS, FEW = 5, 400  # of so few vectors; of more, in FOLDS - 1, a network learns from 75 %
 FEW_FOLDS, LARGE = 2, 300_000  # for networks of more parameters, where folds are far from free
+ENOUGH = 1_000  # calibration scores, of which ten lie beyond 1 %: more folds hold it no better
 RUNS = 5  # contiguous runs of rows in each fold
 COMMON = 0.02  # share of all rows from which equal ones are a value of their own, not copies
 HELD_OUT = 0.2  # share of the new vectors kept from training where folds would cost too much
 MOST_HELD_OUT = 4_000
 LEAST_STEPS = 400  # a network of this kind is not near its optimum before, however few vectors
-SMALL, THOROUGH = 100_000, 3  # up to so many parameters a step is cheap: three times as many
-REPLAY_STEPS = 3  # the fewest of a retraining, in those of a first training of a large network
+SMALL = 100_000  # up to so many parameters a step is cheap: half as many more
+REPLAY_STEPS = 3.0  # the fewest of a large network's retraining, in those of its first training
 # The training regime `stable`: how many times smaller the batches and higher the first rate are,
 # by how much the rate falls with every experience, and the dropout.
 SMALLER, HIGHER, DECAY, DROPOUT = 2, 2.0, 0.8, 0.1
@@ -98,12 +99,14 @@ def plan(
         # The budget is counted in vectors and does not grow with what has been learned before, or
         # the thirtieth update would cost ten times the second; where the new share is small,
         # epochs are fewer.
-        passes = THOROUGH if _parameters(shape) <= SMALL else 1
+        small = _parameters(shape) <= SMALL
+        passes = THOROUGH if small else 1.0
         alone = n_trained / mixing.steps_per_epoch(n_trained, batch_size, 1.0)  # vectors a step
         # What has a past to learn too, from wherever, needs the more steps at the least, and all
         # of them on whole batches, unless these are larger than the new vectors are many.
         behind = w_prev or past.vectors is not None
-        least = REPLAY_STEPS * min(batch_size, n_trained) if behind else passes * alone
+        whole = passes if small else REPLAY_STEPS
+        least = whole * min(batch_size, n_trained) if behind else passes * alone
         budget = max(passes * auto_epochs(n_trained) * n_trained, LEAST_STEPS * least)
         steps = math.ceil(budget * per_epoch * new_rows / n_trained - 1e-9)
     learning_rate = model.learning_rate or _learning_rate(shape)
@@ -135,7 +138,7 @@ def _parameters(shape: Shape) -> int:
 
 def _learning_rate(shape: Shape) -> float:
     """Return Adam's rate: wide layers bear less of it than narrow ones."""
-    return float(np.clip(0.35 / max(shape.hidden), 1e-3, 3e-3))
+    return float(np.clip(0.35 / max(shape.hidden), 1e-3, 1e-2))
 
 
 def _folds(x: Array, parameters: int, relative: bool, rng: np.random.Generator) -> Labels:
@@ -148,8 +151,11 @@ def _folds(x: Array, parameters: int, relative: bool, rng: np.random.Generator) 
     n = len(x)
     if n <= FEW and parameters <= LARGE:
         return 1 + runs(x, FOLDS, rng)
-    if (n <= 2_000 and parameters <= SMALL) or (relative and n <= 2 * MOST_HELD_OUT):
+    if relative and n <= 2 * MOST_HELD_OUT:
         return 1 + runs(x, FOLDS - 1, rng)
+    if n <= 2_000 and parameters <= SMALL:
+        found = runs(x, FOLDS - 1, rng)
+        return np.where(found * n < ENOUGH * (FOLDS - 1), found + 1, 0)
     if n <= FEW:
         return 1 + runs(x, FEW_FOLDS, rng)
     share = min(int(n * HELD_OUT), MOST_HELD_OUT) / n

@@ -31,6 +31,7 @@ from models.training.false_incidents import counted
 from models.training.plan import Plan, plan
 from models.training.prepared import Prepared, prepare
 from models.training.trained import Trained
+from models.vae.adam import Adam
 from models.vae.gradient import Gradient
 from models.vae.noise import RunningNoise
 from models.vae.vae import VAE
@@ -288,7 +289,7 @@ def _optimise(
     numpy_rng = np.random.default_rng([chosen.seed, 2])
     torch_rng = torch.Generator().manual_seed(chosen.seed)
     gradient = Gradient(vae)
-    optimiser = torch.optim.Adam([gradient.flat], lr=chosen.learning_rate, fused=True)
+    optimiser = Adam([gradient.flat])
     noise = RunningNoise(vae, warm=warm) if vae.shape.likelihood == "gaussian" else None
     extras = [extra(setting) for extra in past.extras]
     steps = batches(chosen, past, x, numpy_rng)
@@ -297,7 +298,6 @@ def _optimise(
     vae.train()
     for step in range(chosen.steps):
         done = step / chosen.steps
-        optimiser.param_groups[0]["lr"] = chosen.learning_rate * _rate(done)
         # A first training learns to reconstruct before the prior pulls at the codes; a network
         # that could already do so needs no such help.
         beta = 1.0 if warm else min(1.0, 3.0 * done)
@@ -309,7 +309,7 @@ def _optimise(
             if more.requires_grad:  # not where there is nothing to hold to
                 more.sum().backward()  # type: ignore[no-untyped-call]
             each = each + more.detach() if look else each
-        optimiser.step()
+        optimiser.step(chosen.learning_rate * _rate(done))
         if noise:
             noise.update(gradient.squares)
         if look:

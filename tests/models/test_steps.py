@@ -13,7 +13,7 @@ ROWS = 200_000
     [
         (Model(epochs=10_000, batch_size=1), "proportional"),
         (Model(epochs=10_000), "proportional"),
-        (Model(batch_size=1), "proportional"),
+        (Model(batch_size=1), {"w_prev": 0.5, "w_new": 0.5}),
         (Model(epochs=26, batch_size=1), "proportional"),
         (Model(epochs=100), {"w_prev": 0.99, "w_new": 0.01}),
     ],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.mixture import GaussianMixture
 
-from models.parts.mixture import MOST_STEPS, RIDGE, SETTLED, Density, Mixture
+from models.parts.mixture import MOST_STEPS, RIDGE, SETTLED, Density, Mixture, seeds_of
 
 
 def test_it_fits_what_scikit_learn_does() -> None:
@@ -14,9 +14,11 @@ def test_it_fits_what_scikit_learn_does() -> None:
     codes = middles[rng.integers(4, size=4_000)] + rng.normal(size=(4_000, 3)) * [0.3, 1.0, 2.0]
     z, others = np.split(codes.astype(np.float32), 2)
     mixture = Mixture.fit(z, seed=0)
+    n = len(mixture.weights)
+    begun = seeds_of(z.astype(float), n, np.random.default_rng([0, 14]))
     theirs = GaussianMixture(
-        len(mixture.weights), reg_covar=RIDGE, max_iter=MOST_STEPS, tol=SETTLED,
-        init_params="k-means++", random_state=0,
+        n, reg_covar=RIDGE, max_iter=MOST_STEPS, tol=SETTLED, weights_init=np.full(n, 1 / n),
+        means_init=begun, precisions_init=np.repeat([np.eye(3) / RIDGE], n, axis=0),
     ).fit(z.astype(float))  # fmt: skip
     ours = Density(mixture).log(others)
     np.testing.assert_allclose(ours, theirs.score_samples(others.astype(float)), atol=0.01)
@@ -36,3 +38,12 @@ def test_the_same_seed_fits_the_same() -> None:
     z = np.random.default_rng(0).normal(size=(600, 2)).astype(np.float32)
     one, other = (Mixture.fit(z, seed=3) for _ in range(2))
     np.testing.assert_array_equal(one.factors, other.factors)
+
+
+def test_seeds_lie_far_apart() -> None:
+    """One in each of ten groups, where as many are asked for."""
+    rng = np.random.default_rng(0)
+    middles = np.stack([np.arange(10) * 9.0, np.zeros(10)], axis=1)
+    z = np.repeat(middles, 50, axis=0) + rng.normal(size=(500, 2)) * 0.5
+    seeds = seeds_of(z, 10, rng)
+    assert sorted((seeds[:, 0] / 9.0).round().tolist()) == list(range(10))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models import Config, Version, train
+from models import Config, Model, Version, train
 from models.arrays import LOG_2PI, Array
 from models.parts.data_density import DataDensity
 from models.parts.marginals import KNOTS, REACH, Marginals
@@ -97,7 +97,7 @@ def test_what_a_data_density_draws_is_as_likely_as_what_it_was_fitted_to(d: int)
 
 
 def test_the_score_is_the_rarest_of_its_parts(version: Version, skewed: Array) -> None:
-    """Of the network, and of both views."""
+    """Of the network and of both views, beside the features one by one."""
     x = version.scaler.transform(skewed[:50])
     auto = Auto.from_tensors(version.network, version.scoring)
     parts = auto.parts(x)
@@ -168,6 +168,15 @@ def test_views_take_any_learnable_rows() -> None:
         for misfit in views.misfits(x.astype(np.float32)):
             assert np.isfinite(misfit).all()
         assert np.isfinite(views.sample(10, rng)).all()
+
+
+def test_rows_of_more_features_than_there_are_rows_hold_the_rate() -> None:
+    """What calibrates saw as little of the rows it judges as what serves will of new ones."""
+    rng = np.random.default_rng(5)
+    mixed = rng.normal(size=(6, 90))
+    X = (rng.normal(size=(400, 6)) @ mixed + rng.normal(size=(400, 90))).astype(np.float32)
+    version = train(None, X[:60], Config(threshold={"fpr": 0.1}, model=Model(epochs=5)))
+    assert version.is_anomaly(X[60:]).mean() < 0.25
 
 
 def test_another_score_becomes_auto_and_auto_another(version: Version, skewed: Array) -> None:

@@ -62,6 +62,16 @@ def test_every_network_leaves_its_own_fold_out() -> None:
         assert rows == set(range(1000)) - set(np.flatnonzero(chosen.folds == (m or -1)).tolist())
 
 
+@pytest.mark.parametrize(("n", "folds"), [(500, 4), (1_200, 4), (1_500, 3), (2_000, 2)])
+def test_the_more_rows_the_fewer_networks_calibrate(n: int, folds: int) -> None:
+    """Each leaves a quarter out; a thousand scores are enough."""
+    x = np.arange(n, dtype=np.float32)[:, None]
+    chosen = plan(None, Past(), x, Config(), "gaussian", None)
+    sizes = np.bincount(chosen.folds, minlength=5)
+    assert sizes[1:] == pytest.approx([n / 4] * folds + [0] * (4 - folds), abs=3)
+    assert chosen.networks == 1 + folds
+
+
 def test_what_is_held_out_of_the_only_network_is_in_no_batch() -> None:
     """A fifth of many vectors."""
     x = np.arange(5000, dtype=np.float32)[:, None]

@@ -1,0 +1,34 @@
+"""Adam's step (Kingma & Ba, Adam: a method for stochastic optimization, 2015), and nothing else.
+
+`torch.optim.Adam` loads torch's compiler when it is made, which takes longer than many a training
+does, and its bookkeeping takes as long as the step of a small network.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+
+
+class Adam:
+    """Moves parameters against the gradients that lie in their `grad`, in one fused pass."""
+
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self._parameters = list(parameters)
+        self._means = [torch.zeros_like(one) for one in parameters]
+        self._squares = [torch.zeros_like(one) for one in parameters]
+        self._steps = [torch.zeros(()) for _ in parameters]
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """Take one step at the learning rate `rate`; every parameter has a gradient."""
+        for taken in self._steps:
+            taken.add_(1.0)
+        gradients = [one.grad for one in self._parameters if one.grad is not None]
+        torch._fused_adam_(
+            self._parameters, gradients, self._means, self._squares, [], self._steps,
+            lr=rate, beta1=BETAS[0], beta2=BETAS[1], weight_decay=0.0, eps=EPSILON,
+            amsgrad=False, maximize=False,
+        )  # fmt: skip

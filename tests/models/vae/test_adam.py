@@ -1,0 +1,22 @@
+"""The optimiser's step."""
+
+import torch
+
+from models.vae.adam import Adam
+
+
+def test_a_step_is_torchs_own() -> None:
+    """To the last bit, over several tensors and a rate that changes."""
+    rng = torch.Generator().manual_seed(0)
+    ours = [torch.randn(shape, generator=rng, requires_grad=True) for shape in ((3, 4), (5,))]
+    theirs = [one.detach().clone().requires_grad_() for one in ours]
+    mine, peer = Adam(ours), torch.optim.Adam(theirs, fused=True)
+    for rate in (0.1, 0.03, 0.01):
+        peer.param_groups[0]["lr"] = rate
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=rng)
+            other.grad = one.grad.clone()
+        mine.step(rate)
+        peer.step()
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.equal(one, other)
