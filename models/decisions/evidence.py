@@ -26,13 +26,16 @@ def gather(
     champion: Version,
     labels: Labels | None = None,
     anchor: Version | None = None,
+    new: Array | None = None,
 ) -> dict[str, Any]:
     """Return evidence on a candidate that was trained on top of `champion`.
 
     - `synthetic`: how candidate and champion tell synthetic anomalies from normals, both made of
       what the champion draws.
     - `labelled`, where there are `labels`: the same for vectors that people judged.
-    - `anchor`, where there is one: as `synthetic`, with the anchor in the champion's place.
+    - `anchor`, where there is one: as `synthetic`, with the anchor in the champion's place; `old`,
+      how often both alarm on the normals that the anchor draws; and `walked`, where the `new`
+      normals (n, d) are given, how often anchor and champion alarm on those.
 
     All is judged by each version's own calibration and not by its threshold: at p <= ALPHA, and
     anomalies at p <= FOUND, for many that are labelled lie close to ALPHA.
@@ -42,8 +45,39 @@ def gather(
         versions = {"candidate": candidate, "champion": champion, "anchor": anchor or champion}
         evidence["labelled"] = _labelled(versions, labels)
     if anchor is not None:
-        evidence["anchor"] = _synthetic(candidate, anchor, "anchor")
+        evidence["anchor"] = _synthetic(candidate, anchor, "anchor") | {
+            "old": _alarms({"candidate": candidate, "anchor": anchor}, _drawn(anchor)[0])
+        }
+        if new is not None:
+            evidence["anchor"]["walked"] = _walked(candidate, champion, anchor, new)
     return evidence
+
+
+def _alarms(versions: Mapping[str, Version], X: Array) -> dict[str, float]:
+    """Return the share of X (n, d) that each version alarms on."""
+    return {
+        name: float((one.calibration.p_values(one.score(X)) <= ALPHA).mean())
+        for name, one in versions.items()
+    }
+
+
+def _walked(candidate: Version, champion: Version, anchor: Version, new: Array) -> dict[str, Any]:
+    """Return how often anchor and champion alarm on new normals (n, d), and what explains it.
+
+    `unexplained` is the share on which the anchor alarms and the champion does not, beyond what
+    alarmed when their regime came: that was seen by whoever let it in, while of what comes step by
+    step each step is hardly news.
+    """
+    new = new[~np.isnan(new).any(axis=1)][:ROWS]
+    novel = {one.number: one.novel or 0.0 for one in candidate.lineage.regimes}
+    regimes, unexplained = candidate.nearest_regime(new), 0.0
+    for number in np.unique(regimes).tolist():
+        mine = new[regimes == number]
+        both = _alarms({"anchor": anchor, "champion": champion}, mine)
+        more = both["anchor"] - both["champion"] - novel.get(number, 0.0)
+        unexplained += max(0.0, more) * len(mine) / len(new)
+    both = _alarms({"anchor": anchor, "champion": champion}, new)
+    return both | {"n": len(new), "unexplained": unexplained}
 
 
 def _synthetic(candidate: Version, other: Version, name: str) -> dict[str, Any]:

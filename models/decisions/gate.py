@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from models.decisions.admission import ALPHA
+
 # How many more of the vectors a candidate may alarm on than the champion before it counts as
 # worse. Generated vectors have a heavier tail than real ones, so that between two sound versions
 # calibrated on a hundred normals each their rates differ by up to three points; a candidate that
@@ -15,6 +17,10 @@ TOLERANCE = 0.05
 # hundred vectors costs up to six points of `found`, noise seven and more.
 BLURRED = {"auroc": 0.03, "apart": 0.05, "found": 0.07}
 MOVED = {"auroc": 0.10, "apart": 0.20, "found": 0.25}
+# How many more of the normals that the anchor draws a candidate may alarm on, and the share of new
+# ones that the anchor alone may find strange: a walk of small steps shows in these first.
+STRAYED = 0.10
+WALKED, FEWEST_WALKED = 0.10, 20
 # Share of an experience that is as rare to the candidate as one normal in a hundred should be: a
 # candidate that did not learn it serves nobody, though it is no worse than the champion.
 UNLEARNED = 0.5
@@ -67,6 +73,7 @@ def gate(evidence: Mapping[str, Any], tolerance: float = TOLERANCE) -> Verdict:
         *_still_alarming(evidence.get("vouched", {})),
         *_blind("champion", evidence.get("synthetic", {}), BLURRED),
         *_blind("anchor", evidence.get("anchor", {}), MOVED),
+        *_strayed(evidence.get("anchor", {})),
         *_unlearned(labelled),
     ]
     return Verdict(not reasons, reasons)
@@ -124,6 +131,23 @@ def _blind(
         if candidate < other - tolerance:
             figures = f"{candidate:.3f}, the {name}'s {other:.3f} (tolerance {tolerance:g})"
             yield f"synthetic anomalies: {_MEANING[figure]}: the candidate's figure is {figures}"
+
+
+def _strayed(anchor: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how far small steps have led together."""
+    old, walked = anchor.get("old"), anchor.get("walked")
+    if old and old["candidate"] > max(old["anchor"], ALPHA) + STRAYED:
+        yield (
+            f"the anchor's normals: the candidate alarms on {_percent(old['candidate'])} of them, "
+            f"the anchor on {_percent(old['anchor'])} (tolerance {100 * STRAYED:.1f} points)"
+        )
+    if walked and walked["n"] >= FEWEST_WALKED and walked["unexplained"] > WALKED:
+        yield (
+            f"new normals: the anchor alarms on {_percent(walked['anchor'])} of them, the champion "
+            f"on {_percent(walked['champion'])}, and {_percent(walked['unexplained'])} did not "
+            f"alarm when their like came (at most {_percent(WALKED)}): small steps led away from "
+            "what the anchor knew"
+        )
 
 
 def _unlearned(labelled: Mapping[str, Any]) -> Iterator[str]:

@@ -65,12 +65,30 @@ class Synthetic(Part, frozen=True, kw_only=True):
     n: Count
 
 
+class BesideAnchor(Part, frozen=True, kw_only=True):
+    """Shares of normals drawn from the anchor that anchor and candidate alarm on."""
+
+    anchor: Rate
+    candidate: Rate
+
+
+class Walked(Part, frozen=True, kw_only=True):
+    """Shares of `n` new normals that both versions alarm on: `models.decisions.evidence`."""
+
+    anchor: Rate
+    champion: Rate
+    n: Count
+    unexplained: Rate
+
+
 class Anchored(Part, frozen=True, kw_only=True):
-    """The figures of candidate and anchor."""
+    """The figures of candidate and anchor, and the alarms that show a slow walk."""
 
     anchor: Figures
     candidate: Figures
     n: Count
+    old: BesideAnchor | None = None
+    walked: Walked | None = None
 
 
 class OwnAlarms(Part, frozen=True, kw_only=True):
@@ -141,10 +159,12 @@ class KnownRegime(Part, frozen=True, kw_only=True):
     `size` vectors of it were learned, and `seen` is the latest experience that brought any.
     `typical` are the features by which its typical vector stands out. `replayed` vectors were drawn
     of it: `alarms` on those, and by how much their mean score changed; missing from a new regime.
+    `novel` is the largest share of its vectors that were rare to the version before they came.
     """
 
     alarms: Both | None = None
     curve: LearningCurve | None
+    novel: Rate | None = None
     number: Number
     replayed: Count | None = None
     score_change: float | None = None

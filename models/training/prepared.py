@@ -12,6 +12,7 @@ from models.parts.lineage import Note
 from models.parts.scaler import Scaler
 from models.parts.strays import Strays, strays
 from models.survey import notes
+from models.survey.news import with_news
 from models.version.version import Version
 
 DRAWN = 2_000  # vectors from the previous version, which show how far what it learned reaches
@@ -43,6 +44,7 @@ class Prepared:
             learned=lineage.learned + self.left_out - self.drawn,
             n_new=lineage.n_new - self.drawn,
             notes=(*self.notes, *notes.outcome(lineage.evidence)),
+            regimes=with_news(version, parent, self.new),
         )
 
 

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from models import AnamnesisError, Version
+from models.arrays import Array
 from models.config import Config
 from models.decisions.evidence import gather
 from models.parts.labels import Labels
@@ -119,7 +120,7 @@ def _learn(job: Job, send: Callable[[Reply], None]) -> Version:
         except StopIteration as end:
             version: Version = end.value
             if previous is not None:
-                version = version.recorded(evidence=_evidence(job, version, previous))
+                version = version.recorded(evidence=_evidence(job, version, previous, new))
             if vouched is not None:
                 alarms = version.judge(
                     new[vouched], version.threshold_for(config.threshold)
@@ -133,12 +134,12 @@ def _learn(job: Job, send: Callable[[Reply], None]) -> Version:
             send(Progress(step.fraction, step.loss))
 
 
-def _evidence(job: Job, candidate: Version, champion: Version) -> Evidence:
+def _evidence(job: Job, candidate: Version, champion: Version, new: Array) -> Evidence:
     """Return all evidence for the gate: what it needs from both versions is work for here."""
     anomalous = np.frombuffer(job.anomalous, np.bool_)
     labels = Labels(np.frombuffer(job.judged, "<f4").reshape(len(anomalous), job.d), anomalous)
     anchor = job.anchor and Version.from_bytes(job.anchor, max_bytes=job.artifact_max_bytes)
-    found = gather(candidate, champion, labels, anchor or None)
+    found = gather(candidate, champion, labels, anchor or None, new)
     return candidate.lineage.evidence.joined(found)
 
 

@@ -109,3 +109,41 @@ def test_auroc_of_equals_is_a_half() -> None:
     scores = np.arange(5.0)
     assert auroc(scores, scores) == 0.5
     assert auroc(scores, scores + 10) == 1.0
+
+
+def _updated(champion: Version, anchor: Version, new: np.ndarray) -> tuple[Version, list[str]]:
+    candidate = train(champion, new, champion.config)
+    told = None if anchor is champion else anchor
+    return candidate, _verdict(candidate, champion, anchor=told, new=new)
+
+
+def test_a_slow_walk_is_stopped_before_the_anomaly_is_normal() -> None:
+    """Each step is hardly news to the champion; together they are to the anchor."""
+    first = champion = train(None, _normals(800, 0), Config(kind="mahalanobis"))
+    away = np.array([3.0, 3.0, 0.0, 0.0], np.float32)
+    for step in range(1, 31):
+        new = _normals(300, 100 + step) + np.float32(step / 30) * away
+        new = new[champion.p_values(new) > 0.001]
+        candidate, reasons = _updated(champion, first, new)
+        if reasons:
+            break
+        champion = candidate
+    assert step > 1
+    assert any("small steps" in reason for reason in reasons)
+    assert champion.is_anomaly(_normals(1_000, 1)).mean() < 0.03
+    assert champion.is_anomaly(_normals(1_000, 2) + away).mean() > 0.9
+
+
+def test_a_regime_that_comes_at_once_and_comes_again_is_no_walk() -> None:
+    """It was news when it came, whoever let it in; what comes again is not held against it."""
+    first = champion = train(None, _normals(800, 0), Config(kind="mahalanobis"))
+    other = np.array([30.0, 0.0, 0.0, 30.0], np.float32)
+    for seed, shift in enumerate((0.0, 1.0, 1.0, 0.0, 1.0), 10):
+        new = _normals(300, seed) + np.float32(shift) * other
+        champion, reasons = _updated(champion, first, new)
+        assert reasons == []
+    assert {one.novel is not None and one.novel > 0.5 for one in champion.lineage.regimes} == {
+        True,
+        False,
+    }
+    assert Version.from_bytes(champion.to_bytes()).lineage == champion.lineage

@@ -103,3 +103,24 @@ def test_rows_labelled_normal_stop_alarming() -> None:
     assert gate(bad).reasons == [
         "rows labelled normal: of 58 that it learned the candidate still alarms on 30"
     ]
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"old": {"anchor": 0.0, "candidate": 0.11}}, None),
+        ({"old": {"anchor": 0.0, "candidate": 0.12}}, "the anchor's normals"),
+        ({"walked": {"n": 200, "unexplained": 0.1}}, None),
+        ({"walked": {"n": 200, "unexplained": 0.11}}, "small steps"),
+        ({"walked": {"n": 19, "unexplained": 0.9}}, None),
+    ],
+)
+def test_small_steps_away_from_the_anchor_are_stopped(more: dict, reason: str | None) -> None:
+    """Alarms on the anchor's normals, and new normals that it alone finds strange, are bounded."""
+    walked = {"anchor": 0.3, "champion": 0.02} | more.get("walked", {})
+    evidence = {"anchor": _told(), "candidate": _told()} | more
+    if "walked" in more:
+        evidence["walked"] = walked
+    reasons = gate({"anchor": evidence}).reasons
+    assert len(reasons) == (reason is not None)
+    assert all(reason in one for one in reasons)

@@ -1,0 +1,133 @@
+"""Whether the gate stops a slow walk from normal to anomaly, and no life that is as it should be.
+
+A walk: a detector learns normals; then batches of normals of which a share is moved towards an
+anomaly, a little further each time, until that is where they are. Admission holds back what is
+rare to the champion, as it does in the service. `stopped` is the update at which the gate, with
+the first version as anchor, first rejects for what it says of the anchor; `rate` what the champion
+at that time alarms on of normals as they were at first, `found` of the anomalies where the walk
+leads, at 1 % asked. A walk that nothing stops is followed to its end.
+
+The second table is of clean lives: more of the same, and regimes that come for real, at once, and
+come again. `stopped` counts the updates that were rejected for what was said of the anchor.
+
+    ANAMNESIS_DATA=data python benchmarks/slow_walk.py --kinds mahalanobis vae --seeds 3
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+
+from benchmarks.gate import SETS
+from models import Config, train
+from models.decisions.admission import ALPHA
+from models.decisions.evidence import gather
+from models.decisions.gate import gate
+
+STEPS, ROWS = 30, 400
+WALKS = {"all rows": 1.0, "a third of the rows": 1 / 3, "a tenth": 0.1}
+LIFE = ("more", "other", "more", "other", "both", "more")
+
+
+def sensors(seed):
+    """Return a function of n that draws normals of eight sensors with three causes."""
+    rng = np.random.default_rng([seed, 15])
+    mix = rng.normal(size=(3, 8))
+    return lambda n: (rng.normal(size=(n, 3)) @ mix + 0.1 * rng.normal(size=(n, 8))).astype("f4")
+
+
+def updated(champion, anchor, new, config):
+    """Return a candidate and why the gate rejects it."""
+    candidate = train(champion, new, config)
+    told = anchor if anchor is not champion else None
+    known = gather(candidate, champion, anchor=told, new=new)
+    return candidate, gate(candidate.lineage.evidence.to_dict() | known).reasons
+
+
+def walk(config, seed, share):
+    """Return the update at which a walk is stopped, and how the champion then judges."""
+    draw, rng = sensors(seed), np.random.default_rng([seed, 16])
+    away = np.zeros(8, np.float32)
+    away[rng.integers(8)] = 6.0  # one sensor astray
+    first = champion = train(None, draw(1_000), config)
+    stopped, promoted, why = None, 0, ""
+    for step in range(1, STEPS + 1):
+        new = draw(ROWS)
+        moved = rng.random(ROWS) < share
+        new[moved] += np.float32(step / STEPS) * away
+        new = new[champion.p_values(new) > ALPHA / 10]  # admission holds the rest back
+        candidate, reasons = updated(champion, first, new, config)
+        if any("anchor" in reason for reason in reasons):
+            stopped, why = step, "; ".join(reasons)
+            break
+        if not reasons:
+            champion, promoted = candidate, promoted + 1
+    normals, target = draw(4_000), draw(1_000) + away
+    p_normal, p_target = champion.p_values(normals), champion.p_values(target)
+    return {
+        "stopped": stopped, "promoted": promoted, "rate": float((p_normal <= ALPHA).mean()),
+        "found": float((p_target <= ALPHA).mean()), "why": why,
+    }  # fmt: skip
+
+
+def life(config, name, seed):
+    """Return how many updates of a clean life the gate stops, and of how many."""
+    regime, others, _ = next(iter(SETS[name](seed)))
+    rng = np.random.default_rng([seed, 17])
+    regime, other = (rng.permutation(X)[:3_000].astype(np.float32) for X in (regime, others[0]))
+    start, rest = np.split(regime, [len(regime) // 3])
+    more = iter(np.array_split(rest, LIFE.count("more") + LIFE.count("both")))
+    others = iter(np.array_split(other, LIFE.count("other") + LIFE.count("both")))
+    champion = first = train(None, start, config)
+    stopped = []
+    for kind in LIFE:
+        parts = [next(more)] if kind != "other" else []
+        parts += [next(others)] if kind != "more" else []
+        new = rng.permutation(np.concatenate(parts))
+        candidate, reasons = updated(champion, first, new, config)
+        of_anchor = [reason for reason in reasons if "anchor" in reason]
+        stopped += [f"{kind}: {reason}" for reason in of_anchor]
+        champion = champion if reasons else candidate
+    return {"updates": len(LIFE), "stopped": stopped}
+
+
+def main():
+    """Measure and print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--kinds", nargs="+", default=["mahalanobis", "vae"])
+    parser.add_argument("--score", default=Config().score, help="of kind vae")
+    parser.add_argument("--sets", nargs="*", default=list(SETS))
+    parser.add_argument("--walks", nargs="*", default=list(WALKS), choices=list(WALKS))
+    args = parser.parse_args()
+    print("| kind | walk | seed | stopped at | promoted | rate | found | why |")
+    print("|---|---|---|---|---|---|---|---|")
+    for kind in args.kinds:
+        for name in args.walks:
+            for seed in range(args.seeds):
+                config = Config(kind=kind, score=args.score, seed=seed)
+                done = walk(config, seed, WALKS[name])
+                print(
+                    f"| {kind} | {name} | {seed} | {done['stopped']} | {done['promoted']} "
+                    f"| {100 * done['rate']:.1f} % | {100 * done['found']:.0f} % | {done['why']} |",
+                    flush=True,
+                )
+    print("\n| kind | set | updates | stopped | why |\n|---|---|---|---|---|")
+    for kind in args.kinds:
+        for name in args.sets:
+            for seed in range(args.seeds):
+                done = life(Config(kind=kind, score=args.score, seed=seed), name, seed)
+                print(
+                    f"| {kind} | {name}, seed {seed} | {done['updates']} | {len(done['stopped'])} "
+                    f"| {'; '.join(done['stopped'])} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
