@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from models.arrays import Array, check_vectors
 from models.columns import table_names
@@ -46,10 +47,15 @@ LOSS_EVERY = 10  # steps between two looks at the loss: a look costs a synchroni
 
 
 class Progress(NamedTuple):
-    """How far a training is: `fraction` in [0, 1] of its steps, and the latest loss in nats."""
+    """How far a training is: `fraction` in [0, 1] of its steps, and the latest loss in nats.
+
+    And that of network 0 on old and on new vectors, None where the step had none of them.
+    """
 
     fraction: float
     loss: float
+    loss_old: float | None = None
+    loss_new: float | None = None
 
 
 def train(
@@ -295,6 +301,7 @@ def _optimise(
     steps = batches(chosen, past, x, numpy_rng)
     losses: list[float] = []
     loss = math.nan
+    parts: tuple[float | None, float | None] = (None, None)
     vae.train()
     for step in range(chosen.steps):
         done = step / chosen.steps
@@ -314,13 +321,18 @@ def _optimise(
             noise.update(gradient.squares)
         if look:
             loss = float(each[0])
+            parts = _mean(gradient.rows[:n_prev]), _mean(gradient.rows[n_prev:])
             losses.append(loss)
             if not math.isfinite(loss):
                 raise TrainingError(f"training: the loss became {loss} at step {step}")
-        yield Progress((step + 1) / chosen.steps, loss)
+        yield Progress((step + 1) / chosen.steps, loss, *parts)
     if not all(bool(torch.isfinite(p).all()) for p in vae.parameters()):
         raise TrainingError("training: a weight is not finite")
     return [float(np.mean(part)) for part in np.array_split(losses, min(10, len(losses)))]
+
+
+def _mean(rows: Tensor) -> float | None:
+    return float(rows.mean()) if len(rows) else None
 
 
 def _rate(done: float) -> float:

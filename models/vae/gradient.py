@@ -48,7 +48,8 @@ class Gradient:
 
     The parameters become views of one tensor, `flat`, and their gradients of `flat.grad`: an
     optimiser passes over all of them at once. A parameter that requires none keeps a zero there.
-    `squares` (M, 1, d) are the last step's mean squared residuals, with a Gaussian likelihood.
+    `squares` (M, 1, d) are the last step's mean squared residuals, with a Gaussian likelihood;
+    `rows` (n,) the losses of network 0 when it was last looked at.
     """
 
     def __init__(self, vae: VAE) -> None:
@@ -65,7 +66,7 @@ class Gradient:
                 parameter.grad = gradient.view_as(parameter)
         self._vae = vae
         self._encoder, self._decoder = _Pass(vae.encoder), _Pass(vae.decoder)
-        self.squares = torch.empty(0)
+        self.squares = self.rows = torch.empty(0)
 
     @torch.no_grad()
     def __call__(
@@ -102,6 +103,7 @@ class Gradient:
             each = self._vae.negative_log_likelihood(target, decoded)
             each[:, n:] *= weight
             loss = (each.sum(-1) + beta * kl.sum(-1)) / n
+            self.rows = each[0, :n] + beta * kl[0]
         if shape.likelihood == "bernoulli":
             by_decoded = torch.sigmoid_(decoded).sub_(target.clamp(0.0, 1.0)).div_(n)
             by_decoded[:, n:] *= weight

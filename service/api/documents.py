@@ -68,10 +68,16 @@ class NormalAnswer(msgspec.Struct):
 
 
 class Retraining(msgspec.Struct):
-    """Whether a retraining runs, and how far it is."""
+    """Whether a retraining runs, and how far it is.
+
+    While it runs: the seconds left, and the latest loss (nats) on old and on new vectors.
+    """
 
     state: Literal["idle", "queued", "running"]
     progress: float
+    seconds_left: float | None
+    loss_old: float | None
+    loss_new: float | None
 
 
 class LastRetraining(msgspec.Struct):
@@ -94,9 +100,14 @@ class Retrains(msgspec.Struct):
 
 
 class Drift(msgspec.Struct):
-    """The drift state, with the statistic, threshold and verdict of every test."""
+    """The drift state, with the statistic, threshold and verdict of every test.
+
+    `at` is when it was computed; `stale` says why nothing newer was, where that is known.
+    """
 
     state: str
+    at: str | msgspec.UnsetType | None = msgspec.UNSET
+    stale: str | msgspec.UnsetType = msgspec.UNSET
     version: int | msgspec.UnsetType | None = msgspec.UNSET
     statistics: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
@@ -151,7 +162,17 @@ class RetrainAnswer(msgspec.Struct):
 
     retraining: Retraining | msgspec.UnsetType = msgspec.UNSET
     buffered: int | msgspec.UnsetType = msgspec.UNSET
+    note: str | msgspec.UnsetType = msgspec.UNSET
     last_retraining: LastRetraining | msgspec.UnsetType = msgspec.UNSET
+
+
+class Sample(msgspec.Struct):
+    """Vectors drawn from a version's generator."""
+
+    version: int
+    features: list[str]
+    vectors: list[list[float]]
+    seed: int
 
 
 class VersionRecord(msgspec.Struct):
@@ -282,12 +303,14 @@ class AuditPage(msgspec.Struct):
 class Health(msgspec.Struct):
     """Whether the process lives, or can serve, how many champions are loaded, and if a worker runs.
 
-    `worker` is whether one was heard of within the last 10 s; without the store nobody knows.
+    `worker` is whether one was heard of within the last 10 s; without the store nobody knows. `why`
+    says what a `degraded` process misses.
     """
 
     status: Literal["ok", "ready", "degraded"]
     champions: int | msgspec.UnsetType = msgspec.UNSET
     worker: bool | msgspec.UnsetType = msgspec.UNSET
+    why: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Work(msgspec.Struct):

@@ -2,10 +2,13 @@
 
 import time
 
+import msgspec
+
 from models.drift.finding import RegimeShare
 from models.parts.lineage import KnownRegime, Lineage
 from service import log
 from service.api.context import Parts
+from service.api.worker_presence import no_worker
 from service.domain.champion import Champion
 from service.domain.detector import Detector, older
 from service.domain.detector_status import (
@@ -23,27 +26,30 @@ from service.timestamps import rfc3339
 _log = log.get(__name__)
 
 
-def describe(detector: Detector, champion: Champion | None) -> DetectorStatus | BrokenStatus:
+def describe(
+    detector: Detector, champion: Champion | None, stale: str | None = None
+) -> DetectorStatus | BrokenStatus:
     """Return the status: of champion and generation, what is served here and now.
 
-    A detector whose status cannot be told is `broken`; the others keep theirs.
+    `stale` says why no drift was computed lately. A detector whose status cannot be told is
+    `broken`; the others keep theirs.
     """
     try:
-        return _described(detector, champion)
+        return _described(detector, champion, stale)
     except Exception:  # noqa: BLE001 - see above
         _log.exception("status not told", detector=detector.name)
         why = "Its status cannot be told; the log of this process says why."
         return BrokenStatus(detector.name, detector.generation, why)
 
 
-def _described(detector: Detector, champion: Champion | None) -> DetectorStatus:
+def _described(detector: Detector, champion: Champion | None, stale: str | None) -> DetectorStatus:
     if champion is not None and champion.uid != detector.uid:
         champion = None
     threshold = champion.threshold if champion else None
     lineage = champion.version.lineage if champion else None
-    drift = NO_DRIFT
+    moved = NO_DRIFT
     if champion is not None and detector.drift.version == champion.number:
-        drift = detector.drift
+        moved = detector.drift
     counts, rule = detector.incidents, detector.incident_rule
     return DetectorStatus(
         name=detector.name,
@@ -67,16 +73,16 @@ def _described(detector: Detector, champion: Champion | None) -> DetectorStatus:
         retraining=RetrainingStatus(*detector.retraining),
         last_retraining=detector.last_retraining,
         retrains=detector.retrains,
-        drift=detector.drift,
+        drift=drift(detector, stale),
         incidents=IncidentCounts(counts.open, counts.unfinished),
         incident_calibration=rule.get("calibration") if rule else None,
         incident_rule=rule,
         mute=_mute(detector),
         waiting=_waiting(detector),
-        regimes=_regimes(lineage, drift) if lineage else (),
+        regimes=_regimes(lineage, moved) if lineage else (),
         advice=lineage.advice if lineage else None,
         notes=lineage.notes if lineage else (),
-        queries=drift.queries or (),
+        queries=moved.queries or (),
     )
 
 
@@ -100,6 +106,11 @@ def _regime(about: KnownRegime, live: RegimeShare | None, learned: int) -> Regim
         score_change=about.score_change,
         typical=about.typical,
     )
+
+
+def drift(detector: Detector, stale: str | None) -> DriftReport:
+    """Return the drift state with when it was computed, and why not later where that is known."""
+    return msgspec.structs.replace(detector.drift, stale=stale)
 
 
 def _mute(detector: Detector) -> MuteStatus | None:
@@ -130,7 +141,7 @@ async def current(parts: Parts, name: str) -> DetectorStatus | BrokenStatus:
     detector = await parts.watcher.refresh(name)
     if detector is None:
         raise UnknownDetector("There is no such detector.")
-    return describe(detector, parts.champions.get(name))
+    return describe(detector, parts.champions.get(name), no_worker(parts))
 
 
 async def settled(parts: Parts, name: str) -> None:

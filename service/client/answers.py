@@ -120,6 +120,8 @@ class Drift(TypedDict):
     """The drift state, with the statistic, threshold and verdict of every test."""
 
     state: str
+    at: NotRequired[str | None]
+    stale: NotRequired[str | None]
     version: NotRequired[int | None]
     statistics: NotRequired[dict[str, Any]]
 
@@ -191,6 +193,7 @@ class Health(TypedDict):
     status: Literal["degraded", "ok", "ready"]
     champions: NotRequired[int]
     worker: NotRequired[bool]
+    why: NotRequired[str]
 
 
 class History(TypedDict):
@@ -345,6 +348,7 @@ class RetrainAnswer(TypedDict):
 
     retraining: NotRequired[Retraining]
     buffered: NotRequired[int]
+    note: NotRequired[str]
     last_retraining: NotRequired[LastRetraining]
 
 
@@ -353,6 +357,9 @@ class Retraining(TypedDict):
 
     state: Literal["idle", "queued", "running"]
     progress: float
+    seconds_left: float | None
+    loss_old: float | None
+    loss_new: float | None
 
 
 class Retrains(TypedDict):
@@ -386,6 +393,15 @@ class Row(TypedDict):
     score: float
     vector: list[float | None] | None
     attributions: list[Attribution]
+
+
+class Sample(TypedDict):
+    """Vectors drawn from a version's generator."""
+
+    version: int
+    features: list[str]
+    vectors: list[list[float]]
+    seed: int
 
 
 class ScoreAnswer(TypedDict):

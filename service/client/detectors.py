@@ -25,6 +25,10 @@ class Detectors(Connection):
         """Create a detector, or give it this config; return the config in full."""
         return self.send(Call("PUT", path(name), as_json(DetectorConfig), {"json": config}))
 
+    def change(self, name: str, changes: Mapping[str, Any]) -> DetectorConfig:
+        """Change fields of a detector's config, the others stay; return the config in full."""
+        return self.send(Call("PATCH", path(name), as_json(DetectorConfig), {"json": changes}))
+
     def delete(self, name: str) -> None:
         """Delete a detector with all it holds."""
         return self.send(Call("DELETE", path(name), nothing))

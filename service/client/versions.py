@@ -1,6 +1,6 @@
 """Calls about versions: their records and artifacts, and which of them is champion."""
 
-from service.client.answers import Generation, Promoted, VersionRecord
+from service.client.answers import Generation, Promoted, Sample, VersionRecord
 from service.client.connection import Connection
 from service.client.encoding import path, present
 from service.client.transport import Call, as_bytes, as_json, listed
@@ -22,6 +22,13 @@ class Versions(Connection):
     def artifact(self, name: str, number: int) -> bytes:
         """Return one version's artifact."""
         return self.send(Call("GET", path(name, "versions", number, "artifact"), as_bytes))
+
+    def sample(self, name: str, number: int, n: int = 25, seed: int = 0) -> Sample:
+        """Return n rows that a version's generator draws: what it remembers."""
+        sent = {"params": {"n": n, "seed": seed}}
+        return self.send(
+            Call("GET", path(name, "versions", number, "sample"), as_json(Sample), sent)
+        )
 
     def import_version(self, name: str, artifact: bytes) -> VersionRecord:
         """Store an artifact as a version of its own, which serves once it is promoted."""

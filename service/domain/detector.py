@@ -42,10 +42,16 @@ def older(one: Pointer, other: Pointer) -> bool:
 
 
 class Retraining(NamedTuple):
-    """What the worker does with a detector; `progress` runs from 0 to 1."""
+    """What the worker does with a detector; `progress` runs from 0 to 1.
+
+    While it trains: the seconds left, and the latest mean loss (nats) on old and on new vectors.
+    """
 
     state: Literal["idle", "queued", "running"]
     progress: float
+    seconds_left: float | None = None
+    loss_old: float | None = None
+    loss_new: float | None = None
 
 
 class LastRetraining(Struct, frozen=True):

@@ -101,6 +101,29 @@ def parse(body: bytes | str | Mapping[str, Any]) -> DetectorConfig:
         raise Unprocessable("The config is not JSON.") from None
 
 
+MERGED = frozenset({"retrain", "replay", "model"})  # of which a change names single fields
+
+
+def changed(held: DetectorConfig, body: bytes | str) -> DetectorConfig:
+    """Return `held` with the fields that `body`, a JSON object, names.
+
+    MERGED ones change field by field, every other one as a whole; null is the value null. Raises
+    Unprocessable as `parse` does.
+    """
+    try:
+        asked = from_json(body, allow_inf_nan=False)
+    except ValueError:
+        raise Unprocessable("The change is not JSON.") from None
+    if not isinstance(asked, dict):
+        raise Unprocessable("A change of a config is a JSON object.")
+    values = held.to_dict()
+    for name, value in asked.items():
+        before = values.get(name)
+        by_field = name in MERGED and isinstance(value, dict) and isinstance(before, dict)
+        values[name] = before | value if by_field else value
+    return parse(values)
+
+
 def check_rules(config: DetectorConfig) -> None:
     """Raise Unprocessable for a rule of a column that the detector has not got."""
     width = config.width

@@ -30,10 +30,16 @@ class RegimeStatus(Struct, frozen=True):
 
 
 class RetrainingStatus(Struct, frozen=True):
-    """Whether a retraining is queued or runs, and how far it is, 0 to 1."""
+    """Whether a retraining is queued or runs, and how far it is, 0 to 1.
+
+    While it runs: the seconds left, and the latest loss (nats) on old and on new vectors.
+    """
 
     state: str
     progress: float
+    seconds_left: float | None
+    loss_old: float | None
+    loss_new: float | None
 
 
 class IncidentCounts(Struct, frozen=True):

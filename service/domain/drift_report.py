@@ -15,7 +15,7 @@ class Query(Struct, frozen=True):
 class DriftReport(Struct, frozen=True, omit_defaults=True):
     """The verdict on one version's traffic, and the events to ask a person about.
 
-    `at` and `updated_at`, RFC 3339, are when it was published. Only `state` is there before the
+    `at` and `updated_at`, RFC 3339, are when it was published; `stale` says why nothing newer was. Only `state` is there before the
     first look.
     """
 
@@ -25,6 +25,7 @@ class DriftReport(Struct, frozen=True, omit_defaults=True):
     queries: tuple[Query, ...] | None = None
     at: str | None = None
     updated_at: str | None = None
+    stale: str | None = None
 
 
 NO_DRIFT = DriftReport("none")

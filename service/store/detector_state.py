@@ -150,12 +150,16 @@ def _mute(text: Mapping[str, str]) -> Mute | None:
     return Mute(until, text.get("muted_why", ""), text.get("muted_by", "")) if until else None
 
 
+_WHILE_RUNNING = ("seconds_left", "loss_old", "loss_new")
+
+
 def _retraining(text: Mapping[str, str]) -> Retraining:
     state = text.get("retraining", "idle")
     if state == "queued":
         return Retraining("queued", 0.0)
     if state == "running":
-        return Retraining("running", float(text.get("progress") or 0))
+        told = (float(text[one]) if text.get(one) else None for one in _WHILE_RUNNING)
+        return Retraining("running", float(text.get("progress") or 0), *told)
     return Retraining("idle", 0.0)
 
 

@@ -1,7 +1,7 @@
 """Detectors in the store: made, configured, listed, asked to retrain, deleted."""
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -73,6 +73,26 @@ class Detectors:
             if found is not None:
                 await self._due.note(found)
                 return held is None, found
+        raise Conflict("The detector is being changed by others; ask again.")
+
+    async def change(
+        self, name: str, change: Callable[[Detector], DetectorConfig], *, who: str = ""
+    ) -> Detector:
+        """Give the detector the config that `change` makes of what it is; return it.
+
+        `change` is asked again where others were quicker. Raises what it raises, UnknownDetector,
+        Unprocessable, and Conflict as `put` does.
+        """
+        for _ in range(_ROUNDS):
+            held = await self.get(name)
+            if held is None:
+                raise UnknownDetector("There is no such detector.")
+            merged = _merge(held, change(held))
+            check_rules(merged)
+            if merged == held.config:
+                return held
+            if await self._configure(held, merged, who):
+                return await self.get(name) or held
         raise Conflict("The detector is being changed by others; ask again.")
 
     async def _create(self, name: str, config: DetectorConfig, who: str) -> bool:

@@ -25,6 +25,7 @@ if tonumber(held[STATE.requested]) > tonumber(held[STATE.serving]) then
   redis.call('HSET', state, STATE.weights, '')
 end
 redis.call('HSET', state, STATE.retraining, 'running', STATE.progress, 0,
+           STATE.seconds_left, '', STATE.loss_old, '', STATE.loss_new, '',
            STATE.serving, held[STATE.requested], STATE.run_weights, weights)
 return {'running', weights, tonumber(held[STATE.attempts])}
 """,
@@ -35,11 +36,12 @@ return {'running', weights, tonumber(held[STATE.attempts])}
 _PROGRESS = NamedScript(
     FENCED
     + """
-redis.call('HSET', state, STATE.progress, ARGS.fraction)
+redis.call('HSET', state, STATE.progress, ARGS.fraction, STATE.seconds_left, ARGS.seconds_left,
+           STATE.loss_old, ARGS.loss_old, STATE.loss_new, ARGS.loss_new)
 return {'running'}
 """,
     keys="state lease",
-    args="holder fraction",
+    args="holder fraction seconds_left loss_old loss_new",
 )
 
 _FAIL = NamedScript(
@@ -64,6 +66,15 @@ class Run(NamedTuple):
     attempts: int
 
 
+class Far(NamedTuple):
+    """How far a training is: from 0 to 1, the seconds left, the loss on old and new vectors."""
+
+    fraction: float
+    seconds_left: float | None = None
+    loss_old: float | None = None
+    loss_new: float | None = None
+
+
 class Retrainings:
     """Moves a detector's retraining on, for the worker that holds its lease.
 
@@ -78,9 +89,10 @@ class Retrainings:
         reply = await self._fenced(_START, lease)
         return Run(orjson.loads(reply[1]) if reply[1] else None, int(reply[2]))
 
-    async def progress(self, lease: Lease, fraction: float) -> None:
-        """Publish how far the training is, from 0 to 1."""
-        await self._fenced(_PROGRESS, lease, fraction=f"{fraction:.4f}")
+    async def progress(self, lease: Lease, far: Far) -> None:
+        """Publish how far the training is."""
+        told = {name: "" if x is None else f"{x:.4f}" for name, x in far._asdict().items()}
+        await self._fenced(_PROGRESS, lease, **told)
 
     async def attempt_failed(self, lease: Lease) -> int:
         """Set the detector back to `queued`; return how many attempts have failed so far."""

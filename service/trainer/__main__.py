@@ -131,7 +131,7 @@ def _learn(job: Job, send: Callable[[Reply], None]) -> Version:
             return version
         if time.monotonic() - said >= _PROGRESS_SECONDS:
             said = time.monotonic()
-            send(Progress(step.fraction, step.loss))
+            send(Progress(*step))
 
 
 def _evidence(job: Job, candidate: Version, champion: Version, new: Array) -> Evidence:

@@ -40,10 +40,15 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Progress(msgspec.Struct, frozen=True, tag=True):
-    """How far the training is: fraction in [0, 1] and the latest loss (nats)."""
+    """How far the training is: fraction in [0, 1] and the latest loss (nats).
+
+    And that on old and on new vectors, None where there are none of them.
+    """
 
     fraction: float
     loss: float
+    loss_old: float | None = None
+    loss_new: float | None = None
 
 
 class Trained(msgspec.Struct, frozen=True, tag=True):

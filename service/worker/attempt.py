@@ -30,7 +30,7 @@ from service.problems import StoreUnavailable
 from service.store.labels import judged, labelled
 from service.store.leases import Lease
 from service.store.lua import Fenced
-from service.store.retrainings import Run
+from service.store.retrainings import Far, Run
 from service.trainer.messages import Job, Progress
 from service.worker import shadow_scoring
 from service.worker.toolbox import Tools
@@ -83,7 +83,8 @@ class _Attempt:
         self.lease = lease
         self._why = why
         self._began = time.monotonic()
-        self._fraction = 0.0
+        self._training = time.monotonic()
+        self._far = Far(0.0)
         self._settling = False
 
     async def go(self) -> bool:
@@ -160,6 +161,7 @@ class _Attempt:
             anchor=held_against,
             vouched=await self._vouched(experience),
         )
+        self._training = time.monotonic()
         return await self.tools.trainer.train(job, self._hear)
 
     async def _vouched(self, experience: Experience) -> bytes:
@@ -187,7 +189,9 @@ class _Attempt:
 
     def _hear(self, progress: Progress) -> None:
         crash_points.passage("worker.training")
-        self._fraction = progress.fraction
+        fraction, took = progress.fraction, time.monotonic() - self._training
+        left = took / fraction * (1.0 - fraction) if fraction else None
+        self._far = Far(fraction, left, progress.loss_old, progress.loss_new)
 
     async def _examine(
         self, detector: Detector, experience: Experience, artifact: bytes, anchor: int | None
@@ -286,7 +290,7 @@ class _Attempt:
 
     async def _keep(self, experience: Experience) -> None:
         """Renew the lease and write the progress; raises Fenced, and never returns otherwise."""
-        written, told = 0.0, -math.inf
+        written, told = self._far, -math.inf
         shown = max(self.lease.seconds, _SHOWN_SECONDS)
         while True:
             if time.monotonic() - told > shown / 2:
@@ -301,8 +305,8 @@ class _Attempt:
                 if self._settling:
                     continue
                 await self._check(experience)
-                if written != self._fraction:
-                    written = self._fraction
+                if written != self._far:
+                    written = self._far
                     await self.tools.retrainings.progress(self.lease, written)
             except StoreUnavailable:
                 if self.lease.expired:

@@ -29,6 +29,48 @@ async def test_put_makes_then_changes(api: Running) -> None:
     assert status["config_revision"] == 2
 
 
+async def test_patch_changes_what_it_names(api: Running) -> None:
+    """`retrain`, `replay`, `model` change by field, all else as a whole; null is the value null."""
+    await api.make(retrain={"min_vectors": 50}, threshold={"fpr": 0.05}, missing="impute")
+    before = (await api.http.get(PUMP)).json()["config"]
+    for body, after in (
+        ({"retrain": {"paused": True}}, {"retrain": before["retrain"] | {"paused": True}}),
+        ({"retrain": {"min_vectors": None}}, {"retrain": before["retrain"] | {
+            "paused": True, "min_vectors": None}}),
+        ({"model": {"epochs": 3}}, {"model": model(epochs=3)}),
+        ({"model": {"dropout": 0.1}}, {"model": model(epochs=3, dropout=0.1)}),
+        ({"model": "auto"}, {"model": "auto"}),
+        ({"threshold": {"quantile": 0.9}}, {"threshold": {"quantile": 0.9}}),
+        ({"incident": {"false_per_day": 3}}, {"incident": {
+            "false_per_day": 3, "close_after_seconds": 300}}),
+        ({"incident": None}, {"incident": None}),
+        ({}, {}),
+    ):  # fmt: skip
+        answer = await api.http.patch(PUMP, json=body)
+        before = before | after
+        assert (answer.status_code, answer.json()) == (200, before), body
+    revision = (await api.http.get(PUMP)).json()["config_revision"]
+    for text in (
+        b'{"marker4171": 1}', b'{"seed": NaN}', b'{"retrain": {"marker4171": 1}}', b"[]", b"null",
+        b'{"kind": "\\ud800"}', b"\xff", b'{"retrain": ' * 100_000, b"", b'{"retrain": null}',
+    ):  # fmt: skip
+        refused = await api.http.patch(
+            PUMP, content=text, headers={"content-type": "application/json"}
+        )
+        assert (refused.status_code, "4171" in refused.text) == (422, False), text[:40]
+    guarded = await api.http.patch(PUMP, json={"seed": 2}, headers={"if-match": '"7"'})
+    assert guarded.status_code == 412
+    guarded = await api.http.patch(PUMP, json={"seed": 2}, headers={"if-match": '"0"'})
+    assert (guarded.status_code, guarded.json()["seed"]) == (200, 2)
+    assert (await api.http.get(PUMP)).json()["config_revision"] == revision + 1
+    assert (await api.http.patch("/v1/detectors/other", json={})).status_code == 404
+
+
+def model(**given: Any) -> dict[str, Any]:
+    """Return the config of a network in full."""
+    return DetectorConfig.from_dict({"model": given}).to_dict()["model"]
+
+
 async def test_threshold_moves_at_once(pump: Running) -> None:
     """A new policy moves the threshold before PUT answers, and keeps the version."""
     before = (await pump.http.get(PUMP)).json()
@@ -97,7 +139,11 @@ async def test_status(pump: Running) -> None:
         "quarantined", "parked", "learned", "retraining", "last_retraining", "drift",
     }  # fmt: skip
     assert (found["champion"], found["generation"], found["learned"]) == (1, 1, 40)
-    assert found["retraining"] == {"state": "idle", "progress": 0.0}
+    assert found["retraining"] == {
+        "state": "idle", "progress": 0.0, "seconds_left": None, "loss_old": None, "loss_new": None
+    }  # fmt: skip
+    assert found["drift"] == {"state": "none", "stale": "no worker heard of"}
+    assert (await pump.http.get(f"{PUMP}/drift")).json() == found["drift"]
     assert found["last_retraining"].keys() >= {
         "outcome", "version", "reasons", "seconds", "finished_at",
     }  # fmt: skip
@@ -160,6 +206,7 @@ async def test_retrain_is_queued(api: Running) -> None:
     answer = await api.http.post(f"{PUMP}/retrain", json={"weights": "equal"})
     assert answer.status_code == 202
     assert answer.json()["retraining"]["state"] == "queued"
+    assert answer.json()["note"] == "queued; no worker heard of"
     assert (await api.http.get(PUMP)).json()["retraining"]["state"] == "queued"
     assert (await api.http.post("/v1/detectors/nobody/retrain")).status_code == 404
 

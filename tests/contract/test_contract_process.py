@@ -23,8 +23,15 @@ ZEROS = {"vectors": [[0, 0, 0]]}
 async def test_health(api: Running) -> None:
     """A process with a store is live and ready; `/` leads to the documentation."""
     assert (await api.http.get("/healthz")).json() == {"status": "ok"}
-    ready = await api.http.get("/readyz")
-    assert (ready.status_code, ready.json()["status"]) == (200, "ready")
+    told = (await api.http.get("/readyz")).json()
+    assert (told["status"], told["why"]) == ("degraded", "no worker heard of")
+    await api.parts.stores.leases.beat("w1")
+
+    async def ready() -> bool:
+        answer = await api.http.get("/readyz")
+        return (answer.status_code, answer.json()["status"]) == (200, "ready")
+
+    await until(ready)
     root = await api.http.get("/")
     assert (root.status_code, root.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert (await api.http.get("/docs")).status_code == 200

@@ -99,6 +99,18 @@ async def test_export_and_import(pump: Running, versions: tuple[Version, Version
     assert scored["scores"] == theirs["scores"]
 
 
+async def test_drawn_rows(pump: Running, versions: tuple[Version, Version]) -> None:
+    """A version's generator is drawn from: the same seed gives the same rows."""
+    path = f"{PUMP}/versions/1/sample"
+    drawn = (await pump.http.get(path, params={"n": 40, "seed": 3})).json()
+    assert drawn["vectors"] == versions[0].faithful().sample(40, 3).tolist()
+    assert (drawn["version"], drawn["features"], drawn["seed"]) == (1, ["0", "1", "2"], 3)
+    assert len((await pump.http.get(path)).json()["vectors"]) == 25
+    for query in ({"n": 0}, {"n": 1001}, {"n": "x"}, {"seed": -1}, {"seed": 2**31}):
+        assert (await pump.http.get(path, params=query)).status_code == 422, query
+    assert (await pump.http.get(f"{PUMP}/versions/9/sample")).status_code == 404
+
+
 async def test_imports_that_are_refused(pump: Running, versions: tuple[Version, Version]) -> None:
     """What is no intact version of the detector's dimension is 422, another type 415."""
     path, data = f"{PUMP}/versions", versions[0].to_bytes()

@@ -13,12 +13,18 @@ from service.api import documents, openapi, request_bodies
 from service.api.context import Parts, parts
 from service.api.guard import caller, needs
 from service.api.responses import answer, etag
-from service.api.routes.parameters import Name
+from service.api.routes.parameters import Name, expected_generation
 from service.api.status import current, describe, existing, settled
+from service.api.worker_presence import no_worker
 from service.domain.detector import Detector, LastRetraining
-from service.domain.detector_config import DetectorConfig, left_out, parse
+from service.domain.detector_config import DetectorConfig, changed, left_out, parse
 from service.domain.scope import Scope
-from service.problems import StoreUnavailable, UnknownDetector, Unprocessable
+from service.problems import (
+    PreconditionFailed,
+    StoreUnavailable,
+    UnknownDetector,
+    Unprocessable,
+)
 
 router = APIRouter(prefix="/v1/detectors", tags=["detectors"])
 
@@ -32,6 +38,13 @@ _LAST = {
     "reasons": [],
     "seconds": 4.1,
     "finished_at": "2026-11-21T12:00:00.000Z",
+}
+_IDLE = {
+    "state": "idle",
+    "progress": 0.0,
+    "seconds_left": None,
+    "loss_old": None,
+    "loss_new": None,
 }
 _STATUS = {
     "name": "pump-7",
@@ -52,10 +65,10 @@ _STATUS = {
     "parked": 0,
     "learned": 5400,
     "needed": 0,
-    "retraining": {"state": "idle", "progress": 0.0},
+    "retraining": _IDLE,
     "last_retraining": _LAST,
     "retrains": {"promoted": 3, "rejected": 0, "failed": 0},
-    "drift": {"state": "none"},
+    "drift": {"state": "none", "at": "2026-11-21T12:00:00.000Z"},
     "regimes": [
         {
             "regime": 1,
@@ -115,6 +128,36 @@ async def put(request: Request, name: Name) -> Response:
     return answer(detector.config.to_dict(), 201 if created else 200)
 
 
+@router.patch(
+    "/{name}",
+    summary="Change fields of a detector's config",
+    dependencies=[needs(Scope.ADMIN)],
+    responses=openapi.answers(200, "Its config in full.", _CONFIG, DetectorConfig)
+    | openapi.problems(404, 409, 412, 413, 415, 422, 503),
+    openapi_extra=openapi.json_body({"retrain": {"paused": True}}, required=True)
+    | {
+        "parameters": [
+            openapi.header("If-Match", "The generation's ETag: refused if it moved on.", '"4"')
+        ]
+    },
+)
+async def patch(request: Request, name: Name) -> Response:
+    """Change what the body names: `retrain`, `replay` and `model` by field, others as a whole."""
+    app = parts(request)
+    app.writable()
+    text = await request_bodies.json_text(request)
+    if_match = request.headers.get("if-match")
+
+    def change(held: Detector) -> DetectorConfig:
+        if expected_generation(if_match, held.generation) not in {None, held.generation}:
+            raise PreconditionFailed("The generation moved on.", generation=held.generation)
+        return _affordable(app, changed(held.config, text))
+
+    detector = await app.stores.detectors.change(name, change, who=f"key:{caller(request).id}")
+    await settled(app, name)
+    return answer(detector.config.to_dict())
+
+
 def _affordable(app: Parts, config: DetectorConfig) -> DetectorConfig:
     """Return the config; raises Unprocessable where a training with it could take for ever."""
     most = app.settings
@@ -142,7 +185,7 @@ async def index(request: Request) -> Response:
     behind = [one for one in detectors if _is_behind(app, one)]
     for one in behind[:_CATCH_UP]:
         await app.watcher.follow(one.name)
-    found = [describe(one, app.champions.get(one.name)) for one in detectors]
+    found = [describe(one, app.champions.get(one.name), no_worker(app)) for one in detectors]
     return answer({"detectors": found})
 
 
@@ -189,7 +232,7 @@ async def delete(request: Request, name: Name) -> Response:
     responses=openapi.answers(
         202,
         "Queued.",
-        {"retraining": {"state": "queued", "progress": 0.0}, "buffered": 120},
+        {"retraining": _IDLE | {"state": "queued"}, "buffered": 120},
         documents.RetrainAnswer,
     )
     | openapi.answers(
@@ -220,6 +263,8 @@ async def retrain(request: Request, name: Name) -> Response:
         return answer(msgspec.to_builtins(last) | {"last_retraining": last})
     detector = await existing(app, name)
     state = {"retraining": detector.retraining._asdict(), "buffered": detector.buffered}
+    if missing := no_worker(app):
+        state["note"] = f"{detector.retraining.state}; {missing}"
     return answer(state, 202)
 
 

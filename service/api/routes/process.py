@@ -1,19 +1,16 @@
 """What is asked of the process itself: is it alive, is it ready, what did it count."""
 
-import time
-
 from fastapi import APIRouter, Request, Response
 
 from service.api import documents, openapi
 from service.api.context import parts
 from service.api.guard import needs, open_to_all
 from service.api.responses import answer
+from service.api.worker_presence import no_worker
 from service.domain.scope import Scope
 from service.problems import Unready
 
 router = APIRouter(tags=["process"])
-
-_WORKER_SECONDS = 10.0  # a worker beats every two
 
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -40,7 +37,10 @@ async def healthz() -> Response:
     summary="Can the process serve?",
     dependencies=[open_to_all()],
     responses=openapi.answers(
-        200, "`ready`, or `degraded` without the store.", {"status": "ready"}, documents.Health
+        200,
+        "`ready`, or `degraded` without the store or a worker.",
+        {"status": "ready", "champions": 1, "worker": True},
+        documents.Health,
     )
     | openapi.problems(503),
 )
@@ -49,9 +49,9 @@ async def readyz(request: Request) -> Response:
     app = parts(request)
     loaded = len(app.champions.loaded())
     if app.watcher.health.redis_up and app.access.informed:
-        beat = app.watcher.health.worker_heartbeat
-        worker = beat is not None and time.time() - beat < _WORKER_SECONDS
-        return answer({"status": "ready", "champions": loaded, "worker": worker})
+        missing = no_worker(app)
+        state = {"status": "degraded", "why": missing} if missing else {"status": "ready"}
+        return answer(state | {"champions": loaded, "worker": missing is None})
     if loaded:
         return answer({"status": "degraded", "champions": loaded})
     raise Unready("The store does not answer, and no champion is in memory.")

@@ -31,11 +31,13 @@ def time_range(request: Request) -> Range:
     return found
 
 
-def whole_number(request: Request, name: str, default: int, most: int = MOST) -> int:
-    """Return a number from 1 to `most` of the query; Unprocessable for another."""
+def whole_number(
+    request: Request, name: str, default: int, most: int = MOST, *, least: int = 1
+) -> int:
+    """Return a number from `least` to `most` of the query; Unprocessable for another."""
     text = request.query_params.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) < 8 and 1 <= int(text) <= most):
-        raise Unprocessable(f"`{name}` in the query is a whole number from 1 to {most}.")
+    if not (text.isascii() and text.isdigit() and len(text) < 12 and least <= int(text) <= most):
+        raise Unprocessable(f"`{name}` in the query is a whole number from {least} to {most}.")
     return int(text)
 
 

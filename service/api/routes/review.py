@@ -7,7 +7,9 @@ from service.api.context import parts
 from service.api.guard import caller, needs
 from service.api.responses import answer
 from service.api.routes.parameters import Name
+from service.api.status import drift as drift_now
 from service.api.status import existing
+from service.api.worker_presence import no_worker
 from service.domain.scope import Scope
 from service.json_value import JsonObject
 from service.problems import Unknown
@@ -87,6 +89,7 @@ async def decide(request: Request, name: Name, entry: str) -> Response:
 
 _DRIFT: JsonObject = {
     "state": "new_regime",
+    "at": "2026-11-21T12:00:00.000Z",
     "version": 3,
     "statistics": {
         "martingale": {"statistic": 7.2, "threshold": 4.605, "alarm": True},
@@ -106,4 +109,5 @@ _DRIFT: JsonObject = {
 )
 async def drift(request: Request, name: Name) -> Response:
     """Return the drift state and the tests behind it, with the worst features."""
-    return answer((await existing(parts(request), name)).drift)
+    app = parts(request)
+    return answer(drift_now(await existing(app, name), no_worker(app)))

@@ -1,7 +1,6 @@
 """Versions: their lineage, their artifacts, and which of them is champion."""
 
 import asyncio
-import re
 from typing import Annotated
 
 import msgspec
@@ -12,7 +11,8 @@ from service.api import documents, openapi, request_bodies
 from service.api.context import Parts, parts
 from service.api.guard import caller, needs
 from service.api.responses import answer, etag
-from service.api.routes.parameters import Name
+from service.api.routes.parameters import Name, expected_generation
+from service.api.routes.queries import whole_number
 from service.api.status import existing, settled
 from service.domain.scope import Scope
 from service.domain.version_record import StoredVersion, describe
@@ -20,7 +20,6 @@ from service.json_value import JsonObject
 from service.problems import (
     BadVectors,
     Gone,
-    PreconditionFailed,
     Unknown,
     Unprocessable,
     UnsupportedMedia,
@@ -31,9 +30,9 @@ from service.store.labels import labelled
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["versions"])
 
 SAFETENSORS = "application/vnd.safetensors"
-# A proxy that compresses makes a tag weak; a generation is one whatever the bytes that carried it.
-_TAG = re.compile(r'"(\d{1,15})"')
 _LINEAGE_DEPTH = 10_000
+_DRAWN, _MOST_DRAWN = 25, 1000
+_MOST_NUMBERS = 1_000_000  # in one answer of drawn vectors
 
 Number = Annotated[str, Path(description="The version's number.", examples=["3"])]
 
@@ -131,6 +130,49 @@ async def artifact(request: Request, name: Name, number: Number) -> Response:
     return Response(data, 200, headers, SAFETENSORS)
 
 
+_SAMPLE = {
+    "version": 3,
+    "features": ["speed", "temperature"],
+    "vectors": [[2840.1, 61.2], [2835.7, 60.9]],
+    "seed": 0,
+}
+
+
+@router.get(
+    "/versions/{number}/sample",
+    summary="Draw rows from a version's generator",
+    dependencies=[needs(Scope.READ)],
+    responses=openapi.answers(
+        200, "Stand-ins for the normals once learned.", _SAMPLE, documents.Sample
+    )
+    | openapi.problems(404, 410, 422, 503),
+    openapi_extra={
+        "parameters": [
+            openapi.query("n", "How many.", maximum=_MOST_DRAWN, default=_DRAWN),
+            openapi.query("seed", "The same seed draws the same rows.", minimum=0, default=0),
+        ]
+    },
+)
+async def sample(request: Request, name: Name, number: Number) -> Response:
+    """Return what the version remembers, as the next training would replay it."""
+    app = parts(request)
+    n = whole_number(request, "n", _DRAWN, _MOST_DRAWN)
+    seed = whole_number(request, "seed", 0, 2**31 - 1, least=0)
+    await existing(app, name)
+    version = (await app.watcher.pinned(name, version_number(number))).version
+    most = _MOST_NUMBERS // version.dimension
+    if n > most:
+        raise Unprocessable(f"`n` in the query is at most {most} for vectors this wide.")
+    X = await asyncio.to_thread(version.faithful().sample, n, seed)
+    drawn = {
+        "version": version_number(number),
+        "features": list(version.features),
+        "vectors": X.tolist(),
+        "seed": seed,
+    }
+    return answer(drawn)
+
+
 @router.post(
     "/versions",
     summary="Import a version",
@@ -201,7 +243,7 @@ async def champion(request: Request, name: Name) -> Response:
     asked = await request_bodies.read(request, request_bodies.Promote)
     number, why = asked.version, asked.why or "by hand"
     before = await existing(app, name)
-    expected = _expected(request.headers.get("if-match"), before.generation)
+    expected = expected_generation(request.headers.get("if-match"), before.generation)
     # Loaded and verified before the pointer moves to it.
     await app.watcher.refresh(name)
     await app.watcher.pinned(name, number)
@@ -216,16 +258,6 @@ async def champion(request: Request, name: Name) -> Response:
     }
     moved = {"champion": number, "generation": generation, "forgets": forgets}
     return answer(moved, ETag=etag(generation))
-
-
-def _expected(if_match: str | None, generation: int) -> int | None:
-    """Return the generation that `If-Match` asks for, None when it asks for none."""
-    if if_match is None or if_match.strip() == "*":
-        return None
-    asked = [int(tag) for tag in _TAG.findall(if_match)]
-    if not asked:
-        raise PreconditionFailed("If-Match names no generation.", generation=generation)
-    return generation if generation in asked else asked[0]
 
 
 async def _left_behind(app: Parts, name: str, old: int | None, new: int) -> list[int]:

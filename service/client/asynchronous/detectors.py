@@ -33,6 +33,12 @@ class Detectors(AsyncConnection):
         """Create a detector, or give it this config; return the config in full."""
         return await self.send(Call("PUT", path(name), as_json(DetectorConfig), {"json": config}))
 
+    async def change(self, name: str, changes: Mapping[str, Any]) -> DetectorConfig:
+        """Change fields of a detector's config, the others stay; return the config in full."""
+        return await self.send(
+            Call("PATCH", path(name), as_json(DetectorConfig), {"json": changes})
+        )
+
     async def delete(self, name: str) -> None:
         """Delete a detector with all it holds."""
         return await self.send(Call("DELETE", path(name), nothing))

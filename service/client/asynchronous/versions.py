@@ -3,7 +3,7 @@
 Written by `make docs` from the module of the same name one folder up.
 """
 
-from service.client.answers import Generation, Promoted, VersionRecord
+from service.client.answers import Generation, Promoted, Sample, VersionRecord
 from service.client.asynchronous.connection import AsyncConnection
 from service.client.encoding import path, present
 from service.client.transport import Call, as_bytes, as_json, listed
@@ -27,6 +27,13 @@ class Versions(AsyncConnection):
     async def artifact(self, name: str, number: int) -> bytes:
         """Return one version's artifact."""
         return await self.send(Call("GET", path(name, "versions", number, "artifact"), as_bytes))
+
+    async def sample(self, name: str, number: int, n: int = 25, seed: int = 0) -> Sample:
+        """Return n rows that a version's generator draws: what it remembers."""
+        sent = {"params": {"n": n, "seed": seed}}
+        return await self.send(
+            Call("GET", path(name, "versions", number, "sample"), as_json(Sample), sent)
+        )
 
     async def import_version(self, name: str, artifact: bytes) -> VersionRecord:
         """Store an artifact as a version of its own, which serves once it is promoted."""

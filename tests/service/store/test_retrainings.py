@@ -1,6 +1,8 @@
 import pytest
 
+from service.domain.detector import Retraining
 from service.store.lua import Fenced
+from service.store.retrainings import Far
 from tests.service.stored import GOOD, matrix
 
 pytestmark = pytest.mark.anyio
@@ -12,11 +14,11 @@ async def test_a_run_is_queued_then_running_then_idle(stored):
     await stored.detectors.request_retrain("pump", "equal")
     lease = await stored.lease()
     assert await stored.retrainings.start(lease) == ("equal", 0)
-    await stored.retrainings.progress(lease, 0.25)
-    assert (await stored.get()).retraining == ("running", 0.25)
+    await stored.retrainings.progress(lease, Far(0.25, 12.5, 3.0, -1.5))
+    assert (await stored.get()).retraining == ("running", 0.25, 12.5, 3.0, -1.5)
     await stored.registry.promote(lease, await stored.take(), b"a", GOOD, seconds=4.1)
     found = await stored.get()
-    assert (found.retraining, found.served) == (("idle", 0.0), 1)
+    assert (found.retraining, found.served) == (Retraining("idle", 0.0), 1)
     last = found.last_retraining
     assert last.finished_at.endswith("Z")
     assert (last.outcome, last.version, last.reasons, last.seconds) == ("promoted", 1, (), 4.1)
@@ -96,7 +98,7 @@ async def test_a_lost_lease_moves_nothing(stored):
     await stored.leases.release(lease)
     for step in (
         stored.retrainings.start(lease),
-        stored.retrainings.progress(lease, 0.5),
+        stored.retrainings.progress(lease, Far(0.5)),
         stored.retrainings.attempt_failed(lease),
         stored.retrainings.stand_down(lease),
     ):
