@@ -3,7 +3,8 @@
 By their number alone a few rows weigh nothing, least of all beside a long past. So they are
 repeated in every epoch, and the new rows together weigh FLOOR at the least. None of them
 calibrates: their scores say nothing of the normals that nobody looked at. Where they come almost
-alone, vectors drawn from the previous version stand beside them: a training needs MIN_VECTORS.
+alone, vectors drawn from the previous version stand beside them and calibrate; but MANY that are
+most of what came are a regime like any other.
 """
 
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ SHARE = 0.2  # of a training, the most that labelled rows weigh together
 FLOOR = 0.2  # least weight of the new rows where some of them are labelled
 HALF = 0.5  # of the new rows, the most that labelled ones are repeated to
 MOST_COPIES = 200  # of one row
+MANY = 200  # rows that can calibrate themselves where most of them are labelled
 
 
 def copies(n: int, labelled: int, w_new: float) -> int:
@@ -38,9 +40,11 @@ def copies(n: int, labelled: int, w_new: float) -> int:
 
 
 def topped_up(given: Prepared, seed: int) -> Prepared:
-    """Return what is to be learned, with as many drawn vectors as a training needs."""
-    missing = MIN_VECTORS - len(given.new)
-    if missing <= 0 or given.previous is None or given.vouched is None:
+    """Return what is to be learned, with MIN_VECTORS that are not labelled: some must calibrate."""
+    if given.previous is None or given.vouched is None or not given.vouched.any():
+        return given
+    missing = MIN_VECTORS - int((~given.vouched).sum())
+    if missing <= 0 or len(given.new) >= MANY:
         return given
     drawn = given.previous.faithful().sample(missing, seed)
     return replace(
@@ -67,7 +71,7 @@ def weights(
 
 def emphasised(x: Array, plan: Plan, rows: NDArray[np.intp]) -> tuple[Array, Plan]:
     """Return x (n, d) with `rows` of it repeated, and the plan; no network leaves these out."""
-    if not len(rows):
+    if not len(rows) or (len(rows) > HALF * len(x) and len(x) >= MANY):
         return x, plan
     folds = plan.folds.copy()
     folds[rows] = 0

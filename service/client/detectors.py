@@ -25,7 +25,7 @@ class Detectors(Connection):
         """Create a detector, or give it this config; return the config in full."""
         return self.send(Call("PUT", path(name), as_json(DetectorConfig), {"json": config}))
 
-    def change(self, name: str, changes: Mapping[str, Any]) -> DetectorConfig:
+    def change(self, name: str, changes: Mapping[str, object]) -> DetectorConfig:
         """Change fields of a detector's config, the others stay; return the config in full."""
         return self.send(Call("PATCH", path(name), as_json(DetectorConfig), {"json": changes}))
 

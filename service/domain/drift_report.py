@@ -15,8 +15,8 @@ class Query(Struct, frozen=True):
 class DriftReport(Struct, frozen=True, omit_defaults=True):
     """The verdict on one version's traffic, and the events to ask a person about.
 
-    `at` and `updated_at`, RFC 3339, are when it was published; `stale` says why nothing newer was. Only `state` is there before the
-    first look.
+    `at` and `updated_at`, RFC 3339, are when it was published; `stale` says why nothing newer was.
+    Only `state` is there before the first look.
     """
 
     state: State

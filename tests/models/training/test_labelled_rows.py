@@ -44,6 +44,15 @@ def test_two_labels_are_learned() -> None:
     assert alone.is_anomaly(elsewhere).all()
     assert alone.is_anomaly(held).mean() < 0.03
     assert (alone.lineage.n_new, alone.lineage.learned) == (2, 1002)
+    many = (odd[0] + 0.1 * rng.normal(size=(58, 4))).astype(np.float32)
+    dismissed = train(first, many, CONFIG, vouched=np.ones(58, bool))
+    assert dismissed.is_anomaly(many).mean() < 0.1
+    assert dismissed.is_anomaly(elsewhere).all()
+    assert dismissed.lineage.learned == 1058
+    regime = (odd[0] + 0.3 * rng.normal(size=(400, 4))).astype(np.float32)
+    taught = train(first, regime, CONFIG, vouched=np.ones(400, bool))
+    assert taught.is_anomaly(regime).mean() < 0.05
+    assert taught.is_anomaly(held).mean() < 0.03
     with pytest.raises(VectorError, match="a training needs 32"):
         train(first, odd, CONFIG)
 
