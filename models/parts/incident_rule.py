@@ -22,11 +22,14 @@ LADDER = (
     (1, 1), (2, 5), (2, 2), (3, 10), (3, 5), (5, 20), (5, 10), (8, 20), (8, 10), (14, 20), (18, 20),
     (30, 40), (38, 40), (55, 60),
 )  # fmt: skip
+RANKED, HELD_OUT = 1, 2  # formats of a curve: training rows by rank, or blocks held out
 BUILT_IN = (3, 10)  # where too few rows or too little time say nothing of the rate
 SHARE_ALONE = 0.25  # of the asked rate, for incidents that one very severe row opens
 FEWEST = 3.0  # false incidents to expect in the calibration; a smaller number is not an estimate
 CONFIDENCE = 0.95
 PEAKS = 64  # severest declustered rows that a curve keeps
+SETTLED, LEVELS = 30, 64  # alarming rows until an incident has a level, and those that make it
+RISE = 1.3  # times the largest of these: what is severer is another incident
 LARGEST = 1e6  # a severity that no row reaches
 
 
@@ -56,6 +59,18 @@ def opens(rule: Rule, alarms: Sequence[int], severity: float) -> bool:
     if severity >= rule.alone:
         return True
     return len(alarms) >= rule.k and alarms[-1] - alarms[-rule.k] < rule.m
+
+
+def rises(severity: float, levels: Sequence[float]) -> bool:
+    """Return whether a row of an open incident is so much severer that it begins another one.
+
+    `levels` are the severities of the incident's latest alarming rows before it, LEVELS at most. A
+    state that lasts, such as a new regime, is one incident; a fault on top of it is a second one.
+
+    >>> rises(2.7, [2.0] * 30), rises(2.5, [2.0] * 30), rises(2.7, [2.0] * 29)
+    (True, False, False)
+    """
+    return len(levels) >= SETTLED and severity > RISE * max(levels)
 
 
 def closes(rule: Rule, rows: float, seconds: float) -> bool:
@@ -108,18 +123,23 @@ class Curve:
     """How often each rule of LADDER opens on `rows` normals in the order in which they arrived.
 
     `peaks` are the severities of the severest rows, descending, one of each run of alarming rows.
-    `alpha` is the p-value from which a row alarms.
+    `alpha` is the p-value from which a row alarms. `held_out`: no network had learned these rows.
     """
 
     rows: int
     openings: tuple[int, ...]
     peaks: tuple[float, ...]
     alpha: float
+    held_out: bool = False
 
     def kept(self) -> FalseIncidents:
         """Return it as a version's lineage carries it."""
         return FalseIncidents(
-            rows=self.rows, openings=self.openings, peaks=self.peaks, alpha=self.alpha
+            format=HELD_OUT if self.held_out else RANKED,
+            rows=self.rows,
+            openings=self.openings,
+            peaks=self.peaks,
+            alpha=self.alpha,
         )
 
     @classmethod
@@ -128,17 +148,19 @@ class Curve:
         found = lineage.incidents
         if found is None or len(found.openings) != len(LADDER):
             return None
-        return cls(found.rows, found.openings, found.peaks, found.alpha)
+        held_out = found.format == HELD_OUT
+        return cls(found.rows, found.openings, found.peaks, found.alpha, held_out)
 
     def joined(self, earlier: "Curve | None") -> "Curve":
-        """Return the curve of these normals and of earlier ones, judged under the same alpha."""
-        if earlier is None or earlier.alpha != self.alpha:
+        """Return the curve of these normals and of earlier ones, judged in the same way."""
+        if earlier is None or (earlier.alpha, earlier.held_out) != (self.alpha, self.held_out):
             return self
         return Curve(
             rows=self.rows + earlier.rows,
             openings=tuple(a + b for a, b in zip(self.openings, earlier.openings, strict=True)),
             peaks=tuple(sorted((*self.peaks, *earlier.peaks), reverse=True)[:PEAKS]),
             alpha=self.alpha,
+            held_out=self.held_out,
         )
 
 

@@ -209,6 +209,7 @@ class FalseIncidents(Part, frozen=True, kw_only=True):
     """How often each rule opens on normals: `models.parts.incident_rule.Curve`."""
 
     alpha: Annotated[float, Meta(gt=0, lt=1)]
+    format: Annotated[int, Meta(ge=1)] = 1
     openings: Annotated[tuple[Count, ...], Meta(max_length=100)]
     peaks: Annotated[tuple[float, ...], Meta(max_length=1000)]
     rows: Count

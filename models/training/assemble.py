@@ -20,6 +20,7 @@ from models.scores.by_name import PLAIN, SHARP, base, in_blocks, prepare, scorer
 from models.strategies.exemplars import Candidates
 from models.survey.survey import survey
 from models.training import auto
+from models.training.false_incidents import on_held_out
 from models.training.mixing import RARE
 from models.training.trained import Trained
 from models.version.version import Version
@@ -32,12 +33,19 @@ def finish(trained: Trained) -> Version:
     """Return the version whose network is `networks[0]`, calibrated on vectors held out of it."""
     kind = trained.config.score
     if kind == base(kind):
-        return _calibrated(trained).version
+        found = _calibrated(trained)
+        return _with_incidents(found.version, found, trained)
     plain = replace(trained.config, score=base(kind))
     value = plain.threshold.get("value")
     if isinstance(value, int | float):  # of -log p: it says nothing of the plain score
         plain = replace(plain, threshold={"fpr": math.exp(-min(max(value, 0.7), 20.0))})
-    return _relative(_calibrated(replace(trained, config=plain)), trained)
+    found = _calibrated(replace(trained, config=plain))
+    return _with_incidents(_relative(found, trained), found, trained)
+
+
+def _with_incidents(version: Version, found: "_Calibrated", trained: Trained) -> Version:
+    policy, previous = trained.config.threshold, trained.previous
+    return on_held_out(version, previous, found.rows, found.held_out, policy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from models.training import labelled_rows, mahalanobis, mixing
 from models.training.assemble import finish
 from models.training.batches import batches
 from models.training.classifier_training import solved
-from models.training.false_incidents import counted
+from models.training.false_incidents import by_rank
 from models.training.plan import Plan, plan
 from models.training.prepared import Prepared, prepare
 from models.training.trained import Trained
@@ -123,7 +123,7 @@ def _learn(
     if config.kind == "mahalanobis":
         version = mahalanobis.learn(previous, new, config, weights, classes, scaler)
         yield Progress(1.0, 0.0)
-        return counted(version, previous, new, config.threshold)
+        return by_rank(version, previous, new, config.threshold)
     if likelihood == "identity":
         likelihood = "gaussian"  # what the past draws need not lie in [0, 1]
     behind = past(previous, config)
@@ -154,7 +154,7 @@ def _learn(
     version = _finished(trained)
     version = version.recorded(probes=tuple(probes))
     version = solved(version, previous, behind, x_new, classes)
-    return counted(version, previous, new, config.threshold)
+    return version
 
 
 def _places(vouched: NDArray[np.bool_] | None, n: int, total: int) -> NDArray[np.intp]:

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from models.parts.incident_rule import Rule, closes, opens, silent
+from models.parts.incident_rule import LEVELS, Rule, closes, opens, rises, silent
 from service.domain.incident import ROWS_KEPT, Incident, Pardon, Witness, leads
 
 SOURCES = 1000  # that are followed at once; the one unheard of for longest goes
@@ -37,7 +37,8 @@ class Source(msgspec.Struct, array_like=True):
 
     `rows` were judged so far; `alarms` are the numbers of the latest alarming ones and `times`
     theirs. `last` is the time of the latest row, `heard` when it came here, `interval` the usual
-    seconds between two rows. `waiting` are kept rows that may belong to the next incident.
+    seconds between two rows. `waiting` are kept rows that may belong to the next incident, `levels`
+    the severities of the open one's latest alarming rows.
     """
 
     rows: int = 0
@@ -48,6 +49,7 @@ class Source(msgspec.Struct, array_like=True):
     interval: float | None = None
     open: Incident | None = None
     waiting: list[Witness] = msgspec.field(default_factory=list)
+    levels: list[float] = msgspec.field(default_factory=list)
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -132,13 +134,21 @@ class Fold(msgspec.Struct):
             source.alarms = [*source.alarms[-_WAITING:], row]
             source.times = [*source.times[-_WAITING:], at]
             witness = kept.get(position)
-            if source.open is None:
+            if source.open and rises(severity, source.levels):
+                yield Change("extended", source.open, tuple(rows))
+                rows = []
+                yield self._close(source, context)
+                source.alarms, source.times = [row], [at]
+                source.waiting = [] if witness is None else [witness]
+                yield self._open(source, block, severity, context)
+            elif source.open is None:
                 if witness is not None:
                     source.waiting = [*source.waiting[-_WAITING:], witness]
                 if opens(rule, source.alarms, severity):
                     opened = self._open(source, block, severity, context)
                     yield opened
             else:
+                source.levels = [*source.levels[1 - LEVELS :], severity]
                 source.open = _extended(source.open, at, severity, witness, context.alpha)
                 if witness is not None:
                     rows.append(witness)
@@ -172,7 +182,7 @@ class Fold(msgspec.Struct):
             pages=not (old or like or context.muted),
             like=like,
         )
-        source.waiting = []
+        source.waiting, source.levels = [], []
         return Change("opened", source.open, rows)
 
     def _close(self, source: Source, context: Context) -> Change:

@@ -9,7 +9,7 @@ from service.api.page.time_range import TimeRange
 
 SHOWN = 20  # detectors with a history on the overview; the others are listed below
 _POINTS, _SPARKS = 600, 48  # of a chart, of a small one
-_INCIDENTS, _VERSIONS, _ROWS = 50, 20, 25
+_INCIDENTS, _VERSIONS, _ROWS, _DRAWN = 50, 20, 25, 5
 _BAD = {"degraded": 0, "new_regime": 1, "known_regime": 2}
 _MISSING = Answer(404, {"detail": "not there"})
 
@@ -82,13 +82,15 @@ async def detector(api: OwnApi, name: str, asked: TimeRange) -> dict[str, Any]:
     if not status.ok:
         return {"status": status}
     path = f"/v1/detectors/{name}"
-    history, incidents, versions, moves, quarantine, labels = await asyncio.gather(
+    champion = status.document["champion"]
+    history, incidents, versions, moves, quarantine, labels, memory = await asyncio.gather(
         api.get(f"{path}/history", **asked.query, points=_POINTS),
         api.get(f"{path}/incidents", **asked.query, limit=_INCIDENTS),
         api.get(f"{path}/versions"),
         api.get(f"{path}/generations", limit=_VERSIONS),
         api.get(f"{path}/quarantine"),
         api.get(f"{path}/labels", limit=_ROWS),
+        api.get(f"{path}/versions/{champion}/sample", n=_DRAWN) if champion else _none(),
     )
     faults = incidents.document["incidents"] if incidents.ok else []
     buckets = history.document["buckets"] if history.ok else []
@@ -104,6 +106,10 @@ async def detector(api: OwnApi, name: str, asked: TimeRange) -> dict[str, Any]:
         "quarantine": quarantine,
         "held_back": await _with_rows(api, path, quarantine),
         "labels": labels,
+        "memory": memory,
+        "typical": _typical(status.document),
+        "columns": _columns(status),
+        "example": _example(status.document, memory),
         "asked_rate": asked_rate(status.document),
         "chart": {
             "at": [one["at"] for one in buckets],
@@ -117,6 +123,24 @@ async def detector(api: OwnApi, name: str, asked: TimeRange) -> dict[str, Any]:
             "to": asked.query["to"],
         },
     }
+
+
+def _typical(status: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the typical vector of each regime, its values by feature."""
+    return [
+        {
+            "regime": one["regime"],
+            "values": {str(told["feature"]): told["value"] for told in one["typical"] or ()},
+        }
+        for one in status["regimes"]
+    ]
+
+
+def _example(status: dict[str, Any], memory: Answer) -> str:
+    """Return a vector to begin with: the first that was drawn; '' where there is none."""
+    if not memory.ok or status["config"].get("context"):
+        return ""
+    return ", ".join(words.number(value, 4) for value in memory.document["vectors"][0])
 
 
 def headline(

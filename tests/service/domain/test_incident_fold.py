@@ -57,6 +57,21 @@ def test_three_of_ten_open_one_incident() -> None:
     assert (found.version, found.generation, found.features) == (2, 5, ("speed",))
 
 
+def test_a_fault_on_top_of_a_state_is_another_incident() -> None:
+    """Rows far above what an incident has come to close it and open the next; others go on."""
+    fold = Fold()
+    run(fold, block(0.0, 60.0, "x" * 60, severity=2.0))
+    assert [one.kind for one in run(fold, block(3600.0, 60.0, "x", severity=2.5))] == ["extended"]
+    closed, opened = run(fold, block(3660.0, 60.0, "xx", severity=3.5))[-2:]
+    assert (closed.kind, closed.incident.count, closed.incident.peak) == ("closed", 61, 2.5)
+    assert (opened.incident.start, opened.incident.count, opened.incident.peak) == (3660.0, 2, 3.5)
+    assert [row.event for row in opened.rows] == ["3660.0", "3720.0"]
+    packed = msgspec.msgpack.encode(fold)  # what an earlier release wrote has no levels
+    old = msgspec.msgpack.decode(packed)
+    old["sources"][""] = old["sources"][""][:-1]
+    assert msgspec.convert(old, Fold).open() == fold.open()
+
+
 def test_one_very_severe_row_is_enough() -> None:
     """A row as severe as the rule says opens an incident alone."""
     (change,) = run(Fold(), block(0.0, 1.0, "x", severity=4.0))

@@ -93,6 +93,49 @@ document.getElementById("login")?.addEventListener("submit", async (event) => {
   }
 });
 
+// A vector by hand: judged, explained, and recorded nowhere.
+function line(text, strong = false) {
+  const made = document.createElement(strong ? "strong" : "p");
+  made.textContent = text;
+  if (!strong) return made;
+  const around = document.createElement("p");
+  around.append(made);
+  return around;
+}
+
+document.querySelector("form[data-try]")?.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const form = event.target;
+  const place = document.querySelector("[data-answer]");
+  const features = JSON.parse(form.dataset.features);
+  const vector = form.elements.vector.value.split(/[\s,;]+/).filter(Boolean).map(Number);
+  const bad = vector.findIndex((value) => !Number.isFinite(value));
+  if (bad >= 0 || vector.length !== features.length) {
+    const why = bad >= 0 ? `Number ${bad + 1} is no number.` : `These are ${vector.length} numbers.`;
+    place.replaceChildren(line(`${why} It takes ${features.length}: ${features.join(", ")}.`));
+    return;
+  }
+  try {
+    const said = await call("POST", form.dataset.try, { vectors: [vector] });
+    const rare = 1 / Math.max(said.p_values[0], 1e-12);
+    const word = said.is_anomaly[0] ? "Anomalous" : "Normal";
+    const told = [
+      line(`${word}: severity ${said.severities[0].toPrecision(3)}, where 1 alarms.`, true),
+      line(`As rare as 1 in ${Number(rare.toPrecision(2)).toLocaleString("en")} normals; version ${said.version} says so. Nothing is recorded.`),
+    ];
+    const list = document.createElement("ul");
+    for (const part of said.attributions[0]) {
+      const item = document.createElement("li");
+      const value = Number(part.value.toPrecision(4));
+      item.textContent = `${part.feature}: ${value} where ${Number(part.expected.toPrecision(4))} is expected`;
+      list.append(item);
+    }
+    place.replaceChildren(...told, list);
+  } catch (error) {
+    place.replaceChildren(line(error.message));
+  }
+});
+
 function follow() {
   if (!document.querySelector("[data-live]")) return;
   let lost = false;
