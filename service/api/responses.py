@@ -82,7 +82,7 @@ def _allowed(request: Request) -> list[str]:
     """Return the methods that the request's path takes, whichever routes take them."""
     found = [
         method
-        for method in ("GET", "PUT", "POST", "DELETE")
+        for method in ("GET", "PUT", "PATCH", "POST", "DELETE")
         if any(
             route.matches({**request.scope, "method": method})[0] is Match.FULL
             for route in request.app.routes

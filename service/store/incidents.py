@@ -19,7 +19,6 @@ from service.store.connection import ask
 from service.store.leases import Lease
 from service.store.lua import AUDIT_OF_SENDER, FENCED, NOW, READ, said, unfenced
 from service.store.redis_keys import NOTIFY, Keys
-from service.store.script import NamedScript
 
 FORMAT = 1
 INCIDENTS_KEPT = 1000
@@ -27,105 +26,6 @@ ROWS_OF = 200  # latest incidents whose rows are kept
 ROWS_BYTES = 64 * 1024  # of one incident's rows
 PARDONS_KEPT = 100
 MESSAGES_KEPT = 1000
-
-# In the JSON `changes` a payload is named by its number among the payloads, from 0: `incidents`
-# [id, order, payload], `rows` [id, payload], `buckets` [field, payload], `gone` [field], `messages`
-# [payload].
-_SAVE = NamedScript(
-    FENCED
-    + """
-local changes = cjson.decode(ARGS.changes)
-local function payload(number) return ARGV[DATA.payload + number] end
-redis.call('SET', KEYS.followed, DATA.followed)
-for _, one in ipairs(changes.incidents) do
-  redis.call('HSET', KEYS.incidents, one[1], payload(one[3]))
-  redis.call('ZADD', KEYS.incident_order, 'NX', one[2], one[1])
-end
-for _, one in ipairs(changes.rows) do
-  redis.call('HSET', KEYS.incident_rows, one[1], payload(one[2]))
-end
-for _, one in ipairs(changes.buckets) do
-  redis.call('HSET', KEYS.buckets, one[1], payload(one[2]))
-end
-for _, field in ipairs(changes.gone) do redis.call('HDEL', KEYS.buckets, field) end
-for _, one in ipairs(changes.messages) do
-  redis.call('XADD', KEYS.messages, '*', MESSAGE.packed, payload(one))
-end
-local over = redis.call('XLEN', KEYS.messages) - tonumber(ARGS.messages_kept)
-if over > 0 then
-  redis.call('XTRIM', KEYS.messages, 'MAXLEN', ARGS.messages_kept)
-  redis.call('HINCRBY', state, STATE.messages_dropped, over)
-end
-local many = redis.call('ZCARD', KEYS.incident_order)
-local function oldest(kept) return redis.call('ZRANGE', KEYS.incident_order, 0, many - kept - 1) end
-if many > tonumber(ARGS.rows_kept) then
-  redis.call('HDEL', KEYS.incident_rows, unpack(oldest(ARGS.rows_kept)))
-end
-if many > tonumber(ARGS.incidents_kept) then
-  local old = oldest(ARGS.incidents_kept)
-  redis.call('HDEL', KEYS.incidents, unpack(old))
-  redis.call('HDEL', KEYS.rulings, unpack(old))
-  redis.call('ZREM', KEYS.incident_order, unpack(old))
-end
-redis.call('HSET', state, STATE.incidents_open, ARGS.paging, STATE.incident_rule, ARGS.rule)
-redis.call('HINCRBY', state, STATE.incidents_opened, ARGS.opened)
-redis.call('HINCRBY', state, STATE.incidents_closed, ARGS.closed)
-if ARGS.after ~= '0-0' then redis.call('XTRIM', KEYS.traffic, 'MINID', ARGS.after) end
-return {'saved'}
-""",
-    keys="state lease followed incidents incident_order incident_rows rulings buckets messages "
-    "traffic",
-    args="holder changes rule paging opened closed after incidents_kept rows_kept messages_kept",
-    data="followed *payload",
-)
-
-# At most so many; the oldest go.
-_SPARE = (
-    NOW
-    + """
-local function spare(id, packed)
-  redis.call('HSET', KEYS.pardons, id, packed)
-  redis.call('ZADD', KEYS.pardon_order, now, id)
-  for _, old in ipairs(redis.call('ZRANGE', KEYS.pardon_order, 0, -ARGS.most - 1)) do
-    redis.call('HDEL', KEYS.pardons, old)
-    redis.call('ZREM', KEYS.pardon_order, old)
-  end
-end
-"""
-)
-
-_RULE = NamedScript(
-    READ
-    + AUDIT_OF_SENDER
-    + _SPARE
-    + """
-if redis.call('HEXISTS', KEYS.incidents, ARGS.incident) == 0 then return 0 end
-redis.call('HSET', KEYS.rulings, ARGS.incident, DATA.ruling)
-redis.call('HDEL', KEYS.pardons, ARGS.incident)
-redis.call('ZREM', KEYS.pardon_order, ARGS.incident)
-if DATA.pardon ~= '' then spare(ARGS.incident, DATA.pardon) end
-redis.call('HINCRBY', KEYS.state, STATE.decisions, 1)
-audit_of(ARGS.who, KEYS.audit, KEYS.spoken, now, 'null', 'null', ARGS.audited)
-redis.call('PUBLISH', ARGS.channel, ARGS.name)
-return 1
-""",
-    keys="state incidents rulings pardons pardon_order audit spoken",
-    args="incident most channel name who audited",
-    data="ruling pardon",
-)
-
-# Id and pardon in turn.
-_SPARED = NamedScript(
-    _SPARE
-    + """
-if redis.call('EXISTS', KEYS.state) == 0 then return 0 end
-for i = DATA.pairs, #ARGV, 2 do spare(ARGV[i], ARGV[i + 1]) end
-return redis.call('HINCRBY', KEYS.state, STATE.decisions, 1)
-""",
-    keys="state pardons pardon_order",
-    args="most",
-    data="*pairs",
-)
 
 
 class Followed(msgspec.Struct, frozen=True):
@@ -219,7 +119,7 @@ class Incidents:
             "messages_kept": MESSAGES_KEPT,
         }
         data = (msgspec.msgpack.encode(followed), *payload)
-        unfenced(await _SAVE(self._redis, keys, args, data, lease=keys.lease(lease.role)))
+        unfenced(await SAVE(self._redis, keys, args, data, lease=keys.lease(lease.role)))
 
     async def all(self, name: str) -> list[Listed]:
         """Return all incidents that are kept, newest first."""
@@ -271,14 +171,14 @@ class Incidents:
             msgspec.msgpack.encode(ruling),
             msgspec.msgpack.encode(mercy) if mercy else b"",
         )
-        return bool(await _RULE(self._redis, Keys(name), args, data))
+        return bool(await RULE(self._redis, Keys(name), args, data))
 
     async def spare(self, name: str, pardons: Sequence[Pardon]) -> None:
         """Let rows like single labelled ones page nobody."""
         if not pardons:
             return
         pairs = [part for one in pardons for part in (one.id.encode(), msgspec.msgpack.encode(one))]
-        await _SPARED(self._redis, Keys(name), {"most": PARDONS_KEPT}, pairs)
+        await SPARED(self._redis, Keys(name), {"most": PARDONS_KEPT}, pairs)
 
     async def pardons(self, name: str) -> list[Pardon]:
         """Return what dismissed incidents spare."""

@@ -143,7 +143,8 @@ async def ask(
         path = path.replace("{key}", made.json()["id"])
     path = path.replace("{number}", "1").replace("{entry}", "v9").replace("{event}", "1-1")
     path = path.replace("{incident}", "i1-1").replace("{label}", "1-1")
-    body = SENT.get(path_of(path, detector)) if method in {"POST", "PUT", "PATCH"} else None
+    body = SENT.get(path_of(path, detector)) if method in {"POST", "PUT"} else None
+    body = {"seed": 0} if method == "PATCH" else body
     content = None if body is None else orjson.dumps(body)
     if method in {"POST", "PUT", "PATCH"} and (content is not None or path.endswith("/versions")):
         kind = "application/octet-stream" if path.endswith("/versions") else "application/json"

@@ -3,11 +3,13 @@
 import shutil
 from collections.abc import AsyncIterator
 
+import numpy as np
 import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, async_playwright, expect
 
 from models import Version
+from service.store.retrainings import Far, Retrainings
 from service.worker.drift_monitor import Monitor
 from tests.contract.conftest import api, pump, versions
 from tests.contract.running import Running
@@ -132,3 +134,43 @@ async def test_the_chart_is_walked_with_the_arrow_keys(
     await expect(tab.locator(".chart canvas")).to_be_visible(timeout=SLOW)
     await tab.locator(".chart").press("ArrowLeft")
     await expect(tab.locator("#spoken")).to_contain_text("24 rows, 4 alarms", timeout=SLOW)
+
+
+async def test_a_vector_by_hand_and_what_a_version_remembers(
+    pump: Running, versions: tuple[Version, Version], tab: Page
+) -> None:
+    """A person sees drawn rows, tries a vector, and is told what is wrong with one too short."""
+    await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
+    drawn = versions[0].faithful().sample(5, 0)
+    await expect(tab.locator("#memory tbody tr", has_text="drawn")).to_have_count(len(drawn))
+    field = tab.locator("#vector")
+    await field.fill("70, 70 70")
+    await tab.get_by_role("button", name="Score it").click()
+    await expect(tab.locator("#try")).to_contain_text("Anomalous: severity", timeout=SLOW)
+    await expect(tab.locator("#try li").first).to_contain_text("is expected")
+    await field.fill("0 0 0")
+    await field.press("Enter")
+    await expect(tab.locator("#try")).to_contain_text("Normal: severity", timeout=SLOW)
+    await field.fill("1, 2")
+    await field.press("Enter")
+    await expect(tab.locator("#try")).to_contain_text("These are 2 numbers. It takes 3")
+    await accessible(tab)
+    assert (await pump.http.get(f"{PUMP}/events")).json()["events"] == []
+
+
+async def test_a_running_training_is_told(pump: Running, tab: Page) -> None:
+    """How far it is, how long it takes yet, and the loss on old and new vectors."""
+    stores = pump.parts.stores
+    await stores.buffer.ingest("pump", np.zeros((40, 3), np.float32))
+    lease = await stores.leases.acquire("pump", 60.0)
+    assert lease is not None
+    retrainings = Retrainings(stores.redis)
+    await retrainings.start(lease)
+    await retrainings.progress(lease, Far(0.25, 90.0, 3.25, -1.5))
+    await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
+    told = tab.locator("#learning")
+    await expect(told).to_contain_text("running, 25 %")
+    await expect(told).to_contain_text("Loss on new vectors -1.5, on old ones 3.25 nats.")
+    await expect(told.get_by_role("progressbar")).to_have_attribute("value", "0.25")
+    await expect(tab.locator("#drift")).to_contain_text("no worker heard of")
+    await accessible(tab)

@@ -126,11 +126,11 @@ async def detector(api: OwnApi, name: str, asked: TimeRange) -> dict[str, Any]:
 
 
 def _typical(status: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the typical vector of each regime, its values by feature."""
+    """Return the typical vector of each regime, by feature."""
     return [
         {
             "regime": one["regime"],
-            "values": {str(told["feature"]): told["value"] for told in one["typical"] or ()},
+            "vector": {str(told["feature"]): told["value"] for told in one["typical"] or ()},
         }
         for one in status["regimes"]
     ]

@@ -1,0 +1,103 @@
+"""The scripts that write incidents, what people decided about them, and what is not paged."""
+
+from service.store.lua import AUDIT, FENCED, NOW, READ
+from service.store.script import NamedScript
+
+# In the JSON `changes` a payload is named by its number among the payloads, from 0: `incidents`
+# [id, order, payload], `rows` [id, payload], `buckets` [field, payload], `gone` [field], `messages`
+# [payload].
+SAVE = NamedScript(
+    FENCED
+    + """
+local changes = cjson.decode(ARGS.changes)
+local function payload(number) return ARGV[DATA.payload + number] end
+redis.call('SET', KEYS.followed, DATA.followed)
+for _, one in ipairs(changes.incidents) do
+  redis.call('HSET', KEYS.incidents, one[1], payload(one[3]))
+  redis.call('ZADD', KEYS.incident_order, 'NX', one[2], one[1])
+end
+for _, one in ipairs(changes.rows) do
+  redis.call('HSET', KEYS.incident_rows, one[1], payload(one[2]))
+end
+for _, one in ipairs(changes.buckets) do
+  redis.call('HSET', KEYS.buckets, one[1], payload(one[2]))
+end
+for _, field in ipairs(changes.gone) do redis.call('HDEL', KEYS.buckets, field) end
+for _, one in ipairs(changes.messages) do
+  redis.call('XADD', KEYS.messages, '*', MESSAGE.packed, payload(one))
+end
+local over = redis.call('XLEN', KEYS.messages) - tonumber(ARGS.messages_kept)
+if over > 0 then
+  redis.call('XTRIM', KEYS.messages, 'MAXLEN', ARGS.messages_kept)
+  redis.call('HINCRBY', state, STATE.messages_dropped, over)
+end
+local many = redis.call('ZCARD', KEYS.incident_order)
+local function oldest(kept) return redis.call('ZRANGE', KEYS.incident_order, 0, many - kept - 1) end
+if many > tonumber(ARGS.rows_kept) then
+  redis.call('HDEL', KEYS.incident_rows, unpack(oldest(ARGS.rows_kept)))
+end
+if many > tonumber(ARGS.incidents_kept) then
+  local old = oldest(ARGS.incidents_kept)
+  redis.call('HDEL', KEYS.incidents, unpack(old))
+  redis.call('HDEL', KEYS.rulings, unpack(old))
+  redis.call('ZREM', KEYS.incident_order, unpack(old))
+end
+redis.call('HSET', state, STATE.incidents_open, ARGS.paging, STATE.incident_rule, ARGS.rule)
+redis.call('HINCRBY', state, STATE.incidents_opened, ARGS.opened)
+redis.call('HINCRBY', state, STATE.incidents_closed, ARGS.closed)
+if ARGS.after ~= '0-0' then redis.call('XTRIM', KEYS.traffic, 'MINID', ARGS.after) end
+return {'saved'}
+""",
+    keys="state lease followed incidents incident_order incident_rows rulings buckets messages "
+    "traffic",
+    args="holder changes rule paging opened closed after incidents_kept rows_kept messages_kept",
+    data="followed *payload",
+)
+
+# At most so many; the oldest go.
+_SPARE = (
+    NOW
+    + """
+local function spare(id, packed)
+  redis.call('HSET', KEYS.pardons, id, packed)
+  redis.call('ZADD', KEYS.pardon_order, now, id)
+  for _, old in ipairs(redis.call('ZRANGE', KEYS.pardon_order, 0, -ARGS.most - 1)) do
+    redis.call('HDEL', KEYS.pardons, old)
+    redis.call('ZREM', KEYS.pardon_order, old)
+  end
+end
+"""
+)
+
+RULE = NamedScript(
+    READ
+    + AUDIT_OF_SENDER
+    + _SPARE
+    + """
+if redis.call('HEXISTS', KEYS.incidents, ARGS.incident) == 0 then return 0 end
+redis.call('HSET', KEYS.rulings, ARGS.incident, DATA.ruling)
+redis.call('HDEL', KEYS.pardons, ARGS.incident)
+redis.call('ZREM', KEYS.pardon_order, ARGS.incident)
+if DATA.pardon ~= '' then spare(ARGS.incident, DATA.pardon) end
+redis.call('HINCRBY', KEYS.state, STATE.decisions, 1)
+audit_of(ARGS.who, KEYS.audit, KEYS.spoken, now, 'null', 'null', ARGS.audited)
+redis.call('PUBLISH', ARGS.channel, ARGS.name)
+return 1
+""",
+    keys="state incidents rulings pardons pardon_order audit spoken",
+    args="incident most channel name who audited",
+    data="ruling pardon",
+)
+
+# Id and pardon in turn.
+SPARED = NamedScript(
+    _SPARE
+    + """
+if redis.call('EXISTS', KEYS.state) == 0 then return 0 end
+for i = DATA.pairs, #ARGV, 2 do spare(ARGV[i], ARGV[i + 1]) end
+return redis.call('HINCRBY', KEYS.state, STATE.decisions, 1)
+""",
+    keys="state pardons pardon_order",
+    args="most",
+    data="*pairs",
+)
