@@ -16,8 +16,9 @@ from service.domain.incident import Incident, Pardon, Ruling, Witness
 from service.domain.incident_fold import Fold
 from service.domain.webhook_message import Message
 from service.store.connection import ask
+from service.store.incidents_lua import RULE, SAVE, SPARED
 from service.store.leases import Lease
-from service.store.lua import AUDIT_OF_SENDER, FENCED, NOW, READ, said, unfenced
+from service.store.lua import said, unfenced
 from service.store.redis_keys import NOTIFY, Keys
 
 FORMAT = 1

@@ -1,6 +1,6 @@
 """The scripts that write incidents, what people decided about them, and what is not paged."""
 
-from service.store.lua import AUDIT, FENCED, NOW, READ
+from service.store.lua import AUDIT_OF_SENDER, FENCED, NOW, READ
 from service.store.script import NamedScript
 
 # In the JSON `changes` a payload is named by its number among the payloads, from 0: `incidents`
