@@ -121,7 +121,7 @@ class Drift(TypedDict):
 
     state: str
     at: NotRequired[str | None]
-    stale: NotRequired[str | None]
+    stale: NotRequired[str]
     version: NotRequired[int | None]
     statistics: NotRequired[dict[str, Any]]
 

@@ -4,7 +4,6 @@ Written by `make docs` from the module of the same name one folder up.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from service.client.answers import DetectorStatus, Drift
 from service.client.asynchronous.connection import AsyncConnection
@@ -29,11 +28,11 @@ class Detectors(AsyncConnection):
         """Return one detector's status."""
         return await self.send(Call("GET", path(name), as_json(DetectorStatus)))
 
-    async def create(self, name: str, config: Mapping[str, Any]) -> DetectorConfig:
+    async def create(self, name: str, config: Mapping[str, object]) -> DetectorConfig:
         """Create a detector, or give it this config; return the config in full."""
         return await self.send(Call("PUT", path(name), as_json(DetectorConfig), {"json": config}))
 
-    async def change(self, name: str, changes: Mapping[str, Any]) -> DetectorConfig:
+    async def change(self, name: str, changes: Mapping[str, object]) -> DetectorConfig:
         """Change fields of a detector's config, the others stay; return the config in full."""
         return await self.send(
             Call("PATCH", path(name), as_json(DetectorConfig), {"json": changes})

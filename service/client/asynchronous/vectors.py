@@ -77,7 +77,7 @@ class Vectors(AsyncConnection):
         )
 
     async def feedback(
-        self, name: str, labels: Sequence[Mapping[str, Any]], key: str | None = None
+        self, name: str, labels: Sequence[Mapping[str, object]], key: str | None = None
     ) -> FeedbackAnswer:
         """Label recorded events or vectors: `{"label": "normal", "event": id}` each.
 
