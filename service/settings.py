@@ -208,6 +208,12 @@ class Settings(BaseSettings):
     artifact_max_bytes: int = Field(
         256 * 2**20, ge=1024, description="Largest version artifact that is loaded or imported."
     )
+    loaded_bytes: int | None = Field(
+        None,
+        ge=2**20,
+        description="Most bytes of memory for champions in an API process: they are loaded when a "
+        "request needs them, and those used longest ago let go. Unset, all champions are loaded.",
+    )
     events_kept: int = Field(1000, ge=1, description="Latest anomalies kept for each detector.")
     labels_kept: int = Field(10_000, ge=1, description="Latest labels kept for each detector.")
     webhook_per_minute: int = Field(

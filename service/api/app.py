@@ -161,7 +161,8 @@ def create_app(
 
 
 def _wire(settings: Settings, access: Access, stores: Stores, metrics: Metrics) -> Parts:
-    champions = Champions(settings.pinned_loaded)
+    champions = Champions(settings.pinned_loaded, settings.loaded_bytes)
+    metrics.used = champions.touch
     watcher = Watcher(stores, champions, settings, metrics)
     observer = Observer(stores, champions, metrics)
     alarmed = AlarmedRows(observer, stores.traffic, stores.incidents)

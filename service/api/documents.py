@@ -130,6 +130,7 @@ class DetectorStatus(msgspec.Struct):
     dimension: int | None
     champion: int | None
     generation: int
+    loaded: bool
     threshold: float | None
     calibration: Calibration | None
     labels: dict[str, Any] | None

@@ -42,6 +42,8 @@ class Ingest:
         detector = self._champions.detector(name) or await self._watcher.look_up(name)
         if detector is None:
             raise UnknownDetector("There is no such detector.")
+        if detector.champion is not None and self._champions.get(name) is None:
+            await self._watcher.know(name)  # admission judges by the champion
         if detector.dimension is None:
             # The first batch may have come through another process.
             detector = await self._watcher.refresh(name) or detector

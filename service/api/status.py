@@ -27,24 +27,32 @@ _log = log.get(__name__)
 
 
 def describe(
-    detector: Detector, champion: Champion | None, stale: str | None = None
+    detector: Detector,
+    champion: Champion | None,
+    stale: str | None = None,
+    *,
+    on_demand: bool = False,
 ) -> DetectorStatus | BrokenStatus:
     """Return the status: of champion and generation, what is served here and now.
 
-    `stale` says why no drift was computed lately. A detector whose status cannot be told is
-    `broken`; the others keep theirs.
+    Served is, too, what is loaded `on_demand`: its threshold is known once it is. `stale` says why
+    no drift was computed lately. A detector whose status cannot be told is `broken`; the others
+    keep theirs.
     """
     try:
-        return _described(detector, champion, stale)
+        return _described(detector, champion, stale, on_demand=on_demand)
     except Exception:  # noqa: BLE001 - see above
         _log.exception("status not told", detector=detector.name)
         why = "Its status cannot be told; the log of this process says why."
         return BrokenStatus(detector.name, detector.generation, why)
 
 
-def _described(detector: Detector, champion: Champion | None, stale: str | None) -> DetectorStatus:
+def _described(
+    detector: Detector, champion: Champion | None, stale: str | None, *, on_demand: bool
+) -> DetectorStatus:
     if champion is not None and champion.uid != detector.uid:
         champion = None
+    cold = on_demand and champion is None
     threshold = champion.threshold if champion else None
     lineage = champion.version.lineage if champion else None
     moved = NO_DRIFT
@@ -57,8 +65,9 @@ def _described(detector: Detector, champion: Champion | None, stale: str | None)
         config=detector.config.to_dict(),
         config_revision=champion.config_revision if champion else detector.config_revision,
         dimension=detector.config.dimension,
-        champion=champion.number if champion else None,
-        generation=champion.generation if champion else 0,
+        champion=champion.number if champion else detector.champion if cold else None,
+        generation=champion.generation if champion else detector.generation if cold else 0,
+        loaded=champion is not None,
         threshold=threshold.value if threshold else None,
         calibration=threshold.calibration if threshold else None,
         labels=threshold.labels if threshold else None,
@@ -141,7 +150,8 @@ async def current(parts: Parts, name: str) -> DetectorStatus | BrokenStatus:
     detector = await parts.watcher.refresh(name)
     if detector is None:
         raise UnknownDetector("There is no such detector.")
-    return describe(detector, parts.champions.get(name), no_worker(parts))
+    held = parts.champions
+    return describe(detector, held.get(name), no_worker(parts), on_demand=held.on_demand)
 
 
 async def settled(parts: Parts, name: str) -> None:

@@ -89,6 +89,7 @@ class DetectorStatus(TypedDict):
     dimension: int | None
     champion: int | None
     generation: int
+    loaded: bool
     threshold: float | None
     calibration: Literal["exact", "extrapolated", "insufficient"] | None
     labels: dict[str, Any] | None

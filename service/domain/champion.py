@@ -19,6 +19,7 @@ class Champion:
     `labels` are those that decided the threshold, where they do. `sha256` is that of the artifact
     in the store, and `stored` the whole of what the store said when this began to serve; both are
     None in what the first release kept on disk. `rules` say which rows do not count.
+    `bytes` is about what it takes in memory.
     `inline` is what may be judged in the event loop, by what the version was measured to cost.
     """
 
@@ -35,6 +36,7 @@ class Champion:
     stored: Pointer | None = None
     rules: RowRules = NO_RULES
     inline: InlineBounds = WIDEST
+    bytes: int = 0
 
     @property
     def plain(self) -> bool:

@@ -70,6 +70,7 @@ class DetectorStatus(Struct, frozen=True):
     dimension: int | None
     champion: int | None
     generation: int
+    loaded: bool
     threshold: float | None
     calibration: str | None
     labels: Mapping[str, int] | None

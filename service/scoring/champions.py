@@ -1,23 +1,29 @@
 """What is loaded: the champion of every detector, and the pinned versions used last."""
 
 from collections import OrderedDict
+from collections.abc import Iterable
 
 from models import MIN_VECTORS, Version
 from service.domain.champion import Champion
 from service.domain.detector import Detector
 from service.domain.detector_config import configured
 from service.domain.inline_bounds import WIDEST, InlineBounds
-from service.problems import NoVersion, UnknownDetector
+from service.problems import NoVersion, StoreUnavailable, UnknownDetector
 
 
 class Champions:
-    """The memory of one API process. A swap is one assignment in a dict."""
+    """The memory of one API process. A swap is one assignment in a dict.
 
-    def __init__(self, pinned_loaded: int) -> None:
+    With `loaded_bytes` champions are loaded on demand: those used longest ago go beyond that bound.
+    """
+
+    def __init__(self, pinned_loaded: int, loaded_bytes: int | None = None) -> None:
         self._champions: dict[str, Champion] = {}
         self._detectors: dict[str, Detector] = {}
         self._pinned: OrderedDict[tuple[str, str, int], Champion] = OrderedDict()
         self._pinned_loaded = pinned_loaded
+        self._loaded_bytes = loaded_bytes
+        self._used: OrderedDict[str, None] = OrderedDict()  # those loaded, used longest ago first
 
     def serving(self, name: str) -> Champion:
         """Return the champion of `name`; UnknownDetector or NoVersion when there is none."""
@@ -27,6 +33,8 @@ class Champions:
         detector = self._detectors.get(name)
         if detector is None:
             raise UnknownDetector("There is no such detector.")
+        if self.on_demand and detector.champion is not None:
+            raise StoreUnavailable("The champion is not loaded, and could not be loaded now.")
         needed = max(detector.config.retrain.min_vectors or MIN_VECTORS, MIN_VECTORS)
         raise NoVersion(
             f"There is no version yet: {detector.buffered} normal vectors are buffered, "
@@ -60,15 +68,50 @@ class Champions:
         if not champion.supersedes(self._champions.get(champion.name)):
             return False
         self._champions[champion.name] = champion
+        self.touch((champion.name,))
         return True
+
+    @property
+    def on_demand(self) -> bool:
+        """Whether champions are loaded when a request needs them, and not before."""
+        return self._loaded_bytes is not None
+
+    @property
+    def loaded_bytes(self) -> int:
+        """About what the loaded champions take in memory."""
+        return sum(champion.bytes for champion in self._champions.values())
+
+    def touch(self, names: Iterable[str]) -> None:
+        """Note that the champions of `names` were used just now."""
+        if self.on_demand:
+            for name in names:
+                if name in self._champions:
+                    self._used[name] = None
+                    self._used.move_to_end(name)
+
+    def evict(self) -> list[str]:
+        """Unload what was used longest ago until the bound holds; return the names.
+
+        What was used last stays, however large it is.
+        """
+        if self._loaded_bytes is None:
+            return []
+        gone: list[str] = []
+        held = self.loaded_bytes
+        while held > self._loaded_bytes and len(self._used) > 1:
+            name, _ = self._used.popitem(last=False)
+            held -= self._champions.pop(name).bytes
+            gone.append(name)
+        return gone
 
     def unload(self, name: str) -> None:
         """Serve no version of a detector whose last one was revoked."""
         self._champions.pop(name, None)
+        self._used.pop(name, None)
 
     def forget(self, name: str) -> None:
         """Unload everything of a deleted detector."""
-        self._champions.pop(name, None)
+        self.unload(name)
         self._detectors.pop(name, None)
         for key in [key for key in self._pinned if key[0] == name]:
             del self._pinned[key]

@@ -9,7 +9,7 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from service import log
 from service.domain.champion import Champion
 from service.domain.detector import NAME, Pointer
 from service.domain.detector_config import parse
-from service.swap.loader import measured
+from service.swap.loader import Loaded, measured, weight
 
 _log = log.get(__name__)
 
@@ -82,17 +82,40 @@ class DiskCache:
             if name not in known and path.stat().st_mtime < oldest and _is_ours(path, name):
                 path.unlink(missing_ok=True)
 
-    def restore(self) -> list[Champion]:
-        """Return every champion that is kept and intact; what is not is logged and left out."""
-        found = []
-        for path in self._paths():
-            try:
-                found.append(self._read(path))
-            except (AnamnesisError, OSError, ValueError, KeyError, TypeError) as error:
-                _log.error("copy on disk not loaded", file=path.name, why=repr(error))
-        return found
+    def restore(self) -> Iterator[Champion]:
+        """Yield every champion that is kept and intact, the latest first; others are logged."""
+        paths = sorted(self._paths(), key=lambda path: -path.stat().st_mtime)
+        for path in paths:
+            found = self.find(path.name.removesuffix(_SUFFIX))
+            if found is not None:
+                yield found
 
-    def _read(self, path: Path) -> Champion:
+    def find(self, name: str) -> Champion | None:
+        """Return the copy of one detector's champion; None where there is no intact one."""
+        if self._folder is None:
+            return None
+        try:
+            return self._read(self._path(name))
+        except FileNotFoundError:
+            return None
+        except (AnamnesisError, OSError, ValueError, KeyError, TypeError) as error:
+            _log.error("copy on disk not loaded", detector=name, why=repr(error))
+            return None
+
+    def version(self, name: str, uid: str, number: int, sha256: str | None) -> Loaded | None:
+        """Return this very version, for a champion that is prepared anew; None without a copy."""
+        if self._folder is None or sha256 is None:
+            return None
+        try:
+            about, artifact = self._content(self._path(name))
+            if (about["uid"], about["number"], about.get("stored_sha256")) != (uid, number, sha256):
+                return None
+            version = Version.from_bytes(artifact, max_bytes=self._max_bytes)
+        except (AnamnesisError, OSError, ValueError, KeyError, TypeError):
+            return None  # the store has it
+        return Loaded(version, about["trained_at"], sha256, weight(artifact))
+
+    def _content(self, path: Path) -> tuple[dict[str, Any], bytes]:
         if path.stat().st_size > self._max_bytes + _LINE_BYTES:
             raise ArtifactError("the file is larger than an artifact may be")
         line, _, artifact = path.read_bytes().partition(b"\n")
@@ -101,6 +124,10 @@ class DiskCache:
             raise ArtifactError("the file is not what its name says")
         if hashlib.sha256(artifact).hexdigest() != about["sha256"]:
             raise ArtifactError("the artifact is not the one that was kept")
+        return about, artifact
+
+    def _read(self, path: Path) -> Champion:
+        about, artifact = self._content(path)
         stored = about.get("stored")
         version = Version.from_bytes(artifact, max_bytes=self._max_bytes)
         threshold = Threshold(**about["threshold"])
@@ -117,6 +144,7 @@ class DiskCache:
             stored=Pointer(*stored) if stored else None,
             rules=parse(about.get("rules") or {}).rules,
             inline=measured(version, threshold),
+            bytes=weight(artifact),
         )
 
     def _path(self, name: str) -> Path:

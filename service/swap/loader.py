@@ -17,13 +17,16 @@ from service.scoring.cost import affordable_rows, inline_bounds
 from service.signatures import Seal
 from service.store.registry import Registry
 
+_BASE_BYTES, _TIMES = 32 * 1024, 4  # measured: 1.2 MB for an artifact of 358 kB
+
 
 class Loaded(NamedTuple):
-    """A verified version, when it was made, and the sha256 of its artifact."""
+    """A verified version, when it was made, the sha256 of its artifact, its bytes in memory."""
 
     version: Version
     trained_at: float | None
     sha256: str | None
+    bytes: int = 0
 
 
 async def load(
@@ -46,7 +49,12 @@ async def load(
     if detector.dimension not in (None, version.dimension):
         raise ArtifactError("the artifact is of another dimension than the detector")
     digest = record.sha256 or hashlib.sha256(data).hexdigest()
-    return Loaded(version, record.created / 1000, digest)
+    return Loaded(version, record.created / 1000, digest, weight(data))
+
+
+def weight(artifact: bytes) -> int:
+    """Return about how many bytes of memory a version takes, by its artifact."""
+    return _BASE_BYTES + _TIMES * len(artifact)
 
 
 class Prepared(NamedTuple):

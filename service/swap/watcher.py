@@ -7,31 +7,27 @@ changes nothing, what is older than what is served neither.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from models import AnamnesisError
 from service import log
 from service.domain.champion import Champion
 from service.domain.detector import Detector, Pointer, older
-from service.domain.detector_config import configured
-from service.problems import Gone, NoVersion, StoreUnavailable, Unknown
+from service.problems import Gone, NoVersion, StoreUnavailable
 from service.scoring.champions import Champions
 from service.settings import Settings
-from service.signatures import Seal
 from service.store.adapters import Stores
 from service.store.connection import WeakStore, cause, notifications
-from service.store.labels import labelled
-from service.swap.disk_cache import DiskCache
-from service.swap.loader import Loaded, load, prepared
+from service.swap.loader import prepared
 from service.swap.pins import Pins
 from service.swap.store_health import StoreHealth
+from service.swap.swapper import Swapper
 from service.telemetry.metrics import Metrics
 
 _log = log.get(__name__)
 
 _UNKNOWN_SECONDS = 1.0  # a name that the store did not know is not asked for again so soon
 _UNKNOWN_NAMES = 10_000  # such names remembered
-_FAILED_SECONDS = 5.0  # until an artifact that did not load is tried again
 # Of more detectors than that, the whole state is read at every fifth poll: 1,000 take 0.1 s.
 _READ_FULLY, _READ_RARELY = 200, 5
 
@@ -45,14 +41,13 @@ class Watcher:
         self.stores = stores
         self.champions = champions
         self.health = StoreHealth(settings)
-        self.seal = Seal.of(settings)
+        self._swapper = Swapper(stores, champions, settings, metrics)
+        self.seal = self._swapper.seal
         self._settings, self._metrics = settings, metrics
-        self._disk = DiskCache(settings.cache_dir, max_bytes=settings.artifact_max_bytes)
         self._pruned = False
         self._turn = 0
         self._locks: dict[str, asyncio.Lock] = {}
         self._unknown: dict[str, float] = {}
-        self._failed: dict[tuple[str, str, int, str | None], float] = {}
         self._pins = Pins(champions, stores.registry)
         self._regressed: set[str] = set()
 
@@ -88,10 +83,7 @@ class Watcher:
 
     async def restore(self) -> None:
         """Serve what this machine served last: the store cannot be asked at the start."""
-        for champion in await asyncio.to_thread(self._disk.restore):
-            if self.champions.install(champion):
-                self._metrics.swapped(champion, None)
-                _log.warning("serving from disk", detector=champion.name, version=champion.number)
+        await self._swapper.restore()
 
     # Following the store
 
@@ -117,7 +109,8 @@ class Watcher:
         await self._pins.check()
         if not self._pruned:
             self._pruned = True
-            await self._beside(self._disk.prune, names)
+            self._metrics.keep_only(names | held)
+            await self._swapper.beside(self._swapper.disk.prune, names)
 
     async def follow(self, name: str) -> None:
         """Refresh one detector, or log what is wrong: it must not keep the others from theirs."""
@@ -132,9 +125,14 @@ class Watcher:
         changed = set()
         for name, pointer in pointers.items():
             detector = self.champions.detector(name)
-            if detector is None or detector.pointer != pointer:
+            if detector is None:
+                if not self.champions.on_demand:  # else `_read_states` reads them all at once
+                    changed.add(name)
+            elif detector.pointer != pointer:
                 changed.add(name)
-            elif pointer.champion is not None and not self._serves(name, pointer):
+            elif pointer.champion is None or self._serves(name, pointer):
+                continue
+            elif not self.champions.on_demand or self.champions.get(name) is not None:
                 changed.add(name)  # it did not load; perhaps it does now
         return changed
 
@@ -154,17 +152,22 @@ class Watcher:
         if held is None or not older(detector.pointer, held.pointer):
             self.champions.note(detector)
 
-    async def refresh(self, name: str) -> Detector | None:
-        """Serve what the store says of `name` now; return that. Raises StoreUnavailable."""
+    async def refresh(self, name: str, *, demanded: bool = False) -> Detector | None:
+        """Serve what the store says of `name` now; return that. Raises StoreUnavailable.
+
+        On demand, a champion that is not loaded stays so unless it is `demanded`.
+        """
         lock = self._locks.setdefault(name, asyncio.Lock())
         try:
             async with lock:
-                return await self._refresh(name)
+                if demanded and self.champions.get(name) is not None:
+                    return self.champions.detector(name)  # somebody else's request loaded it
+                return await self._refresh(name, demanded=demanded)
         finally:
             if self.champions.detector(name) is None and not lock.locked():
                 self._locks.pop(name, None)
 
-    async def _refresh(self, name: str) -> Detector | None:
+    async def _refresh(self, name: str, *, demanded: bool) -> Detector | None:
         detector = await self.stores.detectors.get(name)
         held, serving = self.champions.detector(name), self.champions.get(name)
         known = held or serving
@@ -182,13 +185,14 @@ class Watcher:
             return detector
         self._regressed.discard(name)
         self.champions.note(detector)
-        if detector.champion is not None and not self._serves(name, detector.pointer):
-            await self._swap(detector, detector.champion, serving)
+        wanted = demanded or serving is not None or not self.champions.on_demand
+        if wanted and detector.champion is not None and not self._serves(name, detector.pointer):
+            await self._swapper.swap(detector, detector.champion, serving)
         elif detector.champion is None:
             self._metrics.announced(name)
             if serving is not None:  # revoked, and no clean one was left
                 self.champions.unload(name)
-                await self._beside(self._disk.forget, name)
+                await self._swapper.beside(self._swapper.disk.forget, name)
         return detector
 
     async def _missing(self, name: str, uid: str) -> None:
@@ -197,7 +201,7 @@ class Watcher:
             self.champions.forget(name)
             self._metrics.forgotten(name)
             self._regressed.discard(name)
-            await self._beside(self._disk.forget, name)
+            await self._swapper.beside(self._swapper.disk.forget, name)
         elif self.champions.get(name) is None:
             self.champions.forget(name)
         else:
@@ -209,67 +213,33 @@ class Watcher:
             self._regressed.add(name)
             self._metrics.store_regressed(name)
 
-    async def _swap(self, detector: Detector, number: int, serving: Champion | None) -> None:
-        started = time.perf_counter()
-        key = (detector.name, detector.uid, number, detector.champion_sha256)
-        if time.monotonic() < self._failed.get(key, 0.0):
-            return
-        same = serving is not None and serving.number == number
-        held = serving if same else self.champions.pinned(detector.name, number)
-        # Versions of a store that was restored from a copy get numbers that were given before.
-        if held is not None and detector.champion_sha256 in (None, held.sha256):
-            loaded = Loaded(held.version, held.trained_at, held.sha256)
-        else:
-            loaded, same = None, False
-        try:
-            if loaded is None:
-                loaded = await self._load(detector, number)
-            version = configured(loaded.version, detector.config)
-            said = await labelled(self.stores.labels, detector)
-            ready = await asyncio.to_thread(prepared, version, detector.config.threshold, said)
-        except (AnamnesisError, Gone, Unknown) as error:
-            self._failed[key] = time.monotonic() + _FAILED_SECONDS
-            self._metrics.artifact_failed(detector.name)
-            about = {"detector": detector.name, "version": number, "why": str(error)}
-            _log.error("version not loaded, the old one serves on", **about)
-            return
-        champion = Champion(
-            name=detector.name,
-            uid=detector.uid,
-            number=number,
-            generation=detector.generation,
-            config_revision=detector.config_revision,
-            version=version,
-            threshold=ready.threshold,
-            trained_at=loaded.trained_at,
-            labels=said,
-            sha256=loaded.sha256,
-            stored=detector.pointer,
-            rules=detector.config.rules,
-            inline=ready.inline,
-        )
-        if self.champions.install(champion):
-            took = time.perf_counter() - started
-            self._failed.pop(key, None)
-            self._metrics.swapped(champion, None if same else took)
-            _log.info(
-                "champion swapped in", detector=detector.name, version=number,
-                generation=detector.generation, seconds=round(took, 4),
-            )  # fmt: skip
-            await self._beside(self._disk.keep, champion)
-
-    async def _beside(self, work: Callable[..., None], argument: object) -> None:
-        """Let the disk work in a thread; what is served does not depend on it."""
-        with self._metrics.side_work.part("champion_cache"):
-            await asyncio.to_thread(work, argument)
-
     def _serves(self, name: str, pointer: Pointer) -> bool:
         champion = self.champions.get(name)
         return champion is not None and champion.pointer == pointer
 
-    async def _load(self, detector: Detector, number: int) -> Loaded:
-        most = self._settings.artifact_max_bytes
-        return await load(self.stores.registry, detector, number, most, self.seal)
+    async def know(self, name: str) -> None:
+        """Let this process know, and serve, a detector that a request is for, if there is one.
+
+        Asks the store for a detector or a first version that it has not heard of, and loads on
+        demand what is not loaded; from the disk where the store is away. StoreUnavailable.
+        """
+        held = self.champions.detector(name)
+        if held is not None and not self.health.redis_up:
+            return await self._from_disk(name)
+        try:
+            if held is None:
+                await self.look_up(name)
+            else:
+                await self.refresh(name, demanded=True)
+        except StoreUnavailable:
+            await self._from_disk(name)
+            if held is None and self.champions.get(name) is None:
+                raise
+        return None
+
+    async def _from_disk(self, name: str) -> None:
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            await self._swapper.from_disk(name)
 
     async def pinned(self, name: str, number: int) -> Champion:
         """Return version `number` for a pinned request, loading it where it is not loaded.
@@ -283,7 +253,7 @@ class Watcher:
             if detector is None:
                 raise NoVersion("There is no version yet.")
             try:
-                version, _, sha256 = await self._load(detector, number)
+                version, _, sha256, _ = await self._swapper.load(detector, number)
                 policy = detector.config.threshold
                 ready = await asyncio.to_thread(prepared, version, policy)
             except AnamnesisError as error:
@@ -306,7 +276,7 @@ class Watcher:
         if held is not None or now < self._unknown.get(name, 0.0):
             return held
         try:
-            found = await self.refresh(name)
+            found = await self.refresh(name, demanded=True)
         except StoreUnavailable as error:
             if self.health.redis_up:
                 self.health.away(cause(error))

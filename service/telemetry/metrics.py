@@ -5,6 +5,7 @@ them up; what the store holds is exported by `state_metrics`, from one place.
 """
 
 import asyncio
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from prometheus_client.registry import Collector
 from models.version.judgement import Judgement
 from service.domain.champion import Champion
 from service.domain.row_labels import NO_LABELS, RowLabels
+from service.metric_files import LIVE
 from service.scoring.vectors import Matrix
 from service.telemetry.shared_values import Shared
 from service.telemetry.side_work import SideWork
@@ -70,13 +72,22 @@ class Metrics:
         self._labels: set[str] = set()
         self._detectors = detectors
         self._pending: list[tuple[Champion, Judgement, float, int]] = []
+        # Told at every flush which detectors were scored, all at once.
+        self.used: Callable[[Collection[str]], None] = lambda _: None
         label = ("detector",)
 
+        self._of_detectors: list[Counter | Histogram | Gauge] = []
+
         def counter(name: str, text: str, labels: tuple[str, ...] = label) -> Counter:
-            return Counter(f"anamnesis_{name}", text, labels, registry=registry)
+            made = Counter(f"anamnesis_{name}", text, labels, registry=registry)
+            if "detector" in labels:
+                self._of_detectors.append(made)
+            return made
 
         def histogram(name: str, text: str, buckets: tuple[float, ...]) -> _Histogram:
-            return _Histogram(f"anamnesis_{name}", text, label, registry=registry, buckets=buckets)
+            made = _Histogram(f"anamnesis_{name}", text, label, registry=registry, buckets=buckets)
+            self._of_detectors.append(made)
+            return made
 
         self._scored = counter("vectors_scored", "Vectors scored.")
         self._anomalies = counter("anomalies", "Vectors that were anomalies.")
@@ -100,12 +111,23 @@ class Metrics:
             "side_work_failures", "Failures of work beside scoring, which went on.", ("part",)
         )
         self.side_work = SideWork(lambda part: failures.labels(part).inc())
+        self._loads = counter("champion_loads", "Champions loaded, by source.", ("source",))
+        self._evictions = counter(
+            "champion_evictions", "Champions unloaded to make room for others.", ()
+        )
         self._loaded = Gauge(
             "anamnesis_loaded_generation",
             "Generation that an API process serves.",
             label,
             registry=registry,
         )
+        self._of_detectors.append(self._loaded)
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"anamnesis_{name}", text, registry=registry)
+
+        self._champions = gauge("loaded_champions", "Champions that an API process holds.")
+        self._bytes = gauge("loaded_bytes", "Memory that they take, about.")
 
     def scored(
         self,
@@ -132,6 +154,7 @@ class Metrics:
         by_name: dict[str, list[tuple[Judgement, float, int]]] = {}
         for champion, columns, seconds, requests in pending:
             by_name.setdefault(champion.name, []).append((columns, seconds, requests))
+        self.used(by_name)
         for name, noted in by_name.items():
             label = self._label(name)
             severities = np.concatenate([columns.severities for columns, *_ in noted])
@@ -156,8 +179,13 @@ class Metrics:
         if vectors:
             self._normal.labels(self._label(name), outcome).inc(vectors)
 
-    def swapped(self, champion: Champion, seconds: float | None) -> None:
-        """Note what is served now; `seconds` is what loading took, if anything was loaded."""
+    def swapped(self, champion: Champion, seconds: float | None, source: str = "memory") -> None:
+        """Note what is served now, and where it came from: `store`, `disk` or `memory`.
+
+        `seconds` is what loading took, if anything was loaded.
+        """
+        if source != "memory":
+            self._loads.labels(source).inc()
         label = self._label(champion.name)
         self._loaded.labels(label).set(champion.generation)
         if seconds is not None:
@@ -172,10 +200,32 @@ class Metrics:
         for outcome in ("accepted", "quarantined", "duplicate", "rejected"):
             self._normal.labels(label, outcome)
 
+    def holds(self, champions: int, size: int) -> None:
+        """Note how many champions are loaded, and their bytes."""
+        self._champions.set(champions)
+        self._bytes.set(size)
+
+    def evicted(self, name: str) -> None:
+        """Note that the champion of a detector was unloaded to make room."""
+        self._evictions.inc()
+        self._loaded.remove(name)
+        if self._shared is not None:
+            self._shared.numbers[LIVE].forget(("detector", name))
+
     def forgotten(self, name: str) -> None:
-        """Note that a detector was deleted."""
-        if name in self._labels and self._shared is None:
-            self._loaded.remove(name)
+        """Drop every number of a detector that was deleted, so that others find room."""
+        self.flush()
+        for metric in self._of_detectors:
+            metric.remove_by_labels({"detector": name})
+        if self._shared is not None:
+            self._shared.forget("detector", name)
+        self._labels.discard(name)
+
+    def keep_only(self, names: Collection[str]) -> None:
+        """Drop what a predecessor of this process counted of detectors that are gone since."""
+        known = self._labels if self._shared is None else self._shared.known("detector")
+        for name in known - set(names) - {_OTHER}:
+            self.forgotten(name)
 
     def artifact_failed(self, name: str) -> None:
         """Count a version that could not be loaded."""

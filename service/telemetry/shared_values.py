@@ -42,11 +42,15 @@ class Numbers:
     def __init__(self, stem: Path) -> None:
         self._names_file = stem.with_name(stem.name + ".names")
         self._values_file = stem.with_name(stem.name + ".values")
-        self.names: list[Name] = []
+        self.names: list[Name | None] = []  # None: forgotten, its place is free
         self.values = array.array("d")
         self._places: dict[Name, int] = {}
-        self._lines = bytearray()
+        self._lines: list[bytes] = []
         self._written = 0  # bytes of these that are in the file
+        self._rewrite = False  # whether any of these changed
+        # A place is given anew only once its zero was copied: no sibling sees an old number there.
+        self._forgotten: list[int] = []
+        self._free: list[int] = []
         self._copied = b""
         for name, value in _read(self._names_file, self._values_file):
             self.values[self.place(name)] = value
@@ -54,27 +58,54 @@ class Numbers:
     def place(self, name: Name) -> int:
         """Return where the number of `name` stands in `values`, making it where it is new."""
         found = self._places.get(name)
-        if found is None:
+        if found is None and self._free:
+            found = self._places[name] = self._free.pop()
+            self._change(found, name)
+        elif found is None:
             found = self._places[name] = len(self.names)
             self.names.append(name)
-            self._lines += orjson.dumps(tuple(name)) + b"\n"
+            self._lines.append(_line(name))
             self.values.append(0.0)
         return found
 
+    def forget(self, label: tuple[str, str]) -> None:
+        """Drop every number that has this label, and its value."""
+        for name in [name for name in self._places if label in name.labels]:
+            place = self._places.pop(name)
+            self.values[place] = 0.0
+            self._change(place, None)
+            self._forgotten.append(place)
+
+    def _change(self, place: int, name: Name | None) -> None:
+        self.names[place] = name
+        self._lines[place] = _line(name)
+        self._rewrite = True
+
+    def held(self) -> Iterator[tuple[Name, float]]:
+        """Yield every number with its name."""
+        for name, value in zip(self.names, self.values, strict=True):
+            if name is not None:
+                yield name, value
+
     def copy(self) -> None:
         """Copy what changed to the files; raises OSError, after which the next call copies all."""
-        values = self.values.tobytes()
-        if values == self._copied and self._intact():
+        forgotten, changed = len(self._forgotten), self._rewrite
+        values, lines = self.values.tobytes(), b"".join(self._lines)
+        if values == self._copied and self._intact() and not changed:
             return
         self._copied = b""
         self._names_file.parent.mkdir(mode=0o700, exist_ok=True)
-        if not self._intact():
-            self._written = 0
-        lines = bytes(self._lines[self._written :])
-        _write(self._names_file, lines, self._written)
-        self._written += len(lines)
+        if changed:
+            _replace(self._names_file, lines)
+            self._rewrite = False
+        else:
+            start = self._written if self._intact() else 0
+            _write(self._names_file, lines[start:], start)
+        self._written = len(lines)
         _write(self._values_file, values, 0)
         self._copied = values
+        self._free += self._forgotten[:forgotten]
+        del self._forgotten[:forgotten]
 
     def _intact(self) -> bool:
         """Return whether the files are as this process left them."""
@@ -142,6 +173,16 @@ class Shared(Collector):
         for numbers in self.numbers.values():
             numbers.copy()
 
+    def forget(self, label: str, value: str) -> None:
+        """Drop every number of this process that has this label."""
+        for numbers in self.numbers.values():
+            numbers.forget((label, value))
+
+    def known(self, label: str) -> set[str]:
+        """Return the values that a label has here, those of a predecessor included."""
+        names = [name for numbers in self.numbers.values() for name in numbers.names if name]
+        return {value for name in names for key, value in name.labels if key == label}
+
     def close(self) -> None:
         """Copy for the last time and take the gauges of this process back; raises OSError."""
         self.numbers[TOTAL].copy()
@@ -153,11 +194,10 @@ class Shared(Collector):
         own = self.numbers[TOTAL]
         for name, value in self._siblings(TOTAL):
             sums[name] = sums.get(name, 0.0) + value
-        for name, value in zip(own.names, own.values, strict=True):
+        for name, value in own.held():
             sums[name] = sums.get(name, 0.0) + value
         gauges: list[tuple[Name, float]] = list(self._siblings(LIVE))
-        mine = self.numbers[LIVE]
-        for name, value in zip(mine.names, mine.values, strict=True):
+        for name, value in self.numbers[LIVE].held():
             gauges.append((_of_process(name, self.place), value))
         yield from _families([*sums.items(), *gauges])
 
@@ -186,7 +226,7 @@ def _read(names: Path, numbers: Path) -> Iterator[tuple[Name, float]]:
         try:
             kind, metric, sample, labels, text = orjson.loads(line)
             yield Name(kind, metric, sample, tuple((k, v) for k, v in labels), text), value
-        except ValueError:
+        except (ValueError, TypeError):  # a line of null was forgotten
             continue
 
 
@@ -212,6 +252,17 @@ def _families(found: Iterable[tuple[Name, float]]) -> Iterator[Metric]:
             families[metric].add_sample(f"{metric}_bucket", at, total)
         families[metric].add_sample(f"{metric}_count", dict(series), total)
     yield from families.values()
+
+
+def _line(name: Name | None) -> bytes:
+    return orjson.dumps(None if name is None else tuple(name)) + b"\n"
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """Write `content` as the whole of `file`, in one step for those that read it."""
+    written = file.with_name(file.name + ".new")
+    _write(written, content, 0)
+    written.replace(file)
 
 
 def _write(file: Path, content: bytes, offset: int) -> None:

@@ -1,12 +1,14 @@
 """Swaps under load: nothing fails, nothing goes back, nothing is mixed."""
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from models import Version
-from tests.contract.running import Running
+from tests.contract.running import Running, running
 
 pytestmark = pytest.mark.anyio
 
@@ -42,3 +44,28 @@ async def test_swaps_under_load(pump: Running, versions: tuple[Version, Version]
     done.set()
     assert sum(await asyncio.gather(*clients)) > 200
     assert len(seen) > 20
+
+
+async def test_champions_are_loaded_on_demand(
+    own_store: Any, versions: tuple[Version, Version], tmp_path: Path
+) -> None:
+    """With a bound, a status says what is loaded; without the store what is cold is 503."""
+    settings = {"loaded_bytes": 2**20, "cache_dir": tmp_path, "poll_seconds": 0.1}
+    async with running(own_store.url, **settings) as api:
+        for name in ("pump", "press"):
+            await api.make(name)
+            await api.learn(versions[0], name)
+        await api.parts.watcher.poll()
+        for name in ("pump", "press"):
+            cold = (await api.http.get(f"/v1/detectors/{name}")).json()
+            assert (cold["champion"], cold["generation"]) == (1, 1)
+            assert (cold["loaded"], cold["threshold"]) == (False, None)
+        answer = await api.http.post("/v1/detectors/pump/score", json={"vectors": [[0, 0, 0]]})
+        assert (answer.status_code, answer.json()["version"]) == (200, 1)
+        warm = (await api.http.get("/v1/detectors/pump")).json()
+        assert (warm["loaded"], warm["champion"]) == (True, 1)
+        own_store.kill()
+        answer = await api.http.post("/v1/detectors/press/score", json={"vectors": [[0, 0, 0]]})
+        assert (answer.status_code, answer.headers["retry-after"].isdigit()) == (503, True)
+        answer = await api.http.post("/v1/detectors/pump/score", json={"vectors": [[0, 0, 0]]})
+        assert answer.status_code == 200

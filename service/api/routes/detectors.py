@@ -54,6 +54,7 @@ _STATUS = {
     "dimension": 3,
     "champion": 3,
     "generation": 4,
+    "loaded": True,
     "threshold": 11.82,
     "calibration": "exact",
     "labels": None,
@@ -185,12 +186,17 @@ async def index(request: Request) -> Response:
     behind = [one for one in detectors if _is_behind(app, one)]
     for one in behind[:_CATCH_UP]:
         await app.watcher.follow(one.name)
-    found = [describe(one, app.champions.get(one.name), no_worker(app)) for one in detectors]
+    held, stale = app.champions, no_worker(app)
+    found = [
+        describe(one, held.get(one.name), stale, on_demand=held.on_demand) for one in detectors
+    ]
     return answer({"detectors": found})
 
 
 def _is_behind(app: Parts, detector: Detector) -> bool:
     champion = app.champions.get(detector.name)
+    if champion is None and app.champions.on_demand:
+        return False
     served = champion.pointer if champion else None
     return detector.champion is not None and served != detector.pointer
 

@@ -1,7 +1,6 @@
 """`score` and `normal`: the two routes that carry vectors."""
 
 import asyncio
-import contextlib
 import time
 
 from fastapi import APIRouter, Request, Response
@@ -12,7 +11,6 @@ from service.api.guard import needs
 from service.api.responses import respond
 from service.api.routes.parameters import Name
 from service.domain.scope import Scope
-from service.problems import StoreUnavailable
 from service.scoring.cost import fits_inline
 from service.scoring.request import ScoreRequest, parse_query
 from service.scoring.vectors import OCTETS, media_type
@@ -100,10 +98,7 @@ async def score(request: Request, name: Name) -> Response:
 
 async def know(app: Parts, name: str) -> None:
     """Ask the store for a detector or a first version that this process has not heard of yet."""
-    if app.champions.get(name) is not None:
-        return
-    if app.champions.detector(name) is None:
-        await app.watcher.look_up(name)
-    elif app.watcher.health.redis_up:
-        with contextlib.suppress(StoreUnavailable):
-            await app.watcher.refresh(name)
+    if app.champions.get(name) is None:
+        await app.watcher.know(name)
+    else:
+        app.champions.touch((name,))

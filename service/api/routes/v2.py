@@ -115,9 +115,11 @@ async def index(request: Request) -> Response:
     found = []
     for detector in sorted(app.champions.detectors(), key=lambda one: one.name):
         champion = app.champions.get(detector.name)
-        if not grant.covers(detector.name) or (only_ready and champion is None):
+        cold = detector.champion if app.champions.on_demand else None
+        number = champion.number if champion else cold
+        if not grant.covers(detector.name) or (only_ready and number is None):
             continue
-        ready = {"version": str(champion.number), "state": "READY"} if champion else None
+        ready = {"version": str(number), "state": "READY"} if number else None
         waiting = {"state": "UNAVAILABLE", "reason": "there is no version yet"}
         found.append({"name": detector.name, **(ready or waiting)})
     return answer(found)

@@ -21,7 +21,7 @@ def kept(folder, **fields):
 def test_a_kept_champion_comes_back_as_it_was(tmp_path):
     """Pointer, threshold and scores are those that were served."""
     cache, file = kept(tmp_path / "new", generation=7)
-    (found,) = cache.restore()
+    (found,) = list(cache.restore())
     was = champion(generation=7)
     assert (found.name, found.uid, found.number, found.generation) == ("pump", "u", 1, 7)
     assert found.threshold == was.threshold
@@ -34,7 +34,7 @@ def test_only_the_latest_of_a_detector_is_kept(tmp_path):
     """A file is replaced; nothing else is left in the folder."""
     cache, file = kept(tmp_path)
     cache.keep(champion(2))
-    assert [one.number for one in cache.restore()] == [2]
+    assert [one.number for one in list(cache.restore())] == [2]
     assert list(tmp_path.iterdir()) == [file]
 
 
@@ -45,21 +45,21 @@ def test_a_damaged_copy_is_left_out(tmp_path, where):
     content = bytearray(file.read_bytes())
     content[where] ^= 1
     file.write_bytes(content)
-    assert cache.restore() == []
+    assert list(cache.restore()) == []
 
 
 def test_a_copy_under_another_name_is_left_out(tmp_path):
     """A file says itself whose it is."""
     cache, file = kept(tmp_path)
     file.rename(tmp_path / "other.champion")
-    assert cache.restore() == []
+    assert list(cache.restore()) == []
 
 
 def test_a_file_larger_than_an_artifact_is_not_read(tmp_path):
     """The bound of artifacts holds for copies of them."""
     _, file = kept(tmp_path)
     file.write_bytes(file.read_bytes() + bytes(2 * MAX))
-    assert DiskCache(tmp_path, max_bytes=1024).restore() == []
+    assert list(DiskCache(tmp_path, max_bytes=1024).restore()) == []
 
 
 def test_old_copies_of_unknown_detectors_are_pruned(tmp_path):
@@ -88,7 +88,7 @@ def test_without_a_folder_nothing_is_kept():
     cache.keep(champion())
     cache.forget("pump")
     cache.prune(set())
-    assert cache.restore() == []
+    assert list(cache.restore()) == []
 
 
 def test_a_disk_that_fails_is_an_os_error(tmp_path):
@@ -97,7 +97,7 @@ def test_a_disk_that_fails_is_an_os_error(tmp_path):
     cache = DiskCache(tmp_path / "file", max_bytes=MAX)
     with pytest.raises(OSError, match="File exists"):
         cache.keep(champion())
-    assert cache.restore() == []
+    assert list(cache.restore()) == []
 
 
 def test_only_files_of_ours_are_pruned(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from prometheus_client import CollectorRegistry
 
 from models.drift.finding import MixFinding, RegimeShare, Statistics
@@ -171,3 +172,51 @@ def test_api_process_is_light() -> None:
         env={"PYTHONPATH": ":".join(sys.path)},
     )  # fmt: skip
     assert found.stdout.strip() == "[]"
+
+
+def _counted(metrics: Metrics, name: str) -> None:
+    """Count something in every family that has the label `detector`."""
+    held = champion(name=name)
+    metrics.swapped(held, 0.01, "store")
+    metrics.scored(held, np.zeros((1, 3), np.float32), columns(2.0), 0.001)
+    metrics.ingested(name, "accepted", 1)
+    metrics.artifact_failed(name)
+    metrics.store_regressed(name)
+    metrics.dropped(name, 1)
+    metrics.flush()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_deleted_detector_leaves_no_series(tmp_path: Path, shared: bool) -> None:
+    """In no family, nor in the files for other processes; its room is another's."""
+    metrics = Metrics(CollectorRegistry(), directory=tmp_path if shared else None, detectors=2)
+    _counted(metrics, "pump")
+    families = metrics.expose(state()).decode().count('detector="pump"')
+    assert families > 20
+    for number in range(5):
+        _counted(metrics, f"other-{number}")
+        metrics.forgotten(f"other-{number}")
+        if metrics._shared is not None:
+            metrics._shared.copy()
+    page = metrics.expose(state()).decode()
+    assert 'detector="other' not in page
+    assert page.count('detector="pump"') == families
+    if metrics._shared is not None:
+        assert len(metrics._shared.numbers["total"].names) <= 2 * families
+        sibling = Metrics(CollectorRegistry(), directory=tmp_path, place=1)
+        page = sibling.expose(state()).decode()
+        assert 'anamnesis_vectors_scored_total{detector="pump"} 1.0' in page
+        assert "other-" not in page
+
+
+def test_what_a_predecessor_counted_of_a_detector_that_is_gone_goes(tmp_path: Path) -> None:
+    """A process that was restarted keeps the series of those that exist."""
+    before = Metrics(CollectorRegistry(), directory=tmp_path)
+    for name in ("pump", "gone"):
+        _counted(before, name)
+    before._shared.copy()
+    after = Metrics(CollectorRegistry(), directory=tmp_path)
+    after.keep_only({"pump"})
+    page = after.expose(state()).decode()
+    assert 'anamnesis_vectors_scored_total{detector="pump"} 1.0' in page
+    assert "gone" not in page

@@ -1,0 +1,155 @@
+"""Champions on demand: loaded once when a request needs them, and let go within a bound."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from service.domain.version_record import NewRecord
+from service.problems import NoVersion, StoreUnavailable
+from service.scoring.champions import Champions
+from service.settings import Settings
+from service.store.adapters import Stores
+from service.swap.loader import weight
+from service.swap.watcher import Watcher
+from service.telemetry.metrics import Metrics
+from tests.service.stored import Stored
+from tests.service.trained import versions
+
+pytestmark = pytest.mark.anyio
+
+ARTIFACT = versions()[0].to_bytes()
+ONE = weight(ARTIFACT)
+
+
+@dataclass
+class Process:
+    """One process whose champions have room for two and a half."""
+
+    watcher: Watcher
+    registry: CollectorRegistry
+
+    @property
+    def loaded(self) -> set[str]:
+        return {one.name for one in self.watcher.champions.loaded()}
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(f"anamnesis_{name}", labels) or 0.0
+
+
+async def _filled(stored: Stored, *names: str) -> None:
+    for name in names:
+        await stored.make(name)
+        await stored.registry.import_version(name, ARTIFACT, NewRecord())
+        await stored.registry.set_champion(name, 1)
+
+
+async def _process(url: str, folder: Path) -> Process:
+    settings = Settings(redis_url=url, cache_dir=folder, loaded_bytes=2**20)
+    registry = CollectorRegistry()
+    champions, metrics = Champions(2, 2 * ONE + ONE // 2), Metrics(registry)
+    metrics.used = champions.touch
+    stores = await Stores.open(settings, url)
+    return Process(Watcher(stores, champions, settings, metrics), registry)
+
+
+@pytest.fixture
+async def process(stored: Stored, store_url: str, tmp_path: Path) -> AsyncIterator[Process]:
+    """Serve four detectors with a version each, and `pump` without one."""
+    await _filled(stored, "a", "b", "c", "d")
+    made = await _process(store_url, tmp_path)
+    await made.watcher.poll()
+    yield made
+    await made.watcher.stores.close()
+
+
+async def test_nothing_is_loaded_before_it_is_needed(process: Process) -> None:
+    """A poll learns of every detector and loads none; a request loads its own alone."""
+    champions = process.watcher.champions
+    assert process.loaded == set()
+    assert len(champions.detectors()) == 5
+    await process.watcher.know("a")
+    assert process.loaded == {"a"}
+    assert champions.serving("a").generation == 1
+    await process.watcher.know("pump")
+    with pytest.raises(NoVersion):
+        champions.serving("pump")
+    await process.watcher.poll()
+    assert process.loaded == {"a"}
+
+
+async def test_requests_that_come_together_load_once(process: Process) -> None:
+    """One fetches, the others wait for it."""
+    await asyncio.gather(*(process.watcher.know("a") for _ in range(8)))
+    assert process.count("champion_loads_total", source="store") == 1
+
+
+async def test_what_was_used_longest_ago_makes_room(process: Process) -> None:
+    """The bound holds whatever is asked for; what is scored stays."""
+    champions = process.watcher.champions
+    for name in ("a", "b"):
+        await process.watcher.know(name)
+    champions.touch(("a",))
+    await process.watcher.know("c")
+    assert process.loaded == {"a", "c"}
+    assert process.count("champion_evictions_total") == 1
+    assert process.count("loaded_champions") == 2
+    assert process.count("loaded_bytes") == 2 * ONE
+    for name in "abcd" * 3:
+        await process.watcher.know(name)
+        assert champions.serving(name).name == name
+        assert champions.loaded_bytes <= 2 * ONE + ONE // 2
+    # What was loaded once is on this machine's disk.
+    assert process.count("champion_loads_total", source="store") == 4
+    assert process.count("champion_loads_total", source="disk") > 0
+
+
+async def test_a_cold_champion_is_the_one_that_the_store_names(
+    process: Process, stored: Stored
+) -> None:
+    """A copy on disk from before a promotion is not served."""
+    await process.watcher.know("a")
+    for name in ("b", "c"):
+        await process.watcher.know(name)
+    await stored.registry.import_version("a", versions()[1].to_bytes(), NewRecord())
+    await stored.registry.set_champion("a", 2)
+    await process.watcher.know("a")
+    assert process.watcher.champions.serving("a").number == 2
+    await process.watcher.know("b")
+    await stored.make("b", threshold={"value": 7.0})
+    await process.watcher.poll()
+    assert process.watcher.champions.serving("b").threshold.value == 7.0
+
+
+async def test_without_the_store_the_disk_serves_what_it_has(own_store: object, tmp_path: Path):
+    """What was loaded once is loaded again; what was not is refused until the store is back."""
+    url: str = own_store.url  # type: ignore[attr-defined]
+    first = await _process(url, tmp_path)
+    stored = Stored(first.watcher.stores.redis)
+    await _filled(stored, "a", "b", "c", "d")
+    await first.watcher.poll()
+    for name in ("a", "b", "c"):
+        await first.watcher.know(name)
+    own_store.kill()  # type: ignore[attr-defined]
+    with pytest.raises(StoreUnavailable):
+        await first.watcher.poll()
+    assert "a" not in first.loaded
+    await first.watcher.know("a")
+    assert first.watcher.champions.serving("a").number == 1
+    await first.watcher.know("d")
+    with pytest.raises(StoreUnavailable):
+        first.watcher.champions.serving("d")
+
+    again = await _process(url, tmp_path)  # restarted meanwhile: it has heard of nobody
+    await again.watcher.restore()
+    assert len(again.loaded) == 2
+    for name in ("a", "b", "c"):
+        await again.watcher.know(name)
+        assert again.watcher.champions.serving(name).number == 1
+    with pytest.raises(StoreUnavailable):
+        await again.watcher.know("d")
+    await first.watcher.stores.close()
+    await again.watcher.stores.close()
