@@ -1,5 +1,6 @@
 """Addresses of the store and the service: what they may be, and how they are shown to a person."""
 
+import ipaddress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
@@ -87,3 +88,11 @@ def shown(url: str) -> str:
     netloc = f"{user.split(':')[0]}:***@{place}" if at else place
     # Not `geturl`, which leaves the slashes of `unix:///path` out.
     return f"{parts.scheme}://{netloc}{parts.path}"
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches what is bound to `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -5,7 +5,6 @@ Each setting is the variable `ANAMNESIS_<NAME>`, or the key `<name>` of the TOML
 container has it for `${VAR:-}`; but a setting that guards something and is empty ends the start.
 """
 
-import ipaddress
 import os
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from pydantic_settings import (
 )
 
 from service import addresses
+from service.addresses import is_loopback
 from service.environment import PREFIX, misspelt, settings_in
 from service.settings_file import CONFIG_FILE, BadSettings, cause, toml_source, variable
 
@@ -346,11 +346,3 @@ class Settings(BaseSettings):
 def _refuse_empty_guard(name: str, value: object) -> None:
     if name in _GUARDS and isinstance(value, str) and not value.strip():
         raise BadSettings(f"{variable(name)} is set but empty: name a file, or do not set it")
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches what is bound to `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
