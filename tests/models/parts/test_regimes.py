@@ -120,9 +120,9 @@ def test_a_quiet_day_is_no_new_regime(versions: list[Version]):
 def test_a_number_is_never_given_again(versions: list[Version]):
     """Not even that of a regime which is drawn no more."""
     forgetful = {"w_prev": 0.0, "w_new": 1.0}
-    version = versions[1]
+    version, long = versions[1], Config(model=Model(epochs=300))
     for seed in range(7, 13):  # until nothing of the summer is drawn any more
-        version = train(version, days("winter", seed), CONFIG, forgetful)
+        version = train(version, days("winter", seed), long, forgetful)
         if len(version.regimes) == 1:
             break
     assert [r.number for r in version.regimes] == [2]

@@ -88,6 +88,12 @@ def make_worker(redis: Redis, store_url: str, trainer: FakeTrainer):
     return make
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _learning_is_loaded() -> None:
+    """Load what the first training loads outside any event loop, where a lease would end."""
+    _artifact()
+
+
 @pytest.fixture
 def worker(make_worker) -> Worker:
     """Give one worker."""
