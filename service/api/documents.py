@@ -233,6 +233,7 @@ class Quarantine(msgspec.Struct):
     """What is held back, oldest first."""
 
     quarantine: list[QuarantineEntry]
+    next: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class QuarantinedRows(msgspec.Struct):
@@ -279,6 +280,7 @@ class ApiKeys(msgspec.Struct):
     """The stored API keys, oldest first."""
 
     keys: list[ApiKey]
+    next: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class AuditEntry(msgspec.Struct):

@@ -24,6 +24,7 @@ class ApiKeys(TypedDict):
     """The stored API keys, oldest first."""
 
     keys: list[ApiKey]
+    next: NotRequired[str]
 
 
 class Attention(TypedDict):
@@ -326,6 +327,7 @@ class Quarantine(TypedDict):
     """What is held back, oldest first."""
 
     quarantine: list[QuarantineEntry]
+    next: NotRequired[str]
 
 
 class QuarantineEntry(TypedDict):

@@ -190,9 +190,12 @@ class Registry:
         """Return one version's record, or None."""
         return next(iter(await self._records(name, [number])), None)
 
-    async def records(self, name: str, *, limit: int = 1000) -> list[StoredVersion]:
-        """Return the records of the latest `limit` versions, oldest first."""
+    async def records(
+        self, name: str, *, limit: int = 1000, before: int | None = None
+    ) -> list[StoredVersion]:
+        """Return the records of the latest `limit` versions `before` one, oldest first."""
         last = int(await ask(self._redis, self._redis.hget(Keys(name).state, "last_version")) or 0)
+        last = last if before is None else min(last, before - 1)
         return await self._records(name, list(range(max(1, last - limit + 1), last + 1)))
 
     async def _records(self, name: str, numbers: list[int]) -> list[StoredVersion]:

@@ -9,7 +9,6 @@ from models import Version
 from service.store.erasure import Erasure, mark_erased
 from tests.faults.catalogue import fault
 from tests.faults.stage import DIMENSION, Stage, staged
-from tests.faults.stores import BACK_SECONDS
 from tests.restored import copied, put_back
 from tests.service.stored import GOOD, Stored
 from tests.service.trained import versions
@@ -52,7 +51,7 @@ async def _served(stage: Stage, version: Version) -> float:
         )  # fmt: skip
         return answer.status == 200 and np.allclose(answer.json()["scores"], expected, rtol=1e-6)
 
-    return await stage.until(answers, BACK_SECONDS)
+    return await stage.until(answers)
 
 
 @fault(

@@ -22,7 +22,6 @@ from tests.faults.load import PROMPT_SECONDS, Load, Told
 from tests.faults.proxy import proxied
 from tests.faults.stage import DIMENSION, Stage, staged
 
-BACK_SECONDS = 5.0
 # What the harness itself may add on a machine that runs everything at once.
 _SLACK_SECONDS = 0.5
 
@@ -47,9 +46,9 @@ def scored_all(told: Told) -> None:
 
 
 async def _acknowledged_more(stage: Stage, told: Told) -> float:
-    """Return the seconds until ingestion works again; it has `BACK_SECONDS`."""
+    """Return the seconds until ingestion works again: 5 on a machine that has nothing else to do."""
     before = len(told.acknowledged)
-    return await stage.until(lambda: len(told.acknowledged) > before, BACK_SECONDS + _SLACK_SECONDS)
+    return await stage.until(lambda: len(told.acknowledged) > before)
 
 
 @fault(
@@ -140,8 +139,7 @@ async def _without_writes(
             told.slowest_ingest, began = 0.0, time.monotonic()
             refused = told.ingest_statuses[503]
             await stage.until(
-                lambda: time.monotonic() - began > seconds and told.ingest_statuses[503] > refused,
-                seconds + 10,
+                lambda: time.monotonic() - began > seconds and told.ingest_statuses[503] > refused
             )
             slowest = told.slowest_ingest
             await _done(heal(stage))
@@ -362,7 +360,7 @@ async def _alarmed(stage: Stage) -> float:
             for line in metrics.splitlines()
         )
 
-    return await stage.until(risen, BACK_SECONDS + _SLACK_SECONDS)
+    return await stage.until(risen)
 
 
 def _scores(told: Told) -> str:

@@ -7,6 +7,7 @@ from service.api.context import parts
 from service.api.guard import needs
 from service.api.responses import answer
 from service.api.routes.parameters import Name
+from service.api.routes.queries import whole_number
 from service.api.status import existing
 from service.domain.audit_chain import broken
 from service.domain.scope import Scope
@@ -38,6 +39,7 @@ _KEY_ENTRY: JsonObject = _ENTRY | {
     "key": "9f86d081884c7d65",
 }
 _AFTER = openapi.query("after", "Only entries with a greater number.", default=0)
+_LIMIT = openapi.query("limit", "At most so many.", maximum=PAGE, default=PAGE)
 
 
 def _page(example: JsonObject) -> openapi.Responses:
@@ -50,7 +52,7 @@ def _page(example: JsonObject) -> openapi.Responses:
     summary="Export the audit trail of a detector",
     dependencies=[needs(Scope.ADMIN)],
     responses=_page(_ENTRY) | openapi.problems(404, 422, 503),
-    openapi_extra={"parameters": [_AFTER]},
+    openapi_extra={"parameters": [_AFTER, _LIMIT]},
 )
 async def audit_of_detector(request: Request, name: Name) -> Response:
     """Return up to 1,000 entries.
@@ -68,7 +70,7 @@ async def audit_of_detector(request: Request, name: Name) -> Response:
     summary="Export the audit trail of the API keys",
     dependencies=[needs(Scope.ADMIN, whole=True)],
     responses=_page(_KEY_ENTRY) | openapi.problems(422, 503),
-    openapi_extra={"parameters": [_AFTER]},
+    openapi_extra={"parameters": [_AFTER, _LIMIT]},
 )
 async def audit_of_keys(request: Request) -> Response:
     """Return up to 1,000 entries, as a detector's are."""
@@ -83,7 +85,8 @@ def _after(request: Request) -> int:
 
 
 async def _entries(request: Request, name: str | None, after: int) -> Response:
-    entries = await parts(request).stores.audit.entries(name, after=after, limit=PAGE)
-    following = entries[-1].seq if len(entries) == PAGE else None
+    limit = whole_number(request, "limit", PAGE, PAGE)
+    entries = await parts(request).stores.audit.entries(name, after=after, limit=limit)
+    following = entries[-1].seq if len(entries) == limit else None
     told = [entry.to_dict() for entry in entries]
     return answer({"audit": told, "broken": broken(entries), "next": following})

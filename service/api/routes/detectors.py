@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from bisect import bisect_right
 
 import msgspec
 from fastapi import APIRouter, Request, Response
@@ -14,6 +15,7 @@ from service.api.context import Parts, parts
 from service.api.guard import caller, needs
 from service.api.responses import answer, etag
 from service.api.routes.parameters import Name, expected_generation
+from service.api.routes.queries import MOST, PAGED, is_paged, more, whole_number
 from service.api.status import current, describe, existing, settled
 from service.api.worker_presence import no_worker
 from service.domain.detector import Detector, LastRetraining
@@ -176,13 +178,21 @@ def _affordable(app: Parts, config: DetectorConfig) -> DetectorConfig:
     responses=openapi.answers(
         200, "The status of each.", {"detectors": [_STATUS]}, documents.Detectors
     )
-    | openapi.problems(503),
+    | openapi.problems(422, 503),
+    openapi_extra={"parameters": list(PAGED.values())},
 )
 async def index(request: Request) -> Response:
-    """Return the status of every detector that the key is for, by name."""
+    """Return the status of every detector that the key is for, by name, or a page of them."""
     app = parts(request)
-    grant = caller(request)
-    detectors = [d for d in await app.stores.detectors.list() if grant.covers(d.name)]
+    grant, last = caller(request), None
+    names = sorted(name for name in await app.stores.detectors.names() if grant.covers(name))
+    if is_paged(request):
+        limit = whole_number(request, "limit", MOST)
+        # One that was deleted meanwhile still says where the next page begins.
+        names = names[bisect_right(names, request.query_params.get("after", "")) :]
+        last = names[limit - 1] if len(names) > limit else None
+        names = names[:limit]
+    detectors = await app.stores.detectors.some(names)
     behind = [one for one in detectors if _is_behind(app, one)]
     for one in behind[:_CATCH_UP]:
         await app.watcher.follow(one.name)
@@ -190,7 +200,7 @@ async def index(request: Request) -> Response:
     found = [
         describe(one, held.get(one.name), stale, on_demand=held.on_demand) for one in detectors
     ]
-    return answer({"detectors": found})
+    return answer({"detectors": found} | more(last))
 
 
 def _is_behind(app: Parts, detector: Detector) -> bool:

@@ -6,6 +6,7 @@ from service.api import documents, openapi, request_bodies
 from service.api.context import Parts, parts
 from service.api.guard import caller, needs
 from service.api.responses import answer
+from service.api.routes.queries import PAGED, cut, is_paged, more
 from service.domain.api_key import describe, new_secret
 from service.domain.scope import Scope
 from service.problems import Conflict, Unprocessable
@@ -29,12 +30,18 @@ _ASKED = {"name": "press 7", "scopes": ["ingest", "score"], "detectors": ["pump-
     summary="List the API keys",
     dependencies=[needs(Scope.ADMIN, whole=True)],
     responses=openapi.answers(200, "Oldest first.", {"keys": [_KEY]}, documents.ApiKeys)
-    | openapi.problems(503),
+    | openapi.problems(422, 503),
+    openapi_extra={"parameters": list(PAGED.values())},
 )
 async def index(request: Request) -> Response:
     """Return what each stored key allows; the keys themselves are kept nowhere."""
     _, grants = await parts(request).stores.api_keys.read()
-    return answer({"keys": [describe(grant) for grant in grants]})
+    if not is_paged(request):
+        return answer({"keys": [describe(grant) for grant in grants]})
+    ids = [grant.id for grant in reversed(grants)]
+    place = cut(request, ids)
+    last = ids[place.stop - 1] if place.stop < len(ids) else None
+    return answer({"keys": [describe(grant) for grant in grants[::-1][place]]} | more(last))
 
 
 @router.post(

@@ -1,13 +1,21 @@
 """What the query of a list says: a range of time, a page of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastapi import Request
 
+from service.api import openapi
 from service.domain.row_labels import parse_times
 from service.problems import BadVectors, Unprocessable
 
 PAGE, MOST = 100, 1000
+
+# Of lists that were there before they had pages, for their documentation.
+PAGED = {
+    "limit": openapi.query("limit", "At most so many, newest first; all without.", maximum=MOST),
+    "after": openapi.query("after", "What `next` said.", type="string"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,25 @@ def whole_number(
 def more(last: str | int | None) -> dict[str, str | int]:
     """Return `next` of a page whose last item this is, nothing on the last page."""
     return {} if last is None else {"next": last}
+
+
+def is_paged(request: Request) -> bool:
+    """Return whether the query asks for a page of a list that is answered whole without."""
+    return not request.query_params.keys().isdisjoint(PAGED)
+
+
+def cut(request: Request, ids: Sequence[str]) -> slice:
+    """Return where the page lies that `limit` and `after` of the query ask for in `ids`.
+
+    Raises Unprocessable for an `after` that is none of them.
+    """
+    limit, after = whole_number(request, "limit", MOST), request.query_params.get("after")
+    if after is None:
+        return slice(0, limit)
+    if after not in ids:
+        raise Unprocessable("`after` in the query names nothing of this list.")
+    start = ids.index(after) + 1
+    return slice(start, start + limit)
 
 
 def _time(request: Request, name: str) -> float | None:

@@ -7,6 +7,7 @@ from service.api.context import parts
 from service.api.guard import caller, needs
 from service.api.responses import answer
 from service.api.routes.parameters import Name
+from service.api.routes.queries import PAGED, cut, is_paged, more
 from service.api.status import drift as drift_now
 from service.api.status import existing
 from service.api.worker_presence import no_worker
@@ -34,13 +35,20 @@ _ENTRY = {
     summary="List what is held back",
     dependencies=[needs(Scope.READ)],
     responses=openapi.answers(200, "Oldest first.", {"quarantine": [_ENTRY]}, documents.Quarantine)
-    | openapi.problems(404, 503),
+    | openapi.problems(404, 422, 503),
+    openapi_extra={"parameters": list(PAGED.values())},
 )
 async def quarantine(request: Request, name: Name) -> Response:
     """Return what waits for a person: experiences that were rejected or failed, rows held back."""
     app = parts(request)
     await existing(app, name)
-    return answer({"quarantine": await app.stores.quarantine.list(name)})
+    waiting = await app.stores.quarantine.list(name)
+    if not is_paged(request):
+        return answer({"quarantine": waiting})
+    ids = [entry["id"] for entry in reversed(waiting)]
+    place = cut(request, ids)
+    last = ids[place.stop - 1] if place.stop < len(ids) else None
+    return answer({"quarantine": waiting[::-1][place]} | more(last))
 
 
 @router.get(

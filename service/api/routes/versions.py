@@ -12,7 +12,7 @@ from service.api.context import Parts, parts
 from service.api.guard import caller, needs
 from service.api.responses import answer, etag
 from service.api.routes.parameters import Name, expected_generation
-from service.api.routes.queries import whole_number
+from service.api.routes.queries import MOST, PAGED, is_paged, more, whole_number
 from service.api.status import existing, settled
 from service.domain.scope import Scope
 from service.domain.version_record import StoredVersion, describe
@@ -71,14 +71,22 @@ def version_number(text: str) -> int:
     summary="List the versions",
     dependencies=[needs(Scope.READ)],
     responses=openapi.answers(200, "Oldest first.", {"versions": [_RECORD]}, documents.Versions)
-    | openapi.problems(404, 503),
+    | openapi.problems(404, 422, 503),
+    openapi_extra={"parameters": list(PAGED.values())},
 )
 async def index(request: Request, name: Name) -> Response:
-    """Return the record of every version: the latest 1,000."""
+    """Return the record of every version: the latest 1,000, or a page, newest first."""
     app = parts(request)
     await existing(app, name)
-    records = await app.stores.registry.records(name)
-    return answer({"versions": [_shown(one) for one in records]})
+    if not is_paged(request):
+        records = await app.stores.registry.records(name)
+        return answer({"versions": [_shown(one) for one in records]})
+    limit = whole_number(request, "limit", MOST)
+    before = whole_number(request, "after", 10**9, 10**9)
+    records = await app.stores.registry.records(name, limit=limit + 1, before=before)
+    found = records[: -limit - 1 : -1]
+    last = found[-1].record.version if len(records) > limit else None
+    return answer({"versions": [_shown(one) for one in found]} | more(last))
 
 
 def _shown(stored: StoredVersion) -> JsonObject:

@@ -1,0 +1,81 @@
+"""Lists: whole where nothing is asked, else in pages, newest first, detectors by name."""
+
+from itertools import chain
+
+import httpx
+import pytest
+
+from models import Version
+from tests.contract.running import Running
+
+pytestmark = pytest.mark.anyio
+
+PUMP = "/v1/detectors/pump"
+
+
+async def pages(http: httpx.AsyncClient, path: str, what: str, of: str, limit: int) -> list[list]:
+    """Return what each page holds, until one has no `next`."""
+    found: list[list] = []
+    after: dict[str, str] = {}
+    while True:
+        answer = await http.get(path, params={"limit": limit} | after)
+        assert answer.status_code == 200, answer.text
+        page = answer.json()
+        found.append([one[of] for one in page[what]])
+        if page.get("next") is None:
+            return found
+        after = {"after": page["next"]}
+
+
+async def test_detectors_are_paged_by_name(api: Running) -> None:
+    """A detector that was deleted meanwhile still says where the next page begins."""
+    for name in "cabed":
+        await api.make(name)
+    path = "/v1/detectors"
+    assert await pages(api.http, path, "detectors", "name", 2) == [["a", "b"], ["c", "d"], ["e"]]
+    await api.http.delete(f"{path}/b")
+    rest = (await api.http.get(path, params={"after": "b"})).json()
+    assert [one["name"] for one in rest["detectors"]] == ["c", "d", "e"]
+    assert "next" not in (await api.http.get(path)).json()
+
+
+async def test_versions_are_paged_newest_first(
+    pump: Running, versions: tuple[Version, Version]
+) -> None:
+    """Without a page they are all there, oldest first."""
+    for _ in range(4):
+        await pump.learn(versions[0])
+    found = await pages(pump.http, f"{PUMP}/versions", "versions", "version", 2)
+    assert found == [[5, 4], [3, 2], [1]]
+    whole = (await pump.http.get(f"{PUMP}/versions")).json()
+    assert [one["version"] for one in whole["versions"]] == [1, 2, 3, 4, 5]
+
+
+async def test_quarantine_and_keys_are_paged_newest_first(
+    pump: Running, versions: tuple[Version, Version]
+) -> None:
+    """So is whatever else is a list; the audit trail stays oldest first."""
+    for _ in range(3):
+        await pump.learn(versions[0], good=False)
+    whole = (await pump.http.get(f"{PUMP}/quarantine")).json()["quarantine"]
+    found = await pages(pump.http, f"{PUMP}/quarantine", "quarantine", "id", 2)
+    assert [len(page) for page in found] == [2, 1]
+    assert [*chain(*found)] == [one["id"] for one in reversed(whole)]
+    trail = await pages(pump.http, f"{PUMP}/audit", "audit", "seq", 2)
+    assert [*chain(*trail)] == sorted([*chain(*trail)])
+
+
+@pytest.mark.parametrize("path", ["", "/pump/versions", "/pump/quarantine", "/pump/audit"])
+@pytest.mark.parametrize("limit", ["0", "1001", "x", "-1"])
+async def test_a_limit_is_a_whole_number(pump: Running, path: str, limit: str) -> None:
+    """Up to a thousand."""
+    answer = await pump.http.get(f"/v1/detectors{path}", params={"limit": limit})
+    assert answer.status_code == 422
+    assert "`limit`" in answer.json()["detail"]
+
+
+async def test_what_after_names_must_be_there(pump: Running) -> None:
+    """Else nobody could tell what follows it."""
+    for path in ("versions", "quarantine"):
+        answer = await pump.http.get(f"{PUMP}/{path}", params={"after": "nobody"})
+        assert answer.status_code == 422
