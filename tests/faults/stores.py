@@ -46,7 +46,7 @@ def scored_all(told: Told) -> None:
 
 
 async def _acknowledged_more(stage: Stage, told: Told) -> float:
-    """Return the seconds until ingestion works again: 5 on a machine that has nothing else to do."""
+    """Return the seconds until ingestion works again: 5 on a quiet machine."""
     before = len(told.acknowledged)
     return await stage.until(lambda: len(told.acknowledged) > before)
 
