@@ -201,13 +201,14 @@ async def test_reviews_of_nobody(api: Running) -> None:
 
 
 async def test_drift(pump: Running) -> None:
-    """Drift starts as `none`; the monitor's document is shown as it is."""
+    """Drift starts as `none`; the monitor's document is shown, and that no worker renews it."""
     assert (await pump.http.get(f"{PUMP}/drift")).json()["state"] == "none"
     stores = pump.parts.stores
     monitor = await stores.leases.seize("pump", 30, "monitor")
     assert monitor is not None
     told = {"state": "new_regime", "version": 1, "statistics": {"features": []}}
     await stores.live.save(monitor, Memory("0-0", b""), msgspec.convert(told, DriftReport))
+    told |= {"stale": "no worker heard of"}
     assert (await pump.http.get(f"{PUMP}/drift")).json() == told
     assert (await pump.http.get(PUMP)).json()["drift"] == told
 
