@@ -160,8 +160,9 @@ class Watcher:
         lock = self._locks.setdefault(name, asyncio.Lock())
         try:
             async with lock:
-                if demanded and self.champions.get(name) is not None:
-                    return self.champions.detector(name)  # somebody else's request loaded it
+                held = self.champions.detector(name)
+                if demanded and held is not None and self.champions.get(name) is not None:
+                    return held  # somebody else's request loaded it
                 return await self._refresh(name, demanded=demanded)
         finally:
             if self.champions.detector(name) is None and not lock.locked():

@@ -28,12 +28,11 @@ _NOT_FINITE = """
 import sys
 if "service.trainer.__main__" in sys.orig_argv:
     import torch
-    step = torch.optim.Adam.step
-    def poisoned(self, *arguments, **named):
-        step(self, *arguments, **named)
-        with torch.no_grad():
-            self.param_groups[0]["params"][0].fill_(float("nan"))
-    torch.optim.Adam.step = poisoned
+    step = torch._fused_adam_
+    def poisoned(parameters, *arguments, **named):
+        step(parameters, *arguments, **named)
+        parameters[0].fill_(float("nan"))
+    torch._fused_adam_ = poisoned
 """
 
 
