@@ -55,7 +55,7 @@ def test_the_papers_weights_are_a_configuration(blob: Array) -> None:
     v1 = train(None, blob, KIND)
     far = blob[:100] + 20 * blob.std(axis=0)
     v2 = train(v1, far * 1.0, KIND, weights="equal")
-    x = v1.scaler.transform(far).astype(np.float64)
+    x = v2.scaler.transform(far).astype(np.float64)
     x -= x.mean(axis=0)
     expected = v1.latents.covariance / 2 + x.T @ x / len(x) / 2
     np.testing.assert_allclose(v2.latents.covariance, expected, atol=1e-4)

@@ -1,6 +1,7 @@
 import pytest
 
 from service.domain.drift_report import DriftReport
+from service.domain.live_summary import LiveSummary
 from service.store import live_summaries
 from service.store.live_summaries import Live, Memory
 from service.store.lua import Fenced
@@ -14,12 +15,12 @@ async def test_summaries_are_read_in_order_from_where_the_reader_was(stored):
     """Each once, with the bytes that it was sent with."""
     uid, stream = (await stored.get()).uid, Live(stored.redis)
     for number in range(5):
-        summary = {"uid": uid, "generation": 1, "n": number, "scores": b"\x00\xff", "t": 1.5}
+        summary = LiveSummary(uid, 1, 1, n=number, scores=b"\x00\xff", t=1.5)
         assert await stream.append("pump", summary)
     first = await stream.read("pump", count=3)
     rest = await stream.read("pump", first[-1][0])
-    assert [summary["n"] for _, summary in first + rest] == [0, 1, 2, 3, 4]
-    assert first[0][1]["scores"] == b"\x00\xff"
+    assert [summary.n for _, summary in first + rest] == [0, 1, 2, 3, 4]
+    assert first[0][1].scores == b"\x00\xff"
     assert await stream.read("pump", rest[-1][0]) == []
 
 
@@ -28,8 +29,8 @@ async def test_summaries_are_bounded(stored, redis, monkeypatch):
     monkeypatch.setattr(live_summaries, "SUMMARIES_KEPT", 20)
     uid, stream = (await stored.get()).uid, Live(redis)
     for number in range(30):
-        await stream.append("pump", {"uid": uid, "n": number})
-    assert [s["n"] for _, s in await stream.read("pump")] == list(range(10, 30))
+        await stream.append("pump", LiveSummary(uid, 1, 1, n=number))
+    assert [s.n for _, s in await stream.read("pump")] == list(range(10, 30))
 
 
 async def test_live_vectors_are_the_latest_and_go_with_their_detector(stored, redis):
@@ -52,9 +53,9 @@ async def test_a_deleted_detector_takes_no_summaries(stored, redis):
     """Nor does the next of its name take those of the last."""
     uid, stream = (await stored.get()).uid, Live(redis)
     await stored.detectors.delete("pump")
-    assert not await stream.append("pump", {"uid": uid})
+    assert not await stream.append("pump", LiveSummary(uid, 1, 1))
     await stored.make()
-    assert not await stream.append("pump", {"uid": uid})
+    assert not await stream.append("pump", LiveSummary(uid, 1, 1))
     assert not await redis.exists(Keys("pump").live)
 
 
@@ -65,9 +66,9 @@ async def test_the_monitor_s_memory_and_verdict_are_saved_under_its_lease(stored
     lease = await stored.leases.acquire("pump", 30, "monitor")
     await stream.save(lease, Memory("5-0", b"state"), DriftReport("known_regime"))
     assert await stream.load("pump") == ("5-0", b"state")
-    assert (await stored.get()).drift == {"state": "known_regime"}
+    assert (await stored.get()).drift == DriftReport("known_regime")
     await stream.save(lease, Memory("6-0", b"more"))
-    assert (await stored.get()).drift == {"state": "known_regime"}
+    assert (await stored.get()).drift == DriftReport("known_regime")
     await stored.leases.release(lease)
     with pytest.raises(Fenced):
         await stream.save(lease, Memory("7-0", b""), DriftReport("degraded"))
