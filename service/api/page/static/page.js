@@ -147,7 +147,8 @@ function follow() {
   const stream = new EventSource("/v1/stream");
   stream.addEventListener("change", soon);
   stream.onopen = () => {
-    if (lost) { say("The connection is back."); soon(); }
+    if (lost) say("The connection is back.");
+    soon(); // what changed before the stream was open told nobody
     lost = false;
   };
   stream.onerror = () => {
