@@ -41,7 +41,7 @@ async def test_a_foreign_model_is_not_served(
             store, watcher = api.parts.stores, api.parts.watcher
 
             async def refused(number: int = number, watcher: Any = watcher) -> bool:
-                return number in {failed[2] for failed in watcher._failed}
+                return number in {failed[2] for failed in watcher._swapper._failed}
 
             await until(refused)
             answer = await api.http.post(f"{PUMP}/score", json={"vectors": [[0, 0, 0]]})
