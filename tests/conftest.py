@@ -25,6 +25,10 @@ from service.processes.embedded_store import find_server
 from service.store.connection import connect
 
 # How long an example takes is for the machine to say.
+# A shell that starts the tests in the background lets them ignore this signal, and so would every
+# process that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
@@ -134,6 +138,6 @@ def store_url(store_process: StoreProcess) -> str:
 async def redis(store_url: str) -> AsyncIterator[Redis]:
     """Connect to an empty store."""
     # On a busy machine the store, too, may be late.
-    client = await connect(store_url, deadline=60.0)
+    client = await connect(store_url, deadline=20.0)
     yield client
     await client.aclose()

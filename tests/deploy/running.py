@@ -69,11 +69,20 @@ def call(
         return 0, str(error)
 
 
-def learn(url: str, detector: str, vectors: list[list[float]], *logs: Path, key: str = "") -> None:
+def learn(
+    url: str,
+    detector: str,
+    vectors: list[list[float]],
+    *logs: Path,
+    key: str = "",
+    incidents: bool = True,
+) -> None:
     """Make the detector, send it normal vectors and wait for the version that learned them."""
     # Few epochs: the trainer is nice and gets little of a busy machine.
     by_hand = {"min_vectors": None, "max_age_seconds": None}
-    config = {"retrain": by_hand, "model": {"epochs": 20}}
+    config: dict[str, Any] = {"retrain": by_hand, "model": {"epochs": 20}}
+    if not incidents:
+        config["incident"] = None
     where = f"{url}/v1/detectors/{detector}"
     wait_for(lambda: call("PUT", where, config, key=key)[0] in {200, 201}, "config", *logs)
     assert call("POST", f"{where}/normal", {"vectors": vectors}, key=key)[0] == 202
