@@ -24,11 +24,11 @@ from redis.exceptions import ConnectionError as Refused
 from service.processes.embedded_store import find_server
 from service.store.connection import connect
 
-# How long an example takes is for the machine to say.
 # A shell that starts the tests in the background lets them ignore this signal, and so would every
 # process that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# How long an example takes is for the machine to say.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
