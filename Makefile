@@ -9,7 +9,7 @@ TOOLS := $(VENV)-security/.installed
 .PHONY: help demo demo-pump run test faults bench-digits bench-mnist \
 	bench-nsl-kdd bench-gate bench-tabular bench-oddbench bench-telemetry bench-permuted bench-classes bench-memory \
 	bench-members bench-weights \
-	peers bench bench-serving bench-ingest bench-train bench-soak bench-scale \
+	peers bench bench-serving bench-ingest bench-train bench-soak bench-scale bench-autoscale \
 	lint format audit sbom secrets image client-tools docs clean
 
 help: ## this list
@@ -88,6 +88,9 @@ bench-soak: $(STAMP) ## half an hour under load: what grows
 
 bench-scale: $(STAMP) ## a thousand detectors, ten thousand versions: what a request costs
 	$(BIN)/python benchmarks/scale.py --output benchmarks/results/scale.json $(ARGS)
+
+bench-autoscale: $(STAMP) ## workers started and stopped by what is due: minutes
+	$(BIN)/python benchmarks/autoscale.py --output benchmarks/results/autoscale.json $(ARGS)
 
 bench: $(STAMP) ## the short forms of serving, ingestion, training and soak: some minutes
 	$(BIN)/python benchmarks/serving.py --quick --output benchmarks/results/quick/serving.json

@@ -1,0 +1,116 @@
+"""How workers follow the work: a stand-in for KEDA asks `GET /v1/work` and starts and stops them.
+
+Many detectors fall due within a moment, some with much more to learn than others. The stand-in asks
+how much is due and running, as KEDA's metrics-api scaler does, and keeps as many worker processes
+as that, within its bounds; it stops one with SIGTERM. All must be learned, nothing twice, and no
+training be cut short.
+
+    python benchmarks/autoscale.py --detectors 100 --workers 1 2 --output results/autoscale.json
+"""
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import report
+import servers
+
+LOOK_SECONDS = 0.5
+LEAST, COLUMNS, SHARE = 40, 6, 2_000  # rows of the smallest batch, and of the largest at most
+WORKER = [sys.executable, "-c", "from service.cli.__main__ import main; main()", "worker"]
+
+
+class Workers:
+    """The worker processes: as many as are wanted, the youngest stopped first."""
+
+    def __init__(self, env: dict[str, str]) -> None:
+        self._env = env
+        self._running: list[subprocess.Popen] = []
+        self._leaving: list[subprocess.Popen] = []
+        self.started = 0
+
+    def scale(self, wanted: int) -> int:
+        """Start or stop until `wanted` run; return how many do."""
+        while len(self._running) < wanted:
+            self._running.append(subprocess.Popen(WORKER, env=self._env, stdout=subprocess.DEVNULL))
+            self.started += 1
+        while len(self._running) > wanted:
+            leaving = self._running.pop()
+            leaving.send_signal(signal.SIGTERM)
+            self._leaving.append(leaving)
+        return len(self._running)
+
+    def close(self) -> list[int]:
+        """Stop all; return what each ended with."""
+        self.scale(0)
+        return [one.wait(300) for one in self._leaving]
+
+
+def fall_due(server: servers.Server, detectors: int) -> dict[str, int]:
+    """Make the detectors and send each its first batch; return how many rows each has to learn."""
+    rng, sent = np.random.default_rng(0), dict[str, int]()
+    for i in range(detectors):
+        name = f"pump-{i}"
+        config = {"retrain": {"min_vectors": LEAST, "max_age_seconds": None}, "incident": None}
+        server.call("PUT", f"/v1/detectors/{name}", json.dumps(config).encode())
+        rows = rng.normal(size=(max(LEAST, SHARE // (i + 1)), COLUMNS))  # by Zipf's law
+        body = json.dumps({"vectors": rows.tolist()}).encode()
+        server.call("POST", f"/v1/detectors/{name}/normal", body)
+        sent[name] = len(rows)
+    return sent
+
+
+def measure(detectors: int, most: int, artifact: bytes) -> dict[str, object]:
+    """Return one row: how long it takes until all is learned with at most so many workers."""
+    with (
+        tempfile.TemporaryDirectory(prefix="anamnesis-") as folder,
+        contextlib.ExitStack() as stack,
+    ):
+        env = stack.enter_context(servers.store(Path(folder)))
+        server = stack.enter_context(servers.api(env, artifact, core=None))
+        sent = fall_due(server, detectors)
+        workers, seen, began = Workers(env), 0, time.monotonic()
+        try:
+            while True:
+                work = server.call("GET", "/v1/work")
+                if not work["due"] + work["running"]:
+                    break
+                seen = max(seen, workers.scale(min(most, max(1, work["due"] + work["running"]))))
+                time.sleep(LOOK_SECONDS)
+            seconds = time.monotonic() - began
+        finally:
+            ended = workers.close()
+        statuses = {name: server.call("GET", f"/v1/detectors/{name}") for name in sent}
+    learned = {name: status["learned"] for name, status in statuses.items()}
+    return {
+        "detectors": detectors,
+        "workers at most": most,
+        "workers seen": seen,
+        "started": workers.started,
+        "seconds": round(seconds, 1),
+        "learned": sum(learned[name] == sent[name] for name in sent),
+        "versions each": max(status["generation"] for status in statuses.values()),
+        "cut short": sum(status["parked"] for status in statuses.values()),
+        "ended well": sum(code == 0 for code in ended) == len(ended),
+    }
+
+
+def main() -> None:
+    """Print a row for each number of workers."""
+    parser = report.arguments(__doc__.splitlines()[0])
+    parser.add_argument("--detectors", type=int, default=100)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="at most so many")
+    given = parser.parse_args()
+    artifact = servers.champion().to_bytes()  # of one detector more, which shows that it answers
+    rows = [measure(given.detectors, most, artifact) for most in given.workers]
+    report.report("Workers that follow the work", rows, given.output)
+
+
+if __name__ == "__main__":
+    main()
