@@ -26,7 +26,7 @@ MAX_BYTES = 2**24
 # Read by every Python process when it starts: the trainer's optimiser writes a NaN from then on.
 _NOT_FINITE = """
 import sys
-if "service.trainer.__main__" in sys.orig_argv:
+if "service.trainer" in sys.orig_argv:
     import torch
     step = torch._fused_adam_
     def poisoned(parameters, *arguments, **named):
