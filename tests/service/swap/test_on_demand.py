@@ -83,8 +83,10 @@ async def test_nothing_is_loaded_before_it_is_needed(process: Process) -> None:
 
 async def test_requests_that_come_together_load_once(process: Process) -> None:
     """One fetches, the others wait for it."""
+    await process.watcher.know("b")
+    before = process.count("champion_loads_total", source="store")
     await asyncio.gather(*(process.watcher.know("a") for _ in range(8)))
-    assert process.count("champion_loads_total", source="store") == 1
+    assert process.count("champion_loads_total", source="store") == before + 1
 
 
 async def test_what_was_used_longest_ago_makes_room(process: Process) -> None:
@@ -92,10 +94,13 @@ async def test_what_was_used_longest_ago_makes_room(process: Process) -> None:
     champions = process.watcher.champions
     for name in ("a", "b"):
         await process.watcher.know(name)
+    # Where a test before this one had counters in files, they go on from there.
+    before = process.count("champion_loads_total", source="store") - 2
+    evicted = process.count("champion_evictions_total")
     champions.touch(("a",))
     await process.watcher.know("c")
     assert process.loaded == {"a", "c"}
-    assert process.count("champion_evictions_total") == 1
+    assert process.count("champion_evictions_total") == evicted + 1
     assert process.count("loaded_champions") == 2
     assert process.count("loaded_bytes") == 2 * ONE
     for name in "abcd" * 3:
@@ -103,7 +108,7 @@ async def test_what_was_used_longest_ago_makes_room(process: Process) -> None:
         assert champions.serving(name).name == name
         assert champions.loaded_bytes <= 2 * ONE + ONE // 2
     # What was loaded once is on this machine's disk.
-    assert process.count("champion_loads_total", source="store") == 4
+    assert process.count("champion_loads_total", source="store") == before + 4
     assert process.count("champion_loads_total", source="disk") > 0
 
 
