@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.arrays import Array
 from models.decisions.admission import ALPHA
@@ -46,19 +47,20 @@ def gather(
         evidence["labelled"] = _labelled(versions, labels)
     if anchor is not None:
         evidence["anchor"] = _synthetic(candidate, anchor, "anchor") | {
-            "old": _alarms({"candidate": candidate, "anchor": anchor}, _drawn(anchor)[0])
+            "old": _shares(_alarms({"candidate": candidate, "anchor": anchor}, _drawn(anchor)[0]))
         }
         if new is not None:
             evidence["anchor"]["walked"] = _walked(candidate, champion, anchor, new)
     return evidence
 
 
-def _alarms(versions: Mapping[str, Version], X: Array) -> dict[str, float]:
-    """Return the share of X (n, d) that each version alarms on."""
-    return {
-        name: float((one.calibration.p_values(one.score(X)) <= ALPHA).mean())
-        for name, one in versions.items()
-    }
+def _alarms(versions: Mapping[str, Version], X: Array) -> dict[str, NDArray[np.bool_]]:
+    """Return which of X (n, d) each version alarms on, (n,)."""
+    return {name: one.calibration.p_values(one.score(X)) <= ALPHA for name, one in versions.items()}
+
+
+def _shares(alarms: Mapping[str, NDArray[np.bool_]]) -> dict[str, float]:
+    return {name: float(one.mean()) for name, one in alarms.items()}
 
 
 def _walked(candidate: Version, champion: Version, anchor: Version, new: Array) -> dict[str, Any]:
@@ -70,14 +72,14 @@ def _walked(candidate: Version, champion: Version, anchor: Version, new: Array) 
     """
     new = new[~np.isnan(new).any(axis=1)][:ROWS]
     novel = {one.number: one.novel or 0.0 for one in candidate.lineage.regimes}
+    alarms = _alarms({"anchor": anchor, "champion": champion}, new)
     regimes, unexplained = candidate.nearest_regime(new), 0.0
     for number in np.unique(regimes).tolist():
-        mine = new[regimes == number]
-        both = _alarms({"anchor": anchor, "champion": champion}, mine)
+        mine = regimes == number
+        both = _shares({name: one[mine] for name, one in alarms.items()})
         more = both["anchor"] - both["champion"] - novel.get(number, 0.0)
-        unexplained += max(0.0, more) * len(mine) / len(new)
-    both = _alarms({"anchor": anchor, "champion": champion}, new)
-    return both | {"n": len(new), "unexplained": unexplained}
+        unexplained += max(0.0, more) * float(mine.mean())
+    return _shares(alarms) | {"n": len(new), "unexplained": unexplained}
 
 
 def _synthetic(candidate: Version, other: Version, name: str) -> dict[str, Any]:
