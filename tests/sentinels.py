@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from redis.exceptions import RedisError
 
 from tests.conftest import DURABLE
 from tests.deploy.running import free_port
-from tests.waiting import PATIENCE
+from tests.waiting import wait_for
 
 NAME = "anamnesis"
 _CONFIG = """
@@ -100,13 +99,11 @@ def _agreed(port: int) -> bool:
         return master["num-slaves"] == 1 and master["num-other-sentinels"] == 2
 
 
-def _wait(check, seconds: float = PATIENCE) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
+def _wait(check: Callable[[], bool]) -> None:
+    def there() -> bool:
         try:
-            if check():
-                return
+            return check()
         except (RedisError, OSError):
-            pass  # not there yet
-        assert time.monotonic() < deadline, "the servers did not find each other"
-        time.sleep(0.05)  # a deadline's step: nobody notifies
+            return False  # not there yet
+
+    wait_for(there, "the servers to find each other")
