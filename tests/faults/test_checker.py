@@ -74,7 +74,7 @@ async def test_it_is_silent_when_all_is_well(stage):
 
 async def test_it_sees_a_batch_stored_twice(stage, monkeypatch):
     """Without deduplication a repeated batch is two."""
-    without(monkeypatch, buffer, "_INGEST", ("if first[ANSWER.uid] == uid then", "if false then"))
+    without(monkeypatch, buffer, "INGEST", ("if first[ANSWER.uid] == uid then", "if false then"))
     told = Told()
     await ingest(stage, told, 1, sent="once")
     await ingest(stage, told, 1, sent="once")

@@ -1,0 +1,136 @@
+"""The scripts of the buffer: a batch taken in, and entries read back."""
+
+from service.store.lua import NOW, READ
+from service.store.script import NamedScript
+
+INGEST = NamedScript(
+    READ
+    + NOW
+    + """
+local state, stream, known = KEYS.state, KEYS.stream, KEYS.known
+-- What the first release kept for all senders together still counts.
+if known and redis.call('EXISTS', known) == 0 and redis.call('EXISTS', KEYS.former) == 1 then
+  known = KEYS.former
+end
+local n, d, back = tonumber(ARGS.vectors), tonumber(ARGS.dimension), tonumber(ARGS.held)
+local bytes = #DATA.kept
+local held = read(state, STATE.uid, STATE.dimension, STATE.buffered, STATE.parked,
+                  STATE.buffered_bytes, STATE.parked_bytes, STATE.quarantined,
+                  STATE.quarantined_bytes, STATE.cursor)
+local uid, dimension = held[STATE.uid], held[STATE.dimension]
+if not uid then return {'unknown'} end
+if known then
+  local first = read(known, ANSWER.uid, ANSWER.sha256, ANSWER.answer, ANSWER.buffered)
+  if first[ANSWER.uid] == uid then
+    if first[ANSWER.sha256] ~= ARGS.sha256 then return {'other'} end
+    return {'duplicate', first[ANSWER.answer], tonumber(first[ANSWER.buffered])}
+  end
+end
+if dimension and dimension ~= '' and tonumber(dimension) ~= d then
+  return {'dimension', tonumber(dimension)}
+end
+local buffered, parked = tonumber(held[STATE.buffered]), tonumber(held[STATE.parked])
+if n > 0 and (buffered + parked + n > tonumber(ARGS.most)
+   or tonumber(held[STATE.buffered_bytes]) + tonumber(held[STATE.parked_bytes]) + bytes
+      > tonumber(ARGS.most_bytes)) then
+  return {'full', buffered, parked}
+end
+local quarantined = tonumber(held[STATE.quarantined] or 0)
+if back > 0 and (quarantined + back > tonumber(ARGS.most_held)
+   or tonumber(held[STATE.quarantined_bytes] or 0) + #DATA.held
+      > tonumber(ARGS.most_held_bytes)) then
+  return {'quarantine full', quarantined}
+end
+local mine, others = false, 0
+if ARGS.sender ~= '' then
+  mine = redis.call('HGET', KEYS.senders, ARGS.sender)
+  others = redis.call('HLEN', KEYS.senders) - (mine and 1 or 0)
+end
+-- Where several send, none fills what the others need.
+if back > 0 and others > 0 then
+  local waiting = tonumber(redis.call('HGET', KEYS.held_senders, ARGS.sender) or 0)
+  if waiting + back > tonumber(ARGS.share_held) * tonumber(ARGS.most_held) then
+    return {'quarantine share', waiting}
+  end
+end
+local novel, cursor = tonumber(ARGS.novel), held[STATE.cursor]
+if ARGS.sender ~= '' then
+  local at, so_far = string.match(mine or '', '^(%S+) (%d+)$')
+  if at == cursor then novel = novel + tonumber(so_far) end
+  if tonumber(ARGS.novel) > 0 and others > 0
+     and novel > tonumber(ARGS.share) * (buffered + n) then
+    return {'share'}
+  end
+  if mine or others < 1000 then
+    redis.call('HSET', KEYS.senders, ARGS.sender, cursor .. ' ' .. novel)
+  end
+end
+if n > 0 then
+  local id = redis.call('XADD', stream, '*', BATCH.batch, ARGS.batch, BATCH.vectors, n,
+                        BATCH.dimension, d, BATCH.sender, ARGS.sender, BATCH.payload, DATA.kept)
+  if buffered == 0 then redis.call('HSET', state, STATE.oldest, id) end
+  if ARGS.labelled == '1' then redis.call('HSET', state, STATE.labelled, id) end
+  redis.call('HINCRBY', state, STATE.buffered_bytes, bytes)
+  buffered = redis.call('HINCRBY', state, STATE.buffered, n)
+end
+if back > 0 then
+  redis.call('XADD', KEYS.held, '*', BATCH.batch, ARGS.batch, BATCH.vectors, back,
+             BATCH.dimension, d, BATCH.sender, ARGS.sender, BATCH.payload, DATA.held,
+             BATCH.judged_by, ARGS.judged_by, BATCH.reason, ARGS.reason)
+  redis.call('HINCRBY', state, STATE.quarantined, back)
+  redis.call('HINCRBY', state, STATE.quarantined_bytes, #DATA.held)
+  redis.call('HINCRBY', KEYS.held_senders, ARGS.sender, back)
+end
+if not dimension or dimension == '' then redis.call('HSET', state, STATE.dimension, d) end
+if ARGS.thinned ~= '0' then redis.call('HINCRBY', state, STATE.thinned, ARGS.thinned) end
+if known then
+  redis.call('HSET', KEYS.known, ANSWER.uid, uid, ANSWER.sha256, ARGS.sha256,
+             ANSWER.answer, ARGS.answer, ANSWER.buffered, buffered)
+  redis.call('EXPIRE', KEYS.known, ARGS.seconds)
+  -- A sender's oldest answers make room for its own newest: nobody else's go.
+  redis.call('SADD', KEYS.answerers, ARGS.suffix)
+  redis.call('ZADD', KEYS.answers, now, KEYS.known)
+  redis.call('ZREMRANGEBYSCORE', KEYS.answers, '-inf', now - ARGS.seconds * 1000)
+  local many = redis.call('ZCARD', KEYS.answers) - tonumber(ARGS.most_answers)
+  if many > 0 then
+    for _, key in ipairs(redis.call('ZRANGE', KEYS.answers, 0, many - 1)) do
+      redis.call('UNLINK', key)
+    end
+    redis.call('ZREMRANGEBYRANK', KEYS.answers, 0, many - 1)
+  end
+  redis.call('EXPIRE', KEYS.answers, ARGS.seconds)
+end
+return {'stored', ARGS.answer, buffered}
+""",
+    keys="state stream held held_senders senders answerers known? former? answers?",
+    args="suffix most_answers vectors dimension held sha256 batch sender most most_bytes seconds "
+    "judged_by reason most_held most_held_bytes share_held answer thinned novel share labelled",
+    data="kept held",
+)
+
+# Entry by entry, so that no more than one of them is read in vain.
+ENTRIES = NamedScript(
+    READ
+    + """
+local held = redis.call('HMGET', KEYS.state, STATE.uid, STATE.cursor, STATE.generation,
+                        STATE.champion, STATE.dimension, STATE.champion_nonce)
+if not held[1] then return false end
+held[6] = held[6] or ''
+local after = ARGS.after == '' and held[2] or ARGS.after
+local n, bytes, entries = tonumber(ARGS.so_far), 0, {}
+while bytes < tonumber(ARGS.most_bytes) and #entries < 1000 do
+  local entry = redis.call('XRANGE', KEYS.stream, '(' .. after, '+', 'COUNT', 1)[1]
+  if not entry then break end
+  local batch = fields(entry)
+  local size = tonumber(batch[BATCH.vectors])
+  if n >= tonumber(ARGS.least) and n + size > tonumber(ARGS.most) then break end
+  n, bytes, after = n + size, bytes + #batch[BATCH.payload], entry[1]
+  entries[#entries + 1] = {entry[1], batch[BATCH.batch], size, batch[BATCH.sender],
+                           batch[BATCH.payload]}
+end
+return {held, entries}
+""",
+    keys="state stream",
+    args="after so_far least most most_bytes",
+    flags="no-writes",
+)
