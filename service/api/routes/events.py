@@ -8,12 +8,12 @@ from service.api.context import parts
 from service.api.guard import needs
 from service.api.responses import answer
 from service.api.routes.parameters import Name
-from service.api.routes.queries import MOST, PAGE, more, time_range, whole_number
+from service.api.routes.queries import MOST, PAGE, more, page, time_range, whole_number
 from service.api.status import existing
 from service.domain.incident_document import incident_of
 from service.domain.scope import Scope
 from service.json_value import JsonObject
-from service.problems import Unknown, Unprocessable
+from service.problems import Unknown
 
 router = APIRouter(prefix="/v1/detectors/{name}/events", tags=["review"])
 
@@ -54,7 +54,7 @@ async def index(request: Request, name: Name) -> Response:
     """Return them with vector, score, p-value, version and what contributed most."""
     app = parts(request)
     asked, limit = time_range(request), whole_number(request, "limit", PAGE)
-    wanted, after = request.query_params.get("incident"), request.query_params.get("after")
+    wanted = request.query_params.get("incident")
     await existing(app, name)
     incidents = [one.incident for one in await app.stores.incidents.all(name)]
     found = []
@@ -62,14 +62,8 @@ async def index(request: Request, name: Name) -> Response:
         incident = incident_of(event, incidents)
         if asked.holds(event.time) and wanted in {None, incident}:
             found.append((event, incident))
-    if after is not None:
-        ids = [event.id for event, _ in found]
-        if after not in ids:
-            raise Unprocessable("`after` in the query names no event of this list.")
-        found = found[ids.index(after) + 1 :]
-    page = found[:limit]
-    last = page[-1][0].id if len(found) > limit else None
-    return answer({"events": [event.to_dict(own) for event, own in page]} | more(last))
+    shown, last = page(found, lambda one: one[0].id, request, limit, "no event")
+    return answer({"events": [event.to_dict(own) for event, own in shown]} | more(last))
 
 
 @router.get(

@@ -9,7 +9,7 @@ from service.api.guard import caller, needs
 from service.api.incident_decisions import decide
 from service.api.responses import answer
 from service.api.routes.parameters import Name
-from service.api.routes.queries import PAGE, more, time_range, whole_number
+from service.api.routes.queries import PAGE, more, page, time_range, whole_number
 from service.api.status import existing, settled
 from service.domain.incident_document import document, row_document
 from service.domain.scope import Scope
@@ -77,7 +77,7 @@ async def index(request: Request, name: Name) -> Response:
     """Return those that lie, at least in part, in the range."""
     app = parts(request)
     asked, limit = time_range(request), whole_number(request, "limit", PAGE)
-    state, after = request.query_params.get("state"), request.query_params.get("after")
+    state = request.query_params.get("state")
     if state not in {None, "open", "closed"}:
         raise Unprocessable('`state` in the query is "open" or "closed".')
     await existing(app, name)
@@ -86,14 +86,8 @@ async def index(request: Request, name: Name) -> Response:
         for one in await app.stores.incidents.all(name)
         if state in {None, one.incident.state} and asked.holds(one.incident.start, one.incident.end)
     ]
-    if after is not None:
-        ids = [one.incident.id for one in found]
-        if after not in ids:
-            raise Unprocessable("`after` in the query names no incident of this list.")
-        found = found[ids.index(after) + 1 :]
-    page = found[:limit]
-    last = page[-1].incident.id if len(found) > limit else None
-    return answer({"incidents": [document(*one) for one in page]} | more(last))
+    shown, last = page(found, lambda one: one.incident.id, request, limit, "no incident")
+    return answer({"incidents": [document(*one) for one in shown]} | more(last))
 
 
 @router.get(

@@ -6,7 +6,7 @@ from service.api import documents, openapi, request_bodies
 from service.api.context import Parts, parts
 from service.api.guard import caller, needs
 from service.api.responses import answer
-from service.api.routes.queries import PAGED, cut, is_paged, more
+from service.api.routes.queries import MOST, PAGED, is_paged, more, page, whole_number
 from service.domain.api_key import describe, new_secret
 from service.domain.scope import Scope
 from service.problems import Conflict, Unprocessable
@@ -38,10 +38,9 @@ async def index(request: Request) -> Response:
     _, grants = await parts(request).stores.api_keys.read()
     if not is_paged(request):
         return answer({"keys": [describe(grant) for grant in grants]})
-    ids = [grant.id for grant in reversed(grants)]
-    place = cut(request, ids)
-    last = ids[place.stop - 1] if place.stop < len(ids) else None
-    return answer({"keys": [describe(grant) for grant in grants[::-1][place]]} | more(last))
+    limit = whole_number(request, "limit", MOST)
+    shown, last = page(grants[::-1], lambda grant: grant.id, request, limit)
+    return answer({"keys": [describe(grant) for grant in shown]} | more(last))
 
 
 @router.post(

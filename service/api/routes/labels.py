@@ -15,7 +15,7 @@ from service.api.incident_decisions import at_next_retraining
 from service.api.request_bodies import Labelled
 from service.api.responses import answer
 from service.api.routes.parameters import Name, idempotency_key
-from service.api.routes.queries import MOST, PAGE, more, whole_number
+from service.api.routes.queries import MOST, PAGE, more, page, whole_number
 from service.api.status import existing, settled
 from service.domain.api_key import Grant
 from service.domain.detector import Detector
@@ -23,7 +23,7 @@ from service.domain.event import Event, Label
 from service.domain.incident import pardon_of_row
 from service.domain.scope import Scope
 from service.json_value import JsonObject
-from service.problems import BadVectors, Forbidden, Unknown, UnknownDetector, Unprocessable
+from service.problems import BadVectors, Forbidden, Unknown, UnknownDetector
 from service.scoring import vectors as payload
 
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["review"])
@@ -199,16 +199,11 @@ def _of_batch(label: Label, batch: str | None) -> Label:
 async def index(request: Request, name: Name) -> Response:
     """Return what people said, with sender and time."""
     app = parts(request)
-    limit, after = whole_number(request, "limit", PAGE), request.query_params.get("after")
+    limit = whole_number(request, "limit", PAGE)
     await existing(app, name)
     found = await app.stores.labels.all(name)
-    if after is not None:
-        ids = [one.id for one in found]
-        if after not in ids:
-            raise Unprocessable("`after` in the query names no label of this list.")
-        found = found[ids.index(after) + 1 :]
-    last = found[limit - 1].id if len(found) > limit else None
-    return answer({"labels": [one.to_dict() for one in found[:limit]]} | more(last))
+    shown, last = page(found, lambda one: one.id, request, limit, "no label")
+    return answer({"labels": [one.to_dict() for one in shown]} | more(last))
 
 
 @router.delete(

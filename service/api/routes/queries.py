@@ -1,7 +1,8 @@
 """What the query of a list says: a range of time, a page of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from fastapi import Request
 
@@ -10,6 +11,8 @@ from service.domain.row_labels import parse_times
 from service.problems import BadVectors, Unprocessable
 
 PAGE, MOST = 100, 1000
+
+T = TypeVar("T")
 
 # Of lists that were there before they had pages, for their documentation.
 PAGED = {
@@ -59,18 +62,21 @@ def is_paged(request: Request) -> bool:
     return not request.query_params.keys().isdisjoint(PAGED)
 
 
-def cut(request: Request, ids: Sequence[str]) -> slice:
-    """Return where the page lies that `limit` and `after` of the query ask for in `ids`.
+def page(
+    found: Sequence[T], of: Callable[[T], str], request: Request, limit: int, none: str = "nothing"
+) -> tuple[Sequence[T], str | None]:
+    """Return what follows `after` of the query, `limit` at most, and what `next` says, if anything.
 
-    Raises Unprocessable for an `after` that is none of them.
+    `of` names one of `found`. Raises Unprocessable for an `after` that names `none` of them.
     """
-    limit, after = whole_number(request, "limit", MOST), request.query_params.get("after")
-    if after is None:
-        return slice(0, limit)
-    if after not in ids:
-        raise Unprocessable("`after` in the query names nothing of this list.")
-    start = ids.index(after) + 1
-    return slice(start, start + limit)
+    after, start = request.query_params.get("after"), 0
+    if after is not None:
+        ids = [of(one) for one in found]
+        if after not in ids:
+            raise Unprocessable(f"`after` in the query names {none} of this list.")
+        start = ids.index(after) + 1
+    end = start + limit
+    return found[start:end], of(found[end - 1]) if end < len(found) else None
 
 
 def _time(request: Request, name: str) -> float | None:

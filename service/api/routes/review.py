@@ -7,7 +7,7 @@ from service.api.context import parts
 from service.api.guard import caller, needs
 from service.api.responses import answer
 from service.api.routes.parameters import Name
-from service.api.routes.queries import PAGED, cut, is_paged, more
+from service.api.routes.queries import MOST, PAGED, is_paged, more, page, whole_number
 from service.api.status import drift as drift_now
 from service.api.status import existing
 from service.api.worker_presence import no_worker
@@ -45,10 +45,9 @@ async def quarantine(request: Request, name: Name) -> Response:
     waiting = await app.stores.quarantine.list(name)
     if not is_paged(request):
         return answer({"quarantine": waiting})
-    ids = [entry["id"] for entry in reversed(waiting)]
-    place = cut(request, ids)
-    last = ids[place.stop - 1] if place.stop < len(ids) else None
-    return answer({"quarantine": waiting[::-1][place]} | more(last))
+    limit = whole_number(request, "limit", MOST)
+    shown, last = page(waiting[::-1], lambda entry: str(entry["id"]), request, limit)
+    return answer({"quarantine": shown} | more(last))
 
 
 @router.get(
