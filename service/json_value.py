@@ -1,9 +1,13 @@
 """The type of what JSON can carry, for documents whose fields are not known beforehand."""
 
-from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-JsonValue: TypeAlias = (
-    "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
-)
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    JsonValue: TypeAlias = (
+        bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"] | None
+    )
+else:
+    JsonValue = Any  # msgspec reads annotations, and resolves no type that contains itself
 JsonObject: TypeAlias = dict[str, JsonValue]

@@ -7,6 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+Presence = Literal["present", "returning", "absent", "unknown"]
 State = Literal["none", "known_regime", "new_regime", "degraded"]
 
 
@@ -36,7 +37,7 @@ class RegimeShare(Struct, frozen=True):
     regime: int
     learned: float
     live: float | None
-    state: str
+    state: Presence
 
 
 class MixFinding(Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.drift.finding import MixFinding, RegimeShare, finding
+from models.drift.finding import MixFinding, Presence, RegimeShare, finding
 from models.drift.windows import Windows
 
 PRESENT = 0.01  # share of live rows from which a regime is there
@@ -71,9 +71,8 @@ class RegimeTest:
 
 
 def _share(one: Known, live: float | None) -> RegimeShare:
-    state = "unknown"
+    state: Presence = "unknown"
     if live is not None:
-        there = "present" if one.recent else "returning"
-        state = there if live >= PRESENT else "absent"
+        state = ("present" if one.recent else "returning") if live >= PRESENT else "absent"
     share = None if live is None else round(float(live), 6)
     return RegimeShare(one.number, round(float(one.share), 6), share, state)

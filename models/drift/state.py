@@ -73,7 +73,7 @@ class Sample:
     regimes: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
-class Drift:
+class DriftTests:
     """The tests on one version's traffic, and their verdict."""
 
     def __init__(self, baseline: Baseline) -> None:

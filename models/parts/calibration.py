@@ -10,7 +10,7 @@ Hosking & Wallis, Parameter and quantile estimation for the generalized Pareto d
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,9 @@ LARGEST = float(np.finfo(np.float32).max)
 FEWEST_FOR_TAIL = 100  # fewer scores have no ten largest tenth to fit a tail to
 
 
+Support = Literal["exact", "extrapolated", "insufficient"]
+
+
 @dataclass(frozen=True, slots=True)
 class Threshold:
     """A policy applied to a calibration: `score >= value` is an anomaly.
@@ -37,7 +40,7 @@ class Threshold:
 
     value: float
     alpha: float
-    calibration: str
+    calibration: Support
     labels: Mapping[str, int] | None = None
 
 
@@ -132,7 +135,7 @@ class Calibration:
         high = _rate(lambda p: binomial_at_most(k, self.n, p) > tail) if k < self.n else 1.0
         return Held(k / self.n, low, high)
 
-    def _support(self, alpha: float) -> str:
+    def _support(self, alpha: float) -> Support:
         if alpha * (self.n + 1) >= 1.0:
             return "exact"
         return "extrapolated" if self.n >= FEWEST_FOR_TAIL else "insufficient"

@@ -9,7 +9,7 @@ and `choose` takes the first rule that opens at most as often as was asked for.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -217,7 +217,7 @@ class Chosen(NamedTuple):
     """
 
     rule: Rule
-    calibration: str
+    calibration: Literal["exact", "insufficient"]
     asked: float
     per_day: float | None
     low: float | None

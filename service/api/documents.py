@@ -1,19 +1,24 @@
 """What answers look like: the component schemas of the OpenAPI document.
 
-Nothing here is made at run time. The contract tests hold every answer against these.
+The contract tests hold every answer against these, and against the types of `service.domain` that
+are answered as they are (`OF_DOMAIN`).
 """
 
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 import msgspec
 
-Calibration = Literal["exact", "extrapolated", "insufficient"]
+from models.parts.calibration import Support
+from service.domain.audit_chain import AuditEntry
+from service.domain.detector import LastRetraining, Retraining
+from service.domain.detector_status import BrokenStatus, DetectorStatus
+from service.domain.drift_report import Drift
+from service.domain.experience import ExperienceSummary
+from service.domain.revocation_plan import Revoked
+from service.domain.version_record import NewRecord
+
+OF_DOMAIN = (AuditEntry, BrokenStatus, DetectorStatus, Drift, Revoked)
 Cell = float | int | str | None
-# Described by pydantic, which reads it.
-ConfigReference = Annotated[
-    dict[str, Any],
-    msgspec.Meta(extra_json_schema={"$ref": "#/components/schemas/DetectorConfig"}),
-]
 
 
 class Problem(msgspec.Struct):
@@ -44,7 +49,7 @@ class ScoreAnswer(msgspec.Struct):
     generation: int
     config_revision: int
     threshold: float
-    calibration: Calibration
+    calibration: Support
     scores: list[float | None]
     p_values: list[float | None]
     severities: list[float | None]
@@ -65,90 +70,6 @@ class NormalAnswer(msgspec.Struct):
     duplicate: int
     buffered: int
     why: str | msgspec.UnsetType = msgspec.UNSET
-
-
-class Retraining(msgspec.Struct):
-    """Whether a retraining runs, and how far it is.
-
-    While it runs: the seconds left, and the latest loss (nats) on old and on new vectors.
-    """
-
-    state: Literal["idle", "queued", "running"]
-    progress: float
-    seconds_left: float | None
-    loss_old: float | None
-    loss_new: float | None
-
-
-class LastRetraining(msgspec.Struct):
-    """How the last retraining ended."""
-
-    outcome: Literal["promoted", "rejected", "failed"]
-    version: int | None
-    reasons: list[str]
-    seconds: float | None
-    finished_at: str | None
-    labelled: str | msgspec.UnsetType = msgspec.UNSET
-
-
-class Retrains(msgspec.Struct):
-    """How many retrainings ended how."""
-
-    promoted: int
-    rejected: int
-    failed: int
-
-
-class Drift(msgspec.Struct):
-    """The drift state, with the statistic, threshold and verdict of every test.
-
-    `at` is when it was computed; `stale` says why nothing newer was, where that is known.
-    """
-
-    state: str
-    at: str | msgspec.UnsetType | None = msgspec.UNSET
-    stale: str | msgspec.UnsetType = msgspec.UNSET
-    version: int | msgspec.UnsetType | None = msgspec.UNSET
-    statistics: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
-
-
-class Note(msgspec.Struct):
-    """What to know of the data that a version learned, and what to do about it."""
-
-    kind: str
-    features: list[str]
-    sentence: str
-
-
-class DetectorStatus(msgspec.Struct):
-    """A detector: its config, what it serves, what it holds and how its learning goes."""
-
-    name: str
-    created_at: str | None
-    config: ConfigReference
-    config_revision: int
-    dimension: int | None
-    champion: int | None
-    generation: int
-    loaded: bool
-    threshold: float | None
-    calibration: Calibration | None
-    labels: dict[str, Any] | None
-    last_version: int
-    buffered: int
-    quarantined: int
-    parked: int
-    thinned: int
-    learned: int
-    needed: int
-    retraining: Retraining
-    last_retraining: LastRetraining | None
-    retrains: Retrains
-    drift: Drift
-    regimes: list[dict[str, Any]]
-    advice: dict[str, Any] | None
-    notes: list[Note]
-    queries: list[dict[str, Any]]
 
 
 class Detectors(msgspec.Struct):
@@ -176,26 +97,35 @@ class Sample(msgspec.Struct):
     seed: int
 
 
-class VersionRecord(msgspec.Struct):
-    """A version's lineage, threshold, gate verdict and state."""
+class Revocation(msgspec.Struct):
+    """Why a version may not serve any more: what of a batch or a key was taken back."""
+
+    at: str | None
+    who: str
+    why: str
+    batch: str | msgspec.UnsetType = msgspec.UNSET
+    key: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class VersionRecord(NewRecord, frozen=True, kw_only=True):
+    """A version's lineage, threshold, gate verdict and state.
+
+    `experience` names the entries of the buffer that it learned. `w_prev` and `w_new` repeat
+    `weights`.
+    """
 
     version: int
-    state: Literal["champion", "retired", "rejected", "imported", "revoked"]
+    state: Literal["champion", "retired", "rejected", "candidate", "revoked"]
     outcome: str
     sha256: str
     created_at: str | None
+    pruned: bool
     parent: int | msgspec.UnsetType | None = msgspec.UNSET
-    strategy: str | msgspec.UnsetType = msgspec.UNSET
+    bytes: int | msgspec.UnsetType = msgspec.UNSET
+    experience: ExperienceSummary | msgspec.UnsetType = msgspec.UNSET
     w_prev: float | msgspec.UnsetType | None = msgspec.UNSET
     w_new: float | msgspec.UnsetType | None = msgspec.UNSET
-    n_prev: int | msgspec.UnsetType | None = msgspec.UNSET
-    n_new: int | msgspec.UnsetType | None = msgspec.UNSET
-    seed: int | msgspec.UnsetType | None = msgspec.UNSET
-    threshold: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
-    gate: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
-    notes: list[Note] | msgspec.UnsetType = msgspec.UNSET
-    weights: dict[str, float | None] | msgspec.UnsetType = msgspec.UNSET
-    training: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    revoked: Revocation | msgspec.UnsetType = msgspec.UNSET
 
 
 class Versions(msgspec.Struct):
@@ -251,18 +181,6 @@ class Decided(msgspec.Struct):
     vectors: int
 
 
-class Revoked(msgspec.Struct):
-    """What a revocation came to, or would come to with `dry_run`."""
-
-    dry_run: bool
-    champion: int | None
-    versions: list[int]
-    discarded: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
-    lost: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
-    relearned: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
-    generation: int | msgspec.UnsetType = msgspec.UNSET
-
-
 class ApiKey(msgspec.Struct):
     """What an API key allows; the secret itself is shown once, as `key`, when it is made."""
 
@@ -281,18 +199,6 @@ class ApiKeys(msgspec.Struct):
 
     keys: list[ApiKey]
     next: str | msgspec.UnsetType = msgspec.UNSET
-
-
-class AuditEntry(msgspec.Struct):
-    """One change, chained to the one before it by its hash."""
-
-    seq: int
-    at: int
-    action: str
-    who: str
-    why: str
-    previous: str
-    hash: str
 
 
 class AuditPage(msgspec.Struct):

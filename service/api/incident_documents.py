@@ -1,10 +1,11 @@
 """What the answers about anomalies, incidents, labels and history look like, for OpenAPI."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from service.api.documents import Attribution
+from service.domain.detector_status import MuteStatus
 
 
 class Event(msgspec.Struct):
@@ -147,7 +148,7 @@ class Generations(msgspec.Struct):
 class MuteAnswer(msgspec.Struct):
     """Until when a detector is muted, why, and by whom."""
 
-    mute: dict[str, Any]
+    mute: MuteStatus
 
 
 class AttentionItem(msgspec.Struct):
@@ -166,9 +167,31 @@ class Attention(msgspec.Struct):
     items: list[AttentionItem]
 
 
-class ServiceAnswer(msgspec.Struct):
-    """Store, workers and API processes; seconds since each was heard of."""
+class StoreState(msgspec.Struct):
+    """Whether the store answers, and why it is refused, if it is."""
 
-    store: dict[str, Any]
-    workers: list[dict[str, Any]]
-    api: list[dict[str, Any]]
+    up: bool
+    refused: str | None
+
+
+class WorkerSeen(msgspec.Struct):
+    """A worker, and seconds since it was heard of."""
+
+    id: str
+    heard_seconds: float
+
+
+class ApiProcess(msgspec.Struct):
+    """An API process, seconds since it was heard of, and the generation served by detector."""
+
+    id: str
+    heard_seconds: float
+    loaded: dict[str, int]
+
+
+class ServiceAnswer(msgspec.Struct):
+    """Store, workers and API processes."""
+
+    store: StoreState
+    workers: list[WorkerSeen]
+    api: list[ApiProcess]

@@ -1,8 +1,10 @@
 """What answers of the Open Inference Protocol look like; see `documents`."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
+
+Parameter = bool | int | float | str
 
 
 class InferenceError(msgspec.Struct):
@@ -34,7 +36,7 @@ class Tensor(msgspec.Struct):
     datatype: str
     shape: list[int]
     data: list[float | bool] | msgspec.UnsetType = msgspec.UNSET
-    parameters: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    parameters: dict[str, Parameter] | msgspec.UnsetType = msgspec.UNSET
 
 
 class InferenceModel(msgspec.Struct):
@@ -54,7 +56,7 @@ class InferenceAnswer(msgspec.Struct):
     model_version: str
     outputs: list[Tensor]
     id: str | msgspec.UnsetType = msgspec.UNSET
-    parameters: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    parameters: dict[str, Parameter] | msgspec.UnsetType = msgspec.UNSET
 
 
 class IndexedModel(msgspec.Struct):

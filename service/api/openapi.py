@@ -1,7 +1,8 @@
 """The parts of the OpenAPI document that FastAPI cannot see: raw bodies, problems, examples."""
 
-from collections.abc import Mapping
-from typing import Any
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args
 
 import msgspec
 from fastapi.routing import APIRoute
@@ -106,17 +107,50 @@ def reference(kind: type) -> JsonObject:
 
 def components() -> JsonObject:
     """Return the component schemas: what answers, problems and configs look like."""
-    kinds = [
+    kinds = list(documents.OF_DOMAIN)
+    kinds += [
         kind
         for module in (documents, incident_documents, open_inference_documents)
         for kind in vars(module).values()
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+        if isinstance(kind, type)
+        and issubclass(kind, msgspec.Struct)
+        and kind not in documents.OF_DOMAIN
     ]
     _, found = msgspec.json.schema_components(kinds, ref_template=_REFERENCE + "{name}")
+    for kind in _with_parts(kinds):
+        schema = found[kind.__name__]
+        schema["description"] = inspect.cleandoc(kind.__doc__ or "")
+        schema["required"] = _always(kind)
+        for name in schema["required"]:
+            schema["properties"][name].pop("default", None)
+        schema.pop("additionalProperties", None)  # a later release may say more
     config = TypeAdapter(DetectorConfig).json_schema(
         mode="validation", ref_template=_REFERENCE + "{model}"
     )
     return {**found, **config.pop("$defs", {}), "DetectorConfig": config}
+
+
+def _with_parts(kinds: Iterable[Any]) -> set[type[msgspec.Struct]]:
+    """Return the types of documents among `kinds`, and of the documents inside of those."""
+    found: set[type[msgspec.Struct]] = set()
+    waiting = list(kinds)
+    while waiting:
+        kind = waiting.pop()
+        waiting += get_args(kind)
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in found:
+            found.add(kind)
+            waiting += [field.type for field in msgspec.structs.fields(kind)]
+    return found
+
+
+def _always(kind: type[msgspec.Struct]) -> list[str]:
+    """Return the fields that every document of a type has."""
+    omitted = kind.__struct_config__.omit_defaults
+    return [
+        field.encode_name
+        for field in msgspec.structs.fields(kind)
+        if field.default is not msgspec.UNSET and (field.required or not omitted)
+    ]
 
 
 def json_body(example: Any, schema: JsonObject | None = None, **more: Any) -> JsonObject:

@@ -17,9 +17,8 @@ from service.domain.detector_status import (
     IncidentCounts,
     MuteStatus,
     RegimeStatus,
-    RetrainingStatus,
 )
-from service.domain.drift_report import NO_DRIFT, DriftReport
+from service.domain.drift_report import NO_DRIFT, Drift
 from service.problems import StoreUnavailable, UnknownDetector
 from service.timestamps import rfc3339
 
@@ -79,12 +78,12 @@ def _described(
         thinned=detector.thinned,
         learned=detector.learned,
         needed=detector.needed,
-        retraining=RetrainingStatus(*detector.retraining),
+        retraining=detector.retraining,
         last_retraining=detector.last_retraining,
         retrains=detector.retrains,
         drift=drift(detector, stale),
         incidents=IncidentCounts(counts.open, counts.unfinished),
-        incident_calibration=rule.get("calibration") if rule else None,
+        incident_calibration=rule.calibration if rule else None,
         incident_rule=rule,
         mute=_mute(detector),
         waiting=_waiting(detector),
@@ -95,7 +94,7 @@ def _described(
     )
 
 
-def _regimes(lineage: Lineage, drift: DriftReport) -> tuple[RegimeStatus, ...]:
+def _regimes(lineage: Lineage, drift: Drift) -> tuple[RegimeStatus, ...]:
     """Return what is known of each regime, and what came of it."""
     mix = drift.statistics.regimes if drift.statistics else None
     live = {one.regime: one for one in mix.known} if mix else {}
@@ -117,7 +116,7 @@ def _regime(about: KnownRegime, live: RegimeShare | None, learned: int) -> Regim
     )
 
 
-def drift(detector: Detector, stale: str | None) -> DriftReport:
+def drift(detector: Detector, stale: str | None) -> Drift:
     """Return the drift state with when it was computed, and why not later where that is known."""
     return msgspec.structs.replace(detector.drift, stale=stale)
 

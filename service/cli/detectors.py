@@ -100,7 +100,7 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Show who changed what of a detector, or of the API keys, when and why."""
-    from service.domain.audit_chain import AuditEntry, broken
+    from service.domain.audit_chain import WrittenEntry, broken
 
     with console.client(url, key) as client:
         entries = client.audit(detector)
@@ -109,7 +109,7 @@ def audit(
     else:
         columns = ("seq", "at", "action", "from", "to", "who", "why", "hash")
         console.show_table(columns, map(_audit_row, entries))
-    if verify and (wrong := broken(map(AuditEntry.of, entries))) is not None:
+    if verify and (wrong := broken(map(WrittenEntry.of, entries))) is not None:
         console.complain(f"entry {wrong} does not follow from the one before it")
         raise typer.Exit(console.Exit.REFUSED)
 

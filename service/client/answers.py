@@ -7,6 +7,14 @@ from typing import Any, Literal, NotRequired, TypedDict
 from service.client.configs import DetectorConfig
 
 
+class Advice(TypedDict):
+    """How a budget of vectors is best spent."""
+
+    budget: int
+    send: list[Ask]
+    too_few_to_tell: list[int]
+
+
 class ApiKey(TypedDict):
     """What an API key allows."""
 
@@ -25,6 +33,22 @@ class ApiKeys(TypedDict):
 
     keys: list[ApiKey]
     next: NotRequired[str]
+
+
+class ApiProcess(TypedDict):
+    """An API process, seconds since it was heard of, and the generation served by detector."""
+
+    id: str
+    heard_seconds: float
+    loaded: dict[str, int]
+
+
+class Ask(TypedDict):
+    """How many more vectors of a regime to send, and what they would gain in nats."""
+
+    gain: float
+    regime: int
+    vectors: int
 
 
 class Attention(TypedDict):
@@ -52,16 +76,20 @@ class Attribution(TypedDict):
     expected: float | int | str | None
 
 
-class AuditEntry(TypedDict):
-    """One change, chained to the one before it by its hash."""
-
-    seq: int
-    at: int
-    action: str
-    who: str
-    why: str
-    previous: str
-    hash: str
+AuditEntry = TypedDict(
+    "AuditEntry",
+    {
+        "seq": int,
+        "at": int,
+        "from": Any,
+        "to": Any,
+        "action": str,
+        "who": str,
+        "why": str,
+        "previous": str,
+        "hash": str,
+    },
+)
 
 
 class AuditPage(TypedDict):
@@ -70,6 +98,38 @@ class AuditPage(TypedDict):
     audit: list[AuditEntry]
     broken: int | None
     next: int | None
+
+
+class Batches(TypedDict):
+    """How many vectors of how many normal batches, with some of these and of their senders."""
+
+    vectors: int
+    batch_count: int
+    batches: list[str]
+    senders: list[str]
+
+
+class Both(TypedDict):
+    """Shares of the same vectors that champion and candidate alarm on."""
+
+    candidate: float
+    champion: float
+
+
+class BrokenStatus(TypedDict):
+    """A detector whose status cannot be told, and why."""
+
+    name: str
+    generation: int
+    broken: str
+
+
+class CalibrationRecord(TypedDict):
+    """What the threshold was drawn from: its kind, how many scores, and the rate that it hol."""
+
+    kind: str
+    scores: int
+    held: HeldRate
 
 
 class Decided(TypedDict):
@@ -81,10 +141,10 @@ class Decided(TypedDict):
 
 
 class DetectorStatus(TypedDict):
-    """A detector: its config, what it serves, what it holds and how its learning goes."""
+    """A detector: its config, what is served here and now, what it holds, how it learns."""
 
     name: str
-    created_at: str | None
+    created_at: str
     config: DetectorConfig
     config_revision: int
     dimension: int | None
@@ -93,7 +153,8 @@ class DetectorStatus(TypedDict):
     loaded: bool
     threshold: float | None
     calibration: Literal["exact", "extrapolated", "insufficient"] | None
-    labels: dict[str, Any] | None
+    labels: dict[str, int] | None
+    ahead_of_store: bool
     last_version: int
     buffered: int
     quarantined: int
@@ -105,10 +166,15 @@ class DetectorStatus(TypedDict):
     last_retraining: LastRetraining | None
     retrains: Retrains
     drift: Drift
-    regimes: list[dict[str, Any]]
-    advice: dict[str, Any] | None
+    incidents: IncidentCounts
+    incident_calibration: Literal["exact", "insufficient"] | None
+    incident_rule: IncidentRule | None
+    mute: MuteStatus | None
+    waiting: str | None
+    regimes: list[RegimeStatus]
+    advice: Advice | None
     notes: list[Note]
-    queries: list[dict[str, Any]]
+    queries: list[Query]
 
 
 class Detectors(TypedDict):
@@ -119,13 +185,15 @@ class Detectors(TypedDict):
 
 
 class Drift(TypedDict):
-    """The drift state, with the statistic, threshold and verdict of every test."""
+    """The verdict on one version's traffic, and the events to ask a person about."""
 
-    state: str
-    at: NotRequired[str | None]
-    stale: NotRequired[str]
+    state: Literal["degraded", "known_regime", "new_regime", "none"]
     version: NotRequired[int | None]
-    statistics: NotRequired[dict[str, Any]]
+    statistics: NotRequired[Statistics | None]
+    queries: NotRequired[list[Query] | None]
+    at: NotRequired[str | None]
+    updated_at: NotRequired[str | None]
+    stale: NotRequired[str | None]
 
 
 class Event(TypedDict):
@@ -153,6 +221,26 @@ class Events(TypedDict):
     next: NotRequired[str]
 
 
+class ExperienceSummary(TypedDict):
+    """What a version's record says of its experience: its range in the buffer, and who sent ."""
+
+    first: str
+    last: str
+    n: int
+    batch_count: int
+    senders: list[str]
+    batches: list[str]
+
+
+class FeatureFinding(TypedDict):
+    """What the test of one feature found."""
+
+    feature: str
+    statistic: float
+    threshold: float
+    alarm: bool
+
+
 class FeedbackAnswer(TypedDict):
     """How many labels were kept, how many vectors are buffered now, and how many were held b."""
 
@@ -164,11 +252,28 @@ class FeedbackAnswer(TypedDict):
     effect: str | None
 
 
+class Finding(TypedDict):
+    """The statistic of a test, its threshold, and whether the test alarms."""
+
+    statistic: float
+    threshold: float
+    alarm: bool
+
+
 class Forgets(TypedDict):
     """What a move of the champion leaves behind."""
 
     vectors: int
     versions: list[int]
+
+
+class GateRecord(TypedDict):
+    """What the gate said, why not, and on what evidence."""
+
+    policy: NotRequired[str]
+    passed: NotRequired[bool]
+    reasons: list[str]
+    evidence: NotRequired[dict[str, Any]]
 
 
 class Generation(TypedDict):
@@ -196,6 +301,14 @@ class Health(TypedDict):
     champions: NotRequired[int]
     worker: NotRequired[bool]
     why: NotRequired[str]
+
+
+class HeldRate(TypedDict):
+    """The share of calibration normals at or above the threshold, with a confidence interval."""
+
+    rate: float
+    low: float
+    high: float
 
 
 class History(TypedDict):
@@ -242,11 +355,45 @@ class Incident(TypedDict):
     effect: NotRequired[str]
 
 
+class IncidentCounts(TypedDict):
+    """Incidents that are open and page, and all that are open."""
+
+    open: int
+    unfinished: int
+
+
+class IncidentRule(TypedDict):
+    """The rule in force: so many alarming rows of so many open an incident, or a severe one ."""
+
+    calibration: Literal["exact", "insufficient"]
+    alarming_rows: int
+    of_rows: int
+    severity_alone: float
+    asked_per_day: float
+    held_per_day: float | None
+    held_low: float | None
+    held_high: float | None
+
+
 class Incidents(TypedDict):
     """Incidents, newest first."""
 
     incidents: list[Incident]
     next: NotRequired[str]
+
+
+class KnownRegime(TypedDict):
+    """What a lineage says of one regime."""
+
+    alarms: NotRequired[Both | None]
+    curve: LearningCurve | None
+    novel: NotRequired[float | None]
+    number: int
+    replayed: NotRequired[int | None]
+    score_change: NotRequired[float | None]
+    seen: int
+    size: int
+    typical: list[Typical]
 
 
 class Label(TypedDict):
@@ -269,20 +416,74 @@ class Labels(TypedDict):
 
 
 class LastRetraining(TypedDict):
-    """How the last retraining ended."""
+    """How the last retraining ended: when (RFC 3339), after how long, and why not promoted."""
 
     outcome: Literal["failed", "promoted", "rejected"]
     version: int | None
+    finished_at: str | None
     reasons: list[str]
     seconds: float | None
-    finished_at: str | None
     labelled: NotRequired[str]
+
+
+class LearningCurve(TypedDict):
+    """The parameters of `models.survey.learning_curves.Curve`."""
+
+    exponent: float
+    floor: float
+    scale: float
+
+
+class MixFinding(TypedDict):
+    """How far the mix of regimes moved."""
+
+    statistic: float
+    threshold: float
+    alarm: bool
+    none: float | None
+    known: list[RegimeShare]
 
 
 class MuteAnswer(TypedDict):
     """Until when a detector is muted, why, and by whom."""
 
-    mute: dict[str, Any]
+    mute: MuteStatus
+
+
+class MuteStatus(TypedDict):
+    """Until when (RFC 3339) a detector pages nobody, why, and who muted it."""
+
+    until: str | None
+    why: str
+    who: str
+
+
+class NewRecord(TypedDict):
+    """What a version's record says beside what the store adds."""
+
+    who: str
+    strategy: NotRequired[str]
+    n_prev: NotRequired[int]
+    n_new: NotRequired[int]
+    learned: NotRequired[int]
+    seed: NotRequired[int]
+    training: NotRequired[Training]
+    bytes_kept: NotRequired[int]
+    regimes: NotRequired[list[KnownRegime]]
+    probes: NotRequired[list[dict[str, float]]]
+    advice: NotRequired[Advice]
+    notes: NotRequired[list[Note]]
+    weights: NotRequired[Weights]
+    parent_sha256: NotRequired[str | None]
+    dimension: NotRequired[int]
+    threshold: NotRequired[ThresholdRecord]
+    calibration: NotRequired[CalibrationRecord]
+    gate: NotRequired[GateRecord]
+    anchor: NotRequired[int | None]
+    trigger: NotRequired[str]
+    labelled: NotRequired[str]
+    timings: NotRequired[Timings]
+    signature: NotRequired[str]
 
 
 class NormalAnswer(TypedDict):
@@ -297,10 +498,10 @@ class NormalAnswer(TypedDict):
 
 
 class Note(TypedDict):
-    """What to know of the data that a version learned, and what to do about it."""
+    """What a person should know of the data that a version learned: see `models.survey.notes."""
 
-    kind: str
     features: list[str]
+    kind: str
     sentence: str
 
 
@@ -336,7 +537,7 @@ class QuarantineEntry(TypedDict):
     id: str
     kind: str
     vectors: int
-    decision: NotRequired[str | None]
+    decision: str | None
 
 
 class QuarantinedRows(TypedDict):
@@ -344,6 +545,36 @@ class QuarantinedRows(TypedDict):
 
     id: str
     vectors: list[list[float | None]]
+
+
+class Query(TypedDict):
+    """A recorded anomaly whose label would teach much, by its id, and why."""
+
+    event: str
+    reason: str
+
+
+class RegimeShare(TypedDict):
+    """One regime's share of what was learned, and of live rows: null while those are too few."""
+
+    regime: int
+    learned: float
+    live: float | None
+    state: Literal["absent", "present", "returning", "unknown"]
+
+
+class RegimeStatus(TypedDict):
+    """One regime that the champion knows."""
+
+    regime: int
+    size: int
+    learned: float
+    seen: int
+    live: float | None
+    state: Literal["absent", "present", "returning", "unknown"]
+    forgetting: float | None
+    score_change: float | None
+    typical: list[Typical]
 
 
 class RetrainAnswer(TypedDict):
@@ -356,7 +587,7 @@ class RetrainAnswer(TypedDict):
 
 
 class Retraining(TypedDict):
-    """Whether a retraining runs, and how far it is."""
+    """Whether a retraining is queued or runs."""
 
     state: Literal["idle", "queued", "running"]
     progress: float
@@ -373,16 +604,27 @@ class Retrains(TypedDict):
     failed: int
 
 
+class Revocation(TypedDict):
+    """Why a version may not serve any more: what of a batch or a key was taken back."""
+
+    at: str | None
+    who: str
+    why: str
+    batch: NotRequired[str]
+    key: NotRequired[str]
+
+
 class Revoked(TypedDict):
     """What a revocation came to, or would come to with `dry_run`."""
 
     dry_run: bool
     champion: int | None
+    generation: int
     versions: list[int]
-    discarded: NotRequired[dict[str, int]]
-    lost: NotRequired[dict[str, Any]]
-    relearned: NotRequired[dict[str, Any]]
-    generation: NotRequired[int]
+    discarded: dict[str, int]
+    lost: Batches
+    relearned: Batches
+    labels: NotRequired[int]
 
 
 class Row(TypedDict):
@@ -428,9 +670,9 @@ class ScoreAnswer(TypedDict):
 class ServiceAnswer(TypedDict):
     """Store, workers and API processes."""
 
-    store: dict[str, Any]
-    workers: list[dict[str, Any]]
-    api: list[dict[str, Any]]
+    store: StoreState
+    workers: list[WorkerSeen]
+    api: list[ApiProcess]
 
 
 class SessionAnswer(TypedDict):
@@ -440,26 +682,95 @@ class SessionAnswer(TypedDict):
     scopes: list[str]
 
 
+class Statistics(TypedDict):
+    """What every test found."""
+
+    martingale: NotRequired[Finding | None]
+    adwin: NotRequired[Finding | None]
+    anomalies: NotRequired[Finding | None]
+    features: list[FeatureFinding]
+    regimes: NotRequired[MixFinding | None]
+
+
+class StoreState(TypedDict):
+    """Whether the store answers, and why it is refused, if it is."""
+
+    up: bool
+    refused: str | None
+
+
+class ThresholdRecord(TypedDict):
+    """The threshold at that moment, the p-value there, and the policy that gave it."""
+
+    value: float
+    alpha: float
+    policy: dict[str, Any]
+
+
+class Timings(TypedDict):
+    """Seconds: the oldest vector waited, the training took, and all of the retraining took."""
+
+    buffered: float
+    training: float
+    total: float
+
+
+class Training(TypedDict):
+    """How the network was trained."""
+
+    batch_size: NotRequired[int | None]
+    learning_rate: NotRequired[float | None]
+    loss: NotRequired[list[float] | None]
+    networks: NotRequired[int | None]
+    regimes: NotRequired[int | None]
+    steps: int
+
+
+class Typical(TypedDict):
+    """A feature by which a typical vector stands out, and its value there."""
+
+    feature: str
+    value: float
+
+
 class VersionRecord(TypedDict):
     """A version's lineage, threshold, gate verdict and state."""
 
+    who: str
+    strategy: NotRequired[str]
+    n_prev: NotRequired[int]
+    n_new: NotRequired[int]
+    learned: NotRequired[int]
+    seed: NotRequired[int]
+    training: NotRequired[Training]
+    bytes_kept: NotRequired[int]
+    regimes: NotRequired[list[KnownRegime]]
+    probes: NotRequired[list[dict[str, float]]]
+    advice: NotRequired[Advice]
+    notes: NotRequired[list[Note]]
+    weights: NotRequired[Weights]
+    parent_sha256: NotRequired[str | None]
+    dimension: NotRequired[int]
+    threshold: NotRequired[ThresholdRecord]
+    calibration: NotRequired[CalibrationRecord]
+    gate: NotRequired[GateRecord]
+    anchor: NotRequired[int | None]
+    trigger: NotRequired[str]
+    labelled: NotRequired[str]
+    timings: NotRequired[Timings]
+    signature: NotRequired[str]
     version: int
-    state: Literal["champion", "imported", "rejected", "retired", "revoked"]
+    state: Literal["candidate", "champion", "rejected", "retired", "revoked"]
     outcome: str
     sha256: str
     created_at: str | None
+    pruned: bool
     parent: NotRequired[int | None]
-    strategy: NotRequired[str]
+    bytes: NotRequired[int]
+    experience: NotRequired[ExperienceSummary]
     w_prev: NotRequired[float | None]
     w_new: NotRequired[float | None]
-    n_prev: NotRequired[int | None]
-    n_new: NotRequired[int | None]
-    seed: NotRequired[int | None]
-    threshold: NotRequired[dict[str, Any]]
-    gate: NotRequired[dict[str, Any] | None]
-    notes: NotRequired[list[Note]]
-    weights: NotRequired[dict[str, float | None]]
-    training: NotRequired[dict[str, Any]]
+    revoked: NotRequired[Revocation]
 
 
 class Versions(TypedDict):
@@ -469,9 +780,23 @@ class Versions(TypedDict):
     next: NotRequired[str | int]
 
 
+class Weights(TypedDict):
+    """The shares of replayed and of new vectors in what was learned."""
+
+    w_prev: float
+    w_new: float
+
+
 class Work(TypedDict):
     """How many detectors are due for a retraining, and how many are being retrained."""
 
     due: int
     running: int
     oldest_seconds: float
+
+
+class WorkerSeen(TypedDict):
+    """A worker, and seconds since it was heard of."""
+
+    id: str
+    heard_seconds: float

@@ -7,25 +7,32 @@ from typing import Self
 import msgspec
 import orjson
 
-from service.json_value import JsonObject
+from service.json_value import JsonObject, JsonValue
 
 _CHAIN = ("previous", "hash")
 
 
 class AuditEntry(msgspec.Struct, frozen=True):
-    """One change: who made it, when (`at`, milliseconds since 1970), and why.
+    """One change: who made it, when (`at`, milliseconds since 1970), why, and from what to what.
 
-    `written` is the entry as compact JSON, its fields in the order in which they were written, the
-    details of the action among them. `hash` covers `previous`, the hash before it, and `written`.
+    `hash` covers `previous`, the hash before it, and the entry as it was written. Details of the
+    action stand beside these fields.
     """
 
     seq: int
     at: int
+    before: JsonValue = msgspec.field(name="from")
+    after: JsonValue = msgspec.field(name="to")
     action: str
     who: str
     why: str
     previous: str
     hash: str
+
+
+class WrittenEntry(AuditEntry, frozen=True):
+    """An entry with what its hash was made of: the compact JSON in which it was written."""
+
     written: bytes
 
     @classmethod
@@ -33,8 +40,8 @@ class AuditEntry(msgspec.Struct, frozen=True):
         """Return the entry that the store keeps as `written`."""
         found = orjson.loads(written)
         return cls(
-            found["seq"], found["at"], found["action"], found["who"], found["why"],
-            previous, digest, written,
+            found["seq"], found["at"], found["from"], found["to"],
+            found["action"], found["who"], found["why"], previous, digest, written,
         )  # fmt: skip
 
     @classmethod
@@ -54,14 +61,14 @@ class AuditEntry(msgspec.Struct, frozen=True):
         whole = self.previous.encode() + self.written
         return hashlib.sha1(whole, usedforsecurity=False).hexdigest() == self.hash
 
-    def follows(self, before: "AuditEntry | None") -> bool:
+    def follows(self, before: "WrittenEntry | None") -> bool:
         """Return whether this entry was written right after `before`, if that is known."""
         return before is None or (self.previous == before.hash and self.seq == before.seq + 1)
 
 
-def broken(entries: Iterable[AuditEntry]) -> int | None:
+def broken(entries: Iterable[WrittenEntry]) -> int | None:
     """Return the number of the first entry that does not follow from the one before it, or None."""
-    before: AuditEntry | None = None
+    before: WrittenEntry | None = None
     for entry in entries:
         if not (entry.intact and entry.follows(before)):
             return entry.seq

@@ -8,8 +8,8 @@ from msgspec import UNSET, Struct, UnsetType
 
 from models import MIN_VECTORS
 from service.domain.detector_config import DetectorConfig
-from service.domain.drift_report import DriftReport
-from service.json_value import JsonObject
+from service.domain.drift_report import Drift
+from service.domain.incident import IncidentRule
 
 
 class Pointer(NamedTuple):
@@ -41,10 +41,10 @@ def older(one: Pointer, other: Pointer) -> bool:
     return mine < (other.generation, other.config_revision) and one.changed <= other.changed
 
 
-class Retraining(NamedTuple):
-    """What the worker does with a detector; `progress` runs from 0 to 1.
+class Retraining(Struct, frozen=True):
+    """Whether a retraining is queued or runs; `progress` runs from 0 to 1.
 
-    While it trains: the seconds left, and the latest mean loss (nats) on old and on new vectors.
+    While it runs: the seconds left, and the latest mean loss (nats) on old and on new vectors.
     """
 
     state: Literal["idle", "queued", "running"]
@@ -60,12 +60,20 @@ class LastRetraining(Struct, frozen=True):
     `labelled` says what became of rows labelled normal, where the experience had some.
     """
 
-    outcome: str
+    outcome: Literal["promoted", "rejected", "failed"]
     version: int | None
     finished_at: str | None
     reasons: tuple[str, ...] = ()
     seconds: float | None = None
     labelled: str | UnsetType = UNSET
+
+
+class Retrains(Struct, frozen=True):
+    """How many retrainings ended how."""
+
+    promoted: int = 0
+    rejected: int = 0
+    failed: int = 0
 
 
 class Counts(NamedTuple):
@@ -132,11 +140,11 @@ class Detector:
     requested: int
     served: int
     attempts: int
-    retrains: dict[str, int]
+    retrains: Retrains
     last_retraining: LastRetraining | None
-    drift: DriftReport
+    drift: Drift
     incidents: Counts
-    incident_rule: JsonObject | None
+    incident_rule: IncidentRule | None
     mute: Mute | None
     messages: Delivered
     champion_nonce: str = ""

@@ -1,13 +1,22 @@
 """What the status of a detector says, as an answer carries it."""
 
 from collections.abc import Mapping
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
+from models.drift.finding import Presence
+from models.parts.calibration import Support
 from models.parts.lineage import Advice, Note, Typical
-from service.domain.detector import LastRetraining
-from service.domain.drift_report import DriftReport, Query
-from service.json_value import JsonObject, JsonValue
+from service.domain.detector import LastRetraining, Retraining, Retrains
+from service.domain.drift_report import Drift, Query
+from service.domain.incident import IncidentRule
+from service.json_value import JsonObject
+
+# As `DetectorConfig.to_dict` writes it. OpenAPI has its schema from pydantic, which reads it.
+Config = Annotated[
+    JsonObject, Meta(extra_json_schema={"$ref": "#/components/schemas/DetectorConfig"})
+]
 
 
 class RegimeStatus(Struct, frozen=True):
@@ -23,23 +32,10 @@ class RegimeStatus(Struct, frozen=True):
     learned: float
     seen: int
     live: float | None
-    state: str
+    state: Presence
     forgetting: float | None
     score_change: float | None
     typical: tuple[Typical, ...]
-
-
-class RetrainingStatus(Struct, frozen=True):
-    """Whether a retraining is queued or runs, and how far it is, 0 to 1.
-
-    While it runs: the seconds left, and the latest loss (nats) on old and on new vectors.
-    """
-
-    state: str
-    progress: float
-    seconds_left: float | None
-    loss_old: float | None
-    loss_new: float | None
 
 
 class IncidentCounts(Struct, frozen=True):
@@ -65,14 +61,14 @@ class DetectorStatus(Struct, frozen=True):
 
     name: str
     created_at: str
-    config: JsonObject
+    config: Config
     config_revision: int
     dimension: int | None
     champion: int | None
     generation: int
     loaded: bool
     threshold: float | None
-    calibration: str | None
+    calibration: Support | None
     labels: Mapping[str, int] | None
     ahead_of_store: bool
     last_version: int
@@ -82,13 +78,13 @@ class DetectorStatus(Struct, frozen=True):
     thinned: int
     learned: int
     needed: int
-    retraining: RetrainingStatus
+    retraining: Retraining
     last_retraining: LastRetraining | None
-    retrains: Mapping[str, int]
-    drift: DriftReport
+    retrains: Retrains
+    drift: Drift
     incidents: IncidentCounts
-    incident_calibration: JsonValue
-    incident_rule: JsonObject | None
+    incident_calibration: Literal["exact", "insufficient"] | None
+    incident_rule: IncidentRule | None
     mute: MuteStatus | None
     waiting: str | None
     regimes: tuple[RegimeStatus, ...]

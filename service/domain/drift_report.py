@@ -12,7 +12,7 @@ class Query(Struct, frozen=True):
     reason: str
 
 
-class DriftReport(Struct, frozen=True, omit_defaults=True):
+class Drift(Struct, frozen=True, omit_defaults=True):
     """The verdict on one version's traffic, and the events to ask a person about.
 
     `at` and `updated_at`, RFC 3339, are when it was published; `stale` says why nothing newer was.
@@ -28,4 +28,4 @@ class DriftReport(Struct, frozen=True, omit_defaults=True):
     stale: str | None = None
 
 
-NO_DRIFT = DriftReport("none")
+NO_DRIFT = Drift("none")

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 import orjson
+from msgspec import Struct
 from numpy.typing import NDArray
-
-from service.json_value import JsonObject
 
 BATCHES_RECORDED = 1000  # batch ids and senders that a version's record names; `sources` has all
 
@@ -20,6 +19,20 @@ class Source(NamedTuple):
     batch: str
     sender: str
     vectors: int
+
+
+class ExperienceSummary(Struct, frozen=True):
+    """What a version's record says of its experience: its range in the buffer, and who sent it.
+
+    `senders` and `batches` are some of them where there are very many.
+    """
+
+    first: str
+    last: str
+    n: int
+    batch_count: int
+    senders: tuple[str, ...]
+    batches: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +74,16 @@ class Experience:
         """Who sent them, each once."""
         return tuple(sorted({source.sender for source in self.sources} - {""}))
 
-    def summary(self) -> JsonObject:
+    def summary(self) -> ExperienceSummary:
         """Return what a version's record says of it."""
-        return {
-            "first": self.first,
-            "last": self.last,
-            "n": self.n,
-            "batch_count": len(self.sources),
-            "senders": list(self.senders[:BATCHES_RECORDED]),
-            "batches": list(self.batch_ids[:BATCHES_RECORDED]),
-        }
+        return ExperienceSummary(
+            first=self.first,
+            last=self.last,
+            n=self.n,
+            batch_count=len(self.sources),
+            senders=tuple(self.senders[:BATCHES_RECORDED]),
+            batches=tuple(self.batch_ids[:BATCHES_RECORDED]),
+        )
 
 
 def packed(sources: Iterable[Source]) -> bytes:

@@ -90,6 +90,23 @@ class Ruling(msgspec.Struct, frozen=True):
     released: int = 0
 
 
+class IncidentRule(msgspec.Struct, frozen=True):
+    """The rule in force: so many alarming rows of so many open an incident, or a severe one alone.
+
+    The rates are of false incidents a day: asked for, and held on the calibration normals, with a
+    Poisson interval; null where `calibration` is `insufficient`.
+    """
+
+    calibration: Literal["exact", "insufficient"]
+    alarming_rows: int
+    of_rows: int
+    severity_alone: float
+    asked_per_day: float
+    held_per_day: float | None
+    held_low: float | None
+    held_high: float | None
+
+
 class Pardon(msgspec.Struct, frozen=True):
     """Rows that page nobody: like those of the dismissed incident `id`.
 

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from msgspec import Struct
+
 from service.domain.experience import BATCHES_RECORDED, Source
 from service.domain.version_record import Taken, VersionRecord
-from service.json_value import JsonObject
 
 Position = tuple[int, int]
 
@@ -91,6 +92,15 @@ def within(entry: str, found: Iterable[tuple[str, str]]) -> bool:
     return any(position(first) < at <= position(last) for first, last in found)
 
 
+class Batches(Struct, frozen=True):
+    """How many vectors of how many normal batches, with some of these and of their senders."""
+
+    vectors: int
+    batch_count: int
+    batches: tuple[str, ...]
+    senders: tuple[str, ...]
+
+
 @dataclass
 class Tally:
     """Vectors, counted by batch and sender."""
@@ -101,12 +111,12 @@ class Tally:
         """Count these vectors."""
         self.vectors[source.batch, source.sender] += source.vectors
 
-    def told(self, *, less: "Tally | None" = None) -> JsonObject:
-        """Return the count as JSON carries it, without what is counted in `less`."""
+    def total(self, *, less: "Tally | None" = None) -> Batches:
+        """Return the count as an answer has it, without what is counted in `less`."""
         left = self.vectors - less.vectors if less else self.vectors
-        return {
-            "vectors": sum(left.values()),
-            "batch_count": len(left),
-            "batches": [batch for batch, _ in left][:BATCHES_RECORDED],
-            "senders": sorted({sender for _, sender in left} - {""})[:BATCHES_RECORDED],
-        }
+        return Batches(
+            vectors=sum(left.values()),
+            batch_count=len(left),
+            batches=tuple(batch for batch, _ in left)[:BATCHES_RECORDED],
+            senders=tuple(sorted({sender for _, sender in left} - {""}))[:BATCHES_RECORDED],
+        )

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from msgspec import UNSET, Struct, UnsetType
+
 from service.domain.experience import Source
-from service.domain.provenance import Culprit, Made, Tally, descended
+from service.domain.provenance import Batches, Culprit, Made, Tally, descended
 from service.domain.version_record import Mark
-from service.json_value import JsonObject
 from service.problems import Conflict
 
 
@@ -18,6 +19,23 @@ class Asked:
     who: str = ""
     why: str = ""
     unserved: bool = False
+
+
+class Revoked(Struct, frozen=True):
+    """What a revocation came to, or would come to with `dry_run`.
+
+    `discarded` counts vectors by where they were, `lost` those of others that are not kept,
+    `relearned` those that went back to the buffer. `labels` are those of the revoked key.
+    """
+
+    dry_run: bool
+    champion: int | None
+    generation: int
+    versions: tuple[int, ...]
+    discarded: Mapping[str, int]
+    lost: Batches
+    relearned: Batches
+    labels: int | UnsetType = UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +65,17 @@ class Plan:
                 "none serve until one is learned: `without_champion`."
             )
 
-    def told(self) -> JsonObject:
-        """Return it as the answer has it."""
-        return {
-            "champion": self.target,
-            "generation": self.generation + (self.target != self.champion),
-            "versions": list(self.marked),
-            "discarded": dict(self.discarded),
-            "lost": self.innocent.told(less=self.relearned),
-            "relearned": self.relearned.told(),
-        }
+    def foreseen(self) -> "Revoked":
+        """Return what the answer says of it while nothing is done yet."""
+        return Revoked(
+            dry_run=True,
+            champion=self.target,
+            generation=self.generation + (self.target != self.champion),
+            versions=self.marked,
+            discarded=self.discarded,
+            lost=self.innocent.total(less=self.relearned),
+            relearned=self.relearned.total(),
+        )
 
 
 @dataclass(frozen=True, slots=True)

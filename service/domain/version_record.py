@@ -105,7 +105,10 @@ class NewRecord(Struct, frozen=True, kw_only=True):
         if experience is None:  # imported
             document = {"parent": None} | document
         else:
-            document |= {"experience": experience.summary(), "parent": experience.champion}
+            document |= {
+                "experience": msgspec.to_builtins(experience.summary()),
+                "parent": experience.champion,
+            }
         return orjson.dumps(document | {"sha256": digest, "bytes": len(artifact)})[1:]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
-from service.domain.audit_chain import AuditEntry
+from service.domain.audit_chain import WrittenEntry
 from service.store.connection import ask
 from service.store.lua import AUDIT, NOW, READ
 from service.store.redis_keys import KEYS_AUDIT, Keys
@@ -57,7 +57,7 @@ class Audit:
 
     async def entries(
         self, name: str | None, *, after: int = 0, limit: int = PAGE
-    ) -> list[AuditEntry]:
+    ) -> list[WrittenEntry]:
         """Return up to `limit` entries from number `after` + 1 on, oldest first.
 
         They are the detector's, or, with no `name`, those of the API keys.
@@ -67,7 +67,7 @@ class Audit:
         if not first:
             return []
         # Entries are numbered without gaps, but a stream is read by time: read on to the page.
-        found: list[AuditEntry] = []
+        found: list[WrittenEntry] = []
         at = "-"
         while len(found) < limit:
             rows = await ask(client, client.xrange(key, at, "+", count=PAGE))
@@ -78,5 +78,5 @@ class Audit:
         return found[:limit]
 
 
-def _entry(row: Mapping[bytes, bytes]) -> AuditEntry:
-    return AuditEntry.read(row[b"e"], row[b"p"].decode(), row[b"h"].decode())
+def _entry(row: Mapping[bytes, bytes]) -> WrittenEntry:
+    return WrittenEntry.read(row[b"e"], row[b"p"].decode(), row[b"h"].decode())

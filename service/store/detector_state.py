@@ -17,10 +17,12 @@ from service.domain.detector import (
     Mute,
     Pointer,
     Retraining,
+    Retrains,
     with_dimension,
 )
 from service.domain.detector_config import stored
-from service.domain.drift_report import NO_DRIFT, DriftReport
+from service.domain.drift_report import NO_DRIFT, Drift
+from service.domain.incident import IncidentRule
 from service.problems import Unprocessable
 from service.store.connection import ask
 from service.store.redis_keys import Keys
@@ -88,13 +90,15 @@ def from_state(name: str, state: Mapping[bytes, bytes], drift: bytes | None) -> 
         requested=number("requested"),
         served=number("served"),
         attempts=number("attempts"),
-        retrains={outcome: number(outcome) for outcome in ("promoted", "rejected", "failed")},
+        retrains=Retrains(number("promoted"), number("rejected"), number("failed")),
         last_retraining=_finished(text.get("last_retraining")),
         drift=_drift(drift),
         incidents=Counts(
             number("incidents_open"), number("incidents_opened"), number("incidents_closed")
         ),
-        incident_rule=orjson.loads(text.get("incident_rule") or "null"),
+        incident_rule=msgspec.json.decode(
+            text.get("incident_rule") or "null", type=IncidentRule | None
+        ),
         mute=_mute(text),
         messages=Delivered(number("messages_sent"), number("messages_dropped")),
         champion_nonce=text.get("champion_nonce", ""),
@@ -141,8 +145,8 @@ def _place(entry: str) -> tuple[int, int]:
     return int(milliseconds or 0), int(number or 0)
 
 
-def _drift(text: bytes | None) -> DriftReport:
-    return msgspec.json.decode(text, type=DriftReport) if text else NO_DRIFT
+def _drift(text: bytes | None) -> Drift:
+    return msgspec.json.decode(text, type=Drift) if text else NO_DRIFT
 
 
 def _mute(text: Mapping[str, str]) -> Mute | None:

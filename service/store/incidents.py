@@ -12,7 +12,7 @@ import orjson
 from redis.asyncio import Redis
 
 from service.domain.history import Buckets, unpack
-from service.domain.incident import Incident, Pardon, Ruling, Witness
+from service.domain.incident import Incident, IncidentRule, Pardon, Ruling, Witness
 from service.domain.incident_fold import Fold
 from service.domain.webhook_message import Message
 from service.store.connection import ask
@@ -47,7 +47,7 @@ class Changes(msgspec.Struct, frozen=True):
     incidents: Sequence[tuple[Incident, Sequence[Witness] | None]] = ()
     buckets: Mapping[str, bytes | None] = {}
     messages: Sequence[Message] = ()
-    rule: Mapping[str, Any] | None = None
+    rule: IncidentRule | None = None
     opened: int = 0
     closed: int = 0
     paging: int = 0
@@ -110,7 +110,7 @@ class Incidents:
         args = {
             "holder": lease.holder,
             "changes": orjson.dumps(told),
-            "rule": orjson.dumps(changes.rule),
+            "rule": msgspec.json.encode(changes.rule),
             "paging": changes.paging,
             "opened": changes.opened,
             "closed": changes.closed,

@@ -8,7 +8,7 @@ import orjson
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
-from service.domain.drift_report import DriftReport
+from service.domain.drift_report import Drift
 from service.domain.live_summary import LiveSummary
 from service.store.connection import ask
 from service.store.due_index import DueIndex
@@ -102,7 +102,7 @@ class Live:
         packed = await ask(self._redis, self._redis.get(Keys(name).monitor))
         return Memory(*msgspec.msgpack.decode(packed)) if packed else None
 
-    async def save(self, lease: Lease, memory: Memory, drift: DriftReport | None = None) -> None:
+    async def save(self, lease: Lease, memory: Memory, drift: Drift | None = None) -> None:
         """Save the monitor's memory and publish its drift document, in one step.
 
         Raises Fenced once the lease (role `monitor`) is lost.

@@ -13,15 +13,16 @@ import asyncio
 import secrets
 from typing import Any
 
+import msgspec
 import orjson
+from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from service import crash_points
 from service.domain.experience import Source, unpacked
 from service.domain.provenance import Culprit, Made, Tally, position, ranges, within
-from service.domain.revocation_plan import Asked, Plan, State
+from service.domain.revocation_plan import Asked, Plan, Revoked, State
 from service.domain.version_record import read_mark, read_record
-from service.json_value import JsonObject
 from service.problems import Conflict, Unknown, UnknownDetector
 from service.store.connection import ask
 from service.store.due_index import DueIndex
@@ -74,8 +75,8 @@ class Revocations:
             tuple(sorted(marked)), tuple(again), discarded, innocent, relearned,
         )  # fmt: skip
 
-    async def revoke(self, name: str, asked: Asked) -> JsonObject:
-        """Take the culprit back; return what that came to, as `Plan.told` does.
+    async def revoke(self, name: str, asked: Asked) -> Revoked:
+        """Take the culprit back; return what that came to.
 
         Raises UnknownDetector, Unknown, Conflict where no clean version is left, and Fenced when
         another revocation, or a worker after a long pause, took the lease.
@@ -92,12 +93,14 @@ class Revocations:
         finally:
             await self._leases.release(lease)
             await self._due.refresh(name)
-        return plan.told() | {
-            "generation": generation,
-            "discarded": discarded,
-            "lost": plan.innocent.told(less=relearned),
-            "relearned": relearned.told(),
-        }
+        return replace(
+            plan.foreseen(),
+            dry_run=False,
+            generation=generation,
+            discarded=discarded,
+            lost=plan.innocent.total(less=relearned),
+            relearned=relearned.total(),
+        )
 
     async def _marked(self, lease: Lease, asked: Asked) -> tuple[Plan, int]:
         """Mark the versions and move the champion; return what that went by, and the generation."""
@@ -106,9 +109,14 @@ class Revocations:
         for _ in range(_ROUNDS):
             plan = await self.plan(lease.name, culprit)
             plan.check(asked)
-            told = plan.told()
+            told = plan.foreseen()
             why = {"who": asked.who, "why": f"revoked {culprit.kind} {culprit.id}"}
-            about = {key: told[key] for key in ("versions", "discarded", "lost", "relearned")}
+            about = {
+                "versions": told.versions,
+                "discarded": told.discarded,
+                "lost": msgspec.to_builtins(told.lost),
+                "relearned": msgspec.to_builtins(told.relearned),
+            }
             args = {
                 "holder": lease.holder,
                 "uid": plan.uid,

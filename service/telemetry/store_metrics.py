@@ -226,7 +226,7 @@ def _retrains(detectors: Sequence[Detector]) -> Metric:
     )
     for detector in detectors:
         for outcome in OUTCOMES:
-            family.add_metric([detector.name, outcome], detector.retrains.get(outcome, 0))
+            family.add_metric([detector.name, outcome], getattr(detector.retrains, outcome))
     return family
 
 

@@ -12,12 +12,12 @@ import numpy as np
 from models import AnamnesisError, Version
 from models.drift.finding import Verdict
 from models.drift.regimes import Known
-from models.drift.state import Baseline, Drift, Sample
+from models.drift.state import Baseline, DriftTests, Sample
 from models.parts.calibration import Threshold
 from service import log
 from service.domain import label_queries
 from service.domain.detector import Detector, Pointer
-from service.domain.drift_report import DriftReport, Query
+from service.domain.drift_report import Drift, Query
 from service.domain.live_summary import LiveSummary
 from service.problems import StoreUnavailable
 from service.settings import Settings
@@ -47,7 +47,7 @@ class _Watch:
     """A detector that this process follows."""
 
     lease: Lease
-    drift: Drift
+    drift: DriftTests
     detector: Detector
     version: Version
     threshold: Threshold
@@ -200,7 +200,7 @@ class Monitor:
             regimes=_known(version),
         )
         memory = await self._live.load(name)
-        drift = Drift.from_bytes(baseline, memory.state) if memory else Drift(baseline)
+        drift = DriftTests.from_bytes(baseline, memory.state) if memory else DriftTests(baseline)
         after = memory.after if memory else "0-0"
         return _Watch(lease, drift, detector, version, threshold, pointer, after)
 
@@ -224,9 +224,7 @@ class Monitor:
         if time.monotonic() - watch.asked_at >= _ASK_SECONDS:
             watch.queries, watch.asked_at = await self._queries(watch), time.monotonic()
         now = rfc3339(time.time())
-        report = DriftReport(
-            verdict.state, verdict.version, verdict.statistics, watch.queries, now, now
-        )
+        report = Drift(verdict.state, verdict.version, verdict.statistics, watch.queries, now, now)
         await self._live.save(watch.lease, memory, report)
         shown = _shown(verdict)
         if watch.shown and shown[0] != watch.shown[0]:

@@ -19,10 +19,9 @@ from service import log
 from service.domain import history
 from service.domain.detector import Detector
 from service.domain.history import HOUR, MINUTE, Bucket, Buckets
-from service.domain.incident import Incident, Pardon, Witness
+from service.domain.incident import Incident, IncidentRule, Pardon, Witness
 from service.domain.incident_fold import Change, Context, Fold, worst
 from service.domain.webhook_message import Message, message
-from service.json_value import JsonObject
 from service.settings import Settings
 from service.store.connection import Connection
 from service.store.due_index import DueIndex
@@ -167,7 +166,7 @@ class IncidentMonitor:
                 incidents=incidents,
                 buckets={**dict.fromkeys(gone), **buckets},
                 messages=self._messages(lease, followed.changes, now),
-                rule=_told(followed.chosen),
+                rule=_in_force(followed.chosen),
                 opened=kinds.count("opened"),
                 closed=kinds.count("closed"),
                 paging=0 if now < followed.muted_until else len(paging),
@@ -267,20 +266,20 @@ def _context(followed: _Followed, alpha: float, now: float) -> Context:
     )
 
 
-def _told(chosen: Chosen | None) -> JsonObject | None:
+def _in_force(chosen: Chosen | None) -> IncidentRule | None:
     """Return what status says of the rule in force; None while there is none."""
     if chosen is None:
         return None
-    return {
-        "calibration": chosen.calibration,
-        "alarming_rows": chosen.rule.k,
-        "of_rows": chosen.rule.m,
-        "severity_alone": chosen.rule.alone,
-        "asked_per_day": chosen.asked,
-        "held_per_day": chosen.per_day,
-        "held_low": chosen.low,
-        "held_high": chosen.high,
-    }
+    return IncidentRule(
+        calibration=chosen.calibration,
+        alarming_rows=chosen.rule.k,
+        of_rows=chosen.rule.m,
+        severity_alone=chosen.rule.alone,
+        asked_per_day=chosen.asked,
+        held_per_day=chosen.per_day,
+        held_low=chosen.low,
+        held_high=chosen.high,
+    )
 
 
 def _rate(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models import Version
-from service.domain.drift_report import DriftReport
+from service.domain.drift_report import Drift
 from service.store.live_summaries import Memory
 from tests.contract.running import Running, running
 from tests.waiting import until
@@ -207,7 +207,7 @@ async def test_drift(pump: Running) -> None:
     monitor = await stores.leases.seize("pump", 30, "monitor")
     assert monitor is not None
     told = {"state": "new_regime", "version": 1, "statistics": {"features": []}}
-    await stores.live.save(monitor, Memory("0-0", b""), msgspec.convert(told, DriftReport))
+    await stores.live.save(monitor, Memory("0-0", b""), msgspec.convert(told, Drift))
     told |= {"stale": "no worker heard of"}
     assert (await pump.http.get(f"{PUMP}/drift")).json() == told
     assert (await pump.http.get(PUMP)).json()["drift"] == told

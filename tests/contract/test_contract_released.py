@@ -13,6 +13,7 @@ from service.domain.audit_chain import broken
 from service.store.redis_keys import Keys
 from service.swap.disk_cache import DiskCache
 from tests.contract.running import Running, running
+from tests.contract.test_contract_openapi import validator
 from tests.released import files, released, restore
 from tests.waiting import until
 
@@ -20,6 +21,10 @@ pytestmark = pytest.mark.anyio
 
 ANSWERS = released()["answers"]
 PUMP = "/v1/detectors/pump"
+TYPES = {
+    "": "DetectorStatus", "/drift": "Drift", "/events": "Events", "/quarantine": "Quarantine",
+    "/versions": "Versions",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -54,12 +59,17 @@ def kept(was: Any, now: Any, path: str = "") -> list[str]:
 
 
 async def test_everything_is_shown_as_it_was(old: Running) -> None:
-    """Status, versions, events, quarantine, drift, audit trail and API keys answer as before."""
+    """Status, versions, events, quarantine, drift, audit trail and API keys answer as before.
+
+    And each is of the type that OpenAPI names.
+    """
     for name, answers in ANSWERS["detectors"].items():
         for path, was in answers.items():
             answer = await old.http.get(f"/v1/detectors/{name}{path}")
             assert answer.status_code == 200, (name, path, answer.text)
             assert kept(was, answer.json()) == [], (name, path)
+            errors = validator(TYPES[path]).iter_errors(answer.json())
+            assert not [error.message for error in errors], (name, path)
     for name, was in ANSWERS["audit"].items():
         assert kept(was, (await old.http.get(f"/v1/detectors/{name}/audit")).json()) == []
     assert kept(ANSWERS["keys"], (await old.http.get("/v1/keys")).json()) == []

@@ -20,6 +20,7 @@ from service.api.status import current, describe, existing, settled
 from service.api.worker_presence import no_worker
 from service.domain.detector import Detector, LastRetraining
 from service.domain.detector_config import DetectorConfig, changed, left_out, parse
+from service.domain.detector_status import DetectorStatus
 from service.domain.scope import Scope
 from service.problems import (
     PreconditionFailed,
@@ -72,6 +73,20 @@ _STATUS = {
     "last_retraining": _LAST,
     "retrains": {"promoted": 3, "rejected": 0, "failed": 0},
     "drift": {"state": "none", "at": "2026-11-21T12:00:00.000Z"},
+    "incidents": {"open": 0, "unfinished": 0},
+    "incident_calibration": "exact",
+    "incident_rule": {
+        "calibration": "exact",
+        "alarming_rows": 3,
+        "of_rows": 10,
+        "severity_alone": 2.4,
+        "asked_per_day": 1.0,
+        "held_per_day": 0.9,
+        "held_low": 0.4,
+        "held_high": 1.7,
+    },
+    "mute": None,
+    "waiting": "2 rows wait for a person",
     "regimes": [
         {
             "regime": 1,
@@ -215,7 +230,7 @@ def _is_behind(app: Parts, detector: Detector) -> bool:
     "/{name}",
     summary="Describe a detector",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(200, "Its status.", _STATUS, documents.DetectorStatus, headers=_ETAG)
+    responses=openapi.answers(200, "Its status.", _STATUS, DetectorStatus, headers=_ETAG)
     | openapi.problems(404, 503),
 )
 async def get(request: Request, name: Name) -> Response:
@@ -278,10 +293,10 @@ async def retrain(request: Request, name: Name) -> Response:
         await settled(app, name)
         return answer(msgspec.to_builtins(last) | {"last_retraining": last})
     detector = await existing(app, name)
-    state = {"retraining": detector.retraining._asdict(), "buffered": detector.buffered}
-    if missing := no_worker(app):
-        state["note"] = f"{detector.retraining.state}; {missing}"
-    return answer(state, 202)
+    missing = no_worker(app)
+    note = f"{detector.retraining.state}; {missing}" if missing else msgspec.UNSET
+    queued = documents.RetrainAnswer(detector.retraining, detector.buffered, note)
+    return answer(queued, 202)
 
 
 async def _outcome(app: Parts, name: str, ticket: int, deadline: float) -> LastRetraining | None:

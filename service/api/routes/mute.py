@@ -9,6 +9,7 @@ from service.api.guard import caller, needs
 from service.api.responses import answer
 from service.api.routes.parameters import Name
 from service.api.status import settled
+from service.domain.detector_status import MuteStatus
 from service.domain.scope import Scope
 from service.timestamps import rfc3339
 
@@ -33,7 +34,7 @@ async def post(request: Request, name: Name) -> Response:
     who = f"key:{caller(request).id}"
     until = await app.stores.detectors.mute(name, asked.seconds, asked.why, who)
     await settled(app, name)
-    return answer({"mute": {"until": rfc3339(until), "why": asked.why, "who": who}})
+    return answer(documents.MuteAnswer(MuteStatus(rfc3339(until), asked.why, who)))
 
 
 @router.delete(

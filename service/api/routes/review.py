@@ -11,6 +11,7 @@ from service.api.routes.queries import MOST, PAGED, is_paged, more, page, whole_
 from service.api.status import drift as drift_now
 from service.api.status import existing
 from service.api.worker_presence import no_worker
+from service.domain.drift_report import Drift
 from service.domain.scope import Scope
 from service.json_value import JsonObject
 from service.problems import Unknown
@@ -109,9 +110,7 @@ _DRIFT: JsonObject = {
     "/drift",
     summary="Describe the drift of live traffic",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(
-        200, "Statistic, threshold and verdict per test.", _DRIFT, documents.Drift
-    )
+    responses=openapi.answers(200, "Statistic, threshold and verdict per test.", _DRIFT, Drift)
     | openapi.problems(404, 503),
 )
 async def drift(request: Request, name: Name) -> Response:

@@ -1,15 +1,17 @@
 """Un-learning: what a batch, or an API key, brought in is taken back."""
 
 from fastapi import APIRouter, Request, Response
+from msgspec import UNSET
+from msgspec.structs import replace
 
-from service.api import documents, openapi, request_bodies
+from service.api import openapi, request_bodies
 from service.api.context import parts
 from service.api.guard import caller, needs
 from service.api.responses import answer
 from service.api.routes.parameters import Name
 from service.api.status import existing, settled
 from service.domain.provenance import Culprit
-from service.domain.revocation_plan import Asked
+from service.domain.revocation_plan import Asked, Revoked
 from service.domain.scope import Scope
 from service.problems import Unprocessable
 
@@ -36,7 +38,7 @@ _ANSWER = {
     "/revoke",
     summary="Unlearn a batch, or what an API key sent",
     dependencies=[needs(Scope.ADMIN)],
-    responses=openapi.answers(200, "Done, or what it would come to.", _ANSWER, documents.Revoked)
+    responses=openapi.answers(200, "Done, or what it would come to.", _ANSWER, Revoked)
     | openapi.problems(404, 409, 410, 413, 415, 422, 503),
     openapi_extra=openapi.json_body(
         {"key": "9f86d081884c7d65", "why": "press 7 was broken", "dry_run": True}, required=True
@@ -54,8 +56,7 @@ async def revoke(request: Request, name: Name) -> Response:
     plan = await app.stores.revocations.plan(name, culprit)
     if asked.dry_run:
         said = [one for one in await app.stores.labels.all(name) if one.sender == asked.key]
-        labels = {"labels": len(said)} if asked.key else {}
-        return answer({"dry_run": True} | plan.told() | labels)
+        return answer(replace(plan.foreseen(), labels=len(said) if asked.key else UNSET))
     who = f"key:{caller(request).id}"
     order = Asked(culprit, who, asked.why, unserved=asked.without_champion)
     plan.check(order)
@@ -65,6 +66,6 @@ async def revoke(request: Request, name: Name) -> Response:
         await app.watcher.pinned(name, plan.target)
     done = await app.stores.revocations.revoke(name, order)
     if asked.key:
-        done = done | {"labels": await app.stores.labels.sweep(name, asked.key, who=who)}
+        done = replace(done, labels=await app.stores.labels.sweep(name, asked.key, who=who))
     await settled(app, name)
-    return answer({"dry_run": False} | done)
+    return answer(done)

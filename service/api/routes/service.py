@@ -113,9 +113,9 @@ async def service(request: Request) -> Response:
     workers = await app.stores.leases.workers()
     processes = await app.stores.processes.all()
     return answer(
-        {
-            "store": {"up": app.watcher.health.redis_up, "refused": app.watcher.health.weak},
-            "workers": [{"id": one, "heard_seconds": age} for one, age in sorted(workers.items())],
-            "api": [one._asdict() for one in processes],
-        }
+        documents.ServiceAnswer(
+            documents.StoreState(app.watcher.health.redis_up, app.watcher.health.weak),
+            [documents.WorkerSeen(one, age) for one, age in sorted(workers.items())],
+            [documents.ApiProcess(*one) for one in processes],
+        )
     )

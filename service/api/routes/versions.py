@@ -40,6 +40,7 @@ _RECORD = {
     "version": 3,
     "state": "champion",
     "outcome": "promoted",
+    "who": "worker:host-17-0a1b2c",
     "parent": 2,
     "strategy": "replay",
     "w_prev": 0.8,
@@ -52,6 +53,7 @@ _RECORD = {
     "gate": {"passed": True, "reasons": []},
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "created_at": "2026-11-21T12:00:00.000Z",
+    "pruned": False,
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _ARTIFACT: openapi.Responses = {

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace as changed
 
-from models.drift.state import Baseline, Drift, Sample, state_of
+from models.drift.state import Baseline, DriftTests, Sample, state_of
 
 EDGES = np.array([-1.0, -0.3, 0.3, 1.0])
 
@@ -60,7 +60,7 @@ def test_truth_table(scores_moved: bool, inputs_moved: bool, burst: bool, state:
 def test_normal_traffic_is_no_drift():
     """Traffic like the calibration leaves every test quiet."""
     traffic = Traffic(0)
-    drift = Drift(traffic.baseline)
+    drift = DriftTests(traffic.baseline)
     for _ in range(40):
         drift.update(traffic.normal())
         verdict = drift.verdict()
@@ -74,7 +74,7 @@ def test_normal_traffic_is_no_drift():
 def test_a_shifted_input_is_a_new_regime():
     """A moved feature that the model finds odd raises all four and is named first."""
     traffic = Traffic(1)
-    drift = Drift(traffic.baseline)
+    drift = DriftTests(traffic.baseline)
     for _ in range(10):
         drift.update(traffic.normal())
     for _ in range(5):
@@ -94,7 +94,7 @@ def test_a_shifted_input_is_a_new_regime():
 def test_scattered_anomalies_are_degradation():
     """A burst of anomalies all over the place, the bulk being where it was, is degraded."""
     traffic = Traffic(2)
-    drift = Drift(traffic.baseline)
+    drift = DriftTests(traffic.baseline)
     for _ in range(5):
         X = traffic.rng.normal(size=(200, 3))
         X[:20] += traffic.rng.choice([-6.0, 6.0], size=(20, 3))
@@ -105,7 +105,7 @@ def test_scattered_anomalies_are_degradation():
 def test_a_narrower_known_input_is_a_known_regime():
     """An input that moved to a place with unchanged scores asks for nothing to be learned."""
     traffic = Traffic(3)
-    drift = Drift(traffic.baseline)
+    drift = DriftTests(traffic.baseline)
     for _ in range(5):
         X = traffic.rng.normal(size=(200, 3))
         X[:, 0] = np.abs(X[:, 0])  # the norm does not see it
@@ -116,7 +116,7 @@ def test_a_narrower_known_input_is_a_known_regime():
 def test_an_alarm_ends_when_the_drift_does():
     """The alarm holds during the drift and is over after 2,000 scores without."""
     traffic = Traffic(4)
-    drift = Drift(traffic.baseline)
+    drift = DriftTests(traffic.baseline)
     for _ in range(5):
         drift.update(traffic.sample(traffic.rng.normal(0, 2, size=(200, 3))))
     for _ in range(4):
@@ -130,10 +130,10 @@ def test_an_alarm_ends_when_the_drift_does():
 def test_it_continues_after_a_restart():
     """State written and read back goes on as if nothing had happened."""
     traffic = Traffic(5)
-    whole = Drift(traffic.baseline)
+    whole = DriftTests(traffic.baseline)
     for _ in range(4):
         whole.update(traffic.normal())
-    rest = Drift.from_bytes(traffic.baseline, whole.to_bytes())
+    rest = DriftTests.from_bytes(traffic.baseline, whole.to_bytes())
     assert rest.verdict() == whole.verdict()
     sample = traffic.normal()
     whole.update(sample)
@@ -145,11 +145,11 @@ def test_it_continues_after_a_restart():
 def test_another_version_starts_anew():
     """The state of another version, and bytes that are no state, count for nothing."""
     traffic = Traffic(6)
-    drift = Drift(traffic.baseline)
+    drift = DriftTests(traffic.baseline)
     for _ in range(5):
         drift.update(traffic.sample(traffic.rng.normal(0, 3, size=(200, 3))))
-    fresh = Drift(traffic.baseline).verdict()
+    fresh = DriftTests(traffic.baseline).verdict()
     assert drift.verdict() != fresh
     moved = Baseline(**{**vars(traffic.baseline), "version": 4})
-    assert Drift.from_bytes(moved, drift.to_bytes()).verdict() == changed(fresh, version=4)
-    assert Drift.from_bytes(traffic.baseline, b"\xff not a state").verdict() == fresh
+    assert DriftTests.from_bytes(moved, drift.to_bytes()).verdict() == changed(fresh, version=4)
+    assert DriftTests.from_bytes(traffic.baseline, b"\xff not a state").verdict() == fresh

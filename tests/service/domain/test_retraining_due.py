@@ -6,7 +6,7 @@ import pytest
 
 from service.domain.detector import Detector, Mute, Retraining
 from service.domain.detector_config import DetectorConfig, Retrain
-from service.domain.drift_report import DriftReport
+from service.domain.drift_report import Drift
 from service.domain.retraining_due import due, due_at, need
 from service.store.detector_state import from_state
 
@@ -79,7 +79,7 @@ def test_what_is_not_due_yet_says_when_it_will_be(detector, after):
 def test_need_puts_people_drift_and_backlog_first_and_starves_nobody():
     """Each weighs at most fourfold, so 16 times the waiting goes before everything."""
     plain, full = _detector(1000), _detector(10**6)
-    asked, drifting = replace(plain, requested=1), replace(plain, drift=DriftReport("new_regime"))
+    asked, drifting = replace(plain, requested=1), replace(plain, drift=Drift("new_regime"))
     assert need(asked, 0) == need(drifting, 0) == need(full, 0) == 4 * need(plain, 0)
     assert need(replace(full, requested=1), 0) == 16 * need(plain, 0)
     assert need(plain, 200) > need(replace(full, requested=1), 0)

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from service.domain.audit_chain import AuditEntry, broken
+from service.domain.audit_chain import WrittenEntry, broken
 from service.domain.detector_config import parse
 from service.domain.event import Label
 from service.problems import Conflict
@@ -25,7 +25,7 @@ async def trail(stored):
 
 def broken_at(entries):
     """Return the number of the first of these documents that does not follow, or None."""
-    return broken(map(AuditEntry.of, entries))
+    return broken(map(WrittenEntry.of, entries))
 
 
 async def test_every_change_is_written(stored):

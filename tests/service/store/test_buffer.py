@@ -148,7 +148,7 @@ async def test_a_large_buffer_is_read_in_pieces(stored):
     experience = await stored.take()
     assert experience.n == len(experience.batch_ids) == 2500
     assert np.array_equal(np.sort(experience.vectors[:, 0]), rows[:, 0])
-    assert len(experience.summary()["batches"]) == 1000
+    assert len(experience.summary().batches) == 1000
 
 
 async def test_the_age_of_the_buffer_is_that_of_its_oldest_batch(stored):

@@ -2,8 +2,9 @@ import asyncio
 
 import pytest
 
+from service.domain.detector import Retraining
 from service.domain.detector_config import parse
-from service.domain.drift_report import NO_DRIFT, DriftReport
+from service.domain.drift_report import NO_DRIFT, Drift
 from service.problems import Conflict, UnknownDetector, Unprocessable
 from service.store.detectors import Detectors
 from service.store.live_summaries import Live, Memory
@@ -18,7 +19,7 @@ async def test_a_detector_is_made_once(stored):
     made, first = await stored.detectors.put("new", parse({}))
     assert made
     assert (first.champion, first.generation, first.config_revision) == (None, 0, 1)
-    assert first.retraining[:2] == ("idle", 0.0)
+    assert first.retraining == Retraining("idle", 0.0)
     assert first.drift == NO_DRIFT
     assert await stored.detectors.put("new", parse({"strategy": "replay"})) == (False, first)
     made, changed = await stored.detectors.put("new", parse({"threshold": {"fpr": 0.05}}))
@@ -185,7 +186,7 @@ async def test_a_deletion_leaves_the_tombstone_and_the_audit_trail(stored, redis
     await stored.learn(good=False)
     uid = (await stored.get()).uid
     monitor = await stored.leases.acquire("pump", 30, "monitor")
-    await Live(redis).save(monitor, Memory("0-0", b""), DriftReport("new_regime"))
+    await Live(redis).save(monitor, Memory("0-0", b""), Drift("new_regime"))
     await stored.registry.pin("pump", 1)
     await stored.lease()
     await stored.detectors.delete("pump")

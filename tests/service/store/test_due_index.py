@@ -5,7 +5,7 @@ import time
 import pytest
 from redis.asyncio import Redis
 
-from service.domain.drift_report import DriftReport
+from service.domain.drift_report import Drift
 from service.store.connection import connect
 from service.store.due_index import HEADS, DueIndex
 from service.store.live_summaries import Live, Memory
@@ -56,7 +56,7 @@ async def _drifted(stored: Stored) -> None:
     await stored.buffer.ingest("pump", matrix(40))
     lease = await stored.leases.acquire("pump", 30.0, "monitor")
     assert lease is not None
-    await Live(stored.redis).save(lease, Memory("0-0", b""), DriftReport("new_regime"))
+    await Live(stored.redis).save(lease, Memory("0-0", b""), Drift("new_regime"))
 
 
 @pytest.mark.parametrize("happens", [_full, _lowered, _asked, _muted_and_not, _released, _drifted])

@@ -1,6 +1,6 @@
 import pytest
 
-from service.domain.drift_report import DriftReport
+from service.domain.drift_report import Drift
 from service.domain.live_summary import LiveSummary
 from service.store import live_summaries
 from service.store.live_summaries import Live, Memory
@@ -64,12 +64,12 @@ async def test_the_monitor_s_memory_and_verdict_are_saved_under_its_lease(stored
     stream = Live(stored.redis)
     assert await stream.load("pump") is None
     lease = await stored.leases.acquire("pump", 30, "monitor")
-    await stream.save(lease, Memory("5-0", b"state"), DriftReport("known_regime"))
+    await stream.save(lease, Memory("5-0", b"state"), Drift("known_regime"))
     assert await stream.load("pump") == ("5-0", b"state")
-    assert (await stored.get()).drift == DriftReport("known_regime")
+    assert (await stored.get()).drift == Drift("known_regime")
     await stream.save(lease, Memory("6-0", b"more"))
-    assert (await stored.get()).drift == DriftReport("known_regime")
+    assert (await stored.get()).drift == Drift("known_regime")
     await stored.leases.release(lease)
     with pytest.raises(Fenced):
-        await stream.save(lease, Memory("7-0", b""), DriftReport("degraded"))
+        await stream.save(lease, Memory("7-0", b""), Drift("degraded"))
     assert (await stream.load("pump")).after == "6-0"

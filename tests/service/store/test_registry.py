@@ -5,6 +5,7 @@ import random
 import msgspec
 import pytest
 
+from service.domain.detector import Retrains
 from service.domain.version_record import NewRecord
 from service.problems import (
     Gone,
@@ -32,7 +33,7 @@ async def test_a_promotion_changes_everything_at_once(stored):
     found = await stored.get()
     assert (found.champion, found.generation, found.last_version) == (1, 1, 1)
     assert (found.buffered, found.buffered_bytes, found.consumed, found.learned) == (0, 0, 40, 40)
-    assert found.retrains == {"promoted": 1, "rejected": 0, "failed": 0}
+    assert found.retrains == Retrains(promoted=1)
     assert await stored.registry.artifact("pump", 1) == b"one"
     told = (await stored.registry.record("pump", 1)).to_dict()
     assert told.pop("created_at").endswith("Z")

@@ -1,6 +1,6 @@
 import pytest
 
-from service.domain.detector import Retraining
+from service.domain.detector import Retraining, Retrains
 from service.store.lua import Fenced
 from service.store.retrainings import Far
 from tests.service.stored import GOOD, matrix
@@ -15,7 +15,7 @@ async def test_a_run_is_queued_then_running_then_idle(stored):
     lease = await stored.lease()
     assert await stored.retrainings.start(lease) == ("equal", 0)
     await stored.retrainings.progress(lease, Far(0.25, 12.5, 3.0, -1.5))
-    assert (await stored.get()).retraining == ("running", 0.25, 12.5, 3.0, -1.5)
+    assert (await stored.get()).retraining == Retraining("running", 0.25, 12.5, 3.0, -1.5)
     await stored.registry.promote(lease, await stored.take(), b"a", GOOD, seconds=4.1)
     found = await stored.get()
     assert (found.retraining, found.served) == (Retraining("idle", 0.0), 1)
@@ -86,7 +86,7 @@ async def test_a_parked_experience_ends_the_run_as_failed(stored):
     assert found.last_retraining.outcome == "failed"
     assert found.last_retraining.version is None
     assert found.last_retraining.reasons == ('a "NaN" loss',)
-    assert found.retrains == {"promoted": 0, "rejected": 0, "failed": 1}
+    assert found.retrains == Retrains(failed=1)
     (listed,) = await stored.quarantine.list("pump")
     assert (listed["id"], listed["vectors"], listed["reason"]) == (entry, 40, 'a "NaN" loss')
     assert (await stored.take()).n == 33

@@ -4,9 +4,10 @@ import asyncio
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
-from service.domain.provenance import Culprit
-from service.domain.revocation_plan import Asked
+from service.domain.provenance import Batches, Culprit
+from service.domain.revocation_plan import Asked, Revoked
 from service.domain.version_record import NewRecord
 from service.problems import Conflict, Unknown, UnknownDetector
 from service.store import revocations
@@ -70,11 +71,11 @@ async def test_a_key_is_taken_back(stored):
     """Its versions and all on top are marked, the last clean one serves, the rest comes again."""
     await poisoned(stored)
     done = await stored.revocations.revoke("pump", Asked(BOB, "key:eve", "broken press"))
-    assert (done["champion"], done["generation"], done["versions"]) == (1, 4, [2, 3])
-    assert done["discarded"] == {"buffered": 5, "quarantined": 0, "parked": 0, "kept": 40}
-    assert done["relearned"]["vectors"] == 110
-    assert done["relearned"]["senders"] == ["ann"]
-    assert done["lost"] == {"vectors": 0, "batch_count": 0, "batches": [], "senders": []}
+    assert (done.champion, done.generation, done.versions) == (1, 4, (2, 3))
+    assert done.discarded == {"buffered": 5, "quarantined": 0, "parked": 0, "kept": 40}
+    assert done.relearned.vectors == 110
+    assert done.relearned.senders == ("ann",)
+    assert done.lost == Batches(vectors=0, batch_count=0, batches=(), senders=())
     found = await stored.get()
     assert (found.champion, found.generation, found.learned) == (1, 4, 40)
     assert found.buffered == 7 + 110
@@ -109,10 +110,10 @@ async def test_what_is_erased_is_lost_and_named(stored):
     while await stored.erasure.erase("pump", 0):
         pass
     done = await stored.revocations.revoke("pump", Asked(BOB))
-    assert (done["lost"]["vectors"], done["lost"]["batch_count"]) == (110, 2)
-    assert done["lost"]["senders"] == ["ann"]
-    assert done["relearned"]["vectors"] == 0
-    assert done["discarded"]["kept"] == 0
+    assert (done.lost.vectors, done.lost.batch_count) == (110, 2)
+    assert done.lost.senders == ("ann",)
+    assert done.relearned.vectors == 0
+    assert done.discarded["kept"] == 0
     assert (await stored.get()).buffered == 7
     assert await accounted(stored) == 40 + 90 + 60 + 12
 
@@ -126,19 +127,19 @@ async def test_what_is_partly_erased_is_lost_in_part(stored):
     await stored.erasure.erase("pump", 0)
     assert len(await stored.redis.xrange("anamnesis:{pump}:stream")) == len(entries) - 3
     done = await stored.revocations.revoke("pump", Asked(BOB))
-    assert (done["lost"]["vectors"], done["relearned"]["vectors"]) == (50, 60)
-    assert done["relearned"]["batches"] == [first]
-    assert first not in done["lost"]["batches"]
+    assert (done.lost.vectors, done.relearned.vectors) == (50, 60)
+    assert done.relearned.batches == (first,)
+    assert first not in done.lost.batches
 
 
 async def test_a_batch_is_taken_back(stored):
     """One batch, learned or not; what else its sender sent stays."""
     learned, waiting = await poisoned(stored)
     done = await stored.revocations.revoke("pump", Asked(Culprit("batch", waiting)))
-    assert (done["champion"], done["generation"], done["versions"]) == (3, 3, [])
-    assert done["discarded"]["buffered"] == 5
+    assert (done.champion, done.generation, done.versions) == (3, 3, ())
+    assert done.discarded["buffered"] == 5
     done = await stored.revocations.revoke("pump", Asked(Culprit("batch", learned)))
-    assert (done["champion"], done["versions"]) == (1, [2, 3])
+    assert (done.champion, done.versions) == (1, (2, 3))
     assert (await stored.get()).buffered == 117
     with pytest.raises(Unknown):
         await stored.revocations.revoke("pump", Asked(Culprit("batch", waiting)))
@@ -153,9 +154,9 @@ async def test_a_plan_changes_nothing(stored):
 
     await poisoned(stored)
     before = await everything()
-    told = (await stored.revocations.plan("pump", BOB)).told()
+    told = (await stored.revocations.plan("pump", BOB)).foreseen()
     assert await everything() == before
-    assert await stored.revocations.revoke("pump", Asked(BOB)) == told
+    assert await stored.revocations.revoke("pump", Asked(BOB)) == replace(told, dry_run=False)
 
 
 async def test_repeated_it_does_nothing_more(stored):
@@ -164,9 +165,9 @@ async def test_repeated_it_does_nothing_more(stored):
     await stored.revocations.revoke("pump", Asked(BOB))
     held = await in_stream(stored)
     done = await stored.revocations.revoke("pump", Asked(BOB))
-    assert (done["champion"], done["generation"], done["versions"]) == (1, 4, [2, 3])
-    assert not any(done["discarded"].values())
-    assert done["lost"]["vectors"] == done["relearned"]["vectors"] == 0
+    assert (done.champion, done.generation, done.versions) == (1, 4, (2, 3))
+    assert not any(done.discarded.values())
+    assert done.lost.vectors == done.relearned.vectors == 0
     assert await in_stream(stored) == held
 
 
@@ -206,8 +207,8 @@ async def test_rows_held_back_and_parked_are_discarded_too(stored):
     for sender in ("ann", "bob"):
         await stored.buffer.ingest("pump", matrix(9), sender=sender, verdict=verdict(9, held=3))
     done = await stored.revocations.revoke("pump", Asked(BOB))
-    assert done["discarded"] == {"buffered": 6, "quarantined": 3, "parked": 100, "kept": 0}
-    assert (done["champion"], done["versions"]) == (None, [1, 2])
+    assert done.discarded == {"buffered": 6, "quarantined": 3, "parked": 100, "kept": 0}
+    assert (done.champion, done.versions) == (None, (1, 2))
     waiting = {one["id"][0]: one["vectors"] for one in await stored.quarantine.list("pump")}
     assert waiting == {"v": 50, "r": 3}
     found = await stored.get()
@@ -227,7 +228,7 @@ async def test_a_parked_range_of_a_promoted_version_is_not_relearned_twice(store
     assert await settle(stored, good=False) == 2
     await stored.registry.set_champion("pump", 2)
     done = await stored.revocations.revoke("pump", Asked(BOB))
-    assert (done["champion"], done["relearned"]["vectors"]) == (1, 40)
+    assert (done.champion, done.relearned.vectors) == (1, 40)
     assert await accounted(stored) == 120
     assert await in_stream(stored) == 40 + 40
 
@@ -237,8 +238,8 @@ async def test_after_a_rollback_by_hand(stored):
     await poisoned(stored)
     await stored.registry.set_champion("pump", 1)
     done = await stored.revocations.revoke("pump", Asked(BOB))
-    assert (done["champion"], done["generation"], done["versions"]) == (1, 4, [2, 3])
-    assert done["relearned"]["vectors"] == 110
+    assert (done.champion, done.generation, done.versions) == (1, 4, (2, 3))
+    assert done.relearned.vectors == 110
     with pytest.raises(Conflict):
         await stored.registry.set_champion("pump", 3)
 
@@ -253,7 +254,7 @@ async def test_without_a_clean_version_none_serves(stored):
     assert (await stored.get()).champion == 1
     assert (await stored.registry.record("pump", 1)).to_dict()["state"] == "champion"
     done = await stored.revocations.revoke("pump", Asked(BOB, unserved=True))
-    assert (done["champion"], done["generation"], done["versions"]) == (None, 2, [1])
+    assert (done.champion, done.generation, done.versions) == (None, 2, (1,))
     found = await stored.get()
     assert (found.champion, found.learned, found.buffered) == (None, 0, 40)
     assert (await stored.registry.history("pump"))[-1]["version"] is None
@@ -291,7 +292,7 @@ async def test_two_at_a_time(stored):
     await poisoned(stored)
     asked = [stored.revocations.revoke("pump", Asked(BOB)) for _ in range(2)]
     done = await asyncio.gather(*asked, return_exceptions=True)
-    assert all(isinstance(one, dict | Conflict) for one in done)
+    assert all(isinstance(one, Revoked | Conflict) for one in done)
     await stored.revocations.revoke("pump", Asked(BOB))
     assert await accounted(stored) == 40 + 90 + 60 + 12
     assert await in_stream(stored) == 117 + 40
@@ -314,7 +315,7 @@ async def test_an_import_of_what_was_revoked_is_reached_too(stored):
     assert await stored.registry.import_version("pump", b"elsewhere", told) == 5
     assert await stored.registry.import_version("pump", b"another", NewRecord()) == 6
     done = await stored.revocations.revoke("pump", Asked(BOB))
-    assert done["versions"] == [2, 3, 4, 5]
+    assert done.versions == (2, 3, 4, 5)
 
 
 async def test_what_nobody_knows(stored):
@@ -334,6 +335,6 @@ async def test_every_batch_of_a_large_experience_is_found(stored):
     await settle(stored)
     record = (await stored.registry.record("pump", 2)).to_dict()
     assert ids[-1] not in record["experience"]["batches"]
-    told = (await stored.revocations.plan("pump", Culprit("batch", ids[-1]))).told()
-    assert (told["versions"], told["champion"]) == ([2], 1)
-    assert told["relearned"]["batch_count"] == 1099
+    told = (await stored.revocations.plan("pump", Culprit("batch", ids[-1]))).foreseen()
+    assert (told.versions, told.champion) == ((2,), 1)
+    assert told.relearned.batch_count == 1099

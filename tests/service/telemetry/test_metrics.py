@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from models.drift.finding import MixFinding, RegimeShare, Statistics
 from models.version.judgement import Judgement
-from service.domain.drift_report import DriftReport
+from service.domain.drift_report import Drift
 from service.scoring.champions import Champions
 from service.store.due_index import Work
 from service.telemetry.metrics import Metrics
@@ -96,7 +96,7 @@ def test_live_shares_are_of_the_largest_regimes() -> None:
     """Of seven regimes the five that came most are exported, and what none explains."""
     known = tuple(RegimeShare(n, 0.1, n / 100, "present") for n in range(1, 8))
     mix = MixFinding(statistic=0.1, threshold=0.2, alarm=False, none=0.02, known=known)
-    drift = DriftReport("none", statistics=Statistics(features=(), regimes=mix))
+    drift = Drift("none", statistics=Statistics(features=(), regimes=mix))
     detectors = [SimpleNamespace(name="pump", drift=drift)]
     families = {f.name: f for f in _of_regimes([], detectors)}
     samples = families["anamnesis_regime_live_ratio"].samples

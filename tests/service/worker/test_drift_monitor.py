@@ -6,7 +6,7 @@ from models import Config, Model, Version, train
 from models.drift.finding import Finding
 from models.parts.labels import Labels
 from service.domain.detector_config import parse
-from service.domain.drift_report import NO_DRIFT, DriftReport
+from service.domain.drift_report import NO_DRIFT, Drift
 from service.domain.event import Event, Label
 from service.domain.live_summary import LiveSummary
 from service.settings import Settings
@@ -65,7 +65,7 @@ async def send(stored: Stored, version: Version, shift: float, times: int = 5, *
         assert await Live(stored.redis).append("pump", summary(version, uid, X, **more))
 
 
-def martingale(drift: DriftReport) -> Finding:
+def martingale(drift: Drift) -> Finding:
     """Return the martingale's part of a drift document."""
     return drift.statistics.martingale
 

@@ -100,7 +100,7 @@ async def test_rows_become_one_incident(traffic: Traffic) -> None:
     detector = await traffic.stored.get()
     assert (detector.incidents.open, detector.incidents.opened) == (1, 1)
     assert detector.incident_rule is not None
-    assert detector.incident_rule["calibration"] == "insufficient"
+    assert detector.incident_rule.calibration == "insufficient"
     (waiting,) = await Messages(traffic.stored.redis).waiting("pump", 10)
     assert waiting.message.incident == found.id
     assert await traffic.rows() == {history.MINUTE: (5, 3), history.HOUR: (5, 3)}
@@ -195,7 +195,7 @@ async def test_a_calibrated_rule(stored: Stored, version: Version) -> None:
     await Monitor(SETTINGS, stored.redis).tick()
     rule = (await stored.get()).incident_rule
     assert rule is not None
-    assert rule["calibration"] == "insufficient"  # 50,000 rows a day and 50,000 to calibrate on
+    assert rule.calibration == "insufficient"  # 50,000 rows a day and 50,000 to calibrate on
     await stored.make(incident={"false_per_day": 40.0})
     third = Monitor(SETTINGS, stored.redis)
     await stored.redis.delete(Keys("pump").lease("monitor"))
@@ -204,6 +204,6 @@ async def test_a_calibrated_rule(stored: Stored, version: Version) -> None:
     await third.close()
     rule = (await stored.get()).incident_rule
     assert rule is not None
-    assert rule["calibration"] == "exact"
-    assert rule["held_per_day"] <= 40.0
-    assert rule["held_low"] <= rule["held_per_day"] <= rule["held_high"]
+    assert rule.calibration == "exact"
+    assert rule.held_per_day <= 40.0
+    assert rule.held_low <= rule.held_per_day <= rule.held_high

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from models import Config, TrainingError, Version, train
 from models.parts.labels import Labels
 from service.domain.champion import Champion
+from service.domain.detector import Retraining
 from service.domain.event import Label
 from service.scoring.champions import Champions
 from service.settings import Settings
@@ -135,7 +136,7 @@ async def test_what_is_asked_for_by_hand_is_learned_and_promoted(worker, stored:
     detector = await stored.get()
     assert (detector.champion, detector.generation, detector.buffered) == (1, 1, 0)
     assert (detector.learned, detector.consumed) == (40, 40)
-    assert detector.retraining[:2] == ("idle", 0.0)
+    assert detector.retraining == Retraining("idle", 0.0)
     assert detector.last_retraining.outcome == "promoted"
     record = (await stored.registry.record("pump", 1)).to_dict()
     assert record["parent"] is None
@@ -267,7 +268,7 @@ async def test_progress_is_published_while_the_trainer_works(worker, trainer, st
     ticking = await _training(worker, trainer)
 
     async def halfway() -> bool:
-        return (await stored.get()).retraining[:2] == ("running", 0.5)
+        return (await stored.get()).retraining.progress == 0.5
 
     await until(halfway)
     trainer.go.set()
@@ -286,7 +287,7 @@ async def test_after_three_failures_the_experience_is_parked_and_later_data_goes
         assert (await stored.get()).retraining.state == "queued"
     assert await _tick(worker)
     detector = await stored.get()
-    assert (detector.buffered, detector.parked, detector.retrains["failed"]) == (0, 40, 1)
+    assert (detector.buffered, detector.parked, detector.retrains.failed) == (0, 40, 1)
     assert detector.retraining.state == "idle"
     assert detector.last_retraining.outcome == "failed"
     assert detector.last_retraining.reasons == ("the loss is nan",)
