@@ -131,8 +131,9 @@ class Calibration:
         """
         k = self.n - int(self.scores.searchsorted(threshold, side="left"))
         tail = (1.0 - confidence) / 2.0
-        low = _rate(lambda p: 1.0 - binomial_at_most(k - 1, self.n, p) < tail) if k else 0.0
-        high = _rate(lambda p: binomial_at_most(k, self.n, p) > tail) if k < self.n else 1.0
+        fewer, at_most = binomial_at_most(k - 1, self.n), binomial_at_most(k, self.n)
+        low = _rate(lambda p: 1.0 - fewer(p) < tail) if k else 0.0
+        high = _rate(lambda p: at_most(p) > tail) if k < self.n else 1.0
         return Held(k / self.n, low, high)
 
     def _support(self, alpha: float) -> Support:

@@ -91,8 +91,9 @@ class Marginals:
         """
         x = np.empty_like(y)
         for j, (values, scores) in enumerate(zip(self.values, self.scores, strict=True)):
-            points, first, counts = np.unique(scores, return_index=True, return_counts=True)
-            at, shared = values[first], counts > 1
+            first = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]])  # they ascend
+            points, at = scores[first], values[first]
+            shared = np.diff(np.r_[first, len(scores)]) > 1
             own = y[:, j]
             x[:, j] = np.interp(own, points, at)
             x[:, j] += np.minimum(own - points[0], 0.0) / self.unit[j]

@@ -1,6 +1,7 @@
 """Small statistics that several pieces share: binomial tails, Wilson's interval, AUROC."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -64,13 +65,18 @@ def auroc(normals: Float64, anomalies: Float64) -> float:
     return float((below + not_above).mean() / 2 / len(ordered))
 
 
-def binomial_at_most(k: int, n: int, p: float) -> float:
-    """Return the chance of at most k of n at a rate p in (0, 1).
+def binomial_at_most(k: int, n: int) -> Callable[[float], float]:
+    """Return the chance of at most k of n as a function of the rate p in (0, 1).
 
-    >>> round(binomial_at_most(1, 3, 0.5), 12)
+    >>> round(binomial_at_most(1, 3)(0.5), 12)
     0.5
     """
     j = np.arange(1, k + 1)
-    log_terms = np.concatenate([[0.0], np.cumsum(np.log((n - j + 1) / j))])
-    log_terms += np.arange(k + 1) * math.log(p) + (n - np.arange(k + 1)) * math.log1p(-p)
-    return min(float(np.exp(log_terms).sum()), 1.0)
+    hits = np.arange(k + 1)
+    ways = np.concatenate([[0.0], np.cumsum(np.log((n - j + 1) / j))])
+
+    def at_most(p: float) -> float:
+        log_terms = ways + hits * math.log(p) + (n - hits) * math.log1p(-p)
+        return min(float(np.exp(log_terms).sum()), 1.0)
+
+    return at_most

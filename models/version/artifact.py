@@ -36,11 +36,13 @@ def encode(tensors: Tensors, about: dict[str, Any]) -> bytes:
     return safetensors.numpy.save(tensors, metadata={"anamnesis": _canonical(about)})
 
 
-def decode(data: bytes, max_bytes: int = MAX_BYTES) -> tuple[Tensors, dict[str, Any]]:
+def decode(
+    data: bytes, max_bytes: int = MAX_BYTES, *, verified: bool = False
+) -> tuple[Tensors, dict[str, Any]]:
     """Return what `encode` was given.
 
     Raises ArtifactError for anything larger than `max_bytes`, of a format this release does not
-    read, cut, altered or not finite.
+    read, cut, altered or not finite. Of bytes `verified` before, the last two are not asked.
     """
     if len(data) > max_bytes:
         raise ArtifactError(f"artifact: {len(data)} bytes, more than {max_bytes}")
@@ -50,13 +52,15 @@ def decode(data: bytes, max_bytes: int = MAX_BYTES) -> tuple[Tensors, dict[str, 
         text = header["__metadata__"]["anamnesis"]
         about = json.loads(text)
         # A number's last digit may change without changing the number: the text must not either.
-        written = text == _canonical(about)
+        written = verified or text == _canonical(about)
         version, checksum = about["format"], about.pop("checksum")
     # The bytes may be anything at all, and so may what the parsers make of them.
     except (SafetensorError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError):
         raise ArtifactError("artifact: not a version, or cut short") from None
     if version not in READABLE:
         raise ArtifactError(f"artifact: format {version}; this release reads {READABLE}")
+    if verified:
+        return tensors, about
     if not written or checksum != _checksum(tensors, about):
         raise ArtifactError("artifact: its checksum does not match; it was altered")
     for name, tensor in tensors.items():

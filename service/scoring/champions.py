@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from models import MIN_VECTORS, Version
 from service.domain.champion import Champion
-from service.domain.detector import Detector
+from service.domain.detector import Detector, Pointer
 from service.domain.detector_config import configured
 from service.domain.inline_bounds import WIDEST, InlineBounds
 from service.problems import NoVersion, StoreUnavailable, UnknownDetector
@@ -23,6 +23,7 @@ class Champions:
         self._pinned: OrderedDict[tuple[str, str, int], Champion] = OrderedDict()
         self._pinned_loaded = pinned_loaded
         self._loaded_bytes = loaded_bytes
+        self._refused: dict[str, Pointer] = {}  # detectors whose champion could not be loaded
         self._used: OrderedDict[str, None] = OrderedDict()  # those loaded, used longest ago first
 
     def serving(self, name: str) -> Champion:
@@ -33,15 +34,22 @@ class Champions:
         detector = self._detectors.get(name)
         if detector is None:
             raise UnknownDetector("There is no such detector.")
-        if self.on_demand and detector.champion is not None:
-            raise StoreUnavailable("The champion is not loaded, and could not be loaded now.")
         needed = max(detector.config.retrain.min_vectors or MIN_VECTORS, MIN_VECTORS)
-        raise NoVersion(
+        why = (
             f"There is no version yet: {detector.buffered} normal vectors are buffered, "
-            f"{needed} are needed ({MIN_VECTORS} for a retraining by hand).",
-            buffered=detector.buffered,
-            needed=needed,
+            f"{needed} are needed ({MIN_VECTORS} for a retraining by hand)."
         )
+        if detector.champion is not None:
+            refused = self._refused.get(name) == detector.pointer
+            if self.on_demand and not refused:
+                raise StoreUnavailable("The champion is not loaded, and could not be loaded now.")
+            why = (
+                f"Version {detector.champion} is the champion and "
+                + "cannot be loaded: its artifact is damaged. Make another one the champion."
+                if refused
+                else "is not loaded yet: ask again in a moment."
+            )
+        raise NoVersion(why, buffered=detector.buffered, needed=needed)
 
     def get(self, name: str) -> Champion | None:
         """Return the champion of `name`, None when there is none."""
@@ -63,11 +71,16 @@ class Champions:
         """Remember what the store says of a detector."""
         self._detectors[detector.name] = detector
 
+    def refuse(self, detector: Detector) -> None:
+        """Remember that the champion that the store names cannot be loaded."""
+        self._refused[detector.name] = detector.pointer
+
     def install(self, champion: Champion) -> bool:
         """Serve `champion` from now on, unless something newer is served; return whether."""
         if not champion.supersedes(self._champions.get(champion.name)):
             return False
         self._champions[champion.name] = champion
+        self._refused.pop(champion.name, None)
         self.touch((champion.name,))
         return True
 
@@ -113,6 +126,7 @@ class Champions:
         """Unload everything of a deleted detector."""
         self.unload(name)
         self._detectors.pop(name, None)
+        self._refused.pop(name, None)
         for key in [key for key in self._pinned if key[0] == name]:
             del self._pinned[key]
 

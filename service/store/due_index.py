@@ -27,6 +27,7 @@ HEADS = 4  # detectors of each set that a worker chooses from: 256 in all
 _HINT_SECONDS = 0.2  # that the sender of a batch may wait for the hint
 _BOUNDS = 10_000  # detectors whose trigger is remembered
 _CORRECTING_SECONDS = 5.0  # then what a worker began to correct is due again
+_AT_ONCE = 500  # detectors that are compared before others have their turn
 _EARLIER_SECONDS = 1.0  # that a hint may be late before the janitor moves it
 
 _NOW = """
@@ -216,8 +217,12 @@ class DueIndex:
 
         What is there and should not be is left to the worker that looks at it.
         """
-        now = time.time()
-        wanted = {one.name: (one, at) for one in detectors if (at := due_at(one, now)) is not None}
+        now, wanted = time.time(), dict[str, tuple[Detector, float]]()
+        for seen, one in enumerate(detectors, 1):
+            if (at := due_at(one, now)) is not None:
+                wanted[one.name] = one, at
+            if seen % _AT_ONCE == 0:
+                await asyncio.sleep(0)  # an API process has requests to answer meanwhile
         pipe = self._redis.pipeline(transaction=False)
         for key in DUE:
             pipe.zrange(key, 0, -1, withscores=True)

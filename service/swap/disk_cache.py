@@ -16,12 +16,13 @@ from typing import Any
 
 import orjson
 
-from models import AnamnesisError, ArtifactError, Version
+from models import AnamnesisError, ArtifactError
 from models.parts.calibration import Threshold
 from service import log
 from service.domain.champion import Champion
 from service.domain.detector import NAME, Pointer
 from service.domain.detector_config import parse
+from service.swap.artifacts import Artifacts
 from service.swap.loader import Loaded, measured, weight
 
 _log = log.get(__name__)
@@ -39,15 +40,19 @@ class DiskCache:
     Everything here waits for the disk: call it in a thread. Several processes may share a folder.
     """
 
-    def __init__(self, folder: Path | None, *, max_bytes: int) -> None:
+    def __init__(self, folder: Path | None, artifacts: Artifacts) -> None:
         self._folder = folder
-        self._max_bytes = max_bytes
+        self._artifacts = artifacts
 
-    def keep(self, champion: Champion) -> None:
-        """Keep `champion`, with its threshold; raises OSError when the disk fails."""
+    def keep(self, champion: Champion, artifact: bytes | None = None) -> None:
+        """Keep `champion`, with its threshold; raises OSError when the disk fails.
+
+        `artifact` is that of its version, which is made anew where it is not at hand.
+        """
         if self._folder is None:
             return
-        artifact = champion.version.to_bytes()
+        artifact = artifact or champion.version.to_bytes()
+        digest = hashlib.sha256(artifact).hexdigest()
         about = {
             "format": FORMAT,
             "name": champion.name,
@@ -57,13 +62,14 @@ class DiskCache:
             "config_revision": champion.config_revision,
             "threshold": asdict(champion.threshold),
             "trained_at": champion.trained_at,
-            "sha256": hashlib.sha256(artifact).hexdigest(),
+            "sha256": digest,
             "stored_sha256": champion.sha256,
             "stored": list(champion.stored) if champion.stored else None,
             "rules": champion.rules.to_dict(),
         }
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _replace(self._path(champion.name), orjson.dumps(about) + b"\n" + artifact)
+        self._artifacts.trust(digest)
 
     def forget(self, name: str) -> None:
         """Delete the copy of a detector that is gone; raises OSError."""
@@ -110,13 +116,14 @@ class DiskCache:
             about, artifact = self._content(self._path(name))
             if (about["uid"], about["number"], about.get("stored_sha256")) != (uid, number, sha256):
                 return None
-            version = Version.from_bytes(artifact, max_bytes=self._max_bytes)
+            version = self._artifacts.open(artifact)
+            copied = Pointer(*about["stored"]) if about["stored"] else None
         except (AnamnesisError, OSError, ValueError, KeyError, TypeError):
             return None  # the store has it
-        return Loaded(version, about["trained_at"], sha256, weight(artifact))
+        return Loaded(version, about["trained_at"], sha256, weight(artifact), copied=copied)
 
     def _content(self, path: Path) -> tuple[dict[str, Any], bytes]:
-        if path.stat().st_size > self._max_bytes + _LINE_BYTES:
+        if path.stat().st_size > self._artifacts.max_bytes + _LINE_BYTES:
             raise ArtifactError("the file is larger than an artifact may be")
         line, _, artifact = path.read_bytes().partition(b"\n")
         about: dict[str, Any] = orjson.loads(line)
@@ -129,8 +136,10 @@ class DiskCache:
     def _read(self, path: Path) -> Champion:
         about, artifact = self._content(path)
         stored = about.get("stored")
-        version = Version.from_bytes(artifact, max_bytes=self._max_bytes)
+        version = self._artifacts.open(artifact)
         threshold = Threshold(**about["threshold"])
+        missing = version.config.missing
+        inline = self._artifacts.cost(about.get("stored_sha256"), missing)
         return Champion(
             name=about["name"],
             uid=about["uid"],
@@ -143,7 +152,7 @@ class DiskCache:
             sha256=about.get("stored_sha256"),
             stored=Pointer(*stored) if stored else None,
             rules=parse(about.get("rules") or {}).rules,
-            inline=measured(version, threshold),
+            inline=inline or measured(version, threshold),
             bytes=weight(artifact),
         )
 

@@ -10,27 +10,33 @@ from models import ArtifactError, Version
 from models.config import Policy
 from models.parts.calibration import Threshold
 from models.parts.labels import Labels
-from service.domain.detector import Detector
+from service.domain.detector import Detector, Pointer
 from service.domain.inline_bounds import InlineBounds
 from service.problems import Gone, Unknown
 from service.scoring.cost import affordable_rows, inline_bounds
 from service.signatures import Seal
 from service.store.registry import Registry
+from service.swap.artifacts import Artifacts
 
 _BASE_BYTES, _TIMES = 32 * 1024, 4  # measured: 1.2 MB for an artifact of 358 kB
 
 
 class Loaded(NamedTuple):
-    """A verified version, when it was made, the sha256 of its artifact, its bytes in memory."""
+    """A verified version, when it was made, the sha256 of its artifact, its bytes in memory.
+
+    `artifact` is what the store gave, `copied` what the copy on disk said that the store said.
+    """
 
     version: Version
     trained_at: float | None
     sha256: str | None
-    bytes: int = 0
+    size: int = 0
+    artifact: bytes | None = None
+    copied: Pointer | None = None
 
 
 async def load(
-    registry: Registry, detector: Detector, number: int, max_bytes: int, seal: Seal
+    registry: Registry, detector: Detector, number: int, artifacts: Artifacts, seal: Seal
 ) -> Loaded:
     """Return a version of `detector`, verified against its record and seal.
 
@@ -45,11 +51,11 @@ async def load(
         raise Gone("The version was pruned: its artifact is no longer kept.")
     record = stored.record
     seal.check(detector.name, data, record.signature)
-    version = await asyncio.to_thread(_verified, data, record.sha256, max_bytes)
+    version = await asyncio.to_thread(_verified, data, record.sha256, artifacts)
     if detector.dimension not in (None, version.dimension):
         raise ArtifactError("the artifact is of another dimension than the detector")
     digest = record.sha256 or hashlib.sha256(data).hexdigest()
-    return Loaded(version, record.created / 1000, digest, weight(data))
+    return Loaded(version, record.created / 1000, digest, weight(data), data)
 
 
 def weight(artifact: bytes) -> int:
@@ -64,10 +70,16 @@ class Prepared(NamedTuple):
     inline: InlineBounds
 
 
-def prepared(version: Version, policy: Policy, labels: Labels | None = None) -> Prepared:
+def prepared(
+    version: Version,
+    policy: Policy,
+    labels: Labels | None = None,
+    inline: InlineBounds | None = None,
+) -> Prepared:
     """Return the threshold of `version` under `policy`, and what its model's calls cost.
 
-    Raises ArtifactError where the model cannot be called.
+    The latter is measured unless it is known, `inline`. Raises ArtifactError where the model
+    cannot be called.
     """
     try:
         threshold = version.threshold_for(policy, labels)
@@ -76,7 +88,7 @@ def prepared(version: Version, policy: Policy, labels: Labels | None = None) -> 
         if version.config.missing == "impute" and version.dimension > 1:
             sample[0, 0] = np.nan
             version.judge(sample, threshold)
-        inline = measured(version, threshold)
+        inline = inline or measured(version, threshold)
     # Whatever it is, the version that serves now must go on, and so must the other detectors.
     except Exception as error:
         raise ArtifactError(f"the version cannot be used: {error}") from error
@@ -90,7 +102,8 @@ def measured(version: Version, threshold: Threshold) -> InlineBounds:
     return inline_bounds(version.dimension, rows)
 
 
-def _verified(data: bytes, sha256: str | None, max_bytes: int) -> Version:
-    if len(data) <= max_bytes and sha256 and hashlib.sha256(data).hexdigest() != sha256:
+def _verified(data: bytes, sha256: str | None, artifacts: Artifacts) -> Version:
+    small = len(data) <= artifacts.max_bytes
+    if small and sha256 and hashlib.sha256(data).hexdigest() != sha256:
         raise ArtifactError("the artifact is not the one that its record names")
-    return Version.from_bytes(data, max_bytes=max_bytes)
+    return artifacts.open(data)

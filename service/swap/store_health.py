@@ -1,5 +1,7 @@
 """Whether the store answers, may be used, and what it said of workers and their work."""
 
+import time
+
 from service import log
 from service.addresses import shown
 from service.settings import Settings
@@ -7,6 +9,8 @@ from service.store.connection import Connection, WeakStore, check_durability
 from service.store.due_index import Work
 
 _log = log.get(__name__)
+
+WORKER_SECONDS = 10.0  # a worker beats every two
 
 
 class StoreHealth:
@@ -20,6 +24,12 @@ class StoreHealth:
         self._settings = settings
         self._durable = False
         self._why_away: str | None = None  # once it was logged
+
+    @property
+    def lacks_worker(self) -> bool:
+        """Whether the store answers and no worker was heard of lately."""
+        heard = self.worker_heartbeat
+        return self.redis_up and (heard is None or time.time() - heard >= WORKER_SECONDS)
 
     async def check(self, redis: Connection) -> None:
         """Raise WeakStore where the store could lose what it acknowledges; StoreUnavailable."""

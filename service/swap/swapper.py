@@ -15,6 +15,7 @@ from service.settings import Settings
 from service.signatures import Seal
 from service.store.adapters import Stores
 from service.store.labels import labelled
+from service.swap.artifacts import Artifacts
 from service.swap.disk_cache import DiskCache
 from service.swap.loader import Loaded, load, prepared
 from service.telemetry.metrics import Metrics
@@ -31,9 +32,9 @@ class Swapper:
         self, stores: Stores, champions: Champions, settings: Settings, metrics: Metrics
     ) -> None:
         self.seal = Seal.of(settings)
-        self.disk = DiskCache(settings.cache_dir, max_bytes=settings.artifact_max_bytes)
-        self._stores, self._champions = stores, champions
-        self._settings, self._metrics = settings, metrics
+        self._artifacts = Artifacts(settings.artifact_max_bytes)
+        self.disk = DiskCache(settings.cache_dir, self._artifacts)
+        self._stores, self._champions, self._metrics = stores, champions, metrics
         self._failed: dict[tuple[str, str, int, str | None], float] = {}
 
     async def restore(self) -> None:
@@ -65,9 +66,13 @@ class Swapper:
                 loaded, source = await self._fetched(detector, number)
             version = configured(loaded.version, detector.config)
             said = await labelled(self._stores.labels, detector)
-            ready = await asyncio.to_thread(prepared, version, detector.config.threshold, said)
+            policy, missing = detector.config.threshold, version.config.missing
+            cost = self._artifacts.cost(loaded.sha256, missing)
+            ready = await asyncio.to_thread(prepared, version, policy, said, cost)
+            self._artifacts.measured(loaded.sha256, missing, ready.inline)
         except (AnamnesisError, Gone, Unknown) as error:
             self._failed[key] = time.monotonic() + _FAILED_SECONDS
+            self._champions.refuse(detector)
             self._metrics.artifact_failed(detector.name)
             about = {"detector": detector.name, "version": number, "why": str(error)}
             _log.error("version not loaded, the old one serves on", **about)
@@ -86,7 +91,7 @@ class Swapper:
             stored=detector.pointer,
             rules=detector.config.rules,
             inline=ready.inline,
-            bytes=loaded.bytes,
+            bytes=loaded.size,
         )
         if self._champions.install(champion):
             took = time.perf_counter() - started
@@ -97,7 +102,10 @@ class Swapper:
                 "champion swapped in", detector=detector.name, version=number,
                 generation=detector.generation, seconds=round(took, 4),
             )  # fmt: skip
-            await self.beside(self.disk.keep, champion)
+            # Else the copy on disk says just this.
+            if loaded.copied != champion.stored or said is not None:
+                artifact = loaded.artifact if version is loaded.version else None
+                await self.beside(self.disk.keep, champion, artifact)
 
     async def _fetched(self, detector: Detector, number: int) -> tuple[Loaded, str]:
         """Return a version, from this machine's disk where it is loaded on demand and there."""
@@ -126,8 +134,7 @@ class Swapper:
 
     async def load(self, detector: Detector, number: int) -> Loaded:
         """Return a version from the store, verified; raises what `loader.load` does."""
-        most = self._settings.artifact_max_bytes
-        return await load(self._stores.registry, detector, number, most, self.seal)
+        return await load(self._stores.registry, detector, number, self._artifacts, self.seal)
 
     def _evict(self) -> bool:
         """Make room for what was loaded; return whether anything had to go."""
@@ -137,7 +144,7 @@ class Swapper:
         self._metrics.holds(len(self._champions.loaded()), self._champions.loaded_bytes)
         return bool(gone)
 
-    async def beside(self, work: Callable[..., None], argument: object) -> None:
+    async def beside(self, work: Callable[..., None], *arguments: object) -> None:
         """Let the disk work in a thread; what is served does not depend on it."""
         with self._metrics.side_work.part("champion_cache"):
-            await asyncio.to_thread(work, argument)
+            await asyncio.to_thread(work, *arguments)

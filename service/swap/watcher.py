@@ -30,6 +30,7 @@ _UNKNOWN_SECONDS = 1.0  # a name that the store did not know is not asked for ag
 _UNKNOWN_NAMES = 10_000  # such names remembered
 # Of more detectors than that, the whole state is read at every fifth poll: 1,000 take 0.1 s.
 _READ_FULLY, _READ_RARELY = 200, 5
+_MENDING_SECONDS = 60.0  # between two looks at the due index that no worker's janitor keeps
 
 
 class Watcher:
@@ -46,6 +47,7 @@ class Watcher:
         self._settings, self._metrics = settings, metrics
         self._pruned = False
         self._turn = 0
+        self._mending = 0.0
         self._locks: dict[str, asyncio.Lock] = {}
         self._unknown: dict[str, float] = {}
         self._pins = Pins(champions, stores.registry)
@@ -141,8 +143,13 @@ class Watcher:
         self._turn += 1
         if len(self.champions.detectors()) > _READ_FULLY and self._turn % _READ_RARELY:
             return
-        for detector in await self.stores.detectors.list():
+        detectors = await self.stores.detectors.list()
+        for detector in detectors:
             self._note(detector)
+        # Whoever starts workers by `GET /v1/work` starts none for what the index lacks.
+        if self.health.lacks_worker and time.monotonic() >= self._mending:
+            self._mending = time.monotonic() + _MENDING_SECONDS
+            await self.stores.due.repair(detectors)
 
     def _note(self, detector: Detector) -> None:
         """Remember a state unless the same incarnation was further already."""
@@ -254,7 +261,7 @@ class Watcher:
             if detector is None:
                 raise NoVersion("There is no version yet.")
             try:
-                version, _, sha256, _ = await self._swapper.load(detector, number)
+                version, _, sha256, *_ = await self._swapper.load(detector, number)
                 policy = detector.config.threshold
                 ready = await asyncio.to_thread(prepared, version, policy)
             except AnamnesisError as error:

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from models import Version
 from service.domain.audit_chain import broken
 from service.store.redis_keys import Keys
+from service.swap.artifacts import Artifacts
 from service.swap.disk_cache import DiskCache
 from tests.contract.running import Running, running
 from tests.contract.test_contract_openapi import validator
@@ -157,7 +158,7 @@ async def test_a_deletion_leaves_nothing(old: Running) -> None:
 def test_the_disk_cache_is_served_from(tmp_path: Path) -> None:
     """The champions kept on disk by the first release are restored as they were."""
     files(tmp_path)
-    found = {one.name: one for one in DiskCache(tmp_path, max_bytes=2**24).restore()}
+    found = {one.name: one for one in DiskCache(tmp_path, Artifacts(2**24)).restore()}
     assert {name: (one.number, one.generation) for name, one in found.items()} == {
         name: (answers[""]["champion"], answers[""]["generation"])
         for name, answers in ANSWERS["detectors"].items()

@@ -1,10 +1,15 @@
 """Champions kept on disk: read back as they were, or not at all."""
 
+import hashlib
 import os
 import time
 
+import orjson
 import pytest
 
+from models import ArtifactError
+from models.version import version
+from service.swap.artifacts import Artifacts
 from service.swap.disk_cache import KEPT_SECONDS, DiskCache
 from tests.service.trained import champion
 
@@ -13,7 +18,7 @@ MAX = 2**24
 
 def kept(folder, **fields):
     """Keep one champion; return its cache and its file."""
-    cache = DiskCache(folder, max_bytes=MAX)
+    cache = DiskCache(folder, Artifacts(MAX))
     cache.keep(champion(**fields))
     return cache, folder / "pump.champion"
 
@@ -48,6 +53,27 @@ def test_a_damaged_copy_is_left_out(tmp_path, where):
     assert list(cache.restore()) == []
 
 
+def test_only_bytes_that_this_process_verified_pass_unchecked(tmp_path, monkeypatch):
+    """What it kept is built at once; another process, or other bytes, are checked whole."""
+    cache, file = kept(tmp_path)
+    other = DiskCache(tmp_path, Artifacts(MAX))
+
+    def refuse(*_):
+        raise ArtifactError("checked")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(version, "exercise", refuse)
+        assert cache.find("pump").number == 1
+        assert other.find("pump") is None
+        cache.keep(champion(2))
+        about = orjson.loads(file.read_bytes().partition(b"\n")[0])
+        again = champion(1).version.recorded(seed=7).to_bytes()
+        about["sha256"] = hashlib.sha256(again).hexdigest()
+        file.write_bytes(orjson.dumps(about) + b"\n" + again)
+        assert cache.find("pump") is None
+    assert cache.find("pump").version.lineage.seed == 7
+
+
 def test_a_copy_under_another_name_is_left_out(tmp_path):
     """A file says itself whose it is."""
     cache, file = kept(tmp_path)
@@ -59,7 +85,7 @@ def test_a_file_larger_than_an_artifact_is_not_read(tmp_path):
     """The bound of artifacts holds for copies of them."""
     _, file = kept(tmp_path)
     file.write_bytes(file.read_bytes() + bytes(2 * MAX))
-    assert list(DiskCache(tmp_path, max_bytes=1024).restore()) == []
+    assert list(DiskCache(tmp_path, Artifacts(1024)).restore()) == []
 
 
 def test_old_copies_of_unknown_detectors_are_pruned(tmp_path):
@@ -84,7 +110,7 @@ def test_a_deleted_detector_is_forgotten(tmp_path):
 
 def test_without_a_folder_nothing_is_kept():
     """The setting is optional."""
-    cache = DiskCache(None, max_bytes=MAX)
+    cache = DiskCache(None, Artifacts(MAX))
     cache.keep(champion())
     cache.forget("pump")
     cache.prune(set())
@@ -94,7 +120,7 @@ def test_without_a_folder_nothing_is_kept():
 def test_a_disk_that_fails_is_an_os_error(tmp_path):
     """What a copy meets is for the caller to tolerate."""
     (tmp_path / "file").touch()
-    cache = DiskCache(tmp_path / "file", max_bytes=MAX)
+    cache = DiskCache(tmp_path / "file", Artifacts(MAX))
     with pytest.raises(OSError, match="File exists"):
         cache.keep(champion())
     assert list(cache.restore()) == []
@@ -102,7 +128,7 @@ def test_a_disk_that_fails_is_an_os_error(tmp_path):
 
 def test_only_files_of_ours_are_pruned(tmp_path):
     """An old file that merely has the name of a copy stays."""
-    cache = DiskCache(tmp_path, max_bytes=MAX)
+    cache = DiskCache(tmp_path, Artifacts(MAX))
     cache.keep(champion())
     (tmp_path / "notes.champion").write_text("a list of champions")
     for file in tmp_path.iterdir():

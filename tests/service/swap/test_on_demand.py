@@ -13,6 +13,7 @@ from service.problems import NoVersion, StoreUnavailable
 from service.scoring.champions import Champions
 from service.settings import Settings
 from service.store.adapters import Stores
+from service.store.redis_keys import Keys
 from service.swap.loader import weight
 from service.swap.watcher import Watcher
 from service.telemetry.metrics import Metrics
@@ -127,6 +128,22 @@ async def test_a_cold_champion_is_the_one_that_the_store_names(
     await stored.make("b", threshold={"value": 7.0})
     await process.watcher.poll()
     assert process.watcher.champions.serving("b").threshold.value == 7.0
+
+
+async def test_a_damaged_champion_is_a_conflict(process: Process, stored: Stored) -> None:
+    """As where champions are loaded at once: 409, whatever comes, until another one is promoted."""
+    digest = await stored.registry.import_version("a", versions()[1].to_bytes(), NewRecord())
+    await stored.registry.set_champion("a", 2)
+    record = await stored.registry.record("a", digest)
+    assert record is not None
+    await stored.redis.set(Keys("a").artifact(str(record.record.sha256)), ARTIFACT[:-1])
+    for _ in range(2):
+        await process.watcher.know("a")
+        with pytest.raises(NoVersion, match="Version 2 is the champion and cannot be loaded"):
+            process.watcher.champions.serving("a")
+    await stored.registry.set_champion("a", 1)
+    await process.watcher.know("a")
+    assert process.watcher.champions.serving("a").number == 1
 
 
 async def test_without_the_store_the_disk_serves_what_it_has(own_store: object, tmp_path: Path):

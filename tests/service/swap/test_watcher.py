@@ -15,6 +15,7 @@ from service.scoring.champions import Champions
 from service.settings import Settings
 from service.store.adapters import Stores
 from service.store.labels import LabelStore
+from service.store.redis_keys import due
 from service.swap.watcher import Watcher
 from service.telemetry.metrics import Metrics
 from tests.service.stored import Stored, matrix
@@ -245,3 +246,17 @@ async def test_labels_move_the_threshold(watched: Watched, tmp_path: Path) -> No
     await watched.stored.make(threshold={"value": 7.0})
     await watched.watcher.poll()
     assert watched.watcher.champions.serving("pump").threshold.labels is None
+
+
+async def test_without_a_worker_the_due_index_is_mended(watched: Watched) -> None:
+    """What starts workers asks the index: a hint that got lost would never start one."""
+    stores = watched.watcher.stores
+    await watched.stored.make(retrain={"min_vectors": 40})
+    await watched.stored.buffer.ingest("pump", matrix(40))
+    await watched.stored.redis.delete(due("pump"))
+    await stores.leases.beat("a worker")
+    await watched.watcher.poll()
+    assert (await stores.due.work()).due == 0  # its janitor does it
+    await stores.leases.leave("a worker")
+    await watched.watcher.poll()
+    assert (await stores.due.work()).due == 1

@@ -1,0 +1,72 @@
+"""All that will be asked of a version, asked once: what cannot be answered is found at loading."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Array
+from models.config import Config, Policy
+from models.errors import ArtifactError
+from models.parts.calibration import LARGEST, Calibration, Threshold
+from models.parts.regimes import Regime
+from models.version.judgement import Attribution, Judgement
+
+
+class Answering(Protocol):
+    """What of a version is exercised; see `models.version.version`."""
+
+    @property
+    def config(self) -> Config:
+        """What it was made with."""
+
+    @property
+    def calibration(self) -> Calibration:
+        """The scores of normals."""
+
+    @property
+    def dimension(self) -> int:
+        """Features of a vector."""
+
+    @property
+    def regimes(self) -> Sequence[Regime]:
+        """The modes of normal behaviour."""
+
+    def threshold_for(self, policy: Policy) -> Threshold:
+        """Apply a policy."""
+
+    def judge(self, X: NDArray[Any]) -> Judgement:
+        """Judge the rows of X (n, d)."""
+
+    def explain(self, X: NDArray[Any], k: int) -> list[list[Attribution]]:
+        """Explain the rows of X (n, d) by k columns each."""
+
+    def sample(self, n: int, seed: int) -> Array:
+        """Draw n vectors."""
+
+    def nearest_regime(self, X: Array) -> NDArray[np.int64]:
+        """Return the regime of each row of X (n, d)."""
+
+
+def exercise(version: Answering, golden: Array) -> None:
+    """Do once what scoring, explaining, status, metrics and replay ask of a version.
+
+    Raises ArtifactError where an answer is not finite, for the common vectors `golden` (n, d) and
+    the widest.
+    """
+    widest = np.full((3, version.dimension), [[-LARGEST], [0.0], [LARGEST]], np.float32)
+    X = np.concatenate([golden, widest])
+    threshold = version.threshold_for(version.config.threshold)
+    answers: list[Any] = [*version.judge(X), *version.judge(X[:1])]
+    answers.append(version.sample(len(golden), seed=0))
+    answers += [one[1:] for row in version.explain(X, 1) for one in row]
+    answers += [version.calibration.held(threshold.value), threshold.value, threshold.alpha]
+    answers += [version.threshold_for(policy).value for policy in ({"fpr": 0.01}, {"pot": 1e-3})]
+    answers += [one.typical for one in version.regimes]
+    if version.config.missing == "impute" and version.dimension > 1:
+        gaps = np.concatenate([np.full((len(X), 1), np.nan, "f4"), X[:, 1:]], 1)
+        answers += version.judge(gaps)
+    if not all(np.isfinite(answer).all() for answer in answers):
+        raise ArtifactError("artifact: some of its answers are not finite")
+    version.nearest_regime(X)
