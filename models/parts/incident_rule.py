@@ -66,11 +66,18 @@ def rises(severity: float, levels: Sequence[float]) -> bool:
 
     `levels` are the severities of the incident's latest alarming rows before it, LEVELS at most. A
     state that lasts, such as a new regime, is one incident; a fault on top of it is a second one.
+    A fault that grows is the same fault: it has no level, for its later half is severer.
 
     >>> rises(2.7, [2.0] * 30), rises(2.5, [2.0] * 30), rises(2.7, [2.0] * 29)
     (True, False, False)
+    >>> rises(9.0, [1.0 + row / 10 for row in range(60)])
+    False
     """
-    return len(levels) >= SETTLED and severity > RISE * max(levels)
+    if len(levels) < SETTLED:
+        return False
+    half = len(levels) // 2
+    before, level = max(levels[:half]), max(levels)
+    return level <= RISE * before and severity > RISE * level
 
 
 def closes(rule: Rule, rows: float, seconds: float) -> bool:

@@ -1,5 +1,6 @@
 """What the score `auto` learns of an experience: views, and the calibration of its parts."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,9 @@ from models.version.version import Version
 
 MOST = 4_000  # vectors that a view is fitted to, of the old and of the new
 FEWEST_NEW = 2_000  # new ones that are never left out
+# Share of rows labelled normal in the calibration of each part: it moves a p-value of .005
+# by a factor of ten, the most that labels may.
+LABELLED = 0.05
 ENOUGH = 10  # rows for each feature: of fewer, each fold has principal directions of its own
 
 
@@ -72,9 +76,22 @@ def fit(trained: Trained, champion: Version | None, generated: Array, share_old:
             olds = [np.sort(a) for a in after]
         each = zip(olds, parts, strict=True)
         tables = [mixed(old, own, share_old).scores for old, own in each]
+    if len(trained.labelled):
+        said = parts_of(serving, x[trained.labelled])
+        each = zip(tables, said, strict=True)
+        tables = [np.concatenate([table, _vouched(own, len(table))]) for table, own in each]
     scoring = needs(whole, tables)
     score = Auto.from_tensors(trained.networks[0], scoring)
     return Fitted(scoring, held, score.joined(parts))
+
+
+def _vouched(said: Float64, n: int) -> Float64:
+    """Return what stands in a table of n scores for rows labelled normal, which score `said`.
+
+    As many as make each of these at most as rare as one in 1 / LABELLED, however few they are: by
+    their number alone they would be the rarest of all normals, and go on alarming.
+    """
+    return np.full(math.ceil(n * LABELLED / (1.0 - LABELLED)), said.max())
 
 
 def _copied(x: Array) -> NDArray[np.bool_]:

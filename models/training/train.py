@@ -150,7 +150,9 @@ def _learn(
     if behind.grown and behind.generator:
         old = behind.generator.draw(len(x), np.random.default_rng([chosen.seed, 8]))
         networks[0] = compact(networks[0], np.concatenate([old, x]))
-    trained = Trained(networks, chosen, behind, previous, config, scaler, new, x, curve, memory)
+    trained = Trained(
+        networks, chosen, behind, previous, config, scaler, new, x, curve, memory, said
+    )
     version = _finished(trained)
     version = version.recorded(probes=tuple(probes))
     version = solved(version, previous, behind, x_new, classes)

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from models.arrays import Array
 from models.config import Config
 from models.parts.network import Network
@@ -16,7 +19,7 @@ class Trained:
     """What a training leaves: M networks, what they were trained with, and the loss curve.
 
     `new` (n, d) is in the client's units; `x`, scaled, starts with the old vectors the strategy
-    kept, if any.
+    kept, if any. `labelled` are the places in `x` of rows that a person labelled normal.
     """
 
     networks: list[Network]
@@ -29,3 +32,4 @@ class Trained:
     x: Array
     curve: list[float]
     memory: dict[str, Array]
+    labelled: NDArray[np.intp]

@@ -142,12 +142,27 @@ class Forgets(msgspec.Struct):
     versions: list[int]
 
 
+class StandingLabels(msgspec.Struct):
+    """Labels that act after a move of the champion.
+
+    `unlearned` of the normal ones were learned by versions that it left behind; rows like those of
+    `spared` dismissals page nobody.
+    """
+
+    normal: int
+    anomaly: int
+    unlearned: int
+    spared: int
+
+
 class Promoted(msgspec.Struct):
-    """The champion after a move by hand."""
+    """The champion after a move by hand; `effect` says in words what comes of it."""
 
     champion: int
     generation: int
     forgets: Forgets
+    labels: StandingLabels
+    effect: str
 
 
 class QuarantineEntry(msgspec.Struct):

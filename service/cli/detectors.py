@@ -143,11 +143,11 @@ def _told(answer: Any, detector: str, *, as_json: bool) -> None:
     if as_json:
         console.show_json(answer)
         return
-    forgets = (answer.get("forgets") or {}).get("vectors")
     typer.echo(
         f"{detector} serves version {answer['champion']} (generation {answer['generation']})"
-        + (f"; it does not know the {forgets} vectors learned since" if forgets else "")
     )
+    if effect := answer.get("effect"):
+        typer.echo(effect)
 
 
 def revoke(

@@ -522,6 +522,8 @@ class Promoted(TypedDict):
     champion: int
     generation: int
     forgets: Forgets
+    labels: StandingLabels
+    effect: str
 
 
 class Quarantine(TypedDict):
@@ -680,6 +682,15 @@ class SessionAnswer(TypedDict):
 
     csrf: str
     scopes: list[str]
+
+
+class StandingLabels(TypedDict):
+    """Labels that act after a move of the champion."""
+
+    normal: int
+    anomaly: int
+    unlearned: int
+    spared: int
 
 
 class Statistics(TypedDict):

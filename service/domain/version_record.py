@@ -153,6 +153,7 @@ class Taken(Struct, frozen=True):
 
     first: str | None = None
     last: str | None = None
+    batches: tuple[str, ...] = ()
 
 
 class VersionRecord(Struct, frozen=True, kw_only=True):

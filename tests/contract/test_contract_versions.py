@@ -41,6 +41,8 @@ async def test_rollback(pump: Running, versions: tuple[Version, Version]) -> Non
         "champion": 1,
         "generation": 3,
         "forgets": {"vectors": 40, "versions": [2]},
+        "labels": {"normal": 0, "anomaly": 0, "unlearned": 0, "spared": 0},
+        "effect": "Version 1 serves. It does not know the 40 vectors learned since.",
     }
     assert answer.headers["etag"] == '"3"'
     scored = (await pump.http.post(f"{PUMP}/score", json=ZEROS)).json()

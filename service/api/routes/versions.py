@@ -15,6 +15,7 @@ from service.api.routes.parameters import Name, expected_generation
 from service.api.routes.queries import MOST, PAGED, is_paged, more, whole_number
 from service.api.status import existing, settled
 from service.domain.scope import Scope
+from service.domain.standing_labels import Standing, standing, told
 from service.domain.version_record import StoredVersion, describe
 from service.json_value import JsonObject
 from service.problems import (
@@ -234,7 +235,13 @@ async def post(request: Request, name: Name) -> Response:
     responses=openapi.answers(
         200,
         "It serves.",
-        {"champion": 2, "generation": 5, "forgets": {"vectors": 1000, "versions": [3]}},
+        {
+            "champion": 2,
+            "generation": 5,
+            "forgets": {"vectors": 1000, "versions": [3]},
+            "labels": {"normal": 58, "anomaly": 4, "unlearned": 58, "spared": 1},
+            "effect": "Version 2 serves. It does not know the 1,000 vectors learned since.",
+        },
         documents.Promoted,
         headers={"ETag": {"description": "The generation.", "schema": {"type": "string"}}},
     )
@@ -247,7 +254,7 @@ async def post(request: Request, name: Name) -> Response:
     },
 )
 async def champion(request: Request, name: Name) -> Response:
-    """Move the champion pointer by hand; the answer says which versions that leaves behind."""
+    """Move the champion pointer by hand; the answer says what is left behind, and what acts."""
     app = parts(request)
     app.writable()
     asked = await request_bodies.read(request, request_bodies.Promote)
@@ -262,22 +269,37 @@ async def champion(request: Request, name: Name) -> Response:
     )
     await settled(app, name)
     after = await existing(app, name)
-    forgets = {
-        "vectors": max(0, before.learned - after.learned),
-        "versions": await _left_behind(app, name, before.champion, number),
+    left = await _left_behind(app, name, before.champion, number)
+    vectors = max(0, before.learned - after.learned)
+    acting = await _standing(app, name, left)
+    moved = {
+        "champion": number,
+        "generation": generation,
+        "forgets": {"vectors": vectors, "versions": [one.record.version for one in left]},
+        "labels": acting._asdict(),
+        "effect": told(number, vectors, acting),
     }
-    moved = {"champion": number, "generation": generation, "forgets": forgets}
     return answer(moved, ETag=etag(generation))
 
 
-async def _left_behind(app: Parts, name: str, old: int | None, new: int) -> list[int]:
-    """Return the versions in the lineage of `old` that are not in that of `new`."""
+async def _left_behind(app: Parts, name: str, old: int | None, new: int) -> list[StoredVersion]:
+    """Return the versions in the lineage of `old` that are not in that of `new`, oldest first."""
     if old is None or old == new:
         return []
-    records = await app.stores.registry.records(name)
-    parents = {one.record.version: one.record.parent for one in records}
+    records = {one.record.version: one for one in await app.stores.registry.records(name)}
+    parents = {number: one.record.parent for number, one in records.items()}
     kept = set(_lineage(parents, new))
-    return sorted(number for number in _lineage(parents, old) if number not in kept)
+    left = sorted(number for number in _lineage(parents, old) if number not in kept)
+    return [records[number] for number in left if number in records]
+
+
+async def _standing(app: Parts, name: str, left: list[StoredVersion]) -> Standing:
+    """Return which labels act where the versions `left` do not serve any more."""
+    batches = {
+        batch for one in left if one.record.experience for batch in one.record.experience.batches
+    }
+    labels = await app.stores.labels.all(name)
+    return standing(labels, batches, len(await app.stores.incidents.pardons(name)))
 
 
 def _lineage(parents: dict[int, int | None], number: int | None) -> list[int]:

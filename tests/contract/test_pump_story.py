@@ -1,0 +1,131 @@
+"""The story of a pump: five things happen in two weeks, and a person says which two were normal."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from service.settings import Settings
+from service.store.connection import connect
+from service.worker.worker import Worker
+from tests.contract.pump_weeks import HEADER, MINUTES, ROWS_A_HALF_DAY, SPANS, Span, weeks
+from tests.contract.running import Running
+from tests.waiting import PATIENCE, until
+
+pytestmark = pytest.mark.anyio
+
+PUMP = "/v1/detectors/pump"
+CSV = {"content-type": "text/csv"}
+BY_HAND = {"min_vectors": None, "max_age_seconds": None}
+FAULTS = [span for span in SPANS if span.kind != "mode"]
+RAMP_ROWS = 20  # of 120: how late its incident may begin
+
+
+@pytest.fixture
+async def worker(store_url: str) -> AsyncIterator[Worker]:
+    """Let a worker with its own trainer live beside the API process."""
+    settings = Settings(redis_url=store_url, tick_seconds=0.2)
+    async with await connect(store_url, deadline=20.0) as redis:
+        made = Worker(settings, redis, store_url)
+        life = asyncio.create_task(made.run())
+        try:
+            yield made
+        finally:
+            made.stop()
+            await life
+
+
+class Story:
+    """What is sent and answered, with times in rows since the judged weeks began."""
+
+    def __init__(self, pump: Running, began: datetime) -> None:
+        self.http, self.flush = pump.http, pump.parts.observer.flush
+        self.began = began
+
+    def row(self, at: str) -> float:
+        """Return which row of the judged weeks came at a time."""
+        return (datetime.fromisoformat(at) - self.began).total_seconds() / (60 * MINUTES)
+
+    async def retrained(self) -> dict[str, Any]:
+        """Retrain with what is buffered; return the outcome."""
+        answer = await self.http.post(f"{PUMP}/retrain", json={"wait": PATIENCE})
+        assert answer.status_code == 200, answer.text
+        outcome: dict[str, Any] = answer.json()["last_retraining"]
+        assert outcome["outcome"] == "promoted", outcome
+        return outcome
+
+    async def incidents(self, judged: str) -> list[dict[str, Any]]:
+        """Score a CSV, half a day at a time; return what incidents came of it, in order."""
+        before = {one["id"] for one in await self._listed()}
+        rows, already = judged.splitlines()[1:], await self._counted()
+        for first in range(0, len(rows), ROWS_A_HALF_DAY):
+            body = "\n".join([HEADER, *rows[first : first + ROWS_A_HALF_DAY]])
+            answer = await self.http.post(f"{PUMP}/score?time=when", content=body, headers=CSV)
+            assert answer.status_code == 200, answer.text
+            await self.flush()
+
+        async def followed() -> bool:
+            await asyncio.sleep(0.1)
+            return await self._counted() == already + len(rows)
+
+        await until(followed)
+        found = [one for one in await self._listed() if one["id"] not in before]
+        return sorted(found, key=lambda one: str(one["start"]))
+
+    def found(self, incidents: list[dict[str, Any]], span: Span) -> list[dict[str, Any]]:
+        """Return the incidents that begin within a span."""
+        return [one for one in incidents if span.first <= self.row(one["start"]) < span.last]
+
+    async def _listed(self) -> list[dict[str, Any]]:
+        answer = (await self.http.get(f"{PUMP}/incidents")).json()
+        return list(answer["incidents"])
+
+    async def _counted(self) -> int:
+        span = {"from": self.began.timestamp() - 3600, "to": self.began.timestamp() + 30 * 86_400}
+        buckets = (await self.http.get(f"{PUMP}/history", params=span)).json()["buckets"]
+        return sum(one["rows"] for one in buckets)
+
+
+@pytest.mark.parametrize("kind", ["vae", "mahalanobis"])
+async def test_the_story_of_a_pump(api: Running, worker: Worker, kind: str) -> None:
+    """Five incidents; the two of a healthy mode dismissed are gone for good, the faults are not."""
+    learned, judged, began = weeks()
+    story = Story(api, began)
+    names = HEADER.split(",")[1:]
+    await api.make(kind=kind, features=names, incident={"false_per_day": 0.1}, retrain=BY_HAND)
+    answer = await api.http.post(f"{PUMP}/normal?time=when", content=learned, headers=CSV)
+    assert answer.status_code == 202, answer.text
+    await story.retrained()
+    await api.serving(1)
+
+    incidents = await story.incidents(judged)
+    told = [(round(story.row(one["start"])), one["sentence"]) for one in incidents]
+    assert len(incidents) == len(SPANS), told
+    for incident, span in zip(incidents, SPANS, strict=True):
+        late = story.row(incident["start"]) - span.first
+        # Of a pressure that is stuck the first rows are right by chance.
+        most = {"ramp": RAMP_ROWS, "stuck": 5}.get(span.kind, 2)
+        assert -0.5 <= late <= most + 0.5, (span, told)
+
+    for incident, span in zip(incidents, SPANS, strict=True):
+        if span.kind == "mode":
+            body = {"decision": "dismiss", "why": "the cleaning programme"}
+            decided = await api.http.post(f"{PUMP}/incidents/{incident['id']}", json=body)
+            assert "labelled normal" in decided.json()["effect"]
+    outcome = await story.retrained()
+    labelled = (await api.http.get(f"{PUMP}/labels?limit=1000")).json()["labels"]
+    assert outcome["labelled"].startswith(f"of {len(labelled)} labelled normal, ")
+    await api.serving(2)
+
+    again = await story.incidents(judged)
+    told = [(round(story.row(one["start"])), one["sentence"]) for one in again]
+    assert all(story.found(again, span) for span in FAULTS), told
+    assert len(again) == sum(len(story.found(again, span)) for span in FAULTS), told
+
+    moved = (await api.http.put(f"{PUMP}/champion", json={"version": 1})).json()
+    assert moved["labels"] == {
+        "normal": len(labelled), "anomaly": 0, "unlearned": len(labelled), "spared": 2,
+    }  # fmt: skip
+    assert "Rows like those of 2 dismissals still page nobody." in moved["effect"]
