@@ -19,7 +19,7 @@ from models.columns import Column
 from models.context import Context
 from models.decisions.evidence import gather
 from models.decisions.gate import gate
-from models.drift.state import Baseline, Drift, Sample
+from models.drift.state import Baseline, DriftTests, Sample
 from models.version import artifact
 from models.version.description import described
 from service.api.responses import answer
@@ -301,7 +301,7 @@ def _watched(version: Version, X: np.ndarray) -> None:
         version.features, threshold.alpha, _known(version),
     )  # fmt: skip
     judged = version.judge(X, threshold)
-    drift = Drift(baseline)
+    drift = DriftTests(baseline)
     regimes = np.bincount(np.arange(len(X)) % (1 + len(version.regimes)))
     drift.update(
         Sample(judged.scores, judged.p_values, int(judged.is_anomaly.sum()), len(X),
