@@ -9,16 +9,17 @@ from typing import Literal
 import msgspec
 
 from models.parts.calibration import Support
+from service.domain.attribution import Attribution
 from service.domain.audit_chain import AuditEntry
 from service.domain.detector import LastRetraining, Retraining
 from service.domain.detector_status import BrokenStatus, DetectorStatus
 from service.domain.drift_report import Drift
 from service.domain.experience import ExperienceSummary
+from service.domain.quarantine_entry import QuarantineEntry
 from service.domain.revocation_plan import Revoked
 from service.domain.version_record import NewRecord
 
-OF_DOMAIN = (AuditEntry, BrokenStatus, DetectorStatus, Drift, Revoked)
-Cell = float | int | str | None
+OF_DOMAIN = (AuditEntry, Attribution, BrokenStatus, DetectorStatus, Drift, Revoked)
 
 
 class Problem(msgspec.Struct):
@@ -30,15 +31,6 @@ class Problem(msgspec.Struct):
     detail: str
     row: int | msgspec.UnsetType = msgspec.UNSET
     column: int | msgspec.UnsetType = msgspec.UNSET
-
-
-class Attribution(msgspec.Struct):
-    """How much one feature contributed to a row's score, with the value seen and expected."""
-
-    feature: str
-    contribution: float
-    value: Cell
-    expected: Cell
 
 
 class ScoreAnswer(msgspec.Struct):
@@ -163,15 +155,6 @@ class Promoted(msgspec.Struct):
     forgets: Forgets
     labels: StandingLabels
     effect: str
-
-
-class QuarantineEntry(msgspec.Struct):
-    """What waits for a person: an experience, or rows of a normal batch."""
-
-    id: str
-    kind: str
-    vectors: int
-    decision: str | None = None
 
 
 class Quarantine(msgspec.Struct):

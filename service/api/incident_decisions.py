@@ -74,20 +74,18 @@ async def _release(app: Parts, name: str, since: float, until: float, *, who: st
     """
     total = 0
     for entry in await app.stores.quarantine.list(name):
-        if entry["kind"] != "rows" or entry["reason"] not in UNDECIDED:
+        if entry.kind != "rows" or entry.reason not in UNDECIDED:
             continue
-        came_at = unix_seconds(entry["parked_at"]) or 0.0
+        came_at = unix_seconds(entry.parked_at) or 0.0
         if came_at < since:
             continue
         if came_at > until:  # sent later: then it counts when they were scored
-            X = await app.stores.quarantine.vectors(name, entry["id"])
+            X = await app.stores.quarantine.vectors(name, entry.id)
             alarmed = await app.stores.traffic.recorded(name, [digest(x) for x in X])
             if not any(since <= at <= until for at in alarmed.values()):
                 continue
         with contextlib.suppress(Unknown, Conflict):  # decided on by somebody else meanwhile
-            total += await app.stores.quarantine.decide(
-                name, entry["id"], "release", who=who, why=why
-            )
+            total += await app.stores.quarantine.decide(name, entry.id, "release", who=who, why=why)
     return total
 
 

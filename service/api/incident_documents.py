@@ -4,8 +4,9 @@ from typing import Literal
 
 import msgspec
 
-from service.api.documents import Attribution
+from service.domain.attribution import Attribution
 from service.domain.detector_status import MuteStatus
+from service.domain.generation import Generation
 
 
 class Event(msgspec.Struct):
@@ -125,17 +126,6 @@ class History(msgspec.Struct):
     """Buckets of equal length, oldest first; empty ones are left out."""
 
     buckets: list[HistoryBucket]
-
-
-class Generation(msgspec.Struct):
-    """One move of the champion: to `version`, by whom and why."""
-
-    generation: int
-    version: int | None
-    action: str
-    at: str
-    who: str
-    why: str
 
 
 class Generations(msgspec.Struct):

@@ -276,15 +276,18 @@ class GateRecord(TypedDict):
     evidence: NotRequired[dict[str, Any]]
 
 
-class Generation(TypedDict):
-    """One move of the champion: to `version`, by whom and why."""
-
-    generation: int
-    version: int | None
-    action: str
-    at: str
-    who: str
-    why: str
+Generation = TypedDict(
+    "Generation",
+    {
+        "generation": int,
+        "version": int | None,
+        "from": int | None,
+        "action": Literal["promote", "rollback"],
+        "at": str,
+        "who": str,
+        "why": str,
+    },
+)
 
 
 class Generations(TypedDict):
@@ -534,12 +537,17 @@ class Quarantine(TypedDict):
 
 
 class QuarantineEntry(TypedDict):
-    """What waits for a person: an experience, or rows of a normal batch."""
+    """What waits for a person: an experience, or `rows` of a normal batch."""
 
     id: str
-    kind: str
+    kind: Literal["experience", "rows"]
     vectors: int
-    decision: str | None
+    reason: str
+    version: int | None
+    parked_at: str
+    decision: Literal["discard", "release"] | None
+    batch_id: NotRequired[str]
+    sender: NotRequired[str]
 
 
 class QuarantinedRows(TypedDict):

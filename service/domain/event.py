@@ -2,12 +2,15 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from service.domain.attribution import Attribution
+from service.json_value import JsonObject
 from service.timestamps import rfc3339
 
 
@@ -20,8 +23,8 @@ def digest(vector: NDArray[np.float32]) -> str:
 class Event:
     """One vector that was anomalous under `version`; `at` is seconds since 1970.
 
-    `id` is given by the store; `attributions` are dicts as in a scoring answer. `timestamp`, in
-    seconds since 1970, `source` and `client_id` are as the request gave them.
+    `id` is given by the store; `attributions` are as in a scoring answer. `timestamp`, in seconds
+    since 1970, `source` and `client_id` are as the request gave them.
     """
 
     at: float
@@ -31,7 +34,7 @@ class Event:
     severity: float
     version: int
     generation: int
-    attributions: Sequence[dict[str, Any]] = field(default=())
+    attributions: tuple[Attribution, ...] = ()
     id: str = ""
     timestamp: float | None = None
     source: str | None = None
@@ -42,7 +45,7 @@ class Event:
         """When it was, by the client where it said so."""
         return self.at if self.timestamp is None else self.timestamp
 
-    def to_dict(self, incident: str | None = None) -> dict[str, Any]:
+    def to_dict(self, incident: str | None = None) -> JsonObject:
         """Return it as JSON carries it; `incident` is the id of the one that it belongs to."""
         return {
             "id": self.id,
@@ -57,7 +60,7 @@ class Event:
             "severity": self.severity,
             "version": self.version,
             "generation": self.generation,
-            "attributions": list(self.attributions),
+            "attributions": msgspec.to_builtins(list(self.attributions)),
         }
 
 
@@ -78,7 +81,7 @@ class Label:
     incident: str | None = None
     batch: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return it as JSON carries it."""
         return {
             "id": self.id,

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
+from service.domain.attribution import Attribution, Cell, numeric
 from service.domain.event import Event
 
 ROWS_KEPT = 100  # of an incident, the worst
@@ -37,7 +38,7 @@ class Witness(msgspec.Struct, frozen=True, array_like=True):
     p_value: float
     score: float
     vector: bytes
-    leading: tuple[dict[str, Any], ...] = ()
+    leading: tuple[Attribution, ...] = ()
     regime: int = 0
     client_id: str | None = None
 
@@ -59,7 +60,7 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     count: int
     version: int
     generation: int
-    leading: tuple[dict[str, Any], ...] = ()
+    leading: tuple[Attribution, ...] = ()
     regime: int = 0
     closed: float | None = None
     pages: bool = True
@@ -73,7 +74,7 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def features(self) -> tuple[str, ...]:
         """The names of the features that lead, the first most."""
-        return tuple(str(one["feature"]) for one in self.leading)
+        return tuple(one.feature for one in self.leading)
 
 
 class Ruling(msgspec.Struct, frozen=True):
@@ -116,11 +117,12 @@ class Pardon(msgspec.Struct, frozen=True):
     id: str
     ranges: dict[str, tuple[float, float]]
 
-    def covers(self, leading: Sequence[Mapping[str, Any]]) -> bool:
+    def covers(self, leading: Sequence[Attribution]) -> bool:
         """Return whether a row with these leading features is like the dismissed ones."""
         return bool(leading) and all(
-            (within := self.ranges.get(str(one["feature"]))) is not None
-            and within[0] <= float(one["value"]) <= within[1]
+            (within := self.ranges.get(one.feature)) is not None
+            and (value := numeric(one.value)) is not None
+            and within[0] <= value <= within[1]
             for one in leading
         )
 
@@ -130,9 +132,10 @@ def pardon(incident: Incident, rows: Sequence[Witness]) -> Pardon:
     ranges: dict[str, tuple[float, float]] = {}
     for leading in (incident.leading, *(row.leading for row in rows)):
         for one in leads(leading):
-            name, value = str(one["feature"]), float(one["value"])
-            low, high = ranges.get(name, (value, value))
-            ranges[name] = (min(low, value), max(high, value))
+            value = numeric(one.value)
+            if value is not None:
+                low, high = ranges.get(one.feature, (value, value))
+                ranges[one.feature] = (min(low, value), max(high, value))
     return Pardon(incident.id, ranges)
 
 
@@ -143,9 +146,10 @@ def pardon_of_row(event: Event) -> Pardon:
     """
     ranges = {}
     for one in leads(event.attributions):
-        value = float(one["value"])
-        reach = 0.1 * abs(value - float(one["expected"]))
-        ranges[str(one["feature"])] = (value - reach, value + reach)
+        value, expected = numeric(one.value), numeric(one.expected)
+        if value is not None and expected is not None:
+            reach = 0.1 * abs(value - expected)
+            ranges[one.feature] = (value - reach, value + reach)
     return Pardon(f"e{event.id}", ranges)
 
 
@@ -162,31 +166,30 @@ def came(incident: Incident, rows: Sequence[Witness]) -> tuple[float, float]:
     return since - _SLACK, math.inf if incident.closed is None else incident.closed + _SLACK
 
 
-def leads(contributions: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+def leads(contributions: Sequence[Attribution]) -> tuple[Attribution, ...]:
     """Return the contributions that lead: LEADING at most, none far below the largest.
 
-    >>> [one["feature"] for one in leads([{"feature": "a", "contribution": 9.0},
-    ...                                   {"feature": "b", "contribution": 1.0}])]
+    >>> found = leads([Attribution("a", 9.0, 7.0, 1.0), Attribution("b", 1.0, 2.0, 1.0)])
+    >>> [one.feature for one in found]
     ['a']
     """
     if not contributions:
         return ()
-    most = max(float(one["contribution"]) for one in contributions)
-    kept = [one for one in contributions if float(one["contribution"]) >= _LEADS * most]
-    return tuple(dict(one) for one in kept[:LEADING])
+    most = max(one.contribution for one in contributions)
+    return tuple(one for one in contributions if one.contribution >= _LEADS * most)[:LEADING]
 
 
 def sentence(incident: Incident) -> str:
     """Return the incident in one plain sentence.
 
     >>> sentence(Incident("i1", "", 0.0, 2040.0, 3.7, 5e-8, 34, 1, 1,
-    ...          ({"feature": "speed", "contribution": 9.0, "value": 2790.0, "expected": 2827.2},)))
+    ...          (Attribution("speed", 9.0, 2790.0, 2827.2),)))
     'speed 2790 where 2827 is expected; as rare as 1 in 20 million normals; since 1 Jan 00:00 UTC, 34 rows'
     """  # noqa: E501 - one sentence
-    told = []
-    for one in incident.leading[:1]:
-        value, expected = number(one.get("value")), number(one.get("expected"))
-        told.append(f"{one['feature']} {value} where {expected} is expected")
+    told = [
+        f"{one.feature} {number(one.value)} where {number(one.expected)} is expected"
+        for one in incident.leading[:1]
+    ]
     told.append(rarity(incident.p_value))
     rows = "1 row" if incident.count == 1 else f"{incident.count:,} rows"
     if incident.closed is None:
@@ -213,15 +216,17 @@ def rarity(p_value: float) -> str:
     return f"as rare as 1 in {float(number(one_in, 2)):,.0f} normals"
 
 
-def number(value: Any, digits: int = _ROUNDED) -> str:
-    """Return a number as a person writes it, or `blank`.
+def number(value: Cell, digits: int = _ROUNDED) -> str:
+    """Return a number as a person writes it, a category by its name, or `blank`.
 
-    >>> number(2827.2), number(0.00123456), number(None)
-    ('2827', '0.001235', 'blank')
+    >>> number(2827.2), number(0.00123456), number(None), number("idle")
+    ('2827', '0.001235', 'blank', 'idle')
     """
-    if value is None or not math.isfinite(float(value)):
+    if isinstance(value, str):
+        return value
+    if value is None or not math.isfinite(value):
         return "blank"
-    rounded = float(f"{float(value):.{digits}g}")
+    rounded = float(f"{value:.{digits}g}")
     return f"{rounded:.0f}" if rounded.is_integer() and abs(rounded) < 1e15 else f"{rounded:g}"
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 
 from service.domain.event import Event
@@ -21,7 +22,7 @@ def document(incident: Incident, ruling: Ruling | None) -> JsonObject:
         "end": rfc3339(incident.end),
         "peak": incident.peak,
         "count": incident.count,
-        "features": list(incident.leading),
+        "features": msgspec.to_builtins(list(incident.leading)),
         "regime": incident.regime or None,
         "version": incident.version,
         "generation": incident.generation,
@@ -44,7 +45,7 @@ def row_document(row: Witness) -> JsonObject:
         "p_value": row.p_value,
         "score": row.score,
         "vector": np.frombuffer(row.vector, "<f4").tolist() if row.vector else None,
-        "attributions": list(row.leading),
+        "attributions": msgspec.to_builtins(list(row.leading)),
     }
 
 

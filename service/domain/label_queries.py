@@ -6,6 +6,7 @@ import numpy as np
 
 from models import Version
 from models.parts.calibration import Threshold
+from service.domain.attribution import numeric
 from service.domain.drift_report import Query
 from service.domain.event import Event
 
@@ -51,8 +52,10 @@ def _kinds(events: Sequence[Event], regimes: Sequence[int]) -> list[tuple[str, l
     for event, regime in zip(events, regimes, strict=True):
         if event.attributions:
             first = event.attributions[0]
-            side = "above" if first["value"] > first["expected"] else "below"
+            value, expected = numeric(first.value), numeric(first.expected)
+            above = value is not None and expected is not None and value > expected
+            side = "above" if above else "below"
             near = f"nearest to regime {regime}, " if regime else ""
-            kinds.setdefault(f"{near}{first['feature']} {side} what is expected", []).append(event)
+            kinds.setdefault(f"{near}{first.feature} {side} what is expected", []).append(event)
     often = [(place, alike) for place, alike in kinds.items() if len(alike) >= _ALIKE]
     return sorted(often, key=lambda kind: -len(kind[1]))

@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 from redis.asyncio import Redis
 
+from service.domain.attribution import Attribution
 from service.domain.event import Event
 from service.store.connection import ask
 from service.store.redis_keys import Keys
@@ -33,7 +34,7 @@ class Events:
     async def latest(self, name: str, *, limit: int = 100) -> list[Event]:
         """Return the latest events, newest first."""
         rows = await ask(self._redis, self._redis.xrevrange(Keys(name).events, count=limit))
-        return [Event(id=row.decode(), **_unpack(entry[b"e"])) for row, entry in rows]
+        return [_event(row.decode(), entry[b"e"]) for row, entry in rows]
 
     async def get(self, name: str, ids: Iterable[str]) -> dict[str, Event]:
         """Return those of the events `ids` that are still kept."""
@@ -43,7 +44,7 @@ class Events:
             pipe.xrange(Keys(name).events, event, event)
         replies = await ask(self._redis, pipe.execute())
         return {
-            event: Event(id=event, **_unpack(rows[0][1][b"e"]))
+            event: _event(event, rows[0][1][b"e"])
             for event, rows in zip(wanted, replies, strict=True)
             if rows
         }
@@ -56,10 +57,33 @@ def packed_event(event: Event) -> bytes:
     return msgspec.msgpack.encode(values)
 
 
-def _unpack(packed: bytes) -> dict[str, Any]:
-    values: dict[str, Any] = msgspec.msgpack.decode(packed)
-    values["vector"] = np.frombuffer(values["vector"], dtype="<f4")
-    return values
+class _Packed(msgspec.Struct, frozen=True):
+    """An event as its stream keeps it, its vector d little-endian float32."""
+
+    at: float
+    vector: bytes
+    score: float
+    p_value: float
+    severity: float
+    version: int
+    generation: int
+    attributions: tuple[Attribution, ...] = ()
+    timestamp: float | None = None
+    source: str | None = None
+    client_id: str | None = None
+
+
+_decoder = msgspec.msgpack.Decoder(_Packed)
+
+
+def _event(entry: str, packed: bytes) -> Event:
+    """Return the event that `packed_event` was given, under the id of its entry."""
+    found = _decoder.decode(packed)
+    return Event(
+        found.at, np.frombuffer(found.vector, dtype="<f4"), found.score, found.p_value,
+        found.severity, found.version, found.generation, found.attributions, entry,
+        found.timestamp, found.source, found.client_id,
+    )  # fmt: skip
 
 
 def _is_id(text: str) -> bool:

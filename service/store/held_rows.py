@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
+from service.domain.quarantine_entry import QuarantineEntry
 from service.store.connection import ask
 from service.store.lua import AUDIT, FEWER, NOW, READ
 from service.store.redis_keys import Keys
@@ -116,21 +117,21 @@ class Held:
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
 
-    async def list(self, name: str) -> list[dict[str, Any]]:
+    async def list(self, name: str) -> list[QuarantineEntry]:
         """Return what waits, the oldest LISTED batches, oldest first, as the quarantine has it."""
         rows = await _LIST(self._redis, Keys(name), {"most": LISTED})
         return [
-            {
-                "id": f"{KIND}{entry.decode()}",
-                "kind": "rows",
-                "vectors": int(n),
-                "reason": reason.decode(),
-                "version": int(version),
-                "parked_at": rfc3339(int(entry.partition(b"-")[0]) / 1000),
-                "decision": None,
-                "batch_id": batch.decode(),
-                "sender": sender.decode("utf-8", "replace"),
-            }
+            QuarantineEntry(
+                id=f"{KIND}{entry.decode()}",
+                kind="rows",
+                vectors=int(n),
+                reason=reason.decode(),
+                version=int(version),
+                parked_at=rfc3339(int(entry.partition(b"-")[0]) / 1000) or "",
+                decision=None,
+                batch_id=batch.decode(),
+                sender=sender.decode("utf-8", "replace"),
+            )
             for entry, batch, n, sender, version, reason in rows
         ]
 

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -181,7 +181,7 @@ class LabelStore:
         )
 
 
-def _change(name: str, action: str, who: str, labels: int) -> dict[str, Any]:
+def _change(name: str, action: str, who: str, labels: int) -> dict[str, str | bytes]:
     """Return the arguments of a script that changes labels."""
     return {
         "nonce": secrets.token_hex(8),
@@ -190,6 +190,21 @@ def _change(name: str, action: str, who: str, labels: int) -> dict[str, Any]:
         "who": who,
         "audited": said(action, who, "labels set the threshold", labels=labels),
     }
+
+
+class _Packed(msgspec.Struct, frozen=True):
+    """A label as its stream keeps it, its vector d little-endian float32."""
+
+    label: Literal["normal", "anomaly"]
+    vector: bytes
+    event: str | None = None
+    at: float = 0.0
+    sender: str = ""
+    incident: str | None = None
+    batch: str | None = None
+
+
+_decoder = msgspec.msgpack.Decoder(_Packed)
 
 
 def packed_label(label: Label) -> bytes:
@@ -201,9 +216,11 @@ def packed_label(label: Label) -> bytes:
 
 def unpacked_label(entry: str, packed: bytes) -> Label:
     """Return the label that `packed_label` was given, under the id of its entry."""
-    values: dict[str, Any] = msgspec.msgpack.decode(packed)
-    values["vector"] = np.frombuffer(values["vector"], dtype="<f4")
-    return Label(id=entry, **values)
+    found = _decoder.decode(packed)
+    return Label(
+        found.label, np.frombuffer(found.vector, dtype="<f4"), found.event, found.at, entry,
+        found.sender, found.incident, found.batch,
+    )  # fmt: skip
 
 
 async def labelled(labels: LabelStore, detector: Detector) -> Labels | None:

@@ -7,11 +7,12 @@ crash cut short is completed by `resume`, and cannot be turned into the other on
 import re
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
+from service.domain.quarantine_entry import Decision, QuarantineEntry
 from service.problems import Conflict, Unknown
 from service.store.connection import ask
 from service.store.due_index import DueIndex
@@ -21,8 +22,6 @@ from service.store.lua import AUDIT, NOW, READ, said
 from service.store.redis_keys import Keys
 from service.store.script import NamedScript
 from service.timestamps import rfc3339
-
-Decision = Literal["release", "discard"]
 
 STEP_BYTES = 4 * 2**20
 STEP_ENTRIES = 100
@@ -87,17 +86,11 @@ class Quarantine:
         self._held = Held(redis)
         self._due = DueIndex(redis)
 
-    async def list(self, name: str) -> list[dict[str, Any]]:
-        """Return what waits, oldest first.
-
-        Each has `id`, `kind` ("experience" or "rows"), `vectors`, `reason`, `version` (None when
-        there is none), `parked_at`, and `decision`, not None where one is being carried out; rows
-        have `batch_id` and `sender` too.
-        """
+    async def list(self, name: str) -> list[QuarantineEntry]:
+        """Return what waits, oldest first."""
         texts = await ask(self._redis, self._redis.hvals(Keys(name).parked))
-        entries = sorted((orjson.loads(text) for text in texts), key=lambda e: e["parked"])
-        found = [_told(entry) for entry in entries] + await self._held.list(name)
-        return sorted(found, key=lambda entry: entry["parked_at"])
+        found = [_entry(_decoder.decode(text)) for text in texts] + await self._held.list(name)
+        return sorted(found, key=lambda entry: entry.parked_at)
 
     async def vectors(self, name: str, entry_id: str) -> NDArray[np.float32]:
         """Return the vectors (n, d) of an entry of kind `rows`; Unknown when there is none."""
@@ -152,17 +145,37 @@ class Quarantine:
 
     async def resume(self, name: str) -> int:
         """Complete decisions that a crash cut short; return how many vectors that moved."""
-        begun = [entry for entry in await self.list(name) if entry["decision"]]
-        return sum([await self.decide(name, entry["id"], entry["decision"]) for entry in begun])
+        return sum(
+            [
+                await self.decide(name, entry.id, entry.decision)
+                for entry in await self.list(name)
+                if entry.decision
+            ]
+        )
 
 
-def _told(entry: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": entry["id"],
-        "kind": entry["kind"],
-        "vectors": entry["n"],
-        "reason": entry["reason"],
-        "version": entry["version"],
-        "parked_at": rfc3339(entry["parked"] / 1000),
-        "decision": entry.get("decision"),
-    }
+class _Parked(msgspec.Struct, frozen=True):
+    """A parked experience as the store has it; `parked` is when, in milliseconds since 1970."""
+
+    id: str
+    kind: Literal["experience"]
+    n: int
+    reason: str
+    version: int | None
+    parked: float
+    decision: Decision | None = None
+
+
+_decoder = msgspec.json.Decoder(_Parked)
+
+
+def _entry(parked: _Parked) -> QuarantineEntry:
+    return QuarantineEntry(
+        id=parked.id,
+        kind=parked.kind,
+        vectors=parked.n,
+        reason=parked.reason,
+        version=parked.version,
+        parked_at=rfc3339(parked.parked / 1000) or "",
+        decision=parked.decision,
+    )

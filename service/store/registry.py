@@ -10,10 +10,12 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import orjson
 from redis.asyncio import Redis
 
 from service.domain.experience import Experience, packed
+from service.domain.generation import Generation
 from service.domain.version_record import NewRecord, StoredVersion, stored_version
 from service.problems import (
     Conflict,
@@ -241,11 +243,13 @@ class Registry:
             found += piece
         return bytes(found) or None
 
-    async def history(self, name: str, *, limit: int = 1000) -> list[dict[str, Any]]:
+    async def history(self, name: str, *, limit: int = 1000) -> list[Generation]:
         """Return the latest `limit` moves of the champion pointer, oldest first."""
         rows = await ask(self._redis, self._redis.lrange(Keys(name).history, -limit, -1))
         moves = [orjson.loads(row) for row in rows]
-        return [move | {"at": rfc3339(move["at"] / 1000)} for move in moves]
+        return [
+            msgspec.convert(move | {"at": rfc3339(move["at"] / 1000)}, Generation) for move in moves
+        ]
 
     async def pin(self, name: str, number: int) -> None:
         """Keep the version's artifact for another hour."""

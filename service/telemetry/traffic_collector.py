@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from models.version.judgement import Judgement
 from service.domain import history
+from service.domain.attribution import Attribution
 from service.domain.champion import Champion
 from service.domain.event import Event, digest
 from service.domain.history import Bucket
@@ -195,7 +196,7 @@ def _events(champion: Champion, alarming: Sequence[_Alarming]) -> dict[int, Even
             severity=float(chunk.columns.severities[own]),
             version=champion.number,
             generation=champion.generation,
-            attributions=[one._asdict() for one in told],
+            attributions=tuple(Attribution(*one) for one in told),
             timestamp=chunk.labels.timestamp(own),
             source=chunk.labels.source(own),
             client_id=chunk.labels.id(own),
@@ -250,7 +251,7 @@ def _block(
 
 def _witness(event: Event) -> Witness:
     return Witness(
-        "", event.time, event.severity, event.p_value, event.score, b"", tuple(event.attributions),
+        "", event.time, event.severity, event.p_value, event.score, b"", event.attributions,
         client_id=event.client_id,
     )  # fmt: skip
 

@@ -94,11 +94,11 @@ class Janitor:
             return
         self._released[name] = time.monotonic()
         found = [
-            (entry["id"], at)
+            (entry.id, at)
             for entry in await self._quarantine.list(name)
-            if entry["kind"] == "rows"
-            and entry["reason"] == NOVEL
-            and (at := unix_seconds(entry["parked_at"]) or now) <= now - wait
+            if entry.kind == "rows"
+            and entry.reason == NOVEL
+            and (at := unix_seconds(entry.parked_at) or now) <= now - wait
         ]
         if not found:
             return

@@ -105,7 +105,7 @@ async def test_it_sees_changed_vectors(stage):
 async def waiting(stage: Stage) -> str:
     """Return the quarantine's id of the one entry of rows."""
     (entry,) = await Stored(stage.redis).quarantine.list("pump")
-    return entry["id"]
+    return entry.id
 
 
 async def test_it_knows_rows_that_are_held_back(stage):

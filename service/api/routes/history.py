@@ -120,8 +120,8 @@ async def generations(request: Request, name: Name) -> Response:
         before = whole_number(request, "after", 1, 2**31)
     await existing(app, name)
     found = await app.stores.registry.history(name, limit=10_000)
-    found = sorted(found, key=lambda row: -int(row["generation"]))
+    found = sorted(found, key=lambda move: -move.generation)
     if before is not None:
-        found = [row for row in found if row["generation"] < before]
-    last = found[limit - 1]["generation"] if len(found) > limit else None
+        found = [move for move in found if move.generation < before]
+    last = found[limit - 1].generation if len(found) > limit else None
     return answer({"generations": found[:limit]} | more(last))

@@ -47,7 +47,7 @@ async def quarantine(request: Request, name: Name) -> Response:
     if not is_paged(request):
         return answer({"quarantine": waiting})
     limit = whole_number(request, "limit", MOST)
-    shown, last = page(waiting[::-1], lambda entry: str(entry["id"]), request, limit)
+    shown, last = page(waiting[::-1], lambda entry: entry.id, request, limit)
     return answer({"quarantine": shown} | more(last))
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from models.parts.incident_rule import Rule
+from service.domain.attribution import Attribution
 from service.domain.incident import Incident, Pardon, Witness, leads, pardon, sentence
 from service.domain.incident_fold import SOURCES, Block, Change, Context, Fold, worst
 
@@ -19,7 +20,7 @@ def context(heard: float = 0.0, **more: Any) -> Context:
 
 def witness(event: str, at: float, severity: float, value: float = 9.0) -> Witness:
     """Return a kept row that feature `speed` leads."""
-    leading = ({"feature": "speed", "contribution": 8.0, "value": value, "expected": 3.0},)
+    leading = (Attribution("speed", 8.0, value, 3.0),)
     return Witness(event, at, severity, 0.01**severity, 40.0, b"", leading)
 
 
@@ -232,7 +233,7 @@ def test_the_sentence() -> None:
     """One sentence says what was seen, what was expected, how rare it is and since when."""
     open_one = Incident(
         "i1", "", 1_795_861_140.0, 1_795_863_000.0, 3.8, 5e-8, 34, 3, 4,
-        ({"feature": "speed", "contribution": 9.0, "value": 2790.4, "expected": 2827.1},),
+        (Attribution("speed", 9.0, 2790.4, 2827.1),),
     )  # fmt: skip
     assert sentence(open_one) == (
         "speed 2790 where 2827 is expected; as rare as 1 in 20 million normals; "
@@ -246,6 +247,6 @@ def test_the_sentence() -> None:
 
 def test_what_leads() -> None:
     """At most three features lead, and none that contributes far less than the first."""
-    found = leads([{"feature": str(i), "contribution": c} for i, c in enumerate((9, 5, 2, 1.9))])
-    assert [one["feature"] for one in found] == ["0", "1", "2"]
+    found = leads([Attribution(str(i), c, 0.0, 0.0) for i, c in enumerate((9, 5, 2, 1.9))])
+    assert [one.feature for one in found] == ["0", "1", "2"]
     assert leads([]) == ()

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from models import Config, Model, Version, train
+from service.domain.attribution import Attribution
 from service.domain.event import Event
 from service.domain.label_queries import ASKED, choose
 
@@ -15,10 +16,10 @@ def version() -> Version:
 
 def event(number: int, vector: list[float], severity: float, feature: str | None = None) -> Event:
     """Return an anomaly to version 1, blamed on `feature` above what is expected."""
-    blamed = {"feature": feature, "contribution": 9.0, "value": 9.0, "expected": 0.0}
+    blamed = Attribution(feature, 9.0, 9.0, 0.0)
     return Event(
         at=0.0, vector=np.array(vector, np.float32), score=9.0, p_value=1e-3, severity=severity,
-        version=1, generation=1, attributions=[blamed] if feature else [], id=f"{number}-0",
+        version=1, generation=1, attributions=(blamed,) if feature else (), id=f"{number}-0",
     )  # fmt: skip
 
 

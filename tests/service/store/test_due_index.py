@@ -48,7 +48,7 @@ async def _muted_and_not(stored: Stored) -> None:
 async def _released(stored: Stored) -> None:
     await stored.learn(70, good=False)
     (entry,) = await stored.quarantine.list("pump")
-    await stored.quarantine.decide("pump", entry["id"], "release")
+    await stored.quarantine.decide("pump", entry.id, "release")
 
 
 async def _drifted(stored: Stored) -> None:

@@ -1,6 +1,8 @@
+import msgspec
 import numpy as np
 import pytest
 
+from service.domain.attribution import Attribution
 from service.domain.event import Event, Label
 from service.store.events import Events
 from service.store.labels import LabelStore
@@ -13,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 def event(number: int, d: int = 3) -> Event:
     """Return an anomaly whose score is `number`."""
-    told = ({"feature": "a", "contribution": 1.5, "value": 2.0, "expected": 0.5},)
+    told = (Attribution("a", 1.5, 2.0, 0.5),)
     return Event(1.5, matrix(1, d, number)[0], float(number), 0.001, 1.5, 2, 3, told)
 
 
@@ -28,7 +30,7 @@ async def test_events_come_back_newest_first(stored):
     assert np.array_equal(found[0].vector, event(2).vector)
     told = found[0].to_dict()
     assert told["at"] == "1970-01-01T00:00:01.500Z"
-    assert told["attributions"] == list(event(2).attributions)
+    assert told["attributions"] == msgspec.to_builtins(list(event(2).attributions))
     assert set(await events.get("pump", [ids[0], "1-1", "x", "9" * 99 + "-1", "-"])) == {ids[0]}
     assert len(await events.latest("pump", limit=1)) == 1
 

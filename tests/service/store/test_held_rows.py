@@ -40,9 +40,9 @@ async def test_every_row_is_in_one_place(stored):
     assert (found.buffered, found.quarantined, found.thinned) == (12, 3, 5)
     assert np.array_equal((await stored.take()).vectors, X[3:15])
     (entry,) = await stored.quarantine.list("pump")
-    assert (entry["kind"], entry["vectors"], entry["batch_id"]) == ("rows", 3, answer.batch_id)
-    assert entry["reason"] == "they stand alone"
-    assert np.array_equal(await stored.quarantine.vectors("pump", entry["id"]), X[:3])
+    assert (entry.kind, entry.vectors, entry.batch_id) == ("rows", 3, answer.batch_id)
+    assert entry.reason == "they stand alone"
+    assert np.array_equal(await stored.quarantine.vectors("pump", entry.id), X[:3])
 
 
 async def test_a_batch_can_wait_whole(stored):
@@ -84,7 +84,7 @@ async def test_decided_rows_move_once(stored, decision, buffered):
     (entry,) = await stored.quarantine.list("pump")
     decide = stored.quarantine.decide
     both = await asyncio.gather(
-        *(decide("pump", entry["id"], decision, who="ada") for _ in range(2)),
+        *(decide("pump", entry.id, decision, who="ada") for _ in range(2)),
         return_exceptions=True,
     )
     assert {type(one) for one in both} == {Unknown, int}
@@ -99,7 +99,7 @@ async def test_released_rows_are_learned(stored):
     X = matrix(20)
     await send(stored, X, held=3)
     (entry,) = await stored.quarantine.list("pump")
-    await stored.quarantine.decide("pump", entry["id"], "release")
+    await stored.quarantine.decide("pump", entry.id, "release")
     assert np.array_equal((await stored.take()).vectors, np.concatenate([X[3:], X[:3]]))
 
 
@@ -150,6 +150,6 @@ async def test_one_sender_cannot_fill_the_quarantine(stored, redis):
     await back("a", 2)
     await back("b", 4)
     (first, *_) = await stored.quarantine.list("pump")
-    await stored.quarantine.decide("pump", first["id"], "discard")
+    await stored.quarantine.decide("pump", first.id, "discard")
     await back("a", 3)
     assert (await stored.get()).quarantined == 10

@@ -120,7 +120,7 @@ async def test_eight_workers_with_short_leases_make_no_version_twice(stored):
     assert sorted(promoted) == list(range(1, found.last_version + 1))
     assert found.generation == found.last_version
     history = await stored.registry.history("pump")
-    assert [row["generation"] for row in history] == list(range(1, found.generation + 1))
+    assert [row.generation for row in history] == list(range(1, found.generation + 1))
     records = [one.to_dict() for one in await stored.registry.records("pump")]
     firsts = [record["experience"]["first"] for record in records]
     assert firsts == ["0-0", *(record["experience"]["last"] for record in records[:-1])]

@@ -69,7 +69,7 @@ async def test_a_decision_cut_short_is_completed_not_reversed(stored, monkeypatc
     found = await stored.get()
     assert (found.parked, found.buffered + found.discarded) == (40, 20)
     (entry,) = await keys.list("pump")
-    assert (entry["vectors"], entry["decision"]) == (40, decision)
+    assert (entry.vectors, entry.decision) == (40, decision)
     with pytest.raises(Conflict):
         await keys.decide("pump", "v2", "discard" if decision == "release" else "release")
     assert await keys.resume("pump") == 40

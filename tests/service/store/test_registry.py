@@ -47,8 +47,9 @@ async def test_a_promotion_changes_everything_at_once(stored):
         },
     }  # fmt: skip
     (row,) = await stored.registry.history("pump")
-    assert row.pop("at").endswith("Z")
-    assert row == {
+    assert row.at.endswith("Z")
+    assert msgspec.to_builtins(row) == {
+        "at": row.at,
         "generation": 1, "version": 1, "from": None, "action": "promote", "who": "worker",
         "why": "retraining",
     }  # fmt: skip
@@ -110,7 +111,7 @@ async def test_a_rejection_keeps_the_champion_and_parks_the_experience(stored):
     assert (await stored.registry.record("pump", 2)).to_dict()["state"] == "rejected"
     assert await stored.registry.artifact("pump", 2) == b"two"
     (entry,) = await stored.quarantine.list("pump")
-    assert (entry["id"], entry["kind"], entry["version"]) == ("v2", "experience", 2)
+    assert (entry.id, entry.kind, entry.version) == ("v2", "experience", 2)
     assert await stored.learn(60, seed=2) == 3
 
 
@@ -123,7 +124,7 @@ async def test_promoting_a_rejected_version_by_hand_consumes_its_experience(stor
     assert (found.parked, found.parked_bytes, found.consumed, found.learned) == (0, 0, 90, 90)
     assert await stored.quarantine.list("pump") == []
     (_, row) = await stored.registry.history("pump")
-    assert (row["who"], row["why"], row["from"]) == ("ann", "I know better", 1)
+    assert (row.who, row.why, row.before) == ("ann", "I know better", 1)
     states = [one.state for one in await stored.registry.records("pump")]
     assert states == ["retired", "champion"]
     assert await stored.registry.set_champion("pump", 1) == 3
@@ -359,8 +360,8 @@ class Ledger:
         records = [one.to_dict() for one in await self.stored.registry.records("pump")]
         assert [r["version"] for r in records] == list(range(1, found.last_version + 1))
         history = await self.stored.registry.history("pump")
-        assert [row["generation"] for row in history] == list(range(1, found.generation + 1))
-        assert found.champion == (history[-1]["version"] if history else None)
+        assert [row.generation for row in history] == list(range(1, found.generation + 1))
+        assert found.champion == (history[-1].version if history else None)
         lineage = await self.stored.redis.hget(Keys("pump").learned, str(found.champion or 0))
         assert found.learned == int(lineage or 0)
 

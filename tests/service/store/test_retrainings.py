@@ -88,7 +88,7 @@ async def test_a_parked_experience_ends_the_run_as_failed(stored):
     assert found.last_retraining.reasons == ('a "NaN" loss',)
     assert found.retrains == Retrains(failed=1)
     (listed,) = await stored.quarantine.list("pump")
-    assert (listed["id"], listed["vectors"], listed["reason"]) == (entry, 40, 'a "NaN" loss')
+    assert (listed.id, listed.vectors, listed.reason) == (entry, 40, 'a "NaN" loss')
     assert (await stored.take()).n == 33
 
 

@@ -88,7 +88,7 @@ async def test_a_key_is_taken_back(stored):
     assert states == ["champion", "revoked", "revoked"]
     mark = (await stored.registry.record("pump", 3)).to_dict()["revoked"]
     assert (mark["key"], mark["who"], mark["why"]) == ("bob", "key:eve", "broken press")
-    assert (await stored.registry.history("pump"))[-1]["why"] == "revoked key bob"
+    assert (await stored.registry.history("pump"))[-1].why == "revoked key bob"
     entry = (await stored.audit.entries("pump"))[-1].to_dict()
     assert (entry["action"], entry["from"], entry["to"]) == ("revoked", 3, 1)
     assert (entry["who"], entry["key"], entry["versions"]) == ("key:eve", "bob", [2, 3])
@@ -209,7 +209,7 @@ async def test_rows_held_back_and_parked_are_discarded_too(stored):
     done = await stored.revocations.revoke("pump", Asked(BOB))
     assert done.discarded == {"buffered": 6, "quarantined": 3, "parked": 100, "kept": 0}
     assert (done.champion, done.versions) == (None, (1, 2))
-    waiting = {one["id"][0]: one["vectors"] for one in await stored.quarantine.list("pump")}
+    waiting = {one.id[0]: one.vectors for one in await stored.quarantine.list("pump")}
     assert waiting == {"v": 50, "r": 3}
     found = await stored.get()
     assert (found.buffered, found.quarantined, found.parked, found.discarded) == (6, 3, 50, 109)
@@ -257,7 +257,7 @@ async def test_without_a_clean_version_none_serves(stored):
     assert (done.champion, done.generation, done.versions) == (None, 2, (1,))
     found = await stored.get()
     assert (found.champion, found.learned, found.buffered) == (None, 0, 40)
-    assert (await stored.registry.history("pump"))[-1]["version"] is None
+    assert (await stored.registry.history("pump"))[-1].version is None
     assert (await stored.take()).champion is None
     assert await settle(stored) == 2
     assert (await stored.registry.record("pump", 2)).to_dict()["parent"] is None

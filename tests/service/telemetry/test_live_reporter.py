@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from service.domain.attribution import Attribution
 from service.domain.champion import Champion
 from service.domain.detector_config import parse
 from service.domain.row_labels import RowLabels
@@ -97,7 +98,7 @@ async def test_events(observed: Observed) -> None:
     events = await observed.stores.events.latest("pump", limit=1000)
     assert len(events) == EVENTS
     assert {tuple(event.vector.tolist()) for event in events} == {(70.0, 70.0, 70.0)}
-    assert events[0].attributions[0].keys() == {"feature", "contribution", "value", "expected"}
+    assert isinstance(events[0].attributions[0], Attribution)
 
 
 async def test_pinned_versions_are_not_observed(observed: Observed) -> None:
@@ -162,9 +163,7 @@ async def test_witnesses_name_their_events(observed: Observed) -> None:
     ((position, witness),) = report.blocks[0].witnesses
     (event,) = await observed.stores.events.latest("pump")
     assert (position, witness.event, witness.severity) == (3, event.id, event.severity)
-    assert [one["feature"] for one in witness.leading] == [
-        one["feature"] for one in event.attributions
-    ]
+    assert [one.feature for one in witness.leading] == [one.feature for one in event.attributions]
 
 
 async def test_rows_with_labels(observed: Observed) -> None:

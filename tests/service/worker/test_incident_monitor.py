@@ -9,6 +9,7 @@ import pytest
 from models import Config, Model, Version, train
 from models.parts.incident_rule import LADDER, Curve
 from service.domain import history
+from service.domain.attribution import Attribution
 from service.domain.event import Event
 from service.domain.history import counted
 from service.domain.incident import Pardon, Ruling, Witness
@@ -53,7 +54,7 @@ class Traffic:
         times = tuple(end - n + 1 + i for i in places)
         severities = np.where(np.isin(np.arange(n), places), 1.5, 0.2)
         bucket = counted(severities, len(places), 1)
-        leading = ({"feature": "a", "contribution": 5.0, "value": 7.0, "expected": 0.0},)
+        leading = (Attribution("a", 5.0, 7.0, 0.0),)
         witness = Witness("", end, 1.5, 1e-3, 20.0, b"", leading)
         block = Block(
             source, n, end, places, times, (1.5,) * len(places), tuple((i, witness) for i in places)

@@ -116,7 +116,7 @@ async def test_a_decision_cut_short_is_completed(redis: Redis, stored: Stored, m
     monkeypatch.setattr(quarantine, "_STEP", dies)
     (entry,) = await stored.quarantine.list("pump")
     with pytest.raises(RuntimeError):
-        await stored.quarantine.decide("pump", entry["id"], "release")
+        await stored.quarantine.decide("pump", entry.id, "release")
     monkeypatch.setattr(quarantine, "_STEP", script)
     assert ((await stored.get()).buffered, (await stored.get()).parked) == (40, 40)
     await _janitor(redis).tick()

@@ -291,7 +291,7 @@ async def test_after_three_failures_the_experience_is_parked_and_later_data_goes
     assert detector.retraining.state == "idle"
     assert detector.last_retraining.outcome == "failed"
     assert detector.last_retraining.reasons == ("the loss is nan",)
-    assert [e["reason"] for e in await stored.quarantine.list("pump")] == ["the loss is nan"]
+    assert [e.reason for e in await stored.quarantine.list("pump")] == ["the loss is nan"]
     trainer.fail = None
     await stored.buffer.ingest("pump", matrix(50, seed=1))
     await stored.detectors.request_retrain("pump")
@@ -494,7 +494,7 @@ async def test_workers_that_outlive_their_leases_double_nothing(
     assert detector.consumed + detector.buffered == 32 * len(sent)
     assert [record["version"] for record in records] == list(range(1, len(records) + 1))
     history = await stored.registry.history("pump")
-    assert [move["generation"] for move in history] == list(range(1, len(records) + 1))
+    assert [move.generation for move in history] == list(range(1, len(records) + 1))
 
 
 async def test_detectors_take_turns(worker, stored: Stored):

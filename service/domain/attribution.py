@@ -1,0 +1,19 @@
+"""How much a feature contributed to a row's score, as answers, events and incidents have it."""
+
+from msgspec import Struct
+
+Cell = float | int | str | None
+
+
+class Attribution(Struct, frozen=True):
+    """How much one feature contributed to a row's score, with the value seen and expected."""
+
+    feature: str
+    contribution: float
+    value: Cell
+    expected: Cell
+
+
+def numeric(value: Cell) -> float | None:
+    """Return a value that can be compared, None for a category or a blank."""
+    return float(value) if isinstance(value, int | float) else None
