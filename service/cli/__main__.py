@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import backtest, console, detectors, duty, keys, vectors
+from service.cli import backtest, console, detectors, duty, keys, steering, vectors
 from service.cli.options import Key
 from service.cli.release import release
 
@@ -21,6 +21,7 @@ vectors.register(app)
 backtest.register(app)
 detectors.register(app)
 duty.register(app)
+steering.register(app)
 app.add_typer(keys.app)
 
 Host = Annotated[str | None, typer.Option(help="Address to bind (127.0.0.1).")]

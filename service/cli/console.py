@@ -98,11 +98,11 @@ def settings(**given: Any) -> "Settings":
 
 
 def client(url: str, key: str | None = None) -> "Client":
-    """Return a client with the API key that was given, or that the settings name, if any."""
+    """Return a client of the service and with the API key that were given or the settings name."""
     from service.client import Client
 
     found = settings()
-    return Client(url, key=key or _key(found), ca_file=found.ca_file)
+    return Client(url or found.url, key=key or _key(found), ca_file=found.ca_file)
 
 
 def _key(found: "Settings") -> str | None:

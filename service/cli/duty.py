@@ -12,7 +12,9 @@ from service.cli.options import DEFAULT_URL, AsJson, Key, Name, Url
 if TYPE_CHECKING:
     from service.client.answers import AttentionItem
 
-_STATUS = ("detector", "version", "incidents", "drift", "buffered", "parked", "last", "why")
+_STATUS = (
+    "detector", "version", "incidents", "drift", "buffered", "parked", "last", "finished", "why",
+)  # fmt: skip
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 State = Annotated[
@@ -33,12 +35,25 @@ def status(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> 
     with console.client(url, key) as client:
         items = client.attention()
         detectors = client.detectors()
+        service = client.service()
     if as_json:
-        console.show_json({"items": items, "detectors": detectors})
+        console.show_json({"items": items, "detectors": detectors, "service": service})
     else:
+        typer.echo(_service_line(service))
         _show_status(items, detectors)
     if items:
         raise typer.Exit(console.Exit.ATTENTION)
+
+
+def _service_line(service: Any) -> str:
+    store = service["store"]
+    told = "store up" if store["up"] else f"store away{_why(store)}"
+    heard = ", ".join(f"{one['heard_seconds']:.0f} s ago" for one in service["workers"])
+    return f"{told}; workers heard of: {heard or 'none'}; API processes: {len(service['api'])}"
+
+
+def _why(store: Any) -> str:
+    return f": {store['refused']}" if store.get("refused") else ""
 
 
 def _show_status(items: "list[AttentionItem]", detectors: Any) -> None:
@@ -64,6 +79,7 @@ def _status_row(one: Any) -> tuple[Any, ...]:
         one.get("buffered"),
         one.get("parked"),
         last.get("outcome"),
+        last.get("finished_at"),
         reasons[0],
     )
 

@@ -4,7 +4,13 @@ from typing import Annotated
 
 import typer
 
-Url = Annotated[str, typer.Option(help="The service.")]
+Url = Annotated[
+    str,
+    typer.Option(
+        help="The service; without it that of ANAMNESIS_URL, or of this machine.",
+        show_default=False,
+    ),
+]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")]
 
@@ -15,4 +21,4 @@ Key = Annotated[
     typer.Option("--key", help="API key; better ANAMNESIS_KEY or a file, which others cannot see."),
 ]
 
-DEFAULT_URL = "http://127.0.0.1:8000"
+DEFAULT_URL = ""  # the settings name it

@@ -1,0 +1,126 @@
+"""Commands that show what moved and what is held back, and that stop and start the learning."""
+
+from typing import Annotated, Any, Literal
+
+import typer
+
+from service.cli import console
+from service.cli.options import DEFAULT_URL, AsJson, Key, Name, Url
+
+Entry = Annotated[str, typer.Argument(help="What is held back, by its id.", metavar="ENTRY")]
+
+quarantine = typer.Typer(help="What is held back and waits for a person.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (drift, pause, resume):
+        app.command()(command)
+    app.add_typer(quarantine, name="quarantine")
+
+
+def drift(detector: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """Say whether the traffic moved, by which tests and features, and when that was looked at."""
+    with console.client(url, key) as client:
+        found: Any = client.drift(detector)
+    if as_json:
+        console.show_json(found)
+        return
+    at = found.get("at")
+    looked = f"looked at {at}" if at else "never looked at"
+    stale = found.get("stale")
+    typer.echo(f"{detector}: {found['state']}; {looked}{f'; {stale}' if stale else ''}")
+    console.show_table(("test", "statistic", "threshold", "alarm"), _tests(found))
+
+
+def _tests(found: Any) -> list[tuple[Any, ...]]:
+    statistics = found.get("statistics") or {}
+    tests = [
+        (name, one) for name, one in statistics.items() if isinstance(one, dict) and "alarm" in one
+    ]
+    tests += [(f"feature {one['feature']}", one) for one in statistics.get("features") or ()]
+    return [
+        (name, f"{one['statistic']:.3g}", f"{one['threshold']:.3g}", "yes" if one["alarm"] else "")
+        for name, one in tests
+    ]
+
+
+def pause(detector: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """Let no trigger retrain a detector; `retrain` by hand still does."""
+    _set_paused(detector, url, key, paused=True, as_json=as_json)
+
+
+def resume(
+    detector: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False
+) -> None:
+    """Let the triggers retrain a detector again."""
+    _set_paused(detector, url, key, paused=False, as_json=as_json)
+
+
+def _set_paused(detector: str, url: str, key: str | None, *, paused: bool, as_json: bool) -> None:
+    with console.client(url, key) as client:
+        config = client.change(detector, {"retrain": {"paused": paused}})
+        buffered = client.detector(detector).get("buffered")
+    if as_json:
+        console.show_json(config)
+        return
+    word = "is paused" if paused else "goes on"
+    typer.echo(f"retraining of {detector} {word}; {buffered} vectors are buffered")
+
+
+@quarantine.command("list")
+def held(detector: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """List what is held back, oldest first."""
+    with console.client(url, key) as client:
+        found: Any = client.quarantine(detector)
+    if as_json:
+        console.show_json(found)
+        return
+    columns = ("entry", "kind", "vectors", "since", "reason")
+    rows = [
+        (one["id"], one["kind"], one["vectors"], one.get("parked_at"), one.get("reason"))
+        for one in found
+    ]
+    console.show_table(columns, rows)
+
+
+@quarantine.command()
+def release(
+    detector: Name,
+    entry: Entry,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send what is held back to the buffer, to be learned."""
+    _decide(detector, entry, "release", url, key, as_json=as_json)
+
+
+@quarantine.command()
+def discard(
+    detector: Name,
+    entry: Entry,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete what is held back; it is never learned."""
+    _decide(detector, entry, "discard", url, key, as_json=as_json)
+
+
+def _decide(
+    detector: str,
+    entry: str,
+    decision: Literal["release", "discard"],
+    url: str,
+    key: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    with console.client(url, key) as client:
+        done = client.decide_quarantine(detector, entry, decision)
+    if as_json:
+        console.show_json(done)
+        return
+    became = "are buffered" if decision == "release" else "are deleted"
+    typer.echo(f"{done['vectors']} vectors of {entry} {became}")

@@ -1,0 +1,154 @@
+"""Every command of the operations page, run as it stands there, against a service with keys."""
+
+import asyncio
+import contextlib
+import io
+import re
+import shlex
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models import Version
+from service.cli import __main__ as cli
+from service.cli.console import Exit
+from service.settings import Settings
+from service.store.connection import connect
+from service.worker.drift_monitor import Monitor
+from tests.contract.running import Running, running
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
+PUMP = "/v1/detectors/pump-7"
+ODD, SENDER = [70.0, 70.0, 70.0], "9f86d081884c7d65"
+STARTS = {"up", "api", "worker"}  # processes: tests/processes starts those
+
+
+def commands() -> Iterator[str]:
+    """Yield the commands of the page in its order, from blocks and from sentences."""
+    found = r"^ {4,}(anamnesis .*|sed .*)$|`(?:\w+=\S+ )?(anamnesis\s[a-z][^`]*)`"
+    for block, inline in re.findall(found, PAGE.read_text(), re.MULTILINE):
+        command = " ".join((block or inline).split())
+        if command.split()[1] not in STARTS:
+            yield command
+
+
+async def run(command: str) -> tuple[int, str]:
+    """Run the command line in this process; return exit status and what it wrote."""
+
+    def called() -> tuple[int, str]:
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            try:
+                cli.main()
+            except SystemExit as ended:
+                return int(ended.code or 0), said.getvalue()
+        return 0, said.getvalue()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("sys.argv", shlex.split(command))
+        return await asyncio.to_thread(called)
+
+
+@pytest.fixture
+async def pump(
+    store_url: str, versions: tuple[Version, Version], tmp_path: Path, monkeypatch: Any
+) -> AsyncIterator[Running]:
+    """Serve `pump-7` at version 3 under an admin's key; the environment names both."""
+    key_file = tmp_path / "admin-key"
+    key_file.write_text("a" * 40)
+    async with running(store_url, poll_seconds=0.2, admin_key_file=key_file) as api:
+        api.http.headers["authorization"] = f"Bearer {'a' * 40}"
+        named = {"URL": api.http.base_url, "KEY_FILE": key_file, "REDIS_URL": store_url}
+        for name, value in (named | {"PORT": api.port}).items():
+            monkeypatch.setenv(f"ANAMNESIS_{name}", str(value))
+        monkeypatch.chdir(tmp_path)
+        await api.make("pump-7")
+        for number, version in enumerate((versions[0], versions[1], versions[1]), start=1):
+            assert await api.learn(version, "pump-7") == number
+        await api.serving(3, "pump-7")
+        yield api
+
+
+@pytest.fixture
+async def ids(pump: Running, store_url: str) -> dict[str, Any]:
+    """Let alarms be an incident, rows wait in quarantine, and a sender have sent some."""
+    made = await pump.http.post("/v1/keys", json={"name": "press", "scopes": ["ingest"]})
+    sender = {"authorization": f"Bearer {made.json()['key']}"}
+    body = {"vectors": np.random.default_rng(3).normal(1.0, size=(40, 3)).tolist()}
+
+    async def sent() -> bool:  # a key is known everywhere within two seconds
+        answer = await pump.http.post(f"{PUMP}/normal", json=body, headers=sender)
+        return answer.status_code == 202
+
+    await until(sent)
+    # Before the incident: what comes during one is released with its dismissal.
+    for far in (80.0, 90.0):
+        held = await pump.http.post(f"{PUMP}/normal", json={"vectors": [[far] * 3] * 2})
+        assert held.json()["quarantined"] == 2
+    await pump.http.post(f"{PUMP}/score", json={"vectors": [[1.0] * 3] * 20 + [ODD] * 4})
+    await pump.parts.observer.flush()
+    async with await connect(store_url, deadline=20.0) as redis:
+        monitor = Monitor(Settings(lease_seconds=30.0), redis)
+        await monitor.tick()
+        await monitor.close()
+    (incident,) = (await pump.http.get(f"{PUMP}/incidents")).json()["incidents"]
+    event = (await pump.http.get(f"{PUMP}/events")).json()["events"][0]
+    waiting = (await pump.http.get(f"{PUMP}/quarantine")).json()["quarantine"]
+    return {
+        "KEY": made.json()["id"], "INCIDENT": incident["id"], "EVENT": event["id"],
+        "ENTRIES": [one["id"] for one in waiting],
+    }  # fmt: skip
+
+
+def filled(command: str, ids: dict[str, Any], port: int) -> str:
+    """Return a command with the ids that a person would have put in, and the test's port."""
+    entry = ids["ENTRIES"].pop() if " ENTRY" in command else ""
+    values = {
+        "INCIDENT": ids["INCIDENT"], "EVENT": ids["EVENT"], "ENTRY": entry, "NAME": "pump-7",
+        "ID": ids["KEY"], SENDER: ids["KEY"], "127.0.0.1:8000": f"127.0.0.1:{port}",
+    }  # fmt: skip
+    for name, value in values.items():
+        command = re.sub(rf"(?<![\w.]){re.escape(name)}\b", str(value), command)
+    return command
+
+
+async def test_every_command_of_the_page_does_what_it_says(
+    pump: Running, ids: dict[str, Any]
+) -> None:
+    """Each exits with 0, but for `status`, which exits with 5 while something needs a person."""
+    said: dict[str, str] = {}
+    for command in commands():
+        real = filled(command, ids, pump.port)
+        if command.startswith("sed "):
+            await asyncio.to_thread(subprocess.run, real, shell=True, check=True)
+            continue
+        if "keys revoke" in command:  # the last thing done with it
+            continue
+        status, words = await run(real)
+        expected = Exit.ATTENTION if command == "anamnesis status" else Exit.OK
+        assert status == expected, (real, words)
+        said[command] = words
+    status, words = await run(filled("anamnesis keys revoke ID", ids, pump.port))
+    assert status == Exit.OK, words
+    artifact = await asyncio.to_thread(Path("artifact").read_bytes)
+    assert Version.from_bytes(artifact).dimension == 3
+    assert "rows wait for a person" in said["anamnesis status"]
+    assert "store up" in said["anamnesis status"]
+    assert ids["INCIDENT"] in said["anamnesis incidents pump-7 --state open"]
+    assert ids["EVENT"] in said["anamnesis events pump-7 --limit 5"]
+    assert "are labelled normal" in said[next(one for one in said if " INCIDENT " in one)]
+    assert "labelled anomaly" in said["anamnesis label pump-7 EVENT anomaly"]
+    assert "2 vectors" in said["anamnesis quarantine release pump-7 ENTRY"]
+    assert "are deleted" in said["anamnesis quarantine discard pump-7 ENTRY"]
+    assert "is paused" in said["anamnesis pause pump-7"]
+    assert "goes on" in said["anamnesis resume pump-7"]
+    assert said["anamnesis drift pump-7"].startswith("pump-7: ")
+    assert "pages nobody" in said['anamnesis mute pump-7 --for 2h --why "planned work"']
+    assert "pages and learns again" in said["anamnesis unmute pump-7"]
