@@ -13,6 +13,7 @@ import typer
 
 from service.cli import console
 from service.cli.sheet import Rows
+from service.domain.incident import speaks
 from service.json_value import JsonObject
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class Incident:
     start: Row
     end: Row
     peak: Row
+    speaker: Row  # whose reason is the incident's
     alarms: int = 1
 
 
@@ -125,12 +127,14 @@ class Found:
             heapq.heappop(self.worst)
         incident, last = self._open.get(row.source, (None, 0))
         if incident is None or seen - last > _QUIET_ROWS + 1:
-            incident = Incident(row.source, row, row, row)
+            incident = Incident(row.source, row, row, row, row)
             self.incidents.append(incident)
         else:
             incident.end, incident.alarms = row, incident.alarms + 1
             if (row.severity or 0.0) > (incident.peak.severity or 0.0):
                 incident.peak = row
+            if speaks(row.severity or 0.0, incident.speaker.severity or 0.0):
+                incident.speaker = row
         self._open[row.source] = (incident, seen)
 
     def show(self) -> None:
@@ -169,7 +173,7 @@ def _sentence(incident: Incident) -> str:
     else:
         when = f"{start.unit} {start.place} to {end.place}"
     whose = f" of {incident.source}" if incident.source else ""
-    because = f": {peak.why}" if peak.why else ""
+    because = f": {incident.speaker.why}" if incident.speaker.why else ""
     return (
         f"incident{whose}, {when}: {incident.alarms} rows, "
         f"severity up to {peak.severity:.3g}{because}"

@@ -13,6 +13,7 @@ from service.domain.event import Event
 ROWS_KEPT = 100  # of an incident, the worst
 LEADING = 3  # features that an incident names
 _LEADS = 0.2  # of the largest contribution: a feature with less does not lead
+_CLEARLY = 1.25  # times as severe as an earlier row: a later one explains an incident better
 _TODAY = 3600.0  # seconds between the client's clock and the store's
 _SLACK = 5.0  # seconds that an API process may take to report what it scored
 _ROUNDED = 4  # significant digits of a value in a sentence
@@ -46,7 +47,8 @@ class Witness(msgspec.Struct, frozen=True, array_like=True):
 class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     """One incident, times in seconds since 1970.
 
-    `count` are its alarming rows, `peak` the largest severity and `p_value` that row's. `pages`
+    `count` are its alarming rows, `peak` the largest severity and `p_value` that row's. `leading`
+    and `regime` are those of the row that speaks for it, of severity `told` (`speaks`). `pages`
     says whether anybody is told of it: not of rows that were old when they came, of rows like those
     of a dismissed incident (`like`, its id), or while the detector is muted.
     """
@@ -62,6 +64,7 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     generation: int
     leading: tuple[Attribution, ...] = ()
     regime: int = 0
+    told: float = 0.0
     closed: float | None = None
     pages: bool = True
     like: str | None = None
@@ -75,6 +78,15 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     def features(self) -> tuple[str, ...]:
         """The names of the features that lead, the first most."""
         return tuple(one.feature for one in self.leading)
+
+
+def speaks(severity: float, told: float) -> bool:
+    """Return whether a later row of an incident explains it better than one of severity `told`.
+
+    Only one that is clearly severer does. What began an incident is its cause. Rows right behind a
+    fault may be as severe: beside a fault among the rows before it, a healthy row deviates too.
+    """
+    return severity > _CLEARLY * told
 
 
 class Ruling(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from models.parts.incident_rule import LEVELS, Rule, closes, opens, rises, silent
-from service.domain.incident import ROWS_KEPT, Incident, Pardon, Witness, leads
+from service.domain.incident import ROWS_KEPT, Incident, Pardon, Witness, leads, speaks
 
 SOURCES = 1000  # that are followed at once; the one unheard of for longest goes
 OLD_SECONDS = 3600.0  # an incident of rows older than this when they came pages nobody
@@ -162,8 +162,9 @@ class Fold(msgspec.Struct):
         first = next(i for i, one in enumerate(source.alarms) if row - one < rule.m)
         start = source.times[first]
         rows = tuple(one for one in source.waiting if one.at >= start)
-        worst = max(rows, key=lambda one: one.severity, default=None)
-        leading = leads(worst.leading) if worst else ()
+        peak = max(rows, key=lambda one: one.severity, default=None)
+        speaker = _speaker(rows)
+        leading = leads(speaker.leading) if speaker else ()
         like = next((one.id for one in context.pardons if one.covers(leading)), None)
         old = context.heard - source.times[-1] > OLD_SECONDS
         self.opened += 1
@@ -172,13 +173,14 @@ class Fold(msgspec.Struct):
             source=block.source,
             start=start,
             end=source.times[-1],
-            peak=max(severity, worst.severity if worst else 0.0),
-            p_value=worst.p_value if worst else context.alpha**severity,
+            peak=max(severity, peak.severity if peak else 0.0),
+            p_value=peak.p_value if peak else context.alpha**severity,
             count=len(source.alarms) - first,
             version=context.version,
             generation=context.generation,
             leading=leading,
-            regime=worst.regime if worst else 0,
+            regime=speaker.regime if speaker else 0,
+            told=speaker.severity if speaker else 0.0,
             pages=not (old or like or context.muted),
             like=like,
         )
@@ -208,14 +210,20 @@ def _extended(
     """Return the incident with one more alarming row."""
     news: dict[str, object] = {"end": max(incident.end, at), "count": incident.count + 1}
     if severity > incident.peak:
-        news |= {"peak": severity, "p_value": alpha**severity}
-        if witness is not None:
-            news |= {
-                "p_value": witness.p_value,
-                "leading": leads(witness.leading),
-                "regime": witness.regime,
-            }
+        p_value = alpha**severity if witness is None else witness.p_value
+        news |= {"peak": severity, "p_value": p_value}
+    if witness is not None and speaks(severity, incident.told):
+        news |= {"leading": leads(witness.leading), "regime": witness.regime, "told": severity}
     return msgspec.structs.replace(incident, **news)
+
+
+def _speaker(rows: Sequence[Witness]) -> Witness | None:
+    """Return the row, of some in their order, that explains them."""
+    found: Witness | None = None
+    for row in rows:
+        if found is None or speaks(row.severity, found.severity):
+            found = row
+    return found
 
 
 def _once(changes: Sequence[Change]) -> list[Change]:

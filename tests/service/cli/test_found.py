@@ -37,6 +37,8 @@ def test_alarms_near_each_other_are_one_incident():
     seen = found(judged({5, 6, 7, 17, 40, 41}))
     told = [(one.start.place, one.end.place, one.peak.place, one.alarms) for one in seen.incidents]
     assert told == [(7, 19, 19, 4), (42, 43, 43, 2)]
+    # Hardly severer rows leave the word to the one that began it.
+    assert [one.speaker.place for one in seen.incidents] == [7, 42]
 
 
 def test_sources_have_incidents_of_their_own():

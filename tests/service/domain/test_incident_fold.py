@@ -79,6 +79,29 @@ def test_one_very_severe_row_is_enough() -> None:
     assert (change.kind, change.incident.count, change.incident.peak) == ("opened", 1, 4.0)
 
 
+def test_what_began_an_incident_explains_it() -> None:
+    """A row that is hardly severer than an earlier one does not take the word; a severer one does.
+
+    Behind a fault the mean of the rows before is off, so that healthy rows are as severe.
+    """
+
+    def at(start: float, *severities: float) -> Block:
+        rows = tuple(
+            (i, witness(f"{start + i}", start + i, one, value=one))
+            for i, one in enumerate(severities)
+        )
+        places, times = tuple(range(len(rows))), tuple(one.at for _, one in rows)
+        return Block("", len(rows), times[-1], places, times, severities, rows)
+
+    fold = Fold()
+    opened = run(fold, at(0.0, 3.0, 3.2, 3.4))[-1].incident
+    assert (opened.peak, opened.p_value, opened.leading[0].value) == (3.4, 0.01**3.4, 3.0)
+    extended = run(fold, at(3.0, 3.7, 3.0))[-1].incident
+    assert (extended.peak, extended.p_value, extended.leading[0].value) == (3.7, 0.01**3.7, 3.0)
+    worse = run(fold, at(5.0, 3.8))[-1].incident
+    assert (worse.peak, worse.leading[0].value) == (3.8, 3.8)
+
+
 def test_single_alarms_open_nothing() -> None:
     """The alarms that a threshold asks for by itself open nothing."""
     assert run(Fold(), *(block(60.0 * i, 60.0, "x...........") for i in range(0, 1200, 12))) == []
