@@ -1,6 +1,7 @@
 """Array types, and the check of the vectors that the library is given."""
 
 import math
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,17 @@ def check_vectors(
     *,
     gaps: bool = False,
     names: tuple[str, ...] | None = None,
+    words: Container[str] = (),
 ) -> Array:
     """Return X as (n, d) float32 in row order; VectorError where it is anything else.
 
-    X may be a table with named columns (`models.columns`): they are put in the order of `names`.
+    X may be a table with named columns (`models.columns`): they are put in the order of `names`,
+    and those among `words` are categories.
     With `gaps` NaN stands for what was not observed; of each row something must be.
     """
     if type(X) is not np.ndarray:
         names = names or table_names(X)
-        X = named_matrix(X, names)
+        X = named_matrix(X, names, words)
     X = np.ascontiguousarray(X, dtype=np.float32)
     if X.ndim != 2 or not X.shape[1]:
         raise VectorError(f"vectors: an array of shape {X.shape}, not (n, d)")

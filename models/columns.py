@@ -1,32 +1,51 @@
 """Columns of a client's table: their names and types, and a table's columns put in order."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from models.categories import LONGEST_WORD, codes
 from models.errors import ConfigError, VectorError
 
-TYPES = ("number", "flag")
+TYPES = ("number", "flag", "category")
 LONGEST_NAME = 128  # characters
+MOST_VALUES = 4096  # words of a category that are known by name
 _SHOWN = 3  # names in one message
 _SHOWN_CHARACTERS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a client's rows: a `number`, or a `flag` that is 0 or 1."""
+    """One column of a client's rows: a `number`, a `flag` that is 0 or 1, or a `category`: a word.
+
+    `values` are words of a category that are known; others may come. A version has those that it
+    learned.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
     name: str
     type: str = "number"
+    values: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_name("columns", self.name)
         if self.type not in TYPES:
             raise ConfigError(f"columns.type: not built; one of {', '.join(TYPES)} is")
+        if self.values is None:
+            return
+        object.__setattr__(self, "values", tuple(self.values))
+        if self.type != "category" or len(self.values) > MOST_VALUES:
+            raise ConfigError(f"columns.values: of a category, and at most {MOST_VALUES}")
+        if not all(isinstance(one, str) and 1 <= len(one) <= LONGEST_WORD for one in self.values):
+            raise ConfigError(f"columns.values: words of 1 to {LONGEST_WORD} characters")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON carries it; `values` only where some are known."""
+        found: dict[str, Any] = {"name": self.name, "type": self.type}
+        return found if self.values is None else found | {"values": list(self.values)}
 
 
 def check_name(field: str, name: str) -> None:
@@ -89,8 +108,10 @@ def _known(names: Sequence[str]) -> str:
     return f"the detector takes {len(names)}: {quoted(names)}"
 
 
-def named_matrix(X: Any, names: Sequence[str] | None) -> Any:
+def named_matrix(X: Any, names: Sequence[str] | None, words: Container[str] = ()) -> Any:
     """Return a table with named columns as float32 (n, d), its columns in the order of `names`.
+
+    A column that is among `words` is a category: its words become codes.
 
     A table is whatever has `columns` of strings and gives a column by its name, such as a
     DataFrame of pandas or polars; anything else is returned as it is. Without `names` the table's
@@ -104,7 +125,10 @@ def named_matrix(X: Any, names: Sequence[str] | None) -> Any:
         return X if names is None else np.asarray(X)
     wanted = header if names is None else names
     places = order(header, wanted)
-    return np.column_stack([_floats(X[header[place]], header[place]) for place in places])
+    taken = [header[place] for place in places]
+    return np.column_stack(
+        [_codes(X[name], name) if name in words else _floats(X[name], name) for name in taken]
+    )
 
 
 def _floats(values: Any, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -113,7 +137,48 @@ def _floats(values: Any, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
         with np.errstate(over="ignore"):
             return np.asarray(values, np.float64).astype(np.float32)
     except (TypeError, ValueError):
-        raise VectorError(f"vectors: column {quoted([name])} does not hold numbers") from None
+        raise VectorError(
+            f"vectors: column {quoted([name])} does not hold numbers; words are for a column whose "
+            "type is category"
+        ) from None
+
+
+def _codes(values: Any, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return codes(table_words(values, name)).astype(np.float32)
+
+
+def table_words(values: Any, name: str) -> list[str | None]:
+    """Return the words of a table's column, None where one is missing; VectorError.
+
+    Whole numbers and booleans are taken as they are written: 3, true.
+    """
+    found = []
+    for row, value in enumerate(values.tolist() if hasattr(values, "tolist") else values):
+        word = as_word(value)
+        if word is not None and not 1 <= len(word) <= LONGEST_WORD:
+            raise VectorError(
+                f"vectors: row {row}, column {quoted([name])} is no word of 1 to {LONGEST_WORD} "
+                "characters"
+            )
+        found.append(word)
+    return found
+
+
+def as_word(value: object) -> str | None:
+    """Return a cell of a category as a word, '' for what is none, None where it is missing.
+
+    >>> as_word("idle"), as_word(3), as_word(3.0), as_word(True), as_word(float("nan"))
+    ('idle', '3', '3', 'true', None)
+    """
+    if isinstance(value, str):
+        return str(value)  # of numpy's own strings, too
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, int | np.integer):
+        return str(value)
+    if value is None or value != value:  # noqa: PLR0124 - NaN, and what pandas has for it
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else ""
 
 
 def table_names(X: Any) -> tuple[str, ...] | None:

@@ -216,6 +216,8 @@ class Config:
                 "kind: mahalanobis has its own score and keeps its regimes by itself; leave "
                 "strategy and score out"
             )
+        if self.words and self.model != "auto" and self.model.likelihood == "bernoulli":
+            raise ConfigError("model.likelihood: bernoulli is for pictures, not for categories")
         check_weights(self.weights)
         check_threshold(self.threshold)
         if not 0 <= self.seed < 2**32:
@@ -251,6 +253,23 @@ class Config:
         if self.columns is not None:
             return tuple(column.name for column in self.columns)
         return self.features
+
+    @property
+    def words(self) -> frozenset[str]:
+        """The names of the columns that are categories."""
+        return frozenset(one.name for one in self.columns or () if one.type == "category")
+
+    def categories(self, width: int) -> tuple[int, ...]:
+        """Return which of `width` features that a model sees of a row are categories."""
+        if not self.words:
+            return ()
+        columns = self.columns or ()
+        if self.context is None:
+            return tuple(j for j, one in enumerate(columns) if one.type == "category")
+        origins = self.context.origins(self.numbers(self.columns_in(width)))
+        return tuple(
+            i for i, (j, _) in enumerate(origins) if j >= 0 and columns[j].type == "category"
+        )
 
     def numbers(self, dimension: int) -> NDArray[np.bool_]:
         """Return which of so many columns are numbers, (d,)."""
@@ -292,7 +311,10 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration in full, as JSON would carry it."""
-        return asdict(self)
+        values = asdict(self)
+        if self.columns is not None:
+            values["columns"] = [column.to_dict() for column in self.columns]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from models.arrays import LOG_2PI, Array, Float64
+from models.categories import blocks
 
 # Beyond this a posterior says no more than "certain" or "no idea", and exp() would overflow.
 LOG_VARIANCE_RANGE = (-12.0, 6.0)
@@ -29,6 +30,18 @@ class Shape:
     # 0 or 1 came with a later experience, and cost what 0 or 1 does.
     low: float = 0.0
     high: float = 1.0
+    # How many slots each category has: the last of the d numbers, one softmax a category.
+    categories: tuple[int, ...] = ()
+
+    @property
+    def numbers(self) -> int:
+        """How many of the d numbers are no slots: they come first."""
+        return self.dimension - sum(self.categories)
+
+    @property
+    def blocks(self) -> list[slice]:
+        """Where the slots of each category stand among the d numbers."""
+        return blocks(self.dimension, self.categories)
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Return the name and shape of every array that such a network has."""
@@ -47,7 +60,10 @@ class Shape:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the shape as JSON would carry it."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        values = {name: getattr(self, name) for name in self.__slots__}
+        if not self.categories:
+            del values["categories"]  # as it was written before there were any
+        return values
 
 
 def posterior_codes(mean: Array, log_variance: Array, rng: np.random.Generator) -> Array:
@@ -87,9 +103,13 @@ class Network:
         return encoded[:, :k], np.clip(encoded[:, k:], *LOG_VARIANCE_RANGE)
 
     def decode(self, z: Array) -> Array:
-        """Return the mean of p(x|z), (n, d)."""
+        """Return the mean of p(x|z), (n, d): of a category, the probability of each slot."""
         decoded = self._perceptron("decoder", z)
-        return _sigmoid(decoded) if self.shape.likelihood == "bernoulli" else decoded
+        if self.shape.likelihood == "bernoulli":
+            return _sigmoid(decoded)
+        for own in self.shape.blocks:
+            decoded[:, own] = np.exp(log_softmax(decoded[:, own]))
+        return decoded
 
     def noise_deviation(self) -> Array:
         """Return the deviation of p(x|z) for each feature, (1, d), Gaussian likelihood."""
@@ -103,7 +123,10 @@ class Network:
         if self.shape.likelihood == "bernoulli":
             return (rng.random(mean.shape, dtype=np.float32) < mean).astype(np.float32)
         noise = rng.standard_normal(mean.shape, dtype=np.float32)
-        return mean + self.noise_deviation() * noise
+        x = mean + self.noise_deviation() * noise
+        for own in self.shape.blocks:
+            x[:, own] = _drawn(mean[:, own], rng)
+        return x
 
     def losses(self, x: Array) -> tuple[Float64, Float64, Array]:
         """Return what the score is made of, for x (n, d).
@@ -120,9 +143,29 @@ class Network:
             noise = np.maximum(self.tensors["noise"], self.shape.noise_floor).astype(np.float64)
             residual = x.astype(np.float64) - decoded
             features = 0.5 * (residual * residual * np.exp(-noise) + noise + LOG_2PI)
+            for own in self.shape.blocks:
+                log = log_softmax(decoded[:, own])
+                features[:, own] = -x[:, own].astype(np.float64) * log
+                decoded[:, own] = np.exp(log)
         wide_mean, wide = mean.astype(np.float64), log_variance.astype(np.float64)
         divergence = 0.5 * (wide_mean * wide_mean + np.exp(wide) - 1.0 - wide).sum(axis=1)
         return features, divergence, decoded
+
+
+def log_softmax(logits: Array) -> Array:
+    """Return the log probability of each slot of a category, (n, s), from the decoder's logits."""
+    apart = logits - logits.max(axis=1, keepdims=True)
+    log: Array = apart - np.log(np.exp(apart).sum(axis=1, keepdims=True))
+    return log
+
+
+def _drawn(probabilities: Array, rng: np.random.Generator) -> Array:
+    """Draw one slot of each row of probabilities (n, s): (n, s), 1 for that and 0 for others."""
+    below = np.cumsum(probabilities, axis=1, dtype=np.float64)
+    chosen = (below < rng.random((len(below), 1)) * below[:, -1:]).sum(axis=1)
+    drawn = np.zeros_like(probabilities)
+    drawn[np.arange(len(drawn)), np.minimum(chosen, drawn.shape[1] - 1)] = 1.0
+    return drawn
 
 
 def bernoulli(x: Array, logits: Float64, shape: Shape) -> Float64:
@@ -143,9 +186,9 @@ class Identity(Network):
     __slots__ = ()
 
     @classmethod
-    def of(cls, d: int) -> Self:
-        """Return it for d features."""
-        return cls(Shape(d, d, (), "identity"), {})
+    def of(cls, d: int, categories: tuple[int, ...] = ()) -> Self:
+        """Return it for d numbers, the last of which are the slots of categories."""
+        return cls(Shape(d, d, (), "identity", categories=categories), {})
 
     def encode(self, x: Array) -> tuple[Array, Array]:
         """Return x itself, certain: mean and log variance, (n, d) each."""

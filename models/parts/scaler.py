@@ -4,13 +4,14 @@ It is fitted once, on a detector's first experience, and carried unchanged from 
 version: a scaler refitted on new data only would move every old vector and so erase the past.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.categories import Slots
 from models.parts.bend import Bend
 
 Array = NDArray[np.float32]
@@ -24,6 +25,7 @@ REACH = 20.0  # ranges of the middle half: what lies further out does not decide
 OF_CONSTANT = 1e-3
 
 Float64 = NDArray[np.float64]
+_NONE = np.empty(0)
 
 
 def squash(x: Float64) -> Float64:
@@ -46,8 +48,9 @@ def unsquash(y: Float64) -> Float64:
 class Scaler:
     """Location and scale of each feature, (d,) float64 each; scale is never 0.
 
-    `bend` is how the scaled values of later experiences, far away or much wider, are drawn in;
-    None where none was.
+    With `slots` some of a client's features are categories: d is then the number of the features
+    that are numbers, which are scaled, and of slots, which are not. `bend` is how the scaled values
+    of later experiences, far away or much wider, are drawn in; None where none was.
 
     >>> Scaler.fit(np.float32([[0, 5], [2, 5]])).scale.round(1)
     array([1., 0.])
@@ -56,6 +59,31 @@ class Scaler:
     location: Float64
     scale: Float64
     bend: Bend | None = None
+    slots: Slots | None = None
+
+    @property
+    def width(self) -> int:
+        """Features of a client's vector, w: fewer than d where some are categories."""
+        return len(self.scale) if self.slots is None else self.slots.width
+
+    @property
+    def owners(self) -> NDArray[np.intp]:
+        """Which feature of a client's vector each scaled number is of, (d,)."""
+        return np.arange(len(self.scale)) if self.slots is None else self.slots.owners
+
+    @classmethod
+    def fitted(cls, X: Array, categories: Sequence[int], unit: bool = False) -> Self:
+        """Fit on X (n, w), of whose features `categories` hold codes: `models.categories`."""
+        if not categories:
+            return cls.fit(X, unit)
+        slots = Slots.fit(X, categories)
+        numbers = cls.fit(X[:, slots.numbers], unit) if slots.numbers.size else cls(_NONE, _NONE)
+        more = len(slots.codes)
+        return cls(
+            np.pad(numbers.location, (0, more)),
+            np.pad(numbers.scale, (0, more), constant_values=1.0),
+            slots=slots,
+        )
 
     @classmethod
     def fit(cls, X: Array, unit: bool = False) -> Self:
@@ -80,39 +108,58 @@ class Scaler:
         return cls(location, np.where(constant, value, scale))
 
     def reaching(self, X: Array, known: Float64, constant: NDArray[np.bool_]) -> Self:
-        """Return the scaler that new normals X (n, d) fit into, too.
+        """Return the scaler that new normals X (n, w) fit into, too.
 
-        Whatever lies between the ends of what was learned, `known` (2, d) scaled, keeps its place,
-        so that all that was learned stays as it is. A feature that was `constant` (d,) so far, at
+        Values of a category that are new take the slots that are free. Of the numbers,
+        whatever lies between the ends of what was learned, `known` (2, d) scaled, keeps its place,
+        so that all that was learned stays as it is. A feature that was `constant` (w,) so far, at
         its location, takes its scale from what it is now. A few wild values decide nothing.
         """
+        slots = self.slots
+        if slots is not None:
+            slots = slots.claimed(X)
+            constant = np.pad(constant[slots.numbers], (0, len(slots.codes)))
+            X = slots.encode(X)
+            X[:, slots.numbers.size :] = 0.0  # which lies between the ends of any slot
         apart = X - self.location
         apart = np.clip(apart, *middle(apart))
         moves = np.sqrt(np.square(apart).mean(axis=0))
         scale = np.where(constant, np.maximum(self.scale, moves), self.scale)
         bend = self.bend or Bend.straight(len(scale))
         further = bend.reaching(known, bend(apart / scale))
-        return replace(self, scale=scale, bend=further if further.bent.any() else None)
+        bent = further if further.bent.any() else None
+        return replace(self, scale=scale, bend=bent, slots=slots)
 
-    def moved(self) -> dict[str, Float64]:
-        """Return the bend as an artifact keeps it: nothing where there is none."""
-        return {} if self.bend is None else {"scaler.at": self.bend.at, "scaler.to": self.bend.to}
+    def moved(self) -> dict[str, NDArray[Any]]:
+        """Return bend and slots as an artifact keeps them: nothing where there are none."""
+        found: dict[str, NDArray[Any]] = {}
+        if self.bend is not None:
+            found |= {"scaler.at": self.bend.at, "scaler.to": self.bend.to}
+        if self.slots is not None:
+            found["scaler.codes"] = self.slots.codes
+            found["scaler.categories"] = np.array(self.slots.features, np.int64)
+        return found
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
-        """Return the scaler that an artifact keeps."""
+    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]], counts: Sequence[int] = ()) -> Self:
+        """Return the scaler that an artifact keeps; `counts` are the slots of each category."""
         bend = Bend(tensors["scaler.at"], tensors["scaler.to"]) if "scaler.at" in tensors else None
-        return cls(tensors["scaler.location"], tensors["scaler.scale"], bend)
+        location, slots = tensors["scaler.location"], None
+        if counts:
+            width = len(location) - sum(counts) + len(counts)
+            features = tuple(tensors["scaler.categories"].tolist())
+            slots = Slots(width, features, tuple(counts), tensors["scaler.codes"])
+        return cls(location, tensors["scaler.scale"], bend, slots)
 
     def transform(self, X: Array) -> Array:
-        """Scale X (n, d) in the client's units; the answer is finite for every finite float32."""
-        x = X - self.location
+        """Scale X (n, w) in the client's units: (n, d), finite for every finite float32."""
+        x = (X if self.slots is None else self.slots.encode(X)) - self.location
         x /= self.scale
         return squash(x if self.bend is None else self.bend(x)).astype(np.float32)
 
     def transform_one(self, x: Array) -> Array | None:
-        """Scale one x (d,); None where a value is not finite, or too far out to be sure quickly."""
-        scaled = x - self.location
+        """Scale one x (w,); None where a value is not finite, or too far out to be sure quickly."""
+        scaled = (x if self.slots is None else self.slots.encode(x[None])[0]) - self.location
         scaled /= self.scale
         if self.bend is not None:
             scaled = self.bend(scaled)
@@ -120,11 +167,19 @@ class Scaler:
         return scaled.astype(np.float32) if np.dot(scaled, scaled) <= KNEE * KNEE else None
 
     def inverse(self, Y: Array) -> Array:
-        """Return scaled vectors Y (n, d) in the client's units, clipped to float32's range."""
+        """Return scaled vectors Y (n, d) in the client's units (n, w), clipped to float32's range.
+
+        A category has the value whose slot is the largest.
+        """
         scaled = unsquash(Y.astype(np.float64))
         X = (scaled if self.bend is None else self.bend.inverse(scaled)) * self.scale
         X += self.location
-        return np.clip(np.nan_to_num(X, copy=False), -3.4e38, 3.4e38).astype(np.float32)
+        found: Array = np.clip(np.nan_to_num(X, copy=False), -3.4e38, 3.4e38).astype(np.float32)
+        return found if self.slots is None else self.slots.decode(found)
+
+    def valid(self, y: Array) -> Array:
+        """Return scaled vectors y (n, d) as there are such: one slot of each category is taken."""
+        return y if self.slots is None else self.slots.valid(y)
 
 
 def middle(values: Float64) -> tuple[Float64, Float64]:

@@ -13,7 +13,7 @@ import numpy as np
 from models.arrays import LOG_2PI, Array, Float64
 from models.parts.calibration import representable
 from models.parts.mixture import Density, Mixture
-from models.parts.network import LOG_VARIANCE_RANGE, Network, bernoulli
+from models.parts.network import LOG_VARIANCE_RANGE, Network, bernoulli, log_softmax
 
 # Numbers in one block: 128 KiB of float64 stay in a core's cache, and below the size from which
 # malloc asks the system for pages anew, which costs more than the arithmetic.
@@ -46,15 +46,17 @@ class Scorer:
         self._latent = shape.latent
         self._encoder = _layers(network, "encoder")
         self._decoder = _layers(network, "decoder")
+        self._blocks, self._numbers = shape.blocks, shape.numbers
         noise = np.maximum(network.tensors["noise"][0], shape.noise_floor).astype(np.float64)
-        self._precision = np.exp(-0.5 * noise).astype(np.float32)  # (d,), a deviation's inverse
+        noise = noise[: shape.numbers]
+        self._precision = np.exp(-0.5 * noise).astype(np.float32)  # (m,), a deviation's inverse
         self._constant = 0.5 * float((noise + LOG_2PI).sum()) if self._gaussian else 0.0
         if self._diverges:
             self._constant -= 0.5 * shape.latent
         self._ones = np.ones(shape.latent, np.float32)  # a product with them sums fastest
         if self._density is not None:
             self._constant -= 0.5 * shape.latent * (1.0 + LOG_2PI)  # of the posterior's entropy
-        self.takes_one = self._gaussian and self._density is None
+        self.takes_one = self._gaussian and self._density is None and not self._blocks
         self._encode_one, self._decode_one = _flat(self._encoder), _flat(self._decoder)
 
     def __call__(self, x: Array) -> Float64:
@@ -106,6 +108,12 @@ class Scorer:
         return nats
 
     def _misfit(self, x: Array, decoded: Array) -> Array | Float64:
+        if self._blocks:
+            words = self._of_words(x, decoded)
+            numbers = self._numbers
+            residual = (x[:, :numbers] - decoded[:, :numbers]) * self._precision
+            both: Float64 = words + _HALF * np.vecdot(residual, residual)
+            return both
         if self._gaussian:
             residual = np.subtract(x, decoded, out=decoded)
             residual *= self._precision
@@ -113,6 +121,13 @@ class Scorer:
             return half
         logits = decoded.astype(np.float64)
         nats: Float64 = bernoulli(x, logits, self._network.shape).sum(axis=1)
+        return nats
+
+    def _of_words(self, x: Array, decoded: Array) -> Float64:
+        """Return -log p of the categories of x (n, d), (n,), from the decoder's logits."""
+        nats = np.zeros(len(x))
+        for own in self._blocks:
+            nats -= np.vecdot(x[:, own], log_softmax(decoded[:, own]))
         return nats
 
 

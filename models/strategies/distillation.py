@@ -78,10 +78,16 @@ def _decoders(old: VAE, decoded_0: Tensor, vae: VAE, decoded: Tensor) -> Tensor:
         soft = torch.sigmoid(decoded_0).expand_as(decoded)
         own = cross(decoded_0, torch.sigmoid(decoded_0), reduction="none")
         return (cross(decoded, soft, reduction="none") - own).sum(-1)
-    noise_0 = old.noise.clamp(min=old.shape.noise_floor)
-    noise = vae.noise.clamp(min=vae.shape.noise_floor)
-    spread = (noise_0.exp() + (decoded - decoded_0).square()) * (-noise).exp()
-    return 0.5 * (noise - noise_0 - 1.0 + spread).sum(-1)
+    m = vae.shape.numbers
+    noise_0 = old.noise[..., :m].clamp(min=old.shape.noise_floor)
+    noise = vae.noise[..., :m].clamp(min=vae.shape.noise_floor)
+    apart = decoded[..., :m] - decoded_0[..., :m]
+    spread = (noise_0.exp() + apart.square()) * (-noise).exp()
+    nats = 0.5 * (noise - noise_0 - 1.0 + spread).sum(-1)
+    for block in vae.shape.blocks:
+        log_0, log = (torch.log_softmax(one[..., block], -1) for one in (decoded_0, decoded))
+        nats = nats + (log_0.exp() * (log_0 - log)).sum(-1)
+    return nats
 
 
 def of_new(previous: Version, setting: Setting) -> StepLoss:

@@ -72,7 +72,10 @@ def fit(X: Array, scaler: Scaler, names: Sequence[str]) -> Iterator[Note]:
     """Yield where new normals X (n, d) do not fit into the range of the first experience."""
     if scaler.bend is None:
         return
-    scaled = np.abs(scaler.bend((X - scaler.location) / scaler.scale))
+    m = X.shape[1]  # the numbers come first in a scaler
+    y = np.zeros((len(X), len(scaler.scale)))
+    y[:, :m] = (X - scaler.location[:m]) / scaler.scale[:m]
+    scaled = np.abs(scaler.bend(y))[:, :m]
     out = np.quantile(scaled, 1.0 - UNFIT, axis=0) > KNEE
     if out.any():
         yield _note(
@@ -80,7 +83,7 @@ def fit(X: Array, scaler: Scaler, names: Sequence[str]) -> Iterator[Note]:
             "{features} lies beyond more ranges than one scale can hold: there it is told apart "
             "only coarsely. Start a new detector with a first batch that spans all.",
         )  # fmt: skip
-    widened = scaler.bend.bent & ~out
+    widened = scaler.bend.bent[:m] & ~out
     if widened.any():
         yield _note(
             "widened", names, np.flatnonzero(widened),

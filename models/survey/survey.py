@@ -153,12 +153,19 @@ def advice(regimes: Sequence[KnownRegime], budget: int = BUDGET) -> Advice:
 
 
 def _typical(version: Version, boundaries: Boundaries) -> list[tuple[Typical, ...]]:
-    """Return for each regime the features by which its typical vector stands out, in its units."""
+    """Return for each regime the numbers by which its typical vector stands out, in its units."""
     decoded = version.network.decode(boundaries.typical)
     values = version.scaler.inverse(decoded)
-    columns = np.argsort(-np.abs(decoded - decoded.mean(axis=0)), axis=1, kind="stable")[:, :TOLD]
+    numbers = np.setdiff1d(
+        np.arange(version.dimension), version.config.categories(version.dimension)
+    )
+    apart = np.abs(decoded - decoded.mean(axis=0))[:, : len(numbers)]  # which come first
+    columns = np.argsort(-apart, axis=1, kind="stable")[:, :TOLD]
     return [
-        tuple(Typical(feature=version.features[j], value=float(row[j])) for j in chosen.tolist())
+        tuple(
+            Typical(feature=version.features[j], value=float(row[j]))
+            for j in numbers[chosen].tolist()
+        )
         for row, chosen in zip(values, columns, strict=True)
     ]
 

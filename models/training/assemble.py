@@ -210,12 +210,14 @@ def _generated(trained: Trained, rng: np.random.Generator) -> Array:
     drawn = previous.faithful().draw(GENERATED, rng)
     if views := Views.from_tensors(previous.scoring):
         # Of both generators: beside the network's draws the views' own densities are sharp.
-        return np.concatenate([drawn[::2], views.sample(GENERATED // 2, rng)])
+        more = previous.scaler.valid(views.sample(GENERATED // 2, rng))
+        return np.concatenate([drawn[::2], more])
     if trained.config.score not in SHARP:
         return drawn
     # Stand-ins must score as real ones do: with all of their noise, with none, and in between.
     quiet = previous.network.decode(previous.network.encode(drawn)[0])
-    return quiet + rng.random((len(drawn), 1), dtype=np.float32) * (drawn - quiet)
+    between = quiet + rng.random((len(drawn), 1), dtype=np.float32) * (drawn - quiet)
+    return previous.scaler.valid(between)
 
 
 def _looked_at(trained: Trained, rng: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:

@@ -112,4 +112,6 @@ def _remembered(
         picked: Array = past.exemplars[rng.integers(len(past.exemplars), size=n)]
         return picked
     own = Views.from_tensors(champion.scoring)
-    return own.sample(n, rng) if own else (past.generator or champion).draw(n, rng)
+    if own is None:
+        return (past.generator or champion).draw(n, rng)
+    return champion.scaler.valid(own.sample(n, rng))

@@ -107,12 +107,12 @@ def learn(
     With `labels` (n,), each names a regime of its own. A previous version of another kind brings
     the regimes that its generator draws. Raises VectorError for vectors too wide.
     """
-    n, d = new.shape
-    if d > WIDEST:
-        raise VectorError(f"vectors: {d} columns; kind mahalanobis takes {WIDEST}")
     seed = seeded(config.seed, previous)
     rng = np.random.default_rng([seed, 3])
     x = scaler.transform(new)
+    n, d = x.shape
+    if d > WIDEST:
+        raise VectorError(f"vectors: {d} columns; kind mahalanobis takes {WIDEST}")
     before = previous.lineage.learned if previous else 0
     w_prev, w_new = mixing.weights(weights or config.weights, before, n)
 
@@ -132,7 +132,7 @@ def learn(
     version = Version(
         config=config,
         scaler=scaler,
-        network=Identity.of(d),
+        network=Identity.of(d, scaler.slots.counts if scaler.slots else ()),
         latents=tied,
         calibration=mixed(old, held_out, before / learned),
         reference=(

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,19 +65,26 @@ class Plan:
         return mine
 
 
+class Outputs(NamedTuple):
+    """What a network's decoder says: the likelihood's name, and the slots of each category."""
+
+    likelihood: str
+    categories: tuple[int, ...] = ()
+
+
 def plan(
     previous: Version | None,
     past: Past,
     x: Array,
     config: Config,
-    likelihood: str,
+    outputs: Outputs,
     weights: str | Mapping[str, float] | None,
 ) -> Plan:
     """Choose for the scaled vectors x (n, d), to be learned on top of `past`."""
     n, d = x.shape
     model = Model() if config.model == "auto" else config.model
     before = past.grown or (previous.network if previous and past.warm else None)
-    shape = _widened(before.shape if before else _shape(d, model, likelihood), x)
+    shape = _widened(before.shape if before else _shape(d, model, outputs), x)
     policy = weights or config.weights
     w_prev, w_new = mixing.weights(policy, past.learned, n)
     seed = seeded(config.seed, previous)
@@ -118,10 +126,11 @@ def plan(
     )
 
 
-def _shape(d: int, model: Model, likelihood: str) -> Shape:
+def _shape(d: int, model: Model, outputs: Outputs) -> Shape:
     width = int(np.clip(16 * math.ceil(2 * d / 16), 32, 400))
     latent = model.latent or int(np.clip(math.ceil(1.25 * math.sqrt(d)), 2, 20))
-    return Shape(d, latent, model.hidden or (width, width), likelihood)
+    hidden = model.hidden or (width, width)
+    return Shape(d, latent, hidden, outputs.likelihood, categories=outputs.categories)
 
 
 def _widened(shape: Shape, x: Array) -> Shape:

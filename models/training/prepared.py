@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,28 +49,43 @@ class Prepared:
         )
 
 
+class Features(NamedTuple):
+    """The names of features, and which of them are categories."""
+
+    names: tuple[str, ...]
+    categories: tuple[int, ...] = ()
+
+    def numbers(self, X: Array) -> tuple[Array, tuple[str, ...]]:
+        """Return the features of X (n, d) that are numbers, and their names."""
+        if not self.categories:
+            return X, self.names
+        kept = np.setdiff1d(np.arange(X.shape[1]), self.categories)
+        return X[:, kept], tuple(self.names[j] for j in kept)
+
+
 def prepare(
     previous: Version | None,
     new: Array,
     classes: NDArray[np.int64] | None,
     vouched: NDArray[np.bool_] | None,
-    names: tuple[str, ...],
+    features: Features,
 ) -> Prepared:
     """Return the normals (n, d) as they are learned on top of `previous`."""
-    always = notes.any_time(new, names)
+    numbers, names = features.numbers(new)
+    always = notes.any_time(numbers, names)
     if previous is None:
-        found = strays(new)
+        found = strays(numbers)
         keep = ~found.rows
         if keep.sum() < max(MIN_VECTORS, len(new) // 2):  # too many to be strays
             found, keep = Strays(np.zeros(len(new), bool), {}), np.ones(len(new), bool)
-        said = tuple(chain(notes.first(new, found, names), always))
+        said = tuple(chain(notes.first(numbers, found, names), always))
         classes = classes if classes is None else classes[keep]
         vouched = vouched if vouched is None else vouched[keep]
         return Prepared(None, new[keep], classes, vouched, int(found.rows.sum()), said)
     if previous.network.shape.likelihood == "bernoulli":  # which has a range of its own
         return Prepared(previous, new, classes, vouched, 0, tuple(always))
     scaler = reaching(previous, new)
-    said = tuple(chain(always, notes.fit(new, scaler, names)))
+    said = tuple(chain(always, notes.fit(numbers, scaler, names)))
     return Prepared(replace(previous, scaler=scaler), new, classes, vouched, 0, said)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.arrays import Array, check_vectors
-from models.columns import table_names
+from models.columns import MOST_VALUES, table_names, table_words
 from models.config import MIN_VECTORS, Config, check_weights
 from models.errors import TrainingError, VectorError
 from models.parts.scaler import Scaler
@@ -29,8 +29,9 @@ from models.training.assemble import finish
 from models.training.batches import batches
 from models.training.classifier_training import solved
 from models.training.false_incidents import by_rank
-from models.training.plan import Plan, plan
-from models.training.prepared import Prepared, prepare
+from models.training.likelihood import likelihood_of
+from models.training.plan import Outputs, Plan, plan
+from models.training.prepared import Features, Prepared, prepare
 from models.training.trained import Trained
 from models.vae.adam import Adam
 from models.vae.gradient import Gradient
@@ -41,8 +42,6 @@ from models.version.version import Version
 
 PROBE, LEAST_PROBE = 10, 200  # of weights: a tenth of the steps, so many at the least
 PROBED = 2_000  # old vectors that a probe is looked at on
-LOOKED_AT = 2_000  # vectors, of which the likelihood is chosen
-ALIKE = 1.5  # times: neighbouring pixels are more alike than others, in every set that was tried
 LOSS_EVERY = 10  # steps between two looks at the loss: a look costs a synchronisation
 
 
@@ -100,16 +99,17 @@ def learn(
 ) -> Generator[Progress, None, Version]:
     """Learn as `train` does, yielding after every gradient step; closing it stops the training."""
     config = config or Config()
-    config = _named(config, new, previous)
+    config = _worded(_named(config, new, previous), new, previous)
     few = previous is not None and labels is None and bool(np.any(vouched))
     new = _enough(new, previous.dimension if previous else config.width, config, few=few)
     if weights is not None:
         check_weights(weights)
-    new = previous.filled(new) if previous else from_alike(new)
+    categories = config.categories(new.shape[1])
+    new = previous.filled(new) if previous else from_alike(new, categories)
     config = replace(config, dimension=config.columns_in(new.shape[1]))
-    names = config.feature_names(new.shape[1])
+    features = Features(config.feature_names(new.shape[1]), categories)
     classes = _whole(labels, len(new))
-    given = labelled_rows.topped_up(prepare(previous, new, classes, vouched, names), config.seed)
+    given = labelled_rows.topped_up(prepare(previous, new, classes, vouched, features), config.seed)
     version = yield from _learn(given, config, weights)
     return given.recorded(version, previous)
 
@@ -118,26 +118,28 @@ def _learn(
     given: Prepared, config: Config, weights: str | Mapping[str, float] | None
 ) -> Generator[Progress, None, Version]:
     previous, new, classes = given.previous, given.new, given.classes
-    likelihood = previous.network.shape.likelihood if previous else _likelihood(new, config)
-    scaler = previous.scaler if previous else Scaler.fit(new, unit=likelihood == "bernoulli")
+    likelihood = previous.network.shape.likelihood if previous else likelihood_of(new, config)
+    categories, unit = config.categories(new.shape[1]), likelihood == "bernoulli"
+    scaler = previous.scaler if previous else Scaler.fitted(new, categories, unit)
     if config.kind == "mahalanobis":
         version = mahalanobis.learn(previous, new, config, weights, classes, scaler)
         yield Progress(1.0, 0.0)
         return by_rank(version, previous, new, config.threshold)
     if likelihood == "identity":
         likelihood = "gaussian"  # what the past draws need not lie in [0, 1]
+    outputs = Outputs(likelihood, scaler.slots.counts if scaler.slots else ())
     behind = past(previous, config)
     x = x_new = scaler.transform(new)
     if behind.vectors is not None:
         x = np.concatenate([behind.vectors, x])
     if behind.window is not None:
         x = x[-max(behind.window, MIN_VECTORS) :]
-    probes = yield from _probes(previous, behind, x, config, likelihood, weights)
+    probes = yield from _probes(previous, behind, x, config, outputs, weights)
     if probes:
         weights = _given(mixing.best(probes, behind.learned, len(x)))
     said = _places(given.vouched, len(new), len(x))
     weights = labelled_rows.weights(weights, config, behind.learned, len(x), said)
-    chosen = plan(previous, behind, x, config, likelihood, weights)
+    chosen = plan(previous, behind, x, config, outputs, weights)
     x, chosen = labelled_rows.emphasised(x, chosen, said)
     vae = _begun(chosen, previous, behind)
     setting = Setting(vae, chosen.w_prev, chosen.w_new, chosen.batch_size, chosen.seed)
@@ -179,7 +181,7 @@ def _probes(
     behind: Past,
     x: Array,
     config: Config,
-    likelihood: str,
+    outputs: Outputs,
     weights: str | Mapping[str, float] | None,
 ) -> Generator[Progress, None, list[dict[str, float]]]:
     """Try weights in short trainings, where they are to be chosen: the losses each leads to.
@@ -190,7 +192,7 @@ def _probes(
     if (weights or config.weights) != "auto" or previous is None or not behind.replays:
         return probes
     for w_new in mixing.candidates(behind.learned, len(x)):
-        whole = plan(previous, behind, x, config, likelihood, _given(w_new))
+        whole = plan(previous, behind, x, config, outputs, _given(w_new))
         rng = np.random.default_rng([whole.seed, 11])
         held_out = rng.permutation(len(x)) < max(1, len(x) // 5)
         steps = min(whole.steps, max(LEAST_PROBE, whole.steps // PROBE))
@@ -232,9 +234,27 @@ def _named(config: Config, new: Any, previous: Version | None) -> Config:
     return replace(config, features=table_names(new)) if previous is None else config
 
 
+def _worded(config: Config, new: Any, previous: Version | None) -> Config:
+    """Return `config` with the words of its categories: those known, and those of a table `new`."""
+    if not config.words:
+        return config
+    before = {one.name: one.values or () for one in (previous and previous.config.columns) or ()}
+    table = table_names(new) or ()
+    columns = []
+    for one in config.columns or ():
+        if one.type == "category":
+            words = dict.fromkeys((*before.get(one.name, ()), *(one.values or ())))
+            if one.name in table:
+                words |= dict.fromkeys(w for w in table_words(new[one.name], one.name) if w)
+            one = replace(one, values=tuple(words)[:MOST_VALUES] or None)  # noqa: PLW2901
+        columns.append(one)
+    return replace(config, columns=tuple(columns))
+
+
 def _enough(new: NDArray[Any], dimension: int | None, config: Config, *, few: bool) -> Array:
     names = config.names if config.context is None else None
-    new = check_vectors(new, dimension, gaps=config.missing == "impute", names=names)
+    gaps, words = config.missing == "impute", config.words
+    new = check_vectors(new, dimension, gaps=gaps, names=names, words=words)
     if len(new) < MIN_VECTORS and not few:
         raise VectorError(f"vectors: {len(new)} normals; a training needs {MIN_VECTORS}")
     return new
@@ -247,46 +267,6 @@ def _whole(labels: NDArray[Any] | None, n: int) -> NDArray[np.int64] | None:
     if labels.shape != (n,) or labels.dtype.kind not in "iu" or labels.min() < 0:
         raise VectorError(f"labels: not {n} whole numbers from 0")
     return labels.astype(np.int64)
-
-
-def _likelihood(X: Array, config: Config) -> str:
-    """Return the configured likelihood; for `auto`, Bernoulli for what looks like images.
-
-    Intensities share one scale whose floor many of them touch and whose top many of them reach,
-    and neighbours are alike: ratings and percentages are no images.
-    """
-    asked = config.model.likelihood if config.model != "auto" else "auto"
-    if asked != "auto":
-        return asked
-    low, high = float(X.min()), float(X.max())
-    lit = X[:, X.max(axis=0) > low]  # columns that are not constantly dark
-    between = ((lit > low) & (lit < high)).mean(axis=0)
-    # One-hot columns reach the top too, but have nothing in between.
-    shaded = (lit.max(axis=0) >= 0.9 * high) & (between > 0.05) if lit.size else np.zeros(1)
-    image = X.shape[1] >= 16 and low == 0.0 and np.mean(low >= X) > 0.1 and shaded.mean() > 0.3
-    return "bernoulli" if image and _neighbours_alike(X[:LOOKED_AT]) else "gaussian"
-
-
-def _neighbours_alike(X: Array) -> bool:
-    """Return whether neighbouring columns of X (n, d) go together more than others do.
-
-    By the median correlation, without its sign: in rows of pixels it is three times as high and
-    more, where the order of columns means nothing it is the same. Columns that may make a square
-    have neighbours below them too: two classes of pictures alone make many pixels alike.
-    """
-    z = X - X.mean(axis=0, dtype=np.float64)
-    deviation = np.sqrt(np.square(z).mean(axis=0))
-    lit = deviation > 0.0
-    z[:, lit] /= deviation[lit]
-    columns = np.random.default_rng(0).permutation(np.flatnonzero(lit))
-    side = math.isqrt(X.shape[1])
-    steps = (1, side) if side * side == X.shape[1] else (1,)
-    near = [(a, a + step) for step in steps for a in np.flatnonzero(lit[:-step] & lit[step:])]
-    alike, others = (
-        np.median(np.abs((z[:, a] * z[:, b]).mean(axis=0))) if len(a) else 0.0
-        for a, b in (np.array(near, int).reshape(-1, 2).T, (columns[:-1], columns[1:]))
-    )
-    return bool(alike > ALIKE * others)
 
 
 def _optimise(

@@ -48,8 +48,8 @@ class Gradient:
 
     The parameters become views of one tensor, `flat`, and their gradients of `flat.grad`: an
     optimiser passes over all of them at once. A parameter that requires none keeps a zero there.
-    `squares` (M, 1, d) are the last step's mean squared residuals, with a Gaussian likelihood;
-    `rows` (n,) the losses of network 0 when it was last looked at.
+    `squares` (M, 1, m) are the last step's mean squared residuals of the m numbers, with a Gaussian
+    likelihood; `rows` (n,) the losses of network 0 when it was last looked at.
     """
 
     def __init__(self, vae: VAE) -> None:
@@ -109,6 +109,7 @@ class Gradient:
             by_decoded[:, n:] *= weight
         else:
             by_decoded = self._gaussian(target, decoded, answers, n)
+            self._categorical(target, by_decoded, answers, n)
         by_z = self._decoder.backward(by_decoded, inward=True)[:, :n]
         by_log_variance = spread.mul_(by_z).mul_(0.5)
         by_log_variance.add_(deviation.square_().sub_(1.0), alpha=0.5 * beta / n)
@@ -124,23 +125,39 @@ class Gradient:
         return loss
 
     def _gaussian(self, target: Tensor, decoded: Tensor, answers: Answers | None, n: int) -> Tensor:
-        """Return d mean(-log p) / d decoded, (M, n, d), and write that of the noise."""
-        noise, rows = self._vae.noise, float(n)
+        """Return d mean(-log p) / d decoded, (M, n, d), and write that of the noise.
+
+        The slots of categories are left as they are decoded.
+        """
+        m, rows = self._vae.shape.numbers, float(n)
+        noise, grad = self._vae.noise[..., :m], self._vae.noise.grad
         floored = noise.clamp(min=self._vae.shape.noise_floor)
         precision = (-floored).exp_()
-        residual = decoded.sub_(target)
+        residual = decoded[..., :m].sub_(target[..., :m])
         squares = _squares(residual[:, :n])
         if answers is not None:
             told, old = _squares(residual[:, n:]), len(answers.z)
-            told.add_(answers.variance, alpha=old)  # p_0 has one, which its mean does not show
+            # p_0 has one, which its mean does not show
+            told.add_(answers.variance[:m], alpha=old)
             squares.add_(told, alpha=answers.weight)
             rows += answers.weight * old
             residual[:, n:] *= answers.weight
         self.squares = squares / rows
-        if noise.grad is not None:
+        if grad is not None:
             by_noise = squares.mul_(precision).mul_(-0.5 / n).add_(0.5 * rows / n)
-            torch.mul(by_noise, noise >= self._vae.shape.noise_floor, out=noise.grad)
-        return residual.mul_(precision.div_(n))
+            torch.mul(by_noise, noise >= self._vae.shape.noise_floor, out=grad[..., :m])
+        residual.mul_(precision.div_(n))
+        return decoded
+
+    def _categorical(
+        self, target: Tensor, decoded: Tensor, answers: Answers | None, n: int
+    ) -> None:
+        """Put d mean(-log p) / d decoded in the place of the slots in `decoded` (M, n, d)."""
+        for own in self._vae.shape.blocks:
+            by = torch.softmax(decoded[..., own], -1).sub_(target[..., own]).div_(n)
+            if answers is not None:
+                by[:, n:] *= answers.weight
+            decoded[..., own] = by
 
 
 def _squares(residual: Tensor) -> Tensor:

@@ -20,14 +20,16 @@ class RunningNoise:
 
     def __init__(self, vae: VAE, *, warm: bool) -> None:
         self._noise, self._floor = vae.noise, vae.shape.noise_floor
-        self._mean = vae.noise.detach().exp()
+        self._numbers = vae.shape.numbers
+        self._mean = vae.noise.detach()[..., : self._numbers].exp()
         self._rate, self._rise = (RATE, RISE) if warm else (1.0, float("inf"))
 
     @torch.no_grad()
     def update(self, squares: Tensor) -> None:
-        """Take in a step's mean squared residuals, (M, 1, d)."""
+        """Take in a step's mean squared residuals of the numbers, (M, 1, m)."""
         self._mean.lerp_(squares, self._rate)
         self._rate = max(RATE, self._rate / (1.0 + self._rate))
         if self._noise.requires_grad:
             wanted = torch.log(self._mean).clamp_(min=self._floor)
-            torch.minimum(wanted, self._noise + self._rise, out=self._noise.data)
+            noise = self._noise.data[..., : self._numbers]
+            torch.minimum(wanted, noise + self._rise, out=noise)

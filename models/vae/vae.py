@@ -71,7 +71,8 @@ class VAE(nn.Module):
     """M variational autoencoders over scaled vectors of d features.
 
     q(z|x) = N(mean(x), diag exp(log_variance(x))), p(z) = N(0, I) and, by likelihood,
-    p(x|z) = N(decode(z), diag exp(noise)) with one learned noise a feature, or
+    p(x|z) = N(decode(z), diag exp(noise)) with one learned noise a feature, for the slots of each
+    category softmax(decode(z)), or
     Bernoulli(sigmoid(decode(z))), made whole by `network.bernoulli` for values outside of [0, 1].
     """
 
@@ -98,8 +99,14 @@ class VAE(nn.Module):
             outside = (x - x.clamp(self.shape.low, self.shape.high)) / OUTSIDE
             inside = loss(decoded, x.clamp(0.0, 1.0), reduction="none")
             return (inside + 0.5 * outside.square()).sum(-1)
-        noise = self.noise.clamp(min=self.shape.noise_floor)
-        return 0.5 * ((x - decoded).square() * (-noise).exp() + noise + LOG_2PI).sum(-1)
+        m = self.shape.numbers
+        noise = self.noise[..., :m].clamp(min=self.shape.noise_floor)
+        apart = x[..., :m] - decoded[..., :m]
+        nats = 0.5 * (apart.square() * (-noise).exp() + noise + LOG_2PI).sum(-1)
+        for own in self.shape.blocks:
+            log = torch.log_softmax(decoded[..., own], -1)
+            nats = nats - (x[..., own] * log).sum(-1)
+        return nats
 
     def forward(self, x: Tensor, noise: Tensor, beta: float = 1.0) -> Tensor:
         """Return the negative ELBO of each row, (M, n), for x (M, n, d), noise (M, n, k)."""

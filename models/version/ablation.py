@@ -8,7 +8,7 @@ may be to blame is taken away, filled in from the others as a missing value is
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,67 +22,98 @@ CELLS = 2**20  # numbers in the vectors that are filled in at once: 4 MiB
 
 
 class Ablated(NamedTuple):
-    """For rows of suspects (n, c): their columns, what the score falls by, what was expected."""
+    """Columns that are suspects and what the score falls by, (n, c); what was expected, (n, d)."""
 
     columns: NDArray[np.int64]
     falls: Float64
     expected: Array
 
 
-def suspects(x: Array, shares: Float64, drawn: Array) -> NDArray[np.int64]:
+def suspects(
+    x: Array, shares: Float64, drawn: Array, owners: NDArray[np.intp]
+) -> NDArray[np.int64]:
     """Return the columns of each row of x (n, d), scaled, that its score may be owed to, (n, c).
 
-    Those with the largest shares (n, d), then those furthest from what is drawn (m, d).
+    Those with the largest shares (n, d), then those furthest from what is drawn (m, d). A column is
+    of all numbers that it owns: `owners` (d,) say which does.
     """
-    d = x.shape[1]
-    if d <= 2 * SUSPECTS:
-        return np.broadcast_to(np.arange(d), x.shape)
+    columns = int(owners.max()) + 1
+    if columns <= 2 * SUSPECTS:
+        return np.broadcast_to(np.arange(columns), (len(x), columns))
     spread = np.maximum(drawn.std(axis=0), 1e-6)
     outlying = np.abs(x - drawn.mean(axis=0)) / spread
+    if columns < x.shape[1]:
+        shares, outlying = _by_owner(shares, owners, "sum"), _by_owner(outlying, owners, "max")
     first = np.argsort(-shares, axis=1, kind="stable")[:, :SUSPECTS]
     np.put_along_axis(outlying, first, -1.0, axis=1)
     then = np.argsort(-outlying, axis=1, kind="stable")[:, :SUSPECTS]
     return np.concatenate([first, then], axis=1)
 
 
+def _by_owner(values: Float64, owners: NDArray[np.intp], how: Literal["sum", "max"]) -> Float64:
+    """Return the sum, or the largest, of each column's own of values (n, d)."""
+    order = np.argsort(owners, kind="stable")
+    starts = np.flatnonzero(np.diff(owners[order], prepend=-1))
+    join = np.add if how == "sum" else np.maximum
+    joined: Float64 = join.reduceat(values[:, order], starts, axis=1)
+    return joined
+
+
 def ablate(
-    x: Array, columns: NDArray[np.int64], fill: Fill, score: Callable[[Array], Float64]
+    x: Array,
+    columns: NDArray[np.int64],
+    owners: NDArray[np.intp],
+    fill: Fill,
+    score: Callable[[Array], Float64],
 ) -> Ablated:
-    """Return what each of `columns` (n, c) adds to the score of its row of x (n, d), scaled."""
+    """Return what each of `columns` (n, c) adds to the score of its row of x (n, d), scaled.
+
+    What is expected is of the numbers of each row that those columns own, the others as they are.
+    """
     n, c = columns.shape
-    falls, expected = np.empty((n, c)), np.empty((n, c), np.float32)
+    falls, expected = np.empty((n, c)), x.copy()
     step = max(1, CELLS // (c * x.shape[1]))
     for start in range(0, n, step):
         rows = slice(start, start + step)
         whole, tried = x[rows], columns[rows]
-        places = np.arange(tried.size), tried.ravel()
         without = np.repeat(whole, c, axis=0)
-        without[places] = np.nan
-        without = fill(without)
-        expected[rows] = without[places].reshape(tried.shape)
+        if len(owners) == owners.max() + 1:  # each column owns one number
+            places = np.arange(tried.size), tried.ravel()
+            without[places] = np.nan
+            without = fill(without)
+            np.put_along_axis(expected[rows], tried, without[places].reshape(tried.shape), axis=1)
+        else:
+            own = owners == tried[:, :, None]  # (r, c, d)
+            without[own.reshape(without.shape)] = np.nan
+            without = fill(without)
+            row, column, number = np.nonzero(own)
+            expected[rows][row, number] = without.reshape(own.shape)[row, column, number]
         falls[rows] = score(whole)[:, None] - score(without).reshape(tried.shape)
     return Ablated(columns, falls, expected)
 
 
 @dataclass(frozen=True, slots=True)
 class Explainer:
-    """Explains a score: a version's, which fills gaps and draws vectors `drawn` (m, d), scaled."""
+    """Explains a score: a version's, which fills gaps and draws vectors `drawn` (m, d), scaled.
+
+    `owners` (d,) say which of w features each of the numbers is of.
+    """
 
     score: Score
     fill: Fill
     drawn: Array
+    owners: NDArray[np.intp]
 
     def __call__(self, x: Array, seen: NDArray[np.bool_]) -> tuple[Float64, Array]:
         """Return what each feature of x (n, d), scaled, adds to the score, and what it should be.
 
-        (n, d) each, in nats and in scaled units. What was not `seen` (n, d), and what is not among
-        the suspects, adds -inf.
+        (n, w) in nats, and (n, d) in scaled units. What was not `seen` (n, w), and what is not
+        among the suspects, adds -inf.
         """
-        shares = np.where(seen, self.score.explain(x)[0], -np.inf)
-        columns = suspects(x, shares, self.drawn)
-        found = ablate(x, columns, self.fill, lambda rows: in_blocks(self.score, rows))
-        rows = np.arange(len(x))[:, None]
-        contributions, expected = np.full(x.shape, -np.inf), x.copy()
-        contributions[rows, columns] = found.falls
-        expected[rows, columns] = found.expected
-        return np.where(seen, contributions, -np.inf), expected
+        owners = self.owners
+        shares = np.where(seen[:, owners], self.score.explain(x)[0], -np.inf)
+        columns = suspects(x, shares, self.drawn, owners)
+        found = ablate(x, columns, owners, self.fill, lambda rows: in_blocks(self.score, rows))
+        contributions = np.full(seen.shape, -np.inf)
+        contributions[np.arange(len(x))[:, None], columns] = found.falls
+        return np.where(seen, contributions, -np.inf), found.expected

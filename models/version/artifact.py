@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 
 from models.errors import ArtifactError
 
-FORMAT = 2  # 2 added the score `auto`
-READABLE = (1, 2)  # formats this release reads: its own and the one before
+FORMAT = 3  # 2 added the score `auto`, 3 categories
+READABLE = (1, 2, 3)  # formats this release reads: its own and those before
 MAX_BYTES = 256 * 2**20
 
 Tensors = dict[str, NDArray[Any]]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from models.categories import MOST_SLOTS
 from models.config import Config
 from models.errors import ArtifactError, ConfigError
 from models.parts.lineage import WHOLE, Lineage
@@ -28,6 +29,16 @@ class Description(NamedTuple):
     def regimes(self) -> int:
         """How many regimes the lineage knows."""
         return len(self.lineage.regimes)
+
+    @property
+    def categories(self) -> tuple[int, ...]:
+        """How many slots each category has."""
+        return self.shape.categories
+
+    @property
+    def width(self) -> int:
+        """How many features a client's vector has: a category is one."""
+        return self.shape.numbers + len(self.categories)
 
     @property
     def tied(self) -> bool:
@@ -86,7 +97,10 @@ def _consistent(about: Description) -> Iterator[tuple[str, bool]]:
         yield "shape.hidden: 1 to 8 layers", 1 <= len(shape.hidden) <= 8
         # A network that grows may pass the 8,192 units that a config may ask for.
         yield "shape.hidden: 1 to 16384 units", all(1 <= one <= 16_384 for one in shape.hidden)
-    yield "config.dimension", config.width in (None, shape.dimension)
+    yield "shape.categories: slots", _slots(shape)
+    yield "config.dimension", config.width in (None, about.width)
+    own = len(config.categories(about.width)) if config.width else 0
+    yield "config.columns: their categories", own == len(shape.categories)
     yield "lineage.learned: fewer than n_new", lineage.learned >= lineage.n_new
     known = lineage.regimes
     numbers = [one.number for one in known]
@@ -94,6 +108,12 @@ def _consistent(about: Description) -> Iterator[tuple[str, bool]]:
     yield "lineage.regimes: sizes sum to 0", not known or sum(one.size for one in known) > 0
     largest = max([0, *numbers])
     yield "lineage.last_regime: a regime has a larger number", largest <= lineage.last_regime
+
+
+def _slots(shape: Shape) -> bool:
+    counts = shape.categories
+    gaussian = not counts or shape.likelihood != "bernoulli"
+    return gaussian and all(1 <= one <= MOST_SLOTS for one in counts) and shape.numbers >= 0
 
 
 def _distinct(numbers: list[int]) -> bool:

@@ -1,6 +1,6 @@
 """What each of a client's columns contributes to a score."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,17 +22,38 @@ class Shares(NamedTuple):
     expected: NDArray[Any]
 
 
-def leading(found: Shares, names: Sequence[str], k: int) -> list[list[Attribution]]:
-    """Return for each row its k largest shares, largest first, by the names (d,) of columns."""
+UNKNOWN = "unknown"  # a word that was never learned
+
+
+class Words(NamedTuple):
+    """The words of columns that are categories, by their codes; `read` finds others."""
+
+    of: Mapping[str, Mapping[float, str]]
+    read: Callable[[float], str | None] | None = None
+
+    def told(self, column: str, value: float) -> float | str:
+        """Return a value of a column as a person reads it."""
+        own = self.of.get(column)
+        if own is None:
+            return value
+        return own.get(value) or (self.read and self.read(value)) or UNKNOWN
+
+
+def leading(found: Shares, names: Sequence[str], k: int, words: Words) -> list[list[Attribution]]:
+    """Return for each row its k largest shares, largest first, by the names (d,) of columns.
+
+    Of a column that is among `words`, value and expected value are words.
+    """
     values, shares, expected = found
+
     largest = np.argsort(-shares, axis=1, kind="stable")[:, :k]
     return [
         [
             Attribution(
                 names[j],
                 float(representable(shares[i, j])),
-                float(values[i, j]),
-                float(expected[i, j]),
+                words.told(names[j], float(values[i, j])),
+                words.told(names[j], float(expected[i, j])),
             )
             for j in row
             if shares[i, j] > -np.inf

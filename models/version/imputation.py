@@ -15,7 +15,7 @@ the score as rare among whole vectors as s is among such. Threshold, p-value and
 mean what they always do. That holds where what is missing is missing at random.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,11 +58,12 @@ def filled_in(X: Array, scaler: Scaler, fill: Fill) -> Array:
     return X
 
 
-def from_alike(X: Array) -> Array:
+def from_alike(X: Array, categories: Sequence[int] = ()) -> Array:
     """Return X (n, d) with each gap, NaN, as it is in the complete row that is most alike.
 
-    Alike is what is near in the columns that both have, each in its own deviations. Where no row is
-    complete, a gap is its column's median. So gaps that come before any model keep the spread and
+    Alike is what is near in the columns that both have, each in its own deviations; `categories`
+    are alike or a deviation apart. Where no row is complete, a gap is its column's median, and of
+    a category the commonest value. So gaps that come before any model keep the spread and
     the dependence of what was observed.
     """
     hidden = np.isnan(X)
@@ -73,15 +74,20 @@ def from_alike(X: Array) -> Array:
     empty = hidden.all(axis=0)
     medians = np.zeros(X.shape[1])
     medians[~empty] = np.nanmedian(X[:, ~empty], axis=0)
+    for j in categories:
+        values, counts = np.unique(X[~hidden[:, j], j], return_counts=True)
+        medians[j] = values[counts.argmax()] if len(values) else 0.0
     filled = np.where(hidden, medians, X).astype(np.float32)
     if not len(whole):
         return filled
     whole = whole[np.linspace(0, len(whole) - 1, min(len(whole), DRAWN)).astype(int)]
     deviation = whole.std(axis=0, dtype=np.float64)
     scale = np.where(deviation > 0, deviation, 1.0)
+    words = np.isin(np.arange(X.shape[1]), categories)
     for row in np.flatnonzero(hidden.any(axis=1)):
         seen = ~hidden[row]
         apart = (whole[:, seen] - X[row, seen].astype(np.float64)) / scale[seen]
+        apart = np.where(words[seen], apart != 0, apart)
         filled[row, ~seen] = whole[np.square(apart).sum(axis=1).argmin(), ~seen]
     return filled
 
@@ -96,13 +102,18 @@ class Scale(NamedTuple):
     scores: Float64
 
     @classmethod
-    def of(cls, x: Array, fill: Fill, score: Callable[[Array], Float64]) -> "Scale":
-        """Compare the scores of x (g, d), scaled, whole and with features hidden at random."""
-        d = x.shape[1]
+    def of(
+        cls, x: Array, fill: Fill, score: Callable[[Array], Float64], owners: NDArray[np.intp]
+    ) -> "Scale":
+        """Compare the scores of x (g, d), scaled, whole and with features hidden at random.
+
+        `owners` (d,) say which feature each number of x is of.
+        """
+        d = int(owners.max()) + 1
         rng = np.random.default_rng(0)
         counts = np.unique([0, *(min(d - 1, max(1, round(share * d))) for share in SHARES)])
         order = rng.random((PATTERNS, d)).argsort(axis=1).argsort(axis=1)
-        order = order[np.arange(len(x)) % PATTERNS]
+        order = order[np.arange(len(x)) % PATTERNS][:, owners]
         rows = [
             np.sort(score(fill(np.where(order < count, np.float32(np.nan), x)))) for count in counts
         ]

@@ -23,12 +23,15 @@ class Judgement(NamedTuple):
 
 
 class Attribution(NamedTuple):
-    """One feature's share of a score: nats, the value seen and the value expected."""
+    """One feature's share of a score: nats, the value seen and the value expected.
+
+    Those of a category are words.
+    """
 
     feature: str
     contribution: float
-    value: float
-    expected: float
+    value: float | str
+    expected: float | str
 
 
 def judge_one(

@@ -88,6 +88,10 @@ def _scaler(about: Description, rows: Lengths) -> Specs:
     if knots := min(rows["scaler.at"], MOST_KNOTS):
         for name in ("scaler.at", "scaler.to"):
             specs[name] = Spec("float64", (knots, d), -_WIDE, _WIDE)
+    if about.categories:
+        c, slots = len(about.categories), sum(about.categories)
+        specs["scaler.codes"] = Spec("float32", (slots,), 0.0, 2.0**24)
+        specs["scaler.categories"] = Spec("int64", (c,), 0, about.width - 1)
     return specs
 
 
@@ -110,7 +114,7 @@ def _calibration(about: Description, rows: Lengths) -> Specs:
 
 def _reference(about: Description, rows: Lengths) -> Specs:
     del rows
-    d = about.shape.dimension
+    d = about.width
     return {
         "reference.edges": Spec("float32", (d, BINS - 1), -LARGEST, LARGEST),
         "reference.expected": Spec("float64", (d, BINS), 0.0, 1.0 + 1e-6),
@@ -132,7 +136,7 @@ def _labels(n: int) -> Spec:
 def _golden(about: Description, rows: Lengths) -> Specs:
     del rows
     return {
-        "golden.vectors": Spec("float32", (GOLDEN, about.shape.dimension), -LARGEST, LARGEST),
+        "golden.vectors": Spec("float32", (GOLDEN, about.width), -LARGEST, LARGEST),
         "golden.scores": Spec("float64", (GOLDEN,), -LARGEST, LARGEST),
     }
 
@@ -279,6 +283,9 @@ def check_tensors(about: Description, tensors: Mapping[str, NDArray[Any]]) -> No
 
 def _sound(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, bool]]:
     """Yield what the values must be beside each other, and whether they are."""
+    if "scaler.categories" in tensors:
+        places = tensors["scaler.categories"]
+        yield "scaler.categories do not rise", bool((np.diff(places) > 0).all())
     yield "calibration.scores do not rise", _rises(tensors["calibration.scores"])
     yield "reference.edges do not rise", _rises(tensors["reference.edges"])
     shares = tensors["reference.expected"].sum(axis=1)

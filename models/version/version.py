@@ -1,6 +1,6 @@
 """A version: an immutable, trained model with all that scoring, explaining and replay need."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,10 +35,11 @@ from models.version.judgement import Attribution, Judgement, judge_one
 from models.version.labelled_threshold import by_labels
 from models.version.summary import Summarised
 from models.version.tensor_specs import GOLDEN, check_tensors
+from models.version.worded import Worded
 
 
 @dataclass(frozen=True, repr=False)
-class Version(Summarised):
+class Version(Worded, Summarised):
     """What `train` returns and a detector serves. Immutable; X is (n, d) in the client's units.
 
     `lineage` is where it comes from: parent, strategy, weights, counts, seed, training curve, the
@@ -59,17 +60,13 @@ class Version(Summarised):
 
     @property
     def dimension(self) -> int:
-        """Features of a vector, d."""
-        return self.network.shape.dimension
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """The features' names, derived ones included; column numbers where none were given."""
-        return self.config.feature_names(self.dimension)
+        """Features of a vector, d; a category is one of them."""
+        return self.scaler.width
 
     def _checked(self, X: Any, *, gaps: bool) -> Array:
         names = self.config.names and self.features
-        return check_vectors(X, self.dimension, gaps=gaps, names=names)
+        words = self.config.words
+        return check_vectors(X, self.dimension, gaps=gaps, names=names, words=words)
 
     @cached_property
     def threshold(self) -> float:
@@ -118,7 +115,7 @@ class Version(Summarised):
 
     @cached_property
     def _scale(self) -> Scale:
-        return Scale.of(self._drawn, self._fill, self.score_scaled)
+        return Scale.of(self._drawn, self._fill, self.score_scaled, self.scaler.owners)
 
     @cached_property
     def _scorer(self) -> Score:
@@ -130,7 +127,7 @@ class Version(Summarised):
         return in_blocks(self._scorer, x)
 
     def _score(self, X: Array) -> Float64:
-        rows = blocks(*X.shape)
+        rows = blocks(len(X), len(self.scaler.scale))
         scores = [self._scorer(self.scaler.transform(X[some])) for some in rows]
         return scores[0] if len(scores) == 1 else np.concatenate(scores or [np.empty(0)])
 
@@ -157,17 +154,22 @@ class Version(Summarised):
         """Return `score >= threshold` of each row, (n,)."""
         return self.judge(X).is_anomaly
 
-    def explain(self, X: NDArray[Any], k: int) -> list[list[Attribution]]:
-        """Return for each row at most k columns that its score is owed to, as `ablation` finds."""
+    def explain(
+        self, X: NDArray[Any], k: int, read: Callable[[float], str | None] | None = None
+    ) -> list[list[Attribution]]:
+        """Return for each row at most k columns that its score is owed to, as `ablation` finds.
+
+        `read` finds the word of a code that this version never learned.
+        """
         X = self._checked(X, gaps=self._imputes)
         x, seen = self.scaler.transform(X), ~np.isnan(X)
         columns = self.config.column_names(self.dimension)
-        explain = Explainer(self._scorer, self._fill, self._drawn)
+        explain = Explainer(self._scorer, self._fill, self._drawn, self.scaler.owners)
         contributions, expected = explain(x if seen.all() else self._fill(x), seen)
         found = Shares(X, contributions, self.scaler.inverse(expected))
         if self.config.context is not None:
             found = by_column(self.config.context, self.config.numbers(len(columns)), found)
-        return leading(found, columns, k)
+        return leading(found, columns, k, self.reading(read))
 
     def filled(self, X: NDArray[Any]) -> Array:
         """Return X (n, d) with what was not observed, NaN, as this version expects it."""
@@ -225,7 +227,9 @@ class Version(Summarised):
         fitted = replay.latents == "fitted" or isinstance(self.latents, Tied)
         latents = self.latents if fitted else Mixture.prior(self.network.shape.latent)
         z = latents.sample(n, rng)
-        return self.network.sample(z, rng) if replay.decode == "sample" else self.network.decode(z)
+        sample = replay.decode == "sample"
+        drawn = self.network.sample(z, rng) if sample else self.network.decode(z)
+        return self.scaler.valid(drawn)
 
     def sample(self, n: int, seed: int) -> Array:
         """Draw n vectors (n, d) in the client's units: stand-ins for the normals once learned."""
@@ -314,7 +318,7 @@ class Version(Summarised):
         network = {name: tensors[f"network.{name}"] for name in about.shape.tensors()}
         return cls(
             config=about.config,
-            scaler=Scaler.from_tensors(tensors),
+            scaler=Scaler.from_tensors(tensors, about.categories),
             network=kind(about.shape, network),
             latents=mixture(**under("latents.", tensors)),
             calibration=Calibration(tensors["calibration.scores"]),

@@ -150,10 +150,12 @@ def _effect(
         )
     told += "are labelled normal and buffered to be learned at the next retraining"
     told += f". {at_next_retraining(detector)} "
-    if mercy is not None and mercy.ranges:
-        spared = ", ".join(
+    if mercy is not None and mercy:
+        like = [
             f"{feature} from {number(low)} to {number(high)}"
-            for feature, (low, high) in list(mercy.ranges.items())[:3]
-        )
+            for feature, (low, high) in mercy.ranges.items()
+        ]
+        like += [f"{feature} {' or '.join(words[:3])}" for feature, words in mercy.words.items()]
+        spared = ", ".join(like[:3])
         told += f"Rows that {spared} lead page nobody from now on. "
     return told + "Real anomalies among such rows will be missed."

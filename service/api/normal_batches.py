@@ -9,6 +9,7 @@ from service.api.alarmed_rows import AlarmedRows
 from service.domain.admission import Verdict
 from service.domain.detector import Detector
 from service.domain.ingested import Ingested
+from service.domain.words import SEEN
 from service.problems import Problem, StoreUnavailable, UnknownDetector
 from service.scoring import vectors as payload
 from service.scoring.champions import Champions
@@ -64,6 +65,9 @@ class Ingest:
         Not `judged` is what a person labelled: it passes admission as it is. Rows that alarmed
         before are held back unless they are `vouched` for.
         """
+        detector = self._champions.detector(name)
+        if detector is not None and detector.config.words:
+            await self._stores.words.add(name, detector.uid, SEEN.of(X, detector.config))
         verdict = await self._admission.judge(name, X, vouched=vouched) if judged else None
         crash_points.passage("api.before_buffer_write")
         try:

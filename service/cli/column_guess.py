@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.categories import LONGEST_WORD
 from models.columns import quoted
 from service.cli.text_table import Chunk
 from service.domain.cells import BadCell, Clock, indistinct, is_blank, is_number, numbers
@@ -12,6 +13,8 @@ from service.domain.cells import BadCell, Clock, indistinct, is_blank, is_number
 _MOSTLY = 0.5  # a column of which more than this share are numbers has bad cells, not text
 _FLAGS = frozenset({"true", "false", "yes", "no", "on", "off"})
 _MOST_SHOWN = 12
+MOST_VALUES = 50  # of a column of text: more are names or remarks, not states
+EACH = 2  # rows of a value, on average: what differs nearly every time is no category
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,11 @@ def _kind(name: str, filled: Sequence[str], *, comma: bool) -> tuple[str | None,
         return "number", _numeric_note(name, filled, comma=comma)
     if _are_times(filled):
         return None, f"{_named(name)} holds times: dropped; --time {name} makes use of them"
-    return None, f"{_named(name)} holds text: dropped"
+    values = len({cell.strip() for cell in filled})
+    few = values <= MOST_VALUES and values * EACH <= len(filled)
+    if few and max(map(len, filled)) <= LONGEST_WORD:
+        return "category", None
+    return None, f"{_named(name)} holds text, {values} values of {len(filled)}: dropped"
 
 
 def _numeric_note(name: str, filled: Sequence[str], *, comma: bool) -> str | None:

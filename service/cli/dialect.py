@@ -76,6 +76,7 @@ class TextTable:
 
 def open_table(file: str, source: BinaryIO) -> TextTable:
     """Open a CSV file, compressed by gzip or not; BadTable for what is none."""
+    csv.field_size_limit(_LONGEST_CELL)
     counted, said = Counted(source), []
     data = io.BufferedReader(counted, _HEAD_BYTES)
     if data.peek(2)[:2] == b"\x1f\x8b":
@@ -149,7 +150,6 @@ def _has_decimal_commas(lines: list[str], delimiter: str) -> bool:
 
 
 def _lines(file: str, text: io.TextIOWrapper, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    csv.field_size_limit(_LONGEST_CELL)
     reader = csv.reader(text, delimiter=delimiter)
     line = 0
     while True:

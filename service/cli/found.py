@@ -84,7 +84,11 @@ def why(attributions: "Sequence[Attribution]") -> str:
     if not attributions:
         return ""
     first = attributions[0]
-    return f"{first['feature']} {first['value']:.4g}, expected {first['expected']:.4g}"
+    value, expected = (
+        part if isinstance(part, str) else f"{part:.4g}"
+        for part in (first["value"], first["expected"])
+    )
+    return f"{first['feature']} {value}, expected {expected}"
 
 
 @dataclass(slots=True)

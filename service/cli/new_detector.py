@@ -42,7 +42,7 @@ def config_for(sheet: Sheet, timezone: str) -> tuple[JsonObject, list[str]]:
 
 def _context(chunk: Chunk, columns: dict[str, str], timezone: str) -> tuple[JsonObject | None, str]:
     """Return a context for rows in time, None where the row before says little, and why."""
-    X = chunk.matrix(list(columns.items()), gaps=True)
+    X = chunk.matrix([(n, kind) for n, kind in columns.items() if kind == "number"], gaps=True)
     alike, longest = [], 0
     for rows in groups(chunk.sources, len(chunk)):
         longest = max(longest, len(rows))

@@ -26,10 +26,11 @@ from service.cli.text_table import Chunk, NamedTable, Options, read
 class Rows:
     """Some rows of a file: X (n, d), when and whose they are, and where in the file they stand.
 
+    X is of float32, or of objects where a column is a category: numbers, words, None for blank.
     `cells[i]` are the cells of row i as the file has them, for whoever writes them again.
     """
 
-    X: NDArray[np.float32]
+    X: NDArray[Any]
     times: NDArray[np.float64] | None
     sources: tuple[str, ...] | None
     file: str
@@ -132,7 +133,7 @@ class Sheet:
             return
         taken = columns or [(name, "number") for name in self._table.names]
         for chunk in self._table.chunks:
-            X = chunk.matrix(taken, gaps=gaps)
+            X = chunk.values(taken, gaps=gaps)
             yield Rows(X, chunk.times, chunk.sources, chunk.file, "line", chunk.lines, chunk.rows)
 
     def matched(self, config: dict[str, Any]) -> list[tuple[str, str]] | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from itertools import chain, islice
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from models.columns import quoted
 from service.cli.dialect import Dialect, TextTable
 from service.cli.table_files import BadTable
-from service.domain.cells import BadCell, Clock, flags, is_blank, is_number, numbers
+from service.domain.cells import BadCell, Clock, is_blank, is_number, typed
 
 MOST_COLUMNS = 65_536  # as a detector has them
 _CHUNK_CELLS = 2**20
@@ -62,17 +63,32 @@ class Chunk:
         """Return where a row stands: `readings.csv, line 17`."""
         return f"{self.file}, line {self.lines[row]}"
 
+    def values(self, columns: Sequence[tuple[str, str]], *, gaps: bool) -> NDArray[Any]:
+        """Return columns as `matrix` does; where one is a category, as objects: numbers and words.
+
+        What is blank is then None.
+        """
+        X = self.matrix(columns, gaps=gaps)
+        words = [j for j, (_, kind) in enumerate(columns) if kind == "category"]
+        if not words:
+            return X
+        values: NDArray[Any] = X.astype(object)
+        values[np.isnan(X)] = None
+        for j in words:
+            stripped = [cell.strip() for cell in self.cells[columns[j][0]]]
+            values[:, j] = [word or None for word in stripped]
+        return values
+
     def matrix(self, columns: Sequence[tuple[str, str]], *, gaps: bool) -> NDArray[np.float32]:
         """Return columns, each a name and a type, as (n, d) float32, NaN where a cell is blank.
 
-        BadTable names line and column of a cell that is none of its type, of a blank one unless
-        `gaps` are taken, and of a number beyond float32.
+        Of a category they are codes. BadTable names line and column of a cell that is none of its
+        type, of a blank one unless `gaps` are taken, and of a number beyond float32.
         """
         found = np.empty((len(self), len(columns)), np.float32)
         for j, (name, kind) in enumerate(columns):
             try:
-                cells = self.cells[name]
-                values = flags(cells) if kind == "flag" else numbers(cells, comma=self.comma)
+                values = typed(self.cells[name], kind, comma=self.comma)
             except BadCell as error:
                 cell = quoted([self.cells[name][error.row]])
                 raise BadTable(f"{self.where(error.row)}, {name} is {cell}: {error}") from None

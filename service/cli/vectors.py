@@ -220,7 +220,7 @@ def _key(salt: str, number: int, rows: "Rows") -> str:
     The number keeps two equal batches of one file apart.
     """
     digest = hashlib.sha256(f"{salt}/{number}/{rows.X.shape}/".encode())
-    digest.update(rows.X.tobytes())
+    digest.update(rows.X.tobytes() if rows.X.dtype != object else repr(rows.X.tolist()).encode())
     if rows.times is not None:
         digest.update(rows.times.tobytes())
     digest.update("\0".join(rows.sources or ()).encode())

@@ -6,10 +6,11 @@ from typing import Literal, NotRequired, TypedDict
 
 
 class Column(TypedDict):
-    """One column of a client's rows: a `number`, or a `flag` that is 0 or 1."""
+    """One column of a client's rows: a `number`, a `flag` that is 0 or 1, or a `category`: a."""
 
     name: str
     type: NotRequired[str]
+    values: NotRequired[list[str] | None]
 
 
 class Context(TypedDict):
@@ -79,7 +80,7 @@ class Model(TypedDict):
     targets: NotRequired[str]
 
 
-Off = TypedDict("Off", {"column": str, "in": list[bool | float]})
+Off = TypedDict("Off", {"column": str, "in": list[bool | float | str]})
 
 
 class Replay(TypedDict):

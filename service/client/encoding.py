@@ -1,12 +1,15 @@
 """How paths, queries and matrices are written."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import orjson
+
+Sent = np.ndarray | Sequence[Mapping[str, object]]
+"""Rows as a matrix (n, d), or as records: by the names of the detector's columns."""
 
 
 def path(name: str, *rest: object) -> str:
@@ -26,10 +29,13 @@ def npy(vectors: np.ndarray) -> dict[str, Any]:
     return {"content": body.getvalue(), "headers": {"content-type": "application/x-npy"}}
 
 
-def rows(vectors: np.ndarray, said: Mapping[str, object]) -> dict[str, Any]:
+def rows(vectors: Sent, said: Mapping[str, object]) -> dict[str, Any]:
     """Return the body for rows and what is said of them: npy where that is nothing."""
-    if not said:
-        return npy(vectors)
-    document = {"vectors": np.ascontiguousarray(vectors, dtype=np.float32), **said}
+    if isinstance(vectors, np.ndarray):
+        if not said:
+            return npy(vectors)
+        document = {"vectors": np.ascontiguousarray(vectors, dtype=np.float32), **said}
+    else:
+        document = {"records": list(vectors), **said}
     body = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)  # NaN is null
     return {"content": body, "headers": {"content-type": "application/json"}}

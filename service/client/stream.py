@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from service.client.answers import ScoreAnswer
 from service.client.client import Client
+from service.client.encoding import Sent
 
 _SOURCES = 100_000  # whose tails are kept; the one unheard of for longest goes
 _MOST_ROWS = 1000  # of context in one request
@@ -19,7 +20,7 @@ _COLUMNS = ("scores", "p_values", "severities", "is_anomaly", "states", "attribu
 class Tail(NamedTuple):
     """The latest rows (m, d) of one source, and their times (m,) where rows have any."""
 
-    X: NDArray[np.float32]
+    X: NDArray[Any]
     times: NDArray[np.float64] | None
 
 
@@ -30,7 +31,7 @@ class Part(NamedTuple):
     in X.
     """
 
-    X: NDArray[np.float32]
+    X: NDArray[Any]
     times: NDArray[np.float64] | None
     sources: list[str] | None
     context_rows: int
@@ -52,7 +53,7 @@ class Tails:
 
     def parts(
         self,
-        X: NDArray[np.float32],
+        X: NDArray[Any],
         times: NDArray[np.float64] | None,
         sources: Sequence[str] | None,
     ) -> Iterator[Part]:
@@ -76,7 +77,7 @@ class Tails:
         for length, members in by_length.items():
             yield _joined(length, members, X, times, named=sources is not None)
 
-    def _kept(self, tail: Tail, X: NDArray[np.float32], times: NDArray[np.float64] | None) -> Tail:
+    def _kept(self, tail: Tail, X: NDArray[Any], times: NDArray[np.float64] | None) -> Tail:
         X = np.concatenate([tail.X, X])
         if times is None or tail.times is None:
             return Tail(X[-self._rows :], times)
@@ -92,12 +93,12 @@ class Tails:
 def _joined(
     length: int,
     members: list[tuple[str, Tail, NDArray[np.intp]]],
-    X: NDArray[np.float32],
+    X: NDArray[Any],
     times: NDArray[np.float64] | None,
     *,
     named: bool,
 ) -> Part:
-    rows: list[NDArray[np.float32]] = []
+    rows: list[NDArray[Any]] = []
     stamps: list[NDArray[np.float64]] = []
     names: list[str] = []
     places, where, at = [], [], 0
@@ -123,6 +124,7 @@ def _joined(
 class Stream:
     """Rows of one detector in the order of time, scored or learned with what was before them.
 
+    Where a column of the detector is a category, X (n, d) is of objects: numbers and words.
     Keeps the latest rows of each source for as long as it lives, as many as the detector's context
     needs; none where it has no context. Rows of a source are given in the order of time.
     """
@@ -133,11 +135,12 @@ class Stream:
         """Ask for the detector's `config` where it is not given."""
         held: Any = client.detector(name)["config"] if config is None else config
         self._client, self._name = client, name
+        self._names = _named(held)
         self._tails = Tails(held.get("context"))
 
     def score(
         self,
-        X: NDArray[np.float32],
+        X: NDArray[Any],
         times: NDArray[np.float64] | None = None,
         sources: Sequence[str] | None = None,
         **options: Any,
@@ -145,7 +148,7 @@ class Stream:
         """Return the answer to rows X (n, d), an entry a row, as `Client.score` does."""
         whole: Any = {}
         for part in self._tails.parts(X, times, sources):
-            answer: Any = self._client.score(self._name, part.X, **_said(part), **options)
+            answer: Any = self._client.score(self._name, self._sent(part), **_said(part), **options)
             for column in _COLUMNS:
                 if column in answer:
                     entries = whole.setdefault(column, [None] * len(X))
@@ -155,9 +158,14 @@ class Stream:
         found: ScoreAnswer = whole
         return found
 
+    def _sent(self, part: Part) -> Sent:
+        if self._names is None:
+            return part.X
+        return [dict(zip(self._names, row, strict=True)) for row in part.X.tolist()]
+
     def learn(
         self,
-        X: NDArray[np.float32],
+        X: NDArray[Any],
         times: NDArray[np.float64] | None = None,
         sources: Sequence[str] | None = None,
         key: str | None = None,
@@ -166,7 +174,7 @@ class Stream:
         counts: dict[str, int] = {}
         for number, part in enumerate(self._tails.parts(X, times, sources)):
             own = None if key is None else f"{key}-{number}"
-            answer: Any = self._client.learn(self._name, part.X, own, **_said(part))
+            answer: Any = self._client.learn(self._name, self._sent(part), own, **_said(part))
             left_out = dict(answer.get("not_learned", {}))
             left_out.pop("context", None)
             # A repeated batch is answered as it was the first time; nothing was accepted anew.
@@ -174,6 +182,14 @@ class Stream:
             for name, count in [*((name, answer[name]) for name in news), *left_out.items()]:
                 counts[name] = counts.get(name, 0) + count
         return counts
+
+
+def _named(config: Mapping[str, Any]) -> list[str] | None:
+    """Return the names of the columns where one is a category: rows then go by name."""
+    columns = config.get("columns") or []
+    if all(one["type"] != "category" for one in columns):
+        return None
+    return [one["name"] for one in columns]
 
 
 def _said(part: Part) -> dict[str, Any]:

@@ -8,6 +8,9 @@ from datetime import UTC, datetime, tzinfo
 import numpy as np
 from numpy.typing import NDArray
 
+from models.categories import LONGEST_WORD
+from service.domain.words import SEEN
+
 BLANKS = frozenset({"", "na", "n/a", "nan", "none", "null", "-", "#n/a", "?"})
 FLAGS = {
     "true": 1.0, "yes": 1.0, "on": 1.0, "1": 1.0, "1.0": 1.0,
@@ -91,6 +94,23 @@ def flags(cells: Sequence[str]) -> NDArray[np.float64]:
             raise BadCell(row, "not a flag (true, false, yes, no, on, off, 1, 0)")
         found[row] = math.nan if value is None else value
     return found
+
+
+def words(cells: Sequence[str]) -> NDArray[np.float64]:
+    """Return the codes of words (n,), NaN where a cell is empty; BadCell for one too long."""
+    stripped = [cell.strip() for cell in cells]
+    for row, word in enumerate(stripped):
+        if len(word) > LONGEST_WORD:
+            raise BadCell(row, f"a word of more than {LONGEST_WORD} characters")
+    known = {word: SEEN.code(word) if word else math.nan for word in set(stripped)}
+    return np.array([known[word] for word in stripped])
+
+
+def typed(cells: Sequence[str], kind: str, *, comma: bool = False) -> NDArray[np.float64]:
+    """Return the cells of a column of this type, (n,), NaN where one is blank; BadCell."""
+    if kind == "category":
+        return words(cells)
+    return flags(cells) if kind == "flag" else numbers(cells, comma=comma)
 
 
 @dataclass(frozen=True, slots=True)

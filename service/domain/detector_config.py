@@ -129,7 +129,7 @@ def check_rules(config: DetectorConfig) -> None:
     width = config.width
     names = config.names or (() if width is None else config.column_names(width))
     try:
-        config.rules.check(names)
+        config.rules.check(names, config.words)
     except ConfigError as error:
         raise Unprocessable(f"{error}") from None
 

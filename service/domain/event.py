@@ -1,8 +1,8 @@
 """A recorded anomaly, and what a person says of it."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
@@ -24,7 +24,8 @@ class Event:
     """One vector that was anomalous under `version`; `at` is seconds since 1970.
 
     `id` is given by the store; `attributions` are as in a scoring answer. `timestamp`, in seconds
-    since 1970, `source` and `client_id` are as the request gave them.
+    since 1970, `source` and `client_id` are as the request gave them. `words` are those of
+    categories by their places in `vector`, which holds their codes.
     """
 
     at: float
@@ -39,6 +40,7 @@ class Event:
     timestamp: float | None = None
     source: str | None = None
     client_id: str | None = None
+    words: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def time(self) -> float:
@@ -54,7 +56,9 @@ class Event:
             "source": self.source,
             "incident": incident,
             "at": rfc3339(self.at),
-            "vector": self.vector.tolist(),
+            "vector": [
+                self.words.get(place, value) for place, value in enumerate(self.vector.tolist())
+            ],
             "score": self.score,
             "p_value": self.p_value,
             "severity": self.severity,

@@ -123,32 +123,42 @@ class IncidentRule(msgspec.Struct, frozen=True):
 class Pardon(msgspec.Struct, frozen=True):
     """Rows that page nobody: like those of the dismissed incident `id`.
 
-    `ranges` holds the least and the largest value of each of its leading features.
+    `ranges` holds the least and the largest value of each of its leading features, `words` those
+    of categories.
     """
 
     id: str
     ranges: dict[str, tuple[float, float]]
+    words: dict[str, tuple[str, ...]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.ranges or self.words)
 
     def covers(self, leading: Sequence[Attribution]) -> bool:
         """Return whether a row with these leading features is like the dismissed ones."""
-        return bool(leading) and all(
-            (within := self.ranges.get(one.feature)) is not None
-            and (value := numeric(one.value)) is not None
-            and within[0] <= value <= within[1]
-            for one in leading
-        )
+        return bool(leading) and all(self._covers(one) for one in leading)
+
+    def _covers(self, one: Attribution) -> bool:
+        if isinstance(one.value, str):
+            return one.value in self.words.get(one.feature, ())
+        low, high = self.ranges.get(one.feature, (math.inf, -math.inf))
+        value = numeric(one.value)
+        return value is not None and low <= value <= high
 
 
 def pardon(incident: Incident, rows: Sequence[Witness]) -> Pardon:
     """Return the pardon for rows like those of a dismissed incident."""
     ranges: dict[str, tuple[float, float]] = {}
+    words: dict[str, tuple[str, ...]] = {}
     for leading in (incident.leading, *(row.leading for row in rows)):
         for one in leads(leading):
             value = numeric(one.value)
-            if value is not None:
+            if isinstance(one.value, str):
+                words[one.feature] = tuple(dict.fromkeys((*words.get(one.feature, ()), one.value)))
+            elif value is not None:
                 low, high = ranges.get(one.feature, (value, value))
                 ranges[one.feature] = (min(low, value), max(high, value))
-    return Pardon(incident.id, ranges)
+    return Pardon(incident.id, ranges, words)
 
 
 def pardon_of_row(event: Event) -> Pardon:
@@ -156,13 +166,16 @@ def pardon_of_row(event: Event) -> Pardon:
 
     Its features lead with the value that they had, and a tenth of the way to the expected one.
     """
-    ranges = {}
+    ranges: dict[str, tuple[float, float]] = {}
+    words: dict[str, tuple[str, ...]] = {}
     for one in leads(event.attributions):
         value, expected = numeric(one.value), numeric(one.expected)
-        if value is not None and expected is not None:
+        if isinstance(one.value, str):
+            words[one.feature] = (one.value,)
+        elif value is not None and expected is not None:
             reach = 0.1 * abs(value - expected)
             ranges[one.feature] = (value - reach, value + reach)
-    return Pardon(f"e{event.id}", ranges)
+    return Pardon(f"e{event.id}", ranges, words)
 
 
 def came(incident: Incident, rows: Sequence[Witness]) -> tuple[float, float]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from models import Version
 from models.parts.calibration import Threshold
-from service.domain.attribution import numeric
+from service.domain.attribution import Attribution, numeric
 from service.domain.drift_report import Query
 from service.domain.event import Event
 
@@ -52,10 +52,15 @@ def _kinds(events: Sequence[Event], regimes: Sequence[int]) -> list[tuple[str, l
     for event, regime in zip(events, regimes, strict=True):
         if event.attributions:
             first = event.attributions[0]
-            value, expected = numeric(first.value), numeric(first.expected)
-            above = value is not None and expected is not None and value > expected
-            side = "above" if above else "below"
             near = f"nearest to regime {regime}, " if regime else ""
-            kinds.setdefault(f"{near}{first.feature} {side} what is expected", []).append(event)
+            kinds.setdefault(f"{near}{first.feature} {_side(first)}", []).append(event)
     often = [(place, alike) for place, alike in kinds.items() if len(alike) >= _ALIKE]
     return sorted(often, key=lambda kind: -len(kind[1]))
+
+
+def _side(one: Attribution) -> str:
+    if isinstance(one.value, str):
+        return f"is {one.value}"
+    value, expected = numeric(one.value), numeric(one.expected)
+    above = value is not None and expected is not None and value > expected
+    return f"{'above' if above else 'below'} what is expected"

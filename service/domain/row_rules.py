@@ -1,6 +1,6 @@
 """Rules that every operator has: rows that are off, and deviations that do not count."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
 from models import Version
+from models.categories import code_of
 from models.context import Context
 from models.errors import ConfigError
 from models.parts.calibration import Threshold
@@ -25,7 +26,9 @@ class Off:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     column: str
-    values: Annotated[tuple[bool | float, ...], Field(alias="in", min_length=1, max_length=1000)]
+    values: Annotated[
+        tuple[bool | float | str, ...], Field(alias="in", min_length=1, max_length=1000)
+    ]
 
     def to_dict(self) -> JsonObject:
         """Return it as a config has it."""
@@ -72,12 +75,21 @@ class RowRules:
     def __bool__(self) -> bool:
         return self.off is not None or bool(self.ignore)
 
-    def check(self, names: Sequence[str]) -> None:
-        """Raise ConfigError unless every rule is of a column of the detector."""
+    def check(self, names: Sequence[str], words: Container[str] = ()) -> None:
+        """Raise ConfigError unless every rule is of a column of the detector, and fits its type.
+
+        `words` are the columns that are categories.
+        """
         if self.off is not None and self.off.column not in names:
             raise ConfigError("off.column: not a column of the detector")
         if any(rule.column not in names for rule in self.ignore):
             raise ConfigError("ignore.column: not a column of the detector")
+        if any(rule.column in words for rule in self.ignore):
+            raise ConfigError("ignore.column: a category has nothing above or below")
+        if self.off is not None:
+            worded = {isinstance(value, str) for value in self.off.values}
+            if worded != {self.off.column in words}:
+                raise ConfigError("off.in: words for a category, and for no other column")
 
     def to_dict(self) -> JsonObject:
         """Return them as a config has them."""
@@ -88,7 +100,9 @@ class RowRules:
         """Return which rows X (n, d) are off, (n,); None where no row can be."""
         if self.off is None:
             return None
-        values = np.asarray(self.off.values, np.float32)
+        values = np.array(
+            [code_of(one) if isinstance(one, str) else one for one in self.off.values], np.float32
+        )
         return np.isin(X[:, names.index(self.off.column)], values)
 
     def ignored(
@@ -107,6 +121,8 @@ class RowRules:
         changed = np.zeros(len(rows), bool)
         for i, told in enumerate(version.explain(X[rows], len(names))):
             for one in told:
+                if isinstance(one.value, str) or isinstance(one.expected, str):
+                    continue
                 if self._covers(one.feature, apart := one.value - one.expected):
                     _move(mended[i], version, names.index(one.feature), -apart)
                     changed[i] = True

@@ -18,6 +18,7 @@ from service import log
 from service.domain.champion import Champion
 from service.domain.columns import Columns
 from service.domain.row_labels import NO_LABELS, RowLabels
+from service.domain.words import SEEN
 from service.problems import Problem, Unprocessable
 from service.scoring import request_rows
 from service.scoring import vectors as payload
@@ -132,7 +133,7 @@ def answer(parsed: Parsed, columns: Judgement) -> Reply:
     attributions = None
     if parsed.explain:
         version = parsed.champion.version
-        attributions = version.explain(X, parsed.explain) if len(X) else []
+        attributions = version.explain(X, parsed.explain, SEEN.word) if len(X) else []
     return as_json(parsed.champion, columns, attributions, states)
 
 
@@ -199,6 +200,7 @@ class Batch:
     def __init__(self, champion: Champion) -> None:
         self.champion = champion
         self.dimension = champion.version.dimension
+        self.words = champion.version.config.words
         self.rows = 0
         self.size = 0  # bytes
         self._packed: list[bytes] = []
@@ -251,7 +253,9 @@ def gather(champions: Champions, requests: Sequence[ScoreRequest]) -> Iterable[B
             if champion is None or not champion.plain:
                 continue
             batch = Batch(champion)
-        packed = payload.packed(content_type, body, batch.dimension)
+        packed = None
+        if not batch.words:
+            packed = payload.packed(content_type, body, batch.dimension)
         if packed is None and content_type == JSON and batch.records is not None:
             packed = batch.records.packed(body)
         if packed is not None and batch.size + len(packed) <= _GATHERED_BYTES:

@@ -171,6 +171,8 @@ def _matrix(tensor: _Input, binary: bytes | None, champion: Champion) -> Matrix:
         if binary:
             raise BadRequest(f"Bytes follow the document, and `{INPUT}` has no binary_data_size.")
         X = _from_json(bytes(tensor.data), n, d, gaps)
+    if champion.version.config.words:
+        raise BadRequest("A detector with a category takes its rows by name, at /v1.")
     if champion.version.config.context is not None:
         raise BadRequest("A detector with a context takes its rows at /v1, with those before them.")
     return vectors.check(X, champion.version.dimension, gaps=gaps)

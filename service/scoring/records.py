@@ -11,13 +11,15 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from models.categories import LONGEST_WORD
 from service.domain.columns import Columns, column
 from service.domain.row_labels import NO_LABELS, RowLabels, row_labels
+from service.domain.words import SEEN
 from service.problems import BadVectors
 
 Matrix = npt.NDArray[np.float32]
 
-_TYPES: dict[str, Any] = {"number": float, "flag": bool | float}
+_TYPES: dict[str, Any] = {"number": float, "flag": bool | float, "category": str | int | bool}
 
 
 class Records:
@@ -30,6 +32,7 @@ class Records:
         self._columns = columns
         self._gaps = gaps
         self._extra = extra
+        self._words = [i for i, kind in enumerate(columns.types) if kind == "category"]
         fields = []
         for i, kind in enumerate(columns.types):
             one = _TYPES[kind]
@@ -74,8 +77,11 @@ class Records:
         """
         try:
             records = self._body.decode(body).records
-            rows = [self._pack(*msgspec.structs.astuple(record)) for record in records]
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            values = [msgspec.structs.astuple(record) for record in records]
+            if self._words:
+                values = [self._coded(row, 0) for row in values]
+            rows = [self._pack(*row) for row in values]
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, BadVectors):
             return None
         except (struct.error, OverflowError):
             return None  # a gap, or a number beyond float32
@@ -94,6 +100,8 @@ class Records:
 
     def _matrix(self, records: Sequence[msgspec.Struct]) -> Matrix:
         rows = [msgspec.structs.astuple(record) for record in records]
+        if self._words:
+            rows = [self._coded(row, number) for number, row in enumerate(rows)]
         with np.errstate(over="ignore"):
             # None becomes NaN here; what is beyond float32 becomes infinite and is located later.
             return (
@@ -101,6 +109,24 @@ class Records:
                 .astype(np.float32)
                 .reshape(len(rows), len(self._columns.names))
             )
+
+    def _coded(self, values: tuple[Any, ...], row: int) -> tuple[Any, ...]:
+        """Return a row with the codes of its words."""
+        coded = list(values)
+        for place in self._words:
+            if coded[place] is not None:
+                coded[place] = self._code(coded[place], row, place)
+        return tuple(coded)
+
+    def _code(self, value: str | float, row: int, place: int) -> float | None:
+        if not isinstance(value, str) or 0 < len(value) <= LONGEST_WORD:
+            return SEEN.code(value)
+        if value:
+            text = f"{column(self._columns.names[place])} has more than {LONGEST_WORD} characters."
+            raise BadVectors(text, row=row, column=place)
+        if not self._gaps:
+            raise blank(self._columns, row, place)
+        return None
 
     def locate(self, records: Any, first: int = 0) -> NoReturn:
         """Raise the problem that makes `records`, decoded by json, none of this detector's."""
@@ -124,6 +150,10 @@ class Records:
         if value is None:
             if not self._gaps:
                 raise blank(self._columns, row, place)
+        elif kind == "category":
+            if not isinstance(value, str | int):
+                raise BadVectors(f"{name} is not a word.", row=row, column=place)
+            self._code(value, row, place)
         elif isinstance(value, bool):
             if kind != "flag":
                 raise BadVectors(f"{name} is a boolean, not a number.", row=row, column=place)

@@ -14,7 +14,7 @@ from models.errors import VectorError
 from service.domain.columns import Columns
 from service.domain.row_labels import NO_LABELS, RowLabels, row_labels
 from service.domain.row_rules import NO_RULES, RowRules
-from service.problems import BadVectors
+from service.problems import BadVectors, Unprocessable
 from service.scoring import json_vectors as json_matrix
 from service.scoring import vectors as payload
 from service.scoring.records import Matrix, Records, records_of
@@ -102,9 +102,19 @@ def read(
         reads = read_csv if kind == CSV else read_arrow
         rows = RequestRows(*reads(body, Columns.of(config), by, gaps=gaps))
     else:
+        check_by_position(config)
         return RequestRows(payload.matrix(kind, body, dimension, gaps=gaps))
     payload.check(rows.X, dimension, gaps=gaps)
     return rows
+
+
+def check_by_position(config: Config) -> None:
+    """Raise Unprocessable where rows by position cannot say what they hold: words."""
+    if config.words:
+        raise Unprocessable(
+            "A detector with a category among its columns takes rows by name: `records`, "
+            f"{NDJSON}, {CSV} or {ARROW}."
+        )
 
 
 def normal_rows(
@@ -192,6 +202,7 @@ def _read_json(
             raise AssertionError("a detector with names has a reader")
         X = reader.read(by_name)
     else:
+        check_by_position(config)
         X = json_matrix.read(b'{"vectors":%b}' % by_position, dimension, gaps=gaps)
     labels = row_labels(len(X), found.timestamps, found.sources, found.ids)
     vouched = isinstance(found, _NormalBody) and found.vouch

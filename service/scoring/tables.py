@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.domain.cells import BadCell, flags, is_number, numbers
+from models.categories import LONGEST_WORD
+from models.columns import as_word
+from service.domain.cells import BadCell, is_number, typed
 from service.domain.columns import Columns, column
 from service.domain.row_labels import RowLabels, row_labels
+from service.domain.words import SEEN
 from service.problems import BadVectors, UnsupportedMedia
 from service.scoring.records import Matrix, blank
 
@@ -59,7 +62,7 @@ def read_csv(body: bytes, columns: Columns, by: ByName, *, gaps: bool) -> tuple[
     table = dict(zip(header, zip(*rows, strict=True), strict=False))
 
     def values(name: str, kind: str) -> npt.NDArray[np.float64]:
-        return flags(table[name]) if kind == "flag" else numbers(table[name])
+        return typed(table[name], kind)
 
     X = _matrix(header, columns, by, values, gaps=gaps)
     labels = row_labels(
@@ -90,6 +93,8 @@ def read_arrow(
 
     def values(name: str, kind: str) -> npt.NDArray[np.float64]:
         found = table.column(name)
+        if kind == "category":
+            return _words(found.to_pylist())
         kinds = pa.types
         right = [kinds.is_integer, kinds.is_floating, kinds.is_decimal]
         right += [kinds.is_boolean] * (kind == "flag")
@@ -139,6 +144,20 @@ def _matrix(
     with np.errstate(over="ignore"):
         # What is beyond float32 becomes infinite, and is refused with its place.
         return np.column_stack(found).astype(np.float32)
+
+
+def _words(values: Sequence[object]) -> npt.NDArray[np.float64]:
+    """Return the codes of a column's words, NaN where one is missing; BadCell."""
+    known: dict[str | None, float] = {None: np.nan}
+    codes = np.empty(len(values))
+    for row, value in enumerate(values):
+        word = as_word(value)
+        if word not in known:
+            if word is None or not 1 <= len(word) <= LONGEST_WORD:
+                raise BadCell(row, f"not a word of 1 to {LONGEST_WORD} characters")
+            known[word] = SEEN.code(word)
+        codes[row] = known[word]
+    return codes
 
 
 def _time_cell(cell: str) -> str | float:

@@ -23,6 +23,7 @@ from service.store.quarantine import Quarantine
 from service.store.registry import Registry
 from service.store.revocations import Revocations
 from service.store.traffic import TrafficStore
+from service.store.words import Words
 
 _LISTENING_SECONDS = 5.0  # above the pause between two looks at a subscription
 
@@ -49,6 +50,7 @@ class Stores:
     processes: Processes
     leases: Leases
     due: DueIndex
+    words: Words
 
     @classmethod
     async def open(cls, settings: Settings, url: str) -> Self:
@@ -84,6 +86,7 @@ class Stores:
             Processes(redis),
             Leases(redis),
             DueIndex(redis),
+            Words(redis),
         )
 
     async def close(self) -> None:

@@ -290,6 +290,8 @@ def _merge(held: Detector, config: DetectorConfig) -> DetectorConfig:
     elif config.context != known.context:
         raise Conflict("The context of a detector that holds vectors cannot change.")
     config = replace(config, dimension=known.dimension)
+    if config.names is not None and config.words != known.words:
+        raise Conflict("Which columns are categories cannot change once the detector holds rows.")
     if not held.trained and config.context is None:
         return config
     if config.names is None:

@@ -54,6 +54,8 @@ def packed_event(event: Event) -> bytes:
     """Return the event as its stream keeps it."""
     values = {name: getattr(event, name) for name in event.__slots__ if name != "id"}
     values["vector"] = np.asarray(event.vector, dtype="<f4").tobytes()
+    if not event.words:
+        del values["words"]
     return msgspec.msgpack.encode(values)
 
 

@@ -72,6 +72,11 @@ class Keys:
         return self._key("state")
 
     @property
+    def words(self) -> str:
+        """Hash: code to word, of the categories in rows that came."""
+        return self._key("words")
+
+    @property
     def stream(self) -> str:
         """Stream: one entry per normal batch; buffered, parked and not yet erased."""
         return self._key("stream")
@@ -290,6 +295,7 @@ class Keys:
         """Every key that goes with the detector, artifacts and expiring answers apart."""
         return (
             self.state,
+            self.words,
             self.stream,
             self.held,
             self.held_senders,

@@ -18,6 +18,7 @@ from service.domain.incident import Witness
 from service.domain.incident_fold import Block
 from service.domain.row_labels import NO_LABELS, RowLabels
 from service.domain.traffic import Report, Tally, counts_alone, place_of
+from service.domain.words import SEEN
 from service.scoring.vectors import Matrix
 
 EVENTS = 50  # anomalies of one detector kept from one report: the severest
@@ -185,9 +186,11 @@ def _events(champion: Champion, alarming: Sequence[_Alarming]) -> dict[int, Even
     severest.sort(key=lambda one: one.number)
     if not severest:
         return {}
-    attributions = champion.version.explain(np.stack([one.x for one in severest]), ATTRIBUTED)
+    X = np.stack([one.x for one in severest])
+    attributions = champion.version.explain(X, ATTRIBUTED, SEEN.word)
+    words = _words(champion, X)
     events = {}
-    for (number, chunk, own, x), told in zip(severest, attributions, strict=True):
+    for (number, chunk, own, x), told, said in zip(severest, attributions, words, strict=True):
         events[number] = Event(
             at=chunk.at,
             vector=x,
@@ -200,8 +203,18 @@ def _events(champion: Champion, alarming: Sequence[_Alarming]) -> dict[int, Even
             timestamp=chunk.labels.timestamp(own),
             source=chunk.labels.source(own),
             client_id=chunk.labels.id(own),
+            words=said,
         )
     return events
+
+
+def _words(champion: Champion, X: Matrix) -> list[dict[int, str]]:
+    """Return the words of each row of X (n, w), by the places of their features."""
+    places = champion.version.config.categories(X.shape[1])
+    if not places:
+        return [{}] * len(X)
+    told = champion.version.told(X, SEEN.word)
+    return [{place: row[place] for place in places} for row in told]
 
 
 class _Block(NamedTuple):

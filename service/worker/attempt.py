@@ -25,6 +25,7 @@ from service import crash_points, log
 from service.domain.detector import Detector
 from service.domain.experience import Experience
 from service.domain.version_record import GateRecord, NewRecord, Timings, describe
+from service.domain.words import worded
 from service.json_value import JsonObject
 from service.problems import StoreUnavailable
 from service.store.labels import judged, labelled
@@ -153,7 +154,7 @@ class _Attempt:
             vectors=bytearray(experience.vectors.data.cast("B")),
             n=n,
             d=d,
-            config=detector.config.to_dict(),
+            config=await self._worded(detector, experience),
             weights=run.weights,
             artifact_max_bytes=self.tools.artifact_max_bytes,
             judged=said.vectors.tobytes() if said else b"",
@@ -163,6 +164,14 @@ class _Attempt:
         )
         self._training = time.monotonic()
         return await self.tools.trainer.train(job, self._hear)
+
+    async def _worded(self, detector: Detector, experience: Experience) -> JsonObject:
+        """Return the config with the words of its categories that the experience holds."""
+        config = detector.config
+        if config.words:
+            known = await self.tools.words.all(experience.name)
+            config = worded(config, experience.vectors, known)
+        return config.to_dict()
 
     async def _vouched(self, experience: Experience) -> bytes:
         """Return which rows came with a label `normal`, one byte each; none where none did."""

@@ -15,6 +15,7 @@ from service.store.leases import Leases
 from service.store.live_summaries import Live
 from service.store.registry import Registry
 from service.store.retrainings import Retrainings
+from service.store.words import Words
 from service.worker.trainer_process import Trainer
 
 
@@ -37,6 +38,7 @@ class Tools:
     events: Events
     labels: LabelStore
     live: Live
+    words: Words
     trainer: Trainer
     seal: Seal
 
@@ -58,6 +60,7 @@ class Tools:
             events=Events(redis),
             labels=LabelStore(redis),
             live=Live(redis),
+            words=Words(redis),
             trainer=trainer
             or Trainer(
                 threads=settings.training_threads,

@@ -1,8 +1,12 @@
 """A detector with columns and a context over HTTP: what its config, batches and answers say."""
 
+import json
+
 import numpy as np
 import pytest
 
+from models import Config, train
+from service.domain.words import worded as with_words
 from tests.contract.running import Running
 
 pytestmark = pytest.mark.anyio
@@ -61,3 +65,83 @@ async def test_a_first_batch_without_names_fixes_the_columns(api: Running) -> No
     narrow = await api.http.post("/v1/detectors/pump/normal", json={"vectors": [[1, 2, 3]]})
     assert narrow.status_code == 422
     assert (narrow.json()["row"], narrow.json()["column"]) == (0, 3)
+
+
+WORDED = [{"name": "speed"}, {"name": "status", "type": "category"}]
+
+
+def worded(n: int) -> list[dict[str, object]]:
+    """Return n rows of which the speed depends on a word."""
+    return [
+        {"speed": 50.0 * run + float(RNG.normal()), "status": "run" if run else "idle"}
+        for run in (i % 2 for i in range(n))
+    ]
+
+
+async def test_a_category_goes_the_whole_way(api: Running) -> None:
+    """By name in every type; its words come back in reasons, events and drawn rows."""
+    await api.make(columns=WORDED, kind="mahalanobis", off={"column": "status", "in": ["off"]})
+    stored = await api.http.post("/v1/detectors/pump/normal", json={"records": worded(200)})
+    assert (stored.status_code, stored.json()["accepted"]) == (202, 200), stored.text
+    detector = await api.parts.stores.detectors.get("pump")
+    experience = await api.parts.stores.buffer.take("pump")
+    assert detector is not None
+    assert experience is not None
+    words = await api.parts.stores.words.all("pump")
+    config = with_words(detector.config, experience.vectors, words)
+    await api.learn(train(None, experience.vectors, Config.from_dict(config.to_dict())))
+    await api.serving(1)
+
+    rows = [*worded(4), {"speed": 50.0, "status": "jammed"}, {"speed": 0.0, "status": "off"}]
+    answer = await api.http.post("/v1/detectors/pump/score?explain=2", json={"records": rows})
+    assert answer.status_code == 200, answer.text
+    said = answer.json()
+    assert said["is_anomaly"] == [False] * 4 + [True, None]
+    assert said["states"][-1] == "off"
+    assert said["attributions"][4][0]["feature"] == "status"
+    assert said["attributions"][4][0]["value"] == "jammed"
+    assert said["attributions"][4][0]["expected"] == "run"
+
+    lines = "\n".join(json.dumps({"record": row}) for row in rows)
+    table = "status,speed\n" + "\n".join(f"{row['status']},{row['speed']}" for row in rows)
+    for kind, body in (("application/x-ndjson", lines), ("text/csv", table)):
+        other = await api.http.post(
+            "/v1/detectors/pump/score", content=body, headers={"content-type": kind}
+        )
+        assert other.json()["scores"] == said["scores"], other.text
+
+    sample = (await api.http.get("/v1/detectors/pump/versions/1/sample?n=20")).json()
+    assert {row[1] for row in sample["vectors"]} == {"run", "idle"}
+    await api.parts.observer.flush()
+    events = (await api.http.get("/v1/detectors/pump/events")).json()["events"]
+    assert {event["vector"][1] for event in events} == {"jammed"}
+    assert events[0]["attributions"][0]["value"] == "jammed"
+
+
+async def test_rows_by_position_cannot_say_a_word(api: Running) -> None:
+    """Arrays, binary types, tensors and labels of vectors are refused, saying what is taken."""
+    await api.make(columns=WORDED, dimension=2)
+    path = "/v1/detectors/pump/normal"
+    octets = {"content-type": "application/octet-stream"}
+    for refused in (
+        await api.http.post(path, json={"vectors": [[1, 2]]}),
+        await api.http.post(path, content=bytes(8), headers=octets),
+        await api.http.post(path, json={"records": [{"speed": 1, "status": 0.5}]}),
+        await api.http.post(path, json={"records": [{"speed": 1, "status": ""}]}),
+        await api.http.post(path, json={"records": [{"speed": 1, "status": "x" * 129}]}),
+        await api.http.post(
+            "/v1/detectors/pump/feedback", json={"labels": [{"label": "normal", "vector": [1, 2]}]}
+        ),
+        await api.http.put(
+            "/v1/detectors/pump",
+            json={"columns": WORDED, "ignore": [{"column": "status", "above": 1}]},
+        ),
+        await api.http.put(
+            "/v1/detectors/pump", json={"columns": WORDED, "off": {"column": "status", "in": [1]}}
+        ),
+    ):
+        assert refused.status_code == 422, refused.text
+    await api.http.post(path, json={"records": worded(4)})
+    numbers = [{"name": "speed"}, {"name": "status"}]
+    changed = await api.http.put("/v1/detectors/pump", json={"columns": numbers})
+    assert changed.status_code == 409, changed.text

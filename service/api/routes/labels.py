@@ -84,7 +84,7 @@ async def feedback(request: Request, name: Name) -> Response:
     if not kept:
         raise UnknownDetector("The detector was deleted.")
     spared = [pardon_of_row(event) for event in held]
-    await app.stores.incidents.spare(name, [one for one in spared if one.ranges])
+    await app.stores.incidents.spare(name, [one for one in spared if one])
     if "labels" in detector.config.threshold:
         await settled(app, name)
     normal = sum(label.label == "normal" for label in labels)
@@ -113,6 +113,8 @@ async def _labels(
     held: dict[str, Event] = await app.stores.events.get(detector.name, wanted) if wanted else {}
     vectors: list[payload.Matrix] = []
     for row, one in enumerate(asked):
+        if one.event is None and detector.config.words:
+            raise BadVectors("A detector with a category takes labels of events alone.", row=row)
         if one.event is not None and one.event not in held:
             raise Unknown("The event is not kept, or never was.", row=row)
         with np.errstate(over="ignore"):

@@ -178,7 +178,7 @@ async def sample(request: Request, name: Name, number: Number) -> Response:
     drawn = {
         "version": version_number(number),
         "features": list(version.features),
-        "vectors": X.tolist(),
+        "vectors": version.told(X),
         "seed": seed,
     }
     return answer(drawn)

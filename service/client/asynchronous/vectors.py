@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
-import numpy as np
 
 from service.client.answers import (
     FeedbackAnswer,
@@ -17,7 +16,7 @@ from service.client.answers import (
     ScoreAnswer,
 )
 from service.client.asynchronous.connection import AsyncConnection
-from service.client.encoding import path, present, rows
+from service.client.encoding import Sent, path, present, rows
 from service.client.transport import Call, as_json
 
 _RETRAIN_WAIT_SECONDS = 300  # the most that one request may ask for
@@ -29,15 +28,16 @@ class Vectors(AsyncConnection):
     async def score(
         self,
         name: str,
-        vectors: np.ndarray,
+        vectors: Sent,
         version: int | None = None,
         *,
         explain: int | None = None,
         record: bool = True,
         **said: Any,
     ) -> ScoreAnswer:
-        """Score the rows of an (n, d) matrix, NaN what was not observed; an entry a row.
+        """Score the rows of an (n, d) matrix, NaN what was not observed, or records by name.
 
+        The answer has an entry a row.
         `version` pins one, `explain` adds so many contributions a row. `said` may hold
         `timestamps`, `sources`, `ids` and `context_rows`, as the service has them. Not to `record`
         keeps the request from events, incidents, drift and history.
@@ -47,7 +47,7 @@ class Vectors(AsyncConnection):
         return await self.send(Call("POST", path(name, "score"), as_json(ScoreAnswer), sent))
 
     async def learn(
-        self, name: str, vectors: np.ndarray, key: str | None = None, **said: Any
+        self, name: str, vectors: Sent, key: str | None = None, **said: Any
     ) -> NormalAnswer:
         """Send the rows of an (n, d) matrix as a normal batch, with what is `said` of them.
 

@@ -15,10 +15,13 @@ def rng() -> torch.Generator:
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli", "categories"])
 def test_it_is_what_autograd_finds(seed: int, likelihood: str) -> None:
     """Loss and every gradient, over the clamps of variances and noise, for M networks at once."""
-    shape = Shape(11, 3, (17, 9)[: 1 + seed % 2], likelihood, noise_floor=-0.2)
+    categories = (2, 4) if likelihood == "categories" else ()
+    name = "gaussian" if categories else likelihood
+    hidden = (17, 9)[: 1 + seed % 2]
+    shape = Shape(11, 3, hidden, name, noise_floor=-0.2, categories=categories)
     vae, other = (VAE(shape, networks=3, seed=seed) for _ in range(2))
     with torch.no_grad():
         for parameter in vae.parameters():
@@ -27,6 +30,8 @@ def test_it_is_what_autograd_finds(seed: int, likelihood: str) -> None:
     other.load_state_dict(vae.state_dict())
     gradient = Gradient(other)
     x = torch.rand(3, 20, 11, generator=rng())
+    for block in shape.blocks:  # soft targets sum to 1, as one-hot ones do
+        x[..., block] = torch.softmax(x[..., block], -1)
     expected = vae.loss(x, 0.7, rng())
     expected.sum().backward()
     gradient(torch.rand(3, 7, 11), 1.0, rng(), look=False)  # which leaves nothing behind

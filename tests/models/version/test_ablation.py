@@ -12,7 +12,7 @@ def test_a_feature_is_owed_what_the_others_leave_of_it() -> None:
     covariance = np.array([[1.0, 0.8, 0.0], [0.8, 1.0, 0.0], [0.0, 0.0, 4.0]])
     tied = Tied.of(np.ones(1), np.zeros((1, 3)), covariance)
     x = np.array([[3.0, -1.0, 2.0]], np.float32)
-    found = ablate(x, np.array([[0, 1, 2]]), tied.fill, Distance(tied))
+    found = ablate(x, np.array([[0, 1, 2]]), np.arange(3), tied.fill, Distance(tied))
     whole = covariance + 0.01 * np.eye(3)
     for j in range(3):
         rest = [i for i in range(3) if i != j]
@@ -30,7 +30,7 @@ def test_of_many_features_those_are_tried_that_may_be_to_blame() -> None:
     shares = rng.random((5, 100))
     x[:, 7], shares[:, 7] = 40.0, 0.0
     shares[:, 9] = 2.0
-    tried = suspects(x.astype(np.float32), shares, drawn.astype(np.float32))
+    tried = suspects(x.astype(np.float32), shares, drawn.astype(np.float32), np.arange(100))
     assert tried.shape == (5, 2 * SUSPECTS)
     assert all({7, 9} <= set(row) and len(set(row)) == len(row) for row in tried.tolist())
 

@@ -122,7 +122,6 @@ def test_a_detector_without_rules_has_no_states(versions):
     [
         ({"off": {"column": "running"}}, "off.in"),
         ({"off": {"column": "running", "in": []}}, "off.in"),
-        ({"off": {"column": "running", "in": ["idle"]}}, "off"),
         ({"off": {"column": "running", "in": [1], "x": 1}}, "off"),
         ({"ignore": [{"column": "temp"}]}, "one of `above` and `below`"),
         ({"ignore": [{"column": "temp", "above": 1, "below": 1}]}, "one of"),

@@ -1,0 +1,157 @@
+"""Categories: words as codes that a float32 holds exactly, and the slots that a model has for them.
+
+A row keeps a word as its code, 24 bits of its BLAKE2b hash: whoever reads a row needs no list of
+words, and a word that nobody has seen before has a code, too. A model sees a category as slots,
+numbers that are 0 but for one: a slot for each value that was learned, some that are free for
+values still to come, and one, the last, that is open to all others.
+"""
+
+import functools
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+OPEN = 0.0  # the code of no word: that of a slot which is free, or open
+LONGEST_WORD = 128  # characters
+MOST_SLOTS = 256  # of one column: the rarest of more values share the open one
+_FREE = 4  # a column has one free slot for so many values that it begins with
+_MOST_FREE = 16
+
+
+@functools.lru_cache(maxsize=65_536)
+def code_of(word: str) -> float:
+    """Return the code of a word: a whole number from 1 to 2**24 - 1.
+
+    Two of 50 words share one in 1 of 14,000 columns: they are then one value.
+
+    >>> code_of("idle") == code_of("idle") != code_of("running")
+    True
+    """
+    digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=3).digest()
+    return float(int.from_bytes(digest) or 1)
+
+
+def words_by_code(words: Iterable[str]) -> dict[float, str]:
+    """Return the words by their codes."""
+    return {code_of(word): word for word in words}
+
+
+def codes(words: Sequence[str | None]) -> NDArray[np.float64]:
+    """Return the codes of words (n,), NaN for None."""
+    known: Mapping[str | None, float] = {
+        word: float("nan") if word is None else code_of(word) for word in set(words)
+    }
+    return np.array([known[word] for word in words], np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """How features (n, w) of which some are categories become the numbers (n, e) of a model.
+
+    The numbers come first, in their order, then the slots of each category. `features` (c,) are the
+    places of the categories among w features, `counts` how many slots each has, `codes`
+    (sum counts,) the code that is in each slot, `OPEN` where none is.
+    """
+
+    width: int
+    features: tuple[int, ...]
+    counts: tuple[int, ...]
+    codes: Array
+
+    @classmethod
+    def fit(cls, X: Array, features: Sequence[int]) -> Self:
+        """Give the values of the categories `features` in X (n, w) slots, the commonest first."""
+        counts, held = [], []
+        for feature in features:
+            found = _by_frequency(X[:, feature])[: MOST_SLOTS - 1]
+            free = min(_MOST_FREE, -(-len(found) // _FREE))
+            counts.append(min(MOST_SLOTS, len(found) + free + 1))
+            held.append(np.pad(found, (0, counts[-1] - len(found))))
+        return cls(X.shape[1], tuple(features), tuple(counts), np.concatenate(held))
+
+    def claimed(self, X: Array) -> Self:
+        """Return these slots with free ones given to values of X (n, w) that have none so far."""
+        held = self.codes.copy()
+        for feature, own in zip(self.features, self._blocks(), strict=True):
+            block = held[own]
+            new = [code for code in _by_frequency(X[:, feature]) if code not in block]
+            free = np.flatnonzero(block[:-1] == OPEN)[: len(new)]
+            block[free] = new[: len(free)]
+        return replace(self, codes=held)
+
+    @property
+    def numbers(self) -> NDArray[np.intp]:
+        """The places of the features that are numbers, (m,)."""
+        return np.setdiff1d(np.arange(self.width), self.features)
+
+    @property
+    def owners(self) -> NDArray[np.intp]:
+        """Which feature each number of the model belongs to, (e,)."""
+        return np.concatenate([self.numbers, np.repeat(self.features, self.counts)]).astype(np.intp)
+
+    def encode(self, X: Array) -> Array:
+        """Return features X (n, w) as the model has them, (n, e); all slots of a NaN are NaN."""
+        numbers = self.numbers
+        encoded = np.zeros((len(X), len(numbers) + len(self.codes)), np.float32)
+        encoded[:, : len(numbers)] = X[:, numbers]
+        for feature, own in zip(self.features, self._blocks(), strict=True):
+            values, held = X[:, feature], self.codes[own]
+            block = encoded[:, len(numbers) :][:, own]
+            block[:] = (values[:, None] == held) & (held != OPEN)
+            block[:, -1] = ~block.any(axis=1)
+            block[np.isnan(values)] = np.nan
+        return encoded
+
+    def decode(self, encoded: NDArray[Any]) -> Array:
+        """Return features (n, w) of the model's numbers (n, e): of each category the likeliest."""
+        X = np.empty((len(encoded), self.width), np.float32)
+        m = encoded.shape[1] - len(self.codes)
+        X[:, self.numbers] = encoded[:, :m]
+        for feature, own in zip(self.features, self._blocks(), strict=True):
+            held = self.codes[own]
+            X[:, feature] = held[self._likeliest(encoded[:, m:][:, own], held)]
+        return X
+
+    def valid(self, encoded: Array) -> Array:
+        """Return the model's numbers (n, e) with one slot that holds a value for each category."""
+        encoded = encoded.copy()
+        m = encoded.shape[1] - len(self.codes)
+        for own in self._blocks():
+            block = encoded[:, m:][:, own]
+            chosen = self._likeliest(block, self.codes[own])
+            block[:] = 0.0
+            block[np.arange(len(block)), chosen] = 1.0
+        return encoded
+
+    def _likeliest(self, block: NDArray[Any], held: Array) -> NDArray[np.intp]:
+        known: NDArray[np.intp] = np.where(held != OPEN, block, -np.inf).argmax(axis=1)
+        return known
+
+    def _blocks(self) -> list[slice]:
+        ends = np.cumsum(self.counts).tolist()
+        return [slice(end - count, end) for end, count in zip(ends, self.counts, strict=True)]
+
+
+def _by_frequency(values: Array) -> Array:
+    """Return the codes among values (n,), the commonest first."""
+    found, counts = np.unique(values[~np.isnan(values)], return_counts=True)
+    found = found[np.argsort(-counts, kind="stable")]
+    ordered: Array = found[found != OPEN]
+    return ordered
+
+
+def blocks(dimension: int, counts: Sequence[int]) -> list[slice]:
+    """Return where the slots of each category stand among the numbers of a model.
+
+    >>> blocks(7, (2, 3))
+    [slice(2, 4, None), slice(4, 7, None)]
+    """
+    ends = dimension - np.cumsum([0, *reversed(counts)])
+    starts = ends[1:]
+    return [slice(int(a), int(b)) for a, b in zip(starts, ends[:-1], strict=True)][::-1]

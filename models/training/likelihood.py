@@ -1,0 +1,53 @@
+"""Which likelihood vectors are learned with, where the config leaves that open."""
+
+import math
+
+import numpy as np
+
+from models.arrays import Array
+from models.config import Config
+
+LOOKED_AT = 2_000  # vectors, of which the likelihood is chosen
+ALIKE = 1.5  # times: neighbouring pixels are more alike than others, in every set that was tried
+
+
+def likelihood_of(X: Array, config: Config) -> str:
+    """Return the configured likelihood; for `auto`, Bernoulli for what looks like images.
+
+    Intensities share one scale whose floor many of them touch and whose top many of them reach,
+    and neighbours are alike: ratings and percentages are no images.
+    """
+    asked = config.model.likelihood if config.model != "auto" else "auto"
+    if asked != "auto":
+        return asked
+    if config.words:
+        return "gaussian"
+    low, high = float(X.min()), float(X.max())
+    lit = X[:, X.max(axis=0) > low]  # columns that are not constantly dark
+    between = ((lit > low) & (lit < high)).mean(axis=0)
+    # One-hot columns reach the top too, but have nothing in between.
+    shaded = (lit.max(axis=0) >= 0.9 * high) & (between > 0.05) if lit.size else np.zeros(1)
+    image = X.shape[1] >= 16 and low == 0.0 and np.mean(low >= X) > 0.1 and shaded.mean() > 0.3
+    return "bernoulli" if image and _neighbours_alike(X[:LOOKED_AT]) else "gaussian"
+
+
+def _neighbours_alike(X: Array) -> bool:
+    """Return whether neighbouring columns of X (n, d) go together more than others do.
+
+    By the median correlation, without its sign: in rows of pixels it is three times as high and
+    more, where the order of columns means nothing it is the same. Columns that may make a square
+    have neighbours below them too: two classes of pictures alone make many pixels alike.
+    """
+    z = X - X.mean(axis=0, dtype=np.float64)
+    deviation = np.sqrt(np.square(z).mean(axis=0))
+    lit = deviation > 0.0
+    z[:, lit] /= deviation[lit]
+    columns = np.random.default_rng(0).permutation(np.flatnonzero(lit))
+    side = math.isqrt(X.shape[1])
+    steps = (1, side) if side * side == X.shape[1] else (1,)
+    near = [(a, a + step) for step in steps for a in np.flatnonzero(lit[:-step] & lit[step:])]
+    alike, others = (
+        np.median(np.abs((z[:, a] * z[:, b]).mean(axis=0))) if len(a) else 0.0
+        for a, b in (np.array(near, int).reshape(-1, 2).T, (columns[:-1], columns[1:]))
+    )
+    return bool(alike > ALIKE * others)

@@ -1,0 +1,51 @@
+"""A version's features by name, and the words of those that are categories."""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from numpy.typing import NDArray
+
+from models.categories import words_by_code
+from models.config import Config
+from models.version.explanation import Words
+
+
+class Worded:
+    """Names features, and says the words that codes stand for."""
+
+    config: Config
+
+    @property
+    def dimension(self) -> int:
+        """Features of a vector, d; a category is one of them."""
+        raise NotImplementedError
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features' names, derived ones included; column numbers where none were given."""
+        return self.config.feature_names(self.dimension)
+
+    @cached_property
+    def words(self) -> dict[str, dict[float, str]]:
+        """The words of each column that is a category, by their codes."""
+        return {
+            one.name: words_by_code(one.values or ())
+            for one in self.config.columns or ()
+            if one.type == "category"
+        }
+
+    def reading(self, read: Callable[[float], str | None] | None = None) -> Words:
+        """Return these words, and `read` for codes that this version never learned."""
+        return Words(self.words, read)
+
+    def told(
+        self, X: NDArray[Any], read: Callable[[float], str | None] | None = None
+    ) -> list[list[Any]]:
+        """Return the numbers of rows X (n, d), with words in the place of codes."""
+        rows: list[list[Any]] = X.tolist()
+        names, words = self.features, self.reading(read)
+        for place in self.config.categories(self.dimension):
+            for row in rows:
+                row[place] = words.told(names[place], row[place])
+        return rows

@@ -1,0 +1,64 @@
+"""The words of categories that this process has read lately, by their codes.
+
+A code is a hash and cannot be turned round. A version knows the words that it learned; a word that
+is new, which is what an alarm is often about, is known to the process that read it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import Config
+from models.categories import code_of
+from models.columns import MOST_VALUES, as_word
+from service.domain.detector_config import DetectorConfig
+
+MOST = 100_000
+
+
+class SeenWords:
+    """Remembers words by their codes: up to `most`, then begins anew. Any thread may ask."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._words: dict[float, str] = {}
+
+    def code(self, value: str | float) -> float:
+        """Return the code of a word, or of a whole number or a boolean as it is written."""
+        word = value if isinstance(value, str) else as_word(value) or ""
+        code = code_of(word)
+        if code not in self._words:
+            if len(self._words) >= self._most:
+                self._words.clear()
+            self._words[code] = word
+        return code
+
+    def word(self, code: float) -> str | None:
+        """Return the word with this code, None where it was not read lately."""
+        return self._words.get(code)
+
+    def of(self, X: NDArray[np.float32], config: Config) -> dict[float, str]:
+        """Return the words of all categories in rows X (n, w), by their codes."""
+        places = config.categories(X.shape[1])
+        codes = np.unique(X[:, list(places)]).tolist() if places else []
+        return {code: word for code in codes if (word := self.word(code)) is not None}
+
+
+def worded(
+    config: DetectorConfig, X: NDArray[np.float32], words: Mapping[float, str]
+) -> DetectorConfig:
+    """Return the config with those `words`, by code, that the categories of X (n, w) hold."""
+    columns = {one.name: one for one in config.columns or ()}
+    of_features = config.feature_names(X.shape[1])
+    for place in config.categories(X.shape[1]):
+        column = columns[of_features[place]]
+        held = (words.get(code) for code in np.unique(X[:, place]).tolist())
+        known = dict.fromkeys((*(column.values or ()), *(word for word in held if word)))
+        columns[column.name] = replace(column, values=tuple(known)[:MOST_VALUES] or None)
+    return replace(config, columns=tuple(columns.values()))
+
+
+# One for the process, as the cache of a pure function is: whoever reads rows tells it.
+SEEN = SeenWords()
