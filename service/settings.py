@@ -130,10 +130,7 @@ class Settings(BaseSettings):
         description="Ed25519 public keys (PEM, one after the other): only versions that one of "
         "them signed are served and learned from.",
     )
-    url: str = Field(
-        "http://127.0.0.1:8000",
-        description="Where the command line finds the service; no process needs it.",
-    )
+    url: str = Field("http://127.0.0.1:8000", description="Where commands find the service.")
     key: str | None = Field(
         None, repr=False, description="API key that the command line sends; no process needs it."
     )

@@ -98,7 +98,7 @@ def test_every_alert_says_what_to_do():
 def test_commands_that_are_shown_exist():
     """Every `anamnesis ...` on a page is a command with those options, and each has its mention."""
     commands = dict(generate.every_command())
-    command = r"(?:^    |`|bin/)anamnesis ((?:keys )?[a-z]+)([^`\n]*)"
+    command = r"(?:^    |`|bin/)anamnesis ((?:(?:keys|quarantine) )?[a-z]+)([^`\n]*)"
     shown = re.findall(command, ALL, re.MULTILINE)
     assert {name for name, _ in shown} == set(commands)
     assert all(param.help for command in commands.values() for param in command.params)
