@@ -237,9 +237,7 @@ class Settings(BaseSettings):
         gt=0,
         description="Longest a client may take to send, or to read, 64 KiB or what is left.",
     )
-    idle_seconds: float = Field(
-        75.0, gt=0, description="Longest a connection is kept between two requests."
-    )
+    idle_seconds: float = Field(75.0, gt=0, description="Longest a connection waits for a request.")
     lease_seconds: float = Field(
         5.0, ge=0.05, description="Life of a worker's lease on a detector between renewals."
     )
