@@ -1,29 +1,36 @@
 """The page's way to its data: this process's own API, asked in the name of whoever opened it."""
 
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import httpx
-import orjson
+import msgspec
 from fastapi import Request
 
 _CREDENTIALS = ("authorization", "cookie", "x-api-key")
 
+T = TypeVar("T")
 
-class Answer(NamedTuple):
-    """What the API answered: the status, and the document or the problem."""
+
+class _Problem(msgspec.Struct):
+    """As much of a problem document as the page shows."""
+
+    detail: str = "The service failed; the failure is in its log."
+
+
+class Answer(NamedTuple, Generic[T]):
+    """What the API answered: the status, and the document, or in the API's words why there is none.
+
+    One of `document` and `problem` is None.
+    """
 
     status: int
-    document: Any
+    document: T | None
+    problem: str | None = None
 
     @property
     def ok(self) -> bool:
         """Whether the call succeeded."""
-        return self.status < 400
-
-    @property
-    def problem(self) -> str | None:
-        """Return why there is no data, in the API's own words; None where there is."""
-        return None if self.ok else str(self.document.get("detail", self.status))
+        return self.document is not None
 
 
 class OwnApi:
@@ -39,12 +46,14 @@ class OwnApi:
             headers=headers,
         )
 
-    async def get(self, path: str, **query: str | int | None) -> Answer:
-        """Return what `GET path` answers; a `query` that is None is left out."""
+    async def get(self, kind: type[T], path: str, **query: str | int | None) -> Answer[T]:
+        """Return what `GET path` answers, read as `kind`; a `query` that is None is left out."""
         found = {name: value for name, value in query.items() if value is not None}
         response = await self._client.get(path, params=found)
+        if response.is_success:
+            return Answer(response.status_code, msgspec.json.decode(response.content, type=kind))
         try:
-            document = orjson.loads(response.content)
-        except orjson.JSONDecodeError:
-            document = {"detail": "The service failed; the failure is in its log."}
-        return Answer(response.status_code, document)
+            problem = msgspec.json.decode(response.content, type=_Problem)
+        except msgspec.DecodeError:
+            problem = _Problem()
+        return Answer(response.status_code, None, problem.detail)

@@ -8,12 +8,14 @@ _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def number(value: Any, digits: int = 4) -> str:
-    """Return a number with so many significant digits, `–` for what is no number.
+    """Return a number with so many significant digits, a category as it is, `–` for a blank.
 
-    >>> number(2827.2391), number(0.00123456), number(None)
-    ('2827', '0.001235', '–')
+    >>> number(2827.2391), number(0.00123456), number("idle"), number(None)
+    ('2827', '0.001235', 'idle', '–')
     """
-    if value is None or isinstance(value, str) or not math.isfinite(value):
+    if isinstance(value, str):
+        return value
+    if value is None or not math.isfinite(value):
         return "–"
     rounded = float(f"{float(value):.{digits}g}")
     return f"{rounded:,.0f}" if rounded.is_integer() and abs(rounded) < 1e15 else f"{rounded:g}"

@@ -6,13 +6,19 @@ from typing import Any
 from urllib.parse import quote
 
 import jinja2
+import msgspec
 from fastapi import APIRouter, Request, Response
 
 from service.api.guard import csrf_of, open_to_all
-from service.api.page import assets, views, words
+from service.api.incident_documents import Incident
+from service.api.page import assets, words
+from service.api.page import detector as detector_page
+from service.api.page import incident as incident_page
+from service.api.page import overview as overview_page
 from service.api.page.own_api import Answer, OwnApi
 from service.api.page.time_range import SPANS, parse
 from service.api.routes.parameters import Name
+from service.domain.detector_status import BrokenStatus
 from service.problems import Problem, Unknown
 
 router = APIRouter(include_in_schema=False, dependencies=[])
@@ -51,10 +57,12 @@ def _page(request: Request, template: str, /, *, code: int = 200, **what: Any) -
     return Response(text, code, headers, "text/html; charset=utf-8")
 
 
-def _unless_failed(request: Request, found: Answer) -> Response | None:
-    """Return the page that stands for one that cannot be shown, None where it can."""
-    if found.ok:
-        return None
+def _unless_shown(request: Request, found: Answer[Any]) -> Response | None:
+    return None if found.ok else _failed(request, found)
+
+
+def _failed(request: Request, found: Answer[Any]) -> Response:
+    """Return the page that stands for one that cannot be shown."""
     if found.status == 401:
         asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return Response(status_code=303, headers={"location": f"/login?next={quote(asked)}"})
@@ -66,9 +74,9 @@ async def root(request: Request) -> Response:
     """Show what needs a person, the detectors and the service."""
     now = time.time()
     asked = parse(request.query_params.get("range"), None, None, now)
-    shown = await views.overview(OwnApi(request), asked, now)
-    failed = _unless_failed(request, shown["detectors"])
-    return failed or _page(request, "overview.html", asked=asked, **shown)
+    shown = await overview_page.overview(OwnApi(request), asked, now)
+    failed = _unless_shown(request, shown.detectors)
+    return failed or _page(request, "overview.html", asked=asked, **shown._asdict())
 
 
 @router.get("/detectors/{name}", dependencies=[open_to_all()])
@@ -76,17 +84,26 @@ async def detector(request: Request, name: Name) -> Response:
     """Show one detector in one time range."""
     query = request.query_params
     asked = parse(query.get("range"), query.get("from"), query.get("to"), time.time())
-    shown = await views.detector(OwnApi(request), name, asked)
-    failed = _unless_failed(request, shown["status"])
-    return failed or _page(request, "detector.html", name=name, asked=asked, **shown)
+    api = OwnApi(request)
+    found = await api.get(msgspec.Raw, f"/v1/detectors/{name}")
+    if found.document is None:
+        return _failed(request, found)
+    status = overview_page.status_of(found.document)
+    if isinstance(status, BrokenStatus):
+        return _page(request, "failed.html", problem=status.broken)
+    shown = await detector_page.detector(api, name, status, asked)
+    return _page(request, "detector.html", name=name, asked=asked, it=status, **shown._asdict())
 
 
 @router.get("/detectors/{name}/incidents/{incident}", dependencies=[open_to_all()])
 async def incident(request: Request, name: Name, incident: str) -> Response:
     """Show one incident, and let a person decide."""
-    shown = await views.incident(OwnApi(request), name, incident)
-    failed = _unless_failed(request, shown["incident"])
-    return failed or _page(request, "incident.html", name=name, **shown)
+    api = OwnApi(request)
+    found = await api.get(Incident, f"/v1/detectors/{name}/incidents/{incident}")
+    if found.document is None:
+        return _failed(request, found)
+    shown = await incident_page.incident(api, name, found.document)
+    return _page(request, "incident.html", name=name, it=found.document, **shown._asdict())
 
 
 @router.get("/login", dependencies=[open_to_all()])

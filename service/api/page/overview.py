@@ -1,0 +1,129 @@
+"""What the overview shows: what needs a person, the detectors worst first, the service."""
+
+import asyncio
+from typing import NamedTuple
+
+import msgspec
+
+from service.api.incident_documents import (
+    Attention,
+    AttentionItem,
+    Generations,
+    History,
+    ServiceAnswer,
+)
+from service.api.page import words
+from service.api.page.detector import asked_rate
+from service.api.page.own_api import Answer, OwnApi
+from service.api.page.time_range import TimeRange
+from service.domain.detector_config import parse
+from service.domain.detector_status import BrokenStatus, DetectorStatus
+
+SHOWN = 20  # detectors with a history; the others are listed below
+_SPARKS = 48  # points of a small chart
+_BAD = {"degraded": 0, "new_regime": 1, "known_regime": 2}
+
+
+class ListedDetectors(msgspec.Struct):
+    """The answer of `/v1/detectors`: each is a `DetectorStatus` or a `BrokenStatus`."""
+
+    detectors: tuple[msgspec.Raw, ...]
+
+
+class Link(NamedTuple):
+    """What waits for a person, and the page where it is."""
+
+    item: AttentionItem
+    page: str
+
+
+class DetectorRow(NamedTuple):
+    """A detector on the overview.
+
+    `spark` are the points of its severities, `asked` and `held` its shares of alarms, `age` the
+    seconds since its champion was chosen.
+    """
+
+    status: DetectorStatus
+    spark: str
+    rows: int
+    asked: float | None
+    held: float | None
+    age: float | None
+
+
+class Overview(NamedTuple):
+    """What `/` shows; `others` are the names of detectors beside the first `rows`."""
+
+    attention: Answer[Attention]
+    items: list[Link]
+    detectors: Answer[ListedDetectors]
+    rows: list[DetectorRow]
+    others: list[str]
+    broken: list[BrokenStatus]
+    service: Answer[ServiceAnswer]
+
+
+async def overview(api: OwnApi, asked: TimeRange, now: float) -> Overview:
+    """Return what `/` shows: what needs a person, the detectors worst first, the service."""
+    detectors, attention, service = await asyncio.gather(
+        api.get(ListedDetectors, "/v1/detectors"),
+        api.get(Attention, "/v1/attention"),
+        api.get(ServiceAnswer, "/v1/service"),
+    )
+    waiting = attention.document.items if attention.document else []
+    listed = detectors.document.detectors if detectors.document else ()
+    read = [status_of(one) for one in listed]
+    found = [one for one in read if isinstance(one, DetectorStatus)]
+    order = {item.detector: place for place, item in reversed(list(enumerate(waiting)))}
+    found.sort(
+        key=lambda one: (
+            order.get(one.name, len(order)), _BAD.get(one.drift.state, 3), one.name,
+        ),
+    )  # fmt: skip
+    rows = await asyncio.gather(*(_row(api, one, asked, now) for one in found[:SHOWN]))
+    return Overview(
+        attention=attention,
+        items=[Link(item, _page_of(item)) for item in waiting],
+        detectors=detectors,
+        rows=rows,
+        others=[one.name for one in found[SHOWN:]],
+        broken=[one for one in read if isinstance(one, BrokenStatus)],
+        service=service,
+    )
+
+
+def status_of(text: msgspec.Raw) -> DetectorStatus | BrokenStatus:
+    """Return the status that the API answered."""
+    try:
+        return msgspec.json.decode(text, type=DetectorStatus)
+    except msgspec.ValidationError:
+        return msgspec.json.decode(text, type=BrokenStatus)
+
+
+def _page_of(item: AttentionItem) -> str:
+    """Return the page of what waits: its path in the API, without `/v1`."""
+    path = item.path.removeprefix("/v1")
+    if path in {"/service", ""}:
+        return "/"
+    head, _, last = path.rpartition("/")
+    return f"{head}#{last}" if last in {"drift", "quarantine"} else path
+
+
+async def _row(api: OwnApi, status: DetectorStatus, asked: TimeRange, now: float) -> DetectorRow:
+    path = f"/v1/detectors/{status.name}"
+    history, moves = await asyncio.gather(
+        api.get(History, f"{path}/history", **asked.query, points=_SPARKS),
+        api.get(Generations, f"{path}/generations", limit=1),
+    )
+    buckets = history.document.buckets if history.document else []
+    moved = moves.document.generations if moves.document else []
+    rows = sum(one.rows for one in buckets)
+    return DetectorRow(
+        status=status,
+        spark=words.sparkline([one.severity_p99 for one in buckets]),
+        rows=rows,
+        asked=asked_rate(parse(status.config).threshold),
+        held=sum(one.alarms for one in buckets) / rows if rows else None,
+        age=words.seconds_since(moved[0].at, now) if moved else None,
+    )
