@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from models.parts.calibration import Support
-from service.domain.attribution import Attribution
+from service.domain.attribution import Attribution, Cell
 from service.domain.audit_chain import AuditEntry
 from service.domain.detector import LastRetraining, Retraining
 from service.domain.detector_status import BrokenStatus, DetectorStatus
@@ -85,7 +85,7 @@ class Sample(msgspec.Struct):
 
     version: int
     features: list[str]
-    vectors: list[list[float]]
+    vectors: list[list[Cell]]
     seed: int
 
 
@@ -168,7 +168,7 @@ class QuarantinedRows(msgspec.Struct):
     """The first rows of a quarantine entry."""
 
     id: str
-    vectors: list[list[float | None]]
+    vectors: list[list[Cell]]
 
 
 class Decided(msgspec.Struct):

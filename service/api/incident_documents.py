@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from service.domain.attribution import Attribution
+from service.domain.attribution import Attribution, Cell
 from service.domain.detector_status import MuteStatus
 from service.domain.generation import Generation
 
@@ -18,7 +18,7 @@ class Event(msgspec.Struct):
     source: str | None
     incident: str | None
     at: str | None
-    vector: list[float | None]
+    vector: list[Cell]
     score: float
     p_value: float
     severity: float
@@ -73,7 +73,7 @@ class Row(msgspec.Struct):
     severity: float
     p_value: float
     score: float
-    vector: list[float | None] | None
+    vector: list[Cell] | None
     attributions: list[Attribution]
 
 

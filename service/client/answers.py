@@ -205,7 +205,7 @@ class Event(TypedDict):
     source: str | None
     incident: str | None
     at: str | None
-    vector: list[float | None]
+    vector: list[float | int | str | None]
     score: float
     p_value: float
     severity: float
@@ -554,7 +554,7 @@ class QuarantinedRows(TypedDict):
     """The first rows of a quarantine entry."""
 
     id: str
-    vectors: list[list[float | None]]
+    vectors: list[list[float | int | str | None]]
 
 
 class Query(TypedDict):
@@ -646,7 +646,7 @@ class Row(TypedDict):
     severity: float
     p_value: float
     score: float
-    vector: list[float | None] | None
+    vector: list[float | int | str | None] | None
     attributions: list[Attribution]
 
 
@@ -655,7 +655,7 @@ class Sample(TypedDict):
 
     version: int
     features: list[str]
-    vectors: list[list[float]]
+    vectors: list[list[float | int | str | None]]
     seed: int
 
 

@@ -4,8 +4,10 @@ A code is a hash and cannot be turned round. A version knows the words that it l
 is new, which is what an alarm is often about, is known to the process that read it.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from models import Config
 from models.categories import code_of
 from models.columns import MOST_VALUES, as_word
+from models.version.explanation import UNKNOWN
 from service.domain.detector_config import DetectorConfig
 
 MOST = 100_000
@@ -58,6 +61,15 @@ def worded(
         known = dict.fromkeys((*(column.values or ()), *(word for word in held if word)))
         columns[column.name] = replace(column, values=tuple(known)[:MOST_VALUES] or None)
     return replace(config, columns=tuple(columns.values()))
+
+
+def told(rows: list[list[Any]], config: Config, words: Mapping[float, str]) -> list[list[Any]]:
+    """Return rows of features with the words of categories, by their codes, in place of these."""
+    for row in rows:
+        for place in config.categories(len(row)):
+            if row[place] is not None and not math.isnan(row[place]):
+                row[place] = words.get(row[place], UNKNOWN)
+    return rows
 
 
 # One for the process, as the cache of a pure function is: whoever reads rows tells it.

@@ -73,6 +73,7 @@ class _Packed(msgspec.Struct, frozen=True):
     timestamp: float | None = None
     source: str | None = None
     client_id: str | None = None
+    words: dict[int, str] = {}
 
 
 _decoder = msgspec.msgpack.Decoder(_Packed)
@@ -84,7 +85,7 @@ def _event(entry: str, packed: bytes) -> Event:
     return Event(
         found.at, np.frombuffer(found.vector, dtype="<f4"), found.score, found.p_value,
         found.severity, found.version, found.generation, found.attributions, entry,
-        found.timestamp, found.source, found.client_id,
+        found.timestamp, found.source, found.client_id, found.words,
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from service.api.incident_documents import (
 from service.api.page import words
 from service.api.page.own_api import Answer, OwnApi
 from service.api.page.time_range import TimeRange
+from service.domain.attribution import Cell
 from service.domain.detector_config import DetectorConfig, parse
 from service.domain.detector_status import DetectorStatus
 from service.domain.quarantine_entry import QuarantineEntry
@@ -57,7 +58,7 @@ class HeldBack(NamedTuple):
     """What is in quarantine, with its first rows where it has some."""
 
     entry: QuarantineEntry
-    rows: list[list[float | None]]
+    rows: list[list[Cell]]
 
 
 class DetectorPage(NamedTuple):
@@ -76,6 +77,7 @@ class DetectorPage(NamedTuple):
     memory: Answer[Sample]
     typical: list[TypicalVector]
     columns: list[str]
+    words: list[str]  # those of them that are categories
     example: str
     asked_rate: float | None
     chart: dict[str, object]
@@ -120,6 +122,7 @@ async def detector(
             for one in status.regimes
         ],
         columns=columns_of(config, status.dimension),
+        words=sorted(config.words),
         example=_example(config, memory),
         asked_rate=asked_rate(config.threshold),
         chart=_chart(buckets, faults, asked),

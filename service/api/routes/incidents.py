@@ -1,5 +1,7 @@
 """Incidents: listed, shown, and decided by a person."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 
 from service.api import incident_documents as documents
@@ -13,6 +15,7 @@ from service.api.routes.queries import PAGE, more, page, time_range, whole_numbe
 from service.api.status import existing, settled
 from service.domain.incident_document import document, row_document
 from service.domain.scope import Scope
+from service.domain.words import told
 from service.json_value import JsonObject
 from service.problems import Unknown, Unprocessable
 from service.store.incidents import Listed
@@ -102,10 +105,14 @@ async def index(request: Request, name: Name) -> Response:
 async def get(request: Request, name: Name, incident: str) -> Response:
     """Return the incident and at most 100 of its rows."""
     app = parts(request)
-    await existing(app, name)
+    config = (await existing(app, name)).config
     found = await known(app, name, incident)
     rows = (await app.stores.incidents.rows(name, [incident]))[incident]
-    return answer(document(*found) | {"rows": [row_document(row) for row in rows]})
+    shown: list[dict[str, Any]] = [dict(row_document(row)) for row in rows]
+    if config.words:
+        words = await app.stores.words.all(name)
+        told([row["vector"] for row in shown if row["vector"]], config, words)
+    return answer(document(*found) | {"rows": shown})
 
 
 @router.post(

@@ -13,6 +13,7 @@ from service.api.status import existing
 from service.api.worker_presence import no_worker
 from service.domain.drift_report import Drift
 from service.domain.scope import Scope
+from service.domain.words import told
 from service.json_value import JsonObject
 from service.problems import Unknown
 
@@ -66,9 +67,10 @@ async def quarantine(request: Request, name: Name) -> Response:
 async def rows(request: Request, name: Name, entry: str) -> Response:
     """Return the vectors of an entry of kind `rows`."""
     app = parts(request)
-    await existing(app, name)
+    config = (await existing(app, name)).config
     X = await app.stores.quarantine.vectors(name, entry)
-    return answer({"id": entry, "vectors": X[:_ROWS_SHOWN].tolist()})
+    words = await app.stores.words.all(name) if config.words else {}
+    return answer({"id": entry, "vectors": told(X[:_ROWS_SHOWN].tolist(), config, words)})
 
 
 @router.post(

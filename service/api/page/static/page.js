@@ -103,20 +103,28 @@ function line(text, strong = false) {
   return around;
 }
 
+function short(value) {
+  return typeof value === "number" ? Number(value.toPrecision(4)) : value;
+}
+
 document.querySelector("form[data-try]")?.addEventListener("submit", async (event) => {
   event.preventDefault();
   const form = event.target;
   const place = document.querySelector("[data-answer]");
   const features = JSON.parse(form.dataset.features);
-  const vector = form.elements.vector.value.split(/[\s,;]+/).filter(Boolean).map(Number);
-  const bad = vector.findIndex((value) => !Number.isFinite(value));
+  const worded = JSON.parse(form.dataset.words || "[]");
+  const vector = form.elements.vector.value.split(/[\s,;]+/).filter(Boolean)
+    .map((cell, place) => (worded.includes(features[place]) ? cell : Number(cell)));
+  const bad = vector.findIndex((value) => typeof value === "number" && !Number.isFinite(value));
   if (bad >= 0 || vector.length !== features.length) {
     const why = bad >= 0 ? `Number ${bad + 1} is no number.` : `These are ${vector.length} numbers.`;
     place.replaceChildren(line(`${why} It takes ${features.length}: ${features.join(", ")}.`));
     return;
   }
   try {
-    const said = await call("POST", form.dataset.try, { vectors: [vector] });
+    const record = () => Object.fromEntries(features.map((name, place) => [name, vector[place]]));
+    const body = worded.length ? { records: [record()] } : { vectors: [vector] };
+    const said = await call("POST", form.dataset.try, body);
     const rare = 1 / Math.max(said.p_values[0], 1e-12);
     const word = said.is_anomaly[0] ? "Anomalous" : "Normal";
     const told = [
@@ -126,8 +134,7 @@ document.querySelector("form[data-try]")?.addEventListener("submit", async (even
     const list = document.createElement("ul");
     for (const part of said.attributions[0]) {
       const item = document.createElement("li");
-      const value = Number(part.value.toPrecision(4));
-      item.textContent = `${part.feature}: ${value} where ${Number(part.expected.toPrecision(4))} is expected`;
+      item.textContent = `${part.feature}: ${short(part.value)} where ${short(part.expected)} is expected`;
       list.append(item);
     }
     place.replaceChildren(...told, list);
