@@ -1,36 +1,62 @@
-"""From drifting traffic to a page: the real service, Prometheus and Alertmanager."""
+"""From traffic to a page: the real service, its webhook, Prometheus and Alertmanager."""
 
+import hashlib
+import hmac
 import json
 import re
 import shutil
+import signal
 import sys
 import threading
+import time
 import urllib.request
-from collections.abc import Iterator
+from base64 import b64decode
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import yaml
+from redis import Redis
 
 sys.path.insert(0, str(Path(__file__).parent))
+from service.store.redis_keys import WORKERS
 from tests.deploy.running import ANAMNESIS, call, free_port, learn, running
 from tests.waiting import wait_for
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ALERTMANAGER = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
 PROMETHEUS = shutil.which("prometheus")
-ADMIN, METRICS = "a" * 40, "m" * 40
+ADMIN, METRICS, SECRET = "a" * 40, "m" * 40, "s" * 40
+EVALUATIONS = 3  # of every rule, after which what does not fire will not
 
 
 class Pager:
-    """Receives webhook calls and remembers the alerts."""
+    """Receives what Alertmanager and the service send, and remembers it.
+
+    `alerts` are Alertmanager's; `events` the service's CloudEvents, whose signatures held.
+    """
 
     def __init__(self) -> None:
         self.alerts: list[dict] = []
+        self.events: list[dict] = []
         self.url = ""
+
+    def take(self, headers: Mapping[str, str], body: bytes) -> None:
+        """Take one call."""
+        if "webhook-id" not in headers:
+            self.alerts.extend(json.loads(body)["alerts"])
+            return
+        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+        own = hmac.new(SECRET.encode(), signed, hashlib.sha256).digest()
+        version, _, signature = headers["webhook-signature"].partition(",")
+        assert (version, b64decode(signature)) == ("v1", own)
+        self.events.append(json.loads(body))
 
     def firing(self, name: str) -> list[dict]:
         """Return the alerts of that name which were paged as firing."""
@@ -49,7 +75,7 @@ def pager() -> Iterator[Pager]:
     class Hook(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            heard.alerts.extend(json.loads(body)["alerts"])
+            heard.take(self.headers, body)
             self.send_response(200)
             self.end_headers()
 
@@ -65,8 +91,11 @@ def pager() -> Iterator[Pager]:
         thread.join()
 
 
-def watch(stack: ExitStack, folder: Path, target: str, hook: str) -> list[Path]:
-    """Start both with what is shipped, but in a hurry and on free ports; return their logs."""
+def watch(stack: ExitStack, folder: Path, target: str, hook: str) -> tuple[str, list[Path]]:
+    """Start both with what is shipped, but in a hurry and on free ports.
+
+    Returns Prometheus' URL, and the logs of both.
+    """
     alerting, scraping = free_port(), free_port()
     routes = yaml.safe_load((DEPLOY / "alertmanager" / "alertmanager.yml").read_text())
     for route in (routes["route"], *routes["route"]["routes"]):
@@ -114,65 +143,147 @@ def watch(stack: ExitStack, folder: Path, target: str, hook: str) -> list[Path]:
     }
     for log, command in commands.items():
         stack.enter_context(running(command, folder / log))
-    ready = f"http://127.0.0.1:{scraping}/api/v1/query?query=up"
+    url = f"http://127.0.0.1:{scraping}/api/v1"
+    ready = f"{url}/query?query=up"
     wait_for(lambda: call("GET", ready)[0] == 200, "prometheus", folder / "prometheus.log")
-    return [folder / log for log in commands]
+    return url, [folder / log for log in commands]
 
 
-@pytest.mark.skipif(
-    ALERTMANAGER is None or PROMETHEUS is None,
-    reason="prometheus and alertmanager are not installed (Debian: prometheus-alertmanager)",
-)
-def test_drifting_traffic_pages_a_person(tmp_path: Path):
-    """Normal traffic pages nobody; shifted traffic pages, naming the detector and what to do."""
-    rng = np.random.default_rng(0)
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    detector = f"{url}/v1/detectors/pump-7"
-    up = [*ANAMNESIS, "up", "--port", str(port), "--data-dir", str(tmp_path / "data")]
+@dataclass
+class Deployed:
+    """The service at `url`, watched by Prometheus at `prometheus`, and whom they page."""
 
-    def score(shift: float) -> None:
-        vectors = rng.normal(size=(50, 4)) + np.array([0, shift, 0, 0])
-        status, answer = call("POST", f"{detector}/score", {"vectors": vectors.tolist()}, key=ADMIN)
-        assert status == 200, answer
+    url: str
+    service: psutil.Process
+    data: Path
+    heard: Pager
+    logs: list[Path]
+    prometheus: str = ""
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """Return the answer to an admin's request."""
+        status, answer = call(method, f"{self.url}{path}", body, key=ADMIN)
+        assert status in {200, 202}, answer
+        return answer
+
+    def wait(self, check: Callable[[], Any], what: str) -> Any:
+        """Return what `check` returns once that is true."""
+        return wait_for(check, what, *self.logs)
+
+    def evaluated(self) -> None:
+        """Wait until every rule was evaluated EVALUATIONS times more."""
+
+        def latest() -> dict[str, str]:
+            groups = call("GET", f"{self.prometheus}/rules")[1]["data"]["groups"]
+            return {group["name"]: group["lastEvaluation"] for group in groups}
+
+        for _ in range(EVALUATIONS):
+            before = latest()
+            moved = lambda before=before: all(latest()[one] != at for one, at in before.items())  # noqa: E731
+            self.wait(moved, "rules to be evaluated")
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    """Start the service with keys and a webhook, a detector that learned, and who watches it."""
+    if ALERTMANAGER is None or PROMETHEUS is None:
+        pytest.skip("no prometheus or alertmanager here (Debian: prometheus-alertmanager)")
+    folder, port = tmp_path_factory.mktemp("deployed"), free_port()
+    data = folder / "data"
+    up = [*ANAMNESIS, "up", "--port", str(port), "--data-dir", str(data)]
     with ExitStack() as stack:
         heard = stack.enter_context(pager())
-        files = {}
-        for name, secret in (("admin_key", ADMIN), ("metrics_key", METRICS)):
-            (tmp_path / name).write_text(secret)
-            files[f"ANAMNESIS_{name.upper()}_FILE"] = str(tmp_path / name)
-        stack.enter_context(running(up, tmp_path / "up.log", files))
-        logs = [tmp_path / "up.log"]
-        wait_for(lambda: call("GET", f"{url}/healthz")[0] == 200, "service", *logs)
+        settings = {"ANAMNESIS_WEBHOOK_URL": heard.url, "ANAMNESIS_PUBLIC_URL": "http://here"}
+        for name, secret in (
+            ("admin_key", ADMIN),
+            ("metrics_key", METRICS),
+            ("webhook_secret", SECRET),
+        ):
+            (folder / name).write_text(secret)
+            settings[f"ANAMNESIS_{name.upper()}_FILE"] = str(folder / name)
+        process = stack.enter_context(running(up, folder / "up.log", settings))
+        url, logs = f"http://127.0.0.1:{port}", [folder / "up.log"]
+        found = Deployed(url, psutil.Process(process.pid), data, heard, logs)
+        found.wait(lambda: call("GET", f"{url}/healthz")[0] == 200, "service")
+        rows = found.rng.normal(size=(500, 4)).tolist()
         # A new incident would hold the page for drift back.
-        rows = rng.normal(size=(500, 4)).tolist()
         learn(url, "pump-7", rows, *logs, key=ADMIN, incidents=False)
-        logs += watch(stack, tmp_path, f"127.0.0.1:{port}", heard.url)
+        learn(url, "hourly", rows, *logs, key=ADMIN)
+        found.prometheus, more = watch(stack, folder, f"127.0.0.1:{port}", heard.url)
+        found.logs += more
+        yield found
 
-        def normal_is_watched() -> bool:
-            score(0.0)
-            drift = call("GET", f"{detector}/drift", key=ADMIN)[1]
-            return bool(drift["state"] == "none" and drift.get("updated_at"))
 
-        wait_for(normal_is_watched, "a drift verdict", *logs)
-        wait_for(lambda: heard.firing("AnamnesisWatchdog"), "the watchdog", *logs)
-        assert not heard.firing("AnamnesisScoreDrift")
-        assert not heard.firing("AnamnesisWorkerAbsent")
+def test_drifting_traffic_pages_a_person(deployed: Deployed):
+    """Normal traffic pages nobody; shifted traffic pages, naming the detector and what to do."""
+    heard, pump = deployed.heard, "/v1/detectors/pump-7"
 
-        def paged() -> list[dict]:
-            score(4.0)
-            return heard.firing("AnamnesisScoreDrift")
+    def score(shift: float) -> None:
+        vectors = deployed.rng.normal(size=(50, 4)) + np.array([0, shift, 0, 0])
+        deployed.call("POST", f"{pump}/score", {"vectors": vectors.tolist()})
 
-        alert, *_ = wait_for(paged, "the page", *logs)
-        assert alert["labels"]["detector"] == "pump-7"
-        assert alert["labels"]["severity"] == "warning"
-        assert "/v1/detectors/pump-7/drift" in alert["annotations"]["description"]
-        assert call("GET", f"{detector}/drift", key=ADMIN)[1]["state"] == "new_regime"
-        scrape = urllib.request.Request(f"{url}/metrics")
-        scrape.add_header("Authorization", f"Bearer {METRICS}")
-        with urllib.request.urlopen(scrape, timeout=10) as page:
-            exported = page.read().decode()
-        rules = (DEPLOY / "prometheus" / "rules" / "anamnesis.yml").read_text()
-        for metric in set(re.findall(r"anamnesis_[a-z_]+", rules)):
-            assert f"# TYPE {metric} " in exported, metric
+    def normal_is_watched() -> bool:
+        score(0.0)
+        drift = deployed.call("GET", f"{pump}/drift")
+        return bool(drift["state"] == "none" and drift.get("updated_at"))
+
+    deployed.wait(normal_is_watched, "a drift verdict")
+    deployed.wait(lambda: heard.firing("AnamnesisWatchdog"), "the watchdog")
+    assert not heard.firing("AnamnesisScoreDrift")
+    assert not heard.firing("AnamnesisWorkerAbsent")
+
+    def paged() -> list[dict]:
+        score(4.0)
+        return heard.firing("AnamnesisScoreDrift")
+
+    alert, *_ = deployed.wait(paged, "the page")
+    assert alert["labels"]["detector"] == "pump-7"
+    assert alert["labels"]["severity"] == "warning"
+    assert "/v1/detectors/pump-7/drift" in alert["annotations"]["description"]
+    assert deployed.call("GET", f"{pump}/drift")["state"] == "new_regime"
+    scrape = urllib.request.Request(f"{deployed.url}/metrics")
+    scrape.add_header("Authorization", f"Bearer {METRICS}")
+    with urllib.request.urlopen(scrape, timeout=10) as page:
+        exported = page.read().decode()
+    rules = (DEPLOY / "prometheus" / "rules" / "anamnesis.yml").read_text()
+    for metric in set(re.findall(r"anamnesis_[a-z_]+", rules)):
+        assert f"# TYPE {metric} " in exported, metric
+
+
+def test_one_row_an_hour_pages_within_three_rows(deployed: Deployed):
+    """Each an anomaly: Alertmanager pages, and the webhook tells the same incident, signed."""
+    now = time.time()
+    for hours in (2, 1, 0):
+        row = {"vectors": [[9.0, 9.0, 9.0, 9.0]], "timestamps": [now - hours * 3600]}
+        deployed.call("POST", "/v1/detectors/hourly/score", row)
+    pages = deployed.wait(lambda: deployed.heard.firing("AnamnesisIncidentOpen"), "the page")
+    assert {alert["labels"]["detector"] for alert in pages} == {"hourly"}
+    (event,) = deployed.wait(lambda: deployed.heard.events, "the webhook")
+    found = deployed.call("GET", "/v1/detectors/hourly/incidents")["incidents"]
+    assert event["type"] == "anamnesis.incident.opened"
+    assert [one["id"] for one in found] == [event["subject"]]
+    assert event["data"]["url"] == f"http://here/detectors/hourly/incidents/{event['subject']}"
+
+
+def test_a_dead_worker_pages_once_and_frozen_numbers_page_nobody(deployed: Deployed):
+    """With an incident open and drift in sight, what a worker no longer mends stays silent."""
+    heard = deployed.heard
+    deployed.wait(lambda: heard.firing("AnamnesisIncidentOpen"), "the earlier page")
+    deployed.evaluated()
+    (worker,) = (
+        child for child in deployed.service.children() if "service.worker" in str(child.cmdline())
+    )
+    before = len(heard.alerts)
+    worker.send_signal(signal.SIGSTOP)
+    try:
+        with Redis(unix_socket_path=str(next(deployed.data.glob("**/*.sock")))) as store:
+            for one in store.zrange(WORKERS, 0, -1):  # as if it were silent for two minutes
+                store.zadd(WORKERS, {one: time.time() - 120})
+        deployed.wait(lambda: heard.firing("AnamnesisWorkerAbsent"), "the page")
+        deployed.evaluated()
+        new = [one["labels"]["alertname"] for one in heard.alerts[before:]
+               if one["status"] == "firing"]  # fmt: skip
+        assert [one for one in new if one != "AnamnesisWatchdog"] == ["AnamnesisWorkerAbsent"]
+    finally:
+        worker.send_signal(signal.SIGCONT)
