@@ -53,9 +53,12 @@ class Source(msgspec.Struct, array_like=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """An incident that opened, went on or closed, and the kept rows that it gained."""
+    """An incident that opened, went on or closed, and the kept rows that it gained.
 
-    kind: Literal["opened", "extended", "closed"]
+    `paged`: it went on, and people are to be told of it from now on.
+    """
+
+    kind: Literal["opened", "extended", "paged", "closed"]
     incident: Incident
     rows: tuple[Witness, ...] = ()
 
@@ -152,6 +155,9 @@ class Fold(msgspec.Struct):
                 source.open = _extended(source.open, at, severity, witness, context.alpha)
                 if witness is not None:
                     rows.append(witness)
+                if _pages_now(source.open, at, context):
+                    source.open = msgspec.structs.replace(source.open, pages=True)
+                    yield Change("paged", source.open)
         if source.open and block.positions:
             count = source.open.count + block.unlisted
             source.open = msgspec.structs.replace(source.open, count=count)
@@ -226,6 +232,12 @@ def _speaker(rows: Sequence[Witness]) -> Witness | None:
     return found
 
 
+def _pages_now(incident: Incident, at: float, context: Context) -> bool:
+    """Return whether an incident that told nobody, of old rows or while muted, is to be told of."""
+    silent_so_far = not incident.pages and incident.like is None
+    return silent_so_far and not context.muted and context.heard - at <= OLD_SECONDS
+
+
 def _once(changes: Sequence[Change]) -> list[Change]:
     """Return the changes with what happened to one incident joined: the last word, all rows."""
     joined: dict[tuple[str, bool], Change] = {}
@@ -235,7 +247,8 @@ def _once(changes: Sequence[Change]) -> list[Change]:
         if before is None:
             joined[key] = change
         else:
-            joined[key] = Change(before.kind, change.incident, before.rows + change.rows)
+            kind = change.kind if before.kind == "extended" else before.kind
+            joined[key] = Change(kind, change.incident, before.rows + change.rows)
     return list(joined.values())
 
 

@@ -206,7 +206,14 @@ class IncidentMonitor:
         if not self._webhook:
             return []
         return [
-            message(lease.name, lease.uid, change.kind, change.incident, now, self._public_url)
+            message(
+                lease.name,
+                lease.uid,
+                "closed" if change.kind == "closed" else "opened",
+                change.incident,
+                now,
+                self._public_url,
+            )
             for change in changes
             if change.kind != "extended" and change.incident.pages
         ]

@@ -273,3 +273,17 @@ def test_what_leads() -> None:
     found = leads([Attribution(str(i), c, 0.0, 0.0) for i, c in enumerate((9, 5, 2, 1.9))])
     assert [one.feature for one in found] == ["0", "1", "2"]
     assert leads([]) == ()
+
+
+def test_what_told_nobody_is_told_once_it_goes_on() -> None:
+    """An incident of old rows, or of a mute that is over, pages with its next fresh row."""
+    for at_first in ({"heard": 3 * HOUR}, {"heard": 300.0, "muted": True}):
+        fold = Fold()
+        told = context(at_first["heard"], muted=at_first.get("muted", False))
+        (opened,) = fold.take(block(0.0, 60.0, "xxx"), told)
+        assert (opened.kind, opened.incident.pages) == ("opened", False)
+        start = told.heard + 60.0
+        (paged,) = fold.take(block(start, 60.0, "x"), context(start))
+        assert (paged.kind, paged.incident.pages, paged.incident.count) == ("paged", True, 4)
+    (both,) = Fold().take(block(0.0, 2 * HOUR, "xx", severity=4.0), context(2 * HOUR))
+    assert (both.kind, both.incident.pages) == ("opened", True)
