@@ -3,6 +3,7 @@
 One API process with 1, 10, 100 and 1,000 detectors, each with a champion of its own in memory, and
 one detector with 1 to 10,000 versions in its history, every one stored by the registry. For each:
 the processor time of a request, its latency, the process's memory, the time to its first score.
+Then champions on demand (`on_demand`): 10,000 detectors stored, 1,000 of them hot.
 
     python benchmarks/scale.py --output benchmarks/results/scale.json
 """
@@ -12,10 +13,13 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+import on_demand
 import report
 import servers
 
 DETECTORS, VERSIONS = (1, 10, 100, 1000), (1, 100, 1000, 10_000)
+STORED, HOT, ASKED = 10_000, 1000, 20_000
 AT_ONCE = 16
 
 
@@ -93,6 +97,24 @@ def loaded(server, name):
     return status["champion"] == 1
 
 
+def demanded(artifact, *, quick):
+    """Return a row for small champions, many of them, and one for a few of the default score."""
+    from models import Config, train
+
+    def filled(url, names, artifact):
+        return fill(url, names, 1, artifact)
+
+    less = 10 if quick else 1
+    X = np.random.default_rng(0).normal(size=(4000, servers.DIMENSION)).astype(np.float32)
+    auto = train(None, X, Config()).to_bytes()
+    plans = (("elbo", artifact, STORED, HOT), ("auto", auto, STORED // 25, HOT // 10))
+    return [
+        {"score": score, "artifact kB": round(len(data) / 1000)}
+        | on_demand.measure(filled, data, stored // less, hot // less, hot // less, ASKED // less)
+        for score, data, stored, hot in plans
+    ]
+
+
 def draw(rows, path):
     """Draw the processor time of a request over detectors and over versions."""
     from matplotlib.figure import Figure
@@ -111,15 +133,20 @@ def main():
     arguments = report.arguments(__doc__.splitlines()[0])
     arguments.add_argument("--seconds", type=int, default=3, help="of each load")
     arguments.add_argument("--quick", action="store_true", help="1 and 100 detectors and versions")
+    arguments.add_argument("--only", choices=("memory", "demand"), help="one of the two tables")
     given = arguments.parse_args()
     servers.begin()
+    artifact = servers.champion().to_bytes()
+    if given.only == "demand":
+        report.report("On demand", demanded(artifact, quick=given.quick), given.output)
+        return
     detectors, versions = ((1, 100), (1, 100)) if given.quick else (DETECTORS, VERSIONS)
     pairs = [(d, 1) for d in detectors] + [(1, v) for v in versions if v > 1]
-    artifact = servers.champion().to_bytes()
     rows = [measure(d, v, artifact, given.seconds) for d, v in pairs]
     for row in rows:
         row["x first"] = row["cpu us"] / rows[0]["cpu us"]
-    report.report("Scale", rows, given.output, bytes=len(artifact))
+    further = {} if given.only else {"On demand": demanded(artifact, quick=given.quick)}
+    report.report("Scale", rows, given.output, further, bytes=len(artifact))
     if given.output is not None:
         draw(rows, given.output.with_suffix(".png"))
 

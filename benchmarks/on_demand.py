@@ -1,0 +1,113 @@
+"""Champions on demand: many detectors stored, few of them hot, and a bound on memory.
+
+Every hot detector and some cold ones are asked for once, which loads each from the store. Then the
+hot ones are scored at random, and now and then a cold one: it comes from this machine's disk, where
+the first load left it, and something else has to go. The process's memory should stay as it is
+once the bound is reached.
+"""
+
+import asyncio
+import random
+import tempfile
+import time
+import urllib.request
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import servers
+
+ROOM = 1.05  # times what the hot ones take
+COLD = 20  # every so many requests one for a cold detector
+
+
+def measure(fill, artifact, stored, hot, cold, requests):
+    """Return one row: latencies (ms) and memory (MiB) with so many `stored`, `hot` and `cold`.
+
+    `fill(url, names, artifact)` gives each of `names` a champion.
+    """
+    from service.swap.loader import weight
+
+    with tempfile.TemporaryDirectory(prefix="anamnesis-") as name:
+        folder = Path(name)
+        with servers.store(folder) as env:
+            while not Path(env["ANAMNESIS_REDIS_URL"].removeprefix("unix://")).exists():
+                time.sleep(0.01)
+            names = [*(f"d-{i}" for i in range(stored - 1)), "bench"]
+            asyncio.run(fill(env["ANAMNESIS_REDIS_URL"], names, artifact))
+            env |= {
+                "ANAMNESIS_MAX_DETECTORS": str(stored + 1),
+                "ANAMNESIS_LOADED_BYTES": str(int(ROOM * hot * weight(artifact))),
+                "ANAMNESIS_CACHE_DIR": str(folder / "cache"),
+                **servers.ONE_THREAD,
+            }
+            with servers.api(env, None) as server:
+                return _asked(server, names[:hot], names[hot : hot + cold], stored, requests)
+
+
+def _asked(server, hot, cold, stored, requests):
+    ask, rng, since = Asker(server), random.Random(0), time.monotonic()
+    row = {"stored": stored, "hot": len(hot), "start MiB": memory(server)}
+    first = [ask(name) for name in (*cold, *hot)]
+    row["full MiB"] = memory(server)
+    warm, again, heights = [], [], []
+    for i in range(requests):
+        if i % COLD == 0:
+            again.append(ask(cold[(i // COLD) % len(cold)]))
+        else:
+            warm.append(ask(rng.choice(hot)))
+        if i % (requests // 10) == 0:
+            heights.append(memory(server))
+    counted = counters(server)
+    return row | {
+        "most MiB": max(heights),
+        "end MiB": memory(server),
+        "store p50 ms": quantile(first, 50),
+        "store p99 ms": quantile(first, 99),
+        "disk p50 ms": quantile(again, 50),
+        "disk p99 ms": quantile(again, 99),
+        "hot p50 ms": quantile(warm, 50),
+        "hot p99 ms": quantile(warm, 99),
+        "loaded": counted["anamnesis_loaded_champions"],
+        "evicted": counted["anamnesis_champion_evictions_total"],
+        "seconds": round(time.monotonic() - since),
+    }
+
+
+class Asker:
+    """Scores one vector with a detector over one connection; returns how long that took, ms."""
+
+    def __init__(self, server):
+        self._server, self._connection = server, servers.Connection(server)
+        self._body = server.body(np.zeros((1, servers.DIMENSION)))
+
+    def __call__(self, name):
+        """Score a vector with the detector of this name."""
+        path = self._server.path.replace("bench", name)
+        wire = self._server.wire(self._body).replace(self._server.path.encode(), path.encode(), 1)
+        began = time.perf_counter()
+        self._connection.ask(wire)  # refuses any other answer than 200
+        return (time.perf_counter() - began) * 1e3
+
+
+def quantile(values, percent):
+    """Return a percentile, rounded."""
+    return round(float(np.percentile(values, percent)), 2)
+
+
+def memory(server):
+    """Return the resident memory of the API process, MiB."""
+    lines = Path(f"/proc/{server.api()}/status").read_text().splitlines()
+    return round(next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 2**10)
+
+
+def counters(server):
+    """Return the process's metrics, the sum over their labels."""
+    url = f"http://127.0.0.1:{server.port}/metrics"
+    asked = urllib.request.Request(url, headers=dict(server.headers))
+    with urllib.request.urlopen(asked, timeout=60) as answer:
+        lines = answer.read().decode().splitlines()
+    found = Counter()
+    for series, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#")):
+        found[series.partition("{")[0]] += float(value)
+    return found
