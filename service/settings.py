@@ -163,6 +163,7 @@ class Settings(BaseSettings):
     # Bounds
     max_body_bytes: int = Field(32 * 2**20, ge=1024, description="Largest request body, bytes.")
     max_detectors: int = Field(1000, ge=1, description="Most detectors the service holds.")
+    max_entities: int = Field(100_000, ge=1, description="Most detectors that templates make.")
     max_keys: int = Field(1000, ge=1, description="Most API keys the service holds.")
     bodies_max_bytes: int = Field(
         256 * 2**20,

@@ -39,6 +39,7 @@ from service.api.routes import (
     service,
     session,
     stream,
+    templates,
     v2,
     versions,
 )
@@ -129,6 +130,7 @@ def create_app(
     for routes in (
         process,
         detectors,
+        templates,
         scoring,
         normal,
         versions,

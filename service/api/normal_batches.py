@@ -7,7 +7,8 @@ from service.api import admission_check
 from service.api.admission_check import Admission
 from service.api.alarmed_rows import AlarmedRows
 from service.domain.admission import Verdict
-from service.domain.detector import Detector
+from service.domain.detector import NAME, Detector, template_of
+from service.domain.detector_config import DetectorConfig
 from service.domain.ingested import Ingested
 from service.domain.words import SEEN
 from service.problems import Problem, StoreUnavailable, UnknownDetector
@@ -36,7 +37,33 @@ class Ingest:
         self._watcher = watcher
         self._metrics = metrics
 
-    async def detector(self, name: str) -> Detector:
+    async def config(self, name: str) -> DetectorConfig:
+        """Return the config that a batch is read by: of a new entity, its template's.
+
+        Raises UnknownDetector where there is neither.
+        """
+        try:
+            return (await self._detector(name)).config
+        except UnknownDetector:
+            return await self._template(name)
+
+    async def _template(self, name: str) -> DetectorConfig:
+        """Return the config that a detector of this name is made with; UnknownDetector."""
+        template = template_of(name) if NAME.fullmatch(name) else None
+        config = None if template is None else await self._stores.templates.get(template)
+        if config is None:
+            raise UnknownDetector("There is no such detector.")
+        return config
+
+    async def _made(self, name: str, sender: str | None) -> None:
+        """Make the detector of an entity that is new; raises Conflict for one too many."""
+        if self._champions.detector(name) is None and template_of(name) is not None:
+            config = await self._template(name)
+            who = f"key:{sender}" if sender else ""
+            await self._stores.detectors.entity(name, config, who=who)
+            await self._watcher.refresh(name)
+
+    async def _detector(self, name: str) -> Detector:
         """Return the detector, its dimension known unless it holds nothing; UnknownDetector."""
         if self._watcher.health.weak:
             raise StoreUnavailable(f"The store is refused: {self._watcher.health.weak}")
@@ -65,6 +92,8 @@ class Ingest:
         Not `judged` is what a person labelled: it passes admission as it is. Rows that alarmed
         before are held back unless they are `vouched` for.
         """
+        if judged:
+            await self._made(name, sender)
         detector = self._champions.detector(name)
         if detector is not None and detector.config.words:
             await self._stores.words.add(name, detector.uid, SEEN.of(X, detector.config))

@@ -17,6 +17,11 @@ def path(name: str, *rest: object) -> str:
     return "/".join(("/v1/detectors", *(quote(str(part), safe="") for part in (name, *rest))))
 
 
+def template_path(name: str) -> str:
+    """Return the path of a template."""
+    return f"/v1/templates/{quote(name, safe='')}"
+
+
 def present(**values: Any) -> dict[str, Any]:
     """Return those of `values` that are not None."""
     return {name: value for name, value in values.items() if value is not None}

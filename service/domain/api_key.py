@@ -5,6 +5,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
+from service.domain.detector import template_of
 from service.domain.scope import Scope
 from service.json_value import JsonObject
 from service.settings import BadSettings, Settings, variable
@@ -57,8 +58,12 @@ class Grant:
         return cls(identity(hashed), name, hashed, scopes, **more)
 
     def covers(self, detector: str) -> bool:
-        """Return whether the key is for this detector."""
-        return self.detectors is None or detector in self.detectors
+        """Return whether the key is for this detector; one for `t` is for its entities, `t:*`."""
+        return (
+            self.detectors is None
+            or detector in self.detectors
+            or template_of(detector) in self.detectors
+        )
 
 
 def describe(grant: Grant) -> JsonObject:

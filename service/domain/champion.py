@@ -20,6 +20,7 @@ class Champion:
     in the store, and `stored` the whole of what the store said when this began to serve; both are
     None in what the first release kept on disk. `rules` say which rows do not count.
     `bytes` is about what it takes in memory.
+    `stands_for` is the entity, without a version of its own, that a request was for.
     `inline` is what may be judged in the event loop, by what the version was measured to cost.
     """
 
@@ -37,6 +38,7 @@ class Champion:
     rules: RowRules = NO_RULES
     inline: InlineBounds = WIDEST
     bytes: int = 0
+    stands_for: str | None = None
 
     @property
     def plain(self) -> bool:

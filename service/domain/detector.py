@@ -197,4 +197,11 @@ def with_dimension(config: DetectorConfig, width: int | None) -> DetectorConfig:
     return replace(config, dimension=config.columns_in(width))
 
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME = re.compile(PLAIN_NAME.pattern + r"(:[A-Za-z0-9._-]{1,64})?")
+
+
+def template_of(name: str) -> str | None:
+    """Return the template of the entity that a detector with this name is of, None for others."""
+    template, colon, _ = name.partition(":")
+    return template if colon else None

@@ -69,8 +69,10 @@ def _quality(text: str) -> float:
 
 
 def _about(champion: Champion) -> JsonObject:
+    judge: JsonObject = {"judged_by": champion.name} if champion.stands_for else {}
     return {
-        "detector": champion.name,
+        "detector": champion.stands_for or champion.name,
+        **judge,
         "version": champion.number,
         "generation": champion.generation,
         "config_revision": champion.config_revision,
@@ -177,7 +179,8 @@ def as_octets(champion: Champion, columns: Judgement, states: States | None = No
         OCTETS,
         body,
         (
-            ("X-Anamnesis-Detector", champion.name),
+            ("X-Anamnesis-Detector", champion.stands_for or champion.name),
+            *((("X-Anamnesis-Judged-By", champion.name),) if champion.stands_for else ()),
             ("X-Anamnesis-Version", str(champion.number)),
             ("X-Anamnesis-Generation", str(champion.generation)),
             ("X-Anamnesis-Config-Revision", str(champion.config_revision)),

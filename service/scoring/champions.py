@@ -23,6 +23,7 @@ class Champions:
         self._pinned: OrderedDict[tuple[str, str, int], Champion] = OrderedDict()
         self._pinned_loaded = pinned_loaded
         self._loaded_bytes = loaded_bytes
+        self.templates: frozenset[str] = frozenset()  # as the store last listed them
         self._refused: dict[str, Pointer] = {}  # detectors whose champion could not be loaded
         self._used: OrderedDict[str, None] = OrderedDict()  # those loaded, used longest ago first
 

@@ -22,6 +22,7 @@ from service.store.processes import Processes
 from service.store.quarantine import Quarantine
 from service.store.registry import Registry
 from service.store.revocations import Revocations
+from service.store.templates import Templates
 from service.store.traffic import TrafficStore
 from service.store.words import Words
 
@@ -51,6 +52,7 @@ class Stores:
     leases: Leases
     due: DueIndex
     words: Words
+    templates: Templates
 
     @classmethod
     async def open(cls, settings: Settings, url: str) -> Self:
@@ -60,7 +62,11 @@ class Stores:
             redis,
             await connect(url, deadline=_LISTENING_SECONDS),
             ApiKeys(redis, most=settings.max_keys),
-            Detectors(redis, max_detectors=settings.max_detectors),
+            Detectors(
+                redis,
+                max_detectors=settings.max_detectors,
+                max_entities=settings.max_entities,
+            ),
             Buffer(
                 redis,
                 max_vectors=settings.buffer_max_vectors,
@@ -87,6 +93,7 @@ class Stores:
             Leases(redis),
             DueIndex(redis),
             Words(redis),
+            Templates(redis),
         )
 
     async def close(self) -> None:

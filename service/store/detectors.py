@@ -14,6 +14,7 @@ from service.domain.detector import NAME, Detector, Pointer
 from service.domain.detector_config import DetectorConfig, check_rules, keeping
 from service.problems import Conflict, UnknownDetector, Unprocessable
 from service.store.connection import ask
+from service.store.detector_names import DetectorNames
 from service.store.detector_state import POINTER, pointer, read
 from service.store.detectors_lua import (
     CONFIGURE,
@@ -26,22 +27,25 @@ from service.store.detectors_lua import (
 from service.store.due_index import DueIndex
 from service.store.erasure import mark_erased
 from service.store.lua import said
-from service.store.redis_keys import DETECTORS, NOTIFY, Keys
+from service.store.redis_keys import NOTIFY, Keys
 
 _log = log.get(__name__)
 
 TOMBSTONE_SECONDS = 7 * 24 * 3600  # longer than any API process stays away from the store
 _AT_ONCE = 100  # detectors read in one round trip
+_POLLED_AT_ONCE = 500  # pointers: ten thousand at once take longer than the deadline
 _ROUNDS = 20  # of a change that others' changes make start again
 
 
 class Detectors:
-    """The detectors of the service, at most `max_detectors`."""
+    """The detectors of the service, at most `max_detectors`, and `max_entities` of templates."""
 
-    def __init__(self, redis: Redis, *, max_detectors: int = 1000) -> None:
+    def __init__(
+        self, redis: Redis, *, max_detectors: int = 1000, max_entities: int = 100_000
+    ) -> None:
         self._redis: Any = redis
         self._due = DueIndex(redis)
-        self._max_detectors = max_detectors
+        self._names = DetectorNames(redis, max_detectors=max_detectors, max_entities=max_entities)
 
     async def put(
         self,
@@ -96,13 +100,7 @@ class Detectors:
         raise Conflict("The detector is being changed by others; ask again.")
 
     async def _create(self, name: str, config: DetectorConfig, who: str) -> bool:
-        # The list of names lies in another slot of a cluster than the detector. A name is in it
-        # before its detector exists and is put there again after, lest a deletion took it out.
-        client = self._redis
-        listed = await ask(client, client.sadd(DETECTORS, name))
-        if listed and await ask(client, client.scard(DETECTORS)) > self._max_detectors:
-            await ask(client, client.srem(DETECTORS, name))
-            raise Conflict(f"The service holds at most {self._max_detectors} detectors.")
+        await self._names.claim(name)
         args = {
             "uid": secrets.token_hex(8),
             "config": _json(config),
@@ -112,9 +110,21 @@ class Detectors:
             "name": name,
             "audited": said("created", who),
         }
-        done = bool(await CREATE(client, Keys(name), args))
-        await ask(client, client.sadd(DETECTORS, name))
+        done = bool(await CREATE(self._redis, Keys(name), args))
+        await self._names.add(name)
         return done
+
+    async def entity(self, name: str, config: DetectorConfig, *, who: str = "") -> Detector:
+        """Return the detector of an entity, made with its template's config where there is none.
+
+        Raises Conflict for one too many, and where the template is gone.
+        """
+        for _ in range(_ROUNDS):
+            found = await self.get(name)
+            if found is not None:
+                return found
+            await self._create(name, config, who)
+        raise Conflict("The detector is being changed by others; ask again.")
 
     async def _configure(self, held: Detector, config: DetectorConfig, who: str) -> bool:
         args = {
@@ -149,24 +159,24 @@ class Detectors:
 
     async def names(self) -> set[str]:
         """Return the names of all detectors, of one being made or deleted perhaps too."""
-        members = await ask(self._redis, self._redis.smembers(DETECTORS))
-        return {name.decode() for name in members}
+        return await self._names.all()
 
     async def poll(self, names: Iterable[str]) -> dict[str, Pointer]:
-        """Return the pointer of each of `names` that exists, in one round trip."""
+        """Return the pointer of each of `names` that exists, some hundreds in a round trip."""
         wanted = [Keys(name) for name in names if NAME.fullmatch(name)]
-        pipe = self._redis.pipeline(transaction=False)
-        for keys in wanted:
-            pipe.hmget(keys.state, POINTER)
-        replies = await ask(self._redis, pipe.execute())
         found = {}
-        for keys, values in zip(wanted, replies, strict=True):
-            if values[0] is None:
-                continue
-            try:
-                found[keys.name] = pointer(values)
-            except (TypeError, ValueError):  # a damaged state: the others must not suffer for it
-                _log.exception("pointer not read", detector=keys.name)
+        for start in range(0, len(wanted), _POLLED_AT_ONCE):
+            some = wanted[start : start + _POLLED_AT_ONCE]
+            pipe = self._redis.pipeline(transaction=False)
+            for keys in some:
+                pipe.hmget(keys.state, POINTER)
+            for keys, values in zip(some, await ask(self._redis, pipe.execute()), strict=True):
+                if values[0] is None:
+                    continue
+                try:
+                    found[keys.name] = pointer(values)
+                except (TypeError, ValueError):  # the others must not suffer for a damaged state
+                    _log.exception("pointer not read", detector=keys.name)
         return found
 
     async def request_retrain(
@@ -252,9 +262,9 @@ class Detectors:
             where, values = FORGET_ANSWERS.bound({}, {"uid": uid})
             await FORGET_ANSWERS.script(client, [*where, *named], values)
         await self._due.forget(name)
-        await ask(client, client.srem(DETECTORS, name))
+        await self._names.remove(name)
         if await ask(client, client.exists(keys.state)):  # made again in between
-            await ask(client, client.sadd(DETECTORS, name))
+            await self._names.add(name)
 
     async def _answers(self, keys: Keys) -> tuple[Sequence[str], Sequence[str]]:
         """Return the keys of all answers to Idempotency-Keys, and of the lists of them."""

@@ -11,6 +11,8 @@ from service.domain.detector import NAME
 from service.problems import UnknownDetector
 
 DETECTORS = "anamnesis:detectors"
+TEMPLATES = "anamnesis:templates"
+ENTITIES = "anamnesis:entities"
 WORKERS = "anamnesis:workers"
 PROCESSES = "anamnesis:processes"
 ERASED = "anamnesis:erased"
@@ -27,6 +29,8 @@ REPLICATED = "anamnesis:replicated"  # string: written to learn how far the repl
 # What each of them holds.
 OF_THE_SERVICE = {
     DETECTORS: "Set: names of all detectors.",
+    TEMPLATES: "Hash: name of a template to its format and config, as JSON.",
+    ENTITIES: "Set: names of those detectors that templates made.",
     WORKERS: "Sorted set: worker id by the server's time of its last heartbeat.",
     PROCESSES: "Hash: API process id to its last beat and what it serves.",
     ERASED: "String: since when deleted vectors wait in the append-only file.",

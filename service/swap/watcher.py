@@ -7,7 +7,7 @@ changes nothing, what is older than what is served neither.
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from models import AnamnesisError
 from service import log
@@ -30,6 +30,7 @@ _UNKNOWN_SECONDS = 1.0  # a name that the store did not know is not asked for ag
 _UNKNOWN_NAMES = 10_000  # such names remembered
 # Of more detectors than that, the whole state is read at every fifth poll: 1,000 take 0.1 s.
 _READ_FULLY, _READ_RARELY = 200, 5
+_READ_AT_ONCE = 200  # at every poll where champions are loaded on demand: by turns
 _MENDING_SECONDS = 60.0  # between two looks at the due index that no worker's janitor keeps
 
 
@@ -96,8 +97,13 @@ class Watcher:
             names = await self.stores.detectors.names()
             held = {one.name for one in self.champions.detectors()}
             held |= {one.name for one in self.champions.loaded()}
-            pointers = await self.stores.detectors.poll(names | held)
+            # Of the others the store is asked before they are loaded.
+            watched = names | held
+            if self.champions.on_demand:
+                watched = {one.name for one in self.champions.loaded()}
+            pointers = await self.stores.detectors.poll(watched)
             ages = await self.stores.leases.workers()
+            self.champions.templates = await self.stores.templates.names()
             self.health.work = await self.stores.due.work()
         except StoreUnavailable as error:
             self.health.away(cause(error))
@@ -105,9 +111,10 @@ class Watcher:
         if self.health.back():
             self._unknown.clear()
         self.health.worker_heartbeat = time.time() - min(ages.values()) if ages else None
-        for name in self._changed(pointers) | (held - pointers.keys()):
+        gone = (held & watched) - pointers.keys() | (held - names)
+        for name in self._changed(pointers) | gone:
             await self.follow(name)
-        await self._read_states()
+        await self._read_states(names)
         await self._pins.check()
         if not self._pruned:
             self._pruned = True
@@ -138,18 +145,20 @@ class Watcher:
                 changed.add(name)  # it did not load; perhaps it does now
         return changed
 
-    async def _read_states(self) -> None:
+    async def _read_states(self, names: Collection[str]) -> None:
         """Read buffers, progress and drift anew: for metrics, and for the 409 without a version."""
         self._turn += 1
-        if len(self.champions.detectors()) > _READ_FULLY and self._turn % _READ_RARELY:
+        if self.champions.on_demand and len(names) > _READ_AT_ONCE:
+            turns = -(-len(names) // _READ_AT_ONCE)
+            names = sorted(names)[self._turn % turns :: turns]
+        elif len(names) > _READ_FULLY and self._turn % _READ_RARELY:
             return
-        detectors = await self.stores.detectors.list()
-        for detector in detectors:
+        for detector in await self.stores.detectors.some(names):
             self._note(detector)
         # Whoever starts workers by `GET /v1/work` starts none for what the index lacks.
         if self.health.lacks_worker and time.monotonic() >= self._mending:
             self._mending = time.monotonic() + _MENDING_SECONDS
-            await self.stores.due.repair(detectors)
+            await self.stores.due.repair(self.champions.detectors())
 
     def _note(self, detector: Detector) -> None:
         """Remember a state unless the same incarnation was further already."""

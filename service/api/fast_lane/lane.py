@@ -25,7 +25,7 @@ from service.scoring.vectors import media_type
 _log = log.get(__name__)
 
 _BEFORE, _AFTER = b"/v1/detectors/", b"/score"
-_LONGEST = len(_BEFORE) + 64 + len(_AFTER)
+_LONGEST = len(_BEFORE) + 64 + 1 + 64 + len(_AFTER)  # the name of an entity
 # Answered without a look at anything else: about a millisecond of work.
 _MOST_REQUESTS = 256
 _MOST_BYTES = 256 * 1024

@@ -134,13 +134,14 @@ _ETAG = {"ETag": {"description": "The generation.", "schema": {"type": "string"}
 async def put(request: Request, name: Name) -> Response:
     """Take a config, which may be `{}` but not be left out: a missing field has its default.
 
-    An existing detector keeps its `score` where the config names none.
+    That of an entity, `t:entity`, needs its template. One that exists keeps its `score` where the
+    config names none.
     """
     app = parts(request)
     app.writable()
     text = await request_bodies.json_text(request)
     created, detector = await app.stores.detectors.put(
-        name, _affordable(app, parse(text)), left_out(text), who=f"key:{caller(request).id}"
+        name, affordable(app, parse(text)), left_out(text), who=f"key:{caller(request).id}"
     )
     await settled(app, name)
     return answer(detector.config.to_dict(), 201 if created else 200)
@@ -169,14 +170,14 @@ async def patch(request: Request, name: Name) -> Response:
     def change(held: Detector) -> DetectorConfig:
         if expected_generation(if_match, held.generation) not in {None, held.generation}:
             raise PreconditionFailed("The generation moved on.", generation=held.generation)
-        return _affordable(app, changed(held.config, text))
+        return affordable(app, changed(held.config, text))
 
     detector = await app.stores.detectors.change(name, change, who=f"key:{caller(request).id}")
     await settled(app, name)
     return answer(detector.config.to_dict())
 
 
-def _affordable(app: Parts, config: DetectorConfig) -> DetectorConfig:
+def affordable(app: Parts, config: DetectorConfig) -> DetectorConfig:
     """Return the config; raises Unprocessable where a training with it could take for ever."""
     most = app.settings
     try:

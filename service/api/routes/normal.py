@@ -38,7 +38,7 @@ _INGESTED = {
     dependencies=[needs(Scope.INGEST)],
     status_code=202,
     responses=openapi.answers(202, "Stored durably.", _INGESTED, documents.NormalAnswer)
-    | openapi.problems(400, 404, 413, 415, 422, 429, 503),
+    | openapi.problems(400, 404, 409, 413, 415, 422, 429, 503),
     openapi_extra=openapi.vectors_body()
     | {
         "parameters": [
@@ -57,12 +57,12 @@ _INGESTED = {
     },
 )
 async def normal(request: Request, name: Name) -> Response:
-    """Answer once the batch is durable in the buffer."""
+    """Answer once the batch is durable in the buffer; the first one of an entity makes it."""
     app = parts(request)
     key = idempotency_key(request.headers.get("idempotency-key"))
     kind = payload.media_type(request.headers.get("content-type"))
     by = parse_query(request.url.query).by
-    config = (await app.ingest.detector(name)).config
+    config = await app.ingest.config(name)
     body = await request.body()
     at_once = fits_inline(kind, len(body), inline_bounds(config.dimension or 1))
     rows, vouched = await _inline_or_not(

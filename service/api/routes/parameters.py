@@ -34,4 +34,5 @@ def expected_generation(if_match: str | None, generation: int) -> int | None:
     return generation if generation in asked else asked[0]
 
 
+TemplateName = Annotated[str, Path(description="The template.", examples=["pump"])]
 Name = Annotated[str, Path(description="The detector.", examples=["pump-7"])]

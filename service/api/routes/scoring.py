@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 from fastapi import APIRouter, Request, Response
 
@@ -10,6 +11,8 @@ from service.api.context import Parts, parts
 from service.api.guard import needs
 from service.api.responses import respond
 from service.api.routes.parameters import Name
+from service.domain.champion import Champion
+from service.domain.detector import template_of
 from service.domain.scope import Scope
 from service.scoring.cost import fits_inline
 from service.scoring.request import ScoreRequest, parse_query
@@ -44,6 +47,7 @@ _HEADERS = {
     f"X-Anamnesis-{what}": {"description": text, "schema": {"type": "string"}}
     for what, text in {
         "Detector": "Binary answers: the detector.",
+        "Judged-By": "Binary answers: the detector that judged for an entity without a version.",
         "Version": "Binary answers: the version.",
         "Generation": "Binary answers: the generation.",
         "Config-Revision": "Binary answers: the revision of the config.",
@@ -75,7 +79,10 @@ async def score(request: Request, name: Name) -> Response:
     app = parts(request)
     query = parse_query(request.url.query)
     await know(app, name)
-    champion = await app.watcher.pinned(name, query.version) if query.version else None
+    if query.version:
+        champion: Champion | None = await app.watcher.pinned(name, query.version)
+    else:
+        champion = await stand_in(app, name)
     asked = ScoreRequest(
         name,
         await request.body(),
@@ -94,6 +101,20 @@ async def score(request: Request, name: Name) -> Response:
     turn = await asyncio.to_thread(app.scoring.compute, (asked,))
     app.scoring.record(turn, time.perf_counter() - started)
     return respond(turn.replies[0])
+
+
+async def stand_in(app: Parts, name: str) -> Champion | None:
+    """Return who judges for an entity without a version of its own: its template's detector.
+
+    None where the entity has a version, or the template's detector has none.
+    """
+    template = template_of(name)
+    if template not in app.champions.templates or app.champions.get(name) is not None:
+        return None
+    assert template is not None
+    await know(app, template)
+    champion = app.champions.get(template)
+    return champion and replace(champion, stands_for=name)
 
 
 async def know(app: Parts, name: str) -> None:

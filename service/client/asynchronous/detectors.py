@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from service.client.answers import DetectorStatus, Drift
 from service.client.asynchronous.connection import AsyncConnection
 from service.client.configs import DetectorConfig
-from service.client.encoding import path, present
+from service.client.encoding import path, present, template_path
 from service.client.transport import Call, as_json, listed, nothing
 
 
@@ -45,3 +45,16 @@ class Detectors(AsyncConnection):
     async def drift(self, name: str) -> Drift:
         """Return the drift state, and the tests behind it."""
         return await self.send(Call("GET", path(name, "drift"), as_json(Drift)))
+
+    async def template(self, name: str) -> DetectorConfig:
+        """Return the config that detectors `name:entity` are made with."""
+        return await self.send(Call("GET", template_path(name), as_json(DetectorConfig)))
+
+    async def put_template(self, name: str, config: Mapping[str, object]) -> DetectorConfig:
+        """Make a template, or give it this config; return the config in full."""
+        call = Call("PUT", template_path(name), as_json(DetectorConfig), {"json": config})
+        return await self.send(call)
+
+    async def delete_template(self, name: str) -> None:
+        """Delete a template of which no entity's detector is left."""
+        return await self.send(Call("DELETE", template_path(name), nothing))

@@ -1,0 +1,70 @@
+"""Templates: made, read, deleted; their entities are detectors like all others."""
+
+from fastapi import APIRouter, Request, Response
+
+from service.api import openapi, request_bodies
+from service.api.context import parts
+from service.api.guard import needs
+from service.api.responses import answer
+from service.api.routes.detectors import affordable
+from service.api.routes.parameters import TemplateName
+from service.domain.detector_config import DetectorConfig, parse
+from service.domain.scope import Scope
+from service.problems import Unknown
+
+router = APIRouter(prefix="/v1/templates", tags=["templates"])
+
+_CONFIG = DetectorConfig().to_dict()
+
+
+@router.put(
+    "/{name}",
+    summary="Make a template, or replace its config",
+    dependencies=[needs(Scope.ADMIN)],
+    responses=openapi.answers(200, "Its config in full.", _CONFIG, DetectorConfig)
+    | openapi.answers(201, "Made; its config in full.", _CONFIG, DetectorConfig)
+    | openapi.problems(413, 415, 422, 503),
+    openapi_extra=openapi.json_body(
+        {"threshold": {"fpr": 0.001}, "retrain": {"min_vectors": 500}}, required=True
+    ),
+)
+async def put(request: Request, name: TemplateName) -> Response:
+    """Take a config for detectors that are made from now on; those that exist keep theirs."""
+    app = parts(request)
+    app.writable()
+    config = affordable(app, parse(await request_bodies.json_text(request)))
+    created = await app.stores.templates.put(name, config)
+    app.champions.templates |= {name}
+    return answer(config.to_dict(), 201 if created else 200)
+
+
+@router.get(
+    "/{name}",
+    summary="Read a template's config",
+    dependencies=[needs(Scope.READ)],
+    responses=openapi.answers(200, "Its config in full.", _CONFIG, DetectorConfig)
+    | openapi.problems(404, 503),
+)
+async def get(request: Request, name: TemplateName) -> Response:
+    """Return the config that the next entity's detector is made with."""
+    config = await parts(request).stores.templates.get(name)
+    if config is None:
+        raise Unknown("There is no such template.")
+    return answer(config.to_dict())
+
+
+@router.delete(
+    "/{name}",
+    summary="Delete a template without entities",
+    dependencies=[needs(Scope.ADMIN)],
+    status_code=204,
+    response_class=Response,
+    responses=openapi.problems(404, 409, 503),
+)
+async def delete(request: Request, name: TemplateName) -> Response:
+    """Refuse while detectors of its entities are left."""
+    app = parts(request)
+    app.writable()
+    await app.stores.templates.delete(name)
+    app.champions.templates -= {name}
+    return Response(status_code=204)
