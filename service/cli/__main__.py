@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import backtest, console, detectors, duty, keys, steering, vectors
+from service.cli import backtest, console, detectors, duty, keys, steering, vectors, watch
 from service.cli.options import Key
 from service.cli.release import release
 
@@ -18,6 +18,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 vectors.register(app)
+watch.register(app)
 backtest.register(app)
 detectors.register(app)
 duty.register(app)

@@ -19,7 +19,7 @@ from service.json_value import JsonObject
 if TYPE_CHECKING:
     from service.client.answers import Attribution, ScoreAnswer
 
-_QUIET_ROWS = 10  # rows of a source without an alarm that end an incident
+QUIET_ROWS = 10  # rows of a source without an alarm that end an incident
 _MOST_INCIDENTS = 10  # in the list for people
 _ADDED = ("score", "p_value", "severity", "is_anomaly", "state", "why")
 
@@ -102,6 +102,14 @@ class Incident:
     speaker: Row  # whose reason is the incident's
     alarms: int = 1
 
+    def extend(self, row: Row) -> None:
+        """Take in another alarming row."""
+        self.end, self.alarms = row, self.alarms + 1
+        if (row.severity or 0.0) > (self.peak.severity or 0.0):
+            self.peak = row
+        if speaks(row.severity or 0.0, self.speaker.severity or 0.0):
+            self.speaker = row
+
 
 @dataclass(slots=True)
 class Found:
@@ -130,15 +138,11 @@ class Found:
         if len(self.worst) > self.top:
             heapq.heappop(self.worst)
         incident, last = self._open.get(row.source, (None, 0))
-        if incident is None or seen - last > _QUIET_ROWS + 1:
+        if incident is None or seen - last > QUIET_ROWS + 1:
             incident = Incident(row.source, row, row, row, row)
             self.incidents.append(incident)
         else:
-            incident.end, incident.alarms = row, incident.alarms + 1
-            if (row.severity or 0.0) > (incident.peak.severity or 0.0):
-                incident.peak = row
-            if speaks(row.severity or 0.0, incident.speaker.severity or 0.0):
-                incident.speaker = row
+            incident.extend(row)
         self._open[row.source] = (incident, seen)
 
     def show(self) -> None:
@@ -153,7 +157,7 @@ class Found:
             )
         worst = sorted(self.incidents, key=lambda one: -(one.peak.severity or 0.0))
         for incident in worst[:_MOST_INCIDENTS]:
-            typer.echo(_sentence(incident))
+            typer.echo(sentence(incident))
         if (more := len(worst) - _MOST_INCIDENTS) > 0:
             typer.echo(f"and {more} milder incidents")
         waiting = self.rows - self.judged
@@ -170,7 +174,8 @@ def _cells(row: Row) -> list[str]:
     return [str(row.place), _short(row.time), row.source or "", *numbers, row.why]
 
 
-def _sentence(incident: Incident) -> str:
+def sentence(incident: Incident) -> str:
+    """Return the incident in one line."""
     start, end, peak = incident.start, incident.end, incident.peak
     if start.time is not None:
         when = f"{_short(start.time)} to {_short(end.time)} UTC"

@@ -18,6 +18,7 @@ from models.errors import VectorError
 from service.cli import table_files
 from service.cli.column_guess import Guess, guess
 from service.cli.dialect import Counted, Dialect, TextTable, open_table
+from service.cli.growing import Growing, is_json_lines, json_lines
 from service.cli.table_files import BadTable
 from service.cli.text_table import Chunk, NamedTable, Options, read
 
@@ -60,10 +61,13 @@ class Sheet:
     """A file of which the first rows were read.
 
     `header` names its columns, all of them, () where it has none; `names` those that are numbers to
-    judge, None where they have only positions. `guessed` says what they hold.
+    judge, None where they have only positions. `guessed` says what they hold. With `follow` the end
+    of the file is waited at, and rows come one by one: the first `lines_before` lines were there.
     """
 
-    def __init__(self, file: Path, options: Options) -> None:
+    def __init__(self, file: Path, options: Options, *, follow: bool = False) -> None:
+        self._follow = follow
+        self.lines_before = 0
         self._size = file.stat().st_size if file.is_file() else None
         self._counted: Counted | None = None
         self.file = str(file)
@@ -96,12 +100,9 @@ class Sheet:
         if file.suffix == ".parquet":
             table = _as_text(file)
         else:
-            source: BinaryIO = sys.stdin.buffer
-            if str(file) != "-":
-                source = self._files.enter_context(file.open("rb"))
-            table = open_table(str(file), source)
+            table = self._opened(file)
             self._counted = table.bytes_read
-        named = read(table, options)
+        named = read(table, options, 1 if self._follow else None)
         first = next(named.chunks)
         self._table = replace(named, chunks=chain([first], named.chunks))
         self.header, self.said = named.header, (*named.dialect.said, *named.notes)
@@ -109,6 +110,18 @@ class Sheet:
             self.names = named.names
             self.guessed = guess(first, named.names)
         self._first = first
+
+    def _opened(self, file: Path) -> TextTable:
+        source: BinaryIO = sys.stdin.buffer
+        if str(file) != "-" and self._follow:
+            growing = self._files.enter_context(Growing(file))
+            self.lines_before = growing.lines
+            source = io.BufferedReader(growing)
+        elif str(file) != "-":
+            source = self._files.enter_context(file.open("rb"))
+        if self._follow and is_json_lines(getattr(source, "peek", lambda _: b"")(1)):
+            return json_lines(str(file), source)
+        return open_table(str(file), source)
 
     @property
     def first(self) -> Chunk | None:

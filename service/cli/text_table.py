@@ -120,10 +120,11 @@ class NamedTable:
     headed: bool
 
 
-def read(table: TextTable, options: Options) -> NamedTable:
+def read(table: TextTable, options: Options, rows: int | None = None) -> NamedTable:
     """Read a table by its header; BadTable naming line and column of what cannot be used.
 
-    Columns of a file without a header are named by their numbers, from 1. Nothing but the header
+    A chunk has so many `rows`, or as many as are worth a request. Columns of a file without a
+    header are named by their numbers, from 1. Nothing but the header
     and a line is read before the first chunk is asked for.
     """
     clock = options.clock()
@@ -153,7 +154,7 @@ def read(table: TextTable, options: Options) -> NamedTable:
     if not kept:
         raise BadTable(f"{table.file}: no column is left to judge")
     reader = _Reader(table.file, names, kept, roles, clock, comma)
-    chunks = reader.chunks(chain([begun], rest))
+    chunks = reader.chunks(chain([begun], rest), rows)
     left = tuple(names[place] for place in kept)
     return NamedTable(table.file, tuple(names), left, table.dialect, tuple(notes), chunks, header)
 
@@ -208,8 +209,8 @@ class _Reader:
     clock: Clock
     comma: bool
 
-    def chunks(self, lines: Iterator[tuple[int, list[str]]]) -> Iterator[Chunk]:
-        rows = max(1, min(_CHUNK_ROWS, _CHUNK_CELLS // len(self.names)))
+    def chunks(self, lines: Iterator[tuple[int, list[str]]], rows: int | None) -> Iterator[Chunk]:
+        rows = rows or max(1, min(_CHUNK_ROWS, _CHUNK_CELLS // len(self.names)))
         while some := list(islice(lines, rows)):
             yield self._chunk([line for line, _ in some], [self._row(*one) for one in some])
 

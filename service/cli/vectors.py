@@ -74,20 +74,20 @@ def score(
     from service.cli.sheet import Sheet
     from service.client.stream import Stream
 
-    options = _options(time, source, drop, time_format, timezone)
+    options = options_of(time, source, drop, time_format, timezone)
     seen = found.Found(top)
     with (
         Sheet(file, options) as sheet,
         console.client(url, key) as client,
         found.writer(out, sheet.header) as write,
     ):
-        config = _config(client, detector)
+        config = config_of(client, detector)
         stream, columns = Stream(client, detector, config), sheet.matched(config)
-        _tell(sheet, columns)
+        tell(sheet, columns)
         with Share("scoring") as progress:
             chunks = sheet.rows(columns, gaps=config.get("missing") == "impute")
             for rows in (part for chunk in chunks for part in chunk.parts(_EXPLAINED)):
-                with _located(rows, columns):
+                with located(rows, columns):
                     answer = stream.score(
                         rows.X, rows.times, rows.sources, record=record, explain=_WHY
                     )
@@ -129,19 +129,19 @@ def learn(
     from service.cli.sheet import Sheet
     from service.client.stream import Stream
 
-    options = _options(time, source, drop, time_format, timezone)
+    options = options_of(time, source, drop, time_format, timezone)
     counted: Counter[str] = Counter(accepted=0, quarantined=0, duplicate=0)
     salt = uuid4().hex if again else ""
     with Sheet(file, options) as sheet, console.client(url, key) as client:
         config, made = _ensure(client, detector, sheet, timezone)
         stream, columns = Stream(client, detector, config), sheet.matched(config)
         if not made:
-            _tell(sheet, columns)
+            tell(sheet, columns)
         with Share("sending") as progress, _told_of(counted):
             for number, rows in enumerate(
                 sheet.rows(columns, gaps=config.get("missing") == "impute")
             ):
-                with _located(rows, columns):
+                with located(rows, columns):
                     counted.update(
                         stream.learn(rows.X, rows.times, rows.sources, _key(salt, number, rows))
                     )
@@ -161,16 +161,17 @@ def learn(
         typer.echo("retraining: nothing is buffered")
 
 
-def _options(
+def options_of(
     time: str | None, source: str | None, drop: list[str] | None, time_format: str | None, zone: str
 ) -> "Options":
+    """Return what the options say of the columns of a file."""
     from service.cli.text_table import Options
 
     dropped = tuple(name for given in drop or () for name in given.split(",") if name)
     return Options(time, source, dropped, time_format, zone)
 
 
-def _tell(sheet: "Sheet", columns: list[tuple[str, str]] | None) -> None:
+def tell(sheet: "Sheet", columns: list[tuple[str, str]] | None) -> None:
     """Say what is unusual of a file, and that columns go by position where they have no names."""
     for said in sheet.said:
         console.complain(f"{sheet.file}: {said}")
@@ -180,7 +181,7 @@ def _tell(sheet: "Sheet", columns: list[tuple[str, str]] | None) -> None:
         )
 
 
-def _config(client: "Client", detector: str) -> dict[str, Any]:
+def config_of(client: "Client", detector: str) -> dict[str, Any]:
     """Return the detector's config; nothing of it for a key that may not read it."""
     from service.client import Refused
 
@@ -244,7 +245,7 @@ def _told_of(counted: Counter[str]) -> Generator[None, None, None]:
 
 
 @contextmanager
-def _located(rows: "Rows", columns: list[tuple[str, str]] | None) -> Generator[None, None, None]:
+def located(rows: "Rows", columns: list[tuple[str, str]] | None) -> Generator[None, None, None]:
     """Say where in the file a refused row stands."""
     from service.cli.table_files import BadTable
     from service.client import Refused

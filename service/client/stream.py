@@ -158,6 +158,16 @@ class Stream:
         found: ScoreAnswer = whole
         return found
 
+    def remember(
+        self,
+        X: NDArray[Any],
+        times: NDArray[np.float64] | None = None,
+        sources: Sequence[str] | None = None,
+    ) -> None:
+        """Take note of rows X (n, d) as what was before those that come: nothing is sent."""
+        for _ in self._tails.parts(X, times, sources):
+            pass
+
     def _sent(self, part: Part) -> Sent:
         if self._names is None:
             return part.X

@@ -1,0 +1,93 @@
+"""A file that grows, read as it does; and lines of JSON as the table that they are."""
+
+import io
+import json
+import time
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO
+
+from models.columns import quoted
+from service.cli.dialect import Counted, Dialect, TextTable
+from service.cli.table_files import BadTable
+
+_LOOK_SECONDS = 0.2  # between two looks at a file that has not grown
+_ASIDE = ("timestamp", "source", "id")
+
+
+class Growing(io.RawIOBase):
+    """A file that others append to: its end is waited at. `lines` are those it had when opened."""
+
+    def __init__(self, path: Path, look_seconds: float = _LOOK_SECONDS) -> None:
+        self._path, self._look = path, look_seconds
+        self._file = path.open("rb")
+        self.lines = sum(block.count(b"\n") for block in iter(lambda: self._file.read(2**20), b""))
+        self._file.seek(0)
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
+        """Read what is there; wait where that is nothing. BadTable if the file became shorter."""
+        while not (read := self._file.readinto(buffer)):
+            if self._path.stat().st_size < self._file.tell():
+                raise BadTable(f"{self._path} became shorter: watch it anew")
+            time.sleep(self._look)
+        return read
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+
+def is_json_lines(head: bytes) -> bool:
+    """Return whether a file that begins with `head` has an object a line."""
+    return head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{"
+
+
+def json_lines(file: str, source: BinaryIO) -> TextTable:
+    """Return lines of JSON as a table whose header are the names in the first of them.
+
+    A line is a flat object, or `{"record": {...}, "timestamp", "source", "id"}`. BadTable.
+    """
+    objects = _objects(file, source)
+    line, first = next(objects, (0, {}))
+    if not first:
+        raise BadTable(f"{file} is empty")
+    header = list(first)
+
+    def rows() -> Iterator[tuple[int, list[str]]]:
+        yield line, header
+        for number, found in chain([(line, first)], objects):
+            if unknown := found.keys() - first.keys():
+                raise BadTable(
+                    f"{file}, line {number}: {quoted(sorted(unknown))} is not in line {line}"
+                )
+            yield number, [_cell(found.get(name)) for name in header]
+
+    return TextTable(file, Dialect(), rows(), Counted(io.BytesIO()))
+
+
+def _objects(file: str, source: BinaryIO) -> Iterator[tuple[int, dict[str, object]]]:
+    for number, text in enumerate(source, 1):
+        if not text.strip():
+            continue
+        try:
+            found = json.loads(text.decode("utf-8-sig"))
+        except (ValueError, RecursionError):
+            raise BadTable(f"{file}, line {number}: not JSON") from None
+        record = found.get("record") if isinstance(found, dict) else None
+        if isinstance(record, dict):
+            found = record | {name: found[name] for name in _ASIDE if name in found}
+        if not isinstance(found, dict) or not found:
+            raise BadTable(f"{file}, line {number}: not an object of column names and values")
+        yield number, found
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)

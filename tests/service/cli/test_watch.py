@@ -1,0 +1,92 @@
+"""A file that grows: its rows as they come, and incidents as they open and close."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from service.cli.found import QUIET_ROWS, Row
+from service.cli.growing import Growing
+from service.cli.sheet import Sheet
+from service.cli.table_files import BadTable
+from service.cli.text_table import Options
+from service.cli.watch import Live
+
+OPTIONS = Options(time="when", source="machine")
+
+
+def row(place: int, *, alarm: bool, source: str = "a") -> Row:
+    """Return a judged row."""
+    severity = 2.0 if alarm else 0.2
+    return Row("line", place, 1, 9.0, 0.1, severity, alarm, None, None, source, "speed 9", ())
+
+
+def test_rows_come_as_the_file_grows(tmp_path):
+    """Each as soon as its line is whole; those that were there before are told apart."""
+    path = tmp_path / "x.csv"
+    path.write_text("when,machine,speed\n1,a,0.5\n2,a,1.5\n")
+    found = []
+    with Sheet(path, OPTIONS, follow=True) as sheet:
+        chunks = sheet.rows([("speed", "number")], gaps=False)
+        found += [next(chunks), next(chunks)]
+        assert [rows.places[0] <= sheet.lines_before for rows in found] == [True, True]
+        with path.open("a") as file:
+            file.write("3,b,2.5\n4,b,")
+            file.flush()
+            found.append(next(chunks))
+            later = threading.Thread(target=lambda: (file.write("3.5\n"), file.flush()))
+            later.start()
+            found.append(next(chunks))
+            later.join()
+        assert found[2].places[0] > sheet.lines_before
+    assert np.concatenate([rows.X for rows in found]).ravel().tolist() == [0.5, 1.5, 2.5, 3.5]
+    assert [rows.sources for rows in found[2:]] == [("b",), ("b",)]
+
+
+def test_a_file_that_became_shorter_is_named(tmp_path):
+    """It was replaced or cut: what comes next would be read from its middle."""
+    path = tmp_path / "x.csv"
+    path.write_text("speed\n1\n2\n")
+    growing = Growing(path, look_seconds=0.0)
+    assert growing.read(100) == b"speed\n1\n2\n"
+    path.write_text("speed\n")
+    with pytest.raises(BadTable, match="became shorter"):
+        growing.read(100)
+    growing.close()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        '{"when": 1, "machine": "a", "speed": 0.5}\n{"when": 2, "machine": "a", "speed": 1.5}\n',
+        '{"record": {"when": 1, "speed": 0.5}, "source": "a"}\n\n'
+        '{"record": {"when": 2, "speed": 1.5}, "source": "a"}\n',
+    ],
+)
+def test_lines_of_json_are_rows(tmp_path, lines):
+    """Flat, or as the service takes them."""
+    path = tmp_path / "x.ndjson"
+    path.write_text(lines)
+    source = "source" if "source" in lines else "machine"
+    with Sheet(path, Options(time="when", source=source), follow=True) as sheet:
+        chunks = sheet.rows([("speed", "number")], gaps=False)
+        first, second = next(chunks), next(chunks)
+    assert (first.X.tolist(), second.X.tolist()) == ([[0.5]], [[1.5]])
+    assert (first.times.tolist(), second.sources) == ([1.0], ("a",))
+
+
+def test_an_incident_opens_with_an_alarm_and_closes_after_quiet_rows():
+    """One a source; what is open at the end is said."""
+    live, said = Live(), []
+    for place in range(3):
+        said += live.add(row(place, alarm=True))
+    said += live.add(row(3, alarm=True, source="b"))
+    assert [line.split(":")[0] for line in said] == ["opened", "opened"]
+    for place in range(QUIET_ROWS):
+        assert not list(live.add(row(4 + place, alarm=False)))
+    (closed,) = live.add(row(99, alarm=False))
+    assert closed.startswith("closed: incident of a, line 0 to 2: 3 rows")
+    assert [line.split(":")[0] for line in live.end()] == [
+        "still open",
+        "4 of 15 rows were anomalies",
+    ]
