@@ -1,6 +1,6 @@
 """What the default score would be without one of its parts: tables print it beside the whole."""
 
-from models.scores.auto import ONE_BY_ONE, Auto, parts_of
+from models.scores.auto import Auto, joined, parts_of
 
 WITHOUT = ("without the network", "without the densities")
 
@@ -14,6 +14,7 @@ def ablated(version, X):
         return {}
     score = Auto.from_tensors(version.network, version.scoring)
     parts = parts_of(score, version.scaler.transform(X))
-    network, drawn_in, normal, alone = score.surprises(parts)
-    densities = drawn_in.clip(min=normal) + ONE_BY_ONE * alone
-    return dict(zip(WITHOUT, (densities, network), strict=True))
+    surprises = score.surprises(parts)
+    network = surprises[0].copy()
+    surprises[0] = 0.0
+    return dict(zip(WITHOUT, (joined(surprises), network), strict=True))

@@ -56,13 +56,18 @@ class DataDensity:
         constant = math.log(2.0) + k * math.log(float(self.scale[0]))
         constant += 0.5 * float((np.log(self.tail_variances) + LOG_2PI).sum())
         constant += 0.5 * left * (math.log(variance) + LOG_2PI)
-        # A kernel's log density is linear in (c, c.c, 1): one product for all of them.
-        kernels = np.empty((k + 2, len(self.shares)))
-        kernels[:k] = self.centres.T / variances
-        kernels[k] = -0.5 / variances
-        kernels[k + 1] = self.shares - 0.5 * (
-            np.vecdot(self.centres, self.centres) / variances + k * (np.log(variances) + LOG_2PI)
+        # A kernel's log density is linear in (c, c.c, 1), and so is the squared distance from its
+        # centre: one product for all of them.
+        m, squares = len(self.shares), np.vecdot(self.centres, self.centres)
+        kernels = np.empty((k + 2, 2 * m))
+        kernels[:k, :m] = self.centres.T / variances
+        kernels[k, :m] = -0.5 / variances
+        kernels[k + 1, :m] = self.shares - 0.5 * (
+            squares / variances + k * (np.log(variances) + LOG_2PI)
         )
+        kernels[:k, m:] = 2.0 * self.centres.T
+        kernels[k, m:] = -1.0
+        kernels[k + 1, m:] = -squares
         mixture = Mixture(self.weights, self.means, self.factors)
         for name, value in (
             ("_density", Density(mixture)),
@@ -122,24 +127,36 @@ class DataDensity:
             shares=shares,
         )
 
-    def log(self, z: Array) -> Float64:
-        """Return the log density at each row of z (n, d), or at one z (d,): (n,) or () nats."""
+    def of(self, z: Array) -> tuple[Float64, Float64]:
+        """Return the log density at each row of z (n, d), and its distance from the kernels.
+
+        Nats (n,), and the distance (n,) from the nearest centre in the units of z; () of one (d,).
+        """
         apart = z - self._origin
         codes = np.dot(apart, self._inward)
         joint = self._density.joint(codes).max(axis=-1)
-        log: Float64 = np.maximum(joint, self._of_kernels(codes).max(axis=-1))
-        log -= self._constant
-        return log - self._beyond(apart, codes) if len(self.tail) else log
+        kernels, closeness = self._of_kernels(codes)
+        log: Float64 = np.maximum(joint, kernels.max(axis=-1)) - self._constant
+        squares = closeness.max(axis=-1) * -(self.scale[0] ** 2)
+        if len(self.directions) < len(self.mean):
+            outside = np.vecdot(apart, apart) - np.vecdot(codes, codes) * self.scale[0] ** 2
+            squares += np.maximum(outside, 0.0)
+        if len(self.tail):
+            log -= self._beyond(apart, codes)
+        return log, np.sqrt(np.maximum(squares, 0.0))
 
-    def _of_kernels(self, codes: Array) -> Float64:
-        """Return the log density of codes (n, k), or of one (k,), under each kernel."""
-        k = codes.shape[-1]
+    def _of_kernels(self, codes: Array) -> tuple[Float64, Float64]:
+        """Return the log density of codes (n, k) under each kernel, and minus squared distances.
+
+        (n, m) each, or (m,) of one code (k,).
+        """
+        k, m = codes.shape[-1], len(self.shares)
         powers = np.empty((*codes.shape[:-1], k + 2))
         powers[..., :k] = codes
         powers[..., k] = np.vecdot(powers[..., :k], powers[..., :k])
         powers[..., k + 1] = 1.0
-        densities: Float64 = np.dot(powers, self._kernels)
-        return densities
+        both: Float64 = np.dot(powers, self._kernels)
+        return both[..., :m], both[..., m:]
 
     def _beyond(self, apart: Array, codes: Array) -> Float64:
         """Return what the directions beyond the mixture's take from the log density."""
@@ -160,7 +177,7 @@ class DataDensity:
         """
         wide = (z - self.mean) @ self.directions.T.astype(np.float64)  # (n, k)
         codes = wide.astype(np.float32)
-        kernels, joint = self._of_kernels(codes), self._density.joint(codes)
+        kernels, joint = self._of_kernels(codes)[0], self._density.joint(codes)
         gaussian = joint.max(axis=1) > kernels.max(axis=1)
         which, round_ = joint.argmax(axis=1), kernels.argmax(axis=1)
         middle = np.where(gaussian[:, None], self.means[which], self.centres[round_])

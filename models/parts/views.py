@@ -55,15 +55,18 @@ class Views:
             normal=self.normal.again(marginals(x).astype(np.float32)),
         )
 
-    def misfits(self, x: Array) -> tuple[Float64, Float64, Float64]:
-        """Return -log p of scaled vectors x (n, d), or of one (d,), in nats.
+    def misfits(self, x: Array) -> tuple[Float64, Float64, Float64, Float64, Float64]:
+        """Return how little scaled vectors x (n, d), or one (d,), fit both views.
 
-        In both views; and in that of normal scores as if features were independent, but for what
-        is constant.
+        -log p in either, in nats; the distance from the nearest of the kernels' centres in either,
+        in deviations of a feature; and -log p of the normal scores as if features were independent,
+        but for what is constant.
         """
         normal = self.marginals(x).astype(np.float32)
         apart = np.float32(0.5) * np.vecdot(normal, normal)
-        return -self.drawn_in.log(_asinh(x) * self.unit), -self.normal.log(normal), apart
+        log_in, far_in = self.drawn_in.of(_asinh(x) * self.unit)
+        log, far = self.normal.of(normal)
+        return -log_in, -log, far_in, far, apart
 
     def explain(self, x: Array) -> tuple[tuple[Float64, Float64], tuple[Float64, Float64]]:
         """Return for either view what each feature of x (n, d) adds, and the value expected of it.

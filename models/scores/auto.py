@@ -1,19 +1,24 @@
-"""`auto`: the rarest of what the network and two densities of the data say of a vector.
+"""`auto`: the rarest of what the network and two views of the data say of a vector.
 
-With s_1 the negative ELBO, s_2 and s_3 the negative log densities of `parts.views` and s_4 that of
-the features' normal scores as if they were independent, r_i = -log p_i(s_i(x)), and p_i the p-value
-of s_i beside its own calibration scores of normals held out,
+With s_1 the negative ELBO, s_2 and s_3 the negative log densities of `parts.views`, s_4 and s_5 the
+distances from the nearest centre there, s_6 the negative log density of the features' normal scores
+as if they were independent, r_i = -log p_i(s_i(x)), and p_i the p-value of s_i beside its own
+calibration scores of normals held out,
 
-    S(x) = max(r_1 - .5, r_2, r_3) + .3 r_4 + .01 r_1    [nats]
+    S(x) = max(r_1 - .5, r_2, r_3, r_4, r_5) + .01 r_1 + .15 (r_4 + r_5 + r_6)    [nats]
 
 The first term is a test of several hypotheses by the least p (Tippett, The methods of statistics,
 1931), weighted as Genovese, Roeder & Wasserman (False discovery control with p-value weighting,
-2006) do: the network's p counts 1.6 times. The second sees a vector that is a little unusual in
-many features, which no density in few dimensions does. S is calibrated again as one score, so that
-the asked rate of false alarms is that of the whole.
+2006) do: the network's p counts 1.6 times. A density takes a vector just beside a dense place for
+as rare as one far from everything; the distances tell them apart, as nearest neighbours do. The
+last part sees a vector that is a little unusual in many features, which no density in few
+dimensions does. What is added beside the largest is kept small: of parts that agree on normals it
+would raise the threshold, and hide what one part alone finds. S is calibrated again as one score,
+so that the asked rate of false alarms is that of the whole.
 """
 
 from collections.abc import Mapping, Sequence
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -28,13 +33,14 @@ from models.parts.views import Views
 from models.scores.by_regime import Surprise
 from models.scores.elbo import Scorer, blocks
 
-PARTS = ("elbo", "drawn_in", "normal", "one_by_one")
+PARTS = ("elbo", "drawn_in", "normal", "far_drawn_in", "far_normal", "one_by_one")
 MOST = 5_000  # calibration scores kept of each part
-# Of the network's surprise beside the largest. The views take every value beyond their reach for
-# one at their reach; the network's score goes on growing with the distance.
-BESIDE = 0.01
+RIVALS = 5  # parts whose largest surprise counts: all but the last
 WEIGHT = 0.5  # nats that the network's surprise counts less than the views' do
-ONE_BY_ONE = 0.3  # of the surprise at the features one by one, beside the largest
+# Of each part's surprise beside the largest. The views take every value beyond their reach for
+# one at their reach; the network's score goes on growing with the distance.
+BESIDE = (0.01, 0.0, 0.0, 0.15, 0.15, 0.15)
+SPEAKS = np.array([0, 1, 2, 1, 2])  # of network and views: who explains what a part found
 DRAWN = 4_000  # vectors that stand in for normals where there are none
 
 
@@ -49,17 +55,15 @@ class Auto:
         self._surprises = [Surprise(Calibration(np.sort(table))) for table in tables]
 
     def parts(self, x: Array) -> Float64:
-        """Return the score of each part for scaled vectors x (n, d), a block at most: (4, n)."""
+        """Return the score of each part for scaled vectors x (n, d), a block at most: (6, n)."""
         return representable(np.stack([self._elbo(x), *self._views.misfits(x)]))
 
     def joined(self, parts: Float64) -> Float64:
-        """Return S (n,) of the scores of each part, (4, n)."""
-        network, drawn_in, normal, alone = self.surprises(parts)
-        rarest = np.maximum(np.maximum(network - WEIGHT, drawn_in), normal)
-        return representable(rarest + ONE_BY_ONE * alone + BESIDE * network)
+        """Return S (n,) of the scores of each part, (6, n)."""
+        return representable(joined(self.surprises(parts)))
 
     def surprises(self, parts: Float64) -> Float64:
-        """Return -log p of the scores of each part, (4, n)."""
+        """Return -log p of the scores of each part, (6, n)."""
         each = zip(self._surprises, parts, strict=True)
         return np.stack([surprise(own) for surprise, own in each])
 
@@ -71,15 +75,13 @@ class Auto:
         """Return the score of one scaled vector x (d,)."""
         elbo = self._elbo.one(x) if self._elbo.takes_one else float(self._elbo(x[None])[0])
         parts = zip(self._surprises, (elbo, *map(float, self._views.misfits(x))), strict=True)
-        network, drawn_in, normal, alone = (one.one(_float32(own)) for one, own in parts)
-        rarest = max(network - WEIGHT, drawn_in, normal)
-        return _float32(rarest + ONE_BY_ONE * alone + BESIDE * network)
+        each = [one.one(_float32(own)) for one, own in parts]
+        rarest = max(each[0] - WEIGHT, *each[1:RIVALS])
+        return _float32(rarest + sum(map(mul, BESIDE, each)))
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
         """Return what each feature adds in the part that decides, (n, d), and what it expects."""
-        surprises = self.surprises(self.parts(x))[:3]
-        surprises[0] -= WEIGHT
-        decides = surprises.argmax(axis=0)[:, None]
+        decides = SPEAKS[_rivals(self.surprises(self.parts(x))).argmax(axis=0)][:, None]
         said = (self._elbo.explain(x), *self._views.explain(x))
         shares = np.choose(decides, [own for own, _ in said])
         return shares, np.choose(decides, [expected for _, expected in said]).astype(np.float32)
@@ -91,6 +93,19 @@ class Auto:
         if views is None:
             raise LookupError("scoring: the score auto needs its views")
         return cls(network, views, list(scoring["auto.tables"]))
+
+
+def joined(surprises: Float64) -> Float64:
+    """Return S (n,) of the surprises of each part, (6, n)."""
+    found: Float64 = _rivals(surprises).max(axis=0) + np.dot(BESIDE, surprises)
+    return found
+
+
+def _rivals(surprises: Float64) -> Float64:
+    """Return those whose largest counts, (5, n)."""
+    rivals = surprises[:RIVALS].copy()
+    rivals[0] -= WEIGHT
+    return rivals
 
 
 def uncalibrated(network: Network, views: Views) -> Auto:
@@ -113,7 +128,7 @@ def drawn(network: Network, latents: Mixture, rng: np.random.Generator) -> dict[
 
 
 def parts_of(score: Auto, x: Array) -> Float64:
-    """Return the scores of each part for any number of scaled vectors x (n, d), (4, n)."""
+    """Return the scores of each part for any number of scaled vectors x (n, d), (6, n)."""
     parts = [score.parts(x[rows]) for rows in blocks(*x.shape)]
     return np.concatenate(parts or [np.empty((len(PARTS), 0))], axis=1)
 

@@ -80,7 +80,20 @@ def test_a_data_density_is_its_best_component(skewed: Array) -> None:
         away / density.variances + k * (np.log(density.variances) + LOG_2PI)
     )
     expected = np.maximum(gaussians, kernels.max(axis=1)) - k * np.log(scale) - np.log(2)
-    np.testing.assert_allclose(density.log(z), expected, rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(density.of(z)[0], expected, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("d", [5, 60, 300])
+def test_a_data_density_tells_how_far_the_nearest_of_its_centres_is(d: int) -> None:
+    """In the units of what it was fitted to, with the directions that the centres do not lie in."""
+    rng = np.random.default_rng(6)
+    z = (rng.normal(size=(500, d)) * np.linspace(2.0, 0.3, d)).astype(np.float32)
+    density = DataDensity.fit(z, seed=0)
+    centres = density.mean + (density.centres * density.scale[0] ** 2) @ density.directions
+    expected = np.linalg.norm(z[:, None] - centres, axis=2).min(axis=1)
+    far = density.of(z)[1]
+    np.testing.assert_allclose(far, expected, rtol=1e-3, atol=1e-3)
+    assert density.of(z[7])[1] == pytest.approx(far[7], rel=1e-4)
 
 
 @pytest.mark.parametrize("d", [3, 60, 300])
@@ -90,14 +103,14 @@ def test_what_a_data_density_draws_is_as_likely_as_what_it_was_fitted_to(d: int)
     z = rng.normal(size=(1500, d)) * np.linspace(1.5, 0.2, d) + 2.0
     fitted, fresh = z[:1000], z[1000:]
     density = DataDensity.fit(fitted, seed=0)
-    drawn = density.log(density.sample(1000, rng))
-    assert np.median(drawn) == pytest.approx(np.median(density.log(fitted)), abs=0.1 * d + 1)
+    drawn = density.of(density.sample(1000, rng))[0]
+    assert np.median(drawn) == pytest.approx(np.median(density.of(fitted)[0]), abs=0.1 * d + 1)
     back = DataDensity.from_tensors("p.", density.to_tensors("p."))
-    np.testing.assert_array_equal(back.log(fresh), density.log(fresh))
+    np.testing.assert_array_equal(back.of(fresh)[0], density.of(fresh)[0])
 
 
 def test_the_score_is_the_rarest_of_its_parts(version: Version, skewed: Array) -> None:
-    """Of the network and of both views, beside the features one by one."""
+    """Of the network and, by density and by distance, of both views, beside what it adds up."""
     x = version.scaler.transform(skewed[:50])
     auto = Auto.from_tensors(version.network, version.scoring)
     parts = auto.parts(x)
