@@ -25,6 +25,7 @@ NOTIFY = "anamnesis:notify"
 # Both keys of a bucket lie in one slot of a cluster, the buckets in many.
 DUE = tuple(f"anamnesis:{{due:{bucket:02}}}" for bucket in range(64))
 REPLICATED = "anamnesis:replicated"  # string: written to learn how far the replicas are; expires
+IDEMPOTENCY_SECONDS = 24 * 3600  # that a first answer is kept
 
 # What each of them holds.
 OF_THE_SERVICE = {
@@ -316,6 +317,3 @@ def suffix(sender: str) -> str:
 
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-IDEMPOTENCY_SECONDS = 24 * 3600
