@@ -212,7 +212,7 @@ def sentence(incident: Incident) -> str:
     'speed 2790 where 2827 is expected; as rare as 1 in 20 million normals; since 1 Jan 00:00 UTC, 34 rows'
     """  # noqa: E501 - one sentence
     told = [
-        f"{one.feature} {number(one.value)} where {number(one.expected)} is expected"
+        f"{_named(one.feature)} {number(one.value)} where {number(one.expected)} is expected"
         for one in incident.leading[:1]
     ]
     told.append(rarity(incident.p_value))
@@ -224,6 +224,15 @@ def sentence(incident: Incident) -> str:
     if incident.like is not None:
         told.append("like rows that were dismissed")
     return "; ".join(told)
+
+
+def _named(feature: str) -> str:
+    """Return a feature as a sentence names it: a column without a name is a bare number.
+
+    >>> _named("speed"), _named("1")
+    ('speed', 'column 1:')
+    """
+    return f"column {feature}:" if feature.isdigit() else feature
 
 
 def rarity(p_value: float) -> str:

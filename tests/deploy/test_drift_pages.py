@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import urllib.parse
 import urllib.request
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
@@ -264,6 +265,28 @@ def test_one_row_an_hour_pages_within_three_rows(deployed: Deployed):
     assert event["type"] == "anamnesis.incident.opened"
     assert [one["id"] for one in found] == [event["subject"]]
     assert event["data"]["url"] == f"http://here/detectors/hourly/incidents/{event['subject']}"
+
+
+def test_every_query_of_the_board_has_an_answer(deployed: Deployed):
+    """Grafana's board asks a real Prometheus for series that are there."""
+    board = json.loads((DEPLOY / "grafana" / "dashboards" / "anamnesis.json").read_text())
+    sources = yaml.safe_load(
+        (DEPLOY / "grafana" / "provisioning" / "datasources" / "anamnesis.yml").read_text()
+    )
+    assert {one["datasource"]["uid"] for one in board["panels"]} == {
+        one["uid"] for one in sources["datasources"]
+    }
+    queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    for query in queries:
+        real = query.replace("$detector", ".*").replace("$__rate_interval", "1m")
+        path = f"{deployed.prometheus}/query?{urllib.parse.urlencode({'query': real})}"
+
+        def answered(path: str = path) -> list[Any]:
+            status, answer = call("GET", path)
+            assert status == 200, answer
+            return list(answer["data"]["result"])
+
+        deployed.wait(answered, query)
 
 
 def test_a_dead_worker_pages_once_and_frozen_numbers_page_nobody(deployed: Deployed):

@@ -1,5 +1,6 @@
 """The page in a real browser: what a person sees, clicks and hears read aloud."""
 
+import os
 import shutil
 from collections.abc import AsyncIterator
 
@@ -18,6 +19,8 @@ from tests.contract.test_contract_incidents import ODD, incidents, monitor, scor
 __all__ = ["api", "monitor", "pump", "versions"]
 pytestmark = pytest.mark.anyio
 
+# Where a person who looks at the pages wants their pictures: docs/images.
+PICTURES = os.environ.get("ANAMNESIS_PICTURES")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PUMP = "/v1/detectors/pump"
 SLOW = 60_000  # milliseconds: a busy machine is no failure
@@ -62,7 +65,7 @@ async def accessible(page: Page) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"], indirect=True)
 async def test_every_page_can_be_read(
-    pump: Running, versions: tuple[Version, Version], monitor: Monitor, tab: Page
+    pump: Running, versions: tuple[Version, Version], monitor: Monitor, tab: Page, scheme: str
 ) -> None:
     """No page has an axe violation; on a small screen no page scrolls sideways."""
     await pump.learn(versions[1])
@@ -75,6 +78,10 @@ async def test_every_page_can_be_read(
         await tab.goto(base + path)
         await expect(tab.locator("h1")).to_be_visible()
         await accessible(tab)
+        if PICTURES:
+            page = path.strip("/").split("/")[0] or "overview"
+            page = "incident" if path == fault else page
+            await tab.screenshot(path=f"{PICTURES}/{page}-{scheme}.png", full_page=True)
     await tab.set_viewport_size({"width": 320, "height": 800})
     for path in ("/", "/detectors/pump", fault):
         await tab.goto(base + path)

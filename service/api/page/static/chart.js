@@ -73,7 +73,8 @@ export function draw(element) {
       legend: { live: true },
       scales: {
         x: { time: true, range: [seconds(chart.from), seconds(chart.to)] },
-        y: { range: (u, low, high) => [0, Math.max(1.5, high * 1.1)] },
+        // Nearly linear below the threshold and logarithmic above it, so that both are seen.
+        y: { distr: 4, asinh: 1, range: (u, low, high) => [0, Math.max(1.5, high * 1.1)] },
       },
       axes: [axis, { ...axis, label: "severity", stroke: colour("--soft") }],
       series: [
