@@ -114,6 +114,11 @@ class Context:
             found += [(-1, name) for name in CALENDAR]
         return found
 
+    def owners(self, numbers: NDArray[np.bool_]) -> NDArray[np.intp]:
+        """Return of each derived feature the column that it is of; the calendar is one more."""
+        own = np.array([column for column, _ in self.origins(numbers)], np.intp)
+        return np.where(own < 0, len(numbers), own)
+
     def columns_in(self, width: int) -> int:
         """Return of how many columns, all numbers, `width` features are derived."""
         times = len({"value", "deviation"} & set(self.derive))

@@ -8,7 +8,7 @@ may be to blame is taken away, filled in from the others as a missing value is
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from models.version.imputation import Fill
 
 SUSPECTS = 16  # features tried by their share of the score, and as many by how far out they are
 CELLS = 2**20  # numbers in the vectors that are filled in at once: 4 MiB
+
+
+T = TypeVar("T", bound=np.generic)
 
 
 class Ablated(NamedTuple):
@@ -43,19 +46,21 @@ def suspects(
     spread = np.maximum(drawn.std(axis=0), 1e-6)
     outlying = np.abs(x - drawn.mean(axis=0)) / spread
     if columns < x.shape[1]:
-        shares, outlying = _by_owner(shares, owners, "sum"), _by_owner(outlying, owners, "max")
+        shares, outlying = by_owner(shares, owners, "sum"), by_owner(outlying, owners, "max")
     first = np.argsort(-shares, axis=1, kind="stable")[:, :SUSPECTS]
     np.put_along_axis(outlying, first, -1.0, axis=1)
     then = np.argsort(-outlying, axis=1, kind="stable")[:, :SUSPECTS]
     return np.concatenate([first, then], axis=1)
 
 
-def _by_owner(values: Float64, owners: NDArray[np.intp], how: Literal["sum", "max"]) -> Float64:
+def by_owner(
+    values: NDArray[T], owners: NDArray[np.intp], how: Literal["sum", "max"]
+) -> NDArray[T]:
     """Return the sum, or the largest, of each column's own of values (n, d)."""
     order = np.argsort(owners, kind="stable")
     starts = np.flatnonzero(np.diff(owners[order], prepend=-1))
     join = np.add if how == "sum" else np.maximum
-    joined: Float64 = join.reduceat(values[:, order], starts, axis=1)
+    joined: NDArray[T] = join.reduceat(values[:, order], starts, axis=1)
     return joined
 
 

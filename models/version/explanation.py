@@ -62,26 +62,30 @@ def leading(found: Shares, names: Sequence[str], k: int, words: Words) -> list[l
     ]
 
 
-def by_column(context: Context, numbers: NDArray[np.bool_], found: Shares) -> Shares:
+def by_column(
+    context: Context, numbers: NDArray[np.bool_], found: Shares, gaps: NDArray[Any]
+) -> Shares:
     """Return what features derived by a context, (n, w), say of the columns, (n, d).
 
-    A column's share is the sum of its features'. What is expected follows from the feature with
-    the larger one: the value itself, or the mean of the rows before with the deviation that is
-    expected of it. The calendar is no column of the client's, and its share is told of none.
+    The shares of `found` are by `Context.owners`. What is expected of a column follows from the
+    feature with the larger of `gaps` (n, w), scaled: the value itself, or the mean of the rows
+    before with the deviation that is expected of it. The calendar is no column of the client's,
+    and its share is told of none.
     """
     n, d = len(found.values), len(numbers)
     value, hoped = (np.full((n, d), np.nan) for _ in range(2))
-    total, largest = np.zeros((n, d)), np.full((n, d), -np.inf)
+    widest = np.full((n, d), -np.inf)
     for feature, (column, how) in enumerate(context.origins(numbers)):
         if column < 0:
             continue
-        own, share, wanted = (part[:, feature].astype(np.float64) for part in found)
+        own, wanted = (
+            part[:, feature].astype(np.float64) for part in (found.values, found.expected)
+        )
         if how == "deviation" and "value" in context.derive:
             wanted = value[:, column] - (own - wanted)
         else:
             value[:, column] = own
-        leads = share > largest[:, column]
+        leads = gaps[:, feature] > widest[:, column]
         hoped[leads, column] = wanted[leads]
-        largest[leads, column] = share[leads]
-        total[:, column] += np.where(np.isfinite(share), share, 0.0)
-    return Shares(value, np.where(np.isfinite(largest), total, -np.inf), hoped)
+        widest[leads, column] = gaps[leads, feature]
+    return Shares(value, found.shares[:, :d], hoped)

@@ -25,7 +25,7 @@ from models.parts.tied_gaussians import LABELS, Tied
 from models.scores.by_name import Score, base, in_blocks, prepare, scorer
 from models.scores.elbo import blocks
 from models.version import artifact, classifier
-from models.version.ablation import Explainer
+from models.version.ablation import Explainer, by_owner
 from models.version.artifact import PARTS, part, under
 from models.version.description import Description, described
 from models.version.exercise import exercise
@@ -163,12 +163,17 @@ class Version(Worded, Summarised):
         """
         X = self._checked(X, gaps=self._imputes)
         x, seen = self.scaler.transform(X), ~np.isnan(X)
-        columns = self.config.column_names(self.dimension)
-        explain = Explainer(self._scorer, self._fill, self._drawn, self.scaler.owners)
-        contributions, expected = explain(x if seen.all() else self._fill(x), seen)
+        x = x if seen.all() else self._fill(x)
+        columns, context = self.config.column_names(self.dimension), self.config.context
+        numbers, owners = self.config.numbers(len(columns)), self.scaler.owners
+        # Features that a context derives of one column are taken away together.
+        of_column = np.arange(seen.shape[1]) if context is None else context.owners(numbers)
+        explain = Explainer(self._scorer, self._fill, self._drawn, of_column[owners])
+        contributions, expected = explain(x, by_owner(seen, of_column, "max"))
         found = Shares(X, contributions, self.scaler.inverse(expected))
-        if self.config.context is not None:
-            found = by_column(self.config.context, self.config.numbers(len(columns)), found)
+        if context is not None:
+            gaps = by_owner(np.abs(x - expected), owners, "max")
+            found = by_column(context, numbers, found, gaps)
         return leading(found, columns, k, self.reading(read))
 
     def filled(self, X: NDArray[Any]) -> Array:

@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from models.parts.incident_rule import Rule, choose
 from service.cli import console
 from service.cli.sheet import Rows
-from service.domain.incident import speaks
+from service.domain.attribution import Attribution
+from service.domain.incident import Incident, Witness, number
+from service.domain.incident_fold import Block, Change, Context, Fold
 from service.json_value import JsonObject
 
 if TYPE_CHECKING:
-    from service.client.answers import Attribution, ScoreAnswer
+    from service.client.answers import DetectorStatus, ScoreAnswer
 
-QUIET_ROWS = 10  # rows of a source without an alarm that end an incident
+_ALPHA = 0.01  # of a row's false alarms, where no rule is in force
+_CLOSE = 300.0  # seconds that end an incident, where the config says nothing
 _MOST_INCIDENTS = 10  # in the list for people
 _ADDED = ("score", "p_value", "severity", "is_anomaly", "state", "why")
 
@@ -38,8 +42,13 @@ class Row:
     state: str | None
     time: float | None
     source: str | None
-    why: str
+    leading: tuple[Attribution, ...]
     cells: Sequence[str]
+
+    @property
+    def why(self) -> str:
+        """What contributed most to the score, in words."""
+        return why(self.leading)
 
     def to_dict(self) -> JsonObject:
         """Return it as one JSON object."""
@@ -74,55 +83,31 @@ def rows(sent: Rows, answer: "ScoreAnswer") -> Iterator[Row]:
             states[i],
             None if sent.times is None else float(sent.times[i]),
             None if sent.sources is None else sent.sources[i],
-            why(attributions[i]),
+            tuple(Attribution(**one) for one in attributions[i]),
             sent.cells[i],
         )
 
 
-def why(attributions: "Sequence[Attribution]") -> str:
+def why(leading: Sequence[Attribution]) -> str:
     """Return what contributed most to a score, in words."""
-    if not attributions:
+    if not leading:
         return ""
-    first = attributions[0]
-    value, expected = (
-        part if isinstance(part, str) else f"{part:.4g}"
-        for part in (first["value"], first["expected"])
-    )
-    return f"{first['feature']} {value}, expected {expected}"
-
-
-@dataclass(slots=True)
-class Incident:
-    """Alarming rows of one source that are near each other."""
-
-    source: str | None
-    start: Row
-    end: Row
-    peak: Row
-    speaker: Row  # whose reason is the incident's
-    alarms: int = 1
-
-    def extend(self, row: Row) -> None:
-        """Take in another alarming row."""
-        self.end, self.alarms = row, self.alarms + 1
-        if (row.severity or 0.0) > (self.peak.severity or 0.0):
-            self.peak = row
-        if speaks(row.severity or 0.0, self.speaker.severity or 0.0):
-            self.speaker = row
+    first = leading[0]
+    return f"{first.feature} {number(first.value)}, expected {number(first.expected)}"
 
 
 @dataclass(slots=True)
 class Found:
-    """Counts, the `top` worst anomalies, and the incidents that they make."""
+    """Counts, the `top` worst anomalies, and the incidents that the rows make by the rule given."""
 
     top: int
+    rule: Rule
     rows: int = 0
     judged: int = 0
     anomalies: int = 0
     worst: list[tuple[float, int, Row]] = field(default_factory=list)
-    incidents: list[Incident] = field(default_factory=list)
-    _open: dict[str | None, tuple[Incident, int]] = field(default_factory=dict)
-    _seen: dict[str | None, int] = field(default_factory=dict)
+    incidents: dict[str, Incident] = field(default_factory=dict)
+    _fold: Fold = field(default_factory=Fold)
 
     def add(self, row: Row) -> None:
         """Take note of the next row of the file."""
@@ -130,20 +115,14 @@ class Found:
         if row.is_anomaly is None:
             return
         self.judged += 1
-        seen = self._seen[row.source] = self._seen.get(row.source, 0) + 1
+        for change in changes(self._fold, self.rule, row):
+            self.incidents[change.incident.id] = change.incident
         if not row.is_anomaly:
             return
         self.anomalies += 1
         heapq.heappush(self.worst, (row.severity or 0.0, -self.rows, row))
         if len(self.worst) > self.top:
             heapq.heappop(self.worst)
-        incident, last = self._open.get(row.source, (None, 0))
-        if incident is None or seen - last > QUIET_ROWS + 1:
-            incident = Incident(row.source, row, row, row, row)
-            self.incidents.append(incident)
-        else:
-            incident.extend(row)
-        self._open[row.source] = (incident, seen)
 
     def show(self) -> None:
         """Write the worst anomalies and the incidents, for a person."""
@@ -155,18 +134,45 @@ class Found:
             console.show_table(
                 [columns[i] for i in kept], ([row[i] for i in kept] for row in table)
             )
-        worst = sorted(self.incidents, key=lambda one: -(one.peak.severity or 0.0))
+        worst = sorted(self.incidents.values(), key=lambda one: -one.peak)
         for incident in worst[:_MOST_INCIDENTS]:
-            typer.echo(sentence(incident))
+            typer.echo(sentence(incident, shown[0]))
         if (more := len(worst) - _MOST_INCIDENTS) > 0:
             typer.echo(f"and {more} milder incidents")
-        waiting = self.rows - self.judged
+        waiting, count = self.rows - self.judged, len(self.incidents)
+        inside = sum(incident.count for incident in worst)
         typer.echo(
             f"{self.anomalies} of {self.judged} vectors are anomalies"
-            + (f" in {len(self.incidents)} incidents" if self.incidents else "")
             + (f" ({self.anomalies - len(shown)} more than shown)" * (self.anomalies > len(shown)))
+            + (f", {inside} of them in {count} incident{'s' * (count > 1)}" if count else "")
             + (f"; {waiting} rows were not judged" if waiting else "")
         )
+
+
+def rule_of(status: "DetectorStatus | None", *, timed: bool) -> Rule:
+    """Return the rule by which the service makes incidents of the detector's rows.
+
+    Where none is in force, or the status may not be read, it is the one of few calibration rows.
+    Rows without a time (`timed` false) are near each other by their number alone.
+    """
+    config = status["config"] if status else {}
+    incident = config.get("incident") or {}
+    seconds = float(incident.get("close_after_seconds", _CLOSE)) if timed else 0.0
+    in_force = status.get("incident_rule") if status else None
+    if in_force is None:
+        return choose(None, 1.0, None, _ALPHA, seconds).rule
+    return Rule(in_force["alarming_rows"], in_force["of_rows"], in_force["severity_alone"], seconds)
+
+
+def changes(fold: Fold, rule: Rule, row: Row) -> list[Change]:
+    """Return what the next judged row changes of the incidents that were made so far."""
+    at = float(row.place) if row.time is None else row.time
+    block = Block(row.source or "", 1, at)
+    if row.is_anomaly:
+        severity, p_value, score = (part or 0.0 for part in (row.severity, row.p_value, row.score))
+        kept = Witness(str(row.place), at, severity, p_value, score, b"", row.leading)
+        block = Block(block.source, 1, at, (0,), (at,), (severity,), ((0, kept),))
+    return fold.take(block, Context(rule, at, _ALPHA, row.version, generation=0))
 
 
 def _cells(row: Row) -> list[str]:
@@ -174,19 +180,16 @@ def _cells(row: Row) -> list[str]:
     return [str(row.place), _short(row.time), row.source or "", *numbers, row.why]
 
 
-def sentence(incident: Incident) -> str:
-    """Return the incident in one line."""
-    start, end, peak = incident.start, incident.end, incident.peak
-    if start.time is not None:
-        when = f"{_short(start.time)} to {_short(end.time)} UTC"
+def sentence(incident: Incident, row: Row) -> str:
+    """Return an incident in words; `row` is any of its file."""
+    if row.time is not None:
+        when = f"{_short(incident.start)} to {_short(incident.end)} UTC"
     else:
-        when = f"{start.unit} {start.place} to {end.place}"
+        when = f"{row.unit} {incident.start:.0f} to {incident.end:.0f}"
     whose = f" of {incident.source}" if incident.source else ""
-    because = f": {incident.speaker.why}" if incident.speaker.why else ""
-    return (
-        f"incident{whose}, {when}: {incident.alarms} rows, "
-        f"severity up to {peak.severity:.3g}{because}"
-    )
+    because = f": {why(incident.leading)}" if incident.leading else ""
+    rows = f"{incident.count} row{'s' * (incident.count > 1)}"
+    return f"incident{whose}, {when}: {rows}, severity up to {incident.peak:.3g}{because}"
 
 
 def _short(time: float | None) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from service.cli.sheet import Rows, Sheet
     from service.cli.text_table import Options
     from service.client import Client
+    from service.client.answers import DetectorStatus
 
 _WHY = 3  # contributions asked for of each row
 _EXPLAINED = 1000  # rows in one request: a service explains 2,000 at most
@@ -75,15 +76,16 @@ def score(
     from service.client.stream import Stream
 
     options = options_of(time, source, drop, time_format, timezone)
-    seen = found.Found(top)
     with (
         Sheet(file, options) as sheet,
         console.client(url, key) as client,
         found.writer(out, sheet.header) as write,
     ):
-        config = config_of(client, detector)
+        status = status_of(client, detector)
+        config = config_of(status)
         stream, columns = Stream(client, detector, config), sheet.matched(config)
         tell(sheet, columns)
+        seen = found.Found(top, found.rule_of(status, timed=time is not None))
         with Share("scoring") as progress:
             chunks = sheet.rows(columns, gaps=config.get("missing") == "impute")
             for rows in (part for chunk in chunks for part in chunk.parts(_EXPLAINED)):
@@ -181,18 +183,22 @@ def tell(sheet: "Sheet", columns: list[tuple[str, str]] | None) -> None:
         )
 
 
-def config_of(client: "Client", detector: str) -> dict[str, Any]:
-    """Return the detector's config; nothing of it for a key that may not read it."""
+def status_of(client: "Client", detector: str) -> "DetectorStatus | None":
+    """Return the detector's status; None for a key that may not read it."""
     from service.client import Refused
 
     try:
-        config = dict[str, Any](**client.detector(detector)["config"])
+        return client.detector(detector)
     except Refused as error:
         if error.status != 403:
             raise
         console.complain("the key may not read the config: columns go by position")
-        return {}
-    return config
+        return None
+
+
+def config_of(status: "DetectorStatus | None") -> dict[str, Any]:
+    """Return the config of a status; nothing of it where that may not be read."""
+    return dict(**status["config"]) if status else {}
 
 
 def _ensure(

@@ -13,7 +13,8 @@ from service.domain.event import Event
 ROWS_KEPT = 100  # of an incident, the worst
 LEADING = 3  # features that an incident names
 _LEADS = 0.2  # of the largest contribution: a feature with less does not lead
-_CLEARLY = 1.25  # times as severe as an earlier row: a later one explains an incident better
+_ENOUGH = 3.0  # severity of a row that explains an incident for good
+_CLEARLY = 2.0  # times as severe as an earlier row: a later one explains an incident better
 _TODAY = 3600.0  # seconds between the client's clock and the store's
 _SLACK = 5.0  # seconds that an API process may take to report what it scored
 _ROUNDED = 4  # significant digits of a value in a sentence
@@ -83,10 +84,11 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
 def speaks(severity: float, told: float) -> bool:
     """Return whether a later row of an incident explains it better than one of severity `told`.
 
-    Only one that is clearly severer does. What began an incident is its cause. Rows right behind a
-    fault may be as severe: beside a fault among the rows before it, a healthy row deviates too.
+    Only one that is clearly severer does, and none where that row was rare enough. What began an
+    incident is its cause. Rows right behind a fault may be severer: beside a fault among the rows
+    before it, a healthy row deviates too.
     """
-    return severity > _CLEARLY * told
+    return told < _ENOUGH and severity > _CLEARLY * told
 
 
 class Ruling(msgspec.Struct, frozen=True):

@@ -218,16 +218,16 @@ def _extended(
     if severity > incident.peak:
         p_value = alpha**severity if witness is None else witness.p_value
         news |= {"peak": severity, "p_value": p_value}
-    if witness is not None and speaks(severity, incident.told):
+    if witness is not None and witness.leading and speaks(severity, incident.told):
         news |= {"leading": leads(witness.leading), "regime": witness.regime, "told": severity}
     return msgspec.structs.replace(incident, **news)
 
 
 def _speaker(rows: Sequence[Witness]) -> Witness | None:
-    """Return the row, of some in their order, that explains them."""
+    """Return the row, of some in their order, that explains them; None where none has a reason."""
     found: Witness | None = None
     for row in rows:
-        if found is None or speaks(row.severity, found.severity):
+        if row.leading and (found is None or speaks(row.severity, found.severity)):
             found = row
     return found
 

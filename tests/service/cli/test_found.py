@@ -4,8 +4,11 @@ import csv
 
 import numpy as np
 
+from models.parts.incident_rule import Rule
 from service.cli.found import Found, rows, writer
 from service.cli.sheet import Rows
+
+RULE = Rule(k=2, m=10, alone=1.45, seconds=300.0)
 
 
 def judged(alarms, sources=None, n=60):
@@ -17,35 +20,43 @@ def judged(alarms, sources=None, n=60):
         "p_values": [0.5] * n,
         "severities": [1.0 + i / 100 if one else 0.2 for i, one in enumerate(verdicts)],
         "is_anomaly": verdicts,
-        "attributions": [[{"feature": "speed", "value": 2790.0, "expected": 2827.0}]] * n,
+        "attributions": [
+            [{"feature": "speed", "contribution": 9.0, "value": 2790.0, "expected": 2827.0}]
+        ]
+        * n,
     }
     times = 1.7e9 + 60.0 * np.arange(n)
     sent = Rows(np.zeros((n, 1)), times, sources, "x.csv", "line", range(2, n + 2), [["1"]] * n)
     return list(rows(sent, answer))
 
 
+def row_of(time):
+    """Return the number of the row with this time."""
+    return round((time - 1.7e9) / 60.0)
+
+
 def found(judged_rows, top=20):
     """Return what was found in rows."""
-    seen = Found(top)
+    seen = Found(top, RULE)
     for row in judged_rows:
         seen.add(row)
     return seen
 
 
 def test_alarms_near_each_other_are_one_incident():
-    """Ten quiet rows end it; it has a start, an end and a peak."""
-    seen = found(judged({5, 6, 7, 17, 40, 41}))
-    told = [(one.start.place, one.end.place, one.peak.place, one.alarms) for one in seen.incidents]
-    assert told == [(7, 19, 19, 4), (42, 43, 43, 2)]
-    # Hardly severer rows leave the word to the one that began it.
-    assert [one.speaker.place for one in seen.incidents] == [7, 42]
+    """The detector's rule opens and ends it; a lone alarm that is not severe opens none."""
+    seen = found(judged({5, 6, 7, 15, 26, 40, 41}))
+    told = [
+        (row_of(one.start), row_of(one.end), one.peak, one.count) for one in seen.incidents.values()
+    ]
+    assert told == [(5, 15, 1.15, 4), (40, 41, 1.41, 2)]
 
 
 def test_sources_have_incidents_of_their_own():
     """Rows of another source in between end nothing."""
     sources = tuple("ab"[i % 2] for i in range(60))
     seen = found(judged({2, 3, 20, 22}, sources))
-    assert [(one.source, one.alarms) for one in seen.incidents] == [("a", 3), ("b", 1)]
+    assert [(one.source, one.count) for one in seen.incidents.values()] == [("a", 3)]
 
 
 def test_the_worst_come_first(capsys):
@@ -56,7 +67,8 @@ def test_the_worst_come_first(capsys):
     assert lines == ["52", "9"]
     assert "2023-11-14 23:03" in out
     assert "speed 2790, expected 2827" in out
-    assert "4 of 60 vectors are anomalies in 2 incidents (2 more than shown)" in out
+    assert "incident, 2023-11-14 22:18:20 to 2023-11-14 22:20:20 UTC: 3 rows, severity" in out
+    assert "4 of 60 vectors are anomalies (2 more than shown), 4 of them in 2 incidents" in out
 
 
 def test_rows_that_were_not_judged_are_no_anomalies(capsys):
@@ -72,7 +84,7 @@ def test_rows_that_were_not_judged_are_no_anomalies(capsys):
 
 _NUMBERS = {"score", "p_value", "severity", "is_anomaly"}
 _FIELDS = ("unit", "place", "version", "score", "p_value", "severity", "is_anomaly", "state",
-           "time", "source", "why", "cells")  # fmt: skip
+           "time", "source", "leading", "cells")  # fmt: skip
 
 
 def test_the_file_keeps_the_columns_of_the_user(tmp_path):

@@ -5,20 +5,23 @@ import threading
 import numpy as np
 import pytest
 
-from service.cli.found import QUIET_ROWS, Row
+from models.parts.incident_rule import Rule
+from service.cli.found import Row
 from service.cli.growing import Growing
+from service.cli.live import Live
 from service.cli.sheet import Sheet
 from service.cli.table_files import BadTable
 from service.cli.text_table import Options
-from service.cli.watch import Live
+from service.domain.attribution import Attribution
 
+LEADING = (Attribution("speed", 8.0, 9.0, 3.0),)
 OPTIONS = Options(time="when", source="machine")
 
 
 def row(place: int, *, alarm: bool, source: str = "a") -> Row:
     """Return a judged row."""
     severity = 2.0 if alarm else 0.2
-    return Row("line", place, 1, 9.0, 0.1, severity, alarm, None, None, source, "speed 9", ())
+    return Row("line", place, 1, 9.0, 0.1, severity, alarm, None, None, source, LEADING, ())
 
 
 def test_rows_come_as_the_file_grows(tmp_path):
@@ -75,18 +78,21 @@ def test_lines_of_json_are_rows(tmp_path, lines):
     assert (first.times.tolist(), second.sources) == ([1.0], ("a",))
 
 
-def test_an_incident_opens_with_an_alarm_and_closes_after_quiet_rows():
-    """One a source; what is open at the end is said."""
-    live, said = Live(), []
+def test_an_incident_opens_and_closes_by_the_detectors_rule():
+    """Each source has its own; what is open at the end is said."""
+    live, said = Live(Rule(k=2, m=10, alone=4.0, seconds=0.0)), []
     for place in range(3):
         said += live.add(row(place, alarm=True))
     said += live.add(row(3, alarm=True, source="b"))
-    assert [line.split(":")[0] for line in said] == ["opened", "opened"]
-    for place in range(QUIET_ROWS):
-        assert not list(live.add(row(4 + place, alarm=False)))
-    (closed,) = live.add(row(99, alarm=False))
-    assert closed.startswith("closed: incident of a, line 0 to 2: 3 rows")
+    assert said == [
+        "opened: incident of a, line 0 to 1: 2 rows, severity up to 2: speed 9, expected 3"
+    ]
+    said = [line for place in range(10) for line in live.add(row(4 + place, alarm=False))]
+    assert said == [
+        "closed: incident of a, line 0 to 2: 3 rows, severity up to 2: speed 9, expected 3"
+    ]
+    said += live.add(row(14, alarm=True, source="b"))
     assert [line.split(":")[0] for line in live.end()] == [
         "still open",
-        "4 of 15 rows were anomalies",
+        "5 of 15 rows were anomalies",
     ]

@@ -94,12 +94,15 @@ def test_what_began_an_incident_explains_it() -> None:
         return Block("", len(rows), times[-1], places, times, severities, rows)
 
     fold = Fold()
-    opened = run(fold, at(0.0, 3.0, 3.2, 3.4))[-1].incident
-    assert (opened.peak, opened.p_value, opened.leading[0].value) == (3.4, 0.01**3.4, 3.0)
-    extended = run(fold, at(3.0, 3.7, 3.0))[-1].incident
-    assert (extended.peak, extended.p_value, extended.leading[0].value) == (3.7, 0.01**3.7, 3.0)
-    worse = run(fold, at(5.0, 3.8))[-1].incident
-    assert (worse.peak, worse.leading[0].value) == (3.8, 3.8)
+    told = [
+        (found.peak, found.p_value, found.leading[0].value)
+        for rows in (at(0.0, 1.5, 1.6, 1.7), at(3.0, 1.9, 1.5), at(5.0, 3.1), at(6.0, 9.0))
+        for found in [run(fold, rows)[-1].incident]
+    ]
+    assert told == [
+        (peak, 0.01**peak, spoken)
+        for peak, spoken in ((1.7, 1.5), (1.9, 1.5), (3.1, 3.1), (9.0, 3.1))
+    ]
 
 
 def test_single_alarms_open_nothing() -> None:
