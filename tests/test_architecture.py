@@ -88,6 +88,7 @@ STANDARD = {
     "hashlib",
     "html",
     "itertools",
+    "operator",
     "json",
     "math",
     "pathlib",
