@@ -4,8 +4,11 @@ import runpy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+
+from models import Version
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -47,3 +50,29 @@ def test_the_weights_decide_how_much_of_each_piece_is_left(tmp_path: Path) -> No
     assert oldest["(n_prev/n, n_new/n)"] > 20
     assert table["(.2, .8)"]["right drawn"] > 45
     assert table["(n_prev/n, n_new/n)"]["middle alarms"] < 6
+
+
+def test_a_folder_of_lookout_becomes_a_backtest_and_a_version(tmp_path: Path) -> None:
+    """Components in folders at clocks of their own, labels without a header."""
+    rng = np.random.default_rng(0)
+    for component, minutes, sensors in (
+        ("motor", 1, ("current", "speed")),
+        ("bearing", 2, ("temp",)),
+    ):
+        (tmp_path / "data" / component).mkdir(parents=True)
+        lines = [",".join(("Timestamp", *sensors))]
+        for i in range(0, 600, minutes):
+            shift = 9.0 if 500 <= i < 520 else 0.0
+            values = (f"{20 + shift + rng.normal():.3f}" for _ in sensors)
+            lines.append(",".join((f"2026-01-01 {i // 60:02}:{i % 60:02}:00", *values)))
+        (tmp_path / "data" / component / "a.csv").write_text("\n".join(lines))
+    (tmp_path / "labels.csv").write_text("2026-01-01 08:20:00,2026-01-01 08:39:00\n")
+    main = runpy.run_path(str(EXAMPLES / "lookout_folder.py"))["main"]
+    said = main(
+        [str(tmp_path / "data"), "--labels", str(tmp_path / "labels.csv"), "--kind", "mahalanobis",
+         "--output", str(tmp_path / "v")]
+    )  # fmt: skip
+    assert said["sensors"] == ["bearing.temp", "motor.current", "motor.speed"]
+    assert (said["rows"], said["events"]) == (600, [True])
+    assert said["held"] < 0.05
+    assert Version.load(tmp_path / "v").features == tuple(said["sensors"])

@@ -10,6 +10,7 @@ import pytest
 
 from service.cli.demo import own_service, pump
 
+README = Path(__file__).parents[2] / "README.md"
 PAGE = Path(__file__).parents[2] / "docs" / "first-alarm.md"
 
 
@@ -21,6 +22,8 @@ def test_the_two_commands_of_the_docs_find_the_faults_of_a_pump(tmp_path):
     assert shown is not None
     commands = re.findall(r"^\$ anamnesis (.*)$", shown[1], re.MULTILINE)
     assert len(commands) == 2
+    same = re.findall(r"^\$ .venv/bin/anamnesis (.*)$", README.read_text(), re.MULTILINE)
+    assert [words for words in same if words.startswith(("learn", "score"))] == commands
     said = ""
     with own_service.running(tmp_path / "data", keep=False) as url:
         for words in commands:

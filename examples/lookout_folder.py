@@ -1,0 +1,101 @@
+"""Read a folder as AWS Lookout for Equipment took it: a backtest, and a version to serve.
+
+The folder holds a folder for each component with CSV files, or CSV files alone; the first column
+of each is a time, the others are sensors. The labels are a CSV of two columns without a header:
+from when until when behaviour was abnormal. Rows of all files at the same time are one row; a
+sensor that has nothing there has the value before it.
+
+    python examples/lookout_folder.py data/ --labels labels.csv --output pump.anamnesis
+
+The artifact goes into a detector by `POST /v1/detectors/pump/versions`.
+"""
+
+import argparse
+import csv
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models import Config, train
+from models.backtest import History, live, windows
+
+FORMS = ("%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%m/%d/%Y %H:%M")
+
+
+def seconds(cell: str) -> float:
+    """Return a time, in UTC, as seconds since 1970."""
+    for form in FORMS:
+        try:
+            return datetime.strptime(cell.strip()[:19], form).replace(tzinfo=UTC).timestamp()
+        except ValueError:
+            continue
+    return datetime.fromisoformat(cell.strip()).astimezone(UTC).timestamp()
+
+
+def sensors(folder: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Return the names of all sensors, the times (n,) and the rows (n, d), ascending in time."""
+    found: dict[str, dict[float, float]] = {}
+    for file in sorted(folder.rglob("*.csv")):
+        component = "" if file.parent == folder else f"{file.parent.name}."
+        with file.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.reader(lines)
+            names = [f"{component}{name.strip()}" for name in next(reader)[1:]]
+            for at, *cells in reader:
+                for name, cell in zip(names, cells, strict=True):
+                    if cell.strip():
+                        found.setdefault(name, {})[seconds(at)] = float(cell)
+    times = np.array(sorted({at for values in found.values() for at in values}))
+    X = np.full((len(times), len(found)), np.nan, np.float32)
+    for j, values in enumerate(found.values()):
+        own = np.array(sorted(values))
+        before = np.searchsorted(own, times, "right") - 1
+        there = before >= 0
+        X[there, j] = np.array([values[at] for at in own])[before[there]]
+    whole = ~np.isnan(X).any(axis=1)  # from when on every sensor has sent something
+    return list(found), times[whole], X[whole]
+
+
+def abnormal(labels: Path, times: np.ndarray) -> np.ndarray:
+    """Return which events each time (n,) falls into, (events, n)."""
+    with labels.open(newline="", encoding="utf-8-sig") as lines:
+        spans = [(seconds(start), seconds(end)) for start, end, *_ in csv.reader(lines)]
+    return np.array([(times >= start) & (times <= end) for start, end in spans])
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run the example; return what it prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--labels", type=Path, help="CSV of two columns: start, end")
+    parser.add_argument("--output", type=Path, default=Path("lookout.anamnesis"))
+    parser.add_argument("--kind", choices=("vae", "mahalanobis"), default="vae")
+    given = parser.parse_args(arguments)
+
+    names, times, X = sensors(given.folder)
+    events = abnormal(given.labels, times) if given.labels else np.zeros((0, len(times)), bool)
+    anomalous = events.any(axis=0) if len(events) else np.zeros(len(times), bool)
+    config = Config(features=tuple(names), kind=given.kind)
+    steps = live("as Lookout had it", History(X, anomalous), windows(len(X)), config)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            lifetime = done.value
+            break
+    version = train(None, X[~anomalous], config)
+    version.save(given.output)
+    alarms = version.is_anomaly(X)
+    found = [bool(alarms[event].any()) for event in events]
+    print(f"{len(X)} rows of {len(names)} sensors, {int(anomalous.sum())} of them labelled")
+    print(f"backtest: {lifetime.held:.2%} false alarms ({lifetime.asked:.0%} asked)")
+    if lifetime.auroc is not None:
+        print(f"backtest: AUROC {lifetime.auroc:.3f} of labelled rows beside the others")
+    print(f"{sum(found)} of {len(found)} labelled events have an alarm; {given.output} is written")
+    return {"sensors": names, "rows": len(X), "events": found, "held": lifetime.held}
+
+
+if __name__ == "__main__":
+    main()
