@@ -21,6 +21,7 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import msgspec
 import numpy as np
 from sklearn.datasets import load_digits
 
@@ -32,6 +33,7 @@ from models.decisions.admission import ALPHA
 from models.decisions.evidence import FOUND, gather
 from models.decisions.gate import gate
 from models.parts.labels import Labels
+from models.parts.lineage import Evidence
 
 _MOST = 4000  # vectors of a regime
 _LABELLED = {"anomalies": 30, "normals": 40}
@@ -101,12 +103,11 @@ class World:
         for kind, rows, weights in self.experiences():
             new = self.rng.permutation(rows)
             candidate = train(self.champion, new, self.config, weights)
-            told = candidate.lineage.evidence.to_dict()
-            known = told | gather(candidate, self.champion, self.labels)
-            yield {"kind": kind, "evidence": known}
+            known = gather(candidate, self.champion, self.labels)
+            yield {"kind": kind, "evidence": known.to_dict()}
             if kind == "poisoned":
-                without = {name: of for name, of in known.items() if name != "labelled"}
-                yield {"kind": "unlabelled", "evidence": without}
+                without = msgspec.structs.replace(known, labelled=None)
+                yield {"kind": "unlabelled", "evidence": without.to_dict()}
 
     def life(self, updates, spoilt, anchored):
         """Update the champion so often; return the share promoted and what is found at the end."""
@@ -118,7 +119,7 @@ class World:
             new[:k] = self.hidden[self.rng.permutation(k) % len(self.hidden)]
             candidate = train(champion, self.rng.permutation(new), self.config)
             known = gather(candidate, champion, self.labels, first if anchored else None)
-            if gate(candidate.lineage.evidence.to_dict() | known).passed:
+            if gate(known).passed:
                 champion, promoted = candidate, promoted + 1
         strange = self.labels.vectors[self.labels.anomalous]
         return promoted / updates, float((champion.p_values(strange) <= FOUND).mean())
@@ -158,22 +159,27 @@ def main():
     further = [{"set": name, "life": way} | life for (name, _, way), life in lives.items()]
     titled = {"Updates one after another": further} if further else None
     figures = [
-        {"world": key, "reasons": gate(one["evidence"]).reasons} | one
+        {"world": key, "reasons": verdict(one).reasons} | one
         for key, done in worlds.items()
         for one in done
     ]
     report("gate", rows, options.output, titled, figures=figures)
 
 
+def verdict(one):
+    """Return what the gate says of a candidate's evidence, as it was kept."""
+    return gate(msgspec.convert(one["evidence"], Evidence))
+
+
 def _rejected(candidates):
-    return ", ".join(one["kind"] for one in candidates if not gate(one["evidence"]).passed)
+    return ", ".join(one["kind"] for one in candidates if not verdict(one).passed)
 
 
 def _row(name, candidates):
     row = {"set": name}
     for title, kinds in (("clean", CLEAN), *((kind, (kind,)) for kind in SPOILT)):
         own = [one for one in candidates if one["kind"] in kinds]
-        row[title] = f"{sum(not gate(one['evidence']).passed for one in own)} of {len(own)}"
+        row[title] = f"{sum(not verdict(one).passed for one in own)} of {len(own)}"
     return row
 
 

@@ -45,8 +45,7 @@ def updated(champion, anchor, new, config):
     """Return a candidate and why the gate rejects it."""
     candidate = train(champion, new, config)
     told = anchor if anchor is not champion else None
-    known = gather(candidate, champion, anchor=told, new=new)
-    return candidate, gate(candidate.lineage.evidence.to_dict() | known).reasons
+    return candidate, gate(gather(candidate, champion, anchor=told, new=new)).reasons
 
 
 def walk(config, seed, share):

@@ -165,9 +165,9 @@ def ours(case, config):
     champion, said = None, []
     for experience in case.experiences:
         candidate = train(champion, experience.astype(np.float32), config)
-        evidence = candidate.lineage.evidence.to_dict()
+        evidence = candidate.lineage.evidence
         if champion is not None:
-            evidence = evidence | gather(candidate, champion)
+            evidence = gather(candidate, champion)
         verdict = gate(evidence)
         said += verdict.reasons
         champion = candidate if verdict.passed else champion

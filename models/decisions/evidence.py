@@ -5,8 +5,8 @@ and raises no false alarm. So it is asked for the anomalies. numpy alone.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +14,16 @@ from models.arrays import Array
 from models.decisions.admission import ALPHA
 from models.parts.calibration import LARGEST
 from models.parts.labels import Labels
+from models.parts.lineage import (
+    Anchored,
+    BesideAnchor,
+    Evidence,
+    Figures,
+    Labelled,
+    OwnAlarms,
+    Synthetic,
+    Walked,
+)
 from models.parts.statistics import auroc
 from models.version.version import Version
 
@@ -28,8 +38,8 @@ def gather(
     labels: Labels | None = None,
     anchor: Version | None = None,
     new: Array | None = None,
-) -> dict[str, Any]:
-    """Return evidence on a candidate that was trained on top of `champion`.
+) -> Evidence:
+    """Return the candidate's evidence with what it shows beside `champion`, which it grew from.
 
     - `synthetic`: how candidate and champion tell synthetic anomalies from normals, both made of
       what the champion draws.
@@ -41,17 +51,31 @@ def gather(
     All is judged by each version's own calibration and not by its threshold: at p <= ALPHA, and
     anomalies at p <= FOUND, for many that are labelled lie close to ALPHA.
     """
-    evidence: dict[str, Any] = {"synthetic": _synthetic(candidate, champion, "champion")}
+    ours, theirs = _synthetic(candidate, champion)
+    labelled = None
     if labels is not None and len((labels := _whole(labels)).vectors):
         versions = {"candidate": candidate, "champion": champion, "anchor": anchor or champion}
-        evidence["labelled"] = _labelled(versions, labels)
-    if anchor is not None:
-        evidence["anchor"] = _synthetic(candidate, anchor, "anchor") | {
-            "old": _shares(_alarms({"candidate": candidate, "anchor": anchor}, _drawn(anchor)[0]))
-        }
-        if new is not None:
-            evidence["anchor"]["walked"] = _walked(candidate, champion, anchor, new)
-    return evidence
+        labelled = _labelled(versions, labels)
+    return msgspec.structs.replace(
+        candidate.lineage.evidence,
+        synthetic=Synthetic(n=ROWS, candidate=ours, champion=theirs),
+        labelled=labelled,
+        anchor=anchor and _anchored(candidate, champion, anchor, new),
+    )
+
+
+def _anchored(
+    candidate: Version, champion: Version, anchor: Version, new: Array | None
+) -> Anchored:
+    ours, theirs = _synthetic(candidate, anchor)
+    alarms = _shares(_alarms({"candidate": candidate, "anchor": anchor}, _drawn(anchor)[0]))
+    return Anchored(
+        n=ROWS,
+        candidate=ours,
+        anchor=theirs,
+        old=BesideAnchor(candidate=alarms["candidate"], anchor=alarms["anchor"]),
+        walked=None if new is None else _walked(candidate, champion, anchor, new),
+    )
 
 
 def _alarms(versions: Mapping[str, Version], X: Array) -> dict[str, NDArray[np.bool_]]:
@@ -63,7 +87,7 @@ def _shares(alarms: Mapping[str, NDArray[np.bool_]]) -> dict[str, float]:
     return {name: float(one.mean()) for name, one in alarms.items()}
 
 
-def _walked(candidate: Version, champion: Version, anchor: Version, new: Array) -> dict[str, Any]:
+def _walked(candidate: Version, champion: Version, anchor: Version, new: Array) -> Walked:
     """Return how often anchor and champion alarm on new normals (n, d), and what explains it.
 
     `unexplained` is the share on which the anchor alarms and the champion does not, beyond what
@@ -79,11 +103,14 @@ def _walked(candidate: Version, champion: Version, anchor: Version, new: Array) 
         both = _shares({name: one[mine] for name, one in alarms.items()})
         more = both["anchor"] - both["champion"] - novel.get(number, 0.0)
         unexplained += max(0.0, more) * float(mine.mean())
-    return _shares(alarms) | {"n": len(new), "unexplained": unexplained}
+    shares = _shares(alarms)
+    return Walked(
+        anchor=shares["anchor"], champion=shares["champion"], n=len(new), unexplained=unexplained
+    )
 
 
-def _synthetic(candidate: Version, other: Version, name: str) -> dict[str, Any]:
-    """Return how both tell synthetic anomalies of `other` from its normals.
+def _synthetic(candidate: Version, other: Version) -> tuple[Figures, Figures]:
+    """Return how candidate and other tell synthetic anomalies of `other` from its normals.
 
     - `auroc`: of anomalies of both kinds beside normals.
     - `apart`: the share of those astray that score above 99 % of the normals. It falls where a
@@ -92,15 +119,16 @@ def _synthetic(candidate: Version, other: Version, name: str) -> dict[str, Any]:
       anomalies or noise in it too.
     """
     normals, astray, shuffled = _drawn(other)
-    figures: dict[str, Any] = {"n": ROWS}
-    for key, one in (("candidate", candidate), (name, other)):
+
+    def figures(one: Version) -> Figures:
         normal, wild, mixed = (one.score(X) for X in (normals, astray, shuffled))
-        figures[key] = {
-            "auroc": auroc(normal, np.concatenate([wild, mixed])),
-            "apart": float((wild > np.quantile(normal, 1.0 - ALPHA)).mean()),
-            "found": float((one.calibration.p_values(wild) <= FOUND).mean()),
-        }
-    return figures
+        return Figures(
+            auroc=auroc(normal, np.concatenate([wild, mixed])),
+            apart=float((wild > np.quantile(normal, 1.0 - ALPHA)).mean()),
+            found=float((one.calibration.p_values(wild) <= FOUND).mean()),
+        )
+
+    return figures(candidate), figures(other)
 
 
 def _drawn(version: Version) -> tuple[Array, Array, Array]:
@@ -132,18 +160,24 @@ def _whole(labels: Labels) -> Labels:
     return Labels(labels.vectors[whole], labels.anomalous[whole])
 
 
-def _labelled(versions: Mapping[str, Version], labels: Labels) -> dict[str, Any]:
+def _labelled(versions: Mapping[str, Version], labels: Labels) -> Labelled:
     """Return counts of `labels`, and the share of the normals on which each version `alarms`.
 
     `known` of the anomalies are found by champion or anchor, `kept` of those by the candidate.
     """
     normals = ~labels.anomalous
-    figures: dict[str, Any] = {"anomalies": int((~normals).sum()), "normals": int(normals.sum())}
-    found = {}
+    found: dict[str, NDArray[np.bool_]] = {}
+    alarms: dict[str, OwnAlarms] = {}
     for key, one in versions.items():
         p = one.calibration.p_values(one.score(labels.vectors))
         found[key] = (p <= FOUND) & labels.anomalous
         if normals.any():
-            figures[key] = {"alarms": float((p[normals] <= ALPHA).mean())}
+            alarms[key] = OwnAlarms(alarms=float((p[normals] <= ALPHA).mean()))
     known = found["champion"] | found["anchor"]
-    return figures | {"known": int(known.sum()), "kept": int((known & found["candidate"]).sum())}
+    return Labelled(
+        anomalies=int((~normals).sum()),
+        normals=int(normals.sum()),
+        known=int(known.sum()),
+        kept=int((known & found["candidate"]).sum()),
+        **alarms,
+    )

@@ -2,9 +2,18 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from models.decisions.admission import ALPHA
+from models.decisions.shadow_result import ShadowResult
+from models.parts.lineage import (
+    Anchored,
+    Evidence,
+    Figures,
+    Labelled,
+    Synthetic,
+    Vouched,
+)
 
 # How many more of the vectors a candidate may alarm on than the champion before it counts as
 # worse. Generated vectors have a heavier tail than real ones, so that between two sound versions
@@ -41,8 +50,10 @@ class Verdict(NamedTuple):
     reasons: list[str]
 
 
-def gate(evidence: Mapping[str, Any], tolerance: float = TOLERANCE) -> Verdict:
-    """Decide on `lineage.evidence.to_dict()`, and what `evidence.gather` adds where it was asked.
+def gate(
+    evidence: Evidence, tolerance: float = TOLERANCE, shadow: ShadowResult | None = None
+) -> Verdict:
+    """Decide on a lineage's evidence, and on live traffic where a `shadow` stage saw some.
 
     The candidate may alarm at most `tolerance` more often than the champion on `new` normals,
     those of the experience that it was not trained on, on `old` ones, drawn from the champion's
@@ -54,49 +65,52 @@ def gate(evidence: Mapping[str, Any], tolerance: float = TOLERANCE) -> Verdict:
     LABELLED_KEPT. What is not a finite number is no evidence. The first version has no champion to
     be compared with and passes.
 
-    >>> gate({"new": {"candidate": 0.01}})
+    >>> from models.parts.lineage import Alarms, Both
+    >>> new = Alarms(candidate=0.01, champion=0.9)
+    >>> gate(Evidence(n_new=100, new=new))
     Verdict(passed=True, reasons=[])
-    >>> gate({"new": {"candidate": 0.01, "champion": 0.9},
-    ...       "old": {"candidate": 0.40, "champion": 0.01}}).reasons
+    >>> gate(Evidence(n_new=100, new=new, old=Both(candidate=0.40, champion=0.01))).reasons
     ['old normals: the candidate alarms on 40.0 %, the champion on 1.0 % (tolerance 5.0 points)']
     """
-    if broken := sorted(_not_finite(evidence)):
+    told = evidence.to_dict() | ({"shadow": shadow.to_dict()} if shadow else {})
+    if broken := sorted(_not_finite(told)):
         reasons = [f"the evidence is not finite: {', '.join(broken)}"]
         return Verdict(passed=False, reasons=reasons)
-    labelled = evidence.get("labelled", {})
+    new, old = evidence.new, evidence.old
     reasons = [
-        *_alarming("new normals", evidence.get("new", {}), tolerance),
-        *_not_learned(evidence.get("unlearned", 0.0)),
-        *_alarming("old normals", evidence.get("old", {}), tolerance),
-        *_alarming_live(evidence.get("shadow", {}), tolerance),
-        *_alarming_labelled(labelled, tolerance),
-        *_still_alarming(evidence.get("vouched", {})),
-        *_blind("champion", evidence.get("synthetic", {}), BLURRED),
-        *_blind("anchor", evidence.get("anchor", {}), MOVED),
-        *_strayed(evidence.get("anchor", {})),
-        *_unlearned(labelled),
+        *_alarming("new normals", new.candidate, new.champion, tolerance),
+        *_not_learned(evidence.unlearned),
+        *(_alarming("old normals", old.candidate, old.champion, tolerance) if old else ()),
+        *_alarming_live(shadow, tolerance),
+        *_alarming_labelled(evidence.labelled, tolerance),
+        *_still_alarming(evidence.vouched),
+        *_beside_champion(evidence.synthetic),
+        *_beside_anchor(evidence.anchor),
+        *_unlearned(evidence.labelled),
     ]
     return Verdict(not reasons, reasons)
 
 
-def _not_finite(evidence: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    for name, value in evidence.items():
+def _not_finite(told: Mapping[str, object], path: str = "") -> Iterator[str]:
+    for name, value in told.items():
         if isinstance(value, Mapping):
             yield from _not_finite(value, f"{path}{name}.")
         elif isinstance(value, float) and not math.isfinite(value):
             yield f"{path}{name}"
 
 
-def _alarming(what: str, rates: Mapping[str, float], tolerance: float) -> Iterator[str]:
-    if "champion" in rates and rates["candidate"] > rates["champion"] + tolerance:
+def _alarming(
+    what: str, candidate: float | None, champion: float | None, tolerance: float
+) -> Iterator[str]:
+    if candidate is not None and champion is not None and candidate > champion + tolerance:
         yield (
-            f"{what}: the candidate alarms on {_percent(rates['candidate'])}, the champion on "
-            f"{_percent(rates['champion'])} (tolerance {100 * tolerance:.1f} points)"
+            f"{what}: the candidate alarms on {_percent(candidate)}, the champion on "
+            f"{_percent(champion)} (tolerance {100 * tolerance:.1f} points)"
         )
 
 
-def _not_learned(share: float) -> Iterator[str]:
-    if share > UNLEARNED:
+def _not_learned(share: float | None) -> Iterator[str]:
+    if share is not None and share > UNLEARNED:
         yield (
             f"new normals: {_percent(share)} of them are still as rare as one in a hundred (at "
             f"most {_percent(UNLEARNED)}): the experience was not learned; send more rows like "
@@ -104,54 +118,67 @@ def _not_learned(share: float) -> Iterator[str]:
         )
 
 
-def _alarming_labelled(labelled: Mapping[str, Any], tolerance: float) -> Iterator[str]:
-    if labelled.get("normals", 0) * tolerance >= 2.0:  # two alarms more are not too many
-        rates = {name: labelled[name]["alarms"] for name in ("candidate", "champion")}
-        yield from _alarming("vectors labelled normal", rates, tolerance)
+def _alarming_labelled(labelled: Labelled | None, tolerance: float) -> Iterator[str]:
+    # Two alarms more are not too many.
+    if labelled is None or labelled.normals * tolerance < 2.0:
+        return
+    if labelled.candidate is not None and labelled.champion is not None:
+        alarms = labelled.candidate.alarms, labelled.champion.alarms
+        yield from _alarming("vectors labelled normal", *alarms, tolerance)
 
 
-def _still_alarming(vouched: Mapping[str, int]) -> Iterator[str]:
-    if 2 * vouched.get("still", 0) > vouched.get("n", 0):
+def _still_alarming(vouched: Vouched | None) -> Iterator[str]:
+    if vouched is not None and 2 * vouched.still > vouched.n:
         yield (
-            f"rows labelled normal: of {vouched['n']} that it learned the candidate still alarms "
-            f"on {vouched['still']}"
+            f"rows labelled normal: of {vouched.n} that it learned the candidate still alarms "
+            f"on {vouched.still}"
         )
 
 
-def _alarming_live(shadow: Mapping[str, Any], tolerance: float) -> Iterator[str]:
-    if shadow.get("n", 0) * tolerance >= 2.0 and shadow["n"] >= shadow["asked"]:
-        yield from _alarming("live traffic", shadow, tolerance)
+def _alarming_live(shadow: ShadowResult | None, tolerance: float) -> Iterator[str]:
+    if shadow is not None and shadow.n * tolerance >= 2.0 and shadow.n >= shadow.asked:
+        yield from _alarming("live traffic", shadow.candidate, shadow.champion, tolerance)
+
+
+def _beside_champion(synthetic: Synthetic | None) -> Iterator[str]:
+    if synthetic is not None:
+        yield from _blind("champion", synthetic.candidate, synthetic.champion, BLURRED)
 
 
 def _blind(
-    name: str, synthetic: Mapping[str, Any], tolerances: Mapping[str, float]
+    name: str, candidate: Figures, other: Figures, tolerances: Mapping[str, float]
 ) -> Iterator[str]:
-    for figure, tolerance in tolerances.items() if synthetic else ():
-        candidate, other = synthetic["candidate"][figure], synthetic[name][figure]
-        if candidate < other - tolerance:
-            figures = f"{candidate:.3f}, the {name}'s {other:.3f} (tolerance {tolerance:g})"
+    for figure, tolerance in tolerances.items():
+        mine, theirs = getattr(candidate, figure), getattr(other, figure)
+        if mine < theirs - tolerance:
+            figures = f"{mine:.3f}, the {name}'s {theirs:.3f} (tolerance {tolerance:g})"
             yield f"synthetic anomalies: {_MEANING[figure]}: the candidate's figure is {figures}"
 
 
-def _strayed(anchor: Mapping[str, Any]) -> Iterator[str]:
+def _beside_anchor(anchor: Anchored | None) -> Iterator[str]:
     """Yield how far small steps have led together."""
-    old, walked = anchor.get("old"), anchor.get("walked")
-    if old and old["candidate"] > max(old["anchor"], ALPHA) + STRAYED:
+    if anchor is None:
+        return
+    yield from _blind("anchor", anchor.candidate, anchor.anchor, MOVED)
+    old, walked = anchor.old, anchor.walked
+    if old and old.candidate > max(old.anchor, ALPHA) + STRAYED:
         yield (
-            f"the anchor's normals: the candidate alarms on {_percent(old['candidate'])} of them, "
-            f"the anchor on {_percent(old['anchor'])} (tolerance {100 * STRAYED:.1f} points)"
+            f"the anchor's normals: the candidate alarms on {_percent(old.candidate)} of them, "
+            f"the anchor on {_percent(old.anchor)} (tolerance {100 * STRAYED:.1f} points)"
         )
-    if walked and walked["n"] >= FEWEST_WALKED and walked["unexplained"] > WALKED:
+    if walked and walked.n >= FEWEST_WALKED and walked.unexplained > WALKED:
         yield (
-            f"new normals: the anchor alarms on {_percent(walked['anchor'])} of them, the champion "
-            f"on {_percent(walked['champion'])}, and {_percent(walked['unexplained'])} did not "
+            f"new normals: the anchor alarms on {_percent(walked.anchor)} of them, the champion "
+            f"on {_percent(walked.champion)}, and {_percent(walked.unexplained)} did not "
             f"alarm when their like came (at most {_percent(WALKED)}): small steps led away from "
             "what the anchor knew"
         )
 
 
-def _unlearned(labelled: Mapping[str, Any]) -> Iterator[str]:
-    known, kept = labelled.get("known", 0), labelled.get("kept", 0)
+def _unlearned(labelled: Labelled | None) -> Iterator[str]:
+    if labelled is None:
+        return
+    known, kept = labelled.known, labelled.kept
     if known >= FEWEST_LABELLED and kept < LABELLED_KEPT * known:
         yield (
             f"labelled anomalies: of {known} that champion or anchor find the candidate finds "

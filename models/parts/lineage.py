@@ -5,8 +5,7 @@ The fields of each part stand in the order of the alphabet: as an artifact and a
 A field that is missing from an artifact has its default; a field at its default is not written.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
@@ -128,10 +127,6 @@ class Evidence(Part, frozen=True, kw_only=True):
     synthetic: Synthetic | None = None
     unlearned: Rate | None = None
     vouched: Vouched | None = None
-
-    def joined(self, more: Mapping[str, Any]) -> Self:
-        """Return it with what `models.decisions.evidence.gather` found."""
-        return msgspec.convert(self.to_dict() | dict(more), type(self))
 
 
 # Of a version that is still being made: what the evidence is measured on has a lineage already.

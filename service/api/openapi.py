@@ -127,7 +127,9 @@ def components() -> JsonObject:
     config = TypeAdapter(DetectorConfig).json_schema(
         mode="validation", ref_template=_REFERENCE + "{model}"
     )
-    return {**found, **config.pop("$defs", {}), "DetectorConfig": config}
+    of_config = {**config.pop("$defs", {}), "DetectorConfig": config}
+    assert not found.keys() & of_config.keys(), "two schemas have one name"
+    return {**found, **of_config}
 
 
 def _with_parts(kinds: Iterable[Any]) -> set[type[msgspec.Struct]]:

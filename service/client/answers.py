@@ -15,6 +15,23 @@ class Advice(TypedDict):
     too_few_to_tell: list[int]
 
 
+class Alarms(TypedDict):
+    """Shares of the same vectors that two versions alarm on."""
+
+    candidate: float
+    champion: NotRequired[float | None]
+
+
+class Anchored(TypedDict):
+    """The figures of candidate and anchor, and the alarms that show a slow walk."""
+
+    anchor: Figures
+    candidate: Figures
+    n: int
+    old: NotRequired[BesideAnchor | None]
+    walked: NotRequired[Walked | None]
+
+
 class ApiKey(TypedDict):
     """What an API key allows."""
 
@@ -109,6 +126,13 @@ class Batches(TypedDict):
     senders: list[str]
 
 
+class BesideAnchor(TypedDict):
+    """Shares of normals drawn from the anchor that anchor and candidate alarm on."""
+
+    anchor: float
+    candidate: float
+
+
 class Both(TypedDict):
     """Shares of the same vectors that champion and candidate alarm on."""
 
@@ -184,6 +208,14 @@ class Detectors(TypedDict):
     next: NotRequired[str]
 
 
+class DisputedRow(TypedDict):
+    """A vector on which one of the two versions alarms and the other does not."""
+
+    vector: list[float | None]
+    candidate: JudgedRow
+    champion: JudgedRow
+
+
 class Drift(TypedDict):
     """The verdict on one version's traffic, and the events to ask a person about."""
 
@@ -252,6 +284,14 @@ class FeedbackAnswer(TypedDict):
     effect: str | None
 
 
+class Figures(TypedDict):
+    """How a version tells synthetic anomalies: see `models.decisions.evidence`."""
+
+    apart: float
+    auroc: float
+    found: float
+
+
 class Finding(TypedDict):
     """The statistic of a test, its threshold, and whether the test alarms."""
 
@@ -267,13 +307,28 @@ class Forgets(TypedDict):
     versions: list[int]
 
 
+class GateEvidence(TypedDict):
+    """What a version's lineage says for the gate, and what live traffic said where it was as."""
+
+    anchor: NotRequired[Anchored | None]
+    labelled: NotRequired[Labelled | None]
+    n_new: int
+    n_old: NotRequired[int | None]
+    new: Alarms
+    old: NotRequired[Both | None]
+    synthetic: NotRequired[Synthetic | None]
+    unlearned: NotRequired[float | None]
+    vouched: NotRequired[Vouched | None]
+    shadow: NotRequired[ShadowResult | None]
+
+
 class GateRecord(TypedDict):
     """What the gate said, why not, and on what evidence."""
 
     policy: NotRequired[str]
     passed: NotRequired[bool]
     reasons: list[str]
-    evidence: NotRequired[dict[str, Any]]
+    evidence: NotRequired[GateEvidence]
 
 
 Generation = TypedDict(
@@ -385,6 +440,14 @@ class Incidents(TypedDict):
     next: NotRequired[str]
 
 
+class JudgedRow(TypedDict):
+    """What one version says of one vector."""
+
+    score: float
+    p_value: float
+    is_anomaly: bool
+
+
 class KnownRegime(TypedDict):
     """What a lineage says of one regime."""
 
@@ -409,6 +472,18 @@ class Label(TypedDict):
     sender: str
     at: str | None
     vector: list[float | None]
+
+
+class Labelled(TypedDict):
+    """How the versions judge what people labelled."""
+
+    anchor: NotRequired[OwnAlarms | None]
+    anomalies: int
+    candidate: NotRequired[OwnAlarms | None]
+    champion: NotRequired[OwnAlarms | None]
+    kept: int
+    known: int
+    normals: int
 
 
 class Labels(TypedDict):
@@ -506,6 +581,12 @@ class Note(TypedDict):
     features: list[str]
     kind: str
     sentence: str
+
+
+class OwnAlarms(TypedDict):
+    """The share of the vectors labelled normal that a version alarms on."""
+
+    alarms: float
 
 
 class Problem(TypedDict):
@@ -692,6 +773,17 @@ class SessionAnswer(TypedDict):
     scopes: list[str]
 
 
+class ShadowResult(TypedDict):
+    """Of `n` live vectors, `asked` for: the shares that either version alarms on."""
+
+    asked: int
+    n: int
+    candidate: NotRequired[float | None]
+    champion: NotRequired[float | None]
+    disagree: NotRequired[int | None]
+    rows: NotRequired[list[DisputedRow] | None]
+
+
 class StandingLabels(TypedDict):
     """Labels that act after a move of the champion."""
 
@@ -716,6 +808,14 @@ class StoreState(TypedDict):
 
     up: bool
     refused: str | None
+
+
+class Synthetic(TypedDict):
+    """The figures of candidate and champion."""
+
+    candidate: Figures
+    champion: Figures
+    n: int
 
 
 class ThresholdRecord(TypedDict):
@@ -797,6 +897,22 @@ class Versions(TypedDict):
 
     versions: list[VersionRecord]
     next: NotRequired[str | int]
+
+
+class Vouched(TypedDict):
+    """Of the rows of an experience that people labelled normal, how many still alarm."""
+
+    n: int
+    still: int
+
+
+class Walked(TypedDict):
+    """Shares of `n` new normals that both versions alarm on: `models.decisions.evidence`."""
+
+    anchor: float
+    champion: float
+    n: int
+    unexplained: float
 
 
 class Weights(TypedDict):

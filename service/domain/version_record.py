@@ -8,9 +8,10 @@ from msgspec import UNSET, Struct, UnsetType
 
 from models import Version
 from models.config import Policy
+from models.decisions.shadow_result import ShadowResult
 from models.errors import ArtifactError
 from models.parts.labels import Labels
-from models.parts.lineage import Advice, KnownRegime, Note, Training
+from models.parts.lineage import Advice, Evidence, KnownRegime, Note, Training
 from service.domain.experience import Experience
 from service.json_value import JsonObject
 from service.timestamps import rfc3339
@@ -47,13 +48,19 @@ class CalibrationRecord(Struct, frozen=True):
     held: HeldRate
 
 
+class GateEvidence(Evidence, frozen=True, kw_only=True):
+    """What a version's lineage says for the gate, and what live traffic said where it was asked."""
+
+    shadow: ShadowResult | None = None
+
+
 class GateRecord(Struct, frozen=True):
     """What the gate said, why not, and on what evidence; `policy` is the detector's."""
 
     policy: str | UnsetType = UNSET
     passed: bool | UnsetType = UNSET
     reasons: tuple[str, ...] = ()
-    evidence: JsonObject | UnsetType = UNSET
+    evidence: GateEvidence | UnsetType = UNSET
 
 
 class Timings(Struct, frozen=True):

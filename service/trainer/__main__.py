@@ -139,8 +139,7 @@ def _evidence(job: Job, candidate: Version, champion: Version, new: Array) -> Ev
     anomalous = np.frombuffer(job.anomalous, np.bool_)
     labels = Labels(np.frombuffer(job.judged, "<f4").reshape(len(anomalous), job.d), anomalous)
     anchor = job.anchor and Version.from_bytes(job.anchor, max_bytes=job.artifact_max_bytes)
-    found = gather(candidate, champion, labels, anchor or None, new)
-    return candidate.lineage.evidence.joined(found)
+    return gather(candidate, champion, labels, anchor or None, new)
 
 
 if __name__ == "__main__":

@@ -19,12 +19,13 @@ from msgspec import UNSET, UnsetType
 
 from models import MIN_VECTORS, ArtifactError, TrainingError, Version
 from models.decisions.gate import gate
+from models.decisions.shadow_result import ShadowResult
 from models.parts.labels import Labels
 from models.parts.lineage import Evidence
 from service import crash_points, log
 from service.domain.detector import Detector
 from service.domain.experience import Experience
-from service.domain.version_record import GateRecord, NewRecord, Timings, describe
+from service.domain.version_record import GateEvidence, GateRecord, NewRecord, Timings, describe
 from service.domain.words import worded
 from service.json_value import JsonObject
 from service.problems import StoreUnavailable
@@ -215,19 +216,20 @@ class _Attempt:
         except ArtifactError as error:
             raise TrainingError(f"the trained version is not intact: {error}") from error
         said = await labelled(self.tools.labels, detector)
-        evidence, policy = version.lineage.evidence.to_dict(), detector.config.gate
+        evidence, policy = version.lineage.evidence, detector.config.gate
+        live = None
         verdict = gate(evidence)
         asked, champion = detector.config.retrain.shadow, experience.champion
         if asked and champion is not None and verdict.passed:
             live = await self._shadow(detector, champion, version, said)
-            evidence = {**evidence, "shadow": live}
-            verdict = gate(evidence)
+            verdict = gate(evidence, shadow=live)
+        told = GateEvidence(**msgspec.structs.asdict(evidence), shadow=live)
         total = time.monotonic() - self._began
         oldest = detector.buffer_oldest or time.time()
         record = msgspec.structs.replace(
             await asyncio.to_thread(describe, version, detector.config.threshold, said),
             who=f"worker:{self.tools.worker}",
-            gate=GateRecord(policy, verdict.passed, tuple(verdict.reasons), evidence),
+            gate=GateRecord(policy, verdict.passed, tuple(verdict.reasons), told),
             anchor=anchor,
             trigger=self._why,
             labelled=_labelled(version.lineage.evidence),
@@ -238,12 +240,12 @@ class _Attempt:
 
     async def _shadow(
         self, detector: Detector, champion: int, candidate: Version, said: Labels | None
-    ) -> JsonObject:
+    ) -> ShadowResult:
         """Return what champion and candidate say of live traffic, once enough of it came."""
         X = await shadow_scoring.sample(self.tools.live, detector)
         artifact, most = await self._artifact(champion), self.tools.artifact_max_bytes
 
-        def compared() -> JsonObject:
+        def compared() -> ShadowResult:
             previous = Version.from_bytes(artifact, max_bytes=most)
             return shadow_scoring.compare(candidate, previous, detector, said, X)
 

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import Version
+from models.decisions.shadow_result import DisputedRow, JudgedRow, ShadowResult
 from models.parts.labels import Labels
 from models.version.judgement import Judgement
 from service.domain.detector import Detector
 from service.domain.detector_config import configured
-from service.json_value import JsonObject
 from service.problems import StoreUnavailable
 from service.store.live_summaries import Live
 from service.store.streams import kept
@@ -49,7 +49,7 @@ def compare(
     detector: Detector,
     labels: Labels | None,
     X: NDArray[np.float32],
-) -> JsonObject:
+) -> ShadowResult:
     """Return the evidence on live vectors X (n, d), each version at its threshold by the config.
 
     `candidate` and `champion` are the shares that they alarm on, `disagree` the number of vectors
@@ -57,30 +57,37 @@ def compare(
     """
     asked = detector.config.retrain.shadow
     assert asked is not None, "only where the config asks for it"
-    evidence: JsonObject = {"asked": kept(asked.vectors, X.shape[1]), "n": len(X)}
+    most_asked = kept(asked.vectors, X.shape[1])
     if not len(X):
-        return evidence
+        return ShadowResult(asked=most_asked, n=0)
     told = {}
     for name, version in (("candidate", candidate), ("champion", champion)):
         one = configured(version, detector.config)
         told[name] = one.judge(X, one.threshold_for(detector.config.threshold, labels))
-        evidence[name] = float(told[name].is_anomaly.mean())
     disagree = np.flatnonzero(told["candidate"].is_anomaly != told["champion"].is_anomaly)
     apart = np.abs(told["candidate"].severities - told["champion"].severities)[disagree]
     most = min(ROWS, _ROW_NUMBERS // X.shape[1])
     rows = disagree[np.argsort(-apart, kind="stable")[:most]]
-    return evidence | {
-        "disagree": len(disagree),
-        "rows": [
-            {"vector": X[row].tolist()} | {name: _told(one, row) for name, one in told.items()}
-            for row in rows
-        ],
-    }
+    return ShadowResult(
+        asked=most_asked,
+        n=len(X),
+        candidate=float(told["candidate"].is_anomaly.mean()),
+        champion=float(told["champion"].is_anomaly.mean()),
+        disagree=len(disagree),
+        rows=tuple(
+            DisputedRow(
+                vector=tuple(X[row].tolist()),
+                candidate=_judged(told["candidate"], row),
+                champion=_judged(told["champion"], row),
+            )
+            for row in rows.tolist()
+        ),
+    )
 
 
-def _told(columns: Judgement, row: int) -> JsonObject:
-    return {
-        "score": float(columns.scores[row]),
-        "p_value": float(columns.p_values[row]),
-        "is_anomaly": bool(columns.is_anomaly[row]),
-    }
+def _judged(columns: Judgement, row: int) -> JudgedRow:
+    return JudgedRow(
+        score=float(columns.scores[row]),
+        p_value=float(columns.p_values[row]),
+        is_anomaly=bool(columns.is_anomaly[row]),
+    )

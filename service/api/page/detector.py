@@ -23,10 +23,17 @@ from service.domain.attribution import Cell
 from service.domain.detector_config import DetectorConfig, parse
 from service.domain.detector_status import DetectorStatus
 from service.domain.quarantine_entry import QuarantineEntry
-from service.domain.version_record import CalibrationRecord, GateRecord
+from service.domain.version_record import CalibrationRecord
 
 _POINTS = 600  # of the chart
 _INCIDENTS, _VERSIONS, _ROWS, _DRAWN = 50, 20, 25, 5
+
+
+class ListedGate(msgspec.Struct):
+    """Whether the gate passed a version, and why not."""
+
+    passed: bool = False
+    reasons: tuple[str, ...] = ()
 
 
 class ListedVersion(msgspec.Struct):
@@ -38,7 +45,7 @@ class ListedVersion(msgspec.Struct):
     n_prev: int | None = None
     n_new: int | None = None
     calibration: CalibrationRecord | None = None
-    gate: GateRecord | None = None
+    gate: ListedGate | None = None
 
 
 class ListedVersions(msgspec.Struct):

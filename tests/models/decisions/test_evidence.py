@@ -33,7 +33,7 @@ def champion() -> Version:
 
 
 def _verdict(candidate: Version, champion: Version, **more: object) -> list[str]:
-    return gate(candidate.lineage.evidence.to_dict() | gather(candidate, champion, **more)).reasons
+    return gate(gather(candidate, champion, **more)).reasons
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_a_candidate_that_learned_noise_is_rejected(champion) -> None:
     """Its threshold rose until nothing alarms, so that no rate of alarms tells on it."""
     noise = np.random.default_rng(4).uniform(-6, 6, (600, 4)).astype(np.float32)
     candidate = train(champion, noise, CONFIG)
-    assert gate(candidate.lineage.evidence.to_dict()).passed
+    assert gate(candidate.lineage.evidence).passed
     assert "synthetic anomalies" in _verdict(candidate, champion)[0]
 
 
@@ -88,20 +88,21 @@ def test_evidence_is_of_numbers_whatever_people_labelled(champion) -> None:
         some = Labels(
             np.concatenate([_normals(3 - n, 1), _strange(n, 2)]), np.ones(3, bool) * n > 0
         )
-        told = gather(champion, champion, some)["labelled"]
-        assert (told["anomalies"], told["normals"]) == (n, 3 - n)
-        assert told["kept"] == told["known"] <= n
+        told = gather(champion, champion, some).labelled
+        assert (told.anomalies, told.normals) == (n, 3 - n)
+        assert told.kept == told.known <= n
     gap = np.full((1, 4), np.nan, np.float32)
     for none in (np.empty((0, 4), np.float32), gap):
-        assert "labelled" not in gather(champion, champion, Labels(none, np.ones(len(none), bool)))
+        labels = Labels(none, np.ones(len(none), bool))
+        assert gather(champion, champion, labels).labelled is None
 
 
 def test_another_score_is_compared_by_rank_and_by_its_own_p_values(champion) -> None:
     """A config that changes the score changes its unit, not what is asked of it."""
     config = replace(CONFIG, score="reconstruction")
     candidate = train(champion, _normals(600, 3), config)
-    told = gather(candidate, champion)["synthetic"]
-    assert abs(told["candidate"]["found"] - told["champion"]["found"]) < 0.2
+    told = gather(candidate, champion).synthetic
+    assert abs(told.candidate.found - told.champion.found) < 0.2
 
 
 def test_auroc_of_equals_is_a_half() -> None:

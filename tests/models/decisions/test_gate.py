@@ -1,8 +1,26 @@
 import math
 
+import msgspec
 import pytest
 
-from models.decisions.gate import TOLERANCE, gate
+from models.decisions import gate as deciding
+from models.decisions.gate import TOLERANCE, Verdict
+from models.decisions.shadow_result import ShadowResult
+from models.parts.lineage import Alarms, Evidence
+
+
+def gate(evidence: dict) -> Verdict:
+    """Decide on the parts of the evidence that a test gives; all others are as they should be."""
+    given = {"n_new": 100, "new": {"candidate": 0.01}} | evidence
+    shadow = given.pop("shadow", None)
+    for name, filled in (("synthetic", {"n": 1}), ("anchor", {"n": 1}), ("labelled", _LABELLED)):
+        if name in given:
+            given[name] = filled | given[name]
+    found = msgspec.convert(given, Evidence)
+    return deciding.gate(found, shadow=shadow and msgspec.convert(shadow, ShadowResult))
+
+
+_LABELLED = {"anomalies": 0, "normals": 0, "known": 0, "kept": 0}
 
 
 @pytest.mark.parametrize(
@@ -91,7 +109,8 @@ def test_live_traffic_must_not_alarm_more(asked: int, passed: bool) -> None:
 
 def test_what_is_no_number_is_no_evidence() -> None:
     """NaN compares as not greater: it must not pass for a low rate."""
-    verdict = gate({"new": {"candidate": math.nan, "champion": 0.01}})
+    new = Alarms(candidate=math.nan, champion=0.01)
+    verdict = deciding.gate(Evidence(n_new=100, new=new))
     assert verdict.reasons == ["the evidence is not finite: new.candidate"]
 
 

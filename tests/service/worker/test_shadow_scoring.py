@@ -4,8 +4,11 @@ import asyncio
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from models.decisions.gate import gate
+from models.decisions.shadow_result import ShadowResult
+from models.parts.lineage import NO_EVIDENCE
 from service.store.live_summaries import Live
 from service.worker import shadow_scoring
 from tests.service.stored import Stored, matrix
@@ -43,12 +46,15 @@ async def test_what_did_not_come_in_time_is_done_without(stored: Stored):
     detector, live = await _detector(stored, 100, 0), Live(stored.redis)
     first, second = versions()
     nothing = await shadow_scoring.sample(live, detector)
-    assert shadow_scoring.compare(second, first, detector, None, nothing) == {"asked": 100, "n": 0}
+    assert shadow_scoring.compare(second, first, detector, None, nothing) == ShadowResult(
+        asked=100, n=0
+    )
     await live.keep("pump", detector.uid, matrix(90) + 50, 100)
     some = await shadow_scoring.sample(live, detector)
     evidence = shadow_scoring.compare(first, first, detector, None, some)
-    assert (evidence["asked"], evidence["n"]) == (100, 90)
-    assert gate({"shadow": evidence | {"candidate": 1.0, "champion": 0.0}}).passed
+    assert (evidence.asked, evidence.n) == (100, 90)
+    worse = replace(evidence, candidate=1.0, champion=0.0)
+    assert gate(NO_EVIDENCE, shadow=worse).passed
 
 
 async def test_a_store_that_is_away_costs_the_sample_alone(own_store, stored: Stored):
@@ -71,15 +77,15 @@ async def test_the_rows_on_which_they_disagree_are_told(stored: Stored):
     alarms = {"candidate": second.is_anomaly(X), "champion": first.is_anomaly(X)}
     apart = (alarms["candidate"] != alarms["champion"]).sum()
     assert apart > 0
-    assert evidence["disagree"] == apart
-    assert evidence["champion"] == alarms["champion"].mean()
-    assert 0 < len(evidence["rows"]) <= shadow_scoring.ROWS
-    for row in evidence["rows"]:
-        (at,) = np.flatnonzero((np.float32(row["vector"]) == X).all(axis=1))
-        assert row["candidate"]["is_anomaly"] == alarms["candidate"][at]
-        assert row["candidate"]["is_anomaly"] != row["champion"]["is_anomaly"]
+    assert evidence.disagree == apart
+    assert evidence.champion == alarms["champion"].mean()
+    assert 0 < len(evidence.rows) <= shadow_scoring.ROWS
+    for row in evidence.rows:
+        (at,) = np.flatnonzero((np.float32(row.vector) == X).all(axis=1))
+        assert row.candidate.is_anomaly == alarms["candidate"][at]
+        assert row.candidate.is_anomaly != row.champion.is_anomaly
     gaps = [
         abs(second.severities(V)[0] - first.severities(V)[0])
-        for V in (np.float32([row["vector"]]) for row in evidence["rows"])
+        for V in (np.float32([row.vector]) for row in evidence.rows)
     ]
     assert gaps == sorted(gaps, reverse=True)
