@@ -18,7 +18,6 @@ so that the asked rate of false alarms is that of the whole.
 """
 
 from collections.abc import Mapping, Sequence
-from operator import mul
 from typing import Any
 
 import numpy as np
@@ -77,7 +76,8 @@ class Auto:
         parts = zip(self._surprises, (elbo, *map(float, self._views.misfits(x))), strict=True)
         each = [one.one(_float32(own)) for one, own in parts]
         rarest = max(each[0] - WEIGHT, *each[1:RIVALS])
-        return _float32(rarest + sum(map(mul, BESIDE, each)))
+        more = sum(of * own for of, own in zip(BESIDE, each, strict=True))
+        return _float32(rarest + more)
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
         """Return what each feature adds in the part that decides, (n, d), and what it expects."""
