@@ -20,7 +20,7 @@ __all__ = ["api", "monitor", "pump", "versions"]
 pytestmark = pytest.mark.anyio
 
 # Where a person who looks at the pages wants their pictures: docs/images.
-PICTURES = os.environ.get("ANAMNESIS_PICTURES")
+PICTURES = os.environ.get("PICTURES")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PUMP = "/v1/detectors/pump"
 SLOW = 60_000  # milliseconds: a busy machine is no failure

@@ -76,7 +76,15 @@ export function draw(element) {
         // Nearly linear below the threshold and logarithmic above it, so that both are seen.
         y: { distr: 4, asinh: 1, range: (u, low, high) => [0, Math.max(1.5, high * 1.1)] },
       },
-      axes: [axis, { ...axis, label: "severity", stroke: colour("--soft") }],
+      axes: [
+        axis,
+        {
+          ...axis,
+          label: "severity",
+          stroke: colour("--soft"),
+          splits: (u) => [0, 1, 10, 100, 1000].filter((value) => value <= u.scales.y.max),
+        },
+      ],
       series: [
         { label: "time" },
         { label: "largest", stroke: colour("--bad"), width: 1.5, points: { show: times.length < 60 } },
