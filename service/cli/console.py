@@ -32,7 +32,8 @@ class Exit(IntEnum):
 
 def complain(message: str) -> None:
     """Write one line to stderr."""
-    typer.echo(f"anamnesis: {message}", err=True)
+    lines = (printable(line) for line in f"anamnesis: {message}".split("\n"))
+    typer.echo("\n".join(lines), err=True)
 
 
 @contextlib.contextmanager
@@ -121,14 +122,31 @@ def show_json(value: Any) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table to stdout; None is shown as a dash."""
+    """Write a table to stdout; None is shown as a dash, and each cell as the text that it is."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        *map(escape, map(printable, columns)), box=None, pad_edge=False, header_style="bold"
+    )
     for row in rows:
-        table.add_row(*("-" if cell is None else str(cell) for cell in row))
+        # Not as markup: what came with a request would choose colours and links.
+        table.add_row(*(Text("-" if cell is None else printable(str(cell))) for cell in row))
     Console(soft_wrap=True).print(table)
+
+
+def show(text: str) -> None:
+    """Write one line to stdout that may hold what came with a request."""
+    typer.echo(printable(text))
+
+
+def printable(text: str) -> str:
+    """Return text with what a terminal would obey, or not show, as escapes."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def progress() -> "Progress":

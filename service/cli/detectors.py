@@ -147,7 +147,7 @@ def _told(answer: Any, detector: str, *, as_json: bool) -> None:
         f"{detector} serves version {answer['champion']} (generation {answer['generation']})"
     )
     if effect := answer.get("effect"):
-        typer.echo(effect)
+        console.show(effect)
 
 
 def revoke(
@@ -191,7 +191,7 @@ def revoke(
     for what_became, name in (("learned again", "relearned"), ("lost with them", "lost")):
         told = done[name]
         senders = f" of {', '.join(told['senders'])}" if told["vectors"] else ""
-        typer.echo(
+        console.show(
             f"{what_became}: {told['vectors']} vectors of others, in "
             f"{told['batch_count']} batches{senders}"
         )

@@ -39,7 +39,7 @@ def status(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> 
     if as_json:
         console.show_json({"items": items, "detectors": detectors, "service": service})
     else:
-        typer.echo(_service_line(service))
+        console.show(_service_line(service))
         _show_status(items, detectors)
     if items:
         raise typer.Exit(console.Exit.ATTENTION)
@@ -165,7 +165,7 @@ def label(
     if as_json:
         console.show_json(answer)
     elif of_incident:
-        typer.echo(answer["effect"])
+        console.show(answer["effect"])
     else:
         typer.echo(f"labelled {verdict}; {answer['buffered']} vectors are buffered")
 

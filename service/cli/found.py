@@ -136,7 +136,7 @@ class Found:
             )
         worst = sorted(self.incidents.values(), key=lambda one: -one.peak)
         for incident in worst[:_MOST_INCIDENTS]:
-            typer.echo(sentence(incident, shown[0]))
+            console.show(sentence(incident, shown[0]))
         if (more := len(worst) - _MOST_INCIDENTS) > 0:
             typer.echo(f"and {more} milder incidents")
         waiting, count = self.rows - self.judged, len(self.incidents)

@@ -29,7 +29,7 @@ def drift(detector: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJs
     at = found.get("at")
     looked = f"looked at {at}" if at else "never looked at"
     stale = found.get("stale")
-    typer.echo(f"{detector}: {found['state']}; {looked}{f'; {stale}' if stale else ''}")
+    console.show(f"{detector}: {found['state']}; {looked}{f'; {stale}' if stale else ''}")
     console.show_table(("test", "statistic", "threshold", "alarm"), _tests(found))
 
 

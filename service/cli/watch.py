@@ -73,9 +73,9 @@ def watch(
                         console.show_json(row.to_dict())
                     else:
                         for line in live.add(row):
-                            typer.echo(line)
+                            console.show(line)
         except KeyboardInterrupt:
             pass
     if not as_json:
         for line in live.end():
-            typer.echo(line)
+            console.show(line)

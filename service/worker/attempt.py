@@ -15,13 +15,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, UnsetType
 
 from models import MIN_VECTORS, ArtifactError, TrainingError, Version
 from models.decisions.gate import gate
 from models.decisions.shadow_result import ShadowResult
 from models.parts.labels import Labels
-from models.parts.lineage import Evidence
 from service import crash_points, log
 from service.domain.detector import Detector
 from service.domain.experience import Experience
@@ -35,6 +33,7 @@ from service.store.lua import Fenced
 from service.store.retrainings import Far, Run
 from service.trainer.messages import Job, Progress
 from service.worker import shadow_scoring
+from service.worker.labelled_outcome import labelled_outcome
 from service.worker.toolbox import Tools
 
 _logger = log.get(__name__)
@@ -95,18 +94,27 @@ class _Attempt:
         if detector is None or detector.uid != self.lease.uid:
             return False
         run = await self.tools.retrainings.start(self.lease)
-        experience = await self.tools.buffer.take(name)
-        crash_points.passage("worker.experience_taken")
-        if experience is None or not await self._enough(experience):
+        try:
+            experience = await self._experience(name)
+        except (StoreUnavailable, Fenced):
+            raise
+        except Exception:  # counted too; what cannot be read cannot be parked
+            _logger.exception("experience not read", detector=name)
+            await self.tools.retrainings.attempt_failed(self.lease)
+            return False
+        if experience is None:
             await self.tools.retrainings.stand_down(self.lease)
             return True
         return await self._while_kept(experience, self._learn(detector, experience, run))
 
-    async def _enough(self, experience: Experience) -> bool:
-        """Return whether this can be learned: what a person labelled, however little it is."""
-        if experience.n >= MIN_VECTORS:
-            return True
-        return experience.champion is not None and bool(await self._vouched(experience))
+    async def _experience(self, name: str) -> Experience | None:
+        """Return what can be learned; what a person labelled is enough, however little it is."""
+        found = await self.tools.buffer.take(name)
+        crash_points.passage("worker.experience_taken")
+        if found is None or found.n >= MIN_VECTORS:
+            return found
+        vouched = found.champion is not None and await self._vouched(found)
+        return found if vouched else None
 
     async def _learn(self, detector: Detector, experience: Experience, run: Run) -> bool:
         _logger.info(
@@ -232,7 +240,7 @@ class _Attempt:
             gate=GateRecord(policy, verdict.passed, tuple(verdict.reasons), told),
             anchor=anchor,
             trigger=self._why,
-            labelled=_labelled(version.lineage.evidence),
+            labelled=labelled_outcome(version.lineage.evidence),
             timings=Timings(max(0.0, time.time() - total - oldest), trained, total),
             **self.tools.seal.sign(detector.name, artifact),
         )
@@ -331,18 +339,3 @@ class _Attempt:
             raise Fenced("the detector was deleted")
         if pointer.generation != experience.generation and not self._settling:
             raise Fenced("the champion moved")
-
-
-def _labelled(evidence: Evidence) -> str | UnsetType:
-    """Return what the record says of the rows labelled normal that were learned, if any were.
-
-    And what they cost: anomalies made up from the champion's normals that are no longer found.
-    """
-    vouched, made_up = evidence.vouched, evidence.synthetic
-    if vouched is None:
-        return UNSET
-    told = f"of {vouched.n} labelled normal, {vouched.still} still alarm"
-    if made_up is not None:
-        now, before = (100 * one.found for one in (made_up.candidate, made_up.champion))
-        told += f"; of synthetic anomalies {now:.1f} % are found, {before:.1f} % before"
-    return told

@@ -369,3 +369,14 @@ def test_a_bad_row_says_what_was_sent_before_it(run, stub, tmp_path):
     status, _, err = run("learn", str(path), "-d", "pump", "--url", stub.url)
     assert status == Exit.USAGE
     assert "5000 rows before it were sent" in err
+
+
+def test_text_from_requests_is_shown_as_text(capsys):
+    """A cell, a line or a complaint neither moves the cursor nor chooses a colour or a link."""
+    evil = "a\x1b[2J\x07[red][link=http://evil.example]b[/link]\u202e\n"
+    console.show_table(("name", "why"), [(evil, None)])
+    console.show(evil)
+    console.complain(evil[:-1])
+    told = capsys.readouterr()
+    safe = "a\\x1b[2J\\x07[red][link=http://evil.example]b[/link]\\u202e"
+    assert (told.out.count(safe + "\\n"), told.err) == (2, f"anamnesis: {safe}\n")

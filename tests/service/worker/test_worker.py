@@ -322,6 +322,25 @@ async def test_whatever_breaks_counts_as_an_attempt(
     assert "OverflowError" in detector.last_retraining.reasons[0]
 
 
+async def test_an_experience_that_cannot_be_read_counts_as_an_attempt(
+    worker, stored: Stored, monkeypatch: pytest.MonkeyPatch
+):
+    """It is queued again, not running for ever, and learned once it can be read."""
+
+    async def take(name: str) -> None:
+        raise ValueError("cannot reshape")
+
+    await stored.buffer.ingest("pump", matrix(40))
+    await stored.detectors.request_retrain("pump")
+    with monkeypatch.context() as patched:
+        patched.setattr(worker.tools.buffer, "take", take)
+        assert not await _tick(worker)
+    detector = await stored.get()
+    assert (detector.attempts, detector.retraining.state) == (1, "queued")
+    assert await _tick(worker)
+    assert (await stored.get()).champion == 1
+
+
 async def test_a_failed_attempt_waits_before_the_next(worker, trainer, stored: Stored):
     """A training that fails at once does not spin."""
     trainer.fail = "no"
