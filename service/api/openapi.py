@@ -34,7 +34,7 @@ _MEANINGS: dict[int, tuple[str, str, str]] = {
         f"This release reads {', '.join(payload.BUILT)}.",
     ),
     422: ("bad-vectors", "Bad vectors", "Not a finite number."),
-    429: ("buffer-full", "Buffer full", "The buffer holds 1000000 vectors and 0 parked ones."),
+    429: ("too-many-requests", "Too many requests", "This key may send 10 requests a second."),
     503: ("store-unavailable", "Store unavailable", "The store does not answer."),
 }
 
@@ -53,11 +53,25 @@ _VECTORS_SCHEMA: JsonObject = {
 }
 
 
-def problems(*statuses: int) -> Responses:
-    """Return the documentation of the problems that a route answers with."""
+FULL = ("buffer-full", "Buffer full", "The buffer holds 1000000 vectors and 0 parked ones.")
+
+
+UNREADY = ("unready", "Not ready", "The store does not answer, and no champion is in memory.")
+
+
+_STATUS_OF = {FULL: 429, UNREADY: 503}
+
+
+def problems(*statuses: int, instead: tuple[str, str, str] | None = None) -> Responses:
+    """Return the documentation of the problems that a route answers with.
+
+    `instead`, FULL or UNREADY, is what 429 or 503 means there.
+    """
     found: Responses = {}
     for status in statuses:
         slug, title, detail = _MEANINGS[status]
+        if instead is not None and status == _STATUS_OF[instead]:
+            slug, title, detail = instead
         example: JsonObject = {
             "type": f"/problems/{slug}",
             "title": title,

@@ -56,6 +56,16 @@ def test_every_json_answer_has_a_type(name: str):
                 assert not errors, (name, status)
 
 
+def test_a_used_up_rate_is_told_from_a_full_buffer():
+    """Only routes that store something may answer that there is no room."""
+    full = {
+        name
+        for name, one in operations().items()
+        if "buffer-full" in json.dumps(one["responses"].get("429", {}))
+    }
+    assert full == {"normal", "feedback", "create_incident"}
+
+
 def test_the_committed_document_is_this_one():
     """docs/openapi.json is what a process of this release serves; `make docs` writes it."""
     assert json.loads((ROOT / "docs" / "openapi.json").read_text()) == DOCUMENT

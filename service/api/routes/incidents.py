@@ -120,7 +120,7 @@ async def get(request: Request, name: Name, incident: str) -> Response:
     summary="Dismiss or confirm an incident, or withdraw that",
     dependencies=[needs(Scope.LABEL)],
     responses=openapi.answers(200, "Decided.", _INCIDENT | {"effect": _EFFECT}, documents.Incident)
-    | openapi.problems(404, 413, 415, 422, 429, 503),
+    | openapi.problems(404, 413, 415, 422, 429, 503, instead=openapi.FULL),
     openapi_extra=openapi.json_body({"decision": "dismiss", "why": "a wash"}, required=True),
 )
 async def post(request: Request, name: Name, incident: str) -> Response:

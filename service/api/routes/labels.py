@@ -53,7 +53,7 @@ _TAKEN = {
     summary="Label anomalies or vectors",
     dependencies=[needs(Scope.INGEST, Scope.LABEL)],
     responses=openapi.answers(200, "Kept.", _TAKEN, documents.FeedbackAnswer)
-    | openapi.problems(400, 404, 413, 415, 422, 429, 503),
+    | openapi.problems(400, 404, 413, 415, 422, 429, 503, instead=openapi.FULL),
     openapi_extra=openapi.json_body(
         {
             "labels": [

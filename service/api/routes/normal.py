@@ -38,7 +38,7 @@ _INGESTED = {
     dependencies=[needs(Scope.INGEST)],
     status_code=202,
     responses=openapi.answers(202, "Stored durably.", _INGESTED, documents.NormalAnswer)
-    | openapi.problems(400, 404, 409, 413, 415, 422, 429, 503),
+    | openapi.problems(400, 404, 409, 413, 415, 422, 429, 503, instead=openapi.FULL),
     openapi_extra=openapi.vectors_body()
     | {
         "parameters": [

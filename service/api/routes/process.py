@@ -42,7 +42,7 @@ async def healthz() -> Response:
         {"status": "ready", "champions": 1, "worker": True},
         documents.Health,
     )
-    | openapi.problems(503),
+    | openapi.problems(503, instead=openapi.UNREADY),
 )
 async def readyz(request: Request) -> Response:
     """Answer 200 while there is a store, or at least a champion in memory."""
