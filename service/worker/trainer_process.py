@@ -18,6 +18,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 _LOOK_SECONDS = 0.1  # memory and silence are looked at this often; at 5 GB/s that is 0.5 GB more
 _START_SECONDS = 60.0  # loading torch from a cold disk
+_STARVED = 0.01  # of one processor: a silent child with less does nothing, on a busy machine too
 _KEPT_SHARE = 0.5  # of its memory limit; a child that keeps more between jobs is started anew
 _READ_LIMIT = 2**20
 
@@ -133,15 +134,21 @@ class Trainer:
             ) from None
 
     async def _next(self, patience: float) -> Reply:
-        """Return the next reply, watching the child while it has none."""
+        """Return the next reply, watching the child while it has none.
+
+        On a busy machine a child may compute for long before it has a word to say. It is given up
+        when it did next to nothing for `patience` seconds, or had so many of the processor.
+        """
         assert self._child is not None
         assert self._child.stdout is not None
+        pid = self._child.pid
         deadline = time.monotonic() + patience
+        began = spent = _processor_seconds(pid)
         reading = asyncio.create_task(receive(self._child.stdout))
         try:
             while True:
                 await asyncio.wait({reading}, timeout=_LOOK_SECONDS)
-                taken = _resident_bytes(self._child.pid)
+                taken = _resident_bytes(pid)
                 if taken > self._memory_bytes:
                     raise TrainingError(
                         f"the training took {taken} bytes of memory; the limit is "
@@ -150,7 +157,10 @@ class Trainer:
                 if reading.done():
                     return reading.result()
                 if time.monotonic() > deadline:
-                    raise TrainingError(f"no progress for {patience:g} s")
+                    before, spent = spent, _processor_seconds(pid)
+                    if spent - before < _STARVED * patience or spent - began > patience:
+                        raise TrainingError(f"no progress for {patience:g} s")
+                    deadline += patience
         finally:
             reading.cancel()
 
@@ -170,6 +180,16 @@ class Trainer:
         if code < 0:
             return f"the trainer was killed by {signal.Signals(-code).name}"
         return f"the trainer ended with code {code}"
+
+
+def _processor_seconds(pid: int) -> float:
+    """Processor time that process `pid` had so far; 0 where the system does not say."""
+    try:
+        # After the name, which may hold spaces: user and system time are the 12th and the 13th.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _resident_bytes(pid: int) -> int:

@@ -123,14 +123,29 @@ async def test_a_training_that_goes_on_for_too_long_is_stopped(tmp_path, trainer
     assert not alive(pid)
 
 
-async def test_a_silent_child_is_killed(tmp_path, trainers):
-    """A training without progress for the stall limit is stopped and its process gone."""
-    trainer = trainers(command=_fake(tmp_path, "forever()"), stall_seconds=0.3)
+@pytest.mark.parametrize("silence", ["forever()", "while True: pass"])
+async def test_a_silent_child_is_killed(tmp_path, trainers, silence):
+    """It does nothing, or had the processor for that long; its process is gone."""
+    trainer = trainers(command=_fake(tmp_path, silence), stall_seconds=0.3)
     await trainer.warm()
     pid = trainer.pid
     with pytest.raises(TrainingError, match=r"no progress for 0\.3 s"):
         await trainer.train(_job(), _ignore)
     assert not alive(pid)
+
+
+async def test_a_silent_child_that_is_slow_is_waited_for(tmp_path, trainers):
+    """On a busy machine little progress takes long."""
+    command = _fake(tmp_path, """
+        until = time.process_time() + 0.1
+        while time.process_time() < until:
+            began = time.process_time()
+            while time.process_time() < began + 0.01: pass
+            time.sleep(0.1)
+        send(Trained(b"x"))
+    """)  # fmt: skip
+    trainer = trainers(command=command, stall_seconds=0.5)
+    assert await trainer.train(_job(), _ignore) == b"x"
 
 
 async def test_a_child_that_takes_too_much_memory_is_killed(tmp_path, trainers):
