@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 
 class Column(TypedDict):
@@ -47,6 +47,7 @@ class DetectorConfig(TypedDict):
     incident: NotRequired[IncidentConfig | None]
     off: NotRequired[Off | None]
     ignore: NotRequired[list[Ignore] | None]
+    shape: NotRequired[list[Any] | None]
 
 
 class Ignore(TypedDict):

@@ -50,6 +50,9 @@ class IncidentConfig:
     close_after_seconds: Annotated[float, Field(ge=1, le=31_536_000)] = 300
 
 
+_Side = Annotated[int, Field(ge=1, le=4096)]
+
+
 @dataclass(frozen=True)
 class DetectorConfig(Config):
     """Everything `PUT /v1/detectors/{name}` takes, with its defaults."""
@@ -62,6 +65,21 @@ class DetectorConfig(Config):
     incident: IncidentConfig | None = field(default_factory=IncidentConfig)
     off: Off | None = None
     ignore: Annotated[tuple[Ignore, ...], Field(max_length=100)] | None = None
+    shape: tuple[_Side, _Side] | None = None
+
+    def __post_init__(self) -> None:
+        Config.__post_init__(self)
+        if self.shape is None:
+            return
+        height, width = self.shape
+        if self.context is not None or self.words:
+            raise ConfigError("shape: a picture has neither a context nor categories")
+        if self.dimension is None:
+            object.__setattr__(self, "dimension", height * width)
+        elif self.dimension != height * width:
+            raise ConfigError(
+                f"shape: {height} by {width} are {height * width} pixels, not {self.dimension}"
+            )
 
     @property
     def rules(self) -> RowRules:

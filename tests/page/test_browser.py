@@ -63,6 +63,19 @@ async def accessible(page: Page) -> None:
     assert found.violations_count == 0, found.generate_report()
 
 
+async def test_what_is_remembered_is_shown_as_pictures(pump: Running, tab: Page) -> None:
+    """Where the config says that rows are; from black to white."""
+    assert (await pump.http.patch(PUMP, json={"shape": [1, 3]})).status_code == 200
+    await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
+    picture = tab.locator("#memory canvas").first
+    await expect(picture).to_be_visible()
+    grey = await picture.evaluate(
+        "it => [...it.getContext('2d').getImageData(0, 0, 3, 1).data].filter((_, i) => i % 4 === 0)"
+    )
+    assert (len(grey), min(grey), max(grey)) == (3, 0, 255)
+    await accessible(tab)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"], indirect=True)
 async def test_every_page_can_be_read(
     pump: Running, versions: tuple[Version, Version], monitor: Monitor, tab: Page, scheme: str

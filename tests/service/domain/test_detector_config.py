@@ -16,7 +16,8 @@ DEFAULTS = {
     "retrain": {
         "min_vectors": 1000, "max_age_seconds": 3600, "on_drift": False, "paused": False,
     },
-    "keep_learned_seconds": 0, "off": None, "ignore": None, "model": "auto", "seed": 0,
+    "keep_learned_seconds": 0, "off": None, "ignore": None, "shape": None,
+    "model": "auto", "seed": 0,
     "incident": {"false_per_day": 1.0, "close_after_seconds": 300},
 }  # fmt: skip
 
@@ -25,6 +26,12 @@ def test_defaults() -> None:
     """`{}`, and nothing at all, mean the defaults of the contract."""
     assert parse(b"{}") == parse(b"") == DetectorConfig()
     assert parse(b"{}").to_dict() == DEFAULTS
+
+
+def test_a_shape_gives_the_dimension() -> None:
+    """Of a picture; and it is kept as it was given."""
+    config = parse(b'{"shape": [2, 3]}')
+    assert (config.dimension, config.shape, parse(config.to_dict())) == (6, (2, 3), config)
 
 
 def test_round_trip() -> None:
@@ -68,6 +75,10 @@ def test_round_trip() -> None:
         (b'{"threshold": {"labels": {"beta": 0}}}', "threshold.labels.beta: not a number in (0, "),
         (b'{"threshold": {"labels": 0.01}}', "threshold.labels: {'beta': b}, or "),
         (b'{"threshold": {"fpr": {"beta": 1}}}', "threshold.fpr: not a number in (0, 0.5)"),
+        (b'{"shape": [8, 8], "dimension": 60}', "shape: 8 by 8 are 64 pixels, not 60"),
+        (b'{"shape": [8]}', "shape"),
+        (b'{"shape": [0, 8]}', "shape"),
+        (b'{"shape": [2, 1], "context": {"over": 3}}', "shape: a picture has neither"),
         (b"secret", "not JSON"),
     ],
 )

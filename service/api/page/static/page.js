@@ -21,6 +21,22 @@ function say(text, bad = false) {
 
 function charts() {
   for (const element of document.querySelectorAll("[data-chart]")) draw(element);
+  pictures();
+}
+
+// Pictures in grey, the least of a picture's pixels black and the greatest white.
+function pictures() {
+  for (const canvas of document.querySelectorAll("[data-picture]")) {
+    const pixels = JSON.parse(canvas.dataset.picture);
+    const [least, greatest] = [Math.min(...pixels), Math.max(...pixels)];
+    const paper = canvas.getContext("2d");
+    const image = paper.createImageData(canvas.width, canvas.height);
+    pixels.forEach((pixel, i) => {
+      const grey = (255 * (pixel - least)) / (greatest - least || 1);
+      image.data.set([grey, grey, grey, 255], 4 * i);
+    });
+    paper.putImageData(image, 0, 0);
+  }
 }
 
 // Only what is marked as live is replaced: what a person types or opens stays.
