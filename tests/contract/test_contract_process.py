@@ -76,7 +76,7 @@ async def test_openapi_documents_every_route(api: Running) -> None:
     """Every operation has a summary and an example answer, and its problems are documented."""
     document = (await api.http.get("/openapi.json")).json()
     paths: dict[str, dict[str, Any]] = document["paths"]
-    assert len(paths) == 46
+    assert len(paths) == 47
     for path, operations in paths.items():
         for method, operation in operations.items():
             where = f"{method} {path}"

@@ -68,7 +68,7 @@ def test_brighter_pictures_are_learned(digits: dict[int, Array], factor: float) 
     zeros, brighter = digits[0], digits[0] * np.float32(factor)
     first = train(None, zeros[:100], config)
     second = train(first, brighter[:100], config)
-    assert gate(second.lineage.evidence.to_dict()).passed
+    assert gate(second.lineage.evidence).passed
     assert second.threshold < 10 * first.threshold
     assert second.is_anomaly(zeros[100:]).mean() < 0.1
     assert second.is_anomaly(brighter[100:]).mean() < 0.1

@@ -9,12 +9,12 @@ from models import Config, Model, Version
 from models.arrays import Array
 from models.strategies.past import Past, past
 from models.training.batches import batches
-from models.training.plan import RUNS, Plan, plan, runs
+from models.training.plan import RUNS, Outputs, Plan, plan, runs
 
 
 def planned(previous: Version, behind: Past, x: Array, config: Config) -> Plan:
     """Return the plan for x on top of `previous`."""
-    return plan(previous, behind, x, config, "gaussian", {"w_prev": 0.75, "w_new": 0.25})
+    return plan(previous, behind, x, config, Outputs("gaussian"), {"w_prev": 0.75, "w_new": 0.25})
 
 
 def test_half_of_a_batch_has_answers_that_count_for_all_old_rows(
@@ -51,7 +51,7 @@ def test_without_a_teacher_there_are_old_rows_and_no_answers(first: Version, blo
 def test_every_network_leaves_its_own_fold_out() -> None:
     """The version none, where a score is to hold its rate in each regime."""
     x = np.arange(1000, dtype=np.float32)[:, None]
-    chosen = plan(None, Past(), x, Config(score="elbo+regime"), "gaussian", None)
+    chosen = plan(None, Past(), x, Config(score="elbo+regime"), Outputs("gaussian"), None)
     sizes = np.bincount(chosen.folds)
     assert sizes[0] == 0
     assert sizes[1:] == pytest.approx([250] * 4, abs=3)
@@ -66,7 +66,7 @@ def test_every_network_leaves_its_own_fold_out() -> None:
 def test_the_more_rows_the_fewer_networks_calibrate(n: int, folds: int) -> None:
     """Each leaves a quarter out; a thousand scores are enough."""
     x = np.arange(n, dtype=np.float32)[:, None]
-    chosen = plan(None, Past(), x, Config(), "gaussian", None)
+    chosen = plan(None, Past(), x, Config(), Outputs("gaussian"), None)
     sizes = np.bincount(chosen.folds, minlength=5)
     assert sizes[1:] == pytest.approx([n / 4] * folds + [0] * (4 - folds), abs=3)
     assert chosen.networks == 1 + folds
@@ -75,7 +75,7 @@ def test_the_more_rows_the_fewer_networks_calibrate(n: int, folds: int) -> None:
 def test_what_is_held_out_of_the_only_network_is_in_no_batch() -> None:
     """A fifth of many vectors."""
     x = np.arange(5000, dtype=np.float32)[:, None]
-    chosen = plan(None, Past(), x, Config(), "gaussian", None)
+    chosen = plan(None, Past(), x, Config(), Outputs("gaussian"), None)
     steps = -(-4000 // chosen.batch_size)
     epoch = islice(batches(chosen, Past(), x, np.random.default_rng(0)), steps)
     seen = np.concatenate([batch[0, :, 0] for batch, *_ in epoch])

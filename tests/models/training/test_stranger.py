@@ -121,7 +121,7 @@ def test_an_experience_that_was_not_learned_is_rejected_and_says_so(
     version = train(many, machine.rows(60) + np.float32(30.0), config)
     evidence = version.lineage.evidence
     assert evidence.unlearned > 0.5
-    assert any("was not learned" in reason for reason in gate(evidence.to_dict()).reasons)
+    assert any("was not learned" in reason for reason in gate(evidence).reasons)
     assert "still_alarming" in {note.kind for note in version.lineage.notes}
 
 
