@@ -114,6 +114,9 @@ class UnknownDetector(Unknown):
 
     slug, title = "unknown-detector", "Unknown detector"
 
+    def __init__(self, detail: str = "There is no such detector.", **extra: Any) -> None:
+        super().__init__(detail, **extra)
+
 
 class MethodNotAllowed(Problem):
     """The path exists, the method on it does not."""

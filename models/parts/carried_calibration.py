@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from models.arrays import Float64
 from models.parts.calibration import CAPACITY, Calibration, representable
 
+GENERATED = 4_000  # vectors that carry a calibration over, and that the gate compares on
 NEIGHBOURHOOD = 0.02  # share of the generated vectors that count as scoring alike; .005 to .05 do
 
 CHANGES = 20  # changes of score that each calibration score is carried with

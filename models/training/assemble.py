@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from models.arrays import Array, Float64
 from models.config import Config
 from models.parts.calibration import Calibration
-from models.parts.carried_calibration import carried, mixed
+from models.parts.carried_calibration import GENERATED, carried, mixed
 from models.parts.lineage import NO_EVIDENCE, Alarms, Both, Evidence, Lineage, Training
 from models.parts.mixture import Mixture
 from models.parts.network import Network, posterior_codes
@@ -26,7 +26,6 @@ from models.training.trained import Trained
 from models.version.version import Version
 
 MAX_CODES = 8_000  # codes the latent mixture is fitted to
-GENERATED = 4_000  # vectors that carry a calibration over, and that the gate compares on
 
 
 def finish(trained: Trained) -> Version:

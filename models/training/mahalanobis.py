@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from models.arrays import Array, Float64
 from models.config import Config
 from models.errors import VectorError
-from models.parts.carried_calibration import carried, mixed
+from models.parts.carried_calibration import GENERATED, carried, mixed
 from models.parts.lineage import NO_EVIDENCE, Alarms, Both, Evidence, Lineage, Training
 from models.parts.network import Identity
 from models.parts.reference import Reference
@@ -35,7 +35,6 @@ WIDEST = 4_096  # features: the covariance then takes 64 MiB
 MOST = 256  # regimes; the next joins its nearest
 # Two equal Gaussians no further apart than two deviations have one mode between them: one regime.
 ONE_MODE = 2.0
-GENERATED = 4_000  # vectors that carry a calibration over, and that the gate compares on
 UNNAMED = -1  # the label of a regime whose vectors came without
 
 

@@ -15,9 +15,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from models.arrays import LOG_2PI
 from models.parts.network import LOG_VARIANCE_RANGE, OUTSIDE, Network, Shape
-
-LOG_2PI = math.log(2.0 * math.pi)
 
 
 class Linear(nn.Module):

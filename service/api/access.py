@@ -182,4 +182,4 @@ def allow(grant: Grant, scope: Scope, detector: str | None) -> None:
     if scope not in grant.scopes:
         raise Forbidden(scope)
     if detector is not None and not grant.covers(detector):
-        raise UnknownDetector("There is no such detector.")
+        raise UnknownDetector()

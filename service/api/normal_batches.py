@@ -52,7 +52,7 @@ class Ingest:
         template = template_of(name) if NAME.fullmatch(name) else None
         config = None if template is None else await self._stores.templates.get(template)
         if config is None:
-            raise UnknownDetector("There is no such detector.")
+            raise UnknownDetector()
         return config
 
     async def _made(self, name: str, sender: str | None) -> None:
@@ -69,7 +69,7 @@ class Ingest:
             raise StoreUnavailable(f"The store is refused: {self._watcher.health.weak}")
         detector = self._champions.detector(name) or await self._watcher.look_up(name)
         if detector is None:
-            raise UnknownDetector("There is no such detector.")
+            raise UnknownDetector()
         if detector.champion is not None and self._champions.get(name) is None:
             await self._watcher.know(name)  # admission judges by the champion
         if detector.dimension is None:

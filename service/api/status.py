@@ -140,7 +140,7 @@ async def existing(parts: Parts, name: str) -> Detector:
     """Return the detector as the store has it now; UnknownDetector, StoreUnavailable."""
     detector = await parts.stores.detectors.get(name)
     if detector is None:
-        raise UnknownDetector("There is no such detector.")
+        raise UnknownDetector()
     return detector
 
 
@@ -148,7 +148,7 @@ async def current(parts: Parts, name: str) -> DetectorStatus | BrokenStatus:
     """Return the status, after this process caught up with the store."""
     detector = await parts.watcher.refresh(name)
     if detector is None:
-        raise UnknownDetector("There is no such detector.")
+        raise UnknownDetector()
     held = parts.champions
     return describe(detector, held.get(name), no_worker(parts), on_demand=held.on_demand)
 

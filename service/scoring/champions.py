@@ -34,7 +34,7 @@ class Champions:
             return champion
         detector = self._detectors.get(name)
         if detector is None:
-            raise UnknownDetector("There is no such detector.")
+            raise UnknownDetector()
         needed = max(detector.config.retrain.min_vectors or MIN_VECTORS, MIN_VECTORS)
         why = (
             f"There is no version yet: {detector.buffered} normal vectors are buffered, "

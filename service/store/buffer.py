@@ -139,7 +139,7 @@ class Buffer:
     def _answer(self, reply: list[Any], n: int, d: int) -> Ingested:
         outcome = reply[0].decode()
         if outcome == "unknown":
-            raise UnknownDetector("There is no such detector.")
+            raise UnknownDetector()
         if outcome == "other":
             raise Unprocessable("This Idempotency-Key came with another matrix before.")
         if outcome == "dimension":

@@ -90,7 +90,7 @@ class Detectors:
         for _ in range(_ROUNDS):
             held = await self.get(name)
             if held is None:
-                raise UnknownDetector("There is no such detector.")
+                raise UnknownDetector()
             merged = _merge(held, change(held))
             check_rules(merged)
             if merged == held.config:
@@ -198,7 +198,7 @@ class Detectors:
         }
         reply = await REQUEST(self._redis, Keys(name), args)
         if reply[0] == b"unknown":
-            raise UnknownDetector("There is no such detector.")
+            raise UnknownDetector()
         if reply[0] == b"few":
             parked = f", {reply[2]} more are parked" if reply[2] else ""
             raise Conflict(
@@ -224,7 +224,7 @@ class Detectors:
         }
         until = await MUTE(self._redis, Keys(name), args)
         if until is None:
-            raise UnknownDetector("There is no such detector.")
+            raise UnknownDetector()
         await self._due.refresh(name)
         return int(until) / 1000
 
@@ -242,7 +242,7 @@ class Detectors:
             pipe.hvals(keys.artifacts)
             (uid, last_version), digests = await ask(client, pipe.execute())
             if uid is None:
-                raise UnknownDetector("There is no such detector.")
+                raise UnknownDetector()
             await mark_erased(client)
             artifacts = (keys.artifact(digest.decode()) for digest in set(digests))
             args = {

@@ -66,7 +66,7 @@ class Keys:
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
-            raise UnknownDetector("There is no such detector.")
+            raise UnknownDetector()
 
     def _key(self, suffix: str) -> str:
         return f"anamnesis:{{{self.name}}}:{suffix}"

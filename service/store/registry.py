@@ -146,7 +146,7 @@ class Registry:
         }
         reply = await IMPORT(self._redis, keys, args, (artifact,), artifact=keys.artifact(digest))
         if reply[0] == b"unknown":
-            raise UnknownDetector("There is no such detector.")
+            raise UnknownDetector()
         if reply[0] == b"dimension":
             raise Unprocessable(f"The detector's dimension is {reply[1]}, not the version's.")
         return int(reply[1])
@@ -177,7 +177,7 @@ class Registry:
         }
         outcome, *rest = await CHAMPION(self._redis, Keys(name), args)
         if outcome == b"unknown":
-            raise UnknownDetector("There is no such detector.")
+            raise UnknownDetector()
         if outcome == b"version":
             raise Unknown(f"There is no version {number}.")
         if outcome == b"moved":

@@ -83,7 +83,7 @@ class Revocations:
         """
         lease = await self._leases.seize(name, LEASE_SECONDS)
         if lease is None:
-            raise UnknownDetector("There is no such detector.")
+            raise UnknownDetector()
         try:
             await mark_erased(self._redis)
             plan, generation = await self._marked(lease, asked)
@@ -183,7 +183,7 @@ class Revocations:
         pipe.hgetall(keys.revoked)
         state, parked, promoted, artifacts, marks = await ask(self._redis, pipe.execute())
         if state[0] is None:
-            raise UnknownDetector("There is no such detector.")
+            raise UnknownDetector()
         uid, generation, last, champion, cursor = (value.decode() for value in state)
         made, sources = await self._made(keys, int(last))
         return State(

@@ -68,7 +68,7 @@ class Templates:
         if (entities := await self._entities(name)) > 0:
             await ask(self._redis, self._redis.hsetnx(TEMPLATES, name, text))
             raise Conflict(
-                f"The template has {entities} entities; delete those detectors first.",
+                f"The template has entities ({entities}); delete those detectors first.",
                 entities=entities,
             )
 
