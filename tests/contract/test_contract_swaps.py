@@ -16,7 +16,7 @@ PUMP = "/v1/detectors/pump"
 
 
 async def test_swaps_under_load(pump: Running, versions: tuple[Version, Version]) -> None:
-    """Every answer during 200 swaps is 200, of one version, and never older than one before."""
+    """Every answer during 60 swaps is 200, of one version, and never older than one before."""
     await pump.learn(versions[1])
     await pump.serving(2)
     X = np.array([[0, 0, 0], [1, 2, 3]], np.float32)
@@ -38,11 +38,11 @@ async def test_swaps_under_load(pump: Running, versions: tuple[Version, Version]
         return answers
 
     clients = [asyncio.create_task(client()) for _ in range(4)]
-    for move in range(200):
+    for move in range(60):
         answer = await pump.http.put(f"{PUMP}/champion", json={"version": 1 + move % 2})
         assert answer.json()["generation"] == 3 + move
     done.set()
-    assert sum(await asyncio.gather(*clients)) > 200
+    assert sum(await asyncio.gather(*clients)) > 60
     assert len(seen) > 20
 
 

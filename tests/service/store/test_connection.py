@@ -16,6 +16,7 @@ from service.store.connection import (
 )
 from service.timestamps import rfc3339
 from tests.service.stored import Stored, matrix
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -123,8 +124,9 @@ async def test_a_lost_script_is_sent_again(redis):
     assert await script(redis, (), ("b",)) == b"b"
 
 
-async def test_a_question_without_an_answer_is_left_alone_not_cancelled(redis):
+async def test_a_question_without_an_answer_is_left_alone_not_cancelled(store_url):
     """A cancelled question could cost its connection for good."""
+    redis = await connect(store_url)
     release, ended = asyncio.Event(), asyncio.Event()
 
     async def question() -> None:
@@ -133,7 +135,8 @@ async def test_a_question_without_an_answer_is_left_alone_not_cancelled(redis):
 
     await fails_in_time(ask(redis, question()))
     release.set()
-    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.wait_for(ended.wait(), PATIENCE)
+    await redis.aclose()
 
 
 async def test_an_outage_costs_no_connection_for_good(own_store):
