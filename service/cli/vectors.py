@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from service.client import Client
     from service.client.answers import DetectorStatus
 
-_WHY = 3  # contributions asked for of each row
+WHY = 3  # contributions asked for of each row
 _EXPLAINED = 1000  # rows in one request: a service explains 2,000 at most
 
 File = Annotated[
@@ -91,7 +91,7 @@ def score(
             for rows in (part for chunk in chunks for part in chunk.parts(_EXPLAINED)):
                 with located(rows, columns):
                     answer = stream.score(
-                        rows.X, rows.times, rows.sources, record=record, explain=_WHY
+                        rows.X, rows.times, rows.sources, record=record, explain=WHY
                     )
                 for row in found.rows(rows, answer):
                     seen.add(row)
@@ -209,7 +209,7 @@ def _ensure(
     from service.client import Refused
 
     try:
-        return dict(**client.detector(detector)["config"]), False
+        return config_of(client.detector(detector)), False
     except Refused as error:
         if error.status != 404:
             raise

@@ -7,6 +7,7 @@ import typer
 from service.cli import console
 from service.cli.options import DEFAULT_URL, AsJson, Key, Url
 from service.cli.vectors import (
+    WHY,
     Detector,
     Drop,
     File,
@@ -20,8 +21,6 @@ from service.cli.vectors import (
     status_of,
     tell,
 )
-
-_WHY = 3  # contributions asked for of each row
 
 
 def register(app: typer.Typer) -> None:
@@ -67,7 +66,7 @@ def watch(
                     stream.remember(rows.X, rows.times, rows.sources)
                     continue
                 with located(rows, columns):
-                    answer = stream.score(rows.X, rows.times, rows.sources, explain=_WHY)
+                    answer = stream.score(rows.X, rows.times, rows.sources, explain=WHY)
                 for row in found.rows(rows, answer):
                     if as_json:
                         console.show_json(row.to_dict())

@@ -81,14 +81,14 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
         return tuple(one.feature for one in self.leading)
 
 
-def speaks(severity: float, told: float) -> bool:
-    """Return whether a later row of an incident explains it better than one of severity `told`.
+def speaks(row: Witness, told: float) -> bool:
+    """Return whether a later row explains an incident better than one of severity `told`.
 
-    Only one that is clearly severer does, and none where that row was rare enough. What began an
-    incident is its cause. Rows right behind a fault may be severer: beside a fault among the rows
-    before it, a healthy row deviates too.
+    Only one with a reason that is clearly severer does, and none where that row was rare enough.
+    What began an incident is its cause. Rows right behind a fault may be severer: beside a fault
+    among the rows before it, a healthy row deviates too.
     """
-    return told < _ENOUGH and severity > _CLEARLY * told
+    return bool(row.leading) and told < _ENOUGH and row.severity > _CLEARLY * told
 
 
 class Ruling(msgspec.Struct, frozen=True):

@@ -218,17 +218,17 @@ def _extended(
     if severity > incident.peak:
         p_value = alpha**severity if witness is None else witness.p_value
         news |= {"peak": severity, "p_value": p_value}
-    if witness is not None and witness.leading and speaks(severity, incident.told):
+    if witness is not None and speaks(witness, incident.told):
         news |= {"leading": leads(witness.leading), "regime": witness.regime, "told": severity}
     return msgspec.structs.replace(incident, **news)
 
 
 def _speaker(rows: Sequence[Witness]) -> Witness | None:
     """Return the row, of some in their order, that explains them; None where none has a reason."""
-    found: Witness | None = None
+    found, told = None, 0.0
     for row in rows:
-        if row.leading and (found is None or speaks(row.severity, found.severity)):
-            found = row
+        if speaks(row, told):
+            found, told = row, row.severity
     return found
 
 
