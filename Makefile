@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 TOOLS := $(VENV)-security/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-pump run test faults bench-digits bench-mnist \
+.PHONY: help demo demo-pump run test test-all faults bench-digits bench-mnist \
 	bench-nsl-kdd bench-gate bench-tabular bench-oddbench bench-telemetry bench-permuted bench-classes bench-memory \
 	bench-members bench-weights \
 	peers bench bench-serving bench-ingest bench-train bench-soak bench-scale bench-autoscale \
@@ -27,7 +27,10 @@ run: $(STAMP) ## the service, until Ctrl-C
 # Two files at a time, each whole in one process: what a file trains once, its tests share.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-test: $(STAMP) ## every test
+test: $(STAMP) ## the tests, one of each kind where there are many that take long
+	$(PYTEST) -m "not thorough"
+
+test-all: $(STAMP) ## every test
 	$(PYTEST)
 
 faults: $(STAMP) ## kill, cut and break real processes, for hours: SHARE=0.1 is a tenth of it

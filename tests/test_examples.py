@@ -42,6 +42,7 @@ def test_finetuning_forgets_the_first_of_two_regimes_and_replay_does_not(tmp_pat
     assert replayed["anomalies"] > 75
 
 
+@pytest.mark.thorough
 def test_the_weights_decide_how_much_of_each_piece_is_left(tmp_path: Path) -> None:
     """What is drawn of the oldest piece grows with w_prev; forgetting draws the newest most."""
     table = rows("sinusoid", tmp_path / "sinusoid.png")

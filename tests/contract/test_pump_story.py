@@ -88,7 +88,7 @@ class Story:
         return sum(one["rows"] for one in buckets)
 
 
-@pytest.mark.parametrize("kind", ["vae", "mahalanobis"])
+@pytest.mark.parametrize("kind", [pytest.param("vae", marks=pytest.mark.thorough), "mahalanobis"])
 async def test_the_story_of_a_pump(api: Running, worker: Worker, kind: str) -> None:
     """Five incidents; the two of a healthy mode dismissed are gone for good, the faults are not."""
     learned, judged, began = weeks()

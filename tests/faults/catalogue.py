@@ -12,7 +12,7 @@ from tests.faults.stage import Stage
 class Fault:
     """One fault. `run(n)` breaks things n times and returns what was measured, in words.
 
-    It fails when the promise is not kept. `short` is n inside `make test`, `long` in `make faults`.
+    It fails when the promise is not kept. `short` is n in `make test-all`, `long` in `make faults`.
     """
 
     name: str

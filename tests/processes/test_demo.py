@@ -32,6 +32,7 @@ def test_runs_from_nothing_and_leaves_nothing(tmp_path, capsys):
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("two_digits")
 def test_keep_leaves_a_usable_service(tmp_path, capsys):
     """With --keep the service goes on, and says how to use and stop it; a rerun starts over."""

@@ -162,7 +162,16 @@ def test_a_removed_metrics_folder(disk):
     wait_for(lambda: any(folder.glob("anamnesis-0-total.values")))
 
 
-@pytest.mark.parametrize("lost", [".", "store", "store/appendonlydir"])
+@pytest.mark.parametrize(
+    "lost",
+    [
+        ".",
+        *(
+            pytest.param(inner, marks=pytest.mark.thorough)
+            for inner in ("store", "store/appendonlydir")
+        ),
+    ],
+)
 def test_a_lost_data_directory(disk, lost):
     """Nothing is acknowledged that is kept nowhere; put back, all of it is there again."""
     one, client = disk

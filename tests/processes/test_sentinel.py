@@ -45,6 +45,7 @@ async def patiently(api: Running, method: str, path: str, **sent: Any) -> httpx.
             await asyncio.sleep(0.1)  # what Retry-After asks for, in short
 
 
+@pytest.mark.thorough
 async def test_a_failover_loses_nothing_that_was_acknowledged(tmp_path: Path):
     """Scoring goes on, and every acknowledged vector is learned once, by the new master."""
     with sentinels(tmp_path) as store:

@@ -177,7 +177,9 @@ def test_second_on_the_same_directory_is_refused(up):
         assert client.health()
 
 
-@pytest.mark.parametrize("which", ["valkey", "service.api", "service.worker"])
+@pytest.mark.parametrize(
+    "which", ["valkey", pytest.param("service.api", marks=pytest.mark.thorough), "service.worker"]
+)
 def test_a_killed_child_comes_back(up, which):
     """Whichever child dies is started again, and the service learns on."""
     one = up()

@@ -49,6 +49,7 @@ def test_a_candidate_that_learned_more_of_the_same_passes(champion, labels) -> N
     assert _verdict(candidate, champion, labels=labels) == []
 
 
+@pytest.mark.thorough
 def test_a_candidate_that_learned_noise_is_rejected(champion) -> None:
     """Its threshold rose until nothing alarms, so that no rate of alarms tells on it."""
     noise = np.random.default_rng(4).uniform(-6, 6, (600, 4)).astype(np.float32)
@@ -65,6 +66,7 @@ def test_a_candidate_that_forgot_is_rejected(champion) -> None:
     assert _verdict(train(champion, other, CONFIG), champion) == []
 
 
+@pytest.mark.thorough
 def test_anomalies_learned_as_normal_are_told_by_labels_alone(champion, labels) -> None:
     """A third of the experience is anomalies that are alike: to a model, a regime like any."""
     rows = np.concatenate([_normals(420, 6), _strange(180, 7)])
@@ -97,6 +99,7 @@ def test_evidence_is_of_numbers_whatever_people_labelled(champion) -> None:
         assert gather(champion, champion, labels).labelled is None
 
 
+@pytest.mark.thorough
 def test_another_score_is_compared_by_rank_and_by_its_own_p_values(champion) -> None:
     """A config that changes the score changes its unit, not what is asked of it."""
     config = replace(CONFIG, score="reconstruction")

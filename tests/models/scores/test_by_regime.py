@@ -137,6 +137,7 @@ def test_only_the_regime_can_be_added_to_a_score() -> None:
             Config(score=wrong)
 
 
+@pytest.mark.thorough
 def test_calibration_inside_regimes_begins_with_that_of_the_same_score() -> None:
     """A score made relative after it was in use keeps its rate: its calibration is carried over."""
     rng = np.random.default_rng(0)
