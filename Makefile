@@ -39,67 +39,67 @@ faults: $(STAMP) ## kill, cut and break real processes, for hours: SHARE=0.1 is 
 # The learning's benchmarks keep each measurement: stopped, they go on where they were. ARGS adds
 # options, such as ARGS='--seeds 1 --arms replay joint'; ANAMNESIS_DATA is where the data sets are.
 bench-digits: $(STAMP) ## nine small digits one after another, every arm; nothing to fetch
-	$(BIN)/python benchmarks/continual_digits.py --output benchmarks/results/digits.json $(ARGS)
+	$(BIN)/python -m benchmarks.continual_digits --output benchmarks/results/digits.json $(ARGS)
 
 bench-mnist: $(STAMP) ## nine MNIST digits one after another, every arm: hours
-	$(BIN)/python benchmarks/continual_mnist.py --output benchmarks/results/mnist.json $(ARGS)
+	$(BIN)/python -m benchmarks.continual_mnist --output benchmarks/results/mnist.json $(ARGS)
 
 bench-nsl-kdd: $(STAMP) ## pyCLAD's concepts of NSL-KDD, with its own strategies after `make peers`
-	$(BIN)/python benchmarks/continual_nsl_kdd.py --output benchmarks/results/nsl.json $(ARGS)
+	$(BIN)/python -m benchmarks.continual_nsl_kdd --output benchmarks/results/nsl.json $(ARGS)
 
 bench-members: $(STAMP) ## who was in the training data: what a version tells of that
-	$(BIN)/python benchmarks/membership.py --output benchmarks/results/membership.json $(ARGS)
+	$(BIN)/python -m benchmarks.membership --output benchmarks/results/membership.json $(ARGS)
 
 bench-gate: $(STAMP) ## whom the gate lets through: half an hour
-	$(BIN)/python benchmarks/gate.py --output benchmarks/results/gate.json $(ARGS)
+	$(BIN)/python -m benchmarks.gate --output benchmarks/results/gate.json $(ARGS)
 
 bench-tabular: $(STAMP) ## ADBench's sets, beside scikit-learn, and PyOD after `make peers`
-	$(BIN)/python benchmarks/tabular.py --output benchmarks/results/tabular.json $(ARGS)
+	$(BIN)/python -m benchmarks.tabular --output benchmarks/results/tabular.json $(ARGS)
 
 bench-oddbench: $(STAMP) ## OddBench's tables, at once and as five experiences, with ablations: hours
-	$(BIN)/python benchmarks/oddbench.py --output benchmarks/results/oddbench.json $(ARGS)
+	$(BIN)/python -m benchmarks.oddbench --output benchmarks/results/oddbench.json $(ARGS)
 
 bench-telemetry: $(STAMP) ## servers, a pump and series in time order: false alarms a day
-	$(BIN)/python benchmarks/telemetry.py --output benchmarks/results/telemetry.json $(ARGS)
+	$(BIN)/python -m benchmarks.telemetry --output benchmarks/results/telemetry.json $(ARGS)
 
 bench-permuted: $(STAMP) ## MNIST with its middle permuted, five tasks
-	$(BIN)/python benchmarks/continual_permuted.py --output benchmarks/results/permuted.json $(ARGS)
+	$(BIN)/python -m benchmarks.continual_permuted --output benchmarks/results/permuted.json $(ARGS)
 
 bench-weights: $(STAMP) ## how much of the old and how much of the new, every way
-	$(BIN)/python benchmarks/weights.py --output benchmarks/results/weights.json $(ARGS)
+	$(BIN)/python -m benchmarks.weights --output benchmarks/results/weights.json $(ARGS)
 
 bench-classes: $(STAMP) ## five digits and five more, told apart
-	$(BIN)/python benchmarks/class_incremental.py --output benchmarks/results/classes.json $(ARGS)
+	$(BIN)/python -m benchmarks.class_incremental --output benchmarks/results/classes.json $(ARGS)
 
 bench-memory: $(STAMP) ## a hundred experiences, of which the first never returns: hours
-	$(BIN)/python benchmarks/memory.py --output benchmarks/results/memory.json $(ARGS)
+	$(BIN)/python -m benchmarks.memory --output benchmarks/results/memory.json $(ARGS)
 
 peers: $(STAMP) ## install pyCLAD and PyOD, which two benchmarks compare with
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[peers]'
 
 bench-serving: $(STAMP) ## requests a second beside a bare server and a naive one: three minutes, needs wrk
-	$(BIN)/python benchmarks/serving.py --output benchmarks/results/serving.json
+	$(BIN)/python -m benchmarks.serving --output benchmarks/results/serving.json
 
 bench-ingest: $(STAMP) ## vectors a second, on disk, beside XADD: needs wrk, redis-benchmark
-	$(BIN)/python benchmarks/ingest.py --output benchmarks/results/ingest.json $(ARGS)
+	$(BIN)/python -m benchmarks.ingest --output benchmarks/results/ingest.json $(ARGS)
 
 bench-train: $(STAMP) ## training beside a bare torch loop, the first version, update by update
-	$(BIN)/python benchmarks/train.py --output benchmarks/results/train.json $(ARGS)
+	$(BIN)/python -m benchmarks.train --output benchmarks/results/train.json $(ARGS)
 
 bench-soak: $(STAMP) ## half an hour under load: what grows
-	$(BIN)/python benchmarks/soak.py --output benchmarks/results/soak.json $(ARGS)
+	$(BIN)/python -m benchmarks.soak --output benchmarks/results/soak.json $(ARGS)
 
 bench-scale: $(STAMP) ## a thousand detectors, ten thousand versions: what a request costs
-	$(BIN)/python benchmarks/scale.py --output benchmarks/results/scale.json $(ARGS)
+	$(BIN)/python -m benchmarks.scale --output benchmarks/results/scale.json $(ARGS)
 
 bench-autoscale: $(STAMP) ## workers started and stopped by what is due: minutes
-	$(BIN)/python benchmarks/autoscale.py --output benchmarks/results/autoscale.json $(ARGS)
+	$(BIN)/python -m benchmarks.autoscale --output benchmarks/results/autoscale.json $(ARGS)
 
 bench: $(STAMP) ## the short forms of serving, ingestion, training and soak: some minutes
-	$(BIN)/python benchmarks/serving.py --quick --output benchmarks/results/quick/serving.json
-	$(BIN)/python benchmarks/ingest.py --quick --output benchmarks/results/quick/ingest.json
-	$(BIN)/python benchmarks/train.py --quick --output benchmarks/results/quick/train.json
-	$(BIN)/python benchmarks/soak.py --quick --output benchmarks/results/quick/soak.json
+	$(BIN)/python -m benchmarks.serving --quick --output benchmarks/results/quick/serving.json
+	$(BIN)/python -m benchmarks.ingest --quick --output benchmarks/results/quick/ingest.json
+	$(BIN)/python -m benchmarks.train --quick --output benchmarks/results/quick/train.json
+	$(BIN)/python -m benchmarks.soak --quick --output benchmarks/results/quick/soak.json
 
 lint: $(STAMP) ## ruff, format check, mypy strict, who may import whom
 	$(BIN)/ruff check
@@ -133,7 +133,7 @@ quick: $(STAMP) ## lint, types, and the tests that start no processes and break 
 	$(PYTEST) tests/models tests/service tests/test_architecture.py --ignore=tests/service/trainer --ignore=tests/service/worker
 
 shape: $(STAMP) ## files, lines, functions and arrows of the code
-	$(BIN)/python benchmarks/shape.py $(ARGS)
+	$(BIN)/python -m benchmarks.shape $(ARGS)
 
 docs: $(STAMP) ## rewrite the tables in docs/ that follow from the code
 	$(BIN)/python docs/generate.py

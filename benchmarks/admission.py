@@ -9,17 +9,14 @@ of rows that have nothing in common: the set's own normals, each feature shuffle
 Known anomalies are those that the champion can tell apart, as `told` says: the share of them that
 is anomalous at all (p <= 1 %). What the champion does not see, admission does not either.
 
-    ANAMNESIS_DATA=data python benchmarks/admission.py --output benchmarks/results/admission.json
+    ANAMNESIS_DATA=data python -m benchmarks.admission --output benchmarks/results/admission.json
 """
 
 import os
 import sys
 import time
-from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import numpy as np
 
 from benchmarks import data

@@ -5,7 +5,7 @@ how much is due and running, as KEDA's metrics-api scaler does, and keeps as man
 as that, within its bounds; it stops one with SIGTERM. All must be learned, nothing twice, and no
 training be cut short.
 
-    python benchmarks/autoscale.py --detectors 100 --workers 1 2 --output results/autoscale.json
+    python -m benchmarks.autoscale --detectors 100 --workers 1 2 --output results/autoscale.json
 """
 
 import contextlib
@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-import report
-import servers
+
+from benchmarks import report, servers
 
 LOOK_SECONDS = 0.5
 LEAST, COLUMNS, SHARE = 40, 6, 2_000  # rows of the smallest batch, and of the largest at most

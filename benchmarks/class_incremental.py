@@ -8,18 +8,14 @@ added. Confusions show two biases: `recency`, the share of older classes' images
 the newest class, and `first batch`, the share of added classes' images that are taken for one of
 the first five. `linear joint`, scikit-learn's linear discriminant on all images, keeps everything.
 
-    ANAMNESIS_DATA=data python benchmarks/class_incremental.py --output benchmarks/results/classes.json
+    ANAMNESIS_DATA=data python -m benchmarks.class_incremental --output benchmarks/results/classes.json
 """  # noqa: E501
 
 import os
-import sys
 import time
 from functools import partial
-from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import numpy as np
 from matplotlib.figure import Figure
 

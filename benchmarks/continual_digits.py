@@ -3,16 +3,12 @@
 The protocol of `continual_mnist` on the demonstration's data: scikit-learn's 8x8 digits, which
 nobody has to fetch, split anew by every seed.
 
-    python benchmarks/continual_digits.py --output benchmarks/results/digits.json
+    python -m benchmarks.continual_digits --output benchmarks/results/digits.json
 """
 
 import os
-import sys
-from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from benchmarks.arms import learner
 from benchmarks.continual import bench, nine_digits
 from service.cli.demo.run import Digits

@@ -4,17 +4,13 @@ The protocol of Wiewel & Yang (ICASSP 2019): digit 0 is the anomaly, digits 1 to
 a time; after task i the test images of 0 are ranked against those of 1 to i (AUROC). Training
 images are the first 10,000 of a seeded shuffle, test images the official ones.
 
-    ANAMNESIS_DATA=data python benchmarks/continual_mnist.py --output benchmarks/results/mnist.json
+    ANAMNESIS_DATA=data python -m benchmarks.continual_mnist --output benchmarks/results/mnist.json
 """
 
 import os
-import sys
 from functools import partial
-from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import numpy as np
 
 from benchmarks import data

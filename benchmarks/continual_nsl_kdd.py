@@ -5,17 +5,13 @@ R[i, j] is the AUROC on concept j's own anomalies after learning concept i. Wher
 installed (the extra `peers`), its strategies with its models are arms too, and `replay` is run once
 more by pyCLAD's own scenario and metrics.
 
-    ANAMNESIS_DATA=data python benchmarks/continual_nsl_kdd.py --output benchmarks/results/nsl.json
+    ANAMNESIS_DATA=data python -m benchmarks.continual_nsl_kdd --output benchmarks/results/nsl.json
 """
 
 import importlib.util
 import os
-import sys
-from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import numpy as np
 
 from benchmarks import data

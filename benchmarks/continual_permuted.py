@@ -4,17 +4,13 @@ What EWC was shown on (Kirkpatrick et al., 2017): tasks as hard as each other, a
 square in the middle, and told apart by it. Normals are the digits 1 to 9, the anomaly is 0, both
 under the task's permutation of the middle pixels; the first task's is none.
 
-    ANAMNESIS_DATA=data python benchmarks/continual_permuted.py --output benchmarks/results/permuted.json
+    ANAMNESIS_DATA=data python -m benchmarks.continual_permuted --output benchmarks/results/permuted.json
 """  # noqa: E501
 
 import os
-import sys
 from functools import partial
-from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import numpy as np
 
 from benchmarks import data

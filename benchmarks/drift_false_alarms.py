@@ -5,18 +5,14 @@ that at most 1 % of streams without drift ever cross 100. "Fixed calibration" is
 martingale on the p-values of the answers, ranked among the calibration scores only: what not to
 do, shown for comparison. The delay is counted in scores from the shift to the alarm.
 
-    python benchmarks/drift_false_alarms.py --output benchmarks/results/drift.json
+    python -m benchmarks.drift_false_alarms --output benchmarks/results/drift.json
 """
 
 import math
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.report import arguments, report
 from models.drift.martingale import Martingale, bets

@@ -11,16 +11,12 @@ The second table is of lives: updates one after another on more of the same, `ho
 of known anomalies among them, `slow`, labels as before. `promoted` is the share of updates that
 pass, `found` that of the labelled anomalies found at the end; `no anchor`, by a gate without one.
 
-    ANAMNESIS_DATA=data python benchmarks/gate.py --output benchmarks/results/gate.json
+    ANAMNESIS_DATA=data python -m benchmarks.gate --output benchmarks/results/gate.json
 """
 
 import os
-import sys
-from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import msgspec
 import numpy as np
 from sklearn.datasets import load_digits

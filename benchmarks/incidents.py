@@ -1,6 +1,6 @@
 """False incidents a day and fault windows found, on server and pump telemetry.
 
-    OMP_NUM_THREADS=1 python benchmarks/incidents.py
+    OMP_NUM_THREADS=1 python -m benchmarks.incidents
 
 Each machine of SMD is learned from the first half of its normals, which calibrates the rule; the
 second half, not used, says what is held. Then it is learned from all of them and judged on its test
@@ -14,16 +14,12 @@ too, and what follows is judged by the new version. That day's incident counts a
 """
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.data import load
 from models import Config, Version, train

@@ -4,7 +4,7 @@ The service is the real one: an API process over a store that syncs every write.
 same run and on the same store, `redis-benchmark`'s own XADD of as many bytes over as many
 connections: what the store alone can do. API on one core, load on another, the store on either.
 
-    python benchmarks/ingest.py --seconds 2 --output benchmarks/results/ingest.json
+    python -m benchmarks.ingest --seconds 2 --output benchmarks/results/ingest.json
 """
 
 import csv
@@ -18,8 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import report
-import servers
+
+from benchmarks import report, servers
 
 CONNECTIONS, BATCHES = (1, 8, 32, 64), (1, 10, 100, 1000)
 NORMAL = "/v1/detectors/bench/normal"

@@ -9,17 +9,13 @@ to guess, each an AUC (0.5: no better than a coin; 1: every member is told):
 - listed: whether the vector's score is, to the last bit, among the calibration scores that the
   version carries. Given as shares: of members that are found so, of non-members found by chance.
 
-    ANAMNESIS_DATA=data python benchmarks/membership.py --output benchmarks/results/membership.json
+    ANAMNESIS_DATA=data python -m benchmarks.membership --output benchmarks/results/membership.json
 """
 
 import os
-import sys
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score

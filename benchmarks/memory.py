@@ -6,18 +6,14 @@ test images are told from 0 (AUROC), and the false alarms on them are counted at
 first digit has left the band when, in the mean of five successive experiences, its AUROC is more
 than .05 below what it was after the first, or its held rate is above 3 %.
 
-    ANAMNESIS_DATA=data python benchmarks/memory.py --output benchmarks/results/memory.json
+    ANAMNESIS_DATA=data python -m benchmarks.memory --output benchmarks/results/memory.json
 """
 
 import os
-import sys
 import time
 from functools import partial
-from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import numpy as np
 from matplotlib.figure import Figure
 

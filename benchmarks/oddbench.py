@@ -10,18 +10,14 @@ the densities' (which is `elbo`). `finetune` is the third: without replay. Table
 name from 1: scores were chosen on the odd ones. `behind` counts the tables on which an arm is more
 than .05 below the better of 5-NN and Mahalanobis, which keep all rows.
 
-    ANAMNESIS_DATA=data python benchmarks/oddbench.py --output benchmarks/results/oddbench.json
+    ANAMNESIS_DATA=data python -m benchmarks.oddbench --output benchmarks/results/oddbench.json
 """
 
 import os
-import sys
 import time
 from functools import partial
-from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import numpy as np
 
 from benchmarks import data

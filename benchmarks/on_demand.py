@@ -15,7 +15,8 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import servers
+
+from benchmarks import servers
 
 ROOM = 1.05  # times what the hot ones take
 COLD = 20  # every so many requests one for a cold detector

@@ -35,7 +35,7 @@ def machine() -> dict[str, Any]:
         "libraries": libraries,
         "kernels": _kernels(),
         "date": datetime.now(UTC).date().isoformat(),
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
     }
 
 

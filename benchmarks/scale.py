@@ -5,7 +5,7 @@ one detector with 1 to 10,000 versions in its history, every one stored by the r
 the processor time of a request, its latency, the process's memory, the time to its first score.
 Then champions on demand (`on_demand`): 10,000 detectors stored, 1,000 of them hot.
 
-    python benchmarks/scale.py --output benchmarks/results/scale.json
+    python -m benchmarks.scale --output benchmarks/results/scale.json
 """
 
 import asyncio
@@ -14,9 +14,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-import on_demand
-import report
-import servers
+
+from benchmarks import on_demand, report, servers
 
 DETECTORS, VERSIONS = (1, 10, 100, 1000), (1, 100, 1000, 10_000)
 STORED, HOT, ASKED = 10_000, 1000, 20_000

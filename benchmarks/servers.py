@@ -415,4 +415,4 @@ def begin() -> None:
         raise SystemExit("wrk is not installed: `apt-get install wrk`, or your system's own way")
     if any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):
         # Read when numpy is loaded, which is before this line.
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ONE_THREAD})
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, **ONE_THREAD})

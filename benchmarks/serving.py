@@ -4,7 +4,7 @@ Server on one core, load on another; see `servers` for who they are. MLServer 1.
 that are older than ours: install it (`pip install mlserver==1.7.1`) in an environment of its own,
 and name that one's Python to have it in the table.
 
-    python benchmarks/serving.py --mlserver peers/bin/python --output results/serving.json
+    python -m benchmarks.serving --mlserver peers/bin/python --output results/serving.json
 """
 
 import contextlib
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import report
-import servers
-from servers import DIMENSION, OCTETS, Connection, Load, Server
+
+from benchmarks import report, servers
+from benchmarks.servers import DIMENSION, OCTETS, Connection, Load, Server
 
 CONNECTIONS = (1, 16, 64, 256)
 ROWS = 1000

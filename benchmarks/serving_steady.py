@@ -5,7 +5,7 @@ answered) while the worker trains, with three swaps a second, and with five hund
 connections; the cost of drift and metrics, of a second API process, of memory; the time to the
 first score. Every figure stands beside the same without what is measured, taken in turn in one run.
 
-    python benchmarks/serving_steady.py --output benchmarks/results/serving_steady.json
+    python -m benchmarks.serving_steady --output benchmarks/results/serving_steady.json
 """
 
 import asyncio
@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import report
-import servers
-from servers import DIMENSION, JSON, OCTETS, Connection, Server
+
+from benchmarks import report, servers
+from benchmarks.servers import DIMENSION, JSON, OCTETS, Connection, Server
 
 RATE = 2000  # requests a second
 LINES = 16  # connections that share them

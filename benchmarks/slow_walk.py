@@ -10,17 +10,13 @@ leads, at 1 % asked. A walk that nothing stops is followed to its end.
 The second table is of clean lives: more of the same, and regimes that come for real, at once, and
 come again. `stopped` counts the updates that were rejected for what was said of the anchor.
 
-    ANAMNESIS_DATA=data python benchmarks/slow_walk.py --kinds mahalanobis vae --seeds 3
+    ANAMNESIS_DATA=data python -m benchmarks.slow_walk --kinds mahalanobis vae --seeds 3
 """
 
 import argparse
 import os
-import sys
-from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import numpy as np
 
 from benchmarks.gate import SETS

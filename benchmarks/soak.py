@@ -4,7 +4,7 @@ One real API process, worker and store; one detector that is scored at a steady 
 batches in, and is retrained and swapped every few seconds. Every sample holds the memory and the
 descriptors of each process, the store's keys and memory, and what requests cost since the last.
 
-    python benchmarks/soak.py --minutes 30 --output benchmarks/results/soak.json
+    python -m benchmarks.soak --minutes 30 --output benchmarks/results/soak.json
 """
 
 import contextlib
@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-import report
-import servers
+
+from benchmarks import report, servers
 
 PARTS = {"api": b"service.api", "worker": b"service.worker", "trainer": b"service.trainer"}
 OURS = {f"{part} MiB" for part in PARTS}

@@ -8,18 +8,15 @@ learned. AUROC, the share of the anomalies that is found and the share of other 
 nearest neighbour, and what 3 principal components leave, of features divided by their quartile
 range or, where that is 0, their deviation; found at the level that 1 % of the test normals reach.
 
-    python benchmarks/stranger_data.py --seeds 0 1 2 3 4
+    python -m benchmarks.stranger_data --seeds 0 1 2 3 4
 """
 
 import argparse
 import os
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score

@@ -8,19 +8,15 @@ rows for everyone, so that the whole table takes minutes. PyOD's VAE is an arm w
 (the extra `peers`). The default score prints two ablations beside the whole; without replay it is
 the same here, where all rows come at once.
 
-    ANAMNESIS_DATA=data python benchmarks/tabular.py --output benchmarks/results/tabular.json
+    ANAMNESIS_DATA=data python -m benchmarks.tabular --output benchmarks/results/tabular.json
 """
 
 import importlib.util
 import os
-import sys
 import time
 from functools import partial
-from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import numpy as np
 from matplotlib.figure import Figure
 

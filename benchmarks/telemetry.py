@@ -14,17 +14,13 @@ it alarms.
 
 Detectors that promise no rate hold out a fifth of what they learn and take its quantile.
 
-    ANAMNESIS_DATA=data python benchmarks/telemetry.py --output benchmarks/results/telemetry.json
+    ANAMNESIS_DATA=data python -m benchmarks.telemetry --output benchmarks/results/telemetry.json
 """
 
 import os
-import sys
-from pathlib import Path
 from typing import NamedTuple
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import numpy as np
 from matplotlib.figure import Figure
 

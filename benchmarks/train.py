@@ -5,7 +5,7 @@ to a first version, in the library and through the service. What the k-th update
 memory, for replay and for joint. And what warm start saves, and early stopping would save, at the
 AUROC that is left.
 
-    python benchmarks/train.py --output benchmarks/results/train.json
+    python -m benchmarks.train --output benchmarks/results/train.json
 """
 
 import itertools
@@ -20,11 +20,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import numpy as np
-import report
-import servers
+
+from benchmarks import report, servers
 
 SETTINGS = {
     "32 features, 1,000 vectors": (32, 1000, "gaussian"),
@@ -327,7 +325,7 @@ def main():
         wanted, given.rounds = ("throughput", "first"), 3
     if any(os.environ.get(name) != value for name, value in servers.ONE_THREAD.items()):
         # Read when numpy is loaded: begin again with them.
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **servers.ONE_THREAD})
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, **servers.ONE_THREAD})
     import torch
 
     torch.set_num_threads(1)

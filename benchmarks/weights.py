@@ -4,16 +4,12 @@ scikit-learn's 8x8 digits; 0 is the anomaly, 1 to 9 are learned one at a time. A
 from the second on, the test rows of 0 are ranked against those of the newest digit (new) and
 against those of each digit before (old, their mean): w_new = .2, .5, .8, by counts, and `auto`.
 
-    python benchmarks/weights.py --output benchmarks/results/weights.json
+    python -m benchmarks.weights --output benchmarks/results/weights.json
 """
 
 import os
-import sys
-from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import numpy as np
 
 from benchmarks import runs

@@ -4,11 +4,11 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import tomllib
 from dataclasses import fields
 from pathlib import Path
 
+import generate  # the script beside the pages
 import pytest
 import yaml
 
@@ -18,10 +18,6 @@ from service.domain.detector_config import DetectorConfig, Retrain
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "docs"))
-
-import generate  # noqa: E402 - the script beside the pages
-
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 ALL = "\n".join(page.read_text() for page in PAGES)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

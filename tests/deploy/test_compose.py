@@ -16,8 +16,6 @@ from redis.exceptions import ConnectionError as Refused
 
 from service.processes.embedded_store import find_server
 from service.store.connection import check_durability, connect
-
-sys.path.insert(0, str(Path(__file__).parent))
 from tests.deploy.running import ANAMNESIS, call, free_port, learn, running
 from tests.waiting import wait_for
 

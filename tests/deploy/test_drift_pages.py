@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import signal
-import sys
 import threading
 import time
 import urllib.parse
@@ -25,7 +24,6 @@ import pytest
 import yaml
 from redis import Redis
 
-sys.path.insert(0, str(Path(__file__).parent))
 from service.store.redis_keys import WORKERS
 from tests.deploy.running import ANAMNESIS, call, free_port, learn, running
 from tests.waiting import wait_for

@@ -40,11 +40,7 @@ def _fake(folder: Path, body: str) -> tuple[str, ...]:
         )
         + textwrap.indent(textwrap.dedent(body), "    ")
     )
-    return (sys.executable, "-c", f"import sys; sys.path.insert(0, {str(_ROOT)!r}); "
-            f"exec(open({str(program)!r}).read())")  # fmt: skip
-
-
-_ROOT = Path(__file__).parents[3]
+    return (sys.executable, str(program))
 
 
 def _job(n: int = 40, d: int = 3, seed: int = 0) -> Job:
@@ -226,7 +222,7 @@ async def test_stray_prints_cannot_corrupt_the_pipe():
         "replies.write(jobs.read()); replies.flush(); sys.exit(len(sys.stdin.read()))"
     )
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, cwd=_ROOT, stdin=-1, stdout=-1, stderr=-1
+        sys.executable, "-c", program, stdin=-1, stdout=-1, stderr=-1
     )
     out, err = await child.communicate(b"frame")
     assert (child.returncode, out, err) == (0, b"frame", b"stray\nstray\n")
@@ -245,13 +241,13 @@ def test_a_frame_cut_short_reads_as_the_end(tmp_path):
 async def test_a_broken_child_is_replaced(tmp_path, trainers):
     """After a failure that is none of the data's the next job has a new process."""
     command = _fake(tmp_path, """
-        if os.path.exists("seen"):
+        seen = __file__ + ".seen"
+        if os.path.exists(seen):
             send(Trained(str(os.getpid()).encode()))
         else:
-            open("seen", "w").close()
+            open(seen, "w").close()
             send(Failed(f"OSError: {os.getpid()}", broken=True))
     """)  # fmt: skip
-    command = (command[0], "-c", f"import os; os.chdir({str(tmp_path)!r}); {command[2]}")
     trainer = trainers(command=command)
     with pytest.raises(TrainingError, match="OSError: ") as first:
         await trainer.train(_job(), _ignore)
