@@ -108,11 +108,12 @@ def _lived(
     sizes: tuple[int | None, int | None],
     seed: int,
 ) -> "list[Lifetime]":
-    """Live through the history once for each config, with a bar on stderr."""
+    """Live through the history once for each config, with the progress on stderr."""
     import torch  # here, so that no other command waits for it
 
     from models import AnamnesisError
     from models.backtest import History, live, windows
+    from service.cli.progress import Share
     from service.cli.table_files import BadTable
 
     torch.set_num_threads(1)  # small networks: one is fastest
@@ -122,11 +123,10 @@ def _lived(
         parts = windows(len(recorded.vectors), *sizes)
         for name, config in configs.items():
             steps = live(name, past, parts, replace(config, seed=seed))
-            with console.progress() as bar:
-                task = bar.add_task(name, total=1000)
+            with Share(name) as progress:
                 while True:
                     try:
-                        bar.update(task, completed=int(1000 * next(steps)))
+                        progress.at(next(steps))
                     except StopIteration as done:
                         found.append(done.value)
                         break

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
 from models.categories import LONGEST_WORD
 from models.columns import quoted
+from models.context import groups
 from service.cli.text_table import Chunk
 from service.domain.cells import BadCell, Clock, indistinct, is_blank, is_number, numbers
 
@@ -50,6 +52,8 @@ def guess(chunk: Chunk, names: Sequence[str]) -> Guess:
             dropped.append(name)
             continue
         kind, note = _kind(name, filled, comma=chunk.comma)
+        if kind == "category":
+            note = _stretches_note(name, cells, chunk.sources)
         if note:
             notes.append(note)
         if kind:
@@ -74,6 +78,20 @@ def _kind(name: str, filled: Sequence[str], *, comma: bool) -> tuple[str | None,
     if few and max(map(len, filled)) <= LONGEST_WORD:
         return "category", None
     return None, f"{_named(name)} holds text, {values} values of {len(filled)}: dropped"
+
+
+def _stretches_note(name: str, cells: Sequence[str], sources: Sequence[str] | None) -> str | None:
+    """Warn of words that come and do not return, such as a release's: the next one will alarm."""
+    words = [cell.strip() for cell in cells]
+    for rows in groups(sources, len(words)):
+        own = [words[row] for row in rows if not is_blank(words[row])]
+        if len(list(groupby(own))) > len(set(own)):
+            return None  # a state: it comes again
+    what = "is the same word" if len(set(words)) == 1 else "has each word in one stretch"
+    return (
+        f"{_named(name)} {what} so far: kept, and rows with a new word will alarm; "
+        f"--drop {name} where a new word is no fault (a release, a batch)"
+    )
 
 
 def _numeric_note(name: str, filled: Sequence[str], *, comma: bool) -> str | None:

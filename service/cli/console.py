@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from service.client import Client
     from service.settings import Settings
 
@@ -146,20 +144,4 @@ def printable(text: str) -> str:
     """Return text with what a terminal would obey, or not show, as escapes."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
-
-
-def progress() -> "Progress":
-    """Return a progress bar on stderr, shown only to a person and gone when it is done."""
-    from rich import progress
-    from rich.console import Console
-
-    return progress.Progress(
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
     )

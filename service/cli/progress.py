@@ -30,7 +30,7 @@ class Share:
             )
             self._task = self._bar.add_task(doing, total=1.0)
 
-    def at(self, share: float | None, rows: int) -> None:
+    def at(self, share: float | None, rows: int | None = None) -> None:
         """Tell that a share of the work, from 0 to 1, is done, or so many rows of who knows."""
         if self._bar is not None:
             self._bar.update(self._task, completed=share or 0.0)
@@ -41,9 +41,9 @@ class Share:
             typer.echo(f"{self._doing}: {self._left(share, rows, now - self._began)}", err=True)
 
     @staticmethod
-    def _left(share: float | None, rows: int, seconds: float) -> str:
+    def _left(share: float | None, rows: int | None, seconds: float) -> str:
         if not share:
-            return f"{rows} rows"
+            return f"{seconds:.0f} s" if rows is None else f"{rows} rows"
         return f"{100 * share:.0f} %, {seconds * (1 - share) / share:.0f} s left"
 
     def __enter__(self) -> Self:

@@ -20,9 +20,10 @@ def retrain(client: "Client", detector: str, seconds: float) -> "LastRetraining"
 
     Exits with a message where no worker runs, and after `seconds`; the retraining stays asked for.
     """
+    from service.cli.progress import Share
+
     deadline = time.monotonic() + seconds
-    with console.progress() as bar:
-        task = bar.add_task(f"retraining {detector}", total=1.0)
+    with Share(f"retraining {detector}") as progress:
         outcome = client.retrain(detector, wait=min(2.0, seconds))
         seen = time.monotonic()
         while outcome is None:
@@ -35,7 +36,7 @@ def retrain(client: "Client", detector: str, seconds: float) -> "LastRetraining"
                 _give_up(f"the retraining of {detector} was not done in {seconds:g} s; it goes on")
             time.sleep(_LOOK_SECONDS)
             status = client.detector(detector)
-            bar.update(task, completed=status["retraining"]["progress"])
+            progress.at(status["retraining"]["progress"])
             if status["retraining"]["state"] == "idle":
                 outcome = status["last_retraining"]
     return outcome

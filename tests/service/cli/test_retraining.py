@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import typer
 
-from service.cli import retraining
+from service.cli import progress, retraining
 
 OUTCOME = {"outcome": "promoted", "version": 2}
 
@@ -38,6 +38,13 @@ def quick(monkeypatch):
 def test_the_outcome_is_waited_for():
     """However often it has to be looked at."""
     assert retraining.retrain(Client(worker=True, done=50), "pump", 60) == OUTCOME
+
+
+def test_the_progress_is_told_where_it_is_piped(monkeypatch, capsys):
+    """A log shows that the training goes on, and how long the rest will take."""
+    monkeypatch.setattr(progress, "_EVERY_SECONDS", 0)
+    retraining.retrain(Client(worker=True, done=3), "pump", 60)
+    assert "retraining pump: 50 %, 0 s left" in capsys.readouterr().err
 
 
 def test_nobody_waits_for_a_worker_that_is_not_there(capsys):

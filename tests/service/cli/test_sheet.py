@@ -269,6 +269,23 @@ def test_types_are_guessed_and_every_column_left_out_is_named(tmp_path):
         assert any(f'"{name}"' in note and words in note for note in notes), (name, told)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [("aabbcc", "has each word in one stretch"), ("aaaaaa", "is the same word"), ("abcabc", "")],
+)
+def test_words_that_do_not_return_are_named_since_the_next_one_alarms(tmp_path, words, told):
+    """A release or a batch is no state; each source has its own order of words."""
+    path = tmp_path / "x.csv"
+    cells = [f"{i},{source},{word}" for i, word in enumerate(words) for source in "xy"]
+    path.write_text("\n".join(["n,machine,release", *cells]))
+    with Sheet(path, Options(source="machine")) as sheet:
+        found = guess(sheet.first, [name for name in sheet.names if name != "machine"])
+    assert ("release", "category") in found.columns
+    notes = [note for note in found.notes if '"release"' in note]
+    assert len(notes) == bool(told)
+    assert all(told in note and "--drop release" in note for note in notes)
+
+
 def test_a_context_is_chosen_where_rows_in_time_are_alike_and_said_why(tmp_path):
     """A slow series gets one, noise none; blanks are imputed."""
     rng = np.random.default_rng(0)
