@@ -76,7 +76,10 @@ def files(document: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     told = {name: of for name, of in schemas.items() if name not in {*of_config, *_FOREIGN}}
     configs = answers({name: schemas[name] for name in of_config})
     yield CLIENT / "configs.py", configs.replace("What a service answers", "Configs", 1)
-    yield CLIENT / "answers.py", answers(told, "from service.client.configs import DetectorConfig")
+    yield (
+        CLIENT / "answers.py",
+        answers(told, "from service.client.configs import Context, DetectorConfig"),
+    )
     for name in AWAITED:
         source = (CLIENT / f"{name}.py").read_text()
         yield CLIENT / "asynchronous" / f"{name}.py", awaited(source)

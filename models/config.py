@@ -184,7 +184,8 @@ def _check_criterion(criterion: object) -> None:
 class Config:
     """How a detector learns and judges. The defaults work for a stranger's vectors.
 
-    Raises ConfigError, naming the field and what is built, for a value that cannot be used.
+    Raises ConfigError, naming the field and what is built, for a value that cannot be used. A
+    context `auto` is the service's to choose; the library, which has no timestamps, has none then.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
@@ -192,7 +193,7 @@ class Config:
     dimension: int | None = None
     features: tuple[str, ...] | None = None
     columns: tuple[Column, ...] | None = None
-    context: Context | None = None
+    context: Context | Literal["auto"] | None = None
     kind: str = "vae"
     strategy: str = "replay"
     weights: str | dict[str, float] = "proportional"
@@ -204,6 +205,8 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.context, Context) or self.context in (None, "auto")):
+            raise ConfigError("context: null, 'auto', or an object")
         self._check_columns()
         _choose("kind", self.kind, KINDS)
         check_strategy(self.strategy)
@@ -255,6 +258,11 @@ class Config:
         return self.features
 
     @property
+    def derived_by(self) -> Context | None:
+        """The context that features are derived by; None for `auto` until one is chosen."""
+        return None if self.context == "auto" else self.context
+
+    @property
     def words(self) -> frozenset[str]:
         """The names of the columns that are categories."""
         return frozenset(one.name for one in self.columns or () if one.type == "category")
@@ -264,9 +272,9 @@ class Config:
         if not self.words:
             return ()
         columns = self.columns or ()
-        if self.context is None:
+        if self.derived_by is None:
             return tuple(j for j, one in enumerate(columns) if one.type == "category")
-        origins = self.context.origins(self.numbers(self.columns_in(width)))
+        origins = self.derived_by.origins(self.numbers(self.columns_in(width)))
         return tuple(
             i for i, (j, _) in enumerate(origins) if j >= 0 and columns[j].type == "category"
         )
@@ -280,16 +288,16 @@ class Config:
     @property
     def width(self) -> int | None:
         """How many features the model sees of a row, None while the dimension is not known."""
-        if self.dimension is None or self.context is None:
+        if self.dimension is None or self.derived_by is None:
             return self.dimension
-        return self.context.width(self.numbers(self.dimension))
+        return self.derived_by.width(self.numbers(self.dimension))
 
     def columns_in(self, width: int) -> int:
         """Return of how many columns a model sees `width` features; VectorError where of none."""
-        if self.context is None:
+        if self.derived_by is None:
             return width
         if self.dimension is None:
-            return self.context.columns_in(width)
+            return self.derived_by.columns_in(width)
         if self.width != width:
             raise VectorError(f"vectors: {width} features; the context derives {self.width}")
         return self.dimension
@@ -301,9 +309,9 @@ class Config:
     def feature_names(self, width: int) -> tuple[str, ...]:
         """Return the names of those features: `speed`, and `speed, deviation`."""
         columns = self.column_names(width)
-        if self.context is None:
+        if self.derived_by is None:
             return columns
-        origins = self.context.origins(self.numbers(len(columns)))
+        origins = self.derived_by.origins(self.numbers(len(columns)))
         return tuple(
             how if j < 0 else columns[j] if how == "value" else f"{columns[j]}, {how}"
             for j, how in origins

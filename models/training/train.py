@@ -99,6 +99,7 @@ def learn(
 ) -> Generator[Progress, None, Version]:
     """Learn as `train` does, yielding after every gradient step; closing it stops the training."""
     config = config or Config()
+    config = replace(config, context=config.derived_by)
     config = _worded(_named(config, new, previous), new, previous)
     few = previous is not None and labels is None and bool(np.any(vouched))
     new = _enough(new, previous.dimension if previous else config.width, config, few=few)
@@ -227,7 +228,7 @@ def _begun(chosen: Plan, previous: Version | None, behind: Past) -> VAE:
 
 def _named(config: Config, new: Any, previous: Version | None) -> Config:
     """Return `config` with names: its own, those of the past, or those of a first table `new`."""
-    if config.names is not None or config.context is not None:
+    if config.names is not None or config.derived_by is not None:
         return config
     if previous is not None and previous.config.names is not None:
         return replace(config, columns=previous.config.columns, features=previous.config.features)
@@ -252,7 +253,7 @@ def _worded(config: Config, new: Any, previous: Version | None) -> Config:
 
 
 def _enough(new: NDArray[Any], dimension: int | None, config: Config, *, few: bool) -> Array:
-    names = config.names if config.context is None else None
+    names = config.names if config.derived_by is None else None
     gaps, words = config.missing == "impute", config.words
     new = check_vectors(new, dimension, gaps=gaps, names=names, words=words)
     if len(new) < MIN_VECTORS and not few:

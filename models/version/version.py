@@ -164,7 +164,7 @@ class Version(Worded, Summarised):
         X = self._checked(X, gaps=self._imputes)
         x, seen = self.scaler.transform(X), ~np.isnan(X)
         x = x if seen.all() else self._fill(x)
-        columns, context = self.config.column_names(self.dimension), self.config.context
+        columns, context = self.config.column_names(self.dimension), self.config.derived_by
         numbers, owners = self.config.numbers(len(columns)), self.scaler.owners
         # Features that a context derives of one column are taken away together.
         of_column = np.arange(seen.shape[1]) if context is None else context.owners(numbers)

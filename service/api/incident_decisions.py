@@ -14,6 +14,7 @@ from service.domain.incident import VERDICTS, Pardon, Ruling, Witness, came, num
 from service.domain.provenance import Culprit
 from service.domain.revocation_plan import Asked
 from service.problems import Conflict, Unknown
+from service.scoring.request_rows import labelled_rows
 from service.store.incidents import Listed
 from service.timestamps import unix_seconds
 
@@ -37,7 +38,7 @@ async def decide(
     batch = None
     if verdict == "dismissed" and rows:
         X = np.stack([np.frombuffer(row.vector, "<f4") for row in rows])
-        stored = await app.ingest.store(name, X, None, sender=caller, judged=False)
+        stored = await app.ingest.store(name, labelled_rows(X), None, sender=caller, judged=False)
         batch = stored.batch_id
     if verdict is not None and rows:
         labels = [_label(row, verdict, incident.id, caller, batch) for row in rows]

@@ -12,8 +12,8 @@ from service.domain.detector_config import DetectorConfig
 from service.domain.ingested import Ingested
 from service.domain.words import SEEN
 from service.problems import Problem, StoreUnavailable, UnknownDetector
-from service.scoring import vectors as payload
 from service.scoring.champions import Champions
+from service.scoring.request_rows import NormalRows
 from service.store.adapters import Stores
 from service.store.buffer import OneSender
 from service.swap.watcher import Watcher
@@ -43,7 +43,7 @@ class Ingest:
         Raises UnknownDetector where there is neither.
         """
         try:
-            return (await self._detector(name)).config
+            return (await self._detector(name)).row_config
         except UnknownDetector:
             return await self._template(name)
 
@@ -80,27 +80,30 @@ class Ingest:
     async def store(
         self,
         name: str,
-        X: payload.Matrix,
+        rows: NormalRows,
         key: str | None,
         *,
         sender: str | None = None,
         judged: bool = True,
-        vouched: bool = False,
     ) -> Ingested:
-        """Return the answer to a batch (n, w), once it is durable.
+        """Return the answer to a batch, once it is durable.
 
-        Not `judged` is what a person labelled: it passes admission as it is. Rows that alarmed
-        before are held back unless they are `vouched` for.
+        Not `judged` is what a person labelled: it passes admission as it is, and so does what waits
+        for its context. Rows that alarmed before are held back unless they are vouched for.
         """
+        X = rows.model.X
         if judged:
             await self._made(name, sender)
         detector = self._champions.detector(name)
         if detector is not None and detector.config.words:
-            await self._stores.words.add(name, detector.uid, SEEN.of(X, detector.config))
-        verdict = await self._admission.judge(name, X, vouched=vouched) if judged else None
+            known = SEEN.of(X, detector.row_config)
+            await self._stores.words.add(name, detector.uid, known)
+        verdict = None
+        if judged and rows.sent.beside is None:
+            verdict = await self._admission.judge(name, X, vouched=rows.vouched)
         crash_points.passage("api.before_buffer_write")
         try:
-            stored = await self._write(name, X, key, sender, verdict, labelled=not judged)
+            stored = await self._write(name, rows, key, sender, verdict, labelled=not judged)
         except StoreUnavailable:
             raise
         except Problem:
@@ -124,16 +127,25 @@ class Ingest:
     async def _write(
         self,
         name: str,
-        X: payload.Matrix,
+        rows: NormalRows,
         key: str | None,
         sender: str | None,
         verdict: Verdict | None,
         *,
         labelled: bool,
     ) -> Ingested:
+        detector = self._champions.detector(name)
+        auto = detector is not None and detector.config.context == "auto"
+
         async def ingest(verdict: Verdict | None) -> Ingested:
             return await self._stores.buffer.ingest(
-                name, X, idempotency_key=key, sender=sender, verdict=verdict, labelled=labelled
+                name,
+                rows.model.X,
+                idempotency_key=key,
+                sender=sender,
+                verdict=verdict,
+                labelled=labelled,
+                sent=rows.sent if auto else None,
             )
 
         try:

@@ -13,6 +13,7 @@ from service.domain.champion import Champion
 from service.domain.detector import Detector, older
 from service.domain.detector_status import (
     BrokenStatus,
+    ContextStatus,
     DetectorStatus,
     IncidentCounts,
     MuteStatus,
@@ -58,6 +59,7 @@ def _described(
     if champion is not None and detector.drift.version == champion.number:
         moved = detector.drift
     counts, rule = detector.incidents, detector.incident_rule
+    chosen = detector.chosen
     return DetectorStatus(
         name=detector.name,
         created_at=detector.created_at,
@@ -91,6 +93,7 @@ def _described(
         advice=lineage.advice if lineage else None,
         notes=lineage.notes if lineage else (),
         queries=moved.queries or (),
+        context=ContextStatus(chosen.context, chosen.why) if chosen else None,
     )
 
 

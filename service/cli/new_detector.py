@@ -1,17 +1,12 @@
 """The config of a detector that is made for a file: its columns, what is blank, and its context."""
 
-from typing import Any
+from dataclasses import asdict
 
-import numpy as np
-
-from models.context import groups
+from models.context_choice import choose
 from service.cli.sheet import Sheet, newest_first
 from service.cli.table_files import BadTable
 from service.cli.text_table import Chunk
 from service.json_value import JsonObject
-
-_LEAST_ROWS = 300  # of a source in the first chunk, for a context of 30 rows
-_ALIKE = 0.3  # correlation of a row with the one before, from which that one says something
 
 
 def config_for(sheet: Sheet, timezone: str) -> tuple[JsonObject, list[str]]:
@@ -43,26 +38,5 @@ def config_for(sheet: Sheet, timezone: str) -> tuple[JsonObject, list[str]]:
 def _context(chunk: Chunk, columns: dict[str, str], timezone: str) -> tuple[JsonObject | None, str]:
     """Return a context for rows in time, None where the row before says little, and why."""
     X = chunk.matrix([(n, kind) for n, kind in columns.items() if kind == "number"], gaps=True)
-    alike, longest = [], 0
-    for rows in groups(chunk.sources, len(chunk)):
-        longest = max(longest, len(rows))
-        alike += [_correlation(X[rows, j]) for j in range(X.shape[1])]
-    known = [one for one in alike if np.isfinite(one)]
-    middle = float(np.median(known)) if known else 0.0
-    if middle < _ALIKE:
-        return None, f"no context: a row and the one before correlate by {middle:.2f} only"
-    over = 30 if longest >= _LEAST_ROWS else 10
-    context: JsonObject = {"over": over, "derive": ["value", "deviation"], "timezone": timezone}
-    return context, (
-        f"context: each number's deviation from the {over} rows before it, since a row and the one "
-        f"before correlate by {middle:.2f}"
-    )
-
-
-def _correlation(values: np.ndarray[Any, np.dtype[np.float32]]) -> float:
-    before, after = values[:-1].astype(np.float64), values[1:].astype(np.float64)
-    both = np.isfinite(before) & np.isfinite(after)
-    before, after = before[both], after[both]
-    if len(before) < 10 or np.ptp(before) == 0 or np.ptp(after) == 0:
-        return float("nan")
-    return float(np.corrcoef(before, after)[0, 1])
+    context, why = choose(X, chunk.times, chunk.sources, timezone)
+    return None if context is None else asdict(context), why

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-from service.client.configs import DetectorConfig
+from service.client.configs import Context, DetectorConfig
 
 
 class Advice(TypedDict):
@@ -156,6 +156,21 @@ class CalibrationRecord(TypedDict):
     held: HeldRate
 
 
+class ChosenContext(TypedDict):
+    """What was chosen, None for no context, and the reason in words."""
+
+    context: Context | None
+    why: str
+    format: int
+
+
+class ContextStatus(TypedDict):
+    """What `context: auto` chose at the first training, null for no context, and why."""
+
+    chosen: Context | None
+    why: str
+
+
 class Decided(TypedDict):
     """What became of a quarantine entry."""
 
@@ -199,6 +214,7 @@ class DetectorStatus(TypedDict):
     advice: Advice | None
     notes: list[Note]
     queries: list[Query]
+    context: ContextStatus | None
 
 
 class Detectors(TypedDict):
@@ -560,6 +576,7 @@ class NewRecord(TypedDict):
     anchor: NotRequired[int | None]
     trigger: NotRequired[str]
     labelled: NotRequired[str]
+    context: NotRequired[ChosenContext]
     timings: NotRequired[Timings]
     signature: NotRequired[str]
 
@@ -876,6 +893,7 @@ class VersionRecord(TypedDict):
     anchor: NotRequired[int | None]
     trigger: NotRequired[str]
     labelled: NotRequired[str]
+    context: NotRequired[ChosenContext]
     timings: NotRequired[Timings]
     signature: NotRequired[str]
     version: int

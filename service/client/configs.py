@@ -29,7 +29,7 @@ class DetectorConfig(TypedDict):
     dimension: NotRequired[int | None]
     features: NotRequired[list[str] | None]
     columns: NotRequired[list[Column] | None]
-    context: NotRequired[Context | None]
+    context: NotRequired[Context | Literal["auto"] | None]
     kind: NotRequired[str]
     strategy: NotRequired[str]
     weights: NotRequired[str | dict[str, float]]

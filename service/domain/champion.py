@@ -43,7 +43,7 @@ class Champion:
     @property
     def plain(self) -> bool:
         """Whether every row is judged as it was sent."""
-        return self.version.config.context is None and not self.rules
+        return self.version.config.derived_by is None and not self.rules
 
     def supersedes(self, other: "Champion | None") -> bool:
         """Return whether this is at least as new as `other`; another incarnation always is."""

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 from msgspec import UNSET, Struct, UnsetType
 
 from models import MIN_VECTORS
+from service.domain.chosen_context import ChosenContext
 from service.domain.detector_config import DetectorConfig
 from service.domain.drift_report import Drift
 from service.domain.incident import IncidentRule
@@ -152,6 +153,20 @@ class Detector:
     config_nonce: str = ""
     changed: int = 0
     labelled: bool = False
+    chosen: ChosenContext | None = None
+
+    @property
+    def row_config(self) -> DetectorConfig:
+        """The config that rows are read and learned by: `auto` is the context chosen, once it is.
+
+        Until then rows are kept as they are sent.
+        """
+        return resolved(self.config, self.chosen)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether its context is still to be chosen."""
+        return self.row_config.context == "auto"
 
     def muted(self, now: float) -> bool:
         """Return whether it pages nobody and learns nothing at `now`, seconds since 1970."""
@@ -190,11 +205,20 @@ class Detector:
         )
 
 
-def with_dimension(config: DetectorConfig, width: int | None) -> DetectorConfig:
+def resolved(config: DetectorConfig, chosen: ChosenContext | None) -> DetectorConfig:
+    """Return `config` with the context that was chosen in place of `auto`."""
+    if config.context != "auto" or chosen is None:
+        return config
+    return replace(config, context=chosen.context)
+
+
+def with_dimension(
+    config: DetectorConfig, width: int | None, chosen: ChosenContext | None = None
+) -> DetectorConfig:
     """Return `config` with the dimension that its data, rows of `width` numbers, fixed."""
     if width is None or config.dimension is not None:
         return config
-    return replace(config, dimension=config.columns_in(width))
+    return replace(config, dimension=resolved(config, chosen).columns_in(width))
 
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

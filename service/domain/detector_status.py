@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from models.context import Context
 from models.drift.finding import Presence
 from models.parts.calibration import Support
 from models.parts.lineage import Advice, Note, Typical
@@ -53,6 +54,13 @@ class MuteStatus(Struct, frozen=True):
     who: str
 
 
+class ContextStatus(Struct, frozen=True):
+    """What `context: auto` chose at the first training, null for no context, and why."""
+
+    chosen: Context | None
+    why: str
+
+
 class DetectorStatus(Struct, frozen=True):
     """A detector: its config, what is served here and now, what it holds, how it learns.
 
@@ -91,6 +99,7 @@ class DetectorStatus(Struct, frozen=True):
     advice: Advice | None
     notes: tuple[Note, ...]
     queries: tuple[Query, ...]
+    context: ContextStatus | None
 
 
 class BrokenStatus(Struct, frozen=True):

@@ -2,13 +2,17 @@
 
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
 
 import numpy as np
 import orjson
 from msgspec import Struct
 from numpy.typing import NDArray
+
+from service.domain.chosen_context import ChosenContext
+from service.domain.detector_config import DetectorConfig
+from service.domain.raw_batch import RawBatch, learnable
 
 BATCHES_RECORDED = 1000  # batch ids and senders that a version's record names; `sources` has all
 
@@ -41,7 +45,9 @@ class Experience:
 
     `champion` (None before the first version), `generation` and `champion_nonce` are those of the
     moment it was taken: a promotion stands only while they do. `vectors` is `(n, d)` float32.
-    `sources` has one item an entry, in their order.
+    `sources` has one item an entry, in their order. `raw` are the batches, as sent, of a detector
+    whose context was not chosen when some came: `vectors` are then what can be learned of them,
+    `kept` (n,) says which rows these are, and `chosen` by which context.
     """
 
     name: str
@@ -53,16 +59,27 @@ class Experience:
     vectors: NDArray[np.float32]
     sources: tuple[Source, ...]
     champion_nonce: str = ""
+    raw: tuple[RawBatch, ...] = ()
+    raw_bytes: int = 0
+    kept: NDArray[np.bool_] | None = None
+    chosen: ChosenContext | None = None
 
     @property
     def n(self) -> int:
-        """How many vectors."""
-        return int(self.vectors.shape[0])
+        """How many vectors were taken from the buffer."""
+        return sum(source.vectors for source in self.sources)
 
     @property
     def bytes(self) -> int:
         """How many bytes of the buffer they take."""
-        return int(self.vectors.nbytes)
+        return self.raw_bytes or int(self.vectors.nbytes)
+
+    def derived(self, config: DetectorConfig, chosen: ChosenContext | None) -> Self:
+        """Return it with its raw batches derived, by a context that is chosen now if none was."""
+        if not self.raw:
+            return self
+        features, kept, choice = learnable(self.raw, config, chosen)
+        return replace(self, vectors=features, kept=kept, chosen=choice, raw=())
 
     @property
     def batch_ids(self) -> tuple[str, ...]:

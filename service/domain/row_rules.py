@@ -10,7 +10,6 @@ from pydantic import ConfigDict, Field
 
 from models import Version
 from models.categories import code_of
-from models.context import Context
 from models.errors import ConfigError
 from models.parts.calibration import Threshold
 from service.json_value import JsonObject
@@ -137,7 +136,7 @@ class RowRules:
 
 def _move(x: NDArray[np.float32], version: Version, column: int, by: float) -> None:
     """Move the features of one row x (w,) that are derived of a column by so much."""
-    context: Context | None = version.config.context
+    context = version.config.derived_by
     if context is None:
         x[column] += by
         return

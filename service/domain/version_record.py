@@ -12,6 +12,7 @@ from models.decisions.shadow_result import ShadowResult
 from models.errors import ArtifactError
 from models.parts.labels import Labels
 from models.parts.lineage import Advice, Evidence, KnownRegime, Note, Training
+from service.domain.chosen_context import ChosenContext
 from service.domain.experience import Experience
 from service.json_value import JsonObject
 from service.timestamps import rfc3339
@@ -98,6 +99,7 @@ class NewRecord(Struct, frozen=True, kw_only=True):
     anchor: int | UnsetType | None = UNSET
     trigger: str | UnsetType = UNSET
     labelled: str | UnsetType = UNSET
+    context: ChosenContext | UnsetType = UNSET
     timings: Timings | UnsetType = UNSET
     signature: str | UnsetType = UNSET
 

@@ -173,7 +173,7 @@ def _matrix(tensor: _Input, binary: bytes | None, champion: Champion) -> Matrix:
         X = _from_json(bytes(tensor.data), n, d, gaps)
     if champion.version.config.words:
         raise BadRequest("A detector with a category takes its rows by name, at /v1.")
-    if champion.version.config.context is not None:
+    if champion.version.config.derived_by is not None:
         raise BadRequest("A detector with a context takes its rows at /v1, with those before them.")
     return vectors.check(X, champion.version.dimension, gaps=gaps)
 

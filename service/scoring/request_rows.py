@@ -12,6 +12,7 @@ from models.config import Config
 from models.context import OFF, SCORED, STATES, derive
 from models.errors import VectorError
 from service.domain.columns import Columns
+from service.domain.raw_batch import Beside, RawBatch
 from service.domain.row_labels import NO_LABELS, RowLabels, row_labels
 from service.domain.row_rules import NO_RULES, RowRules
 from service.problems import BadVectors, Unprocessable
@@ -78,6 +79,18 @@ class ModelRows(NamedTuple):
     states: npt.NDArray[np.uint8] | None = None
 
 
+class NormalRows(NamedTuple):
+    """What of a normal batch can be learned: `model`, of the rows that were `sent`.
+
+    `vouched`: a person vouches for all of them. Rows that wait for their detector's context to be
+    chosen are in `model` as they were sent.
+    """
+
+    model: ModelRows
+    sent: RawBatch
+    vouched: bool = False
+
+
 def read(
     kind: str,
     body: bytes,
@@ -117,10 +130,15 @@ def check_by_position(config: Config) -> None:
         )
 
 
+def labelled_rows(X: Matrix) -> NormalRows:
+    """Return rows X (n, w) that a person labelled normal, as a model sees them."""
+    return NormalRows(ModelRows(X), RawBatch(X, None))
+
+
 def normal_rows(
     kind: str, body: bytes, config: Config, by: ByName, rules: RowRules = NO_RULES
-) -> tuple[ModelRows, bool]:
-    """Return what of a normal batch can be learned, and whether its body vouches; BadVectors.
+) -> NormalRows:
+    """Return what of a normal batch can be learned; BadVectors.
 
     Where the detector takes gaps, a row is learned if at least half of it was observed.
     """
@@ -133,7 +151,12 @@ def normal_rows(
             f"{seen} of {rows.X.shape[1]} numbers were observed; to be learned, a row needs half.",
             row=row,
         )
-    return model_rows(rows, config, rules), rows.vouched
+    if config.context == "auto":
+        labels, n = rows.labels, len(rows.X)
+        off = rules.off_rows(rows.X, config.column_names(rows.X.shape[1]))
+        beside = Beside.of(labels.timestamps, labels.sources, rows.context_rows, off, n)
+        return NormalRows(ModelRows(rows.X, labels), RawBatch(rows.X, beside), rows.vouched)
+    return NormalRows(model_rows(rows, config, rules), RawBatch(rows.X, None), rows.vouched)
 
 
 def not_learned(rows: ModelRows) -> dict[str, dict[str, int]]:
@@ -153,7 +176,8 @@ def model_rows(rows: RequestRows, config: Config, rules: RowRules) -> ModelRows:
     """Return what the model is asked about: all rows, or those on and with a whole context."""
     labels, names = rows.labels, config.column_names(config.width or rows.X.shape[1])
     off = rules.off_rows(rows.X, names)
-    if config.context is None:
+    context = config.derived_by
+    if context is None:
         if rows.context_rows:
             raise BadVectors("`context_rows` is for a detector with `context` in its config.")
         if not rules:
@@ -165,7 +189,7 @@ def model_rows(rows: RequestRows, config: Config, rules: RowRules) -> ModelRows:
         return ModelRows(rows.X[judged], labels.take(judged), states)
     try:
         features, states = derive(
-            config.context,
+            context,
             rows.X,
             config.numbers(rows.X.shape[1]),
             times=labels.timestamps,

@@ -19,6 +19,7 @@ from models import MIN_VECTORS
 from service.domain.admission import Verdict
 from service.domain.experience import Experience, Source
 from service.domain.ingested import Ingested
+from service.domain.raw_batch import RawBatch
 from service.problems import BadVectors, BufferFull, UnknownDetector, Unprocessable
 from service.store.buffer_lua import ENTRIES, INGEST
 from service.store.connection import replicated
@@ -66,7 +67,7 @@ class Buffer:
         self._experience_max_vectors = experience_max_vectors
         self._holding = holding or Holding()
 
-    async def ingest(
+    async def ingest(  # noqa: PLR0913 - what is known of a batch
         self,
         name: str,
         matrix: NDArray[np.float32],
@@ -75,16 +76,20 @@ class Buffer:
         sender: str | None = None,
         verdict: Verdict | None = None,
         labelled: bool = False,
+        sent: RawBatch | None = None,
     ) -> Ingested:
         """Store `matrix`, `(n, d)` finite float32, durably, or the first answer again.
 
         As `verdict` says, or all of it in the buffer. `labelled`: a person labelled these rows
-        normal, so that a training needs no others. Raises UnknownDetector, BadVectors (another
+        normal, so that a training needs no others. `sent` is the batch as the client sent it: a
+        repetition under the same key is told by it, and with something beside its rows it waits
+        for its detector's context. Raises UnknownDetector, BadVectors (another
         dimension), Unprocessable (the key came with another matrix), BufferFull, OneSender, and
         StoreUnavailable: then the outcome is unknown, and only a caller with a key may repeat it.
         """
         keys, payload = Keys(name), np.ascontiguousarray(matrix, dtype="<f4")
         n, d = matrix.shape
+        beside = sent.beside if sent else None
         known: dict[str, str] = {}
         digest = ""
         if idempotency_key is not None:
@@ -93,14 +98,16 @@ class Buffer:
                 "former": keys.idempotency(idempotency_key),
                 "answers": keys.answers(suffix(sender or "")),
             }
-            digest = await _digest(f"{n}x{d}:".encode(), payload.tobytes())
+            told = payload if sent is None else np.ascontiguousarray(sent.X, dtype="<f4")
+            shape = "x".join(map(str, told.shape))
+            digest = await _digest(f"{shape}:".encode(), told.tobytes())
         batch = secrets.token_hex(8)
         kept = payload if verdict is None else payload[verdict.kept]
         held = payload[:0] if verdict is None else payload[verdict.held]
         triage: dict[str, float] = {}
         if verdict is not None:
             triage = {**verdict.shares, "thinned": n - len(kept) - len(held)}
-        told = {
+        answered = {
             "batch_id": batch, "accepted": len(kept), "quarantined": len(held), "triage": triage
         }  # fmt: skip
         args = {
@@ -120,15 +127,17 @@ class Buffer:
             "most_held": self._holding.max_vectors,
             "most_held_bytes": self._holding.max_bytes,
             "share_held": SHARE_HELD,
-            "answer": orjson.dumps(told),
+            "answer": orjson.dumps(answered),
             "thinned": int(triage.get("thinned", 0)),
             "novel": verdict.novel if verdict else 0,
             "share": self._holding.sender_novel_share,
             "labelled": int(labelled),
+            "raw": "" if beside is None else 1,
         }
-        where, values = INGEST.bound(keys, args, (kept.tobytes(), held.tobytes()), **known)
+        data = kept.tobytes() if beside is None else kept.tobytes() + beside.written()
+        where, values = INGEST.bound(keys, args, (data, held.tobytes()), **known)
         reply = await self._ingest(name, where, values, payload.nbytes)
-        answer = self._answer(reply, n, d)
+        answer = self._answer(reply, n if sent is None else len(sent.X), d)
         if self._replicas:
             await replicated(self._redis, self._replicas)
         if not answer.duplicate:
@@ -195,7 +204,13 @@ class Buffer:
         if not held or not entries:
             return None
         uid, cursor, generation, champion, dimension, nonce = (value.decode() for value in held)
-        joined = b"".join(entry[4] for entry in entries)
+        raw: tuple[RawBatch, ...] = ()
+        if any(entry[6] for entry in entries):
+            raw = tuple(
+                RawBatch.read(payload, size, int(d), raw=bool(waits))
+                for _, _, size, _, payload, d, waits in entries
+            )
+        joined = b"" if raw else b"".join(entry[4] for entry in entries)
         return Experience(
             name,
             uid,
@@ -206,9 +221,11 @@ class Buffer:
             np.frombuffer(joined, dtype="<f4").reshape(-1, int(dimension)),
             tuple(
                 Source(batch.decode(), sender.decode("utf-8", "replace"), size)
-                for _, batch, size, sender, _ in entries
+                for _, batch, size, sender, *_ in entries
             ),
             nonce,
+            raw,
+            sum(len(entry[4]) for entry in entries) if raw else 0,
         )
 
 

@@ -16,7 +16,7 @@ local n, d, back = tonumber(ARGS.vectors), tonumber(ARGS.dimension), tonumber(AR
 local bytes = #DATA.kept
 local held = read(state, STATE.uid, STATE.dimension, STATE.buffered, STATE.parked,
                   STATE.buffered_bytes, STATE.parked_bytes, STATE.quarantined,
-                  STATE.quarantined_bytes, STATE.cursor)
+                  STATE.quarantined_bytes, STATE.cursor, STATE.context)
 local uid, dimension = held[STATE.uid], held[STATE.dimension]
 if not uid then return {'unknown'} end
 if known then
@@ -26,7 +26,9 @@ if known then
     return {'duplicate', first[ANSWER.answer], tonumber(first[ANSWER.buffered])}
   end
 end
-if dimension and dimension ~= '' and tonumber(dimension) ~= d then
+-- A process that has not heard of the chosen context yet sends rows for it to be derived by.
+local late = ARGS.raw == '1' and held[STATE.context]
+if dimension and dimension ~= '' and tonumber(dimension) ~= d and not late then
   return {'dimension', tonumber(dimension)}
 end
 local buffered, parked = tonumber(held[STATE.buffered]), tonumber(held[STATE.parked])
@@ -67,7 +69,8 @@ if ARGS.sender ~= '' then
 end
 if n > 0 then
   local id = redis.call('XADD', stream, '*', BATCH.batch, ARGS.batch, BATCH.vectors, n,
-                        BATCH.dimension, d, BATCH.sender, ARGS.sender, BATCH.payload, DATA.kept)
+                        BATCH.dimension, d, BATCH.sender, ARGS.sender, BATCH.payload, DATA.kept,
+                        BATCH.raw, ARGS.raw)
   if buffered == 0 then redis.call('HSET', state, STATE.oldest, id) end
   if ARGS.labelled == '1' then redis.call('HSET', state, STATE.labelled, id) end
   redis.call('HINCRBY', state, STATE.buffered_bytes, bytes)
@@ -104,7 +107,7 @@ return {'stored', ARGS.answer, buffered}
 """,
     keys="state stream held held_senders senders answerers known? former? answers?",
     args="suffix most_answers vectors dimension held sha256 batch sender most most_bytes seconds "
-    "judged_by reason most_held most_held_bytes share_held answer thinned novel share labelled",
+    "judged_by reason most_held most_held_bytes share_held answer thinned novel share labelled raw",
     data="kept held",
 )
 
@@ -126,7 +129,7 @@ while bytes < tonumber(ARGS.most_bytes) and #entries < 1000 do
   if n >= tonumber(ARGS.least) and n + size > tonumber(ARGS.most) then break end
   n, bytes, after = n + size, bytes + #batch[BATCH.payload], entry[1]
   entries[#entries + 1] = {entry[1], batch[BATCH.batch], size, batch[BATCH.sender],
-                           batch[BATCH.payload]}
+                           batch[BATCH.payload], batch[BATCH.dimension], batch[BATCH.raw] or ''}
 end
 return {held, entries}
 """,

@@ -8,6 +8,7 @@ import orjson
 from redis.asyncio import Redis
 
 from service import log
+from service.domain.chosen_context import read_choice
 from service.domain.detector import (
     NAME,
     Counts,
@@ -63,12 +64,13 @@ def from_state(name: str, state: Mapping[bytes, bytes], drift: bytes | None) -> 
         return int(text.get(field) or 0)
 
     dimension = number("dimension") or None
+    chosen = read_choice(text["context"]) if text.get("context") else None
     oldest = text.get("oldest", "").partition("-")[0]
     return Detector(
         name=name,
         uid=text["uid"],
         created_at=rfc3339(number("created") / 1000) or "",
-        config=with_dimension(stored(text["config"]), dimension),
+        config=with_dimension(stored(text["config"]), dimension, chosen),
         config_revision=number("revision"),
         dimension=dimension,
         champion=number("champion") or None,
@@ -105,6 +107,7 @@ def from_state(name: str, state: Mapping[bytes, bytes], drift: bytes | None) -> 
         champion_sha256=text.get("champion_sha256") or None,
         config_nonce=text.get("config_nonce", ""),
         changed=number("changed"),
+        chosen=chosen,
     )
 
 

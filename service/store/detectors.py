@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from models import MIN_VECTORS
 from service import log
-from service.domain.detector import NAME, Detector, Pointer
+from service.domain.detector import NAME, Detector, Pointer, resolved
 from service.domain.detector_config import DetectorConfig, check_rules, keeping
 from service.problems import Conflict, UnknownDetector, Unprocessable
 from service.store.connection import ask
@@ -134,7 +134,7 @@ class Detectors:
             "was_dimension": held.dimension or "",
             "was_full": int(_holds_data(held)),
             "config": _json(config),
-            "dimension": config.width or "",
+            "dimension": resolved(config, held.chosen).width or "",
             "nonce": secrets.token_hex(8),
             "channel": NOTIFY,
             "name": held.name,

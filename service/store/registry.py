@@ -99,6 +99,8 @@ class Registry:
             "told": _rest({"reasons": reasons, "seconds": seconds} | labelled),
             "reason": orjson.dumps("; ".join(reasons)),
             "audited": said(outcome, record.who, "; ".join(reasons) or "retraining", sha256=digest),
+            "context": experience.chosen.written() if experience.chosen else "",
+            "dimension": experience.vectors.shape[1],
         }
         reply = await SETTLE(
             self._redis,
@@ -140,6 +142,7 @@ class Registry:
             "sha256": digest,
             "learned": record.learned or 0,
             "dimension": record.dimension or "",
+            "context": record.context.written() if record.context else "",
             "channel": NOTIFY,
             "name": name,
             "audited": said("imported", record.who, "by hand", sha256=digest),

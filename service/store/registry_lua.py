@@ -72,6 +72,9 @@ if outcome == 'promoted' then
 else
   park('v' .. version, version, ARGS.reason)
 end
+if ARGS.context ~= '' then
+  redis.call('HSET', state, STATE.context, ARGS.context, STATE.dimension, ARGS.dimension)
+end
 redis.call('HSET', KEYS.learned, version, learned)
 redis.call('HINCRBY', state, outcome, 1)
 redis.call('HSET', state, STATE.last_retraining, '{"outcome":"' .. outcome .. '","version":' ..
@@ -85,7 +88,7 @@ return {outcome, version}
     keys="state lease stream versions artifacts artifact learned history promoted erasable parked "
     "audit sources",
     args=f"{_TAKEN} generation champion_nonce nonce outcome record sha256 told reason channel name "
-    "audited",
+    "audited context dimension",
     data="artifact sources",
 )
 
@@ -117,8 +120,12 @@ IMPORT = NamedScript(
     + _NUMBER
     + AUDIT
     + """
-local held = read(KEYS.state, STATE.uid, STATE.dimension)
+local held = read(KEYS.state, STATE.uid, STATE.dimension, STATE.context)
 local dimension = held[STATE.dimension]
+if ARGS.context ~= '' and not held[STATE.context] then
+  redis.call('HSET', KEYS.state, STATE.context, ARGS.context)
+  dimension = ''
+end
 if not held[STATE.uid] then return {'unknown'} end
 if ARGS.dimension ~= '' and dimension ~= '' and dimension ~= ARGS.dimension then
   return {'dimension', tonumber(dimension)}
@@ -131,7 +138,7 @@ redis.call('PUBLISH', ARGS.channel, ARGS.name)
 return {'imported', version}
 """,
     keys="state versions artifacts artifact learned audit",
-    args="record sha256 learned dimension channel name audited",
+    args="record sha256 learned dimension context channel name audited",
     data="artifact",
 )
 

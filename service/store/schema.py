@@ -28,6 +28,7 @@ STATE = _table(
     created="milliseconds since 1970",
     config="JSON, in full",
     dimension="features of a vector; empty until known",
+    context="JSON: what `context: auto` chose at the first training; missing until then",
     revision="changes of the config, and of labels where they set the threshold",
     config_nonce="drawn anew with every change of `revision`",
     champion="number of the version that serves; empty for none",
@@ -83,7 +84,8 @@ BATCH = _table(
     vectors=("n", "how many"),
     dimension=("d", "features of each"),
     sender=("s", "id of the API key that sent it; empty for none"),
-    payload=("x", "the vectors: little-endian float32, row-major"),
+    payload=("x", "the vectors: little-endian float32, row-major; behind `raw` ones MessagePack"),
+    raw=("w", "1 where rows wait for a context: their times and sources lie behind them"),
     judged_by=("v", "version that held them back (`held` alone)"),
     reason=("r", "why (`held` alone)"),
 )

@@ -15,13 +15,14 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from models import MIN_VECTORS, ArtifactError, TrainingError, Version
 from models.decisions.gate import gate
 from models.decisions.shadow_result import ShadowResult
 from models.parts.labels import Labels
 from service import crash_points, log
-from service.domain.detector import Detector
+from service.domain.detector import Detector, resolved
 from service.domain.experience import Experience
 from service.domain.version_record import GateEvidence, GateRecord, NewRecord, Timings, describe
 from service.domain.words import worded
@@ -123,6 +124,9 @@ class _Attempt:
         )  # fmt: skip
         try:
             anchor = await self._anchor(experience)
+            experience = await asyncio.to_thread(
+                experience.derived, detector.config, detector.chosen
+            )
             artifact = await self._train(detector, experience, run, anchor)
             candidate = await self._examine(detector, experience, artifact, anchor)
             crash_points.passage("worker.trained")
@@ -176,7 +180,7 @@ class _Attempt:
 
     async def _worded(self, detector: Detector, experience: Experience) -> JsonObject:
         """Return the config with the words of its categories that the experience holds."""
-        config = detector.config
+        config = resolved(detector.config, experience.chosen or detector.chosen)
         if config.words:
             known = await self.tools.words.all(experience.name)
             config = worded(config, experience.vectors, known)
@@ -189,7 +193,8 @@ class _Attempt:
         marks = [source.batch in batches for source in experience.sources]
         if not any(marks):
             return b""
-        return np.repeat(marks, [source.vectors for source in experience.sources]).tobytes()
+        rows = np.repeat(marks, [source.vectors for source in experience.sources])
+        return (rows if experience.kept is None else rows[experience.kept]).tobytes()
 
     async def _artifact(self, number: int) -> bytes:
         """Return a version that may be learned from: its child would be signed; TrainingError."""
@@ -241,6 +246,7 @@ class _Attempt:
             anchor=anchor,
             trigger=self._why,
             labelled=labelled_outcome(version.lineage.evidence),
+            context=experience.chosen or detector.chosen or UNSET,
             timings=Timings(max(0.0, time.time() - total - oldest), trained, total),
             **self.tools.seal.sign(detector.name, artifact),
         )

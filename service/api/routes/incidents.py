@@ -105,7 +105,7 @@ async def index(request: Request, name: Name) -> Response:
 async def get(request: Request, name: Name, incident: str) -> Response:
     """Return the incident and at most 100 of its rows."""
     app = parts(request)
-    config = (await existing(app, name)).config
+    config = (await existing(app, name)).row_config
     found = await known(app, name, incident)
     rows = (await app.stores.incidents.rows(name, [incident]))[incident]
     shown: list[dict[str, Any]] = [dict(row_document(row)) for row in rows]

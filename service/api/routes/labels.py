@@ -25,6 +25,7 @@ from service.domain.scope import Scope
 from service.json_value import JsonObject
 from service.problems import BadVectors, Forbidden, Unknown, UnknownDetector
 from service.scoring import vectors as payload
+from service.scoring.request_rows import labelled_rows
 
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["review"])
 
@@ -113,8 +114,9 @@ async def _labels(
     held: dict[str, Event] = await app.stores.events.get(detector.name, wanted) if wanted else {}
     vectors: list[payload.Matrix] = []
     for row, one in enumerate(asked):
-        if one.event is None and detector.config.words:
-            raise BadVectors("A detector with a category takes labels of events alone.", row=row)
+        if one.event is None and (detector.config.words or detector.undecided):
+            what = "with a category" if detector.config.words else "without a context yet"
+            raise BadVectors(f"A detector {what} takes labels of events alone.", row=row)
         if one.event is not None and one.event not in held:
             raise Unknown("The event is not kept, or never was.", row=row)
         with np.errstate(over="ignore"):
@@ -155,7 +157,7 @@ async def _buffer(
         own = key and f"{key}\n{'events' if recorded else 'vectors'}"
         stored = await app.ingest.store(
             detector.name,
-            np.stack(rows),
+            labelled_rows(np.stack(rows)),
             own,
             sender=sender,
             judged=not recorded,

@@ -65,15 +65,15 @@ async def normal(request: Request, name: Name) -> Response:
     config = await app.ingest.config(name)
     body = await request.body()
     at_once = fits_inline(kind, len(body), inline_bounds(config.dimension or 1))
-    rows, vouched = await _inline_or_not(
-        at_once, lambda: normal_rows(kind, body, config, by, config.rules)
-    )
+    rows = await _inline_or_not(at_once, lambda: normal_rows(kind, body, config, by, config.rules))
     most = app.settings
-    if rows.X.nbytes > most.buffer_max_bytes or len(rows.X) > most.buffer_max_vectors:
+    X = rows.model.X
+    if X.nbytes > most.buffer_max_bytes or len(X) > most.buffer_max_vectors:
         raise TooLarge("The batch is larger than the buffer: send it in parts.")
-    vouched = flag(request, "vouch") or vouched
-    stored = await app.ingest.store(name, rows.X, key, sender=caller(request).id, vouched=vouched)
-    return answer(stored.to_dict() | not_learned(rows), 202)
+    if flag(request, "vouch"):
+        rows = rows._replace(vouched=True)
+    stored = await app.ingest.store(name, rows, key, sender=caller(request).id)
+    return answer(stored.to_dict() | not_learned(rows.model), 202)
 
 
 async def _inline_or_not(at_once: bool, work: Callable[[], T]) -> T:

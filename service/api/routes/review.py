@@ -67,7 +67,7 @@ async def quarantine(request: Request, name: Name) -> Response:
 async def rows(request: Request, name: Name, entry: str) -> Response:
     """Return the vectors of an entry of kind `rows`."""
     app = parts(request)
-    config = (await existing(app, name)).config
+    config = (await existing(app, name)).row_config
     X = await app.stores.quarantine.vectors(name, entry)
     words = await app.stores.words.all(name) if config.words else {}
     return answer({"id": entry, "vectors": told(X[:_ROWS_SHOWN].tolist(), config, words)})

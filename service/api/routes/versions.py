@@ -5,6 +5,7 @@ from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Path, Request, Response
+from msgspec import UNSET, UnsetType
 
 from models import ArtifactError, Version
 from service.api import documents, openapi, request_bodies
@@ -14,6 +15,8 @@ from service.api.responses import answer, etag
 from service.api.routes.parameters import Name, expected_generation
 from service.api.routes.queries import MOST, PAGED, is_paged, more, whole_number
 from service.api.status import existing, settled
+from service.domain.chosen_context import ChosenContext
+from service.domain.detector import Detector
 from service.domain.scope import Scope
 from service.domain.standing_labels import Standing, standing, told
 from service.domain.version_record import StoredVersion, describe
@@ -220,12 +223,22 @@ async def post(request: Request, name: Name) -> Response:
     record = msgspec.structs.replace(
         describe(version, detector.config.threshold, said),
         who=f"key:{caller(request).id}",
+        context=_context(detector, version),
         **seal.sign(name, data),
     )
     number = await app.stores.registry.import_version(name, data, record)
     stored = await app.stores.registry.record(name, number)
     assert stored is not None, "records are kept while there are fewer than 10,000"
     return answer(stored.to_dict(), 201, Location=f"/v1/detectors/{name}/versions/{number}")
+
+
+def _context(detector: Detector, version: Version) -> ChosenContext | UnsetType:
+    """Return the context that a detector takes from its first version, where it has none yet."""
+    if not detector.undecided:
+        return UNSET
+    if detector.config.dimension not in (None, version.config.columns_in(version.dimension)):
+        raise Unprocessable(f"The detector's dimension is {detector.config.dimension}.")
+    return ChosenContext(context=version.config.derived_by, why="that of the imported version")
 
 
 @router.put(

@@ -325,10 +325,10 @@ def test_normal_rows_are_derived_before_they_are_kept():
     """What cannot be learned is counted by its state."""
     config = Config(columns=COLUMNS, context=Context(over=OVER))
     body = json.dumps({"records": records(), "context_rows": 2}).encode()
-    rows, _ = normal_rows(JSON, body, config, ByName())
+    rows = normal_rows(JSON, body, config, ByName()).model
     assert rows.X.shape == (8, 5)
     assert not_learned(rows) == {"not_learned": {"warming": 2, "context": 2}}
-    plain, _ = normal_rows(JSON, body[:-20] + b"}", Config(columns=COLUMNS), ByName())
+    plain = normal_rows(JSON, body[:-20] + b"}", Config(columns=COLUMNS), ByName()).model
     assert not_learned(plain) == {}
 
 
@@ -336,7 +336,7 @@ def test_a_normal_row_may_have_gaps_in_half_of_it():
     """Where the detector takes gaps; with less of it there, a row says too little."""
     config = Config(columns=COLUMNS, missing="impute")
     one_gap = json.dumps({"records": [records()[0] | {"temp": None}]}).encode()
-    rows, _ = normal_rows(JSON, one_gap, config, ByName())
+    rows = normal_rows(JSON, one_gap, config, ByName()).model
     assert np.isnan(rows.X).tolist() == [[False, True, False]]
     two_gaps = json.dumps({"records": [records()[0] | {"temp": None, "speed": None}]}).encode()
     with pytest.raises(Problem, match="1 of 3 numbers") as refused:
@@ -359,5 +359,5 @@ def test_a_body_that_is_compressed_is_not_guessed(champions):
 
 def test_model_rows_are_all_rows_without_a_context():
     """`states` is there only where the config has a reason for it."""
-    rows, _ = normal_rows(JSON, b'{"vectors": [[1, 2]]}', Config(), ByName())
+    rows = normal_rows(JSON, b'{"vectors": [[1, 2]]}', Config(), ByName()).model
     assert rows == ModelRows(rows.X, RowLabels(), None)

@@ -81,7 +81,7 @@ def test_rows_that_are_off_are_not_learned():
     """The answer counts them."""
     config = parse({"columns": [{"name": c.name, "type": c.type} for c in COLUMNS], "off": OFF})
     body = json.dumps({"vectors": [GOOD, [0.0, 0.0, 0.0]]}).encode()
-    rows, _ = normal_rows(JSON, body, config, ByName(), config.rules)
+    rows = normal_rows(JSON, body, config, ByName(), config.rules).model
     assert rows.X.tolist() == [GOOD]
     assert not_learned(rows) == {"not_learned": {"off": 1}}
 

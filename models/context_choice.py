@@ -1,0 +1,120 @@
+"""A context chosen for rows in time: from how alike neighbours are, their clock, and their day."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.context import Context, groups, seconds
+
+LEAST_ROWS = 32  # with a whole context, for a training
+_LONG = 300  # rows of a source, for a context of 30 rows
+_OVERS = (30, 10, 3)
+_ALIKE = 0.3  # correlation of a row with the one before, from which that one says something
+_SEASON_DAYS = 14  # so that each day of the week comes twice
+_SEASON = 0.1  # share of the variance of later days that the hours of earlier days foretell
+_KEEPS = 0.9  # share of steps that are one tick, from which rows keep a clock
+_TICKS = ("1s", "10s", "30s", "1m", "5m", "10m", "15m", "30m", "1h", "1d")
+
+Rows = NDArray[np.float32]
+Times = NDArray[np.float64]
+
+
+def choose(
+    X: Rows, times: Times | None, sources: Sequence[str] | None, timezone: str = "UTC"
+) -> tuple[Context | None, str]:
+    """Return a context for numbers X (n, d), NaN where nothing was observed, and why; or None.
+
+    `times` (n,) are in seconds since 1970 and rise within each source.
+    """
+    if times is None:
+        return None, "no context: the rows came without timestamps"
+    rows = list(groups(sources, len(X)))
+    middle = _alike(X, rows)
+    if middle < _ALIKE:
+        return None, f"no context: a row and the one before correlate by {middle:.2f} only"
+    longest = max(map(len, rows))
+    over = next((n for n in _OVERS if _enough(n, rows) and (n < 30 or longest >= _LONG)), None)
+    if over is None:
+        return None, "no context: the rows of each source are too few to have rows before them"
+    why = (
+        f"each number's deviation from the {over} rows before it, since a row and the one before "
+        f"correlate by {middle:.2f}"
+    )
+    derive: tuple[str, ...] = ("value", "deviation")
+    every = _clock(times, rows)
+    if every is not None:
+        why += f"; rows come each {every} with gaps, and a gap of {over} starts anew"
+    share = _season(X, times, rows)
+    if share >= _SEASON:
+        derive = (*derive, "calendar")
+        why += f"; hour and day, since the hours foretell {share:.0%} of what later days vary"
+    fill = "none" if every is None else "previous"
+    return Context(over, every, fill, derive, timezone), f"context: {why}"
+
+
+def _enough(over: int, rows: list[NDArray[np.intp]]) -> bool:
+    """Return whether most rows have `over` rows before them, and enough for a training do."""
+    whole = sum(max(0, len(one) - over) for one in rows)
+    return whole >= max(LEAST_ROWS, sum(map(len, rows)) / 2)
+
+
+def _alike(X: Rows, rows: list[NDArray[np.intp]]) -> float:
+    """Return the median correlation of a number with itself one row before, 0 where none is."""
+    found = [_correlation(X[one, j]) for one in rows for j in range(X.shape[1])]
+    known = [one for one in found if np.isfinite(one)]
+    return float(np.median(known)) if known else 0.0
+
+
+def _correlation(values: NDArray[Any]) -> float:
+    before, after = values[:-1].astype(np.float64), values[1:].astype(np.float64)
+    both = np.isfinite(before) & np.isfinite(after)
+    before, after = before[both], after[both]
+    if len(before) < 10 or np.ptp(before) == 0 or np.ptp(after) == 0:
+        return float("nan")
+    return float(np.corrcoef(before, after)[0, 1])
+
+
+def _clock(times: Times, rows: list[NDArray[np.intp]]) -> str | None:
+    """Return the tick of a clock that all sources keep with gaps in between, None where none."""
+    steps = np.concatenate([np.diff(times[one]) for one in rows])
+    if not len(steps) or (middle := float(np.median(steps))) <= 0:
+        return None
+    tick = min(_TICKS, key=lambda one: abs(seconds(one) - middle))
+    step = seconds(tick)
+    kept = float((np.abs(steps - step) <= step / 10).mean())
+    return tick if kept >= _KEEPS and (steps > 1.5 * step).any() else None
+
+
+def _season(X: Rows, times: Times, rows: list[NDArray[np.intp]]) -> float:
+    """Return the median share of variance in the later half that the earlier half's hours foretell.
+
+    0 where the rows span less than two weeks.
+    """
+    if np.ptp(times) < _SEASON_DAYS * 86_400:
+        return 0.0
+    hours = (times // 3600 % 24).astype(np.intp)
+    found = []
+    for one in rows:
+        early, late = np.array_split(one, 2)
+        found += [
+            _foretold(X[early, j], hours[early], X[late, j], hours[late]) for j in range(X.shape[1])
+        ]
+    known = [share for share in found if np.isfinite(share)]
+    return float(np.median(known)) if known else 0.0
+
+
+def _foretold(
+    before: NDArray[Any], hours: NDArray[np.intp], after: NDArray[Any], later: NDArray[np.intp]
+) -> float:
+    there, then = np.isfinite(before), np.isfinite(after)
+    before, hours = before[there].astype(np.float64), hours[there]
+    after, later = after[then].astype(np.float64), later[then]
+    counts = np.bincount(hours, minlength=24)
+    if not len(after) or np.ptp(after) == 0 or (counts[np.unique(later)] < 2).any():
+        return float("nan")
+    means = np.bincount(hours, before, minlength=24) / np.maximum(counts, 1)
+    # Only the form of the day counts: a level that moved in between is no season.
+    apart = (after - after.mean()) - (means[later] - means[later].mean())
+    return 1.0 - float(apart.var() / after.var())

@@ -1,0 +1,199 @@
+"""A normal batch that waits for its detector's context: rows as sent, and what came beside them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from models.context import SCORED, Context, derive, groups
+from models.context_choice import choose
+from service.domain.chosen_context import ChosenContext
+from service.domain.detector_config import DetectorConfig
+
+_TIMED = 0.5  # share of rows with timestamps, from which a context is chosen by these
+
+
+class Beside(Struct, frozen=True):
+    """What came beside n rows: times (n,) float64 in bytes, sources, and which are no experience.
+
+    `context` (n,) marks rows that are context alone, `off` those that a rule leaves out; a byte
+    each, none where no row is so.
+    """
+
+    times: bytes | None = None
+    sources: list[str] | None = None
+    context: bytes = b""
+    off: bytes = b""
+
+    @classmethod
+    def of(
+        cls,
+        times: NDArray[np.float64] | None,
+        sources: Sequence[str] | None,
+        context_rows: int,
+        off: NDArray[np.bool_] | None,
+        n: int,
+    ) -> "Beside":
+        """Return what is kept of a request with n rows."""
+        context = np.zeros(n, bool)
+        for rows in groups(sources, n) if context_rows else ():
+            context[rows[:context_rows]] = True
+        return cls(
+            None if times is None else times.astype("<f8").tobytes(),
+            None if sources is None else list(sources),
+            context.tobytes() if context_rows else b"",
+            b"" if off is None else off.tobytes(),
+        )
+
+    def written(self) -> bytes:
+        """Return it as it is stored behind the rows."""
+        return msgspec.msgpack.encode(self)
+
+
+_read = msgspec.msgpack.Decoder(Beside).decode
+
+
+class RawBatch(NamedTuple):
+    """Rows X (n, d) of one entry of the buffer, `beside` None where they are derived already."""
+
+    X: NDArray[np.float32]
+    beside: Beside | None
+
+    @classmethod
+    def read(cls, payload: bytes, n: int, d: int, *, raw: bool) -> "RawBatch":
+        """Return the batch of an entry with n rows of d numbers."""
+        X = np.frombuffer(payload, "<f4", n * d).reshape(n, d)
+        return cls(X, _read(payload[X.nbytes :]) if raw else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """Rows of several batches in the order of their times; `place` says where each stood."""
+
+    X: NDArray[np.float32]
+    times: NDArray[np.float64]
+    sources: list[str]
+    context: NDArray[np.bool_]
+    off: NDArray[np.bool_]
+    place: NDArray[np.intp]
+
+
+class Learnable(NamedTuple):
+    """What can be learned of some batches: features (m, w), and which of all n rows they are."""
+
+    features: NDArray[np.float32]
+    kept: NDArray[np.bool_]
+    chosen: ChosenContext
+
+
+def learnable(
+    batches: Sequence[RawBatch], config: DetectorConfig, chosen: ChosenContext | None
+) -> Learnable:
+    """Derive the features of `batches`, by the context `chosen` before or by one chosen now.
+
+    Rows of all batches with timestamps are put in the order of these; a row of the others has only
+    the rows before it in its own batch as context.
+    """
+    n = sum(len(one.X) for one in batches)
+    starts = np.cumsum([0, *(len(one.X) for one in batches)])
+    timed = [i for i, one in enumerate(batches) if one.beside and one.beside.times is not None]
+    pool = _pooled([batches[i] for i in timed], [starts[i] for i in timed])
+    if chosen is None:
+        chosen = _choice(pool, config, n)
+    context, kept = chosen.context, np.zeros(n, bool)
+    raw = next((one.X.shape[1] for one in batches if one.beside), 0)
+    numbers = config.numbers(raw)
+    parts: list[tuple[NDArray[np.intp], NDArray[np.float32]]] = []
+    for start, (X, beside) in zip(starts, batches, strict=False):
+        at = np.arange(start, start + len(X))
+        if beside is None:
+            parts.append((at, X))
+        elif beside.times is None or context is None:
+            parts.append(_alone(at, X, beside, context, numbers))
+    if pool is not None and context is not None:
+        features, states = derive(
+            context, pool.X, numbers, times=pool.times, sources=pool.sources, left_out=pool.off
+        )
+        good = (states == SCORED) & ~pool.context
+        parts.append((pool.place[good], features[good]))
+    places = np.concatenate([at for at, _ in parts])
+    kept[places] = True
+    found = np.concatenate([features for _, features in parts])[np.argsort(places)]
+    return Learnable(found, kept, chosen)
+
+
+def _choice(pool: _Pool | None, config: DetectorConfig, n: int) -> ChosenContext:
+    if pool is None:
+        return ChosenContext(context=None, why=choose(np.zeros((0, 0), np.float32), None, None)[1])
+    if len(pool.X) < _TIMED * n:
+        why = "no context: most rows came without timestamps"
+        return ChosenContext(context=None, why=why)
+    there = ~pool.off
+    fresh = there & ~_again(pool)
+    rows = np.flatnonzero(fresh)
+    numbers = config.numbers(pool.X.shape[1])
+    context, why = choose(
+        pool.X[np.ix_(rows, numbers)], pool.times[rows], [pool.sources[i] for i in rows]
+    )
+    return ChosenContext(context=context, why=why)
+
+
+def _again(pool: _Pool) -> NDArray[np.bool_]:
+    """Return which rows a source sent before, as context of a later batch."""
+    again = np.zeros(len(pool.X), bool)
+    for rows in groups(pool.sources, len(pool.X)):
+        again[rows[1:]] = np.diff(pool.times[rows]) <= 0
+    return again
+
+
+def _alone(
+    at: NDArray[np.intp],
+    X: NDArray[np.float32],
+    beside: Beside,
+    context: Context | None,
+    numbers: NDArray[np.bool_],
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Return the rows of one batch that can be learned without those of others."""
+    off, known = _marks(beside.off, len(X)), _marks(beside.context, len(X))
+    if context is None:
+        good = ~(off | known)
+        return at[good], X[good]
+    if context.needs_times:
+        return at[:0], np.zeros((0, context.width(numbers)), np.float32)
+    features, states = derive(context, X, numbers, sources=beside.sources, left_out=off)
+    good = (states == SCORED) & ~known
+    return at[good], features[good]
+
+
+def _marks(packed: bytes, n: int) -> NDArray[np.bool_]:
+    return np.frombuffer(packed, bool) if packed else np.zeros(n, bool)
+
+
+def _pooled(batches: Sequence[RawBatch], starts: Iterable[int]) -> _Pool | None:
+    if not batches:
+        return None
+    times, sources, context, off, place = [], [], [], [], []
+    for (X, beside), start in zip(batches, starts, strict=True):
+        assert beside is not None
+        assert beside.times is not None
+        times.append(np.frombuffer(beside.times, "<f8"))
+        sources += beside.sources or [""] * len(X)
+        context.append(_marks(beside.context, len(X)))
+        off.append(_marks(beside.off, len(X)))
+        place.append(np.arange(start, start + len(X)))
+    when = np.concatenate(times)
+    # Of rows of the same time the one that is learned comes first, then those that repeat it.
+    known = np.concatenate(context)
+    order = np.lexsort((known, when))
+    return _Pool(
+        np.concatenate([one.X for one in batches])[order],
+        when[order],
+        [sources[i] for i in order],
+        known[order],
+        np.concatenate(off)[order],
+        np.concatenate(place)[order],
+    )

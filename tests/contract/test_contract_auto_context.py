@@ -1,0 +1,124 @@
+"""`context: auto` over HTTP: kept as it is written, chosen at the first training, judged by."""
+
+import numpy as np
+import pytest
+
+from models import Config, Version, train
+from service.domain.raw_batch import Beside, RawBatch
+from service.settings import Settings
+from service.worker.worker import Worker
+from tests.contract.running import Running
+
+pytestmark = pytest.mark.anyio
+
+PUMP = "/v1/detectors/pump"
+COLUMNS = [{"name": "speed"}, {"name": "temp"}]
+RNG = np.random.default_rng(0)
+ROWS = np.cumsum(RNG.normal(size=(400, 2)), axis=0) * 0.1
+TIMES = [1_767_225_600.0 + 60 * i for i in range(400)]
+
+
+class Trainer:
+    """Trains as the trainer's process does, here."""
+
+    async def train(self, job, _report) -> bytes:
+        X = np.frombuffer(job.vectors, np.float32).reshape(job.n, job.d)
+        previous = Version.from_bytes(job.previous) if job.previous else None
+        return train(previous, X, Config.from_dict(job.config)).to_bytes()
+
+    async def warm(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+@pytest.fixture
+def worker(api: Running, store_url: str) -> Worker:
+    """Give a worker beside the API process, that ticks when the test says so."""
+    return Worker(Settings(redis_url=store_url), api.parts.stores.redis, store_url, Trainer())
+
+
+async def sent(api: Running, first: int, last: int, *, timed: bool = True, **more: object) -> dict:
+    """Send some rows as normal; return the answer."""
+    body = {"vectors": ROWS[first:last].tolist(), **more}
+    if timed:
+        body["timestamps"] = TIMES[first:last]
+    headers = {"idempotency-key": f"{first}-{last}"}
+    answer = await api.http.post(f"{PUMP}/normal", json=body, headers=headers)
+    assert answer.status_code == 202, answer.text
+    return answer.json()
+
+
+async def trained(api: Running, worker: Worker, number: int) -> dict:
+    """Retrain, and return the status of the process that serves what came of it."""
+    assert (await api.http.post(f"{PUMP}/retrain")).status_code == 202
+    worker._next_look = 0.0
+    await worker.tick()
+    await api.serving(number)
+    return (await api.http.get(PUMP)).json()
+
+
+async def test_a_context_is_chosen_at_the_first_training(api: Running, worker: Worker) -> None:
+    """From all that was sent; status, record and answers go by it; the config keeps its word."""
+    await api.make(columns=COLUMNS, context="auto", kind="mahalanobis", retrain={"paused": False})
+    assert (await sent(api, 0, 200))["buffered"] == 200
+    assert (await sent(api, 190, 350, context_rows=10))["buffered"] == 360
+    before = (await api.http.get(PUMP)).json()
+    assert (before["config"]["context"], before["context"], before["dimension"]) == (
+        "auto",
+        None,
+        2,
+    )
+    refused = await api.http.post(
+        f"{PUMP}/feedback", json={"labels": [{"label": "normal", "vector": [1, 2]}]}
+    )
+    assert refused.status_code == 422
+    assert "context" in refused.json()["detail"]
+
+    status = await trained(api, worker, 1)
+    assert status["config"]["context"] == "auto"
+    assert (status["dimension"], status["learned"], status["buffered"]) == (2, 360, 0)
+    assert status["context"]["chosen"]["over"] == 30
+    assert "correlate" in status["context"]["why"]
+    record = (await api.http.get(f"{PUMP}/versions/1")).json()
+    assert record["context"]["context"] == status["context"]["chosen"]
+    assert (record["n_new"], record["dimension"]) == (350 - 30, 4)
+
+    body = {"vectors": ROWS[340:380].tolist(), "timestamps": TIMES[340:380], "context_rows": 30}
+    answer = (await api.http.post(f"{PUMP}/score", json=body)).json()
+    assert answer["states"] == ["context"] * 30 + ["scored"] * 10
+    # What was sent before the choice is known by its key still; what comes now is derived at once.
+    assert (await sent(api, 0, 200))["duplicate"] == 200
+    later = await sent(api, 350, 400)
+    assert (later["not_learned"], later["accepted"] + later["quarantined"]) == ({"warming": 30}, 20)
+    kept = await api.http.put(PUMP, json={"context": "auto", "columns": COLUMNS})
+    assert (kept.status_code, kept.json()["context"]) == (200, "auto")
+    assert (await api.http.put(PUMP, json={"context": {"over": 4}})).status_code == 409
+    status = (await api.http.get(PUMP)).json()
+    assert (status["dimension"], status["context"]["chosen"]["over"]) == (2, 30)
+
+
+async def test_a_process_that_has_not_heard_of_the_choice_stores_rows_all_the_same(
+    api: Running, worker: Worker
+) -> None:
+    """They are derived by the context that was chosen, at the next training."""
+    await api.make(columns=COLUMNS, context="auto", kind="mahalanobis", admission="accept")
+    await sent(api, 0, 200)
+    over = (await trained(api, worker, 1))["context"]["chosen"]["over"]
+    X = ROWS[200:300].astype(np.float32)
+    beside = Beside.of(np.array(TIMES[200:300]), None, 0, None, 100)
+    await api.parts.stores.buffer.ingest("pump", X, sent=RawBatch(X, beside))
+    status = await trained(api, worker, 2)
+    assert status["learned"] == 300
+    record = (await api.http.get(f"{PUMP}/versions/2")).json()
+    assert record["n_new"] == 100 - over
+
+
+async def test_rows_without_timestamps_have_no_context(api: Running, worker: Worker) -> None:
+    """And the status says so."""
+    await api.make(context="auto", kind="mahalanobis")
+    await sent(api, 0, 100, timed=False)
+    status = await trained(api, worker, 1)
+    assert status["context"]["chosen"] is None
+    assert "without timestamps" in status["context"]["why"]
+    answer = await api.http.post(f"{PUMP}/score", json={"vectors": ROWS[:3].tolist()})
+    assert (answer.status_code, "states" in answer.json()) == (200, False)

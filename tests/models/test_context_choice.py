@@ -1,0 +1,54 @@
+"""Which context is chosen for rows in time: what it goes by, and when none is chosen."""
+
+import numpy as np
+
+from models.context_choice import choose
+
+RNG = np.random.default_rng(0)
+MINUTES = 60.0 * np.arange(2000)
+
+
+def walks(n: int) -> np.ndarray:
+    """Return n rows of two numbers that change slowly, float32."""
+    noise, rows = RNG.normal(size=(n, 2)), np.zeros((n, 2))
+    for i in range(1, n):
+        rows[i] = 0.9 * rows[i - 1] + noise[i]
+    return rows.astype(np.float32)
+
+
+def test_rows_that_say_nothing_of_the_next_have_no_context():
+    """Nor have rows without timestamps, nor sources of a few rows each."""
+    alone = RNG.normal(size=(500, 2)).astype(np.float32)
+    assert choose(alone, MINUTES[:500], None)[0] is None
+    slow = walks(500)
+    context, why = choose(slow, None, None)
+    assert (context, why) == (None, "no context: the rows came without timestamps")
+    assert choose(walks(60), MINUTES[:60], [str(i // 4) for i in range(60)])[0] is None
+
+
+def test_the_rows_before_are_as_many_as_the_sources_are_long_for():
+    """30 of a long source, fewer of short ones."""
+    chosen = [choose(walks(n), MINUTES[:n], ["a", "b"] * (n // 2))[0] for n in (1000, 100, 80)]
+    assert [one and one.over for one in chosen] == [30, 10, 10]
+    assert chosen[0].derive == ("value", "deviation")
+    assert chosen[0].every is None
+
+
+def test_a_clock_with_gaps_is_kept():
+    """What comes after a long gap starts anew; rows without gaps need no clock."""
+    there = np.ones(1200, bool)
+    there[500:560] = False
+    context, why = choose(walks(1140), MINUTES[:1200][there], None)
+    assert (context.every, context.fill) == ("1m", "previous")
+    assert "each 1m with gaps" in why
+
+
+def test_a_season_that_the_hours_foretell_is_derived():
+    """Only where the rows span two weeks: otherwise a new day of the week looks strange."""
+    hours = 3600.0 * np.arange(21 * 24)
+    daily = np.sin(2 * np.pi * hours / 86_400)[:, None] + 0.1 * RNG.normal(size=(len(hours), 2))
+    context, why = choose(daily.astype(np.float32), hours, None)
+    assert "calendar" in context.derive
+    assert "hours foretell" in why
+    week = slice(0, 7 * 24)
+    assert "calendar" not in choose(daily[week].astype(np.float32), hours[week], None)[0].derive

@@ -1,0 +1,51 @@
+"""Batches that wait for a context: what is learned of them once it is chosen."""
+
+import numpy as np
+
+from models.context import Context, derive
+from service.domain.chosen_context import ChosenContext, read_choice
+from service.domain.detector_config import parse
+from service.domain.raw_batch import Beside, RawBatch, learnable
+
+AUTO = parse({"context": "auto", "dimension": 2})
+RNG = np.random.default_rng(0)
+ROWS = np.cumsum(RNG.normal(size=(200, 2)), axis=0).astype(np.float32)
+MINUTES = 60.0 * np.arange(200)
+OVER_10 = ChosenContext(context=Context(over=10), why="asked for")
+
+
+def batch(first: int, last: int, context_rows: int = 0, *, timed: bool = True) -> RawBatch:
+    """Return the rows from `first` to `last` as they come back from the store."""
+    X = ROWS[first:last]
+    beside = Beside.of(MINUTES[first:last] if timed else None, None, context_rows, None, len(X))
+    return RawBatch.read(X.tobytes() + beside.written(), len(X), 2, raw=True)
+
+
+def test_batches_are_derived_as_one_history_whatever_their_order():
+    """Rows that a batch repeats as its context are learned once."""
+    found = learnable([batch(90, 200, 10), batch(0, 100)], AUTO, None)
+    assert found.chosen.context is not None
+    over = found.chosen.context.over
+    whole = derive(found.chosen.context, ROWS, times=MINUTES).features
+    expected = [*range(100, 200), *range(over, 100)]
+    assert np.array_equal(found.features, whole[expected])
+    assert int(found.kept.sum()) == 200 - over
+    assert read_choice(found.chosen.written()) == found.chosen
+
+
+def test_without_timestamps_rows_are_learned_as_they_came():
+    """And the choice says so."""
+    found = learnable([batch(0, 60, timed=False)], AUTO, None)
+    assert (found.chosen.context, found.kept.all()) == (None, True)
+    assert found.chosen.why == "no context: the rows came without timestamps"
+    assert np.array_equal(found.features, ROWS[:60])
+
+
+def test_a_context_that_was_chosen_stays():
+    """Batches derived at their arrival and others are learned together, in their order."""
+    done = RawBatch(derive(Context(over=10), ROWS[:50]).features, None)
+    found = learnable([done, batch(50, 100), batch(100, 140, timed=False)], AUTO, OVER_10)
+    assert found.chosen is OVER_10
+    assert found.features.shape == (50 + 40 + 30, 4)
+    assert np.array_equal(found.features[:50], done.X)
+    assert np.array_equal(found.features[50], derive(Context(over=10), ROWS[50:61]).features[10])
