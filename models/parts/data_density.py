@@ -15,7 +15,7 @@ DIRECTIONS = 40  # principal directions in which the density is a mixture
 WHITENED = 256  # directions in all with a variance of their own: the others share one
 NUMBERS = 16_384  # of all Gaussians' covariances: what a vector costs is bounded
 KERNELS, ROWS_A_KERNEL = 400, 4
-RIDGE = 1e-4  # least variance, in squared deviations of a feature
+RIDGE = 1e-6  # least variance, in squared deviations of a feature
 SHRINK = 2.0  # vectors' worth of the pooled covariance that each Gaussian gets, beside k
 DESCENTS = 5  # of k-means
 
@@ -223,11 +223,18 @@ class DataDensity:
 
 
 def _gaussians(mixture: Mixture, codes: Array, ridge: float) -> Mixture:
-    """Return the mixture's Gaussians with a share of the pooled covariance of codes (n, k) each."""
+    """Return the mixture's Gaussians with a share of the pooled covariance of codes (n, k) each.
+
+    Without what a mixture adds to each variance for the sake of its search: that is wider than
+    what nearly equal features differ by.
+    """
     k = codes.shape[1]
-    counts = Density(mixture).shares(codes)[0].sum(axis=0)
-    wide = mixture.factors.astype(np.float64)
-    own = wide @ wide.transpose(0, 2, 1)
+    shares = Density(mixture).shares(codes)[0]
+    counts = shares.sum(axis=0)
+    own = np.empty((len(counts), k, k))
+    for mine, share, mean in zip(own, shares.T, mixture.means, strict=True):
+        apart = codes - mean.astype(np.float64)
+        mine[:] = (share[:, None] * apart).T @ apart / max(share.sum(), 1e-9)
     pooled = (own * (counts / counts.sum())[:, None, None]).sum(axis=0)
     weight = k + SHRINK
     mixed = (own * counts[:, None, None] + weight * pooled) / (counts + weight)[:, None, None]

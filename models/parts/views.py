@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from models.arrays import Array, Float64
 from models.parts.data_density import DataDensity
+from models.parts.fine import ROWS_A_FEATURE, Fine
 from models.parts.marginals import REACH, Marginals
 
 LEAST = 1e-6  # deviation of a feature that is not constant
@@ -21,25 +22,33 @@ class Views:
     """The scaled features with their tails drawn in, and their normal scores; a density of each.
 
     `drawn_in` is asinh(x) times `unit` (d,), which gives each feature a deviation of 1: gaps
-    between modes show there. `normal` shows what lies in the tail of a skewed feature.
+    between modes show there. Where combinations of features are `fine`, they are further features
+    of that view. `normal` shows what lies in the tail of a skewed feature.
     """
 
     unit: Array
     drawn_in: DataDensity
     marginals: Marginals
     normal: DataDensity
+    fine: Fine | None = None
 
     @classmethod
-    def fit(cls, x: Array, seed: int) -> Self:
-        """Fit to scaled vectors x (n, d)."""
+    def fit(cls, x: Array, seed: int, like: Self | None = None) -> Self:
+        """Fit to scaled vectors x (n, d).
+
+        With as many fine combinations as fit or, `like` other views, where those have some.
+        """
+        enough = ROWS_A_FEATURE if like is None else 0
+        fine = Fine.fit(x, enough=enough) if like is None or like.fine is not None else None
         spread = _asinh(x).std(axis=0)
         unit = (1.0 / np.where(spread < LEAST, 1.0, spread)).astype(np.float32)
         marginals = Marginals.fit(x)
         return cls(
             unit,
-            DataDensity.fit(_asinh(x) * unit, seed),
+            DataDensity.fit(_seen(x, unit, fine), seed),
             marginals,
             DataDensity.fit(marginals(x).astype(np.float32), seed),
+            fine,
         )
 
     def again(self, x: Array) -> Self:
@@ -50,7 +59,7 @@ class Views:
         marginals = Marginals.fit(x)
         return replace(
             self,
-            drawn_in=self.drawn_in.again(_asinh(x) * self.unit),
+            drawn_in=self.drawn_in.again(_seen(x, self.unit, self.fine)),
             marginals=marginals,
             normal=self.normal.again(marginals(x).astype(np.float32)),
         )
@@ -64,7 +73,7 @@ class Views:
         """
         normal = self.marginals(x).astype(np.float32)
         apart = np.float32(0.5) * np.vecdot(normal, normal)
-        log_in, far_in = self.drawn_in.of(_asinh(x) * self.unit)
+        log_in, far_in = self.drawn_in.of(_seen(x, self.unit, self.fine))
         log, far = self.normal.of(normal)
         return -log_in, -log, far_in, far, apart
 
@@ -73,14 +82,19 @@ class Views:
 
         (n, d) each, in nats and in scaled units.
         """
-        shares, middle = self.drawn_in.explain(_asinh(x) * self.unit)
+        d = x.shape[1]
+        shares, middle = self.drawn_in.explain(_seen(x, self.unit, self.fine))
+        if self.fine is not None:
+            shares = shares[:, :d] + self.fine.shared(shares[:, d:])
+            middle = middle[:, :d]
         of_normal, normal = self.normal.explain(self.marginals(x))
         expected = np.sinh(np.clip(middle / self.unit, -_FURTHEST, _FURTHEST))
         return (shares, expected), (of_normal, self.marginals.inverse(normal))
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """Draw n scaled vectors, (n, d), by the normal scores."""
-        return self.marginals.inverse(self.normal.sample(n, rng)).astype(np.float32)
+        x = self.marginals.inverse(self.normal.sample(n, rng)).astype(np.float32)
+        return x if self.fine is None else self.fine.restored(x, rng)
 
     def to_tensors(self) -> dict[str, NDArray[Any]]:
         """Return the arrays as a version's `scoring` keeps them."""
@@ -89,6 +103,7 @@ class Views:
             **self.drawn_in.to_tensors("views.drawn_in."),
             **{f"views.marginals.{name}": getattr(self.marginals, name) for name in KNOTS_OF},
             **self.normal.to_tensors("views.normal."),
+            **(self.fine.to_tensors("views.fine.") if self.fine is not None else {}),
         }
 
     @classmethod
@@ -101,10 +116,24 @@ class Views:
             DataDensity.from_tensors("views.drawn_in.", scoring),
             Marginals(*(scoring[f"views.marginals.{name}"] for name in KNOTS_OF)),
             DataDensity.from_tensors("views.normal.", scoring),
+            Fine.from_tensors("views.fine.", scoring),
         )
 
 
+def _seen(x: Array, unit: Array, fine: Fine | None) -> Array:
+    """Return what the view `drawn_in` has of scaled vectors x (n, d), or of one (d,)."""
+    near = _near(x)
+    differences = None if fine is None else fine(near)
+    seen: Array = np.arcsinh(near, out=near)
+    seen *= unit
+    return seen if differences is None else np.concatenate([seen, differences], axis=-1)
+
+
 def _asinh(x: Array) -> Array:
-    near = np.minimum(np.maximum(x, np.float32(-REACH)), np.float32(REACH))
+    near = _near(x)
     drawn_in: Array = np.arcsinh(near, out=near)
     return drawn_in
+
+
+def _near(x: Array) -> Array:
+    return np.minimum(np.maximum(x, np.float32(-REACH)), np.float32(REACH))

@@ -56,7 +56,7 @@ def fit(trained: Trained, champion: Version | None, generated: Array, share_old:
             if m:
                 others = seen(m)
                 few = len(others) < ENOUGH * x.shape[1]
-                views = Views.fit(others, plan.seed) if few else whole.again(others)
+                views = Views.fit(others, plan.seed, whole) if few else whole.again(others)
             rows.append(mine)
             found.append(parts_of(uncalibrated(network, views), x[mine]))
     held, serving = np.concatenate(rows), uncalibrated(trained.networks[0], whole)

@@ -14,6 +14,7 @@ from models.errors import ArtifactError
 from models.parts.bend import MOST_KNOTS
 from models.parts.calibration import CAPACITY, LARGEST
 from models.parts.data_density import DIRECTIONS, KERNELS, WHITENED
+from models.parts.fine import MOST as MOST_FINE
 from models.parts.marginals import KNOTS, REACH
 from models.parts.mixture import MODES
 from models.parts.reference import BINS
@@ -205,12 +206,15 @@ def _views(about: Description, rows: Lengths) -> Specs:
     if about.tied or base(about.config.score) != "auto":
         return {}
     d = about.shape.dimension
+    m = min(rows["scoring.views.fine.inward"], MOST_FINE)
+    fine = {"origin": (d,), "inward": (m, d), "outward": (m, d)} if m else {}
     return {
+        **{f"scoring.views.fine.{name}": Spec("float32", size) for name, size in fine.items()},
         "scoring.views.unit": Spec("float32", (d,), _SLIGHT),
         "scoring.views.marginals.values": Spec("float64", (d, KNOTS), -REACH, REACH),
         "scoring.views.marginals.scores": Spec("float64", (d, KNOTS)),
         "scoring.views.marginals.unit": Spec("float64", (d,), _SLIGHT),
-        **_density("scoring.views.drawn_in.", d, rows),
+        **_density("scoring.views.drawn_in.", d + m, rows),
         **_density("scoring.views.normal.", d, rows),
         "scoring.auto.tables": Spec("float64", (len(PARTS), -1), -LARGEST, LARGEST),
     }

@@ -1,0 +1,98 @@
+"""Combinations of features that hardly vary beside the features themselves.
+
+Two sensors that say the same, a part that a total is made of: what the features have in common is
+a hundred times as wide as what they differ by. A density of the features, whose components are as
+round as a few vectors can show, does not see it. As features of their own, each divided by its own
+deviation, the differences are as plain as all others.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Array
+from models.parts.marginals import REACH
+
+FINE = 0.1  # deviation from which on a combination is coarse; the features have 1
+MOST = 8  # combinations, the finest
+LEAST = 1e-3  # deviation of a combination at the least: nothing is known more finely
+ROWS_A_FEATURE = 10  # of fewer the finest combinations are chance
+
+
+@dataclass(frozen=True)
+class Fine:
+    """m combinations of d scaled features: `inward` (m, d) times what differs from `origin` (d,).
+
+    Each has deviation 1. `outward` (m, d) says how features move for a combination to move by 1.
+    """
+
+    origin: Array
+    inward: Array
+    outward: Array
+
+    @classmethod
+    def fit(cls, x: Array, *, enough: int = ROWS_A_FEATURE) -> Self | None:
+        """Fit to scaled vectors x (n, d); None where no combination is fine, or too few vectors.
+
+        They are the last principal directions of the features, each divided by its deviation.
+        Constants and flags are left out.
+        """
+        n, d = x.shape
+        near = np.clip(x, -REACH, REACH).astype(np.float64)
+        flag = ((near == near.min(axis=0)) | (near == near.max(axis=0))).all(axis=0)
+        live = np.flatnonzero(~flag)
+        if n < enough * d or len(live) < 2:
+            return None
+        origin = near.mean(axis=0)
+        apart = near[:, live] - origin[live]
+        spread = np.sqrt(np.square(apart).mean(axis=0))
+        variances, axes = np.linalg.eigh((apart / spread).T @ (apart / spread) / n)
+        m = min(MOST, int((variances < FINE**2).sum()))
+        if not m:
+            return None
+        inward = np.zeros((m, d))
+        unit = np.maximum(np.sqrt(np.maximum(variances[:m], 0.0)), LEAST)
+        inward[:, live] = (axes[:, :m] / spread[:, None] / unit).T
+        # Whole numbers stay whole: only features whose values hardly ever repeat may move.
+        moves = np.array([2 * len(np.unique(column)) > n for column in x.T])
+        outward = np.linalg.pinv(inward * moves).T
+        return cls(*(a.astype(np.float32) for a in (origin, inward, outward)))
+
+    def __call__(self, near: Array) -> Array:
+        """Return the combinations of vectors (n, d) within REACH, (n, m), or of one: (m,).
+
+        Their tails are drawn in by asinh.
+        """
+        found: Array = np.arcsinh(np.dot(near - self.origin, self.inward.T))
+        return found
+
+    def restored(self, x: Array, rng: np.random.Generator) -> Array:
+        """Return vectors drawn from elsewhere, x (n, d), with combinations as fine as learned."""
+        found = np.dot(x - self.origin, self.inward.T)
+        wanted = rng.standard_normal(found.shape, dtype=np.float32)
+        back: Array = x + np.dot(wanted - found, self.outward)
+        return back
+
+    def shared(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what each feature owes of `shares` (n, m) of the combinations, (n, d)."""
+        size = np.abs(self.inward).astype(np.float64)
+        owed: NDArray[np.float64] = shares @ (size / size.sum(axis=1, keepdims=True))
+        return owed
+
+    def to_tensors(self, prefix: str) -> dict[str, NDArray[Any]]:
+        """Return the arrays by name, each beginning with `prefix`."""
+        return {
+            prefix + "origin": self.origin,
+            prefix + "inward": self.inward,
+            prefix + "outward": self.outward,
+        }
+
+    @classmethod
+    def from_tensors(cls, prefix: str, tensors: Mapping[str, NDArray[Any]]) -> Self | None:
+        """Return what `to_tensors` gave; None where there is none."""
+        if prefix + "inward" not in tensors:
+            return None
+        return cls(*(tensors[prefix + name] for name in ("origin", "inward", "outward")))

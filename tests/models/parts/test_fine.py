@@ -1,0 +1,87 @@
+"""Combinations of features that hardly vary: a sensor and its twin, a total and its parts."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from models.arrays import Array
+from models.parts.fine import Fine
+from models.parts.statistics import auroc
+from models.parts.views import Views
+
+NOISE = 0.01  # of the twin and of the total, where a feature has a deviation of about 1
+
+
+def twin(x: Array) -> Array:
+    """Return what the second sensor says where it is the first one's twin."""
+    return x[:, 0]
+
+
+def total(x: Array) -> Array:
+    """Return what the second sensor says where it is a sum of others."""
+    return (x[:, 0] + x[:, 2]) / np.float32(1.4)
+
+
+def rows(of: Callable[[Array], Array], n: int, stream: int) -> Array:
+    """Return n scaled vectors of six features, of which the second follows from others."""
+    rng = np.random.default_rng([n, stream])
+    x = (rng.normal(size=(n, 4)) @ np.random.default_rng(3).normal(size=(4, 6))).astype(np.float32)
+    x /= 2.0
+    x += 0.2 * rng.normal(size=x.shape).astype(np.float32)
+    x[:, 1] = of(x) + np.float32(NOISE) * rng.normal(size=n).astype(np.float32)
+    return x
+
+
+@pytest.mark.parametrize("of", [twin, total])
+def test_what_parts_by_less_than_a_tenth_of_its_spread_is_found(
+    of: Callable[[Array], Array],
+) -> None:
+    """By the first views, and by those that learned from what the first ones draw."""
+    first, rng = rows(of, 600, 1), np.random.default_rng(0)
+    views = Views.fit(first, 0)
+    drawn = views.sample(300, rng)
+    later = Views.fit(np.concatenate([drawn, rows(of, 300, 2)]), 0)
+    normals, astray = rows(of, 400, 3), rows(of, 400, 4)
+    astray[:, 1] += np.float32(8.0 * NOISE)
+    for one in (views, later):
+        log, _, far, *_ = one.misfits(normals)
+        log_astray, _, far_astray, *_ = one.misfits(astray)
+        assert auroc(log, log_astray) > 0.95
+        assert auroc(far, far_astray) > 0.85
+        back = Views.from_tensors(one.to_tensors())
+        assert back is not None
+        np.testing.assert_array_equal(back.misfits(astray), one.misfits(astray))
+        np.testing.assert_allclose(
+            one.misfits(astray[0]), [part[0] for part in one.misfits(astray)], rtol=1e-3
+        )
+    worst = astray[:1].copy()
+    worst[:, 1] += np.float32(40.0 * NOISE)
+    (shares, _), _ = views.explain(worst)
+    assert shares[0].argmax() in (0, 1, 2)
+
+
+def test_there_is_nothing_fine_where_features_go_their_own_ways() -> None:
+    """Nor among flags and constants, nor in fewer rows than would show it."""
+    rng = np.random.default_rng(0)
+    loose = rng.normal(size=(500, 5)).astype(np.float32)
+    assert Fine.fit(loose) is None
+    words = np.eye(4, dtype=np.float32)[rng.integers(4, size=500)]
+    assert Fine.fit(np.concatenate([loose, words, np.ones((500, 1), np.float32)], axis=1)) is None
+    assert Fine.fit(rows(twin, 59, 1)) is None
+    assert Fine.fit(rows(twin, 60, 1)) is not None
+
+
+def test_a_drawn_vector_is_restored_by_moving_what_may_move() -> None:
+    """Whole numbers stay as they are; the combination then varies as it did."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(800, 3)).astype(np.float32)
+    x[:, 2] = np.round(x[:, 2])
+    x[:, 1] = x[:, 0] + x[:, 2] + np.float32(NOISE) * rng.normal(size=800).astype(np.float32)
+    fine = Fine.fit(x)
+    assert fine is not None
+    blurred = x + np.float32([0.3, 0.3, 0.0]) * rng.normal(size=(800, 3)).astype(np.float32)
+    restored = fine.restored(blurred, rng)
+    np.testing.assert_array_equal(restored[:, 2], blurred[:, 2])
+    apart = restored[:, 1] - restored[:, 0] - restored[:, 2]
+    assert apart.std() == pytest.approx(NOISE, rel=0.2)
