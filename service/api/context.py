@@ -7,7 +7,6 @@ from fastapi import Request
 from service.api.access import Access
 from service.api.normal_batches import Ingest
 from service.api.page.changes import Changes
-from service.problems import StoreUnavailable
 from service.scoring.champions import Champions
 from service.scoring.core import Scoring
 from service.settings import Settings
@@ -36,8 +35,7 @@ class Parts:
 
     def writable(self) -> None:
         """Raise StoreUnavailable while the store is one that could lose what it acknowledges."""
-        if self.watcher.health.weak:
-            raise StoreUnavailable(f"The store is refused. {self.watcher.health.weak}")
+        self.watcher.health.writable()
 
 
 def parts(request: Request) -> Parts:

@@ -65,8 +65,7 @@ class Ingest:
 
     async def _detector(self, name: str) -> Detector:
         """Return the detector, its dimension known unless it holds nothing; UnknownDetector."""
-        if self._watcher.health.weak:
-            raise StoreUnavailable(f"The store is refused: {self._watcher.health.weak}")
+        self._watcher.health.writable()
         detector = self._champions.detector(name) or await self._watcher.look_up(name)
         if detector is None:
             raise UnknownDetector()

@@ -1,6 +1,7 @@
 """What a process scores with: one version, its place in history, and the threshold in force."""
 
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 from models import Version
 from models.parts.calibration import Threshold
@@ -8,6 +9,24 @@ from models.parts.labels import Labels
 from service.domain.detector import Pointer, older
 from service.domain.inline_bounds import WIDEST, InlineBounds
 from service.domain.row_rules import NO_RULES, RowRules
+
+
+class Loaded(NamedTuple):
+    """A verified version, when it was made, the sha256 of its artifact, its bytes in memory."""
+
+    version: Version
+    trained_at: float | None = None
+    sha256: str | None = None
+    size: int = 0
+
+
+class Terms(NamedTuple):
+    """What a config, labels and this machine make of a version; see `Champion`."""
+
+    threshold: Threshold
+    labels: Labels | None = None
+    rules: RowRules = NO_RULES
+    inline: InlineBounds = WIDEST
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +58,31 @@ class Champion:
     inline: InlineBounds = WIDEST
     bytes: int = 0
     stands_for: str | None = None
+
+    @classmethod
+    def of(cls, name: str, number: int, stored: Pointer, loaded: Loaded, terms: Terms) -> Self:
+        """Return version `number` of detector `name` as it serves while the store says `stored`."""
+        return cls(
+            name=name,
+            uid=stored.uid,
+            number=number,
+            generation=stored.generation,
+            config_revision=stored.config_revision,
+            version=loaded.version,
+            threshold=terms.threshold,
+            trained_at=loaded.trained_at,
+            labels=terms.labels,
+            sha256=loaded.sha256,
+            stored=stored,
+            rules=terms.rules,
+            inline=terms.inline,
+            bytes=loaded.size,
+        )
+
+    @property
+    def loaded(self) -> Loaded:
+        """Return what was loaded to serve it."""
+        return Loaded(self.version, self.trained_at, self.sha256, self.bytes)
 
     @property
     def plain(self) -> bool:

@@ -3,8 +3,8 @@
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from models import MIN_VECTORS, Version
-from service.domain.champion import Champion
+from models import MIN_VECTORS
+from service.domain.champion import Champion, Loaded, Terms
 from service.domain.detector import Detector, Pointer
 from service.domain.detector_config import configured
 from service.domain.inline_bounds import WIDEST, InlineBounds
@@ -19,6 +19,7 @@ class Champions:
 
     def __init__(self, pinned_loaded: int, loaded_bytes: int | None = None) -> None:
         self._champions: dict[str, Champion] = {}
+        self.loaded_bytes = 0  # about what they take in memory
         self._detectors: dict[str, Detector] = {}
         self._pinned: OrderedDict[tuple[str, str, int], Champion] = OrderedDict()
         self._pinned_loaded = pinned_loaded
@@ -64,6 +65,18 @@ class Champions:
         """Return what the store last said of every detector."""
         return list(self._detectors.values())
 
+    def lags(self, name: str, pointer: Pointer, *, demanded: bool = False) -> bool:
+        """Return whether the champion of the store's `pointer` should serve here and does not.
+
+        A champion that is loaded on demand lags only once it is loaded, or `demanded`.
+        """
+        champion = self._champions.get(name)
+        if pointer.champion is None:
+            return False
+        if champion is None:
+            return demanded or not self.on_demand
+        return champion.pointer != pointer
+
     def loaded(self) -> list[Champion]:
         """Return every champion in memory."""
         return list(self._champions.values())
@@ -78,9 +91,11 @@ class Champions:
 
     def install(self, champion: Champion) -> bool:
         """Serve `champion` from now on, unless something newer is served; return whether."""
-        if not champion.supersedes(self._champions.get(champion.name)):
+        before = self._champions.get(champion.name)
+        if not champion.supersedes(before):
             return False
         self._champions[champion.name] = champion
+        self.loaded_bytes += champion.bytes - (before.bytes if before else 0)
         self._refused.pop(champion.name, None)
         self.touch((champion.name,))
         return True
@@ -89,11 +104,6 @@ class Champions:
     def on_demand(self) -> bool:
         """Whether champions are loaded when a request needs them, and not before."""
         return self._loaded_bytes is not None
-
-    @property
-    def loaded_bytes(self) -> int:
-        """About what the loaded champions take in memory."""
-        return sum(champion.bytes for champion in self._champions.values())
 
     def touch(self, names: Iterable[str]) -> None:
         """Note that the champions of `names` were used just now."""
@@ -111,16 +121,16 @@ class Champions:
         if self._loaded_bytes is None:
             return []
         gone: list[str] = []
-        held = self.loaded_bytes
-        while held > self._loaded_bytes and len(self._used) > 1:
-            name, _ = self._used.popitem(last=False)
-            held -= self._champions.pop(name).bytes
-            gone.append(name)
+        while self.loaded_bytes > self._loaded_bytes and len(self._used) > 1:
+            gone.append(next(iter(self._used)))
+            self.unload(gone[-1])
         return gone
 
     def unload(self, name: str) -> None:
-        """Serve no version of a detector whose last one was revoked."""
-        self._champions.pop(name, None)
+        """Serve no version of a detector, until one is installed again."""
+        champion = self._champions.pop(name, None)
+        if champion is not None:
+            self.loaded_bytes -= champion.bytes
         self._used.pop(name, None)
 
     def forget(self, name: str) -> None:
@@ -143,7 +153,7 @@ class Champions:
             return None
         now = champion or detector
         if held.stored != now.pointer:
-            return self.pin(detector, number, held.version, held.sha256, held.inline)
+            return self.pin(detector, number, held.loaded, held.inline)
         self._pinned.move_to_end((name, detector.uid, number))
         return held
 
@@ -160,29 +170,15 @@ class Champions:
             del self._pinned[key]
 
     def pin(
-        self,
-        detector: Detector,
-        number: int,
-        version: Version,
-        sha256: str | None = None,
-        inline: InlineBounds = WIDEST,
+        self, detector: Detector, number: int, loaded: Loaded, inline: InlineBounds = WIDEST
     ) -> Champion:
-        """Hold `version` for pinned requests, letting go of the one used longest ago."""
-        champion = self._champions.get(detector.name)
+        """Hold a version for pinned requests, letting go of the one used longest ago."""
+        champion, config = self._champions.get(detector.name), detector.config
         now, labels = champion or detector, champion.labels if champion else None
-        held = Champion(
-            name=detector.name,
-            uid=detector.uid,
-            number=number,
-            generation=now.generation,
-            config_revision=now.config_revision,
-            version=configured(version, detector.config),
-            threshold=version.threshold_for(detector.config.threshold, labels),
-            sha256=sha256,
-            stored=now.pointer,
-            rules=detector.config.rules,
-            inline=inline,
-        )
+        threshold = loaded.version.threshold_for(config.threshold, labels)
+        loaded = loaded._replace(version=configured(loaded.version, config))
+        terms = Terms(threshold, rules=config.rules, inline=inline)
+        held = Champion.of(detector.name, number, now.pointer, loaded, terms)
         key = (detector.name, detector.uid, number)
         self._pinned[key] = held
         self._pinned.move_to_end(key)

@@ -19,11 +19,11 @@ import orjson
 from models import AnamnesisError, ArtifactError
 from models.parts.calibration import Threshold
 from service import log
-from service.domain.champion import Champion
+from service.domain.champion import Champion, Loaded, Terms
 from service.domain.detector import NAME, Pointer
 from service.domain.detector_config import parse
 from service.swap.artifacts import Artifacts
-from service.swap.loader import Loaded, measured, weight
+from service.swap.loader import Fetched, measured, weight
 
 _log = log.get(__name__)
 
@@ -108,7 +108,7 @@ class DiskCache:
             _log.error("copy on disk not loaded", detector=name, why=repr(error))
             return None
 
-    def version(self, name: str, uid: str, number: int, sha256: str | None) -> Loaded | None:
+    def version(self, name: str, uid: str, number: int, sha256: str | None) -> Fetched | None:
         """Return this very version, for a champion that is prepared anew; None without a copy."""
         if self._folder is None or sha256 is None:
             return None
@@ -120,7 +120,8 @@ class DiskCache:
             copied = Pointer(*about["stored"]) if about["stored"] else None
         except (AnamnesisError, OSError, ValueError, KeyError, TypeError):
             return None  # the store has it
-        return Loaded(version, about["trained_at"], sha256, weight(artifact), copied=copied)
+        loaded = Loaded(version, about["trained_at"], sha256, weight(artifact))
+        return Fetched(loaded, copied=copied)
 
     def _content(self, path: Path) -> tuple[dict[str, Any], bytes]:
         if path.stat().st_size > self._artifacts.max_bytes + _LINE_BYTES:
@@ -135,26 +136,21 @@ class DiskCache:
 
     def _read(self, path: Path) -> Champion:
         about, artifact = self._content(path)
-        stored = about.get("stored")
+        number, sha256 = about["number"], about.get("stored_sha256")
+        # What the first release wrote says neither what the store said nor which rules hold.
+        known = about.get("stored") or [
+            about["uid"], number, about["generation"], about["config_revision"]
+        ]  # fmt: skip
         version = self._artifacts.open(artifact)
         threshold = Threshold(**about["threshold"])
-        missing = version.config.missing
-        inline = self._artifacts.cost(about.get("stored_sha256"), missing)
-        return Champion(
-            name=about["name"],
-            uid=about["uid"],
-            number=about["number"],
-            generation=about["generation"],
-            config_revision=about["config_revision"],
-            version=version,
-            threshold=threshold,
-            trained_at=about["trained_at"],
-            sha256=about.get("stored_sha256"),
-            stored=Pointer(*stored) if stored else None,
+        inline = self._artifacts.cost(sha256, version.config.missing)
+        terms = Terms(
+            threshold,
             rules=parse(about.get("rules") or {}).rules,
             inline=inline or measured(version, threshold),
-            bytes=weight(artifact),
         )
+        loaded = Loaded(version, about["trained_at"], sha256, weight(artifact))
+        return Champion.of(about["name"], number, Pointer(*known), loaded, terms)
 
     def _path(self, name: str) -> Path:
         assert self._folder is not None

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from models import ArtifactError, Version
-from models.config import Policy
 from models.parts.calibration import Threshold
 from models.parts.labels import Labels
+from service.domain.champion import Loaded, Terms
 from service.domain.detector import Detector, Pointer
+from service.domain.detector_config import DetectorConfig
 from service.domain.inline_bounds import InlineBounds
 from service.problems import Gone, Unknown
 from service.scoring.cost import affordable_rows, inline_bounds
@@ -21,23 +22,20 @@ from service.swap.artifacts import Artifacts
 _BASE_BYTES, _TIMES = 32 * 1024, 4  # measured: 1.2 MB for an artifact of 358 kB
 
 
-class Loaded(NamedTuple):
-    """A verified version, when it was made, the sha256 of its artifact, its bytes in memory.
+class Fetched(NamedTuple):
+    """A version as it came from the store or from the disk.
 
     `artifact` is what the store gave, `copied` what the copy on disk said that the store said.
     """
 
-    version: Version
-    trained_at: float | None
-    sha256: str | None
-    size: int = 0
+    loaded: Loaded
     artifact: bytes | None = None
     copied: Pointer | None = None
 
 
 async def load(
     registry: Registry, detector: Detector, number: int, artifacts: Artifacts, seal: Seal
-) -> Loaded:
+) -> Fetched:
     """Return a version of `detector`, verified against its record and seal.
 
     Raises Unknown, Gone when its artifact was pruned, ArtifactError when that is not what it
@@ -55,7 +53,7 @@ async def load(
     if detector.dimension not in (None, version.dimension):
         raise ArtifactError("the artifact is of another dimension than the detector")
     digest = record.sha256 or hashlib.sha256(data).hexdigest()
-    return Loaded(version, record.created / 1000, digest, weight(data), data)
+    return Fetched(Loaded(version, record.created / 1000, digest, weight(data)), data)
 
 
 def weight(artifact: bytes) -> int:
@@ -63,26 +61,19 @@ def weight(artifact: bytes) -> int:
     return _BASE_BYTES + _TIMES * len(artifact)
 
 
-class Prepared(NamedTuple):
-    """What a champion needs beside its version: the threshold, and what is judged at once."""
-
-    threshold: Threshold
-    inline: InlineBounds
-
-
 def prepared(
     version: Version,
-    policy: Policy,
+    config: DetectorConfig,
     labels: Labels | None = None,
     inline: InlineBounds | None = None,
-) -> Prepared:
-    """Return the threshold of `version` under `policy`, and what its model's calls cost.
+) -> Terms:
+    """Return the terms on which `version` serves under `config`; what its calls cost among them.
 
     The latter is measured unless it is known, `inline`. Raises ArtifactError where the model
     cannot be called.
     """
     try:
-        threshold = version.threshold_for(policy, labels)
+        threshold = version.threshold_for(config.threshold, labels)
         sample = version.sample(1, seed=0)
         version.judge(sample, threshold)
         if version.config.missing == "impute" and version.dimension > 1:
@@ -92,7 +83,7 @@ def prepared(
     # Whatever it is, the version that serves now must go on, and so must the other detectors.
     except Exception as error:
         raise ArtifactError(f"the version cannot be used: {error}") from error
-    return Prepared(threshold, inline)
+    return Terms(threshold, labels, config.rules, inline)
 
 
 def measured(version: Version, threshold: Threshold) -> InlineBounds:

@@ -4,6 +4,7 @@ import time
 
 from service import log
 from service.addresses import shown
+from service.problems import StoreUnavailable
 from service.settings import Settings
 from service.store.connection import Connection, WeakStore, check_durability
 from service.store.due_index import Work
@@ -30,6 +31,16 @@ class StoreHealth:
         """Whether the store answers and no worker was heard of lately."""
         heard = self.worker_heartbeat
         return self.redis_up and (heard is None or time.time() - heard >= WORKER_SECONDS)
+
+    @property
+    def refusal(self) -> str | None:
+        """Why nothing may be written to the store, None where it may."""
+        return f"the store is refused: {self.weak}" if self.weak else None
+
+    def writable(self) -> None:
+        """Raise StoreUnavailable while the store could lose what it acknowledges."""
+        if self.refusal:
+            raise StoreUnavailable(self.refusal[0].upper() + self.refusal[1:])
 
     async def check(self, redis: Connection) -> None:
         """Raise WeakStore where the store could lose what it acknowledges; StoreUnavailable."""

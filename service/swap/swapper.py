@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import NamedTuple
 
 from models import AnamnesisError
-from service import log
-from service.domain.champion import Champion
-from service.domain.detector import NAME, Detector
+from service.domain.champion import Champion, Loaded, Terms
+from service.domain.detector import NAME, Detector, older
 from service.domain.detector_config import configured
+from service.domain.swap_outcome import Source, SwapOutcome
 from service.problems import Gone, Unknown
 from service.scoring.champions import Champions
 from service.settings import Settings
@@ -17,134 +19,199 @@ from service.store.adapters import Stores
 from service.store.labels import labelled
 from service.swap.artifacts import Artifacts
 from service.swap.disk_cache import DiskCache
-from service.swap.loader import Loaded, load, prepared
-from service.telemetry.metrics import Metrics
-
-_log = log.get(__name__)
+from service.swap.loader import Fetched, load, prepared
+from service.telemetry.side_work import SideWork
 
 _FAILED_SECONDS = 5.0  # until an artifact that did not load is tried again
 
 
+class _Ready(NamedTuple):
+    """A version with all that it needs to serve, and where it came from."""
+
+    fetched: Fetched
+    loaded: Loaded
+    terms: Terms
+    source: Source
+
+
 class Swapper:
-    """Loads champions into `champions`, from the store or from this machine's disk."""
+    """Makes `champions` equal to what the store, or this machine's disk, says of each detector.
+
+    Every change is returned as a SwapOutcome: whoever calls records it. The disk's failures are
+    told `side_work`.
+    """
 
     def __init__(
-        self, stores: Stores, champions: Champions, settings: Settings, metrics: Metrics
+        self, stores: Stores, champions: Champions, settings: Settings, side_work: SideWork
     ) -> None:
         self.seal = Seal.of(settings)
         self._artifacts = Artifacts(settings.artifact_max_bytes)
-        self.disk = DiskCache(settings.cache_dir, self._artifacts)
-        self._stores, self._champions, self._metrics = stores, champions, metrics
+        self._disk = DiskCache(settings.cache_dir, self._artifacts)
+        self._stores, self._champions, self._side_work = stores, champions, side_work
         self._failed: dict[tuple[str, str, int, str | None], float] = {}
+        self._regressed: set[str] = set()
+        self._locks: dict[str, asyncio.Lock] = {}
 
-    async def restore(self) -> None:
+    async def restore(self) -> AsyncIterator[SwapOutcome]:
         """Serve what this machine served last, as much of it as there is room for."""
-        copies = self.disk.restore()
+        copies = self._disk.restore()
         while (champion := await asyncio.to_thread(next, copies, None)) is not None:
-            if self._champions.install(champion):
-                self._metrics.swapped(champion, None, "disk")
-                _log.warning("serving from disk", detector=champion.name, version=champion.number)
-            if self._evict():
+            outcome = self._install(champion, "disk")
+            yield outcome
+            if outcome.evicted:
                 break  # the others are loaded on demand
 
-    async def swap(self, detector: Detector, number: int, serving: Champion | None) -> None:
-        """Serve version `number`, or log why not and let what serves go on; StoreUnavailable."""
+    async def refresh(self, name: str, *, demanded: bool = False) -> SwapOutcome:
+        """Serve what the store says of `name` now. Raises StoreUnavailable.
+
+        On demand, a champion that is not loaded stays so unless it is `demanded`.
+        """
+        lock = self._locks.setdefault(name, asyncio.Lock())
+        try:
+            async with lock:
+                held = self._champions.detector(name)
+                if demanded and held is not None and self._champions.get(name) is not None:
+                    return SwapOutcome(name, detector=held)  # another request loaded it
+                return await self._refresh(name, demanded=demanded)
+        finally:
+            if self._champions.detector(name) is None and not lock.locked():
+                self._locks.pop(name, None)
+
+    async def _refresh(self, name: str, *, demanded: bool) -> SwapOutcome:
+        detector = await self._stores.detectors.get(name)
+        held, serving = self._champions.detector(name), self._champions.get(name)
+        known = held or serving
+        if detector is None:
+            return SwapOutcome(name) if known is None else await self._missing(name, known.uid)
+        if known is not None and known.uid != detector.uid:
+            self._champions.forget(name)  # the name was given to another detector
+            serving = None
+        if serving is not None and older(detector.pointer, serving.pointer):
+            outcome = self._regress(name, "the store holds an older state")
+            return replace(outcome, detector=detector)
+        self._regressed.discard(name)
+        self._champions.note(detector)
+        if self._champions.lags(name, detector.pointer, demanded=demanded):
+            assert detector.champion is not None
+            return await self._swap(detector, detector.champion, serving)
+        if detector.champion is None and serving is not None:  # revoked, and no clean one was left
+            self._champions.unload(name)
+            await self._beside(self._disk.forget, name)
+            return SwapOutcome(name, "unloaded", detector)
+        return SwapOutcome(name, detector=detector)
+
+    async def _missing(self, name: str, uid: str) -> SwapOutcome:
+        """Unload a deleted detector; keep one that the store merely lost."""
+        if await self._stores.detectors.tombstone(name) == uid:
+            self._champions.forget(name)
+            self._regressed.discard(name)
+            await self._beside(self._disk.forget, name)
+            return SwapOutcome(name, "deleted")
+        if self._champions.get(name) is not None:
+            return self._regress(name, "the store lost the detector")
+        self._champions.forget(name)
+        return SwapOutcome(name)
+
+    def _regress(self, name: str, why: str) -> SwapOutcome:
+        if name in self._regressed:
+            return SwapOutcome(name)
+        self._regressed.add(name)
+        return SwapOutcome(name, "regressed", why=why)
+
+    async def _swap(self, detector: Detector, number: int, serving: Champion | None) -> SwapOutcome:
+        """Serve version `number`, or say why not and let what serves go on; StoreUnavailable."""
         started = time.perf_counter()
         key = (detector.name, detector.uid, number, detector.champion_sha256)
         if time.monotonic() < self._failed.get(key, 0.0):
-            return
-        same = serving is not None and serving.number == number
-        held = serving if same else self._champions.pinned(detector.name, number)
-        # Versions of a store that was restored from a copy get numbers that were given before.
-        if held is not None and detector.champion_sha256 in (None, held.sha256):
-            loaded = Loaded(held.version, held.trained_at, held.sha256, held.bytes)
-        else:
-            loaded, same = None, False
-        source = "memory"
+            return SwapOutcome(detector.name, detector=detector)
         try:
-            if loaded is None:
-                loaded, source = await self._fetched(detector, number)
-            version = configured(loaded.version, detector.config)
-            said = await labelled(self._stores.labels, detector)
-            policy, missing = detector.config.threshold, version.config.missing
-            cost = self._artifacts.cost(loaded.sha256, missing)
-            ready = await asyncio.to_thread(prepared, version, policy, said, cost)
-            self._artifacts.measured(loaded.sha256, missing, ready.inline)
+            ready = await self._ready(detector, number, serving)
         except (AnamnesisError, Gone, Unknown) as error:
             self._failed[key] = time.monotonic() + _FAILED_SECONDS
             self._champions.refuse(detector)
-            self._metrics.artifact_failed(detector.name)
-            about = {"detector": detector.name, "version": number, "why": str(error)}
-            _log.error("version not loaded, the old one serves on", **about)
-            return
-        champion = Champion(
-            name=detector.name,
-            uid=detector.uid,
-            number=number,
-            generation=detector.generation,
-            config_revision=detector.config_revision,
-            version=version,
-            threshold=ready.threshold,
-            trained_at=loaded.trained_at,
-            labels=said,
-            sha256=loaded.sha256,
-            stored=detector.pointer,
-            rules=detector.config.rules,
-            inline=ready.inline,
-            bytes=loaded.size,
-        )
-        if self._champions.install(champion):
-            took = time.perf_counter() - started
+            return SwapOutcome(detector.name, "refused", detector, why=str(error))
+        fetched, loaded, terms, source = ready
+        champion = Champion.of(detector.name, number, detector.pointer, loaded, terms)
+        served = source == "memory" and serving is not None and serving.number == number
+        took = None if served else time.perf_counter() - started
+        outcome = replace(self._install(champion, source, took), detector=detector)
+        if outcome.champion is not None:
             self._failed.pop(key, None)
-            self._metrics.swapped(champion, None if same else took, source)
-            self._evict()
-            _log.info(
-                "champion swapped in", detector=detector.name, version=number,
-                generation=detector.generation, seconds=round(took, 4),
-            )  # fmt: skip
             # Else the copy on disk says just this.
-            if loaded.copied != champion.stored or said is not None:
-                artifact = loaded.artifact if version is loaded.version else None
-                await self.beside(self.disk.keep, champion, artifact)
+            if fetched.copied != champion.stored or terms.labels is not None:
+                same = loaded.version is fetched.loaded.version
+                artifact = fetched.artifact if same else None
+                await self._beside(self._disk.keep, champion, artifact)
+        return outcome
 
-    async def _fetched(self, detector: Detector, number: int) -> tuple[Loaded, str]:
-        """Return a version, from this machine's disk where it is loaded on demand and there."""
+    async def _ready(self, detector: Detector, number: int, serving: Champion | None) -> _Ready:
+        """Return version `number`, ready to serve; raises what `loader.load` does."""
+        fetched, source = await self._fetched(detector, number, serving)
+        config, sha256 = detector.config, fetched.loaded.sha256
+        loaded = fetched.loaded._replace(version=configured(fetched.loaded.version, config))
+        labels = await labelled(self._stores.labels, detector)
+        missing = loaded.version.config.missing
+        cost = self._artifacts.cost(sha256, missing)
+        terms = await asyncio.to_thread(prepared, loaded.version, config, labels, cost)
+        self._artifacts.measured(sha256, missing, terms.inline)
+        return _Ready(fetched, loaded, terms, source)
+
+    async def _fetched(
+        self, detector: Detector, number: int, serving: Champion | None
+    ) -> tuple[Fetched, Source]:
+        """Return a version from memory, or from the disk, or from the store."""
         sha256 = detector.champion_sha256
+        same = serving is not None and serving.number == number
+        held = serving if same else self._champions.pinned(detector.name, number)
+        # Versions of a store that was restored from a copy get numbers that were given before.
+        if held is not None and sha256 in (None, held.sha256):
+            return Fetched(held.loaded), "memory"
         # A copy has no signature, so only the store's is taken where versions must be signed.
         if self._champions.on_demand and not self.seal.required:
             about = (detector.name, detector.uid, number, sha256)
-            found = await asyncio.to_thread(self.disk.version, *about)
+            found = await asyncio.to_thread(self._disk.version, *about)
             if found is not None:
                 return found, "disk"
         return await self.load(detector, number), "store"
 
-    async def from_disk(self, name: str) -> None:
+    async def from_disk(self, name: str) -> SwapOutcome:
         """Serve the copy on this machine's disk, unless the store told of a later champion."""
+        outcome = SwapOutcome(name)
         if not self._champions.on_demand or not NAME.fullmatch(name):
-            return
-        if self._champions.get(name) is not None:
-            return
-        copy = await asyncio.to_thread(self.disk.find, name)
-        held = self._champions.detector(name)
-        if copy is None or (held is not None and copy.pointer != held.pointer):
-            return
-        if self._champions.install(copy):
-            self._metrics.swapped(copy, None, "disk")
-            self._evict()
+            return outcome
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            if self._champions.get(name) is not None:
+                return outcome
+            copy = await asyncio.to_thread(self._disk.find, name)
+            held = self._champions.detector(name)
+            if copy is None or (held is not None and copy.pointer != held.pointer):
+                return outcome
+            return self._install(copy, "disk")
 
-    async def load(self, detector: Detector, number: int) -> Loaded:
+    async def load(self, detector: Detector, number: int) -> Fetched:
         """Return a version from the store, verified; raises what `loader.load` does."""
         return await load(self._stores.registry, detector, number, self._artifacts, self.seal)
 
-    def _evict(self) -> bool:
-        """Make room for what was loaded; return whether anything had to go."""
-        gone = self._champions.evict()
-        for name in gone:
-            self._metrics.evicted(name)
-        self._metrics.holds(len(self._champions.loaded()), self._champions.loaded_bytes)
-        return bool(gone)
+    async def prune(self, names: set[str]) -> None:
+        """Delete old copies of detectors that are not among `names` from the disk."""
+        await self._beside(self._disk.prune, names)
 
-    async def beside(self, work: Callable[..., None], *arguments: object) -> None:
+    def _install(
+        self, champion: Champion, source: Source, seconds: float | None = None
+    ) -> SwapOutcome:
+        """Serve `champion` unless something newer is served, and make room for it."""
+        if not self._champions.install(champion):
+            return SwapOutcome(champion.name)
+        return SwapOutcome(
+            champion.name,
+            "swapped",
+            champion=champion,
+            source=source,
+            seconds=seconds,
+            evicted=tuple(self._champions.evict()),
+        )
+
+    async def _beside(self, work: Callable[..., None], *arguments: object) -> None:
         """Let the disk work in a thread; what is served does not depend on it."""
-        with self._metrics.side_work.part("champion_cache"):
+        with self._side_work.part("champion_cache"):
             await asyncio.to_thread(work, *arguments)

@@ -1,8 +1,8 @@
 """Keeps what this process serves equal to what the store says: the hot swap.
 
 Notifications bring changes at once, a poll brings those whose notification was lost. A version is
-loaded, verified and warmed up in a thread; then one assignment swaps it in. What cannot be loaded
-changes nothing, what is older than what is served neither.
+loaded, verified and warmed up in a thread; then one assignment swaps it in. A version that cannot
+be loaded changes nothing, and neither does one that is older than the one that serves.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from models import AnamnesisError
 from service import log
 from service.domain.champion import Champion
 from service.domain.detector import Detector, Pointer, older
+from service.domain.swap_outcome import SwapOutcome
 from service.problems import Gone, NoVersion, StoreUnavailable
 from service.scoring.champions import Champions
 from service.settings import Settings
@@ -43,16 +44,14 @@ class Watcher:
         self.stores = stores
         self.champions = champions
         self.health = StoreHealth(settings)
-        self._swapper = Swapper(stores, champions, settings, metrics)
+        self._swapper = Swapper(stores, champions, settings, metrics.side_work)
         self.seal = self._swapper.seal
         self._settings, self._metrics = settings, metrics
         self._pruned = False
         self._turn = 0
         self._mending = 0.0
-        self._locks: dict[str, asyncio.Lock] = {}
         self._unknown: dict[str, float] = {}
         self._pins = Pins(champions, stores.registry)
-        self._regressed: set[str] = set()
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -86,7 +85,10 @@ class Watcher:
 
     async def restore(self) -> None:
         """Serve what this machine served last: the store cannot be asked at the start."""
-        await self._swapper.restore()
+        async for outcome in self._swapper.restore():
+            self._record(outcome)
+        loaded = len(self.champions.loaded())
+        _log.warning("the store is away: what was served last is loaded from disk", loaded=loaded)
 
     # Following the store
 
@@ -119,7 +121,7 @@ class Watcher:
         if not self._pruned:
             self._pruned = True
             self._metrics.keep_only(names | held)
-            await self._swapper.beside(self._swapper.disk.prune, names)
+            await self._swapper.prune(names)
 
     async def follow(self, name: str) -> None:
         """Refresh one detector, or log what is wrong: it must not keep the others from theirs."""
@@ -139,9 +141,7 @@ class Watcher:
                     changed.add(name)
             elif detector.pointer != pointer:
                 changed.add(name)
-            elif pointer.champion is None or self._serves(name, pointer):
-                continue
-            elif not self.champions.on_demand or self.champions.get(name) is not None:
+            elif self.champions.lags(name, pointer):
                 changed.add(name)  # it did not load; perhaps it does now
         return changed
 
@@ -173,66 +173,31 @@ class Watcher:
 
         On demand, a champion that is not loaded stays so unless it is `demanded`.
         """
-        lock = self._locks.setdefault(name, asyncio.Lock())
-        try:
-            async with lock:
-                held = self.champions.detector(name)
-                if demanded and held is not None and self.champions.get(name) is not None:
-                    return held  # somebody else's request loaded it
-                return await self._refresh(name, demanded=demanded)
-        finally:
-            if self.champions.detector(name) is None and not lock.locked():
-                self._locks.pop(name, None)
+        outcome = await self._swapper.refresh(name, demanded=demanded)
+        self._record(outcome)
+        if outcome.detector is not None:
+            self._unknown.pop(name, None)
+        return outcome.detector
 
-    async def _refresh(self, name: str, *, demanded: bool) -> Detector | None:
-        detector = await self.stores.detectors.get(name)
-        held, serving = self.champions.detector(name), self.champions.get(name)
-        known = held or serving
-        if detector is None:
-            if known is not None:
-                await self._missing(name, known.uid)
-            return None
-        self._unknown.pop(name, None)
-        if known is not None and known.uid != detector.uid:
-            _log.info("another incarnation", detector=name)
-            self.champions.forget(name)
-            serving = None
-        if serving is not None and older(detector.pointer, serving.pointer):
-            self._regress(name, "the store holds an older state")
-            return detector
-        self._regressed.discard(name)
-        self.champions.note(detector)
-        wanted = demanded or serving is not None or not self.champions.on_demand
-        if wanted and detector.champion is not None and not self._serves(name, detector.pointer):
-            await self._swapper.swap(detector, detector.champion, serving)
-        elif detector.champion is None:
-            self._metrics.announced(name)
-            if serving is not None:  # revoked, and no clean one was left
-                self.champions.unload(name)
-                await self._swapper.beside(self._swapper.disk.forget, name)
-        return detector
-
-    async def _missing(self, name: str, uid: str) -> None:
-        """Unload a deleted detector; keep one that the store merely lost."""
-        if await self.stores.detectors.tombstone(name) == uid:
-            self.champions.forget(name)
-            self._metrics.forgotten(name)
-            self._regressed.discard(name)
-            await self._swapper.beside(self._swapper.disk.forget, name)
-        elif self.champions.get(name) is None:
-            self.champions.forget(name)
-        else:
-            self._regress(name, "the store lost the detector")
-
-    def _regress(self, name: str, why: str) -> None:
-        if name not in self._regressed:
-            _log.error("the store went back", detector=name, why=why)
-            self._regressed.add(name)
-            self._metrics.store_regressed(name)
-
-    def _serves(self, name: str, pointer: Pointer) -> bool:
-        champion = self.champions.get(name)
-        return champion is not None and champion.pointer == pointer
+    def _record(self, outcome: SwapOutcome) -> None:
+        """Count and log what changed in this process."""
+        self._metrics.swap(outcome)
+        name, served = outcome.name, outcome.champion
+        if outcome.change == "none":
+            return
+        self._metrics.holds(len(self.champions.loaded()), self.champions.loaded_bytes)
+        if outcome.change == "regressed":
+            _log.error("the store went back", detector=name, why=outcome.why)
+        elif outcome.change == "refused":
+            version = outcome.detector and outcome.detector.champion
+            about = {"detector": name, "version": version, "why": outcome.why}
+            _log.error("version not loaded, the old one serves on", **about)
+        elif served is not None:
+            _log.info(
+                "champion swapped in", detector=name, version=served.number,
+                generation=served.generation, source=outcome.source,
+                seconds=None if outcome.seconds is None else round(outcome.seconds, 4),
+            )  # fmt: skip
 
     async def know(self, name: str) -> None:
         """Let this process know, and serve, a detector that a request is for, if there is one.
@@ -255,8 +220,7 @@ class Watcher:
         return None
 
     async def _from_disk(self, name: str) -> None:
-        async with self._locks.setdefault(name, asyncio.Lock()):
-            await self._swapper.from_disk(name)
+        self._record(await self._swapper.from_disk(name))
 
     async def pinned(self, name: str, number: int) -> Champion:
         """Return version `number` for a pinned request, loading it where it is not loaded.
@@ -270,14 +234,13 @@ class Watcher:
             if detector is None:
                 raise NoVersion("There is no version yet.")
             try:
-                version, _, sha256, *_ = await self._swapper.load(detector, number)
-                policy = detector.config.threshold
-                ready = await asyncio.to_thread(prepared, version, policy)
+                loaded = (await self._swapper.load(detector, number)).loaded
+                terms = await asyncio.to_thread(prepared, loaded.version, detector.config)
             except AnamnesisError as error:
                 self._metrics.artifact_failed(name)
                 _log.error("pinned version not loaded", detector=name, version=number)
                 raise Gone("The version's artifact is damaged.") from error
-            champion = self.champions.pin(detector, number, version, sha256, ready.inline)
+            champion = self.champions.pin(detector, number, loaded, terms.inline)
         if self.health.redis_up:
             await self._pins.record(name, number)
         return champion

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from models.version.judgement import Judgement
 from service.domain.champion import Champion
 from service.domain.row_labels import NO_LABELS, RowLabels
+from service.domain.swap_outcome import SwapOutcome
 from service.metric_files import LIVE
 from service.scoring.vectors import Matrix
 from service.telemetry.shared_values import Shared
@@ -179,20 +180,32 @@ class Metrics:
         if vectors:
             self._normal.labels(self._label(name), outcome).inc(vectors)
 
-    def swapped(self, champion: Champion, seconds: float | None, source: str = "memory") -> None:
-        """Note what is served now, and where it came from: `store`, `disk` or `memory`.
+    def swap(self, outcome: SwapOutcome) -> None:
+        """Count what a look at a detector changed."""
+        name, change = outcome.name, outcome.change
+        if outcome.champion is not None:
+            self._swapped(outcome.champion, outcome.seconds, outcome.source)
+        elif change == "refused":
+            self.artifact_failed(name)
+        elif change == "regressed":
+            self._store_regressions.labels(self._label(name)).inc()
+        elif change == "deleted":
+            self.forgotten(name)
+        if outcome.detector is not None and outcome.detector.champion is None:
+            self._announced(name)
+        for gone in outcome.evicted:
+            self._evicted(gone)
 
-        `seconds` is what loading took, if anything was loaded.
-        """
+    def _swapped(self, champion: Champion, seconds: float | None, source: str) -> None:
         if source != "memory":
             self._loads.labels(source).inc()
         label = self._label(champion.name)
         self._loaded.labels(label).set(champion.generation)
         if seconds is not None:
             self._swap.labels(label).observe(seconds)
-        self.announced(champion.name)
+        self._announced(champion.name)
 
-    def announced(self, name: str) -> None:
+    def _announced(self, name: str) -> None:
         """Make the counters of a detector exist before there is anything to count."""
         label = self._label(name)
         for counter in (self._scored, self._anomalies):
@@ -205,7 +218,7 @@ class Metrics:
         self._champions.set(champions)
         self._bytes.set(size)
 
-    def evicted(self, name: str) -> None:
+    def _evicted(self, name: str) -> None:
         """Note that the champion of a detector was unloaded to make room."""
         self._evictions.inc()
         self._loaded.remove(name)
@@ -230,10 +243,6 @@ class Metrics:
     def artifact_failed(self, name: str) -> None:
         """Count a version that could not be loaded."""
         self._artifact_failures.labels(self._label(name)).inc()
-
-    def store_regressed(self, name: str) -> None:
-        """Count the discovery that the store knows less of a detector than this process."""
-        self._store_regressions.labels(self._label(name)).inc()
 
     def dropped(self, name: str, vectors: int) -> None:
         """Count scored vectors that drift and events do not get to see."""

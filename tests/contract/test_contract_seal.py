@@ -1,15 +1,15 @@
 """Signed versions: write access to the store alone changes nobody's model."""
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
+import numpy as np
 import pytest
 
-from models import TrainingError, Version
+from models import Version
 from service.settings import Settings
 from service.signatures import Seal
-from service.worker.attempt import _Attempt
+from service.worker.attempt import ATTEMPTS, attempt
+from service.worker.worker import Worker
 from tests.certificates import signing_pair
 from tests.contract.running import Running, running
 from tests.waiting import until
@@ -25,6 +25,13 @@ async def learn(api: Running, version: Version, seal: Seal) -> int:
     return await api.learn(version, **seal.sign("pump", version.to_bytes()))
 
 
+async def failures(api: Running) -> float:
+    """Return how many versions this process could not load, by its metrics."""
+    page = (await api.http.get("/metrics")).text
+    name = 'anamnesis_artifact_failures_total{detector="pump"} '
+    return sum(float(line.removeprefix(name)) for line in page.splitlines() if name in line)
+
+
 async def test_a_foreign_model_is_not_served(
     store_url: str, versions: tuple[Version, Version], tmp_path: Path
 ) -> None:
@@ -37,11 +44,11 @@ async def test_a_foreign_model_is_not_served(
         assert await learn(api, versions[0], ours) == 1
         await api.serving(1)
         for seal in (Seal(), Seal.of(Settings(signing_key_file=foreign))):
+            before = await failures(api)
             number = await learn(api, versions[1], seal)
-            store, watcher = api.parts.stores, api.parts.watcher
 
-            async def refused(number: int = number, watcher: Any = watcher) -> bool:
-                return number in {failed[2] for failed in watcher._swapper._failed}
+            async def refused(before: float = before) -> bool:
+                return await failures(api) > before
 
             await until(refused)
             answer = await api.http.post(f"{PUMP}/score", json={"vectors": [[0, 0, 0]]})
@@ -53,13 +60,13 @@ async def test_a_foreign_model_is_not_served(
             by_hand = await api.http.put(f"{PUMP}/champion", json={"version": number})
             assert by_hand.status_code == 410
             # Nor does a worker learn from it, or its child would be signed.
-            tools: Any = SimpleNamespace(
-                seal=Seal.of(Settings(trusted_keys_file=public)), registry=store.registry
-            )
-            attempt = _Attempt(tools, SimpleNamespace(name="pump"), "")  # type: ignore[arg-type]
-            with pytest.raises(TrainingError, match="no trusted key signed"):
-                await attempt._artifact(number)
-            assert await attempt._artifact(1) == versions[0].to_bytes()
+            worker = Worker(Settings(trusted_keys_file=public), api.parts.stores.redis, store_url)
+            await api.parts.stores.buffer.ingest("pump", np.zeros((40, 3), np.float32))
+            for _ in range(ATTEMPTS):
+                await attempt(worker.tools, await api.parts.stores.detectors.get("pump"), "asked")
+            last = (await api.http.get(PUMP)).json()["last_retraining"]
+            assert last["outcome"] == "failed"
+            assert "no trusted key signed" in last["reasons"][0]
 
 
 async def test_imports_are_signed_where_there_is_a_key(

@@ -25,6 +25,7 @@ from models.version.description import described
 from service.api.responses import answer
 from service.api.status import describe
 from service.domain.champion import Champion
+from service.domain.detector_config import DetectorConfig
 from service.domain.version_record import describe as record_of
 from service.scoring.champions import Champions
 from service.store.detector_state import from_state
@@ -255,7 +256,7 @@ def used(version: Version, champion: Version, *, judged: bool, learns: bool) -> 
         ]
     ).astype(np.float32)
     for policy in POLICIES:
-        threshold = prepared(version, policy).threshold
+        threshold = prepared(version, DetectorConfig(threshold=policy)).threshold
         finite(threshold.value, threshold.alpha, *version.judge(X, threshold))
         finite(*version.judge(X[:1], threshold))
         msgspec.json.encode(record_of(version, policy, None))

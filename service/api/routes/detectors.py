@@ -209,22 +209,14 @@ async def index(request: Request) -> Response:
         last = names[limit - 1] if len(names) > limit else None
         names = names[:limit]
     detectors = await app.stores.detectors.some(names)
-    behind = [one for one in detectors if _is_behind(app, one)]
+    held, stale = app.champions, no_worker(app)
+    behind = [one for one in detectors if held.lags(one.name, one.pointer)]
     for one in behind[:_CATCH_UP]:
         await app.watcher.follow(one.name)
-    held, stale = app.champions, no_worker(app)
     found = [
         describe(one, held.get(one.name), stale, on_demand=held.on_demand) for one in detectors
     ]
     return answer({"detectors": found} | more(last))
-
-
-def _is_behind(app: Parts, detector: Detector) -> bool:
-    champion = app.champions.get(detector.name)
-    if champion is None and app.champions.on_demand:
-        return False
-    served = champion.pointer if champion else None
-    return detector.champion is not None and served != detector.pointer
 
 
 @router.get(

@@ -66,7 +66,7 @@ def _told(item: Item) -> JsonObject:
 def _store(app: Parts) -> str | None:
     if not app.watcher.health.redis_up:
         return "the store does not answer: scoring goes on, nothing is stored"
-    return f"the store is refused: {app.watcher.health.weak}" if app.watcher.health.weak else None
+    return app.watcher.health.refusal
 
 
 def _worker_age(app: Parts) -> float | None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from service.domain.champion import Loaded
 from service.problems import NoVersion, UnknownDetector
 from service.scoring.champions import Champions
 from tests.service.stored import Stored
@@ -38,9 +39,9 @@ async def test_pins_are_few(stored: Stored) -> None:
     held, detector = Champions(2), await stored.make()
     held.note(detector)
     for number in (1, 2):
-        held.pin(detector, number, versions()[0])
+        held.pin(detector, number, Loaded(versions()[0]))
     assert held.pinned("pump", 1)
-    held.pin(detector, 3, versions()[0])
+    held.pin(detector, 3, Loaded(versions()[0]))
     assert held.pinned("pump", 2) is None
     assert held.pinned("pump", 1)
     assert held.pinned("pump", 3)
@@ -50,7 +51,7 @@ async def test_pins_follow_the_detector(stored: Stored) -> None:
     """A pinned version is judged by the policy of now and answers with the generation of now."""
     held, detector = Champions(2), await stored.make()
     held.note(detector)
-    before = held.pin(detector, 1, versions()[0])
+    before = held.pin(detector, 1, Loaded(versions()[0]))
     assert (before.generation, before.config_revision) == (0, 1)
     held.note(await stored.make(threshold={"value": 7.0}))
     held.install(champion(2, uid=detector.uid, config_revision=2))
@@ -64,7 +65,7 @@ async def test_forgetting(stored: Stored) -> None:
     """Nothing of a deleted detector stays loaded."""
     held, detector = Champions(2), await stored.make()
     held.note(detector)
-    held.pin(detector, 1, versions()[0])
+    held.pin(detector, 1, Loaded(versions()[0]))
     held.install(champion(2, uid=detector.uid))
     held.forget("pump")
     assert held.get("pump") is None

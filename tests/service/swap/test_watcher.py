@@ -166,6 +166,20 @@ async def test_deleted_and_lost_are_told_apart(watched: Watched) -> None:
     assert watched.watcher.champions.detector("pump") is None
 
 
+async def test_a_pinned_version_becomes_champion_whole(watched: Watched) -> None:
+    """A rollback to a version that is in memory for a pin knows its age and its size."""
+    for version in versions():
+        await watched.learn(version)
+    await watched.watcher.poll()
+    first = await watched.watcher.pinned("pump", 1)
+    await watched.stored.registry.set_champion("pump", 1)
+    await watched.watcher.poll()
+    served = watched.watcher.champions.serving("pump")
+    assert served.version is first.version
+    assert served.trained_at
+    assert served.bytes
+
+
 async def test_pins(watched: Watched) -> None:
     """A pin is loaded, recorded in the store once, and unknown when there is none."""
     await watched.learn(versions()[0])

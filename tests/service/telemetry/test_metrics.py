@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from models.drift.finding import MixFinding, RegimeShare, Statistics
 from models.version.judgement import Judgement
 from service.domain.drift_report import Drift
+from service.domain.swap_outcome import SwapOutcome
 from service.scoring.champions import Champions
 from service.store.due_index import Work
 from service.telemetry.metrics import Metrics
@@ -110,6 +111,7 @@ import numpy as np
 from pathlib import Path
 from prometheus_client import CollectorRegistry
 from models.version.judgement import Judgement
+from service.domain.swap_outcome import SwapOutcome
 from service.telemetry.metrics import Metrics
 
 class Champion:
@@ -118,7 +120,7 @@ class Champion:
 s = np.array([0.5, 2.0])
 metrics = Metrics(CollectorRegistry(), directory=Path({directory!r}), place={place})
 metrics.scored(Champion, np.zeros((2, 3)), Judgement(s, s, s, s >= 1), 0.001)
-metrics.swapped(Champion, 0.01)
+metrics.swap(SwapOutcome("pump", "swapped", champion=Champion, seconds=0.01))
 metrics.flush()
 metrics._shared.copy()
 if {scrape}:
@@ -177,11 +179,11 @@ def test_api_process_is_light() -> None:
 def _counted(metrics: Metrics, name: str) -> None:
     """Count something in every family that has the label `detector`."""
     held = champion(name=name)
-    metrics.swapped(held, 0.01, "store")
+    metrics.swap(SwapOutcome(name, "swapped", champion=held, source="store", seconds=0.01))
     metrics.scored(held, np.zeros((1, 3), np.float32), columns(2.0), 0.001)
     metrics.ingested(name, "accepted", 1)
     metrics.artifact_failed(name)
-    metrics.store_regressed(name)
+    metrics.swap(SwapOutcome(name, "regressed"))
     metrics.dropped(name, 1)
     metrics.flush()
 
