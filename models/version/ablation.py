@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from models.arrays import Array, Float64
 from models.scores.by_name import Score, in_blocks
+from models.scores.elbo import blocks
 from models.version.imputation import Fill
 
 SUSPECTS = 16  # features tried by their share of the score, and as many by how far out they are
@@ -116,7 +117,8 @@ class Explainer:
         among the suspects, adds -inf.
         """
         owners = self.owners
-        shares = np.where(seen[:, owners], self.score.explain(x)[0], -np.inf)
+        told = [self.score.explain(x[rows])[0] for rows in blocks(*x.shape)]
+        shares = np.where(seen[:, owners], np.concatenate(told or [np.empty(x.shape)]), -np.inf)
         columns = suspects(x, shares, self.drawn, owners)
         found = ablate(x, columns, owners, self.fill, lambda rows: in_blocks(self.score, rows))
         contributions = np.full(seen.shape, -np.inf)

@@ -1,10 +1,14 @@
 """Which features a score is owed to."""
 
 import numpy as np
+import pytest
 
 from models import Config, Model, train
+from models.config import SCORES
 from models.parts.tied_gaussians import Distance, Tied
 from models.version.ablation import SUSPECTS, ablate, suspects
+
+QUICK = Model(epochs=5)
 
 
 def test_a_feature_is_owed_what_the_others_leave_of_it() -> None:
@@ -48,3 +52,31 @@ def test_a_feature_at_its_largest_is_named_first_among_log_normal_ones() -> None
     named = np.array([int(row[0].feature) for row in version.explain(broken, 1)])
     assert alarms.mean() > 0.5
     assert (named == column)[alarms].mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        *(
+            pytest.param(
+                Config(score=score, model=QUICK),
+                marks=() if score in ("auto", "elbo") else pytest.mark.thorough,
+                id=score,
+            )
+            for score in (*SCORES, "auto+regime")
+        ),
+        pytest.param(Config(kind="mahalanobis"), id="mahalanobis"),
+    ],
+)
+def test_many_rows_at_once_are_explained_as_each_alone(config: Config) -> None:
+    """Also where they are more than a score takes at once: 409 rows of 40 features."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 40)).astype(np.float32)
+    version = train(None, X, config)
+    X[::7, 3] += 9.0
+    some = [0, 7, 500, 595]
+    whole = version.explain(X, 2)
+    for i, alone in zip(some, version.explain(X[some], 2), strict=True):
+        assert [one.feature for one in whole[i]] == [one.feature for one in alone]
+        assert [one.expected for one in whole[i]] == pytest.approx([one.expected for one in alone])
+    assert version.explain(X[:0], 2) == []
