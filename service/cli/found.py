@@ -98,10 +98,9 @@ def why(leading: Sequence[Attribution]) -> str:
 
 @dataclass(slots=True)
 class Found:
-    """Counts, the `top` worst anomalies, and the incidents that the rows make by the rule given."""
+    """Counts, the `top` worst anomalies, and the incidents that the rows make."""
 
     top: int
-    rule: Rule
     rows: int = 0
     judged: int = 0
     anomalies: int = 0
@@ -109,13 +108,13 @@ class Found:
     incidents: dict[str, Incident] = field(default_factory=dict)
     _fold: Fold = field(default_factory=Fold)
 
-    def add(self, row: Row) -> None:
-        """Take note of the next row of the file."""
+    def add(self, row: Row, rule: Rule) -> None:
+        """Take note of the next row of the file, of a detector with this rule for incidents."""
         self.rows += 1
         if row.is_anomaly is None:
             return
         self.judged += 1
-        for change in changes(self._fold, self.rule, row):
+        for change in changes(self._fold, rule, row):
             self.incidents[change.incident.id] = change.incident
         if not row.is_anomaly:
             return

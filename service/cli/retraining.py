@@ -1,6 +1,7 @@
 """Waiting for a retraining: bounded, and not where nobody would do it."""
 
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import typer
@@ -40,6 +41,13 @@ def retrain(client: "Client", detector: str, seconds: float) -> "LastRetraining"
             if status["retraining"]["state"] == "idle":
                 outcome = status["last_retraining"]
     return outcome
+
+
+def retrain_all(
+    client: "Client", detectors: Iterable[str], seconds: float
+) -> "dict[str, LastRetraining]":
+    """Retrain one detector after another, each as `retrain` does; return the outcomes by name."""
+    return {name: retrain(client, name, seconds) for name in detectors}
 
 
 def _give_up(why: str) -> None:

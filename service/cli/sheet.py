@@ -46,15 +46,23 @@ class Rows:
     def parts(self, most: int) -> "Iterator[Rows]":
         """Yield the rows in parts of at most so many."""
         for start in range(0, len(self.X), most):
-            some = slice(start, start + most)
-            yield replace(
-                self,
-                X=self.X[some],
-                times=None if self.times is None else self.times[some],
-                sources=None if self.sources is None else self.sources[some],
-                places=self.places[some],
-                cells=self.cells[some],
-            )
+            yield self.some(range(start, min(start + most, len(self.X))))
+
+    def rest(self, first: int) -> "Rows":
+        """Return the rows from row `first` on."""
+        return self.some(range(first, len(self.X)))
+
+    def some(self, places: Sequence[int]) -> "Rows":
+        """Return the rows at these places."""
+        at = np.asarray(places, np.intp)
+        return replace(
+            self,
+            X=self.X[at],
+            times=None if self.times is None else self.times[at],
+            sources=None if self.sources is None else tuple(self.sources[i] for i in places),
+            places=[self.places[i] for i in places],
+            cells=[self.cells[i] for i in places],
+        )
 
 
 class Sheet:

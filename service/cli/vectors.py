@@ -14,7 +14,10 @@ from service.cli import console
 from service.cli.options import DEFAULT_URL, AsJson, Key, Url
 
 if TYPE_CHECKING:
+    from models.parts.incident_rule import Rule
+    from service.cli.sent_before import SentBefore
     from service.cli.sheet import Rows, Sheet
+    from service.cli.targets import Targets
     from service.cli.text_table import Options
     from service.client import Client
     from service.client.answers import DetectorStatus
@@ -32,6 +35,10 @@ File = Annotated[
 Detector = Annotated[str, typer.Option("--detector", "-d", help="The detector.")]
 Time = Annotated[str | None, typer.Option(help="Column that says when a row was.")]
 Source = Annotated[str | None, typer.Option(help="Column that says whose row it is.")]
+GroupBy = Annotated[
+    str | None,
+    typer.Option(help="Column whose values each have a detector of their own, DETECTOR:VALUE."),
+]
 Drop = Annotated[
     list[str] | None, typer.Option(help="Column to leave out; may be repeated, or a,b.")
 ]
@@ -52,6 +59,7 @@ def score(
     detector: Detector = "default",
     time: Time = None,
     source: Source = None,
+    group_by: GroupBy = None,
     drop: Drop = None,
     time_format: TimeFormat = None,
     timezone: Timezone = "UTC",
@@ -73,28 +81,38 @@ def score(
     from service.cli import found
     from service.cli.progress import Share
     from service.cli.sheet import Sheet
-    from service.client.stream import Stream
+    from service.cli.targets import Targets, grouped
 
-    options = options_of(time, source, drop, time_format, timezone)
+    options = grouped(options_of(time, source, drop, time_format, timezone), group_by)
     with (
         Sheet(file, options) as sheet,
         console.client(url, key) as client,
         found.writer(out, sheet.header) as write,
     ):
-        status = status_of(client, detector)
-        config = config_of(status)
-        stream, columns = Stream(client, detector, config), sheet.matched(config)
+
+        def known(name: str) -> "tuple[DetectorStatus | None, dict[str, Any]]":
+            status = status_of(client, name)
+            return status, config_of(status)
+
+        targets = Targets(client, detector, sheet, group_by, known)
+        columns, config = targets.first.columns, targets.first.config
         tell(sheet, columns)
-        seen = found.Found(top, found.rule_of(status, timed=time is not None))
+        seen = found.Found(top)
         with Share("scoring") as progress:
             chunks = sheet.rows(columns, gaps=config.get("missing") == "impute")
             for rows in (part for chunk in chunks for part in chunk.parts(_EXPLAINED)):
-                with located(rows, columns):
-                    answer = stream.score(
-                        rows.X, rows.times, rows.sources, record=record, explain=WHY
-                    )
-                for row in found.rows(rows, answer):
-                    seen.add(row)
+                judged: dict[int, tuple[found.Row, Rule]] = {}
+                for one, some, places in targets.split(rows):
+                    with located(some, columns):
+                        answer = one.stream.score(
+                            some.X, some.times, some.sources, record=record, explain=WHY
+                        )
+                    rule = found.rule_of(one.status, timed=time is not None)
+                    for place, row in zip(places, found.rows(some, answer), strict=True):
+                        judged[place] = row, rule
+                for place in range(len(rows.X)):
+                    row, rule = judged[place]
+                    seen.add(row, rule)
                     write(row)
                     if as_json:
                         console.show_json(row.to_dict())
@@ -110,13 +128,14 @@ def learn(
     detector: Detector = "default",
     time: Time = None,
     source: Source = None,
+    group_by: GroupBy = None,
     drop: Drop = None,
     time_format: TimeFormat = None,
     timezone: Timezone = "UTC",
     now: Annotated[bool, typer.Option("--now", help="Retrain at once, and wait for it.")] = False,
     wait: Annotated[float, typer.Option(min=1, help="Longest wait of --now, seconds.")] = 3600.0,
     again: Annotated[
-        bool, typer.Option("--again", help="Send a file anew that was sent within 24 hours.")
+        bool, typer.Option("--again", help="Send a file anew that was sent before.")
     ] = False,
     url: Url = DEFAULT_URL,
     key: Key = None,
@@ -124,43 +143,77 @@ def learn(
 ) -> None:
     """Send the rows of a file as normal. Repeating the command sends nothing twice.
 
-    A detector that is missing is made with the columns of the file; it learns at once.
+    A file that grew is sent from where it ended. A detector that is missing is made with the
+    columns of the file; it learns at once.
     """
-    from service.cli.progress import Share
-    from service.cli.retraining import retrain
+    from service.cli.retraining import retrain_all
+    from service.cli.sent_before import SentBefore
     from service.cli.sheet import Sheet
-    from service.client.stream import Stream
+    from service.cli.targets import Targets, grouped
 
-    options = options_of(time, source, drop, time_format, timezone)
-    counted: Counter[str] = Counter(accepted=0, quarantined=0, duplicate=0)
-    salt = uuid4().hex if again else ""
+    options = grouped(options_of(time, source, drop, time_format, timezone), group_by)
+    made: list[str] = []
     with Sheet(file, options) as sheet, console.client(url, key) as client:
-        config, made = _ensure(client, detector, sheet, timezone)
-        stream, columns = Stream(client, detector, config), sheet.matched(config)
+
+        def known(name: str) -> "tuple[DetectorStatus, dict[str, Any]]":
+            status, new = _ensure(client, name, sheet, timezone, quiet=bool(made))
+            made.extend([name] * new)
+            return status, config_of(status)
+
+        targets = Targets(client, detector, sheet, group_by, known)
         if not made:
-            tell(sheet, columns)
-        with Share("sending") as progress, _told_of(counted):
-            for number, rows in enumerate(
-                sheet.rows(columns, gaps=config.get("missing") == "impute")
-            ):
-                with located(rows, columns):
-                    counted.update(
-                        stream.learn(rows.X, rows.times, rows.sources, _key(salt, number, rows))
-                    )
-                progress.at(sheet.share(), counted["accepted"])
-        status = client.detector(detector)
-        buffered = status["buffered"]
+            tell(sheet, targets.first.columns)
+        since = targets.first.status.get("created_at", "") if targets.first.status else ""
+        with SentBefore(url, detector, since, forget=again) as before:
+            counted = _send(sheet, targets, before, uuid4().hex if again else "")
+        names = [one.name for one in targets.all]
+        buffered = {name: client.detector(name)["buffered"] for name in names}
         # What was sent before has been learned; asking for that again is no error.
-        outcome = retrain(client, detector, wait) if now and buffered else None
+        wanted = [name for name in names if buffered[name]] if now else []
+        outcomes = retrain_all(client, wanted, wait)
     if as_json:
-        console.show_json({**counted, "buffered": buffered, "retraining": outcome})
+        single = group_by is None
+        told = {
+            "buffered": buffered[detector] if single else buffered,
+            "retraining": outcomes.get(detector) if single else outcomes,
+        }
+        console.show_json({**counted, **told})
         return
     parts = ", ".join(f"{count} {name}" for name, count in counted.items())
-    typer.echo(f"{detector}: {parts}; {buffered} buffered")
-    if outcome is not None:
-        typer.echo(f"retraining: {outcome['outcome']}, version {outcome['version']}")
-    elif now:
+    typer.echo(f"{', '.join(names)}: {parts}; {sum(buffered.values())} buffered")
+    for name, outcome in outcomes.items():
+        whose = "" if group_by is None else f" {name}"
+        typer.echo(f"retraining{whose}: {outcome['outcome']}, version {outcome['version']}")
+    if now and not outcomes:
         typer.echo("retraining: nothing is buffered")
+
+
+def _send(sheet: "Sheet", targets: "Targets", before: "SentBefore", salt: str) -> Counter[str]:
+    """Send the rows of a file that are not with the service yet; return how many became what."""
+    from service.cli.progress import Share
+
+    counted: Counter[str] = Counter(accepted=0, quarantined=0, duplicate=0)
+    columns, batches, whole = targets.first.columns, 0, 0
+    gaps = targets.first.config.get("missing") == "impute"
+    with Share("sending") as progress, _told_of(counted):
+        for number, rows in enumerate(sheet.rows(columns, gaps=gaps)):
+            old = before.rows(number, rows)
+            batches, whole = batches + 1, whole + (old == len(rows.X))
+            counted["duplicate"] += old
+            for one, some, _ in targets.split(rows.some(range(old))):
+                one.stream.remember(some.X, some.times, some.sources)
+            for one, some, _ in targets.split(rows.rest(old)):
+                with located(some, columns):
+                    name = _key(salt, number, some)
+                    counted.update(one.stream.learn(some.X, some.times, some.sources, name))
+            before.add(number, rows)
+            progress.at(sheet.share(), counted["accepted"])
+    if known := counted["duplicate"]:
+        console.complain(
+            f"{sheet.file}: {known} rows were there already, {whole} of {batches} batches whole "
+            "(--again sends them)"
+        )
+    return counted
 
 
 def options_of(
@@ -197,28 +250,30 @@ def status_of(client: "Client", detector: str) -> "DetectorStatus | None":
 
 
 def config_of(status: "DetectorStatus | None") -> dict[str, Any]:
-    """Return the config of a status; nothing of it where that may not be read."""
-    return dict(**status["config"]) if status else {}
+    """Return the config of a status with the context in force; nothing where there is no status."""
+    from service.client.stream import config_in_force
+
+    return config_in_force(status) if status else {}
 
 
 def _ensure(
-    client: "Client", detector: str, sheet: "Sheet", timezone: str
-) -> tuple[dict[str, Any], bool]:
-    """Return the detector's config, and whether it was made, with the columns of the file."""
+    client: "Client", detector: str, sheet: "Sheet", timezone: str, *, quiet: bool
+) -> "tuple[DetectorStatus, bool]":
+    """Return the detector's status, and whether it was made, with the columns of the file."""
     from service.cli.new_detector import config_for
     from service.client import Refused
 
     try:
-        return config_of(client.detector(detector)), False
+        return client.detector(detector), False
     except Refused as error:
         if error.status != 404:
             raise
     wanted, notes = config_for(sheet, timezone)
-    config = dict(**client.create(detector, wanted))
-    for note in (*sheet.said, *notes):
+    client.create(detector, wanted)
+    for note in () if quiet else (*sheet.said, *notes):
         console.complain(f"{sheet.file}: {note}")
     console.complain(f"created the detector {detector}")
-    return config, True
+    return client.detector(detector), True
 
 
 def _key(salt: str, number: int, rows: "Rows") -> str:
@@ -226,11 +281,9 @@ def _key(salt: str, number: int, rows: "Rows") -> str:
 
     The number keeps two equal batches of one file apart.
     """
-    digest = hashlib.sha256(f"{salt}/{number}/{rows.X.shape}/".encode())
-    digest.update(rows.X.tobytes() if rows.X.dtype != object else repr(rows.X.tolist()).encode())
-    if rows.times is not None:
-        digest.update(rows.times.tobytes())
-    digest.update("\0".join(rows.sources or ()).encode())
+    from service.cli.sent_before import digest_of
+
+    digest = hashlib.sha256(f"{salt}/{number}/{digest_of(rows, len(rows.X))}".encode())
     return f"learn-{digest.hexdigest()[:40]}"
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.client.answers import ScoreAnswer
+from service.client.answers import DetectorStatus, ScoreAnswer
 from service.client.client import Client
 from service.client.encoding import Sent
 
@@ -133,7 +133,7 @@ class Stream:
         self, client: Client, name: str, config: Mapping[str, object] | None = None
     ) -> None:
         """Ask for the detector's `config` where it is not given."""
-        held: Any = client.detector(name)["config"] if config is None else config
+        held: Any = config_in_force(client.detector(name)) if config is None else config
         self._client, self._name = client, name
         self._names = _named(held)
         self._tails = Tails(held.get("context"))
@@ -192,6 +192,18 @@ class Stream:
             for name, count in [*((name, answer[name]) for name in news), *left_out.items()]:
                 counts[name] = counts.get(name, 0) + count
         return counts
+
+
+def config_in_force(status: DetectorStatus) -> dict[str, Any]:
+    """Return the config of a detector with the context that was chosen in place of `auto`.
+
+    None as long as none is chosen: rows then need no others before them.
+    """
+    config: dict[str, Any] = dict(**status["config"])
+    if config.get("context") == "auto":
+        chosen = status.get("context")
+        config["context"] = chosen["chosen"] if chosen else None
+    return config
 
 
 def _named(config: Mapping[str, Any]) -> list[str] | None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -194,14 +195,18 @@ def test_bad_settings_are_status_2(run, tmp_path, monkeypatch, variable, value, 
     assert "secret" not in err
 
 
-def test_learn_twice_sends_the_same_key(run, stub, file):
-    """A repeated command carries the same Idempotency-Key, --again another one."""
+def test_learn_twice_sends_the_same_key(run, stub, file, tmp_path):
+    """A repeated command carries the same Idempotency-Key, --again another one.
+
+    From another machine, that is: on this one it is known what was sent.
+    """
     stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/normal"] = (202, ACCEPTED)
     for extra in ((), (), ("--again",)):
         status, out, _ = run("learn", file, "-d", "pump", "--url", stub.url, *extra)
         assert status == Exit.OK
         assert "2 accepted" in out
+        shutil.rmtree(tmp_path / "home")
     keys = [asked[2]["idempotency-key"] for asked in stub.asked if asked[0] == "POST"]
     assert keys[0] == keys[1] != keys[2]
 

@@ -37,9 +37,9 @@ def row_of(time):
 
 def found(judged_rows, top=20):
     """Return what was found in rows."""
-    seen = Found(top, RULE)
+    seen = Found(top)
     for row in judged_rows:
-        seen.add(row)
+        seen.add(row, RULE)
     return seen
 
 

@@ -1,0 +1,93 @@
+"""What `learn` remembers on this machine: how far each file was sent, so that it may grow."""
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Self
+
+import typer
+
+from service.cli.sheet import Rows
+
+FORMAT = 1
+_MOST_FILES = 1000
+
+
+def _journal() -> Path:
+    return Path(typer.get_app_dir("anamnesis")) / "learned.json"
+
+
+class SentBefore:
+    """The batches of one file that a detector has taken, as counts and digests of their rows.
+
+    A file is known by its first row. What cannot be read or written is as if nothing was sent: the
+    service still knows each batch of the last 24 hours by its key.
+    """
+
+    def __init__(self, *where: str, forget: bool = False) -> None:
+        """`where` names the detector: its service, its name and when it was made."""
+        self._where, self._key = "\n".join(where), ""
+        self._forget, self._batches = forget, list[tuple[int, str]]()
+
+    def rows(self, number: int, rows: Rows) -> int:
+        """Return how many leading rows of the file's batch `number` were sent before."""
+        if number == 0:
+            self._open(rows)
+        if number >= len(self._batches):
+            return 0
+        count, digest = self._batches[number]
+        if count <= len(rows.X) and digest_of(rows, count) == digest:
+            return count
+        del self._batches[number:]
+        return 0
+
+    def add(self, number: int, rows: Rows) -> None:
+        """Take note that batch `number`, all of `rows`, is with the service."""
+        self._batches[number:] = [(len(rows.X), digest_of(rows, len(rows.X)))]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if not self._batches:
+            return
+        files = _read()
+        files.pop(self._key, None)
+        files[self._key] = self._batches
+        kept = dict(list(files.items())[-_MOST_FILES:])
+        path = _journal()
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside = path.with_suffix(f".{os.getpid()}")
+            beside.write_text(json.dumps({"format": FORMAT, "files": kept}))
+            beside.replace(path)
+
+    def _open(self, rows: Rows) -> None:
+        first = digest_of(rows, 1)
+        self._key = hashlib.sha256(f"{self._where}\n{first}".encode()).hexdigest()[:32]
+        if not self._forget:
+            self._batches = _read().get(self._key, [])
+
+
+def digest_of(rows: Rows, count: int) -> str:
+    """Return what tells the first `count` rows of a batch from others."""
+    X = rows.X[:count]
+    digest = hashlib.sha256(f"{X.shape}/".encode())
+    digest.update(X.tobytes() if X.dtype != object else repr(X.tolist()).encode())
+    if rows.times is not None:
+        digest.update(rows.times[:count].tobytes())
+    digest.update("\0".join(rows.sources[:count] if rows.sources else ()).encode())
+    return digest.hexdigest()[:40]
+
+
+def _read() -> dict[str, list[tuple[int, str]]]:
+    try:
+        found = json.loads(_journal().read_text())
+        if found["format"] != FORMAT:
+            return {}
+        files = found["files"].items()
+        return {key: [(int(n), str(digest)) for n, digest in batches] for key, batches in files}
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        return {}

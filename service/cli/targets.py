@@ -1,0 +1,116 @@
+"""The detectors that a file's rows are for: one, or one for each value of a column."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from models.columns import quoted
+from service.cli.sheet import Rows, Sheet
+from service.cli.table_files import BadTable
+from service.cli.text_table import Options
+from service.client.stream import Stream
+
+if TYPE_CHECKING:
+    from service.client import Client
+    from service.client.answers import DetectorStatus
+
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]")
+_LONGEST = 64  # characters of an entity in a detector's name
+
+Columns = list[tuple[str, str]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One detector that rows are sent to, as the service knows it; None where it may not be read.
+
+    `columns` are its own in its order, found by name in the file; None where they go by position.
+    """
+
+    name: str
+    status: "DetectorStatus | None"
+    config: dict[str, Any]
+    stream: Stream
+    columns: Columns
+
+
+def grouped(options: Options, group_by: str | None) -> Options:
+    """Return the options of a file of which a column says which detector a row is for."""
+    if group_by is None or group_by == options.source:
+        return options
+    if options.source is None:
+        return replace(options, source=group_by)
+    return replace(options, drop=(*options.drop, group_by))
+
+
+class Targets:
+    """Finds the detector of each row; `known` says what the service knows of a detector by name."""
+
+    def __init__(
+        self,
+        client: "Client",
+        detector: str,
+        sheet: Sheet,
+        group_by: str | None,
+        known: Callable[[str], tuple["DetectorStatus | None", dict[str, Any]]],
+    ) -> None:
+        self._client, self._detector, self._sheet, self._known = client, detector, sheet, known
+        self._group_by = group_by
+        self._by_name: dict[str, Target] = {}
+        self._entities: dict[str, str] = {}
+        if group_by is None:
+            self.first = self._target(detector)
+            return
+        if sheet.first is None:
+            raise BadTable(f"{sheet.file}: --group-by needs columns with names")
+        self._place = _place(sheet, group_by)
+        line, value = sheet.first.lines[0], sheet.first.rows[0][self._place].strip()
+        self.first = self._target(self._name(value, f"{sheet.file}, line {line}"))
+
+    @property
+    def all(self) -> list[Target]:
+        """The detectors that rows were for, in the order of these."""
+        return list(self._by_name.values())
+
+    def split(self, rows: Rows) -> Iterator[tuple[Target, Rows, list[int]]]:
+        """Yield the rows of each detector, and where they stand among `rows`."""
+        if not len(rows.X):
+            return
+        if self._group_by is None:
+            yield self.first, rows, list(range(len(rows.X)))
+            return
+        own: dict[str, list[int]] = {}
+        for i, cells in enumerate(rows.cells):
+            own.setdefault(cells[self._place].strip(), []).append(i)
+        named = [(self._name(value, rows.where(at[0])), at) for value, at in own.items()]
+        for name, places in named:
+            yield self._target(name), rows.some(places), places
+
+    def _name(self, value: str, where: str) -> str:
+        entity = _NOT_IN_A_NAME.sub("_", value)
+        if not 1 <= len(entity) <= _LONGEST:
+            raise BadTable(
+                f"{where}, {self._group_by} is {quoted([value])}: it names a detector, by 1 to "
+                f"{_LONGEST} characters"
+            )
+        if self._entities.setdefault(entity, value) != value:
+            both = quoted([self._entities[entity], value])
+            raise BadTable(f"{where}, {self._group_by}: {both} would be one detector; rename one")
+        return f"{self._detector}:{entity}"
+
+    def _target(self, name: str) -> Target:
+        if name not in self._by_name:
+            status, config = self._known(name)
+            columns = self._sheet.matched(config)
+            if self._by_name and columns != self.first.columns:
+                raise BadTable(f"{name} has other columns than {self.first.name}: send it apart")
+            stream = Stream(self._client, name, config)
+            self._by_name[name] = Target(name, status, config, stream, columns)
+        return self._by_name[name]
+
+
+def _place(sheet: Sheet, name: str) -> int:
+    if name in sheet.header:
+        return sheet.header.index(name)
+    return int(name) - 1  # the options were read: it is a column's number

@@ -1,0 +1,9 @@
+"""What every test of the command line needs: a home of its own."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _home(monkeypatch, tmp_path) -> None:
+    """Let `learn` remember what it sent in the test's folder alone."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))

@@ -1,0 +1,91 @@
+"""`learn` of files that grow, and of files with a detector for each value of a column."""
+
+import io
+import json
+
+import numpy as np
+
+from service.cli.console import Exit
+from tests.service.cli.test_cli import ACCEPTED, SCORED, STATUS, run, stub
+
+__all__ = ["run", "stub"]
+
+PUMP = {**STATUS, "created_at": "2026-01-01T00:00:00.000Z"}
+
+
+def bodies(stub, path: str) -> list[list[list[float]]]:
+    """Return the rows that were posted to a path, in order."""
+    return [rows(body) for verb, at, _, body in stub.asked if (verb, at) == ("POST", path)]
+
+
+def rows(body: bytes) -> list[list[float]]:
+    """Return the rows of a body, whatever it is."""
+    if body.startswith(b"{"):
+        return json.loads(body)["vectors"]
+    return np.load(io.BytesIO(body)).tolist()
+
+
+def test_a_file_that_grew_is_sent_from_where_it_ended(run, stub, tmp_path):
+    """Also after the day for which the service knows a batch; --again sends all of it."""
+    file, path = tmp_path / "x.csv", "/v1/detectors/pump/normal"
+    stub.answers["GET", "/v1/detectors/pump"] = (200, PUMP)
+    stub.answers["POST", path] = (202, ACCEPTED)
+    sent = []
+    for text, extra in (("a,b\n1,2\n3,4\n", []), ("5,6\n", []), ("", []), ("", ["--again"])):
+        with file.open("a") as growing:
+            growing.write(text)
+        before = len(bodies(stub, path))
+        status, _, err = run("learn", str(file), "-d", "pump", "--url", stub.url, *extra)
+        assert status == Exit.OK
+        sent.append([len(one) for one in bodies(stub, path)[before:]])
+        assert ("2 rows were there already, 0 of 1 batches whole" in err) == (text == "5,6\n")
+    assert sent == [[2], [1], [], [3]]
+    stub.answers["GET", "/v1/detectors/pump"] = (200, {**PUMP, "created_at": "2026-02-02T00:00Z"})
+    run("learn", str(file), "-d", "pump", "--url", stub.url)
+    assert len(bodies(stub, path)[-1]) == 3, "a detector made anew has none of it"
+
+
+def test_a_file_that_changed_is_sent_from_the_changed_batch_on(run, stub, tmp_path):
+    """What stands in the file now is what is learned."""
+    file = tmp_path / "x.csv"
+    stub.answers["GET", "/v1/detectors/pump"] = (200, PUMP)
+    stub.answers["POST", "/v1/detectors/pump/normal"] = (202, ACCEPTED)
+    for last in ("3,4", "3,5"):
+        file.write_text(f"a,b\n1,2\n{last}\n")
+        run("learn", str(file), "-d", "pump", "--url", stub.url)
+    assert [len(one) for one in bodies(stub, "/v1/detectors/pump/normal")] == [2, 2]
+
+
+def test_a_column_can_name_a_detector_for_each_row(run, stub, tmp_path):
+    """Rows come back in the order of the file; a name keeps letters, digits and `._-`."""
+    file = tmp_path / "x.csv"
+    file.write_text("machine,a,b\nPump 1,1,2\nm2,3,4\nPump 1,5,6\nm2,7,8\n")
+    for name in ("plant%3APump_1", "plant%3Am2"):
+        made = (("GET", f"/v1/detectors/{name}"), (200, {**PUMP, "name": name}))
+        stub.made["PUT", f"/v1/detectors/{name}"] = made
+        stub.answers["PUT", f"/v1/detectors/{name}"] = (201, {})
+        stub.answers["POST", f"/v1/detectors/{name}/normal"] = (202, ACCEPTED)
+        stub.answers["POST", f"/v1/detectors/{name}/score"] = (200, SCORED)
+    how = ("-d", "plant", "--group-by", "machine", "--url", stub.url)
+    status, out, err = run("learn", str(file), *how)
+    assert (status, err.count("created the detector")) == (Exit.OK, 2)
+    assert out.startswith("plant:Pump_1, plant:m2: 4 accepted")
+    assert bodies(stub, "/v1/detectors/plant%3APump_1/normal")[0] == [[1, 2], [5, 6]]
+    _, out, _ = run("score", str(file), *how, "--json")
+    judged = [json.loads(line) for line in out.splitlines()]
+    assert [row["line"] for row in judged] == [2, 3, 4, 5]
+    assert [row["is_anomaly"] for row in judged] == [False, False, True, True]
+
+
+def test_two_values_that_would_be_one_detector_are_refused(run, stub, tmp_path):
+    """And so is a value that names none, with its line."""
+    file = tmp_path / "x.csv"
+    stub.answers["GET", "/v1/detectors/plant%3Aa_b"] = (200, PUMP)
+    for second, said in (("a/b", "would be one detector"), ("x" * 65, "1 to 64 characters")):
+        file.write_text(f"machine,a\na b,1\n{second},2\n")
+        status, _, err = run(
+            "learn", str(file), "-d", "plant", "--group-by", "machine", "--url", stub.url
+        )
+        assert status == Exit.USAGE
+        assert "line 3" in err
+        assert said in err
