@@ -100,12 +100,18 @@ class Calibration:
         at_least = self.n - int(self.scores.searchsorted(score, side="left"))
         if at_least:
             return (1.0 + at_least) / (self.n + 1.0)
-        return float(self.p_values(np.array([score]))[0])
+        log = self.log_survival_of_one(score - float(self.scores[-1]))
+        return max(math.exp(log) / (self.n + 1.0), FLOOR)
 
     def log_survival(self, excess: Float64) -> Float64:
         """Return the log chance that a score beyond the largest is further out than `excess`."""
         units = excess / self.sigma
         return -units if self.gamma < 1e-6 else -np.log1p(self.gamma * units) / self.gamma
+
+    def log_survival_of_one(self, excess: float) -> float:
+        """Return what `log_survival` does, of one excess."""
+        units = excess / self.sigma
+        return -units if self.gamma < 1e-6 else -math.log1p(self.gamma * units) / self.gamma
 
     def threshold(self, policy: Policy) -> Threshold:
         """Apply `fpr`, `pot`, `quantile` (1 - fpr) or `value` to these scores."""

@@ -8,7 +8,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.arrays import LOG_2PI, Array, Float64
+from models.arrays import Array, Float64
+from models.parts.density_pass import DensityPass, Kernels, Space
 from models.parts.mixture import MODES, Density, Mixture
 
 DIRECTIONS = 40  # principal directions in which the density is a mixture
@@ -42,42 +43,15 @@ class DataDensity:
     centres: Float64
     variances: Float64
     shares: Float64
-    _density: Density = field(init=False, repr=False, compare=False)
-    _constant: float = field(init=False, repr=False, compare=False)
-    _left: int = field(init=False, repr=False, compare=False)
-    _kernels: Float64 = field(init=False, repr=False, compare=False)
-    _origin: Array = field(init=False, repr=False, compare=False)
-    _inward: Array = field(init=False, repr=False, compare=False)
+    _asked: DensityPass = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        k, d = self.directions.shape
-        left = d - k - len(self.tail)
-        variance, variances = float(self.rest[0]), self.variances
-        constant = math.log(2.0) + k * math.log(float(self.scale[0]))
-        constant += 0.5 * float((np.log(self.tail_variances) + LOG_2PI).sum())
-        constant += 0.5 * left * (math.log(variance) + LOG_2PI)
-        # A kernel's log density is linear in (c, c.c, 1), and so is the squared distance from its
-        # centre: one product for all of them.
-        m, squares = len(self.shares), np.vecdot(self.centres, self.centres)
-        kernels = np.empty((k + 2, 2 * m))
-        kernels[:k, :m] = self.centres.T / variances
-        kernels[k, :m] = -0.5 / variances
-        kernels[k + 1, :m] = self.shares - 0.5 * (
-            squares / variances + k * (np.log(variances) + LOG_2PI)
+        space = Space(
+            self.mean, self.directions, self.scale, self.tail, self.tail_variances, self.rest
         )
-        kernels[:k, m:] = 2.0 * self.centres.T
-        kernels[k, m:] = -1.0
-        kernels[k + 1, m:] = -squares
         mixture = Mixture(self.weights, self.means, self.factors)
-        for name, value in (
-            ("_density", Density(mixture)),
-            ("_constant", constant),
-            ("_left", left),
-            ("_kernels", kernels),
-            ("_origin", self.mean.astype(np.float32)),
-            ("_inward", np.ascontiguousarray(self.directions.T)),
-        ):
-            object.__setattr__(self, name, value)
+        kernels = Kernels(self.centres, self.variances, self.shares)
+        object.__setattr__(self, "_asked", DensityPass(space, mixture, kernels))
 
     @classmethod
     def fit(cls, z: Array, seed: int) -> Self:
@@ -130,43 +104,13 @@ class DataDensity:
     def of(self, z: Array) -> tuple[Float64, Float64]:
         """Return the log density at each row of z (n, d), and its distance from the kernels.
 
-        Nats (n,), and the distance (n,) from the nearest centre in the units of z; () of one (d,).
+        Nats (n,), and the distance (n,) from the nearest centre in the units of z.
         """
-        apart = z - self._origin
-        codes = np.dot(apart, self._inward)
-        joint = self._density.joint(codes).max(axis=-1)
-        kernels, closeness = self._of_kernels(codes)
-        log: Float64 = np.maximum(joint, kernels.max(axis=-1)) - self._constant
-        squares = closeness.max(axis=-1) * -(self.scale[0] ** 2)
-        if len(self.directions) < len(self.mean):
-            outside = np.vecdot(apart, apart) - np.vecdot(codes, codes) * self.scale[0] ** 2
-            squares += np.maximum(outside, 0.0)
-        if len(self.tail):
-            log -= self._beyond(apart, codes)
-        return log, np.sqrt(np.maximum(squares, 0.0))
+        return self._asked(z)
 
-    def _of_kernels(self, codes: Array) -> tuple[Float64, Float64]:
-        """Return the log density of codes (n, k) under each kernel, and minus squared distances.
-
-        (n, m) each, or (m,) of one code (k,).
-        """
-        k, m = codes.shape[-1], len(self.shares)
-        powers = np.empty((*codes.shape[:-1], k + 2))
-        powers[..., :k] = codes
-        powers[..., k] = np.vecdot(powers[..., :k], powers[..., :k])
-        powers[..., k + 1] = 1.0
-        both: Float64 = np.dot(powers, self._kernels)
-        return both[..., :m], both[..., m:]
-
-    def _beyond(self, apart: Array, codes: Array) -> Float64:
-        """Return what the directions beyond the mixture's take from the log density."""
-        tail = np.dot(apart, self.tail.T).astype(np.float64)
-        squares = tail * tail
-        nats: Float64 = np.dot(squares, 0.5 / self.tail_variances)
-        if self._left:
-            inside = np.vecdot(codes, codes) * self.scale[0] ** 2 + squares.sum(axis=-1)
-            nats += 0.5 * np.maximum(np.vecdot(apart, apart) - inside, 0.0) / self.rest[0]
-        return nats
+    def one(self, z: Array) -> tuple[float, float]:
+        """Return what `of` does, of one vector z (d,)."""
+        return self._asked.one(z)
 
     def explain(self, z: NDArray[Any]) -> tuple[Float64, Float64]:
         """Return how the features of z (n, d) share its squared distance, and from what.
@@ -177,7 +121,7 @@ class DataDensity:
         """
         wide = (z - self.mean) @ self.directions.T.astype(np.float64)  # (n, k)
         codes = wide.astype(np.float32)
-        kernels, joint = self._of_kernels(codes)[0], self._density.joint(codes)
+        kernels, joint = self._asked.under_kernels(codes), self._asked.gaussians.joint(codes)
         gaussian = joint.max(axis=1) > kernels.max(axis=1)
         which, round_ = joint.argmax(axis=1), kernels.argmax(axis=1)
         middle = np.where(gaussian[:, None], self.means[which], self.centres[round_])
@@ -205,7 +149,7 @@ class DataDensity:
             z += (
                 rng.standard_normal((n, len(self.tail))) * np.sqrt(self.tail_variances)
             ) @ self.tail
-        if self._left:
+        if len(self.directions) + len(self.tail) < len(self.mean):
             noise = math.sqrt(self.rest[0]) * rng.standard_normal(z.shape)
             for axes in (self.directions.astype(np.float64) * scale, self.tail):
                 noise -= (noise @ axes.T) @ axes

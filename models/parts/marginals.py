@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.arrays import Array, Float64
 
@@ -29,7 +28,6 @@ class Marginals:
 
     _offset: Float64 = field(init=False, repr=False, compare=False)
     _ends: Float64 = field(init=False, repr=False, compare=False)
-    _feature: NDArray[np.int64] = field(init=False, repr=False, compare=False)
     _slope: Float64 = field(init=False, repr=False, compare=False)
     _start: Float64 = field(init=False, repr=False, compare=False)
 
@@ -42,10 +40,11 @@ class Marginals:
         # Piece i ends at knot i; on it the map is start + slope * value.
         at = np.r_[0, :knots]
         offset = _APART * np.arange(d)
+        # Behind its last knot each feature has one more, which all values of the next are beyond.
+        ends = np.column_stack([self.values, np.full(d, 0.5 * _APART)]) + offset[:, None]
         for name, value in (
             ("_offset", offset),
-            ("_ends", (self.values + offset[:, None]).ravel()),
-            ("_feature", np.arange(d)),
+            ("_ends", ends.ravel()),
             ("_slope", slope.ravel()),
             ("_start", (self.scores[:, at] - slope * self.values[:, at]).ravel()),
         ):
@@ -73,15 +72,22 @@ class Marginals:
         return cls(values, scores, 1.0 / spread)
 
     def __call__(self, x: Array) -> Float64:
-        """Return the normal scores of scaled vectors x (n, d), or of one x (d,): like x."""
+        """Return the normal scores of scaled vectors x (n, d), (n, d)."""
         near = np.minimum(np.maximum(x, -REACH), REACH)
         # One search for all features: each feature's knots lie in a range of their own.
         piece = self._ends.searchsorted(near + self._offset, side="right")
-        piece += self._feature
         scores: Float64 = self._slope.take(piece)
         scores *= near
         scores += self._start.take(piece)
         return scores
+
+    def one(self, x: Array) -> Array:
+        """Return the normal scores (d,) of one x (d,) no value of which is beyond `REACH`."""
+        piece = self._ends.searchsorted(x + self._offset, side="right")
+        scores = self._slope[piece]
+        scores *= x
+        scores += self._start[piece]
+        return scores.astype(np.float32)
 
     def inverse(self, y: Float64) -> Float64:
         """Return scaled vectors (n, d) with the normal scores y (n, d).

@@ -124,23 +124,29 @@ class Density:
     def __init__(self, mixture: Mixture) -> None:
         modes, k = mixture.means.shape
         inverse = np.linalg.inv(mixture.factors.astype(np.float64))  # (K, k, k)
-        self._whiten = inverse.transpose(2, 0, 1).reshape(k, modes * k).astype(np.float32)
+        # (z, 1) times this (k + 1, K k) is z whitened for each mode.
+        self._whiten = np.empty((k + 1, modes * k), np.float32)
+        self._whiten[:k] = inverse.transpose(2, 0, 1).reshape(k, modes * k)
         center = np.einsum("mij,mj->mi", inverse, mixture.means.astype(np.float64))
-        self._center = center.reshape(modes * k).astype(np.float32)
+        self._whiten[k] = -center.reshape(modes * k)
         log_volume = np.log(np.diagonal(mixture.factors, axis1=1, axis2=2)).sum(axis=1)
         log_weight = np.log(np.maximum(mixture.weights, 1e-300))
         self._constant: Float64 = log_weight - log_volume - 0.5 * k * LOG_2PI
+        self._twice_constant, self._modes = 2.0 * self._constant, (modes, k)
 
     def joint(self, z: Array) -> Float64:
-        """Return log(weight of a mode times its density at z) for codes z (n, k), (n, K) nats.
-
-        Or for one code z (k,), (K,).
-        """
-        whitened = np.dot(z, self._whiten)
-        whitened -= self._center
-        whitened = whitened.reshape(*z.shape[:-1], len(self._constant), -1)
+        """Return log(weight of a mode times its density at z) for codes z (n, k), (n, K) nats."""
+        whitened = np.dot(z, self._whiten[:-1])
+        whitened += self._whiten[-1]
+        whitened = whitened.reshape(len(z), len(self._constant), -1)
         joint: Float64 = self._constant - 0.5 * np.vecdot(whitened, whitened)
         return joint
+
+    def largest(self, z: Array) -> float:
+        """Return the largest of `joint` for one code, as (z, 1) (k + 1,)."""
+        whitened = z.dot(self._whiten).reshape(self._modes)
+        apart = np.vecdot(whitened, whitened) - self._twice_constant
+        return -0.5 * float(apart[apart.argmin()])
 
     def log(self, z: Array) -> Float64:
         """Return the log density at each code of z (n, k), (n,) nats."""

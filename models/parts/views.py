@@ -65,7 +65,7 @@ class Views:
         )
 
     def misfits(self, x: Array) -> tuple[Float64, Float64, Float64, Float64, Float64]:
-        """Return how little scaled vectors x (n, d), or one (d,), fit both views.
+        """Return how little scaled vectors x (n, d) fit both views, (n,) each.
 
         -log p in either, in nats; the distance from the nearest of the kernels' centres in either,
         in deviations of a feature; and -log p of the normal scores as if features were independent,
@@ -76,6 +76,13 @@ class Views:
         log_in, far_in = self.drawn_in.of(_seen(x, self.unit, self.fine))
         log, far = self.normal.of(normal)
         return -log_in, -log, far_in, far, apart
+
+    def misfits_of_one(self, x: Array) -> tuple[float, float, float, float, float]:
+        """Return what `misfits` does, of one x (d,) no value of which is beyond `REACH`."""
+        normal = self.marginals.one(x)
+        log_in, far_in = self.drawn_in.one(_seen_near(x, self.unit, self.fine))
+        log, far = self.normal.one(normal)
+        return -log_in, -log, far_in, far, 0.5 * float(normal.dot(normal))
 
     def explain(self, x: Array) -> tuple[tuple[Float64, Float64], tuple[Float64, Float64]]:
         """Return for either view what each feature of x (n, d) adds, and the value expected of it.
@@ -121,12 +128,15 @@ class Views:
 
 
 def _seen(x: Array, unit: Array, fine: Fine | None) -> Array:
-    """Return what the view `drawn_in` has of scaled vectors x (n, d), or of one (d,)."""
-    near = _near(x)
-    differences = None if fine is None else fine(near)
-    seen: Array = np.arcsinh(near, out=near)
+    """Return what the view `drawn_in` has of scaled vectors x (n, d)."""
+    return _seen_near(_near(x), unit, fine)
+
+
+def _seen_near(near: Array, unit: Array, fine: Fine | None) -> Array:
+    """Return what the view `drawn_in` has of vectors (n, d) within REACH, or of one (d,)."""
+    seen: Array = np.arcsinh(near)
     seen *= unit
-    return seen if differences is None else np.concatenate([seen, differences], axis=-1)
+    return seen if fine is None else np.concatenate([seen, fine(near)], axis=-1)
 
 
 def _asinh(x: Array) -> Array:

@@ -18,6 +18,7 @@ so that the asked rate of false alarms is that of the whole.
 """
 
 from collections.abc import Mapping, Sequence
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,8 @@ RIVALS = 5  # parts whose largest surprise counts: all but the last
 WEIGHT = 0.5  # nats that the network's surprise counts less than the views' do
 # Of each part's surprise beside the largest. The views take every value beyond their reach for
 # one at their reach; the network's score goes on growing with the distance.
-BESIDE = (0.01, 0.0, 0.0, 0.15, 0.15, 0.15)
+BESIDE = np.array([0.01, 0.0, 0.0, 0.15, 0.15, 0.15])
+_BESIDE = tuple(BESIDE.tolist())
 SPEAKS = np.array([0, 1, 2, 1, 2])  # of network and views: who explains what a part found
 DRAWN = 4_000  # vectors that stand in for normals where there are none
 
@@ -55,7 +57,10 @@ class Auto:
 
     def parts(self, x: Array) -> Float64:
         """Return the score of each part for scaled vectors x (n, d), a block at most: (6, n)."""
-        return representable(np.stack([self._elbo(x), *self._views.misfits(x)]))
+        parts = np.empty((len(PARTS), len(x)))
+        parts[0] = self._elbo(x)
+        parts[1:] = self._views.misfits(x)
+        return representable(parts)
 
     def joined(self, parts: Float64) -> Float64:
         """Return S (n,) of the scores of each part, (6, n)."""
@@ -63,21 +68,23 @@ class Auto:
 
     def surprises(self, parts: Float64) -> Float64:
         """Return -log p of the scores of each part, (6, n)."""
-        each = zip(self._surprises, parts, strict=True)
-        return np.stack([surprise(own) for surprise, own in each])
+        found = np.empty_like(parts)
+        for i, surprise in enumerate(self._surprises):
+            found[i] = surprise(parts[i])
+        return found
 
     def __call__(self, x: Array) -> Float64:
         """Return the score of each scaled vector of x (n, d), a block at most: (n,) nats."""
         return self.joined(self.parts(x))
 
     def one(self, x: Array) -> float:
-        """Return the score of one scaled vector x (d,)."""
+        """Return the score of one scaled vector x (d,), as `Scaler.transform_one` gives it."""
         elbo = self._elbo.one(x) if self._elbo.takes_one else float(self._elbo(x[None])[0])
-        parts = zip(self._surprises, (elbo, *map(float, self._views.misfits(x))), strict=True)
-        each = [one.one(_float32(own)) for one, own in parts]
-        rarest = max(each[0] - WEIGHT, *each[1:RIVALS])
-        more = sum(of * own for of, own in zip(BESIDE, each, strict=True))
-        return _float32(rarest + more)
+        parts = np.array((elbo, *self._views.misfits_of_one(x)), np.float32).tolist()
+        each = [one.one(own) for one, own in zip(self._surprises, parts, strict=True)]
+        more = sum(map(mul, _BESIDE, each))
+        each[0] -= WEIGHT
+        return float(np.float32(max(each[:RIVALS]) + more))
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
         """Return what each feature adds in the part that decides, (n, d), and what it expects."""
@@ -97,7 +104,8 @@ class Auto:
 
 def joined(surprises: Float64) -> Float64:
     """Return S (n,) of the surprises of each part, (6, n)."""
-    found: Float64 = _rivals(surprises).max(axis=0) + np.dot(BESIDE, surprises)
+    found: Float64 = _rivals(surprises).max(axis=0)
+    found += BESIDE.dot(surprises)
     return found
 
 

@@ -10,9 +10,9 @@ scores -log p is interpolated, so that S rises with s; beyond the largest the re
 tail goes on.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -73,28 +73,33 @@ class Surprise:
     def __init__(self, calibration: Calibration) -> None:
         self._calibration, n = calibration, calibration.n
         self._values, smaller = np.unique(calibration.scores, return_index=True)
+        self._rarest = math.log(n + 1.0)
         self._at_values = -np.log((n - smaller) / (n + 1.0))  # what ties is as rare as all of it
+        # The same numbers as plain floats, for `one`: lists of them would take four times the room.
+        self._in_place = self._values.data, self._at_values.data
 
     def __call__(self, scores: Float64) -> Float64:
         """Return -log p of each score, (m,): in between it rises, beyond the tail goes on."""
-        excess = scores - self._values[-1]
         inside = np.interp(scores, self._values, self._at_values)
-        rarest = np.log(self._calibration.n + 1.0)
-        beyond = rarest - self._calibration.log_survival(np.maximum(excess, 0.0))
+        if not scores.size or scores[scores.argmax()] <= self._values[-1]:
+            return inside  # nearly always
+        excess = np.maximum(scores - self._values[-1], 0.0)
+        beyond = self._rarest - self._calibration.log_survival(excess)
         return np.where(excess > 0.0, beyond, inside)
 
     def one(self, score: float) -> float:
         """Return what `__call__` does, of one score."""
-        values, rarity = self._listed
+        values, rarity = self._in_place
         i = bisect_right(values, score)
-        if not 0 < i < len(values):
-            return float(self(np.array([score]))[0])
-        rise = (rarity[i] - rarity[i - 1]) / (values[i] - values[i - 1])
-        return rise * (score - values[i - 1]) + rarity[i - 1]
-
-    @cached_property
-    def _listed(self) -> tuple[list[float], list[float]]:
-        return self._values.tolist(), self._at_values.tolist()
+        if i == len(values):
+            excess = score - values[-1]
+            if excess > 0.0:
+                return self._rarest - self._calibration.log_survival_of_one(excess)
+            return rarity[-1]
+        if i == 0:
+            return rarity[0]
+        before, low = values[i - 1], rarity[i - 1]
+        return (rarity[i] - low) / (values[i] - before) * (score - before) + low
 
 
 def grouped(scores: Float64, numbers: NDArray[np.int64]) -> Tables:

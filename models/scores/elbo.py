@@ -5,7 +5,6 @@ because it runs for every vector that is ever scored: once for the rows of a mat
 vector by itself, where numpy's ways with many rows would cost more than the arithmetic.
 """
 
-import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,7 +22,8 @@ _FEWEST = 64  # rows in a block: fewer would leave the matrix product waiting fo
 _HALF = np.float32(0.5)
 _LEAST, _MOST = map(np.float32, LOG_VARIANCE_RANGE)
 
-Layer = tuple[Array, Array, Array]  # weight, bias, and zeros to rectify the layer's input with
+# Weight (a, b), and (b,): of the last layer the bias, of the others what they are rectified at.
+Layer = tuple[Array, Array]
 
 
 class Scorer:
@@ -44,8 +44,8 @@ class Scorer:
         self._diverges = kind == "elbo"
         self._gaussian = shape.likelihood == "gaussian"
         self._latent = shape.latent
-        self._encoder = _layers(network, "encoder")
-        self._decoder = _layers(network, "decoder")
+        self._encoder = layers(network, "encoder")
+        self._decoder = layers(network, "decoder")
         self._blocks, self._numbers = shape.blocks, shape.numbers
         noise = np.maximum(network.tensors["noise"][0], shape.noise_floor).astype(np.float64)
         noise = noise[: shape.numbers]
@@ -57,7 +57,6 @@ class Scorer:
         if self._density is not None:
             self._constant -= 0.5 * shape.latent * (1.0 + LOG_2PI)  # of the posterior's entropy
         self.takes_one = self._gaussian and self._density is None and not self._blocks
-        self._encode_one, self._decode_one = _flat(self._encoder), _flat(self._decoder)
 
     def __call__(self, x: Array) -> Float64:
         """Return the score of each scaled vector of x (n, d), a block at most: (n,) nats.
@@ -70,17 +69,17 @@ class Scorer:
 
     def one(self, x: Array) -> float:
         """Return the score of one scaled vector x (d,), where `takes_one`: the very same sums."""
-        encoded = forward(self._encode_one, x)
+        encoded = forward(self._encoder, x)
         mean = encoded[: self._latent]
-        residual = forward(self._decode_one, mean)
+        residual = forward(self._decoder, mean)
         np.subtract(x, residual, residual)
-        np.multiply(residual, self._precision, residual)
-        nats = _HALF * np.dot(residual, residual)
+        residual *= self._precision
+        nats = _HALF * residual.dot(residual)
         if self._diverges:
             log_variance = log_variances(encoded, self._latent)
             variance = np.exp(log_variance)
-            np.subtract(variance, log_variance, variance)
-            nats += _HALF * (np.dot(variance, self._ones) + np.dot(mean, mean))
+            variance -= log_variance
+            nats += _HALF * (variance.dot(self._ones) + mean.dot(mean))
         return float(np.float32(float(nats) + self._constant))
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
@@ -141,27 +140,20 @@ def _rows(d: int) -> int:
     return max(_FEWEST, _BLOCK // d)
 
 
-def _layers(network: Network, part: str) -> list[Layer]:
-    tensors = network.tensors
-    rows = _rows(network.shape.dimension)
-    layers = []
-    for i in range(len(network.shape.hidden) + 1):
+def layers(network: Network, part: str) -> list[Layer]:
+    """Return the layers of encoder or decoder with each bias but the last carried into the next.
+
+    max(h + b, 0) W + c = max(h, -b) W + (b W + c): a layer is rectified where its bias ends.
+    """
+    tensors, found = network.tensors, list[Layer]()
+    last = len(network.shape.hidden)
+    carried = np.zeros(1)
+    for i in range(last + 1):
         weight = tensors[f"{part}.{i}.weight"]
-        layers.append((weight, tensors[f"{part}.{i}.bias"], _zeros(rows, len(weight))))
-    return layers
-
-
-def _flat(layers: list[Layer]) -> list[Layer]:
-    """Return the layers for one x: bias (b,) and zeros (a,)."""
-    return [(weight, bias[0], zeros[0]) for weight, bias, zeros in layers]
-
-
-@functools.lru_cache(maxsize=256)
-def _zeros(rows: int, width: int) -> Array:
-    """Return zeros that are only ever read: the system lends one page for all of them."""
-    zeros = np.zeros((rows, width), np.float32)
-    zeros.flags.writeable = False
-    return zeros
+        bias = tensors[f"{part}.{i}.bias"][0].astype(np.float64)
+        carried = bias + (carried @ weight.astype(np.float64) if i else 0.0)
+        found.append((weight, (carried if i == last else -carried).astype(np.float32)))
+    return found
 
 
 def log_variances(encoded: Array, latent: int) -> Array:
@@ -170,14 +162,12 @@ def log_variances(encoded: Array, latent: int) -> Array:
     return np.minimum(clipped, _MOST, out=clipped)
 
 
-def forward(layers: list[Layer], x: Array) -> Array:
-    """Return what a perceptron makes of x (n, a), or of one x (a,) with layers that are `_flat`."""
-    weight, bias, _ = layers[0]
-    x = np.dot(x, weight)
-    np.add(x, bias, x)
-    for weight, bias, zeros in layers[1:]:
-        # With an array of zeros this takes a quarter of the time that it takes with the number 0.
-        np.maximum(x, zeros[: len(x)], out=x)
-        x = np.dot(x, weight)
-        np.add(x, bias, x)
+def forward(perceptron: list[Layer], x: Array) -> Array:
+    """Return what a perceptron makes of x (n, a), or of one x (a,)."""
+    for weight, floor in perceptron[:-1]:
+        x = x.dot(weight)
+        np.maximum(x, floor, out=x)
+    weight, bias = perceptron[-1]
+    x = x.dot(weight)
+    x += bias
     return x

@@ -26,7 +26,8 @@ class Hidden(Scorer):
         """Return the score of each scaled vector of x (n, d), (n,)."""
         y = self._network.decode(self._network.encode(x)[0])
         total = np.vecdot(x - y, x - y).astype(np.float64)
-        for weight, bias, _ in self._encoder[:-1]:
-            x, y = (np.maximum(each @ weight + bias, 0.0) for each in (x, y))
+        for weight, floor in self._encoder[:-1]:
+            # Both lack the layer's bias, see `layers`; their difference does not.
+            x, y = (np.maximum(each @ weight, floor) for each in (x, y))
             total += np.vecdot(x - y, x - y)
         return representable(total)

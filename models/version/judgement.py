@@ -51,12 +51,9 @@ def judge_one(
     if not abs(score) < LARGEST:
         return None
     p = calibration.p_value(score)
-    return Judgement(
-        np.array([score]),
-        np.array([p]),
-        np.array([severity(p, threshold.alpha)]),
-        np.array([score >= threshold.value]),
-    )
+    columns = np.array((score, p, severity(p, threshold.alpha)))
+    alarm = np.array([score >= threshold.value])
+    return Judgement(columns[:1], columns[1:2], columns[2:], alarm)
 
 
 def rows_of(columns: Judgement, rows: slice | npt.NDArray[np.intp]) -> Judgement:

@@ -30,6 +30,17 @@ def test_beyond_the_largest_normal_the_tail_falls_to_the_floor(hundred: Calibrat
     assert p[-1] >= 1e-300
 
 
+@given(st.lists(st.floats(-1e30, 1e30), min_size=8, max_size=60), st.floats(-3e38, 3e38))
+def test_one_score_has_the_p_value_that_it_has_among_others(
+    scores: list[float], score: float
+) -> None:
+    """Inside the calibration and in its tail."""
+    calibration = Calibration(np.sort(representable(np.array(scores))))
+    for own in (score, *scores[:2]):
+        expected = calibration.p_values(np.array([own]))[0]
+        assert calibration.p_value(own) == pytest.approx(expected, rel=1e-9, abs=0.0)
+
+
 @given(st.lists(st.floats(-1e30, 1e30), min_size=8, max_size=60), st.floats(1e-6, 0.5))
 def test_the_threshold_is_the_smallest_score_that_is_rare_enough(
     scores: list[float], alpha: float

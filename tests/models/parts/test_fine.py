@@ -53,7 +53,7 @@ def test_what_parts_by_less_than_a_tenth_of_its_spread_is_found(
         assert back is not None
         np.testing.assert_array_equal(back.misfits(astray), one.misfits(astray))
         np.testing.assert_allclose(
-            one.misfits(astray[0]), [part[0] for part in one.misfits(astray)], rtol=1e-3
+            one.misfits_of_one(astray[0]), [part[0] for part in one.misfits(astray)], rtol=1e-3
         )
     worst = astray[:1].copy()
     worst[:, 1] += np.float32(40.0 * NOISE)

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models import Config, ConfigError, Version, train
 from models.arrays import Array
@@ -36,6 +38,15 @@ def test_equal_scores_are_as_rare_as_all_of_them() -> None:
     found = Surprise(Calibration(np.array([1.0, 2, 3, 4, 5, 5, 5, 5, 5])))(np.array([5.0, 5.1]))
     assert found[0] == pytest.approx(-np.log(0.5))
     assert found[1] >= -np.log(0.1)
+
+
+@given(st.lists(st.integers(-3, 3), min_size=12), st.floats(-10, 1e30))
+def test_one_score_is_as_surprising_as_among_others(table: list[int], score: float) -> None:
+    """Below the table, at and between its values, which may tie, and in the tail beyond."""
+    surprise = Surprise(Calibration(np.sort(np.array(table, np.float64))))
+    scores = np.array([-1e30, *range(-3, 5), score])
+    found = [surprise.one(own) for own in scores.tolist()]
+    np.testing.assert_allclose(found, surprise(scores), rtol=1e-12, atol=1e-12)
 
 
 def test_the_rate_holds_inside_every_regime() -> None:

@@ -1,0 +1,146 @@
+"""A data density made ready to be asked: what depends on it alone is folded into a few arrays.
+
+`DataDensity` says what the numbers mean; this says them fast, for every vector that is ever scored:
+once for the rows of a matrix, and once for a vector by itself, where numpy's ways with many rows
+would cost more than the arithmetic.
+"""
+
+import math
+import threading
+from typing import NamedTuple
+
+import numpy as np
+
+from models.arrays import LOG_2PI, Array, Float64
+from models.parts.mixture import Density, Mixture
+
+
+class Space(NamedTuple):
+    """Where codes lie, as `DataDensity` names it: c = directions (k, d) (z - mean (d,))."""
+
+    mean: Float64
+    directions: Array
+    scale: Float64
+    tail: Array
+    tail_variances: Float64
+    rest: Float64
+
+
+class Kernels(NamedTuple):
+    """Round kernels: centres (m, k), variances (m,) and log weights (m,)."""
+
+    centres: Float64
+    variances: Float64
+    shares: Float64
+
+
+class DensityPass:
+    """The log density and the distance from the nearest centre, of vectors z; see `DataDensity`.
+
+    Safe to call from several threads.
+    """
+
+    def __init__(self, space: Space, mixture: Mixture, kernels: Kernels) -> None:
+        k, d = space.directions.shape
+        variances, centres = kernels.variances, kernels.centres
+        left, rest = d - k - len(space.tail), float(space.rest[0])
+        constant = math.log(2.0) + k * math.log(float(space.scale[0]))
+        constant += 0.5 * float((np.log(space.tail_variances) + LOG_2PI).sum())
+        constant += 0.5 * left * (math.log(rest) + LOG_2PI)
+        self._constant, self._left, self._rest = constant, left, rest
+        self._area = float(space.scale[0]) ** 2
+        self._origin = space.mean.astype(np.float32)
+        self._inward = np.ascontiguousarray(space.directions.T)  # (d, k)
+        self._outward = np.ascontiguousarray(space.tail.T)  # (d, t)
+        self._half_precision = 0.5 / space.tail_variances  # (t,)
+        self.gaussians = Density(mixture)
+        # (c, c.c, 1) times this (k + 2, m) is minus the squared distances from the centres, and the
+        # kernels' log densities are linear in those: one product for all of them.
+        self._closer = np.empty((k + 2, len(variances)))
+        self._closer[:k] = 2.0 * centres.T
+        self._closer[k] = -1.0
+        self._closer[k + 1] = -np.vecdot(centres, centres)
+        self._slope = 0.5 / variances
+        self._start = kernels.shares - 0.5 * k * (np.log(variances) + LOG_2PI)
+        self._scratch = _Scratch(k, len(variances))
+
+    def __call__(self, z: Array) -> tuple[Float64, Float64]:
+        """Return the log density at each row of z (n, d), and its distance from the kernels.
+
+        Nats (n,), and the distance (n,) from the nearest centre in the units of z.
+        """
+        apart = z - self._origin
+        codes = np.dot(apart, self._inward)
+        closeness = self._closeness(codes)
+        squares = closeness.max(axis=1) * -self._area
+        log: Float64 = self.gaussians.joint(codes).max(axis=1)
+        np.maximum(log, self._of_kernels(closeness).max(axis=1), out=log)
+        log -= self._constant
+        if codes.shape[1] < apart.shape[1]:
+            outside = np.vecdot(apart, apart) - np.vecdot(codes, codes) * self._area
+            squares += np.maximum(outside, 0.0)
+        if len(self._half_precision):
+            log -= self._beyond(apart, codes)
+        return log, np.sqrt(np.maximum(squares, 0.0))
+
+    def one(self, z: Array) -> tuple[float, float]:
+        """Return what a call does, of one vector z (d,): past the products, with plain floats."""
+        own = self._scratch
+        apart = z - self._origin
+        codes = apart.dot(self._inward, own.codes)
+        own.wide[:] = codes
+        own.powers[-2] = length = float(own.wide.dot(own.wide))
+        closeness = own.powers.dot(self._closer, own.closeness)
+        squares = -self._area * closeness.item(closeness.argmax())
+        likelier = self._of_kernels(closeness)
+        log = max(self.gaussians.largest(own.with_one), likelier.item(likelier.argmax()))
+        log -= self._constant
+        if len(codes) < len(apart):
+            squares += max(float(apart.dot(apart)) - length * self._area, 0.0)
+        if len(self._half_precision):
+            log -= float(self._beyond(apart, codes))
+        return log, math.sqrt(max(squares, 0.0))
+
+    def under_kernels(self, codes: Array) -> Float64:
+        """Return the log density of each of codes (n, k) under each kernel, (n, m)."""
+        return self._of_kernels(self._closeness(codes))
+
+    def _closeness(self, codes: Array) -> Float64:
+        """Return minus the squared distances of codes (n, k) from the kernels' centres, (n, m)."""
+        n, k = codes.shape
+        powers = np.empty((n, k + 2))
+        powers[:, :k] = codes
+        powers[:, k] = np.vecdot(powers[:, :k], powers[:, :k])
+        powers[:, k + 1] = 1.0
+        closeness: Float64 = np.dot(powers, self._closer)
+        return closeness
+
+    def _of_kernels(self, closeness: Float64) -> Float64:
+        """Turn closeness (..., m) into log densities under each kernel, in its place."""
+        closeness *= self._slope
+        closeness += self._start
+        return closeness
+
+    def _beyond(self, apart: Array, codes: Array) -> Float64:
+        """Return what the directions beyond the mixture's take from the log density.
+
+        (n,) nats for apart (n, d) and codes (n, k); () for those of one vector.
+        """
+        tail = np.dot(apart, self._outward).astype(np.float64)
+        squares = tail * tail
+        nats: Float64 = np.dot(squares, self._half_precision)
+        if self._left:
+            inside = np.vecdot(codes, codes) * self._area + squares.sum(axis=-1)
+            nats += 0.5 * np.maximum(np.vecdot(apart, apart) - inside, 0.0) / self._rest
+        return nats
+
+
+class _Scratch(threading.local):
+    """Arrays that `DensityPass.one` writes into, for each thread its own."""
+
+    def __init__(self, k: int, m: int) -> None:
+        self.with_one = np.ones(k + 1, np.float32)
+        self.codes = self.with_one[:k]
+        self.powers = np.ones(k + 2)
+        self.wide = self.powers[:k]
+        self.closeness = np.empty(m)
