@@ -1,16 +1,17 @@
 """False incidents a day and fault windows found, on server and pump telemetry.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.incidents
+    OMP_NUM_THREADS=1 python benchmarks/incidents.py --over 0 10
 
 Each machine of SMD is learned from the first half of its normals, which calibrates the rule; the
 second half, not used, says what is held. Then it is learned from all of them and judged on its test
 rows: a fault is found where an incident opens between 10 rows before its window and its end; an
 incident that touches no window is false. SKAB: learned from the anomaly-free run, each other run
-judged by itself; its rows come once a second.
+judged by itself; its rows come once a second. `--over 10` adds each value's deviation from its mean
+over the 10 rows before it; 0 takes the row alone.
 
-The last column is the live loop. Where all but a tenth of the rows of a day after an incident
-opened alarm, a person dismisses it as a new regime: that day's rows are learned, faults among them
-too, and what follows is judged by the new version. That day's incident counts as false.
+`--dismiss` adds the live loop. Where all but a tenth of the rows of a day after an incident opened
+alarm, a person dismisses it as a new regime: that day's rows are learned, faults among them too,
+and what follows is judged by the new version. That day's incident counts as false.
 """
 
 import argparse
@@ -23,17 +24,10 @@ from numpy.typing import NDArray
 
 from benchmarks.data import load
 from models import Config, Version, train
-from models.parts.incident_rule import (
-    DAY,
-    LEVELS,
-    Curve,
-    Rule,
-    choose,
-    closes,
-    opens,
-    poisson_interval,
-    rises,
-)
+from models.context import Context, derive
+from models.parts.incident_rule import DAY, Curve, Rule, choose, poisson_interval
+from service.domain import incident_fold
+from service.domain.incident_fold import Block, Fold
 
 EARLY = 10  # rows before a window in which an incident still counts for it
 SECONDS = 300.0
@@ -61,29 +55,19 @@ class Score(NamedTuple):
     delays: tuple[int, ...]
 
 
-def incidents(severities: NDArray[np.float64], rule: Rule, every: float) -> Iterator[Found]:
-    """Yield the incidents of rows `every` seconds apart, by the service's own rule."""
-    alarms: list[int] = []
-    levels: list[float] = []
-    current: Found | None = None
+def incidents(severities: NDArray[np.float64], rule: Rule, every: float) -> list[Found]:
+    """Return the incidents of rows `every` seconds apart, by the service's own fold."""
+    fold, found, before = Fold(), dict[str, Found](), -1
     for row in np.flatnonzero(severities >= 1.0).tolist():
-        quiet = row - alarms[-1] if alarms else 0
-        if current and closes(rule, quiet - 1, quiet * every):
-            yield current
-            current, alarms = None, []
-        alarms = [*alarms[-64:], row]
-        severity = float(severities[row])
-        if current and rises(severity, levels):
-            yield current
-            current, alarms, levels = Found(row, row, row), [row], []
-        elif current:
-            current = current._replace(end=row)
-            levels = [*levels[1 - LEVELS :], severity]
-        elif opens(rule, alarms, severity):
-            first = next(one for one in alarms if row - one < rule.m)
-            current, levels = Found(first, row, row), []
-    if current:
-        yield current
+        at = row * every
+        block = Block("", row - before, at, (row - before - 1,), (at,), (float(severities[row]),))
+        context = incident_fold.Context(rule, at, ALPHA, version=1, generation=1)
+        for change in fold.take(block, context):
+            one = change.incident
+            opened = found[one.id].opened if one.id in found else row
+            found[one.id] = Found(round(one.start / every), round(one.end / every), opened)
+        before = row
+    return list(found.values())
 
 
 def windows(y: NDArray[np.uint8]) -> list[tuple[int, int]]:
@@ -122,6 +106,16 @@ class Stream(NamedTuple):
     runs: list[tuple[NDArray[np.float32], NDArray[np.uint8]]]
     every: float
 
+    def derived(self, context: Context | None) -> "Stream":
+        """Return the same rows as features of `context`; rows before the first whole one go."""
+        if context is None:
+            return self
+        runs = [(derive(context, X).features[context.over :], y[context.over :])
+                for X, y in self.runs]  # fmt: skip
+        normals = derive(context, self.normals).features[context.over :]
+        name = f"{self.name}, deviation from {context.over} rows"
+        return self._replace(name=name, normals=normals, runs=runs)
+
 
 def streams() -> Iterator[Stream]:
     """Yield two servers of SMD, a row a minute, and the pump of SKAB, a row a second."""
@@ -149,7 +143,7 @@ def followed(
             stop = one.opened + day
             if stop < len(severities) and np.mean(severities[one.opened : stop] >= 1) > REGIME:
                 found.append(Found(start + one.start, start + stop - 1, start + one.opened))
-                version = train(version, X[start + one.opened : start + stop], Config())
+                version = train(version, X[start + one.opened : start + stop], version.config)
                 start, learned = start + stop, learned + 1
                 break
             found.append(Found(start + one.start, start + one.end, start + one.opened))
@@ -170,11 +164,11 @@ def told(scores: Sequence[Score]) -> str:
     )
 
 
-def report(stream: Stream, asked: Sequence[float]) -> None:
+def report(stream: Stream, config: Config, asked: Sequence[float], dismiss: bool) -> None:
     """Print a line for each asked rate."""
     normals, every = stream.normals, stream.every
     half = len(normals) // 2
-    early, version = train(None, normals[:half], Config()), train(None, normals, Config())
+    early, version = train(None, normals[:half], config), train(None, normals, config)
     held = early.severities(normals[half:])
     tests = [(version.severities(X), y) for X, y in stream.runs]
     quiet = np.concatenate([severities[y == 0] >= 1 for severities, y in tests])
@@ -191,8 +185,8 @@ def report(stream: Stream, asked: Sequence[float]) -> None:
             f"{chosen.rule.alone:.2f} ({chosen.calibration}); normals not used "
             f"{count / days:.2f} a day [{low:.2f}, {high:.2f}]; test {told(scores)}"
         )
-        if every < MINUTE:
-            continue  # no run lasts a day
+        if not dismiss or every < MINUTE:
+            continue  # no run of the pump lasts a day
         loops = [(*followed(version, X, rate, every), y) for X, y in stream.runs]
         scores = [judged(found, y, every) for found, _, y in loops]
         print(f"    {sum(n for _, n, _ in loops)} regimes dismissed and learned: {told(scores)}")
@@ -201,10 +195,16 @@ def report(stream: Stream, asked: Sequence[float]) -> None:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--asked", type=float, nargs="+", default=[10.0, 3.0, 1.0, 1 / 7])
-    asked = parser.parse_args().asked
-    for stream in streams():
-        report(stream, asked)
+    parser.add_argument("--asked", type=float, nargs="+", default=[30.0, 10.0, 3.0, 1.0, 1 / 7])
+    parser.add_argument("--over", type=int, nargs="+", default=[0], help="rows of context")
+    parser.add_argument("--dismiss", action="store_true", help="new regimes, after a day")
+    parser.add_argument("--only", default="", help="streams with this in their name")
+    args = parser.parse_args()
+    for over in args.over:
+        context = Context(over=over) if over else None
+        for stream in streams():
+            if args.only in stream.name:
+                report(stream.derived(context), Config(context=context), args.asked, args.dismiss)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ CONFIDENCE = 0.95
 PEAKS = 64  # severest declustered rows that a curve keeps
 SETTLED, LEVELS = 30, 64  # alarming rows until an incident has a level, and those that make it
 RISE = 1.3  # times the largest of these: what is severer is another incident
+STANDS = (60, 3600.0)  # alarming rows, and seconds, until a state at a steady level stands
+LIFT = 1.1  # times that level: what is not severer belongs to the state
 LARGEST = 1e6  # a severity that no row reaches
 
 
@@ -73,11 +75,40 @@ def rises(severity: float, levels: Sequence[float]) -> bool:
     >>> rises(9.0, [1.0 + row / 10 for row in range(60)])
     False
     """
-    if len(levels) < SETTLED:
-        return False
+    return steady(levels) and severity > RISE * max(levels)
+
+
+def steady(levels: Sequence[float]) -> bool:
+    """Return whether the latest severities of an incident, in their order, keep a level.
+
+    >>> steady([2.0] * 30), steady([2.0] * 29), steady([1.0 + row / 10 for row in range(60)])
+    (True, False, False)
+    """
     half = len(levels) // 2
-    before, level = max(levels[:half]), max(levels)
-    return level <= RISE * before and severity > RISE * level
+    return len(levels) >= SETTLED and max(levels) <= RISE * max(levels[:half])
+
+
+def stands(rows: int, seconds: float, levels: Sequence[float]) -> bool:
+    """Return whether an open incident has become a state that stands, `rows` and `seconds` long.
+
+    It was told of, and nobody would hear of what happens meanwhile: it ends as an incident, and the
+    rows that follow are measured by its level.
+
+    >>> stands(60, 3600.0, [2.0] * 60), stands(59, 3600.0, [2.0] * 59), stands(60, 3599.0, [2.0] * 60)
+    (True, False, False)
+    """  # noqa: E501 - one call
+    return rows >= STANDS[0] and seconds >= STANDS[1] and steady(levels)
+
+
+def measured(severity: float, level: float | None) -> float:
+    """Return the severity of a row as `opens` takes it where a state stands at `level`.
+
+    At 1 a row alarms. Without a state a row is as severe as it is.
+
+    >>> measured(2.2, 2.0), measured(3.3, 2.0), measured(3.3, None)
+    (1.0, 1.5, 3.3)
+    """
+    return severity if level is None else round(severity / (LIFT * level), 12)
 
 
 def closes(rule: Rule, rows: float, seconds: float) -> bool:

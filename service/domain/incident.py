@@ -51,7 +51,8 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     `count` are its alarming rows, `peak` the largest severity and `p_value` that row's. `leading`
     and `regime` are those of the row that speaks for it, of severity `told` (`speaks`). `pages`
     says whether anybody is told of it: not of rows that were old when they came, of rows like those
-    of a dismissed incident (`like`, its id), or while the detector is muted.
+    of a dismissed incident (`like`, its id), or while the detector is muted. `settled`: it closed
+    though its rows went on, for they had become a state at a steady level.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     closed: float | None = None
     pages: bool = True
     like: str | None = None
+    settled: bool = False
 
     @property
     def state(self) -> str:
@@ -223,6 +225,8 @@ def sentence(incident: Incident) -> str:
         told.append(f"since {_minute(incident.start)} UTC, {rows}")
     else:
         told.append(f"{_minute(incident.start)} to {_minute(incident.end)} UTC, {rows}")
+    if incident.settled:
+        told.append("it went on at that level, and only what rises above it is another incident")
     if incident.like is not None:
         told.append("like rows that were dismissed")
     return "; ".join(told)

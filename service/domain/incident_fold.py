@@ -5,8 +5,17 @@ from typing import Literal
 
 import msgspec
 
-from models.parts.incident_rule import LEVELS, Rule, closes, opens, rises, silent
+from models.parts.incident_rule import (
+    LEVELS,
+    Rule,
+    closes,
+    opens,
+    rises,
+    silent,
+    stands,
+)
 from service.domain.incident import ROWS_KEPT, Incident, Pardon, Witness, leads, speaks
+from service.domain.incident_source import Level, Source
 
 SOURCES = 1000  # that are followed at once; the one unheard of for longest goes
 OLD_SECONDS = 3600.0  # an incident of rows older than this when they came pages nobody
@@ -32,35 +41,22 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
     unlisted: int = 0
 
 
-class Source(msgspec.Struct, array_like=True):
-    """What is remembered of one source.
-
-    `rows` were judged so far; `alarms` are the numbers of the latest alarming ones and `times`
-    theirs. `last` is the time of the latest row, `heard` when it came here, `interval` the usual
-    seconds between two rows. `waiting` are kept rows that may belong to the next incident, `levels`
-    the severities of the open one's latest alarming rows.
-    """
-
-    rows: int = 0
-    alarms: list[int] = msgspec.field(default_factory=list)
-    times: list[float] = msgspec.field(default_factory=list)
-    last: float | None = None
-    heard: float = 0.0
-    interval: float | None = None
-    open: Incident | None = None
-    waiting: list[Witness] = msgspec.field(default_factory=list)
-    levels: list[float] = msgspec.field(default_factory=list)
-
-
 class Change(msgspec.Struct, frozen=True):
     """An incident that opened, went on or closed, and the kept rows that it gained.
 
-    `paged`: it went on, and people are to be told of it from now on.
+    `paged`: it went on, and people are to be told of it from now on. `settled`: it closed because
+    it has become a state; `closed` follows when that state is over.
     """
 
-    kind: Literal["opened", "extended", "paged", "closed"]
+    kind: Literal["opened", "extended", "paged", "settled", "closed"]
     incident: Incident
     rows: tuple[Witness, ...] = ()
+
+    @property
+    def told(self) -> bool:
+        """Whether people hear of it: not of rows, nor of the end of a state that had settled."""
+        ended = self.kind == "closed" and self.incident.settled
+        return self.kind != "extended" and not ended
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -91,7 +87,7 @@ class Fold(msgspec.Struct):
             if not block.positions:
                 return []  # nothing to remember
             source = self.sources[block.source] = Source()
-        changes = list(self._alarms(source, block, context))
+        changes: list[Change] = list(self._alarms(source, block, context))
         if source.last is not None and block.last > source.last:
             each = (block.last - source.last) / block.rows
             source.interval = (
@@ -102,20 +98,19 @@ class Fold(msgspec.Struct):
         source.rows += block.rows
         source.last = max(source.last or block.last, block.last)
         source.heard = context.heard
-        quiet = source.rows - 1 - source.alarms[-1] if source.alarms else source.rows
-        if source.open and closes(context.rule, quiet, source.last - source.times[-1]):
-            changes.append(self._close(source, context))
-        if source.open is None and quiet >= context.rule.m:
+        latest = source.latest
+        quiet = source.rows if latest is None else source.rows - 1 - latest
+        changes += self._over(source, source.rows, source.last, context)
+        if source.open is None and source.level is None and quiet >= context.rule.m:
             del self.sources[block.source]
         return _once(changes + self._bounded(context))
 
     def sweep(self, context: Context) -> list[Change]:
         """Return the incidents that are over because their source sends nothing any more."""
-        changes = []
+        changes: list[Change] = []
         for name, source in list(self.sources.items()):
             if silent(context.rule, context.heard - source.heard, source.interval):
-                if source.open:
-                    changes.append(self._close(source, context))
+                changes += self._ends(source, context)
                 del self.sources[name]
         return changes
 
@@ -124,46 +119,70 @@ class Fold(msgspec.Struct):
         return [one.open for one in self.sources.values() if one.open is not None]
 
     def _alarms(self, source: Source, block: Block, context: Context) -> Iterator[Change]:
-        rule, kept = context.rule, dict(block.witnesses)
-        rows: list[Witness] = []
+        kept = dict(block.witnesses)
         for position, at, severity in zip(
             block.positions, block.times, block.severities, strict=True
         ):
             row = source.rows + position
-            if source.open and closes(rule, row - source.alarms[-1] - 1, at - source.times[-1]):
-                yield Change("extended", source.open, tuple(rows))
-                rows = []
-                yield self._close(source, context)
+            yield from self._over(source, row, at, context)
+            if source.stands_at(row, at, severity):
+                continue
             source.alarms = [*source.alarms[-_WAITING:], row]
             source.times = [*source.times[-_WAITING:], at]
             witness = kept.get(position)
-            if source.open and rises(severity, source.levels):
-                yield Change("extended", source.open, tuple(rows))
-                rows = []
+            if source.open is None:
+                yield from self._wait(source, block.source, severity, witness, context)
+            elif rises(severity, source.levels):
                 yield self._close(source, context)
                 source.alarms, source.times = [row], [at]
                 source.waiting = [] if witness is None else [witness]
-                yield self._open(source, block, severity, context)
-            elif source.open is None:
-                if witness is not None:
-                    source.waiting = [*source.waiting[-_WAITING:], witness]
-                if opens(rule, source.alarms, severity):
-                    opened = self._open(source, block, severity, context)
-                    yield opened
+                yield self._open(source, block.source, severity, context)
             else:
-                source.levels = [*source.levels[1 - LEVELS :], severity]
-                source.open = _extended(source.open, at, severity, witness, context.alpha)
-                if witness is not None:
-                    rows.append(witness)
-                if _pages_now(source.open, at, context):
-                    source.open = msgspec.structs.replace(source.open, pages=True)
-                    yield Change("paged", source.open)
+                yield from self._go_on(source, severity, witness, context)
         if source.open and block.positions:
             count = source.open.count + block.unlisted
             source.open = msgspec.structs.replace(source.open, count=count)
-            yield Change("extended", source.open, tuple(rows))
+            yield Change("extended", source.open)
 
-    def _open(self, source: Source, block: Block, severity: float, context: Context) -> Change:
+    def _over(self, source: Source, row: int, at: float, context: Context) -> Iterator[Change]:
+        """Yield what is over at a row with this number and time."""
+        rule = context.rule
+        if source.open and closes(rule, row - source.alarms[-1] - 1, at - source.times[-1]):
+            yield self._close(source, context)
+        if source.level and source.level.over(rule, row, at):
+            yield _left(source)
+
+    def _wait(
+        self,
+        source: Source,
+        name: str,
+        severity: float,
+        witness: Witness | None,
+        context: Context,
+    ) -> Iterator[Change]:
+        """Take an alarming row while no incident is open; yield the one that it opens."""
+        if witness is not None:
+            source.waiting = [*source.waiting[-_WAITING:], witness]
+        if opens(context.rule, source.alarms, source.measured(severity)):
+            yield self._open(source, name, severity, context)
+
+    def _go_on(
+        self, source: Source, severity: float, witness: Witness | None, context: Context
+    ) -> Iterator[Change]:
+        """Take an alarming row of the open incident."""
+        assert source.open is not None, "only an open incident goes on"
+        at = source.times[-1]
+        source.levels = [*source.levels[1 - LEVELS :], severity]
+        source.open = _extended(source.open, at, severity, witness, context.alpha)
+        if witness is not None:
+            yield Change("extended", source.open, (witness,))
+        if _pages_now(source.open, at, context):
+            source.open = msgspec.structs.replace(source.open, pages=True)
+            yield Change("paged", source.open)
+        if stands(source.open.count, at - source.open.start, source.levels):
+            yield from self._settle(source, context)
+
+    def _open(self, source: Source, name: str, severity: float, context: Context) -> Change:
         rule, row = context.rule, source.alarms[-1]
         first = next(i for i, one in enumerate(source.alarms) if row - one < rule.m)
         start = source.times[first]
@@ -176,7 +195,7 @@ class Fold(msgspec.Struct):
         self.opened += 1
         source.open = Incident(
             id=f"i{self.opened}-{round(start * 1000)}",
-            source=block.source,
+            source=name,
             start=start,
             end=source.times[-1],
             peak=max(severity, peak.severity if peak else 0.0),
@@ -199,15 +218,38 @@ class Fold(msgspec.Struct):
         source.open, source.alarms, source.times, source.waiting = None, [], [], []
         return Change("closed", over)
 
+    def _settle(self, source: Source, context: Context) -> Iterator[Change]:
+        """Close the open incident, whose level is the source's from now on."""
+        if source.level is not None:
+            yield _left(source)
+        row, at, levels = source.alarms[-1], source.times[-1], source.levels
+        over = self._close(source, context).incident
+        over = msgspec.structs.replace(over, settled=True)
+        source.level = Level(over, max(levels), levels, row, at)
+        yield Change("settled", over)
+
+    def _ends(self, source: Source, context: Context) -> Iterator[Change]:
+        """Yield what closes with a source that is followed no longer."""
+        if source.open:
+            yield self._close(source, context)
+        if source.level:
+            yield _left(source)
+
     def _bounded(self, context: Context) -> list[Change]:
         """Return what closes because too many sources are followed."""
-        changes = []
+        changes: list[Change] = []
         while len(self.sources) > SOURCES:
             name = min(self.sources, key=lambda one: self.sources[one].heard)
-            if self.sources[name].open:
-                changes.append(self._close(self.sources[name], context))
+            changes += self._ends(self.sources[name], context)
             del self.sources[name]
         return changes
+
+
+def _left(source: Source) -> Change:
+    """Return that the state at which the source stood is over."""
+    assert source.level is not None, "only a state ends"
+    over, source.level = source.level.incident, None
+    return Change("closed", over)
 
 
 def _extended(
@@ -240,9 +282,9 @@ def _pages_now(incident: Incident, at: float, context: Context) -> bool:
 
 def _once(changes: Sequence[Change]) -> list[Change]:
     """Return the changes with what happened to one incident joined: the last word, all rows."""
-    joined: dict[tuple[str, bool], Change] = {}
+    joined: dict[tuple[str, str], Change] = {}
     for change in changes:
-        key = (change.incident.id, change.kind == "closed")
+        key = (change.incident.id, change.kind if change.kind in {"settled", "closed"} else "")
         before = joined.get(key)
         if before is None:
             joined[key] = change

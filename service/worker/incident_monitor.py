@@ -209,13 +209,13 @@ class IncidentMonitor:
             message(
                 lease.name,
                 lease.uid,
-                "closed" if change.kind == "closed" else "opened",
+                "closed" if change.kind in {"settled", "closed"} else "opened",
                 change.incident,
                 now,
                 self._public_url,
             )
             for change in changes
-            if change.kind != "extended" and change.incident.pages
+            if change.told and change.incident.pages
         ]
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+import pytest
 
 from models.parts.incident_rule import Rule
 from service.domain.attribution import Attribution
@@ -61,16 +62,68 @@ def test_three_of_ten_open_one_incident() -> None:
 def test_a_fault_on_top_of_a_state_is_another_incident() -> None:
     """Rows far above what an incident has come to close it and open the next; others go on."""
     fold = Fold()
-    run(fold, block(0.0, 60.0, "x" * 60, severity=2.0))
-    assert [one.kind for one in run(fold, block(3600.0, 60.0, "x", severity=2.5))] == ["extended"]
-    closed, opened = run(fold, block(3660.0, 60.0, "xx", severity=3.5))[-2:]
-    assert (closed.kind, closed.incident.count, closed.incident.peak) == ("closed", 61, 2.5)
-    assert (opened.incident.start, opened.incident.count, opened.incident.peak) == (3660.0, 2, 3.5)
-    assert [row.event for row in opened.rows] == ["3660.0", "3720.0"]
+    run(fold, block(0.0, 60.0, "x" * 40, severity=2.0))
+    assert [one.kind for one in run(fold, block(2400.0, 60.0, "x", severity=2.5))] == ["extended"]
+    closed, opened = run(fold, block(2460.0, 60.0, "xx", severity=3.5))[-2:]
+    assert (closed.kind, closed.incident.count, closed.incident.peak) == ("closed", 41, 2.5)
+    assert (opened.incident.start, opened.incident.count, opened.incident.peak) == (2460.0, 2, 3.5)
+    assert [row.event for row in opened.rows] == ["2460.0", "2520.0"]
     packed = msgspec.msgpack.encode(fold)  # what an earlier release wrote has no levels
     old = msgspec.msgpack.decode(packed)
-    old["sources"][""] = old["sources"][""][:-1]
+    old["sources"][""] = old["sources"][""][:-2]
     assert msgspec.convert(old, Fold).open() == fold.open()
+
+
+def kinds(changes: list[Change]) -> list[str]:
+    """Return what the changes are, without rows that were added."""
+    return [one.kind for one in changes if one.kind != "extended"]
+
+
+def test_an_incident_that_goes_on_becomes_a_state() -> None:
+    """It ends, said so, and only rows above its level open another; then the state is over."""
+    fold = Fold()
+    opened, settled = run(fold, block(0.0, 60.0, "x" * 62, severity=2.0))
+    assert (opened.kind, settled.kind, settled.told) == ("opened", "settled", True)
+    assert (settled.incident.count, settled.incident.end) == (61, 3600.0)
+    assert settled.incident.state == "closed"
+    assert "it went on at that level" in sentence(settled.incident)
+    fold = msgspec.msgpack.decode(msgspec.msgpack.encode(fold), type=Fold)  # a worker follows
+    assert run(fold, block(3720.0, 60.0, "x" * 100, severity=2.1)) == []
+    assert kinds(run(fold, block(9720.0, 60.0, "xxx", severity=2.5))) == ["opened"]
+    assert kinds(run(fold, block(9900.0, 60.0, "x" * 9, severity=2.0))) == []
+    # At the level still: the fault above it is over.
+    assert kinds(run(fold, block(10440.0, 60.0, "xx", severity=2.0))) == ["closed"]
+    (over,) = run(fold, block(10560.0, 60.0, "." * 11))
+    assert (over.kind, over.incident, over.told) == ("closed", settled.incident, False)
+    assert fold.sources == {}
+    assert kinds(run(fold, block(11220.0, 60.0, "xxx", severity=1.1))) == ["opened"]
+
+
+def test_a_state_does_not_rise_with_a_fault_that_grows() -> None:
+    """A level falls with its rows and rises to where it was, not above: what grows is told of."""
+    fold = Fold()
+    run(fold, block(0.0, 60.0, "x" * 61, severity=2.0))
+    assert fold.sources[""].level is not None
+    told = []
+    for hour, severity in enumerate((1.5, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0, 2.1, 2.3)):
+        told.append(
+            kinds(run(fold, block(3660.0 + 3840 * hour, 60.0, "x" * 64, severity=severity)))
+        )
+    assert told == [[]] * 8 + [["opened", "closed", "settled"]]
+
+
+@pytest.mark.parametrize(("rows", "every"), [(60, 1.0), (59, 3600.0)])
+def test_a_short_incident_is_no_state(rows: int, every: float) -> None:
+    """It takes an hour and sixty rows, whatever comes faster or slower."""
+    assert kinds(run(Fold(), block(0.0, every, "x" * rows, severity=2.0))) == ["opened"]
+
+
+def test_a_source_that_goes_quiet_ends_its_state() -> None:
+    """A state of which nothing more is heard is closed, so that nothing waits for it."""
+    fold = Fold()
+    run(fold, block(0.0, 60.0, "x" * 61, severity=2.0))
+    (over,) = fold.sweep(context(heard=1e9))
+    assert (over.kind, over.incident.settled, fold.sources) == ("closed", True, {})
 
 
 def test_one_very_severe_row_is_enough() -> None:

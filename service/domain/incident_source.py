@@ -1,0 +1,83 @@
+"""What is remembered of one source of rows between two blocks of them."""
+
+import msgspec
+
+from models.parts.incident_rule import LEVELS, Rule, closes, measured
+from service.domain.incident import Incident, Witness
+
+
+class Level(msgspec.Struct, array_like=True):
+    """The level at which a source stands since an incident became a state that lasts.
+
+    Rows at the level alarm, and belong to no new incident: the state was told of.
+    `incident` is that one; `top` its largest severity when it did, `severities` those of the latest
+    rows at the level. `row` and `at` are number and time of the latest row that alarmed.
+    """
+
+    incident: Incident
+    top: float
+    severities: list[float]
+    row: int
+    at: float
+
+    @property
+    def height(self) -> float:
+        """The level. It falls with its rows and rises again, never above `top`.
+
+        A fault that grows slowly would otherwise take the level with it.
+        """
+        return min(self.top, max(self.severities))
+
+    def hold(self, severity: float) -> None:
+        """Take note of a row at the level."""
+        self.severities = [*self.severities[1 - LEVELS :], severity]
+
+    def seen(self, row: int, at: float) -> None:
+        """Take note of a row that alarmed, at the level or above it."""
+        self.row, self.at = row, at
+
+    def over(self, rule: Rule, row: int, at: float) -> bool:
+        """Return whether the state is over: so many rows and so long without an alarm."""
+        return closes(rule, row - self.row - 1, at - self.at)
+
+
+class Source(msgspec.Struct, array_like=True):
+    """What is remembered of one source.
+
+    `rows` were judged so far; `alarms` are the numbers of the latest alarming ones, above the level
+    where there is one, and `times` theirs. `last` is the time of the latest row, `heard` when it
+    came here, `interval` the usual seconds between two rows. `waiting` are kept rows that may
+    belong to the next incident, `levels` the severities of the open one's latest alarming rows.
+    `level` is where the source stands.
+    """
+
+    rows: int = 0
+    alarms: list[int] = msgspec.field(default_factory=list)
+    times: list[float] = msgspec.field(default_factory=list)
+    last: float | None = None
+    heard: float = 0.0
+    interval: float | None = None
+    open: Incident | None = None
+    waiting: list[Witness] = msgspec.field(default_factory=list)
+    levels: list[float] = msgspec.field(default_factory=list)
+    level: Level | None = None
+
+    @property
+    def latest(self) -> int | None:
+        """The number of the latest row that alarmed, None where none did."""
+        alarms = [*self.alarms[-1:], *([self.level.row] if self.level else [])]
+        return max(alarms, default=None)
+
+    def measured(self, severity: float) -> float:
+        """Return a severity as it is beside the level; 1 and more is above it."""
+        return measured(severity, self.level.height if self.level else None)
+
+    def stands_at(self, row: int, at: float, severity: float) -> bool:
+        """Take an alarming row; return whether it belongs to the state at which the source is."""
+        if self.level is None:
+            return False
+        self.level.seen(row, at)
+        belongs = self.measured(severity) < 1.0
+        if belongs:
+            self.level.hold(severity)
+        return belongs
