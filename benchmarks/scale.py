@@ -96,22 +96,28 @@ def loaded(server, name):
     return status["champion"] == 1
 
 
-def demanded(artifact, *, quick):
-    """Return a row for small champions, many of them, and one for a few of the default score."""
+def demanded(*, quick):
+    """Return a row for small champions, many of them, one for a few of the default score; heights.
+
+    The latter are the resident memory of either process, as it went on.
+    """
     from models import Config, train
 
     def filled(url, names, artifact):
         return fill(url, names, 1, artifact)
 
     less = 10 if quick else 1
+    rows, heights = [], []
     X = np.random.default_rng(0).normal(size=(4000, servers.DIMENSION)).astype(np.float32)
     auto = train(None, X, Config()).to_bytes()
-    plans = (("elbo", artifact, STORED, HOT), ("auto", auto, STORED // 25, HOT // 10))
-    return [
-        {"score": score, "artifact kB": round(len(data) / 1000)}
-        | on_demand.measure(filled, data, stored // less, hot // less, hot // less, ASKED // less)
-        for score, data, stored, hot in plans
-    ]
+    small = train(None, X, Config(kind="mahalanobis")).to_bytes()
+    plans = (("mahalanobis", small, STORED, HOT), ("auto", auto, STORED // 25, HOT // 10))
+    for name, data, stored, hot in plans:
+        asked = stored // less, hot // less, hot // less, ASKED // less
+        row, over_time = on_demand.measure(filled, data, *asked)
+        rows.append({"what": name, "artifact kB": round(len(data) / 1000)} | row)
+        heights += [{"what": name} | height for height in over_time]
+    return rows, heights
 
 
 def draw(rows, path):
@@ -137,14 +143,17 @@ def main():
     servers.begin()
     artifact = servers.champion().to_bytes()
     if given.only == "demand":
-        report.report("On demand", demanded(artifact, quick=given.quick), given.output)
+        rows, heights = demanded(quick=given.quick)
+        report.report("On demand", rows, given.output, {"Memory over time": heights})
         return
     detectors, versions = ((1, 100), (1, 100)) if given.quick else (DETECTORS, VERSIONS)
     pairs = [(d, 1) for d in detectors] + [(1, v) for v in versions if v > 1]
     rows = [measure(d, v, artifact, given.seconds) for d, v in pairs]
     for row in rows:
         row["x first"] = row["cpu us"] / rows[0]["cpu us"]
-    further = {} if given.only else {"On demand": demanded(artifact, quick=given.quick)}
+    further = {}
+    if not given.only:
+        further["On demand"], further["Memory over time"] = demanded(quick=given.quick)
     report.report("Scale", rows, given.output, further, bytes=len(artifact))
     if given.output is not None:
         draw(rows, given.output.with_suffix(".png"))

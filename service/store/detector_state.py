@@ -1,6 +1,7 @@
 """A detector built from the hash that the store holds of it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -8,7 +9,7 @@ import orjson
 from redis.asyncio import Redis
 
 from service import log
-from service.domain.chosen_context import read_choice
+from service.domain.chosen_context import ChosenContext, read_choice
 from service.domain.detector import (
     NAME,
     Counts,
@@ -21,7 +22,7 @@ from service.domain.detector import (
     Retrains,
     with_dimension,
 )
-from service.domain.detector_config import stored
+from service.domain.detector_config import DetectorConfig, stored
 from service.domain.drift_report import NO_DRIFT, Drift
 from service.domain.incident import IncidentRule
 from service.problems import Unprocessable
@@ -64,13 +65,13 @@ def from_state(name: str, state: Mapping[bytes, bytes], drift: bytes | None) -> 
         return int(text.get(field) or 0)
 
     dimension = number("dimension") or None
-    chosen = read_choice(text["context"]) if text.get("context") else None
+    config, chosen = _config(text["config"], dimension, text.get("context", ""))
     oldest = text.get("oldest", "").partition("-")[0]
     return Detector(
         name=name,
         uid=text["uid"],
         created_at=rfc3339(number("created") / 1000) or "",
-        config=with_dimension(stored(text["config"]), dimension, chosen),
+        config=config,
         config_revision=number("revision"),
         dimension=dimension,
         champion=number("champion") or None,
@@ -136,6 +137,15 @@ def pointer(values: Sequence[bytes | None]) -> Pointer:
         sha256 or None,
         int(changed or 0),
     )
+
+
+@lru_cache(maxsize=256)
+def _config(
+    text: str, dimension: int | None, context: str
+) -> tuple[DetectorConfig, ChosenContext | None]:
+    # Many detectors have one config: it is read once, and all of them share it.
+    chosen = read_choice(context) if context else None
+    return with_dimension(stored(text), dimension, chosen), chosen
 
 
 def _after(entry: str, cursor: str) -> bool:

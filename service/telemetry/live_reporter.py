@@ -7,6 +7,7 @@ and counted. The counts of rows and alarms are exact: they wait for a store that
 
 import asyncio
 import contextlib
+import itertools
 import os
 import secrets
 import time
@@ -63,7 +64,8 @@ class Observer:
         self._process = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._pending: dict[Champion, _Pending] = {}
         self._bytes = 0
-        self._outboxes: dict[str, Outbox] = {}
+        self._outboxes: dict[str, Outbox] = {}  # of those with reports that wait
+        self._numbers = itertools.count(1)  # of reports; those of one detector rise
         self._sending = asyncio.Lock()
         self._beat_at = 0.0
 
@@ -121,7 +123,7 @@ class Observer:
         for champion, pending in noted.items():
             try:
                 X, summary, report = await asyncio.to_thread(self._summarise, champion, pending)
-                self._outboxes.setdefault(champion.name, Outbox()).put(report)
+                self._outboxes.setdefault(champion.name, Outbox()).put(next(self._numbers), report)
                 await self._stores.live.append(champion.name, summary)
                 await self._keep(champion, X)
             except StoreUnavailable:
@@ -154,6 +156,7 @@ class Observer:
                         name, self._process, number, report, events, alarmed
                     )
                     outbox.waiting.popleft()
+                del self._outboxes[name]
 
     def _summarise(self, champion: Champion, pending: _Pending) -> tuple[Matrix, LiveSummary, Made]:
         X = np.concatenate([chunk for chunk, _ in pending.chunks] or [_NO_ROWS])

@@ -36,6 +36,7 @@ _SEVERITY = (0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 5, 10, 50)
 _SWAP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5)
 _PENDING = 4096  # answers counted together at most; about 0.2 s of traffic at full speed
 _FLUSH_SECONDS = 0.1
+_UNLOADED = 100  # detectors whose histograms are dropped together: the copy is then written anew
 _OTHER = "other"
 
 
@@ -78,6 +79,8 @@ class Metrics:
         label = ("detector",)
 
         self._of_detectors: list[Counter | Histogram | Gauge] = []
+        self._histograms: list[_Histogram] = []
+        self._unloaded: set[str] = set()  # whose histograms are still there
 
         def counter(name: str, text: str, labels: tuple[str, ...] = label) -> Counter:
             made = Counter(f"anamnesis_{name}", text, labels, registry=registry)
@@ -88,6 +91,7 @@ class Metrics:
         def histogram(name: str, text: str, buckets: tuple[float, ...]) -> _Histogram:
             made = _Histogram(f"anamnesis_{name}", text, label, registry=registry, buckets=buckets)
             self._of_detectors.append(made)
+            self._histograms.append(made)
             return made
 
         self._scored = counter("vectors_scored", "Vectors scored.")
@@ -199,6 +203,7 @@ class Metrics:
     def _swapped(self, champion: Champion, seconds: float | None, source: str) -> None:
         if source != "memory":
             self._loads.labels(source).inc()
+        self._unloaded.discard(champion.name)
         label = self._label(champion.name)
         self._loaded.labels(label).set(champion.generation)
         if seconds is not None:
@@ -224,6 +229,19 @@ class Metrics:
         self._loaded.remove(name)
         if self._shared is not None:
             self._shared.numbers[LIVE].forget(("detector", name))
+        self._unloaded.add(name)
+        if len(self._unloaded) >= _UNLOADED:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Drop the histograms of unloaded detectors: most of the memory that metrics take."""
+        self.flush()
+        names, self._unloaded = self._unloaded, set()
+        for name in names:
+            for metric in self._histograms:
+                metric.remove(name)
+            if self._shared is not None:
+                self._shared.forget(("detector", name), "histogram")
 
     def forgotten(self, name: str) -> None:
         """Drop every number of a detector that was deleted, so that others find room."""
@@ -231,8 +249,9 @@ class Metrics:
         for metric in self._of_detectors:
             metric.remove_by_labels({"detector": name})
         if self._shared is not None:
-            self._shared.forget("detector", name)
+            self._shared.forget(("detector", name))
         self._labels.discard(name)
+        self._unloaded.discard(name)
 
     def keep_only(self, names: Collection[str]) -> None:
         """Drop what a predecessor of this process counted of detectors that are gone since."""

@@ -45,9 +45,10 @@ class Numbers:
         self.names: list[Name | None] = []  # None: forgotten, its place is free
         self.values = array.array("d")
         self._places: dict[Name, int] = {}
-        self._lines: list[bytes] = []
-        self._written = 0  # bytes of these that are in the file
-        self._rewrite = False  # whether any of these changed
+        self._labelled: dict[tuple[str, str], list[Name]] = {}  # by their first label
+        self._named = 0  # of the names, those whose lines are in the file
+        self._written = 0  # bytes of these lines
+        self._rewrite = False  # whether any of these names changed
         # A place is given anew only once its zero was copied: no sibling sees an old number there.
         self._forgotten: list[int] = []
         self._free: list[int] = []
@@ -58,27 +59,33 @@ class Numbers:
     def place(self, name: Name) -> int:
         """Return where the number of `name` stands in `values`, making it where it is new."""
         found = self._places.get(name)
-        if found is None and self._free:
+        if found is not None:
+            return found
+        if name.labels:
+            self._labelled.setdefault(name.labels[0], []).append(name)
+        if self._free:
             found = self._places[name] = self._free.pop()
             self._change(found, name)
-        elif found is None:
+        else:
             found = self._places[name] = len(self.names)
             self.names.append(name)
-            self._lines.append(_line(name))
             self.values.append(0.0)
         return found
 
-    def forget(self, label: tuple[str, str]) -> None:
-        """Drop every number that has this label, and its value."""
-        for name in [name for name in self._places if label in name.labels]:
+    def forget(self, label: tuple[str, str], kind: str | None = None) -> None:
+        """Drop every number whose first label this is, of one kind of metric or of all."""
+        names = self._labelled.get(label, [])
+        for name in [name for name in names if kind in (None, name.kind)]:
+            names.remove(name)
             place = self._places.pop(name)
             self.values[place] = 0.0
             self._change(place, None)
             self._forgotten.append(place)
+        if not names:
+            self._labelled.pop(label, None)
 
     def _change(self, place: int, name: Name | None) -> None:
         self.names[place] = name
-        self._lines[place] = _line(name)
         self._rewrite = True
 
     def held(self) -> Iterator[tuple[Name, float]]:
@@ -90,22 +97,33 @@ class Numbers:
     def copy(self) -> None:
         """Copy what changed to the files; raises OSError, after which the next call copies all."""
         forgotten, changed = len(self._forgotten), self._rewrite
-        values, lines = self.values.tobytes(), b"".join(self._lines)
-        if values == self._copied and self._intact() and not changed:
+        values, intact = self.values.tobytes(), self._intact()
+        if values == self._copied and intact and not changed:
             return
         self._copied = b""
         self._names_file.parent.mkdir(mode=0o700, exist_ok=True)
-        if changed:
-            _replace(self._names_file, lines)
-            self._rewrite = False
-        else:
-            start = self._written if self._intact() else 0
-            _write(self._names_file, lines[start:], start)
-        self._written = len(lines)
+        self._copy_names(changed, self._named if intact and not changed else 0)
         _write(self._values_file, values, 0)
         self._copied = values
         self._free += self._forgotten[:forgotten]
         del self._forgotten[:forgotten]
+
+    def _copy_names(self, changed: bool, first: int) -> None:
+        """Write the lines of the names from `first` on; all of them, at once, where any changed."""
+        if changed:
+            self._rewrite = False  # before they are read: another thread may change them meanwhile
+        new = self.names[first:]
+        lines = b"".join(map(_line, new))
+        start = self._written if first else 0
+        try:
+            if changed:
+                _replace(self._names_file, lines)
+            else:
+                _write(self._names_file, lines, start)
+        except OSError:
+            self._rewrite |= changed
+            raise
+        self._named, self._written = first + len(new), start + len(lines)
 
     def _intact(self) -> bool:
         """Return whether the files are as this process left them."""
@@ -173,10 +191,10 @@ class Shared(Collector):
         for numbers in self.numbers.values():
             numbers.copy()
 
-    def forget(self, label: str, value: str) -> None:
-        """Drop every number of this process that has this label."""
+    def forget(self, label: tuple[str, str], kind: str | None = None) -> None:
+        """Drop numbers of this process, as `Numbers.forget`."""
         for numbers in self.numbers.values():
-            numbers.forget((label, value))
+            numbers.forget(label, kind)
 
     def known(self, label: str) -> set[str]:
         """Return the values that a label has here, those of a predecessor included."""

@@ -285,12 +285,10 @@ class Outbox:
 
     def __init__(self) -> None:
         self.waiting: deque[Unsent] = deque()
-        self._number = 0
 
-    def put(self, one: Made) -> None:
-        """Add a report; older ones are joined where too many wait."""
-        self._number += 1
-        self.waiting.append(Unsent(self._number, one))
+    def put(self, number: int, one: Made) -> None:
+        """Add a report under a number above those before; join older ones where too many wait."""
+        self.waiting.append(Unsent(number, one))
         if len(self.waiting) <= UNSENT:
             return
         first, *rest = self.waiting

@@ -6,6 +6,7 @@ from service.domain.detector import Retraining
 from service.domain.detector_config import parse
 from service.domain.drift_report import NO_DRIFT, Drift
 from service.problems import Conflict, UnknownDetector, Unprocessable
+from service.store.detector_state import from_state
 from service.store.detectors import Detectors
 from service.store.live_summaries import Live, Memory
 from service.store.redis_keys import DETECTORS, NOTIFY, Keys
@@ -227,3 +228,12 @@ async def test_a_version_made_during_a_deletion_goes_too(stored, redis):
     reject = stored.registry.reject(lease, experience, b"late", BAD, seconds=1)
     await asyncio.gather(stored.detectors.delete("pump"), reject, return_exceptions=True)
     assert await redis.keys("*{pump}:artifact*") == []
+
+
+def test_detectors_with_one_config_share_it() -> None:
+    """Ten thousand detectors with the same config hold it once."""
+    state = {b"uid": b"u", b"config": b'{"seed": 3}', b"dimension": b"4", b"champion": b""}
+    one, other = from_state("one", state, None), from_state("other", state, None)
+    wider = from_state("wider", state | {b"dimension": b"5"}, None)
+    assert one.config is other.config
+    assert (one.config.dimension, wider.config.dimension) == (4, 5)

@@ -231,10 +231,10 @@ async def test_a_report_counts_once(observed: Observed) -> None:
 async def test_a_long_outage_keeps_counts_alone(observed: Observed) -> None:
     """While the store is away for long the oldest reports are joined: no count is lost."""
     outbox = Outbox()
-    for _ in range(3 * UNSENT):
+    for number in range(1, 3 * UNSENT + 1):
         observed.score(np.full((1, 3), 70.0))
         collected = observed.observer._pending.pop(observed.serving).collected
-        outbox.put(made(observed.serving, collected, (), time.time()))
+        outbox.put(number, made(observed.serving, collected, (), time.time()))
     assert len(outbox.waiting) <= UNSENT
     rows = sum(one.rows for unsent in outbox.waiting for one in unsent.made.report.tallies)
     assert rows == 3 * UNSENT

@@ -211,6 +211,28 @@ def test_a_deleted_detector_leaves_no_series(tmp_path: Path, shared: bool) -> No
         assert "other-" not in page
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_unloaded_detectors_leave_their_counters_alone(tmp_path: Path, shared: bool) -> None:
+    """Their histograms, which take most memory, go a hundred at a time; one that is back stays."""
+    metrics = Metrics(CollectorRegistry(), directory=tmp_path if shared else None)
+    for number in range(101):
+        _counted(metrics, f"cold-{number}")
+        metrics.swap(SwapOutcome("hot", evicted=(f"cold-{number}",)))
+        if number == 50:
+            back = champion(name="cold-7")
+            metrics.swap(SwapOutcome("cold-7", "swapped", champion=back, source="disk"))
+    page = metrics.expose(state()).decode()
+    for number in range(101):
+        for metric in ("severity", "score_duration_seconds", "swap_duration_seconds"):
+            of_it = f'anamnesis_{metric}_count{{detector="cold-{number}"}}'
+            assert (of_it in page) == (number == 7)
+        assert f'anamnesis_vectors_scored_total{{detector="cold-{number}"}} 1.0' in page
+    if metrics._shared is not None:
+        metrics._shared.copy()
+        sibling = Metrics(CollectorRegistry(), directory=tmp_path, place=1)
+        assert 'severity_count{detector="cold-9"}' not in sibling.expose(state()).decode()
+
+
 def test_what_a_predecessor_counted_of_a_detector_that_is_gone_goes(tmp_path: Path) -> None:
     """A process that was restarted keeps the series of those that exist."""
     before = Metrics(CollectorRegistry(), directory=tmp_path)
