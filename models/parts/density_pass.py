@@ -6,7 +6,6 @@ would cost more than the arithmetic.
 """
 
 import math
-import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +61,7 @@ class DensityPass:
         self._closer[k + 1] = -np.vecdot(centres, centres)
         self._slope = 0.5 / variances
         self._start = kernels.shares - 0.5 * k * (np.log(variances) + LOG_2PI)
-        self._scratch = _Scratch(k, len(variances))
+        self._with_one, self._powers = np.ones(k + 1, np.float32), np.ones(k + 2)
 
     def __call__(self, z: Array) -> tuple[Float64, Float64]:
         """Return the log density at each row of z (n, d), and its distance from the kernels.
@@ -85,15 +84,16 @@ class DensityPass:
 
     def one(self, z: Array) -> tuple[float, float]:
         """Return what a call does, of one vector z (d,): past the products, with plain floats."""
-        own = self._scratch
+        with_one, powers = self._with_one.copy(), self._powers.copy()  # (c, 1) and (c, c.c, 1)
         apart = z - self._origin
-        codes = apart.dot(self._inward, own.codes)
-        own.wide[:] = codes
-        own.powers[-2] = length = float(own.wide.dot(own.wide))
-        closeness = own.powers.dot(self._closer, own.closeness)
+        codes, wide = with_one[:-1], powers[:-2]
+        apart.dot(self._inward, codes)
+        wide[:] = codes
+        powers[-2] = length = float(wide.dot(wide))
+        closeness = powers.dot(self._closer)
         squares = -self._area * closeness.item(closeness.argmax())
         likelier = self._of_kernels(closeness)
-        log = max(self.gaussians.largest(own.with_one), likelier.item(likelier.argmax()))
+        log = max(self.gaussians.largest(with_one), likelier.item(likelier.argmax()))
         log -= self._constant
         if len(codes) < len(apart):
             squares += max(float(apart.dot(apart)) - length * self._area, 0.0)
@@ -133,14 +133,3 @@ class DensityPass:
             inside = np.vecdot(codes, codes) * self._area + squares.sum(axis=-1)
             nats += 0.5 * np.maximum(np.vecdot(apart, apart) - inside, 0.0) / self._rest
         return nats
-
-
-class _Scratch(threading.local):
-    """Arrays that `DensityPass.one` writes into, for each thread its own."""
-
-    def __init__(self, k: int, m: int) -> None:
-        self.with_one = np.ones(k + 1, np.float32)
-        self.codes = self.with_one[:k]
-        self.powers = np.ones(k + 2)
-        self.wide = self.powers[:k]
-        self.closeness = np.empty(m)
