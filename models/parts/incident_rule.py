@@ -75,29 +75,32 @@ def rises(severity: float, levels: Sequence[float]) -> bool:
     >>> rises(9.0, [1.0 + row / 10 for row in range(60)])
     False
     """
-    return steady(levels) and severity > RISE * max(levels)
+    return steady(levels, RISE) and severity > RISE * max(levels)
 
 
-def steady(levels: Sequence[float]) -> bool:
+def steady(levels: Sequence[float], most: float) -> bool:
     """Return whether the latest severities of an incident, in their order, keep a level.
 
-    >>> steady([2.0] * 30), steady([2.0] * 29), steady([1.0 + row / 10 for row in range(60)])
-    (True, False, False)
+    Their later half reaches at most `most` times what the earlier one does.
+
+    >>> growing = [1.0 + row / 60 for row in range(60)]
+    >>> steady([2.0] * 30, 1.3), steady([2.0] * 29, 1.3), steady(growing, 1.3), steady(growing, 1.4)
+    (True, False, False, True)
     """
     half = len(levels) // 2
-    return len(levels) >= SETTLED and max(levels) <= RISE * max(levels[:half])
+    return len(levels) >= SETTLED and max(levels) <= most * max(levels[:half])
 
 
 def stands(rows: int, seconds: float, levels: Sequence[float]) -> bool:
     """Return whether an open incident has become a state that stands, `rows` and `seconds` long.
 
     It was told of, and nobody would hear of what happens meanwhile: it ends as an incident, and the
-    rows that follow are measured by its level.
+    rows that follow are measured by its level. A fault that grows is none.
 
     >>> stands(60, 3600.0, [2.0] * 60), stands(59, 3600.0, [2.0] * 59), stands(60, 3599.0, [2.0] * 60)
     (True, False, False)
     """  # noqa: E501 - one call
-    return rows >= STANDS[0] and seconds >= STANDS[1] and steady(levels)
+    return rows >= STANDS[0] and seconds >= STANDS[1] and steady(levels, LIFT)
 
 
 def measured(severity: float, level: float | None) -> float:

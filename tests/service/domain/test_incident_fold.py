@@ -118,6 +118,12 @@ def test_a_short_incident_is_no_state(rows: int, every: float) -> None:
     assert kinds(run(Fold(), block(0.0, every, "x" * rows, severity=2.0))) == ["opened"]
 
 
+def test_a_fault_that_grows_is_no_state() -> None:
+    """It stays one incident for as long as it grows, also by little."""
+    rows = [block(60.0 * i, 60.0, "x", severity=2.0 + i / 60) for i in range(120)]
+    assert kinds(run(Fold(), *rows)) == ["opened"]
+
+
 def test_a_source_that_goes_quiet_ends_its_state() -> None:
     """A state of which nothing more is heard is closed, so that nothing waits for it."""
     fold = Fold()
