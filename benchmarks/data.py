@@ -8,6 +8,7 @@ import numpy as np
 
 _SOURCES = {
     "mnist.npz": "the MNIST digits (pixels as 28x28 bytes); scikit-learn fetches them",
+    "nsl_kdd.npz": "NSL-KDD, words as ones and zeros: ddrogers/R-intrusion-detection-demo",
     "pyclad_nsl_kdd_r.npz": "the NSL-KDD-R example of https://github.com/lifelonglab/pyCLAD",
     "adbench": "the classical sets of https://github.com/Minqi824/ADBench",
     "smd_a.npz": "two servers of the Server Machine Dataset, "
