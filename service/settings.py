@@ -58,8 +58,7 @@ class Settings(BaseSettings):
     )
     redis_ca_file: Path | None = Field(
         None,
-        description="Certificate authorities (PEM) that vouch for a `rediss://` store; the "
-        "system's where this is unset.",
+        description="Authorities (PEM) that vouch for a `rediss://` store; the system's if unset.",
     )
     wait_replicas: int = Field(
         0,
@@ -111,6 +110,11 @@ class Settings(BaseSettings):
         None,
         description="Host names, separated by commas, under which clients may address a service "
         "without API keys; the names of this machine's loopback are always among them.",
+    )
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*/?$",
+        description="Path under which a proxy shows the service and which it takes away: `/sense`.",
     )
     admin_key_file: Path | None = Field(
         None,
@@ -257,9 +261,7 @@ class Settings(BaseSettings):
         3600.0, gt=0, description="How long a message is tried; then it is dropped and counted."
     )
     rewrite_seconds: float = Field(
-        3600.0,
-        gt=0,
-        description="Longest time until learned data is erased from the append-only file too.",
+        3600.0, gt=0, description="Longest until learned data leaves the append-only file too."
     )
 
     # For tests

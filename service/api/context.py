@@ -42,3 +42,8 @@ def parts(request: Request) -> Parts:
     """Return the parts of the process that serves `request`."""
     found: Parts = request.app.state.parts
     return found
+
+
+def root_path(request: Request) -> str:
+    """Return the path under which a proxy shows the service, without a slash at its end."""
+    return parts(request).settings.root_path.rstrip("/")

@@ -1,5 +1,6 @@
 """What the columns of a file hold, guessed from its first rows, for a person to see and correct."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,6 +16,7 @@ from service.domain.cells import BadCell, Clock, indistinct, is_blank, is_number
 _MOSTLY = 0.5  # a column of which more than this share are numbers has bad cells, not text
 _FLAGS = frozenset({"true", "false", "yes", "no", "on", "off"})
 _MOST_SHOWN = 12
+_WITH_UNIT = re.compile(r"[+-]?\d+([.,]\d+)?\s*[^\W\d_%]{1,5}(/[^\W\d_]{1,5})?")
 MOST_VALUES = 50  # of a column of text: more are names or remarks, not states
 EACH = 2  # rows of a value, on average: what differs nearly every time is no category
 
@@ -73,6 +75,12 @@ def _kind(name: str, filled: Sequence[str], *, comma: bool) -> tuple[str | None,
         return "number", _numeric_note(name, filled, comma=comma)
     if _are_times(filled):
         return None, f"{_named(name)} holds times: dropped; --time {name} makes use of them"
+    if all(_WITH_UNIT.fullmatch(cell.strip()) for cell in filled):
+        unit = quoted([filled[0].strip()])
+        return (
+            None,
+            f"{_named(name)} holds numbers with a unit, {unit}: dropped; leave the unit out",
+        )
     values = len({cell.strip() for cell in filled})
     few = values <= MOST_VALUES and values * EACH <= len(filled)
     if few and max(map(len, filled)) <= LONGEST_WORD:

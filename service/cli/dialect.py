@@ -4,17 +4,16 @@ import codecs
 import csv
 import gzip
 import io
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from service.cli.preamble import DELIMITERS, begin
 from service.cli.table_files import BadTable
 from service.domain.cells import is_number
 
 _HEAD_BYTES = 2**18
 _HEAD_LINES = 100
-_DELIMITERS = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas"}
 _LONGEST_CELL = 2**20  # characters: what is longer is a quote that is never closed
 _REFUSED = {
     b"PK\x03\x04": "an Excel workbook or a zip archive: export the sheet as CSV",
@@ -22,6 +21,11 @@ _REFUSED = {
     b"PAR1": "a Parquet file: give it the ending .parquet",
     b"\x93NUMPY": "a NumPy file: give it the ending .npy",
     b"\x89HDF": "an HDF5 file: export the table as CSV",
+    b"<!DOCTYPE": "a web page, perhaps a login: download the table itself",
+    b"<html": "a web page, perhaps a login: download the table itself",
+    b"<?xml": "XML: export the table as CSV",
+    b"[": "JSON: export the table as CSV",
+    b"{": "JSON: export the table as CSV, or let `watch` read it, an object a line",
 }
 
 
@@ -87,20 +91,24 @@ def open_table(file: str, source: BinaryIO) -> TextTable:
     except (OSError, EOFError):
         raise BadTable(f"{file}: the gzip file is damaged") from None
     for magic, what in _REFUSED.items():
-        if head.startswith(magic):
+        if head.removeprefix(codecs.BOM_UTF8).lstrip(b" \r\n").startswith(magic):
             raise BadTable(f"{file} is {what}")
     encoding, named = _encoding(head)
     said += named
-    lines = _sample(head.decode(encoding, "anamnesis.cp1252"))
-    if not lines:
+    begun = begin(_sample(head.decode(encoding, "anamnesis.cp1252")))
+    if not begun.lines:
         raise BadTable(f"{file} is empty")
-    delimiter = _delimiter(lines)
+    lines, delimiter = begun.lines, begun.delimiter
+    said += begun.said
     comma = delimiter != "," and _has_decimal_commas(lines, delimiter)
     split = any(delimiter in line for line in lines)
-    said += [_DELIMITERS[delimiter]] * (split and delimiter != ",") + ["decimal commas"] * comma
+    said += [DELIMITERS[delimiter]] * (split and delimiter != ",") + ["decimal commas"] * comma
     text = io.TextIOWrapper(data, encoding, "anamnesis.cp1252", newline="")
     return TextTable(
-        file, Dialect(delimiter, comma, tuple(said)), _lines(file, text, delimiter), counted
+        file,
+        Dialect(delimiter, comma, tuple(said)),
+        _lines(file, text, delimiter, begun.skipped),
+        counted,
     )
 
 
@@ -108,6 +116,8 @@ def _encoding(head: bytes) -> tuple[str, list[str]]:
     """Return the codec that `head` is written in, and what a person is told of it."""
     if head.startswith(codecs.BOM_UTF8):
         return "utf-8-sig", ["UTF-8 with BOM"]
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32", ["UTF-32"]
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16", ["UTF-16"]
     # Text in Latin letters has a zero in every second byte of UTF-16, and none in UTF-8.
@@ -122,38 +132,27 @@ def _encoding(head: bytes) -> tuple[str, list[str]]:
 
 
 def _sample(text: str) -> list[str]:
-    """Return the first lines that are not blank, without the last of many: it may be cut."""
+    """Return the first lines, without the last of many: it may be cut."""
     lines = text.removeprefix("\ufeff").splitlines()
-    lines = lines[:-1] if len(lines) > 2 else lines
-    return [line for line in lines[:_HEAD_LINES] if line.strip()]
+    return (lines[:-1] if len(lines) > 2 else lines)[:_HEAD_LINES]
 
 
-def _delimiter(lines: list[str]) -> str:
-    """Return what splits the lines into equally many cells; where nothing does, the first line."""
-    widths = {one: [len(row) for row in csv.reader(lines, delimiter=one)] for one in _DELIMITERS}
-    for one, found in widths.items():
-        width, times = Counter(found).most_common(1)[0] if found else (1, 0)
-        if width > 1 and times >= 0.9 * len(found) and found[0] > 1:
-            return one
-    return max(widths, key=lambda one: (widths[one] or [0])[0]) if _split(widths) else ";"
-
-
-def _split(widths: dict[str, list[int]]) -> bool:
-    return any(found and found[0] > 1 for found in widths.values())
-
-
-def _has_decimal_commas(lines: list[str], delimiter: str) -> bool:
+def _has_decimal_commas(lines: Sequence[str], delimiter: str) -> bool:
     cells = [cell.strip() for row in csv.reader(lines, delimiter=delimiter) for cell in row]
     commas = sum("," in cell and is_number(cell, comma=True) for cell in cells)
     points = sum("." in cell and is_number(cell) for cell in cells)
     return commas > points
 
 
-def _lines(file: str, text: io.TextIOWrapper, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _lines(
+    file: str, text: io.TextIOWrapper, delimiter: str, skipped: int
+) -> Iterator[tuple[int, list[str]]]:
+    for _ in range(skipped):
+        text.readline()
     reader = csv.reader(text, delimiter=delimiter)
-    line = 0
+    line, header = 0, True
     while True:
-        line = reader.line_num + 1
+        line = skipped + reader.line_num + 1
         try:
             cells = next(reader, None)
         except csv.Error:
@@ -162,5 +161,11 @@ def _lines(file: str, text: io.TextIOWrapper, delimiter: str) -> Iterator[tuple[
             raise BadTable(f"{file}: the file is damaged after line {line - 1}") from None
         if cells is None:
             return
-        if cells and any(cells):
-            yield line, cells
+        if not cells or not any(cells):
+            continue
+        if any("\0" in cell for cell in cells):
+            raise BadTable(f"{file}, line {line}: a NUL byte: export the file anew as text")
+        if header and cells[0].startswith("#"):
+            cells[0] = cells[0].lstrip("# ")
+        header = False
+        yield line, cells

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 
+from models.columns import quoted
 from models.context_choice import choose
 from service.cli.sheet import Sheet, newest_first
 from service.cli.table_files import BadTable
@@ -18,7 +19,8 @@ def config_for(sheet: Sheet, timezone: str) -> tuple[JsonObject, list[str]]:
         return {}, []
     guessed, notes = sheet.guessed, list(sheet.guessed.notes)
     if not guessed.columns:
-        raise BadTable(f"{sheet.file}: no column holds numbers")
+        line, row = sheet.first.lines[0], sheet.first.rows[0]
+        raise BadTable(f"{sheet.file}: no column holds numbers; line {line} is {quoted(row)}")
     config: JsonObject = {
         "columns": [{"name": name, "type": kind} for name, kind in guessed.columns]
     }

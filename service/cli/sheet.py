@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.columns import order
 from models.context import groups
 from models.errors import VectorError
-from service.cli import table_files
+from service.cli import console, table_files
 from service.cli.column_guess import Guess, guess
 from service.cli.dialect import Counted, Dialect, TextTable, open_table
 from service.cli.growing import Growing, is_json_lines, json_lines
@@ -153,7 +153,14 @@ class Sheet:
                 yield Rows(batch.vectors, None, None, batch.file, batch.unit, batch.places, cells)
             return
         taken = columns or [(name, "number") for name in self._table.names]
+        told = False
         for chunk in self._table.chunks:
+            if chunk.twice is not None and not told:
+                told = True
+                console.complain(
+                    f"{chunk.where(chunk.twice)}: this hour comes twice, when the clocks go back: "
+                    "read as the earlier one; write times in UTC or with their offset"
+                )
             X = chunk.values(taken, gaps=gaps)
             yield Rows(X, chunk.times, chunk.sources, chunk.file, "line", chunk.lines, chunk.rows)
 

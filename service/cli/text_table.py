@@ -45,7 +45,8 @@ class Options:
 class Chunk:
     """Some rows as text: `lines[i]` is where row i stands, `cells[name]` a column, (n,) strings.
 
-    `rows[i]` are all cells of row i, those of columns that are left out too.
+    `rows[i]` are all cells of row i, those of columns that are left out too. `twice` is the first
+    row at a time that its zone has twice, None where there is none.
     """
 
     file: str
@@ -55,6 +56,7 @@ class Chunk:
     times: NDArray[np.float64] | None = None
     sources: tuple[str, ...] | None = None
     comma: bool = False
+    twice: int | None = None
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -219,18 +221,23 @@ class _Reader:
         if len(cells) == width + 1 and not cells[-1].strip():
             return cells[:-1]  # a delimiter after the last cell
         if len(cells) != width:
-            raise BadTable(f"{self.file}, line {line}: {len(cells)} cells for {width} columns")
+            raise BadTable(
+                f"{self.file}, line {line}: {len(cells)} cells for {width} columns: correct or "
+                "delete the line"
+            )
         return cells
 
     def _chunk(self, lines: list[int], rows: list[list[str]]) -> Chunk:
         columns = list(zip(*rows, strict=True))
-        times = sources = None
+        times = sources = twice = None
         if self.roles.time is not None:
             try:
                 times = self.clock.times(columns[self.roles.time])
+                twice = self.clock.twice(columns[self.roles.time])
             except BadCell as error:
                 cell = quoted([columns[self.roles.time][error.row]])
-                hint = "" if "blank" in str(error) else _HINT
+                hint = _FIRST if error.row == 0 and lines[0] <= _NEAR else _LATER
+                hint = ": fill it, or delete the line" if "blank" in str(error) else hint
                 name = self.names[self.roles.time]
                 raise BadTable(
                     f"{self.file}, line {lines[error.row]}, {name} is {cell}: {error}{hint}"
@@ -239,7 +246,7 @@ class _Reader:
             sources = tuple(cell.strip() for cell in columns[self.roles.source])
             self._check_sources(sources, lines)
         cells = {self.names[place]: columns[place] for place in self.kept}
-        return Chunk(self.file, lines, cells, rows, times, sources, self.comma)
+        return Chunk(self.file, lines, cells, rows, times, sources, self.comma, twice)
 
     def _check_sources(self, sources: tuple[str, ...], lines: list[int]) -> None:
         for row, source in enumerate(sources):
@@ -250,6 +257,11 @@ class _Reader:
                 )
 
 
-_HINT = (
+_NEAR = 100  # lines into a file: the first row of a table
+_LATER = (
+    ", though those before are: correct it, delete the line, or say how all are written, as "
+    "--time-format '%d.%m.%Y %H:%M'"
+)
+_FIRST = (
     " (ISO 8601, or seconds since 1970): say how it is written, as --time-format '%d.%m.%Y %H:%M'"
 )

@@ -1,6 +1,7 @@
 """Cells of a text table to values: numbers, flags, blanks and times."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
@@ -36,10 +37,36 @@ def is_blank(cell: str) -> bool:
 def is_number(cell: str, *, comma: bool = False) -> bool:
     """Return whether a cell is a number, with a decimal `comma` where that is the file's."""
     try:
-        float(plain(cell) if comma else cell)
+        read(plain(cell) if comma else cell)
     except ValueError:
         return False
     return True
+
+
+def read(cell: str) -> float:
+    """Return the number in a cell, as people and programs write it; ValueError where it is none.
+
+    Groups of three digits may be apart by commas, spaces or apostrophes; of `45 %` it is 45.
+
+    >>> read("1,234.5"), read("1 234"), read("12.5 %")
+    (1234.5, 1234.0, 12.5)
+    """
+    if "_" not in cell:  # Python takes 2026_01 for a number
+        try:
+            return float(cell)
+        except ValueError:
+            pass
+    text = cell.strip().replace("\N{MINUS SIGN}", "-").removesuffix("%").rstrip()
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        raise ValueError("not a number")
+    return float(_BETWEEN.sub("", text))
+
+
+_BETWEEN = re.compile("[, '\N{RIGHT SINGLE QUOTATION MARK}\u00a0\u2009\u202f]")
+_NUMBER = re.compile(
+    rf"[+-]?(\d+|\d{{1,3}}({_BETWEEN.pattern})\d{{3}}(\2\d{{3}})*)(\.\d*)?([eE][+-]?\d+)?"
+)
 
 
 def plain(cell: str) -> str:
@@ -68,17 +95,17 @@ def numbers(cells: Sequence[str], *, comma: bool = False) -> NDArray[np.float64]
     if comma:
         cells = [plain(cell) for cell in cells]
     try:
-        found = np.array(list(map(float, cells)))
+        found = np.array([float(cell) if "_" not in cell else read(cell) for cell in cells])
     except ValueError:
         found = np.array([_number(row, cell) for row, cell in enumerate(cells)])
     if (infinite := np.isinf(found)).any():
-        raise BadCell(int(infinite.argmax()), "not a finite number")
+        raise BadCell(int(infinite.argmax()), "not a finite number: leave it blank")
     return found
 
 
 def _number(row: int, cell: str) -> float:
     try:
-        return float(cell)
+        return read(cell)
     except ValueError:
         if is_blank(cell):
             return math.nan
@@ -136,28 +163,36 @@ class Clock:
                 raise BadCell(row, "not a time of the years 1 to 9999")
         return found
 
-    def _time(self, cell: str) -> float:
+    def _moment(self, cell: str) -> datetime | float:
+        """Return a time as it is written, or seconds since 1970; ValueError."""
         if self.form is not None:
-            moment = datetime.strptime(cell, self.form)  # noqa: DTZ007 - the zone is put in below
-        else:
-            try:
-                value = float(cell)
-            except ValueError:
-                moment = datetime.fromisoformat(cell)
-            else:
-                return value / 1000 if abs(value) > _MILLISECONDS else value
+            return datetime.strptime(cell, self.form)  # noqa: DTZ007 - the zone is put in later
+        try:
+            value = float(cell)
+        except ValueError:
+            return datetime.fromisoformat(cell)
+        return value / 1000 if abs(value) > _MILLISECONDS else value
+
+    def _time(self, cell: str) -> float:
+        moment = self._moment(cell)
+        if isinstance(moment, float):
+            return moment
         return (moment if moment.tzinfo else moment.replace(tzinfo=self.zone)).timestamp()
 
-    def twice(self, times: NDArray[np.float64]) -> int | None:
+    def twice(self, cells: Sequence[str]) -> int | None:
         """Return the first row whose time of day its zone has twice, None where no row is so.
 
-        Such times are read as the earlier of the two.
+        Such times are read as the earlier of the two; one that names its zone is not so.
         """
         if self.zone is UTC:
             return None
-        for row, at in enumerate(times.tolist()):
-            moment = datetime.fromtimestamp(at, self.zone)
-            if moment.replace(fold=0).utcoffset() != moment.replace(fold=1).utcoffset():
+        for row, cell in enumerate(cells):
+            moment = self._moment(cell.strip())
+            if isinstance(moment, float) or moment.tzinfo:
+                continue
+            local = moment.replace(tzinfo=self.zone)
+            first, second = local.utcoffset(), local.replace(fold=1).utcoffset()
+            if first is not None and second is not None and first > second:
                 return row
         return None
 

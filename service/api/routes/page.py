@@ -9,6 +9,7 @@ import jinja2
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from service.api.context import root_path
 from service.api.guard import csrf_of, open_to_all
 from service.api.incident_documents import Incident
 from service.api.page import assets, words
@@ -52,7 +53,9 @@ def _page(request: Request, template: str, /, *, code: int = 200, **what: Any) -
         csrf = csrf_of(request)
     except Problem:
         csrf = None
-    text = _templates().get_template(template).render(path=request.url.path, csrf=csrf, **what)
+    root = root_path(request)
+    path = root + request.url.path
+    text = _templates().get_template(template).render(path=path, root=root, csrf=csrf, **what)
     headers = {"content-security-policy": _POLICY}
     return Response(text, code, headers, "text/html; charset=utf-8")
 
@@ -64,8 +67,9 @@ def _unless_shown(request: Request, found: Answer[Any]) -> Response | None:
 def _failed(request: Request, found: Answer[Any]) -> Response:
     """Return the page that stands for one that cannot be shown."""
     if found.status == 401:
-        asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        return Response(status_code=303, headers={"location": f"/login?next={quote(asked)}"})
+        root = root_path(request)
+        asked = root + request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return Response(status_code=303, headers={"location": f"{root}/login?next={quote(asked)}"})
     return _page(request, "failed.html", code=found.status, problem=found.problem)
 
 

@@ -5,7 +5,7 @@ import time
 from fastapi import APIRouter, Request, Response
 
 from service.api import documents, openapi, request_bodies
-from service.api.context import parts
+from service.api.context import parts, root_path
 from service.api.guard import open_to_all
 from service.api.responses import answer
 from service.domain import session
@@ -45,6 +45,7 @@ async def post(request: Request) -> Response:
         httponly=True,
         samesite="lax",
         secure=request.url.scheme == "https",
+        path=f"{root_path(request)}/",
     )
     return response
 
@@ -57,8 +58,10 @@ async def post(request: Request) -> Response:
     response_class=Response,
     responses={204: {"description": "Logged out: the cookie is removed."}},
 )
-async def delete() -> Response:
+async def delete(request: Request) -> Response:
     """Remove the cookie."""
     response = Response(status_code=204)
-    response.delete_cookie(session.COOKIE, httponly=True, samesite="lax")
+    response.delete_cookie(
+        session.COOKIE, path=f"{root_path(request)}/", httponly=True, samesite="lax"
+    )
     return response

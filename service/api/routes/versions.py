@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from models import ArtifactError, Version
 from service.api import documents, openapi, request_bodies
-from service.api.context import Parts, parts
+from service.api.context import Parts, parts, root_path
 from service.api.guard import caller, needs
 from service.api.responses import answer, etag
 from service.api.routes.parameters import Name, expected_generation
@@ -229,7 +229,8 @@ async def post(request: Request, name: Name) -> Response:
     number = await app.stores.registry.import_version(name, data, record)
     stored = await app.stores.registry.record(name, number)
     assert stored is not None, "records are kept while there are fewer than 10,000"
-    return answer(stored.to_dict(), 201, Location=f"/v1/detectors/{name}/versions/{number}")
+    where = f"{root_path(request)}/v1/detectors/{name}/versions/{number}"
+    return answer(stored.to_dict(), 201, Location=where)
 
 
 def _context(detector: Detector, version: Version) -> ChosenContext | UnsetType:

@@ -65,6 +65,16 @@ READ_RIGHT = {
     "milliseconds since 1970": PLAIN.replace("2026-01-01T00:00:00Z", "1767225600000")
     .replace("2026-01-01T00:01:00Z", "1767225660000")
     .replace("2026-01-01T00:02:00Z", "1767225720000"),
+    "sep= of Excel": "sep=;\r\n" + GERMAN.replace("\n", "\r\n"),
+    "sep= before commas": "sep=,\n" + PLAIN,
+    "a title and a blank line": "Pump 7, hall 2\n\n" + PLAIN,
+    "comments": "# exported\n# by: a, b, c, d, e\n" + PLAIN,
+    "a header as comment": "# exported\n#" + PLAIN,
+    "a newline inside a cell": PLAIN.replace("idle", '"idle\nor so"'),
+    "UTF-32": PLAIN.encode("utf-32"),
+    "per cent": PLAIN.replace("20.25", "20.25%").replace("20.5", "20.5 %"),
+    "points between thousands": GERMAN.replace("1,5;", "0.001,5;"),
+    "an exponent with a comma": GERMAN.replace("1,5;", "0,15E+1;"),
     "times without a zone": PLAIN.replace("00Z", "00"),
     "times of another zone": PLAIN.replace("T00:0", "T01:0").replace("00Z", "00+01:00"),
 }
@@ -85,7 +95,14 @@ REFUSED = {
     "a cell that is no number": (PLAIN.replace("20.5", "hot"), 'line 3, temp is "hot": not a num'),
     "an infinite number": (PLAIN.replace("20.5", "inf"), 'line 3, temp is "inf": not a finite'),
     "beyond float32": (PLAIN.replace("20.5", "1e39"), "line 3, temp: beyond float32"),
-    "thousands": (PLAIN.replace("20.5", '"1,020.5"'), 'line 3, temp is "1,020.5"'),
+    "groups of two digits": (PLAIN.replace("20.5", '"10,20.5"'), 'line 3, temp is "10,20.5"'),
+    "an id with an underscore": (PLAIN.replace("20.5", "20_5"), 'temp is "20_5": not a number'),
+    "a NUL byte": (PLAIN.replace("20.5", "20.5\0"), "line 3: a NUL byte"),
+    "a last line of sums": (PLAIN + "Total,,4,5,\n", "line 5, when is.*delete the line"),
+    "a last line of words": (PLAIN + "3 rows\n", "line 5: 1 cells for 5 columns: correct or"),
+    "a row of units": (PLAIN.replace("\n", "\n,,rpm,C,\n", 1), "line 2, when is.*delete the line"),
+    "a web page": ("<!DOCTYPE html>\n<p>Log in", "a web page, perhaps a login"),
+    "JSON": ('[{"speed": 1}]', "is JSON: export the table"),
     "a short line": (PLAIN.replace("20.5,", ""), "line 3: 4 cells for 5 columns"),
     "a long line": (PLAIN.replace("20.5", "20.5,7"), "line 3: 6 cells for 5 columns"),
     "a name twice": (PLAIN.replace("temp", "speed"), '"speed" twice: rename one'),
@@ -307,3 +324,18 @@ def test_a_file_with_the_newest_row_first_makes_no_detector(tmp_path):
     path.write_text("when,x\n" + "\n".join(f"{1.7e9 - 60 * i},{i}" for i in range(40)))
     with Sheet(path, Options(time="when")) as sheet, pytest.raises(BadTable, match="sort it"):
         config_for(sheet, "UTC")
+
+
+def test_an_hour_that_exists_twice_is_named(tmp_path, capsys):
+    """Once, with its line; not where times name their zone, nor for the hour that is left out."""
+    lines = ["2026-10-25T01:30:00,1", "2026-10-25T02:30:00,2", "2026-10-25T02:45:00,3"]
+    berlin = Options(time="when", timezone="Europe/Berlin")
+    for text, named in (
+        ("\n".join(["when,a", *lines]), True),
+        ("\n".join(["when,a", *(one.replace(",", "+02:00,") for one in lines)]), False),
+        ("when,a\n2026-03-29T02:30:00,1\n2026-03-29T03:30:00,2", False),
+    ):
+        opened(tmp_path, text, berlin)
+        said = capsys.readouterr().err
+        assert said.count("line 3: this hour comes twice") == named
+        assert bool(said) == named

@@ -1,3 +1,3 @@
 // Shows the OpenAPI document with Swagger UI, from files of this service alone.
 /* global SwaggerUIBundle */
-SwaggerUIBundle({ url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true });
+SwaggerUIBundle({ url: `${document.documentElement.dataset.root}/openapi.json`, dom_id: "#swagger-ui", deepLinking: true });

@@ -1,6 +1,7 @@
 // What the pages do: decide with a reason, log in and out, and stay up to date.
 import { draw } from "./chart.js";
 
+const { root } = document.documentElement.dataset;
 const csrf = document.querySelector("meta[name=csrf]")?.content;
 const message = () => document.getElementById("message");
 
@@ -43,7 +44,7 @@ function pictures() {
 async function refresh() {
   if (document.querySelector("dialog[open]")) return;
   const response = await fetch(location.href, { headers: { Accept: "text/html" } });
-  if (response.redirected && new URL(response.url).pathname === "/login") {
+  if (response.redirected && new URL(response.url).pathname === `${root}/login`) {
     location.href = response.url;
     return;
   }
@@ -100,10 +101,10 @@ document.addEventListener("click", (event) => {
 document.getElementById("login")?.addEventListener("submit", async (event) => {
   event.preventDefault();
   try {
-    await call("POST", "/v1/session", { key: event.target.elements.key.value.trim() });
-    const next = new URLSearchParams(location.search).get("next") ?? "/";
+    await call("POST", `${root}/v1/session`, { key: event.target.elements.key.value.trim() });
+    const next = new URLSearchParams(location.search).get("next") ?? `${root}/`;
     // Only a path of this service: another page must not use the login to lead elsewhere.
-    location.href = next.startsWith("/") && !next.startsWith("//") ? next : "/";
+    location.href = next.startsWith("/") && !next.startsWith("//") ? next : `${root}/`;
   } catch (error) {
     say(error.message, true);
   }
@@ -167,7 +168,7 @@ function follow() {
     clearTimeout(waiting);
     waiting = setTimeout(() => refresh().catch((error) => say(error.message, true)), 300);
   };
-  const stream = new EventSource("/v1/stream");
+  const stream = new EventSource(`${root}/v1/stream`);
   stream.addEventListener("change", soon);
   stream.onopen = () => {
     if (lost) say("The connection is back.");

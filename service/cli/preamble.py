@@ -1,0 +1,76 @@
+"""Where the table of a text file begins, and what stands between its cells."""
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from service.domain.cells import is_number
+
+DELIMITERS = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas"}
+
+
+class Begun(NamedTuple):
+    """The first lines of a table that are not blank, without what stands before its header.
+
+    `skipped` counts the lines before it; `said` tells a person of them.
+    """
+
+    lines: Sequence[str]
+    delimiter: str
+    skipped: int
+    said: tuple[str, ...]
+
+
+def begin(lines: Sequence[str]) -> Begun:
+    """Find the header among the first lines of a file: behind `sep=;`, comments and a title."""
+    named, at = None, 0
+    if lines and lines[0].lower().startswith("sep=") and lines[0][4:5] in DELIMITERS:
+        named, at = lines[0][4], 1
+    first = _after_comments(lines, at)
+    delimiter = named or _delimiter([line for line in lines[first:] if line.strip()])
+    first = _after_title(lines, first, delimiter)
+    rest = [line for line in lines[first:] if line.strip()]
+    before = [line for line in lines[at:first] if line.strip()]
+    said = (f"{len(before)} lines before the header: skipped",) if before else ()
+    return Begun(rest, delimiter, first, said)
+
+
+def _after_comments(lines: Sequence[str], at: int) -> int:
+    """Return the first line that is no comment, or the last comment where that is the header."""
+    end = at
+    while end < len(lines) and (lines[end].startswith("#") or not lines[end].strip()):
+        end += 1
+    if end == len(lines) or not any(line.startswith("#") for line in lines[at:end]):
+        return at
+    last = max(i for i in range(at, end) if lines[i].startswith("#"))
+    for delimiter in DELIMITERS:
+        header, row = next(csv.reader([lines[last]], delimiter=delimiter)), lines[end]
+        cells = next(csv.reader([row], delimiter=delimiter))
+        if len(header) == len(cells) > 1 and any(map(is_number, cells)):
+            return last
+    return end
+
+
+def _after_title(lines: Sequence[str], at: int, delimiter: str) -> int:
+    """Return the first line about as wide as most lines, else `at`.
+
+    A header may have one cell less: its rows have an index, or a delimiter after the last cell.
+    """
+    widths = [len(next(csv.reader([line], delimiter=delimiter), [])) for line in lines[at:]]
+    width, times = Counter(widths).most_common(1)[0] if widths else (0, 0)
+    if times < 2 or width < 2:
+        return at
+    return at + next(i for i, own in enumerate(widths) if own >= max(2, width - 1))
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """Return what splits the lines into equally many cells; where nothing does, the first line."""
+    widths = {one: [len(row) for row in csv.reader(lines, delimiter=one)] for one in DELIMITERS}
+    for one, found in widths.items():
+        width, times = Counter(found).most_common(1)[0] if found else (1, 0)
+        if width > 1 and times >= 0.9 * len(found) and (found[0] > 1 or times > 2):
+            return one
+    if not any(max(found, default=0) > 1 for found in widths.values()):
+        return ";"
+    return max(widths, key=lambda one: (widths[one][0], sum(width > 1 for width in widths[one])))
