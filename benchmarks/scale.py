@@ -96,7 +96,7 @@ def loaded(server, name):
     return status["champion"] == 1
 
 
-def demanded(*, quick):
+def demanded(requests, *, quick):
     """Return a row for small champions, many of them, one for a few of the default score; heights.
 
     The latter are the resident memory of either process, as it went on.
@@ -113,7 +113,7 @@ def demanded(*, quick):
     small = train(None, X, Config(kind="mahalanobis")).to_bytes()
     plans = (("mahalanobis", small, STORED, HOT), ("auto", auto, STORED // 25, HOT // 10))
     for name, data, stored, hot in plans:
-        asked = stored // less, hot // less, hot // less, ASKED // less
+        asked = stored // less, hot // less, hot // less, requests // less
         row, over_time = on_demand.measure(filled, data, *asked)
         rows.append({"what": name, "artifact kB": round(len(data) / 1000)} | row)
         heights += [{"what": name} | height for height in over_time]
@@ -139,11 +139,12 @@ def main():
     arguments.add_argument("--seconds", type=int, default=3, help="of each load")
     arguments.add_argument("--quick", action="store_true", help="1 and 100 detectors and versions")
     arguments.add_argument("--only", choices=("memory", "demand"), help="one of the two tables")
+    arguments.add_argument("--requests", type=int, default=ASKED, help="of each plan on demand")
     given = arguments.parse_args()
     servers.begin()
     artifact = servers.champion().to_bytes()
     if given.only == "demand":
-        rows, heights = demanded(quick=given.quick)
+        rows, heights = demanded(given.requests, quick=given.quick)
         report.report("On demand", rows, given.output, {"Memory over time": heights})
         return
     detectors, versions = ((1, 100), (1, 100)) if given.quick else (DETECTORS, VERSIONS)
@@ -153,7 +154,9 @@ def main():
         row["x first"] = row["cpu us"] / rows[0]["cpu us"]
     further = {}
     if not given.only:
-        further["On demand"], further["Memory over time"] = demanded(quick=given.quick)
+        further["On demand"], further["Memory over time"] = demanded(
+            given.requests, quick=given.quick
+        )
     report.report("Scale", rows, given.output, further, bytes=len(artifact))
     if given.output is not None:
         draw(rows, given.output.with_suffix(".png"))
