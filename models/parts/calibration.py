@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.arrays import Float64
 from models.config import Policy
@@ -61,6 +62,9 @@ def representable(scores: Float64) -> Float64:
     """
     clipped = np.fmax(np.fmin(scores, LARGEST), -LARGEST)
     return clipped.astype(np.float32).astype(np.float64)
+
+
+COMMON = 0.02  # share of all from which equal scores are those of a value, not of copies
 
 
 @dataclass(frozen=True)
@@ -133,14 +137,28 @@ class Calibration:
 
         Clopper & Pearson, 1934: with k of n calibration scores at or above it, the interval ends
         at the rates under which k or more, and k or fewer, have the chance (1 - confidence) / 2.
-        It is exact for scores that are independent draws of what is to come.
+        It is exact for scores that are independent draws of what is to come. Equal scores are of
+        copies, unless they make up COMMON of all, as a value does that comes again and again. Such
+        copies count as fewer, n / (sum of squares of how often each comes), and as none at the
+        lower end: a copy that comes once more as it was learned may well not alarm.
         """
         k = self.n - int(self.scores.searchsorted(threshold, side="left"))
         tail = (1.0 - confidence) / 2.0
-        fewer, at_most = binomial_at_most(k - 1, self.n), binomial_at_most(k, self.n)
-        low = _rate(lambda p: 1.0 - fewer(p) < tail) if k else 0.0
-        high = _rate(lambda p: at_most(p) > tail) if k < self.n else 1.0
+        counts = self._copies()
+        n = max(1, round(self.n * self.n / int(counts.sum())))  # Kish, 1965
+        single = int((counts[self.n - k :] == 1).sum())
+        least, most = math.floor(single / self.n * n), math.ceil(k / self.n * n)
+        fewer, at_most = binomial_at_most(least - 1, n), binomial_at_most(most, n)
+        low = _rate(lambda p: 1.0 - fewer(p) < tail) if least else 0.0
+        high = _rate(lambda p: at_most(p) > tail) if most < n else 1.0
         return Held(k / self.n, low, high)
+
+    def _copies(self) -> NDArray[np.int64]:
+        """Return how often each score comes, (n,); 1 for those of common values."""
+        starts = np.flatnonzero(np.r_[True, np.diff(self.scores) > 0.0])
+        counts = np.diff(np.r_[starts, self.n])
+        often = np.repeat(counts, counts)
+        return np.where(often >= max(2.0, COMMON * self.n), 1, often)
 
     def _support(self, alpha: float) -> Support:
         if alpha * (self.n + 1) >= 1.0:

@@ -35,7 +35,7 @@ class Fine:
 
     @classmethod
     def fit(cls, x: Array, *, enough: int = ROWS_A_FEATURE) -> Self | None:
-        """Fit to scaled vectors x (n, d); None where no combination is fine, or too few vectors.
+        """Fit to scaled vectors x (n, d); None where none is fine, or too few are distinct.
 
         They are the last principal directions of the features, each divided by its deviation.
         Constants and flags are left out.
@@ -44,7 +44,7 @@ class Fine:
         near = np.clip(x, -REACH, REACH).astype(np.float64)
         flag = ((near == near.min(axis=0)) | (near == near.max(axis=0))).all(axis=0)
         live = np.flatnonzero(~flag)
-        if n < enough * d or len(live) < 2:
+        if len(live) < 2 or len(np.unique(near, axis=0)) < enough * d:
             return None
         origin = near.mean(axis=0)
         apart = near[:, live] - origin[live]

@@ -93,6 +93,17 @@ def fit(X: Array, scaler: Scaler, names: Sequence[str]) -> Iterator[Note]:
         )  # fmt: skip
 
 
+def calibrated(differs: float | None) -> Iterator[Note]:
+    """Yield how far the networks that calibrate are from the one that serves, where it matters."""
+    if differs is not None:
+        yield Note(
+            kind="disagreement", features=(),
+            sentence="The networks that calibrate differ from the one that serves: it would have "
+            f"alarmed on {100 * differs:.1f} % of the rows that it learned. Of each row the larger "
+            "of both scores counts now, so that the rate errs to the safe side. More rows help.",
+        )  # fmt: skip
+
+
 def outcome(evidence: Evidence) -> Iterator[Note]:
     """Yield how much of an experience still alarms, where it is more than it should be."""
     unlearned = evidence.unlearned or 0.0

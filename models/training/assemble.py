@@ -18,14 +18,19 @@ from models.parts.views import Views
 from models.scores import by_regime
 from models.scores.by_name import PLAIN, SHARP, base, in_blocks, prepare, scorer
 from models.strategies.exemplars import Candidates
+from models.survey import notes
 from models.survey.survey import survey
 from models.training import auto
 from models.training.false_incidents import on_held_out
+from models.training.held_out import Copies, calibrating, disagreement
 from models.training.mixing import RARE
 from models.training.trained import Trained
 from models.version.version import Version
 
 MAX_CODES = 8_000  # codes the latent mixture is fitted to
+# Of the share that few rows of a new regime have in every batch, what they have of the calibration:
+# a tenth in all, so that with 1 % asked at most a tenth of such rows may alarm.
+CALIBRATES = 1.0 / 3.0
 
 
 def finish(trained: Trained) -> Version:
@@ -74,10 +79,15 @@ def _calibrated(trained: Trained) -> _Calibrated:
     latents = Mixture.fit(_codes(network, x, rng), plan.seed)
     champion = _champion(previous, config, generated) if previous else None
     if config.score == "auto":
-        scoring, rows, held_out = auto.fit(trained, champion, generated, share_old)
+        scoring, rows, held_out, differs = auto.fit(trained, champion, generated, share_old)
     else:
         scoring = prepare(config.score, network, latents, plan.seed)
-        rows, held_out = _held_out_scores(trained, latents, x, folds)
+        rows, own = _held_out_scores(trained, latents, x, folds)
+        serving = in_blocks(scorer(config.score, network, latents, scoring), trained.x[rows])
+        held_out = calibrating(own, serving, Copies.of(trained.x).of_rows(rows))
+        differs = disagreement(held_out, serving)
+        if differs is not None:
+            held_out = np.maximum(own, serving)
     old = before = after = np.empty(0)
     if champion:
         before = champion.score_scaled(generated)
@@ -90,7 +100,7 @@ def _calibrated(trained: Trained) -> _Calibrated:
         scaler=trained.scaler,
         network=network,
         latents=latents,
-        calibration=mixed(old, held_out, share_old),
+        calibration=mixed(old, held_out, min(share_old, 1.0 - _least_calibrating(trained))),
         reference=(
             previous.reference.updated(trained.new, 1.0 - len(trained.new) / learned)
             if previous
@@ -105,11 +115,26 @@ def _calibrated(trained: Trained) -> _Calibrated:
     found = survey(version, champion, trained.new, trained.scaler.inverse(generated))
     version = replace(
         version.recorded(
-            evidence=evidence, regimes=found.regimes, advice=found.advice, last_regime=found.last
+            evidence=evidence,
+            regimes=found.regimes,
+            advice=found.advice,
+            last_regime=found.last,
+            notes=tuple(notes.calibrated(differs)),
         ),
         memory=trained.memory | found.tensors,
     )
     return _Calibrated(version, rows, held_out, generated, before, after)
+
+
+def _least_calibrating(trained: Trained) -> float:
+    """Return the share of the calibration that new normals have at the least.
+
+    By the counts alone a hundredth of the calibration would be of fifty rows of a new regime after
+    five thousand: all of them could alarm, and the rate of all together would be as asked.
+    """
+    plan, past = trained.plan, trained.past
+    replayed = trained.previous is not None and past.replays and plan.new_rows > plan.w_new
+    return CALIBRATES * plan.new_rows if replayed else 0.0
 
 
 def _relative(plain: _Calibrated, trained: Trained) -> Version:

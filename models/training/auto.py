@@ -7,9 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Array, Float64
+from models.parts.calibration import Calibration, representable
 from models.parts.carried_calibration import carried, mixed
 from models.parts.views import Views
-from models.scores.auto import Auto, needs, parts_of, uncalibrated
+from models.scores.auto import Auto, joined, needs, parts_of, uncalibrated
+from models.scores.by_regime import Surprise
+from models.training.held_out import Copies, calibrating, disagreement
 from models.training.trained import Trained
 from models.version.version import Version
 
@@ -22,11 +25,15 @@ ENOUGH = 10  # rows for each feature: of fewer, each fold has principal directio
 
 
 class Fitted(NamedTuple):
-    """What a version's `scoring` keeps, and the scores (m,) of which trained rows (m,)."""
+    """What a version's `scoring` keeps, and the scores (m,) of which trained rows (m,).
+
+    `differs` is `models.training.held_out.disagreement`.
+    """
 
     scoring: dict[str, NDArray[Any]]
     rows: NDArray[np.int64]
     held_out: Float64
+    differs: float | None
 
 
 def fit(trained: Trained, champion: Version | None, generated: Array, share_old: float) -> Fitted:
@@ -55,16 +62,19 @@ def fit(trained: Trained, champion: Version | None, generated: Array, share_old:
             views = whole
             if m:
                 others = seen(m)
-                few = len(others) < ENOUGH * x.shape[1]
+                distinct = Copies.of(others).distinct
+                # A search among copies finds each row: its components know those left out.
+                few = distinct < max(ENOUGH * x.shape[1], len(others) // 2)
                 views = Views.fit(others, plan.seed, whole) if few else whole.again(others)
             rows.append(mine)
             found.append(parts_of(uncalibrated(network, views), x[mine]))
     held, serving = np.concatenate(rows), uncalibrated(trained.networks[0], whole)
     parts = np.concatenate(found, axis=1)
-    # A row that has copies was seen by every network: what serves must not find it rarer than
-    # the networks that calibrate do.
-    copied = _copied(x[held])
-    parts[:, copied] = np.maximum(parts[:, copied], parts_of(serving, x[held[copied]]))
+    as_served = parts_of(serving, x[held])
+    parts = calibrating(parts, as_served, Copies.of(x).of_rows(held))
+    differs = disagreement(_joined(parts), _joined(parts, as_served))
+    if differs is not None:
+        parts = np.maximum(parts, as_served)
     tables = list(parts)
     if champion and len(generated) and trained.past.learned:
         after = parts_of(serving, generated)
@@ -82,7 +92,7 @@ def fit(trained: Trained, champion: Version | None, generated: Array, share_old:
         tables = [np.concatenate([table, _vouched(own, len(table))]) for table, own in each]
     scoring = needs(whole, tables)
     score = Auto.from_tensors(trained.networks[0], scoring)
-    return Fitted(scoring, held, score.joined(parts))
+    return Fitted(scoring, held, score.joined(parts), differs)
 
 
 def _vouched(said: Float64, n: int) -> Float64:
@@ -94,11 +104,13 @@ def _vouched(said: Float64, n: int) -> Float64:
     return np.full(math.ceil(n * LABELLED / (1.0 - LABELLED)), said.max())
 
 
-def _copied(x: Array) -> NDArray[np.bool_]:
-    """Return which rows of x (n, d) have an equal one, (n,)."""
-    _, of, counts = np.unique(x, axis=0, return_inverse=True, return_counts=True)
-    copied: NDArray[np.bool_] = counts[of.reshape(-1)] > 1
-    return copied
+def _joined(parts: Float64, of: Float64 | None = None) -> Float64:
+    """Return the score of the parts `of` (6, n), or of `parts` (6, n), which calibrate each."""
+    found = [
+        Surprise(Calibration(np.sort(representable(table))))(representable(own))
+        for table, own in zip(parts, parts if of is None else of, strict=True)
+    ]
+    return joined(np.stack(found))
 
 
 def _remembered(

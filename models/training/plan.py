@@ -14,13 +14,13 @@ from models.parts.network import Shape
 from models.steps import THOROUGH, auto_batch_size, auto_epochs
 from models.strategies.past import Past
 from models.training import mixing
+from models.training.held_out import Copies
 from models.version.version import Version
 
 FOLDS, FEW = 5, 400  # of so few vectors; of more, in FOLDS - 1, a network learns from 75 %
 FEW_FOLDS, LARGE = 2, 300_000  # for networks of more parameters, where folds are far from free
 ENOUGH = 1_000  # calibration scores, of which ten lie beyond 1 %: more folds hold it no better
 RUNS = 5  # contiguous runs of rows in each fold
-COMMON = 0.02  # share of all rows from which equal ones are a value of their own, not copies
 HELD_OUT = 0.2  # share of the new vectors kept from training where folds would cost too much
 MOST_HELD_OUT = 4_000
 LEAST_STEPS = 400  # a network of this kind is not near its optimum before, however few vectors
@@ -89,8 +89,11 @@ def plan(
     w_prev, w_new = mixing.weights(policy, past.learned, n)
     seed = seeded(config.seed, previous)
     rng = np.random.default_rng([seed, 1])
-    folds = _folds(x, _parameters(shape), config.score.endswith("+regime"), rng)
+    # A hundred rows that come fifty times each calibrate, and teach, like a hundred.
+    distinct = Copies.of(x).distinct if n <= 2 * MOST_HELD_OUT else n
+    folds = _folds(x, distinct, _parameters(shape), config.score.endswith("+regime"), rng)
     n_trained = int((folds >= 0).sum())
+    telling = max(1, round(n_trained * distinct / n))
     new_rows = w_new if past.replays else 1.0
     if previous and past.replays and policy == "proportional":
         p_values = previous.calibration.p_values(previous.score_scaled(x))
@@ -115,7 +118,7 @@ def plan(
         behind = w_prev or past.vectors is not None
         whole = passes if small else REPLAY_STEPS
         least = whole * min(batch_size, n_trained) if behind else passes * alone
-        budget = max(passes * auto_epochs(n_trained) * n_trained, LEAST_STEPS * least)
+        budget = max(passes * auto_epochs(telling) * telling, LEAST_STEPS * least)
         steps = math.ceil(budget * per_epoch * new_rows / n_trained - 1e-9)
     learning_rate = model.learning_rate or _learning_rate(shape)
     if stable:
@@ -150,22 +153,26 @@ def _learning_rate(shape: Shape) -> float:
     return float(np.clip(0.35 / max(shape.hidden), 1e-3, 1e-2))
 
 
-def _folds(x: Array, parameters: int, relative: bool, rng: np.random.Generator) -> Labels:
+def _folds(
+    x: Array, distinct: int, parameters: int, relative: bool, rng: np.random.Generator
+) -> Labels:
     """Leave each row of x (n, d) out of one of `FOLDS` networks, or a share out of the only one.
+
+    Their number follows from how many rows are `distinct`.
 
     Few normals are all needed, for training and for calibration, and their networks are cheap.
     A score relative to its regime needs several hundred to calibrate on in every one, from
     networks that learned nearly as much as the version did.
     """
     n = len(x)
-    if n <= FEW and parameters <= LARGE:
+    if distinct <= FEW and parameters <= LARGE:
         return 1 + runs(x, FOLDS, rng)
     if relative and n <= 2 * MOST_HELD_OUT:
         return 1 + runs(x, FOLDS - 1, rng)
-    if n <= 2_000 and parameters <= SMALL:
+    if distinct <= 2_000 and parameters <= SMALL:
         found = runs(x, FOLDS - 1, rng)
-        return np.where(found * n < ENOUGH * (FOLDS - 1), found + 1, 0)
-    if n <= FEW:
+        return np.where(found * distinct < ENOUGH * (FOLDS - 1), found + 1, 0)
+    if distinct <= FEW:
         return 1 + runs(x, FEW_FOLDS, rng)
     share = min(int(n * HELD_OUT), MOST_HELD_OUT) / n
     parts = max(2, round(1.0 / share))
@@ -178,16 +185,13 @@ def runs(x: Array, folds: int, rng: np.random.Generator) -> Labels:
     Neighbours in time resemble each other: in folds drawn row by row each held-out row has a near
     copy among those learned, and the threshold comes out too low. Each run lies in another part of
     the rows, so that rows sorted by regime lose no regime to one fold. Equal rows go into one fold
-    for the same reason, except rows that make up `COMMON` of all and more: such a value will come
-    again, and a network that never saw it says nothing of one that did.
+    for the same reason, except common values (`Copies.common`): such a value will come again, and a
+    network that never saw it says nothing of one that did.
     """
     n = len(x)
-    _, first, of, counts = np.unique(
-        x, axis=0, return_index=True, return_inverse=True, return_counts=True
-    )
-    of = of.reshape(n)
+    copies = Copies.of(x)
     # A common row counts as distinct each time; the others stand where the first of them does.
-    place = np.where(counts[of] >= max(2.0, COMMON * n), np.arange(n), first[of])
+    place = np.where(copies.common, np.arange(n), copies.first)
     order = np.argsort(place, kind="stable")
     starts = np.r_[True, np.diff(place[order]) > 0]
     start = np.flatnonzero(starts)[np.cumsum(starts) - 1]  # where the row's group starts

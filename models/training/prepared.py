@@ -44,7 +44,7 @@ class Prepared:
             parent=parent.sha256 if parent else None,
             learned=lineage.learned + self.left_out - self.drawn,
             n_new=lineage.n_new - self.drawn,
-            notes=(*self.notes, *notes.outcome(lineage.evidence)),
+            notes=(*self.notes, *lineage.notes, *notes.outcome(lineage.evidence)),
             regimes=with_news(version, parent, self.new),
         )
 

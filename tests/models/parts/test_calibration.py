@@ -78,6 +78,16 @@ def test_the_tail_of_known_distributions() -> None:
     assert 1e-7 < p[0] < 1e-5
 
 
+@pytest.mark.parametrize("gamma", [0.3, 0.8, 1.2])
+def test_a_threshold_beyond_the_scores_is_right_however_heavy_the_tail(gamma: float) -> None:
+    """One in ten thousand, of a thousand scores: the median of 60 is right by a factor of two."""
+    rng, shares = np.random.default_rng(0), []
+    for _ in range(60):
+        calibration = Calibration(np.sort(rng.random(1_000) ** -gamma))
+        shares.append(calibration.threshold({"fpr": 1e-4}).value ** (-1.0 / gamma))
+    assert 0.5e-4 < np.median(shares) < 2e-4
+
+
 def test_equal_scores_still_have_a_tail() -> None:
     """A generator of constants is calibrated too: anything above is ever rarer."""
     p = Calibration(np.zeros(50)).p_values(np.array([0.0, 1e-3, 1.0]))

@@ -1,0 +1,72 @@
+"""Rows that repeat: which score of them calibrates, how many folds they need, what is claimed."""
+
+import numpy as np
+import pytest
+
+from models import Config, Model, train
+from models.parts.calibration import Calibration
+from models.strategies.past import Past
+from models.training.held_out import Copies, calibrating, disagreement
+from models.training.plan import Outputs, plan
+
+QUICK = Model(epochs=30, hidden=(16, 16))
+
+
+def test_a_common_value_calibrates_with_the_score_that_it_will_have() -> None:
+    """A copy with the larger of both, and a row like no other with that of its fold."""
+    x = np.float32([[0], [0], [0], [1], [1], *([k] for k in range(2, 97))])
+    copies = Copies.of(x)
+    assert copies.counts[:6].tolist() == [3, 3, 3, 2, 2, 1]
+    assert copies.common[:6].tolist() == [True] * 5 + [False]
+    assert copies.distinct == 100
+    own, serving = np.full(100, 5.0), np.full(100, 2.0)
+    serving[3:5] = 9.0
+    few = copies._replace(rows=1_000)  # of so many no value here is common
+    assert few.distinct == 97
+    assert calibrating(own, serving, copies)[:6].tolist() == [2, 2, 2, 9, 9, 5]
+    assert calibrating(own, serving, few)[:6].tolist() == [5, 5, 5, 9, 9, 5]
+    last = copies.of_rows(np.array([99, 0]))
+    assert calibrating(own[:2], serving[:2], last).tolist() == [5, 2]
+
+
+def test_networks_that_disagree_are_told_from_chance() -> None:
+    """What serves scores its own rows lower, or a little higher; an eighth above is no chance."""
+    rng = np.random.default_rng(0)
+    own = rng.normal(size=500)
+    assert disagreement(own, own - 0.1) is None
+    assert disagreement(own, rng.normal(size=500)) is None
+    worse = own.copy()
+    worse[::8] += 9.0
+    assert disagreement(own, worse) == pytest.approx(0.13, abs=0.02)
+
+
+def test_a_hundred_rows_that_come_fifty_times_each_have_the_folds_of_a_hundred() -> None:
+    """All copies of one in the same; the networks calibrate on every one of them."""
+    rng = np.random.default_rng(0)
+    x = np.repeat(rng.normal(size=(100, 3)).astype(np.float32), 50, axis=0)[rng.permutation(5_000)]
+    folds = plan(None, Past(), x, Config(), Outputs("gaussian"), None).folds
+    assert sorted(set(folds.tolist())) == [1, 2, 3, 4, 5]
+    assert len(np.unique(np.column_stack([x, folds]), axis=0)) == 100
+
+
+def test_what_repeats_claims_no_more_than_its_rows_can_show() -> None:
+    """Fifty copies of each of a hundred scores are a hundred scores; common values are as many."""
+    scores = np.sort(np.repeat(np.arange(100.0), 50))
+    held, once = Calibration(scores).held(95.0), Calibration(np.arange(100.0)).held(95.0)
+    assert (held.rate, held.high) == (once.rate, once.high)
+    assert once.low > held.low == 0.0
+    levels = Calibration(np.repeat([0.0, 1.0, 2.0], [300, 190, 10]))
+    assert levels.held(2.0) == Calibration(np.arange(500.0)).held(490.0)
+
+
+@pytest.mark.parametrize("score", ["elbo", "auto"])
+def test_levels_hold_what_the_record_claims(score: str) -> None:
+    """Three levels in each of two columns, two of them rare: no level that is common alarms."""
+    rng = np.random.default_rng(1)
+    x = rng.choice(3, p=[0.9, 0.07, 0.03], size=(2_500, 2)).astype(np.float32)
+    version = train(None, x[:500], Config(score=score, model=QUICK))
+    claimed = version.calibration.held(version.threshold)
+    assert claimed.low <= version.is_anomaly(x[500:]).mean() <= claimed.high
+    common = np.float32([[0, 0], [0, 1], [1, 0], [0, 2], [2, 0]])
+    assert not version.is_anomaly(common).any()
+    assert version.is_anomaly(np.float32([[0, 7]])).all()
