@@ -3,6 +3,7 @@
 One API process with 1, 10, 100 and 1,000 detectors, each with a champion of its own in memory, and
 one detector with 1 to 10,000 versions in its history, every one stored by the registry. For each:
 the processor time of a request, its latency, the process's memory, the time to its first score.
+Then what scrapes cost the requests beside them (`scrapes`).
 Then champions on demand (`on_demand`): 10,000 detectors stored, 1,000 of them hot.
 
     python -m benchmarks.scale --output benchmarks/results/scale.json
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import on_demand, report, servers
+from benchmarks import on_demand, report, scrapes, servers
 
 DETECTORS, VERSIONS = (1, 10, 100, 1000), (1, 100, 1000, 10_000)
 STORED, HOT, ASKED = 10_000, 1000, 20_000
@@ -138,7 +139,7 @@ def main():
     arguments = report.arguments(__doc__.splitlines()[0])
     arguments.add_argument("--seconds", type=int, default=3, help="of each load")
     arguments.add_argument("--quick", action="store_true", help="1 and 100 detectors and versions")
-    arguments.add_argument("--only", choices=("memory", "demand"), help="one of the two tables")
+    arguments.add_argument("--only", choices=("memory", "demand", "scrape"), help="one table")
     arguments.add_argument("--requests", type=int, default=ASKED, help="of each plan on demand")
     given = arguments.parse_args()
     servers.begin()
@@ -147,6 +148,11 @@ def main():
         rows, heights = demanded(given.requests, quick=given.quick)
         report.report("On demand", rows, given.output, {"Memory over time": heights})
         return
+    counted, rounds = (100, 2) if given.quick else (1000, 5)
+    if given.only == "scrape":
+        rows = scrapes.measure(fill, artifact, counted, given.seconds, rounds)
+        report.report("Scrapes", rows, given.output)
+        return
     detectors, versions = ((1, 100), (1, 100)) if given.quick else (DETECTORS, VERSIONS)
     pairs = [(d, 1) for d in detectors] + [(1, v) for v in versions if v > 1]
     rows = [measure(d, v, artifact, given.seconds) for d, v in pairs]
@@ -154,6 +160,7 @@ def main():
         row["x first"] = row["cpu us"] / rows[0]["cpu us"]
     further = {}
     if not given.only:
+        further["Scrapes"] = scrapes.measure(fill, artifact, counted, given.seconds, rounds)
         further["On demand"], further["Memory over time"] = demanded(
             given.requests, quick=given.quick
         )

@@ -5,18 +5,14 @@ them up; what the store holds is exported by `state_metrics`, from one place.
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    generate_latest,
-)
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import Metric
+from prometheus_client.metrics import MetricWrapperBase
 
 from models.version.judgement import Judgement
 from service.domain.champion import Champion
@@ -24,6 +20,7 @@ from service.domain.row_labels import NO_LABELS, RowLabels
 from service.domain.swap_outcome import SwapOutcome
 from service.metric_files import LIVE
 from service.scoring.vectors import Matrix
+from service.telemetry.exposition import Sliced, batched, written
 from service.telemetry.shared_values import Shared
 from service.telemetry.side_work import SideWork
 
@@ -38,9 +35,35 @@ _PENDING = 4096  # answers counted together at most; about 0.2 s of traffic at f
 _FLUSH_SECONDS = 0.1
 _UNLOADED = 100  # detectors whose histograms are dropped together: the copy is then written anew
 _OTHER = "other"
+_TOGETHER = 32  # samples in a piece of the page: about a quarter of a millisecond
 
 
-class _Histogram(Histogram):
+class _Sliced(MetricWrapperBase):
+    """A metric whose samples are collected a few at a time."""
+
+    def slices(self) -> Iterator[Metric]:
+        """Yield the family in pieces; see `exposition.Sliced`."""
+        (whole,) = self.describe()
+        yield whole
+        for samples in batched(iter(self._samples()), _TOGETHER):
+            piece = Metric(whole.name, whole.documentation, whole.type)
+            for suffix, labels, value, *_ in samples:
+                piece.add_sample(self._name + suffix, labels, value)
+            yield piece
+
+
+M = TypeVar("M", bound=_Sliced)
+
+
+class _Counter(_Sliced, Counter):
+    pass
+
+
+class _Gauge(_Sliced, Gauge):
+    pass
+
+
+class _Histogram(_Sliced, Histogram):
     """A histogram that takes many observations at once."""
 
     def observe_all(self, values: np.ndarray) -> None:
@@ -73,26 +96,33 @@ class Metrics:
         self._shared = None if directory is None else Shared(directory, place)
         self._labels: set[str] = set()
         self._detectors = detectors
+        self._one_scrape = asyncio.Lock()
         self._pending: list[tuple[Champion, Judgement, float, int]] = []
         # Told at every flush which detectors were scored, all at once.
         self.used: Callable[[Collection[str]], None] = lambda _: None
         label = ("detector",)
 
-        self._of_detectors: list[Counter | Histogram | Gauge] = []
+        self._own: list[_Sliced] = []
+        self._of_detectors: list[_Sliced] = []
         self._histograms: list[_Histogram] = []
         self._unloaded: set[str] = set()  # whose histograms are still there
 
-        def counter(name: str, text: str, labels: tuple[str, ...] = label) -> Counter:
-            made = Counter(f"anamnesis_{name}", text, labels, registry=registry)
+        def own(made: M, labels: tuple[str, ...]) -> M:
+            self._own.append(made)
             if "detector" in labels:
                 self._of_detectors.append(made)
             return made
 
+        def counter(name: str, text: str, labels: tuple[str, ...] = label) -> Counter:
+            return own(_Counter(f"anamnesis_{name}", text, labels, registry=registry), labels)
+
         def histogram(name: str, text: str, buckets: tuple[float, ...]) -> _Histogram:
             made = _Histogram(f"anamnesis_{name}", text, label, registry=registry, buckets=buckets)
-            self._of_detectors.append(made)
             self._histograms.append(made)
-            return made
+            return own(made, label)
+
+        def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+            return own(_Gauge(f"anamnesis_{name}", text, labels, registry=registry), labels)
 
         self._scored = counter("vectors_scored", "Vectors scored.")
         self._anomalies = counter("anomalies", "Vectors that were anomalies.")
@@ -120,17 +150,7 @@ class Metrics:
         self._evictions = counter(
             "champion_evictions", "Champions unloaded to make room for others.", ()
         )
-        self._loaded = Gauge(
-            "anamnesis_loaded_generation",
-            "Generation that an API process serves.",
-            label,
-            registry=registry,
-        )
-        self._of_detectors.append(self._loaded)
-
-        def gauge(name: str, text: str) -> Gauge:
-            return Gauge(f"anamnesis_{name}", text, registry=registry)
-
+        self._loaded = gauge("loaded_generation", "Generation that an API process serves.", label)
         self._champions = gauge("loaded_champions", "Champions that an API process holds.")
         self._bytes = gauge("loaded_bytes", "Memory that they take, about.")
 
@@ -267,15 +287,16 @@ class Metrics:
         """Count scored vectors that drift and events do not get to see."""
         self._dropped.labels(self._label(name)).inc(vectors)
 
-    def expose(self, state: Collector) -> bytes:
-        """Return the scrape: what all processes counted and what `state` collects."""
-        self.flush()
-        page = CollectorRegistry()
-        page.register(state)
-        if self._shared is None:
-            return generate_latest(self.registry) + generate_latest(page)
-        page.register(self._shared)
-        return generate_latest(page)
+    async def expose(self, state: Sliced) -> bytes:
+        """Return the scrape: what all processes counted and what `state` has."""
+        async with self._one_scrape:
+            self.flush()
+            return await written(self if self._shared is None else self._shared, state)
+
+    def slices(self) -> Iterator[Metric]:
+        """Yield what this process counted in pieces; see `exposition.Sliced`."""
+        for metric in self._own:
+            yield from metric.slices()
 
     def close(self) -> None:
         """Take this process's own gauges out of the shared folder."""

@@ -15,9 +15,12 @@ from service.domain.champion import Champion
 from service.domain.detector import Detector
 from service.scoring.champions import Champions
 from service.store.due_index import Work
+from service.telemetry.exposition import batched
 
 _log = log.get(__name__)
 T = TypeVar("T")
+
+_TOGETHER = 8  # detectors in a piece of the page: half a millisecond at most
 
 DRIFT_STATES = ("none", "known_regime", "new_regime", "degraded")
 OUTCOMES = ("promoted", "rejected", "failed")
@@ -54,6 +57,21 @@ class StateMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families; nothing is asked of the store."""
+        yield from self._of_the_store()
+        yield from _of_detectors(self._champions.detectors())
+        yield from _of_champions(self._champions.loaded())
+
+    def slices(self) -> Iterator[Metric]:
+        """Yield the families in pieces, of a few detectors each."""
+        yield from self._of_the_store()
+        yield from _of_detectors(())  # every family, also where there is no detector
+        yield from _of_champions(())
+        for detectors in batched(iter(self._champions.detectors()), _TOGETHER):
+            yield from _of_detectors(detectors)
+        for champions in batched(iter(self._champions.loaded()), _TOGETHER):
+            yield from _of_champions(champions)
+
+    def _of_the_store(self) -> Iterator[Metric]:
         yield GaugeMetricFamily(
             "anamnesis_redis_up", "1 when the store answers.", value=float(self._store.redis_up)
         )
@@ -71,25 +89,41 @@ class StateMetrics(Collector):
             "Most vectors that a detector buffers.",
             value=self._buffer_bound,
         )
-        detectors = self._champions.detectors()
-        yield from _gauges(detectors)
-        for name, (text, read) in _OF_CHAMPIONS.items():
-            family = _gauge(name, text)
-            for champion in self._champions.loaded():
-                if (value := _told(champion.name, partial(read, champion))) is not None:
-                    family.add_metric([champion.name], value)
-            yield family
-        yield from _of_regimes(self._champions.loaded(), detectors)
-        yield _retrains(detectors)
-        yield _counted(
-            detectors, "incidents", "state", "Incidents by what became of them.",
-            lambda one: {"opened": one.incidents.opened, "closed": one.incidents.closed},
-        )  # fmt: skip
-        yield _counted(
-            detectors, "webhook_messages", "outcome", "Messages to the webhook's receiver.",
-            lambda one: {"sent": one.messages.sent, "dropped": one.messages.dropped},
-        )  # fmt: skip
-        yield from _drift(detectors)
+
+
+def _of_detectors(detectors: Sequence[Detector]) -> Iterator[Metric]:
+    """Yield the families of what the store says of each detector."""
+    yield from _gauges(detectors)
+    yield _live_regimes(detectors)
+    yield _retrains(detectors)
+    yield _counted(
+        detectors, "incidents", "state", "Incidents by what became of them.",
+        lambda one: {"opened": one.incidents.opened, "closed": one.incidents.closed},
+    )  # fmt: skip
+    yield _counted(
+        detectors, "webhook_messages", "outcome", "Messages to the webhook's receiver.",
+        lambda one: {"sent": one.messages.sent, "dropped": one.messages.dropped},
+    )  # fmt: skip
+    yield from _drift(detectors)
+
+
+def _of_champions(champions: Sequence[Champion]) -> Iterator[Metric]:
+    """Yield the families of what this process serves."""
+    for name, (text, read) in _OF_CHAMPIONS.items():
+        family = _gauge(name, text)
+        for champion in champions:
+            if (value := _told(champion.name, partial(read, champion))) is not None:
+                family.add_metric([champion.name], value)
+        yield family
+    forgetting = _gauge(
+        "regime_forgetting_ratio",
+        "Share of a regime's replayed vectors that the champion alarms on, less its parent's.",
+        "regime",
+    )
+    for champion in champions:
+        for number, ratio in _told(champion.name, partial(_forgotten, champion)) or ():
+            forgetting.add_metric([champion.name, str(number)], ratio)
+    yield forgetting
 
 
 def _forgetting(champion: Champion) -> float | None:
@@ -112,23 +146,15 @@ _OF_CHAMPIONS: dict[str, tuple[str, Callable[[Champion], float | None]]] = {
 REGIMES = 5  # of a detector, those that changed or that came most
 
 
-def _of_regimes(champions: Sequence[Champion], detectors: Sequence[Detector]) -> Iterator[Metric]:
-    """Yield forgetting and live share by regime, of a bounded number."""
-    forgetting = _gauge(
-        "regime_forgetting_ratio",
-        "Share of a regime's replayed vectors that the champion alarms on, less its parent's.",
-        "regime",
-    )
-    for champion in champions:
-        for number, value in _told(champion.name, partial(_forgotten, champion)) or ():
-            forgetting.add_metric([champion.name, str(number)], value)
+def _live_regimes(detectors: Sequence[Detector]) -> Metric:
+    """Return the live share by regime, of a bounded number."""
     live = _gauge(
         "regime_live_ratio", "Share of live vectors in a regime; none: explained by none.", "regime"
     )
     for detector in detectors:
         for regime, share in _told(detector.name, partial(_live, detector)) or ():
             live.add_metric([detector.name, regime], share)
-    yield from (forgetting, live)
+    return live
 
 
 def _told(name: str, tell: Callable[[], T]) -> T | None:
@@ -162,47 +188,46 @@ def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"anamnesis_{name}", text, labels=("detector", *labels))
 
 
+# Of every detector, the plain numbers in its state: the help text, and how the value is read.
+_OF_DETECTORS: dict[str, tuple[str, Callable[[Detector], float | None]]] = {
+    "champion_version": ("Number of the version that serves.", lambda one: one.champion),
+    "champion_generation": ("Moves of the champion pointer.", lambda one: one.generation),
+    "buffer_vectors": ("Vectors that wait to be learned.", lambda one: one.buffered),
+    "buffer_oldest_timestamp_seconds": (
+        "When the oldest of them came.", lambda one: one.buffer_oldest
+    ),
+    "parked_vectors": (
+        "Vectors of rejected experiences, waiting for a person.", lambda one: one.parked
+    ),
+    "quarantined_vectors": (
+        "Vectors that admission held back, waiting for a person.", lambda one: one.quarantined
+    ),
+    "incident_open": (
+        "Incidents that are open, not dismissed and not muted.", lambda one: one.incidents.open
+    ),
+    "muted_until_timestamp_seconds": (
+        "Until when the detector pages nobody; 0 when it is not.",
+        lambda one: one.mute.until if one.mute else 0,
+    ),
+    "learned_vectors": ("Vectors that the champion's lineage learned.", lambda one: one.learned),
+    "training_progress_ratio": (
+        "Share of the running retraining that is done.", lambda one: one.retraining.progress
+    ),
+    "retrain_duration_seconds": (
+        "Time that the last retraining took.",
+        lambda one: one.last_retraining.seconds if one.last_retraining else None,
+    ),
+}  # fmt: skip
+
+
 def _gauges(detectors: Sequence[Detector]) -> Iterator[Metric]:
-    """Yield the plain numbers in the state of each detector."""
-    families = {
-        "champion_version": "Number of the version that serves.",
-        "champion_generation": "Moves of the champion pointer.",
-        "buffer_vectors": "Vectors that wait to be learned.",
-        "buffer_oldest_timestamp_seconds": "When the oldest of them came.",
-        "parked_vectors": "Vectors of rejected experiences, waiting for a person.",
-        "quarantined_vectors": "Vectors that admission held back, waiting for a person.",
-        "incident_open": "Incidents that are open, not dismissed and not muted.",
-        "muted_until_timestamp_seconds": "Until when the detector pages nobody; 0 when it is not.",
-        "learned_vectors": "Vectors that the champion's lineage learned.",
-        "training_progress_ratio": "Share of the running retraining that is done.",
-        "retrain_duration_seconds": "Time that the last retraining took.",
-    }
-    for name, text in families.items():
+    for name, (text, read) in _OF_DETECTORS.items():
         family = _gauge(name, text)
         for detector in detectors:
-            value = _told(detector.name, partial(_value, detector, name))
+            value = _told(detector.name, partial(read, detector))
             if value is not None:
-                family.add_metric([detector.name], value)
+                family.add_metric([detector.name], float(value))
         yield family
-
-
-def _value(detector: Detector, name: str) -> float | None:
-    last = detector.last_retraining
-    values: Mapping[str, float | None] = {
-        "champion_version": detector.champion,
-        "champion_generation": detector.generation,
-        "buffer_vectors": detector.buffered,
-        "buffer_oldest_timestamp_seconds": detector.buffer_oldest,
-        "parked_vectors": detector.parked,
-        "quarantined_vectors": detector.quarantined,
-        "incident_open": detector.incidents.open,
-        "muted_until_timestamp_seconds": detector.mute.until if detector.mute else 0,
-        "learned_vectors": detector.learned,
-        "training_progress_ratio": detector.retraining.progress,
-        "retrain_duration_seconds": last.seconds if last else None,
-    }
-    value = values[name]
-    return None if value is None else float(value)
 
 
 def _counted(

@@ -69,5 +69,5 @@ async def readyz(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """Return what all API processes of this machine counted, and what the store holds."""
     app = parts(request)
-    page = app.metrics.expose(app.state_metrics)
+    page = await app.metrics.expose(app.state_metrics)
     return Response(page, headers={"content-type": _METRICS})

@@ -1,5 +1,6 @@
 """What a process counts, and that several processes add up."""
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from service.domain.swap_outcome import SwapOutcome
 from service.scoring.champions import Champions
 from service.store.due_index import Work
 from service.telemetry.metrics import Metrics
-from service.telemetry.store_metrics import StateMetrics, _of_regimes
+from service.telemetry.store_metrics import StateMetrics, _live_regimes
 from tests.service.trained import champion
 
 
@@ -39,13 +40,18 @@ def state() -> StateMetrics:
     return StateMetrics(Champions(1), Store(), buffer_bound=100)
 
 
+def page_of(metrics: Metrics) -> str:
+    """Return the page that a scrape gets."""
+    return asyncio.run(metrics.expose(state())).decode()
+
+
 def test_answers_are_counted() -> None:
     """Vectors, anomalies, severities and durations are in the next scrape."""
     metrics = Metrics(CollectorRegistry())
     X = np.zeros((2, 3), np.float32)
     metrics.scored(champion(), X, columns(0.5, 1.0), 0.002)
     metrics.scored(champion(), X, columns(0.2, 60.0), 0.004)
-    page = metrics.expose(state()).decode()
+    page = page_of(metrics)
     for line in (
         'anamnesis_vectors_scored_total{detector="pump"} 4.0',
         'anamnesis_anomalies_total{detector="pump"} 2.0',
@@ -71,7 +77,7 @@ def test_labels_are_bounded() -> None:
     metrics = Metrics(CollectorRegistry(), detectors=2)
     for name in ("a", "b", "c", "d"):
         metrics.ingested(name, "accepted", 1)
-    page = metrics.expose(state()).decode()
+    page = page_of(metrics)
     assert 'detector="other",outcome="accepted"} 2.0' in page
     assert 'detector="c"' not in page
 
@@ -99,8 +105,7 @@ def test_live_shares_are_of_the_largest_regimes() -> None:
     mix = MixFinding(statistic=0.1, threshold=0.2, alarm=False, none=0.02, known=known)
     drift = Drift("none", statistics=Statistics(features=(), regimes=mix))
     detectors = [SimpleNamespace(name="pump", drift=drift)]
-    families = {f.name: f for f in _of_regimes([], detectors)}
-    samples = families["anamnesis_regime_live_ratio"].samples
+    samples = _live_regimes(detectors).samples
     assert {s.labels["regime"]: s.value for s in samples} == {
         "none": 0.02, "7": 0.07, "6": 0.06, "5": 0.05, "4": 0.04, "3": 0.03,
     }  # fmt: skip
@@ -125,9 +130,9 @@ metrics.flush()
 metrics._shared.copy()
 if {scrape}:
     class Nothing:
-        def collect(self):
+        def slices(self):
             return ()
-    print(metrics.expose(Nothing()).decode())
+    import asyncio; print(asyncio.run(metrics.expose(Nothing())).decode())
 """
 
 
@@ -193,20 +198,20 @@ def test_a_deleted_detector_leaves_no_series(tmp_path: Path, shared: bool) -> No
     """In no family, nor in the files for other processes; its room is another's."""
     metrics = Metrics(CollectorRegistry(), directory=tmp_path if shared else None, detectors=2)
     _counted(metrics, "pump")
-    families = metrics.expose(state()).decode().count('detector="pump"')
+    families = page_of(metrics).count('detector="pump"')
     assert families > 20
     for number in range(5):
         _counted(metrics, f"other-{number}")
         metrics.forgotten(f"other-{number}")
         if metrics._shared is not None:
             metrics._shared.copy()
-    page = metrics.expose(state()).decode()
+    page = page_of(metrics)
     assert 'detector="other' not in page
     assert page.count('detector="pump"') == families
     if metrics._shared is not None:
         assert len(metrics._shared.numbers["total"].names) <= 2 * families
         sibling = Metrics(CollectorRegistry(), directory=tmp_path, place=1)
-        page = sibling.expose(state()).decode()
+        page = page_of(sibling)
         assert 'anamnesis_vectors_scored_total{detector="pump"} 1.0' in page
         assert "other-" not in page
 
@@ -221,7 +226,7 @@ def test_unloaded_detectors_leave_their_counters_alone(tmp_path: Path, shared: b
         if number == 50:
             back = champion(name="cold-7")
             metrics.swap(SwapOutcome("cold-7", "swapped", champion=back, source="disk"))
-    page = metrics.expose(state()).decode()
+    page = page_of(metrics)
     for number in range(101):
         for metric in ("severity", "score_duration_seconds", "swap_duration_seconds"):
             of_it = f'anamnesis_{metric}_count{{detector="cold-{number}"}}'
@@ -230,7 +235,7 @@ def test_unloaded_detectors_leave_their_counters_alone(tmp_path: Path, shared: b
     if metrics._shared is not None:
         metrics._shared.copy()
         sibling = Metrics(CollectorRegistry(), directory=tmp_path, place=1)
-        assert 'severity_count{detector="cold-9"}' not in sibling.expose(state()).decode()
+        assert 'severity_count{detector="cold-9"}' not in page_of(sibling)
 
 
 def test_what_a_predecessor_counted_of_a_detector_that_is_gone_goes(tmp_path: Path) -> None:
@@ -241,6 +246,6 @@ def test_what_a_predecessor_counted_of_a_detector_that_is_gone_goes(tmp_path: Pa
     before._shared.copy()
     after = Metrics(CollectorRegistry(), directory=tmp_path)
     after.keep_only({"pump"})
-    page = after.expose(state()).decode()
+    page = page_of(after)
     assert 'anamnesis_vectors_scored_total{detector="pump"} 1.0' in page
     assert "gone" not in page

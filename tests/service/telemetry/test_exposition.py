@@ -1,0 +1,80 @@
+"""The scraped page: what the library would write, in pieces that do not grow with detectors."""
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+
+from service.scoring.champions import Champions
+from service.telemetry import exposition
+from service.telemetry.exposition import Page, written
+from service.telemetry.metrics import Metrics
+from service.telemetry.store_metrics import StateMetrics
+from tests.service.stored import matrix
+from tests.service.telemetry.test_metrics import Store, columns
+from tests.service.trained import champion
+
+ODD = 'pump\\ "1"\n# HELP x'  # a feature's name may be anything
+
+
+def counted(metrics: Metrics, detectors: int) -> StateMetrics:
+    """Count an answer of each of so many detectors; return what the store says of them."""
+    champions = Champions(1)
+    for i in range(detectors):
+        held = champion(2, name=f"pump-{i}")
+        champions.install(held)
+        metrics.scored(held, matrix(2), columns(0.5, 2.0), 0.001)
+        metrics.ingested(held.name, "accepted", 3)
+    metrics.flush()
+    return StateMetrics(champions, Store(), buffer_bound=1)
+
+
+def test_the_page_is_what_the_library_writes() -> None:
+    """Line by line and family by family, however many pieces it was put together from."""
+    metrics = Metrics(CollectorRegistry())
+    state = counted(metrics, 30)
+    metrics.registry.register(state)
+    page = asyncio.run(written(metrics, state))
+    assert sorted(page.splitlines()) == sorted(generate_latest(metrics.registry).splitlines())
+    heads = [line.split()[2] for line in page.decode().splitlines() if line.startswith("# TYPE")]
+    assert len(heads) == len(set(heads))
+
+
+def test_labels_cannot_break_the_page() -> None:
+    """A feature whose name looks like the head of a family stays a label."""
+    family = GaugeMetricFamily("drift", "A help\nof two lines.", labels=("feature",))
+    family.add_metric([ODD], 1.0)
+    page = Page()
+    page.add(family)
+    assert page.content() == generate_latest(SimpleNamespace(collect=lambda: [family]))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_no_piece_grows_with_the_detectors(
+    tmp_path: Path, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is small, and between two of them requests have their turn."""
+    monkeypatch.setattr(exposition, "SLICE_SECONDS", -1.0)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def scraped(metrics: Metrics, state: StateMetrics) -> None:
+        other = asyncio.create_task(others())
+        await metrics.expose(state)
+        other.cancel()
+
+    metrics = Metrics(CollectorRegistry(), directory=tmp_path if shared else None)
+    state = counted(metrics, 100)
+    own = metrics if metrics._shared is None else metrics._shared
+    pieces = [*own.slices(), *state.slices()]
+    assert max(len(piece.samples) for piece in pieces if piece is not None) <= 100
+    asyncio.run(scraped(metrics, state))
+    assert turns >= len(pieces)
