@@ -52,12 +52,13 @@ class Workers:
         return [one.wait(300) for one in self._leaving]
 
 
-def fall_due(server: servers.Server, detectors: int) -> dict[str, int]:
+def fall_due(server: servers.Server, detectors: int, kind: str) -> dict[str, int]:
     """Make the detectors and send each its first batch; return how many rows each has to learn."""
     rng, sent = np.random.default_rng(0), dict[str, int]()
     for i in range(detectors):
         name = f"pump-{i}"
-        config = {"retrain": {"min_vectors": LEAST, "max_age_seconds": None}, "incident": None}
+        retrain = {"min_vectors": LEAST, "max_age_seconds": None}
+        config = {"kind": kind, "retrain": retrain, "incident": None}
         server.call("PUT", f"/v1/detectors/{name}", json.dumps(config).encode())
         rows = rng.normal(size=(max(LEAST, SHARE // (i + 1)), COLUMNS))  # by Zipf's law
         body = json.dumps({"vectors": rows.tolist()}).encode()
@@ -66,7 +67,7 @@ def fall_due(server: servers.Server, detectors: int) -> dict[str, int]:
     return sent
 
 
-def measure(detectors: int, most: int, artifact: bytes) -> dict[str, object]:
+def measure(detectors: int, kind: str, most: int, artifact: bytes) -> dict[str, object]:
     """Return one row: how long it takes until all is learned with at most so many workers."""
     with (
         tempfile.TemporaryDirectory(prefix="anamnesis-") as folder,
@@ -74,7 +75,7 @@ def measure(detectors: int, most: int, artifact: bytes) -> dict[str, object]:
     ):
         env = stack.enter_context(servers.store(Path(folder)))
         server = stack.enter_context(servers.api(env, artifact, core=None))
-        sent = fall_due(server, detectors)
+        sent = fall_due(server, detectors, kind)
         workers, seen, began = Workers(env), 0, time.monotonic()
         try:
             while True:
@@ -90,6 +91,7 @@ def measure(detectors: int, most: int, artifact: bytes) -> dict[str, object]:
     learned = {name: status["learned"] for name, status in statuses.items()}
     return {
         "detectors": detectors,
+        "kind": kind,
         "workers at most": most,
         "workers seen": seen,
         "started": workers.started,
@@ -106,9 +108,10 @@ def main() -> None:
     parser = report.arguments(__doc__.splitlines()[0])
     parser.add_argument("--detectors", type=int, default=100)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="at most so many")
+    parser.add_argument("--kind", choices=("vae", "mahalanobis"), default="vae")
     given = parser.parse_args()
     artifact = servers.champion().to_bytes()  # of one detector more, which shows that it answers
-    rows = [measure(given.detectors, most, artifact) for most in given.workers]
+    rows = [measure(given.detectors, given.kind, most, artifact) for most in given.workers]
     report.report("Workers that follow the work", rows, given.output)
 
 

@@ -1,0 +1,66 @@
+"""What a detector costs, in time of a core and in bytes, against its dimension.
+
+A core's rate of scoring, the processor time of a training, the bytes of an artifact, and of it in
+memory; the arithmetic of docs/capacity.md starts from these.
+
+    python -m benchmarks.capacity --output benchmarks/results/capacity.json
+"""
+
+import time
+
+import numpy as np
+
+from benchmarks import report
+
+DIMENSIONS, ROWS, BATCH = (8, 32, 128), 1000, 1000
+
+
+def measure(name, config, dimension, rows):
+    """Return one row: a training on so many vectors, and scoring with the version made."""
+    from models import train
+
+    X = np.random.default_rng(0).normal(size=(max(rows, BATCH), dimension)).astype(np.float32)
+    began = time.process_time()
+    version = train(None, X[:rows], config)
+    trained = time.process_time() - began
+    return {
+        "detector": name,
+        "dimension": dimension,
+        "vectors": rows,
+        "training cpu s": round(trained, 2),
+        "artifact kB": round(len(version.to_bytes()) / 1000),
+        "a thousand, vectors/s": round(BATCH / fastest(version, X[:BATCH])),
+        "one by one, vectors/s": round(1 / fastest(version, X[:1])),
+    }
+
+
+def fastest(version, X):
+    """Return the least processor time, seconds, that judging X took in twenty tries."""
+    threshold, times = version.threshold_for(version.config.threshold), []
+    for _ in range(20):
+        began = time.process_time()
+        version.judge(X, threshold)
+        times.append(time.process_time() - began)
+    return max(min(times), 1e-6)
+
+
+def main():
+    from models import Config
+
+    arguments = report.arguments(__doc__.splitlines()[0])
+    arguments.add_argument("--dimensions", type=int, nargs="+", default=DIMENSIONS)
+    arguments.add_argument("--rows", type=int, default=ROWS, help="vectors of a training")
+    arguments.add_argument("--only", choices=("mahalanobis", "auto"))
+    given = arguments.parse_args()
+    configs = {"mahalanobis": Config(kind="mahalanobis"), "auto": Config()}
+    rows = [
+        measure(name, config, dimension, given.rows)
+        for name, config in configs.items()
+        if given.only in (None, name)
+        for dimension in given.dimensions
+    ]
+    report.report("Capacity", rows, given.output)
+
+
+if __name__ == "__main__":
+    main()
