@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 DIMENSION = 32
+NAMES = tuple(f"f{i}" for i in range(DIMENSION))
 SCORE = "/v1/detectors/bench/score"
 JSON, OCTETS = "application/json", "application/octet-stream"
 KEY = "benchmark-key-that-everybody-may-know"
@@ -294,14 +295,19 @@ def store(folder: Path) -> Iterator[dict[str, str]]:
 
 @contextlib.contextmanager
 def api(
-    env: dict[str, str], artifact: bytes | None, *, workers: int = 1, core: int | None = 0
+    env: dict[str, str],
+    artifact: bytes | None,
+    *,
+    workers: int = 1,
+    core: int | None = 0,
+    names: bool = False,
 ) -> Iterator[Server]:
     """Run `anamnesis api`; a champion is imported, as a user would, unless the store has one."""
     port = free_port()
     command = [sys.executable, "-c", "from service.cli.__main__ import main; main()"]
     command += ["api", "--port", str(port), "--workers", str(workers)]
     with process(pinned(core, command), env=env, stdout=subprocess.DEVNULL) as started:
-        yield _serving(Server(port, started.pid, headers=_authorized()), artifact)
+        yield _serving(Server(port, started.pid, headers=_authorized()), artifact, names)
 
 
 @contextlib.contextmanager
@@ -330,11 +336,12 @@ def _authorized() -> dict[str, str]:
     return {"Authorization": f"Bearer {KEY}"}
 
 
-def _serving(server: Server, artifact: bytes | None) -> Server:
+def _serving(server: Server, artifact: bytes | None, names: bool = False) -> Server:
     if artifact is not None:
         _answering(server)
         base = "/v1/detectors/bench"
-        server.call("PUT", base, b'{"dimension": 32}')
+        config = {"features": NAMES} if names else {"dimension": DIMENSION}
+        server.call("PUT", base, json.dumps(config).encode())
         server.call("POST", f"{base}/versions", artifact, OCTETS)
         server.call("PUT", f"{base}/champion", b'{"version": 1}')
     return ready(server)
@@ -401,12 +408,20 @@ def _ms(said: str, quantile: str) -> float:
     return float(found[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[found[2]]
 
 
-def champion() -> Any:
+def by_name(X: np.ndarray) -> bytes:
+    """Return the body of a request for the rows X (n, 32) with the champion's names."""
+    return json.dumps(
+        {"records": [dict(zip(NAMES, row, strict=True)) for row in X.tolist()]}
+    ).encode()
+
+
+def champion(score: str = "elbo", names: tuple[str, ...] | None = None) -> Any:
     """Return a version of 32 features, 64-32-8-32-64."""
     from models import Config, Model, train
 
     X = np.random.default_rng(0).normal(size=(4000, DIMENSION)).astype(np.float32)
-    return train(None, X, Config(score="elbo", model=Model(epochs=5, hidden=(64, 32), latent=8)))
+    model = Model(epochs=5, hidden=(64, 32), latent=8)
+    return train(None, X, Config(score=score, features=names, model=model))
 
 
 def begin() -> None:

@@ -95,6 +95,34 @@ def thousand(running: dict[str, Server], version: Any, rounds: int = 60) -> list
     ]
 
 
+def judged(versions: dict[str, Any], rounds: int = 300) -> list[dict]:
+    """Time in this process what judging takes, of one vector, of a turn's and of a thousand.
+
+    Processor time, in turn; the least is what other work on the machine disturbs least.
+    """
+    X = np.random.default_rng(2).normal(size=(ROWS, DIMENSION)).astype(np.float32)
+    rows = []
+    for n, times in ((1, 20), (64, 3), (ROWS, 1)):
+        seen: dict[str, list[float]] = {name: [] for name in versions}
+        for _ in range(rounds * times // 20):
+            for name, version in versions.items():
+                version.judge(X[:n])
+                started = time.process_time_ns()
+                for _ in range(times):
+                    version.judge(X[:n])
+                seen[name].append((time.process_time_ns() - started) / times / n / 1e3)
+        rows += [
+            {
+                "score": name,
+                "vectors": n,
+                "us each, least": min(own),
+                "us each": statistics.median(own),
+            }
+            for name, own in seen.items()
+        ]
+    return rows
+
+
 def _asking(server: Server, wire: bytes) -> Callable[[], bytes]:
     connection = Connection(server)
     return lambda: connection.ask(wire)
@@ -151,7 +179,7 @@ def main() -> None:
     connections = CONNECTIONS
     if given.quick:
         given.seconds, given.rounds, connections = 1, 1, (1, 64)
-    version = servers.champion()
+    version, default = (servers.champion(score, servers.NAMES) for score in ("elbo", "auto"))
     with tempfile.TemporaryDirectory(prefix="anamnesis-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         running = {
@@ -161,16 +189,23 @@ def main() -> None:
         if given.mlserver:
             running["mlserver"] = stack.enter_context(servers.mlserver(folder, given.mlserver))
         env = stack.enter_context(servers.store(folder))
-        ours = stack.enter_context(servers.api(env, version.to_bytes()))
+        ours = stack.enter_context(servers.api(env, version.to_bytes(), names=True))
         running["anamnesis"] = ours
+        running["anamnesis, by name"] = replace(ours, body=servers.by_name)
+        more = stack.enter_context(servers.store(folder))
+        running["anamnesis, auto"] = stack.enter_context(
+            servers.api(more, default.to_bytes(), names=True)
+        )
         # A query, even one that asks for nothing, takes a request to the FastAPI route.
         running["anamnesis, route"] = replace(ours, path=f"{servers.SCORE}?via=route")
         rows = one_vector(running, connections, given, folder)
         many = thousand(running, version)
         rates = json_rates(running, given, folder)
-    report.report("Serving, an API key in every request", rows, given.output, many=many, json=rates)
-    for more in (many, rates):
-        print(f"\n{report.table(more)}")
+    alone = judged({"elbo": version, "auto": default})
+    found = {"many": many, "json": rates, "judged": alone}
+    report.report("Serving, an API key in every request", rows, given.output, **found)
+    for table in found.values():
+        print(f"\n{report.table(table)}")
     if given.output is not None:
         draw(rows, given.output.with_suffix(".png"))
 
