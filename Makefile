@@ -75,7 +75,7 @@ bench-memory: $(STAMP) ## a hundred experiences, of which the first never return
 	$(BIN)/python -m benchmarks.memory --output benchmarks/results/memory.json $(ARGS)
 
 peers: $(STAMP) ## install pyCLAD and PyOD, which two benchmarks compare with
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[peers]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[peers]'
 
 bench-serving: $(STAMP) ## requests a second beside a bare server and a naive one: three minutes, needs wrk
 	$(BIN)/python -m benchmarks.serving --output benchmarks/results/serving.json
@@ -156,7 +156,8 @@ $(TOOLS): pyproject.toml
 	@touch $@
 
 # Made anew when the dependencies change; a half-made one leaves no stamp.
+# In the mode `compat` type checkers find the packages from a project of your own.
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[dev]'
 	@touch $@

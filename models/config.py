@@ -269,15 +269,20 @@ class Config:
 
     def categories(self, width: int) -> tuple[int, ...]:
         """Return which of `width` features that a model sees of a row are categories."""
-        if not self.words:
-            return ()
+        return self._of_type("category", width) if self.words else ()
+
+    def flags(self, width: int) -> tuple[int, ...]:
+        """Return which of `width` features that a model sees of a row are flags."""
+        return self._of_type("flag", width)
+
+    def _of_type(self, kind: str, width: int) -> tuple[int, ...]:
         columns = self.columns or ()
         if self.derived_by is None:
-            return tuple(j for j, one in enumerate(columns) if one.type == "category")
+            return tuple(j for j, one in enumerate(columns) if one.type == kind)
+        if not columns:
+            return ()
         origins = self.derived_by.origins(self.numbers(self.columns_in(width)))
-        return tuple(
-            i for i, (j, _) in enumerate(origins) if j >= 0 and columns[j].type == "category"
-        )
+        return tuple(i for i, (j, _) in enumerate(origins) if j >= 0 and columns[j].type == kind)
 
     def numbers(self, dimension: int) -> NDArray[np.bool_]:
         """Return which of so many columns are numbers, (d,)."""

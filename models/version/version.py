@@ -238,7 +238,10 @@ class Version(Worded, Summarised):
 
     def sample(self, n: int, seed: int) -> Array:
         """Draw n vectors (n, d) in the client's units: stand-ins for the normals once learned."""
-        return self.scaler.inverse(self.draw(n, np.random.default_rng(seed)))
+        X = self.scaler.inverse(self.draw(n, np.random.default_rng(seed)))
+        flags = list(self.config.flags(self.dimension))
+        X[:, flags] = X[:, flags] > 0.5  # what a flag is
+        return X
 
     def with_config(self, config: Config) -> Self:
         """Return this version with another config: what `sample` and `score` go by."""

@@ -1,5 +1,6 @@
 """The command `backtest`: what a detector would have done on a history."""
 
+import json
 import time
 from dataclasses import replace
 from itertools import product
@@ -22,7 +23,7 @@ _HELP = {
     "first": "Rows learned before the first is scored (a fifth).",
     "batch": "Rows scored, then learned, at once (a tenth of the rest).",
     "strategy": "May be repeated: a strategy as in a detector's config (replay).",
-    "weights": "May be repeated: proportional, equal, auto, w_new as a number, or half_life=3.",
+    "weights": "May be repeated: as in a config (JSON), or w_new as a number, or half_life=3.",
     "impute": "Score rows with blank cells on what was observed; whole rows alone are learned.",
     "fpr": "Rate of false alarms to ask for.",
     "score": "A score as in a detector's config.",
@@ -93,6 +94,9 @@ def _configs(
 def _weights(given: str) -> str | dict[str, float]:
     name, _, value = given.partition("=")
     try:
+        if given.startswith("{"):
+            held: dict[str, float] = json.loads(given)
+            return held
         if name == "half_life":
             return {"half_life": float(value)}
         w_new = float(given)

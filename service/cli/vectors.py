@@ -12,6 +12,7 @@ import typer
 
 from service.cli import console
 from service.cli.options import DEFAULT_URL, AsJson, Key, Url
+from service.json_value import JsonObject
 
 if TYPE_CHECKING:
     from models.parts.incident_rule import Rule
@@ -269,11 +270,28 @@ def _ensure(
         if error.status != 404:
             raise
     wanted, notes = config_for(sheet, timezone)
+    template, colon, _ = detector.partition(":")
+    if colon:
+        wanted = _template(client, template, wanted)
     client.create(detector, wanted)
     for note in () if quiet else (*sheet.said, *notes):
         console.complain(f"{sheet.file}: {note}")
     console.complain(f"created the detector {detector}")
     return client.detector(detector), True
+
+
+def _template(client: "Client", name: str, wanted: JsonObject) -> JsonObject:
+    """Return the config of a template for entities, which is made with `wanted` if missing."""
+    from service.client import Refused
+
+    held: Any
+    try:
+        held = client.template(name)
+    except Refused as error:
+        if error.status != 404:
+            raise
+        held = client.create_template(name, wanted)
+    return dict(held)
 
 
 def _key(salt: str, number: int, rows: "Rows") -> str:

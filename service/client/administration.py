@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 from service.client.answers import ApiKey, AuditEntry, AuditPage, Health, ServiceAnswer, Work
+from service.client.configs import DetectorConfig
 from service.client.connection import Connection
 from service.client.encoding import path, present
 from service.client.transport import Call, as_json, listed, nothing
@@ -32,6 +33,18 @@ class Administration(Connection):
     def metrics(self) -> str:
         """Return the page that Prometheus scrapes."""
         return self.send(Call("GET", "/metrics", lambda answer: answer.text))
+
+    def template(self, name: str) -> DetectorConfig:
+        """Return the config that the detectors of a template's entities are made with."""
+        where = f"/v1/templates/{quote(name, safe='')}"
+        return self.send(Call("GET", where, as_json(DetectorConfig)))
+
+    def create_template(
+        self, name: str, config: DetectorConfig | dict[str, Any] | None = None
+    ) -> DetectorConfig:
+        """Make a template, or change the one that is there; return its config in full."""
+        where = f"/v1/templates/{quote(name, safe='')}"
+        return self.send(Call("PUT", where, as_json(DetectorConfig), {"json": config or {}}))
 
     def keys(self) -> list[ApiKey]:
         """Return what each stored API key allows."""

@@ -89,6 +89,17 @@ def test_more_columns_are_taken_only_when_asked():
     assert order(["x", "b", "a"], ["a", "b"], extra=True) == [2, 1]
 
 
+def test_a_drawn_flag_is_one_of_its_two_values():
+    """What a person is shown of a generator looks like the rows that were learned."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.normal(size=200), rng.random(200) < 0.3]).astype(np.float32)
+    columns = (Column("speed"), Column("valve", "flag"))
+    drawn = train(None, X, Config(columns=columns, kind="mahalanobis")).sample(300, seed=0)
+    assert set(drawn[:, 1].tolist()) == {0.0, 1.0}
+    assert 0.2 < drawn[:, 1].mean() < 0.4
+    assert len(np.unique(drawn[:, 0])) > 100
+
+
 def test_columns_have_names_and_types():
     """`columns` sets the dimension, as `features` does."""
     config = Config(columns=(Column("speed"), Column("valve", "flag")))

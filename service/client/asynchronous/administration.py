@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from service.client.answers import ApiKey, AuditEntry, AuditPage, Health, ServiceAnswer, Work
 from service.client.asynchronous.connection import AsyncConnection
+from service.client.configs import DetectorConfig
 from service.client.encoding import path, present
 from service.client.transport import Call, as_json, listed, nothing
 
@@ -35,6 +36,18 @@ class Administration(AsyncConnection):
     async def metrics(self) -> str:
         """Return the page that Prometheus scrapes."""
         return await self.send(Call("GET", "/metrics", lambda answer: answer.text))
+
+    async def template(self, name: str) -> DetectorConfig:
+        """Return the config that the detectors of a template's entities are made with."""
+        where = f"/v1/templates/{quote(name, safe='')}"
+        return await self.send(Call("GET", where, as_json(DetectorConfig)))
+
+    async def create_template(
+        self, name: str, config: DetectorConfig | dict[str, Any] | None = None
+    ) -> DetectorConfig:
+        """Make a template, or change the one that is there; return its config in full."""
+        where = f"/v1/templates/{quote(name, safe='')}"
+        return await self.send(Call("PUT", where, as_json(DetectorConfig), {"json": config or {}}))
 
     async def keys(self) -> list[ApiKey]:
         """Return what each stored API key allows."""

@@ -66,9 +66,12 @@ def test_a_column_can_name_a_detector_for_each_row(run, stub, tmp_path):
         stub.answers["PUT", f"/v1/detectors/{name}"] = (201, {})
         stub.answers["POST", f"/v1/detectors/{name}/normal"] = (202, ACCEPTED)
         stub.answers["POST", f"/v1/detectors/{name}/score"] = (200, SCORED)
+    # A detector of this name is one of a template's entities.
+    stub.answers["PUT", "/v1/templates/plant"] = (201, {"missing": "refuse"})
     how = ("-d", "plant", "--group-by", "machine", "--url", stub.url)
     status, out, err = run("learn", str(file), *how)
     assert (status, err.count("created the detector")) == (Exit.OK, 2)
+    assert ("PUT", "/v1/templates/plant") in {asked[:2] for asked in stub.asked}
     assert out.startswith("plant:Pump_1, plant:m2: 4 accepted")
     assert bodies(stub, "/v1/detectors/plant%3APump_1/normal")[0] == [[1, 2], [5, 6]]
     _, out, _ = run("score", str(file), *how, "--json")
