@@ -173,7 +173,7 @@ def keys() -> str:
 def _keys() -> Iterator[tuple[str, ...]]:
     one = Keys("NAME")
     for name, member in vars(Keys).items():
-        if isinstance(member, property) and name != "mortal":
+        if isinstance(member, property) and name != "deleted_with_detector":
             yield f"`{getattr(one, name)}`", _first(member.fget)
         elif name in _WITH_ARGUMENT:
             yield f"`{_WITH_ARGUMENT[name]}`", _first(member)

@@ -148,7 +148,7 @@ def check_weights(weights: str | Mapping[str, float]) -> None:
             raise ConfigError("weights: w_prev and w_new are not negative and sum to 1")
     else:
         raise ConfigError(
-            "weights: one of 'proportional', 'equal', 'auto', {'w_prev': a, 'w_new': b}, "
+            f"weights: one of {', '.join(WEIGHTS)}, {{'w_prev': a, 'w_new': b}}, "
             "{'half_life': experiences}"
         )
 

@@ -1,8 +1,8 @@
 """Where the aggregate posterior really is: a mixture of Gaussians fitted to encoded vectors.
 
 The prior N(0, I) is where a VAE is asked to put its codes, not where it puts them; what is drawn
-between the codes decodes to vectors that never were, and replaying those teaches them. Replay
-therefore draws from this mixture. Its modes are the version's regimes.
+between the codes decodes to vectors unlike any that was learned, and replaying those teaches them.
+Replay therefore draws from this mixture. Its modes are the version's regimes.
 """
 
 from dataclasses import dataclass

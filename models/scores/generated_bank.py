@@ -1,4 +1,4 @@
-"""A bank of vectors that never were, and which of them are nearest to a vector.
+"""A bank of generated vectors, and which of them are nearest to a vector.
 
 The bank holds reconstructions of vectors drawn from the version's own generator; an artifact
 keeps their codes alone.

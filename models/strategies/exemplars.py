@@ -19,7 +19,7 @@ class Candidates:
     """What may be kept: the vectors kept so far (m, d) and the new ones (n, d), scaled.
 
     `network` and `latents` are the new version's, whose modes are the regimes; `generated`
-    (g, d) stands for the `learned` old vectors. `rng` is all the chance there is.
+    (g, d) stands for the `learned` old vectors. `rng` is the only source of randomness.
     """
 
     old: Array

@@ -117,9 +117,10 @@ def document(app: FastAPI, described: dict[str, Any]) -> dict[str, Any]:
 
 
 def _presented(request: Request) -> bytes | None:
-    """Return the key in the form of an `Authorization` header; two keys are none.
+    """Return the key in the form of an `Authorization` header; None where no key is sent.
 
-    A proxy's own credentials (Basic) beside an `X-API-Key` are not for us.
+    Raises Unauthenticated if more than one key is sent. Credentials for a proxy (Basic) beside an
+    `X-API-Key` are ignored.
     """
     found = [b"Bearer " + value for name, value in request.headers.raw if name == b"x-api-key"]
     found += [

@@ -44,7 +44,7 @@ class Event:
 
     @property
     def time(self) -> float:
-        """When it was, by the client where it said so."""
+        """When it happened: by the client's time if it sent one, else by ours."""
         return self.at if self.timestamp is None else self.timestamp
 
     def to_dict(self, incident: str | None = None) -> JsonObject:

@@ -95,19 +95,3 @@ def spawn(
         stderr=stderr,
         **(how or Spawn()).options(),
     )
-
-
-def alive(pid: int) -> bool:
-    """Return whether a process with this id exists and has not ended (a zombie has)."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123 - no Path in a hot poll
-            return stat.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except OSError:
-        # No /proc (not Linux), or it ended just now.
-        return sys.platform != "linux"

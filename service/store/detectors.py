@@ -255,7 +255,9 @@ class Detectors:
             }
             answers, lists = await self._answers(keys)
             where, values = DELETE.bound(keys, args)
-            if await DELETE.script(client, [*where, *keys.mortal[1:], *lists, *artifacts], values):
+            if await DELETE.script(
+                client, [*where, *keys.deleted_with_detector[1:], *lists, *artifacts], values
+            ):
                 break
         for start in range(0, len(answers), _AT_ONCE):
             named = answers[start : start + _AT_ONCE]

@@ -97,7 +97,7 @@ _WHERE = {"erased": ERASED, "erasing": ERASING}
 async def mark_erased(redis: Redis) -> None:
     """Note that the append-only file has something to forget.
 
-    Before the deletion itself: a crash in between costs a rewrite, never leaves one out.
+    Mark first: a crash in between costs at most one unnecessary rewrite.
     """
     await _MARK(redis, _WHERE)
 

@@ -98,7 +98,7 @@ class Lease:
 
     @property
     def expired(self) -> bool:
-        """Whether its time is over by our own clock; the store may know better, never worse."""
+        """Whether it is over by our own clock, which is before it is over by the store's."""
         return time.monotonic() >= self.deadline
 
 

@@ -296,8 +296,8 @@ class Keys:
         return f"{self.idempotency(key)}:labels"
 
     @property
-    def mortal(self) -> tuple[str, ...]:
-        """Every key that goes with the detector, artifacts and expiring answers apart."""
+    def deleted_with_detector(self) -> tuple[str, ...]:
+        """All keys to delete with the detector, except artifacts and idempotency records."""
         return (
             self.state, self.words, self.stream, self.held, self.held_senders, self.senders,
             self.spoken, self.erasable, self.parked, self.versions, self.sources, self.revoked,

@@ -6,7 +6,7 @@ buffer. What of the culprit waits to be learned is discarded.
 
 First the marks and the champion, in one step, then the vectors, in steps that each leave every
 vector in exactly one place. A worker's lease is held all along, so nothing is learned meanwhile,
-and what is being learned is refused. Cut short, it is repeated: that does what is left.
+and what is being learned is refused. If it is interrupted, run it again: it continues.
 """
 
 import asyncio

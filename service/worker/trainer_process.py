@@ -6,11 +6,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import structlog
 
 from models import TrainingError
+from service.processes.process_table import processor_seconds, resident_bytes
 from service.processes.spawn import Spawn, python
 from service.trainer.messages import Failed, Job, Progress, Ready, Reply, Trained, encode, receive
 
@@ -85,7 +85,7 @@ class Trainer:
             raise
         assert self._child is not None
         broken = isinstance(reply, Failed) and reply.broken
-        if broken or _resident_bytes(self._child.pid) > self._memory_bytes * _KEPT_SHARE:
+        if broken or resident_bytes(self._child.pid) > self._memory_bytes * _KEPT_SHARE:
             await self.close()
         if isinstance(reply, Failed):
             raise TrainingError(reply.reason)
@@ -143,12 +143,12 @@ class Trainer:
         assert self._child.stdout is not None
         pid = self._child.pid
         deadline = time.monotonic() + patience
-        began = spent = _processor_seconds(pid)
+        began = spent = processor_seconds(pid)
         reading = asyncio.create_task(receive(self._child.stdout))
         try:
             while True:
                 await asyncio.wait({reading}, timeout=_LOOK_SECONDS)
-                taken = _resident_bytes(pid)
+                taken = resident_bytes(pid)
                 if taken > self._memory_bytes:
                     raise TrainingError(
                         f"the training took {taken} bytes of memory; the limit is "
@@ -157,7 +157,7 @@ class Trainer:
                 if reading.done():
                     return reading.result()
                 if time.monotonic() > deadline:
-                    before, spent = spent, _processor_seconds(pid)
+                    before, spent = spent, processor_seconds(pid)
                     if spent - before < _STARVED * patience or spent - began > patience:
                         raise TrainingError(f"no progress for {patience:g} s")
                     deadline += patience
@@ -165,7 +165,7 @@ class Trainer:
             reading.cancel()
 
     async def _epitaph(self) -> str:
-        """Bury a child whose pipes broke and say what it died of."""
+        """Reap the child after its pipe broke; return why it ended."""
         child = self._child
         assert child is not None
         try:
@@ -180,25 +180,3 @@ class Trainer:
         if code < 0:
             return f"the trainer was killed by {signal.Signals(-code).name}"
         return f"the trainer ended with code {code}"
-
-
-def _processor_seconds(pid: int) -> float:
-    """Processor time that process `pid` had so far; 0 where the system does not say."""
-    try:
-        # After the name, which may hold spaces: user and system time are the 12th and the 13th.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _resident_bytes(pid: int) -> int:
-    """Memory that process `pid` holds, bytes; 0 where the system does not say.
-
-    Resident and not virtual: torch maps gigabytes that it never touches.
-    """
-    try:
-        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
-    except (OSError, IndexError):
-        return 0
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -8,6 +8,7 @@ import pytest
 
 from models import Version
 from service.domain.detector_config import DetectorConfig
+from service.store.redis_keys import Keys
 from tests.contract.running import Running, running
 from tests.waiting import until
 
@@ -164,7 +165,7 @@ async def test_status_is_of_what_is_served(
     """A champion that this process cannot load is not in its status; the old one serves."""
     stores = pump.parts.stores
     number = await pump.learn(versions[1], good=False)
-    digest = await stores.redis.hget("anamnesis:{pump}:artifacts", str(number))
+    digest = await stores.redis.hget(Keys("pump").artifacts, str(number))
     key = f"anamnesis:{{pump}}:artifact:{digest.decode()}"
     data = await stores.redis.get(key)
     await stores.redis.set(key, data[:100] + bytes([data[100] ^ 1]) + data[101:])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from models import Version
+from service.store.redis_keys import Keys
 from tests.contract.running import Running
 
 pytestmark = pytest.mark.anyio
@@ -106,7 +107,7 @@ async def test_pins_of_what_is_not_there(pump: Running, versions: tuple[Version,
     answer = await pump.http.post(PATH + "?version=7", json={"vectors": X.tolist()})
     assert answer.status_code == 404
     number = await pump.learn(versions[1], good=False)
-    keys = "anamnesis:{pump}:artifacts"
+    keys = Keys("pump").artifacts
     await pump.parts.stores.redis.hdel(keys, str(number))
     answer = await pump.http.post(PATH + f"?version={number}", json={"vectors": X.tolist()})
     assert answer.status_code == 410

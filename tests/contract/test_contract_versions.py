@@ -8,6 +8,7 @@ import pytest
 
 from models import Version
 from models.version import artifact
+from service.store.redis_keys import Keys
 from tests.contract.running import Running, running
 
 pytestmark = pytest.mark.anyio
@@ -77,7 +78,7 @@ async def test_champions_that_cannot_be(pump: Running, versions: tuple[Version, 
     for body in ({}, {"version": "1"}, {"version": 0}, {"version": True}, {"version": 1, "x": 1}):
         assert (await pump.http.put(path, json=body)).status_code == 422, body
     await pump.learn(versions[1], good=False)
-    await pump.parts.stores.redis.hdel("anamnesis:{pump}:artifacts", "2")
+    await pump.parts.stores.redis.hdel(Keys("pump").artifacts, "2")
     assert (await pump.http.put(path, json={"version": 2})).status_code == 410
     assert (await pump.http.get(f"{PUMP}/versions/2/artifact")).status_code == 410
 
@@ -188,7 +189,7 @@ async def test_a_broken_detector_keeps_to_itself(
     wrong = {"evidence": {"old": "x"}, "regimes": [{"number": 1}]}
     broken = served.version.recorded(**wrong)
     pump.parts.champions.install(replace(served, version=broken))
-    await pump.parts.stores.redis.hset("anamnesis:{torn}:state", "generation", "many")
+    await pump.parts.stores.redis.hset(Keys("torn").state, "generation", "many")
     listed = (await pump.http.get("/v1/detectors")).json()["detectors"]
     assert [(one["name"], "broken" in one) for one in listed] == [("odd", True), ("pump", False)]
     assert "broken" in (await pump.http.get("/v1/detectors/odd")).json()

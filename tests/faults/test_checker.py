@@ -12,6 +12,7 @@ from service.domain.provenance import Culprit
 from service.domain.revocation_plan import Asked
 from service.store import buffer, held_rows, registry, revocations
 from service.store.lua import Fenced
+from service.store.redis_keys import Keys
 from service.store.script import NamedScript
 from tests.faults import stores
 from tests.faults.checker import violations
@@ -86,8 +87,8 @@ async def test_it_sees_a_lost_batch(stage):
     told = Told()
     await ingest(stage, told, 1)
     await ingest(stage, told, 2)
-    entries = await stage.redis.xrange("anamnesis:{pump}:stream")
-    await stage.redis.xdel("anamnesis:{pump}:stream", entries[0][0])
+    entries = await stage.redis.xrange(Keys("pump").stream)
+    await stage.redis.xdel(Keys("pump").stream, entries[0][0])
     found = await violations(stage, told)
     assert any("is in no place" in one for one in found)
     assert any("buffered is 80, and 40 are there" in one for one in found)
@@ -127,7 +128,7 @@ async def test_it_sees_rows_held_back_that_are_lost(stage):
     """Gone from the quarantine, with the batch's other rows where they should be."""
     told = Told()
     await ingest(stage, told, 1, verdict=verdict(40, held=4))
-    await stage.redis.delete("anamnesis:{pump}:held")
+    await stage.redis.delete(Keys("pump").held)
     found = await violations(stage, told)
     assert any("is in ['buffered']" in one for one in found), found
     assert any("quarantined is 4, and 0 are there" in one for one in found), found
@@ -149,10 +150,10 @@ async def test_it_sees_rows_in_the_wrong_part(stage):
     """A row that is buffered as well as held back, and another that is nowhere."""
     told = Told()
     await ingest(stage, told, 1, verdict=verdict(40, held=4))
-    ((entry, fields),) = await stage.redis.xrange("anamnesis:{pump}:held")
-    await stage.redis.delete("anamnesis:{pump}:held")
+    ((entry, fields),) = await stage.redis.xrange(Keys("pump").held)
+    await stage.redis.delete(Keys("pump").held)
     fields[b"x"] = batch(1, 40)[4:8].tobytes()
-    await stage.redis.xadd("anamnesis:{pump}:held", fields, entry)
+    await stage.redis.xadd(Keys("pump").held, fields, entry)
     assert any("not what was sent" in one for one in await violations(stage, told))
 
 
@@ -224,8 +225,8 @@ async def test_it_sees_gaps(stage):
     for number in range(3):
         await ingest(stage, told, number)
         await promote(stage)
-    await stage.redis.hdel("anamnesis:{pump}:versions", "2")
-    await stage.redis.ltrim("anamnesis:{pump}:history", 1, -1)
+    await stage.redis.hdel(Keys("pump").versions, "2")
+    await stage.redis.ltrim(Keys("pump").history, 1, -1)
     found = await violations(stage, told)
     assert any("I2: versions [1, 3]" in one for one in found)
     assert any("I2: generations [2, 3]" in one for one in found)
@@ -236,7 +237,7 @@ async def test_it_sees_a_damaged_artifact(stage):
     told = Told()
     await ingest(stage, told, 1)
     await promote(stage)
-    digest = (await stage.redis.hget("anamnesis:{pump}:artifacts", "1")).decode()
+    digest = (await stage.redis.hget(Keys("pump").artifacts, "1")).decode()
     await stage.redis.setrange(f"anamnesis:{{pump}}:artifact:{digest}", 500, b"\x01")
     assert any(one.startswith("I3") for one in await violations(stage, told))
 

@@ -8,7 +8,7 @@ import pytest
 
 from service.cli.demo import run as demo
 from service.client import Client
-from service.processes import spawn
+from service.processes import process_table
 
 
 @pytest.fixture
@@ -47,4 +47,4 @@ def test_keep_leaves_a_usable_service(tmp_path, capsys):
     finally:
         os.kill(pid, signal.SIGTERM)
         os.waitpid(pid, 0)
-    assert not spawn.alive(pid)
+    assert not process_table.alive(pid)

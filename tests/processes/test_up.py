@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from service.client import Client
-from service.processes import spawn
+from service.processes import process_table, spawn
 from tests.waiting import wait_for
 
 # A short training: what is tested here is not how well it learns.
@@ -94,7 +94,7 @@ def up(tmp_path) -> Iterator[Callable[..., Up]]:
             left = children(one.process.pid)
             one.process.kill()
             one.process.wait()
-            wait_for(lambda left=left: not any(map(spawn.alive, left)))
+            wait_for(lambda left=left: not any(map(process_table.alive, left)))
 
 
 def test_learns_scores_and_finds_everything_after_a_kill(up):
@@ -112,7 +112,7 @@ def test_learns_scores_and_finds_everything_after_a_kill(up):
     assert len(descendants) >= 3  # store, API, worker
     first.process.kill()
     first.process.wait()
-    wait_for(lambda: not any(map(spawn.alive, descendants)))
+    wait_for(lambda: not any(map(process_table.alive, descendants)))
 
     with Client(up().url()) as client:
         status = wait_for(lambda: _serving(client, "pump"))
@@ -134,7 +134,7 @@ def test_a_signal_stops_everything_with_status_0(up, sig):
     one.url()
     descendants = children(one.process.pid)
     assert one.stop(sig) == 0, one.said
-    assert not any(map(spawn.alive, descendants))
+    assert not any(map(process_table.alive, descendants))
     assert "Traceback" not in one.said
 
 

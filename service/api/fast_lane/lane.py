@@ -89,9 +89,9 @@ class Lane:
         self._heads: dict[bytes, Known] = {}
 
     def recalls(self, data: bytes) -> ScoreRequest | None:
-        """Return the request that is all of `data`, if its head was parsed before, byte by byte.
+        """Return the request if `data` is exactly one whose header block is cached, else None.
 
-        What is equal means the same: only the body, the key and the detector are looked at anew.
+        The header block is not parsed again. Body, key and detector are checked all the same.
         """
         end = data.find(b"\r\n\r\n") + 4
         known = self._heads.get(data[:end])
@@ -171,7 +171,7 @@ class Lane:
         try:
             replies = self._scoring.score_many(requests)
         except Exception:  # noqa: BLE001 - nobody may wait forever for what broke here
-            _log.exception("a turn failed")
+            _log.exception("scoring a batch of requests failed")
             failed = as_problem(Problem("The service failed; the failure is in its log."))
             replies = [failed] * len(requests)
         for asker, reply in zip(askers, replies, strict=True):

@@ -272,11 +272,8 @@ async def retrain(request: Request, name: Name) -> Response:
     try:
         if asked.weights is not None:
             check_weights(asked.weights)
-    except ConfigError:
-        raise Unprocessable(
-            'weights: "proportional", "equal", {"w_prev": a, "w_new": b} with sum 1 and '
-            'w_new > 0, or {"half_life": experiences}.'
-        ) from None
+    except ConfigError as error:
+        raise Unprocessable(f"{error}.") from None
     started = time.monotonic()
     ticket = await app.stores.detectors.request_retrain(
         name, asked.weights, who=f"key:{caller(request).id}"

@@ -12,6 +12,7 @@ from service.problems import Conflict
 from service.store import audit_trail
 from service.store.labels import LabelStore
 from service.store.lua import said
+from service.store.redis_keys import Keys
 from tests.service.store.test_held_rows import verdict
 from tests.service.stored import matrix
 
@@ -101,10 +102,10 @@ async def test_a_trail_outlives_its_detector(stored):
     """And goes on when one of the same name is made; alone it expires with the tombstone."""
     await stored.detectors.delete("pump", who="key:ada")
     assert [e["action"] for e in await trail(stored)] == ["created", "deleted"]
-    assert await stored.redis.ttl("anamnesis:{pump}:audit") > 0
+    assert await stored.redis.ttl(Keys("pump").audit) > 0
     await stored.make()
     assert [e["seq"] for e in await trail(stored)] == [1, 2, 3]
-    assert await stored.redis.ttl("anamnesis:{pump}:audit") == -1
+    assert await stored.redis.ttl(Keys("pump").audit) == -1
 
 
 async def test_alterations_show(stored):
@@ -128,7 +129,7 @@ async def test_a_trail_is_bounded_and_read_in_pages(stored, monkeypatch):
         await stored.audit.append("pump", said("noted", "ada", str(n)))
     assert [e.seq for e in await stored.audit.entries("pump", after=3)] == [4, 5, 6, 7]
     assert [e.seq for e in await stored.audit.entries("pump", after=1, limit=3)] == [2, 3, 4]
-    await stored.redis.xtrim("anamnesis:{pump}:audit", maxlen=3, approximate=False)
+    await stored.redis.xtrim(Keys("pump").audit, maxlen=3, approximate=False)
     assert [e["seq"] for e in await trail(stored)] == [5, 6, 7]
     assert broken_at(await trail(stored)) is None
     assert np.isfinite((await trail(stored))[0]["at"])

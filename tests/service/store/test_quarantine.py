@@ -5,6 +5,7 @@ import pytest
 
 from service.problems import Conflict, Unknown
 from service.store import quarantine
+from service.store.redis_keys import Keys
 from tests.service.stored import matrix
 
 pytestmark = pytest.mark.anyio
@@ -81,9 +82,9 @@ async def test_a_version_whose_release_has_begun_does_not_take_the_rest(stored, 
     """Promoting it by hand leaves the vectors to the person's decision."""
     await park(stored)
     await stored.redis.hset(
-        "anamnesis:{pump}:parked",
+        Keys("pump").parked,
         "v2",
-        (await stored.redis.hget("anamnesis:{pump}:parked", "v2"))[:-1] + b',"decision":"release"}',
+        (await stored.redis.hget(Keys("pump").parked, "v2"))[:-1] + b',"decision":"release"}',
     )
     await stored.registry.set_champion("pump", 2)
     found = await stored.get()

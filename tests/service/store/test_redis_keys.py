@@ -7,7 +7,12 @@ from service.store.redis_keys import Keys
 def test_all_keys_of_a_detector_share_its_hash_tag():
     """A cluster puts everything of one detector into one slot."""
     keys = Keys("pump-7")
-    everything = (*keys.mortal, keys.tombstone, keys.artifact("ab"), keys.idempotency("k"))
+    everything = (
+        *keys.deleted_with_detector,
+        keys.tombstone,
+        keys.artifact("ab"),
+        keys.idempotency("k"),
+    )
     assert all(key.startswith("anamnesis:{pump-7}:") for key in everything)
     assert len(set(everything)) == len(everything)
 

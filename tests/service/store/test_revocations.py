@@ -12,6 +12,7 @@ from service.domain.version_record import NewRecord
 from service.problems import Conflict, Unknown, UnknownDetector
 from service.store import revocations
 from service.store.lua import Fenced
+from service.store.redis_keys import Keys
 from tests.service.store.test_held_rows import verdict
 from tests.service.stored import GOOD, matrix
 
@@ -60,7 +61,7 @@ async def accounted(stored) -> int:
 
 async def in_stream(stored) -> int:
     """Return how many vectors the stream holds."""
-    rows = await stored.redis.xrange("anamnesis:{pump}:stream")
+    rows = await stored.redis.xrange(Keys("pump").stream)
     return sum(int(fields[b"n"]) for _, fields in rows)
 
 
@@ -122,10 +123,10 @@ async def test_what_is_partly_erased_is_lost_in_part(stored):
     """The oldest of what was kept is gone; each batch is in one of the two lists."""
     await poisoned(stored)
     (first,) = (await stored.registry.record("pump", 3)).to_dict()["experience"]["batches"]
-    entries = await stored.redis.xrange("anamnesis:{pump}:stream")
+    entries = await stored.redis.xrange(Keys("pump").stream)
     await stored.erasure.erase("pump", 0)
     await stored.erasure.erase("pump", 0)
-    assert len(await stored.redis.xrange("anamnesis:{pump}:stream")) == len(entries) - 3
+    assert len(await stored.redis.xrange(Keys("pump").stream)) == len(entries) - 3
     done = await stored.revocations.revoke("pump", Asked(BOB))
     assert (done.lost.vectors, done.relearned.vectors) == (50, 60)
     assert done.relearned.batches == (first,)

@@ -15,7 +15,7 @@ from service.scoring.champions import Champions
 from service.settings import Settings
 from service.store.adapters import Stores
 from service.store.labels import LabelStore
-from service.store.redis_keys import due
+from service.store.redis_keys import NOTIFY, Keys, due
 from service.swap.watcher import Watcher
 from service.telemetry.metrics import Metrics
 from tests.service.stored import Stored, matrix
@@ -90,7 +90,7 @@ async def test_notifications_come_first(watched: Watched) -> None:
     await until(polled)
 
     async def listening() -> bool:
-        found = await watched.stored.redis.pubsub_numsub("anamnesis:notify")
+        found = await watched.stored.redis.pubsub_numsub(NOTIFY)
         return found[0][1] == 1
 
     await until(listening)
@@ -113,7 +113,7 @@ async def test_damaged_artifacts(watched: Watched, damage: str) -> None:
     await watched.stored.buffer.ingest("pump", matrix(40))
     number = await watched.learn(versions()[1])
     redis = watched.stored.redis
-    digest = (await redis.hget("anamnesis:{pump}:artifacts", str(number))).decode()
+    digest = (await redis.hget(Keys("pump").artifacts, str(number))).decode()
     key = f"anamnesis:{{pump}}:artifact:{digest}"
     data = await redis.get(key)
     damaged = {
@@ -139,8 +139,8 @@ async def test_a_store_that_went_back(watched: Watched) -> None:
     await watched.learn(versions()[0])
     await watched.learn(versions()[1])
     await watched.watcher.poll()
-    await watched.stored.redis.hset("anamnesis:{pump}:state", "generation", 1)
-    await watched.stored.redis.hset("anamnesis:{pump}:state", "champion", 1)
+    await watched.stored.redis.hset(Keys("pump").state, "generation", 1)
+    await watched.stored.redis.hset(Keys("pump").state, "champion", 1)
     for _ in range(3):
         await watched.watcher.poll()
     assert watched.serving() == (2, 2, 1)
@@ -187,7 +187,7 @@ async def test_pins(watched: Watched) -> None:
     await watched.watcher.poll()
     for _ in range(3):
         assert (await watched.watcher.pinned("pump", 1)).number == 1
-    assert await watched.stored.redis.zcard("anamnesis:{pump}:pins") == 1
+    assert await watched.stored.redis.zcard(Keys("pump").pins) == 1
     with pytest.raises(Unknown):
         await watched.watcher.pinned("pump", 3)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from models import TrainingError
-from service.processes.spawn import alive
+from service.processes.process_table import alive
 from service.trainer import messages
 from service.trainer.__main__ import _broken
 from service.trainer.messages import Job, Progress

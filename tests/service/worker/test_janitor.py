@@ -14,6 +14,7 @@ from service.domain.incident_fold import Fold
 from service.settings import Settings
 from service.store.connection import connect
 from service.store.incidents import Changes, Followed, Incidents
+from service.store.redis_keys import Keys
 from service.worker.janitor import Janitor
 from tests.service.stored import GOOD, Stored, matrix
 from tests.waiting import until
@@ -33,7 +34,7 @@ async def test_learned_vectors_are_erased_and_buffered_ones_stay(redis: Redis, s
     detector = await stored.get()
     assert (detector.kept_bytes, detector.buffered) == (0, 33)
     assert (await stored.take()).n == 33
-    assert await redis.xlen("anamnesis:{pump}:stream") == 1
+    assert await redis.xlen(Keys("pump").stream) == 1
 
 
 async def test_learned_vectors_are_kept_as_long_as_the_config_says(redis: Redis, stored: Stored):

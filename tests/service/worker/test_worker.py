@@ -23,6 +23,7 @@ from service.store.adapters import Stores
 from service.store.connection import WeakStore, connect
 from service.store.labels import LabelStore
 from service.store.lua import Fenced
+from service.store.redis_keys import NOTIFY
 from service.store.registry import Registry
 from service.telemetry.live_reporter import Observer
 from service.telemetry.metrics import Metrics
@@ -570,7 +571,7 @@ async def test_a_request_by_hand_wakes_the_worker(make_worker, stored: Stored):
 
         async def listening() -> bool:
             assert not life.done()
-            return bool((await stored.redis.pubsub_numsub("anamnesis:notify"))[0][1])
+            return bool((await stored.redis.pubsub_numsub(NOTIFY))[0][1])
 
         await until(listening)
         asked = time.monotonic()
