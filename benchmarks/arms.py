@@ -7,6 +7,7 @@ HARD = Model(targets="hard")  # what the literature replays: vectors, without an
 
 OURS = {
     "replay": {},
+    "replay, auto": {"score": "auto"},
     "replay, hard": {"model": HARD},
     "replay, prior + sample": {
         "model": HARD,
@@ -42,6 +43,7 @@ KEEPING = {  # detectors that keep every vector, or learn the newest task alone
     "5-NN naive": ("5-NN", False),
     "forest joint": ("IForest", True),
     "forest naive": ("IForest", False),
+    "PCA joint": ("PCA", True),
 }
 ARMS = (*OURS, *KEEPING)
 

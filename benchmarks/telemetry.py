@@ -12,12 +12,17 @@ it alarms.
 - NAB: 35 series, a detector each; a vector is 16 successive values. NAB's probation of 15 % is
   learned first, then the rest is judged in four quarters likewise.
 
+`SMD +10` and `SKAB +10` are the same rows, each value with its deviation from its mean over the 10
+rows before it, as `context` derives it; every arm gets the same features. The delay is the median
+number of rows from the start of a window that is found to its first alarm.
+
 Detectors that promise no rate hold out a fifth of what they learn and take its quantile.
 
     ANAMNESIS_DATA=data python -m benchmarks.telemetry --output benchmarks/results/telemetry.json
 """
 
 import os
+from functools import partial
 from typing import NamedTuple
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
@@ -30,9 +35,10 @@ from benchmarks.continual import auroc
 from benchmarks.report import arguments, report, spread
 from benchmarks.runs import Runs
 from benchmarks.runs import arguments as run_arguments
+from models.context import Context, derive
 
 RATES = (0.01, 0.001)
-ARMS = ("replay", "distillation + reservoir", "finetune", "joint", *KEEPING)
+ARMS = ("replay", "replay, auto", "distillation + reservoir", "finetune", "joint", *KEEPING)
 DAY = 86_400.0
 WIDTH = 16  # values in a window of a series
 LEAST = 32  # normals a stage must bring
@@ -61,14 +67,28 @@ def windows(labels):
     return np.where(labels == 1, np.cumsum(starts), 0)
 
 
-def smd():
+def seen(X, over):
+    """Return rows X (n, d) of one source as features, with the deviation from `over` rows before.
+
+    The first `over` rows have none: their features are those of the first that has.
+    """
+    if not over:
+        return X
+    features = derive(Context(over=over), X).features
+    features[:over] = features[over : over + 1]
+    return features
+
+
+def smd(over=0):
     """Return one stream: the two servers, one after another."""
     arrays = data.load("smd_a.npz")
     numbered, stages = windows(arrays["y_test"]), []
     for i in range(len(arrays["names"])):
         train = slice(*arrays["train_offsets"][i : i + 2])
         test = slice(*arrays["test_offsets"][i : i + 2])
-        stages += quarters(arrays["X_train"][train], arrays["X_test"][test], numbered[test], 60.0)
+        learned, judged = (seen(arrays[one][rows], over)
+                           for one, rows in (("X_train", train), ("X_test", test)))  # fmt: skip
+        stages += quarters(learned, judged, numbered[test], 60.0)
     return [stages]
 
 
@@ -81,7 +101,7 @@ def quarters(learned, X, numbered, step):
     return stages
 
 
-def skab():
+def skab(over=0):
     """Return one stream: the runs by series, in time order."""
     arrays = data.load("skab.npz")
     offsets, numbered = arrays["offsets"], windows(arrays["y"])
@@ -92,12 +112,15 @@ def skab():
         )
     stages = []
     for series in runs.values():
-        learned, judged, numbers = [] if stages else [arrays["X_normal"]], [], []
+        learned, judged, numbers = [], [], []
+        if not stages:
+            learned.append(seen(arrays["X_normal"], over))
         for run in series:
             anomalous = np.flatnonzero(arrays["y"][run])
             first = min(400, *anomalous[:1])
-            learned.append(arrays["X"][run][:first])
-            judged.append(arrays["X"][run][first:])
+            X = seen(arrays["X"][run], over)
+            learned.append(X[:first])
+            judged.append(X[first:])
             numbers.append(numbered[run][first:])
         stages.append(Stage(*map(np.concatenate, (learned, judged, numbers)), 1.0))
     return [stages]
@@ -122,7 +145,13 @@ def _series(arrays, rows):
     return quarters(X[:first][numbered[:first] == 0], X[first:], numbered[first:], step)
 
 
-STREAMS = {"SMD": smd, "SKAB": skab, "NAB": nab}
+STREAMS = {
+    "SMD": smd,
+    "SMD +10": partial(smd, 10),
+    "SKAB": skab,
+    "SKAB +10": partial(skab, 10),
+    "NAB": nab,
+}
 
 
 class Calibrated:
@@ -162,11 +191,17 @@ def follow(one, stages):
     """Return what came of one stream: counts that add up over streams, and AUROCs."""
     aurocs, days, normals = [], 0.0, 0
     false, old = dict.fromkeys(RATES, 0), dict.fromkeys(RATES, 0)
-    found: dict[float, set] = {rate: set() for rate in RATES}
+    found: dict[float, dict] = {
+        rate: {} for rate in RATES
+    }  # rows from a window's start to an alarm
+    rows_found, anomalous, begins = dict.fromkeys(RATES, 0), 0, {}
+    place = 0
     for stage in stages:
         if len(stage.learned) >= LEAST:
             one.learn(stage.learned)
         scores, normal = one.score(stage.judged), stage.windows == 0
+        for row in np.flatnonzero(~normal).tolist():
+            begins.setdefault(int(stage.windows[row]), place + row)
         days += normal.sum() * stage.step / DAY
         normals += int(normal.sum())
         if 0 < normal.sum() < len(normal):
@@ -174,7 +209,12 @@ def follow(one, stages):
         for rate in RATES:
             alarmed = scores >= one.threshold(rate)
             false[rate] += int(alarmed[normal].sum())
-            found[rate] |= set(stage.windows[alarmed & ~normal].tolist())
+            rows_found[rate] += int(alarmed[~normal].sum())
+            for row in np.flatnonzero(alarmed & ~normal).tolist():
+                window = int(stage.windows[row])
+                found[rate].setdefault(window, place + row - begins[window])
+        anomalous += int((~normal).sum())
+        place += len(scores)
     past = np.concatenate([stage.judged[stage.windows == 0] for stage in stages[:-1]])
     for rate in RATES:
         old[rate] = int((one.score(past) >= one.threshold(rate)).sum())
@@ -182,6 +222,7 @@ def follow(one, stages):
         "aurocs": aurocs,
         "days": days,
         "normals": normals,
+        "anomalous": anomalous,
         "windows": len({int(k) for stage in stages for k in stage.windows if k}),
         "at": {
             str(rate): {
@@ -189,6 +230,8 @@ def follow(one, stages):
                 "old false": old[rate],
                 "old normals": len(past),
                 "found": len(found[rate]),
+                "rows found": rows_found[rate],
+                "delays": sorted(found[rate].values()),
             }
             for rate in RATES
         },
@@ -218,6 +261,11 @@ def total(results, rate, key):
     return sum(one["at"][str(rate)][key] for one in results)
 
 
+def delays(own, rate):
+    """Return the rows until the first alarm in each window that was found, of all runs."""
+    return [rows for results in own for one in results for rows in one["at"][str(rate)]["delays"]]
+
+
 def lines(name, arm, own):
     """Return a line of the table for each asked rate: the runs of an arm on a set, one a seed."""
     days, normals, n = (sum(one[key] for one in own[0]) for key in ("days", "normals", "windows"))
@@ -237,13 +285,20 @@ def lines(name, arm, own):
             "asked a day": f"{rate * normals / days:.4g}",
             "false alarms a day": spread(false / days, 1),
             "windows found": f"{found.mean():.1f} of {n}",
+            "rows found %": spread(
+                100 * total(one, rate, "rows found") / sum(s["anomalous"] for s in one)
+                for one in own
+            ),
+            "delay": f"{np.median(delays(own, rate)):.0f}" if delays(own, rate) else "-",
         }
 
 
 def picture(found, arms, path):
     """Draw, for each set, alarms a day on old and new normals against windows found."""
     figure = Figure(figsize=(13, 4.2), layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(STREAMS)), STREAMS, strict=True):
+    names = list(dict.fromkeys(name for name, *_ in found))
+    drawn = figure.subplots(1, len(names), squeeze=False)[0]
+    for axes, name in zip(drawn, names, strict=True):
         for i, arm in enumerate(arms):
             own = [results for (s, a, _), results in found.items() if (s, a) == (name, arm)]
             if not own:
