@@ -33,6 +33,7 @@ WALKED, FEWEST_WALKED = 0.10, 20
 # Share of an experience that is as rare to the candidate as one normal in a hundred should be: a
 # candidate that did not learn it serves nobody, though it is no worse than the champion.
 UNLEARNED = 0.5
+NEWS = 0.5  # share of the new normals that the champion alarms on: more are a regime of their own
 LABELLED_KEPT = 0.75  # of the labelled anomalies; sound candidates keep 93 % and more
 FEWEST_LABELLED = 5
 
@@ -84,7 +85,7 @@ def gate(
         *_alarming_live(shadow, tolerance),
         *_alarming_labelled(evidence.labelled, tolerance),
         *_still_alarming(evidence.vouched),
-        *_beside_champion(evidence.synthetic),
+        *_beside_champion(evidence.synthetic, evidence.new.champion),
         *_beside_anchor(evidence.anchor),
         *_unlearned(evidence.labelled),
     ]
@@ -140,9 +141,18 @@ def _alarming_live(shadow: ShadowResult | None, tolerance: float) -> Iterator[st
         yield from _alarming("live traffic", shadow.candidate, shadow.champion, tolerance)
 
 
-def _beside_champion(synthetic: Synthetic | None) -> Iterator[str]:
-    if synthetic is not None:
-        yield from _blind("champion", synthetic.candidate, synthetic.champion, BLURRED)
+def _beside_champion(synthetic: Synthetic | None, news: float | None) -> Iterator[str]:
+    """Yield what the candidate sees less of, and what to do where `news` is what it learned."""
+    if synthetic is None:
+        return
+    lost = list(_blind("champion", synthetic.candidate, synthetic.champion, BLURRED))
+    yield from lost
+    if lost and news is not None and news > NEWS:
+        yield (
+            f"the range: {_percent(news)} of the experience is outside of what the champion "
+            "knows, and one scale and one threshold do not fit both; start a new detector with a "
+            "first batch that spans both, or choose the score auto or one with +regime"
+        )
 
 
 def _blind(

@@ -85,6 +85,15 @@ def test_synthetic_anomalies_must_be_told_about_as_well(
     assert all("the anchor's" in reason for reason in verdict.reasons)
 
 
+@pytest.mark.parametrize(("news", "reasons"), [(0.9, 2), (0.4, 1)])
+def test_a_range_that_does_not_fit_is_named_with_what_to_do(news: float, reasons: int) -> None:
+    """Where the candidate sees less, and most of the experience was news to the champion."""
+    blurred = {"candidate": _told(found=0.8), "champion": _told()}
+    verdict = gate({"synthetic": blurred, "new": {"candidate": 0.01, "champion": news}})
+    assert len(verdict.reasons) == reasons
+    assert ("spans both" in verdict.reasons[-1]) is (news > 0.5)
+
+
 @pytest.mark.parametrize(
     ("known", "kept", "passed"), [(4, 0, True), (30, 23, True), (30, 22, False)]
 )
