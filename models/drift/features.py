@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.drift.finding import FeatureFinding
-from models.drift.windows import Windows
+from models.drift.windows import ROWS, Windows
 
 WORST = 5  # features that are named: the labels of a metric are bounded
 _LEAST = 100  # rows before a distance means anything
 _SMALLEST_SHIFT = 0.1  # of a distribution function: less is no news, however many rows
 _CHANCE = 1e-4  # of one look at all features finding what is not there
+_BEYOND = 1.25  # times as far as a window of normals ever was from all of them
+_FARTHEST = 0.95  # what is all elsewhere has moved, however far normals went
 
 
 class FeatureTest:
@@ -21,7 +23,9 @@ class FeatureTest:
 
     The threshold is the larger of the smallest shift worth a word and of what sampling alone
     explains (Dvoretzky-Kiefer-Wolfowitz over all d features, for n live and m reference rows):
-    `sqrt(log(2 d / chance) / 2 * (1/n + 1/m))`. Binning can only make a distance smaller.
+    `sqrt(log(2 d / chance) / 2 * (1/n + 1/m))`. Binning can only make a distance smaller. Rows in
+    time are dependent: a day's night is far from the whole day. So the threshold of a feature is at
+    least 1.25 times the distance that a window of its normals had.
 
     Parameters
     ----------
@@ -31,14 +35,21 @@ class FeatureTest:
         Rows that those shares were counted on.
     names
         One name a feature.
+    wander
+        (d,) largest distance of a window of normals that were learned.
     """
 
     def __init__(
-        self, expected: NDArray[np.float64], reference_rows: int, names: Sequence[str]
+        self,
+        expected: NDArray[np.float64],
+        reference_rows: int,
+        names: Sequence[str],
+        wander: NDArray[np.float64],
     ) -> None:
         self._expected = np.cumsum(expected, axis=1)
         self._reference_rows = max(reference_rows, 1)
         self._names = tuple(names)
+        self._wandered = np.minimum(_BEYOND * wander, _FARTHEST)
         self._windows = Windows(expected.shape)
 
     def update(self, counts: NDArray[np.int64]) -> None:
@@ -54,15 +65,20 @@ class FeatureTest:
         live = np.cumsum(counts, axis=1) / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         distances = np.abs(live - self._expected).max(axis=1)  # (d,)
         noise = math.log(2 * len(counts) / _CHANCE) / 2 * (1 / rows + 1 / self._reference_rows)
-        threshold = min(1.0, max(_SMALLEST_SHIFT, math.sqrt(noise)))
+        least = min(1.0, max(_SMALLEST_SHIFT, math.sqrt(noise)))
+        wandered = self._wandered
+        if rows < ROWS:  # a shorter window goes further, nobody knows how far
+            wandered = np.where(wandered > least, _FARTHEST, 0.0)
+        thresholds = np.maximum(least, wandered)
+        beyond = distances - thresholds
         return tuple(
             FeatureFinding(
                 self._names[i],
                 round(float(distances[i]), 6),
-                round(threshold, 6),
-                bool(distances[i] >= threshold),
+                round(float(thresholds[i]), 6),
+                bool(beyond[i] >= 0),
             )
-            for i in np.argsort(-distances, kind="stable")[:WORST]
+            for i in np.argsort(-beyond, kind="stable")[:WORST]
         )
 
     def to_dict(self) -> dict[str, Any]:

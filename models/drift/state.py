@@ -43,7 +43,8 @@ class Baseline:
     """What live traffic of one version is compared with.
 
     `calibration` (n,) real calibration scores; `expected` (d, B) shares of the reference in each
-    bin, counted on `reference_rows` rows; `alpha` the share of normals over the threshold;
+    bin, counted on `reference_rows` rows; `wander` (d,) how far a window of normals was from it;
+    `alpha` the share of normals over the threshold;
     `regimes` what the version knows of them, none for one that knows none.
     """
 
@@ -51,6 +52,7 @@ class Baseline:
     version: int
     calibration: NDArray[np.float64]
     expected: NDArray[np.float64]
+    wander: NDArray[np.float64]
     reference_rows: int
     features: Sequence[str]
     alpha: float
@@ -82,7 +84,9 @@ class DriftTests:
         self._martingale = MartingaleTest(baseline.calibration, np.random.default_rng(seed))
         self._adwin = ChangeTest()
         self._burst = BurstTest()
-        self._features = FeatureTest(baseline.expected, baseline.reference_rows, baseline.features)
+        self._features = FeatureTest(
+            baseline.expected, baseline.reference_rows, baseline.features, baseline.wander
+        )
         self._regimes = RegimeTest(baseline.regimes)
 
     def update(self, sample: Sample) -> None:

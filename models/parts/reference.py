@@ -1,7 +1,8 @@
 """What each feature looked like when a version learned it: the drift monitor's yardstick."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,22 +10,26 @@ from numpy.typing import NDArray
 from models.arrays import Array
 
 BINS = 16
+WINDOW = 1000  # rows: as many as the drift tests compare with the reference at the least
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A histogram of each feature in the client's units.
+    """A histogram of each feature in the client's units, and how far normals went from it.
 
     `edges` (d, B - 1) float32 ascending, bin b holding edges[b - 1] <= x < edges[b];
-    `expected` (d, B) float64, the share of normals in each bin, rows summing to 1.
+    `expected` (d, B) float64, the share of normals in each bin, rows summing to 1; `wander` (d,)
+    float64, the largest distance of a distribution function of `WINDOW` normals, one after another,
+    from that of all: a season's length is as normal as its mean.
     """
 
     edges: Array
     expected: NDArray[np.float64]
+    wander: NDArray[np.float64]
 
     @classmethod
     def fit(cls, X: Array) -> Self:
-        """Fit on the first normals X (n, d).
+        """Fit on the first normals X (n, d), in the order in which they came.
 
         Ten bins of about equal share, then bins one and three ranges further out on either side,
         for the regimes still to come: the edges stay, so that counts of different versions add.
@@ -34,8 +39,16 @@ class Reference:
         width = np.where(high > low, high - low, np.maximum(np.abs(high) * 1e-3, 1e-3))
         outer = [low - 3 * width, low - width, low, high + 1e-6 * width, high + width]
         edges = np.sort(np.stack([*outer, high + 3 * width, *deciles]), axis=0).T
-        empty = cls(_float32(edges), np.zeros((X.shape[1], BINS)))
-        return cls(empty.edges, empty.count(X) / len(X))
+        d = X.shape[1]
+        empty = cls(_float32(edges), np.zeros((d, BINS)), np.zeros(d))
+        return empty.updated(X, 0.0)
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
+        """Return the reference that a version's tensors hold; earlier ones know of no wandering."""
+        edges = tensors["reference.edges"]
+        wander = tensors.get("reference.wander", np.zeros(len(edges)))
+        return cls(edges, tensors["reference.expected"], wander)
 
     @property
     def first(self) -> Array:
@@ -52,9 +65,13 @@ class Reference:
         return alone & whole
 
     def updated(self, X: Array, share_old: float) -> Self:
-        """Return the reference after normals X (n, d) that weigh 1 - share_old."""
+        """Return the reference after normals X (n, d), as they came, that weigh 1 - share_old."""
         expected = share_old * self.expected + (1.0 - share_old) * self.count(X) / len(X)
-        return type(self)(self.edges, expected)
+        wander, whole = self.wander, np.cumsum(expected, axis=1)
+        for start in range(0, len(X) - WINDOW + 1, WINDOW // 2):
+            window = np.cumsum(self.count(X[start : start + WINDOW]), axis=1) / WINDOW
+            wander = np.maximum(wander, np.abs(window - whole).max(axis=1))
+        return type(self)(self.edges, expected, np.minimum(wander, 1.0))
 
     def count(self, X: Array) -> NDArray[np.int64]:
         """Return how many rows of X (n, d) fall in each bin, (d, B)."""

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from models.errors import ArtifactError
 
-FORMAT = 3  # 2 added the score `auto`, 3 categories
+FORMAT = 3  # 2 added the score `auto`, 3 categories and how far features wander
 READABLE = (1, 2, 3)  # formats this release reads: its own and those before
 MAX_BYTES = 256 * 2**20
 
@@ -90,6 +90,7 @@ PARTS = (
     "calibration.scores",
     "reference.edges",
     "reference.expected",
+    "reference.wander",
 )
 
 

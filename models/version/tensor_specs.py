@@ -114,12 +114,14 @@ def _calibration(about: Description, rows: Lengths) -> Specs:
 
 
 def _reference(about: Description, rows: Lengths) -> Specs:
-    del rows
     d = about.width
-    return {
+    specs = {
         "reference.edges": Spec("float32", (d, BINS - 1), -LARGEST, LARGEST),
         "reference.expected": Spec("float64", (d, BINS), 0.0, 1.0 + 1e-6),
     }
+    if rows["reference.wander"]:  # earlier versions do not say
+        specs["reference.wander"] = Spec("float64", (d,), 0.0, 1.0)
+    return specs
 
 
 def _kept(about: Description, rows: Lengths) -> Specs:

@@ -330,7 +330,7 @@ class Version(Worded, Summarised):
             network=kind(about.shape, network),
             latents=mixture(**under("latents.", tensors)),
             calibration=Calibration(tensors["calibration.scores"]),
-            reference=Reference(tensors["reference.edges"], tensors["reference.expected"]),
+            reference=Reference.from_tensors(tensors),
             kept=tensors["kept"],
             lineage=about.lineage,
             memory=under("memory.", tensors),

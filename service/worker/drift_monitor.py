@@ -194,6 +194,7 @@ class Monitor:
             version=number or 0,
             calibration=version.calibration.scores,
             expected=version.reference.expected,
+            wander=version.reference.wander,
             reference_rows=version.calibration.n,
             features=version.features,
             alpha=threshold.alpha,

@@ -298,7 +298,8 @@ def _watched(version: Version, X: np.ndarray) -> None:
     """Let the drift monitor follow it."""
     threshold = version.threshold_for({"fpr": 0.01})
     baseline = Baseline(
-        "u", 1, version.calibration.scores, version.reference.expected, version.calibration.n,
+        "u", 1, version.calibration.scores, version.reference.expected,
+        version.reference.wander, version.calibration.n,
         version.features, threshold.alpha, _known(version),
     )  # fmt: skip
     judged = version.judge(X, threshold)

@@ -22,7 +22,7 @@ class Traffic:
         self.calibration = np.sort(self.score(self.rng.normal(size=(1000, 3))))
         reference = count(self.rng.normal(size=(1000, 3)))
         self.baseline = Baseline(
-            "u1", 3, self.calibration, reference / 1000, 1000, ("a", "b", "c"), 0.01
+            "u1", 3, self.calibration, reference / 1000, np.zeros(3), 1000, ("a", "b", "c"), 0.01
         )
 
     @staticmethod
