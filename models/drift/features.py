@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.drift.course import BEYOND, FARTHEST, SMALLEST_SHIFT
 from models.drift.finding import FeatureFinding
 from models.drift.windows import ROWS, Windows
 
 WORST = 5  # features that are named: the labels of a metric are bounded
 _LEAST = 100  # rows before a distance means anything
-_SMALLEST_SHIFT = 0.1  # of a distribution function: less is no news, however many rows
 _CHANCE = 1e-4  # of one look at all features finding what is not there
-_BEYOND = 1.25  # times as far as a window of normals ever was from all of them
-_FARTHEST = 0.95  # what is all elsewhere has moved, however far normals went
 
 
 class FeatureTest:
@@ -49,7 +47,7 @@ class FeatureTest:
         self._expected = np.cumsum(expected, axis=1)
         self._reference_rows = max(reference_rows, 1)
         self._names = tuple(names)
-        self._wandered = np.minimum(_BEYOND * wander, _FARTHEST)
+        self._wandered = np.minimum(BEYOND * wander, FARTHEST)
         self._windows = Windows(expected.shape)
 
     def update(self, counts: NDArray[np.int64]) -> None:
@@ -65,10 +63,10 @@ class FeatureTest:
         live = np.cumsum(counts, axis=1) / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         distances = np.abs(live - self._expected).max(axis=1)  # (d,)
         noise = math.log(2 * len(counts) / _CHANCE) / 2 * (1 / rows + 1 / self._reference_rows)
-        least = min(1.0, max(_SMALLEST_SHIFT, math.sqrt(noise)))
+        least = min(1.0, max(SMALLEST_SHIFT, math.sqrt(noise)))
         wandered = self._wandered
         if rows < ROWS:  # a shorter window goes further, nobody knows how far
-            wandered = np.where(wandered > least, _FARTHEST, 0.0)
+            wandered = np.where(wandered > least, FARTHEST, 0.0)
         thresholds = np.maximum(least, wandered)
         beyond = distances - thresholds
         return tuple(

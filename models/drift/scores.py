@@ -46,6 +46,10 @@ class MartingaleTest:
         elif self._martingale.seen >= HOLD:
             self._peak = None
 
+    def begin_anew(self) -> None:
+        """Forget what was gained: what came so far tells of no drift."""
+        self._martingale, self._peak = Martingale(self._calibration, self._generator), None
+
     def verdict(self) -> Finding:
         """Return log capital (its peak during an alarm), log c and whether it alarms."""
         statistic = self._martingale.log_capital if self._peak is None else self._peak

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.drift.course import Course
 from models.drift.features import FeatureTest
 from models.drift.finding import State, Statistics, Verdict
 from models.drift.regimes import Known, RegimeTest
@@ -43,9 +44,9 @@ class Baseline:
     """What live traffic of one version is compared with.
 
     `calibration` (n,) real calibration scores; `expected` (d, B) shares of the reference in each
-    bin, counted on `reference_rows` rows; `wander` (d,) how far a window of normals was from it;
-    `alpha` the share of normals over the threshold;
-    `regimes` what the version knows of them, none for one that knows none.
+    bin, counted on `reference_rows` rows; `wander` (d,) how far a window of normals was from it,
+    `score_wander` how far its scores were from all; `alpha` the share of normals over the
+    threshold; `regimes` what the version knows of them, none for one that knows none.
     """
 
     uid: str
@@ -57,6 +58,7 @@ class Baseline:
     features: Sequence[str]
     alpha: float
     regimes: Sequence[Known] = ()
+    score_wander: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class DriftTests:
         self.baseline = baseline
         seed = (zlib.crc32(baseline.uid.encode()), baseline.version)
         self._martingale = MartingaleTest(baseline.calibration, np.random.default_rng(seed))
+        self._course = Course(baseline.score_wander)
         self._adwin = ChangeTest()
         self._burst = BurstTest()
         self._features = FeatureTest(
@@ -91,8 +94,13 @@ class DriftTests:
 
     def update(self, sample: Sample) -> None:
         """Take one summary; scores that are not finite are left out."""
-        self._martingale.update(sample.scores[np.isfinite(sample.scores)])
-        self._adwin.update(sample.p_values[np.isfinite(sample.p_values)])
+        p_values = sample.p_values[np.isfinite(sample.p_values)]
+        self._course.update(p_values)
+        if self._course.inside:
+            self._martingale.begin_anew()
+        else:
+            self._martingale.update(sample.scores[np.isfinite(sample.scores)])
+        self._adwin.update(p_values)
         self._burst.update(sample.anomalies, sample.scored)
         self._features.update(sample.counts)
         self._regimes.update(sample.regimes)
@@ -128,6 +136,7 @@ class DriftTests:
             "uid": self.baseline.uid,
             "version": self.baseline.version,
             "martingale": self._martingale.to_dict(),
+            "course": self._course.to_dict(),
             "adwin": self._adwin.to_dict(),
             "burst": self._burst.to_dict(),
             "features": self._features.to_dict(),
@@ -147,6 +156,8 @@ class DriftTests:
         if (state.get("format"), state.get("uid"), state.get("version")) != same:
             return drift
         drift._martingale.restore(state["martingale"])
+        if "course" in state:
+            drift._course.restore(state["course"])
         drift._adwin = ChangeTest.from_dict(state["adwin"])
         drift._burst = BurstTest.from_dict(state["burst"])
         drift._features.restore(state["features"])

@@ -1,7 +1,7 @@
 """What each feature looked like when a version learned it: the drift monitor's yardstick."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -20,12 +20,14 @@ class Reference:
     `edges` (d, B - 1) float32 ascending, bin b holding edges[b - 1] <= x < edges[b];
     `expected` (d, B) float64, the share of normals in each bin, rows summing to 1; `wander` (d,)
     float64, the largest distance of a distribution function of `WINDOW` normals, one after another,
-    from that of all: a season's length is as normal as its mean.
+    from that of all: a season's length is as normal as its mean. `score_wander` (1,) is the same of
+    the p-values of their scores, from the uniform distribution function.
     """
 
     edges: Array
     expected: NDArray[np.float64]
     wander: NDArray[np.float64]
+    score_wander: NDArray[np.float64]
 
     @classmethod
     def fit(cls, X: Array) -> Self:
@@ -40,7 +42,7 @@ class Reference:
         outer = [low - 3 * width, low - width, low, high + 1e-6 * width, high + width]
         edges = np.sort(np.stack([*outer, high + 3 * width, *deciles]), axis=0).T
         d = X.shape[1]
-        empty = cls(_float32(edges), np.zeros((d, BINS)), np.zeros(d))
+        empty = cls(_float32(edges), np.zeros((d, BINS)), np.zeros(d), np.zeros(1))
         return empty.updated(X, 0.0)
 
     @classmethod
@@ -48,7 +50,8 @@ class Reference:
         """Return the reference that a version's tensors hold; earlier ones know of no wandering."""
         edges = tensors["reference.edges"]
         wander = tensors.get("reference.wander", np.zeros(len(edges)))
-        return cls(edges, tensors["reference.expected"], wander)
+        of_scores = tensors.get("reference.score_wander", np.zeros(1))
+        return cls(edges, tensors["reference.expected"], wander, of_scores)
 
     @property
     def first(self) -> Array:
@@ -71,7 +74,15 @@ class Reference:
         for start in range(0, len(X) - WINDOW + 1, WINDOW // 2):
             window = np.cumsum(self.count(X[start : start + WINDOW]), axis=1) / WINDOW
             wander = np.maximum(wander, np.abs(window - whole).max(axis=1))
-        return type(self)(self.edges, expected, np.minimum(wander, 1.0))
+        return replace(self, expected=expected, wander=np.minimum(wander, 1.0))
+
+    def scored(self, p_values: NDArray[np.float64]) -> Self:
+        """Return the reference after normals, as they came, whose scores had `p_values` (n,)."""
+        far, whole = self.score_wander, np.arange(1, WINDOW + 1) / WINDOW
+        for start in range(0, len(p_values) - WINDOW + 1, WINDOW // 2):
+            gap = np.abs(np.sort(p_values[start : start + WINDOW]) - whole).max()
+            far = np.maximum(far, min(float(gap), 1.0))
+        return replace(self, score_wander=far)
 
     def count(self, X: Array) -> NDArray[np.int64]:
         """Return how many rows of X (n, d) fall in each bin, (d, B)."""

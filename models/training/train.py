@@ -20,6 +20,7 @@ from models.arrays import Array, check_vectors
 from models.columns import MOST_VALUES, table_names, table_words
 from models.config import MIN_VECTORS, Config, check_weights
 from models.errors import TrainingError, VectorError
+from models.parts.reference import WINDOW
 from models.parts.scaler import Scaler
 from models.strategies.growth import compact
 from models.strategies.past import Past, past
@@ -112,6 +113,9 @@ def learn(
     classes = _whole(labels, len(new))
     given = labelled_rows.topped_up(prepare(previous, new, classes, vouched, features), config.seed)
     version = yield from _learn(given, config, weights)
+    if len(given.new) >= WINDOW:  # what rows that depend on each other do to scores in time
+        reference = version.reference.scored(version.p_values(given.new))
+        version = replace(version, reference=reference)
     return given.recorded(version, previous)
 
 

@@ -91,6 +91,7 @@ PARTS = (
     "reference.edges",
     "reference.expected",
     "reference.wander",
+    "reference.score_wander",
 )
 
 

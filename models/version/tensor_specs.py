@@ -121,6 +121,7 @@ def _reference(about: Description, rows: Lengths) -> Specs:
     }
     if rows["reference.wander"]:  # earlier versions do not say
         specs["reference.wander"] = Spec("float64", (d,), 0.0, 1.0)
+        specs["reference.score_wander"] = Spec("float64", (1,), 0.0, 1.0)
     return specs
 
 

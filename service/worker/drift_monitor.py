@@ -195,6 +195,7 @@ class Monitor:
             calibration=version.calibration.scores,
             expected=version.reference.expected,
             wander=version.reference.wander,
+            score_wander=float(version.reference.score_wander[0]),
             reference_rows=version.calibration.n,
             features=version.features,
             alpha=threshold.alpha,

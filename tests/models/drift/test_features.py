@@ -3,6 +3,7 @@
 import numpy as np
 
 from models.drift.features import FeatureTest
+from models.drift.state import Baseline, DriftTests, Sample
 from models.drift.windows import ROWS
 from models.parts.reference import WINDOW, Reference
 
@@ -36,11 +37,41 @@ def test_a_season_that_was_learned_is_no_drift_and_a_step_is() -> None:
     assert moved(reference, minutes(1, 1) + np.float32([7, 0])) == {"seasonal"}
 
 
+def test_scores_that_follow_a_season_are_no_drift_and_a_step_of_them_is() -> None:
+    """The martingale alone gains with every night, though as many alarm as were asked for."""
+
+    def p_values(days: int, seed: int, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+        scores = minutes(days, seed)[:, 0].astype(float) + shift
+        return scores, (1 + (calm[:, None] >= scores[::1]).sum(axis=0)) / (1 + len(calm))
+
+    calm = np.sort(minutes(4, 0)[::4, 0].astype(float))
+    reference = Reference.fit(minutes(4, 0)).scored(p_values(4, 0)[1])
+
+    def states(wander: float, days: int, shift: float) -> set[str]:
+        baseline = Baseline(
+            "u", 1, calm, np.full((1, 16), 1 / 16), np.ones(1), 1000, ("a",), 0.01,
+            score_wander=wander,
+        )  # fmt: skip
+        drift, found = DriftTests(baseline), set()
+        parts = [np.array_split(own, days * 30) for own in p_values(days, 1, shift)]
+        for scores, p in zip(*parts, strict=True):
+            counts = np.bincount(np.arange(len(p)) % 16, minlength=16)[None]
+            drift.update(Sample(scores, p, 0, len(p), counts))
+            found.add(drift.verdict().state)
+        return found
+
+    far = float(reference.score_wander[0])
+    assert "new_regime" in states(0.0, 5, 0.0)
+    assert states(far, 5, 0.0) == {"none"}
+    assert states(far, 5, 3.0) == {"none", "new_regime"}
+
+
 def test_few_rows_say_nothing_of_how_far_normals_go() -> None:
     """Less than a window, and a reference that an earlier release stored."""
     learned = minutes(1, 0)[: WINDOW - 1]
     reference = Reference.fit(learned)
     assert reference.wander.tolist() == [0.0, 0.0]
+    assert reference.scored(np.zeros(WINDOW - 1)).score_wander.tolist() == [0.0]
     stored = {"reference.edges": reference.edges, "reference.expected": reference.expected}
     assert Reference.from_tensors(stored).wander.tolist() == [0.0, 0.0]
 
