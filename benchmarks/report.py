@@ -124,7 +124,7 @@ def report(
     print(f"Python {where['python']}, {versions}; {kernels}\n{where['command']}\n")
     print(table(rows))
     for title, others in (further or {}).items():
-        print(f"\n{title}\n\n{table(others)}")
+        print(f"\n{title}\n\n{table(others) if others else 'none'}")
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         figures = {"name": name, "machine": where, "rows": list(rows), "further": further, **more}
