@@ -20,15 +20,16 @@ from pydantic_settings import (
 from service import addresses
 from service.addresses import is_loopback
 from service.environment import PREFIX, misspelt, settings_in
-from service.settings_file import CONFIG_FILE, BadSettings, cause, toml_source, variable
+from service.settings_file import (
+    CONFIG_FILE,
+    BadSettings,
+    cause,
+    refuse_empty_guard,
+    toml_source,
+    variable,
+)
 
 __all__ = ["BadSettings", "Settings", "is_loopback", "variable"]
-
-# Without them a door would stand open that somebody meant to shut.
-_GUARDS = (
-    "admin_key_file", "key_file", "metrics_key_file", "redis_password_file", "signing_key_file",
-    "tls_cert", "tls_key", "trusted_keys_file",
-)  # fmt: skip
 
 
 class Settings(BaseSettings):
@@ -253,6 +254,9 @@ class Settings(BaseSettings):
     training_seconds: float = Field(
         3600.0, gt=0, description="A training that takes longer is stopped, and counts as failed."
     )
+    training_drain_seconds: float = Field(
+        0.0, ge=0, description="How long a worker that is told to end goes on with its training."
+    )
     training_memory_bytes: int = Field(
         8 * 2**30, ge=2**28, description="Memory a training may take, bytes."
     )
@@ -285,7 +289,7 @@ class Settings(BaseSettings):
         del dotenv_settings, file_secret_settings
         given = settings_in(os.environ)
         for name, value in given.items():
-            _refuse_empty_guard(name, value)
+            refuse_empty_guard(name, value)
         assert isinstance(env_settings, EnvSettingsSource)
         env_settings.env_vars = {
             f"{PREFIX}{name}".lower(): value for name, value in given.items() if value
@@ -305,7 +309,7 @@ class Settings(BaseSettings):
     def _without_empty(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Leave out what is empty: as a path it would be the current directory."""
         for name, value in given.items():
-            _refuse_empty_guard(name, value)
+            refuse_empty_guard(name, value)
         return {name: value for name, value in given.items() if value != ""}
 
     def store_url(self) -> str | None:
@@ -343,8 +347,3 @@ class Settings(BaseSettings):
         values = self.model_dump(mode="json", exclude_none=True, exclude={"key"})
         ours = {f"ANAMNESIS_{name}".upper(): str(value) for name, value in values.items()}
         return {**os.environ, **ours, **more}
-
-
-def _refuse_empty_guard(name: str, value: object) -> None:
-    if name in _GUARDS and isinstance(value, str) and not value.strip():
-        raise BadSettings(f"{variable(name)} is set but empty: name a file, or do not set it")

@@ -8,6 +8,11 @@ from pydantic_settings import BaseSettings, TomlConfigSettingsSource
 from service.environment import PREFIX
 
 CONFIG_FILE = f"{PREFIX}CONFIG_FILE"
+# Without them a door would stand open that somebody meant to shut.
+_GUARDS = (
+    "admin_key_file", "key_file", "metrics_key_file", "redis_password_file", "signing_key_file",
+    "tls_cert", "tls_key", "trusted_keys_file",
+)  # fmt: skip
 
 
 class BadSettings(ValueError):  # noqa: N818 - it states what is wrong
@@ -32,6 +37,12 @@ def toml_source(settings: type[BaseSettings], named: str | None) -> TomlConfigSe
         raise BadSettings(f"{CONFIG_FILE}: {cause(file, error)}") from None
     except tomllib.TOMLDecodeError as error:
         raise BadSettings(f"{CONFIG_FILE}: {file} is not TOML: {error}") from None
+
+
+def refuse_empty_guard(name: str, value: object) -> None:
+    """Raise BadSettings where a setting that guards something is set and empty."""
+    if name in _GUARDS and isinstance(value, str) and not value.strip():
+        raise BadSettings(f"{variable(name)} is set but empty: name a file, or do not set it")
 
 
 def cause(file: Path, error: OSError | UnicodeDecodeError) -> str:

@@ -155,10 +155,19 @@ class Worker:
         _logger.info("worker stopped", worker=self.id)
 
     def stop(self) -> None:
-        """Ask for the end; a training under way is given up and will be done again."""
+        """Ask for the end, after the training under way where the settings give it time.
+
+        Asked again, or with the time over, the training is given up and will be done again.
+        """
+        seconds = 0.0 if self._exit.is_set() else self.settings.training_drain_seconds
         self._exit.set()
         self._wake.set()
-        if self._current is not None:
+        if self._current is None:
+            return
+        if seconds:
+            _logger.info("ends after its training", worker=self.id, at_most_seconds=seconds)
+            asyncio.get_running_loop().call_later(seconds, self._current.cancel)
+        else:
             self._current.cancel()
 
     async def beat(self) -> None:

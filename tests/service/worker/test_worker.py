@@ -612,6 +612,32 @@ async def test_a_worker_stopped_in_a_training_gives_it_up_at_once(
     assert (await stored.get()).champion == 1
 
 
+async def test_a_worker_that_may_drain_ends_after_its_training(
+    make_worker, trainer, stored: Stored
+):
+    """One that is scaled down; asked again it gives the training up, as after the time is over."""
+    trainer.waits = True
+    for name, again, seconds, learned in (
+        ("a", False, 600, True), ("b", True, 600, False), ("c", False, 0.001, False),
+    ):  # fmt: skip
+        await stored.make(name)
+        await stored.buffer.ingest(name, matrix(40))
+        await stored.detectors.request_retrain(name)
+        trainer.started.clear()
+        trainer.go.clear()
+        worker = make_worker(training_drain_seconds=seconds)
+        life = asyncio.create_task(worker.run())
+        await asyncio.wait_for(trainer.started.wait(), 120)
+        worker.stop()
+        if again:
+            worker.stop()
+        if learned:
+            trainer.go.set()
+        await asyncio.wait_for(life, 120)
+        assert bool((await stored.get(name)).champion) is learned
+        await stored.detectors.delete(name)
+
+
 async def test_a_store_that_goes_away_and_returns_is_worked_with_again_in_5_s(own_store, trainer):
     """The worker lives on, and learns soon after the store is back."""
     redis = await connect(own_store.url)
