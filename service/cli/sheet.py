@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from service.cli.dialect import Counted, Dialect, TextTable, open_table
 from service.cli.growing import Growing, is_json_lines, json_lines
 from service.cli.table_files import BadTable
 from service.cli.text_table import Chunk, NamedTable, Options, read
+
+if TYPE_CHECKING:
+    from service.client.configs import DetectorConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +167,7 @@ class Sheet:
             X = chunk.values(taken, gaps=gaps)
             yield Rows(X, chunk.times, chunk.sources, chunk.file, "line", chunk.lines, chunk.rows)
 
-    def matched(self, config: dict[str, Any]) -> list[tuple[str, str]] | None:
+    def matched(self, config: "DetectorConfig") -> list[tuple[str, str]] | None:
         """Return a detector's columns in its order, from this file's by name.
 
         Where either has no names, by position: None. Raises BadTable naming what does not fit.
@@ -183,12 +186,12 @@ class Sheet:
         return wanted
 
 
-def named_columns(config: dict[str, Any]) -> list[tuple[str, str]] | None:
+def named_columns(config: "DetectorConfig") -> list[tuple[str, str]] | None:
     """Return the names and types of a detector's columns, None where they have no names."""
-    if config.get("columns"):
-        return [(one["name"], one["type"]) for one in config["columns"]]
-    if config.get("features"):
-        return [(name, "number") for name in config["features"]]
+    if columns := config.get("columns"):
+        return [(one["name"], one.get("type", "number")) for one in columns]
+    if features := config.get("features"):
+        return [(name, "number") for name in features]
     return None
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from models.columns import quoted
 from service.cli.sheet import Rows, Sheet
@@ -14,6 +14,7 @@ from service.client.stream import Stream
 if TYPE_CHECKING:
     from service.client import Client
     from service.client.answers import DetectorStatus
+    from service.client.configs import DetectorConfig
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]")
 _LONGEST = 64  # characters of an entity in a detector's name
@@ -30,7 +31,7 @@ class Target:
 
     name: str
     status: "DetectorStatus | None"
-    config: dict[str, Any]
+    config: "DetectorConfig"
     stream: Stream
     columns: Columns
 
@@ -53,7 +54,7 @@ class Targets:
         detector: str,
         sheet: Sheet,
         group_by: str | None,
-        known: Callable[[str], tuple["DetectorStatus | None", dict[str, Any]]],
+        known: Callable[[str], tuple["DetectorStatus | None", "DetectorConfig"]],
     ) -> None:
         self._client, self._detector, self._sheet, self._known = client, detector, sheet, known
         self._group_by = group_by

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from service.cli.text_table import Options
     from service.client import Client
     from service.client.answers import DetectorStatus
+    from service.client.configs import DetectorConfig
 
 WHY = 3  # contributions asked for of each row
 _EXPLAINED = 1000  # rows in one request: a service explains 2,000 at most
@@ -91,7 +92,7 @@ def score(
         found.writer(out, sheet.header) as write,
     ):
 
-        def known(name: str) -> "tuple[DetectorStatus | None, dict[str, Any]]":
+        def known(name: str) -> "tuple[DetectorStatus | None, DetectorConfig]":
             status = status_of(client, name)
             return status, config_of(status)
 
@@ -156,7 +157,7 @@ def learn(
     made: list[str] = []
     with Sheet(file, options) as sheet, console.client(url, key) as client:
 
-        def known(name: str) -> "tuple[DetectorStatus, dict[str, Any]]":
+        def known(name: str) -> "tuple[DetectorStatus, DetectorConfig]":
             status, new = _ensure(client, name, sheet, timezone, quiet=bool(made))
             made.extend([name] * new)
             return status, config_of(status)
@@ -250,11 +251,12 @@ def status_of(client: "Client", detector: str) -> "DetectorStatus | None":
         return None
 
 
-def config_of(status: "DetectorStatus | None") -> dict[str, Any]:
+def config_of(status: "DetectorStatus | None") -> "DetectorConfig":
     """Return the config of a status with the context in force; nothing where there is no status."""
+    from service.client.configs import DetectorConfig
     from service.client.stream import config_in_force
 
-    return config_in_force(status) if status else {}
+    return config_in_force(status) if status else DetectorConfig()
 
 
 def _ensure(

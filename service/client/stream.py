@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from service.client.answers import DetectorStatus, ScoreAnswer
 from service.client.client import Client
+from service.client.configs import DetectorConfig
 from service.client.encoding import Sent
 
 _SOURCES = 100_000  # whose tails are kept; the one unheard of for longest goes
@@ -194,14 +195,14 @@ class Stream:
         return counts
 
 
-def config_in_force(status: DetectorStatus) -> dict[str, Any]:
+def config_in_force(status: DetectorStatus) -> DetectorConfig:
     """Return the config of a detector with the context that was chosen in place of `auto`.
 
     None as long as none is chosen: rows then need no others before them.
     """
-    config: dict[str, Any] = dict(**status["config"])
+    config = status["config"].copy()
     if config.get("context") == "auto":
-        chosen = status.get("context")
+        chosen: Any = status.get("context")
         config["context"] = chosen["chosen"] if chosen else None
     return config
 
