@@ -1,5 +1,7 @@
 """Incidents, history and what people decide, over HTTP."""
 
+import html
+import re
 import time
 from typing import Any
 
@@ -75,6 +77,22 @@ async def test_history(pump: Running, monitor: Monitor) -> None:
     yesterday = time.time() - 86_400
     early = {"from": yesterday - 3600, "to": yesterday}
     assert (await pump.http.get(f"{PUMP}/history", params=early)).json() == {"buckets": []}
+
+
+async def test_the_page_leads_to_rows_of_another_time(pump: Running, monitor: Monitor) -> None:
+    """Who scored last week's file sees where its rows are, not an empty page."""
+    last_week = [time.time() - 7 * 86_400 + i for i in range(24)]
+    told = {"vectors": [[0.0] * 3] * 20 + [ODD] * 4, "timestamps": last_week}
+    assert (await pump.http.post(f"{PUMP}/score", json=told)).status_code == 200
+    await pump.parts.observer.flush()
+    await monitor.tick()
+    page = (await pump.http.get("/detectors/pump")).text
+    (link,) = re.findall(
+        r'No row was scored in this time range. The latest .* href="([^"]+)"', page
+    )
+    there = (await pump.http.get(html.unescape(link))).text
+    assert "No row was scored" not in there
+    assert "Severity over time" in there
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
@@ -18,7 +19,7 @@ from service.api.incident_documents import (
 )
 from service.api.page import words
 from service.api.page.own_api import Answer, OwnApi
-from service.api.page.time_range import TimeRange
+from service.api.page.time_range import DEFAULT, SPANS, TimeRange
 from service.domain.attribution import Cell
 from service.domain.detector_config import DetectorConfig, parse
 from service.domain.detector_status import DetectorStatus
@@ -26,6 +27,7 @@ from service.domain.quarantine_entry import QuarantineEntry
 from service.domain.version_record import CalibrationRecord
 
 _POINTS = 600  # of the chart
+_MOST_POINTS = 1500  # that the history is asked for
 _INCIDENTS, _VERSIONS, _ROWS, _DRAWN = 50, 20, 25, 5
 
 
@@ -73,6 +75,7 @@ class DetectorPage(NamedTuple):
 
     headline: str
     history: Answer[History]
+    latest: TimeRange | None  # of the latest rows, where the range asked for has none
     incidents: Answer[Incidents]
     faults: list[Incident]
     versions: Answer[ListedVersions]
@@ -115,6 +118,7 @@ async def detector(
     return DetectorPage(
         headline=headline(status, faults, buckets),
         history=history,
+        latest=None if buckets else await _latest(api, path, asked),
         incidents=incidents,
         faults=sorted(faults, key=lambda one: one.state != "open"),
         versions=versions,
@@ -134,6 +138,17 @@ async def detector(
         asked_rate=asked_rate(config.threshold),
         chart=_chart(buckets, faults, asked),
     )
+
+
+async def _latest(api: OwnApi, path: str, asked: TimeRange) -> TimeRange | None:
+    """Return the day up to the latest row before the range's end; None where no row is kept."""
+    kept = TimeRange(asked.end - SPANS["90d"], asked.end, None)
+    history = await api.get(History, f"{path}/history", **kept.query, points=_MOST_POINTS)
+    if history.document is None or not history.document.buckets:
+        return None
+    began = datetime.fromisoformat(history.document.buckets[-1].at).timestamp()
+    last = began + kept.seconds / _MOST_POINTS
+    return TimeRange(last - SPANS[DEFAULT], last, None)
 
 
 async def _drawn(api: OwnApi, path: str, champion: int | None) -> Answer[Sample]:

@@ -19,6 +19,11 @@ class TimeRange(NamedTuple):
     span: str | None
 
     @property
+    def seconds(self) -> float:
+        """Return how long it is."""
+        return self.end - self.start
+
+    @property
     def query(self) -> dict[str, str | None]:
         """Return it as the API's query has it."""
         return {"from": rfc3339(self.start), "to": rfc3339(self.end)}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from service.processes import embedded_store, spawn
+from service.processes import embedded_store, process_table
 from service.processes.data_directory import DataDirectory, DirectoryInUse, StoreFailed
 from service.processes.embedded_store import EmbeddedStore
 from tests.waiting import wait_for
@@ -126,12 +126,12 @@ def test_dies_with_a_killed_parent(tmp_path):
     )
     with holder:
         server = int(holder.stdout.readline())
-        assert spawn.alive(server)
+        assert process_table.alive(server)
         holder.send_signal(signal.SIGKILL)
     # No pause: what is still shutting down is waited for, not raced with.
     with EmbeddedStore(tmp_path) as store, _client(store) as client:
         assert client.ping()
-    wait_for(lambda: not spawn.alive(server))
+    wait_for(lambda: not process_table.alive(server))
 
 
 @pytest.mark.parametrize("name", ["a#b", "a?b=c", "50%20", "with space", "größe", 'quo"te'])

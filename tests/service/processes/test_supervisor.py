@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from service.processes import spawn
+from service.processes import process_table, spawn
 from service.processes.child import Child, Restarts
 from service.processes.metrics_folder import MetricsFolder
 from service.processes.supervisor import StartupFailed, Supervisor, _bind
@@ -62,7 +62,7 @@ def test_child_that_does_not_listen_is_killed(tmp_path):
     pid = child.start()
     wait_for((tmp_path / "ready").exists)
     child.stop(time.monotonic() + 0.1)
-    assert not spawn.alive(pid)
+    assert not process_table.alive(pid)
 
 
 def test_child_has_its_own_group_but_our_session():
@@ -83,9 +83,9 @@ def test_child_dies_with_its_parent():
 
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
         pid = int(parent.stdout.readline())
-        assert spawn.alive(pid)
+        assert process_table.alive(pid)
         parent.send_signal(signal.SIGKILL)
-    wait_for(lambda: not spawn.alive(pid))
+    wait_for(lambda: not process_table.alive(pid))
 
 
 def test_taken_port_is_refused_by_name():
