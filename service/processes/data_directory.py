@@ -16,6 +16,7 @@ from urllib.parse import quote
 _SOCKET_PATH_MAX = 103  # bytes: sun_path holds 104 with its final zero on macOS, 108 on Linux
 _POLL_SECONDS = 0.01
 _HOLDER = re.compile(r"(\d+( \S+)?)?")  # what a lock file of ours holds
+_UNFINISHED = re.compile(r"temp-(rewriteaof-(bg-)?\d+\.aof|\d+\.rdb)")  # as the server names them
 
 
 class StoreFailed(Exception):  # noqa: N818 - it states what happened
@@ -66,7 +67,10 @@ class DataDirectory:
         return self.path / "store"
 
     def prepare(self) -> None:
-        """Make the store's folder; raises StoreFailed when what is there is not what was."""
+        """Make the store's folder, and remove what a killed server had not finished.
+
+        Raises StoreFailed when what is there is not what was. Call it while no server runs.
+        """
         if (gone := self.lost()) is not None:
             raise StoreFailed(gone)
         if self._store is None:
@@ -74,6 +78,11 @@ class DataDirectory:
             self._store = self.store.stat()
             if (half := half_restored(self.store)) is not None:
                 raise StoreFailed(f"the store would start without its data: {half}")
+        # A server that was killed in a rewrite never looks at these again, and they hold rows that
+        # were there then: what is learned later would stay on the disk for good.
+        for file in self.store.iterdir():
+            if _UNFINISHED.fullmatch(file.name):
+                file.unlink(missing_ok=True)
 
     def lost(self) -> str | None:
         """Return what of the directory was deleted or replaced since it was taken, in words."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 
@@ -50,6 +51,32 @@ def test_keeps_what_was_acknowledged_before_a_kill(tmp_path):
     store.start()
     with _client(store) as client:
         assert client.llen("list") == 50
+    store.stop()
+
+
+def test_what_a_killed_rewrite_held_leaves_the_disk(tmp_path):
+    """A server killed in a rewrite leaves a copy of rows in a file that it never reads again."""
+    rows = os.urandom(100_000)
+    store = EmbeddedStore(tmp_path)
+    store.start()
+
+    def copied() -> bool:
+        return any(rows[:1000] in file.read_bytes() for file in store.directory.store.glob("temp*"))
+
+    with _client(store) as client:
+        client.mset({f"rows-{i}": rows for i in range(3)})
+        client.config_set("rdb-key-save-delay", 10_000_000)
+        client.bgrewriteaof()
+        wait_for(copied)
+    (rewriting,) = psutil.Process(store.child.pid).children()
+    (kept := store.directory.store / "temp-notes.txt").touch()
+    store.child.kill()
+    store.child.wait()
+    rewriting.kill()
+    assert copied()
+    store.start()
+    assert not copied()
+    assert kept.exists()
     store.stop()
 
 
