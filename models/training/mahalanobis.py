@@ -154,7 +154,7 @@ def learn(
         ),
         memory={LABELS: np.array(whole.labels, np.int64)},
     )
-    evidence = _evidence(version, previous, x, held_out, generated)
+    evidence = _evidence(version, previous, x, held_out, old)
     found = told(version, previous, _met(version, previous, whole, x, generated), rng)
     version = version.recorded(
         evidence=evidence, regimes=found.regimes, advice=found.advice, last_regime=found.last
@@ -220,9 +220,14 @@ def _drawn(previous: Version, rng: np.random.Generator) -> Array:
 
 
 def _evidence(
-    version: Version, previous: Version | None, x: Array, held_out: Float64, generated: Array
+    version: Version, previous: Version | None, x: Array, held_out: Float64, old: Float64
 ) -> Evidence:
-    """Return what the gate decides on: alarm rates of champion and candidate, on new and old."""
+    """Return what the gate decides on: alarm rates of champion and candidate, on new and old.
+
+    The old normals are those of the calibration, with the scores that they had and the `old` (m,)
+    that they have now: of what one Gaussian a regime draws, more alarm than of real normals that
+    wander within bounds.
+    """
     own = version.threshold
     alarms = float((held_out >= own).mean())
     if previous is None:
@@ -233,9 +238,9 @@ def _evidence(
         n_new=len(held_out),
         new=Alarms(candidate=alarms, champion=before),
         unlearned=float((version.calibration.p_values(held_out) <= mixing.RARE).mean()),
-        n_old=len(generated),
+        n_old=len(old),
         old=Both(
-            champion=float((champion.score_scaled(generated) >= champion.threshold).mean()),
-            candidate=float((version.score_scaled(generated) >= own).mean()),
+            champion=float((previous.calibration.scores >= champion.threshold).mean()),
+            candidate=float((old >= own).mean()),
         ),
     )

@@ -1,16 +1,29 @@
 """What comes of a person's decision about an incident."""
 
+import asyncio
 import contextlib
 import time
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.api.context import Parts
 from service.api.request_bodies import DecideIncident
 from service.domain.admission import UNDECIDED
 from service.domain.detector import Detector
 from service.domain.event import Label, digest
-from service.domain.incident import VERDICTS, Pardon, Ruling, Witness, came, number, pardon
+from service.domain.incident import (
+    VERDICTS,
+    Incident,
+    Pardon,
+    Ruling,
+    Witness,
+    came,
+    number,
+    pardon,
+)
+from service.domain.nearest_rows import nearer
 from service.domain.provenance import Culprit
 from service.domain.revocation_plan import Asked
 from service.problems import Conflict, Unknown
@@ -46,7 +59,7 @@ async def decide(
     released = 0
     if verdict == "dismissed":
         who = f"key:{caller}"
-        released = await _release(app, name, *came(incident, rows), who=who, why=asked.why)
+        released = await _release(app, name, incident, rows, who=who, why=asked.why)
     effect = _effect(verdict, len(rows), mercy, detector, taken_back)
     if released:
         effect += f" {released} rows that waited in quarantine for this decision are buffered too."
@@ -68,26 +81,62 @@ def _label(row: Witness, verdict: str, incident: str, sender: str, batch: str | 
     )
 
 
-async def _release(app: Parts, name: str, since: float, until: float, *, who: str, why: str) -> int:
+async def _release(
+    app: Parts, name: str, incident: Incident, rows: Sequence[Witness], *, who: str, why: str
+) -> int:
     """Release the rows that waited for the decision about an incident; return how many.
 
-    Those that came, or alarmed, between `since` and `until`, in unix seconds.
+    Those that came, or alarmed, while it lasted, and lie nearer to its kept `rows` than to those of
+    an incident that is not dismissed: a fault may have come at the same time.
     """
-    total = 0
+    since, until = came(incident, rows)
+    total, known = 0, None
     for entry in await app.stores.quarantine.list(name):
         if entry.kind != "rows" or entry.reason not in UNDECIDED:
             continue
         came_at = unix_seconds(entry.parked_at) or 0.0
         if came_at < since:
             continue
-        if came_at > until:  # sent later: then it counts when they were scored
-            X = await app.stores.quarantine.vectors(name, entry.id)
-            alarmed = await app.stores.traffic.recorded(name, [digest(x) for x in X])
-            if not any(since <= at <= until for at in alarmed.values()):
-                continue
         with contextlib.suppress(Unknown, Conflict):  # decided on by somebody else meanwhile
-            total += await app.stores.quarantine.decide(name, entry.id, "release", who=who, why=why)
+            X = await app.stores.quarantine.vectors(name, entry.id)
+            if came_at > until:  # sent later: then it counts when they were scored
+                alarmed = await app.stores.traffic.recorded(name, [digest(x) for x in X])
+                if not any(since <= at <= until for at in alarmed.values()):
+                    continue
+            known = known or await _known(app, name, incident.id)
+            mine = await asyncio.to_thread(_nearer, X, *known)
+            if mine.any():
+                its = await app.stores.quarantine.split(name, entry.id, mine)
+                total += await app.stores.quarantine.decide(name, its, "release", who=who, why=why)
     return total
+
+
+async def _known(app: Parts, name: str, incident: str) -> tuple[list[Witness], list[Witness]]:
+    """Return the kept rows of this incident and of others that are dismissed, and of all others."""
+    listed = await app.stores.incidents.all(name)
+    rows = await app.stores.incidents.rows(name, [one.incident.id for one in listed])
+    ours: list[Witness] = []
+    others: list[Witness] = []
+    for found, ruling in listed:
+        verdict = ruling.verdict if ruling else None
+        spared = verdict == "dismissed" or (verdict is None and found.like is not None)
+        mine = found.id == incident or spared
+        (ours if mine else others).extend(rows[found.id])
+    return ours, others
+
+
+def _nearer(
+    X: NDArray[np.float32], ours: Sequence[Witness], others: Sequence[Witness]
+) -> NDArray[np.bool_]:
+    """Return which rows of X (n, d) lie nearer to `ours` than to `others`, (n,)."""
+    d = X.shape[1]
+
+    def stacked(rows: Sequence[Witness]) -> NDArray[np.float32]:
+        vectors = [np.frombuffer(row.vector, "<f4") for row in rows]
+        return np.array([one for one in vectors if len(one) == d], np.float32).reshape(-1, d)
+
+    mine = stacked(ours)
+    return nearer(X, mine, stacked(others)) if len(mine) else np.zeros(len(X), np.bool_)
 
 
 async def _take_back(app: Parts, detector: Detector, incident: str, before: Ruling) -> str:

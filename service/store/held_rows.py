@@ -75,7 +75,38 @@ return parts
     flags="no-writes",
 )
 
-# One entry is one batch, so that one step is the whole decision.
+# `rows` has a character for each row, '1' for those that get an entry of their own. Both entries
+# are new, for ids only grow.
+_SPLIT = NamedScript(
+    READ
+    + """
+local entry = redis.call('XRANGE', KEYS.held, ARGS.id, ARGS.id)[1]
+if not entry then return false end
+local batch = fields(entry)
+local width = 4 * tonumber(batch[BATCH.dimension])
+local parts = {['0'] = {}, ['1'] = {}}
+for i = 1, #ARGS.rows do
+  local part = parts[string.sub(ARGS.rows, i, i)]
+  part[#part + 1] = string.sub(batch[BATCH.payload], (i - 1) * width + 1, i * width)
+end
+local function add(part)
+  local flat = {unpack(entry[2])}
+  for i = 1, #flat, 2 do
+    if flat[i] == BATCH.vectors then flat[i + 1] = #part end
+    if flat[i] == BATCH.payload then flat[i + 1] = table.concat(part) end
+  end
+  return redis.call('XADD', KEYS.held, '*', unpack(flat))
+end
+add(parts['0'])
+local id = add(parts['1'])
+redis.call('XDEL', KEYS.held, entry[1])
+return id
+""",
+    keys="held",
+    args="id rows",
+)
+
+# One entry is one batch, or a part of one, so that one step is the whole decision.
 _DECIDE = NamedScript(
     READ
     + AUDIT
@@ -142,6 +173,15 @@ class Held:
             return None
         fields = rows[0][1]
         return np.frombuffer(fields[b"x"], dtype="<f4").reshape(-1, int(fields[b"d"]))
+
+    async def split(self, name: str, entry: str, rows: NDArray[np.bool_]) -> str | None:
+        """Give some of an entry's n `rows` (n,), not all, one of their own; return its stream id.
+
+        None when it is not there.
+        """
+        args = {"id": entry, "rows": "".join("1" if one else "0" for one in rows.tolist())}
+        found = await _SPLIT(self._redis, Keys(name), args)
+        return found.decode() if found else None
 
     async def around(self, name: str, dimension: int, most: int) -> NDArray[np.float32]:
         """Return the `most` newest rows, (m, d), buffered or held back behind the cursor."""

@@ -100,6 +100,19 @@ class Quarantine:
             raise Unknown("There is no such quarantine entry of kind `rows`.")
         return found
 
+    async def split(self, name: str, entry_id: str, rows: NDArray[np.bool_]) -> str:
+        """Give some of the n `rows` (n,) of an entry an entry of their own; return its id.
+
+        Of kind `rows`; Unknown when there is none.
+        """
+        if rows.all():
+            return entry_id
+        row = _HELD.fullmatch(entry_id)
+        found = await self._held.split(name, row[1], rows) if row else None
+        if found is None:
+            raise Unknown("There is no such quarantine entry of kind `rows`.")
+        return f"{KIND}{found}"
+
     async def decide(
         self, name: str, entry_id: str, decision: Decision, *, who: str = "", why: str = ""
     ) -> int:

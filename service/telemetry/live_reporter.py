@@ -63,6 +63,7 @@ class Observer:
         self._metrics = metrics
         self._process = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._pending: dict[Champion, _Pending] = {}
+        self._noted: list[dict[Champion, _Pending]] = []  # being made reports of
         self._bytes = 0
         self._outboxes: dict[str, Outbox] = {}  # of those with reports that wait
         self._numbers = itertools.count(1)  # of reports; those of one detector rise
@@ -120,6 +121,15 @@ class Observer:
     async def flush(self) -> None:
         """Send what was noted."""
         noted, self._pending, self._bytes = self._pending, {}, 0
+        self._noted.append(noted)
+        try:
+            await self._report(noted)
+        finally:
+            self._noted = [one for one in self._noted if one is not noted]
+        with contextlib.suppress(StoreUnavailable):  # they wait
+            await self._send()
+
+    async def _report(self, noted: dict[Champion, _Pending]) -> None:
         for champion, pending in noted.items():
             try:
                 X, summary, report = await asyncio.to_thread(self._summarise, champion, pending)
@@ -131,14 +141,13 @@ class Observer:
             except Exception:  # noqa: BLE001 - the others' summaries must not be lost too
                 _log.exception("live summary failed", detector=champion.name)
                 self._metrics.dropped(champion.name, pending.scored)
-        with contextlib.suppress(StoreUnavailable):  # they wait
-            await self._send()
 
     def alarmed(self, name: str) -> set[str]:
         """Return the digests of vectors that alarmed here and are not in the store yet."""
         found = {
             one
-            for champion, pending in self._pending.items()
+            for noted in (self._pending, *self._noted)
+            for champion, pending in noted.items()
             if champion.name == name
             for one in pending.collected.alarmed()
         }

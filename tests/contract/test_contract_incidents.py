@@ -1,7 +1,9 @@
 """Incidents, history and what people decide, over HTTP."""
 
+import asyncio
 import html
 import re
+import threading
 import time
 from typing import Any
 
@@ -12,7 +14,7 @@ from service.settings import Settings
 from service.store.connection import connect
 from service.worker.drift_monitor import Monitor
 from tests.contract.running import Running
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.anyio
 PUMP = "/v1/detectors/pump"
@@ -296,6 +298,54 @@ async def test_rows_that_alarmed_are_held_back(pump: Running, monitor: Monitor) 
         refused = await pump.http.post(f"{PUMP}/{call}", json={"vectors": regime} | more)
         assert refused.status_code == 422, (call, more)
         assert ("vouch" in refused.json()["detail"]) == (call != "score")
+
+
+async def test_no_row_that_alarmed_passes_while_it_is_reported(
+    pump: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row is held back too while it is on its way from this process's memory to the store."""
+    observer, go = pump.parts.observer, threading.Event()
+    summarise = observer._summarise
+
+    def slowly(*args: Any) -> Any:
+        assert go.wait(PATIENCE)
+        return summarise(*args)
+
+    monkeypatch.setattr(observer, "_summarise", slowly)
+    regime = (np.random.default_rng(0).normal(size=(60, 3)) * 0.1 + 70.0).tolist()
+    await pump.http.post(f"{PUMP}/score", json={"vectors": regime})
+    reporting = asyncio.create_task(observer.flush())
+    try:
+        await until(lambda: not observer._pending)
+        answer = await pump.http.post(f"{PUMP}/normal", json={"vectors": regime})
+    finally:
+        go.set()
+        await reporting
+    assert answer.json()["quarantined"] >= 50
+
+
+async def test_a_dismissal_releases_nothing_of_another_incident(
+    pump: Running, monitor: Monitor
+) -> None:
+    """Of rows that came at the same time, in one batch too, those of a fault go on waiting."""
+    regime, fault = [[70.0, 70.0, 70.0 + i / 10] for i in range(4)], [[-90.0, 0.0, 0.0]] * 4
+    for source, rows in (("a", regime), ("b", fault)):
+        body = {"vectors": rows, "sources": [source] * 4}
+        await pump.http.post(f"{PUMP}/score", json=body)
+    await pump.parts.observer.flush()
+    await monitor.tick()
+    sent = [row for pair in zip(regime, fault, strict=True) for row in pair]
+    answer = await pump.http.post(f"{PUMP}/normal", json={"vectors": sent})
+    assert answer.json()["quarantined"] == 8
+    (found,) = [one for one in await incidents(pump) if one["source"] == "a"]
+    path = f"{PUMP}/incidents/{found['id']}"
+    answer = await pump.http.post(path, json={"decision": "dismiss"})
+    assert "4 rows that waited in quarantine" in answer.json()["effect"]
+    (entry,) = (await pump.http.get(f"{PUMP}/quarantine")).json()["quarantine"]
+    waits = (await pump.http.get(f"{PUMP}/quarantine/{entry['id']}")).json()
+    assert (entry["vectors"], waits["vectors"]) == (4, fault)
+    status = (await pump.http.get(PUMP)).json()
+    assert (status["buffered"], status["quarantined"]) == (8, 4)  # with the four kept rows
 
 
 async def test_a_dismissal_releases_what_waited_for_it(pump: Running, monitor: Monitor) -> None:

@@ -1,0 +1,41 @@
+"""Which rows that wait belong to an incident: those that lie nearer to its rows than to others'."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BLOCK = 256  # rows compared at once
+
+
+def nearer(
+    X: NDArray[np.float32], ours: NDArray[np.float32], others: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Return which rows of X (n, d) have their nearest row among `ours` (k, d), (n,).
+
+    Not among `others` (m, d), that is; k > 0. Each column counts in its standard deviations over
+    `ours` and `others`; what is missing counts as their mean.
+
+    >>> ours, others = np.float32([[0, 1], [0, 2]]), np.float32([[9, 1]])
+    >>> nearer(np.float32([[1, 2], [8, 1]]), ours, others).tolist()
+    [True, False]
+    """
+    if not len(others):
+        return np.ones(len(X), np.bool_)
+    known = np.concatenate([ours, others]).astype(np.float64)
+    seen = ~np.isnan(known)
+    count = np.maximum(seen.sum(axis=0), 1)
+    centre = np.where(seen, known, 0.0).sum(axis=0) / count
+    spread = np.sqrt(np.square(np.where(seen, known - centre, 0.0)).sum(axis=0) / count)
+    spread[spread == 0.0] = 1.0
+
+    def placed(rows: NDArray[np.floating]) -> NDArray[np.float64]:
+        scaled: NDArray[np.float64] = (rows.astype(np.float64) - centre) / spread
+        return np.nan_to_num(scaled)
+
+    there = placed(known)
+    lengths = np.square(there).sum(axis=1)
+    nearest = [
+        (lengths - 2.0 * placed(block) @ there.T).argmin(axis=1)
+        for block in np.array_split(X, len(X) // _BLOCK + 1)
+    ]
+    mine: NDArray[np.bool_] = np.concatenate(nearest) < len(ours)
+    return mine

@@ -1,0 +1,222 @@
+"""The live loop on two weeks of a pump: what it learns of faults and of a new healthy mode.
+
+`pytest tests/contract/test_live_loop.py -rP` shows the figures that docs/incidents.md tells.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.settings import Settings
+from service.store.connection import connect
+from service.worker.worker import Worker
+from tests.contract.pump_weeks import HEADER, SPANS, Span, weeks
+from tests.contract.running import Running
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+PUMP = "/v1/detectors/pump"
+BATCH = 48  # rows: eight hours
+BY_HAND = {"min_vectors": None, "max_age_seconds": None}
+FAULTS = tuple(span for span in SPANS if span.kind != "mode")
+MODES = tuple(span for span in SPANS if span.kind == "mode")
+KINDS = [pytest.param("vae", marks=pytest.mark.thorough), "mahalanobis"]
+
+
+def within(spans: tuple[Span, ...], n: int) -> np.ndarray:
+    """Return which of n rows lie in one of the spans, (n,)."""
+    rows = np.arange(n)
+    return np.any([(span.first <= rows) & (rows < span.last) for span in spans], axis=0)
+
+
+class Loop:
+    """Who scores the rows of a pump and sends them as normal; what came of it, row by row, (n,)."""
+
+    def __init__(self, api: Running, judged: str) -> None:
+        self.api, self.http = api, api.http
+        self.rows = np.array(judged.splitlines()[1:])
+        self.fault, self.mode = (within(spans, len(self.rows)) for spans in (FAULTS, MODES))
+        self.alarmed = np.zeros(len(self.rows), bool)
+        self.taken = np.zeros(len(self.rows), bool)
+        self.held = 0
+
+    async def post(self, path: str, rows: Any) -> dict[str, Any]:
+        """Send rows as CSV; return the answer."""
+        answer = await self.http.post(
+            f"{PUMP}/{path}{'&' if '?' in path else '?'}time=when",
+            content="\n".join([HEADER, *rows]),
+            headers={"content-type": "text/csv"},
+        )
+        assert answer.status_code in {200, 202}, answer.text
+        return dict(answer.json())
+
+    async def status(self) -> dict[str, Any]:
+        return dict((await self.http.get(PUMP)).json())
+
+    async def alarms(self) -> np.ndarray:
+        """Return which rows alarm now, (n,), and leave no trace."""
+        return np.array((await self.post("score?record=false", self.rows))["is_anomaly"])
+
+    async def readme(self) -> None:
+        """Score a batch; send as normal what of it did not alarm."""
+        for batch in np.split(np.arange(len(self.rows)), len(self.rows) // BATCH):
+            await self.score(batch)
+            await self.send(batch[~self.alarmed[batch]])
+
+    async def naive(self) -> None:
+        """Score a row, send it as normal whatever came of it; what is healthy and known in batches.
+
+        A row is sent at once: the process alone knows yet that it alarmed.
+        """
+        odd = self.fault | self.mode
+        for part in np.split(np.arange(len(odd)), np.flatnonzero(np.diff(odd)) + 1):
+            size = 1 if odd[part[0]] else BATCH
+            for batch in np.split(part, range(size, len(part), size)):
+                await self.score(batch, flush=size > 1)
+                await self.send(batch)
+
+    async def score(self, batch: np.ndarray, *, flush: bool = True) -> None:
+        self.alarmed[batch] = (await self.post("score", self.rows[batch]))["is_anomaly"]
+        if flush:
+            await self.api.parts.observer.flush()
+
+    async def send(self, batch: np.ndarray) -> None:
+        """Send rows as normal; note what was taken."""
+        if not len(batch):
+            return
+        found = await self.post("normal", self.rows[batch])
+        held = found["quarantined"]
+        assert found["accepted"] + held == len(batch), found
+        assert ("`vouch`" in found.get("why", "")) == bool(held and self.alarmed[batch].any())
+        self.held += held
+        if len(batch) == 1 or not held:
+            self.taken[batch] = not held
+
+    async def retrained(self) -> None:
+        """Retrain with what is buffered, and serve the new version."""
+        before = (await self.status())["last_retraining"]
+        answer = await self.http.post(f"{PUMP}/retrain")
+        assert answer.status_code == 202, answer.text
+
+        async def ended() -> bool:
+            await asyncio.sleep(0.1)
+            self.last = (await self.status())["last_retraining"]
+            return bool(self.last != before)
+
+        await until(ended)
+        assert self.last["outcome"] == "promoted", self.last
+        await self.api.serving(self.last["version"])
+
+    async def dismiss_modes(self) -> None:
+        """Dismiss what began in the cleaning programme, once the worker has seen all rows."""
+        whens = [row.partition(",")[0].removesuffix("Z") for row in self.rows]
+        began = datetime.fromisoformat(whens[0]).replace(tzinfo=UTC).timestamp()
+        span = {"from": began - 3600, "to": began + 30 * 86_400}
+
+        async def followed() -> bool:
+            await asyncio.sleep(0.1)
+            buckets = (await self.http.get(f"{PUMP}/history", params=span)).json()["buckets"]
+            return sum(one["rows"] for one in buckets) == len(self.rows)
+
+        await self.api.parts.observer.flush()
+        await until(followed)
+        listed = (await self.http.get(f"{PUMP}/incidents")).json()["incidents"]
+        found = [
+            one
+            for one in listed
+            if any(whens[span.first] <= one["start"] < whens[span.last] for span in MODES)
+        ]
+        assert len(found) == len(MODES), [one["sentence"] for one in listed]
+        for one in found:
+            decision = {"decision": "dismiss", "why": "the cleaning programme"}
+            answer = await self.http.post(f"{PUMP}/incidents/{one['id']}", json=decision)
+            assert "kept rows are labelled normal" in answer.json()["effect"], answer.text
+
+
+@pytest.fixture
+async def worker(store_url: str) -> AsyncIterator[Worker]:
+    """Let a worker with its own trainer live beside the API process."""
+    async with await connect(store_url, deadline=20.0) as redis:
+        made = Worker(Settings(redis_url=store_url, tick_seconds=0.2), redis, store_url)
+        life = asyncio.create_task(made.run())
+        try:
+            yield made
+        finally:
+            made.stop()
+            await life
+
+
+@pytest.fixture(params=KINDS)
+async def loop(api: Running, worker: Worker, request: pytest.FixtureRequest) -> Loop:
+    """Learn two healthy weeks."""
+    learned, judged, _ = weeks()
+    names = HEADER.split(",")[1:]
+    await api.make(
+        kind=request.param, features=names, incident={"false_per_day": 0.1}, retrain=BY_HAND
+    )
+    made = Loop(api, judged)
+    await made.post("normal", learned.splitlines()[1:])
+    await made.retrained()
+    return made
+
+
+def told(loop: Loop, *alarms: np.ndarray) -> str:
+    """Return how many rows of each span alarm under each version, and the share of the others."""
+    spans = [
+        f"{span.kind} of {span.last - span.first}: "
+        + " ".join(str(int(one[span.first : span.last].sum())) for one in alarms)
+        for span in SPANS
+    ]
+    other = ~(loop.fault | loop.mode)
+    return "; ".join([*spans, "others: " + " ".join(f"{one[other].mean():.2%}" for one in alarms)])
+
+
+@pytest.mark.parametrize("way", ["readme", pytest.param("naive", marks=pytest.mark.thorough)])
+async def test_no_fault_is_learned(loop: Loop, way: str) -> None:
+    """Nothing that alarmed is taken; the faults stay found, the mode is learned once dismissed."""
+    before = await loop.alarms()
+    await (loop.readme() if way == "readme" else loop.naive())
+    assert not (loop.taken & loop.alarmed).any()
+    status = await loop.status()
+    assert status["quarantined"] == loop.held
+    if way == "readme":
+        assert loop.held == 0, "the loop sends nothing that has to be held back"
+    else:
+        assert loop.held >= (loop.alarmed & (loop.fault | loop.mode)).sum() > 0
+        assert status["waiting"] == f"{loop.held} rows wait for a person"
+    await loop.retrained()
+    after = await loop.alarms()
+    await loop.dismiss_modes()
+    still = (await loop.status())["quarantined"]
+    await loop.retrained()
+    last = await loop.alarms()
+    sys.stdout.write(
+        f"{way}: {loop.held} rows held, {still} after the dismissals; faulty rows taken: "
+        f"{(loop.taken & loop.fault).sum()} of {loop.fault.sum()}; "
+        f"{told(loop, before, after, last)}\n"
+    )
+    found = [int(one[loop.fault].sum()) for one in (before, after, last)]
+    assert min(found) >= 0.97 * found[0], found
+    assert after[loop.mode].all(), "nobody said yet that the programme is healthy"
+    assert last[loop.mode].mean() <= 0.15
+    if way == "naive":
+        assert still >= (loop.alarmed & loop.fault).sum(), "a fault is not what was dismissed"
+
+
+@pytest.mark.thorough
+async def test_a_mode_that_is_vouched_for_is_learned_at_once(loop: Loop) -> None:
+    """Rows sent with `vouch` need no incident and no decision: the next version knows them."""
+    before = await loop.alarms()
+    assert before[loop.mode].all()
+    await loop.post("normal?vouch=true", loop.rows[loop.mode])
+    await loop.retrained()
+    after = await loop.alarms()
+    sys.stdout.write(f"vouched: {told(loop, before, after)}\n")
+    assert after[loop.mode].mean() <= 0.05
+    assert after[loop.fault].sum() >= 0.97 * before[loop.fault].sum()
