@@ -56,13 +56,13 @@ def gate(
 ) -> Verdict:
     """Decide on a lineage's evidence, and on live traffic where a `shadow` stage saw some.
 
-    The candidate may alarm at most `tolerance` more often than the champion on `new` normals,
-    those of the experience that it was not trained on, on `old` ones, drawn from the champion's
-    generator, on those that people labelled normal, and on live traffic, where as much of it came
-    as was asked for. Of the new normals at most UNLEARNED may still be as rare to it as one in a
-    hundred. Synthetic anomalies it may tell a little worse than the champion, and than
-    the anchor, however small the steps in between. Of the rows labelled normal that it learned it
-    may alarm on half. Of the labelled anomalies that champion or anchor find it must find
+    The candidate may alarm at most `tolerance` more often than the champion on `new` normals, those
+    of the experience that it was not trained on, on `old` ones, drawn from the champion's generator
+    or those of the calibration, on those that people labelled normal, and on live traffic, where as
+    much of it came as was asked for. Of the new normals at most UNLEARNED may still be as rare to
+    it as one in a hundred. Synthetic anomalies it may tell a little worse than the champion, and
+    than the anchor, however small the steps in between. Of the rows labelled normal that it learned
+    it may alarm on half. Of the labelled anomalies that champion or anchor find it must find
     LABELLED_KEPT. What is not a finite number is no evidence. The first version has no champion to
     be compared with and passes.
 
