@@ -38,12 +38,11 @@ def suspects(
 ) -> NDArray[np.int64]:
     """Return the columns of each row of x (n, d), scaled, that its score may be owed to, (n, c).
 
+    Of more than twice `SUSPECTS` columns; of fewer all are tried.
     Those with the largest shares (n, d), then those furthest from what is drawn (m, d). A column is
     of all numbers that it owns: `owners` (d,) say which does.
     """
     columns = int(owners.max()) + 1
-    if columns <= 2 * SUSPECTS:
-        return np.broadcast_to(np.arange(columns), (len(x), columns))
     spread = np.maximum(drawn.std(axis=0), 1e-6)
     outlying = np.abs(x - drawn.mean(axis=0)) / spread
     if columns < x.shape[1]:
@@ -117,10 +116,18 @@ class Explainer:
         among the suspects, adds -inf.
         """
         owners = self.owners
-        told = [self.score.explain(x[rows])[0] for rows in blocks(*x.shape)]
-        shares = np.where(seen[:, owners], np.concatenate(told or [np.empty(x.shape)]), -np.inf)
-        columns = suspects(x, shares, self.drawn, owners)
+        count = int(owners.max()) + 1
+        if count <= 2 * SUSPECTS:
+            columns = np.broadcast_to(np.arange(count), (len(x), count))
+        else:
+            columns = suspects(x, self._shares(x, seen), self.drawn, owners)
         found = ablate(x, columns, owners, self.fill, lambda rows: in_blocks(self.score, rows))
         contributions = np.full(seen.shape, -np.inf)
         contributions[np.arange(len(x))[:, None], columns] = found.falls
         return np.where(seen, contributions, -np.inf), found.expected
+
+    def _shares(self, x: Array, seen: NDArray[np.bool_]) -> Float64:
+        """Return each feature's share of the score, as that tells it, (n, d)."""
+        told = [self.score.explain(x[rows])[0] for rows in blocks(*x.shape)]
+        shares = np.concatenate(told or [np.empty(x.shape)])
+        return np.where(seen[:, self.owners], shares, -np.inf)
