@@ -10,12 +10,14 @@ from tests.faults.catalogue import FAULTS
 # `make test` tries one fault of each kind; these, of a kind that another one shows, are in
 # `make test-all` alone.
 OF_A_KIND = {
+    "api_killed_before_the_write",
     "api_killed_while_revoking",
     "api_killed_while_rows_are_held_back",
     "rollback_during_a_retraining",
     "rollback_under_load",
     "slow_connections",
     "store_absent_at_start",
+    "store_emptied",
     "store_out_of_memory",
     "store_paused",
     "store_read_only",

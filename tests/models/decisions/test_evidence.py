@@ -76,6 +76,7 @@ def test_anomalies_learned_as_normal_are_told_by_labels_alone(champion, labels) 
     assert reason.startswith("labelled anomalies: of 30 that champion or anchor find")
 
 
+@pytest.mark.thorough
 def test_small_steps_add_up_beside_the_anchor(champion, labels) -> None:
     """Anomalies that the champion lost already still count where the anchor found them."""
     lost = train(champion, np.concatenate([_normals(420, 6), _strange(180, 7)]), CONFIG)

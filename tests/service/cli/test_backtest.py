@@ -22,6 +22,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return where
 
 
+@pytest.mark.thorough
 def test_json_has_everything(file: Path):
     """The first batch is something new, and alarms are counted by the day."""
     ran = CliRunner().invoke(app, ["backtest", str(file), "--time", "when", *RUN, "--json"])
@@ -56,6 +57,7 @@ def test_people_read_sentences(file: Path, tmp_path: Path):
     assert (tmp_path / "b.png").read_bytes()[1:4] == b"PNG"
 
 
+@pytest.mark.thorough
 def test_gaps_are_scored_and_not_learned(file: Path, tmp_path: Path):
     """A blank cell is an error that says how to take it, and with --impute it is none."""
     lines = file.read_text().splitlines()
