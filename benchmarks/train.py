@@ -231,7 +231,7 @@ def peak():
 def arm(share, *, warm=True, decayed=True):
     """Train on a `share` of the steps: planned so, or stopped there before the rate has decayed."""
     from models.strategies import past
-    from models.training import train as training
+    from models.training import autoencoder as training
 
     # What is compared has no setting of its own: it is put in from outside.
     plan, rate, replay = training.plan, training._rate, past.PASTS["replay"]  # noqa: SLF001

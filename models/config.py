@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from models.columns import Column
 from models.context import Context
 from models.errors import ConfigError, VectorError
+from models.kind_table import KINDS
 
 MIN_VECTORS = 32  # fewer normals than this say nothing about a 1 % tail, whatever the model
 
-KINDS = ("vae", "mahalanobis")
 STRATEGIES = (
     "replay", "finetune", "joint", "replay_alignment", "distillation", "ewc", "reservoir", "window",
     "fixed", "icarl", "lwf", "expand",
@@ -208,15 +208,15 @@ class Config:
         if not (isinstance(self.context, Context) or self.context in (None, "auto")):
             raise ConfigError("context: null, 'auto', or an object")
         self._check_columns()
-        _choose("kind", self.kind, KINDS)
+        _choose("kind", self.kind, tuple(KINDS))
         check_strategy(self.strategy)
         check_score(self.score)
         _choose("missing", self.missing, MISSING)
-        if self.kind == "mahalanobis" and (
+        if KINDS[self.kind].fixed and (
             self.strategy != "replay" or self.score not in {"auto", "elbo"}
         ):
             raise ConfigError(
-                "kind: mahalanobis has its own score and keeps its regimes by itself; leave "
+                f"kind: {self.kind} has its own score and keeps its regimes by itself; leave "
                 "strategy and score out"
             )
         if self.words and self.model != "auto" and self.model.likelihood == "bernoulli":

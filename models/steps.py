@@ -6,6 +6,7 @@ import numpy as np
 
 from models.config import Config
 from models.errors import ConfigError
+from models.kind_table import KINDS
 
 THOROUGH = 1.5  # times as many epochs, for networks whose steps are cheap
 MOST_STEPS = 5_000_000  # more than an hour of one core, for the smallest networks
@@ -23,7 +24,7 @@ def auto_batch_size(n: int) -> int:
 
 def check_steps(config: Config, rows: int) -> None:
     """Raise ConfigError where learning `rows` vectors could take more than `MOST_STEPS` steps."""
-    if config.model == "auto" or config.kind != "vae":
+    if config.model == "auto" or KINDS[config.kind].fixed:
         return
     model = config.model
     epochs = model.epochs or THOROUGH * auto_epochs(rows)

@@ -23,6 +23,80 @@ class Length:
     def explain(self, x):
         return np.square(x).astype(np.float64), np.zeros_like(x)
 '''
+KIND = '''
+import numpy as np
+
+from models.parts.calibration import Calibration
+from models.parts.lineage import NO_EVIDENCE, Lineage, Training
+from models.parts.mixture import Mixture
+from models.parts.network import Identity
+from models.parts.reference import Reference
+from models.parts.scaler import Scaler
+from models.version.spec import Spec, mixture
+from models.version.version import Version
+
+
+class Distance:
+    def __init__(self, centre):
+        self.centre = centre
+
+    def __call__(self, x):
+        return np.abs(x - self.centre).sum(axis=1).astype(np.float32).astype(np.float64)
+
+    def explain(self, x):
+        return np.abs(x - self.centre).astype(np.float64), np.broadcast_to(self.centre, x.shape)
+
+
+class Ball:
+    """Normal is what is near one centre."""
+
+    network, mixture, labels = Identity, Mixture, "ball.labels"
+
+    def consistent(self, shape):
+        yield "config.kind is not the network's", shape.likelihood == "identity"
+
+    def tensors(self, shape, score, rows):
+        return mixture(shape, rows, 1, 10.0) | {"memory.ball.labels": Spec("int64", (1,))}
+
+    def prepare(self, parts, score):
+        return {}
+
+    def scorer(self, parts):
+        return Distance(parts.latents.means[0])
+
+    def fill(self, parts, drawn):
+        return lambda x: np.where(np.isnan(x), parts.latents.means[0], x)
+
+    def codes(self, parts):
+        return parts.latents
+
+    def classify(self, parts, x, labels):
+        return np.repeat(labels, len(x))
+
+
+KIND = Ball()
+
+
+def learn(given, config, weights):
+    yield from ()
+    past, new = given.previous, given.new
+    scaler = past.scaler if past else Scaler.fitted(new, ())
+    x, learned = scaler.transform(new), past.lineage.learned if past else 0
+    d = x.shape[1]
+    centre = x.mean(axis=0)[None]
+    return Version(
+        config=config, scaler=scaler, network=Identity.of(d),
+        latents=Mixture(np.ones(1), centre, np.eye(d, dtype=np.float32)[None]),
+        calibration=Calibration(np.sort(Distance(centre)(x))),
+        reference=Reference.fit(new), kept=x[:0],
+        lineage=Lineage(
+            parent=None, strategy=config.strategy, w_prev=0.0, w_new=1.0, n_prev=learned,
+            n_new=len(x), learned=learned + len(x), experiences=1, seed=0,
+            training=Training(steps=0), bytes_kept=0, evidence=NO_EVIDENCE,
+        ),
+        memory={"ball.labels": np.array([7])},
+    )
+'''
 STRATEGY = '''
 
 def twice(previous: Version | None, config: Config) -> Past:
@@ -58,7 +132,7 @@ class Greeting(msgspec.Struct):
 
     text: str
 '''
-# What a copy with all four says of itself.
+# What a copy with all five says of itself.
 ASKED = """
 import json
 import numpy as np
@@ -73,6 +147,11 @@ config = Config(score="length", strategy="twice", model=Model(epochs=1, hidden=(
 version = train(train(None, X, config), X, config)
 back = Version.from_bytes(version.to_bytes())
 x = back.scaler.transform(X)
+ball = train(train(None, X, Config(kind="ball")), X, Config(kind="ball", missing="impute"))
+ball = Version.from_bytes(ball.to_bytes())
+near = np.abs(ball.scaler.transform(X) - ball.latents.means[0]).sum(axis=1)
+gaps = np.where(np.eye(2, dtype=bool), np.nan, X[:2])
+after = train(ball, X, config)
 registry = CollectorRegistry()
 Metrics(registry).greeted("pump")
 described = create_app(Settings(redis_url="redis://127.0.0.1:1")).openapi()
@@ -80,6 +159,13 @@ print(json.dumps({
     "strategy": back.lineage.strategy,
     "score": float(np.abs(back.score(X) - np.square(x).sum(axis=1)).max()),
     "explained": len(back.explain(X[:1], 2)[0]),
+    "kind": ball.config.kind,
+    "distance": float(np.abs(ball.score(X) - near).max()),
+    "gaps": bool(np.isfinite(ball.score(gaps)).all()),
+    "classes": ball.classify(X[:2]).tolist(),
+    "columns": len(ball.explain(X[:1], 2)[0]),
+    "drawn": len(ball.sample(3, seed=0)),
+    "after": after.kind,
     "route": "/v1/greeting" in described["paths"],
     "answer": described["components"]["schemas"].get("Greeting", {}).get("required"),
     "metric": "anamnesis_greetings_total" in generate_latest(registry).decode(),
@@ -89,7 +175,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """Follow the four recipes in a copy of the tree and return what it says of itself."""
+    """Follow the five recipes in a copy of the tree and return what it says of itself."""
     copy = tmp_path_factory.mktemp("copy")
     for package in ("models", "service"):
         shutil.copytree(
@@ -127,6 +213,12 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict:
         "models/strategies/past.py",
         '    "replay": replay,',
         '    "replay": replay,\n    "twice": twice,',
+    )
+    write("models/kinds/ball.py", KIND)
+    change(
+        "models/kind_table.py",
+        "KINDS = {",
+        'KINDS = {\n    "ball": Place("models.kinds.ball", fixed=True),',
     )
     write("service/api/routes/greeting.py", ROUTE)
     write("service/api/documents.py", (copy / "service/api/documents.py").read_text() + ANSWER)
@@ -172,6 +264,16 @@ def test_a_score_is_added(said: dict) -> None:
 def test_a_strategy_is_added(said: dict) -> None:
     """A retraining learns by it, and the lineage names it."""
     assert said["strategy"] == "twice"
+
+
+def test_a_kind_is_added(said: dict) -> None:
+    """It learns twice, does all that a version does, and a VAE learns what it draws."""
+    assert said["kind"] == "ball"
+    assert said["distance"] < 1e-3
+    assert said["gaps"]
+    assert said["classes"] == [7, 7]
+    assert (said["columns"], said["drawn"]) == (2, 3)
+    assert said["after"] == "vae"
 
 
 def test_a_route_is_added(said: dict) -> None:

@@ -9,7 +9,6 @@ from models.arrays import Array, Float64
 from models.parts.mixture import Mixture
 from models.parts.network import Network
 from models.parts.regimes import Boundaries
-from models.parts.tied_gaussians import Distance, Tied
 from models.scores.auto import Auto, drawn
 from models.scores.by_regime import Relative, from_tensors
 from models.scores.elbo import Scorer, blocks
@@ -46,8 +45,6 @@ def base(kind: str) -> str:
 
 def prepare(kind: str, network: Network, latents: Mixture, seed: int) -> dict[str, Array]:
     """Return what the score named `kind` needs beside network and mixture: named arrays."""
-    if isinstance(latents, Tied):
-        return {}
     if base(kind) == "auto":
         return drawn(network, latents, np.random.default_rng([seed, 9]))
     if base(kind) not in BANKED:
@@ -58,11 +55,9 @@ def prepare(kind: str, network: Network, latents: Mixture, seed: int) -> dict[st
 def scorer(kind: str, network: Network, latents: Mixture, needs: Mapping[str, Array]) -> Score:
     """Return the score named `kind`, one of `config.SCORES`; `needs` is `prepare`'s answer.
 
-    The kind `mahalanobis` has one score, whatever it is called. With `+regime` the tables of
-    `models.scores.by_regime` and the boundaries of the regimes are among `needs`.
+    With `+regime` the tables of `models.scores.by_regime` and the boundaries of the regimes are
+    among `needs`.
     """
-    if isinstance(latents, Tied):
-        return Distance(latents)
     tables, boundaries = from_tensors(needs), Boundaries.from_tensors(needs)
     if kind.endswith(RELATIVE) and tables and boundaries:
         return Relative(scorer(base(kind), network, latents, needs), network, boundaries, tables)

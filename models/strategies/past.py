@@ -12,7 +12,6 @@ from functools import partial, reduce
 from models.arrays import Array
 from models.config import Config, Model
 from models.parts.network import Network
-from models.parts.tied_gaussians import Tied
 from models.strategies.alignment import alignment
 from models.strategies.distillation import of_new
 from models.strategies.ewc import consolidation, fisher_information
@@ -247,7 +246,7 @@ PASTS: dict[str, Callable[[Version | None, Config], Past]] = {
 
 def past(previous: Version | None, config: Config) -> Past:
     """Return the past of the config's strategy, or of several joined by `+`."""
-    if previous is not None and isinstance(previous.latents, Tied):
+    if previous is not None and not previous.network.tensors:
         # There is no network to go on from; what it draws is all that can be learned of it.
         return replace(replay(previous, config), warm=False, teacher=None)
     parts = [PASTS[name](previous, config) for name in config.strategy.split("+")]

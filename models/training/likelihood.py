@@ -6,9 +6,21 @@ import numpy as np
 
 from models.arrays import Array
 from models.config import Config
+from models.parts.scaler import Scaler
+from models.training.prepared import Prepared
 
 LOOKED_AT = 2_000  # vectors, of which the likelihood is chosen
 ALIKE = 1.5  # times: neighbouring pixels are more alike than others, in every set that was tried
+
+
+def likelihood_and_scaler(given: Prepared, config: Config) -> tuple[str, Scaler]:
+    """Return those of the previous version, or those that a first training's vectors need."""
+    previous, new = given.previous, given.new
+    if previous:
+        return previous.network.shape.likelihood, previous.scaler
+    likelihood = likelihood_of(new, config)
+    unit = likelihood == "bernoulli"
+    return likelihood, Scaler.fitted(new, config.categories(new.shape[1]), unit)
 
 
 def likelihood_of(X: Array, config: Config) -> str:

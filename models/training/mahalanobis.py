@@ -11,7 +11,7 @@ scaler is, and measured no worse than a frozen VAE's (nine digits one by one: AU
 hidden features .951, with its codes .773).
 """
 
-from collections.abc import Mapping
+from collections.abc import Generator
 from dataclasses import replace
 
 import numpy as np
@@ -24,11 +24,14 @@ from models.parts.carried_calibration import GENERATED, carried, mixed
 from models.parts.lineage import NO_EVIDENCE, Alarms, Both, Evidence, Lineage, Training
 from models.parts.network import Identity
 from models.parts.reference import Reference
-from models.parts.scaler import Scaler
 from models.parts.tied_gaussians import LABELS, Distance, Tied
 from models.survey.survey import Met, Past, told
 from models.training import mixing
+from models.training.false_incidents import by_rank
+from models.training.learner import Progress, Weights
+from models.training.likelihood import likelihood_and_scaler
 from models.training.plan import FOLDS, runs, seeded
+from models.training.prepared import Prepared
 from models.version.version import Version
 
 WIDEST = 4_096  # features: the covariance then takes 64 MiB
@@ -93,19 +96,20 @@ class _Regimes:
         return Tied.of(np.array(self.shares), np.array(self.means), self.covariance)
 
 
-def learn(
-    previous: Version | None,
-    new: Array,
-    config: Config,
-    weights: str | Mapping[str, float] | None,
-    labels: NDArray[np.int64] | None,
-    scaler: Scaler,
-) -> Version:
-    """Return the version that knows the regimes of `previous` and that of `new` (n, d) too.
+def learn(given: Prepared, config: Config, weights: Weights) -> Generator[Progress, None, Version]:
+    """Return the version that knows the regimes of the previous one and that of `given` too.
 
-    With `labels` (n,), each names a regime of its own. A previous version of another kind brings
-    the regimes that its generator draws. Raises VectorError for vectors too wide.
+    Where there are classes, each names a regime of its own. A previous version of another kind
+    brings the regimes that its generator draws. Raises VectorError for vectors too wide.
     """
+    version = _learned(given, config, weights)
+    yield Progress(1.0, 0.0)
+    return by_rank(version, given.previous, given.new, config.threshold)
+
+
+def _learned(given: Prepared, config: Config, weights: Weights) -> Version:
+    previous, new, labels = given.previous, given.new, given.classes
+    _, scaler = likelihood_and_scaler(given, config)
     seed = seeded(config.seed, previous)
     rng = np.random.default_rng([seed, 3])
     x = scaler.transform(new)

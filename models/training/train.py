@@ -6,56 +6,24 @@ n_new of the new ones, and one gradient step on both; then calibration, and the 
 gate decides on.
 """
 
-import math
 from collections.abc import Generator, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from models.arrays import Array, check_vectors
 from models.columns import MOST_VALUES, table_names, table_words
 from models.config import MIN_VECTORS, Config, check_weights
-from models.errors import TrainingError, VectorError
+from models.errors import VectorError
 from models.parts.reference import WINDOW
-from models.parts.scaler import Scaler
-from models.strategies.growth import compact
-from models.strategies.past import Past, past
-from models.strategies.step_losses import Setting
-from models.training import labelled_rows, mahalanobis, mixing
-from models.training.assemble import finish
-from models.training.batches import batches
-from models.training.classifier_training import solved
-from models.training.false_incidents import by_rank
-from models.training.likelihood import likelihood_of
-from models.training.plan import Outputs, Plan, plan
-from models.training.prepared import Features, Prepared, prepare
-from models.training.trained import Trained
-from models.vae.adam import Adam
-from models.vae.gradient import Gradient
-from models.vae.noise import RunningNoise
-from models.vae.vae import VAE
+from models.training import labelled_rows
+from models.training.learner import Learn, Progress
+from models.training.prepared import Features, prepare
 from models.version.imputation import from_alike
+from models.version.kind import module_of
 from models.version.version import Version
-
-PROBE, LEAST_PROBE = 10, 200  # of weights: a tenth of the steps, so many at the least
-PROBED = 2_000  # old vectors that a probe is looked at on
-LOSS_EVERY = 10  # steps between two looks at the loss: a look costs a synchronisation
-
-
-class Progress(NamedTuple):
-    """How far a training is: `fraction` in [0, 1] of its steps, and the latest loss in nats.
-
-    And that of network 0 on old and on new vectors, None where the step had none of them.
-    """
-
-    fraction: float
-    loss: float
-    loss_old: float | None = None
-    loss_new: float | None = None
 
 
 def train(
@@ -112,122 +80,12 @@ def learn(
     features = Features(config.feature_names(new.shape[1]), categories)
     classes = _whole(labels, len(new))
     given = labelled_rows.topped_up(prepare(previous, new, classes, vouched, features), config.seed)
-    version = yield from _learn(given, config, weights)
+    by_kind: Learn = module_of(config.kind).learn
+    version = yield from by_kind(given, config, weights)
     if len(given.new) >= WINDOW:  # what rows that depend on each other do to scores in time
         reference = version.reference.scored(version.p_values(given.new))
         version = replace(version, reference=reference)
     return given.recorded(version, previous)
-
-
-def _learn(
-    given: Prepared, config: Config, weights: str | Mapping[str, float] | None
-) -> Generator[Progress, None, Version]:
-    previous, new, classes = given.previous, given.new, given.classes
-    likelihood = previous.network.shape.likelihood if previous else likelihood_of(new, config)
-    categories, unit = config.categories(new.shape[1]), likelihood == "bernoulli"
-    scaler = previous.scaler if previous else Scaler.fitted(new, categories, unit)
-    if config.kind == "mahalanobis":
-        version = mahalanobis.learn(previous, new, config, weights, classes, scaler)
-        yield Progress(1.0, 0.0)
-        return by_rank(version, previous, new, config.threshold)
-    if likelihood == "identity":
-        likelihood = "gaussian"  # what the past draws need not lie in [0, 1]
-    outputs = Outputs(likelihood, scaler.slots.counts if scaler.slots else ())
-    behind = past(previous, config)
-    x = x_new = scaler.transform(new)
-    if behind.vectors is not None:
-        x = np.concatenate([behind.vectors, x])
-    if behind.window is not None:
-        x = x[-max(behind.window, MIN_VECTORS) :]
-    probes = yield from _probes(previous, behind, x, config, outputs, weights)
-    if probes:
-        weights = _given(mixing.best(probes, behind.learned, len(x)))
-    said = _places(given.vouched, len(new), len(x))
-    weights = labelled_rows.weights(weights, config, behind.learned, len(x), said)
-    chosen = plan(previous, behind, x, config, outputs, weights)
-    x, chosen = labelled_rows.emphasised(x, chosen, said)
-    vae = _begun(chosen, previous, behind)
-    setting = Setting(vae, chosen.w_prev, chosen.w_new, chosen.batch_size, chosen.seed)
-    warm = previous is not None and behind.warm
-    curve = yield from _optimise(setting, chosen, behind, x, warm)
-    memory: dict[str, Array] = {}
-    for remember in behind.remember:
-        memory |= remember(setting, x_new, previous.memory if previous else {})
-    networks = [vae.network(m) for m in range(chosen.networks)]
-    if behind.grown and behind.generator:
-        old = behind.generator.draw(len(x), np.random.default_rng([chosen.seed, 8]))
-        networks[0] = compact(networks[0], np.concatenate([old, x]))
-    trained = Trained(
-        networks, chosen, behind, previous, config, scaler, new, x, curve, memory, said
-    )
-    version = _finished(trained)
-    version = version.recorded(probes=tuple(probes))
-    version = solved(version, previous, behind, x_new, classes)
-    return version
-
-
-def _places(vouched: NDArray[np.bool_] | None, n: int, total: int) -> NDArray[np.intp]:
-    """Return where the vouched ones of n new rows are among `total`, the last of which they are."""
-    if vouched is None:
-        return np.empty(0, np.intp)
-    places = np.flatnonzero(vouched) + total - n
-    return places[places >= 0]  # a window may have left some out
-
-
-def _finished(trained: Trained) -> Version:
-    try:
-        return finish(trained)
-    except np.linalg.LinAlgError as error:
-        raise TrainingError(f"training: what was learned has no covariance: {error}") from None
-
-
-def _probes(
-    previous: Version | None,
-    behind: Past,
-    x: Array,
-    config: Config,
-    outputs: Outputs,
-    weights: str | Mapping[str, float] | None,
-) -> Generator[Progress, None, list[dict[str, float]]]:
-    """Try weights in short trainings, where they are to be chosen: the losses each leads to.
-
-    On old vectors drawn afresh and on new ones held out: the mean negative ELBO in nats.
-    """
-    probes: list[dict[str, float]] = []
-    if (weights or config.weights) != "auto" or previous is None or not behind.replays:
-        return probes
-    for w_new in mixing.candidates(behind.learned, len(x)):
-        whole = plan(previous, behind, x, config, outputs, _given(w_new))
-        rng = np.random.default_rng([whole.seed, 11])
-        held_out = rng.permutation(len(x)) < max(1, len(x) // 5)
-        steps = min(whole.steps, max(LEAST_PROBE, whole.steps // PROBE))
-        chosen = replace(whole, folds=np.where(held_out, -1, 0), steps=steps)
-        vae = _begun(chosen, previous, behind)
-        setting = Setting(vae, chosen.w_prev, w_new, chosen.batch_size, chosen.seed)
-        for step in _optimise(setting, chosen, behind, x, warm=behind.warm):
-            yield Progress(0.0, step.loss)
-        old = previous.with_config(config).draw(PROBED, rng)
-        probes.append({"w_new": w_new, "old": _loss(vae, old), "new": _loss(vae, x[held_out])})
-    return probes
-
-
-def _loss(vae: VAE, x: Array) -> float:
-    features, divergence, _ = vae.network(0).losses(x)
-    return float((features.sum(axis=1) + divergence).mean())
-
-
-def _given(w_new: float) -> dict[str, float]:
-    return {"w_prev": 1.0 - w_new, "w_new": w_new}
-
-
-def _begun(chosen: Plan, previous: Version | None, behind: Past) -> VAE:
-    """Return the networks as training begins with them."""
-    vae = VAE(chosen.shape, chosen.networks, chosen.dropout, chosen.seed)
-    if previous and behind.warm:
-        vae.load(behind.grown or previous.network)
-        for name, parameter in vae.named_parameters():
-            parameter.requires_grad = not name.startswith(behind.frozen)
-    return vae
 
 
 def _named(config: Config, new: Any, previous: Version | None) -> Config:
@@ -272,56 +130,3 @@ def _whole(labels: NDArray[Any] | None, n: int) -> NDArray[np.int64] | None:
     if labels.shape != (n,) or labels.dtype.kind not in "iu" or labels.min() < 0:
         raise VectorError(f"labels: not {n} whole numbers from 0")
     return labels.astype(np.int64)
-
-
-def _optimise(
-    setting: Setting, chosen: Plan, past: Past, x: Array, warm: bool
-) -> Generator[Progress, None, list[float]]:
-    """Take the plan's gradient steps; return the mean loss of each tenth of them."""
-    vae = setting.vae
-    numpy_rng = np.random.default_rng([chosen.seed, 2])
-    torch_rng = torch.Generator().manual_seed(chosen.seed)
-    gradient = Gradient(vae)
-    optimiser = Adam([gradient.flat])
-    noise = RunningNoise(vae, warm=warm) if vae.shape.likelihood == "gaussian" else None
-    extras = [extra(setting) for extra in past.extras]
-    steps = batches(chosen, past, x, numpy_rng)
-    losses: list[float] = []
-    loss = math.nan
-    parts: tuple[float | None, float | None] = (None, None)
-    vae.train()
-    for step in range(chosen.steps):
-        done = step / chosen.steps
-        # A first training learns to reconstruct before the prior pulls at the codes; a network
-        # that could already do so needs no such help.
-        beta = 1.0 if warm else min(1.0, 3.0 * done)
-        batch, n_prev, answers = next(steps)
-        look = step % LOSS_EVERY == 0 or step == chosen.steps - 1
-        each = gradient(batch, beta, torch_rng, answers, look=look)  # (M,)
-        if extras:
-            more = torch.stack([extra(batch, n_prev, torch_rng) for extra in extras]).sum(0)
-            if more.requires_grad:  # not where there is nothing to hold to
-                more.sum().backward()  # type: ignore[no-untyped-call]
-            each = each + more.detach() if look else each
-        optimiser.step(chosen.learning_rate * _rate(done))
-        if noise:
-            noise.update(gradient.squares)
-        if look:
-            loss = float(each[0])
-            parts = _mean(gradient.rows[:n_prev]), _mean(gradient.rows[n_prev:])
-            losses.append(loss)
-            if not math.isfinite(loss):
-                raise TrainingError(f"training: the loss became {loss} at step {step}")
-        yield Progress((step + 1) / chosen.steps, loss, *parts)
-    if not all(bool(torch.isfinite(p).all()) for p in vae.parameters()):
-        raise TrainingError("training: a weight is not finite")
-    return [float(np.mean(part)) for part in np.array_split(losses, min(10, len(losses)))]
-
-
-def _mean(rows: Tensor) -> float | None:
-    return float(rows.mean()) if len(rows) else None
-
-
-def _rate(done: float) -> float:
-    """Return the learning rate's factor: a short rise, then a cosine down to a twentieth."""
-    return min(1.0, 0.1 + done / 0.05) * (0.05 + 0.475 * (1.0 + math.cos(math.pi * done)))

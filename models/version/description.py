@@ -14,6 +14,7 @@ from models.config import Config
 from models.errors import ArtifactError, ConfigError
 from models.parts.lineage import WHOLE, Lineage
 from models.parts.network import Shape
+from models.version.kind import kind_of
 
 _DEEPEST = 32  # levels of a description: a lineage has 6
 
@@ -39,11 +40,6 @@ class Description(NamedTuple):
     def width(self) -> int:
         """How many features a client's vector has: a category is one."""
         return self.shape.numbers + len(self.categories)
-
-    @property
-    def tied(self) -> bool:
-        """Whether the version is of kind `mahalanobis`."""
-        return self.shape.likelihood == "identity"
 
 
 def described(about: Mapping[str, Any]) -> Description:
@@ -88,15 +84,7 @@ def _consistent(about: Description) -> Iterator[tuple[str, bool]]:
     yield "shape.dimension: 1 to 65536", 1 <= shape.dimension <= 65_536
     yield "shape.noise_floor: -30 to 30", -30.0 <= shape.noise_floor <= 30.0
     yield "shape.likelihood", shape.likelihood in {"gaussian", "bernoulli", "identity"}
-    yield "config.kind is not the network's", (config.kind == "mahalanobis") == about.tied
-    if about.tied:
-        yield "shape.latent", shape.latent == shape.dimension
-        yield "shape.hidden", shape.hidden == ()
-    else:
-        yield "shape.latent: 1 to 1024", 1 <= shape.latent <= 1024
-        yield "shape.hidden: 1 to 8 layers", 1 <= len(shape.hidden) <= 8
-        # A network that grows may pass the 8,192 units that a config may ask for.
-        yield "shape.hidden: 1 to 16384 units", all(1 <= one <= 16_384 for one in shape.hidden)
+    yield from kind_of(config.kind).consistent(shape)
     yield "shape.categories: slots", _slots(shape)
     yield "config.dimension", config.width in (None, about.width)
     own = len(config.categories(about.width)) if config.width else 0

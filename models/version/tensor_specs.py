@@ -4,8 +4,7 @@ Each piece of a version says here, in one function, which tensors it has.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,58 +12,16 @@ from numpy.typing import NDArray
 from models.errors import ArtifactError
 from models.parts.bend import MOST_KNOTS
 from models.parts.calibration import CAPACITY, LARGEST
-from models.parts.data_density import DIRECTIONS, KERNELS, WHITENED
-from models.parts.fine import MOST as MOST_FINE
-from models.parts.marginals import KNOTS, REACH
-from models.parts.mixture import MODES
 from models.parts.reference import BINS
-from models.scores.auto import PARTS
-from models.scores.by_name import BANKED, RELATIVE, base
-from models.scores.generated_bank import SIZE
-from models.scores.just_in_time import LOCAL
+from models.scores.by_name import RELATIVE
 from models.version.description import Description
+from models.version.kind import kind_of
+from models.version.spec import LARGEST_WEIGHT, SLIGHT, Lengths, Spec, Specs, labels
 
 GOLDEN = 8  # vectors whose scores travel with an artifact
 MIN_CALIBRATION = 8  # fewer scores are no calibration at all
-MOST_MODES = 4_096  # of a mixture: a training fits 40, and labels may name more
-LARGEST_WEIGHT = 1e6  # of a network, a code or a scaled value: trained ones stay below 1e3
 LEAST_DEVIATION = 0.01  # of a mode: every training adds a variance of 1e-3 at the least
 LARGEST_NOISE = 60.0  # log variance: its deviation is still a float32 number
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """What a tensor must be: its dtype, its shape and the range of its values, ends included.
-
-    A length of -1 may be any.
-    """
-
-    dtype: Literal["float32", "float64", "int64"]
-    shape: tuple[int, ...]
-    low: float = -LARGEST_WEIGHT
-    high: float = LARGEST_WEIGHT
-
-    def misses(self, tensor: NDArray[Any]) -> str | None:
-        """Return in what `tensor` differs, None where in nothing."""
-        if tensor.dtype != np.dtype(self.dtype):
-            return f"is {tensor.dtype}, not {self.dtype}"
-        fits = len(tensor.shape) == len(self.shape) and all(
-            expected in (-1, actual)
-            for actual, expected in zip(tensor.shape, self.shape, strict=True)
-        )
-        if not fits:
-            return f"is {tensor.shape}, not {self.shape}"
-        if not np.isfinite(tensor).all():
-            return "is not finite"
-        if tensor.size and not (tensor.min() >= self.low and tensor.max() <= self.high):
-            return f"has values beyond [{self.low:g}, {self.high:g}]"
-        return None
-
-
-Specs = dict[str, Spec]
-Lengths = Mapping[str, int]
-"""How many rows each tensor of an artifact has, 0 where there is none of that name."""
-_SLIGHT = 1e-12  # of a variance or a deviation of a view: every fit adds far more
 _NANO, _WIDE = 1e-46, 1e39  # the scale of a feature: float32's least difference, twice its largest
 
 
@@ -96,17 +53,6 @@ def _scaler(about: Description, rows: Lengths) -> Specs:
     return specs
 
 
-def _latents(about: Description, rows: Lengths) -> Specs:
-    modes, k = rows["latents.weights"], about.shape.latent
-    # A covariance of scaled vectors: so bounded, its inverse is a number too.
-    widest = 1e3 if about.tied else LARGEST_WEIGHT
-    return {
-        "latents.weights": Spec("float64", (min(max(modes, 1), MOST_MODES),), 0.0, 1.0),
-        "latents.means": Spec("float32", (modes, k)),
-        "latents.factors": Spec("float32", (1 if about.tied else modes, k, k), -widest, widest),
-    }
-
-
 def _calibration(about: Description, rows: Lengths) -> Specs:
     del about
     n = min(max(rows["calibration.scores"], MIN_CALIBRATION), 2 * CAPACITY)
@@ -129,12 +75,8 @@ def _kept(about: Description, rows: Lengths) -> Specs:
     """Return those of real vectors that are kept, and of their labels."""
     specs = {"kept": Spec("float32", (-1, about.shape.dimension))}
     if rows["memory.exemplars.labels"]:
-        specs["memory.exemplars.labels"] = _labels(rows["kept"])
+        specs["memory.exemplars.labels"] = labels(rows["kept"])
     return specs
-
-
-def _labels(n: int) -> Spec:
-    return Spec("int64", (n,), -(2**63), 2**63)
 
 
 def _golden(about: Description, rows: Lengths) -> Specs:
@@ -146,7 +88,7 @@ def _golden(about: Description, rows: Lengths) -> Specs:
 
 
 def _regimes(about: Description, rows: Lengths) -> Specs:
-    """Return those of `regimes.Boundaries`; a mixture of kind `mahalanobis` has labels."""
+    """Return those of `regimes.Boundaries`."""
     del rows
     specs: Specs = {}
     R, shape = about.regimes, about.shape
@@ -156,41 +98,6 @@ def _regimes(about: Description, rows: Lengths) -> Specs:
         specs["memory.regimes.bias"] = Spec("float32", (R,), -LARGEST, LARGEST)
         specs["memory.regimes.typical"] = Spec("float32", (R, shape.latent))
     return specs
-
-
-def _tied(about: Description, rows: Lengths) -> Specs:
-    return {"memory.regimes.labels": _labels(rows["latents.weights"])} if about.tied else {}
-
-
-def _solver(about: Description, rows: Lengths) -> Specs:
-    """Return those of `models.version.classifier`."""
-    C, h = rows["memory.solver.labels"], rows["memory.solver.V"]
-    if not C:
-        return {}
-    return {
-        "memory.solver.labels": _labels(C),
-        "memory.solver.U": Spec("float32", (about.shape.latent, h)),
-        "memory.solver.a": Spec("float32", (1, h)),
-        "memory.solver.V": Spec("float32", (h, C)),
-        "memory.solver.b": Spec("float32", (1, C)),
-    }
-
-
-def _fisher(about: Description, rows: Lengths) -> Specs:
-    """Return those of `models.strategies.ewc`."""
-    return {
-        f"memory.fisher.{name}": Spec("float32", shape, 0.0, LARGEST)
-        for name, shape in about.shape.tensors().items()
-        if rows[f"memory.fisher.{name}"]
-    }
-
-
-def _bank(about: Description, rows: Lengths) -> Specs:
-    """Return that of the scores which compare with generated vectors."""
-    if about.tied or base(about.config.score) not in BANKED:
-        return {}
-    codes = min(max(rows["scoring.codes"], LOCAL), SIZE)
-    return {"scoring.codes": Spec("float32", (codes, about.shape.latent))}
 
 
 def _tables(about: Description, rows: Lengths) -> Specs:
@@ -204,63 +111,20 @@ def _tables(about: Description, rows: Lengths) -> Specs:
     }
 
 
-def _views(about: Description, rows: Lengths) -> Specs:
-    """Return those of the score `auto`: `models.views`, and its parts' calibration scores."""
-    if about.tied or base(about.config.score) != "auto":
-        return {}
-    d = about.shape.dimension
-    m = min(rows["scoring.views.fine.inward"], MOST_FINE)
-    fine = {"origin": (d,), "inward": (m, d), "outward": (m, d)} if m else {}
-    return {
-        **{f"scoring.views.fine.{name}": Spec("float32", size) for name, size in fine.items()},
-        "scoring.views.unit": Spec("float32", (d,), _SLIGHT),
-        "scoring.views.marginals.values": Spec("float64", (d, KNOTS), -REACH, REACH),
-        "scoring.views.marginals.scores": Spec("float64", (d, KNOTS)),
-        "scoring.views.marginals.unit": Spec("float64", (d,), _SLIGHT),
-        **_density("scoring.views.drawn_in.", d + m, rows),
-        **_density("scoring.views.normal.", d, rows),
-        "scoring.auto.tables": Spec("float64", (len(PARTS), -1), -LARGEST, LARGEST),
-    }
-
-
-def _density(prefix: str, d: int, rows: Lengths) -> Specs:
-    """Return those of a `models.data_density.DataDensity` of d features."""
-    k = min(max(rows[prefix + "directions"], 1), DIRECTIONS, d)
-    t = min(rows[prefix + "tail"], WHITENED)
-    modes = min(max(rows[prefix + "weights"], 1), MODES)
-    kernels = min(max(rows[prefix + "shares"], 1), KERNELS)
-    specs = {
-        "mean": Spec("float64", (d,)),
-        "directions": Spec("float32", (k, d)),
-        "scale": Spec("float64", (1,), _SLIGHT),
-        "tail": Spec("float32", (t, d)),
-        "tail_variances": Spec("float64", (t,), _SLIGHT),
-        "rest": Spec("float64", (1,), _SLIGHT),
-        "weights": Spec("float64", (modes,), 0.0, 1.0),
-        "means": Spec("float32", (modes, k)),
-        "factors": Spec("float32", (modes, k, k)),
-        "centres": Spec("float64", (kernels, k)),
-        "variances": Spec("float64", (kernels,), _SLIGHT),
-        "shares": Spec("float64", (kernels,), -50.0, 1e-6),
-    }
-    return {prefix + name: spec for name, spec in specs.items()}
+def _of_kind(about: Description, rows: Lengths) -> Specs:
+    return kind_of(about.config.kind).tensors(about.shape, about.config.score, rows)
 
 
 # Every piece of a version that has tensors. A new piece is one more function here.
 PIECES: tuple[Callable[[Description, Lengths], Specs], ...] = (
     _network,
     _scaler,
-    _latents,
     _calibration,
     _reference,
     _kept,
     _golden,
     _regimes,
-    _tied,
-    _solver,
-    _fisher,
-    _bank,
-    _views,
+    _of_kind,
     _tables,
 )
 
@@ -327,7 +191,7 @@ def _sound_views(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, boo
         yield f"{view}.weights do not sum to 1", bool(abs(weights.sum() - 1.0) < 1e-6)
         factors = tensors[f"{view}.factors"]
         least = np.diagonal(factors, axis1=1, axis2=2).min()
-        whole = bool(least >= _SLIGHT and not np.triu(factors, 1).any())
+        whole = bool(least >= SLIGHT and not np.triu(factors, 1).any())
         yield f"{view}.factors are no Cholesky factors", whole
 
 

@@ -17,21 +17,21 @@ from models.parts.calibration import Calibration, Threshold, representable, seve
 from models.parts.labels import Labels
 from models.parts.lineage import Lineage
 from models.parts.mixture import Mixture
-from models.parts.network import Identity, Network
+from models.parts.network import Network
 from models.parts.reference import Reference
 from models.parts.regimes import NONE, Boundaries, Regime
 from models.parts.scaler import Scaler
-from models.parts.tied_gaussians import LABELS, Tied
-from models.scores.by_name import Score, base, in_blocks, prepare, scorer
+from models.scores.by_name import Score, base, in_blocks
 from models.scores.elbo import blocks
-from models.version import artifact, classifier
+from models.version import artifact
 from models.version.ablation import Explainer, by_owner
 from models.version.artifact import PARTS, part, under
 from models.version.description import Description, described
 from models.version.exercise import exercise
 from models.version.explanation import Shares, by_column, leading
-from models.version.imputation import DRAWN, Fill, Scale, filled_in, reconstructed
+from models.version.imputation import DRAWN, Fill, Scale, filled_in
 from models.version.judgement import Attribution, Judgement, judge_one
+from models.version.kind import Kind, kind_of
 from models.version.labelled_threshold import by_labels
 from models.version.summary import Summarised
 from models.version.tensor_specs import GOLDEN, check_tensors
@@ -45,6 +45,7 @@ class Version(Worded, Summarised):
     `lineage` is where it comes from: parent, strategy, weights, counts, seed, training curve, the
     gate's evidence. `kept` holds real vectors, scaled (m, d), of strategies that keep data.
     `memory` is what else a strategy must know next time, `scoring` what the score needs: arrays.
+    `kind` is the kind of model that it is, whatever a later config says.
     """
 
     config: Config
@@ -57,6 +58,15 @@ class Version(Worded, Summarised):
     lineage: Lineage
     memory: Mapping[str, Array] = field(default_factory=dict)
     scoring: Mapping[str, Array] = field(default_factory=dict)
+    kind: str = ""
+
+    def __post_init__(self) -> None:
+        """Take the kind from the config with which the version was learned."""
+        object.__setattr__(self, "kind", self.kind or self.config.kind)
+
+    @cached_property
+    def _kind(self) -> Kind:
+        return kind_of(self.kind)
 
     @property
     def dimension(self) -> int:
@@ -109,9 +119,7 @@ class Version(Worded, Summarised):
 
     @cached_property
     def _fill(self) -> Fill:
-        if isinstance(self.latents, Tied):
-            return self.latents.fill
-        return reconstructed(self.network, self._drawn.mean(axis=0))
+        return self._kind.fill(self, lambda: self._drawn)
 
     @cached_property
     def _scale(self) -> Scale:
@@ -119,8 +127,7 @@ class Version(Worded, Summarised):
 
     @cached_property
     def _scorer(self) -> Score:
-        needs = {**self.memory, **self.scoring}
-        return scorer(self.config.score, self.network, self.latents, needs)
+        return self._kind.scorer(self)
 
     def score_scaled(self, x: Array) -> Float64:
         """Return the score of each scaled vector of x (n, d), (n,)."""
@@ -183,23 +190,13 @@ class Version(Worded, Summarised):
     def classify(self, X: NDArray[Any]) -> NDArray[np.int64]:
         """Return the label of each row's class, (n,); VectorError where no labels were learned.
 
-        By the solver head; under strategy `icarl` by the nearest mean of exemplars
-        (`classifier`); kind `mahalanobis`: by the largest A f - B + log n_c (`tied_gaussians`).
+        How it is decided is the kind's (`models.kinds`).
         """
-        tied = isinstance(self.latents, Tied)
-        labels = np.asarray(self.memory.get(LABELS if tied else classifier.LABELS, ()), np.int64)
+        labels = np.asarray(self.memory.get(self._kind.labels, ()), np.int64)
         if not len(labels) or labels.min() < 0:
             raise VectorError("labels: this version learned none, or not all of them")
         x = self.scaler.transform(self._checked(X, gaps=False))
-        if tied:
-            chosen: NDArray[np.int64] = labels[self.latents.assign(x)]
-            return chosen
-        codes = self.network.encode(x)[0]
-        if classifier.EXEMPLARS in self.memory and "icarl" in self.config.strategy.split("+"):
-            own = np.asarray(self.memory[classifier.EXEMPLARS], np.int64)
-            return classifier.nearest_mean(codes, self.network.encode(self.kept)[0], own)
-        decided: NDArray[np.int64] = labels[classifier.respond(self.memory, codes).argmax(axis=1)]
-        return decided
+        return self._kind.classify(self, x, labels)
 
     @cached_property
     def boundaries(self) -> Boundaries | None:
@@ -228,11 +225,8 @@ class Version(Worded, Summarised):
 
     def draw(self, n: int, rng: np.random.Generator) -> Array:
         """Draw n vectors (n, d), scaled, from the generator as `config.replay` says."""
-        replay = self.config.replay
-        fitted = replay.latents == "fitted" or isinstance(self.latents, Tied)
-        latents = self.latents if fitted else Mixture.prior(self.network.shape.latent)
-        z = latents.sample(n, rng)
-        sample = replay.decode == "sample"
+        z = self._kind.codes(self).sample(n, rng)
+        sample = self.config.replay.decode == "sample"
         drawn = self.network.sample(z, rng) if sample else self.network.decode(z)
         return self.scaler.valid(drawn)
 
@@ -247,8 +241,7 @@ class Version(Worded, Summarised):
         """Return this version with another config: what `sample` and `score` go by."""
         scoring = self.scoring
         if base(config.score) != base(self.config.score):
-            seed = self.lineage.seed
-            scoring = prepare(config.score, self.network, self.latents, seed)
+            scoring = self._kind.prepare(self, config.score)
         return replace(self, config=config, scoring=scoring)
 
     def recorded(self, **known: Any) -> Self:
@@ -322,13 +315,13 @@ class Version(Worded, Summarised):
 
     @classmethod
     def _build(cls, tensors: artifact.Tensors, about: Description) -> Self:
-        kind, mixture = (Identity, Tied) if about.tied else (Network, Mixture)
+        kind = kind_of(about.config.kind)
         network = {name: tensors[f"network.{name}"] for name in about.shape.tensors()}
         return cls(
             config=about.config,
             scaler=Scaler.from_tensors(tensors, about.categories),
-            network=kind(about.shape, network),
-            latents=mixture(**under("latents.", tensors)),
+            network=kind.network(about.shape, network),
+            latents=kind.mixture(**under("latents.", tensors)),
             calibration=Calibration(tensors["calibration.scores"]),
             reference=Reference.from_tensors(tensors),
             kept=tensors["kept"],

@@ -78,7 +78,7 @@ def _load(threads: int) -> None:
     import threadpoolctl  # type: ignore[import-untyped]  # ships no types
     import torch
 
-    import models.training.train  # noqa: F401 - so that the first job does not wait for it
+    import models.training.autoencoder  # noqa: F401 - so that the first job does not wait for it
 
     torch.set_num_threads(threads)
     threadpoolctl.threadpool_limits(threads)  # numpy's BLAS, and whatever else came along

@@ -1,0 +1,83 @@
+"""The kind `vae`: a variational autoencoder, with the mixture of its codes and a score by name."""
+
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Array
+from models.config import Config
+from models.kinds import vae_tensors
+from models.parts.mixture import Mixture
+from models.parts.network import Network, Shape
+from models.scores.by_name import Score, prepare, scorer
+from models.version import classifier
+from models.version.imputation import Fill, reconstructed
+from models.version.kind import Kind, Parts
+from models.version.spec import Lengths, Specs
+from models.version.version import Version
+
+if TYPE_CHECKING:  # an API process loads nothing of the training
+    from models.training.learner import Progress, Weights
+    from models.training.prepared import Prepared
+
+
+class Autoencoder:
+    """A network that codes vectors; scores, classes and fillings are read from its codes."""
+
+    network = Network
+    mixture = Mixture
+    labels = classifier.LABELS
+
+    def consistent(self, shape: Shape) -> Iterator[tuple[str, bool]]:
+        """Yield what a network's shape must be, and whether it is."""
+        yield "config.kind is not the network's", shape.likelihood in {"gaussian", "bernoulli"}
+        yield "shape.latent: 1 to 1024", 1 <= shape.latent <= 1024
+        yield "shape.hidden: 1 to 8 layers", 1 <= len(shape.hidden) <= 8
+        # A network that grows may pass the 8,192 units that a config may ask for.
+        yield "shape.hidden: 1 to 16384 units", all(1 <= one <= 16_384 for one in shape.hidden)
+
+    def tensors(self, shape: Shape, score: str, rows: Lengths) -> Specs:
+        """Return those of its mixture, solver, past weights and score."""
+        return vae_tensors.specs(shape, score, rows)
+
+    def prepare(self, parts: Parts, score: str) -> dict[str, Array]:
+        """Return what the score of this name needs beside network and mixture."""
+        return prepare(score, parts.network, parts.latents, parts.lineage.seed)
+
+    def scorer(self, parts: Parts) -> Score:
+        """Return the score that the config names."""
+        needs = {**parts.memory, **parts.scoring}
+        return scorer(parts.config.score, parts.network, parts.latents, needs)
+
+    def fill(self, parts: Parts, drawn: Callable[[], Array]) -> Fill:
+        """Return what fills gaps by the network's own reconstruction."""
+        return reconstructed(parts.network, drawn().mean(axis=0))
+
+    def codes(self, parts: Parts) -> Mixture:
+        """Return the fitted mixture, or the prior where the config's replay draws from that."""
+        if parts.config.replay.latents == "fitted":
+            return parts.latents
+        return Mixture.prior(parts.network.shape.latent)
+
+    def classify(self, parts: Parts, x: Array, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return each row's class by the solver, or `icarl`'s by the nearest mean of exemplars."""
+        codes = parts.network.encode(x)[0]
+        if classifier.EXEMPLARS in parts.memory and "icarl" in parts.config.strategy.split("+"):
+            own = np.asarray(parts.memory[classifier.EXEMPLARS], np.int64)
+            return classifier.nearest_mean(codes, parts.network.encode(parts.kept)[0], own)
+        decided: NDArray[np.int64] = labels[classifier.respond(parts.memory, codes).argmax(axis=1)]
+        return decided
+
+
+KIND: Kind = Autoencoder()
+
+
+def learn(
+    given: "Prepared", config: Config, weights: "Weights"
+) -> "Generator[Progress, None, Version]":
+    """Return the version that a network learns, by the config's strategy; see `Learn`."""
+    from models.training.autoencoder import learn  # torch, for training alone
+
+    return (yield from learn(given, config, weights))

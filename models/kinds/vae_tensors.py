@@ -1,0 +1,97 @@
+"""The tensors of an artifact that only the kind `vae` has."""
+
+from models.parts.calibration import LARGEST
+from models.parts.data_density import DIRECTIONS, KERNELS, WHITENED
+from models.parts.fine import MOST as MOST_FINE
+from models.parts.marginals import KNOTS, REACH
+from models.parts.mixture import MODES
+from models.parts.network import Shape
+from models.scores.auto import PARTS
+from models.scores.by_name import BANKED, base
+from models.scores.generated_bank import SIZE
+from models.scores.just_in_time import LOCAL
+from models.version.spec import LARGEST_WEIGHT, SLIGHT, Lengths, Spec, Specs, labels, mixture
+
+
+def specs(shape: Shape, score: str, rows: Lengths) -> Specs:
+    """Return those of a version with this network's shape and score."""
+    return {
+        **mixture(shape, rows, rows["latents.weights"], LARGEST_WEIGHT),
+        **_solver(shape, rows),
+        **_fisher(shape, rows),
+        **_bank(shape, score, rows),
+        **_views(shape, score, rows),
+    }
+
+
+def _solver(shape: Shape, rows: Lengths) -> Specs:
+    """Return those of `models.version.classifier`."""
+    C, h = rows["memory.solver.labels"], rows["memory.solver.V"]
+    if not C:
+        return {}
+    return {
+        "memory.solver.labels": labels(C),
+        "memory.solver.U": Spec("float32", (shape.latent, h)),
+        "memory.solver.a": Spec("float32", (1, h)),
+        "memory.solver.V": Spec("float32", (h, C)),
+        "memory.solver.b": Spec("float32", (1, C)),
+    }
+
+
+def _fisher(shape: Shape, rows: Lengths) -> Specs:
+    """Return those of `models.strategies.ewc`."""
+    return {
+        f"memory.fisher.{name}": Spec("float32", size, 0.0, LARGEST)
+        for name, size in shape.tensors().items()
+        if rows[f"memory.fisher.{name}"]
+    }
+
+
+def _bank(shape: Shape, score: str, rows: Lengths) -> Specs:
+    """Return that of the scores which compare with generated vectors."""
+    if base(score) not in BANKED:
+        return {}
+    codes = min(max(rows["scoring.codes"], LOCAL), SIZE)
+    return {"scoring.codes": Spec("float32", (codes, shape.latent))}
+
+
+def _views(shape: Shape, score: str, rows: Lengths) -> Specs:
+    """Return those of the score `auto`: `models.views`, and its parts' calibration scores."""
+    if base(score) != "auto":
+        return {}
+    d = shape.dimension
+    m = min(rows["scoring.views.fine.inward"], MOST_FINE)
+    fine = {"origin": (d,), "inward": (m, d), "outward": (m, d)} if m else {}
+    return {
+        **{f"scoring.views.fine.{name}": Spec("float32", size) for name, size in fine.items()},
+        "scoring.views.unit": Spec("float32", (d,), SLIGHT),
+        "scoring.views.marginals.values": Spec("float64", (d, KNOTS), -REACH, REACH),
+        "scoring.views.marginals.scores": Spec("float64", (d, KNOTS)),
+        "scoring.views.marginals.unit": Spec("float64", (d,), SLIGHT),
+        **_density("scoring.views.drawn_in.", d + m, rows),
+        **_density("scoring.views.normal.", d, rows),
+        "scoring.auto.tables": Spec("float64", (len(PARTS), -1), -LARGEST, LARGEST),
+    }
+
+
+def _density(prefix: str, d: int, rows: Lengths) -> Specs:
+    """Return those of a `models.data_density.DataDensity` of d features."""
+    k = min(max(rows[prefix + "directions"], 1), DIRECTIONS, d)
+    t = min(rows[prefix + "tail"], WHITENED)
+    modes = min(max(rows[prefix + "weights"], 1), MODES)
+    kernels = min(max(rows[prefix + "shares"], 1), KERNELS)
+    specs = {
+        "mean": Spec("float64", (d,)),
+        "directions": Spec("float32", (k, d)),
+        "scale": Spec("float64", (1,), SLIGHT),
+        "tail": Spec("float32", (t, d)),
+        "tail_variances": Spec("float64", (t,), SLIGHT),
+        "rest": Spec("float64", (1,), SLIGHT),
+        "weights": Spec("float64", (modes,), 0.0, 1.0),
+        "means": Spec("float32", (modes, k)),
+        "factors": Spec("float32", (modes, k, k)),
+        "centres": Spec("float64", (kernels, k)),
+        "variances": Spec("float64", (kernels,), SLIGHT),
+        "shares": Spec("float64", (kernels,), -50.0, 1e-6),
+    }
+    return {prefix + name: spec for name, spec in specs.items()}
