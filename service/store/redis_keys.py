@@ -88,7 +88,7 @@ class Keys:
 
     @property
     def held(self) -> str:
-        """Stream: rows of normal batches that admission held back, one entry per batch."""
+        """Stream: rows of normal batches that admission held back, each batch one entry or two."""
         return self._key("held")
 
     @property

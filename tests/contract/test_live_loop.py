@@ -202,7 +202,7 @@ async def test_no_fault_is_learned(loop: Loop, way: str) -> None:
         f"{told(loop, before, after, last)}\n"
     )
     found = [int(one[loop.fault].sum()) for one in (before, after, last)]
-    assert min(found) >= 0.97 * found[0], found
+    assert min(found) >= 0.95 * found[0], found
     assert after[loop.mode].all(), "nobody said yet that the programme is healthy"
     assert last[loop.mode].mean() <= 0.15
     if way == "naive":
@@ -219,4 +219,4 @@ async def test_a_mode_that_is_vouched_for_is_learned_at_once(loop: Loop) -> None
     after = await loop.alarms()
     sys.stdout.write(f"vouched: {told(loop, before, after)}\n")
     assert after[loop.mode].mean() <= 0.05
-    assert after[loop.fault].sum() >= 0.97 * before[loop.fault].sum()
+    assert after[loop.fault].sum() >= 0.95 * before[loop.fault].sum()
