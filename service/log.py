@@ -55,6 +55,17 @@ def _rendering(log_format: str) -> list[Any]:
     return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
 
 
+def add(**fields: object) -> None:
+    """Add `fields` to all that this task, such as a request or a training, says from now on."""
+    structlog.contextvars.bind_contextvars(**fields)
+
+
+def added(name: str) -> str | None:
+    """Return a field that `add` gave to what this task says; None where it gave none."""
+    found = structlog.contextvars.get_contextvars().get(name)
+    return None if found is None else str(found)
+
+
 def get(name: str) -> structlog.stdlib.BoundLogger:
     """Return the logger of a module: `log = get(__name__)`; `log.info("event", key=value)`."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)

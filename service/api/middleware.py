@@ -1,7 +1,11 @@
 """Headers that every answer carries; and answers that are headers alone."""
 
+import re
+import secrets
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import log
 from service.api.body_budget import FREE_BYTES, BodyBudget
 from service.problems import BadRequest, Busy, Problem, TooLarge, UnsupportedMedia
 from service.scoring.answers import as_problem
@@ -16,8 +20,18 @@ ADDED = (
 _POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 
 
+# What a client may call a request: nothing that could be more than a name in a log or a header.
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+def _request_id(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Return the client's name for the request, where it gave one that will do, or one of ours."""
+    given = dict(headers).get(b"x-request-id", b"")
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8).encode()
+
+
 class Headers:
-    """Adds what keeps answers out of caches, and browsers from making more of them than data.
+    """Names the request, and adds what keeps answers out of caches, and browsers from showing them.
 
     A page brings a policy of its own, a static file its own rule for caches. Answers of the lane
     carry `ADDED` alone: they are to POST requests with a JSON or binary body, which no other site's
@@ -29,20 +43,25 @@ class Headers:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        name = _request_id(scope["headers"])
+        log.add(request_id=name.decode())
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                given = list(message.get("headers", ()))
+                given = [*message.get("headers", ()), (b"x-request-id", name)]
                 own = {name.lower() for name, _ in given}
                 message["headers"] = [
                     *given, *(pair for pair in (*ADDED, _POLICY) if pair[0] not in own)
                 ]  # fmt: skip
             await send(message)
 
-        if scope["type"] == "http" and scope["method"] == "HEAD":
+        if scope["method"] == "HEAD":
             # What takes GET takes HEAD; the server, which knows what was asked, sends no body.
             scope = {**scope, "method": "GET"}
-        await self.app(scope, receive, sending if scope["type"] == "http" else send)
+        await self.app(scope, receive, sending)
 
 
 _BOUND = "anamnesis.body_bound"  # in the scope of a request: a list of one number

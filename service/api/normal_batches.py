@@ -145,6 +145,7 @@ class Ingest:
                 verdict=verdict,
                 labelled=labelled,
                 sent=rows.sent if auto else None,
+                trace=rows.trace,
             )
 
         try:

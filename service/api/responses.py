@@ -69,7 +69,10 @@ def install_handlers(app: FastAPI) -> None:
 
     async def on_error(_: Request, error: Exception) -> Response:
         del error  # the server logs it
-        return problem_response(Problem("The service failed; the failure is in its log."))
+        problem = Problem("The service failed; the failure is in its log.")
+        if name := log.added("request_id"):
+            problem.headers["X-Request-ID"] = name
+        return problem_response(problem)
 
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(HTTPException, on_http)

@@ -278,6 +278,7 @@ class ExperienceSummary(TypedDict):
     batch_count: int
     senders: list[str]
     batches: list[str]
+    traces: NotRequired[list[str]]
 
 
 class FeatureFinding(TypedDict):

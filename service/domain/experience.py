@@ -7,7 +7,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import orjson
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from numpy.typing import NDArray
 
 from service.domain.chosen_context import ChosenContext
@@ -28,7 +28,8 @@ class Source(NamedTuple):
 class ExperienceSummary(Struct, frozen=True):
     """What a version's record says of its experience: its range in the buffer, and who sent it.
 
-    `senders` and `batches` are some of them where there are very many.
+    `senders` and `batches` are some of them where there are very many; `traces` are the first
+    trace ids that their requests named, at most 10.
     """
 
     first: str
@@ -37,6 +38,7 @@ class ExperienceSummary(Struct, frozen=True):
     batch_count: int
     senders: tuple[str, ...]
     batches: tuple[str, ...]
+    traces: tuple[str, ...] | UnsetType = UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ class Experience:
     moment it was taken: a promotion stands only while they do. `vectors` is `(n, d)` float32.
     `sources` has one item an entry, in their order. `raw` are the batches, as sent, of a detector
     whose context was not chosen when some came: `vectors` are then what can be learned of them,
-    `kept` (n,) says which rows these are, and `chosen` by which context.
+    `kept` (n,) says which rows these are, and `chosen` by which context. `traces` are the first
+    trace ids that the requests named.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Experience:
     raw_bytes: int = 0
     kept: NDArray[np.bool_] | None = None
     chosen: ChosenContext | None = None
+    traces: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -100,6 +104,7 @@ class Experience:
             batch_count=len(self.sources),
             senders=tuple(self.senders[:BATCHES_RECORDED]),
             batches=tuple(self.batch_ids[:BATCHES_RECORDED]),
+            traces=self.traces or UNSET,
         )
 
 

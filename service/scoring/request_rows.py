@@ -82,13 +82,14 @@ class ModelRows(NamedTuple):
 class NormalRows(NamedTuple):
     """What of a normal batch can be learned: `model`, of the rows that were `sent`.
 
-    `vouched`: a person vouches for all of them. Rows that wait for their detector's context to be
-    chosen are in `model` as they were sent.
+    `vouched`: a person vouches for all of them. `trace` is the trace id of the request. Rows that
+    wait for their detector's context to be chosen are in `model` as they were sent.
     """
 
     model: ModelRows
     sent: RawBatch
     vouched: bool = False
+    trace: str = ""
 
 
 def read(

@@ -20,6 +20,7 @@ from service.domain.admission import Verdict
 from service.domain.experience import Experience, Source
 from service.domain.ingested import Ingested
 from service.domain.raw_batch import RawBatch
+from service.domain.trace import some
 from service.problems import BadVectors, BufferFull, UnknownDetector, Unprocessable
 from service.store.buffer_lua import ENTRIES, INGEST
 from service.store.connection import replicated
@@ -77,15 +78,17 @@ class Buffer:
         verdict: Verdict | None = None,
         labelled: bool = False,
         sent: RawBatch | None = None,
+        trace: str = "",
     ) -> Ingested:
         """Store `matrix`, `(n, d)` finite float32, durably, or the first answer again.
 
         As `verdict` says, or all of it in the buffer. `labelled`: a person labelled these rows
         normal, so that a training needs no others. `sent` is the batch as the client sent it: a
         repetition under the same key is told by it, and with something beside its rows it waits
-        for its detector's context. Raises UnknownDetector, BadVectors (another
-        dimension), Unprocessable (the key came with another matrix), BufferFull, OneSender, and
-        StoreUnavailable: then the outcome is unknown, and only a caller with a key may repeat it.
+        for its detector's context. `trace` is the trace id of the request. Raises UnknownDetector,
+        BadVectors (another dimension), Unprocessable (the key came with another matrix),
+        BufferFull, OneSender, and StoreUnavailable: then the outcome is unknown, and only a caller
+        with a key may repeat it.
         """
         keys, payload = Keys(name), np.ascontiguousarray(matrix, dtype="<f4")
         n, d = matrix.shape
@@ -133,6 +136,7 @@ class Buffer:
             "share": self._holding.sender_novel_share,
             "labelled": int(labelled),
             "raw": "" if beside is None else 1,
+            "trace": trace,
         }
         data = kept.tobytes() if beside is None else kept.tobytes() + beside.written()
         where, values = INGEST.bound(keys, args, (data, held.tobytes()), **known)
@@ -208,7 +212,7 @@ class Buffer:
         if any(entry[6] for entry in entries):
             raw = tuple(
                 RawBatch.read(payload, size, int(d), raw=bool(waits))
-                for _, _, size, _, payload, d, waits in entries
+                for _, _, size, _, payload, d, waits, _ in entries
             )
         joined = b"" if raw else b"".join(entry[4] for entry in entries)
         return Experience(
@@ -226,6 +230,7 @@ class Buffer:
             nonce,
             raw,
             sum(len(entry[4]) for entry in entries) if raw else 0,
+            traces=some(entry[7].decode() for entry in entries),
         )
 
 

@@ -70,7 +70,7 @@ end
 if n > 0 then
   local id = redis.call('XADD', stream, '*', BATCH.batch, ARGS.batch, BATCH.vectors, n,
                         BATCH.dimension, d, BATCH.sender, ARGS.sender, BATCH.payload, DATA.kept,
-                        BATCH.raw, ARGS.raw)
+                        BATCH.raw, ARGS.raw, BATCH.trace, ARGS.trace)
   if buffered == 0 then redis.call('HSET', state, STATE.oldest, id) end
   if ARGS.labelled == '1' then redis.call('HSET', state, STATE.labelled, id) end
   redis.call('HINCRBY', state, STATE.buffered_bytes, bytes)
@@ -79,7 +79,8 @@ end
 if back > 0 then
   redis.call('XADD', KEYS.held, '*', BATCH.batch, ARGS.batch, BATCH.vectors, back,
              BATCH.dimension, d, BATCH.sender, ARGS.sender, BATCH.payload, DATA.held,
-             BATCH.judged_by, ARGS.judged_by, BATCH.reason, ARGS.reason)
+             BATCH.judged_by, ARGS.judged_by, BATCH.reason, ARGS.reason,
+             BATCH.trace, ARGS.trace)
   redis.call('HINCRBY', state, STATE.quarantined, back)
   redis.call('HINCRBY', state, STATE.quarantined_bytes, #DATA.held)
   redis.call('HINCRBY', KEYS.held_senders, ARGS.sender, back)
@@ -107,7 +108,8 @@ return {'stored', ARGS.answer, buffered}
 """,
     keys="state stream held held_senders senders answerers known? former? answers?",
     args="suffix most_answers vectors dimension held sha256 batch sender most most_bytes seconds "
-    "judged_by reason most_held most_held_bytes share_held answer thinned novel share labelled raw",
+    "judged_by reason most_held most_held_bytes share_held answer thinned novel share labelled raw "
+    "trace",
     data="kept held",
 )
 
@@ -129,7 +131,8 @@ while bytes < tonumber(ARGS.most_bytes) and #entries < 1000 do
   if n >= tonumber(ARGS.least) and n + size > tonumber(ARGS.most) then break end
   n, bytes, after = n + size, bytes + #batch[BATCH.payload], entry[1]
   entries[#entries + 1] = {entry[1], batch[BATCH.batch], size, batch[BATCH.sender],
-                           batch[BATCH.payload], batch[BATCH.dimension], batch[BATCH.raw] or ''}
+                           batch[BATCH.payload], batch[BATCH.dimension], batch[BATCH.raw] or '',
+                           batch[BATCH.trace] or ''}
 end
 return {held, entries}
 """,

@@ -180,11 +180,17 @@ class Detectors:
         return found
 
     async def request_retrain(
-        self, name: str, weights: Mapping[str, float] | str | None = None, *, who: str = ""
+        self,
+        name: str,
+        weights: Mapping[str, float] | str | None = None,
+        *,
+        who: str = "",
+        trace: str = "",
     ) -> int:
         """Queue a retraining and return the request's number: it is over once `served` reaches it.
 
-        During a run it asks for one more after it. `weights` hold for that run alone. Raises
+        During a run it asks for one more after it. `weights` hold for that run alone, and `trace`
+        is the trace id of the request. Raises
         UnknownDetector, and Conflict when fewer vectors are buffered than a training needs: as few
         as one where a person labelled it normal.
         """
@@ -192,6 +198,7 @@ class Detectors:
         args = {
             "least": detector.least if detector else MIN_VECTORS,
             "weights": "" if weights is None else orjson.dumps(weights),
+            "trace": trace,
             "channel": NOTIFY,
             "name": name,
             "audited": said("retrain", who, "by hand", weights=weights),

@@ -70,14 +70,14 @@ if not held[STATE.uid] then return {'unknown'} end
 if buffered < tonumber(ARGS.least) then
   return {'few', buffered, tonumber(held[STATE.parked])}
 end
-redis.call('HSET', KEYS.state, STATE.weights, ARGS.weights)
+redis.call('HSET', KEYS.state, STATE.weights, ARGS.weights, STATE.requested_trace, ARGS.trace)
 if was == 'idle' then redis.call('HSET', KEYS.state, STATE.retraining, 'queued') end
 audit(KEYS.audit, now, '"' .. was .. '"', '"queued"', ARGS.audited)
 redis.call('PUBLISH', ARGS.channel, ARGS.name)
 return {'queued', redis.call('HINCRBY', KEYS.state, STATE.requested, 1)}
 """,
     keys="state audit",
-    args="least weights channel name audited",
+    args="least weights trace channel name audited",
 )
 
 # Behind the three named keys come all others. A version made in the meantime has an artifact that

@@ -121,7 +121,8 @@ local n, bytes = tonumber(batch[BATCH.vectors]), #batch[BATCH.payload]
 if release then
   local id = redis.call('XADD', KEYS.stream, '*', BATCH.batch, batch[BATCH.batch],
                         BATCH.vectors, n, BATCH.dimension, batch[BATCH.dimension],
-                        BATCH.sender, batch[BATCH.sender], BATCH.payload, batch[BATCH.payload])
+                        BATCH.sender, batch[BATCH.sender], BATCH.payload, batch[BATCH.payload],
+                        BATCH.trace, batch[BATCH.trace] or '')
   if tonumber(redis.call('HGET', state, STATE.buffered)) == 0 then
     redis.call('HSET', state, STATE.oldest, id)
   end

@@ -18,7 +18,7 @@ _START = NamedScript(
     FENCED
     + """
 local held = read(state, STATE.requested, STATE.serving, STATE.weights, STATE.run_weights,
-                  STATE.attempts)
+                  STATE.attempts, STATE.served, STATE.requested_trace)
 local weights = held[STATE.run_weights] or ''
 if tonumber(held[STATE.requested]) > tonumber(held[STATE.serving]) then
   weights = held[STATE.weights] or ''
@@ -27,7 +27,9 @@ end
 redis.call('HSET', state, STATE.retraining, 'running', STATE.progress, 0,
            STATE.seconds_left, '', STATE.loss_old, '', STATE.loss_new, '',
            STATE.serving, held[STATE.requested], STATE.run_weights, weights)
-return {'running', weights, tonumber(held[STATE.attempts])}
+local asked = tonumber(held[STATE.requested]) > tonumber(held[STATE.served])
+return {'running', weights, tonumber(held[STATE.attempts]),
+        asked and held[STATE.requested_trace] or ''}
 """,
     keys="state lease",
     args="holder",
@@ -60,10 +62,14 @@ _STAND_DOWN = NamedScript(
 
 
 class Run(NamedTuple):
-    """A retraining that has begun: the weights asked for it alone, and its failed attempts."""
+    """A retraining that has begun: the weights asked for it alone, and its failed attempts.
+
+    `trace` is the trace id of the request for it, '' where there was none or it named none.
+    """
 
     weights: dict[str, float] | str | None
     attempts: int
+    trace: str = ""
 
 
 class Far(NamedTuple):
@@ -87,7 +93,8 @@ class Retrainings:
     async def start(self, lease: Lease) -> Run:
         """Set the detector `running`; what was requested until now is served by this run."""
         reply = await self._fenced(_START, lease)
-        return Run(orjson.loads(reply[1]) if reply[1] else None, int(reply[2]))
+        weights = orjson.loads(reply[1]) if reply[1] else None
+        return Run(weights, int(reply[2]), reply[3].decode())
 
     async def progress(self, lease: Lease, far: Far) -> None:
         """Publish how far the training is."""

@@ -61,6 +61,7 @@ STATE = _table(
     served="number of the last request that is over",
     attempts="failed, of the experience at hand",
     weights="JSON: asked for the next retraining alone",
+    requested_trace="trace id of the last such request; empty or missing for none",
     run_weights="JSON: of the running retraining",
     promoted="versions so far",
     rejected="versions so far",
@@ -88,6 +89,7 @@ BATCH = _table(
     raw=("w", "1 where rows wait for a context: their times and sources lie behind them"),
     judged_by=("v", "version that held them back (`held` alone)"),
     reason=("r", "why (`held` alone)"),
+    trace=("t", "trace id of the request that sent it; empty or missing for none"),
 )
 
 # Entries of the streams `events`, `labels` and `live`.

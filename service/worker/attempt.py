@@ -24,6 +24,7 @@ from models.parts.labels import Labels
 from service import crash_points, log
 from service.domain.detector import Detector, resolved
 from service.domain.experience import Experience
+from service.domain.trace import some
 from service.domain.version_record import GateEvidence, GateRecord, NewRecord, Timings, describe
 from service.domain.words import worded
 from service.json_value import JsonObject
@@ -118,6 +119,8 @@ class _Attempt:
         return found if vouched else None
 
     async def _learn(self, detector: Detector, experience: Experience, run: Run) -> bool:
+        if traces := some((run.trace, *experience.traces)):
+            log.add(traces=list(traces))
         _logger.info(
             "retraining", detector=detector.name, why=self._why, vectors=experience.n,
             champion=experience.champion, attempt=run.attempts + 1,

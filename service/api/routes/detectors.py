@@ -22,6 +22,7 @@ from service.domain.detector import Detector, LastRetraining
 from service.domain.detector_config import DetectorConfig, changed, left_out, parse
 from service.domain.detector_status import DetectorStatus
 from service.domain.scope import Scope
+from service.domain.trace import trace_id
 from service.problems import (
     PreconditionFailed,
     StoreUnavailable,
@@ -276,7 +277,10 @@ async def retrain(request: Request, name: Name) -> Response:
         raise Unprocessable(f"{error}.") from None
     started = time.monotonic()
     ticket = await app.stores.detectors.request_retrain(
-        name, asked.weights, who=f"key:{caller(request).id}"
+        name,
+        asked.weights,
+        who=f"key:{caller(request).id}",
+        trace=trace_id(request.headers.getlist("traceparent")),
     )
     last = await _outcome(app, name, ticket, started + asked.wait)
     if last is not None:

@@ -13,6 +13,7 @@ from service.api.responses import answer
 from service.api.routes.parameters import Name, idempotency_key
 from service.api.routes.queries import flag
 from service.domain.scope import Scope
+from service.domain.trace import trace_id
 from service.problems import TooLarge
 from service.scoring import vectors as payload
 from service.scoring.cost import fits_inline, inline_bounds
@@ -70,8 +71,8 @@ async def normal(request: Request, name: Name) -> Response:
     X = rows.model.X
     if X.nbytes > most.buffer_max_bytes or len(X) > most.buffer_max_vectors:
         raise TooLarge("The batch is larger than the buffer: send it in parts.")
-    if flag(request, "vouch"):
-        rows = rows._replace(vouched=True)
+    trace = trace_id(request.headers.getlist("traceparent"))
+    rows = rows._replace(vouched=flag(request, "vouch"), trace=trace)
     stored = await app.ingest.store(name, rows, key, sender=caller(request).id)
     return answer(stored.to_dict() | not_learned(rows.model), 202)
 

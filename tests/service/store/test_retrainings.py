@@ -13,7 +13,7 @@ async def test_a_run_is_queued_then_running_then_idle(stored):
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump", "equal")
     lease = await stored.lease()
-    assert await stored.retrainings.start(lease) == ("equal", 0)
+    assert await stored.retrainings.start(lease) == ("equal", 0, "")
     await stored.retrainings.progress(lease, Far(0.25, 12.5, 3.0, -1.5))
     assert (await stored.get()).retraining == Retraining("running", 0.25, 12.5, 3.0, -1.5)
     await stored.registry.promote(lease, await stored.take(), b"a", GOOD, seconds=4.1)
@@ -34,14 +34,14 @@ async def test_weights_hold_for_one_run_its_retries_included(stored):
     assert await stored.retrainings.attempt_failed(lease) == 1
     found = await stored.get()
     assert (found.retraining.state, found.served, found.attempts) == ("queued", 0, 1)
-    assert await stored.retrainings.start(lease) == (weights, 1)
+    assert await stored.retrainings.start(lease) == (weights, 1, "")
     await stored.leases.release(lease)  # a crash, as the store sees it
     assert (await stored.get()).retraining.state == "running"
     lease = await stored.lease()
-    assert await stored.retrainings.start(lease) == (weights, 1)
+    assert await stored.retrainings.start(lease) == (weights, 1, "")
     await stored.registry.promote(lease, await stored.take(), b"a", GOOD, seconds=1)
     await stored.buffer.ingest("pump", matrix(40))
-    assert await stored.retrainings.start(lease) == (None, 0)
+    assert await stored.retrainings.start(lease) == (None, 0, "")
 
 
 @pytest.mark.parametrize(("left", "state", "served"), [(32, "queued", 1), (31, "idle", 2)])

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from models import Config, TrainingError, Version, train
 from models.parts.labels import Labels
@@ -149,6 +151,25 @@ async def test_what_is_asked_for_by_hand_is_learned_and_promoted(worker, stored:
     assert record["threshold"]["policy"] == {"fpr": 0.01}
     assert record["sha256"]
     assert await stored.leases.acquire("pump", 1.0) is not None  # the lease was given back
+
+
+async def test_a_training_names_the_traces_of_the_requests_behind_it(worker, stored: Stored):
+    """Of the request for it, then of what it learned: each once, and ten at most."""
+    traces = [f"{i:032x}" for i in range(1, 13)]
+    for trace in (traces[0], "", *traces):
+        await stored.buffer.ingest("pump", matrix(4), trace=trace)
+    await stored.detectors.request_retrain("pump", trace="f" * 32)
+    with capture_logs(processors=[merge_contextvars]) as lines:
+        assert await worker.tick()
+    said = {line["event"]: line.get("traces") for line in lines}
+    assert said["retraining"] == said["promoted"] == ["f" * 32, *traces[:9]]
+    record = (await stored.registry.record("pump", 1)).to_dict()
+    assert record["experience"]["traces"] == traces[:10]
+    await stored.buffer.ingest("pump", matrix(40, seed=1))
+    await stored.detectors.request_retrain("pump")
+    with capture_logs(processors=[merge_contextvars]) as lines:
+        assert await worker.tick()
+    assert not any("traces" in line for line in lines)
 
 
 async def test_a_record_says_what_threshold_the_labels_gave(worker, stored: Stored):
