@@ -53,10 +53,11 @@ class Admission:
         verdict = _verdict(champion, found, policy)
         if vouched:
             return verdict
-        anomalous = found.p_values <= min(admission.ALPHA, champion.threshold.alpha)
+        alarming = found.p_values <= champion.threshold.alpha
+        rare = alarming & (found.p_values <= admission.ALPHA)
         if policy == "hold_novel":
-            return _holding(verdict, anomalous, NOVEL_OR_APART if verdict.held.any() else NOVEL)
-        return _holding(verdict, await self._alarmed.of(detector, X, anomalous), ALARMED)
+            return _holding(verdict, rare, NOVEL_OR_APART if verdict.held.any() else NOVEL)
+        return _holding(verdict, await self._alarmed.of(detector, X, alarming, rare), ALARMED)
 
 
 def _holding(verdict: Verdict, rows: NDArray[np.bool_], why: str) -> Verdict:

@@ -22,24 +22,28 @@ class AlarmedRows:
         self._incidents = incidents
 
     async def of(
-        self, detector: Detector, X: NDArray[np.float32], anomalous: NDArray[np.bool_]
+        self,
+        detector: Detector,
+        X: NDArray[np.float32],
+        alarming: NDArray[np.bool_],
+        rare: NDArray[np.bool_],
     ) -> NDArray[np.bool_]:
-        """Return which of the `anomalous` rows of X (n, d) alarmed before, (n,).
+        """Return which of the `alarming` rows of X (n, d) alarmed before, (n,).
 
-        While an incident is open all of them count: they may be more of it. Of other processes'
-        last second nothing is known yet.
+        While an incident is open the `rare` ones all count: they may be more of it. Of other
+        processes' last second nothing is known yet.
         """
-        if not anomalous.any():
-            return anomalous
+        found = np.zeros(len(X), bool)
+        if not alarming.any():
+            return found
         with contextlib.suppress(StoreUnavailable):  # the batch itself is refused then
-            if await self._incidents.unfinished(detector.name):
-                return anomalous
-        rows = np.flatnonzero(anomalous)
+            if rare.any() and await self._incidents.unfinished(detector.name):
+                found = rare.copy()
+        rows = np.flatnonzero(alarming & ~found)
         digests = [digest(X[row]) for row in rows]
         known = self._observer.alarmed(detector.name)
         if unknown := [one for one in digests if one not in known]:
             with contextlib.suppress(StoreUnavailable):
                 known = known | set(await self._traffic.recorded(detector.name, unknown))
-        found = np.zeros(len(X), bool)
         found[rows] = [one in known for one in digests]
         return found

@@ -382,6 +382,30 @@ async def test_two_labels_are_enough_to_learn(pump: Running, monitor: Monitor) -
     assert (asked.status_code, asked.json()["retraining"]["state"]) == (202, "queued")
 
 
+async def test_rows_that_alarm_at_a_loose_threshold_are_held_back(pump: Running) -> None:
+    """Where one row in five alarms, those that did wait too, and no other rows."""
+    await pump.make(threshold={"fpr": 0.2})
+    rows = np.random.default_rng(0).normal(size=(150, 3)).astype(np.float32).tolist()
+
+    async def scored() -> Any:
+        return (await pump.http.post(f"{PUMP}/score", json={"vectors": rows})).json()
+
+    async def loose() -> bool:
+        return sum((await scored())["is_anomaly"]) > 15
+
+    await until(loose)
+    answer = await scored()
+    mild = [
+        row for row, p, odd in zip(rows, answer["p_values"], answer["is_anomaly"], strict=True)
+        if odd and p > 0.02
+    ]  # fmt: skip
+    assert mild
+    calm = [row for row, odd in zip(rows, answer["is_anomaly"], strict=True) if not odd]
+    for sent, held in ((mild, len(mild)), (calm[:20], 0)):
+        told = await pump.http.post(f"{PUMP}/normal", json={"vectors": sent})
+        assert told.json()["quarantined"] == held
+
+
 async def test_hold_novel(pump: Running) -> None:
     """With `hold_novel` nothing novel is learned before a person released it."""
     await pump.make(admission="hold_novel")

@@ -72,7 +72,7 @@ async def normal(request: Request, name: Name) -> Response:
     if X.nbytes > most.buffer_max_bytes or len(X) > most.buffer_max_vectors:
         raise TooLarge("The batch is larger than the buffer: send it in parts.")
     trace = trace_id(request.headers.getlist("traceparent"))
-    rows = rows._replace(vouched=flag(request, "vouch"), trace=trace)
+    rows = rows._replace(vouched=flag(request, "vouch") or rows.vouched, trace=trace)
     stored = await app.ingest.store(name, rows, key, sender=caller(request).id)
     return answer(stored.to_dict() | not_learned(rows.model), 202)
 
