@@ -29,7 +29,7 @@ FEWEST = 3.0  # false incidents to expect in the calibration; a smaller number i
 CONFIDENCE = 0.95
 PEAKS = 64  # severest declustered rows that a curve keeps
 SETTLED, LEVELS = 30, 64  # alarming rows until an incident has a level, and those that make it
-RISE = 1.3  # times the largest of these: what is severer is another incident
+RISE = 1.5  # times the largest of these: what is severer is another incident
 STANDS = (60, 3600.0)  # alarming rows, and seconds, until a state at a steady level stands
 LIFT = 1.1  # times that level: what is not severer belongs to the state
 LARGEST = 1e6  # a severity that no row reaches
@@ -70,7 +70,7 @@ def rises(severity: float, levels: Sequence[float]) -> bool:
     state that lasts, such as a new regime, is one incident; a fault on top of it is a second one.
     A fault that grows is the same fault: it has no level, for its later half is severer.
 
-    >>> rises(2.7, [2.0] * 30), rises(2.5, [2.0] * 30), rises(2.7, [2.0] * 29)
+    >>> rises(3.1, [2.0] * 30), rises(2.9, [2.0] * 30), rises(3.1, [2.0] * 29)
     (True, False, False)
     >>> rises(9.0, [1.0 + row / 10 for row in range(60)])
     False

@@ -64,9 +64,9 @@ def test_a_fault_on_top_of_a_state_is_another_incident() -> None:
     fold = Fold()
     run(fold, block(0.0, 60.0, "x" * 40, severity=2.0))
     assert [one.kind for one in run(fold, block(2400.0, 60.0, "x", severity=2.5))] == ["extended"]
-    closed, opened = run(fold, block(2460.0, 60.0, "xx", severity=3.5))[-2:]
+    closed, opened = run(fold, block(2460.0, 60.0, "xx", severity=4.0))[-2:]
     assert (closed.kind, closed.incident.count, closed.incident.peak) == ("closed", 41, 2.5)
-    assert (opened.incident.start, opened.incident.count, opened.incident.peak) == (2460.0, 2, 3.5)
+    assert (opened.incident.start, opened.incident.count, opened.incident.peak) == (2460.0, 2, 4.0)
     assert [row.event for row in opened.rows] == ["2460.0", "2520.0"]
     packed = msgspec.msgpack.encode(fold)  # what an earlier release wrote has no levels
     old = msgspec.msgpack.decode(packed)
