@@ -33,8 +33,6 @@ def measure(fill, artifact, stored, hot, cold, requests):
     with tempfile.TemporaryDirectory(prefix="anamnesis-") as name:
         folder = Path(name)
         with servers.store(folder) as env:
-            while not Path(env["ANAMNESIS_REDIS_URL"].removeprefix("unix://")).exists():
-                time.sleep(0.01)
             names = [*(f"d-{i}" for i in range(stored - 1)), "bench"]
             asyncio.run(fill(env["ANAMNESIS_REDIS_URL"], names, artifact))
             env |= {

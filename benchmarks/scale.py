@@ -67,8 +67,6 @@ def measure(detectors, versions, artifact, seconds):
         folder = Path(name)
         with servers.store(folder) as env:
             names = ["bench", *(f"other-{i}" for i in range(1, detectors))]
-            while not Path(env["ANAMNESIS_REDIS_URL"].removeprefix("unix://")).exists():
-                time.sleep(0.01)
             asyncio.run(fill(env["ANAMNESIS_REDIS_URL"], names, versions, artifact))
             start = time.perf_counter()
             with servers.api(env, None) as server:

@@ -36,8 +36,6 @@ def _measured(fill, artifact, detectors, seconds, rounds, shared):
         folder = Path(name)
         with servers.store(folder) as env:
             names = ["bench", *(f"other-{i}" for i in range(1, detectors))]
-            while not Path(env["ANAMNESIS_REDIS_URL"].removeprefix("unix://")).exists():
-                time.sleep(0.01)
             asyncio.run(fill(env["ANAMNESIS_REDIS_URL"], names, 1, artifact))
             if shared:
                 env["ANAMNESIS_METRICS_DIR"] = str(folder / "metrics")

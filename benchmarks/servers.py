@@ -278,7 +278,7 @@ def _infer(X: np.ndarray) -> bytes:
 
 @contextlib.contextmanager
 def store(folder: Path) -> Iterator[dict[str, str]]:
-    """Run a store; yields the environment of what is to use it."""
+    """Run a store; once it listens, yields the environment of what is to use it."""
     from service.processes.embedded_store import find_server
 
     redis = folder / f"store-{free_port()}"
@@ -289,7 +289,10 @@ def store(folder: Path) -> Iterator[dict[str, str]]:
     command = [*find_server(), "--port", "0", "--unixsocket", "s", "--dir", str(redis)]
     command += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
     ours = {"REDIS_URL": f"unix://{redis}/s", "LOG_LEVEL": "error", "ADMIN_KEY_FILE": str(key)}
-    with process(command, cwd=redis, stdout=subprocess.DEVNULL):
+    with process(command, cwd=redis, stdout=subprocess.DEVNULL) as started:
+        while not (redis / "s").exists():
+            assert started.poll() is None, "the store did not start"
+            time.sleep(0.01)
         yield {**os.environ, **{f"ANAMNESIS_{name}": value for name, value in ours.items()}}
 
 
