@@ -13,6 +13,19 @@ BEYOND = 1.25  # times as far as a window of normals ever was from all of them
 FARTHEST = 0.95  # what is all elsewhere has moved, however far normals went
 _BINS = 16
 
+Floats = NDArray[np.float64]
+
+
+def farthest(wander: Floats, least: float, rows: int) -> Floats:
+    """Return from which distance on `rows` live rows have moved, at the least `least`.
+
+    `wander` says how far a window of `ROWS` normals went. Nobody knows how far fewer rows go.
+    """
+    far = np.minimum(BEYOND * wander, FARTHEST)
+    if rows < ROWS:
+        far = np.where(far > least, FARTHEST, 0.0)
+    return np.maximum(least, far)
+
 
 class Course:
     """Whether the latest scores are no further from all than those of normals in a row were.
@@ -28,7 +41,7 @@ class Course:
     """
 
     def __init__(self, wander: float) -> None:
-        self._farthest = min(BEYOND * wander, FARTHEST)
+        self._wander = np.asarray(wander)
         self._windows = Windows((_BINS,))
 
     def update(self, p_values: NDArray[np.float64]) -> None:
@@ -39,11 +52,11 @@ class Course:
     @property
     def inside(self) -> bool:
         """Whether the latest scores are on a course that tells of no drift."""
-        if self._farthest <= SMALLEST_SHIFT:
+        if BEYOND * self._wander <= SMALLEST_SHIFT:
             return False
         counts = self._windows.counts
         rows = int(counts.sum())
-        far = self._farthest if rows >= ROWS else FARTHEST  # nobody knows how far fewer rows go
+        far = farthest(self._wander, SMALLEST_SHIFT, rows)
         uniform = np.arange(1, _BINS + 1) / _BINS
         return bool(np.abs(np.cumsum(counts) / max(rows, 1) - uniform).max() < far) or not rows
 

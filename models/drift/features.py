@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.drift.course import BEYOND, FARTHEST, SMALLEST_SHIFT
+from models.drift.course import SMALLEST_SHIFT, farthest
 from models.drift.finding import FeatureFinding
-from models.drift.windows import ROWS, Windows
+from models.drift.windows import Windows
 
 WORST = 5  # features that are named: the labels of a metric are bounded
 _LEAST = 100  # rows before a distance means anything
@@ -47,7 +47,7 @@ class FeatureTest:
         self._expected = np.cumsum(expected, axis=1)
         self._reference_rows = max(reference_rows, 1)
         self._names = tuple(names)
-        self._wandered = np.minimum(BEYOND * wander, FARTHEST)
+        self._wander = wander
         self._windows = Windows(expected.shape)
 
     def update(self, counts: NDArray[np.int64]) -> None:
@@ -64,10 +64,7 @@ class FeatureTest:
         distances = np.abs(live - self._expected).max(axis=1)  # (d,)
         noise = math.log(2 * len(counts) / _CHANCE) / 2 * (1 / rows + 1 / self._reference_rows)
         least = min(1.0, max(SMALLEST_SHIFT, math.sqrt(noise)))
-        wandered = self._wandered
-        if rows < ROWS:  # a shorter window goes further, nobody knows how far
-            wandered = np.where(wandered > least, FARTHEST, 0.0)
-        thresholds = np.maximum(least, wandered)
+        thresholds = farthest(self._wander, least, rows)
         beyond = distances - thresholds
         return tuple(
             FeatureFinding(

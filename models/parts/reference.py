@@ -1,6 +1,6 @@
 """What each feature looked like when a version learned it: the drift monitor's yardstick."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -71,16 +71,16 @@ class Reference:
         """Return the reference after normals X (n, d), as they came, that weigh 1 - share_old."""
         expected = share_old * self.expected + (1.0 - share_old) * self.count(X) / len(X)
         wander, whole = self.wander, np.cumsum(expected, axis=1)
-        for start in range(0, len(X) - WINDOW + 1, WINDOW // 2):
-            window = np.cumsum(self.count(X[start : start + WINDOW]), axis=1) / WINDOW
+        for some in _windows(len(X)):
+            window = np.cumsum(self.count(X[some]), axis=1) / WINDOW
             wander = np.maximum(wander, np.abs(window - whole).max(axis=1))
         return replace(self, expected=expected, wander=np.minimum(wander, 1.0))
 
     def scored(self, p_values: NDArray[np.float64]) -> Self:
         """Return the reference after normals, as they came, whose scores had `p_values` (n,)."""
         far, whole = self.score_wander, np.arange(1, WINDOW + 1) / WINDOW
-        for start in range(0, len(p_values) - WINDOW + 1, WINDOW // 2):
-            gap = np.abs(np.sort(p_values[start : start + WINDOW]) - whole).max()
+        for some in _windows(len(p_values)):
+            gap = np.abs(np.sort(p_values[some]) - whole).max()
             far = np.maximum(far, min(float(gap), 1.0))
         return replace(self, score_wander=far)
 
@@ -92,6 +92,11 @@ class Reference:
             bin_of = np.searchsorted(self.edges[j], X[:, j], side="right")
             counts[j] = np.bincount(bin_of, minlength=bins)
         return counts
+
+
+def _windows(n: int) -> Iterator[slice]:
+    """Yield the windows of n rows, each half over the next; none where the rows are fewer."""
+    return (slice(start, start + WINDOW) for start in range(0, n - WINDOW + 1, WINDOW // 2))
 
 
 def _float32(edges: NDArray[np.float64]) -> Array:
