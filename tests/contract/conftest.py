@@ -1,11 +1,15 @@
 """A running service, and versions trained once."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
 
 from models import Config, Model, Version, train
+from service.settings import Settings
+from service.store.connection import connect
+from service.worker.worker import Worker
 from tests.contract.running import Running, running
 
 
@@ -24,6 +28,19 @@ async def api(store_url: str) -> AsyncIterator[Running]:
     """Serve an empty store."""
     async with running(store_url, poll_seconds=0.2) as api:
         yield api
+
+
+@pytest.fixture
+async def worker(store_url: str) -> AsyncIterator[Worker]:
+    """Let a worker with its own trainer live beside the API process."""
+    async with await connect(store_url, deadline=20.0) as redis:
+        made = Worker(Settings(redis_url=store_url, tick_seconds=0.2), redis, store_url)
+        life = asyncio.create_task(made.run())
+        try:
+            yield made
+        finally:
+            made.stop()
+            await life
 
 
 @pytest.fixture

@@ -5,15 +5,12 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pytest
 
-from service.settings import Settings
-from service.store.connection import connect
 from service.worker.worker import Worker
 from tests.contract.pump_weeks import HEADER, SPANS, Span, weeks
 from tests.contract.running import Running
@@ -137,19 +134,6 @@ class Loop:
             decision = {"decision": "dismiss", "why": "the cleaning programme"}
             answer = await self.http.post(f"{PUMP}/incidents/{one['id']}", json=decision)
             assert "kept rows are labelled normal" in answer.json()["effect"], answer.text
-
-
-@pytest.fixture
-async def worker(store_url: str) -> AsyncIterator[Worker]:
-    """Let a worker with its own trainer live beside the API process."""
-    async with await connect(store_url, deadline=20.0) as redis:
-        made = Worker(Settings(redis_url=store_url, tick_seconds=0.2), redis, store_url)
-        life = asyncio.create_task(made.run())
-        try:
-            yield made
-        finally:
-            made.stop()
-            await life
 
 
 @pytest.fixture(params=KINDS)

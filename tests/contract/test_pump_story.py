@@ -1,14 +1,11 @@
 """The story of a pump: five things happen in two weeks, and a person says which two were normal."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
 import pytest
 
-from service.settings import Settings
-from service.store.connection import connect
 from service.worker.worker import Worker
 from tests.contract.pump_weeks import HEADER, MINUTES, ROWS_A_HALF_DAY, SPANS, Span, weeks
 from tests.contract.running import Running
@@ -21,20 +18,6 @@ CSV = {"content-type": "text/csv"}
 BY_HAND = {"min_vectors": None, "max_age_seconds": None}
 FAULTS = [span for span in SPANS if span.kind != "mode"]
 RAMP_ROWS = 20  # of 120: how late its incident may begin
-
-
-@pytest.fixture
-async def worker(store_url: str) -> AsyncIterator[Worker]:
-    """Let a worker with its own trainer live beside the API process."""
-    settings = Settings(redis_url=store_url, tick_seconds=0.2)
-    async with await connect(store_url, deadline=20.0) as redis:
-        made = Worker(settings, redis, store_url)
-        life = asyncio.create_task(made.run())
-        try:
-            yield made
-        finally:
-            made.stop()
-            await life
 
 
 class Story:
