@@ -23,11 +23,11 @@ from service.api.page.time_range import DEFAULT, SPANS, TimeRange
 from service.domain.attribution import Cell
 from service.domain.detector_config import DetectorConfig, parse
 from service.domain.detector_status import DetectorStatus
+from service.domain.history import POINTS
 from service.domain.quarantine_entry import QuarantineEntry
 from service.domain.version_record import CalibrationRecord
 
 _POINTS = 600  # of the chart
-_MOST_POINTS = 1500  # that the history is asked for
 _INCIDENTS, _VERSIONS, _ROWS, _DRAWN = 50, 20, 25, 5
 
 
@@ -143,11 +143,11 @@ async def detector(
 async def _latest(api: OwnApi, path: str, asked: TimeRange) -> TimeRange | None:
     """Return the day up to the latest row before the range's end; None where no row is kept."""
     kept = TimeRange(asked.end - SPANS["90d"], asked.end, None)
-    history = await api.get(History, f"{path}/history", **kept.query, points=_MOST_POINTS)
+    history = await api.get(History, f"{path}/history", **kept.query, points=POINTS)
     if history.document is None or not history.document.buckets:
         return None
     began = datetime.fromisoformat(history.document.buckets[-1].at).timestamp()
-    last = began + kept.seconds / _MOST_POINTS
+    last = began + kept.seconds / POINTS
     return TimeRange(last - SPANS[DEFAULT], last, None)
 
 
