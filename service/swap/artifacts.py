@@ -5,7 +5,7 @@ from collections import OrderedDict
 from threading import Lock
 from typing import TypeVar
 
-from models import Version
+from models import ArtifactError, Version
 from service.domain.inline_bounds import InlineBounds
 
 K = TypeVar("K")
@@ -28,10 +28,15 @@ class Artifacts:
         self._costs: OrderedDict[tuple[str, str], InlineBounds] = OrderedDict()
         self._lock = Lock()
 
-    def open(self, data: bytes) -> Version:
-        """Return the version whose artifact `data` is; ArtifactError where it is none."""
+    def open(self, data: bytes, sha256: str | None = None) -> Version:
+        """Return the version whose artifact `data` is.
+
+        ArtifactError where it is none, or has not the `sha256` that is given.
+        """
         # What is too large is not even hashed.
         digest = hashlib.sha256(data).hexdigest() if len(data) <= self.max_bytes else ""
+        if digest and sha256 and digest != sha256:
+            raise ArtifactError("the artifact is not the one that was recorded")
         known = digest in self._verified
         version = Version.from_bytes(data, max_bytes=self.max_bytes, verified=known)
         self.trust(digest)

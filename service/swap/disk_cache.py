@@ -116,7 +116,7 @@ class DiskCache:
             about, artifact = self._content(self._path(name))
             if (about["uid"], about["number"], about.get("stored_sha256")) != (uid, number, sha256):
                 return None
-            version = self._artifacts.open(artifact)
+            version = self._artifacts.open(artifact, about["sha256"])
             copied = Pointer(*about["stored"]) if about["stored"] else None
         except (AnamnesisError, OSError, ValueError, KeyError, TypeError):
             return None  # the store has it
@@ -130,8 +130,6 @@ class DiskCache:
         about: dict[str, Any] = orjson.loads(line)
         if about["format"] not in READABLE or about["name"] + _SUFFIX != path.name:
             raise ArtifactError("the file is not what its name says")
-        if hashlib.sha256(artifact).hexdigest() != about["sha256"]:
-            raise ArtifactError("the artifact is not the one that was kept")
         return about, artifact
 
     def _read(self, path: Path) -> Champion:
@@ -141,7 +139,7 @@ class DiskCache:
         known = about.get("stored") or [
             about["uid"], number, about["generation"], about["config_revision"]
         ]  # fmt: skip
-        version = self._artifacts.open(artifact)
+        version = self._artifacts.open(artifact, about["sha256"])
         threshold = Threshold(**about["threshold"])
         inline = self._artifacts.cost(sha256, version.config.missing)
         terms = Terms(

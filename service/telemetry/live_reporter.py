@@ -32,6 +32,8 @@ from service.telemetry.traffic_collector import Collected, Made, Outbox, made
 _log = log.get(__name__)
 
 FLUSH_SECONDS = 1.0
+_LOOK_SECONDS = 0.1  # between two looks at what was unloaded meanwhile
+UNLOADED_BYTES = 16 * 2**20  # of champions that only what is noted here keeps in memory
 _BEAT_SECONDS = 10.0  # between two signs of life
 SAMPLED = 2000  # rows of one detector in one summary
 PLACED = 256  # of those, how many are placed in a regime: half a pass through the network each,
@@ -100,14 +102,20 @@ class Observer:
         pending.chunks.append((X, columns))
 
     async def run(self) -> None:
-        """Flush once a second until cancelled."""
+        """Flush once a second until cancelled, and what was unloaded meanwhile before that."""
+        flushed = time.monotonic()
         while True:
-            await asyncio.sleep(FLUSH_SECONDS)
+            await asyncio.sleep(_LOOK_SECONDS)
             try:
-                await self.flush()
-                await self._beat()
+                if time.monotonic() - flushed >= FLUSH_SECONDS:
+                    await self.flush()
+                    await self._beat()
+                    flushed = time.monotonic()
+                else:
+                    await self.flush_unloaded()
             except Exception:  # noqa: BLE001 - drift is not worth a process that serves
                 _log.exception("live summary failed")
+                flushed = time.monotonic()
 
     async def _beat(self) -> None:
         """Say that this process lives, and which generations it serves."""
@@ -121,6 +129,21 @@ class Observer:
     async def flush(self) -> None:
         """Send what was noted."""
         noted, self._pending, self._bytes = self._pending, {}, 0
+        await self._flush(noted)
+
+    async def flush_unloaded(self) -> None:
+        """Send what was noted of champions that were unloaded since, where they take much memory.
+
+        Until then their versions stay in memory for the sake of their summaries.
+        """
+        if not self._champions.on_demand:
+            return
+        held = self._champions
+        gone = [one for one in self._pending if held.get(one.name) is not one]
+        if sum(one.bytes for one in gone) > UNLOADED_BYTES:
+            await self._flush({one: self._pending.pop(one) for one in gone})
+
+    async def _flush(self, noted: dict[Champion, _Pending]) -> None:
         self._noted.append(noted)
         try:
             await self._report(noted)
@@ -130,7 +153,9 @@ class Observer:
             await self._send()
 
     async def _report(self, noted: dict[Champion, _Pending]) -> None:
-        for champion, pending in noted.items():
+        """Report all that was noted, and let go of each champion as soon as it is reported."""
+        while noted:
+            champion, pending = next(iter(noted.items()))
             try:
                 X, summary, report = await asyncio.to_thread(self._summarise, champion, pending)
                 self._outboxes.setdefault(champion.name, Outbox()).put(next(self._numbers), report)
@@ -141,6 +166,8 @@ class Observer:
             except Exception:  # noqa: BLE001 - the others' summaries must not be lost too
                 _log.exception("live summary failed", detector=champion.name)
                 self._metrics.dropped(champion.name, pending.scored)
+            finally:
+                del noted[champion]
 
     def alarmed(self, name: str) -> set[str]:
         """Return the digests of vectors that alarmed here and are not in the store yet."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -16,7 +17,7 @@ from service.domain.traffic import Report
 from service.scoring.champions import Champions
 from service.settings import Settings
 from service.store.adapters import Stores
-from service.telemetry.live_reporter import SAMPLED, SHADOWED, Observer
+from service.telemetry.live_reporter import SAMPLED, SHADOWED, UNLOADED_BYTES, Observer
 from service.telemetry.metrics import Metrics
 from service.telemetry.traffic_collector import EVENTS, UNSENT, Outbox, made
 from tests.service.stored import Stored
@@ -32,7 +33,7 @@ class Observed:
     def __init__(self, stores: Stores, serving: Champion) -> None:
         self.stores, self.serving = stores, serving
         self.registry = CollectorRegistry()
-        self.champions = Champions(2)
+        self.champions = Champions(2, loaded_bytes=2 * UNLOADED_BYTES)
         self.champions.install(serving)
         self.observer = Observer(stores, self.champions, Metrics(self.registry))
 
@@ -67,6 +68,20 @@ async def test_summary(observed: Observed) -> None:
     regimes = np.frombuffer(summary.regimes, "<i8")
     assert (len(regimes), regimes.sum()) == (1 + len(observed.serving.version.regimes), 40)
     assert regimes[0] == summary.anomalies
+
+
+async def test_a_champion_that_was_unloaded_is_reported_and_let_go(observed: Observed) -> None:
+    """Champions on demand do not stay in memory for the sake of their summaries."""
+    large = replace(observed.serving, bytes=2 * UNLOADED_BYTES)
+    observed.champions.install(large)
+    observed.score(np.zeros((3, 3)), large)
+    await observed.observer.flush_unloaded()
+    assert await observed.stores.live.read("pump") == []  # it serves
+    observed.champions.unload("pump")
+    await observed.observer.flush_unloaded()
+    ((_, summary),) = await observed.stores.live.read("pump")
+    assert summary.n == 3
+    assert large not in observed.observer._pending
 
 
 async def test_large_requests_are_sampled(observed: Observed) -> None:
