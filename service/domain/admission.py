@@ -5,26 +5,27 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# Why rows wait for a person.
+# Why rows wait for a person. The store keeps these texts, and the rows in quarantine are found by
+# them: a text that changes leaves the rows that wait already behind.
 APART = "anomalous under the champion, and apart from the rest of the batch"
 NOVEL = "anomalous under the champion, and nothing novel is learned without a person"
 NOVEL_OR_APART = f"{NOVEL}; some rows stand apart from the rest of the batch"
-ONE_SENDER = "a new regime, and too much of what is buffered would be from one sender"
+ONE_SENDER = "of a new regime, and one sender would have too large a share of the buffer"
 ALARMED = (
     "alarmed when they were scored, or while an incident is open: dismiss the incident, or send "
     "the rows with `vouch`"
 )
-# Rows that wait for a decision about an incident, and go on once it is dismissed.
+# Rows with these reasons wait for a decision about an incident; dismissing it releases them.
 UNDECIDED = frozenset({NOVEL, NOVEL_OR_APART, ALARMED})
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What admission, with `version`, says of the n rows of a batch.
+    """The decision of admission, made with `version`, about the n rows of a batch.
 
-    `kept` and `held` mark, (n,), what goes to the buffer and what waits for a person; the rest is
-    known so well that it is counted and not stored. `novel` of the kept rows are of a new regime.
-    `shares` of known, novel and suspicious rows sum to 1.
+    `kept` (n,) marks the rows that go to the buffer, `held` (n,) those that wait for a person. All
+    other rows are known so well that they are counted and not stored. `novel` counts the kept rows
+    of a new regime. `shares` of known, novel and suspicious rows sum to 1.
     """
 
     version: int

@@ -11,20 +11,20 @@ from service.json_value import JsonObject
 from service.settings import BadSettings, Settings, variable
 from service.timestamps import rfc3339
 
-_PREFIX = "anm_"  # so that scanners of repositories and logs know one when they see it
+_PREFIX = "anm_"  # by which scanners of repositories and logs recognise a key
 
 
 def new_secret() -> str:
-    """Return a new key: 256 random bits, which is why a single hash protects it."""
+    """Return a new key of 256 random bits; so many need no more protection than one hash."""
     return _PREFIX + secrets.token_urlsafe(32)
 
 
 def digest(secret: bytes) -> bytes:
-    """Return what is stored of a key: its sha256.
+    """Return the sha256 of a key; the store keeps this and never the key.
 
     A slow derivation (scrypt, Argon2) makes guessing expensive where people choose the secret.
-    Nobody guesses 256 random bits, so it would buy nothing here and cost every first request of a
-    connection a tenth of a second, which anyone could make us spend.
+    Nobody guesses 256 random bits, so a slow derivation would gain nothing here. It would cost a
+    tenth of a second at the first request of each connection, and anyone could cause that.
     """
     return hashlib.sha256(secret).digest()
 
@@ -36,10 +36,10 @@ def identity(digest: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What the key `id` allows: `scopes`, on `detectors` (None: on all, and on the service).
+    """What the key `id` allows: `scopes`, on `detectors` (None: all of them, and the service).
 
-    `requests_per_second` (None: any) is for each API process; `max_body_bytes` (None: what the
-    service takes) is for each request. `created` is in milliseconds since 1970.
+    `requests_per_second` (None: no limit) holds in each API process. `max_body_bytes` (None: the
+    limit of the service) holds for each request. `created` is in milliseconds since 1970.
     """
 
     id: str
@@ -58,7 +58,7 @@ class Grant:
         return cls(identity(hashed), name, hashed, scopes, **more)
 
     def covers(self, detector: str) -> bool:
-        """Return whether the key is for this detector; one for `t` is for its entities, `t:*`."""
+        """Return whether the key is for this detector; a key for `t` covers its entities `t:*`."""
         return (
             self.detectors is None
             or detector in self.detectors
@@ -67,7 +67,7 @@ class Grant:
 
 
 def describe(grant: Grant) -> JsonObject:
-    """Return what a key allows, as JSON carries it."""
+    """Return the JSON object that says what a key allows."""
     return {
         "id": grant.id,
         "name": grant.name,
@@ -79,12 +79,12 @@ def describe(grant: Grant) -> JsonObject:
     }
 
 
-# Whoever asks while the service has no keys.
+# What every request may do while the service has no keys.
 ANYONE = Grant("anyone", "anyone", b"", frozenset(Scope))
 
 
 class Bucket:
-    """A token bucket: `rate` requests a second, and as many at once after a second's rest."""
+    """A token bucket: `rate` requests a second, and as many at once after a second without any."""
 
     __slots__ = ("_rate", "_since", "_tokens")
 
@@ -94,7 +94,7 @@ class Bucket:
         self._since = now
 
     def wait(self, now: float) -> float:
-        """Take a token and return 0, or return the seconds until there is one."""
+        """Take a token and return 0; without a token, return the seconds until the next one."""
         self._tokens = min(max(1.0, self._rate), self._tokens + (now - self._since) * self._rate)
         self._since = now
         if self._tokens < 1.0:
@@ -103,11 +103,11 @@ class Bucket:
         return 0.0
 
 
-_LEAST_SECRET = 32  # characters of a key from a file, which somebody chose
+_LEAST_SECRET = 32  # characters of a key from a file; a person may have chosen it
 
 
 def fixed(settings: Settings) -> list[Grant]:
-    """Return the keys that the settings name files of; BadSettings for one that is no key."""
+    """Return the keys in the files that the settings name; raise BadSettings if one is no key."""
     found = []
     for setting, scopes in (
         ("admin_key_file", frozenset(Scope)),

@@ -1,4 +1,4 @@
-"""What needs a person now, worst first: one sentence and one path each."""
+"""What needs a person now, worst first; each item has one sentence and one path."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -6,14 +6,15 @@ from typing import NamedTuple
 from service.domain.detector import Detector
 from service.domain.incident import Incident, sentence
 
-WORKER_SECONDS = 60.0  # without a worker for so long, somebody has to look
+WORKER_SECONDS = 60.0  # without any worker; from then on a person has to look
 
 # Worst first.
 KINDS = ("store", "worker", "incident", "degraded", "failed", "new_regime", "parked", "quarantine")
 _DRIFT = {
-    "degraded": "anomalies come in a burst while the bulk of the input is where it was: do not "
-    "learn now, look for the fault",
-    "new_regime": "the input moved for good: send normal batches of it, or look for the fault",
+    "degraded": "anomalies come in a burst while most of the input has not moved: do not learn "
+    "now, look for the fault",
+    "new_regime": "the input moved and stays there: send normal batches of it, or look for the "
+    "fault",
 }
 
 
@@ -28,25 +29,25 @@ class Item(NamedTuple):
 
 
 def of_service(store: str | None, worker_age: float | None) -> list[Item]:
-    """Return what is wrong with the service: `store` says what with it, in words.
+    """Return what is wrong with the service; `store` is the store's fault in words, or None.
 
-    `worker_age` is how long no worker was heard of, None where there never was one.
+    `worker_age` is the seconds since any worker reported, None if no worker ever did.
     """
     found = []
     if store is not None:
         found.append(Item("store", None, store, "/v1/service"))
     if worker_age is None:
         found.append(
-            Item("worker", None, "no worker was heard of: nothing is learned", "/v1/service")
+            Item("worker", None, "no worker has reported: nothing is learned", "/v1/service")
         )
     elif worker_age > WORKER_SECONDS:
-        told = f"no worker was heard of for {worker_age:.0f} s: nothing is learned"
+        told = f"no worker has reported for {worker_age:.0f} s: nothing is learned"
         found.append(Item("worker", None, told, "/v1/service"))
     return found
 
 
 def of_detector(detector: Detector, incidents: Sequence[Incident]) -> list[Item]:
-    """Return what waits at one detector; `incidents` are those that are open and not decided."""
+    """Return what waits at one detector; `incidents` are open and without a decision."""
     name, path = detector.name, f"/v1/detectors/{detector.name}"
     found = [
         Item("incident", name, sentence(one), f"{path}/incidents/{one.id}", one.start)
@@ -72,7 +73,7 @@ def of_detector(detector: Detector, incidents: Sequence[Incident]) -> list[Item]
 
 
 def worst_first(items: Iterable[Item]) -> list[Item]:
-    """Return the items by kind, then the longest waiting first, then by detector."""
+    """Return the items sorted by kind, then by waiting time (longest first), then by detector."""
     order: Mapping[str, int] = {kind: place for place, kind in enumerate(KINDS)}
     return sorted(
         items, key=lambda one: (order[one.kind], one.since or 0.0, one.detector or "", one.path)

@@ -1,4 +1,4 @@
-"""How much a feature contributed to a row's score, as answers, events and incidents have it."""
+"""How much a feature contributed to a row's score, as answers, events and incidents show it."""
 
 from msgspec import Struct
 
@@ -15,5 +15,5 @@ class Attribution(Struct, frozen=True):
 
 
 def numeric(value: Cell) -> float | None:
-    """Return a value that can be compared, None for a category or a blank."""
+    """Return the value as a number, None for a category or a blank."""
     return float(value) if isinstance(value, int | float) else None

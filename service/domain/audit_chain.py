@@ -1,4 +1,4 @@
-"""An entry of an audit trail, the chain of hashes that it is part of, and where that breaks."""
+"""Entries of an audit trail, their chain of hashes, and the search for a break in the chain."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -13,10 +13,10 @@ _CHAIN = ("previous", "hash")
 
 
 class AuditEntry(msgspec.Struct, frozen=True):
-    """One change: who made it, when (`at`, milliseconds since 1970), why, and from what to what.
+    """One change: who made it, when (`at`, milliseconds since 1970), why, the old and new value.
 
-    `hash` covers `previous`, the hash before it, and the entry as it was written. Details of the
-    action stand beside these fields.
+    `hash` covers `previous` (the hash of the entry before) and the JSON of this entry. A document
+    may have further fields that describe the action.
     """
 
     seq: int
@@ -31,7 +31,7 @@ class AuditEntry(msgspec.Struct, frozen=True):
 
 
 class WrittenEntry(AuditEntry, frozen=True):
-    """An entry with what its hash was made of: the compact JSON in which it was written."""
+    """An entry with the compact JSON in which it was written, which its hash covers."""
 
     written: bytes
 
@@ -57,12 +57,12 @@ class WrittenEntry(AuditEntry, frozen=True):
 
     @property
     def intact(self) -> bool:
-        """Whether the entry is what its hash was made of."""
+        """Whether the entry matches its hash."""
         whole = self.previous.encode() + self.written
         return hashlib.sha1(whole, usedforsecurity=False).hexdigest() == self.hash
 
     def follows(self, before: "WrittenEntry | None") -> bool:
-        """Return whether this entry was written right after `before`, if that is known."""
+        """Return whether this entry was written right after `before`; True if that is None."""
         return before is None or (self.previous == before.hash and self.seq == before.seq + 1)
 
 

@@ -1,4 +1,4 @@
-"""Cells of a text table to values: numbers, flags, blanks and times."""
+"""Reads the cells of a text table as numbers, flags, words, blanks and times."""
 
 import math
 import re
@@ -17,12 +17,12 @@ FLAGS = {
     "true": 1.0, "yes": 1.0, "on": 1.0, "1": 1.0, "1.0": 1.0,
     "false": 0.0, "no": 0.0, "off": 0.0, "0": 0.0, "0.0": 0.0,
 }  # fmt: skip
-_MILLISECONDS = 1e11  # seconds since 1970 are fewer until the year 5138
+_MILLISECONDS = 1e11  # larger numbers are milliseconds: so many seconds are the year 5138
 _EARLIEST, _LATEST = -62_135_510_400.0, 253_402_214_400.0  # the years 1 to 9999
 
 
 class BadCell(ValueError):  # noqa: N818 - it states what is wrong
-    """A cell that is not what its column holds: `row` from zero, and what is wrong with it."""
+    """A cell that does not fit its column: `row`, from zero, and what is wrong with the cell."""
 
     def __init__(self, row: int, what: str) -> None:
         super().__init__(what)
@@ -30,12 +30,12 @@ class BadCell(ValueError):  # noqa: N818 - it states what is wrong
 
 
 def is_blank(cell: str) -> bool:
-    """Return whether a cell stands for what was not observed."""
+    """Return whether a cell stands for a missing value."""
     return cell.strip().lower() in BLANKS
 
 
 def is_number(cell: str, *, comma: bool = False) -> bool:
-    """Return whether a cell is a number, with a decimal `comma` where that is the file's."""
+    """Return whether a cell is a number; with `comma`, its decimal sign is a comma."""
     try:
         read(plain(cell) if comma else cell)
     except ValueError:
@@ -44,9 +44,9 @@ def is_number(cell: str, *, comma: bool = False) -> bool:
 
 
 def read(cell: str) -> float:
-    """Return the number in a cell, as people and programs write it; ValueError where it is none.
+    """Return the number in a cell, as people and programs write it; ValueError for other text.
 
-    Groups of three digits may be apart by commas, spaces or apostrophes; of `45 %` it is 45.
+    Commas, spaces or apostrophes may separate groups of three digits. A per cent sign is dropped.
 
     >>> read("1,234.5"), read("1 234"), read("12.5 %")
     (1234.5, 1234.0, 12.5)
@@ -70,7 +70,7 @@ _NUMBER = re.compile(
 
 
 def plain(cell: str) -> str:
-    """Return a number with a decimal comma, and points between thousands, as others write it.
+    """Return a number with a decimal point in place of its decimal comma and thousands' points.
 
     >>> plain("1.234,5")
     '1234.5'
@@ -81,7 +81,7 @@ def plain(cell: str) -> str:
 
 
 def _grouped(cell: str) -> bool:
-    """Return whether all points of a number stand where thousands end: `1.234.567`."""
+    """Return whether all points of a number separate thousands, as in `1.234.567`."""
     head, *groups = cell.strip().lstrip("+-").split(".")
     return (
         len(groups) > 1
@@ -91,7 +91,7 @@ def _grouped(cell: str) -> bool:
 
 
 def numbers(cells: Sequence[str], *, comma: bool = False) -> NDArray[np.float64]:
-    """Return numbers (n,), NaN where a cell is blank; BadCell for any other that is none."""
+    """Return numbers (n,), NaN for a blank cell; raises BadCell for a cell that is no number."""
     if comma:
         cells = [plain(cell) for cell in cells]
     try:
@@ -113,7 +113,7 @@ def _number(row: int, cell: str) -> float:
 
 
 def flags(cells: Sequence[str]) -> NDArray[np.float64]:
-    """Return 0, 1 or, where a cell is blank, NaN, (n,); BadCell for any other."""
+    """Return 0 or 1 for each cell, NaN for a blank one, (n,); raises BadCell for other text."""
     found = np.empty(len(cells))
     for row, cell in enumerate(cells):
         value = FLAGS.get(cell.strip().lower())
@@ -124,7 +124,7 @@ def flags(cells: Sequence[str]) -> NDArray[np.float64]:
 
 
 def words(cells: Sequence[str]) -> NDArray[np.float64]:
-    """Return the codes of words (n,), NaN where a cell is empty; BadCell for one too long."""
+    """Return the codes of words (n,), NaN for an empty cell; raises BadCell for a long word."""
     stripped = [cell.strip() for cell in cells]
     for row, word in enumerate(stripped):
         if len(word) > LONGEST_WORD:
@@ -134,7 +134,7 @@ def words(cells: Sequence[str]) -> NDArray[np.float64]:
 
 
 def typed(cells: Sequence[str], kind: str, *, comma: bool = False) -> NDArray[np.float64]:
-    """Return the cells of a column of this type, (n,), NaN where one is blank; BadCell."""
+    """Return the values of a column of type `kind`, (n,), NaN for a blank cell; raises BadCell."""
     if kind == "category":
         return words(cells)
     return flags(cells) if kind == "flag" else numbers(cells, comma=comma)
@@ -142,16 +142,16 @@ def typed(cells: Sequence[str], kind: str, *, comma: bool = False) -> NDArray[np
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """How times are written: by `form` (as strptime has it), or ISO 8601 and seconds since 1970.
+    """Reads times in the format `form` (of strptime), or ISO 8601 and seconds since 1970.
 
-    Times that name no zone are of `zone`.
+    A time that names no time zone is in `zone`.
     """
 
     form: str | None = None
     zone: tzinfo = UTC
 
     def times(self, cells: Sequence[str]) -> NDArray[np.float64]:
-        """Return seconds since 1970, (n,); BadCell."""
+        """Return seconds since 1970, (n,); raises BadCell for a cell that is no time."""
         found = np.empty(len(cells))
         for row, cell in enumerate(cells):
             try:
@@ -164,7 +164,7 @@ class Clock:
         return found
 
     def _moment(self, cell: str) -> datetime | float:
-        """Return a time as it is written, or seconds since 1970; ValueError."""
+        """Return the time in a cell, or its seconds since 1970; ValueError for other text."""
         if self.form is not None:
             return datetime.strptime(cell, self.form)  # noqa: DTZ007 - the zone is put in later
         try:
@@ -180,9 +180,10 @@ class Clock:
         return (moment if moment.tzinfo else moment.replace(tzinfo=self.zone)).timestamp()
 
     def twice(self, cells: Sequence[str]) -> int | None:
-        """Return the first row whose time of day its zone has twice, None where no row is so.
+        """Return the first row with an ambiguous time, None without one.
 
-        Such times are read as the earlier of the two; one that names its zone is not so.
+        In the hour when clocks are set back, a time of day occurs twice; the earlier of the two is
+        taken. A time that names its zone is never ambiguous.
         """
         if self.zone is UTC:
             return None
@@ -198,7 +199,7 @@ class Clock:
 
 
 def indistinct(values: NDArray[np.float64]) -> bool:
-    """Return whether float32 makes equal what is not: at least a tenth of the steps vanish."""
+    """Return whether float32 is too coarse: a tenth of neighbouring values or more become equal."""
     observed = np.unique(values[np.isfinite(values)])
     with np.errstate(over="ignore"):
         rounded = np.unique(observed.astype(np.float32))
