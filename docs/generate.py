@@ -1,4 +1,4 @@
-"""Write the tables in these pages that follow from the code: `make docs`.
+"""Write what follows from other files, most of it tables in these pages: `make docs`.
 
 Each table stands between `<!-- generated: NAME -->` and `<!-- end -->`. `--check` writes nothing
 and ends with status 1 when a page is out of date.
@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +33,7 @@ from service.telemetry.metrics import Metrics
 from service.telemetry.store_metrics import StateMetrics
 
 DOCS = Path(__file__).parent
+DEPLOY = DOCS.parent / "deploy"
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -225,11 +227,28 @@ def current(text: str) -> str:
     return _BLOCK.sub(lambda block: f"{block[1]}\n{TABLES[block[2]]()}\n\n{block[3]}", text)
 
 
+_RULE = """\
+# Written by `make docs` from deploy/prometheus/rules/anamnesis.yml.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: anamnesis
+spec:
+"""
+
+
+def prometheus_rule() -> str:
+    """Return the alert rules as Prometheus' operator takes them."""
+    rules = (DEPLOY / "prometheus" / "rules" / "anamnesis.yml").read_text()
+    return _RULE + textwrap.indent(rules[rules.index("groups:") :], "  ")
+
+
 def files() -> dict[Path, str]:
     """Return every file that follows from the code, with the text that it should have."""
     found = {page: current(page.read_text()) for page in sorted(DOCS.glob("*.md"))}
     document = create_app(Settings(redis_url="unix:///nowhere")).openapi()
     found[DOCS / "openapi.json"] = json.dumps(document, indent=1) + "\n"
+    found[DEPLOY / "kubernetes" / "overlays" / "monitoring" / "rules.yaml"] = prometheus_rule()
     return found | {path: formatted(text) for path, text in client_sources.files(document)}
 
 

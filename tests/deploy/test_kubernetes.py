@@ -7,13 +7,14 @@ import yaml
 
 from service.api.documents import Work
 
-FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
+DEPLOY = Path(__file__).parents[2] / "deploy"
+FOLDER = DEPLOY / "kubernetes"
 
 
 def documents(folder: Path) -> list[dict]:
     """Return what the kustomization in `folder` lists, read through those that it builds on."""
     found = []
-    for name in yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]:
+    for name in yaml.safe_load((folder / "kustomization.yaml").read_text()).get("resources", ()):
         path = (folder / name).resolve()
         found += documents(path) if path.is_dir() else yaml.safe_load_all(path.read_text())
     return found
@@ -23,7 +24,7 @@ def one(kind: str, name: str) -> dict:
     """Return the one document of this kind and name in the whole of it."""
     (found,) = (
         document
-        for document in documents(FOLDER / "overlays" / "keda")
+        for document in documents(FOLDER / "overlays" / "monitoring")
         if (document["kind"], document["metadata"]["name"]) == (kind, name)
     )
     return found
@@ -46,3 +47,34 @@ def test_workers_follow_what_the_service_says_of_its_work() -> None:
     names = {trigger["name"] for trigger in spec["triggers"]}
     assert set(spec["advanced"]["scalingModifiers"]["formula"].split(" + ")) == names
     assert one("Service", "api")["spec"]["ports"][0]["port"] == 80
+
+
+def test_operators_alert_by_the_rules_and_scrape_the_api() -> None:
+    """Prometheus' operator gets every rule as it stands, and scrapes the Service with its key."""
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "rules" / "anamnesis.yml").read_text())
+    assert one("PrometheusRule", "anamnesis")["spec"] == rules
+    spec, service = one("ServiceMonitor", "anamnesis")["spec"], one("Service", "api")
+    assert spec["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    (endpoint,) = spec["endpoints"]
+    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+    (job,) = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())[
+        "scrape_configs"
+    ]
+    labels = yaml.safe_load((FOLDER / "base" / "kustomization.yaml").read_text())["labels"]
+    assert labels[0]["pairs"][spec["jobLabel"]] == job["job_name"]
+    key = endpoint["authorization"]["credentials"]
+    secrets = one("Deployment", "api")["spec"]["template"]["spec"]["volumes"][0]["secret"]
+    assert key == {"name": secrets["secretName"], "key": "metrics-key"}
+
+
+def test_the_board_of_kubernetes_is_the_board() -> None:
+    """The ConfigMap is made of the file that Grafana reads elsewhere."""
+    made = yaml.safe_load((DEPLOY / "grafana" / "kustomization.yaml").read_text())
+    (board,) = made["configMapGenerator"][0]["files"]
+    assert (DEPLOY / "grafana" / board).is_file()
+    assert (
+        "../../../grafana"
+        in yaml.safe_load((FOLDER / "overlays" / "monitoring" / "kustomization.yaml").read_text())[
+            "resources"
+        ]
+    )
