@@ -1,9 +1,9 @@
-"""Read a folder as AWS Lookout for Equipment took it: a backtest, and a version to serve.
+"""Read a folder of AWS Lookout for Equipment, run a backtest of it and save a version to serve.
 
-The folder holds a folder for each component with CSV files, or CSV files alone; the first column
-of each is a time, the others are sensors. The labels are a CSV of two columns without a header:
-from when until when behaviour was abnormal. Rows of all files at the same time are one row; a
-sensor that has nothing there has the value before it.
+The folder holds CSV files, or one folder of CSV files for each component. The first column of each
+file is a time, the others are sensors. The labels are a CSV of two columns without a header: the
+start and the end of each time of abnormal behaviour. Rows of all files that have the same time
+become one row. A sensor that has no value at that time keeps its previous value.
 
     python examples/lookout_folder.py data/ --labels labels.csv --output pump.anamnesis
 
@@ -54,12 +54,12 @@ def sensors(folder: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
         before = np.searchsorted(own, times, "right") - 1
         there = before >= 0
         X[there, j] = np.array([values[at] for at in own])[before[there]]
-    whole = ~np.isnan(X).any(axis=1)  # from when on every sensor has sent something
+    whole = ~np.isnan(X).any(axis=1)  # rows before the first value of any sensor have gaps
     return list(found), times[whole], X[whole]
 
 
 def abnormal(labels: Path, times: np.ndarray) -> np.ndarray:
-    """Return which events each time (n,) falls into, (events, n)."""
+    """Return for each labelled event which of `times` (n,) it covers, (events, n) of bool."""
     with labels.open(newline="", encoding="utf-8-sig") as lines:
         spans = [(seconds(start), seconds(end)) for start, end, *_ in csv.reader(lines)]
     return np.array([(times >= start) & (times <= end) for start, end in spans])
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     print(f"{len(X)} rows of {len(names)} sensors, {int(anomalous.sum())} of them labelled")
     print(f"backtest: {lifetime.held:.2%} false alarms ({lifetime.asked:.0%} asked)")
     if lifetime.auroc is not None:
-        print(f"backtest: AUROC {lifetime.auroc:.3f} of labelled rows beside the others")
+        print(f"backtest: AUROC {lifetime.auroc:.3f} of labelled rows against the others")
     print(f"{sum(found)} of {len(found)} labelled events have an alarm; {given.output} is written")
     return {"sensors": names, "rows": len(X), "events": found, "held": lifetime.held}
 

@@ -1,11 +1,11 @@
-"""Learn a curve in pieces and see, for four ways to weigh the past, what is left of each piece.
+"""Learn a curve in three pieces with four ways to weigh the past, and compare what is kept.
 
 A noisy sinusoid arrives in three pieces: the middle, the left, the right. Every piece is learned
-by generative replay: what was learned before is drawn from the previous version, not stored.
-With the weights (w_prev, w_new) = (.5, .5) a piece counts half as much after each later one; with
-(n_prev/n, n_new/n) all pieces count the same; (.2, .8) forgets on purpose; (.8, .2) clings to the
-past. The picture has a column for each: the learned density after every piece, and the line at
-which the detector raises an alarm.
+by generative replay: earlier pieces are drawn from the previous version, not stored. The weights
+are (w_prev, w_new). With (.5, .5) the weight of a piece halves with each later piece. With
+(n_prev/n, n_new/n) all pieces weigh the same. (.2, .8) forgets on purpose. (.8, .2) learns new
+pieces slowly. The picture has a column for each pair of weights: the learned density after every
+piece, and the line beyond which the detector alarms.
 
     python examples/sinusoid.py --output sinusoid.png
 """
@@ -51,7 +51,7 @@ def learn(
     pieces: Sequence[np.ndarray], weights: str | dict[str, float], model: Any
 ) -> list[Version]:
     """Return the version after each piece."""
-    config = Config(weights=weights, model=model)
+    config = Config(weights=weights, model=model, score="elbo")  # a score that is a density
     versions = []
     for vectors in pieces:
         versions.append(train(versions[-1] if versions else None, vectors, config))
@@ -59,7 +59,7 @@ def learn(
 
 
 def measure(name: str, version: Version, rng: np.random.Generator) -> dict[str, Any]:
-    """Return what the last version remembers, as one row of the table; %."""
+    """Return one row of the table, in %: what the last version draws, and what it alarms on."""
     samples = version.sample(4_000, seed=1)
     shares = np.histogram(samples[:, 0], bins=len(PIECES), range=(0, 2 * math.pi))[0] / len(samples)
     row = {"weights": name}
@@ -72,7 +72,7 @@ def measure(name: str, version: Version, rng: np.random.Generator) -> dict[str, 
 
 
 def draw(lives: dict[str, list[Version]], pieces: Sequence[np.ndarray], path: Path) -> None:
-    """Save one column for each way to weigh, one row for each piece learned."""
+    """Save a picture with a column for each pair of weights and a row for each learned piece."""
     figure = Figure(figsize=(3.3 * len(lives), 2.2 * len(PIECES) + 0.5), layout="constrained")
     grid = figure.subplots(len(PIECES), len(lives), sharex=True, sharey=True, squeeze=False)
     left, right, bottom, top = BOX
@@ -94,7 +94,7 @@ def draw(lives: dict[str, list[Version]], pieces: Sequence[np.ndarray], path: Pa
                 axes.set_ylabel(f"+ {list(PIECES)[row]}" if row else f"{next(iter(PIECES))} alone")
     bar = figure.colorbar(image, ax=grid, shrink=0.6, pad=0.01, extend="min")
     bar.set_label("learned log density (minus the score, nats)")
-    figure.suptitle("A sinusoid learned in pieces: density, and where alarms begin (cyan)")
+    figure.suptitle("A sinusoid learned in pieces: density, and the line of alarms (cyan)")
     figure.savefig(path, dpi=110)
 
 
@@ -104,14 +104,14 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--output", type=Path, default=Path("sinusoid.png"))
     parser.add_argument("--quick", action="store_true", help="a smaller, rougher run")
     args = parser.parse_args(arguments)
-    torch.set_num_threads(1)  # so small a network is slower on more
+    torch.set_num_threads(1)  # a small network is slower with more threads
     start = time.perf_counter()
     rng = np.random.default_rng(0)
     n, model = (120, Model(epochs=60)) if args.quick else (450, "auto")
     pieces = [piece(i, n, rng) for i in PIECES.values()]
     lives = {name: learn(pieces, weights, model) for name, weights in WEIGHTS.items()}
     rows = [measure(name, versions[-1], rng) for name, versions in lives.items()]
-    print("After the last piece, %: what the generator draws, false alarms (target 1), finds\n")
+    print("After the last piece, in %: share of draws, false alarms (target 1), outliers found\n")
     print("  ".join(f"{key:>19}" if key == "weights" else f"{key:>8}" for key in rows[0]))
     for row in rows:
         print("  ".join(f"{v:>19}" if isinstance(v, str) else f"{v:8.1f}" for v in row.values()))

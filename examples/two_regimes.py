@@ -1,9 +1,13 @@
 """Two regimes in two dimensions: learn one, then the other, with and without replay.
 
-The first regime is an arc, the second a bar beside it. Six pictures: the density before training,
-after the first regime, after going on with the second alone (`finetune`: the first is forgotten),
-after replay 1:1 (both are known, though only the second was at hand); then the latent space of
-that last version, and where anomalies fall.
+The first regime is an arc, the second is a bar beside it. The example draws six pictures:
+
+1. the density before training;
+2. the density after the first regime;
+3. the density after training on the second regime alone (`finetune`: the first one is forgotten);
+4. the density after replay 1:1, which saw no data of the first regime and still knows both;
+5. the latent space of that last version;
+6. where anomalies lie, and which of them the last version finds.
 
     python examples/two_regimes.py --output two_regimes.png
 """
@@ -12,6 +16,7 @@ import argparse
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +48,7 @@ def second_regime(n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def anomalies(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Return n points (n, 2), anywhere in the box but half a unit from both regimes."""
+    """Return n points (n, 2) in the box that are more than half a unit away from both regimes."""
     left, right, bottom, top = BOX
     normal = np.concatenate([first_regime(2_000, rng), second_regime(2_000, rng)])
     points = rng.uniform((left, bottom), (right, top), (6 * n, 2)).astype(np.float32)
@@ -52,15 +57,16 @@ def anomalies(n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def learn(n: int, model: Model, rng: np.random.Generator) -> dict[str, Version]:
-    """Return the four versions, by name, in the order of the story."""
+    """Return the four versions by name, in the order of the pictures."""
     a, b = first_regime(n, rng), second_regime(n, rng)
-    untouched = Config(model=Model(epochs=1, learning_rate=1e-9))  # as good as not trained
-    once = train(None, a, Config(model=model))
+    config = Config(model=model, score="elbo")  # a score that is a density
+    untouched = replace(config, model=Model(epochs=1, learning_rate=1e-9))  # hardly trained
+    once = train(None, a, config)
     return {
         "before training": train(None, a, untouched),
         "after the first regime": once,
-        "the second alone (finetune)": train(once, b, Config(strategy="finetune", model=model)),
-        "the second, replay 1:1": train(once, b, Config(weights="equal", model=model)),
+        "the second alone (finetune)": train(once, b, replace(config, strategy="finetune")),
+        "the second, replay 1:1": train(once, b, replace(config, weights="equal")),
     }
 
 
@@ -92,7 +98,7 @@ def draw(versions: dict[str, Version], test: Points, path: Path) -> None:
 
 
 def border(axes: Axes, version: Version, colour: str) -> np.ndarray:
-    """Draw the line at which alarms begin, and return the scores it was drawn from."""
+    """Draw the line beyond which rows alarm; return the scores of the grid of points."""
     left, right, bottom, top = BOX
     xs, ys = np.linspace(left, right, 240), np.linspace(bottom, top, 180)
     points = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2).astype(np.float32)
@@ -103,7 +109,7 @@ def border(axes: Axes, version: Version, colour: str) -> np.ndarray:
 
 
 def latents(axes: Axes, version: Version, test: Points) -> None:
-    """Draw the codes of what both regimes and the anomalies are encoded to."""
+    """Draw the codes of both regimes and of the anomalies."""
     for (name, X), colour in zip(test.items(), (BLUE, ORANGE, RED), strict=True):
         mean, _ = version.network.encode(version.scaler.transform(X[:400]))
         axes.scatter(*mean.T[:2], s=5, color=colour, label=name, alpha=0.6)
@@ -113,12 +119,12 @@ def latents(axes: Axes, version: Version, test: Points) -> None:
     centres = [(edge[1:] + edge[:-1]) / 2 for edge in edges]
     levels = counts.max() * np.linspace(0.03, 1.0, 6)
     axes.contourf(*centres, counts.T, levels=levels, cmap="Greys", alpha=0.6, zorder=0)
-    axes.set_title("latent space; grey: what replay draws from")
+    axes.set_title("latent space; grey: the density that replay draws from")
     axes.legend(loc="best", fontsize="small", markerscale=2)
 
 
 def verdicts(axes: Axes, version: Version, test: Points) -> None:
-    """Draw where the anomalies fall, and which the detector finds."""
+    """Draw where the anomalies lie, and which of them the detector finds."""
     for name, colour in (("first", BLUE), ("second", ORANGE)):
         axes.scatter(*test[name][:300].T, s=5, color=colour, alpha=0.5)
     X = test["anomalies"][:300]
@@ -126,7 +132,7 @@ def verdicts(axes: Axes, version: Version, test: Points) -> None:
     axes.scatter(*X[found].T, s=14, marker="x", color=RED, linewidths=0.8, label="found")
     axes.scatter(*X[~found].T, s=22, facecolors="none", edgecolors="black", label="missed")
     border(axes, version, "black")
-    axes.set_title("where anomalies fall")
+    axes.set_title("where anomalies lie")
     axes.legend(loc="lower left", fontsize="small")
 
 
@@ -136,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--output", type=Path, default=Path("two_regimes.png"))
     parser.add_argument("--quick", action="store_true", help="a smaller, rougher run")
     args = parser.parse_args(arguments)
-    torch.set_num_threads(1)  # so small a network is slower on more
+    torch.set_num_threads(1)  # a small network is slower with more threads
     start = time.perf_counter()
     rng = np.random.default_rng(0)
     versions = learn(*((150, Model(epochs=250)) if args.quick else (600, Model(epochs=300))), rng)
@@ -146,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
         "anomalies": anomalies(1_000, rng),
     }
     rows = [measure(name, version, test) for name, version in versions.items()]
-    print("Alarms, %: on normals of each regime (target 1) and on anomalies\n")
+    print("Alarms, in %: on normal points of each regime (target 1) and on anomalies\n")
     print("  ".join(f"{key:>27}" if key == "version" else f"{key:>9}" for key in rows[0]))
     for row in rows:
         print("  ".join(f"{v:>27}" if isinstance(v, str) else f"{v:9.1f}" for v in row.values()))
