@@ -81,7 +81,7 @@ class Champion:
 
     @property
     def loaded(self) -> Loaded:
-        """Return what was loaded to serve it."""
+        """Return the loaded version and its artifact's sha256, time and size."""
         return Loaded(self.version, self.trained_at, self.sha256, self.bytes)
 
     @property
@@ -97,5 +97,5 @@ class Champion:
 
     @property
     def pointer(self) -> Pointer:
-        """Return what the store said of it, as far as that is known."""
+        """Return the pointer that the store held when this began to serve, as far as known."""
         return self.stored or Pointer(self.uid, self.number, self.generation, self.config_revision)

@@ -18,7 +18,7 @@ class Columns:
 
     @classmethod
     def of(cls, config: Config) -> "Columns":
-        """Return them; Unprocessable for a detector whose columns have no names."""
+        """Return the columns of a detector; raise Unprocessable if its columns have no names."""
         if config.columns is not None:
             names, types = zip(*((one.name, one.type) for one in config.columns), strict=True)
             return cls(tuple(names), tuple(types))

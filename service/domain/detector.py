@@ -33,10 +33,10 @@ class Pointer(NamedTuple):
 
 
 def older(one: Pointer, other: Pointer) -> bool:
-    """Return whether `one` is a state of the same incarnation from before `other`.
+    """Return whether `one` is an earlier state than `other`, of the same incarnation.
 
-    A store that was restored from a copy numbers its next changes as it numbered the lost ones.
-    So numbers decide only where the clock of the store does not say that `one` is a later change.
+    A store that was restored from a copy gives the numbers of lost changes again. So the numbers
+    decide only if `one` is not the later change by the store's clock.
     """
     mine = (one.generation, one.config_revision)
     return mine < (other.generation, other.config_revision) and one.changed <= other.changed
@@ -70,7 +70,7 @@ class LastRetraining(Struct, frozen=True):
 
 
 class Retrains(Struct, frozen=True):
-    """How many retrainings ended how."""
+    """How many retrainings ended with each outcome."""
 
     promoted: int = 0
     rejected: int = 0
@@ -86,7 +86,7 @@ class Counts(NamedTuple):
 
     @property
     def unfinished(self) -> int:
-        """How many incidents are open, those that page nobody too."""
+        """How many incidents are open, including those that page nobody."""
         return self.opened - self.closed
 
 
@@ -184,9 +184,10 @@ class Detector:
 
     @property
     def least(self) -> int:
-        """The fewest vectors that a training needs: one that a person labelled will do.
+        """The fewest vectors that a training needs.
 
-        Beside it the champion's generator is drawn from; without a champion there is none.
+        One vector that a person labelled is enough if there is a champion: its generator supplies
+        the others.
         """
         return 1 if self.labelled and self.champion is not None else MIN_VECTORS
 
@@ -215,7 +216,7 @@ def resolved(config: DetectorConfig, chosen: ChosenContext | None) -> DetectorCo
 def with_dimension(
     config: DetectorConfig, width: int | None, chosen: ChosenContext | None = None
 ) -> DetectorConfig:
-    """Return `config` with the dimension that its data, rows of `width` numbers, fixed."""
+    """Return `config` with the dimension of its data, which are rows of `width` numbers."""
     if width is None or config.dimension is not None:
         return config
     return replace(config, dimension=resolved(config, chosen).columns_in(width))
@@ -226,6 +227,6 @@ NAME = re.compile(PLAIN_NAME.pattern + r"(:[A-Za-z0-9._-]{1,64})?")
 
 
 def template_of(name: str) -> str | None:
-    """Return the template of the entity that a detector with this name is of, None for others."""
+    """Return the template of an entity's detector by the detector's name, None for others."""
     template, colon, _ = name.partition(":")
     return template if colon else None

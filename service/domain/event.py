@@ -15,7 +15,7 @@ from service.timestamps import rfc3339
 
 
 def digest(vector: NDArray[np.float32]) -> str:
-    """Return by what a vector that alarmed is known again, bit by bit."""
+    """Return the digest by which a vector that alarmed is recognised; equal bits, equal digest."""
     return hashlib.blake2b(vector.astype("<f4").tobytes(), digest_size=8).hexdigest()
 
 
@@ -44,7 +44,7 @@ class Event:
 
     @property
     def time(self) -> float:
-        """When it happened: by the client's time if it sent one, else by ours."""
+        """When it happened: the client's time if it sent one, else the time of scoring."""
         return self.at if self.timestamp is None else self.timestamp
 
     def to_dict(self, incident: str | None = None) -> JsonObject:
@@ -99,7 +99,7 @@ class Label:
 
 
 def fair(labels: Sequence[Label], most: int) -> list[Label]:
-    """Return at most `most` of labels, as many of each sender; both are newest first."""
+    """Return at most `most` labels, equally many of each sender; input and result newest first."""
     if len(labels) <= most:
         return list(labels)
     rank: dict[str, int] = {}

@@ -114,5 +114,5 @@ def packed(sources: Iterable[Source]) -> bytes:
 
 
 def unpacked(data: bytes) -> list[Source]:
-    """Return what `packed` was given."""
+    """Return the sources that `packed` wrote."""
     return [Source(*source) for source in orjson.loads(zlib.decompress(data))]

@@ -17,7 +17,7 @@ from models.parts.incident_rule import (
 from service.domain.incident import ROWS_KEPT, Incident, Pardon, Witness, leads, speaks
 from service.domain.incident_source import Level, Source
 
-SOURCES = 1000  # that are followed at once; the one unheard of for longest goes
+SOURCES = 1000  # followed at once; beyond, the one that has been silent for longest is dropped
 OLD_SECONDS = 3600.0  # an incident of rows older than this when they came pages nobody
 _SMOOTH = 0.2  # weight of the latest interval between two rows
 _WAITING = 64  # latest alarming rows of a source that did not open an incident
@@ -60,7 +60,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Context(msgspec.Struct, frozen=True):
-    """What the fold decides by, beside the rows: the rule in force, and who is not to be paged.
+    """What the fold needs beside the rows: the rule in force, and the rows that page nobody.
 
     `heard` is the present time; `alpha` the p-value at the threshold.
     """
@@ -81,7 +81,7 @@ class Fold(msgspec.Struct):
     sources: dict[str, Source] = msgspec.field(default_factory=dict)
 
     def take(self, block: Block, context: Context) -> list[Change]:
-        """Return what a block of rows changes, in order; an incident is named once a kind."""
+        """Return the changes that a block of rows makes, in order; one per incident and kind."""
         source = self.sources.get(block.source)
         if source is None:
             if not block.positions:
@@ -145,7 +145,7 @@ class Fold(msgspec.Struct):
             yield Change("extended", source.open)
 
     def _over(self, source: Source, row: int, at: float, context: Context) -> Iterator[Change]:
-        """Yield what is over at a row with this number and time."""
+        """Yield the incident and the state that have ended by a row with this number and time."""
         rule = context.rule
         if source.open and closes(rule, row - source.alarms[-1] - 1, at - source.times[-1]):
             yield self._close(source, context)
@@ -229,14 +229,14 @@ class Fold(msgspec.Struct):
         yield Change("settled", over)
 
     def _ends(self, source: Source, context: Context) -> Iterator[Change]:
-        """Yield what closes with a source that is followed no longer."""
+        """Yield the incident and the state that close when a source is no longer followed."""
         if source.open:
             yield self._close(source, context)
         if source.level:
             yield _left(source)
 
     def _bounded(self, context: Context) -> list[Change]:
-        """Return what closes because too many sources are followed."""
+        """Return the changes from dropping sources, if too many are followed."""
         changes: list[Change] = []
         while len(self.sources) > SOURCES:
             name = min(self.sources, key=lambda one: self.sources[one].heard)
@@ -246,7 +246,7 @@ class Fold(msgspec.Struct):
 
 
 def _left(source: Source) -> Change:
-    """Return that the state at which the source stood is over."""
+    """End the state at which the source stands; return this as a change."""
     assert source.level is not None, "only a state ends"
     over, source.level = source.level.incident, None
     return Change("closed", over)
@@ -266,7 +266,7 @@ def _extended(
 
 
 def _speaker(rows: Sequence[Witness]) -> Witness | None:
-    """Return the row, of some in their order, that explains them; None where none has a reason."""
+    """Return the row that explains `rows`, which are in order; None if no row has a reason."""
     found, told = None, 0.0
     for row in rows:
         if speaks(row, told):
@@ -275,13 +275,13 @@ def _speaker(rows: Sequence[Witness]) -> Witness | None:
 
 
 def _pages_now(incident: Incident, at: float, context: Context) -> bool:
-    """Return whether an incident that told nobody, of old rows or while muted, is to be told of."""
+    """Return whether an incident that paged nobody so far (old rows, or muted) must page now."""
     silent_so_far = not incident.pages and incident.like is None
     return silent_so_far and not context.muted and context.heard - at <= OLD_SECONDS
 
 
 def _once(changes: Sequence[Change]) -> list[Change]:
-    """Return the changes with what happened to one incident joined: the last word, all rows."""
+    """Return the changes, joined for each incident: its latest state, and the rows of all."""
     joined: dict[tuple[str, str], Change] = {}
     for change in changes:
         key = (change.incident.id, change.kind if change.kind in {"settled", "closed"} else "")

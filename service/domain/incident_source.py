@@ -1,4 +1,4 @@
-"""What is remembered of one source of rows between two blocks of them."""
+"""What is remembered of one source of rows between two blocks of its rows."""
 
 import msgspec
 
@@ -9,9 +9,10 @@ from service.domain.incident import Incident, Witness
 class Level(msgspec.Struct, array_like=True):
     """The level at which a source stands since an incident became a state that lasts.
 
-    Rows at the level alarm, and belong to no new incident: the state was told of.
-    `incident` is that one; `top` its largest severity when it did, `severities` those of the latest
-    rows at the level. `row` and `at` are number and time of the latest row that alarmed.
+    Rows at the level alarm but belong to no new incident: people know of the state already.
+    `incident` is the one that became the state, and `top` its largest severity at that time.
+    `severities` are those of the latest rows at the level. `row` and `at` are the number and the
+    time of the latest row that alarmed.
     """
 
     incident: Incident
@@ -22,9 +23,9 @@ class Level(msgspec.Struct, array_like=True):
 
     @property
     def height(self) -> float:
-        """The level. It falls with its rows and rises again, never above `top`.
+        """The severity of the level: it follows the severities of its rows, but not above `top`.
 
-        A fault that grows slowly would otherwise take the level with it.
+        Without `top`, a fault that grows slowly would raise the level and never be seen.
         """
         return min(self.top, max(self.severities))
 
@@ -44,11 +45,11 @@ class Level(msgspec.Struct, array_like=True):
 class Source(msgspec.Struct, array_like=True):
     """What is remembered of one source.
 
-    `rows` were judged so far; `alarms` are the numbers of the latest alarming ones, above the level
-    where there is one, and `times` theirs. `last` is the time of the latest row, `heard` when it
-    came here, `interval` the usual seconds between two rows. `waiting` are kept rows that may
-    belong to the next incident, `levels` the severities of the open one's latest alarming rows.
-    `level` is where the source stands.
+    `rows` counts the judged rows. `alarms` are the numbers of the latest alarming rows (only those
+    above the level, if there is one) and `times` their times. `last` is the time of the latest row,
+    `heard` when that row arrived, `interval` the usual seconds between two rows. `waiting` are kept
+    rows that may belong to the next incident. `levels` are the severities of the latest alarming
+    rows of the open incident. `level` is the lasting state of the source, if it is in one.
     """
 
     rows: int = 0
@@ -69,11 +70,11 @@ class Source(msgspec.Struct, array_like=True):
         return max(alarms, default=None)
 
     def measured(self, severity: float) -> float:
-        """Return a severity as it is beside the level; 1 and more is above it."""
+        """Return a severity relative to the level; 1 or more is above the level."""
         return measured(severity, self.level.height if self.level else None)
 
     def stands_at(self, row: int, at: float, severity: float) -> bool:
-        """Take an alarming row; return whether it belongs to the state at which the source is."""
+        """Take an alarming row; return whether it belongs to the lasting state of the source."""
         if self.level is None:
             return False
         self.level.seen(row, at)

@@ -1,4 +1,4 @@
-"""Which rows that wait belong to an incident: those that lie nearer to its rows than to others'."""
+"""Which waiting rows belong to an incident: those nearer to its rows than to other rows."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +9,10 @@ _BLOCK = 256  # rows compared at once
 def nearer(
     X: NDArray[np.float32], ours: NDArray[np.float32], others: NDArray[np.float32]
 ) -> NDArray[np.bool_]:
-    """Return which rows of X (n, d) have their nearest row among `ours` (k, d), (n,).
+    """Return (n,) whether each row of X (n, d) is nearer to `ours` (k, d) than to `others` (m, d).
 
-    Not among `others` (m, d), that is; k > 0. Each column counts in its standard deviations over
-    `ours` and `others`; what is missing counts as their mean.
+    k is above 0. Each column is divided by its standard deviation over `ours` and `others`; a
+    missing value counts as the column's mean.
 
     >>> ours, others = np.float32([[0, 1], [0, 2]]), np.float32([[9, 1]])
     >>> nearer(np.float32([[1, 2], [8, 1]]), ours, others).tolist()

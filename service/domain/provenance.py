@@ -1,6 +1,6 @@
-"""What a version learned, from whom, and on top of which others: the lineage of data.
+"""The lineage of data: what a version learned, from whom, and which versions it builds on.
 
-All of it follows from records and from the batches kept with them; nothing here asks the store.
+Everything is computed from version records and the batches kept with them, without the store.
 """
 
 from collections import Counter
@@ -54,7 +54,7 @@ class Made:
 
 
 def descended(made: Sequence[Made], guilty: Iterable[int]) -> set[int]:
-    """Return the `guilty` versions with all that were made on top of them, or are copies of them.
+    """Return the `guilty` versions, their descendants, and the copies of either.
 
     `made` is in the order of the numbers: a parent goes before its children.
     """
@@ -68,7 +68,7 @@ def descended(made: Sequence[Made], guilty: Iterable[int]) -> set[int]:
 
 
 def ranges(made: Iterable[Made]) -> list[tuple[str, str]]:
-    """Return what the versions took of the buffer, ranges `(first, last]` that touch as one."""
+    """Return the ranges `(first, last]` of the buffer that the versions took, neighbours joined."""
     found: list[tuple[str, str]] = []
     for one in made:
         if one.first is None or one.last is None:
@@ -81,7 +81,7 @@ def ranges(made: Iterable[Made]) -> list[tuple[str, str]]:
 
 
 def position(entry: str) -> Position:
-    """Return a stream's entry id as what can be compared."""
+    """Return the id of a stream's entry as a pair of numbers, which can be compared."""
     milliseconds, _, number = entry.partition("-")
     return int(milliseconds), int(number or 0)
 

@@ -83,7 +83,7 @@ class _Pool:
 
 
 class Learnable(NamedTuple):
-    """What can be learned of some batches: features (m, w), and which of all n rows they are."""
+    """The features (m, w) that can be learned from some batches; `kept` (n,) marks their rows."""
 
     features: NDArray[np.float32]
     kept: NDArray[np.bool_]
@@ -95,8 +95,8 @@ def learnable(
 ) -> Learnable:
     """Derive the features of `batches`, by the context `chosen` before or by one chosen now.
 
-    Rows of all batches with timestamps are put in the order of these; a row of the others has only
-    the rows before it in its own batch as context.
+    The rows of all batches with timestamps are sorted by time. In a batch without timestamps, the
+    context of a row is the rows before it in the same batch.
     """
     n = sum(len(one.X) for one in batches)
     starts = np.cumsum([0, *(len(one.X) for one in batches)])
@@ -186,7 +186,7 @@ def _pooled(batches: Sequence[RawBatch], starts: Iterable[int]) -> _Pool | None:
         off.append(_marks(beside.off, len(X)))
         place.append(np.arange(start, start + len(X)))
     when = np.concatenate(times)
-    # Of rows of the same time the one that is learned comes first, then those that repeat it.
+    # Among rows of equal time, the row to be learned comes first and its repetitions follow.
     known = np.concatenate(context)
     order = np.lexsort((known, when))
     return _Pool(

@@ -12,8 +12,9 @@ _HEAD_START_SECONDS = 10.0  # so that the weights tell detectors apart that are 
 def due(detector: Detector, now: float) -> str | None:
     """Return why `detector` is to be retrained at `now` (unix time), or None when it is not.
 
-    What was asked for by hand, or was begun and not ended, goes before the triggers of the
-    config, which pause with `paused`. Without the vectors that a training needs nothing is due.
+    A retraining that a person asked for, or that was begun and not ended, is due before the
+    triggers of the config are looked at. `paused` pauses the triggers. Nothing is due without the
+    vectors that a training needs.
     """
     if detector.needed:
         return None
@@ -45,8 +46,8 @@ def due_at(detector: Detector, now: float) -> float | None:
 def need(detector: Detector, waited: float) -> float:
     """Return how much `detector`, due for `waited` seconds, needs its retraining; the most first.
 
-    A person who waits, drift, and a buffer beyond the trigger count for up to 16 times the
-    waiting: so each of them comes first among equals, and nobody waits for ever.
+    The need is the waiting time, multiplied by up to 16 for a person who waits, for drift, and for
+    a buffer beyond its trigger. The bound of 16 means that no detector waits for ever.
     """
     urgent = detector.requested > detector.served or detector.drift.state == "new_regime"
     backlog = detector.buffered / max(detector.config.retrain.min_vectors or 0, MIN_VECTORS)

@@ -13,7 +13,7 @@ from service.problems import Conflict
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is to be taken back, by whom and why; `unserved` where no clean version need be left."""
+    """What to take back, who asked and why; `unserved` allows that no version is left to serve."""
 
     culprit: Culprit
     who: str = ""
@@ -22,10 +22,11 @@ class Asked:
 
 
 class Revoked(Struct, frozen=True):
-    """What a revocation came to, or would come to with `dry_run`.
+    """The result of a revocation; with `dry_run`, what the result would be.
 
-    `discarded` counts vectors by where they were, `lost` those of others that are not kept,
-    `relearned` those that went back to the buffer. `labels` are those of the revoked key.
+    `discarded` counts the vectors by the place that they were removed from. `lost` and `relearned`
+    count vectors of other senders: those that cannot be learned again because they are not kept,
+    and those that went back to the buffer. `labels` counts the deleted labels of the revoked key.
     """
 
     dry_run: bool
@@ -40,10 +41,11 @@ class Revoked(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a revocation comes to, as things stand at `generation` and `last_version`.
+    """The effect of a revocation on the detector's state at `generation` and `last_version`.
 
-    `marked` are all versions that it reaches, `again` the ranges of the buffer that go back to it
-    as far as they are kept, `innocent` what the versions not marked before learned from others.
+    `marked` are all versions that learned of the revoked data. `again` are ranges of learned
+    entries that go back to the buffer, as far as they are kept. `innocent` counts what the versions
+    that were not marked before learned from other senders.
     """
 
     uid: str
@@ -58,15 +60,15 @@ class Plan:
     relearned: Tally
 
     def check(self, asked: Asked) -> None:
-        """Raise Conflict where it leaves no version to serve and that was not asked for."""
+        """Raise Conflict if it leaves no version to serve and the request does not allow that."""
         if self.champion is not None and self.target is None and not asked.unserved:
             raise Conflict(
-                "No version that is kept is without it. Import one and promote it first, or let "
-                "none serve until one is learned: `without_champion`."
+                "Every version that is kept learned of the revoked data. Import and promote a "
+                "clean one first, or send `without_champion` to serve none until one is learned."
             )
 
     def foreseen(self) -> "Revoked":
-        """Return what the answer says of it while nothing is done yet."""
+        """Return the answer to a dry run."""
         return Revoked(
             dry_run=True,
             champion=self.target,
@@ -98,9 +100,10 @@ class State:
     sources: dict[int, list[Source]]
 
     def reached_by(self, culprit: Culprit) -> tuple[set[int], set[int]]:
-        """Return the versions that it reaches, and those of them whose data is to be relearned.
+        """Return the versions that it reaches, and those of them whose data must be relearned.
 
-        What an earlier revocation reached, that one relearns: its own culprit is among that.
+        Versions that an earlier revocation marked are left out of the second set: that revocation
+        has relearned their data. Those that it marked for this same culprit stay in.
         """
         guilty = {n for n, found in self.sources.items() if any(map(culprit.sent, found))}
         mine = {n for n, mark in self.marks.items() if getattr(mark, culprit.kind) == culprit.id}
@@ -108,7 +111,7 @@ class State:
         return marked, (marked - set(self.marks) | mine) & set(self.promoted)
 
     def clean(self, marked: set[int]) -> int | None:
-        """Return the champion once `marked` are: the one of now, or the latest other kept."""
+        """Return the champion after `marked` are marked: the present one, or the latest clean."""
         if self.champion not in marked:
             return self.champion
         kept = (n for n in self.promoted if n in self.artifacts)

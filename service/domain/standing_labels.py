@@ -28,7 +28,7 @@ def standing(labels: Sequence[Label], left: Container[str], spared: int) -> Stan
 
 
 def told(number: int, forgotten: int, acting: Standing) -> str:
-    """Return in words what comes of a move to version `number`, which lacks `forgotten` vectors.
+    """Return the effect of a move to version `number`, which lacks `forgotten` vectors, in words.
 
     >>> told(1, 0, Standing(normal=0, anomaly=0, unlearned=0, spared=2))
     'Version 1 serves. Rows like those of 2 dismissals still page nobody.'
@@ -45,8 +45,8 @@ def told(number: int, forgotten: int, acting: Standing) -> str:
         )
     if acting.unlearned:
         said.append(
-            f"{acting.unlearned:,} rows labelled normal are among what it does not know and may "
-            "alarm again."
+            f"This version did not learn {acting.unlearned:,} rows labelled normal; they may alarm "
+            "again."
         )
     if acting.spared:
         said.append(f"Rows like those of {acting.spared:,} dismissals still page nobody.")

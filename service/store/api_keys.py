@@ -1,4 +1,4 @@
-"""API keys in the store: made, listed, revoked. Their secrets are never there."""
+"""API keys in the store: made, listed, revoked. The store never holds their secrets."""
 
 import secrets
 from dataclasses import replace
@@ -53,7 +53,7 @@ _WHERE = {"keys": API_KEYS, "audit": KEYS_AUDIT, "nonce": KEYS_NONCE}
 
 
 class State(NamedTuple):
-    """What names a state of the key table: the changes so far, and a nonce drawn with the last.
+    """The name of one state of the key table: its changes so far, and the nonce of the last one.
 
     The nonce begins with the milliseconds since 1970 at which it was drawn. It tells apart what a
     store that was restored from a copy would number alike, and is empty where the first release
@@ -64,7 +64,7 @@ class State(NamedTuple):
     nonce: str
 
     def older(self, other: "State") -> bool:
-        """Return whether it is from before `other`, by the store's clock where that is known."""
+        """Return whether this state is older than `other`, by the store's clock where known."""
         mine, theirs = (int(one.nonce.partition("-")[0] or 0) for one in (self, other))
         return self.revision < other.revision and mine <= theirs
 
@@ -77,7 +77,7 @@ class ApiKeys:
         self._most = most
 
     async def create(self, grant: Grant, *, who: str = "") -> Grant:
-        """Store what a key allows, and return it with its time; Conflict for one too many."""
+        """Store what a key allows; return it with its time. Conflict if there are too many keys."""
         allowed = {
             "name": grant.name,
             "scopes": sorted(grant.scopes),
@@ -100,7 +100,7 @@ class ApiKeys:
         return replace(grant, created=created)
 
     async def revoke(self, identity: str, *, who: str = "") -> None:
-        """Forget a key; Unknown where there is none."""
+        """Delete a key; Unknown if there is no such key."""
         args = {
             "id": identity,
             "nonce": secrets.token_hex(8),
@@ -110,7 +110,7 @@ class ApiKeys:
             raise Unknown("There is no such key.")
 
     async def state(self) -> State:
-        """Return what names the present state of the table."""
+        """Return the name of the table's present state."""
         pipe = self._redis.pipeline(transaction=True)
         pipe.hget(API_KEYS, _REVISION)
         pipe.get(KEYS_NONCE)
@@ -129,7 +129,7 @@ class ApiKeys:
 
 
 async def count(url: str) -> int:
-    """Return how many keys the store at `url` holds; StoreUnavailable."""
+    """Return how many keys the store at `url` holds; raises StoreUnavailable."""
     async with await connect(url) as redis:
         _, grants = await ApiKeys(redis).read()
         return len(grants)

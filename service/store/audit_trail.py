@@ -46,7 +46,7 @@ class Audit:
     async def append(
         self, name: str, entry: bytes, *, before: Any = None, after: Any = None
     ) -> bool:
-        """Write an entry for a change that no script of its own carries; False when it is gone."""
+        """Write an entry for a change that no script audits; False if the detector is gone."""
         args = {
             "uid": "",
             "before": orjson.dumps(before),

@@ -1,4 +1,4 @@
-"""The buffer: normal batches, durable from the moment they are acknowledged until they are learned.
+"""The buffer: it keeps normal batches durably from their acknowledgement until they are learned.
 
 One stream entry is one batch. Everything behind the cursor was consumed by a version or is parked;
 everything after it is buffered. Entries never move, except that a released range is appended anew.
@@ -35,7 +35,7 @@ CHUNK_BYTES = 8 * 2**20  # of one reading: the store answers everybody else in b
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """Bounds of a quarantine, and the most of a buffer that is one sender's novelty."""
+    """Bounds of a quarantine, and of one sender's share of new regimes in a buffer."""
 
     max_vectors: int = 100_000
     max_bytes: int = 64 * 2**20
@@ -43,11 +43,11 @@ class Holding:
 
 
 class OneSender(Exception):  # noqa: N818 - it is not an error: the batch is to be judged again
-    """Too much of what is buffered would be one sender's novelty."""
+    """One sender would have too large a share of new regimes in the buffer."""
 
 
 class Buffer:
-    """Takes normal batches in and gives experiences out."""
+    """Stores normal batches and returns experiences."""
 
     def __init__(
         self,

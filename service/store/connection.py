@@ -1,4 +1,4 @@
-"""The store: how to connect, how to ask, and what its errors mean.
+"""The connection to the store: clients, calls with a deadline, and the meaning of errors.
 
 Every call answers or fails within a deadline, and nothing is retried: after a time-out it is
 unknown whether a write happened, so only the caller can know whether repeating it is safe.
@@ -63,7 +63,7 @@ async def connect(url: str, *, deadline: float = DEADLINE) -> Redis:
 
 @asynccontextmanager
 async def store_errors() -> AsyncIterator[None]:
-    """Turn what keeps the store from answering into StoreUnavailable."""
+    """Turn errors of the connection and of the store into StoreUnavailable."""
     try:
         yield
     except ResponseError as error:
@@ -91,7 +91,7 @@ async def ask(redis: Redis, question: Awaitable[Answer]) -> Answer:
 
 
 def cause(error: StoreUnavailable) -> str:
-    """Return why the store does not answer, in words for the log and for whoever runs it."""
+    """Return why the store does not answer, in words for the log and for operators."""
     found = error.__cause__
     if found is None:
         return f"no answer in time ({DEADLINE:g} s)" if error.detail == SILENT else error.detail
@@ -102,7 +102,7 @@ def cause(error: StoreUnavailable) -> str:
 
 
 async def refused(url: str, *, allow_weak: bool) -> str | None:
-    """Return why the store at `url` may not be used; None where it may, or does not answer."""
+    """Return why the store at `url` must not be used; None if it may be, or does not answer."""
     async with await connect(url) as redis:
         try:
             await check_durability(redis, allow_weak=allow_weak)
@@ -114,7 +114,7 @@ async def refused(url: str, *, allow_weak: bool) -> str | None:
 
 
 async def unreachable(url: str) -> str | None:
-    """Return why the store at `url` does not answer, None when it does."""
+    """Return why the store at `url` does not answer, None if it answers."""
     async with await connect(url) as redis:
         client: Any = redis
         try:
@@ -136,7 +136,7 @@ def _is_unavailable(error: ResponseError) -> bool:
 
 
 class Script:
-    """A Lua script; a server that does not know it yet is sent its source."""
+    """A Lua script, called by its hash; its source is sent to a server that does not know it."""
 
     def __init__(self, source: str, *, flags: str = "") -> None:
         # With the first line, a server out of memory or read-only refuses the script before its
@@ -149,7 +149,7 @@ class Script:
         return await ask(redis, self.run(redis, keys, args))
 
     async def run(self, redis: Any, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """Run it as a call does, without a deadline and with the driver's own errors."""
+        """Run the script without a deadline; the driver's errors are raised as they are."""
         try:
             return await redis.evalsha(self.sha, len(keys), *keys, *args)
         except NoScriptError:  # nothing ran, so asking again is safe
@@ -157,7 +157,7 @@ class Script:
 
 
 async def replicated(redis: Redis, replicas: int) -> None:
-    """Return once so many replicas have all that was written before; StoreUnavailable otherwise.
+    """Wait until so many replicas have all earlier writes; raise StoreUnavailable otherwise.
 
     A replica follows one stream of writes: one that has a later write has the earlier ones too.
     """
@@ -211,7 +211,7 @@ _LOOK_SECONDS = 1.0  # between looks at whether the connection still lives
 
 
 async def notifications(redis: Redis) -> AsyncIterator[str | None]:
-    """Yield the name of every detector that changes, and None where nothing came for a while.
+    """Yield the name of every detector that changes, and None when no message came for a while.
 
     `redis` serves this alone: a subscription takes its connection for itself. A name announced
     while nobody listens is lost, so listeners also poll. Raises StoreUnavailable.

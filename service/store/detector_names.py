@@ -22,24 +22,24 @@ class DetectorNames:
         self._max_detectors, self._max_entities = max_detectors, max_entities
 
     async def all(self) -> set[str]:
-        """Return the names of all detectors, of one being made or deleted perhaps too."""
+        """Return the names of all detectors; one that is being made or deleted may be included."""
         members = await ask(self._redis, self._redis.smembers(DETECTORS))
         return {name.decode() for name in members}
 
     async def add(self, name: str) -> bool:
-        """Put a name in; return whether it was not there."""
+        """Add a name; return whether it is new."""
         if template_of(name) is not None:
             await ask(self._redis, self._redis.sadd(ENTITIES, name))
         return bool(await ask(self._redis, self._redis.sadd(DETECTORS, name)))
 
     async def remove(self, name: str) -> None:
-        """Take a name out."""
+        """Remove a name."""
         await ask(self._redis, self._redis.srem(DETECTORS, name))
         if template_of(name) is not None:
             await ask(self._redis, self._redis.srem(ENTITIES, name))
 
     async def claim(self, name: str) -> None:
-        """Put the name of a detector that is to be made in.
+        """Add the name of a detector that is about to be made.
 
         Raises Conflict where it is one too many, or has no template.
         """

@@ -1,4 +1,4 @@
-"""A detector built from the hash that the store holds of it."""
+"""Builds a detector from its hash in the store."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -149,7 +149,7 @@ def _config(
 
 
 def _after(entry: str, cursor: str) -> bool:
-    """Return whether an entry of a stream, '' for none, lies behind the cursor."""
+    """Return whether a stream's entry comes after the cursor; False for '', which is no entry."""
     return bool(entry) and _place(entry) > _place(cursor)
 
 

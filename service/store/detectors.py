@@ -82,7 +82,7 @@ class Detectors:
     async def change(
         self, name: str, change: Callable[[Detector], DetectorConfig], *, who: str = ""
     ) -> Detector:
-        """Give the detector the config that `change` makes of what it is; return it.
+        """Apply `change` to the detector's config, and return the detector.
 
         `change` is asked again where others were quicker. Raises what it raises, UnknownDetector,
         Unprocessable, and Conflict as `put` does.
@@ -115,7 +115,7 @@ class Detectors:
         return done
 
     async def entity(self, name: str, config: DetectorConfig, *, who: str = "") -> Detector:
-        """Return the detector of an entity, made with its template's config where there is none.
+        """Return the detector of an entity; make it with its template's config if there is none.
 
         Raises Conflict for one too many, and where the template is gone.
         """
@@ -158,7 +158,7 @@ class Detectors:
         return [found[name] for name in wanted if name in found]
 
     async def names(self) -> set[str]:
-        """Return the names of all detectors, of one being made or deleted perhaps too."""
+        """Return the names of all detectors; one that is being made or deleted may be included."""
         return await self._names.all()
 
     async def poll(self, names: Iterable[str]) -> dict[str, Pointer]:
@@ -217,7 +217,7 @@ class Detectors:
         return int(reply[1])
 
     async def mute(self, name: str, seconds: float, why: str, who: str) -> float:
-        """Mute the detector, 0 seconds to end that; return until when, in seconds since 1970.
+        """Mute the detector, or end a mute with 0 seconds; return its end in seconds since 1970.
 
         Raises UnknownDetector.
         """
@@ -296,7 +296,10 @@ def _holds_data(detector: Detector) -> bool:
 
 
 def _merge(held: Detector, config: DetectorConfig) -> DetectorConfig:
-    """Return `config` with what the detector's vectors have fixed; raise Conflict against it."""
+    """Return `config` with what the vectors held fix (dimension, context, columns) filled in.
+
+    Raises Conflict if `config` contradicts that.
+    """
     if not _holds_data(held):
         return config
     known = held.config

@@ -129,7 +129,7 @@ _ALL = [key for due_key in DUE for key in (due_key, running(due_key))]
 
 
 class Work(NamedTuple):
-    """Detectors that are due and wait, detectors that are retrained, the longest wait (s)."""
+    """Numbers of detectors that are due and of those being retrained, and the longest wait (s)."""
 
     due: int
     running: int
@@ -137,14 +137,14 @@ class Work(NamedTuple):
 
 
 class DueIndex:
-    """The due index. Writes raise nothing: the store being away costs at most a janitor's round."""
+    """The due index. A failed write raises nothing: the janitor's next round repairs the index."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
         self._bounds: dict[str, float] = {}  # the buffered vectors that make a detector due
 
     async def heads(self) -> dict[str, float]:
-        """Return what waited longest, of each set a few, and for how long (s); StoreUnavailable."""
+        """Return a few detectors of each set, longest wait (s) first; raises StoreUnavailable."""
         _, values = _HEADS.bound({}, {"most": HEADS})
         found = await _HEADS.script(self._redis, _ALL, values)
         return {
@@ -153,12 +153,12 @@ class DueIndex:
         }
 
     async def work(self) -> Work:
-        """Return how much there is to do; StoreUnavailable."""
+        """Return how much work waits; raises StoreUnavailable."""
         due_now, runs, oldest = await _WORK.script(self._redis, _ALL)
         return Work(due_now, runs, float(oldest))
 
     async def note(self, detector: Detector) -> None:
-        """Write when the detector is due; what is written already stays where it is earlier."""
+        """Write when the detector is due; an earlier time that is written already stays."""
         self._remember(detector)
         now = time.time()
         at = due_at(detector, now)
@@ -194,16 +194,16 @@ class DueIndex:
         await self._correct(name, own=True)
 
     async def correct(self, name: str) -> None:
-        """Write when the detector is really due, unless a worker retrains it."""
+        """Correct when the detector is due, unless a worker retrains it."""
         await self._correct(name, own=False)
 
     async def forget(self, name: str) -> None:
-        """Take a deleted detector out."""
+        """Remove a deleted detector."""
         self._bounds.pop(name, None)
         await self._write(_FORGET, name)
 
     async def _correct(self, name: str, *, own: bool) -> None:
-        """Look at the detector between two writes, so that no hint of meanwhile is overwritten."""
+        """Read the detector between two writes, so that a write by others is not overwritten."""
         seen = await self._write(_OPEN, name, own="yes" if own else "", seconds=_CORRECTING_SECONDS)
         if seen is None:
             return

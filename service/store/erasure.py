@@ -95,7 +95,7 @@ _WHERE = {"erased": ERASED, "erasing": ERASING}
 
 
 async def mark_erased(redis: Redis) -> None:
-    """Note that the append-only file has something to forget.
+    """Note that the append-only file still holds deleted vectors.
 
     Mark first: a crash in between costs at most one unnecessary rewrite.
     """
@@ -110,7 +110,7 @@ class Erasure:
         self._not_before = 0.0  # monotonic; after a rewrite that failed
 
     async def erase(self, name: str, keep_seconds: float, max_bytes: int = 512 * 2**20) -> int:
-        """Delete some of what was learned `keep_seconds` ago; return how many vectors.
+        """Delete some vectors learned at least `keep_seconds` ago; return how many.
 
         Call it again until it returns 0. What was learned later goes too, oldest first, where more
         than `max_bytes` would be kept.
@@ -167,7 +167,7 @@ class Erasure:
         return True
 
     async def settle(self) -> bool | None:
-        """Find out how the rewrite under way ended; None while it is not over, or there is none.
+        """Return how the running rewrite ended; None if it still runs, or none was begun.
 
         A rewrite that was killed, found the disk full, or went down with the store leaves the mark
         as if it had not been begun, and the next one is asked for after `AGAIN_SECONDS`.
@@ -203,7 +203,7 @@ class Erasure:
 
 
 class _Rewriting(NamedTuple):
-    """A store's run, the rewrites begun in it, whether one is under way, how the last ended."""
+    """The id of a store's run, its rewrites so far, whether one runs, and how the last ended."""
 
     run: str
     rewrites: int

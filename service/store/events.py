@@ -22,7 +22,7 @@ class Events:
         self._events_kept = events_kept
 
     async def append(self, name: str, uid: str, events: Sequence[Event]) -> list[str]:
-        """Keep `events`, for that incarnation; return their ids, [] once it is gone."""
+        """Store `events` of that incarnation; return their ids, [] if it was deleted."""
         keys, entries = Keys(name), list(map(packed_event, events))[-self._events_kept :]
         if not entries:
             return []

@@ -1,4 +1,4 @@
-"""Group commit: what several callers want written goes to the store at once, and is synced once.
+"""Group commit: the writes of several callers go to the store together and are synced once.
 
 A store that syncs every write before it answers does so once for whatever it did in between; one
 caller after another is held to one write a sync. So callers that come while a write is under way
@@ -29,7 +29,7 @@ class _Call:
 
 
 class Group:
-    """Runs one script for many callers; each has its own run's reply, or its own run's error.
+    """Runs one script for many callers; each caller gets the reply or the error of its own run.
 
     Only callers with the same `tag` share a transaction: their keys must be on one cluster node.
     """
@@ -66,7 +66,7 @@ class Group:
             del self._sending[tag], self._waiting[tag]
 
     async def _run(self, calls: Sequence[_Call], waiting: deque[_Call]) -> None:
-        """Write for `calls`, and answer each of them."""
+        """Run the script for each of `calls`, and give each its reply."""
         replies: Sequence[Any]
         try:
             replies = await self._replies(calls)
@@ -102,7 +102,7 @@ class Group:
 
 
 def _next(waiting: deque[_Call]) -> list[_Call]:
-    """Take from `waiting` those of the next transaction; who has given up is passed over."""
+    """Take the calls of the next transaction from `waiting`; drop those that were cancelled."""
     calls: list[_Call] = []
     size = 0
     while waiting and len(calls) < MOST_CALLS:

@@ -150,7 +150,7 @@ class Held:
         self._redis: Any = redis
 
     async def list(self, name: str) -> list[QuarantineEntry]:
-        """Return what waits, the oldest LISTED batches, oldest first, as the quarantine has it."""
+        """Return the LISTED oldest batches that wait, oldest first, as entries of a quarantine."""
         rows = await _LIST(self._redis, Keys(name), {"most": LISTED})
         return [
             QuarantineEntry(
@@ -168,7 +168,7 @@ class Held:
         ]
 
     async def vectors(self, name: str, entry: str) -> NDArray[np.float32] | None:
-        """Return the vectors (n, d) of one entry, by its stream id; None when it is not there."""
+        """Return the vectors (n, d) of the entry with this stream id; None if there is none."""
         rows = await ask(self._redis, self._redis.xrange(Keys(name).held, entry, entry))
         if not rows:
             return None
@@ -176,7 +176,7 @@ class Held:
         return np.frombuffer(fields[b"x"], dtype="<f4").reshape(-1, int(fields[b"d"]))
 
     async def split(self, name: str, entry: str, rows: NDArray[np.bool_]) -> str | None:
-        """Give some of an entry's n `rows` (n,), not all, one of their own; return its stream id.
+        """Move some `rows` (n,), not all, of an entry to a new entry; return its stream id.
 
         None when it is not there.
         """

@@ -38,7 +38,7 @@ class Followed(msgspec.Struct, frozen=True):
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """What one step of the worker writes beside what it remembers.
+    """What one step of the worker writes beside the worker's own memory.
 
     `incidents` with the rows that each keeps, None where these are as they were; `buckets` by their
     field, None for a chunk that goes.
@@ -54,7 +54,7 @@ class Changes(msgspec.Struct, frozen=True):
 
 
 class Listed(NamedTuple):
-    """An incident and what was decided about it, None where nothing was."""
+    """An incident and the decision about it, None without a decision."""
 
     incident: Incident
     ruling: Ruling | None
@@ -175,14 +175,14 @@ class Incidents:
         return bool(await RULE(self._redis, Keys(name), args, data))
 
     async def spare(self, name: str, pardons: Sequence[Pardon]) -> None:
-        """Let rows like single labelled ones page nobody."""
+        """Store that rows like these labelled events page nobody."""
         if not pardons:
             return
         pairs = [part for one in pardons for part in (one.id.encode(), msgspec.msgpack.encode(one))]
         await SPARED(self._redis, Keys(name), {"most": PARDONS_KEPT}, pairs)
 
     async def pardons(self, name: str) -> list[Pardon]:
-        """Return what dismissed incidents spare."""
+        """Return the pardons of dismissed incidents and labelled events."""
         packs = await ask(self._redis, self._redis.hvals(Keys(name).pardons))
         return [msgspec.msgpack.decode(packed, type=Pardon) for packed in packs]
 
@@ -195,24 +195,24 @@ class Incidents:
         return {one for one, ruling in found if ruling and ruling.verdict == "dismissed"}
 
     async def decisions(self, name: str) -> Decisions:
-        """Return what a worker compares to learn of decisions and of a mute."""
+        """Return the value whose change tells a worker of a decision or a mute."""
         key = Keys(name).state
         count, until = await ask(self._redis, self._redis.hmget(key, ["decisions", "muted_until"]))
         return Decisions(int(count or 0), float(until or 0) / 1000)
 
     async def unfinished(self, name: str) -> int:
-        """Return how many incidents are open, those that page nobody too."""
+        """Return how many incidents are open, including those that page nobody."""
         fields = ["incidents_opened", "incidents_closed"]
         opened, closed = await ask(self._redis, self._redis.hmget(Keys(name).state, fields))
         return int(opened or 0) - int(closed or 0)
 
     async def fields(self, name: str) -> list[str]:
-        """Return which chunks of the history there are."""
+        """Return the names of the history's chunks."""
         found = await ask(self._redis, self._redis.hkeys(Keys(name).buckets))
         return [field.decode() for field in found]
 
     async def buckets(self, name: str, fields: Sequence[str] | None = None) -> dict[str, Buckets]:
-        """Return chunks of the history by their field, all where no `fields` are given."""
+        """Return chunks of the history by field: those of `fields`, or all without any."""
         key = Keys(name).buckets
         if fields is None:
             packs = await ask(self._redis, self._redis.hgetall(key))
@@ -227,7 +227,7 @@ class Incidents:
 
 
 def _order(incident: str) -> int:
-    """Return the number of an incident, by which they are ordered."""
+    """Return the number of an incident, by which incidents are sorted."""
     return int(incident[1:].partition("-")[0])
 
 
@@ -240,7 +240,7 @@ def _ruling(packed: bytes | None) -> Ruling | None:
 
 
 def _packed_rows(rows: Sequence[Witness]) -> bytes:
-    """Return the rows as they are kept, the last ones left out where they take too much."""
+    """Return the rows as they are stored, without the last ones if they take too many bytes."""
     kept: list[Witness] = []
     size = 0
     for row in rows:

@@ -1,4 +1,4 @@
-"""What people said of vectors and events, bounded by sender: no sender's flood evicts another's."""
+"""Labels of vectors and events, bounded by sender: one sender cannot evict another's labels."""
 
 import secrets
 from collections.abc import Iterable, Sequence
@@ -167,7 +167,7 @@ class LabelStore:
         return fair(await self.all(name), limit)
 
     async def delete(self, name: str, labels: Iterable[Label], *, who: str = "") -> int:
-        """Delete labels; return how many of them there were."""
+        """Delete labels; return how many existed."""
         pairs = [part.encode() for one in labels for part in (one.sender, one.id)]
         if not pairs:
             return 0
@@ -175,7 +175,7 @@ class LabelStore:
         return int(await _DELETE(self._redis, Keys(name), args, pairs))
 
     async def sweep(self, name: str, sender: str, *, who: str = "") -> int:
-        """Delete what a sender said; return how many labels that were."""
+        """Delete the labels of a sender; return how many there were."""
         return await self.delete(
             name, [one for one in await self.all(name) if one.sender == sender], who=who
         )
@@ -224,12 +224,12 @@ def unpacked_label(entry: str, packed: bytes) -> Label:
 
 
 async def labelled(labels: LabelStore, detector: Detector) -> Labels | None:
-    """Return what people said last of each vector; None where it decides no threshold."""
+    """Return the latest label of each vector; None if labels do not decide the threshold."""
     return await judged(labels, detector) if "labels" in detector.config.threshold else None
 
 
 async def judged(labels: LabelStore, detector: Detector) -> Labels | None:
-    """Return what people said last of each vector; None where they said nothing."""
+    """Return the latest label of each vector; None without labels."""
     said = {one.vector.tobytes(): one for one in reversed(await labels.latest(detector.name))}
     # A label may be older than the first batch, which fixed the dimension.
     of = [one for one in said.values() if detector.dimension in (None, len(one.vector))]

@@ -1,4 +1,4 @@
-"""Leases: at most one worker trains a detector, and a late one can change nothing.
+"""Leases: at most one worker trains a detector, and one whose lease is over changes nothing.
 
 A lease expires by itself. A worker that was stopped past its lease and goes on does not know that,
 so every change that it makes carries its fencing token, and the script that makes the change
@@ -98,12 +98,12 @@ class Lease:
 
     @property
     def expired(self) -> bool:
-        """Whether it is over by our own clock, which is before it is over by the store's."""
+        """Whether the lease is over by this process's clock, which ends before the store's."""
         return time.monotonic() >= self.deadline
 
 
 class Leases:
-    """Gives leases and knows which workers live."""
+    """Gives leases, and records which workers are alive."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
@@ -117,7 +117,7 @@ class Leases:
         return await self._given(_ACQUIRE, name, seconds, role)
 
     async def seize(self, name: str, seconds: float, role: Role = "worker") -> Lease | None:
-        """Return a lease whoever holds one: what that one does from now on is refused.
+        """Take the lease away from its holder, whose later writes are refused; return a new lease.
 
         None for a detector that does not exist.
         """
@@ -142,7 +142,7 @@ class Leases:
         )
 
     async def renew(self, lease: Lease) -> Lease | None:
-        """Return the lease with its time starting anew, or None when it is lost."""
+        """Renew the lease and return it, or None if it is lost."""
         asked = time.monotonic()
         keys = Keys(lease.name)
         args = {"holder": lease.holder, "milliseconds": _milliseconds(lease.seconds)}
@@ -161,7 +161,7 @@ class Leases:
         return bool(await _RELEASE(self._redis, keys, args, lease=keys.lease(lease.role)))
 
     async def beat(self, worker: str) -> None:
-        """Record that `worker` lives."""
+        """Record that `worker` is alive."""
         await _BEAT(self._redis, {"workers": WORKERS}, {"worker": worker})
 
     async def workers(self) -> dict[str, float]:
@@ -185,7 +185,7 @@ class Leases:
         return {w: max(0.0, age) for w, age in ages.items() if w not in ahead}
 
     async def leave(self, worker: str) -> None:
-        """Forget `worker`, which ends in good order."""
+        """Remove `worker`, which ends normally."""
         await ask(self._redis, self._redis.zrem(WORKERS, worker))
 
 

@@ -65,7 +65,7 @@ class Live:
         self._due = DueIndex(redis)
 
     async def append(self, name: str, summary: LiveSummary) -> bool:
-        """Send `summary` for the incarnation `summary.uid`; False when that is gone."""
+        """Append `summary` for the incarnation `summary.uid`; False if that was deleted."""
         keys, packed = Keys(name), msgspec.msgpack.encode(summary)
         kept = bounded(SUMMARIES_KEPT, len(packed))
         args = {"uid": summary.uid, "most": kept}
@@ -80,7 +80,7 @@ class Live:
         return [(row.decode(), _decoder.decode(entry[b"e"])) for row, entry in rows]
 
     async def keep(self, name: str, uid: str, X: NDArray[np.float32], most: int) -> None:
-        """Keep live vectors X (n, d) of that incarnation; in all the latest `most`, in bounds.
+        """Keep live vectors X (n, d) of that incarnation; only the latest `most` stay, in bounds.
 
         They go once no more came for an hour.
         """

@@ -69,7 +69,7 @@ end
 
 
 def said(action: str, who: str, why: str = "", **what: Any) -> bytes:
-    """Return what an entry says beside what its script adds, as `audit` wants it."""
+    """Return the fields of an audit entry that its script does not add, as `audit` takes them."""
     entry = {"action": action, "who": who, "why": why, **what}
     return orjson.dumps(entry, option=orjson.OPT_SERIALIZE_NUMPY)[1:]
 
@@ -88,7 +88,7 @@ local state = KEYS.state
 
 
 class Fenced(Exception):  # noqa: N818 - it states what happened
-    """The change was refused: the lease is lost, or the champion or the cursor moved."""
+    """The change was refused: the lease is lost, or the champion or the cursor has moved."""
 
 
 # `version` is '' where nothing serves any more. The nonce and the artifact's sha256 name this

@@ -1,4 +1,4 @@
-"""Which API processes live, and which generation of each detector they serve."""
+"""Which API processes are alive, and which generation of each detector they serve."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ redis.call('EXPIRE', KEYS.processes, ARGS.seconds)
 
 
 class Process(NamedTuple):
-    """One API process: seconds since it was heard of, and the generations that it serves."""
+    """One API process: seconds since its last report, and the generations that it serves."""
 
     id: str
     heard_seconds: float
@@ -45,13 +45,13 @@ class Processes:
         self._redis: Any = redis
 
     async def beat(self, process: str, loaded: Mapping[str, int]) -> None:
-        """Record that `process` lives and serves these generations."""
+        """Record that `process` is alive and serves these generations."""
         told = orjson.dumps(dict(list(loaded.items())[:LOADED]))
         args = {"process": process, "loaded": told, "seconds": KEPT_SECONDS}
         await _BEAT(self._redis, {"processes": PROCESSES}, args)
 
     async def all(self) -> list[Process]:
-        """Return the processes that were heard of lately, by id."""
+        """Return the processes that reported lately, by id."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.hgetall(PROCESSES)
         pipe.time()

@@ -101,7 +101,7 @@ class Quarantine:
         return found
 
     async def split(self, name: str, entry_id: str, rows: NDArray[np.bool_]) -> str:
-        """Give some of the n `rows` (n,) of an entry an entry of their own; return its id.
+        """Move some of the n `rows` (n,) of an entry to a new entry; return its id.
 
         Of kind `rows`; Unknown when there is none.
         """
@@ -157,7 +157,7 @@ class Quarantine:
                 return total
 
     async def resume(self, name: str) -> int:
-        """Complete decisions that a crash cut short; return how many vectors that moved."""
+        """Complete decisions that a crash interrupted; return how many vectors that moved."""
         return sum(
             [
                 await self.decide(name, entry.id, entry.decision)

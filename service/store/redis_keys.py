@@ -78,7 +78,7 @@ class Keys:
 
     @property
     def words(self) -> str:
-        """Hash: code to word, of the categories in rows that came."""
+        """Hash: code to word, of the categories in received rows."""
         return self._key("words")
 
     @property
@@ -98,7 +98,7 @@ class Keys:
 
     @property
     def senders(self) -> str:
-        """Hash: sender to the cursor, and the novel vectors that it sent since."""
+        """Hash: sender to the cursor, and the sender's novel vectors since that cursor."""
         return self._key("senders")
 
     @property
@@ -108,7 +108,7 @@ class Keys:
 
     @property
     def spoken(self) -> str:
-        """Hash: sender to the hour, and how often it labelled or decided in that."""
+        """Hash: sender to the hour, and how often the sender labelled or decided in that hour."""
         return self._key("spoken")
 
     @property
@@ -292,7 +292,7 @@ class Keys:
         return self._key(f"answers:{suffix}")
 
     def labels_idempotency(self, key: str) -> str:
-        """Return the string that stands while labels under this Idempotency-Key were kept."""
+        """Return the string that marks an Idempotency-Key whose labels are stored; it expires."""
         return f"{self.idempotency(key)}:labels"
 
     @property
@@ -311,7 +311,7 @@ class Keys:
 
 
 def suffix(sender: str) -> str:
-    """Return what stands for a sender in the name of a key: hashed, for it may be anything."""
+    """Return the hash of a sender for the name of a key; a sender may hold any characters."""
     return _digest(sender)[:16]
 
 

@@ -1,4 +1,4 @@
-"""Versions in the store: numbered, immutable, and one of them champion.
+"""Versions in the store: they are numbered and immutable, and one of them is the champion.
 
 Numbers are given, and the champion moves, only inside the scripts below. A promotion is also the
 acknowledgement of its experience: version, pointer, history and cursor change together or not at
@@ -54,7 +54,7 @@ class Registry:
         *,
         seconds: float,
     ) -> int:
-        """Make the candidate champion and its experience learned, in one step; return its number.
+        """Promote the candidate and acknowledge its experience, in one step; return its number.
 
         `record` is what its version record says beside what the store adds. Raises Fenced, and
         changes nothing, unless the lease holds and champion and cursor are as `experience` found
@@ -163,7 +163,7 @@ class Registry:
         who: str = "",
         why: str = "",
     ) -> int:
-        """Promote or roll back by hand; return the generation, the same one for the same champion.
+        """Promote or roll back by hand; return the generation, unchanged for the same champion.
 
         A parked experience that a rejected version learned counts as consumed from then on. Raises
         UnknownDetector, Unknown (version), PreconditionFailed, Gone (artifact pruned) and
@@ -231,7 +231,7 @@ class Registry:
         }
 
     async def artifact(self, name: str, number: int) -> bytes | None:
-        """Return the version's artifact, or None when it is pruned or never was."""
+        """Return the version's artifact, or None if it was pruned or never existed."""
         keys, client = Keys(name), self._redis
         digest = await ask(client, client.hget(keys.artifacts, str(number)))
         if digest is None:
@@ -259,7 +259,7 @@ class Registry:
         await PIN(self._redis, Keys(name), {"version": number, "seconds": PIN_SECONDS})
 
     async def prune(self, name: str) -> list[int]:
-        """Delete artifacts that nothing needs; return their versions' numbers.
+        """Delete the artifacts that nothing needs; return the numbers of their versions.
 
         Kept are those of the champion, its parent and its anchor, the last k that were champion,
         the last k imported, those pinned within the hour, and rejected ones whose experience is
@@ -317,5 +317,5 @@ def _taken(lease: Lease, experience: Experience) -> dict[str, object]:
 
 
 def _rest(document: Mapping[str, object]) -> bytes:
-    """Return JSON without its opening brace: the script writes before it what it alone knows."""
+    """Return JSON without its opening brace; the script puts its own fields before it."""
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)[1:]

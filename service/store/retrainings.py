@@ -1,4 +1,4 @@
-"""What the worker writes while it retrains a detector; each change carries its lease's token.
+"""What the worker writes while it retrains a detector; each write carries the lease's token.
 
 A detector is `idle`, `queued` or `running`. It stays `queued` or `running` until an outcome is
 final: a crash leaves it `running` for the next worker, a failed attempt puts it back to `queued`.
@@ -62,7 +62,7 @@ _STAND_DOWN = NamedScript(
 
 
 class Run(NamedTuple):
-    """A retraining that has begun: the weights asked for it alone, and its failed attempts.
+    """A retraining that has begun: the weights requested for it alone, and its failed attempts.
 
     `trace` is the trace id of the request for it, '' where there was none or it named none.
     """
@@ -91,7 +91,7 @@ class Retrainings:
         self._redis: Any = redis
 
     async def start(self, lease: Lease) -> Run:
-        """Set the detector `running`; what was requested until now is served by this run."""
+        """Set the detector `running`; this run serves all requests up to now."""
         reply = await self._fenced(_START, lease)
         weights = orjson.loads(reply[1]) if reply[1] else None
         return Run(weights, int(reply[2]), reply[3].decode())
@@ -106,7 +106,7 @@ class Retrainings:
         return int((await self._fenced(_FAIL, lease))[1])
 
     async def stand_down(self, lease: Lease) -> None:
-        """End a run that has nothing to learn, without an outcome."""
+        """End a run without an outcome, because there is nothing to learn."""
         await self._fenced(_STAND_DOWN, lease)
 
     async def _fenced(self, script: NamedScript, lease: Lease, **args: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Un-learning: what came in one batch, or with one API key, is taken back.
+"""Un-learning: it removes what came in one batch or with one API key.
 
 The versions that learned it, and all on top of them, are marked and never serve again; the last
 clean version that is kept does. Of what else they learned, what is still kept goes back to the
@@ -42,7 +42,7 @@ PLACES = ("buffered", "quarantined", "parked", "kept")
 
 
 class Revocations:
-    """Takes back what was learned, of all detectors."""
+    """Removes what all detectors learned from a batch or from an API key."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
@@ -50,7 +50,7 @@ class Revocations:
         self._due = DueIndex(redis)
 
     async def plan(self, name: str, culprit: Culprit) -> Plan:
-        """Return what taking `culprit` back would come to now; changes nothing.
+        """Return the effect that taking `culprit` back would have now; nothing is changed.
 
         Raises UnknownDetector, and Unknown where nothing of it is held or was learned.
         """
@@ -76,7 +76,7 @@ class Revocations:
         )  # fmt: skip
 
     async def revoke(self, name: str, asked: Asked) -> Revoked:
-        """Take the culprit back; return what that came to.
+        """Take the culprit back; return the result.
 
         Raises UnknownDetector, Unknown, Conflict where no clean version is left, and Fenced when
         another revocation, or a worker after a long pause, took the lease.
@@ -103,7 +103,7 @@ class Revocations:
         )
 
     async def _marked(self, lease: Lease, asked: Asked) -> tuple[Plan, int]:
-        """Mark the versions and move the champion; return what that went by, and the generation."""
+        """Mark the versions and move the champion; return the plan used, and the generation."""
         keys, culprit = Keys(lease.name), asked.culprit
         mark = {culprit.kind: culprit.id, "who": asked.who, "why": asked.why}
         for _ in range(_ROUNDS):
@@ -143,7 +143,7 @@ class Revocations:
     async def _swept(
         self, lease: Lease, culprit: Culprit, plan: Plan
     ) -> tuple[dict[str, int], Tally]:
-        """Discard what is left of the culprit, send the rest of what is kept to the buffer."""
+        """Discard the culprit's rows; send the other rows that are kept to the buffer."""
         keys, gone, relearned = Keys(lease.name), dict.fromkeys(PLACES, 0), Tally()
         # Held rows first: one that a person releases meanwhile is found at the stream's end.
         for kind, entries in (("held", keys.held), ("stream", keys.stream)):
@@ -212,7 +212,7 @@ class Revocations:
         return made, sources
 
     async def _entries(self, keys: Keys, now: State) -> list[tuple[str, str, Source]]:
-        """Return where every batch is, its entry there, and what it is."""
+        """Return the place, the entry and the source of every batch."""
         found = [("quarantined", entry, source) for entry, source in await self._scan(keys.held)]
         cursor = position(now.cursor)
         for entry, source in await self._scan(keys.stream):

@@ -1,4 +1,4 @@
-"""The fields of everything stored, each named once; `docs/generate.py` makes a table of them.
+"""The fields of all stored data, each named once; `docs/generate.py` makes a table of them.
 
 A table maps the name that scripts and adapters use to the field's name in Redis and what it holds.
 Fields whose name is one letter stand once in every stream entry, so they are short.

@@ -25,7 +25,7 @@ _NAME = re.compile(r"\b([A-Z]+)\.([a-z_0-9]+)")
 
 
 class NamedScript:
-    """A Lua script; `keys`, `args` and `data` are names, apart by spaces.
+    """A Lua script; `keys`, `args` and `data` are names, separated by spaces.
 
     A key whose name ends in `?` may be left out, behind all others; it is nil then.
     """
@@ -49,7 +49,7 @@ class NamedScript:
         data: Sequence[bytes] = (),
         **more: str,
     ) -> Any:
-        """Run it over those of `keys` and `more` that it names; StoreUnavailable."""
+        """Run it over those of `keys` and `more` that it names; raises StoreUnavailable."""
         return await self.script(redis, *self.bound(keys, args, data, **more))
 
     def bound(
@@ -59,7 +59,7 @@ class NamedScript:
         data: Sequence[bytes] = (),
         **more: str,
     ) -> tuple[list[str], list[Any]]:
-        """Return keys and arguments in their places."""
+        """Return the keys and the arguments in the order in which the script takes them."""
         args = args or {}
         if args.keys() != self._args:
             raise TypeError(f"arguments differ: {sorted(args.keys() ^ self._args)}")

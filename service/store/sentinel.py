@@ -1,4 +1,4 @@
-"""A store that Sentinel watches: which server is the master is asked at every new connection.
+"""A store that Sentinel watches: every new connection asks the sentinels for the master.
 
     redis+sentinel://user:password@host:26379,host:26379,host:26379/master-name/0
 
@@ -18,10 +18,10 @@ _SHARE = 0.4  # of a call's deadline, for a sentinel that does not answer
 
 
 class MasterPool(SentinelConnectionPool, BlockingConnectionPool):
-    """Connections to whichever server is the master; callers wait for a free one."""
+    """Connections to the present master; callers wait for a free connection."""
 
     async def disconnect(self, inuse_connections: bool = True) -> None:
-        """Close the connections; all of them at the end, those to the sentinels too."""
+        """Close the connections; at the end also those to the sentinels."""
         await super().disconnect(inuse_connections)
         if inuse_connections:
             for sentinel in self.sentinel_manager.sentinels:

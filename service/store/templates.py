@@ -1,4 +1,4 @@
-"""Templates: configs by which detectors are made for entities, `t:entity`, as they come."""
+"""Templates: the configs with which detectors of entities (`t:entity`) are made on demand."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ _SCANNED = 1000  # entities looked at in one round trip
 
 
 class _Stored(msgspec.Struct):
-    """What the store holds of a template: its format, and its config as JSON has it."""
+    """A template in the store: its format number, and its config as JSON."""
 
     format: int
     config: msgspec.Raw
@@ -29,7 +29,7 @@ class Templates:
         self._redis: Any = redis
 
     async def put(self, name: str, config: DetectorConfig) -> bool:
-        """Keep the config of a template; return whether there was none. Entities keep theirs.
+        """Store a template's config; return whether it is new. Existing entities keep their config.
 
         Raises Unprocessable for a name or a config that is none.
         """
@@ -58,7 +58,7 @@ class Templates:
         return frozenset(name.decode() for name in found)
 
     async def delete(self, name: str) -> None:
-        """Delete a template; Unknown where there is none, Conflict while it has entities."""
+        """Delete a template; raises Unknown if there is none, Conflict while it has entities."""
         text = await ask(self._redis, self._redis.hget(TEMPLATES, name))
         if text is None:
             raise Unknown("There is no such template.")
