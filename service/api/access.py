@@ -1,4 +1,4 @@
-"""Who may do what, as one API process knows it: in memory, and within a poll of what is stored."""
+"""Which API key may do what; kept in memory, at most one poll behind the store."""
 
 import asyncio
 import hmac
@@ -26,11 +26,11 @@ _LONGEST = 512  # of a header that is worth hashing
 
 
 class Access:
-    """Tells keys from what is none, and what each allows.
+    """Decides whether a header carries a valid API key, and what that key allows.
 
-    `fixed` are keys that are in no store. Without those and without stored ones everybody may do
-    everything where `may_be_open`; but once there was a key, never again. Before the store was
-    read nobody knows whether there are keys; then they may where `insecure`.
+    `fixed` are the keys from files, which the store does not hold. With no keys at all every
+    request is allowed if `may_be_open`. Once any key has been seen, keys are required for good.
+    Until the store has been read, requests without a key are allowed only if `insecure`.
     """
 
     def __init__(
@@ -43,17 +43,17 @@ class Access:
         self._state: State | None = None  # None: the store was not read yet
         self._went_back: State | None = None
         self._buckets: dict[str, Bucket] = {}
-        # By the whole header as it came, None being no header. Python's hash of bytes is keyed
-        # with randomness of this process and two are compared only when all 64 bits of it agree:
-        # the time of a look-up tells nothing about how much of a guess is right.
+        # By the whole header as it was sent; None is no header. Python keys its hash of bytes with
+        # randomness of this process, and compares the bytes only if all 64 bits of the hash agree.
+        # So the time of a look-up does not tell how much of a guessed key is right.
         self._remembered: dict[bytes | None, Grant] = {}
-        self._reading = asyncio.Lock()  # lest an older reading end after a newer one
+        self._reading = asyncio.Lock()  # an older reading must not replace a newer one
 
     # Asking
 
     @property
     def guarded(self) -> bool:
-        """Whether only keys are let in."""
+        """Whether every request needs a key."""
         return self._guarded
 
     @property
@@ -62,7 +62,7 @@ class Access:
         return self._state is not None
 
     def known(self, authorization: bytes | None) -> Grant | None:
-        """Return what the `Authorization` header allows, None where it is no known key."""
+        """Return what the key in the `Authorization` header allows, None for an unknown key."""
         if not self._guarded and (self._state is not None or self._insecure):
             return ANYONE
         grant = self._remembered.get(authorization)
@@ -92,11 +92,11 @@ class Access:
         if grant is not None:
             return self._admitted(grant)
         if not self.informed and (authorization is not None or not self._guarded):
-            raise StoreUnavailable("The store was not reached yet, and who may ask is in it.")
+            raise StoreUnavailable("The store was not reached yet; it holds the API keys.")
         raise Unauthenticated(sent=authorization is not None)
 
     def of_session(self, cookie: str) -> Grant:
-        """Return what the key allows whose session a cookie is; raises as `authenticate` does."""
+        """Return what the key of a session's cookie allows; raises as `authenticate` does."""
         grant = self._grants.get(session.holder(cookie) or "")
         if grant is None or not session.is_valid(cookie, grant, time.time()):
             return self.authenticate(None)
@@ -140,7 +140,7 @@ class Access:
                 await self.refresh(keys)
             except StoreUnavailable:
                 pass  # the keys in memory stay good; the watcher says that the store is away
-            except Exception:  # noqa: BLE001 - whoever stops looking lets revoked keys in
+            except Exception:  # noqa: BLE001 - a task that ended would accept revoked keys
                 _log.exception("keys not read")
             await asyncio.sleep(seconds)
 
@@ -154,14 +154,15 @@ class Access:
         if state in (self._state, self._went_back):
             return
         if self._state is not None and self._went_back is None and state.older(self._state):
-            # Emptied, or restored from a backup: nobody revoked anything. The next change counts.
+            # The store was emptied, or restored from a backup. That revokes no key: the keys in
+            # memory stay until the next change in the store.
             self._went_back = state
             _log.error("the store lost keys, those in memory stay good", revision=state.revision)
             return
         self.adopt(*await keys.read())
 
     def adopt(self, state: State, grants: Iterable[Grant]) -> None:
-        """Take these keys, and the fixed ones, for all there are."""
+        """Replace the keys in memory by these and the fixed ones."""
         first = not self.informed
         self._grants = {grant.id: grant for grant in grants} | self._fixed
         self._state, self._went_back = state, None
@@ -169,15 +170,15 @@ class Access:
         self._buckets = {key: kept for key, kept in self._buckets.items() if key in self._grants}
         self._remembered.clear()
         if not self._guarded and first:
-            _log.warning("no API keys: whoever reaches the port may do everything")
+            _log.warning("no API keys: every client that reaches the port may do everything")
         elif self._guarded:
             _log.info("keys read", keys=len(self._grants))
 
 
 def allow(grant: Grant, scope: Scope, detector: str | None) -> None:
-    """Raise Forbidden unless the key has the scope, UnknownDetector unless for the detector.
+    """Raise Forbidden if the key lacks the scope, UnknownDetector if it is not for the detector.
 
-    A detector that a key is not for is answered like one that there is not.
+    So a key cannot find out whether a detector exists that it is not for.
     """
     if scope not in grant.scopes:
         raise Forbidden(scope)

@@ -1,4 +1,4 @@
-"""Admission at the door: the champion in memory judges a normal batch before it is buffered."""
+"""Admission: the champion in memory judges a normal batch before the batch is buffered."""
 
 import asyncio
 from dataclasses import replace
@@ -21,7 +21,7 @@ from service.domain.champion import Champion
 from service.scoring.champions import Champions
 from service.store.held_rows import Held
 
-AT_ONCE_BYTES = 2**16  # larger batches are judged in a thread: the loop has others to serve
+AT_ONCE_BYTES = 2**16  # larger batches are judged in a thread, so that the loop serves others
 
 
 class Admission:
@@ -35,10 +35,10 @@ class Admission:
     async def judge(
         self, name: str, X: NDArray[np.float32], *, vouched: bool = False
     ) -> Verdict | None:
-        """Return the verdict on a batch X (n, d); rows that are `vouched` for may have alarmed.
+        """Return the verdict on a batch X (n, d); None lets the whole batch pass.
 
-        None, so that all of it passes, before there is a champion, and where the config accepts
-        whatever a client vouches for.
+        `vouched` rows pass although they alarmed before. The verdict is None before there is a
+        champion, and if the config accepts all that a client sends as normal.
         """
         champion, detector = self._champions.get(name), self._champions.detector(name)
         if champion is None or detector is None or champion.version.dimension != X.shape[1]:
@@ -61,7 +61,7 @@ class Admission:
 
 
 def _holding(verdict: Verdict, rows: NDArray[np.bool_], why: str) -> Verdict:
-    """Return the verdict with these rows held back too, and why."""
+    """Return the verdict with these rows held back as well, for this reason."""
     if not rows.any():
         return verdict
     more = rows & ~verdict.held
@@ -85,7 +85,7 @@ async def _admitted(
 def _admit(
     champion: Champion, X: NDArray[np.float32], around: NDArray[np.float32] | None
 ) -> admission.Admission:
-    """Admit X (n, d), with what was not observed of it as the champion expects it."""
+    """Admit X (n, d), in which the champion's expectation replaces missing values."""
     version = champion.version
     around = None if around is None else version.filled(around)
     return admission.admit(version, version.filled(X), champion.threshold, around)
@@ -107,7 +107,7 @@ def _verdict(champion: Champion, found: admission.Admission, policy: str) -> Ver
 
 
 def of_one_sender(verdict: Verdict) -> Verdict:
-    """Return the verdict when nothing new may be learned from this batch: all of it waits."""
+    """Return the verdict if nothing new may be learned now: rows that would be stored wait."""
     held = verdict.held | verdict.kept
     return Verdict(
         version=verdict.version,

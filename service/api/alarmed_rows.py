@@ -1,4 +1,4 @@
-"""Which rows of a normal batch alarmed when they were scored: a person looks at those first."""
+"""Which rows of a normal batch alarmed when they were scored; a person must look at them first."""
 
 import contextlib
 
@@ -14,7 +14,7 @@ from service.telemetry.live_reporter import Observer
 
 
 class AlarmedRows:
-    """Knows what alarmed lately: here from memory, elsewhere from the store."""
+    """Knows which rows alarmed lately: this process's from memory, others' from the store."""
 
     def __init__(self, observer: Observer, traffic: TrafficStore, incidents: Incidents) -> None:
         self._observer = observer
@@ -30,8 +30,8 @@ class AlarmedRows:
     ) -> NDArray[np.bool_]:
         """Return which of the `alarming` rows of X (n, d) alarmed before, (n,).
 
-        While an incident is open the `rare` ones all count: they may be more of it. Of other
-        processes' last second nothing is known yet.
+        While an incident is open all `rare` rows count: they may belong to it. What alarmed in
+        another process within the last second is not known yet.
         """
         found = np.zeros(len(X), bool)
         if not alarming.any():

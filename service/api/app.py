@@ -91,8 +91,8 @@ def create_app(
         app.state.parts = made
         tasks: list[asyncio.Task[None]] = []
         try:
-            # Without a store the process starts all the same, serves what it finds on its disk
-            # and waits; a store that could lose what it acknowledges ends the start.
+            # Without a store the process starts nevertheless, serves the versions on its disk, and
+            # waits. A store that can lose acknowledged writes ends the start.
             try:
                 async with asyncio.timeout(_FIRST_LOOK_SECONDS):
                     await access.refresh(made.stores.api_keys)
@@ -124,7 +124,7 @@ def create_app(
         lifespan=lifespan,
         redirect_slashes=False,
         generate_unique_id_function=openapi.operation_id,
-        # Routes of ours, so that they say like all others who may ask for them.
+        # Routes of our own instead of FastAPI's, so that they declare a scope as all others do.
         openapi_url=None,
     )
     for routes in (
@@ -152,7 +152,7 @@ def create_app(
         app.include_router(routes.router)
     install_handlers(app)
     for _ in guard.guarded_routes(app):
-        pass  # one that does not say what it needs ends the start
+        pass  # a process refuses to start if a route declares no scope
     described = app.openapi
     app.openapi = lambda: guard.document(app, openapi.completed(described()))  # type: ignore[method-assign]
     app.add_middleware(BodyLimit, most=settings.max_body_bytes, budget=budget)

@@ -1,8 +1,8 @@
-"""How many bytes of request bodies one process holds at a time, and how many for one sender.
+"""Bounds the bytes of all request bodies that one process holds, and of one sender's bodies.
 
-Each body is bounded; what many bodies come to together is bounded here. A body that finds no room
-waits without being read, and is refused after a moment. Bodies of up to `FREE_BYTES` are not
-counted: a connection holds that much anyway, and scoring goes on beside whoever sends much.
+A body for which there is no room waits without being read, and is refused after two seconds. Bodies
+of up to `FREE_BYTES` are not counted: a connection holds that much anyway, and so scoring goes on
+while a client sends large bodies.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class BodyBudget:
         return True
 
     async def take(self, sender: str, size: int) -> None:
-        """Hold `size` more bytes for the sender; raises Busy where no room comes free in time."""
+        """Hold `size` more bytes for the sender; raises Busy if there is no room in time."""
         if self.try_take(sender, size):
             return
         try:
@@ -52,7 +52,7 @@ class BodyBudget:
             raise Busy(FULL) from None
 
     def give(self, sender: str, size: int) -> None:
-        """Let go of `size` bytes that were held for the sender."""
+        """Release `size` bytes that were held for the sender."""
         if not size:
             return
         self._held -= size

@@ -1,4 +1,4 @@
-"""What an API process is made of; routes reach everything through it."""
+"""The parts of an API process; routes reach everything through them."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ class Parts:
     changes: Changes
 
     def writable(self) -> None:
-        """Raise StoreUnavailable while the store is one that could lose what it acknowledges."""
+        """Raise StoreUnavailable while the store could lose acknowledged writes."""
         self.watcher.health.writable()
 
 

@@ -128,7 +128,7 @@ class Versions(msgspec.Struct):
 
 
 class Forgets(msgspec.Struct):
-    """What a move of the champion leaves behind."""
+    """What the new champion does not know: vectors that other versions learned."""
 
     vectors: int
     versions: list[int]
@@ -148,7 +148,7 @@ class StandingLabels(msgspec.Struct):
 
 
 class Promoted(msgspec.Struct):
-    """The champion after a move by hand; `effect` says in words what comes of it."""
+    """The champion after a move by hand; `effect` says in words what changes."""
 
     champion: int
     generation: int
@@ -208,10 +208,10 @@ class AuditPage(msgspec.Struct):
 
 
 class Health(msgspec.Struct):
-    """Whether the process lives, or can serve, how many champions are loaded, and if a worker runs.
+    """The state of the process, the number of loaded champions, and whether a worker runs.
 
-    `worker` is whether one was heard of within the last 10 s; without the store nobody knows. `why`
-    says what a `degraded` process misses.
+    `worker` is whether a worker reported within the last 10 s; left out without the store. `why`
+    says what a `degraded` process lacks.
     """
 
     status: Literal["ok", "ready", "degraded"]

@@ -1,4 +1,4 @@
-"""Every route says what a key needs for it, or that it needs none: `dependencies=[needs(...)]`."""
+"""Every route declares the scope that it needs, or that it needs none: `dependencies=[...]`."""
 
 import hmac
 from collections.abc import Iterator
@@ -20,10 +20,10 @@ _READING = {"GET", "HEAD"}  # methods that change nothing
 
 
 class Guard:
-    """Lets a request through whose key has `scope`, on the detector that its path names.
+    """Lets a request pass if its key has `scope`, or one of `others`, for the path's detector.
 
-    One of `others` does as well.
-    None stands for no key at all. What is about the `whole` service needs a key for all detectors.
+    A scope of None means that no key is needed. A route about the `whole` service needs a key for
+    all detectors.
     """
 
     def __init__(self, scope: Scope | None, *others: Scope, whole: bool) -> None:
@@ -59,7 +59,7 @@ class Guard:
 
 
 def csrf_of(request: Request) -> str | None:
-    """Return what a page sends with changes, None where no session's cookie came with it."""
+    """Return the CSRF token for this session's pages, None without a session's cookie."""
     cookie = request.cookies.get(session.COOKIE)
     access = parts(request).access
     if cookie is None or not access.guarded:
@@ -84,22 +84,22 @@ def caller(request: Request) -> Grant:
 
 
 def guarded_routes(router: APIRouter | FastAPI) -> Iterator[tuple[APIRoute, Guard]]:
-    """Yield every route with its guard; TypeError for one that does not say what it needs."""
+    """Yield every route with its guard; TypeError for a route that declares no scope."""
     for route in router.routes:
         inner = getattr(route, "original_router", None)
         if inner is not None:
             yield from guarded_routes(inner)
             continue
         if not isinstance(route, APIRoute):
-            raise TypeError(f"{route}: only what says what it needs is a route")
+            raise TypeError(f"{route}: not a route that can declare a scope")
         guards = [one.dependency for one in route.dependencies if isinstance(one.dependency, Guard)]
         if len(guards) != 1:
-            raise TypeError(f"{route.path}: a route says what it needs, once")
+            raise TypeError(f"{route.path}: a route declares its scope exactly once")
         yield route, guards[0]
 
 
 def document(app: FastAPI, described: dict[str, Any]) -> dict[str, Any]:
-    """Return the OpenAPI document with what each route needs, and what it answers without that."""
+    """Return the OpenAPI document with each route's scope and its answers without that scope."""
     schemes = described.setdefault("components", {}).setdefault("securitySchemes", {})
     schemes["key"] = {"type": "http", "scheme": "bearer", "description": "An API key."}
     for route, guard in guarded_routes(app):

@@ -1,4 +1,4 @@
-"""What comes of a person's decision about an incident."""
+"""Carries out a person's decision about an incident."""
 
 import asyncio
 import contextlib
@@ -86,8 +86,9 @@ async def _release(
 ) -> int:
     """Release the rows that waited for the decision about an incident; return how many.
 
-    Those that came, or alarmed, while it lasted, and lie nearer to its kept `rows` than to those of
-    an incident that is not dismissed: a fault may have come at the same time.
+    These are the rows that came or alarmed while it lasted and that are nearer to its kept `rows`
+    than to the rows of any incident that is not dismissed. Others may belong to a fault that
+    happened at the same time.
     """
     since, until = came(incident, rows)
     total, known = 0, None
@@ -97,7 +98,7 @@ async def _release(
         came_at = unix_seconds(entry.parked_at) or 0.0
         if came_at < since:
             continue
-        with contextlib.suppress(Unknown, Conflict):  # decided on by somebody else meanwhile
+        with contextlib.suppress(Unknown, Conflict):  # another person decided meanwhile
             X = await app.stores.quarantine.vectors(name, entry.id)
             if came_at > until:  # sent later: then it counts when they were scored
                 alarmed = await app.stores.traffic.recorded(name, [digest(x) for x in X])
@@ -112,7 +113,7 @@ async def _release(
 
 
 async def _known(app: Parts, name: str, incident: str) -> tuple[list[Witness], list[Witness]]:
-    """Return the kept rows of this incident and of others that are dismissed, and of all others."""
+    """Return the kept rows of this and other dismissed incidents, and those of all the others."""
     listed = await app.stores.incidents.all(name)
     rows = await app.stores.incidents.rows(name, [one.incident.id for one in listed])
     ours: list[Witness] = []
@@ -140,9 +141,9 @@ def _nearer(
 
 
 async def _take_back(app: Parts, detector: Detector, incident: str, before: Ruling) -> str:
-    """Delete the labels of an earlier decision, and its rows where they are not learned yet.
+    """Delete the labels of an earlier decision, and its rows if they are not learned yet.
 
-    Returns what became of them, in words.
+    Returns the effect in words.
     """
     name, store = detector.name, app.stores.labels
     labels = [one for one in await store.all(name) if one.incident == incident]
@@ -156,7 +157,7 @@ async def _take_back(app: Parts, detector: Detector, incident: str, before: Ruli
             else:
                 await app.stores.revocations.revoke(name, asked)
         except (Unknown, Conflict):
-            pass  # discarded already, or with no version to serve after it
+            pass  # the batch is discarded already, or no version could serve without it
     await store.delete(name, labels)
     told = "Its labels are gone, and its rows are not learned."
     if learned is not None:
@@ -173,7 +174,7 @@ async def _take_back(app: Parts, detector: Detector, incident: str, before: Ruli
 
 
 def at_next_retraining(detector: Detector) -> str:
-    """Return when what a person labelled normal is learned, in words."""
+    """Return when rows that a person labelled normal are learned, in words."""
     if detector.champion is None:
         return "Nothing is learned from labels alone before there is a first version."
     when = "Retraining is paused; `retrain`" if detector.config.retrain.paused else "`retrain`"
@@ -187,7 +188,7 @@ def _effect(
     detector: Detector,
     taken_back: str | None,
 ) -> str:
-    """Return in words what comes of a decision."""
+    """Return the effect of a decision in words."""
     if verdict is None:
         return taken_back or "Nothing was decided before; nothing changes."
     if not rows:

@@ -165,14 +165,14 @@ class StoreState(msgspec.Struct):
 
 
 class WorkerSeen(msgspec.Struct):
-    """A worker, and seconds since it was heard of."""
+    """A worker, and the seconds since its last report."""
 
     id: str
     heard_seconds: float
 
 
 class ApiProcess(msgspec.Struct):
-    """An API process, seconds since it was heard of, and the generation served by detector."""
+    """An API process, the seconds since its last report, and the generation of each detector."""
 
     id: str
     heard_seconds: float

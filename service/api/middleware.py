@@ -1,4 +1,4 @@
-"""Headers that every answer carries; and answers that are headers alone."""
+"""Adds the headers of every answer, and bounds request bodies."""
 
 import re
 import secrets
@@ -16,26 +16,26 @@ ADDED = (
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-# An answer is data: shown as a page it may load and run nothing, and be framed by nobody.
+# An answer is data: a browser that shows it as a page must load, run and frame nothing.
 _POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 
 
-# What a client may call a request: nothing that could be more than a name in a log or a header.
+# A client's name for a request: only characters that are harmless in a log and in a header.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 def _request_id(headers: list[tuple[bytes, bytes]]) -> bytes:
-    """Return the client's name for the request, where it gave one that will do, or one of ours."""
+    """Return the client's valid name for the request, or else a new one."""
     given = dict(headers).get(b"x-request-id", b"")
     return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8).encode()
 
 
 class Headers:
-    """Names the request, and adds what keeps answers out of caches, and browsers from showing them.
+    """Names the request, and adds headers against caching and against showing answers as pages.
 
-    A page brings a policy of its own, a static file its own rule for caches. Answers of the lane
-    carry `ADDED` alone: they are to POST requests with a JSON or binary body, which no other site's
-    page can make a browser send.
+    A page has its own policy, and a static file its own rule for caches. Answers of the lane carry
+    only `ADDED`: they belong to POST requests with a JSON or binary body, which a page of another
+    site cannot make a browser send.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -59,20 +59,20 @@ class Headers:
             await send(message)
 
         if scope["method"] == "HEAD":
-            # What takes GET takes HEAD; the server, which knows what was asked, sends no body.
+            # A route that takes GET takes HEAD too; the server then sends no body.
             scope = {**scope, "method": "GET"}
         await self.app(scope, receive, sending)
 
 
 _BOUND = "anamnesis.body_bound"  # in the scope of a request: a list of one number
 
-# Up to so many times the limit the server reads on and discards, so that a client that sends
-# first and reads later gets the answer; beyond that the connection closes under it.
+# Up to so many times the limit the server reads the body and discards it, so that a client that
+# sends everything before it reads still gets the answer. Beyond that the connection is closed.
 _DISCARDED = 16
 
 
 class BodyLimit:
-    """Refuses bodies over `most` bytes, told or in chunks, and compressed ones."""
+    """Refuses bodies over `most` bytes (announced or chunked) and compressed bodies."""
 
     def __init__(self, app: ASGIApp, most: int, budget: BodyBudget) -> None:
         self.app = app
@@ -124,8 +124,8 @@ class _Body:
         self._sender = ""
 
     async def receive(self) -> Message:
-        """Return the next part; raises TooLarge, and Busy where no room comes free."""
-        # The sender is known once the route's guard has let the request through.
+        """Return the next part; raises TooLarge, and Busy if there is no room."""
+        # The sender is known once the route's guard has passed the request.
         if not self._seen:
             await self._take(self._announced)
         message = await self._receive()
@@ -145,13 +145,13 @@ class _Body:
         self._taken = size
 
     def close(self) -> None:
-        """Let go of the body."""
+        """Release the body."""
         self._budget.give(self._sender, self._taken)
         self._taken = 0
 
 
 def lower(scope: Scope, most: int) -> None:
-    """Take at most `most` bytes of this request's body; TooLarge where more are announced."""
+    """Take at most `most` bytes of this request's body; TooLarge if more are announced."""
     bound = scope[_BOUND]
     bound[0] = min(bound[0], most)
     if (refusal := _refusal(scope["headers"], bound[0])) is not None:

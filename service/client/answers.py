@@ -53,7 +53,7 @@ class ApiKeys(TypedDict):
 
 
 class ApiProcess(TypedDict):
-    """An API process, seconds since it was heard of, and the generation served by detector."""
+    """An API process, the seconds since its last report, and the generation of each detector."""
 
     id: str
     heard_seconds: float
@@ -318,7 +318,7 @@ class Finding(TypedDict):
 
 
 class Forgets(TypedDict):
-    """What a move of the champion leaves behind."""
+    """What the new champion does not know: vectors that other versions learned."""
 
     vectors: int
     versions: list[int]
@@ -370,7 +370,7 @@ class Generations(TypedDict):
 
 
 class Health(TypedDict):
-    """Whether the process lives, or can serve, how many champions are loaded, and if a worke."""
+    """The state of the process, the number of loaded champions, and whether a worker runs."""
 
     status: Literal["degraded", "ok", "ready"]
     champions: NotRequired[int]
@@ -706,7 +706,7 @@ class Retraining(TypedDict):
 
 
 class Retrains(TypedDict):
-    """How many retrainings ended how."""
+    """How many retrainings ended with each outcome."""
 
     promoted: int
     rejected: int
@@ -724,7 +724,7 @@ class Revocation(TypedDict):
 
 
 class Revoked(TypedDict):
-    """What a revocation came to, or would come to with `dry_run`."""
+    """The result of a revocation."""
 
     dry_run: bool
     champion: int | None
@@ -950,7 +950,7 @@ class Work(TypedDict):
 
 
 class WorkerSeen(TypedDict):
-    """A worker, and seconds since it was heard of."""
+    """A worker, and the seconds since its last report."""
 
     id: str
     heard_seconds: float

@@ -1,9 +1,9 @@
 """HTTP/1.1 on one connection: uvicorn's protocol, with a fast lane, deadlines and a soft drain.
 
-Plain score requests go to `fast_lane.lane` and are answered without a task; all others go on to the
-application as uvicorn would have it. Answers leave in the order of their requests, whichever way
-those took: a request behind one that the application still works on takes that way too, and one
-behind the lane's waits, in uvicorn's own queue, until the lane has answered.
+Plain score requests go to `fast_lane.lane` and are answered without a task. All others go to the
+application, as in uvicorn. Answers leave in the order of their requests: while the application
+works on a request, the requests behind it go to the application too; a request for the application
+that comes behind requests in the lane waits in uvicorn's queue until the lane has answered.
 """
 
 import socket
@@ -38,7 +38,7 @@ class HttpProtocol(RequestReader):
         super().__init__(config, server_state, app_state, _loop)
         self._outgoing: list[bytes] = []  # replies that leave together with the last of them
         self._farewell: bytes | None = None  # what follows these, before the end
-        self._parted = False  # the last word was said
+        self._parted = False  # the last answer of this connection was sent
         self._unsent = 0
         self._unsent_since = 0.0
 
@@ -69,13 +69,13 @@ class HttpProtocol(RequestReader):
         self.on_response_complete()
 
     def _ends(self) -> bool:
-        # The last request said so, or a drain did and nothing more has begun to come.
+        # Close: the last request asked for it, or the process drains and no request has begun.
         return self._asked is None and (
             self._last or (self.draining and self._reading is Reading.NOTHING)
         )
 
     def on_response_complete(self) -> None:
-        """Go on with what waits, or wait for the next request."""
+        """Start the next queued request, or wait for one."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -90,7 +90,7 @@ class HttpProtocol(RequestReader):
             self._part(self._farewell)
 
     def refuse(self, problem: Problem) -> None:
-        """Answer `problem` after all that is still to be answered, and close."""
+        """Answer `problem` after all earlier requests are answered, and close."""
         if self._parted or self.transport.is_closing() or self._farewell is not None:
             return
         farewell = Frames().frame(
@@ -102,7 +102,7 @@ class HttpProtocol(RequestReader):
         self._let_go()
         cycle = self.cycle
         if taken and self.pipeline:
-            self.pipeline.popleft()  # not begun: it is answered by the farewell
+            self.pipeline.popleft()  # not begun: the farewell answers it
             self._farewell = farewell
         elif taken:
             cycle.disconnected = True
@@ -119,7 +119,7 @@ class HttpProtocol(RequestReader):
 
     def _part(self, farewell: bytes) -> None:
         # Closing while the peer still sends would reset the connection, and the peer might never
-        # read why: so it is heard out for a moment, and ignored.
+        # read the answer. So its bytes are read and ignored for a moment.
         self._parted = True
         self.transport.write(farewell)
         if self.transport.can_write_eof():  # not within TLS
@@ -137,13 +137,13 @@ class HttpProtocol(RequestReader):
             return
         connected = transport.get_extra_info("socket")
         if connected is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-            # What a peer does not take and the system holds for it is not seen here. The system
-            # counts from its first probe, and looks again only after a while.
+            # Bytes that the peer has not taken may lie in the system's buffer, unseen here. The
+            # system's time-out counts from its first probe.
             stalled = round(_SOONER * 1000 * self.settings.body_seconds)
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stalled)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """Answer what a peer asked before it ended its own side."""
+        """Answer the requests that a peer sent before it closed its side."""
         self._last = True
         return self._unanswered > 0 and self.transport.can_write_eof()
 
@@ -175,7 +175,7 @@ class HttpProtocol(RequestReader):
             if (fresh or cycle.response_complete) and now - self._since >= limit:
                 self.transport.close()
         elif self.flow.read_paused or (cycle is not None and cycle.waiting_for_100_continue):
-            self._since, self._received = now, 0  # it is us who it waits for
+            self._since, self._received = now, 0  # the peer waits for this process
         elif self._reading is Reading.HEAD:
             if now - self._since >= self.settings.header_seconds:
                 self.refuse(RequestTimeout("The request's head came too slowly."))
@@ -202,7 +202,7 @@ class HttpProtocol(RequestReader):
     # The end
 
     def shutdown(self) -> None:
-        """Answer what was asked, and let the peer know that there will be no more."""
+        """Answer the open requests, and tell the peer that the connection then closes."""
         self.draining = True
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False

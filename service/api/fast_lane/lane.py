@@ -1,8 +1,8 @@
 """The fast lane: score requests of one turn of the event loop, answered in one call of the model.
 
-What a request costs in a web framework, a task and a scope and a dozen frames, is ten times what
-scoring one vector costs. So the protocol brings plain score requests here, and everything else to
-the framework; limits, errors, metrics and drift are `service.scoring.core`'s on either way.
+A web framework makes a task, a scope and a dozen calls for each request, which costs ten times as
+much as scoring one vector. So the protocol brings plain score requests here, and all others to the
+framework. Both ways use `service.scoring.core` for limits, errors, metrics and drift.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _log = log.get(__name__)
 
 _BEFORE, _AFTER = b"/v1/detectors/", b"/score"
 _LONGEST = len(_BEFORE) + 64 + 1 + 64 + len(_AFTER)  # the name of an entity
-# Answered without a look at anything else: about a millisecond of work.
+# So much is answered before other connections get a turn: about a millisecond of work.
 _MOST_REQUESTS = 256
 _MOST_BYTES = 256 * 1024
 
@@ -51,7 +51,7 @@ class LaneCycle:
 
 
 class Known(NamedTuple):
-    """What a head says: the request without its body, who asks, and the body's kind and length."""
+    """A parsed head: the request without its body, its key, and the body's type and length."""
 
     request: ScoreRequest
     authorization: bytes | None
@@ -60,7 +60,7 @@ class Known(NamedTuple):
 
 
 class Asker(Protocol):
-    """Who awaits a reply."""
+    """A connection that awaits replies."""
 
     def answered(self, reply: Reply) -> None:
         """Take the reply to the oldest request that is still unanswered."""
@@ -109,7 +109,7 @@ class Lane:
     def remember(self, data: bytes, request: ScoreRequest, authorization: bytes | None) -> None:
         """Remember the head of `data`, if that and the body of `request` are all of it."""
         end = data.find(b"\r\n\r\n") + 4
-        # A body that begins elsewhere means that the head ended elsewhere, however it looks.
+        # A body at another place means that the parser saw the head end at another place.
         if end > _LONGEST_HEAD or data[end:] != request.body:
             return
         if len(self._heads) >= _HEADS:
@@ -122,14 +122,14 @@ class Lane:
         """Return the request, still without its body, where it is a plain one; else None.
 
         `headers` lacks the `Authorization` that `admits` is asked about.
-        Plain is: a loaded detector, no query, a body whose length is told and which is judged at
-        once, no header that asks for anything special. The method is POST, the protocol HTTP/1.1.
+        A plain request is a POST over HTTP/1.1 for a loaded detector. It has no query, a body of
+        known length that is small enough to be judged at once, and no header with a special wish.
         """
         named = dict(headers)
         if len(named) != len(headers) or not _is_plain(url, named):
             return None
         host = named.get(b"host")
-        # Once a key guards the service it does so for good: a head that was let through stays so.
+        # Keys are required for good once there was one, so a cached head stays valid.
         if host is None or not (self._access.guarded or self._hosts.knows(host)):
             return None
         name = url[len(_BEFORE) : -len(_AFTER)].decode("latin-1")
@@ -148,7 +148,7 @@ class Lane:
         return asked if part <= 1 else None
 
     def ask(self, asker: Asker, request: ScoreRequest, *, alone: bool = False) -> None:
-        """Answer with all others that come in this turn; at once where none can, being `alone`."""
+        """Answer together with all requests of this turn; at once if the request is `alone`."""
         first = not self._waiting
         self._waiting.append((asker, request))
         if first and alone:
@@ -170,7 +170,7 @@ class Lane:
             asyncio.get_running_loop().call_soon(self._answer)
         try:
             replies = self._scoring.score_many(requests)
-        except Exception:  # noqa: BLE001 - nobody may wait forever for what broke here
+        except Exception:  # noqa: BLE001 - every waiting connection must get an answer
             _log.exception("scoring a batch of requests failed")
             failed = as_problem(Problem("The service failed; the failure is in its log."))
             replies = [failed] * len(requests)
@@ -182,8 +182,8 @@ class Lane:
         return self._frames.frame(reply, defaults, close=close)
 
 
-# A second Authorization, beside the one that is asked about, is for the application to refuse; so
-# is what a browser may have been made to send.
+# The application refuses a second `Authorization`, and requests that another web page made a
+# browser send.
 _SPECIAL = frozenset(
     (
         b"authorization", b"content-encoding", b"expect", b"origin", b"sec-fetch-site",

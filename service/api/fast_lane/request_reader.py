@@ -1,4 +1,4 @@
-"""The requests of one connection: read from it, bounded, and given to the lane or the application.
+"""Reads the requests of one connection, within bounds; gives them to the lane or the application.
 
 An offer of another protocol (`Upgrade: h2c`, `websocket`) is declined by reading the request as if
 it had not been made (RFC 9110, section 7.8).
@@ -50,7 +50,7 @@ def without_upgrade(line: bytes, headers: Headers) -> bytes:
 
 
 class RequestReader(HttpToolsProtocol):
-    """Reads requests. What answers them is `service.api.fast_lane.connection`'s."""
+    """Reads requests; `service.api.fast_lane.connection` answers them."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class RequestReader(HttpToolsProtocol):
         self._received = 0  # bytes of the body since then
 
     def refuse(self, problem: Problem) -> None:
-        """Answer `problem` after all that is still to be answered, and close."""
+        """Answer `problem` after all earlier requests are answered, and close."""
         raise NotImplementedError
 
     def answered(self, reply: Reply) -> None:
@@ -90,7 +90,7 @@ class RequestReader(HttpToolsProtocol):
         raise NotImplementedError
 
     def data_received(self, data: bytes) -> None:
-        """Take what came: a request whose head is known, or bytes to parse."""
+        """Take received bytes: a request whose head is cached, or bytes to parse."""
         if self._last and self._asked is None:
             return
         between = self._reading is Reading.NOTHING
@@ -149,7 +149,7 @@ class RequestReader(HttpToolsProtocol):
             self.refuse(problem)
 
     def on_message_begin(self) -> None:
-        """Begin a request; what only the application needs is made once it is known to go there."""
+        """Begin a request; the application's own objects are made only once it goes there."""
         self.url = b""
         self.headers = []
         self._authorization = None
@@ -158,7 +158,7 @@ class RequestReader(HttpToolsProtocol):
         self._bounds.turn()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; drop a trailer, which the application never asked for."""
+        """Keep a header; drop a trailer, which the application does not use."""
         if self._reading is Reading.BODY:
             self._stop_if(self._bounds.trailer(len(name) + len(value)))
             return
@@ -171,7 +171,7 @@ class RequestReader(HttpToolsProtocol):
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Choose the way."""
+        """Choose between the lane and the application."""
         self._offered = self.parser.should_upgrade()
         if self._offered:
             return  # the parser stops, and reads this head again without the offer
@@ -244,12 +244,12 @@ class RequestReader(HttpToolsProtocol):
             self._held = 0
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of a body that was broken off."""
+        """Release a body that the peer broke off."""
         self._let_go()
         super().connection_lost(exc)
 
     def on_message_complete(self) -> None:
-        """Hand a request of the lane over."""
+        """Give a request to the lane."""
         if self._offered:
             return
         self._reading = Reading.NOTHING
