@@ -97,7 +97,7 @@ class Lifetime:
 
     @property
     def cost(self) -> float:
-        """What is to be small: alarms on what came next and on what is old; 1 - AUROC first."""
+        """The cost to minimise: 1 - AUROC plus a tenth of the alarms, or only the alarms."""
         alarms = float(np.median([batch.rate for batch in self.batches])) + float(np.mean(self.end))
         return alarms if self.auroc is None else 1.0 - self.auroc + 0.1 * alarms
 
@@ -189,7 +189,7 @@ def _learn(
 
 
 def _scored(version: Version, X: Array, anomalous: Mask, part: slice) -> tuple[Batch, Float64]:
-    """Return what was found in a batch, and the p-values of its normals."""
+    """Return the findings in a batch, and the p-values of its normals."""
     judged = version.judge(X)
     auroc = ranked(judged.scores[anomalous], judged.scores[~anomalous])
     normals = judged.is_anomaly[~anomalous]

@@ -1,9 +1,9 @@
 """Categories: words as codes that a float32 holds exactly, and the slots that a model has for them.
 
-A row keeps a word as its code, 24 bits of its BLAKE2b hash: whoever reads a row needs no list of
-words, and a word that nobody has seen before has a code, too. A model sees a category as slots,
-numbers that are 0 but for one: a slot for each value that was learned, some that are free for
-values still to come, and one, the last, that is open to all others.
+A row stores a word as its code, 24 bits of its BLAKE2b hash. So a reader of rows needs no list of
+words, and an unknown word has a code, too. A model sees a category as slots, numbers of which one
+is 1 and the others are 0. There is a slot for each learned value, some free slots for values to
+come, and an open slot, the last one, for all other values.
 """
 
 import functools
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
-OPEN = 0.0  # the code of no word: that of a slot which is free, or open
+OPEN = 0.0  # the code of no word: it marks a free slot and the open one
 LONGEST_WORD = 128  # characters
-MOST_SLOTS = 256  # of one column: the rarest of more values share the open one
-_FREE = 4  # a column has one free slot for so many values that it begins with
+MOST_SLOTS = 256  # of one column; further, rarer values share the open one
+_FREE = 4  # a column gets one free slot for every four values of its first training
 _MOST_FREE = 16
 
 
@@ -28,7 +28,7 @@ _MOST_FREE = 16
 def code_of(word: str) -> float:
     """Return the code of a word: a whole number from 1 to 2**24 - 1.
 
-    Two of 50 words share one in 1 of 14,000 columns: they are then one value.
+    In 1 of 14,000 columns of 50 words two words share a code: they are then one value.
 
     >>> code_of("idle") == code_of("idle") != code_of("running")
     True
@@ -52,11 +52,11 @@ def codes(words: Sequence[str | None]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """How features (n, w) of which some are categories become the numbers (n, e) of a model.
+    """Maps features (n, w), some of them categories, to the numbers (n, e) of a model and back.
 
     The numbers come first, in their order, then the slots of each category. `features` (c,) are the
-    places of the categories among w features, `counts` how many slots each has, `codes`
-    (sum counts,) the code that is in each slot, `OPEN` where none is.
+    places of the categories among w features, `counts` the number of slots of each, `codes`
+    (sum counts,) the code in each slot, `OPEN` where there is none.
     """
 
     width: int
@@ -96,7 +96,7 @@ class Slots:
         return np.concatenate([self.numbers, np.repeat(self.features, self.counts)]).astype(np.intp)
 
     def encode(self, X: Array) -> Array:
-        """Return features X (n, w) as the model has them, (n, e); all slots of a NaN are NaN."""
+        """Return features X (n, w) as the model's numbers (n, e); all slots of a NaN are NaN."""
         numbers = self.numbers
         encoded = np.zeros((len(X), len(numbers) + len(self.codes)), np.float32)
         encoded[:, : len(numbers)] = X[:, numbers]
@@ -109,7 +109,7 @@ class Slots:
         return encoded
 
     def decode(self, encoded: NDArray[Any]) -> Array:
-        """Return features (n, w) of the model's numbers (n, e): of each category the likeliest."""
+        """Return features (n, w) of numbers (n, e), each category its likeliest value."""
         X = np.empty((len(encoded), self.width), np.float32)
         m = encoded.shape[1] - len(self.codes)
         X[:, self.numbers] = encoded[:, :m]

@@ -165,7 +165,7 @@ def table_words(values: Any, name: str) -> list[str | None]:
 
 
 def as_word(value: object) -> str | None:
-    """Return a cell of a category as a word, '' for what is none, None where it is missing.
+    """Return a cell of a category as a word; '' if it cannot be one, None if it is missing.
 
     >>> as_word("idle"), as_word(3), as_word(3.0), as_word(True), as_word(float("nan"))
     ('idle', '3', '3', 'true', None)

@@ -69,7 +69,7 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The network, its training and what it keeps; what is None is chosen from dimension and count.
+    """The network, its training and what it keeps; None is chosen from dimension and count.
 
     `regime`: `stable` trains for little forgetting: with dropout, in small batches, at a rate
     that starts high and decays from experience to experience (Mirzadeh et al., 2020: a task's
@@ -285,7 +285,7 @@ class Config:
         return tuple(i for i, (j, _) in enumerate(origins) if j >= 0 and columns[j].type == kind)
 
     def numbers(self, dimension: int) -> NDArray[np.bool_]:
-        """Return which of so many columns are numbers, (d,)."""
+        """Return which of the d columns are numbers, (d,) of bool."""
         if self.columns is None:
             return np.ones(dimension, bool)
         return np.array([column.type == "number" for column in self.columns])
@@ -308,7 +308,7 @@ class Config:
         return self.dimension
 
     def column_names(self, width: int) -> tuple[str, ...]:
-        """Return the names of the columns of which a model sees `width` features, else numbers."""
+        """Return the names, or the numbers, of the columns behind a model's `width` features."""
         return self.names or tuple(str(j) for j in range(self.columns_in(width)))
 
     def feature_names(self, width: int) -> tuple[str, ...]:

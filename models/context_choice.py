@@ -61,7 +61,7 @@ def _enough(over: int, rows: list[NDArray[np.intp]]) -> bool:
 
 
 def _alike(X: Rows, rows: list[NDArray[np.intp]]) -> float:
-    """Return the median correlation of a number with itself one row before, 0 where none is."""
+    """Return the median correlation of a number with its previous value, 0 if there is none."""
     found = [_correlation(X[one, j]) for one in rows for j in range(X.shape[1])]
     known = [one for one in found if np.isfinite(one)]
     return float(np.median(known)) if known else 0.0

@@ -52,7 +52,7 @@ class AnamnesisDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return self._learn(None, self._checked(X, reset=True))
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
-        """Learn the normals X (n, d) on top of what was learned before."""
+        """Learn the normals X (n, d) in addition to everything learned before."""
         del y
         first = not hasattr(self, "version_")
         return self._learn(None if first else self.version_, self._checked(X, reset=first))

@@ -1,4 +1,4 @@
-"""What the gate is told beyond alarms on normals: whether anomalies still stand out.
+"""Evidence for the gate besides alarms on normals: whether anomalies still stand out.
 
 A calibrated threshold hides much: a candidate that forgot, or that learned noise, has a higher one
 and raises no false alarm. So it is asked for the anomalies. numpy alone.

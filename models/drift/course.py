@@ -10,7 +10,7 @@ from models.drift.windows import ROWS, Windows
 
 SMALLEST_SHIFT = 0.1  # of a distribution function: less is no news, however many rows
 BEYOND = 1.25  # times as far as a window of normals ever was from all of them
-FARTHEST = 0.95  # what is all elsewhere has moved, however far normals went
+FARTHEST = 0.95  # a distance at which rows have moved, however far normals went
 _BINS = 16
 
 Floats = NDArray[np.float64]

@@ -13,7 +13,7 @@ from models.drift.windows import Windows
 
 WORST = 5  # features that are named: the labels of a metric are bounded
 _LEAST = 100  # rows before a distance means anything
-_CHANCE = 1e-4  # of one look at all features finding what is not there
+_CHANCE = 1e-4  # that one look at all features finds drift where there is none
 
 
 class FeatureTest:

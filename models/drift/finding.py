@@ -1,4 +1,4 @@
-"""How the drift tests state their results, and what they say together.
+"""The results of the drift tests, and the one state that they give together.
 
 The fields of each part stand in the order in which they are stored and answered.
 """
@@ -29,7 +29,7 @@ class FeatureFinding(Struct, frozen=True):
 
 
 class RegimeShare(Struct, frozen=True):
-    """One regime's share of what was learned, and of live rows: null while those are too few.
+    """One regime's share of learned and of live rows; null while live rows are too few.
 
     `state`: present, returning (there, and absent from the latest experience), absent or unknown.
     """
@@ -61,7 +61,7 @@ class Statistics(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Verdict(Struct, frozen=True):
-    """What the live traffic of a version says: the state, and what it follows from."""
+    """The drift of a version's live traffic: the state, and the tests that it follows from."""
 
     state: State
     version: int

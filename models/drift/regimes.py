@@ -13,11 +13,11 @@ from models.drift.windows import Windows
 PRESENT = 0.01  # share of live rows from which a regime is there
 _LEAST = 100  # rows before a share means anything
 _SMALLEST_CHANGE = 0.2  # of the mix: less is no news, however many rows
-_CHANCE = 1e-4  # of one look finding what is not there
+_CHANCE = 1e-4  # that one look finds drift where there is none
 
 
 class Known(NamedTuple):
-    """A regime: its share of what was learned, and whether the latest experience brought any."""
+    """A regime: its share of the learned vectors, and whether the latest experience had any."""
 
     number: int
     share: float

@@ -47,7 +47,7 @@ class MartingaleTest:
             self._peak = None
 
     def begin_anew(self) -> None:
-        """Forget what was gained: what came so far tells of no drift."""
+        """Reset the capital: the scores so far show no drift."""
         self._martingale, self._peak = Martingale(self._calibration, self._generator), None
 
     def verdict(self) -> Finding:
@@ -129,7 +129,7 @@ class BurstTest:
             self._older, self._newer = self._newer, (0, 0)
 
     def verdict(self, alpha: float) -> Finding:
-        """Return the share and five times what is expected, or five standard deviations more."""
+        """Return the share and its bound: five times the expected one, or five deviations more."""
         anomalies = self._older[0] + self._newer[0]
         scored = self._older[1] + self._newer[1]
         if scored < self._LEAST:

@@ -146,7 +146,7 @@ class DriftTests:
 
     @classmethod
     def from_bytes(cls, baseline: Baseline, packed: bytes) -> Self:
-        """Continue from `to_bytes`' answer; a state of another version or format starts anew."""
+        """Continue from stored bytes; start anew if they are of another version or format."""
         drift = cls(baseline)
         try:
             state = _unpack(msgspec.msgpack.decode(packed))

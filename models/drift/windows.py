@@ -1,4 +1,4 @@
-"""Counts of the latest rows, in two windows: what is old is forgotten a window at a time."""
+"""Counts of the latest rows in two windows; the older window is dropped as a whole."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -53,7 +53,7 @@ class Mahalanobis:
         return Distance(_tied(parts))
 
     def fill(self, parts: Parts, drawn: Callable[[], Array]) -> Fill:
-        """Return what fills gaps with their mean, given what is observed, in the nearest regime."""
+        """Return a filler of gaps: the conditional mean in the nearest regime."""
         del drawn
         return _tied(parts).fill
 

@@ -18,7 +18,7 @@ FAR = 8.0  # scaled units beyond all that was learned, from which on a range get
 SOME = 0.03  # share of the new vectors: fewer may be strays
 MARGIN = 1.0  # units of a range beyond either end, which belong to it
 GAP = 6.0  # units that are left of a gap, however wide
-STEEPEST = 1e3  # the slope of a new range: a feature may vary a thousandth of what it did first
+STEEPEST = 1e3  # slope of a new range, whose feature may vary a thousandth of the first range
 MOST_KNOTS = 24  # of one feature: ranges that come later go on with the outermost slope
 
 

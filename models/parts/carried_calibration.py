@@ -54,7 +54,7 @@ def alike(calibrated: Float64, before: Float64) -> NDArray[np.int64]:
 
 
 def middles(scores: Float64) -> Float64:
-    """Return every `CHANGES`-th of the scores, ascending: the middle one of each so many."""
+    """Return one of every `CHANGES` ascending scores: the middle one of each group."""
     return np.sort(scores)[CHANGES // 2 :: CHANGES]
 
 

@@ -35,7 +35,7 @@ class Fine:
 
     @classmethod
     def fit(cls, x: Array, *, enough: int = ROWS_A_FEATURE) -> Self | None:
-        """Fit to scaled vectors x (n, d); None where none is fine, or too few are distinct.
+        """Fit to scaled vectors x (n, d); None if nothing is fine or too few rows are distinct.
 
         They are the last principal directions of the features, each divided by its deviation.
         Constants and flags are left out.

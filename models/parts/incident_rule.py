@@ -29,9 +29,9 @@ FEWEST = 3.0  # false incidents to expect in the calibration; a smaller number i
 CONFIDENCE = 0.95
 PEAKS = 64  # severest declustered rows that a curve keeps
 SETTLED, LEVELS = 30, 64  # alarming rows until an incident has a level, and those that make it
-RISE = 1.5  # times the largest of these: what is severer is another incident
+RISE = 1.5  # times the largest of these: a severer row begins another incident
 STANDS = (60, 3600.0)  # alarming rows, and seconds, until a state at a steady level stands
-LIFT = 1.1  # times that level: what is not severer belongs to the state
+LIFT = 1.1  # times that level: a row that is not severer belongs to the state
 LARGEST = 1e6  # a severity that no row reaches
 
 
@@ -226,7 +226,7 @@ def curve(
     the next. Without it all rows are one run.
     """
     alarming = np.flatnonzero(severities >= 1.0)
-    if runs is not None and len(alarming):  # as if no window could span two runs
+    if runs is not None and len(alarming):  # no window may span two runs
         alarming = alarming + 10 * max(m for _, m in LADDER) * (runs[alarming] - runs[0])
     rows = alarming.tolist()
     return Curve(

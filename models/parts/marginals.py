@@ -82,7 +82,7 @@ class Marginals:
         return scores
 
     def one(self, x: Array) -> Array:
-        """Return the normal scores (d,) of one x (d,) no value of which is beyond `REACH`."""
+        """Return the normal scores (d,) of one x (d,) whose values are all within `REACH`."""
         piece = self._ends.searchsorted(x + self._offset, side="right")
         scores = self._slope[piece]
         scores *= x

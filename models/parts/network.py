@@ -9,7 +9,7 @@ import numpy as np
 from models.arrays import LOG_2PI, Array, Float64
 from models.categories import blocks
 
-# Beyond this a posterior says no more than "certain" or "no idea", and exp() would overflow.
+# Beyond this a log variance means only "certain" or "unknown", and exp() would overflow.
 LOG_VARIANCE_RANGE = (-12.0, 6.0)
 # What a value outside of [low, high] costs under a Bernoulli likelihood, which cannot produce it:
 # half the square of its distance from there, in this unit. Brightness that varies by a tenth costs
@@ -187,7 +187,7 @@ class Identity(Network):
 
     @classmethod
     def of(cls, d: int, categories: tuple[int, ...] = ()) -> Self:
-        """Return it for d numbers, the last of which are the slots of categories."""
+        """Return an identity for d numbers; the last of them are the slots of categories."""
         return cls(Shape(d, d, (), "identity", categories=categories), {})
 
     def encode(self, x: Array) -> tuple[Array, Array]:

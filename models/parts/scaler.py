@@ -163,7 +163,7 @@ class Scaler:
         scaled /= self.scale
         if self.bend is not None:
             scaled = self.bend(scaled)
-        # No value is larger than the length; and that of what is not finite is not finite either.
+        # No value is larger than the length, and the length is finite only if every value is.
         return scaled.astype(np.float32) if np.dot(scaled, scaled) <= KNEE * KNEE else None
 
     def inverse(self, Y: Array) -> Array:

@@ -18,7 +18,7 @@ MOST = 0.06  # of the rows: more are a regime
 
 
 class Strays(NamedTuple):
-    """Which rows have a value astray, (n,), and of each such column what was found in it."""
+    """The rows with a stray value, (n,) of bool, and what was found in each such column."""
 
     rows: NDArray[np.bool_]
     columns: dict[int, "Column"]

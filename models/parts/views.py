@@ -78,7 +78,7 @@ class Views:
         return -log_in, -log, far_in, far, apart
 
     def misfits_of_one(self, x: Array) -> tuple[float, float, float, float, float]:
-        """Return what `misfits` does, of one x (d,) no value of which is beyond `REACH`."""
+        """Return the same as `misfits`, for one x (d,) whose values are all within `REACH`."""
         normal = self.marginals.one(x)
         log_in, far_in = self.drawn_in.one(_seen_near(x, self.unit, self.fine))
         log, far = self.normal.one(normal)

@@ -87,7 +87,7 @@ class Auto:
         return float(np.float32(max(each[:RIVALS]) + more))
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
-        """Return what each feature adds in the part that decides, (n, d), and what it expects."""
+        """Return each feature's share in the deciding part, (n, d), and its expected value."""
         decides = SPEAKS[_rivals(self.surprises(self.parts(x))).argmax(axis=0)][:, None]
         said = (self._elbo.explain(x), *self._views.explain(x))
         shares = np.choose(decides, [own for own, _ in said])

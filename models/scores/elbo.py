@@ -15,7 +15,7 @@ from models.parts.mixture import Density, Mixture
 from models.parts.network import LOG_VARIANCE_RANGE, Network, bernoulli, log_softmax
 
 # Numbers in one block: 128 KiB of float64 stay in a core's cache, and below the size from which
-# malloc asks the system for pages anew, which costs more than the arithmetic.
+# malloc asks the system for new pages, which costs more than the arithmetic.
 _BLOCK = 16_384
 _FEWEST = 64  # rows in a block: fewer would leave the matrix product waiting for memory
 
@@ -83,12 +83,12 @@ class Scorer:
         return float(np.float32(float(nats) + self._constant))
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
-        """Return what each feature adds to the score, (n, d), and what is expected of it."""
+        """Return the contribution of each feature to the score, (n, d), and its expected value."""
         contributions, _, decoded = self._network.losses(x)
         return contributions, decoded
 
     def _nats(self, x: Array) -> Array | Float64:
-        """Return the scores but for the constant, (n,)."""
+        """Return the scores without the constant term, (n,)."""
         encoded = forward(self._encoder, x)
         mean = encoded[:, : self._latent]
         decoded = forward(self._decoder, mean)

@@ -1,4 +1,4 @@
-"""Growing a network for a new regime, and dropping what it turned out not to need.
+"""Growing a network for a new regime, and dropping the units that it does not need.
 
 The adding-neurons family of incremental learning: when a new event arrives, hidden layers get new
 units, drawn from a normal near 0 so that what the network says hardly changes; training then
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from models.arrays import Array
 from models.parts.network import Network, Shape
 
-SHARE = 8  # a layer grows by one unit for so many that it has
-NEAR_ZERO = 1e-3  # deviation of the weights from a new unit onward: as if it were not there
+SHARE = 8  # a layer grows by one unit for every eight that it has
+NEAR_ZERO = 1e-3  # deviation of the weights out of a new unit, which at first has no effect
 LEAST = 8  # units that a layer keeps
 
 

@@ -247,7 +247,7 @@ PASTS: dict[str, Callable[[Version | None, Config], Past]] = {
 def past(previous: Version | None, config: Config) -> Past:
     """Return the past of the config's strategy, or of several joined by `+`."""
     if previous is not None and not previous.network.tensors:
-        # There is no network to go on from; what it draws is all that can be learned of it.
+        # There is no network to continue from; only its draws can be learned.
         return replace(replay(previous, config), warm=False, teacher=None)
     parts = [PASTS[name](previous, config) for name in config.strategy.split("+")]
     return reduce(Past.__or__, parts)

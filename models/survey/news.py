@@ -7,7 +7,7 @@ from models.parts.lineage import KnownRegime
 from models.version.version import Version
 
 RARE = 0.01  # p-value from which on a vector is rare, whatever threshold is asked for
-FEWEST = 20  # vectors of which a share says anything
+FEWEST = 20  # vectors; a share of fewer says nothing
 LOOKED_AT = 4_000  # new vectors
 
 

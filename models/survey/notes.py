@@ -16,9 +16,9 @@ from models.parts.strays import Strays
 
 NAMED = 8  # features in a note: more are counted
 COARSE = 1e-3  # of a deviation: a step of float32 so large is seen
-FEWEST = 50  # rows of which one may say that they only rise
+FEWEST = 50  # rows; of fewer one cannot say that they only rise
 MOVES = 0.25  # share of the rows with another value than the one before: fewer are no counter
-STILL = 0.05  # share of an experience that alarms after it was learned: five times what it should
+STILL = 0.05  # share of a learned experience that still alarms: five times the usual rate
 UNFIT = 0.01  # share of the values of a feature that lie beyond its range
 
 

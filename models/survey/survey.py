@@ -1,4 +1,4 @@
-"""What a training learns of its regimes: which it met, which are new, what was forgotten of each.
+"""The regimes of a training: which it met, which are new, how much of each was forgotten.
 
 Old regimes are recognised without their data. The previous version names the regime of every
 vector that it generates, and so its numbers are handed on: a regime keeps its number for as long
@@ -21,12 +21,12 @@ from models.survey.learning_curves import Curve, acquire, measure
 from models.survey.modes import modes, parted
 from models.version.version import Version
 
-MOST = 32  # regimes; what comes after them belongs to the nearest
+MOST = 32  # regimes; later modes belong to the nearest regime
 RARE = 0.01  # p-value from which on a vector is rare, whatever threshold is asked for
 UNKNOWN = 0.25  # share of a mode's vectors that are rare to the previous version: it is new
 UNUSUAL = 0.02  # the same of a mode that is parted from all regimes known
 LOOKED_AT = 4_000  # new vectors
-DRAWN = 2_000  # vectors from the version's own generator, of which the typical are chosen
+DRAWN = 2_000  # vectors drawn from the version; the typical vectors are chosen from them
 BUDGET = 1_000  # vectors that the advice spends
 TOLD = 5  # features of a typical vector
 PRESENT = 0.01  # share of an experience's vectors from which a regime was in it
@@ -63,7 +63,7 @@ class Past(NamedTuple):
 
 
 class Met(NamedTuple):
-    """What a version met: where its regimes lie, and of which of them each vector was.
+    """The regimes that a version met: where they lie, and which regime each vector belongs to.
 
     `known` is what the previous version knew of regimes, by number. `x` (n, d) are new vectors,
     scaled, and `old` (m, d) were drawn from the previous version, in the client's units; `of_x`
@@ -223,7 +223,7 @@ def _named(
 
 
 class _Change(NamedTuple):
-    """How two versions judge what was replayed of a regime."""
+    """How two versions judge the replayed vectors of a regime."""
 
     replayed: int
     alarms: Both

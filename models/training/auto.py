@@ -25,7 +25,7 @@ ENOUGH = 10  # rows for each feature: of fewer, each fold has principal directio
 
 
 class Fitted(NamedTuple):
-    """What a version's `scoring` keeps, and the scores (m,) of which trained rows (m,).
+    """A version's `scoring`, and the scores (m,) of the trained rows (m,) that it names.
 
     `differs` is `models.training.held_out.disagreement`.
     """

@@ -30,7 +30,7 @@ from models.vae.noise import RunningNoise
 from models.vae.vae import VAE
 from models.version.version import Version
 
-PROBE, LEAST_PROBE = 10, 200  # of weights: a tenth of the steps, so many at the least
+PROBE, LEAST_PROBE = 10, 200  # a probe of weights takes a tenth of the steps, at least 200
 PROBED = 2_000  # old vectors that a probe is looked at on
 LOSS_EVERY = 10  # steps between two looks at the loss: a look costs a synchronisation
 
@@ -76,7 +76,7 @@ def learn(given: Prepared, config: Config, weights: Weights) -> Generator[Progre
 
 
 def _places(vouched: NDArray[np.bool_] | None, n: int, total: int) -> NDArray[np.intp]:
-    """Return where the vouched ones of n new rows are among `total`, the last of which they are."""
+    """Return the positions of the vouched rows; the n new rows are the last of `total` rows."""
     if vouched is None:
         return np.empty(0, np.intp)
     places = np.flatnonzero(vouched) + total - n

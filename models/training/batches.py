@@ -1,4 +1,4 @@
-"""What each gradient step is taken on: old rows and new ones, and what was answered to the old."""
+"""The batch of each gradient step: old rows, new rows, and the champion's answers to the old."""
 
 from collections.abc import Iterator
 

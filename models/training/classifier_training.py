@@ -1,4 +1,4 @@
-"""Training the solver head on the new vectors and on what stands for the old.
+"""Training the solver head on the new vectors and on stand-ins for the old ones.
 
 With r the share of the new, w_new, the solver S_i of Shin et al., 2017, minimises
 

@@ -35,7 +35,7 @@ class Copies(NamedTuple):
         return cls(first[of], counts[of], len(x))
 
     def of_rows(self, some: NDArray[np.int64]) -> "Copies":
-        """Return what is known of `some` of the rows (m,), among all of which they are counted."""
+        """Return what is known of the rows `some` (m,), given as indices into all rows."""
         return self._replace(first=self.first[some], counts=self.counts[some])
 
     @property

@@ -40,7 +40,7 @@ def copies(n: int, labelled: int, w_new: float) -> int:
 
 
 def topped_up(given: Prepared, seed: int) -> Prepared:
-    """Return what is to be learned, with MIN_VECTORS that are not labelled: some must calibrate."""
+    """Return the rows to learn; MIN_VECTORS of them are unlabelled, as some must calibrate."""
     if given.previous is None or given.vouched is None or not given.vouched.any():
         return given
     missing = MIN_VECTORS - int((~given.vouched).sum())

@@ -9,7 +9,7 @@ from models.config import Config
 from models.parts.scaler import Scaler
 from models.training.prepared import Prepared
 
-LOOKED_AT = 2_000  # vectors, of which the likelihood is chosen
+LOOKED_AT = 2_000  # vectors from which the likelihood is chosen
 ALIKE = 1.5  # times: neighbouring pixels are more alike than others, in every set that was tried
 
 

@@ -169,7 +169,7 @@ def _learned(given: Prepared, config: Config, weights: Weights) -> Version:
 def _met(
     version: Version, previous: Version | None, whole: _Regimes, x: Array, generated: Array
 ) -> Met:
-    """Return of which regime, by place and from 1, each new and each generated vector is.
+    """Return the regime of each new and each generated vector, by place, counted from 1.
 
     A regime keeps its place. Those of another kind are found anew in what its generator draws.
     """

@@ -67,7 +67,7 @@ def best(probes: Sequence[Mapping[str, float]], learned: int, n_new: int) -> flo
 
 
 def least_new(novel: float, n: int) -> float:
-    """Return the least share in a batch of n new vectors, of which so many are novel.
+    """Return the least share in a batch of n new vectors, given how many of them are novel.
 
     By the counts alone fifty rows of a new regime after twenty thousand would be in every third
     batch once, and the regime would not be learned. `novel` is their share that is as rare to the

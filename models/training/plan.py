@@ -1,4 +1,4 @@
-"""How one experience is learned: everything `auto` stands for, chosen from dimension and count."""
+"""How one experience is learned: each `auto` of a config, chosen from dimension and count."""
 
 import math
 from collections.abc import Mapping
@@ -19,12 +19,12 @@ from models.version.version import Version
 
 FOLDS, FEW = 5, 400  # of so few vectors; of more, in FOLDS - 1, a network learns from 75 %
 FEW_FOLDS, LARGE = 2, 300_000  # for networks of more parameters, where folds are far from free
-ENOUGH = 1_000  # calibration scores, of which ten lie beyond 1 %: more folds hold it no better
+ENOUGH = 1_000  # calibration scores; ten lie beyond 1 %, and more folds do not hold it better
 RUNS = 5  # contiguous runs of rows in each fold
 HELD_OUT = 0.2  # share of the new vectors kept from training where folds would cost too much
 MOST_HELD_OUT = 4_000
 LEAST_STEPS = 400  # a network of this kind is not near its optimum before, however few vectors
-SMALL = 100_000  # up to so many parameters a step is cheap: half as many more
+SMALL = 100_000  # parameters; up to this size a step is cheap, so there are half as many more
 REPLAY_STEPS = 3.0  # the fewest of a large network's retraining, in those of its first training
 # The training regime `stable`: how many times smaller the batches and higher the first rate are,
 # by how much the rate falls with every experience, and the dropout.

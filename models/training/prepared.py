@@ -1,4 +1,4 @@
-"""An experience made ready to be learned: what is left out, what it is scaled by, what is noted."""
+"""An experience ready to be learned: rows left out, the scaler, the notes on it."""
 
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -16,12 +16,12 @@ from models.survey import notes
 from models.survey.news import with_news
 from models.version.version import Version
 
-DRAWN = 2_000  # vectors from the previous version, which show how far what it learned reaches
+DRAWN = 2_000  # vectors drawn from the previous version, to find the range that it learned
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """New normals `new` (n, d), in the client's units, and what is known of each, if anything.
+    """New normals `new` (n, d), in the client's units, and what is known of each row, if anything.
 
     `classes` (n,) label their classes, `vouched` (n,) are those that a person called normal.
     `previous` scales as the next version will. `left_out` of the rows that came are not in `new`;

@@ -16,7 +16,7 @@ from models.version.version import Version
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a training leaves: M networks, what they were trained with, and the loss curve.
+    """The result of a training: M networks, what they were trained with, and the loss curve.
 
     `new` (n, d) is in the client's units; `x`, scaled, starts with the old vectors the strategy
     kept, if any. `labelled` are the places in `x` of rows that a person labelled normal.

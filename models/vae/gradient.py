@@ -176,7 +176,7 @@ class _Pass:
         self._inputs: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (M, n, i) to (M, n, o), and remember what came into each layer."""
+        """Map x (M, n, i) to (M, n, o), and remember the input of each layer."""
         self._inputs = [x]
         for weight, bias in self._layers[:-1]:
             x = torch.baddbmm(bias, x, weight).relu_()

@@ -1,4 +1,4 @@
-"""The noise of a Gaussian likelihood, set to what it should be instead of learned."""
+"""The noise of a Gaussian likelihood, set to its optimum instead of learned by gradient."""
 
 import torch
 from torch import Tensor

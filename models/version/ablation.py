@@ -1,4 +1,4 @@
-"""Which features a score is owed to: what it would be with each of them as expected.
+"""Attribution by ablation: the fall of a score when a feature takes its expected value.
 
 A feature's share of the score, as the score itself can tell it, blames what the network cannot
 follow: a value far away in one feature moves what is expected of all others. So each feature that
@@ -26,7 +26,7 @@ T = TypeVar("T", bound=np.generic)
 
 
 class Ablated(NamedTuple):
-    """Columns that are suspects and what the score falls by, (n, c); what was expected, (n, d)."""
+    """The tried columns and the fall of the score for each, (n, c); expected values (n, d)."""
 
     columns: NDArray[np.int64]
     falls: Float64
@@ -110,7 +110,7 @@ class Explainer:
     owners: NDArray[np.intp]
 
     def __call__(self, x: Array, seen: NDArray[np.bool_]) -> tuple[Float64, Array]:
-        """Return what each feature of x (n, d), scaled, adds to the score, and what it should be.
+        """Return each feature's contribution to the score of x, and its expected value.
 
         (n, w) in nats, and (n, d) in scaled units. What was not `seen` (n, w), and what is not
         among the suspects, adds -inf.

@@ -1,4 +1,4 @@
-"""Vectors of which something was not observed: scored on what was, on the scale of whole ones.
+"""Vectors with missing values: scored on the observed ones, on the scale of complete vectors.
 
 What is missing is filled in by the model itself, in a few passes: x_m <- E[x_m | z = m(x)], the
 VAE's reconstruction given what is observed (Rezende, Mohamed & Wierstra, Stochastic
@@ -27,7 +27,7 @@ from models.parts.scaler import Scaler
 
 PASSES = 5
 DRAWN = 2_000  # vectors that the two scales are compared on
-PATTERNS = 100  # of what is hidden, at each share
+PATTERNS = 100  # random sets of hidden features, for each share
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)  # hidden; in between they are interpolated
 TAIL = (0.9, 0.99)  # quantiles whose distance gives the ratio of the scales beyond the largest
 
@@ -70,7 +70,7 @@ def from_alike(X: Array, categories: Sequence[int] = ()) -> Array:
     if not hidden.any():
         return X
     whole = X[~hidden.any(axis=1)]
-    # A column of which nothing was observed at all stands for itself.
+    # A column without any observed value is left as it is.
     empty = hidden.all(axis=0)
     medians = np.zeros(X.shape[1])
     medians[~empty] = np.nanmedian(X[:, ~empty], axis=0)
@@ -120,7 +120,7 @@ class Scale(NamedTuple):
         return cls(counts, np.stack(rows))
 
     def whole(self, scores: Float64, hidden: NDArray[np.int64]) -> Float64:
-        """Return the scores (n,) of vectors with so many features hidden on the whole's scale."""
+        """Return the scores (n,) of vectors with hidden features on the scale of complete ones."""
         above = np.clip(np.searchsorted(self.counts, hidden), 1, len(self.counts) - 1)
         moved = np.empty_like(scores)
         for upper in np.unique(above):
@@ -134,7 +134,7 @@ class Scale(NamedTuple):
 
 
 def _moved(scores: Float64, hidden: Float64, whole: Float64) -> Float64:
-    """Return the scores as rare among `whole` (g,) as they are among `hidden` (g,)."""
+    """Map scores (n,) to those as rare among `whole` (g,) as they are among `hidden` (g,)."""
     moved = np.interp(scores, hidden, whole)
     low, high = (np.quantile(each, TAIL) for each in (hidden, whole))
     ratio = (high[1] - high[0]) / max(low[1] - low[0], 1e-9)

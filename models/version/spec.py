@@ -49,7 +49,7 @@ Lengths = Mapping[str, int]
 
 
 def mixture(shape: Shape, rows: Lengths, factors: int, widest: float) -> Specs:
-    """Return those of `latents`: so many `factors` (k, k), of values up to `widest`."""
+    """Return the specs of `latents`: `factors` matrices (k, k), with values up to `widest`."""
     modes, k = rows["latents.weights"], shape.latent
     return {
         "latents.weights": Spec("float64", (min(max(modes, 1), MOST_MODES),), 0.0, 1.0),

@@ -139,7 +139,7 @@ class Version(Worded, Summarised):
         return scores[0] if len(scores) == 1 else np.concatenate(scores or [np.empty(0)])
 
     def judge(self, X: NDArray[Any], threshold: Threshold | None = None) -> Judgement:
-        """Score X and judge it by `threshold`, by this version's own where none is given."""
+        """Score X and judge it by `threshold`, or by this version's own if none is given."""
         threshold = threshold or self._own_threshold
         if type(X) is np.ndarray and X.shape == (1, self.dimension) and X.dtype.char == "f":
             alone = judge_one(X[0], self.scaler, self._scorer, self.calibration, threshold)
@@ -184,7 +184,7 @@ class Version(Worded, Summarised):
         return leading(found, columns, k, self.reading(read))
 
     def filled(self, X: NDArray[Any]) -> Array:
-        """Return X (n, d) with what was not observed, NaN, as this version expects it."""
+        """Return X (n, d) with each NaN replaced by the value that this version expects."""
         return filled_in(self._checked(X, gaps=True), self.scaler, self._fill)
 
     def classify(self, X: NDArray[Any]) -> NDArray[np.int64]:

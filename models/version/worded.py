@@ -12,7 +12,7 @@ from models.version.explanation import Words
 
 
 class Worded:
-    """Names features, and says the words that codes stand for."""
+    """Maps features to their names, and codes to their words."""
 
     config: Config
 

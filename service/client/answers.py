@@ -664,7 +664,7 @@ class Query(TypedDict):
 
 
 class RegimeShare(TypedDict):
-    """One regime's share of what was learned, and of live rows: null while those are too few."""
+    """One regime's share of learned and of live rows."""
 
     regime: int
     learned: float
