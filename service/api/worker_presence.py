@@ -1,4 +1,4 @@
-"""Whether a worker was heard of lately: without one nothing is learned, and drift goes stale."""
+"""Whether a worker reported lately: without one nothing is learned, and drift is not updated."""
 
 import time
 

@@ -63,7 +63,7 @@ def up(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
 ) -> None:
-    """Run everything on this machine: store, API and worker. Ctrl-C stops it, losing nothing."""
+    """Run everything on this machine: store, API and worker. Ctrl-C stops it and loses nothing."""
     from service.cli import running
 
     settings = console.settings(
@@ -119,9 +119,9 @@ def ready(port: Port = None) -> None:
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option(help="Where the pictures go.")] = Path("demo-output"),
+    output: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("demo-output"),
     url: Annotated[
-        str | None, typer.Option(help="A running service to use instead of a new one.")
+        str | None, typer.Option(help="URL of a running service to use instead of a new one.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split and of the training.")] = 0,
     keep: Annotated[

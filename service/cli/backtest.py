@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 _HELP = {
     "time": "Column of times (ISO 8601 or seconds since 1970), by name or number from 1.",
     "label": "Column of labels: 1 for a known anomaly. They are scored and never learned.",
-    "first": "Rows learned before the first is scored (a fifth).",
-    "batch": "Rows scored, then learned, at once (a tenth of the rest).",
+    "first": "Rows that are learned before scoring begins (a fifth).",
+    "batch": "Rows of a batch, which is scored and then learned (a tenth of the rest).",
     "strategy": "May be repeated: a strategy as in a detector's config (replay).",
     "weights": "May be repeated: as in a config (JSON), or w_new as a number, or half_life=3.",
-    "impute": "Score rows with blank cells on what was observed; whole rows alone are learned.",
-    "fpr": "Rate of false alarms to ask for.",
+    "impute": "Score rows with blank cells by their other cells; only whole rows are learned.",
+    "fpr": "Rate of false alarms to hold.",
     "score": "A score as in a detector's config.",
     "seed": "Seed of every training.",
-    "plot": "Write a picture to this PNG file; takes matplotlib.",
+    "plot": "Write a picture to this PNG file; needs matplotlib.",
 }
 
 

@@ -174,7 +174,7 @@ def need_matplotlib() -> None:
     try:
         import matplotlib as mpl
     except ImportError:
-        raise typer.BadParameter("--plot takes matplotlib (pip install matplotlib)") from None
+        raise typer.BadParameter("--plot needs matplotlib (pip install matplotlib)") from None
     mpl.use("agg")
 
 

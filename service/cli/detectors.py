@@ -90,7 +90,7 @@ def promote(
 def audit(
     detector: Annotated[
         str | None,
-        typer.Argument(help="The detector; of the API keys without.", metavar="[DETECTOR]"),
+        typer.Argument(help="The detector; without it, the API keys.", metavar="[DETECTOR]"),
     ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Check every entry's hash against the one before it.")
@@ -135,7 +135,7 @@ def rollback(
         if parent is None:
             console.complain(f"{detector} has no version before its champion")
             raise typer.Exit(console.Exit.REFUSED)
-        # Whoever moved the champion since we looked wins.
+        # A move of the champion since it was read wins.
         _told(client.promote(detector, parent, status["generation"]), detector, as_json=as_json)
 
 
@@ -153,10 +153,10 @@ def _told(answer: Any, detector: str, *, as_json: bool) -> None:
 def revoke(
     detector: Name,
     batch: Annotated[
-        str | None, typer.Option("--batch", help="Unlearn this batch, by the id it was answered.")
+        str | None, typer.Option("--batch", help="Unlearn the batch with this `batch_id`.")
     ] = None,
     sender: Annotated[
-        str | None, typer.Option("--sender", help="Unlearn what came with this API key, by its id.")
+        str | None, typer.Option("--sender", help="Unlearn all that the API key with this id sent.")
     ] = None,
     why: Annotated[str, typer.Option(help="For the audit trail.")] = "",
     dry_run: Annotated[
@@ -164,7 +164,7 @@ def revoke(
     ] = False,
     without_champion: Annotated[
         bool,
-        typer.Option("--without-champion", help="Serve no version, where no clean one is kept."),
+        typer.Option("--without-champion", help="Serve no version if no clean one is kept."),
     ] = False,
     url: Url = DEFAULT_URL,
     key: Key = None,
@@ -172,7 +172,7 @@ def revoke(
 ) -> None:
     """Unlearn bad data: return to the last version without it, and relearn the rest."""
     if (batch is None) == (sender is None):
-        raise typer.BadParameter("wanted is --batch or --sender")
+        raise typer.BadParameter("give either --batch or --sender")
     what = {"batch": batch} if sender is None else {"key": sender}
     options = {"why": why, "dry_run": dry_run, "without_champion": without_champion}
     with console.client(url, key) as client:

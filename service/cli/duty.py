@@ -20,8 +20,8 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 State = Annotated[
     str | None, typer.Option("--state", help="Only `open` or only `closed` incidents.")
 ]
-Most = Annotated[int, typer.Option("--limit", help="At most so many.")]
-Why = Annotated[str, typer.Option("--why", help="For the record.")]
+Most = Annotated[int, typer.Option("--limit", help="Most entries to list.")]
+Why = Annotated[str, typer.Option("--why", help="The reason, for the record.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
 
 def status(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
-    """Say how store, workers and detectors are; exit with 5 when something needs a person."""
+    """Show the state of store, workers and detectors; exit with 5 if something needs a person."""
     with console.client(url, key) as client:
         items = client.attention()
         detectors = client.detectors()
@@ -49,7 +49,7 @@ def _service_line(service: Any) -> str:
     store = service["store"]
     told = "store up" if store["up"] else f"store away{_why(store)}"
     heard = ", ".join(f"{one['heard_seconds']:.0f} s ago" for one in service["workers"])
-    return f"{told}; workers heard of: {heard or 'none'}; API processes: {len(service['api'])}"
+    return f"{told}; workers' last reports: {heard or 'none'}; API processes: {len(service['api'])}"
 
 
 def _why(store: Any) -> str:
@@ -150,7 +150,7 @@ def label(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what an incident or an event was; the answer says what comes of it."""
+    """Label an incident or an event; the answer says what changes."""
     decisions = {"normal": "dismiss", "anomaly": "confirm", "withdraw": "withdraw"}
     if verdict not in decisions:
         raise typer.BadParameter("say normal, anomaly or withdraw")

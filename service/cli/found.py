@@ -67,7 +67,7 @@ class Row:
 
 
 def rows(sent: Rows, answer: "ScoreAnswer") -> Iterator[Row]:
-    """Yield the rows of a file with their entries of a scoring answer."""
+    """Yield the rows of a file, each with its entry of a scoring answer."""
     n = len(sent.places)
     states: Sequence[str | None] = answer.get("states") or [None] * n
     attributions = answer.get("attributions") or [[]] * n

@@ -1,4 +1,4 @@
-"""Commands about API keys: they speak to the store itself, so that a first key can be made."""
+"""Commands about API keys: they use the store directly, so that a first key can be made."""
 
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator

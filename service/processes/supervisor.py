@@ -137,13 +137,13 @@ class Supervisor:
                 raise StartupFailed(f"the store at {shown(url)} is refused. {why}")
 
     def _refuse_strangers(self) -> None:
-        """Refuse to be reached from elsewhere as long as there are no keys to tell who asks."""
+        """Refuse to be reachable from other machines while there are no API keys."""
         settings = self.settings
         if is_loopback(settings.host) or settings.insecure or fixed(settings):
             return
         url = settings.store_url()
         assert url is not None
-        # A store that is away may hold keys; until it is read nobody is let in.
+        # A store that is away may hold keys; until it is read every request is refused.
         with contextlib.suppress(StoreUnavailable):
             if not asyncio.run(count(url)):
                 raise StartupFailed(
@@ -248,12 +248,12 @@ class Supervisor:
             _logger.warning("store ended", restart_in=pause, why=str(error))
 
     def _look_after_files(self, store: EmbeddedStore) -> None:
-        """Stop a store whose files were deleted: it would go on to acknowledge what is not kept."""
+        """Stop a store whose files were deleted: it would acknowledge writes that are lost."""
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + _LOOK_SECONDS
         gone = store.directory.lost()
-        # A rewrite of the files moves them about, so that one look alone may miss one.
+        # A rewrite moves the files, so that a single look may miss one.
         if gone is not None and gone == self._gone:
             _logger.error(
                 "the data directory was deleted or replaced; the store is stopped, scoring goes "

@@ -1,4 +1,4 @@
-"""Signals as something to wait for, beside other things."""
+"""Turns signals into bytes on a socket, so that a loop can wait for them."""
 
 import contextlib
 import signal

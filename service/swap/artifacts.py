@@ -33,7 +33,7 @@ class Artifacts:
 
         ArtifactError where it is none, or has not the `sha256` that is given.
         """
-        # What is too large is not even hashed.
+        # Too large an artifact is refused before it is hashed.
         digest = hashlib.sha256(data).hexdigest() if len(data) <= self.max_bytes else ""
         if digest and sha256 and digest != sha256:
             raise ArtifactError("the artifact is not the one that was recorded")

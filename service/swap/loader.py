@@ -80,14 +80,14 @@ def prepared(
             sample[0, 0] = np.nan
             version.judge(sample, threshold)
         inline = inline or measured(version, threshold)
-    # Whatever it is, the version that serves now must go on, and so must the other detectors.
+    # After any error the present version must go on serving, and so must the other detectors.
     except Exception as error:
         raise ArtifactError(f"the version cannot be used: {error}") from error
     return Terms(threshold, labels, config.rules, inline)
 
 
 def measured(version: Version, threshold: Threshold) -> InlineBounds:
-    """Return what may be judged in the event loop, by the time that judging takes here."""
+    """Return the largest bodies for the event loop, by the time that judging takes here."""
     sample = version.sample(1, seed=0)
     rows = affordable_rows(lambda n: version.judge(np.repeat(sample, n, axis=0), threshold))
     return inline_bounds(version.dimension, rows)

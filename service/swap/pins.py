@@ -19,7 +19,7 @@ class Pins:
         self._recorded: dict[tuple[str, int], float] = {}
 
     async def record(self, name: str, number: int) -> None:
-        """Tell the store, now and then, that it is to keep the version; it may be away."""
+        """Tell the store now and then to keep the version; a store that is away is ignored."""
         now = time.monotonic()
         if now < self._recorded.get((name, number), 0.0):
             return
@@ -30,7 +30,7 @@ class Pins:
             await self._registry.pin(name, number)
 
     async def check(self) -> None:
-        """Let go of versions whose number the store has another artifact for.
+        """Unload versions for whose number the store has another artifact.
 
         A store that was restored from a copy gives numbers again. Raises StoreUnavailable.
         """

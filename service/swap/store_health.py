@@ -28,22 +28,22 @@ class StoreHealth:
 
     @property
     def lacks_worker(self) -> bool:
-        """Whether the store answers and no worker was heard of lately."""
+        """Whether the store answers and no worker has reported lately."""
         heard = self.worker_heartbeat
         return self.redis_up and (heard is None or time.time() - heard >= WORKER_SECONDS)
 
     @property
     def refusal(self) -> str | None:
-        """Why nothing may be written to the store, None where it may."""
+        """Why nothing may be written to the store, None if writing is allowed."""
         return f"the store is refused: {self.weak}" if self.weak else None
 
     def writable(self) -> None:
-        """Raise StoreUnavailable while the store could lose what it acknowledges."""
+        """Raise StoreUnavailable while the store could lose acknowledged writes."""
         if self.refusal:
             raise StoreUnavailable(self.refusal[0].upper() + self.refusal[1:])
 
     async def check(self, redis: Connection) -> None:
-        """Raise WeakStore where the store could lose what it acknowledges; StoreUnavailable."""
+        """Raise WeakStore if the store could lose acknowledged writes; raises StoreUnavailable."""
         if self._durable:
             return
         try:
@@ -62,7 +62,7 @@ class StoreHealth:
         if self.redis_up or self._why_away is None:
             _log.warning("store away", store=shown(self._settings.store_url() or ""), why=why)
         self._why_away = why
-        self.redis_up = self._durable = False  # whoever comes back may be another server
+        self.redis_up = self._durable = False  # the server that comes back may be another one
 
     def back(self) -> bool:
         """Note that the store answers; return whether it did not before."""

@@ -1,4 +1,4 @@
-"""From what the store says of a detector to the champion in memory, and out of it again."""
+"""Loads and unloads the champion in memory as the store's state of a detector requires."""
 
 import asyncio
 import time
@@ -53,7 +53,7 @@ class Swapper:
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def restore(self) -> AsyncIterator[SwapOutcome]:
-        """Serve what this machine served last, as much of it as there is room for."""
+        """Serve the champions on this machine's disk, as many as there is room for."""
         copies = self._disk.restore()
         while (champion := await asyncio.to_thread(next, copies, None)) is not None:
             outcome = self._install(champion, "disk")
@@ -137,7 +137,7 @@ class Swapper:
         outcome = replace(self._install(champion, source, took), detector=detector)
         if outcome.champion is not None:
             self._failed.pop(key, None)
-            # Else the copy on disk says just this.
+            # Otherwise the copy on disk is equal already.
             if fetched.copied != champion.stored or terms.labels is not None:
                 same = loaded.version is fetched.loaded.version
                 artifact = fetched.artifact if same else None
@@ -212,6 +212,6 @@ class Swapper:
         )
 
     async def _beside(self, work: Callable[..., None], *arguments: object) -> None:
-        """Let the disk work in a thread; what is served does not depend on it."""
+        """Run the disk's work in a thread; a failure does not change what is served."""
         with self._side_work.part("champion_cache"):
             await asyncio.to_thread(work, *arguments)

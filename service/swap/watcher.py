@@ -84,11 +84,11 @@ class Watcher:
             await asyncio.sleep(self._settings.poll_seconds)
 
     async def restore(self) -> None:
-        """Serve what this machine served last: the store cannot be asked at the start."""
+        """Serve the champions on this machine's disk, because the store is away at the start."""
         async for outcome in self._swapper.restore():
             self._record(outcome)
         loaded = len(self.champions.loaded())
-        _log.warning("the store is away: what was served last is loaded from disk", loaded=loaded)
+        _log.warning("store away at the start: champions are loaded from disk", loaded=loaded)
 
     # Following the store
 
@@ -124,7 +124,7 @@ class Watcher:
             await self._swapper.prune(names)
 
     async def follow(self, name: str) -> None:
-        """Refresh one detector, or log what is wrong: it must not keep the others from theirs."""
+        """Refresh one detector, or log its error: the other detectors must still be refreshed."""
         try:
             await self.refresh(name)
         except StoreUnavailable:
@@ -187,11 +187,11 @@ class Watcher:
             return
         self._metrics.holds(len(self.champions.loaded()), self.champions.loaded_bytes)
         if outcome.change == "regressed":
-            _log.error("the store went back", detector=name, why=outcome.why)
+            _log.error("the store holds an older state", detector=name, why=outcome.why)
         elif outcome.change == "refused":
             version = outcome.detector and outcome.detector.champion
             about = {"detector": name, "version": version, "why": outcome.why}
-            _log.error("version not loaded, the old one serves on", **about)
+            _log.error("version not loaded, the old one goes on serving", **about)
         elif served is not None:
             _log.info(
                 "champion swapped in", detector=name, version=served.number,
@@ -200,7 +200,7 @@ class Watcher:
             )  # fmt: skip
 
     async def know(self, name: str) -> None:
-        """Let this process know, and serve, a detector that a request is for, if there is one.
+        """Load the detector of a request into this process, if the detector exists.
 
         Asks the store for a detector or a first version that it has not heard of, and loads on
         demand what is not loaded; from the disk where the store is away. StoreUnavailable.

@@ -16,7 +16,7 @@ _HEAD = b"\n# HELP "  # a new line in a label or in a help text is escaped
 
 
 class Sliced(Protocol):
-    """What has metrics for the page."""
+    """A source of metrics for the page."""
 
     def slices(self) -> Iterator[Metric | None]:
         """Yield the families in pieces, each made in far less than a millisecond.

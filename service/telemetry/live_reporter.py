@@ -84,7 +84,7 @@ class Observer:
         """Take note of answers: a few references for small ones."""
         del seconds, requests
         if self._champions.get(champion.name) is not champion:
-            return  # a pinned version: not what drift and events are about
+            return  # a pinned version takes no part in drift and events
         pending = self._pending.get(champion)
         if pending is None:
             pending = self._pending[champion] = _Pending()
@@ -113,12 +113,12 @@ class Observer:
                     flushed = time.monotonic()
                 else:
                     await self.flush_unloaded()
-            except Exception:  # noqa: BLE001 - drift is not worth a process that serves
+            except Exception:  # noqa: BLE001 - an error in drift must not end scoring
                 _log.exception("live summary failed")
                 flushed = time.monotonic()
 
     async def _beat(self) -> None:
-        """Say that this process lives, and which generations it serves."""
+        """Report that this process is alive, and which generations it serves."""
         if time.monotonic() < self._beat_at:
             return
         loaded = {one.name: one.generation for one in self._champions.loaded()}
@@ -203,7 +203,7 @@ class Observer:
             )
         )
         X, columns = _sample(X, columns)
-        whole = ~np.isnan(X).any(axis=1)  # what was not observed is in no bin
+        whole = ~np.isnan(X).any(axis=1)  # a missing value is in no bin
         X, columns_of_whole = X[whole], rows_of(columns, np.flatnonzero(whole))
         regimes = _regimes(champion.version, X, columns_of_whole)
         counts = champion.version.reference.count(X) if len(X) else np.empty((0, 0), np.int64)
@@ -226,7 +226,7 @@ class Observer:
         return X, summary, report
 
     async def _keep(self, champion: Champion, X: Matrix) -> None:
-        """Keep some of what was scored for a candidate to score too, where the config says so."""
+        """Keep some scored vectors for a candidate to score, if the config has a shadow stage."""
         detector = self._champions.detector(champion.name)
         asked = detector.config.retrain.shadow if detector else None
         if asked is None or not len(X):

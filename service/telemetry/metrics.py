@@ -284,7 +284,7 @@ class Metrics:
         self._artifact_failures.labels(self._label(name)).inc()
 
     def dropped(self, name: str, vectors: int) -> None:
-        """Count scored vectors that drift and events do not get to see."""
+        """Count scored vectors that are left out of drift and events."""
         self._dropped.labels(self._label(name)).inc(vectors)
 
     async def expose(self, state: Sliced) -> bytes:

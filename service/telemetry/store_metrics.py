@@ -78,7 +78,7 @@ class StateMetrics(Collector):
         if self._store.worker_heartbeat is not None:
             yield GaugeMetricFamily(
                 "anamnesis_worker_heartbeat_timestamp_seconds",
-                "When a worker was last heard of.",
+                "When a worker last reported.",
                 value=self._store.worker_heartbeat,
             )
         if self._store.work is not None:
@@ -158,11 +158,11 @@ def _live_regimes(detectors: Sequence[Detector]) -> Metric:
 
 
 def _told(name: str, tell: Callable[[], T]) -> T | None:
-    """Return what `tell` does; None where it breaks, which must not cost the others their rows."""
+    """Return the result of `tell`; None if it fails, so that other detectors keep their metrics."""
     try:
         return tell()
     except Exception:  # noqa: BLE001 - see above
-        _log.exception("metrics not told", detector=name)
+        _log.exception("metrics of a detector failed", detector=name)
         return None
 
 
@@ -194,7 +194,7 @@ _OF_DETECTORS: dict[str, tuple[str, Callable[[Detector], float | None]]] = {
     "champion_generation": ("Moves of the champion pointer.", lambda one: one.generation),
     "buffer_vectors": ("Vectors that wait to be learned.", lambda one: one.buffered),
     "buffer_oldest_timestamp_seconds": (
-        "When the oldest of them came.", lambda one: one.buffer_oldest
+        "When the oldest buffered vector came.", lambda one: one.buffer_oldest
     ),
     "parked_vectors": (
         "Vectors of rejected experiences, waiting for a person.", lambda one: one.parked
@@ -206,7 +206,7 @@ _OF_DETECTORS: dict[str, tuple[str, Callable[[Detector], float | None]]] = {
         "Incidents that are open, not dismissed and not muted.", lambda one: one.incidents.open
     ),
     "muted_until_timestamp_seconds": (
-        "Until when the detector pages nobody; 0 when it is not.",
+        "When the mute of the detector ends; 0 if it is not muted.",
         lambda one: one.mute.until if one.mute else 0,
     ),
     "learned_vectors": ("Vectors that the champion's lineage learned.", lambda one: one.learned),

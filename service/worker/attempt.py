@@ -303,7 +303,7 @@ class _Attempt:
         return True
 
     async def _while_kept(self, experience: Experience, work: Coroutine[Any, Any, bool]) -> bool:
-        """Return what `work` comes to; end it, and raise Fenced, once it would be in vain."""
+        """Return the result of `work`; cancel it and raise Fenced once it would be refused."""
         working = asyncio.create_task(work)
         keeping = asyncio.create_task(self._keep(experience))
         try:
@@ -341,7 +341,7 @@ class _Attempt:
                     raise Fenced("the lease ran out while the store was away") from None
 
     async def _check(self, experience: Experience) -> None:
-        """Raise Fenced when the promotion could only be refused."""
+        """Raise Fenced if the store would refuse the promotion."""
         name = experience.name
         pointer = (await self.tools.detectors.poll([name])).get(name)
         if pointer is None or pointer.uid != experience.uid:

@@ -245,7 +245,7 @@ class Monitor:
 
 
 def _shown(verdict: Verdict) -> tuple[str | bool, ...]:
-    """Return what of a verdict cannot wait."""
+    """Return the part of a verdict whose change is saved at once."""
     found = verdict.statistics
     alarms = (test.alarm for test in (found.martingale, found.adwin, found.anomalies) if test)
     return (verdict.state, *alarms, *(one.feature for one in found.features if one.alarm))
@@ -283,6 +283,6 @@ def _known(version: Version) -> list[Known]:
 
 
 def _thinned(packed: bytes) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return at most 500 of the values, by place and not by size, so that nothing is biased."""
+    """Return at most 500 of the values, chosen by position, which does not bias them."""
     values = np.frombuffer(packed, np.dtype("<f4")).astype(np.float64)
     return values[:: max(1, -(-len(values) // _SCORES))]

@@ -1,4 +1,4 @@
-"""The janitor: what is no longer needed goes, in small steps, beside the learning.
+"""The janitor: it deletes what is no longer needed, in small steps, beside the learning.
 
 Any number of workers may tidy at the same time: every step stands for itself in the store.
 """

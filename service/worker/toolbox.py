@@ -1,4 +1,4 @@
-"""What a worker retrains with."""
+"""The adapters, the trainer and the bounds that a worker uses."""
 
 from dataclasses import dataclass
 from typing import Self
