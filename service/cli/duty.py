@@ -2,19 +2,24 @@
 
 import math
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from service.cli import console
 from service.cli.options import DEFAULT_URL, AsJson, Key, Name, Url
+from service.timestamps import rfc3339, unix_seconds
 
 if TYPE_CHECKING:
-    from service.client.answers import AttentionItem
+    from service.client import Client
+    from service.client.answers import AttentionItem, DetectorStatus
 
-_STATUS = (
-    "detector", "version", "incidents", "drift", "buffered", "parked", "last", "finished", "why",
-)  # fmt: skip
+_NOW = ("detector", "version", "age", "alarms", "asked", "incidents", "drift", "for")
+_LEARNING = ("detector", "buffered", "parked", "retraining", "ago", "why")
+_LOOKED_AT = 50  # detectors whose history is asked for; the others' age and rate stay out
+_HOUR = 3600.0  # over which the present rate of alarms is counted
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 State = Annotated[
@@ -36,13 +41,34 @@ def status(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> 
         items = client.attention()
         detectors = client.detectors()
         service = client.service()
+        lately = {} if as_json else _lately(client, detectors[:_LOOKED_AT])
     if as_json:
         console.show_json({"items": items, "detectors": detectors, "service": service})
     else:
         console.show(_service_line(service))
-        _show_status(items, detectors)
+        _show_status(items, detectors, lately)
     if items:
         raise typer.Exit(console.Exit.ATTENTION)
+
+
+class _Lately(NamedTuple):
+    """Since when the champion serves (RFC 3339), and its share of alarms within the last hour."""
+
+    promoted: str | None = None
+    rate: float | None = None
+
+
+def _lately(client: "Client", detectors: "Sequence[DetectorStatus]") -> dict[str, _Lately]:
+    """Return what the statuses do not say, of each detector that has a champion."""
+    now, found = time.time(), {}
+    for name in (one["name"] for one in detectors if one.get("champion") is not None):
+        moves = client.generations(name)
+        asked: dict[str, str | int] = {"from": f"{rfc3339(now - _HOUR)}", "points": 60}
+        buckets = client.history(name, **asked)
+        rows = sum(one["rows"] for one in buckets)
+        rate = sum(one["alarms"] for one in buckets) / rows if rows else None
+        found[name] = _Lately(moves[0]["at"] if moves else None, rate)
+    return found
 
 
 def _service_line(service: Any) -> str:
@@ -56,7 +82,9 @@ def _why(store: Any) -> str:
     return f": {store['refused']}" if store.get("refused") else ""
 
 
-def _show_status(items: "list[AttentionItem]", detectors: Any) -> None:
+def _show_status(
+    items: "list[AttentionItem]", detectors: Any, lately: Mapping[str, _Lately]
+) -> None:
     if items:
         columns = ("needs a person", "detector", "what", "since")
         rows = [(one["kind"], one["detector"], one["sentence"], one["since"]) for one in items]
@@ -65,23 +93,53 @@ def _show_status(items: "list[AttentionItem]", detectors: Any) -> None:
         typer.echo("nothing needs a person")
     if detectors:
         typer.echo("")
-        console.show_table(_STATUS, map(_status_row, detectors))
+        none = _Lately()
+        rows = [_now_row(one, lately.get(one["name"], none)) for one in detectors]
+        console.show_table(_NOW, rows)
+        typer.echo("")
+        console.show_table(_LEARNING, map(_learning_row, detectors))
 
 
-def _status_row(one: Any) -> tuple[Any, ...]:
+def _now_row(one: Any, lately: _Lately) -> tuple[Any, ...]:
+    from service.domain.detector_config import asked_rate
+
+    drift = one.get("drift") or {}
+    return (
+        one["name"],
+        one.get("champion"),
+        _age(lately.promoted),
+        _share(lately.rate),
+        _share(asked_rate((one.get("config") or {}).get("threshold") or {})),
+        (one.get("incidents") or {}).get("open"),
+        drift.get("state"),
+        _age(drift.get("since")) if drift.get("state") != "none" else None,
+    )
+
+
+def _learning_row(one: Any) -> tuple[Any, ...]:
     last = one.get("last_retraining") or {}
     reasons = last.get("reasons") or [None]
     return (
         one["name"],
-        one.get("champion"),
-        (one.get("incidents") or {}).get("open"),
-        (one.get("drift") or {}).get("state"),
         one.get("buffered"),
         one.get("parked"),
         last.get("outcome"),
-        last.get("finished_at"),
+        _age(last.get("finished_at")),
         reasons[0],
     )
+
+
+def _age(since: str | None) -> str | None:
+    """Return in words how long ago an RFC 3339 time was."""
+    age = -1.0 if since is None else time.time() - (unix_seconds(since) or 0.0)
+    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        if age >= unit:
+            return f"{age / unit:.0f} {name}"
+    return None if since is None else "0 s"
+
+
+def _share(share: float | None) -> str | None:
+    return None if share is None else f"{100 * share:.3g} %"
 
 
 def incidents(
@@ -172,7 +230,7 @@ def label(
 
 def mute(
     detector: Name,
-    time: Annotated[str, typer.Option("--for", help="How long: 90s, 30m, 2h or 1d.")],
+    duration: Annotated[str, typer.Option("--for", help="How long: 90s, 30m, 2h or 1d.")],
     why: Why = "",
     url: Url = DEFAULT_URL,
     key: Key = None,
@@ -180,7 +238,7 @@ def mute(
 ) -> None:
     """Let a detector page nobody and learn nothing for a while; it is scored and shown."""
     with console.client(url, key) as client:
-        answer = client.mute(detector, seconds(time), why)
+        answer = client.mute(detector, seconds(duration), why)
     if as_json:
         console.show_json(answer)
         return

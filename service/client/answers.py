@@ -242,6 +242,7 @@ class Drift(TypedDict):
     at: NotRequired[str | None]
     updated_at: NotRequired[str | None]
     stale: NotRequired[str | None]
+    since: NotRequired[str | None]
 
 
 class Event(TypedDict):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from service.domain.detector import Detector
 from service.domain.incident import Incident, sentence
+from service.timestamps import unix_seconds
 
 WORKER_SECONDS = 60.0  # without any worker; from then on a person has to look
 
@@ -56,7 +57,8 @@ def of_detector(detector: Detector, incidents: Sequence[Incident]) -> list[Item]
     ]
     state = detector.drift.state
     if state in _DRIFT:
-        found.append(Item(state, name, _DRIFT[state], f"{path}/drift"))
+        since = unix_seconds(detector.drift.since)
+        found.append(Item(state, name, _DRIFT[state], f"{path}/drift", since))
     last = detector.last_retraining
     if last is not None and last.outcome in {"failed", "rejected"} and detector.parked:
         first = next(iter(last.reasons), "no reason was given")

@@ -15,7 +15,8 @@ class Query(Struct, frozen=True):
 class Drift(Struct, frozen=True, omit_defaults=True):
     """The verdict on one version's traffic, and the events to ask a person about.
 
-    `at` and `updated_at`, RFC 3339, are when it was published; `stale` says why nothing newer was.
+    `at` and `updated_at`, RFC 3339, are when it was published; `since` when the state became what
+    it is, None before that is known. `stale` says why nothing newer was published.
     Only `state` is there before the first look.
     """
 
@@ -26,6 +27,7 @@ class Drift(Struct, frozen=True, omit_defaults=True):
     at: str | None = None
     updated_at: str | None = None
     stale: str | None = None
+    since: str | None = None
 
 
 NO_DRIFT = Drift("none")

@@ -58,6 +58,7 @@ class _Watch:
     shown: tuple[str | bool, ...] = ()
     queries: tuple[Query, ...] = ()
     asked_at: float = -_ASK_SECONDS
+    since: str | None = None  # RFC 3339; when the state became what it was at the last save
 
 
 class Monitor:
@@ -204,7 +205,11 @@ class Monitor:
         memory = await self._live.load(name)
         drift = DriftTests.from_bytes(baseline, memory.state) if memory else DriftTests(baseline)
         after = memory.after if memory else "0-0"
-        return _Watch(lease, drift, detector, version, threshold, pointer, after)
+        watch = _Watch(lease, drift, detector, version, threshold, pointer, after)
+        told = detector.drift
+        if (told.version, told.state) == (number, drift.verdict().state):
+            watch.since, watch.shown = told.since, (told.state,)
+        return watch
 
     async def _threshold(self, version: Version, detector: Detector) -> Threshold:
         labels = await labelled(self._labels, detector)
@@ -226,9 +231,13 @@ class Monitor:
         if time.monotonic() - watch.asked_at >= _ASK_SECONDS:
             watch.queries, watch.asked_at = await self._queries(watch), time.monotonic()
         now = rfc3339(time.time())
-        report = Drift(verdict.state, verdict.version, verdict.statistics, watch.queries, now, now)
-        await self._live.save(watch.lease, memory, report)
         shown = _shown(verdict)
+        if watch.shown and shown[0] != watch.shown[0]:
+            watch.since = now
+        since = watch.since = watch.since or now
+        told = (verdict.statistics, watch.queries, now, now)
+        report = Drift(verdict.state, verdict.version, *told, since=since)
+        await self._live.save(watch.lease, memory, report)
         if watch.shown and shown[0] != watch.shown[0]:
             _logger.info("drift", detector=watch.lease.name, state=shown[0], before=watch.shown[0])
         watch.shown, watch.unsaved, watch.saved_at = shown, False, time.monotonic()

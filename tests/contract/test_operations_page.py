@@ -141,6 +141,22 @@ async def test_every_command_of_the_page_does_what_it_says(
     assert Version.from_bytes(artifact).dimension == 3
     assert "rows wait for a person" in said["anamnesis status"]
     assert "store up" in said["anamnesis status"]
+    lines = [line.split() for line in said["anamnesis status"].splitlines()]
+    now = next(place for place, words in enumerate(lines) if words[1:2] == ["version"])
+    assert lines[now] == [
+        "detector",
+        "version",
+        "age",
+        "alarms",
+        "asked",
+        "incidents",
+        "drift",
+        "for",
+    ]
+    name, version, age, unit, alarms, _, asked, _, incidents, *_ = lines[now + 1]
+    assert (name, version, asked, incidents) == ("pump-7", "2", "1", "1")
+    assert (int(age) >= 0, unit in {"s", "min"}) == (True, True)
+    assert float(alarms) > 1
     assert ids["INCIDENT"] in said["anamnesis incidents pump-7 --state open"]
     assert ids["EVENT"] in said["anamnesis events pump-7 --limit 5"]
     assert "are labelled normal" in said[next(one for one in said if " INCIDENT " in one)]

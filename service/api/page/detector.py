@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from models.config import Policy
 from service.api.documents import Quarantine, QuarantinedRows, Sample
 from service.api.incident_documents import (
     Generations,
@@ -21,7 +20,7 @@ from service.api.page import words
 from service.api.page.own_api import Answer, OwnApi
 from service.api.page.time_range import DEFAULT, SPANS, TimeRange
 from service.domain.attribution import Cell
-from service.domain.detector_config import DetectorConfig, parse
+from service.domain.detector_config import DetectorConfig, asked_rate, parse
 from service.domain.detector_status import DetectorStatus
 from service.domain.history import POINTS
 from service.domain.quarantine_entry import QuarantineEntry
@@ -218,14 +217,6 @@ async def _held_back(api: OwnApi, path: str, entry: QuarantineEntry) -> HeldBack
         return HeldBack(entry, [])
     found = await api.get(QuarantinedRows, f"{path}/quarantine/{entry.id}")
     return HeldBack(entry, found.document.vectors[:5] if found.document else [])
-
-
-def asked_rate(policy: Policy) -> float | None:
-    """Return the rate of false alarms that a threshold policy asks for, None for others."""
-    for name in ("fpr", "pot"):
-        if name in policy:
-            return float(policy[name])
-    return 1.0 - float(policy["quantile"]) if "quantile" in policy else None
 
 
 def columns_of(config: DetectorConfig, dimension: int | None) -> list[str]:

@@ -13,10 +13,9 @@ from service.api.incident_documents import (
     ServiceAnswer,
 )
 from service.api.page import words
-from service.api.page.detector import asked_rate
 from service.api.page.own_api import Answer, OwnApi
 from service.api.page.time_range import TimeRange
-from service.domain.detector_config import parse
+from service.domain.detector_config import asked_rate, parse
 from service.domain.detector_status import BrokenStatus, DetectorStatus
 
 SHOWN = 20  # detectors with a history; the others are listed below

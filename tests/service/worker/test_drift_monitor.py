@@ -5,6 +5,7 @@ import pytest
 from models import Config, Model, Version, train
 from models.drift.finding import Finding
 from models.parts.labels import Labels
+from service.domain.attention import of_detector
 from service.domain.detector_config import parse
 from service.domain.drift_report import NO_DRIFT, Drift
 from service.domain.event import Event, Label
@@ -14,6 +15,7 @@ from service.store.events import Events
 from service.store.labels import LabelStore
 from service.store.live_summaries import Live
 from service.store.redis_keys import Keys
+from service.timestamps import rfc3339
 from service.worker.drift_monitor import Monitor
 from tests.service.stored import Stored, matrix
 from tests.waiting import until
@@ -72,19 +74,29 @@ def martingale(drift: Drift) -> Finding:
 
 @pytest.mark.anyio
 async def test_a_shift_is_published(watched: Stored, version: Version):
-    """Summaries of shifted traffic turn the state to new_regime and name the feature."""
+    """Summaries of shifted traffic turn the state to new_regime: it says what moved, since when."""
     monitor = Monitor(SETTINGS, watched.redis)
     await send(watched, version, 0.0)
     await monitor.tick()
     drift = (await watched.get()).drift
     assert (drift.state, drift.version) == ("none", 1)
     assert drift.updated_at.endswith("Z")
+    before = drift.since
     await send(watched, version, 3.0, times=6)
     await monitor.tick()
     drift = (await watched.get()).drift
     assert drift.state == "new_regime"
     assert martingale(drift).alarm
     assert drift.statistics.features[0].feature == "b"
+    assert drift.since == drift.at != before
+    await send(watched, version, 3.0, times=1)
+    await monitor.close()
+    second = Monitor(SETTINGS, watched.redis)
+    await second.tick()
+    later = (await watched.get()).drift
+    assert later.since == drift.since != later.at
+    (item,) = of_detector(await watched.get(), [])
+    assert (item.kind, rfc3339(item.since)) == ("new_regime", drift.since)
 
 
 @pytest.mark.anyio
