@@ -217,7 +217,7 @@ def _worker_fault(point: str, broken: str, *, short: int, passages: int = 1) -> 
         return await _worker_killed(point, runs, passages)
 
     run.__name__ = "worker_killed_" + point.removeprefix("worker.").replace(".", "_")
-    promise = f"one version for each experience: {_EXACTLY_ONCE}; resumes within 15 s"
+    promise = f"one version for each experience: {_EXACTLY_ONCE}; when quiet, resumes in 15 s"
     fault(broken, promise, short=short, long=200)(run)
 
 
