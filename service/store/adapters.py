@@ -29,6 +29,44 @@ from service.store.words import Words
 _LISTENING_SECONDS = 5.0  # above the pause between two looks at a subscription
 
 
+def detectors(settings: Settings, redis: Redis) -> Detectors:
+    """Return the detectors with the bounds of the settings."""
+    return Detectors(
+        redis, max_detectors=settings.max_detectors, max_entities=settings.max_entities
+    )
+
+
+def buffer(settings: Settings, redis: Redis) -> Buffer:
+    """Return the buffer with the bounds of the settings."""
+    return Buffer(
+        redis,
+        max_vectors=settings.buffer_max_vectors,
+        max_bytes=settings.buffer_max_bytes,
+        experience_max_vectors=settings.experience_max_vectors,
+        holding=Holding(
+            settings.quarantine_max_vectors,
+            settings.quarantine_max_bytes,
+            settings.sender_novel_share,
+        ),
+        replicas=settings.wait_replicas,
+    )
+
+
+def registry(settings: Settings, redis: Redis) -> Registry:
+    """Return the registry with the bound of the settings."""
+    return Registry(redis, versions_kept=settings.versions_kept)
+
+
+def events(settings: Settings, redis: Redis) -> Events:
+    """Return the events with the bound of the settings."""
+    return Events(redis, events_kept=settings.events_kept)
+
+
+def labels(settings: Settings, redis: Redis) -> LabelStore:
+    """Return the labels with the bound of the settings."""
+    return LabelStore(redis, labels_kept=settings.labels_kept)
+
+
 @dataclass(frozen=True, slots=True)
 class Stores:
     """The adapters; `listening` is a second client, for the subscription."""
@@ -62,30 +100,15 @@ class Stores:
             redis,
             await connect(url, deadline=_LISTENING_SECONDS),
             ApiKeys(redis, most=settings.max_keys),
-            Detectors(
-                redis,
-                max_detectors=settings.max_detectors,
-                max_entities=settings.max_entities,
-            ),
-            Buffer(
-                redis,
-                max_vectors=settings.buffer_max_vectors,
-                max_bytes=settings.buffer_max_bytes,
-                experience_max_vectors=settings.experience_max_vectors,
-                holding=Holding(
-                    settings.quarantine_max_vectors,
-                    settings.quarantine_max_bytes,
-                    settings.sender_novel_share,
-                ),
-                replicas=settings.wait_replicas,
-            ),
-            Registry(redis, versions_kept=settings.versions_kept),
+            detectors(settings, redis),
+            buffer(settings, redis),
+            registry(settings, redis),
             Held(redis),
             Quarantine(redis),
             Revocations(redis),
             Audit(redis),
-            Events(redis, events_kept=settings.events_kept),
-            LabelStore(redis, labels_kept=settings.labels_kept),
+            events(settings, redis),
+            labels(settings, redis),
             Live(redis),
             TrafficStore(redis, events_kept=settings.events_kept),
             Incidents(redis),

@@ -21,14 +21,12 @@ from service.domain.drift_report import Drift, Query
 from service.domain.live_summary import LiveSummary
 from service.problems import StoreUnavailable
 from service.settings import Settings
+from service.store import adapters
 from service.store.connection import Connection
-from service.store.detectors import Detectors
-from service.store.events import Events
-from service.store.labels import LabelStore, labelled
+from service.store.labels import labelled
 from service.store.leases import Lease, Leases
 from service.store.live_summaries import Live, Memory
 from service.store.lua import Fenced
-from service.store.registry import Registry
 from service.timestamps import rfc3339
 from service.worker.incident_monitor import IncidentMonitor
 
@@ -75,10 +73,10 @@ class Monitor:
         self._artifact_max_bytes = settings.artifact_max_bytes
         self._live = Live(redis)
         self._leases = Leases(redis)
-        self._detectors = Detectors(redis)
-        self._registry = Registry(redis)
-        self._events = Events(redis)
-        self._labels = LabelStore(redis)
+        self._detectors = adapters.detectors(settings, redis)
+        self._registry = adapters.registry(settings, redis)
+        self._events = adapters.events(settings, redis)
+        self._labels = adapters.labels(settings, redis)
         self._incidents = IncidentMonitor(settings, redis)
         self._watches: dict[str, _Watch] = {}
         self._not_before: dict[str, float] = {}  # monotonic; detectors that others watch

@@ -23,9 +23,9 @@ from service.domain.incident import Incident, IncidentRule, Pardon, Witness
 from service.domain.incident_fold import Change, Context, Fold, worst
 from service.domain.webhook_message import Message, message
 from service.settings import Settings
+from service.store import adapters
 from service.store.connection import Connection
 from service.store.due_index import DueIndex
-from service.store.events import Events
 from service.store.incidents import Changes, Followed, Incidents
 from service.store.leases import Lease
 from service.store.traffic import Read, TrafficStore
@@ -65,10 +65,10 @@ class IncidentMonitor:
     def __init__(self, settings: Settings, redis: Connection) -> None:
         self._webhook = settings.webhook_url is not None
         self._public_url = settings.public_url
-        self._traffic = TrafficStore(redis)
+        self._traffic = TrafficStore(redis, events_kept=settings.events_kept)
         self._incidents = Incidents(redis)
         self._due = DueIndex(redis)
-        self._events = Events(redis)
+        self._events = adapters.events(settings, redis)
         self._followed: dict[str, _Followed] = {}
 
     def leave(self, name: str) -> None:

@@ -12,13 +12,12 @@ from service.domain.detector import Detector
 from service.domain.incident import came
 from service.problems import Conflict, StoreUnavailable, Unknown
 from service.settings import Settings
+from service.store import adapters
 from service.store.connection import Connection
-from service.store.detectors import Detectors
 from service.store.due_index import DueIndex
 from service.store.erasure import Erasure
 from service.store.incidents import Incidents
 from service.store.quarantine import Quarantine
-from service.store.registry import Registry
 from service.timestamps import unix_seconds
 
 _logger = log.get(__name__)
@@ -35,12 +34,12 @@ class Janitor:
     def __init__(self, settings: Settings, redis: Connection) -> None:
         self._rewrite_seconds = settings.rewrite_seconds * _REWRITE_SHARE
         self._kept_bytes = settings.buffer_max_bytes
-        self._detectors = Detectors(redis, max_detectors=settings.max_detectors)
+        self._detectors = adapters.detectors(settings, redis)
         self._due = DueIndex(redis)
         self._erasure = Erasure(redis)
         self._quarantine = Quarantine(redis)
         self._incidents = Incidents(redis)
-        self._registry = Registry(redis, versions_kept=settings.versions_kept)
+        self._registry = adapters.registry(settings, redis)
         # What each detector looked like when it was last pruned, and when that was.
         self._pruned: dict[str, tuple[tuple[str, int, int], float]] = {}
         self._released: dict[str, float] = {}  # when novel rows were last looked at, monotonic

@@ -5,6 +5,7 @@ from typing import Self
 
 from service.settings import Settings
 from service.signatures import Seal
+from service.store import adapters
 from service.store.buffer import Buffer
 from service.store.connection import Connection
 from service.store.detectors import Detectors
@@ -51,14 +52,14 @@ class Tools:
             worker=worker,
             lease_seconds=settings.lease_seconds,
             artifact_max_bytes=settings.artifact_max_bytes,
-            detectors=Detectors(redis, max_detectors=settings.max_detectors),
+            detectors=adapters.detectors(settings, redis),
             due=DueIndex(redis),
-            buffer=Buffer(redis, experience_max_vectors=settings.experience_max_vectors),
+            buffer=adapters.buffer(settings, redis),
             retrainings=Retrainings(redis),
-            registry=Registry(redis, versions_kept=settings.versions_kept),
+            registry=adapters.registry(settings, redis),
             leases=Leases(redis),
-            events=Events(redis),
-            labels=LabelStore(redis),
+            events=adapters.events(settings, redis),
+            labels=adapters.labels(settings, redis),
             live=Live(redis),
             words=Words(redis),
             trainer=trainer
