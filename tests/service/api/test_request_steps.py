@@ -1,6 +1,7 @@
 """How many steps of Python a plain request takes: the same on every machine, busy or not."""
 
 import asyncio
+import gc
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -61,11 +62,14 @@ def steps(action: Callable[[], Any]) -> int:
     def note(frame: object, event: str, arg: object) -> None:
         count[0] += event in {"call", "c_call"}
 
+    gc.collect()
+    gc.disable()  # what other tests left behind would be finalized, and counted, in between
     sys.setprofile(note)
     try:
         action()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return count[0]
 
 
