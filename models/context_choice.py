@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from models.context import Context, groups, seconds
 
 LEAST_ROWS = 32  # with a whole context, for a training
-_LONG = 300  # rows of a source, for a context of 30 rows
-_OVERS = (30, 10, 3)
+_OVERS = (10, 3)  # a fault of some rows stands out from 10 before it; from 30, less
 _ALIKE = 0.3  # correlation of a row with the one before, from which that one says something
 _SEASON_DAYS = 14  # so that each day of the week comes twice
 _SEASON = 0.1  # share of the variance of later days that the hours of earlier days foretell
@@ -34,8 +33,7 @@ def choose(
     middle = _alike(X, rows)
     if middle < _ALIKE:
         return None, f"no context: a row and the one before correlate by {middle:.2f} only"
-    longest = max(map(len, rows))
-    over = next((n for n in _OVERS if _enough(n, rows) and (n < 30 or longest >= _LONG)), None)
+    over = next((n for n in _OVERS if _enough(n, rows)), None)
     if over is None:
         return None, "no context: the rows of each source are too few to have rows before them"
     why = (

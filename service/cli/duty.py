@@ -60,11 +60,15 @@ class _Lately(NamedTuple):
 
 def _lately(client: "Client", detectors: "Sequence[DetectorStatus]") -> dict[str, _Lately]:
     """Return what the statuses do not say, of each detector that has a champion."""
+    from service.client.errors import Refused
+
     now, found = time.time(), {}
     for name in (one["name"] for one in detectors if one.get("champion") is not None):
-        moves = client.generations(name)
         asked: dict[str, str | int] = {"from": f"{rfc3339(now - _HOUR)}", "points": 60}
-        buckets = client.history(name, **asked)
+        try:
+            moves, buckets = client.generations(name), client.history(name, **asked)
+        except Refused:  # deleted since the list was made; the others are told of all the same
+            continue
         rows = sum(one["rows"] for one in buckets)
         rate = sum(one["alarms"] for one in buckets) / rows if rows else None
         found[name] = _Lately(moves[0]["at"] if moves else None, rate)

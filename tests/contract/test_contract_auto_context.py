@@ -77,24 +77,24 @@ async def test_a_context_is_chosen_at_the_first_training(api: Running, worker: W
     status = await trained(api, worker, 1)
     assert status["config"]["context"] == "auto"
     assert (status["dimension"], status["learned"], status["buffered"]) == (2, 360, 0)
-    assert status["context"]["chosen"]["over"] == 30
+    assert status["context"]["chosen"]["over"] == 10
     assert "correlate" in status["context"]["why"]
     record = (await api.http.get(f"{PUMP}/versions/1")).json()
     assert record["context"]["context"] == status["context"]["chosen"]
-    assert (record["n_new"], record["dimension"]) == (350 - 30, 4)
+    assert (record["n_new"], record["dimension"]) == (350 - 10, 4)
 
-    body = {"vectors": ROWS[340:380].tolist(), "timestamps": TIMES[340:380], "context_rows": 30}
+    body = {"vectors": ROWS[340:380].tolist(), "timestamps": TIMES[340:380], "context_rows": 10}
     answer = (await api.http.post(f"{PUMP}/score", json=body)).json()
-    assert answer["states"] == ["context"] * 30 + ["scored"] * 10
+    assert answer["states"] == ["context"] * 10 + ["scored"] * 30
     # What was sent before the choice is known by its key still; what comes now is derived at once.
     assert (await sent(api, 0, 200))["duplicate"] == 200
     later = await sent(api, 350, 400)
-    assert (later["not_learned"], later["accepted"] + later["quarantined"]) == ({"warming": 30}, 20)
+    assert (later["not_learned"], later["accepted"] + later["quarantined"]) == ({"warming": 10}, 40)
     kept = await api.http.put(PUMP, json={"context": "auto", "columns": COLUMNS})
     assert (kept.status_code, kept.json()["context"]) == (200, "auto")
     assert (await api.http.put(PUMP, json={"context": {"over": 4}})).status_code == 409
     status = (await api.http.get(PUMP)).json()
-    assert (status["dimension"], status["context"]["chosen"]["over"]) == (2, 30)
+    assert (status["dimension"], status["context"]["chosen"]["over"]) == (2, 10)
 
 
 async def test_a_process_that_has_not_heard_of_the_choice_stores_rows_all_the_same(

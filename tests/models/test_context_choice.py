@@ -27,9 +27,9 @@ def test_rows_that_say_nothing_of_the_next_have_no_context():
 
 
 def test_the_rows_before_are_as_many_as_the_sources_are_long_for():
-    """30 of a long source, fewer of short ones."""
-    chosen = [choose(walks(n), MINUTES[:n], ["a", "b"] * (n // 2))[0] for n in (1000, 100, 80)]
-    assert [one and one.over for one in chosen] == [30, 10, 10]
+    """10 of a long source, fewer of short ones."""
+    chosen = [choose(walks(n), MINUTES[:n], ["a", "b"] * (n // 2))[0] for n in (1000, 100, 40, 30)]
+    assert [one and one.over for one in chosen] == [10, 10, 3, None]
     assert chosen[0].derive == ("value", "deviation")
     assert chosen[0].every is None
 
