@@ -1,14 +1,18 @@
 """What every test may use: the asyncio backend, and real stores that end with the tests."""
 
+import asyncio
+import functools
+import inspect
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # Read when numpy and torch load: networks this small gain nothing from a second thread, and the
 # processes under test need the other core.
@@ -31,6 +35,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # How long an example takes is for the machine to say.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+LONGEST = 500  # seconds of an asynchronous test: less than pyproject's limit of all tests
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
 
@@ -97,6 +103,26 @@ def _serve(command: tuple[str, ...]) -> Iterator[StoreProcess]:
             yield store
         finally:
             store.kill()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bound every asynchronous test: one that hangs fails, and says where it waited.
+
+    pytest's own time limit cannot do that: its exception ends the loop's step and not the test,
+    whose fixtures then wait for it.
+    """
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            item.obj = _bounded(item.obj)
+
+
+def _bounded(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def bounded(*args: Any, **fixtures: Any) -> None:
+        async with asyncio.timeout(LONGEST):
+            await test(*args, **fixtures)
+
+    return bounded
 
 
 @pytest.fixture
