@@ -139,6 +139,14 @@ def hardly_differ(seed, apart):
     return Case([rows(1_000)], rows(TESTED), anomalies)
 
 
+def repeated(seed):
+    """Make each of a hundred rows fifty times, in any order; other rows are judged as normals."""
+    machine = Machine(seed)
+    sent = np.repeat(machine.rows(100), 50, axis=0)[machine.rng.permutation(5_000)]
+    normals = machine.rows(4 * TESTED)
+    return Case([sent], normals, machine.broken(machine.rows(TESTED), 4.0))
+
+
 CASES = {
     "-9999 in a column of 1 % of the rows": lambda s: spoiled(s, 0.01, -9_999),
     "-9999 in all columns of 1 %": lambda s: spoiled(s, 0.01, -9_999, everywhere=True),
@@ -154,6 +162,7 @@ CASES = {
     "a constant column moves a little": hardly_moves,
     "equal sensors part by 6 deviations": lambda s: hardly_differ(s, 6.0),
     "equal sensors part by 20": lambda s: hardly_differ(s, 20.0),
+    "100 rows that come 50 times each": repeated,
 }
 
 

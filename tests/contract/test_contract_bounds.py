@@ -55,6 +55,7 @@ GET = b"GET /healthz HTTP/1.1\r\n" + HOST
 KIB = 1024
 PARTS = [
     Part("line", b"GET /", b"a", b" HTTP/1.1\r\n" + HOST + b"\r\n", 60 * KIB, 404),
+    Part("query", b"GET /healthz?", b"q", b" HTTP/1.1\r\n" + HOST + b"\r\n", 60 * KIB, 200),
     Part("header name", GET, b"a", b": b\r\n\r\n", 60 * KIB, 200),
     Part("header value", GET + b"a: ", b"b", b"\r\n\r\n", 60 * KIB, 200),
     Part("headers", GET, b"a: b\r\n", b"\r\n", 40 * KIB, 200),
