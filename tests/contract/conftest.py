@@ -40,7 +40,8 @@ async def worker(store_url: str) -> AsyncIterator[Worker]:
             yield made
         finally:
             made.stop()
-            await life
+            async with asyncio.timeout(120):
+                await life
 
 
 @pytest.fixture

@@ -110,7 +110,8 @@ async def running(url: str, **settings: Any) -> AsyncIterator[Running]:
                 yield Running(app, http, port)
         finally:
             server.should_exit = True
-            await serving
+            async with asyncio.timeout(120):
+                await serving
 
 
 class _nothing:  # noqa: N801 - stands for a method
