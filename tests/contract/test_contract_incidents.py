@@ -65,6 +65,9 @@ async def test_an_incident_from_scoring_to_its_rows(pump: Running, monitor: Moni
     status = (await pump.http.get(PUMP)).json()
     assert status["incidents"] == {"open": 1, "unfinished": 1}
     assert status["incident_calibration"] == "insufficient"
+    page = (await pump.http.get("/detectors/pump")).text
+    assert "3 alarming rows of 10 open one" in page
+    assert "The rate of false incidents is not known" in page
 
 
 async def test_history(pump: Running, monitor: Monitor) -> None:
