@@ -9,7 +9,7 @@ from service.client.versions import Versions
 
 
 class Client(Vectors, Detectors, Versions, Incidents, Review, Administration):
-    """Everything that a service can be asked, as methods that wait for the answer.
+    """Has a method for every route of a service; each waits for the answer.
 
     >>> from service.client import Client
     >>> with Client("http://127.0.0.1:8000") as client:  # doctest: +SKIP

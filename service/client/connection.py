@@ -19,8 +19,8 @@ class Connection:
     An address without a scheme is an `http` one. `ca_file` holds the authorities (PEM) that vouch
     for an `https` one, instead of the system's. Raises Unusable for what cannot be used.
 
-    Every call raises Unreachable or Refused. Calls that may be repeated without harm are, a few
-    times, when the service asks for patience (429, 503) or the connection breaks.
+    Every call raises Unreachable or Refused. A call that is safe to repeat is
+    repeated a few times when the service asks to wait (429, 503) or the connection breaks.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from service.client.transport import Call, as_json, listed, nothing
 
 
 class Detectors(Connection):
-    """Makes detectors, and tells how they are."""
+    """Creates detectors, and returns their status."""
 
     def detectors(self, limit: int | None = None, after: str | None = None) -> list[DetectorStatus]:
         """Return the status of every detector by name; with `limit` of so many after a name."""

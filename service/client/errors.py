@@ -1,10 +1,10 @@
-"""What goes wrong between client and service."""
+"""Errors between client and service."""
 
 from typing import Any
 
 
 class ServiceError(Exception):
-    """Base of what goes wrong between client and service."""
+    """Base class of the errors between client and service."""
 
 
 class Unreachable(ServiceError):  # noqa: N818 - it states what happened

@@ -15,7 +15,7 @@ from service.client.transport import Call, as_json, listed, nothing
 
 
 class Incidents(Connection):
-    """Shows what needs a person, and carries decisions back."""
+    """Returns what needs a person, and sends what a person decides."""
 
     def attention(self) -> list[AttentionItem]:
         """Return what needs a person now, worst first."""
@@ -32,7 +32,7 @@ class Incidents(Connection):
         return self.send(Call("GET", path(name, "incidents", incident), as_json(Incident)))
 
     def decide(self, name: str, incident: str, decision: str, why: str = "") -> Incident:
-        """Dismiss, confirm or withdraw; `effect` of the answer says what comes of it."""
+        """Dismiss, confirm or withdraw; `effect` in the answer says what follows."""
         sent = {"json": {"decision": decision, "why": why}}
         read = as_json(Incident)
         return self.send(Call("POST", path(name, "incidents", incident), read, sent))

@@ -20,7 +20,7 @@ _FOREIGN = "the answer is not one of this service's"
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """A request, what its answer is read to, and whether repeating it changes nothing more."""
+    """A request, the reader of its answer, and whether it is safe to repeat."""
 
     method: str
     path: str
@@ -51,7 +51,7 @@ def options(
 
 
 def checked(answer: httpx.Response) -> httpx.Response:
-    """Return `answer`; Refused where it is no success."""
+    """Return `answer`. Raises Refused where its status is no success."""
     if answer.is_success:
         return answer
     try:
@@ -115,7 +115,7 @@ def nothing(answer: httpx.Response) -> None:
 
 
 def _object(answer: httpx.Response) -> dict[str, Any]:
-    """Return the JSON object of an answer; Refused where it is none."""
+    """Return the JSON object of an answer. Raises Refused where it is none."""
     try:
         value = answer.json()
     except ValueError:

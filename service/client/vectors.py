@@ -36,8 +36,8 @@ class Vectors(Connection):
 
         The answer has an entry a row.
         `version` pins one, `explain` adds so many contributions a row. `said` may hold
-        `timestamps`, `sources`, `ids` and `context_rows`, as the service has them. Not to `record`
-        keeps the request from events, incidents, drift and history.
+        `timestamps`, `sources`, `ids` and `context_rows`, as the service has them. Without
+        `record` the request is left out of events, incidents, drift and history.
         """
         query = present(version=version, explain=explain, record=None if record else "false")
         sent = {"params": query, **rows(vectors, said)}

@@ -22,7 +22,7 @@ _LEAST = np.float32(np.finfo(np.float32).tiny)
 States = npt.NDArray[np.uint8]
 NOTHING = Judgement(np.empty(0), np.empty(0), np.empty(0), np.empty(0, bool))  # of no rows
 
-_FEW = 64  # rows that are written faster from lists than from slices of arrays
+_FEW = 64  # so few rows are written faster from lists than from slices of arrays
 
 
 class Reply(NamedTuple):
@@ -82,9 +82,9 @@ def _about(champion: Champion) -> JsonObject:
 
 
 class JsonRows:
-    """The JSON answers to requests whose rows were judged together: what they share is made once.
+    """Writes the JSON answers to requests that were judged together; shared parts are written once.
 
-    `reply` gives what `as_json` would.
+    `reply` returns the same answer as `as_json`.
     """
 
     def __init__(self, champion: Champion, columns: Judgement) -> None:
@@ -118,7 +118,7 @@ def as_json(
 ) -> Reply:
     """Return the columnar JSON answer.
 
-    With `states` (n,) the columns are those of the judged rows, and all others are null.
+    With `states` (n,), every column of a row that was not judged is null.
     """
     document = _about(champion)
     if states is None:

@@ -14,7 +14,8 @@ from service.problems import NoVersion, StoreUnavailable, UnknownDetector
 class Champions:
     """The memory of one API process. A swap is one assignment in a dict.
 
-    With `loaded_bytes` champions are loaded on demand: those used longest ago go beyond that bound.
+    With `loaded_bytes` champions are loaded on demand. Beyond that bound, those used longest ago
+    are unloaded.
     """
 
     def __init__(self, pinned_loaded: int, loaded_bytes: int | None = None) -> None:
@@ -66,9 +67,9 @@ class Champions:
         return list(self._detectors.values())
 
     def lags(self, name: str, pointer: Pointer, *, demanded: bool = False) -> bool:
-        """Return whether the champion of the store's `pointer` should serve here and does not.
+        """Return whether the champion that `pointer` names should serve here but does not.
 
-        A champion that is loaded on demand lags only once it is loaded, or `demanded`.
+        Where champions are loaded on demand, only one that is loaded or `demanded` can lag.
         """
         champion = self._champions.get(name)
         if pointer.champion is None:
@@ -114,9 +115,9 @@ class Champions:
                     self._used.move_to_end(name)
 
     def evict(self) -> list[str]:
-        """Unload what was used longest ago until the bound holds; return the names.
+        """Unload the champions used longest ago until the bound holds; return their names.
 
-        What was used last stays, however large it is.
+        The champion used last stays, however large it is.
         """
         if self._loaded_bytes is None:
             return []

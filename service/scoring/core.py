@@ -1,8 +1,8 @@
 """The scoring core: requests in, replies out, no framework, no waiting, no store.
 
-Requests of one turn are answered together: each is parsed by itself, those for the same champion
-are judged in one call of the model, and each is answered by itself. What is wrong with one
-request never touches another.
+Requests of one turn of the event loop are answered together. Each is parsed by itself. Those for
+the same champion are judged in one call of the model. Each gets its own answer. An error in one
+request never affects another.
 """
 
 import time
@@ -39,12 +39,12 @@ from service.scoring.vectors import JSON, Matrix
 
 _log = log.get(__name__)
 
-_GATHERED_BYTES = 2**20  # of a body, and of float32; what is larger gains nothing from company
+_GATHERED_BYTES = 2**20  # of a body, and of float32; a larger request gains nothing from others
 _EXPLAINED = 2_000  # vectors in one answer: each costs as much as scoring some two hundred
 
 
 class Parsed(NamedTuple):
-    """A request that can be answered: with what, on which rows, how."""
+    """A request that can be answered: by which champion, for which rows, in which form."""
 
     champion: Champion
     rows: ModelRows
@@ -54,7 +54,7 @@ class Parsed(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What led to answers: rows X (n, w) of `requests` requests, judged in one call."""
+    """Rows X (n, w) of `requests` requests that were judged in one call, and their judgement."""
 
     champion: Champion
     X: Matrix
@@ -64,14 +64,14 @@ class Judged(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """The replies to requests that came together, in their order, and what led to them."""
+    """The replies to requests that came together, in their order, and their judgements."""
 
     replies: list[Reply]
     judged: list[Judged]
 
 
 class Recorder(Protocol):
-    """Who is told of every answer: metrics, the live summary. Must be cheap and never fail."""
+    """Is told of every answer, as metrics and live summary are. It must be cheap and never fail."""
 
     def scored(
         self,
@@ -114,7 +114,7 @@ def judge(champion: Champion, X: Matrix) -> Judgement:
 
 
 def ruled(parsed: Parsed, columns: Judgement) -> tuple[Parsed, Judgement]:
-    """Return the request and its judgement with the anomalies that do not count ignored."""
+    """Return the request and its judgement; an anomaly that does not count is marked as ignored."""
     champion, (X, labels, states) = parsed.champion, parsed.rows
     if states is None or not champion.rules.ignore or not len(X):
         return parsed, columns
@@ -177,7 +177,7 @@ class Scoring:
                 recorder.scored(champion, X, columns, seconds, requests, labels)
 
     def _alone(self, request: ScoreRequest, judged: list[Judged]) -> Reply:
-        """Return the reply to a request that is not plain, or not right; add what led to it."""
+        """Return the reply to a request that is not plain or not valid; add its judgement."""
         try:
             parsed = parse_request(self.champions, request)
             parsed, columns = ruled(parsed, judge(parsed.champion, parsed.rows.X))
@@ -208,7 +208,7 @@ class Batch:
 
     @cached_property
     def records(self) -> Records | None:
-        """What reads rows by name, where the detector's columns have names."""
+        """Return the reader of rows by name, where the detector's columns have names."""
         config = self.champion.version.config
         if config.names is None:
             return None
@@ -238,9 +238,9 @@ class Batch:
 
 
 def gather(champions: Champions, requests: Sequence[ScoreRequest]) -> Iterable[Batch]:
-    """Return what can be judged together: all that is plain, right and small.
+    """Return the requests that can be judged together: the plain, valid and small ones.
 
-    What is left out is answered alone, and there finds out what is wrong with it.
+    Every other request is answered alone, and its errors are found there.
     """
     batches: dict[str, Batch] = {}
     for number, (name, body, content_type, accept, query, pinned, _) in enumerate(requests):

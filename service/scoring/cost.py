@@ -35,7 +35,7 @@ def inline_bounds(dimension: int, rows: int = _MOST_ROWS) -> InlineBounds:
 
 
 def share(media_type: str, size: int, bounds: InlineBounds) -> float:
-    """Return which part of the event loop's budget a body takes; more than 1 is for a thread.
+    """Return the share of the event loop's budget that a body takes; above 1 a thread judges it.
 
     `media_type` is normalised, as `vectors.media_type` returns it.
     """

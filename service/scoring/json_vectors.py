@@ -1,7 +1,7 @@
-"""A JSON body to the matrix that it stands for, or to the row and column of what is wrong.
+"""Reads a JSON body as a matrix, or names the row and column of its error.
 
-Two readers give the same matrix. simdjson takes whole pieces of text that are right, three times
-as fast; whatever it does not take, msgspec reads again, and it is the one that says what is wrong.
+Two readers give the same matrix. simdjson reads correct text three times as fast. Whatever it does
+not take, msgspec reads again, and msgspec names the error.
 """
 
 import re
@@ -79,7 +79,7 @@ def rows(body: bytes) -> list[list[float]] | None:
 
 
 def quick(text: bytes, width: int | None, *, whole: bool) -> Matrix | None:
-    """Return the rows of `text`, (n, width); None where simdjson is not to judge.
+    """Return the rows of `text`, (n, width); None where msgspec must read it.
 
     `text` is a body where `whole`, else a list of rows alone.
     """

@@ -1,4 +1,4 @@
-"""Rows by name in JSON: `records`, and one record a line, to the matrix that they stand for."""
+"""Reads rows by name in JSON, as `records` or as one record a line, into a matrix."""
 
 import functools
 import json
@@ -73,7 +73,7 @@ class Records:
     def packed(self, body: bytes) -> bytes | None:
         """Return the rows of a small, right body as little-endian float32, one after the other.
 
-        None for everything else, right or wrong: it is read, or told what is wrong, elsewhere.
+        None for every other body: another reader takes it, or names its error.
         """
         try:
             records = self._body.decode(body).records
@@ -129,7 +129,7 @@ class Records:
         return None
 
     def locate(self, records: Any, first: int = 0) -> NoReturn:
-        """Raise the problem that makes `records`, decoded by json, none of this detector's."""
+        """Raise the problem for which `records`, as json decoded them, do not fit this detector."""
         if not isinstance(records, list):
             raise BadVectors("`records` is a list of objects.")
         for row, record in enumerate(records, first):

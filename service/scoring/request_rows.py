@@ -68,7 +68,7 @@ def has_more(body: bytes) -> bool:
 
 
 class ModelRows(NamedTuple):
-    """What a model is asked about: features X (m, w) of some of the rows, and their labels.
+    """The features X (m, w) that a model judges, of some of the rows, and their labels.
 
     `states` (n,) are those of all rows of the request, indices into `models.context.STATES`; None
     where the detector judges every row.
@@ -80,7 +80,7 @@ class ModelRows(NamedTuple):
 
 
 class NormalRows(NamedTuple):
-    """What of a normal batch can be learned: `model`, of the rows that were `sent`.
+    """The rows of a normal batch that can be learned: `model`, out of the rows `sent`.
 
     `vouched`: a person vouches for all of them. `trace` is the trace id of the request. Rows that
     wait for their detector's context to be chosen are in `model` as they were sent.
@@ -139,7 +139,7 @@ def labelled_rows(X: Matrix) -> NormalRows:
 def normal_rows(
     kind: str, body: bytes, config: Config, by: ByName, rules: RowRules = NO_RULES
 ) -> NormalRows:
-    """Return what of a normal batch can be learned; BadVectors.
+    """Return the rows of a normal batch that can be learned. Raises BadVectors.
 
     Where the detector takes gaps, a row is learned if at least half of it was observed.
     """
@@ -174,7 +174,7 @@ def not_learned(rows: ModelRows) -> dict[str, dict[str, int]]:
 
 
 def model_rows(rows: RequestRows, config: Config, rules: RowRules) -> ModelRows:
-    """Return what the model is asked about: all rows, or those on and with a whole context."""
+    """Return the rows that the model judges: all, or those that are on and have a whole context."""
     labels, names = rows.labels, config.column_names(config.width or rows.X.shape[1])
     off = rules.off_rows(rows.X, names)
     context = config.derived_by

@@ -1,4 +1,4 @@
-"""What worker and trainer say to each other: length-prefixed MessagePack over two pipes.
+"""The messages between worker and trainer: length-prefixed MessagePack over two pipes.
 
 A frame is a 4-byte big-endian length and that many bytes. The worker sends `Job`s; the trainer
 answers with `Ready` once, or with `Failed` where it cannot start; then for every job `Progress`,
@@ -17,9 +17,9 @@ _LENGTH = struct.Struct(">I")
 class Job(msgspec.Struct, frozen=True):
     """One training: the parent's artifact and n rows of d float32 features, row-major.
 
-    For the gate: what people said of `judged` rows, of as many features, one byte each in
+    For the gate it also holds the `judged` rows, which people labelled, with one byte a row in
     `anomalous`; and the artifact of the anchor, where that is not the parent. `vouched`, one byte a
-    row, marks those that a person labelled normal.
+    row, marks the rows that a person labelled normal.
     """
 
     previous: bytes | None
@@ -42,7 +42,7 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 class Progress(msgspec.Struct, frozen=True, tag=True):
     """How far the training is: fraction in [0, 1] and the latest loss (nats).
 
-    And that on old and on new vectors, None where there are none of them.
+    Also the loss on old and on new vectors, None where there are none of them.
     """
 
     fraction: float
@@ -58,10 +58,10 @@ class Trained(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """The training came to nothing, and why in words for a person.
+    """The training failed, and why, in words for a person.
 
-    `broken`: something failed that is no property of the data, so that the process is not to be
-    used again: a library that met it half-way may fail ever after, with another reason.
+    `broken`: the cause is not the data, so the process must not be used again. A library that was
+    interrupted half-way may fail in every later training, with another reason.
     """
 
     reason: str

@@ -13,7 +13,7 @@ from service.client.transport import Call, as_json, listed, nothing
 
 
 class Detectors(AsyncConnection):
-    """Makes detectors, and tells how they are."""
+    """Creates detectors, and returns their status."""
 
     async def detectors(
         self, limit: int | None = None, after: str | None = None

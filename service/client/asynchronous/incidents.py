@@ -18,7 +18,7 @@ from service.client.transport import Call, as_json, listed, nothing
 
 
 class Incidents(AsyncConnection):
-    """Shows what needs a person, and carries decisions back."""
+    """Returns what needs a person, and sends what a person decides."""
 
     async def attention(self) -> list[AttentionItem]:
         """Return what needs a person now, worst first."""
@@ -37,7 +37,7 @@ class Incidents(AsyncConnection):
         return await self.send(Call("GET", path(name, "incidents", incident), as_json(Incident)))
 
     async def decide(self, name: str, incident: str, decision: str, why: str = "") -> Incident:
-        """Dismiss, confirm or withdraw; `effect` of the answer says what comes of it."""
+        """Dismiss, confirm or withdraw; `effect` in the answer says what follows."""
         sent = {"json": {"decision": decision, "why": why}}
         read = as_json(Incident)
         return await self.send(Call("POST", path(name, "incidents", incident), read, sent))

@@ -1,4 +1,4 @@
-"""Calls about what people look at and decide: events, and what is held back.
+"""Calls about events and held-back rows, on which people decide.
 
 Written by `make docs` from the module of the same name one folder up.
 """
@@ -14,7 +14,7 @@ _REVOKE_SECONDS = 120  # a full buffer is gone through twice, 4 MiB at a time
 
 
 class Review(AsyncConnection):
-    """Shows anomalies and what waits for a person, and carries decisions back."""
+    """Returns anomalies and what waits for a person, and sends what a person decides."""
 
     async def events(
         self, name: str, limit: int | None = None, *, incident: str | None = None
@@ -46,10 +46,11 @@ class Review(AsyncConnection):
         return await self.send(call)
 
     async def revoke(self, name: str, **what: Any) -> Revoked:
-        """Unlearn a `batch`, or what came with a `key` so far; return what that came to.
+        """Unlearn a `batch`, or all that came with a `key` so far; return what was revoked.
 
-        With `dry_run` nothing changes. `why` goes into the audit trail; `without_champion` lets
-        no version serve where none that is kept is clean. Repeating it does what is left.
+        With `dry_run` nothing changes. `why` goes into the audit trail; With
+        `without_champion` no version serves where no kept version is clean. A repeated call does
+        what is left.
         """
         sent = {"json": what, "timeout": _REVOKE_SECONDS}
         return await self.send(Call("POST", path(name, "revoke"), as_json(Revoked), sent))

@@ -307,7 +307,7 @@ def test_a_context_is_chosen_where_rows_in_time_are_alike_and_said_why(tmp_path)
     """A slow series gets one, noise none; blanks are imputed."""
     rng = np.random.default_rng(0)
     slow = np.cumsum(rng.normal(size=400))
-    for values, context in ((slow, {"over": 30}), (rng.normal(size=400), None)):
+    for values, context in ((slow, {"over": 10}), (rng.normal(size=400), None)):
         lines = [f"{1.7e9 + 60 * i},{value if i != 7 else ''}" for i, value in enumerate(values)]
         path = tmp_path / "x.csv"
         path.write_text("when,x\n" + "\n".join(lines))
