@@ -1,12 +1,9 @@
 """What `score` found: rows, the worst of them, and the alarming rows that belong together."""
 
-import csv
 import heapq
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
 _ALPHA = 0.01  # of a row's false alarms, where no rule is in force
 _CLOSE = 300.0  # seconds that end an incident, where the config says nothing
 _MOST_INCIDENTS = 10  # in the list for people
-_ADDED = ("score", "p_value", "severity", "is_anomaly", "state", "why")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +43,8 @@ class Row:
 
     @property
     def why(self) -> str:
-        """What contributed most to the score, in words."""
-        return why(self.leading)
+        """What contributed most to the score of a row that alarms, in words."""
+        return why(self.leading) if self.is_anomaly else ""
 
     def to_dict(self) -> JsonObject:
         """Return it as one JSON object."""
@@ -202,26 +198,3 @@ def _moment(time: float | None) -> str | None:
     if time is None:
         return None
     return datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-@contextmanager
-def writer(out: Path | None, header: Sequence[str]) -> Generator[Callable[[Row], None], None, None]:
-    """Give a function that writes rows to a CSV file: the user's columns, then what was found."""
-    if out is None:
-        yield _nowhere
-        return
-    with out.open("w", encoding="utf-8", newline="") as file:
-        write = csv.writer(file)
-        if header:
-            write.writerow([*header, *(f"anamnesis_{name}" for name in _ADDED)])
-
-        def one(row: Row) -> None:
-            values = (getattr(row, name) for name in _ADDED)
-            write.writerow([*row.cells, *("" if value is None else value for value in values)])
-
-        yield one
-
-
-def _nowhere(row: Row) -> None:
-    """Write a row to no file."""
-    del row

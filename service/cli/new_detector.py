@@ -1,6 +1,7 @@
 """The config of a detector that is made for a file: its columns, what is blank, and its context."""
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from models.columns import quoted
 from models.context_choice import choose
@@ -8,6 +9,9 @@ from service.cli.sheet import Sheet, newest_first
 from service.cli.table_files import BadTable
 from service.cli.text_table import Chunk
 from service.json_value import JsonObject
+
+if TYPE_CHECKING:
+    from service.client import Client
 
 
 def config_for(sheet: Sheet, timezone: str) -> tuple[JsonObject, list[str]]:
@@ -42,3 +46,17 @@ def _context(chunk: Chunk, columns: dict[str, str], timezone: str) -> tuple[Json
     X = chunk.matrix([(n, kind) for n, kind in columns.items() if kind == "number"], gaps=True)
     context, why = choose(X, chunk.times, chunk.sources, timezone)
     return None if context is None else asdict(context), why
+
+
+def template_config(client: "Client", name: str, wanted: JsonObject) -> JsonObject:
+    """Return the config of a template for entities, which is made with `wanted` if missing."""
+    from service.client import Refused
+
+    held: Any
+    try:
+        held = client.template(name)
+    except Refused as error:
+        if error.status != 404:
+            raise
+        held = client.create_template(name, wanted)
+    return dict(held)

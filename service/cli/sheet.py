@@ -81,6 +81,8 @@ class Sheet:
         self.lines_before = 0
         self._size = file.stat().st_size if file.is_file() else None
         self._counted: Counted | None = None
+        self._read: float | None = None  # the share of a file whose rows are counted
+        self.types: dict[str, Any] = {}  # of a Parquet file's columns, as pyarrow has them
         self.file = str(file)
         self._files = contextlib.ExitStack()
         self.guessed: Guess | None = None
@@ -109,7 +111,7 @@ class Sheet:
 
     def _open_named(self, file: Path, options: Options) -> None:
         if file.suffix == ".parquet":
-            table = _as_text(file)
+            table = self._as_text(file)
         else:
             table = self._opened(file)
             self._counted = table.bytes_read
@@ -121,6 +123,21 @@ class Sheet:
             self.names = named.names
             self.guessed = guess(first, named.names)
         self._first = first
+
+    def _as_text(self, file: Path) -> TextTable:
+        """Return a Parquet file as the text that a CSV of it would be, its rows numbered from 1."""
+        self.types, batches = table_files.parquet(file)
+
+        def lines() -> Iterator[tuple[int, list[str]]]:
+            number = 1
+            yield number, list(self.types)
+            for share, rows in batches:
+                self._read = share
+                for cells in rows:
+                    number += 1
+                    yield number, cells
+
+        return TextTable(str(file), Dialect(), lines(), Counted(io.BytesIO()))
 
     def _opened(self, file: Path) -> TextTable:
         source: BinaryIO = sys.stdin.buffer
@@ -142,7 +159,7 @@ class Sheet:
     def share(self) -> float | None:
         """Return how much of the file was read, from 0 to 1; None where nobody can know."""
         if self._counted is None or not self._size:
-            return None
+            return self._read
         return min(1.0, self._counted.consumed / self._size)
 
     def rows(self, columns: Sequence[tuple[str, str]] | None, *, gaps: bool) -> Iterator[Rows]:
@@ -152,6 +169,7 @@ class Sheet:
         """
         if self._table is None:
             for batch in self._batches:
+                self._read = batch.share
                 cells = [[f"{value:.9g}" for value in row] for row in batch.vectors.tolist()]
                 yield Rows(batch.vectors, None, None, batch.file, batch.unit, batch.places, cells)
             return
@@ -193,15 +211,6 @@ def named_columns(config: "DetectorConfig") -> list[tuple[str, str]] | None:
     if features := config.get("features"):
         return [(name, "number") for name in features]
     return None
-
-
-def _as_text(file: Path) -> TextTable:
-    """Return a Parquet file as the text that a CSV of it would be, its rows numbered from 1."""
-    columns = table_files.parquet_columns(file)
-    rows = zip(*columns.values(), strict=True)
-    lines = ((number, list(cells)) for number, cells in enumerate(rows, 2))
-    header = (1, list(columns))
-    return TextTable(str(file), Dialect(), chain([header], lines), Counted(io.BytesIO()))
 
 
 def newest_first(chunk: Chunk) -> bool:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -25,13 +25,14 @@ class BadTable(ValueError):  # noqa: N818 - it states what is wrong
 class Batch:
     """Some rows of a file: an (n, d) float32 matrix, and where row 0 stands.
 
-    `places[i]` is the number of row i in the file, from zero.
+    `places[i]` is the number of row i in the file, from zero; `share` how much of the file is read.
     """
 
     file: str
     vectors: np.ndarray
     places: Sequence[int]
     unit: str
+    share: float = 1.0
 
     def where(self, row: int) -> str:
         """Return where a row of this batch stands: `readings.csv, line 17`."""
@@ -72,25 +73,54 @@ def _npy(file: str, source: Path | BinaryIO) -> Iterator[Batch]:
     yield from _slices(file, matrix)
 
 
-def parquet_columns(file: Path) -> dict[str, list[str]]:
-    """Return the columns of a Parquet file by name, as text: `` for what is missing; BadTable."""
+def parquet(file: Path) -> tuple[dict[str, Any], Iterator[tuple[float, list[list[str]]]]]:
+    """Return the columns' types, and the rows of a Parquet file as text in batches; BadTable.
+
+    Cells are `` for what is missing. Before the rows of a batch stands the share of the file that
+    is read with them.
+    """
     try:
-        from pyarrow import ArrowException, parquet
+        from pyarrow import ArrowException
+        from pyarrow import parquet as arrow
     except ImportError:
         raise BadTable(f"{file}: reading Parquet takes pyarrow (pip install pyarrow)") from None
     try:
-        columns = parquet.read_table(file).to_pydict()
+        opened = arrow.ParquetFile(file)
     except (ArrowException, TypeError, ValueError) as error:
         raise BadTable(f"{file}: {error}") from None
-    return {
-        name: ["" if value is None else str(value) for value in values]
-        for name, values in columns.items()
-    }
+
+    def rows() -> Iterator[tuple[float, list[list[str]]]]:
+        read, whole = 0, max(1, opened.metadata.num_rows)
+        with opened:
+            try:
+                for batch in opened.iter_batches(_BATCH_ROWS):
+                    read += len(batch)
+                    columns = ([_text(one) for one in column.to_pylist()] for column in batch)
+                    yield read / whole, list(map(list, zip(*columns, strict=True)))
+            except (ArrowException, TypeError, ValueError) as error:
+                raise BadTable(f"{file}: {error}") from None
+
+    return {field.name: field.type for field in opened.schema_arrow}, rows()
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
 
 
 def _slices(file: str, matrix: np.ndarray) -> Iterator[Batch]:
-    size = _batch_rows(matrix.shape[1])
+    size, width = _batch_rows(matrix.shape[1]), matrix.shape[1]
+    # Pages of a map that were looked at count as memory of this process: a file is read instead.
+    begin = matrix.offset if isinstance(matrix, np.memmap) else 0
+    mapped = begin > 0 and matrix.flags.c_contiguous
     for start in range(0, len(matrix), size):
+        if mapped:
+            offset = begin + start * width * matrix.itemsize
+            rows = min(size, len(matrix) - start)
+            some = np.fromfile(file, matrix.dtype, rows * width, offset=offset)
+            some = some.reshape(rows, width)
+        else:
+            some = np.asarray(matrix[start : start + size])
         with np.errstate(over="ignore"):
-            part = np.asarray(matrix[start : start + size]).astype(np.float32)
-        yield Batch(file, part, range(start, start + len(part)), "row")
+            part = some.astype(np.float32)
+        places = range(start, start + len(part))
+        yield Batch(file, part, places, "row", places.stop / len(matrix))

@@ -70,6 +70,11 @@ class Targets:
         self.first = self._target(self._name(value, f"{sheet.file}, line {line}"))
 
     @property
+    def grouped(self) -> bool:
+        """Whether a column says which detector a row is for."""
+        return self._group_by is not None
+
+    @property
     def all(self) -> list[Target]:
         """The detectors that rows were for, in the order of these."""
         return list(self._by_name.values())

@@ -5,17 +5,15 @@ from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
 import typer
 
 from service.cli import console
 from service.cli.options import DEFAULT_URL, AsJson, Key, Url
-from service.json_value import JsonObject
 
 if TYPE_CHECKING:
-    from models.parts.incident_rule import Rule
     from service.cli.sent_before import SentBefore
     from service.cli.sheet import Rows, Sheet
     from service.cli.targets import Targets
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from service.client.answers import DetectorStatus
     from service.client.configs import DetectorConfig
 
-WHY = 3  # contributions asked for of each row
 _EXPLAINED = 1000  # rows in one request: a service explains 2,000 at most
 
 File = Annotated[
@@ -67,7 +64,11 @@ def score(
     timezone: Timezone = "UTC",
     top: Annotated[int, typer.Option(min=1, help="Anomalies to show, the worst first.")] = 20,
     out: Annotated[
-        Path | None, typer.Option(help="Write every row with its score to this CSV file.")
+        Path | None,
+        typer.Option(
+            help="Write every row with its score to this file: .npy, .parquet, else CSV. A command "
+            "that was cut goes on where it was when it is given again."
+        ),
     ] = None,
     record: Annotated[
         bool, typer.Option("--record", help="Let events, incidents, drift and history know of it.")
@@ -81,16 +82,14 @@ def score(
 ) -> None:
     """Score the rows of a file. With --json, one object a row."""
     from service.cli import found
+    from service.cli.judged_rows import judged
     from service.cli.progress import Share
+    from service.cli.scored_file import ScoredFile, scored_by
     from service.cli.sheet import Sheet
     from service.cli.targets import Targets, grouped
 
     options = grouped(options_of(time, source, drop, time_format, timezone), group_by)
-    with (
-        Sheet(file, options) as sheet,
-        console.client(url, key) as client,
-        found.writer(out, sheet.header) as write,
-    ):
+    with Sheet(file, options) as sheet, console.client(url, key) as client:
 
         def known(name: str) -> "tuple[DetectorStatus | None, DetectorConfig]":
             status = status_of(client, name)
@@ -100,25 +99,23 @@ def score(
         columns, config = targets.first.columns, targets.first.config
         tell(sheet, columns)
         seen = found.Found(top)
-        with Share("scoring") as progress:
-            chunks = sheet.rows(columns, gaps=config.get("missing") == "impute")
-            for rows in (part for chunk in chunks for part in chunk.parts(_EXPLAINED)):
-                judged: dict[int, tuple[found.Row, Rule]] = {}
-                for one, some, places in targets.split(rows):
-                    with located(some, columns):
-                        answer = one.stream.score(
-                            some.X, some.times, some.sources, record=record, explain=WHY
-                        )
-                    rule = found.rule_of(one.status, timed=time is not None)
-                    for place, row in zip(places, found.rows(some, answer), strict=True):
-                        judged[place] = row, rule
-                for place in range(len(rows.X)):
-                    row, rule = judged[place]
-                    seen.add(row, rule)
-                    write(row)
-                    if as_json:
-                        console.show_json(row.to_dict())
-                progress.at(sheet.share(), seen.rows)
+        by = scored_by(targets, url, repr(options))
+        with Share("scoring") as progress, ScoredFile(out, sheet, by) as write:
+            passed = 0
+            for chunk in sheet.rows(columns, gaps=config.get("missing") == "impute"):
+                passed += len(chunk.X)
+                for rows in chunk.parts(_EXPLAINED):
+                    if passed <= write.done:  # written by a command that was cut
+                        for one, some, _ in targets.split(rows):
+                            one.stream.remember(some.X, some.times, some.sources)
+                        continue
+                    for row, rule in judged(targets, rows, record=record, timed=time is not None):
+                        seen.add(row, rule)
+                        write.add(row)
+                        if as_json:
+                            console.show_json(row.to_dict())
+                    progress.at(sheet.share(), passed)
+                write.keep()
     if not as_json:
         seen.show()
     if fail_on_anomaly and seen.anomalies:
@@ -192,6 +189,7 @@ def learn(
 
 def _send(sheet: "Sheet", targets: "Targets", before: "SentBefore", salt: str) -> Counter[str]:
     """Send the rows of a file that are not with the service yet; return how many became what."""
+    from service.cli.judged_rows import located
     from service.cli.progress import Share
 
     counted: Counter[str] = Counter(accepted=0, quarantined=0, duplicate=0)
@@ -263,7 +261,7 @@ def _ensure(
     client: "Client", detector: str, sheet: "Sheet", timezone: str, *, quiet: bool
 ) -> "tuple[DetectorStatus, bool]":
     """Return the detector's status, and whether it was made, with the columns of the file."""
-    from service.cli.new_detector import config_for
+    from service.cli.new_detector import config_for, template_config
     from service.client import Refused
 
     try:
@@ -274,26 +272,12 @@ def _ensure(
     wanted, notes = config_for(sheet, timezone)
     template, colon, _ = detector.partition(":")
     if colon:
-        wanted = _template(client, template, wanted)
+        wanted = template_config(client, template, wanted)
     client.create(detector, wanted)
     for note in () if quiet else (*sheet.said, *notes):
         console.complain(f"{sheet.file}: {note}")
     console.complain(f"created the detector {detector}")
     return client.detector(detector), True
-
-
-def _template(client: "Client", name: str, wanted: JsonObject) -> JsonObject:
-    """Return the config of a template for entities, which is made with `wanted` if missing."""
-    from service.client import Refused
-
-    held: Any
-    try:
-        held = client.template(name)
-    except Refused as error:
-        if error.status != 404:
-            raise
-        held = client.create_template(name, wanted)
-    return dict(held)
 
 
 def _key(salt: str, number: int, rows: "Rows") -> str:
@@ -321,21 +305,3 @@ def _told_of(counted: Counter[str]) -> Generator[None, None, None]:
                 "them once)"
             ) from None
         raise
-
-
-@contextmanager
-def located(rows: "Rows", columns: list[tuple[str, str]] | None) -> Generator[None, None, None]:
-    """Say where in the file a refused row stands."""
-    from service.cli.table_files import BadTable
-    from service.client import Refused
-
-    try:
-        yield
-    except Refused as error:
-        if error.row is None or error.row >= len(rows.places):
-            raise
-        column = ""
-        if error.column is not None:
-            name = columns[error.column][0] if columns else str(error.column + 1)
-            column = f", column {name}"
-        raise BadTable(f"{rows.where(error.row)}{column}: {error}") from None

@@ -7,7 +7,6 @@ import typer
 from service.cli import console
 from service.cli.options import DEFAULT_URL, AsJson, Key, Url
 from service.cli.vectors import (
-    WHY,
     Detector,
     Drop,
     File,
@@ -16,7 +15,6 @@ from service.cli.vectors import (
     TimeFormat,
     Timezone,
     config_of,
-    located,
     options_of,
     status_of,
     tell,
@@ -49,6 +47,7 @@ def watch(
     alone. Ctrl-C ends it.
     """
     from service.cli import found
+    from service.cli.judged_rows import WHY, located
     from service.cli.live import Live
     from service.cli.sheet import Sheet
     from service.client.stream import Stream

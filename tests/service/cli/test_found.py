@@ -1,11 +1,9 @@
 """What `score` tells of a file: the worst rows, the incidents, and a file with every score."""
 
-import csv
-
 import numpy as np
 
 from models.parts.incident_rule import Rule
-from service.cli.found import Found, rows, writer
+from service.cli.found import Found, rows
 from service.cli.sheet import Rows
 
 RULE = Rule(k=2, m=10, alone=1.45, seconds=300.0)
@@ -85,14 +83,3 @@ def test_rows_that_were_not_judged_are_no_anomalies(capsys):
 _NUMBERS = {"score", "p_value", "severity", "is_anomaly"}
 _FIELDS = ("unit", "place", "version", "score", "p_value", "severity", "is_anomaly", "state",
            "time", "source", "leading", "cells")  # fmt: skip
-
-
-def test_the_file_keeps_the_columns_of_the_user(tmp_path):
-    """What was found stands behind them, under names that cannot be taken for hers."""
-    with writer(tmp_path / "out.csv", ["speed"]) as write:
-        for row in judged({1}, n=3):
-            write(row)
-    header, *lines = csv.reader((tmp_path / "out.csv").read_text().splitlines())
-    assert header[:3] == ["speed", "anamnesis_score", "anamnesis_p_value"]
-    assert [line[0] for line in lines] == ["1", "1", "1"]
-    assert lines[1][4] == "True"

@@ -54,8 +54,9 @@ def test_parquet(tmp_path):
     pa = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     parquet.write_table(pa.table({"a": [1.0, None], "b": [3, 4]}), tmp_path / "x.parquet")
-    columns = table_files.parquet_columns(tmp_path / "x.parquet")
-    assert columns == {"a": ["1.0", ""], "b": ["3", "4"]}
+    types, batches = table_files.parquet(tmp_path / "x.parquet")
+    assert list(types) == ["a", "b"]
+    assert list(batches) == [(1.0, [["1.0", "3"], ["", "4"]])]
 
 
 def test_standard_input(monkeypatch):

@@ -1,0 +1,238 @@
+"""The file that `score` writes: every row as the user has it, and what was found of it.
+
+Rows go to `OUT.part`, a CSV, and `OUT.part.json` says how far that is. A command that was cut goes
+on from there; at the end the part becomes the file, whole.
+"""
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.lib import format as npy
+
+from models.columns import quoted
+from service.cli import console
+from service.cli.found import Row
+from service.cli.table_files import BadTable
+from service.domain.cells import is_number
+
+if TYPE_CHECKING:
+    from service.cli.sheet import Sheet
+    from service.cli.targets import Targets
+
+FORMAT = 1
+ADDED = ("score", "p_value", "severity", "is_anomaly", "state", "why")
+_NUMBERS = ADDED[:4]  # what an .npy file has of them
+_AT_ONCE = 5000  # rows
+
+
+class ScoredFile:
+    """Takes the rows of a file in their order; `done` of them were written by a command before.
+
+    `out` is CSV, .npy (numbers alone) or .parquet by its ending; None writes nothing. `scored_by`
+    says all that decides the scores: a part that was made otherwise is begun anew; None always.
+    """
+
+    def __init__(self, out: Path | None, sheet: "Sheet", scored_by: Sequence[str] | None) -> None:
+        self._out, self._sheet, self.done = out, sheet, 0
+        self._names = [*sheet.header, *(f"anamnesis_{name}" for name in ADDED)]
+        self._kind = _kind(out, sheet)
+        if out is None:
+            return
+        # What is no file, such as a pipe, is written as the rows come.
+        self._whole = out.exists() and not out.is_file()
+        self._part = out if self._whole else out.with_name(out.name + ".part")
+        self._about = self._part.with_name(self._part.name + ".json")
+        self._of = "" if scored_by is None else _digest(sheet.file, *scored_by)
+        self._rows, size = (0, 0) if self._whole or not self._of else self._before()
+        self.done = self._rows
+        self._file = self._part.open("r+b" if size else "wb")
+        if size:
+            self._file.truncate(size)
+            self._file.seek(size)
+            console.complain(
+                f"{self._part}: {self.done} rows were scored before; what is told is of the others"
+            )
+        self._text = _Utf8(self._file.write)
+        self._write = csv.writer(self._text)
+        if sheet.header and not size:
+            self._write.writerow(self._names)
+
+    def add(self, row: Row) -> None:
+        """Write the next row."""
+        if self._out is not None:
+            values = (getattr(row, name) for name in ADDED)
+            self._write.writerow([*row.cells, *("" if one is None else one for one in values)])
+            self._rows += 1
+
+    def keep(self) -> None:
+        """Make sure that a command which is cut from here on need not write these rows again."""
+        if self._out is None or self._whole:
+            return
+        self._file.flush()
+        beside = self._about.with_name(self._about.name + ".new")
+        about = {"format": FORMAT, "of": self._of, "rows": self._rows, "bytes": self._file.tell()}
+        beside.write_text(json.dumps(about))
+        beside.replace(self._about)
+
+    def _before(self) -> tuple[int, int]:
+        """Return how many rows and bytes of the part another command vouches for."""
+        try:
+            about = json.loads(self._about.read_text())
+            size = int(about["bytes"])
+            if (about["format"], about["of"]) == (FORMAT, self._of) and size > 0:
+                return (int(about["rows"]), size) if self._part.stat().st_size >= size else (0, 0)
+        except (OSError, ValueError, LookupError, TypeError):
+            pass
+        return 0, 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if self._out is None:
+            return
+        self._file.close()
+        if kind is not None or self._whole:
+            return
+        made = self._part
+        if self._kind in (".npy", ".parquet"):
+            made = self._out.with_name(self._out.name + ".new")
+            (_to_npy if self._kind == ".npy" else self._to_parquet)(self._part, made)
+        made.replace(self._out)
+        self._part.unlink(missing_ok=True)
+        self._about.unlink(missing_ok=True)
+
+    def _to_parquet(self, part: Path, made: Path) -> None:
+        import pyarrow as pa
+
+        names, numbers = self._names, set(self._sheet.names or ())
+        with part.open(encoding="utf-8", newline="") as file:
+            width = len(next(csv.reader(file), ()))
+        if not self._sheet.header:
+            own = [str(number) for number in range(1, width - len(ADDED) + 1)]
+            names, numbers = [*own, *names], set(own)
+        types = {name: pa.float64() if name in numbers else pa.string() for name in names}
+        types |= self._sheet.types
+        plain = {name: pa.string() for name in names}
+        for own_types in (types, plain):  # numbers such as 1.234,5 stay as they are written
+            given = own_types | {f"anamnesis_{name}": pa.float64() for name in _NUMBERS[:3]}
+            given |= {"anamnesis_is_anomaly": pa.bool_(), "anamnesis_why": pa.string()}
+            given |= {"anamnesis_state": pa.string()}
+            try:
+                _parquet(part, made, names, given, headed=bool(self._sheet.header))
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                if own_types is plain:
+                    raise
+            else:
+                return
+
+
+class _Utf8:
+    """What `csv.writer` writes to: text as bytes of a file."""
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self._bytes = write
+
+    def write(self, text: str) -> None:
+        """Write text."""
+        self._bytes(text.encode())
+
+
+def _kind(out: Path | None, sheet: "Sheet") -> str:
+    """Return the ending that says what to write; BadTable where that cannot be done."""
+    kind = "" if out is None else out.suffix
+    if kind == ".parquet":
+        try:
+            import pyarrow.csv
+            import pyarrow.parquet  # noqa: F401
+        except ImportError:
+            raise BadTable(f"{out}: writing Parquet takes pyarrow (pip install pyarrow)") from None
+    if kind == ".npy" and sheet.first is not None:
+        for name, cells in zip(sheet.header, zip(*sheet.first.rows, strict=True), strict=False):
+            if any(cell.strip() and not is_number(cell) for cell in cells):
+                raise BadTable(
+                    f"{out}: column {quoted([name])} is no number: write .csv or .parquet"
+                )
+    return kind
+
+
+def _digest(file: str, *scored_by: str) -> str:
+    found = Path(file).stat() if Path(file).is_file() else None
+    if found is None:
+        return ""
+    told = (str(Path(file).resolve()), str(found.st_size), str(found.st_mtime_ns), *scored_by)
+    return hashlib.sha256("\0".join(told).encode()).hexdigest()
+
+
+def _parquet(
+    part: Path, made: Path, names: list[str], types: dict[str, Any], *, headed: bool
+) -> None:
+    from pyarrow import csv as arrow_csv
+    from pyarrow import parquet
+
+    reader = arrow_csv.open_csv(
+        part,
+        arrow_csv.ReadOptions(column_names=names, skip_rows_after_names=0, skip_rows=int(headed)),
+        arrow_csv.ParseOptions(newlines_in_values=True),
+        arrow_csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True),
+    )
+    with reader, parquet.ParquetWriter(made, reader.schema) as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+
+
+def _to_npy(part: Path, made: Path) -> None:
+    """Write a part's numbers as a matrix (n, d + 4) of float64, NaN for what is blank."""
+    rows = width = 0
+    with part.open(encoding="utf-8", newline="") as text, made.open("wb") as file:
+        for some in _matrices(csv.reader(text)):
+            if not rows:
+                width = some.shape[1]
+                _header(file, 0, width)
+            rows += len(some)
+            file.write(some.tobytes())
+        file.seek(0)
+        _header(file, rows, width)
+
+
+def _header(file: Any, rows: int, width: int) -> None:
+    # numpy leaves room in the header for the number of rows to grow.
+    npy.write_array_header_1_0(
+        file, {"descr": "<f8", "fortran_order": False, "shape": (rows, width)}
+    )
+
+
+def _matrices(lines: Iterator[list[str]]) -> Iterator[np.ndarray]:
+    some: list[list[float]] = []
+    for number, cells in enumerate(lines):
+        kept = cells[: len(cells) - 2]  # without state and why
+        if number == 0 and kept[-1] == "anamnesis_is_anomaly":
+            continue
+        some.append([_number(cell) for cell in kept])
+        if len(some) == _AT_ONCE:
+            yield np.array(some)
+            some = []
+    if some:
+        yield np.array(some)
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return {"True": 1.0, "False": 0.0}.get(cell, float("nan"))
+
+
+def scored_by(targets: "Targets", *more: str) -> list[str] | None:
+    """Return what decides the scores of a file, None where that cannot be known beforehand."""
+    first = targets.first
+    if first.status is None or targets.grouped:
+        return None
+    status = first.status
+    state = (status.get("created_at"), status.get("generation"), status.get("config_revision"))
+    return [first.name, *map(str, state), *more]

@@ -1,0 +1,99 @@
+"""The file of scored rows: the user's columns, in each of its kinds, and gone on with when cut."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.cli.found import Row
+from service.cli.scored_file import ADDED, ScoredFile
+from service.cli.sheet import Sheet
+from service.cli.table_files import BadTable
+from service.cli.text_table import Options
+
+BY = ["pump", "generation 1"]
+COUNT = 10
+
+
+def row(i: int, cells: tuple[str, ...]) -> Row:
+    """Return the judged row i of a file, whose cells are these; the last is not judged."""
+    numbers = (None,) * 4 if i == COUNT - 1 else (float(i), 10.0**-i, i / 2, i > 5)
+    state = "scored" if numbers[0] is not None else "warming"
+    return Row("line", i, 1, *numbers, state, None, None, (), cells)
+
+
+def scored(table: Path, out: Path, rows: range, cut: int | None = None) -> int:
+    """Write the scored rows of `table`, up to row `cut`; return how many were there already."""
+    with Sheet(table, Options()) as sheet, ScoredFile(out, sheet, BY) as file:
+        found = file.done
+        for i in rows:
+            if i == cut:
+                raise KeyboardInterrupt
+            file.add(row(i, (str(i), f"{i / 4}")))
+            if i % 3 == 2:
+                file.keep()
+        return found
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Return a CSV of ten rows."""
+    lines = ["count,speed", *(f"{i},{i / 4}" for i in range(COUNT))]
+    (tmp_path / "in.csv").write_text("\n".join(lines))
+    return tmp_path / "in.csv"
+
+
+@pytest.mark.parametrize("kind", [".csv", ".npy", ".parquet"])
+def test_a_command_that_was_cut_goes_on_and_writes_what_an_uncut_one_does(
+    table: Path, kind: str
+) -> None:
+    """What was vouched for is written once, what came after that again, and no part is left."""
+    whole, out = table.with_name(f"whole{kind}"), table.with_name(f"out{kind}")
+    assert scored(table, whole, range(COUNT)) == 0
+    with pytest.raises(KeyboardInterrupt):
+        scored(table, out, range(COUNT), cut=8)
+    assert not out.exists()
+    assert scored(table, out, range(6, COUNT)) == 6
+    assert out.read_bytes() == whole.read_bytes()
+    assert {path.name for path in table.parent.iterdir()} == {table.name, whole.name, out.name}
+
+
+def test_what_was_scored_otherwise_is_begun_anew(table: Path) -> None:
+    """Another version, or another file of that name, makes the rows that are there worthless."""
+    out = table.with_name("out.csv")
+    with pytest.raises(KeyboardInterrupt):
+        scored(table, out, range(COUNT), cut=8)
+    with Sheet(table, Options()) as sheet, ScoredFile(out, sheet, ["pump", "generation 2"]) as file:
+        assert file.done == 0
+    with pytest.raises(KeyboardInterrupt):
+        scored(table, out, range(COUNT), cut=8)
+    table.write_text(table.read_text() + "\n10,2.5")
+    assert scored(table, out, range(COUNT)) == 0
+
+
+def test_each_kind_keeps_the_columns_of_the_user(table: Path) -> None:
+    """Under their names and types where the file has such; what was not judged is missing."""
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    out = {kind: table.with_name(f"out{kind}") for kind in (".csv", ".npy", ".parquet")}
+    for path in out.values():
+        scored(table, path, range(COUNT))
+    header = out[".csv"].read_text().splitlines()[0]
+    assert header == ",".join(["count", "speed", *(f"anamnesis_{name}" for name in ADDED)])
+    numbers = np.load(out[".npy"])
+    np.testing.assert_array_equal(numbers[7], [7, 1.75, 7.0, 1e-7, 3.5, 1.0])
+    assert numbers.shape == (COUNT, 6)
+    assert np.isnan(numbers[-1, 2:]).all()
+    found = parquet.read_table(out[".parquet"])
+    assert found.column_names == header.split(",")
+    assert found.column("anamnesis_score").to_pylist() == [*map(float, range(COUNT - 1)), None]
+    typed = pa.table({"count": pa.array(range(COUNT), pa.int32()), "speed": np.arange(COUNT) / 4})
+    parquet.write_table(typed, table.with_name("in.parquet"))
+    scored(table.with_name("in.parquet"), out[".parquet"], range(COUNT))
+    assert parquet.read_table(out[".parquet"]).select(["count", "speed"]).equals(typed)
+
+
+def test_words_go_into_no_matrix(tmp_path: Path) -> None:
+    """An .npy file is refused, before anything is scored, for a file with text in a column."""
+    (tmp_path / "in.csv").write_text("speed,state\n1,idle\n2,idle\n")
+    with Sheet(tmp_path / "in.csv", Options()) as sheet, pytest.raises(BadTable, match="state"):
+        ScoredFile(tmp_path / "out.npy", sheet, BY)
