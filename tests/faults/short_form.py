@@ -15,6 +15,7 @@ OF_A_KIND = {
     "api_killed_while_rows_are_held_back",
     "rollback_during_a_retraining",
     "rollback_under_load",
+    "schema_fuzzed",
     "slow_connections",
     "store_absent_at_start",
     "store_emptied",
@@ -26,7 +27,7 @@ OF_A_KIND = {
     "training_not_finite",
     "way_to_the_store_broken",
     "worker_killed_after_promote",
-    "worker_killed_before_promote",
+    "worker_killed_training",
 }
 
 
