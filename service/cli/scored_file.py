@@ -145,7 +145,15 @@ class _Utf8:
 
 def _kind(out: Path | None, sheet: "Sheet") -> str:
     """Return the ending that says what to write; BadTable where that cannot be done."""
-    kind = "" if out is None else out.suffix
+    if out is None:
+        return ""
+    kind = out.suffix.lower()
+    if out.is_dir():
+        raise BadTable(f"{out} is a folder: name a file in it")
+    if out.exists() and Path(sheet.file).exists() and out.samefile(sheet.file):
+        raise BadTable(f"{out} is the file that is scored: name another one")
+    if kind in {".xlsx", ".xls"}:
+        raise BadTable(f"{out}: {kind} cannot be written: write .csv or .parquet")
     if kind == ".parquet":
         try:
             import pyarrow.csv

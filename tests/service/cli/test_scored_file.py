@@ -97,3 +97,17 @@ def test_words_go_into_no_matrix(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("speed,state\n1,idle\n2,idle\n")
     with Sheet(tmp_path / "in.csv", Options()) as sheet, pytest.raises(BadTable, match="state"):
         ScoredFile(tmp_path / "out.npy", sheet, BY)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("", "is a folder"), ("in.csv", "is the file"), ("out.XLSX", "cannot be")]
+)
+def test_what_cannot_be_written_is_refused_before_a_row_is_scored(
+    table: Path, name: str, why: str
+) -> None:
+    """A folder, the file that is read, and a workbook are named; nothing is written."""
+    before = table.read_bytes()
+    with Sheet(table, Options()) as sheet, pytest.raises(BadTable, match=why):
+        ScoredFile(table.parent / name, sheet, BY)
+    assert [path.name for path in table.parent.iterdir()] == [table.name]
+    assert table.read_bytes() == before
