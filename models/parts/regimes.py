@@ -81,7 +81,10 @@ class Boundaries:
 
     def nearest(self, network: Network, x: Array) -> NDArray[np.int64]:
         """Return the index of the nearest regime of each scaled vector of x (n, d), (n,)."""
-        nearest: NDArray[np.int64] = (network.hidden(x) @ self.weight + self.bias).argmax(axis=1)
+        # A matrix product of finite numbers raises a flag at times, on places that it does not use.
+        with np.errstate(invalid="ignore"):
+            likely = network.hidden(x) @ self.weight + self.bias  # (n, R)
+        nearest: NDArray[np.int64] = likely.argmax(axis=1)
         return nearest
 
     def to_tensors(self) -> dict[str, Array]:

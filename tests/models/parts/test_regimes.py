@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from models import Config, Model, Version, train
+from models.parts.regimes import Boundaries
 from models.survey.survey import Past, _Before, _named
 
 CENTRES = {"summer": [20, 60], "winter": [0, 80]}
@@ -136,3 +137,17 @@ def test_a_loose_threshold_makes_no_regimes():
     for seed in range(3):
         version = train(version, days("summer", seed), replace(CONFIG, threshold={"fpr": 0.4}))
     assert [r.size for r in version.regimes] == [1200]
+
+
+def test_a_flag_of_the_processor_loses_no_row() -> None:
+    """Where a product is flagged as invalid, a regime is chosen all the same, without a warning."""
+
+    class Flagging:
+        def hidden(self, x: np.ndarray) -> np.ndarray:
+            return x
+
+    weight = np.array([[np.inf, 1.0], [-np.inf, 1.0]], np.float32)
+    boundaries = Boundaries(weight, np.zeros(2, np.float32), np.zeros((2, 1), np.float32))
+    found = boundaries.nearest(Flagging(), np.ones((3, 2), np.float32))
+    assert set(found) <= {0, 1}
+    assert found.shape == (3,)
