@@ -135,11 +135,14 @@ def _learning_row(one: Any) -> tuple[Any, ...]:
 
 def _age(since: str | None) -> str | None:
     """Return in words how long ago an RFC 3339 time was."""
-    age = -1.0 if since is None else time.time() - (unix_seconds(since) or 0.0)
+    at = unix_seconds(since)
+    if at is None:
+        return None
+    age = time.time() - at
     for unit, name in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")):
         if age >= unit:
             return f"{age / unit:.0f} {name}"
-    return None if since is None else "0 s"
+    return "0 s"
 
 
 def _share(share: float | None) -> str | None:

@@ -6,8 +6,9 @@ on from there; at the end the part becomes the file, whole.
 
 import csv
 import hashlib
+import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -57,8 +58,8 @@ class ScoredFile:
             console.complain(
                 f"{self._part}: {self.done} rows were scored before; what is told is of the others"
             )
-        self._text = _Utf8(self._file.write)
-        self._write = csv.writer(self._text)
+        text = io.TextIOWrapper(self._file, encoding="utf-8", newline="", write_through=True)
+        self._write = csv.writer(text)
         if sheet.header and not size:
             self._write.writerow(self._names)
 
@@ -111,9 +112,9 @@ class ScoredFile:
         import pyarrow as pa
 
         names, numbers = self._names, set(self._sheet.names or ())
-        with part.open(encoding="utf-8", newline="") as file:
-            width = len(next(csv.reader(file), ()))
         if not self._sheet.header:
+            with part.open(encoding="utf-8", newline="") as file:
+                width = len(next(csv.reader(file), ()))
             own = [str(number) for number in range(1, width - len(ADDED) + 1)]
             names, numbers = [*own, *names], set(own)
         types = {name: pa.float64() if name in numbers else pa.string() for name in names}
@@ -130,17 +131,6 @@ class ScoredFile:
                     raise
             else:
                 return
-
-
-class _Utf8:
-    """What `csv.writer` writes to: text as bytes of a file."""
-
-    def __init__(self, write: Callable[[bytes], object]) -> None:
-        self._bytes = write
-
-    def write(self, text: str) -> None:
-        """Write text."""
-        self._bytes(text.encode())
 
 
 def _kind(out: Path | None, sheet: "Sheet") -> str:

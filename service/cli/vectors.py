@@ -104,11 +104,11 @@ def score(
             passed = 0
             for chunk in sheet.rows(columns, gaps=config.get("missing") == "impute"):
                 passed += len(chunk.X)
+                if passed <= write.done:  # written by a command that was cut
+                    for one, some, _ in targets.split(chunk):
+                        one.stream.remember(some.X, some.times, some.sources)
+                    continue
                 for rows in chunk.parts(_EXPLAINED):
-                    if passed <= write.done:  # written by a command that was cut
-                        for one, some, _ in targets.split(rows):
-                            one.stream.remember(some.X, some.times, some.sources)
-                        continue
                     for row, rule in judged(targets, rows, record=record, timed=time is not None):
                         seen.add(row, rule)
                         write.add(row)

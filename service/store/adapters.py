@@ -67,6 +67,11 @@ def labels(settings: Settings, redis: Redis) -> LabelStore:
     return LabelStore(redis, labels_kept=settings.labels_kept)
 
 
+def traffic(settings: Settings, redis: Redis) -> TrafficStore:
+    """Return the reports of scored traffic with the bound of the settings."""
+    return TrafficStore(redis, events_kept=settings.events_kept)
+
+
 @dataclass(frozen=True, slots=True)
 class Stores:
     """The adapters; `listening` is a second client, for the subscription."""
@@ -110,7 +115,7 @@ class Stores:
             events(settings, redis),
             labels(settings, redis),
             Live(redis),
-            TrafficStore(redis, events_kept=settings.events_kept),
+            traffic(settings, redis),
             Incidents(redis),
             Processes(redis),
             Leases(redis),

@@ -230,13 +230,20 @@ class Monitor:
             watch.queries, watch.asked_at = await self._queries(watch), time.monotonic()
         now = rfc3339(time.time())
         shown = _shown(verdict)
-        if watch.shown and shown[0] != watch.shown[0]:
+        changed = watch.shown and shown[0] != watch.shown[0]
+        if changed or watch.since is None:
             watch.since = now
-        since = watch.since = watch.since or now
-        told = (verdict.statistics, watch.queries, now, now)
-        report = Drift(verdict.state, verdict.version, *told, since=since)
+        report = Drift(
+            verdict.state,
+            verdict.version,
+            verdict.statistics,
+            watch.queries,
+            at=now,
+            updated_at=now,
+            since=watch.since,
+        )
         await self._live.save(watch.lease, memory, report)
-        if watch.shown and shown[0] != watch.shown[0]:
+        if changed:
             _logger.info("drift", detector=watch.lease.name, state=shown[0], before=watch.shown[0])
         watch.shown, watch.unsaved, watch.saved_at = shown, False, time.monotonic()
 

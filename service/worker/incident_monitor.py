@@ -28,7 +28,7 @@ from service.store.connection import Connection
 from service.store.due_index import DueIndex
 from service.store.incidents import Changes, Followed, Incidents
 from service.store.leases import Lease
-from service.store.traffic import Read, TrafficStore
+from service.store.traffic import Read
 
 _logger = log.get(__name__)
 
@@ -65,7 +65,7 @@ class IncidentMonitor:
     def __init__(self, settings: Settings, redis: Connection) -> None:
         self._webhook = settings.webhook_url is not None
         self._public_url = settings.public_url
-        self._traffic = TrafficStore(redis, events_kept=settings.events_kept)
+        self._traffic = adapters.traffic(settings, redis)
         self._incidents = Incidents(redis)
         self._due = DueIndex(redis)
         self._events = adapters.events(settings, redis)
