@@ -24,8 +24,9 @@ demo-pump: $(STAMP) ## a CSV of a pump learned, and its faults found, by two com
 run: $(STAMP) ## the service, until Ctrl-C
 	$(BIN)/anamnesis up
 
-# Two files at a time, each whole in one process: what a file trains once, its tests share.
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+# Four files at a time: two cores would wait, with two files, a third of the time for processes under
+# test. Each file stays whole in one process: what a file trains once, its tests share.
+PYTEST := $(BIN)/python -m pytest --numprocesses 4 --dist loadfile
 
 test: $(STAMP) ## the tests, one of each kind where there are many that take long
 	$(PYTEST) -m "not thorough"

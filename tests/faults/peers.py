@@ -66,16 +66,19 @@ async def _normal(stage: Stage, body: bytes, key: str) -> Answer:
 async def overload(runs: int) -> str:
     """Ask from few connections as fast as they answer, then from many times as many.
 
-    Compared is what a second of the API's processor answers: from so many connections this
-    process cannot ask as fast as it answers.
+    The measure is the number of answers in a second of the API's processor: this process cannot
+    ask from so many connections as fast as the API answers. The short form sends too few requests
+    to measure that. It asks only that each is answered.
     """
     rows, worst = np.zeros((64, DIMENSION)).tolist(), math.inf
+    measured = runs >= 3
+    requests = 12_000 if measured else 2_000
     async with serving() as (stage, _, __):
         for _ in range(runs):
-            capacity = await _throughput(stage, rows, connections=32, requests=12_000)
-            goodput = await _throughput(stage, rows, connections=512, requests=12_000)
+            capacity = await _throughput(stage, rows, connections=32, requests=requests)
+            goodput = await _throughput(stage, rows, connections=512, requests=requests)
             worst = min(worst, goodput / capacity)
-    assert worst >= 0.9 or runs < 3, worst
+    assert worst >= 0.9 or not measured, worst
     return f"all answered, {worst:.2f} times as many a second with 512 at any time instead of 32"
 
 
@@ -153,7 +156,7 @@ async def _slow(
     return time.monotonic() - began
 
 
-@fault("fuzzed requests", "no undocumented 5xx, every number finite", short=3000, long=1_000_000)
+@fault("fuzzed requests", "no undocumented 5xx, every number finite", short=1000, long=1_000_000)
 async def fuzzed_requests(runs: int) -> str:
     """Mutate good requests byte by byte and send them as they are."""
     rng, statuses, closed = random.Random(6), dict[int, int](), 0

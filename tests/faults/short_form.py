@@ -23,11 +23,14 @@ OF_A_KIND = {
     "store_paused",
     "store_read_only",
     "store_too_weak",
+    "swaps_under_load",
     "terminated_under_load",
+    "training_hangs",
     "training_not_finite",
     "way_to_the_store_broken",
     "worker_killed_after_promote",
     "worker_killed_training",
+    "workers_race",
 }
 
 
