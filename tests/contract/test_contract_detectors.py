@@ -166,7 +166,7 @@ async def test_status_is_of_what_is_served(
     stores = pump.parts.stores
     number = await pump.learn(versions[1], good=False)
     digest = await stores.redis.hget(Keys("pump").artifacts, str(number))
-    key = f"anamnesis:{{pump}}:artifact:{digest.decode()}"
+    key = Keys("pump").artifact(digest.decode())
     data = await stores.redis.get(key)
     await stores.redis.set(key, data[:100] + bytes([data[100] ^ 1]) + data[101:])
     assert await stores.registry.set_champion("pump", number) == 2

@@ -238,7 +238,7 @@ async def test_it_sees_a_damaged_artifact(stage):
     await ingest(stage, told, 1)
     await promote(stage)
     digest = (await stage.redis.hget(Keys("pump").artifacts, "1")).decode()
-    await stage.redis.setrange(f"anamnesis:{{pump}}:artifact:{digest}", 500, b"\x01")
+    await stage.redis.setrange(Keys("pump").artifact(digest), 500, b"\x01")
     assert any(one.startswith("I3") for one in await violations(stage, told))
 
 

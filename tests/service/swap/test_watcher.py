@@ -114,7 +114,7 @@ async def test_damaged_artifacts(watched: Watched, damage: str) -> None:
     number = await watched.learn(versions()[1])
     redis = watched.stored.redis
     digest = (await redis.hget(Keys("pump").artifacts, str(number))).decode()
-    key = f"anamnesis:{{pump}}:artifact:{digest}"
+    key = Keys("pump").artifact(digest)
     data = await redis.get(key)
     damaged = {
         "flip": data[:-9] + bytes([data[-9] ^ 1]) + data[-8:],
