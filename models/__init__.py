@@ -1,7 +1,7 @@
 """The learning: a variational autoencoder that learns new normals without forgetting old ones.
 
-Numpy in, numpy out. What serving needs (`Version`) imports numpy alone; `train` and `learn`
-bring torch in when they are first touched.
+It takes numpy arrays and returns numpy arrays. `Version`, which serving needs, imports numpy alone.
+`train` and `learn` import torch when they are first used.
 
 >>> from models import Config
 >>> Config(weights={"w_prev": 0.5, "w_new": 0.5}).strategy
@@ -34,7 +34,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Lazy, so that a process that only serves never loads torch.
+    # The import is lazy, so that a process that only serves never loads torch.
     if name in {"learn", "train"}:
         from models.training import train as training
 

@@ -1,4 +1,4 @@
-"""Array types, and the check of the vectors that the library is given."""
+"""Array types, and the check of a caller's vectors."""
 
 import math
 from collections.abc import Container
@@ -23,11 +23,11 @@ def check_vectors(
     names: tuple[str, ...] | None = None,
     words: Container[str] = (),
 ) -> Array:
-    """Return X as (n, d) float32 in row order; VectorError where it is anything else.
+    """Return X as a C-contiguous float32 array (n, d); raise VectorError if that is impossible.
 
-    X may be a table with named columns (`models.columns`): they are put in the order of `names`,
-    and those among `words` are categories.
-    With `gaps` NaN stands for what was not observed; of each row something must be.
+    X may be a table with named columns (`models.columns`). Its columns are then put in the order of
+    `names`; those among `words` are categories. With `gaps`, NaN marks a missing value, and each
+    row needs at least one value that is not missing.
     """
     if type(X) is not np.ndarray:
         names = names or table_names(X)

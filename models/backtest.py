@@ -1,7 +1,7 @@
-"""Backtest: what a detector would have done on a history, batch by batch, scored before learned.
+"""Backtest: replay a history batch by batch; the detector scores each batch before it learns it.
 
-Dawid, Statistical theory: the prequential approach, 1984. Everything that is scored is unseen,
-and what is new is learned only after its alarms were counted.
+Dawid, Statistical theory: the prequential approach, 1984. The detector has never seen a row that it
+scores. It learns a batch only after the alarms of that batch were counted.
 """
 
 import math
@@ -19,19 +19,20 @@ from models.parts.statistics import ranked, wilson
 from models.training.train import learn
 from models.version.version import Version
 
-PROBE = 5  # every fifth vector of a window is never learned: it shows what became of the window
-NEW = 0.2  # share of alarms from which a batch was something new, not the threshold's doing
-BATCHES = 10  # where nothing is said
-LEAST = 100  # vectors in a history
+PROBE = 5  # every fifth vector of a window is never learned: it measures forgetting of the window
+NEW = 0.2  # a batch with at least this share of alarms is a new regime, not false alarms
+BATCHES = 10  # the default number of batches
+LEAST = 100  # the smallest history, in vectors
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Vectors (n, d) in the order in which they came; which of them are known anomalies, (n,).
+    """Vectors (n, d) in order of arrival, and a mask (n,) of the known anomalies.
 
-    NaN stands for what was not observed, where the config imputes: such rows are never learned.
+    NaN marks a missing value where the config imputes. Rows with a missing value are scored but
+    never learned.
     """
 
     vectors: Array
@@ -40,10 +41,10 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows `start` to `stop` under the version before them.
+    """The result on rows `start` to `stop`, judged by the version learned from earlier rows.
 
-    `rate` is the share of the normals that alarmed, of all rows where none is labelled; `auroc`
-    is None without both kinds of label.
+    `rate` is the share of the normal rows that alarmed, or of all rows if no row is labelled.
+    `auroc` is None unless the batch has both normals and labelled anomalies.
     """
 
     start: int
@@ -55,13 +56,13 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Lifetime:
-    """What one config made of a history.
+    """The result of one config on a history.
 
-    `asked` is the rate of false alarms asked for; `held`, with its 95 % `interval`, that of the
-    batches that brought nothing new. A batch is `new` when a fifth of it and more alarmed. Of
-    vectors that were never learned from each window learned, `after` (w,) is the share that
-    alarmed once the window was learned, `end` (w,) at the very end. `fpr` would have held
-    `asked` in the middle one of the batches.
+    `asked` is the configured rate of false alarms. `held` is the rate measured on the batches
+    without a new regime, and `interval` its 95 % confidence interval. A batch is `new` if at least
+    a fifth of it alarmed. From each window some vectors are never learned: `after` (w,) is the
+    share of them that alarmed right after the window was learned, `end` (w,) the share that alarms
+    at the end. `fpr` is the setting that would have given the rate `asked` on the median batch.
     """
 
     name: str
@@ -76,42 +77,42 @@ class Lifetime:
 
     @property
     def new(self) -> int:
-        """How many batches were something new."""
+        """How many batches were a new regime."""
         return sum(batch.rate >= NEW for batch in self.batches)
 
     @property
     def forgetting(self) -> float:
-        """How much more of the windows but the last alarms at the end than when just learned."""
+        """The mean rise from `after` to `end` over all windows but the last."""
         return float(np.mean(np.subtract(self.end, self.after)[:-1])) if self.end[1:] else 0.0
 
     @property
     def auroc(self) -> float | None:
-        """Mean over the batches that have one."""
+        """The mean AUROC over the batches that have one; None if no batch has."""
         found = [batch.auroc for batch in self.batches if batch.auroc is not None]
         return float(np.mean(found)) if found else None
 
     @property
     def kept(self) -> bool:
-        """Whether the asked rate lies in the interval of the held one."""
+        """Whether `asked` lies in the confidence interval of `held`."""
         return self.interval[0] <= self.asked <= self.interval[1]
 
     @property
     def cost(self) -> float:
-        """The cost to minimise: 1 - AUROC plus a tenth of the alarms, or only the alarms."""
+        """The cost to minimise: 1 - AUROC + alarms / 10; without an AUROC, the alarms alone."""
         alarms = float(np.median([batch.rate for batch in self.batches])) + float(np.mean(self.end))
         return alarms if self.auroc is None else 1.0 - self.auroc + 0.1 * alarms
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON carries it."""
+        """Return all fields and derived figures as JSON-able values."""
         more = ("new", "forgetting", "auroc", "cost")
         return asdict(self) | {name: getattr(self, name) for name in more}
 
 
 def windows(n: int, first: int | None = None, batch: int | None = None) -> list[slice]:
-    """Return the first window and the batches after it, of `n` rows.
+    """Divide `n` rows into the first window and the batches after it.
 
-    By default a fifth is learned first, and ten batches follow. What is left over at the end
-    joins the last batch. Raises VectorError where nothing would be left to score.
+    By default the first window is a fifth of the rows, and ten batches follow. The rows left over
+    at the end join the last batch. Raises VectorError if no row would be left to score.
 
     >>> windows(200, 80, 50)
     [slice(0, 80, None), slice(80, 130, None), slice(130, 200, None)]
@@ -131,7 +132,7 @@ def windows(n: int, first: int | None = None, batch: int | None = None) -> list[
 def live(
     name: str, history: History, parts: Sequence[slice], config: Config
 ) -> Generator[float, None, Lifetime]:
-    """Live through the history under `config`; yield the share that is done."""
+    """Run the backtest under `config`; yield the share of the work that is done."""
     version: Version | None = None
     batches: list[Batch] = []
     probes: list[Array] = []
@@ -189,7 +190,7 @@ def _learn(
 
 
 def _scored(version: Version, X: Array, anomalous: Mask, part: slice) -> tuple[Batch, Float64]:
-    """Return the findings in a batch, and the p-values of its normals."""
+    """Return the result on a batch, and the p-values of its normals."""
     judged = version.judge(X)
     auroc = ranked(judged.scores[anomalous], judged.scores[~anomalous])
     normals = judged.is_anomaly[~anomalous]

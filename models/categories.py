@@ -1,9 +1,9 @@
-"""Categories: words as codes that a float32 holds exactly, and the slots that a model has for them.
+"""Categories: each word has a code that float32 holds exactly, and a slot in the model.
 
-A row stores a word as its code, 24 bits of its BLAKE2b hash. So a reader of rows needs no list of
-words, and an unknown word has a code, too. A model sees a category as slots, numbers of which one
-is 1 and the others are 0. There is a slot for each learned value, some free slots for values to
-come, and an open slot, the last one, for all other values.
+A row stores a word as its code: 24 bits of the word's BLAKE2b hash. A reader of rows therefore
+needs no list of words, and an unknown word has a code too. The model sees a category as slots
+(one-hot encoding): one slot is 1 and all others are 0. Each learned value has a slot. Some slots
+are free for values that come later. The last slot, the open one, stands for all other values.
 """
 
 import functools
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
-OPEN = 0.0  # the code of no word: it marks a free slot and the open one
-LONGEST_WORD = 128  # characters
-MOST_SLOTS = 256  # of one column; further, rarer values share the open one
+OPEN = 0.0  # no word has this code: it marks a free slot and the open slot
+LONGEST_WORD = 128  # in characters
+MOST_SLOTS = 256  # slots of one column; the rarest values beyond them share the open slot
 _FREE = 4  # a column gets one free slot for every four values of its first training
 _MOST_FREE = 16
 
@@ -28,7 +28,8 @@ _MOST_FREE = 16
 def code_of(word: str) -> float:
     """Return the code of a word: a whole number from 1 to 2**24 - 1.
 
-    In 1 of 14,000 columns of 50 words two words share a code: they are then one value.
+    Two words may share a code, and then count as one value. Among 50 words this happens in 1 of
+    14,000 columns.
 
     >>> code_of("idle") == code_of("idle") != code_of("running")
     True
@@ -43,7 +44,7 @@ def words_by_code(words: Iterable[str]) -> dict[float, str]:
 
 
 def codes(words: Sequence[str | None]) -> NDArray[np.float64]:
-    """Return the codes of words (n,), NaN for None."""
+    """Return the code of each word, (n,); NaN for None."""
     known: Mapping[str | None, float] = {
         word: float("nan") if word is None else code_of(word) for word in set(words)
     }
@@ -55,8 +56,9 @@ class Slots:
     """Maps features (n, w), some of them categories, to the numbers (n, e) of a model and back.
 
     The numbers come first, in their order, then the slots of each category. `features` (c,) are the
-    places of the categories among w features, `counts` the number of slots of each, `codes`
-    (sum counts,) the code in each slot, `OPEN` where there is none.
+    indices of the categories among the w features. `counts` is the number of slots of each
+    category. `codes` (sum counts,) is the code of each slot, `OPEN` for a free slot and the open
+    slot.
     """
 
     width: int
@@ -66,7 +68,7 @@ class Slots:
 
     @classmethod
     def fit(cls, X: Array, features: Sequence[int]) -> Self:
-        """Give the values of the categories `features` in X (n, w) slots, the commonest first."""
+        """Assign slots to the values of `features` in X (n, w), the most frequent value first."""
         counts, held = [], []
         for feature in features:
             found = _by_frequency(X[:, feature])[: MOST_SLOTS - 1]
@@ -76,7 +78,7 @@ class Slots:
         return cls(X.shape[1], tuple(features), tuple(counts), np.concatenate(held))
 
     def claimed(self, X: Array) -> Self:
-        """Return these slots with free ones given to values of X (n, w) that have none so far."""
+        """Return the slots after new values in X (n, w) have taken free ones."""
         held = self.codes.copy()
         for feature, own in zip(self.features, self._blocks(), strict=True):
             block = held[own]
@@ -87,12 +89,12 @@ class Slots:
 
     @property
     def numbers(self) -> NDArray[np.intp]:
-        """The places of the features that are numbers, (m,)."""
+        """The indices of the features that are numbers, (m,)."""
         return np.setdiff1d(np.arange(self.width), self.features)
 
     @property
     def owners(self) -> NDArray[np.intp]:
-        """Which feature each number of the model belongs to, (e,)."""
+        """The index of the feature that each number of the model belongs to, (e,)."""
         return np.concatenate([self.numbers, np.repeat(self.features, self.counts)]).astype(np.intp)
 
     def encode(self, X: Array) -> Array:
@@ -109,7 +111,7 @@ class Slots:
         return encoded
 
     def decode(self, encoded: NDArray[Any]) -> Array:
-        """Return features (n, w) of numbers (n, e), each category its likeliest value."""
+        """Return the features (n, w) of numbers (n, e); a category takes its most likely value."""
         X = np.empty((len(encoded), self.width), np.float32)
         m = encoded.shape[1] - len(self.codes)
         X[:, self.numbers] = encoded[:, :m]
@@ -119,7 +121,7 @@ class Slots:
         return X
 
     def valid(self, encoded: Array) -> Array:
-        """Return the model's numbers (n, e) with one slot that holds a value for each category."""
+        """Return the numbers (n, e) with one slot set per category, a slot that holds a value."""
         encoded = encoded.copy()
         m = encoded.shape[1] - len(self.codes)
         for own in self._blocks():
@@ -139,7 +141,7 @@ class Slots:
 
 
 def _by_frequency(values: Array) -> Array:
-    """Return the codes among values (n,), the commonest first."""
+    """Return the distinct codes among values (n,), the most frequent first."""
     found, counts = np.unique(values[~np.isnan(values)], return_counts=True)
     found = found[np.argsort(-counts, kind="stable")]
     ordered: Array = found[found != OPEN]
@@ -147,7 +149,7 @@ def _by_frequency(values: Array) -> Array:
 
 
 def blocks(dimension: int, counts: Sequence[int]) -> list[slice]:
-    """Return where the slots of each category stand among the numbers of a model.
+    """Return the slice of the model's numbers that holds the slots of each category.
 
     >>> blocks(7, (2, 3))
     [slice(2, 4, None), slice(4, 7, None)]

@@ -1,4 +1,4 @@
-"""Columns of a client's table: their names and types, and a table's columns put in order."""
+"""Columns of a client's table: their names, their types and their order."""
 
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from models.categories import LONGEST_WORD, codes
 from models.errors import ConfigError, VectorError
 
 TYPES = ("number", "flag", "category")
-LONGEST_NAME = 128  # characters
-MOST_VALUES = 4096  # words of a category that are known by name
-_SHOWN = 3  # names in one message
+LONGEST_NAME = 128  # in characters
+MOST_VALUES = 4096  # the longest list of a category's known words
+_SHOWN = 3  # the most names in one message
 _SHOWN_CHARACTERS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a client's rows: a `number`, a `flag` that is 0 or 1, or a `category`: a word.
+    """One column of a client's rows: a `number`, a `flag` (0 or 1) or a `category` (a word).
 
-    `values` are words of a category that are known; others may come. A version has those that it
-    learned.
+    `values` are the known words of a category; unknown words may still arrive. A version lists the
+    words that it learned.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
@@ -43,7 +43,7 @@ class Column:
             raise ConfigError(f"columns.values: words of 1 to {LONGEST_WORD} characters")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON carries it; `values` only where some are known."""
+        """Return the column as JSON-able values; without `values` if none is known."""
         found: dict[str, Any] = {"name": self.name, "type": self.type}
         return found if self.values is None else found | {"values": list(self.values)}
 
@@ -57,7 +57,7 @@ def check_name(field: str, name: str) -> None:
 
 
 def quoted(names: Iterable[str]) -> str:
-    """Return the first three names for a message: cut, quoted, and unprintable characters escaped.
+    """Return the first three names for a message: shortened, quoted and escaped.
 
     >>> quoted(["speed", "a" * 80])
     '"speed", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."'
@@ -82,10 +82,10 @@ def _escaped(name: str) -> str:
 
 
 def order(header: Sequence[str], names: Sequence[str], *, extra: bool = False) -> list[int]:
-    """Return where each of `names` stands in `header`.
+    """Return the index in `header` of each of `names`.
 
-    With `extra` the header may have others too. Raises VectorError naming at most three columns
-    that are missing, unknown, or there twice.
+    With `extra`, the header may have other columns too. Raises VectorError that names at most three
+    missing, unknown or repeated columns.
     """
     places: dict[str, int] = {}
     twice = []
@@ -109,13 +109,13 @@ def _known(names: Sequence[str]) -> str:
 
 
 def named_matrix(X: Any, names: Sequence[str] | None, words: Container[str] = ()) -> Any:
-    """Return a table with named columns as float32 (n, d), its columns in the order of `names`.
+    """Return a table with named columns as float32 (n, d), in the order of `names`.
 
-    A column that is among `words` is a category: its words become codes.
+    A column among `words` is a category: its words become codes.
 
-    A table is whatever has `columns` of strings and gives a column by its name, such as a
-    DataFrame of pandas or polars; anything else is returned as it is. Without `names` the table's
-    own order stands. Raises VectorError naming the column.
+    A table is any object that has `columns` of strings and returns a column by its name, such as a
+    DataFrame of pandas or polars. Anything else is returned unchanged. Without `names` the columns
+    keep the table's order. Raises VectorError that names the column.
     """
     header = getattr(X, "columns", None)
     if header is None:
@@ -133,7 +133,7 @@ def named_matrix(X: Any, names: Sequence[str] | None, words: Container[str] = ()
 
 def _floats(values: Any, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
     try:
-        # What is beyond float32 becomes infinite, and is refused with its row.
+        # A value beyond float32's range becomes infinite; the later check rejects it with its row.
         with np.errstate(over="ignore"):
             return np.asarray(values, np.float64).astype(np.float32)
     except (TypeError, ValueError):
@@ -148,9 +148,9 @@ def _codes(values: Any, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def table_words(values: Any, name: str) -> list[str | None]:
-    """Return the words of a table's column, None where one is missing; VectorError.
+    """Return the words of a table's column, None for a missing one; raise VectorError for others.
 
-    Whole numbers and booleans are taken as they are written: 3, true.
+    Whole numbers and booleans become words as JSON writes them: 3, true.
     """
     found = []
     for row, value in enumerate(values.tolist() if hasattr(values, "tolist") else values):
@@ -165,13 +165,13 @@ def table_words(values: Any, name: str) -> list[str | None]:
 
 
 def as_word(value: object) -> str | None:
-    """Return a cell of a category as a word; '' if it cannot be one, None if it is missing.
+    """Return a category's cell as a word; '' if it cannot be a word, None if it is missing.
 
     >>> as_word("idle"), as_word(3), as_word(3.0), as_word(True), as_word(float("nan"))
     ('idle', '3', '3', 'true', None)
     """
     if isinstance(value, str):
-        return str(value)  # of numpy's own strings, too
+        return str(value)  # numpy's string types become str
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
     if isinstance(value, int | np.integer):
@@ -182,7 +182,7 @@ def as_word(value: object) -> str | None:
 
 
 def table_names(X: Any) -> tuple[str, ...] | None:
-    """Return the names of a table's columns, None for what has none."""
+    """Return the names of a table's columns; None if `X` has none."""
     header = getattr(X, "columns", None)
     if header is None:
         return None

@@ -1,4 +1,4 @@
-"""What a version is trained with: the learning half of a detector's configuration."""
+"""The part of a detector's configuration that says how a version learns and judges."""
 
 import math
 from collections.abc import Mapping
@@ -13,13 +13,14 @@ from models.context import Context
 from models.errors import ConfigError, VectorError
 from models.kind_table import KINDS
 
-MIN_VECTORS = 32  # fewer normals than this say nothing about a 1 % tail, whatever the model
+MIN_VECTORS = 32  # with fewer normals no model can say anything about a 1 % tail
 
 STRATEGIES = (
     "replay", "finetune", "joint", "replay_alignment", "distillation", "ewc", "reservoir", "window",
     "fixed", "icarl", "lwf", "expand",
 )  # fmt: skip
-ALONE = ("finetune", "joint", "window", "fixed", "expand")  # strategies that join no other
+# strategies that cannot be joined with another
+ALONE = ("finetune", "joint", "window", "fixed", "expand")
 TARGETS = ("auto", "soft", "hard")
 CHOICES = ("reservoir", "herding")
 REGIMES = ("plain", "stable")
@@ -29,10 +30,10 @@ THRESHOLDS = ("fpr", "pot", "quantile", "value", "labels")
 MISSING = ("refuse", "impute")
 WEIGHTS = ("proportional", "equal", "auto")
 
-Policy = Mapping[str, Any]  # the name of a threshold policy: its number, or what labels decide by
+Policy = Mapping[str, Any]  # the policy's name, with its number or with the criterion for `labels`
 
 
-# Read by pydantic, which validates these classes for the service: an unknown field is an error.
+# Pydantic reads this when it validates these classes for the service: unknown fields are errors.
 _FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 
@@ -42,7 +43,7 @@ def _choose(field_name: str, value: object, built: tuple[str, ...]) -> None:
 
 
 def _number(field_name: str, value: object, low: float, high: float) -> float:
-    """Return `value` when it is a number strictly between `low` and `high`."""
+    """Return `value`; raise ConfigError unless it is a number strictly between `low` and `high`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < high:
         raise ConfigError(f"{field_name}: not a number in ({low:g}, {high:g})")
     return float(value)
@@ -52,9 +53,9 @@ def _number(field_name: str, value: object, low: float, high: float) -> float:
 class Replay:
     """How vectors are drawn from the previous version's generator.
 
-    `latents`: `fitted` draws z from the mixture fitted to the aggregate posterior, `prior` from
-    N(0, I) as the literature does. `decode`: `sample` draws x from the decoder's distribution,
-    `mean` takes its mean.
+    `latents`: `fitted` draws z from the mixture fitted to the aggregate posterior; `prior` draws z
+    from N(0, I), as the literature does. `decode`: `sample` draws x from the decoder's
+    distribution; `mean` takes its mean.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
@@ -69,16 +70,17 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The network, its training and what it keeps; None is chosen from dimension and count.
+    """The network, its training and the data that it keeps.
 
-    `regime`: `stable` trains for little forgetting: with dropout, in small batches, at a rate
-    that starts high and decays from experience to experience (Mirzadeh et al., 2020: a task's
-    loss rises by at most lambda_max / 2 times the squared distance that its weights move).
-    `exemplars`: how many real vectors a strategy that keeps some may keep; `choice`: `reservoir`
-    keeps a balanced random sample, `herding` those that together have their regime's mean.
-    `targets`: what strategy `replay` learns of replayed vectors: `hard`, the vectors alone; `soft`,
-    the previous version's codes and reconstructions of them too; `auto`, that where codes have
-    eight dimensions and more.
+    A field that is None is chosen from the dimension and the number of vectors. `regime`: `stable`
+    trains for little forgetting: with dropout, in small batches, and with a learning rate that
+    starts high and decays from experience to experience (Mirzadeh et al., 2020: the loss of a task
+    rises by at most lambda_max / 2 times the squared distance that its weights move). `exemplars`:
+    the most real vectors that a strategy may keep, if it keeps any. `choice`: `reservoir` keeps a
+    balanced random sample; `herding` keeps vectors whose mean is close to the mean of their regime.
+    `targets`: what strategy `replay` learns from replayed vectors. `hard`: the vectors alone.
+    `soft`: also the previous version's codes and reconstructions of them. `auto`: `soft` if codes
+    have eight dimensions or more, else `hard`.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
@@ -118,7 +120,7 @@ class Model:
 
 
 def check_strategy(strategy: str) -> None:
-    """Raise ConfigError unless `strategy` is one that is built, or several joined by `+`."""
+    """Raise ConfigError unless `strategy` is a known one, or several joined by `+`."""
     names = strategy.split("+")
     for name in names:
         _choose("strategy", name, STRATEGIES)
@@ -128,7 +130,7 @@ def check_strategy(strategy: str) -> None:
 
 
 def check_score(score: str) -> None:
-    """Raise ConfigError unless `score` is one that is built, or one and `+regime`."""
+    """Raise ConfigError unless `score` is a known one, with or without `+regime`."""
     base, plus, relative = score.partition("+")
     _choose("score", base, SCORES)
     if plus and relative != "regime":
@@ -136,7 +138,7 @@ def check_score(score: str) -> None:
 
 
 def check_weights(weights: str | Mapping[str, float]) -> None:
-    """Raise ConfigError unless `weights` is a policy that `models.training.mixing` knows."""
+    """Raise ConfigError unless `weights` is a policy of `models.training.mixing`."""
     if isinstance(weights, str):
         _choose("weights", weights, WEIGHTS)
     elif set(weights) == {"half_life"}:
@@ -154,7 +156,7 @@ def check_weights(weights: str | Mapping[str, float]) -> None:
 
 
 def check_threshold(policy: Policy) -> None:
-    """Raise ConfigError unless `policy` is one threshold policy with a usable value."""
+    """Raise ConfigError unless `policy` is exactly one threshold policy with a valid value."""
     if len(policy) != 1:
         built = ", ".join(THRESHOLDS)
         raise ConfigError(f"threshold: give one policy of {built}, not {len(policy)}")
@@ -182,10 +184,11 @@ def _check_criterion(criterion: object) -> None:
 
 @dataclass(frozen=True)
 class Config:
-    """How a detector learns and judges. The defaults work for a stranger's vectors.
+    """How a detector learns and judges. The defaults suit vectors that nobody has tuned for.
 
-    Raises ConfigError, naming the field and what is built, for a value that cannot be used. A
-    context `auto` is the service's to choose; the library, which has no timestamps, has none then.
+    Raises ConfigError for a value that cannot be used; the error names the field and the supported
+    values. The service chooses a context for `auto`. The library has no timestamps, so there `auto`
+    means no context.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
@@ -227,7 +230,7 @@ class Config:
             raise ConfigError("seed: not a whole number in [0, 2**32)")
 
     def _check_columns(self) -> None:
-        """Check names, and set the dimension that they imply."""
+        """Check the columns' names, and set the dimension to their number."""
         for part in ("features", "columns"):
             if getattr(self, part) is not None:
                 object.__setattr__(self, part, tuple(getattr(self, part)))
@@ -252,14 +255,14 @@ class Config:
 
     @property
     def names(self) -> tuple[str, ...] | None:
-        """The names of the columns, None where none are given."""
+        """The names of the columns; None if none are given."""
         if self.columns is not None:
             return tuple(column.name for column in self.columns)
         return self.features
 
     @property
     def derived_by(self) -> Context | None:
-        """The context that features are derived by; None for `auto` until one is chosen."""
+        """The context that derives features; None for `auto` until the service has chosen one."""
         return None if self.context == "auto" else self.context
 
     @property
@@ -268,11 +271,11 @@ class Config:
         return frozenset(one.name for one in self.columns or () if one.type == "category")
 
     def categories(self, width: int) -> tuple[int, ...]:
-        """Return which of `width` features that a model sees of a row are categories."""
+        """Return the indices of the categories among a model's `width` features."""
         return self._of_type("category", width) if self.words else ()
 
     def flags(self, width: int) -> tuple[int, ...]:
-        """Return which of `width` features that a model sees of a row are flags."""
+        """Return the indices of the flags among a model's `width` features."""
         return self._of_type("flag", width)
 
     def _of_type(self, kind: str, width: int) -> tuple[int, ...]:
@@ -292,13 +295,13 @@ class Config:
 
     @property
     def width(self) -> int | None:
-        """How many features the model sees of a row, None while the dimension is not known."""
+        """How many features the model sees of a row; None while the dimension is unknown."""
         if self.dimension is None or self.derived_by is None:
             return self.dimension
         return self.derived_by.width(self.numbers(self.dimension))
 
     def columns_in(self, width: int) -> int:
-        """Return of how many columns a model sees `width` features; VectorError where of none."""
+        """Return the number of columns behind `width` features; raise VectorError if none fits."""
         if self.derived_by is None:
             return width
         if self.dimension is None:
@@ -308,11 +311,11 @@ class Config:
         return self.dimension
 
     def column_names(self, width: int) -> tuple[str, ...]:
-        """Return the names, or the numbers, of the columns behind a model's `width` features."""
+        """Return the names of the columns behind `width` features; their indices if unnamed."""
         return self.names or tuple(str(j) for j in range(self.columns_in(width)))
 
     def feature_names(self, width: int) -> tuple[str, ...]:
-        """Return the names of those features: `speed`, and `speed, deviation`."""
+        """Return the names of `width` features, such as `speed` and `speed, deviation`."""
         columns = self.column_names(width)
         if self.derived_by is None:
             return columns
@@ -323,7 +326,7 @@ class Config:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the configuration in full, as JSON would carry it."""
+        """Return the whole configuration as JSON-able values."""
         values = asdict(self)
         if self.columns is not None:
             values["columns"] = [column.to_dict() for column in self.columns]
@@ -331,7 +334,7 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build from `to_dict`'s answer, ignoring fields of the service and of other releases."""
+        """Build a Config from `to_dict`'s result; ignore unknown fields."""
         known = {f.name for f in fields(cls)}
         kept = {name: value for name, value in values.items() if name in known}
         if isinstance(kept.get("replay"), Mapping):

@@ -1,8 +1,9 @@
-"""What the rows before a row say of it: features derived by source before a model sees the row.
+"""Context: features derived from the rows before a row, source by source.
 
-`value` is the row itself. `deviation` is each number's distance from its mean over the `over` rows
-before it, of the same source. `calendar` is hour of day and day of week as points on a circle.
-Everything is a pure function of the rows of one request: nothing is remembered between two.
+`value` is the row itself. `deviation` is the difference between each number and its mean over the
+`over` rows before it, of the same source. `calendar` is the hour of day and the day of week as
+points on a circle. All features are pure functions of the rows of one request: nothing is stored
+between requests.
 """
 
 import re
@@ -20,20 +21,20 @@ from models.errors import ConfigError, VectorError
 DERIVED = ("value", "deviation", "calendar")
 FILLS = ("none", "previous", "linear")
 CALENDAR = ("hour of day, sine", "hour of day, cosine", "day of week, sine", "day of week, cosine")
-MOST_ROWS = 1000  # of context
+MOST_ROWS = 1000  # the longest context, in rows
 STATES = ("scored", "warming", "context", "off", "ignored", "late")
 SCORED, WARMING, CONTEXT, OFF, IGNORED, LATE = range(6)
 
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([smhd])")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _HOUR, _DAY, _WEEK = 3600.0, 86_400.0, 604_800.0
-_OFFSETS_CHANGE = 900  # seconds: no zone changes its offset at another instant than a quarter
+_OFFSETS_CHANGE = 900  # seconds: a zone changes its UTC offset only at a full quarter of an hour
 _LARGEST = float(np.finfo(np.float32).max)
-_MONDAY = 4 * _DAY  # after the first second of 1970, a Thursday
+_MONDAY = 4 * _DAY  # seconds from 1970-01-01, a Thursday, to the first Monday
 
 
 def seconds(duration: str) -> float:
-    """Return a duration such as `90s`, `1m`, `2h` or `1.5d` in seconds; ConfigError.
+    """Return a duration such as `90s`, `1m`, `2h` or `1.5d` in seconds, or raise ConfigError.
 
     >>> seconds("1.5h")
     5400.0
@@ -47,11 +48,12 @@ def seconds(duration: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Which features are derived, and from how many rows before.
+    """Which features are derived, and from how many earlier rows.
 
-    `every` is the clock that rows keep, such as `1m`: the rows before are then those at so many
-    ticks before. A tick without a row starts the context anew (`fill` none), or stands for the row
-    before it (`previous`), or for what lies on the line between its neighbours (`linear`).
+    `every` is the interval between rows, such as `1m`. The earlier rows are then those of the last
+    `over` ticks of that clock. `fill` says what happens at a tick without a row: `none` starts the
+    context anew, `previous` repeats the row before, `linear` interpolates between the rows around
+    it.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
@@ -88,22 +90,22 @@ class Context:
 
     @property
     def needs_times(self) -> bool:
-        """Whether rows without timestamps cannot be derived."""
+        """Whether features can be derived only from rows with timestamps."""
         return self.every is not None or "calendar" in self.derive
 
     @property
     def needs_rows(self) -> int:
-        """How many rows (with `every`, ticks) before a row are needed to judge it."""
+        """How many rows before a row (with `every`: ticks) are needed to judge it."""
         return self.over if "deviation" in self.derive else 0
 
     def width(self, numbers: NDArray[np.bool_]) -> int:
-        """Return how many features are derived of columns, where `numbers` (d,) marks numbers."""
+        """Return how many features d columns give; `numbers` (d,) marks those that are numbers."""
         return len(self.origins(numbers))
 
     def origins(self, numbers: NDArray[np.bool_]) -> list[tuple[int, str]]:
-        """Return of each derived feature its column, -1 for the calendar's, and how it is derived.
+        """Return the column and the kind of each derived feature; the calendar's have column -1.
 
-        A column that is no number is taken as it is.
+        A column that is not a number gives its value alone.
         """
         found = [
             (j, "value") for j, number in enumerate(numbers) if "value" in self.derive or not number
@@ -115,12 +117,12 @@ class Context:
         return found
 
     def owners(self, numbers: NDArray[np.bool_]) -> NDArray[np.intp]:
-        """Return of each derived feature the column that it is of; the calendar is one more."""
+        """Return the column of each derived feature; the calendar's features have column d."""
         own = np.array([column for column, _ in self.origins(numbers)], np.intp)
         return np.where(own < 0, len(numbers), own)
 
     def columns_in(self, width: int) -> int:
-        """Return of how many columns, all numbers, `width` features are derived."""
+        """Return how many columns, all of them numbers, give `width` features."""
         times = len({"value", "deviation"} & set(self.derive))
         columns, left = divmod(width - len(CALENDAR) * ("calendar" in self.derive), times)
         if left or columns < 1:
@@ -129,7 +131,7 @@ class Context:
 
 
 class Derived(NamedTuple):
-    """Features (n, w) float32 of n rows, and the state of each: an index into STATES, (n,)."""
+    """Features (n, w) float32 of n rows, and the state of each row (n,): an index into STATES."""
 
     features: NDArray[np.float32]
     states: NDArray[np.uint8]
@@ -145,12 +147,13 @@ def derive(  # noqa: PLR0913 - what a request says of its rows
     context_rows: int = 0,
     left_out: NDArray[np.bool_] | None = None,
 ) -> Derived:
-    """Derive features of rows X (n, d), NaN where nothing was observed.
+    """Derive the features of rows X (n, d), in which NaN marks a missing value.
 
-    `numbers` (d,) marks the columns that are numbers, all where it is None. `times` (n,) are in
-    seconds since 1970, `sources` (n,) say whose row it is. The first `context_rows` rows of each
-    source are context. Rows that are `left_out` (n,) are off, and context of no other. A row not
-    newer than the one before it is late. A row is `scored` only where its features are whole.
+    `numbers` (d,) marks the columns that are numbers; None means all columns. `times` (n,) are in
+    seconds since 1970; `sources` (n,) name the source of each row. The first `context_rows` rows of
+    each source only serve as context. Rows marked in `left_out` (n,) are `off` and are no context
+    of other rows. A row that is not newer than the row before it is `late`. A row with too few rows
+    before it is `warming`. All other rows are `scored`.
 
     >>> one = derive(Context(over=2), np.float32([[1], [3], [5]]))
     >>> one.features[2], [STATES[state] for state in one.states]
@@ -185,7 +188,7 @@ def derive(  # noqa: PLR0913 - what a request says of its rows
 
 
 def groups(sources: Sequence[str] | None, n: int) -> Iterator[NDArray[np.intp]]:
-    """Yield the rows of each source, in their order."""
+    """Yield the row indices of each source, in order."""
     if sources is None:
         yield np.arange(n)
         return
@@ -205,9 +208,9 @@ def _late(times: NDArray[np.float64] | None, rows: NDArray[np.intp]) -> NDArray[
 def _deviations(
     context: Context, X: NDArray[np.float32], times: NDArray[np.float64] | None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return the deviations of rows X (m, k) of one source, and which rows have a whole context.
+    """Return the deviations of rows X (m, k) of one source, and which rows have a full context.
 
-    A mean is over what was observed; where nothing was, the deviation is NaN.
+    Missing values do not enter a mean. The deviation is NaN if all values of a mean are missing.
     """
     seen = ~np.isnan(X)
     wide = np.where(seen, X, 0.0).astype(np.float64)
@@ -224,7 +227,7 @@ _Sums = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]
 
 
 def _rows_before(wide: NDArray[np.float64], seen: NDArray[np.bool_], over: int) -> _Sums:
-    """Sum the `over` rows before each row, window by window: a running sum keeps what passed."""
+    """Sum the `over` rows before each row; a running sum would accumulate rounding errors."""
     m, k = wide.shape
     padding = np.zeros((over, k))
     sums, counts = (
@@ -239,7 +242,7 @@ def _rows_before(wide: NDArray[np.float64], seen: NDArray[np.bool_], over: int) 
 def _ticks_before(
     context: Context, wide: NDArray[np.float64], seen: NDArray[np.bool_], times: NDArray[np.float64]
 ) -> _Sums:
-    """Sum the rows at the `over` ticks before each row, as `fill` says where a tick has none."""
+    """Sum the rows at the `over` ticks before each row; `fill` decides for a tick without a row."""
     m, _ = wide.shape
     step = seconds(context.every or "")
     own = np.arange(m)
@@ -253,7 +256,7 @@ def _ticks_before(
             there = (place >= 0) & (times[place] > at - step / 2)
         else:
             place = np.searchsorted(times, at, "right") - 1
-            # A gap as long as the context leaves nothing of it.
+            # A gap as long as the context leaves no row in it.
             there = (place >= 0) & (at - times[place] <= context.over * step)
         place = np.maximum(place, 0)
         values, observed = wide[place], seen[place].astype(np.float64)

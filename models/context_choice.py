@@ -1,4 +1,4 @@
-"""A context chosen for rows in time: from how alike neighbours are, their clock, and their day."""
+"""Chooses a context for rows in time from their autocorrelation, clock and daily season."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 
 from models.context import Context, groups, seconds
 
-LEAST_ROWS = 32  # with a whole context, for a training
-_OVERS = (10, 3)  # a fault of some rows stands out from 10 before it; from 30, less
-_ALIKE = 0.3  # correlation of a row with the one before, from which that one says something
-_SEASON_DAYS = 14  # so that each day of the week comes twice
-_SEASON = 0.1  # share of the variance of later days that the hours of earlier days foretell
-_KEEPS = 0.9  # share of steps that are one tick, from which rows keep a clock
+LEAST_ROWS = 32  # the fewest rows with a full context that a training needs
+# a fault of a few rows stands out from a context of 10; a context of 30 hides it more
+_OVERS = (10, 3)
+_ALIKE = 0.3  # below this correlation with the row before, a context does not help
+_SEASON_DAYS = 14  # two weeks: each day of the week occurs twice
+# a calendar needs at least this share of later days' variance predicted by earlier hours
+_SEASON = 0.1
+_KEEPS = 0.9  # rows keep a clock if at least this share of their steps is one tick
 _TICKS = ("1s", "10s", "30s", "1m", "5m", "10m", "15m", "30m", "1h", "1d")
 
 Rows = NDArray[np.float32]
@@ -23,7 +25,7 @@ Times = NDArray[np.float64]
 def choose(
     X: Rows, times: Times | None, sources: Sequence[str] | None, timezone: str = "UTC"
 ) -> tuple[Context | None, str]:
-    """Return a context for numbers X (n, d), NaN where nothing was observed, and why; or None.
+    """Return a context for numbers X (n, d), or None, and the reason; NaN marks a missing value.
 
     `times` (n,) are in seconds since 1970 and rise within each source.
     """
@@ -53,13 +55,13 @@ def choose(
 
 
 def _enough(over: int, rows: list[NDArray[np.intp]]) -> bool:
-    """Return whether most rows have `over` rows before them, and enough for a training do."""
+    """Return whether enough rows, and at least half of all, have `over` rows before them."""
     whole = sum(max(0, len(one) - over) for one in rows)
     return whole >= max(LEAST_ROWS, sum(map(len, rows)) / 2)
 
 
 def _alike(X: Rows, rows: list[NDArray[np.intp]]) -> float:
-    """Return the median correlation of a number with its previous value, 0 if there is none."""
+    """Return the median correlation of a number with its previous value; 0 if there is none."""
     found = [_correlation(X[one, j]) for one in rows for j in range(X.shape[1])]
     known = [one for one in found if np.isfinite(one)]
     return float(np.median(known)) if known else 0.0
@@ -75,7 +77,7 @@ def _correlation(values: NDArray[Any]) -> float:
 
 
 def _clock(times: Times, rows: list[NDArray[np.intp]]) -> str | None:
-    """Return the tick of a clock that all sources keep with gaps in between, None where none."""
+    """Return the tick of a clock that all sources keep, with gaps; None without such a clock."""
     steps = np.concatenate([np.diff(times[one]) for one in rows])
     if not len(steps) or (middle := float(np.median(steps))) <= 0:
         return None
@@ -86,9 +88,9 @@ def _clock(times: Times, rows: list[NDArray[np.intp]]) -> str | None:
 
 
 def _season(X: Rows, times: Times, rows: list[NDArray[np.intp]]) -> float:
-    """Return the median share of variance in the later half that the earlier half's hours foretell.
+    """Return the median share of the later half's variance that the earlier half's hours predict.
 
-    0 where the rows span less than two weeks.
+    It is 0 if the rows span less than two weeks.
     """
     if np.ptp(times) < _SEASON_DAYS * 86_400:
         return 0.0
@@ -113,6 +115,6 @@ def _foretold(
     if not len(after) or np.ptp(after) == 0 or (counts[np.unique(later)] < 2).any():
         return float("nan")
     means = np.bincount(hours, before, minlength=24) / np.maximum(counts, 1)
-    # Only the form of the day counts: a level that moved in between is no season.
+    # Only the shape of the day counts, so each half is centred: a level shift is not a season.
     apart = (after - after.mean()) - (means[later] - means[later].mean())
     return 1.0 - float(apart.var() / after.var())

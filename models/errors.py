@@ -1,21 +1,21 @@
-"""The errors of the learning library: one small tree."""
+"""The errors of the learning library."""
 
 
 class AnamnesisError(ValueError):
-    """Base of every error that `models` raises on purpose."""
+    """The base class of all errors that `models` raises on purpose."""
 
 
 class ConfigError(AnamnesisError):
-    """A configuration value that cannot be used; the message names the field and the choices."""
+    """A configuration value is invalid; the message names the field and the valid choices."""
 
 
 class VectorError(AnamnesisError):
-    """Vectors that cannot be used: wrong shape, not finite, too few."""
+    """Vectors are invalid: of the wrong shape, not finite, or too few."""
 
 
 class ArtifactError(AnamnesisError):
-    """Bytes that are not an intact version: truncated, altered, foreign or of another format."""
+    """Bytes are not an intact version: truncated, altered, foreign or of an unknown format."""
 
 
 class TrainingError(AnamnesisError):
-    """A training that came to nothing: a loss that is not finite, or vectors nothing fits."""
+    """A training failed: its loss is not finite, or no model fits the vectors."""

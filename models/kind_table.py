@@ -1,14 +1,14 @@
-"""The kinds of model by name: where each is found. A new kind is its own file and one line here."""
+"""The kinds of model by name. A new kind needs its own file and one line here."""
 
 from typing import NamedTuple
 
 
 class Place(NamedTuple):
-    """Where a kind of model is found, and what its config may choose.
+    """The module of a kind of model, and what its config may choose.
 
-    `module` has `KIND`, a `models.version.kind.Kind`, and `learn`, a
-    `models.training.learner.Learn`. `fixed` kinds have one score and one way to learn: their
-    config names neither.
+    `module` defines `KIND`, a `models.version.kind.Kind`, and `learn`, a
+    `models.training.learner.Learn`. A `fixed` kind has one score and one strategy: its config may
+    name neither.
     """
 
     module: str

@@ -1,4 +1,4 @@
-"""A detector as scikit-learn knows outlier detectors, with PyOD's names beside."""
+"""A scikit-learn outlier detector that also has PyOD's attribute names."""
 
 from typing import Any, Literal, Self
 
@@ -14,11 +14,11 @@ from models.version.version import Version
 class AnamnesisDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     """Learns what is normal, and goes on learning by `partial_fit` without forgetting.
 
-    `anomaly_score` is `score` of `models.Config`, a name that scikit-learn has for a method;
-    `contamination` is the share of normals that may be taken for outliers; `missing` `impute` takes
-    NaN for what was not observed; `epochs` None is chosen from the data. The other parameters are
-    those of `models.Config`. After `fit`, `version_` is the version learned last. Fewer than 32
-    rows are repeated up to that many: a training needs them.
+    `anomaly_score` is `score` of `models.Config`: scikit-learn reserves the name `score` for a
+    method. `contamination` is the share of normals that may be judged outliers. With
+    `missing="impute"`, NaN marks a missing value. With `epochs=None`, the number of epochs follows
+    from the data. The other parameters are those of `models.Config`. After `fit`, `version_` is the
+    latest version. A training needs 32 rows: fewer rows are repeated up to that number.
 
     >>> X = np.random.default_rng(0).normal(size=(200, 2))
     >>> AnamnesisDetector(epochs=5).fit(X).predict([[0.0, 0.0], [9.0, 9.0]])
@@ -47,18 +47,18 @@ class AnamnesisDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Learn the normals X (n, d) from nothing."""
+        """Learn the normals X (n, d) from scratch."""
         del y
         return self._learn(None, self._checked(X, reset=True))
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
-        """Learn the normals X (n, d) in addition to everything learned before."""
+        """Learn the normals X (n, d) on top of everything learned before."""
         del y
         first = not hasattr(self, "version_")
         return self._learn(None if first else self.version_, self._checked(X, reset=first))
 
     def _learn(self, previous: Version | None, X: NDArray[np.float32]) -> Self:
-        from models.training.train import train  # torch, for training alone
+        from models.training.train import train  # imported here: torch is needed for training alone
 
         model: Literal["auto"] | Model = "auto"
         if self.epochs is not None:
@@ -74,31 +74,31 @@ class AnamnesisDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         )
         enough = X if len(X) >= MIN_VECTORS else np.resize(X, (MIN_VECTORS, X.shape[1]))
         self.version_ = train(previous, enough, config)
-        self.decision_scores_ = self.version_.score(X)  # PyOD's: higher is more anomalous
+        self.decision_scores_ = self.version_.score(X)  # as in PyOD, higher is more anomalous
         return self
 
     @property
     def offset_(self) -> float:
-        """The score of `score_samples` below which a row is an outlier."""
+        """The value of `score_samples` below which a row is an outlier."""
         return -self.threshold_
 
     @property
     def threshold_(self) -> float:
-        """PyOD's name: the score in nats from which a row is an outlier."""
+        """PyOD's name for the score in nats from which a row is an outlier."""
         return self.version_.threshold
 
     @property
     def labels_(self) -> NDArray[np.int64]:
-        """PyOD's name: 1 for the outliers among the rows learned last, else 0, (n,)."""
+        """PyOD's name for the labels of the rows learned last, (n,): 1 for an outlier, else 0."""
         return (self.decision_scores_ >= self.threshold_).astype(np.int64)
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
-        """Return how normal each row is, (n,): the higher, the less anomalous."""
+        """Return the negative anomaly score of each row, (n,): higher is more normal."""
         check_is_fitted(self, "version_")
         return -self.version_.score(self._checked(X, reset=False))
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Return `score_samples` above `offset_`, (n,): negative for outliers."""
+        """Return `score_samples` minus `offset_`, (n,): negative for outliers."""
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: Any) -> NDArray[np.int64]:

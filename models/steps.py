@@ -1,4 +1,4 @@
-"""How many steps a training takes at most, as far as its config and its rows say."""
+"""How many steps a training takes at most, given its config and its rows."""
 
 from collections.abc import Mapping
 
@@ -8,22 +8,22 @@ from models.config import Config
 from models.errors import ConfigError
 from models.kind_table import KINDS
 
-THOROUGH = 1.5  # times as many epochs, for networks whose steps are cheap
-MOST_STEPS = 5_000_000  # more than an hour of one core, for the smallest networks
+THOROUGH = 1.5  # networks with cheap steps train for this many times the epochs
+MOST_STEPS = 5_000_000  # over an hour on one core, even for the smallest networks
 
 
 def auto_epochs(n: int) -> int:
-    """Return 120 epochs for few vectors and ever fewer, down to 15, for many: a large network's."""
+    """Return the epochs of a large network: 120 for few vectors, falling to 15 for many."""
     return int(np.clip(120_000 / n, 15, 120))
 
 
 def auto_batch_size(n: int) -> int:
-    """Return how many vectors a step learns from."""
+    """Return the default batch size: how many vectors a step learns from."""
     return 64 if n < 1_000 else 128 if n < 20_000 else 256
 
 
 def check_steps(config: Config, rows: int) -> None:
-    """Raise ConfigError where learning `rows` vectors could take more than `MOST_STEPS` steps."""
+    """Raise ConfigError if learning `rows` vectors could take more than `MOST_STEPS` steps."""
     if config.model == "auto" or KINDS[config.kind].fixed:
         return
     model = config.model

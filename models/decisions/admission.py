@@ -1,8 +1,9 @@
 """Admission: which rows of a normal batch are learned from, and which wait for a person.
 
-A client vouches for its rows, but a sensor breaks and a script picks the wrong hour. A row is held
-back when the champion calls it anomalous *and* it stands alone: a new regime is anomalous too, but
-its rows come together, and learning it is the point. Pure functions over numpy.
+A client vouches for its rows as normal, but a sensor may break, and a script may pick the wrong
+hour. A row is held back if the champion calls it anomalous *and* it has no similar rows beside it.
+The rows of a new regime are anomalous too, but they are similar to each other, and the detector
+should learn them. All functions are pure and use numpy.
 """
 
 import math
@@ -16,29 +17,33 @@ from models.parts.calibration import Threshold
 from models.parts.statistics import binomial_tail
 from models.version.version import Version
 
-ALPHA = 0.01  # rows as rare as this count as anomalous, or rarer where the threshold is stricter
-FALSE_DISCOVERIES = 0.05  # of the rows held back, at most so many are expected to be normal
-LOCAL_FALSE_DISCOVERIES = 1 / 3  # the same at the margin, where too many rows are anomalous
-SURPRISE = 1e-3  # a share of anomalous rows less likely than this is not chance
-NEIGHBOURS = 0.4  # of the batch: the neighbourhood of a row
-# Share of a row's neighbours that come from the batch rather than from the champion's generator.
-# Where batch and generator agree it is 1/2; a regime that fills the share x of its batch brings it
-# to (x + NEIGHBOURS) / (2 NEIGHBOURS) at most, so from 0.28 on it is a regime.
+# a row counts as anomalous up to this p-value, or up to the threshold's alpha if smaller
+ALPHA = 0.01
+FALSE_DISCOVERIES = 0.05  # the expected share of normals among the rows held back
+# the same at the last row held back, if too many rows are anomalous
+LOCAL_FALSE_DISCOVERIES = 1 / 3
+SURPRISE = 1e-3  # chance does not explain a number of anomalous rows that is less likely than this
+NEIGHBOURS = 0.4  # the neighbours of a row, as a share of the batch
+# A region is a new regime if at least this share of a row's neighbours comes from the batch and not
+# from the champion's generator. The share is 1/2 if batch and generator agree. A regime that fills
+# the share x of its batch gives at most (x + NEIGHBOURS) / (2 NEIGHBOURS), so a regime is found
+# from x = 0.28 on.
 TOGETHER = 0.85
-ALONE = 0.3  # in a new regime's batch too, a row nearer to what is known than to the regime
-POOL = 256  # rows of a batch, and as many drawn ones, that neighbours are looked for among
-SMALL_BATCH = 20  # fewer rows say nothing about each other: what came before is looked at too
-WELL_KNOWN = 0.45  # mean p-value, less chance, from which a batch has nothing new
-KEPT_OF_KNOWN = 4  # one row of so many is kept of such a batch
+ALONE = 0.3  # below this share a row is held back even in the batch of a new regime
+POOL = 256  # neighbours are searched among this many rows of a batch, and as many drawn vectors
+SMALL_BATCH = 20  # a smaller batch is judged together with the rows that came before it
+# a batch has nothing new if its mean p-value is at least this, minus a margin for chance
+WELL_KNOWN = 0.45
+KEPT_OF_KNOWN = 4  # one row in this many is kept of such a batch
 
 
 class Admission(NamedTuple):
-    """The verdict on each row, (n,): held back or not; and shares of the batch that sum to 1.
+    """The verdict on each row, (n,), and three shares of the batch that sum to 1.
 
-    `known` rows are within the champion's threshold, `novel` ones beyond it but admitted,
-    `suspicious` ones are held back. `surprising` says that chance does not explain the anomalous
-    ones, `well_known` says that the champion has nothing to learn from
-    the batch; `p_values` are the champion's.
+    `held` marks the rows held back. `known` is the share of rows below the champion's threshold,
+    `novel` the share above it but admitted, `suspicious` the share held back. `surprising`: chance
+    does not explain the number of anomalous rows. `well_known`: the champion has nothing to learn
+    from the batch. `p_values` are the champion's.
     """
 
     held: NDArray[np.bool_]
@@ -55,17 +60,18 @@ def admit(
 ) -> Admission:
     """Judge the rows of a batch X (n, d), n > 0, by the champion and by each other.
 
-    `around` (m, d) holds the rows that came just before; they count as neighbours of a batch
-    smaller than SMALL_BATCH.
+    `around` (m, d) holds the rows that came just before. A batch smaller than SMALL_BATCH is judged
+    together with them.
 
-    1. A row is anomalous from p <= alpha on. Chance alone puts Binomial(n, alpha) rows there.
-    2. Where that explains their number, only those are held back that stand out of so many rows:
-       by Benjamini and Hochberg's procedure, at a false discovery rate of FALSE_DISCOVERIES.
-    3. Where it does not, the batch is either contaminated or a new regime. The neighbours of each
-       anomalous row are looked for among the batch and as many vectors drawn from the champion's
-       generator (Schilling, 1986; Henze, 1988: the nearest-neighbour two-sample test, row by row).
-       If the median row has TOGETHER of them in the batch, its region is new and populated, and
-       the regime passes, with all its rows that are not ALONE in it. Otherwise 2. decides.
+    1. A row is anomalous if p <= alpha. By chance alone, Binomial(n, alpha) rows are anomalous.
+    2. If chance explains their number, the procedure of Benjamini and Hochberg decides which rows
+       are held back, at a false discovery rate of FALSE_DISCOVERIES.
+    3. If chance does not explain it, the batch is either contaminated or a new regime. The nearest
+       neighbours of each anomalous row are searched among the batch and as many vectors drawn from
+       the champion's generator (Schilling, 1986; Henze, 1988: the nearest-neighbour two-sample
+       test, applied to each row). If the median row has at least the share TOGETHER of its
+       neighbours in the batch, the batch is a new regime: only rows with less than ALONE are held
+       back. If not, rows are held back by a bound on their local false discovery rate.
     """
     alpha = min(ALPHA, threshold.alpha)
     p = version.judge(X, threshold).p_values
@@ -83,7 +89,8 @@ def admit(
             suspicious[anomalous] &= together < ALONE
     n = len(X)
     known, held = float((~anomalous).sum()) / n, float(suspicious.sum()) / n
-    rests = 0.5 - WELL_KNOWN + 3.0 * math.sqrt(1 / 12 / n)  # the mean of n uniform p-values
+    # three deviations of the mean of n uniform p-values
+    rests = 0.5 - WELL_KNOWN + 3.0 * math.sqrt(1 / 12 / n)
     return Admission(
         held=suspicious,
         p_values=p,
@@ -96,18 +103,18 @@ def admit(
 
 
 def thin(p_values: Float64) -> NDArray[np.intp]:
-    """Return which rows of a well-known batch are kept, ascending: every fourth by p-value.
+    """Return the indices of the rows kept of a well-known batch: every fourth by p-value.
 
-    So the tail stays as heavy as it was.
+    The indices ascend. The tail of the scores stays as heavy as it was.
     """
     return np.sort(np.argsort(p_values, kind="stable")[KEPT_OF_KNOWN // 2 :: KEPT_OF_KNOWN])
 
 
 def _few(p: Float64, alpha: float) -> float:
-    """Return the p-value up to which rows stand out of a batch whose share is as it should be.
+    """Return the p-value up to which rows are held back if chance explains their number.
 
-    By Benjamini and Hochberg. Half of alpha at most, so that even a client that sends its rows
-    one by one keeps 99.5 % of them.
+    The procedure is Benjamini and Hochberg's. The result is at most alpha / 2, so that 99.5 % of
+    normals pass even if a client sends its rows one by one.
     """
     ordered = np.sort(p)
     most = FALSE_DISCOVERIES * np.arange(1, len(p) + 1) / len(p)
@@ -116,10 +123,11 @@ def _few(p: Float64, alpha: float) -> float:
 
 
 def _many(p: Float64, alpha: float) -> float:
-    """Return the p-value up to which rows of a batch with too large a share are held back.
+    """Return the p-value up to which rows are held back if chance does not explain their number.
 
-    Up to there each step has gathered at least 1 / LOCAL_FALSE_DISCOVERIES times the rows that it
-    would of normals alone: where contamination is easily told, few normals go with it.
+    Up to that p-value, every step has at least 1 / LOCAL_FALSE_DISCOVERIES times as many rows as
+    normals alone would give. Few normals are therefore held back if contamination is easy to
+    recognise.
     """
     ordered = np.sort(p[p <= alpha])
     gain = np.arange(1, len(ordered) + 1) - len(p) * ordered / LOCAL_FALSE_DISCOVERIES
@@ -129,8 +137,8 @@ def _many(p: Float64, alpha: float) -> float:
 def neighbours_within(version: Version, rows: Array, pool: Array) -> Float64:
     """Return for each row (m, d) the share of its neighbours that lie in `pool`, (m,).
 
-    Neighbours are looked for among `pool` (k, d) and as many vectors that the version's generator
-    draws, in the version's scaled units. A row of `pool` is its own neighbour too.
+    Neighbours are searched among `pool` (k, d) and as many vectors drawn from the version's
+    generator, in the version's scaled units. A row of `pool` also counts as its own neighbour.
     """
     rng = np.random.default_rng(0)
     pool = pool[rng.permutation(len(pool))[:POOL]]
@@ -146,12 +154,12 @@ def neighbours_within(version: Version, rows: Array, pool: Array) -> Float64:
 
 
 def _placed(version: Version, X: Array) -> Array:
-    """Return X (n, d) scaled, with what was not observed in the middle."""
+    """Return X (n, d) scaled, with missing values set to 0, the middle."""
     return np.nan_to_num(version.scaler.transform(X), copy=False)
 
 
 def _distances(a: Array, b: Array) -> Float64:
-    """Return squared distances (len(a), len(b)), less what does not depend on b."""
+    """Return squared distances (len(a), len(b)) without the term that depends on `a` alone."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     distances: Float64 = np.square(b).sum(axis=1) - 2.0 * a @ b.T
     return distances

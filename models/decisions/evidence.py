@@ -1,7 +1,8 @@
-"""Evidence for the gate besides alarms on normals: whether anomalies still stand out.
+"""Evidence for the gate beside alarms on normals: how well a candidate finds anomalies.
 
-A calibrated threshold hides much: a candidate that forgot, or that learned noise, has a higher one
-and raises no false alarm. So it is asked for the anomalies. numpy alone.
+Alarms on normals are not enough. A candidate that forgot, or that learned noise, has a higher
+calibrated threshold and so raises no false alarm. It is therefore tested on anomalies. This module
+needs numpy alone.
 """
 
 from collections.abc import Mapping
@@ -27,9 +28,9 @@ from models.parts.lineage import (
 from models.parts.statistics import auroc
 from models.version.version import Version
 
-ROWS = 1000  # of each kind: an AUROC is then known within half a point
+ROWS = 1000  # vectors of each kind: an AUROC then has an error of half a point
 FOUND = 0.05
-REACH = 0.5  # how far a feature goes astray beyond either end of its range, in ranges
+REACH = 0.5  # a stray value lies at most this many ranges beyond either end of a feature's range
 
 
 def gather(
@@ -39,17 +40,17 @@ def gather(
     anchor: Version | None = None,
     new: Array | None = None,
 ) -> Evidence:
-    """Return the candidate's evidence with what it shows beside `champion`, which it grew from.
+    """Return the candidate's evidence, with comparisons with its parent `champion` added.
 
-    - `synthetic`: how candidate and champion tell synthetic anomalies from normals, both made of
-      what the champion draws.
-    - `labelled`, where there are `labels`: the same for vectors that people judged.
-    - `anchor`, where there is one: as `synthetic`, with the anchor in the champion's place; `old`,
-      how often both alarm on the normals that the anchor draws; and `walked`, where the `new`
-      normals (n, d) are given, how often anchor and champion alarm on those.
+    - `synthetic`: how well candidate and champion separate synthetic anomalies from normals. Both
+      are made from vectors that the champion's generator draws.
+    - `labelled`, if there are `labels`: the same for labelled vectors.
+    - `anchor`, if there is one: the same as `synthetic`, with the anchor in place of the champion.
+      `old` is how often candidate and anchor alarm on normals drawn from the anchor. `walked`, if
+      the `new` normals (n, d) are given, is how often anchor and champion alarm on them.
 
-    All is judged by each version's own calibration and not by its threshold: at p <= ALPHA, and
-    anomalies at p <= FOUND, for many that are labelled lie close to ALPHA.
+    Each version judges by its own calibration, not by its threshold. A normal alarms at p <= ALPHA.
+    An anomaly is found at p <= FOUND, because many labelled anomalies lie close to ALPHA.
     """
     ours, theirs = _synthetic(candidate, champion)
     labelled = None
@@ -79,7 +80,7 @@ def _anchored(
 
 
 def _alarms(versions: Mapping[str, Version], X: Array) -> dict[str, NDArray[np.bool_]]:
-    """Return which of X (n, d) each version alarms on, (n,)."""
+    """Return a mask (n,) for each version: the rows of X (n, d) on which it alarms."""
     return {name: one.calibration.p_values(one.score(X)) <= ALPHA for name, one in versions.items()}
 
 
@@ -88,11 +89,11 @@ def _shares(alarms: Mapping[str, NDArray[np.bool_]]) -> dict[str, float]:
 
 
 def _walked(candidate: Version, champion: Version, anchor: Version, new: Array) -> Walked:
-    """Return how often anchor and champion alarm on new normals (n, d), and what explains it.
+    """Return how often anchor and champion alarm on new normals (n, d).
 
-    `unexplained` is the share on which the anchor alarms and the champion does not, beyond what
-    alarmed when their regime came: that was seen by whoever let it in, while of what comes step by
-    step each step is hardly news.
+    `unexplained` is the share on which the anchor alarms and the champion does not, minus the share
+    that alarmed when their regime first came. An alarm at that time was visible to the person who
+    admitted the regime. A regime that moves in small steps never shows such an alarm.
     """
     new = new[~np.isnan(new).any(axis=1)][:ROWS]
     novel = {one.number: one.novel or 0.0 for one in candidate.lineage.regimes}
@@ -110,13 +111,13 @@ def _walked(candidate: Version, champion: Version, anchor: Version, new: Array) 
 
 
 def _synthetic(candidate: Version, other: Version) -> tuple[Figures, Figures]:
-    """Return how candidate and other tell synthetic anomalies of `other` from its normals.
+    """Return how well both versions separate synthetic anomalies of `other` from its normals.
 
-    - `auroc`: of anomalies of both kinds beside normals.
-    - `apart`: the share of those astray that score above 99 % of the normals. It falls where a
-      version no longer knows what goes together in old normals.
-    - `found`: the share of those astray with p <= FOUND. It falls where the calibration has
-      anomalies or noise in it too.
+    - `auroc`: the AUROC of normals against anomalies of both kinds.
+    - `apart`: the share of `astray` anomalies that score above 99 % of the normals. It falls if a
+      version has forgotten which values occur together in old normals.
+    - `found`: the share of `astray` anomalies with p <= FOUND. It falls if the calibration contains
+      anomalies or noise.
     """
     normals, astray, shuffled = _drawn(other)
 
@@ -134,15 +135,15 @@ def _synthetic(candidate: Version, other: Version) -> tuple[Figures, Figures]:
 def _drawn(version: Version) -> tuple[Array, Array, Array]:
     """Draw normals and two kinds of synthetic anomalies from the version's generator, (ROWS, d).
 
-    Of each anomaly a share of the features, of its own, uniform in (0, 1), is not as it should
-    be. `astray`: drawn uniformly from their range and half of it beyond either end. `shuffled`:
-    taken from other normals, so that each value is common and their combination is not.
+    In each anomaly a random share of the features, uniform in (0, 1), is replaced. In `astray` the
+    values are uniform over the feature's range and half a range beyond either end. In `shuffled`
+    they come from other normals, so that each value is common and only the combination is not.
     """
     rng = np.random.default_rng(0)
     rows = version.faithful().sample(3 * ROWS, seed=1)
     normals, base, others = rows[:ROWS], rows[ROWS : 2 * ROWS], rows[2 * ROWS :]
     wrong = rng.random(base.shape) < rng.random((ROWS, 1))
-    wrong[np.arange(ROWS), rng.integers(base.shape[1], size=ROWS)] = True  # one at the least
+    wrong[np.arange(ROWS), rng.integers(base.shape[1], size=ROWS)] = True  # at least one
     low, high = (end(rows, axis=0).astype(np.float64) for end in (np.min, np.max))
     reach = REACH * (high - low)
     astray = rng.uniform(low - reach, high + reach, size=base.shape).clip(-LARGEST, LARGEST)
@@ -155,15 +156,16 @@ def _drawn(version: Version) -> tuple[Array, Array, Array]:
 
 
 def _whole(labels: Labels) -> Labels:
-    """Return those without gaps: not every version can judge the others."""
+    """Return the labels of complete vectors: some versions cannot judge vectors with gaps."""
     whole = ~np.isnan(labels.vectors).any(axis=1)
     return Labels(labels.vectors[whole], labels.anomalous[whole])
 
 
 def _labelled(versions: Mapping[str, Version], labels: Labels) -> Labelled:
-    """Return counts of `labels`, and the share of the normals on which each version `alarms`.
+    """Return counts of `labels`, and the share of labelled normals on which each version alarms.
 
-    `known` of the anomalies are found by champion or anchor, `kept` of those by the candidate.
+    `known` counts the anomalies that champion or anchor find, `kept` those of them that the
+    candidate finds.
     """
     normals = ~labels.anomalous
     found: dict[str, NDArray[np.bool_]] = {}

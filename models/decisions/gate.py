@@ -1,4 +1,4 @@
-"""The gate: may this candidate become champion? A pure function of evidence, with reasons."""
+"""The gate decides from evidence whether a candidate may become champion."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -15,26 +15,26 @@ from models.parts.lineage import (
     Vouched,
 )
 
-# How many more of the vectors a candidate may alarm on than the champion before it counts as
-# worse. Generated vectors have a heavier tail than real ones, so that between two sound versions
-# calibrated on a hundred normals each their rates differ by up to three points; a candidate that
-# forgot differs by tens.
+# A candidate is worse than the champion if its alarm rate is higher by more than this. Generated
+# vectors have a heavier tail than real ones. The rates of two sound versions, each calibrated on a
+# hundred normals, differ by up to three points. A candidate that forgot differs by tens of points.
 TOLERANCE = 0.05
-# What a candidate may lose beside the champion of each figure on synthetic anomalies, and beside
-# the anchor. By benchmarks/gate.py sound candidates lose four points at most, and those that
-# forgot or learned noise more than this of one figure at least. A second regime on top of a
-# hundred vectors costs up to six points of `found`, noise seven and more.
+# How much lower each figure on synthetic anomalies may be than the champion's (BLURRED) and the
+# anchor's (MOVED). In benchmarks/gate.py sound candidates lose at most four points. A candidate
+# that forgot or learned noise loses more than this in at least one figure. A second regime on top
+# of a hundred vectors costs up to six points of `found`; noise costs seven or more.
 BLURRED = {"auroc": 0.03, "apart": 0.05, "found": 0.07}
 MOVED = {"auroc": 0.10, "apart": 0.20, "found": 0.25}
-# How many more of the normals that the anchor draws a candidate may alarm on, and the share of new
-# ones that the anchor alone may find strange: a walk of small steps shows in these first.
+# STRAYED: how much higher than the anchor's the candidate's alarm rate may be on normals drawn from
+# the anchor. WALKED: the share of new normals on which the anchor alone may alarm. A drift in small
+# steps shows first in these two figures.
 STRAYED = 0.10
 WALKED, FEWEST_WALKED = 0.10, 20
-# Share of an experience that is as rare to the candidate as one normal in a hundred should be: a
-# candidate that did not learn it serves nobody, though it is no worse than the champion.
+# The share of an experience that may still have p <= 0.01 under the candidate. A candidate that did
+# not learn its experience is useless, even if it is no worse than the champion.
 UNLEARNED = 0.5
-NEWS = 0.5  # share of the new normals that the champion alarms on: more are a regime of their own
-LABELLED_KEPT = 0.75  # of the labelled anomalies; sound candidates keep 93 % and more
+NEWS = 0.5  # the experience is a new regime if the champion alarms on more than this share of it
+LABELLED_KEPT = 0.75  # the share of labelled anomalies to keep; sound candidates keep 93 % or more
 FEWEST_LABELLED = 5
 
 _MEANING = {
@@ -45,7 +45,7 @@ _MEANING = {
 
 
 class Verdict(NamedTuple):
-    """Whether the candidate passed, and every reason why not."""
+    """Whether the candidate passed; if not, all reasons."""
 
     passed: bool
     reasons: list[str]
@@ -54,17 +54,23 @@ class Verdict(NamedTuple):
 def gate(
     evidence: Evidence, tolerance: float = TOLERANCE, shadow: ShadowResult | None = None
 ) -> Verdict:
-    """Decide on a lineage's evidence, and on live traffic where a `shadow` stage saw some.
+    """Decide on the lineage's `evidence`, and on the result of a `shadow` stage if any.
 
-    The candidate may alarm at most `tolerance` more often than the champion on `new` normals, those
-    of the experience that it was not trained on, on `old` ones, drawn from the champion's generator
-    or those of the calibration, on those that people labelled normal, and on live traffic, where as
-    much of it came as was asked for. Of the new normals at most UNLEARNED may still be as rare to
-    it as one in a hundred. Synthetic anomalies it may tell a little worse than the champion, and
-    than the anchor, however small the steps in between. Of the rows labelled normal that it learned
-    it may alarm on half. Of the labelled anomalies that champion or anchor find it must find
-    LABELLED_KEPT. What is not a finite number is no evidence. The first version has no champion to
-    be compared with and passes.
+    The first version has no champion to be compared with and passes. Any other candidate fails for
+    each of these reasons:
+
+    - It alarms more often than the champion, by more than `tolerance`, on `new` normals (those of
+      the experience that it was not trained on), on `old` normals (drawn from the champion's
+      generator or taken from the calibration), on vectors labelled normal, or on live traffic. Live
+      traffic counts once as many rows were seen as were asked for.
+    - More than UNLEARNED of the new normals still have p <= 0.01 under it.
+    - It separates synthetic anomalies worse than the champion by more than BLURRED, or worse than
+      the anchor by more than MOVED.
+    - It alarms more often than the anchor, by more than STRAYED, on normals drawn from the anchor;
+      or the anchor alone alarms on more than WALKED of the new normals.
+    - It alarms on more than half of the rows labelled normal that it learned.
+    - It finds less than LABELLED_KEPT of the labelled anomalies that champion or anchor find.
+    - A figure of the evidence is not a finite number.
 
     >>> from models.parts.lineage import Alarms, Both
     >>> new = Alarms(candidate=0.01, champion=0.9)
@@ -120,7 +126,7 @@ def _not_learned(share: float | None) -> Iterator[str]:
 
 
 def _alarming_labelled(labelled: Labelled | None, tolerance: float) -> Iterator[str]:
-    # Two alarms more are not too many.
+    # With so few vectors, two more alarms would already exceed the tolerance.
     if labelled is None or labelled.normals * tolerance < 2.0:
         return
     if labelled.candidate is not None and labelled.champion is not None:
@@ -142,7 +148,7 @@ def _alarming_live(shadow: ShadowResult | None, tolerance: float) -> Iterator[st
 
 
 def _beside_champion(synthetic: Synthetic | None, news: float | None) -> Iterator[str]:
-    """Yield what the candidate sees less of, and what to do where `news` is what it learned."""
+    """Yield each figure that fell too far; if the share `news` is large, also advice."""
     if synthetic is None:
         return
     lost = list(_blind("champion", synthetic.candidate, synthetic.champion, BLURRED))
@@ -166,7 +172,7 @@ def _blind(
 
 
 def _beside_anchor(anchor: Anchored | None) -> Iterator[str]:
-    """Yield how far small steps have led together."""
+    """Yield each figure that shows how far small steps have led away from the anchor."""
     if anchor is None:
         return
     yield from _blind("anchor", anchor.candidate, anchor.anchor, MOVED)

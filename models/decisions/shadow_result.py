@@ -1,10 +1,10 @@
-"""What champion and candidate say of the same live traffic, before the candidate may serve."""
+"""The shadow stage: how champion and candidate judge the same live traffic."""
 
 from models.parts.lineage import Count, Part, Rate
 
 
 class JudgedRow(Part, frozen=True, kw_only=True):
-    """What one version says of one vector."""
+    """One version's judgement of one vector."""
 
     score: float
     p_value: float
@@ -20,9 +20,9 @@ class DisputedRow(Part, frozen=True, kw_only=True):
 
 
 class ShadowResult(Part, frozen=True, kw_only=True):
-    """Of `n` live vectors, `asked` for: the shares that either version alarms on.
+    """The shares of `n` live vectors on which each version alarms; `asked` vectors were wanted.
 
-    `disagree` counts those on which one alone does, `rows` are some of these.
+    `disagree` counts the vectors on which exactly one version alarms; `rows` are some of them.
     """
 
     asked: Count

@@ -1,1 +1,1 @@
-"""Pure functions that test whether traffic moved. Imports: nothing else of ours."""
+"""Pure functions that test whether traffic moved. Imports: no other subpackage."""

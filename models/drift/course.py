@@ -1,4 +1,4 @@
-"""How far scores of normals go in time: what a day's night scores is no drift of the day's."""
+"""How far the scores of normals wander over time: night after day is not drift."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,18 +8,20 @@ from numpy.typing import NDArray
 
 from models.drift.windows import ROWS, Windows
 
-SMALLEST_SHIFT = 0.1  # of a distribution function: less is no news, however many rows
-BEYOND = 1.25  # times as far as a window of normals ever was from all of them
-FARTHEST = 0.95  # a distance at which rows have moved, however far normals went
+# the smallest distance of distribution functions that counts as drift, however many rows
+SMALLEST_SHIFT = 0.1
+BEYOND = 1.25  # live rows may be this many times as far as a window of learned normals was
+FARTHEST = 0.95  # beyond this distance rows have moved, however far normals wander
 _BINS = 16
 
 Floats = NDArray[np.float64]
 
 
 def farthest(wander: Floats, least: float, rows: int) -> Floats:
-    """Return from which distance on `rows` live rows have moved, at the least `least`.
+    """Return the distance from which `rows` live rows count as moved; it is at least `least`.
 
-    `wander` says how far a window of `ROWS` normals went. Nobody knows how far fewer rows go.
+    `wander` is how far a window of `ROWS` learned normals was from all of them. For fewer rows that
+    distance is unknown.
     """
     far = np.minimum(BEYOND * wander, FARTHEST)
     if rows < ROWS:
@@ -28,16 +30,16 @@ def farthest(wander: Floats, least: float, rows: int) -> Floats:
 
 
 class Course:
-    """Whether the latest scores are no further from all than those of normals in a row were.
+    """Tells whether the latest scores wander no further than the scores of consecutive normals did.
 
-    Where normals depend on those before them, a martingale gains with every turn of a season. It
-    may bet there once the scores have left the course that normals take, and no sooner.
+    If normals depend on earlier normals, a martingale gains whenever the season changes. It may
+    therefore bet only after the scores have left the range in which normals wander.
 
     Parameters
     ----------
     wander
-        The largest distance of the distribution function of p-values of `ROWS` normals, one after
-        another, from the uniform one. Up to .08 they are as good as independent.
+        The largest distance between the uniform distribution function and that of the p-values of
+        `ROWS` consecutive normals. Up to 0.08 they count as independent.
     """
 
     def __init__(self, wander: float) -> None:
@@ -45,13 +47,13 @@ class Course:
         self._windows = Windows((_BINS,))
 
     def update(self, p_values: NDArray[np.float64]) -> None:
-        """Take (n,) p-values in the order in which they came."""
+        """Add (n,) p-values in order of arrival."""
         bins = np.minimum((p_values * _BINS).astype(np.int64), _BINS - 1)
         self._windows.update(np.bincount(bins, minlength=_BINS))
 
     @property
     def inside(self) -> bool:
-        """Whether the latest scores are on a course that tells of no drift."""
+        """Whether the latest scores are still in the range in which normals wander."""
         if BEYOND * self._wander <= SMALLEST_SHIFT:
             return False
         counts = self._windows.counts
@@ -65,5 +67,5 @@ class Course:
         return self._windows.to_dict()
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from `to_dict`'s answer."""
+        """Continue from `to_dict`'s result."""
         self._windows.restore(state)

@@ -1,4 +1,4 @@
-"""Did the input move? One Kolmogorov-Smirnov distance for each feature."""
+"""Tests whether the input moved: one Kolmogorov-Smirnov distance for each feature."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,30 +11,31 @@ from models.drift.course import SMALLEST_SHIFT, farthest
 from models.drift.finding import FeatureFinding
 from models.drift.windows import Windows
 
-WORST = 5  # features that are named: the labels of a metric are bounded
-_LEAST = 100  # rows before a distance means anything
-_CHANCE = 1e-4  # that one look at all features finds drift where there is none
+WORST = 5  # the most features named: the number of metric labels must be bounded
+_LEAST = 100  # with fewer rows no distance is reported
+_CHANCE = 1e-4  # the chance that one test of all features finds drift without any
 
 
 class FeatureTest:
     """The distance between live and reference distribution functions, on the reference's bins.
 
-    The threshold is the larger of the smallest shift worth a word and of what sampling alone
-    explains (Dvoretzky-Kiefer-Wolfowitz over all d features, for n live and m reference rows):
-    `sqrt(log(2 d / chance) / 2 * (1/n + 1/m))`. Binning can only make a distance smaller. Rows in
-    time are dependent: a day's night is far from the whole day. So the threshold of a feature is at
-    least 1.25 times the distance that a window of its normals had.
+    The threshold is the larger of two values: the smallest shift that counts, and the distance that
+    sampling alone explains (Dvoretzky-Kiefer-Wolfowitz over all d features, for n live and m
+    reference rows): `sqrt(log(2 d / chance) / 2 * (1/n + 1/m))`. Binning can only make a distance
+    smaller. Rows in time are dependent: the rows of a night are far from those of the whole day.
+    The threshold of a feature is therefore at least 1.25 times the largest distance of a window of
+    its learned normals.
 
     Parameters
     ----------
     expected
         (d, B) shares of the version's reference in each bin.
     reference_rows
-        Rows that those shares were counted on.
+        The number of rows from which those shares were counted.
     names
-        One name a feature.
+        One name for each feature.
     wander
-        (d,) largest distance of a window of normals that were learned.
+        (d,) largest distance of a window of learned normals.
     """
 
     def __init__(
@@ -51,11 +52,11 @@ class FeatureTest:
         self._windows = Windows(expected.shape)
 
     def update(self, counts: NDArray[np.int64]) -> None:
-        """Add (d, B) counts of live rows; those of another shape are not of this version."""
+        """Add (d, B) counts of live rows; counts of another shape belong to another version."""
         self._windows.update(counts)
 
     def verdicts(self) -> tuple[FeatureFinding, ...]:
-        """Return feature, statistic, threshold and alarm of the worst features, worst first."""
+        """Return the finding of each of the worst features, worst first."""
         counts = self._windows.counts
         rows = int(counts[0].sum()) if len(counts) else 0
         if rows < _LEAST:
@@ -81,5 +82,5 @@ class FeatureTest:
         return self._windows.to_dict()
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from `to_dict`'s answer."""
+        """Continue from `to_dict`'s result."""
         self._windows.restore(state)

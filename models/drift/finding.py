@@ -1,4 +1,4 @@
-"""The results of the drift tests, and the one state that they give together.
+"""The results of the drift tests, and the one state that follows from them.
 
 The fields of each part stand in the order in which they are stored and answered.
 """
@@ -20,7 +20,7 @@ class Finding(Struct, frozen=True):
 
 
 class FeatureFinding(Struct, frozen=True):
-    """What the test of one feature found."""
+    """The result of the test of one feature."""
 
     feature: str
     statistic: float
@@ -29,9 +29,10 @@ class FeatureFinding(Struct, frozen=True):
 
 
 class RegimeShare(Struct, frozen=True):
-    """One regime's share of learned and of live rows; null while live rows are too few.
+    """One regime's share of learned and of live rows; None while there are too few live rows.
 
-    `state`: present, returning (there, and absent from the latest experience), absent or unknown.
+    `state` is present, absent, unknown or returning. A returning regime is in the live traffic but
+    was not in the latest experience.
     """
 
     regime: int
@@ -41,7 +42,7 @@ class RegimeShare(Struct, frozen=True):
 
 
 class MixFinding(Struct, frozen=True):
-    """How far the mix of regimes moved; `none` is the share of live rows that none explains."""
+    """How far the mix of regimes moved; `none` is the share of live rows in no regime."""
 
     statistic: float
     threshold: float
@@ -51,7 +52,7 @@ class MixFinding(Struct, frozen=True):
 
 
 class Statistics(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What every test found; `features` are the worst, worst first. Earlier releases had fewer."""
+    """The results of all tests; `features` are the worst, worst first."""
 
     martingale: Finding | None = None
     adwin: Finding | None = None
@@ -61,7 +62,7 @@ class Statistics(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Verdict(Struct, frozen=True):
-    """The drift of a version's live traffic: the state, and the tests that it follows from."""
+    """The drift of a version's live traffic: the state, and the test results behind it."""
 
     state: State
     version: int
@@ -69,7 +70,7 @@ class Verdict(Struct, frozen=True):
 
 
 def finding(statistic: float, threshold: float) -> Finding:
-    """Return what a test found that alarms from `threshold` on.
+    """Return the finding of a test that alarms from `threshold` on.
 
     >>> finding(3.2, 3.0)
     Finding(statistic=3.2, threshold=3.0, alarm=True)

@@ -1,4 +1,4 @@
-"""A conformal test martingale: it asks whether the scores moved since the calibration."""
+"""A conformal test martingale: it tests whether the scores moved since the calibration."""
 
 import json
 import math
@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_SIGNIFICANT_BITS = 10  # one part in 1024: finer than any drift, and it bounds the bag
+_SIGNIFICANT_BITS = 10  # one part in 1024: finer than any drift, and it bounds the size of the bag
 _SWITCH = 0.01  # chance per score that a bet gives way to another
-_CHUNK = 512  # scores ranked among each other at once: a (512, 512) comparison
+_CHUNK = 512  # how many scores are ranked at once, by a (512, 512) comparison
 
 
 def _round(scores: Floats) -> Floats:
-    """Round (n,) scores to 10 significant bits; no look at other scores, so nothing is biased."""
+    """Round (n,) scores to 10 significant bits, each alone, so that the rounding adds no bias."""
     mantissa, exponent = np.frexp(scores)
-    # Adding zero turns -0.0 into 0.0, which would otherwise be a bin of its own.
+    # Adding zero turns -0.0 into 0.0; otherwise -0.0 would have a bin of its own.
     whole = np.rint(np.ldexp(mantissa, _SIGNIFICANT_BITS)) + 0.0
     rounded: Floats = np.ldexp(whole, exponent - _SIGNIFICANT_BITS)
     return rounded
@@ -28,8 +28,8 @@ def _round(scores: Floats) -> Floats:
 def bets(p: Floats) -> Floats:
     """Return (n, 8) stakes on (n,) p-values; each column is >= 0 and integrates to 1 over (0, 1].
 
-    Column 0 keeps its money. Then: scores got much higher (powers of p), higher, lower, more
-    spread, less spread.
+    Column 0 does not bet. The other columns bet on: scores got much higher (powers of p), higher,
+    lower, more spread, less spread.
     """
     power = [epsilon * p ** (epsilon - 1) for epsilon in (0.2, 0.4, 0.7)]
     bend = 6 * (p - 0.5) ** 2
@@ -38,7 +38,7 @@ def bets(p: Floats) -> Floats:
 
 
 class Bag:
-    """The multiset of scores seen so far, rounded: distinct values and how often each came."""
+    """The multiset of rounded scores seen so far: distinct values, and the count of each."""
 
     def __init__(self, values: Floats, counts: Ints) -> None:
         self.values = np.asarray(values, np.float64)
@@ -47,16 +47,17 @@ class Bag:
 
     @classmethod
     def of(cls, scores: Floats) -> Self:
-        """Put (n,) scores in."""
+        """Return a bag of (n,) scores."""
         return cls(*np.unique(_round(np.asarray(scores, np.float64)), return_counts=True))
 
     def __len__(self) -> int:
         return int(self._below[-1])
 
     def ranks(self, scores: Floats, u: Floats) -> Floats:
-        """Return the smoothed online p-value of each of (n,) scores, then add them all.
+        """Return the smoothed online p-value of each of (n,) scores, and add the scores.
 
-        The i-th is ranked among the bag and the i - 1 before it; `u` (n,) in (0, 1] splits ties.
+        The i-th score is ranked among the bag and the i - 1 scores before it; `u` (n,) in (0, 1]
+        breaks ties.
         """
         rounded = _round(scores)
         low = self._below[np.searchsorted(self.values, rounded, "left")]
@@ -89,16 +90,16 @@ class Martingale:
     normal scores: 0.7 % crossed with 200 calibration scores, 0.3 % with 1,000; a shift by one
     standard deviation was found after 43 scores (median).
 
-    The scheme is a mixture of bets that may switch (fixed share). Money at rest starts to play
-    at the t-th score with chance 1/(t + 20): without drift the capital then falls like a power
-    of t and not exponentially, so that a late shift is found too.
+    The scheme is a mixture of bets that may switch (fixed share). Capital at rest starts to bet at
+    the t-th score with chance 1/(t + 20). Without drift the capital then falls like a power of t
+    and not exponentially, so that a late shift is found too.
 
     Parameters
     ----------
     calibration
         (n,) scores of real normals that the version was not trained on.
     generator
-        Breaks ties between equal ranks; a seed makes a run repeatable.
+        Breaks ties between equal ranks; with a seed, a run can be repeated.
 
     Examples
     --------
@@ -118,16 +119,16 @@ class Martingale:
     def __init__(self, calibration: Floats, generator: np.random.Generator) -> None:
         self._bag = Bag.of(calibration)
         self.generator = generator
-        self._weights = np.eye(1, bets(np.ones(1)).shape[1])[0]  # all of it at rest
+        self._weights = np.eye(1, bets(np.ones(1)).shape[1])[0]  # all capital is at rest
         self.log_capital = 0.0
         self.seen = 0
 
     def update(self, scores: Floats) -> Floats:
-        """Bet on (n,) finite scores in order; return (n,) log capital after each, natural log."""
+        """Bet on (n,) finite scores in order; return the log capital after each, (n,), in nats."""
         path = np.empty(len(scores))
         for start in range(0, len(scores), _CHUNK):
             part = np.asarray(scores[start : start + _CHUNK], np.float64)
-            # random() is in [0, 1): turned round, so that no p-value is ever zero.
+            # random() is in [0, 1); 1 minus it is in (0, 1], so that no p-value is ever zero.
             p = self._bag.ranks(part, 1.0 - self.generator.random(len(part)))
             for offset, stakes in enumerate(bets(p)):
                 path[start + offset] = self._step(stakes)
@@ -136,7 +137,7 @@ class Martingale:
     def _step(self, stakes: Floats) -> float:
         weights = self._weights
         others = len(weights) - 1
-        woken = weights[0] / (self.seen + 20)  # all weights were fixed before this score came
+        woken = weights[0] / (self.seen + 20)  # all weights were fixed before this score arrived
         switched = _SWITCH * float(weights[1:].sum())
         weights[1:] *= 1 - _SWITCH
         weights[1:] += (woken + switched * others / (others + 1)) / others
@@ -149,20 +150,20 @@ class Martingale:
         return self.log_capital
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the whole state, the generator's included: numbers, arrays and one string."""
+        """Return the whole state, with the generator's: numbers, arrays and one string."""
         return {
             "values": self._bag.values,
             "counts": self._bag.counts,
             "weights": self._weights,
             "log_capital": self.log_capital,
             "seen": self.seen,
-            # As text: its integers have 128 bits.
+            # The state is text because its integers have 128 bits.
             "generator": json.dumps(self.generator.bit_generator.state),
         }
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Self:
-        """Continue from `to_dict`'s answer exactly where it stopped."""
+        """Return a martingale that continues exactly where `to_dict` was called."""
         generator = np.random.default_rng()
         generator.bit_generator.state = json.loads(state["generator"])
         martingale = cls(np.empty(0), generator)

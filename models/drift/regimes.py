@@ -1,4 +1,4 @@
-"""Where does the traffic fall? Shares of the regimes that a version knows, live against learned."""
+"""Compares the live with the learned shares of the regimes that a version knows."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from models.drift.finding import MixFinding, Presence, RegimeShare, finding
 from models.drift.windows import Windows
 
-PRESENT = 0.01  # share of live rows from which a regime is there
-_LEAST = 100  # rows before a share means anything
-_SMALLEST_CHANGE = 0.2  # of the mix: less is no news, however many rows
-_CHANCE = 1e-4  # that one look finds drift where there is none
+PRESENT = 0.01  # a regime is present from this share of live rows on
+_LEAST = 100  # with fewer rows no share is reported
+_SMALLEST_CHANGE = 0.2  # the smallest change of the mix that counts as drift, however many rows
+_CHANCE = 1e-4  # the chance that one test finds drift without any
 
 
 class Known(NamedTuple):
-    """A regime: its share of the learned vectors, and whether the latest experience had any."""
+    """A regime: its share of the learned vectors, and whether it was in the latest experience."""
 
     number: int
     share: float
@@ -25,11 +25,11 @@ class Known(NamedTuple):
 
 
 class RegimeTest:
-    """The distance between the live and the learned mix of regimes, anomalies left out.
+    """The distance between the live and the learned mix of regimes, without anomalies.
 
-    Total variation over R regimes. The threshold is the larger of the smallest change worth a word
-    and of what sampling n rows alone explains (Bretagnolle-Huber-Carol):
-    `sqrt((R log 2 + log(1 / chance)) / (2 n))`.
+    The distance is the total variation over R regimes. The threshold is the larger of two values:
+    the smallest change that counts, and the distance that sampling n rows alone explains
+    (Bretagnolle-Huber-Carol): `sqrt((R log 2 + log(1 / chance)) / (2 n))`.
     """
 
     def __init__(self, known: Sequence[Known]) -> None:
@@ -37,14 +37,14 @@ class RegimeTest:
         self._windows = Windows((len(self._known) + 1,))
 
     def update(self, counts: NDArray[np.int64]) -> None:
-        """Add counts (R + 1,) of live rows: anomalies, then each regime; others are passed."""
+        """Add counts (R + 1,) of live rows: anomalies, then each regime; ignore another shape."""
         self._windows.update(counts)
 
     def verdict(self) -> MixFinding:
-        """Return statistic, threshold and alarm; of every regime its shares and its state.
+        """Return the finding, and the shares and the state of every regime.
 
-        `returning`: there, and absent from the latest experience. `none`: the share of live rows
-        that no regime explains. Shares are null while there are too few rows.
+        A `returning` regime is present but was not in the latest experience. `none` is the share of
+        live rows that no regime explains. Shares are None while there are too few rows.
         """
         counts = self._windows.counts
         rows, explained = int(counts.sum()), int(counts[1:].sum())
@@ -66,7 +66,7 @@ class RegimeTest:
         return self._windows.to_dict()
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from `to_dict`'s answer."""
+        """Continue from `to_dict`'s result."""
         self._windows.restore(state)
 
 

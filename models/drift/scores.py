@@ -1,4 +1,4 @@
-"""Did the scores move? A martingale with a stated bound, ADWIN for the size, a burst test."""
+"""Tests whether the scores moved: a martingale, ADWIN for the size of a change, a burst test."""
 
 import math
 from collections import deque
@@ -14,85 +14,87 @@ from models.drift.martingale import Martingale
 
 Floats = NDArray[np.float64]
 
-CROSSING = 100.0  # c: without drift a version ever alarms with chance at most 1/c
-HOLD = 2000  # scores without a new crossing or cut after which an alarm is over
-_SURPRISE_CAP = 10.0  # nats; ADWIN's bound is for numbers between fixed limits
-_ADWIN_KEPT = 2000  # latest inputs that a restarted worker feeds to a new ADWIN
-_SMALLEST_CHANGE = 0.1  # nats of mean surprise (1.0 without drift): less is no news
+CROSSING = 100.0  # c: without drift, the chance that a version ever alarms is at most 1/c
+HOLD = 2000  # an alarm is over after this many scores without a new crossing or cut
+_SURPRISE_CAP = 10.0  # in nats; ADWIN's bound needs numbers between fixed limits
+_ADWIN_KEPT = 2000  # a restarted worker feeds this many latest inputs to a new ADWIN
+# the smallest change of the mean surprise that counts, in nats; the mean is 1.0 without drift
+_SMALLEST_CHANGE = 0.1
 
 
 class MartingaleTest:
-    """The conformal martingale, with an alarm that holds while the drift does.
+    """The conformal martingale, with an alarm that lasts as long as the drift.
 
-    When the capital reaches c the alarm starts, and a fresh martingale asks again, from the
-    calibration scores alone: as long as the drift lasts it crosses again and again. The alarm is
-    over once `HOLD` scores went by without. The first crossing decides whether a version ever
-    alarms, so the bound 1/c stays what it is.
+    The alarm starts when the capital reaches c. A fresh martingale then starts from the calibration
+    scores alone. It crosses c again and again as long as the drift lasts. The alarm is over after
+    `HOLD` scores without a crossing. The first crossing decides whether a version ever alarms, so
+    the bound 1/c still holds.
     """
 
     def __init__(self, calibration: Floats, generator: np.random.Generator) -> None:
         self._calibration = calibration
         self._generator = generator
         self._martingale = Martingale(calibration, generator)
-        self._peak: float | None = None  # largest log capital since the alarm; None without one
+        # the largest log capital since the alarm; None without an alarm
+        self._peak: float | None = None
 
     def update(self, scores: Floats) -> None:
-        """Take (n,) scores in the order in which they came."""
+        """Add (n,) scores in order of arrival."""
         path = self._martingale.update(scores)
         if len(path) and path.max() >= math.log(CROSSING):
-            # What the rest of the batch gained counts for the size of the alarm.
+            # The gain in the rest of the batch counts towards the size of the alarm.
             self._peak = max(self._peak or 0.0, float(path.max()))
             self._martingale = Martingale(self._calibration, self._generator)
         elif self._martingale.seen >= HOLD:
             self._peak = None
 
     def begin_anew(self) -> None:
-        """Reset the capital: the scores so far show no drift."""
+        """Reset the capital, because the scores so far show no drift."""
         self._martingale, self._peak = Martingale(self._calibration, self._generator), None
 
     def verdict(self) -> Finding:
-        """Return log capital (its peak during an alarm), log c and whether it alarms."""
+        """Return the log capital (its peak during an alarm), log c and whether the test alarms."""
         statistic = self._martingale.log_capital if self._peak is None else self._peak
         return finding(statistic, math.log(CROSSING))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the state: what `restore` continues from."""
+        """Return the state for `restore`."""
         return {"martingale": self._martingale.to_dict(), "peak": self._peak}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from `to_dict`'s answer."""
+        """Continue from `to_dict`'s result."""
         self._martingale = Martingale.from_dict(state["martingale"])
         self._generator = self._martingale.generator
         self._peak = state["peak"]
 
 
 class ChangeTest:
-    """ADWIN on the surprise -log p, capped at 10 nats: how much did it change, and when.
+    """ADWIN on the surprise -log p, capped at 10 nats: how much it changed, and when.
 
-    It knows no reference: what it finds is a change, not which side of it is normal.
+    ADWIN has no reference: it finds a change, but not which side of the change is normal.
     """
 
     def __init__(self) -> None:
         self._adwin: Any = ADWIN()  # type: ignore[no-untyped-call]  # river ships no types
         self._kept: deque[float] = deque(maxlen=_ADWIN_KEPT)
-        self._before = 0.0  # mean surprise before the first of the latest cuts, scaled
+        self._before = 0.0  # the scaled mean surprise before the first of the latest cuts
         self._since = HOLD
 
     def update(self, p_values: Floats) -> None:
-        """Take (n,) p-values in the order in which they came."""
+        """Add (n,) p-values in order of arrival."""
         surprise = -np.log(np.clip(p_values, math.exp(-_SURPRISE_CAP), 1.0)) / _SURPRISE_CAP
         for value in surprise.tolist():
             before = self._adwin.estimation
             self._adwin.update(value)
             self._since += 1
             if self._adwin.drift_detected:
-                # One change is often cut away in several steps.
+                # ADWIN often finds one change in several cuts.
                 self._before = before if self._since >= HOLD else self._before
                 self._since = 0
         self._kept.extend(surprise.tolist())
 
     def verdict(self) -> Finding:
-        """Return how far the mean surprise moved, in nats, if it did in the last `HOLD` scores."""
+        """Return how far the mean surprise moved, in nats; 0 without a cut in `HOLD` scores."""
         change = abs(self._adwin.estimation - self._before) * _SURPRISE_CAP
         return finding(change if self._since < HOLD else 0.0, _SMALLEST_CHANGE)
 
@@ -103,7 +105,7 @@ class ChangeTest:
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Self:
-        """Continue; the window starts with the kept inputs, as ADWIN's own state is private."""
+        """Return a test that continues: a new ADWIN is fed the kept inputs once more."""
         test = cls()
         test._kept.extend(np.asarray(state["kept"], np.float64).tolist())
         for value in test._kept:
@@ -113,10 +115,10 @@ class ChangeTest:
 
 
 class BurstTest:
-    """The share of anomalies among the latest vectors, against what the threshold allows."""
+    """Compares the share of anomalies among the latest vectors with the expected share."""
 
-    _WINDOW = 500  # vectors in each of two windows, the latest and the one before
-    _LEAST = 50  # vectors before a share means anything
+    _WINDOW = 500  # vectors in each of the two windows, the latest and the one before it
+    _LEAST = 50  # with fewer vectors no share is reported
 
     def __init__(self) -> None:
         self._older = (0, 0)
@@ -129,7 +131,10 @@ class BurstTest:
             self._older, self._newer = self._newer, (0, 0)
 
     def verdict(self, alpha: float) -> Finding:
-        """Return the share and its bound: five times the expected one, or five deviations more."""
+        """Return the share and its bound, at least 0.05.
+
+        The bound is the larger of five times the expected share and five deviations above it.
+        """
         anomalies = self._older[0] + self._newer[0]
         scored = self._older[1] + self._newer[1]
         if scored < self._LEAST:
@@ -138,12 +143,12 @@ class BurstTest:
         return finding(anomalies / scored, min(1.0, max(5 * alpha, alpha + 5 * spread, 0.05)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the state."""
+        """Return the state for `from_dict`."""
         return {"older": list(self._older), "newer": list(self._newer)}
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Self:
-        """Continue from `to_dict`'s answer."""
+        """Continue from `to_dict`'s result."""
         test = cls()
         test._older = (int(state["older"][0]), int(state["older"][1]))
         test._newer = (int(state["newer"][0]), int(state["newer"][1]))

@@ -1,4 +1,4 @@
-"""Drift of one version: what the live traffic says about it, and what to do."""
+"""The drift state of one version: what its live traffic shows, and what to do."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -22,15 +22,16 @@ FORMAT = 1
 def state_of(
     *, scores_moved: bool, inputs_moved: bool, burst: bool, mix_moved: bool = False
 ) -> State:
-    """Return what the findings together ask a person to do.
+    """Return the state that follows from the findings.
 
-    - `none`: nothing.
-    - `known_regime`: the input moved to where the model finds it normal, or known regimes come
-      in another mix than was learned, which moves the scores too; nothing to learn.
-    - `new_regime`: scores moved for good and no mix of known regimes tells why, or many anomalies
-      share a new place of the input: send normal batches of it, or find the fault.
-    - `degraded`: anomalies come in a burst while the bulk of the input is where it was; learning
-      now would make them normal.
+    - `none`: nothing to do.
+    - `known_regime`: the input moved, but to a place that the model finds normal; or known regimes
+      come in another mix than learned, which moves the scores too. There is nothing to learn.
+    - `new_regime`: the scores moved for good, and no mix of known regimes explains it; or many
+      anomalies come while the input moved. Send normal batches of the new regime, or find the
+      fault.
+    - `degraded`: anomalies come in a burst while most of the input has not moved. Do not learn now:
+      the anomalies would become normal.
     """
     if burst:
         return "new_regime" if inputs_moved else "degraded"
@@ -41,12 +42,13 @@ def state_of(
 
 @dataclass(frozen=True)
 class Baseline:
-    """What live traffic of one version is compared with.
+    """The reference with which one version's live traffic is compared.
 
-    `calibration` (n,) real calibration scores; `expected` (d, B) shares of the reference in each
-    bin, counted on `reference_rows` rows; `wander` (d,) how far a window of normals was from it,
-    `score_wander` how far its scores were from all; `alpha` the share of normals over the
-    threshold; `regimes` what the version knows of them, none for one that knows none.
+    `calibration` (n,): real calibration scores. `expected` (d, B): shares of the reference in each
+    bin, counted on `reference_rows` rows. `wander` (d,): how far a window of learned normals was
+    from the reference. `score_wander`: how far the scores of such a window were from all scores.
+    `alpha`: the share of normals over the threshold. `regimes`: what the version knows of its
+    regimes; empty if it knows none.
     """
 
     uid: str
@@ -63,10 +65,11 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Sample:
-    """Live traffic of one version, from one process, since its last summary.
+    """One version's live traffic in one process since that process's last summary.
 
-    `scores` and `p_values` (m,) of sampled vectors in order; `anomalies` among `scored` vectors;
-    `counts` (d, B) of sampled rows; `regimes` (R + 1,) counts anomalies and regimes among some.
+    `scores` and `p_values` (m,) are of sampled vectors, in order. `anomalies` counts the anomalies
+    among all `scored` vectors. `counts` (d, B) are the bin counts of sampled rows. `regimes` (R +
+    1,) counts the anomalies, then the rows of each regime, among sampled rows.
     """
 
     scores: NDArray[np.float64]
@@ -78,7 +81,7 @@ class Sample:
 
 
 class DriftTests:
-    """The tests on one version's traffic, and their verdict."""
+    """All drift tests on one version's traffic, and their verdict."""
 
     def __init__(self, baseline: Baseline) -> None:
         self.baseline = baseline
@@ -93,7 +96,7 @@ class DriftTests:
         self._regimes = RegimeTest(baseline.regimes)
 
     def update(self, sample: Sample) -> None:
-        """Take one summary; scores that are not finite are left out."""
+        """Add one summary; scores that are not finite are left out."""
         p_values = sample.p_values[np.isfinite(sample.p_values)]
         self._course.update(p_values)
         if self._course.inside:
@@ -108,8 +111,8 @@ class DriftTests:
     def verdict(self) -> Verdict:
         """Return state, version and statistics, as `/drift` shows them.
 
-        ADWIN is told and does not vote: it knows no reference and so cannot say which side of
-        a change is the normal one.
+        ADWIN's finding is reported but does not change the state: ADWIN has no reference and cannot
+        say which side of a change is normal.
         """
         martingale = self._martingale.verdict()
         burst = self._burst.verdict(self.baseline.alpha)
@@ -130,7 +133,7 @@ class DriftTests:
         return Verdict(state, self.baseline.version, found)
 
     def to_bytes(self) -> bytes:
-        """Return the whole state, for the worker that continues."""
+        """Return the whole state as bytes, for the worker that continues the tests."""
         state = {
             "format": FORMAT,
             "uid": self.baseline.uid,
@@ -146,7 +149,7 @@ class DriftTests:
 
     @classmethod
     def from_bytes(cls, baseline: Baseline, packed: bytes) -> Self:
-        """Continue from stored bytes; start anew if they are of another version or format."""
+        """Continue from stored bytes; start anew if they belong to another version or format."""
         drift = cls(baseline)
         try:
             state = _unpack(msgspec.msgpack.decode(packed))

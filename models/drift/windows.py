@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ROWS = 1000  # in each of two windows, the latest and the one before
+ROWS = 1000  # rows in each of the two windows, the latest and the one before it
 
 
 class Windows:
@@ -24,7 +24,7 @@ class Windows:
     def update(self, counts: NDArray[np.int64]) -> None:
         """Add counts of live rows: (B,), or (d, B) of d features that each count every row.
 
-        Those of another shape are not of this version, and are passed.
+        Counts of another shape belong to another version and are ignored.
         """
         if counts.shape != self._newer.shape:
             return
@@ -37,7 +37,7 @@ class Windows:
         return {"older": self._older, "newer": self._newer}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from `to_dict`'s answer."""
+        """Continue from `to_dict`'s result."""
         older, newer = np.asarray(state["older"]), np.asarray(state["newer"])
         if older.shape == newer.shape == self._newer.shape:
             self._older, self._newer = older.astype(np.int64), newer.astype(np.int64)

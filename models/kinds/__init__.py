@@ -1,1 +1,1 @@
-"""In what the kinds of model differ; may import all of `models`, the training only to learn."""
+"""What differs between the kinds of model. Imports: all of `models`; `training` only in `learn`."""

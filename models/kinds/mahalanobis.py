@@ -1,4 +1,4 @@
-"""The kind `mahalanobis`: Gaussians with one covariance between them; see `tied_gaussians`."""
+"""The kind `mahalanobis`: Gaussians that share one covariance; see `tied_gaussians`."""
 
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING
@@ -17,48 +17,48 @@ from models.version.kind import Kind, Parts
 from models.version.spec import Lengths, Specs, labels, mixture
 from models.version.version import Version
 
-if TYPE_CHECKING:  # an API process loads nothing of the training
+if TYPE_CHECKING:  # type checking only: an API process never imports the training
     from models.training.learner import Progress, Weights
     from models.training.prepared import Prepared
 
-WIDEST = 1e3  # a covariance of scaled vectors: so bounded, its inverse is a number too
+WIDEST = 1e3  # the largest factor of a scaled covariance: within it the inverse stays finite
 
 
 class Mahalanobis:
-    """Regimes over the scaled vectors themselves, which are their own codes."""
+    """Regimes of the scaled vectors; a vector is its own code."""
 
     network = Identity
     mixture = Tied
     labels = LABELS
 
     def consistent(self, shape: Shape) -> Iterator[tuple[str, bool]]:
-        """Yield what a network's shape must be, and whether it is."""
+        """Yield each requirement on the network's shape, and whether it is met."""
         yield "config.kind is not the network's", shape.likelihood == "identity"
         yield "shape.latent", shape.latent == shape.dimension
         yield "shape.hidden", shape.hidden == ()
 
     def tensors(self, shape: Shape, score: str, rows: Lengths) -> Specs:
-        """Return those of its mixture, and of the labels of its regimes."""
+        """Return the specs of its mixture and of the labels of its regimes."""
         del score
         regimes = labels(rows["latents.weights"])
         return {**mixture(shape, rows, 1, WIDEST), f"memory.{LABELS}": regimes}
 
     def prepare(self, parts: Parts, score: str) -> dict[str, Array]:
-        """Return nothing: it has one score, whatever it is called."""
+        """Return nothing: this kind has one score, which needs no arrays."""
         del parts, score
         return {}
 
     def scorer(self, parts: Parts) -> Score:
-        """Return the distance to the nearest regime."""
+        """Return the score: the distance to the nearest regime."""
         return Distance(_tied(parts))
 
     def fill(self, parts: Parts, drawn: Callable[[], Array]) -> Fill:
-        """Return a filler of gaps: the conditional mean in the nearest regime."""
+        """Return a function that fills gaps with the conditional mean in the nearest regime."""
         del drawn
         return _tied(parts).fill
 
     def codes(self, parts: Parts) -> Mixture:
-        """Return the regimes, whatever the config's replay says."""
+        """Return the regimes; the config's `replay` has no effect."""
         return parts.latents
 
     def classify(self, parts: Parts, x: Array, labels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -78,7 +78,8 @@ KIND: Kind = Mahalanobis()
 def learn(
     given: "Prepared", config: Config, weights: "Weights"
 ) -> "Generator[Progress, None, Version]":
-    """Return the version that knows the regimes of `given` too; see `Learn`."""
-    from models.training.mahalanobis import learn  # torch, for training alone
+    """Return a version that has also learned the regimes of `given`; see `Learn`."""
+    # imported here: torch is needed for training alone
+    from models.training.mahalanobis import learn
 
     return (yield from learn(given, config, weights))

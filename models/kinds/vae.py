@@ -18,32 +18,32 @@ from models.version.kind import Kind, Parts
 from models.version.spec import Lengths, Specs
 from models.version.version import Version
 
-if TYPE_CHECKING:  # an API process loads nothing of the training
+if TYPE_CHECKING:  # type checking only: an API process never imports the training
     from models.training.learner import Progress, Weights
     from models.training.prepared import Prepared
 
 
 class Autoencoder:
-    """A network that codes vectors; scores, classes and fillings are read from its codes."""
+    """A network that encodes vectors; scores, classes and filled values follow from the codes."""
 
     network = Network
     mixture = Mixture
     labels = classifier.LABELS
 
     def consistent(self, shape: Shape) -> Iterator[tuple[str, bool]]:
-        """Yield what a network's shape must be, and whether it is."""
+        """Yield each requirement on the network's shape, and whether it is met."""
         yield "config.kind is not the network's", shape.likelihood in {"gaussian", "bernoulli"}
         yield "shape.latent: 1 to 1024", 1 <= shape.latent <= 1024
         yield "shape.hidden: 1 to 8 layers", 1 <= len(shape.hidden) <= 8
-        # A network that grows may pass the 8,192 units that a config may ask for.
+        # A growing network may exceed the 8,192 units that a config may ask for.
         yield "shape.hidden: 1 to 16384 units", all(1 <= one <= 16_384 for one in shape.hidden)
 
     def tensors(self, shape: Shape, score: str, rows: Lengths) -> Specs:
-        """Return those of its mixture, solver, past weights and score."""
+        """Return the specs of its mixture, solver, past weights and score."""
         return vae_tensors.specs(shape, score, rows)
 
     def prepare(self, parts: Parts, score: str) -> dict[str, Array]:
-        """Return what the score of this name needs beside network and mixture."""
+        """Return the arrays that the score of this name needs beside network and mixture."""
         return prepare(score, parts.network, parts.latents, parts.lineage.seed)
 
     def scorer(self, parts: Parts) -> Score:
@@ -52,17 +52,17 @@ class Autoencoder:
         return scorer(parts.config.score, parts.network, parts.latents, needs)
 
     def fill(self, parts: Parts, drawn: Callable[[], Array]) -> Fill:
-        """Return what fills gaps by the network's own reconstruction."""
+        """Return a function that fills gaps with the network's own reconstruction."""
         return reconstructed(parts.network, drawn().mean(axis=0))
 
     def codes(self, parts: Parts) -> Mixture:
-        """Return the fitted mixture, or the prior where the config's replay draws from that."""
+        """Return the fitted mixture, or the prior if the config's `replay` draws from the prior."""
         if parts.config.replay.latents == "fitted":
             return parts.latents
         return Mixture.prior(parts.network.shape.latent)
 
     def classify(self, parts: Parts, x: Array, labels: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return each row's class by the solver, or `icarl`'s by the nearest mean of exemplars."""
+        """Return each row's class by the solver; for `icarl`, by the nearest mean of exemplars."""
         codes = parts.network.encode(x)[0]
         if classifier.EXEMPLARS in parts.memory and "icarl" in parts.config.strategy.split("+"):
             own = np.asarray(parts.memory[classifier.EXEMPLARS], np.int64)
@@ -77,7 +77,8 @@ KIND: Kind = Autoencoder()
 def learn(
     given: "Prepared", config: Config, weights: "Weights"
 ) -> "Generator[Progress, None, Version]":
-    """Return the version that a network learns, by the config's strategy; see `Learn`."""
-    from models.training.autoencoder import learn  # torch, for training alone
+    """Return the version that the config's strategy learns; see `Learn`."""
+    # imported here: torch is needed for training alone
+    from models.training.autoencoder import learn
 
     return (yield from learn(given, config, weights))

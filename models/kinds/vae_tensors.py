@@ -1,4 +1,4 @@
-"""The tensors of an artifact that only the kind `vae` has."""
+"""Specs of the artifact tensors that only the kind `vae` has."""
 
 from models.parts.calibration import LARGEST
 from models.parts.data_density import DIRECTIONS, KERNELS, WHITENED
@@ -14,7 +14,7 @@ from models.version.spec import LARGEST_WEIGHT, SLIGHT, Lengths, Spec, Specs, la
 
 
 def specs(shape: Shape, score: str, rows: Lengths) -> Specs:
-    """Return those of a version with this network's shape and score."""
+    """Return the specs for a version with this network shape and score."""
     return {
         **mixture(shape, rows, rows["latents.weights"], LARGEST_WEIGHT),
         **_solver(shape, rows),
@@ -25,7 +25,7 @@ def specs(shape: Shape, score: str, rows: Lengths) -> Specs:
 
 
 def _solver(shape: Shape, rows: Lengths) -> Specs:
-    """Return those of `models.version.classifier`."""
+    """Return the specs of `models.version.classifier`."""
     C, h = rows["memory.solver.labels"], rows["memory.solver.V"]
     if not C:
         return {}
@@ -39,7 +39,7 @@ def _solver(shape: Shape, rows: Lengths) -> Specs:
 
 
 def _fisher(shape: Shape, rows: Lengths) -> Specs:
-    """Return those of `models.strategies.ewc`."""
+    """Return the specs of `models.strategies.ewc`."""
     return {
         f"memory.fisher.{name}": Spec("float32", size, 0.0, LARGEST)
         for name, size in shape.tensors().items()
@@ -48,7 +48,7 @@ def _fisher(shape: Shape, rows: Lengths) -> Specs:
 
 
 def _bank(shape: Shape, score: str, rows: Lengths) -> Specs:
-    """Return that of the scores which compare with generated vectors."""
+    """Return the spec of the bank of generated vectors, for the scores that use it."""
     if base(score) not in BANKED:
         return {}
     codes = min(max(rows["scoring.codes"], LOCAL), SIZE)
@@ -56,7 +56,7 @@ def _bank(shape: Shape, score: str, rows: Lengths) -> Specs:
 
 
 def _views(shape: Shape, score: str, rows: Lengths) -> Specs:
-    """Return those of the score `auto`: `models.views`, and its parts' calibration scores."""
+    """Return the specs of the score `auto`: its views and the calibration of its parts."""
     if base(score) != "auto":
         return {}
     d = shape.dimension
@@ -75,7 +75,7 @@ def _views(shape: Shape, score: str, rows: Lengths) -> Specs:
 
 
 def _density(prefix: str, d: int, rows: Lengths) -> Specs:
-    """Return those of a `models.data_density.DataDensity` of d features."""
+    """Return the specs of a `parts.data_density.DataDensity` of d features."""
     k = min(max(rows[prefix + "directions"], 1), DIRECTIONS, d)
     t = min(rows[prefix + "tail"], WHITENED)
     modes = min(max(rows[prefix + "weights"], 1), MODES)

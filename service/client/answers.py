@@ -283,7 +283,7 @@ class ExperienceSummary(TypedDict):
 
 
 class FeatureFinding(TypedDict):
-    """What the test of one feature found."""
+    """The result of the test of one feature."""
 
     feature: str
     statistic: float
@@ -459,7 +459,7 @@ class Incidents(TypedDict):
 
 
 class JudgedRow(TypedDict):
-    """What one version says of one vector."""
+    """One version's judgement of one vector."""
 
     score: float
     p_value: float
@@ -793,7 +793,7 @@ class SessionAnswer(TypedDict):
 
 
 class ShadowResult(TypedDict):
-    """Of `n` live vectors, `asked` for: the shares that either version alarms on."""
+    """The shares of `n` live vectors on which each version alarms."""
 
     asked: int
     n: int
@@ -813,7 +813,7 @@ class StandingLabels(TypedDict):
 
 
 class Statistics(TypedDict):
-    """What every test found."""
+    """The results of all tests."""
 
     martingale: NotRequired[Finding | None]
     adwin: NotRequired[Finding | None]

@@ -6,7 +6,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 
 class Column(TypedDict):
-    """One column of a client's rows: a `number`, a `flag` that is 0 or 1, or a `category`: a."""
+    """One column of a client's rows: a `number`, a `flag` (0 or 1) or a `category` (a word)."""
 
     name: str
     type: NotRequired[str]
@@ -14,7 +14,7 @@ class Column(TypedDict):
 
 
 class Context(TypedDict):
-    """Which features are derived, and from how many rows before."""
+    """Which features are derived, and from how many earlier rows."""
 
     over: NotRequired[int]
     every: NotRequired[str | None]
@@ -66,7 +66,7 @@ class IncidentConfig(TypedDict):
 
 
 class Model(TypedDict):
-    """The network, its training and what it keeps."""
+    """The network, its training and the data that it keeps."""
 
     latent: NotRequired[int | None]
     hidden: NotRequired[list[int] | None]
