@@ -1,9 +1,9 @@
-"""A bent map of each feature: straight where something was learned, narrow where nothing was.
+"""A piecewise linear map of each feature, bent where a later regime lies far from earlier ones.
 
-A regime that comes later may lie a hundred deviations of the first one away, or be thirty times as
-wide. On a straight scale a network has to tell its vectors apart by differences that are small
-beside their size, which it cannot. The bent map leaves all that was learned in its place, draws
-in the gap beyond it, and gives the new range a slope of its own.
+A later regime may lie a hundred deviations away from the first one, or be thirty times as wide. On
+a straight scale a network would have to separate its vectors by differences that are small beside
+their size, which it cannot do. The bent map leaves every learned value in its place, shrinks the
+gap beyond the learned values, and gives the new range a slope of its own.
 """
 
 from dataclasses import dataclass, field
@@ -14,19 +14,21 @@ from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
 
-FAR = 8.0  # scaled units beyond all that was learned, from which on a range gets its own slope
-SOME = 0.03  # share of the new vectors: fewer may be strays
-MARGIN = 1.0  # units of a range beyond either end, which belong to it
-GAP = 6.0  # units that are left of a gap, however wide
-STEEPEST = 1e3  # slope of a new range, whose feature may vary a thousandth of the first range
-MOST_KNOTS = 24  # of one feature: ranges that come later go on with the outermost slope
+FAR = 8.0  # a range this many scaled units beyond the learned values gets its own slope
+SOME = 0.03  # the least share of the new vectors in such a range: fewer may be strays
+MARGIN = 1.0  # a range extends this many deviations beyond its ends
+GAP = 6.0  # the width of a gap after the map, in scaled units
+# the largest slope of a new range: it may vary a thousandth as much as the first one
+STEEPEST = 1e3
+MOST_KNOTS = 24  # the most knots of one feature; later ranges continue with the outermost slope
 
 
 @dataclass(frozen=True)
 class Bend:
     """Knots of an ascending, piecewise linear map: `at` (K, d) go to `to` (K, d), K >= 2.
 
-    Beyond the outermost knots the outermost slopes go on. ValueError where the map does not ascend.
+    Beyond the outermost knots the outermost slopes continue. Raises ValueError if the map does not
+    ascend.
     """
 
     at: Float64
@@ -41,7 +43,7 @@ class Bend:
 
     @classmethod
     def straight(cls, d: int) -> Self:
-        """Return the map of d features that moves nothing."""
+        """Return the identity map of d features."""
         knots = np.repeat([[-1.0], [1.0]], d, axis=1)
         return cls(knots, knots)
 
@@ -55,20 +57,21 @@ class Bend:
 
     @property
     def bent(self) -> NDArray[np.bool_]:
-        """Which features have more than one slope, (d,)."""
+        """Mask (d,) of the features with more than one slope."""
         bent: NDArray[np.bool_] = np.ptp(self._slopes, axis=0) > 1e-9
         return bent
 
     def inverse(self, y: Float64) -> Float64:
-        """Return what maps to y (n, d)."""
+        """Return the values (n, d) that this map takes to y (n, d)."""
         return Bend(self.to, self.at)(y)
 
     def reaching(self, known: Float64, y: Float64) -> Self:
-        """Return the map that new values fit into, too; `y` (n, d) is where this one puts them.
+        """Return the map extended to new values, which this map takes to `y` (n, d).
 
-        All between `known` (2, d), the ends of what was learned in the map's units, and MARGIN
-        beyond, stays. A feature of whose new values SOME lie FAR outside, at either end,
-        gets a piece for the gap, where there is one, and one as wide as the values vary.
+        `known` (2, d) are the ends of the learned values after this map. Values between them, and
+        up to MARGIN beyond, keep their place. If at least the share SOME of a feature's new values
+        lies further than FAR outside, the feature gets one piece for the gap, if there is a gap,
+        and one piece for the new range.
         """
         spread = y.std(axis=0)
         spread = np.where(spread < 1.0 / STEEPEST, 1.0, spread)
@@ -92,9 +95,9 @@ class Bend:
 def _extend(
     at: list[float], to: list[float], high: float, ends: tuple[float, float], spread: float
 ) -> None:
-    """Append the knots of a range between two `ends` that varies by `spread`, all in `to`'s units.
+    """Append the knots of a range with these two `ends` and deviation `spread`, in units of `to`.
 
-    What lies below `high` and below the last knot stays in its place.
+    Values below `high` and below the last knot keep their place.
     """
     slope = (to[-1] - to[-2]) / (at[-1] - at[-2])
     start = max(high + MARGIN, to[-1])
@@ -119,5 +122,5 @@ def _turn(at: list[float], to: list[float]) -> None:
 
 
 def _filled(knots: list[float], n: int) -> list[float]:
-    """Return n knots: further ones on the first piece, where they change nothing."""
+    """Return n knots: the additional ones lie on the first piece, where they change nothing."""
     return [*np.linspace(knots[0], knots[1], 2 + n - len(knots))[:-1], *knots[1:]]

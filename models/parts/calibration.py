@@ -20,10 +20,10 @@ from models.config import Policy
 from models.parts.pareto_tail import fit_tail, peaks_over_threshold
 from models.parts.statistics import binomial_at_most
 
-CAPACITY = 20_000  # scores kept: the 1 % quantile's standard error is then 0.07 points
-FLOOR = 1e-300  # least p-value: finite, and its logarithm too
+CAPACITY = 20_000  # the most scores kept: the 1 % quantile then has a standard error of 0.07 points
+FLOOR = 1e-300  # the least p-value: its logarithm is finite
 LARGEST = float(np.finfo(np.float32).max)
-FEWEST_FOR_TAIL = 100  # fewer scores have no ten largest tenth to fit a tail to
+FEWEST_FOR_TAIL = 100  # with fewer scores the largest tenth has fewer than ten to fit a tail to
 
 
 Support = Literal["exact", "extrapolated", "insufficient"]
@@ -33,10 +33,10 @@ Support = Literal["exact", "extrapolated", "insufficient"]
 class Threshold:
     """A policy applied to a calibration: `score >= value` is an anomaly.
 
-    `alpha` is the p-value at `value`. `calibration` says what stands behind it: `exact` when
-    enough calibration normals decide, `extrapolated` when the fitted tail does, `insufficient`
-    when there are too few normals to fit a tail. `labels`, where labels are to decide, counts the
-    different scores of each kind, and those needed of either.
+    `alpha` is the p-value at `value`. `calibration` says how `value` was found: `exact` from enough
+    calibration normals, `extrapolated` from the fitted tail, `insufficient` if there are too few
+    normals to fit a tail. For the policy `labels`, `labels` counts the distinct scores of each kind
+    of label and the number needed of each.
     """
 
     value: float
@@ -46,7 +46,7 @@ class Threshold:
 
 
 class Held(NamedTuple):
-    """The share of calibration normals at or above a threshold, and its confidence interval."""
+    """The share of calibration normals at or above a threshold, with its confidence interval."""
 
     rate: float
     low: float
@@ -56,15 +56,14 @@ class Held(NamedTuple):
 def representable(scores: Float64) -> Float64:
     """Round scores to float32 and clip them to its range, kept as float64.
 
-    What is not a number counts as the largest, so every score is finite. Every score is rounded
-    once, here, so that the JSON and the binary answer and the threshold all speak of the same
-    number.
+    NaN becomes the largest value, so every score is finite. Scores are rounded only here, so that
+    the JSON answer, the binary answer and the threshold use the same number.
     """
     clipped = np.fmax(np.fmin(scores, LARGEST), -LARGEST)
     return clipped.astype(np.float32).astype(np.float64)
 
 
-COMMON = 0.02  # share of all from which equal scores are those of a value, not of copies
+COMMON = 0.02  # equal scores with at least this share of all are a common value, not copies
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Calibration:
 
     @property
     def n(self) -> int:
-        """How many calibration normals there are."""
+        """The number of calibration normals."""
         return len(self.scores)
 
     def p_values(self, scores: Float64) -> Float64:
@@ -100,7 +99,7 @@ class Calibration:
         return p
 
     def p_value(self, score: float) -> float:
-        """Return what `p_values` does, of one score."""
+        """Return the p-value of one score; see `p_values`."""
         at_least = self.n - int(self.scores.searchsorted(score, side="left"))
         if at_least:
             return (1.0 + at_least) / (self.n + 1.0)
@@ -108,17 +107,17 @@ class Calibration:
         return max(math.exp(log) / (self.n + 1.0), FLOOR)
 
     def log_survival(self, excess: Float64) -> Float64:
-        """Return the log chance that a score beyond the largest is further out than `excess`."""
+        """Return the log chance that a score beyond the largest exceeds it by over `excess`."""
         units = excess / self.sigma
         return -units if self.gamma < 1e-6 else -np.log1p(self.gamma * units) / self.gamma
 
     def log_survival_of_one(self, excess: float) -> float:
-        """Return what `log_survival` does, of one excess."""
+        """Return the log survival of one excess; see `log_survival`."""
         units = excess / self.sigma
         return -units if self.gamma < 1e-6 else -math.log1p(self.gamma * units) / self.gamma
 
     def threshold(self, policy: Policy) -> Threshold:
-        """Apply `fpr`, `pot`, `quantile` (1 - fpr) or `value` to these scores."""
+        """Return the threshold by the policy `fpr`, `pot`, `quantile` (1 - fpr) or `value`."""
         ((name, value),) = policy.items()
         if name == "value":
             exact = float(representable(np.array([value]))[0])
@@ -135,17 +134,18 @@ class Calibration:
     def held(self, threshold: float, confidence: float = 0.95) -> Held:
         """Return the rate of false alarms at a threshold, with its Clopper-Pearson interval.
 
-        Clopper & Pearson, 1934: with k of n calibration scores at or above it, the interval ends
-        at the rates under which k or more, and k or fewer, have the chance (1 - confidence) / 2.
-        It is exact for scores that are independent draws of what is to come. Equal scores are of
-        copies, unless they make up COMMON of all, as a value does that comes again and again. Such
-        copies count as fewer, n / (sum of squares of how often each comes), and as none at the
-        lower end: a copy that comes once more as it was learned may well not alarm.
+        Clopper & Pearson, 1934: with k of n calibration scores at or above it, the interval ends at
+        the rates under which k or more, and k or fewer, have the chance (1 - confidence) / 2. The
+        interval is exact if the scores are independent draws from the future distribution. Equal
+        scores count as copies, unless they make up the share COMMON of all: then they belong to a
+        value that recurs. Copies reduce the effective number of scores (Kish, 1965). For the lower
+        end copies count as no alarms, because a learned copy that arrives again may well not alarm.
         """
         k = self.n - int(self.scores.searchsorted(threshold, side="left"))
         tail = (1.0 - confidence) / 2.0
         counts = self._copies()
-        n = max(1, round(self.n * self.n / int(counts.sum())))  # Kish, 1965
+        # the effective number of scores, Kish, 1965
+        n = max(1, round(self.n * self.n / int(counts.sum())))
         single = int((counts[self.n - k :] == 1).sum())
         least, most = math.floor(single / self.n * n), math.ceil(k / self.n * n)
         fewer, at_most = binomial_at_most(least - 1, n), binomial_at_most(most, n)
@@ -154,7 +154,7 @@ class Calibration:
         return Held(k / self.n, low, high)
 
     def _copies(self) -> NDArray[np.int64]:
-        """Return how often each score comes, (n,); 1 for those of common values."""
+        """Return how often each score occurs, (n,); 1 for a common value."""
         starts = np.flatnonzero(np.r_[True, np.diff(self.scores) > 0.0])
         counts = np.diff(np.r_[starts, self.n])
         often = np.repeat(counts, counts)
@@ -178,7 +178,7 @@ class Calibration:
 
 
 def _rate(below: Callable[[float], bool]) -> float:
-    """Return the rate up to which `below` is true, by bisection."""
+    """Return the largest rate at which `below` is true, by bisection."""
     low, high = 0.0, 1.0
     for _ in range(50):
         middle = (low + high) / 2.0
@@ -187,17 +187,17 @@ def _rate(below: Callable[[float], bool]) -> float:
 
 
 def severities(p: Float64, alpha: float) -> Float64:
-    """Return log(p) / log(alpha): 1 at the threshold, 2 as rare as alpha squared."""
+    """Return log(p) / log(alpha): 1 at the threshold, 2 for a p-value of alpha squared."""
     return np.log(p) / _unit(alpha) + 0.0
 
 
 def severity(p: float, alpha: float) -> float:
-    """Return what `severities` does, of one p-value."""
+    """Return the severity of one p-value; see `severities`."""
     return math.log(p) / _unit(alpha) + 0.0
 
 
 def _unit(alpha: float) -> float:
-    # An alpha of 1 (a fixed threshold below every score) would divide by zero.
+    # A fixed threshold below every score has alpha 1, and log(1) would divide by zero.
     return min(math.log(alpha), -1e-12)
 
 

@@ -1,4 +1,4 @@
-"""Calibration scores of data that is gone, carried from one version to the next."""
+"""Carries the calibration scores of old data, which is no longer held, to the next version."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,14 +6,15 @@ from numpy.typing import NDArray
 from models.arrays import Float64
 from models.parts.calibration import CAPACITY, Calibration, representable
 
-GENERATED = 4_000  # vectors that carry a calibration over, and that the gate compares on
-NEIGHBOURHOOD = 0.02  # share of the generated vectors that count as scoring alike; .005 to .05 do
+GENERATED = 4_000  # vectors drawn from the previous version to carry its calibration over
+# this share of the generated vectors counts as scoring alike; 0.005 to 0.05 work
+NEIGHBOURHOOD = 0.02
 
-CHANGES = 20  # changes of score that each calibration score is carried with
+CHANGES = 20  # each calibration score is carried with this many changes of score
 
 
 def thin(scores: NDArray[np.float64], n: int) -> Float64:
-    """Return n of the ascending scores, evenly spaced by rank; all where there are no more."""
+    """Return n of the ascending scores, evenly spaced by rank; all if there are at most n."""
     if len(scores) <= n:
         return scores
     ranks = (np.arange(n) + 0.5) * len(scores) / n
@@ -21,13 +22,13 @@ def thin(scores: NDArray[np.float64], n: int) -> Float64:
 
 
 def carried(calibrated: Float64, before: Float64, after: Float64) -> Float64:
-    """Return what the old normals would score now, without having them, ascending (n,).
+    """Return the scores that the old normals would have under the new version, ascending (n,).
 
-    Generated vectors score better than real ones, under every version, so their scores cannot
-    stand in. But how a score changed can be seen on them: a real old normal that scored s is
-    taken to have changed as the generated vectors that scored about s did. (Moving quantile by
-    quantile instead holds the rate only where the order of the scores is kept: on small tabular
-    sets it let twice as many false alarms through.)
+    The old normals are no longer held. Generated vectors score lower than real ones under every
+    version, so their scores cannot be used directly. Their changes of score can: a real old normal
+    with score s is assumed to change as the generated vectors with scores near s changed. (Moving
+    the scores quantile by quantile holds the false-alarm rate only if the order of the scores is
+    kept. On small tabular sets it let twice as many false alarms through.)
 
     Parameters
     ----------
@@ -42,9 +43,10 @@ def carried(calibrated: Float64, before: Float64, after: Float64) -> Float64:
 
 
 def alike(calibrated: Float64, before: Float64) -> NDArray[np.int64]:
-    """Return which of the generated scores (g,), g >= 3, lie about each calibrated one.
+    """Return the indices (n, CHANGES) of generated scores that lie near each calibrated score.
 
-    (n, CHANGES), spread over the nearest `NEIGHBOURHOOD` of them by rank.
+    `before` (g,), g >= 3, are the generated scores. The indices are spread over the share
+    `NEIGHBOURHOOD` that is nearest by rank.
     """
     order = np.argsort(before, kind="stable")
     reach = min(max(1, round(NEIGHBOURHOOD * len(order) / 2)), (len(order) - 1) // 2)
@@ -54,14 +56,14 @@ def alike(calibrated: Float64, before: Float64) -> NDArray[np.int64]:
 
 
 def middles(scores: Float64) -> Float64:
-    """Return one of every `CHANGES` ascending scores: the middle one of each group."""
+    """Sort the scores, and return the middle one of every `CHANGES`."""
     return np.sort(scores)[CHANGES // 2 :: CHANGES]
 
 
 def mixed(old: Float64, new: Float64, share_old: float) -> Calibration:
-    """Return the calibration on old and new scores in the ratio of `share_old`.
+    """Return a calibration in which `share_old` of the scores are old ones.
 
-    As many scores are kept as there are in that ratio, never one twice.
+    It keeps as many scores as that ratio allows, and each at most once.
     """
     if not 0.0 < share_old < 1.0 or not len(old) or not len(new):
         return Calibration(np.sort(thin(np.sort(new if len(new) else old), CAPACITY)))

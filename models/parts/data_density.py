@@ -1,4 +1,4 @@
-"""A density of vectors: Gaussians and round kernels in principal directions, bounded in size."""
+"""A density of vectors, bounded in size: Gaussians and round kernels in principal directions."""
 
 import math
 from collections.abc import Mapping
@@ -12,23 +12,23 @@ from models.arrays import Array, Float64
 from models.parts.density_pass import DensityPass, Kernels, Space
 from models.parts.mixture import MODES, Density, Mixture
 
-DIRECTIONS = 40  # principal directions in which the density is a mixture
-WHITENED = 256  # directions in all with a variance of their own: the others share one
-NUMBERS = 16_384  # of all Gaussians' covariances: what a vector costs is bounded
+DIRECTIONS = 40  # the number of principal directions in which the density is a mixture
+WHITENED = 256  # the number of directions with a variance of their own; the others share one
+NUMBERS = 16_384  # the most numbers in all covariances together: they bound the cost per vector
 KERNELS, ROWS_A_KERNEL = 400, 4
-RIDGE = 1e-6  # least variance, in squared deviations of a feature
-SHRINK = 2.0  # vectors' worth of the pooled covariance that each Gaussian gets, beside k
-DESCENTS = 5  # of k-means
+RIDGE = 1e-6  # the least variance, in squared deviations of a feature
+SHRINK = 2.0  # the pooled covariance weighs like k plus this many vectors in each Gaussian
+DESCENTS = 5  # steps of k-means
 
 
 @dataclass(frozen=True)
 class DataDensity:
-    """log p of vectors z (n, d) of one view: half of it Gaussians, half round kernels.
+    """A density of vectors z (n, d) of one view: half of it Gaussians, half round kernels.
 
     With codes c = directions (k, d) (z - mean), `weights`, `means` and `factors` are those of a
-    `Mixture` over c; the kernels are N(centres_i, variances_i I), log weights `shares` (m,).
-    `tail` (t, d) are the next directions, with `tail_variances` (t,); all directions that are then
-    left have the variance `rest`. `scale` is what codes were divided by.
+    `Mixture` over c; the kernels are N(centres_i, variances_i I), log weights `shares` (m,). `tail`
+    (t, d) are the next directions, with `tail_variances` (t,). All remaining directions share the
+    variance `rest`. Codes were divided by `scale`.
     """
 
     mean: Float64
@@ -85,7 +85,7 @@ class DataDensity:
         )
 
     def again(self, z: Array) -> Self:
-        """Return the same components estimated from other vectors z (n, d): one step, no search."""
+        """Return the same components estimated from other vectors z (n, d) in one step."""
         ridge = RIDGE / float(self.scale[0]) ** 2
         codes = ((z - self.mean).astype(np.float32)) @ self.directions.T
         fitted = Mixture(self.weights, self.means, self.factors)
@@ -104,20 +104,22 @@ class DataDensity:
     def of(self, z: Array) -> tuple[Float64, Float64]:
         """Return the log density at each row of z (n, d), and its distance from the kernels.
 
-        Nats (n,), and the distance (n,) from the nearest centre in the units of z.
+        The log density (n,) is in nats. The distance (n,) is from the nearest centre, in units of
+        z.
         """
         return self._asked(z)
 
     def one(self, z: Array) -> tuple[float, float]:
-        """Return what `of` does, of one vector z (d,)."""
+        """Return the same as `of` for one vector z (d,)."""
         return self._asked.one(z)
 
     def explain(self, z: NDArray[Any]) -> tuple[Float64, Float64]:
-        """Return how the features of z (n, d) share its squared distance, and from what.
+        """Return each feature's share of the distance of z, (n, d), and the expected values.
 
-        From the middle (n, d) of the Gaussian or kernel that explains the row best, in that one's
-        covariance: half of it is what the middle is likelier by, in nats. A feature whose value
-        makes the others plausible has a negative share.
+        The expected values (n, d) are the mean of the Gaussian or kernel that explains the row
+        best. The shares sum to half the squared distance from it under its covariance: the nats by
+        which the mean is likelier. A share is negative if the feature's value makes the others
+        plausible.
         """
         wide = (z - self.mean) @ self.directions.T.astype(np.float64)  # (n, k)
         codes = wide.astype(np.float32)
@@ -162,15 +164,15 @@ class DataDensity:
 
     @classmethod
     def from_tensors(cls, prefix: str, tensors: Mapping[str, NDArray[Any]]) -> Self:
-        """Return what `to_tensors` was called on."""
+        """Return the density on which `to_tensors` was called."""
         return cls(*(tensors[prefix + f.name] for f in fields(cls) if f.init))
 
 
 def _gaussians(mixture: Mixture, codes: Array, ridge: float) -> Mixture:
-    """Return the mixture's Gaussians with a share of the pooled covariance of codes (n, k) each.
+    """Return the mixture's Gaussians, each with a share of the pooled covariance of codes (n, k).
 
-    Without what a mixture adds to each variance for the sake of its search: that is wider than
-    what nearly equal features differ by.
+    The ridge that a mixture's search adds to each variance is removed: it is wider than the
+    differences between nearly equal features.
     """
     k = codes.shape[1]
     shares = Density(mixture).shares(codes)[0]
@@ -187,7 +189,7 @@ def _gaussians(mixture: Mixture, codes: Array, ridge: float) -> Mixture:
 
 
 def _centres(codes: Array, seed: int) -> Array:
-    """Return the centres (m, k) of kernels over codes (n, k), by k-means."""
+    """Return the centres (m, k) of kernels over codes (n, k), found by k-means."""
     n = len(codes)
     rng = np.random.default_rng([seed, 12])
     centres = codes[rng.permutation(n)[: min(KERNELS, max(1, n // ROWS_A_KERNEL))]]
@@ -210,7 +212,7 @@ def _kernels(codes: Array, centres: Array, ridge: float) -> tuple[Float64, Float
 def _means(
     codes: Array, of: NDArray[np.int64]
 ) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
-    """Return the mean of each group of `of` (n,), the group of each code, and their sizes."""
+    """Return the mean and the size of each group; `of` (n,) is the group of each code."""
     _, of, counts = np.unique(of, return_inverse=True, return_counts=True)
     sums = np.stack([np.bincount(of, column, len(counts)) for column in codes.T], axis=1)
     return (sums / counts[:, None]).astype(np.float32), of, counts

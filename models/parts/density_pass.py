@@ -1,8 +1,8 @@
-"""A data density made ready to be asked: what depends on it alone is folded into a few arrays.
+"""A data density prepared for fast evaluation: its constants are folded into a few arrays.
 
-`DataDensity` says what the numbers mean; this says them fast, for every vector that is ever scored:
-once for the rows of a matrix, and once for a vector by itself, where numpy's ways with many rows
-would cost more than the arithmetic.
+`DataDensity` defines the numbers; this module computes them fast, because it runs for every scored
+vector. There is one path for a matrix and one for a single vector, for which numpy's overhead for
+matrices would cost more than the arithmetic.
 """
 
 import math
@@ -15,7 +15,7 @@ from models.parts.mixture import Density, Mixture
 
 
 class Space(NamedTuple):
-    """Where codes lie, as `DataDensity` names it: c = directions (k, d) (z - mean (d,))."""
+    """The space of the codes c = directions (k, d) (z - mean (d,)); names as in `DataDensity`."""
 
     mean: Float64
     directions: Array
@@ -34,7 +34,7 @@ class Kernels(NamedTuple):
 
 
 class DensityPass:
-    """The log density and the distance from the nearest centre, of vectors z; see `DataDensity`.
+    """Computes log density and distance from the nearest centre for vectors z; see `DataDensity`.
 
     Safe to call from several threads.
     """
@@ -53,8 +53,8 @@ class DensityPass:
         self._outward = np.ascontiguousarray(space.tail.T)  # (d, t)
         self._half_precision = 0.5 / space.tail_variances  # (t,)
         self.gaussians = Density(mixture)
-        # (c, c.c, 1) times this (k + 2, m) is minus the squared distances from the centres, and the
-        # kernels' log densities are linear in those: one product for all of them.
+        # (c, c.c, 1) times this matrix (k + 2, m) is minus the squared distances from the centres.
+        # The kernels' log densities are linear in those distances, so one product serves all.
         self._closer = np.empty((k + 2, len(variances)))
         self._closer[:k] = 2.0 * centres.T
         self._closer[k] = -1.0
@@ -66,7 +66,8 @@ class DensityPass:
     def __call__(self, z: Array) -> tuple[Float64, Float64]:
         """Return the log density at each row of z (n, d), and its distance from the kernels.
 
-        Nats (n,), and the distance (n,) from the nearest centre in the units of z.
+        The log density (n,) is in nats. The distance (n,) is from the nearest centre, in units of
+        z.
         """
         apart = z - self._origin
         codes = np.dot(apart, self._inward)
@@ -83,7 +84,7 @@ class DensityPass:
         return log, np.sqrt(np.maximum(squares, 0.0))
 
     def one(self, z: Array) -> tuple[float, float]:
-        """Return what a call does, of one vector z (d,): past the products, with plain floats."""
+        """Return the same as a call for one vector z (d,), with plain floats after the products."""
         with_one, powers = self._with_one.copy(), self._powers.copy()  # (c, 1) and (c, c.c, 1)
         apart = z - self._origin
         codes, wide = with_one[:-1], powers[:-2]
@@ -116,15 +117,15 @@ class DensityPass:
         return closeness
 
     def _of_kernels(self, closeness: Float64) -> Float64:
-        """Turn closeness (..., m) into log densities under each kernel, in its place."""
+        """Turn closeness (..., m) into log densities under each kernel, in place."""
         closeness *= self._slope
         closeness += self._start
         return closeness
 
     def _beyond(self, apart: Array, codes: Array) -> Float64:
-        """Return what the directions beyond the mixture's take from the log density.
+        """Return how much the directions beyond the mixture's lower the log density.
 
-        (n,) nats for apart (n, d) and codes (n, k); () for those of one vector.
+        It is (n,) in nats for apart (n, d) and codes (n, k), and () for one vector.
         """
         tail = np.dot(apart, self._outward).astype(np.float64)
         squares = tail * tail

@@ -1,9 +1,9 @@
-"""Combinations of features that hardly vary beside the features themselves.
+"""Linear combinations of features that vary far less than the features themselves.
 
-Two sensors that say the same, a part that a total is made of: what the features have in common is
-a hundred times as wide as what they differ by. A density of the features, whose components are as
-round as a few vectors can show, does not see it. As features of their own, each divided by its own
-deviation, the differences are as plain as all others.
+Examples are two sensors that measure the same, or a total and its parts: the features' common
+variation is a hundred times as wide as their differences. A density fitted to few vectors has
+nearly round components and does not see such differences. The combinations are therefore features
+of their own, each divided by its own deviation.
 """
 
 from collections.abc import Mapping
@@ -16,17 +16,18 @@ from numpy.typing import NDArray
 from models.arrays import Array
 from models.parts.marginals import REACH
 
-FINE = 0.1  # deviation from which on a combination is coarse; the features have 1
-MOST = 8  # combinations, the finest
-LEAST = 1e-3  # deviation of a combination at the least: nothing is known more finely
-ROWS_A_FEATURE = 10  # of fewer the finest combinations are chance
+FINE = 0.1  # a combination is fine below this deviation; the features have deviation 1
+MOST = 8  # the most combinations, the finest first
+LEAST = 1e-3  # the least deviation of a combination: smaller ones count as this one
+ROWS_A_FEATURE = 10  # with fewer rows the finest combinations are chance
 
 
 @dataclass(frozen=True)
 class Fine:
-    """m combinations of d scaled features: `inward` (m, d) times what differs from `origin` (d,).
+    """m combinations of d scaled features x: `inward` (m, d) times (x - `origin` (d,)).
 
-    Each has deviation 1. `outward` (m, d) says how features move for a combination to move by 1.
+    Each combination has deviation 1. `outward` (m, d) is how features move if a combination moves
+    by 1.
     """
 
     origin: Array
@@ -37,8 +38,8 @@ class Fine:
     def fit(cls, x: Array, *, enough: int = ROWS_A_FEATURE) -> Self | None:
         """Fit to scaled vectors x (n, d); None if nothing is fine or too few rows are distinct.
 
-        They are the last principal directions of the features, each divided by its deviation.
-        Constants and flags are left out.
+        The combinations are the last principal directions of the features, each divided by its
+        deviation. Constants and flags are left out.
         """
         n, d = x.shape
         near = np.clip(x, -REACH, REACH).astype(np.float64)
@@ -56,28 +57,28 @@ class Fine:
         inward = np.zeros((m, d))
         unit = np.maximum(np.sqrt(np.maximum(variances[:m], 0.0)), LEAST)
         inward[:, live] = (axes[:, :m] / spread[:, None] / unit).T
-        # Whole numbers stay whole: only features whose values hardly ever repeat may move.
+        # Only features whose values rarely repeat may move, so that whole numbers stay whole.
         moves = np.array([2 * len(np.unique(column)) > n for column in x.T])
         outward = np.linalg.pinv(inward * moves).T
         return cls(*(a.astype(np.float32) for a in (origin, inward, outward)))
 
     def __call__(self, near: Array) -> Array:
-        """Return the combinations of vectors (n, d) within REACH, (n, m), or of one: (m,).
+        """Return the combinations (n, m) of vectors (n, d) within REACH; (m,) for one vector.
 
-        Their tails are drawn in by asinh.
+        asinh shrinks their tails.
         """
         found: Array = np.arcsinh(np.dot(near - self.origin, self.inward.T))
         return found
 
     def restored(self, x: Array, rng: np.random.Generator) -> Array:
-        """Return vectors drawn from elsewhere, x (n, d), with combinations as fine as learned."""
+        """Return generated vectors x (n, d) moved so that their combinations are fine."""
         found = np.dot(x - self.origin, self.inward.T)
         wanted = rng.standard_normal(found.shape, dtype=np.float32)
         back: Array = x + np.dot(wanted - found, self.outward)
         return back
 
     def shared(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return what each feature owes of `shares` (n, m) of the combinations, (n, d)."""
+        """Distribute the `shares` (n, m) of the combinations over the features, (n, d)."""
         size = np.abs(self.inward).astype(np.float64)
         owed: NDArray[np.float64] = shares @ (size / size.sum(axis=1, keepdims=True))
         return owed
@@ -92,7 +93,7 @@ class Fine:
 
     @classmethod
     def from_tensors(cls, prefix: str, tensors: Mapping[str, NDArray[Any]]) -> Self | None:
-        """Return what `to_tensors` gave; None where there is none."""
+        """Return the combinations that `to_tensors` wrote; None if there are none."""
         if prefix + "inward" not in tensors:
             return None
         return cls(*(tensors[prefix + name] for name in ("origin", "inward", "outward")))

@@ -1,9 +1,9 @@
-"""What opens an incident and what closes it, and how that is calibrated. Pure functions.
+"""The rule that opens and closes incidents, and its calibration. Pure functions.
 
-Rows of one source that alarm near each other are one incident. Rows in time are dependent: false
-alarms come in runs, so that the rate of runs does not follow from the rate of rows. It is counted
-instead, on normals in the order in which they arrived: `curve` runs every rule of LADDER over them,
-and `choose` takes the first rule that opens at most as often as was asked for.
+Alarming rows of one source that lie near each other form one incident. Rows in time are dependent,
+so false alarms come in runs, and the rate of runs does not follow from the rate of rows. The rate
+is therefore counted on normals in order of arrival: `curve` runs every rule of LADDER over them,
+and `choose` takes the first rule that opens no more often than configured.
 """
 
 import math
@@ -17,29 +17,32 @@ from numpy.typing import NDArray
 from models.parts.lineage import FalseIncidents, Lineage
 
 DAY = 86_400.0
-# Alarming rows among the latest rows, from the rule that opens soonest to the one that opens last.
+# (k alarming rows, m latest rows) of each rule, from the rule that opens soonest to the last.
 LADDER = (
     (1, 1), (2, 5), (2, 2), (3, 10), (3, 5), (5, 20), (5, 10), (8, 20), (8, 10), (14, 20), (18, 20),
     (30, 40), (38, 40), (55, 60),
 )  # fmt: skip
-RANKED, HELD_OUT = 1, 2  # formats of a curve: training rows by rank, or blocks held out
-BUILT_IN = (3, 10)  # where too few rows or too little time say nothing of the rate
-SHARE_ALONE = 0.25  # of the asked rate, for incidents that one very severe row opens
-FEWEST = 3.0  # false incidents to expect in the calibration; a smaller number is not an estimate
+RANKED, HELD_OUT = 1, 2  # how a curve was made: from training rows by rank, or from held-out blocks
+BUILT_IN = (3, 10)  # used if too few rows or too little time are known to estimate the rate
+# share of the configured rate reserved for incidents that one very severe row opens
+SHARE_ALONE = 0.25
+FEWEST = 3.0  # the calibration must be long enough to expect this many false incidents
 CONFIDENCE = 0.95
-PEAKS = 64  # severest declustered rows that a curve keeps
-SETTLED, LEVELS = 30, 64  # alarming rows until an incident has a level, and those that make it
-RISE = 1.5  # times the largest of these: a severer row begins another incident
-STANDS = (60, 3600.0)  # alarming rows, and seconds, until a state at a steady level stands
-LIFT = 1.1  # times that level: a row that is not severer belongs to the state
-LARGEST = 1e6  # a severity that no row reaches
+PEAKS = 64  # a curve keeps the severest row of this many runs
+# an incident has a level after this many alarming rows; the latest ones define it
+SETTLED, LEVELS = 30, 64
+RISE = 1.5  # a row this many times severer than all of these opens another incident
+# an incident becomes a standing state after this many alarming rows and seconds
+STANDS = (60, 3600.0)
+LIFT = 1.1  # a row up to this many times that level belongs to the state
+LARGEST = 1e6  # no row reaches this severity
 
 
 class Rule(NamedTuple):
-    """`k` alarming rows among the latest `m` of a source open an incident, or one row alone.
+    """`k` alarming rows among the latest `m` of a source, or one severe row, open an incident.
 
-    That row is at least as severe as `alone`. `seconds` without an alarming row, and `m` rows,
-    close it.
+    One row is severe enough if its severity is at least `alone`. The incident closes after
+    `seconds`, and `m` rows, without an alarming row.
     """
 
     k: int
@@ -51,8 +54,8 @@ class Rule(NamedTuple):
 def opens(rule: Rule, alarms: Sequence[int], severity: float) -> bool:
     """Return whether the latest alarming row opens an incident.
 
-    `alarms` are the numbers of the source's latest alarming rows, ascending; the last is the row
-    itself, of this `severity`.
+    `alarms` are the ascending row numbers of the source's latest alarming rows. The last one is the
+    row itself, which has this `severity`.
 
     >>> rule = Rule(k=2, m=5, alone=4.0, seconds=300.0)
     >>> opens(rule, [1, 5], 1.2), opens(rule, [0, 5], 1.2), opens(rule, [5], 4.0)
@@ -64,11 +67,11 @@ def opens(rule: Rule, alarms: Sequence[int], severity: float) -> bool:
 
 
 def rises(severity: float, levels: Sequence[float]) -> bool:
-    """Return whether a row of an open incident is so much severer that it begins another one.
+    """Return whether a row of an open incident is so severe that it opens another incident.
 
-    `levels` are the severities of the incident's latest alarming rows before it, LEVELS at most. A
-    state that lasts, such as a new regime, is one incident; a fault on top of it is a second one.
-    A fault that grows is the same fault: it has no level, for its later half is severer.
+    `levels` are the severities of the incident's latest alarming rows before this one, at most
+    LEVELS. A lasting state, such as a new regime, is one incident; a fault on top of it is a second
+    one. A growing fault stays one incident: it has no level, because its later half is severer.
 
     >>> rises(3.1, [2.0] * 30), rises(2.9, [2.0] * 30), rises(3.1, [2.0] * 29)
     (True, False, False)
@@ -79,9 +82,9 @@ def rises(severity: float, levels: Sequence[float]) -> bool:
 
 
 def steady(levels: Sequence[float], most: float) -> bool:
-    """Return whether the latest severities of an incident, in their order, keep a level.
+    """Return whether the latest severities of an incident, in order, keep a level.
 
-    Their later half reaches at most `most` times what the earlier one does.
+    They do if the maximum of their later half is at most `most` times that of the earlier half.
 
     >>> growing = [1.0 + row / 60 for row in range(60)]
     >>> steady([2.0] * 30, 1.3), steady([2.0] * 29, 1.3), steady(growing, 1.3), steady(growing, 1.4)
@@ -92,10 +95,11 @@ def steady(levels: Sequence[float], most: float) -> bool:
 
 
 def stands(rows: int, seconds: float, levels: Sequence[float]) -> bool:
-    """Return whether an open incident has become a state that stands, `rows` and `seconds` long.
+    """Return whether an open incident of `rows` rows and `seconds` is now a standing state.
 
-    It was told of, and nobody would hear of what happens meanwhile: it ends as an incident, and the
-    rows that follow are measured by its level. A fault that grows is none.
+    People already know of such a state, but it would hide later faults. It therefore ends as an
+    incident, and later rows are measured relative to its level. A growing fault is no standing
+    state.
 
     >>> stands(60, 3600.0, [2.0] * 60), stands(59, 3600.0, [2.0] * 59), stands(60, 3599.0, [2.0] * 60)
     (True, False, False)
@@ -104,9 +108,9 @@ def stands(rows: int, seconds: float, levels: Sequence[float]) -> bool:
 
 
 def measured(severity: float, level: float | None) -> float:
-    """Return the severity of a row as `opens` takes it where a state stands at `level`.
+    """Return the severity of a row relative to a standing state at `level`, as input for `opens`.
 
-    At 1 a row alarms. Without a state a row is as severe as it is.
+    A row alarms from 1 on. Without a state (`level` None) the severity is unchanged.
 
     >>> measured(2.2, 2.0), measured(3.3, 2.0), measured(3.3, None)
     (1.0, 1.5, 3.3)
@@ -117,7 +121,7 @@ def measured(severity: float, level: float | None) -> float:
 def closes(rule: Rule, rows: float, seconds: float) -> bool:
     """Return whether an open incident is over, `rows` and `seconds` after its last alarming row.
 
-    Both must have passed: a fast stream waits for the time, a slow one for the rows.
+    Both bounds must be reached: a fast stream waits for the time, a slow one for the rows.
 
     >>> rule = Rule(k=2, m=5, alone=4.0, seconds=300.0)
     >>> closes(rule, 5, 300.0), closes(rule, 5, 299.0), closes(rule, 4, 86400.0)
@@ -129,8 +133,8 @@ def closes(rule: Rule, rows: float, seconds: float) -> bool:
 def silent(rule: Rule, seconds: float, interval: float | None) -> bool:
     """Return whether an open incident is over because its source sent no row for `seconds`.
 
-    `interval` is the usual time between two rows of the source in seconds, None while it is
-    unknown: then a day.
+    `interval` is the usual time between two rows of the source in seconds. None means that it is
+    unknown; then it counts as a day.
 
     >>> rule = Rule(k=2, m=5, alone=4.0, seconds=300.0)
     >>> silent(rule, 299.0, 1.0), silent(rule, 300.0, 1.0), silent(rule, 300.0, 3600.0)
@@ -140,9 +144,9 @@ def silent(rule: Rule, seconds: float, interval: float | None) -> bool:
 
 
 def openings(rows: Iterable[int], k: int, m: int) -> int:
-    """Return how many incidents `k` of `m` opens on alarming rows with these ascending numbers.
+    """Return how many incidents the rule `k` of `m` opens; the numbers of alarming rows ascend.
 
-    Once open an incident lasts until `m` rows in a row did not alarm.
+    An open incident lasts until `m` consecutive rows did not alarm.
 
     >>> openings([0, 1, 2, 9, 30, 31], 2, 5)
     2
@@ -161,10 +165,10 @@ def openings(rows: Iterable[int], k: int, m: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """How often each rule of LADDER opens on `rows` normals in the order in which they arrived.
+    """How often each rule of LADDER opens on `rows` normals in order of arrival.
 
-    `peaks` are the severities of the severest rows, descending, one of each run of alarming rows.
-    `alpha` is the p-value from which a row alarms. `held_out`: no network had learned these rows.
+    `peaks` are the largest severity of each run of alarming rows, descending. A row alarms if its
+    p-value is at most `alpha`. `held_out`: no network had learned these rows.
     """
 
     rows: int
@@ -174,7 +178,7 @@ class Curve:
     held_out: bool = False
 
     def kept(self) -> FalseIncidents:
-        """Return it as a version's lineage carries it."""
+        """Return the curve in the form that a version's lineage stores."""
         return FalseIncidents(
             format=HELD_OUT if self.held_out else RANKED,
             rows=self.rows,
@@ -185,7 +189,7 @@ class Curve:
 
     @classmethod
     def of(cls, lineage: Lineage) -> "Curve | None":
-        """Return the curve of a version; None without one, or where its rules were others."""
+        """Return the curve of a version; None if it has none, or one for other rules."""
         found = lineage.incidents
         if found is None or len(found.openings) != len(LADDER):
             return None
@@ -193,7 +197,7 @@ class Curve:
         return cls(found.rows, found.openings, found.peaks, found.alpha, held_out)
 
     def joined(self, earlier: "Curve | None") -> "Curve":
-        """Return the curve of these normals and of earlier ones, judged in the same way."""
+        """Return one curve for these normals and earlier ones that were judged in the same way."""
         if earlier is None or (earlier.alpha, earlier.held_out) != (self.alpha, self.held_out):
             return self
         return Curve(
@@ -206,10 +210,10 @@ class Curve:
 
 
 def ranked(scores: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
-    """Return the severities (n,) of training rows by their rank among themselves.
+    """Return the severities (n,) of training rows from their ranks among themselves.
 
-    Rows that a version was trained on score lower than new ones. By rank a share `alpha` of them
-    alarms, as of new ones, and what alarms together in time still does.
+    Rows that a version was trained on score lower than new rows. By rank, a share `alpha` of them
+    alarms, as with new rows. Rows that alarm near each other in time still do.
     """
     n = len(scores)
     at_least = n - np.sort(scores).searchsorted(scores, side="left")
@@ -220,13 +224,14 @@ def ranked(scores: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
 def curve(
     severities: NDArray[np.float64], alpha: float, runs: NDArray[np.int64] | None = None
 ) -> Curve:
-    """Return the curve of normals with these severities (n,), in the order of their arrival.
+    """Return the curve of normals with these severities (n,), in order of arrival.
 
-    `runs` (n,) numbers unbroken runs of rows, ascending; an incident does not reach from one into
-    the next. Without it all rows are one run.
+    `runs` (n,) are ascending numbers of unbroken runs of rows; no incident extends from one run
+    into the next. Without `runs` all rows are one run.
     """
     alarming = np.flatnonzero(severities >= 1.0)
-    if runs is not None and len(alarming):  # no window may span two runs
+    # the numbers leave gaps so that no window spans two runs
+    if runs is not None and len(alarming):
         alarming = alarming + 10 * max(m for _, m in LADDER) * (runs[alarming] - runs[0])
     rows = alarming.tolist()
     return Curve(
@@ -238,7 +243,7 @@ def curve(
 
 
 def _peaks(rows: Sequence[int], severities: Sequence[float]) -> tuple[float, ...]:
-    """Return the largest severity of each run of alarming rows, the PEAKS largest, descending."""
+    """Return the largest severity of each run of alarming rows: the PEAKS largest, descending."""
     found: list[float] = []
     last = -math.inf
     for row, severity in zip(rows, severities, strict=True):
@@ -251,10 +256,10 @@ def _peaks(rows: Sequence[int], severities: Sequence[float]) -> tuple[float, ...
 
 
 class Chosen(NamedTuple):
-    """A rule and what stands behind it.
+    """The chosen rule and its estimated rate of false incidents.
 
-    `per_day` is the rate of false incidents that the calibration normals show under the rule, with
-    a Poisson interval from `low` to `high`; all three None where `calibration` is `insufficient`.
+    `per_day` is the rate of false incidents under the rule on the calibration normals, with a
+    Poisson interval from `low` to `high`. All three are None if `calibration` is `insufficient`.
     """
 
     rule: Rule
@@ -270,10 +275,10 @@ def choose(
 ) -> Chosen:
     """Return the first rule of LADDER that opens at most `asked` false incidents a day.
 
-    `rows_per_day` is the detector's traffic, None while it is unknown; `alpha` the p-value at the
-    threshold. Without traffic, under another alpha than the calibration's, or where the calibration
-    has fewer rows than FEWEST false incidents at that rate, BUILT_IN decides and the calibration is
-    `insufficient`.
+    `rows_per_day` is the detector's traffic; None while it is unknown. `alpha` is the p-value at
+    the threshold. The rule is BUILT_IN and the calibration `insufficient` in three cases: the
+    traffic is unknown, `alpha` differs from the calibration's, or the calibration is too short to
+    expect FEWEST false incidents at the rate `asked`.
     """
     daily = rows_per_day or 1440.0
     rate = asked / daily  # a row
@@ -284,7 +289,7 @@ def choose(
         return Chosen(Rule(k, m, alone, seconds), "insufficient", asked, None, None, None)
     most = rate * found.rows
     allowed = int(most * SHARE_ALONE)
-    # What calibration normals reach more often than that is no reason to wake anybody.
+    # A severity that calibration normals reach more often than that must not open an incident.
     if allowed < len(found.peaks):
         alone = max(alone, math.nextafter(found.peaks[allowed], math.inf))
     by_itself = sum(peak >= alone for peak in found.peaks)
@@ -307,7 +312,8 @@ def poisson_interval(count: int, confidence: float = CONFIDENCE) -> tuple[float,
     >>> low, round(high, 2)
     (0.0, 3.69)
     """
-    from scipy.stats import chi2  # here: an API process, which only folds rows, loads no scipy
+    # imported here: an API process never calls this and must not load scipy
+    from scipy.stats import chi2
 
     tail = (1.0 - confidence) / 2.0
     low = float(chi2.ppf(tail, 2 * count)) / 2.0 if count else 0.0

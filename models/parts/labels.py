@@ -1,4 +1,4 @@
-"""Labelled vectors that a threshold policy and the gate may use."""
+"""Labelled vectors, for a threshold policy and for the gate."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from models.arrays import Array
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labels:
-    """What people said of vectors (n, d), in the client's units: which are anomalous, (n,)."""
+    """Vectors (n, d) that people labelled, in the client's units, and which are anomalous, (n,)."""
 
     vectors: Array
     anomalous: NDArray[np.bool_]

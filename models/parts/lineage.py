@@ -1,8 +1,8 @@
-"""Where a version comes from: its lineage, frozen, every field known and typed.
+"""A version's lineage: how the version was made, as frozen and typed fields.
 
-A training fills it, an artifact carries it as JSON, and `models.version.description` reads it back.
-The fields of each part stand in the order of the alphabet: as an artifact and a record have them.
-A field that is missing from an artifact has its default; a field at its default is not written.
+A training fills it, an artifact stores it as JSON, and `models.version.description` reads it back.
+The fields of each part are in alphabetical order, as in an artifact and in a record. A field that
+is missing from an artifact has its default; a field at its default is not written.
 """
 
 from typing import Annotated, Any
@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-MOST_VECTORS = 10**12  # that a lineage may claim to have learned
-WHOLE = 2**53  # whole numbers that every reader of JSON takes as they are
+MOST_VECTORS = 10**12  # the most vectors that a lineage may claim to have learned
+WHOLE = 2**53  # every JSON reader represents whole numbers up to this exactly
 
 Rate = Annotated[float, Meta(ge=0.0, le=1.0)]
 Weight = Annotated[float, Meta(ge=-1e-6, le=1.0 + 1e-6)]
@@ -21,35 +21,35 @@ Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class Part(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """A part of a lineage: every field is known, and has its type."""
+    """A part of a lineage; unknown fields and wrong types are errors."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON carries it; fields at their default are left out."""
+        """Return the part as JSON-able values, without fields at their default."""
         found: dict[str, Any] = msgspec.to_builtins(self)
         return found
 
 
 class Alarms(Part, frozen=True, kw_only=True):
-    """Shares of the same vectors that two versions alarm on; the first has no champion beside."""
+    """The shares of vectors on which candidate and champion alarm, if there is a champion."""
 
     candidate: Rate
     champion: Rate | None = None
 
 
 class Both(Part, frozen=True, kw_only=True):
-    """Shares of the same vectors that champion and candidate alarm on."""
+    """The shares of the same vectors on which champion and candidate alarm."""
 
     candidate: Rate
     champion: Rate
 
     @property
     def more(self) -> float:
-        """How much larger the candidate's share is."""
+        """The candidate's share minus the champion's."""
         return self.candidate - self.champion
 
 
 class Figures(Part, frozen=True, kw_only=True):
-    """How a version tells synthetic anomalies: see `models.decisions.evidence`."""
+    """How well a version finds synthetic anomalies: see `models.decisions.evidence`."""
 
     apart: Rate
     auroc: Rate
@@ -65,14 +65,14 @@ class Synthetic(Part, frozen=True, kw_only=True):
 
 
 class BesideAnchor(Part, frozen=True, kw_only=True):
-    """Shares of normals drawn from the anchor that anchor and candidate alarm on."""
+    """The shares of normals drawn from the anchor on which anchor and candidate alarm."""
 
     anchor: Rate
     candidate: Rate
 
 
 class Walked(Part, frozen=True, kw_only=True):
-    """Shares of `n` new normals that both versions alarm on: `models.decisions.evidence`."""
+    """The shares of `n` new normals on which both versions alarm: `models.decisions.evidence`."""
 
     anchor: Rate
     champion: Rate
@@ -81,7 +81,7 @@ class Walked(Part, frozen=True, kw_only=True):
 
 
 class Anchored(Part, frozen=True, kw_only=True):
-    """The figures of candidate and anchor, and the alarms that show a slow walk."""
+    """The figures of candidate and anchor, and the alarm rates that reveal drift in small steps."""
 
     anchor: Figures
     candidate: Figures
@@ -91,13 +91,13 @@ class Anchored(Part, frozen=True, kw_only=True):
 
 
 class OwnAlarms(Part, frozen=True, kw_only=True):
-    """The share of the vectors labelled normal that a version alarms on."""
+    """The share of the vectors labelled normal on which a version alarms."""
 
     alarms: Rate
 
 
 class Labelled(Part, frozen=True, kw_only=True):
-    """How the versions judge what people labelled."""
+    """How the versions judge labelled vectors."""
 
     anchor: OwnAlarms | None = None
     anomalies: Count
@@ -109,14 +109,14 @@ class Labelled(Part, frozen=True, kw_only=True):
 
 
 class Vouched(Part, frozen=True, kw_only=True):
-    """Of the rows of an experience that people labelled normal, how many still alarm."""
+    """How many of an experience's rows labelled normal still alarm: `still` of `n`."""
 
     n: Count
     still: Count
 
 
 class Evidence(Part, frozen=True, kw_only=True):
-    """What the gate decided on."""
+    """The evidence on which the gate decided."""
 
     anchor: Anchored | None = None
     labelled: Labelled | None = None
@@ -129,7 +129,8 @@ class Evidence(Part, frozen=True, kw_only=True):
     vouched: Vouched | None = None
 
 
-# Of a version that is still being made: what the evidence is measured on has a lineage already.
+# The default is for a version that is still being made: the evidence is measured on a version that
+# already has a lineage.
 NO_EVIDENCE = Evidence(n_new=0, new=Alarms(candidate=0.0))
 
 
@@ -151,10 +152,11 @@ class LearningCurve(Part, frozen=True, kw_only=True):
 class KnownRegime(Part, frozen=True, kw_only=True):
     """What a lineage says of one regime.
 
-    `size` vectors of it were learned, and `seen` is the latest experience that brought any.
-    `typical` are the features by which its typical vector stands out. `replayed` vectors were drawn
-    of it: `alarms` on those, and by how much their mean score changed; missing from a new regime.
-    `novel` is the largest share of its vectors that were rare to the version before they came.
+    `size` vectors of the regime were learned; `seen` is the latest experience that had any.
+    `typical` are the features by which its typical vector stands out. `replayed` vectors of it were
+    drawn; `alarms` are the alarm rates on them, and `score_change` is the change of their mean
+    score. A new regime has none of these three. `novel` is the largest share of its vectors that
+    were rare to the version before they were learned.
     """
 
     alarms: Both | None = None
@@ -169,12 +171,12 @@ class KnownRegime(Part, frozen=True, kw_only=True):
 
     @property
     def forgetting(self) -> float | None:
-        """How much more of its replayed vectors alarm than did before; None if it is new."""
+        """The rise of the alarm rate on its replayed vectors; None if the regime is new."""
         return None if self.alarms is None else self.alarms.more
 
 
 class Ask(Part, frozen=True, kw_only=True):
-    """How many more vectors of a regime to send, and what they would gain in nats."""
+    """How many more vectors of a regime to send, and the expected gain in nats."""
 
     gain: float
     regime: Number
@@ -182,7 +184,7 @@ class Ask(Part, frozen=True, kw_only=True):
 
 
 class Advice(Part, frozen=True, kw_only=True):
-    """How a budget of vectors is best spent."""
+    """How to spend a budget of new vectors."""
 
     budget: Count
     send: tuple[Ask, ...]
@@ -190,7 +192,7 @@ class Advice(Part, frozen=True, kw_only=True):
 
 
 class Training(Part, frozen=True, kw_only=True):
-    """How the network was trained; kind `mahalanobis` counts its regimes instead."""
+    """How the network was trained; for kind `mahalanobis`, its number of regimes."""
 
     batch_size: Count | None = None
     learning_rate: float | None = None
@@ -211,7 +213,7 @@ class FalseIncidents(Part, frozen=True, kw_only=True):
 
 
 class Note(Part, frozen=True, kw_only=True):
-    """What a person should know of the data that a version learned: see `models.survey.notes`."""
+    """A remark for people about the data that a version learned: see `models.survey.notes`."""
 
     features: tuple[str, ...]
     kind: str
@@ -219,12 +221,12 @@ class Note(Part, frozen=True, kw_only=True):
 
 
 class Lineage(Part, frozen=True, kw_only=True):
-    """Where a version comes from. Versions of the first releases know no regimes.
+    """How a version was made. Versions of the first releases know no regimes.
 
-    `parent` is the sha256 of the version that it was learned on top of. `w_prev` and `w_new` are
-    the shares of replayed and new vectors, `n_prev` and `n_new` their counts, `learned` the vectors
-    of all experiences. `bytes_kept` counts real data that it keeps. `probes` are the weights that
-    were tried, each with the losses that it led to.
+    `parent` is the sha256 of the version on top of which this one was learned. `w_prev` and `w_new`
+    are the shares of replayed and new vectors, `n_prev` and `n_new` their counts. `learned` counts
+    the vectors of all experiences. `bytes_kept` is the size of the real data that the version
+    keeps. `probes` are the mixing weights that were tried, each with its losses.
     """
 
     advice: Advice | None = None

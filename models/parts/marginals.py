@@ -1,4 +1,4 @@
-"""A map of each feature to normal scores: what mean and deviation cannot do for skewed features."""
+"""Maps each feature to normal scores, which suit skewed features better than mean and deviation."""
 
 from dataclasses import dataclass, field
 from typing import Self
@@ -8,18 +8,18 @@ import numpy as np
 from models.arrays import Array, Float64
 
 KNOTS = 101
-REACH = 60.0  # scaled units: values further out are taken for values at this distance
-_APART = 4.0 * REACH  # between the knots of two features in one ascending array
+REACH = 60.0  # in scaled units: values further out are clipped to this distance
+_APART = 4.0 * REACH  # the gap between the knots of two features in one ascending array
 
 
 @dataclass(frozen=True)
 class Marginals:
     """Knots of a piecewise linear map of scaled values to normal scores, for each feature.
 
-    A feature's knots `values` (d, K) are quantiles, ascending, and `scores` (d, K) what each maps
-    to: the quantile of N(0, 1) of the same order, equal values to the middle of theirs, all
-    divided by the feature's deviation after mapping. Beyond the outermost knots the map has slope
-    `unit` (d,).
+    The knots `values` (d, K) are a feature's quantiles, ascending. Each maps to its entry of
+    `scores` (d, K): the quantile of N(0, 1) of the same order, divided by the feature's deviation
+    after mapping. Equal values map to the middle of their quantiles. Beyond the outermost knots the
+    map has slope `unit` (d,).
     """
 
     values: Float64
@@ -37,10 +37,11 @@ class Marginals:
         slope = np.empty((d, knots + 1))
         slope[:, [0, -1]] = self.unit[:, None]
         slope[:, 1:-1] = np.divide(rise, step, out=np.zeros_like(rise), where=step > 0)
-        # Piece i ends at knot i; on it the map is start + slope * value.
+        # Piece i of the map ends at knot i; on it the map is start + slope * value.
         at = np.r_[0, :knots]
         offset = _APART * np.arange(d)
-        # Behind its last knot each feature has one more, which all values of the next are beyond.
+        # Each feature has one more knot after its last; all values of the next feature lie beyond
+        # it.
         ends = np.column_stack([self.values, np.full(d, 0.5 * _APART)]) + offset[:, None]
         for name, value in (
             ("_offset", offset),
@@ -74,7 +75,7 @@ class Marginals:
     def __call__(self, x: Array) -> Float64:
         """Return the normal scores of scaled vectors x (n, d), (n, d)."""
         near = np.minimum(np.maximum(x, -REACH), REACH)
-        # One search for all features: each feature's knots lie in a range of their own.
+        # One search serves all features, because the knots of each feature lie in their own range.
         piece = self._ends.searchsorted(near + self._offset, side="right")
         scores: Float64 = self._slope.take(piece)
         scores *= near
@@ -92,12 +93,12 @@ class Marginals:
     def inverse(self, y: Float64) -> Float64:
         """Return scaled vectors (n, d) with the normal scores y (n, d).
 
-        Beside a knot that several quantiles share no values were: there the nearer knot is taken,
-        so that whole numbers stay whole.
+        Next to a knot that several quantiles share there were no values. There the nearest knot is
+        taken, so that whole numbers stay whole.
         """
         x = np.empty_like(y)
         for j, (values, scores) in enumerate(zip(self.values, self.scores, strict=True)):
-            first = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]])  # they ascend
+            first = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]])  # the scores ascend
             points, at = scores[first], values[first]
             shared = np.diff(np.r_[first, len(scores)]) > 1
             own = y[:, j]

@@ -1,8 +1,8 @@
-"""Where the aggregate posterior really is: a mixture of Gaussians fitted to encoded vectors.
+"""A mixture of Gaussians fitted to encoded vectors: an estimate of the aggregate posterior.
 
-The prior N(0, I) is where a VAE is asked to put its codes, not where it puts them; what is drawn
-between the codes decodes to vectors unlike any that was learned, and replaying those teaches them.
-Replay therefore draws from this mixture. Its modes are the version's regimes.
+A VAE is trained towards the prior N(0, I), but its codes do not fill the prior. A draw between the
+codes decodes to a vector unlike any learned one, and its replay would teach such vectors. Replay
+therefore draws from this mixture. Its modes are the version's regimes.
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from models.arrays import LOG_2PI, Array, Float64
 
-MODES = 40  # at the most
-RIDGE = 1e-3  # added to every variance: a mode is never flatter
-MOST_STEPS, SETTLED = 60, 0.01  # of a fit, and the nats that one gains when it is the last
+MODES = 40  # the most modes
+RIDGE = 1e-3  # added to every variance, so that no mode is flatter than this
+# the most steps of a fit; a fit stops after a step that gains fewer nats
+MOST_STEPS, SETTLED = 60, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,13 @@ class Mixture:
 
     @classmethod
     def fit(cls, z: Array, seed: int, most: int = MODES) -> Self:
-        """Fit to codes z (n, k), with as many modes as their number can tell apart, and `most`.
+        """Fit to codes z (n, k), with at most `most` modes and as many as n codes can separate.
 
         Expectation-maximisation (Dempster, Laird & Rubin, 1977) from seeds far apart
         (Arthur & Vassilvitskii, k-means++, 2007).
         """
         n, k = z.shape
-        # A mode needs about five codes for each dimension of its covariance to be worth having.
+        # A mode needs about five codes for each dimension of its covariance.
         modes = int(np.clip(n // max(5 * k, 30), 1, most))
         wide = z.astype(np.float64)
         seeds = seeds_of(wide, modes, np.random.default_rng([seed, 14]))
@@ -63,9 +64,9 @@ class Mixture:
         return fitted
 
     def moved(self, z: Array, to: Array) -> Self:
-        """Return the mixture of other codes `to` (n, j) of the vectors that have codes z (n, k).
+        """Return the mixture for new codes `to` (n, j) of the vectors with codes z (n, k).
 
-        Each mode keeps its vectors, for a network whose codes mean something else.
+        Each mode keeps its vectors. This serves a new network, whose codes have another meaning.
         """
         return self._of(Density(self).shares(z)[0], to.astype(np.float64))
 
@@ -81,7 +82,7 @@ class Mixture:
         return cls(weights / weights.sum(), means.astype(np.float32), factors)
 
     def assign(self, z: Array) -> NDArray[np.int64]:
-        """Return the mode that each code of z (n, k) most likely came from, (n,)."""
+        """Return the most likely mode of each code of z (n, k), (n,)."""
         assigned: NDArray[np.int64] = self.log_densities(z).argmax(axis=1)
         return assigned
 
@@ -98,10 +99,11 @@ class Mixture:
 
 
 def seeds_of(z: Float64, n: int, rng: np.random.Generator) -> Float64:
-    """Return n of the codes z (m, k) that lie far apart, (n, k): greedy k-means++.
+    """Return n of the codes z (m, k) that lie far apart, (n, k), by greedy k-means++.
 
-    The next is the best of a few, each drawn in the ratio of its squared distance from the
-    nearest so far, as Arthur & Vassilvitskii tried and scikit-learn does.
+    Each next code is the best of a few candidates. A candidate is drawn with a chance proportional
+    to its squared distance from the nearest chosen code, as in Arthur & Vassilvitskii and
+    scikit-learn.
     """
     tried = 2 + int(np.log(n))
     chosen = [int(rng.integers(len(z)))]
@@ -119,7 +121,7 @@ def seeds_of(z: Float64, n: int, rng: np.random.Generator) -> Float64:
 
 
 class Density:
-    """A mixture's density, made ready for many codes: one matrix product whitens for all modes."""
+    """A mixture's density prepared for many codes: one matrix product whitens for all modes."""
 
     def __init__(self, mixture: Mixture) -> None:
         modes, k = mixture.means.shape
@@ -143,7 +145,7 @@ class Density:
         return joint
 
     def largest(self, z: Array) -> float:
-        """Return the largest of `joint` for one code, as (z, 1) (k + 1,)."""
+        """Return the largest value of `joint` for one code, given as (z, 1) (k + 1,)."""
         whitened = z.dot(self._whiten).reshape(self._modes)
         apart = np.vecdot(whitened, whitened) - self._twice_constant
         return -0.5 * float(apart[apart.argmin()])
@@ -158,7 +160,7 @@ class Density:
         return relative / relative.sum(axis=1, keepdims=True), log
 
     def _relative(self, z: Array) -> tuple[Float64, Float64]:
-        """Return each mode's density beside the largest, (n, K), and log densities, (n,)."""
+        """Return each mode's density relative to the largest, (n, K), and log densities, (n,)."""
         joint = self.joint(z)
         largest = joint.max(axis=1)
         relative = np.exp(joint - largest[:, None])

@@ -1,4 +1,4 @@
-"""The trained network as plain arrays: the forward pass that serving needs, in numpy alone."""
+"""The trained network as plain arrays, with the forward pass in numpy alone, for serving."""
 
 import itertools
 from dataclasses import dataclass
@@ -9,38 +9,40 @@ import numpy as np
 from models.arrays import LOG_2PI, Array, Float64
 from models.categories import blocks
 
-# Beyond this a log variance means only "certain" or "unknown", and exp() would overflow.
+# Log variances are clipped here: beyond it they only mean "certain" or "unknown", and exp() would
+# overflow.
 LOG_VARIANCE_RANGE = (-12.0, 6.0)
-# What a value outside of [low, high] costs under a Bernoulli likelihood, which cannot produce it:
-# half the square of its distance from there, in this unit. Brightness that varies by a tenth costs
-# little, and no value outside costs less than one within.
+# A Bernoulli likelihood cannot produce a value outside of [low, high]. Such a value costs half the
+# square of its distance from the range, in this unit. A brightness that varies by a tenth costs
+# little, and no value outside costs less than a value inside.
 OUTSIDE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Everything about a network that is not a weight."""
+    """The architecture of a network: everything except its weights."""
 
     dimension: int
     latent: int
     hidden: tuple[int, ...]
-    likelihood: str  # gaussian, bernoulli, or identity where there is no network
-    noise_floor: float = -12.0  # least log variance a feature's noise may reach, scaled units
-    # Under a Bernoulli likelihood: the range of the values that were learned, scaled. Those beyond
-    # 0 or 1 came with a later experience, and cost what 0 or 1 does.
+    likelihood: str  # gaussian, bernoulli, or identity if there is no network
+    noise_floor: float = -12.0  # the least log variance of a feature's noise, in scaled units
+    # The range of the learned values, scaled, for a Bernoulli likelihood. Values below 0 or above 1
+    # came with a later experience, and cost the same as 0 or 1.
     low: float = 0.0
     high: float = 1.0
-    # How many slots each category has: the last of the d numbers, one softmax a category.
+    # The number of slots of each category. They are the last of the d numbers, with one softmax per
+    # category.
     categories: tuple[int, ...] = ()
 
     @property
     def numbers(self) -> int:
-        """How many of the d numbers are no slots: they come first."""
+        """How many of the d numbers are not slots; these come first."""
         return self.dimension - sum(self.categories)
 
     @property
     def blocks(self) -> list[slice]:
-        """Where the slots of each category stand among the d numbers."""
+        """The slice of the d numbers that holds the slots of each category."""
         return blocks(self.dimension, self.categories)
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
@@ -59,10 +61,11 @@ class Shape:
         return named
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the shape as JSON would carry it."""
+        """Return the shape as JSON-able values."""
         values = {name: getattr(self, name) for name in self.__slots__}
         if not self.categories:
-            del values["categories"]  # as it was written before there were any
+            # without categories the form is that of releases that had none
+            del values["categories"]
         return values
 
 
@@ -103,7 +106,7 @@ class Network:
         return encoded[:, :k], np.clip(encoded[:, k:], *LOG_VARIANCE_RANGE)
 
     def decode(self, z: Array) -> Array:
-        """Return the mean of p(x|z), (n, d): of a category, the probability of each slot."""
+        """Return the mean of p(x|z), (n, d); for a category, the probability of each slot."""
         decoded = self._perceptron("decoder", z)
         if self.shape.likelihood == "bernoulli":
             return _sigmoid(decoded)
@@ -112,7 +115,7 @@ class Network:
         return decoded
 
     def noise_deviation(self) -> Array:
-        """Return the deviation of p(x|z) for each feature, (1, d), Gaussian likelihood."""
+        """Return each feature's deviation under p(x|z), (1, d), for a Gaussian likelihood."""
         floored = np.maximum(self.tensors["noise"], np.float32(self.shape.noise_floor))
         deviation: Array = np.exp(np.float32(0.5) * floored)
         return deviation
@@ -129,10 +132,11 @@ class Network:
         return x
 
     def losses(self, x: Array) -> tuple[Float64, Float64, Array]:
-        """Return what the score is made of, for x (n, d).
+        """Return the parts of the score of x (n, d).
 
-        The negative log-likelihood of each feature at the posterior's mean, (n, d) in nats; the
-        divergence of the posterior from the prior, (n,) in nats; and the decoded mean, (n, d).
+        They are the negative log-likelihood of each feature at the posterior's mean, (n, d) in
+        nats; the divergence of the posterior from the prior, (n,) in nats; and the decoded mean,
+        (n, d).
         """
         mean, log_variance = self.encode(x)
         decoded = self._perceptron("decoder", mean)
@@ -160,7 +164,7 @@ def log_softmax(logits: Array) -> Array:
 
 
 def _drawn(probabilities: Array, rng: np.random.Generator) -> Array:
-    """Draw one slot of each row of probabilities (n, s): (n, s), 1 for that and 0 for others."""
+    """Draw one slot per row of probabilities (n, s); return (n, s), 1 for it and 0 for others."""
     below = np.cumsum(probabilities, axis=1, dtype=np.float64)
     chosen = (below < rng.random((len(below), 1)) * below[:, -1:]).sum(axis=1)
     drawn = np.zeros_like(probabilities)
@@ -171,8 +175,8 @@ def _drawn(probabilities: Array, rng: np.random.Generator) -> Array:
 def bernoulli(x: Array, logits: Float64, shape: Shape) -> Float64:
     """Return -log p of each value of x (n, d), in nats, from the decoder's logits (n, d).
 
-    A value outside of [0, 1] costs what the end of that range does, and beyond the values that
-    were learned the more the further it is away.
+    A value outside of [0, 1] costs the same as the nearer end. Beyond the learned range the cost
+    grows with the distance.
     """
     nats: Float64 = np.logaddexp(0.0, logits) - np.clip(x, 0.0, 1.0) * logits
     if (outside := x - np.clip(x, shape.low, shape.high)).any():
@@ -181,17 +185,17 @@ def bernoulli(x: Array, logits: Float64, shape: Shape) -> Float64:
 
 
 class Identity(Network):
-    """A generator whose codes are the scaled vectors themselves: it has nothing to learn."""
+    """A stand-in for a network whose codes are the scaled vectors themselves; it has no weights."""
 
     __slots__ = ()
 
     @classmethod
     def of(cls, d: int, categories: tuple[int, ...] = ()) -> Self:
-        """Return an identity for d numbers; the last of them are the slots of categories."""
+        """Return an identity for d numbers, the last of which are the slots of categories."""
         return cls(Shape(d, d, (), "identity", categories=categories), {})
 
     def encode(self, x: Array) -> tuple[Array, Array]:
-        """Return x itself, certain: mean and log variance, (n, d) each."""
+        """Return x itself as the mean, and a log variance that means certainty, (n, d) each."""
         return x, np.full_like(x, LOG_VARIANCE_RANGE[0])
 
     def decode(self, z: Array) -> Array:

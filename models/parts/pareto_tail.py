@@ -1,4 +1,4 @@
-"""A generalised Pareto tail fitted beyond the largest calibration scores."""
+"""A generalised Pareto tail beyond the largest calibration scores."""
 
 import math
 
@@ -6,20 +6,21 @@ import numpy as np
 
 from models.arrays import Float64
 
-HEAVY, HEAVIEST = 0.4, 2.0  # gamma by moments from which on a tail is fitted otherwise; at the most
-FEWEST = 10  # positive excesses for that
+# above the first gamma, `heavy` fits the tail; the second is the largest gamma
+HEAVY, HEAVIEST = 0.4, 2.0
+FEWEST = 10  # the fewest positive excesses for that
 
 
 def peaks_over_threshold(scores: Float64, q: float) -> float:
     """Return z_q, the score that a normal exceeds with probability q, by extreme-value theory.
 
-    Siffer et al., 2017: of n ascending scores the N_t above t are peaks, whose excesses follow a
+    Siffer et al., 2017: N_t of the n ascending scores lie above t. Their excesses over t follow a
     generalized Pareto distribution with shape gamma and scale sigma, so
 
         z_q = t + (sigma / gamma) ((q n / N_t)^(-gamma) - 1)
 
-    and t - sigma log(q n / N_t) in the limit gamma = 0. t is the score below the largest tenth,
-    or below those rarer than q where q is larger.
+    and t - sigma log(q n / N_t) in the limit gamma = 0. t is the score just below the largest
+    tenth, or below the largest share q if q is larger.
     """
     n = len(scores)
     peaks = min(max(n // 10, 10, math.ceil(q * n)), n - 1)
@@ -30,30 +31,31 @@ def peaks_over_threshold(scores: Float64, q: float) -> float:
 
 
 def fit_tail(scores: Float64) -> tuple[float, float]:
-    """Fit (gamma, sigma) to the largest tenth, for excesses over the largest score."""
+    """Fit (gamma, sigma) to the largest tenth; they hold for excesses over the maximum."""
     n = len(scores)
     k = min(max(n // 10, 10), n - 1)
     excesses = scores[n - k :] - scores[n - k - 1]
     gamma, scale = pareto(excesses, float(scores[-1]))
-    # Peaks over the largest score: the excess over a higher level has scale sigma + gamma * step.
+    # For excesses over a level that is higher by `step`, the scale is sigma + gamma * step.
     return gamma, scale + gamma * float(excesses[-1])
 
 
 def pareto(excesses: Float64, largest: float) -> tuple[float, float]:
     """Fit (gamma, sigma) to ascending excesses (k,) by probability-weighted moments.
 
-    Those have no finite variance from gamma = .5 on. What comes near it is fitted by `heavy`.
+    These moments have no finite variance if gamma >= 0.5. `heavy` fits tails that come near it.
     """
     k = len(excesses)
-    # Even where all scores are equal a tail must fall; 1e-6 nats is below any difference.
+    # A tail must fall even if all scores are equal; 1e-6 nats is below any real difference.
     mean = max(float(excesses.mean()), 1e-6, 1e-6 * abs(largest))
-    ranks = (np.arange(k, 0, -1) - 0.65) / k  # plotting positions, the largest last
+    ranks = (np.arange(k, 0, -1) - 0.65) / k  # plotting positions, ascending
     second = float((excesses * ranks).mean())
     gamma = 2.0 - mean / max(mean - 2.0 * second, 1e-3 * mean)
     positive = excesses[excesses > 0.0]
     if gamma > HEAVY and len(positive) >= FEWEST:
         return heavy(positive)
-    # A bounded tail (gamma < 0) would call the next normal impossible; a mean needs gamma < 1.
+    # A bounded tail (gamma < 0) would make a slightly larger normal impossible; a finite mean needs
+    # gamma < 1.
     gamma = float(np.clip(gamma, 0.0, 0.5))
     return gamma, mean * (1.0 - gamma)
 
@@ -61,9 +63,9 @@ def pareto(excesses: Float64, largest: float) -> tuple[float, float]:
 def heavy(excesses: Float64) -> tuple[float, float]:
     """Fit (gamma, sigma) to ascending positive excesses (k,), however heavy their tail is.
 
-    Zhang & Stephens, A new and efficient estimation method for the generalized Pareto
-    distribution, 2009: with b = -gamma / sigma the likelihood depends on b alone; b is its mean
-    over a grid, weighted by likelihood.
+    Zhang & Stephens, A new and efficient estimation method for the generalized Pareto distribution,
+    2009: with b = -gamma / sigma the profile likelihood depends on b alone. The estimate of b is
+    the mean over a grid, weighted by this likelihood.
     """
     k = len(excesses)
     points = 30 + math.isqrt(k)

@@ -1,4 +1,4 @@
-"""What each feature looked like when a version learned it: the drift monitor's yardstick."""
+"""The distribution of each learned feature, with which drift tests compare live traffic."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 from models.arrays import Array
 
 BINS = 16
-WINDOW = 1000  # rows: as many as the drift tests compare with the reference at the least
+WINDOW = 1000  # rows in a window: the fewest that the drift tests compare with the reference
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A histogram of each feature in the client's units, and how far normals went from it.
+    """A histogram of each feature in the client's units, and how far normals wandered from it.
 
-    `edges` (d, B - 1) float32 ascending, bin b holding edges[b - 1] <= x < edges[b];
-    `expected` (d, B) float64, the share of normals in each bin, rows summing to 1; `wander` (d,)
-    float64, the largest distance of a distribution function of `WINDOW` normals, one after another,
-    from that of all: a season's length is as normal as its mean. `score_wander` (1,) is the same of
-    the p-values of their scores, from the uniform distribution function.
+    `edges` (d, B - 1) float32 ascend; bin b holds edges[b - 1] <= x < edges[b]. `expected` (d, B)
+    float64 is the share of normals in each bin; rows sum to 1. `wander` (d,) float64 is the largest
+    distance between the distribution function of `WINDOW` consecutive normals and that of all: a
+    feature may have seasons. `score_wander` (1,) is the same for the p-values of the scores,
+    relative to the uniform distribution function.
     """
 
     edges: Array
@@ -31,10 +31,11 @@ class Reference:
 
     @classmethod
     def fit(cls, X: Array) -> Self:
-        """Fit on the first normals X (n, d), in the order in which they came.
+        """Fit to the first normals X (n, d), in order of arrival.
 
-        Ten bins of about equal share, then bins one and three ranges further out on either side,
-        for the regimes still to come: the edges stay, so that counts of different versions add.
+        Ten bins have about equal shares. On either side, further bins end one and three ranges
+        further out, for later regimes. The edges never change, so that counts of different versions
+        can be added.
         """
         deciles = np.quantile(X, np.arange(1, 10) / 10, axis=0)
         low, high = X.min(axis=0).astype(np.float64), X.max(axis=0).astype(np.float64)
@@ -47,7 +48,7 @@ class Reference:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
-        """Return the reference that a version's tensors hold; earlier ones know of no wandering."""
+        """Return the reference in a version's tensors; early versions have no `wander`."""
         edges = tensors["reference.edges"]
         wander = tensors.get("reference.wander", np.zeros(len(edges)))
         of_scores = tensors.get("reference.score_wander", np.zeros(1))
@@ -55,12 +56,12 @@ class Reference:
 
     @property
     def first(self) -> Array:
-        """The least and the largest value of each feature among the first normals, (2, d)."""
+        """The smallest and the largest value of each feature among the first normals, (2, d)."""
         return self.edges[:, (2, BINS - 4)].T
 
     @property
     def constant(self) -> NDArray[np.bool_]:
-        """Which features had one value so far, and no other further than .1 % of it away, (d,)."""
+        """Mask (d,) of the features whose values so far all lie within 0.1 % of one value."""
         value = self.edges[:, 2]
         of = (self.edges <= value[:, None]).sum(axis=1)
         alone: NDArray[np.bool_] = value == self.edges[:, BINS - 5]
@@ -68,7 +69,7 @@ class Reference:
         return alone & whole
 
     def updated(self, X: Array, share_old: float) -> Self:
-        """Return the reference after normals X (n, d), as they came, that weigh 1 - share_old."""
+        """Return the reference updated with normals X (n, d), in order, of weight 1 - share_old."""
         expected = share_old * self.expected + (1.0 - share_old) * self.count(X) / len(X)
         wander, whole = self.wander, np.cumsum(expected, axis=1)
         for some in _windows(len(X)):
@@ -77,7 +78,7 @@ class Reference:
         return replace(self, expected=expected, wander=np.minimum(wander, 1.0))
 
     def scored(self, p_values: NDArray[np.float64]) -> Self:
-        """Return the reference after normals, as they came, whose scores had `p_values` (n,)."""
+        """Return the reference updated with the scores' `p_values` (n,) of normals, in order."""
         far, whole = self.score_wander, np.arange(1, WINDOW + 1) / WINDOW
         for some in _windows(len(p_values)):
             gap = np.abs(np.sort(p_values[some]) - whole).max()
@@ -95,7 +96,7 @@ class Reference:
 
 
 def _windows(n: int) -> Iterator[slice]:
-    """Yield the windows of n rows, each half over the next; none where the rows are fewer."""
+    """Yield the windows of n rows; each overlaps the next by half. Too few rows give none."""
     return (slice(start, start + WINDOW) for start in range(0, n - WINDOW + 1, WINDOW // 2))
 
 

@@ -1,4 +1,4 @@
-"""What a version knows of its regimes: number, size, typical vector and boundary of each."""
+"""The regimes of a version: the number, size, typical vector and boundary of each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from models.arrays import Array
 from models.parts.lineage import KnownRegime
 from models.parts.network import Network
 
-NONE = 0  # the number of what no regime explains
-RIDGE = 1e-3  # added to the tied covariance, in shares of its mean variance
+NONE = 0  # the number for a row that no regime explains
+RIDGE = 1e-3  # added to the shared covariance, relative to its mean variance
 
 
 @dataclass(frozen=True, slots=True)
 class Regime:
     """One mode of normal behaviour.
 
-    `number` is the regime's own, from version to version. `size` vectors of it were learned, a
-    `share` of all; `seen` is the latest experience that brought any. `typical` (d,), in the
-    client's units, is what the version expects in its middle: drawn from the generator, never a
-    vector that was sent. `about` is what was measured of it when the version was made.
+    A regime keeps its `number` from version to version. `size` vectors of it were learned, a
+    `share` of all; `seen` is the latest experience that had any. `typical` (d,), in the client's
+    units, is a vector from its middle. It is drawn from the generator and never a vector that a
+    client sent. `about` is what the lineage says of the regime.
     """
 
     number: int
@@ -34,7 +34,7 @@ class Regime:
 
     @classmethod
     def listed(cls, known: Sequence[KnownRegime], typical: Array) -> tuple[Self, ...]:
-        """Return the regimes of a lineage, `typical` (R, d) being theirs."""
+        """Return the regimes of a lineage; `typical` (R, d) are their typical vectors."""
         total = sum(one.size for one in known)
         return tuple(
             cls(one.number, one.size, one.size / total, one.seen, x, one)
@@ -44,12 +44,12 @@ class Regime:
 
 @dataclass(frozen=True, slots=True)
 class Boundaries:
-    """Which of R regimes is nearest: `weight` (h, R) and `bias` (R,) of a linear discriminant.
+    """A linear discriminant, `weight` (h, R) and `bias` (R,), that finds the nearest of R regimes.
 
-    Gaussians with one covariance, over the h units of the encoder's last hidden layer (Lee et
-    al., A simple unified framework for detecting out-of-distribution samples, 2018): the nearest
-    has the largest f . Sigma^-1 mu_r - mu_r . Sigma^-1 mu_r / 2. No regime is favoured for its
-    size. `typical` (R, k) are the codes of the typical vectors.
+    The regimes are Gaussians with one shared covariance over the h units f of the encoder's last
+    hidden layer (Lee et al., A simple unified framework for detecting out-of-distribution samples,
+    2018). The nearest regime has the largest f . Sigma^-1 mu_r - mu_r . Sigma^-1 mu_r / 2. The size
+    of a regime plays no role. `typical` (R, k) are the codes of the typical vectors.
     """
 
     weight: Array
@@ -58,11 +58,11 @@ class Boundaries:
 
     @classmethod
     def fit(cls, network: Network, x: Array, of: NDArray[np.int64], drawn: Array) -> Self:
-        """Fit to scaled vectors x (n, d), those of regime index `of` (n,); each 0..R-1 occurs.
+        """Fit to scaled vectors x (n, d) with regime indices `of` (n,); each of 0..R-1 occurs.
 
-        `drawn` (m, d) come from the generator: a regime's typical code is that of the drawn
-        vector whose code is nearest to the mean code of those of `drawn` that are of the regime,
-        or of x where there are none.
+        `drawn` (m, d) come from the generator. A regime's mean code is that of the drawn vectors in
+        the regime, or of the vectors of x if none was drawn. Its typical code is the code of the
+        drawn vector nearest to that mean.
         """
         features = network.hidden(x).astype(np.float64)
         means = means_of(features, of)
@@ -81,19 +81,20 @@ class Boundaries:
 
     def nearest(self, network: Network, x: Array) -> NDArray[np.int64]:
         """Return the index of the nearest regime of each scaled vector of x (n, d), (n,)."""
-        # A matrix product of finite numbers raises a flag at times, on places that it does not use.
+        # A matrix product of finite numbers may raise a floating-point flag in padding that it does
+        # not use.
         with np.errstate(invalid="ignore"):
             likely = network.hidden(x) @ self.weight + self.bias  # (n, R)
         nearest: NDArray[np.int64] = likely.argmax(axis=1)
         return nearest
 
     def to_tensors(self) -> dict[str, Array]:
-        """Return the arrays as a version's `memory` keeps them."""
+        """Return the arrays in the form that a version's `memory` stores."""
         return {f"regimes.{name}": getattr(self, name) for name in self.__slots__}
 
     @classmethod
     def from_tensors(cls, memory: Mapping[str, Array]) -> Self | None:
-        """Return what `to_tensors` gave; None where there is none."""
+        """Return the boundaries that `to_tensors` wrote; None if there are none."""
         if "regimes.weight" not in memory:
             return None
         return cls(*(memory[f"regimes.{name}"] for name in cls.__slots__))

@@ -1,7 +1,7 @@
-"""The frozen map from a client's units to the network's.
+"""The map from a client's units to the network's scaled units.
 
-It is fitted once, on a detector's first experience, and carried unchanged from version to
-version: a scaler refitted on new data only would move every old vector and so erase the past.
+It is fitted once, to a detector's first experience. Later versions keep it for all learned values:
+a scaler refitted to new data alone would move every old vector and so erase the past.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from models.parts.bend import Bend
 
 Array = NDArray[np.float32]
 
-# Scaled values are left alone up to this many units and grow as a logarithm beyond it, so that
-# one wild value can neither blow up a gradient nor hide the other features. Continuous, with a
-# continuous slope, and invertible.
+# Scaled values are unchanged up to this many units and grow as a logarithm beyond it, so that one
+# extreme value can neither blow up a gradient nor hide the other features. The map is invertible,
+# and its slope is continuous.
 KNEE = 60.0
-REACH = 20.0  # ranges of the middle half: what lies further out does not decide the scale
-# Scale of a constant feature, in its value: that it moves at all is news, in whatever unit.
+REACH = 20.0  # in ranges of the middle half: values further out do not decide the scale
+# The scale of a constant feature, relative to its value: any change of it is news, in any unit.
 OF_CONSTANT = 1e-3
 
 Float64 = NDArray[np.float64]
@@ -32,7 +32,7 @@ def squash(x: Float64) -> Float64:
     """Return x where |x| <= KNEE, and sign(x) (KNEE + log(1 + |x| - KNEE)) beyond it."""
     size = np.abs(x)
     if not x.size or size.max() <= KNEE:
-        return x  # nearly always: logarithms cost more than all the rest of scaling
+        return x  # the usual case: the logarithm costs more than the rest of the scaling
     beyond = np.maximum(size - KNEE, 0.0)
     return np.where(beyond > 0.0, np.copysign(KNEE + np.log1p(beyond), x), x)
 
@@ -48,9 +48,9 @@ def unsquash(y: Float64) -> Float64:
 class Scaler:
     """Location and scale of each feature, (d,) float64 each; scale is never 0.
 
-    With `slots` some of a client's features are categories: d is then the number of the features
-    that are numbers, which are scaled, and of slots, which are not. `bend` is how the scaled values
-    of later experiences, far away or much wider, are drawn in; None where none was.
+    With `slots`, some of a client's features are categories. Then d counts the numbers, which are
+    scaled, and the slots, which are not. `bend` maps values of later experiences that are far away
+    or vary much more; None if there were none.
 
     >>> Scaler.fit(np.float32([[0, 5], [2, 5]])).scale.round(1)
     array([1., 0.])
@@ -63,17 +63,17 @@ class Scaler:
 
     @property
     def width(self) -> int:
-        """Features of a client's vector, w: fewer than d where some are categories."""
+        """The number w of features of a client's vector: less than d if some are categories."""
         return len(self.scale) if self.slots is None else self.slots.width
 
     @property
     def owners(self) -> NDArray[np.intp]:
-        """Which feature of a client's vector each scaled number is of, (d,)."""
+        """The index of the client's feature to which each scaled number belongs, (d,)."""
         return np.arange(len(self.scale)) if self.slots is None else self.slots.owners
 
     @classmethod
     def fitted(cls, X: Array, categories: Sequence[int], unit: bool = False) -> Self:
-        """Fit on X (n, w), of whose features `categories` hold codes: `models.categories`."""
+        """Fit to X (n, w), in which the features `categories` hold codes: `models.categories`."""
         if not categories:
             return cls.fit(X, unit)
         slots = Slots.fit(X, categories)
@@ -87,12 +87,12 @@ class Scaler:
 
     @classmethod
     def fit(cls, X: Array, unit: bool = False) -> Self:
-        """Fit on X (n, d): mean and deviation of the values in the middle.
+        """Fit to X (n, d): mean and deviation of the middle values.
 
-        That is the middle 99.8 %, and of it what lies within REACH ranges of the middle half from
-        the median: what is further out is pulled in first, so that a few wild values among the
-        normals cannot flatten a feature. A constant feature gets a thousandth of its value, or 1.
-        With `unit` all features share one map, onto [0, 1], as a Bernoulli likelihood needs.
+        Values beyond the middle 99.8 %, or further from the median than REACH ranges of the middle
+        half, are first pulled in, so that a few extreme values among the normals cannot flatten a
+        feature. The scale of a constant feature is a thousandth of its value, or 1. With `unit`,
+        all features share one map onto [0, 1], as a Bernoulli likelihood needs.
         """
         values = X.astype(np.float64)
         if unit:
@@ -102,25 +102,25 @@ class Scaler:
         low, high = middle(values)
         inner = np.clip(values, low, high)
         location, scale = inner.mean(axis=0), inner.std(axis=0)
-        # A deviation below float32's resolution of the values is rounding, not variation.
+        # A deviation below float32's resolution at these values is rounding, not variation.
         constant = scale <= 1e-6 * np.abs(inner).max(axis=0)
         value = np.where(location == 0.0, 1.0, OF_CONSTANT * np.abs(location))
         return cls(location, np.where(constant, value, scale))
 
     def reaching(self, X: Array, known: Float64, constant: NDArray[np.bool_]) -> Self:
-        """Return the scaler that new normals X (n, w) fit into, too.
+        """Return the scaler extended to new normals X (n, w).
 
-        Values of a category that are new take the slots that are free. Of the numbers,
-        whatever lies between the ends of what was learned, `known` (2, d) scaled, keeps its place,
-        so that all that was learned stays as it is. A feature that was `constant` (w,) so far, at
-        its location, takes its scale from what it is now. A few wild values decide nothing.
+        New values of a category take free slots. Numbers between the ends of the learned values,
+        `known` (2, d) scaled, keep their place, so that nothing learned moves. A feature that was
+        `constant` (w,) so far keeps its location and takes its scale from the new values. A few
+        extreme values have no influence.
         """
         slots = self.slots
         if slots is not None:
             slots = slots.claimed(X)
             constant = np.pad(constant[slots.numbers], (0, len(slots.codes)))
             X = slots.encode(X)
-            X[:, slots.numbers.size :] = 0.0  # which lies between the ends of any slot
+            X[:, slots.numbers.size :] = 0.0  # 0.5 lies between the ends of any slot
         apart = X - self.location
         apart = np.clip(apart, *middle(apart))
         moves = np.sqrt(np.square(apart).mean(axis=0))
@@ -131,7 +131,7 @@ class Scaler:
         return replace(self, scale=scale, bend=bent, slots=slots)
 
     def moved(self) -> dict[str, NDArray[Any]]:
-        """Return bend and slots as an artifact keeps them: nothing where there are none."""
+        """Return bend and slots as tensors of an artifact; empty if there are none."""
         found: dict[str, NDArray[Any]] = {}
         if self.bend is not None:
             found |= {"scaler.at": self.bend.at, "scaler.to": self.bend.to}
@@ -142,7 +142,7 @@ class Scaler:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, NDArray[Any]], counts: Sequence[int] = ()) -> Self:
-        """Return the scaler that an artifact keeps; `counts` are the slots of each category."""
+        """Return the scaler in an artifact's tensors; `counts` are the slots of each category."""
         bend = Bend(tensors["scaler.at"], tensors["scaler.to"]) if "scaler.at" in tensors else None
         location, slots = tensors["scaler.location"], None
         if counts:
@@ -152,24 +152,24 @@ class Scaler:
         return cls(location, tensors["scaler.scale"], bend, slots)
 
     def transform(self, X: Array) -> Array:
-        """Scale X (n, w) in the client's units: (n, d), finite for every finite float32."""
+        """Scale X (n, w) from the client's units to (n, d); finite float32 values stay finite."""
         x = (X if self.slots is None else self.slots.encode(X)) - self.location
         x /= self.scale
         return squash(x if self.bend is None else self.bend(x)).astype(np.float32)
 
     def transform_one(self, x: Array) -> Array | None:
-        """Scale one x (w,); None where a value is not finite, or too far out to be sure quickly."""
+        """Scale one x (w,); None if a value is not finite or so large that it needs `transform`."""
         scaled = (x if self.slots is None else self.slots.encode(x[None])[0]) - self.location
         scaled /= self.scale
         if self.bend is not None:
             scaled = self.bend(scaled)
-        # No value is larger than the length, and the length is finite only if every value is.
+        # The norm is an upper bound for every value, and is finite only if every value is.
         return scaled.astype(np.float32) if np.dot(scaled, scaled) <= KNEE * KNEE else None
 
     def inverse(self, Y: Array) -> Array:
         """Return scaled vectors Y (n, d) in the client's units (n, w), clipped to float32's range.
 
-        A category has the value whose slot is the largest.
+        A category takes the value of its largest slot.
         """
         scaled = unsquash(Y.astype(np.float64))
         X = (scaled if self.bend is None else self.bend.inverse(scaled)) * self.scale
@@ -178,12 +178,12 @@ class Scaler:
         return found if self.slots is None else self.slots.decode(found)
 
     def valid(self, y: Array) -> Array:
-        """Return scaled vectors y (n, d) as there are such: one slot of each category is taken."""
+        """Return scaled vectors y (n, d) with exactly one slot set per category."""
         return y if self.slots is None else self.slots.valid(y)
 
 
 def middle(values: Float64) -> tuple[Float64, Float64]:
-    """Return between which ends (d,) the values (n, d) lie that decide a feature's scale."""
+    """Return the ends (d,) between which values (n, d) decide a feature's scale."""
     least, low, half, high, most = np.quantile(values, (0.001, 0.25, 0.5, 0.75, 0.999), axis=0)
     reach = np.where(high > low, REACH * (high - low), np.inf)
     return np.maximum(least, half - reach), np.minimum(most, half + reach)

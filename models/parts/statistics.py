@@ -1,4 +1,4 @@
-"""Small statistics that several pieces share: binomial tails, Wilson's interval, AUROC."""
+"""Small statistics used in several places: binomial tails, Wilson's interval, AUROC."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from models.arrays import Float64
 
 
 def ranked(anomalies: Float64, normals: Float64) -> float | None:
-    """Return the AUROC: how often an anomaly scores above a normal, ties counting half.
+    """Return the AUROC of anomalies' scores over normals' scores; None if either is empty.
 
     >>> ranked(np.array([2.0, 3.0]), np.array([1.0, 2.0]))
     0.875
@@ -32,7 +32,7 @@ def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def binomial_tail(k: int, n: int, probability: float) -> float:
-    """Return P(Binomial(n, probability) >= k), exact to rounding.
+    """Return P(Binomial(n, probability) >= k), exact up to rounding.
 
     >>> round(binomial_tail(2, 10, 0.01), 6)
     0.004266
@@ -41,7 +41,7 @@ def binomial_tail(k: int, n: int, probability: float) -> float:
         return 1.0
     i = np.arange(k, n, dtype=np.float64)
     ratios = np.log((n - i) / (i + 1)) + math.log(probability / (1.0 - probability))
-    masses = np.concatenate([[0.0], ratios.cumsum()])  # logarithms, relative to that of k
+    masses = np.concatenate([[0.0], ratios.cumsum()])  # log masses relative to the mass at k
     largest = float(masses.max())
     total = math.log(float(np.exp(masses - largest).sum())) + largest
     return math.exp(min(0.0, log_mass(k, n, probability) + total))
@@ -54,7 +54,7 @@ def log_mass(k: int, n: int, probability: float) -> float:
 
 
 def auroc(normals: Float64, anomalies: Float64) -> float:
-    """Return the chance that an anomaly's score is above a normal's, ties counted as half.
+    """Return the chance that an anomaly's score exceeds a normal's; a tie counts half.
 
     >>> auroc(np.array([1.0, 2.0]), np.array([2.0, 3.0]))
     0.875
@@ -66,7 +66,7 @@ def auroc(normals: Float64, anomalies: Float64) -> float:
 
 
 def binomial_at_most(k: int, n: int) -> Callable[[float], float]:
-    """Return the chance of at most k of n as a function of the rate p in (0, 1).
+    """Return P(Binomial(n, p) <= k) as a function of p in (0, 1).
 
     >>> round(binomial_at_most(1, 3)(0.5), 12)
     0.5

@@ -1,8 +1,7 @@
-"""Values of a first experience that are far from all others: sentinels, spikes, wrong units.
+"""Stray values in a first experience: sentinels, spikes and wrong units, far from all others.
 
-A few of them would decide the scale of a feature, and the threshold. They are told from the tail
-of a feature whose values do reach far by the gap before them: a tail gets thinner, but it has no
-gap in which the distance from the middle grows fivefold.
+A few of them would decide the scale of a feature, and the threshold. A gap separates them from a
+long tail: a tail gets thinner, but has no gap in which the distance from the middle grows fivefold.
 """
 
 from typing import NamedTuple
@@ -12,20 +11,20 @@ from numpy.typing import NDArray
 
 from models.arrays import Array
 
-REACH = 20.0  # ranges of the middle half, from the median: nothing nearer is astray
-GAP = 5.0  # times the distance of the next nearer value
-MOST = 0.06  # of the rows: more are a regime
+REACH = 20.0  # a stray is at least this many ranges of the middle half away from the median
+GAP = 5.0  # a stray is at least this many times as far as the next nearer value
+MOST = 0.06  # the largest share of rows: more rows are a regime
 
 
 class Strays(NamedTuple):
-    """The rows with a stray value, (n,) of bool, and what was found in each such column."""
+    """A mask (n,) of the rows with a stray value, and the columns that have some."""
 
     rows: NDArray[np.bool_]
     columns: dict[int, "Column"]
 
 
 class Column(NamedTuple):
-    """How many values of a column are astray, and between which the others lie."""
+    """How many values of a column are strays, and the range of its other values."""
 
     values: int
     low: float
@@ -33,7 +32,7 @@ class Column(NamedTuple):
 
 
 def strays(X: Array) -> Strays:
-    """Return which values of the first normals X (n, d) lie apart from all others.
+    """Return the stray values among the first normals X (n, d).
 
     >>> X = np.linspace(0, 1, 100, dtype=np.float32)[:, None]
     >>> X[7] = -9999

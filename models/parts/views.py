@@ -1,4 +1,4 @@
-"""Two views of scaled vectors, each with a density: what the network's own score lacks."""
+"""Two views of scaled vectors, each with a density, which complement the network's own score."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,18 +12,18 @@ from models.parts.data_density import DataDensity
 from models.parts.fine import ROWS_A_FEATURE, Fine
 from models.parts.marginals import REACH, Marginals
 
-LEAST = 1e-6  # deviation of a feature that is not constant
+LEAST = 1e-6  # a feature with a smaller deviation is constant
 KNOTS_OF = ("values", "scores", "unit")  # the arrays of `Marginals`
 _FURTHEST = float(np.arcsinh(REACH))
 
 
 @dataclass(frozen=True)
 class Views:
-    """The scaled features with their tails drawn in, and their normal scores; a density of each.
+    """The scaled features with shrunk tails, their normal scores, and a density of each.
 
-    `drawn_in` is asinh(x) times `unit` (d,), which gives each feature a deviation of 1: gaps
-    between modes show there. Where combinations of features are `fine`, they are further features
-    of that view. `normal` shows what lies in the tail of a skewed feature.
+    The view `drawn_in` is asinh(x) times `unit` (d,), which gives each feature a deviation of 1. It
+    shows gaps between modes. `fine` combinations, if any, are further features of that view. The
+    view `normal` shows anomalies in the tail of a skewed feature.
     """
 
     unit: Array
@@ -36,7 +36,7 @@ class Views:
     def fit(cls, x: Array, seed: int, like: Self | None = None) -> Self:
         """Fit to scaled vectors x (n, d).
 
-        With as many fine combinations as fit or, `like` other views, where those have some.
+        Given other views `like`, fine combinations are fitted only if those have some.
         """
         enough = ROWS_A_FEATURE if like is None else 0
         fine = Fine.fit(x, enough=enough) if like is None or like.fine is not None else None
@@ -52,9 +52,9 @@ class Views:
         )
 
     def again(self, x: Array) -> Self:
-        """Return the views of other scaled vectors x (n, d) of the same kind, without a search.
+        """Return these views fitted to similar scaled vectors x (n, d), without a search.
 
-        For the folds: of each a quarter is other vectors than those fitted to.
+        The folds use it: a quarter of each fold's vectors differ from those of the first fit.
         """
         marginals = Marginals.fit(x)
         return replace(
@@ -65,11 +65,11 @@ class Views:
         )
 
     def misfits(self, x: Array) -> tuple[Float64, Float64, Float64, Float64, Float64]:
-        """Return how little scaled vectors x (n, d) fit both views, (n,) each.
+        """Return how badly scaled vectors x (n, d) fit both views: five arrays (n,).
 
-        -log p in either, in nats; the distance from the nearest of the kernels' centres in either,
-        in deviations of a feature; and -log p of the normal scores as if features were independent,
-        but for what is constant.
+        They are -log p in either view, in nats; the distance from the nearest kernel centre in
+        either view, in deviations of a feature; and -log p of the normal scores as if features were
+        independent, without its constant.
         """
         normal = self.marginals(x).astype(np.float32)
         apart = np.float32(0.5) * np.vecdot(normal, normal)
@@ -85,9 +85,9 @@ class Views:
         return -log_in, -log, far_in, far, 0.5 * float(normal.dot(normal))
 
     def explain(self, x: Array) -> tuple[tuple[Float64, Float64], tuple[Float64, Float64]]:
-        """Return for either view what each feature of x (n, d) adds, and the value expected of it.
+        """Return for either view each feature's contribution, and its expected value.
 
-        (n, d) each, in nats and in scaled units.
+        Both are (n, d): the contribution in nats, the expected value in scaled units.
         """
         d = x.shape[1]
         shares, middle = self.drawn_in.explain(_seen(x, self.unit, self.fine))
@@ -99,12 +99,12 @@ class Views:
         return (shares, expected), (of_normal, self.marginals.inverse(normal))
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
-        """Draw n scaled vectors, (n, d), by the normal scores."""
+        """Draw n scaled vectors, (n, d), from the view `normal`."""
         x = self.marginals.inverse(self.normal.sample(n, rng)).astype(np.float32)
         return x if self.fine is None else self.fine.restored(x, rng)
 
     def to_tensors(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays as a version's `scoring` keeps them."""
+        """Return the arrays in the form that a version's `scoring` stores."""
         return {
             "views.unit": self.unit,
             **self.drawn_in.to_tensors("views.drawn_in."),
@@ -115,7 +115,7 @@ class Views:
 
     @classmethod
     def from_tensors(cls, scoring: Mapping[str, NDArray[Any]]) -> Self | None:
-        """Return what `to_tensors` gave; None where there is none."""
+        """Return the views that `to_tensors` wrote; None if there are none."""
         if "views.unit" not in scoring:
             return None
         return cls(
@@ -128,12 +128,12 @@ class Views:
 
 
 def _seen(x: Array, unit: Array, fine: Fine | None) -> Array:
-    """Return what the view `drawn_in` has of scaled vectors x (n, d)."""
+    """Return scaled vectors x (n, d) in the view `drawn_in`."""
     return _seen_near(_near(x), unit, fine)
 
 
 def _seen_near(near: Array, unit: Array, fine: Fine | None) -> Array:
-    """Return what the view `drawn_in` has of vectors (n, d) within REACH, or of one (d,)."""
+    """Return vectors (n, d), or one (d,), that are within REACH in the view `drawn_in`."""
     seen: Array = np.arcsinh(near)
     seen *= unit
     return seen if fine is None else np.concatenate([seen, fine(near)], axis=-1)
