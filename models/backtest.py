@@ -5,9 +5,9 @@ scores. It learns a batch only after the alarms of that batch were counted.
 """
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,24 @@ from models.version.version import Version
 
 PROBE = 5  # every fifth vector of a window is never learned: it measures forgetting of the window
 NEW = 0.2  # a batch with at least this share of alarms is a new regime, not false alarms
-BATCHES = 10  # the default number of batches
+BATCHES = 10  # the default number of batches, if none would have more than WIDEST rows
 LEAST = 100  # the smallest history, in vectors
+WIDEST = 1_000_000  # the largest default window, in rows
+LEARNED_MOST = 200_000  # rows learned from a window, evenly taken; as in the service
+_PIECE = 50_000  # rows held in memory at a time, besides those to be learned
+_KEPT = 10_001  # p-values kept of a batch; of a larger batch, as many quantiles
 
 Mask = NDArray[np.bool_]
+
+
+class Rows(Protocol):
+    """Rows that are read by parts, such as an array or a file; each part is an array."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def __getitem__(self, part: slice, /) -> Any:
+        """Return the rows of a part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +49,40 @@ class History:
     never learned.
     """
 
-    vectors: Array
-    anomalous: Mask | None = None
+    vectors: Rows
+    anomalous: Rows | None = None
+
+    def pieces(self, part: slice) -> Iterator[tuple[Array, Mask]]:
+        """Yield the rows of a part, and which are known anomalies, some at a time."""
+        for start in range(part.start, part.stop, _PIECE):
+            some = slice(start, min(start + _PIECE, part.stop))
+            X = self.vectors[some]
+            yield X, np.zeros(len(X), bool) if self.anomalous is None else self.anomalous[some]
+
+    def normals(self, part: slice) -> Iterator[tuple[Array, Mask]]:
+        """Yield the whole normals of a part, and which of them are probes, never learned."""
+        before = 0
+        for X, anomalous in self.pieces(part):
+            normal = X[~anomalous & ~np.isnan(X).any(axis=1)]
+            yield normal, (before + np.arange(len(normal))) % PROBE == PROBE - 1
+            before += len(normal)
+
+    def taught(self, part: slice) -> Array:
+        """Return what is learned of a part, (n, d): all that is no probe, or evenly taken rows."""
+        every = math.ceil((part.stop - part.start) * (PROBE - 1) / PROBE / LEARNED_MOST)
+        kept, before = [], 0
+        for normal, probing in self.normals(part):
+            learnable = normal[~probing]
+            kept.append(learnable[-before % every :: every])
+            before += len(learnable)
+        return np.concatenate(kept)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """The result on rows `start` to `stop`, judged by the version learned from earlier rows.
 
-    `rate` is the share of the normal rows that alarmed, or of all rows if no row is labelled.
+    `rate` is the share of the `normals` that alarmed; all rows count as normal if none is labelled.
     `auroc` is None unless the batch has both normals and labelled anomalies.
     """
 
@@ -52,6 +91,7 @@ class Batch:
     alarms: int
     rate: float
     auroc: float | None
+    normals: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +151,17 @@ class Lifetime:
 def windows(n: int, first: int | None = None, batch: int | None = None) -> list[slice]:
     """Divide `n` rows into the first window and the batches after it.
 
-    By default the first window is a fifth of the rows, and ten batches follow. The rows left over
-    at the end join the last batch. Raises VectorError if no row would be left to score.
+    By default the first window is a fifth of the rows, and ten batches follow. No default window
+    exceeds a million rows, so a larger history has more of them. The rows left over at the end join
+    the last batch. Raises VectorError if no row would be left to score.
 
     >>> windows(200, 80, 50)
     [slice(0, 80, None), slice(80, 130, None), slice(130, 200, None)]
     """
     if n < LEAST:
         raise VectorError(f"{n} rows; a backtest takes {LEAST}, some to learn and some to score")
-    first = first or max(n // 5, 2 * MIN_VECTORS)
-    batch = batch or max(math.ceil((n - first) / BATCHES), MIN_VECTORS)
+    first = first or min(max(n // 5, 2 * MIN_VECTORS), WIDEST)
+    batch = batch or min(max(math.ceil((n - first) / BATCHES), MIN_VECTORS), WIDEST)
     if first < 2 * MIN_VECTORS:
         raise VectorError(f"the first window of {first} rows is less than {2 * MIN_VECTORS}")
     if first >= n:
@@ -135,33 +176,29 @@ def live(
     """Run the backtest under `config`; yield the share of the work that is done."""
     version: Version | None = None
     batches: list[Batch] = []
-    probes: list[Array] = []
     after: list[float] = []
     p_values: list[Float64] = []
-    waiting = history.vectors[:0]
+    probed: list[slice] = []
+    waiting: Array = history.vectors[:0]
     for i, part in enumerate(parts):
-        X = history.vectors[part]
-        anomalous = np.zeros(len(X), bool) if history.anomalous is None else history.anomalous[part]
         if version is not None:
-            batch, p = _scored(version, X, anomalous, part)
+            batch, p = _scored(version, history, part)
             batches.append(batch)
             p_values.append(p)
-        normal = X[~anomalous & ~np.isnan(X).any(axis=1)]
-        probing = np.arange(len(normal)) % PROBE == PROBE - 1
-        waiting = np.concatenate([waiting, normal[~probing]])
+        waiting = np.concatenate([waiting, history.taught(part)])
         if len(waiting) >= MIN_VECTORS:
             version = yield from _learn(version, waiting, config, i, len(parts))
             waiting = waiting[:0]
         if version is None:
             raise VectorError(f"the first window has {len(waiting)} normals; {MIN_VECTORS} teach")
-        if probing.any():
-            probes.append(normal[probing])
-            after.append(float(version.is_anomaly(probes[-1]).mean()))
+        if (share := _alarming(version, history, part)) is not None:
+            probed.append(part)
+            after.append(share)
     assert version is not None
     known = [(b, p) for b, p in zip(batches, p_values, strict=True) if b.rate < NEW]
     known = known or list(zip(batches, p_values, strict=True))
-    alarms = sum(round(batch.rate * len(p)) for batch, p in known)
-    scored = max(sum(len(p) for _, p in known), 1)
+    alarms = sum(round(batch.rate * batch.normals) for batch, _ in known)
+    scored = max(sum(batch.normals for batch, _ in known), 1)
     asked = version.threshold_for(config.threshold).alpha
     return Lifetime(
         name=name,
@@ -170,7 +207,7 @@ def live(
         held=alarms / scored,
         interval=wilson(alarms, scored),
         after=after,
-        end=[float(version.is_anomaly(probe).mean()) for probe in probes],
+        end=[_alarming(version, history, part) or 0.0 for part in probed],
         fpr=float(np.median([np.quantile(p, asked) for _, p in known if len(p)])),
         regimes=len(version.regimes),
     )
@@ -189,11 +226,34 @@ def _learn(
         yield (i + progress.fraction) / parts
 
 
-def _scored(version: Version, X: Array, anomalous: Mask, part: slice) -> tuple[Batch, Float64]:
+def _scored(version: Version, history: History, part: slice) -> tuple[Batch, Float64]:
     """Return the result on a batch, and the p-values of its normals."""
-    judged = version.judge(X)
-    auroc = ranked(judged.scores[anomalous], judged.scores[~anomalous])
-    normals = judged.is_anomaly[~anomalous]
+    scores: list[Float64] = []
+    p_values: list[Float64] = []
+    alarming: list[Mask] = []
+    known: list[Mask] = []
+    for X, marked in history.pieces(part):
+        judged = version.judge(X)
+        scores.append(judged.scores)
+        p_values.append(judged.p_values[~marked])
+        alarming.append(judged.is_anomaly)
+        known.append(marked)
+    found, alarms = np.concatenate(scores), np.concatenate(alarming)
+    anomalous = np.concatenate(known)
+    normals = alarms[~anomalous]
     rate = float(normals.mean()) if len(normals) else 0.0
-    batch = Batch(part.start, part.stop, int(judged.is_anomaly.sum()), rate, auroc)
-    return batch, judged.p_values[~anomalous]
+    auroc = ranked(found[anomalous], found[~anomalous])
+    p = np.concatenate(p_values)
+    if len(p) > _KEPT:
+        p = np.quantile(p, np.linspace(0.0, 1.0, _KEPT))
+    return Batch(part.start, part.stop, int(alarms.sum()), rate, auroc, len(normals)), p
+
+
+def _alarming(version: Version, history: History, part: slice) -> float | None:
+    """Return the share of a window's probes that alarm, None where it has none."""
+    alarms = probes = 0
+    for normal, probing in history.normals(part):
+        if probing.any():
+            alarms += int(version.is_anomaly(normal[probing]).sum())
+            probes += int(probing.sum())
+    return alarms / probes if probes else None

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 _HELP = {
     "time": "Column of times (ISO 8601 or seconds since 1970), by name or number from 1.",
     "label": "Column of labels: 1 for a known anomaly. They are scored and never learned.",
-    "first": "Rows that are learned before scoring begins (a fifth).",
-    "batch": "Rows of a batch, which is scored and then learned (a tenth of the rest).",
+    "drop": "May be repeated: a column that is no feature, by name or number from 1.",
+    "first": "Rows that are learned before scoring begins (a fifth, at most a million).",
+    "batch": "Rows of a batch, scored and then learned (a tenth of the rest, at most a million).",
     "strategy": "May be repeated: a strategy as in a detector's config (replay).",
     "weights": "May be repeated: as in a config (JSON), or w_new as a number, or half_life=3.",
     "impute": "Score rows with blank cells by their other cells; only whole rows are learned.",
@@ -43,6 +44,7 @@ def backtest(
     ],
     time_column: Annotated[str | None, typer.Option("--time", help=_HELP["time"])] = None,
     label: Annotated[str | None, typer.Option(help=_HELP["label"])] = None,
+    drop: Annotated[list[str] | None, typer.Option(help=_HELP["drop"])] = None,
     first: Annotated[int | None, typer.Option(min=1, help=_HELP["first"])] = None,
     batch: Annotated[int | None, typer.Option(min=1, help=_HELP["batch"])] = None,
     strategy: Annotated[list[str] | None, typer.Option(help=_HELP["strategy"])] = None,
@@ -63,7 +65,8 @@ def backtest(
     if plot is not None:
         backtest_report.need_matplotlib()
     began = time.monotonic()
-    recorded = history_files.read(file, time_column, label, gaps=impute)
+    taken = history_files.Taken(time_column, label, tuple(drop or ()))
+    recorded = history_files.read(file, taken, gaps=impute)
     lifetimes = _lived(file, recorded, configs, (first, batch), seed)
     report = backtest_report.Report(
         str(file), recorded, tuple(lifetimes), time.monotonic() - began, fpr

@@ -156,6 +156,17 @@ class Sheet:
         """The first rows, as text; None for a file without text."""
         return None if self._table is None else self._first
 
+    def columns(self) -> list[tuple[str, str]]:
+        """Return the columns to learn, each a name and a type; all numbers without a header."""
+        if self.guessed is not None:
+            return list(self.guessed.columns)
+        return [] if self._table is None else [(name, "number") for name in self._table.names]
+
+    def place(self, column: str) -> int:
+        """Return where a column stands among the cells, by its name or its number from 1."""
+        names = [name.strip() for name in self.header]
+        return names.index(column) if column in names else int(column) - 1
+
     def share(self) -> float | None:
         """Return how much of the file was read, from 0 to 1; None where nobody can know."""
         if self._counted is None or not self._size:

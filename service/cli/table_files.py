@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
+from numpy.typing import NDArray
 
 _BATCH_BYTES = 4 * 2**20  # well inside the service's default of 32 MiB for a body
 _BATCH_ROWS = 5000  # so that a progress bar moves
@@ -55,9 +56,13 @@ def _batch_rows(dimension: int) -> int:
 
 
 def _npy(file: str, source: Path | BinaryIO) -> Iterator[Batch]:
+    yield from _slices(file, _mapped(file, source))
+
+
+def _mapped(file: str, source: Path | BinaryIO) -> NDArray[Any]:
     try:
         # A file is mapped, so that one larger than memory is read as it is sent.
-        matrix = (
+        matrix: NDArray[Any] = (
             npy.open_memmap(source, "r")
             if isinstance(source, Path)
             else npy.read_array(source, allow_pickle=False)
@@ -66,11 +71,8 @@ def _npy(file: str, source: Path | BinaryIO) -> Iterator[Batch]:
         raise
     except Exception as error:  # noqa: BLE001 - numpy parses the header as Python
         raise BadTable(f"{file}: not an .npy file of numbers ({error})") from None
-    if matrix.ndim != 2 or matrix.dtype.kind not in "fiub" or 0 in matrix.shape:
-        raise BadTable(
-            f"{file} holds {matrix.dtype} of shape {matrix.shape}; wanted is a matrix of numbers"
-        )
-    yield from _slices(file, matrix)
+    _check_matrix(file, matrix)
+    return matrix
 
 
 def parquet(file: Path) -> tuple[dict[str, Any], Iterator[tuple[float, list[list[str]]]]]:
@@ -107,20 +109,53 @@ def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _slices(file: str, matrix: np.ndarray) -> Iterator[Batch]:
+def arrays(file: Path) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+    """Return the matrix of an `.npy` or `.npz` file, and the vectors beside it by name; BadTable.
+
+    The matrix of an `.npy` file is mapped, an archive is read whole.
+    """
+    if file.suffix != ".npz":
+        return _mapped(str(file), file), {}
+    try:
+        found = dict(np.load(file, allow_pickle=False))
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001 - numpy parses the header as Python
+        raise BadTable(f"{file}: not a file of numbers ({error})") from None
+    wide = [name for name in found if found[name].ndim == 2]
+    if len(wide) != 1:
+        raise BadTable(f"{file}: {len(wide)} matrices; wanted is one, and vectors beside it")
+    matrix = found.pop(wide[0])
+    _check_matrix(str(file), matrix)
+    return matrix, {name: one for name, one in found.items() if one.shape == matrix.shape[:1]}
+
+
+def _check_matrix(file: str, matrix: NDArray[Any]) -> None:
+    if matrix.ndim != 2 or matrix.dtype.kind not in "fiub" or 0 in matrix.shape:
+        raise BadTable(
+            f"{file} holds {matrix.dtype} of shape {matrix.shape}; wanted is a matrix of numbers"
+        )
+
+
+def _slices(file: str, matrix: NDArray[Any]) -> Iterator[Batch]:
+    for start, some in pieces(file, matrix):
+        with np.errstate(over="ignore"):
+            part = some.astype(np.float32)
+        places = range(start, start + len(part))
+        yield Batch(file, part, places, "row", places.stop / len(matrix))
+
+
+def pieces(file: str | Path, matrix: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield where some rows of a matrix begin, and those rows, (n, d) as the file has them."""
     size, width = _batch_rows(matrix.shape[1]), matrix.shape[1]
     # Pages of a map that were looked at count as memory of this process: a file is read instead.
     begin = matrix.offset if isinstance(matrix, np.memmap) else 0
     mapped = begin > 0 and matrix.flags.c_contiguous
     for start in range(0, len(matrix), size):
-        if mapped:
-            offset = begin + start * width * matrix.itemsize
-            rows = min(size, len(matrix) - start)
-            some = np.fromfile(file, matrix.dtype, rows * width, offset=offset)
-            some = some.reshape(rows, width)
-        else:
-            some = np.asarray(matrix[start : start + size])
-        with np.errstate(over="ignore"):
-            part = some.astype(np.float32)
-        places = range(start, start + len(part))
-        yield Batch(file, part, places, "row", places.stop / len(matrix))
+        if not mapped:
+            yield start, np.asarray(matrix[start : start + size])
+            continue
+        rows = min(size, len(matrix) - start)
+        offset = begin + start * width * matrix.itemsize
+        some = np.fromfile(file, matrix.dtype, rows * width, offset=offset)
+        yield start, some.reshape(rows, width)

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -91,3 +93,42 @@ def test_ranks_and_intervals():
     assert ranked(np.array([]), np.array([1.0])) is None
     assert wilson(0, 50)[0] == 0.0
     assert wilson(50, 50)[1] == 1.0
+
+
+def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch):
+    """A history that is read some rows at a time has the lifetime of one that is held whole."""
+    whole = lived(history(), windows(1200, 400, 200), kind="mahalanobis")
+    monkeypatch.setattr("models.backtest._PIECE", 37)
+    assert lived(history(), windows(1200, 400, 200), kind="mahalanobis") == whole
+
+
+class Drawn:
+    """Rows (n, d) that are drawn when they are read, a million of which nobody holds."""
+
+    def __init__(self, n: int, d: int) -> None:
+        self._n, self._d, self.most = n, d, 0
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        start, stop, _ = part.indices(self._n)
+        self.most = max(self.most, stop - start)
+        rng = np.random.default_rng(start)
+        return rng.normal(size=(stop - start, self._d)).astype(np.float32)
+
+
+@pytest.mark.thorough
+def test_a_history_larger_than_what_is_held(monkeypatch: pytest.MonkeyPatch):
+    """Windows are read in pieces, and of each no more than the bound is learned."""
+    monkeypatch.setattr("models.backtest.LEARNED_MOST", 10_000)
+    monkeypatch.setattr("models.backtest._PIECE", 20_000)
+    rows = Drawn(1_000_000, 6)
+    tracemalloc.start()
+    found = lived(History(rows), windows(len(rows)), kind="mahalanobis")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert rows.most == 20_000
+    assert most < len(rows) * 6 * 4
+    assert sum(batch.normals for batch in found.batches) == 800_000
+    assert abs(found.held - 0.01) < 0.003

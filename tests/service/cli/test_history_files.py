@@ -1,13 +1,14 @@
+import tracemalloc
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from service.cli.history_files import read
+from service.cli.history_files import Taken, read
 from service.cli.table_files import BadTable
 
-HEADER = "when,a,b,fault\n"
+HEADER, ROW = "when,a,b,fault\n", "2026-01-01,1,2,0\n"
 
 
 def written(path: Path, text: str) -> Path:
@@ -22,11 +23,11 @@ def test_times_and_labels_are_taken_out(tmp_path: Path):
     text = HEADER + "2026-01-02T00:00:00Z,1,2,0\n2026-01-01,3,4,anomaly\n1767398400,5,6,0\n"
     file = written(tmp_path, text)
     for time, label in (("when", "fault"), ("1", "4")):
-        found = read(file, time, label)
+        found = read(file, Taken(time, label))
         assert found.features == ("a", "b")
-        assert found.vectors.tolist() == [[3, 4], [1, 2], [5, 6]]
+        assert found.vectors[:].tolist() == [[3, 4], [1, 2], [5, 6]]
         assert found.anomalous is not None
-        assert found.anomalous.tolist() == [True, False, False]
+        assert found.anomalous[:].tolist() == [True, False, False]
         assert found.times is not None
         assert found.times[0] == datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 
@@ -36,30 +37,75 @@ def test_times_and_labels_are_taken_out(tmp_path: Path):
     [
         ("", "is empty"),
         (HEADER, "header and nothing else"),
-        (HEADER + "soon,1,2,0\n", "line 2, column when: 'soon' is no time"),
+        (HEADER + "soon,1,2,0\n", 'line 2, when is "soon": not a time'),
         (HEADER + "2026-01-01,1,2,maybe\n", "line 2, column fault: 'maybe' is no label"),
-        (HEADER + "2026-01-01,1,x,0\n", "line 2, column b: not a finite number"),
-        (HEADER + "2026-01-01,1,,0\n", "line 2, column b: not a finite number"),
-        (HEADER + "2026-01-01,1,0\n", "line 2: 3 fields"),
-        ("when,a,a,fault\n1,2,3,0\n", "same name"),
-        ("at,a,b,fault\n1,2,3,0\n", "there is no column when"),
+        (HEADER + 2 * ROW + "2026-01-01,1,x,0\n", 'line 4, b is "x": not a number'),
+        (HEADER + 2 * ROW + "2026-01-01,1,1e39,0\n", "line 4, b: beyond float32"),
+        (HEADER + ROW + "2026-01-01,1,,0\n", "line 3, column b is blank: --impute"),
+        (HEADER + "2026-01-01,1,0\n", "line 2: 3 cells for 4 columns"),
+        (HEADER + "2026-01-01,x,y,0\n", "no feature is left"),
+        ("when,a,a,fault\n1,2,3,0\n", 'has "a" twice'),
+        ("at,a,b,fault\n1,2,3,0\n", 'there is no column "when"'),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, why: str):
     """A file that cannot be used is refused with the place."""
     with pytest.raises(BadTable, match=why):
-        read(written(tmp_path, text), "when", "fault")
+        read(written(tmp_path, text), Taken("when", "fault"))
 
 
 def test_arrays_are_read(tmp_path: Path):
     """A matrix alone has numbered columns; an archive has times and labels beside it."""
     X = np.arange(6, dtype=np.float64).reshape(3, 2)
     np.save(tmp_path / "x.npy", X)
-    found = read(tmp_path / "x.npy", time="1")
+    found = read(tmp_path / "x.npy", Taken("1"))
     assert found.features == ("2",)
-    assert found.vectors.tolist() == [[1], [3], [5]]
+    assert found.vectors[:].tolist() == [[1], [3], [5]]
     np.savez(tmp_path / "x.npz", X=X, at=np.array([3, 2, 1]), y=np.array([0, 0, 1]))
-    found = read(tmp_path / "x.npz", "at", "y")
-    assert found.vectors.tolist() == [[4, 5], [2, 3], [0, 1]]
+    found = read(tmp_path / "x.npz", Taken("at", "y"))
+    assert found.vectors[:].tolist() == [[4, 5], [2, 3], [0, 1]]
     assert found.anomalous is not None
-    assert found.anomalous.tolist() == [True, False, False]
+    assert found.anomalous[:].tolist() == [True, False, False]
+
+
+def test_tables_are_read_as_score_reads_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Semicolons, decimal commas, flags and words are no hindrance; what is left out is told."""
+    text = "when;a;open;state\n" + "".join(
+        f"2026-01-0{day};{day},5;{'yes' if day % 2 else 'no'};{word}\n"
+        for day, word in ((1, "on"), (2, "idle"), (3, "on"), (4, "idle"))
+    )
+    found = read(written(tmp_path, text), Taken("when"))
+    assert found.features == ("a", "open")
+    assert found.vectors[:].tolist() == [[1.5, 1], [2.5, 0], [3.5, 1], [4.5, 0]]
+    assert '"state"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(".csv", marks=pytest.mark.thorough),
+        pytest.param(".parquet", marks=pytest.mark.thorough),
+        ".npy",
+    ],
+)
+def test_memory_does_not_grow_with_the_file(tmp_path: Path, kind: str):
+    """A file many times larger than what is held of it has every row, in the order of time."""
+    n = 400_000 if kind == ".npy" else 40_000
+    X = np.random.default_rng(0).normal(size=(n, 8)).astype(np.float32)
+    X[:, 0] = np.arange(n)
+    file = tmp_path / f"large{kind}"
+    if kind == ".npy":
+        np.save(file, X)
+    elif kind == ".csv":
+        np.savetxt(file, X, "%.9g", ",", header=",".join("tabcdefg"), comments="")
+    else:
+        pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(pa.table(dict(zip("tabcdefg", X.T, strict=True))), file)
+    tracemalloc.start()
+    found = read(file, Taken("1"))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < {".npy": X.nbytes / 2, ".csv": 16e6, ".parquet": 16e6}[kind]
+    assert found.times is not None
+    assert (len(found.vectors), found.times[-1]) == (n, n - 1)
+    np.testing.assert_array_equal(found.vectors[:], X[:, 1:])

@@ -1,0 +1,68 @@
+"""Rows on this machine's disk, for what is read more than once and may be larger than memory."""
+
+import tempfile
+import weakref
+from collections.abc import Iterator
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_AT_ONCE = 50_000  # rows
+
+
+class Spool:
+    """Rows of one type and width, added at the end and read by position: (n,) or (n, width).
+
+    They are in a file without a name, which is gone with the process, however that ends.
+    """
+
+    def __init__(self, dtype: type[np.generic], width: int | None = None) -> None:
+        self._dtype, self._width, self._rows = np.dtype(dtype), width, 0
+        self._file = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - it lives as long as the rows
+        weakref.finalize(self, self._file.close)
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def add(self, rows: ArrayLike) -> None:
+        """Add rows at the end."""
+        some = np.ascontiguousarray(rows, self._dtype)
+        self._file.seek(0, 2)
+        self._file.write(some.tobytes())
+        self._rows += len(some)
+
+    @overload
+    def __getitem__(self, which: int) -> Any: ...
+    @overload
+    def __getitem__(self, which: slice) -> NDArray[Any]: ...
+    def __getitem__(self, which: int | slice) -> Any:
+        """Return a row, or those of a slice without a step, read anew each time."""
+        if isinstance(which, slice):
+            start, stop, _ = which.indices(self._rows)
+            return self._read(start, max(stop - start, 0))
+        return self._read(range(self._rows)[which], 1)[0]
+
+    def _read(self, start: int, rows: int) -> NDArray[Any]:
+        self._file.flush()
+        # Not mapped: pages of a map that were looked at count as memory of this process.
+        width = self._width or 1
+        self._file.seek(start * width * self._dtype.itemsize)
+        found = np.fromfile(self._file, self._dtype, rows * width)
+        return found if self._width is None else found.reshape(rows, width)
+
+    def ordered(self, order: NDArray[np.intp]) -> "Spool":
+        """Return a spool of the same rows in another order: row i is row `order[i]` of this one."""
+        self._file.flush()
+        shape = (self._rows,) if self._width is None else (self._rows, self._width)
+        mapped = np.memmap(self._file, self._dtype, "r", shape=shape)
+        found = Spool(self._dtype.type, self._width)
+        for part in parts(self._rows):
+            found.add(mapped[order[part]])
+        return found
+
+
+def parts(rows: int) -> Iterator[slice]:
+    """Yield slices that cover so many rows, a moderate number each."""
+    for start in range(0, rows, _AT_ONCE):
+        yield slice(start, min(start + _AT_ONCE, rows))
