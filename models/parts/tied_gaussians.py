@@ -26,6 +26,10 @@ from models.parts.regimes import Boundaries
 # (0.853 at the end) and 0.979 with this value (0.931 at the end). Over 14 tabular sets both give
 # 0.856.
 RIDGE = 0.01
+# The last features may be slots of categories. Added to the variance of a slot are a hundredth of
+# it, as if the slot were scaled, and this value: a word counts for as rare as it is, down to one
+# in a thousand.
+OF_SLOT = 1e-3
 # The tensor in a version's memory with the label of each regime; -1 if none was given.
 LABELS = "regimes.labels"
 _ROWS = 1024  # rows scored at once, which bounds the memory for their differences from all means
@@ -35,21 +39,37 @@ _ROWS = 1024  # rows scored at once, which bounds the memory for their differenc
 class Tied(Mixture):
     """C Gaussians with one shared covariance, over scaled vectors of d features.
 
-    It has shares (C,), means (C, d) and factors (1, d, d): the Cholesky factor of Sigma + RIDGE I.
+    It has shares (C,), means (C, d) and factors (1, d, d): the Cholesky factor of Sigma plus a
+    ridge. The ridge of a number is RIDGE. That of a slot is RIDGE times its variance, plus OF_SLOT.
     """
 
     @classmethod
-    def of(cls, shares: Float64, means: Float64, covariance: Float64) -> Self:
-        """Return the mixture with the shared covariance (d, d), given without its ridge."""
-        factor = np.linalg.cholesky(covariance + RIDGE * np.eye(len(covariance)))
+    def of(cls, shares: Float64, means: Float64, covariance: Float64, slots: int = 0) -> Self:
+        """Return the mixture with the shared covariance (d, d), given without its ridge.
+
+        The last `slots` of the d features are slots of categories.
+        """
+        ridge = np.full(len(covariance), RIDGE)
+        own = len(ridge) - slots
+        ridge[own:] = RIDGE * np.maximum(np.diagonal(covariance)[own:], 0.0) + OF_SLOT
+        factor = np.linalg.cholesky(covariance + np.diag(ridge))
         return cls(shares / shares.sum(), means.astype(np.float32), _float32(factor)[None])
 
-    @property
-    def covariance(self) -> Float64:
-        """Sigma (d, d), without its ridge."""
+    def covariance(self, slots: int = 0) -> Float64:
+        """Return Sigma (d, d), without its ridge; the last `slots` features are slots."""
+        found = self._ridged()
+        variance = np.diagonal(found).copy()
+        own = len(variance) - slots
+        variance[:own] -= RIDGE
+        variance[own:] = (variance[own:] - OF_SLOT) / (1.0 + RIDGE)
+        np.fill_diagonal(found, variance)
+        return found
+
+    def _ridged(self) -> Float64:
+        """Return Sigma plus its ridge, (d, d)."""
         factor = self.factors[0].astype(np.float64)
-        covariance: Float64 = factor @ factor.T - RIDGE * np.eye(len(factor))
-        return covariance
+        ridged: Float64 = factor @ factor.T
+        return ridged
 
     def log_densities(self, z: Array) -> NDArray[np.float64]:
         """Return log w_c N(z; mu_c, Sigma) + const of each row of z (n, d), (n, C).
@@ -68,8 +88,7 @@ class Tied(Mixture):
     def boundaries(self) -> Boundaries:
         """Return the boundaries between the regimes; a regime's typical vector is its mean."""
         means = self.means.astype(np.float64)
-        factor = self.factors[0].astype(np.float64)
-        weight = np.linalg.solve(factor @ factor.T, means.T)  # (d, C): A
+        weight = np.linalg.solve(self._ridged(), means.T)  # (d, C): A
         bias = -0.5 * (means.T * weight).sum(axis=0)  # -B
         return Boundaries(_float32(weight), _float32(bias), self.means)
 
@@ -87,7 +106,7 @@ class Tied(Mixture):
         missing features (m) given the observed ones (o). The distance is then that of x_o alone.
         """
         filled = x.astype(np.float64)
-        sigma = self.covariance + RIDGE * np.eye(x.shape[1])
+        sigma = self._ridged()
         patterns, which = np.unique(np.isnan(x), axis=0, return_inverse=True)
         for i, m in enumerate(patterns):
             rows, o = np.flatnonzero(which.ravel() == i), ~m

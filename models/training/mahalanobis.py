@@ -44,14 +44,16 @@ UNNAMED = -1  # the label of a regime whose vectors came without
 class _Regimes:
     """Regimes being learned: shares (C,), means (C, d), labels (C,) and the covariance in them.
 
-    `were` are the shares before the last vectors came, `of` (n,) the places of those.
+    The last `slots` of the d features are slots of categories. `were` are the shares before the
+    last vectors came, `of` (n,) the places of those.
     """
 
-    def __init__(self, tied: Tied | None, labels: NDArray[np.int64], d: int) -> None:
+    def __init__(self, tied: Tied | None, labels: NDArray[np.int64], d: int, slots: int) -> None:
+        self._slots = slots
         self.shares = list(tied.weights) if tied else []
         self.means = list(tied.means.astype(np.float64)) if tied else []
         self.labels = labels.tolist()
-        self.covariance = tied.covariance if tied else np.zeros((d, d))
+        self.covariance = tied.covariance(slots) if tied else np.zeros((d, d))
 
     def mix(self, x: Array, labels: NDArray[np.int64] | None, w_prev: float, w_new: float) -> None:
         """Learn x (n, d), scaled, as one regime, or as one for each of its labels (n,)."""
@@ -93,7 +95,7 @@ class _Regimes:
         return c
 
     def tied(self) -> Tied:
-        return Tied.of(np.array(self.shares), np.array(self.means), self.covariance)
+        return Tied.of(np.array(self.shares), np.array(self.means), self.covariance, self._slots)
 
 
 def learn(given: Prepared, config: Config, weights: Weights) -> Generator[Progress, None, Version]:
@@ -114,13 +116,14 @@ def _learned(given: Prepared, config: Config, weights: Weights) -> Version:
     rng = np.random.default_rng([seed, 3])
     x = scaler.transform(new)
     n, d = x.shape
+    categories = scaler.slots.counts if scaler.slots else ()
     if d > WIDEST:
         raise VectorError(f"vectors: {d} columns; kind mahalanobis takes {WIDEST}")
     before = previous.lineage.learned if previous else 0
     w_prev, w_new = mixing.weights(weights or config.weights, before, n)
 
     def regimes(rows: NDArray[np.bool_]) -> _Regimes:
-        known = _known(previous, d, rng)
+        known = _known(previous, d, sum(categories), rng)
         known.mix(x[rows], None if labels is None else labels[rows], w_prev, w_new)
         return known
 
@@ -135,7 +138,7 @@ def _learned(given: Prepared, config: Config, weights: Weights) -> Version:
     version = Version(
         config=config,
         scaler=scaler,
-        network=Identity.of(d, scaler.slots.counts if scaler.slots else ()),
+        network=Identity.of(d, categories),
         latents=tied,
         calibration=mixed(old, held_out, before / learned),
         reference=(
@@ -196,13 +199,13 @@ def _met(
     )
 
 
-def _known(previous: Version | None, d: int, rng: np.random.Generator) -> _Regimes:
+def _known(previous: Version | None, d: int, slots: int, rng: np.random.Generator) -> _Regimes:
+    known = _Regimes(None, np.empty(0, np.int64), d, slots)
     if previous is None:
-        return _Regimes(None, np.empty(0, np.int64), d)
+        return known
     if isinstance(previous.latents, Tied):
-        return _Regimes(previous.latents, np.asarray(previous.memory[LABELS], np.int64), d)
+        return _Regimes(previous.latents, np.asarray(previous.memory[LABELS], np.int64), d, slots)
     drawn = _drawn(previous, rng)
-    known = _Regimes(None, np.empty(0, np.int64), d)
     known.mix(drawn, previous.latents.assign(previous.network.encode(drawn)[0]), 0.0, 1.0)
     known.labels = [UNNAMED] * len(known.labels)
     return known

@@ -35,7 +35,22 @@ def test_the_distance_is_the_papers_on_an_exact_case() -> None:
     decision = x @ A.T - B + np.log([0.75, 0.25])
     own = tied.log_densities(x)
     np.testing.assert_allclose(np.diff(own), np.diff(decision), rtol=1e-5)
-    np.testing.assert_allclose(tied.covariance, covariance, atol=1e-6)
+    np.testing.assert_allclose(tied.covariance(), covariance, atol=1e-6)
+
+
+def test_a_slot_of_a_category_weighs_as_if_it_were_scaled() -> None:
+    """A word is as far out as it is rare, and the covariance of slots is read back exactly."""
+    one = np.array([0.01, 0.19, 0.8])
+    covariance = np.zeros((4, 4))
+    covariance[0, 0], covariance[1:, 1:] = 1.0, np.diag(one) - np.outer(one, one)
+    means = np.concatenate([[0.0], one])[None]
+    tied = Tied.of(np.ones(1), means, covariance, slots=3)
+    np.testing.assert_allclose(tied.covariance(slots=3), covariance, atol=1e-6)
+    words = np.concatenate([np.zeros((3, 1)), np.eye(3)], axis=1).astype(np.float32)
+    squares = 2.0 * Distance(tied)(words)
+    np.testing.assert_allclose(squares, 1.0 / one - 1.0, rtol=0.15)  # Pearson's chi square
+    unknown = np.float32([[0.0, 0.0, 0.0, 0.0]])
+    assert np.isfinite(Distance(tied)(unknown)).all()
 
 
 def test_regimes_join_by_counts_exactly(digits: dict[int, Array]) -> None:
@@ -46,7 +61,7 @@ def test_regimes_join_by_counts_exactly(digits: dict[int, Array]) -> None:
         version = train(version, part, KIND)
     means, within = pooled([version.scaler.transform(part) for part in parts])
     np.testing.assert_allclose(version.latents.means, means, atol=1e-4)
-    np.testing.assert_allclose(version.latents.covariance, within, atol=1e-4)
+    np.testing.assert_allclose(version.latents.covariance(), within, atol=1e-4)
     np.testing.assert_allclose(version.latents.weights, [1 / 2, 1 / 3, 1 / 6])
 
 
@@ -57,8 +72,8 @@ def test_the_papers_weights_are_a_configuration(blob: Array) -> None:
     v2 = train(v1, far * 1.0, KIND, weights="equal")
     x = v2.scaler.transform(far).astype(np.float64)
     x -= x.mean(axis=0)
-    expected = v1.latents.covariance / 2 + x.T @ x / len(x) / 2
-    np.testing.assert_allclose(v2.latents.covariance, expected, atol=1e-4)
+    expected = v1.latents.covariance() / 2 + x.T @ x / len(x) / 2
+    np.testing.assert_allclose(v2.latents.covariance(), expected, atol=1e-4)
 
 
 def test_more_of_a_known_regime_makes_no_new_one(blob: Array) -> None:
@@ -66,7 +81,7 @@ def test_more_of_a_known_regime_makes_no_new_one(blob: Array) -> None:
     version = train(train(None, blob[:300], KIND), blob[300:], KIND)
     _, within = pooled([version.scaler.transform(blob)])
     assert len(version.latents.weights) == 1
-    np.testing.assert_allclose(version.latents.covariance, within, atol=1e-4)
+    np.testing.assert_allclose(version.latents.covariance(), within, atol=1e-4)
 
 
 def test_nine_digits_are_learned_in_milliseconds_and_none_is_forgotten(
