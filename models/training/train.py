@@ -85,7 +85,7 @@ def learn(
     if len(given.new) >= WINDOW:  # what rows that depend on each other do to scores in time
         reference = version.reference.scored(version.p_values(given.new))
         version = replace(version, reference=reference)
-    return given.recorded(version, previous)
+    return given.recorded(version.with_gaps_compared(), previous)
 
 
 def _named(config: Config, new: Any, previous: Version | None) -> Config:

@@ -15,8 +15,9 @@ from safetensors import SafetensorError
 
 from models.errors import ArtifactError
 
-FORMAT = 3  # 2 added the score `auto`, 3 categories and how far features wander
-READABLE = (1, 2, 3)  # formats this release reads: its own and those before
+# 2 added the score `auto`, 3 categories and how far features wander, 4 how rows with gaps score.
+FORMAT = 4
+READABLE = (1, 2, 3, 4)  # formats this release reads: its own and those before
 MAX_BYTES = 256 * 2**20
 
 Tensors = dict[str, NDArray[Any]]

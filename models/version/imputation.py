@@ -15,13 +15,14 @@ the score as rare among whole vectors as s is among such. Threshold, p-value and
 mean what they always do. That holds where what is missing is missing at random.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Array, Float64
+from models.parts.calibration import representable
 from models.parts.network import Network
 from models.parts.scaler import Scaler
 
@@ -95,7 +96,8 @@ def from_alike(X: Array, categories: Sequence[int] = ()) -> Array:
 class Scale(NamedTuple):
     """What whole vectors score (g,), ascending, and, for each count hidden (s,), such ones (s, g).
 
-    `counts` begins with 0, whose row is that of whole vectors.
+    `counts` begins with 0, whose row is that of whole vectors. An artifact carries it: comparing
+    costs seconds of the processor.
     """
 
     counts: NDArray[np.int64]
@@ -117,7 +119,19 @@ class Scale(NamedTuple):
         rows = [
             np.sort(score(fill(np.where(order < count, np.float32(np.nan), x)))) for count in counts
         ]
-        return cls(counts, np.stack(rows))
+        # Rounded as an artifact holds them, so that a version scores the same before and after.
+        return cls(counts, representable(np.stack(rows)).astype(np.float32).astype(np.float64))
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> "Scale | None":
+        """Return the scale that `to_tensors` wrote; None where there is none."""
+        if "gaps.counts" not in tensors:
+            return None
+        return cls(tensors["gaps.counts"], tensors["gaps.scores"].astype(np.float64))
+
+    def to_tensors(self) -> dict[str, NDArray[Any]]:
+        """Return counts (s,) and scores (s, g) by name, as an artifact holds them."""
+        return {"gaps.counts": self.counts, "gaps.scores": self.scores.astype(np.float32)}
 
     def whole(self, scores: Float64, hidden: NDArray[np.int64]) -> Float64:
         """Return the scores (n,) of vectors with hidden features on the scale of complete ones."""

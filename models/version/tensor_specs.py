@@ -15,6 +15,7 @@ from models.parts.calibration import CAPACITY, LARGEST
 from models.parts.reference import BINS
 from models.scores.by_name import RELATIVE
 from models.version.description import Description
+from models.version.imputation import DRAWN, SHARES
 from models.version.kind import kind_of
 from models.version.spec import LARGEST_WEIGHT, SLIGHT, Lengths, Spec, Specs, labels
 
@@ -111,6 +112,17 @@ def _tables(about: Description, rows: Lengths) -> Specs:
     }
 
 
+def _gaps(about: Description, rows: Lengths) -> Specs:
+    """Return those of `imputation.Scale`; earlier versions do not have them."""
+    counts = min(rows["gaps.counts"], 1 + len(SHARES))
+    if not counts:
+        return {}
+    return {
+        "gaps.counts": Spec("int64", (counts,), 0, about.width - 1),
+        "gaps.scores": Spec("float32", (counts, DRAWN), -LARGEST, LARGEST),
+    }
+
+
 def _of_kind(about: Description, rows: Lengths) -> Specs:
     return kind_of(about.config.kind).tensors(about.shape, about.config.score, rows)
 
@@ -126,6 +138,7 @@ PIECES: tuple[Callable[[Description, Lengths], Specs], ...] = (
     _regimes,
     _of_kind,
     _tables,
+    _gaps,
 )
 
 
@@ -169,6 +182,11 @@ def _sound(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, bool]]:
         "latents.factors are no Cholesky factors",
         bool(least >= LEAST_DEVIATION and not np.triu(factors, 1).any()),
     )
+    if "gaps.counts" in tensors:
+        counts = tensors["gaps.counts"]
+        whole_first = bool(counts[0] == 0 and len(counts) > 1 and (np.diff(counts) > 0).all())
+        yield "gaps.counts do not rise from 0", whole_first
+        yield "gaps.scores do not rise", _rises(tensors["gaps.scores"])
     if "scoring.auto.tables" in tensors:
         yield from _sound_views(tensors)
     if "scoring.regime.sizes" in tensors:

@@ -45,6 +45,7 @@ class Version(Worded, Summarised):
     `lineage` is where it comes from: parent, strategy, weights, counts, seed, training curve, the
     gate's evidence. `kept` holds real vectors, scaled (m, d), of strategies that keep data.
     `memory` is what else a strategy must know next time, `scoring` what the score needs: arrays.
+    `gaps` is how vectors with gaps score beside whole ones; None before that was compared.
     `kind` is the kind of model that it is, whatever a later config says.
     """
 
@@ -58,6 +59,7 @@ class Version(Worded, Summarised):
     lineage: Lineage
     memory: Mapping[str, Array] = field(default_factory=dict)
     scoring: Mapping[str, Array] = field(default_factory=dict)
+    gaps: Scale | None = None
     kind: str = ""
 
     def __post_init__(self) -> None:
@@ -123,7 +125,16 @@ class Version(Worded, Summarised):
 
     @cached_property
     def _scale(self) -> Scale:
-        return Scale.of(self._drawn, self._fill, self.score_scaled, self.scaler.owners)
+        drawn = (self._drawn, self._fill, self.score_scaled, self.scaler.owners)
+        return self.gaps or Scale.of(*drawn)
+
+    def with_gaps_compared(self) -> Self:
+        """Return this version with `gaps`, where its config lets vectors have some."""
+        return replace(self, gaps=self._scale) if self._takes_gaps else self
+
+    @property
+    def _takes_gaps(self) -> bool:
+        return self._imputes and self.dimension > 1
 
     @cached_property
     def _scorer(self) -> Score:
@@ -242,7 +253,8 @@ class Version(Worded, Summarised):
         scoring = self.scoring
         if base(config.score) != base(self.config.score):
             scoring = self._kind.prepare(self, config.score)
-        return replace(self, config=config, scoring=scoring)
+        gaps = self.gaps if config.score == self.config.score else None
+        return replace(self, config=config, scoring=scoring, gaps=gaps)
 
     def recorded(self, **known: Any) -> Self:
         """Return this version with these fields of its lineage instead of those it has."""
@@ -271,6 +283,7 @@ class Version(Worded, Summarised):
             "kept": self.kept,
             **{f"memory.{name}": tensor for name, tensor in self.memory.items()},
             **{f"scoring.{name}": tensor for name, tensor in self.scoring.items()},
+            **(self._scale.to_tensors() if self._takes_gaps else {}),
             "golden.vectors": golden,
             "golden.scores": self.score(golden),
         }
@@ -328,6 +341,7 @@ class Version(Worded, Summarised):
             lineage=about.lineage,
             memory=under("memory.", tensors),
             scoring=under("scoring.", tensors),
+            gaps=Scale.from_tensors(tensors),
         )
 
     def save(self, path: str | Path) -> None:

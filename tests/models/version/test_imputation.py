@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from models import Config, VectorError, Version, train
 from models.arrays import Array
+from models.errors import ArtifactError
 from models.parts.tied_gaussians import RIDGE, Distance, Tied
+from models.version import artifact
 from models.version.imputation import Scale
 
 NAN = np.float32(np.nan)
@@ -93,3 +97,39 @@ def test_gaps_are_refused_unless_they_are_asked_for(version, parts) -> None:
         version.with_config(Config(kind=version.config.kind, dimension=8)).score(X)
     with pytest.raises(VectorError, match="nothing was observed"):
         version.score(np.full((1, 8), NAN))
+
+
+def test_a_loaded_version_compares_nothing_anew(version, parts, monkeypatch) -> None:
+    """An artifact carries how rows with gaps score: loading and judging take no seconds."""
+    X = gappy(parts[1][:50], 0.3)
+    monkeypatch.setattr(Scale, "of", None)
+    loaded = Version.from_bytes(version.to_bytes())
+    np.testing.assert_array_equal(loaded.score(X), version.score(X))
+
+
+def test_an_artifact_of_before_is_compared_when_it_is_read(version, parts, monkeypatch) -> None:
+    """Versions of format 3 do not say how rows with gaps score; they score the same."""
+    X = gappy(parts[1][:50], 0.3)
+    tensors, about = artifact.decode(version.to_bytes())
+    monkeypatch.setattr(artifact, "FORMAT", 3)
+    of_before = {name: one for name, one in tensors.items() if not name.startswith("gaps.")}
+    about = {name: one for name, one in about.items() if name != "format"}
+    loaded = Version.from_bytes(artifact.encode(of_before, about))
+    assert loaded.gaps is None
+    np.testing.assert_array_equal(loaded.score(X), version.score(X))
+
+
+def test_another_score_compares_anew(version) -> None:
+    """What vectors with gaps score is of one score alone."""
+    assert version.gaps is not None
+    assert version.with_config(version.config).gaps is version.gaps
+    assert version.with_config(replace(version.config, score="elbo")).gaps is None
+
+
+def test_a_gap_scale_that_does_not_rise_is_refused(version) -> None:
+    """What an artifact says of gaps is checked like all that it says."""
+    tensors, about = artifact.decode(version.to_bytes())
+    for name in ("gaps.counts", "gaps.scores"):
+        altered = {**tensors, name: tensors[name][..., ::-1].copy()}
+        with pytest.raises(ArtifactError, match=f"{name} do not rise"):
+            Version.from_bytes(artifact.encode(altered, about))
