@@ -6,6 +6,7 @@ not prove that the operator asked. `Sec-Fetch-*` and `Origin` say which page ask
 """
 
 import ipaddress
+import re
 from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,6 +17,8 @@ from service.problems import BadRequest, ForeignOrigin, Problem, Unknown
 from service.settings import Settings
 
 _OWN = {b"none", b"same-origin"}  # of Sec-Fetch-Site: typed by a person, or our own page
+# A name or an address, the latter perhaps in brackets, and perhaps a port.
+_HOST = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*?)\.?)(?::\d*)?")
 _MOST_NAMES = 1024  # host names whose verdict is remembered
 
 
@@ -42,10 +45,8 @@ class Hosts:
 
 def _name(host: str) -> str:
     """Return the host without its port, in lower case."""
-    host = host.strip().lower()
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].removesuffix(".")
+    found = _HOST.fullmatch(host.strip().lower())
+    return (found[1] or found[2]) if found else ""
 
 
 def _is_this_machine(name: str) -> bool:
@@ -75,8 +76,9 @@ class OriginCheck:
     def _problem(self, scope: Scope) -> Problem | None:
         found = _interesting(scope["headers"])
         hosts = found[b"host"]
-        if len(hosts) > 1 or (not hosts and scope["http_version"] == "1.1"):
-            return BadRequest("A request names its host once, in the header `Host`.")
+        malformed = _malformed(found, host_needed=scope["http_version"] == "1.1")
+        if malformed is not None:
+            return malformed
         if b"%2f" in scope["raw_path"].lower():
             return Unknown("There is no such path.")  # no name holds a slash
         if self._access.guarded:
@@ -94,7 +96,9 @@ class OriginCheck:
         return None
 
 
-_INTERESTING = (b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest")
+# Of two that differ, another server on the way may take the other one.
+_ONCE = (b"host", b"content-type", b"content-encoding", b"idempotency-key", b"if-match")
+_INTERESTING = (*_ONCE, b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest")
 
 
 def _interesting(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
@@ -103,6 +107,15 @@ def _interesting(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, list[byt
         if name in found:
             found[name].append(value.strip())
     return found
+
+
+def _malformed(found: dict[bytes, list[bytes]], *, host_needed: bool) -> Problem | None:
+    if host_needed and not found[b"host"]:
+        return BadRequest("A request names its host, in the header `Host`.")
+    twice = next((name for name in _ONCE if len(found[name]) > 1), None)
+    if twice is None:
+        return None
+    return BadRequest(f"The header `{twice.decode()}` is given more than once.")
 
 
 def _is_own(method: str, found: dict[bytes, list[bytes]]) -> bool:

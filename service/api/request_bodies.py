@@ -6,6 +6,7 @@ import msgspec
 from fastapi import Request
 from msgspec import Meta
 
+from service.api.middleware import lower
 from service.domain.api_key import Grant
 from service.domain.detector import NAME
 from service.domain.scope import LEAST_BODY_BYTES, Scope
@@ -17,6 +18,10 @@ Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Vector = Annotated[list[float], Meta(min_length=1, max_length=65_536)]
 
 MOST_LABELS = 1000  # in one request
+# Bodies that are no rows are read in the event loop, which so many bytes hold up for 0.1 s or so.
+MOST_WORDS = 256 * 1024
+MOST_FEEDBACK = 8 * 2**20
+MOST_CONFIG = 8 * 2**20  # 65,536 columns with names of 64 characters have 6 MiB
 LONGEST_WAIT = 300  # seconds
 
 
@@ -108,15 +113,16 @@ class NewKey(msgspec.Struct, forbid_unknown_fields=True):
 Body = TypeVar("Body", bound=msgspec.Struct)
 
 
-async def json_text(request: Request) -> bytes:
-    """Return the request's body, which is JSON by its type and not empty.
+async def json_text(request: Request, most: int) -> bytes:
+    """Return the request's body, at most `most` bytes that are JSON by their type and not empty.
 
-    Raises UnsupportedMedia and Unprocessable. An empty body is one that was lost on its way: it
-    stands for nothing, least of all for all defaults.
+    Raises UnsupportedMedia, TooLarge and Unprocessable. An empty body is one that was lost on its
+    way: it stands for nothing, least of all for all defaults.
     """
     essence = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if essence != JSON:
         raise UnsupportedMedia(f"This body is sent as {JSON}.", supported=[JSON])
+    lower(request.scope, most)
     body = (await request.body()).strip()
     if not body:
         raise Unprocessable("The body is empty; `{}` stands for the defaults.")
@@ -129,9 +135,12 @@ async def read(request: Request, kind: type[Body], *, optional: bool = False) ->
     Raises UnsupportedMedia, and Unprocessable naming the field. msgspec's words name types, fields
     of ours and bounds; only an unknown field's name comes from the client, and is left out.
     """
-    if optional and "content-type" not in request.headers and not await request.body():
-        return kind()
-    body = await json_text(request)
+    most = MOST_FEEDBACK if kind is Feedback else MOST_WORDS
+    if optional and "content-type" not in request.headers:
+        lower(request.scope, most)
+        if not await request.body():
+            return kind()
+    body = await json_text(request, most)
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:

@@ -50,6 +50,7 @@ class IncidentConfig:
     close_after_seconds: Annotated[float, Field(ge=1, le=31_536_000)] = 300
 
 
+_COLUMNS = Field(max_length=65_536)
 _Side = Annotated[int, Field(ge=1, le=4096)]
 
 
@@ -57,6 +58,8 @@ _Side = Annotated[int, Field(ge=1, le=4096)]
 class DetectorConfig(Config):
     """Everything `PUT /v1/detectors/{name}` takes, with its defaults."""
 
+    features: Annotated[tuple[str, ...], _COLUMNS] | None = None
+    columns: Annotated[tuple[Column, ...], _COLUMNS] | None = None
     gate: Literal["enforce", "report"] = "enforce"
     admission: Literal["quarantine", "triage", "hold_novel", "accept"] = "quarantine"
     release_after_seconds: Annotated[float, Field(gt=0, le=31_536_000)] | None = None

@@ -34,6 +34,8 @@ _NUMBERS = {
     "UINT8": "<u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8",
 }  # fmt: skip
 
+_TENSORS = 16  # decoded before they are refused: a million of them would hold up the process
+_ONE = f"There is one input tensor, `{INPUT}`."
 _NESTED = re.compile(rb"\s*\[\s*\[")
 _FLAT_BYTES = 2**22  # decoding holds the interpreter, 10 ms for each MiB at most
 
@@ -79,12 +81,14 @@ def parse(body: bytes, header_length: str | None, champion: Champion) -> Inferen
     `header_length` is the header of the binary tensor extension, None for a body of JSON alone.
     """
     document, binary = _split(body, header_length)
+    if document.count(b'"datatype"') > _TENSORS:
+        raise BadRequest(_ONE)
     try:
         request = _request.decode(document)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise BadRequest("The body is not an inference request of the protocol.") from None
     if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
-        raise BadRequest(f"There is one input tensor, `{INPUT}`.")
+        raise BadRequest(_ONE)
     X = _matrix(request.inputs[0], binary, champion)
     return Inference(X, request.id, _wanted(request))
 

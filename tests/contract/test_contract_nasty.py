@@ -74,3 +74,21 @@ async def test_nasty_framing(pump: Running, head: bytes) -> None:
     assert line == b"" or line.split()[1].startswith(b"4")
     scored = await pump.http.post(f"{PUMP}/score", json={"vectors": [[0, 0, 0]]})
     assert scored.status_code == 200
+
+
+async def test_what_is_no_row_is_short(pump: Running) -> None:
+    """Configs and decisions are read in the event loop, so they are shorter than rows may be."""
+    names = b",".join(b'"f%d"' % i for i in range(65_537))
+    for method, path, body, status in [
+        ("PUT", "/v1/detectors/other", b" " * 9_000_000 + b"{}", 413),
+        ("PATCH", PUMP, b" " * 9_000_000 + b"{}", 413),
+        ("PUT", "/v1/templates/other", b" " * 9_000_000 + b"{}", 413),
+        ("POST", f"{PUMP}/feedback", b" " * 9_000_000 + b"{}", 413),
+        ("POST", f"{PUMP}/retrain", b" " * 300_000 + b"{}", 413),
+        ("PUT", "/v1/detectors/other", b'{"features": [%b]}' % names, 422),
+    ]:
+        headers = {"content-type": "application/json"}
+        answer = await pump.http.request(method, path, content=body, headers=headers)
+        assert answer.status_code == status, (method, path)
+        assert status == 422 or answer.json()["limit"] < 9_000_000
+    assert "features" in answer.json()["detail"]

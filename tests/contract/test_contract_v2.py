@@ -308,3 +308,15 @@ async def test_a_gap_is_taken_where_the_detector_imputes(
     answers: list[httpx.Response] = [in_bytes, nested, flat]
     assert [answer.status_code for answer in answers] == [200, 200, 200]
     assert in_bytes.json()["outputs"] == nested.json()["outputs"] == flat.json()["outputs"]
+
+
+async def test_many_tensors_are_refused_before_they_are_decoded(pump: Running) -> None:
+    """A million tensors in one body would hold up every other request while they are decoded."""
+    tensor = b'{"name": "vectors", "shape": [1, 3], "datatype": "FP32", "data": [0, 0, 0]},'
+    headers = {"content-type": "application/json"}
+    body = b'{"inputs": [' + tensor * 17 + b"no JSON"
+    answer = await pump.http.post("/v2/models/pump/infer", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["error"][:24]) == (400, "There is one input tenso")
+    body = b'{"ready": "' + b" " * 300_000 + b'"}'
+    answer = await pump.http.post("/v2/repository/index", content=body, headers=headers)
+    assert answer.status_code == 413

@@ -6,11 +6,12 @@ header that is not complete, and says nothing of chunk extensions, so bytes are 
 come: exactly once a head is complete, and at least by the packets that lie wholly in one part.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from service.problems import BadRequest, HeadTooLarge, Problem
 
 HEAD_BYTES = 64 * 1024  # of request line and headers
+HEADERS = 256  # of one request: kept, a short one takes twenty times its bytes
 _FRAME_BYTES = 64 * 1024  # of chunk sizes, extensions and trailers, and one for each of the body
 _LEAST_FRAME = 5  # bytes of a chunk's size and line ends
 _BETWEEN_BYTES = 64 * 1024  # of empty lines before a request
@@ -35,18 +36,18 @@ class ByteBounds:
         self._trailers = 0
         self._whole = False
 
-    def header(self, size: int) -> Problem | None:
-        """Count a header of `size` bytes, name and value, of a head that may be too large."""
+    def header(self, size: int, before: int) -> Problem | None:
+        """Count a header of `size` bytes, name and value, with so many `before` it."""
         self._headers += size + 4
-        return _HEAD if self._headers > HEAD_BYTES else None
+        return _HEAD if self._headers > HEAD_BYTES or before >= HEADERS else None
 
     def head(
-        self, authorization: bytes | None, url: bytes, headers: Iterable[tuple[bytes, bytes]]
+        self, authorization: bytes | None, url: bytes, headers: Collection[tuple[bytes, bytes]]
     ) -> Problem | None:
         """Count a head that is complete."""
         size = len(url) + len(authorization or b"")
         size += sum(len(name) + len(value) + 4 for name, value in headers)
-        return _HEAD if size > HEAD_BYTES else None
+        return _HEAD if size > HEAD_BYTES or len(headers) > HEADERS else None
 
     def trailer(self, size: int) -> Problem | None:
         """Count a trailer of `size` bytes, name and value."""
@@ -63,9 +64,9 @@ class ByteBounds:
         self._body += size
         return _FRAME if _LEAST_FRAME * self._pieces > _FRAME_BYTES + self._body else None
 
-    def packet_of_head(self, size: int) -> Problem | None:
-        """Count a packet that ended amid a head."""
-        return _HEAD if self._packet(size) > HEAD_BYTES else None
+    def packet_of_head(self, size: int, headers: int) -> Problem | None:
+        """Count a packet that ended amid a head, which has so many headers until now."""
+        return _HEAD if self._packet(size) > HEAD_BYTES or headers > HEADERS else None
 
     def packet_of_body(self, size: int) -> Problem | None:
         """Count a packet that ended amid a body or its trailers."""
@@ -87,7 +88,7 @@ class ByteBounds:
         return self._late
 
 
-_HEAD = HeadTooLarge(f"A request's head has at most {HEAD_BYTES} bytes.")
+_HEAD = HeadTooLarge(f"A request's head has at most {HEAD_BYTES} bytes and {HEADERS} headers.")
 _FRAME = HeadTooLarge(
     f"What frames a body (sizes and extensions of chunks, trailers) has at most {_FRAME_BYTES} "
     f"bytes, and one more for each byte of the body."

@@ -79,13 +79,13 @@ class HttpProtocol(RequestReader):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
+        following = self.pipeline.pop() if self.pipeline else None
         if not self.flow.write_paused:
             self.flow.resume_reading()
         if self._reading is Reading.NOTHING:
             self._since = self.loop.time()
-        if self.pipeline:
-            cycle, app = self.pipeline.pop()
-            self._start_asgi_task(cycle, app)
+        if following is not None:
+            self._start_asgi_task(*following)
         elif self._farewell is not None:
             self._part(self._farewell)
 

@@ -4,7 +4,7 @@ An offer of another protocol (`Upgrade: h2c`, `websocket`) is declined by readin
 it had not been made (RFC 9110, section 7.8).
 """
 
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, Transport
 from enum import IntEnum
 from typing import Any
 
@@ -14,9 +14,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from service.api.body_budget import FREE_BYTES, FULL
-from service.api.fast_lane.byte_bounds import HEAD_BYTES, ByteBounds
+from service.api.fast_lane.byte_bounds import HEAD_BYTES, HEADERS, ByteBounds
+from service.api.fast_lane.flow import Flow
 from service.api.fast_lane.lane import Lane, LaneCycle
-from service.api.fast_lane.response_bytes import Headers
+from service.api.fast_lane.rewritten_heads import with_host_of, without_upgrade
 from service.problems import BadRequest, Busy, Problem, TooManyRequests
 from service.scoring.answers import Reply
 from service.scoring.request import ScoreRequest
@@ -33,20 +34,6 @@ class Reading(IntEnum):
     NOTHING = 0
     HEAD = 1
     BODY = 2
-
-
-def without_upgrade(line: bytes, headers: Headers) -> bytes:
-    """Return the head of a request, after its first line, without the offer in `headers`."""
-    lines = [line]
-    for name, value in headers:
-        if name == b"connection":
-            tokens = [token.strip() for token in value.split(b",")]
-            kept = [token for token in tokens if token and token.lower() != b"upgrade"]
-            if kept:
-                lines.append(b"connection: " + b", ".join(kept))
-        elif name != b"upgrade":
-            lines.append(b"%b: %b" % (name, value))
-    return b"\r\n".join([*lines, b"", b""])
 
 
 class RequestReader(HttpToolsProtocol):
@@ -101,7 +88,7 @@ class RequestReader(HttpToolsProtocol):
         self._spread = self._reading is Reading.HEAD or len(data) > HEAD_BYTES
         self._parse(data)
         if self._reading is Reading.HEAD:
-            self._refuse_if(self._bounds.packet_of_head(len(data)))
+            self._refuse_if(self._bounds.packet_of_head(len(data), len(self.headers)))
         elif self._reading is Reading.BODY:
             if self._asked is None:
                 self._refuse_if(self._bounds.packet_of_body(len(data)))
@@ -163,7 +150,7 @@ class RequestReader(HttpToolsProtocol):
             self._stop_if(self._bounds.trailer(len(name) + len(value)))
             return
         if self._spread:
-            self._stop_if(self._bounds.header(len(name) + len(value)))
+            self._stop_if(self._bounds.header(len(name) + len(value), len(self.headers)))
         name = name.lower()
         if name == b"authorization" and self._authorization is None:
             self._authorization = value  # apart: it does not say whether a request is plain
@@ -175,7 +162,7 @@ class RequestReader(HttpToolsProtocol):
         self._offered = self.parser.should_upgrade()
         if self._offered:
             return  # the parser stops, and reads this head again without the offer
-        if self._spread:
+        if self._spread or len(self.headers) > HEADERS:
             self._stop_if(self._bounds.head(self._authorization, self.url, self.headers))
         self._reading = Reading.BODY
         self._received = 0
@@ -209,6 +196,8 @@ class RequestReader(HttpToolsProtocol):
             self._stop(TooManyRequests(f"At most {_PIPELINED} requests wait on a connection."))
         self._bounds.turn()
         url, headers = self.url, self.headers
+        if not url.startswith(b"/"):
+            headers = with_host_of(url, headers)
         super().on_message_begin()
         self.url = url
         for name, value in headers:
@@ -242,6 +231,11 @@ class RequestReader(HttpToolsProtocol):
         if self._held:
             self.lane.budget.give(self._sender, self._held)
             self._held = 0
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        """Begin."""
+        super().connection_made(transport)
+        self.flow = Flow(transport, self.pipeline)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release a body that the peer broke off."""

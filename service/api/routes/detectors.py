@@ -13,6 +13,7 @@ from models.steps import check_steps
 from service.api import documents, openapi, request_bodies
 from service.api.context import Parts, parts
 from service.api.guard import caller, needs
+from service.api.request_bodies import MOST_CONFIG
 from service.api.responses import answer, etag
 from service.api.routes.parameters import Name, expected_generation
 from service.api.routes.queries import MOST, PAGED, is_paged, more, whole_number
@@ -140,7 +141,7 @@ async def put(request: Request, name: Name) -> Response:
     """
     app = parts(request)
     app.writable()
-    text = await request_bodies.json_text(request)
+    text = await request_bodies.json_text(request, MOST_CONFIG)
     created, detector = await app.stores.detectors.put(
         name, affordable(app, parse(text)), left_out(text), who=f"key:{caller(request).id}"
     )
@@ -165,7 +166,7 @@ async def patch(request: Request, name: Name) -> Response:
     """Change what the body names: `retrain`, `replay` and `model` by field, others as a whole."""
     app = parts(request)
     app.writable()
-    text = await request_bodies.json_text(request)
+    text = await request_bodies.json_text(request, MOST_CONFIG)
     if_match = request.headers.get("if-match")
 
     def change(held: Detector) -> DetectorConfig:

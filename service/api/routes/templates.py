@@ -5,6 +5,7 @@ from fastapi import APIRouter, Request, Response
 from service.api import openapi, request_bodies
 from service.api.context import parts
 from service.api.guard import needs
+from service.api.request_bodies import MOST_CONFIG
 from service.api.responses import answer
 from service.api.routes.detectors import affordable
 from service.api.routes.parameters import TemplateName
@@ -32,7 +33,7 @@ async def put(request: Request, name: TemplateName) -> Response:
     """Take a config for detectors that are made from now on; those that exist keep theirs."""
     app = parts(request)
     app.writable()
-    config = affordable(app, parse(await request_bodies.json_text(request)))
+    config = affordable(app, parse(await request_bodies.json_text(request, MOST_CONFIG)))
     created = await app.stores.templates.put(name, config)
     app.champions.templates |= {name}
     return answer(config.to_dict(), 201 if created else 200)

@@ -11,6 +11,8 @@ from service.api import open_inference_documents as documents
 from service.api import openapi
 from service.api.context import Parts, parts
 from service.api.guard import caller, needs, open_to_all
+from service.api.middleware import lower
+from service.api.request_bodies import MOST_WORDS
 from service.api.responses import answer, respond
 from service.api.routes.parameters import Name
 from service.api.routes.scoring import know
@@ -105,12 +107,13 @@ async def ready(request: Request) -> Response:
         [{"name": "pump-7", "version": "3", "state": "READY"}],
         documents.IndexedModel,
     )
-    | openapi.problems(422),
+    | openapi.problems(413, 422),
     openapi_extra=openapi.json_body({"ready": True}),
 )
 async def index(request: Request) -> Response:
     """Return every detector that the key is for: READY with the version that it serves."""
     app, grant = parts(request), caller(request)
+    lower(request.scope, MOST_WORDS)
     only_ready = _only_ready(await request.body())
     found = []
     for detector in sorted(app.champions.detectors(), key=lambda one: one.name):

@@ -1,0 +1,25 @@
+"""Heads as they are read where the standard says that a part of them counts for another."""
+
+from service.api.fast_lane.response_bytes import Headers
+
+
+def without_upgrade(line: bytes, headers: Headers) -> bytes:
+    """Return the head of a request, after its first line, without the offer in `headers`."""
+    lines = [line]
+    for name, value in headers:
+        if name == b"connection":
+            tokens = [token.strip() for token in value.split(b",")]
+            kept = [token for token in tokens if token and token.lower() != b"upgrade"]
+            if kept:
+                lines.append(b"connection: " + b", ".join(kept))
+        elif name != b"upgrade":
+            lines.append(b"%b: %b" % (name, value))
+    return b"\r\n".join([*lines, b"", b""])
+
+
+def with_host_of(url: bytes, headers: Headers) -> Headers:
+    """Return the headers with the host that a target in absolute form names (RFC 9112, 3.2.2)."""
+    authority = url.partition(b"://")[2].partition(b"/")[0].partition(b"?")[0]
+    if not authority:
+        return headers
+    return [(name, authority if name == b"host" else value) for name, value in headers]
