@@ -8,7 +8,7 @@ from service.client.configs import Context, DetectorConfig
 
 
 class Advice(TypedDict):
-    """How a budget of vectors is best spent."""
+    """How to spend a budget of new vectors."""
 
     budget: int
     send: list[Ask]
@@ -16,14 +16,14 @@ class Advice(TypedDict):
 
 
 class Alarms(TypedDict):
-    """Shares of the same vectors that two versions alarm on."""
+    """The shares of vectors on which candidate and champion alarm, if there is a champion."""
 
     candidate: float
     champion: NotRequired[float | None]
 
 
 class Anchored(TypedDict):
-    """The figures of candidate and anchor, and the alarms that show a slow walk."""
+    """The figures of candidate and anchor, and the alarm rates that reveal drift in small st."""
 
     anchor: Figures
     candidate: Figures
@@ -61,7 +61,7 @@ class ApiProcess(TypedDict):
 
 
 class Ask(TypedDict):
-    """How many more vectors of a regime to send, and what they would gain in nats."""
+    """How many more vectors of a regime to send, and the expected gain in nats."""
 
     gain: float
     regime: int
@@ -127,14 +127,14 @@ class Batches(TypedDict):
 
 
 class BesideAnchor(TypedDict):
-    """Shares of normals drawn from the anchor that anchor and candidate alarm on."""
+    """The shares of normals drawn from the anchor on which anchor and candidate alarm."""
 
     anchor: float
     candidate: float
 
 
 class Both(TypedDict):
-    """Shares of the same vectors that champion and candidate alarm on."""
+    """The shares of the same vectors on which champion and candidate alarm."""
 
     candidate: float
     champion: float
@@ -303,7 +303,7 @@ class FeedbackAnswer(TypedDict):
 
 
 class Figures(TypedDict):
-    """How a version tells synthetic anomalies: see `models.decisions.evidence`."""
+    """How well a version finds synthetic anomalies: see `models.decisions.evidence`."""
 
     apart: float
     auroc: float
@@ -493,7 +493,7 @@ class Label(TypedDict):
 
 
 class Labelled(TypedDict):
-    """How the versions judge what people labelled."""
+    """How the versions judge labelled vectors."""
 
     anchor: NotRequired[OwnAlarms | None]
     anomalies: int
@@ -595,7 +595,7 @@ class NormalAnswer(TypedDict):
 
 
 class Note(TypedDict):
-    """What a person should know of the data that a version learned: see `models.survey.notes."""
+    """A remark for people about the data that a version learned: see `models.survey.notes`."""
 
     features: list[str]
     kind: str
@@ -603,7 +603,7 @@ class Note(TypedDict):
 
 
 class OwnAlarms(TypedDict):
-    """The share of the vectors labelled normal that a version alarms on."""
+    """The share of the vectors labelled normal on which a version alarms."""
 
     alarms: float
 
@@ -920,14 +920,14 @@ class Versions(TypedDict):
 
 
 class Vouched(TypedDict):
-    """Of the rows of an experience that people labelled normal, how many still alarm."""
+    """How many of an experience's rows labelled normal still alarm: `still` of `n`."""
 
     n: int
     still: int
 
 
 class Walked(TypedDict):
-    """Shares of `n` new normals that both versions alarm on: `models.decisions.evidence`."""
+    """The shares of `n` new normals on which both versions alarm: `models.decisions.evidence."""
 
     anchor: float
     champion: float
