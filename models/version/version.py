@@ -130,11 +130,8 @@ class Version(Worded, Summarised):
 
     def with_gaps_compared(self) -> Self:
         """Return this version with `gaps`, where its config lets vectors have some."""
-        return replace(self, gaps=self._scale) if self._takes_gaps else self
-
-    @property
-    def _takes_gaps(self) -> bool:
-        return self._imputes and self.dimension > 1
+        takes_some = self._imputes and self.dimension > 1
+        return replace(self, gaps=self._scale) if takes_some else self
 
     @cached_property
     def _scorer(self) -> Score:
@@ -283,7 +280,7 @@ class Version(Worded, Summarised):
             "kept": self.kept,
             **{f"memory.{name}": tensor for name, tensor in self.memory.items()},
             **{f"scoring.{name}": tensor for name, tensor in self.scoring.items()},
-            **(self._scale.to_tensors() if self._takes_gaps else {}),
+            **(self.gaps.to_tensors() if self.gaps else {}),
             "golden.vectors": golden,
             "golden.scores": self.score(golden),
         }
