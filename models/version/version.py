@@ -130,8 +130,7 @@ class Version(Worded, Summarised):
 
     def with_gaps_compared(self) -> Self:
         """Return this version with `gaps`, where its config lets vectors have some."""
-        takes_some = self._imputes and self.dimension > 1
-        return replace(self, gaps=self._scale) if takes_some else self
+        return replace(self, gaps=self._scale) if self._imputes and self.dimension > 1 else self
 
     @cached_property
     def _scorer(self) -> Score:
