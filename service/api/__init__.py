@@ -1,1 +1,1 @@
-"""HTTP, alone with fastapi and uvicorn. Imports: what `swap` may, `swap`, `models.decisions`."""
+"""HTTP, with fastapi and uvicorn. Imports: what `swap` may, `swap`, `models.decisions`."""

@@ -9,7 +9,10 @@ from service.settings import Settings
 
 
 def main() -> None:
-    """Run as `python -m service.api FD PLACE`: the inherited socket, the place in its row."""
+    """Run as `python -m service.api FD PLACE`.
+
+    FD is the inherited listening socket. PLACE is this process's number among its siblings.
+    """
     settings = Settings()
     log.configure(settings, "api")
     crash_points.arm(settings.crash_point)

@@ -1,4 +1,4 @@
-"""Which API key may do what; kept in memory, at most one poll behind the store."""
+"""What each API key allows. Held in memory, at most one poll behind the store."""
 
 import asyncio
 import hmac
@@ -21,8 +21,8 @@ from service.store.api_keys import ApiKeys, State
 
 _log = log.get(__name__)
 
-_REMEMBERED = 4096  # headers
-_LONGEST = 512  # of a header that is worth hashing
+_REMEMBERED = 4096  # most headers whose grant is cached
+_LONGEST = 512  # bytes; a longer header cannot hold a key and is not hashed
 
 
 class Access:
@@ -40,16 +40,16 @@ class Access:
         self._grants = dict(self._fixed)
         self._guarded = bool(self._fixed) or not (may_be_open or insecure)
         self._insecure = insecure
-        self._state: State | None = None  # None: the store was not read yet
+        self._state: State | None = None  # None until the store has been read
         self._went_back: State | None = None
         self._buckets: dict[str, Bucket] = {}
-        # By the whole header as it was sent; None is no header. Python keys its hash of bytes with
-        # randomness of this process, and compares the bytes only if all 64 bits of the hash agree.
-        # So the time of a look-up does not tell how much of a guessed key is right.
+        # The grant of each whole header; None stands for a missing header. Python's hash of bytes
+        # is seeded at random in each process, and bytes are compared only if all 64 bits of the
+        # hash agree. So the time of a look-up does not show how much of a guessed key is right.
         self._remembered: dict[bytes | None, Grant] = {}
-        self._reading = asyncio.Lock()  # an older reading must not replace a newer one
+        self._reading = asyncio.Lock()  # a slow read must not replace a newer one
 
-    # Asking
+    # Checking keys
 
     @property
     def guarded(self) -> bool:
@@ -58,7 +58,7 @@ class Access:
 
     @property
     def informed(self) -> bool:
-        """Whether the stored keys were read."""
+        """Whether the keys of the store have been read."""
         return self._state is not None
 
     def known(self, authorization: bytes | None) -> Grant | None:
@@ -87,16 +87,19 @@ class Access:
         return grant
 
     def authenticate(self, authorization: bytes | None) -> Grant:
-        """Return what the header allows; Unauthenticated, StoreUnavailable, TooManyRequests."""
+        """Return what the key in the `Authorization` header allows, and count the request.
+
+        Raises Unauthenticated, StoreUnavailable or TooManyRequests.
+        """
         grant = self.known(authorization)
         if grant is not None:
             return self._admitted(grant)
         if not self.informed and (authorization is not None or not self._guarded):
-            raise StoreUnavailable("The store was not reached yet; it holds the API keys.")
+            raise StoreUnavailable("The store holds the API keys and has not been reached yet.")
         raise Unauthenticated(sent=authorization is not None)
 
     def of_session(self, cookie: str) -> Grant:
-        """Return what the key of a session's cookie allows; raises as `authenticate` does."""
+        """Return what the key of a session's cookie allows. Raises the errors of `authenticate`."""
         grant = self._grants.get(session.holder(cookie) or "")
         if grant is None or not session.is_valid(cookie, grant, time.time()):
             return self.authenticate(None)
@@ -109,7 +112,10 @@ class Access:
         return grant
 
     def wait(self, grant: Grant) -> float:
-        """Count a request of the key; return 0, or the seconds until it has another."""
+        """Count a request of the key.
+
+        Returns 0.0 if the key's rate allows the request, or the seconds to wait until it does.
+        """
         rate = grant.requests_per_second
         if rate is None:
             return 0.0
@@ -120,7 +126,10 @@ class Access:
         return bucket.wait(now)
 
     def admit(self, authorization: bytes | None, detector: str) -> Grant | None:
-        """Return what the header allows, if that is scoring with the detector now; count it."""
+        """Return the key's grant if it allows scoring with the detector now, else None.
+
+        An allowed request is counted.
+        """
         grant = self.known(authorization)
         if (
             grant is None
@@ -131,21 +140,21 @@ class Access:
             return None
         return grant
 
-    # Following the store
+    # Polling the store
 
     async def run(self, keys: ApiKeys, seconds: float) -> None:
-        """Follow the store until cancelled, looking every so many seconds."""
+        """Read the keys every so many seconds until cancelled."""
         while True:
             try:
                 await self.refresh(keys)
             except StoreUnavailable:
-                pass  # the keys in memory stay good; the watcher says that the store is away
-            except Exception:  # noqa: BLE001 - a task that ended would accept revoked keys
-                _log.exception("keys not read")
+                pass  # the keys in memory stay valid; the watcher reports that the store is away
+            except Exception:  # noqa: BLE001 - if this task ended, revoked keys would stay valid
+                _log.exception("reading the API keys failed")
             await asyncio.sleep(seconds)
 
     async def refresh(self, keys: ApiKeys) -> None:
-        """Read the keys if they changed. Raises StoreUnavailable."""
+        """Read the keys if they have changed. Raises StoreUnavailable."""
         async with self._reading:
             await self._refresh(keys)
 
@@ -154,15 +163,15 @@ class Access:
         if state in (self._state, self._went_back):
             return
         if self._state is not None and self._went_back is None and state.older(self._state):
-            # The store was emptied, or restored from a backup. That revokes no key: the keys in
-            # memory stay until the next change in the store.
+            # The store was emptied, or restored from a backup. This revokes no key: the keys in
+            # memory stay valid until the next change in the store.
             self._went_back = state
-            _log.error("the store lost keys, those in memory stay good", revision=state.revision)
+            _log.error("the store lost keys; keys in memory stay valid", revision=state.revision)
             return
         self.adopt(*await keys.read())
 
     def adopt(self, state: State, grants: Iterable[Grant]) -> None:
-        """Replace the keys in memory by these and the fixed ones."""
+        """Replace the keys in memory by `grants` and the keys from files."""
         first = not self.informed
         self._grants = {grant.id: grant for grant in grants} | self._fixed
         self._state, self._went_back = state, None
@@ -176,9 +185,10 @@ class Access:
 
 
 def allow(grant: Grant, scope: Scope, detector: str | None) -> None:
-    """Raise Forbidden if the key lacks the scope, UnknownDetector if it is not for the detector.
+    """Raise Forbidden if the key lacks the scope, UnknownDetector if it lacks the detector.
 
-    So a key cannot find out whether a detector exists that it is not for.
+    A detector that the key does not cover looks like one that does not exist, so the key's owner
+    cannot find out which detectors exist.
     """
     if scope not in grant.scopes:
         raise Forbidden(scope)

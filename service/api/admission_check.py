@@ -21,11 +21,11 @@ from service.domain.champion import Champion
 from service.scoring.champions import Champions
 from service.store.held_rows import Held
 
-AT_ONCE_BYTES = 2**16  # larger batches are judged in a thread, so that the loop serves others
+AT_ONCE_BYTES = 2**16  # larger batches are judged in a thread, to keep the event loop free
 
 
 class Admission:
-    """Judges batches by the champions of one process."""
+    """Judges normal batches with the champions that this process has in memory."""
 
     def __init__(self, champions: Champions, held: Held, alarmed: AlarmedRows) -> None:
         self._champions = champions
@@ -35,10 +35,10 @@ class Admission:
     async def judge(
         self, name: str, X: NDArray[np.float32], *, vouched: bool = False
     ) -> Verdict | None:
-        """Return the verdict on a batch X (n, d); None lets the whole batch pass.
+        """Return the verdict on a batch X (n, d). None means that the whole batch is accepted.
 
-        `vouched` rows pass although they alarmed before. The verdict is None before there is a
-        champion, and if the config accepts all that a client sends as normal.
+        The verdict is None if there is no champion yet, or if the config accepts every batch. If
+        the rows are `vouched` for, rows that alarmed earlier are not held back for that reason.
         """
         champion, detector = self._champions.get(name), self._champions.detector(name)
         if champion is None or detector is None or champion.version.dimension != X.shape[1]:
@@ -61,7 +61,7 @@ class Admission:
 
 
 def _holding(verdict: Verdict, rows: NDArray[np.bool_], why: str) -> Verdict:
-    """Return the verdict with these rows held back as well, for this reason."""
+    """Return the verdict with `rows` held back too. Their reason becomes the verdict's."""
     if not rows.any():
         return verdict
     more = rows & ~verdict.held
@@ -85,7 +85,7 @@ async def _admitted(
 def _admit(
     champion: Champion, X: NDArray[np.float32], around: NDArray[np.float32] | None
 ) -> admission.Admission:
-    """Admit X (n, d), in which the champion's expectation replaces missing values."""
+    """Judge X (n, d). Missing values are replaced by the champion's expectation first."""
     version = champion.version
     around = None if around is None else version.filled(around)
     return admission.admit(version, version.filled(X), champion.threshold, around)
@@ -107,7 +107,10 @@ def _verdict(champion: Champion, found: admission.Admission, policy: str) -> Ver
 
 
 def of_one_sender(verdict: Verdict) -> Verdict:
-    """Return the verdict if nothing new may be learned now: rows that would be stored wait."""
+    """Return the verdict with every row held back that it would have stored.
+
+    For a sender who has used up his share of novel rows.
+    """
     held = verdict.held | verdict.kept
     return Verdict(
         version=verdict.version,

@@ -1,4 +1,4 @@
-"""Which rows of a normal batch alarmed when they were scored; a person must look at them first."""
+"""Finds the rows of a normal batch that alarmed when they were scored. A person reviews them."""
 
 import contextlib
 
@@ -14,7 +14,7 @@ from service.telemetry.live_reporter import Observer
 
 
 class AlarmedRows:
-    """Knows which rows alarmed lately: this process's from memory, others' from the store."""
+    """Knows which rows alarmed lately, in this process (memory) and in others (the store)."""
 
     def __init__(self, observer: Observer, traffic: TrafficStore, incidents: Incidents) -> None:
         self._observer = observer
@@ -28,15 +28,15 @@ class AlarmedRows:
         alarming: NDArray[np.bool_],
         rare: NDArray[np.bool_],
     ) -> NDArray[np.bool_]:
-        """Return which of the `alarming` rows of X (n, d) alarmed before, (n,).
+        """Return which of the `alarming` rows of X (n, d) alarmed earlier, (n,).
 
-        While an incident is open all `rare` rows count: they may belong to it. What alarmed in
-        another process within the last second is not known yet.
+        While an incident is open, every `rare` row counts, since it may belong to the incident.
+        Alarms of the last second in another process are not known yet.
         """
         found = np.zeros(len(X), bool)
         if not alarming.any():
             return found
-        with contextlib.suppress(StoreUnavailable):  # the batch itself is refused then
+        with contextlib.suppress(StoreUnavailable):  # writing the batch then fails anyway
             if rare.any() and await self._incidents.unfinished(detector.name):
                 found = rare.copy()
         rows = np.flatnonzero(alarming & ~found)

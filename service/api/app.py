@@ -1,4 +1,4 @@
-"""The application: the one place where an API process is wired."""
+"""The application: the only place where the parts of an API process are made and connected."""
 
 import asyncio
 import contextlib
@@ -54,25 +54,28 @@ from service.telemetry.live_reporter import Observer
 from service.telemetry.metrics import Metrics
 from service.telemetry.store_metrics import StateMetrics
 
-_FIRST_LOOK_SECONDS = 20.0  # for loading what the store holds, before the first request
+_FIRST_POLL_SECONDS = 20.0  # bound on the load from the store before the first request
 
 DESCRIPTION = """Online anomaly detection that keeps learning what is normal.
 
-Errors are RFC 9457 problems; rows and columns count from zero; what was sent is never repeated.
+Errors are RFC 9457 problems. Rows and columns count from zero. No error repeats values of the
+request.
 """
 
 
 def create_app(
     settings: Settings, registry: CollectorRegistry | None = None, *, place: int = 0
 ) -> FastAPI:
-    """Return the application; nothing runs and nothing connects before its lifespan begins.
+    """Return the application. Nothing runs or connects before its lifespan begins.
 
-    `registry` is where the process's metrics go, a new one unless given; `place` counts the API
-    processes that share a folder of metrics. Raises ValueError when the settings name no store.
+    The metrics go to `registry`, or to a new one. `place` is the number of this process among the
+    API processes that share a folder of metrics. Raises ValueError if the settings name no store.
     """
     url = settings.store_url()
     if url is None:
-        raise ValueError("ANAMNESIS_REDIS_URL names no store; `anamnesis up` starts its own.")
+        raise ValueError(
+            "ANAMNESIS_REDIS_URL is not set. Set it, or use `anamnesis up`, which starts a store."
+        )
     access = Access(
         fixed(settings), may_be_open=is_loopback(settings.host), insecure=settings.insecure
     )
@@ -91,10 +94,10 @@ def create_app(
         app.state.parts = made
         tasks: list[asyncio.Task[None]] = []
         try:
-            # Without a store the process starts nevertheless, serves the versions on its disk, and
-            # waits. A store that can lose acknowledged writes ends the start.
+            # If the store does not answer, the process starts anyway: it serves the versions on
+            # its disk and polls. If the store could lose acknowledged writes, the start fails.
             try:
-                async with asyncio.timeout(_FIRST_LOOK_SECONDS):
+                async with asyncio.timeout(_FIRST_POLL_SECONDS):
                     await access.refresh(made.stores.api_keys)
                     await made.watcher.poll()
             except (StoreUnavailable, TimeoutError):
@@ -106,7 +109,7 @@ def create_app(
                 metrics.run(),
             )
             tasks.extend(asyncio.create_task(run) for run in runs)
-            # What the protocol needs: it serves some requests itself.
+            # The connections serve some requests themselves, with the lane and the settings.
             lane = Lane(made.champions, made.scoring, access, hosts, budget)
             yield {"lane": lane, "settings": settings}
         finally:
@@ -124,7 +127,7 @@ def create_app(
         lifespan=lifespan,
         redirect_slashes=False,
         generate_unique_id_function=openapi.operation_id,
-        # Routes of our own instead of FastAPI's, so that they declare a scope as all others do.
+        # `process` has a route of our own instead, since each route must declare its scope.
         openapi_url=None,
     )
     for routes in (
@@ -189,4 +192,4 @@ def _version() -> str:
     try:
         return version("anamnesis")
     except PackageNotFoundError:
-        return "0"  # run from a checkout that is not installed
+        return "0"  # the process runs from a checkout that is not installed

@@ -1,8 +1,8 @@
 """Bounds the bytes of all request bodies that one process holds, and of one sender's bodies.
 
-A body for which there is no room waits without being read, and is refused after two seconds. Bodies
-of up to `FREE_BYTES` are not counted: a connection holds that much anyway, and so scoring goes on
-while a client sends large bodies.
+A body for which there is no room is not read. It waits, and is refused after two seconds. Bodies of
+up to `FREE_BYTES` are not counted, because a connection buffers that much anyway. So scoring goes
+on while a client sends large bodies.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ from collections import Counter
 from service.problems import Busy
 
 FREE_BYTES = 64 * 1024
-FULL = "The bodies of other requests fill the memory that is set apart for bodies."
-_WAIT_SECONDS = 2.0  # for room, before the request is refused
-_SHARE = 0.5  # of the budget, for one sender
+FULL = "The bodies of other requests fill the memory for request bodies. Try again later."
+_WAIT_SECONDS = 2.0  # a request waits this long for room before it is refused
+_SHARE = 0.5  # the share of the budget that one sender may hold
 
 
 class BodyBudget:
-    """The budget of one process; `largest` is what one body may have in any case."""
+    """The budget of one process: `most` bytes in all. One body of `largest` bytes always fits."""
 
     def __init__(self, most: int, largest: int) -> None:
         self._most = max(most, largest)
@@ -40,7 +40,7 @@ class BodyBudget:
         return True
 
     async def take(self, sender: str, size: int) -> None:
-        """Hold `size` more bytes for the sender; raises Busy if there is no room in time."""
+        """Hold `size` more bytes for the sender. Raises Busy if there is no room in time."""
         if self.try_take(sender, size):
             return
         try:

@@ -1,7 +1,7 @@
-"""What answers look like: the component schemas of the OpenAPI document.
+"""The types of the answers: the component schemas of the OpenAPI document.
 
-The contract tests hold every answer against these, and against the types of `service.domain` that
-are answered as they are (`OF_DOMAIN`).
+The contract tests check every answer against these types, and against the types of
+`service.domain` that are answers themselves (`OF_DOMAIN`).
 """
 
 from typing import Literal
@@ -23,7 +23,7 @@ OF_DOMAIN = (AuditEntry, Attribution, BrokenStatus, DetectorStatus, Drift, Revok
 
 
 class Problem(msgspec.Struct):
-    """RFC 9457. Rows and columns count from zero. The payload is never repeated."""
+    """An error (RFC 9457). Rows and columns count from zero. Values of the request are left out."""
 
     type: str
     title: str
@@ -34,7 +34,7 @@ class Problem(msgspec.Struct):
 
 
 class ScoreAnswer(msgspec.Struct):
-    """One entry a row in every column."""
+    """The scores of a request, one column a field. Every column has one entry for each row."""
 
     detector: str
     version: int
@@ -54,7 +54,7 @@ class ScoreAnswer(msgspec.Struct):
 
 
 class NormalAnswer(msgspec.Struct):
-    """What became of a normal batch."""
+    """How many rows of a normal batch were accepted, quarantined or known already."""
 
     batch_id: str
     accepted: int
@@ -65,14 +65,14 @@ class NormalAnswer(msgspec.Struct):
 
 
 class Detectors(msgspec.Struct):
-    """The status of each detector, by name; `next` is `after` for the next page."""
+    """The status of each detector, by name. To get the next page, send `next` as `after`."""
 
     detectors: list[DetectorStatus]
     next: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class RetrainAnswer(msgspec.Struct):
-    """A retraining that is queued, or the outcome of one that ended in time."""
+    """A queued retraining, or the outcome of one that ended before `wait` was over."""
 
     retraining: Retraining | msgspec.UnsetType = msgspec.UNSET
     buffered: int | msgspec.UnsetType = msgspec.UNSET
@@ -90,7 +90,7 @@ class Sample(msgspec.Struct):
 
 
 class Revocation(msgspec.Struct):
-    """Why a version may not serve any more: what of a batch or a key was taken back."""
+    """Why a version may no longer serve: it learned rows of a batch or key that was revoked."""
 
     at: str | None
     who: str
@@ -102,8 +102,8 @@ class Revocation(msgspec.Struct):
 class VersionRecord(NewRecord, frozen=True, kw_only=True):
     """A version's lineage, threshold, gate verdict and state.
 
-    `experience` names the entries of the buffer that it learned. `w_prev` and `w_new` repeat
-    `weights`.
+    `experience` names the buffer entries that the version learned. `w_prev` and `w_new` have the
+    values of `weights`.
     """
 
     version: int
@@ -128,17 +128,17 @@ class Versions(msgspec.Struct):
 
 
 class Forgets(msgspec.Struct):
-    """What the new champion does not know: vectors that other versions learned."""
+    """What the new champion does not know: vectors that the versions left behind had learned."""
 
     vectors: int
     versions: list[int]
 
 
 class StandingLabels(msgspec.Struct):
-    """Labels that act after a move of the champion.
+    """Labels that still act after a move of the champion.
 
-    `unlearned` of the normal ones were learned by versions that it left behind; rows like those of
-    `spared` dismissals page nobody.
+    `unlearned` is how many of the `normal` labels the versions left behind had learned. Rows like
+    those of the `spared` dismissed incidents page nobody.
     """
 
     normal: int
@@ -148,7 +148,7 @@ class StandingLabels(msgspec.Struct):
 
 
 class Promoted(msgspec.Struct):
-    """The champion after a move by hand; `effect` says in words what changes."""
+    """The champion after a move by hand. `effect` says in words what changes."""
 
     champion: int
     generation: int
@@ -158,7 +158,7 @@ class Promoted(msgspec.Struct):
 
 
 class Quarantine(msgspec.Struct):
-    """What is held back, oldest first."""
+    """The entries of the quarantine, oldest first."""
 
     quarantine: list[QuarantineEntry]
     next: str | msgspec.UnsetType = msgspec.UNSET
@@ -172,7 +172,7 @@ class QuarantinedRows(msgspec.Struct):
 
 
 class Decided(msgspec.Struct):
-    """What became of a quarantine entry."""
+    """The decision on a quarantine entry, and how many vectors it concerned."""
 
     id: str
     decision: Literal["release", "discard"]
@@ -180,7 +180,7 @@ class Decided(msgspec.Struct):
 
 
 class ApiKey(msgspec.Struct):
-    """What an API key allows; the secret itself is shown once, as `key`, when it is made."""
+    """What an API key allows. The secret, `key`, is shown only when the key is made."""
 
     id: str
     name: str
@@ -200,7 +200,10 @@ class ApiKeys(msgspec.Struct):
 
 
 class AuditPage(msgspec.Struct):
-    """Entries of an audit trail, oldest first; `broken` is the first that does not follow."""
+    """Entries of an audit trail, oldest first.
+
+    `broken` is the number of the first entry whose hash does not match the entry before it.
+    """
 
     audit: list[AuditEntry]
     broken: int | None
@@ -210,8 +213,8 @@ class AuditPage(msgspec.Struct):
 class Health(msgspec.Struct):
     """The state of the process, the number of loaded champions, and whether a worker runs.
 
-    `worker` is whether a worker reported within the last 10 s; left out without the store. `why`
-    says what a `degraded` process lacks.
+    `worker` says whether a worker reported within the last 10 s. It is left out if the store does
+    not answer. `why` says what a `degraded` process lacks.
     """
 
     status: Literal["ok", "ready", "degraded"]
@@ -221,7 +224,7 @@ class Health(msgspec.Struct):
 
 
 class Work(msgspec.Struct):
-    """How many detectors are due for a retraining, and how many are being retrained."""
+    """How many detectors wait for a retraining, how many are retrained, and the longest wait."""
 
     due: int
     running: int
@@ -229,7 +232,7 @@ class Work(msgspec.Struct):
 
 
 class SessionAnswer(msgspec.Struct):
-    """A browser's session: what its pages send with every change, and what it may do."""
+    """A browser's session: the token that its pages send with every change, and its scopes."""
 
     csrf: str
     scopes: list[str]

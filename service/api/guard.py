@@ -1,4 +1,4 @@
-"""Every route declares the scope that it needs, or that it needs none: `dependencies=[...]`."""
+"""Guards of routes. Every route declares in `dependencies` the scope it needs, or that none is."""
 
 import hmac
 from collections.abc import Iterator
@@ -20,10 +20,10 @@ _READING = {"GET", "HEAD"}  # methods that change nothing
 
 
 class Guard:
-    """Lets a request pass if its key has `scope`, or one of `others`, for the path's detector.
+    """Lets a request pass if its API key has `scope` or one of `others`, and covers the detector.
 
-    A scope of None means that no key is needed. A route about the `whole` service needs a key for
-    all detectors.
+    If `scope` is None, no key is needed. A route about the `whole` service needs a key for all
+    detectors.
     """
 
     def __init__(self, scope: Scope | None, *others: Scope, whole: bool) -> None:
@@ -54,12 +54,12 @@ class Guard:
         if request.method not in _READING and not hmac.compare_digest(
             sent.encode(), session.csrf(cookie, grant).encode()
         ):
-            raise Forbidden(scope, "A change by a logged-in browser sends `X-CSRF-Token`.")
+            raise Forbidden(scope, "A change by a logged-in browser must send `X-CSRF-Token`.")
         return grant
 
 
 def csrf_of(request: Request) -> str | None:
-    """Return the CSRF token for this session's pages, None without a session's cookie."""
+    """Return the CSRF token for this session's pages, None if the request has no session cookie."""
     cookie = request.cookies.get(session.COOKIE)
     access = parts(request).access
     if cookie is None or not access.guarded:
@@ -78,13 +78,13 @@ def open_to_all() -> Any:
 
 
 def caller(request: Request) -> Grant:
-    """Return what the key of a request that was let through allows."""
+    """Return what the API key of this request allows. The guard has let the request pass."""
     grant: Grant = request.state.grant
     return grant
 
 
 def guarded_routes(router: APIRouter | FastAPI) -> Iterator[tuple[APIRoute, Guard]]:
-    """Yield every route with its guard; TypeError for a route that declares no scope."""
+    """Yield every route with its guard. Raises TypeError for a route without exactly one guard."""
     for route in router.routes:
         inner = getattr(route, "original_router", None)
         if inner is not None:
@@ -94,12 +94,12 @@ def guarded_routes(router: APIRouter | FastAPI) -> Iterator[tuple[APIRoute, Guar
             raise TypeError(f"{route}: not a route that can declare a scope")
         guards = [one.dependency for one in route.dependencies if isinstance(one.dependency, Guard)]
         if len(guards) != 1:
-            raise TypeError(f"{route.path}: a route declares its scope exactly once")
+            raise TypeError(f"{route.path}: a route must declare its scope exactly once")
         yield route, guards[0]
 
 
 def document(app: FastAPI, described: dict[str, Any]) -> dict[str, Any]:
-    """Return the OpenAPI document with each route's scope and its answers without that scope."""
+    """Return the OpenAPI document with the scope of each route, and the problems 401, 403, 429."""
     schemes = described.setdefault("components", {}).setdefault("securitySchemes", {})
     schemes["key"] = {"type": "http", "scheme": "bearer", "description": "An API key."}
     for route, guard in guarded_routes(app):
@@ -117,7 +117,7 @@ def document(app: FastAPI, described: dict[str, Any]) -> dict[str, Any]:
 
 
 def _presented(request: Request) -> bytes | None:
-    """Return the key in the form of an `Authorization` header; None where no key is sent.
+    """Return the key in the form of an `Authorization` header, None if no key is sent.
 
     Raises Unauthenticated if more than one key is sent. Credentials for a proxy (Basic) beside an
     `X-API-Key` are ignored.

@@ -35,7 +35,7 @@ from service.timestamps import unix_seconds
 async def decide(
     app: Parts, detector: Detector, found: Listed, asked: DecideIncident, caller: str
 ) -> Listed:
-    """Write the decision of the key `caller`; return the incident with it.
+    """Write the decision of the key `caller`. Return the incident with the decision.
 
     The same decision again changes nothing.
     """
@@ -65,7 +65,7 @@ async def decide(
         effect += f" {released} rows that waited in quarantine for this decision are buffered too."
     ruling = Ruling(verdict, asked.why, f"key:{caller}", time.time(), effect, released)
     if not await app.stores.incidents.decide(name, incident.id, ruling, mercy):
-        raise Unknown("The incident is not kept any more.")
+        raise Unknown("The incident is no longer stored.")
     return Listed(incident, ruling)
 
 
@@ -84,11 +84,11 @@ def _label(row: Witness, verdict: str, incident: str, sender: str, batch: str | 
 async def _release(
     app: Parts, name: str, incident: Incident, rows: Sequence[Witness], *, who: str, why: str
 ) -> int:
-    """Release the rows that waited for the decision about an incident; return how many.
+    """Release the rows of the quarantine that belong to the incident. Return how many.
 
-    These are the rows that came or alarmed while it lasted and that are nearer to its kept `rows`
-    than to the rows of any incident that is not dismissed. Others may belong to a fault that
-    happened at the same time.
+    A row belongs to it if it came or alarmed while the incident lasted, and if it is nearer to the
+    kept `rows` of this and other dismissed incidents than to the rows of the other incidents.
+    The remaining rows may belong to a fault that happened at the same time.
     """
     since, until = came(incident, rows)
     total, known = 0, None
@@ -98,9 +98,9 @@ async def _release(
         came_at = unix_seconds(entry.parked_at) or 0.0
         if came_at < since:
             continue
-        with contextlib.suppress(Unknown, Conflict):  # another person decided meanwhile
+        with contextlib.suppress(Unknown, Conflict):  # another person decided in between
             X = await app.stores.quarantine.vectors(name, entry.id)
-            if came_at > until:  # sent later: then it counts when they were scored
+            if came_at > until:  # rows sent after the incident: the time of their scoring counts
                 alarmed = await app.stores.traffic.recorded(name, [digest(x) for x in X])
                 if not any(since <= at <= until for at in alarmed.values()):
                     continue
@@ -141,7 +141,7 @@ def _nearer(
 
 
 async def _take_back(app: Parts, detector: Detector, incident: str, before: Ruling) -> str:
-    """Delete the labels of an earlier decision, and its rows if they are not learned yet.
+    """Take back an earlier decision: delete its labels, and its rows that are not learned yet.
 
     Returns the effect in words.
     """
@@ -159,26 +159,25 @@ async def _take_back(app: Parts, detector: Detector, incident: str, before: Ruli
         except (Unknown, Conflict):
             pass  # the batch is discarded already, or no version could serve without it
     await store.delete(name, labels)
-    told = "Its labels are gone, and its rows are not learned."
+    effect = "Its labels are deleted, and its rows are not learned."
     if learned is not None:
-        told = (
-            f"Its rows were learned already and stay learned; revoke batch {learned} to unlearn "
-            "them."
+        effect = (
+            f"Its labels are deleted. Its rows were learned already and stay learned. Revoke batch "
+            f"{learned} to unlearn them."
         )
     if before.released:
-        told += (
-            f" {before.released} rows that it released from quarantine stay as they are: buffered, "
-            "or learned."
+        effect += (
+            f" {before.released} rows that it released from quarantine stay buffered or learned."
         )
-    return told
+    return effect
 
 
 def at_next_retraining(detector: Detector) -> str:
     """Return when rows that a person labelled normal are learned, in words."""
     if detector.champion is None:
-        return "Nothing is learned from labels alone before there is a first version."
-    when = "Retraining is paused; `retrain`" if detector.config.retrain.paused else "`retrain`"
-    return f"{when} starts one now, however few rows they are."
+        return "Labels alone cannot train the first version."
+    paused = "Retraining is paused. " if detector.config.retrain.paused else ""
+    return f"{paused}`retrain` starts one now, however few rows they are."
 
 
 def _effect(
@@ -190,23 +189,23 @@ def _effect(
 ) -> str:
     """Return the effect of a decision in words."""
     if verdict is None:
-        return taken_back or "Nothing was decided before; nothing changes."
+        return taken_back or "There was no decision before. Nothing changes."
     if not rows:
-        return "None of its rows is kept: nothing is labelled."
-    told = f"{rows} kept row{'s' if rows != 1 else ''} "
+        return "None of its rows is kept, so nothing is labelled."
+    effect = f"{rows} kept row{'s are' if rows != 1 else ' is'} "
     if verdict == "confirmed":
-        return told + (
-            "are labelled as anomalies: they are never learned, and the gate asks that a new "
-            "version still finds them."
+        return effect + (
+            "labelled as anomalies. They are never learned. The gate asks that a new version "
+            "still finds them."
         )
-    told += "are labelled normal and buffered to be learned at the next retraining"
-    told += f". {at_next_retraining(detector)} "
+    effect += "labelled normal and buffered for the next retraining. "
+    effect += f"{at_next_retraining(detector)} "
     if mercy is not None and mercy:
         like = [
             f"{feature} from {number(low)} to {number(high)}"
             for feature, (low, high) in mercy.ranges.items()
         ]
         like += [f"{feature} {' or '.join(words[:3])}" for feature, words in mercy.words.items()]
-        spared = ", ".join(like[:3])
-        told += f"Rows that {spared} lead page nobody from now on. "
-    return told + "Real anomalies among such rows will be missed."
+        leading = ", ".join(like[:3])
+        effect += f"From now on rows with these leading features page nobody: {leading}. "
+    return effect + "Real anomalies among such rows will be missed."

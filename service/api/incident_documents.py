@@ -1,4 +1,4 @@
-"""What the answers about anomalies, incidents, labels and history look like, for OpenAPI."""
+"""The types of the answers about anomalies, incidents, labels and history, for OpenAPI."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from service.domain.generation import Generation
 
 
 class Event(msgspec.Struct):
-    """A recorded anomaly; `client_id`, `timestamp` and `source` are as the request gave them."""
+    """A recorded anomaly. `client_id`, `timestamp` and `source` are those of the request."""
 
     id: str
     client_id: str | None
@@ -35,7 +35,7 @@ class Events(msgspec.Struct):
 
 
 class Label(msgspec.Struct):
-    """What a person said of a vector, or of a recorded anomaly."""
+    """A person's label of a vector, or of a recorded anomaly."""
 
     id: str
     label: Literal["normal", "anomaly"]
@@ -54,7 +54,7 @@ class Labels(msgspec.Struct):
 
 
 class FeedbackAnswer(msgspec.Struct):
-    """How many labels were kept, how many vectors are buffered now, and how many were held back."""
+    """How many labels were stored, how many vectors are buffered, and how many are held back."""
 
     labels: int
     normal: int
@@ -78,7 +78,7 @@ class Row(msgspec.Struct):
 
 
 class Incident(msgspec.Struct):
-    """Rows of one source that alarmed near each other in time, as one thing to look at."""
+    """Rows of one source that alarmed near each other in time, reported as one incident."""
 
     id: str
     source: str | None
@@ -110,7 +110,10 @@ class Incidents(msgspec.Struct):
 
 
 class HistoryBucket(msgspec.Struct):
-    """What was scored from `at` on; `regimes` are shares, `none` those of no regime."""
+    """The rows scored in one bucket of time, which begins at `at`.
+
+    `regimes` has the share of each regime. `none` is the share of rows in no regime.
+    """
 
     at: str
     rows: int
@@ -123,7 +126,7 @@ class HistoryBucket(msgspec.Struct):
 
 
 class History(msgspec.Struct):
-    """Buckets of equal length, oldest first; empty ones are left out."""
+    """Buckets of equal length, oldest first. Empty buckets are left out."""
 
     buckets: list[HistoryBucket]
 
@@ -136,13 +139,13 @@ class Generations(msgspec.Struct):
 
 
 class MuteAnswer(msgspec.Struct):
-    """Until when a detector is muted, why, and by whom."""
+    """The end of a detector's mute, its reason, and who muted it."""
 
     mute: MuteStatus
 
 
 class AttentionItem(msgspec.Struct):
-    """One thing that needs a person, and where to look."""
+    """One thing that needs a person, and the path under which to find it."""
 
     kind: str
     detector: str | None
@@ -158,7 +161,7 @@ class Attention(msgspec.Struct):
 
 
 class StoreState(msgspec.Struct):
-    """Whether the store answers, and why it is refused, if it is."""
+    """Whether the store answers. `refused` says why writes to it are refused, null if none are."""
 
     up: bool
     refused: str | None

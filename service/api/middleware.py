@@ -1,7 +1,8 @@
-"""Adds the headers of every answer, and bounds request bodies."""
+"""Middleware: adds headers to every answer, and bounds the bytes of request bodies."""
 
 import re
 import secrets
+from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,26 +17,26 @@ ADDED = (
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-# An answer is data: a browser that shows it as a page must load, run and frame nothing.
+# Answers are data. A browser that shows one as a page must load, run and frame nothing.
 _POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 
 
-# A client's name for a request: only characters that are harmless in a log and in a header.
+# A request id that a client may choose: only characters that are harmless in logs and headers.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 def _request_id(headers: list[tuple[bytes, bytes]]) -> bytes:
-    """Return the client's valid name for the request, or else a new one."""
+    """Return the client's request id if it is valid, else a new one."""
     given = dict(headers).get(b"x-request-id", b"")
     return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8).encode()
 
 
 class Headers:
-    """Names the request, and adds headers against caching and against showing answers as pages.
+    """Gives each request an id, and adds headers against caching answers or showing them as pages.
 
-    A page has its own policy, and a static file its own rule for caches. Answers of the lane carry
-    only `ADDED`: they belong to POST requests with a JSON or binary body, which a page of another
-    site cannot make a browser send.
+    A header that the answer has already stays: pages have their own policy, static files their own
+    cache rule. Answers of the lane get only `ADDED`. They answer POST requests with a JSON or
+    binary body, which a page of another site cannot make a browser send.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -46,12 +47,12 @@ class Headers:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        name = _request_id(scope["headers"])
-        log.add(request_id=name.decode())
+        request_id = _request_id(scope["headers"])
+        log.add(request_id=request_id.decode())
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                given = [*message.get("headers", ()), (b"x-request-id", name)]
+                given = [*message.get("headers", ()), (b"x-request-id", request_id)]
                 own = {name.lower() for name, _ in given}
                 message["headers"] = [
                     *given, *(pair for pair in (*ADDED, _POLICY) if pair[0] not in own)
@@ -59,16 +60,23 @@ class Headers:
             await send(message)
 
         if scope["method"] == "HEAD":
-            # A route that takes GET takes HEAD too; the server then sends no body.
+            # Every GET route answers HEAD too. The server then sends no body.
             scope = {**scope, "method": "GET"}
         await self.app(scope, receive, sending)
 
 
-_BOUND = "anamnesis.body_bound"  # in the scope of a request: a list of one number
-
-# Up to so many times the limit the server reads the body and discards it, so that a client that
+# A body that is too large is read and discarded up to this many times the limit. So a client that
 # sends everything before it reads still gets the answer. Beyond that the connection is closed.
 _DISCARDED = 16
+
+_BOUND = "anamnesis.body_bound"  # the key of a request's `BodyBound` in its ASGI scope
+
+
+@dataclass(slots=True)
+class BodyBound:
+    """The largest number of bytes that the body of one request may have."""
+
+    most: int
 
 
 class BodyLimit:
@@ -88,7 +96,7 @@ class BodyLimit:
         if refusal is not None:
             await refuse(refusal, send)
             return
-        bound = [self.most]
+        bound = BodyBound(self.most)
         scope = {**scope, _BOUND: bound}
         body = _Body(scope, receive, bound, self.budget)
         begun = False
@@ -109,10 +117,10 @@ class BodyLimit:
 
 
 class _Body:
-    """The body of one request: counted against its own bound and against the budget of all."""
+    """The body of one request. Its bytes count against its own bound and the process's budget."""
 
     def __init__(
-        self, scope: Scope, receive: Receive, bound: list[int], budget: BodyBudget
+        self, scope: Scope, receive: Receive, bound: BodyBound, budget: BodyBudget
     ) -> None:
         self._scope = scope
         self._receive = receive
@@ -124,14 +132,14 @@ class _Body:
         self._sender = ""
 
     async def receive(self) -> Message:
-        """Return the next part; raises TooLarge, and Busy if there is no room."""
-        # The sender is known once the route's guard has passed the request.
+        """Return the next part. Raises TooLarge, or Busy if there is no room."""
+        # The route reads the body after its guard, so the sender is known by now.
         if not self._seen:
             await self._take(self._announced)
         message = await self._receive()
         self._seen += len(message.get("body") or b"")
-        if self._seen > self._bound[0]:
-            raise _too_large(self._bound[0])
+        if self._seen > self._bound.most:
+            raise _too_large(self._bound.most)
         await self._take(self._seen)
         return message
 
@@ -145,31 +153,34 @@ class _Body:
         self._taken = size
 
     def close(self) -> None:
-        """Release the body."""
+        """Release the bytes that the budget holds for this body."""
         self._budget.give(self._sender, self._taken)
         self._taken = 0
 
 
 def lower(scope: Scope, most: int) -> None:
-    """Take at most `most` bytes of this request's body; TooLarge if more are announced."""
-    bound = scope[_BOUND]
-    bound[0] = min(bound[0], most)
-    if (refusal := _refusal(scope["headers"], bound[0])) is not None:
+    """Lower the bound of this request's body to `most` bytes. Raises TooLarge for a larger body.
+
+    `scope` is the request's ASGI scope. A bound that is lower already stays.
+    """
+    bound: BodyBound = scope[_BOUND]
+    bound.most = min(bound.most, most)
+    if (refusal := _refusal(scope["headers"], bound.most)) is not None:
         raise refusal
 
 
 def _refusal(given: list[tuple[bytes, bytes]], most: int) -> Problem | None:
-    """Return what is wrong with a body as its headers describe it, None where nothing is."""
+    """Return the problem with a body that its headers already show, None if they show none."""
     headers = dict(given)
     codings = [value.strip().lower() for name, value in given if name == b"transfer-encoding"]
     if codings and codings != [b"chunked"]:
-        return BadRequest("A body is sent in chunks, or as it is: no other Transfer-Encoding.")
+        return BadRequest("The only Transfer-Encoding of a body that is supported is `chunked`.")
     length = headers.get(b"content-length", b"0").strip()
     if not length.isdigit():
-        return BadRequest("Content-Length is not a number.")
+        return BadRequest("Content-Length must be a number.")
     if headers.get(b"content-encoding", b"").strip().lower() not in (b"", b"identity"):
-        # Taken for what they are not, compressed bytes could pass as vectors.
-        return UnsupportedMedia("A body is sent without a Content-Encoding.")
+        # Compressed bytes could be read as binary vectors by mistake.
+        return UnsupportedMedia("A body must have no Content-Encoding. Send it uncompressed.")
     if len(length) <= 18 and int(length) <= most:
         return None
     problem = _too_large(most)
@@ -179,7 +190,7 @@ def _refusal(given: list[tuple[bytes, bytes]], most: int) -> Problem | None:
 
 
 def _too_large(most: int) -> TooLarge:
-    return TooLarge(f"A body has at most {most} bytes.", limit=most)
+    return TooLarge(f"A body may have at most {most} bytes.", limit=most)
 
 
 async def refuse(problem: Problem, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""The way of a normal batch from the request to the buffer."""
+"""Takes normal batches from the request to the buffer."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ from service.telemetry.metrics import Metrics
 
 
 class Ingest:
-    """Takes normal batches in: parsed, and in the buffer before the answer."""
+    """Stores normal batches: makes a new entity's detector, judges the batch and buffers it."""
 
     def __init__(
         self,
@@ -38,9 +38,10 @@ class Ingest:
         self._metrics = metrics
 
     async def config(self, name: str) -> DetectorConfig:
-        """Return the config that a batch is read by: of a new entity, its template's.
+        """Return the config with which a batch is read.
 
-        Raises UnknownDetector where there is neither.
+        It is the detector's config, or the template's for a new entity. Raises UnknownDetector if
+        there is neither.
         """
         try:
             return (await self._detector(name)).row_config
@@ -48,15 +49,15 @@ class Ingest:
             return await self._template(name)
 
     async def _template(self, name: str) -> DetectorConfig:
-        """Return the config that a detector of this name is made with; UnknownDetector."""
+        """Return the config of the entity's template. Raises UnknownDetector if there is none."""
         template = template_of(name) if NAME.fullmatch(name) else None
         config = None if template is None else await self._stores.templates.get(template)
         if config is None:
             raise UnknownDetector()
         return config
 
-    async def _made(self, name: str, sender: str | None) -> None:
-        """Make the detector of an entity that is new; raises Conflict for one too many."""
+    async def _make_if_new(self, name: str, sender: str | None) -> None:
+        """Make the detector of a new entity. Raises Conflict if there are too many entities."""
         if self._champions.detector(name) is None and template_of(name) is not None:
             config = await self._template(name)
             who = f"key:{sender}" if sender else ""
@@ -64,15 +65,18 @@ class Ingest:
             await self._watcher.refresh(name)
 
     async def _detector(self, name: str) -> Detector:
-        """Return the detector, its dimension known unless it holds nothing; UnknownDetector."""
+        """Return the detector. Its dimension is known unless it has no vectors at all.
+
+        Raises UnknownDetector.
+        """
         self._watcher.health.writable()
         detector = self._champions.detector(name) or await self._watcher.look_up(name)
         if detector is None:
             raise UnknownDetector()
         if detector.champion is not None and self._champions.get(name) is None:
-            await self._watcher.know(name)  # admission judges by the champion
+            await self._watcher.know(name)  # admission needs the champion
         if detector.dimension is None:
-            # The first batch may have come through another process.
+            # Another process may have stored the first batch.
             detector = await self._watcher.refresh(name) or detector
         return detector
 
@@ -85,14 +89,15 @@ class Ingest:
         sender: str | None = None,
         judged: bool = True,
     ) -> Ingested:
-        """Return the answer to a batch, once it is durable.
+        """Store a batch durably and return the answer.
 
-        Not `judged` is what a person labelled: it passes admission as it is, and so does what waits
-        for its context. Rows that alarmed before are held back unless they are vouched for.
+        Admission judges the batch, except rows that a person labelled (`judged` is False) and rows
+        that wait for their context. Rows that alarmed earlier are held back unless they are
+        vouched for.
         """
         X = rows.model.X
         if judged:
-            await self._made(name, sender)
+            await self._make_if_new(name, sender)
         detector = self._champions.detector(name)
         if detector is not None and detector.config.words:
             known = SEEN.of(X, detector.row_config)
@@ -118,7 +123,7 @@ class Ingest:
         return stored
 
     def _count(self, name: str, **vectors: int) -> None:
-        # A batch that is stored is answered as such, whatever becomes of its counting.
+        # If counting fails, the answer is still that the batch is stored.
         with self._metrics.side_work.part("metrics"):
             for outcome, n in vectors.items():
                 self._metrics.ingested(name, outcome, n)
@@ -151,5 +156,5 @@ class Ingest:
         try:
             return await ingest(verdict)
         except OneSender:
-            assert verdict is not None  # only its novel rows can be too many
+            assert verdict is not None  # without a verdict no row is novel
             return await ingest(admission_check.of_one_sender(verdict))

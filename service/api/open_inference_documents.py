@@ -1,4 +1,4 @@
-"""What answers of the Open Inference Protocol look like; see `documents`."""
+"""The types of the answers of the Open Inference Protocol. See `documents`."""
 
 from typing import Literal
 
@@ -8,13 +8,13 @@ Parameter = bool | int | float | str
 
 
 class InferenceError(msgspec.Struct):
-    """What is wrong, as the Open Inference Protocol says it."""
+    """An error in the form of the Open Inference Protocol."""
 
     error: str
 
 
 class InferenceServer(msgspec.Struct):
-    """What a server of the Open Inference Protocol is."""
+    """The metadata of a server: its name, version and protocol extensions."""
 
     name: str
     version: str
@@ -22,7 +22,7 @@ class InferenceServer(msgspec.Struct):
 
 
 class InferenceReady(msgspec.Struct):
-    """Whether a process lives, or it or a model can serve."""
+    """Whether the process is alive, or whether the process or a model is ready."""
 
     live: bool | msgspec.UnsetType = msgspec.UNSET
     ready: bool | msgspec.UnsetType = msgspec.UNSET
@@ -30,7 +30,7 @@ class InferenceReady(msgspec.Struct):
 
 
 class Tensor(msgspec.Struct):
-    """A tensor: with `data` in an answer, without in metadata or in binary."""
+    """A tensor. It has `data` in a JSON answer, but not in metadata nor in a binary answer."""
 
     name: str
     datatype: str
@@ -40,7 +40,7 @@ class Tensor(msgspec.Struct):
 
 
 class InferenceModel(msgspec.Struct):
-    """A detector as a model: its versions, and the tensors that it takes and gives."""
+    """A detector as a model: its versions, its input tensors and its output tensors."""
 
     name: str
     versions: list[str]
@@ -50,7 +50,7 @@ class InferenceModel(msgspec.Struct):
 
 
 class InferenceAnswer(msgspec.Struct):
-    """The output tensors, each with one number a row."""
+    """The output tensors. Each has one number for each row."""
 
     model_name: str
     model_version: str

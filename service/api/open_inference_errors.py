@@ -1,4 +1,4 @@
-"""Errors below `/v2`, as the Open Inference Protocol has them."""
+"""Errors of paths under `/v2`, in the form of the Open Inference Protocol."""
 
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -7,9 +7,9 @@ from service.problems import CONTENT_TYPE
 
 
 class ProtocolErrors:
-    """Answers errors below `/v2` as the Open Inference Protocol has them: `{"error": "..."}`.
+    """Turns problems of paths under `/v2` into `{"error": "..."}`, as the protocol demands.
 
-    Whoever raised a problem need not know the protocol; row and column go into the sentence.
+    Code that raises a problem need not know the protocol. Row and column are added to the text.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -26,7 +26,7 @@ class ProtocolErrors:
         async def sending(message: Message) -> None:
             nonlocal start
             if message["type"] == "http.response.start" and _is_problem(message):
-                start = message  # the length changes with the body
+                start = message  # held until the body, whose new length it must name
                 return
             if start is not None:
                 body = _protocol_error(message["body"])

@@ -1,4 +1,4 @@
-"""The parts of the OpenAPI document that FastAPI cannot see: raw bodies, problems, examples."""
+"""Parts of the OpenAPI document that FastAPI cannot derive: raw bodies, problems, examples."""
 
 import inspect
 from collections.abc import Iterable, Mapping
@@ -20,14 +20,18 @@ _REFERENCE = "#/components/schemas/"
 PROBLEM = {"$ref": f"{_REFERENCE}Problem"}
 
 _MEANINGS: dict[int, tuple[str, str, str]] = {
-    400: ("bad-request", "Bad request", "Idempotency-Key: 1 to 255 visible ASCII characters."),
+    400: (
+        "bad-request",
+        "Bad request",
+        "Idempotency-Key must be 1 to 255 visible ASCII characters.",
+    ),
     401: ("unauthenticated", "Unauthenticated", "This needs an API key."),
     403: ("forbidden", "Forbidden", "This needs a key with the scope read."),
     404: ("unknown-detector", "Unknown detector", "There is no such detector."),
     409: ("conflict", "Conflict", "12 vectors are buffered; a training needs 32."),
-    410: ("gone", "Gone", "The version was pruned: its artifact is no longer kept."),
+    410: ("gone", "Gone", "The version was pruned. Its artifact is no longer stored."),
     412: ("precondition-failed", "Precondition failed", "The generation is 5 by now."),
-    413: ("too-large", "Body too large", "A body has at most 33554432 bytes."),
+    413: ("too-large", "Body too large", "A body may have at most 33554432 bytes."),
     415: (
         "unsupported-media-type",
         "Unsupported media type",
@@ -63,9 +67,9 @@ _STATUS_OF = {FULL: 429, UNREADY: 503}
 
 
 def problems(*statuses: int, instead: tuple[str, str, str] | None = None) -> Responses:
-    """Return the documentation of the problems that a route answers with.
+    """Return the documentation of the problems that a route can answer.
 
-    `instead`, FULL or UNREADY, is what 429 or 503 means there.
+    `instead` replaces the usual meaning of 429 (FULL) or of 503 (UNREADY).
     """
     found: Responses = {}
     for status in statuses:
@@ -103,9 +107,9 @@ def answers(
     others: Mapping[str, JsonValue] | None = None,
     **more: Any,
 ) -> Responses:
-    """Return the documentation of a JSON answer: an example, and the type that it has.
+    """Return the documentation of a JSON answer with its example and its type `kind`.
 
-    `others` are other media types that it may have.
+    `others` documents the answer in other media types.
     """
     schema: JsonObject = reference(kind) if kind else {"type": "object"}
     if isinstance(example, list):
@@ -120,7 +124,7 @@ def reference(kind: type) -> JsonObject:
 
 
 def components() -> JsonObject:
-    """Return the component schemas: what answers, problems and configs look like."""
+    """Return the component schemas of answers, problems and configs."""
     kinds = list(documents.OF_DOMAIN)
     kinds += [
         kind
@@ -137,18 +141,18 @@ def components() -> JsonObject:
         schema["required"] = _always(kind)
         for name in schema["required"]:
             schema["properties"][name].pop("default", None)
-        schema.pop("additionalProperties", None)  # a later release may say more
+        schema.pop("additionalProperties", None)  # a later release may add fields
     config = TypeAdapter(DetectorConfig).json_schema(
         mode="validation", ref_template=_REFERENCE + "{model}"
     )
     of_config = {**config.pop("$defs", {}), "DetectorConfig": config}
-    # A context is the same type in a config and in what an answer says was chosen.
+    # Configs and answers share the type Context.
     assert found.keys() & of_config.keys() <= {"Context"}, "two schemas have one name"
     return {**found, **of_config}
 
 
 def _with_parts(kinds: Iterable[Any]) -> set[type[msgspec.Struct]]:
-    """Return the types of documents among `kinds`, and of the documents inside of those."""
+    """Return the document types among `kinds`, and the types of their nested documents."""
     found: set[type[msgspec.Struct]] = set()
     waiting = list(kinds)
     while waiting:
@@ -161,7 +165,7 @@ def _with_parts(kinds: Iterable[Any]) -> set[type[msgspec.Struct]]:
 
 
 def _always(kind: type[msgspec.Struct]) -> list[str]:
-    """Return the fields that every document of a type has."""
+    """Return the names of the fields that every document of this type has."""
     omitted = kind.__struct_config__.omit_defaults
     return [
         field.encode_name
@@ -177,7 +181,7 @@ def json_body(example: Any, schema: JsonObject | None = None, **more: Any) -> Js
 
 
 def vectors_body() -> JsonObject:
-    """Return the documentation of a matrix in any of the built content types."""
+    """Return the documentation of a request body with a matrix, in JSON and binary types."""
     binary = {"type": "string", "format": "binary"}
     return {
         "requestBody": {
@@ -232,7 +236,7 @@ _VERBS = {"index": "list", "get": "get", "put": "put", "post": "create", "delete
 
 
 def completed(document: dict[str, Any]) -> dict[str, Any]:
-    """Return FastAPI's document with our schemas, and without what no route answers."""
+    """Return FastAPI's document with our schemas, and without errors that no route answers."""
     for path, operations in document["paths"].items():
         for operation in operations.values():
             if "application/json" in operation["responses"].get("422", {}).get("content", {}):
@@ -252,7 +256,7 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _restore(example: Any, schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> None:
-    """Put back the nulls of an example, which FastAPI takes for fields that are not there."""
+    """Put the nulls back into an example: FastAPI drops the fields that are None."""
     schema = schemas.get(schema.get("$ref", "").rpartition("/")[2], schema)
     for one in example if isinstance(example, list) else ():
         _restore(one, schema.get("items", {}), schemas)
@@ -266,7 +270,7 @@ def _restore(example: Any, schema: Mapping[str, Any], schemas: Mapping[str, Any]
 
 
 def _in_protocol(responses: dict[str, Any]) -> None:
-    """Describe errors as the Open Inference Protocol has them."""
+    """Describe the problems in `responses` as errors of the Open Inference Protocol."""
     for response in responses.values():
         if CONTENT_TYPE in response.get("content", {}):
             example = {"error": response["content"][CONTENT_TYPE]["example"]["detail"]}

@@ -1,8 +1,8 @@
-"""Refuses requests of foreign web pages while no API key guards the service.
+"""Refuses requests that pages of other web origins cause, as long as there are no API keys.
 
-A browser sends a page's requests to this machine whoever wrote the page, so reaching loopback does
-not prove that the operator asked. `Sec-Fetch-*` and `Origin` say which page asked, and the name in
-`Host` tells a page that reached this machine through a name of its own (DNS rebinding).
+Any page in a browser can send requests to this machine, so a request from loopback need not come
+from the operator. The headers `Sec-Fetch-*` and `Origin` say which page caused it. A page can also
+reach this machine under a name of its own (DNS rebinding). The header `Host` then has that name.
 """
 
 import ipaddress
@@ -16,14 +16,14 @@ from service.api.middleware import refuse
 from service.problems import BadRequest, ForeignOrigin, Problem, Unknown
 from service.settings import Settings
 
-_OWN = {b"none", b"same-origin"}  # of Sec-Fetch-Site: typed by a person, or our own page
-# A name or an address, the latter perhaps in brackets, and perhaps a port.
+_OWN = {b"none", b"same-origin"}  # values of Sec-Fetch-Site: a typed address, or our own page
+# A name, or an address that may be in brackets. A port may follow.
 _HOST = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*?)\.?)(?::\d*)?")
 _MOST_NAMES = 1024  # host names whose verdict is remembered
 
 
 class Hosts:
-    """The names under which clients may address this service while no key guards it."""
+    """The host names under which clients may address a service without API keys."""
 
     def __init__(self, settings: Settings) -> None:
         self._allowed = {_name(one) for one in (settings.allowed_hosts or "").split(",")} - {""}
@@ -57,7 +57,7 @@ def _is_this_machine(name: str) -> bool:
 
 
 class OriginCheck:
-    """Answers 403 to what a foreign page caused, before any route is looked for."""
+    """Answers 403 to requests that a page of another web origin caused, before any route runs."""
 
     def __init__(self, app: ASGIApp, access: Access, hosts: Hosts) -> None:
         self.app = app
@@ -74,13 +74,13 @@ class OriginCheck:
         await self.app(scope, receive, send)
 
     def _problem(self, scope: Scope) -> Problem | None:
-        found = _interesting(scope["headers"])
+        found = _checked_headers(scope["headers"])
         hosts = found[b"host"]
         malformed = _malformed(found, host_needed=scope["http_version"] == "1.1")
         if malformed is not None:
             return malformed
         if b"%2f" in scope["raw_path"].lower():
-            return Unknown("There is no such path.")  # no name holds a slash
+            return Unknown("There is no such path.")  # no name in a path contains a slash
         if self._access.guarded:
             return None
         if hosts and not self._hosts.knows(hosts[0]):
@@ -91,18 +91,18 @@ class OriginCheck:
         if not _is_own(scope["method"], found):
             return ForeignOrigin(
                 "A page of another web origin caused this request. A service without API keys "
-                "refuses it: make a key with `anamnesis keys create`, or ask from this machine."
+                "refuses it. Make a key with `anamnesis keys create`, or send it from this machine."
             )
         return None
 
 
-# Of two that differ, another server on the way may take the other one.
+# Headers that may appear only once: of two, a proxy might use the other one.
 _ONCE = (b"host", b"content-type", b"content-encoding", b"idempotency-key", b"if-match")
-_INTERESTING = (*_ONCE, b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest")
+_CHECKED = (*_ONCE, b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest")
 
 
-def _interesting(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
-    found: dict[bytes, list[bytes]] = {name: [] for name in _INTERESTING}
+def _checked_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
+    found: dict[bytes, list[bytes]] = {name: [] for name in _CHECKED}
     for name, value in headers:
         if name in found:
             found[name].append(value.strip())
@@ -111,7 +111,7 @@ def _interesting(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, list[byt
 
 def _malformed(found: dict[bytes, list[bytes]], *, host_needed: bool) -> Problem | None:
     if host_needed and not found[b"host"]:
-        return BadRequest("A request names its host, in the header `Host`.")
+        return BadRequest("A request must have the header `Host`.")
     twice = next((name for name in _ONCE if len(found[name]) > 1), None)
     if twice is None:
         return None
@@ -119,16 +119,16 @@ def _malformed(found: dict[bytes, list[bytes]], *, host_needed: bool) -> Problem
 
 
 def _is_own(method: str, found: dict[bytes, list[bytes]]) -> bool:
-    """Return whether no other web origin caused the request, as far as its headers say."""
+    """Return whether the headers show that no page of another web origin caused the request."""
     origins, sites = found[b"origin"], found[b"sec-fetch-site"]
     if b"null" in origins:
         return False
     if sites and _OWN.issuperset(sites):
         return True
     if not sites and not origins:
-        return True  # no browser
-    # A link on another page leads here: what answers GET changes nothing, and the other page
-    # cannot read the answer.
+        return True  # the client is not a browser
+    # A person follows a link from another page. That is harmless: GET changes nothing, and the
+    # other page cannot read the answer.
     return (
         method == "GET"
         and found[b"sec-fetch-mode"] == [b"navigate"]

@@ -1,4 +1,4 @@
-"""Small JSON bodies: read strictly, refused without repeating them."""
+"""Small JSON request bodies. Errors in them name the field and never repeat its value."""
 
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,8 +17,8 @@ from service.scoring.vectors import JSON
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Vector = Annotated[list[float], Meta(min_length=1, max_length=65_536)]
 
-MOST_LABELS = 1000  # in one request
-# Bodies that are no rows are read in the event loop, which so many bytes hold up for 0.1 s or so.
+MOST_LABELS = 1000  # labels in one request
+# Bodies without rows are parsed in the event loop. These sizes stop it for about 0.1 s at most.
 MOST_WORDS = 256 * 1024
 MOST_FEEDBACK = 8 * 2**20
 MOST_CONFIG = 8 * 2**20  # 65,536 columns with names of 64 characters have 6 MiB
@@ -33,34 +33,34 @@ class Retrain(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Promote(msgspec.Struct, forbid_unknown_fields=True):
-    """Which version is to serve, and why."""
+    """The version to promote, and the reason."""
 
     version: Count
     why: Annotated[str, Meta(max_length=200)] = ""
 
 
 class Decide(msgspec.Struct, forbid_unknown_fields=True):
-    """What becomes of a quarantine entry."""
+    """A person's decision on a quarantine entry."""
 
     decision: Literal["release", "discard"]
 
 
 class DecideIncident(msgspec.Struct, forbid_unknown_fields=True):
-    """What a person says of an incident."""
+    """A person's decision on an incident."""
 
     decision: Literal["dismiss", "confirm", "withdraw"]
     why: Annotated[str, Meta(max_length=500)] = ""
 
 
 class Silence(msgspec.Struct, forbid_unknown_fields=True):
-    """For how long a detector pages nobody, and why."""
+    """A mute: its duration in seconds, and its reason."""
 
     seconds: Annotated[float, Meta(gt=0, le=30 * 86_400)]
     why: Annotated[str, Meta(max_length=500)] = ""
 
 
 class Revoke(msgspec.Struct, forbid_unknown_fields=True):
-    """What is to be unlearned: a batch, or what came with an API key so far."""
+    """What to unlearn: a batch, or all rows that an API key has sent so far."""
 
     batch: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
     key: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
@@ -70,7 +70,7 @@ class Revoke(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Labelled(msgspec.Struct, forbid_unknown_fields=True):
-    """What a person says of a recorded anomaly, or of a vector."""
+    """A person's label of a recorded anomaly, or of a vector."""
 
     label: Literal["normal", "anomaly"]
     event: Annotated[str, Meta(max_length=64)] | None = None
@@ -78,7 +78,7 @@ class Labelled(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Feedback(msgspec.Struct, forbid_unknown_fields=True):
-    """Labels, given together."""
+    """The labels of one request."""
 
     labels: Annotated[list[Labelled], Meta(min_length=1, max_length=MOST_LABELS)]
 
@@ -90,7 +90,7 @@ class Login(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class NewKey(msgspec.Struct, forbid_unknown_fields=True):
-    """What an API key is to allow."""
+    """What a new API key shall allow."""
 
     name: Annotated[str, Meta(min_length=1, max_length=100)]
     scopes: list[Literal["score", "ingest", "read", "label", "admin", "metrics"]]
@@ -99,7 +99,7 @@ class NewKey(msgspec.Struct, forbid_unknown_fields=True):
     max_body_bytes: Annotated[int, Meta(ge=LEAST_BODY_BYTES)] | None = None
 
     def grant(self, secret: bytes) -> Grant:
-        """Return it for the key `secret`."""
+        """Return the grant for the key `secret`."""
         return Grant.of(
             secret,
             self.name,
@@ -114,26 +114,28 @@ Body = TypeVar("Body", bound=msgspec.Struct)
 
 
 async def json_text(request: Request, most: int) -> bytes:
-    """Return the request's body, at most `most` bytes that are JSON by their type and not empty.
+    """Return the bytes of a JSON body, at most `most`.
 
-    Raises UnsupportedMedia, TooLarge and Unprocessable. An empty body is one that was lost on its
-    way: it stands for nothing, least of all for all defaults.
+    Raises UnsupportedMedia if the content type is not JSON, TooLarge, and Unprocessable if the
+    body is empty. An empty body does not mean all defaults: it may have been lost on the way.
     """
     essence = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if essence != JSON:
-        raise UnsupportedMedia(f"This body is sent as {JSON}.", supported=[JSON])
+        raise UnsupportedMedia(f"Send this body as {JSON}.", supported=[JSON])
     lower(request.scope, most)
     body = (await request.body()).strip()
     if not body:
-        raise Unprocessable("The body is empty; `{}` stands for the defaults.")
+        raise Unprocessable("The body is empty. Send `{}` for the defaults.")
     return body
 
 
 async def read(request: Request, kind: type[Body], *, optional: bool = False) -> Body:
-    """Return the request's body as `kind`; no body of no type stands for `{}` where `optional`.
+    """Return the request's body as a `kind`.
 
-    Raises UnsupportedMedia, and Unprocessable naming the field. msgspec's words name types, fields
-    of ours and bounds; only an unknown field's name comes from the client, and is left out.
+    If it is `optional`, a request without body and content type counts as `{}`. Raises
+    UnsupportedMedia, or Unprocessable with the name of the field. msgspec's messages name types,
+    bounds and our fields. The only part from the client is the name of an unknown field. It is
+    left out.
     """
     most = MOST_FEEDBACK if kind is Feedback else MOST_WORDS
     if optional and "content-type" not in request.headers:

@@ -1,4 +1,4 @@
-"""JSON responses, and the problems that every unexpected end is turned into."""
+"""JSON responses, and the handlers that turn every error into a problem document."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ _log = log.get(__name__)
 
 
 def answer(document: Any, status: int = 200, **headers: str) -> Response:
-    """Return a JSON response; underscores in header names stand for dashes."""
+    """Return a JSON response. An underscore in a header's name becomes a dash."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     body = orjson.dumps(document, default=msgspec.to_builtins)
     return Response(body, status, named, "application/json")
@@ -42,7 +42,7 @@ def problem_response(problem: Problem) -> Response:
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Make `app` answer every error as a problem, and none with what the client sent."""
+    """Make `app` answer every error with a problem that repeats nothing from the request."""
 
     async def on_problem(_: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)
@@ -55,21 +55,21 @@ def install_handlers(app: FastAPI) -> None:
             problem = Unknown("There is no such path.")
         elif error.status_code == 405:
             allow = {"Allow": ", ".join(_allowed(request))}
-            problem = MethodNotAllowed("The path does not take this method.", headers=allow)
+            problem = MethodNotAllowed("The path does not allow this method.", headers=allow)
         return problem_response(problem)
 
     async def on_invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         where = ", ".join(str(part) for found in error.errors() for part in found["loc"][:2])
-        return problem_response(Unprocessable(f"Not usable: {where}."))
+        return problem_response(Unprocessable(f"Not valid: {where}."))
 
     async def on_disconnect(_: Request, error: Exception) -> Response:
         del error
-        return Response(status_code=400)  # nobody is left to read it
+        return Response(status_code=400)  # the client is gone and will not read it
 
     async def on_error(_: Request, error: Exception) -> Response:
         del error  # the server logs it
-        problem = Problem("The service failed; the failure is in its log.")
+        problem = Problem("The service failed. Its log says why.")
         if name := log.added("request_id"):
             problem.headers["X-Request-ID"] = name
         return problem_response(problem)
@@ -82,7 +82,7 @@ def install_handlers(app: FastAPI) -> None:
 
 
 def _allowed(request: Request) -> list[str]:
-    """Return the methods that the request's path takes, whichever routes take them."""
+    """Return the methods that the request's path allows, over all routes."""
     found = [
         method
         for method in ("GET", "PUT", "PATCH", "POST", "DELETE")

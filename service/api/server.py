@@ -1,4 +1,4 @@
-"""One API process: uvicorn on a listening socket that its parent opened and all siblings share."""
+"""One API process: uvicorn on a listening socket that all API processes of the parent share."""
 
 import asyncio
 import contextlib
@@ -14,19 +14,19 @@ from service.api.app import create_app
 from service.api.fast_lane.connection import HttpProtocol
 from service.settings import Settings
 
-_SWEEP_TICKS = 5  # of 0.1 s between two looks at slow connections
+_SWEEP_TICKS = 5  # ticks of 0.1 s between two checks for slow connections
 
 
 class Server(uvicorn.Server):
-    """uvicorn, ending with status 0 once it has drained.
+    """uvicorn that exits with status 0 after a drain.
 
-    uvicorn would raise the signal anew after draining; a supervisor (ours, systemd's, an
-    orchestrator's) would read that as a crash.
+    uvicorn itself raises the signal again after draining. A supervisor (ours, systemd, an
+    orchestrator) would take that for a crash.
     """
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Let SIGTERM and SIGINT ask for a drain, and a second SIGINT for an end without one."""
+        """Begin a drain at SIGTERM or SIGINT. A second SIGINT ends the process at once."""
         before = {
             sig: signal.signal(sig, self.handle_exit) for sig in (signal.SIGTERM, signal.SIGINT)
         }
@@ -37,22 +37,22 @@ class Server(uvicorn.Server):
                 signal.signal(sig, handler)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start; what lives as long as the process is then left out of garbage collections."""
+        """Start. Objects made so far live as long as the process: garbage collection skips them."""
         await super().startup(sockets)
         gc.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain, and let go of what was kept."""
+        """Drain, and let garbage collection see all objects again."""
         if isinstance(self.config.app, FastAPI) and hasattr(self.config.app.state, "parts"):
             self.config.app.state.parts.changes.close()
         await super().shutdown(sockets)
         gc.unfreeze()
 
     async def on_tick(self, counter: int) -> bool:
-        """Look after slow connections, too."""
+        """Run uvicorn's tick. Every half second also close slow connections."""
         if counter % _SWEEP_TICKS == 0:
             now = asyncio.get_running_loop().time()
-            # With the fast lane off the connections are uvicorn's own, which looks after them.
+            # With the fast lane off, uvicorn's own connections handle slow peers themselves.
             ours = [one for one in self.server_state.connections if isinstance(one, HttpProtocol)]
             for connection in ours:
                 connection.sweep(now)
@@ -62,7 +62,10 @@ class Server(uvicorn.Server):
 
 
 def _shed(connections: Iterable[HttpProtocol], most: int) -> None:
-    """Drop the connections that hold the most unread answers, until all hold at most `most`."""
+    """Drop connections, those with the most unread answers first.
+
+    It ends when the unread answers of all connections are at most `most` bytes together.
+    """
     unsent = {one: size for one in connections if (size := one.unsent)}
     total = sum(unsent.values())
     for one in sorted(unsent, key=lambda one: -unsent[one]):
@@ -82,11 +85,11 @@ def configured(app: FastAPI, settings: Settings) -> Server:
         access_log=False,
         log_config=None,
         server_header=False,
-        # Nobody in front of us is trusted to name the client.
+        # No proxy is trusted to name the client.
         proxy_headers=False,
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
-        # uvicorn's own choice would leave TLS 1.2 the old ciphers alone.
+        # uvicorn's default would leave TLS 1.2 only with old ciphers.
         ssl_ciphers="ECDHE+AESGCM:ECDHE+CHACHA20",
         limit_concurrency=None if settings.fast_lane else settings.max_connections + 1,
         timeout_keep_alive=max(1, round(settings.idle_seconds)),
@@ -96,13 +99,14 @@ def configured(app: FastAPI, settings: Settings) -> Server:
 
 
 def serve(settings: Settings, listener: socket.socket, place: int = 0) -> None:
-    """Serve the API on `listener`, as the process at `place`, until a signal asks for a drain.
+    """Serve the API on `listener` until a signal begins a drain, and the drain has ended.
 
-    A drain closes the listener, lets the requests in flight finish for `drain_seconds`, answers
-    those that were on their way, and closes every connection.
+    `place` is this process's number among the API processes. A drain closes the listener, gives
+    the open requests `drain_seconds` to finish, answers requests that are already on their way,
+    and closes every connection.
     """
     server = configured(create_app(settings, place=place), settings)
-    # A full collection over the modules alone takes as long as scoring a thousand requests, so it
-    # comes before anything waits for an answer.
+    # A full garbage collection takes as long as scoring a thousand requests. It runs here, before
+    # any client waits for an answer.
     gc.collect()
     server.run(sockets=[listener])

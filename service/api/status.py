@@ -1,4 +1,4 @@
-"""What a detector's status says of its regimes: what is known, what came, what to send."""
+"""Makes the status of a detector from the store's state and from the champion in memory."""
 
 import time
 
@@ -33,17 +33,17 @@ def describe(
     *,
     on_demand: bool = False,
 ) -> DetectorStatus | BrokenStatus:
-    """Return the status: of champion and generation, what is served here and now.
+    """Return the status of a detector. Champion and generation are those that this process serves.
 
-    Served is, too, what is loaded `on_demand`: its threshold is known once it is. `stale` says why
-    no drift was computed lately. A detector whose status cannot be told is `broken`; the others
-    keep theirs.
+    If versions are loaded `on_demand`, a champion counts as served before it is loaded; its
+    threshold is not known until then. `stale` says why drift was not computed lately. A detector
+    whose status cannot be made gets a BrokenStatus, so that a list still shows the others.
     """
     try:
         return _described(detector, champion, stale, on_demand=on_demand)
     except Exception:  # noqa: BLE001 - see above
-        _log.exception("status not told", detector=detector.name)
-        why = "Its status cannot be told; the log of this process says why."
+        _log.exception("making a detector's status failed", detector=detector.name)
+        why = "Its status cannot be shown. The log of this process says why."
         return BrokenStatus(detector.name, detector.generation, why)
 
 
@@ -98,7 +98,7 @@ def _described(
 
 
 def _regimes(lineage: Lineage, drift: Drift) -> tuple[RegimeStatus, ...]:
-    """Return what is known of each regime, and what came of it."""
+    """Return for each regime what the champion learned of it, and its share of live traffic."""
     mix = drift.statistics.regimes if drift.statistics else None
     live = {one.regime: one for one in mix.known} if mix else {}
     learned = sum(one.size for one in lineage.regimes)
@@ -120,7 +120,7 @@ def _regime(about: KnownRegime, live: RegimeShare | None, learned: int) -> Regim
 
 
 def drift(detector: Detector, stale: str | None) -> Drift:
-    """Return the drift state with when it was computed, and why not later where that is known."""
+    """Return the drift state. `stale` says why it was not computed lately, None if it was."""
     return msgspec.structs.replace(detector.drift, stale=stale)
 
 
@@ -132,7 +132,7 @@ def _mute(detector: Detector) -> MuteStatus | None:
 
 
 def _waiting(detector: Detector) -> str | None:
-    """Return what waits for a person in quarantine, in words."""
+    """Return in words how many rows wait in quarantine for a person, None if none wait."""
     if not detector.quarantined:
         return None
     rows = "row waits" if detector.quarantined == 1 else "rows wait"
@@ -140,7 +140,7 @@ def _waiting(detector: Detector) -> str | None:
 
 
 async def existing(parts: Parts, name: str) -> Detector:
-    """Return the detector as the store has it now; UnknownDetector, StoreUnavailable."""
+    """Return the detector as the store has it now. Raises UnknownDetector or StoreUnavailable."""
     detector = await parts.stores.detectors.get(name)
     if detector is None:
         raise UnknownDetector()
@@ -148,7 +148,7 @@ async def existing(parts: Parts, name: str) -> Detector:
 
 
 async def current(parts: Parts, name: str) -> DetectorStatus | BrokenStatus:
-    """Return the status, after this process caught up with the store."""
+    """Return the status after this process has read the detector from the store again."""
     detector = await parts.watcher.refresh(name)
     if detector is None:
         raise UnknownDetector()
@@ -157,8 +157,11 @@ async def current(parts: Parts, name: str) -> DetectorStatus | BrokenStatus:
 
 
 async def settled(parts: Parts, name: str) -> None:
-    """Let this process see a change that it just made; the change stands whether it does or not."""
+    """Read the detector again, so that this process sees its own change at once.
+
+    Errors of the store are ignored: the change has already been written.
+    """
     try:
         await parts.watcher.refresh(name)
     except StoreUnavailable:
-        return  # the poll brings it when the store is back
+        return  # a later poll reads the change

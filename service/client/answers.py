@@ -75,7 +75,7 @@ class Attention(TypedDict):
 
 
 class AttentionItem(TypedDict):
-    """One thing that needs a person, and where to look."""
+    """One thing that needs a person, and the path under which to find it."""
 
     kind: str
     detector: str | None
@@ -141,7 +141,7 @@ class Both(TypedDict):
 
 
 class BrokenStatus(TypedDict):
-    """A detector whose status cannot be told, and why."""
+    """A detector whose status cannot be shown, and why."""
 
     name: str
     generation: int
@@ -172,7 +172,7 @@ class ContextStatus(TypedDict):
 
 
 class Decided(TypedDict):
-    """What became of a quarantine entry."""
+    """The decision on a quarantine entry, and how many vectors it concerned."""
 
     id: str
     decision: Literal["discard", "release"]
@@ -292,7 +292,7 @@ class FeatureFinding(TypedDict):
 
 
 class FeedbackAnswer(TypedDict):
-    """How many labels were kept, how many vectors are buffered now, and how many were held b."""
+    """How many labels were stored, how many vectors are buffered, and how many are held back."""
 
     labels: int
     normal: int
@@ -319,7 +319,7 @@ class Finding(TypedDict):
 
 
 class Forgets(TypedDict):
-    """What the new champion does not know: vectors that other versions learned."""
+    """What the new champion does not know: vectors that the versions left behind had learned."""
 
     vectors: int
     versions: list[int]
@@ -394,7 +394,7 @@ class History(TypedDict):
 
 
 class HistoryBucket(TypedDict):
-    """What was scored from `at` on."""
+    """The rows scored in one bucket of time, which begins at `at`."""
 
     at: str
     rows: int
@@ -407,7 +407,7 @@ class HistoryBucket(TypedDict):
 
 
 class Incident(TypedDict):
-    """Rows of one source that alarmed near each other in time, as one thing to look at."""
+    """Rows of one source that alarmed near each other in time, reported as one incident."""
 
     id: str
     source: str | None
@@ -481,7 +481,7 @@ class KnownRegime(TypedDict):
 
 
 class Label(TypedDict):
-    """What a person said of a vector, or of a recorded anomaly."""
+    """A person's label of a vector, or of a recorded anomaly."""
 
     id: str
     label: Literal["anomaly", "normal"]
@@ -541,7 +541,7 @@ class MixFinding(TypedDict):
 
 
 class MuteAnswer(TypedDict):
-    """Until when a detector is muted, why, and by whom."""
+    """The end of a detector's mute, its reason, and who muted it."""
 
     mute: MuteStatus
 
@@ -584,7 +584,7 @@ class NewRecord(TypedDict):
 
 
 class NormalAnswer(TypedDict):
-    """What became of a normal batch."""
+    """How many rows of a normal batch were accepted, quarantined or known already."""
 
     batch_id: str
     accepted: int
@@ -609,7 +609,7 @@ class OwnAlarms(TypedDict):
 
 
 class Problem(TypedDict):
-    """RFC 9457."""
+    """An error (RFC 9457)."""
 
     type: str
     title: str
@@ -630,7 +630,7 @@ class Promoted(TypedDict):
 
 
 class Quarantine(TypedDict):
-    """What is held back, oldest first."""
+    """The entries of the quarantine, oldest first."""
 
     quarantine: list[QuarantineEntry]
     next: NotRequired[str]
@@ -688,7 +688,7 @@ class RegimeStatus(TypedDict):
 
 
 class RetrainAnswer(TypedDict):
-    """A retraining that is queued, or the outcome of one that ended in time."""
+    """A queued retraining, or the outcome of one that ended before `wait` was over."""
 
     retraining: NotRequired[Retraining]
     buffered: NotRequired[int]
@@ -715,7 +715,7 @@ class Retrains(TypedDict):
 
 
 class Revocation(TypedDict):
-    """Why a version may not serve any more: what of a batch or a key was taken back."""
+    """Why a version may no longer serve: it learned rows of a batch or key that was revoked."""
 
     at: str | None
     who: str
@@ -760,7 +760,7 @@ class Sample(TypedDict):
 
 
 class ScoreAnswer(TypedDict):
-    """One entry a row in every column."""
+    """The scores of a request, one column a field."""
 
     detector: str
     version: int
@@ -786,7 +786,7 @@ class ServiceAnswer(TypedDict):
 
 
 class SessionAnswer(TypedDict):
-    """A browser's session: what its pages send with every change, and what it may do."""
+    """A browser's session: the token that its pages send with every change, and its scopes."""
 
     csrf: str
     scopes: list[str]
@@ -804,7 +804,7 @@ class ShadowResult(TypedDict):
 
 
 class StandingLabels(TypedDict):
-    """Labels that act after a move of the champion."""
+    """Labels that still act after a move of the champion."""
 
     normal: int
     anomaly: int
@@ -823,7 +823,7 @@ class Statistics(TypedDict):
 
 
 class StoreState(TypedDict):
-    """Whether the store answers, and why it is refused, if it is."""
+    """Whether the store answers."""
 
     up: bool
     refused: str | None
@@ -943,7 +943,7 @@ class Weights(TypedDict):
 
 
 class Work(TypedDict):
-    """How many detectors are due for a retraining, and how many are being retrained."""
+    """How many detectors wait for a retraining, how many are retrained, and the longest wait."""
 
     due: int
     running: int

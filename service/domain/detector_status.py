@@ -103,7 +103,7 @@ class DetectorStatus(Struct, frozen=True):
 
 
 class BrokenStatus(Struct, frozen=True):
-    """A detector whose status cannot be told, and why."""
+    """A detector whose status cannot be shown, and why."""
 
     name: str
     generation: int

@@ -187,7 +187,7 @@ class Scoring:
         except Exception:  # noqa: BLE001 - one bad request must not break its turn
             # The traceback holds code and shapes, never the payload.
             _log.exception("scoring failed", detector=request.name)
-            return as_problem(Problem("The service failed; the failure is in its log."))
+            return as_problem(Problem("The service failed. Its log says why."))
         if parsed.recorded and len(parsed.rows.X):
             X, labels, _ = parsed.rows
             judged.append(Judged(parsed.champion, X, columns, labels=labels))

@@ -46,7 +46,7 @@ async def load(
         raise Unknown("There is no such version.")
     data = await registry.artifact(detector.name, number)
     if data is None:
-        raise Gone("The version was pruned: its artifact is no longer kept.")
+        raise Gone("The version was pruned. Its artifact is no longer stored.")
     record = stored.record
     seal.check(detector.name, data, record.signature)
     version = await asyncio.to_thread(artifacts.open, data, record.sha256)

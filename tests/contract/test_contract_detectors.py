@@ -143,7 +143,7 @@ async def test_status(pump: Running) -> None:
     assert found["retraining"] == {
         "state": "idle", "progress": 0.0, "seconds_left": None, "loss_old": None, "loss_new": None
     }  # fmt: skip
-    assert found["drift"] == {"state": "none", "stale": "no worker heard of"}
+    assert found["drift"] == {"state": "none", "stale": "no worker has reported"}
     assert (await pump.http.get(f"{PUMP}/drift")).json() == found["drift"]
     assert found["last_retraining"].keys() >= {
         "outcome", "version", "reasons", "seconds", "finished_at",
@@ -207,7 +207,7 @@ async def test_retrain_is_queued(api: Running) -> None:
     answer = await api.http.post(f"{PUMP}/retrain", json={"weights": "equal"})
     assert answer.status_code == 202
     assert answer.json()["retraining"]["state"] == "queued"
-    assert answer.json()["note"] == "queued; no worker heard of"
+    assert answer.json()["note"] == "queued; no worker has reported"
     assert (await api.http.get(PUMP)).json()["retraining"]["state"] == "queued"
     assert (await api.http.post("/v1/detectors/nobody/retrain")).status_code == 404
 

@@ -208,7 +208,7 @@ async def test_drift(pump: Running) -> None:
     assert monitor is not None
     told = {"state": "new_regime", "version": 1, "statistics": {"features": []}}
     await stores.live.save(monitor, Memory("0-0", b""), msgspec.convert(told, Drift))
-    told |= {"stale": "no worker heard of"}
+    told |= {"stale": "no worker has reported"}
     assert (await pump.http.get(f"{PUMP}/drift")).json() == told
     assert (await pump.http.get(PUMP)).json()["drift"] == told
 

@@ -24,7 +24,7 @@ async def test_health(api: Running) -> None:
     """A process with a store is live and ready; `/` leads to the documentation."""
     assert (await api.http.get("/healthz")).json() == {"status": "ok"}
     told = (await api.http.get("/readyz")).json()
-    assert (told["status"], told["why"]) == ("degraded", "no worker heard of")
+    assert (told["status"], told["why"]) == ("degraded", "no worker has reported")
     await api.parts.stores.leases.beat("w1")
 
     async def ready() -> bool:

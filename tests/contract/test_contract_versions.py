@@ -195,7 +195,7 @@ async def test_a_broken_detector_keeps_to_itself(
     assert "broken" in (await pump.http.get("/v1/detectors/odd")).json()
     pages = [await pump.http.get(path) for path in ("/", "/detectors/odd")]
     assert [page.status_code for page in pages] == [200, 200]
-    assert all("cannot be told" in page.text for page in pages)
+    assert all("cannot be shown" in page.text for page in pages)
     page = (await pump.http.get("/metrics")).text
     for metric in ("threshold", "champion_version", "buffer_vectors"):
         assert f'anamnesis_{metric}{{detector="pump"}}' in page

@@ -173,7 +173,7 @@ async def test_a_vector_by_hand_and_what_a_version_remembers(
     await expect(tab.locator("#try")).to_contain_text("Normal: severity", timeout=SLOW)
     await field.fill("1, 2")
     await field.press("Enter")
-    await expect(tab.locator("#try")).to_contain_text("These are 2 numbers. It takes 3")
+    await expect(tab.locator("#try")).to_contain_text("These are 2 values. Give 3")
     await accessible(tab)
     assert (await pump.http.get(f"{PUMP}/events")).json()["events"] == []
 
@@ -192,5 +192,5 @@ async def test_a_running_training_is_told(pump: Running, tab: Page) -> None:
     await expect(told).to_contain_text("running, 25 %")
     await expect(told).to_contain_text("Loss on new vectors -1.5, on old ones 3.25 nats.")
     await expect(told.get_by_role("progressbar")).to_have_attribute("value", "0.25")
-    await expect(tab.locator("#drift")).to_contain_text("no worker heard of")
+    await expect(tab.locator("#drift")).to_contain_text("no worker has reported")
     await accessible(tab)

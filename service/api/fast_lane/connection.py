@@ -1,9 +1,9 @@
 """HTTP/1.1 on one connection: uvicorn's protocol, with a fast lane, deadlines and a soft drain.
 
-Plain score requests go to `fast_lane.lane` and are answered without a task. All others go to the
-application, as in uvicorn. Answers leave in the order of their requests: while the application
-works on a request, the requests behind it go to the application too; a request for the application
-that comes behind requests in the lane waits in uvicorn's queue until the lane has answered.
+Plain score requests go to `fast_lane.lane`, which answers them without a task. All other requests
+go to the application, as in uvicorn. Answers leave in the order of their requests. So while the
+application works on a request, the requests behind it go to the application too. A request for the
+application that follows requests in the lane waits in uvicorn's queue until the lane has answered.
 """
 
 import socket
@@ -18,15 +18,15 @@ from service.api.fast_lane.response_bytes import Frames
 from service.problems import Busy, Problem, RequestTimeout
 from service.scoring.answers import Reply, as_problem
 
-# What a peer must send, or take, in every period of `body_seconds`: 6.5 KB/s by default.
+# Bytes that a peer must send or receive in every period of `body_seconds`: 6.5 KB/s by default.
 _PROGRESS = 64 * 1024
 _LINGER_SECONDS = 1.0
 _SOONER = 0.95
-_LAST_CALL_SECONDS = 0.5  # a request already on its way when a drain begins arrives within that
+_LAST_CALL_SECONDS = 0.5  # requests sent before a drain began arrive within this time
 
 
 class HttpProtocol(RequestReader):
-    """One connection. `app_state` is what the application's lifespan yields: lane and settings."""
+    """One connection. `app_state` comes from the application's lifespan: lane and settings."""
 
     def __init__(
         self,
@@ -36,9 +36,9 @@ class HttpProtocol(RequestReader):
         _loop: AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._outgoing: list[bytes] = []  # replies that leave together with the last of them
-        self._farewell: bytes | None = None  # what follows these, before the end
-        self._parted = False  # the last answer of this connection was sent
+        self._outgoing: list[bytes] = []  # replies of the lane, sent together with the last one
+        self._farewell: bytes | None = None  # the refusal to send after them, before the end
+        self._parted = False  # whether the last answer of this connection has been sent
         self._unsent = 0
         self._unsent_since = 0.0
 
@@ -69,7 +69,7 @@ class HttpProtocol(RequestReader):
         self.on_response_complete()
 
     def _ends(self) -> bool:
-        # Close: the last request asked for it, or the process drains and no request has begun.
+        # The last request asked to close, or the process drains and no request has begun.
         return self._asked is None and (
             self._last or (self.draining and self._reading is Reading.NOTHING)
         )
@@ -90,19 +90,19 @@ class HttpProtocol(RequestReader):
             self._part(self._farewell)
 
     def refuse(self, problem: Problem) -> None:
-        """Answer `problem` after all earlier requests are answered, and close."""
+        """Answer with `problem` once all earlier requests are answered, then close."""
         if self._parted or self.transport.is_closing() or self._farewell is not None:
             return
         farewell = Frames().frame(
             as_problem(problem), self.server_state.default_headers, close=True
         )
-        # The application reads the body of the request that is being refused, or waits to.
+        # Whether the refused request belongs to the application, which reads its body or will.
         taken = self._reading is Reading.BODY and self._asked is None
         self._last, self._asked = True, None
         self._let_go()
         cycle = self.cycle
         if taken and self.pipeline:
-            self.pipeline.popleft()  # not begun: the farewell answers it
+            self.pipeline.popleft()  # the application has not begun it; the farewell answers it
             self._farewell = farewell
         elif taken:
             cycle.disconnected = True
@@ -113,54 +113,57 @@ class HttpProtocol(RequestReader):
             or self.pipeline
             or not (cycle is None or cycle.response_complete or cycle is self._lane_cycle)
         ):
-            self._farewell = farewell  # after the answers to the requests before
+            self._farewell = farewell  # sent after the answers to earlier requests
         else:
             self._part(farewell)
 
     def _part(self, farewell: bytes) -> None:
-        # Closing while the peer still sends would reset the connection, and the peer might never
-        # read the answer. So its bytes are read and ignored for a moment.
+        # If the socket closed while the peer still sends, the connection would be reset and the
+        # peer might never read the answer. So its bytes are read and ignored for a moment.
         self._parted = True
         self.transport.write(farewell)
-        if self.transport.can_write_eof():  # not within TLS
+        if self.transport.can_write_eof():  # TLS cannot
             self.transport.write_eof()
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
     # Peers
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-        """Begin."""
+        """Begin to serve the peer, or refuse it if there are too many connections."""
         super().connection_made(transport)
         self._since = self.loop.time()
         if len(self.connections) > self.settings.max_connections:
-            self.refuse(Busy("The process serves as many connections as it may."))
+            self.refuse(Busy("The process has its largest number of connections."))
             return
         connected = transport.get_extra_info("socket")
         if connected is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-            # Bytes that the peer has not taken may lie in the system's buffer, unseen here. The
-            # system's time-out counts from its first probe.
+            # Bytes that the peer has not received may lie in the system's buffer, where this
+            # process cannot see them. The system's timeout counts from its first probe.
             stalled = round(_SOONER * 1000 * self.settings.body_seconds)
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stalled)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """Answer the requests that a peer sent before it closed its side."""
+        """Answer the requests that the peer sent before it closed its side."""
         self._last = True
         return self._unanswered > 0 and self.transport.can_write_eof()
 
     def pause_writing(self) -> None:
-        """Read no more from a peer that does not read."""
+        """Stop reading from a peer that does not read its answers."""
         super().pause_writing()
         self.flow.pause_reading()
 
     def resume_writing(self) -> None:
-        """Read on."""
+        """Read from the peer again."""
         super().resume_writing()
         self._unsent = 0
         if not self.pipeline:
             self.flow.resume_reading()
 
     def sweep(self, now: float) -> None:
-        """Close what is too slow; called several times a second with the loop's time."""
+        """Close the connection if its peer is too slow.
+
+        Called several times a second with `now`, the event loop's time.
+        """
         unsent = self.unsent
         if unsent:
             self._sweep_unsent(unsent, now)
@@ -175,7 +178,7 @@ class HttpProtocol(RequestReader):
             if (fresh or cycle.response_complete) and now - self._since >= limit:
                 self.transport.close()
         elif self.flow.read_paused or (cycle is not None and cycle.waiting_for_100_continue):
-            self._since, self._received = now, 0  # the peer waits for this process
+            self._since, self._received = now, 0  # the peer waits for this process, not vice versa
         elif self._reading is Reading.HEAD:
             if now - self._since >= self.settings.header_seconds:
                 self.refuse(RequestTimeout("The request's head came too slowly."))
@@ -186,11 +189,11 @@ class HttpProtocol(RequestReader):
 
     @property
     def unsent(self) -> int:
-        """Bytes of answers that the peer has not taken."""
+        """Bytes of answers that the peer has not received."""
         return self.transport.get_write_buffer_size()
 
     def abort(self) -> None:
-        """Drop the connection, with what its peer has not taken."""
+        """Drop the connection, and the answers that its peer has not received."""
         self.transport.abort()
 
     def _sweep_unsent(self, unsent: int, now: float) -> None:
@@ -202,11 +205,11 @@ class HttpProtocol(RequestReader):
     # The end
 
     def shutdown(self) -> None:
-        """Answer the open requests, and tell the peer that the connection then closes."""
+        """Answer the open requests, tell the peer that the connection will close, and close it."""
         self.draining = True
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
-        # A request may be on its way: closing at once would reset it.
+        # A request may be on its way. Closing at once would reset the connection under it.
         self.loop.call_later(_LAST_CALL_SECONDS, self._close_unless_asked)
 
     def _close_unless_asked(self) -> None:

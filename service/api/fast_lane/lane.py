@@ -1,8 +1,8 @@
-"""The fast lane: score requests of one turn of the event loop, answered in one call of the model.
+"""The fast lane: answers the score requests of one turn of the event loop in one call of the model.
 
-A web framework makes a task, a scope and a dozen calls for each request, which costs ten times as
-much as scoring one vector. So the protocol brings plain score requests here, and all others to the
-framework. Both ways use `service.scoring.core` for limits, errors, metrics and drift.
+A web framework makes a task, a scope and a dozen calls for each request. This costs ten times as
+much as scoring one vector. So the connection gives plain score requests to the lane, and all others
+to the framework. Both use `service.scoring.core` for limits, errors, metrics and drift.
 """
 
 import asyncio
@@ -25,23 +25,24 @@ from service.scoring.vectors import media_type
 _log = log.get(__name__)
 
 _BEFORE, _AFTER = b"/v1/detectors/", b"/score"
-_LONGEST = len(_BEFORE) + 64 + 1 + 64 + len(_AFTER)  # the name of an entity
-# So much is answered before other connections get a turn: about a millisecond of work.
+_LONGEST = len(_BEFORE) + 64 + 1 + 64 + len(_AFTER)  # with the longest name of an entity
+# Bounds on the requests of one turn: about a millisecond of work, then other connections are read.
 _MOST_REQUESTS = 256
 _MOST_BYTES = 256 * 1024
 
 
-_HEADS = 4096  # remembered, of at most so many bytes each: a client's requests are much alike
+# Parsed heads are cached, since a client mostly sends the same head again.
+_HEADS = 4096
 _LONGEST_HEAD = 1024
 
 
 class _Event:
     def set(self) -> None:
-        """Wake nobody."""
+        """Do nothing: no task waits for this event."""
 
 
 class LaneCycle:
-    """Stands where uvicorn keeps its latest request while the lane has those of a connection."""
+    """Replaces uvicorn's request object of a connection while the lane has its requests."""
 
     response_complete = True
     waiting_for_100_continue = False
@@ -50,8 +51,8 @@ class LaneCycle:
     message_event = _Event()
 
 
-class Known(NamedTuple):
-    """A parsed head: the request without its body, its key, and the body's type and length."""
+class ParsedHead(NamedTuple):
+    """A cached head: the request without its body, its API key, and the body's type and length."""
 
     request: ScoreRequest
     authorization: bytes | None
@@ -60,14 +61,14 @@ class Known(NamedTuple):
 
 
 class Asker(Protocol):
-    """A connection that awaits replies."""
+    """A connection that waits for replies."""
 
     def answered(self, reply: Reply) -> None:
-        """Take the reply to the oldest request that is still unanswered."""
+        """Receive the reply to the oldest unanswered request."""
 
 
 class Lane:
-    """Gathers the requests of one turn; one for each process."""
+    """Collects the requests of one turn of the event loop. A process has one lane."""
 
     def __init__(
         self,
@@ -82,16 +83,16 @@ class Lane:
         self._scoring = scoring
         self._access = access
         self._hosts = hosts
-        # What admits a request: its `Authorization` header and its detector.
+        # Called with a request's `Authorization` header and its detector.
         self.admit = access.admit
         self._waiting: deque[tuple[Asker, ScoreRequest]] = deque()
         self._frames = Frames()
-        self._heads: dict[bytes, Known] = {}
+        self._heads: dict[bytes, ParsedHead] = {}
 
     def recalls(self, data: bytes) -> ScoreRequest | None:
-        """Return the request if `data` is exactly one whose header block is cached, else None.
+        """Return the request if `data` is exactly one request whose head is cached, else None.
 
-        The header block is not parsed again. Body, key and detector are checked all the same.
+        The head is not parsed again. Body, key and detector are checked as always.
         """
         end = data.find(b"\r\n\r\n") + 4
         known = self._heads.get(data[:end])
@@ -107,29 +108,29 @@ class Lane:
         return ScoreRequest(name, data[end:], content_type, accept, "", None, part)
 
     def remember(self, data: bytes, request: ScoreRequest, authorization: bytes | None) -> None:
-        """Remember the head of `data`, if that and the body of `request` are all of it."""
+        """Cache the head of `data` if `data` is that head and the body of `request`, no more."""
         end = data.find(b"\r\n\r\n") + 4
-        # A body at another place means that the parser saw the head end at another place.
+        # If the rest is not the body, the parser found the end of the head at another place.
         if end > _LONGEST_HEAD or data[end:] != request.body:
             return
         if len(self._heads) >= _HEADS:
             self._heads.clear()
         kind = media_type(request.content_type)
-        known = Known(request._replace(body=b""), authorization, kind, len(request.body))
+        known = ParsedHead(request._replace(body=b""), authorization, kind, len(request.body))
         self._heads[data[:end]] = known
 
     def takes(self, url: bytes, headers: Headers) -> ScoreRequest | None:
-        """Return the request, still without its body, where it is a plain one; else None.
+        """Return the request without its body if it is a plain one, else None.
 
-        `headers` lacks the `Authorization` that `admits` is asked about.
-        A plain request is a POST over HTTP/1.1 for a loaded detector. It has no query, a body of
-        known length that is small enough to be judged at once, and no header with a special wish.
+        A plain request is a POST over HTTP/1.1 for a loaded detector. It has no query. The length
+        of its body is known and small enough to be scored in the event loop. It has none of the
+        headers in `_SPECIAL`. `headers` are all headers but `Authorization`, which `admit` checks.
         """
         named = dict(headers)
         if len(named) != len(headers) or not _is_plain(url, named):
             return None
         host = named.get(b"host")
-        # Keys are required for good once there was one, so a cached head stays valid.
+        # Once a key exists, keys are required for good. So a cached head stays valid.
         if host is None or not (self._access.guarded or self._hosts.knows(host)):
             return None
         name = url[len(_BEFORE) : -len(_AFTER)].decode("latin-1")
@@ -148,7 +149,10 @@ class Lane:
         return asked if part <= 1 else None
 
     def ask(self, asker: Asker, request: ScoreRequest, *, alone: bool = False) -> None:
-        """Answer together with all requests of this turn; at once if the request is `alone`."""
+        """Answer the request together with all requests of this turn.
+
+        It is answered at once if it is `alone` and no other waits.
+        """
         first = not self._waiting
         self._waiting.append((asker, request))
         if first and alone:
@@ -172,18 +176,18 @@ class Lane:
             replies = self._scoring.score_many(requests)
         except Exception:  # noqa: BLE001 - every waiting connection must get an answer
             _log.exception("scoring a batch of requests failed")
-            failed = as_problem(Problem("The service failed; the failure is in its log."))
+            failed = as_problem(Problem("The service failed. Its log says why."))
             replies = [failed] * len(requests)
         for asker, reply in zip(askers, replies, strict=True):
             asker.answered(reply)
 
     def frame(self, reply: Reply, defaults: Headers, *, close: bool) -> bytes:
-        """Return the bytes of `reply` on the wire."""
+        """Return `reply` as the bytes of an HTTP response."""
         return self._frames.frame(reply, defaults, close=close)
 
 
-# The application refuses a second `Authorization`, and requests that another web page made a
-# browser send.
+# Headers that only the application handles. It refuses a second `Authorization`, and requests that
+# a page of another web origin caused.
 _SPECIAL = frozenset(
     (
         b"authorization", b"content-encoding", b"expect", b"origin", b"sec-fetch-site",

@@ -1,7 +1,7 @@
-"""Reads the requests of one connection, within bounds; gives them to the lane or the application.
+"""Reads the requests of one connection, within bounds. Gives them to the lane or the application.
 
-An offer of another protocol (`Upgrade: h2c`, `websocket`) is declined by reading the request as if
-it had not been made (RFC 9110, section 7.8).
+An offer of another protocol (`Upgrade: h2c`, `websocket`) is declined: the request is read as if it
+had no such offer (RFC 9110, section 7.8).
 """
 
 from asyncio import AbstractEventLoop, Transport
@@ -23,13 +23,13 @@ from service.scoring.answers import Reply
 from service.scoring.request import ScoreRequest
 from service.settings import Settings
 
-_PARTS = 256  # of a body, before they are put together: each costs as much as fifty bytes
-_IN_LANE = 256  # requests of one connection, beyond which no more is read
-_PIPELINED = 1000  # requests of one connection that wait for the application
+_PARTS = 256  # parts of a body before they are joined; a part costs about fifty bytes of memory
+_IN_LANE = 256  # requests of one connection in the lane before reading pauses
+_PIPELINED = 1000  # most requests of one connection that wait for the application
 
 
 class Reading(IntEnum):
-    """What the next byte from the peer belongs to."""
+    """The part of a request to which the peer's next byte belongs."""
 
     NOTHING = 0
     HEAD = 1
@@ -37,7 +37,7 @@ class Reading(IntEnum):
 
 
 class RequestReader(HttpToolsProtocol):
-    """Reads requests; `service.api.fast_lane.connection` answers them."""
+    """Reads requests. `service.api.fast_lane.connection` answers them."""
 
     def __init__(
         self,
@@ -51,25 +51,25 @@ class RequestReader(HttpToolsProtocol):
         self.settings: Settings = app_state["settings"]
         self.draining = False
         self._lane_cycle: Any = LaneCycle()
-        self._asked: ScoreRequest | None = None  # being read
+        self._asked: ScoreRequest | None = None  # the lane's request that is being read
         self._authorization: bytes | None = None
-        self._body: list[bytes] = []  # as it came, in parts
-        self._size = 0  # bytes of it
+        self._body: list[bytes] = []  # the parts of its body
+        self._size = 0  # bytes of its body
         self._sender = ""
-        self._held = 0  # bytes of it that the budget holds for the sender
-        self._handed: ScoreRequest | None = None  # the last that was parsed from these bytes
+        self._held = 0  # bytes of its body that the budget holds for the sender
+        self._handed: ScoreRequest | None = None  # the last request parsed from the latest bytes
         self._unanswered = 0  # requests in the lane
-        self._last = False  # no request is read after those
+        self._last = False  # whether no request may follow those in the lane
         self._reading = Reading.NOTHING
-        self._since = self.loop.time()  # what is being read began then, or made progress
+        self._since = self.loop.time()  # when the present reading began or last made progress
         self._bounds = ByteBounds()
-        self._offered = False  # the request offers another protocol
-        self._spread = False  # the head may be larger than its bound
+        self._offered = False  # whether the request offers another protocol
+        self._spread = False  # whether the head may be larger than its bound
         self._refusal: Problem | None = None  # why the parser was stopped
-        self._received = 0  # bytes of the body since then
+        self._received = 0  # bytes of the body received since `_since`
 
     def refuse(self, problem: Problem) -> None:
-        """Answer `problem` after all earlier requests are answered, and close."""
+        """Answer with `problem` once all earlier requests are answered, then close."""
         raise NotImplementedError
 
     def answered(self, reply: Reply) -> None:
@@ -77,7 +77,7 @@ class RequestReader(HttpToolsProtocol):
         raise NotImplementedError
 
     def data_received(self, data: bytes) -> None:
-        """Take received bytes: a request whose head is cached, or bytes to parse."""
+        """Take received bytes. They are parsed, unless they are a request with a cached head."""
         if self._last and self._asked is None:
             return
         between = self._reading is Reading.NOTHING
@@ -105,25 +105,25 @@ class RequestReader(HttpToolsProtocol):
                 try:
                     self.parser.feed_data(rest)
                 except httptools.HttpParserUpgrade as upgrade:
-                    # The offer is declined: the request is read as if it had not been made.
+                    # Decline the offer: read the head again without it.
                     rest = rest[upgrade.args[0] :]
                     self.parser.feed_data(self._declined())
                 else:
                     return
         except httptools.HttpParserError:
-            self.refuse(self._refusal or BadRequest("This is not HTTP/1.1."))
+            self.refuse(self._refusal or BadRequest("The request is not valid HTTP/1.1."))
 
     def _declined(self) -> bytes:
         method = self.parser.get_method()
         if method == b"CONNECT":
-            self._stop(BadRequest("This is no proxy."))
+            self._stop(BadRequest("This service is not a proxy."))
         if self._authorization is not None:
             self.headers.append((b"authorization", self._authorization))
         version = self.parser.get_http_version().encode()
         return without_upgrade(b"%b %b HTTP/%b" % (method, self.url, version), self.headers)
 
     def _stop(self, problem: Problem) -> None:
-        """Stop the parser, for `problem`: nothing that follows is read."""
+        """Stop the parser because of `problem`. Nothing that follows is read."""
         self._refusal = problem
         raise httptools.HttpParserError
 
@@ -136,7 +136,7 @@ class RequestReader(HttpToolsProtocol):
             self.refuse(problem)
 
     def on_message_begin(self) -> None:
-        """Begin a request; the application's own objects are made only once it goes there."""
+        """Begin a request. uvicorn's objects are made only for a request to the application."""
         self.url = b""
         self.headers = []
         self._authorization = None
@@ -145,7 +145,7 @@ class RequestReader(HttpToolsProtocol):
         self._bounds.turn()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; drop a trailer, which the application does not use."""
+        """Keep a header. Drop a trailer, since the application does not use trailers."""
         if self._reading is Reading.BODY:
             self._stop_if(self._bounds.trailer(len(name) + len(value)))
             return
@@ -153,7 +153,7 @@ class RequestReader(HttpToolsProtocol):
             self._stop_if(self._bounds.header(len(name) + len(value), len(self.headers)))
         name = name.lower()
         if name == b"authorization" and self._authorization is None:
-            self._authorization = value  # apart: it does not say whether a request is plain
+            self._authorization = value  # kept apart: it does not decide whether a request is plain
         else:
             self.headers.append((name, value))
 
@@ -161,7 +161,7 @@ class RequestReader(HttpToolsProtocol):
         """Choose between the lane and the application."""
         self._offered = self.parser.should_upgrade()
         if self._offered:
-            return  # the parser stops, and reads this head again without the offer
+            return  # `_parse` reads this head again without the offer
         if self._spread or len(self.headers) > HEADERS:
             self._stop_if(self._bounds.head(self._authorization, self.url, self.headers))
         self._reading = Reading.BODY
@@ -171,7 +171,7 @@ class RequestReader(HttpToolsProtocol):
             if (
                 asked is not None
                 and self.parser.get_http_version() == "1.1"
-                # The application says what is wrong with a key, if something is.
+                # If the key is not valid, the application answers with the reason.
                 and (grant := self.lane.admit(self._authorization, asked.name)) is not None
             ):
                 self._asked = asked
@@ -192,8 +192,8 @@ class RequestReader(HttpToolsProtocol):
 
     def _to_application(self) -> None:
         if len(self.pipeline) >= _PIPELINED:
-            self._reading = Reading.HEAD  # of a request that nobody is given
-            self._stop(TooManyRequests(f"At most {_PIPELINED} requests wait on a connection."))
+            self._reading = Reading.HEAD  # the request goes to nobody
+            self._stop(TooManyRequests(f"At most {_PIPELINED} requests may wait on a connection."))
         self._bounds.turn()
         url, headers = self.url, self.headers
         if not url.startswith(b"/"):
@@ -238,12 +238,12 @@ class RequestReader(HttpToolsProtocol):
         self.flow = Flow(transport, self.pipeline)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Release a body that the peer broke off."""
+        """Release the bytes of a body that the peer did not finish."""
         self._let_go()
         super().connection_lost(exc)
 
     def on_message_complete(self) -> None:
-        """Give a request to the lane."""
+        """Give the complete request to the lane, if it is one for the lane."""
         if self._offered:
             return
         self._reading = Reading.NOTHING
@@ -253,7 +253,7 @@ class RequestReader(HttpToolsProtocol):
         self._handed = self._asked._replace(body=b"".join(self._body))
         self._asked = None
         if self._held:
-            self._let_go()  # it is judged within this turn, or the next
+            self._let_go()  # the request is scored in this turn of the loop, or in the next
         self._hand_over(self._handed)
 
     def _hand_over(self, request: ScoreRequest, *, alone: bool = False) -> None:

@@ -9,14 +9,14 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Frames:
-    """Writes HTTP/1.1 heads, and remembers those of the current second."""
+    """Writes HTTP/1.1 heads, and caches those of the current second."""
 
     def __init__(self) -> None:
         self._defaults: Headers = []
         self._heads: dict[tuple[int, str], bytes] = {}
 
     def frame(self, reply: Reply, defaults: Headers, *, close: bool) -> bytes:
-        """Return status line, headers and body; `defaults` are the server's own, with the date."""
+        """Return status line, headers and body. `defaults` are the server's headers, with Date."""
         if self._defaults is not defaults:
             self._defaults = defaults
             self._heads.clear()

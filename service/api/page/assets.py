@@ -1,4 +1,4 @@
-"""Scripts and styles of the page, under addresses that change when they do."""
+"""Scripts and style sheets of the page. Their addresses contain a hash of their contents."""
 
 import hashlib
 import mimetypes
@@ -19,7 +19,7 @@ class Asset(NamedTuple):
 
 @cache
 def assets() -> dict[str, Asset]:
-    """Return every file by name."""
+    """Return every script and style sheet by file name."""
     return {
         file.name: Asset(
             file.read_bytes(),
@@ -40,7 +40,7 @@ def digest() -> str:
 
 
 def address(name: str) -> str:
-    """Return the path of a file; KeyError where there is none of that name."""
+    """Return the path of a file. Raises KeyError if there is no file of this name."""
     if name not in assets():
         raise KeyError(name)
     return f"/static/{digest()}/{name}"

@@ -1,4 +1,4 @@
-"""Which detectors changed, for pages that stay open: one look at the store for all of them."""
+"""Tells open pages which detectors changed. All pages share one poll of the store."""
 
 import asyncio
 import time
@@ -8,42 +8,42 @@ from service.domain.detector import Detector
 from service.problems import StoreUnavailable, TooManyRequests
 from service.store.detectors import Detectors
 
-SECONDS = 2.0  # between two looks, while anybody follows
-MOST = 64  # pages that one process keeps up to date
-_ALIVE = 15.0  # seconds of silence after which a comment keeps the connection open
-_SHARE = 0.05  # of the time, at most, goes into looking
+SECONDS = 2.0  # between two polls, while a page is open
+MOST = 64  # most open pages that one process serves with changes
+_ALIVE = 15.0  # seconds without an event before a comment is sent to keep the connection open
+_SHARE = 0.05  # the largest share of the time that polling may take
 
 
 class Changes:
-    """Follows the detectors for the pages that are open; one for each process."""
+    """Polls the detectors for the open pages. A process has one."""
 
     def __init__(self, detectors: Detectors) -> None:
         self._detectors = detectors
         self._known: dict[str, int] = {}
         self._next = 0.0
-        self._looking = asyncio.Lock()
+        self._polling = asyncio.Lock()
         self._closed = asyncio.Event()
         self._following = 0
 
     def close(self) -> None:
-        """End every stream: the process stops."""
+        """End every stream, because the process stops."""
         self._closed.set()
 
     async def follow(self, covers: Callable[[str], bool]) -> AsyncIterator[bytes]:
         """Yield server-sent events: `change` with the names of changed detectors.
 
         Only detectors that `covers` allows are named. Raises TooManyRequests before the first
-        event where too many pages follow already.
+        event if too many pages are open.
         """
         if self._following >= MOST:
             raise TooManyRequests("Too many open pages.", headers={"Retry-After": "30"})
         self._following += 1
         try:
-            before = await self._look()
+            before = await self._poll()
             yield b"retry: 2000\n\n"
             silent = time.monotonic()
             while not await self._ended():
-                now = await self._look()
+                now = await self._poll()
                 names = sorted(
                     name
                     for name in before.keys() | now.keys()
@@ -61,22 +61,22 @@ class Changes:
             self._following -= 1
 
     async def _ended(self) -> bool:
-        """Wait for the next look; return whether the process stops instead."""
+        """Wait until the next poll is due. Return True at once if the process stops."""
         try:
             await asyncio.wait_for(self._closed.wait(), SECONDS)
         except TimeoutError:
             return False
         return True
 
-    async def _look(self) -> dict[str, int]:
-        """Return a hash of each detector's state, read at most once in SECONDS for all pages."""
-        async with self._looking:
+    async def _poll(self) -> dict[str, int]:
+        """Return a hash of each detector's state. All pages share one read of the store."""
+        async with self._polling:
             start = time.monotonic()
             if start >= self._next:
                 try:
                     found = await self._detectors.list()
                 except StoreUnavailable:
-                    found = None  # nothing is known to have changed
+                    found = None  # keep the states of the last poll
                 if found is not None:
                     self._known = {one.name: _state(one) for one in found}
                 took = time.monotonic() - start

@@ -1,4 +1,4 @@
-"""What the page of a detector shows, in the order in which it is read."""
+"""Collects from the API what the page of a detector shows."""
 
 import asyncio
 from collections.abc import Sequence
@@ -26,19 +26,19 @@ from service.domain.history import POINTS
 from service.domain.quarantine_entry import QuarantineEntry
 from service.domain.version_record import CalibrationRecord
 
-_POINTS = 600  # of the chart
+_POINTS = 600  # most points of the chart
 _INCIDENTS, _VERSIONS, _ROWS, _DRAWN = 50, 20, 25, 5
 
 
 class ListedGate(msgspec.Struct):
-    """Whether the gate passed a version, and why not."""
+    """Whether a version passed the gate, and the reasons if it did not."""
 
     passed: bool = False
     reasons: tuple[str, ...] = ()
 
 
 class ListedVersion(msgspec.Struct):
-    """What the page shows of a version's record; records of earlier releases say less."""
+    """The fields of a version's record that the page shows. Older records lack some of them."""
 
     version: int
     state: str
@@ -56,25 +56,25 @@ class ListedVersions(msgspec.Struct):
 
 
 class TypicalVector(NamedTuple):
-    """The typical vector of a regime, as far as it stands out, by feature."""
+    """The typical values of a regime, by feature. Only features that stand out are in it."""
 
     regime: int
     vector: dict[str, float]
 
 
 class HeldBack(NamedTuple):
-    """What is in quarantine, with its first rows where it has some."""
+    """An entry of the quarantine, with its first rows if it is of kind `rows`."""
 
     entry: QuarantineEntry
     rows: list[list[Cell]]
 
 
 class DetectorPage(NamedTuple):
-    """What `/detectors/{name}` shows; `chart` is what its script draws, a list a column."""
+    """The data of the page `/detectors/{name}`. `chart` has one list for each column to draw."""
 
     headline: str
     history: Answer[History]
-    latest: TimeRange | None  # of the latest rows, where the range asked for has none
+    latest: TimeRange | None  # the day of the latest rows if the requested range has none
     incidents: Answer[Incidents]
     faults: list[Incident]
     versions: Answer[ListedVersions]
@@ -86,7 +86,7 @@ class DetectorPage(NamedTuple):
     memory: Answer[Sample]
     typical: list[TypicalVector]
     columns: list[str]
-    words: list[str]  # those of them that are categories
+    words: list[str]  # the columns that are categories
     example: str
     asked_rate: float | None
     chart: dict[str, object]
@@ -95,7 +95,7 @@ class DetectorPage(NamedTuple):
 async def detector(
     api: OwnApi, name: str, status: DetectorStatus, asked: TimeRange
 ) -> DetectorPage:
-    """Return what `/detectors/{name}` shows beside its `status`."""
+    """Return the data that the page shows, all but the `status` itself."""
     path, champion, config = f"/v1/detectors/{name}", status.champion, parse(status.config)
     (history, incidents), (versions, moves, memory), (quarantine, labels) = await asyncio.gather(
         asyncio.gather(
@@ -128,7 +128,7 @@ async def detector(
         labels=labels,
         memory=memory,
         typical=[
-            TypicalVector(one.regime, {told.feature: told.value for told in one.typical})
+            TypicalVector(one.regime, {part.feature: part.value for part in one.typical})
             for one in status.regimes
         ],
         columns=columns_of(config, status.dimension),
@@ -140,7 +140,10 @@ async def detector(
 
 
 async def _latest(api: OwnApi, path: str, asked: TimeRange) -> TimeRange | None:
-    """Return the day up to the latest row before the range's end; None where no row is kept."""
+    """Return the day that ends with the latest row before the end of the range `asked`.
+
+    None if the history has no such row.
+    """
     kept = TimeRange(asked.end - SPANS["90d"], asked.end, None)
     history = await api.get(History, f"{path}/history", **kept.query, points=POINTS)
     if history.document is None or not history.document.buckets:
@@ -172,7 +175,7 @@ def _chart(
 
 
 def _example(config: DetectorConfig, memory: Answer[Sample]) -> str:
-    """Return a vector to begin with: the first that was drawn; '' where there is none."""
+    """Return an example for the form: the first drawn vector, '' if there is none."""
     if memory.document is None or config.context is not None:
         return ""
     return ", ".join(words.number(value, 4) for value in memory.document.vectors[0])
@@ -206,7 +209,7 @@ def _champion_first(versions: Answer[ListedVersions], champion: int | None) -> l
 
 
 async def _with_rows(api: OwnApi, path: str, quarantine: Answer[Quarantine]) -> list[HeldBack]:
-    """Return what is held back and not decided, with the first rows of each entry."""
+    """Return the quarantine entries without a decision, each with its first rows."""
     entries = quarantine.document.quarantine if quarantine.document else []
     waiting = [one for one in entries if not one.decision][:_ROWS]
     return await asyncio.gather(*(_held_back(api, path, one) for one in waiting))
@@ -220,5 +223,5 @@ async def _held_back(api: OwnApi, path: str, entry: QuarantineEntry) -> HeldBack
 
 
 def columns_of(config: DetectorConfig, dimension: int | None) -> list[str]:
-    """Return the names of the detector's columns, numbers where it has none."""
+    """Return the names of the detector's columns. Columns without names get their positions."""
     return list(config.names or map(str, range(dimension or 0)))

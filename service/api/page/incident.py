@@ -1,4 +1,4 @@
-"""What the page of an incident shows beside it."""
+"""Collects from the API what the page of an incident shows."""
 
 import asyncio
 from typing import NamedTuple
@@ -18,14 +18,14 @@ _INCIDENTS, _ROWS = 50, 25
 
 
 class Bar(NamedTuple):
-    """A feature that leads an incident, and the length of its bar in per cent of the longest."""
+    """A leading feature of an incident, and the length of its bar in per cent of the longest."""
 
     feature: Attribution
     bar: int
 
 
 class IncidentPage(NamedTuple):
-    """What `/detectors/{name}/incidents/{id}` shows beside the incident."""
+    """The data of the page of an incident, all but the incident itself."""
 
     features: list[Bar]
     rows: list[Row]
@@ -34,7 +34,7 @@ class IncidentPage(NamedTuple):
 
 
 async def incident(api: OwnApi, name: str, shown: Incident) -> IncidentPage:
-    """Return what the page of an incident shows beside it."""
+    """Return the data that the page of the incident `shown` needs."""
     path = f"/v1/detectors/{name}"
     listed, status = await asyncio.gather(
         api.get(Incidents, f"{path}/incidents", limit=_INCIDENTS),

@@ -1,4 +1,4 @@
-"""What the overview shows: what needs a person, the detectors worst first, the service."""
+"""Collects from the API what the overview shows."""
 
 import asyncio
 from typing import NamedTuple
@@ -18,19 +18,19 @@ from service.api.page.time_range import TimeRange
 from service.domain.detector_config import asked_rate, parse
 from service.domain.detector_status import BrokenStatus, DetectorStatus
 
-SHOWN = 20  # detectors with a history; the others are listed below
-_SPARKS = 48  # points of a small chart
+SHOWN = 20  # detectors in the table; the others are only named
+_SPARKS = 48  # points of the small chart of a detector
 _BAD = {"degraded": 0, "new_regime": 1, "known_regime": 2}
 
 
 class ListedDetectors(msgspec.Struct):
-    """The answer of `/v1/detectors`: each is a `DetectorStatus` or a `BrokenStatus`."""
+    """The answer of `/v1/detectors`. Each item is a `DetectorStatus` or a `BrokenStatus`."""
 
     detectors: tuple[msgspec.Raw, ...]
 
 
 class Link(NamedTuple):
-    """What waits for a person, and the page where it is."""
+    """One thing that needs a person, and the path of the page that shows it."""
 
     item: AttentionItem
     page: str
@@ -39,8 +39,8 @@ class Link(NamedTuple):
 class DetectorRow(NamedTuple):
     """A detector on the overview.
 
-    `spark` are the points of its severities, `asked` and `held` its shares of alarms, `age` the
-    seconds since its champion was chosen.
+    `spark` has the points of its severity chart. `asked` is the share of alarms that its threshold
+    asks for, `held` the share in the time range. `age` is the seconds since its champion changed.
     """
 
     status: DetectorStatus
@@ -52,7 +52,7 @@ class DetectorRow(NamedTuple):
 
 
 class Overview(NamedTuple):
-    """What `/` shows; `others` are the names of detectors beside the first `rows`."""
+    """The data of the page `/`. `others` are the names of the detectors that are not in `rows`."""
 
     attention: Answer[Attention]
     items: list[Link]
@@ -64,7 +64,7 @@ class Overview(NamedTuple):
 
 
 async def overview(api: OwnApi, asked: TimeRange, now: float) -> Overview:
-    """Return what `/` shows: what needs a person, the detectors worst first, the service."""
+    """Return what needs a person, the detectors worst first, and the state of the service."""
     detectors, attention, service = await asyncio.gather(
         api.get(ListedDetectors, "/v1/detectors"),
         api.get(Attention, "/v1/attention"),
@@ -93,7 +93,7 @@ async def overview(api: OwnApi, asked: TimeRange, now: float) -> Overview:
 
 
 def status_of(text: msgspec.Raw) -> DetectorStatus | BrokenStatus:
-    """Return the status that the API answered."""
+    """Parse one status of the API's answer."""
     try:
         return msgspec.json.decode(text, type=DetectorStatus)
     except msgspec.ValidationError:
@@ -101,7 +101,7 @@ def status_of(text: msgspec.Raw) -> DetectorStatus | BrokenStatus:
 
 
 def _page_of(item: AttentionItem) -> str:
-    """Return the page of what waits: its path in the API, without `/v1`."""
+    """Return the path of the item's page, which is its path in the API without `/v1`."""
     path = item.path.removeprefix("/v1")
     if path in {"/service", ""}:
         return "/"

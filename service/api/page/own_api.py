@@ -1,4 +1,4 @@
-"""The page's way to its data: this process's own API, asked in the name of whoever opened it."""
+"""Calls this process's own API with the credentials of the person who opened the page."""
 
 from typing import Generic, NamedTuple, TypeVar
 
@@ -12,13 +12,13 @@ T = TypeVar("T")
 
 
 class _Problem(msgspec.Struct):
-    """As much of a problem document as the page shows."""
+    """The part of a problem document that the page shows."""
 
-    detail: str = "The service failed; the failure is in its log."
+    detail: str = "The service failed. Its log says why."
 
 
 class Answer(NamedTuple, Generic[T]):
-    """What the API answered: the status, and the document, or in the API's words why there is none.
+    """An answer of the API: its status, and either the document or the text of the problem.
 
     One of `document` and `problem` is None.
     """
@@ -34,7 +34,7 @@ class Answer(NamedTuple, Generic[T]):
 
 
 class OwnApi:
-    """Asks the routes of this application without a connection; every check applies as ever."""
+    """Calls the routes of this application without a connection. All their checks apply."""
 
     def __init__(self, request: Request) -> None:
         headers = {
@@ -47,7 +47,7 @@ class OwnApi:
         )
 
     async def get(self, kind: type[T], path: str, **query: str | int | None) -> Answer[T]:
-        """Return what `GET path` answers, read as `kind`; a `query` that is None is left out."""
+        """Return the answer of `GET path`, parsed as `kind`. A `query` that is None is left out."""
         found = {name: value for name, value in query.items() if value is not None}
         response = await self._client.get(path, params=found)
         if response.is_success:

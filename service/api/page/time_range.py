@@ -1,4 +1,4 @@
-"""The one time range that all panels of a page share, as its address names it."""
+"""The time range of a page, which its address names. All panels of the page share it."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,10 @@ DEFAULT = "24h"
 
 
 class TimeRange(NamedTuple):
-    """From `start` to `end`, seconds since 1970; `span` names it where it ends now."""
+    """The time from `start` to `end`, in seconds since 1970.
+
+    `span` is the name of a range that ends now, None for any other range.
+    """
 
     start: float
     end: float
@@ -20,17 +23,17 @@ class TimeRange(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """Return how long it is."""
+        """The length of the range in seconds."""
         return self.end - self.start
 
     @property
     def query(self) -> dict[str, str | None]:
-        """Return it as the API's query has it."""
+        """The range as query parameters of the API."""
         return {"from": rfc3339(self.start), "to": rfc3339(self.end)}
 
 
 def parse(span: str | None, start: str | None, end: str | None, now: float) -> TimeRange:
-    """Return the range of a page's address; the last day where that names none that is usable.
+    """Return the range of a page's address, or the last day if the address has no valid range.
 
     >>> parse("1h", None, None, 7200.0)
     TimeRange(start=3600.0, end=7200.0, span='1h')

@@ -1,4 +1,4 @@
-"""Numbers and times as a person reads them, for the templates."""
+"""Formats numbers and times for people, in the templates."""
 
 import math
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def number(value: Any, digits: int = 4) -> str:
-    """Return a number with so many significant digits, a category as it is, `–` for a blank.
+    """Return a number with `digits` significant digits, a text unchanged, `–` for None.
 
     >>> number(2827.2391), number(0.00123456), number("idle"), number(None)
     ('2827', '0.001235', 'idle', '–')
@@ -31,7 +31,7 @@ def percent(share: Any) -> str:
 
 
 def duration(seconds: Any) -> str:
-    """Return a length of time in its largest unit.
+    """Return a length of time in its one or two largest units.
 
     >>> duration(5400), duration(172800), duration(None)
     ('1 h 30 min', '2 d', '–')
@@ -62,12 +62,12 @@ def moment(text: Any) -> str:
 
 
 def seconds_since(text: Any, now: float) -> float | None:
-    """Return how long ago an RFC 3339 time was."""
+    """Return the seconds from an RFC 3339 time to `now`, None if there is no time."""
     return None if not text else now - datetime.fromisoformat(str(text)).timestamp()
 
 
 def sparkline(values: list[float], width: int = 120, height: int = 24) -> str:
-    """Return the points of an SVG polyline through values from 0 to 2, larger ones cut.
+    """Return the points of an SVG polyline. Values are shown from 0 to 2; larger ones count as 2.
 
     >>> sparkline([0.0, 1.0, 4.0], 100, 20)
     '0.0,20.0 50.0,10.0 100.0,0.0'

@@ -1,1 +1,1 @@
-"""The routes, one noun a file."""
+"""The routes: each file holds those of one noun."""

@@ -1,4 +1,4 @@
-"""Audit trails: who changed what, and whether anything was altered since."""
+"""Audit trails: who changed what, and whether an entry was altered later."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -38,13 +38,13 @@ _KEY_ENTRY: JsonObject = _ENTRY | {
     "why": "",
     "key": "9f86d081884c7d65",
 }
-_AFTER = openapi.query("after", "Only entries with a greater number.", default=0)
-_LIMIT = openapi.query("limit", "At most so many.", maximum=PAGE, default=PAGE)
+_AFTER = openapi.query("after", "Return only entries with a greater number.", default=0)
+_LIMIT = openapi.query("limit", "The largest number of entries.", maximum=PAGE, default=PAGE)
 
 
 def _page(example: JsonObject) -> openapi.Responses:
     found = {"audit": [example], "broken": None, "next": 8}
-    return openapi.answers(200, "Oldest first, a page at a time.", found, documents.AuditPage)
+    return openapi.answers(200, "One page, oldest entry first.", found, documents.AuditPage)
 
 
 @router.get(
@@ -57,8 +57,9 @@ def _page(example: JsonObject) -> openapi.Responses:
 async def audit_of_detector(request: Request, name: Name) -> Response:
     """Return up to 1,000 entries.
 
-    `broken` is the number of the first entry of the page that does not follow from the one before
-    it, null where all do; `next` is what `after` is to be for the next page, null on the last.
+    `broken` is the number of the first entry of the page whose hash does not match the entry
+    before it. It is null if all match. To get the next page, send `next` as `after`. `next` is
+    null on the last page.
     """
     after = _after(request)
     await existing(parts(request), name)
@@ -73,14 +74,14 @@ async def audit_of_detector(request: Request, name: Name) -> Response:
     openapi_extra={"parameters": [_AFTER, _LIMIT]},
 )
 async def audit_of_keys(request: Request) -> Response:
-    """Return up to 1,000 entries, as a detector's are."""
+    """Return up to 1,000 entries, in the form of a detector's audit trail."""
     return await _entries(request, None, _after(request))
 
 
 def _after(request: Request) -> int:
     text = request.query_params.get("after", "0")
     if not (text.isascii() and text.isdigit() and len(text) < 16):
-        raise Unprocessable("`after` in the query is a whole number.")
+        raise Unprocessable("`after` in the query must be a whole number.")
     return int(text)
 
 
@@ -88,5 +89,5 @@ async def _entries(request: Request, name: str | None, after: int) -> Response:
     limit = whole_number(request, "limit", PAGE, PAGE)
     entries = await parts(request).stores.audit.entries(name, after=after, limit=limit)
     following = entries[-1].seq if len(entries) == limit else None
-    told = [entry.to_dict() for entry in entries]
-    return answer({"audit": told, "broken": broken(entries), "next": following})
+    shown = [entry.to_dict() for entry in entries]
+    return answer({"audit": shown, "broken": broken(entries), "next": following})

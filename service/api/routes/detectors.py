@@ -1,4 +1,4 @@
-"""Detectors: made, listed, described, deleted, asked to retrain."""
+"""Detectors: make, list, describe, delete and retrain them."""
 
 import asyncio
 import time
@@ -33,8 +33,8 @@ from service.problems import (
 
 router = APIRouter(prefix="/v1/detectors", tags=["detectors"])
 
-_POLL_SECONDS = 0.1  # between two looks at a retraining that a client waits for
-_CATCH_UP = 50  # detectors that a listing brings up to date; the poll does the others
+_POLL_SECONDS = 0.1  # between two reads of the state of a retraining that a client waits for
+_CATCH_UP = 50  # most detectors that a listing refreshes itself; polling refreshes the others
 
 _CONFIG = DetectorConfig().to_dict()
 _LAST = {
@@ -134,10 +134,11 @@ _ETAG = {"ETag": {"description": "The generation.", "schema": {"type": "string"}
     ),
 )
 async def put(request: Request, name: Name) -> Response:
-    """Take a config, which may be `{}` but not be left out: a missing field has its default.
+    """Make the detector with this config, or replace its config.
 
-    That of an entity, `t:entity`, needs its template. One that exists keeps its `score` where the
-    config names none.
+    The body is required. A field that the body leaves out gets its default, so `{}` is a config.
+    Exception: an existing detector keeps its `score` if the body names none. An entity,
+    `t:entity`, needs the template `t`.
     """
     app = parts(request)
     app.writable()
@@ -158,12 +159,19 @@ async def put(request: Request, name: Name) -> Response:
     openapi_extra=openapi.json_body({"retrain": {"paused": True}}, required=True)
     | {
         "parameters": [
-            openapi.header("If-Match", "The generation's ETag: refused if it moved on.", '"4"')
+            openapi.header(
+                "If-Match",
+                "The expected generation, as its ETag. If it has changed, the answer is 412.",
+                '"4"',
+            )
         ]
     },
 )
 async def patch(request: Request, name: Name) -> Response:
-    """Change what the body names: `retrain`, `replay` and `model` by field, others as a whole."""
+    """Change the fields that the body names.
+
+    `retrain`, `replay` and `model` are merged field by field. Every other field is replaced whole.
+    """
     app = parts(request)
     app.writable()
     text = await request_bodies.json_text(request, MOST_CONFIG)
@@ -171,7 +179,7 @@ async def patch(request: Request, name: Name) -> Response:
 
     def change(held: Detector) -> DetectorConfig:
         if expected_generation(if_match, held.generation) not in {None, held.generation}:
-            raise PreconditionFailed("The generation moved on.", generation=held.generation)
+            raise PreconditionFailed("The generation has changed.", generation=held.generation)
         return affordable(app, changed(held.config, text))
 
     detector = await app.stores.detectors.change(name, change, who=f"key:{caller(request).id}")
@@ -180,7 +188,7 @@ async def patch(request: Request, name: Name) -> Response:
 
 
 def affordable(app: Parts, config: DetectorConfig) -> DetectorConfig:
-    """Return the config; raises Unprocessable where a training with it could take for ever."""
+    """Return the config. Raises Unprocessable if a training with it would take too many steps."""
     most = app.settings
     try:
         check_steps(config, min(most.experience_max_vectors, most.buffer_max_vectors))
@@ -200,13 +208,13 @@ def affordable(app: Parts, config: DetectorConfig) -> DetectorConfig:
     openapi_extra={"parameters": list(PAGED.values())},
 )
 async def index(request: Request) -> Response:
-    """Return the status of every detector that the key is for, by name, or a page of them."""
+    """Return the status of every detector that the API key covers, or one page of them, by name."""
     app = parts(request)
     grant, last = caller(request), None
     names = sorted(name for name in await app.stores.detectors.names() if grant.covers(name))
     if is_paged(request):
         limit = whole_number(request, "limit", MOST)
-        # One that was deleted meanwhile still says where the next page begins.
+        # `after` may name a detector that was deleted since: the next page begins behind it.
         names = names[bisect_right(names, request.query_params.get("after", "")) :]
         last = names[limit - 1] if len(names) > limit else None
         names = names[:limit]
@@ -229,7 +237,7 @@ async def index(request: Request) -> Response:
     | openapi.problems(404, 503),
 )
 async def get(request: Request, name: Name) -> Response:
-    """Return its status; the ETag is the generation."""
+    """Return the detector's status. The ETag is its generation."""
     status = await current(parts(request), name)
     return answer(status, ETag=etag(status.generation))
 
@@ -243,7 +251,7 @@ async def get(request: Request, name: Name) -> Response:
     responses=openapi.problems(404, 503),
 )
 async def delete(request: Request, name: Name) -> Response:
-    """Delete buffer, versions, events and labels."""
+    """Delete the detector with its buffer, versions, events and labels."""
     app = parts(request)
     await app.stores.detectors.delete(name, who=f"key:{caller(request).id}")
     await settled(app, name)
@@ -262,13 +270,20 @@ async def delete(request: Request, name: Name) -> Response:
         documents.RetrainAnswer,
     )
     | openapi.answers(
-        200, "Done within the time.", _LAST | {"last_retraining": _LAST}, documents.RetrainAnswer
+        200,
+        "Finished before `wait` was over.",
+        _LAST | {"last_retraining": _LAST},
+        documents.RetrainAnswer,
     )
     | openapi.problems(404, 409, 413, 415, 422, 503),
     openapi_extra=openapi.json_body({"weights": {"w_prev": 0.2, "w_new": 0.8}, "wait": 30}),
 )
 async def retrain(request: Request, name: Name) -> Response:
-    """Queue a retraining; with `wait` (seconds, at most 300) answer once its outcome is final."""
+    """Queue a retraining.
+
+    With `wait` (seconds, at most 300) the answer comes once the outcome is final, or 202 when the
+    time is over first.
+    """
     app = parts(request)
     asked = await request_bodies.read(request, request_bodies.Retrain, optional=True)
     try:
@@ -295,13 +310,13 @@ async def retrain(request: Request, name: Name) -> Response:
 
 
 async def _outcome(app: Parts, name: str, ticket: int, deadline: float) -> LastRetraining | None:
-    """Return the outcome of a retraining that was asked for, None when the time is over first."""
+    """Return the outcome of the requested retraining, None if the deadline passes first."""
     while time.monotonic() < deadline:
         await asyncio.sleep(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
         try:
             detector = await app.stores.detectors.get(name)
         except StoreUnavailable:
-            continue  # it goes on when the store is back
+            continue  # the retraining goes on when the store is back
         if detector is None:
             raise UnknownDetector("The detector was deleted.")
         if detector.served >= ticket and detector.retraining.state == "idle":

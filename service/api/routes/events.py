@@ -42,16 +42,16 @@ _EVENT: JsonObject = {
     | openapi.problems(404, 422, 503),
     openapi_extra={
         "parameters": [
-            openapi.query("from", "Since this time.", type="string"),
-            openapi.query("to", "Before this time.", type="string"),
-            openapi.query("incident", "Of this incident only.", type="string"),
-            openapi.query("after", "The id that `next` named.", type="string"),
-            openapi.query("limit", "At most so many.", maximum=MOST, default=PAGE),
+            openapi.query("from", "The earliest time.", type="string"),
+            openapi.query("to", "Only before this time.", type="string"),
+            openapi.query("incident", "Only events of this incident.", type="string"),
+            openapi.query("after", "The `next` of the page before.", type="string"),
+            openapi.query("limit", "The largest number of events.", maximum=MOST, default=PAGE),
         ]
     },
 )
 async def index(request: Request, name: Name) -> Response:
-    """Return them with vector, score, p-value, version and what contributed most."""
+    """Return the anomalies with vector, score, p-value, version and largest contributions."""
     app = parts(request)
     asked, limit = time_range(request), whole_number(request, "limit", PAGE)
     wanted = request.query_params.get("incident")
@@ -74,11 +74,11 @@ async def index(request: Request, name: Name) -> Response:
     | openapi.problems(404, 503),
 )
 async def get(request: Request, name: Name, event: str) -> Response:
-    """Return one event; 404 where it is not kept any more."""
+    """Return one event. The answer is 404 if the event is no longer stored."""
     app = parts(request)
     await existing(app, name)
     found = (await app.stores.events.get(name, [event])).get(event)
     if found is None:
-        raise Unknown("The event is not kept, or never was.")
+        raise Unknown("There is no such event, or it is no longer stored.")
     incidents = [one.incident for one in await app.stores.incidents.all(name)]
     return answer(found.to_dict(incident_of(found, incidents)))

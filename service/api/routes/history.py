@@ -1,4 +1,4 @@
-"""What was scored over time, and how the champion moved."""
+"""The history of a detector: its scores over time, and the moves of its champion."""
 
 import time
 
@@ -49,40 +49,48 @@ _GENERATION = {
     dependencies=[needs(Scope.READ)],
     responses=openapi.answers(
         200,
-        "Oldest first, empty ones left out.",
+        "Oldest bucket first. Empty buckets are left out.",
         {"buckets": [_BUCKET]},
         documents.History,
     )
     | openapi.problems(404, 422, 503),
     openapi_extra={
         "parameters": [
-            openapi.query("from", "Since this time; a day before `to` if left out.", type="string"),
-            openapi.query("to", "Before this time; now if left out.", type="string"),
             openapi.query(
-                "points", "At most so many buckets.", maximum=history.POINTS, default=history.POINTS
+                "from", "The earliest time. Default: one day before `to`.", type="string"
+            ),
+            openapi.query("to", "Only before this time. Default: now.", type="string"),
+            openapi.query(
+                "points",
+                "The largest number of buckets.",
+                maximum=history.POINTS,
+                default=history.POINTS,
             ),
         ]
     },
 )
 async def get(request: Request, name: Name) -> Response:
-    """Return rows, alarms, severities and regimes by the minute for two days, then by the hour."""
+    """Return rows, alarms, severities and regimes in buckets.
+
+    A bucket is a minute for the last two days, and an hour before that.
+    """
     app = parts(request)
     asked = time_range(request)
     most = whole_number(request, "points", history.POINTS, history.POINTS)
     end = time.time() + history.MINUTE if asked.end is None else asked.end
     start = end - _DAY if asked.start is None else asked.start
     if end <= start:
-        raise Unprocessable("`from` in the query is not before now.")
+        raise Unprocessable("`from` in the query must be before now.")
     await existing(app, name)
     minutes: Buckets = {}
     hours: Buckets = {}
     for chunk, buckets in (await app.stores.incidents.buckets(name)).items():
         (minutes if history.step_of(chunk) == history.MINUTE else hours).update(buckets)
     found = history.points(minutes, hours, start, end, most)
-    return answer({"buckets": [_told(point) for point in found]})
+    return answer({"buckets": [_document(point) for point in found]})
 
 
-def _told(point: Point) -> JsonObject:
+def _document(point: Point) -> JsonObject:
     bucket = point.bucket
     return {
         "at": rfc3339(point.at),
@@ -106,13 +114,13 @@ def _told(point: Point) -> JsonObject:
     | openapi.problems(404, 422, 503),
     openapi_extra={
         "parameters": [
-            openapi.query("after", "The generation that `next` named."),
-            openapi.query("limit", "At most so many.", maximum=MOST, default=PAGE),
+            openapi.query("after", "The `next` of the page before."),
+            openapi.query("limit", "The largest number of moves.", maximum=MOST, default=PAGE),
         ]
     },
 )
 async def generations(request: Request, name: Name) -> Response:
-    """Return who moved the champion, how and why."""
+    """Return every move of the champion: from which version to which, who moved it, how and why."""
     app = parts(request)
     limit = whole_number(request, "limit", PAGE)
     before = None

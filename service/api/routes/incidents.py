@@ -1,4 +1,4 @@
-"""Incidents: listed, shown, and decided by a person."""
+"""Incidents: list them, show one, and record a person's decision."""
 
 from typing import Any
 
@@ -56,8 +56,8 @@ _ROW = {
 _EFFECT = "34 rows are labelled normal and are learned at the next retraining; rows like them page "
 _EFFECT += "nobody from now on."
 _RANGE = [
-    openapi.query("from", "Since this time (RFC 3339, or seconds since 1970).", type="string"),
-    openapi.query("to", "Before this time.", type="string"),
+    openapi.query("from", "The earliest time (RFC 3339, or seconds since 1970).", type="string"),
+    openapi.query("to", "Only before this time.", type="string"),
 ]
 
 
@@ -71,18 +71,18 @@ _RANGE = [
         "parameters": [
             openapi.query("state", "`open` or `closed`.", type="string"),
             *_RANGE,
-            openapi.query("after", "The id that `next` named.", type="string"),
-            openapi.query("limit", "At most so many.", maximum=1000, default=PAGE),
+            openapi.query("after", "The `next` of the page before.", type="string"),
+            openapi.query("limit", "The largest number of incidents.", maximum=1000, default=PAGE),
         ]
     },
 )
 async def index(request: Request, name: Name) -> Response:
-    """Return those that lie, at least in part, in the range."""
+    """Return the incidents that overlap the time range."""
     app = parts(request)
     asked, limit = time_range(request), whole_number(request, "limit", PAGE)
     state = request.query_params.get("state")
     if state not in {None, "open", "closed"}:
-        raise Unprocessable('`state` in the query is "open" or "closed".')
+        raise Unprocessable('`state` in the query must be "open" or "closed".')
     await existing(app, name)
     found = [
         one
@@ -103,7 +103,7 @@ async def index(request: Request, name: Name) -> Response:
     | openapi.problems(404, 503),
 )
 async def get(request: Request, name: Name, incident: str) -> Response:
-    """Return the incident and at most 100 of its rows."""
+    """Return the incident with at most 100 of its rows, the most severe first."""
     app = parts(request)
     config = (await existing(app, name)).row_config
     found = await known(app, name, incident)
@@ -124,7 +124,7 @@ async def get(request: Request, name: Name, incident: str) -> Response:
     openapi_extra=openapi.json_body({"decision": "dismiss", "why": "a wash"}, required=True),
 )
 async def post(request: Request, name: Name, incident: str) -> Response:
-    """Label its kept rows and answer what will come of it."""
+    """Decide the incident. The decision labels its kept rows. `effect` says what follows."""
     app = parts(request)
     app.writable()
     asked = await request_bodies.read(request, request_bodies.DecideIncident)
@@ -138,10 +138,10 @@ async def post(request: Request, name: Name, incident: str) -> Response:
 
 
 async def known(app: Parts, name: str, incident: str) -> Listed:
-    """Return an incident; Unknown where it is not kept."""
+    """Return the incident. Raises Unknown if it is not stored."""
     found = None
     if len(incident) <= 64 and incident.isascii():
         found = await app.stores.incidents.get(name, incident)
     if found is None:
-        raise Unknown("The incident is not kept, or never was.")
+        raise Unknown("There is no such incident, or it is no longer stored.")
     return found

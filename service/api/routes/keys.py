@@ -1,4 +1,4 @@
-"""API keys: made, listed, revoked."""
+"""API keys: make, list and revoke them."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -34,7 +34,7 @@ _ASKED = {"name": "press 7", "scopes": ["ingest", "score"], "detectors": ["pump-
     openapi_extra={"parameters": list(PAGED.values())},
 )
 async def index(request: Request) -> Response:
-    """Return what each stored key allows; the keys themselves are kept nowhere."""
+    """Return what each stored key allows. The store holds only hashes of the keys."""
     _, grants = await parts(request).stores.api_keys.read()
     if not is_paged(request):
         return answer({"keys": [describe(grant) for grant in grants]})
@@ -48,21 +48,23 @@ async def index(request: Request) -> Response:
     summary="Make an API key",
     status_code=201,
     dependencies=[needs(Scope.ADMIN, whole=True)],
-    responses=openapi.answers(201, "Shown this once.", {"key": "anm_...", **_KEY}, documents.ApiKey)
+    responses=openapi.answers(
+        201, "Made. The key is shown only here.", {"key": "anm_...", **_KEY}, documents.ApiKey
+    )
     | openapi.problems(409, 413, 415, 422, 503),
     openapi_extra=openapi.json_body(_ASKED, required=True),
 )
 async def post(request: Request) -> Response:
-    """Make a key; without `detectors` it is for all of them."""
+    """Make a key. Without `detectors` it covers all detectors."""
     app = parts(request)
     app.writable()
     asked = await request_bodies.read(request, request_bodies.NewKey)
     if not asked.scopes:
-        raise Unprocessable(f"scopes: some of {', '.join(Scope)}.")
+        raise Unprocessable(f"scopes: give at least one of {', '.join(Scope)}.")
     secret = new_secret()
     grant = asked.grant(secret.encode())
     if not app.access.guarded and (Scope.ADMIN not in grant.scopes or grant.detectors is not None):
-        raise Conflict("The first key has the scope admin, for all detectors: it makes the others.")
+        raise Conflict("The first key must have the scope admin and cover all detectors.")
     created = await app.stores.api_keys.create(grant, who=f"key:{caller(request).id}")
     await _settled(app)
     return answer({"key": secret, **describe(created)}, 201)
@@ -77,7 +79,7 @@ async def post(request: Request) -> Response:
     responses=openapi.problems(404, 503),
 )
 async def delete(request: Request, key: str) -> Response:
-    """Let nobody in with this key any more: here at once, in other processes within 2 s."""
+    """Revoke the key. This process refuses it at once, other processes within 2 s."""
     app = parts(request)
     await app.stores.api_keys.revoke(key, who=f"key:{caller(request).id}")
     await _settled(app)
@@ -85,5 +87,5 @@ async def delete(request: Request, key: str) -> Response:
 
 
 async def _settled(app: Parts) -> None:
-    """Let this process see the change that it just made."""
+    """Read the keys again, so that this process applies its own change at once."""
     await app.access.refresh(app.stores.api_keys)

@@ -1,4 +1,4 @@
-"""What people say of anomalies and vectors: given, listed, deleted."""
+"""Labels that people give to anomalies and vectors: add, list and delete them."""
 
 import hashlib
 import time
@@ -53,7 +53,7 @@ _TAKEN = {
     "/feedback",
     summary="Label anomalies or vectors",
     dependencies=[needs(Scope.INGEST, Scope.LABEL)],
-    responses=openapi.answers(200, "Kept.", _TAKEN, documents.FeedbackAnswer)
+    responses=openapi.answers(200, "Stored.", _TAKEN, documents.FeedbackAnswer)
     | openapi.problems(400, 404, 413, 415, 422, 429, 503, instead=openapi.FULL),
     openapi_extra=openapi.json_body(
         {
@@ -67,7 +67,10 @@ _TAKEN = {
     | {"parameters": [openapi.header("Idempotency-Key", "As for `normal`.", "review-17")]},
 )
 async def feedback(request: Request, name: Name) -> Response:
-    """Keep every label; normals are buffered too, those of no recorded event after admission."""
+    """Store the labels, and buffer the rows that are labelled normal.
+
+    A row of a recorded event is buffered as it is. Admission judges every other row first.
+    """
     app = parts(request)
     app.writable()
     key, sender = idempotency_key(request.headers.get("idempotency-key")), caller(request)
@@ -95,7 +98,7 @@ async def feedback(request: Request, name: Name) -> Response:
 
 
 def _check_scope(sender: Grant, asked: list[Labelled]) -> None:
-    """Raise Forbidden where a key without the scope `label` names anomalies."""
+    """Raise Forbidden if a key without the scope `label` labels anomalies."""
     if Scope.LABEL not in sender.scopes and any(one.label == "anomaly" for one in asked):
         raise Forbidden(Scope.LABEL, "Labels `anomaly` need a key with the scope label.")
 
@@ -105,20 +108,20 @@ async def _labels(
 ) -> tuple[list[Label], list[Event]]:
     """Return the labels with their vectors, and the events that are labelled normal.
 
-    Rows of problems count the labels given.
+    The `row` of a problem is the position of the label in the request.
     """
     for row, one in enumerate(asked):
         if (one.event is None) == (one.vector is None):
-            raise BadVectors("A label is for an `event` or for a `vector`.", row=row)
+            raise BadVectors("A label needs either `event` or `vector`.", row=row)
     wanted = [one.event for one in asked if one.event is not None]
     held: dict[str, Event] = await app.stores.events.get(detector.name, wanted) if wanted else {}
     vectors: list[payload.Matrix] = []
     for row, one in enumerate(asked):
         if one.event is None and (detector.config.words or detector.undecided):
             what = "with a category" if detector.config.words else "without a context yet"
-            raise BadVectors(f"A detector {what} takes labels of events alone.", row=row)
+            raise BadVectors(f"A detector {what} takes labels of events only.", row=row)
         if one.event is not None and one.event not in held:
-            raise Unknown("The event is not kept, or never was.", row=row)
+            raise Unknown("There is no such event, or it is no longer stored.", row=row)
         with np.errstate(over="ignore"):
             vector = (
                 np.asarray(one.vector, np.float32)
@@ -141,9 +144,9 @@ async def _labels(
 async def _buffer(
     app: Parts, detector: Detector, labels: list[Label], key: str | None, sender: str
 ) -> tuple[dict[str, int], str | None]:
-    """Buffer what is labelled normal: of recorded events as it is, else after admission.
+    """Buffer the rows that are labelled normal; admission judges those of no recorded event.
 
-    Returns what the answer says of it, and the batch of the recorded events.
+    Returns the counts `buffered` and `quarantined`, and the batch id of the rows of events.
     """
     found, batch = {"buffered": detector.buffered, "quarantined": 0}, None
     for recorded in (True, False):
@@ -170,7 +173,7 @@ async def _buffer(
 
 
 def _effect(detector: Detector, learned: list[Label]) -> str | None:
-    """Return what comes of labels `normal` of recorded events, in words; None without any."""
+    """Return a sentence about what the labels `learned` lead to, None if there are none."""
     if not learned:
         return None
     are = "is" if len(learned) == 1 else "are"
@@ -181,7 +184,7 @@ def _effect(detector: Detector, learned: list[Label]) -> str | None:
 
 
 def _of_batch(label: Label, batch: str | None) -> Label:
-    """Return the label with the batch that its recorded event is learned with, if it is."""
+    """Return the label with the id of its batch if it labels an event as normal."""
     if label.label == "normal" and label.event is not None:
         return replace(label, batch=batch)
     return label
@@ -195,13 +198,13 @@ def _of_batch(label: Label, batch: str | None) -> Label:
     | openapi.problems(404, 422, 503),
     openapi_extra={
         "parameters": [
-            openapi.query("after", "The id that `next` named.", type="string"),
-            openapi.query("limit", "At most so many.", maximum=MOST, default=PAGE),
+            openapi.query("after", "The `next` of the page before.", type="string"),
+            openapi.query("limit", "The largest number of labels.", maximum=MOST, default=PAGE),
         ]
     },
 )
 async def index(request: Request, name: Name) -> Response:
-    """Return what people said, with sender and time."""
+    """Return the labels with their senders and times."""
     app = parts(request)
     limit = whole_number(request, "limit", PAGE)
     await existing(app, name)
@@ -219,7 +222,10 @@ async def index(request: Request, name: Name) -> Response:
     responses=openapi.problems(404, 503),
 )
 async def delete(request: Request, name: Name, label: str) -> Response:
-    """Take back what was said; a normal that was buffered stays so, `revoke` takes its batch."""
+    """Delete the label.
+
+    A row that the label sent to the buffer stays there. `revoke` with its batch removes it.
+    """
     app = parts(request)
     app.writable()
     detector = await existing(app, name)

@@ -1,4 +1,4 @@
-"""Mute: for a while a detector is scored and shown, pages nobody and learns nothing."""
+"""Mute: for a limited time a detector pages nobody and learns nothing; scoring goes on."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -22,12 +22,15 @@ _MUTE = {"until": "2026-11-28T12:19:00.000Z", "why": "planned service", "who": "
     "",
     summary="Mute a detector for a while",
     dependencies=[needs(Scope.ADMIN)],
-    responses=openapi.answers(200, "Until when.", {"mute": _MUTE}, documents.MuteAnswer)
+    responses=openapi.answers(200, "The end of the mute.", {"mute": _MUTE}, documents.MuteAnswer)
     | openapi.problems(404, 413, 415, 422, 503),
     openapi_extra=openapi.json_body({"seconds": 7200, "why": "planned service"}, required=True),
 )
 async def post(request: Request, name: Name) -> Response:
-    """Page nobody and learn nothing until the time is over; scoring and history go on."""
+    """Mute the detector: it pages nobody and learns nothing until the time is over.
+
+    Scoring and history go on.
+    """
     app = parts(request)
     app.writable()
     asked = await request_bodies.read(request, request_bodies.Silence)
@@ -46,7 +49,7 @@ async def post(request: Request, name: Name) -> Response:
     responses=openapi.problems(404, 503),
 )
 async def delete(request: Request, name: Name) -> Response:
-    """Page and learn again from now on; without a mute this changes nothing."""
+    """End the mute: the detector pages and learns again. Without a mute nothing changes."""
     app = parts(request)
     app.writable()
     await app.stores.detectors.mute(name, 0.0, "", f"key:{caller(request).id}")

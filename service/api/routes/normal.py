@@ -1,4 +1,4 @@
-"""Route that takes normal batches."""
+"""The route that takes normal batches."""
 
 import asyncio
 from collections.abc import Callable
@@ -45,20 +45,23 @@ _INGESTED = {
         "parameters": [
             openapi.header(
                 "Idempotency-Key",
-                "Makes a retry within 24 hours store nothing twice: 1 to 255 visible ASCII "
-                "characters.",
+                "1 to 255 visible ASCII characters. A retry with the same key within 24 hours "
+                "stores nothing twice.",
                 "2026-11-21T12:00:00Z/pump-7",
             ),
             openapi.query(
                 "vouch",
-                "A person vouches for these rows, those too that alarmed when they were scored.",
+                "A person vouches for these rows, also for rows that alarm.",
                 type="boolean",
             ),
         ]
     },
 )
 async def normal(request: Request, name: Name) -> Response:
-    """Answer once the batch is durable in the buffer; the first one of an entity makes it."""
+    """Store the batch in the buffer. The answer comes once the store has written it durably.
+
+    The first normal batch of an entity makes the entity's detector.
+    """
     app = parts(request)
     key = idempotency_key(request.headers.get("idempotency-key"))
     kind = payload.media_type(request.headers.get("content-type"))
@@ -70,7 +73,7 @@ async def normal(request: Request, name: Name) -> Response:
     most = app.settings
     X = rows.model.X
     if X.nbytes > most.buffer_max_bytes or len(X) > most.buffer_max_vectors:
-        raise TooLarge("The batch is larger than the buffer: send it in parts.")
+        raise TooLarge("The batch is larger than the buffer. Send it in parts.")
     trace = trace_id(request.headers.getlist("traceparent"))
     rows = rows._replace(vouched=flag(request, "vouch") or rows.vouched, trace=trace)
     stored = await app.ingest.store(name, rows, key, sender=caller(request).id)

@@ -1,4 +1,4 @@
-"""The page for people: what needs them, each detector, each incident."""
+"""The pages for people: the overview, one detector, one incident, login and the API's docs."""
 
 import time
 from functools import cache
@@ -65,7 +65,7 @@ def _unless_shown(request: Request, found: Answer[Any]) -> Response | None:
 
 
 def _failed(request: Request, found: Answer[Any]) -> Response:
-    """Return the page that stands for one that cannot be shown."""
+    """Return the page to show instead of one that failed. A 401 redirects to the login."""
     if found.status == 401:
         root = root_path(request)
         asked = root + request.url.path + (f"?{request.url.query}" if request.url.query else "")
@@ -75,7 +75,7 @@ def _failed(request: Request, found: Answer[Any]) -> Response:
 
 @router.get("/", dependencies=[open_to_all()])
 async def root(request: Request) -> Response:
-    """Show what needs a person, the detectors and the service."""
+    """Show the work that waits for a person, the detectors and the service."""
     now = time.time()
     asked = parse(request.query_params.get("range"), None, None, now)
     shown = await overview_page.overview(OwnApi(request), asked, now)
@@ -101,7 +101,7 @@ async def detector(request: Request, name: Name) -> Response:
 
 @router.get("/detectors/{name}/incidents/{incident}", dependencies=[open_to_all()])
 async def incident(request: Request, name: Name, incident: str) -> Response:
-    """Show one incident, and let a person decide."""
+    """Show one incident with the form for a person's decision."""
     api = OwnApi(request)
     found = await api.get(Incident, f"/v1/detectors/{name}/incidents/{incident}")
     if found.document is None:
@@ -118,13 +118,13 @@ async def login(request: Request) -> Response:
 
 @router.get("/docs", dependencies=[open_to_all()])
 async def docs(request: Request) -> Response:
-    """Show the OpenAPI document, and let a person try it out."""
+    """Show the OpenAPI document in a page from which requests can be sent."""
     return _page(request, "docs.html")
 
 
 @router.get("/static/{digest}/{file}", dependencies=[open_to_all()])
 async def static(digest: str, file: str) -> Response:
-    """Return a script or a style."""
+    """Return a script or a style sheet."""
     found = assets.assets().get(file)
     if found is None or digest != assets.digest():
         raise Unknown("There is no such file.")

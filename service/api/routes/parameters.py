@@ -8,23 +8,28 @@ from fastapi import Path
 from service.problems import BadRequest, PreconditionFailed
 
 KEY_MAX = 255
-# A proxy that compresses makes a tag weak; a generation is one whatever the bytes that carried it.
+# A proxy that compresses an answer turns its tag into a weak one. Weak tags are accepted too,
+# since a generation does not depend on the bytes of the answer.
 _TAG = re.compile(r'"(\d{1,15})"')
 
 
 def idempotency_key(value: str | None) -> str | None:
-    """Return the key when it is 1 to 255 visible ASCII characters; BadRequest otherwise."""
+    """Return the key, None if none is sent.
+
+    Raises BadRequest if it is not 1 to 255 visible ASCII characters.
+    """
     if value is None:
         return None
     if not 1 <= len(value) <= KEY_MAX or not all("!" <= char <= "~" for char in value):
-        raise BadRequest(f"Idempotency-Key: 1 to {KEY_MAX} visible ASCII characters.")
+        raise BadRequest(f"Idempotency-Key must be 1 to {KEY_MAX} visible ASCII characters.")
     return value
 
 
 def expected_generation(if_match: str | None, generation: int) -> int | None:
-    """Return the generation that `If-Match` asks for, None when it asks for none.
+    """Return the generation that the header `If-Match` asks for, None if it asks for none.
 
-    Of several tags the present `generation`, where it is among them. Raises PreconditionFailed.
+    If the header has several tags and the present `generation` is one of them, that one is
+    returned. Raises PreconditionFailed if no tag is a generation.
     """
     if if_match is None or if_match.strip() == "*":
         return None

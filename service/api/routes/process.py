@@ -1,4 +1,4 @@
-"""What is asked of the process itself: is it alive, is it ready, what did it count."""
+"""Routes about the process itself: alive, ready, metrics, OpenAPI document."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -30,7 +30,7 @@ async def document(request: Request) -> Response:
     responses=openapi.answers(200, "It is.", {"status": "ok"}, documents.Health),
 )
 async def healthz() -> Response:
-    """Answer as long as the process can."""
+    """Answer 200 as long as the process can answer at all."""
     return answer({"status": "ok"})
 
 
@@ -40,14 +40,14 @@ async def healthz() -> Response:
     dependencies=[open_to_all()],
     responses=openapi.answers(
         200,
-        "`ready`, or `degraded` without the store or a worker.",
+        "`ready`, or `degraded` if the store or every worker is missing.",
         {"status": "ready", "champions": 1, "worker": True},
         documents.Health,
     )
     | openapi.problems(503, instead=openapi.UNREADY),
 )
 async def readyz(request: Request) -> Response:
-    """Answer 200 while there is a store, or at least a champion in memory."""
+    """Answer 200 if the store answers or at least one champion is in memory."""
     app = parts(request)
     loaded = len(app.champions.loaded())
     if app.watcher.health.redis_up and app.access.informed:
@@ -67,7 +67,7 @@ async def readyz(request: Request) -> Response:
     responses={200: {"description": "Exposition format.", "content": {"text/plain": {}}}},
 )
 async def metrics(request: Request) -> Response:
-    """Return what all API processes of this machine counted, and what the store holds."""
+    """Return the counters of all API processes of this machine, and the metrics of the store."""
     app = parts(request)
     page = await app.metrics.expose(app.state_metrics)
     return Response(page, headers={"content-type": _METRICS})

@@ -1,4 +1,4 @@
-"""What the query of a list says: a range of time, a page of it."""
+"""Query parameters of lists: a time range, a page, numbers and flags."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,69 +14,88 @@ PAGE, MOST = 100, 1000
 
 T = TypeVar("T")
 
-# Of lists that were there before they had pages, for their documentation.
+# The OpenAPI parameters of lists that are whole without them, as before lists had pages.
 PAGED = {
-    "limit": openapi.query("limit", "At most so many, newest first; all without.", maximum=MOST),
-    "after": openapi.query("after", "What `next` said.", type="string"),
+    "limit": openapi.query(
+        "limit", "The size of a page, newest first. Without it the list is whole.", maximum=MOST
+    ),
+    "after": openapi.query("after", "The `next` of the page before.", type="string"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """From `start` until before `end`, in seconds since 1970; None where that end is open."""
+    """The times from `start` up to, but not including, `end`, in seconds since 1970.
+
+    None means that there is no bound on that side.
+    """
 
     start: float | None = None
     end: float | None = None
 
     def holds(self, first: float, last: float | None = None) -> bool:
-        """Return whether something from `first` to `last` lies in it, at least in part."""
+        """Return whether the time from `first` to `last` overlaps this range.
+
+        Without `last` it is the single time `first`.
+        """
         last = first if last is None else last
         return (self.end is None or first < self.end) and (self.start is None or last >= self.start)
 
 
 def time_range(request: Request) -> Range:
-    """Return `from` and `to` of the query; Unprocessable for what is no time."""
+    """Return the range `from` to `to` of the query.
+
+    Raises Unprocessable if one is not a time, or if `to` is not after `from`.
+    """
     found = Range(_time(request, "from"), _time(request, "to"))
     if found.start is not None and found.end is not None and found.end <= found.start:
-        raise Unprocessable("`to` in the query is not after `from`.")
+        raise Unprocessable("`to` in the query must be after `from`.")
     return found
 
 
 def whole_number(
     request: Request, name: str, default: int, most: int = MOST, *, least: int = 1
 ) -> int:
-    """Return a number from `least` to `most` of the query; Unprocessable for another."""
+    """Return the whole number `name` of the query, `default` if it is missing.
+
+    Raises Unprocessable if it is not a whole number from `least` to `most`.
+    """
     text = request.query_params.get(name, str(default))
     if not (text.isascii() and text.isdigit() and len(text) < 12 and least <= int(text) <= most):
-        raise Unprocessable(f"`{name}` in the query is a whole number from {least} to {most}.")
+        raise Unprocessable(f"`{name}` in the query must be a whole number from {least} to {most}.")
     return int(text)
 
 
 def more(last: str | int | None) -> dict[str, str | int]:
-    """Return `next` of a page whose last item this is, nothing on the last page."""
+    """Return the field `next` of a page's answer. It is left out if `last` is None."""
     return {} if last is None else {"next": last}
 
 
 def is_paged(request: Request) -> bool:
-    """Return whether the query asks for a page of a list that is answered whole without."""
+    """Return whether the query has `limit` or `after`. Without both the list is answered whole."""
     return not request.query_params.keys().isdisjoint(PAGED)
 
 
 def page(
-    found: Sequence[T], of: Callable[[T], str], request: Request, limit: int, none: str = "nothing"
+    items: Sequence[T],
+    id_of: Callable[[T], str],
+    request: Request,
+    limit: int,
+    none: str = "nothing",
 ) -> tuple[Sequence[T], str | None]:
-    """Return what follows `after` of the query, `limit` at most, and what `next` says, if anything.
+    """Return at most `limit` items behind the one that `after` in the query names.
 
-    `of` names one of `found`. Raises Unprocessable for an `after` that names `none` of them.
+    The second value is the id of the page's last item, None on the last page. Raises
+    Unprocessable if no item has the id `after`; `none` is the word for "no item" in the message.
     """
     after, start = request.query_params.get("after"), 0
     if after is not None:
-        ids = [of(one) for one in found]
+        ids = [id_of(item) for item in items]
         if after not in ids:
             raise Unprocessable(f"`after` in the query names {none} of this list.")
         start = ids.index(after) + 1
     end = start + limit
-    return found[start:end], of(found[end - 1]) if end < len(found) else None
+    return items[start:end], id_of(items[end - 1]) if end < len(items) else None
 
 
 def _time(request: Request, name: str) -> float | None:
@@ -86,20 +105,23 @@ def _time(request: Request, name: str) -> float | None:
     try:
         value: str | float = float(text)
     except ValueError:
-        value = text.replace(" ", "+")  # a plus sign that was not escaped
+        value = text.replace(" ", "+")  # an unescaped plus sign arrives as a space
     try:
         return float(parse_times([value])[0])
     except BadVectors:
         raise Unprocessable(
-            f"`{name}` in the query is a time: RFC 3339, or seconds since 1970."
+            f"`{name}` in the query must be a time: RFC 3339, or seconds since 1970."
         ) from None
 
 
 def flag(request: Request, name: str, *, default: bool = False) -> bool:
-    """Return a `true` or `false` of the query; Unprocessable for anything else."""
+    """Return the flag `name` of the query, `default` if it is missing.
+
+    Raises Unprocessable if it is neither `true` nor `false`.
+    """
     text = request.query_params.get(name)
     if text is None:
         return default
     if text not in {"true", "false"}:
-        raise Unprocessable(f"`{name}` in the query is true or false.")
+        raise Unprocessable(f"`{name}` in the query must be true or false.")
     return text == "true"

@@ -1,4 +1,4 @@
-"""What people look at and decide: quarantine, drift."""
+"""The quarantine, with the decisions of people about it, and the drift of live traffic."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -41,7 +41,11 @@ _ENTRY = {
     openapi_extra={"parameters": list(PAGED.values())},
 )
 async def quarantine(request: Request, name: Name) -> Response:
-    """Return what waits for a person: experiences that were rejected or failed, rows held back."""
+    """Return the entries that wait for a person.
+
+    An entry is an experience whose training was rejected or failed, or rows that admission held
+    back.
+    """
     app = parts(request)
     await existing(app, name)
     waiting = await app.stores.quarantine.list(name)
@@ -58,14 +62,14 @@ async def quarantine(request: Request, name: Name) -> Response:
     dependencies=[needs(Scope.READ)],
     responses=openapi.answers(
         200,
-        "The first 1,000.",
+        "At most 1,000 rows.",
         {"id": "r1763726400000-0", "vectors": [[0.1, 1.4, 9.9]]},
         documents.QuarantinedRows,
     )
     | openapi.problems(404, 503),
 )
 async def rows(request: Request, name: Name, entry: str) -> Response:
-    """Return the vectors of an entry of kind `rows`."""
+    """Return the first 1,000 vectors of an entry of kind `rows`."""
     app = parts(request)
     config = (await existing(app, name)).row_config
     X = await app.stores.quarantine.vectors(name, entry)
@@ -78,13 +82,13 @@ async def rows(request: Request, name: Name, entry: str) -> Response:
     summary="Release or discard what is held back",
     dependencies=[needs(Scope.ADMIN)],
     responses=openapi.answers(
-        200, "Done.", {"id": "v4", "decision": "release", "vectors": 1000}, documents.Decided
+        200, "Decided.", {"id": "v4", "decision": "release", "vectors": 1000}, documents.Decided
     )
     | openapi.problems(404, 409, 413, 415, 422, 503),
     openapi_extra=openapi.json_body({"decision": "release"}, required=True),
 )
 async def decide(request: Request, name: Name, entry: str) -> Response:
-    """Send it back to the buffer, or delete it."""
+    """Send the entry's vectors to the buffer (release), or delete them (discard)."""
     app = parts(request)
     app.writable()
     decision = (await request_bodies.read(request, request_bodies.Decide)).decision
@@ -116,6 +120,6 @@ _DRIFT: JsonObject = {
     | openapi.problems(404, 503),
 )
 async def drift(request: Request, name: Name) -> Response:
-    """Return the drift state and the tests behind it, with the worst features."""
+    """Return the drift state, the tests that it follows from, and the worst features."""
     app = parts(request)
     return answer(drift_now(await existing(app, name), no_worker(app)))

@@ -1,4 +1,4 @@
-"""Un-learning: what a batch, or an API key, brought in is taken back."""
+"""Revocation: unlearn the rows of one batch, or all rows that one API key sent."""
 
 from fastapi import APIRouter, Request, Response
 from msgspec import UNSET
@@ -38,30 +38,36 @@ _ANSWER = {
     "/revoke",
     summary="Unlearn a batch, or what an API key sent",
     dependencies=[needs(Scope.ADMIN)],
-    responses=openapi.answers(200, "Done, or what it would come to.", _ANSWER, Revoked)
+    responses=openapi.answers(
+        200, "What was revoked, or with `dry_run` what would be.", _ANSWER, Revoked
+    )
     | openapi.problems(404, 409, 410, 413, 415, 422, 503),
     openapi_extra=openapi.json_body(
         {"key": "9f86d081884c7d65", "why": "press 7 was broken", "dry_run": True}, required=True
     ),
 )
 async def revoke(request: Request, name: Name) -> Response:
-    """Return to the last version that learned nothing of it; relearn of the rest what is kept."""
+    """Unlearn the rows of a batch or of an API key.
+
+    The champion becomes the last version that learned none of them. Other rows that later
+    versions learned return to the buffer as far as they are still stored.
+    """
     app = parts(request)
     app.writable()
     asked = await request_bodies.read(request, request_bodies.Revoke)
     if (asked.batch is None) == (asked.key is None):
-        raise Unprocessable("Wanted is a `batch` or a `key`.")
+        raise Unprocessable("Give either `batch` or `key`.")
     culprit = Culprit("key", asked.key) if asked.key else Culprit("batch", asked.batch or "")
     await existing(app, name)
     plan = await app.stores.revocations.plan(name, culprit)
     if asked.dry_run:
-        said = [one for one in await app.stores.labels.all(name) if one.sender == asked.key]
-        return answer(replace(plan.foreseen(), labels=len(said) if asked.key else UNSET))
+        labels = [one for one in await app.stores.labels.all(name) if one.sender == asked.key]
+        return answer(replace(plan.foreseen(), labels=len(labels) if asked.key else UNSET))
     who = f"key:{caller(request).id}"
     order = Asked(culprit, who, asked.why, unserved=asked.without_champion)
     plan.check(order)
     if plan.target is not None and plan.target != plan.champion:
-        # Loaded and verified before the pointer moves to it.
+        # Load and verify the version before the champion pointer moves to it.
         await app.watcher.refresh(name)
         await app.watcher.pinned(name, plan.target)
     done = await app.stores.revocations.revoke(name, order)

@@ -1,4 +1,4 @@
-"""`score` and `normal`: the two routes that carry vectors."""
+"""The route `score`, and the look-up of the champion that judges."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ from service.scoring.vectors import OCTETS, media_type
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["vectors"])
 
 
-_EXPLAINED = 16  # times as much as a score
+_EXPLAIN_COST = 16  # what a row costs with attributions, in costs of a row without them
 
 _ANSWER = {
     "detector": "pump-7",
@@ -40,14 +40,14 @@ _BINARY = {
         "type": "string",
         "format": "binary",
         "description": "n float32 scores, n float32 p-values, n float32 severities, n uint8 "
-        "verdicts, little-endian, one after the other; n is in X-Anamnesis-Rows.",
+        "verdicts, little-endian, one column after the other. n is in X-Anamnesis-Rows.",
     }
 }
 _HEADERS = {
     f"X-Anamnesis-{what}": {"description": text, "schema": {"type": "string"}}
     for what, text in {
         "Detector": "Binary answers: the detector.",
-        "Judged-By": "Binary answers: the detector that judged for an entity without a version.",
+        "Judged-By": "Binary answers: the template's detector, if it judged for an entity.",
         "Version": "Binary answers: the version.",
         "Generation": "Binary answers: the generation.",
         "Config-Revision": "Binary answers: the revision of the config.",
@@ -69,8 +69,10 @@ _SCORED = openapi.answers(
     openapi_extra=openapi.vectors_body()
     | {
         "parameters": [
-            openapi.query("version", "Pins a version instead of the champion."),
-            openapi.query("explain", "Adds the k largest contributions of each row (JSON only)."),
+            openapi.query("version", "The version that scores, instead of the champion."),
+            openapi.query(
+                "explain", "How many largest contributions to add to each row (JSON only)."
+            ),
         ]
     },
 )
@@ -92,10 +94,10 @@ async def score(request: Request, name: Name) -> Response:
         champion,
     )
     serving = champion or app.champions.get(name)
-    # Attributions cost a gradient for each row, and a lengthy answer.
-    weighed = len(asked.body) * (_EXPLAINED if query.explain else 1)
+    # Attributions need a gradient for each row, and make the answer longer.
+    size = len(asked.body) * (_EXPLAIN_COST if query.explain else 1)
     kind = media_type(asked.content_type)
-    if serving is None or fits_inline(kind, weighed, serving.inline):
+    if serving is None or fits_inline(kind, size, serving.inline):
         return respond(app.scoring.score(asked))
     started = time.perf_counter()
     turn = await asyncio.to_thread(app.scoring.compute, (asked,))
@@ -104,9 +106,9 @@ async def score(request: Request, name: Name) -> Response:
 
 
 async def stand_in(app: Parts, name: str) -> Champion | None:
-    """Return who judges for an entity without a version of its own: its template's detector.
+    """Return the champion of the template's detector if it must judge for this entity.
 
-    None where the entity has a version, or the template's detector has none.
+    None if the entity has its own champion, or if the template's detector has none.
     """
     template = template_of(name)
     if template not in app.champions.templates or app.champions.get(name) is not None:
@@ -118,7 +120,7 @@ async def stand_in(app: Parts, name: str) -> Champion | None:
 
 
 async def know(app: Parts, name: str) -> None:
-    """Ask the store for a detector or a first version that this process has not heard of yet."""
+    """Read the detector from the store if this process has no champion of it in memory."""
     if app.champions.get(name) is None:
         await app.watcher.know(name)
     else:

@@ -1,4 +1,4 @@
-"""The service as a whole: what needs a person, and what it runs on."""
+"""The service as a whole: the work for people and for workers, and its processes."""
 
 import time
 
@@ -36,17 +36,17 @@ _ITEM = {
     | openapi.problems(503),
 )
 async def attention(request: Request) -> Response:
-    """Return it for every detector that the key is for."""
+    """Return what needs a person now, for every detector that the API key covers."""
     app, grant = parts(request), caller(request)
-    items = of_service(_store(app), _worker_age(app))
+    items = of_service(_store_trouble(app), _worker_age(app))
     for detector in await app.stores.detectors.list():
         if grant.covers(detector.name):
-            items += await of(app, detector)
-    return answer({"items": [_told(item) for item in worst_first(items)]})
+            items += await attention_items(app, detector)
+    return answer({"items": [_document(item) for item in worst_first(items)]})
 
 
-async def of(app: Parts, detector: Detector) -> list[Item]:
-    """Return what waits at one detector; a muted one is left alone."""
+async def attention_items(app: Parts, detector: Detector) -> list[Item]:
+    """Return what needs a person at one detector. A muted detector needs nobody."""
     if detector.muted(time.time()):
         return []
     waiting = []
@@ -59,11 +59,11 @@ async def of(app: Parts, detector: Detector) -> list[Item]:
     return of_detector(detector, waiting)
 
 
-def _told(item: Item) -> JsonObject:
+def _document(item: Item) -> JsonObject:
     return item._asdict() | {"since": rfc3339(item.since)}
 
 
-def _store(app: Parts) -> str | None:
+def _store_trouble(app: Parts) -> str | None:
     if not app.watcher.health.redis_up:
         return "the store does not answer: scoring goes on, nothing is stored"
     return app.watcher.health.refusal
@@ -80,14 +80,14 @@ def _worker_age(app: Parts) -> float | None:
     dependencies=[needs(Scope.READ, Scope.METRICS, whole=True)],
     responses=openapi.answers(
         200,
-        "Detectors that are due and wait, that are retrained, and the longest wait.",
+        "How many detectors wait for a retraining, how many are retrained, and the longest wait.",
         {"due": 12, "running": 3, "oldest_seconds": 40.0},
         Work,
     )
     | openapi.problems(503),
 )
 async def work(request: Request) -> Response:
-    """Return it for all detectors: what the number of workers is scaled on."""
+    """Return the retraining work of all detectors. An autoscaler of workers can use it."""
     return answer((await parts(request).stores.due.work())._asdict())
 
 
@@ -108,7 +108,10 @@ async def work(request: Request) -> Response:
     | openapi.problems(503),
 )
 async def service(request: Request) -> Response:
-    """Return the workers with the age of their latest beat, and who serves which generation."""
+    """Return the state of the store, the workers and the API processes.
+
+    A process has the age of its latest heartbeat. An API process has the generations it serves.
+    """
     app = parts(request)
     workers = await app.stores.leases.workers()
     processes = await app.stores.processes.all()

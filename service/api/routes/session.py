@@ -21,7 +21,7 @@ router = APIRouter(prefix="/v1/session", tags=["keys"])
     dependencies=[open_to_all()],
     responses=openapi.answers(
         201,
-        "Logged in: a cookie is set.",
+        "Logged in. A cookie is set.",
         {"csrf": "bW9yZSByYW5kb20", "scopes": ["read"]},
         documents.SessionAnswer,
     )
@@ -29,11 +29,11 @@ router = APIRouter(prefix="/v1/session", tags=["keys"])
     openapi_extra=openapi.json_body({"key": "anm_..."}, required=True),
 )
 async def post(request: Request) -> Response:
-    """Take an API key and set a cookie that stands for it for eight hours."""
+    """Check an API key and set a cookie that replaces it for eight hours."""
     app = parts(request)
     asked = await request_bodies.read(request, request_bodies.Login)
     if not app.access.guarded:
-        raise Unprocessable("The service has no API keys: nobody needs to log in.")
+        raise Unprocessable("The service has no API keys, so nobody needs to log in.")
     grant = app.access.authenticate(b"Bearer " + asked.key.encode())
     cookie = session.issue(grant, time.time())
     document = {"csrf": session.csrf(cookie, grant), "scopes": sorted(grant.scopes)}
@@ -56,7 +56,7 @@ async def post(request: Request) -> Response:
     status_code=204,
     dependencies=[open_to_all()],
     response_class=Response,
-    responses={204: {"description": "Logged out: the cookie is removed."}},
+    responses={204: {"description": "Logged out. The cookie is removed."}},
 )
 async def delete(request: Request) -> Response:
     """Remove the cookie."""

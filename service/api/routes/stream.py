@@ -14,7 +14,7 @@ router = APIRouter(prefix="/v1", tags=["service"])
 
 _STREAM: openapi.Responses = {
     200: {
-        "description": "Events of type `change`: the names of detectors whose state changed.",
+        "description": "Events of type `change` with the names of detectors whose state changed.",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     }
 }
@@ -28,13 +28,16 @@ _STREAM: openapi.Responses = {
     responses=_STREAM | openapi.problems(429),
 )
 async def stream(request: Request) -> Response:
-    """Send an event whenever a detector that the key covers changes, until the client leaves."""
+    """Send an event for each change of a detector that the API key covers.
+
+    The stream ends when the client closes it.
+    """
     events = parts(request).changes.follow(caller(request).covers)
     first = await anext(events)
 
-    async def told() -> AsyncIterator[bytes]:
+    async def all_events() -> AsyncIterator[bytes]:
         yield first
         async for event in events:
             yield event
 
-    return StreamingResponse(told(), media_type="text/event-stream")
+    return StreamingResponse(all_events(), media_type="text/event-stream")

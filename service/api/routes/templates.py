@@ -1,4 +1,4 @@
-"""Templates: made, read, deleted; their entities are detectors like all others."""
+"""Templates: make, read and delete them. An entity of a template is an ordinary detector."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -30,7 +30,7 @@ _CONFIG = DetectorConfig().to_dict()
     ),
 )
 async def put(request: Request, name: TemplateName) -> Response:
-    """Take a config for detectors that are made from now on; those that exist keep theirs."""
+    """Store the config for entities that are made from now on. Existing ones keep their config."""
     app = parts(request)
     app.writable()
     config = affordable(app, parse(await request_bodies.json_text(request, MOST_CONFIG)))
@@ -47,7 +47,7 @@ async def put(request: Request, name: TemplateName) -> Response:
     | openapi.problems(404, 503),
 )
 async def get(request: Request, name: TemplateName) -> Response:
-    """Return the config that the next entity's detector is made with."""
+    """Return the config that the next new entity gets."""
     config = await parts(request).stores.templates.get(name)
     if config is None:
         raise Unknown("There is no such template.")
@@ -63,7 +63,7 @@ async def get(request: Request, name: TemplateName) -> Response:
     responses=openapi.problems(404, 409, 503),
 )
 async def delete(request: Request, name: TemplateName) -> Response:
-    """Refuse while detectors of its entities are left."""
+    """Delete the template. The answer is 409 while entities of it exist."""
     app = parts(request)
     app.writable()
     await app.stores.templates.delete(name)

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol (KServe V2): detectors as models, for clients that speak it."""
+"""The Open Inference Protocol (KServe V2): a detector is a model, a version a model version."""
 
 import asyncio
 import time
@@ -66,7 +66,7 @@ _TYPES = ("", "application/json", "application/octet-stream")
     ),
 )
 async def server(request: Request) -> Response:
-    """Return name, version and the extensions of the protocol that are built."""
+    """Return the server's name, its version and the protocol extensions that it supports."""
     about = {"name": "anamnesis", "version": request.app.version}
     return answer(about | {"extensions": open_inference.EXTENSIONS})
 
@@ -78,7 +78,7 @@ async def server(request: Request) -> Response:
     responses=openapi.answers(200, "It is.", {"live": True}, documents.InferenceReady),
 )
 async def live() -> Response:
-    """Answer as long as the process can."""
+    """Answer 200 as long as the process can answer at all."""
     return answer({"live": True})
 
 
@@ -90,7 +90,7 @@ async def live() -> Response:
     | openapi.problems(503),
 )
 async def ready(request: Request) -> Response:
-    """Answer 200 while there is a store, or at least a champion in memory."""
+    """Answer 200 if the store answers or at least one champion is in memory."""
     app = parts(request)
     if not app.champions.loaded() and not (app.watcher.health.redis_up and app.access.informed):
         raise Unready("The store does not answer, and no champion is in memory.")
@@ -111,7 +111,10 @@ async def ready(request: Request) -> Response:
     openapi_extra=openapi.json_body({"ready": True}),
 )
 async def index(request: Request) -> Response:
-    """Return every detector that the key is for: READY with the version that it serves."""
+    """Return every detector that the API key covers.
+
+    A detector with a champion is READY. One without is UNAVAILABLE.
+    """
     app, grant = parts(request), caller(request)
     lower(request.scope, MOST_WORDS)
     only_ready = _only_ready(await request.body())
@@ -140,7 +143,7 @@ def _only_ready(body: bytes) -> bool:
     try:
         return msgspec.json.decode(body, type=_Asked).ready is True
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise Unprocessable("The body is a JSON object, or there is none.") from None
+        raise Unprocessable("The body must be a JSON object, or empty.") from None
 
 
 @router.get(
@@ -150,7 +153,7 @@ def _only_ready(body: bytes) -> bool:
     responses=_DESCRIBED,
 )
 async def model(request: Request, name: Name) -> Response:
-    """Return the tensors that the champion takes and gives."""
+    """Return the input and output tensors of the champion."""
     return _described(await _serving(parts(request), name, None))
 
 
@@ -161,7 +164,7 @@ async def model(request: Request, name: Name) -> Response:
     responses=_DESCRIBED,
 )
 async def version(request: Request, name: Name, number: Number) -> Response:
-    """Return the tensors that a version takes and gives."""
+    """Return the input and output tensors of one version."""
     return _described(await _serving(parts(request), name, number))
 
 
@@ -172,7 +175,7 @@ async def version(request: Request, name: Name, number: Number) -> Response:
     responses=_READY | openapi.problems(404, 409, 503),
 )
 async def model_ready(request: Request, name: Name) -> Response:
-    """Answer 200 where the detector has a champion."""
+    """Answer 200 if the detector has a champion."""
     return _ready(await _serving(parts(request), name, None))
 
 
@@ -183,7 +186,7 @@ async def model_ready(request: Request, name: Name) -> Response:
     responses=_READY | openapi.problems(404, 409, 410, 503),
 )
 async def version_ready(request: Request, name: Name, number: Number) -> Response:
-    """Answer 200 where the version can be scored with."""
+    """Answer 200 if the version can score."""
     return _ready(await _serving(parts(request), name, number))
 
 
@@ -222,9 +225,9 @@ def _ready(champion: Champion) -> Response:
 
 async def _infer(request: Request, name: str, number: str | None) -> Response:
     app = parts(request)
-    # A client of the binary extension says nothing of the type, which is neither of the two.
+    # Clients of the binary extension send no content type: the body is JSON with bytes behind it.
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in _TYPES:
-        raise UnsupportedMedia("An inference request is JSON, or JSON and bytes after it.")
+        raise UnsupportedMedia("An inference request must be JSON, or JSON with bytes behind it.")
     champion = await _serving(app, name, number)
     body, length = await request.body(), request.headers.get(HEADER_LENGTH)
 
@@ -234,7 +237,7 @@ async def _infer(request: Request, name: str, number: str | None) -> Response:
         return open_inference.reply(champion, asked, columns), Judged(champion, asked.X, columns)
 
     started = time.perf_counter()
-    # Tensors in binary may have a byte for each number.
+    # A binary tensor may have as little as one byte a number, so the bound of binary types holds.
     at_once = fits_inline(JSON if length is None else NPY, len(body), champion.inline)
     reply, judged = work() if at_once else await asyncio.to_thread(work)
     app.scoring.record(Turn([], [judged]), time.perf_counter() - started)

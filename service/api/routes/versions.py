@@ -1,4 +1,4 @@
-"""Versions: their lineage, their artifacts, and which of them is champion."""
+"""Versions: their records, their artifacts, and which one is champion."""
 
 import asyncio
 from typing import Annotated
@@ -36,7 +36,7 @@ router = APIRouter(prefix="/v1/detectors/{name}", tags=["versions"])
 SAFETENSORS = "application/vnd.safetensors"
 _LINEAGE_DEPTH = 10_000
 _DRAWN, _MOST_DRAWN = 25, 1000
-_MOST_NUMBERS = 1_000_000  # in one answer of drawn vectors
+_MOST_NUMBERS = 1_000_000  # most numbers in one answer of drawn vectors
 
 Number = Annotated[str, Path(description="The version's number.", examples=["3"])]
 
@@ -66,7 +66,7 @@ _ARTIFACT: openapi.Responses = {
 
 
 def version_number(text: str) -> int:
-    """Return the number in a path; Unknown for what is none."""
+    """Return the version number in a path. Raises Unknown if it is not a positive number."""
     if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
         raise Unknown("There is no such version.")
     return int(text)
@@ -81,7 +81,7 @@ def version_number(text: str) -> int:
     openapi_extra={"parameters": list(PAGED.values())},
 )
 async def index(request: Request, name: Name) -> Response:
-    """Return the record of every version: the latest 1,000, or a page, newest first."""
+    """Return the records of the latest 1,000 versions, oldest first, or a page, newest first."""
     app = parts(request)
     await existing(app, name)
     if not is_paged(request):
@@ -96,7 +96,7 @@ async def index(request: Request, name: Name) -> Response:
 
 
 def _shown(stored: StoredVersion) -> JsonObject:
-    """Return the record with its mixing weights in plain sight."""
+    """Return the record with `w_prev` and `w_new` as fields of their own."""
     record = stored.to_dict()
     weights = record.get("weights")
     return {**record, **weights} if isinstance(weights, dict) else record
@@ -110,7 +110,7 @@ def _shown(stored: StoredVersion) -> JsonObject:
     | openapi.problems(404, 503),
 )
 async def get(request: Request, name: Name, number: Number) -> Response:
-    """Return its lineage, training, threshold, calibration, gate verdict and state."""
+    """Return the version's lineage, training, threshold, calibration, gate verdict and state."""
     return answer(_shown(await _record(parts(request), name, number)))
 
 
@@ -130,12 +130,12 @@ async def _record(app: Parts, name: str, number: str) -> StoredVersion:
     responses=_ARTIFACT | openapi.problems(404, 410, 503),
 )
 async def artifact(request: Request, name: Name, number: Number) -> Response:
-    """Return the artifact; its sha256 is the ETag."""
+    """Return the artifact. The ETag is its sha256."""
     app = parts(request)
     record = (await _record(app, name, number)).record
     data = await app.stores.registry.artifact(name, version_number(number))
     if data is None:
-        raise Gone("The version was pruned: its artifact is no longer kept.")
+        raise Gone("The version was pruned. Its artifact is no longer stored.")
     file = f"{name}-{version_number(number)}.safetensors"
     headers = {
         "ETag": etag(record.sha256 or ""),
@@ -157,18 +157,18 @@ _SAMPLE = {
     summary="Draw rows from a version's generator",
     dependencies=[needs(Scope.READ)],
     responses=openapi.answers(
-        200, "Stand-ins for the normals once learned.", _SAMPLE, documents.Sample
+        200, "Generated rows like the normals it learned.", _SAMPLE, documents.Sample
     )
     | openapi.problems(404, 410, 422, 503),
     openapi_extra={
         "parameters": [
-            openapi.query("n", "How many.", maximum=_MOST_DRAWN, default=_DRAWN),
+            openapi.query("n", "The number of rows.", maximum=_MOST_DRAWN, default=_DRAWN),
             openapi.query("seed", "The same seed draws the same rows.", minimum=0, default=0),
         ]
     },
 )
 async def sample(request: Request, name: Name, number: Number) -> Response:
-    """Return what the version remembers, as the next training would replay it."""
+    """Draw rows from the version's generator, as the next training would replay them."""
     app = parts(request)
     n = whole_number(request, "n", _DRAWN, _MOST_DRAWN)
     seed = whole_number(request, "seed", 0, 2**31 - 1, least=0)
@@ -176,7 +176,7 @@ async def sample(request: Request, name: Name, number: Number) -> Response:
     version = (await app.watcher.pinned(name, version_number(number))).version
     most = _MOST_NUMBERS // version.dimension
     if n > most:
-        raise Unprocessable(f"`n` in the query is at most {most} for vectors this wide.")
+        raise Unprocessable(f"`n` in the query must be at most {most} for vectors this wide.")
     X = await asyncio.to_thread(version.faithful().sample, n, seed)
     drawn = {
         "version": version_number(number),
@@ -193,7 +193,7 @@ async def sample(request: Request, name: Name, number: Number) -> Response:
     dependencies=[needs(Scope.ADMIN)],
     status_code=201,
     responses=openapi.answers(
-        201, "Stored; it serves once it is promoted.", _RECORD, documents.VersionRecord
+        201, "Stored. It serves once it is promoted.", _RECORD, documents.VersionRecord
     )
     | openapi.problems(404, 413, 415, 422, 503),
     openapi_extra={
@@ -201,27 +201,27 @@ async def sample(request: Request, name: Name, number: Number) -> Response:
     },
 )
 async def post(request: Request, name: Name) -> Response:
-    """Take an artifact that `GET .../artifact` or `Version.save` wrote; it is verified first."""
+    """Verify and store an artifact that `GET .../artifact` or `Version.save` wrote."""
     app = parts(request)
     app.writable()
     essence = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if essence not in {SAFETENSORS, OCTETS}:
         raise UnsupportedMedia(
-            f"An artifact is sent as {SAFETENSORS} or {OCTETS}.", supported=[SAFETENSORS, OCTETS]
+            f"Send an artifact as {SAFETENSORS} or {OCTETS}.", supported=[SAFETENSORS, OCTETS]
         )
     seal = app.watcher.seal
     if seal.required and not seal.signs:
-        raise Unprocessable("Only signed versions are served, and this process has no key to sign.")
+        raise Unprocessable("Only signed versions serve, and this process has no key to sign with.")
     detector = await existing(app, name)
     data = await request.body()
     limit = app.settings.artifact_max_bytes
     try:
         version = await asyncio.to_thread(Version.from_bytes, data, max_bytes=limit)
     except ArtifactError:
-        raise BadVectors("The artifact cannot be verified; nothing was imported.") from None
-    said = await labelled(app.stores.labels, detector)
+        raise BadVectors("The artifact cannot be verified. Nothing was imported.") from None
+    labels = await labelled(app.stores.labels, detector)
     record = msgspec.structs.replace(
-        describe(version, detector.config.threshold, said),
+        describe(version, detector.config.threshold, labels),
         who=f"key:{caller(request).id}",
         context=_context(detector, version),
         **seal.sign(name, data),
@@ -234,7 +234,7 @@ async def post(request: Request, name: Name) -> Response:
 
 
 def _context(detector: Detector, version: Version) -> ChosenContext | UnsetType:
-    """Return the context that a detector takes from its first version, where it has none yet."""
+    """Return the context that an undecided detector takes over from its first version."""
     if not detector.undecided:
         return UNSET
     if detector.config.dimension not in (None, version.config.columns_in(version.dimension)):
@@ -263,19 +263,26 @@ def _context(detector: Detector, version: Version) -> ChosenContext | UnsetType:
     openapi_extra=openapi.json_body({"version": 2}, required=True)
     | {
         "parameters": [
-            openapi.header("If-Match", "The generation's ETag: refused if it moved on.", '"4"')
+            openapi.header(
+                "If-Match",
+                "The expected generation, as its ETag. If it has changed, the answer is 412.",
+                '"4"',
+            )
         ]
     },
 )
 async def champion(request: Request, name: Name) -> Response:
-    """Move the champion pointer by hand; the answer says what is left behind, and what acts."""
+    """Make a version champion by hand: promote or roll back.
+
+    The answer says what the detector forgets by this, and which labels still act.
+    """
     app = parts(request)
     app.writable()
     asked = await request_bodies.read(request, request_bodies.Promote)
     number, why = asked.version, asked.why or "by hand"
     before = await existing(app, name)
     expected = expected_generation(request.headers.get("if-match"), before.generation)
-    # Loaded and verified before the pointer moves to it.
+    # Load and verify the version before the champion pointer moves to it.
     await app.watcher.refresh(name)
     await app.watcher.pinned(name, number)
     generation = await app.stores.registry.set_champion(
@@ -308,7 +315,7 @@ async def _left_behind(app: Parts, name: str, old: int | None, new: int) -> list
 
 
 async def _standing(app: Parts, name: str, left: list[StoredVersion]) -> Standing:
-    """Return which labels act where the versions `left` do not serve any more."""
+    """Return which labels still act once none of the versions `left` serves."""
     batches = {
         batch for one in left if one.record.experience for batch in one.record.experience.batches
     }

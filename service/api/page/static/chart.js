@@ -1,5 +1,5 @@
-// The severity strip: largest severity and the 99th percentile, the threshold at 1, incidents as
-// bands, generations as dashed lines. Arrow keys walk it, and the point is read aloud.
+// The severity chart: largest severity, 99th percentile, the threshold at 1, incidents as bands,
+// generations as dashed lines. Arrow keys move from point to point, and screen readers read the point.
 import uPlot from "./uPlot.js";
 
 const seconds = (text) => Date.parse(text) / 1000;
@@ -73,7 +73,7 @@ export function draw(element) {
       legend: { live: true },
       scales: {
         x: { time: true, range: [seconds(chart.from), seconds(chart.to)] },
-        // Nearly linear below the threshold and logarithmic above it, so that both are seen.
+        // The axis is nearly linear below the threshold and logarithmic above it.
         y: { distr: 4, asinh: 1, range: (u, low, high) => [0, Math.max(1.5, high * 1.1)] },
       },
       axes: [

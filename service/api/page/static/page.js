@@ -25,7 +25,7 @@ function charts() {
   pictures();
 }
 
-// Pictures in grey, the least of a picture's pixels black and the greatest white.
+// Draws pictures in grey. The least pixel of a picture is black, the greatest is white.
 function pictures() {
   for (const canvas of document.querySelectorAll("[data-picture]")) {
     const pixels = JSON.parse(canvas.dataset.picture);
@@ -40,7 +40,7 @@ function pictures() {
   }
 }
 
-// Only what is marked as live is replaced: what a person types or opens stays.
+// Replaces only elements with data-live. What a person has typed or opened stays.
 async function refresh() {
   if (document.querySelector("dialog[open]")) return;
   const response = await fetch(location.href, { headers: { Accept: "text/html" } });
@@ -103,14 +103,14 @@ document.getElementById("login")?.addEventListener("submit", async (event) => {
   try {
     await call("POST", `${root}/v1/session`, { key: event.target.elements.key.value.trim() });
     const next = new URLSearchParams(location.search).get("next") ?? `${root}/`;
-    // Only a path of this service: another page must not use the login to lead elsewhere.
+    // Only a path of this service is allowed, so that no link to the login can lead elsewhere.
     location.href = next.startsWith("/") && !next.startsWith("//") ? next : `${root}/`;
   } catch (error) {
     say(error.message, true);
   }
 });
 
-// A vector by hand: judged, explained, and recorded nowhere.
+// The form that scores one vector. Nothing of it is recorded.
 function line(text, strong = false) {
   const made = document.createElement(strong ? "strong" : "p");
   made.textContent = text;
@@ -134,8 +134,8 @@ document.querySelector("form[data-try]")?.addEventListener("submit", async (even
     .map((cell, place) => (worded.includes(features[place]) ? cell : Number(cell)));
   const bad = vector.findIndex((value) => typeof value === "number" && !Number.isFinite(value));
   if (bad >= 0 || vector.length !== features.length) {
-    const why = bad >= 0 ? `Number ${bad + 1} is no number.` : `These are ${vector.length} numbers.`;
-    place.replaceChildren(line(`${why} It takes ${features.length}: ${features.join(", ")}.`));
+    const why = bad >= 0 ? `Value ${bad + 1} is not a number.` : `These are ${vector.length} values.`;
+    place.replaceChildren(line(`${why} Give ${features.length}: ${features.join(", ")}.`));
     return;
   }
   try {
@@ -145,8 +145,8 @@ document.querySelector("form[data-try]")?.addEventListener("submit", async (even
     const rare = 1 / Math.max(said.p_values[0], 1e-12);
     const word = said.is_anomaly[0] ? "Anomalous" : "Normal";
     const told = [
-      line(`${word}: severity ${said.severities[0].toPrecision(3)}, where 1 alarms.`, true),
-      line(`As rare as 1 in ${Number(rare.toPrecision(2)).toLocaleString("en")} normals; version ${said.version} says so. Nothing is recorded.`),
+      line(`${word}: severity ${said.severities[0].toPrecision(3)}. An alarm begins at 1.`, true),
+      line(`As rare as 1 in ${Number(rare.toPrecision(2)).toLocaleString("en")} normals, by version ${said.version}. Nothing is recorded.`),
     ];
     const list = document.createElement("ul");
     for (const part of said.attributions[0]) {
@@ -172,11 +172,11 @@ function follow() {
   stream.addEventListener("change", soon);
   stream.onopen = () => {
     if (lost) say("The connection is back.");
-    soon(); // what changed before the stream was open told nobody
+    soon(); // the stream does not report changes from before it was open
     lost = false;
   };
   stream.onerror = () => {
-    if (!lost) say("The connection is lost. What you see may be old; trying again …", true);
+    if (!lost) say("The connection is lost. This page may be out of date. Trying again …", true);
     lost = true;
   };
   setInterval(soon, 60_000);
