@@ -1,4 +1,4 @@
-"""The command line: `anamnesis up` and everything beside it."""
+"""The command line: `anamnesis up` and all other commands."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # boxes and colours would take half of the time of `--help`
+    rich_markup_mode=None,  # boxes and colours would double the time that `--help` takes
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 vectors.register(app)
@@ -63,7 +63,7 @@ def up(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
 ) -> None:
-    """Run everything on this machine: store, API and worker. Ctrl-C stops it and loses nothing."""
+    """Run store, API and worker on this machine. Ctrl-C stops them and loses nothing."""
     from service.cli import running
 
     settings = console.settings(
@@ -87,7 +87,7 @@ def api(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
 ) -> None:
-    """Run the API alone, against the store that ANAMNESIS_REDIS_URL names."""
+    """Run only the API, with the store that ANAMNESIS_REDIS_URL names."""
     from service.cli import running
 
     settings = console.settings(
@@ -103,7 +103,7 @@ def api(
 
 @app.command()
 def worker() -> None:
-    """Run a worker alone, against the store that ANAMNESIS_REDIS_URL names."""
+    """Run only a worker, with the store that ANAMNESIS_REDIS_URL names."""
     from service.cli import running
 
     raise typer.Exit(running.worker(console.settings()))
@@ -111,7 +111,7 @@ def worker() -> None:
 
 @app.command()
 def ready(port: Port = None) -> None:
-    """Ask the API process on this machine whether it can serve: exit status 0 if so, else 1."""
+    """Ask whether the API on this machine can serve. The exit status is 0 if it can, else 1."""
     from service.cli import running
 
     raise typer.Exit(int(not running.ready(console.settings(port=port))))
@@ -129,14 +129,14 @@ def demo(
     ] = False,
     key: Key = None,
 ) -> None:
-    """Learn nine handwritten digits one after another, without forgetting the first."""
+    """Learn nine handwritten digits, one after another, without forgetting the first one."""
     from service.cli.demo.run import run
 
     run(output, url, seed, keep=keep, key=key)
 
 
 def main() -> None:
-    """Run the command line; exit statuses are `console.Exit`."""
+    """Run the command line. `console.Exit` lists the exit statuses."""
     with console.exit_codes():
         app()
 

@@ -1,4 +1,4 @@
-"""The command `backtest`: what a detector would have done on a history."""
+"""The command `backtest`: shows how a detector would have done on a history."""
 
 import json
 import time
@@ -56,7 +56,7 @@ def backtest(
     plot: Annotated[Path | None, typer.Option(help=_HELP["plot"])] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Live through a history offline: score each batch, then learn it. No service is needed."""
+    """Go through a history offline: score each batch, then learn it. It needs no service."""
     from service.cli import backtest_report, history_files
 
     missing = "impute" if impute else "refuse"
@@ -82,7 +82,7 @@ def backtest(
 def _configs(
     strategies: list[str], weights: list[str], common: dict[str, Any]
 ) -> "dict[str, Config]":
-    """Return the configs to compare, by name; a bad one is a usage error."""
+    """Return the configs to compare, by name. Raises a usage error for a bad config."""
     from models import AnamnesisError, Config
 
     try:
@@ -115,15 +115,15 @@ def _lived(
     sizes: tuple[int | None, int | None],
     seed: int,
 ) -> "list[Lifetime]":
-    """Live through the history once for each config, with the progress on stderr."""
-    import torch  # here, so that no other command waits for it
+    """Go through the history once for each config. Progress is written to stderr."""
+    import torch  # imported here, so that other commands start faster
 
     from models import AnamnesisError
     from models.backtest import History, live, windows
     from service.cli.progress import Share
     from service.cli.table_files import BadTable
 
-    torch.set_num_threads(1)  # small networks: one is fastest
+    torch.set_num_threads(1)  # the networks are small, so one thread is fastest
     past = History(recorded.vectors, recorded.anomalous)
     found = []
     try:

@@ -1,4 +1,4 @@
-"""What a backtest found, for people, for programs and as a picture."""
+"""The result of a backtest, as text for people, as JSON for programs and as a picture."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from models.backtest import Batch, Lifetime
 
 _DAY = 86_400.0
-_TIE = 0.005  # of the cost: less says nothing against the weights named first
+_TIE = 0.005  # a difference in cost of at most this much counts as none
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Lifetimes on one history, the one that was named first being the reference."""
+    """The lifetimes of several configs on one history. The first one is the reference."""
 
     file: str
     recorded: Recorded
@@ -31,33 +31,33 @@ class Report:
 
     @property
     def best(self) -> "Lifetime":
-        """The lifetime of least cost; the first named of those about as good."""
+        """The lifetime with the least cost. If several are about as good, the first of them."""
         least = min(lifetime.cost for lifetime in self.lifetimes)
         return next(one for one in self.lifetimes if one.cost <= least + _TIE)
 
     def suggested(self) -> dict[str, Any]:
-        """Return strategy and weights of the best, and the threshold that holds the rate."""
+        """Return strategy and weights of the best, and the threshold that keeps the asked rate."""
         best = self.best
         strategy, _, weights = best.name.partition(", ")
         fpr = self.fpr if best.kept else float(f"{min(max(best.fpr, 1e-6), 0.5):.1g}")
         return {"strategy": strategy, "weights": weights, "threshold": {"fpr": fpr}}
 
     def alarms(self, start: int, stop: int, count: int) -> float:
-        """Return alarms a day, where there are times, or among 1,000 rows."""
+        """Return the alarms per day, or per 1,000 rows if the history has no times."""
         times = self.recorded.times
         if times is None:
             return 1000 * count / (stop - start)
-        # Rows cover the time to the next row; the last one's is not known.
+        # A row covers the time until the next row. For the last row that time is not known.
         last = times[stop] if stop < len(times) else times[-1]
         return count / max(float(last - times[start]) / _DAY, 1e-9)
 
     @property
     def unit(self) -> str:
-        """What `alarms` counts by."""
+        """The unit of `alarms`."""
         return "per 1,000" if self.recorded.times is None else "per day"
 
     def to_dict(self) -> JsonObject:
-        """Return everything as JSON carries it."""
+        """Return the report as a JSON object."""
         return {
             "file": self.file,
             "rows": len(self.recorded.vectors),
@@ -128,7 +128,7 @@ class Report:
         console.show_table((*columns, *(("AUROC",) if labelled else ())), rows)
 
     def sentences(self) -> list[str]:
-        """Return what was found, in words."""
+        """Return the result in sentences."""
         best = self.best
         low, high = (_percent(end) for end in best.interval)
         lines = [
@@ -137,27 +137,28 @@ class Report:
         ]
         if best.new:
             lines.append(
-                f"Beside that, {best.new} of {len(best.batches)} batches were something new: a "
-                "fifth of them and more alarmed until they were learned. No threshold changes that."
+                f"Apart from that, {best.new} of {len(best.batches)} batches were something new: "
+                "at least a fifth of their rows alarmed until they were learned. No threshold "
+                "changes that."
             )
         lines.append(
-            f"Forgetting: of the first window {_percent(best.end[0])} alarm at the end, "
-            f"{_percent(best.after[0])} did when it was learned; over all windows "
-            f"{_points(best.forgetting)}. (Rows of each that were never learned.)"
+            f"Forgetting: {_percent(best.end[0])} of the first window alarm at the end. When it "
+            f"had been learned, {_percent(best.after[0])} did. Over all windows the difference is "
+            f"{_points(best.forgetting)}. (Measured on rows that were never learned.)"
         )
         lines.append(f"Regimes known at the end: {best.regimes}.")
         suggested = self.suggested()
         why = (
-            "holds what is asked"
+            "keeps the asked rate"
             if best.kept
-            else "would have held it in the middle one of the batches"
+            else "would have kept the asked rate in the median batch"
         )
         lines.append(
             f'Suggested: strategy "{suggested["strategy"]}", weights {suggested["weights"]}, '
             f'threshold {{"fpr": {suggested["threshold"]["fpr"]:g}}} ({why}).'
         )
         if self.recorded.anomalous is None:
-            lines.append("Nothing is labelled: true anomalies count as false alarms here.")
+            lines.append("No row is labelled, so true anomalies count as false alarms here.")
         return lines
 
 
@@ -170,7 +171,7 @@ def _points(change: float) -> str:
 
 
 def need_matplotlib() -> None:
-    """Raise a usage error where there is none, before anything is trained."""
+    """Raise a usage error if matplotlib is missing, before anything is trained."""
     try:
         import matplotlib as mpl
     except ImportError:
@@ -179,7 +180,7 @@ def need_matplotlib() -> None:
 
 
 def draw(report: Report, path: Path) -> None:
-    """Draw false alarms batch by batch, and of every window at the end, as a PNG."""
+    """Write a PNG with the false alarms of each batch, and of each window at the end."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")

@@ -1,4 +1,4 @@
-"""What the columns of a file hold, guessed from its first rows, for a person to see and correct."""
+"""Guesses the types of a file's columns from its first rows. A person can see and correct them."""
 
 import re
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ EACH = 2  # rows of a value, on average: what differs nearly every time is no ca
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """The columns to learn, each a name and a type, and what a person is told about the file.
+    """The columns to learn, each with its name and type, and notes about the file for a person.
 
-    `blanks` says whether a cell of the first rows is blank.
+    `blanks` says whether any of their cells is blank in the first rows.
     """
 
     columns: tuple[tuple[str, str], ...]
@@ -41,7 +41,7 @@ class Guess:
 
 
 def guess(chunk: Chunk, names: Sequence[str]) -> Guess:
-    """Guess what each column of `names` holds from the rows of `chunk`."""
+    """Guess the type of each column of `names` from the rows of `chunk`."""
     columns: list[tuple[str, str]] = []
     dropped: list[str] = []
     notes: list[str] = []
@@ -67,7 +67,7 @@ def guess(chunk: Chunk, names: Sequence[str]) -> Guess:
 
 
 def _kind(name: str, filled: Sequence[str], *, comma: bool) -> tuple[str | None, str | None]:
-    """Return the type of a column, None for one that is dropped, and what to say of it."""
+    """Return the type of a column, None if it is dropped, and a note about it or None."""
     if {cell.strip().lower() for cell in filled} <= _FLAGS:
         return "flag", None
     are_numbers = sum(is_number(cell, comma=comma) for cell in filled)
@@ -89,12 +89,15 @@ def _kind(name: str, filled: Sequence[str], *, comma: bool) -> tuple[str | None,
 
 
 def _stretches_note(name: str, cells: Sequence[str], sources: Sequence[str] | None) -> str | None:
-    """Warn of words that come and do not return, such as a release's: the next one will alarm."""
+    """Return a warning if no word of the column returns once another has followed it, else None.
+
+    An example is the name of a release. Rows with the next, new word will alarm.
+    """
     words = [cell.strip() for cell in cells]
     for rows in groups(sources, len(words)):
         own = [words[row] for row in rows if not is_blank(words[row])]
         if len(list(groupby(own))) > len(set(own)):
-            return None  # a state: it comes again
+            return None  # words return, as those of a state do
     what = "is the same word" if len(set(words)) == 1 else "has each word in one stretch"
     return (
         f"{_named(name)} {what} so far: kept, and rows with a new word will alarm; "
@@ -106,7 +109,7 @@ def _numeric_note(name: str, filled: Sequence[str], *, comma: bool) -> str | Non
     try:
         values = numbers(filled, comma=comma)
     except BadCell:
-        return None  # the matrix says where
+        return None  # reading the matrix later reports the place
     if np.ptp(values) == 0:
         return f"{_named(name)} is constant so far: kept, since any change of it is an anomaly"
     if indistinct(values):

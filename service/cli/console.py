@@ -1,6 +1,6 @@
-"""What the commands share: exit codes for scripts, tables for people, JSON for both.
+"""Functions that the commands share: exit statuses, tables and JSON.
 
-Modules of commands load what they need when they run: `--help` is to answer at once.
+A command imports what it needs only when it runs, so that `--help` answers fast.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ class Exit(IntEnum):
     """Exit statuses of every command."""
 
     OK = 0
-    REFUSED = 1  # the service said no, or did not come up
-    USAGE = 2  # the command line or the file given cannot be used
+    REFUSED = 1  # the service refused the request, or did not start
+    USAGE = 2  # the command line or the given file is not valid
     UNREACHABLE = 3  # no service answers at the URL
     ANOMALY = 4  # `score --fail-on-anomaly` found one
     ATTENTION = 5  # `status`: something needs a person
@@ -36,7 +36,7 @@ def complain(message: str) -> None:
 
 @contextlib.contextmanager
 def exit_codes() -> Generator[None, None, None]:
-    """Turn the errors that a command may meet into their message and exit status."""
+    """Turn the errors of a command into a message on stderr and an exit status."""
     try:
         yield
     except BrokenPipeError:
@@ -49,7 +49,7 @@ def exit_codes() -> Generator[None, None, None]:
 
 
 def _status(error: Exception) -> Exit | None:
-    """Return the exit status for an error that a person can do something about."""
+    """Return the exit status for an error that a person can correct."""
     from service.cli.table_files import BadTable
     from service.client import ServiceError, Unreachable, Unusable
     from service.processes.data_directory import StoreFailed
@@ -77,9 +77,9 @@ def _end(status: Exit, message: str) -> None:
 
 
 def settings(**given: Any) -> "Settings":
-    """Return the settings, what was given on the command line first.
+    """Return the settings. Values of the command line come before all others.
 
-    Raises BadSettings, which names the setting and repeats nothing of its value.
+    Raises BadSettings, which names the setting and never repeats its value.
     """
     from pydantic import ValidationError
 
@@ -97,7 +97,7 @@ def settings(**given: Any) -> "Settings":
 
 
 def client(url: str, key: str | None = None) -> "Client":
-    """Return a client of the service and with the API key that were given or the settings name."""
+    """Return a client with the given service URL and API key, or those of the settings."""
     from service.client import Client
 
     found = settings()
@@ -107,7 +107,7 @@ def client(url: str, key: str | None = None) -> "Client":
 def _key(found: "Settings") -> str | None:
     if found.key is not None:
         return found.key
-    # Whoever may read the key that the processes were given may use it.
+    # A person who can read the key of the service's processes may use it.
     file = found.key_file or found.admin_key_file
     if file is None:
         return None
@@ -120,7 +120,7 @@ def show_json(value: Any) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table to stdout; None is shown as a dash, and each cell as the text that it is."""
+    """Write a table to stdout. None is shown as a dash, every other cell as plain text."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -130,18 +130,18 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         *map(escape, map(printable, columns)), box=None, pad_edge=False, header_style="bold"
     )
     for row in rows:
-        # Not as markup: what came with a request would choose colours and links.
+        # Cells are no markup, since text from a request could then set colours and links.
         table.add_row(*(Text("-" if cell is None else printable(str(cell))) for cell in row))
     Console(soft_wrap=True).print(table)
 
 
 def show(text: str) -> None:
-    """Write one line to stdout that may hold what came with a request."""
+    """Write one line to stdout. Control characters in it are escaped."""
     typer.echo(printable(text))
 
 
 def printable(text: str) -> str:
-    """Return text with what a terminal would obey, or not show, as escapes."""
+    """Return the text with control and invisible characters as escapes, safe for a terminal."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )

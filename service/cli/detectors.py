@@ -99,7 +99,7 @@ def audit(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show who changed what of a detector, or of the API keys, when and why."""
+    """Show the changes of a detector, or of the API keys: who, what, when and why."""
     from service.domain.audit_chain import WrittenEntry, broken
 
     with console.client(url, key) as client:
@@ -110,7 +110,7 @@ def audit(
         columns = ("seq", "at", "action", "from", "to", "who", "why", "hash")
         console.show_table(columns, map(_audit_row, entries))
     if verify and (wrong := broken(map(WrittenEntry.of, entries))) is not None:
-        console.complain(f"entry {wrong} does not follow from the one before it")
+        console.complain(f"the hash of entry {wrong} does not match the entry before it")
         raise typer.Exit(console.Exit.REFUSED)
 
 
@@ -135,7 +135,7 @@ def rollback(
         if parent is None:
             console.complain(f"{detector} has no version before its champion")
             raise typer.Exit(console.Exit.REFUSED)
-        # A move of the champion since it was read wins.
+        # If the champion has moved since it was read, the request is refused.
         _told(client.promote(detector, parent, status["generation"]), detector, as_json=as_json)
 
 
@@ -170,7 +170,7 @@ def revoke(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Unlearn bad data: return to the last version without it, and relearn the rest."""
+    """Unlearn bad data: go back to the last version without it, and learn the rest again."""
     if (batch is None) == (sender is None):
         raise typer.BadParameter("give either --batch or --sender")
     what = {"batch": batch} if sender is None else {"key": sender}

@@ -1,4 +1,4 @@
-"""How a text table is written: its bytes, its delimiter, its decimal sign."""
+"""Opens text tables: finds their encoding, their delimiter and their decimal sign."""
 
 import codecs
 import csv
@@ -14,7 +14,7 @@ from service.domain.cells import is_number
 
 _HEAD_BYTES = 2**18
 _HEAD_LINES = 100
-_LONGEST_CELL = 2**20  # characters: what is longer is a quote that is never closed
+_LONGEST_CELL = 2**20  # characters; a longer cell means that a quote is never closed
 _REFUSED = {
     b"PK\x03\x04": "an Excel workbook or a zip archive: export the sheet as CSV",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook: export the sheet as CSV",
@@ -35,12 +35,12 @@ def _as_cp1252(error: UnicodeError) -> tuple[str, int]:
     return error.object[error.start : error.end].decode("cp1252", "replace"), error.end
 
 
-# What is not UTF-8 is nearly always cp1252, and its first such letter may come late in a file.
+# A file that is not UTF-8 is nearly always cp1252. Its first such letter may come late.
 codecs.register_error("anamnesis.cp1252", _as_cp1252)
 
 
 class Counted(io.RawIOBase):
-    """A stream of bytes that says how many were read."""
+    """A stream of bytes that counts the bytes read from it."""
 
     def __init__(self, source: BinaryIO) -> None:
         self._source = source
@@ -51,7 +51,7 @@ class Counted(io.RawIOBase):
         return True
 
     def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
-        """Read what is there, at least a byte unless the stream ends."""
+        """Read the bytes that are ready, at least one unless the stream has ended."""
         read = getattr(self._source, "read1", self._source.read)
         data = read(len(buffer))
         buffer[: len(data)] = data
@@ -61,7 +61,7 @@ class Counted(io.RawIOBase):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How cells are separated and numbers written; `said` tells a person what is unusual."""
+    """How a table separates cells and writes numbers. `said` tells a person what is unusual."""
 
     delimiter: str = ","
     comma: bool = False
@@ -70,7 +70,7 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """An open text table: the cells of its non-blank lines, each with the line's number."""
+    """An open text table. `lines` yields the number and the cells of each non-blank line."""
 
     file: str
     dialect: Dialect
@@ -79,7 +79,7 @@ class TextTable:
 
 
 def open_table(file: str, source: BinaryIO) -> TextTable:
-    """Open a CSV file, compressed by gzip or not; BadTable for what is none."""
+    """Open a CSV file, which may be compressed by gzip. Raises BadTable if it is not one."""
     csv.field_size_limit(_LONGEST_CELL)
     counted, said = Counted(source), []
     data = io.BufferedReader(counted, _HEAD_BYTES)
@@ -113,14 +113,14 @@ def open_table(file: str, source: BinaryIO) -> TextTable:
 
 
 def _encoding(head: bytes) -> tuple[str, list[str]]:
-    """Return the codec that `head` is written in, and what a person is told of it."""
+    """Return the codec of a file that begins with `head`, and notes about it for a person."""
     if head.startswith(codecs.BOM_UTF8):
         return "utf-8-sig", ["UTF-8 with BOM"]
     if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return "utf-32", ["UTF-32"]
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16", ["UTF-16"]
-    # Text in Latin letters has a zero in every second byte of UTF-16, and none in UTF-8.
+    # Latin letters have a zero in every second byte in UTF-16, and no zero byte in UTF-8.
     odd, even = head[1:400:2].count(0), head[:400:2].count(0)
     if max(odd, even) > 0.3 * min(len(head), 400) / 2:
         return ("utf-16-le" if odd > even else "utf-16-be"), ["UTF-16"]
@@ -132,7 +132,7 @@ def _encoding(head: bytes) -> tuple[str, list[str]]:
 
 
 def _sample(text: str) -> list[str]:
-    """Return the first lines, without the last of many: it may be cut."""
+    """Return the first lines. If there are many, the last one is left out, since it may be cut."""
     lines = text.removeprefix("\ufeff").splitlines()
     return (lines[:-1] if len(lines) > 2 else lines)[:_HEAD_LINES]
 

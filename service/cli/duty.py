@@ -1,4 +1,4 @@
-"""Commands for the one on call: what needs a person, incidents, events, labels, mute."""
+"""Commands for the person on call: status, incidents, events, labels, mute."""
 
 import math
 import re
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _NOW = ("detector", "version", "age", "alarms", "asked", "incidents", "drift", "for")
 _LEARNING = ("detector", "buffered", "parked", "retraining", "ago", "why")
-_LOOKED_AT = 50  # detectors whose history is asked for; the others' age and rate stay out
-_HOUR = 3600.0  # over which the present rate of alarms is counted
+_LOOKED_AT = 50  # most detectors for which age and rate of alarms are read
+_HOUR = 3600.0  # the time over which the rate of alarms is counted
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 State = Annotated[
@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 
 def status(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
-    """Show the state of store, workers and detectors; exit with 5 if something needs a person."""
+    """Show the state of store, workers and detectors. Exit with 5 if something needs a person."""
     with console.client(url, key) as client:
         items = client.attention()
         detectors = client.detectors()
@@ -52,14 +52,14 @@ def status(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> 
 
 
 class _Lately(NamedTuple):
-    """Since when the champion serves (RFC 3339), and its share of alarms within the last hour."""
+    """Since when the champion has served (RFC 3339), and its share of alarms in the last hour."""
 
     promoted: str | None = None
     rate: float | None = None
 
 
 def _lately(client: "Client", detectors: "Sequence[DetectorStatus]") -> dict[str, _Lately]:
-    """Return what the statuses do not say, of each detector that has a champion."""
+    """Return the age and the rate of alarms of each detector that has a champion."""
     from service.client.errors import Refused
 
     now, found = time.time(), {}
@@ -67,7 +67,7 @@ def _lately(client: "Client", detectors: "Sequence[DetectorStatus]") -> dict[str
         asked: dict[str, str | int] = {"from": f"{rfc3339(now - _HOUR)}", "points": 60}
         try:
             moves, buckets = client.generations(name), client.history(name, **asked)
-        except Refused:  # deleted since the list was made; the others are told of all the same
+        except Refused:  # the detector was deleted since the list was read; the others are shown
             continue
         rows = sum(one["rows"] for one in buckets)
         rate = sum(one["alarms"] for one in buckets) / rows if rows else None
@@ -134,7 +134,7 @@ def _learning_row(one: Any) -> tuple[Any, ...]:
 
 
 def _age(since: str | None) -> str | None:
-    """Return in words how long ago an RFC 3339 time was."""
+    """Return the time since an RFC 3339 time, in words."""
     at = unix_seconds(since)
     if at is None:
         return None
@@ -159,7 +159,7 @@ def incidents(
 ) -> None:
     """List a detector's incidents, newest first."""
     if state not in {None, "open", "closed"}:
-        raise typer.BadParameter("--state takes open or closed")
+        raise typer.BadParameter("--state must be open or closed")
     with console.client(url, key) as client:
         found = client.incidents(detector, state=state, limit=most)
     if as_json:
@@ -175,7 +175,7 @@ def incidents(
 def events(
     detector: Name,
     incident: Annotated[
-        str | None, typer.Option("--incident", help="Of this incident only.")
+        str | None, typer.Option("--incident", help="Show only events of this incident.")
     ] = None,
     most: Most = 20,
     url: Url = DEFAULT_URL,
@@ -215,13 +215,13 @@ def label(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Label an incident or an event; the answer says what changes."""
+    """Label an incident or an event. The answer says what changes."""
     decisions = {"normal": "dismiss", "anomaly": "confirm", "withdraw": "withdraw"}
     if verdict not in decisions:
-        raise typer.BadParameter("say normal, anomaly or withdraw")
+        raise typer.BadParameter("give normal, anomaly or withdraw")
     of_incident = what.startswith("i")
     if not of_incident and verdict == "withdraw":
-        raise typer.BadParameter("an event's label is deleted: DELETE .../labels/ID")
+        raise typer.BadParameter("to withdraw an event's label, send DELETE .../labels/ID")
     with console.client(url, key) as client:
         if of_incident:
             answer: Any = client.decide(detector, what, decisions[verdict], why)
@@ -243,7 +243,7 @@ def mute(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let a detector page nobody and learn nothing for a while; it is scored and shown."""
+    """Mute a detector for a while: it pages nobody and learns nothing. Scoring goes on."""
     with console.client(url, key) as client:
         answer = client.mute(detector, seconds(duration), why)
     if as_json:
@@ -272,5 +272,5 @@ def seconds(text: str) -> float:
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
     if found is None or not math.isfinite(float(found[1])):
-        raise typer.BadParameter("a duration is a number and one of s, m, h, d: 90s, 30m, 2h, 1d")
+        raise typer.BadParameter("give a number and one of s, m, h, d: 90s, 30m, 2h, 1d")
     return float(found[1]) * _UNITS[found[2]]

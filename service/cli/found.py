@@ -1,4 +1,4 @@
-"""What `score` found: rows, the worst of them, and the alarming rows that belong together."""
+"""The result of `score`: the judged rows, the worst of them, and their incidents."""
 
 import heapq
 from collections.abc import Iterator, Sequence
@@ -19,14 +19,14 @@ from service.json_value import JsonObject
 if TYPE_CHECKING:
     from service.client.answers import DetectorStatus, ScoreAnswer
 
-_ALPHA = 0.01  # of a row's false alarms, where no rule is in force
-_CLOSE = 300.0  # seconds that end an incident, where the config says nothing
-_MOST_INCIDENTS = 10  # in the list for people
+_ALPHA = 0.01  # the rate of false alarms if the detector has no rule for incidents
+_CLOSE = 300.0  # seconds without alarms that end an incident, if the config does not say
+_MOST_INCIDENTS = 10  # most incidents in the list for people
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One judged row; the numbers are None where it was not judged."""
+    """One row with its scores. The scores are None if the row was not judged."""
 
     unit: str
     place: int
@@ -43,11 +43,11 @@ class Row:
 
     @property
     def why(self) -> str:
-        """What contributed most to the score of a row that alarms, in words."""
+        """The largest contribution to the score, in words. '' if the row does not alarm."""
         return why(self.leading) if self.is_anomaly else ""
 
     def to_dict(self) -> JsonObject:
-        """Return it as one JSON object."""
+        """Return the row as a JSON object."""
         found: JsonObject = {
             self.unit: self.place,
             "version": self.version,
@@ -56,14 +56,14 @@ class Row:
             "severity": self.severity,
             "is_anomaly": self.is_anomaly,
         }
-        told = {"state": self.state, "time": _moment(self.time), "source": self.source}
+        optional = {"state": self.state, "time": _moment(self.time), "source": self.source}
         if self.is_anomaly:
-            told["why"] = self.why or None
-        return found | {name: value for name, value in told.items() if value is not None}
+            optional["why"] = self.why or None
+        return found | {name: value for name, value in optional.items() if value is not None}
 
 
 def rows(sent: Rows, answer: "ScoreAnswer") -> Iterator[Row]:
-    """Yield the rows of a file, each with its entry of a scoring answer."""
+    """Yield the rows that were sent, each with its scores from the answer."""
     n = len(sent.places)
     states: Sequence[str | None] = answer.get("states") or [None] * n
     attributions = answer.get("attributions") or [[]] * n
@@ -85,7 +85,7 @@ def rows(sent: Rows, answer: "ScoreAnswer") -> Iterator[Row]:
 
 
 def why(leading: Sequence[Attribution]) -> str:
-    """Return what contributed most to a score, in words."""
+    """Return the largest contribution to a score in words, '' if none is known."""
     if not leading:
         return ""
     first = leading[0]
@@ -105,7 +105,7 @@ class Found:
     _fold: Fold = field(default_factory=Fold)
 
     def add(self, row: Row, rule: Rule) -> None:
-        """Take note of the next row of the file, of a detector with this rule for incidents."""
+        """Add the next row of the file. `rule` is its detector's rule for incidents."""
         self.rows += 1
         if row.is_anomaly is None:
             return
@@ -120,7 +120,7 @@ class Found:
             heapq.heappop(self.worst)
 
     def show(self) -> None:
-        """Write the worst anomalies and the incidents, for a person."""
+        """Write the worst anomalies and the incidents to stdout, for a person."""
         shown = [row for *_, row in sorted(self.worst, key=lambda one: -one[0])]
         if shown:
             columns = [shown[0].unit, "time", "source", "severity", "score", "p_value", "why"]
@@ -147,8 +147,8 @@ class Found:
 def rule_of(status: "DetectorStatus | None", *, timed: bool) -> Rule:
     """Return the rule by which the service makes incidents of the detector's rows.
 
-    Where none is in force, or the status may not be read, it is the one of few calibration rows.
-    Rows without a time (`timed` false) are near each other by their number alone.
+    If no rule is in force, or the key may not read the status, it is the rule for few calibration
+    rows. If rows have no times (`timed` is False), their distance is that of their numbers.
     """
     config = status["config"] if status else {}
     incident = config.get("incident") or {}
@@ -160,7 +160,7 @@ def rule_of(status: "DetectorStatus | None", *, timed: bool) -> Rule:
 
 
 def changes(fold: Fold, rule: Rule, row: Row) -> list[Change]:
-    """Return what the next judged row changes of the incidents that were made so far."""
+    """Return how the next judged row changes the incidents so far."""
     at = float(row.place) if row.time is None else row.time
     block = Block(row.source or "", 1, at)
     if row.is_anomaly:
@@ -176,7 +176,7 @@ def _cells(row: Row) -> list[str]:
 
 
 def sentence(incident: Incident, row: Row) -> str:
-    """Return an incident in words; `row` is any of its file."""
+    """Return a sentence about the incident. `row` is any row of its file."""
     if row.time is not None:
         when = f"{_short(incident.start)} to {_short(incident.end)} UTC"
     else:
@@ -189,7 +189,7 @@ def sentence(incident: Incident, row: Row) -> str:
 
 
 def _short(time: float | None) -> str:
-    """Return a moment in UTC as a person reads it; seconds only where there are any."""
+    """Return a time in UTC for people. Seconds are left out if they are zero."""
     moment = (_moment(time) or "").rstrip("Z").replace("T", " ")
     return moment.removesuffix(":00")
 

@@ -1,4 +1,4 @@
-"""A file that grows, read as it does; and lines of JSON as the table that they are."""
+"""Reads a file while it grows, and reads lines of JSON as a table."""
 
 import io
 import json
@@ -12,12 +12,15 @@ from models.columns import quoted
 from service.cli.dialect import Counted, Dialect, TextTable
 from service.cli.table_files import BadTable
 
-_LOOK_SECONDS = 0.2  # between two looks at a file that has not grown
+_LOOK_SECONDS = 0.2  # between two checks whether the file has grown
 _ASIDE = ("timestamp", "source", "id")
 
 
 class Growing(io.RawIOBase):
-    """A file that others append to: its end is waited at. `lines` are those it had when opened."""
+    """A file to which others append. Reading waits at its end for more.
+
+    `lines` is the number of lines that it had when it was opened.
+    """
 
     def __init__(self, path: Path, look_seconds: float = _LOOK_SECONDS) -> None:
         self._path, self._look = path, look_seconds
@@ -30,10 +33,10 @@ class Growing(io.RawIOBase):
         return True
 
     def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
-        """Read what is there; wait where that is nothing. BadTable if the file became shorter."""
+        """Read the next bytes. Wait if there are none. Raises BadTable if the file shrinks."""
         while not (read := self._file.readinto(buffer)):
             if self._path.stat().st_size < self._file.tell():
-                raise BadTable(f"{self._path} became shorter: watch it anew")
+                raise BadTable(f"{self._path} became shorter: start the command again")
             time.sleep(self._look)
         return read
 
@@ -44,14 +47,14 @@ class Growing(io.RawIOBase):
 
 
 def is_json_lines(head: bytes) -> bool:
-    """Return whether a file that begins with `head` has an object a line."""
+    """Return whether a file that begins with `head` has one JSON object in each line."""
     return head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{"
 
 
 def json_lines(file: str, source: BinaryIO) -> TextTable:
-    """Return lines of JSON as a table whose header are the names in the first of them.
+    """Return lines of JSON as a table. The names in the first line are its header.
 
-    A line is a flat object, or `{"record": {...}, "timestamp", "source", "id"}`. BadTable.
+    A line is a flat object, or `{"record": {...}, "timestamp", "source", "id"}`. Raises BadTable.
     """
     objects = _objects(file, source)
     line, first = next(objects, (0, {}))

@@ -1,6 +1,6 @@
-"""A history in a file, for a backtest: vectors with, if they are there, times and labels.
+"""Reads a history for a backtest from a file: vectors, and times and labels if it has them.
 
-A file is read once, from its beginning to its end, into a spool: it may be larger than memory.
+The file is read once, from beginning to end, into a spool, so that it may be larger than memory.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,9 +25,9 @@ ANOMALOUS = {"1": True, "true": True, "anomaly": True, "0": False, "false": Fals
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """Vectors (n, d) in the order of time; times (n,) in seconds since 1970; known anomalies.
+    """Vectors (n, d) in the order of time, times (n,) in seconds since 1970, known anomalies (n,).
 
-    Where gaps were asked for, NaN stands for what was not observed.
+    A missing value is NaN. There are missing values only if gaps are allowed.
     """
 
     features: tuple[str, ...]
@@ -38,7 +38,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Columns that are no features, by name or by number from 1 (in `.npz` files, arrays)."""
+    """The columns that are no features, by name or by number from 1 (in `.npz` files: arrays)."""
 
     time: str | None = None
     label: str | None = None
@@ -47,7 +47,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Some rows of a file: X (n, d) of any precision, the cells of the columns taken out."""
+    """Some rows of a file: X (n, d) of any precision, and their times and labels."""
 
     features: tuple[str, ...]
     X: NDArray[Any]
@@ -58,11 +58,11 @@ class _Part:
 
 
 def read(file: Path, taken: Taken | None = None, *, gaps: bool = False) -> Recorded:
-    """Read a CSV, `.npy`, `.npz` or `.parquet` file, telling how far it is.
+    """Read a CSV, `.npy`, `.npz` or `.parquet` file, with the progress on stderr.
 
-    All columns that hold numbers or flags, and are not `taken` out, are features. Rows are put in
-    the order of time: where the file has them in another, that takes 16 bytes of memory a row. With
-    `gaps` a blank cell is no error. Raises BadTable naming the place.
+    All columns with numbers or flags are features, except those in `taken`. Rows are sorted by
+    time. If the file has them in another order, this takes 16 bytes of memory for each row. With
+    `gaps` a blank cell is allowed. Raises BadTable, which names the place.
     """
     taken = taken or Taken()
     reader = {".npy": _arrays, ".npz": _arrays}.get(file.suffix, _table)
@@ -97,7 +97,7 @@ def _in_order(found: Recorded) -> Recorded:
 
 
 def _finite(part: _Part, *, gaps: bool) -> NDArray[np.float32]:
-    """Return the features as float32; BadTable naming the first cell that is none of them."""
+    """Return the features as float32. Raises BadTable, which names the first cell that is none."""
     with np.errstate(over="ignore"):
         found: NDArray[np.float32] = part.X.astype(np.float32)
     wrong = ~np.isfinite(found)
@@ -115,7 +115,7 @@ def _finite(part: _Part, *, gaps: bool) -> NDArray[np.float32]:
 
 
 def _known(part: _Part, label: str | None) -> list[bool]:
-    """Return which rows are known anomalies; BadTable for a label that is none."""
+    """Return which rows are known anomalies. Raises BadTable for an invalid label."""
     found = []
     for row, value in enumerate(part.labels or ()):
         text = str(value).strip().lower().removesuffix(".0")
@@ -149,7 +149,7 @@ def _table(file: Path, out: Taken) -> Iterator[_Part]:
 
 
 def _arrays(file: Path, out: Taken) -> Iterator[_Part]:
-    """Yield the rows of an `.npy` or `.npz` file; BadTable for a column that is not there."""
+    """Yield the rows of an `.npy` or `.npz` file. Raises BadTable for a missing column."""
     time, label = out.time, out.label
     matrix, beside = table_files.arrays(file)
     names = [*(str(column) for column in range(1, matrix.shape[1] + 1)), *beside]

@@ -1,4 +1,4 @@
-"""Rows of a file as the detectors of a service judge them."""
+"""Sends the rows of a file to a service for scoring, and returns them with their scores."""
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -11,13 +11,13 @@ from service.cli.targets import Target, Targets
 from service.client import Refused
 from service.client.answers import ScoreAnswer
 
-WHY = 3  # contributions asked for of each row
+WHY = 3  # contributions to request for each row
 
 
 def judged(
     targets: Targets, rows: Rows, *, record: bool, timed: bool
 ) -> Iterator[tuple[found.Row, Rule]]:
-    """Yield the rows, in their order, as their detectors judge them, with the incidents' rule."""
+    """Yield the rows in their order with their scores, each with its detector's incident rule."""
     by_place: dict[int, tuple[found.Row, Rule]] = {}
     for one, some, places in targets.split(rows):
         with located(some, targets.first.columns):
@@ -30,11 +30,11 @@ def judged(
 
 
 def _answer(one: Target, rows: Rows, *, record: bool) -> ScoreAnswer:
-    """Return the scores of rows, with what those that alarm are owed to."""
+    """Return the scores of the rows. Rows that alarm have attributions too."""
     told = rows.X, rows.times, rows.sources
     if one.config.get("context") is not None:
         return one.stream.score(*told, record=record, explain=WHY)
-    # To explain a row costs many times what it costs to judge it, and few of them alarm.
+    # Attributions cost many times as much as scores. So only the rows that alarm are explained.
     answer = one.stream.score(*told, record=record)
     alarms = [place for place, alarm in enumerate(answer["is_anomaly"]) if alarm]
     if alarms:
@@ -47,7 +47,7 @@ def _answer(one: Target, rows: Rows, *, record: bool) -> ScoreAnswer:
 
 @contextmanager
 def located(rows: Rows, columns: list[tuple[str, str]] | None) -> Generator[None, None, None]:
-    """Say where in the file a refused row stands."""
+    """Turn an error about a row of a request into one that names its place in the file."""
     try:
         yield
     except Refused as error:

@@ -1,4 +1,4 @@
-"""Commands about API keys: they use the store directly, so that a first key can be made."""
+"""Commands about API keys. They use the store directly, so that the first key can be made."""
 
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_WHO = "command line"  # in the audit trail: whoever reaches the store itself has no key
+_WHO = "command line"  # who changed the keys, in the audit trail: this command needs no key
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")]
 DataDir = Annotated[
@@ -44,7 +44,7 @@ def create(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key, and write it to stdout: this once, for it is kept nowhere."""
+    """Make a key and write it to stdout. It is shown only now, since only its hash is stored."""
     from service.domain.api_key import Grant, describe, new_secret
     from service.domain.detector import NAME
 
@@ -64,7 +64,7 @@ def create(
     if as_json:
         console.show_json({"key": secret, **describe(created)})
         return
-    console.complain(f"made key {created.id}; what follows is shown this once")
+    console.complain(f"made key {created.id}. It is shown only now:")
     typer.echo(secret)
 
 
@@ -97,13 +97,13 @@ def revoke(
     key: Annotated[str, typer.Argument(help="The key's id, as listed.", metavar="ID")],
     data_dir: DataDir = None,
 ) -> None:
-    """Let nobody in with this key any more, within two seconds everywhere."""
+    """Revoke a key. Within two seconds every process refuses it."""
     _with_keys(data_dir, lambda keys: keys.revoke(key, who=_WHO))
     typer.echo(f"revoked {key}")
 
 
 def _with_keys(data_dir: Path | None, work: "Callable[[ApiKeys], Awaitable[T]]") -> T:
-    """Return what `work` returns, done on the keys of the store that the settings name."""
+    """Run `work` on the API keys of the store that the settings name. Return its result."""
     import asyncio
 
     from service.addresses import shown
@@ -130,7 +130,7 @@ def _with_keys(data_dir: Path | None, work: "Callable[[ApiKeys], Awaitable[T]]")
 
 @contextlib.contextmanager
 def _store(settings: "Settings") -> Iterator[str]:
-    """Yield the URL of the store; an embedded one that does not run runs meanwhile."""
+    """Yield the URL of the store. An embedded store that does not run is started for this time."""
     from service.processes.data_directory import DirectoryInUse, address, socket_path
     from service.processes.embedded_store import EmbeddedStore
 

@@ -1,4 +1,4 @@
-"""The incidents of rows as they come, in lines for a person."""
+"""Makes incidents of rows as they arrive, as lines of text for a person."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from service.domain.incident_fold import Fold
 
 @dataclass(slots=True)
 class Live:
-    """The incidents of the rows as they come, by the rule given."""
+    """Makes incidents of rows as they arrive, by the given rule."""
 
     rule: Rule
     rows: int = 0
@@ -19,7 +19,7 @@ class Live:
     _row: Row | None = None
 
     def add(self, row: Row) -> Iterator[str]:
-        """Take note of the next row; yield what there is to print."""
+        """Add the next row. Yield the lines to print."""
         if row.is_anomaly is None:
             return
         self._row = row
@@ -30,7 +30,7 @@ class Live:
                 yield f"{change.kind}: {sentence(change.incident, row)}"
 
     def end(self) -> Iterator[str]:
-        """Yield what there is to print when nothing more comes."""
+        """Yield the lines to print when there are no more rows."""
         if self._row is not None:
             for incident in self._fold.open():
                 yield f"still open: {sentence(incident, self._row)}"

@@ -1,4 +1,4 @@
-"""The config of a detector that is made for a file: its columns, what is blank, and its context."""
+"""Makes the config of a new detector for a file: columns, missing values and context."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def config_for(sheet: Sheet, timezone: str) -> tuple[JsonObject, list[str]]:
-    """Return a config for the columns of `sheet`, and what a person is told of it.
+    """Return a config for the columns of `sheet`, and notes about it for a person.
 
-    Raises BadTable where no column can be learned, or the rows go back in time.
+    Raises BadTable if no column can be learned, or if the newest rows come first.
     """
     if sheet.guessed is None or sheet.first is None:
         return {}, []
@@ -42,14 +42,14 @@ def config_for(sheet: Sheet, timezone: str) -> tuple[JsonObject, list[str]]:
 
 
 def _context(chunk: Chunk, columns: dict[str, str], timezone: str) -> tuple[JsonObject | None, str]:
-    """Return a context for rows in time, None where the row before says little, and why."""
+    """Return a context for rows with times, or None if earlier rows tell little, and the reason."""
     X = chunk.matrix([(n, kind) for n, kind in columns.items() if kind == "number"], gaps=True)
     context, why = choose(X, chunk.times, chunk.sources, timezone)
     return None if context is None else asdict(context), why
 
 
 def template_config(client: "Client", name: str, wanted: JsonObject) -> JsonObject:
-    """Return the config of a template for entities, which is made with `wanted` if missing."""
+    """Return the config of the template. A missing template is made with the config `wanted`."""
     from service.client import Refused
 
     held: Any

@@ -21,4 +21,4 @@ Key = Annotated[
     typer.Option("--key", help="API key; better ANAMNESIS_KEY or a file, which others cannot see."),
 ]
 
-DEFAULT_URL = ""  # the settings name it
+DEFAULT_URL = ""  # None: the settings name it

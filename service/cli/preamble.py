@@ -1,4 +1,4 @@
-"""Where the table of a text file begins, and what stands between its cells."""
+"""Finds the line where the table of a text file begins, and its delimiter."""
 
 import csv
 from collections import Counter
@@ -11,9 +11,9 @@ DELIMITERS = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas"}
 
 
 class Begun(NamedTuple):
-    """The first lines of a table that are not blank, without what stands before its header.
+    """The first lines of a table from its header on, without blank lines.
 
-    `skipped` counts the lines before it; `said` tells a person of them.
+    `skipped` is the number of lines before the header. `said` tells a person about them.
     """
 
     lines: Sequence[str]
@@ -23,7 +23,7 @@ class Begun(NamedTuple):
 
 
 def begin(lines: Sequence[str]) -> Begun:
-    """Find the header among the first lines of a file: behind `sep=;`, comments and a title."""
+    """Find the header in the first lines of a file. It may follow `sep=;`, comments and a title."""
     named, at = None, 0
     if lines and lines[0].lower().startswith("sep=") and lines[0][4:5] in DELIMITERS:
         named, at = lines[0][4], 1
@@ -37,7 +37,10 @@ def begin(lines: Sequence[str]) -> Begun:
 
 
 def _after_comments(lines: Sequence[str], at: int) -> int:
-    """Return the first line that is no comment, or the last comment where that is the header."""
+    """Return the index of the first line that is no comment.
+
+    If the last comment is the header, its index is returned.
+    """
     end = at
     while end < len(lines) and (lines[end].startswith("#") or not lines[end].strip()):
         end += 1
@@ -53,9 +56,10 @@ def _after_comments(lines: Sequence[str], at: int) -> int:
 
 
 def _after_title(lines: Sequence[str], at: int, delimiter: str) -> int:
-    """Return the first line about as wide as most lines, else `at`.
+    """Return the index of the first line with about as many cells as most lines, else `at`.
 
-    A header may have one cell less: its rows have an index, or a delimiter after the last cell.
+    A header may have one cell less than its rows: rows may begin with an index, or end with a
+    delimiter.
     """
     widths = [len(next(csv.reader([line], delimiter=delimiter), [])) for line in lines[at:]]
     width, times = Counter(widths).most_common(1)[0] if widths else (0, 0)
@@ -65,7 +69,10 @@ def _after_title(lines: Sequence[str], at: int, delimiter: str) -> int:
 
 
 def _delimiter(lines: Sequence[str]) -> str:
-    """Return what splits the lines into equally many cells; where nothing does, the first line."""
+    """Return the delimiter that splits most lines into equally many cells.
+
+    If none does, it is the one that splits the first line into the most cells.
+    """
     widths = {one: [len(row) for row in csv.reader(lines, delimiter=one)] for one in DELIMITERS}
     for one, found in widths.items():
         width, times = Counter(found).most_common(1)[0] if found else (1, 0)

@@ -1,4 +1,4 @@
-"""How far a command is: per cent and time left, as a bar for a person, in lines where piped."""
+"""Shows a command's progress on stderr: a bar in a terminal, else a line every few seconds."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ _EVERY_SECONDS = 5.0  # between two lines
 
 
 class Share:
-    """Shows the share of a piece of work that is done, and how long the rest will take."""
+    """Shows the share of the work that is done, and how long the rest will take."""
 
     def __init__(self, doing: str) -> None:
         self._doing = doing
@@ -31,7 +31,7 @@ class Share:
             self._task = self._bar.add_task(doing, total=1.0)
 
     def at(self, share: float | None, rows: int | None = None) -> None:
-        """Tell that a share of the work, from 0 to 1, is done, or so many rows of who knows."""
+        """Show that the share (0 to 1) is done. If it is not known, show the number of rows."""
         if self._bar is not None:
             self._bar.update(self._task, completed=share or 0.0)
             return

@@ -1,8 +1,8 @@
-"""Which release this is."""
+"""The release of the installed distribution."""
 
 
 def release() -> str:
-    """Return the version of the installed distribution, or words where it is not installed."""
+    """Return the version of the distribution, or a text if it is not installed."""
     import importlib.metadata
 
     try:

@@ -1,4 +1,4 @@
-"""Waiting for a retraining: bounded, and not where nobody would do it."""
+"""Waits for a retraining, up to a bound, and only while a worker runs."""
 
 import time
 from collections.abc import Iterable
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from service.client.answers import LastRetraining
 
 _LOOK_SECONDS = 1.0
-_NOBODY_SECONDS = 5.0  # a worker that is being started again beats within this time
+_NOBODY_SECONDS = 5.0  # a worker that is being restarted sends a heartbeat within this time
 
 
 def retrain(client: "Client", detector: str, seconds: float) -> "LastRetraining":
     """Retrain at once and return the outcome.
 
-    Exits with a message where no worker runs, and after `seconds`; the retraining stays asked for.
+    Exits with a message if no worker runs, or after `seconds`. The retraining stays queued.
     """
     from service.cli.progress import Share
 
@@ -46,7 +46,7 @@ def retrain(client: "Client", detector: str, seconds: float) -> "LastRetraining"
 def retrain_all(
     client: "Client", detectors: Iterable[str], seconds: float
 ) -> "dict[str, LastRetraining]":
-    """Retrain one detector after another, each as `retrain` does; return the outcomes by name."""
+    """Retrain the detectors one after another with `retrain`. Return the outcomes by name."""
     return {name: retrain(client, name, seconds) for name in detectors}
 
 

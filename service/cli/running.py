@@ -1,4 +1,4 @@
-"""What the commands that run processes do; loaded when one of them is given."""
+"""The commands that run processes. Imported only when one of them runs."""
 
 import asyncio
 
@@ -18,7 +18,7 @@ _log = log.get(__name__)
 
 
 def everything(settings: Settings) -> None:
-    """Run store, API and worker until a signal; a store of the settings in place of our own."""
+    """Run store, API and worker until a signal. A store that the settings name is not started."""
     store = None if settings.store_url() else EmbeddedStore(settings.data_dir)
     _supervise(settings, store, worker=True)
 
@@ -29,7 +29,7 @@ def api(settings: Settings) -> None:
 
 
 def worker(settings: Settings) -> int:
-    """Run a worker until a signal; return its exit status."""
+    """Run a worker until a signal. Return its exit status."""
     from service.worker.__main__ import main
 
     Seal.of(_with_store(settings))  # before anything runs
@@ -39,7 +39,7 @@ def worker(settings: Settings) -> int:
 
 
 def ready(settings: Settings) -> bool:
-    """Return whether the API process on this machine can serve; write what it says."""
+    """Return whether the API process on this machine can serve. Write its answer to stdout."""
     scheme = "https" if settings.tls_cert else "http"
     try:
         url = f"{scheme}://127.0.0.1:{settings.port}/readyz"
@@ -68,14 +68,14 @@ def _supervise(settings: Settings, store: EmbeddedStore | None, *, worker: bool)
 
 
 def summary(settings: Settings, url: str, store: EmbeddedStore | None) -> str:
-    """Return what a person is told once the service answers at `url`."""
+    """Return the text to show to a person once the service answers at `url`."""
     rows = [
         ("API", f"{url}/v1"),
         ("Docs", f"{url}/docs"),
         ("Metrics", f"{url}/metrics"),
     ]
     if httpx.get(f"{url}/", trust_env=False, verify=own(settings)).status_code == httpx.codes.OK:
-        # Without a dashboard the root leads to the docs.
+        # Without a dashboard the root redirects to the docs.
         rows.append(("Dashboard", f"{url}/"))
     why = None
     if store is not None:
@@ -92,4 +92,4 @@ def summary(settings: Settings, url: str, store: EmbeddedStore | None) -> str:
 
 def _name_the_misspelt() -> None:
     if found := Settings.misspelt():
-        _log.warning("settings that are none are ignored", found="; ".join(found))
+        _log.warning("unknown settings are ignored", found="; ".join(found))

@@ -1,7 +1,7 @@
-"""The file that `score` writes: every row as the user has it, and what was found of it.
+"""The file that `score` writes: every row of the user's file with its scores.
 
-Rows go to `OUT.part`, a CSV, and `OUT.part.json` says how far that is. A command that was cut goes
-on from there; at the end the part becomes the file, whole.
+Rows go to `OUT.part`, a CSV. `OUT.part.json` says how far it is. A command that was cut short goes
+on from there. At the end the part becomes the file.
 """
 
 import csv
@@ -27,15 +27,16 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 ADDED = ("score", "p_value", "severity", "is_anomaly", "state", "why")
-_NUMBERS = ADDED[:4]  # what an .npy file has of them
-_AT_ONCE = 5000  # rows
+_NUMBERS = ADDED[:4]  # the added columns that an .npy file has
+_AT_ONCE = 5000  # rows that are written at once
 
 
 class ScoredFile:
-    """Takes the rows of a file in their order; `done` of them were written by a command before.
+    """Writes the rows of a file in their order. An earlier command wrote the first `done` of them.
 
-    `out` is CSV, .npy (numbers alone) or .parquet by its ending; None writes nothing. `scored_by`
-    says all that decides the scores: a part that was made otherwise is begun anew; None always.
+    The ending of `out` decides between CSV, .npy (numbers only) and .parquet. None writes nothing.
+    `scored_by` describes everything that decides the scores. A part with another description is
+    begun anew. If `scored_by` is None, every part is begun anew.
     """
 
     def __init__(self, out: Path | None, sheet: "Sheet", scored_by: Sequence[str] | None) -> None:
@@ -44,7 +45,7 @@ class ScoredFile:
         self._kind = _kind(out, sheet)
         if out is None:
             return
-        # What is no file, such as a pipe, is written as the rows come.
+        # A path that is no regular file, such as a pipe, is written directly.
         self._whole = out.exists() and not out.is_file()
         self._part = out if self._whole else out.with_name(out.name + ".part")
         self._about = self._part.with_name(self._part.name + ".json")
@@ -56,7 +57,7 @@ class ScoredFile:
             self._file.truncate(size)
             self._file.seek(size)
             console.complain(
-                f"{self._part}: {self.done} rows were scored before; what is told is of the others"
+                f"{self._part}: {self.done} rows were scored before; the summary is about the rest"
             )
         text = io.TextIOWrapper(self._file, encoding="utf-8", newline="", write_through=True)
         self._write = csv.writer(text)
@@ -71,7 +72,7 @@ class ScoredFile:
             self._rows += 1
 
     def keep(self) -> None:
-        """Make sure that a command which is cut from here on need not write these rows again."""
+        """Store how far the part is, so that a later command need not write these rows again."""
         if self._out is None or self._whole:
             return
         self._file.flush()
@@ -81,7 +82,7 @@ class ScoredFile:
         beside.replace(self._about)
 
     def _before(self) -> tuple[int, int]:
-        """Return how many rows and bytes of the part another command vouches for."""
+        """Return how many rows and bytes of the part an earlier command has completed."""
         try:
             about = json.loads(self._about.read_text())
             size = int(about["bytes"])
@@ -120,7 +121,7 @@ class ScoredFile:
         types = {name: pa.float64() if name in numbers else pa.string() for name in names}
         types |= self._sheet.types
         plain = {name: pa.string() for name in names}
-        for own_types in (types, plain):  # numbers such as 1.234,5 stay as they are written
+        for own_types in (types, plain):  # numbers such as 1.234,5 are kept as text
             given = own_types | {f"anamnesis_{name}": pa.float64() for name in _NUMBERS[:3]}
             given |= {"anamnesis_is_anomaly": pa.bool_(), "anamnesis_why": pa.string()}
             given |= {"anamnesis_state": pa.string()}
@@ -134,7 +135,7 @@ class ScoredFile:
 
 
 def _kind(out: Path | None, sheet: "Sheet") -> str:
-    """Return the ending that says what to write; BadTable where that cannot be done."""
+    """Return the ending of `out`. Raises BadTable if such a file cannot be written."""
     if out is None:
         return ""
     kind = out.suffix.lower()
@@ -185,7 +186,7 @@ def _parquet(
 
 
 def _to_npy(part: Path, made: Path) -> None:
-    """Write a part's numbers as a matrix (n, d + 4) of float64, NaN for what is blank."""
+    """Write the numbers of a part as a matrix (n, d + 4) of float64. A blank cell is NaN."""
     rows = width = 0
     with part.open(encoding="utf-8", newline="") as text, made.open("wb") as file:
         for some in _matrices(csv.reader(text)):
@@ -199,7 +200,7 @@ def _to_npy(part: Path, made: Path) -> None:
 
 
 def _header(file: Any, rows: int, width: int) -> None:
-    # numpy leaves room in the header for the number of rows to grow.
+    # The header of an .npy file has room for a larger number of rows.
     npy.write_array_header_1_0(
         file, {"descr": "<f8", "fortran_order": False, "shape": (rows, width)}
     )
@@ -227,7 +228,7 @@ def _number(cell: str) -> float:
 
 
 def scored_by(targets: "Targets", *more: str) -> list[str] | None:
-    """Return what decides the scores of a file, None where that cannot be known beforehand."""
+    """Return a description of everything that decides the scores, None if it is not known yet."""
     first = targets.first
     if first.status is None or targets.grouped:
         return None

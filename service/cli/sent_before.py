@@ -1,4 +1,4 @@
-"""What `learn` remembers on this machine: how far each file was sent, so that it may grow."""
+"""Stores on this machine how far `learn` has sent each file, so that a grown file is continued."""
 
 import contextlib
 import hashlib
@@ -20,19 +20,19 @@ def _journal() -> Path:
 
 
 class SentBefore:
-    """The batches of one file that a detector has taken, as counts and digests of their rows.
+    """The batches of one file that were sent to a detector, as counts and digests of their rows.
 
-    A file is known by its first row. What cannot be read or written is as if nothing was sent: the
-    service still knows each batch of the last 24 hours by its key.
+    The first row identifies the file. If the record cannot be read or written, it is as if nothing
+    was sent. The service still knows each batch of the last 24 hours by its idempotency key.
     """
 
     def __init__(self, *where: str, forget: bool = False) -> None:
-        """`where` names the detector: its service, its name and when it was made."""
+        """`where` identifies the detector by its service, its name and when it was made."""
         self._where, self._key = "\n".join(where), ""
         self._forget, self._batches = forget, list[tuple[int, str]]()
 
     def rows(self, number: int, rows: Rows) -> int:
-        """Return how many leading rows of the file's batch `number` were sent before."""
+        """Return how many rows at the start of the file's batch `number` were sent before."""
         if number == 0:
             self._open(rows)
         if number >= len(self._batches):
@@ -44,7 +44,7 @@ class SentBefore:
         return 0
 
     def add(self, number: int, rows: Rows) -> None:
-        """Take note that batch `number`, all of `rows`, is with the service."""
+        """Store that the service has all `rows` of batch `number`."""
         self._batches[number:] = [(len(rows.X), digest_of(rows, len(rows.X)))]
 
     def __enter__(self) -> Self:
@@ -72,7 +72,7 @@ class SentBefore:
 
 
 def digest_of(rows: Rows, count: int) -> str:
-    """Return what tells the first `count` rows of a batch from others."""
+    """Return a digest of the first `count` rows of a batch."""
     X = rows.X[:count]
     digest = hashlib.sha256(f"{X.shape}/".encode())
     digest.update(X.tobytes() if X.dtype != object else repr(X.tolist()).encode())

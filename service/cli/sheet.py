@@ -1,4 +1,4 @@
-"""A file of rows as the commands send it: by the names of its columns, or by their positions."""
+"""Reads the rows of a file for the commands, by the names or the positions of its columns."""
 
 import contextlib
 import io
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Some rows of a file: X (n, d), when and whose they are, and where in the file they stand.
+    """Some rows of a file: X (n, d), their times and sources, and their places in the file.
 
-    X is of float32, or of objects where a column is a category: numbers, words, None for blank.
-    `cells[i]` are the cells of row i as the file has them, for whoever writes them again.
+    X is float32. If a column is a category, X has objects: numbers, words, and None for blank
+    cells. `cells[i]` are the cells of row i as text, unchanged.
     """
 
     X: NDArray[Any]
@@ -47,7 +47,7 @@ class Rows:
         return f"{self.file}, {self.unit} {self.places[row]}"
 
     def parts(self, most: int) -> "Iterator[Rows]":
-        """Yield the rows in parts of at most so many."""
+        """Yield the rows in parts of at most `most` rows."""
         for start in range(0, len(self.X), most):
             yield self.some(range(start, min(start + most, len(self.X))))
 
@@ -69,11 +69,12 @@ class Rows:
 
 
 class Sheet:
-    """A file of which the first rows were read.
+    """A file whose first rows have been read.
 
-    `header` names its columns, all of them, () where it has none; `names` those that are numbers to
-    judge, None where they have only positions. `guessed` says what they hold. With `follow` the end
-    of the file is waited at, and rows come one by one: the first `lines_before` lines were there.
+    `header` has the names of all columns, () if the file names none. `names` has the columns to
+    judge, None if they have only positions. `guessed` has their guessed types. With `follow`,
+    reading waits at the end of the file for more, and rows come one by one. The file had
+    `lines_before` lines when it was opened.
     """
 
     def __init__(self, file: Path, options: Options, *, follow: bool = False) -> None:
@@ -125,7 +126,7 @@ class Sheet:
         self._first = first
 
     def _as_text(self, file: Path) -> TextTable:
-        """Return a Parquet file as the text that a CSV of it would be, its rows numbered from 1."""
+        """Return a Parquet file as a text table. Its rows are numbered from 1."""
         self.types, batches = table_files.parquet(file)
 
         def lines() -> Iterator[tuple[int, list[str]]]:
@@ -153,7 +154,7 @@ class Sheet:
 
     @property
     def first(self) -> Chunk | None:
-        """The first rows, as text; None for a file without text."""
+        """The first rows as text, None for a binary file."""
         return None if self._table is None else self._first
 
     def columns(self) -> list[tuple[str, str]]:
@@ -168,15 +169,16 @@ class Sheet:
         return names.index(column) if column in names else int(column) - 1
 
     def share(self) -> float | None:
-        """Return how much of the file was read, from 0 to 1; None where nobody can know."""
+        """Return how much of the file was read, from 0 to 1. None if that is not known."""
         if self._counted is None or not self._size:
             return self._read
         return min(1.0, self._counted.consumed / self._size)
 
     def rows(self, columns: Sequence[tuple[str, str]] | None, *, gaps: bool) -> Iterator[Rows]:
-        """Yield the rows with these columns, each a name and a type, in this order.
+        """Yield the rows with these columns (name and type) in this order.
 
-        None means the file's own columns, all numbers. Raises BadTable naming line and column.
+        None means the file's own columns, all as numbers. Raises BadTable, which names the line
+        and the column.
         """
         if self._table is None:
             for batch in self._batches:
@@ -197,9 +199,10 @@ class Sheet:
             yield Rows(X, chunk.times, chunk.sources, chunk.file, "line", chunk.lines, chunk.rows)
 
     def matched(self, config: "DetectorConfig") -> list[tuple[str, str]] | None:
-        """Return a detector's columns in its order, from this file's by name.
+        """Return the detector's columns in its order, found by name in this file.
 
-        Where either has no names, by position: None. Raises BadTable naming what does not fit.
+        None if the file or the detector has no names, so that positions count. Raises BadTable,
+        which names the columns that do not match.
         """
         wanted = named_columns(config)
         if self.names is None or wanted is None:
@@ -216,7 +219,7 @@ class Sheet:
 
 
 def named_columns(config: "DetectorConfig") -> list[tuple[str, str]] | None:
-    """Return the names and types of a detector's columns, None where they have no names."""
+    """Return the names and types of a detector's columns, None if they have no names."""
     if columns := config.get("columns"):
         return [(one["name"], one.get("type", "number")) for one in columns]
     if features := config.get("features"):
@@ -225,7 +228,7 @@ def named_columns(config: "DetectorConfig") -> list[tuple[str, str]] | None:
 
 
 def newest_first(chunk: Chunk) -> bool:
-    """Return whether the rows of some source go back in time."""
+    """Return whether the newest rows of a source come first."""
     if chunk.times is None:
         return False
     return any(

@@ -1,4 +1,4 @@
-"""Commands that show what moved and what is held back, and that stop and start the learning."""
+"""Commands for drift and the quarantine, and to pause and resume retraining."""
 
 from typing import Annotated, Any, Literal
 
@@ -7,7 +7,9 @@ import typer
 from service.cli import console
 from service.cli.options import DEFAULT_URL, AsJson, Key, Name, Url
 
-Entry = Annotated[str, typer.Argument(help="What is held back, by its id.", metavar="ENTRY")]
+Entry = Annotated[
+    str, typer.Argument(help="The id of an entry of the quarantine.", metavar="ENTRY")
+]
 
 quarantine = typer.Typer(help="What is held back and waits for a person.", no_args_is_help=True)
 
@@ -20,14 +22,14 @@ def register(app: typer.Typer) -> None:
 
 
 def drift(detector: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
-    """Say whether the traffic moved, by which tests and features, and when that was looked at."""
+    """Show the drift state: the tests and features behind it, and when it was computed."""
     with console.client(url, key) as client:
         found: Any = client.drift(detector)
     if as_json:
         console.show_json(found)
         return
     at = found.get("at")
-    looked = f"looked at {at}" if at else "never looked at"
+    looked = f"computed {at}" if at else "never computed"
     stale = found.get("stale")
     console.show(f"{detector}: {found['state']}; {looked}{f'; {stale}' if stale else ''}")
     console.show_table(("test", "statistic", "threshold", "alarm"), _tests(found))
@@ -46,14 +48,14 @@ def _tests(found: Any) -> list[tuple[Any, ...]]:
 
 
 def pause(detector: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
-    """Let no trigger retrain a detector; `retrain` by hand still does."""
+    """Pause retraining: no trigger starts one. `retrain` by hand still works."""
     _set_paused(detector, url, key, paused=True, as_json=as_json)
 
 
 def resume(
     detector: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False
 ) -> None:
-    """Let the triggers retrain a detector again."""
+    """Resume retraining: triggers start it again."""
     _set_paused(detector, url, key, paused=False, as_json=as_json)
 
 
@@ -70,7 +72,7 @@ def _set_paused(detector: str, url: str, key: str | None, *, paused: bool, as_js
 
 @quarantine.command("list")
 def held(detector: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
-    """List what is held back, oldest first."""
+    """List the quarantine, oldest entry first."""
     with console.client(url, key) as client:
         found: Any = client.quarantine(detector)
     if as_json:
@@ -92,7 +94,7 @@ def release(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send what is held back to the buffer, to be learned."""
+    """Send an entry of the quarantine to the buffer, so that it is learned."""
     _decide(detector, entry, "release", url, key, as_json=as_json)
 
 
@@ -104,7 +106,7 @@ def discard(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete what is held back; it is never learned."""
+    """Delete an entry of the quarantine. It is never learned."""
     _decide(detector, entry, "discard", url, key, as_json=as_json)
 
 

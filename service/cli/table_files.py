@@ -1,6 +1,6 @@
-"""Tables of vectors in binary files: NPY in batches, and the columns of Parquet.
+"""Reads tables from binary files: NPY and Parquet.
 
-Every batch knows where its rows stand in the file, so that an error can name the place.
+Every batch knows the places of its rows in the file, so that an error can name the place.
 """
 
 import io
@@ -14,19 +14,20 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-_BATCH_BYTES = 4 * 2**20  # well inside the service's default of 32 MiB for a body
-_BATCH_ROWS = 5000  # so that a progress bar moves
+_BATCH_BYTES = 4 * 2**20  # well below the service's default limit of 32 MiB for a body
+_BATCH_ROWS = 5000  # small enough for a progress bar to move
 
 
 class BadTable(ValueError):  # noqa: N818 - it states what is wrong
-    """A file that is not a table of numbers; the message names the file and the place."""
+    """The file is not a valid table. The message names the file and the place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some rows of a file: an (n, d) float32 matrix, and where row 0 stands.
+    """Some rows of a file as an (n, d) float32 matrix.
 
-    `places[i]` is the number of row i in the file, from zero; `share` how much of the file is read.
+    `places[i]` is the number of row i in the file, from zero. `share` is how much of the file has
+    been read, from 0 to 1.
     """
 
     file: str
@@ -43,7 +44,7 @@ class Batch:
 def read(file: Path) -> Iterator[Batch]:
     """Yield the vectors of an `.npy` file (`-` is standard input) in batches.
 
-    Raises BadTable naming the place, and OSError.
+    Raises BadTable, which names the place, and OSError.
     """
     if str(file) == "-":
         yield from _npy("-", io.BytesIO(sys.stdin.buffer.read()))
@@ -61,7 +62,7 @@ def _npy(file: str, source: Path | BinaryIO) -> Iterator[Batch]:
 
 def _mapped(file: str, source: Path | BinaryIO) -> NDArray[Any]:
     try:
-        # A file is mapped, so that one larger than memory is read as it is sent.
+        # The file is mapped, so that it may be larger than memory.
         matrix: NDArray[Any] = (
             npy.open_memmap(source, "r")
             if isinstance(source, Path)
@@ -76,10 +77,10 @@ def _mapped(file: str, source: Path | BinaryIO) -> NDArray[Any]:
 
 
 def parquet(file: Path) -> tuple[dict[str, Any], Iterator[tuple[float, list[list[str]]]]]:
-    """Return the columns' types, and the rows of a Parquet file as text in batches; BadTable.
+    """Return the types of a Parquet file's columns, and its rows as text in batches.
 
-    Cells are `` for what is missing. Before the rows of a batch stands the share of the file that
-    is read with them.
+    A missing cell is ''. Each batch comes with the share of the file that has been read with it.
+    Raises BadTable.
     """
     try:
         from pyarrow import ArrowException
@@ -110,9 +111,9 @@ def _text(value: object) -> str:
 
 
 def arrays(file: Path) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-    """Return the matrix of an `.npy` or `.npz` file, and the vectors beside it by name; BadTable.
+    """Return the matrix of an `.npy` or `.npz` file, and the vectors of the archive by name.
 
-    The matrix of an `.npy` file is mapped, an archive is read whole.
+    The matrix of an `.npy` file is mapped, an archive is read whole. Raises BadTable.
     """
     if file.suffix != ".npz":
         return _mapped(str(file), file), {}
@@ -146,9 +147,9 @@ def _slices(file: str, matrix: NDArray[Any]) -> Iterator[Batch]:
 
 
 def pieces(file: str | Path, matrix: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield where some rows of a matrix begin, and those rows, (n, d) as the file has them."""
+    """Yield the matrix in parts: the number of the first row, and the rows (n, d), unconverted."""
     size, width = _batch_rows(matrix.shape[1]), matrix.shape[1]
-    # Pages of a map that were looked at count as memory of this process: a file is read instead.
+    # The read pages of a memory map count as memory of this process, so the file is read instead.
     begin = matrix.offset if isinstance(matrix, np.memmap) else 0
     mapped = begin > 0 and matrix.flags.c_contiguous
     for start in range(0, len(matrix), size):

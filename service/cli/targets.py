@@ -1,4 +1,4 @@
-"""The detectors that a file's rows are for: one, or one for each value of a column."""
+"""Finds the detectors for the rows of a file: one, or one for each value of a column."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -17,16 +17,17 @@ if TYPE_CHECKING:
     from service.client.configs import DetectorConfig
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]")
-_LONGEST = 64  # characters of an entity in a detector's name
+_LONGEST = 64  # most characters of the entity in a detector's name
 
 Columns = list[tuple[str, str]] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One detector that rows are sent to, as the service knows it; None where it may not be read.
+    """A detector to which rows are sent. `status` is None if the key may not read it.
 
-    `columns` are its own in its order, found by name in the file; None where they go by position.
+    `columns` are the detector's columns, found by name in the file, in the detector's order. None
+    means that columns go by position.
     """
 
     name: str
@@ -37,7 +38,7 @@ class Target:
 
 
 def grouped(options: Options, group_by: str | None) -> Options:
-    """Return the options of a file of which a column says which detector a row is for."""
+    """Return the options for a file whose column `group_by` names the detector of each row."""
     if group_by is None or group_by == options.source:
         return options
     if options.source is None:
@@ -46,7 +47,7 @@ def grouped(options: Options, group_by: str | None) -> Options:
 
 
 class Targets:
-    """Finds the detector of each row; `known` says what the service knows of a detector by name."""
+    """Finds the detector of each row. `known` returns the service's state of a detector by name."""
 
     def __init__(
         self,
@@ -71,16 +72,16 @@ class Targets:
 
     @property
     def grouped(self) -> bool:
-        """Whether a column says which detector a row is for."""
+        """Whether a column names the detector of each row."""
         return self._group_by is not None
 
     @property
     def all(self) -> list[Target]:
-        """The detectors that rows were for, in the order of these."""
+        """The detectors that have got rows, in the order of their first rows."""
         return list(self._by_name.values())
 
     def split(self, rows: Rows) -> Iterator[tuple[Target, Rows, list[int]]]:
-        """Yield the rows of each detector, and where they stand among `rows`."""
+        """Yield for each detector its rows and their positions in `rows`."""
         if not len(rows.X):
             return
         if self._group_by is None:
@@ -119,4 +120,4 @@ class Targets:
 def _place(sheet: Sheet, name: str) -> int:
     if name in sheet.header:
         return sheet.header.index(name)
-    return int(name) - 1  # the options were read: it is a column's number
+    return int(name) - 1  # an earlier check makes sure that it is a column's number

@@ -1,4 +1,4 @@
-"""A text table read by the names of its columns: times, sources, and numbers in chunks."""
+"""Reads a text table in chunks, by the names of its columns: times, sources and values."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from service.cli.dialect import Dialect, TextTable
 from service.cli.table_files import BadTable
 from service.domain.cells import BadCell, Clock, is_blank, is_number, typed
 
-MOST_COLUMNS = 65_536  # as a detector has them
+MOST_COLUMNS = 65_536  # the bound of a detector
 _CHUNK_CELLS = 2**20
 _CHUNK_ROWS = 5000
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Which columns hold time and source, which are dropped, by name or by number from 1."""
+    """The columns with times and sources, and those to drop, each by name or by number from 1."""
 
     time: str | None = None
     source: str | None = None
@@ -31,7 +31,7 @@ class Options:
     timezone: str = "UTC"
 
     def clock(self) -> Clock:
-        """Return how the times are written; BadTable for a zone that is none."""
+        """Return the reader of the times. Raises BadTable for an unknown time zone."""
         try:
             zone = UTC if self.timezone == "UTC" else ZoneInfo(self.timezone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -43,10 +43,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some rows as text: `lines[i]` is where row i stands, `cells[name]` a column, (n,) strings.
+    """Some rows as text. Row i is in line `lines[i]`. `cells[name]` is a column, (n,) strings.
 
-    `rows[i]` are all cells of row i, those of columns that are left out too. `twice` is the first
-    row at a time that its zone has twice, None where there is none.
+    `rows[i]` has all cells of row i, also those of dropped columns. `twice` is the first row whose
+    local time exists twice, because clocks were set back. It is None if there is no such row.
     """
 
     file: str
@@ -66,9 +66,9 @@ class Chunk:
         return f"{self.file}, line {self.lines[row]}"
 
     def values(self, columns: Sequence[tuple[str, str]], *, gaps: bool) -> NDArray[Any]:
-        """Return columns as `matrix` does; where one is a category, as objects: numbers and words.
+        """Return columns as `matrix` does, or as objects if one of them is a category.
 
-        What is blank is then None.
+        The objects are numbers and words. A blank cell is then None.
         """
         X = self.matrix(columns, gaps=gaps)
         words = [j for j, (_, kind) in enumerate(columns) if kind == "category"]
@@ -82,10 +82,11 @@ class Chunk:
         return values
 
     def matrix(self, columns: Sequence[tuple[str, str]], *, gaps: bool) -> NDArray[np.float32]:
-        """Return columns, each a name and a type, as (n, d) float32, NaN where a cell is blank.
+        """Return columns (name and type) as a matrix (n, d) of float32. A blank cell is NaN.
 
-        Of a category they are codes. BadTable names line and column of a cell that is none of its
-        type, of a blank one unless `gaps` are taken, and of a number beyond float32.
+        Categories are codes. Raises BadTable, which names line and column, for a cell that does
+        not have the column's type, for a number beyond float32, and, without `gaps`, for a blank
+        cell.
         """
         found = np.empty((len(self), len(columns)), np.float32)
         for j, (name, kind) in enumerate(columns):
@@ -108,9 +109,9 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class NamedTable:
-    """A table by the names of its columns: those left in `names`, all of them in `header`.
+    """A table with named columns. `names` has the columns to judge, `header` has all columns.
 
-    `headed` is False where the file names none; `notes` tell what was noticed.
+    `headed` is False if the file has no header. `notes` tell a person what was noticed.
     """
 
     file: str
@@ -123,11 +124,11 @@ class NamedTable:
 
 
 def read(table: TextTable, options: Options, rows: int | None = None) -> NamedTable:
-    """Read a table by its header; BadTable naming line and column of what cannot be used.
+    """Read a table by its header. Raises BadTable, which names line and column.
 
-    A chunk has so many `rows`, or as many as are worth a request. Columns of a file without a
-    header are named by their numbers, from 1. Nothing but the header
-    and a line is read before the first chunk is asked for.
+    A chunk has `rows` rows, or as many as fill a request well. Columns of a file without a header
+    are named by their numbers, from 1. Only the header and one line are read before the first
+    chunk is requested.
     """
     clock = options.clock()
     line, first = next(table.lines, (0, []))
@@ -219,7 +220,7 @@ class _Reader:
     def _row(self, line: int, cells: list[str]) -> list[str]:
         width = len(self.names)
         if len(cells) == width + 1 and not cells[-1].strip():
-            return cells[:-1]  # a delimiter after the last cell
+            return cells[:-1]  # the line ends with a delimiter
         if len(cells) != width:
             raise BadTable(
                 f"{self.file}, line {line}: {len(cells)} cells for {width} columns: correct or "

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from service.client.answers import DetectorStatus
     from service.client.configs import DetectorConfig
 
-_EXPLAINED = 1000  # rows in one request: a service explains 2,000 at most
+_EXPLAINED = 1000  # rows in one request; the service explains at most 2,000
 
 File = Annotated[
     Path,
@@ -32,11 +32,11 @@ File = Annotated[
     ),
 ]
 Detector = Annotated[str, typer.Option("--detector", "-d", help="The detector.")]
-Time = Annotated[str | None, typer.Option(help="Column that says when a row was.")]
-Source = Annotated[str | None, typer.Option(help="Column that says whose row it is.")]
+Time = Annotated[str | None, typer.Option(help="Column with the time of each row.")]
+Source = Annotated[str | None, typer.Option(help="Column with the source of each row.")]
 GroupBy = Annotated[
     str | None,
-    typer.Option(help="Column whose values each have a detector of their own, DETECTOR:VALUE."),
+    typer.Option(help="Column with one detector for each of its values, DETECTOR:VALUE."),
 ]
 Drop = Annotated[
     list[str] | None, typer.Option(help="Column to leave out; may be repeated, or a,b.")
@@ -66,12 +66,13 @@ def score(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Write every row with its score to this file: .npy, .parquet, else CSV. A command "
-            "that was cut goes on where it was when it is given again."
+            help="Write every row with its score to this file: .npy, .parquet, else CSV. If the "
+            "command is cut short, give it again and it goes on where it was."
         ),
     ] = None,
     record: Annotated[
-        bool, typer.Option("--record", help="Let events, incidents, drift and history know of it.")
+        bool,
+        typer.Option("--record", help="Record the rows in events, incidents, drift and history."),
     ] = False,
     fail_on_anomaly: Annotated[
         bool, typer.Option("--fail-on-anomaly", help="Exit with 4 when there is an anomaly.")
@@ -80,7 +81,7 @@ def score(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score the rows of a file. With --json, one object a row."""
+    """Score the rows of a file. With --json, write one object for each row."""
     from service.cli import found
     from service.cli.judged_rows import judged
     from service.cli.progress import Share
@@ -104,7 +105,7 @@ def score(
             passed = 0
             for chunk in sheet.rows(columns, gaps=config.get("missing") == "impute"):
                 passed += len(chunk.X)
-                if passed <= write.done:  # written by a command that was cut
+                if passed <= write.done:  # an earlier command that was cut short wrote these rows
                     for one, some, _ in targets.split(chunk):
                         one.stream.remember(some.X, some.times, some.sources)
                     continue
@@ -134,7 +135,7 @@ def learn(
     now: Annotated[bool, typer.Option("--now", help="Retrain at once, and wait for it.")] = False,
     wait: Annotated[float, typer.Option(min=1, help="Longest wait of --now, seconds.")] = 3600.0,
     again: Annotated[
-        bool, typer.Option("--again", help="Send a file anew that was sent before.")
+        bool, typer.Option("--again", help="Send a file again that was sent before.")
     ] = False,
     url: Url = DEFAULT_URL,
     key: Key = None,
@@ -142,8 +143,8 @@ def learn(
 ) -> None:
     """Send the rows of a file as normal. Repeating the command sends nothing twice.
 
-    A file that grew is sent from where it ended. A detector that is missing is made with the
-    columns of the file; it learns at once.
+    If the file has grown, only the new rows are sent. A missing detector is made with the columns
+    of the file and learns at once.
     """
     from service.cli.retraining import retrain_all
     from service.cli.sent_before import SentBefore
@@ -167,7 +168,7 @@ def learn(
             counted = _send(sheet, targets, before, uuid4().hex if again else "")
         names = [one.name for one in targets.all]
         buffered = {name: client.detector(name)["buffered"] for name in names}
-        # What was sent before has been learned; asking for that again is no error.
+        # If all rows were sent and learned before, nothing is left to retrain on. That is no error.
         wanted = [name for name in names if buffered[name]] if now else []
         outcomes = retrain_all(client, wanted, wait)
     if as_json:
@@ -188,7 +189,7 @@ def learn(
 
 
 def _send(sheet: "Sheet", targets: "Targets", before: "SentBefore", salt: str) -> Counter[str]:
-    """Send the rows of a file that are not with the service yet; return how many became what."""
+    """Send the rows that the service does not have yet. Return the counts of the answers."""
     from service.cli.judged_rows import located
     from service.cli.progress import Share
 
@@ -210,8 +211,8 @@ def _send(sheet: "Sheet", targets: "Targets", before: "SentBefore", salt: str) -
             progress.at(sheet.share(), counted["accepted"])
     if known := counted["duplicate"]:
         console.complain(
-            f"{sheet.file}: {known} rows were there already, {whole} of {batches} batches whole "
-            "(--again sends them)"
+            f"{sheet.file}: {known} rows were sent before, {whole} of {batches} batches in full "
+            "(--again sends them again)"
         )
     return counted
 
@@ -219,7 +220,7 @@ def _send(sheet: "Sheet", targets: "Targets", before: "SentBefore", salt: str) -
 def options_of(
     time: str | None, source: str | None, drop: list[str] | None, time_format: str | None, zone: str
 ) -> "Options":
-    """Return what the options say of the columns of a file."""
+    """Return the options about the columns of a file."""
     from service.cli.text_table import Options
 
     dropped = tuple(name for given in drop or () for name in given.split(",") if name)
@@ -227,17 +228,17 @@ def options_of(
 
 
 def tell(sheet: "Sheet", columns: list[tuple[str, str]] | None) -> None:
-    """Say what is unusual of a file, and that columns go by position where they have no names."""
+    """Write what is unusual about a file, and whether its columns go by position."""
     for said in sheet.said:
         console.complain(f"{sheet.file}: {said}")
     if columns is None and sheet.names is not None:
         console.complain(
-            f"{sheet.file}: the detector's columns have no names; the file's are taken in order"
+            f"{sheet.file}: the detector's columns have no names, so the file's are used in order"
         )
 
 
 def status_of(client: "Client", detector: str) -> "DetectorStatus | None":
-    """Return the detector's status; None for a key that may not read it."""
+    """Return the detector's status, None if the key may not read it."""
     from service.client import Refused
 
     try:
@@ -250,7 +251,7 @@ def status_of(client: "Client", detector: str) -> "DetectorStatus | None":
 
 
 def config_of(status: "DetectorStatus | None") -> "DetectorConfig":
-    """Return the config of a status with the context in force; nothing where there is no status."""
+    """Return the config with the context in force. It is empty if there is no status."""
     from service.client.configs import DetectorConfig
     from service.client.stream import config_in_force
 
@@ -260,7 +261,10 @@ def config_of(status: "DetectorStatus | None") -> "DetectorConfig":
 def _ensure(
     client: "Client", detector: str, sheet: "Sheet", timezone: str, *, quiet: bool
 ) -> "tuple[DetectorStatus, bool]":
-    """Return the detector's status, and whether it was made, with the columns of the file."""
+    """Return the detector's status. A missing detector is made with the columns of the file.
+
+    The second value says whether it was made.
+    """
     from service.cli.new_detector import config_for, template_config
     from service.client import Refused
 
@@ -281,9 +285,9 @@ def _ensure(
 
 
 def _key(salt: str, number: int, rows: "Rows") -> str:
-    """Return what names this batch: its place in the file and what it holds.
+    """Return the idempotency key of a batch, a digest of its rows and its number in the file.
 
-    The number keeps two equal batches of one file apart.
+    With the number, two equal batches of one file have different keys.
     """
     from service.cli.sent_before import digest_of
 
@@ -293,7 +297,7 @@ def _key(salt: str, number: int, rows: "Rows") -> str:
 
 @contextmanager
 def _told_of(counted: Counter[str]) -> Generator[None, None, None]:
-    """Say of a file that is refused half-way what of it was sent before."""
+    """If a row of the file is refused, add to the error how many rows were sent before it."""
     from service.cli.table_files import BadTable
 
     try:
@@ -301,7 +305,7 @@ def _told_of(counted: Counter[str]) -> Generator[None, None, None]:
     except BadTable as error:
         if sent := counted["accepted"] + counted["quarantined"]:
             raise BadTable(
-                f"{error} ({sent} rows before it were sent and stay; repeating the command sends "
-                "them once)"
+                f"{error} ({sent} rows before it were sent; repeating the command does not send "
+                "them again)"
             ) from None
         raise

@@ -1,4 +1,4 @@
-"""The command `watch`: rows judged as they come, and incidents as they open and close."""
+"""The command `watch`: scores the rows of a growing file and prints its incidents."""
 
 from typing import Annotated
 
@@ -35,16 +35,16 @@ def watch(
     time_format: TimeFormat = None,
     timezone: Timezone = "UTC",
     from_start: Annotated[
-        bool, typer.Option("--from-start", help="Judge the rows too that the file has already.")
+        bool, typer.Option("--from-start", help="Score the rows that the file has already, too.")
     ] = False,
     url: Url = DEFAULT_URL,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge the rows of a file as it grows, and print incidents as they open and close.
+    """Score the rows of a file as it grows, and print incidents as they open and close.
 
-    CSV or an object of JSON a line; - reads standard input. What the file has already is context
-    alone. Ctrl-C ends it.
+    The file is CSV, or has one JSON object in each line; - reads standard input. Rows that the
+    file has already are only context. Ctrl-C ends the command.
     """
     from service.cli import found
     from service.cli.judged_rows import WHY, located

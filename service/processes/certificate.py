@@ -1,4 +1,4 @@
-"""The certificate of the API, as the processes beside it see it."""
+"""Checks the API's certificate at the start, and lets the other processes trust it."""
 
 import ssl
 
@@ -6,7 +6,7 @@ from service.settings import BadSettings, Settings
 
 
 def check_certificate(settings: Settings) -> None:
-    """Raise BadSettings unless the API can speak HTTPS as it is told to."""
+    """Raise BadSettings unless the API can serve HTTPS with the files that the settings name."""
     if settings.tls_cert is None:
         if settings.tls_key is not None:
             raise BadSettings("ANAMNESIS_TLS_KEY is set, and ANAMNESIS_TLS_CERT is not")
@@ -16,7 +16,7 @@ def check_certificate(settings: Settings) -> None:
         settings.content("tls_key")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        # Without a password of ours OpenSSL would ask at the terminal for one.
+        # Without a password here OpenSSL would ask for one at the terminal.
         context.load_cert_chain(settings.tls_cert, settings.tls_key, password=lambda: "")
     except (ssl.SSLError, ValueError):
         raise BadSettings(
@@ -27,10 +27,12 @@ def check_certificate(settings: Settings) -> None:
 
 
 def own(settings: Settings) -> ssl.SSLContext | bool:
-    """Return what trusts the service's own certificate, whatever name that is for."""
+    """Return an SSL context that trusts the service's own certificate, whatever its host name."""
     if settings.tls_cert is None:
         return True
     context = ssl.create_default_context(cafile=settings.tls_cert)
     context.check_hostname = False
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # its issuer may not be in the file
+    context.verify_flags |= (
+        ssl.VERIFY_X509_PARTIAL_CHAIN
+    )  # the file may lack the issuer's certificate
     return context

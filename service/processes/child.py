@@ -1,4 +1,4 @@
-"""A supervised child: started, watched, started again with patience, stopped."""
+"""A supervised child process: it is started, restarted when it ends, and stopped."""
 
 import signal
 import subprocess
@@ -10,21 +10,27 @@ from service.processes import spawn
 
 _logger = log.get(__name__)
 
-# For children that answer: the matrices of one turn are small, and the threads of a linear algebra
-# library spin while they wait, on cores that a training and the other children need. These names
-# are read when numpy is loaded, so a process cannot set them for itself.
+# For API processes. Their matrices are small, and the threads of a linear algebra library spin
+# while they wait, on cores that a training and other children need. numpy reads these variables
+# when it is loaded, so a process cannot set them for itself.
 ONE_THREAD = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "VECLIB_MAXIMUM_THREADS": "1",
 }
-_PATIENCE_SECONDS = (0.1, 0.3, 1.0, 3.0, 10.0)  # before the first, second, ... restart in a row
-_STEADY_SECONDS = 30.0  # a child that lived this long starts the count afresh
+_PATIENCE_SECONDS = (
+    0.1,
+    0.3,
+    1.0,
+    3.0,
+    10.0,
+)  # seconds before the first, second, ... restart in a row
+_STEADY_SECONDS = 30.0  # after a child has lived this long, its next restart counts as the first
 
 
 class Child:
-    """One process that is to be running, whatever happens to it."""
+    """One process that must always run. It is restarted when it ends."""
 
     def __init__(self, name: str, command: Sequence[str], how: Callable[[], spawn.Spawn]) -> None:
         self.name = name
@@ -40,9 +46,9 @@ class Child:
         return self.running.pid
 
     def tick(self) -> int | None:
-        """Start the process again when it has ended and its pause is over.
+        """Start the process again if it has ended and its pause is over.
 
-        Returns the id of a process seen to have ended just now.
+        Returns the id of the process if it has ended since the last call, else None.
         """
         ended = None
         if self.running is not None and self.running.poll() is not None:
@@ -56,7 +62,7 @@ class Child:
         if self.running is None and self.restarts.due():
             try:
                 _logger.info("child restarted", child=self.name, pid=self.start())
-            except OSError as error:  # no process or no memory to be had now
+            except OSError as error:  # the system has no free process or memory now
                 pause = self.restarts.ended()
                 _logger.warning(
                     "child not restarted", child=self.name, restart_in=pause, why=str(error)
@@ -64,17 +70,17 @@ class Child:
         return ended
 
     def stop(self, deadline: float) -> None:
-        """Ask the process to end; kill it at `deadline` (monotonic seconds)."""
+        """Ask the process to end. Kill it at `deadline` (monotonic seconds)."""
         self.ask()
         self.wait(deadline)
 
     def ask(self) -> None:
-        """Send the polite signal."""
+        """Send the signal that asks the process to end."""
         if self.running is not None:
             self.running.send_signal(signal.SIGTERM)
 
     def wait(self, deadline: float) -> None:
-        """Wait for the end; kill the process at `deadline` (monotonic seconds)."""
+        """Wait until the process has ended. Kill it at `deadline` (monotonic seconds)."""
         if self.running is None:
             return
         try:
@@ -87,7 +93,7 @@ class Child:
 
 
 class Restarts:
-    """When to start again what keeps ending: at first at once, then with growing pauses."""
+    """Decides when to restart a process: at first at once, then after growing pauses."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -100,7 +106,7 @@ class Restarts:
         self._since = self.clock()
 
     def ended(self) -> float:
-        """Note an end; return the pause, in seconds, before the next start."""
+        """Note an end. Return the pause before the next start, in seconds."""
         if self.clock() - self._since >= _STEADY_SECONDS:
             self.in_a_row = 0
         pause = _PATIENCE_SECONDS[min(self.in_a_row, len(_PATIENCE_SECONDS) - 1)]

@@ -1,6 +1,7 @@
-"""The data directory of `anamnesis up`: who holds it, and whether it is still what it was.
+"""The data directory of `anamnesis up`: locks it, and checks that its files are complete.
 
-Locks say who holds it, not process ids: another container counts its processes from one, too.
+A lock says that a process holds it. A process id could not: in another container the same id is
+another process.
 """
 
 import fcntl
@@ -15,12 +16,12 @@ from urllib.parse import quote
 
 _SOCKET_PATH_MAX = 103  # bytes: sun_path holds 104 with its final zero on macOS, 108 on Linux
 _POLL_SECONDS = 0.01
-_HOLDER = re.compile(r"(\d+( \S+)?)?")  # what a lock file of ours holds
+_HOLDER = re.compile(r"(\d+( \S+)?)?")  # the content of our lock files
 _UNFINISHED = re.compile(r"temp-(rewriteaof-(bg-)?\d+\.aof|\d+\.rdb)")  # as the server names them
 
 
 class StoreFailed(Exception):  # noqa: N818 - it states what happened
-    """The embedded store cannot be started or has ended; the message says why."""
+    """The embedded store cannot be started or has ended. The message says why."""
 
 
 class DirectoryInUse(StoreFailed):
@@ -28,10 +29,10 @@ class DirectoryInUse(StoreFailed):
 
 
 def socket_path(directory: Path) -> Path:
-    """Return where the store of `directory` listens: inside it, where its path is short enough.
+    """Return the path of the socket on which the store of `directory` listens.
 
-    The operating system limits socket paths; a long directory's socket goes to a private folder
-    beside other temporary files, always the same one.
+    It is inside the directory if its path is short enough for the operating system. Otherwise it
+    is in a private folder among the temporary files, always the same one for a directory.
     """
     inside = directory / "store.sock"
     if len(os.fsencode(inside)) <= _SOCKET_PATH_MAX:
@@ -45,19 +46,19 @@ def socket_path(directory: Path) -> Path:
         )
     folder.mkdir(mode=0o700, exist_ok=True)
     seen = folder.lstat()
-    # Others can write to the temporary folder: a link or a stranger's folder is not ours to use.
+    # Other users can write to the temporary folder. A link or another user's folder is not safe.
     if folder.is_symlink() or seen.st_uid != os.getuid() or seen.st_mode & 0o077:
-        raise StoreFailed(f"{folder} belongs to somebody else: choose a shorter --data-dir")
+        raise StoreFailed(f"{folder} belongs to another user: choose a shorter --data-dir")
     return folder / "s"
 
 
 class DataDirectory:
-    """A data directory that this process holds alone, until `release` or its end."""
+    """A data directory that only this process holds, until `release` or the process's end."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
-        self.lock: int | None = None  # held by this process alone
-        self.store_lock: int | None = None  # inherited by the store, and held as long as it lives
+        self.lock: int | None = None  # only this process holds it
+        self.store_lock: int | None = None  # the store inherits it and holds it as long as it lives
         self._store: os.stat_result | None = None
         self._written = False  # the store has files
 
@@ -69,7 +70,7 @@ class DataDirectory:
     def prepare(self) -> None:
         """Make the store's folder, and remove what a killed server had not finished.
 
-        Raises StoreFailed when what is there is not what was. Call it while no server runs.
+        Raises StoreFailed if the store's files are incomplete. Call it while no server runs.
         """
         if (gone := self.lost()) is not None:
             raise StoreFailed(gone)
@@ -78,14 +79,14 @@ class DataDirectory:
             self._store = self.store.stat()
             if (half := half_restored(self.store)) is not None:
                 raise StoreFailed(f"the store would start without its data: {half}")
-        # A server that was killed in a rewrite never looks at these again, and they hold rows that
-        # were there then: what is learned later would stay on the disk for good.
+        # A server that was killed during a rewrite leaves these files and never uses them again.
+        # They hold rows of that time, which would stay on the disk for good.
         for file in self.store.iterdir():
             if _UNFINISHED.fullmatch(file.name):
                 file.unlink(missing_ok=True)
 
     def lost(self) -> str | None:
-        """Return what of the directory was deleted or replaced since it was taken, in words."""
+        """Return in words what was deleted or replaced since `acquire`, None if nothing was."""
         assert self.lock is not None
         held = ((self.path / "lock", os.fstat(self.lock)), (self.store, self._store))
         for path, before in held:
@@ -107,11 +108,11 @@ class DataDirectory:
         return None if missing is None else f"{missing} is gone"
 
     def acquire(self, patience: float = 5.0) -> None:
-        """Take the directory, making it where it is missing.
+        """Lock the directory. Make it if it is missing.
 
-        The store of a killed predecessor is told to stop and waited for `patience` seconds.
-        Raises DirectoryInUse when another process holds it, and StoreFailed when it cannot be made
-        or written to.
+        A store that a killed `anamnesis up` left is told to stop. It has `patience` seconds to do
+        so. Raises DirectoryInUse if another process holds the directory, and StoreFailed if the
+        directory cannot be made or written to.
         """
         try:
             self._acquire(patience)
@@ -137,7 +138,7 @@ class DataDirectory:
             )
         os.ftruncate(self.lock, 0)
         os.pwrite(self.lock, f"{os.getpid()} {socket.gethostname()}".encode(), 0)
-        # Nobody runs the directory. A store that outlived its supervisor may still write to it.
+        # No supervisor holds the directory. A store that outlived its own may still write to it.
         self.store_lock = _open(self.path / "store.lock")
         deadline = time.monotonic() + patience
         while not _taken(self.store_lock):
@@ -150,7 +151,7 @@ class DataDirectory:
             time.sleep(_POLL_SECONDS)
 
     def release(self) -> None:
-        """Let go of the directory."""
+        """Unlock the directory."""
         for lock in (self.lock, self.store_lock):
             if lock is not None:
                 os.close(lock)
@@ -170,13 +171,13 @@ def _taken(lock: int) -> bool:
 
 
 def address(path: Path) -> str:
-    """Return the URL of the store that listens on a socket, as a Redis client takes it."""
-    # Unquoted, what follows a `#` or `?` in a folder's name would be no part of the path.
+    """Return the URL of the store that listens on a socket, in the form for Redis clients."""
+    # A `#` or `?` in a folder's name must be quoted, or it would end the path.
     return f"unix://{quote(str(path))}"
 
 
 def ask(path: Path, command: bytes) -> bytes:
-    """Return the server's answer to one inline command, or nothing when it does not answer."""
+    """Return the server's answer to one inline command, b'' if it does not answer."""
     try:
         with socket.socket(socket.AF_UNIX) as link:
             link.settimeout(0.5)
@@ -193,7 +194,10 @@ def manifest(store: Path) -> Path:
 
 
 def half_restored(store: Path) -> str | None:
-    """Return what of a backup is not there, in words; a server would start empty without it."""
+    """Return in words which file of a backup is missing, None if none is.
+
+    Without that file a server would start empty.
+    """
     if (missing := missing_files(store)) is not None:
         return f"{missing} is missing; restore all of {store}, or remove the rest of it"
     snapshots = sorted(path.name for path in store.glob("*.rdb"))
@@ -206,9 +210,9 @@ def half_restored(store: Path) -> str | None:
 
 
 def missing_files(store: Path) -> Path | None:
-    """Return a file that the store's manifest names and that is not there, or the manifest.
+    """Return a missing file: one that the store's manifest names, or the manifest itself.
 
-    None where all are there, and before the store's first write.
+    None if no file is missing, and before the store's first write.
     """
     listed = manifest(store)
     try:
@@ -216,9 +220,9 @@ def missing_files(store: Path) -> Path | None:
     except FileNotFoundError:
         return listed if any(listed.parent.glob("*.aof")) else None
     except (OSError, UnicodeDecodeError):
-        return None  # there, and the store's own to judge
+        return None  # the file is there; whether it is valid is for the store to decide
     for line in lines:
-        # file NAME seq N type b|i|h: of type h are those that a rewrite is about to delete.
+        # A line is `file NAME seq N type b|i|h`. A rewrite is about to delete files of type h.
         words = line.split()
         about = dict(zip(words[::2], words[1::2], strict=False))
         file = listed.with_name(about.get("file", listed.name))

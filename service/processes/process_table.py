@@ -1,4 +1,4 @@
-"""What the operating system says of a process: whether it lives, its processor time, its memory."""
+"""Reads from /proc whether a process lives, its processor time and its memory."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def alive(pid: int) -> bool:
-    """Return whether a process with this id exists and has not ended (a zombie has)."""
+    """Return whether a process with this id exists and has not ended. A zombie has ended."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -14,12 +14,12 @@ def alive(pid: int) -> bool:
     except PermissionError:
         return True
     fields = _fields(pid)
-    # No /proc (not Linux), or it ended just now.
+    # There is no /proc (not Linux), or the process has just ended.
     return fields[0] not in ("Z", "X") if fields else sys.platform != "linux"
 
 
 def processor_seconds(pid: int) -> float:
-    """Return the processor time that a process had so far; 0 where the system does not say."""
+    """Return the seconds of processor time that a process has used. 0 if that is not known."""
     fields = _fields(pid)
     # User and system time.
     ticks = int(fields[11]) + int(fields[12]) if fields else 0
@@ -27,9 +27,9 @@ def processor_seconds(pid: int) -> float:
 
 
 def resident_bytes(pid: int) -> int:
-    """Return the memory that a process holds, bytes; 0 where the system does not say.
+    """Return the bytes of memory that a process holds. 0 if that is not known.
 
-    Resident and not virtual: torch maps gigabytes that it never touches.
+    It is the resident memory. The virtual one has gigabytes that torch maps and never uses.
     """
     try:
         pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
@@ -39,7 +39,10 @@ def resident_bytes(pid: int) -> int:
 
 
 def _fields(pid: int) -> list[str]:
-    """Return the fields of `stat` from the state on, behind the name, which may hold spaces."""
+    """Return the fields of `stat` that follow the name, beginning with the state.
+
+    The name itself may contain spaces.
+    """
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

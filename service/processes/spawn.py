@@ -1,8 +1,8 @@
 """Child processes that never outlive their parent.
 
-Every child of ours gets a process group of its own, so that Ctrl-C in a terminal reaches the
-supervisor alone and it decides the order in which things stop; but it stays in its parent's
-session, because Linux schedules sessions as groups and niceness only counts inside one.
+Every child gets a process group of its own. So Ctrl-C in a terminal reaches only the supervisor,
+which stops the children in the right order. A child stays in its parent's session, because Linux
+schedules sessions as groups, and niceness has an effect only within a session.
 """
 
 import ctypes
@@ -16,16 +16,16 @@ from typing import IO, Any
 
 _PR_SET_PDEATHSIG = 1
 
-# Loaded before any fork: between fork and exec a child must not take the loader's lock.
+# Imported before any fork: between fork and exec a child must not take the lock for imports.
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def die_with_parent(sig: int = signal.SIGKILL, parent: int | None = None) -> None:
-    """Ask the kernel to send this process `sig` when its parent ends, however it ends.
+    """Ask the kernel to send this process `sig` when its parent ends, for whatever reason.
 
-    The kernel watches the parent's *thread*: start children from a thread that lives as long as
-    the process does. `parent` is the process id that must still be the parent; a parent that died
-    before the kernel knew ends this process at once. Without effect outside Linux.
+    The kernel watches the parent's *thread*. So start children from a thread that lives as long as
+    the process. `parent` is the expected process id of the parent. If the parent has ended
+    already, this process ends at once. Outside Linux this has no effect.
     """
     if _libc is None:
         return
@@ -36,10 +36,10 @@ def die_with_parent(sig: int = signal.SIGKILL, parent: int | None = None) -> Non
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """How a child is started: what the operating system needs to know, apart from its command.
+    """How to start a child, apart from its command.
 
-    `death_signal` is what it gets when its parent ends; `nice` is added to the parent's niceness;
-    `env` replaces the environment; `pass_fds` stay open in the child.
+    The child gets `death_signal` when its parent ends. `nice` is added to the parent's niceness.
+    `env` replaces the environment. The file descriptors `pass_fds` stay open in the child.
     """
 
     death_signal: int = signal.SIGKILL
@@ -63,7 +63,7 @@ def _prepare(death_signal: int, nice: int) -> Callable[[], None]:
     parent = os.getpid()
 
     def prepare() -> None:
-        # Runs between fork and exec: system calls only.
+        # This runs between fork and exec, where only system calls are safe.
         die_with_parent(death_signal, parent)
         if nice:
             os.nice(nice)
@@ -72,10 +72,10 @@ def _prepare(death_signal: int, nice: int) -> Callable[[], None]:
 
 
 def python(module: str, *arguments: str) -> tuple[str, ...]:
-    """Return the command that runs a module of ours with this Python.
+    """Return the command that runs one of our modules with this Python.
 
-    With `-P` the current directory is not looked into: it may hold a `models`, a `service` or a
-    `numpy.py` of somebody else.
+    With `-P` Python imports nothing from the current directory. A user's directory may have its
+    own `models`, `service` or `numpy.py`.
     """
     return (sys.executable, "-P", "-m", module, *arguments)
 
@@ -87,7 +87,7 @@ def spawn(
     stdout: int | IO[bytes] | None = None,
     stderr: int | IO[bytes] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start `command` as a child that dies with this process; its stdin is empty."""
+    """Start `command` as a child that ends with this process. Its stdin is empty."""
     return subprocess.Popen(
         list(command),
         stdin=subprocess.DEVNULL,

@@ -1,7 +1,7 @@
-"""`anamnesis up` and `anamnesis api`: one process that starts, watches and stops the others.
+"""The supervisor of `anamnesis up` and `anamnesis api`: it starts, watches and stops processes.
 
-Its life is `run`: startup, ticks until a signal, shutdown. It owns what the children share: the
-listening socket, the folder of their metrics, the embedded store.
+`run` is its whole life: startup, ticks until a signal, shutdown. It owns what the children share:
+the listening socket, the folder of their metrics, the embedded store.
 """
 
 import asyncio
@@ -33,23 +33,25 @@ from service.store.connection import refused
 
 _logger = log.get(__name__)
 
-_STARTUP_SECONDS = 180.0  # a machine that is busy takes a minute to load the libraries
-_TICK_SECONDS = 0.1  # an ended child wakes the loop at once; this is for pauses before restarts
+_STARTUP_SECONDS = 180.0  # a busy machine takes a minute to load the libraries
+_TICK_SECONDS = (
+    0.1  # the pause before a restart ends within this; an ended child wakes the loop at once
+)
 _WORKER_STOP_SECONDS = 15.0
-_LOOK_SECONDS = 0.5  # between two looks at the store's files
+_LOOK_SECONDS = 0.5  # between two checks of the store's files
 _BACKLOG = 2048
 _OF_PROMETHEUS = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
 
 
 class StartupFailed(Exception):  # noqa: N818 - it states what happened
-    """The service did not come up; the message says why."""
+    """The service did not start. The message says why."""
 
 
 class Supervisor:
-    """The processes of one machine: API processes on one socket, maybe a worker, maybe a store.
+    """Runs API processes on one socket, and a worker and an embedded store if asked to.
 
-    `store` is the embedded store to run, or None when `settings.redis_url` names one. `announce`
-    is called with the service's own URL once it answers.
+    `store` is the embedded store to run, None if `settings.redis_url` names one. `announce` is
+    called with the service's URL once the service answers.
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class Supervisor:
     def run(self) -> None:
         """Start everything, keep it running until SIGTERM or Ctrl-C, then stop it in order.
 
-        Raises StartupFailed or StoreFailed when the service cannot come up.
+        Raises StartupFailed or StoreFailed if the service cannot start.
         """
         with wakeups(self._ask_to_exit) as signals:
             try:
@@ -100,15 +102,15 @@ class Supervisor:
                 self.shutdown()
 
     def startup(self) -> None:
-        """Bind, start the store and then the rest; announce the service once it answers."""
-        # First the settings, the port and the directory: what is refused is refused before
-        # anything runs.
+        """Bind the port, start the store, then the rest. Announce the service once it answers."""
+        # Settings, port and directory come first, so that errors in them show before any process
+        # runs.
         self._refuse_bad_files()
         self.listener = _bind(self.settings.host, self.settings.port)
         if self.store is not None:
             self.store.start()
         self._refuse_weak_store()
-        self._refuse_strangers()
+        self._refuse_open_access()
         self.metrics = MetricsFolder(self.settings.metrics_dir)
         socket_number = str(self.listener.fileno())
         self.api = [
@@ -119,31 +121,31 @@ class Supervisor:
             child.start()
         self._wait_until_ready()
         if not self.should_exit:
-            with contextlib.suppress(OSError):  # nobody reads it, or its disk is full
+            with contextlib.suppress(OSError):  # nobody reads the output, or its disk is full
                 self.announce(self.url)
 
     def _refuse_bad_files(self) -> None:
-        """Raise BadSettings for a file of keys or certificates that no child could use."""
+        """Raise BadSettings if a file of keys or certificates cannot be used."""
         fixed(self.settings)
         Seal.of(self.settings)
         check_certificate(self.settings)
 
     def _refuse_weak_store(self) -> None:
-        """Raise StartupFailed for a store that could lose what it acknowledges."""
+        """Raise StartupFailed if the store could lose acknowledged writes."""
         url, allowed = self.settings.store_url(), self.settings.allow_weak_store
         if self.store is None and url is not None:
             why = asyncio.run(refused(url, allow_weak=allowed))
             if why is not None:
                 raise StartupFailed(f"the store at {shown(url)} is refused. {why}")
 
-    def _refuse_strangers(self) -> None:
-        """Refuse to be reachable from other machines while there are no API keys."""
+    def _refuse_open_access(self) -> None:
+        """Raise StartupFailed if other machines could reach a service without API keys."""
         settings = self.settings
         if is_loopback(settings.host) or settings.insecure or fixed(settings):
             return
         url = settings.store_url()
         assert url is not None
-        # A store that is away may hold keys; until it is read every request is refused.
+        # A store that does not answer may hold keys. Until it is read, every request is refused.
         with contextlib.suppress(StoreUnavailable):
             if not asyncio.run(count(url)):
                 raise StartupFailed(
@@ -153,16 +155,16 @@ class Supervisor:
                 )
 
     def tick(self) -> None:
-        """Look after every child once."""
+        """Check every child once, and restart those that have ended."""
         self._tick_store()
         for child in self.children():
             if child.tick() is not None and child in self.api and self.metrics is not None:
                 self.metrics.ended(self.api.index(child))
 
     def shutdown(self) -> None:
-        """Drain the API, let the worker finish its step, then close the store."""
+        """Drain the API, let the worker finish its step, then stop the store."""
         if self.listener is not None:
-            # The children close theirs when they drain: from then on connections are refused.
+            # The children close their copies when they drain. Then connections are refused.
             self.listener.close()
         for child in self.api:
             child.ask()
@@ -184,7 +186,7 @@ class Supervisor:
 
     @property
     def url(self) -> str:
-        """The address that a client on this machine takes."""
+        """The URL for clients on this machine."""
         assert self.listener is not None
         host, port = self.listener.getsockname()[:2]
         anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not bound
@@ -197,7 +199,7 @@ class Supervisor:
 
     def _spawn(self, **more: str) -> spawn.Spawn:
         folder = self.metrics.path if self.metrics else None
-        # What is empty is unset; the other name would make prometheus_client map files.
+        # An empty variable counts as unset. The second one would make prometheus_client map files.
         shared = {"ANAMNESIS_METRICS_DIR": str(folder or "")}
         env = self.settings.environment(**shared, **more)
         return spawn.Spawn(env={k: v for k, v in env.items() if k not in _OF_PROMETHEUS})
@@ -207,7 +209,7 @@ class Supervisor:
         return replace(self._spawn(**ONE_THREAD), pass_fds=(self.listener.fileno(),))
 
     def _wait_until_ready(self) -> None:
-        # A store that is elsewhere may come later; what answers then is alive, and waits for it.
+        # A store elsewhere may start later. Until then it is enough that the API answers.
         path = "/readyz" if self.store else "/healthz"
         until = time.monotonic() + _STARTUP_SECONDS
         how: Any = {"timeout": 1.0, "trust_env": False, "verify": own(self.settings)}
@@ -227,7 +229,7 @@ class Supervisor:
                 time.sleep(0.02)
 
     def _tick_store(self) -> None:
-        """Start the store again when it has died; the others wait for it, or serve without."""
+        """Restart the store if it has ended. Meanwhile the others wait or serve without it."""
         if self.store is None:
             return
         try:
@@ -248,12 +250,12 @@ class Supervisor:
             _logger.warning("store ended", restart_in=pause, why=str(error))
 
     def _look_after_files(self, store: EmbeddedStore) -> None:
-        """Stop a store whose files were deleted: it would acknowledge writes that are lost."""
+        """Stop the store if its files were deleted, since its writes would be lost."""
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + _LOOK_SECONDS
         gone = store.directory.lost()
-        # A rewrite moves the files, so that a single look may miss one.
+        # A rewrite moves files, so a single check may miss one.
         if gone is not None and gone == self._gone:
             _logger.error(
                 "the data directory was deleted or replaced; the store is stopped, scoring goes "

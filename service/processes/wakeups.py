@@ -8,9 +8,9 @@ from collections.abc import Callable, Generator
 
 @contextlib.contextmanager
 def wakeups(ask_to_exit: Callable[[], None]) -> Generator[socket.socket, None, None]:
-    """Turn SIGTERM, SIGINT and SIGHUP into `ask_to_exit`; any signal makes the socket readable.
+    """Call `ask_to_exit` at SIGTERM, SIGINT or SIGHUP. Any signal makes the socket readable.
 
-    Those that this process was started to ignore, as `nohup` does, stay ignored.
+    Signals that this process was started to ignore, for example by `nohup`, stay ignored.
     """
     reader, writer = socket.socketpair()
     for end in (reader, writer):
@@ -20,7 +20,7 @@ def wakeups(ask_to_exit: Callable[[], None]) -> Generator[socket.socket, None, N
         for sig in _EXIT_SIGNALS
         if signal.getsignal(sig) is not signal.SIG_IGN
     }
-    # Python wakes nobody for a signal that has no handler.
+    # Python writes to the socket only for signals with a handler.
     before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
     old = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     try:
@@ -37,7 +37,7 @@ _EXIT_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def drain(reader: socket.socket) -> None:
-    """Read away what woke us."""
+    """Read all bytes from the socket, so that it can wake the loop again."""
     with contextlib.suppress(BlockingIOError):
         while reader.recv(4096):
             pass

@@ -1,4 +1,4 @@
-"""From an artifact's bytes to a version, with a memory of what this process verified."""
+"""Turns an artifact's bytes into a version, and remembers which artifacts were verified."""
 
 import hashlib
 from collections import OrderedDict
@@ -11,15 +11,15 @@ from service.domain.inline_bounds import InlineBounds
 K = TypeVar("K")
 V = TypeVar("V")
 
-_REMEMBERED = 20_000  # digests: 5 MB at most
+_REMEMBERED = 20_000  # most digests that are remembered: 5 MB
 
 
 class Artifacts:
-    """Verifies artifacts of at most `max_bytes`; threads may share it.
+    """Verifies artifacts of at most `max_bytes`. Threads may share it.
 
-    What was verified once is known by the sha256 of its bytes and built without checks from then
-    on, in a tenth of the time: a champion that comes and goes under a bound of memory is verified
-    once. What judging costs is remembered too.
+    An artifact that was verified once is known by the sha256 of its bytes. From then on it is
+    loaded without checks, in a tenth of the time. So a champion that is unloaded and loaded again
+    because memory is bounded is verified only once. The measured cost of scoring is kept too.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -29,11 +29,11 @@ class Artifacts:
         self._lock = Lock()
 
     def open(self, data: bytes, sha256: str | None = None) -> Version:
-        """Return the version whose artifact `data` is.
+        """Return the version of the artifact `data`.
 
-        ArtifactError where it is none, or has not the `sha256` that is given.
+        Raises ArtifactError if it is not an artifact, or does not have the given `sha256`.
         """
-        # Too large an artifact is refused before it is hashed.
+        # An artifact that is too large is refused before it is hashed.
         digest = hashlib.sha256(data).hexdigest() if len(data) <= self.max_bytes else ""
         if digest and sha256 and digest != sha256:
             raise ArtifactError("the artifact is not the one that was recorded")
@@ -43,15 +43,15 @@ class Artifacts:
         return version
 
     def trust(self, sha256: str) -> None:
-        """Remember that the bytes with this digest are a version of this process, encoded."""
+        """Remember that an artifact with this digest is valid, since this process encoded it."""
         self._remember(self._verified, sha256, None)
 
     def cost(self, sha256: str | None, missing: str) -> InlineBounds | None:
-        """Return what was measured of the artifact with this `missing` in its config, or None."""
+        """Return the measured cost of the artifact with this `missing` in its config, or None."""
         return self._costs.get((sha256 or "", missing))
 
     def measured(self, sha256: str | None, missing: str, bounds: InlineBounds) -> None:
-        """Remember what judging with a version costs on this machine."""
+        """Remember what scoring with a version costs on this machine."""
         if sha256:
             self._remember(self._costs, (sha256, missing), bounds)
 

@@ -1,7 +1,8 @@
-"""Champions on this machine's disk, as served last: to start scoring while the store is away.
+"""Keeps champions on this machine's disk, so that a process can score while the store is away.
 
-One file for each detector, replaced as a whole: a line of JSON that says what it is, then the
-artifact. It is read only where the store cannot be asked, and verified like any other artifact.
+Each detector has one file, which is always replaced as a whole. It has a line of JSON that
+describes the champion, then the artifact. A file is read only if the store does not answer. It is
+verified like any other artifact.
 """
 
 import contextlib
@@ -28,16 +29,18 @@ from service.swap.loader import Fetched, measured, weight
 _log = log.get(__name__)
 
 FORMAT = 3
-READABLE = (2, 3)  # 2 does not say what the store said
-KEPT_SECONDS = 30 * 24 * 3600  # that a detector unknown to the store is kept
+READABLE = (2, 3)  # format 2 lacks the state of the store
+KEPT_SECONDS = (
+    30 * 24 * 3600
+)  # how long the copy of a detector is kept that the store does not know
 _SUFFIX = ".champion"
-_LINE_BYTES = 64 * 1024  # of what precedes the artifact
+_LINE_BYTES = 64 * 1024  # most bytes of the line before the artifact
 
 
 class DiskCache:
-    """The champions kept in `folder`; with None, nothing is kept and nothing found.
+    """The champions in `folder`. If it is None, nothing is kept and nothing is found.
 
-    Everything here waits for the disk: call it in a thread. Several processes may share a folder.
+    All methods wait for the disk, so call them in a thread. Several processes may share a folder.
     """
 
     def __init__(self, folder: Path | None, artifacts: Artifacts) -> None:
@@ -45,9 +48,9 @@ class DiskCache:
         self._artifacts = artifacts
 
     def keep(self, champion: Champion, artifact: bytes | None = None) -> None:
-        """Keep `champion`, with its threshold; raises OSError when the disk fails.
+        """Keep `champion` with its threshold. Raises OSError if the disk fails.
 
-        `artifact` is that of its version, which is made anew where it is not at hand.
+        `artifact` is the artifact of its version. If it is None, the version is encoded again.
         """
         if self._folder is None:
             return
@@ -72,15 +75,15 @@ class DiskCache:
         self._artifacts.trust(digest)
 
     def forget(self, name: str) -> None:
-        """Delete the copy of a detector that is gone; raises OSError."""
+        """Delete the copy of a deleted detector. Raises OSError."""
         if self._folder is not None:
             self._path(name).unlink(missing_ok=True)
 
     def prune(self, known: Collection[str]) -> None:
         """Delete old copies of detectors that are not `known`.
 
-        Not young ones: a store that lost everything knows nothing either, and then they are what
-        is left. Nor files that this class did not write. Raises OSError.
+        Recent copies stay: if the store has lost all its data, they are all that is left. Files
+        that this class did not write stay too. Raises OSError.
         """
         oldest = time.time() - KEPT_SECONDS
         for path in self._paths():
@@ -89,7 +92,7 @@ class DiskCache:
                 path.unlink(missing_ok=True)
 
     def restore(self) -> Iterator[Champion]:
-        """Yield every champion that is kept and intact, the latest first; others are logged."""
+        """Yield every intact champion, the latest first. Damaged copies are logged."""
         paths = sorted(self._paths(), key=lambda path: -path.stat().st_mtime)
         for path in paths:
             found = self.find(path.name.removesuffix(_SUFFIX))
@@ -97,7 +100,7 @@ class DiskCache:
                 yield found
 
     def find(self, name: str) -> Champion | None:
-        """Return the copy of one detector's champion; None where there is no intact one."""
+        """Return the copy of one detector's champion, None if there is no intact copy."""
         if self._folder is None:
             return None
         try:
@@ -109,7 +112,7 @@ class DiskCache:
             return None
 
     def version(self, name: str, uid: str, number: int, sha256: str | None) -> Fetched | None:
-        """Return this very version, for a champion that is prepared anew; None without a copy."""
+        """Return the copy of exactly this version, None if there is none."""
         if self._folder is None or sha256 is None:
             return None
         try:
@@ -129,13 +132,13 @@ class DiskCache:
         line, _, artifact = path.read_bytes().partition(b"\n")
         about: dict[str, Any] = orjson.loads(line)
         if about["format"] not in READABLE or about["name"] + _SUFFIX != path.name:
-            raise ArtifactError("the file is not what its name says")
+            raise ArtifactError("the file belongs to another detector than its name says")
         return about, artifact
 
     def _read(self, path: Path) -> Champion:
         about, artifact = self._content(path)
         number, sha256 = about["number"], about.get("stored_sha256")
-        # What the first release wrote says neither what the store said nor which rules hold.
+        # Files of the first release have neither the state of the store nor the detector's rules.
         known = about.get("stored") or [
             about["uid"], number, about["generation"], about["config_revision"]
         ]  # fmt: skip
@@ -167,7 +170,7 @@ def _is_ours(path: Path, name: str) -> bool:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write `path` whole or not at all, whatever ends the process."""
+    """Write `path` completely or not at all, even if the process is killed."""
     handle, temporary = tempfile.mkstemp(dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

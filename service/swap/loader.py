@@ -1,4 +1,4 @@
-"""From the store's bytes to a version that may serve: fetched, verified, warmed up."""
+"""Loads versions from the store: fetches, verifies and warms them up, so that they can serve."""
 
 import asyncio
 import hashlib
@@ -23,9 +23,9 @@ _BASE_BYTES, _TIMES = 32 * 1024, 4  # measured: 1.2 MB for an artifact of 358 kB
 
 
 class Fetched(NamedTuple):
-    """A version as it came from the store or from the disk.
+    """A version from the store or from the disk.
 
-    `artifact` is what the store gave, `copied` what the copy on disk said that the store said.
+    `artifact` are the bytes from the store. `copied` is the champion of the copy on disk.
     """
 
     loaded: Loaded
@@ -38,8 +38,8 @@ async def load(
 ) -> Fetched:
     """Return a version of `detector`, verified against its record and seal.
 
-    Raises Unknown, Gone when its artifact was pruned, ArtifactError when that is not what it
-    should be, and StoreUnavailable.
+    Raises Unknown, Gone if its artifact was pruned, ArtifactError if the artifact is not valid,
+    and StoreUnavailable.
     """
     stored = await registry.record(detector.name, number)
     if stored is None:
@@ -57,7 +57,7 @@ async def load(
 
 
 def weight(artifact: bytes) -> int:
-    """Return about how many bytes of memory a version takes, by its artifact."""
+    """Return about how many bytes of memory a version takes, derived from its artifact's size."""
     return _BASE_BYTES + _TIMES * len(artifact)
 
 
@@ -67,10 +67,9 @@ def prepared(
     labels: Labels | None = None,
     inline: InlineBounds | None = None,
 ) -> Terms:
-    """Return the terms on which `version` serves under `config`; what its calls cost among them.
+    """Return how `version` serves under `config`: its threshold and the cost of its calls.
 
-    The latter is measured unless it is known, `inline`. Raises ArtifactError where the model
-    cannot be called.
+    The cost is measured unless it is given as `inline`. Raises ArtifactError if scoring fails.
     """
     try:
         threshold = version.threshold_for(config.threshold, labels)
@@ -80,14 +79,14 @@ def prepared(
             sample[0, 0] = np.nan
             version.judge(sample, threshold)
         inline = inline or measured(version, threshold)
-    # After any error the present version must go on serving, and so must the other detectors.
+    # Whatever the error, the present version and the other detectors must go on serving.
     except Exception as error:
         raise ArtifactError(f"the version cannot be used: {error}") from error
     return Terms(threshold, labels, config.rules, inline)
 
 
 def measured(version: Version, threshold: Threshold) -> InlineBounds:
-    """Return the largest bodies for the event loop, by the time that judging takes here."""
+    """Measure scoring, and return the largest bodies that may be scored in the event loop."""
     sample = version.sample(1, seed=0)
     rows = affordable_rows(lambda n: version.judge(np.repeat(sample, n, axis=0), threshold))
     return inline_bounds(version.dimension, rows)

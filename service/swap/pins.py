@@ -1,4 +1,4 @@
-"""Versions that requests pin: recorded as in use, and let go once the store has another."""
+"""Versions that requests pin: records their use, and unloads those that the store replaced."""
 
 import contextlib
 import time
@@ -8,18 +8,21 @@ from service.scoring.champions import Champions
 from service.store.registry import Registry
 
 _SECONDS = 60.0  # between two records that a pinned version is in use
-_RECORDED = 10_000  # such records remembered
+_RECORDED = 10_000  # most such records that are remembered
 
 
 class Pins:
-    """Keeps the pinned versions of one process equal to the store's."""
+    """Keeps the pinned versions in memory equal to those in the store."""
 
     def __init__(self, champions: Champions, registry: Registry) -> None:
         self._champions, self._registry = champions, registry
         self._recorded: dict[tuple[str, int], float] = {}
 
     async def record(self, name: str, number: int) -> None:
-        """Tell the store now and then to keep the version; a store that is away is ignored."""
+        """Tell the store from time to time that the version is in use.
+
+        Errors of the store are ignored.
+        """
         now = time.monotonic()
         if now < self._recorded.get((name, number), 0.0):
             return
@@ -30,9 +33,10 @@ class Pins:
             await self._registry.pin(name, number)
 
     async def check(self) -> None:
-        """Unload versions for whose number the store has another artifact.
+        """Unload versions if the store has another artifact under their number.
 
-        A store that was restored from a copy gives numbers again. Raises StoreUnavailable.
+        This happens after the store was restored from a backup, since it then gives the same
+        numbers again. Raises StoreUnavailable.
         """
         for name, held in self._champions.pins().items():
             digests = await self._registry.digests(name, list(held))

@@ -1,4 +1,4 @@
-"""Whether the store answers, may be used, and what it said of workers and their work."""
+"""Whether the store answers, whether it may be used, and when a worker last reported."""
 
 import time
 
@@ -11,11 +11,11 @@ from service.store.due_index import Work
 
 _log = log.get(__name__)
 
-WORKER_SECONDS = 10.0  # a worker beats every two
+WORKER_SECONDS = 10.0  # a worker reports every two seconds
 
 
 class StoreHealth:
-    """What one process knows of its store; `weak` says why it may not be used."""
+    """What one process knows about its store. `weak` says why it may not be used, else None."""
 
     def __init__(self, settings: Settings) -> None:
         self.redis_up = False
@@ -24,7 +24,7 @@ class StoreHealth:
         self.work: Work | None = None
         self._settings = settings
         self._durable = False
-        self._why_away: str | None = None  # once it was logged
+        self._why_away: str | None = None  # the reason that was logged last
 
     @property
     def lacks_worker(self) -> bool:
@@ -43,7 +43,7 @@ class StoreHealth:
             raise StoreUnavailable(self.refusal[0].upper() + self.refusal[1:])
 
     async def check(self, redis: Connection) -> None:
-        """Raise WeakStore if the store could lose acknowledged writes; raises StoreUnavailable."""
+        """Raise WeakStore if the store could lose acknowledged writes, or StoreUnavailable."""
         if self._durable:
             return
         try:
@@ -62,10 +62,10 @@ class StoreHealth:
         if self.redis_up or self._why_away is None:
             _log.warning("store away", store=shown(self._settings.store_url() or ""), why=why)
         self._why_away = why
-        self.redis_up = self._durable = False  # the server that comes back may be another one
+        self.redis_up = self._durable = False  # another server may come back
 
     def back(self) -> bool:
-        """Note that the store answers; return whether it did not before."""
+        """Note that the store answers. Return True if it did not answer before."""
         returned = not self.redis_up
         if returned:
             _log.info("store reached")

@@ -1,4 +1,4 @@
-"""Loads and unloads the champion in memory as the store's state of a detector requires."""
+"""Loads and unloads champions in memory, so that they match the detectors' state in the store."""
 
 import asyncio
 import time
@@ -22,11 +22,11 @@ from service.swap.disk_cache import DiskCache
 from service.swap.loader import Fetched, load, prepared
 from service.telemetry.side_work import SideWork
 
-_FAILED_SECONDS = 5.0  # until an artifact that did not load is tried again
+_FAILED_SECONDS = 5.0  # before an artifact that did not load is tried again
 
 
 class _Ready(NamedTuple):
-    """A version with all that it needs to serve, and where it came from."""
+    """A version with everything that it needs to serve, and its source."""
 
     fetched: Fetched
     loaded: Loaded
@@ -35,10 +35,10 @@ class _Ready(NamedTuple):
 
 
 class Swapper:
-    """Makes `champions` equal to what the store, or this machine's disk, says of each detector.
+    """Makes `champions` match the store, or this machine's disk if the store is away.
 
-    Every change is returned as a SwapOutcome: whoever calls records it. The disk's failures are
-    told `side_work`.
+    Every change is returned as a SwapOutcome, which the caller records. Failures of the disk go to
+    `side_work`.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Swapper:
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def restore(self) -> AsyncIterator[SwapOutcome]:
-        """Serve the champions on this machine's disk, as many as there is room for."""
+        """Load the champions on this machine's disk, as many as there is room for."""
         copies = self._disk.restore()
         while (champion := await asyncio.to_thread(next, copies, None)) is not None:
             outcome = self._install(champion, "disk")
@@ -62,9 +62,9 @@ class Swapper:
                 break  # the others are loaded on demand
 
     async def refresh(self, name: str, *, demanded: bool = False) -> SwapOutcome:
-        """Serve what the store says of `name` now. Raises StoreUnavailable.
+        """Make memory match the store's present state of `name`. Raises StoreUnavailable.
 
-        On demand, a champion that is not loaded stays so unless it is `demanded`.
+        If champions are loaded on demand, one that is not loaded is loaded only if `demanded`.
         """
         lock = self._locks.setdefault(name, asyncio.Lock())
         try:
@@ -94,18 +94,20 @@ class Swapper:
         if self._champions.lags(name, detector.pointer, demanded=demanded):
             assert detector.champion is not None
             return await self._swap(detector, detector.champion, serving)
-        if detector.champion is None and serving is not None:  # revoked, and no clean one was left
+        if (
+            detector.champion is None and serving is not None
+        ):  # the champion was revoked, and no clean version was left
             self._champions.unload(name)
-            await self._beside(self._disk.forget, name)
+            await self._disk_work(self._disk.forget, name)
             return SwapOutcome(name, "unloaded", detector)
         return SwapOutcome(name, detector=detector)
 
     async def _missing(self, name: str, uid: str) -> SwapOutcome:
-        """Unload a deleted detector; keep one that the store merely lost."""
+        """Unload a detector that was deleted. Keep one that the store has lost."""
         if await self._stores.detectors.tombstone(name) == uid:
             self._champions.forget(name)
             self._regressed.discard(name)
-            await self._beside(self._disk.forget, name)
+            await self._disk_work(self._disk.forget, name)
             return SwapOutcome(name, "deleted")
         if self._champions.get(name) is not None:
             return self._regress(name, "the store lost the detector")
@@ -119,7 +121,10 @@ class Swapper:
         return SwapOutcome(name, "regressed", why=why)
 
     async def _swap(self, detector: Detector, number: int, serving: Champion | None) -> SwapOutcome:
-        """Serve version `number`, or say why not and let what serves go on; StoreUnavailable."""
+        """Serve version `number`. Raises StoreUnavailable.
+
+        If it cannot be loaded, the present version goes on serving and the outcome says why.
+        """
         started = time.perf_counter()
         key = (detector.name, detector.uid, number, detector.champion_sha256)
         if time.monotonic() < self._failed.get(key, 0.0):
@@ -137,15 +142,15 @@ class Swapper:
         outcome = replace(self._install(champion, source, took), detector=detector)
         if outcome.champion is not None:
             self._failed.pop(key, None)
-            # Otherwise the copy on disk is equal already.
+            # Otherwise the copy on disk is already up to date.
             if fetched.copied != champion.stored or terms.labels is not None:
                 same = loaded.version is fetched.loaded.version
                 artifact = fetched.artifact if same else None
-                await self._beside(self._disk.keep, champion, artifact)
+                await self._disk_work(self._disk.keep, champion, artifact)
         return outcome
 
     async def _ready(self, detector: Detector, number: int, serving: Champion | None) -> _Ready:
-        """Return version `number`, ready to serve; raises what `loader.load` does."""
+        """Return version `number`, ready to serve. Raises the errors of `loader.load`."""
         fetched, source = await self._fetched(detector, number, serving)
         config, sha256 = detector.config, fetched.loaded.sha256
         loaded = fetched.loaded._replace(version=configured(fetched.loaded.version, config))
@@ -163,10 +168,10 @@ class Swapper:
         sha256 = detector.champion_sha256
         same = serving is not None and serving.number == number
         held = serving if same else self._champions.pinned(detector.name, number)
-        # Versions of a store that was restored from a copy get numbers that were given before.
+        # A store that was restored from a backup gives the same version numbers again.
         if held is not None and sha256 in (None, held.sha256):
             return Fetched(held.loaded), "memory"
-        # A copy has no signature, so only the store's is taken where versions must be signed.
+        # A copy on disk has no signature. If versions must be signed, only the store's may serve.
         if self._champions.on_demand and not self.seal.required:
             about = (detector.name, detector.uid, number, sha256)
             found = await asyncio.to_thread(self._disk.version, *about)
@@ -175,7 +180,7 @@ class Swapper:
         return await self.load(detector, number), "store"
 
     async def from_disk(self, name: str) -> SwapOutcome:
-        """Serve the copy on this machine's disk, unless the store told of a later champion."""
+        """Serve the copy on this machine's disk, unless the store has named a later champion."""
         outcome = SwapOutcome(name)
         if not self._champions.on_demand or not NAME.fullmatch(name):
             return outcome
@@ -189,17 +194,17 @@ class Swapper:
             return self._install(copy, "disk")
 
     async def load(self, detector: Detector, number: int) -> Fetched:
-        """Return a version from the store, verified; raises what `loader.load` does."""
+        """Return a verified version from the store. Raises the errors of `loader.load`."""
         return await load(self._stores.registry, detector, number, self._artifacts, self.seal)
 
     async def prune(self, names: set[str]) -> None:
-        """Delete old copies of detectors that are not among `names` from the disk."""
-        await self._beside(self._disk.prune, names)
+        """Delete from the disk old copies of detectors that are not in `names`."""
+        await self._disk_work(self._disk.prune, names)
 
     def _install(
         self, champion: Champion, source: Source, seconds: float | None = None
     ) -> SwapOutcome:
-        """Serve `champion` unless something newer is served, and make room for it."""
+        """Serve `champion` unless a newer one serves. Unload others if it needs their memory."""
         if not self._champions.install(champion):
             return SwapOutcome(champion.name)
         return SwapOutcome(
@@ -211,7 +216,7 @@ class Swapper:
             evicted=tuple(self._champions.evict()),
         )
 
-    async def _beside(self, work: Callable[..., None], *arguments: object) -> None:
-        """Run the disk's work in a thread; a failure does not change what is served."""
+    async def _disk_work(self, work: Callable[..., None], *arguments: object) -> None:
+        """Run work on the disk in a thread. A failure does not change what is served."""
         with self._side_work.part("champion_cache"):
             await asyncio.to_thread(work, *arguments)

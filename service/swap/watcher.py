@@ -1,8 +1,8 @@
-"""Keeps what this process serves equal to what the store says: the hot swap.
+"""The hot swap: keeps the champions in memory equal to those in the store.
 
-Notifications bring changes at once, a poll brings those whose notification was lost. A version is
-loaded, verified and warmed up in a thread; then one assignment swaps it in. A version that cannot
-be loaded changes nothing, and neither does one that is older than the one that serves.
+A notification reports a change at once. A poll finds changes whose notification was lost. A version
+is loaded, verified and warmed up in a thread. Then one assignment swaps it in. A version that
+cannot be loaded, or is older than the one that serves, is not swapped in.
 """
 
 import asyncio
@@ -27,16 +27,20 @@ from service.telemetry.metrics import Metrics
 
 _log = log.get(__name__)
 
-_UNKNOWN_SECONDS = 1.0  # a name that the store did not know is not asked for again so soon
-_UNKNOWN_NAMES = 10_000  # such names remembered
-# Of more detectors than that, the whole state is read at every fifth poll: 1,000 take 0.1 s.
+_UNKNOWN_SECONDS = 1.0  # seconds before the store is asked again for a name that it did not know
+_UNKNOWN_NAMES = 10_000  # most such names that are remembered
+# With more detectors than this, whole states are read only at every fifth poll: 1,000 take 0.1 s.
 _READ_FULLY, _READ_RARELY = 200, 5
-_READ_AT_ONCE = 200  # at every poll where champions are loaded on demand: by turns
-_MENDING_SECONDS = 60.0  # between two looks at the due index that no worker's janitor keeps
+_READ_AT_ONCE = (
+    200  # states that are read at every poll, in turns, if champions are loaded on demand
+)
+_MENDING_SECONDS = (
+    60.0  # between two repairs of the due index, while no worker's janitor repairs it
+)
 
 
 class Watcher:
-    """Watches the store for one process; `champions` is what it keeps up to date."""
+    """Watches the store for one process and keeps its `champions` up to date."""
 
     def __init__(
         self, stores: Stores, champions: Champions, settings: Settings, metrics: Metrics
@@ -65,7 +69,7 @@ class Watcher:
             try:
                 await self.poll()
             except (StoreUnavailable, WeakStore):
-                pass  # said where it was found
+                pass  # the code that found it has logged it
             except Exception:  # noqa: BLE001 - a process that stops watching serves stale models
                 _log.exception("poll failed")
             spent = time.monotonic() - started
@@ -78,28 +82,28 @@ class Watcher:
                     if name is not None:
                         await self.follow(name)
             except StoreUnavailable:
-                pass  # the poll says so
+                pass  # the poll reports it
             except Exception:  # noqa: BLE001 - a process that stops listening swaps late
                 _log.exception("subscription failed")
             await asyncio.sleep(self._settings.poll_seconds)
 
     async def restore(self) -> None:
-        """Serve the champions on this machine's disk, because the store is away at the start."""
+        """Load the champions on this machine's disk, because the store is away at the start."""
         async for outcome in self._swapper.restore():
             self._record(outcome)
         loaded = len(self.champions.loaded())
         _log.warning("store away at the start: champions are loaded from disk", loaded=loaded)
 
-    # Following the store
+    # Polling the store
 
     async def poll(self) -> None:
-        """Look at every detector once. Raises StoreUnavailable, and WeakStore at a first look."""
+        """Read every detector once. Raises StoreUnavailable, or WeakStore at the first poll."""
         try:
             await self.health.check(self.stores.redis)
             names = await self.stores.detectors.names()
             held = {one.name for one in self.champions.detectors()}
             held |= {one.name for one in self.champions.loaded()}
-            # Of the others the store is asked before they are loaded.
+            # The others are read from the store before they are loaded.
             watched = names | held
             if self.champions.on_demand:
                 watched = {one.name for one in self.champions.loaded()}
@@ -124,11 +128,11 @@ class Watcher:
             await self._swapper.prune(names)
 
     async def follow(self, name: str) -> None:
-        """Refresh one detector, or log its error: the other detectors must still be refreshed."""
+        """Refresh one detector. An error is only logged, so that the others are refreshed too."""
         try:
             await self.refresh(name)
         except StoreUnavailable:
-            pass  # the next poll does it
+            pass  # the next poll refreshes it
         except Exception:  # noqa: BLE001 - see above
             _log.exception("refresh failed", detector=name)
 
@@ -137,16 +141,18 @@ class Watcher:
         for name, pointer in pointers.items():
             detector = self.champions.detector(name)
             if detector is None:
-                if not self.champions.on_demand:  # else `_read_states` reads them all at once
+                if (
+                    not self.champions.on_demand
+                ):  # otherwise `_read_states` reads all of them at once
                     changed.add(name)
             elif detector.pointer != pointer:
                 changed.add(name)
             elif self.champions.lags(name, pointer):
-                changed.add(name)  # it did not load; perhaps it does now
+                changed.add(name)  # it could not be loaded; try again
         return changed
 
     async def _read_states(self, names: Collection[str]) -> None:
-        """Read buffers, progress and drift anew: for metrics, and for the 409 without a version."""
+        """Read the detectors' states again, for metrics and for the 409 before a first version."""
         self._turn += 1
         if self.champions.on_demand and len(names) > _READ_AT_ONCE:
             turns = -(-len(names) // _READ_AT_ONCE)
@@ -155,23 +161,25 @@ class Watcher:
             return
         for detector in await self.stores.detectors.some(names):
             self._note(detector)
-        # Whoever starts workers by `GET /v1/work` starts none for what the index lacks.
+        # An autoscaler that reads `GET /v1/work` would start no worker for detectors that the
+        # index lacks.
         if self.health.lacks_worker and time.monotonic() >= self._mending:
             self._mending = time.monotonic() + _MENDING_SECONDS
             await self.stores.due.repair(self.champions.detectors())
 
     def _note(self, detector: Detector) -> None:
-        """Remember a state unless the same incarnation was further already."""
+        """Remember a state, unless a newer state of the same detector is known already."""
         held = self.champions.detector(detector.name)
         if held is not None and held.uid != detector.uid:
-            return  # `refresh` decides which incarnation stands
+            return  # `refresh` decides between two detectors of one name
         if held is None or not older(detector.pointer, held.pointer):
             self.champions.note(detector)
 
     async def refresh(self, name: str, *, demanded: bool = False) -> Detector | None:
-        """Serve what the store says of `name` now; return that. Raises StoreUnavailable.
+        """Make memory match the store's present state of `name`, and return it.
 
-        On demand, a champion that is not loaded stays so unless it is `demanded`.
+        If champions are loaded on demand, one that is not loaded is loaded only if `demanded`.
+        Raises StoreUnavailable.
         """
         outcome = await self._swapper.refresh(name, demanded=demanded)
         self._record(outcome)
@@ -180,7 +188,7 @@ class Watcher:
         return outcome.detector
 
     def _record(self, outcome: SwapOutcome) -> None:
-        """Count and log what changed in this process."""
+        """Count and log a change in this process."""
         self._metrics.swap(outcome)
         name, served = outcome.name, outcome.champion
         if outcome.change == "none":
@@ -191,7 +199,7 @@ class Watcher:
         elif outcome.change == "refused":
             version = outcome.detector and outcome.detector.champion
             about = {"detector": name, "version": version, "why": outcome.why}
-            _log.error("version not loaded, the old one goes on serving", **about)
+            _log.error("loading a version failed; the old one goes on serving", **about)
         elif served is not None:
             _log.info(
                 "champion swapped in", detector=name, version=served.number,
@@ -200,10 +208,11 @@ class Watcher:
             )  # fmt: skip
 
     async def know(self, name: str) -> None:
-        """Load the detector of a request into this process, if the detector exists.
+        """Make sure that this process knows the detector of a request, if the detector exists.
 
-        Asks the store for a detector or a first version that it has not heard of, and loads on
-        demand what is not loaded; from the disk where the store is away. StoreUnavailable.
+        The store is asked for an unknown detector, or for its first version. If champions are
+        loaded on demand, the champion is loaded, from the disk if the store is away. Raises
+        StoreUnavailable.
         """
         held = self.champions.detector(name)
         if held is not None and not self.health.redis_up:
@@ -223,9 +232,9 @@ class Watcher:
         self._record(await self._swapper.from_disk(name))
 
     async def pinned(self, name: str, number: int) -> Champion:
-        """Return version `number` for a pinned request, loading it where it is not loaded.
+        """Return version `number` for a request that pins it. Load it if it is not loaded.
 
-        Raises Unknown, Gone when it was pruned, and StoreUnavailable.
+        Raises Unknown, Gone if it was pruned, and StoreUnavailable.
         """
         champion = self.champions.pinned(name, number)
         detector = self.champions.detector(name)
@@ -238,7 +247,7 @@ class Watcher:
                 terms = await asyncio.to_thread(prepared, loaded.version, detector.config)
             except AnamnesisError as error:
                 self._metrics.artifact_failed(name)
-                _log.error("pinned version not loaded", detector=name, version=number)
+                _log.error("loading a pinned version failed", detector=name, version=number)
                 raise Gone("The version's artifact is damaged.") from error
             champion = self.champions.pin(detector, number, loaded, terms.inline)
         if self.health.redis_up:
@@ -246,10 +255,10 @@ class Watcher:
         return champion
 
     async def look_up(self, name: str) -> Detector | None:
-        """Return a detector that this process may not have heard of yet.
+        """Return a detector that this process may not know yet, None if there is none.
 
-        Asks the store at most once a second for a name that is not there, and not at all while
-        the store is away.
+        The store is asked at most once a second for a missing name, and not at all while it is
+        away.
         """
         held = self.champions.detector(name)
         now = time.monotonic()

@@ -1,1 +1,1 @@
-"""What an API process says of itself. Imports: ground, `domain`, `store`, `scoring`."""
+"""Metrics and reports of an API process. Imports: ground, `domain`, `store`, `scoring`."""

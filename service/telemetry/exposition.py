@@ -1,4 +1,4 @@
-"""The page that Prometheus scrapes, written in slices: a thousand detectors have 50,000 lines."""
+"""Writes the page that Prometheus scrapes, in slices. 1,000 detectors have 50,000 lines."""
 
 import asyncio
 import time
@@ -11,28 +11,28 @@ from prometheus_client.core import Metric
 
 T = TypeVar("T")
 
-SLICE_SECONDS = 0.0004  # of the event loop, then requests have their turn
+SLICE_SECONDS = 0.0004  # seconds of the event loop before requests get their turn
 _HEAD = b"\n# HELP "  # a new line in a label or in a help text is escaped
 
 
 class Sliced(Protocol):
-    """A source of metrics for the page."""
+    """A source of metrics that yields them in small pieces."""
 
     def slices(self) -> Iterator[Metric | None]:
-        """Yield the families in pieces, each made in far less than a millisecond.
+        """Yield the metric families in pieces. Making a piece takes far less than a millisecond.
 
-        Pieces of one family have its name, and may come in any order. None is a pause.
+        All pieces of a family have its name. They may come in any order. None is a pause.
         """
 
 
 class Page:
-    """A page in the exposition format, put together from pieces of families."""
+    """A page in the exposition format, made of pieces of metric families."""
 
     def __init__(self) -> None:
         self._families: dict[bytes, bytearray] = {}
 
     def add(self, piece: Metric) -> None:
-        """Add the samples of a piece behind those that its family has."""
+        """Append the samples of a piece to those of its family."""
         for block in (b"\n" + generate_latest(_Only(piece))).split(_HEAD)[1:]:
             name = block.partition(b" ")[0]
             family = self._families.get(name)
@@ -59,7 +59,7 @@ class _Only:
 
 
 async def written(*sources: Sliced) -> bytes:
-    """Return the page of all `sources`; the event loop goes on with other work in between."""
+    """Return the page of all `sources`. The event loop does other work between the pieces."""
     page, began = Page(), time.perf_counter()
     for source in sources:
         for piece in source.slices():
@@ -72,6 +72,6 @@ async def written(*sources: Sliced) -> bytes:
 
 
 def batched(values: Iterator[T], n: int) -> Iterator[list[T]]:
-    """Yield the values in lists of n, the last of which may be shorter."""
+    """Yield the values in lists of n. The last list may be shorter."""
     while some := list(islice(values, n)):
         yield some

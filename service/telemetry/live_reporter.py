@@ -1,8 +1,9 @@
-"""Hands what was scored to the drift monitor and to the incidents, off the request's path.
+"""Reports scored rows to the drift monitor and the incident monitor, apart from the requests.
 
-A request leaves references behind; once a second they are sampled, counted against the version's
-reference and sent. Everything is bounded: of drift, what does not fit or finds no store is dropped
-and counted. The counts of rows and alarms are exact: they wait for a store that is away.
+A request only leaves references to its rows. Once a second the rows are sampled, counted against
+the version's reference and sent. Memory is bounded. Data for drift that does not fit, or that the
+store does not take, is dropped and counted. The counts of rows and alarms are exact: they are kept
+until the store answers.
 """
 
 import asyncio
@@ -32,22 +33,24 @@ from service.telemetry.traffic_collector import Collected, Made, Outbox, made
 _log = log.get(__name__)
 
 FLUSH_SECONDS = 1.0
-_LOOK_SECONDS = 0.1  # between two looks at what was unloaded meanwhile
-UNLOADED_BYTES = 16 * 2**20  # of champions that only what is noted here keeps in memory
-_BEAT_SECONDS = 10.0  # between two signs of life
+_LOOK_SECONDS = 0.1  # between two checks for unloaded champions
+UNLOADED_BYTES = 16 * 2**20  # most bytes of unloaded champions that unreported rows keep in memory
+_BEAT_SECONDS = 10.0  # between two heartbeats
 SAMPLED = 2000  # rows of one detector in one summary
-PLACED = 256  # of those, how many are placed in a regime: half a pass through the network each,
-_PLACED_NUMBERS = 32_768  # so that of wide vectors fewer are
-SHADOWED = 100  # live vectors of one detector kept from one second of one process
+# Rows of those that are placed in a regime. A row costs half a pass through the network, so fewer
+# rows of wide vectors are placed.
+PLACED = 256
+_PLACED_NUMBERS = 32_768
+SHADOWED = 100  # live vectors of one detector that one process keeps each second
 Counts = NDArray[np.int64]
 _NO_ROWS = np.empty((0, 1), np.float32)
-_PENDING_ROWS = 20_000  # of one detector between two flushes
-_PENDING_BYTES = 32 * 2**20  # of this process between two flushes
+_PENDING_ROWS = 20_000  # most rows of one detector between two flushes
+_PENDING_BYTES = 32 * 2**20  # most bytes of this process between two flushes
 
 
 @dataclass(slots=True)
 class _Pending:
-    """What was scored with one champion since the last flush."""
+    """The rows scored with one champion since the last flush."""
 
     chunks: list[tuple[Matrix, Judgement]] = field(default_factory=list)
     rows: int = 0  # in chunks
@@ -57,7 +60,7 @@ class _Pending:
 
 
 class Observer:
-    """Takes note of answers (as a `scoring.Recorder`) and tells the store of them."""
+    """Collects scored rows (as a `scoring.Recorder`) and reports them to the store."""
 
     def __init__(self, stores: Stores, champions: Champions, metrics: Metrics) -> None:
         self._stores = stores
@@ -65,10 +68,10 @@ class Observer:
         self._metrics = metrics
         self._process = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._pending: dict[Champion, _Pending] = {}
-        self._noted: list[dict[Champion, _Pending]] = []  # being made reports of
+        self._noted: list[dict[Champion, _Pending]] = []  # rows whose reports are being made
         self._bytes = 0
-        self._outboxes: dict[str, Outbox] = {}  # of those with reports that wait
-        self._numbers = itertools.count(1)  # of reports; those of one detector rise
+        self._outboxes: dict[str, Outbox] = {}  # detectors whose reports wait
+        self._numbers = itertools.count(1)  # numbers of reports; a detector's numbers rise
         self._sending = asyncio.Lock()
         self._beat_at = 0.0
 
@@ -81,7 +84,7 @@ class Observer:
         requests: int = 1,
         labels: RowLabels = NO_LABELS,
     ) -> None:
-        """Take note of answers: a few references for small ones."""
+        """Note the rows of answers. For small answers only references are kept."""
         del seconds, requests
         if self._champions.get(champion.name) is not champion:
             return  # a pinned version takes no part in drift and events
@@ -102,7 +105,7 @@ class Observer:
         pending.chunks.append((X, columns))
 
     async def run(self) -> None:
-        """Flush once a second until cancelled, and what was unloaded meanwhile before that."""
+        """Flush once a second until cancelled. Rows of unloaded champions are flushed earlier."""
         flushed = time.monotonic()
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
@@ -127,14 +130,14 @@ class Observer:
             self._beat_at = time.monotonic() + _BEAT_SECONDS
 
     async def flush(self) -> None:
-        """Send what was noted."""
+        """Report all noted rows."""
         noted, self._pending, self._bytes = self._pending, {}, 0
         await self._flush(noted)
 
     async def flush_unloaded(self) -> None:
-        """Send what was noted of champions that were unloaded since, where they take much memory.
+        """Report the rows of unloaded champions if these take much memory.
 
-        Until then their versions stay in memory for the sake of their summaries.
+        Their versions stay in memory until then, because the reports need them.
         """
         if not self._champions.on_demand:
             return
@@ -149,11 +152,11 @@ class Observer:
             await self._report(noted)
         finally:
             self._noted = [one for one in self._noted if one is not noted]
-        with contextlib.suppress(StoreUnavailable):  # they wait
+        with contextlib.suppress(StoreUnavailable):  # the reports wait
             await self._send()
 
     async def _report(self, noted: dict[Champion, _Pending]) -> None:
-        """Report all that was noted, and let go of each champion as soon as it is reported."""
+        """Report all noted rows. Release each champion as soon as its rows are reported."""
         while noted:
             champion, pending = next(iter(noted.items()))
             try:
@@ -170,7 +173,7 @@ class Observer:
                 del noted[champion]
 
     def alarmed(self, name: str) -> set[str]:
-        """Return the digests of vectors that alarmed here and are not in the store yet."""
+        """Return the digests of this process's alarming vectors that are not in the store yet."""
         found = {
             one
             for noted in (self._pending, *self._noted)
@@ -184,7 +187,7 @@ class Observer:
 
     async def _send(self) -> None:
         """Send the reports that wait, oldest first, until the store does not answer."""
-        async with self._sending:  # one at a time: the numbers of reports rise
+        async with self._sending:  # one sender at a time, so that the numbers of reports rise
             for name, outbox in list(self._outboxes.items()):
                 while outbox.waiting:
                     number, (report, events, alarmed) = outbox.waiting[0]
@@ -203,7 +206,7 @@ class Observer:
             )
         )
         X, columns = _sample(X, columns)
-        whole = ~np.isnan(X).any(axis=1)  # a missing value is in no bin
+        whole = ~np.isnan(X).any(axis=1)  # a missing value belongs to no bin
         X, columns_of_whole = X[whole], rows_of(columns, np.flatnonzero(whole))
         regimes = _regimes(champion.version, X, columns_of_whole)
         counts = champion.version.reference.count(X) if len(X) else np.empty((0, 0), np.int64)
@@ -226,7 +229,7 @@ class Observer:
         return X, summary, report
 
     async def _keep(self, champion: Champion, X: Matrix) -> None:
-        """Keep some scored vectors for a candidate to score, if the config has a shadow stage."""
+        """Store some scored vectors for the shadow stage, if the config has one."""
         detector = self._champions.detector(champion.name)
         asked = detector.config.retrain.shadow if detector else None
         if asked is None or not len(X):
@@ -235,13 +238,13 @@ class Observer:
         await self._stores.live.keep(champion.name, champion.uid, X[rows], asked.vectors)
 
     async def close(self) -> None:
-        """Send the last second, if the store takes it."""
+        """Report the rows of the last second, if the store answers."""
         with contextlib.suppress(StoreUnavailable):
             await self.flush()
 
 
 def _sample(X: Matrix, columns: Judgement, most: int = SAMPLED) -> tuple[Matrix, Judgement]:
-    """Return at most `most` rows, evenly spread, as copies."""
+    """Return copies of at most `most` rows at even distances."""
     if len(X) <= most:
         return X, columns
     rows = np.linspace(0, len(X) - 1, most).astype(np.intp)
@@ -249,7 +252,7 @@ def _sample(X: Matrix, columns: Judgement, most: int = SAMPLED) -> tuple[Matrix,
 
 
 def _regimes(version: Version, X: Matrix, columns: Judgement) -> Counts:
-    """Count anomalies, then rows of each of R regimes, (R + 1,), among some of the rows."""
+    """Count some of the rows: anomalies first, then the rows of each of R regimes, (R + 1,)."""
     if version.boundaries is None or not len(X):
         return np.empty(0, np.int64)
     X, columns = _sample(X, columns, min(PLACED, max(16, _PLACED_NUMBERS // X.shape[1])))

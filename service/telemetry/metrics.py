@@ -1,7 +1,7 @@
-"""What this process counts (prefix `anamnesis_`, label `detector`).
+"""The metrics that an API process counts (prefix `anamnesis_`, label `detector`).
 
-With several API processes each copies its numbers to a shared folder, and whichever is scraped adds
-them up; what the store holds is exported by `state_metrics`, from one place.
+With several API processes, each copies its numbers to a shared folder. The process that is scraped
+adds them up. `store_metrics` exports the state of the store.
 """
 
 import asyncio
@@ -24,25 +24,27 @@ from service.telemetry.exposition import Sliced, batched, written
 from service.telemetry.shared_values import Shared
 from service.telemetry.side_work import SideWork
 
-# From a vector in memory (50 us) to a full body of large ones.
+# From one vector in memory (50 us) to a full body of large vectors.
 _SCORE_SECONDS = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
 )  # fmt: skip
 # 1 is exactly the threshold.
 _SEVERITY = (0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 5, 10, 50)
 _SWAP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5)
-_PENDING = 4096  # answers counted together at most; about 0.2 s of traffic at full speed
+_PENDING = 4096  # most answers that are counted together; about 0.2 s of traffic at full speed
 _FLUSH_SECONDS = 0.1
-_UNLOADED = 100  # detectors whose histograms are dropped together: the copy is then written anew
+_UNLOADED = (
+    100  # detectors whose histograms are dropped together, since the copy is rewritten each time
+)
 _OTHER = "other"
-_TOGETHER = 32  # samples in a piece of the page: about a quarter of a millisecond
+_TOGETHER = 32  # samples in one piece of the page: about a quarter of a millisecond
 
 
 class _Sliced(MetricWrapperBase):
-    """A metric whose samples are collected a few at a time."""
+    """A metric whose samples are collected in small pieces."""
 
     def slices(self) -> Iterator[Metric]:
-        """Yield the family in pieces; see `exposition.Sliced`."""
+        """Yield the family in pieces. See `exposition.Sliced`."""
         (whole,) = self.describe()
         yield whole
         for samples in batched(iter(self._samples()), _TOGETHER):
@@ -67,8 +69,8 @@ class _Histogram(_Sliced, Histogram):
     """A histogram that takes many observations at once."""
 
     def observe_all(self, values: np.ndarray) -> None:
-        """Add every one of `values` (n,)."""
-        # `observe` costs a microsecond each; a bucket holds values up to and including its bound.
+        """Observe all `values` (n,)."""
+        # `observe` would cost a microsecond for each value. A bucket includes its upper bound.
         up_to = np.sort(values).searchsorted(self._upper_bounds, side="right")
         counts = np.diff(up_to, prepend=0)
         for bucket, count in zip(self._buckets, counts.tolist(), strict=True):
@@ -80,8 +82,8 @@ class _Histogram(_Sliced, Histogram):
 class Metrics:
     """Counters, histograms and gauges of one API process, on `registry`.
 
-    `directory` is the folder shared by the API processes of this machine, if there is one, and
-    `place` this process's among them.
+    `directory` is the folder that the API processes of this machine share, None if there is none.
+    `place` is the number of this process among them.
     """
 
     def __init__(
@@ -98,14 +100,14 @@ class Metrics:
         self._detectors = detectors
         self._one_scrape = asyncio.Lock()
         self._pending: list[tuple[Champion, Judgement, float, int]] = []
-        # Told at every flush which detectors were scored, all at once.
+        # Called at every flush with all detectors that were scored.
         self.used: Callable[[Collection[str]], None] = lambda _: None
         label = ("detector",)
 
         self._own: list[_Sliced] = []
         self._of_detectors: list[_Sliced] = []
         self._histograms: list[_Histogram] = []
-        self._unloaded: set[str] = set()  # whose histograms are still there
+        self._unloaded: set[str] = set()  # unloaded detectors whose histograms still exist
 
         def own(made: M, labels: tuple[str, ...]) -> M:
             self._own.append(made)
@@ -163,14 +165,14 @@ class Metrics:
         requests: int = 1,
         labels: RowLabels = NO_LABELS,
     ) -> None:
-        """Take note of answers to `requests` requests; they are counted by the next `flush`."""
+        """Note the answers to `requests` requests. The next `flush` counts them."""
         del X, labels
         self._pending.append((champion, columns, seconds, requests))
         if len(self._pending) >= _PENDING:
             self.flush()
 
     def flush(self) -> None:
-        """Count what was noted; raises nothing."""
+        """Count the noted answers. Never raises."""
         with self.side_work.part("metrics"):
             self._flush()
 
@@ -191,7 +193,7 @@ class Metrics:
             self._seconds.labels(label).observe_all(np.repeat(took, times))
 
     async def run(self) -> None:
-        """Flush ten times a second until cancelled, for the scrapes of the other processes."""
+        """Flush ten times a second until cancelled, so that other processes can be scraped."""
         while True:
             await asyncio.sleep(_FLUSH_SECONDS)
             self.flush()
@@ -205,7 +207,7 @@ class Metrics:
             self._normal.labels(self._label(name), outcome).inc(vectors)
 
     def swap(self, outcome: SwapOutcome) -> None:
-        """Count what a look at a detector changed."""
+        """Count the outcome of refreshing a detector."""
         name, change = outcome.name, outcome.change
         if outcome.champion is not None:
             self._swapped(outcome.champion, outcome.seconds, outcome.source)
@@ -231,7 +233,7 @@ class Metrics:
         self._announced(champion.name)
 
     def _announced(self, name: str) -> None:
-        """Make the counters of a detector exist before there is anything to count."""
+        """Create the counters of a detector with the value zero."""
         label = self._label(name)
         for counter in (self._scored, self._anomalies):
             counter.labels(label)
@@ -239,12 +241,12 @@ class Metrics:
             self._normal.labels(label, outcome)
 
     def holds(self, champions: int, size: int) -> None:
-        """Note how many champions are loaded, and their bytes."""
+        """Set the number of loaded champions, and their bytes."""
         self._champions.set(champions)
         self._bytes.set(size)
 
     def _evicted(self, name: str) -> None:
-        """Note that the champion of a detector was unloaded to make room."""
+        """Count that the champion of a detector was unloaded to free memory."""
         self._evictions.inc()
         self._loaded.remove(name)
         if self._shared is not None:
@@ -254,7 +256,7 @@ class Metrics:
             self._sweep()
 
     def _sweep(self) -> None:
-        """Drop the histograms of unloaded detectors: most of the memory that metrics take."""
+        """Drop the histograms of unloaded detectors, which take most of the metrics' memory."""
         self.flush()
         names, self._unloaded = self._unloaded, set()
         for name in names:
@@ -264,7 +266,7 @@ class Metrics:
                 self._shared.forget(("detector", name), "histogram")
 
     def forgotten(self, name: str) -> None:
-        """Drop every number of a detector that was deleted, so that others find room."""
+        """Drop all numbers of a deleted detector, so that other detectors can have series."""
         self.flush()
         for metric in self._of_detectors:
             metric.remove_by_labels({"detector": name})
@@ -274,7 +276,7 @@ class Metrics:
         self._unloaded.discard(name)
 
     def keep_only(self, names: Collection[str]) -> None:
-        """Drop what a predecessor of this process counted of detectors that are gone since."""
+        """Drop numbers of an earlier process about detectors that no longer exist."""
         known = self._labels if self._shared is None else self._shared.known("detector")
         for name in known - set(names) - {_OTHER}:
             self.forgotten(name)
@@ -284,29 +286,29 @@ class Metrics:
         self._artifact_failures.labels(self._label(name)).inc()
 
     def dropped(self, name: str, vectors: int) -> None:
-        """Count scored vectors that are left out of drift and events."""
+        """Count scored vectors that drift and events leave out."""
         self._dropped.labels(self._label(name)).inc(vectors)
 
     async def expose(self, state: Sliced) -> bytes:
-        """Return the scrape: what all processes counted and what `state` has."""
+        """Return the page for Prometheus: counts of all processes, and the gauges of `state`."""
         async with self._one_scrape:
             self.flush()
             return await written(self if self._shared is None else self._shared, state)
 
     def slices(self) -> Iterator[Metric]:
-        """Yield what this process counted in pieces; see `exposition.Sliced`."""
+        """Yield this process's metrics in pieces. See `exposition.Sliced`."""
         for metric in self._own:
             yield from metric.slices()
 
     def close(self) -> None:
-        """Take this process's own gauges out of the shared folder."""
+        """Remove this process's gauges from the shared folder."""
         self.flush()
         if self._shared is not None:
             with self.side_work.part("metrics_folder"):
                 self._shared.close()
 
     def _label(self, name: str) -> str:
-        # Detectors come and go, series stay: past the bound they share one.
+        # Series of deleted detectors stay. Above the bound, further detectors share one series.
         if name not in self._labels:
             if len(self._labels) >= self._detectors:
                 return _OTHER

@@ -1,13 +1,12 @@
-"""Numbers of this process's metrics: held in memory, copied to a folder for the scrapes of others.
+"""The numbers of this process's metrics, in memory, with a copy for the scrapes of others.
 
-The memory is what counts: nothing here waits for a disk, and no number is mapped to a file, because
-a mapped file kills the process that writes to it once the disk is full. A copy that fails is tried
-again with the next one.
+Counting never waits for a disk. No number is mapped to a file, because writing to a mapped file
+kills the process once the disk is full. A copy that fails is made again with the next one.
 
-An API process is known by its place among its siblings, not by its process id: its successor goes
-on counting where it ended, so that sums never fall and no files pile up. Each place has two pairs
-of files (`service.metric_files`): `.names`, a JSON array on a line, and `.values`, float64 in the
-same order.
+An API process is identified by its place among its siblings, not by its process id. Its successor
+goes on with its numbers, so that sums never fall and files do not accumulate. Each place has two
+pairs of files (`service.metric_files`): `.names` has one JSON array in each line, `.values` has
+float64 numbers in the same order.
 """
 
 import array
@@ -26,12 +25,12 @@ from service import metric_files
 from service.metric_files import LIVE, LIVES, TOTAL, place_of
 from service.telemetry.exposition import batched
 
-_TOGETHER = 50  # numbers in a piece of the page: a quarter of a millisecond
+_TOGETHER = 50  # numbers in one piece of the page: a quarter of a millisecond
 _HISTOGRAMS = 4  # likewise
 
 
 class Name(NamedTuple):
-    """What one number is: `sample` of `metric`, a family of type `kind`, with its labels."""
+    """The name of one number: `sample` of the family `metric` of type `kind`, with its labels."""
 
     kind: str
     metric: str
@@ -46,14 +45,14 @@ class Numbers:
     def __init__(self, stem: Path) -> None:
         self._names_file = stem.with_name(stem.name + ".names")
         self._values_file = stem.with_name(stem.name + ".values")
-        self.names: list[Name | None] = []  # None: forgotten, its place is free
+        self.names: list[Name | None] = []  # None: the number was forgotten, its place is free
         self.values = array.array("d")
         self._places: dict[Name, int] = {}
-        self._labelled: dict[tuple[str, str], list[Name]] = {}  # by their first label
-        self._named = 0  # of the names, those whose lines are in the file
+        self._labelled: dict[tuple[str, str], list[Name]] = {}  # places by first label
+        self._named = 0  # how many names are in the file
         self._written = 0  # bytes of these lines
-        self._rewrite = False  # whether any of these names changed
-        # A place is given anew only once its zero was copied: no sibling sees an old number there.
+        self._rewrite = False  # whether a name in the file changed
+        # A place is used again only after its zero was copied, so no sibling reads an old number.
         self._forgotten: list[int] = []
         self._free: list[int] = []
         self._copied = b""
@@ -61,7 +60,7 @@ class Numbers:
             self.values[self.place(name)] = value
 
     def place(self, name: Name) -> int:
-        """Return where the number of `name` stands in `values`, making it where it is new."""
+        """Return the index of the number `name` in `values`. A new number is created."""
         found = self._places.get(name)
         if found is not None:
             return found
@@ -77,7 +76,7 @@ class Numbers:
         return found
 
     def forget(self, label: tuple[str, str], kind: str | None = None) -> None:
-        """Drop every number whose first label this is, of one kind of metric or of all."""
+        """Drop every number with this first label, of one kind of metric or of all kinds."""
         names = self._labelled.get(label, [])
         for name in [name for name in names if kind in (None, name.kind)]:
             names.remove(name)
@@ -93,13 +92,13 @@ class Numbers:
         self._rewrite = True
 
     def held(self) -> Iterator[tuple[Name, float]]:
-        """Yield every number with its name, as they are now."""
+        """Yield every number with its name."""
         for name, value in zip(list(self.names), self.values[:], strict=True):
             if name is not None:
                 yield name, value
 
     def copy(self) -> None:
-        """Copy what changed to the files; raises OSError, after which the next call copies all."""
+        """Copy the changes to the files. Raises OSError. After that the next call copies all."""
         forgotten, changed = len(self._forgotten), self._rewrite
         values, intact = self.values.tobytes(), self._intact()
         if values == self._copied and intact and not changed:
@@ -113,9 +112,9 @@ class Numbers:
         del self._forgotten[:forgotten]
 
     def _copy_names(self, changed: bool, first: int) -> None:
-        """Write the lines of the names from `first` on; all of them, at once, where any changed."""
+        """Append the names from `first` on. If an older name `changed`, replace the whole file."""
         if changed:
-            self._rewrite = False  # before they are read: another thread may change them meanwhile
+            self._rewrite = False  # reset before the names are read: another thread may change them
         new = self.names[first:]
         lines = b"".join(map(_line, new))
         start = self._written if first else 0
@@ -130,7 +129,7 @@ class Numbers:
         self._named, self._written = first + len(new), start + len(lines)
 
     def _intact(self) -> bool:
-        """Return whether the files are as this process left them."""
+        """Return whether the files still have the sizes that this process left."""
         try:
             sizes = self._names_file.stat().st_size, self._values_file.stat().st_size
         except OSError:
@@ -149,18 +148,18 @@ class Shared:
     def __init__(self, folder: Path, place: int) -> None:
         self.folder = folder
         self.place = str(place)
-        with contextlib.suppress(OSError):  # a predecessor's gauges, killed with it
+        with contextlib.suppress(OSError):  # remove the gauges of a killed predecessor
             metric_files.remove(folder, place=place, life=LIVE)
         self.numbers = {life: Numbers(metric_files.stem(folder, place, life)) for life in LIVES}
-        # Metrics made from here on keep their numbers here. A metric takes this class when it is
-        # made and has no argument for it.
+        # prometheus_client has no argument for the class of a metric's numbers: a metric takes
+        # this global when it is made.
         values.ValueClass = self._value_class()
 
     def _value_class(self) -> type:
         shared = self
 
         class Value:
-            """A number of one metric of this process, as prometheus_client uses it."""
+            """One number of a metric, with the interface that prometheus_client expects."""
 
             _multiprocess = True
 
@@ -183,7 +182,7 @@ class Shared:
                 return self._numbers.values[self._place]
 
             def set_exemplar(self, exemplar: object) -> None:
-                """Do nothing: no metric of ours has exemplars."""
+                """Do nothing, since our metrics have no exemplars."""
 
             def get_exemplar(self) -> None:
                 return None
@@ -191,27 +190,27 @@ class Shared:
         return Value
 
     def copy(self) -> None:
-        """Copy this process's numbers to the folder; raises OSError."""
+        """Copy this process's numbers to the folder. Raises OSError."""
         for numbers in self.numbers.values():
             numbers.copy()
 
     def forget(self, label: tuple[str, str], kind: str | None = None) -> None:
-        """Drop numbers of this process, as `Numbers.forget`."""
+        """Drop numbers of this process. See `Numbers.forget`."""
         for numbers in self.numbers.values():
             numbers.forget(label, kind)
 
     def known(self, label: str) -> set[str]:
-        """Return the values that a label has here, those of a predecessor included."""
+        """Return all values of a label in this process's numbers, a predecessor's included."""
         names = [name for numbers in self.numbers.values() for name in numbers.names if name]
         return {value for name in names for key, value in name.labels if key == label}
 
     def close(self) -> None:
-        """Copy for the last time and take the gauges of this process back; raises OSError."""
+        """Copy for the last time, and remove this process's gauges. Raises OSError."""
         self.numbers[TOTAL].copy()
         self.numbers[LIVE].remove()
 
     def slices(self) -> Iterator[Metric | None]:
-        """Yield sums over all places, and the gauges of each living process; see `Sliced`."""
+        """Yield the sums over all places, and the gauges of each living process. See `Sliced`."""
         sums: dict[Name, float] = {}
         counted = chain(self._siblings(TOTAL), self.numbers[TOTAL].held())
         for some in batched(counted, _TOGETHER):
@@ -237,7 +236,7 @@ def _of_process(name: Name, place: str) -> Name:
 
 
 def _read(names: Path, numbers: Path) -> Iterator[tuple[Name, float]]:
-    """Yield what a pair of files holds; what is not readable, or not yet written, is left out."""
+    """Yield the numbers in a pair of files. Parts that cannot be read are left out."""
     try:
         *lines, _ = names.read_bytes().split(b"\n")
         content = numbers.read_bytes()
@@ -248,7 +247,7 @@ def _read(names: Path, numbers: Path) -> Iterator[tuple[Name, float]]:
         try:
             kind, metric, sample, labels, text = orjson.loads(line)
             yield Name(kind, metric, sample, tuple((k, v) for k, v in labels), text), value
-        except (ValueError, TypeError):  # a line of null was forgotten
+        except (ValueError, TypeError):  # a forgotten name is a line with null
             continue
 
 
@@ -279,7 +278,7 @@ def _families(found: Iterator[tuple[Name, float]]) -> Iterator[Metric]:
 
 
 def _piece(pieces: dict[str, Metric], name: Name) -> Metric:
-    """Return the piece of the family that `name` belongs to, among others that were begun."""
+    """Return the piece of `name`'s family from `pieces`. A new one is begun."""
     if name.metric not in pieces:
         pieces[name.metric] = Metric(name.metric, name.help, name.kind)
     return pieces[name.metric]
@@ -290,7 +289,7 @@ def _line(name: Name | None) -> bytes:
 
 
 def _replace(file: Path, content: bytes) -> None:
-    """Write `content` as the whole of `file`, in one step for those that read it."""
+    """Replace the content of `file` in one step, so that readers never see a part."""
     written = file.with_name(file.name + ".new")
     _write(written, content, 0)
     written.replace(file)

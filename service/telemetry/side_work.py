@@ -1,6 +1,6 @@
-"""Work beside scoring: it may fail, and scoring goes on.
+"""Work beside scoring. If it fails, scoring goes on.
 
-What fails is counted and said once, and said again when it works.
+A failure is counted. It is logged once, and so is the recovery.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ _log = log.get(__name__)
 
 
 class SideWork:
-    """Tolerates failures of the work beside scoring; `count` is told the part that failed."""
+    """Tolerates failures of work beside scoring. `count` is called with the part that failed."""
 
     def __init__(self, count: Callable[[str], None]) -> None:
         self._count = count
@@ -20,7 +20,7 @@ class SideWork:
 
     @contextlib.contextmanager
     def part(self, name: str) -> Generator[None, None, None]:
-        """Run what is inside; an error in it is counted and logged, never raised."""
+        """Context manager: an error inside it is counted and logged, never raised."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - see above

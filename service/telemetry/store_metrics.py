@@ -1,6 +1,6 @@
-"""What the store holds, as metrics: read at a scrape from what this process last saw of it.
+"""Metrics of the store's state, as this process last read it.
 
-Every API process sees the same, so the scrape is right whichever of them answers.
+Every API process reads the same state, so any of them may answer the scrape.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,11 +20,11 @@ from service.telemetry.exposition import batched
 _log = log.get(__name__)
 T = TypeVar("T")
 
-_TOGETHER = 8  # detectors in a piece of the page: half a millisecond at most
+_TOGETHER = 8  # detectors in one piece of the page: at most half a millisecond
 
 DRIFT_STATES = ("none", "known_regime", "new_regime", "degraded")
 OUTCOMES = ("promoted", "rejected", "failed")
-# Statistic and threshold in the drift state, by the metric that exports them.
+# The metrics of a drift test's statistic and threshold.
 _TESTS = {
     "martingale": "drift_log_martingale",
     "adwin": "drift_score",
@@ -40,7 +40,7 @@ _WORK = {
 
 
 class StoreView(Protocol):
-    """What is known of the store as a whole."""
+    """The state of the store as a whole."""
 
     redis_up: bool
     worker_heartbeat: float | None
@@ -56,15 +56,15 @@ class StateMetrics(Collector):
         self._buffer_bound = buffer_bound
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the families; nothing is asked of the store."""
+        """Yield the families. Nothing is read from the store."""
         yield from self._of_the_store()
         yield from _of_detectors(self._champions.detectors())
         yield from _of_champions(self._champions.loaded())
 
     def slices(self) -> Iterator[Metric]:
-        """Yield the families in pieces, of a few detectors each."""
+        """Yield the families in pieces. A piece has a few detectors."""
         yield from self._of_the_store()
-        yield from _of_detectors(())  # every family, also where there is no detector
+        yield from _of_detectors(())  # every family appears, even without detectors
         yield from _of_champions(())
         for detectors in batched(iter(self._champions.detectors()), _TOGETHER):
             yield from _of_detectors(detectors)
@@ -92,7 +92,7 @@ class StateMetrics(Collector):
 
 
 def _of_detectors(detectors: Sequence[Detector]) -> Iterator[Metric]:
-    """Yield the families of what the store says of each detector."""
+    """Yield the families of the detectors' states in the store."""
     yield from _gauges(detectors)
     yield _live_regimes(detectors)
     yield _retrains(detectors)
@@ -108,7 +108,7 @@ def _of_detectors(detectors: Sequence[Detector]) -> Iterator[Metric]:
 
 
 def _of_champions(champions: Sequence[Champion]) -> Iterator[Metric]:
-    """Yield the families of what this process serves."""
+    """Yield the families of the champions that this process serves."""
     for name, (text, read) in _OF_CHAMPIONS.items():
         family = _gauge(name, text)
         for champion in champions:
@@ -127,12 +127,12 @@ def _of_champions(champions: Sequence[Champion]) -> Iterator[Metric]:
 
 
 def _forgetting(champion: Champion) -> float | None:
-    """Return how much more of the replayed old normals it alarms on than its parent did."""
+    """Return by which share of replayed old normals the champion alarms more than its parent."""
     old = champion.version.lineage.evidence.old
     return None if old is None else old.more
 
 
-# Of what this process serves: the help text, and how the value is read.
+# Gauges of a champion: the help text, and the function that reads the value.
 _OF_CHAMPIONS: dict[str, tuple[str, Callable[[Champion], float | None]]] = {
     "threshold": ("Score from which a vector is an anomaly.", lambda c: c.threshold.value),
     "champion_trained_timestamp_seconds": ("When the champion was made.", lambda c: c.trained_at),
@@ -143,11 +143,11 @@ _OF_CHAMPIONS: dict[str, tuple[str, Callable[[Champion], float | None]]] = {
 }
 
 
-REGIMES = 5  # of a detector, those that changed or that came most
+REGIMES = 5  # regimes of a detector with series: those that changed most, or are most frequent
 
 
 def _live_regimes(detectors: Sequence[Detector]) -> Metric:
-    """Return the live share by regime, of a bounded number."""
+    """Return the live shares of each detector's most frequent regimes."""
     live = _gauge(
         "regime_live_ratio", "Share of live vectors in a regime; none: explained by none.", "regime"
     )
@@ -167,14 +167,14 @@ def _told(name: str, tell: Callable[[], T]) -> T | None:
 
 
 def _forgotten(champion: Champion) -> list[tuple[int, float]]:
-    """Return the regimes that changed most, and how much more of each alarms."""
-    told = [(one.number, one.about.forgetting) for one in champion.version.regimes]
-    found = sorted(((n, x) for n, x in told if x is not None), key=lambda pair: -pair[1])
+    """Return the regimes with the most forgetting, each with its forgetting."""
+    all_regimes = [(one.number, one.about.forgetting) for one in champion.version.regimes]
+    found = sorted(((n, x) for n, x in all_regimes if x is not None), key=lambda pair: -pair[1])
     return found[:REGIMES]
 
 
 def _live(detector: Detector) -> list[tuple[str, float]]:
-    """Return the regimes that most live vectors are in, and their share."""
+    """Return the most frequent regimes of live vectors, each with its share."""
     statistics = detector.drift.statistics
     if statistics is None or (mix := statistics.regimes) is None:
         return []
@@ -188,7 +188,7 @@ def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"anamnesis_{name}", text, labels=("detector", *labels))
 
 
-# Of every detector, the plain numbers in its state: the help text, and how the value is read.
+# Gauges of a detector's state: the help text, and the function that reads the value.
 _OF_DETECTORS: dict[str, tuple[str, Callable[[Detector], float | None]]] = {
     "champion_version": ("Number of the version that serves.", lambda one: one.champion),
     "champion_generation": ("Moves of the champion pointer.", lambda one: one.generation),
@@ -256,7 +256,7 @@ def _retrains(detectors: Sequence[Detector]) -> Metric:
 
 
 def _drift(detectors: Sequence[Detector]) -> Iterator[Metric]:
-    """Yield state, and statistic with threshold of every test that the monitor reports."""
+    """Yield the drift state, and the statistic and threshold of each drift test."""
     state = _gauge("drift_state", "1 for the drift state that holds.", "state")
     feature = _gauge("drift_feature_statistic", "Distance of a feature, k worst only.", "feature")
     bound = _gauge("drift_feature_threshold", "Distance that alarms.", "feature")

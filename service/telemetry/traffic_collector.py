@@ -1,4 +1,4 @@
-"""Notes what was scored with one champion and makes reports of it, exact in its counts."""
+"""Collects the rows scored with one champion and makes reports of them. Counts are exact."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -21,18 +21,20 @@ from service.domain.traffic import Report, Tally, counts_alone, place_of
 from service.domain.words import SEEN
 from service.scoring.vectors import Matrix
 
-EVENTS = 50  # anomalies of one detector kept from one report: the severest
-ATTRIBUTED = 5  # contributions told of each
-LISTED = 4096  # alarming rows of one source that a report lists; more are counted
-SOURCES = 256  # of one report; those with alarms first
-DIGESTS = 1000  # alarming rows of one report that are known again when they are sent as normal
-UNSENT = 600  # reports that wait for the store; of older ones the counts alone are kept
+EVENTS = 50  # most events of one detector in one report: its most severe anomalies
+ATTRIBUTED = 5  # contributions in each event
+LISTED = 4096  # most alarming rows of one source that a report lists; further ones are only counted
+SOURCES = 256  # most sources in one report; those with alarms come first
+DIGESTS = (
+    1000  # most alarming rows of one report that are recognised if they are sent as normal later
+)
+UNSENT = 600  # most reports that wait for the store; of older ones only the counts are kept
 
 
 class _Chunk(NamedTuple):
-    """One answer: its time, its rows' columns and labels, and its vectors.
+    """One answer: its time, the columns and labels of its rows, and vectors.
 
-    `kept` says which rows the vectors `X` are of, None where they are of all.
+    `kept` are the positions of the rows whose vectors are in `X`, None if `X` has all of them.
     """
 
     X: Matrix
@@ -44,12 +46,12 @@ class _Chunk(NamedTuple):
 
 @dataclass(slots=True)
 class Collected:
-    """What was scored with one champion since its last report."""
+    """The rows scored with one champion since its last report."""
 
     chunks: list[_Chunk] = field(default_factory=list)
 
     def add(self, X: Matrix, columns: Judgement, at: float, labels: RowLabels = NO_LABELS) -> None:
-        """Take note of an answer; of a large one the severest alarming rows are copied."""
+        """Add an answer. Of a large one, only the most severe alarming rows are copied."""
         kept = None
         if len(X) > EVENTS:
             kept = _severest(columns, EVENTS)
@@ -57,7 +59,7 @@ class Collected:
         self.chunks.append(_Chunk(X, columns, at, labels, kept))
 
     def alarmed(self) -> list[str]:
-        """Return the digests of the vectors that alarmed, as far as they were kept."""
+        """Return the digests of the alarming vectors that were kept."""
         rows = _alarming(
             self.chunks, np.concatenate([one.columns.is_anomaly for one in self.chunks])
         )
@@ -65,7 +67,7 @@ class Collected:
 
 
 class Made(NamedTuple):
-    """A report, the events of its witnesses in their order, and digests of what alarmed."""
+    """A report, the events of its listed rows in order, and the digests of alarming vectors."""
 
     report: Report
     events: list[Event]
@@ -73,9 +75,9 @@ class Made(NamedTuple):
 
 
 def made(champion: Champion, collected: Collected, regimes: Sequence[int], now: float) -> Made:
-    """Return the report of what was collected.
+    """Return the report of the collected rows.
 
-    `regimes` counts anomalies, then rows of each regime, among those that were placed.
+    `regimes` has counts of the rows that were placed: anomalies first, then each regime.
     """
     chunks = collected.chunks
     rows = _Rows(
@@ -111,7 +113,7 @@ class _Alarming(NamedTuple):
 
 
 def _alarming(chunks: Sequence[_Chunk], alarms: NDArray[np.bool_]) -> list[_Alarming]:
-    """Return the alarming rows whose vectors were kept, in their order, DIGESTS at most."""
+    """Return the alarming rows whose vectors were kept, in order, at most DIGESTS of them."""
     numbers = np.flatnonzero(alarms)
     if not len(numbers):
         return []
@@ -124,7 +126,7 @@ def _alarming(chunks: Sequence[_Chunk], alarms: NDArray[np.bool_]) -> list[_Alar
         if chunk.kept is not None:
             row = int(np.searchsorted(chunk.kept, own))
             if row >= len(chunk.kept) or chunk.kept[row] != own:
-                continue  # not among the severest of its answer
+                continue  # it is not among the most severe rows of its answer
         found.append(_Alarming(number, chunk, own, chunk.X[row]))
         if len(found) == DIGESTS:
             break
@@ -132,7 +134,7 @@ def _alarming(chunks: Sequence[_Chunk], alarms: NDArray[np.bool_]) -> list[_Alar
 
 
 class _Rows(NamedTuple):
-    """All rows of a report, (n,) each, in their order."""
+    """All rows of a report in order. Each column is (n,)."""
 
     times: NDArray[np.float64]
     severities: NDArray[np.float64]
@@ -151,7 +153,7 @@ def _times(chunks: Sequence[_Chunk]) -> NDArray[np.float64]:
 
 
 def _severest(columns: Judgement, most: int) -> NDArray[np.intp]:
-    """Return the alarming rows, ascending; the severest where there are more than `most`."""
+    """Return the numbers of the alarming rows, ascending. At most `most`, the most severe ones."""
     rows = np.flatnonzero(columns.is_anomaly)
     if len(rows) > most:
         rows = rows[np.argsort(-columns.severities[rows], kind="stable")[:most]]
@@ -160,7 +162,7 @@ def _severest(columns: Judgement, most: int) -> NDArray[np.intp]:
 
 
 def _tallies(rows: _Rows, generation: int, regimes: Sequence[int], now: float) -> list[Tally]:
-    """Return the rows counted by the minute or hour that they are of."""
+    """Return the counts of the rows by minute or hour."""
     marks = rows.times // history.MINUTE
     order = np.argsort(marks, kind="stable") if (np.diff(marks) < 0).any() else None
     times, severities, alarms = rows
@@ -173,7 +175,9 @@ def _tallies(rows: _Rows, generation: int, regimes: Sequence[int], now: float) -
         part = slice(int(start), int(stop))
         bucket = history.counted(severities[part], int(np.count_nonzero(alarms[part])), generation)
         history.add(found, place_of(float(times[start]), now), bucket)
-    if found and regimes:  # the placed rows are a sample of all: they count in the fullest bucket
+    if (
+        found and regimes
+    ):  # the placed rows are only a sample; they count in the bucket with the most rows
         fullest = max(found.values(), key=lambda one: one.rows)
         few = min(len(regimes), len(fullest.regimes))
         fullest.regimes[:few] = np.asarray(regimes[:few])
@@ -181,7 +185,7 @@ def _tallies(rows: _Rows, generation: int, regimes: Sequence[int], now: float) -
 
 
 def _events(champion: Champion, alarming: Sequence[_Alarming]) -> dict[int, Event]:
-    """Return the severest alarming rows as events, by their number, in their order."""
+    """Return the most severe alarming rows as events, by row number, in order."""
     severest = sorted(alarming, key=lambda one: -one.severity)[:EVENTS]
     severest.sort(key=lambda one: one.number)
     if not severest:
@@ -209,7 +213,7 @@ def _events(champion: Champion, alarming: Sequence[_Alarming]) -> dict[int, Even
 
 
 def _words(champion: Champion, X: Matrix) -> list[dict[int, str]]:
-    """Return the words of each row of X (n, w), by the places of their features."""
+    """Return the words of each row of X (n, w), by the positions of their features."""
     places = champion.version.config.categories(X.shape[1])
     if not places:
         return [{}] * len(X)
@@ -218,14 +222,14 @@ def _words(champion: Champion, X: Matrix) -> list[dict[int, str]]:
 
 
 class _Block(NamedTuple):
-    """A block, and the numbers of its witnesses' rows, in their order."""
+    """A block, and the row numbers of its witnesses in order."""
 
     block: Block
     witnesses: list[int]
 
 
 def _blocks(chunks: Sequence[_Chunk], rows: _Rows, events: Mapping[int, Event]) -> list[_Block]:
-    """Return the rows by source, at most SOURCES of them, those with alarms first."""
+    """Return one block for each source: at most SOURCES of them, those with alarms first."""
     if all(one.labels.sources is None for one in chunks):
         return [_block("", None, rows, events)]
     by_source: dict[str, list[int]] = {}
@@ -242,10 +246,10 @@ def _blocks(chunks: Sequence[_Chunk], rows: _Rows, events: Mapping[int, Event]) 
 def _block(
     source: str, own: NDArray[np.int64] | None, rows: _Rows, events: Mapping[int, Event]
 ) -> _Block:
-    """Return the block of the rows numbered `own` (m,), None for all."""
+    """Return the block of the rows with the numbers `own` (m,). None means all rows."""
     positions = np.flatnonzero(rows.alarms if own is None else rows.alarms[own])
     unlisted = max(0, len(positions) - LISTED)
-    if unlisted:  # whole stretches at both ends, in which windows of rows are as they were
+    if unlisted:  # list the first and the last ones: windows of rows stay whole in both parts
         positions = np.concatenate([positions[: LISTED // 2], positions[-LISTED // 2 :]])
     numbers = positions if own is None else own[positions]
     listed = list(zip(positions.tolist(), numbers.tolist(), strict=True))
@@ -277,17 +281,17 @@ class Unsent(NamedTuple):
 
 
 class Outbox:
-    """The reports of one champion's detector that the store has not taken yet, oldest first.
+    """The reports of one detector that the store has not taken yet, oldest first.
 
-    Bounded: of what waits for long the counts alone are kept, joined. The oldest report stays as it
-    is, for the store may have taken it without being heard.
+    Their number is bounded: older reports are joined, and only their counts are kept. The oldest
+    report is not changed, because the store may have taken it although its answer was lost.
     """
 
     def __init__(self) -> None:
         self.waiting: deque[Unsent] = deque()
 
     def put(self, number: int, one: Made) -> None:
-        """Add a report under a number above those before; join older ones where too many wait."""
+        """Add a report under the next higher number. Join older ones if too many wait."""
         self.waiting.append(Unsent(number, one))
         if len(self.waiting) <= UNSENT:
             return

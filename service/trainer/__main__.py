@@ -1,8 +1,8 @@
 """The trainer: the worker's child process that learns, at the lowest priority.
 
 `python -m service.trainer.__main__ THREADS` reads jobs from stdin and writes replies to stdout (see
-`trainer.messages`). It loads torch before the first job, and writes nothing but replies: killing it
-at any moment loses nothing. It ends when its stdin does.
+`trainer.messages`). It loads torch before the first job. It writes nothing but replies, so killing
+it at any moment loses nothing. It ends when its stdin ends.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from service.trainer.messages import (
     read,
 )
 
-_PROGRESS_SECONDS = 0.05  # ten times as often as the worker writes it down; a step takes ~1 ms
+_PROGRESS_SECONDS = 0.05  # ten times as often as the worker stores it; a step takes about 1 ms
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def _take_pipes() -> tuple[IO[bytes], IO[bytes]]:
-    """Return (jobs, replies); after this a library that prints reaches stderr, not the worker."""
+    """Return (jobs, replies), and redirect stdout to stderr, so that libraries can print."""
     jobs, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -69,8 +69,10 @@ def _take_pipes() -> tuple[IO[bytes], IO[bytes]]:
 
 
 def _be_first_to_go() -> None:
-    """Offer this process to the kernel when memory runs out, rather than the store or the API."""
-    with contextlib.suppress(OSError):  # not Linux, or not allowed in this container
+    """Let the kernel kill this process first if memory runs out, before the store or the API."""
+    with contextlib.suppress(
+        OSError
+    ):  # the system is not Linux, or the container does not allow it
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
@@ -81,7 +83,9 @@ def _load(threads: int) -> None:
     import models.training.autoencoder  # noqa: F401 - so that the first job does not wait for it
 
     torch.set_num_threads(threads)
-    threadpoolctl.threadpool_limits(threads)  # numpy's BLAS, and whatever else came along
+    threadpoolctl.threadpool_limits(
+        threads
+    )  # limits numpy's BLAS and the thread pools of other libraries
 
 
 def _answer(job: Job, send: Callable[[Reply], None]) -> Trained | Failed:
@@ -96,7 +100,7 @@ def _answer(job: Job, send: Callable[[Reply], None]) -> Trained | Failed:
 
 
 def _broken(error: BaseException) -> Failed:
-    """Return the first cause of `error`, in words; the trace goes to the log."""
+    """Return the first cause of `error` in words, and log its traceback."""
     traceback.print_exception(error)
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
@@ -135,7 +139,7 @@ def _learn(job: Job, send: Callable[[Reply], None]) -> Version:
 
 
 def _evidence(job: Job, candidate: Version, champion: Version, new: Array) -> Evidence:
-    """Return all evidence for the gate: what it needs from both versions is work for here."""
+    """Return the evidence for the gate. It is computed here because it needs both versions."""
     anomalous = np.frombuffer(job.anomalous, np.bool_)
     labels = Labels(np.frombuffer(job.judged, "<f4").reshape(len(anomalous), job.d), anomalous)
     anchor = job.anchor and Version.from_bytes(job.anchor, max_bytes=job.artifact_max_bytes)

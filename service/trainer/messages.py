@@ -1,8 +1,8 @@
 """The messages between worker and trainer: length-prefixed MessagePack over two pipes.
 
-A frame is a 4-byte big-endian length and that many bytes. The worker sends `Job`s; the trainer
-answers with `Ready` once, or with `Failed` where it cannot start; then for every job `Progress`,
-any number of times, and one of `Trained` and `Failed`.
+A frame is a 4-byte big-endian length and that many bytes. The trainer first sends `Ready`, or
+`Failed` if it cannot start. Then the worker sends one `Job` after another. For each job the trainer
+sends any number of `Progress`, and at the end `Trained` or `Failed`.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ _LENGTH = struct.Struct(">I")
 class Job(msgspec.Struct, frozen=True):
     """One training: the parent's artifact and n rows of d float32 features, row-major.
 
-    For the gate it also holds the `judged` rows, which people labelled, with one byte a row in
-    `anomalous`; and the artifact of the anchor, where that is not the parent. `vouched`, one byte a
-    row, marks the rows that a person labelled normal.
+    For the gate it also has the rows that people labelled (`judged`), with one byte for each row in
+    `anomalous`, and the artifact of the anchor if the anchor is not the parent. `vouched` has one
+    byte for each row to learn: 1 if a person labelled the row normal.
     """
 
     previous: bytes | None
-    vectors: bytearray  # writable once decoded, so that torch takes it without another copy
+    vectors: bytearray  # a bytearray is writable, so torch needs no copy
     n: int
     d: int
     config: dict[str, Any]
@@ -36,13 +36,13 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """The libraries are loaded; jobs are welcome."""
+    """The trainer has loaded its libraries and takes jobs."""
 
 
 class Progress(msgspec.Struct, frozen=True, tag=True):
-    """How far the training is: fraction in [0, 1] and the latest loss (nats).
+    """How far the training is: the fraction in [0, 1] and the latest loss (nats).
 
-    Also the loss on old and on new vectors, None where there are none of them.
+    It also has the losses on old and on new vectors. One is None if there are no such vectors.
     """
 
     fraction: float
@@ -58,10 +58,10 @@ class Trained(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """The training failed, and why, in words for a person.
+    """The training failed. `reason` says why, in words for a person.
 
-    `broken`: the cause is not the data, so the process must not be used again. A library that was
-    interrupted half-way may fail in every later training, with another reason.
+    `broken` means that the data are not the cause, so the process must not be used again. For
+    example, a library that was interrupted may fail in every later training.
     """
 
     reason: str
@@ -81,7 +81,7 @@ def encode(message: Job | Reply) -> bytes:
 
 
 def read(stream: IO[bytes]) -> bytes | None:
-    """Return the next frame's body from a blocking stream, None once it has ended."""
+    """Return the body of the next frame from a blocking stream, None if the stream has ended."""
     head = stream.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         return None
@@ -91,6 +91,6 @@ def read(stream: IO[bytes]) -> bytes | None:
 
 
 async def receive(stream: asyncio.StreamReader) -> Reply:
-    """Return the next reply. Raises IncompleteReadError once the trainer is gone."""
+    """Return the next reply. Raises IncompleteReadError if the trainer has ended."""
     (length,) = _LENGTH.unpack(await stream.readexactly(_LENGTH.size))
     return reply_decoder.decode(await stream.readexactly(length))

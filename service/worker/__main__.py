@@ -13,19 +13,19 @@ _logger = log.get(__name__)
 
 
 async def work(settings: Settings, url: str) -> None:
-    """Run a worker against the store at `url` until SIGTERM or SIGINT; WeakStore."""
+    """Run a worker with the store at `url` until SIGTERM or SIGINT. Raises WeakStore."""
     async with await connect(url, deadline=CALL_SECONDS) as redis:
         worker = Worker(settings, redis, url)
         loop = asyncio.get_running_loop()
         for sig in (signal.SIGTERM, signal.SIGINT):
-            # A supervisor's SIGTERM counts even where it was started to ignore it.
+            # Obey a supervisor's SIGTERM even if this process was started to ignore it.
             if sig == signal.SIGTERM or signal.getsignal(sig) is not signal.SIG_IGN:
                 loop.add_signal_handler(sig, worker.stop)
         await worker.run()
 
 
 def main() -> int:
-    """Run as `python -m service.worker`; return the exit status."""
+    """Run as `python -m service.worker`. Return the exit status."""
     settings = Settings()
     log.configure(settings, "worker")
     crash_points.arm(settings.crash_point)

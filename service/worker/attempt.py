@@ -1,8 +1,8 @@
 """One attempt to retrain a detector, from the lease to its outcome.
 
-Nothing is changed before the last step, and that is one fenced script: it stands only while the
-lease is held and neither the champion nor the cursor moved. Until then the experience is in the
-buffer, so an attempt may be given up, or die, at any moment.
+Only the last step changes anything. It is one fenced script: the store refuses it if the lease is
+lost, or if the champion or the cursor has moved. Until then the experience stays in the buffer. So
+an attempt may be cancelled, or its process killed, at any moment.
 """
 
 import asyncio
@@ -40,17 +40,17 @@ from service.worker.toolbox import Tools
 
 _logger = log.get(__name__)
 
-ATTEMPTS = 3  # then the experience is parked, so that later data is learned
-_SHOWN_SECONDS = 5.0  # that the due index shows it as running, unless it is told again by then
-_KEEP_SECONDS = 0.5  # between two looks at the lease and writes of the progress
+ATTEMPTS = 3  # after these the experience is parked, so that later data is learned
+_SHOWN_SECONDS = 5.0  # how long an entry of the due index shows the retraining as running
+_KEEP_SECONDS = 0.5  # between two renewals of the lease and writes of the progress
 _AGAIN_SECONDS = 0.2  # between two tries to write an outcome while the lease lasts
 
 
 async def attempt(tools: Tools, detector: Detector, why: str) -> bool:
-    """Retrain `detector`, which is due because of `why`; return whether that reached its end.
+    """Retrain `detector`, which is due because of `why`. Return whether there is a final outcome.
 
-    False when another worker has the lease, when it was given up, and when the training failed
-    but is to be tried again. Raises StoreUnavailable.
+    It returns False if another worker has the lease, if the attempt was given up, and if the
+    training failed but will be tried again. Raises StoreUnavailable.
     """
     lease = await tools.leases.acquire(detector.name, tools.lease_seconds)
     if lease is None:
@@ -70,7 +70,7 @@ async def attempt(tools: Tools, detector: Detector, why: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A verified version, not yet numbered, and what its record will say."""
+    """A verified version without a number yet, and the content of its record."""
 
     artifact: bytes
     record: NewRecord
@@ -79,7 +79,7 @@ class _Candidate:
 
 
 class _Attempt:
-    """The state of one attempt: its lease, renewed all along, and how far its training is."""
+    """The state of one attempt: its lease, which is renewed, and the progress of its training."""
 
     def __init__(self, tools: Tools, lease: Lease, why: str) -> None:
         self.tools = tools
@@ -100,8 +100,8 @@ class _Attempt:
             experience = await self._experience(name)
         except (StoreUnavailable, Fenced):
             raise
-        except Exception:  # counted too; what cannot be read cannot be parked
-            _logger.exception("experience not read", detector=name)
+        except Exception:  # this counts as a failed attempt; an unreadable experience stays
+            _logger.exception("reading the experience failed", detector=name)
             await self.tools.retrainings.attempt_failed(self.lease)
             return False
         if experience is None:
@@ -110,7 +110,7 @@ class _Attempt:
         return await self._while_kept(experience, self._learn(detector, experience, run))
 
     async def _experience(self, name: str) -> Experience | None:
-        """Return what can be learned; what a person labelled is enough, however little it is."""
+        """Return the experience, None if it is too small. Rows that a person labelled suffice."""
         found = await self.tools.buffer.take(name)
         crash_points.passage("worker.experience_taken")
         if found is None or found.n >= MIN_VECTORS:
@@ -138,26 +138,26 @@ class _Attempt:
             return await self._failed(experience, str(error))
         except (StoreUnavailable, Fenced):
             raise
-        except Exception as error:  # whatever it is, three times is enough: later data must go on
+        except Exception as error:  # any error counts, since later data must be learned after three
             _logger.exception("training broke", detector=detector.name)
             return await self._failed(experience, f"{type(error).__name__}: {error}")
         crash_points.passage("worker.after_promote")
         return True
 
     async def _anchor(self, experience: Experience) -> int | None:
-        """Return the version that the gate holds the candidate against beside its champion."""
+        """Return the anchor: the older version with which the gate compares the candidate too."""
         registry, champion = self.tools.registry, experience.champion
         if champion is None or not (record := await registry.record(experience.name, champion)):
             return None
         held_against = await registry.record(experience.name, record.record.held_against)
         if held_against is None or held_against.pruned:
-            return champion  # a rollback brought back a version of another line
+            return champion  # after a rollback the champion may descend from another version
         return held_against.record.version
 
     async def _train(
         self, detector: Detector, experience: Experience, run: Run, anchor: int | None
     ) -> bytes:
-        """Return the trained version's artifact; TrainingError when there is none."""
+        """Return the artifact of the trained version. Raises TrainingError if training fails."""
         previous = held_against = None
         if experience.champion is not None:
             previous = await self._artifact(experience.champion)
@@ -179,10 +179,10 @@ class _Attempt:
             vouched=await self._vouched(experience),
         )
         self._training = time.monotonic()
-        return await self.tools.trainer.train(job, self._hear)
+        return await self.tools.trainer.train(job, self._note_progress)
 
     async def _worded(self, detector: Detector, experience: Experience) -> JsonObject:
-        """Return the config with the words of its categories that the experience holds."""
+        """Return the config with the words that its categories have in the experience."""
         config = resolved(detector.config, experience.chosen or detector.chosen)
         if config.words:
             known = await self.tools.words.all(experience.name)
@@ -190,7 +190,7 @@ class _Attempt:
         return config.to_dict()
 
     async def _vouched(self, experience: Experience) -> bytes:
-        """Return which rows came with a label `normal`, one byte each; none where none did."""
+        """Return one byte for each row, 1 if a person labelled it normal. b'' if there is none."""
         labels = await self.tools.labels.all(experience.name)
         batches = {one.batch for one in labels if one.label == "normal" and one.batch}
         marks = [source.batch in batches for source in experience.sources]
@@ -200,7 +200,7 @@ class _Attempt:
         return (rows if experience.kept is None else rows[experience.kept]).tobytes()
 
     async def _artifact(self, number: int) -> bytes:
-        """Return a version that may be learned from: its child would be signed; TrainingError."""
+        """Return the artifact of a parent. Raises TrainingError if its seal is missing or wrong."""
         seal, name = self.tools.seal, self.lease.name
         artifact = await self.tools.registry.artifact(name, number)
         if artifact is None:
@@ -213,7 +213,7 @@ class _Attempt:
                 raise TrainingError(f"version {number}: {error}") from None
         return artifact
 
-    def _hear(self, progress: Progress) -> None:
+    def _note_progress(self, progress: Progress) -> None:
         crash_points.passage("worker.training")
         fraction, took = progress.fraction, time.monotonic() - self._training
         left = took / fraction * (1.0 - fraction) if fraction else None
@@ -222,30 +222,30 @@ class _Attempt:
     async def _examine(
         self, detector: Detector, experience: Experience, artifact: bytes, anchor: int | None
     ) -> _Candidate:
-        """Verify the artifact and ask the gate; TrainingError when it is not intact."""
+        """Verify the artifact and apply the gate. Raises TrainingError if it is not intact."""
         trained = time.monotonic() - self._began
         try:
-            # Verified here and not by who made it; in a thread, for the lease is renewed beside.
+            # Verified here, not by the trainer that made it. The loop must stay free for the lease.
             version = await asyncio.to_thread(
                 Version.from_bytes, artifact, max_bytes=self.tools.artifact_max_bytes
             )
         except ArtifactError as error:
             raise TrainingError(f"the trained version is not intact: {error}") from error
-        said = await labelled(self.tools.labels, detector)
+        labels = await labelled(self.tools.labels, detector)
         evidence, policy = version.lineage.evidence, detector.config.gate
         live = None
         verdict = gate(evidence)
         asked, champion = detector.config.retrain.shadow, experience.champion
         if asked and champion is not None and verdict.passed:
-            live = await self._shadow(detector, champion, version, said)
+            live = await self._shadow(detector, champion, version, labels)
             verdict = gate(evidence, shadow=live)
-        told = GateEvidence(**msgspec.structs.asdict(evidence), shadow=live)
+        shown = GateEvidence(**msgspec.structs.asdict(evidence), shadow=live)
         total = time.monotonic() - self._began
         oldest = detector.buffer_oldest or time.time()
         record = msgspec.structs.replace(
-            await asyncio.to_thread(describe, version, detector.config.threshold, said),
+            await asyncio.to_thread(describe, version, detector.config.threshold, labels),
             who=f"worker:{self.tools.worker}",
-            gate=GateRecord(policy, verdict.passed, tuple(verdict.reasons), told),
+            gate=GateRecord(policy, verdict.passed, tuple(verdict.reasons), shown),
             anchor=anchor,
             trigger=self._why,
             labelled=labelled_outcome(version.lineage.evidence),
@@ -258,7 +258,7 @@ class _Attempt:
     async def _shadow(
         self, detector: Detector, champion: int, candidate: Version, said: Labels | None
     ) -> ShadowResult:
-        """Return what champion and candidate say of live traffic, once enough of it came."""
+        """Return how champion and candidate score live traffic, once there is enough of it."""
         X = await shadow_scoring.sample(self.tools.live, detector)
         artifact, most = await self._artifact(champion), self.tools.artifact_max_bytes
 
@@ -269,7 +269,7 @@ class _Attempt:
         return await asyncio.to_thread(compared)
 
     async def _settle(self, experience: Experience, candidate: _Candidate) -> None:
-        """Write the outcome; raises Fenced, or StoreUnavailable once the lease is over."""
+        """Write the outcome. Raises Fenced, or StoreUnavailable once the lease has ended."""
         registry, record = self.tools.registry, candidate.record
         write = registry.promote if candidate.accepted else registry.reject
         seconds = candidate.seconds
@@ -282,7 +282,7 @@ class _Attempt:
                 )
                 break
             except StoreUnavailable:
-                # Perhaps it was written; then the cursor moved and asking again is refused.
+                # The write may have succeeded. Then the cursor has moved and a repeat is refused.
                 if self.lease.expired:
                     raise
                 await asyncio.sleep(_AGAIN_SECONDS)
@@ -292,7 +292,7 @@ class _Attempt:
         )  # fmt: skip
 
     async def _failed(self, experience: Experience, reason: str) -> bool:
-        """Count the failure; park the experience, and return True, when that was the last try."""
+        """Count the failed attempt. After the last one, park the experience and return True."""
         failed = await self.tools.retrainings.attempt_failed(self.lease)
         _logger.warning("training failed", detector=self.lease.name, why=reason, attempt=failed)
         if failed < ATTEMPTS:
@@ -303,7 +303,7 @@ class _Attempt:
         return True
 
     async def _while_kept(self, experience: Experience, work: Coroutine[Any, Any, bool]) -> bool:
-        """Return the result of `work`; cancel it and raise Fenced once it would be refused."""
+        """Return the result of `work`. Cancel it and raise Fenced once its result is useless."""
         working = asyncio.create_task(work)
         keeping = asyncio.create_task(self._keep(experience))
         try:
@@ -317,7 +317,7 @@ class _Attempt:
             await asyncio.gather(working, keeping, return_exceptions=True)
 
     async def _keep(self, experience: Experience) -> None:
-        """Renew the lease and write the progress; raises Fenced, and never returns otherwise."""
+        """Renew the lease and write the progress again and again. Ends only by raising Fenced."""
         written, told = self._far, -math.inf
         shown = max(self.lease.seconds, _SHOWN_SECONDS)
         while True:

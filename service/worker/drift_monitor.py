@@ -32,12 +32,14 @@ from service.worker.incident_monitor import IncidentMonitor
 
 _logger = log.get(__name__)
 
-SECONDS = 1.0  # between two looks
-_SAVE_SECONDS = 5.0  # a state is some 100 kB; a change of verdict is saved at once
-_SUMMARIES = 100  # read at once; more wait for the next tick
-_SCORES = 500  # of one summary; some 7 us each
-_ASK_SECONDS = 30.0  # between two choices of the events to ask about
-_LABELS = 1000  # latest labels that an event may have been answered by
+SECONDS = 1.0  # between two rounds
+_SAVE_SECONDS = (
+    5.0  # between two saves, as a state has about 100 kB; a new verdict is saved at once
+)
+_SUMMARIES = 100  # most summaries of one read; further ones wait for the next round
+_SCORES = 500  # most scores of one summary; each takes about 7 us
+_ASK_SECONDS = 30.0  # between two choices of events for which labels are wanted
+_LABELS = 1000  # latest labels, in which an event's answer is looked for
 
 
 @dataclass(slots=True)
@@ -56,16 +58,16 @@ class _Watch:
     shown: tuple[str | bool, ...] = ()
     queries: tuple[Query, ...] = ()
     asked_at: float = -_ASK_SECONDS
-    since: str | None = None  # RFC 3339; when the state became what it was at the last save
+    since: str | None = None  # RFC 3339; since when the last saved state has held
 
 
 class Monitor:
-    """Watches every detector that no other process watches; `tick` is one look at all of them.
+    """Watches every detector that no other process watches. `tick` is one round over all of them.
 
-    API processes send summaries of what they scored; whichever process holds a detector's
-    `monitor` lease reads them all, in one order, so the verdict is the same however many there
-    are. What it knows is saved with its place in the stream in one step: another process goes on
-    exactly there.
+    API processes send summaries of the rows that they scored. The process that holds a detector's
+    `monitor` lease reads all summaries in one order. So the verdict does not depend on the number
+    of API processes. The tests' state is saved together with the place in the stream, so another
+    process can go on exactly there.
     """
 
     def __init__(self, settings: Settings, redis: Connection) -> None:
@@ -79,10 +81,12 @@ class Monitor:
         self._labels = adapters.labels(settings, redis)
         self._incidents = IncidentMonitor(settings, redis)
         self._watches: dict[str, _Watch] = {}
-        self._not_before: dict[str, float] = {}  # monotonic; detectors that others watch
+        self._not_before: dict[
+            str, float
+        ] = {}  # when to try again (monotonic), for detectors that other processes watch
 
     async def tick(self) -> None:
-        """Look at every detector once. Raises StoreUnavailable."""
+        """Read the new summaries of every detector once. Raises StoreUnavailable."""
         pointers = await self._detectors.poll(await self._detectors.names())
         for name in self._watches.keys() - pointers.keys():
             del self._watches[name]
@@ -99,12 +103,12 @@ class Monitor:
                 self._leave(name)
             except StoreUnavailable:
                 raise
-            except Exception:  # one broken detector must not blind the others
-                _logger.exception("drift not watched", detector=name)
+            except Exception:  # an error of one detector must not stop the others
+                _logger.exception("watching a detector's drift failed", detector=name)
                 self._leave(name)
 
     async def close(self) -> None:
-        """Let other processes go on at once, from where this one saved last."""
+        """Save and release the leases, so that other processes can go on at once."""
         watches, self._watches = self._watches, {}
         for watch in watches.values():
             with contextlib.suppress(Fenced):
@@ -133,7 +137,7 @@ class Monitor:
         return [watch.lease for watch in self._watches.values()]
 
     async def _watch(self, name: str, pointer: Pointer) -> _Watch | None:
-        """Return the watch over `pointer`'s version, taking it up where there is none."""
+        """Return the watch over `pointer`'s version. Begin one if there is none."""
         watch = self._watches.get(name)
         lease = await self._hold(name, watch.lease if watch else None)
         if lease is None:
@@ -143,13 +147,13 @@ class Monitor:
         if watch is not None and (watch.of.uid, watch.of.champion, watch.of.sha256) == same:
             watch.lease = lease
             return watch
-        if lease.uid != pointer.uid:  # deleted and made again since the look
+        if lease.uid != pointer.uid:  # the detector was deleted and made again in between
             return None
         self._watches.pop(name, None)
         try:
             watch = await self._begin(lease, pointer)
         except AnamnesisError as error:
-            # The API processes say the same of it and go on with the version that they have.
+            # The API processes report the same error and go on with the version that they have.
             _logger.warning("no drift: version is broken", detector=name, why=str(error))
             watch = None
         if watch is None:
@@ -160,7 +164,7 @@ class Monitor:
         return watch
 
     async def _hold(self, name: str, lease: Lease | None) -> Lease | None:
-        """Return a lease that lasts for this look; None while another process watches."""
+        """Return a lease that lasts for this round, None if another process watches."""
         now = time.monotonic()
         if lease is not None:
             if lease.deadline - now > self._seconds / 2:
@@ -174,13 +178,13 @@ class Monitor:
         return lease
 
     def _leave(self, name: str) -> None:
-        """Leave the detector to others for a while."""
+        """Leave the detector to other processes for a while."""
         self._watches.pop(name, None)
         self._incidents.leave(name)
         self._not_before[name] = time.monotonic() + self._seconds / 4
 
     async def _begin(self, lease: Lease, pointer: Pointer) -> _Watch | None:
-        """Continue from what was saved for this version, or start anew."""
+        """Continue from the state that was saved for this version, or begin a new one."""
         name, number = lease.name, pointer.champion
         detector = await self._detectors.get(name)
         artifact = await self._registry.artifact(name, number or 0)
@@ -216,7 +220,7 @@ class Monitor:
     async def _reconfigure(self, watch: _Watch, name: str, pointer: Pointer) -> None:
         detector = await self._detectors.get(name)
         if detector is None or detector.pointer != pointer:
-            return  # it moved on; so does the next look
+            return  # the champion has moved; the next round watches the new one
         watch.detector = detector
         watch.threshold = await self._threshold(watch.version, detector)
         watch.drift.baseline = replace(watch.drift.baseline, alpha=watch.threshold.alpha)
@@ -248,7 +252,7 @@ class Monitor:
         watch.shown, watch.unsaved, watch.saved_at = shown, False, time.monotonic()
 
     async def _queries(self, watch: _Watch) -> tuple[Query, ...]:
-        """Return the events whose labels would teach most."""
+        """Return the events whose labels would help most."""
         name = watch.lease.name
         events = await self._events.latest(name, limit=label_queries.LOOKED_AT)
         labels = await self._labels.latest(name, limit=_LABELS) if events else []
@@ -259,14 +263,14 @@ class Monitor:
 
 
 def _shown(verdict: Verdict) -> tuple[str | bool, ...]:
-    """Return the part of a verdict whose change is saved at once."""
+    """Return the part of a verdict that is saved at once when it changes."""
     found = verdict.statistics
     alarms = (test.alarm for test in (found.martingale, found.adwin, found.anomalies) if test)
     return (verdict.state, *alarms, *(one.feature for one in found.features if one.alarm))
 
 
 def _take(watch: _Watch, summaries: Sequence[tuple[str, LiveSummary]]) -> None:
-    """Give the tests what was scored by the watched version; other versions' traffic is passed."""
+    """Give the tests the traffic of the watched version. Other versions' traffic is skipped."""
     baseline = watch.drift.baseline
     for at, summary in summaries:
         of = summary.sha256 or watch.of.sha256
@@ -297,6 +301,6 @@ def _known(version: Version) -> list[Known]:
 
 
 def _thinned(packed: bytes) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return at most 500 of the values, chosen by position, which does not bias them."""
+    """Return at most 500 of the values. They are chosen by position, so they are unbiased."""
     values = np.frombuffer(packed, np.dtype("<f4")).astype(np.float64)
     return values[:: max(1, -(-len(values) // _SCORES))]

@@ -1,7 +1,7 @@
-"""Follows what was scored: folds it into incidents and into the history.
+"""Reads the reports of scored rows and makes incidents and the history of them.
 
-Whoever holds a detector's `monitor` lease reads the reports of all API processes in one order, so
-that counts are exact however many there are.
+The process that holds a detector's `monitor` lease reads the reports of all API processes in one
+order. So counts are exact, whatever the number of API processes.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ from service.store.traffic import Read
 
 _logger = log.get(__name__)
 
-REPORTS = 200  # read at once; more wait for the next look
+REPORTS = 200  # most reports of one read; further ones wait for the next round
 SAVE_SECONDS = 5.0  # between two saves of counts; an incident that opens or closes is saved at once
-RATE_SECONDS = 600.0  # between two looks at how many rows come a day
+RATE_SECONDS = 600.0  # between two estimates of the rows per day
 
 
 @dataclass(slots=True)
 class _Followed:
-    """A detector that this process follows, and what it has not saved yet."""
+    """A detector that this process follows, and its results that are not saved yet."""
 
     uid: str
     after: str
@@ -78,9 +78,9 @@ class IncidentMonitor:
     async def look(
         self, lease: Lease, detector: Detector, version: Version, threshold: Threshold
     ) -> None:
-        """Take what was scored since the last look; raises Fenced and StoreUnavailable.
+        """Process the reports since the last call. Raises Fenced or StoreUnavailable.
 
-        `detector` tells the config; `version` is the champion, `threshold` in force.
+        `detector` has the config. `version` is the champion, `threshold` the threshold in force.
         """
         name = lease.name
         followed = self._followed.get(name)
@@ -103,7 +103,7 @@ class IncidentMonitor:
             await self._save(lease, followed)
 
     async def close(self, lease: Lease) -> None:
-        """Save what was taken, so that another process goes on from here."""
+        """Save the results, so that another process can go on from here."""
         followed = self._followed.pop(lease.name, None)
         if followed is not None and followed.moved:
             await self._save(lease, followed)
@@ -115,7 +115,7 @@ class IncidentMonitor:
         return _Followed(lease.uid, found.after, found.fold)
 
     async def _refresh(self, followed: _Followed, name: str) -> None:
-        """Learn what people decided since the last look."""
+        """Read what people have decided since the last call."""
         decisions = await self._incidents.decisions(name)
         followed.muted_until = decisions.muted_until
         if decisions.number == followed.decisions:
@@ -129,7 +129,7 @@ class IncidentMonitor:
     async def _choose(
         self, followed: _Followed, detector: Detector, version: Version, threshold: Threshold
     ) -> None:
-        """Take the rule that the version's calibration and the present traffic ask for."""
+        """Choose the incident rule from the version's calibration and the present traffic."""
         asked = detector.config.incident
         assert asked is not None, "only where incidents are asked for"
         now = time.monotonic()
@@ -172,7 +172,7 @@ class IncidentMonitor:
                 paging=0 if now < followed.muted_until else len(paging),
             ),
         )
-        if kinds.count("closed"):  # drift waited for the end of every incident
+        if kinds.count("closed"):  # retraining on drift waits until all incidents have ended
             await self._due.refresh(name)
         followed.changes, followed.buckets = [], {}
         followed.moved = followed.urgent = False
@@ -181,7 +181,7 @@ class IncidentMonitor:
     async def _with_rows(
         self, name: str, changes: Sequence[Change]
     ) -> list[tuple[Incident, list[Witness] | None]]:
-        """Return each changed incident as it is now, with the rows that it keeps."""
+        """Return each changed incident in its present state, with its kept rows."""
         last: dict[str, Incident] = {change.incident.id: change.incident for change in changes}
         gained: dict[str, list[Witness]] = {}
         for change in changes:
@@ -222,7 +222,7 @@ class IncidentMonitor:
 def _placed(
     followed: _Followed, incidents: Sequence[tuple[Incident, list[Witness] | None]]
 ) -> list[tuple[Incident, list[Witness] | None]]:
-    """Return the incidents with the number of the regime that is nearest to their worst row."""
+    """Return the incidents, each with the number of the regime nearest to its worst row."""
     found = []
     for one, rows in incidents:
         placed = one
@@ -238,7 +238,7 @@ def _placed(
 
 
 def _take(followed: _Followed, reads: Sequence[Read], alpha: float, now: float) -> None:
-    """Count the reports, and fold their rows where a rule is in force."""
+    """Count the reports' rows. If a rule is in force, update the incidents with them too."""
     for at, report in reads:
         followed.after = at
         if report is None or report.uid != followed.uid:
@@ -246,7 +246,9 @@ def _take(followed: _Followed, reads: Sequence[Read], alpha: float, now: float) 
         for tally in report.tallies:
             counted = tally.bucket(report.generation)
             history.add(followed.buckets, (tally.step, tally.place), counted)
-            if tally.step == MINUTE:  # an hour has its rows at once, not only once its minutes go
+            if (
+                tally.step == MINUTE
+            ):  # rows count in their hour at once, not only when its minutes expire
                 hour = tally.place * MINUTE // HOUR
                 history.add(followed.buckets, (HOUR, hour), counted)
         if followed.chosen is None:
@@ -274,7 +276,7 @@ def _context(followed: _Followed, alpha: float, now: float) -> Context:
 
 
 def _in_force(chosen: Chosen | None) -> IncidentRule | None:
-    """Return what status says of the rule in force; None while there is none."""
+    """Return the rule in force in the form for the status, None if there is none."""
     if chosen is None:
         return None
     return IncidentRule(
@@ -292,7 +294,7 @@ def _in_force(chosen: Chosen | None) -> IncidentRule | None:
 def _rate(
     chunks: Mapping[str, Buckets], unsaved: Mapping[tuple[int, int], Bucket], now: float
 ) -> float | None:
-    """Return how many rows come a day, by the minutes that are kept and those not yet saved."""
+    """Return the rows per day, from the stored minutes and those not saved yet."""
     minutes: Buckets = {}
     for chunk, buckets in chunks.items():
         if history.step_of(chunk) == MINUTE:
@@ -306,7 +308,7 @@ def _rate(
 def _joined(
     held: Mapping[str, Buckets], unsaved: Mapping[tuple[int, int], Bucket]
 ) -> dict[str, bytes]:
-    """Return the chunks, packed, with what is not yet saved counted in."""
+    """Return the packed chunks with the counts that are not saved yet added."""
     chunks = {field: dict(buckets) for field, buckets in held.items()}
     for (step, place), bucket in unsaved.items():
         history.add(chunks.setdefault(history.chunk_of(step, place), {}), place, bucket)

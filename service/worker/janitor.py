@@ -1,6 +1,6 @@
-"""The janitor: it deletes what is no longer needed, in small steps, beside the learning.
+"""The janitor deletes data that is no longer needed, in small steps, beside the learning.
 
-Any number of workers may tidy at the same time: every step stands for itself in the store.
+Any number of workers may do this at the same time, since every step is atomic in the store.
 """
 
 import math
@@ -22,14 +22,16 @@ from service.timestamps import unix_seconds
 
 _logger = log.get(__name__)
 
-SECONDS = 1.0  # between two rounds: learned data that is not to be kept is gone within two
-_PRUNE_SECONDS = 600.0  # pins run out without a new version
-_RELEASE_SECONDS = 5.0  # between two looks at novel rows that may be released by themselves
-_REWRITE_SHARE = 0.9  # of the longest time; the rest is for the rewriting
+SECONDS = (
+    1.0  # between two rounds; learned data that shall not be kept is deleted within two rounds
+)
+_PRUNE_SECONDS = 600.0  # between two prunings without a new version, since pins expire
+_RELEASE_SECONDS = 5.0  # between two checks for novel rows to release automatically
+_REWRITE_SHARE = 0.9  # the share of the longest allowed time; the rest is for the rewrite
 
 
 class Janitor:
-    """Erases learned vectors, prunes artifacts, completes decisions, mends the due index."""
+    """Erases learned vectors, prunes artifacts, completes decisions, repairs the due index."""
 
     def __init__(self, settings: Settings, redis: Connection) -> None:
         self._rewrite_seconds = settings.rewrite_seconds * _REWRITE_SHARE
@@ -40,12 +42,12 @@ class Janitor:
         self._quarantine = Quarantine(redis)
         self._incidents = Incidents(redis)
         self._registry = adapters.registry(settings, redis)
-        # What each detector looked like when it was last pruned, and when that was.
+        # The state of each detector when it was last pruned, and that time.
         self._pruned: dict[str, tuple[tuple[str, int, int], float]] = {}
-        self._released: dict[str, float] = {}  # when novel rows were last looked at, monotonic
+        self._released: dict[str, float] = {}  # when novel rows were last checked, monotonic
 
     async def tick(self) -> None:
-        """Tidy every detector once; raises StoreUnavailable."""
+        """Clean up every detector once. Raises StoreUnavailable."""
         detectors = await self._detectors.list()
         await self._due.repair(detectors)
         for detector in detectors:
@@ -54,8 +56,8 @@ class Janitor:
             except StoreUnavailable:
                 raise
             except (Unknown, Conflict):
-                pass  # deleted, or decided on by a person, at the same time
-            except Exception:  # one broken detector must not keep the others untidy
+                pass  # at the same time the entry was deleted, or a person decided on it
+            except Exception:  # an error of one detector must not stop the others
                 _logger.exception("not tidied", detector=detector.name)
         known = {detector.name for detector in detectors}
         self._pruned = {name: seen for name, seen in self._pruned.items() if name in known}
@@ -83,9 +85,9 @@ class Janitor:
             self._pruned[detector.name] = (seen, time.monotonic())
 
     async def _release(self, detector: Detector, now: float) -> None:
-        """Release novel rows that waited for as long as the config says, but not those of a fault.
+        """Release novel rows that have waited as long as the config says.
 
-        A fault is an incident that a person confirmed.
+        Rows of a fault are not released. A fault is an incident that a person confirmed.
         """
         name, wait = detector.name, detector.config.release_after_seconds
         last = self._released.get(name, -math.inf)

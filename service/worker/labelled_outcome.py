@@ -1,4 +1,4 @@
-"""What the record of a retraining says of rows that people labelled normal."""
+"""The part of a version's record about rows that people labelled normal."""
 
 from msgspec import UNSET, UnsetType
 
@@ -6,9 +6,9 @@ from models.parts.lineage import Evidence
 
 
 def labelled_outcome(evidence: Evidence) -> str | UnsetType:
-    """Return what the record says of the rows labelled normal that were learned, if any were.
+    """Return the record's part about learned rows with a label `normal`, None if there are none.
 
-    And what they cost: anomalies made up from the champion's normals that are no longer found.
+    It also has their cost: how many anomalies, made from the champion's normals, are missed now.
     """
     vouched, made_up = evidence.vouched, evidence.synthetic
     if vouched is None:

@@ -1,7 +1,7 @@
 """The shadow stage: a candidate scores sampled live traffic beside the champion, before promotion.
 
-API processes keep the latest vectors of a detector whose config asks for it (`retrain.shadow`);
-here both versions judge them. What they say enters the gate's evidence.
+If a detector's config asks for it (`retrain.shadow`), API processes store its latest vectors. Here
+both versions score them. The result becomes evidence for the gate.
 """
 
 import asyncio
@@ -20,15 +20,15 @@ from service.problems import StoreUnavailable
 from service.store.live_summaries import Live
 from service.store.streams import kept
 
-_LOOK_SECONDS = 0.5  # between two looks at how many vectors there are
-ROWS = 10  # on which the two disagree most: told in the record, which is kept for long
-_ROW_NUMBERS = 1000  # in all of those together: of wide vectors fewer are told
+_LOOK_SECONDS = 0.5  # between two counts of the vectors
+ROWS = 10  # most vectors in the record, which is kept for long
+_ROW_NUMBERS = 1000  # most numbers in these vectors together, so fewer wide vectors are recorded
 
 
 async def sample(live: Live, detector: Detector) -> NDArray[np.float32]:
     """Return the latest live vectors, (n, d), once there are as many as the config asks for.
 
-    Fewer when the time is over first. A store that is away is waited for as long.
+    If the time is over first, there are fewer. The time includes waiting for a store that is away.
     """
     asked, d = detector.config.retrain.shadow, detector.dimension or 0
     assert asked is not None, "only where the config asks for it"
@@ -52,8 +52,8 @@ def compare(
 ) -> ShadowResult:
     """Return the evidence on live vectors X (n, d), each version at its threshold by the config.
 
-    `candidate` and `champion` are the shares that they alarm on, `disagree` the number of vectors
-    on which one alone does, `rows` some of those: where their severities differ most.
+    `candidate` and `champion` are their shares of alarms. `disagree` is the number of vectors on
+    which only one of them alarms. `rows` has some of these: those whose severities differ most.
     """
     asked = detector.config.retrain.shadow
     assert asked is not None, "only where the config asks for it"

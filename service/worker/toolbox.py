@@ -47,7 +47,7 @@ class Tools:
     def of(
         cls, settings: Settings, redis: Connection, worker: str, trainer: Trainer | None
     ) -> Self:
-        """Return the tools of the worker with this id; `trainer` stands in for the usual child."""
+        """Return the tools of the worker with this id. `trainer` replaces the usual child."""
         return cls(
             worker=worker,
             lease_seconds=settings.lease_seconds,

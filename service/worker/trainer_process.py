@@ -1,4 +1,4 @@
-"""The worker's side of the trainer: one warm child, watched for silence and for memory."""
+"""The worker's side of the trainer: one child process, whose progress and memory are watched."""
 
 import asyncio
 import contextlib
@@ -16,18 +16,22 @@ from service.trainer.messages import Failed, Job, Progress, Ready, Reply, Traine
 
 log = structlog.stdlib.get_logger(__name__)
 
-_LOOK_SECONDS = 0.1  # memory and silence are looked at this often; at 5 GB/s that is 0.5 GB more
-_START_SECONDS = 60.0  # loading torch from a cold disk
-_STARVED = 0.01  # of one processor: a silent child with less does nothing, on a busy machine too
-_KEPT_SHARE = 0.5  # of its memory limit; a child that keeps more between jobs is started anew
+_LOOK_SECONDS = (
+    0.1  # between two checks of memory and silence; at 5 GB/s memory grows by 0.5 GB in between
+)
+_START_SECONDS = 60.0  # time to load torch from a cold disk
+_STARVED = (
+    0.01  # share of one processor; a silent child that uses less is idle, even on a busy machine
+)
+_KEPT_SHARE = 0.5  # share of its memory limit; a child that holds more between jobs is replaced
 _READ_LIMIT = 2**20
 
 
 class Trainer:
-    """Trains one job at a time in a child process that is kept warm between jobs.
+    """Trains one job at a time in a child process that is kept running between jobs.
 
-    The child stays in this process's session (niceness counts only there) but has its own process
-    group, runs at nice 19 and dies with its parent. `command` is for tests.
+    The child runs at nice 19 in its own process group and ends with its parent. It stays in this
+    process's session, since niceness has an effect only within one. `command` is for tests.
     """
 
     def __init__(
@@ -48,11 +52,11 @@ class Trainer:
 
     @property
     def pid(self) -> int | None:
-        """The child's process id, None while there is none."""
+        """The child's process id, None if no child runs."""
         return self._child.pid if self._child and self._child.returncode is None else None
 
     async def warm(self) -> None:
-        """Start the child unless it runs; it loads its libraries while nobody waits."""
+        """Start the child unless it runs. It loads its libraries before a job needs them."""
         if self.pid is not None:
             return
         self._ready = False
@@ -65,22 +69,22 @@ class Trainer:
         )
 
     async def train(self, job: Job, report: Callable[[Progress], None]) -> bytes:
-        """Return the artifact of the version that `job` makes; `report` hears how far it is.
+        """Train `job` and return the new version's artifact. `report` is called with the progress.
 
-        Raises TrainingError when nothing came of it. Cancelling stops the training at once.
+        Raises TrainingError if the training fails. Cancelling stops the training at once.
         """
         try:
             await self.warm()
-        except OSError as error:  # no process to be had
+        except OSError as error:  # the system has no free process
             raise TrainingError(f"the trainer cannot start: {error}") from error
         try:
             await self._send(job)
             reply = await self._outcome(report)
         except (EOFError, ConnectionError) as error:
-            raise TrainingError(await self._epitaph()) from error
+            raise TrainingError(await self._exit_reason()) from error
         except BaseException:
-            # Stopped, silent, too large or cancelled: the child writes nothing but replies, so
-            # killing it is the safe way out, and the only one from inside a step.
+            # The child was stopped, silent, too large or cancelled. It writes nothing but replies,
+            # so killing it is safe. Nothing else ends it within a step.
             await self.close()
             raise
         assert self._child is not None
@@ -92,7 +96,7 @@ class Trainer:
         return reply.artifact
 
     async def close(self) -> None:
-        """End the child, in the middle of whatever it does."""
+        """Kill the child, whatever it is doing."""
         child, self._child = self._child, None
         if child is None:
             return
@@ -116,7 +120,7 @@ class Trainer:
             async with asyncio.timeout(self._stall_seconds):
                 await self._child.stdin.drain()
         except TimeoutError:
-            raise TrainingError("the trainer took no job") from None
+            raise TrainingError("the trainer did not take the job") from None
 
     async def _outcome(self, report: Callable[[Progress], None]) -> Trained | Failed:
         try:
@@ -129,15 +133,16 @@ class Trainer:
                         report(reply)
         except TimeoutError:
             raise TrainingError(
-                f"the training took longer than {self._seconds:g} s; ANAMNESIS_TRAINING_SECONDS "
-                "is how long one may take"
+                f"the training took longer than {self._seconds:g} s, the limit in "
+                "ANAMNESIS_TRAINING_SECONDS"
             ) from None
 
     async def _next(self, patience: float) -> Reply:
-        """Return the next reply, watching the child while it has none.
+        """Return the next reply. Watch the child until it comes.
 
-        On a busy machine a child may compute for long before it has a word to say. It is given up
-        when it did next to nothing for `patience` seconds, or had so many of the processor.
+        On a busy machine a child may compute for a long time without a reply. It is given up if it
+        used almost no processor time for `patience` seconds, or if it used `patience` seconds of
+        processor time without a reply.
         """
         assert self._child is not None
         assert self._child.stdout is not None
@@ -164,12 +169,12 @@ class Trainer:
         finally:
             reading.cancel()
 
-    async def _epitaph(self) -> str:
-        """Reap the child after its pipe broke; return why it ended."""
+    async def _exit_reason(self) -> str:
+        """Reap the child after its pipe broke. Return why it ended."""
         child = self._child
         assert child is not None
         try:
-            async with asyncio.timeout(1.0):  # a pipe breaks a moment before the process is gone
+            async with asyncio.timeout(1.0):  # a pipe breaks shortly before its process ends
                 code = await child.wait()
         except TimeoutError:
             code = None

@@ -1,6 +1,6 @@
-"""Delivers the messages about incidents: signed, in order by incident, tried again in a deadline.
+"""Delivers messages about incidents: signed, in order for each incident, and with retries.
 
-It runs beside everything else: a receiver that hangs or is gone delays nothing but its messages.
+It runs beside everything else. A receiver that hangs or is away delays only its own messages.
 """
 
 import time
@@ -19,15 +19,15 @@ from service.store.messages import Messages
 
 _logger = log.get(__name__)
 
-SECONDS = 1.0  # between two looks
-_AT_ONCE = 50  # messages of one detector in one look
-_TIMEOUT_SECONDS = 10.0  # of one delivery
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # after a failure; doubled each time
+SECONDS = 1.0  # between two rounds
+_AT_ONCE = 50  # most messages of one detector in one round
+_TIMEOUT_SECONDS = 10.0  # the timeout of one delivery
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # the wait after a failure; doubled each time
 
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """Where messages go, what signs them, and the bounds to keep."""
+    """The receiver's URL, the key that signs messages, and the bounds."""
 
     url: str
     secret: bytes | None
@@ -36,7 +36,7 @@ class Receiver:
 
     @classmethod
     def of(cls, settings: Settings) -> "Receiver | None":
-        """Return the receiver that the settings name; ValueError for a secret too short."""
+        """Return the receiver that the settings name. Raises ValueError for a short secret."""
         if settings.webhook_url is None:
             return None
         path = settings.webhook_secret_file
@@ -47,7 +47,7 @@ class Receiver:
 
 
 class Webhook:
-    """Sends what waits of the detectors that this process follows."""
+    """Sends the waiting messages of the detectors that this process follows."""
 
     def __init__(
         self,
@@ -61,21 +61,21 @@ class Webhook:
         self._leases = leases
         self._client = client or httpx.AsyncClient(timeout=_TIMEOUT_SECONDS)
         self._pause = 0.0
-        self._not_before = 0.0  # monotonic; while the receiver is away
-        self._again: dict[str, float] = {}  # monotonic, by message that was refused
+        self._not_before = 0.0  # the end of the wait while the receiver is away, monotonic
+        self._again: dict[str, float] = {}  # the end of the wait of each refused message, monotonic
         self._tokens = float(receiver.per_minute)
         self._filled_at = time.monotonic()
 
     async def tick(self) -> None:
-        """Deliver what waits, as far as the receiver takes it; raises StoreUnavailable."""
+        """Deliver waiting messages until the receiver refuses. Raises StoreUnavailable."""
         for lease in self._leases():
             try:
                 await self._look(lease)
             except Fenced:
-                continue  # another process goes on with this detector
+                continue  # another process delivers this detector's messages
 
     async def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         await self._client.aclose()
 
     async def _look(self, lease: Lease) -> None:
@@ -100,7 +100,7 @@ class Webhook:
                 behind.add(message.incident)
 
     async def _deliver(self, message: Message) -> bool:
-        """Return whether the receiver took it; after a failure wait longer each time."""
+        """Return whether the receiver took the message. Each failure doubles the next wait."""
         sent = headers(message, self._receiver.secret, int(time.time()))
         try:
             answer = await self._client.post(self._receiver.url, content=message.body, headers=sent)
@@ -112,20 +112,20 @@ class Webhook:
             return True
         if answer.status_code >= 500 or answer.status_code in {408, 429}:
             self._away(f"status {answer.status_code}")
-        else:  # it refuses this one; others may pass
+        else:  # the receiver refuses this message; it may take others
             self._again[message.id] = time.monotonic() + _LONGEST_PAUSE
             _logger.warning("message refused", message=message.id, status=answer.status_code)
         return False
 
     def _away(self, why: str) -> None:
-        """Leave the receiver alone for a while."""
+        """Send nothing to the receiver for a while."""
         if not self._pause:
             _logger.warning("webhook's receiver is away", why=why)
         self._pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * self._pause))
         self._not_before = time.monotonic() + self._pause
 
     def _spend(self, now: float) -> bool:
-        """Return whether one more message may go this minute."""
+        """Return whether one more message may be sent in this minute. If so, count it."""
         most = float(self._receiver.per_minute)
         self._tokens = min(most, self._tokens + (now - self._filled_at) * most / 60)
         self._filled_at = now

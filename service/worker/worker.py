@@ -1,8 +1,8 @@
 """The worker: the process in which detectors learn.
 
-It looks for a detector that is due, takes the lease on it, and lets its trainer child do the
-work. Any number of workers share the detectors through leases. One that dies at any moment loses
-nothing and doubles nothing: what it had taken is still in the buffer, and is due at once.
+A worker looks for a detector that is due, takes its lease, and lets its trainer process do the
+work. Any number of workers share the detectors through leases. A worker that dies loses nothing,
+and nothing is learned twice: the experience is still in the buffer, and is due at once.
 """
 
 import asyncio
@@ -33,19 +33,21 @@ from service.worker.webhook import Receiver, Webhook
 _logger = log.get(__name__)
 
 _BEAT_SECONDS = 2.0
-CALL_SECONDS = 5.0  # one call to the store: a promotion carries an artifact of many megabytes
-_AWAY_SECONDS = 2.0  # between two tries of a store that is away; recovery is promised in 5 s
-_LISTEN_SECONDS = 5.0  # above the pause between two looks at a subscription
-_LOOK_SHARE = 0.1  # of the time, at most, goes into looking for detectors that are due
-_RETRY_SECONDS = 1.0  # until a detector whose retraining came to nothing is looked at again
-_HELP_SHARE = 0.25  # of the time, at most, goes into each thing that is done beside the retraining
-_WOKEN = 256  # detectors that changed during a retraining and are looked at first after it
+CALL_SECONDS = (
+    5.0  # bound on one call to the store; a promotion carries an artifact of many megabytes
+)
+_AWAY_SECONDS = 2.0  # between two tries while the store is away; recovery is promised within 5 s
+_LISTEN_SECONDS = 5.0  # longer than the pause between two reads of a subscription
+_LOOK_SHARE = 0.1  # largest share of the time for finding due detectors
+_RETRY_SECONDS = 1.0  # before a detector without an outcome is tried again
+_HELP_SHARE = 0.25  # largest share of the time for each task beside the retraining
+_WOKEN = 256  # most detectors that changed during a retraining and are checked first after it
 
 
 class Worker:
-    """Retrains what is due, one detector at a time.
+    """Retrains the detectors that are due, one at a time.
 
-    `trainer` is for tests; by default it is the child that the settings describe.
+    `trainer` is for tests. By default it is the child process that the settings describe.
     """
 
     def __init__(
@@ -63,13 +65,13 @@ class Worker:
         self._woken: set[str] = set()
         self._wake = asyncio.Event()
         self._exit = asyncio.Event()
-        self._not_before: dict[str, float] = {}  # detectors that wait for another attempt
+        self._not_before: dict[str, float] = {}  # when detectors that wait may be tried again
         self._next_look = 0.0
         self._current: asyncio.Task[bool] | None = None
         self._helpers: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
-        """Live from start to end; WeakStore when the store cannot be trusted."""
+        """Run the worker until it is asked to stop. Raises WeakStore for an unsafe store."""
         try:
             await self.startup()
             await self.main_loop()
@@ -77,7 +79,7 @@ class Worker:
             await self.shutdown()
 
     async def startup(self) -> None:
-        """Warm the trainer, wait for the store, start what goes on beside the retraining."""
+        """Start the trainer, wait for the store, and start the tasks beside the retraining."""
         await self.tools.trainer.warm()
         await self._store_is_there()
         self._helpers = [
@@ -93,7 +95,7 @@ class Worker:
         _logger.info("worker started", worker=self.id)
 
     async def main_loop(self) -> None:
-        """Tick until asked to stop; rest when there was nothing to do."""
+        """Tick until asked to stop. Wait after a tick that had nothing to do."""
         away = False
         while not self._exit.is_set():
             try:
@@ -104,7 +106,7 @@ class Worker:
                 away = True
                 await self._rest(_AWAY_SECONDS, wakeable=False)
                 continue
-            except Exception:  # a worker that ends would only be started again, and break again
+            except Exception:  # if the worker ended, it would be restarted and meet the same error
                 _logger.exception("looking at the detectors broke")
                 await self._rest(_AWAY_SECONDS, wakeable=False)
                 continue
@@ -115,7 +117,7 @@ class Worker:
                 await self._rest(max(0.0, self._next_look - time.monotonic()))
 
     async def tick(self) -> bool:
-        """Retrain the one detector, if any, that is due and needs it most; whether it did."""
+        """Retrain the due detector that needs it most. Return False if none was retrained."""
         woken, self._woken = self._woken, set()
         self._wake.clear()
         for detector, reason in await self._due(woken):
@@ -130,19 +132,19 @@ class Worker:
                 return True
             except StoreUnavailable:
                 raise
-            except Exception:  # one broken detector must not keep the others from learning
+            except Exception:  # an error of one detector must not stop the others
                 _logger.exception("retraining broke", detector=detector.name)
                 settled = False
             finally:
                 self._current = None
             if settled:
-                self._next_look = 0.0  # the others may have waited meanwhile
+                self._next_look = 0.0  # other detectors may have become due in the meantime
                 return True
             self._not_before[detector.name] = time.monotonic() + _RETRY_SECONDS
         return False
 
     async def shutdown(self) -> None:
-        """End the helpers and the trainer; what was being learned stays in the buffer."""
+        """End the tasks and the trainer. An experience that was being learned stays buffered."""
         for task in self._helpers:
             task.cancel()
         await asyncio.gather(*self._helpers, return_exceptions=True)
@@ -155,9 +157,9 @@ class Worker:
         _logger.info("worker stopped", worker=self.id)
 
     def stop(self) -> None:
-        """Ask for the end, after the training under way where the settings give it time.
+        """Ask the worker to stop. The present training gets the time that the settings allow.
 
-        Asked again, or with the time over, the training is given up and will be done again.
+        At a second call, or after that time, the training is given up. Another worker repeats it.
         """
         seconds = 0.0 if self._exit.is_set() else self.settings.training_drain_seconds
         self._exit.set()
@@ -171,14 +173,14 @@ class Worker:
             self._current.cancel()
 
     async def beat(self) -> None:
-        """Tell the store that this worker lives."""
+        """Report to the store that this worker is alive."""
         await self.tools.leases.beat(self.id)
 
     async def _due(self, woken: Iterable[str]) -> list[tuple[Detector, str]]:
-        """Return (detector, reason) for what is due, who needs it most first.
+        """Return (detector, reason) for the due detectors, the most urgent first.
 
-        Looks at the `woken`, and at the heads of the due index when the time for that has come:
-        at a bounded number of detectors, however many there are.
+        It checks the detectors in `woken`, and from time to time the first entries of the due
+        index. So it reads a bounded number of detectors, however many there are.
         """
         start, tools = time.monotonic(), self.tools
         self._not_before = {n: at for n, at in self._not_before.items() if at > start}
@@ -199,15 +201,15 @@ class Worker:
         return [(detector, reason) for _, detector, reason in found]
 
     async def _rest(self, seconds: float, *, wakeable: bool = True) -> None:
-        """Wait for a notification or the end of the time, whichever comes first."""
+        """Wait for a notification, at most until the time is over."""
         waited_for = self._wake if wakeable else self._exit
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(waited_for.wait(), seconds)
 
     async def _listen(self, url: str) -> None:
-        """Wake the main loop at every notification; a connection that breaks is made anew."""
+        """Wake the main loop at every notification. Reconnect if the connection breaks."""
         while True:
-            # A subscription waits longer than any call may take, so it has its own connection.
+            # A subscription waits longer than the bound on calls, so it has its own connection.
             async with await connect(url, deadline=_LISTEN_SECONDS) as redis:
                 try:
                     async for name in notifications(redis):
@@ -215,24 +217,24 @@ class Worker:
                             if len(self._woken) < _WOKEN:
                                 self._woken.add(name)
                             self._wake.set()
-                except StoreUnavailable:  # polling goes on, and says so
+                except StoreUnavailable:  # polling goes on, and reports that the store is away
                     await asyncio.sleep(_AWAY_SECONDS)
 
     async def _repeat(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
-        """Do `action` again and again; what goes wrong once is tried again next time."""
+        """Run `action` again and again. An error is logged, and the next run tries again."""
         while True:
             began = time.monotonic()
             try:
                 await action()
             except StoreUnavailable:
-                pass  # the main loop says so
-            except Exception:  # a helper that is broken must not end the learning
+                pass  # the main loop reports it
+            except Exception:  # an error of a task beside must not end the learning
                 _logger.exception("helper failed", helper=getattr(action, "__qualname__", action))
             took = time.monotonic() - began
             await asyncio.sleep(max(seconds, took / _HELP_SHARE - took))
 
     async def _store_is_there(self) -> None:
-        """Wait until the store answers; WeakStore when it can lose what it acknowledges."""
+        """Wait until the store answers. Raises WeakStore if it could lose acknowledged writes."""
         said, weak = False, self.settings.allow_weak_store
         while not self._exit.is_set():
             try:

@@ -1,4 +1,4 @@
-"""The service that the demonstration runs against when it is given none."""
+"""Starts a service for the demonstration if no URL of one is given."""
 
 import contextlib
 import re
@@ -17,10 +17,10 @@ _STOP_SECONDS = 30.0
 
 @contextlib.contextmanager
 def running(folder: Path, *, keep: bool) -> Generator[str, None, None]:
-    """Run `anamnesis up` on `folder` and a free port; yield its URL.
+    """Run `anamnesis up` with `folder` as its data directory on a free port. Yield its URL.
 
-    It is stopped at the end, and dies with this process; with `keep` it goes on after a good end.
-    Raises StartupFailed.
+    The service stops at the end, or when this process dies. With `keep` it runs on if no error
+    occurred. Raises StartupFailed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     words = folder / "up.log"
@@ -28,12 +28,12 @@ def running(folder: Path, *, keep: bool) -> Generator[str, None, None]:
     command = spawn.python("service.cli", "up", *where)
     with words.open("wb") as log:
         if keep:
-            # Outlives this process and its terminal.
+            # The service must outlive this process and its terminal.
             service = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         else:
-            # SIGTERM is what lets it stop its own children in order.
+            # At SIGTERM the service stops its own children in order.
             how = spawn.Spawn(death_signal=signal.SIGTERM)
             service = spawn.spawn(command, how, stdout=log, stderr=log)
     (folder / "pid").write_text(str(service.pid))
@@ -43,14 +43,14 @@ def running(folder: Path, *, keep: bool) -> Generator[str, None, None]:
         _stop(service)
         raise
     if keep:
-        # Disowned on purpose; without a status Python warns of a child that it forgets.
+        # The process is left running on purpose. Without a status Python would warn about it.
         service.returncode = 0
     else:
         _stop(service)
 
 
 def how_to_use(url: str, folder: Path) -> str:
-    """Return what to do with a service that was left running."""
+    """Return commands to try on the service that still runs, and how to stop it."""
     pid = (folder / "pid").read_text()
     return (
         f"\nThe service goes on at {url} (docs: {url}/docs). Try:\n"

@@ -1,4 +1,4 @@
-"""The demonstration's pictures: AUROC over tasks, and what each version's generator remembers."""
+"""Pictures of the demonstration: AUROC over the tasks, and vectors of each version's generator."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ _COLOURS = {"replay": "tab:blue", "finetune": "tab:orange"}
 
 
 def save(rows: Sequence[Row], output: Path) -> list[Path]:
-    """Write the pictures to `output` and return their paths; nothing without matplotlib."""
+    """Write the pictures to `output` and return their paths. Without matplotlib there are none."""
     try:
         import matplotlib as mpl
     except ImportError:
@@ -47,7 +47,7 @@ def _auroc(rows: Sequence[Row], arms: Sequence[str], path: Path) -> Path:
 
 
 def _samples(rows: Sequence[Row], path: Path) -> Path:
-    """One line a version, `SAMPLES` vectors from its generator each."""
+    """Draw one line of pictures for each version: `SAMPLES` vectors from its generator."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(0.5 * SAMPLES + 1, 0.5 * len(rows) + 0.6), layout="constrained")

@@ -1,4 +1,4 @@
-"""Files of a synthetic pump, as a person would export them: gaps, a text column, three faults."""
+"""Writes files of a synthetic pump, as a person would export them: with gaps, text and faults."""
 
 import csv
 import subprocess
@@ -23,7 +23,7 @@ _LOST = 0.003  # of all rows
 
 
 class Fault(NamedTuple):
-    """What breaks on a machine, from which row of the second file to which."""
+    """A fault of one machine, with its first and last row in the second file."""
 
     machine: str
     kind: str
@@ -69,7 +69,7 @@ def _normal(n: int, rng: np.random.Generator, machine: int) -> np.ndarray:
 
 
 def _break(X: np.ndarray, fault: Fault) -> None:
-    """Put a fault into rows X (n, 5)."""
+    """Change the rows X (n, 5) as the fault would."""
     rows = slice(fault.first, fault.last)
     if "filter" in fault.kind:
         X[rows, 1] *= 0.67
@@ -97,7 +97,7 @@ def _write(file: Path, values: dict[str, np.ndarray], first: int, rng: np.random
 
 
 def run(output: Path) -> None:
-    """Write the files, and run the two commands on them against a service started for it."""
+    """Write the files, start a service, and run the two commands on the files with it."""
     output.mkdir(parents=True, exist_ok=True)
     learned, judged = write(output)
     columns = ("--time", "when", "--source", "machine", "--drop", "status")

@@ -1,9 +1,9 @@
-"""The demonstration: nine handwritten digits learned one after another, and none forgotten.
+"""The demonstration: nine handwritten digits are learned one after another, and none is forgotten.
 
-scikit-learn's 8x8 digits, as a client would send them: digit 0 is the anomaly and never learned;
-digits 1 to 9 arrive one at a time as normal batches, each followed by a retraining. Two detectors
-see the same: one learns by generative replay, one by finetuning on the newest digit alone.
-After every swap both are asked about test rows that were never sent.
+The data are scikit-learn's 8x8 digits, sent as a client would send them. Digit 0 is the anomaly and
+is never learned. Digits 1 to 9 arrive one at a time as normal batches. A retraining follows each.
+Two detectors get the same rows: one learns by generative replay, the other by finetuning on the
+newest digit only. After every retraining both score test rows that were never sent as normal.
 """
 
 import contextlib
@@ -33,8 +33,8 @@ TRAIN_ROWS = 1200  # of 1,797
 TARGET = 0.01  # the false-alarm rate that both detectors are asked to hold
 _SWAP_SECONDS = 10.0  # promised are 2 s
 
-# The arms differ in their strategy, and in that finetuning may harm the past unhindered: the gate
-# would refuse most of what it does.
+# The two detectors differ in their strategy. The gate only reports for finetuning, since it would
+# reject most of its versions.
 ARMS: dict[str, JsonObject] = {
     "replay": {"strategy": "replay", "gate": "enforce"},
     "finetune": {"strategy": "finetune", "gate": "report"},
@@ -64,9 +64,9 @@ class Digits:
 
 
 def run(output: Path, url: str | None, seed: int, *, keep: bool, key: str | None = None) -> None:
-    """Run the demonstration against `url`, or against a service started for it.
+    """Run the demonstration with the service at `url`, or with one that it starts.
 
-    Pictures go to `output`. Raises ServiceError, or StartupFailed when no service comes up.
+    Pictures go to `output`. Raises ServiceError, or StartupFailed if no service starts.
     """
     start = time.monotonic()
     screen = Console()
@@ -98,11 +98,11 @@ def _temporary(stack: contextlib.ExitStack) -> Path:
 def _learn_all(client: Client, digits: Digits, seed: int) -> Iterator[Row]:
     for arm, config in ARMS.items():
         with contextlib.suppress(Refused):
-            # What an earlier demonstration left; a detector that is not there is refused.
+            # An earlier demonstration may have left the detectors. Without them this is refused.
             client.delete(_name(arm))
         client.create(
             _name(arm),
-            # Each digit alarms before it is learned: that is no incident for a person here.
+            # Each digit alarms before it is learned. Here that is no incident for a person.
             {
                 **config,
                 "threshold": {"fpr": TARGET},
@@ -121,14 +121,14 @@ def _name(arm: str) -> str:
 
 
 def _learn(client: Client, digits: Digits, arm: str, digit: int) -> Row:
-    """Send one digit to one detector, retrain, and measure the version that then serves."""
+    """Send one digit to one detector, retrain it, and measure its new champion."""
     name = _name(arm)
     client.learn(name, digits.train[digit], key=f"digit-{digit}")
     outcome: Any = client.retrain(name)
     if outcome is None or outcome["outcome"] == "failed":
         raise ServiceError(f"learning digit {digit} with {arm} came to nothing: {outcome}")
     if outcome["outcome"] == "rejected":
-        # The champion stays as it was; the table shows how it does without this digit.
+        # The champion stays. The table shows how it scores without having learned this digit.
         number = client.detector(name)["champion"] or 0
     else:
         number = outcome["version"]

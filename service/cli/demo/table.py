@@ -1,4 +1,4 @@
-"""The demonstration's table: a row for every swap, and the sentence that the last rows support."""
+"""The demonstration's table: a row for every new champion, and a sentence about the last rows."""
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ FIRST = 1  # the digit learned first
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One swap: what was learned, and how well the new champion judges rows it never saw."""
+    """One new champion: the digit it learned, and how well it scores rows it never saw."""
 
     digit: int
     arm: str
@@ -59,7 +59,7 @@ def shown(rows: Iterator[Row], console: Console, target: float) -> Generator[Row
 
 
 def sentence(rows: Sequence[Row], target: float) -> str:
-    """Return what the last rows of both arms say: the conclusion follows the numbers."""
+    """Return the conclusion from the last rows of both detectors. It depends on their numbers."""
     last = {row.arm: row for row in rows}
     replay, finetune = last["replay"], last["finetune"]
     gain = replay.auroc - finetune.auroc

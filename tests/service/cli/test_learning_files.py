@@ -38,7 +38,7 @@ def test_a_file_that_grew_is_sent_from_where_it_ended(run, stub, tmp_path):
         status, _, err = run("learn", str(file), "-d", "pump", "--url", stub.url, *extra)
         assert status == Exit.OK
         sent.append([len(one) for one in bodies(stub, path)[before:]])
-        assert ("2 rows were there already, 0 of 1 batches whole" in err) == (text == "5,6\n")
+        assert ("2 rows were sent before, 0 of 1 batches in full" in err) == (text == "5,6\n")
     assert sent == [[2], [1], [], [3]]
     stub.answers["GET", "/v1/detectors/pump"] = (200, {**PUMP, "created_at": "2026-02-02T00:00Z"})
     run("learn", str(file), "-d", "pump", "--url", stub.url)
