@@ -1,4 +1,4 @@
-"""Rows on this machine's disk, for what is read more than once and may be larger than memory."""
+"""Rows in a temporary file, for data that is read more than once and may exceed the memory."""
 
 import tempfile
 import weakref
@@ -8,13 +8,13 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_AT_ONCE = 50_000  # rows
+_AT_ONCE = 50_000  # rows that are read at once
 
 
 class Spool:
     """Rows of one type and width, added at the end and read by position: (n,) or (n, width).
 
-    They are in a file without a name, which is gone with the process, however that ends.
+    The rows are in a file without a name, which disappears when the process ends.
     """
 
     def __init__(self, dtype: type[np.generic], width: int | None = None) -> None:
@@ -37,7 +37,7 @@ class Spool:
     @overload
     def __getitem__(self, which: slice) -> NDArray[Any]: ...
     def __getitem__(self, which: int | slice) -> Any:
-        """Return a row, or those of a slice without a step, read anew each time."""
+        """Return a row, or the rows of a slice without a step. They are read from the file."""
         if isinstance(which, slice):
             start, stop, _ = which.indices(self._rows)
             return self._read(start, max(stop - start, 0))
