@@ -34,8 +34,8 @@ _NUMBERS = {
     "UINT8": "<u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8",
 }  # fmt: skip
 
-_TENSORS = 16  # decoded before they are refused: a million of them would hold up the process
-_ONE = f"There is one input tensor, `{INPUT}`."
+_TENSORS = 16  # most tensors that are decoded; decoding a million would stop the process for long
+_ONE = f"Send exactly one input tensor, `{INPUT}`."
 _NESTED = re.compile(rb"\s*\[\s*\[")
 _FLAT_BYTES = 2**22  # decoding holds the interpreter, 10 ms for each MiB at most
 

@@ -40,7 +40,7 @@ class ByteBounds:
         self._whole = False
 
     def header(self, size: int, before: int) -> Problem | None:
-        """Count a header of `size` bytes (name and value). `before` is the number of earlier ones."""
+        """Count a header of `size` bytes (name and value) that follows `before` other headers."""
         self._headers += size + 4
         return _HEAD if self._headers > HEAD_BYTES or before >= HEADERS else None
 
@@ -92,7 +92,7 @@ class ByteBounds:
         return self._late
 
 
-_HEAD = HeadTooLarge(f"A request may have at most {HEAD_BYTES} bytes of head and {HEADERS} headers.")
+_HEAD = HeadTooLarge(f"A head may have at most {HEAD_BYTES} bytes and {HEADERS} headers.")
 _FRAME = HeadTooLarge(
     f"The framing of a body (chunk sizes, chunk extensions, trailers) may have at most "
     f"{_FRAME_BYTES} bytes, and one more for each byte of the body."

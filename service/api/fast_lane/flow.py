@@ -1,4 +1,4 @@
-"""When a connection is read: uvicorn's flow control, and no requests behind those that wait."""
+"""Flow control of a connection: uvicorn's, but reading stops while requests wait."""
 
 from asyncio import Transport
 from collections.abc import Sized
@@ -7,10 +7,10 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 
 class Flow(FlowControl):
-    """Reads on only while no request of the connection waits behind another.
+    """Resumes reading only if no request of the connection waits behind another one.
 
-    Every request that is answered, or that asks for its body, would let more bytes in than it
-    releases.
+    Otherwise every answered request, and every request that wants its body, would let in more
+    bytes than it releases.
     """
 
     def __init__(self, transport: Transport, waiting: Sized) -> None:
@@ -18,6 +18,6 @@ class Flow(FlowControl):
         self._waiting = waiting
 
     def resume_reading(self) -> None:
-        """Read on, unless requests wait."""
+        """Read from the peer again, unless requests wait."""
         if not self._waiting:
             super().resume_reading()

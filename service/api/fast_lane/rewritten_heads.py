@@ -1,10 +1,10 @@
-"""Heads as they are read where the standard says that a part of them counts for another."""
+"""Rewrites heads of requests where the standard demands it."""
 
 from service.api.fast_lane.response_bytes import Headers
 
 
 def without_upgrade(line: bytes, headers: Headers) -> bytes:
-    """Return the head of a request, after its first line, without the offer in `headers`."""
+    """Return the head with the request line `line` and `headers`, without the offer to upgrade."""
     lines = [line]
     for name, value in headers:
         if name == b"connection":
@@ -18,7 +18,7 @@ def without_upgrade(line: bytes, headers: Headers) -> bytes:
 
 
 def with_host_of(url: bytes, headers: Headers) -> Headers:
-    """Return the headers with the host that a target in absolute form names (RFC 9112, 3.2.2)."""
+    """Return the headers with the host of a target in absolute form (RFC 9112, 3.2.2)."""
     authority = url.partition(b"://")[2].partition(b"/")[0].partition(b"?")[0]
     if not authority:
         return headers
