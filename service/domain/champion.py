@@ -89,6 +89,11 @@ class Champion:
         """Whether every row is judged as it was sent."""
         return self.version.config.derived_by is None and not self.rules
 
+    @property
+    def pinned(self) -> bool:
+        """Whether the detector had another champion when this was loaded: a request named it."""
+        return self.number != self.pointer.champion
+
     def supersedes(self, other: "Champion | None") -> bool:
         """Return whether this is at least as new as `other`; another incarnation always is."""
         if other is None or other.uid != self.uid:

@@ -86,8 +86,8 @@ class Observer:
     ) -> None:
         """Note the rows of answers. For small answers only references are kept."""
         del seconds, requests
-        if self._champions.get(champion.name) is not champion:
-            return  # a pinned version takes no part in drift and events
+        if champion.pinned or champion.stands_for is not None:
+            return  # drift and events are about the detector's own champion and rows
         pending = self._pending.get(champion)
         if pending is None:
             pending = self._pending[champion] = _Pending()

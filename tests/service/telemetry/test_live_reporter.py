@@ -117,10 +117,26 @@ async def test_events(observed: Observed) -> None:
 
 
 async def test_pinned_versions_are_not_observed(observed: Observed) -> None:
-    """Drift is about the champion's traffic."""
-    observed.score(np.zeros((3, 3)), champion(2, uid=observed.serving.uid))
+    """Drift is about the champion's traffic, and about no rows of an entity that it stands for."""
+    pinned = champion(2, uid=observed.serving.uid, stored=observed.serving.pointer)
+    observed.score(np.zeros((3, 3)), pinned)
+    observed.score(np.zeros((3, 3)), replace(observed.serving, stands_for="pump:7"))
     await observed.observer.flush()
     assert await observed.stores.live.read("pump") == []
+
+
+async def test_rows_of_a_champion_that_was_replaced_meanwhile_are_counted(
+    observed: Observed,
+) -> None:
+    """Rows that a thread judged while another champion was installed are in the history."""
+    assert observed.champions.install(champion(2, uid=observed.serving.uid))
+    observed.score(np.zeros((3, 3)), observed.serving)
+    await observed.observer.flush()
+    ((_, summary),) = await observed.stores.live.read("pump")
+    (read,) = await observed.stores.traffic.read("pump")
+    assert (summary.n, summary.version) == (3, 1)
+    assert read.report is not None
+    assert sum(one.rows for one in read.report.tallies) == 3
 
 
 async def test_memory_is_bounded(observed: Observed) -> None:
