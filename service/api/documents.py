@@ -80,13 +80,21 @@ class RetrainAnswer(msgspec.Struct):
     last_retraining: LastRetraining | msgspec.UnsetType = msgspec.UNSET
 
 
+class TypicalVector(msgspec.Struct):
+    """The typical vector of a regime: the mean that the model decodes at its centre."""
+
+    regime: int
+    vector: list[Cell]
+
+
 class Sample(msgspec.Struct):
-    """Vectors drawn from a version's generator."""
+    """Vectors drawn from a version's generator, and the typical one of each of its regimes."""
 
     version: int
     features: list[str]
     vectors: list[list[Cell]]
     seed: int
+    typical: list[TypicalVector]
 
 
 class Revocation(msgspec.Struct):

@@ -751,12 +751,13 @@ class Row(TypedDict):
 
 
 class Sample(TypedDict):
-    """Vectors drawn from a version's generator."""
+    """Vectors drawn from a version's generator, and the typical one of each of its regimes."""
 
     version: int
     features: list[str]
     vectors: list[list[float | int | str | None]]
     seed: int
+    typical: list[TypicalVector]
 
 
 class ScoreAnswer(TypedDict):
@@ -869,6 +870,13 @@ class Typical(TypedDict):
 
     feature: str
     value: float
+
+
+class TypicalVector(TypedDict):
+    """The typical vector of a regime: the mean that the model decodes at its centre."""
+
+    regime: int
+    vector: list[float | int | str | None]
 
 
 class VersionRecord(TypedDict):

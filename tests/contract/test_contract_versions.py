@@ -108,6 +108,10 @@ async def test_drawn_rows(pump: Running, versions: tuple[Version, Version]) -> N
     drawn = (await pump.http.get(path, params={"n": 40, "seed": 3})).json()
     assert drawn["vectors"] == versions[0].faithful().sample(40, 3).tolist()
     assert (drawn["version"], drawn["features"], drawn["seed"]) == (1, ["0", "1", "2"], 3)
+    assert drawn["typical"] == [
+        {"regime": one.number, "vector": one.typical.tolist()} for one in versions[0].regimes
+    ]
+    assert drawn["typical"]
     assert len((await pump.http.get(path)).json()["vectors"]) == 25
     for query in ({"n": 0}, {"n": 1001}, {"n": "x"}, {"seed": -1}, {"seed": 2**31}):
         assert (await pump.http.get(path, params=query)).status_code == 422, query

@@ -64,11 +64,12 @@ async def accessible(page: Page) -> None:
 
 
 async def test_what_is_remembered_is_shown_as_pictures(pump: Running, tab: Page) -> None:
-    """Where the config says that rows are; from black to white."""
+    """Typical and drawn vectors are, where the config says that rows are; from black to white."""
     assert (await pump.http.patch(PUMP, json={"shape": [1, 3]})).status_code == 200
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
-    picture = tab.locator("#memory canvas").first
+    picture = tab.locator("#memory figure", has_text="typical of regime 1").locator("canvas")
     await expect(picture).to_be_visible()
+    await expect(tab.locator("#memory figure", has_text="drawn 1").first).to_be_visible()
     grey = await picture.evaluate(
         "it => [...it.getContext('2d').getImageData(0, 0, 3, 1).data].filter((_, i) => i % 4 === 0)"
     )

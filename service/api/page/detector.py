@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from service.api.documents import Quarantine, QuarantinedRows, Sample
+from service.api.documents import Quarantine, QuarantinedRows, Sample, TypicalVector
 from service.api.incident_documents import (
     Generations,
     History,
@@ -53,13 +53,6 @@ class ListedVersions(msgspec.Struct):
     """The answer of `/v1/detectors/{name}/versions`."""
 
     versions: tuple[ListedVersion, ...]
-
-
-class TypicalVector(NamedTuple):
-    """The typical values of a regime, by feature. Only features that stand out are in it."""
-
-    regime: int
-    vector: dict[str, float]
 
 
 class HeldBack(NamedTuple):
@@ -127,10 +120,7 @@ async def detector(
         held_back=await _with_rows(api, path, quarantine),
         labels=labels,
         memory=memory,
-        typical=[
-            TypicalVector(one.regime, {part.feature: part.value for part in one.typical})
-            for one in status.regimes
-        ],
+        typical=memory.document.typical if memory.document else [],
         columns=columns_of(config, status.dimension),
         words=sorted(config.words),
         example=_example(config, memory),

@@ -4,6 +4,7 @@ import asyncio
 from typing import Annotated
 
 import msgspec
+import numpy as np
 from fastapi import APIRouter, Path, Request, Response
 from msgspec import UNSET, UnsetType
 
@@ -149,6 +150,7 @@ _SAMPLE = {
     "features": ["speed", "temperature"],
     "vectors": [[2840.1, 61.2], [2835.7, 60.9]],
     "seed": 0,
+    "typical": [{"regime": 1, "vector": [2838.4, 61.0]}],
 }
 
 
@@ -183,8 +185,17 @@ async def sample(request: Request, name: Name, number: Number) -> Response:
         "features": list(version.features),
         "vectors": version.told(X),
         "seed": seed,
+        "typical": _typical(version),
     }
     return answer(drawn)
+
+
+def _typical(version: Version) -> list[documents.TypicalVector]:
+    regimes = version.regimes
+    rows = version.told(np.stack([one.typical for one in regimes])) if regimes else []
+    return [
+        documents.TypicalVector(one.number, row) for one, row in zip(regimes, rows, strict=True)
+    ]
 
 
 @router.post(
