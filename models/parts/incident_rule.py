@@ -34,7 +34,9 @@ SETTLED, LEVELS = 30, 64
 RISE = 1.5  # a row this many times severer than all of these opens another incident
 # an incident becomes a standing state after this many alarming rows and seconds
 STANDS = (60, 3600.0)
-LIFT = 1.1  # a row up to this many times that level belongs to the state
+STEADY = 1.1  # times the earlier half's largest severity: a state's later half is not severer
+AT_LEVEL = 32  # latest rows of a state, whose median is its level
+LIFT = 1.3  # times that level: a row that is not severer belongs to the state
 LARGEST = 1e6  # no row reaches this severity
 
 
@@ -104,7 +106,7 @@ def stands(rows: int, seconds: float, levels: Sequence[float]) -> bool:
     >>> stands(60, 3600.0, [2.0] * 60), stands(59, 3600.0, [2.0] * 59), stands(60, 3599.0, [2.0] * 60)
     (True, False, False)
     """  # noqa: E501 - one call
-    return rows >= STANDS[0] and seconds >= STANDS[1] and steady(levels, LIFT)
+    return rows >= STANDS[0] and seconds >= STANDS[1] and steady(levels, STEADY)
 
 
 def measured(severity: float, level: float | None) -> float:
@@ -112,7 +114,7 @@ def measured(severity: float, level: float | None) -> float:
 
     A row alarms from 1 on. Without a state (`level` None) the severity is unchanged.
 
-    >>> measured(2.2, 2.0), measured(3.3, 2.0), measured(3.3, None)
+    >>> measured(2.6, 2.0), measured(3.9, 2.0), measured(3.3, None)
     (1.0, 1.5, 3.3)
     """
     return severity if level is None else round(severity / (LIFT * level), 12)

@@ -1,8 +1,10 @@
 """What is remembered of one source of rows between two blocks of its rows."""
 
+import statistics
+
 import msgspec
 
-from models.parts.incident_rule import LEVELS, Rule, closes, measured
+from models.parts.incident_rule import AT_LEVEL, Rule, closes, measured
 from service.domain.incident import Incident, Witness
 
 
@@ -23,15 +25,16 @@ class Level(msgspec.Struct, array_like=True):
 
     @property
     def height(self) -> float:
-        """The severity of the level: it follows the severities of its rows, but not above `top`.
+        """The severity of the level: the median of its latest rows, but not above `top`.
 
-        Without `top`, a fault that grows slowly would raise the level and never be seen.
+        A few severe rows do not raise it, so that a fault soon after them is seen too. Without
+        `top`, a fault that grows slowly would raise the level and never be seen.
         """
-        return min(self.top, max(self.severities))
+        return min(self.top, statistics.median_low(self.severities[-AT_LEVEL:]))
 
     def hold(self, severity: float) -> None:
         """Take note of a row at the level."""
-        self.severities = [*self.severities[1 - LEVELS :], severity]
+        self.severities = [*self.severities[1 - AT_LEVEL :], severity]
 
     def seen(self, row: int, at: float) -> None:
         """Take note of a row that alarmed, at the level or above it."""

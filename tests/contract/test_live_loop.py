@@ -103,7 +103,7 @@ class Loop:
 
         async def ended() -> bool:
             await asyncio.sleep(0.1)
-            self.last = (await self.status())["last_retraining"]
+            self.last = (await self.status()).get("last_retraining", before)  # 503: a busy store
             return bool(self.last != before)
 
         await until(ended)
