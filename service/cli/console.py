@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from stamina.instrumentation import RetryDetails
+
     from service.client import Client
     from service.settings import Settings
 
@@ -98,10 +100,17 @@ def settings(**given: Any) -> "Settings":
 
 def client(url: str, key: str | None = None) -> "Client":
     """Return a client with the given service URL and API key, or those of the settings."""
+    from stamina.instrumentation import set_on_retry_hooks
+
     from service.client import Client
 
+    set_on_retry_hooks([_tried_again])  # stamina's own would log what no user knows
     found = settings()
     return Client(url or found.url, key=key or _key(found), ca_file=found.ca_file)
+
+
+def _tried_again(details: "RetryDetails") -> None:
+    complain(f"{details.caused_by} Trying again in {details.wait_for:g} s.")
 
 
 def _key(found: "Settings") -> str | None:

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+import stamina
 
 from service import addresses
 from service.cli import __main__ as cli
@@ -133,6 +134,19 @@ def test_refused_row_is_named_by_its_line(run, stub, file):
     status, _, err = run("score", file, "-d", "pump", "--url", stub.url)
     assert status == Exit.USAGE
     assert "x.csv, line 3, column 1: NaN is not a number to score" in err
+
+
+def test_a_wait_for_the_service_is_told_in_its_words(run, stub, file):
+    """What is tried again is said with the service's reason, and in no library's words."""
+    path = "/v1/detectors/pump"
+    stub.answers["GET", path] = (503, {"detail": "The store does not answer."})
+    stub.made["GET", path] = (("GET", path), (200, STATUS))
+    stub.answers["POST", f"{path}/score"] = (200, SCORED)
+    with stamina.set_testing(True, attempts=2):
+        status, _, err = run("score", file, "-d", "pump", "--url", stub.url)
+    assert status == Exit.OK
+    assert "anamnesis: The store does not answer. Trying again in " in err
+    assert "stamina" not in err
 
 
 def test_refusal_is_status_1_with_the_detail(run, stub):
