@@ -33,7 +33,7 @@ from service.store.connection import refused
 
 _logger = log.get(__name__)
 
-_STARTUP_SECONDS = 180.0  # a busy machine takes a minute to load the libraries
+_STARTUP_SECONDS = 600.0  # a child that ends is seen at once; a busy machine loads for minutes
 _TICK_SECONDS = (
     0.1  # the pause before a restart ends within this; an ended child wakes the loop at once
 )
