@@ -1,20 +1,20 @@
-"""`auto`: the rarest of what the network and two views of the data say of a vector.
+"""The score `auto` combines the network's score with the densities of two views of the data.
 
 With s_1 the negative ELBO, s_2 and s_3 the negative log densities of `parts.views`, s_4 and s_5 the
 distances from the nearest centre there, s_6 the negative log density of the features' normal scores
-as if they were independent, r_i = -log p_i(s_i(x)), and p_i the p-value of s_i beside its own
-calibration scores of normals held out,
+as if they were independent, r_i = -log p_i(s_i(x)) the surprise of part i, and p_i the p-value of
+s_i among that part's calibration scores of held-out normals,
 
     S(x) = max(r_1 - .5, r_2, r_3, r_4, r_5) + .01 r_1 + .15 (r_4 + r_5 + r_6)    [nats]
 
-The first term is a test of several hypotheses by the least p (Tippett, The methods of statistics,
-1931), weighted as Genovese, Roeder & Wasserman (False discovery control with p-value weighting,
-2006) do: the network's p counts 1.6 times. A density takes a vector just beside a dense place for
-as rare as one far from everything; the distances tell them apart, as nearest neighbours do. The
-last part sees a vector that is a little unusual in many features, which no density in few
-dimensions does. What is added beside the largest is kept small: of parts that agree on normals it
-would raise the threshold, and hide what one part alone finds. S is calibrated again as one score,
-so that the asked rate of false alarms is that of the whole.
+The first term tests several hypotheses by the smallest p (Tippett, The methods of statistics,
+1931), weighted as in Genovese, Roeder & Wasserman (False discovery control with p-value weighting,
+2006): the network's p counts 1.6 times. A density cannot distinguish a vector just beside a dense
+place from one far from everything; the distances can, as nearest neighbours can. The last part
+reacts to a vector that is slightly unusual in many features; no density in few dimensions does. The
+terms beside the largest have small weights. With larger ones, parts that agree on normals would
+raise the threshold and hide what one part alone finds. S is calibrated again as one score, so that
+the configured rate of false alarms holds for the whole.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,15 +34,15 @@ from models.scores.by_regime import Surprise
 from models.scores.elbo import Scorer, blocks
 
 PARTS = ("elbo", "drawn_in", "normal", "far_drawn_in", "far_normal", "one_by_one")
-MOST = 5_000  # calibration scores kept of each part
-RIVALS = 5  # parts whose largest surprise counts: all but the last
-WEIGHT = 0.5  # nats that the network's surprise counts less than the views' do
-# Of each part's surprise beside the largest. The views take every value beyond their reach for
-# one at their reach; the network's score goes on growing with the distance.
+MOST = 5_000  # the most calibration scores kept of each part
+RIVALS = 5  # the number of parts in the maximum: all but the last
+WEIGHT = 0.5  # in the maximum, this many nats are subtracted from the network's surprise
+# The weight of each part's surprise that is added to the maximum. The views clip values beyond
+# their reach, but the network's score keeps growing with the distance.
 BESIDE = np.array([0.01, 0.0, 0.0, 0.15, 0.15, 0.15])
 _BESIDE = tuple(BESIDE.tolist())
-SPEAKS = np.array([0, 1, 2, 1, 2])  # of network and views: who explains what a part found
-DRAWN = 4_000  # vectors that stand in for normals where there are none
+SPEAKS = np.array([0, 1, 2, 1, 2])  # which explains each part: 0 the network, 1 and 2 the views
+DRAWN = 4_000  # vectors drawn in place of normals if there are none
 
 
 class Auto:
@@ -56,25 +56,25 @@ class Auto:
         self._surprises = [Surprise(Calibration(np.sort(table))) for table in tables]
 
     def parts(self, x: Array) -> Float64:
-        """Return the score of each part for scaled vectors x (n, d), a block at most: (6, n)."""
+        """Return the scores of each part for one block of scaled vectors x (n, d), (6, n)."""
         parts = np.empty((len(PARTS), len(x)))
         parts[0] = self._elbo(x)
         parts[1:] = self._views.misfits(x)
         return representable(parts)
 
     def joined(self, parts: Float64) -> Float64:
-        """Return S (n,) of the scores of each part, (6, n)."""
+        """Return S (n,) from the scores of each part, (6, n)."""
         return representable(joined(self.surprises(parts)))
 
     def surprises(self, parts: Float64) -> Float64:
-        """Return -log p of the scores of each part, (6, n)."""
+        """Return the surprise -log p of each part's scores, (6, n)."""
         found = np.empty_like(parts)
         for i, surprise in enumerate(self._surprises):
             found[i] = surprise(parts[i])
         return found
 
     def __call__(self, x: Array) -> Float64:
-        """Return the score of each scaled vector of x (n, d), a block at most: (n,) nats."""
+        """Return the scores (n,) in nats of one block of scaled vectors x (n, d)."""
         return self.joined(self.parts(x))
 
     def one(self, x: Array) -> float:
@@ -87,7 +87,7 @@ class Auto:
         return float(np.float32(max(each[:RIVALS]) + more))
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
-        """Return each feature's share in the deciding part, (n, d), and its expected value."""
+        """Return each feature's share of the largest part, (n, d), and its expected value."""
         decides = SPEAKS[_rivals(self.surprises(self.parts(x))).argmax(axis=0)][:, None]
         said = (self._elbo.explain(x), *self._views.explain(x))
         shares = np.choose(decides, [own for own, _ in said])
@@ -103,32 +103,32 @@ class Auto:
 
 
 def joined(surprises: Float64) -> Float64:
-    """Return S (n,) of the surprises of each part, (6, n)."""
+    """Return S (n,) from the surprises of each part, (6, n)."""
     found: Float64 = _rivals(surprises).max(axis=0)
     found += BESIDE.dot(surprises)
     return found
 
 
 def _rivals(surprises: Float64) -> Float64:
-    """Return those whose largest counts, (5, n)."""
+    """Return the surprises that enter the maximum, (5, n)."""
     rivals = surprises[:RIVALS].copy()
     rivals[0] -= WEIGHT
     return rivals
 
 
 def uncalibrated(network: Network, views: Views) -> Auto:
-    """Return the score before there are any calibration scores: its parts alone mean something."""
+    """Return the score without calibration scores: only its parts may be used."""
     return Auto(network, views, [np.arange(2.0)] * len(PARTS))
 
 
 def needs(views: Views, tables: Sequence[Float64]) -> dict[str, NDArray[Any]]:
-    """Return views and calibration scores, as many (n,) of each part, as `scoring` keeps them."""
+    """Return views and each part's calibration scores in the form that `scoring` stores."""
     kept = np.stack([representable(thin(np.sort(table), MOST)) for table in tables])
     return {**views.to_tensors(), "auto.tables": kept}
 
 
 def drawn(network: Network, latents: Mixture, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-    """Return what `auto` needs where there are no normals: drawn vectors stand in for them."""
+    """Return what `auto` needs, made from drawn vectors if there are no normals."""
     x = network.sample(latents.sample(2 * DRAWN, rng), rng)
     views = Views.fit(x[:DRAWN], int(rng.integers(2**31)))
     one = uncalibrated(network, views)
@@ -136,7 +136,7 @@ def drawn(network: Network, latents: Mixture, rng: np.random.Generator) -> dict[
 
 
 def parts_of(score: Auto, x: Array) -> Float64:
-    """Return the scores of each part for any number of scaled vectors x (n, d), (6, n)."""
+    """Return the scores of each part for any number n of scaled vectors x (n, d), (6, n)."""
     parts = [score.parts(x[rows]) for rows in blocks(*x.shape)]
     return np.concatenate(parts or [np.empty((len(PARTS), 0))], axis=1)
 

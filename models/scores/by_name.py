@@ -1,4 +1,4 @@
-"""The scores by name: what each needs to be kept in an artifact, and how it is computed."""
+"""The scores by name: the arrays that an artifact keeps for each, and its function."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -19,8 +19,8 @@ from models.scores.just_in_time import JustInTime
 from models.scores.neighbours import Neighbours
 
 RELATIVE = "+regime"
-PLAIN = ("elbo", "reconstruction", "hidden")  # those that the network alone decides
-# Those under which the decoder's own noise makes a generated vector score worse than real ones.
+PLAIN = ("elbo", "reconstruction", "hidden")  # scores that need the network alone
+# Scores under which the decoder's noise makes a generated vector score higher than real ones.
 SHARP = ("hidden", "neighbours", "jit")
 BANKED: dict[str, type[Neighbours] | type[JustInTime]] = {
     "neighbours": Neighbours,
@@ -35,16 +35,16 @@ class Score(Protocol):
         """Return the score of each row, (n,), float32-valued: higher is more anomalous."""
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
-        """Return each feature's share, (n, d), and the value expected of it, scaled (n, d)."""
+        """Return each feature's share and its expected value, scaled, (n, d) each."""
 
 
 def base(kind: str) -> str:
-    """Return the score that `kind` makes relative to the regime, or itself."""
+    """Return the name without `+regime`."""
     return kind.removesuffix(RELATIVE)
 
 
 def prepare(kind: str, network: Network, latents: Mixture, seed: int) -> dict[str, Array]:
-    """Return what the score named `kind` needs beside network and mixture: named arrays."""
+    """Return the named arrays that the score `kind` needs beside network and mixture."""
     if base(kind) == "auto":
         return drawn(network, latents, np.random.default_rng([seed, 9]))
     if base(kind) not in BANKED:
@@ -53,10 +53,10 @@ def prepare(kind: str, network: Network, latents: Mixture, seed: int) -> dict[st
 
 
 def scorer(kind: str, network: Network, latents: Mixture, needs: Mapping[str, Array]) -> Score:
-    """Return the score named `kind`, one of `config.SCORES`; `needs` is `prepare`'s answer.
+    """Return the score named `kind`, one of `config.SCORES`; `needs` is `prepare`'s result.
 
-    With `+regime` the tables of `models.scores.by_regime` and the boundaries of the regimes are
-    among `needs`.
+    With `+regime`, `needs` also has the tables of `models.scores.by_regime` and the boundaries of
+    the regimes.
     """
     tables, boundaries = from_tensors(needs), Boundaries.from_tensors(needs)
     if kind.endswith(RELATIVE) and tables and boundaries:
@@ -72,5 +72,5 @@ def scorer(kind: str, network: Network, latents: Mixture, needs: Mapping[str, Ar
 
 
 def in_blocks(score: Score, x: Array) -> Float64:
-    """Return the score of each row of x (n, d), scaled, in runs that a cache can hold."""
+    """Return the score of each row of x (n, d), scaled, computed in blocks that fit the cache."""
     return np.concatenate([score(x[rows]) for rows in blocks(*x.shape)] or [np.empty(0)])

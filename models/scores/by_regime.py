@@ -1,13 +1,13 @@
-"""A score relative to its regime: calibration inside each, so that the rate holds inside each.
+"""A score relative to the regime: each regime has its own calibration and false-alarm rate.
 
 Mondrian conformal prediction (Vovk, Gammerman & Shafer, Algorithmic learning in a random world,
-2005, section 4.5). With k(x) the regime nearest to x and s the score that is made relative,
+2005, section 4.5). With k(x) the regime nearest to x, and s the base score,
 
     p(x) = (1 + #{i : k_i = k(x), s_i >= s(x)}) / (n_k(x) + 1)        S(x) = -log p(x)    [nats]
 
-and S >= threshold is the one rule again, for every regime the same. Between two calibration
-scores -log p is interpolated, so that S rises with s; beyond the largest the regime's own fitted
-tail goes on.
+The rule is again S >= threshold, with one threshold for all regimes. Between two calibration scores
+-log p is interpolated, so that S rises with s. Beyond the largest score it follows the tail fitted
+to the regime.
 """
 
 import math
@@ -24,16 +24,16 @@ from models.parts.carried_calibration import alike, middles, thin
 from models.parts.network import Network
 from models.parts.regimes import Boundaries
 
-FEWEST = 50  # a regime of fewer calibration scores takes those of all regimes
+FEWEST = 50  # a regime with fewer calibration scores uses those of all regimes
 
 Tables = dict[int, Float64]
 """Calibration scores of each regime, by its number, ascending."""
 
 
 class Relative:
-    """A score expressed relative to the regime of each vector, as -log p inside it, in nats.
+    """A score expressed as -log p within the regime of each vector, in nats.
 
-    It costs what the score costs and the encoder's hidden layers once more.
+    It costs as much as the base score, plus one more pass through the encoder's hidden layers.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class Relative:
         return representable(relative)
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
-        """Explain the score that is made relative."""
+        """Explain the base score."""
         shares, expected = self._score.explain(x)
         return shares, expected
 
 
 def levels(tables: list[Float64]) -> list[Calibration]:
-    """Return the calibration of each regime; of all together where it has too few scores."""
+    """Return the calibration of each regime; a regime with too few scores uses all scores."""
     together = Calibration(np.sort(np.concatenate(tables)))
     return [Calibration(own) if len(own) >= FEWEST else together for own in tables]
 
@@ -74,21 +74,23 @@ class Surprise:
         self._calibration, n = calibration, calibration.n
         self._values, smaller = np.unique(calibration.scores, return_index=True)
         self._rarest = math.log(n + 1.0)
-        self._at_values = -np.log((n - smaller) / (n + 1.0))  # what ties is as rare as all of it
-        # The same numbers as plain floats, for `one`: lists of them would take four times the room.
+        # equal scores share the p-value of the whole group
+        self._at_values = -np.log((n - smaller) / (n + 1.0))
+        # The same numbers for `one`, as plain floats in an array: a list takes four times the
+        # memory.
         self._in_place = self._values.data, self._at_values.data
 
     def __call__(self, scores: Float64) -> Float64:
-        """Return -log p of each score, (m,): in between it rises, beyond the tail goes on."""
+        """Return -log p of each score, (m,), interpolated; beyond the largest by the tail."""
         inside = np.interp(scores, self._values, self._at_values)
         if not scores.size or scores[scores.argmax()] <= self._values[-1]:
-            return inside  # nearly always
+            return inside  # the usual case
         excess = np.maximum(scores - self._values[-1], 0.0)
         beyond = self._rarest - self._calibration.log_survival(excess)
         return np.where(excess > 0.0, beyond, inside)
 
     def one(self, score: float) -> float:
-        """Return what `__call__` does, of one score."""
+        """Return -log p of one score; see `__call__`."""
         values, rarity = self._in_place
         i = bisect_right(values, score)
         if i == len(values):
@@ -103,7 +105,7 @@ class Surprise:
 
 
 def grouped(scores: Float64, numbers: NDArray[np.int64]) -> Tables:
-    """Return the scores (n,) of each regime of `numbers` (n,)."""
+    """Return the scores (n,) grouped by regime; `numbers` (n,) are their regimes."""
     return {int(r): np.sort(scores[numbers == r]) for r in np.unique(numbers)}
 
 
@@ -114,13 +116,14 @@ def moved(
     before: Float64,
     after: Float64,
 ) -> Tables:
-    """Return what the old normals of each regime would score now, and in which they would be.
+    """Return the scores of old normals under the new version, grouped by their new regime.
 
-    `was` and `now`, `before` and `after` (g,) are the regimes and the scores, under the previous
-    and the new version, of vectors that the previous one generated. An old normal is taken to have
-    changed as those of its regime did that scored alike: see `calibration.carried`. Some of them
-    are of another regime now, and the higher they score the more; where next to none have gone
-    there is no score. Where the previous version had no `tables`, their new scores stand in.
+    The previous version generated g vectors. `was` and `now` (g,) are their regimes, `before` and
+    `after` (g,) their scores, under the previous and the new version. An old normal is assumed to
+    change as the generated vectors of its regime with similar scores did: see
+    `carried_calibration.carried`. Some of those are in another regime now; the old normal's scores
+    are divided between the regimes in the same ratio. A regime to which almost none moved gets no
+    score. If the previous version had no `tables`, the generated vectors' new scores are used.
     """
     if tables is None:
         return grouped(after, now)
@@ -136,16 +139,17 @@ def moved(
 
 
 def joined(old: Tables, new: Tables, numbers: list[int]) -> list[Float64]:
-    """Return the scores of the regimes `numbers`, at most `CAPACITY` of all together."""
+    """Return the old and new scores of each regime in `numbers`, at most `CAPACITY` in total."""
     nothing = np.empty(0)
     both = [np.concatenate([old.get(r, nothing), new.get(r, nothing)]) for r in numbers]
     return [representable(thin(np.sort(own), CAPACITY // len(numbers))) for own in both]
 
 
 def pooled(tables: list[Float64]) -> Calibration:
-    """Return the calibration of the relative score: that of every regime's own scores.
+    """Return the calibration of the relative score on all regimes' own calibration scores.
 
-    As if none tied, or the alarms that a regime of equal scores cannot use would go to the others.
+    Scores count as if none were equal. Otherwise the alarms that a regime of equal scores cannot
+    use would go to the other regimes.
     """
     pairs = zip(levels(tables), tables, strict=True)
     relative = [
@@ -158,13 +162,13 @@ def pooled(tables: list[Float64]) -> Calibration:
 
 
 def to_tensors(tables: list[Float64]) -> dict[str, NDArray[Any]]:
-    """Return the arrays as a version's `scoring` keeps them."""
+    """Return the arrays in the form that a version's `scoring` stores."""
     sizes = np.array([len(own) for own in tables], np.int64)
     return {"regime.scores": np.concatenate(tables), "regime.sizes": sizes}
 
 
 def from_tensors(scoring: Mapping[str, NDArray[Any]]) -> list[Float64] | None:
-    """Return what `to_tensors` was given; None where there is nothing of it."""
+    """Return the tables that were given to `to_tensors`; None if there are none."""
     if "regime.sizes" not in scoring:
         return None
     return np.split(scoring["regime.scores"], np.cumsum(scoring["regime.sizes"])[:-1])

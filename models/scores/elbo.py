@@ -1,8 +1,8 @@
-"""The scores of one pass through the network, computed with few temporaries.
+"""The scores that need one pass through the network, computed with few temporary arrays.
 
-`network.losses` says what a score is made of, feature by feature; this says the same sums fast,
-because it runs for every vector that is ever scored: once for the rows of a matrix, and once for a
-vector by itself, where numpy's ways with many rows would cost more than the arithmetic.
+`network.losses` gives the parts of a score, feature by feature. This module computes the same sums
+fast, because it runs for every scored vector. There is one path for a matrix and one for a single
+vector, for which numpy's overhead for matrices would cost more than the arithmetic.
 """
 
 from collections.abc import Iterator
@@ -14,27 +14,27 @@ from models.parts.calibration import representable
 from models.parts.mixture import Density, Mixture
 from models.parts.network import LOG_VARIANCE_RANGE, Network, bernoulli, log_softmax
 
-# Numbers in one block: 128 KiB of float64 stay in a core's cache, and below the size from which
-# malloc asks the system for new pages, which costs more than the arithmetic.
+# Numbers in one block: 128 KiB of float64. They fit a core's cache. They also stay below the size
+# at which malloc asks the system for new pages, which costs more than the arithmetic.
 _BLOCK = 16_384
-_FEWEST = 64  # rows in a block: fewer would leave the matrix product waiting for memory
+_FEWEST = 64  # rows in a block: with fewer, the matrix product waits for memory
 
 _HALF = np.float32(0.5)
 _LEAST, _MOST = map(np.float32, LOG_VARIANCE_RANGE)
 
-# Weight (a, b), and (b,): of the last layer the bias, of the others what they are rectified at.
+# A weight (a, b), and (b,): the bias of the last layer; in other layers, the rectifier's bound.
 Layer = tuple[Array, Array]
 
 
 class Scorer:
     """The score named `kind` under a network, as a function of scaled vectors.
 
-    `elbo` is the negative evidence lower bound at the posterior's mean,
-    -log p(x | z = mean(x)) + KL(q(z|x) || N(0, I)): one forward pass, no sampling.
-    `reconstruction` leaves the divergence out. `fitted` puts the mixture p fitted to the codes,
-    which replay draws from, in the place of N(0, I) (Tomczak & Welling, VAE with a VampPrior,
-    2018, for why): -log p(x|z) - log p(z) - H(q(z|x)) at z = mean(x). Holds references to the
-    network's arrays; safe to call from several threads.
+    `elbo` is the negative evidence lower bound at the posterior's mean, -log p(x | z = mean(x)) +
+    KL(q(z|x) || N(0, I)): one forward pass, no sampling. `reconstruction` omits the divergence.
+    `fitted` replaces N(0, I) by p, the mixture fitted to the codes, from which replay draws: -log
+    p(x|z) - log p(z) - H(q(z|x)) at z = mean(x). Tomczak & Welling, VAE with a VampPrior, 2018,
+    give the reason. The scorer holds references to the network's arrays. It is safe to call from
+    several threads.
     """
 
     def __init__(self, kind: str, network: Network, latents: Mixture | None = None) -> None:
@@ -49,17 +49,19 @@ class Scorer:
         self._blocks, self._numbers = shape.blocks, shape.numbers
         noise = np.maximum(network.tensors["noise"][0], shape.noise_floor).astype(np.float64)
         noise = noise[: shape.numbers]
-        self._precision = np.exp(-0.5 * noise).astype(np.float32)  # (m,), a deviation's inverse
+        # (m,), the inverse of each deviation
+        self._precision = np.exp(-0.5 * noise).astype(np.float32)
         self._constant = 0.5 * float((noise + LOG_2PI).sum()) if self._gaussian else 0.0
         if self._diverges:
             self._constant -= 0.5 * shape.latent
-        self._ones = np.ones(shape.latent, np.float32)  # a product with them sums fastest
+        self._ones = np.ones(shape.latent, np.float32)  # a product with ones is the fastest sum
         if self._density is not None:
-            self._constant -= 0.5 * shape.latent * (1.0 + LOG_2PI)  # of the posterior's entropy
+            # the constant of the posterior's entropy
+            self._constant -= 0.5 * shape.latent * (1.0 + LOG_2PI)
         self.takes_one = self._gaussian and self._density is None and not self._blocks
 
     def __call__(self, x: Array) -> Float64:
-        """Return the score of each scaled vector of x (n, d), a block at most: (n,) nats.
+        """Return the scores (n,) in nats of one block of scaled vectors x (n, d).
 
         Every score is a float32 number.
         """
@@ -68,7 +70,7 @@ class Scorer:
         return representable(nats)
 
     def one(self, x: Array) -> float:
-        """Return the score of one scaled vector x (d,), where `takes_one`: the very same sums."""
+        """Return the score of one scaled vector x (d,) if `takes_one`; the result is the same."""
         encoded = forward(self._encoder, x)
         mean = encoded[: self._latent]
         residual = forward(self._decoder, mean)
@@ -83,7 +85,7 @@ class Scorer:
         return float(np.float32(float(nats) + self._constant))
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
-        """Return the contribution of each feature to the score, (n, d), and its expected value."""
+        """Return each feature's contribution to the score, and its expected value, (n, d) each."""
         contributions, _, decoded = self._network.losses(x)
         return contributions, decoded
 
@@ -131,7 +133,7 @@ class Scorer:
 
 
 def blocks(n: int, d: int) -> Iterator[slice]:
-    """Yield the rows of a matrix (n, d) in runs that a processor's cache can hold."""
+    """Yield slices of the rows of a matrix (n, d) in blocks that fit a core's cache."""
     step = _rows(d)
     return (slice(start, start + step) for start in range(0, n, step))
 
@@ -141,9 +143,9 @@ def _rows(d: int) -> int:
 
 
 def layers(network: Network, part: str) -> list[Layer]:
-    """Return the layers of encoder or decoder with each bias but the last carried into the next.
+    """Return the layers of encoder or decoder, each bias but the last moved into the next layer.
 
-    max(h + b, 0) W + c = max(h, -b) W + (b W + c): a layer is rectified where its bias ends.
+    max(h + b, 0) W + c = max(h, -b) W + (b W + c), so a layer is rectified at minus its bias.
     """
     tensors, found = network.tensors, list[Layer]()
     last = len(network.shape.hidden)
@@ -157,13 +159,13 @@ def layers(network: Network, part: str) -> list[Layer]:
 
 
 def log_variances(encoded: Array, latent: int) -> Array:
-    """Return the clipped log variances of an encoder's answer (..., 2 k), (..., k)."""
+    """Return the clipped log variances (..., k) in an encoder's output (..., 2 k)."""
     clipped = np.maximum(encoded[..., latent:], _LEAST)
     return np.minimum(clipped, _MOST, out=clipped)
 
 
 def forward(perceptron: list[Layer], x: Array) -> Array:
-    """Return what a perceptron makes of x (n, a), or of one x (a,)."""
+    """Return a perceptron's output for x (n, a), or for one x (a,)."""
     for weight, floor in perceptron[:-1]:
         x = x.dot(weight)
         np.maximum(x, floor, out=x)

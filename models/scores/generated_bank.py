@@ -1,7 +1,7 @@
-"""A bank of generated vectors, and which of them are nearest to a vector.
+"""A bank of generated vectors, and a search for the nearest of them.
 
-The bank holds reconstructions of vectors drawn from the version's own generator; an artifact
-keeps their codes alone.
+The bank holds reconstructions of vectors that the version's own generator drew. An artifact stores
+only their codes.
 """
 
 import numpy as np
@@ -11,9 +11,10 @@ from models.arrays import Array, Float64
 from models.parts.mixture import Mixture
 from models.parts.network import Network
 
-SIZE = 10_000  # of a tenth as many, images' neighbours are too far apart to tell
-SPARE = 8  # candidates measured exactly beyond those asked for: the fast distance is a rough one
-CELLS = 4_194_304  # distances held at once, 16 MiB
+# with a tenth as many, the nearest neighbours of images are too far away to be useful
+SIZE = 10_000
+SPARE = 8  # extra candidates measured exactly, because the fast distance is only approximate
+CELLS = 4_194_304  # the most distances held at once: 16 MiB
 
 
 def generated_codes(network: Network, latents: Mixture, rng: np.random.Generator) -> Array:
@@ -22,23 +23,23 @@ def generated_codes(network: Network, latents: Mixture, rng: np.random.Generator
 
 
 class Bank:
-    """Vectors (m, d), scaled, that others are compared with."""
+    """Vectors (m, d), scaled, with which others are compared."""
 
     def __init__(self, vectors: Array) -> None:
-        # Squared distances are differences of large numbers: about the centre they are smallest.
+        # Squared distances are differences of large numbers; centring makes these numbers small.
         self._center = vectors.mean(axis=0)
         self._vectors = vectors - self._center
         self._squares = np.vecdot(self._vectors, self._vectors)
 
     def __getitem__(self, rows: NDArray[np.int64]) -> Array:
-        """Return the vectors of an array of rows, (*rows.shape, d)."""
+        """Return the vectors at the indices `rows`, (*rows.shape, d)."""
         found: Array = self._vectors[rows] + self._center
         return found
 
     def neighbours(self, x: Array, k: int) -> tuple[NDArray[np.int64], Float64]:
-        """Return which k vectors are nearest to each row of x (n, d), and how far away.
+        """Return the indices and the distances of the k vectors nearest to each row of x (n, d).
 
-        Both (n, k), the nearest first; distances in scaled units.
+        Both are (n, k), the nearest first. Distances are in scaled units.
         """
         step = max(1, CELLS // len(self._vectors))
         parts = [self._nearest(x[i : i + step], k) for i in range(0, max(1, len(x)), step)]

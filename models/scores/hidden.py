@@ -16,7 +16,8 @@ class Hidden(Scorer):
 
         sum_i || h_i(x) - h_i(f(m(x))) ||^2
 
-    One pass and the encoder's hidden layers twice more. Scaled units, squared.
+    It costs one pass and two more passes through the encoder's hidden layers. The unit is scaled
+    units squared.
     """
 
     def __init__(self, network: Network) -> None:
@@ -27,7 +28,7 @@ class Hidden(Scorer):
         y = self._network.decode(self._network.encode(x)[0])
         total = np.vecdot(x - y, x - y).astype(np.float64)
         for weight, floor in self._encoder[:-1]:
-            # Both lack the layer's bias, see `layers`; their difference does not.
+            # Both sides lack the layer's bias (see `layers`), so it cancels in the difference.
             x, y = (np.maximum(each @ weight, floor) for each in (x, y))
             total += np.vecdot(x - y, x - y)
         return representable(total)

@@ -1,4 +1,4 @@
-"""Importance-weighted bound on -log p(x) as a score."""
+"""The importance-weighted bound on -log p(x) as a score."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from models.parts.mixture import Density, Mixture
 from models.parts.network import Network
 from models.scores.elbo import Scorer, forward, log_variances
 
-SAMPLES = 32  # of each posterior
+SAMPLES = 32  # samples from each posterior
 
 
 class ImportanceWeighted(Scorer):
@@ -17,14 +17,15 @@ class ImportanceWeighted(Scorer):
 
         -log 1/S sum_s p(x|z_s) p(z_s) / q(z_s|x),   z_s = m(x) + s(x) e_s
 
-    with p(z) the fitted mixture, which replay draws from, and the same S draws e_s for every
-    vector, so that a vector always has the same score. S decoder passes.
+    p(z) is the fitted mixture, from which replay draws. The S draws e_s are the same for every
+    vector, so that a vector always has the same score. It costs S decoder passes.
     """
 
     def __init__(self, network: Network, latents: Mixture) -> None:
         super().__init__("reconstruction", network)
         self._prior = Density(latents)
-        self._constant -= 0.5 * network.shape.latent * LOG_2PI  # of the posterior's density
+        # the constant of the posterior's density
+        self._constant -= 0.5 * network.shape.latent * LOG_2PI
         self._noise = np.random.default_rng(0).standard_normal(
             (SAMPLES, network.shape.latent), dtype=np.float32
         )

@@ -1,4 +1,4 @@
-"""A local linear model around each query as a score."""
+"""The residual of a local linear model around each vector as a score."""
 
 import numpy as np
 
@@ -7,20 +7,22 @@ from models.parts.calibration import representable
 from models.parts.network import Network
 from models.scores.generated_bank import Bank
 
-LOCAL = 30  # neighbours that a local model is fitted to
+LOCAL = 30  # a local model is fitted to this many neighbours
 
 
 class JustInTime:
-    """`jit`: what a linear model of the nearest generated vectors, made for x, leaves of it.
+    """`jit`: the residual of x under a linear model of the generated vectors nearest to x.
 
-    Cheng & Chiu, A new data-based methodology for nonlinear process modeling, 2004, for models
-    made at query time. With c the mean of the 30 nearest of the bank and C (30, d) what they
-    differ from it by, over sqrt(30), r = x - c is fitted by ridge regression on the rows of C:
+    Cheng & Chiu, A new data-based methodology for nonlinear process modeling, 2004, fit models at
+    query time. With c the mean of the 30 nearest vectors of the bank, and C (30, d) their
+    differences from c divided by sqrt(30), r = x - c is fitted by ridge regression on the rows of
+    C:
 
         min_w || r - C'w ||^2 + l ||w||^2  =  l r' (C'C + l I)^-1 r,   l = trace(C C') / 30
 
-    the Mahalanobis distance in the local covariance, times its mean variance. A bank's cost as
-    `neighbours`, and a system of 30 equations for each vector. Scaled units, squared.
+    This is the Mahalanobis distance under the local covariance, times the mean variance. It costs
+    as much as `neighbours`, plus a system of 30 equations for each vector. The unit is scaled units
+    squared.
     """
 
     def __init__(self, network: Network, codes: Array) -> None:
@@ -33,13 +35,13 @@ class JustInTime:
         return representable(np.vecdot(residual, residual) - explained)
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
-        """Return each feature's squared distance from what the local model says, and that."""
+        """Return each feature's squared distance from the local model's value, and that value."""
         residual, spread, solution = self._fit(x)
         left = residual - np.einsum("ni,nid->nd", solution, spread)
         return np.square(left), (x - left).astype(np.float32)
 
     def _fit(self, x: Array) -> tuple[Float64, Float64, Float64]:
-        """Return r (n, d), C (n, 30, d) and w (n, 30)."""
+        """Return r (n, d), C (n, 30, d) and w (n, 30) as defined above."""
         near = self._bank[self._bank.neighbours(x, LOCAL)[0]].astype(np.float64)  # (n, 30, d)
         center = near.mean(axis=1)
         spread = (near - center[:, None]) / np.sqrt(LOCAL)

@@ -1,4 +1,4 @@
-"""Distance to the nearest generated vectors as a score."""
+"""The distance to the nearest generated vectors as a score."""
 
 import numpy as np
 
@@ -15,9 +15,10 @@ class Neighbours:
 
         || x - b_(10) ||,   b_i = f(z_i),   z_i = m(g_i),   g_i drawn from the generator
 
-    The k-nearest-neighbour distance (Ramaswamy et al., 2000) is among the best detectors there
-    are when it keeps all data; here the generator stands in for them. As many b as vectors were
-    learned, 1,000 to 10,000: m d multiplications, as a dense layer of m units. Scaled units.
+    The k-nearest-neighbour distance (Ramaswamy et al., 2000) is one of the best detectors if it
+    keeps all data. Here generated vectors replace the data. The bank has as many vectors as were
+    learned, at least 1,000 and at most 10,000. A score costs m d multiplications, like a dense
+    layer of m units. The unit is scaled units.
     """
 
     def __init__(self, network: Network, codes: Array) -> None:
@@ -28,6 +29,6 @@ class Neighbours:
         return representable(self._bank.neighbours(x, NEIGHBOURS)[1][:, -1])
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
-        """Return each feature's squared distance from the neighbours' mean, and that mean."""
+        """Return each feature's squared distance from its neighbours' mean, and that mean."""
         expected = self._bank[self._bank.neighbours(x, NEIGHBOURS)[0]].mean(axis=1)
         return np.square(x.astype(np.float64) - expected), expected

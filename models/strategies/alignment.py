@@ -1,17 +1,18 @@
-"""Replay alignment: old codes are decoded, and encoded again, as the previous version did.
+"""Replay alignment: the new version decodes and encodes old codes as the previous version did.
 
-Wu et al., Memory replay GANs: learning to generate images from new categories without
-forgetting, 2018, second way. Nothing replayed is trained on; the generator G is held to
+Wu et al., Memory replay GANs: learning to generate images from new categories without forgetting,
+2018, second method. Replayed vectors are not trained on. Instead the loss of the generator G has
+the term
 
     lambda E_z ||G_t(z) - G_{t-1}(z)||^2
 
 with the *same* z for both, drawn from old regimes c (here from the mixture fitted to the previous
-version's codes, whose modes are the regimes). A VAE has an encoder as well, and one that drifts
-scores the old as strange, so its code of x = G_{t-1}(z) is held in the same way.
+version's codes, whose modes are the regimes). A VAE also has an encoder. An encoder that drifts
+would score old vectors as anomalous, so its code of x = G_{t-1}(z) has a similar term.
 
-The paper's lambda is 1e-3 beside a GAN's loss of about 1. An ELBO is a sum over d features in
-nats, hundreds of times that, and a squared difference counts there as precision / 2: lambda is
-taken relative to it, `LAMBDA` nats for each unit of squared difference, times w_prev / w_new.
+The paper's lambda is 1e-3 for a GAN loss of about 1. An ELBO is a sum over d features in nats, and
+hundreds of times larger; a squared difference counts there as precision / 2. Here lambda is
+therefore `LAMBDA` nats per unit of squared difference, times w_prev / w_new.
 """
 
 import numpy as np
@@ -24,11 +25,11 @@ from models.vae.vae import VAE
 from models.version.version import Version
 
 LAMBDA = 1.0
-CHUNK = 8_192  # codes drawn at once
+CHUNK = 8_192  # codes are drawn this many at a time
 
 
 def alignment(previous: Version, setting: Setting) -> StepLoss:
-    """Return the loss lambda odds (decoder's + encoder's squared difference)."""
+    """Return the loss lambda odds (squared difference of decoders + of encoders)."""
     old, vae, n = teacher(previous), setting.vae, setting.batch_size
     numpy_rng = np.random.default_rng([setting.seed, 4])
     drawn = torch.empty(0, previous.network.shape.latent)
@@ -45,7 +46,7 @@ def alignment(previous: Version, setting: Setting) -> StepLoss:
 
 
 def misalignment(old: VAE, vae: VAE, z: Tensor) -> Tensor:
-    """Return the squared difference for each code z (n, k): decoder's and encoder's, (M, n)."""
+    """Return the squared difference of decoders plus encoders for each code z (n, k), (M, n)."""
     networks = len(vae.noise)
     with torch.no_grad():
         x_0 = _mean(old, z[None])  # (1, n, d)

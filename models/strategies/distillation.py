@@ -1,15 +1,16 @@
-"""Soft targets: the new version answers on old vectors, or on new ones, as the previous did.
+"""Soft targets: the new version learns the previous version's answers on old or new vectors.
 
 With q the encoder and p the decoder of the previous version (subscript 0) and of the new one, a
 row x adds lambda times
 
     D(x) = KL(q_0(z|x) || q(z|x)) + E_{z ~ q_0(z|x)} KL(p_0(x'|z) || p(x'|z))    [nats]
 
-the divergence of the joint q_0(z|x) p_0(x'|z) from q(z|x) p(x'|z): its code and its
-reconstruction are both targets. On old rows the answers come with them and `vae.gradient` has
-the gradient written out; on new ones autograd finds it. Hinton et al., 2015, for the idea; van de
-Ven et al., Brain-inspired replay, 2020, on replayed vectors; Li & Hoiem, Learning without
-forgetting, 2016, and iCaRL, 2017, on new ones and on exemplars. lambda is 1, as in all three.
+This is the divergence between the joints q_0(z|x) p_0(x'|z) and q(z|x) p(x'|z): the previous code
+and the previous reconstruction are both targets. Old rows come with their answers, and
+`vae.gradient` computes the gradient directly. For new rows autograd computes it. The idea is from
+Hinton et al., 2015. Van de Ven et al., Brain-inspired replay, 2020, use it on replayed vectors; Li
+& Hoiem, Learning without forgetting, 2016, on new ones; iCaRL, 2017, on exemplars. lambda is 1, as
+in all three.
 """
 
 import numpy as np
@@ -27,7 +28,7 @@ LAMBDA = 1.0
 
 
 def teacher(version: Version) -> VAE:
-    """Return the version's network in torch, one of it, not to be trained."""
+    """Return the version's network in torch: one network, without gradients."""
     vae = VAE(version.network.shape)
     vae.load(version.network)
     for parameter in vae.parameters():
@@ -36,7 +37,7 @@ def teacher(version: Version) -> VAE:
 
 
 def answered(previous: Version, x: Array, rng: np.random.Generator) -> Answers:
-    """Return the previous version's answers on the scaled vectors x (n, d)."""
+    """Return the previous version's answers on scaled vectors x (n, d)."""
     network = previous.network
     mean, log_variance = network.encode(x)
     z = posterior_codes(mean, log_variance, rng)
@@ -52,11 +53,11 @@ def answered(previous: Version, x: Array, rng: np.random.Generator) -> Answers:
 
 
 def divergence(old: VAE, vae: VAE, x: Tensor, rng: torch.Generator) -> Tensor:
-    """Return D(x) of each row, (M, n), for x (M, n, d) or, the same for all networks, (1, n, d)."""
+    """Return D(x) of each row, (M, n), for x (M, n, d), or x (1, n, d) for all networks."""
     m, n, d = x.shape
     networks = len(vae.noise)
     with torch.no_grad():
-        mean_0, log_variance_0 = (  # (1, m n, k): the teacher is one network
+        mean_0, log_variance_0 = (  # (1, m n, k), because the teacher is one network
             part.view(m, n, -1) for part in old.encode(x.reshape(1, m * n, d))
         )
         noise = torch.randn(mean_0.shape, generator=rng)
@@ -72,7 +73,7 @@ def divergence(old: VAE, vae: VAE, x: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def _decoders(old: VAE, decoded_0: Tensor, vae: VAE, decoded: Tensor) -> Tensor:
-    """Return KL(p_0(x|z) || p(x|z)), (M, n), from both decoders' outputs."""
+    """Return KL(p_0(x|z) || p(x|z)), (M, n), from the outputs of both decoders."""
     if vae.shape.likelihood == "bernoulli":
         cross = torch.nn.functional.binary_cross_entropy_with_logits
         soft = torch.sigmoid(decoded_0).expand_as(decoded)
@@ -91,7 +92,7 @@ def _decoders(old: VAE, decoded_0: Tensor, vae: VAE, decoded: Tensor) -> Tensor:
 
 
 def of_new(previous: Version, setting: Setting) -> StepLoss:
-    """Return the loss odds lambda D on the batch's new rows: what the past weighs, w_prev/w_new."""
+    """Return the loss lambda D on the batch's new rows, times the past's odds w_prev / w_new."""
     old, vae = teacher(previous), setting.vae
 
     def loss(batch: Tensor, n_prev: int, rng: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""A bounded choice of real vectors to keep, for the strategies that keep some."""
+"""Chooses a bounded number of real vectors to keep, for the strategies that keep some."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from models.arrays import Array
 from models.parts.mixture import Mixture
 from models.parts.network import Network
 
-RHO = 0.5  # between 1, where partitions keep the stream's shares, and 0, where all are equal
-CROWDING = 1.0  # inverse temperature of the choice of the partition to evict from
+RHO = 0.5  # 1: partitions have the stream's shares; 0: all partitions are equal
+CROWDING = 1.0  # inverse temperature of the softmax that chooses the partition to evict from
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What may be kept: the vectors kept so far (m, d) and the new ones (n, d), scaled.
+    """The vectors that may be kept: `old`, kept so far, (m, d) and `new` (n, d), scaled.
 
-    `network` and `latents` are the new version's, whose modes are the regimes; `generated`
-    (g, d) stands for the `learned` old vectors. `rng` is the only source of randomness.
+    `network` and `latents` are the new version's; the modes of `latents` are the regimes.
+    `generated` (g, d) represents the `learned` old vectors. `rng` is the only source of randomness.
     """
 
     old: Array
@@ -51,16 +51,17 @@ def last(candidates: Candidates, size: int) -> Array:
 def reserved(candidates: Candidates, size: int) -> Array:
     """Keep `size`, balanced over regimes, by partitioning reservoir sampling.
 
-    Kim, Jeong & Kim, Imbalanced continual learning with partitioning reservoir sampling, 2020.
-    With n_k vectors of partition k seen so far and l_k of them kept, the targets move with
-    every arrival:
+    Kim, Jeong & Kim, Imbalanced continual learning with partitioning reservoir sampling, 2020. With
+    n_k vectors of partition k seen so far and l_k of them kept, the targets p_k change with every
+    arrival:
 
         p_k = n_k^rho / sum_j n_j^rho
         P(an arrival of partition k gets in) = min(1, p_k size / n_k)
         P(one of partition k goes out)       = softmax_k(l_k - p_k sum_j l_j)
 
-    and the one that goes is any of its partition. Partitions are regimes, modes of the new
-    version's codes; n_k of the past is estimated from what the previous version generates.
+    The evicted vector is a random one of its partition. Partitions are the regimes: modes of the
+    new version's codes. For the past, n_k is estimated from vectors that the previous version
+    generates.
     """
     modes = len(candidates.latents.weights)
     kept = list(range(len(candidates.old)))
@@ -83,7 +84,7 @@ def reserved(candidates: Candidates, size: int) -> Array:
             out = rng.choice(modes, p=_evicted(held, target))
             own = [i for i, row in enumerate(kept) if regimes[row] == out]
             held[out] -= 1
-            if not own:  # the arrival itself was the only one of its partition
+            if not own:  # the arrival was the only vector of its partition
                 continue
             kept[own[rng.integers(len(own))]] = int(arrival)
         else:
@@ -93,7 +94,7 @@ def reserved(candidates: Candidates, size: int) -> Array:
 
 
 def _evicted(held: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the chance of each partition (K,) to lose one: the more crowded, the likelier."""
+    """Return the chance (K,) that each partition loses a vector; crowded ones lose more often."""
     crowding = CROWDING * (held - target * held.sum())
     weights = np.where(held > 0, np.exp(crowding - crowding[held > 0].max()), 0.0)
     chances: NDArray[np.float64] = weights / weights.sum()
@@ -103,9 +104,9 @@ def _evicted(held: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[
 def herded(candidates: Candidates, size: int) -> Array:
     """Keep `size`, in equal quotas for each regime, by herding.
 
-    Rebuffi et al., iCaRL, 2017 (algorithm 4): with codes phi and a regime's mean code mu, the
-    t-th exemplar is argmin_x ||mu - (phi(x) + sum_{j < t} phi(p_j)) / t||, so that the first
-    few already have nearly the regime's mean. Old regimes choose among their exemplars only.
+    Rebuffi et al., iCaRL, 2017 (algorithm 4): with codes phi and a regime's mean code mu, the t-th
+    exemplar is argmin_x ||mu - (phi(x) + sum_{j < t} phi(p_j)) / t||. The mean of the first few is
+    therefore already close to mu. Old regimes choose only among their exemplars.
     """
     both = everything(candidates)
     if len(both) <= size:
@@ -122,7 +123,7 @@ def herded(candidates: Candidates, size: int) -> Array:
 
 
 def herd(codes: NDArray[np.float64], n: int) -> NDArray[np.int64]:
-    """Return which n of the codes (m, k) herding chooses, in its order."""
+    """Return the indices of the n codes of (m, k) that herding chooses, in its order."""
     mean, total = codes.mean(axis=0), np.zeros(codes.shape[1])
     free, chosen = np.ones(len(codes), bool), []
     for t in range(1, n + 1):
@@ -135,7 +136,7 @@ def herd(codes: NDArray[np.float64], n: int) -> NDArray[np.int64]:
 
 
 def _quotas(counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Share `size` out equally over regimes; what a small one cannot fill goes to the others."""
+    """Distribute `size` equally over regimes; a small regime's unused part goes to the others."""
     quota = np.zeros_like(counts)
     while (left := size - int(quota.sum())) > 0 and (quota < counts).any():
         open_ = np.flatnonzero(quota < counts)

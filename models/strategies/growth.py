@@ -1,14 +1,14 @@
-"""Growing a network for a new regime, and dropping the units that it does not need.
+"""Grows a network for a new regime, and removes the units that it does not need.
 
-The adding-neurons family of incremental learning: when a new event arrives, hidden layers get new
-units, drawn from a normal near 0 so that what the network says hardly changes; training then
-minimises adaptation + preservation,
+This is structure-incremental learning. Before a new experience, hidden layers get new units, with
+random weights near 0 so that the network's output hardly changes. Training then minimises
+adaptation plus preservation,
 
     L = E_new[loss] + E_old[loss] + lambda E_old[D]
 
-with D the divergence from the previous version's answers (`distillation`), and dropout,
-which makes idle units take a share of the work; last, units that stayed idle are removed, so that
-a lifetime of updates costs no more than its regimes need.
+with D the divergence from the previous version's answers (`distillation`). It uses dropout, so that
+idle units take over a part of the work. At the end, units that stayed idle are removed, so that the
+network after many updates is no larger than its regimes need.
 """
 
 from dataclasses import replace
@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from models.arrays import Array
 from models.parts.network import Network, Shape
 
-SHARE = 8  # a layer grows by one unit for every eight that it has
-NEAR_ZERO = 1e-3  # deviation of the weights out of a new unit, which at first has no effect
-LEAST = 8  # units that a layer keeps
+SHARE = 8  # a layer gets one new unit for every eight that it has
+NEAR_ZERO = 1e-3  # deviation of a new unit's outgoing weights: at first it has almost no effect
+LEAST = 8  # the least number of units in a layer
 
 
 def grow(network: Network, seed: int) -> Network:
-    """Return the network with every hidden layer wider by one `SHARE`-th, nearly the same map."""
+    """Return the network with each hidden layer wider by 1 / `SHARE`, and nearly equal output."""
     rng = np.random.default_rng([seed, 7])
     tensors, hidden = dict(network.tensors), list(network.shape.hidden)
     for part in ("encoder", "decoder"):
@@ -42,10 +42,10 @@ def grow(network: Network, seed: int) -> Network:
 
 
 def compact(network: Network, x: Array) -> Network:
-    """Return the network without units that are idle on x (n, d): the same map there.
+    """Return the network without units that are idle on x (n, d); on x its output is the same.
 
-    A hidden layer of the encoder and its mirror in the decoder share a width, so each loses as
-    many as the one with fewer idle units can.
+    A hidden layer of the encoder and its mirror in the decoder have the same width. Each loses as
+    many units as the one with fewer idle units can.
     """
     tensors, hidden = dict(network.tensors), list(network.shape.hidden)
     codes = network.encode(x)[0]

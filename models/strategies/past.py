@@ -1,8 +1,7 @@
-"""What stands for the past while an experience is learned: the strategies.
+"""The strategies: what represents the past while an experience is learned.
 
-A strategy is a function of (previous version, config) that returns a `Past`; `PASTS` names them
-all, and a config may join several with `+`. The training loop reads the answer and knows nothing
-else of a strategy.
+A strategy is a function of (previous version, config) that returns a `Past`. `PASTS` lists them by
+name, and a config may join several with `+`. The training loop knows a strategy only by its `Past`.
 """
 
 from collections.abc import Callable
@@ -20,32 +19,33 @@ from models.strategies.growth import grow
 from models.strategies.step_losses import ExtraLoss, Remember
 from models.version.version import Version
 
-EXEMPLARS = 500  # kept where the config does not say how many
-# Where codes of old vectors are to stay, a new regime's need room beside them. In two dimensions
-# they get into each other's way (AUROC .97 to .89 on two regimes in the plane), in eight and more
-# the answers help.
+EXEMPLARS = 500  # exemplars kept if the config gives no number
+# If the codes of old vectors must stay, the codes of a new regime need room beside them. In two
+# dimensions there is too little room: the AUROC falls from 0.97 to 0.89 on two regimes in the
+# plane. From eight dimensions on the answers help.
 ROOM = 8
-DROPOUT = 0.1  # wakes the idle units of a network that grows
+DROPOUT = 0.1  # activates the idle units of a growing network
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """The past as the training loop sees it. What a strategy does not use is left at its default.
+    """What represents the past in the training loop. Fields that are not used keep their default.
 
-    `learned`: how many old vectors the past stands for; with the config's weights, w_prev.
-    `generator`: the version old rows are drawn from afresh in every epoch.
-    `teacher`: the version whose answers on old rows are learned with the rows.
-    `exemplars`: real old vectors, scaled (m, d), that old rows are drawn from; beside a
-    generator, half of them.
-    `vectors`: real old vectors, scaled (m, d), learned again as if they were new; `window`: how
-    many of those and the new, the newest, are learned from at most.
-    `warm`: whether training goes on from the previous weights.
-    `grown`: the network, grown, that it goes on from instead, to be compacted when trained;
-    `dropout`: while training, where the config asks for none.
-    `frozen`: parameters left as they are, by the beginning of their names.
-    `extras`: losses added to every step's; `remember`: what the next `extras` need to know.
-    `answers`: whether a solver head learns from the previous one's answers on the new vectors.
-    `keep`: which real vectors the new version keeps.
+    - `learned`: how many old vectors the past represents; the config's weights turn it into w_prev.
+    - `generator`: the version from which old rows are drawn anew in every epoch.
+    - `teacher`: the version whose answers on old rows are learned together with the rows.
+    - `exemplars`: real old vectors, scaled (m, d), from which old rows are drawn; if there is a
+      generator too, half of the old rows come from each.
+    - `vectors`: real old vectors, scaled (m, d), learned again as if they were new.
+    - `window`: how many of the newest vectors, old and new, are learned at most.
+    - `warm`: whether training continues from the previous weights.
+    - `grown`: a grown network from which training starts instead; it is compacted afterwards.
+    - `dropout`: the dropout while training, if the config sets none.
+    - `frozen`: prefixes of the names of parameters that are not trained.
+    - `extras`: losses added to the loss of every step.
+    - `remember`: functions that compute what the next training's `extras` need.
+    - `answers`: whether a solver learns the previous solver's answers on the new vectors.
+    - `keep`: chooses the real vectors that the new version keeps.
     """
 
     learned: int = 0
@@ -69,7 +69,7 @@ class Past:
         return self.generator is not None or self.exemplars is not None
 
     def __or__(self, other: "Past") -> "Past":
-        """Join two pasts: what either has; tuples one after the other."""
+        """Join two pasts: take each field from the past that sets it, and concatenate tuples."""
         joined = {}
         for f in fields(self):
             mine, theirs = getattr(self, f.name), getattr(other, f.name)
@@ -84,12 +84,12 @@ def replay(previous: Version | None, config: Config) -> Past:
     """Draw old vectors from `generator = copy(previous)` and keep nothing real.
 
     Shin et al., Continual learning with deep generative replay, 2017; Wiewel & Yang, Continual
-    learning for anomaly detection with variational autoencoder, 2019: solver and generator are
-    one VAE, and L = w_new E_new[loss] + w_prev E_generator[loss]. How the generator is drawn
-    from is the config's `replay`. As in Shin et al. the solver's answers are replayed with the
-    vectors, here the previous version's codes and reconstructions of them: an old vector's loss is
-    -ELBO + D(x), with D as in `distillation`. With `model.targets: hard`, and where codes
-    have too few dimensions for that, it is -ELBO alone, as in Wiewel & Yang.
+    learning for anomaly detection with variational autoencoder, 2019: solver and generator are one
+    VAE, and L = w_new E_new[loss] + w_prev E_generator[loss]. The config's `replay` says how to
+    draw from the generator. As in Shin et al., the solver's answers are replayed with the vectors;
+    here these are the previous version's codes and reconstructions. The loss of an old vector is
+    -ELBO + D(x), with D as in `distillation`. With `model.targets: hard`, or with `auto` and too
+    few code dimensions, it is -ELBO alone, as in Wiewel & Yang.
     """
     if previous is None:
         return Past()
@@ -103,13 +103,13 @@ def replay(previous: Version | None, config: Config) -> Past:
 
 
 def finetune(previous: Version | None, config: Config) -> Past:
-    """Go on from the previous weights with the new vectors alone: the lower bound."""
+    """Continue from the previous weights with the new vectors alone: the lower bound."""
     del previous, config
     return Past()
 
 
 def joint(previous: Version | None, config: Config) -> Past:
-    """Keep every vector and learn all of them again from scratch: the upper bound."""
+    """Keep every vector, and learn all of them again from scratch: the upper bound."""
     del config
     return Past(vectors=previous.kept if previous else None, warm=False, keep=everything)
 
@@ -117,8 +117,8 @@ def joint(previous: Version | None, config: Config) -> Past:
 def window(previous: Version | None, config: Config) -> Past:
     """Learn from the last window alone, from scratch: a moving window.
 
-    The window is the newest experience or, with `model.exemplars`, the newest so many vectors,
-    of which those that are not new are kept.
+    The window is the newest experience. With `model.exemplars` it is that number of the newest
+    vectors, and the old ones among them are kept.
     """
     size = _model(config).exemplars
     if size is None:
@@ -128,7 +128,7 @@ def window(previous: Version | None, config: Config) -> Past:
 
 
 def reservoir(previous: Version | None, config: Config) -> Past:
-    """Replay a bounded, balanced store of real vectors, one partition for each regime.
+    """Replay a bounded, balanced store of real vectors, with one partition for each regime.
 
     Kim et al., Imbalanced continual learning with partitioning reservoir sampling, 2020; see
     `exemplars.reserved`. `model.choice: herding` fills it by iCaRL's herding instead.
@@ -150,7 +150,7 @@ def distillation(previous: Version | None, config: Config) -> Past:
 
 
 def lwf(previous: Version | None, config: Config) -> Past:
-    """Learn the new alone, answering on it as the previous version did.
+    """Learn the new vectors alone, with the previous version's answers on them.
 
     Li & Hoiem, Learning without forgetting, 2016; see `distillation.of_new`.
     """
@@ -161,20 +161,20 @@ def lwf(previous: Version | None, config: Config) -> Past:
 
 
 def icarl(previous: Version | None, config: Config) -> Past:
-    """Replay herded exemplars, with distillation on them.
+    """Replay exemplars chosen by herding, with distillation on them.
 
-    Rebuffi et al., iCaRL: incremental classifier and representation learning, 2017: exemplars
-    chosen by herding, loss + distillation on exemplars and new.
+    Rebuffi et al., iCaRL: incremental classifier and representation learning, 2017: exemplars are
+    chosen by herding; the loss and the distillation cover exemplars and new vectors.
     """
     keep = partial(herded, size=_model(config).exemplars or EXEMPLARS)
     return replace(reservoir(previous, config), keep=keep, teacher=previous)
 
 
 def ewc(previous: Version | None, config: Config) -> Past:
-    """Learn the new alone, held to the previous weights as firmly as the past needs each.
+    """Learn the new vectors alone; penalise changes of weights that the past needs.
 
-    Kirkpatrick et al., Overcoming catastrophic forgetting, 2017, made online by Schwarz et al.,
-    Progress & compress, 2018; see `ewc`.
+    Kirkpatrick et al., Overcoming catastrophic forgetting, 2017, in the online form of Schwarz et
+    al., Progress & compress, 2018; see `ewc`.
     """
     if previous is None:
         return Past(remember=(fisher_information,))
@@ -184,9 +184,9 @@ def ewc(previous: Version | None, config: Config) -> Past:
 
 
 def replay_alignment(previous: Version | None, config: Config) -> Past:
-    """Learn the new alone, decoding and encoding old codes as the previous version did.
+    """Learn the new vectors alone; keep decoding and encoding old codes as before.
 
-    Wu et al., Memory replay GANs, 2018, second way; see `alignment`.
+    Wu et al., Memory replay GANs, 2018, second method; see `alignment`.
     """
     del config
     if previous is None:
@@ -195,10 +195,10 @@ def replay_alignment(previous: Version | None, config: Config) -> Past:
 
 
 def fixed(previous: Version | None, config: Config) -> Past:
-    """Let only the first experience train the features: later ones fit the last layer to them.
+    """Train features on the first experience alone; later experiences fit only the last layer.
 
-    The arm `fixed representation` of iCaRL (Rebuffi et al., 2017); here the decoder's last layer
-    and its noise are what still learns.
+    This is the baseline `fixed representation` of iCaRL (Rebuffi et al., 2017). Here the decoder's
+    last layer and the noise still learn.
     """
     if previous is None:
         return Past()
@@ -209,10 +209,10 @@ def fixed(previous: Version | None, config: Config) -> Past:
 
 
 def expand(previous: Version | None, config: Config) -> Past:
-    """Grow hidden units for the new regime; adapt to it and preserve the old ones' answers.
+    """Grow hidden units for the new regime; adapt to it, and preserve answers on old regimes.
 
-    Structure-incremental learning: see `growth`. What is preserved is what the previous
-    version answers on vectors replayed from it; dropout wakes idle units.
+    Structure-incremental learning: see `growth`. It preserves the previous version's answers on
+    vectors replayed from it. Dropout activates idle units.
     """
     if previous is None:
         return Past(dropout=DROPOUT)
@@ -245,9 +245,9 @@ PASTS: dict[str, Callable[[Version | None, Config], Past]] = {
 
 
 def past(previous: Version | None, config: Config) -> Past:
-    """Return the past of the config's strategy, or of several joined by `+`."""
+    """Return the past of the config's strategy, or of all strategies joined by `+`."""
     if previous is not None and not previous.network.tensors:
-        # There is no network to continue from; only its draws can be learned.
+        # There is no network from which to continue; only vectors drawn from it can be learned.
         return replace(replay(previous, config), warm=False, teacher=None)
     parts = [PASTS[name](previous, config) for name in config.strategy.split("+")]
     return reduce(Past.__or__, parts)

@@ -1,4 +1,4 @@
-"""What a strategy may add to the loss of every gradient step, and to the memory of a version."""
+"""The losses and the memory that a strategy may add to a training."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from models.vae.vae import VAE
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a training is about to do: M networks, the mixing weights, the batch size, the seed."""
+    """The setting of a training: M networks, the mixing weights, the batch size, the seed."""
 
     vae: VAE
     w_prev: float
@@ -22,7 +22,7 @@ class Setting:
 
     @property
     def odds(self) -> float:
-        """How many times as much as a new vector's loss the past's weighs."""
+        """The weight of the past's loss relative to the loss of a new vector."""
         return self.w_prev / self.w_new
 
 

@@ -1,1 +1,1 @@
-"""The regimes that a training meets. Imports: ground, `parts`, `version`."""
+"""Finds the regimes in a training's vectors. Imports: ground, `parts`, `version`."""

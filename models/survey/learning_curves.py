@@ -1,8 +1,8 @@
-"""Learning curves: what more vectors of a regime would be worth, and how to spend a budget of them.
+"""Learning curves: how much more vectors of a regime would help, and how to spend a budget.
 
-Tae & Whang, Slice Tuner: a selective data acquisition framework, 2021. There the model itself is
-trained on subsets; here the subsets train its linear likeness, probabilistic PCA with as many
-latents (Tipping & Bishop, 1999), which has a closed form and so costs milliseconds.
+Tae & Whang, Slice Tuner: a selective data acquisition framework, 2021, train the model itself on
+subsets. Here the subsets train a linear approximation of it: probabilistic PCA with as many latents
+(Tipping & Bishop, 1999). It has a closed form and costs milliseconds.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,14 @@ import numpy as np
 
 from models.arrays import LOG_2PI, Array, Float64
 
-FEWEST = 48  # vectors of a regime: fewer show no curve
-MOST = 600  # vectors that a curve is drawn from
-SHARES = (1 / 8, 1 / 4, 1 / 2, 1)  # of the vectors that are not held out
-REPEATS = (4, 2, 1, 1)  # fits at each, on other vectors: few vary more
+FEWEST = 48  # the fewest vectors of a regime that give a curve
+MOST = 600  # the most vectors used for a curve
+# sizes of the subsets, as shares of the vectors that are not held out
+SHARES = (1 / 8, 1 / 4, 1 / 2, 1)
+REPEATS = (4, 2, 1, 1)  # fits at each size, on different subsets: small ones vary more
 HELD_OUT = 1 / 3
-EXPONENTS = np.linspace(0.2, 1.0, 17)  # 1: as fast as estimates of parameters get better
-LEAST_VARIANCE = 2.5e-3  # of a feature, scaled: a smaller one says more of rounding than of rows
+EXPONENTS = np.linspace(0.2, 1.0, 17)  # 1 is the rate at which parameter estimates improve
+LEAST_VARIANCE = 2.5e-3  # the least variance of a scaled feature: a smaller one shows rounding
 
 
 class Curve(NamedTuple):
@@ -29,12 +30,12 @@ class Curve(NamedTuple):
     exponent: float
 
     def gain(self, n: float, more: float) -> float:
-        """Return by how much `more` vectors beyond n lower the loss."""
+        """Return the fall of the loss from n to n + `more` vectors."""
         return float(self.scale * (n**-self.exponent - (n + more) ** -self.exponent))
 
 
 def measure(x: Array, latent: int, rng: np.random.Generator) -> Curve | None:
-    """Return the learning curve of scaled vectors x (n, d) of one regime; None for too few."""
+    """Return the learning curve of one regime's scaled vectors x (n, d); None for too few."""
     if len(x) < FEWEST:
         return None
     chosen = x[rng.permutation(len(x))[:MOST]].astype(np.float64)
@@ -49,7 +50,7 @@ def measure(x: Array, latent: int, rng: np.random.Generator) -> Curve | None:
 
 
 def fit(sizes: Float64, losses: Float64) -> Curve:
-    """Fit a curve to losses (m,) at sizes (m,), weighted by size: small fits vary more.
+    """Fit a curve to losses (m,) at sizes (m,), weighted by size because small fits vary more.
 
     >>> n = np.array([10.0, 20.0, 40.0, 80.0])
     >>> fit(n, 3.0 + 5.0 / n)
@@ -69,10 +70,10 @@ def fit(sizes: Float64, losses: Float64) -> Curve:
 
 
 def acquire(curves: Sequence[Curve], sizes: Sequence[float], budget: int) -> list[int]:
-    """Return how many of `budget` more vectors each regime should get.
+    """Return how many of a `budget` of further vectors each regime should get.
 
-    The sum of the losses then falls most: the best split levels what the next vector of each
-    regime that gets any would gain, `scale * exponent * n ** -(exponent + 1)`.
+    This split lowers the sum of the losses most: it makes the gain of the next vector, `scale *
+    exponent * n ** -(exponent + 1)`, equal for all regimes that get any.
 
     >>> acquire([Curve(1.0, 8.0, 1.0), Curve(1.0, 8.0, 1.0)], [100, 300], 400)
     [300, 100]
@@ -82,7 +83,7 @@ def acquire(curves: Sequence[Curve], sizes: Sequence[float], budget: int) -> lis
     n = np.array(sizes, np.float64)
     if not slopes.any():
         return [0] * len(curves)
-    low, high = -700.0, float(np.log(slopes.max() + 1.0)) + 1.0  # log of the levelled gain
+    low, high = -700.0, float(np.log(slopes.max() + 1.0)) + 1.0  # the log of the equal gain
     for _ in range(80):
         middle = 0.5 * (low + high)
         wanted = np.maximum((slopes * np.exp(-middle)) ** roots - n, 0.0)
@@ -91,7 +92,7 @@ def acquire(curves: Sequence[Curve], sizes: Sequence[float], budget: int) -> lis
 
 
 def _loss(x: Float64, held_out: Float64, axes: int) -> float:
-    """Return the mean negative log-likelihood of `held_out` under PCA fitted to x (n, d), nats."""
+    """Return the mean -log p of `held_out` under PCA fitted to x (n, d), in nats."""
     n, d = x.shape
     mean = x.mean(axis=0)
     centred, away = x - mean, held_out - mean

@@ -1,10 +1,11 @@
-"""The modes of a density: which vectors belong together, by the valleys between them.
+"""Groups vectors into the modes of their density, which valleys separate.
 
-A mixture has as many Gaussians as the codes can tell apart, and a mode may take several of them:
-two are one mode if no valley lies between them. It is looked for on the line that tells the two
-apart best, Fisher's discriminant, on which Tantrum, Murua & Stuetzle (Assessment and pruning of
-hierarchical model based clustering, 2003) test for two modes; here its depth decides. On the line
-between their means in all dimensions there is a valley between almost any two.
+A mixture has as many Gaussians as the codes can separate, and one mode may consist of several. Two
+Gaussians belong to one mode if no valley lies between them. The valley is searched on the line that
+separates the two best, Fisher's discriminant. Tantrum, Murua & Stuetzle (Assessment and pruning of
+hierarchical model based clustering, 2003) test for two modes on that line; here the depth of the
+valley decides. The line between the means in all dimensions does not serve: it shows a valley
+between almost any two Gaussians.
 """
 
 import itertools
@@ -17,22 +18,22 @@ from numpy.typing import NDArray
 from models.arrays import Array, Float64
 from models.parts.regimes import means_of
 
-VALLEY = 2.5  # how many times lower its density is than the lower of the two peaks
-CODES = 100  # for each Gaussian of the density: fewer make valleys of chance
-MOST = 20  # Gaussians
-PATIENCE = 2  # Gaussians that may be added in vain before it is enough
-FEWEST = 5  # codes of a group
-SMALLEST = 0.02  # share of the codes that a mode holds at the least
-IDLE = 0.02  # variance below which a latent says nothing, added to every covariance
-TINY = 1e-12  # of a deviation, where two means are the same
-_POINTS = 101  # looked at between two means, both included
+VALLEY = 2.5  # how many times lower the density is in a valley than at the lower peak
+CODES = 100  # codes needed for each Gaussian: with fewer, valleys appear by chance
+MOST = 20  # the most Gaussians
+PATIENCE = 2  # the search ends after this many added Gaussians without improvement
+FEWEST = 5  # the fewest codes of a group that may be separated
+SMALLEST = 0.02  # the least share of the codes in a mode
+IDLE = 0.02  # added to every covariance: a latent with less variance carries no information
+TINY = 1e-12  # replaces a deviation of 0, if two means are the same
+_POINTS = 101  # points between two means, both included
 
 
 def modes(codes: Array, seed: int) -> NDArray[np.int64]:
-    """Return which mode of their density each of the codes (n, k) belongs to, (n,) from 0.
+    """Return the mode to which each of the codes (n, k) belongs, (n,), numbered from 0.
 
-    `codes` are posterior means: what the posterior's noise would blur stays apart. A mode of too
-    few codes joins another.
+    `codes` are posterior means, so that the posterior's noise does not blur the modes. A mode with
+    too few codes joins another.
     """
     from scipy.sparse.csgraph import connected_components
 
@@ -62,7 +63,8 @@ def _density(z: Float64, most: int, seed: int) -> Any:
             components, reg_covar=IDLE, max_iter=60, tol=1e-2, random_state=seed % 2**32
         )
         with warnings.catch_warnings():
-            # Of fewer distinct codes than Gaussians, or of a fit cut short: BIC tells.
+            # These warn of fewer distinct codes than Gaussians, or of an unfinished fit. BIC
+            # rejects such fits.
             warnings.simplefilter("ignore", ConvergenceWarning)
             density.fit(z)
         bic = density.bic(z)
@@ -76,18 +78,18 @@ def _density(z: Float64, most: int, seed: int) -> Any:
 
 
 def parted(codes: Array, of: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return between which of K groups of codes (n, k) a valley lies, (K, K).
+    """Return a mask (K, K): between which of K groups of codes (n, k) a valley lies.
 
-    `of` (n,) says of which group a code is; each of 0..K-1 occurs. Each is taken for one Gaussian,
-    and all for equally large: how often a group was seen lately says nothing here. Fewer than
-    `FEWEST` codes are parted from none, for chance would.
+    `of` (n,) is the group of each code; each of 0..K-1 occurs. Each group counts as one Gaussian,
+    and all weigh the same, because the recent frequency of a group does not matter here. A group of
+    fewer than `FEWEST` codes is separated from none, because chance could separate it.
     """
     z = codes.astype(np.float64)
     k, sizes = z.shape[1], np.bincount(of)
     means = means_of(z, of)
     within = z - means[of]
     tied = within.T @ within / len(z)
-    # A covariance of few codes is mostly what all groups have in common.
+    # The covariance of a small group is shrunk towards the pooled covariance of all groups.
     covariances = np.stack(
         [
             (within[of == group].T @ within[of == group] + k * tied) / (size + k)
@@ -100,11 +102,12 @@ def parted(codes: Array, of: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def _parted(weights: Float64, means: Float64, covariances: Float64) -> NDArray[np.bool_]:
-    """Return between which of K Gaussians a valley lies, (K, K)."""
+    """Return a mask (K, K): between which of K Gaussians a valley lies."""
     found = np.zeros((len(means), len(means)), np.bool_)
     for i, j in itertools.combinations(range(len(means)), 2):
         pair = [i, j]
-        # Fisher's discriminant: on it the means lie furthest apart for the spread around them.
+        # Fisher's discriminant: on it the distance of the means is largest relative to their
+        # spread.
         line = np.linalg.solve(covariances[i] + covariances[j], means[j] - means[i])
         deviations = np.sqrt(line @ covariances[pair] @ line) + TINY
         deep = _valley(weights[pair], means[pair] @ line, deviations) >= np.log(VALLEY)
@@ -113,7 +116,7 @@ def _parted(weights: Float64, means: Float64, covariances: Float64) -> NDArray[n
 
 
 def _valley(weights: Float64, means: Float64, deviations: Float64) -> float:
-    """Return how far below the lower of its peaks two Gaussians' density falls between, in nats.
+    """Return how deep the density falls between two Gaussians' peaks, in nats below the lower peak.
 
     >>> round(_valley(np.ones(2) / 2, np.array([-3.0, 3.0]), np.ones(2)), 2)
     3.81

@@ -1,4 +1,4 @@
-"""How much of each regime was news when it came: what the gate tells a slow walk from."""
+"""How much of each regime was new when it came; the gate uses it to detect drift in small steps."""
 
 import msgspec
 
@@ -6,16 +6,16 @@ from models.arrays import Array
 from models.parts.lineage import KnownRegime
 from models.version.version import Version
 
-RARE = 0.01  # p-value from which on a vector is rare, whatever threshold is asked for
-FEWEST = 20  # vectors; a share of fewer says nothing
-LOOKED_AT = 4_000  # new vectors
+RARE = 0.01  # a vector is rare up to this p-value, whatever the configured threshold
+FEWEST = 20  # the fewest vectors that give a share
+LOOKED_AT = 4_000  # the most new vectors used
 
 
 def with_news(version: Version, parent: Version | None, new: Array) -> tuple[KnownRegime, ...]:
-    """Return the regimes of `version` with `novel`: which share of each was news to `parent`.
+    """Return the regimes of `version` with `novel`: the share of each that was rare to `parent`.
 
-    `new` (n, d) are the normals, in the client's units, that the version learned on top of it; the
-    largest share of all experiences is kept.
+    `new` (n, d) are the normals, in the client's units, that `version` learned on top of `parent`.
+    The largest share of all experiences is kept.
     """
     regimes = version.lineage.regimes
     if parent is None or not regimes:

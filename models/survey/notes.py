@@ -1,7 +1,7 @@
-"""What a person should know of the data that a version learned: sentences for its record.
+"""Notes for people about the data that a version learned, for the version's record.
 
-Each names the features, says what was done, and what to do about it. No value is told. The kind of
-a note says which of the functions here wrote it.
+Each note names the features, says what was done, and what to do about it. It contains no value. The
+kind of a note tells which of these functions wrote it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,16 +14,17 @@ from models.parts.lineage import Evidence, Note
 from models.parts.scaler import KNEE, Scaler, middle
 from models.parts.strays import Strays
 
-NAMED = 8  # features in a note: more are counted
-COARSE = 1e-3  # of a deviation: a step of float32 so large is seen
-FEWEST = 50  # rows; of fewer one cannot say that they only rise
-MOVES = 0.25  # share of the rows with another value than the one before: fewer are no counter
-STILL = 0.05  # share of a learned experience that still alarms: five times the usual rate
-UNFIT = 0.01  # share of the values of a feature that lie beyond its range
+NAMED = 8  # the most features named in a note; the others are counted
+COARSE = 1e-3  # a float32 step this large, relative to a deviation, is visible
+FEWEST = 50  # the fewest rows that can show a feature that only rises or falls
+MOVES = 0.25  # the least share of rows in which a counter changes
+# a note is written if this share of the experience still alarms: five times the usual rate
+STILL = 0.05
+UNFIT = 0.01  # a note is written if this share of a feature's values lies beyond its range
 
 
 def first(X: Array, found: Strays, names: Sequence[str]) -> Iterator[Note]:
-    """Yield what there is to say of the first normals X (n, d), among them those astray."""
+    """Yield notes on the first normals X (n, d), with the stray values among them."""
     if found.rows.any():
         yield _note(
             "left_out", names, found.columns,
@@ -45,7 +46,7 @@ def first(X: Array, found: Strays, names: Sequence[str]) -> Iterator[Note]:
 
 
 def any_time(X: Array, names: Sequence[str]) -> Iterator[Note]:
-    """Yield what there is to say of normals X (n, d), whenever they come."""
+    """Yield notes on normals X (n, d) of any experience."""
     step = np.spacing(np.abs(X).max(axis=0))
     deviation = X.std(axis=0, dtype=np.float64)
     coarse = (deviation > 0.0) & (step > COARSE * deviation)
@@ -69,10 +70,10 @@ def any_time(X: Array, names: Sequence[str]) -> Iterator[Note]:
 
 
 def fit(X: Array, scaler: Scaler, names: Sequence[str]) -> Iterator[Note]:
-    """Yield where new normals X (n, d) do not fit into the range of the first experience."""
+    """Yield notes on features of new normals X (n, d) outside the first experience's range."""
     if scaler.bend is None:
         return
-    m = X.shape[1]  # the numbers come first in a scaler
+    m = X.shape[1]  # in scaled vectors the numbers come first
     y = np.zeros((len(X), len(scaler.scale)))
     y[:, :m] = (X - scaler.location[:m]) / scaler.scale[:m]
     scaled = np.abs(scaler.bend(y))[:, :m]
@@ -94,7 +95,7 @@ def fit(X: Array, scaler: Scaler, names: Sequence[str]) -> Iterator[Note]:
 
 
 def calibrated(differs: float | None) -> Iterator[Note]:
-    """Yield how far the networks that calibrate are from the one that serves, where it matters."""
+    """Yield a note if the calibrating networks differ much from the serving network."""
     if differs is not None:
         yield Note(
             kind="disagreement", features=(),
@@ -105,7 +106,7 @@ def calibrated(differs: float | None) -> Iterator[Note]:
 
 
 def outcome(evidence: Evidence) -> Iterator[Note]:
-    """Yield how much of an experience still alarms, where it is more than it should be."""
+    """Yield a note if too much of a learned experience still alarms."""
     unlearned = evidence.unlearned or 0.0
     if unlearned > STILL:
         yield Note(

@@ -1,11 +1,11 @@
-"""The regimes of a training: which it met, which are new, how much of each was forgotten.
+"""The regimes of a training: which occurred, which are new, how much of each was forgotten.
 
-Old regimes are recognised without their data. The previous version names the regime of every
-vector that it generates, and so its numbers are handed on: a regime keeps its number for as long
-as it is replayed. New vectors are split into the modes of their codes. A mode that the previous
-version mostly finds rare, or finds rare too often and a valley parts from every regime that it
-draws, is a new regime; the vectors of any other belong to the regimes that the previous version
-finds nearest.
+Old regimes are recognised without their data. The previous version assigns a regime to every vector
+that it generates, so a regime keeps its number as long as it is replayed. New vectors are split
+into the modes of their codes. A mode is a new regime in two cases: the previous version finds most
+of it rare; or it finds more of it rare than of normals, and a valley separates the mode from all
+known regimes. The vectors of any other mode belong to the regimes that the previous version finds
+nearest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,25 +21,25 @@ from models.survey.learning_curves import Curve, acquire, measure
 from models.survey.modes import modes, parted
 from models.version.version import Version
 
-MOST = 32  # regimes; later modes belong to the nearest regime
-RARE = 0.01  # p-value from which on a vector is rare, whatever threshold is asked for
-UNKNOWN = 0.25  # share of a mode's vectors that are rare to the previous version: it is new
-UNUSUAL = 0.02  # the same of a mode that is parted from all regimes known
-LOOKED_AT = 4_000  # new vectors
-DRAWN = 2_000  # vectors drawn from the version; the typical vectors are chosen from them
-BUDGET = 1_000  # vectors that the advice spends
-TOLD = 5  # features of a typical vector
-PRESENT = 0.01  # share of an experience's vectors from which a regime was in it
+MOST = 32  # the most regimes; vectors of later modes join the nearest regime
+RARE = 0.01  # a vector is rare up to this p-value, whatever the configured threshold
+UNKNOWN = 0.25  # a mode is new if at least this share of it is rare to the previous version
+UNUSUAL = 0.02  # the same for a mode that a valley separates from all known regimes
+LOOKED_AT = 4_000  # the most new vectors used
+DRAWN = 2_000  # vectors drawn from the version, of which the typical vectors are chosen
+BUDGET = 1_000  # the number of further vectors that the advice distributes
+TOLD = 5  # the features named of a typical vector
+PRESENT = 0.01  # a regime is in an experience if it has at least this share of its vectors
 
 Labels = NDArray[np.int64]
 _NO_LABELS: Labels = np.empty(0, np.int64)
 
 
 class Survey(NamedTuple):
-    """The tensors that find the regimes, for a version's memory, and what its lineage says.
+    """The tensors that find regimes, for a version's memory, and the parts of its lineage.
 
-    Of each regime, how the next `BUDGET` vectors are best spread over them, and the last number
-    that was ever given to one.
+    Those parts are the regimes, the advice how to distribute the next `BUDGET` vectors, and the
+    last regime number ever used.
     """
 
     tensors: dict[str, Array]
@@ -49,7 +49,7 @@ class Survey(NamedTuple):
 
 
 class Past(NamedTuple):
-    """What the previous version knew of a regime."""
+    """The previous version's knowledge of a regime."""
 
     size: int
     seen: int
@@ -57,17 +57,17 @@ class Past(NamedTuple):
 
     @classmethod
     def of(cls, version: Version) -> "dict[int, Past]":
-        """Return what the version's lineage says of its regimes, by number."""
+        """Return the version's regimes by number, from its lineage."""
         known = version.lineage.regimes
         return {one.number: cls(one.size, one.seen, one.curve) for one in known}
 
 
 class Met(NamedTuple):
-    """The regimes that a version met: where they lie, and which regime each vector belongs to.
+    """The regimes of a version: where they lie, and which vector belongs to which regime.
 
-    `known` is what the previous version knew of regimes, by number. `x` (n, d) are new vectors,
-    scaled, and `old` (m, d) were drawn from the previous version, in the client's units; `of_x`
-    (n,) and `of_old` (m,) are the numbers of their regimes.
+    `known` is the previous version's knowledge of its regimes, by number. `x` (n, d) are new
+    vectors, scaled. `old` (m, d) were drawn from the previous version, in the client's units.
+    `of_x` (n,) and `of_old` (m,) are the numbers of their regimes.
     """
 
     numbers: Labels
@@ -80,7 +80,7 @@ class Met(NamedTuple):
 
 
 def survey(version: Version, previous: Version | None, new: Array, old: Array) -> Survey:
-    """Return the regimes that `version` knows.
+    """Survey the regimes that `version` knows.
 
     `version` was trained on `new` (n, d) on top of `previous`; `old` (m, d) was drawn from the
     previous version's generator. Both are in the client's units.
@@ -105,7 +105,7 @@ def survey(version: Version, previous: Version | None, new: Array, old: Array) -
 
 
 def told(version: Version, previous: Version | None, met: Met, rng: np.random.Generator) -> Survey:
-    """Return what there is to say of the regimes that `version` met."""
+    """Return the tensors and the parts of the lineage for the regimes that `version` met."""
     forgotten = _forgetting(version, previous, met.old, met.of_old)
     n, typicals = version.lineage.n_new, _typical(version, met.boundaries)
     regimes = []
@@ -137,7 +137,7 @@ def _last(previous: Version | None) -> int:
 
 
 def advice(regimes: Sequence[KnownRegime], budget: int = BUDGET) -> Advice:
-    """Return how `budget` more vectors are best spread, and what each regime would gain in nats."""
+    """Return how to distribute `budget` further vectors, and each regime's gain in nats."""
     known = [(one, Curve(**one.curve.to_dict())) for one in regimes if one.curve]
     more = acquire([curve for _, curve in known], [one.size for one, _ in known], budget)
     send = [
@@ -153,13 +153,13 @@ def advice(regimes: Sequence[KnownRegime], budget: int = BUDGET) -> Advice:
 
 
 def _typical(version: Version, boundaries: Boundaries) -> list[tuple[Typical, ...]]:
-    """Return for each regime the numbers by which its typical vector stands out, in its units."""
+    """Return for each regime the features by which its typical vector stands out, with values."""
     decoded = version.network.decode(boundaries.typical)
     values = version.scaler.inverse(decoded)
     numbers = np.setdiff1d(
         np.arange(version.dimension), version.config.categories(version.dimension)
     )
-    apart = np.abs(decoded - decoded.mean(axis=0))[:, : len(numbers)]  # which come first
+    apart = np.abs(decoded - decoded.mean(axis=0))[:, : len(numbers)]  # the numbers come first
     columns = np.argsort(-apart, axis=1, kind="stable")[:, :TOLD]
     return [
         tuple(
@@ -171,7 +171,7 @@ def _typical(version: Version, boundaries: Boundaries) -> list[tuple[Typical, ..
 
 
 class _Before(NamedTuple):
-    """The previous version's regimes by number; the number of each old and each new vector."""
+    """The previous version's regimes by number, and the number of each old and new vector."""
 
     known: Mapping[int, Past]
     old: Labels
@@ -183,7 +183,7 @@ def _before(version: Version, previous: Version, old: Array, new: Array) -> _Bef
         return _Before(
             Past.of(previous), previous.nearest_regime(old), previous.nearest_regime(new)
         )
-    # Of a kind, or of a release, that knows no regimes: those that its generator draws.
+    # The previous version's kind or release knows no regimes: find them in vectors that it draws.
     network, scaler = version.network, version.scaler
     x_old = scaler.transform(old)
     of = modes(network.encode(x_old)[0], version.lineage.seed)
@@ -194,7 +194,7 @@ def _before(version: Version, previous: Version, old: Array, new: Array) -> _Bef
 
 
 def _apart(groups: Labels, codes: Array, old: Labels, codes_old: Array) -> NDArray[np.bool_]:
-    """Return which of the modes `groups` (n,) a valley parts from every regime of `old` (m,)."""
+    """Return which of the modes `groups` (n,) a valley separates from all regimes of `old` (m,)."""
     numbers, of_old = np.unique(old, return_inverse=True)
     known = len(numbers)
     found = parted(np.concatenate([codes_old, codes]), np.concatenate([of_old, known + groups]))
@@ -205,9 +205,10 @@ def _apart(groups: Labels, codes: Array, old: Labels, codes_old: Array) -> NDArr
 def _named(
     groups: Labels, previous: Version, new: Array, apart: NDArray[np.bool_], before: _Before
 ) -> Labels:
-    """Return the number of the regime of each new vector, (n,), of the modes `groups` (n,).
+    """Return the regime number of each new vector, (n,); `groups` (n,) are their modes.
 
-    What lies apart is new only where it is rare more often than normals are: a quiet day is none.
+    A separate mode is new only if it is rare more often than normals are: a quiet day is no new
+    regime.
     """
     rare, labels = previous.judge(new).p_values <= RARE, before.new.copy()
     last, born = max(_last(previous), *before.known), 0
@@ -233,9 +234,9 @@ class _Change(NamedTuple):
 def _forgetting(
     version: Version, previous: Version | None, old: Array, labels: Labels
 ) -> dict[int, _Change]:
-    """Return how differently the two versions judge what the previous one drew of each regime.
+    """Return how the two versions judge the vectors that the previous one drew of each regime.
 
-    Each at its own threshold, under the config of the new one.
+    Each uses its own threshold, under the new version's config.
     """
     if previous is None:
         return {}

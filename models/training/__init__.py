@@ -1,1 +1,1 @@
-"""From an experience to a calibrated version. Imports: `models`, without `decisions`, `drift`."""
+"""Learns an experience into a calibrated version. Imports: all but `decisions`, `drift`."""

@@ -1,4 +1,4 @@
-"""From trained networks to a version: latents, calibration, reference, lineage, evidence."""
+"""Builds a version from trained networks: latents, calibration, reference, lineage, evidence."""
 
 import math
 from dataclasses import dataclass, replace
@@ -27,21 +27,22 @@ from models.training.mixing import RARE
 from models.training.trained import Trained
 from models.version.version import Version
 
-MAX_CODES = 8_000  # codes the latent mixture is fitted to
-# Of the share that few rows of a new regime have in every batch, what they have of the calibration:
-# a tenth in all, so that with 1 % asked at most a tenth of such rows may alarm.
+MAX_CODES = 8_000  # the most codes to which the latent mixture is fitted
+# A few rows of a new regime have an enlarged share of every batch. Their share of the calibration
+# is this times that share: a tenth in all. With a configured rate of 1 %, at most a tenth of such
+# rows may then alarm.
 CALIBRATES = 1.0 / 3.0
 
 
 def finish(trained: Trained) -> Version:
-    """Return the version whose network is `networks[0]`, calibrated on vectors held out of it."""
+    """Return the version whose network is `networks[0]`, calibrated on held-out vectors."""
     kind = trained.config.score
     if kind == base(kind):
         found = _calibrated(trained)
         return _with_incidents(found.version, found, trained)
     plain = replace(trained.config, score=base(kind))
     value = plain.threshold.get("value")
-    if isinstance(value, int | float):  # of -log p: it says nothing of the plain score
+    if isinstance(value, int | float):  # the value is a -log p, not a plain score
         plain = replace(plain, threshold={"fpr": math.exp(-min(max(value, 0.7), 20.0))})
     found = _calibrated(replace(trained, config=plain))
     return _with_incidents(_relative(found, trained), found, trained)
@@ -54,10 +55,10 @@ def _with_incidents(version: Version, found: "_Calibrated", trained: Trained) ->
 
 @dataclass(frozen=True, slots=True)
 class _Calibrated:
-    """A version, the scores of all vectors held out of it and which they are, and its past.
+    """A version, the held-out scores that calibrate it, and its generated past.
 
-    `rows` (m,) say which of the trained vectors have the scores `held_out` (m,); `generated`
-    (g, d), scaled, score `before` under the champion and `after` under the version.
+    `rows` (m,) are the indices of the trained vectors with the scores `held_out` (m,). `generated`
+    (g, d), scaled, have the scores `before` under the champion and `after` under the version.
     """
 
     version: Version
@@ -127,10 +128,10 @@ def _calibrated(trained: Trained) -> _Calibrated:
 
 
 def _least_calibrating(trained: Trained) -> float:
-    """Return the share of the calibration that new normals have at the least.
+    """Return the least share of new normals in the calibration.
 
-    By the counts alone a hundredth of the calibration would be of fifty rows of a new regime after
-    five thousand: all of them could alarm, and the rate of all together would be as asked.
+    By counts alone, fifty rows of a new regime after five thousand rows would be a hundredth of the
+    calibration. All of them could alarm while the total rate is still as configured.
     """
     plan, past = trained.plan, trained.past
     replayed = trained.previous is not None and past.replays and plan.new_rows > plan.w_new
@@ -138,7 +139,7 @@ def _least_calibrating(trained: Trained) -> float:
 
 
 def _relative(plain: _Calibrated, trained: Trained) -> Version:
-    """Return the version with its score relative to the regime, calibrated inside each."""
+    """Return the version with its score relative to the regime, calibrated within each regime."""
     version, previous = plain.version, trained.previous
     held_out = trained.scaler.inverse(trained.x[plain.rows])
     new = by_regime.grouped(plain.held_out, version.nearest_regime(held_out))
@@ -148,7 +149,8 @@ def _relative(plain: _Calibrated, trained: Trained) -> Version:
         was, now = (one.nearest_regime(generated) for one in (previous, version))
         tables = _tables(previous, version.config.score)
         if tables is None and previous.config.score == version.config.score:
-            tables, was = {0: previous.calibration.scores}, np.zeros_like(was)  # all in one
+            # one table for all regimes
+            tables, was = {0: previous.calibration.scores}, np.zeros_like(was)
         old = by_regime.moved(tables, was, now, plain.before, plain.after)
     known = [one.number for one in version.lineage.regimes]
     joined = by_regime.joined(old, new, known)
@@ -161,7 +163,7 @@ def _relative(plain: _Calibrated, trained: Trained) -> Version:
 
 
 def _tables(previous: Version, plain: str) -> by_regime.Tables | None:
-    """Return the calibration scores of each regime of a version; None where it has none."""
+    """Return the calibration scores of each regime of a version; None if it has none."""
     tables = by_regime.from_tensors(previous.scoring)
     if tables is None or base(previous.config.score) != plain:
         return None
@@ -170,16 +172,16 @@ def _tables(previous: Version, plain: str) -> by_regime.Tables | None:
 
 
 def _champion(previous: Version, config: Config, generated: Array) -> Version:
-    """Return the previous version, scoring as `config` says."""
+    """Return the previous version with the score of `config`."""
     champion = previous.with_config(config)
     if previous.config.score == config.score:
         return champion
     tables = _tables(previous, config.score)
-    if tables:  # the same score, but relative to the regime
+    if tables:  # the previous score is the same, but relative to the regime
         scores = np.sort(np.concatenate([*tables.values()]))
         return replace(champion, calibration=Calibration(scores))
-    # The gap between real and generated is unknown under the new score, so the generated vectors'
-    # scores stand alone for one version.
+    # The gap between scores of real and generated vectors is unknown under the new score. For one
+    # version the calibration therefore consists of generated vectors' scores alone.
     scores = np.sort(champion.score_scaled(generated))
     return replace(champion, calibration=Calibration(scores))
 
@@ -205,16 +207,18 @@ def _kept(trained: Trained, latents: Mixture, generated: Array) -> Array:
 def _held_out_scores(
     trained: Trained, latents: Mixture, x: Array, folds: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], Float64]:
-    """Score every vector that a network has not seen with that network: which, and how, (m,).
+    """Score held-out vectors with networks that have not seen them: rows and scores, (m,).
 
-    `latents` is network 0's mixture, fitted to codes of x (n, d), which `folds` (n,) leave out.
+    `latents` is the mixture of network 0, fitted to codes of x (n, d). `folds` (n,) says which
+    network leaves out each row of x.
     """
     kind, plan = trained.config.score, trained.plan
     rng = np.random.default_rng([plan.seed, 10])
     found = []
     for m, network in enumerate(trained.networks):
         own = latents
-        if m and kind not in PLAIN:  # its codes of the same vectors, but for those it left out
+        # fitted to its codes of the same vectors, without those that it left out
+        if m and kind not in PLAIN:
             seen = x[folds != m]
             own = latents.moved(_codes(trained.networks[0], seen, rng), _codes(network, seen, rng))
         needs = prepare(kind, network, own, plan.seed)
@@ -225,20 +229,21 @@ def _held_out_scores(
 
 
 def _generated(trained: Trained, rng: np.random.Generator) -> Array:
-    """Draw stand-ins for the old normals, scaled (g, d), that no training step has seen."""
+    """Draw vectors in place of the old normals, scaled (g, d), that no training step has seen."""
     previous = trained.previous
     if previous is None:
         return trained.x[:0]
-    # The most faithful draw there is, whatever way the config chose to replay: beside decoder
-    # means every real vector scores beyond the range that the drawn ones can speak for.
+    # Draw as faithfully as possible, whatever the config's `replay`. If decoder means were drawn,
+    # every real vector would score beyond the range of the drawn ones.
     drawn = previous.faithful().draw(GENERATED, rng)
     if views := Views.from_tensors(previous.scoring):
-        # Of both generators: beside the network's draws the views' own densities are sharp.
+        # Draw from both generators: the views' densities fit real vectors more closely than the
+        # network's draws.
         more = previous.scaler.valid(views.sample(GENERATED // 2, rng))
         return np.concatenate([drawn[::2], more])
     if trained.config.score not in SHARP:
         return drawn
-    # Stand-ins must score as real ones do: with all of their noise, with none, and in between.
+    # Drawn vectors must score like real ones, so they get all, none or a part of their noise.
     quiet = previous.network.decode(previous.network.encode(drawn)[0])
     between = quiet + rng.random((len(drawn), 1), dtype=np.float32) * (drawn - quiet)
     return previous.scaler.valid(between)
@@ -247,7 +252,7 @@ def _generated(trained: Trained, rng: np.random.Generator) -> Array:
 def _looked_at(trained: Trained, rng: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:
     """Return old and new vectors in the ratio of their weights, (m, d), and their folds, (m,).
 
-    Generated ones have fold 0: no network leaves them out.
+    Generated vectors have fold 0: no network leaves them out.
     """
     plan, past = trained.plan, trained.past
     w_new = plan.w_new
@@ -304,8 +309,8 @@ def _evidence(
 ) -> Evidence:
     """Return alarm rates of champion and candidate, each at its own threshold.
 
-    `new`: on the new normals, for the candidate those held out of it. `old`: on generated ones,
-    whose scores under both `generated` has.
+    `new` is on the new normals; for the candidate, on the held-out ones. `old` is on generated
+    vectors; `generated` has their scores under champion and candidate.
     """
     candidate = version.threshold
     own = float((held_out >= candidate).mean())

@@ -1,4 +1,4 @@
-"""What the score `auto` learns of an experience: views, and the calibration of its parts."""
+"""Fits the score `auto` to an experience: its views, and the calibration of its parts."""
 
 import math
 from typing import Any, NamedTuple
@@ -16,18 +16,18 @@ from models.training.held_out import Copies, calibrating, disagreement
 from models.training.trained import Trained
 from models.version.version import Version
 
-MOST = 4_000  # vectors that a view is fitted to, of the old and of the new
-FEWEST_NEW = 2_000  # new ones that are never left out
-# Share of rows labelled normal in the calibration of each part: it moves a p-value of .005
-# by a factor of ten, the most that labels may.
+MOST = 4_000  # the most old vectors, and the most new ones, to which a view is fitted
+FEWEST_NEW = 2_000  # a view is fitted to at least this many new vectors, if there are as many
+# The share of rows labelled normal in the calibration of each part. It moves a p-value of 0.005 by
+# a factor of ten, the most that labels may move it.
 LABELLED = 0.05
-ENOUGH = 10  # rows for each feature: of fewer, each fold has principal directions of its own
+ENOUGH = 10  # rows for each feature: with fewer, every fold has different principal directions
 
 
 class Fitted(NamedTuple):
-    """A version's `scoring`, and the scores (m,) of the trained rows (m,) that it names.
+    """A version's `scoring`, and the scores `held_out` (m,) of the trained rows `rows` (m,).
 
-    `differs` is `models.training.held_out.disagreement`.
+    `differs` is the result of `models.training.held_out.disagreement`.
     """
 
     scoring: dict[str, NDArray[Any]]
@@ -37,11 +37,11 @@ class Fitted(NamedTuple):
 
 
 def fit(trained: Trained, champion: Version | None, generated: Array, share_old: float) -> Fitted:
-    """Fit the score to a training's old and new vectors, calibrated on those held out.
+    """Fit the score to a training's old and new vectors; calibrate it on held-out ones.
 
-    `champion` is the previous version under the same score; `generated` (g, d), scaled, are
-    vectors that it draws: how each part's scores of them change carries the part's calibration.
-    Every network's held-out rows are scored by views that were fitted without them.
+    `champion` is the previous version under the same score. `generated` (g, d), scaled, are vectors
+    that it draws. The changes of their scores carry each part's calibration over. Views that were
+    fitted without a network's held-out rows score these rows.
     """
     plan, x = trained.plan, trained.x
     rng = np.random.default_rng([plan.seed, 13])
@@ -63,7 +63,7 @@ def fit(trained: Trained, champion: Version | None, generated: Array, share_old:
             if m:
                 others = seen(m)
                 distinct = Copies.of(others).distinct
-                # A search among copies finds each row: its components know those left out.
+                # A search among many copies would fit each row, and so the rows left out.
                 few = distinct < max(ENOUGH * x.shape[1], len(others) // 2)
                 views = Views.fit(others, plan.seed, whole) if few else whole.again(others)
             rows.append(mine)
@@ -82,7 +82,7 @@ def fit(trained: Trained, champion: Version | None, generated: Array, share_old:
             before = parts_of(Auto.from_tensors(champion.network, champion.scoring), generated)
             were = zip(champion.scoring["auto.tables"], before, after, strict=True)
             olds = [carried(table, b, a) for table, b, a in were]
-        else:  # a champion of another kind has no such scores: drawn vectors stand in for them
+        else:  # a champion of another kind has no such scores: those of drawn vectors are used
             olds = [np.sort(a) for a in after]
         each = zip(olds, parts, strict=True)
         tables = [mixed(old, own, share_old).scores for old, own in each]
@@ -96,16 +96,16 @@ def fit(trained: Trained, champion: Version | None, generated: Array, share_old:
 
 
 def _vouched(said: Float64, n: int) -> Float64:
-    """Return what stands in a table of n scores for rows labelled normal, which score `said`.
+    """Return the entries for rows labelled normal, with scores `said`, in a table of n scores.
 
-    As many as make each of these at most as rare as one in 1 / LABELLED, however few they are: by
-    their number alone they would be the rarest of all normals, and go on alarming.
+    There are so many entries that no labelled row has a p-value below LABELLED. By their number
+    alone, labelled rows would be the rarest of all normals and would go on alarming.
     """
     return np.full(math.ceil(n * LABELLED / (1.0 - LABELLED)), said.max())
 
 
 def _joined(parts: Float64, of: Float64 | None = None) -> Float64:
-    """Return the score of the parts `of` (6, n), or of `parts` (6, n), which calibrate each."""
+    """Return the score of the parts `of` (6, n), by default `parts`, which calibrate it."""
     found = [
         Surprise(Calibration(np.sort(representable(table))))(representable(own))
         for table, own in zip(parts, parts if of is None else of, strict=True)
@@ -116,7 +116,7 @@ def _joined(parts: Float64, of: Float64 | None = None) -> Float64:
 def _remembered(
     trained: Trained, champion: Version | None, n: int, rng: np.random.Generator
 ) -> Array:
-    """Return n stand-ins for the old normals, scaled (n, d); none where there is no past."""
+    """Return n vectors in place of the old normals, scaled (n, d); none if there is no past."""
     past = trained.past
     if not n or not past.learned or champion is None:
         return trained.x[:0]

@@ -1,4 +1,4 @@
-"""How the kind `vae` learns: gradient steps on new vectors and on what the past brings."""
+"""How the kind `vae` learns: gradient steps on new vectors and on the past."""
 
 import math
 from collections.abc import Generator
@@ -31,8 +31,8 @@ from models.vae.vae import VAE
 from models.version.version import Version
 
 PROBE, LEAST_PROBE = 10, 200  # a probe of weights takes a tenth of the steps, at least 200
-PROBED = 2_000  # old vectors that a probe is looked at on
-LOSS_EVERY = 10  # steps between two looks at the loss: a look costs a synchronisation
+PROBED = 2_000  # the old vectors on which a probe's loss is measured
+LOSS_EVERY = 10  # steps between two readings of the loss: each reading needs a synchronisation
 
 
 def learn(given: Prepared, config: Config, weights: Weights) -> Generator[Progress, None, Version]:
@@ -40,7 +40,7 @@ def learn(given: Prepared, config: Config, weights: Weights) -> Generator[Progre
     previous, new, classes = given.previous, given.new, given.classes
     likelihood, scaler = likelihood_and_scaler(given, config)
     if likelihood == "identity":
-        likelihood = "gaussian"  # what the past draws need not lie in [0, 1]
+        likelihood = "gaussian"  # vectors drawn from the past may lie outside of [0, 1]
     outputs = Outputs(likelihood, scaler.slots.counts if scaler.slots else ())
     behind = past(previous, config)
     x = x_new = scaler.transform(new)
@@ -76,11 +76,11 @@ def learn(given: Prepared, config: Config, weights: Weights) -> Generator[Progre
 
 
 def _places(vouched: NDArray[np.bool_] | None, n: int, total: int) -> NDArray[np.intp]:
-    """Return the positions of the vouched rows; the n new rows are the last of `total` rows."""
+    """Return the indices of the vouched rows; the n new rows are the last of `total` rows."""
     if vouched is None:
         return np.empty(0, np.intp)
     places = np.flatnonzero(vouched) + total - n
-    return places[places >= 0]  # a window may have left some out
+    return places[places >= 0]  # a window may have left out some rows
 
 
 def _finished(trained: Trained) -> Version:
@@ -98,9 +98,9 @@ def _probes(
     outputs: Outputs,
     weights: Weights,
 ) -> Generator[Progress, None, list[dict[str, float]]]:
-    """Try weights in short trainings, where they are to be chosen: the losses each leads to.
+    """Try mixing weights in short trainings, if the config asks for it; return each one's losses.
 
-    On old vectors drawn afresh and on new ones held out: the mean negative ELBO in nats.
+    A loss is the mean negative ELBO in nats, on newly drawn old vectors and on held-out new ones.
     """
     probes: list[dict[str, float]] = []
     if (weights or config.weights) != "auto" or previous is None or not behind.replays:
@@ -130,7 +130,7 @@ def _given(w_new: float) -> dict[str, float]:
 
 
 def _begun(chosen: Plan, previous: Version | None, behind: Past) -> VAE:
-    """Return the networks as training begins with them."""
+    """Return the networks with which training begins."""
     vae = VAE(chosen.shape, chosen.networks, chosen.dropout, chosen.seed)
     if previous and behind.warm:
         vae.load(behind.grown or previous.network)
@@ -142,7 +142,7 @@ def _begun(chosen: Plan, previous: Version | None, behind: Past) -> VAE:
 def _optimise(
     setting: Setting, chosen: Plan, past: Past, x: Array, warm: bool
 ) -> Generator[Progress, None, list[float]]:
-    """Take the plan's gradient steps; return the mean loss of each tenth of them."""
+    """Take the plan's gradient steps; return the mean loss of each tenth of the steps."""
     vae = setting.vae
     numpy_rng = np.random.default_rng([chosen.seed, 2])
     torch_rng = torch.Generator().manual_seed(chosen.seed)
@@ -157,15 +157,15 @@ def _optimise(
     vae.train()
     for step in range(chosen.steps):
         done = step / chosen.steps
-        # A first training learns to reconstruct before the prior pulls at the codes; a network
-        # that could already do so needs no such help.
+        # A first training learns to reconstruct before the prior constrains the codes. A network
+        # that can already reconstruct needs no such warm-up.
         beta = 1.0 if warm else min(1.0, 3.0 * done)
         batch, n_prev, answers = next(steps)
         look = step % LOSS_EVERY == 0 or step == chosen.steps - 1
         each = gradient(batch, beta, torch_rng, answers, look=look)  # (M,)
         if extras:
             more = torch.stack([extra(batch, n_prev, torch_rng) for extra in extras]).sum(0)
-            if more.requires_grad:  # not where there is nothing to hold to
+            if more.requires_grad:  # only if there is a past to preserve
                 more.sum().backward()  # type: ignore[no-untyped-call]
             each = each + more.detach() if look else each
         optimiser.step(chosen.learning_rate * _rate(done))
@@ -188,5 +188,5 @@ def _mean(rows: Tensor) -> float | None:
 
 
 def _rate(done: float) -> float:
-    """Return the learning rate's factor: a short rise, then a cosine down to a twentieth."""
+    """Return the learning rate's factor: a short rise, then a cosine that falls to a twentieth."""
     return min(1.0, 0.1 + done / 0.05) * (0.05 + 0.475 * (1.0 + math.cos(math.pi * done)))

@@ -1,4 +1,4 @@
-"""The batch of each gradient step: old rows, new rows, and the champion's answers to the old."""
+"""The batch of each gradient step: old rows, new rows, and the teacher's answers on old rows."""
 
 from collections.abc import Iterator
 
@@ -14,29 +14,30 @@ from models.training.plan import Plan
 from models.vae.gradient import Answers
 from models.version.version import Version
 
-CHUNK = 1024  # old vectors drawn at once: enough for a large product, few enough for the cache
+# old vectors drawn at a time: enough for a large matrix product, few enough for the cache
+CHUNK = 1024
 
 
 def batches(
     chosen: Plan, past: Past, x: Array, rng: np.random.Generator
 ) -> Iterator[tuple[Tensor, int, Answers | None]]:
-    """Yield the batch of each step, (M, n_prev + n_new, d), and n_prev, epoch after epoch.
+    """Yield each step's batch (M, n_prev + n_new, d), n_prev, and answers, epoch after epoch.
 
-    With them, where the past has a teacher, its answers on the first of the old vectors. Those
-    are the same for all M networks; the new ones each network's own.
+    If the past has a teacher, the answers are the teacher's on the first of the old vectors; else
+    None. All M networks get the same old vectors; each network gets its own new ones.
     """
     rows = [np.flatnonzero(~chosen.left_out(m)) for m in range(chosen.networks)]
     n = len(rows[0])
     told, bare = _Replay(past, past.teacher, x[:0], rng), _Replay(past, None, x[:0], rng)
     while True:
-        # A network that leaves a fold out sees some of its other vectors twice an epoch.
+        # Each network draws n rows per epoch; one with fewer rows draws some of them twice.
         order = np.stack([np.resize(rng.permutation(own), n) for own in rows])  # (M, n)
         taken = 0
         for n_prev, n_new in mixing.counts(n, chosen.batch_size, chosen.new_rows):
             batch, answers = x[order[:, taken : taken + n_new]], None
             if n_prev:
-                # An answer costs every network a pass through its decoder more: those on as
-                # many rows as half of the batch stand for all.
+                # Each answer costs every network one more pass through its decoder. Answers on at
+                # most half a batch of rows therefore represent all old rows.
                 most = min(n_prev, (n_prev + n_new + 1) // 2) if past.teacher else 0
                 first, answers = told.draw(most)
                 old = np.concatenate([first, bare.draw(n_prev - most)[0]])
@@ -47,7 +48,7 @@ def batches(
 
 
 class _Replay:
-    """Draws old vectors in chunks: one large pass through the decoder beats many small."""
+    """Draws old vectors in chunks: one large decoder pass is faster than many small ones."""
 
     def __init__(
         self, past: Past, teacher: Version | None, nothing: Array, rng: np.random.Generator
@@ -58,7 +59,7 @@ class _Replay:
         self._answers: Answers | None = None
 
     def draw(self, n: int) -> tuple[Array, Answers | None]:
-        """Return the next n vectors (n, d), of the generator's never one twice, and its answers."""
+        """Return the next n vectors (n, d), no generated one twice, and the answers on them."""
         if self._used + n > len(self._drawn):
             self._drawn, self._used = self._chunk(max(n, CHUNK)), 0
             if self._teacher is not None:

@@ -1,12 +1,12 @@
-"""Training the solver head on the new vectors and on stand-ins for the old ones.
+"""Trains the solver head on the new vectors and on replayed vectors.
 
-With r the share of the new, w_new, the solver S_i of Shin et al., 2017, minimises
+With r = w_new the share of new vectors, the solver S_i of Shin et al., 2017, minimises
 
     r E_{(x, y) ~ D_i} [CE(S_i(x), y)] + (1 - r) E_{x' ~ G_{i-1}} [CE(S_i(x'), S_{i-1}(x'))]
 
-so that old vectors are drawn by the previous generator and labelled by the previous solver. The
-other strategies give the second term what they keep: exemplars their own labels (iCaRL), `lwf`
-the previous solver's answers on the new vectors, `finetune` nothing.
+The previous generator draws the old vectors, and the previous solver labels them. The other
+strategies replace the second term by what they keep: `icarl` by exemplars with their own labels,
+`lwf` by the previous solver's answers on the new vectors, `finetune` by nothing.
 """
 
 from dataclasses import replace
@@ -26,7 +26,7 @@ from models.version.version import Version
 
 HIDDEN = 128
 STEPS = 1_000
-BATCH = 128  # of the new, and as many of the old
+BATCH = 128  # new vectors in a batch, with as many old ones
 LEARNING_RATE = 3e-3
 GENERATED = 4_000  # old vectors drawn
 
@@ -34,10 +34,10 @@ GENERATED = 4_000  # old vectors drawn
 def solved(
     version: Version, previous: Version | None, behind: Past, x: Array, labels: Labels | None
 ) -> Version:
-    """Return `version` with a solver, if `labels` were given or its predecessor has one.
+    """Return `version` with a solver if `labels` were given or its predecessor has a solver.
 
-    x (n, d) are the new vectors, scaled, of the classes `labels` (n,). Where they came without,
-    the old classes are learned again, for their codes have moved.
+    x (n, d) are the new vectors, scaled, of the classes `labels` (n,). Without labels the old
+    classes are learned again, because their codes have moved.
     """
     if labels is None and (previous is None or not len(classes(previous.memory))):
         return version
@@ -74,7 +74,7 @@ def _solver(
 def _old(
     previous: Version, behind: Past, x: Array, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Return stand-ins for the old vectors (m, d) and their classes' probabilities (m, C)."""
+    """Return vectors (m, d) in place of the old ones, and their class probabilities (m, C)."""
     if behind.generator is not None:
         rows = behind.generator.draw(GENERATED, rng)
     elif len(previous.kept) and EXEMPLARS in previous.memory:
@@ -99,7 +99,7 @@ def _padded(shares: Array, width: int) -> Array:
 
 
 def _grown(previous: Version | None, C: int, k: int, rng: np.random.Generator) -> list[Array]:
-    """Return the previous solver's arrays with outputs for C classes; new ones near 0."""
+    """Return the previous solver's arrays extended to C classes; new weights are near 0."""
     if previous is None or not len(classes(previous.memory)):
         U = rng.standard_normal((k, HIDDEN), dtype=np.float32) * np.float32(np.sqrt(2.0 / k))
         return [U, np.zeros((1, HIDDEN), np.float32), *_outputs(rng, C)]
@@ -121,7 +121,7 @@ def _trained(
     frozen: int,
     rng: np.random.Generator,
 ) -> list[Array]:
-    """Minimise the parts' weighted cross-entropies; leave all but outputs `frozen` on as it is."""
+    """Minimise the parts' weighted cross-entropies; train only the outputs from `frozen` on."""
     U, a, V, b = (torch.from_numpy(part.copy()).requires_grad_() for part in head)
     learning = [V, b] if frozen else [U, a, V, b]
     optimiser = Adam(learning)
@@ -147,8 +147,9 @@ def _trained(
 def _kept_labels(
     previous: Version | None, version: Version, x: Array, labels: Labels
 ) -> dict[str, NDArray[Any]]:
-    """Return the labels of the real vectors that `version` keeps, as its memory holds them."""
-    named = dict(zip(map(bytes, x), labels.tolist(), strict=True))  # kept ones are copies
+    """Return the labels of the real vectors that `version` keeps, from its memory."""
+    # kept vectors are copies of new ones
+    named = dict(zip(map(bytes, x), labels.tolist(), strict=True))
     if previous is not None and EXEMPLARS in previous.memory:
         old = previous.memory[EXEMPLARS].tolist()
         named |= dict(zip(map(bytes, previous.kept), old, strict=True))

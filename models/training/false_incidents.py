@@ -1,4 +1,4 @@
-"""How often the normals of a training would open incidents, by every rule: part of the lineage."""
+"""Counts how often a training's normals would open incidents under each rule, for the lineage."""
 
 from dataclasses import replace
 
@@ -12,15 +12,15 @@ from models.parts.incident_rule import Curve, curve, ranked
 from models.scores.by_name import base
 from models.version.version import Version
 
-MOST = 50_000  # latest rows that are judged once more: a second or so
+MOST = 50_000  # the most of the latest rows that are judged again, in about a second
 
 
 def by_rank(
     version: Version, previous: Version | None, new: NDArray[np.float32], policy: Policy
 ) -> Version:
-    """Return the version, its lineage with the curve of the normals new (n, d) as they arrived.
+    """Return the version with the curve of the normals new (n, d), in order of arrival.
 
-    For what holds no rows out: the rows are ranked among themselves.
+    This is for kinds that hold out no rows: the rows are ranked among themselves.
     """
     alpha = version.threshold_for(policy).alpha
     if not 0.0 < alpha < 1.0:
@@ -36,10 +36,10 @@ def on_held_out(
     scores: Float64,
     policy: Policy,
 ) -> Version:
-    """Return the version, its lineage with the curve of blocks of normals that it never learned.
+    """Return the version with the curve of blocks of normals that it never learned.
 
-    `scores` (m,) are those of the trained vectors numbered `rows` (m,), each by a network that left
-    it out. Rows that follow each other are a block; no incident reaches from one into the next.
+    `scores` (m,) are of the trained vectors with indices `rows` (m,), each by a network that left
+    it out. Consecutive rows form a block; no incident extends from one block into the next.
     """
     alpha = version.threshold_for(policy).alpha
     if not 0.0 < alpha < 1.0 or not len(rows):
@@ -48,16 +48,16 @@ def on_held_out(
     blocks = np.cumsum(np.diff(rows[order], prepend=rows[order][:1]) > 1, dtype=np.int64)
     if version.config.score == base(version.config.score):
         severe = severities(version.calibration.p_values(scores), alpha)
-    else:  # the scores are those before they were made relative to their regime
+    else:  # these scores are base scores, not relative to their regime
         severe = ranked(scores, alpha)
     found = curve(severe[order], alpha, blocks)
     return _recorded(version, previous, replace(found, held_out=True))
 
 
 def _recorded(version: Version, previous: Version | None, found: Curve) -> Version:
-    """Return the version with the curve, which goes on from the previous version's.
+    """Return the version with the curve, joined with the previous version's curve.
 
-    What earlier normals showed of runs holds on.
+    The runs among earlier normals still count.
     """
     earlier = Curve.of(previous.lineage) if previous else None
     return version.recorded(incidents=found.joined(earlier).kept())

@@ -1,8 +1,9 @@
-"""Which network's score of a row calibrates: that one's which left it out, or which serves.
+"""Chooses the score of each row that calibrates: a held-out score or the serving network's.
 
-A row that a network of a fold left out is scored by that network, though another one serves. For
-rows that are like no other that is right. A value that comes again and again is another matter: the
-network that serves saw it and will see it again, and what it gives that very value is no estimate.
+Usually a row calibrates with its score by the network that left it out, though another network
+serves. That is right for a row that is unlike any other. A value that recurs is different: the
+serving network has learned it and will see it again, and its score of this value is already the
+exact one.
 """
 
 from typing import NamedTuple
@@ -16,9 +17,9 @@ from models.training.mixing import RARE
 
 
 class Copies(NamedTuple):
-    """Of each row of a training (n,): where the first one equal to it is, and how many are.
+    """For each row of a training: the index of the first equal row, and the number of equal rows.
 
-    Of `rows` in all.
+    Both are (n,). `rows` is the number of all rows.
     """
 
     first: NDArray[np.int64]
@@ -27,7 +28,7 @@ class Copies(NamedTuple):
 
     @classmethod
     def of(cls, x: Array) -> "Copies":
-        """Return those of the rows of x (n, d)."""
+        """Find the copies among the rows of x (n, d)."""
         _, first, of, counts = np.unique(
             x, axis=0, return_index=True, return_inverse=True, return_counts=True
         )
@@ -35,38 +36,39 @@ class Copies(NamedTuple):
         return cls(first[of], counts[of], len(x))
 
     def of_rows(self, some: NDArray[np.int64]) -> "Copies":
-        """Return what is known of the rows `some` (m,), given as indices into all rows."""
+        """Return the entries of the rows with indices `some` (m,)."""
         return self._replace(first=self.first[some], counts=self.counts[some])
 
     @property
     def common(self) -> NDArray[np.bool_]:
-        """Which rows are a value that makes up `COMMON` of all and more."""
+        """Mask of the rows whose value makes up at least the share `COMMON` of all rows."""
         common: NDArray[np.bool_] = self.counts >= max(2.0, COMMON * self.rows)
         return common
 
     @property
     def distinct(self) -> int:
-        """How many rows there are if copies count once, but common values each time."""
+        """The number of rows if copies count once, but common values each time."""
         once = self.first == np.arange(len(self.first))
         return int((once | self.common).sum())
 
 
 def calibrating(own: Float64, serving: Float64, copies: Copies) -> Float64:
-    """Return the scores (..., n) that calibrate rows which `copies` describes.
+    """Return the scores (..., n) that calibrate the rows of `copies`.
 
-    `own` (..., n) are by the networks that left the rows out, `serving` (..., n) by the one that
-    serves. A common value has the score that it will have. Of a copy the larger counts: its like
-    was in one fold, so that it may come again as it is or not.
+    `own` (..., n) are the scores by the networks that left the rows out, `serving` (..., n) those
+    by the serving network. A common value takes the serving score, which it will have again. A
+    copied row takes the larger of both scores, because an equal row may or may not come again.
     """
     found = np.where(copies.counts > 1, np.maximum(own, serving), own)
     return np.where(copies.common, serving, found)
 
 
 def disagreement(held_out: Float64, serving: Float64) -> float | None:
-    """Return on which share of the rows the network that serves would alarm at 1 % asked.
+    """Return the share of learned rows on which the serving network would alarm at a rate of 1 %.
 
-    At the threshold that the scores `held_out` (n,) give, beside `serving` (n,) of the same rows;
-    None where chance explains it. It learned the rows, so it should be less than asked.
+    The threshold follows from the scores `held_out` (n,); `serving` (n,) are scores of the same
+    rows. The serving network learned the rows, so the share should be below 1 %. The result is None
+    if chance explains the share.
     """
     calibration = Calibration(np.sort(representable(held_out)))
     at = calibration.threshold({"fpr": RARE}).value

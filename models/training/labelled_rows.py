@@ -1,10 +1,10 @@
-"""Rows of an experience that a person labelled normal: learned with a weight of their own.
+"""Rows of an experience that a person labelled normal; they have a weight of their own.
 
-By their number alone a few rows weigh nothing, least of all beside a long past. So they are
-repeated in every epoch, and the new rows together weigh FLOOR at the least. None of them
-calibrates: their scores say nothing of the normals that nobody looked at. Where they come almost
-alone, vectors drawn from the previous version stand beside them and calibrate; but MANY that are
-most of what came are a regime like any other.
+By their number alone, a few rows have almost no weight beside a long past. Labelled rows are
+therefore repeated in every epoch, and all new rows together weigh at least FLOOR. Labelled rows do
+not calibrate: their scores are not typical of unlabelled normals. If an experience has few other
+rows, vectors drawn from the previous version are added for the calibration. An experience of at
+least MANY rows, most of them labelled, is learned like any other.
 """
 
 from collections.abc import Mapping
@@ -19,15 +19,15 @@ from models.training import mixing
 from models.training.plan import Plan
 from models.training.prepared import Prepared
 
-SHARE = 0.2  # of a training, the most that labelled rows weigh together
-FLOOR = 0.2  # least weight of the new rows where some of them are labelled
-HALF = 0.5  # of the new rows, the most that labelled ones are repeated to
-MOST_COPIES = 200  # of one row
-MANY = 200  # rows that can calibrate themselves where most of them are labelled
+SHARE = 0.2  # the largest weight of all labelled rows together in a training
+FLOOR = 0.2  # the least weight of the new rows if some of them are labelled
+HALF = 0.5  # labelled rows are repeated up to this share of the new rows
+MOST_COPIES = 200  # the most copies of one row
+MANY = 200  # from this many rows on, an experience of mostly labelled rows calibrates itself
 
 
 def copies(n: int, labelled: int, w_new: float) -> int:
-    """Return how often each of the `labelled` of n new rows is repeated.
+    """Return how many copies to add of each of the `labelled` rows among n new rows.
 
     >>> copies(n=1000, labelled=10, w_new=0.2), copies(n=1000, labelled=10, w_new=1.0)
     (98, 23)
@@ -40,7 +40,7 @@ def copies(n: int, labelled: int, w_new: float) -> int:
 
 
 def topped_up(given: Prepared, seed: int) -> Prepared:
-    """Return the rows to learn; MIN_VECTORS of them are unlabelled, as some must calibrate."""
+    """Return the rows to learn, with drawn ones if fewer than MIN_VECTORS can calibrate."""
     if given.previous is None or given.vouched is None or not given.vouched.any():
         return given
     missing = MIN_VECTORS - int((~given.vouched).sum())
@@ -62,7 +62,7 @@ def weights(
     n: int,
     rows: NDArray[np.intp],
 ) -> str | Mapping[str, float] | None:
-    """Return the weights asked for; with labelled `rows`, FLOOR for the new ones at the least."""
+    """Return the configured weights; with labelled `rows`, new rows weigh at least FLOOR."""
     if not len(rows):
         return asked
     w_new = max(mixing.weights(asked or config.weights, learned, n)[1], FLOOR if learned else 1.0)
@@ -70,7 +70,7 @@ def weights(
 
 
 def emphasised(x: Array, plan: Plan, rows: NDArray[np.intp]) -> tuple[Array, Plan]:
-    """Return x (n, d) with `rows` of it repeated, and the plan; no network leaves these out."""
+    """Return x (n, d) with copies of `rows` appended, and a plan that never leaves them out."""
     if not len(rows) or (len(rows) > HALF * len(x) and len(x) >= MANY):
         return x, plan
     folds = plan.folds.copy()

@@ -1,4 +1,4 @@
-"""What each kind of model gives a training: a function that learns, step by step."""
+"""The interface of a kind's function `learn`, which learns step by step."""
 
 from collections.abc import Generator, Mapping
 from typing import NamedTuple, Protocol
@@ -12,9 +12,10 @@ Weights = str | Mapping[str, float] | None
 
 
 class Progress(NamedTuple):
-    """How far a training is: `fraction` in [0, 1] of its steps, and the latest loss in nats.
+    """The progress of a training: `fraction` in [0, 1] of its steps, and the latest loss in nats.
 
-    And that of network 0 on old and on new vectors, None where the step had none of them.
+    `old` and `new` are the losses of network 0 on old and on new vectors; None if the step had no
+    such vectors.
     """
 
     fraction: float
@@ -29,8 +30,8 @@ class Learn(Protocol):
     def __call__(
         self, given: Prepared, config: Config, weights: Weights
     ) -> Generator[Progress, None, Version]:
-        """Return the version learned from `given` on top of its previous one.
+        """Return the version learned from `given` on top of its previous version.
 
-        It yields after every step; raises VectorError for vectors that the kind cannot take and
-        TrainingError when training comes to nothing.
+        The generator yields after every step. It raises VectorError for vectors that the kind does
+        not support, and TrainingError if the training fails.
         """

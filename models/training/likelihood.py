@@ -1,4 +1,4 @@
-"""Which likelihood vectors are learned with, where the config leaves that open."""
+"""Chooses the likelihood if the config says `auto`."""
 
 import math
 
@@ -9,12 +9,13 @@ from models.config import Config
 from models.parts.scaler import Scaler
 from models.training.prepared import Prepared
 
-LOOKED_AT = 2_000  # vectors from which the likelihood is chosen
-ALIKE = 1.5  # times: neighbouring pixels are more alike than others, in every set that was tried
+LOOKED_AT = 2_000  # the most vectors used to choose the likelihood
+# in all image sets tried, neighbours are at least this many times as alike as other columns
+ALIKE = 1.5
 
 
 def likelihood_and_scaler(given: Prepared, config: Config) -> tuple[str, Scaler]:
-    """Return those of the previous version, or those that a first training's vectors need."""
+    """Return likelihood and scaler of the previous version, or fit them to the first vectors."""
     previous, new = given.previous, given.new
     if previous:
         return previous.network.shape.likelihood, previous.scaler
@@ -24,10 +25,10 @@ def likelihood_and_scaler(given: Prepared, config: Config) -> tuple[str, Scaler]
 
 
 def likelihood_of(X: Array, config: Config) -> str:
-    """Return the configured likelihood; for `auto`, Bernoulli for what looks like images.
+    """Return the configured likelihood; for `auto`, Bernoulli if the vectors look like images.
 
-    Intensities share one scale whose floor many of them touch and whose top many of them reach,
-    and neighbours are alike: ratings and percentages are no images.
+    Intensities of images share one scale; many of them lie at its floor and many at its top, and
+    neighbours are alike. Ratings and percentages do not look like that.
     """
     asked = config.model.likelihood if config.model != "auto" else "auto"
     if asked != "auto":
@@ -35,20 +36,21 @@ def likelihood_of(X: Array, config: Config) -> str:
     if config.words:
         return "gaussian"
     low, high = float(X.min()), float(X.max())
-    lit = X[:, X.max(axis=0) > low]  # columns that are not constantly dark
+    lit = X[:, X.max(axis=0) > low]  # columns that are not always dark
     between = ((lit > low) & (lit < high)).mean(axis=0)
-    # One-hot columns reach the top too, but have nothing in between.
+    # One-hot columns reach the top too, but have no values in between.
     shaded = (lit.max(axis=0) >= 0.9 * high) & (between > 0.05) if lit.size else np.zeros(1)
     image = X.shape[1] >= 16 and low == 0.0 and np.mean(low >= X) > 0.1 and shaded.mean() > 0.3
     return "bernoulli" if image and _neighbours_alike(X[:LOOKED_AT]) else "gaussian"
 
 
 def _neighbours_alike(X: Array) -> bool:
-    """Return whether neighbouring columns of X (n, d) go together more than others do.
+    """Return whether neighbouring columns of X (n, d) are more alike than other columns.
 
-    By the median correlation, without its sign: in rows of pixels it is three times as high and
-    more, where the order of columns means nothing it is the same. Columns that may make a square
-    have neighbours below them too: two classes of pictures alone make many pixels alike.
+    It compares median absolute correlations. Among neighbouring pixels the median is at least three
+    times as high; if the order of the columns has no meaning, it is the same. If the columns may
+    form a square, the neighbours below count too, because two classes of pictures alone make many
+    pixels alike.
     """
     z = X - X.mean(axis=0, dtype=np.float64)
     deviation = np.sqrt(np.square(z).mean(axis=0))

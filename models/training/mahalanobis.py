@@ -1,14 +1,15 @@
-"""The kind `mahalanobis`: a new regime is learned in milliseconds, from its mean, without training.
+"""The kind `mahalanobis` learns a new regime from its mean and covariance, in milliseconds.
 
 Lee et al., 2018 (`parts.tied_gaussians`): when class C + 1 arrives, its mean joins the others and
 
     Sigma = C / (C + 1) Sigma + 1 / (C + 1) Sigma_new.
 
-That counts a class of ten vectors as much as one of ten thousand. Here the two shares are the
-config's mixing weights: w_prev Sigma + w_new Sigma_new, `proportional` by default, which is the
-pooled covariance within classes, exactly. The features are the scaled vectors: frozen, as the
-scaler is, and measured no worse than a frozen VAE's (nine digits one by one: AUROC .979, with its
-hidden features .951, with its codes .773).
+That formula gives a class of ten vectors the same weight as one of ten thousand. Here the two
+shares are the config's mixing weights: w_prev Sigma + w_new Sigma_new. With the default
+`proportional` this is exactly the pooled covariance within classes. The features are the scaled
+vectors. They do not change, because the scaler does not, and they are no worse than a frozen VAE's
+features. On nine digits learned one by one the AUROC is 0.979; with the VAE's hidden features it is
+0.951, with its codes 0.773.
 """
 
 from collections.abc import Generator
@@ -34,18 +35,18 @@ from models.training.plan import FOLDS, runs, seeded
 from models.training.prepared import Prepared
 from models.version.version import Version
 
-WIDEST = 4_096  # features: the covariance then takes 64 MiB
-MOST = 256  # regimes; the next joins its nearest
-# Two equal Gaussians no further apart than two deviations have one mode between them: one regime.
+WIDEST = 4_096  # the most features: the covariance then takes 64 MiB
+MOST = 256  # the most regimes; a further one joins the nearest
+# Two equal Gaussians at most two deviations apart have a common mode: they are one regime.
 ONE_MODE = 2.0
-UNNAMED = -1  # the label of a regime whose vectors came without
+UNNAMED = -1  # the label of a regime whose vectors came without labels
 
 
 class _Regimes:
-    """Regimes being learned: shares (C,), means (C, d), labels (C,) and the covariance in them.
+    """Regimes while they are learned: shares (C,), means (C, d), labels (C,), shared covariance.
 
     The last `slots` of the d features are slots of categories. `were` are the shares before the
-    last vectors came, `of` (n,) the places of those.
+    latest vectors were added; `of` (n,) are the regime indices of these vectors.
     """
 
     def __init__(self, tied: Tied | None, labels: NDArray[np.int64], d: int, slots: int) -> None:
@@ -56,7 +57,7 @@ class _Regimes:
         self.covariance = tied.covariance(slots) if tied else np.zeros((d, d))
 
     def mix(self, x: Array, labels: NDArray[np.int64] | None, w_prev: float, w_new: float) -> None:
-        """Learn x (n, d), scaled, as one regime, or as one for each of its labels (n,)."""
+        """Learn x (n, d), scaled, as one regime, or as one regime for each of its labels (n,)."""
         known = Distance(self.tied()) if self.shares and labels is None else None
         self.were, self.of = self.shares, np.empty(len(x), np.int64)
         self.shares = [w_prev * share for share in self.shares]
@@ -71,7 +72,7 @@ class _Regimes:
             self.of[mine] = self._join(self._nearest(label, mean, known), label, mean, share)
 
     def _nearest(self, label: int, mean: Float64, known: Distance | None) -> int | None:
-        """Return the regime that a class of this mean (d,) is, None when it is a new one."""
+        """Return the index of the regime with this label or mean (d,); None for a new one."""
         if label != UNNAMED:
             return self.labels.index(label) if label in self.labels else None
         if known is None:
@@ -99,10 +100,11 @@ class _Regimes:
 
 
 def learn(given: Prepared, config: Config, weights: Weights) -> Generator[Progress, None, Version]:
-    """Return the version that knows the regimes of the previous one and that of `given` too.
+    """Return a version with the regimes of the previous version and the regime of `given`.
 
-    Where there are classes, each names a regime of its own. A previous version of another kind
-    brings the regimes that its generator draws. Raises VectorError for vectors too wide.
+    If there are class labels, each class is a regime of its own. For a previous version of another
+    kind, the regimes are found in vectors that its generator draws. Raises VectorError if the
+    vectors have too many columns.
     """
     version = _learned(given, config, weights)
     yield Progress(1.0, 0.0)
@@ -172,9 +174,10 @@ def _learned(given: Prepared, config: Config, weights: Weights) -> Version:
 def _met(
     version: Version, previous: Version | None, whole: _Regimes, x: Array, generated: Array
 ) -> Met:
-    """Return the regime of each new and each generated vector, by place, counted from 1.
+    """Return the regime index, counted from 1, of each new and each generated vector.
 
-    A regime keeps its place. Those of another kind are found anew in what its generator draws.
+    A regime keeps its index. The regimes of a version of another kind are found in vectors that its
+    generator draws.
     """
     tied = version.latents
     assert isinstance(tied, Tied)
@@ -214,7 +217,7 @@ def _known(previous: Version | None, d: int, slots: int, rng: np.random.Generato
 def _carried(
     previous: Version | None, tied: Tied, rng: np.random.Generator
 ) -> tuple[Array, Float64]:
-    """Return stand-ins for the old normals, scaled (g, d), and what the real ones score now."""
+    """Return vectors in place of the old normals, scaled (g, d), and the real ones' new scores."""
     if previous is None:
         return np.empty((0, tied.means.shape[1]), np.float32), np.empty(0)
     generated = _drawn(previous, rng)
@@ -229,11 +232,11 @@ def _drawn(previous: Version, rng: np.random.Generator) -> Array:
 def _evidence(
     version: Version, previous: Version | None, x: Array, held_out: Float64, old: Float64
 ) -> Evidence:
-    """Return what the gate decides on: alarm rates of champion and candidate, on new and old.
+    """Return the gate's evidence: alarm rates of champion and candidate on new and old normals.
 
-    The old normals are those of the calibration, with the scores that they had and the `old` (m,)
-    that they have now: of what one Gaussian a regime draws, more alarm than of real normals that
-    wander within bounds.
+    The old normals are those of the calibration, with their previous scores and their new scores
+    `old` (m,). Drawn vectors would not do: one Gaussian per regime has heavier tails than real,
+    bounded normals, so more of them alarm.
     """
     own = version.threshold
     alarms = float((held_out >= own).mean())

@@ -1,11 +1,11 @@
-"""How much of the past and how much of the new: the weights w_prev, w_new and their counts."""
+"""The mixing weights w_prev and w_new, and how many old and new vectors a batch has."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-LEAST_NEW = 0.3  # share of a batch that a new regime has at the least
-RARE = 0.01  # p-value from which on a new vector is news to the previous version
-NOVEL = 0.05  # share of the new vectors from which on they hold a new regime
+LEAST_NEW = 0.3  # the least share of a batch for a new regime
+RARE = 0.01  # a new vector is novel to the previous version up to this p-value
+NOVEL = 0.05  # the new vectors contain a new regime from this share of novel vectors on
 
 
 def weights(policy: str | Mapping[str, float], learned: int, n_new: int) -> tuple[float, float]:
@@ -14,13 +14,12 @@ def weights(policy: str | Mapping[str, float], learned: int, n_new: int) -> tupl
     Parameters
     ----------
     policy
-        `proportional`: n_prev / n and n_new / n by vectors learned so far;
-        `equal`: (.5, .5); `{"w_prev", "w_new"}`: as given;
-        `{"half_life": h}`: the past weighs what it would after each experience had lost half its
-        weight over h experiences: w_prev = 2 ** (-1 / h);
-        `auto`: proportional, where there is nothing to try weights on.
+        `proportional`: n_prev / n and n_new / n, by the vectors learned so far. `equal`: (0.5,
+        0.5). `{"w_prev", "w_new"}`: as given. `{"half_life": h}`: an experience loses half its
+        weight over h further experiences, so w_prev = 2 ** (-1 / h). `auto`: as `proportional`, if
+        there is nothing on which to try weights.
     learned
-        Vectors the previous version's lineage has learned from.
+        Vectors that the previous version and its ancestors have learned.
     n_new
         Vectors in the new experience.
 
@@ -43,7 +42,7 @@ def weights(policy: str | Mapping[str, float], learned: int, n_new: int) -> tupl
 
 
 def candidates(learned: int, n_new: int) -> list[float]:
-    """Return the w_new that `auto` tries: by counts first, then .2, .5 and .8.
+    """Return the w_new that `auto` tries: by counts first, then 0.2, 0.5 and 0.8.
 
     >>> candidates(learned=300, n_new=300)
     [0.5, 0.2, 0.8]
@@ -52,11 +51,11 @@ def candidates(learned: int, n_new: int) -> list[float]:
 
 
 def best(probes: Sequence[Mapping[str, float]], learned: int, n_new: int) -> float:
-    """Return the w_new of the probe under which all normals together, old and new, lose least.
+    """Return the w_new of the probe with the lowest mean loss over all normals, old and new.
 
-    Each probe has `w_new` and the mean losses that it led to, `old` and `new`, in nats; `learned`
-    old vectors count as often as there are of them. What is forgotten is not learned again,
-    while the new is what the rest of the training goes on to learn.
+    Each probe has `w_new` and its mean losses `old` and `new`, in nats. The mean is over the
+    `learned` old vectors and the new ones. The old loss counts in full because forgotten vectors
+    are not learned again; the rest of the training still improves on the new ones.
 
     >>> best([{"w_new": 0.1, "old": 20.0, "new": 29.0},
     ...       {"w_new": 0.5, "old": 21.0, "new": 25.0},
@@ -67,11 +66,11 @@ def best(probes: Sequence[Mapping[str, float]], learned: int, n_new: int) -> flo
 
 
 def least_new(novel: float, n: int) -> float:
-    """Return the least share in a batch of n new vectors, given how many of them are novel.
+    """Return the least share of a batch for n new vectors, given their share `novel`.
 
-    By the counts alone fifty rows of a new regime after twenty thousand would be in every third
-    batch once, and the regime would not be learned. `novel` is their share that is as rare to the
-    previous version as RARE of its own: what chance explains of it asks for nothing.
+    By counts alone, fifty rows of a new regime after twenty thousand rows would give one row in
+    every third batch, and the regime would not be learned. `novel` is the share of new vectors with
+    p <= RARE under the previous version. A share that chance explains gives 0.
 
     >>> least_new(1.0, 50), least_new(0.03, 50)
     (0.3, 0.0)
@@ -81,20 +80,20 @@ def least_new(novel: float, n: int) -> float:
 
 
 def steps_per_epoch(n_new: int, batch_size: int, w_new: float) -> int:
-    """Return how many gradient steps one pass over `n_new` new vectors takes."""
+    """Return the number of gradient steps in one pass over `n_new` new vectors."""
     return math.ceil((n_new + _old(n_new, w_new)) / batch_size)
 
 
 def _old(n_new: int, w_new: float) -> int:
-    """Return how many old vectors come with `n_new` new ones."""
+    """Return the number of old vectors for `n_new` new ones."""
     return round(n_new * (1.0 - w_new) / w_new)
 
 
 def counts(n_new: int, batch_size: int, w_new: float) -> Iterator[tuple[int, int]]:
     """Yield (n_prev, n_new) of each step of one epoch over `n_new` new vectors.
 
-    Every step's counts sum to `batch_size` in the ratio of the weights, what rounding leaves is
-    carried over to the next step, and the last, partial step keeps the ratio of the epoch.
+    The counts of every step sum to `batch_size`, in the ratio of the weights. The rounding error is
+    carried over to the next step. The last step may be smaller; it keeps the ratio of the epoch.
 
     >>> list(counts(n_new=5, batch_size=4, w_new=0.5))
     [(2, 2), (2, 2), (1, 1)]

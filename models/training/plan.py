@@ -1,4 +1,4 @@
-"""How one experience is learned: each `auto` of a config, chosen from dimension and count."""
+"""The plan for learning one experience: it resolves each `auto` of a config."""
 
 import math
 from collections.abc import Mapping
@@ -17,17 +17,20 @@ from models.training import mixing
 from models.training.held_out import Copies
 from models.version.version import Version
 
-FOLDS, FEW = 5, 400  # of so few vectors; of more, in FOLDS - 1, a network learns from 75 %
-FEW_FOLDS, LARGE = 2, 300_000  # for networks of more parameters, where folds are far from free
-ENOUGH = 1_000  # calibration scores; ten lie beyond 1 %, and more folds do not hold it better
+# folds for at most FEW vectors; for more, FOLDS - 1, so that a network learns from 75 %
+FOLDS, FEW = 5, 400
+# folds for networks of more than LARGE parameters, whose folds are expensive
+FEW_FOLDS, LARGE = 2, 300_000
+ENOUGH = 1_000  # calibration scores: ten lie beyond 1 %, and more folds do not improve the rate
 RUNS = 5  # contiguous runs of rows in each fold
-HELD_OUT = 0.2  # share of the new vectors kept from training where folds would cost too much
+HELD_OUT = 0.2  # the share of new vectors held out from training if folds would cost too much
 MOST_HELD_OUT = 4_000
-LEAST_STEPS = 400  # a network of this kind is not near its optimum before, however few vectors
-SMALL = 100_000  # parameters; up to this size a step is cheap, so there are half as many more
-REPLAY_STEPS = 3.0  # the fewest of a large network's retraining, in those of its first training
-# The training regime `stable`: how many times smaller the batches and higher the first rate are,
-# by how much the rate falls with every experience, and the dropout.
+LEAST_STEPS = 400  # fewer steps do not bring a network near its optimum, however few the vectors
+SMALL = 100_000  # up to this many parameters a step is cheap, so there are THOROUGH times as many
+# a large network's retraining takes at least LEAST_STEPS times this many whole batches
+REPLAY_STEPS = 3.0
+# The training regime `stable`: how many times smaller the batches are, how many times higher the
+# first learning rate is, the factor of the rate with every experience, and the dropout.
 SMALLER, HIGHER, DECAY, DROPOUT = 2, 2.0, 0.8, 0.1
 
 Labels = NDArray[np.int64]
@@ -37,10 +40,10 @@ Labels = NDArray[np.int64]
 class Plan:
     """How one experience is learned.
 
-    `new_rows`: the share of new vectors in a batch, w_new where the past is replayed, or more where
-    they are few and new to the previous version; else 1.
-    `folds` (n,) says which network alone leaves a vector out: m >= 1 for network m, -1 for network
-    0, which becomes the version, 0 for none.
+    `new_rows` is the share of new vectors in a batch. It is 1 if nothing is replayed. Otherwise it
+    is w_new, or more if the new vectors are few and novel to the previous version. `folds` (n,)
+    says which network leaves out each vector: m >= 1 means network m, -1 network 0, which becomes
+    the version, and 0 none.
     """
 
     shape: Shape
@@ -56,17 +59,17 @@ class Plan:
 
     @property
     def networks(self) -> int:
-        """The candidate, and one network for each fold."""
+        """The number of networks: the candidate, and one for each fold."""
         return int(self.folds.max(initial=0)) + 1
 
     def left_out(self, network: int) -> NDArray[np.bool_]:
-        """Return which vectors that network leaves out, (n,)."""
+        """Return a mask (n,) of the vectors that the network leaves out."""
         mine: NDArray[np.bool_] = self.folds == (network or -1)
         return mine
 
 
 class Outputs(NamedTuple):
-    """What a network's decoder says: the likelihood's name, and the slots of each category."""
+    """The outputs of a network's decoder: the likelihood's name, and the slots of each category."""
 
     likelihood: str
     categories: tuple[int, ...] = ()
@@ -80,7 +83,7 @@ def plan(
     outputs: Outputs,
     weights: str | Mapping[str, float] | None,
 ) -> Plan:
-    """Choose for the scaled vectors x (n, d), to be learned on top of `past`."""
+    """Plan how to learn the scaled vectors x (n, d) on top of `past`."""
     n, d = x.shape
     model = Model() if config.model == "auto" else config.model
     before = past.grown or (previous.network if previous and past.warm else None)
@@ -89,7 +92,7 @@ def plan(
     w_prev, w_new = mixing.weights(policy, past.learned, n)
     seed = seeded(config.seed, previous)
     rng = np.random.default_rng([seed, 1])
-    # A hundred rows that come fifty times each calibrate, and teach, like a hundred.
+    # A hundred rows of fifty copies each count as a hundred, for calibration and for training.
     distinct = Copies.of(x).distinct if n <= 2 * MOST_HELD_OUT else n
     folds = _folds(x, distinct, _parameters(shape), config.score.endswith("+regime"), rng)
     n_trained = int((folds >= 0).sum())
@@ -107,14 +110,15 @@ def plan(
     if model.epochs:
         steps = model.epochs * per_epoch
     else:
-        # The budget is counted in vectors and does not grow with what has been learned before, or
-        # the thirtieth update would cost ten times the second; where the new share is small,
-        # epochs are fewer.
+        # The budget counts vectors and does not grow with the vectors learned before. Otherwise the
+        # thirtieth update would cost ten times the second. If the share of new vectors is small,
+        # there are fewer epochs.
         small = _parameters(shape) <= SMALL
         passes = THOROUGH if small else 1.0
-        alone = n_trained / mixing.steps_per_epoch(n_trained, batch_size, 1.0)  # vectors a step
-        # What has a past to learn too, from wherever, needs the more steps at the least, and all
-        # of them on whole batches, unless these are larger than the new vectors are many.
+        # new vectors in a step without replay
+        alone = n_trained / mixing.steps_per_epoch(n_trained, batch_size, 1.0)
+        # A training with a past needs more steps, all on whole batches. A batch counts at most as
+        # many vectors as there are new ones.
         behind = w_prev or past.vectors is not None
         whole = passes if small else REPLAY_STEPS
         least = whole * min(batch_size, n_trained) if behind else passes * alone
@@ -137,7 +141,7 @@ def _shape(d: int, model: Model, outputs: Outputs) -> Shape:
 
 
 def _widened(shape: Shape, x: Array) -> Shape:
-    """Return the shape with the range of x too: of all but the outermost hundredth of its rows."""
+    """Return the shape with its range widened to x, without the outermost 1 % of rows."""
     if shape.likelihood != "bernoulli":
         return shape
     low, high = np.quantile(x.min(axis=1), 0.01), np.quantile(x.max(axis=1), 0.99)
@@ -149,20 +153,20 @@ def _parameters(shape: Shape) -> int:
 
 
 def _learning_rate(shape: Shape) -> float:
-    """Return Adam's rate: wide layers bear less of it than narrow ones."""
+    """Return Adam's learning rate, which is lower for wide layers."""
     return float(np.clip(0.35 / max(shape.hidden), 1e-3, 1e-2))
 
 
 def _folds(
     x: Array, distinct: int, parameters: int, relative: bool, rng: np.random.Generator
 ) -> Labels:
-    """Leave each row of x (n, d) out of one of `FOLDS` networks, or a share out of the only one.
+    """Leave each row of x (n, d) out of one of the folds' networks, or some rows out of network 0.
 
-    Their number follows from how many rows are `distinct`.
+    The number of folds follows from the number of `distinct` rows.
 
-    Few normals are all needed, for training and for calibration, and their networks are cheap.
-    A score relative to its regime needs several hundred to calibrate on in every one, from
-    networks that learned nearly as much as the version did.
+    If normals are few, all are needed for training and for calibration, and their networks are
+    cheap. A score relative to the regime needs several hundred calibration scores in every regime,
+    from networks that learned nearly as much as the version.
     """
     n = len(x)
     if distinct <= FEW and parameters <= LARGE:
@@ -180,21 +184,21 @@ def _folds(
 
 
 def runs(x: Array, folds: int, rng: np.random.Generator) -> Labels:
-    """Return the fold 0..folds-1 of each row of x (n, d): `RUNS` contiguous runs of rows a fold.
+    """Return the fold 0..folds-1 of each row of x (n, d): `RUNS` contiguous runs of rows per fold.
 
-    Neighbours in time resemble each other: in folds drawn row by row each held-out row has a near
-    copy among those learned, and the threshold comes out too low. Each run lies in another part of
-    the rows, so that rows sorted by regime lose no regime to one fold. Equal rows go into one fold
-    for the same reason, except common values (`Copies.common`): such a value will come again, and a
-    network that never saw it says nothing of one that did.
+    Neighbours in time are alike. In folds drawn row by row, each held-out row would have a near
+    copy among the learned rows, and the threshold would be too low. Each run of a fold lies in
+    another part of the rows, so that with rows sorted by regime no fold holds out a whole regime.
+    Equal rows go into one fold for the same reason. Common values (`Copies.common`) do not: such a
+    value will come again, and a network that never saw it cannot represent one that did.
     """
     n = len(x)
     copies = Copies.of(x)
-    # A common row counts as distinct each time; the others stand where the first of them does.
+    # A common row keeps its own place; other equal rows take the place of the first of them.
     place = np.where(copies.common, np.arange(n), copies.first)
     order = np.argsort(place, kind="stable")
     starts = np.r_[True, np.diff(place[order]) > 0]
-    start = np.flatnonzero(starts)[np.cumsum(starts) - 1]  # where the row's group starts
+    start = np.flatnonzero(starts)[np.cumsum(starts) - 1]  # the start of the row's group
     run = np.empty(n, np.int64)
     run[order] = start * (RUNS * folds) // n
     of_run = np.concatenate([rng.permutation(folds) for _ in range(RUNS)])
@@ -207,5 +211,5 @@ def _experiences(previous: Version | None) -> int:
 
 
 def seeded(seed: int, previous: Version | None) -> int:
-    """Return the seed of one experience: the config's, and how many came before."""
+    """Return the seed of one experience, from the config's seed and the number of earlier ones."""
     return int(np.random.SeedSequence([seed, _experiences(previous)]).generate_state(1)[0])

@@ -1,4 +1,4 @@
-"""An experience ready to be learned: rows left out, the scaler, the notes on it."""
+"""Prepares an experience for learning: the rows to leave out, the scaler, the notes."""
 
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -16,17 +16,17 @@ from models.survey import notes
 from models.survey.news import with_news
 from models.version.version import Version
 
-DRAWN = 2_000  # vectors drawn from the previous version, to find the range that it learned
+DRAWN = 2_000  # vectors drawn from the previous version to find the range that it learned
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """New normals `new` (n, d), in the client's units, and what is known of each row, if anything.
+    """The new normals `new` (n, d) in the client's units, and what is known of each row.
 
-    `classes` (n,) label their classes, `vouched` (n,) are those that a person called normal.
-    `previous` scales as the next version will. `left_out` of the rows that came are not in `new`;
-    `notes` say why, and what else a person should know. The last `drawn` of `new` came from the
-    previous version's generator.
+    `classes` (n,) are their class labels; `vouched` (n,) marks the rows that a person labelled
+    normal. `previous` already has the next version's scaler. `left_out` counts the rows that are
+    not in `new`; `notes` say why, and what else a person should know. The last `drawn` rows of
+    `new` came from the previous version's generator.
     """
 
     previous: Version | None
@@ -38,7 +38,7 @@ class Prepared:
     drawn: int = 0
 
     def recorded(self, version: Version, parent: Version | None) -> Version:
-        """Return the version learned from this, with what its record should say of it."""
+        """Return the version with the facts about this experience added to its lineage."""
         lineage = version.lineage
         return version.recorded(
             parent=parent.sha256 if parent else None,
@@ -56,7 +56,7 @@ class Features(NamedTuple):
     categories: tuple[int, ...] = ()
 
     def numbers(self, X: Array) -> tuple[Array, tuple[str, ...]]:
-        """Return the features of X (n, d) that are numbers, and their names."""
+        """Return the columns of X (n, d) that are numbers, and their names."""
         if not self.categories:
             return X, self.names
         kept = np.setdiff1d(np.arange(X.shape[1]), self.categories)
@@ -70,7 +70,7 @@ def prepare(
     vouched: NDArray[np.bool_] | None,
     features: Features,
 ) -> Prepared:
-    """Return the normals (n, d) as they are learned on top of `previous`."""
+    """Return the normals (n, d) prepared for learning on top of `previous`."""
     numbers, names = features.numbers(new)
     always = notes.any_time(numbers, names)
     if previous is None:
@@ -82,7 +82,7 @@ def prepare(
         classes = classes if classes is None else classes[keep]
         vouched = vouched if vouched is None else vouched[keep]
         return Prepared(None, new[keep], classes, vouched, int(found.rows.sum()), said)
-    if previous.network.shape.likelihood == "bernoulli":  # which has a range of its own
+    if previous.network.shape.likelihood == "bernoulli":  # a picture's range is widened elsewhere
         return Prepared(previous, new, classes, vouched, 0, tuple(always))
     scaler = reaching(previous, new)
     said = tuple(chain(always, notes.fit(numbers, scaler, names)))
@@ -90,7 +90,7 @@ def prepare(
 
 
 def reaching(previous: Version, new: Array) -> Scaler:
-    """Return the previous version's scaler as the new normals (n, d) need it."""
+    """Return the previous version's scaler, extended to the new normals (n, d)."""
     drawn = previous.faithful().draw(DRAWN, np.random.default_rng(0))
     learned = np.concatenate([drawn, previous.scaler.transform(previous.reference.first)])
     known = np.stack([learned.min(axis=0), learned.max(axis=0)]).astype(np.float64)

@@ -1,9 +1,9 @@
-"""Learning an experience: `train(previous, new, config)`, and `learn`, the same step by step.
+"""Learns an experience: `train(previous, new, config)`, and `learn`, the same step by step.
 
-The i-th experience is learned as generative replay has it: `generator = copy(previous)`; weights
-w_prev, w_new; in every epoch, for each step, n_prev vectors drawn afresh from the generator and
-n_new of the new ones, and one gradient step on both; then calibration, and the evidence that the
-gate decides on.
+Each experience is learned by generative replay. First `generator = copy(previous)`, and the weights
+w_prev and w_new are chosen. Each gradient step of every epoch uses n_prev vectors newly drawn from
+the generator and n_new of the new vectors. Then the version is calibrated, and the gate's evidence
+is measured.
 """
 
 from collections.abc import Generator, Mapping
@@ -36,12 +36,12 @@ def train(
 ) -> Version:
     """Learn the normals `new` (n, d) on top of `previous`, and return the new version.
 
-    `weights` replaces the config's for this one training. `labels` (n,), whole numbers, name the
-    classes of `new`, for `Version.classify`. `vouched` (n,) marks rows that a person labelled
-    normal: they are learned with a weight of their own, and on top of a version one of them is
-    enough. Raises VectorError for vectors that cannot be learned from and TrainingError when
-    training comes to nothing. The same seed, vectors and parent give the same version, bit for bit,
-    on one machine and thread count.
+    `weights` replaces the config's weights in this training. `labels` (n,), whole numbers, are the
+    classes of `new` for `Version.classify`. `vouched` (n,) marks rows that a person labelled
+    normal: they have a weight of their own, and on top of a version one such row is enough for a
+    training. Raises VectorError for vectors that cannot be learned, and TrainingError if the
+    training fails. The same seed, vectors and parent give the same version, bit for bit, on one
+    machine with the same number of threads.
 
     >>> import numpy as np
     >>> ring = np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32)
@@ -66,7 +66,7 @@ def learn(
     labels: NDArray[np.integer[Any]] | None = None,
     vouched: NDArray[np.bool_] | None = None,
 ) -> Generator[Progress, None, Version]:
-    """Learn as `train` does, yielding after every gradient step; closing it stops the training."""
+    """Learn like `train`, but yield after every gradient step; closing the generator stops it."""
     config = config or Config()
     config = replace(config, context=config.derived_by)
     config = _worded(_named(config, new, previous), new, previous)
@@ -82,14 +82,15 @@ def learn(
     given = labelled_rows.topped_up(prepare(previous, new, classes, vouched, features), config.seed)
     by_kind: Learn = module_of(config.kind).learn
     version = yield from by_kind(given, config, weights)
-    if len(given.new) >= WINDOW:  # what rows that depend on each other do to scores in time
+    # how far scores wander over time, as consecutive rows depend on each other
+    if len(given.new) >= WINDOW:
         reference = version.reference.scored(version.p_values(given.new))
         version = replace(version, reference=reference)
     return given.recorded(version.with_gaps_compared(), previous)
 
 
 def _named(config: Config, new: Any, previous: Version | None) -> Config:
-    """Return `config` with names: its own, those of the past, or those of a first table `new`."""
+    """Return `config` with names: its own, the previous version's, or those of a first table."""
     if config.names is not None or config.derived_by is not None:
         return config
     if previous is not None and previous.config.names is not None:
@@ -98,7 +99,7 @@ def _named(config: Config, new: Any, previous: Version | None) -> Config:
 
 
 def _worded(config: Config, new: Any, previous: Version | None) -> Config:
-    """Return `config` with the words of its categories: those known, and those of a table `new`."""
+    """Return `config` with the words of its categories: the known ones, and those in `new`."""
     if not config.words:
         return config
     before = {one.name: one.values or () for one in (previous and previous.config.columns) or ()}

@@ -1,4 +1,4 @@
-"""What a training leaves, before a version is made of it."""
+"""The result of a training, from which a version is made."""
 
 from dataclasses import dataclass
 
@@ -16,10 +16,10 @@ from models.version.version import Version
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """The result of a training: M networks, what they were trained with, and the loss curve.
+    """The result of a training: M networks, their inputs and settings, and the loss curve.
 
-    `new` (n, d) is in the client's units; `x`, scaled, starts with the old vectors the strategy
-    kept, if any. `labelled` are the places in `x` of rows that a person labelled normal.
+    `new` (n, d) is in the client's units. `x` is scaled and starts with the old vectors that the
+    strategy kept, if any. `labelled` are the indices in `x` of rows that a person labelled normal.
     """
 
     networks: list[Network]

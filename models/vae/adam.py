@@ -1,7 +1,7 @@
 """Adam's step (Kingma & Ba, Adam: a method for stochastic optimization, 2015), and nothing else.
 
-`torch.optim.Adam` loads torch's compiler when it is made, which takes longer than many a training
-does, and its bookkeeping takes as long as the step of a small network.
+`torch.optim.Adam` loads torch's compiler when it is constructed, which takes longer than many
+trainings. Its bookkeeping takes as long as one step of a small network.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
 class Adam:
-    """Moves parameters against the gradients that lie in their `grad`, in one fused pass."""
+    """Updates parameters from their `grad` in one fused pass."""
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
         self._parameters = list(parameters)
@@ -23,7 +23,7 @@ class Adam:
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
-        """Take one step at the learning rate `rate`; every parameter has a gradient."""
+        """Take one step with the learning rate `rate`; every parameter must have a gradient."""
         for taken in self._steps:
             taken.add_(1.0)
         gradients = [one.grad for one in self._parameters if one.grad is not None]

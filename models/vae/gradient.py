@@ -1,11 +1,11 @@
-"""The gradient of a step's loss, written out: what autograd finds, without its graph.
+"""The gradient of a step's loss, computed directly: equal to autograd's, without its graph.
 
-The loss is the negative ELBO and, where old rows come with the previous version's answers, how
-far the new version's are from those.
+The loss is the negative ELBO. If old rows come with the previous version's answers, the divergence
+of the new version's answers from them is added.
 
-On small networks a third of a step is the bookkeeping of automatic differentiation; on wide ones
-a tenth of it is memory asked from the system anew. Losses that strategies add keep autograd: it
-adds their gradients to the same tensors.
+On small networks, autograd's bookkeeping takes a third of a step; on wide ones, a tenth of a step
+goes into new memory from the system. Losses that strategies add still use autograd, which adds
+their gradients to the same tensors.
 """
 
 from typing import NamedTuple
@@ -20,7 +20,7 @@ _rectify = torch.ops.aten.threshold_backward.grad_input
 
 
 class Answers(NamedTuple):
-    """What the previous version, subscript 0, says of p old rows, which all networks share.
+    """The previous version's answers (subscript 0) on p old rows, which all networks share.
 
     `mean` and `log_variance` of q_0(z|x) and `z` drawn from it, (p, k); `decoded`, the mean of
     p_0(x|z) there, (p, d), and its `variance`, (d,), 0 for a Bernoulli likelihood. Each row
@@ -43,13 +43,13 @@ class Answers(NamedTuple):
 class Gradient:
     """d mean(loss) / d parameter of each of the M networks of `vae`, in `parameter.grad`.
 
-    A row's loss is -ELBO; an old row's with answers is -ELBO + D(x), as `distillation` has
-    it: D = KL(q_0(z|x) || q(z|x)) + E KL(p_0(x'|z) || p(x'|z)).
+    The loss of a row is -ELBO. The loss of an old row with answers is -ELBO + D(x), as in
+    `distillation`: D = KL(q_0(z|x) || q(z|x)) + E KL(p_0(x'|z) || p(x'|z)).
 
-    The parameters become views of one tensor, `flat`, and their gradients of `flat.grad`: an
-    optimiser passes over all of them at once. A parameter that requires none keeps a zero there.
-    `squares` (M, 1, m) are the last step's mean squared residuals of the m numbers, with a Gaussian
-    likelihood; `rows` (n,) the losses of network 0 when it was last looked at.
+    The parameters become views of one tensor, `flat`, and their gradients views of `flat.grad`, so
+    that an optimiser updates all of them at once. The gradient of a frozen parameter stays zero.
+    `squares` (M, 1, m) are the last step's mean squared residuals of the m numbers under a Gaussian
+    likelihood. `rows` (n,) are the losses of network 0 when the loss was last read.
     """
 
     def __init__(self, vae: VAE) -> None:
@@ -80,9 +80,9 @@ class Gradient:
     ) -> Tensor:
         """Write the gradient at x (M, n, d), with the ELBO's KL term times `beta`.
 
-        `answers` are the previous version's on the first rows. Returns the mean loss of each
-        network, (M,), but for D's share of the codes and what is constant in the other, where it
-        is looked at, and else nothing: the gradient does not need it.
+        `answers` are the previous version's on the first rows. If the loss is to be read, returns
+        the mean loss of each network, (M,), without D's term for the codes and without constants.
+        Otherwise returns None, because the gradient does not need the loss.
         """
         shape, (_, n, _) = self._vae.shape, x.shape
         encoded = self._encoder.forward(x)
@@ -120,14 +120,14 @@ class Gradient:
             by_mean[:, :old] += apart * precision * (weight / n)
             spread_0 = answers.log_variance.exp() + apart.square_()
             by_log_variance[:, :old] += (0.5 * weight / n) * (1.0 - spread_0 * precision)
-        by_log_variance.mul_(raw == log_variance)  # nothing where it was clamped
+        by_log_variance.mul_(raw == log_variance)  # the gradient is 0 where the value was clamped
         self._encoder.backward(torch.cat([by_mean, by_log_variance], dim=-1), inward=False)
         return loss
 
     def _gaussian(self, target: Tensor, decoded: Tensor, answers: Answers | None, n: int) -> Tensor:
-        """Return d mean(-log p) / d decoded, (M, n, d), and write that of the noise.
+        """Return d mean(-log p) / d decoded, (M, n, d), and write the gradient of the noise.
 
-        The slots of categories are left as they are decoded.
+        The entries for the slots of categories keep their decoded values.
         """
         m, rows = self._vae.shape.numbers, float(n)
         noise, grad = self._vae.noise[..., :m], self._vae.noise.grad
@@ -137,7 +137,7 @@ class Gradient:
         squares = _squares(residual[:, :n])
         if answers is not None:
             told, old = _squares(residual[:, n:]), len(answers.z)
-            # p_0 has one, which its mean does not show
+            # add the variance of p_0, which its mean does not contain
             told.add_(answers.variance[:m], alpha=old)
             squares.add_(told, alpha=answers.weight)
             rows += answers.weight * old
@@ -152,7 +152,7 @@ class Gradient:
     def _categorical(
         self, target: Tensor, decoded: Tensor, answers: Answers | None, n: int
     ) -> None:
-        """Put d mean(-log p) / d decoded in the place of the slots in `decoded` (M, n, d)."""
+        """Replace the slots in `decoded` (M, n, d) by d mean(-log p) / d decoded."""
         for own in self._vae.shape.blocks:
             by = torch.softmax(decoded[..., own], -1).sub_(target[..., own]).div_(n)
             if answers is not None:
@@ -161,13 +161,13 @@ class Gradient:
 
 
 def _squares(residual: Tensor) -> Tensor:
-    """Return the sum of squares over the rows of (M, n, d), (M, 1, d)."""
+    """Return the sum of squares over the rows of (M, n, d): (M, 1, d)."""
     squares: Tensor = torch.linalg.vector_norm(residual, dim=1, keepdim=True).square_()
     return squares
 
 
 class _Pass:
-    """A perceptron's pass forward, and back with the gradients of its parameters."""
+    """A perceptron's forward pass, and its backward pass with the gradients of its parameters."""
 
     def __init__(self, perceptron: Perceptron) -> None:
         self._perceptron = perceptron
@@ -186,7 +186,7 @@ class _Pass:
         return torch.baddbmm(bias, x, weight)
 
     def backward(self, by_output: Tensor, *, inward: bool) -> Tensor:
-        """Write the parameters' gradients; return the input's, (M, n, i), if asked for."""
+        """Write the parameters' gradients; return the input's gradient, (M, n, i), if wanted."""
         by, kept = by_output, 1.0 - self._perceptron.dropout
         for i in range(len(self._layers) - 1, -1, -1):
             (weight, bias), x = self._layers[i], self._inputs[i]

@@ -1,21 +1,21 @@
-"""The noise of a Gaussian likelihood, set to its optimum instead of learned by gradient."""
+"""The noise of a Gaussian likelihood; it is set to its optimum, not learned by gradient."""
 
 import torch
 from torch import Tensor
 
 from models.vae.vae import VAE
 
-RATE = 0.02  # of a step in the running mean: it looks back over fifty
-# The most that a log variance rises in a step of a later training. A new regime fits badly at
-# first: a noise that rose with it at once would blur the old regimes meanwhile.
+RATE = 0.02  # the weight of a step in the running mean, which covers about fifty steps
+# The largest rise of a log variance per step of a later training. A new regime fits badly at first.
+# If the noise rose at once, it would blur the old regimes.
 RISE = 0.01
 
 
 class RunningNoise:
-    """Each feature's log variance: that of the running mean of its squared residuals.
+    """Each feature's log variance: the log of the running mean of its squared residuals.
 
-    It is where the likelihood's gradient is zero. An optimiser that walks there at its own rate
-    arrives late where residuals are small: what hardly varies then hides in noise it never had.
+    At this value the likelihood's gradient is zero. An optimiser reaches it too late if residuals
+    are small: the noise is then too large and hides small deviations.
     """
 
     def __init__(self, vae: VAE, *, warm: bool) -> None:
@@ -26,7 +26,7 @@ class RunningNoise:
 
     @torch.no_grad()
     def update(self, squares: Tensor) -> None:
-        """Take in a step's mean squared residuals of the numbers, (M, 1, m)."""
+        """Add a step's mean squared residuals of the numbers, (M, 1, m)."""
         self._mean.lerp_(squares, self._rate)
         self._rate = max(RATE, self._rate / (1.0 + self._rate))
         if self._noise.requires_grad:

@@ -1,10 +1,9 @@
 """The variational autoencoder in torch, for training.
 
-One module holds M networks of one architecture side by side (every parameter has a leading
-dimension M) and trains them in lock-step: network 0 becomes the version, the others leave one
-fold of the new vectors out each, so that the threshold can be calibrated on scores of vectors
-that the scoring network has not seen. On small networks, where a step costs overhead rather than
-arithmetic, the folds are nearly free.
+One module holds M networks of one architecture and trains them in lock-step: every parameter has a
+leading dimension M. Network 0 becomes the version. Each of the others leaves out one fold of the
+new vectors, so that the threshold can be calibrated on vectors that the scoring network has not
+seen. On small networks a step costs overhead rather than arithmetic, so the folds are nearly free.
 
 Kingma & Welling, Auto-Encoding Variational Bayes, 2014.
 """
@@ -36,7 +35,7 @@ class Linear(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """Affine maps with rectified units, and dropout while training, between them."""
+    """Affine maps, with rectified units and, while training, dropout between them."""
 
     def __init__(
         self, networks: int, widths: list[int], dropout: float, rng: torch.Generator
@@ -46,7 +45,7 @@ class Perceptron(nn.Module):
         self.layers = nn.ModuleList(Linear(networks, i, o, rng) for i, o in pairs)
         self.dropout = dropout
         self._rng = rng
-        with torch.no_grad():  # a small last layer: training starts near "the mean, no opinion"
+        with torch.no_grad():  # a small last layer: training starts with outputs near 0
             last = self.layers[-1]
             assert isinstance(last, Linear)
             last.weight.mul_(0.1)
@@ -58,10 +57,10 @@ class Perceptron(nn.Module):
         return self.layers[-1](x)  # type: ignore[no-any-return]
 
     def drop(self, x: Tensor) -> Tensor:
-        """Return x with a share of its units dropped while training, the others made up for it."""
+        """Return x; while training, drop a share of its units and scale up the others."""
         if not (self.training and self.dropout):
             return x
-        # torch's own dropout draws from a generator that is global.
+        # torch's own dropout would draw from the global generator.
         kept = 1.0 - self.dropout
         return x * torch.empty_like(x).bernoulli_(kept, generator=self._rng).div_(kept)
 
@@ -117,14 +116,14 @@ class VAE(nn.Module):
     def loss(self, x: Tensor, beta: float, rng: torch.Generator) -> Tensor:
         """Return the mean negative ELBO of each network, (M,), for x (M, n, d).
 
-        `beta` scales the KL term: below 1 only while a first training warms up.
+        `beta` scales the KL term; it is below 1 only while a first training warms up.
         """
         noise = torch.randn(*x.shape[:2], self.shape.latent, generator=rng)
         each: Tensor = self(x, noise, beta)
         return each.mean(-1)
 
     def load(self, network: Network) -> None:
-        """Start every one of the M networks from one trained network's weights."""
+        """Set each of the M networks to one trained network's weights."""
         with torch.no_grad():
             for name, parameter in self.named_parameters():
                 parameter.copy_(
@@ -132,7 +131,7 @@ class VAE(nn.Module):
                 )
 
     def network(self, index: int) -> Network:
-        """Return network `index` as plain arrays, for scoring."""
+        """Return the network `index` as plain arrays, for scoring."""
         tensors = {
             public(name): parameter.detach()[index].numpy().copy()
             for name, parameter in self.named_parameters()
@@ -141,5 +140,5 @@ class VAE(nn.Module):
 
 
 def public(name: str) -> str:
-    """Return a parameter's name in a `Network`."""
+    """Return the name of a parameter in a `Network`."""
     return name.replace(".layers.", ".")
