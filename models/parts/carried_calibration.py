@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from models.arrays import Float64
 from models.parts.calibration import CAPACITY, Calibration, representable
 
-GENERATED = 4_000  # vectors drawn from the previous version to carry its calibration over
+GENERATED = 4_000  # vectors drawn from the previous version to represent the old normals
 # this share of the generated vectors counts as scoring alike; 0.005 to 0.05 work
 NEIGHBOURHOOD = 0.02
 

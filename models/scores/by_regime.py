@@ -27,7 +27,7 @@ from models.parts.regimes import Boundaries
 FEWEST = 50  # a regime with fewer calibration scores uses those of all regimes
 
 Tables = dict[int, Float64]
-"""Calibration scores of each regime, by its number, ascending."""
+"""The ascending calibration scores of each regime, by its number."""
 
 
 class Relative:

@@ -27,9 +27,12 @@ class Setting:
 
 
 StepLoss = Callable[[Tensor, int, torch.Generator], Tensor]
-"""(batch (M, n, d), how many of its first rows are old, randomness) -> a loss per network, (M,)."""
+"""Takes a batch (M, n, d), its number of old rows, which come first, and a random generator.
+
+Returns a loss for each network, (M,).
+"""
 
 ExtraLoss = Callable[[Setting], StepLoss]
 
 Remember = Callable[[Setting, Array, Mapping[str, Array]], dict[str, Array]]
-"""(setting, new vectors (n, d) scaled, previous memory) -> memory: named arrays."""
+"""Takes the setting, new scaled vectors (n, d) and the previous memory; returns named arrays."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.arrays import Array
+from models.parts.carried_calibration import GENERATED
 from models.parts.network import Network
 from models.strategies.past import Past
 from models.vae.adam import Adam
@@ -28,7 +29,6 @@ HIDDEN = 128
 STEPS = 1_000
 BATCH = 128  # new vectors in a batch, with as many old ones
 LEARNING_RATE = 3e-3
-GENERATED = 4_000  # old vectors drawn
 
 
 def solved(
@@ -147,7 +147,7 @@ def _trained(
 def _kept_labels(
     previous: Version | None, version: Version, x: Array, labels: Labels
 ) -> dict[str, NDArray[Any]]:
-    """Return the labels of the real vectors that `version` keeps, from its memory."""
+    """Return the labels of the real vectors that `version` keeps, in the form of its memory."""
     # kept vectors are copies of new ones
     named = dict(zip(map(bytes, x), labels.tolist(), strict=True))
     if previous is not None and EXEMPLARS in previous.memory:

@@ -8,14 +8,14 @@ from models.training.prepared import Prepared
 from models.version.version import Version
 
 Weights = str | Mapping[str, float] | None
-"""What replaces the config's mixing weights for one training, if anything."""
+"""Mixing weights that replace the config's in one training; None keeps the config's."""
 
 
 class Progress(NamedTuple):
     """The progress of a training: `fraction` in [0, 1] of its steps, and the latest loss in nats.
 
-    `old` and `new` are the losses of network 0 on old and on new vectors; None if the step had no
-    such vectors.
+    `loss_old` and `loss_new` are the losses of network 0 on old and on new vectors; None if the
+    step had no such vectors.
     """
 
     fraction: float

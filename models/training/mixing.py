@@ -54,8 +54,8 @@ def best(probes: Sequence[Mapping[str, float]], learned: int, n_new: int) -> flo
     """Return the w_new of the probe with the lowest mean loss over all normals, old and new.
 
     Each probe has `w_new` and its mean losses `old` and `new`, in nats. The mean is over the
-    `learned` old vectors and the new ones. The old loss counts in full because forgotten vectors
-    are not learned again; the rest of the training still improves on the new ones.
+    `learned` old vectors and the new ones. A high old loss therefore counts in full: the rest of
+    the training improves on new vectors, but does not recover forgotten ones.
 
     >>> best([{"w_new": 0.1, "old": 20.0, "new": 29.0},
     ...       {"w_new": 0.5, "old": 21.0, "new": 25.0},

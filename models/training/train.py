@@ -66,7 +66,7 @@ def learn(
     labels: NDArray[np.integer[Any]] | None = None,
     vouched: NDArray[np.bool_] | None = None,
 ) -> Generator[Progress, None, Version]:
-    """Learn like `train`, but yield after every gradient step; closing the generator stops it."""
+    """Learn like `train`, but yield after every step; closing the generator stops the training."""
     config = config or Config()
     config = replace(config, context=config.derived_by)
     config = _worded(_named(config, new, previous), new, previous)

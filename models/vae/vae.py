@@ -107,20 +107,14 @@ class VAE(nn.Module):
         return nats
 
     def forward(self, x: Tensor, noise: Tensor, beta: float = 1.0) -> Tensor:
-        """Return the negative ELBO of each row, (M, n), for x (M, n, d), noise (M, n, k)."""
+        """Return the negative ELBO of each row, (M, n), for x (M, n, d), noise (M, n, k).
+
+        `beta` scales the KL term; it is below 1 only while a first training warms up.
+        """
         mean, log_variance = self.encode(x)
         z = mean + (0.5 * log_variance).exp() * noise  # (M, n, k)
         kl = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(-1)
         return self.negative_log_likelihood(x, self.decoder(z)) + beta * kl
-
-    def loss(self, x: Tensor, beta: float, rng: torch.Generator) -> Tensor:
-        """Return the mean negative ELBO of each network, (M,), for x (M, n, d).
-
-        `beta` scales the KL term; it is below 1 only while a first training warms up.
-        """
-        noise = torch.randn(*x.shape[:2], self.shape.latent, generator=rng)
-        each: Tensor = self(x, noise, beta)
-        return each.mean(-1)
 
     def load(self, network: Network) -> None:
         """Set each of the M networks to one trained network's weights."""

@@ -1,1 +1,1 @@
-"""A version, its artifact and what it can do, without torch. Imports: ground, `parts`, `scores`."""
+"""A version, its artifact and its use, without torch. Imports: ground, `parts`, `scores`."""

@@ -1,9 +1,9 @@
-"""Attribution by ablation: the fall of a score when a feature takes its expected value.
+"""Attribution by ablation: how much the score falls if a feature takes its expected value.
 
-A feature's share of the score, as the score itself can tell it, blames what the network cannot
-follow: a value far away in one feature moves what is expected of all others. So each feature that
-may be to blame is taken away, filled in from the others as a missing value is
-(`models.version.imputation`), and the vector is scored anew. What the score falls by is owed to it.
+The score's own sum over features can blame the wrong feature: an extreme value in one feature
+changes the expected values of all others. Therefore each suspect feature is removed, filled in from
+the others like a missing value (`models.version.imputation`), and the vector is scored again. The
+fall of the score is the feature's contribution.
 """
 
 from collections.abc import Callable
@@ -18,15 +18,16 @@ from models.scores.by_name import Score, in_blocks
 from models.scores.elbo import blocks
 from models.version.imputation import Fill
 
-SUSPECTS = 16  # features tried by their share of the score, and as many by how far out they are
-CELLS = 2**20  # numbers in the vectors that are filled in at once: 4 MiB
+# this many columns are tried by their share of the score, and as many by their distance
+SUSPECTS = 16
+CELLS = 2**20  # the most numbers in the vectors filled in at once: 4 MiB
 
 
 T = TypeVar("T", bound=np.generic)
 
 
 class Ablated(NamedTuple):
-    """The tried columns and the fall of the score for each, (n, c); expected values (n, d)."""
+    """The tried columns and the fall of the score for each, (n, c); expected values, (n, d)."""
 
     columns: NDArray[np.int64]
     falls: Float64
@@ -36,11 +37,11 @@ class Ablated(NamedTuple):
 def suspects(
     x: Array, shares: Float64, drawn: Array, owners: NDArray[np.intp]
 ) -> NDArray[np.int64]:
-    """Return the columns of each row of x (n, d), scaled, that its score may be owed to, (n, c).
+    """Return the columns to try for each row of x (n, d), scaled, (n, c).
 
-    Of more than twice `SUSPECTS` columns; of fewer all are tried.
-    Those with the largest shares (n, d), then those furthest from what is drawn (m, d). A column is
-    of all numbers that it owns: `owners` (d,) say which does.
+    This is for more than twice `SUSPECTS` columns; with fewer, all columns are tried. The columns
+    with the largest `shares` (n, d) come first, then those furthest from the `drawn` vectors (m,
+    d). A column may own several numbers: `owners` (d,) is the column of each number.
     """
     columns = int(owners.max()) + 1
     spread = np.maximum(drawn.std(axis=0), 1e-6)
@@ -56,7 +57,7 @@ def suspects(
 def by_owner(
     values: NDArray[T], owners: NDArray[np.intp], how: Literal["sum", "max"]
 ) -> NDArray[T]:
-    """Return the sum, or the largest, of each column's own of values (n, d)."""
+    """Return the sum or the maximum of each column's own values among values (n, d)."""
     order = np.argsort(owners, kind="stable")
     starts = np.flatnonzero(np.diff(owners[order], prepend=-1))
     join = np.add if how == "sum" else np.maximum
@@ -71,9 +72,10 @@ def ablate(
     fill: Fill,
     score: Callable[[Array], Float64],
 ) -> Ablated:
-    """Return what each of `columns` (n, c) adds to the score of its row of x (n, d), scaled.
+    """Return how much each of `columns` (n, c) adds to the score of its row of x (n, d), scaled.
 
-    What is expected is of the numbers of each row that those columns own, the others as they are.
+    The expected values replace only the numbers that those columns own; the others stay as they
+    are.
     """
     n, c = columns.shape
     falls, expected = np.empty((n, c)), x.copy()
@@ -99,9 +101,9 @@ def ablate(
 
 @dataclass(frozen=True, slots=True)
 class Explainer:
-    """Explains a score: a version's, which fills gaps and draws vectors `drawn` (m, d), scaled.
+    """Explains a version's score by ablation; `drawn` (m, d), scaled, are typical normals.
 
-    `owners` (d,) say which of w features each of the numbers is of.
+    `fill` fills in missing values. `owners` (d,) is the feature, one of w, of each number.
     """
 
     score: Score
@@ -112,8 +114,8 @@ class Explainer:
     def __call__(self, x: Array, seen: NDArray[np.bool_]) -> tuple[Float64, Array]:
         """Return each feature's contribution to the score of x, and its expected value.
 
-        (n, w) in nats, and (n, d) in scaled units. What was not `seen` (n, w), and what is not
-        among the suspects, adds -inf.
+        The contributions (n, w) are in nats, the expected values (n, d) in scaled units. A feature
+        that was not `seen` (n, w), or is not among the suspects, has the contribution -inf.
         """
         owners = self.owners
         count = int(owners.max()) + 1
@@ -127,7 +129,7 @@ class Explainer:
         return np.where(seen, contributions, -np.inf), found.expected
 
     def _shares(self, x: Array, seen: NDArray[np.bool_]) -> Float64:
-        """Return each feature's share of the score, as that tells it, (n, d)."""
+        """Return each feature's share by the score's own explanation, (n, d)."""
         told = [self.score.explain(x[rows])[0] for rows in blocks(*x.shape)]
         shares = np.concatenate(told or [np.empty(x.shape)])
         return np.where(seen[:, self.owners], shares, -np.inf)

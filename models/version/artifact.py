@@ -1,7 +1,7 @@
-"""A version as bytes: safetensors with one metadata entry and a checksum over everything.
+"""The artifact, a version as bytes: safetensors with one metadata entry and a checksum.
 
-safetensors loads flipped bits and NaN without a word; the checks here are ours to make. Nothing
-in an artifact is code.
+safetensors itself accepts flipped bits and NaN, so this module checks for them. The checksum covers
+everything. Nothing in an artifact is code.
 """
 
 import hashlib
@@ -15,9 +15,10 @@ from safetensors import SafetensorError
 
 from models.errors import ArtifactError
 
-# 2 added the score `auto`, 3 categories and how far features wander, 4 how rows with gaps score.
+# 2 added the score `auto`; 3 added categories and the features' `wander`, 4 how rows with gaps
+# score.
 FORMAT = 4
-READABLE = (1, 2, 3, 4)  # formats this release reads: its own and those before
+READABLE = (1, 2, 3, 4)  # the formats that this release reads: its own and all earlier ones
 MAX_BYTES = 256 * 2**20
 
 Tensors = dict[str, NDArray[Any]]
@@ -29,21 +30,22 @@ def digest(data: bytes) -> str:
 
 
 def encode(tensors: Tensors, about: dict[str, Any]) -> bytes:
-    """Return named arrays and their description (JSON-able) as bytes: equal in, equal out."""
+    """Return named arrays and a JSON-able description as bytes; equal input gives equal bytes."""
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     about = {"format": FORMAT, **about}
     about["checksum"] = _checksum(tensors, about)
-    # One entry: safetensors writes several in no fixed order.
+    # There is one entry because safetensors writes several entries in no fixed order.
     return safetensors.numpy.save(tensors, metadata={"anamnesis": _canonical(about)})
 
 
 def decode(
     data: bytes, max_bytes: int = MAX_BYTES, *, verified: bool = False
 ) -> tuple[Tensors, dict[str, Any]]:
-    """Return what `encode` was given.
+    """Return the arrays and the description that were given to `encode`.
 
-    Raises ArtifactError for anything larger than `max_bytes`, of a format this release does not
-    read, cut, altered or not finite. Of bytes `verified` before, the last two are not asked.
+    Raises ArtifactError for bytes that are larger than `max_bytes`, of an unknown format,
+    truncated, altered or not finite. If the bytes were `verified` before, the last two checks are
+    skipped.
     """
     if len(data) > max_bytes:
         raise ArtifactError(f"artifact: {len(data)} bytes, more than {max_bytes}")
@@ -52,10 +54,10 @@ def decode(
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         text = header["__metadata__"]["anamnesis"]
         about = json.loads(text)
-        # A number's last digit may change without changing the number: the text must not either.
+        # Two texts may stand for the same number; the text must not change either.
         written = verified or text == _canonical(about)
         version, checksum = about["format"], about.pop("checksum")
-    # The bytes may be anything at all, and so may what the parsers make of them.
+    # The bytes may be anything, so the parsers may raise anything.
     except (SafetensorError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError):
         raise ArtifactError("artifact: not a version, or cut short") from None
     if version not in READABLE:
@@ -97,7 +99,7 @@ PARTS = (
 
 
 def under(prefix: str, tensors: Tensors) -> dict[str, NDArray[Any]]:
-    """Return the tensors whose names begin with `prefix`, without it."""
+    """Return the tensors whose names begin with `prefix`, by the rest of their names."""
     return {
         name.removeprefix(prefix): tensor
         for name, tensor in tensors.items()
@@ -106,7 +108,7 @@ def under(prefix: str, tensors: Tensors) -> dict[str, NDArray[Any]]:
 
 
 def part(version: object, dotted: str) -> NDArray[Any]:
-    """Return the array `dotted` names: a part of the version, and a field of it."""
+    """Return the array named `dotted`: a part of the version and a field of that part."""
     owner, name = dotted.split(".")
     tensor: NDArray[Any] = getattr(getattr(version, owner), name)
     return tensor

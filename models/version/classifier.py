@@ -1,13 +1,13 @@
-"""The solver head: which class a vector is of, from its code.
+"""The solver head: it finds the class of a vector from its code.
 
 Shin et al., Continual learning with deep generative replay, 2017: the scholar of task i is a
-generator and a solver S_i, and the solver learns from its predecessor's answers on what the
-previous generator draws (`classifier_training`). Here the VAE is the generator, and S a small
-classifier on its code: softmax(V relu(U m(x) + a) + b).
+generator and a solver S_i. The solver learns its predecessor's answers on vectors that the previous
+generator draws (`classifier_training`). Here the VAE is the generator, and S is a small classifier
+on its code: softmax(V relu(U m(x) + a) + b).
 
-iCaRL (Rebuffi et al., 2017) decides by the nearest mean of exemplars instead:
-argmin_c ||phi(x) - mu_c|| with mu_c the mean of phi over the exemplars of class c, where phi,
-here the code m(x), has length 1.
+iCaRL (Rebuffi et al., 2017) decides by the nearest mean of exemplars instead: argmin_c ||phi(x) -
+mu_c||. Here phi is the code m(x) scaled to length 1, and mu_c the mean of phi over the exemplars of
+class c.
 """
 
 from collections.abc import Mapping
@@ -21,12 +21,13 @@ from models.arrays import Array
 Labels = NDArray[np.int64]
 Memory = Mapping[str, NDArray[Any]]
 
-LABELS, EXEMPLARS = "solver.labels", "exemplars.labels"  # of the classes; of the kept vectors
+# the labels of the classes, and those of the kept vectors
+LABELS, EXEMPLARS = "solver.labels", "exemplars.labels"
 _ARRAYS = ("solver.U", "solver.a", "solver.V", "solver.b")
 
 
 def classes(memory: Memory) -> Labels:
-    """Return the labels of the classes that the solver knows, (C,); none where there is none."""
+    """Return the labels of the classes that the solver knows, (C,); empty without a solver."""
     return np.asarray(memory.get(LABELS, ()), np.int64)
 
 
@@ -36,7 +37,7 @@ def arrays(memory: Memory) -> list[Array]:
 
 
 def remembered(labels: Labels, trained: list[Array]) -> dict[str, NDArray[Any]]:
-    """Return a solver as a version's memory holds it."""
+    """Return a solver in the form that a version's memory stores."""
     return {LABELS: labels, **dict(zip(_ARRAYS, trained, strict=True))}
 
 
@@ -54,7 +55,8 @@ def nearest_mean(codes: Array, exemplars: Array, labels: Labels) -> Labels:
     unit, own = _unit(codes), _unit(exemplars)
     names = np.unique(labels)
     means = _unit(np.stack([own[labels == name].mean(axis=0) for name in names]))
-    chosen: Labels = names[(unit @ means.T).argmax(axis=1)]  # nearest, where all have length 1
+    # for vectors of length 1 the largest product means the smallest distance
+    chosen: Labels = names[(unit @ means.T).argmax(axis=1)]
     return chosen
 
 

@@ -1,7 +1,8 @@
-"""What an artifact says of itself, typed: config, network's shape, lineage.
+"""The typed description in an artifact: config, network's shape, lineage.
 
-An artifact may come from anywhere. Whatever scoring, status, metrics and the next training read
-of its description is checked here, once; `models.version.tensor_specs` does that for its tensors.
+An artifact may come from anywhere. This module checks, once, every part of its description that
+scoring, status, metrics or the next training reads. `models.version.tensor_specs` checks its
+tensors.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,11 +17,11 @@ from models.parts.lineage import WHOLE, Lineage
 from models.parts.network import Shape
 from models.version.kind import kind_of
 
-_DEEPEST = 32  # levels of a description: a lineage has 6
+_DEEPEST = 32  # the most levels of nesting; a lineage has 6
 
 
 class Description(NamedTuple):
-    """What an artifact says of itself: the config, the network's shape and the lineage."""
+    """The description in an artifact: the config, the network's shape and the lineage."""
 
     config: Config
     shape: Shape
@@ -28,22 +29,22 @@ class Description(NamedTuple):
 
     @property
     def regimes(self) -> int:
-        """How many regimes the lineage knows."""
+        """The number of regimes in the lineage."""
         return len(self.lineage.regimes)
 
     @property
     def categories(self) -> tuple[int, ...]:
-        """How many slots each category has."""
+        """The number of slots of each category."""
         return self.shape.categories
 
     @property
     def width(self) -> int:
-        """How many features a client's vector has: a category is one."""
+        """The number of features of a client's vector; a category counts as one."""
         return self.shape.numbers + len(self.categories)
 
 
 def described(about: Mapping[str, Any]) -> Description:
-    """Return the description of an artifact, typed; ArtifactError where it is anything else."""
+    """Return an artifact's description as types; raise ArtifactError if it is invalid."""
     _plain(about)
     try:
         config = msgspec.convert(about.get("config"), Config)
@@ -59,7 +60,7 @@ def described(about: Mapping[str, Any]) -> Description:
 
 
 def _plain(value: Any, depth: int = 0) -> None:
-    """Raise ArtifactError for what JSON can carry and its readers cannot."""
+    """Raise ArtifactError for valid JSON that its readers cannot handle."""
     if depth > _DEEPEST:
         raise ArtifactError("artifact: its description is nested too deeply")
     if isinstance(value, str) and not value.isascii():
@@ -79,7 +80,7 @@ def _plain(value: Any, depth: int = 0) -> None:
 
 
 def _consistent(about: Description) -> Iterator[tuple[str, bool]]:
-    """Yield what the parts must say of each other, and whether they do."""
+    """Yield each requirement between the parts, and whether it is met."""
     config, shape, lineage = about
     yield "shape.dimension: 1 to 65536", 1 <= shape.dimension <= 65_536
     yield "shape.noise_floor: -30 to 30", -30.0 <= shape.noise_floor <= 30.0
@@ -105,5 +106,5 @@ def _slots(shape: Shape) -> bool:
 
 
 def _distinct(numbers: list[int]) -> bool:
-    """Return whether the numbers rise, none of them twice."""
+    """Return whether the numbers rise strictly."""
     return numbers == sorted(set(numbers))

@@ -1,4 +1,4 @@
-"""All that will be asked of a version, asked once: what cannot be answered is found at loading."""
+"""Exercises a version when it is loaded, so that a version that cannot answer is found then."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -15,32 +15,32 @@ from models.version.judgement import Attribution, Judgement
 
 
 class Answering(Protocol):
-    """What of a version is exercised; see `models.version.version`."""
+    """The parts of a version that are exercised; see `models.version.version`."""
 
     @property
     def config(self) -> Config:
-        """What it was made with."""
+        """The config with which it was made."""
 
     @property
     def calibration(self) -> Calibration:
-        """The scores of normals."""
+        """The calibration scores of normals."""
 
     @property
     def dimension(self) -> int:
-        """Features of a vector."""
+        """The number of features of a vector."""
 
     @property
     def regimes(self) -> Sequence[Regime]:
         """The modes of normal behaviour."""
 
     def threshold_for(self, policy: Policy) -> Threshold:
-        """Apply a policy."""
+        """Return the threshold by a policy."""
 
     def judge(self, X: NDArray[Any]) -> Judgement:
         """Judge the rows of X (n, d)."""
 
     def explain(self, X: NDArray[Any], k: int) -> list[list[Attribution]]:
-        """Explain the rows of X (n, d) by k columns each."""
+        """Explain each row of X (n, d) by k columns."""
 
     def sample(self, n: int, seed: int) -> Array:
         """Draw n vectors."""
@@ -50,10 +50,10 @@ class Answering(Protocol):
 
 
 def exercise(version: Answering, golden: Array) -> None:
-    """Do once what scoring, explaining, status, metrics and replay ask of a version.
+    """Call once everything that scoring, explaining, status, metrics and replay use.
 
-    Raises ArtifactError where an answer is not finite, for the common vectors `golden` (n, d) and
-    the widest.
+    Raises ArtifactError if a result is not finite for the golden vectors `golden` (n, d) or for the
+    largest possible values.
     """
     widest = np.full((3, version.dimension), [[-LARGEST], [0.0], [LARGEST]], np.float32)
     X = np.concatenate([golden, widest])
@@ -61,7 +61,8 @@ def exercise(version: Answering, golden: Array) -> None:
     answers: list[Any] = [*version.judge(X), *version.judge(X[:1])]
     answers.append(version.sample(len(golden), seed=0))
     told = (part for row in version.explain(X, 1) for one in row for part in one[1:])
-    answers += [part for part in told if not isinstance(part, str)]  # a category's are words
+    # the values of a category are words
+    answers += [part for part in told if not isinstance(part, str)]
     answers += [version.calibration.held(threshold.value), threshold.value, threshold.alpha]
     answers += [version.threshold_for(policy).value for policy in ({"fpr": 0.01}, {"pot": 1e-3})]
     answers += [one.typical for one in version.regimes]

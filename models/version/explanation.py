@@ -1,4 +1,4 @@
-"""What each of a client's columns contributes to a score."""
+"""How much each of a client's columns contributes to a score."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,9 +12,9 @@ from models.version.judgement import Attribution
 
 
 class Shares(NamedTuple):
-    """Values, shares of the score in nats, and values expected, (n, d) each.
+    """Values, shares of the score in nats, and expected values, (n, d) each.
 
-    What was not observed has the share -inf.
+    A missing value has the share -inf.
     """
 
     values: NDArray[Any]
@@ -22,17 +22,17 @@ class Shares(NamedTuple):
     expected: NDArray[Any]
 
 
-UNKNOWN = "unknown"  # a word that was never learned
+UNKNOWN = "unknown"  # stands for a word that was never learned
 
 
 class Words(NamedTuple):
-    """The words of columns that are categories, by their codes; `read` finds others."""
+    """The words of each category by their codes; `read` finds the words of other codes."""
 
     of: Mapping[str, Mapping[float, str]]
     read: Callable[[float], str | None] | None = None
 
     def told(self, column: str, value: float) -> float | str:
-        """Return a value of a column as a person reads it."""
+        """Return a column's value: for a category, its word."""
         own = self.of.get(column)
         if own is None:
             return value
@@ -40,9 +40,9 @@ class Words(NamedTuple):
 
 
 def leading(found: Shares, names: Sequence[str], k: int, words: Words) -> list[list[Attribution]]:
-    """Return for each row its k largest shares, largest first, by the names (d,) of columns.
+    """Return each row's k largest shares, the largest first, with the columns' names (d,).
 
-    Of a column that is among `words`, value and expected value are words.
+    For a column among `words`, value and expected value are words.
     """
     values, shares, expected = found
 
@@ -65,12 +65,12 @@ def leading(found: Shares, names: Sequence[str], k: int, words: Words) -> list[l
 def by_column(
     context: Context, numbers: NDArray[np.bool_], found: Shares, gaps: NDArray[Any]
 ) -> Shares:
-    """Return what features derived by a context, (n, w), say of the columns, (n, d).
+    """Return the shares of the columns, (n, d), from features derived by a context, (n, w).
 
-    The shares of `found` are by `Context.owners`. What is expected of a column follows from the
-    feature with the larger of `gaps` (n, w), scaled: the value itself, or the mean of the rows
-    before with the deviation that is expected of it. The calendar is no column of the client's,
-    and its share is told of none.
+    The shares of `found` are by `Context.owners`. The expected value of a column comes from its
+    feature with the larger of `gaps` (n, w), scaled: either the expected value itself, or the mean
+    of the rows before plus the expected deviation. The calendar is not a client's column, so its
+    share is left out.
     """
     n, d = len(found.values), len(numbers)
     value, hoped = (np.full((n, d), np.nan) for _ in range(2))

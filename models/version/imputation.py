@@ -1,18 +1,18 @@
-"""Vectors with missing values: scored on the observed ones, on the scale of complete vectors.
+"""Vectors with missing values: scored on their observed values, on the scale of complete vectors.
 
-What is missing is filled in by the model itself, in a few passes: x_m <- E[x_m | z = m(x)], the
-VAE's reconstruction given what is observed (Rezende, Mohamed & Wierstra, Stochastic
-backpropagation, 2014, section 5, with means for draws), or the conditional mean under the nearest
-regime of kind `mahalanobis`, where the distance is then exactly that of the observed features.
+The model itself fills in the missing values, in a few passes: x_m <- E[x_m | z = m(x)], the VAE's
+reconstruction given the observed values (Rezende, Mohamed & Wierstra, Stochastic backpropagation,
+2014, section 5, with means in place of draws). Kind `mahalanobis` uses the conditional mean under
+the nearest regime; the distance is then exactly that of the observed features.
 
-The fewer features are seen, the smaller is a score, so it is put back on the scale of whole
-vectors: with M the scores of drawn vectors, as many of whose features are hidden at random, and F
-the scores of the same vectors whole,
+A score is smaller if fewer features are observed, so it is mapped back to the scale of complete
+vectors. Let F be the distribution function of the scores of drawn vectors, and M that of the same
+vectors with as many features hidden at random. Then
 
     s -> F^-1(M(s)),
 
-the score as rare among whole vectors as s is among such. Threshold, p-value and severity then
-mean what they always do. That holds where what is missing is missing at random.
+is the score that is as rare among complete vectors as s is among vectors with gaps. Threshold,
+p-value and severity then keep their meaning. This holds if values are missing at random.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,17 +27,19 @@ from models.parts.network import Network
 from models.parts.scaler import Scaler
 
 PASSES = 5
-DRAWN = 2_000  # vectors that the two scales are compared on
-PATTERNS = 100  # random sets of hidden features, for each share
-SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)  # hidden; in between they are interpolated
-TAIL = (0.9, 0.99)  # quantiles whose distance gives the ratio of the scales beyond the largest
+DRAWN = 2_000  # vectors with which the two scales are compared
+PATTERNS = 100  # random sets of hidden features for each share
+# shares of hidden features; other shares are interpolated
+SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+# beyond the largest score, the distance of these quantiles gives the ratio of the scales
+TAIL = (0.9, 0.99)
 
 Fill = Callable[[Array], Array]
 """Scaled vectors with NaN (n, d) -> the same with all filled in."""
 
 
 def reconstructed(network: Network, start: Array) -> Fill:
-    """Return what fills by the VAE's own reconstruction, beginning with `start` (d,)."""
+    """Return a function that fills gaps with the VAE's reconstruction, from `start` (d,) on."""
 
     def fill(x: Array) -> Array:
         hidden = np.isnan(x)
@@ -50,7 +52,7 @@ def reconstructed(network: Network, start: Array) -> Fill:
 
 
 def filled_in(X: Array, scaler: Scaler, fill: Fill) -> Array:
-    """Return X (n, d), in the client's units, with each NaN as `fill` has it."""
+    """Return X (n, d), in the client's units, with each NaN filled in by `fill`."""
     hidden = np.isnan(X)
     if (rows := hidden.any(axis=1)).any():
         whole = scaler.inverse(fill(scaler.transform(X[rows])))
@@ -60,18 +62,18 @@ def filled_in(X: Array, scaler: Scaler, fill: Fill) -> Array:
 
 
 def from_alike(X: Array, categories: Sequence[int] = ()) -> Array:
-    """Return X (n, d) with each gap, NaN, as it is in the complete row that is most alike.
+    """Return X (n, d) with each NaN filled in from the nearest complete row.
 
-    Alike is what is near in the columns that both have, each in its own deviations; `categories`
-    are alike or a deviation apart. Where no row is complete, a gap is its column's median, and of
-    a category the commonest value. So gaps that come before any model keep the spread and
-    the dependence of what was observed.
+    The distance is over the columns that both rows have, each in units of its own deviation; two
+    different values of a category are one deviation apart. If no row is complete, a gap takes its
+    column's median, or a category's most frequent value. Rows filled in before the first model thus
+    keep the spread and the dependence of the observed values.
     """
     hidden = np.isnan(X)
     if not hidden.any():
         return X
     whole = X[~hidden.any(axis=1)]
-    # A column without any observed value is left as it is.
+    # A column without any observed value becomes 0.
     empty = hidden.all(axis=0)
     medians = np.zeros(X.shape[1])
     medians[~empty] = np.nanmedian(X[:, ~empty], axis=0)
@@ -94,10 +96,10 @@ def from_alike(X: Array, categories: Sequence[int] = ()) -> Array:
 
 
 class Scale(NamedTuple):
-    """What whole vectors score (g,), ascending, and, for each count hidden (s,), such ones (s, g).
+    """The ascending scores (s, g) of g drawn vectors, for each of s counts of hidden features.
 
-    `counts` begins with 0, whose row is that of whole vectors. An artifact carries it: comparing
-    costs seconds of the processor.
+    `counts` (s,) begins with 0: the first row has the scores of complete vectors. An artifact
+    stores the scale, because its computation takes seconds.
     """
 
     counts: NDArray[np.int64]
@@ -107,9 +109,9 @@ class Scale(NamedTuple):
     def of(
         cls, x: Array, fill: Fill, score: Callable[[Array], Float64], owners: NDArray[np.intp]
     ) -> "Scale":
-        """Compare the scores of x (g, d), scaled, whole and with features hidden at random.
+        """Score x (g, d), scaled, complete and with features hidden at random.
 
-        `owners` (d,) say which feature each number of x is of.
+        `owners` (d,) is the feature of each number of x.
         """
         d = int(owners.max()) + 1
         rng = np.random.default_rng(0)
@@ -119,22 +121,23 @@ class Scale(NamedTuple):
         rows = [
             np.sort(score(fill(np.where(order < count, np.float32(np.nan), x)))) for count in counts
         ]
-        # Rounded as an artifact holds them, so that a version scores the same before and after.
+        # Scores are rounded as in an artifact, so that a version scores the same before and after
+        # saving.
         return cls(counts, representable(np.stack(rows)).astype(np.float32).astype(np.float64))
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> "Scale | None":
-        """Return the scale that `to_tensors` wrote; None where there is none."""
+        """Return the scale that `to_tensors` wrote; None if there is none."""
         if "gaps.counts" not in tensors:
             return None
         return cls(tensors["gaps.counts"], tensors["gaps.scores"].astype(np.float64))
 
     def to_tensors(self) -> dict[str, NDArray[Any]]:
-        """Return counts (s,) and scores (s, g) by name, as an artifact holds them."""
+        """Return counts (s,) and scores (s, g) by name, in the form that an artifact stores."""
         return {"gaps.counts": self.counts, "gaps.scores": self.scores.astype(np.float32)}
 
     def whole(self, scores: Float64, hidden: NDArray[np.int64]) -> Float64:
-        """Return the scores (n,) of vectors with hidden features on the scale of complete ones."""
+        """Return scores (n,) of vectors with gaps on the scale of complete vectors."""
         above = np.clip(np.searchsorted(self.counts, hidden), 1, len(self.counts) - 1)
         moved = np.empty_like(scores)
         for upper in np.unique(above):
@@ -148,7 +151,7 @@ class Scale(NamedTuple):
 
 
 def _moved(scores: Float64, hidden: Float64, whole: Float64) -> Float64:
-    """Map scores (n,) to those as rare among `whole` (g,) as they are among `hidden` (g,)."""
+    """Map scores (n,) to scores as rare among `whole` (g,) as they are among `hidden` (g,)."""
     moved = np.interp(scores, hidden, whole)
     low, high = (np.quantile(each, TAIL) for each in (hidden, whole))
     ratio = (high[1] - high[0]) / max(low[1] - low[0], 1e-9)

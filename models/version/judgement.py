@@ -1,4 +1,4 @@
-"""What is said of vectors under a threshold, and a short way to say it of one."""
+"""The judgement of vectors by a threshold, with a fast path for a single vector."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from models.scores.elbo import Scorer
 
 
 class Judgement(NamedTuple):
-    """One entry a row: score in nats, conformal p-value, severity and verdict, (n,) each."""
+    """For each row: score in nats, conformal p-value, severity and verdict, (n,) each."""
 
     scores: Float64
     p_values: Float64
@@ -23,9 +23,9 @@ class Judgement(NamedTuple):
 
 
 class Attribution(NamedTuple):
-    """One feature's share of a score: nats, the value seen and the value expected.
+    """One feature's contribution to a score in nats, its value and its expected value.
 
-    Those of a category are words.
+    The values of a category are words.
     """
 
     feature: str
@@ -37,10 +37,10 @@ class Attribution(NamedTuple):
 def judge_one(
     x: Array, scaler: Scaler, scorer: object, calibration: Calibration, threshold: Threshold
 ) -> Judgement | None:
-    """Judge one vector x (d,) in half the time that a matrix of one row takes.
+    """Judge one vector x (d,) in half the time of a matrix of one row.
 
-    None where it takes more: for scores that `Scorer` does not take one by one, or that extend
-    it, and for a vector that is not finite or so far out that its score may not be.
+    Returns None if the fast path does not apply: the score is not a plain `Scorer` or `Auto` with
+    this path, or the vector is not finite or so extreme that its score may not be.
     """
     if not isinstance(scorer, Auto) and (type(scorer) is not Scorer or not scorer.takes_one):
         return None
@@ -57,7 +57,7 @@ def judge_one(
 
 
 def rows_of(columns: Judgement, rows: slice | npt.NDArray[np.intp]) -> Judgement:
-    """Return the judgement of some of the rows."""
+    """Return the judgement of the given rows."""
     return Judgement(
         columns.scores[rows],
         columns.p_values[rows],

@@ -1,4 +1,4 @@
-"""A kind of model: all in which a version of one kind differs from those of another."""
+"""A kind of model: everything in which versions of different kinds differ."""
 
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
@@ -23,7 +23,7 @@ class Parts(Protocol):
 
     @property
     def config(self) -> Config:
-        """The config that it was learned with, or is used with now."""
+        """The config with which it was learned, or is used now."""
 
     @property
     def network(self) -> Network:
@@ -39,49 +39,49 @@ class Parts(Protocol):
 
     @property
     def lineage(self) -> Lineage:
-        """Where it comes from."""
+        """How it was made."""
 
     @property
     def memory(self) -> Mapping[str, Array]:
-        """What its kind or strategy must know at the next training."""
+        """The arrays that its kind or strategy needs at the next training."""
 
     @property
     def scoring(self) -> Mapping[str, Array]:
-        """What its score needs."""
+        """The arrays that its score needs."""
 
 
 class Kind(Protocol):
-    """What a kind of model says and does where versions serve; x are scaled vectors (n, d)."""
+    """The functions of a kind of model that serving uses; x are scaled vectors (n, d)."""
 
     @property
     def network(self) -> type[Network]:
-        """What its network is built as, from a shape and tensors."""
+        """The class of its network, which is built from a shape and tensors."""
 
     @property
     def mixture(self) -> type[Mixture]:
-        """What the mixture of its codes is built as."""
+        """The class of the mixture of its codes."""
 
     @property
     def labels(self) -> str:
-        """The tensor of `memory` that has the labels that `classify` chooses from."""
+        """The name of the tensor in `memory` with the labels for `classify`."""
 
     def consistent(self, shape: Shape) -> Iterator[tuple[str, bool]]:
-        """Yield what a network's shape must be, and whether it is."""
+        """Yield each requirement on a network's shape, and whether it is met."""
 
     def tensors(self, shape: Shape, score: str, rows: Lengths) -> Specs:
-        """Return the tensors of `latents`, `memory` and `scoring` that only this kind has."""
+        """Return the specs of this kind's own tensors in `latents`, `memory` and `scoring`."""
 
     def prepare(self, parts: Parts, score: str) -> dict[str, Array]:
-        """Return what the score of this name needs beside network and mixture."""
+        """Return the arrays that the score of this name needs beside network and mixture."""
 
     def scorer(self, parts: Parts) -> Score:
         """Return the score that the config names."""
 
     def fill(self, parts: Parts, drawn: Callable[[], Array]) -> Fill:
-        """Return what fills gaps; `drawn` returns normals (m, d) as the version draws them."""
+        """Return a function that fills gaps; `drawn` returns generated normals (m, d)."""
 
     def codes(self, parts: Parts) -> Mixture:
-        """Return the mixture that the codes of drawn vectors come from."""
+        """Return the mixture from which the codes of drawn vectors come."""
 
     def classify(self, parts: Parts, x: Array, labels: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the label of each row's class, (n,), one of `labels` (C,)."""
@@ -90,7 +90,7 @@ class Kind(Protocol):
 def module_of(name: str) -> Any:
     """Return the module of the kind of this name.
 
-    It is imported when it is first asked for: a kind may import whatever a version is made of.
+    The module is imported on the first call, because a kind may import all parts of a version.
     """
     return import_module(KINDS[name].module)
 

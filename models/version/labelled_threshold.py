@@ -1,11 +1,11 @@
-"""The threshold that labels ask for: the best F-beta, or the least cost, over labelled vectors.
+"""The threshold by labels: the best F-beta or the lowest cost over labelled vectors.
 
 van Rijsbergen, Information retrieval, 1979: with TP anomalies caught, FN missed and FP normals
 alarmed on,
 
     F_beta = (1 + beta^2) TP / ((1 + beta^2) TP + beta^2 FN + FP)
 
-and where a miss and a false alarm have a price, cost = miss FN + false_alarm FP.
+If a miss and a false alarm have a price, cost = miss FN + false_alarm FP.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,9 +18,9 @@ from models.arrays import Array, Float64
 from models.parts.calibration import Calibration, Threshold, representable
 from models.parts.labels import Labels
 
-FEWEST = 5  # different scores of anomalies, and of normals: fewer say where one vector lies
-FARTHEST = 10.0  # in p, from what the calibration alone gives
-STANDS_IN = {"fpr": 0.01}  # the policy, while there are fewer
+FEWEST = 5  # the fewest distinct scores of anomalies, and of normals, that decide
+FARTHEST = 10.0  # the largest factor in p between this threshold and the calibration's own
+STANDS_IN = {"fpr": 0.01}  # the policy while there are fewer labels
 
 
 def by_labels(
@@ -29,11 +29,12 @@ def by_labels(
     labels: Labels | None,
     score: Callable[[Array], Float64],
 ) -> Threshold:
-    """Return the threshold best by `criterion` for what `labels` score, and its p-value.
+    """Return the best threshold by `criterion` for the scores of `labels`, and its p-value.
 
-    With fewer than FEWEST different scores of either kind it is that of `STANDS_IN`, and its
-    calibration is `insufficient`. It is at most FARTHEST times rarer, or more frequent, than that:
-    `labels` has `bounded` where they ask for more, which a person may set as a value.
+    With fewer than FEWEST distinct scores of either kind, the policy `STANDS_IN` decides and the
+    calibration is `insufficient`. The threshold's p-value differs from that of `STANDS_IN` by at
+    most a factor of FARTHEST. If labels ask for more, `labels` says `bounded`; a person may then
+    set the threshold as a value.
     """
     scores, anomalous = np.empty(0), np.empty(0, np.bool_)
     if labels is not None:
@@ -47,7 +48,7 @@ def by_labels(
         given = calibration.threshold(STANDS_IN)
         return replace(given, calibration="insufficient", labels=counts)
     best = optimum(scores, anomalous, criterion)
-    # Whoever may label must not be able to silence every alarm, nor to let all rows alarm.
+    # Whoever may label must not be able to silence all alarms, nor to make all rows alarm.
     alpha = STANDS_IN["fpr"]
     least = calibration.threshold({"fpr": alpha * FARTHEST}).value
     most = calibration.threshold({"fpr": alpha / FARTHEST}).value
@@ -58,11 +59,11 @@ def by_labels(
 
 
 def optimum(scores: Float64, anomalous: NDArray[np.bool_], criterion: Mapping[str, float]) -> float:
-    """Return the best threshold for scores (n,), float32-valued; of equals, the highest.
+    """Return the best threshold for float32-valued scores (n,); of equally good ones, the highest.
 
-    `criterion` is {"beta": b}, for which one score is an anomaly's at least, or
-    {"miss": a, "false_alarm": b}. What lies between two scores differs in nothing but its margin,
-    so the candidates are the middles, the smallest score, and what is just above the largest.
+    `criterion` is {"beta": b}, which needs at least one anomaly, or {"miss": a, "false_alarm": b}.
+    All thresholds between two neighbouring scores give the same result. The candidates are
+    therefore the midpoints, the smallest score, and a value just above the largest score.
 
     >>> optimum(np.array([1.0, 2.0, 4.0]), np.array([False, False, True]), {"beta": 1.0})
     3.0
@@ -81,15 +82,15 @@ def optimum(scores: Float64, anomalous: NDArray[np.bool_], criterion: Mapping[st
 
 
 def _candidates(distinct: Float64) -> Float64:
-    """Return one threshold for each way to split distinct, ascending scores (m,), (m + 1,)."""
+    """Return one threshold for each split of distinct, ascending scores (m,): (m + 1,)."""
     low, high = distinct[:-1], distinct[1:]
     middles = representable((low + high) / 2.0)
-    # Between neighbouring floats there is none; rounded down it would take the lower one in.
+    # Neighbouring floats have no midpoint; rounded down, it would include the lower score.
     middles = np.where(middles > low, middles, high)
     above = representable(np.nextafter(distinct[-1:].astype(np.float32), np.float32(np.inf)))
     return np.concatenate([distinct[:1], middles, above])
 
 
 def _at_least(scores: Float64, thresholds: Float64) -> NDArray[np.int64]:
-    """Return how many scores are at or above each threshold."""
+    """Return the number of scores at or above each threshold."""
     return len(scores) - np.sort(scores).searchsorted(thresholds, side="left")

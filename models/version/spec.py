@@ -1,4 +1,4 @@
-"""What one tensor of an artifact must be: its dtype, its shape and the range of its values."""
+"""The specification of one tensor of an artifact: its dtype, shape and range of values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 
 from models.parts.network import Shape
 
-LARGEST_WEIGHT = 1e6  # of a network, a code or a scaled value: trained ones stay below 1e3
-SLIGHT = 1e-12  # of a variance or a deviation of a view: every fit adds far more
-MOST_MODES = 4_096  # of a mixture: a training fits 40, and labels may name more
+LARGEST_WEIGHT = 1e6  # the bound for weights, codes and scaled values; trained ones stay below 1e3
+SLIGHT = 1e-12  # the least variance or deviation in a view; every fit adds far more
+MOST_MODES = 4_096  # the most modes of a mixture; a training fits 40, and labels may name more
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What a tensor must be: its dtype, its shape and the range of its values, ends included.
+    """The dtype, the shape and the closed range of values that a tensor must have.
 
-    A length of -1 may be any.
+    A length of -1 allows any length.
     """
 
     dtype: Literal["float32", "float64", "int64"]
@@ -27,7 +27,7 @@ class Spec:
     high: float = LARGEST_WEIGHT
 
     def misses(self, tensor: NDArray[Any]) -> str | None:
-        """Return in what `tensor` differs, None where in nothing."""
+        """Return how `tensor` violates the spec; None if it does not."""
         if tensor.dtype != np.dtype(self.dtype):
             return f"is {tensor.dtype}, not {self.dtype}"
         fits = len(tensor.shape) == len(self.shape) and all(
@@ -45,11 +45,11 @@ class Spec:
 
 Specs = dict[str, Spec]
 Lengths = Mapping[str, int]
-"""How many rows each tensor of an artifact has, 0 where there is none of that name."""
+"""The number of rows of each tensor of an artifact, by name; 0 if there is no such tensor."""
 
 
 def mixture(shape: Shape, rows: Lengths, factors: int, widest: float) -> Specs:
-    """Return the specs of `latents`: `factors` matrices (k, k), with values up to `widest`."""
+    """Return the specs of `latents`, with `factors` matrices (k, k) and values up to `widest`."""
     modes, k = rows["latents.weights"], shape.latent
     return {
         "latents.weights": Spec("float64", (min(max(modes, 1), MOST_MODES),), 0.0, 1.0),
@@ -59,5 +59,5 @@ def mixture(shape: Shape, rows: Lengths, factors: int, widest: float) -> Specs:
 
 
 def labels(n: int) -> Spec:
-    """Return that of the labels of n classes or vectors."""
+    """Return the spec of the labels of n classes or vectors."""
     return Spec("int64", (n,), -(2**63), 2**63)

@@ -1,4 +1,4 @@
-"""A version in one line, and in a small table for a notebook."""
+"""Shows a version in one line, and as a small table in a notebook."""
 
 from html import escape
 
@@ -7,7 +7,7 @@ from models.parts.lineage import Lineage
 
 
 class Summarised:
-    """Shows what a version is, instead of its weights."""
+    """Shows a summary of a version instead of its weights."""
 
     config: Config
     lineage: Lineage

@@ -1,6 +1,6 @@
-"""What the tensors of an artifact must be: names, dtypes, shapes and bounds.
+"""The specification of an artifact's tensors: names, dtypes, shapes and bounds.
 
-Each piece of a version says here, in one function, which tensors it has.
+Each part of a version has one function here that returns the specs of its tensors.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,11 +19,13 @@ from models.version.imputation import DRAWN, SHARES
 from models.version.kind import kind_of
 from models.version.spec import LARGEST_WEIGHT, SLIGHT, Lengths, Spec, Specs, labels
 
-GOLDEN = 8  # vectors whose scores travel with an artifact
-MIN_CALIBRATION = 8  # fewer scores are no calibration at all
-LEAST_DEVIATION = 0.01  # of a mode: every training adds a variance of 1e-3 at the least
-LARGEST_NOISE = 60.0  # log variance: its deviation is still a float32 number
-_NANO, _WIDE = 1e-46, 1e39  # the scale of a feature: float32's least difference, twice its largest
+GOLDEN = 8  # the number of golden vectors, whose scores are stored in an artifact
+MIN_CALIBRATION = 8  # the fewest calibration scores
+# the least deviation of a mode; every training adds a variance of at least 1e-3
+LEAST_DEVIATION = 0.01
+LARGEST_NOISE = 60.0  # the largest log variance whose deviation is still a float32 number
+# bounds of a feature's scale: below float32's smallest step, above twice its largest value
+_NANO, _WIDE = 1e-46, 1e39
 
 
 def _network(about: Description, rows: Lengths) -> Specs:
@@ -66,14 +68,14 @@ def _reference(about: Description, rows: Lengths) -> Specs:
         "reference.edges": Spec("float32", (d, BINS - 1), -LARGEST, LARGEST),
         "reference.expected": Spec("float64", (d, BINS), 0.0, 1.0 + 1e-6),
     }
-    if rows["reference.wander"]:  # earlier versions do not say
+    if rows["reference.wander"]:  # earlier formats do not have it
         specs["reference.wander"] = Spec("float64", (d,), 0.0, 1.0)
         specs["reference.score_wander"] = Spec("float64", (1,), 0.0, 1.0)
     return specs
 
 
 def _kept(about: Description, rows: Lengths) -> Specs:
-    """Return those of real vectors that are kept, and of their labels."""
+    """Return the specs of kept real vectors and of their labels."""
     specs = {"kept": Spec("float32", (-1, about.shape.dimension))}
     if rows["memory.exemplars.labels"]:
         specs["memory.exemplars.labels"] = labels(rows["kept"])
@@ -89,7 +91,7 @@ def _golden(about: Description, rows: Lengths) -> Specs:
 
 
 def _regimes(about: Description, rows: Lengths) -> Specs:
-    """Return those of `regimes.Boundaries`."""
+    """Return the specs of `regimes.Boundaries`."""
     del rows
     specs: Specs = {}
     R, shape = about.regimes, about.shape
@@ -102,7 +104,7 @@ def _regimes(about: Description, rows: Lengths) -> Specs:
 
 
 def _tables(about: Description, rows: Lengths) -> Specs:
-    """Return those of a score that is relative to the regime."""
+    """Return the specs of a score that is relative to the regime."""
     if not about.config.score.endswith(RELATIVE):
         return {}
     n = min(max(rows["scoring.regime.scores"], MIN_CALIBRATION), 2 * CAPACITY)
@@ -113,7 +115,7 @@ def _tables(about: Description, rows: Lengths) -> Specs:
 
 
 def _gaps(about: Description, rows: Lengths) -> Specs:
-    """Return those of `imputation.Scale`; earlier versions do not have them."""
+    """Return the specs of `imputation.Scale`, which earlier versions do not have."""
     counts = min(rows["gaps.counts"], 1 + len(SHARES))
     if not counts:
         return {}
@@ -127,7 +129,7 @@ def _of_kind(about: Description, rows: Lengths) -> Specs:
     return kind_of(about.config.kind).tensors(about.shape, about.config.score, rows)
 
 
-# Every piece of a version that has tensors. A new piece is one more function here.
+# All parts of a version that have tensors. A new part needs one more function here.
 PIECES: tuple[Callable[[Description, Lengths], Specs], ...] = (
     _network,
     _scaler,
@@ -148,7 +150,7 @@ class _Rows(dict[str, int]):
 
 
 def check_tensors(about: Description, tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Raise ArtifactError unless `tensors` are those that such a version has."""
+    """Raise ArtifactError unless `tensors` match the specs of such a version."""
     rows = _Rows({name: len(one) if one.ndim else 0 for name, one in tensors.items()})
     specs: Specs = {}
     for piece in PIECES:
@@ -166,7 +168,7 @@ def check_tensors(about: Description, tensors: Mapping[str, NDArray[Any]]) -> No
 
 
 def _sound(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, bool]]:
-    """Yield what the values must be beside each other, and whether they are."""
+    """Yield each requirement between values, and whether it is met."""
     if "scaler.categories" in tensors:
         places = tensors["scaler.categories"]
         yield "scaler.categories do not rise", bool((np.diff(places) > 0).all())

@@ -1,4 +1,4 @@
-"""A version: an immutable, trained model with all that scoring, explaining and replay need."""
+"""A version: an immutable, trained model with all parts for scoring, explaining and replay."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -40,13 +40,13 @@ from models.version.worded import Worded
 
 @dataclass(frozen=True, repr=False)
 class Version(Worded, Summarised):
-    """What `train` returns and a detector serves. Immutable; X is (n, d) in the client's units.
+    """The immutable, trained model that a detector serves; X is (n, d) in the client's units.
 
-    `lineage` is where it comes from: parent, strategy, weights, counts, seed, training curve, the
-    gate's evidence. `kept` holds real vectors, scaled (m, d), of strategies that keep data.
-    `memory` is what else a strategy must know next time, `scoring` what the score needs: arrays.
-    `gaps` is how vectors with gaps score beside whole ones; None before that was compared.
-    `kind` is the kind of model that it is, whatever a later config says.
+    `lineage` says how it was made: parent, strategy, weights, counts, seed, training curve, the
+    gate's evidence. `kept` has the real vectors, scaled (m, d), of strategies that keep data.
+    `memory` has the other arrays that a strategy needs at the next training, `scoring` the arrays
+    that the score needs. `gaps` is the scale of vectors with missing values; None until it is
+    computed. `kind` is the version's kind of model, whatever a later config says.
     """
 
     config: Config
@@ -63,7 +63,7 @@ class Version(Worded, Summarised):
     kind: str = ""
 
     def __post_init__(self) -> None:
-        """Take the kind from the config with which the version was learned."""
+        """Set the kind from the config with which the version was learned."""
         object.__setattr__(self, "kind", self.kind or self.config.kind)
 
     @cached_property
@@ -72,7 +72,7 @@ class Version(Worded, Summarised):
 
     @property
     def dimension(self) -> int:
-        """Features of a vector, d; a category is one of them."""
+        """The number d of features of a vector; a category counts as one."""
         return self.scaler.width
 
     def _checked(self, X: Any, *, gaps: bool) -> Array:
@@ -82,7 +82,7 @@ class Version(Worded, Summarised):
 
     @cached_property
     def threshold(self) -> float:
-        """The score from which a vector is an anomaly, by the policy in this version's config."""
+        """The smallest score of an anomaly, by the policy in this version's config."""
         return self._own_threshold.value
 
     @cached_property
@@ -90,7 +90,7 @@ class Version(Worded, Summarised):
         return self.threshold_for(self.config.threshold)
 
     def threshold_for(self, policy: Policy, labels: Labels | None = None) -> Threshold:
-        """Apply another policy to this version's calibration; the policy `labels`, to `labels`."""
+        """Return the threshold by another policy; the policy `labels` uses the vectors `labels`."""
         if "labels" in policy:
             return by_labels(self.calibration, policy["labels"], labels, self.score)
         return self.calibration.threshold(policy)
@@ -98,7 +98,7 @@ class Version(Worded, Summarised):
     def score(self, X: NDArray[Any]) -> Float64:
         """Return the anomaly score of each row, (n,) nats: higher is more anomalous.
 
-        With `missing: impute` NaN stands for what was not observed (`models.version.imputation`).
+        With `missing: impute`, NaN marks a missing value (`models.version.imputation`).
         """
         X = self._checked(X, gaps=self._imputes)
         if not self._imputes or not (gaps := np.isnan(X)).any():
@@ -116,7 +116,7 @@ class Version(Worded, Summarised):
 
     @cached_property
     def _drawn(self) -> Array:
-        """What normals look like, scaled."""
+        """Typical normals (m, d), scaled, from the generator."""
         return self.faithful().draw(DRAWN, np.random.default_rng(0))
 
     @cached_property
@@ -129,7 +129,7 @@ class Version(Worded, Summarised):
         return self.gaps or Scale.of(*drawn)
 
     def with_gaps_compared(self) -> Self:
-        """Return this version with `gaps`, where its config lets vectors have some."""
+        """Return this version with `gaps` computed, if its config allows missing values."""
         return replace(self, gaps=self._scale) if self._imputes and self.dimension > 1 else self
 
     @cached_property
@@ -165,22 +165,22 @@ class Version(Worded, Summarised):
         return self.judge(X).severities
 
     def is_anomaly(self, X: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return `score >= threshold` of each row, (n,)."""
+        """Return `score >= threshold` for each row, (n,)."""
         return self.judge(X).is_anomaly
 
     def explain(
         self, X: NDArray[Any], k: int, read: Callable[[float], str | None] | None = None
     ) -> list[list[Attribution]]:
-        """Return for each row at most k columns that its score is owed to, as `ablation` finds.
+        """Return for each row at most k columns with their contributions to its score, by ablation.
 
-        `read` finds the word of a code that this version never learned.
+        `read` returns the word of a code that this version never learned.
         """
         X = self._checked(X, gaps=self._imputes)
         x, seen = self.scaler.transform(X), ~np.isnan(X)
         x = x if seen.all() else self._fill(x)
         columns, context = self.config.column_names(self.dimension), self.config.derived_by
         numbers, owners = self.config.numbers(len(columns)), self.scaler.owners
-        # Features that a context derives of one column are taken away together.
+        # Features that a context derives from one column are removed together.
         of_column = np.arange(seen.shape[1]) if context is None else context.owners(numbers)
         explain = Explainer(self._scorer, self._fill, self._drawn, of_column[owners])
         contributions, expected = explain(x, by_owner(seen, of_column, "max"))
@@ -195,9 +195,9 @@ class Version(Worded, Summarised):
         return filled_in(self._checked(X, gaps=True), self.scaler, self._fill)
 
     def classify(self, X: NDArray[Any]) -> NDArray[np.int64]:
-        """Return the label of each row's class, (n,); VectorError where no labels were learned.
+        """Return the label of each row's class, (n,); raise VectorError if no labels were learned.
 
-        How it is decided is the kind's (`models.kinds`).
+        The kind decides how (`models.kinds`).
         """
         labels = np.asarray(self.memory.get(self._kind.labels, ()), np.int64)
         if not len(labels) or labels.min() < 0:
@@ -207,24 +207,24 @@ class Version(Worded, Summarised):
 
     @cached_property
     def boundaries(self) -> Boundaries | None:
-        """Where the regimes meet; None for a version that knows none."""
+        """The boundaries between the regimes; None for a version that knows no regimes."""
         return Boundaries.from_tensors(self.memory)
 
     @cached_property
     def regimes(self) -> tuple[Regime, ...]:
-        """The modes of normal behaviour that were learned, by number; see `parts.regimes`."""
+        """The learned modes of normal behaviour, ordered by number; see `parts.regimes`."""
         if self.boundaries is None:
             return ()
         typical = self.scaler.inverse(self.network.decode(self.boundaries.typical))
         return Regime.listed(self.lineage.regimes, typical)
 
     def regime_of(self, X: NDArray[Any]) -> NDArray[np.int64]:
-        """Return the number of the regime that each row is of, (n,); 0 for an anomaly."""
+        """Return the number of each row's regime, (n,); 0 for an anomaly."""
         X = self._checked(X, gaps=False)
         return np.where(self.is_anomaly(X), NONE, self.nearest_regime(X))
 
     def nearest_regime(self, X: Array) -> NDArray[np.int64]:
-        """Return the number of the regime nearest to each row, anomaly or not, (n,)."""
+        """Return the number of the regime nearest to each row, (n,), for anomalies too."""
         if self.boundaries is None:
             return np.full(len(X), NONE)
         numbers = np.array([one.number for one in self.lineage.regimes], np.int64)
@@ -238,14 +238,14 @@ class Version(Worded, Summarised):
         return self.scaler.valid(drawn)
 
     def sample(self, n: int, seed: int) -> Array:
-        """Draw n vectors (n, d) in the client's units: stand-ins for the normals once learned."""
+        """Draw n vectors (n, d) in the client's units that resemble the learned normals."""
         X = self.scaler.inverse(self.draw(n, np.random.default_rng(seed)))
         flags = list(self.config.flags(self.dimension))
-        X[:, flags] = X[:, flags] > 0.5  # what a flag is
+        X[:, flags] = X[:, flags] > 0.5  # a flag is 0 or 1
         return X
 
     def with_config(self, config: Config) -> Self:
-        """Return this version with another config: what `sample` and `score` go by."""
+        """Return this version with another config, which `sample` and `score` then use."""
         scoring = self.scoring
         if base(config.score) != base(self.config.score):
             scoring = self._kind.prepare(self, config.score)
@@ -253,20 +253,20 @@ class Version(Worded, Summarised):
         return replace(self, config=config, scoring=scoring, gaps=gaps)
 
     def recorded(self, **known: Any) -> Self:
-        """Return this version with these fields of its lineage instead of those it has."""
+        """Return this version with these fields of its lineage replaced."""
         return replace(self, lineage=msgspec.structs.replace(self.lineage, **known))
 
     def faithful(self) -> Self:
-        """Return this version drawing as faithfully as it can, whatever way its replay chose."""
+        """Return this version with the most faithful draw, whatever its config's `replay`."""
         return self.with_config(replace(self.config, replay=Replay()))
 
     def to_bytes(self) -> bytes:
-        """Return the artifact: safetensors, the same bytes for the same version."""
+        """Return the artifact (safetensors); equal versions give equal bytes."""
         return self._artifact[0]
 
     @property
     def sha256(self) -> str:
-        """The artifact's digest, lower-case hexadecimal: what the version is addressed by."""
+        """The artifact's sha256 in lower-case hexadecimal, by which the version is addressed."""
         return self._artifact[1]
 
     @cached_property
@@ -295,12 +295,12 @@ class Version(Worded, Summarised):
     def from_bytes(
         cls, data: bytes, max_bytes: int = artifact.MAX_BYTES, *, verified: bool = False
     ) -> Self:
-        """Return the version that `to_bytes` wrote, verified.
+        """Read and verify a version that `to_bytes` wrote.
 
-        Raises ArtifactError unless size, format, checksum, description and tensors are as they
-        should be, the golden vectors score here what they scored where it was trained, and
-        all that will be asked of the version has finite answers. `verified` is for the very bytes
-        that this process verified before: the version is built, and nothing is checked again.
+        Raises ArtifactError in three cases: size, format, checksum, description or tensors are
+        invalid; the golden vectors score differently here than where the version was trained; or a
+        call of the version gives a result that is not finite. Set `verified` only for bytes that
+        this process has verified before: then the version is built without these checks.
         """
         tensors, about = artifact.decode(data, max_bytes, verified=verified)
         try:
@@ -314,7 +314,7 @@ class Version(Worded, Summarised):
                 exercise(version, tensors["golden.vectors"])
         except ArtifactError:
             raise
-        # Its values may be anything: whatever comes of using them, the artifact is to blame.
+        # The values may be anything, so every error from using them is the artifact's fault.
         except Exception as error:
             raise ArtifactError(f"artifact: it cannot be used: {error!r}") from error
         stored = tensors["golden.scores"]
@@ -346,5 +346,5 @@ class Version(Worded, Summarised):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read and verify the artifact at `path`; raises as `from_bytes` does."""
+        """Read and verify the artifact at `path`; it raises the same errors as `from_bytes`."""
         return cls.from_bytes(Path(path).read_bytes())

@@ -1,4 +1,4 @@
-"""A version's features by name, and the words of those that are categories."""
+"""A version's features by name, and the words of its categories."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -18,17 +18,17 @@ class Worded:
 
     @property
     def dimension(self) -> int:
-        """Features of a vector, d; a category is one of them."""
+        """The number d of features of a vector; a category counts as one."""
         raise NotImplementedError
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The features' names, derived ones included; column numbers where none were given."""
+        """The features' names, with derived features; column numbers if no names were given."""
         return self.config.feature_names(self.dimension)
 
     @cached_property
     def words(self) -> dict[str, dict[float, str]]:
-        """The words of each column that is a category, by their codes."""
+        """The words of each category by their codes."""
         return {
             one.name: words_by_code(one.values or ())
             for one in self.config.columns or ()
@@ -36,13 +36,13 @@ class Worded:
         }
 
     def reading(self, read: Callable[[float], str | None] | None = None) -> Words:
-        """Return these words, and `read` for codes that this version never learned."""
+        """Return these words, with `read` for codes that this version never learned."""
         return Words(self.words, read)
 
     def told(
         self, X: NDArray[Any], read: Callable[[float], str | None] | None = None
     ) -> list[list[Any]]:
-        """Return the numbers of rows X (n, d), with words in the place of codes."""
+        """Return the values of rows X (n, d), with words in place of codes."""
         rows: list[list[Any]] = X.tolist()
         names, words = self.features, self.reading(read)
         for place in self.config.categories(self.dimension):
