@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from models.errors import ArtifactError
 
-# 2 added the score `auto`; 3 added categories and the features' `wander`, 4 how rows with gaps
+# Format 2 added the score `auto`; 3 added categories and the features' `wander`, 4 how rows with gaps
 # score.
 FORMAT = 4
 READABLE = (1, 2, 3, 4)  # the formats that this release reads: its own and all earlier ones
