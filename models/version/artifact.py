@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 
 from models.errors import ArtifactError
 
-# Format 2 added the score `auto`; 3 added categories and the features' `wander`, 4 how rows with gaps
-# score.
+# Format 2 added the score `auto`, 3 categories and the features' `wander`, and 4 the scale of rows
+# with missing values.
 FORMAT = 4
 READABLE = (1, 2, 3, 4)  # the formats that this release reads: its own and all earlier ones
 MAX_BYTES = 256 * 2**20

@@ -171,7 +171,7 @@ class Version(Worded, Summarised):
     def explain(
         self, X: NDArray[Any], k: int, read: Callable[[float], str | None] | None = None
     ) -> list[list[Attribution]]:
-        """Return at most k columns for each row; `read` finds words that were never learned."""
+        """Return each row's k largest contributions at most; `read` finds words never learned."""
         X = self._checked(X, gaps=self._imputes)
         x, seen = self.scaler.transform(X), ~np.isnan(X)
         x = x if seen.all() else self._fill(x)
@@ -192,7 +192,7 @@ class Version(Worded, Summarised):
         return filled_in(self._checked(X, gaps=True), self.scaler, self._fill)
 
     def classify(self, X: NDArray[Any]) -> NDArray[np.int64]:
-        """Return the label of each row's class, (n,); raise VectorError if no labels were learned."""
+        """Return the label of each row's class, (n,); VectorError if no labels were learned."""
         labels = np.asarray(self.memory.get(self._kind.labels, ()), np.int64)
         if not len(labels) or labels.min() < 0:
             raise VectorError("labels: this version learned none, or not all of them")
