@@ -1,12 +1,12 @@
 # Two images: `serving` (an API process and the command line, without torch) and `full` (everything,
 # the default):  docker build --target serving -t anamnesis:serving .
-# Another base works too, if it has python3 (3.11 or newer) with venv:  --build-arg BASE=...
+# Another base image works too if it has python3 (3.11 or newer) with venv:  --build-arg BASE=...
 ARG BASE=python:3.12-slim-bookworm
 
 FROM ${BASE} AS requirements
 WORKDIR /src
 COPY pyproject.toml ./
-# What each image needs, in layers of their own that a change of the sources does not touch.
+# The dependencies of each image are in layers of their own, which a change of the sources keeps.
 RUN python3 -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 extras = project["optional-dependencies"]; \
 torch = [line for line in extras["train"] if line.startswith("torch")]; \
@@ -27,7 +27,7 @@ COPY service service
 RUN /opt/anamnesis/bin/pip install --no-deps .
 
 FROM ${BASE} AS full-build
-# PyTorch's own CPU index: the default one would bring gigabytes of CUDA libraries. For a GPU:
+# PyTorch comes from its CPU index: the default index adds gigabytes of CUDA libraries. For a GPU:
 # --build-arg TORCH_INDEX_URL=https://download.pytorch.org/whl/cu128
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -52,7 +52,7 @@ ENV PATH=/opt/anamnesis/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     ANAMNESIS_HOST=0.0.0.0 \
     ANAMNESIS_LOG_FORMAT=json
-# Nothing is written but to /tmp, so that the root file system may be read-only.
+# The process writes only to /tmp, so that the root file system may be read-only.
 WORKDIR /tmp
 USER 10001:10001
 EXPOSE 8000

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Make the images that a registry would give, from Debian's packages, for a machine without one:
+# Build base images from Debian's packages, for a machine without a registry:
 #   deploy/engine/base.sh
 # - localhost/python:3.11-slim-bookworm, a Debian with Python, for `--build-arg BASE=...`;
-# - the store, Prometheus and Alertmanager under the names that docker-compose.yml has them by. They
-#   are Debian's builds, and so other versions than those named there.
+# - the store, Prometheus and Alertmanager, under their names in docker-compose.yml. They
+#   are Debian's builds, so their versions differ from those names.
 # Needs root, debootstrap, podman and buildah (all from Debian).
 set -euo pipefail
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Start the composition with an engine, let it learn and score, and stop it:
 #   COMPOSE="podman-compose" deploy/engine/try.sh        (the default is "docker compose")
-# The images must have been built, or be there to be pulled. Volumes of an earlier run are kept.
+# Build the images first, or make sure that they can be pulled. Volumes of earlier runs are kept.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 compose=${COMPOSE:-docker compose}

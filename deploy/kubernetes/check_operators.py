@@ -1,4 +1,4 @@
-"""Check what KEDA and Prometheus' operator read, by models made of their own schemas.
+"""Check the documents for KEDA and Prometheus' operator by models made from their schemas.
 
     python check_operators.py RENDERED.yaml
 
@@ -16,7 +16,7 @@ GROUPS = {"keda.sh/v1alpha1": keda, "monitoring.coreos.com/v1": monitoring}
 
 
 def check(document: dict[str, object]) -> None:
-    """Raise ValueError where the document is not what its operator takes, or has a field more."""
+    """Raise ValueError if the document is invalid for its operator or has an unknown field."""
     model = getattr(GROUPS[str(document["apiVersion"])], str(document["kind"]))
     read = model.model_validate(document).model_dump(
         mode="json", by_alias=True, exclude_unset=True, exclude_none=True
@@ -26,7 +26,7 @@ def check(document: dict[str, object]) -> None:
 
 
 def main() -> None:
-    """Check every document of a file that is for one of the operators."""
+    """Check each document in a file that belongs to one of the operators."""
     found = [
         document
         for document in yaml.safe_load_all(Path(sys.argv[1]).read_text())
