@@ -44,12 +44,14 @@ def table(columns: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
 
 
 def settings() -> str:
-    """Return every service setting: variable, default, bounds, meaning."""
+    """Return every service setting but those for tests: variable, default, bounds, meaning."""
     return table(("variable", "default", "allowed", "what it is"), _settings())
 
 
 def _settings() -> Iterator[tuple[str, ...]]:
     for name, field in Settings.model_fields.items():
+        if field.json_schema_extra:
+            continue
         unset = field.default in (None, PydanticUndefined)
         default = "" if unset else f"`{str(field.default).lower()}`"
         yield f"`ANAMNESIS_{name.upper()}`", default, _bounds(field), str(field.description)

@@ -272,8 +272,8 @@ class Settings(BaseSettings):
     crash_point: str | None = Field(
         None,
         pattern=r"^[a-z_.-]+:[1-9][0-9]*$",
-        description="`name:n` kills the process, as `kill -9` would, at the n-th passage of the "
-        "named point. For proofs about crashes.",
+        description="See `service.crash_points`.",
+        json_schema_extra={"for_tests": True},
     )
 
     @classmethod

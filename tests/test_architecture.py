@@ -184,6 +184,36 @@ def test_carriers_issue_no_command():
                     assert node.attr == "aclose", f"{module}, line {node.lineno}: .{node.attr}"
 
 
+def bounded_adapters() -> dict[str, str]:
+    """Return the adapters with a bound that a caller could leave out, each with its module."""
+    return {
+        made.name: module
+        for module, tree in trees()
+        if module.startswith("service.store.")
+        for made in ast.walk(tree)
+        if isinstance(made, ast.ClassDef)
+        for part in made.body
+        if isinstance(part, ast.FunctionDef) and part.name == "__init__"
+        if [arg.arg for arg in part.args.args][1:2] == ["redis"] and any(part.args.kw_defaults)
+    }
+
+
+def test_adapters_with_bounds_are_made_in_one_place():
+    """Only `service/store/adapters.py` makes them, so that every process keeps the same bounds."""
+    homes = bounded_adapters()
+    assert {"ApiKeys", "Buffer", "Detectors", "Events", "LabelStore", "Registry"} <= set(homes)
+    makers = [
+        (module, name)
+        for module, tree in trees()
+        if any(found.startswith("service.store") for found in IMPORTS[module])
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        if (name := ast.unparse(node.func).rpartition(".")[2]) in homes and module != homes[name]
+    ]
+    assert {module for module, _ in makers} == {"service.store.adapters"}, makers
+    assert {name for _, name in makers} == set(homes)
+
+
 def test_key_names_are_made_in_one_place():
     """No other file spells a key of the store."""
     for module, path in SOURCES.items():

@@ -29,6 +29,11 @@ from service.store.words import Words
 _LISTENING_SECONDS = 5.0  # above the pause between two looks at a subscription
 
 
+def api_keys(settings: Settings, redis: Redis) -> ApiKeys:
+    """Return the API keys with the bound of the settings."""
+    return ApiKeys(redis, most=settings.max_keys)
+
+
 def detectors(settings: Settings, redis: Redis) -> Detectors:
     """Return the detectors with the bounds of the settings."""
     return Detectors(
@@ -104,7 +109,7 @@ class Stores:
         return cls(
             redis,
             await connect(url, deadline=_LISTENING_SECONDS),
-            ApiKeys(redis, most=settings.max_keys),
+            api_keys(settings, redis),
             detectors(settings, redis),
             buffer(settings, redis),
             registry(settings, redis),

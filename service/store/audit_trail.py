@@ -1,59 +1,29 @@
 """The audit trail: who changed what of a detector, from what, to what, and why.
 
-Append-only and chained: each entry's hash is SHA-1 over the hash before it and its own text, the
-one digest that the store's scripts can compute. Whoever kept an earlier hash can tell whether
-anything up to it was altered, left out or put in between, for that takes a second preimage.
-Entries are written in the same script as the change itself. The API keys, which are of no detector,
-have a trail of their own.
+A trail is append-only, and its entries form a chain: the hash of an entry covers the hash of the
+entry before and its own text. It is SHA-1, the only digest that the store's scripts can compute. A
+person who kept an earlier hash can check that no entry up to it was altered, removed or inserted,
+since that would need a second preimage. Each change and its entry are written by one script. The
+API keys belong to no detector and have a trail of their own.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
 from redis.asyncio import Redis
 
 from service.domain.audit_chain import WrittenEntry
 from service.store.connection import ask
-from service.store.lua import AUDIT, NOW, READ
 from service.store.redis_keys import KEYS_AUDIT, Keys
-from service.store.script import NamedScript
 
 PAGE = 1000
 
 
-_APPEND = NamedScript(
-    READ
-    + AUDIT
-    + NOW
-    + """
-local uid = redis.call('HGET', KEYS.state, STATE.uid)
-if not uid or (ARGS.uid ~= '' and ARGS.uid ~= uid) then return 0 end
-audit(KEYS.audit, now, ARGS.before, ARGS.after, ARGS.audited)
-return 1
-""",
-    keys="state audit",
-    args="uid before after audited",
-)
-
-
 class Audit:
-    """The audit trails of all detectors."""
+    """Reads the audit trails of all detectors, and that of the API keys."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
-
-    async def append(
-        self, name: str, entry: bytes, *, before: Any = None, after: Any = None
-    ) -> bool:
-        """Write an entry for a change that no script audits; False if the detector is gone."""
-        args = {
-            "uid": "",
-            "before": orjson.dumps(before),
-            "after": orjson.dumps(after),
-            "audited": entry,
-        }
-        return bool(await _APPEND(self._redis, Keys(name), args))
 
     async def entries(
         self, name: str | None, *, after: int = 0, limit: int = PAGE

@@ -11,7 +11,6 @@ from service.domain.event import Label
 from service.problems import Conflict
 from service.store import audit_trail
 from service.store.labels import LabelStore
-from service.store.lua import said
 from service.store.redis_keys import Keys
 from tests.service.store.test_held_rows import verdict
 from tests.service.stored import matrix
@@ -111,7 +110,7 @@ async def test_a_trail_outlives_its_detector(stored):
 async def test_alterations_show(stored):
     """A changed field, an entry left out, two exchanged."""
     for n in range(5):
-        await stored.audit.append("pump", said("noted", "ada", f"ü {n}", share=n / 3))
+        await stored.detectors.mute("pump", 60 + n / 3, f"ü {n}", "ada")
     entries = await trail(stored)
     assert broken_at(entries) is None
     assert broken_at(entries[2:]) is None
@@ -126,7 +125,7 @@ async def test_a_trail_is_bounded_and_read_in_pages(stored, monkeypatch):
     """What is left still verifies."""
     monkeypatch.setattr(audit_trail, "PAGE", 2)
     for n in range(6):
-        await stored.audit.append("pump", said("noted", "ada", str(n)))
+        await stored.detectors.mute("pump", 60, str(n), "ada")
     assert [e.seq for e in await stored.audit.entries("pump", after=3)] == [4, 5, 6, 7]
     assert [e.seq for e in await stored.audit.entries("pump", after=1, limit=3)] == [2, 3, 4]
     await stored.redis.xtrim(Keys("pump").audit, maxlen=3, approximate=False)
