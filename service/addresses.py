@@ -1,4 +1,4 @@
-"""Addresses of the store and the service: what they may be, and how they are shown to a person."""
+"""Addresses of the store and the service: checks them, and shows them without secrets."""
 
 import ipaddress
 from pathlib import Path
@@ -11,7 +11,7 @@ _SENTINEL_PORT = 26379
 
 
 class Watched(NamedTuple):
-    """A store that Sentinel watches: where the sentinels are, and how they call its master."""
+    """A store that Sentinel watches: the addresses of the sentinels, and the master's name."""
 
     sentinels: list[tuple[str, int]]
     name: str
@@ -21,7 +21,7 @@ class Watched(NamedTuple):
 def store(url: str, password: str | None = None, authorities: Path | None = None) -> str:
     """Return the store's address with a password and certificate authorities added to it.
 
-    Raises ValueError, which repeats nothing of the address, where a client could not use it.
+    Raises ValueError if a client could not use it. The message repeats nothing of the address.
     """
     parts = _store_parts(url)
     if parts.scheme == "unix":
@@ -59,7 +59,7 @@ def _store_parts(url: str) -> SplitResult:
 
 
 def watched(parts: SplitResult) -> Watched:
-    """Return what the address `redis+sentinel://host:port,host:port/name/database` says."""
+    """Parse the address `redis+sentinel://host:port,host:port/name/database`."""
     name, _, database = parts.path.strip("/").partition("/")
     hosts = parts.netloc.rpartition("@")[2].split(",")
     if not name or not all(hosts):
@@ -79,19 +79,19 @@ def _host(text: str) -> tuple[str, int]:
 
 
 def shown(url: str) -> str:
-    """Return the address as a person may see it: without what may be secret."""
+    """Return the address without its secret parts, to show to a person."""
     try:
         parts = urlsplit(url)
         user, at, place = parts.netloc.rpartition("@")
     except ValueError:
         return "(an address that cannot be read)"
     netloc = f"{user.split(':')[0]}:***@{place}" if at else place
-    # Not `geturl`, which leaves the slashes of `unix:///path` out.
+    # `geturl` would drop the slashes of `unix:///path`.
     return f"{parts.scheme}://{netloc}{parts.path}"
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches what is bound to `host`."""
+    """Return whether only this machine can reach a port bound to `host`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

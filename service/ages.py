@@ -1,10 +1,10 @@
-"""Ages by clocks that may be set back."""
+"""Ages measured with clocks that may be set back."""
 
 
 def is_over(age: float, seconds: float) -> bool:
-    """Return whether `seconds` have passed for what is `age` seconds old.
+    """Return whether something that is `age` seconds old is older than `seconds`.
 
-    An age is negative after its clock was set back. What is further ahead than `seconds` counts as
-    over, so that nothing waits longer than twice as long as it should.
+    An age is negative after the clock was set back. If it is below `-seconds`, the time counts as
+    over. So nothing waits longer than twice `seconds`.
     """
     return not -seconds <= age < seconds

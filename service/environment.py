@@ -1,7 +1,7 @@
-"""Names in the environment that begin with our prefix: settings, the platform's, and misspelt ones.
+"""Variables with our prefix: finds settings, variables of the platform, and misspelt names.
 
-Kubernetes describes each Service of a namespace in variables: one named `anamnesis` makes
-`ANAMNESIS_PORT=tcp://10.0.0.7:8000` and more, which are no settings.
+Kubernetes sets variables for each Service of a namespace. For a Service named `anamnesis` it sets
+`ANAMNESIS_PORT=tcp://10.0.0.7:8000` and others, which are not settings.
 """
 
 import difflib
@@ -17,12 +17,12 @@ _LINK_VALUE = re.compile(r"(tcp|udp|sctp)://\S+")
 
 
 def is_service_link(name: str, value: str) -> bool:
-    """Return whether a platform made this variable to describe one of its services."""
+    """Return whether Kubernetes made this variable to describe one of its Services."""
     return bool(_LINK_NAME.fullmatch(name.upper()) or _LINK_VALUE.fullmatch(value))
 
 
 def settings_in(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what is given under our prefix, by the setting's name; service links left out."""
+    """Return the variables with our prefix, by setting name, without those of Kubernetes."""
     return {
         name.upper().removeprefix(PREFIX).lower(): value
         for name, value in environment.items()
@@ -31,7 +31,7 @@ def settings_in(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def misspelt(given: Collection[str], known: Collection[str]) -> Iterator[str]:
-    """Yield a few words on each name that is no setting, with the nearest one that is."""
+    """Yield a message for each name that is not a setting, with the most similar setting."""
     for name in sorted(set(given) - set(known)):
         shown = "".join(c if c.isalnum() or c == "_" else "?" for c in name)[:64]
         near = difflib.get_close_matches(name, known, 1)

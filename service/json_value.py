@@ -9,5 +9,5 @@ if TYPE_CHECKING:
         bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"] | None
     )
 else:
-    JsonValue = Any  # msgspec reads annotations, and resolves no type that contains itself
+    JsonValue = Any  # msgspec reads annotations and cannot resolve a recursive type
 JsonObject: TypeAlias = dict[str, JsonValue]

@@ -1,4 +1,4 @@
-"""Logging: one event a line on stderr, for people (`console`) or machines (`json`)."""
+"""Logging: one event in each line on stderr, for people (`console`) or machines (`json`)."""
 
 import logging
 import sys
@@ -10,7 +10,7 @@ from service.settings import Settings
 
 
 def configure(settings: Settings, process: str) -> None:
-    """Set up this process's logging; every line says which `process` (api, worker, up) wrote it."""
+    """Set up this process's logging. Every line names the `process` (api, worker, up)."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -28,7 +28,7 @@ def configure(settings: Settings, process: str) -> None:
     )
     structlog.contextvars.bind_contextvars(process=process)
 
-    # Libraries (uvicorn, asyncio) log through the standard library: the same lines, one format.
+    # Libraries (uvicorn, asyncio) use the standard library's logging. They get the same format.
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -49,19 +49,19 @@ def configure(settings: Settings, process: str) -> None:
 def _rendering(log_format: str) -> list[Any]:
     if log_format == "json":
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    # The default traceback prints local variables, and these hold what clients sent.
+    # The default traceback prints local variables, which may hold clients' data.
     plain = structlog.dev.plain_traceback
     colors = sys.stderr.isatty()
     return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
 
 
 def add(**fields: object) -> None:
-    """Add `fields` to all that this task, such as a request or a training, says from now on."""
+    """Add `fields` to every later line of this task, such as a request or a training."""
     structlog.contextvars.bind_contextvars(**fields)
 
 
 def added(name: str) -> str | None:
-    """Return a field that `add` gave to what this task says; None where it gave none."""
+    """Return the field `name` that `add` has set for this task, None if it has not."""
     found = structlog.contextvars.get_contextvars().get(name)
     return None if found is None else str(found)
 

@@ -1,10 +1,10 @@
-"""Names of the files in which API processes share their metrics: they say whose they are."""
+"""Names of the files in which API processes share metrics. A name contains the process's place."""
 
 import re
 from pathlib import Path
 
-TOTAL = "total"  # counters and histograms: what was counted stays counted
-LIVE = "live"  # gauges of a process that runs
+TOTAL = "total"  # counters and histograms, which outlive their process
+LIVE = "live"  # gauges, which are removed with their process
 LIVES = (TOTAL, LIVE)
 _OURS = re.compile(rf"anamnesis-\d+-({TOTAL}|{LIVE})\.(names|values)")
 
@@ -15,12 +15,12 @@ def stem(folder: Path, place: int, life: str) -> Path:
 
 
 def place_of(file: Path) -> str:
-    """Return whose file it is."""
+    """Return the place of the process that a file belongs to."""
     return file.name.split("-")[1]
 
 
 def remove(folder: Path, *, place: int | None = None, life: str | None = None) -> None:
-    """Remove such files from `folder`, all or those of one `place` or `life`; raises OSError.
+    """Remove metric files from `folder`: all, or those of one `place` or `life`. Raises OSError.
 
     No other file is touched.
     """

@@ -1,7 +1,7 @@
-"""Everything that can be wrong with a request, each with its status and problem type (RFC 9457).
+"""The errors of requests, each with its HTTP status and problem type (RFC 9457).
 
-No web framework here: adapters and the scoring core raise these, whoever speaks HTTP renders them.
-A detail never repeats what the client sent.
+They need no web framework: adapters and the scoring core raise them, and the API renders them. A
+detail never repeats data of the client.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ CONTENT_TYPE = "application/problem+json"
 
 
 class Problem(Exception):  # noqa: N818 - the word of RFC 9457
-    """The service itself failed; its log says how. Every other problem is a kind of this one."""
+    """The service itself failed. Its log says why."""
 
     status: ClassVar[int] = 500
     slug: ClassVar[str] = "internal-error"
@@ -65,13 +65,13 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
 
 
 class BadRequest(Problem):
-    """The request cannot be understood at all: a malformed header, query or path."""
+    """The request is malformed: a header, the query or the path."""
 
     status, slug, title = 400, "bad-request", "Bad request"
 
 
 class Unauthenticated(Problem):
-    """No API key came with the request, or one that is unknown or revoked."""
+    """The request has no API key, or its key is unknown or revoked."""
 
     status, slug, title = 401, "unauthenticated", "Unauthenticated"
 
@@ -110,7 +110,7 @@ class Unknown(Problem):
 
 
 class UnknownDetector(Unknown):
-    """No detector has this name, or none that the API key is for."""
+    """No detector has this name, or the API key does not cover it."""
 
     slug, title = "unknown-detector", "Unknown detector"
 
@@ -119,13 +119,13 @@ class UnknownDetector(Unknown):
 
 
 class MethodNotAllowed(Problem):
-    """The path exists, the method on it does not."""
+    """The path does not allow this method."""
 
     status, slug, title = 405, "method-not-allowed", "Method not allowed"
 
 
 class RequestTimeout(Problem):
-    """The request's head or body came too slowly; the connection is closed."""
+    """The request's head or body came too slowly. The connection is closed."""
 
     status, slug, title = 408, "request-timeout", "Request timeout"
 
@@ -137,13 +137,13 @@ class Conflict(Problem):
 
 
 class NoVersion(Conflict):
-    """The detector has no version yet; the detail says how many vectors are still needed."""
+    """The detector has no version yet. The detail says how many more vectors it needs."""
 
     slug, title = "no-version", "No version yet"
 
 
 class Gone(Problem):
-    """It existed once; its artifact or data was deleted."""
+    """It existed, but its artifact or data was deleted."""
 
     status, slug, title = 410, "gone", "Gone"
 
@@ -167,13 +167,13 @@ class UnsupportedMedia(Problem):
 
 
 class Unprocessable(Problem):
-    """Well-formed, but not something that can be done."""
+    """The request is well-formed, but a value in it is not valid."""
 
     status, slug, title = 422, "unprocessable", "Unprocessable"
 
 
 class BadVectors(Unprocessable):
-    """The matrix cannot be used; `row` and `column`, from zero, say where, if anywhere."""
+    """The vectors are not valid. `row` and `column` (from zero) name the place, if there is one."""
 
     slug, title = "bad-vectors", "Bad vectors"
 
@@ -185,13 +185,13 @@ class HeadTooLarge(Problem):
 
 
 class BufferFull(Problem):
-    """The buffer's bound is reached; retry after a retraining has consumed it."""
+    """The buffer is full. Retry after a retraining has learned its vectors."""
 
     status, slug, title, retry_after = 429, "buffer-full", "Buffer full", 10
 
 
 class TooManyRequests(Problem):
-    """The API key's rate is used up in this process."""
+    """The API key has used up its rate in this process."""
 
     status, slug, title, retry_after = 429, "too-many-requests", "Too many requests", 1
 
@@ -200,7 +200,7 @@ SILENT = "The store does not answer."
 
 
 class StoreUnavailable(Problem):
-    """The store does not answer; scoring of loaded versions goes on."""
+    """The store does not answer. Scoring with loaded versions goes on."""
 
     status, slug, title, retry_after = 503, "store-unavailable", "Store unavailable", 1
 
@@ -209,7 +209,7 @@ class StoreUnavailable(Problem):
 
 
 class Busy(Problem):
-    """The process holds as many connections, or bytes of request bodies, as it may."""
+    """The process has its largest number of connections, or of bytes of request bodies."""
 
     status, slug, title, retry_after = 503, "busy", "Busy", 1
 

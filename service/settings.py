@@ -1,8 +1,9 @@
-"""Service settings: the one place that reads the environment.
+"""The settings of the service. Only this module reads the environment.
 
 Each setting is the variable `ANAMNESIS_<NAME>`, or the key `<name>` of the TOML file that
-`ANAMNESIS_CONFIG_FILE` names; the environment wins. What is empty is unset, as the environment of a
-container has it for `${VAR:-}`; but a setting that guards something and is empty ends the start.
+`ANAMNESIS_CONFIG_FILE` names. The environment comes first. An empty value counts as unset, since
+containers get one for `${VAR:-}`. But if a setting that protects the service is empty, the start
+fails.
 """
 
 import os
@@ -33,7 +34,7 @@ __all__ = ["BadSettings", "Settings", "is_loopback", "variable"]
 
 
 class Settings(BaseSettings):
-    """How the processes run; what one detector does is in its own config."""
+    """How the processes run. How a detector works is in the detector's config."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True
@@ -90,12 +91,12 @@ class Settings(BaseSettings):
         "start scoring while the store is away; `anamnesis up` uses one in its data directory.",
     )
 
-    # Who is let in
+    # Access
     tls_cert: Path | None = Field(
-        None, description="Certificate chain (PEM) of the API, which then speaks HTTPS alone."
+        None, description="Certificate chain (PEM) of the API, which then serves only HTTPS."
     )
     tls_key: Path | None = Field(
-        None, description="Private key (PEM) of `ANAMNESIS_TLS_CERT`, where that does not hold it."
+        None, description="Private key (PEM) of `ANAMNESIS_TLS_CERT`, if that file lacks it."
     )
     fast_lane: bool = Field(
         default=True,
@@ -104,8 +105,8 @@ class Settings(BaseSettings):
     )
     insecure: bool = Field(
         default=False,
-        description="Let everybody do everything while there are no API keys: beyond this machine, "
-        "and while the store, which holds them, was not reached yet.",
+        description="While there are no API keys, allow every request, also from other machines "
+        "and before the store, which holds the keys, has been read.",
     )
     allowed_hosts: str | None = Field(
         None,
@@ -149,11 +150,11 @@ class Settings(BaseSettings):
         description="Certificate authorities (PEM) that vouch for the service to the command line.",
     )
 
-    # Who is told
+    # Notifications
     webhook_url: str | None = Field(
         None,
         pattern="^https?://",
-        description="Address that is told when an incident opens and closes (CloudEvents 1.0).",
+        description="URL that gets a message when an incident opens or closes (CloudEvents).",
     )
     webhook_secret_file: Path | None = Field(
         None,
@@ -204,13 +205,13 @@ class Settings(BaseSettings):
         0.5,
         gt=0,
         le=1,
-        description="Of a detector's buffer, the most that may be vectors of a new regime from "
-        "one API key, once several have sent to it; what is beyond it waits in quarantine.",
+        description="Largest share of a detector's buffer for vectors of a new regime from one API "
+        "key, if several keys send to it. Further ones wait in quarantine.",
     )
     versions_kept: int = Field(
         5,
         ge=1,
-        description="Promoted versions whose artifacts are kept, champion and parent apart.",
+        description="Promoted versions whose artifacts are kept, beside champion and parent.",
     )
     artifact_max_bytes: int = Field(
         256 * 2**20, ge=1024, description="Largest version artifact that is loaded or imported."
@@ -218,8 +219,8 @@ class Settings(BaseSettings):
     loaded_bytes: int | None = Field(
         None,
         ge=2**20,
-        description="Most bytes of memory for champions in an API process: they are loaded when a "
-        "request needs them, and those used longest ago let go. Unset, all champions are loaded.",
+        description="Most bytes of memory for champions in an API process: one is loaded when a "
+        "request needs it, and the least recently used are unloaded. Unset: all are loaded.",
     )
     events_kept: int = Field(1000, ge=1, description="Latest anomalies kept for each detector.")
     labels_kept: int = Field(10_000, ge=1, description="Latest labels kept for each detector.")
@@ -247,7 +248,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         5.0, ge=0.05, description="Life of a worker's lease on a detector between renewals."
     )
-    tick_seconds: float = Field(0.5, gt=0, description="Pause between two looks of the worker.")
+    tick_seconds: float = Field(0.5, gt=0, description="Pause between two checks for work.")
     training_stall_seconds: float = Field(
         120.0, gt=0, description="A training without progress for this long is stopped."
     )
@@ -285,7 +286,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments win over the environment, the environment over the TOML file."""
+        """Arguments come before the environment, and the environment before the TOML file."""
         del dotenv_settings, file_secret_settings
         given = settings_in(os.environ)
         for name, value in given.items():
@@ -299,7 +300,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def misspelt(cls) -> list[str]:
-        """Return a few words on each variable, and key of the file, that is no setting."""
+        """Return a message for each variable, and each key of the file, that is not a setting."""
         toml = toml_source(cls, os.environ.get(CONFIG_FILE))
         given = {*settings_in(os.environ), *(toml.toml_data if toml else ())}
         return list(misspelt(given - {"config_file"}, cls.model_fields))
@@ -307,13 +308,13 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _without_empty(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Leave out what is empty: as a path it would be the current directory."""
+        """Leave out empty values: an empty path would mean the current directory."""
         for name, value in given.items():
             refuse_empty_guard(name, value)
         return {name: value for name, value in given.items() if value != ""}
 
     def store_url(self) -> str | None:
-        """Return the store's address, with what its files add to it.
+        """Return the store's address with the password and authorities from files.
 
         What it returns may hold a password. Raises BadSettings for what cannot be used.
         """
@@ -328,14 +329,14 @@ class Settings(BaseSettings):
             raise BadSettings(f"{variable('redis_url')}: {error}") from None
 
     def text(self, name: str) -> str:
-        """Return what the file holds that the setting `name` names; BadSettings where it cannot."""
+        """Return the text of the file that the setting `name` names. Raises BadSettings."""
         try:
             return self.content(name).decode().strip()
         except UnicodeDecodeError as error:
             raise BadSettings(f"{variable(name)}: {cause(getattr(self, name), error)}") from None
 
     def content(self, name: str) -> bytes:
-        """Return the bytes of the file that the setting `name` names; BadSettings without them."""
+        """Return the bytes of the file that the setting `name` names. Raises BadSettings."""
         file: Path = getattr(self, name)
         try:
             return file.read_bytes()
@@ -343,7 +344,7 @@ class Settings(BaseSettings):
             raise BadSettings(f"{variable(name)}: {cause(file, error)}") from None
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Return the environment for a child that is to have these settings, and `more` in it."""
+        """Return the environment for a child with these settings and the variables `more`."""
         values = self.model_dump(mode="json", exclude_none=True, exclude={"key"})
         ours = {f"ANAMNESIS_{name}".upper(): str(value) for name, value in values.items()}
         return {**os.environ, **ours, **more}

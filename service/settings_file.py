@@ -1,4 +1,4 @@
-"""The TOML file of the settings, and what is said of settings that cannot be used."""
+"""Reads the TOML file of the settings, and reports settings that are not valid."""
 
 import tomllib
 from pathlib import Path
@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, TomlConfigSettingsSource
 from service.environment import PREFIX
 
 CONFIG_FILE = f"{PREFIX}CONFIG_FILE"
-# Without them a door would stand open that somebody meant to shut.
+# If one of these were empty and ignored, the service would be less protected than intended.
 _GUARDS = (
     "admin_key_file", "key_file", "metrics_key_file", "redis_password_file", "signing_key_file",
     "tls_cert", "tls_key", "trusted_keys_file",
@@ -16,16 +16,16 @@ _GUARDS = (
 
 
 class BadSettings(ValueError):  # noqa: N818 - it states what is wrong
-    """The settings cannot be used; the message names the setting, and no value of it."""
+    """A setting is not valid. The message names the setting and never its value."""
 
 
 def variable(name: str) -> str:
-    """Return the variable of the setting `name`."""
+    """Return the name of the environment variable of the setting `name`."""
     return f"{PREFIX}{name.upper()}"
 
 
 def toml_source(settings: type[BaseSettings], named: str | None) -> TomlConfigSettingsSource | None:
-    """Return the settings file, if one is named; BadSettings where it cannot be read."""
+    """Return the settings file, if one is named. Raises BadSettings if it cannot be read."""
     if not named:
         return None
     file = Path(named)
@@ -40,7 +40,7 @@ def toml_source(settings: type[BaseSettings], named: str | None) -> TomlConfigSe
 
 
 def refuse_empty_guard(name: str, value: object) -> None:
-    """Raise BadSettings where a setting that guards something is set and empty."""
+    """Raise BadSettings if a setting that protects the service is set but empty."""
     if name in _GUARDS and isinstance(value, str) and not value.strip():
         raise BadSettings(f"{variable(name)} is set but empty: name a file, or do not set it")
 

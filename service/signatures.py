@@ -1,7 +1,7 @@
-"""Signatures of versions: who writes to the store alone cannot make this service serve a model.
+"""Signatures of versions. With them, write access to the store is not enough to plant a model.
 
-A signature (Ed25519) is over the detector's name and the artifact's sha256, so that a version that
-was signed for one detector is none for another. It stands in the version's record.
+A signature (Ed25519) covers the detector's name and the artifact's sha256. So it is not valid for
+another detector. It is part of the version's record.
 """
 
 import base64
@@ -17,9 +17,9 @@ _BLOCK_END = b"-----END PUBLIC KEY-----"
 
 
 class Seal:
-    """Signs with one key, if any, and takes the signatures of `trusted` ones, its own included.
+    """Signs with its key, if it has one, and accepts signatures of `trusted` keys and its own.
 
-    Without any key nothing is signed and nothing is asked for.
+    Without any key nothing is signed, and no signature is required.
     """
 
     def __init__(self, signer: Any = None, trusted: tuple[Any, ...] = ()) -> None:
@@ -28,7 +28,7 @@ class Seal:
 
     @classmethod
     def of(cls, settings: Settings) -> "Seal":
-        """Return the seal that the settings ask for; BadSettings for a file without such a key."""
+        """Return the seal of the settings. Raises BadSettings if a file has no such key."""
         signer, trusted = None, ()
         if settings.signing_key_file is not None:
             signer = _private(settings, "signing_key_file")
@@ -47,7 +47,7 @@ class Seal:
         return bool(self._trusted)
 
     def sign(self, detector: str, artifact: bytes) -> dict[str, str]:
-        """Return what the version's record says of its signature: nothing without a key."""
+        """Return the record's fields about the signature, none if there is no key."""
         if self._signer is None:
             return {}
         signature = self._signer.sign(_message(detector, artifact))
