@@ -316,7 +316,7 @@ async def test_many_tensors_are_refused_before_they_are_decoded(pump: Running) -
     headers = {"content-type": "application/json"}
     body = b'{"inputs": [' + tensor * 17 + b"no JSON"
     answer = await pump.http.post("/v2/models/pump/infer", content=body, headers=headers)
-    assert (answer.status_code, answer.json()["error"][:24]) == (400, "There is one input tenso")
+    assert (answer.status_code, answer.json()["error"][:24]) == (400, "Send exactly one input t")
     body = b'{"ready": "' + b" " * 300_000 + b'"}'
     answer = await pump.http.post("/v2/repository/index", content=body, headers=headers)
     assert answer.status_code == 413
