@@ -75,7 +75,7 @@ def followed(version: Version, stream: Stream, learned: int) -> list[Page]:
             score_wander=float(version.reference.score_wander[0]),
             reference_rows=version.calibration.n,
             features=version.features,
-            alpha=version.threshold.alpha,
+            alpha=version.threshold_for(version.config.threshold).alpha,
         )
     )
 
