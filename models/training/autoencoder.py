@@ -33,6 +33,7 @@ from models.version.version import Version
 PROBE, LEAST_PROBE = 10, 200  # a probe of weights takes a tenth of the steps, at least 200
 PROBED = 2_000  # the old vectors on which a probe's loss is measured
 LOSS_EVERY = 10  # steps between two readings of the loss: each reading needs a synchronisation
+STEPS_TAKE = 0.85  # share of a training's time: the rest fits the score and calibrates it
 
 
 def learn(given: Prepared, config: Config, weights: Weights) -> Generator[Progress, None, Version]:
@@ -72,6 +73,7 @@ def learn(given: Prepared, config: Config, weights: Weights) -> Generator[Progre
     version = _finished(trained)
     version = version.recorded(probes=tuple(probes))
     version = solved(version, previous, behind, x_new, classes)
+    yield Progress(1.0, curve[-1])
     return version
 
 
@@ -177,7 +179,7 @@ def _optimise(
             losses.append(loss)
             if not math.isfinite(loss):
                 raise TrainingError(f"training: the loss became {loss} at step {step}")
-        yield Progress((step + 1) / chosen.steps, loss, *parts)
+        yield Progress(STEPS_TAKE * (step + 1) / chosen.steps, loss, *parts)
     if not all(bool(torch.isfinite(p).all()) for p in vae.parameters()):
         raise TrainingError("training: a weight is not finite")
     return [float(np.mean(part)) for part in np.array_split(losses, min(10, len(losses)))]

@@ -12,7 +12,7 @@ Weights = str | Mapping[str, float] | None
 
 
 class Progress(NamedTuple):
-    """The progress of a training: `fraction` in [0, 1] of its steps, and the latest loss in nats.
+    """The progress of a training: `fraction` in [0, 1] of its time, and the latest loss in nats.
 
     `loss_old` and `loss_new` are the losses of network 0 on old and on new vectors; None if the
     step had no such vectors.

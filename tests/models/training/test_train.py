@@ -26,9 +26,10 @@ def test_the_same_seed_data_and_parent_give_the_same_version(first: Version, blo
 
 
 def test_progress_rises_to_one_and_a_training_can_be_stopped(blob: Array) -> None:
-    """One report a step; closing the generator ends it between two steps."""
+    """A report a step, and one of all when calibration is done; closed, it ends between steps."""
     fractions = [p.fraction for p in learn(None, blob, Config(model=QUICK))]
     assert fractions == sorted(fractions)
+    assert fractions[-2] < 0.9
     assert fractions[-1] == 1.0
     stopped = learn(None, blob, Config(model=QUICK))
     next(stopped)
