@@ -1,6 +1,7 @@
 """The result of `score`: the judged rows, the worst of them, and their incidents."""
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -94,12 +95,16 @@ def why(leading: Sequence[Attribution]) -> str:
 
 @dataclass(slots=True)
 class Found:
-    """Counts, the `top` worst anomalies, and the incidents that the rows make."""
+    """Counts, the `top` worst anomalies, and the incidents that the rows make.
+
+    `unjudged` counts the rows without numbers by their state.
+    """
 
     top: int
     rows: int = 0
     judged: int = 0
     anomalies: int = 0
+    unjudged: Counter[str] = field(default_factory=Counter)
     worst: list[tuple[float, int, Row]] = field(default_factory=list)
     incidents: dict[str, Incident] = field(default_factory=dict)
     _fold: Fold = field(default_factory=Fold)
@@ -108,6 +113,7 @@ class Found:
         """Add the next row of the file. `rule` is its detector's rule for incidents."""
         self.rows += 1
         if row.is_anomaly is None:
+            self.unjudged[row.state or "no numbers"] += 1
             return
         self.judged += 1
         for change in changes(self._fold, rule, row):
@@ -118,6 +124,10 @@ class Found:
         heapq.heappush(self.worst, (row.severity or 0.0, -self.rows, row))
         if len(self.worst) > self.top:
             heapq.heappop(self.worst)
+
+    def _states(self) -> str:
+        """Return how many rows were not judged in which state, the commonest first."""
+        return ", ".join(f"{count} {state}" for state, count in self.unjudged.most_common())
 
     def show(self) -> None:
         """Write the worst anomalies and the incidents to stdout, for a person."""
@@ -140,8 +150,10 @@ class Found:
             f"{self.anomalies} of {self.judged} vectors are anomalies"
             + (f" ({self.anomalies - len(shown)} more than shown)" * (self.anomalies > len(shown)))
             + (f", {inside} of them in {count} incident{'s' * (count > 1)}" if count else "")
-            + (f"; {waiting} rows were not judged" if waiting else "")
+            + (f"; {waiting} rows were not judged ({self._states()})" if waiting else "")
         )
+        if self.unjudged["late"]:
+            typer.echo("late: not newer than the row before of its source; sort the file by time")
 
 
 def rule_of(status: "DetectorStatus | None", *, timed: bool) -> Rule:

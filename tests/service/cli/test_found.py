@@ -1,5 +1,7 @@
 """What `score` tells of a file: the worst rows, the incidents, and a file with every score."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from models.parts.incident_rule import Rule
@@ -83,3 +85,16 @@ def test_rows_that_were_not_judged_are_no_anomalies(capsys):
 _NUMBERS = {"score", "p_value", "severity", "is_anomaly"}
 _FIELDS = ("unit", "place", "version", "score", "p_value", "severity", "is_anomaly", "state",
            "time", "source", "leading", "cells")  # fmt: skip
+
+
+def test_rows_that_were_not_judged_are_counted_by_state(capsys):
+    """A file in reverse is all late: the command says so, and to sort it."""
+    rows_ = judged({5})[:3]
+    states = ("warming", "late", "late")
+    seen = found(
+        replace(row, is_anomaly=None, state=state) for row, state in zip(rows_, states, strict=True)
+    )
+    seen.show()
+    out = capsys.readouterr().out
+    assert "3 rows were not judged (2 late, 1 warming)" in out
+    assert "sort the file by time" in out
