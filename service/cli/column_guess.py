@@ -91,13 +91,18 @@ def _kind(name: str, filled: Sequence[str], *, comma: bool) -> tuple[str | None,
 def _stretches_note(name: str, cells: Sequence[str], sources: Sequence[str] | None) -> str | None:
     """Return a warning if no word of the column returns once another has followed it, else None.
 
-    An example is the name of a release. Rows with the next, new word will alarm.
+    An example is the name of a release. Rows with the next, new word will alarm. A column that only
+    tells sources apart, such as their site, gets no warning.
     """
     words = [cell.strip() for cell in cells]
+    changes = False
     for rows in groups(sources, len(words)):
         own = [words[row] for row in rows if not is_blank(words[row])]
+        changes = changes or len(set(own)) > 1
         if len(list(groupby(own))) > len(set(own)):
             return None  # words return, as those of a state do
+    if len(set(words)) > 1 and not changes:
+        return None
     what = "is the same word" if len(set(words)) == 1 else "has each word in one stretch"
     return (
         f"{_named(name)} {what} so far: kept, and rows with a new word will alarm; "

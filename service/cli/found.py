@@ -133,7 +133,7 @@ class Found:
         """Write the worst anomalies and the incidents to stdout, for a person."""
         shown = [row for *_, row in sorted(self.worst, key=lambda one: -one[0])]
         if shown:
-            columns = [shown[0].unit, "time", "source", "severity", "score", "p_value", "why"]
+            columns = [shown[0].unit, "time (UTC)", "source", "severity", "score", "p_value", "why"]
             table = [_cells(row) for row in shown]
             kept = [i for i in range(len(columns)) if any(row[i] for row in table)]
             console.show_table(

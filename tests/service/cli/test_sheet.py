@@ -303,6 +303,17 @@ def test_words_that_do_not_return_are_named_since_the_next_one_alarms(tmp_path, 
     assert all(told in note and "--drop release" in note for note in notes)
 
 
+def test_a_word_that_only_tells_sources_apart_is_no_release(tmp_path):
+    """The site of a machine never changes: nothing is to be warned of."""
+    path = tmp_path / "x.csv"
+    cells = [f"{i},{source},site {source}" for i in range(6) for source in "xy"]
+    path.write_text("\n".join(["n,machine,site", *cells]))
+    with Sheet(path, Options(source="machine")) as sheet:
+        found = guess(sheet.first, ["n", "site"])
+    assert ("site", "category") in found.columns
+    assert not any("site" in note for note in found.notes)
+
+
 def test_a_context_is_chosen_where_rows_in_time_are_alike_and_said_why(tmp_path):
     """A slow series gets one, noise none; blanks are imputed."""
     rng = np.random.default_rng(0)
