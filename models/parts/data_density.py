@@ -1,7 +1,7 @@
 """A density of vectors, bounded in size: Gaussians and round kernels in principal directions."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Array, Float64
+from models.parts.components import Components
 from models.parts.density_pass import DensityPass, Kernels, Space
 from models.parts.mixture import MODES, Density, Mixture
 
@@ -54,12 +55,15 @@ class DataDensity:
         object.__setattr__(self, "_asked", DensityPass(space, mixture, kernels))
 
     @classmethod
-    def fit(cls, z: Array, seed: int) -> Self:
-        """Fit to vectors z (n, d) of about unit variance."""
-        n, d = z.shape
-        z = z.astype(np.float64)
-        mean = z.mean(axis=0)
-        variances, axes = np.linalg.eigh((z - mean).T @ (z - mean) / n)
+    def fit(cls, z: Array, seed: int, within: Array | None = None) -> Self:
+        """Fit to vectors z (n, d) of about unit variance.
+
+        The codes' space is that of other vectors `within` (m, d) where these are given.
+        """
+        wide = (z if within is None else within).astype(np.float64)
+        n, d = wide.shape
+        mean = wide.mean(axis=0)
+        variances, axes = np.linalg.eigh((wide - mean).T @ (wide - mean) / n)
         variances, axes = np.maximum(variances[::-1], 0.0) + RIDGE, axes[:, ::-1]
         k = min(DIRECTIONS, d, max(1, n // 10))
         t = min(WHITENED, d)
@@ -67,7 +71,7 @@ class DataDensity:
         directions = np.ascontiguousarray(axes[:, :k].T / scale).astype(np.float32)
         codes = (z - mean).astype(np.float32) @ directions.T
         ridge = RIDGE / scale**2
-        mixture = Mixture.fit(codes, seed, most=max(1, min(MODES, NUMBERS // k**2)))
+        mixture = Mixture.fit(codes, seed, most=_most(k))
         mixture = _gaussians(mixture, codes, ridge)
         kernels = _kernels(codes, _centres(codes, seed), ridge)
         rest = float(variances[t:].mean()) if t < d else 1.0
@@ -99,6 +103,46 @@ class DataDensity:
             centres=centres,
             variances=variances,
             shares=shares,
+        )
+
+    @property
+    def components(self) -> Components:
+        """Gaussians and kernels over this density's own codes."""
+        factors, shares = self.factors.astype(np.float64), np.exp(self.shares)
+        return Components(
+            self.weights / self.weights.sum(),
+            self.means.astype(np.float64),
+            factors @ factors.transpose(0, 2, 1),
+            shares / shares.sum(),
+            self.centres,
+            self.variances,
+        )
+
+    def components_in(self, other: Self, to: Callable[[Float64], Float64]) -> Components:
+        """Return these components over the codes of another density.
+
+        `to` maps this one's vectors z (n, d) to the other's.
+        """
+
+        def coded(codes: Float64) -> Float64:
+            z = self.mean + (codes * self.scale[0] ** 2) @ self.directions
+            found: Float64 = (to(z) - other.mean) @ other.directions.T.astype(np.float64)
+            return found
+
+        return self.components.moved(coded, RIDGE / float(other.scale[0]) ** 2)
+
+    def beside(self, old: Components, share_old: float) -> Self:
+        """Return the density that also has the components `old` of the same codes."""
+        joined = old.beside(self.components, share_old)
+        joined = joined.merged(_most(len(self.directions)), KERNELS)
+        return replace(
+            self,
+            weights=joined.weights,
+            means=joined.means.astype(np.float32),
+            factors=np.linalg.cholesky(joined.covariances).astype(np.float32),
+            centres=joined.centres,
+            variances=joined.variances,
+            shares=np.log(joined.shares),
         )
 
     def of(self, z: Array) -> tuple[Float64, Float64]:
@@ -166,6 +210,11 @@ class DataDensity:
     def from_tensors(cls, prefix: str, tensors: Mapping[str, NDArray[Any]]) -> Self:
         """Return the density on which `to_tensors` was called."""
         return cls(*(tensors[prefix + f.name] for f in fields(cls) if f.init))
+
+
+def _most(k: int) -> int:
+    """Return how many Gaussians over k dimensions there are at the most."""
+    return max(1, min(MODES, NUMBERS // k**2))
 
 
 def _gaussians(mixture: Mixture, codes: Array, ridge: float) -> Mixture:

@@ -71,9 +71,13 @@ class Fine:
         return found
 
     def restored(self, x: Array, rng: np.random.Generator) -> Array:
-        """Return generated vectors x (n, d) moved so that their combinations are fine."""
+        """Return x (n, d), drawn from elsewhere, moved until its combinations are as learned."""
+        wanted = rng.standard_normal((len(x), len(self.inward)), dtype=np.float32)
+        return self.placed(x, wanted)
+
+    def placed(self, x: Array, wanted: Array) -> Array:
+        """Return x (n, d) moved until its combinations are `wanted` (n, m), tails not drawn in."""
         found = np.dot(x - self.origin, self.inward.T)
-        wanted = rng.standard_normal(found.shape, dtype=np.float32)
         back: Array = x + np.dot(wanted - found, self.outward)
         return back
 

@@ -1,6 +1,6 @@
 """Two views of scaled vectors, each with a density, which complement the network's own score."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -33,23 +33,41 @@ class Views:
     fine: Fine | None = None
 
     @classmethod
-    def fit(cls, x: Array, seed: int, like: Self | None = None) -> Self:
+    def fit(cls, x: Array, seed: int, like: Self | None = None, among: Array | None = None) -> Self:
         """Fit to scaled vectors x (n, d).
 
-        Given other views `like`, fine combinations are fitted only if those have some.
+        Given other views `like`, fine combinations are fitted only if those have some. Given other
+        vectors `among` (m, d), the features' scales and the codes' space are those of both.
         """
+        wide = x if among is None else np.concatenate([among, x])
         enough = ROWS_A_FEATURE if like is None else 0
-        fine = Fine.fit(x, enough=enough) if like is None or like.fine is not None else None
-        spread = _asinh(x).std(axis=0)
+        fine = Fine.fit(wide, enough=enough) if like is None or like.fine is not None else None
+        spread = _asinh(wide).std(axis=0)
         unit = (1.0 / np.where(spread < LEAST, 1.0, spread)).astype(np.float32)
-        marginals = Marginals.fit(x)
+        marginals = Marginals.fit(wide)
+
+        def density(of: Callable[[Array], Array]) -> DataDensity:
+            return DataDensity.fit(of(x), seed, within=None if among is None else of(wide))
+
         return cls(
             unit,
-            DataDensity.fit(_seen(x, unit, fine), seed),
+            density(lambda x: _seen(x, unit, fine)),
             marginals,
-            DataDensity.fit(marginals(x).astype(np.float32), seed),
+            density(lambda x: marginals(x).astype(np.float32)),
             fine,
         )
+
+    def inverse(self, seen: Float64) -> Array:
+        """Return the scaled vectors (n, d) of which `drawn_in` has `seen` (n, d or more)."""
+        d = len(self.unit)
+        x = np.sinh(np.clip(seen[:, :d] / self.unit, -_FURTHEST, _FURTHEST)).astype(np.float32)
+        if self.fine is None:
+            return x
+        return self.fine.placed(x, np.sinh(np.clip(seen[:, d:], -_FURTHEST, _FURTHEST)))
+
+    def seen(self, x: Array) -> Array:
+        """Return what `drawn_in` has of scaled vectors x (n, d)."""
+        return _seen(x, self.unit, self.fine)
 
     def again(self, x: Array) -> Self:
         """Return these views fitted to similar scaled vectors x (n, d), without a search.

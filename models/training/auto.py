@@ -1,6 +1,8 @@
 """Fits the score `auto` to an experience: its views, and the calibration of its parts."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 from models.arrays import Array, Float64
 from models.parts.calibration import Calibration, representable
 from models.parts.carried_calibration import carried, mixed
+from models.parts.carried_views import CarriedViews
 from models.parts.views import Views
 from models.scores.auto import Auto, joined, needs, parts_of, uncalibrated
 from models.scores.by_regime import Surprise
@@ -50,11 +53,13 @@ def fit(trained: Trained, champion: Version | None, generated: Array, share_old:
     chosen = np.zeros(len(x), bool)
     chosen[rng.permutation(len(x))[:n_new]] = True
     old = _remembered(trained, champion, min(MOST, round(n_new * w_prev / w_new)), rng)
+    past = _past_views(trained, champion) if len(old) else None
 
     def seen(m: int) -> Array:
-        return np.concatenate([old, x[chosen & ~plan.left_out(m)]])
+        return x[chosen & ~plan.left_out(m)]
 
-    whole = Views.fit(seen(0), plan.seed)
+    views_of = partial(_views, past, old, plan.seed)
+    whole, again = views_of(seen(0))
     rows, found = [], []
     for m, network in enumerate(trained.networks):
         mine = np.flatnonzero(plan.left_out(m))
@@ -62,10 +67,11 @@ def fit(trained: Trained, champion: Version | None, generated: Array, share_old:
             views = whole
             if m:
                 others = seen(m)
-                distinct = Copies.of(others).distinct
+                known = np.concatenate([old, others])
+                distinct = Copies.of(known).distinct
                 # A search among many copies would fit each row, and so the rows left out.
-                few = distinct < max(ENOUGH * x.shape[1], len(others) // 2)
-                views = Views.fit(others, plan.seed, whole) if few else whole.again(others)
+                few = distinct < max(ENOUGH * x.shape[1], len(known) // 2)
+                views = views_of(others, whole)[0] if few else again(others)
             rows.append(mine)
             found.append(parts_of(uncalibrated(network, views), x[mine]))
     held, serving = np.concatenate(rows), uncalibrated(trained.networks[0], whole)
@@ -93,6 +99,27 @@ def fit(trained: Trained, champion: Version | None, generated: Array, share_old:
     scoring = needs(whole, tables)
     score = Auto.from_tensors(trained.networks[0], scoring)
     return Fitted(scoring, held, score.joined(parts), differs)
+
+
+def _views(
+    past: Views | None, old: Array, seed: int, new: Array, like: Views | None = None
+) -> tuple[Views, Callable[[Array], Views]]:
+    """Return the views of old and new scaled vectors, and what fits them to others of the new.
+
+    Without a search; `past` are the views that drew `old`, None where others did.
+    """
+    if past is not None:
+        carried_views = CarriedViews.fit(past, old, new, seed, like)
+        return carried_views.views, carried_views.again
+    views = Views.fit(np.concatenate([old, new]), seed, like)
+    return views, lambda some: views.again(np.concatenate([old, some]))
+
+
+def _past_views(trained: Trained, champion: Version | None) -> Views | None:
+    """Return the views that draw the old vectors; None where something else stands for them."""
+    if champion is None or not trained.past.learned or trained.past.exemplars is not None:
+        return None
+    return Views.from_tensors(champion.scoring)
 
 
 def _vouched(said: Float64, n: int) -> Float64:
@@ -123,7 +150,7 @@ def _remembered(
     if past.exemplars is not None:
         picked: Array = past.exemplars[rng.integers(len(past.exemplars), size=n)]
         return picked
-    own = Views.from_tensors(champion.scoring)
+    own = _past_views(trained, champion)
     if own is None:
         return (past.generator or champion).draw(n, rng)
     return champion.scaler.valid(own.sample(n, rng))

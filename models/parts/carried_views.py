@@ -1,0 +1,71 @@
+"""Views that keep the components of earlier ones instead of fitting what those draw."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+
+from models.arrays import Array, Float64
+from models.parts.components import Components
+from models.parts.views import Views
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedViews:
+    """The components of earlier views, and those of new vectors, in one space.
+
+    `fresh` are the views of the new vectors alone. `drawn_in` and `normal` are the earlier
+    components over their codes, with `share_old` of the whole.
+    """
+
+    fresh: Views
+    drawn_in: Components
+    normal: Components
+    share_old: float
+
+    @classmethod
+    def fit(
+        cls, before: Views, drawn: Array, new: Array, seed: int, like: Views | None = None
+    ) -> Self:
+        """Fit to new scaled vectors (n, d) beside `drawn` (m, d), which come from `before`.
+
+        Draws decide only how features are scaled and which directions the codes have: a component
+        that is fitted to draws is wider than the one that they were drawn from.
+        """
+        fresh = Views.fit(new, seed, like, among=drawn)
+
+        def seen(z: Float64) -> Float64:
+            return fresh.seen(before.inverse(z)).astype(np.float64)
+
+        def scored(y: Float64) -> Float64:
+            return fresh.marginals(before.marginals.inverse(y).astype(np.float32))
+
+        return cls(
+            fresh,
+            before.drawn_in.components_in(fresh.drawn_in, seen),
+            before.normal.components_in(fresh.normal, scored),
+            len(drawn) / (len(drawn) + len(new)),
+        )
+
+    @property
+    def views(self) -> Views:
+        """The views of both."""
+        return self._with(self.fresh)
+
+    def again(self, new: Array) -> Views:
+        """Return the views with other new vectors (n, d) of the same kind, without a search."""
+        fresh = self.fresh
+        scored = fresh.marginals(new).astype(np.float32)
+        again = replace(
+            fresh,
+            drawn_in=fresh.drawn_in.again(fresh.seen(new)),
+            normal=fresh.normal.again(scored),
+        )
+        return self._with(again)
+
+    def _with(self, fresh: Views) -> Views:
+        return replace(
+            fresh,
+            drawn_in=fresh.drawn_in.beside(self.drawn_in, self.share_old),
+            normal=fresh.normal.beside(self.normal, self.share_old),
+        )

@@ -1,0 +1,142 @@
+"""Gaussians and round kernels over codes: moved into another space, and merged with others."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Float64
+
+PROBES = 4  # directions in which a kernel's width is measured in another space
+
+
+class Components(NamedTuple):
+    """K Gaussians and m round kernels over codes of k dimensions; `shares` and `weights` sum to 1.
+
+    The Gaussians have `weights` (K,), `means` (K, k) and `covariances` (K, k, k); the kernels
+    `shares` (m,), `centres` (m, k) and `variances` (m,).
+    """
+
+    weights: Float64
+    means: Float64
+    covariances: Float64
+    shares: Float64
+    centres: Float64
+    variances: Float64
+
+    def moved(self, to: Callable[[Float64], Float64], ridge: float) -> Self:
+        """Return the components where `to` puts codes (n, k), (n, j), at least `ridge` wide.
+
+        Each Gaussian is moved by the unscented transform (Julier & Uhlmann, 1997): 2 k points about
+        its mean, which have its mean and covariance, move, and the moved points are measured.
+        """
+        k = self.means.shape[1]
+        axes = math.sqrt(k) * np.linalg.cholesky(self.covariances).transpose(0, 2, 1)
+        points = self.means[:, None] + np.concatenate([axes, -axes], axis=1)  # (K, 2k, k)
+        points = to(points.reshape(-1, k)).reshape(len(points), 2 * k, -1)
+        means = points.mean(axis=1)
+        apart = points - means[:, None]
+        j = points.shape[2]
+        covariances = apart.transpose(0, 2, 1) @ apart / (2 * k) + ridge * np.eye(j)
+        signs = np.where(np.random.default_rng(0).random((PROBES, k)) < 0.5, -1.0, 1.0)
+        steps = np.sqrt(self.variances)[:, None] * np.concatenate([signs, -signs])[:, None]
+        centres = to(self.centres)
+        around = to((self.centres + steps).reshape(-1, k)).reshape(2 * PROBES, *centres.shape)
+        variances = np.square(around - centres).sum(axis=2).mean(axis=0) / j
+        variances = np.maximum(variances, 10.0 * ridge)
+        return type(self)(self.weights, means, covariances, self.shares, centres, variances)
+
+    def beside(self, others: "Components", share: float) -> Self:
+        """Return these, which have `share` of the whole, and `others`, which have the rest."""
+        scales = (share, 1.0, 1.0, share, 1.0, 1.0), (1.0 - share, 1.0, 1.0, 1.0 - share, 1.0, 1.0)
+        pairs = zip(self, others, *scales, strict=True)
+        return type(self)(*(np.concatenate([a * s, b * t]) for a, b, s, t in pairs))
+
+    def merged(self, gaussians: int, kernels: int) -> Self:
+        """Return at most so many of either: those that are most alike become one.
+
+        A merged component has the mean and the covariance of those that it stands for.
+        """
+        weights, means, covariances = _merged_gaussians(
+            self.weights, self.means, self.covariances, gaussians
+        )
+        return type(self)(
+            weights,
+            means,
+            covariances,
+            *_merged_kernels(self.shares, self.centres, self.variances, kernels),
+        )
+
+
+def _merged_gaussians(
+    weights: Float64, means: Float64, covariances: Float64, most: int
+) -> tuple[Float64, Float64, Float64]:
+    """Merge the two whose merging loses least, by Runnalls' bound (2007), until `most` are left."""
+    n = len(weights)
+    weights, means, covariances = weights.copy(), means.copy(), covariances.copy()
+    volumes = np.linalg.slogdet(covariances)[1]
+
+    def with_others(i: int) -> tuple[Float64, Float64, Float64]:
+        """Return what merging Gaussian i with each gives: means, covariances and losses."""
+        share = (weights[i] / (weights[i] + weights))[:, None]
+        apart = means - means[i]
+        middle = means - share * apart
+        spread = (share * (1.0 - share))[:, :, None] * apart[:, :, None] * apart[:, None]
+        both = share[:, :, None] * covariances[i] + (1.0 - share)[:, :, None] * covariances + spread
+        lost = (weights[i] + weights) * np.linalg.slogdet(both)[1]
+        return middle, both, 0.5 * (lost - weights[i] * volumes[i] - weights * volumes)
+
+    if n <= most:
+        return weights, means, covariances
+    left = np.ones(n, bool)
+    losses = np.stack([with_others(i)[2] for i in range(n)])
+    np.fill_diagonal(losses, np.inf)
+    while left.sum() > most:
+        i, j = map(int, np.unravel_index(losses.argmin(), losses.shape))
+        middle, both, _ = with_others(i)
+        means[i], covariances[i] = middle[j], both[j]
+        weights[i] += weights[j]
+        volumes[i], left[j] = np.linalg.slogdet(both[j])[1], False
+        again = np.where(left, with_others(i)[2], np.inf)
+        again[i] = np.inf
+        losses[i], losses[:, i] = again, again
+        losses[j], losses[:, j] = np.inf, np.inf
+    return weights[left], means[left], covariances[left]
+
+
+def _merged_kernels(
+    shares: Float64, centres: Float64, variances: Float64, most: int
+) -> tuple[Float64, Float64, Float64]:
+    """Merge the two whose merging adds least to the squares (Ward, 1963), until `most` are left."""
+    n, k = centres.shape
+    if n <= most:
+        return shares, centres, variances
+    shares, centres, variances = shares.copy(), centres.copy(), variances.copy()
+    left = np.ones(n, bool)
+
+    def costs(i: int) -> Float64:
+        """Return what merging kernel i with each adds, (n,)."""
+        away = np.square(centres - centres[i]).sum(axis=1)
+        added: Float64 = np.where(left, away * shares * shares[i] / (shares + shares[i]), np.inf)
+        added[i] = np.inf
+        return added
+
+    cost = np.stack([costs(i) for i in range(n)])
+    nearest: NDArray[np.int64] = cost.argmin(axis=1)
+    least = cost[np.arange(n), nearest]
+    for _ in range(n - most):
+        i = int(least.argmin())
+        j = int(nearest[i])
+        both = shares[i] + shares[j]
+        squares = k * (shares[i] * variances[i] + shares[j] * variances[j]) + cost[i, j]
+        centres[i] = (shares[i] * centres[i] + shares[j] * centres[j]) / both
+        shares[i], variances[i], left[j] = both, squares / (both * k), False
+        cost[j], cost[:, j], least[j] = np.inf, np.inf, np.inf
+        cost[i] = cost[:, i] = costs(i)
+        stale = left & ((nearest == i) | (nearest == j) | (cost[i] < least))
+        stale[i] = True
+        nearest[stale] = cost[stale].argmin(axis=1)
+        least[stale] = cost[stale, nearest[stale]]
+    return shares[left], centres[left], variances[left]

@@ -1,0 +1,93 @@
+"""Components of densities that are carried from version to version."""
+
+import numpy as np
+
+from models.arrays import Array, Float64
+from models.parts.carried_views import CarriedViews
+from models.parts.components import Components
+from models.parts.data_density import KERNELS
+from models.parts.mixture import MODES
+from models.parts.views import Views
+
+
+def some(rng: np.random.Generator, gaussians: int, kernels: int, k: int = 3) -> Components:
+    """Return components drawn at random."""
+    factors = np.tril(rng.normal(size=(gaussians, k, k))) + 2.0 * np.eye(k)
+    return Components(
+        rng.dirichlet(np.ones(gaussians)),
+        rng.normal(size=(gaussians, k)) * 5.0,
+        factors @ factors.transpose(0, 2, 1),
+        rng.dirichlet(np.ones(kernels)),
+        rng.normal(size=(kernels, k)) * 5.0,
+        rng.uniform(0.1, 1.0, kernels),
+    )
+
+
+def moments(weights: Float64, means: Float64, covariances: Float64) -> tuple[Float64, Float64]:
+    """Return mean (k,) and covariance (k, k) of a whole mixture."""
+    mean = weights @ means
+    apart = means - mean
+    outer = covariances + apart[:, :, None] * apart[:, None]
+    return mean, (weights[:, None, None] * outer).sum(axis=0)
+
+
+def of_kernels(found: Components) -> tuple[Float64, Float64]:
+    """Return mean and covariance of all kernels together."""
+    round_ = found.variances[:, None, None] * np.eye(found.centres.shape[1])
+    return moments(found.shares, found.centres, round_)
+
+
+def test_a_linear_map_moves_components_exactly() -> None:
+    """Means, covariances, centres and variances are those of the mapped components."""
+    rng = np.random.default_rng(0)
+    old, turn = some(rng, 4, 6), np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    new = old.moved(lambda codes: codes @ (2.0 * turn) + 1.0, 0.0)
+    np.testing.assert_allclose(new.means, old.means @ (2.0 * turn) + 1.0)
+    np.testing.assert_allclose(new.covariances, 4.0 * turn.T @ old.covariances @ turn)
+    np.testing.assert_allclose(new.centres, old.centres @ (2.0 * turn) + 1.0)
+    np.testing.assert_allclose(new.variances, 4.0 * old.variances)
+
+
+def test_merged_components_have_the_mean_and_the_spread_of_all() -> None:
+    """Merging 16 Gaussians to 4 and 50 kernels to 10 keeps the moments of either whole."""
+    rng = np.random.default_rng(1)
+    both = some(rng, 9, 30).beside(some(rng, 7, 20), 0.7)
+    few = both.merged(4, 10)
+    assert (len(few.weights), len(few.shares)) == (4, 10)
+    for whole, own in zip(moments(*both[:3]), moments(*few[:3]), strict=True):
+        np.testing.assert_allclose(own, whole, rtol=1e-9)
+    (mean, spread), (mean_few, spread_few) = of_kernels(both), of_kernels(few)
+    np.testing.assert_allclose(mean_few, mean, rtol=1e-9)
+    np.testing.assert_allclose(np.trace(spread_few), np.trace(spread), rtol=1e-9)
+
+
+def test_the_components_that_merge_are_those_that_are_most_alike() -> None:
+    """Of four Gaussians and four kernels the two that lie .1 apart become one in the middle."""
+    at = np.array([[0.0], [10.0], [0.1], [30.0]])
+    ones = np.ones((4, 1, 1))
+    few = Components(np.full(4, 0.25), at, ones, np.full(4, 0.25), at, np.ones(4)).merged(3, 3)
+    np.testing.assert_allclose(np.sort(few.means.ravel()), [0.05, 10.0, 30.0])
+    np.testing.assert_allclose(np.sort(few.centres.ravel()), [0.05, 10.0, 30.0])
+
+
+def block(i: int, n: int, rng: np.random.Generator) -> Array:
+    """Return n rows of the i-th regime: whole numbers and a narrow ridge."""
+    first = rng.integers(0, 3, n) + 4.0 * i
+    second = rng.exponential(size=n)
+    rows = np.stack([first, second, 0.5 * second + 0.05 * rng.normal(size=n) - i], axis=1)
+    return rows.astype(np.float32)
+
+
+def test_a_regime_stays_sharp_over_many_experiences_in_bounded_room() -> None:
+    """Cycling over three regimes: old rows are as near the centres as those of all rows are."""
+    rng = np.random.default_rng(2)
+    fresh = np.concatenate([block(i, 200, rng) for i in range(3)])
+    views = Views.fit(block(0, 200, rng), 0)
+    for i in range(1, 9):
+        drawn = views.sample(200 * min(i, 5), rng)
+        views = CarriedViews.fit(views, drawn, block(i % 3, 200, rng), i).views
+    assert len(views.normal.shares) == KERNELS
+    assert len(views.normal.weights) <= MODES
+    at_once = Views.fit(np.concatenate([block(i, 400, rng) for i in range(3)]), 0)
+    now, then = (np.quantile(own.misfits(fresh), 0.99, axis=1) for own in (views, at_once))
+    assert (now[2:4] < 1.1 * then[2:4]).all()  # fitted to draws again they are 1.7 times as far
