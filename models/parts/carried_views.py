@@ -29,10 +29,12 @@ class CarriedViews:
     ) -> Self:
         """Fit to new scaled vectors (n, d) beside `drawn` (m, d), which come from `before`.
 
-        Draws decide only how features are scaled and which directions the codes have: a component
-        that is fitted to draws is wider than the one that they were drawn from.
+        Draws decide only the deviations of features and the directions of the codes: components and
+        knots that are fitted to draws are wider than those that they were drawn from.
         """
-        fresh = Views.fit(new, seed, like, among=drawn)
+        share_old = len(drawn) / (len(drawn) + len(new))
+        marginals = before.marginals.joined(new, share_old)
+        fresh = Views.fit(new, seed, like, among=drawn, marginals=marginals)
 
         def seen(z: Float64) -> Float64:
             return fresh.seen(before.inverse(z)).astype(np.float64)
@@ -44,7 +46,7 @@ class CarriedViews:
             fresh,
             before.drawn_in.components_in(fresh.drawn_in, seen),
             before.normal.components_in(fresh.normal, scored),
-            len(drawn) / (len(drawn) + len(new)),
+            share_old,
         )
 
     @property

@@ -8,6 +8,7 @@ import numpy as np
 from models.arrays import Array, Float64
 
 KNOTS = 101
+MOST_JOINED = 20_000  # values that stand in for those of an earlier map
 REACH = 60.0  # in scaled units: values further out are clipped to this distance
 _APART = 4.0 * REACH  # the gap between the knots of two features in one ascending array
 
@@ -71,6 +72,17 @@ class Marginals:
         spread[spread < 1e-6] = 1.0
         scores = (raw.scores - mapped.mean(axis=0)[:, None]) / spread[:, None]
         return cls(values, scores, 1.0 / spread)
+
+    def joined(self, x: Array, share: float) -> Self:
+        """Return the map fitted to what this one was fitted to, of weight `share`, and to x (n, d).
+
+        The knots are quantiles of the former.
+        """
+        n = min(MOST_JOINED, max(2, round(len(x) * share / (1.0 - share))))
+        order = np.r_[0.0, np.linspace(0.01, 0.99, KNOTS - 2), 1.0]
+        even = (np.arange(n) + 0.5) / n
+        old = np.stack([np.interp(even, order, own) for own in self.values], axis=1)
+        return type(self).fit(np.concatenate([old.astype(np.float32), x]))
 
     def __call__(self, x: Array) -> Float64:
         """Return the normal scores of scaled vectors x (n, d), (n, d)."""

@@ -33,18 +33,26 @@ class Views:
     fine: Fine | None = None
 
     @classmethod
-    def fit(cls, x: Array, seed: int, like: Self | None = None, among: Array | None = None) -> Self:
+    def fit(
+        cls,
+        x: Array,
+        seed: int,
+        like: Self | None = None,
+        among: Array | None = None,
+        marginals: Marginals | None = None,
+    ) -> Self:
         """Fit to scaled vectors x (n, d).
 
         Given other views `like`, fine combinations are fitted only if those have some. Given other
-        vectors `among` (m, d), the features' scales and the codes' space are those of both.
+        vectors `among` (m, d), the features' scales and the codes' space are those of both. The
+        normal scores are by `marginals`, if given.
         """
         wide = x if among is None else np.concatenate([among, x])
         enough = ROWS_A_FEATURE if like is None else 0
         fine = Fine.fit(wide, enough=enough) if like is None or like.fine is not None else None
         spread = _asinh(wide).std(axis=0)
         unit = (1.0 / np.where(spread < LEAST, 1.0, spread)).astype(np.float32)
-        marginals = Marginals.fit(wide)
+        scores = Marginals.fit(wide) if marginals is None else marginals
 
         def density(of: Callable[[Array], Array]) -> DataDensity:
             return DataDensity.fit(of(x), seed, within=None if among is None else of(wide))
@@ -52,8 +60,8 @@ class Views:
         return cls(
             unit,
             density(lambda x: _seen(x, unit, fine)),
-            marginals,
-            density(lambda x: marginals(x).astype(np.float32)),
+            scores,
+            density(lambda x: scores(x).astype(np.float32)),
             fine,
         )
 

