@@ -159,7 +159,7 @@ def windows(n: int, first: int | None = None, batch: int | None = None) -> list[
     [slice(0, 80, None), slice(80, 130, None), slice(130, 200, None)]
     """
     if n < LEAST:
-        raise VectorError(f"{n} rows; a backtest takes {LEAST}, some to learn and some to score")
+        raise VectorError(f"{n} rows; a backtest takes {LEAST} or more, to learn and to score")
     first = first or min(max(n // 5, 2 * MIN_VECTORS), WIDEST)
     batch = batch or min(max(math.ceil((n - first) / BATCHES), MIN_VECTORS), WIDEST)
     if first < 2 * MIN_VECTORS:
@@ -190,7 +190,9 @@ def live(
             version = yield from _learn(version, waiting, config, i, len(parts))
             waiting = waiting[:0]
         if version is None:
-            raise VectorError(f"the first window has {len(waiting)} normals; {MIN_VECTORS} teach")
+            raise VectorError(
+                f"the first window has {len(waiting)} normals; it needs {MIN_VECTORS}"
+            )
         if (share := _alarming(version, history, part)) is not None:
             probed.append(part)
             after.append(share)

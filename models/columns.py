@@ -33,12 +33,12 @@ class Column:
     def __post_init__(self) -> None:
         check_name("columns", self.name)
         if self.type not in TYPES:
-            raise ConfigError(f"columns.type: not built; one of {', '.join(TYPES)} is")
+            raise ConfigError(f"columns.type: choose one of {', '.join(TYPES)}")
         if self.values is None:
             return
         object.__setattr__(self, "values", tuple(self.values))
         if self.type != "category" or len(self.values) > MOST_VALUES:
-            raise ConfigError(f"columns.values: of a category, and at most {MOST_VALUES}")
+            raise ConfigError(f"columns.values: only for a category, at most {MOST_VALUES}")
         if not all(isinstance(one, str) and 1 <= len(one) <= LONGEST_WORD for one in self.values):
             raise ConfigError(f"columns.values: words of 1 to {LONGEST_WORD} characters")
 
@@ -157,7 +157,7 @@ def table_words(values: Any, name: str) -> list[str | None]:
         word = as_word(value)
         if word is not None and not 1 <= len(word) <= LONGEST_WORD:
             raise VectorError(
-                f"vectors: row {row}, column {quoted([name])} is no word of 1 to {LONGEST_WORD} "
+                f"vectors: row {row}, column {quoted([name])} is not a word of 1 to {LONGEST_WORD} "
                 "characters"
             )
         found.append(word)

@@ -39,7 +39,7 @@ _FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf
 
 def _choose(field_name: str, value: object, built: tuple[str, ...]) -> None:
     if value not in built:
-        raise ConfigError(f"{field_name}: not built; one of {', '.join(built)} is")
+        raise ConfigError(f"{field_name}: choose one of {', '.join(built)}")
 
 
 def _number(field_name: str, value: object, low: float, high: float) -> float:
@@ -101,7 +101,7 @@ class Model:
         if self.hidden is not None:
             object.__setattr__(self, "hidden", tuple(self.hidden))
             if not 1 <= len(self.hidden) <= 8:
-                raise ConfigError(f"model.hidden: {len(self.hidden)} layers; 1 to 8 are built")
+                raise ConfigError(f"model.hidden: {len(self.hidden)} layers; use 1 to 8")
         for width in self.hidden or ():
             _number("model.hidden", width, 0, 8193)
         for name, high in (("latent", 1025), ("epochs", 10_001), ("batch_size", 65_537)):

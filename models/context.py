@@ -74,11 +74,13 @@ class Context:
             except ConfigError as error:
                 raise ConfigError(f"context.every: {error}") from None
         if self.fill not in FILLS:
-            raise ConfigError(f"context.fill: not built; one of {', '.join(FILLS)} is")
+            raise ConfigError(f"context.fill: choose one of {', '.join(FILLS)}")
         if self.fill != "none" and self.every is None:
-            raise ConfigError("context.fill: only where `every` says what clock the rows keep")
+            raise ConfigError("context.fill: it needs `every`, the interval between rows")
         if unknown := [one for one in self.derive if one not in DERIVED]:
-            raise ConfigError(f"context.derive: {len(unknown)} not built; {', '.join(DERIVED)} are")
+            raise ConfigError(
+                f"context.derive: {len(unknown)} unknown; choose from {', '.join(DERIVED)}"
+            )
         if len(set(self.derive)) < len(self.derive):
             raise ConfigError("context.derive: each at most once")
         if not {"value", "deviation"} & set(self.derive):

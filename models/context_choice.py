@@ -45,7 +45,7 @@ def choose(
     derive: tuple[str, ...] = ("value", "deviation")
     every = _clock(times, rows)
     if every is not None:
-        why += f"; rows come each {every} with gaps, and a gap of {over} starts anew"
+        why += f"; rows come every {every} with gaps, and a gap of {over} starts anew"
     share = _season(X, times, rows)
     if share >= _SEASON:
         derive = (*derive, "calendar")

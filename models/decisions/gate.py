@@ -137,8 +137,8 @@ def _alarming_labelled(labelled: Labelled | None, tolerance: float) -> Iterator[
 def _still_alarming(vouched: Vouched | None) -> Iterator[str]:
     if vouched is not None and 2 * vouched.still > vouched.n:
         yield (
-            f"rows labelled normal: of {vouched.n} that it learned the candidate still alarms "
-            f"on {vouched.still}"
+            f"rows labelled normal: the candidate still alarms on {vouched.still} of the "
+            f"{vouched.n} that it learned"
         )
 
 
@@ -197,8 +197,8 @@ def _unlearned(labelled: Labelled | None) -> Iterator[str]:
     known, kept = labelled.known, labelled.kept
     if known >= FEWEST_LABELLED and kept < LABELLED_KEPT * known:
         yield (
-            f"labelled anomalies: of {known} that champion or anchor find the candidate finds "
-            f"{kept} (at least {100 * LABELLED_KEPT:.0f} %); it learned their like as normal, or "
+            f"labelled anomalies: champion or anchor find {known}, the candidate finds {kept} of "
+            f"them (at least {100 * LABELLED_KEPT:.0f} %); it learned similar rows as normal, or "
             "its threshold rose"
         )
 

@@ -120,7 +120,7 @@ def _learned(given: Prepared, config: Config, weights: Weights) -> Version:
     n, d = x.shape
     categories = scaler.slots.counts if scaler.slots else ()
     if d > WIDEST:
-        raise VectorError(f"vectors: {d} columns; kind mahalanobis takes {WIDEST}")
+        raise VectorError(f"vectors: {d} columns; kind mahalanobis takes at most {WIDEST}")
     before = previous.lineage.learned if previous else 0
     w_prev, w_new = mixing.weights(weights or config.weights, before, n)
 

@@ -187,7 +187,7 @@ def _reason(error: ValidationError) -> str:
     elif first["type"] == "json_invalid":
         text = "the config is not JSON"
     elif path[0:1] == ["threshold"] and path[1:2] and path[1] not in THRESHOLDS:
-        text = f"not built; one of {', '.join(THRESHOLDS)} is"
+        text = f"choose one of {', '.join(THRESHOLDS)}"
     elif path[0:1] == ["model"] and first["type"] == "literal_error":
         text = f"'auto', or an object of {', '.join(one.name for one in fields(Model))}"
     else:

@@ -21,7 +21,7 @@ from models import Config, ConfigError, Model
         ({"threshold": {"pot": 0.2}}, "threshold.pot"),
         ({"strategy": "replay+replay"}, "at most once"),
         ({"strategy": "replay+joint"}, "alone"),
-        ({"strategy": "replay+"}, "strategy: not built"),
+        ({"strategy": "replay+"}, "strategy: choose one of"),
         ({"dimension": 0}, "dimension"),
         ({"dimension": 3, "features": ("a", "b")}, "2 names for dimension 3"),
         ({"features": ("a", "a")}, "distinct"),

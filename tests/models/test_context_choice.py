@@ -40,7 +40,7 @@ def test_a_clock_with_gaps_is_kept():
     there[500:560] = False
     context, why = choose(walks(1140), MINUTES[:1200][there], None)
     assert (context.every, context.fill) == ("1m", "previous")
-    assert "each 1m with gaps" in why
+    assert "every 1m with gaps" in why
 
 
 def test_a_season_that_the_hours_foretell_is_derived():

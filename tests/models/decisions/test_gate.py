@@ -129,7 +129,7 @@ def test_rows_labelled_normal_stop_alarming() -> None:
     assert gate(good).passed
     bad = {**good, "vouched": {"n": 58, "still": 30}}
     assert gate(bad).reasons == [
-        "rows labelled normal: of 58 that it learned the candidate still alarms on 30"
+        "rows labelled normal: the candidate still alarms on 30 of the 58 that it learned"
     ]
 
 

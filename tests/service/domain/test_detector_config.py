@@ -58,7 +58,7 @@ def test_round_trip() -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b'{"kind": "secret"}', "kind: not built; one of vae, mahalanobis is"),
+        (b'{"kind": "secret"}', "kind: choose one of vae, mahalanobis"),
         (b'{"retrain": {"secret": 1}}', "retrain: unknown field; the fields are min_vectors"),
         (
             b'{"retrain": {"shadow": {"vectors": 9, "secret": 1}}}',
@@ -70,7 +70,7 @@ def test_round_trip() -> None:
         (b'{"retrain": {"min_vectors": 0}}', "retrain.min_vectors: "),
         (b'{"model": "secret"}', "model: 'auto', or an object of latent"),
         (b'{"model": {"latent": 0}}', "model.latent: "),
-        (b'{"threshold": {"secret": 1}}', "threshold: not built; one of fpr, pot, "),
+        (b'{"threshold": {"secret": 1}}', "threshold: choose one of fpr, pot, "),
         (b'{"threshold": {"labels": {"secret": 1}}}', "threshold.labels: {'beta': b}, or {'miss'"),
         (b'{"threshold": {"labels": {"beta": 0}}}', "threshold.labels.beta: not a number in (0, "),
         (b'{"threshold": {"labels": 0.01}}', "threshold.labels: {'beta': b}, or "),
