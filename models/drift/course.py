@@ -1,4 +1,4 @@
-"""How far the scores of normals wander over time: night after day is not drift."""
+"""How far the scores of normals wander over time: a change from day to night is not drift."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -21,7 +21,8 @@ from models.version.version import Version
 FOLDS, FEW = 5, 400
 # folds for networks of more than LARGE parameters, whose folds are expensive
 FEW_FOLDS, LARGE = 2, 300_000
-ENOUGH = 1_000  # calibration scores: ten lie beyond 1 %, and more folds do not improve the rate
+# enough calibration scores: ten of them lie beyond 1 %; more do not improve the rate
+ENOUGH = 1_000
 RUNS = 5  # contiguous runs of rows in each fold
 HELD_OUT = 0.2  # the share of new vectors held out from training if folds would cost too much
 MOST_HELD_OUT = 4_000
@@ -117,8 +118,8 @@ def plan(
         passes = THOROUGH if small else 1.0
         # new vectors in a step without replay
         alone = n_trained / mixing.steps_per_epoch(n_trained, batch_size, 1.0)
-        # A training with a past needs more steps, all on whole batches. A batch counts at most as
-        # many vectors as there are new ones.
+        # A training with a past needs at least this many more steps. The bound counts whole
+        # batches, but never more vectors in a batch than there are new ones.
         behind = w_prev or past.vectors is not None
         whole = passes if small else REPLAY_STEPS
         least = whole * min(batch_size, n_trained) if behind else passes * alone

@@ -74,8 +74,7 @@ def ablate(
 ) -> Ablated:
     """Return how much each of `columns` (n, c) adds to the score of its row of x (n, d), scaled.
 
-    The expected values replace only the numbers that those columns own; the others stay as they
-    are.
+    `expected` differs from x only in the numbers that those columns own.
     """
     n, c = columns.shape
     falls, expected = np.empty((n, c)), x.copy()

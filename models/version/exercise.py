@@ -1,4 +1,4 @@
-"""Exercises a version when it is loaded, so that a version that cannot answer is found then."""
+"""Calls a version's functions when it is loaded, to reject a version that fails later."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -43,10 +43,10 @@ class Answering(Protocol):
         """Explain each row of X (n, d) by k columns."""
 
     def sample(self, n: int, seed: int) -> Array:
-        """Draw n vectors."""
+        """Draw n vectors (n, d) in the client's units."""
 
     def nearest_regime(self, X: Array) -> NDArray[np.int64]:
-        """Return the regime of each row of X (n, d)."""
+        """Return the number of the regime nearest to each row of X (n, d), (n,)."""
 
 
 def exercise(version: Answering, golden: Array) -> None:
