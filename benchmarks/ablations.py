@@ -1,4 +1,4 @@
-"""What the default score would be without one of its parts: tables print it beside the whole."""
+"""The default score without one of its parts, which tables print beside the whole score."""
 
 from models.scores.auto import Auto, joined, parts_of
 
@@ -6,9 +6,9 @@ WITHOUT = ("without the network", "without the densities")
 
 
 def ablated(version, X):
-    """Return the scores (n,) of X (n, d) without each part; nothing for another score than `auto`.
+    """Return the scores (n,) of X (n, d) without each part; nothing for scores other than `auto`.
 
-    The third ablation, without replay, is another training: strategy `finetune`.
+    The third ablation, without replay, is a separate training with strategy `finetune`.
     """
     if version.config.score != "auto":
         return {}

@@ -1,13 +1,14 @@
-"""What admission holds back: contamination, clean normals, new regimes, scattered anomalies.
+"""How much admission holds back: contamination, clean normals, new regimes, scattered rows.
 
 A champion learns one regime of a data set; then batches arrive. `held` is the share held back of
-known anomalies that are a tenth of their batch, `clean` of the normals beside them, `quiet` of a
-batch of normals alone; `regime` is the share admitted of a clean batch of another regime, `whole`
-of such batches those of which nothing was held back; `scattered` is the share held back of a batch
-of rows that have nothing in common: the set's own normals, each feature shuffled by itself.
+known anomalies that are a tenth of their batch. `clean` is the share held back of the normals
+beside them, and `quiet` that of a batch of normals alone. `regime` is the share admitted of a clean
+batch of another regime, and `whole` the share of such batches that pass whole. `scattered` is the
+share held back of a batch of unrelated rows: the set's own normals, with each feature shuffled
+separately.
 
-Known anomalies are those that the champion can tell apart, as `told` says: the share of them that
-is anomalous at all (p <= 1 %). What the champion does not see, admission does not either.
+`told` is the share of known anomalies with p <= 1 % under the champion. Admission cannot find
+anomalies that the champion does not find.
 
     ANAMNESIS_DATA=data python -m benchmarks.admission --output benchmarks/results/admission.json
 """
@@ -25,7 +26,7 @@ from models import Config, train
 from models.decisions.admission import ALPHA, admit
 
 BATCH = 1000
-_MOST = 4000  # vectors of the regime that the champion learns
+_MOST = 4000  # the vectors of its regime that the champion learns
 
 
 def concepts(seed):
@@ -56,7 +57,7 @@ def digits(seed):
 
 
 def clusters(name):
-    """Return what yields an ADBench set; one of three clusters of its normals is a regime."""
+    """Return a generator over an ADBench set; each of three clusters of its normals is a regime."""
 
     def yielding(seed):
         from sklearn.cluster import KMeans

@@ -1,9 +1,9 @@
-"""The arms of the continual benchmarks, by name: what each one's detector is configured with."""
+"""The arms of the continual benchmarks by name, with the config of each arm's detector."""
 
 from benchmarks.learners import TARGET, Ours, Peer
 from models import Config, Model, Replay
 
-HARD = Model(targets="hard")  # what the literature replays: vectors, without answers
+HARD = Model(targets="hard")  # the literature replays vectors without answers
 
 OURS = {
     "replay": {},
@@ -38,7 +38,7 @@ OURS = {
     "joint": {"strategy": "joint"},
     "mahalanobis": {"kind": "mahalanobis"},
 }
-KEEPING = {  # detectors that keep every vector, or learn the newest task alone
+KEEPING = {  # detectors that keep all vectors, or learn only the newest task
     "5-NN joint": ("5-NN", True),
     "5-NN naive": ("5-NN", False),
     "forest joint": ("IForest", True),

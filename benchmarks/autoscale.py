@@ -1,9 +1,9 @@
-"""How workers follow the work: a stand-in for KEDA asks `GET /v1/work` and starts and stops them.
+"""Workers that follow the work: a scaler, in place of KEDA, reads `GET /v1/work`.
 
-Many detectors fall due within a moment, some with much more to learn than others. The stand-in asks
-how much is due and running, as KEDA's metrics-api scaler does, and keeps as many worker processes
-as that, within its bounds; it stops one with SIGTERM. All must be learned, nothing twice, and no
-training be cut short.
+Many detectors are due at almost the same time, some with much more to learn than others. The scaler
+reads how many are due or running, as KEDA's metrics-api scaler does, and keeps as many worker
+processes, within its bounds. It stops a worker with SIGTERM. All batches must be learned once, and
+no training may be interrupted.
 
     python -m benchmarks.autoscale --detectors 100 --workers 1 2 --output results/autoscale.json
 """
@@ -27,7 +27,7 @@ WORKER = [sys.executable, "-c", "from service.cli.__main__ import main; main()",
 
 
 class Workers:
-    """The worker processes: as many as are wanted, the youngest stopped first."""
+    """The worker processes: as many as wanted; the youngest is stopped first."""
 
     def __init__(self, env: dict[str, str]) -> None:
         self._env = env
@@ -36,7 +36,7 @@ class Workers:
         self.started = 0
 
     def scale(self, wanted: int) -> int:
-        """Start or stop until `wanted` run; return how many do."""
+        """Start or stop workers until `wanted` run; return how many run."""
         while len(self._running) < wanted:
             self._running.append(subprocess.Popen(WORKER, env=self._env, stdout=subprocess.DEVNULL))
             self.started += 1
@@ -47,20 +47,20 @@ class Workers:
         return len(self._running)
 
     def close(self) -> list[int]:
-        """Stop all; return what each ended with."""
+        """Stop all workers; return their exit statuses."""
         self.scale(0)
         return [one.wait(300) for one in self._leaving]
 
 
 def fall_due(server: servers.Server, detectors: int, kind: str) -> dict[str, int]:
-    """Make the detectors and send each its first batch; return how many rows each has to learn."""
+    """Create the detectors and send each its first batch; return each one's number of rows."""
     rng, sent = np.random.default_rng(0), dict[str, int]()
     for i in range(detectors):
         name = f"pump-{i}"
         retrain = {"min_vectors": LEAST, "max_age_seconds": None}
         config = {"kind": kind, "retrain": retrain, "incident": None}
         server.call("PUT", f"/v1/detectors/{name}", json.dumps(config).encode())
-        rows = rng.normal(size=(max(LEAST, SHARE // (i + 1)), COLUMNS))  # by Zipf's law
+        rows = rng.normal(size=(max(LEAST, SHARE // (i + 1)), COLUMNS))  # sizes follow Zipf's law
         body = json.dumps({"vectors": rows.tolist()}).encode()
         server.call("POST", f"/v1/detectors/{name}/normal", body)
         sent[name] = len(rows)
@@ -68,7 +68,7 @@ def fall_due(server: servers.Server, detectors: int, kind: str) -> dict[str, int
 
 
 def measure(detectors: int, kind: str, most: int, artifact: bytes) -> dict[str, object]:
-    """Return one row: how long it takes until all is learned with at most so many workers."""
+    """Return one row: the time until all is learned with at most this many workers."""
     with (
         tempfile.TemporaryDirectory(prefix="anamnesis-") as folder,
         contextlib.ExitStack() as stack,
@@ -110,7 +110,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="at most so many")
     parser.add_argument("--kind", choices=("vae", "mahalanobis"), default="vae")
     given = parser.parse_args()
-    artifact = servers.champion().to_bytes()  # of one detector more, which shows that it answers
+    # one more detector, which shows that the service answers
+    artifact = servers.champion().to_bytes()
     rows = [measure(given.detectors, given.kind, most, artifact) for most in given.workers]
     report.report("Workers that follow the work", rows, given.output)
 

@@ -1,7 +1,7 @@
-"""What a detector costs, in time of a core and in bytes, against its dimension.
+"""The cost of a detector, in processor time and bytes, by its dimension.
 
-A core's rate of scoring, the processor time of a training, the bytes of an artifact, and of it in
-memory; the arithmetic of docs/capacity.md starts from these.
+It measures the scoring rate of a core, the processor time of a training, and the bytes of an
+artifact on disk and in memory. The arithmetic of docs/capacity.md uses these figures.
 
     python -m benchmarks.capacity --output benchmarks/results/capacity.json
 """
@@ -16,7 +16,7 @@ DIMENSIONS, ROWS, BATCH = (8, 32, 128), 1000, 1000
 
 
 def measure(name, config, dimension, rows):
-    """Return one row: a training on so many vectors, and scoring with the version made."""
+    """Return one row: a training on this many vectors, and scoring with its version."""
     from models import train
 
     X = np.random.default_rng(0).normal(size=(max(rows, BATCH), dimension)).astype(np.float32)

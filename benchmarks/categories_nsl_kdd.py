@@ -1,8 +1,8 @@
 """NSL-KDD with its three words as categories, and with 81 columns of ones and zeros instead.
 
-AUROC on test rows, recall and false alarms at the asked 1 %, by kind and seed; and of test normals
-whose service was changed to the rarest one, how many alarm, and how often the column that is named
-first is the service (of ones and zeros: the first column of a service).
+It measures AUROC on test rows, and recall and false alarms at a configured rate of 1 %, by kind and
+seed. For test normals whose service was changed to the rarest one, it counts how many alarm, and
+how often the explanation names the service first (with ones and zeros: a column of the service).
 
     ANAMNESIS_DATA=data python -m benchmarks.categories_nsl_kdd --seeds 3 --rows 3000
 """

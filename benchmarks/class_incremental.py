@@ -1,12 +1,12 @@
-"""Tell digits apart, five learned at first and five more one by one, old and new measured apart.
+"""Classify digits: five are learned first and five more one by one; old and new are measured apart.
 
-Classification by what a detector has: the kind `mahalanobis` by its regimes, a VAE by the solver
-head on its code, `icarl` by the nearest mean of its exemplars. MNIST's digits 0 to 4 are learned in
-one experience with their labels, then 5 to 9 one after another. Accuracy is over all classes
-learned so far, on the official test images: on all of them, on the first five classes and on those
-added. Confusions show two biases: `recency`, the share of older classes' images that are taken for
-the newest class, and `first batch`, the share of added classes' images that are taken for one of
-the first five. `linear joint`, scikit-learn's linear discriminant on all images, keeps everything.
+The kind `mahalanobis` classifies by its regimes, a VAE by the solver head on its code, and `icarl`
+by the nearest mean of its exemplars. MNIST's digits 0 to 4 are learned in one experience with their
+labels, then 5 to 9 one after another. Accuracy is over all classes learned so far, on the official
+test images: on all of them, on the first five classes and on those added. Confusions show two
+biases: `recency`, the share of older classes' images that are taken for the newest class, and
+`first batch`, the share of added classes' images that are taken for one of the first five. `linear
+joint`, scikit-learn's linear discriminant on all images, keeps everything.
 
     ANAMNESIS_DATA=data python -m benchmarks.class_incremental --output benchmarks/results/classes.json
 """  # noqa: E501
@@ -61,7 +61,7 @@ class Linear:
 
         self.kept.append((X, y))
         all_X, all_y = map(np.concatenate, zip(*self.kept, strict=True))
-        # Pixels that are always dark have no variance: shrinkage stands in for it.
+        # Pixels that are always dark have no variance, so the covariance needs shrinkage.
         self.fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(all_X, all_y)
 
     def classify(self, X):
@@ -91,7 +91,7 @@ def job(images, arm, seed):
 
 
 def accuracy(found, digits=range(10)):
-    """Return the share of images (rows of `found`) of these classes that are told, of those seen.
+    """Return the share of images of these classes (rows of `found`) that are classified correctly.
 
     >>> accuracy(np.array([[3, 1], [2, 2]]), [0])
     0.75
@@ -101,7 +101,7 @@ def accuracy(found, digits=range(10)):
 
 
 def taken_for(found, digits, others):
-    """Return the share of the images of `digits` that are taken for one of `others`."""
+    """Return the share of images of `digits` that are classified as one of `others`."""
     found = np.asarray(found)[list(digits)]
     return float(found[:, list(others)].sum() / found.sum())
 
@@ -137,7 +137,7 @@ def by_class(found, arms):
 
 
 def confusion(own):
-    """Return the shares of each class's images by what they are taken for, %, over the seeds."""
+    """Return how each class's images are classified, in %, over the seeds."""
     total = np.sum([one["confusions"][-1] for one in own], axis=0)
     shares = 100 * total / total.sum(axis=1, keepdims=True)
     return [{"digit": d} | {f"as {k}": f"{shares[d, k]:.0f}" for k in range(10)} for d in range(10)]

@@ -1,4 +1,4 @@
-"""One life of one detector: tasks learned one after another, all of them measured after each."""
+"""One life of one detector: it learns tasks one after another, and all are measured after each."""
 
 import time
 
@@ -12,7 +12,7 @@ from benchmarks.pictures import two_curves
 from benchmarks.report import arguments, report, spread
 from benchmarks.transfer import all_measures, forgetting
 
-HELD = (0.003, 0.025)  # a task's held rate counts as held in between, where 1 % is asked for
+HELD = (0.003, 0.025)  # a task holds its rate of 1 % if the measured rate lies between these
 
 
 def lifetime(learner, tasks, judged, watch=None):
@@ -23,8 +23,8 @@ def lifetime(learner, tasks, judged, watch=None):
     learner
         Learns `tasks`, a list of (n, d) arrays, in order.
     judged
-        A list of (normals, anomalies), one for each task, to be told apart; anomalies may be one
-        array that all tasks share.
+        A list of (normals, anomalies), one for each task, to be separated; all tasks may share one
+        array of anomalies.
     watch
         Called with the learner after every task.
     """
@@ -67,12 +67,12 @@ def auroc(normal, anomalous):
 
 
 def life(rows, R):
-    """Return a lifetime as JSON holds it."""
+    """Return a lifetime as JSON-able values."""
     return {"tasks": rows, "R": R.tolist()}
 
 
 def nine_digits(learner, train, test, watch=None):
-    """Live one life: digits 1 to 9 arrive one by one, and 0 is to be told from those learned.
+    """Live one life: digits 1 to 9 arrive one by one; 0 is the anomaly among those learned.
 
     The protocol of Wiewel & Yang, Continual learning for anomaly detection with variational
     autoencoder, 2019. `train` and `test` hold each digit's images (n, d), by digit.
@@ -83,7 +83,7 @@ def nine_digits(learner, train, test, watch=None):
 
 
 def told(one):
-    """Say a life in a few words."""
+    """Return a short description of a life."""
     last, rows = one["tasks"][-1], one["tasks"]
     held = last["pooled"].get("fpr")
     return (
@@ -150,7 +150,7 @@ def of(lives, arm):
 
 
 def held(one):
-    """Return each task's held rate after the last task, %, or None where there is no threshold."""
+    """Return each task's false alarms after the last task, in %; None without a threshold."""
     alarms = one["tasks"][-1]["alarms"]
     return [100 * rate for rate in alarms["fpr"]] if alarms else None
 

@@ -1,7 +1,7 @@
-"""Learn nine small digits one after another and measure what is left of each, arm by arm.
+"""Learn nine small digits one after another and measure the forgetting of each, arm by arm.
 
-The protocol of `continual_mnist` on the demonstration's data: scikit-learn's 8x8 digits, which
-nobody has to fetch, split anew by every seed.
+This is the protocol of `continual_mnist` on the demonstration's data: scikit-learn's 8x8 digits,
+which need no download. Every seed splits them anew.
 
     python -m benchmarks.continual_digits --output benchmarks/results/digits.json
 """

@@ -1,4 +1,4 @@
-"""Learn nine MNIST digits one after another, by every strategy and by what the literature does.
+"""Learn nine MNIST digits one after another, by every strategy and by the literature's methods.
 
 The protocol of Wiewel & Yang (ICASSP 2019): digit 0 is the anomaly, digits 1 to 9 arrive one at
 a time; after task i the test images of 0 are ranked against those of 1 to i (AUROC). Training
@@ -28,7 +28,7 @@ BRIGHTEST = 255.0
 
 
 def job(images, folder, arm, seed):
-    """Live one life, with what else is measured and drawn of some arms."""
+    """Live one life; for some arms, also measure other scores and draw pictures."""
     train, test = data.digits(images, seed)
     examples = np.stack([test[digit][0] for digit in range(10)])  # (10, 784)
     drawn, rescored = [], {score: [] for score in SCORES if arm in RESCORED}
@@ -74,13 +74,13 @@ def by_score(lives):
 
 
 def rebuilt(version, X):
-    """Return what the network makes of each row of X (n, d), in its units."""
+    """Return the network's reconstruction of each row of X (n, d), in the units of X."""
     _, _, decoded = version.network.losses(version.scaler.transform(X))
     return version.scaler.inverse(decoded)
 
 
 def show(folder, path):
-    """Draw, for each arm shown and after each digit, what it rebuilds and what it generates."""
+    """Draw reconstructions and generated images of each shown arm after each digit."""
     panels = {}
     for arm in SHOWN:
         if (folder / f"{arm}.npz").exists():

@@ -1,8 +1,8 @@
-"""Learn MNIST again and again with some of its pixels permuted, another way for every task.
+"""Learn MNIST several times with some pixels permuted, differently for each task.
 
-What EWC was shown on (Kirkpatrick et al., 2017): tasks as hard as each other, alike outside a
-square in the middle, and told apart by it. Normals are the digits 1 to 9, the anomaly is 0, both
-under the task's permutation of the middle pixels; the first task's is none.
+EWC was evaluated on this (Kirkpatrick et al., 2017): the tasks are equally hard and differ only in
+a square in the middle. The normals are the digits 1 to 9 and the anomaly is 0, both with the task's
+permutation of the middle pixels. The first task has no permutation.
 
     ANAMNESIS_DATA=data python -m benchmarks.continual_permuted --output benchmarks/results/permuted.json
 """  # noqa: E501

@@ -1,4 +1,4 @@
-"""Where the benchmarks' data lies: the folder in ANAMNESIS_DATA, `data/` where it is not set."""
+"""The benchmarks' data: the folder that ANAMNESIS_DATA names, by default `data/`."""
 
 import os
 from functools import cache
@@ -25,7 +25,7 @@ def folder():
 
 
 def load(name):
-    """Return the arrays of one file; SystemExit, naming its source, where it is absent."""
+    """Return the arrays of one file; if it is missing, raise SystemExit that names its source."""
     path = folder() / name
     if not path.exists():
         raise SystemExit(absent(name))
@@ -34,7 +34,7 @@ def load(name):
 
 
 def absent(name):
-    """Say that a file is not there, and where it comes from."""
+    """Return the error that a file is missing, with its source."""
     return f"{folder() / name} is not there. Its source: {_SOURCES[Path(name).parts[0]]}."
 
 

@@ -1,9 +1,9 @@
 """Measure how often drift detection alarms without drift, and how soon with it.
 
-Streams of normal scores, no service: the statistical claim alone. The martingale's bound says
-that at most 1 % of streams without drift ever cross 100. "Fixed calibration" is the same
-martingale on the p-values of the answers, ranked among the calibration scores only: what not to
-do, shown for comparison. The delay is counted in scores from the shift to the alarm.
+It uses streams of normal scores without a service, and so tests the statistical claim alone. By the
+martingale's bound, at most 1 % of streams without drift ever cross 100. "Fixed calibration" is the
+same martingale on the p-values of the answers, which are ranked among the calibration scores only.
+It is wrong and shown for comparison. The delay is the number of scores from the shift to the alarm.
 
     python -m benchmarks.drift_false_alarms --output benchmarks/results/drift.json
 """
@@ -44,7 +44,7 @@ def p_values(calibration, scores):
 
 
 def stream(n, length, seed):
-    """Return, for one stream: did each test alarm without drift, and the delays after shifts."""
+    """Return, for one stream, which tests alarmed without drift, and the delays after shifts."""
     rng = np.random.default_rng([seed, n])
     calibration, quiet = rng.normal(size=n), rng.normal(size=length)
     martingale = Martingale(calibration, np.random.default_rng([seed, n, 1]))

@@ -1,15 +1,17 @@
-"""Whom the gate lets through: clean candidates and spoilt ones, on real data.
+"""What the gate lets through: clean and spoilt candidates, on real data.
 
-A champion learns half of one regime; then candidates are trained on top of it. Clean ones on `more`
-of the same, on a `few` of it, on an `other` regime, and on `both`, where one row in eight is of the
-other regime. Spoilt ones on `noise`, uniform over the champion's range; on the other regime alone
-with w_prev = 0 (`forgetful`); and on more of the same with 30 % of known anomalies (`poisoned`).
-People have labelled 40 normals and up to 30 of the champion's alarms on other anomalies;
-`unlabelled` is `poisoned` judged without those labels. The figures are candidates rejected.
+A champion learns half of one regime; then candidates are trained on top of it. Clean candidates
+learn `more` of the same regime, a `few` rows of it, an `other` regime, or `both`, with one row in
+eight of the other regime. Spoilt candidates learn `noise`, uniform over the champion's range; the
+other regime alone with w_prev = 0 (`forgetful`); or more of the same with 30 % of known anomalies
+(`poisoned`). People have labelled 40 normals and up to 30 of the champion's alarms on other
+anomalies; `unlabelled` is `poisoned` judged without those labels. The figures are candidates
+rejected.
 
-The second table is of lives: updates one after another on more of the same, `honest`, and with 3 %
-of known anomalies among them, `slow`, labels as before. `promoted` is the share of updates that
-pass, `found` that of the labelled anomalies found at the end; `no anchor`, by a gate without one.
+The second table is of lives: updates one after another on more of the same regime, without
+anomalies (`honest`) or with 3 % of known anomalies (`slow`), with labels as before. `promoted` is
+the share of updates that pass. `found` is the share of the labelled anomalies found at the end. `no
+anchor` is the same with a gate that has no anchor.
 
     ANAMNESIS_DATA=data python -m benchmarks.gate --output benchmarks/results/gate.json
 """
@@ -106,7 +108,7 @@ class World:
                 yield {"kind": "unlabelled", "evidence": without.to_dict()}
 
     def life(self, updates, spoilt, anchored):
-        """Update the champion so often; return the share promoted and what is found at the end."""
+        """Update the champion this often; return the shares promoted and found at the end."""
         first = champion = self.champion
         n, promoted = len(self.more) // 2, 0
         for _ in range(updates):
@@ -122,12 +124,12 @@ class World:
 
 
 def judged(name, seed, world):
-    """Return what is known of the candidates of one world."""
+    """Return the evidence of all candidates of one world."""
     return list(World(*list(SETS[name](seed))[world], seed).candidates())
 
 
 def lived(name, seed, way):
-    """Return what becomes of one life."""
+    """Return the result of one life."""
     spoilt, anchored = WAYS[way]
     promoted, found = World(*next(SETS[name](seed)), seed).life(UPDATES, spoilt, anchored)
     return {"promoted": promoted, "found": found}
@@ -163,7 +165,7 @@ def main():
 
 
 def verdict(one):
-    """Return what the gate says of a candidate's evidence, as it was kept."""
+    """Return the gate's verdict on a candidate's stored evidence."""
     return gate(msgspec.convert(one["evidence"], Evidence))
 
 

@@ -2,16 +2,17 @@
 
     OMP_NUM_THREADS=1 python benchmarks/incidents.py --over 0 10
 
-Each machine of SMD is learned from the first half of its normals, which calibrates the rule; the
-second half, not used, says what is held. Then it is learned from all of them and judged on its test
-rows: a fault is found where an incident opens between 10 rows before its window and its end; an
-incident that touches no window is false. SKAB: learned from the anomaly-free run, each other run
-judged by itself; its rows come once a second. `--over 10` adds each value's deviation from its mean
-over the 10 rows before it; 0 takes the row alone.
+Each machine of SMD is first learned from the first half of its normals, which also calibrates the
+rule. The unused second half gives the measured rate of false incidents. Then the machine is learned
+from all normals and judged on its test rows. A fault is found if an incident opens between 10 rows
+before its window and its end. An incident that touches no window is false. SKAB is learned from the
+anomaly-free run, and each other run is judged separately; its rows come once a second. `--over 10`
+adds each value's deviation from its mean over the 10 rows before it; 0 takes the row alone.
 
-`--dismiss` adds the live loop. Where all but a tenth of the rows of a day after an incident opened
-alarm, a person dismisses it as a new regime: that day's rows are learned, faults among them too,
-and what follows is judged by the new version. That day's incident counts as false.
+`--dismiss` adds the live loop. If at least nine tenths of the rows alarm in the day after an
+incident opened, a person dismisses it as a new regime. That day's rows are then learned, with the
+faults among them, and the new version judges the rows that follow. That day's incident counts as
+false.
 """
 
 import argparse
@@ -45,7 +46,7 @@ class Found(NamedTuple):
 
 
 class Score(NamedTuple):
-    """What a rule comes to on rows with labels."""
+    """The result of a rule on labelled rows."""
 
     windows: int
     found: int
@@ -77,7 +78,7 @@ def windows(y: NDArray[np.uint8]) -> list[tuple[int, int]]:
 
 
 def judged(found: Sequence[Found], y: NDArray[np.uint8], every: float) -> Score:
-    """Return what the incidents come to beside the labels y (n,)."""
+    """Return the score of the incidents against the labels y (n,)."""
     faults = windows(y)
     delays = []
     for start, stop in faults:
@@ -152,7 +153,7 @@ def followed(
 
 
 def told(scores: Sequence[Score]) -> str:
-    """Return in words what a rule comes to on several runs of rows."""
+    """Return a description of a rule's result on several runs of rows."""
     total = sum(one.days for one in scores)
     inside = sum(one.inside * one.days for one in scores) / total
     delays = [delay for one in scores for delay in one.delays]

@@ -1,8 +1,9 @@
-"""How fast normal batches are taken in: vectors a second, each batch on disk before its answer.
+"""The rate of ingestion: vectors a second, with each batch on disk before its answer.
 
-The service is the real one: an API process over a store that syncs every write. Beside it, in the
-same run and on the same store, `redis-benchmark`'s own XADD of as many bytes over as many
-connections: what the store alone can do. API on one core, load on another, the store on either.
+The service is complete: an API process with a store that syncs every write. In the same run and on
+the same store, `redis-benchmark` adds as many bytes over as many connections by XADD, which gives
+the limit of the store alone. The API runs on one core, the load on another, and the store on
+either.
 
     python -m benchmarks.ingest --seconds 2 --output benchmarks/results/ingest.json
 """

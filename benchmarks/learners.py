@@ -1,4 +1,4 @@
-"""What is compared: a detector of this project, and what users of other libraries would take.
+"""The compared learners: this project's detector, and detectors of other libraries.
 
 A learner has `learn(X)`, `score(X)`, `thresholds()`, the score from which it alarms by each policy,
 and `bytes_kept`, of real vectors. X is (n, d).
@@ -74,7 +74,7 @@ class Peer:
         return self.fitted((X - self.center) / self.scale)
 
     def thresholds(self):
-        """Return no threshold: none of them has one that promises a rate."""
+        """Return no threshold, because none of these detectors promises a rate."""
         return {}
 
     @property
@@ -101,7 +101,8 @@ def _forest(X, seed):
 def _ocsvm(X, seed):
     from sklearn.svm import OneClassSVM
 
-    few = np.random.default_rng(seed).permutation(len(X))[:5_000]  # its cost is quadratic
+    # its cost is quadratic in the rows
+    few = np.random.default_rng(seed).permutation(len(X))[:5_000]
     fitted = OneClassSVM().fit(X[few])
     return lambda rows: -fitted.score_samples(rows)
 

@@ -1,8 +1,8 @@
-"""Guess who was in a version's training data: membership inference, version by version.
+"""Membership inference: guess which vectors a version was trained on, version by version.
 
 Every experience is split in halves at random: members are learned (strategy `replay`, defaults),
-non-members never seen. Whoever holds the artifact has a vector and asks: was it learned? Three ways
-to guess, each an AUC (0.5: no better than a coin; 1: every member is told):
+non-members are never seen. An attacker who has the artifact guesses whether a vector was learned,
+in three ways. The result is an AUC (0.5 is chance; 1 means that every member is recognised):
 
 - score: the version's own score; members should score lower.
 - distance: to the nearest of 10,000 vectors drawn from the generator; members should be nearer.
@@ -54,7 +54,7 @@ def halves(X, rng):
 
 
 def lifetime(name, seed):
-    """Return one row for each version: how well each guess tells all members so far."""
+    """Return one row for each version: how well each guess recognises all members so far."""
     experiences = digits(seed) if name == "digits" else adbench(name, seed)
     version, rows = None, []
     for number, (learned, _) in enumerate(experiences, 1):

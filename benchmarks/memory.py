@@ -1,4 +1,4 @@
-"""Learn a hundred experiences of which the first's regime never returns: how long it is known.
+"""How long a regime that never returns is known, over a hundred experiences.
 
 MNIST digits pooled to 7x7; seed s begins with digit s + 1, the others of 1 to 9 come at random
 after it, in experiences of equal size; 0 is the anomaly. After every experience the first digit's
