@@ -3,12 +3,12 @@
 OddBench (macrOData, KDD 2026): each table has normals to learn from and rows to rank, as given. `at
 once` learns all normals in one training. `five experiences` cuts them by k-means into five that
 arrive one after another, as regimes do. Peers get standardised rows; `5-NN mean` is the mean
-distance to the five nearest. `reservoir` is that of a uniform sample of all rows so far, as many
-bytes of them as the version's artifact has: where a table is smaller than that, it keeps all. Every
-arm of ours prints two ablations beside the whole: the score without the network's part, and without
-the densities' (which is `elbo`). `finetune` is the third: without replay. Tables are numbered by
-name from 1: scores were chosen on the odd ones. `behind` counts the tables on which an arm is more
-than .05 below the better of 5-NN and Mahalanobis, which keep all rows.
+distance to the five nearest. `reservoir` is that of a uniform sample of all rows so far, with as
+many bytes as the version's artifact; if a table is smaller, it keeps all rows. Every arm of this
+project also prints two ablations: the score without the network's part, and without the densities
+(which is `elbo`). `finetune` is the third ablation: without replay. Tables are numbered by name
+from 1: scores were chosen on the odd ones. `behind` counts the tables on which an arm is more than
+.05 below the better of 5-NN and Mahalanobis, which keep all rows.
 
     ANAMNESIS_DATA=data python -m benchmarks.oddbench --output benchmarks/results/oddbench.json
 """
@@ -80,7 +80,7 @@ def standardised(rows, X):
 
 
 def ours(arm, seed, arriving, test, y):
-    """Return the figures of one life of a detector of ours."""
+    """Return the figures of one life of this project's detector."""
     config, version, figures = Config(seed=seed, **OURS[arm]), None, {}
     for i, X in enumerate(arriving):
         version = train(version, X, config)

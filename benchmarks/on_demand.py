@@ -1,9 +1,9 @@
 """Champions on demand: many detectors stored, few of them hot, and a bound on memory.
 
-Every hot detector and some cold ones are asked for once, which loads each from the store. Then the
-hot ones are scored at random, and now and then a cold one: it comes from this machine's disk, where
-the first load left it, and something else has to go. Once the bound is reached and the states of
-all detectors were read (200 a second), the process's memory should stay as it is.
+Every hot detector and some cold ones are scored once, which loads each from the store. Then hot
+ones are scored at random, and sometimes a cold one. A cold champion is loaded from this machine's
+disk, where the first load cached it, and another champion is unloaded. After the bound is reached
+and the states of all detectors were read (200 a second), the process's memory should not grow.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What every benchmark prints and saves: the machine, the command, tables, a JSON file."""
+"""The report of every benchmark: the machine, the command, tables, a JSON file."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ _LIBRARIES = ("numpy", "torch", "scikit-learn", "river", "pyod", "pyclad")
 
 
 def machine() -> dict[str, Any]:
-    """Return what a figure was measured on and by: processor, cores, memory, versions, command."""
+    """Return the conditions of a measurement: processor, cores, memory, versions, command."""
     libraries = {}
     for name in _LIBRARIES:
         try:
@@ -40,7 +40,7 @@ def machine() -> dict[str, Any]:
 
 
 def _cores() -> int:
-    # Fewer than the machine has where a container or taskset says so; only Linux knows.
+    # A container or taskset may allow fewer cores than the machine has; only Linux reports this.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -85,7 +85,7 @@ def _cell(value: Any) -> str:
 
 
 def spread(values: Iterable[float], digits: int = 3) -> str:
-    """Return the mean and, where there are several, the standard deviation.
+    """Return the mean and, of several values, the standard deviation.
 
     >>> spread([0.9, 0.92])
     '0.910 ± 0.010'

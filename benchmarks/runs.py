@@ -1,8 +1,8 @@
-"""Many measurements, each kept as soon as it is there, so that a long run can be stopped and go on.
+"""Many measurements, each saved at once, so that a stopped run can continue.
 
-A measurement is a function of its key (an arm and a seed, say) that returns what JSON can hold. It
-is written to a file of its own and not made again while the options are the same. Each file says
-which state of the learning's code made it; `states` counts them.
+A measurement is a function of its key (for example an arm and a seed) that returns JSON-able
+values. Each is saved in its own file and not repeated while the options are the same. The file
+names the state of the learning code that made it; `states` counts these states.
 """
 
 import argparse
@@ -35,10 +35,10 @@ def arguments(parser, arms, seeds=3):
 
 @dataclass(frozen=True)
 class Runs:
-    """Where measurements are kept, and how they are made.
+    """The saved measurements and their options.
 
-    `folder`: one JSON file for each, or None to keep none; `options`: what else than its key a
-    measurement depends on; `fresh`: make all again; `done`: make none.
+    `folder` gets one JSON file for each measurement; None saves none. `options` are everything on
+    which a measurement depends beside its key. `fresh` repeats all measurements; `done` makes none.
     """
 
     folder: Path | None
@@ -56,7 +56,7 @@ class Runs:
     def run(self, job, keys, tell):
         """Return {key: job(*key)}, in the order of `keys`, telling stderr how far it is.
 
-        `tell(result)` says a result in a few words.
+        `tell(result)` describes a result in a few words.
         """
         found = {} if self.fresh else {key: self._kept(key) for key in keys}
         results = {key: result for key, result in found.items() if result is not None}
@@ -86,7 +86,7 @@ class Runs:
         return len({json.loads(p.read_text())["code"] for p in files if p and p.exists()})
 
     def path(self, key, suffix):
-        """Return the file that belongs to a key, None where nothing is kept."""
+        """Return the file of a key; None if nothing is saved."""
         if self.folder is None:
             return None
         name = ".".join(re.sub(r"[^a-z0-9]+", "-", str(part).lower()).strip("-") for part in key)
@@ -117,7 +117,7 @@ class Runs:
 
 
 def few_threads(threads):
-    """Keep networks on one core, where there are as many jobs: threads wait for each other."""
+    """Keep networks on one core if there are many jobs: threads would wait for each other."""
     import torch
 
     torch.set_num_threads(max(1, threads))

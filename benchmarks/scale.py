@@ -1,4 +1,4 @@
-"""Whether a request costs the same with a thousand detectors loaded, ten thousand versions kept.
+"""The cost of a request with a thousand loaded detectors or ten thousand stored versions.
 
 One API process with 1, 10, 100 and 1,000 detectors, each with a champion of its own in memory, and
 one detector with 1 to 10,000 versions in its history, every one stored by the registry. For each:
@@ -48,7 +48,7 @@ async def fill(url, names, versions, artifact):
         numbers = await asyncio.gather(
             *(registry.import_version(names[0], artifact, record) for _ in more)
         )
-        # Every eighth was champion for a while, as in a life with rejected candidates.
+        # Every eighth version was champion for a while, as in a life with rejected candidates.
         for number in numbers[::8]:
             await registry.set_champion(names[0], number)
     await registry.prune(names[0])
@@ -62,7 +62,7 @@ def memory(server):
 
 
 def measure(detectors, versions, artifact, seconds):
-    """Return one row: what a request costs with so many detectors and versions."""
+    """Return one row: the cost of a request with this many detectors and versions."""
     with tempfile.TemporaryDirectory(prefix="anamnesis-") as name:
         folder = Path(name)
         with servers.store(folder) as env:

@@ -1,4 +1,4 @@
-"""What a scrape of /metrics costs the requests beside it, with a thousand detectors counted."""
+"""How much a scrape of /metrics slows down requests, with the metrics of a thousand detectors."""
 
 import asyncio
 import contextlib
@@ -12,8 +12,8 @@ from benchmarks import servers
 from benchmarks.on_demand import Asker
 from benchmarks.serving_steady import at_rate
 
-# Another process scrapes, one scrape behind the other, so that it shares no interpreter lock with
-# what measures.
+# Another process scrapes without a pause, so that it shares no interpreter lock with the measuring
+# process.
 SCRAPING = """
 import sys, urllib.request
 url, authorization = sys.argv[1:]
@@ -55,7 +55,7 @@ def _measured(fill, artifact, detectors, seconds, rounds, shared):
         "p99 ms": statistics.median(one["scraped"] for one in rows),
         "lost": sum(one["lost"] for one in rows),
     }
-    # Both of a round meet the same other work on the machine.
+    # Both measurements of a round have the same other work on the machine.
     return row | {"x quiet": statistics.median(one["scraped"] / one["quiet"] for one in rows)}
 
 

@@ -1,9 +1,9 @@
-"""The servers that the serving benchmarks load, each in processes of its own, and the load.
+"""The servers that the serving benchmarks compare, each in its own processes, and the load.
 
-The service is the real one: a store that syncs every write, an API process with metrics, drift,
-every check and an API key. The peers are a bare ASGI application that answers a constant (what the
-server itself can do at best), what a user would write (FastAPI, pydantic, torch), and MLServer
-where its Python is named.
+The service is complete: a store that syncs every write, and an API process with metrics, drift, all
+checks and an API key. The peers are a bare ASGI application that answers a constant (the limit of
+the server itself), a simple first implementation (FastAPI, pydantic, torch), and, if its Python is
+named, MLServer.
 """
 
 import contextlib
@@ -119,7 +119,7 @@ serve(Settings(), socket.create_server(("127.0.0.1", int(sys.argv[2])), backlog=
 
 @dataclass(frozen=True)
 class Server:
-    """A server, the group of its processes, and how it is asked to score."""
+    """A server, the group of its processes, and its score request."""
 
     port: int
     group: int
@@ -156,7 +156,7 @@ class Server:
             return json.loads(answer.read() or b"null")
 
     def wire(self, body: bytes, **headers: str) -> bytes:
-        """Return a score request as it travels."""
+        """Return the bytes of a score request."""
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         named = {"Content-Type": JSON, **self.headers, **given}
         lines = [f"POST {self.path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
@@ -165,7 +165,7 @@ class Server:
 
 
 class Connection:
-    """A client that costs next to nothing: whole requests out, whole answers in."""
+    """A client that costs almost nothing: it sends whole requests and reads whole answers."""
 
     def __init__(self, server: Server) -> None:
         self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=60)
@@ -365,7 +365,7 @@ def _answering(server: Server) -> None:
 
 @dataclass
 class Load:
-    """What a load generator saw."""
+    """The measurements of a load generator."""
 
     rate: float
     cpu: float  # us of the server's processor time a request; what a busy machine disturbs least
@@ -428,7 +428,7 @@ def champion(score: str = "elbo", names: tuple[str, ...] | None = None) -> Any:
 
 
 def begin() -> None:
-    """Begin the program again with one thread for each numeric library, and look for wrk."""
+    """Restart the program with one thread for each numeric library, and look for wrk."""
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed: `apt-get install wrk`, or your system's own way")
     if any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):

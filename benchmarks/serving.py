@@ -1,8 +1,8 @@
-"""How fast one vector, and a thousand, are scored: beside peers started in the same run.
+"""The speed of scoring one vector and a thousand, compared with peers started in the same run.
 
-Server on one core, load on another; see `servers` for who they are. MLServer 1.7 pins libraries
-that are older than ours: install it (`pip install mlserver==1.7.1`) in an environment of its own,
-and name that one's Python to have it in the table.
+The server runs on one core and the load on another; `servers` describes the servers. MLServer 1.7
+pins libraries that are older than ours: install it (`pip install mlserver==1.7.1`) in an
+environment of its own, and name that one's Python to have it in the table.
 
     python -m benchmarks.serving --mlserver peers/bin/python --output results/serving.json
 """
@@ -96,9 +96,9 @@ def thousand(running: dict[str, Server], version: Any, rounds: int = 60) -> list
 
 
 def judged(versions: dict[str, Any], rounds: int = 300) -> list[dict]:
-    """Time in this process what judging takes, of one vector, of a turn's and of a thousand.
+    """Time the judging of one vector, of a turn's vectors and of a thousand, in this process.
 
-    Processor time, in turn; the least is what other work on the machine disturbs least.
+    The figure is the least processor time of all turns, which other work disturbs least.
     """
     X = np.random.default_rng(2).normal(size=(ROWS, DIMENSION)).astype(np.float32)
     rows = []
@@ -196,7 +196,7 @@ def main() -> None:
         running["anamnesis, auto"] = stack.enter_context(
             servers.api(more, default.to_bytes(), names=True)
         )
-        # A query, even one that asks for nothing, takes a request to the FastAPI route.
+        # A request with any query takes the FastAPI route.
         running["anamnesis, route"] = replace(ours, path=f"{servers.SCORE}?via=route")
         rows = one_vector(running, connections, given, folder)
         many = thousand(running, version)

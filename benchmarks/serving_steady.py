@@ -1,4 +1,4 @@
-"""What scoring keeps while other things happen, and what it costs beside time.
+"""The latency of scoring under disturbances, and its other costs.
 
 Latency at a constant rate of requests (sent when they are due, whether or not earlier ones were
 answered) while the worker trains, with three swaps a second, and with five hundred slow

@@ -1,4 +1,4 @@
-"""Count what the structure of the code comes to: `make shape`.
+"""Count the structure of the code: `make shape`.
 
 For each package: subpackages, files, lines, functions and their lengths, annotations that say
 nothing (`dict[str, Any]`, `Mapping[str, Any]`, and names that stand for one), modules that import

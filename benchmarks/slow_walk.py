@@ -1,14 +1,14 @@
-"""Whether the gate stops a slow walk from normal to anomaly, and no life that is as it should be.
+"""Whether the gate stops a slow walk from normal to anomaly, but no normal life.
 
-A walk: a detector learns normals; then batches of normals of which a share is moved towards an
-anomaly, a little further each time, until that is where they are. Admission holds back what is
-rare to the champion, as it does in the service. `stopped` is the update at which the gate, with
-the first version as anchor, first rejects for what it says of the anchor; `rate` what the champion
-at that time alarms on of normals as they were at first, `found` of the anomalies where the walk
-leads, at 1 % asked. A walk that nothing stops is followed to its end.
+In a walk, a detector learns normals and then batches of normals of which a share is moved towards
+an anomaly, a little further each time, until it is reached. Admission holds back rows that are rare
+to the champion, as in the service. The anchor is the first version. `stopped` is the first update
+that the gate rejects because of the anchor. `rate` is the champion's alarm rate at that time on the
+original normals, at a configured rate of 1 %. `found` is the share of the anomalies at the end of
+the walk that it finds. A walk that nothing stops is followed to its end.
 
-The second table is of clean lives: more of the same, and regimes that come for real, at once, and
-come again. `stopped` counts the updates that were rejected for what was said of the anchor.
+The second table is of clean lives: more of the same regime, and real new regimes that come at once
+and come again. `stopped` counts the updates that were rejected because of the anchor.
 
     ANAMNESIS_DATA=data python -m benchmarks.slow_walk --kinds mahalanobis vae --seeds 3
 """

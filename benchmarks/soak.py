@@ -1,4 +1,4 @@
-"""Whether anything grows while the service runs: memory, descriptors, keys, the cost of a request.
+"""Tests whether memory, descriptors, keys or the cost of a request grow while the service runs.
 
 One real API process, worker and store; one detector that is scored at a steady rate, takes normal
 batches in, and is retrained and swapped every few seconds. Every sample holds the memory and the
@@ -41,7 +41,7 @@ class Load(threading.Thread):
         self.ask, self.pause, self.stop, self.times, self.failed = ask, 1 / rate, stop, [], 0
 
     def run(self):
-        """Ask until told to stop; what is late is not made up for."""
+        """Send requests until told to stop; late requests are not caught up."""
         while not self.stop.wait(self.pause):
             start = time.perf_counter()
             try:
@@ -100,7 +100,7 @@ def sample(server, redis, load, before):
     row["store used MiB"] = redis.info("memory")["used_memory"] / 2**20
     times, cpu = load.taken(), api_cpu()
     row["requests"] = len(times)
-    # The batches are in it too, at the same rate all along.
+    # The figure includes the normal batches, which come at a constant rate.
     row["api cpu us"] = (cpu - before) * 1e6 / max(len(times), 1)
     row["p50 ms"], row["p99 ms"] = (1e3 * np.quantile(times, [0.5, 0.99])).tolist()
     status = server.call("GET", "/v1/detectors/bench")
@@ -188,7 +188,7 @@ def main():
     report.report("Soak", lines, given.output, samples=rows, failed=failed, swaps=swaps)
     grown = {line[""]: line["growth %"] for line in lines if line[""] in OURS}
     most = max(grown, key=grown.get)
-    # A version leaves a record for ever; what else the store keeps is bounded.
+    # Each version leaves a record that stays; all other data in the store is bounded.
     first, last = rows[len(rows) // 2], rows[-1]
     kept = 1024 * (last["store used MiB"] - first["store used MiB"])
     kept /= max(last["generation"] - first["generation"], 1)

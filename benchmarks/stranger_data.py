@@ -1,12 +1,13 @@
-"""What a stranger's data may look like, and what the default does with it, beside simple detectors.
+"""Difficult kinds of unknown data, and the default detector on them, with simple detectors.
 
 Each case is made with a seed: sentinels and spikes among the normals, a narrow first regime, few
 rows of a new one, a column that hardly moves, sensors that hardly differ, seconds since 1970. A
 detector learns its experiences one after another as the service does: what the gate rejects is not
 learned. AUROC, the share of the anomalies that is found and the share of other normals that alarms
-(`held`), both at 1 % asked. Beside it, on the same rows, all at once: the distance to the fifth
-nearest neighbour, and what 3 principal components leave, of features divided by their quartile
-range or, where that is 0, their deviation; found at the level that 1 % of the test normals reach.
+(`held`), both at 1 % asked. The simple detectors learn the same rows all at once: the distance to
+the fifth nearest neighbour, and the residual of 3 principal components. Their features are divided
+by the quartile range or, if that is 0, by the deviation. Their `found` is at the level that 1 % of
+the test normals reach.
 
     python -m benchmarks.stranger_data --seeds 0 1 2 3 4
 """
@@ -167,7 +168,7 @@ CASES = {
 
 
 def ours(case, config):
-    """Return what our detector makes of a case, and what its gate said."""
+    """Return this project's detector's figures on a case, and its gate's verdicts."""
     champion, said = None, []
     for experience in case.experiences:
         candidate = train(champion, experience.astype(np.float32), config)
@@ -191,7 +192,7 @@ def figures(normal, anomalous, threshold):
 
 
 def simple(case):
-    """Return what simple detectors make of it that keep all rows."""
+    """Return the figures of simple detectors that keep all rows."""
     learned = np.concatenate(case.experiences)
     low, high = np.quantile(learned, (0.25, 0.75), axis=0)
     scale = np.where(high > low, high - low, learned.std(axis=0))
