@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     """How the processes run. How a detector works is in the detector's config."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, allow_inf_nan=False
     )
 
     # Where and what

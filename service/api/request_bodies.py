@@ -126,6 +126,8 @@ async def json_text(request: Request, most: int) -> bytes:
     body = (await request.body()).strip()
     if not body:
         raise Unprocessable("The body is empty. Send `{}` for the defaults.")
+    if (words := foreign_encoding(body)) is not None:
+        raise Unprocessable(words)
     return body
 
 
@@ -151,7 +153,7 @@ async def read(request: Request, kind: type[Body], *, optional: bool = False) ->
             text = f"{_where(text)}the fields are {', '.join(_described(kind))}"
         raise Unprocessable(f"{text}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Unprocessable(foreign_encoding(body) or "The body is not JSON.") from None
+        raise Unprocessable("The body is not JSON.") from None
 
 
 def _where(text: str) -> str:

@@ -106,6 +106,8 @@ def client(url: str, key: str | None = None) -> "Client":
 
     set_on_retry_hooks([_tried_again])  # stamina's own would log what no user knows
     found = settings()
+    for words in found.misspelt():
+        complain(f"{words}; it is ignored")
     return Client(url or found.url, key=key or _key(found), ca_file=found.ca_file)
 
 

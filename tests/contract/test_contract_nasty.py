@@ -76,6 +76,17 @@ async def test_nasty_framing(pump: Running, head: bytes) -> None:
     assert scored.status_code == 200
 
 
+async def test_configs_in_another_encoding(pump: Running) -> None:
+    """What Windows tools write is named wherever a body is JSON, not called malformed."""
+    for method, path in [("PUT", "/v1/detectors/other"), ("PATCH", PUMP), ("POST", "/v1/keys")]:
+        for text, words in [("utf-8-sig", "byte order mark"), ("utf-16", "UTF-16")]:
+            headers = {"content-type": "application/json"}
+            body = '{"seed": 1}'.encode(text)
+            answer = await pump.http.request(method, path, content=body, headers=headers)
+            assert answer.status_code == 422
+            assert words in answer.json()["detail"], path
+
+
 async def test_what_is_no_row_is_short(pump: Running) -> None:
     """Configs and decisions are read in the event loop, so they are shorter than rows may be."""
     names = b",".join(b'"f%d"' % i for i in range(65_537))

@@ -63,9 +63,11 @@ async def test_if_match(pump: Running, versions: tuple[Version, Version]) -> Non
     assert (answer.status_code, answer.json()["generation"]) == (200, 3)
     answer = await pump.http.put(path, json={"version": 2}, headers={"if-match": "*"})
     assert (answer.status_code, answer.json()["generation"]) == (200, 4)
-    # As a proxy that compresses gave it to the client.
+    # As proxies that compress gave it to the client.
     answer = await pump.http.put(path, json=body, headers={"if-match": 'W/"4"'})
     assert (answer.status_code, answer.json()["generation"]) == (200, 5)
+    answer = await pump.http.put(path, json={"version": 2}, headers={"if-match": '"5-gzip"'})
+    assert (answer.status_code, answer.json()["generation"]) == (200, 6)
 
 
 async def test_champions_that_cannot_be(pump: Running, versions: tuple[Version, Version]) -> None:

@@ -85,3 +85,11 @@ def test_misspelt_names_are_named_with_the_nearest_setting(monkeypatch, tmp_path
         "ANAMNESIS_WHATEVER is no setting",
     ]
     assert Settings().port == 8124
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+def test_a_time_without_an_end_is_no_setting(monkeypatch, value):
+    """An infinite number of seconds is refused by name, and not by a traceback later."""
+    monkeypatch.setenv("ANAMNESIS_IDLE_SECONDS", value)
+    with pytest.raises(ValueError, match="idle_seconds"):
+        Settings()

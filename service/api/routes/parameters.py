@@ -8,9 +8,9 @@ from fastapi import Path
 from service.problems import BadRequest, PreconditionFailed
 
 KEY_MAX = 255
-# A proxy that compresses an answer turns its tag into a weak one. Weak tags are accepted too,
-# since a generation does not depend on the bytes of the answer.
-_TAG = re.compile(r'"(\d{1,15})"')
+# A proxy that compresses an answer turns its tag into a weak one, or adds the coding to it (Apache:
+# `"4-gzip"`). Both are accepted, since a generation does not depend on the bytes of the answer.
+_TAG = re.compile(r'"(\d{1,15})(?:[-;:](?:br|deflate|gzip|zstd))?"')
 
 
 def idempotency_key(value: str | None) -> str | None:

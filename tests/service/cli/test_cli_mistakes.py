@@ -129,3 +129,13 @@ def test_a_closed_standard_input():
     assert ended.returncode == Exit.USAGE
     assert "standard input is closed" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_misspelt_variables(run, monkeypatch):
+    """A command says once that a variable is no setting, names the nearest, and goes on."""
+    monkeypatch.setenv("ANAMNESIS_KEYFILE", SECRET)
+    status, words = run("detectors", "--url", "http://127.0.0.1:1")
+    assert status == Exit.UNREACHABLE
+    hint = "ANAMNESIS_KEYFILE is no setting, perhaps ANAMNESIS_KEY_FILE is meant; it is ignored"
+    assert words.count(hint) == 1
+    assert SECRET not in words
