@@ -304,12 +304,18 @@ def api(
     workers: int = 1,
     core: int | None = 0,
     names: bool = False,
+    tree: Path | None = None,
 ) -> Iterator[Server]:
-    """Run `anamnesis api`; a champion is imported, as a user would, unless the store has one."""
+    """Run `anamnesis api`; a champion is imported, as a user would, unless the store has one.
+
+    The code is that of the checkout at `tree`, where one is given.
+    """
     port = free_port()
+    if tree is not None:
+        env = {**env, "PYTHONPATH": str(tree)}
     command = [sys.executable, "-c", "from service.cli.__main__ import main; main()"]
     command += ["api", "--port", str(port), "--workers", str(workers)]
-    with process(pinned(core, command), env=env, stdout=subprocess.DEVNULL) as started:
+    with process(pinned(core, command), env=env, cwd=tree, stdout=subprocess.DEVNULL) as started:
         yield _serving(Server(port, started.pid, headers=_authorized()), artifact, names)
 
 
@@ -425,6 +431,15 @@ def champion(score: str = "elbo", names: tuple[str, ...] | None = None) -> Any:
     X = np.random.default_rng(0).normal(size=(4000, DIMENSION)).astype(np.float32)
     model = Model(epochs=5, hidden=(64, 32), latent=8)
     return train(None, X, Config(score=score, features=names, model=model))
+
+
+def champion_of(tree: Path) -> bytes:
+    """Return the artifact that `champion` gives in another checkout, which may not read ours."""
+    code = "import sys; from benchmarks import servers as s; "
+    code += "sys.stdout.buffer.write(s.champion('elbo', s.NAMES).to_bytes())"
+    env = {**os.environ, "PYTHONPATH": str(tree)}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=tree, env=env, check=True, stdout=subprocess.PIPE).stdout
 
 
 def begin() -> None:

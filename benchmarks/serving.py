@@ -5,6 +5,11 @@ pins libraries that are older than ours: install it (`pip install mlserver==1.7.
 environment of its own, and name that one's Python to have it in the table.
 
     python -m benchmarks.serving --mlserver peers/bin/python --output results/serving.json
+
+What a change costs, in ratios of pairs of loads in turn (`x before`):
+
+    git worktree add ../before HEAD~1
+    python -m benchmarks.serving --before ../before
 """
 
 import contextlib
@@ -23,7 +28,7 @@ from benchmarks.servers import DIMENSION, OCTETS, Connection, Load, Server
 
 CONNECTIONS = (1, 16, 64, 256)
 ROWS = 1000
-PEERS = ("bare", "naive", "mlserver")
+PEERS = ("bare", "naive", "mlserver", "before")
 
 
 def one_vector(
@@ -173,6 +178,7 @@ def main() -> None:
     arguments.add_argument("--seconds", type=int, default=3, help="of each load")
     arguments.add_argument("--rounds", type=int, default=3, help="loads of each server")
     arguments.add_argument("--mlserver", help="the Python of an environment with MLServer")
+    arguments.add_argument("--before", type=Path, help="a checkout of an earlier commit")
     arguments.add_argument("--quick", action="store_true", help="one second, one round, 1 and 64")
     given = arguments.parse_args()
     servers.begin()
@@ -192,6 +198,11 @@ def main() -> None:
         ours = stack.enter_context(servers.api(env, version.to_bytes(), names=True))
         running["anamnesis"] = ours
         running["anamnesis, by name"] = replace(ours, body=servers.by_name)
+        if given.before:
+            earlier, tree = stack.enter_context(servers.store(folder)), given.before.resolve()
+            running["before"] = stack.enter_context(
+                servers.api(earlier, servers.champion_of(tree), names=True, tree=tree)
+            )
         more = stack.enter_context(servers.store(folder))
         running["anamnesis, auto"] = stack.enter_context(
             servers.api(more, default.to_bytes(), names=True)
