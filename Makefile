@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 TOOLS := $(VENV)-security/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-pump run test test-all faults bench-digits bench-mnist \
+.PHONY: help demo demo-pump run test test-all faults rolling-upgrade bench-digits bench-mnist \
 	bench-nsl-kdd bench-gate bench-tabular bench-oddbench bench-telemetry bench-permuted bench-classes bench-memory \
 	bench-members bench-weights \
 	peers bench bench-serving bench-ingest bench-train bench-soak bench-scale bench-autoscale \
@@ -36,6 +36,9 @@ test-all: $(STAMP) ## run all tests
 
 faults: $(STAMP) ## kill, cut and break real processes, for hours; SHARE=0.1 runs a tenth
 	$(BIN)/python -m tests.faults --share $(or $(SHARE),1) --output faults.json
+
+rolling-upgrade: $(STAMP) ## run the API and worker of another release beside ours, on one store: REVISION=...
+	$(BIN)/python -m tests.deploy.rolling_upgrade $(REVISION)
 
 # The benchmarks of learning save each measurement: a stopped run continues where it was. ARGS adds
 # options, such as ARGS='--seeds 1 --arms replay joint'. ANAMNESIS_DATA is the folder of the data sets.

@@ -8,6 +8,7 @@ and the states of all detectors were read (200 a second), the process's memory s
 
 import asyncio
 import random
+import sys
 import tempfile
 import time
 import urllib.request
@@ -58,6 +59,7 @@ def _asked(server, hot, cold, stored, requests):
             warm.append(ask(rng.choice(hot)))
         if (i + 1) % (requests // HEIGHTS) == 0:
             heights.append(_height(server, since, i + 1))
+            print(heights[-1], file=sys.stderr)  # what a run that is cut has measured so far
     counted = counters(server)
     return row | {
         "end MiB": heights[-1]["MiB"],
@@ -122,7 +124,7 @@ def counters(server):
     """Return the process's metrics, the sum over their labels."""
     url = f"http://127.0.0.1:{server.port}/metrics"
     asked = urllib.request.Request(url, headers=dict(server.headers))
-    with urllib.request.urlopen(asked, timeout=60) as answer:
+    with urllib.request.urlopen(asked, timeout=600) as answer:
         lines = answer.read().decode().splitlines()
     found = Counter()
     for series, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#")):

@@ -1,6 +1,8 @@
 """The examples run, and their tables say what their texts promise."""
 
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from models import Version
+from models import Config, Version, train
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -77,3 +79,17 @@ def test_a_folder_of_lookout_becomes_a_backtest_and_a_version(tmp_path: Path) ->
     assert (said["rows"], said["events"]) == (600, [True])
     assert said["held"] < 0.05
     assert Version.load(tmp_path / "v").features == tuple(said["sensors"])
+
+
+def test_pieces_of_a_file_are_scored_by_processes_as_by_one(tmp_path: Path) -> None:
+    """Two processes of Dask write the scores that the version gives the whole matrix."""
+    pytest.importorskip("dask")
+    X = np.random.default_rng(0).normal(size=(120_000, 3)).astype(np.float32)
+    version = train(None, X[:500], Config(kind="mahalanobis"))
+    version.save(tmp_path / "pump.anamnesis")
+    np.save(tmp_path / "rows.npy", X)
+    out = tmp_path / "scores.npy"
+    files = (tmp_path / "rows.npy", tmp_path / "pump.anamnesis", "--output", out)
+    command = [sys.executable, str(EXAMPLES / "score_with_dask.py"), *map(str, files)]
+    subprocess.run([*command, "--workers", "2"], check=True, timeout=300)
+    np.testing.assert_array_equal(np.load(out), version.score(X))

@@ -92,6 +92,9 @@ def audit(
         str | None,
         typer.Argument(help="The detector; without it, the API keys.", metavar="[DETECTOR]"),
     ] = None,
+    templates: Annotated[
+        bool, typer.Option("--templates", help="Without a detector: of the templates.")
+    ] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Check every entry's hash against the one before it.")
     ] = False,
@@ -99,11 +102,11 @@ def audit(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the changes of a detector, or of the API keys: who, what, when and why."""
+    """Show the changes of a detector, the API keys or the templates: who, what, when and why."""
     from service.domain.audit_chain import WrittenEntry, broken
 
     with console.client(url, key) as client:
-        entries = client.audit(detector)
+        entries = client.audit(detector, of="templates" if templates else "keys")
     if as_json:
         console.show_json(entries)
     else:

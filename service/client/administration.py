@@ -69,13 +69,18 @@ class Administration(Connection):
         """Let nobody in with this key any more."""
         return self.send(Call("DELETE", f"/v1/keys/{quote(key_id, safe='')}", nothing))
 
-    def audit(self, name: str | None = None) -> list[AuditEntry]:
-        """Return the whole audit trail that is kept, of a detector or of the keys, oldest first."""
+    def audit(self, name: str | None = None, *, of: str = "keys") -> list[AuditEntry]:
+        """Return the audit trail of a detector, else `of` `keys` or `templates`, oldest first."""
         where = "/v1/audit" if name is None else path(name, "audit")
         entries: list[AuditEntry] = []
         after: int | None = 0
         while after is not None:
-            call = Call("GET", where, as_json(AuditPage), {"params": {"after": after}})
+            call = Call(
+                "GET",
+                where,
+                as_json(AuditPage),
+                {"params": {"after": after} | ({"of": of} if name is None else {})},
+            )
             page = self.send(call)
             entries += page["audit"]
             after = page["next"]

@@ -4,7 +4,7 @@ A trail is append-only, and its entries form a chain: the hash of an entry cover
 entry before and its own text. It is SHA-1, the only digest that the store's scripts can compute. A
 person who kept an earlier hash can check that no entry up to it was altered, removed or inserted,
 since that would need a second preimage. Each change and its entry are written by one script. The
-API keys belong to no detector and have a trail of their own.
+API keys and the templates belong to no detector and have a trail each.
 """
 
 from collections.abc import Mapping
@@ -14,25 +14,26 @@ from redis.asyncio import Redis
 
 from service.domain.audit_chain import WrittenEntry
 from service.store.connection import ask
-from service.store.redis_keys import KEYS_AUDIT, Keys
+from service.store.redis_keys import KEYS_AUDIT, TEMPLATES_AUDIT, Keys
 
 PAGE = 1000
+OF = {"keys": KEYS_AUDIT, "templates": TEMPLATES_AUDIT}  # trails of no detector
 
 
 class Audit:
-    """Reads the audit trails of all detectors, and that of the API keys."""
+    """Reads the audit trails of all detectors, and those of API keys and templates."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
 
     async def entries(
-        self, name: str | None, *, after: int = 0, limit: int = PAGE
+        self, name: str | None, *, of: str = "keys", after: int = 0, limit: int = PAGE
     ) -> list[WrittenEntry]:
         """Return up to `limit` entries from number `after` + 1 on, oldest first.
 
-        They are the detector's, or, with no `name`, those of the API keys.
+        They are the detector's, or, with no `name`, those `of` the API keys or the templates.
         """
-        client, key = self._redis, KEYS_AUDIT if name is None else Keys(name).audit
+        client, key = self._redis, OF[of] if name is None else Keys(name).audit
         first = await ask(client, client.xrange(key, count=1))
         if not first:
             return []

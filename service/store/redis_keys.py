@@ -20,6 +20,8 @@ ERASING = "anamnesis:{anamnesis:erased}:rewriting"
 API_KEYS = "anamnesis:api-keys"
 # In the cluster slot of the keys themselves, which is that of this tag.
 KEYS_AUDIT = "anamnesis:{anamnesis:api-keys}:audit"
+# In the cluster slot of the templates: its tag is the name of their key.
+TEMPLATES_AUDIT = "anamnesis:{anamnesis:templates}:audit"
 KEYS_NONCE = "anamnesis:{anamnesis:api-keys}:nonce"
 NOTIFY = "anamnesis:notify"
 # Both keys of a bucket lie in one slot of a cluster, the buckets in many.
@@ -39,6 +41,7 @@ OF_THE_SERVICE = {
     "and its count of rewrites when that was asked for.",
     API_KEYS: "Hash: `revision`, and key id to what the key allows, as JSON.",
     KEYS_AUDIT: "Stream: the audit trail of the API keys.",
+    TEMPLATES_AUDIT: "Stream: the audit trail of the templates.",
     KEYS_NONCE: "String: milliseconds and a nonce, drawn with every change of the keys.",
     "anamnesis:{due:BUCKET}": "Sorted set: detector to when it is due for a retraining, of those "
     "whose name falls into this one of 64 buckets; a hint.",

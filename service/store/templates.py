@@ -3,16 +3,41 @@
 from typing import Any
 
 import msgspec
+import orjson
 from redis.asyncio import Redis
 
 from service.domain.detector import PLAIN_NAME, template_of
 from service.domain.detector_config import DetectorConfig, check_rules, parse
 from service.problems import Conflict, Unknown, Unprocessable
 from service.store.connection import ask
-from service.store.redis_keys import ENTITIES, TEMPLATES
+from service.store.lua import AUDIT, NOW, READ, said
+from service.store.redis_keys import ENTITIES, TEMPLATES, TEMPLATES_AUDIT
+from service.store.script import NamedScript
 
 FORMAT = 1
 _SCANNED = 1000  # entities looked at in one round trip
+
+
+# A template as it is stored before the change, `null` without one, and after it.
+_SET = NamedScript(
+    READ
+    + AUDIT
+    + NOW
+    + """
+local before = redis.call('HGET', KEYS.templates, ARGS.name)
+if ARGS.after == 'null' then
+  if not before then return 0 end
+  redis.call('HDEL', KEYS.templates, ARGS.name)
+else
+  redis.call('HSET', KEYS.templates, ARGS.name, ARGS.after)
+end
+audit(KEYS.audit, now, before or 'null', ARGS.after, before and ARGS.changed or ARGS.made)
+return before and 1 or 0
+""",
+    keys="templates audit",
+    args="name after changed made",
+)
+_WHERE = {"templates": TEMPLATES, "audit": TEMPLATES_AUDIT}
 
 
 class _Stored(msgspec.Struct):
@@ -28,7 +53,7 @@ class Templates:
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
 
-    async def put(self, name: str, config: DetectorConfig) -> bool:
+    async def put(self, name: str, config: DetectorConfig, *, who: str = "") -> bool:
         """Store a template's config; return whether it is new. Existing entities keep their config.
 
         Raises Unprocessable for a name or a config that is none.
@@ -36,8 +61,18 @@ class Templates:
         if not PLAIN_NAME.fullmatch(name):
             raise Unprocessable(f"A template's name matches {PLAIN_NAME.pattern}.")
         check_rules(config)
-        text = msgspec.json.encode({"format": FORMAT, "config": config.to_dict()})
-        return bool(await ask(self._redis, self._redis.hset(TEMPLATES, name, text)))
+        text = orjson.dumps({"format": FORMAT, "config": config.to_dict()})
+        return not await self._set(name, text, "template configured", who)
+
+    async def _set(self, name: str, after: bytes, action: str, who: str) -> bool:
+        """Store a template, or delete it for `null`; return whether there was one."""
+        args = {
+            "name": name,
+            "after": after,
+            "changed": said(action, who, template=name),
+            "made": said("template created", who, template=name),
+        }
+        return bool(await _SET(self._redis, _WHERE, args))
 
     async def get(self, name: str) -> DetectorConfig | None:
         """Return the config of a template, None where there is none of that name.
@@ -57,16 +92,16 @@ class Templates:
         found = await ask(self._redis, self._redis.hkeys(TEMPLATES))
         return frozenset(name.decode() for name in found)
 
-    async def delete(self, name: str) -> None:
+    async def delete(self, name: str, *, who: str = "") -> None:
         """Delete a template; raises Unknown if there is none, Conflict while it has entities."""
         text = await ask(self._redis, self._redis.hget(TEMPLATES, name))
         if text is None:
             raise Unknown("There is no such template.")
         # Whoever makes an entity lists it first and then looks for the template: one of the two
         # sees the other.
-        await ask(self._redis, self._redis.hdel(TEMPLATES, name))
+        await self._set(name, b"null", "template deleted", who)
         if (entities := await self._entities(name)) > 0:
-            await ask(self._redis, self._redis.hsetnx(TEMPLATES, name, text))
+            await self._set(name, text, "template created", who)
             raise Conflict(
                 f"The template has entities ({entities}); delete those detectors first.",
                 entities=entities,

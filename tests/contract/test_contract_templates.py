@@ -15,6 +15,7 @@ pytestmark = pytest.mark.anyio
 
 TEMPLATE = "/v1/templates/pump"
 CONFIG = {"retrain": {"min_vectors": 500}, "incident": None}
+TOLD = ["created", "configured", "deleted"]
 ROWS = {"vectors": [[0.0, 1.0, 2.0], [9.0, 9.0, 9.0]]}
 OCTETS = {"content-type": "application/octet-stream", "accept": "application/octet-stream"}
 
@@ -28,6 +29,15 @@ async def test_a_template_is_made_read_and_deleted(api: Running) -> None:
     assert (await api.http.get(TEMPLATE)).json() == made.json()
     assert (await api.http.delete(TEMPLATE)).status_code == 204
     assert (await api.http.delete(TEMPLATE)).status_code == 404
+    page = (await api.http.get("/v1/audit?of=templates")).json()
+    assert [one["action"].split()[1] for one in page["audit"]] == TOLD
+    assert {one["template"] for one in page["audit"]} == {"pump"}
+    first, changed, last = page["audit"]
+    assert (first["from"], first["to"]["config"]) == (None, made.json())
+    assert (changed["from"], last["from"], last["to"]) == (first["to"], changed["to"], None)
+    assert page["broken"] is None
+    assert (await api.http.get("/v1/audit")).json()["audit"] == []
+    assert (await api.http.get("/v1/audit?of=pumps")).status_code == 422
     for name, config in (("pump:7", CONFIG), ("a b", CONFIG), ("pump", {"dimension": 0})):
         answer = await api.http.put(f"/v1/templates/{name}", json=config)
         assert answer.status_code == 422, answer.text

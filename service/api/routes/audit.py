@@ -13,7 +13,7 @@ from service.domain.audit_chain import broken
 from service.domain.scope import Scope
 from service.json_value import JsonObject
 from service.problems import Unprocessable
-from service.store.audit_trail import PAGE
+from service.store.audit_trail import OF, PAGE
 
 router = APIRouter(prefix="/v1", tags=["audit"])
 
@@ -40,6 +40,7 @@ _KEY_ENTRY: JsonObject = _ENTRY | {
 }
 _AFTER = openapi.query("after", "Return only entries with a greater number.", default=0)
 _LIMIT = openapi.query("limit", "The largest number of entries.", maximum=PAGE, default=PAGE)
+_OF = openapi.query("of", "Whose audit trail.", type="string", enum=list(OF), default="keys")
 
 
 def _page(example: JsonObject) -> openapi.Responses:
@@ -68,14 +69,17 @@ async def audit_of_detector(request: Request, name: Name) -> Response:
 
 @router.get(
     "/audit",
-    summary="Export the audit trail of the API keys",
+    summary="Export the audit trail of the API keys or of the templates",
     dependencies=[needs(Scope.ADMIN, whole=True)],
     responses=_page(_KEY_ENTRY) | openapi.problems(422, 503),
-    openapi_extra={"parameters": [_AFTER, _LIMIT]},
+    openapi_extra={"parameters": [_AFTER, _LIMIT, _OF]},
 )
 async def audit_of_keys(request: Request) -> Response:
     """Return up to 1,000 entries, in the form of a detector's audit trail."""
-    return await _entries(request, None, _after(request))
+    of = request.query_params.get("of", "keys")
+    if of not in OF:
+        raise Unprocessable(f"`of` in the query is one of {', '.join(OF)}.")
+    return await _entries(request, None, _after(request), of)
 
 
 def _after(request: Request) -> int:
@@ -85,9 +89,9 @@ def _after(request: Request) -> int:
     return int(text)
 
 
-async def _entries(request: Request, name: str | None, after: int) -> Response:
+async def _entries(request: Request, name: str | None, after: int, of: str = "keys") -> Response:
     limit = whole_number(request, "limit", PAGE, PAGE)
-    entries = await parts(request).stores.audit.entries(name, after=after, limit=limit)
+    entries = await parts(request).stores.audit.entries(name, of=of, after=after, limit=limit)
     following = entries[-1].seq if len(entries) == limit else None
     shown = [entry.to_dict() for entry in entries]
     return answer({"audit": shown, "broken": broken(entries), "next": following})
