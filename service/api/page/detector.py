@@ -168,7 +168,7 @@ def _example(config: DetectorConfig, memory: Answer[Sample]) -> str:
     """Return an example for the form: the first drawn vector, '' if there is none."""
     if memory.document is None or config.context is not None:
         return ""
-    return ", ".join(words.number(value, 4) for value in memory.document.vectors[0])
+    return words.vector(memory.document.vectors[0])
 
 
 def headline(

@@ -1,6 +1,7 @@
 """Formats numbers and times for people, in the templates."""
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ def number(value: Any, digits: int = 4) -> str:
     """Return a number with `digits` significant digits, a text unchanged, `–` for None.
 
     >>> number(2827.2391), number(0.00123456), number("idle"), number(None)
-    ('2827', '0.001235', 'idle', '–')
+    ('2,827', '0.001235', 'idle', '–')
     """
     if isinstance(value, str):
         return value
@@ -19,6 +20,15 @@ def number(value: Any, digits: int = 4) -> str:
         return "–"
     rounded = float(f"{float(value):.{digits}g}")
     return f"{rounded:,.0f}" if rounded.is_integer() and abs(rounded) < 1e15 else f"{rounded:g}"
+
+
+def vector(row: Sequence[Any]) -> str:
+    """Return a row as a person types it: commas separate its values, so none stands in a number.
+
+    >>> vector([2843.2, 58.65, "idle"])
+    '2843, 58.65, idle'
+    """
+    return ", ".join(one if isinstance(one, str) else number(one).replace(",", "") for one in row)
 
 
 def percent(share: Any) -> str:
