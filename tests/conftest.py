@@ -1,4 +1,4 @@
-"""What every test may use: the asyncio backend, and real stores that end with the tests."""
+"""Fixtures for every test: the asyncio backend, and real stores that end with the tests."""
 
 import asyncio
 import functools
@@ -32,7 +32,7 @@ from service.store.connection import connect
 # process that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-# How long an example takes is for the machine to say.
+# The time of an example depends on the machine, so it has no deadline.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
@@ -43,7 +43,7 @@ DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy
 
 @dataclass
 class StoreProcess:
-    """A server in a folder of its own, on a unix socket: start it, freeze it, kill it."""
+    """A server in its own folder, on a unix socket: start it, freeze it, kill it."""
 
     folder: Path
     command: tuple[str, ...]
@@ -80,7 +80,7 @@ class StoreProcess:
                         return
                 except (Refused, OSError):  # not there yet, or loading
                     assert time.monotonic() < deadline, (self.folder / "log").read_text()
-                    # Nothing tells when a socket appears; this is a deadline's step.
+                    # Nothing signals when a socket appears, so this polls until a deadline.
                     time.sleep(0.01)
 
     def signal(self, number: int) -> None:
@@ -106,7 +106,7 @@ def _serve(command: tuple[str, ...]) -> Iterator[StoreProcess]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Bound every asynchronous test: one that hangs fails, and says where it waited.
+    """Bound every asynchronous test: a test that hangs fails and shows where it waited.
 
     pytest's own time limit cannot do that: its exception ends the loop's step and not the test,
     whose fixtures then wait for it.

@@ -52,7 +52,7 @@ class Running:
         return await self._settle(version.to_bytes(), version.dimension, record, name, good=good)
 
     async def promote(self, artifact: bytes, name: str = "pump") -> int:
-        """Promote what may be no version at all, for a batch of dimension 3."""
+        """Promote any bytes, which need not be a version, for a batch of dimension 3."""
         return await self._settle(artifact, 3, GOOD, name, good=True)
 
     async def _settle(

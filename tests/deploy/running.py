@@ -1,4 +1,4 @@
-"""What tests of whole deployments share: free ports, processes that end with the test, waiting."""
+"""Helpers for tests of whole deployments: free ports, processes that end with the test, waiting."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def running(
 def call(
     method: str, url: str, body: Any = None, seconds: float = 10.0, key: str = ""
 ) -> tuple[int, Any]:
-    """Return status and decoded JSON; 0 and the reason where nobody answers."""
+    """Return status and decoded JSON; 0 and the reason if nothing answers."""
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
     request = urllib.request.Request(url, data, headers, method=method)

@@ -1,7 +1,8 @@
-"""The long form: every fault of the catalogue, many times, and a table of what came of it.
+"""The long form: every fault of the catalogue, many times, and a table of the results.
 
-`python -m tests.faults [--share 0.1] [--output FILE] [NAME...]`: with a share, so much of the long
-form's runs. What was done is kept in the output file, and not done again when it is given anew.
+`python -m tests.faults [--share 0.1] [--output FILE] [NAME...]`: `--share` sets the share of the
+long form's runs. The output file keeps finished runs, which are not repeated if the same file is
+given again.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from tests.faults.catalogue import FAULTS, Fault
 
 
 def main() -> int:
-    """Run what was asked for; return 1 when a promise was not kept."""
+    """Run the chosen faults; return 1 if a promise was not kept."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("names", nargs="*", help="faults to try (all)")
     parser.add_argument("--share", type=float, default=1.0, help="of the long form's runs (1)")

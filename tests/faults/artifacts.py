@@ -1,4 +1,4 @@
-"""Artifacts that say anything, with right hashes: refused, or good for all that follows."""
+"""Artifacts with any content and correct hashes: they are refused, or all later calls work."""
 
 import contextlib
 import copy
@@ -56,7 +56,7 @@ Parts = tuple[artifact.Tensors, dict[str, Any]]
     long=2500,
 )
 async def artifacts_fuzzed(runs: int) -> str:
-    """Change something in an artifact, seal it again, and do with it what the service does."""
+    """Change something in an artifact, hash it again, and use it as the service does."""
     outcomes: Counter[str] = Counter()
     broken: list[str] = []
     for run in range(runs):
@@ -110,7 +110,7 @@ def kinds() -> dict[str, Version]:
 
 
 def mutated(version: Version, rng: random.Random) -> tuple[str, bytes]:
-    """Return what was changed, and the artifact with it; its hashes are right."""
+    """Return a description of the change, and the changed artifact with correct hashes."""
     tensors, about = artifact.decode(version.to_bytes())
     tensors, about = {name: one.copy() for name, one in tensors.items()}, copy.deepcopy(about)
     changes = [_said, _said, _value, _values, _shaped, _typed, _gone, _added]
@@ -124,12 +124,12 @@ def mutated(version: Version, rng: random.Random) -> tuple[str, bytes]:
 def _encoded(tensors: artifact.Tensors, about: dict[str, Any]) -> bytes:
     try:
         return artifact.encode(tensors, about)
-    except (ValueError, TypeError):  # what JSON or safetensors cannot hold nobody can send
+    except (ValueError, TypeError):  # nobody can send values that JSON or safetensors cannot hold
         return b""
 
 
 def _scored_anew(tensors: artifact.Tensors, about: dict[str, Any]) -> None:
-    """Let the golden scores be those of the changed tensors, so that they betray nothing."""
+    """Set the golden scores to those of the changed tensors, so that they hide the change."""
     try:
         with np.errstate(all="ignore"):
             told = described(about)
@@ -245,7 +245,7 @@ def _added(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random)
 
 
 def used(version: Version, champion: Version, *, judged: bool, learns: bool) -> None:
-    """Do with an accepted version what the service does with one; raise what it raises."""
+    """Use an accepted version as the service does; raise whatever it raises."""
     rng = np.random.default_rng(0)
     d = version.dimension
     X = np.concatenate(

@@ -1,4 +1,4 @@
-"""The catalogue of faults: what is broken, what is promised, and how often it is tried."""
+"""The catalogue of faults: what is broken, what the service promises, and the number of tries."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The checker: what must hold after any fault, looked up in the store and in the clients' memory.
+"""The checker of invariants after any fault, by the store and by the clients' records.
 
 I1  every acknowledged vector is buffered, quarantined, parked, discarded by a person or was
     consumed, and is so in exactly one of these (what a revoked version consumed and was kept is
@@ -79,7 +79,7 @@ async def _entries(redis: Redis, key: str) -> list[tuple[str, dict[bytes, bytes]
 
 
 async def violations(stage: Stage, told: Told, name: str = "pump") -> list[str]:
-    """Return everything that should hold on the stage and does not."""
+    """Return every violated invariant of the stage."""
     found = await held(stage.redis, name)
     return [
         *told.violations,
@@ -119,7 +119,7 @@ def _places(found: Held, told: Told) -> Iterable[str]:
 
 
 def _contents(found: Held, told: Told) -> Iterable[str]:
-    """I1: what is held of a batch is what was sent, no row of it twice."""
+    """I1: the stored rows of a batch are those that were sent, each at most once."""
     rows: dict[str, Counter[bytes]] = {}
     for _, fields in (*found.stream, *found.held):
         width = 4 * int(fields[b"d"])
@@ -206,7 +206,7 @@ async def _artifact(redis: Redis, name: str, found: Held) -> list[str]:
 
 
 async def _answers(redis: Redis, name: str, found: Held, told: Told) -> list[str]:
-    """I4: what was answered is what the versions say."""
+    """I4: the answers are those of the versions that they name."""
     bad = []
     champions = {row["generation"]: row["version"] for row in found.history}
     latest: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""Processes of ours, killed with -9 at named points and at random moments."""
+"""Processes of the service, killed with -9 at named points and at random moments."""
 
 import asyncio
 import random
@@ -26,10 +26,10 @@ async def _api_killed(point: str, runs: int) -> str:
 
 
 async def _killed_at(stage: Stage, point: str, runs: int, rng: random.Random) -> None:
-    """Let API processes end at passages of `point`, one after another, and start one that lives."""
+    """Kill API processes at passages of `point`, one after another; then start one that stays."""
     await stage.kill(stage.apis[0])
     for _ in range(runs):
-        # At the first passage it would never acknowledge anything.
+        # If it were killed at the first passage, it would never acknowledge anything.
         api = stage.start_api(ANAMNESIS_CRASH_POINT=f"{point}:{rng.randint(2, 40)}")
         assert await stage.dies(api) == -9, stage.log
     stage.start_api()
@@ -183,7 +183,7 @@ async def _worker_killed(point: str, runs: int, passages: int = 1) -> str:
 
 
 async def _undisturbed(stage: Stage, load: Load) -> float:
-    """Let a worker start and make a version; return how long the others may take for it.
+    """Let a worker start and make a version; return how long other workers may take.
 
     The promise, unless this machine needs more than a third of it without any kill.
     """

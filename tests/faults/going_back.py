@@ -1,4 +1,4 @@
-"""What a store forgets: it goes back to an older copy, or dies while it erases."""
+"""A store that loses state: it returns to an older copy, or dies while it erases."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Clients that remember what they were told: batches acknowledged, and answers given."""
+"""Clients that remember the acknowledged batches and the answers."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ class Ack(NamedTuple):
 
 @dataclass
 class Told:
-    """What all clients were told."""
+    """The acknowledgements and answers of all clients."""
 
     acknowledged: dict[str, Ack] = field(default_factory=dict)  # by batch id
     unanswered: set[str] = field(default_factory=set)  # keys: stored or not

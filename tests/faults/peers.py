@@ -1,4 +1,4 @@
-"""Clients that are too many, too slow, too curious, repeated, or there when the service ends."""
+"""Clients that are too many or too slow, send malformed or repeated requests, or see a shutdown."""
 
 import asyncio
 import contextlib
@@ -64,7 +64,7 @@ async def _normal(stage: Stage, body: bytes, key: str) -> Answer:
     short=1, long=3,
 )  # fmt: skip
 async def overload(runs: int) -> str:
-    """Ask from few connections as fast as they answer, then from many times as many.
+    """Send requests from few connections as fast as possible, then from many times as many.
 
     The measure is the number of answers in a second of the API's processor: this process cannot
     ask from so many connections as fast as the API answers. The short form sends too few requests

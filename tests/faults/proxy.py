@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class Proxy:
-    """Forwards a unix socket to another; what it does to the bytes can change at any time."""
+    """Forwards a unix socket to another; its treatment of the bytes can change at any time."""
 
     def __init__(self, path: Path, upstream: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""Requests made up from the OpenAPI: whatever it allows, and what it does not, on every route."""
+"""Requests generated from the OpenAPI document, valid and invalid ones, on every route."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""A stage: a store, API processes and workers of its own, to be broken.
+"""A stage: its own store, API processes and workers, which a test may break.
 
 Every process is a real one, in a folder and on ports of its own, and is killed by its pid at the
 end. The stage holds the listening socket, as a supervisor does, so an API process that was killed
@@ -199,7 +199,7 @@ async def staged(
     options: tuple[str, ...] = (),
     **settings: Any,
 ) -> AsyncIterator[Stage]:
-    """Set a stage with so many API processes and workers.
+    """Set up a stage with this many API processes and workers.
 
     `command` runs another store, `options` go to it beside the durable ones.
     """

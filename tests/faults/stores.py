@@ -28,7 +28,7 @@ _SLACK_SECONDS = 0.5
 
 @asynccontextmanager
 async def serving(**settings: Any) -> AsyncIterator[tuple[Stage, Told, Load]]:
-    """Set a stage with a champion and no worker; nothing but the store is to be broken."""
+    """Set up a stage with a champion and no worker, for faults of the store alone."""
     async with staged(workers=1, **settings) as stage:
         told = Told()
         load = Load(stage, told)
@@ -79,7 +79,7 @@ async def power_lost(runs: int) -> str:
 
 
 async def lose_power(runs: int, *options: str) -> str:
-    """Lose power so many times, over a store with `options`; fails when that loses a batch."""
+    """Lose power this many times, with a store with `options`; fail if a batch is lost."""
     rng, lost, weak = random.Random(2), 0, {"allow_weak_store": bool(options)}
     with tempfile.NamedTemporaryFile() as journal:
         synced = Path(journal.name)
@@ -131,7 +131,7 @@ def shimmed(**environment: str) -> Iterator[tuple[str, ...]]:
 async def _without_writes(
     broken: str, seconds: int, harm: Callable[[Stage], Any], heal: Callable[[Stage], Any]
 ) -> str:
-    """Harm the store for so many seconds; ingestion must say so promptly, and scoring go on."""
+    """Harm the store for some seconds; ingestion must fail promptly, and scoring must continue."""
     async with serving() as (stage, told, load):
         async with load.ingesting(), load.scoring(rate=100):
             await _acknowledged_more(stage, told)
@@ -174,7 +174,7 @@ async def store_paused(seconds: int) -> str:
 
 @fault("store read-only", "503 within 1 s; scoring goes on; back in 5 s", short=1, long=60)
 async def store_read_only(seconds: int) -> str:
-    """Make the server a replica of nobody that answers."""
+    """Make the server a replica of a server that does not answer."""
     return await _without_writes(
         "read-only",
         seconds,
@@ -310,7 +310,7 @@ async def store_too_weak(_: int) -> str:
     short=1, long=5,
 )  # fmt: skip
 async def store_emptied(runs: int) -> str:
-    """FLUSHALL, which no service survives without being told."""
+    """Empty the store by FLUSHALL; the service must report it."""
     slowest = 0.0
     for _ in range(runs):
         async with serving() as (stage, told, load):

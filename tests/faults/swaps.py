@@ -11,7 +11,7 @@ from tests.faults.stores import scored_all, serving
 RATE = 200.0
 QUIET_SECONDS = 5.0
 SWAP_SECONDS = 0.3
-MEASURED = 100  # swaps, and it is the long form
+MEASURED = 100  # from this many swaps on it is the long form
 SLOWER, SLOWER_SECONDS = 1.5, 0.3e-3  # than quiet: one or the other is allowed
 
 
