@@ -1,7 +1,8 @@
 """Difficult kinds of unknown data, and the default detector on them, with simple detectors.
 
 Each case is made with a seed: sentinels and spikes among the normals, a narrow first regime, few
-rows of a new one, a column that hardly moves, sensors that hardly differ, seconds since 1970. A
+rows of a new one, a column that hardly moves, sensors that hardly differ, features over decades,
+more columns than rows. A
 detector learns its experiences one after another as the service does: what the gate rejects is not
 learned. AUROC, the share of the anomalies that is found and the share of other normals that alarms
 (`held`), both at 1 % asked. The simple detectors learn the same rows all at once: the distance to
@@ -148,6 +149,49 @@ def repeated(seed):
     return Case([sent], normals, machine.broken(machine.rows(TESTED), 4.0))
 
 
+def between_modes(seed):
+    """Column 0 is about -5 or about 5; of anomalies it is about 0, which is the mean."""
+    machine = Machine(seed)
+
+    def rows(n, at):
+        return np.column_stack([at + 0.5 * machine.rng.normal(size=n), machine.rows(n)])
+
+    def normals(n):
+        return rows(n, machine.rng.choice([-5.0, 5.0], n))
+
+    return Case([normals(1_000)], normals(TESTED), rows(TESTED, np.zeros(TESTED)))
+
+
+def decades(seed):
+    """Bytes and packets span five decades, and bytes a packet hardly vary; then three times so."""
+    rng = np.random.default_rng([seed, 26])
+
+    def rows(n):
+        packets = np.exp(5.0 + 2.5 * rng.normal(size=n))
+        load = packets * np.exp(6.0 + 0.15 * rng.normal(size=n))
+        return np.column_stack(
+            [load, packets, np.exp(1.5 * rng.normal(size=n)), rng.normal(size=n)]
+        )
+
+    anomalies = rows(TESTED)
+    anomalies[:, 0] *= 3.0 ** rng.choice([-1, 1], TESTED)
+    return Case([rows(2_000)], rows(TESTED), anomalies)
+
+
+def wide(seed, columns, by):
+    """600 rows of 5,000 columns by ten causes; of anomalies some columns are off by deviations."""
+    rng = np.random.default_rng([seed, 27])
+    mix = rng.normal(size=(10, 5_000)) / np.sqrt(10)
+
+    def rows(n):
+        return np.sqrt(0.5) * (rng.normal(size=(n, 10)) @ mix + rng.normal(size=(n, 5_000)))
+
+    anomalies = rows(TESTED)
+    for row in anomalies:
+        row[rng.permutation(5_000)[:columns]] += by * rng.choice([-1, 1], columns)
+    return Case([rows(600)], rows(TESTED), anomalies)
+
+
 CASES = {
     "-9999 in a column of 1 % of the rows": lambda s: spoiled(s, 0.01, -9_999),
     "-9999 in all columns of 1 %": lambda s: spoiled(s, 0.01, -9_999, everywhere=True),
@@ -164,6 +208,10 @@ CASES = {
     "equal sensors part by 6 deviations": lambda s: hardly_differ(s, 6.0),
     "equal sensors part by 20": lambda s: hardly_differ(s, 20.0),
     "100 rows that come 50 times each": repeated,
+    "a value between two modes": between_modes,
+    "bytes and packets over decades: ratio times 3": decades,
+    "600 rows of 5,000 columns: one off by 12": lambda s: wide(s, 1, 12.0),
+    "600 rows of 5,000 columns: 50 off by 6": lambda s: wide(s, 50, 6.0),
 }
 
 

@@ -6,7 +6,7 @@ from models.parts.fine import MOST as MOST_FINE
 from models.parts.marginals import KNOTS, REACH
 from models.parts.mixture import MODES
 from models.parts.network import Shape
-from models.scores.auto import PARTS
+from models.scores.auto import OF_MANY, PARTS
 from models.scores.by_name import BANKED, base
 from models.scores.generated_bank import SIZE
 from models.scores.just_in_time import LOCAL
@@ -60,18 +60,27 @@ def _views(shape: Shape, score: str, rows: Lengths) -> Specs:
     if base(score) != "auto":
         return {}
     d = shape.dimension
-    m = min(rows["scoring.views.fine.inward"], MOST_FINE)
-    fine = {"origin": (d,), "inward": (m, d), "outward": (m, d)} if m else {}
+    m, fine = _fine("scoring.views.fine.", d, rows)
+    m_normal, fine_normal = _fine("scoring.views.fine_normal.", d, rows)
+    parts = min(max(rows["scoring.auto.tables"], OF_MANY), len(PARTS) if d > WHITENED else OF_MANY)
     return {
-        **{f"scoring.views.fine.{name}": Spec("float32", size) for name, size in fine.items()},
+        **fine,
+        **fine_normal,
         "scoring.views.unit": Spec("float32", (d,), SLIGHT),
         "scoring.views.marginals.values": Spec("float64", (d, KNOTS), -REACH, REACH),
         "scoring.views.marginals.scores": Spec("float64", (d, KNOTS)),
         "scoring.views.marginals.unit": Spec("float64", (d,), SLIGHT),
         **_density("scoring.views.drawn_in.", d + m, rows),
-        **_density("scoring.views.normal.", d, rows),
-        "scoring.auto.tables": Spec("float64", (len(PARTS), -1), -LARGEST, LARGEST),
+        **_density("scoring.views.normal.", d + m_normal, rows),
+        "scoring.auto.tables": Spec("float64", (parts, -1), -LARGEST, LARGEST),
     }
+
+
+def _fine(prefix: str, d: int, rows: Lengths) -> tuple[int, Specs]:
+    """Return how many combinations a `models.parts.fine.Fine` of d features has, and its specs."""
+    m = min(rows[prefix + "inward"], MOST_FINE)
+    sizes = {"origin": (d,), "inward": (m, d), "outward": (m, d)} if m else {}
+    return m, {prefix + name: Spec("float32", size) for name, size in sizes.items()}
 
 
 def _density(prefix: str, d: int, rows: Lengths) -> Specs:

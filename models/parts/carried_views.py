@@ -40,7 +40,7 @@ class CarriedViews:
             return fresh.seen(before.inverse(z)).astype(np.float64)
 
         def scored(y: Float64) -> Float64:
-            return fresh.marginals(before.marginals.inverse(y).astype(np.float32))
+            return fresh.scored(before.unscored(y)).astype(np.float64)
 
         return cls(
             fresh,
@@ -57,11 +57,10 @@ class CarriedViews:
     def again(self, new: Array) -> Views:
         """Return the views with other new vectors (n, d) of the same kind, without a search."""
         fresh = self.fresh
-        scored = fresh.marginals(new).astype(np.float32)
         again = replace(
             fresh,
             drawn_in=fresh.drawn_in.again(fresh.seen(new)),
-            normal=fresh.normal.again(scored),
+            normal=fresh.normal.again(fresh.scored(new)),
         )
         return self._with(again)
 

@@ -63,10 +63,9 @@ class DataDensity:
         wide = (z if within is None else within).astype(np.float64)
         n, d = wide.shape
         mean = wide.mean(axis=0)
-        variances, axes = np.linalg.eigh((wide - mean).T @ (wide - mean) / n)
-        variances, axes = np.maximum(variances[::-1], 0.0) + RIDGE, axes[:, ::-1]
-        k = min(DIRECTIONS, d, max(1, n // 10))
-        t = min(WHITENED, d)
+        variances, axes = _principal(wide - mean)
+        k = min(DIRECTIONS, len(axes.T), max(1, n // 10))
+        t = min(WHITENED, len(axes.T))
         scale = math.sqrt(variances[0])
         directions = np.ascontiguousarray(axes[:, :k].T / scale).astype(np.float32)
         codes = (z - mean).astype(np.float32) @ directions.T
@@ -215,6 +214,25 @@ class DataDensity:
 def _most(k: int) -> int:
     """Return how many Gaussians over k dimensions there are at the most."""
     return max(1, min(MODES, NUMBERS // k**2))
+
+
+def _principal(apart: Float64) -> tuple[Float64, Float64]:
+    """Return the variances (d,) of centred vectors (n, d), descending, and their axes (d, m).
+
+    With fewer vectors than features, m < n axes have any variance: those come from the products of
+    the vectors, which are n x n instead of d x d.
+    """
+    n, d = apart.shape
+    if n >= d:
+        variances, axes = np.linalg.eigh(apart.T @ apart / n)
+        return np.maximum(variances[::-1], 0.0) + RIDGE, axes[:, ::-1]
+    own, of = np.linalg.eigh(apart @ apart.T / n)
+    own, of = own[::-1], of[:, ::-1]
+    m = max(1, int((own > RIDGE * max(own[0], RIDGE)).sum()))
+    axes, _ = np.linalg.qr(apart.T @ of[:, :m])
+    variances = np.zeros(d)
+    variances[:m] = np.maximum(own[:m], 0.0)
+    return variances + RIDGE, axes
 
 
 def _gaussians(mixture: Mixture, codes: Array, ridge: float) -> Mixture:

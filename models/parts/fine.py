@@ -19,6 +19,7 @@ from models.parts.marginals import REACH
 FINE = 0.1  # a combination is fine below this deviation; the features have deviation 1
 MOST = 8  # the most combinations, the finest first
 LEAST = 1e-3  # the least deviation of a combination: smaller ones count as this one
+NARROW = 0.5  # a feature spans decades if its middle half is narrower, in deviations
 ROWS_A_FEATURE = 10  # with fewer rows the finest combinations are chance
 
 
@@ -35,16 +36,18 @@ class Fine:
     outward: Array
 
     @classmethod
-    def fit(cls, x: Array, *, enough: int = ROWS_A_FEATURE) -> Self | None:
+    def fit(
+        cls, x: Array, *, enough: int = ROWS_A_FEATURE, among: NDArray[np.bool_] | None = None
+    ) -> Self | None:
         """Fit to scaled vectors x (n, d); None if nothing is fine or too few rows are distinct.
 
-        The combinations are the last principal directions of the features, each divided by its
-        deviation. Constants and flags are left out.
+        The combinations are the last principal directions of the features, or of those `among` them
+        (d,), each divided by its deviation. Constants and flags are left out.
         """
         n, d = x.shape
         near = np.clip(x, -REACH, REACH).astype(np.float64)
         flag = ((near == near.min(axis=0)) | (near == near.max(axis=0))).all(axis=0)
-        live = np.flatnonzero(~flag)
+        live = np.flatnonzero(~flag if among is None else ~flag & among)
         if len(live) < 2 or len(np.unique(near, axis=0)) < enough * d:
             return None
         origin = near.mean(axis=0)
@@ -58,8 +61,7 @@ class Fine:
         unit = np.maximum(np.sqrt(np.maximum(variances[:m], 0.0)), LEAST)
         inward[:, live] = (axes[:, :m] / spread[:, None] / unit).T
         # Only features whose values rarely repeat may move, so that whole numbers stay whole.
-        moves = np.array([2 * len(np.unique(column)) > n for column in x.T])
-        outward = np.linalg.pinv(inward * moves).T
+        outward = np.linalg.pinv(inward * continuous(x)).T
         return cls(*(a.astype(np.float32) for a in (origin, inward, outward)))
 
     def __call__(self, near: Array) -> Array:
@@ -81,6 +83,12 @@ class Fine:
         back: Array = x + np.dot(wanted - found, self.outward)
         return back
 
+    @property
+    def moving(self) -> NDArray[np.bool_]:
+        """Which features `restored` moves, (d,)."""
+        moving: NDArray[np.bool_] = (self.outward != 0.0).any(axis=0)
+        return moving
+
     def shared(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
         """Distribute the `shares` (n, m) of the combinations over the features, (n, d)."""
         size = np.abs(self.inward).astype(np.float64)
@@ -101,3 +109,19 @@ class Fine:
         if prefix + "inward" not in tensors:
             return None
         return cls(*(tensors[prefix + name] for name in ("origin", "inward", "outward")))
+
+
+def continuous(x: Array) -> NDArray[np.bool_]:
+    """Return of which features of x (n, d) the values rarely repeat, (d,)."""
+    return np.array([2 * len(np.unique(column)) > len(x) for column in x.T])
+
+
+def over_decades(x: Array) -> NDArray[np.bool_]:
+    """Return which features of scaled vectors x (n, d) span decades, (d,).
+
+    These are continuous ones whose middle half is narrower than NARROW deviations: of a normal
+    feature it is 1.35 wide, of a log-normal one over three decades 0.5.
+    """
+    low, high = np.quantile(x, (0.25, 0.75), axis=0)
+    narrow: NDArray[np.bool_] = continuous(x) & (high - low < NARROW * x.std(axis=0))
+    return narrow

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Array, Float64
-from models.parts.data_density import DataDensity
-from models.parts.fine import ROWS_A_FEATURE, Fine
+from models.parts.data_density import WHITENED, DataDensity
+from models.parts.fine import ROWS_A_FEATURE, Fine, over_decades
 from models.parts.marginals import REACH, Marginals
 
 LEAST = 1e-6  # a feature with a smaller deviation is constant
@@ -23,7 +23,8 @@ class Views:
 
     The view `drawn_in` is asinh(x) times `unit` (d,), which gives each feature a deviation of 1. It
     shows gaps between modes. `fine` combinations, if any, are further features of that view. The
-    view `normal` shows anomalies in the tail of a skewed feature.
+    view `normal` shows anomalies in the tail of a skewed feature. Its own combinations,
+    `fine_normal`, are ratios that hardly vary, of features that span decades.
     """
 
     unit: Array
@@ -31,6 +32,12 @@ class Views:
     marginals: Marginals
     normal: DataDensity
     fine: Fine | None = None
+    fine_normal: Fine | None = None
+
+    @property
+    def many(self) -> bool:
+        """Whether there are more features than a density tells apart: `misfits` has one more."""
+        return len(self.unit) > WHITENED
 
     @classmethod
     def fit(
@@ -49,10 +56,14 @@ class Views:
         """
         wide = x if among is None else np.concatenate([among, x])
         enough = ROWS_A_FEATURE if like is None else 0
-        fine = Fine.fit(wide, enough=enough) if like is None or like.fine is not None else None
+        fine = Fine.fit(wide, enough=enough) if like is None or like.fine else None
         spread = _asinh(wide).std(axis=0)
         unit = (1.0 / np.where(spread < LEAST, 1.0, spread)).astype(np.float32)
         scores = Marginals.fit(wide) if marginals is None else marginals
+        fine_normal = None
+        if like is None or like.fine_normal:
+            normal, among_these = scores(wide).astype(np.float32), over_decades(_near(wide))
+            fine_normal = Fine.fit(normal, enough=enough, among=among_these)
 
         def density(of: Callable[[Array], Array]) -> DataDensity:
             return DataDensity.fit(of(x), seed, within=None if among is None else of(wide))
@@ -61,8 +72,9 @@ class Views:
             unit,
             density(lambda x: _seen(x, unit, fine)),
             scores,
-            density(lambda x: scores(x).astype(np.float32)),
+            density(lambda x: _with(scores(x).astype(np.float32), fine_normal)),
             fine,
+            fine_normal,
         )
 
     def inverse(self, seen: Float64) -> Array:
@@ -72,6 +84,19 @@ class Views:
         if self.fine is None:
             return x
         return self.fine.placed(x, np.sinh(np.clip(seen[:, d:], -_FURTHEST, _FURTHEST)))
+
+    def scored(self, x: Array) -> Array:
+        """Return what `normal` has of scaled vectors x (n, d)."""
+        return _with(self.marginals(x).astype(np.float32), self.fine_normal)
+
+    def unscored(self, scores: Float64) -> Array:
+        """Return the scaled vectors (n, d) of which `normal` has `scores` (n, d or more)."""
+        d = len(self.unit)
+        own = scores[:, :d]
+        if self.fine_normal is not None:
+            wanted = np.sinh(np.clip(scores[:, d:], -_FURTHEST, _FURTHEST))
+            own = self.fine_normal.placed(own.astype(np.float32), wanted).astype(np.float64)
+        return self.marginals.inverse(own).astype(np.float32)
 
     def seen(self, x: Array) -> Array:
         """Return what `drawn_in` has of scaled vectors x (n, d)."""
@@ -87,28 +112,30 @@ class Views:
             self,
             drawn_in=self.drawn_in.again(_seen(x, self.unit, self.fine)),
             marginals=marginals,
-            normal=self.normal.again(marginals(x).astype(np.float32)),
+            normal=self.normal.again(_with(marginals(x).astype(np.float32), self.fine_normal)),
         )
 
-    def misfits(self, x: Array) -> tuple[Float64, Float64, Float64, Float64, Float64]:
-        """Return how badly scaled vectors x (n, d) fit both views: five arrays (n,).
+    def misfits(self, x: Array) -> tuple[Float64, ...]:
+        """Return how badly scaled vectors x (n, d) fit both views: five or six arrays (n,).
 
         They are -log p in either view, in nats; the distance from the nearest kernel centre in
-        either view, in deviations of a feature; and -log p of the normal scores as if features were
-        independent, without its constant.
+        either view, in deviations of a feature; -log p of the normal scores as if features were
+        independent, without its constant; and, of `many` features, the largest normal score.
         """
         normal = self.marginals(x).astype(np.float32)
         apart = np.float32(0.5) * np.vecdot(normal, normal)
         log_in, far_in = self.drawn_in.of(_seen(x, self.unit, self.fine))
-        log, far = self.normal.of(normal)
-        return -log_in, -log, far_in, far, apart
+        log, far = self.normal.of(_with(normal, self.fine_normal))
+        found = -log_in, -log, far_in, far, apart
+        return (*found, np.abs(normal).max(axis=1)) if self.many else found
 
-    def misfits_of_one(self, x: Array) -> tuple[float, float, float, float, float]:
+    def misfits_of_one(self, x: Array) -> tuple[float, ...]:
         """Return the same as `misfits`, for one x (d,) whose values are all within `REACH`."""
         normal = self.marginals.one(x)
         log_in, far_in = self.drawn_in.one(_seen_near(x, self.unit, self.fine))
-        log, far = self.normal.one(normal)
-        return -log_in, -log, far_in, far, 0.5 * float(normal.dot(normal))
+        log, far = self.normal.one(_with(normal, self.fine_normal))
+        found = -log_in, -log, far_in, far, 0.5 * float(normal.dot(normal))
+        return (*found, float(np.abs(normal).max())) if self.many else found
 
     def explain(self, x: Array) -> tuple[tuple[Float64, Float64], tuple[Float64, Float64]]:
         """Return for either view each feature's contribution, and its expected value.
@@ -117,17 +144,28 @@ class Views:
         """
         d = x.shape[1]
         shares, middle = self.drawn_in.explain(_seen(x, self.unit, self.fine))
-        if self.fine is not None:
-            shares = shares[:, :d] + self.fine.shared(shares[:, d:])
-            middle = middle[:, :d]
-        of_normal, normal = self.normal.explain(self.marginals(x))
-        expected = np.sinh(np.clip(middle / self.unit, -_FURTHEST, _FURTHEST))
-        return (shares, expected), (of_normal, self.marginals.inverse(normal))
+        scores = _with(self.marginals(x).astype(np.float32), self.fine_normal)
+        of_normal, normal = self.normal.explain(scores)
+        expected = np.sinh(np.clip(middle[:, :d] / self.unit, -_FURTHEST, _FURTHEST))
+        return (
+            (_shared(shares, self.fine, d), expected),
+            (_shared(of_normal, self.fine_normal, d), self.marginals.inverse(normal[:, :d])),
+        )
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """Draw n scaled vectors, (n, d), from the view `normal`."""
-        x = self.marginals.inverse(self.normal.sample(n, rng)).astype(np.float32)
-        return x if self.fine is None else self.fine.restored(x, rng)
+        scores = self.normal.sample(n, rng)[:, : len(self.unit)]
+        if self.fine_normal is not None:
+            scores = self.fine_normal.restored(scores.astype(np.float32), rng).astype(np.float64)
+        x = self.marginals.inverse(scores).astype(np.float32)
+        if self.fine is None:
+            return x
+        restored = self.fine.restored(x, rng)
+        if self.fine_normal is None:
+            return restored
+        # For a feature over decades a step that is small beside a large value is not so beside a
+        # small one.
+        return np.where(self.fine_normal.moving, x, restored)
 
     def to_tensors(self) -> dict[str, NDArray[Any]]:
         """Return the arrays in the form that a version's `scoring` stores."""
@@ -136,7 +174,8 @@ class Views:
             **self.drawn_in.to_tensors("views.drawn_in."),
             **{f"views.marginals.{name}": getattr(self.marginals, name) for name in KNOTS_OF},
             **self.normal.to_tensors("views.normal."),
-            **(self.fine.to_tensors("views.fine.") if self.fine is not None else {}),
+            **(self.fine.to_tensors("views.fine.") if self.fine else {}),
+            **(self.fine_normal.to_tensors("views.fine_normal.") if self.fine_normal else {}),
         }
 
     @classmethod
@@ -150,6 +189,7 @@ class Views:
             Marginals(*(scoring[f"views.marginals.{name}"] for name in KNOTS_OF)),
             DataDensity.from_tensors("views.normal.", scoring),
             Fine.from_tensors("views.fine.", scoring),
+            Fine.from_tensors("views.fine_normal.", scoring),
         )
 
 
@@ -163,6 +203,16 @@ def _seen_near(near: Array, unit: Array, fine: Fine | None) -> Array:
     seen: Array = np.arcsinh(near)
     seen *= unit
     return seen if fine is None else np.concatenate([seen, fine(near)], axis=-1)
+
+
+def _with(scores: Array, fine: Fine | None) -> Array:
+    """Return normal scores (n, d) or (d,), and their combinations where some are fine."""
+    return scores if fine is None else np.concatenate([scores, fine(scores)], axis=-1)
+
+
+def _shared(shares: Float64, fine: Fine | None, d: int) -> Float64:
+    """Return what each of d features adds, (n, d), with what it owes of the combinations."""
+    return shares if fine is None else shares[:, :d] + fine.shared(shares[:, d:])
 
 
 def _asinh(x: Array) -> Array:

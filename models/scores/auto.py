@@ -2,16 +2,18 @@
 
 With s_1 the negative ELBO, s_2 and s_3 the negative log densities of `parts.views`, s_4 and s_5 the
 distances from the nearest centre there, s_6 the negative log density of the features' normal scores
-as if they were independent, r_i = -log p_i(s_i(x)) the surprise of part i, and p_i the p-value of
-s_i among that part's calibration scores of held-out normals,
+as if they were independent, s_7 the largest of those scores where features are many,
+r_i = -log p_i(s_i(x)) the surprise of part i, and p_i the p-value of s_i among that part's
+calibration scores of held-out normals,
 
-    S(x) = max(r_1 - .5, r_2, r_3, r_4, r_5) + .01 r_1 + .15 (r_4 + r_5 + r_6)    [nats]
+    S(x) = max(r_1 - .5, r_2, r_3, r_4, r_5, r_7) + .01 r_1 + .15 (r_4 + r_5 + r_6)    [nats]
 
 The first term tests several hypotheses by the smallest p (Tippett, The methods of statistics,
 1931), weighted as in Genovese, Roeder & Wasserman (False discovery control with p-value weighting,
 2006): the network's p counts 1.6 times. A density cannot distinguish a vector just beside a dense
-place from one far from everything; the distances can, as nearest neighbours can. The last part
+place from one far from everything; the distances can, as nearest neighbours can. The sixth part
 reacts to a vector that is slightly unusual in many features; no density in few dimensions does. The
+seventh reacts to one unusual feature among hundreds, whose noise hides it from all other parts. The
 terms beside the largest have small weights. With larger ones, parts that agree on normals would
 raise the threshold and hide what one part alone finds. S is calibrated again as one score, so that
 the configured rate of false alarms holds for the whole.
@@ -33,15 +35,17 @@ from models.parts.views import Views
 from models.scores.by_regime import Surprise
 from models.scores.elbo import Scorer, blocks
 
-PARTS = ("elbo", "drawn_in", "normal", "far_drawn_in", "far_normal", "one_by_one")
+PARTS = ("elbo", "drawn_in", "normal", "far_drawn_in", "far_normal", "one_by_one", "furthest")
+OF_MANY = 6  # the index of the part that exists for many features only
 MOST = 5_000  # the most calibration scores kept of each part
-RIVALS = 5  # the number of parts in the maximum: all but the last
+BESIDE_ALONE = 5  # the index of the part that is not in the maximum
 WEIGHT = 0.5  # in the maximum, this many nats are subtracted from the network's surprise
 # The weight of each part's surprise that is added to the maximum. The views clip values beyond
 # their reach, but the network's score keeps growing with the distance.
 BESIDE = np.array([0.01, 0.0, 0.0, 0.15, 0.15, 0.15])
 _BESIDE = tuple(BESIDE.tolist())
-SPEAKS = np.array([0, 1, 2, 1, 2])  # which explains each part: 0 the network, 1 and 2 the views
+# Which explains each part: 0 is the network, 1 and 2 are the views.
+SPEAKS = np.array([0, 1, 2, 1, 2, 2, 2])
 DRAWN = 4_000  # vectors drawn in place of normals if there are none
 
 
@@ -56,11 +60,19 @@ class Auto:
         self._surprises = [Surprise(Calibration(np.sort(table))) for table in tables]
 
     def parts(self, x: Array) -> Float64:
-        """Return the scores of each part for one block of scaled vectors x (n, d), (6, n)."""
-        parts = np.empty((len(PARTS), len(x)))
+        """Return the scores of each part for one block of scaled vectors x (n, d), (6, n).
+
+        (7, n) for many features, unless an earlier version learned them.
+        """
+        parts = np.empty((self.counted, len(x)))
         parts[0] = self._elbo(x)
-        parts[1:] = self._views.misfits(x)
+        parts[1:] = self._views.misfits(x)[: self.counted - 1]
         return representable(parts)
+
+    @property
+    def counted(self) -> int:
+        """How many parts there are."""
+        return len(self._surprises)
 
     def joined(self, parts: Float64) -> Float64:
         """Return S (n,) from the scores of each part, (6, n)."""
@@ -81,10 +93,12 @@ class Auto:
         """Return the score of one scaled vector x (d,), as `Scaler.transform_one` gives it."""
         elbo = self._elbo.one(x) if self._elbo.takes_one else float(self._elbo(x[None])[0])
         parts = np.array((elbo, *self._views.misfits_of_one(x)), np.float32).tolist()
-        each = [one.one(own) for one, own in zip(self._surprises, parts, strict=True)]
+        # The views may have one part more than an earlier version calibrated.
+        each = [one.one(own) for one, own in zip(self._surprises, parts, strict=False)]
         more = sum(map(mul, _BESIDE, each))
         each[0] -= WEIGHT
-        return float(np.float32(max(each[:RIVALS]) + more))
+        each[BESIDE_ALONE] = 0.0
+        return float(np.float32(max(each) + more))
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
         """Return each feature's share of the largest part, (n, d), and its expected value."""
@@ -105,20 +119,21 @@ class Auto:
 def joined(surprises: Float64) -> Float64:
     """Return S (n,) from the surprises of each part, (6, n)."""
     found: Float64 = _rivals(surprises).max(axis=0)
-    found += BESIDE.dot(surprises)
+    found += BESIDE.dot(surprises[:OF_MANY])
     return found
 
 
 def _rivals(surprises: Float64) -> Float64:
-    """Return the surprises that enter the maximum, (5, n)."""
-    rivals = surprises[:RIVALS].copy()
+    """Return the surprises of which the maximum is taken, (6, n) or (7, n)."""
+    rivals = surprises.copy()
     rivals[0] -= WEIGHT
+    rivals[BESIDE_ALONE] = 0.0
     return rivals
 
 
 def uncalibrated(network: Network, views: Views) -> Auto:
     """Return the score without calibration scores: only its parts may be used."""
-    return Auto(network, views, [np.arange(2.0)] * len(PARTS))
+    return Auto(network, views, [np.arange(2.0)] * (len(PARTS) if views.many else OF_MANY))
 
 
 def needs(views: Views, tables: Sequence[Float64]) -> dict[str, NDArray[Any]]:
@@ -138,7 +153,7 @@ def drawn(network: Network, latents: Mixture, rng: np.random.Generator) -> dict[
 def parts_of(score: Auto, x: Array) -> Float64:
     """Return the scores of each part for any number n of scaled vectors x (n, d), (6, n)."""
     parts = [score.parts(x[rows]) for rows in blocks(*x.shape)]
-    return np.concatenate(parts or [np.empty((len(PARTS), 0))], axis=1)
+    return np.concatenate(parts or [np.empty((score.counted, 0))], axis=1)
 
 
 def _float32(score: float) -> float:

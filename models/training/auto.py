@@ -86,8 +86,9 @@ def fit(trained: Trained, champion: Version | None, generated: Array, share_old:
         after = parts_of(serving, generated)
         if Views.from_tensors(champion.scoring):
             before = parts_of(Auto.from_tensors(champion.network, champion.scoring), generated)
-            were = zip(champion.scoring["auto.tables"], before, after, strict=True)
+            were = zip(champion.scoring["auto.tables"], before, after, strict=False)
             olds = [carried(table, b, a) for table, b, a in were]
+            olds += [np.sort(a) for a in after[len(before) :]]  # an earlier version lacks one
         else:  # a champion of another kind has no such scores: those of drawn vectors are used
             olds = [np.sort(a) for a in after]
         each = zip(olds, parts, strict=True)

@@ -85,3 +85,24 @@ def test_a_drawn_vector_is_restored_by_moving_what_may_move() -> None:
     np.testing.assert_array_equal(restored[:, 2], blurred[:, 2])
     apart = restored[:, 1] - restored[:, 0] - restored[:, 2]
     assert apart.std() == pytest.approx(NOISE, rel=0.2)
+
+
+def over_five_decades(n: int, stream: int) -> Array:
+    """Return n scaled vectors: bytes, packets, and something else, each log-normal."""
+    rng = np.random.default_rng([n, stream])
+    packets = np.exp(2.5 * rng.normal(size=n))
+    load = packets * np.exp(0.15 * rng.normal(size=n))
+    return (np.column_stack([load, packets, np.exp(rng.normal(size=n))]) / 130.0).astype(np.float32)
+
+
+def test_a_ratio_of_features_that_span_decades_is_found() -> None:
+    """By the first views, and by those that learned from what the first ones draw."""
+    first, rng = over_five_decades(1_000, 1), np.random.default_rng(0)
+    views = Views.fit(first, 0)
+    normals, anomalies = over_five_decades(500, 2), over_five_decades(500, 3)
+    anomalies[:, 0] *= 3.0
+    for which in (views, Views.fit(views.sample(1_000, rng), 0)):
+        ours, theirs = which.misfits(normals)[1], which.misfits(anomalies)[1]
+        assert auroc(ours, theirs) > 0.98
+        alone = [which.misfits_of_one(row)[1] for row in normals[:20]]
+        np.testing.assert_allclose(alone, ours[:20], rtol=1e-3, atol=1e-3)

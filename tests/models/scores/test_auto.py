@@ -1,5 +1,7 @@
 """The default score: its views, its parts, and what it owes a version."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +13,7 @@ from models.parts.data_density import DataDensity
 from models.parts.marginals import KNOTS, REACH, Marginals
 from models.parts.mixture import Density, Mixture
 from models.parts.views import Views
-from models.scores.auto import PARTS, Auto, uncalibrated
+from models.scores.auto import OF_MANY, Auto, uncalibrated
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +119,7 @@ def test_the_score_is_the_rarest_of_its_parts(version: Version, skewed: Array) -
     x = version.scaler.transform(skewed[:50])
     auto = Auto.from_tensors(version.network, version.scoring)
     parts = auto.parts(x)
-    assert parts.shape == (len(PARTS), 50)
+    assert parts.shape == (OF_MANY, 50)
     tables = version.scoring["auto.tables"]
     for table, own in zip(tables, parts, strict=True):
         rare = own > np.quantile(table, 0.99)
@@ -217,3 +219,33 @@ def test_another_score_becomes_auto_and_auto_another(version: Version, skewed: A
     again = elbo.with_config(Config(score="auto"))
     assert np.isfinite(again.score(skewed[:5])).all()
     assert uncalibrated(version.network, Views.from_tensors(again.scoring)).takes_one
+
+
+def test_of_hundreds_of_features_one_is_found_by_a_part_that_earlier_versions_lack() -> None:
+    """An artifact of six parts is read, scores as it did, and learns the seventh."""
+    rng = np.random.default_rng(8)
+    X = rng.normal(size=(64, 260)).astype(np.float32)
+    config = Config(model=Model(latent=2, hidden=(8,), epochs=1))
+    version = train(None, X, config)
+    assert len(version.scoring["auto.tables"]) == OF_MANY + 1
+    odd = rng.normal(size=(50, 260)).astype(np.float32)
+    odd[np.arange(50), rng.integers(260, size=50)] += 12.0
+    assert version.is_anomaly(odd).mean() > 0.9
+    alone = [version.judge(row[None]).scores[0] for row in odd[:5]]
+    np.testing.assert_allclose(alone, version.score(odd[:5]), rtol=1e-5, atol=1e-4)
+
+    tables = version.scoring["auto.tables"][:OF_MANY]
+    earlier = replace(version, scoring={**version.scoring, "auto.tables": tables})
+    back = Version.from_bytes(earlier.to_bytes())
+    np.testing.assert_array_equal(back.score(odd), earlier.score(odd))
+    assert len(train(back, X, config).scoring["auto.tables"]) == OF_MANY + 1
+
+
+def test_a_data_density_of_fewer_vectors_than_features_keeps_their_spread() -> None:
+    """What it draws varies as much in all as what it was fitted to."""
+    rng = np.random.default_rng(9)
+    z = rng.normal(size=(120, 4)) @ rng.normal(size=(4, 300)) + 0.1 * rng.normal(size=(120, 300))
+    density = DataDensity.fit(z.astype(np.float32), seed=0)
+    drawn = density.sample(2_000, rng)
+    assert drawn.var(axis=0).sum() == pytest.approx(z.var(axis=0).sum(), rel=0.25)
+    assert np.abs(np.corrcoef(drawn.std(axis=0), z.std(axis=0))[0, 1]) > 0.95
