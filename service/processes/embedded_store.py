@@ -94,7 +94,8 @@ class EmbeddedStore:
             new_session=True,
             pass_fds=(self.directory.store_lock,),
         )
-        with self.log_file.open("ab") as log:
+        appended = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        with os.fdopen(os.open(self.log_file, appended, 0o600), "ab") as log:
             self.child = spawn.spawn(self._command(), how, stdout=log, stderr=log)
 
     def _command(self) -> list[str]:

@@ -169,6 +169,16 @@ def test_any_folder_will_do(tmp_path, name):
         assert str(client.connection_pool.connection_kwargs["path"]) == str(store.socket)
 
 
+def test_other_users_read_nothing(tmp_path):
+    """Log, socket and folder are for their owner alone, though others may read what holds them."""
+    tmp_path.chmod(0o755)
+    with EmbeddedStore(tmp_path) as store, _client(store) as client:
+        client.set("kept", "yes")
+        found = list(tmp_path.iterdir())
+        assert {"store", "store.log", "store.sock"} <= {path.name for path in found}
+        assert [path.name for path in found if path.stat().st_mode & 0o077] == []
+
+
 @pytest.mark.parametrize("lost", ["appendonly.aof.manifest", "appendonly.aof.1.incr.aof"])
 def test_half_a_backup_is_refused(tmp_path, lost):
     """A store never starts empty where files of an earlier one are left."""
