@@ -24,9 +24,9 @@ demo-pump: $(STAMP) ## learn a pump's CSV and find its faults, with two commands
 run: $(STAMP) ## run the service until Ctrl-C
 	$(BIN)/anamnesis up
 
-# Four files at a time: two cores would wait, with two files, a third of the time for processes under
-# test. Each file runs in one process, because its tests share what the file trains once.
-PYTEST := $(BIN)/python -m pytest --numprocesses 4 --dist loadfile
+# Two files at a time: four took longer on two cores. Each file runs in one process, because its tests
+# share what the file trains once.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test: $(STAMP) ## run the tests; of many slow tests of one kind, run one
 	$(PYTEST) -m "not thorough"

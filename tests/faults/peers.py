@@ -24,7 +24,7 @@ _SCORE = "/v1/detectors/pump/score"
 
 @fault(
     "100 equal batches at once under one Idempotency-Key, and another one", "stored once; 422",
-    short=3, long=100,
+    short=1, long=100,
 )  # fmt: skip
 async def equal_batches_at_once(runs: int) -> str:
     """Send the same batch on a hundred connections at the same time."""

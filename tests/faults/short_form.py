@@ -13,6 +13,7 @@ OF_A_KIND = {
     "api_killed_before_the_write",
     "api_killed_while_revoking",
     "api_killed_while_rows_are_held_back",
+    "power_lost",
     "rollback_during_a_retraining",
     "rollback_under_load",
     "schema_fuzzed",

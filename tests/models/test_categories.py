@@ -132,7 +132,7 @@ def test_a_missing_word_is_filled_in_by_what_goes_with_the_rest():
 
 def test_a_cell_that_is_no_word_is_named():
     """With row and column; a word in a column of numbers, with what to do."""
-    with pytest.raises(VectorError, match='row 1, column "status" is no word'):
+    with pytest.raises(VectorError, match='row 1, column "status" is not a word'):
         train(None, Frame(speed=[0.0] * 40, status=["a", 0.5] * 20, flow=[0.0] * 40), config("vae"))
     with pytest.raises(VectorError, match='column "status" does not hold numbers'):
         train(None, frame(40))

@@ -178,7 +178,14 @@ def test_second_on_the_same_directory_is_refused(up):
 
 
 @pytest.mark.parametrize(
-    "which", ["valkey", pytest.param("service.api", marks=pytest.mark.thorough), "service.worker"]
+    "which",
+    [
+        "valkey",
+        *(
+            pytest.param(which, marks=pytest.mark.thorough)
+            for which in ("service.api", "service.worker")
+        ),
+    ],
 )
 def test_a_killed_child_comes_back(up, which):
     """Whichever child dies is started again, and the service learns on."""

@@ -141,7 +141,14 @@ def test_jit_is_the_local_mahalanobis_distance() -> None:
     np.testing.assert_allclose(JustInTime(made, codes)(x), expected, rtol=1e-3)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in SCORES if kind != "elbo"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind if kind in {"auto", "neighbours"} else pytest.param(kind, marks=pytest.mark.thorough)
+        for kind in SCORES
+        if kind != "elbo"
+    ],
+)
 def test_every_score_is_learned_carried_saved_and_explained(kind: str, blob: Array) -> None:
     """Two generations by replay: anomalies found, normals not, the artifact scores the same."""
     config = Config(score=kind)

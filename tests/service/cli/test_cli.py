@@ -317,7 +317,7 @@ def test_the_trail_of_the_keys_is_shown_without_a_detector(run, stub):
     """With `--verify` an entry that does not follow ends the command with a complaint."""
     entry = {"seq": 1, "at": 0, "from": None, "to": {"name": "press"}, "action": "key created",
              "who": "command line", "why": "", "previous": "", "hash": "0" * 40}  # fmt: skip
-    stub.answers["GET", "/v1/audit?after=0"] = (200, {"audit": [entry], "next": None})
+    stub.answers["GET", "/v1/audit"] = (200, {"audit": [entry], "next": None})
     status, out, _ = run("audit", "--url", stub.url)
     assert status == Exit.OK
     assert "key created" in out

@@ -133,14 +133,14 @@ async def test_a_silent_child_is_killed(tmp_path, trainers, silence):
 async def test_a_silent_child_that_is_slow_is_waited_for(tmp_path, trainers):
     """On a busy machine little progress takes long."""
     command = _fake(tmp_path, """
-        until = time.process_time() + 0.1
+        until = time.process_time() + 0.25
         while time.process_time() < until:
             began = time.process_time()
             while time.process_time() < began + 0.01: pass
             time.sleep(0.1)
         send(Trained(b"x"))
     """)  # fmt: skip
-    trainer = trainers(command=command, stall_seconds=0.5)
+    trainer = trainers(command=command, stall_seconds=2.0)
     assert await trainer.train(_job(), _ignore) == b"x"
 
 
