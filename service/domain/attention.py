@@ -9,9 +9,9 @@ from service.timestamps import unix_seconds
 
 WORKER_SECONDS = 60.0  # without any worker; from then on a person has to look
 
-# Worst first.
+# Worst first. A drift state that needs a person is a kind of its own.
 KINDS = ("store", "worker", "incident", "degraded", "failed", "new_regime", "parked", "quarantine")
-_DRIFT = {
+DRIFT_NEEDS = {
     "degraded": "anomalies come in a burst while most of the input has not moved: do not learn "
     "now, look for the fault",
     "new_regime": "the input moved and stays there: send normal batches of it, or look for the "
@@ -56,9 +56,9 @@ def of_detector(detector: Detector, incidents: Sequence[Incident]) -> list[Item]
         if one.pages
     ]
     state = detector.drift.state
-    if state in _DRIFT:
+    if state in DRIFT_NEEDS:
         since = unix_seconds(detector.drift.since)
-        found.append(Item(state, name, _DRIFT[state], f"{path}/drift", since))
+        found.append(Item(state, name, DRIFT_NEEDS[state], f"{path}/drift", since))
     last = detector.last_retraining
     if last is not None and last.outcome in {"failed", "rejected"} and detector.parked:
         first = next(iter(last.reasons), "no reason was given")

@@ -4,10 +4,13 @@ import asyncio
 import re
 
 import httpx
+import msgspec
 import pytest
 
 from models import Version
+from service.domain.drift_report import Drift
 from service.domain.scope import Scope
+from service.store.redis_keys import Keys
 from tests.contract.running import Running
 from tests.contract.test_contract_keys import guarded, key
 from tests.contract.test_contract_session import logged_in
@@ -34,6 +37,14 @@ async def test_the_first_paint_holds_data(pump: Running, versions: tuple[Version
     assert "Roll back to 1" in detector
     assert "is forgotten" in detector
     assert re.search(r'range=7d" aria-current', detector)
+
+
+async def test_a_drift_is_explained(pump: Running):
+    """The panel says what the state of drift asks for, also where no feature moved."""
+    drift = msgspec.json.encode(Drift("degraded"))
+    await pump.parts.stores.redis.set(Keys("pump").drift, drift)
+    page = (await pump.http.get("/detectors/pump")).text
+    assert "look for the fault" in page.partition('id="drift"')[2].partition("</section>")[0]
 
 
 async def test_pages_run_nothing_but_their_own_files(pump: Running):

@@ -19,6 +19,7 @@ from service.api.page import overview as overview_page
 from service.api.page.own_api import Answer, OwnApi
 from service.api.page.time_range import SPANS, parse
 from service.api.routes.parameters import Name
+from service.domain.attention import DRIFT_NEEDS
 from service.domain.detector_status import BrokenStatus
 from service.problems import Problem, Unknown
 
@@ -40,7 +41,9 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    made.globals |= {"asset": assets.address, "spans": list(SPANS)}
+    made.globals |= {
+        "asset": assets.address, "spans": list(SPANS), "drift_needs": DRIFT_NEEDS,
+    }  # fmt: skip
     made.filters |= {
         "number": words.number, "percent": words.percent, "duration": words.duration,
         "moment": words.moment,
