@@ -8,6 +8,7 @@ the same name one folder up.
 import json
 import keyword
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -122,8 +123,8 @@ def answers(schemas: Mapping[str, Any], imports: str = "") -> str:
 
 
 def _sentence(schema: Mapping[str, Any], name: str) -> str:
-    first = " ".join(schema.get("description", name).split()).split(". ")[0].split("; ")[0][:86]
-    return first.rstrip(".") + "."
+    first = " ".join(schema.get("description", name).split()).split(". ")[0].split("; ")[0]
+    return textwrap.shorten(first.rstrip("."), 89, placeholder=" ...").rstrip(".") + "."
 
 
 def _literal(value: object) -> str:

@@ -23,7 +23,7 @@ class Alarms(TypedDict):
 
 
 class Anchored(TypedDict):
-    """The figures of candidate and anchor, and the alarm rates that reveal drift in small st."""
+    """The figures of candidate and anchor, and the alarm rates that reveal drift in small steps."""
 
     anchor: Figures
     candidate: Figures
@@ -149,7 +149,7 @@ class BrokenStatus(TypedDict):
 
 
 class CalibrationRecord(TypedDict):
-    """What the threshold was drawn from: its kind, how many scores, and the rate that it hol."""
+    """What the threshold was drawn from: its kind, how many scores, and the rate that it holds."""
 
     kind: str
     scores: int
@@ -271,7 +271,7 @@ class Events(TypedDict):
 
 
 class ExperienceSummary(TypedDict):
-    """What a version's record says of its experience: its range in the buffer, and who sent ."""
+    """What a version's record says of its experience: its range in the buffer, and who sent it."""
 
     first: str
     last: str
@@ -326,7 +326,7 @@ class Forgets(TypedDict):
 
 
 class GateEvidence(TypedDict):
-    """What a version's lineage says for the gate, and what live traffic said where it was as."""
+    """What a version's lineage says for the gate, and what live traffic said where it was asked."""
 
     anchor: NotRequired[Anchored | None]
     labelled: NotRequired[Labelled | None]
@@ -935,7 +935,7 @@ class Vouched(TypedDict):
 
 
 class Walked(TypedDict):
-    """The shares of `n` new normals on which both versions alarm: `models.decisions.evidence."""
+    """The shares of `n` new normals on which both versions alarm: `models.decisions.evidence`."""
 
     anchor: float
     champion: float
