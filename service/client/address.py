@@ -1,4 +1,4 @@
-"""Where a service is, and what a client needs to be let in: checked before anything is sent."""
+"""Checks the address, the API key and the certificate authorities that a user gave."""
 
 import ssl
 from pathlib import Path
@@ -10,11 +10,11 @@ from service.client.errors import Unusable
 
 
 def address_of(url: str) -> str:
-    """Return the address with its scheme; Unusable where there can be no service at it."""
+    """Return the address with its scheme. Raises Unusable if the address is not valid."""
     address = (url if "://" in url else f"http://{url}").rstrip("/")
     try:
         parts = urlsplit(address)
-        (parts.hostname or "").encode("idna")  # a label that is too long, for one
+        (parts.hostname or "").encode("idna")  # raises for a label that is too long, for example
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         httpx.URL(address)
     except (ValueError, httpx.InvalidURL):
@@ -25,13 +25,13 @@ def address_of(url: str) -> str:
 
 
 def without_secret(address: str) -> str:
-    """Return the address without a user and a password."""
+    """Return the address without its user and password."""
     parts = urlsplit(address)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def secret(key: str) -> str:
-    """Return the key; Unusable where no header can carry it. It is never repeated."""
+    """Return the key. Raises Unusable if a header cannot carry the key; no error shows the key."""
     key = key.strip()
     if not key or not all("!" <= char <= "~" for char in key):
         raise Unusable("the API key is not one: it holds spaces, line ends or other characters")
@@ -39,9 +39,9 @@ def secret(key: str) -> str:
 
 
 def trust(ca_file: Path | None) -> ssl.SSLContext:
-    """Return what trusts the authorities of `ca_file`, or those of the system.
+    """Return a TLS context that trusts the authorities of `ca_file`, or those of the system.
 
-    The system's are OpenSSL's: SSL_CERT_FILE and SSL_CERT_DIR name others.
+    The authorities of the system are those of OpenSSL. SSL_CERT_FILE and SSL_CERT_DIR change them.
     """
     try:
         return ssl.create_default_context(cafile=ca_file)

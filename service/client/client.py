@@ -9,7 +9,7 @@ from service.client.versions import Versions
 
 
 class Client(Vectors, Detectors, Versions, Incidents, Review, Administration):
-    """Has a method for every route of a service; each waits for the answer.
+    """The client of one service. It has a method for every route.
 
     >>> from service.client import Client
     >>> with Client("http://127.0.0.1:8000") as client:  # doctest: +SKIP

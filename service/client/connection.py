@@ -14,13 +14,14 @@ T = TypeVar("T")
 
 
 class Connection:
-    """A connection to one service at `url`, with an API `key` where it asks for one.
+    """A connection to the service at `url`. `key` is the API key, if the service needs one.
 
-    An address without a scheme is an `http` one. `ca_file` holds the authorities (PEM) that vouch
-    for an `https` one, instead of the system's. Raises Unusable for what cannot be used.
+    An address without a scheme means `http`. For an `https` address, `ca_file` (PEM) replaces
+    the trusted certificate authorities of the system. Raises Unusable if the address, the key or
+    the file is not valid.
 
-    Every call raises Unreachable or Refused. A call that is safe to repeat is
-    repeated a few times when the service asks to wait (429, 503) or the connection breaks.
+    Every call may raise Unreachable or Refused. If the service asks to wait (429, 503) or the
+    connection breaks, a call that is safe to repeat is repeated a few times.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Connection:
         self.http = httpx.Client(**options(url, timeout, key, ca_file, transport))
 
     def send(self, call: Call[T]) -> T:
-        """Send a call, repeat it where that is safe, and return its answer."""
+        """Send a call and return its answer; a failed call is repeated if that is safe."""
         try:
             for attempt in stamina.retry_context(on=pause, attempts=call.tries, timeout=None):
                 with attempt:

@@ -1,4 +1,4 @@
-"""Calls about detectors: made, described, changed, deleted."""
+"""Calls that create, show, change and delete detectors and templates."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ class Detectors(Connection):
     """Creates detectors, and returns their status."""
 
     def detectors(self, limit: int | None = None, after: str | None = None) -> list[DetectorStatus]:
-        """Return the status of every detector by name; with `limit` of so many after a name."""
+        """Return statuses in the order of names, at most `limit`, from the name after `after`."""
         sent = {"params": present(limit=limit, after=after)}
         return self.send(Call("GET", "/v1/detectors", listed("detectors", DetectorStatus), sent))
 
@@ -22,30 +22,30 @@ class Detectors(Connection):
         return self.send(Call("GET", path(name), as_json(DetectorStatus)))
 
     def create(self, name: str, config: Mapping[str, object]) -> DetectorConfig:
-        """Create a detector, or give it this config; return the config in full."""
+        """Create a detector, or set its config; return the config in full."""
         return self.send(Call("PUT", path(name), as_json(DetectorConfig), {"json": config}))
 
     def change(self, name: str, changes: Mapping[str, object]) -> DetectorConfig:
-        """Change fields of a detector's config, the others stay; return the config in full."""
+        """Change some fields of a detector's config; return the config in full."""
         return self.send(Call("PATCH", path(name), as_json(DetectorConfig), {"json": changes}))
 
     def delete(self, name: str) -> None:
-        """Delete a detector with all it holds."""
+        """Delete a detector with all its data."""
         return self.send(Call("DELETE", path(name), nothing))
 
     def drift(self, name: str) -> Drift:
-        """Return the drift state, and the tests behind it."""
+        """Return the drift state of a detector, and the statistical tests that decided it."""
         return self.send(Call("GET", path(name, "drift"), as_json(Drift)))
 
     def template(self, name: str) -> DetectorConfig:
-        """Return the config that detectors `name:entity` are made with."""
+        """Return the config of a template, which new detectors `name:entity` get."""
         return self.send(Call("GET", template_path(name), as_json(DetectorConfig)))
 
     def put_template(self, name: str, config: Mapping[str, object]) -> DetectorConfig:
-        """Make a template, or give it this config; return the config in full."""
+        """Create a template, or set its config; return the config in full."""
         call = Call("PUT", template_path(name), as_json(DetectorConfig), {"json": config})
         return self.send(call)
 
     def delete_template(self, name: str) -> None:
-        """Delete a template of which no entity's detector is left."""
+        """Delete a template. The detectors of its entities must be deleted first."""
         return self.send(Call("DELETE", template_path(name), nothing))

@@ -1,4 +1,4 @@
-"""How paths, queries and matrices are written."""
+"""Writes the paths, the queries and the bodies of requests."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ Sent = np.ndarray | Sequence[Mapping[str, object]]
 
 
 def path(name: str, *rest: object) -> str:
-    """Return the path of something of a detector."""
+    """Return the path of a detector, or of the resource `rest` of the detector."""
     return "/".join(("/v1/detectors", *(quote(str(part), safe="") for part in (name, *rest))))
 
 
@@ -23,24 +23,27 @@ def template_path(name: str) -> str:
 
 
 def present(**values: Any) -> dict[str, Any]:
-    """Return those of `values` that are not None."""
+    """Return the `values` that are not None."""
     return {name: value for name, value in values.items() if value is not None}
 
 
 def npy(vectors: np.ndarray) -> dict[str, Any]:
-    """Return the body and the headers that carry a matrix as float32."""
+    """Return the body and the headers of a request that sends a matrix as float32 npy."""
     body = io.BytesIO()
     np.save(body, np.ascontiguousarray(vectors, dtype="<f4"), allow_pickle=False)
     return {"content": body.getvalue(), "headers": {"content-type": "application/x-npy"}}
 
 
 def rows(vectors: Sent, said: Mapping[str, object]) -> dict[str, Any]:
-    """Return the body for rows and what is said of them: npy where that is nothing."""
+    """Return the body and the headers of a request that sends rows, with the fields `said`.
+
+    A matrix without such fields is sent as npy, everything else as JSON.
+    """
     if isinstance(vectors, np.ndarray):
         if not said:
             return npy(vectors)
         document = {"vectors": np.ascontiguousarray(vectors, dtype=np.float32), **said}
     else:
         document = {"records": list(vectors), **said}
-    body = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)  # NaN is null
+    body = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)  # NaN becomes null
     return {"content": body, "headers": {"content-type": "application/json"}}

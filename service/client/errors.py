@@ -1,24 +1,24 @@
-"""Errors between client and service."""
+"""The errors that a client raises."""
 
 from typing import Any
 
 
 class ServiceError(Exception):
-    """Base class of the errors between client and service."""
+    """Base class of the errors that a client raises."""
 
 
 class Unreachable(ServiceError):  # noqa: N818 - it states what happened
-    """Nothing answers at the address, or the connection broke."""
+    """No service answers at the address, or the connection broke."""
 
 
 class Unusable(ServiceError):  # noqa: N818 - it states what is wrong
-    """The address, the key or the authorities that were given cannot be used."""
+    """The address, the API key or the file of certificate authorities is not valid."""
 
 
 class Refused(ServiceError):  # noqa: N818 - it states what happened
     """The service answered with a problem (RFC 9457): its `status`, and `detail` as the message.
 
-    `row` and `column`, counted from zero, point into the vectors that were sent, or are None.
+    `row` and `column`, counted from zero, are the place of the error in the vectors, or None.
     """
 
     def __init__(self, status: int, problem: dict[str, Any]) -> None:
@@ -27,5 +27,5 @@ class Refused(ServiceError):  # noqa: N818 - it states what happened
         self.problem = problem
         self.row: int | None = problem.get("row")
         self.column: int | None = problem.get("column")
-        # Seconds after which the service would have the request again; None: it would not.
+        # Seconds to wait before the request is repeated; None: do not repeat it.
         self.pause: float | None = None

@@ -1,4 +1,4 @@
-"""Calls about incidents: what needs a person, and what a person says of it."""
+"""Calls about incidents, labels, mutes and the history of a detector."""
 
 from service.client.answers import (
     AttentionItem,
@@ -15,30 +15,30 @@ from service.client.transport import Call, as_json, listed, nothing
 
 
 class Incidents(Connection):
-    """Returns what needs a person, and sends what a person decides."""
+    """Returns incidents and events, and sends the decisions and labels of a person."""
 
     def attention(self) -> list[AttentionItem]:
-        """Return what needs a person now, worst first."""
+        """Return all items that need a person now, worst first."""
         return self.send(Call("GET", "/v1/attention", listed("items", AttentionItem)))
 
     def incidents(self, name: str, *, state: str | None = None, limit: int = 100) -> list[Incident]:
-        """Return the latest incidents, newest first; only those that are `open` or `closed`."""
+        """Return the latest incidents, newest first; with `state`, only the open or closed ones."""
         sent = {"params": present(limit=limit, state=state)}
         read = listed("incidents", Incident)
         return self.send(Call("GET", path(name, "incidents"), read, sent))
 
     def incident(self, name: str, incident: str) -> Incident:
-        """Return one incident with its worst rows."""
+        """Return one incident with its severest rows."""
         return self.send(Call("GET", path(name, "incidents", incident), as_json(Incident)))
 
     def decide(self, name: str, incident: str, decision: str, why: str = "") -> Incident:
-        """Dismiss, confirm or withdraw; `effect` in the answer says what follows."""
+        """Dismiss or confirm an incident, or withdraw a decision. `effect` states the result."""
         sent = {"json": {"decision": decision, "why": why}}
         read = as_json(Incident)
         return self.send(Call("POST", path(name, "incidents", incident), read, sent))
 
     def label(self, name: str, event: str, label: str) -> FeedbackAnswer:
-        """Say whether a recorded anomaly was `normal` or an `anomaly`."""
+        """Label an event as `normal` or as an `anomaly`."""
         sent = {
             "json": {"labels": [{"label": label, "event": event}]},
             "headers": {"idempotency-key": f"label-{event}-{label}"},
@@ -46,7 +46,7 @@ class Incidents(Connection):
         return self.send(Call("POST", path(name, "feedback"), as_json(FeedbackAnswer), sent))
 
     def mute(self, name: str, seconds: float, why: str = "") -> MuteAnswer:
-        """Let a detector page nobody and learn nothing for a while; return until when."""
+        """Mute a detector: it pages nobody and learns nothing. Return the end of the mute."""
         sent = {"json": {"seconds": seconds, "why": why}}
         return self.send(Call("POST", path(name, "mute"), as_json(MuteAnswer), sent))
 
@@ -59,14 +59,14 @@ class Incidents(Connection):
         return self.send(Call("GET", path(name, "events", event), as_json(Event)))
 
     def labels(self, name: str) -> list[Label]:
-        """Return what people said, with who said it when."""
+        """Return the labels that people gave, with the person and the time of each."""
         return self.send(Call("GET", path(name, "labels"), listed("labels", Label)))
 
     def delete_label(self, name: str, label_id: str) -> None:
-        """Take back what was said."""
+        """Delete a label."""
         return self.send(Call("DELETE", path(name, "labels", label_id), nothing))
 
     def history(self, name: str, **asked: str | int) -> list[HistoryBucket]:
-        """Return buckets of what was scored; `asked` may hold `from`, `to` and `points`."""
+        """Return the history of scored rows; `asked` may hold `from`, `to` and `points`."""
         read = listed("buckets", HistoryBucket)
         return self.send(Call("GET", path(name, "history"), read, {"params": asked}))

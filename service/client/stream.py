@@ -1,4 +1,4 @@
-"""Rows of sources in time, sent with the rows before them, so that a user need not keep those."""
+"""Sends rows in the order of time, and adds the earlier rows that a context needs."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,24 +12,24 @@ from service.client.client import Client
 from service.client.configs import DetectorConfig
 from service.client.encoding import Sent
 
-_SOURCES = 100_000  # whose tails are kept; the one unheard of for longest goes
-_MOST_ROWS = 1000  # of context in one request
+_SOURCES = 100_000  # at most; then the tail of the source that was silent for longest is dropped
+_MOST_ROWS = 1000  # of context in one request, at most
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _COLUMNS = ("scores", "p_values", "severities", "is_anomaly", "states", "attributions")
 
 
 class Tail(NamedTuple):
-    """The latest rows (m, d) of one source, and their times (m,) where rows have any."""
+    """The latest rows (m, d) of one source, and their times (m,) if rows have times."""
 
     X: NDArray[Any]
     times: NDArray[np.float64] | None
 
 
 class Part(NamedTuple):
-    """One request: rows X (m, d) with what is said of them, of which some are context.
+    """One request: rows X (m, d) with times and sources. Some of the rows are context.
 
-    `places` (k,) are where in the client's rows those stand that are not context, `rows` (k,) where
-    in X.
+    The other k rows came from the caller. `places` (k,) are their indices in the rows of the
+    caller, and `rows` (k,) are their indices in X.
     """
 
     X: NDArray[Any]
@@ -41,7 +41,7 @@ class Part(NamedTuple):
 
 
 class Tails:
-    """Remembers the rows that a context needs, by source."""
+    """Remembers, for each source, the latest rows that a context needs."""
 
     def __init__(self, context: Mapping[str, Any] | None) -> None:
         self._rows, self._seconds = 0, None
@@ -58,7 +58,7 @@ class Tails:
         times: NDArray[np.float64] | None,
         sources: Sequence[str] | None,
     ) -> Iterator[Part]:
-        """Yield the rows in requests, each source after its tail; remember the new tails."""
+        """Yield requests with the tail and the rows of each source; remember the new tails."""
         if not self._rows:
             everything = np.arange(len(X))
             named = None if sources is None else list(sources)
@@ -84,7 +84,7 @@ class Tails:
             return Tail(X[-self._rows :], times)
         times = np.concatenate([tail.times, times])
         newer = times > np.concatenate([[-np.inf], np.maximum.accumulate(times)[:-1]])
-        X, times = X[newer], times[newer]  # what came late is context of nothing
+        X, times = X[newer], times[newer]  # a late row is not used as context
         if self._seconds is None:
             return Tail(X[-self._rows :], times[-self._rows :])
         recent = times >= times[-1] - self._seconds
@@ -123,17 +123,17 @@ def _joined(
 
 
 class Stream:
-    """Rows of one detector in the order of time, scored or learned with what was before them.
+    """Scores or learns rows of one detector, and sends the earlier rows of the context with them.
 
-    Where a column of the detector is a category, X (n, d) is of objects: numbers and words.
-    Keeps the latest rows of each source for as long as it lives, as many as the detector's context
-    needs; none where it has no context. Rows of a source are given in the order of time.
+    Give the rows of a source in the order of time. If a column of the detector is a category,
+    X (n, d) is an array of objects: numbers and words. A stream keeps the latest rows of each
+    source, as many as the context of the detector needs. Without a context it keeps no rows.
     """
 
     def __init__(
         self, client: Client, name: str, config: Mapping[str, object] | None = None
     ) -> None:
-        """Ask for the detector's `config` where it is not given."""
+        """Make a stream. Without `config`, the config comes from the service."""
         held: Any = config_in_force(client.detector(name)) if config is None else config
         self._client, self._name = client, name
         self._names = _named(held)
@@ -146,7 +146,7 @@ class Stream:
         sources: Sequence[str] | None = None,
         **options: Any,
     ) -> ScoreAnswer:
-        """Return the answer to rows X (n, d), an entry a row, as `Client.score` does."""
+        """Score rows X (n, d) as `Client.score` does; the answer has one entry a row."""
         whole: Any = {}
         for part in self._tails.parts(X, times, sources):
             answer: Any = self._client.score(self._name, self._sent(part), **_said(part), **options)
@@ -165,7 +165,7 @@ class Stream:
         times: NDArray[np.float64] | None = None,
         sources: Sequence[str] | None = None,
     ) -> None:
-        """Take note of rows X (n, d) as what was before those that come: nothing is sent."""
+        """Keep rows X (n, d) as context for later rows. This sends nothing."""
         for _ in self._tails.parts(X, times, sources):
             pass
 
@@ -181,14 +181,14 @@ class Stream:
         sources: Sequence[str] | None = None,
         key: str | None = None,
     ) -> dict[str, int]:
-        """Send rows X (n, d) as normal; return counts: accepted, quarantined, duplicate, ..."""
+        """Learn rows X (n, d) as normal; return counts: accepted, quarantined, duplicate, ..."""
         counts: dict[str, int] = {}
         for number, part in enumerate(self._tails.parts(X, times, sources)):
             own = None if key is None else f"{key}-{number}"
             answer: Any = self._client.learn(self._name, self._sent(part), own, **_said(part))
             left_out = dict(answer.get("not_learned", {}))
             left_out.pop("context", None)
-            # A repeated batch is answered as it was the first time; nothing was accepted anew.
+            # The answer to a repeated batch repeats the first counts; do not add them again.
             news = ("duplicate",) if answer["duplicate"] else ("accepted", "quarantined")
             for name, count in [*((name, answer[name]) for name in news), *left_out.items()]:
                 counts[name] = counts.get(name, 0) + count
@@ -196,9 +196,9 @@ class Stream:
 
 
 def config_in_force(status: DetectorStatus) -> DetectorConfig:
-    """Return the config of a detector with the context that was chosen in place of `auto`.
+    """Return the config of a detector, with the chosen context instead of `auto`.
 
-    None as long as none is chosen: rows then need no others before them.
+    As long as no context is chosen, the context is None: rows then need no earlier rows.
     """
     config = status["config"].copy()
     if config.get("context") == "auto":
@@ -208,7 +208,7 @@ def config_in_force(status: DetectorStatus) -> DetectorConfig:
 
 
 def _named(config: Mapping[str, Any]) -> list[str] | None:
-    """Return the names of the columns where one is a category: rows then go by name."""
+    """Return the column names if a column is a category, else None: words need rows by name."""
     columns = config.get("columns") or []
     if all(one["type"] != "category" for one in columns):
         return None
@@ -216,7 +216,7 @@ def _named(config: Mapping[str, Any]) -> list[str] | None:
 
 
 def _said(part: Part) -> dict[str, Any]:
-    """Return what a request says of its rows; nothing for rows that need no more."""
+    """Return the fields that a request sends beside its rows; empty if there are none."""
     said: dict[str, Any] = {}
     if part.times is not None:
         said["timestamps"] = part.times.tolist()

@@ -1,4 +1,4 @@
-"""One request and its answer: sent, repeated where that is safe, and read."""
+"""Describes one request, decides whether to repeat it, and reads its answer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,20 +30,20 @@ class Call(Generic[T]):
 
     @property
     def tries(self) -> int:
-        """How often the request is sent at most."""
+        """The most times that the request is sent."""
         return TRIES if self.repeatable else 1
 
 
 def options(
     url: str, timeout: float, key: str | None, ca_file: Path | None, transport: Any
 ) -> dict[str, Any]:
-    """Return what both clients give httpx; Unusable for what cannot be used."""
+    """Return the arguments for the httpx client. Raises Unusable if one is not valid."""
     address = address_of(url)
     return {
         "base_url": address,
         "timeout": timeout,
         "transport": transport,
-        # The proxies of the environment are not for a service on this machine.
+        # A proxy from the environment must not get requests to a service on this machine.
         "trust_env": False,
         "verify": trust(ca_file) if address.startswith("https") else False,
         "headers": {} if key is None else {"authorization": f"Bearer {secret(key)}"},
@@ -51,7 +51,7 @@ def options(
 
 
 def checked(answer: httpx.Response) -> httpx.Response:
-    """Return `answer`. Raises Refused where its status is no success."""
+    """Return `answer` if its status is a success. Raises Refused if not."""
     if answer.is_success:
         return answer
     try:
@@ -67,9 +67,10 @@ def checked(answer: httpx.Response) -> httpx.Response:
 
 
 def pause(error: Exception) -> float | bool:
-    """Return after how many seconds a call that failed with `error` may be repeated, else False.
+    """Return the seconds to wait before a call that failed with `error` is repeated.
 
-    Where nobody listens the caller decides whether to wait.
+    True means the default wait, and False means that the call is not repeated. If no service
+    listens at the address, the call is not repeated: the caller decides whether to wait.
     """
     if isinstance(error, Refused):
         return False if error.pause is None else error.pause
@@ -77,7 +78,7 @@ def pause(error: Exception) -> float | bool:
 
 
 def unreachable(url: str, error: httpx.RequestError) -> Unreachable:
-    """Return what the caller is told of a connection that failed for good."""
+    """Return the error for a connection that failed in every try."""
     if not isinstance(error, httpx.TransportError):
         return Unreachable(f"what answers at {url} is no service: {error}")
     if isinstance(error, httpx.ConnectError):
@@ -86,13 +87,13 @@ def unreachable(url: str, error: httpx.RequestError) -> Unreachable:
 
 
 def as_json(kind: type[T]) -> Callable[[httpx.Response], T]:
-    """Return the reader of an answer that is a JSON object of type `kind`."""
-    del kind  # for the type checker: a TypedDict is a dict at run time
+    """Return a reader of answers that are a JSON object of type `kind`."""
+    del kind  # only the type checker needs it: a TypedDict is a dict at run time
     return lambda answer: cast("T", _object(answer))
 
 
 def listed(name: str, kind: type[T]) -> Callable[[httpx.Response], list[T]]:
-    """Return the reader of an answer whose field `name` is a list of `kind`."""
+    """Return a reader of answers whose field `name` is a list of `kind`."""
     del kind
 
     def read(answer: httpx.Response) -> list[T]:
@@ -115,7 +116,7 @@ def nothing(answer: httpx.Response) -> None:
 
 
 def _object(answer: httpx.Response) -> dict[str, Any]:
-    """Return the JSON object of an answer. Raises Refused where it is none."""
+    """Return the JSON object of an answer. Raises Refused if the answer is not one."""
     try:
         value = answer.json()
     except ValueError:
@@ -126,6 +127,6 @@ def _object(answer: httpx.Response) -> dict[str, Any]:
 
 
 def _retry_after(answer: httpx.Response) -> float:
-    """Return how long the service asks to wait, in seconds, within reason."""
+    """Return the seconds that the service asks to wait, up to a limit."""
     asked = answer.headers.get("retry-after", "")
     return min(float(asked) if asked.isdecimal() else 1.0, _LONGEST_PAUSE_SECONDS)

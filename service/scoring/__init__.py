@@ -1,1 +1,1 @@
-"""Bodies in, replies out, from memory. Imports: ground, `domain`, `models` without torch."""
+"""Turns request bodies into replies. Imports: ground, `domain`, `models` without torch."""

@@ -1,4 +1,4 @@
-"""How a judgement is written: JSON, or four columns in binary."""
+"""Writes a judgement as JSON, or as four binary columns."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -22,11 +22,11 @@ _LEAST = np.float32(np.finfo(np.float32).tiny)
 States = npt.NDArray[np.uint8]
 NOTHING = Judgement(np.empty(0), np.empty(0), np.empty(0), np.empty(0, bool))  # of no rows
 
-_FEW = 64  # so few rows are written faster from lists than from slices of arrays
+_FEW = 64  # rows; up to so many, slices of lists are faster than slices of arrays
 
 
 class Reply(NamedTuple):
-    """An answer that whoever speaks HTTP only has to frame."""
+    """The status, the headers and the body of an HTTP answer."""
 
     status: int
     content_type: str
@@ -34,7 +34,7 @@ class Reply(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
 
     def fields(self) -> list[tuple[bytes, bytes]]:
-        """Return the headers as they go on the wire, with the body's type and length."""
+        """Return all headers as bytes, with the type and the length of the body."""
         return [
             (b"content-type", self.content_type.encode()),
             (b"content-length", str(len(self.body)).encode()),
@@ -42,12 +42,12 @@ class Reply(NamedTuple):
         ]
 
     def own_fields(self) -> list[tuple[bytes, bytes]]:
-        """Return the headers beside the body's type and length."""
+        """Return all headers as bytes, without the type and the length of the body."""
         return [(name.lower().encode(), value.encode("latin-1")) for name, value in self.headers]
 
 
 def wants_octets(accept: str | None) -> bool:
-    """Return whether an Accept header prefers the binary answer; JSON wins a tie."""
+    """Return whether an Accept header prefers the binary answer. In a tie, JSON wins."""
     if accept is None or accept in {"*/*", JSON}:
         return False
     best = {JSON: 0.0, OCTETS: 0.0}
@@ -82,9 +82,9 @@ def _about(champion: Champion) -> JsonObject:
 
 
 class JsonRows:
-    """Writes the JSON answers to requests that were judged together; shared parts are written once.
+    """Writes the JSON answers to requests that were judged together.
 
-    `reply` returns the same answer as `as_json`.
+    The parts that all answers share are written once. `reply` returns the same answer as `as_json`.
     """
 
     def __init__(self, champion: Champion, columns: Judgement) -> None:
@@ -97,7 +97,7 @@ class JsonRows:
         return [column.tolist() for column in self._columns]
 
     def reply(self, rows: slice) -> Reply:
-        """Return the answer to the request that brought these rows."""
+        """Return the answer to the request that sent these rows."""
         if rows.stop - rows.start > _FEW:
             return as_json(self._champion, rows_of(self._columns, rows), None)
         scores, p_values, severities, verdicts = self._lists
@@ -118,7 +118,7 @@ def as_json(
 ) -> Reply:
     """Return the columnar JSON answer.
 
-    With `states` (n,), every column of a row that was not judged is null.
+    With `states` (n,), all values of a row that was not judged are null.
     """
     document = _about(champion)
     if states is None:
@@ -128,7 +128,7 @@ def as_json(
         whole = _spread(columns, judged)
         verdicts = whole.is_anomaly.astype(object)
         verdicts[~judged] = None
-        # NaN is null in JSON.
+        # The JSON writer turns NaN into null.
         document |= whole._asdict() | {"is_anomaly": verdicts.tolist()}
         document["states"] = [STATES[state] for state in states.tolist()]
     if attributions is not None:
@@ -139,13 +139,13 @@ def as_json(
 
 
 def _judged(states: States) -> npt.NDArray[np.bool_]:
-    """Return which rows carry numbers, (n,)."""
+    """Return which rows were judged, (n,)."""
     found: npt.NDArray[np.bool_] = (states == SCORED) | (states == IGNORED)
     return found
 
 
 def _spread(columns: Judgement, judged: npt.NDArray[np.bool_]) -> Judgement:
-    """Return the judgement of all rows, NaN and False for those that were not judged."""
+    """Return a judgement of all rows, with NaN and False for each row that was not judged."""
     n = len(judged)
     spread = Judgement(
         np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan), np.zeros(n, bool)
@@ -158,7 +158,7 @@ def _spread(columns: Judgement, judged: npt.NDArray[np.bool_]) -> Judgement:
 def as_octets(champion: Champion, columns: Judgement, states: States | None = None) -> Reply:
     """Return scores, p-values and severities as little-endian float32, then verdicts as uint8.
 
-    With `states` (n,) rows that were not judged have NaN, and the verdict 255.
+    With `states` (n,), a row that was not judged has NaN, and the verdict 255.
     """
     verdicts = columns.is_anomaly.astype(np.uint8)
     if states is not None:
@@ -192,7 +192,7 @@ def as_octets(champion: Champion, columns: Judgement, states: States | None = No
 
 
 def as_problem(problem: Problem) -> Reply:
-    """Return the problem document."""
+    """Return the answer that carries a problem document (RFC 9457)."""
     return Reply(
         problem.status, problems.CONTENT_TYPE, problem.to_bytes(), tuple(problem.headers.items())
     )

@@ -1,4 +1,4 @@
-"""What is loaded: the champion of every detector, and the pinned versions used last."""
+"""Holds the loaded versions: each detector's champion, and the latest pinned versions."""
 
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -12,25 +12,25 @@ from service.problems import NoVersion, StoreUnavailable, UnknownDetector
 
 
 class Champions:
-    """The memory of one API process. A swap is one assignment in a dict.
+    """The versions that one API process holds in memory. A swap is one assignment in a dict.
 
-    With `loaded_bytes` champions are loaded on demand. Beyond that bound, those used longest ago
-    are unloaded.
+    With `loaded_bytes`, champions are loaded on demand. If the champions take more memory than
+    `loaded_bytes`, the least recently used ones are unloaded.
     """
 
     def __init__(self, pinned_loaded: int, loaded_bytes: int | None = None) -> None:
         self._champions: dict[str, Champion] = {}
-        self.loaded_bytes = 0  # about what they take in memory
+        self.loaded_bytes = 0  # memory that the champions take, estimated
         self._detectors: dict[str, Detector] = {}
         self._pinned: OrderedDict[tuple[str, str, int], Champion] = OrderedDict()
         self._pinned_loaded = pinned_loaded
         self._loaded_bytes = loaded_bytes
-        self.templates: frozenset[str] = frozenset()  # as the store last listed them
+        self.templates: frozenset[str] = frozenset()  # the templates that the store listed last
         self._refused: dict[str, Pointer] = {}  # detectors whose champion could not be loaded
-        self._used: OrderedDict[str, None] = OrderedDict()  # those loaded, used longest ago first
+        self._used: OrderedDict[str, None] = OrderedDict()  # least recently used first
 
     def serving(self, name: str) -> Champion:
-        """Return the champion of `name`; UnknownDetector or NoVersion when there is none."""
+        """Return the champion of `name`. Raises UnknownDetector, NoVersion or StoreUnavailable."""
         champion = self._champions.get(name)
         if champion is not None:
             return champion
@@ -55,21 +55,21 @@ class Champions:
         raise NoVersion(why, buffered=detector.buffered, needed=needed)
 
     def get(self, name: str) -> Champion | None:
-        """Return the champion of `name`, None when there is none."""
+        """Return the champion of `name`, or None if none is loaded."""
         return self._champions.get(name)
 
     def detector(self, name: str) -> Detector | None:
-        """Return what the store last said of `name`."""
+        """Return the latest known state of detector `name` in the store, or None."""
         return self._detectors.get(name)
 
     def detectors(self) -> list[Detector]:
-        """Return what the store last said of every detector."""
+        """Return the latest known state of every detector in the store."""
         return list(self._detectors.values())
 
     def lags(self, name: str, pointer: Pointer, *, demanded: bool = False) -> bool:
-        """Return whether the champion that `pointer` names should serve here but does not.
+        """Return whether this process still has to load the champion that `pointer` names.
 
-        Where champions are loaded on demand, only one that is loaded or `demanded` can lag.
+        If champions are loaded on demand and this detector has none in memory, return `demanded`.
         """
         champion = self._champions.get(name)
         if pointer.champion is None:
@@ -83,15 +83,15 @@ class Champions:
         return list(self._champions.values())
 
     def note(self, detector: Detector) -> None:
-        """Remember what the store says of a detector."""
+        """Remember the state of a detector that was read from the store."""
         self._detectors[detector.name] = detector
 
     def refuse(self, detector: Detector) -> None:
-        """Remember that the champion that the store names cannot be loaded."""
+        """Remember that the champion of `detector` cannot be loaded."""
         self._refused[detector.name] = detector.pointer
 
     def install(self, champion: Champion) -> bool:
-        """Serve `champion` from now on, unless something newer is served; return whether."""
+        """Serve `champion` from now on and return True; return False if a newer one serves."""
         before = self._champions.get(champion.name)
         if not champion.supersedes(before):
             return False
@@ -103,11 +103,11 @@ class Champions:
 
     @property
     def on_demand(self) -> bool:
-        """Whether champions are loaded when a request needs them, and not before."""
+        """Whether a champion is loaded only when a request needs it."""
         return self._loaded_bytes is not None
 
     def touch(self, names: Iterable[str]) -> None:
-        """Note that the champions of `names` were used just now."""
+        """Mark the champions of `names` as the most recently used."""
         if self.on_demand:
             for name in names:
                 if name in self._champions:
@@ -115,9 +115,9 @@ class Champions:
                     self._used.move_to_end(name)
 
     def evict(self) -> list[str]:
-        """Unload the champions used longest ago until the bound holds; return their names.
+        """Unload the least recently used champions until the bound holds; return their names.
 
-        The champion used last stays, however large it is.
+        The most recently used champion is never unloaded, even if it is too large alone.
         """
         if self._loaded_bytes is None:
             return []
@@ -128,14 +128,14 @@ class Champions:
         return gone
 
     def unload(self, name: str) -> None:
-        """Serve no version of a detector, until one is installed again."""
+        """Unload the champion of a detector. The detector serves again after `install`."""
         champion = self._champions.pop(name, None)
         if champion is not None:
             self.loaded_bytes -= champion.bytes
         self._used.pop(name, None)
 
     def forget(self, name: str) -> None:
-        """Unload everything of a deleted detector."""
+        """Unload all versions of a deleted detector, and forget its state."""
         self.unload(name)
         self._detectors.pop(name, None)
         self._refused.pop(name, None)
@@ -143,7 +143,7 @@ class Champions:
             del self._pinned[key]
 
     def pinned(self, name: str, number: int) -> Champion | None:
-        """Return version `number` under today's threshold policy, when it is loaded."""
+        """Return the loaded version `number` with the current threshold policy, or None."""
         champion, detector = self._champions.get(name), self._detectors.get(name)
         if champion is not None and champion.number == number:
             return champion
@@ -159,21 +159,21 @@ class Champions:
         return held
 
     def pins(self) -> dict[str, dict[int, str | None]]:
-        """Return the versions held for pinned requests, by detector, with their sha256."""
+        """Return the pinned versions in memory: detector -> number -> sha256 of the artifact."""
         found: dict[str, dict[int, str | None]] = {}
         for (name, _, number), held in self._pinned.items():
             found.setdefault(name, {})[number] = held.sha256
         return found
 
     def unpin(self, name: str, number: int) -> None:
-        """Let go of a version that the store has another artifact for."""
+        """Unload a pinned version, because its artifact in the store has changed."""
         for key in [key for key in self._pinned if (key[0], key[2]) == (name, number)]:
             del self._pinned[key]
 
     def pin(
         self, detector: Detector, number: int, loaded: Loaded, inline: InlineBounds = WIDEST
     ) -> Champion:
-        """Hold a version for pinned requests, letting go of the one used longest ago."""
+        """Keep a version for pinned requests; unload the least recently used if too many."""
         champion, config = self._champions.get(detector.name), detector.config
         now, labels = champion or detector, champion.labels if champion else None
         threshold = loaded.version.threshold_for(config.threshold, labels)

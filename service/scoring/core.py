@@ -1,8 +1,8 @@
-"""The scoring core: requests in, replies out, no framework, no waiting, no store.
+"""The scoring core turns requests into replies. It never waits, and it never asks the store.
 
-Requests of one turn of the event loop are answered together. Each is parsed by itself. Those for
-the same champion are judged in one call of the model. Each gets its own answer. An error in one
-request never affects another.
+All requests of one turn of the event loop are answered together. Each request is parsed by itself.
+The rows for the same champion are judged in one call of the model. Each request gets its own
+answer. An error in one request never affects another request.
 """
 
 import time
@@ -39,12 +39,12 @@ from service.scoring.vectors import JSON, Matrix
 
 _log = log.get(__name__)
 
-_GATHERED_BYTES = 2**20  # of a body, and of float32; a larger request gains nothing from others
-_EXPLAINED = 2_000  # vectors in one answer: each costs as much as scoring some two hundred
+_GATHERED_BYTES = 2**20  # most of one body, and of the float32 rows of one batch
+_EXPLAINED = 2_000  # vectors in one answer; one explanation costs as much as 200 scores
 
 
 class Parsed(NamedTuple):
-    """A request that can be answered: by which champion, for which rows, in which form."""
+    """A valid request: the champion that answers it, its rows, and the form of the answer."""
 
     champion: Champion
     rows: ModelRows
@@ -54,7 +54,7 @@ class Parsed(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """Rows X (n, w) of `requests` requests that were judged in one call, and their judgement."""
+    """The rows X (n, w) of `requests` requests, judged in one call, and their judgement."""
 
     champion: Champion
     X: Matrix
@@ -64,14 +64,14 @@ class Judged(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """The replies to requests that came together, in their order, and their judgements."""
+    """The replies to the requests of one turn, in the same order, and the judgements."""
 
     replies: list[Reply]
     judged: list[Judged]
 
 
 class Recorder(Protocol):
-    """Is told of every answer, as metrics and live summary are. It must be cheap and never fail."""
+    """Takes note of every answer, for example for metrics. It must be cheap and never fail."""
 
     def scored(
         self,
@@ -82,14 +82,14 @@ class Recorder(Protocol):
         requests: int = 1,
         labels: RowLabels = NO_LABELS,
     ) -> None:
-        """Take note of answers to `requests` requests, given after `seconds`.
+        """Take note of the answers to `requests` requests, which took `seconds`.
 
-        `labels` are those of the rows X (n, w), which are all that was judged of a request.
+        X (n, w) are the judged rows of the requests, and `labels` are the labels of these rows.
         """
 
 
 def parse_request(champions: Champions, request: ScoreRequest) -> Parsed:
-    """Return what `request` means; the champion is read here, once. Raises Problem."""
+    """Return the parsed `request` with the champion that serves now. Raises Problem."""
     champion = request.pinned or champions.serving(request.name)
     query = parse_query(request.query)
     octets = wants_octets(request.accept)
@@ -109,12 +109,12 @@ def parse_request(champions: Champions, request: ScoreRequest) -> Parsed:
 
 
 def judge(champion: Champion, X: Matrix) -> Judgement:
-    """Return the judgement of X (n, w) under the threshold in force."""
+    """Return the judgement of X (n, w) with the threshold of `champion`."""
     return champion.version.judge(X, champion.threshold) if len(X) else NOTHING
 
 
 def ruled(parsed: Parsed, columns: Judgement) -> tuple[Parsed, Judgement]:
-    """Return the request and its judgement; an anomaly that does not count is marked as ignored."""
+    """Return both; an anomaly that the rules ignore is marked as ignored, and is no anomaly."""
     champion, (X, labels, states) = parsed.champion, parsed.rows
     if states is None or not champion.rules.ignore or not len(X):
         return parsed, columns
@@ -126,7 +126,7 @@ def ruled(parsed: Parsed, columns: Judgement) -> tuple[Parsed, Judgement]:
 
 
 def answer(parsed: Parsed, columns: Judgement) -> Reply:
-    """Return the reply that the client asked for."""
+    """Return the reply in the form that the client asked for."""
     X, _, states = parsed.rows
     if parsed.octets:
         return as_octets(parsed.champion, columns, states)
@@ -138,7 +138,7 @@ def answer(parsed: Parsed, columns: Judgement) -> Reply:
 
 
 class Scoring:
-    """Answers requests from what `champions` holds, and tells the recorders."""
+    """Answers requests with the versions in `champions`, and informs the recorders."""
 
     def __init__(self, champions: Champions, recorders: Sequence[Recorder] = ()) -> None:
         self.champions = champions
@@ -156,7 +156,7 @@ class Scoring:
         return turn.replies
 
     def compute(self, requests: Sequence[ScoreRequest]) -> Turn:
-        """Parse, judge and answer; changes nothing, so that a thread may run it."""
+        """Parse, judge and answer the requests. This changes no state, so a thread may run it."""
         judged: list[Judged] = []
         answered: dict[int, Reply] = {}
         for batch in gather(self.champions, requests):
@@ -171,13 +171,13 @@ class Scoring:
         return Turn(replies, judged)
 
     def record(self, turn: Turn, seconds: float) -> None:
-        """Tell the recorders of every answer of a turn that took `seconds`."""
+        """Inform the recorders of every answer of a turn that took `seconds`."""
         for champion, X, columns, requests, labels in turn.judged:
             for recorder in self.recorders:
                 recorder.scored(champion, X, columns, seconds, requests, labels)
 
     def _alone(self, request: ScoreRequest, judged: list[Judged]) -> Reply:
-        """Return the reply to a request that is not plain or not valid; add its judgement."""
+        """Return the reply to a request that no batch answered; add its judgement to `judged`."""
         try:
             parsed = parse_request(self.champions, request)
             parsed, columns = ruled(parsed, judge(parsed.champion, parsed.rows.X))
@@ -195,34 +195,34 @@ class Scoring:
 
 
 class Batch:
-    """Plain requests for one champion: rows put together, judged in one call."""
+    """Plain requests for one champion, whose rows are judged in one call."""
 
     def __init__(self, champion: Champion) -> None:
         self.champion = champion
         self.dimension = champion.version.dimension
         self.words = champion.version.config.words
         self.rows = 0
-        self.size = 0  # bytes
+        self.size = 0  # bytes of the rows
         self._packed: list[bytes] = []
         self._members: list[tuple[int, int, bool]] = []
 
     @cached_property
     def records(self) -> Records | None:
-        """Return the reader of rows by name, where the detector's columns have names."""
+        """The reader of rows by name, or None if the detector's columns have no names."""
         config = self.champion.version.config
         if config.names is None:
             return None
         return records_of(Columns.of(config), gaps=False, extra=False)
 
     def add(self, number: int, packed: bytes, octets: bool) -> None:
-        """Add request `number` of the turn, its rows as float32, and how it wants its answer."""
+        """Add request `number` of the turn, with its rows as float32 and the form of its answer."""
         self._packed.append(packed)
         self.size += len(packed)
         self.rows += len(packed) // (4 * self.dimension)
         self._members.append((number, self.rows, octets))
 
     def answer(self, answered: dict[int, Reply]) -> Judged:
-        """Judge all rows, and put every reply under its request's number."""
+        """Judge all rows; store each reply in `answered` under the number of its request."""
         champion = self.champion
         X = np.frombuffer(b"".join(self._packed), "<f4").reshape(self.rows, -1)
         columns = judge(champion, X)
@@ -238,9 +238,9 @@ class Batch:
 
 
 def gather(champions: Champions, requests: Sequence[ScoreRequest]) -> Iterable[Batch]:
-    """Return the requests that can be judged together: the plain, valid and small ones.
+    """Return batches of the requests that can be judged together: plain, valid and small ones.
 
-    Every other request is answered alone, and its errors are found there.
+    Every other request is answered alone, and its errors are reported there.
     """
     batches: dict[str, Batch] = {}
     for number, (name, body, content_type, accept, query, pinned, _) in enumerate(requests):
@@ -248,7 +248,7 @@ def gather(champions: Champions, requests: Sequence[ScoreRequest]) -> Iterable[B
             continue
         batch = batches.get(name)
         if batch is None:
-            # Read once for all: a swap while a thread computes must not mix two versions.
+            # One read for the whole batch: a swap during the call must not mix two versions.
             champion = champions.get(name)
             if champion is None or not champion.plain:
                 continue

@@ -1,8 +1,8 @@
-"""What scoring with a version costs, measured, and what is therefore done in the event loop.
+"""Measures the cost of scoring, and decides which bodies the event loop may judge itself.
 
-A body that is judged in the event loop delays every other request. How many rows that may be
-depends on the score, the network, its bank and the machine, so it is measured once, while the
-version is warmed up, and kept with the champion.
+A body that the event loop judges delays every other request. The number of rows that the event loop
+can afford depends on the score, the network, its bank and the machine. So it is measured once,
+while the version is warmed up, and kept with the champion.
 """
 
 import math
@@ -16,28 +16,29 @@ from service.scoring.vectors import JSON, OCTETS
 BUDGET_SECONDS = 0.004  # of the event loop, for one request or one turn of small ones
 
 _MOST_JSON = MOST_JSON if json_vectors.QUICK else 64 * 1024
-_MOST_ROWS = 2048  # a rank and four numbers in the answer for each
-_JSON_BYTES = 12  # of a number, typically; the shortest have two
-_TRIED = (1, 8, 64)  # rows, as long as they stay within the budget
-_TRIES = 5  # the fastest of which counts: another process may have had the processor
-_ALIKE = 1.1  # two tries so near to each other are enough
-_HOPELESS = 10  # times the budget; such a call is tried twice
+_MOST_ROWS = 2048  # each row costs a rank and four numbers in the answer
+_JSON_BYTES = 12  # of a typical number; the shortest number has two
+_TRIED = (1, 8, 64)  # row counts that are measured, until one exceeds the budget
+_TRIES = 5  # the fastest try counts: another process may have delayed the others
+_ALIKE = 1.1  # if two tries differ by less than this factor, no more are made
+_HOPELESS = 10  # times the budget; a call as slow as that is tried only twice
 
 
 def inline_bounds(dimension: int, rows: int = _MOST_ROWS) -> InlineBounds:
-    """Return the bodies that hold at most so many rows."""
+    """Return the largest bodies, in bytes, that hold at most `rows` rows."""
     numbers = min(rows, _MOST_ROWS) * dimension
     return InlineBounds(
         json=min(_MOST_JSON, _JSON_BYTES * numbers),
         octets=min(MOST_OCTETS, 4 * numbers),
-        npy=min(MOST_OCTETS, numbers),  # of one byte each, at the least
+        npy=min(MOST_OCTETS, numbers),  # a number takes at least one byte
     )
 
 
 def share(media_type: str, size: int, bounds: InlineBounds) -> float:
-    """Return the share of the event loop's budget that a body takes; above 1 a thread judges it.
+    """Return the share of the event loop's budget that a body takes.
 
-    `media_type` is normalised, as `vectors.media_type` returns it.
+    If the share is above 1, a thread judges the body. `media_type` is a value that
+    `vectors.media_type` returned.
     """
     if media_type == JSON:
         bound = bounds.json
@@ -47,12 +48,12 @@ def share(media_type: str, size: int, bounds: InlineBounds) -> float:
 
 
 def fits_inline(media_type: str, size: int, bounds: InlineBounds) -> bool:
-    """Return whether a body is read and judged at once, in the event loop."""
+    """Return whether the event loop itself reads and judges the body."""
     return share(media_type, size, bounds) <= 1
 
 
 def affordable_rows(judge: Callable[[int], object]) -> int:
-    """Return how many rows `judge`, which judges that many, can judge within the budget."""
+    """Return how many rows can be judged within the budget; `judge(n)` judges n rows."""
     affordable = 0
     for rows in _TRIED:
         seconds = _fastest(judge, rows)
@@ -68,7 +69,7 @@ def _fastest(judge: Callable[[int], object], rows: int) -> float:
     seconds = math.inf
     for tried in range(_TRIES):
         if tried > 1 and seconds > _HOPELESS * BUDGET_SECONDS:
-            break  # no accident of scheduling
+            break  # two tries were far too slow, so the scheduler is not the cause
         before, now = seconds, _timed(judge, rows)
         seconds = min(before, now)
         if max(before, now) < _ALIKE * seconds:

@@ -1,7 +1,7 @@
-"""Reads a JSON body as a matrix, or names the row and column of its error.
+"""Reads a JSON body as a matrix, or names the row and the column of the error.
 
-Two readers give the same matrix. simdjson reads correct text three times as fast. Whatever it does
-not take, msgspec reads again, and msgspec names the error.
+Two readers return the same matrix. simdjson reads valid text three times as fast as msgspec. If
+simdjson does not take a text, msgspec reads the text again, and the error of msgspec is reported.
 """
 
 import re
@@ -18,15 +18,15 @@ from service.scoring.text_encoding import foreign_encoding
 
 try:
     import simdjson
-except ImportError:  # no wheel for this platform: msgspec reads everything
+except ImportError:  # this platform has no wheel: msgspec reads everything
     simdjson = None  # type: ignore[assignment]
 
 Matrix = npt.NDArray[np.float32]
 
 QUICK = simdjson is not None
 
-# Decoding holds the interpreter: larger JSON is read in pieces of this size, so that other
-# threads get their turn (2 ms apiece at most) and what a reader needs exists for one at a time.
+# Decoding holds the interpreter lock. Larger JSON is read in pieces of this size, for two reasons:
+# other threads wait at most 2 ms for a piece, and only one piece at a time needs working memory.
 PIECE = 256 * 1024
 
 
@@ -42,7 +42,7 @@ _body = msgspec.json.Decoder(_Body)
 _gappy_body = msgspec.json.Decoder(_GappyBody)
 _rows = msgspec.json.Decoder(list[list[float]])
 _gappy_rows = msgspec.json.Decoder(list[list[float | None]])
-_local = threading.local()  # a parser keeps its memory, and serves one thread at a time
+_local = threading.local()  # one parser a thread: a parser reuses its memory and is not thread-safe
 
 _OPENING = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"vectors"[ \t\r\n]*:[ \t\r\n]*\[')
 _ROW_END = re.compile(rb"\][ \t\r\n]*,[ \t\r\n]*(?=\[)")
@@ -53,9 +53,10 @@ _GOT = re.compile(r"got `(\w+)`")
 
 
 def read(body: bytes, dimension: int | None, *, gaps: bool = False) -> Matrix:
-    """Return the rows of `{"vectors": [[...], ...]}`, (n, d); numbers beyond float32 are infinite.
+    """Return the rows (n, d) of `{"vectors": [[...], ...]}`. Raises BadVectors.
 
-    Raises BadVectors; `dimension` is None where any will do. With `gaps` null is taken, as NaN.
+    A number out of range of float32 becomes infinite. `dimension` is None if every dimension is
+    valid. With `gaps` null is allowed and becomes NaN.
     """
     blocks: list[Matrix] = []
     width, base = dimension, 0
@@ -70,7 +71,7 @@ def read(body: bytes, dimension: int | None, *, gaps: bool = False) -> Matrix:
 
 
 def rows(body: bytes) -> list[list[float]] | None:
-    """Return the rows of a small body, of whatever lengths; None where it is anything else."""
+    """Return the rows of a small body, even of unequal lengths; None for an invalid body."""
     try:
         decoded = _body.decode(body).vectors
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -79,9 +80,9 @@ def rows(body: bytes) -> list[list[float]] | None:
 
 
 def quick(text: bytes, width: int | None, *, whole: bool) -> Matrix | None:
-    """Return the rows of `text`, (n, width); None where msgspec must read it.
+    """Return the rows (n, width) of `text`, or None if msgspec must read the text.
 
-    `text` is a body where `whole`, else a list of rows alone.
+    If `whole`, `text` is an object with `vectors`. If not, `text` is a list of rows.
     """
     if not QUICK or (whole and not _OPENING.match(text)):
         return None
@@ -89,7 +90,7 @@ def quick(text: bytes, width: int | None, *, whole: bool) -> Matrix | None:
         flat, widths = _flat(text, whole)
     except (LookupError, RuntimeError, TypeError, ValueError):
         return None
-    # It flattens at any depth: there must be as many lists as rows, and the matrix's own.
+    # simdjson flattens lists of any depth. A matrix has one list a row, and one around the rows.
     lists = np.count_nonzero(np.frombuffer(text, np.uint8) == ord("["))
     if len(set(widths)) != 1 or lists != len(widths) + 1 or len(flat) != len(widths) * widths[0]:
         return None
@@ -100,7 +101,7 @@ def quick(text: bytes, width: int | None, *, whole: bool) -> Matrix | None:
 
 
 def _flat(text: bytes, whole: bool) -> tuple[npt.NDArray[np.float64], list[int]]:
-    """Return all numbers of `text` one after the other, and the lengths of its rows."""
+    """Return all numbers of `text` in one array, and the lengths of the rows."""
     parser = getattr(_local, "parser", None)
     if parser is None:
         parser = _local.parser = simdjson.Parser()
@@ -112,7 +113,7 @@ def _flat(text: bytes, whole: bool) -> tuple[npt.NDArray[np.float64], list[int]]
 
 
 def _pieces(body: bytes) -> Iterator[tuple[bytes, bool]]:
-    """Yield a body, or runs of rows of a large one; the last is an object again (True)."""
+    """Yield a small body whole (True); cut a large one into lists of rows, and an object last."""
     opening = _OPENING.match(body) if len(body) > PIECE else None
     if opening is None:
         yield body, True
@@ -139,16 +140,16 @@ def _slow(text: bytes, whole: bool, base: int, width: int | None, gaps: bool) ->
 
 
 def _once(text: bytes) -> bool:
-    # A decoded body holds no string but the name of its field: two quotes mean one field.
+    # A valid body has no string except the name of its field, so two quotes mean one field.
     return text.count(b'"') == 2
 
 
 def _stack(rows: Sequence[Sequence[float | None]], base: int, dimension: int | None) -> Matrix:
-    """Return `rows` as a matrix; the first of them is row `base` of the request."""
+    """Return `rows` as a matrix. `base` is the number of the first row in the request."""
     if not rows:
         return np.empty((0, dimension or 0), np.float32)
     try:
-        # What is beyond float32 becomes infinite here and is located by `check`.
+        # A number out of range of float32 becomes infinite here; `vectors.check` finds it.
         with np.errstate(over="ignore"):
             X = np.array(rows, np.float32)
     except ValueError:
@@ -166,7 +167,7 @@ def _stack(rows: Sequence[Sequence[float | None]], base: int, dimension: int | N
 
 
 def _locate(error: Exception, body: bytes, base: int) -> BadVectors:  # noqa: PLR0911 - a table
-    """Return the problem that a decoder's `error` over `body` means, with row and column."""
+    """Return the problem that a decoder's `error` about `body` means, with row and column."""
     text = str(error)
     if isinstance(error, RecursionError):
         return BadVectors("The JSON is nested too deeply.")
@@ -187,8 +188,8 @@ def _locate(error: Exception, body: bytes, base: int) -> BadVectors:  # noqa: PL
     begin = opening.end() if opening else 1 if body.startswith(b"[") else None
     if begin is None:
         return BadVectors('The body is not JSON of the form {"vectors": [[...], ...]}.')
-    # Up to the first foreign character the text is brackets, commas and numbers alone: counting
-    # them gives its place.
+    # Before the first foreign character the text has only brackets, commas and numbers. Counting
+    # them gives the row and the column of this character.
     alien = _ALIEN.search(body, begin)
     said = _BYTE.search(text)
     stops = [int(said[1])] if said else []
@@ -202,7 +203,7 @@ def _locate(error: Exception, body: bytes, base: int) -> BadVectors:  # noqa: PL
 
 
 def _mistyped(text: str, base: int) -> BadVectors:
-    """Return the problem for well-formed JSON of another shape than a matrix of numbers."""
+    """Return the problem for valid JSON that is not a matrix of numbers."""
     path, got = _PATH.search(text), _GOT.search(text)
     if path is None or path[1] is None:
         return BadVectors('The body is not of the form {"vectors": [[...], ...]}.')
@@ -216,7 +217,7 @@ def _mistyped(text: str, base: int) -> BadVectors:
 
 
 def _place(before: bytes) -> tuple[int | None, int | None]:
-    """Return row and column of what follows `before`, the text after the matrix's opening."""
+    """Return the row and the column at the end of `before`, which begins after the first `[`."""
     opened = before.rfind(b"[")
     row = before.count(b"[") - 1
     if opened > before.rfind(b"]"):

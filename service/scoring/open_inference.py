@@ -1,8 +1,9 @@
-"""The Open Inference Protocol (KServe V2): inference requests in, replies out, from memory.
+"""Reads requests and writes replies of the Open Inference Protocol (KServe V2).
 
-A detector is a model, a version is a model version. The one input tensor is `vectors`, (n, d);
-the four output tensors have one number for each row. Tensors travel as JSON, or as raw bytes after
-the JSON document (the binary tensor extension, whose header gives the length of the document).
+A detector is a model of the protocol, and a version is a model version. The only input tensor is
+`vectors`, (n, d). Each of the four output tensors has one number for each row. A tensor is sent as
+JSON, or as raw bytes after the JSON document. Raw bytes are the binary tensor extension, whose
+header gives the length of the document.
 https://github.com/kserve/open-inference-protocol
 """
 
@@ -27,17 +28,17 @@ OUTPUTS = {"score": "FP64", "p_value": "FP64", "severity": "FP64", "is_anomaly":
 EXTENSIONS = ("binary_tensor_data", "model_repository")
 PLATFORM = "anamnesis"
 
-# The types of an input tensor that hold numbers, little-endian.
+# The data types that an input tensor may have, and their little-endian numpy types.
 _NUMBERS = {
     "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
     "INT8": "<i1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8",
     "UINT8": "<u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8",
 }  # fmt: skip
 
-_TENSORS = 16  # most tensors that are decoded; decoding a million would stop the process for long
+_TENSORS = 16  # at most; to decode a million tensors would block the process for too long
 _ONE = f"Send exactly one input tensor, `{INPUT}`."
 _NESTED = re.compile(rb"\s*\[\s*\[")
-_FLAT_BYTES = 2**22  # decoding holds the interpreter, 10 ms for each MiB at most
+_FLAT_BYTES = 2**22  # decoding holds the interpreter lock for up to 10 ms a MiB
 
 Parameters = dict[str, bool | int | float | str]
 
@@ -68,7 +69,7 @@ _gappy = msgspec.json.Decoder(list[float | None])
 
 
 class Inference(NamedTuple):
-    """A request that can be answered: its rows (n, d), and the outputs wanted, binary or not."""
+    """A valid request: its rows X (n, d), and for each wanted output whether it is binary."""
 
     X: Matrix
     id: str | None
@@ -76,9 +77,9 @@ class Inference(NamedTuple):
 
 
 def parse(body: bytes, header_length: str | None, champion: Champion) -> Inference:
-    """Return what the body asks of `champion`; a Problem says what is wrong.
+    """Return the inference request in the body. Raises Problem if it does not fit `champion`.
 
-    `header_length` is the header of the binary tensor extension, None for a body of JSON alone.
+    `header_length` is the header of the binary tensor extension, or None if the body is only JSON.
     """
     document, binary = _split(body, header_length)
     if document.count(b'"datatype"') > _TENSORS:
@@ -94,7 +95,7 @@ def parse(body: bytes, header_length: str | None, champion: Champion) -> Inferen
 
 
 def reply(champion: Champion, inference: Inference, columns: Judgement) -> Reply:
-    """Return the inference response: JSON, or JSON followed by the binary outputs."""
+    """Return the response: JSON, followed by the binary outputs if there are any."""
     found = dict(zip(OUTPUTS, columns, strict=True))
     outputs: list[JsonObject] = []
     blobs: list[bytes] = []
@@ -126,7 +127,7 @@ def reply(champion: Champion, inference: Inference, columns: Judgement) -> Reply
 
 
 def metadata(name: str, versions: list[int], dimension: int) -> JsonObject:
-    """Return the metadata of a model of `dimension` features."""
+    """Return the metadata of a model with `dimension` features."""
     outputs: list[JsonObject] = [
         {"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in OUTPUTS.items()
     ]
@@ -140,7 +141,7 @@ def metadata(name: str, versions: list[int], dimension: int) -> JsonObject:
 
 
 def _split(body: bytes, header_length: str | None) -> tuple[bytes, bytes | None]:
-    """Return the JSON document of a body, and the bytes after it where there may be some."""
+    """Return the JSON document of a body, and the bytes after it; None if all is JSON."""
     if header_length is None:
         return body, None
     text = header_length.strip()
@@ -150,7 +151,7 @@ def _split(body: bytes, header_length: str | None) -> tuple[bytes, bytes | None]
 
 
 def _wanted(request: _Request) -> dict[str, bool]:
-    """Return the outputs wanted, each with whether it is wanted in binary."""
+    """Return the names of the wanted outputs, each with True if it is wanted in binary."""
     binary = request.parameters.get("binary_data_output") is True
     if request.outputs is None:
         return dict.fromkeys(OUTPUTS, binary)
@@ -160,7 +161,7 @@ def _wanted(request: _Request) -> dict[str, bool]:
 
 
 def _matrix(tensor: _Input, binary: bytes | None, champion: Champion) -> Matrix:
-    """Return the input tensor as the matrix that `vectors.matrix` would give for its rows."""
+    """Return the rows of the input tensor as a matrix, checked as `vectors.matrix` does."""
     dtype = _NUMBERS.get(tensor.datatype)
     if dtype is None:
         raise BadRequest(f"The datatype of `{INPUT}` is one of {', '.join(_NUMBERS)}.")
@@ -198,9 +199,9 @@ def _from_bytes(
 
 
 def _from_json(text: bytes, n: int, d: int, gaps: bool) -> Matrix:
-    """Return the numbers of a tensor in JSON, nested by row or flat; null is a gap, where taken."""
+    """Return the rows of a tensor in JSON, nested or flat; with `gaps` null becomes NaN."""
     if _NESTED.match(text):
-        # The reader of `{"vectors": ...}` names row and column, and gives way to other requests.
+        # This reader names row and column in an error, and lets other threads run in between.
         X = json_vectors.read(b'{"vectors":%b}' % text, d, gaps=gaps)
     elif len(text) > _FLAT_BYTES:
         raise TooLarge(

@@ -1,4 +1,4 @@
-"""Reads rows by name in JSON, as `records` or as one record a line, into a matrix."""
+"""Reads rows by name in JSON as a matrix, from a list `records` or from one record a line."""
 
 import functools
 import json
@@ -23,9 +23,9 @@ _TYPES: dict[str, Any] = {"number": float, "flag": bool | float, "category": str
 
 
 class Records:
-    """Reads rows by name for one detector's columns.
+    """Reads rows by name for the columns of one detector.
 
-    With `gaps` null stands for what was not observed; with `extra` other names are left out.
+    With `gaps` null stands for a missing value. With `extra` unknown names are ignored.
     """
 
     def __init__(self, columns: Columns, *, gaps: bool, extra: bool) -> None:
@@ -64,16 +64,17 @@ class Records:
         self._lines: msgspec.json.Decoder[Any] = msgspec.json.Decoder(line)
 
     def read(self, text: bytes | msgspec.Raw) -> Matrix:
-        """Return the rows of a JSON list of records, (n, d); BadVectors naming row and column."""
+        """Return the rows (n, d) of a JSON list of records. Raises BadVectors."""
         try:
             return self._matrix(self._list.decode(text))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             self.locate(_loaded(bytes(text)))
 
     def packed(self, body: bytes) -> bytes | None:
-        """Return the rows of a small, right body as little-endian float32, one after the other.
+        """Return the rows of a valid body as little-endian float32, one after the other.
 
-        None for every other body: another reader takes it, or names its error.
+        This is the fast path. Return None for every body that it does not take: another reader
+        then reads the body or reports its error.
         """
         try:
             records = self._body.decode(body).records
@@ -84,11 +85,11 @@ class Records:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, BadVectors):
             return None
         except (struct.error, OverflowError):
-            return None  # a gap, or a number beyond float32
+            return None  # a missing value, or a number out of range of float32
         return b"".join(rows) or None if body.count(b'"records"') == 1 else None
 
     def read_lines(self, body: bytes) -> tuple[Matrix, RowLabels]:
-        """Return the rows (n, d) of a body with a record a line, and their labels."""
+        """Return the rows (n, d) of a body with one record a line, and the labels of the rows."""
         try:
             lines = self._lines.decode_lines(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -103,7 +104,7 @@ class Records:
         if self._words:
             rows = [self._coded(row, number) for number, row in enumerate(rows)]
         with np.errstate(over="ignore"):
-            # None becomes NaN here; what is beyond float32 becomes infinite and is located later.
+            # None becomes NaN. A number out of range becomes infinite, and is found later.
             return (
                 np.array(rows, np.float64)
                 .astype(np.float32)
@@ -111,7 +112,7 @@ class Records:
             )
 
     def _coded(self, values: tuple[Any, ...], row: int) -> tuple[Any, ...]:
-        """Return a row with the codes of its words."""
+        """Return the row with each word replaced by its code."""
         coded = list(values)
         for place in self._words:
             if coded[place] is not None:
@@ -129,7 +130,7 @@ class Records:
         return None
 
     def locate(self, records: Any, first: int = 0) -> NoReturn:
-        """Raise the problem for which `records`, as json decoded them, do not fit this detector."""
+        """Raise BadVectors with the reason why the decoded `records` do not fit this detector."""
         if not isinstance(records, list):
             raise BadVectors("`records` is a list of objects.")
         for row, record in enumerate(records, first):
@@ -194,12 +195,12 @@ class Records:
 
 @functools.lru_cache(maxsize=256)
 def records_of(columns: Columns, *, gaps: bool, extra: bool) -> Records:
-    """Return the reader for these columns, made once."""
+    """Return the reader for these columns, from a cache."""
     return Records(columns, gaps=gaps, extra=extra)
 
 
 def blank(columns: Columns, row: int, place: int) -> BadVectors:
-    """Return the problem of a blank where the detector refuses them."""
+    """Return the problem for a blank value, if the detector does not take blanks."""
     return BadVectors(
         f"{column(columns.names[place])} is blank; a detector with `missing`: `impute` takes that.",
         row=row,
@@ -221,7 +222,7 @@ def _labels(lines: Sequence[Any]) -> RowLabels:
 
 
 def _loaded(text: bytes, row: int | None = None) -> Any:
-    """Return what Python's reader makes of JSON, NaN and Infinity as literals included."""
+    """Return the JSON that Python's reader decodes, which takes NaN and Infinity too."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""A score request before it is answered: its parts and its query."""
+"""The parts of a score request, and the parser of its query."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -14,9 +14,9 @@ _PARAMETERS = frozenset(("version", "explain", "record", "time", "source", "id",
 
 
 class ScoreRequest(NamedTuple):
-    """A request as it came; `pinned` is the version that its query names, already loaded.
+    """A request as the client sent it. `pinned` is the loaded version that the query names.
 
-    `share` is which part of the event loop's budget it takes, where it is judged there.
+    If the event loop judges the request, `share` is the part of the loop's budget that it takes.
     """
 
     name: str
@@ -29,7 +29,7 @@ class ScoreRequest(NamedTuple):
 
 
 class Query(NamedTuple):
-    """What a query asks for: a pinned version, contributions, whether the request is recorded."""
+    """The options in a query; `explain` is the number of contributions for each row."""
 
     version: int | None = None
     explain: int | None = None
@@ -38,7 +38,7 @@ class Query(NamedTuple):
 
 
 def parse_query(query: str) -> Query:
-    """Return what the query asks for; other parameters are ignored."""
+    """Return the options in the query. Unknown parameters are ignored. Raises Unprocessable."""
     if not query:
         return Query()
     found: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""A request's rows, what is said beside them, and the features that a model sees of them."""
+"""Reads the rows of a request with their labels, and derives the features for the model."""
 
 import json
 import re
@@ -24,7 +24,7 @@ from service.scoring.text_encoding import foreign_encoding
 from service.scoring.vectors import ARROW, CSV, JSON, NDJSON
 
 FIELDS = ("vectors", "records", "timestamps", "sources", "ids", "context_rows")
-NORMAL_FIELDS = (*FIELDS, "vouch")  # those of a normal batch
+NORMAL_FIELDS = (*FIELDS, "vouch")  # the fields of a normal batch
 MOST_CONTEXT_ROWS = 1000
 _MORE = tuple(b'"%b"' % name.encode() for name in FIELDS[1:])
 _EMPTY = msgspec.Raw()
@@ -32,9 +32,9 @@ _AT = re.compile(r"at `\$\.(\w+)(?:\[(\d+)\])?")
 
 
 class RequestRows(NamedTuple):
-    """Rows X (n, d) as the client sent them, their labels, and how many are context.
+    """Rows X (n, d) as the client sent them, their labels, and the number of context rows.
 
-    `vouched`: a person vouches for all of them, as the body says.
+    `vouched` is True if the body says that a person vouches for all rows.
     """
 
     X: Matrix
@@ -61,17 +61,17 @@ _normal_body = msgspec.json.Decoder(_NormalBody)
 
 
 def has_more(body: bytes) -> bool:
-    """Return whether a JSON body may hold more than `vectors`."""
+    """Return whether a JSON body may have other fields than `vectors`."""
     if body.count(b'"') == 2 and b'"vectors"' in body:
         return False
     return any(name in body for name in _MORE)
 
 
 class ModelRows(NamedTuple):
-    """The features X (m, w) that a model judges, of some of the rows, and their labels.
+    """The features X (m, w) of the rows that a model judges, and the labels of these rows.
 
-    `states` (n,) are those of all rows of the request, indices into `models.context.STATES`; None
-    where the detector judges every row.
+    `states` (n,) has the state of every row of the request, as an index into
+    `models.context.STATES`. It is None if the detector judges every row.
     """
 
     X: Matrix
@@ -80,10 +80,10 @@ class ModelRows(NamedTuple):
 
 
 class NormalRows(NamedTuple):
-    """The rows of a normal batch that can be learned: `model`, out of the rows `sent`.
+    """A normal batch: all rows as `sent`, and the rows for the `model` that can be learned.
 
-    `vouched`: a person vouches for all of them. `trace` is the trace id of the request. Rows that
-    wait for their detector's context to be chosen are in `model` as they were sent.
+    `vouched` is True if a person vouches for all rows. `trace` is the trace id of the request. As
+    long as the context of the detector is not chosen, `model` has the rows as they were sent.
     """
 
     model: ModelRows
@@ -103,8 +103,8 @@ def read(
 ) -> RequestRows:
     """Return the rows of a body of media type `kind` for a detector of `dimension` columns.
 
-    Raises BadVectors naming row and column. `by` is what the query says of a table's columns. The
-    body of a `normal` batch may hold `vouch` too.
+    Raises BadVectors with row and column. `by` names the special columns of a table. If `normal`,
+    the body may have the field `vouch` too.
     """
     gaps = config.missing == "impute"
     if kind == JSON and (has_more(body) or (normal and b'"vouch"' in body)):
@@ -123,7 +123,7 @@ def read(
 
 
 def check_by_position(config: Config) -> None:
-    """Raise Unprocessable where rows by position cannot say what they hold: words."""
+    """Raise Unprocessable if a column is a category: only rows by name can hold words."""
     if config.words:
         raise Unprocessable(
             "A detector with a category among its columns takes rows by name: `records`, "
@@ -132,7 +132,7 @@ def check_by_position(config: Config) -> None:
 
 
 def labelled_rows(X: Matrix) -> NormalRows:
-    """Return rows X (n, w) that a person labelled normal, as a model sees them."""
+    """Return a normal batch of features X (n, w) that a person labelled normal."""
     return NormalRows(ModelRows(X), RawBatch(X, None))
 
 
@@ -141,7 +141,7 @@ def normal_rows(
 ) -> NormalRows:
     """Return the rows of a normal batch that can be learned. Raises BadVectors.
 
-    Where the detector takes gaps, a row is learned if at least half of it was observed.
+    A row with missing values can be learned if at least half of its values were observed.
     """
     rows = read(kind, body, config, by, config.dimension, normal=True)
     few = 2 * np.isnan(rows.X).sum(axis=1) > rows.X.shape[1]
@@ -161,7 +161,7 @@ def normal_rows(
 
 
 def not_learned(rows: ModelRows) -> dict[str, dict[str, int]]:
-    """Return what the answer to a normal batch says of rows that are not judged."""
+    """Return the field `not_learned` of an answer: the number of unjudged rows by state."""
     if rows.states is None:
         return {}
     states, counts = np.unique(rows.states[rows.states != SCORED], return_counts=True)
@@ -174,7 +174,7 @@ def not_learned(rows: ModelRows) -> dict[str, dict[str, int]]:
 
 
 def model_rows(rows: RequestRows, config: Config, rules: RowRules) -> ModelRows:
-    """Return the rows that the model judges: all, or those that are on and have a whole context."""
+    """Return the rows that the model judges: those that are on and have a whole context."""
     labels, names = rows.labels, config.column_names(config.width or rows.X.shape[1])
     off = rules.off_rows(rows.X, names)
     context = config.derived_by
@@ -207,7 +207,7 @@ def model_rows(rows: RequestRows, config: Config, rules: RowRules) -> ModelRows:
 def _read_json(
     body: bytes, dimension: int | None, config: Config, by: ByName, *, normal: bool
 ) -> RequestRows:
-    """Return the rows of a JSON body with `vectors` or `records`, and what else it holds."""
+    """Return the rows of a JSON body with `vectors` or `records`, and its other fields."""
     gaps = config.missing == "impute"
     reader = None
     if config.names is not None:
@@ -223,7 +223,7 @@ def _read_json(
         raise BadVectors("Give one of `vectors` and `records`.")
     if by_name:
         if reader is None:
-            Columns.of(config)  # says what is missing
+            Columns.of(config)  # raises an error that names what is missing
             raise AssertionError("a detector with names has a reader")
         X = reader.read(by_name)
     else:
@@ -235,13 +235,13 @@ def _read_json(
 
 
 def _check_once(body: bytes) -> None:
-    """Raise BadVectors where a field is given more than once: a reader would take either."""
+    """Raise BadVectors if a field is given twice: readers would differ in which one they take."""
     if all(body.count(b'"%b"' % name.encode()) <= 1 for name in NORMAL_FIELDS):
         return
     pairs: list[tuple[str, Any]] = []
 
     def note(latest: list[tuple[str, Any]]) -> None:
-        pairs[:] = latest  # the outermost object is read last
+        pairs[:] = latest  # json calls this last for the outermost object
 
     json.loads(body, object_pairs_hook=note)
     names = [name for name, _ in pairs]
@@ -259,7 +259,7 @@ def _problem(
     *,
     gaps: bool,
 ) -> BadVectors:
-    """Return the problem that a decoder's `error` over `body`, of the fields `known`, means."""
+    """Return the problem that a decoder's `error` about `body` means. `known` are its fields."""
     text = str(error)
     if text.startswith("Object contains unknown field"):
         return BadVectors(f"Unknown field; the fields are {', '.join(known)}.")
@@ -284,7 +284,7 @@ def _problem(
 def _malformed(
     body: bytes, dimension: int | None, reader: Records | None, *, gaps: bool
 ) -> BadVectors:
-    """Return the place of what is no JSON: NaN and Infinity stand where a number is wanted."""
+    """Return the problem for invalid JSON. For NaN and Infinity it names row and column."""
     if (words := foreign_encoding(body)) is not None:
         return BadVectors(words)
     try:

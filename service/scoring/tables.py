@@ -1,4 +1,4 @@
-"""Rows by name in CSV with a header and in an Arrow IPC stream."""
+"""Reads rows by name from CSV with a header, and from an Arrow IPC stream."""
 
 import csv
 import io
@@ -23,7 +23,10 @@ _LONGEST_CELL = 2**17  # characters
 
 @dataclass(frozen=True, slots=True)
 class ByName:
-    """Which columns of a table hold time, source and id, and which are left out."""
+    """The columns of a table that hold time, source and id, and the columns to `drop`.
+
+    With `extra`, unknown columns are ignored.
+    """
 
     time: str | None = None
     source: str | None = None
@@ -33,7 +36,7 @@ class ByName:
 
 
 def read_csv(body: bytes, columns: Columns, by: ByName, *, gaps: bool) -> tuple[Matrix, RowLabels]:
-    """Return the rows (n, d) of CSV with a header, and their labels; BadVectors."""
+    """Return the rows (n, d) of CSV with a header, and their labels. Raises BadVectors."""
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -77,9 +80,9 @@ def read_csv(body: bytes, columns: Columns, by: ByName, *, gaps: bool) -> tuple[
 def read_arrow(
     body: bytes, columns: Columns, by: ByName, *, gaps: bool
 ) -> tuple[Matrix, RowLabels]:
-    """Return the rows (n, d) of an Arrow IPC stream, and their labels; BadVectors."""
+    """Return the rows (n, d) of an Arrow IPC stream, and their labels. Raises BadVectors."""
     try:
-        import pyarrow as pa  # an extra, and slow to import
+        import pyarrow as pa  # optional, and slow to import
         from pyarrow import ipc
     except ImportError:
         raise UnsupportedMedia("Reading Arrow takes pyarrow, which is not installed.") from None
@@ -125,7 +128,7 @@ def _matrix(
     *,
     gaps: bool,
 ) -> Matrix:
-    """Return the detector's columns of a table, (n, d), NaN where a cell is blank."""
+    """Return the detector's columns of a table, (n, d). A blank cell is NaN. Raises BadVectors."""
     aside = {name for name in (by.time, by.source, by.id) if name is not None}
     for name in (*aside, *by.drop):
         if name not in header:
@@ -142,12 +145,12 @@ def _matrix(
             raise blank(columns, int(missing.argmax()), place)
         found.append(one)
     with np.errstate(over="ignore"):
-        # What is beyond float32 becomes infinite, and is refused with its place.
+        # A number out of range becomes infinite; the later check refuses it with row and column.
         return np.column_stack(found).astype(np.float32)
 
 
 def _words(values: Sequence[object]) -> npt.NDArray[np.float64]:
-    """Return the codes of a column's words, NaN where one is missing; BadCell."""
+    """Return the codes of the words of a column, NaN for a missing word. Raises BadCell."""
     known: dict[str | None, float] = {None: np.nan}
     codes = np.empty(len(values))
     for row, value in enumerate(values):
@@ -168,5 +171,5 @@ def _time_cell(cell: str) -> str | float:
 
 
 def named(text: str) -> tuple[str, ...]:
-    """Return the names in a list that commas separate."""
+    """Return the names in a comma-separated list."""
     return tuple(name for name in text.split(",") if name)

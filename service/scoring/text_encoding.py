@@ -1,4 +1,4 @@
-"""Encodings of JSON other than UTF-8, which Windows tools write and nobody should send."""
+"""Detects JSON in a wrong encoding (UTF-16, UTF-32, or with a byte order mark)."""
 
 import codecs
 
@@ -12,12 +12,12 @@ _MARKS = (
 
 
 def foreign_encoding(body: bytes) -> str | None:
-    """Return a sentence on a body that is text, but not UTF-8 alone; None for any other."""
+    """Return an error text for a body in a wrong encoding, or None for any other body."""
     for mark, words in _MARKS:
         if body.startswith(mark):
             return f"The body {words}: send UTF-8 without a byte order mark."
     head = body[:4]
-    # JSON begins with two ASCII characters: in UTF-16 without a mark every other byte is zero.
+    # JSON begins with two ASCII characters. In UTF-16, one byte of each of them is zero.
     if len(head) >= 2 and (head[0] == 0) != (head[1] == 0):
         return "The body is in UTF-16: send UTF-8 without a byte order mark."
     return None

@@ -1,7 +1,8 @@
-"""A request body to the matrix that it stands for, or the reason why it is none.
+"""Reads the body of a request as a matrix, or says why the body is not one.
 
-Every reader returns a float32 matrix (n, d), C order, finite, n >= 1, or raises BadVectors naming
-row and column, counted from zero. Nothing is ever unpickled, and nothing sent is repeated.
+`matrix` returns a float32 matrix (n, d) in C order, with n >= 1, or raises BadVectors. BadVectors
+names the row and the column, both counted from zero. No reader unpickles anything. No error
+repeats the data that the client sent.
 """
 
 import functools
@@ -21,22 +22,23 @@ Matrix = npt.NDArray[np.float32]
 JSON = "application/json"
 OCTETS = "application/octet-stream"
 NPY = "application/x-npy"
-NDJSON = "application/x-ndjson"  # these three name their columns
+NDJSON = "application/x-ndjson"  # this type and the next two name their columns
 CSV = "text/csv"
 ARROW = "application/vnd.apache.arrow.stream"
 BUILT = (JSON, OCTETS, NPY, NDJSON, CSV, ARROW)
 
-MAX_DIMENSION = 65_536  # as the detector config has it
-MAX_ROWS = 2**20  # in one request: its JSON answer then has about 60 MB
+MAX_DIMENSION = 65_536  # the same limit as in the detector config
+MAX_ROWS = 2**20  # in one request; the JSON answer to so many rows has about 60 MB
 
-_FEW = 4096  # bytes of JSON that boxed numbers are fast enough for
+_FEW = 4096  # bytes of JSON up to which a list of Python floats is fast enough
 
 
 def media_type(content_type: str | None) -> str:
-    """Return which of the built types a Content-Type header names.
+    """Return the media type that a Content-Type header names.
 
-    Raises UnsupportedMedia, listing the built ones, for another and for none: a page of another
-    web origin can send a body of a few plain types, or of none, without being asked for consent.
+    Raises UnsupportedMedia for a type that no reader takes, and for a missing header. A missing
+    header is an error for safety: a page of another web origin can send a body without a type,
+    or with one of a few plain types, and the browser sends no preflight request before it.
     """
     if content_type == JSON:
         return JSON
@@ -47,10 +49,11 @@ def media_type(content_type: str | None) -> str:
 
 
 def matrix(kind: str, body: bytes, dimension: int | None, *, gaps: bool = False) -> Matrix:
-    """Return the matrix that `body`, of media type `kind`, stands for.
+    """Return the matrix in a `body` of media type `kind`. Raises BadVectors.
 
-    `dimension` is the detector's, None where it has none yet; octet-stream needs it. With `gaps`
-    a JSON null, and NaN in the other types, stands for what was not observed, and is NaN here.
+    `dimension` is that of the detector, or None while the detector has no dimension; an
+    octet-stream needs it. With `gaps` a value may be missing: null in JSON, NaN in the other
+    types. A missing value is NaN in the matrix.
     """
     if kind == JSON:
         X = json_vectors.read(body, dimension, gaps=gaps)
@@ -62,9 +65,10 @@ def matrix(kind: str, body: bytes, dimension: int | None, *, gaps: bool = False)
 
 
 def packed(content_type: str | None, body: bytes, dimension: int) -> bytes | None:
-    """Return the rows of a small, right body as little-endian float32, one after the other.
+    """Return the rows of a valid body as little-endian float32, one after the other.
 
-    None for everything else, right or wrong: `matrix` then reads it, or says what is wrong.
+    This is the fast path. It returns None for a body that it does not take, valid or not: the
+    caller then calls `matrix`, which reads the body or raises the error.
     """
     if content_type == OCTETS:
         whole = body and not len(body) % (4 * dimension)
@@ -76,7 +80,7 @@ def packed(content_type: str | None, body: bytes, dimension: int) -> bytes | Non
         return X.tobytes() if X is not None and np.isfinite(X).all() else None
     rows = json_vectors.rows(body)
     try:
-        # Refuses rows of another length, and numbers beyond float32.
+        # `pack` raises for a row of another length, and for a number out of range of float32.
         pack = _packer(dimension)
         return (b"".join([pack(*row) for row in rows]) or None) if rows else None
     except (struct.error, OverflowError):
@@ -89,9 +93,10 @@ def _packer(dimension: int) -> Callable[..., bytes]:
 
 
 def check(X: Matrix, dimension: int | None, *, gaps: bool = False) -> Matrix:
-    """Return `X` (n, d) when it has rows, the detector's dimension, and only finite numbers.
+    """Return `X` (n, d) unchanged if it is valid. Raises BadVectors or TooLarge if not.
 
-    With `gaps` NaN is taken too, as long as a row has a number.
+    `X` is valid if it has rows, the dimension of the detector, and only finite numbers. With
+    `gaps` a row may also hold NaN, but at least one value of the row must be a number.
     """
     n, d = X.shape
     if n == 0:
@@ -101,7 +106,7 @@ def check(X: Matrix, dimension: int | None, *, gaps: bool = False) -> Matrix:
     if n > MAX_ROWS:
         raise TooLarge(f"At most {MAX_ROWS} vectors in one request.")
     if dimension is not None and d != dimension:
-        # The column is the first that is missing, or the first too many.
+        # The error names the first column that is missing, or the first column that is too many.
         text = f"The vector has {d} numbers; the detector takes {dimension}."
         raise BadVectors(text, row=0, column=min(d, dimension))
     if d > MAX_DIMENSION:

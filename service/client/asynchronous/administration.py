@@ -15,42 +15,42 @@ from service.client.transport import Call, as_json, listed, nothing
 
 
 class Administration(AsyncConnection):
-    """Looks after a service, and after who may use it."""
+    """Shows the state of a service, and manages its templates and API keys."""
 
     async def live(self) -> Health:
-        """Return what `/healthz` says."""
+        """Return the answer of `/healthz`: whether the process is alive."""
         return await self.send(Call("GET", "/healthz", as_json(Health)))
 
     async def health(self) -> Health:
-        """Return what `/readyz` says."""
+        """Return the answer of `/readyz`: whether the service is ready."""
         return await self.send(Call("GET", "/readyz", as_json(Health)))
 
     async def service(self) -> ServiceAnswer:
-        """Return how the store, the workers and the API processes are."""
+        """Return the state of the store, the workers and the API processes."""
         return await self.send(Call("GET", "/v1/service", as_json(ServiceAnswer)))
 
     async def work(self) -> Work:
-        """Return how many detectors are due or retrained, and the longest wait in seconds."""
+        """Return how many detectors are due or in retraining, and the longest wait in seconds."""
         return await self.send(Call("GET", "/v1/work", as_json(Work)))
 
     async def metrics(self) -> str:
-        """Return the page that Prometheus scrapes."""
+        """Return the metrics in the text format of Prometheus."""
         return await self.send(Call("GET", "/metrics", lambda answer: answer.text))
 
     async def template(self, name: str) -> DetectorConfig:
-        """Return the config that the detectors of a template's entities are made with."""
+        """Return the config of a template, which new detectors of its entities get."""
         where = f"/v1/templates/{quote(name, safe='')}"
         return await self.send(Call("GET", where, as_json(DetectorConfig)))
 
     async def create_template(
         self, name: str, config: DetectorConfig | dict[str, Any] | None = None
     ) -> DetectorConfig:
-        """Make a template, or change the one that is there; return its config in full."""
+        """Create a template, or set its config; return its config in full."""
         where = f"/v1/templates/{quote(name, safe='')}"
         return await self.send(Call("PUT", where, as_json(DetectorConfig), {"json": config or {}}))
 
     async def keys(self) -> list[ApiKey]:
-        """Return what each stored API key allows."""
+        """Return every stored API key with what it allows."""
         return await self.send(Call("GET", "/v1/keys", listed("keys", ApiKey)))
 
     async def create_key(
@@ -60,20 +60,20 @@ class Administration(AsyncConnection):
         detectors: Sequence[str] | None = None,
         **bounds: Any,
     ) -> ApiKey:
-        """Make an API key; its `key` is shown this once.
+        """Create an API key. Only this answer shows its secret, as `key`.
 
-        `bounds` are `requests_per_second` and `max_body_bytes`.
+        `bounds` may hold `requests_per_second` and `max_body_bytes`.
         """
         asked = {"name": name, "scopes": list(scopes), **bounds}
         sent = {"json": asked | present(detectors=detectors)}
         return await self.send(Call("POST", "/v1/keys", as_json(ApiKey), sent, repeatable=False))
 
     async def revoke_key(self, key_id: str) -> None:
-        """Let nobody in with this key any more."""
+        """Revoke an API key: the service accepts it no longer."""
         return await self.send(Call("DELETE", f"/v1/keys/{quote(key_id, safe='')}", nothing))
 
     async def audit(self, name: str | None = None, *, of: str = "keys") -> list[AuditEntry]:
-        """Return the audit trail of a detector, else `of` `keys` or `templates`, oldest first."""
+        """Return an audit trail, oldest first: of a detector, or `of` `keys` or `templates`."""
         where = "/v1/audit" if name is None else path(name, "audit")
         entries: list[AuditEntry] = []
         after: int | None = 0

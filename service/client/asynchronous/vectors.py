@@ -1,4 +1,4 @@
-"""Calls that carry vectors: score and teach.
+"""Calls that score vectors, learn vectors and label vectors.
 
 Written by `make docs` from the module of the same name one folder up.
 """
@@ -19,11 +19,11 @@ from service.client.asynchronous.connection import AsyncConnection
 from service.client.encoding import Sent, path, present, rows
 from service.client.transport import Call, as_json
 
-_RETRAIN_WAIT_SECONDS = 300  # the most that one request may ask for
+_RETRAIN_WAIT_SECONDS = 300  # the longest wait that the service allows
 
 
 class Vectors(AsyncConnection):
-    """Scores vectors, and teaches what is normal."""
+    """Scores vectors, and sends normal vectors and labels."""
 
     async def score(
         self,
@@ -35,12 +35,12 @@ class Vectors(AsyncConnection):
         record: bool = True,
         **said: Any,
     ) -> ScoreAnswer:
-        """Score the rows of an (n, d) matrix, NaN what was not observed, or records by name.
+        """Score the rows of an (n, d) matrix, or records by name; NaN is a missing value.
 
-        The answer has an entry a row.
-        `version` pins one, `explain` adds so many contributions a row. `said` may hold
-        `timestamps`, `sources`, `ids` and `context_rows`, as the service has them. Without
-        `record` the request is left out of events, incidents, drift and history.
+        The answer has one entry a row. `version` scores with this version, not with the champion.
+        `explain` is the number of contributions to return for each row. `said` may hold the
+        fields `timestamps`, `sources`, `ids` and `context_rows` of the body. With `record=False`
+        the request does not count for events, incidents, drift and history.
         """
         query = present(version=version, explain=explain, record=None if record else "false")
         sent = {"params": query, **rows(vectors, said)}
@@ -49,11 +49,11 @@ class Vectors(AsyncConnection):
     async def learn(
         self, name: str, vectors: Sent, key: str | None = None, **said: Any
     ) -> NormalAnswer:
-        """Send the rows of an (n, d) matrix as a normal batch, with what is `said` of them.
+        """Send the rows of an (n, d) matrix as a normal batch, with the fields `said`.
 
-        `vouch=True` says that a person vouches for them, those too that alarmed when scored.
-        With a `key` (an Idempotency-Key) a repeated call stores nothing twice, so it is repeated
-        when it fails; without one it is tried once.
+        `vouch=True` says that a person vouches for all rows, even for rows that alarmed.
+        With a `key` (an Idempotency-Key) a repeated call stores nothing twice. So a failed call
+        is repeated if it has a `key`. A call without a `key` is sent once.
         """
         sent = rows(vectors, said)
         if key is not None:
@@ -67,9 +67,9 @@ class Vectors(AsyncConnection):
         wait: float = _RETRAIN_WAIT_SECONDS,
         weights: str | Mapping[str, float] | None = None,
     ) -> LastRetraining | None:
-        """Retrain on what is buffered, with `weights` for this one run.
+        """Retrain on the buffered vectors; `weights` hold for this run only.
 
-        The answer is the outcome, or None when `wait` seconds are over first.
+        Return the outcome, or None if the retraining takes longer than `wait` seconds.
         """
         sent = {"json": {"wait": wait, **present(weights=weights)}, "timeout": wait + 30}
         return await self.send(
@@ -79,9 +79,9 @@ class Vectors(AsyncConnection):
     async def feedback(
         self, name: str, labels: Sequence[Mapping[str, object]], key: str | None = None
     ) -> FeedbackAnswer:
-        """Label recorded events or vectors: `{"label": "normal", "event": id}` each.
+        """Label events or vectors. A label is, for example, `{"label": "normal", "event": id}`.
 
-        With a `key` (an Idempotency-Key) the call is repeated when it fails.
+        With a `key` (an Idempotency-Key) a failed call is repeated.
         """
         headers = present(**{"idempotency-key": key})
         sent = {"json": {"labels": list(labels)}, "headers": headers}
@@ -91,7 +91,7 @@ class Vectors(AsyncConnection):
 
 
 def _outcome(answer: httpx.Response) -> LastRetraining | None:
-    """Return how a retraining ended, None where it has not."""
+    """Return the outcome of a retraining, or None if it has not ended."""
     if answer.status_code != httpx.codes.OK:
         return None
     return as_json(RetrainAnswer)(answer)["last_retraining"]

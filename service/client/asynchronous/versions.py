@@ -1,4 +1,4 @@
-"""Calls about versions: their records and artifacts, and which of them is champion.
+"""Calls about versions: their records, their artifacts, and the choice of the champion.
 
 Written by `make docs` from the module of the same name one folder up.
 """
@@ -12,7 +12,7 @@ _SAFETENSORS = "application/vnd.safetensors"
 
 
 class Versions(AsyncConnection):
-    """Shows versions, moves them between services, and decides which one serves."""
+    """Shows versions, exports and imports them, and chooses the champion."""
 
     async def versions(self, name: str) -> list[VersionRecord]:
         """Return every version's record."""
@@ -29,21 +29,21 @@ class Versions(AsyncConnection):
         return await self.send(Call("GET", path(name, "versions", number, "artifact"), as_bytes))
 
     async def sample(self, name: str, number: int, n: int = 25, seed: int = 0) -> Sample:
-        """Return n rows that a version's generator draws: what it remembers."""
+        """Return n rows that the generator of a version draws."""
         sent = {"params": {"n": n, "seed": seed}}
         return await self.send(
             Call("GET", path(name, "versions", number, "sample"), as_json(Sample), sent)
         )
 
     async def import_version(self, name: str, artifact: bytes) -> VersionRecord:
-        """Store an artifact as a version of its own, which serves once it is promoted."""
+        """Store an artifact as a new version. The version serves after it is promoted."""
         sent = {"content": artifact, "headers": {"content-type": _SAFETENSORS}}
         return await self.send(
             Call("POST", path(name, "versions"), as_json(VersionRecord), sent, repeatable=False)
         )
 
     async def promote(self, name: str, number: int, generation: int | None = None) -> Promoted:
-        """Make a version the champion; with `generation`, only if that is still the current one."""
+        """Make a version the champion; with `generation`, only if this generation is current."""
         tag = None if generation is None else f'"{generation}"'
         sent = {"json": {"version": number}, "headers": present(**{"if-match": tag})}
         return await self.send(
@@ -51,6 +51,6 @@ class Versions(AsyncConnection):
         )
 
     async def generations(self, name: str) -> list[Generation]:
-        """Return who moved the champion, how and why."""
+        """Return every change of the champion, with its time, person and reason."""
         read = listed("generations", Generation)
         return await self.send(Call("GET", path(name, "generations"), read))
