@@ -171,9 +171,10 @@ class Scaler:
 
         A category takes the value of its largest slot.
         """
-        scaled = unsquash(Y.astype(np.float64))
-        X = (scaled if self.bend is None else self.bend.inverse(scaled)) * self.scale
-        X += self.location
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is clipped below
+            scaled = unsquash(Y.astype(np.float64))
+            X = (scaled if self.bend is None else self.bend.inverse(scaled)) * self.scale
+            X += self.location
         found: Array = np.clip(np.nan_to_num(X, copy=False), -3.4e38, 3.4e38).astype(np.float32)
         return found if self.slots is None else self.slots.decode(found)
 

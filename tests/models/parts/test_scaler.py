@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -69,3 +70,12 @@ def test_a_scaler_that_reaches_further_moves_nothing_that_was_learned() -> None:
     assert first.reaching(old, known, np.array([False, True])).bend is None
     wild = np.where(rng.random(old.shape) < 0.02, np.float32(1e6), old)
     assert first.reaching(wild, known, np.array([False, False])).bend is None
+
+
+@pytest.mark.parametrize("far", [1e3, 1e30, -1e30])
+def test_a_value_beyond_all_numbers_is_clipped_without_a_warning(far: float) -> None:
+    """A generator may draw what float32 cannot hold in the client's units."""
+    scaler = Scaler.fit(np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32))
+    X = scaler.inverse(np.full((2, 3), far, np.float32))
+    assert np.isfinite(X).all()
+    assert (np.sign(X) == np.sign(far)).all()
