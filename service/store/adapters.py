@@ -1,4 +1,4 @@
-"""Every adapter of an API process over one connection pool, opened and closed together."""
+"""All store adapters of an API process. They share one connection pool."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -26,7 +26,7 @@ from service.store.templates import Templates
 from service.store.traffic import TrafficStore
 from service.store.words import Words
 
-_LISTENING_SECONDS = 5.0  # above the pause between two looks at a subscription
+_LISTENING_SECONDS = 5.0  # longer than the poll interval of a subscription
 
 
 def api_keys(settings: Settings, redis: Redis) -> ApiKeys:
@@ -104,7 +104,7 @@ class Stores:
 
     @classmethod
     async def open(cls, settings: Settings, url: str) -> Self:
-        """Return adapters for the store at `url`; nothing connects before its first use."""
+        """Return adapters for the store at `url`; each client connects at its first use."""
         redis = await connect(url)
         return cls(
             redis,

@@ -1,4 +1,4 @@
-"""API keys in the store: made, listed, revoked. The store never holds their secrets."""
+"""Creates, lists and revokes API keys in the store. The store never holds their secrets."""
 
 import secrets
 from dataclasses import replace
@@ -53,18 +53,18 @@ _WHERE = {"keys": API_KEYS, "audit": KEYS_AUDIT, "nonce": KEYS_NONCE}
 
 
 class State(NamedTuple):
-    """The name of one state of the key table: its changes so far, and the nonce of the last one.
+    """One state of the key table: its number of changes, and the nonce of the latest change.
 
-    The nonce begins with the milliseconds since 1970 at which it was drawn. It tells apart what a
-    store that was restored from a copy would number alike, and is empty where the first release
-    wrote last.
+    The nonce begins with its time in milliseconds since 1970. A store that was restored from a copy
+    may number two different states alike: their nonces differ. The nonce is empty if the first
+    release made the latest change.
     """
 
     revision: int
     nonce: str
 
     def older(self, other: "State") -> bool:
-        """Return whether this state is older than `other`, by the store's clock where known."""
+        """Return whether this state is older than `other`, by the store's clock if known."""
         mine, theirs = (int(one.nonce.partition("-")[0] or 0) for one in (self, other))
         return self.revision < other.revision and mine <= theirs
 
@@ -77,7 +77,7 @@ class ApiKeys:
         self._most = most
 
     async def create(self, grant: Grant, *, who: str = "") -> Grant:
-        """Store what a key allows; return it with its time. Conflict if there are too many keys."""
+        """Store a grant; return it with its time. Raises Conflict if the table is full."""
         allowed = {
             "name": grant.name,
             "scopes": sorted(grant.scopes),
@@ -100,7 +100,7 @@ class ApiKeys:
         return replace(grant, created=created)
 
     async def revoke(self, identity: str, *, who: str = "") -> None:
-        """Delete a key; Unknown if there is no such key."""
+        """Delete a key; raises Unknown if there is no such key."""
         args = {
             "id": identity,
             "nonce": secrets.token_hex(8),
@@ -110,7 +110,7 @@ class ApiKeys:
             raise Unknown("There is no such key.")
 
     async def state(self) -> State:
-        """Return the name of the table's present state."""
+        """Return the present state of the key table."""
         pipe = self._redis.pipeline(transaction=True)
         pipe.hget(API_KEYS, _REVISION)
         pipe.get(KEYS_NONCE)
@@ -118,7 +118,7 @@ class ApiKeys:
         return State(int(revision or 0), (nonce or b"").decode())
 
     async def read(self) -> tuple[State, list[Grant]]:
-        """Return the state, and all keys as they stand at it, oldest first."""
+        """Return the present state of the key table, and all its keys, oldest first."""
         pipe = self._redis.pipeline(transaction=True)
         pipe.hgetall(API_KEYS)
         pipe.get(KEYS_NONCE)
@@ -141,7 +141,7 @@ def _grant(identity: str, held: dict[str, Any]) -> Grant:
         id=identity,
         name=held["name"],
         digest=bytes.fromhex(held["digest"]),
-        # A scope of a later release grants nothing here.
+        # A scope that only a later release knows grants nothing here.
         scopes=frozenset(Scope(scope) for scope in held["scopes"] if scope in set(Scope)),
         detectors=None if detectors is None else frozenset(detectors),
         requests_per_second=held["requests_per_second"],

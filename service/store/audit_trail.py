@@ -1,10 +1,10 @@
-"""The audit trail: who changed what of a detector, from what, to what, and why.
+"""The audit trail of a detector: each entry says who changed what, from what to what, and why.
 
-A trail is append-only, and its entries form a chain: the hash of an entry covers the hash of the
-entry before and its own text. It is SHA-1, the only digest that the store's scripts can compute. A
-person who kept an earlier hash can check that no entry up to it was altered, removed or inserted,
-since that would need a second preimage. Each change and its entry are written by one script. The
-API keys and the templates belong to no detector and have a trail each.
+A trail is append-only, and its entries form a chain: the hash of an entry covers the entry's text
+and the hash of the entry before. The hash is SHA-1, the only digest that scripts in Redis can
+compute. A person who kept an earlier hash can check that no entry up to that hash was altered,
+removed or inserted: such a change would need a second preimage. One script writes a change together
+with its entry. API keys and templates belong to no detector: each kind has its own trail.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from service.store.connection import ask
 from service.store.redis_keys import KEYS_AUDIT, TEMPLATES_AUDIT, Keys
 
 PAGE = 1000
-OF = {"keys": KEYS_AUDIT, "templates": TEMPLATES_AUDIT}  # trails of no detector
+OF = {"keys": KEYS_AUDIT, "templates": TEMPLATES_AUDIT}  # trails that belong to no detector
 
 
 class Audit:
@@ -31,13 +31,13 @@ class Audit:
     ) -> list[WrittenEntry]:
         """Return up to `limit` entries from number `after` + 1 on, oldest first.
 
-        They are the detector's, or, with no `name`, those `of` the API keys or the templates.
+        The trail is that of detector `name`. Without `name`, `of` selects API keys or templates.
         """
         client, key = self._redis, OF[of] if name is None else Keys(name).audit
         first = await ask(client, client.xrange(key, count=1))
         if not first:
             return []
-        # Entries are numbered without gaps, but a stream is read by time: read on to the page.
+        # A stream is read by time, not by entry number, so entries before the page are read too.
         found: list[WrittenEntry] = []
         at = "-"
         while len(found) < limit:

@@ -1,7 +1,8 @@
-"""The buffer: it keeps normal batches durably from their acknowledgement until they are learned.
+"""The buffer: it keeps acknowledged normal batches durably until a version has learned them.
 
-One stream entry is one batch. Everything behind the cursor was consumed by a version or is parked;
-everything after it is buffered. Entries never move, except that a released range is appended anew.
+One stream entry is one batch. All entries up to the cursor are consumed by a version or parked. All
+entries after the cursor are buffered. An entry never moves, with one exception: releasing an entry
+appends it again at the end of the stream.
 """
 
 import asyncio
@@ -28,14 +29,14 @@ from service.store.due_index import DueIndex
 from service.store.group_commit import Group
 from service.store.redis_keys import IDEMPOTENCY_SECONDS, Keys, suffix
 
-MOST_ANSWERS = 10_000  # kept under one sender's Idempotency-Keys for a detector: 5 MiB at most
-SHARE_HELD = 0.5  # of the quarantine: what one sender of several may fill
-CHUNK_BYTES = 8 * 2**20  # of one reading: the store answers everybody else in between
+MOST_ANSWERS = 10_000  # answers kept for one sender and detector, 5 MiB at most
+SHARE_HELD = 0.5  # largest share of the quarantine for one of several senders
+CHUNK_BYTES = 8 * 2**20  # read at once; the store serves other clients in between
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """Bounds of a quarantine, and of one sender's share of new regimes in a buffer."""
+    """Bounds of a quarantine, and the largest share of a buffer for one sender's novel rows."""
 
     max_vectors: int = 100_000
     max_bytes: int = 64 * 2**20
@@ -43,7 +44,7 @@ class Holding:
 
 
 class OneSender(Exception):  # noqa: N818 - it is not an error: the batch is to be judged again
-    """One sender would have too large a share of new regimes in the buffer."""
+    """The novel rows of one sender would take too large a share of the buffer."""
 
 
 class Buffer:
@@ -80,15 +81,18 @@ class Buffer:
         sent: RawBatch | None = None,
         trace: str = "",
     ) -> Ingested:
-        """Store `matrix`, `(n, d)` finite float32, durably, or the first answer again.
+        """Store `matrix`, `(n, d)` finite float32, durably; return the answer.
 
-        As `verdict` says, or all of it in the buffer. `labelled`: a person labelled these rows
-        normal, so that a training needs no others. `sent` is the batch as the client sent it: a
-        repetition under the same key is told by it, and with something beside its rows it waits
-        for its detector's context. `trace` is the trace id of the request. Raises UnknownDetector,
-        BadVectors (another dimension), Unprocessable (the key came with another matrix),
-        BufferFull, OneSender, and StoreUnavailable: then the outcome is unknown, and only a caller
-        with a key may repeat it.
+        A repeated `idempotency_key` returns the first answer and stores nothing. `verdict` decides
+        which rows are buffered or held back; without it all rows are buffered. `labelled` means
+        that a person labelled the rows normal: then one row is enough for a training. `sent` is the
+        batch as the client sent it. A repetition is recognised by the rows of `sent`. Data beside
+        these rows is stored with them until the detector's context is chosen. `trace` is the
+        request's trace id.
+
+        Raises UnknownDetector, BadVectors (another dimension), Unprocessable (the key came with
+        another matrix), BufferFull, OneSender and StoreUnavailable. After StoreUnavailable the
+        outcome is unknown: only a caller with a key may repeat the call.
         """
         keys, payload = Keys(name), np.ascontiguousarray(matrix, dtype="<f4")
         n, d = matrix.shape
@@ -180,10 +184,10 @@ class Buffer:
         return Ingested(**orjson.loads(reply[1]), duplicate=again, buffered=reply[2])
 
     async def take(self, name: str) -> Experience | None:
-        """Return what waits to be learned, oldest first, or None when nothing does.
+        """Return the buffered batches as an experience, oldest first; None if there are none.
 
-        Whole batches only, so the bound is passed where the first alone is larger, or where fewer
-        than a training needs would be left. Nothing changes in the store.
+        Only whole batches are taken. So the experience exceeds its bound if the first batch alone
+        does, or if a smaller one would be too few for a training. The store is not changed.
         """
         keys, entries, n = Keys(name), [], 0
         held: list[Any] | None = None
@@ -238,5 +242,5 @@ async def _digest(*parts: bytes) -> str:
     def digest() -> str:
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
-    # A large matrix takes tens of milliseconds, in which the loop can serve others.
+    # A large matrix takes tens of milliseconds. A thread keeps the event loop free meanwhile.
     return await asyncio.to_thread(digest) if sum(map(len, parts)) > 2**20 else digest()

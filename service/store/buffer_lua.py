@@ -1,4 +1,4 @@
-"""The scripts of the buffer: a batch taken in, and entries read back."""
+"""The scripts of the buffer: INGEST stores a batch, ENTRIES reads entries."""
 
 from service.store.lua import NOW, READ
 from service.store.script import NamedScript
@@ -113,7 +113,7 @@ return {'stored', ARGS.answer, buffered}
     data="kept held",
 )
 
-# Entry by entry, so that no more than one of them is read in vain.
+# The script reads one entry at a time, so that it reads at most one entry too many.
 ENTRIES = NamedScript(
     READ
     + """

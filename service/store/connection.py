@@ -1,7 +1,7 @@
 """The connection to the store: clients, calls with a deadline, and the meaning of errors.
 
-Every call answers or fails within a deadline, and nothing is retried: after a time-out it is
-unknown whether a write happened, so only the caller can know whether repeating it is safe.
+Every call answers or fails within a deadline. Nothing is retried: after a time-out it is unknown
+whether a write happened, so only the caller can know whether a repetition is safe.
 """
 
 import asyncio
@@ -19,14 +19,14 @@ from service.problems import SILENT, StoreUnavailable
 from service.store.redis_keys import NOTIFY, REPLICATED
 from service.store.sentinel import is_watched, master_pool
 
-Connection = Redis  # for those outside this subpackage that carry one
+Connection = Redis  # for type annotations outside this subpackage
 
-DEADLINE = 0.8  # clients are promised an answer within 1 s; the rest is theirs and ours
-POOL = 64  # connections of one process; more callers than that wait, within the deadline
+DEADLINE = 0.8  # below the 1 s within which clients are promised an answer
+POOL = 64  # connections of one process; further callers wait, within the deadline
 
 Answer = TypeVar("Answer")
 
-# Replies of a server that is there but cannot serve now. Any other error reply is a bug of ours.
+# Errors of a server that runs but cannot serve now. Any other error reply is a bug of this service.
 _UNAVAILABLE = (
     "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM", "NOREPLICAS",
     "OOM", "READONLY", "TRYAGAIN", "UNKILLABLE", "WRONGPASS", "max number of clients",
@@ -41,8 +41,8 @@ class WeakStore(Exception):  # noqa: N818 - it states what is wrong
 async def connect(url: str, *, deadline: float = DEADLINE) -> Redis:
     """Return a client for `url` that connects at first use.
 
-    Any single call through it answers or fails within `deadline` seconds. Blocking reads and
-    subscriptions need a client of their own with a longer one.
+    Every single call answers or fails within `deadline` seconds. Blocking reads and subscriptions
+    need their own client with a longer deadline.
     """
     options: dict[str, Any] = {
         "max_connections": POOL,
@@ -53,7 +53,7 @@ async def connect(url: str, *, deadline: float = DEADLINE) -> Redis:
         "retry_on_timeout": False,
         "retry_on_error": [],
         "protocol": 2,
-        "driver_info": None,  # spares two round trips at every connect
+        "driver_info": None,  # saves two round trips for each connection
     }
     if is_watched(url):
         return Redis.from_pool(master_pool(url, deadline=deadline, **options))
@@ -63,7 +63,7 @@ async def connect(url: str, *, deadline: float = DEADLINE) -> Redis:
 
 @asynccontextmanager
 async def store_errors() -> AsyncIterator[None]:
-    """Turn errors of the connection and of the store into StoreUnavailable."""
+    """Convert errors of the connection and of the store to StoreUnavailable."""
     try:
         yield
     except ResponseError as error:
@@ -77,8 +77,9 @@ async def store_errors() -> AsyncIterator[None]:
 async def ask(redis: Redis, question: Awaitable[Answer]) -> Answer:
     """Return the store's answer; raise StoreUnavailable once the deadline of `redis` is over.
 
-    The question itself is never cancelled, only left alone: redis-py may lose a connection of its
-    pool for good when it is cancelled at the wrong moment. Its own time-outs end it soon after.
+    After the deadline `question` is abandoned, but never cancelled: a cancellation at the wrong
+    moment makes redis-py lose a connection of its pool for good. The time-outs of redis-py end the
+    call soon after.
     """
     asked = asyncio.ensure_future(question)
     asked.add_done_callback(_heard)
@@ -102,7 +103,7 @@ def cause(error: StoreUnavailable) -> str:
 
 
 async def refused(url: str, *, allow_weak: bool) -> str | None:
-    """Return why the store at `url` must not be used; None if it may be, or does not answer."""
+    """Return why the store at `url` must not be used; None if it may be used or does not answer."""
     async with await connect(url) as redis:
         try:
             await check_durability(redis, allow_weak=allow_weak)
@@ -114,7 +115,7 @@ async def refused(url: str, *, allow_weak: bool) -> str | None:
 
 
 async def unreachable(url: str) -> str | None:
-    """Return why the store at `url` does not answer, None if it answers."""
+    """Return why the store at `url` does not answer; None if it answers."""
     async with await connect(url) as redis:
         client: Any = redis
         try:
@@ -125,41 +126,41 @@ async def unreachable(url: str) -> str | None:
 
 
 def _heard(asked: "asyncio.Future[Any]") -> None:
-    # Nobody may be waiting any more; an error that nobody takes would be logged as forgotten.
+    # The caller may be gone. asyncio logs an exception that nobody has retrieved.
     if not asked.cancelled():
         asked.exception()
 
 
 def _is_unavailable(error: ResponseError) -> bool:
-    # redis-py strips the prefix of replies that it has a class for, such as ReadOnlyError.
+    # redis-py raises a subclass for some errors, such as ReadOnlyError, and removes their prefix.
     return type(error) is not ResponseError or str(error).startswith(_UNAVAILABLE)
 
 
 class Script:
-    """A Lua script, called by its hash; its source is sent to a server that does not know it."""
+    """A Lua script, called by its hash; its source is sent if the server does not know the hash."""
 
     def __init__(self, source: str, *, flags: str = "") -> None:
-        # With the first line, a server out of memory or read-only refuses the script before its
-        # first command instead of in the middle.
+        # Because of the first line, a server that is out of memory or read-only refuses the script
+        # before its first command, not in the middle.
         self.source = f"#!lua flags={flags}\n{source}".encode()
         self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
 
     async def __call__(self, redis: Redis, keys: Sequence[str], args: Sequence[Any] = ()) -> Any:
-        """Run it once over `keys` with `args`; StoreUnavailable when the outcome is unknown."""
+        """Run the script once; raises StoreUnavailable if the outcome is unknown."""
         return await ask(redis, self.run(redis, keys, args))
 
     async def run(self, redis: Any, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """Run the script without a deadline; the driver's errors are raised as they are."""
+        """Run the script without a deadline; raises the errors of redis-py unchanged."""
         try:
             return await redis.evalsha(self.sha, len(keys), *keys, *args)
-        except NoScriptError:  # nothing ran, so asking again is safe
+        except NoScriptError:  # the script did not run, so a repetition is safe
             return await redis.eval(self.source, len(keys), *keys, *args)
 
 
 async def replicated(redis: Redis, replicas: int) -> None:
-    """Wait until so many replicas have all earlier writes; raise StoreUnavailable otherwise.
+    """Wait until `replicas` replicas have all earlier writes; raise StoreUnavailable otherwise.
 
-    A replica follows one stream of writes: one that has a later write has the earlier ones too.
+    A replica applies writes in order: if it has a later write, it also has all earlier ones.
     """
     pipe: Any = redis.pipeline(transaction=False)
     pipe.set(REPLICATED, b"", px=1000)
@@ -173,9 +174,9 @@ async def replicated(redis: Redis, replicas: int) -> None:
 
 
 async def check_durability(redis: Redis, *, allow_weak: bool = False) -> tuple[str, ...]:
-    """Raise WeakStore unless the server keeps every write that it acknowledges.
+    """Raise WeakStore if the server can lose acknowledged writes.
 
-    With `allow_weak` the weaknesses are returned, in words, instead.
+    With `allow_weak` nothing is raised: the weaknesses are returned as sentences.
     """
     needed = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
     client: Any = redis
@@ -200,21 +201,21 @@ async def _settings(redis: Any, *names: str) -> dict[Any, Any]:
     except ResponseError as error:
         if not isinstance(error, NoPermissionError) and "unknown command" not in str(error):
             raise
-        return {}  # a hosted server that does not show its settings
+        return {}  # a hosted server may hide its settings
 
 
 def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-_LOOK_SECONDS = 1.0  # between looks at whether the connection still lives
+_LOOK_SECONDS = 1.0  # between two checks of the connection
 
 
 async def notifications(redis: Redis) -> AsyncIterator[str | None]:
-    """Yield the name of every detector that changes, and None when no message came for a while.
+    """Yield the name of every detector that changes; yield None if no message came for a while.
 
-    `redis` serves this alone: a subscription takes its connection for itself. A name announced
-    while nobody listens is lost, so listeners also poll. Raises StoreUnavailable.
+    `redis` must serve nothing else: a subscription occupies its connection. A notification is lost
+    if nobody listens, so listeners also poll. Raises StoreUnavailable.
     """
     async with store_errors(), redis.pubsub() as subscription:
         await subscription.subscribe(NOTIFY)

@@ -11,10 +11,11 @@ from service.store.redis_keys import DETECTORS, ENTITIES, TEMPLATES
 
 
 class DetectorNames:
-    """At most `max_detectors`, and `max_entities` beside them that templates made.
+    """The list of names: at most `max_detectors`, and also `max_entities` of entities.
 
-    The list lies in other slots of a cluster than the detectors. A name is in it before its
-    detector exists and is put there again after, lest a deletion took it out.
+    In a cluster the list and a detector lie in different slots, so no script can change both. A
+    name is added before its detector is made. It is added again afterwards, because a deletion may
+    have removed it in between.
     """
 
     def __init__(self, redis: Redis, *, max_detectors: int, max_entities: int) -> None:
@@ -22,7 +23,7 @@ class DetectorNames:
         self._max_detectors, self._max_entities = max_detectors, max_entities
 
     async def all(self) -> set[str]:
-        """Return the names of all detectors; one that is being made or deleted may be included."""
+        """Return the names of all detectors; it may include one that is being made or deleted."""
         members = await ask(self._redis, self._redis.smembers(DETECTORS))
         return {name.decode() for name in members}
 
@@ -41,7 +42,7 @@ class DetectorNames:
     async def claim(self, name: str) -> None:
         """Add the name of a detector that is about to be made.
 
-        Raises Conflict where it is one too many, or has no template.
+        Raises Conflict if there are too many detectors, or if an entity's template does not exist.
         """
         if await self.add(name) and (why := await self._refusal(name)):
             await self.remove(name)

@@ -35,7 +35,7 @@ _log = log.get(__name__)
 
 
 async def read(redis: Redis, names: Iterable[str]) -> dict[str, Detector]:
-    """Return those of `names` that exist and can be read, in one round trip; StoreUnavailable."""
+    """Read the detectors that exist and are readable in one round trip; raises StoreUnavailable."""
     wanted = [Keys(name) for name in names if NAME.fullmatch(name)]
     if not wanted:
         return {}
@@ -50,7 +50,7 @@ async def read(redis: Redis, names: Iterable[str]) -> dict[str, Detector]:
             if state:
                 found[keys.name] = from_state(keys.name, state, drift)
         except Unprocessable as problem:
-            # Written by a release that builds more; the others must not suffer for it.
+            # A later release may have written this state. The other detectors are still read.
             _log.error("config not read", detector=keys.name, why=problem.detail)
         except Exception:  # noqa: BLE001 - nor for a state that is damaged
             _log.exception("state not read", detector=keys.name)
@@ -122,7 +122,7 @@ POINTER = [
 
 
 def pointer(values: Sequence[bytes | None]) -> Pointer:
-    """Build a Pointer from the fields `POINTER`; ValueError where a number is none."""
+    """Build a Pointer from the fields `POINTER`; raises ValueError if a number is malformed."""
     uid, champion, generation, revision, *marks, sha256, changed = (
         (value or b"").decode() for value in values
     )
@@ -143,13 +143,13 @@ def pointer(values: Sequence[bytes | None]) -> Pointer:
 def _config(
     text: str, dimension: int | None, context: str
 ) -> tuple[DetectorConfig, ChosenContext | None]:
-    # Many detectors have one config: it is read once, and all of them share it.
+    # Many detectors have the same config: it is parsed once, and all of them share it.
     chosen = read_choice(context) if context else None
     return with_dimension(stored(text), dimension, chosen), chosen
 
 
 def _after(entry: str, cursor: str) -> bool:
-    """Return whether a stream's entry comes after the cursor; False for '', which is no entry."""
+    """Return whether a stream entry comes after the cursor; False for the empty id ''."""
     return bool(entry) and _place(entry) > _place(cursor)
 
 

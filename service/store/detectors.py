@@ -1,4 +1,4 @@
-"""Detectors in the store: made, configured, listed, asked to retrain, deleted."""
+"""Makes, configures, lists, mutes and deletes detectors, and queues their retrainings."""
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,10 +31,10 @@ from service.store.redis_keys import NOTIFY, Keys
 
 _log = log.get(__name__)
 
-TOMBSTONE_SECONDS = 7 * 24 * 3600  # longer than any API process stays away from the store
+TOMBSTONE_SECONDS = 7 * 24 * 3600  # longer than an API process can be cut off from the store
 _AT_ONCE = 100  # detectors read in one round trip
-_POLLED_AT_ONCE = 500  # pointers: ten thousand at once take longer than the deadline
-_ROUNDS = 20  # of a change that others' changes make start again
+_POLLED_AT_ONCE = 500  # ten thousand pointers at once would exceed the deadline
+_ROUNDS = 20  # attempts to make a change while others change too
 
 
 class Detectors:
@@ -57,10 +57,10 @@ class Detectors:
     ) -> tuple[bool, Detector]:
         """Make the detector, or change its configuration; return whether it was made.
 
-        The fields `kept` stay as they are on one that exists. A configuration equal to the present
-        one changes nothing. Raises Unprocessable for a name that is none, and Conflict for one
-        detector too many or another dimension or other feature names than those of vectors that
-        it holds.
+        If the detector exists, its config keeps the present values of the fields `kept`. An equal
+        configuration changes nothing. Raises Unprocessable for an invalid name. Raises Conflict if
+        there are too many detectors, or if the dimension or the feature names contradict the
+        vectors that the detector holds.
         """
         if not NAME.fullmatch(name):
             raise Unprocessable(f"A detector's name matches {NAME.pattern}.")
@@ -84,8 +84,8 @@ class Detectors:
     ) -> Detector:
         """Apply `change` to the detector's config, and return the detector.
 
-        `change` is asked again where others were quicker. Raises what it raises, UnknownDetector,
-        Unprocessable, and Conflict as `put` does.
+        `change` is called again if another process changed the config meanwhile. Raises the errors
+        of `change`, UnknownDetector, and Unprocessable and Conflict like `put`.
         """
         for _ in range(_ROUNDS):
             held = await self.get(name)
@@ -117,7 +117,7 @@ class Detectors:
     async def entity(self, name: str, config: DetectorConfig, *, who: str = "") -> Detector:
         """Return the detector of an entity; make it with its template's config if there is none.
 
-        Raises Conflict for one too many, and where the template is gone.
+        Raises Conflict if there are too many entities, or if the template was deleted.
         """
         for _ in range(_ROUNDS):
             found = await self.get(name)
@@ -143,15 +143,15 @@ class Detectors:
         return bool(await CONFIGURE(self._redis, Keys(held.name), args))
 
     async def get(self, name: str) -> Detector | None:
-        """Return the detector as it is now, read in one round trip, or None."""
+        """Return the present detector, read in one round trip; None if it does not exist."""
         return (await read(self._redis, [name])).get(name)
 
     async def list(self) -> Sequence[Detector]:
-        """Return all detectors by name."""
+        """Return all detectors, sorted by name."""
         return await self.some(await self.names())
 
     async def some(self, names: Iterable[str]) -> Sequence[Detector]:
-        """Return those of `names` that exist, by name."""
+        """Return the existing detectors among `names`, sorted by name."""
         wanted, found = sorted(names), dict[str, Detector]()
         for start in range(0, len(wanted), _AT_ONCE):
             found |= await read(self._redis, wanted[start : start + _AT_ONCE])
@@ -162,7 +162,7 @@ class Detectors:
         return await self._names.all()
 
     async def poll(self, names: Iterable[str]) -> dict[str, Pointer]:
-        """Return the pointer of each of `names` that exists, some hundreds in a round trip."""
+        """Return the pointers of those `names` that exist; one round trip reads some hundreds."""
         wanted = [Keys(name) for name in names if NAME.fullmatch(name)]
         found = {}
         for start in range(0, len(wanted), _POLLED_AT_ONCE):
@@ -175,7 +175,7 @@ class Detectors:
                     continue
                 try:
                     found[keys.name] = pointer(values)
-                except (TypeError, ValueError):  # the others must not suffer for a damaged state
+                except (TypeError, ValueError):  # a damaged state must not stop the others
                     _log.exception("pointer not read", detector=keys.name)
         return found
 
@@ -187,12 +187,11 @@ class Detectors:
         who: str = "",
         trace: str = "",
     ) -> int:
-        """Queue a retraining and return the request's number: it is over once `served` reaches it.
+        """Queue a retraining; return the request's number: it is done once `served` reaches it.
 
-        During a run it asks for one more after it. `weights` hold for that run alone, and `trace`
-        is the trace id of the request. Raises
-        UnknownDetector, and Conflict when fewer vectors are buffered than a training needs: as few
-        as one where a person labelled it normal.
+        During a run this queues one more run. `weights` hold for the queued run alone. `trace` is
+        the request's trace id. Raises UnknownDetector, and Conflict if fewer vectors are buffered
+        than a training needs. One vector is enough if a person labelled it normal.
         """
         detector = await self.get(name)
         args = {
@@ -217,7 +216,7 @@ class Detectors:
         return int(reply[1])
 
     async def mute(self, name: str, seconds: float, why: str, who: str) -> float:
-        """Mute the detector, or end a mute with 0 seconds; return its end in seconds since 1970.
+        """Mute the detector; 0 seconds end a mute. Return the mute's end in seconds since 1970.
 
         Raises UnknownDetector.
         """
@@ -238,9 +237,9 @@ class Detectors:
     async def delete(self, name: str, *, who: str = "") -> None:
         """Delete the detector with everything that it holds; raises UnknownDetector.
 
-        Its uid stays known for a week as its tombstone, so that a process can tell a deletion from
-        a store that lost its data. The answers to Idempotency-Keys go last; where a crash leaves
-        some they expire, and mean nothing to a later detector of the same name.
+        The tombstone keeps the detector's uid for a week, so that a process can tell a deletion
+        from a store that lost its data. The answers to Idempotency-Keys are deleted last. If a
+        crash leaves some, they expire; a later detector of the same name ignores them.
         """
         keys, client = Keys(name), self._redis
         while True:
@@ -272,11 +271,11 @@ class Detectors:
             await FORGET_ANSWERS.script(client, [*where, *named], values)
         await self._due.forget(name)
         await self._names.remove(name)
-        if await ask(client, client.exists(keys.state)):  # made again in between
+        if await ask(client, client.exists(keys.state)):  # the detector was made again in between
             await self._names.add(name)
 
     async def _answers(self, keys: Keys) -> tuple[Sequence[str], Sequence[str]]:
-        """Return the keys of all answers to Idempotency-Keys, and of the lists of them."""
+        """Return the keys of all answers to Idempotency-Keys, and the keys of the answer lists."""
         members = await ask(self._redis, self._redis.smembers(keys.answerers))
         lists = [keys.answers(member.decode()) for member in sorted(members)]
         pipe = self._redis.pipeline(transaction=False)
@@ -286,7 +285,7 @@ class Detectors:
         return [key.decode() for answers in found for key in answers], lists
 
     async def tombstone(self, name: str) -> str | None:
-        """Return the uid of the incarnation that was deleted last, for a week after."""
+        """Return the uid of the incarnation deleted last; None if that was over a week ago."""
         uid = await ask(self._redis, self._redis.get(Keys(name).tombstone))
         return uid.decode() if uid else None
 
@@ -296,9 +295,9 @@ def _holds_data(detector: Detector) -> bool:
 
 
 def _merge(held: Detector, config: DetectorConfig) -> DetectorConfig:
-    """Return `config` with what the vectors held fix (dimension, context, columns) filled in.
+    """Return `config` with the dimension, context and columns that the held vectors fix.
 
-    Raises Conflict if `config` contradicts that.
+    Raises Conflict if `config` contradicts the held vectors.
     """
     if not _holds_data(held):
         return config

@@ -32,7 +32,7 @@ return 1
     args="uid config dimension nonce channel name audited",
 )
 
-# The arguments `was_...` are what the change was decided on.
+# The arguments `was_...` describe the state on which the change was decided.
 CONFIGURE = NamedScript(
     READ
     + AUDIT
@@ -80,8 +80,8 @@ return {'queued', redis.call('HINCRBY', KEYS.state, STATE.requested, 1)}
     args="least weights trace channel name audited",
 )
 
-# Behind the three named keys come all others. A version made in the meantime has an artifact that
-# was not named: start again.
+# The detector's other keys follow the three named keys. A version made in the meantime has an
+# artifact whose key is missing here: then the caller starts again.
 DELETE = NamedScript(
     READ
     + AUDIT
@@ -124,7 +124,7 @@ return muted
     args="milliseconds why who channel name audited",
 )
 
-# Over any number of keys: a later detector of the same name keeps its own.
+# Takes any number of keys. The answers of a later detector of the same name stay.
 FORGET_ANSWERS = NamedScript(
     """
 for _, key in ipairs(KEYS) do

@@ -1,9 +1,9 @@
-"""Which detectors are due for a retraining, found without looking at all of them.
+"""The due index: it finds the detectors that are due for a retraining without reading them all.
 
-Each name is in one of 64 sorted sets, by when it is due. It is a hint: it is written by a command
-of its own after what makes a detector due, so a write may be lost, and what is found may not be due
-any more. A worker looks at the detector itself before it begins, and its janitor compares the index
-with all detectors once a round. All times are the store's own.
+Each detector name is in one of 64 sorted sets, sorted by the time when the detector is due. An
+index entry is a hint: a separate command writes it after the change that makes the detector due. So
+an entry may be missing or outdated. A worker reads the detector itself before it begins, and its
+janitor compares the index with all detectors once a round. All times are of the store's clock.
 """
 
 import asyncio
@@ -23,19 +23,19 @@ from service.store.detector_state import read
 from service.store.redis_keys import DUE, due, running
 from service.store.script import NamedScript
 
-HEADS = 4  # detectors of each set that a worker chooses from: 256 in all
-_HINT_SECONDS = 0.2  # that the sender of a batch may wait for the hint
-_BOUNDS = 10_000  # detectors whose trigger is remembered
-_CORRECTING_SECONDS = 5.0  # then what a worker began to correct is due again
-_AT_ONCE = 500  # detectors that are compared before others have their turn
-_EARLIER_SECONDS = 1.0  # that a hint may be late before the janitor moves it
+HEADS = 4  # detectors read from each set: a worker chooses from 256
+_HINT_SECONDS = 0.2  # longest wait of a batch's sender for the hint
+_BOUNDS = 10_000  # detectors whose trigger this process remembers
+_CORRECTING_SECONDS = 5.0  # an interrupted correction is due again after this
+_AT_ONCE = 500  # detectors compared before other tasks get a turn
+_EARLIER_SECONDS = 1.0  # the janitor moves a hint that is later than this
 
 _NOW = """
 local now = redis.call('TIME')
 now = now[1] + now[2] / 1e6
 """
 
-# While a worker retrains it, the detector is due again once the worker's lease ends.
+# While a worker retrains a detector, the detector's due time stays the end of the worker's lease.
 _NOTE = NamedScript(
     _NOW
     + """
@@ -58,7 +58,7 @@ redis.call('ZREMRANGEBYSCORE', KEYS.running, '-inf', now - 60)
     args="name seconds",
 )
 
-# What is noted from here on is earlier than the time given here, so `_CLOSE` sees it.
+# Any time that others write after this is earlier than the time written here. So `_CLOSE` sees it.
 _OPEN = NamedScript(
     _NOW
     + """
@@ -89,7 +89,7 @@ _FORGET = NamedScript(
     args="name",
 )
 
-# Over the sets of the index and, behind each, that of what runs: as many as one server holds.
+# The keys are pairs: a set of the index, then its set of running retrainings.
 _HEADS = NamedScript(
     _NOW
     + """
@@ -129,7 +129,7 @@ _ALL = [key for due_key in DUE for key in (due_key, running(due_key))]
 
 
 class Work(NamedTuple):
-    """Numbers of detectors that are due and of those being retrained, and the longest wait (s)."""
+    """How many detectors are due, how many are being retrained, and the longest wait (s)."""
 
     due: int
     running: int
@@ -141,7 +141,7 @@ class DueIndex:
 
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
-        self._bounds: dict[str, float] = {}  # the buffered vectors that make a detector due
+        self._bounds: dict[str, float] = {}  # buffered vectors that make a detector due
 
     async def heads(self) -> dict[str, float]:
         """Return a few detectors of each set, longest wait (s) first; raises StoreUnavailable."""
@@ -158,7 +158,7 @@ class DueIndex:
         return Work(due_now, runs, float(oldest))
 
     async def note(self, detector: Detector) -> None:
-        """Write when the detector is due; an earlier time that is written already stays."""
+        """Write when the detector is due; an earlier time in the index stays."""
         self._remember(detector)
         now = time.time()
         at = due_at(detector, now)
@@ -173,10 +173,10 @@ class DueIndex:
                 await self.note(detector)
 
     async def ingested(self, name: str, before: int, after: int, *, labelled: bool = False) -> None:
-        """Write when the detector is due, where a batch made it so; waits for a moment at most.
+        """Write when the detector is due if a batch made it due; waits for a moment at most.
 
-        The batch took the buffered vectors from `before` to `after`. Of `labelled` ones, which a
-        person called normal, a few are enough.
+        The batch raised the number of buffered vectors from `before` to `after`. A few vectors are
+        enough if they are `labelled` normal by a person.
         """
         bound = self._bounds.get(name, 0)
         crossed = any(before < most <= after for most in (MIN_VECTORS, bound))
@@ -186,7 +186,7 @@ class DueIndex:
                     await self.refresh(name)
 
     async def begin(self, name: str, seconds: float) -> None:
-        """Write that a worker retrains the detector, with a lease of `seconds` from now."""
+        """Write that a worker retrains the detector under a lease of `seconds` from now."""
         await self._write(_BEGIN, name, seconds=seconds)
 
     async def settle(self, name: str) -> None:
@@ -194,16 +194,16 @@ class DueIndex:
         await self._correct(name, own=True)
 
     async def correct(self, name: str) -> None:
-        """Correct when the detector is due, unless a worker retrains it."""
+        """Correct the detector's due time, unless a worker retrains the detector."""
         await self._correct(name, own=False)
 
     async def forget(self, name: str) -> None:
-        """Remove a deleted detector."""
+        """Remove a deleted detector from the index."""
         self._bounds.pop(name, None)
         await self._write(_FORGET, name)
 
     async def _correct(self, name: str, *, own: bool) -> None:
-        """Read the detector between two writes, so that a write by others is not overwritten."""
+        """Correct the due time; the two writes around the read keep a write by others."""
         seen = await self._write(_OPEN, name, own="yes" if own else "", seconds=_CORRECTING_SECONDS)
         if seen is None:
             return
@@ -213,23 +213,23 @@ class DueIndex:
             await self._write(_CLOSE, name, seen=seen, seconds="" if at is None else at - now)
 
     async def repair(self, detectors: Iterable[Detector]) -> int:
-        """Write what is missing or late by more than a second; return how many; StoreUnavailable.
+        """Write the entries that are missing or late by more than a second; return how many.
 
-        What is there and should not be is left to the worker that looks at it.
+        A worker corrects an entry that should not be there. Raises StoreUnavailable.
         """
         now, wanted = time.time(), dict[str, tuple[Detector, float]]()
         for seen, one in enumerate(detectors, 1):
             if (at := due_at(one, now)) is not None:
                 wanted[one.name] = one, at
             if seen % _AT_ONCE == 0:
-                await asyncio.sleep(0)  # an API process has requests to answer meanwhile
+                await asyncio.sleep(0)  # an API process also has to answer requests
         pipe = self._redis.pipeline(transaction=False)
         for key in DUE:
             pipe.zrange(key, 0, -1, withscores=True)
             pipe.zrangebyscore(running(key), "-inf", "+inf")
         pipe.time()
         *found, (seconds, micros) = await ask(self._redis, pipe.execute())
-        behind = seconds + micros / 1e6 - now  # the store's clock against this process's
+        behind = seconds + micros / 1e6 - now  # the store's clock minus this process's
         held = {name.decode(): at - behind for rows in found[::2] for name, at in rows}
         busy = {name.decode() for rows in found[1::2] for name in rows}
         late = [

@@ -1,8 +1,8 @@
-"""Deleting normal data once it is learned: from the stream first, then from the append-only file.
+"""Deletes learned normal data: first from the stream, then from the append-only file.
 
-The append-only file keeps what was deleted until it is rewritten, so `ERASED` says since when
-something waits for that, and `ERASING` what a rewrite under way is to erase. A rewrite erases what
-was deleted before it began, and only once it has ended well.
+The append-only file still holds deleted vectors until the store rewrites it. The key `ERASED` says
+since when deleted vectors wait for a rewrite. When a rewrite starts, this time moves to the key
+`ERASING`. A rewrite erases the vectors that were deleted before it began, and only if it succeeds.
 """
 
 import time
@@ -18,8 +18,8 @@ from service.store.lua import READ
 from service.store.redis_keys import ERASED, ERASING, Keys
 from service.store.script import NamedScript
 
-AGAIN_SECONDS = 30.0  # until a rewrite that failed is asked for again
-ENTRIES_AT_ONCE = 100  # deleting is quick, but everybody waits for a script
+AGAIN_SECONDS = 30.0  # pause after a failed rewrite
+ENTRIES_AT_ONCE = 100  # one script call: all other clients wait for it
 
 _ERASE = NamedScript(
     READ
@@ -63,7 +63,8 @@ _MARK = NamedScript(
     flags="allow-oom",
 )
 
-# From now on a deletion is marked anew: the rewrite that is about to begin may not see it.
+# The script deletes the mark `ERASED`, so that every later deletion sets a new mark: the rewrite
+# that is about to begin may miss such a deletion.
 _BEGIN = NamedScript(
     """
 local since = redis.call('GET', KEYS.erased)
@@ -77,7 +78,8 @@ return 1
     flags="allow-oom",
 )
 
-# What the rewrite did not erase waits since it did; that is before anything marked meanwhile.
+# If the rewrite failed, the script restores the old time in `ERASED`. The old time is earlier than
+# any mark that was set during the rewrite.
 _END = NamedScript(
     """
 if redis.call('GET', KEYS.erasing) ~= ARGS.noted then return 0 end
@@ -95,25 +97,25 @@ _WHERE = {"erased": ERASED, "erasing": ERASING}
 
 
 async def mark_erased(redis: Redis) -> None:
-    """Note that the append-only file still holds deleted vectors.
+    """Record that the append-only file still holds deleted vectors.
 
-    Mark first: a crash in between costs at most one unnecessary rewrite.
+    Call it before the deletion: a crash in between costs at most one unnecessary rewrite.
     """
     await _MARK(redis, _WHERE)
 
 
 class Erasure:
-    """Deletes learned vectors when their time is over."""
+    """Deletes learned vectors after their retention time."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
-        self._not_before = 0.0  # monotonic; after a rewrite that failed
+        self._not_before = 0.0  # monotonic; set after a failed rewrite
 
     async def erase(self, name: str, keep_seconds: float, max_bytes: int = 512 * 2**20) -> int:
         """Delete some vectors learned at least `keep_seconds` ago; return how many.
 
-        Call it again until it returns 0. What was learned later goes too, oldest first, where more
-        than `max_bytes` would be kept.
+        Call it again until it returns 0. If the learned vectors take more than `max_bytes`, newer
+        ones are deleted too, oldest first.
         """
         keys, client, gone = Keys(name), self._redis, 0
         if not await self._anything(keys, keep_seconds, max_bytes):
@@ -142,7 +144,7 @@ class Erasure:
         return is_over(age, keep_seconds) or int(kept or 0) > max_bytes
 
     async def rewrite_due(self, seconds: float) -> bool:
-        """Whether deleted vectors have waited in the append-only file for `seconds`."""
+        """Return whether deleted vectors have waited in the append-only file for `seconds`."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.get(ERASED)
         pipe.time()
@@ -150,9 +152,9 @@ class Erasure:
         return since is not None and is_over(now - int(since), seconds)
 
     async def rewrite(self) -> bool:
-        """Have the store rewrite its append-only file; False when it cannot begin one now.
+        """Start a rewrite of the append-only file; return False if none can start now.
 
-        The mark goes only once that rewrite is known to have ended well: see `settle`.
+        `settle` deletes the mark once the rewrite has succeeded.
         """
         client = self._redis
         store = await self._store()
@@ -161,16 +163,16 @@ class Erasure:
         await _BEGIN(client, _WHERE, {"began": f"{store.run} {store.rewrites}"})
         try:
             await ask(client, client.bgrewriteaof())
-        except (ResponseError, StoreUnavailable):  # `settle` finds that it did not begin
+        except (ResponseError, StoreUnavailable):  # `settle` handles it
             self._not_before = time.monotonic() + AGAIN_SECONDS
             return False
         return True
 
     async def settle(self) -> bool | None:
-        """Return how the running rewrite ended; None if it still runs, or none was begun.
+        """Return whether the rewrite succeeded; None if it still runs or none was started.
 
-        A rewrite that was killed, found the disk full, or went down with the store leaves the mark
-        as if it had not been begun, and the next one is asked for after `AGAIN_SECONDS`.
+        A rewrite fails if it is killed, if the disk is full, or if the store stops. Then the mark
+        is restored, and the next rewrite may start after `AGAIN_SECONDS`.
         """
         client = self._redis
         noted = await ask(client, client.get(ERASING))
@@ -187,7 +189,7 @@ class Erasure:
         return done
 
     async def _store(self) -> "_Rewriting | None":
-        """Return what the store says of its rewrites; None where it keeps no append-only file."""
+        """Return the state of the store's rewrites; None if the store has no append-only file."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.info("persistence")
         pipe.info("server")
@@ -203,7 +205,7 @@ class Erasure:
 
 
 class _Rewriting(NamedTuple):
-    """The id of a store's run, its rewrites so far, whether one runs, and how the last ended."""
+    """The run id of the store, its number of rewrites, and the state of the latest rewrite."""
 
     run: str
     rewrites: int

@@ -22,7 +22,7 @@ class Events:
         self._events_kept = events_kept
 
     async def append(self, name: str, uid: str, events: Sequence[Event]) -> list[str]:
-        """Store `events` of that incarnation; return their ids, [] if it was deleted."""
+        """Store `events` of the incarnation `uid`; return their ids, [] if `uid` was deleted."""
         keys, entries = Keys(name), list(map(packed_event, events))[-self._events_kept :]
         if not entries:
             return []
@@ -37,7 +37,7 @@ class Events:
         return [_event(row.decode(), entry[b"e"]) for row, entry in rows]
 
     async def get(self, name: str, ids: Iterable[str]) -> dict[str, Event]:
-        """Return those of the events `ids` that are still kept."""
+        """Return the events among `ids` that are still kept."""
         wanted = [event for event in ids if _is_id(event)]
         pipe = self._redis.pipeline(transaction=False)
         for event in wanted:
@@ -51,7 +51,7 @@ class Events:
 
 
 def packed_event(event: Event) -> bytes:
-    """Return the event as its stream keeps it."""
+    """Return the event as bytes for its stream."""
     values = {name: getattr(event, name) for name in event.__slots__ if name != "id"}
     values["vector"] = np.asarray(event.vector, dtype="<f4").tobytes()
     if not event.words:
@@ -60,7 +60,7 @@ def packed_event(event: Event) -> bytes:
 
 
 class _Packed(msgspec.Struct, frozen=True):
-    """An event as its stream keeps it, its vector d little-endian float32."""
+    """An event as stored in its stream; the vector is d little-endian float32 numbers."""
 
     at: float
     vector: bytes
@@ -80,7 +80,7 @@ _decoder = msgspec.msgpack.Decoder(_Packed)
 
 
 def _event(entry: str, packed: bytes) -> Event:
-    """Return the event that `packed_event` was given, under the id of its entry."""
+    """Return the event from the bytes of `packed_event`, with the id of its stream entry."""
     found = _decoder.decode(packed)
     return Event(
         found.at, np.frombuffer(found.vector, dtype="<f4"), found.score, found.p_value,

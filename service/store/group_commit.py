@@ -1,8 +1,8 @@
 """Group commit: the writes of several callers go to the store together and are synced once.
 
-A store that syncs every write before it answers does so once for whatever it did in between; one
-caller after another is held to one write a sync. So callers that come while a write is under way
-wait for it, and share the next one: a transaction in which the script runs once for each of them.
+The store syncs its file to disk before it answers a write. If callers write one after another, each
+write costs one sync. So callers that arrive during a write wait for its end. Then they share the
+next write: one transaction that runs the script once for each caller.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from redis.exceptions import NoScriptError
 
 from service.store.connection import Script, ask
 
-MOST_CALLS = 64  # of one transaction: the store serves nobody else meanwhile, some 10 ms
+MOST_CALLS = 64  # calls of one transaction, which blocks the store for some 10 ms
 MOST_BYTES = 4 * 2**20
 
 
@@ -31,7 +31,7 @@ class _Call:
 class Group:
     """Runs one script for many callers; each caller gets the reply or the error of its own run.
 
-    Only callers with the same `tag` share a transaction: their keys must be on one cluster node.
+    Only callers with the same `tag` share a transaction: its keys must be on one cluster node.
     """
 
     def __init__(self, redis: Redis, script: Script) -> None:
@@ -45,17 +45,17 @@ class Group:
     ) -> Any:
         """Run the script once over `keys` with `args`, of `size` bytes.
 
-        StoreUnavailable when the outcome is unknown, within the deadline of the client.
+        Raises StoreUnavailable within the client's deadline if the outcome is unknown.
         """
         call = _Call(keys, args, size, asyncio.get_running_loop().create_future())
         self._waiting.setdefault(tag, deque()).append(call)
         if tag not in self._sending:
-            # A task begins in the next turn of the loop, when all callers of this one are here.
+            # The task starts in the loop's next turn: all callers of this turn then wait already.
             self._sending[tag] = asyncio.create_task(self._send(tag))
         try:
             return await ask(self._redis, call.reply)
         finally:
-            call.reply.cancel()  # what was given up before it was sent is not sent
+            call.reply.cancel()  # a call that its caller gave up is not sent any more
 
     async def _send(self, tag: str) -> None:
         waiting = self._waiting[tag]
@@ -71,7 +71,7 @@ class Group:
         try:
             replies = await self._replies(calls)
         except Exception as error:  # noqa: BLE001 - whatever it is, every caller must hear of it
-            # Who waits is told too, without having been sent: the store is away.
+            # Fail the queued calls as well: the store is unreachable.
             calls = [*calls, *waiting]
             waiting.clear()
             replies = [error] * len(calls)
@@ -88,7 +88,7 @@ class Group:
             return [await self._script.run(self._redis, calls[0].keys, calls[0].args)]
         replies = await self._transaction(calls)
         if any(isinstance(reply, NoScriptError) for reply in replies):
-            # None of them ran: the script stays known, or unknown, throughout a transaction.
+            # No call ran: a script unknown to the store stays unknown for a whole transaction.
             await self._redis.script_load(self._script.source)
             replies = await self._transaction(calls)
         return replies

@@ -1,7 +1,7 @@
-"""Rows that admission held back, until a person releases or discards them.
+"""Held rows: admission held them back until a person releases or discards them.
 
-One stream entry holds what was held back of one batch, and becomes one of the buffer when it is
-released.
+One stream entry contains the held rows of one batch, or a part of them. A released entry becomes an
+entry of the buffer.
 """
 
 from typing import Any
@@ -17,10 +17,10 @@ from service.store.redis_keys import Keys
 from service.store.script import NamedScript
 from service.timestamps import rfc3339
 
-KIND = "r"  # what the quarantine's ids of rows begin with
+KIND = "r"  # first character of a quarantine id of held rows
 LISTED = 1000
 
-# Everything but the vectors.
+# Returns the oldest entries without their vectors.
 _LIST = NamedScript(
     READ
     + """
@@ -37,8 +37,8 @@ return found
     flags="no-writes",
 )
 
-# The newest rows behind the cursor of both streams, by time, so that each kind has the share that
-# it had of what came last.
+# Returns the newest rows after the cursor from both streams, merged by time. So buffered rows and
+# held rows appear in the proportion in which they arrived.
 _AROUND = NamedScript(
     READ
     + """
@@ -75,8 +75,8 @@ return parts
     flags="no-writes",
 )
 
-# `rows` has a character for each row, '1' for those that get an entry of their own. Both entries
-# are new, for ids only grow.
+# `rows` has one character for each row: rows with '1' move to an entry of their own. Both parts get
+# a new entry, because a stream only accepts growing ids.
 _SPLIT = NamedScript(
     READ
     + """
@@ -106,7 +106,7 @@ return id
     args="id rows",
 )
 
-# One entry is one batch, or a part of one, so that one step is the whole decision.
+# One entry is at most one batch. So a single step carries out the whole decision.
 _DECIDE = NamedScript(
     READ
     + AUDIT
@@ -144,13 +144,13 @@ return n
 
 
 class Held:
-    """The rows held back, of all detectors."""
+    """The held rows of all detectors."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
 
     async def list(self, name: str) -> list[QuarantineEntry]:
-        """Return the LISTED oldest batches that wait, oldest first, as entries of a quarantine."""
+        """Return the LISTED oldest entries as entries of the quarantine, oldest first."""
         rows = await _LIST(self._redis, Keys(name), {"most": LISTED})
         return [
             QuarantineEntry(
@@ -168,7 +168,7 @@ class Held:
         ]
 
     async def vectors(self, name: str, entry: str) -> NDArray[np.float32] | None:
-        """Return the vectors (n, d) of the entry with this stream id; None if there is none."""
+        """Return the vectors (n, d) of the entry with this stream id; None if it does not exist."""
         rows = await ask(self._redis, self._redis.xrange(Keys(name).held, entry, entry))
         if not rows:
             return None
@@ -176,20 +176,20 @@ class Held:
         return np.frombuffer(fields[b"x"], dtype="<f4").reshape(-1, int(fields[b"d"]))
 
     async def split(self, name: str, entry: str, rows: NDArray[np.bool_]) -> str | None:
-        """Move some `rows` (n,), not all, of an entry to a new entry; return its stream id.
+        """Move the rows selected by the mask `rows` (n,) to a new entry; return its stream id.
 
-        None when it is not there.
+        `rows` must not select all rows. Returns None if the entry does not exist.
         """
         args = {"id": entry, "rows": "".join("1" if one else "0" for one in rows.tolist())}
         found = await _SPLIT(self._redis, Keys(name), args)
         return found.decode() if found else None
 
     async def around(self, name: str, dimension: int, most: int) -> NDArray[np.float32]:
-        """Return the `most` newest rows, (m, d), buffered or held back behind the cursor."""
+        """Return the `most` newest rows after the cursor, buffered or held, as (m, d)."""
         parts = await _AROUND(self._redis, Keys(name), {"dimension": dimension, "most": most})
         return np.frombuffer(b"".join(parts), dtype="<f4").reshape(-1, dimension)
 
     async def decide(self, name: str, entry: str, decision: str, audited: bytes) -> int:
-        """Release one entry to the buffer, or discard it; return its vectors, 0 if it is gone."""
+        """Release or discard one entry; return its number of vectors, 0 if it does not exist."""
         args = {"id": entry, "decision": decision, "audited": audited}
         return int(await _DECIDE(self._redis, Keys(name), args))

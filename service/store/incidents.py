@@ -1,7 +1,7 @@
-"""The incidents of every detector, their rows, what people decided, and the bounded history.
+"""The incidents of every detector, their rows, people's decisions, and the bounded history.
 
-The worker that follows a detector writes all of it, with its place in the reports, in one fenced
-step: a worker that dies anywhere is followed by another that counts nothing twice and nothing less.
+One worker follows a detector. One fenced step writes all its changes together with its place in the
+reports. So if the worker dies, the next worker counts every report exactly once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,14 +23,14 @@ from service.store.redis_keys import NOTIFY, Keys
 
 FORMAT = 1
 INCIDENTS_KEPT = 1000
-ROWS_OF = 200  # latest incidents whose rows are kept
+ROWS_OF = 200  # how many latest incidents keep their rows
 ROWS_BYTES = 64 * 1024  # of one incident's rows
 PARDONS_KEPT = 100
 MESSAGES_KEPT = 1000
 
 
 class Followed(msgspec.Struct, frozen=True):
-    """What the worker remembers of a detector: its place in the reports, and the fold."""
+    """The worker's memory of a detector: its place in the reports, and the fold."""
 
     after: str
     fold: Fold
@@ -38,10 +38,10 @@ class Followed(msgspec.Struct, frozen=True):
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """What one step of the worker writes beside the worker's own memory.
+    """The changes that one step of the worker writes beside the worker's memory.
 
-    `incidents` with the rows that each keeps, None where these are as they were; `buckets` by their
-    field, None for a chunk that goes.
+    `incidents` pairs each incident with its rows; None means that the rows have not changed.
+    `buckets` maps a field to its chunk; None means that the chunk is deleted.
     """
 
     incidents: Sequence[tuple[Incident, Sequence[Witness] | None]] = ()
@@ -54,14 +54,14 @@ class Changes(msgspec.Struct, frozen=True):
 
 
 class Listed(NamedTuple):
-    """An incident and the decision about it, None without a decision."""
+    """An incident, and the decision about it or None."""
 
     incident: Incident
     ruling: Ruling | None
 
 
 class Decisions(NamedTuple):
-    """The number of the latest decision, and how long the detector is muted, seconds since 1970."""
+    """The number of the latest decision, and the end of the mute in seconds since 1970."""
 
     number: int
     muted_until: float
@@ -74,7 +74,7 @@ class Incidents:
         self._redis: Any = redis
 
     async def load(self, name: str) -> Followed | None:
-        """Return what the worker saved last; None where there is nothing of this format."""
+        """Return what the worker saved last; None if nothing is saved in this format."""
         packed = await ask(self._redis, self._redis.get(Keys(name).followed))
         if packed is None:
             return None
@@ -123,7 +123,7 @@ class Incidents:
         unfenced(await SAVE(self._redis, keys, args, data, lease=keys.lease(lease.role)))
 
     async def all(self, name: str) -> list[Listed]:
-        """Return all incidents that are kept, newest first."""
+        """Return all kept incidents, newest first."""
         keys = Keys(name)
         pipe = self._redis.pipeline(transaction=True)
         pipe.zrevrange(keys.incident_order, 0, -1)
@@ -137,7 +137,7 @@ class Incidents:
         ]
 
     async def get(self, name: str, incident: str) -> Listed | None:
-        """Return one incident, None where it is not kept."""
+        """Return one incident; None if it is not kept."""
         keys = Keys(name)
         pipe = self._redis.pipeline(transaction=True)
         pipe.hget(keys.incidents, incident)
@@ -157,7 +157,7 @@ class Incidents:
         }
 
     async def decide(self, name: str, incident: str, ruling: Ruling, mercy: Pardon | None) -> bool:
-        """Write what a person decided; False when the incident is not kept."""
+        """Write a person's decision; return False if the incident is not kept."""
         args = {
             "incident": incident,
             "most": PARDONS_KEPT,
@@ -175,7 +175,7 @@ class Incidents:
         return bool(await RULE(self._redis, Keys(name), args, data))
 
     async def spare(self, name: str, pardons: Sequence[Pardon]) -> None:
-        """Store that rows like these labelled events page nobody."""
+        """Store `pardons` of labelled events: similar rows page nobody."""
         if not pardons:
             return
         pairs = [part for one in pardons for part in (one.id.encode(), msgspec.msgpack.encode(one))]
@@ -187,7 +187,7 @@ class Incidents:
         return [msgspec.msgpack.decode(packed, type=Pardon) for packed in packs]
 
     async def dismissed(self, name: str, incidents: Sequence[str]) -> set[str]:
-        """Return which of `incidents` were dismissed."""
+        """Return the dismissed ones of `incidents`."""
         if not incidents:
             return set()
         packs = await ask(self._redis, self._redis.hmget(Keys(name).rulings, list(incidents)))
@@ -195,7 +195,7 @@ class Incidents:
         return {one for one, ruling in found if ruling and ruling.verdict == "dismissed"}
 
     async def decisions(self, name: str) -> Decisions:
-        """Return the value whose change tells a worker of a decision or a mute."""
+        """Return a value that changes with every decision and every mute."""
         key = Keys(name).state
         count, until = await ask(self._redis, self._redis.hmget(key, ["decisions", "muted_until"]))
         return Decisions(int(count or 0), float(until or 0) / 1000)
@@ -212,7 +212,7 @@ class Incidents:
         return [field.decode() for field in found]
 
     async def buckets(self, name: str, fields: Sequence[str] | None = None) -> dict[str, Buckets]:
-        """Return chunks of the history by field: those of `fields`, or all without any."""
+        """Return chunks of the history by field: those of `fields`, or all if it is None."""
         key = Keys(name).buckets
         if fields is None:
             packs = await ask(self._redis, self._redis.hgetall(key))
@@ -227,7 +227,7 @@ class Incidents:
 
 
 def _order(incident: str) -> int:
-    """Return the number of an incident, by which incidents are sorted."""
+    """Return the number of an incident. Incidents are sorted by this number."""
     return int(incident[1:].partition("-")[0])
 
 
@@ -240,7 +240,7 @@ def _ruling(packed: bytes | None) -> Ruling | None:
 
 
 def _packed_rows(rows: Sequence[Witness]) -> bytes:
-    """Return the rows as they are stored, without the last ones if they take too many bytes."""
+    """Return the rows packed for the store; the last rows are left out above ROWS_BYTES."""
     kept: list[Witness] = []
     size = 0
     for row in rows:

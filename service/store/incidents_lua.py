@@ -1,11 +1,11 @@
-"""The scripts that write incidents, what people decided about them, and what is not paged."""
+"""The scripts that write incidents, people's decisions about incidents, and pardons."""
 
 from service.store.lua import AUDIT_OF_SENDER, FENCED, NOW, READ
 from service.store.script import NamedScript
 
-# In the JSON `changes` a payload is named by its number among the payloads, from 0: `incidents`
-# [id, order, payload], `rows` [id, payload], `buckets` [field, payload], `gone` [field], `messages`
-# [payload].
+# The JSON `changes` refers to a payload by its index among the payloads, from 0. Its lists contain:
+# `incidents` [id, order, payload], `rows` [id, payload], `buckets` [field, payload], `gone`
+# [field], `messages` [payload].
 SAVE = NamedScript(
     FENCED
     + """
@@ -54,7 +54,7 @@ return {'saved'}
     data="followed *payload",
 )
 
-# At most so many; the oldest go.
+# Stores a pardon. Above the bound the oldest pardons are deleted.
 _SPARE = (
     NOW
     + """
@@ -89,7 +89,7 @@ return 1
     data="ruling pardon",
 )
 
-# Id and pardon in turn.
+# `pairs` is a flat list: id, pardon, id, pardon, ...
 SPARED = NamedScript(
     _SPARE
     + """

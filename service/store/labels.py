@@ -1,4 +1,4 @@
-"""Labels of vectors and events, bounded by sender: one sender cannot evict another's labels."""
+"""Labels of vectors and events. One sender cannot evict the labels of another sender."""
 
 import secrets
 from collections.abc import Iterable, Sequence
@@ -18,12 +18,12 @@ from service.store.redis_keys import IDEMPOTENCY_SECONDS, NOTIFY, Keys
 from service.store.script import NamedScript
 from service.store.streams import bounded
 
-LABELS_READ = 1000  # those that decide a threshold, in every process the same
-SHARE_OF_SENDER = 10  # a sender keeps at most one of so many labels
-_PAGE = 100  # labels in one answer of the store: 25 MB of the widest vectors
+LABELS_READ = 1000  # labels that set a threshold; the same in every process
+SHARE_OF_SENDER = 10  # one sender keeps at most a tenth of all labels
+_PAGE = 100  # labels read at once: 25 MB at most
 
-# Where labels decide the threshold, a change of labels is a change of the config: every process
-# must see it.
+# If labels set the threshold, a change of labels counts as a change of the config, so that every
+# process sees it.
 _CHANGED = (
     READ
     + AUDIT_OF_SENDER
@@ -83,7 +83,7 @@ return 'kept'
     data="*entries",
 )
 
-# Sender and id in turn.
+# `pairs` is a flat list: sender, id, sender, id, ...
 _DELETE = NamedScript(
     _CHANGED
     + """
@@ -102,7 +102,7 @@ return gone
 
 
 class LabelStore:
-    """The labels of every detector: at most `labels_kept`, a tenth of these from one sender."""
+    """The labels of every detector: at most `labels_kept`, and a tenth of that for each sender."""
 
     def __init__(self, redis: Redis, *, labels_kept: int = 10_000) -> None:
         self._redis: Any = redis
@@ -118,12 +118,12 @@ class LabelStore:
         digest: str = "",
         who: str = "",
     ) -> bool:
-        """Keep `labels`, all of one sender, for that incarnation; return False when it is gone.
+        """Store `labels` of one sender for the incarnation `uid`; return False if that was deleted.
 
-        Once for each key: raises Unprocessable for a key that came with another `digest`. The
-        sender's oldest labels make room; raises BufferFull where others' labels fill the store.
-        Under the threshold policy `labels` that adds one to the config's revision, and an entry to
-        the audit trail.
+        A repeated `idempotency_key` stores nothing. Raises Unprocessable if the key came with
+        another `digest` before. If there is no room, the sender's oldest labels are deleted. Raises
+        BufferFull if labels of other senders take all the room. Under the threshold policy `labels`
+        the config's revision grows by one, and the audit trail gets an entry.
         """
         keys, entries = Keys(name), [packed_label(one) for one in labels]
         if not entries:
@@ -163,7 +163,7 @@ class LabelStore:
             latest = f"({found[-1].id}"
 
     async def latest(self, name: str, *, limit: int = LABELS_READ) -> list[Label]:
-        """Return the latest labels, newest first; of more than `limit` as many of each sender."""
+        """Return the latest `limit` labels, newest first, with an equal share for each sender."""
         return fair(await self.all(name), limit)
 
     async def delete(self, name: str, labels: Iterable[Label], *, who: str = "") -> int:
@@ -175,7 +175,7 @@ class LabelStore:
         return int(await _DELETE(self._redis, Keys(name), args, pairs))
 
     async def sweep(self, name: str, sender: str, *, who: str = "") -> int:
-        """Delete the labels of a sender; return how many there were."""
+        """Delete all labels of a sender; return how many existed."""
         return await self.delete(
             name, [one for one in await self.all(name) if one.sender == sender], who=who
         )
@@ -193,7 +193,7 @@ def _change(name: str, action: str, who: str, labels: int) -> dict[str, str | by
 
 
 class _Packed(msgspec.Struct, frozen=True):
-    """A label as its stream keeps it, its vector d little-endian float32."""
+    """A label as stored in its stream; the vector is d little-endian float32 numbers."""
 
     label: Literal["normal", "anomaly"]
     vector: bytes
@@ -208,14 +208,14 @@ _decoder = msgspec.msgpack.Decoder(_Packed)
 
 
 def packed_label(label: Label) -> bytes:
-    """Return the label as its stream keeps it."""
+    """Return the label as bytes for its stream."""
     values = {name: getattr(label, name) for name in label.__slots__ if name != "id"}
     values["vector"] = np.asarray(label.vector, dtype="<f4").tobytes()
     return msgspec.msgpack.encode(values)
 
 
 def unpacked_label(entry: str, packed: bytes) -> Label:
-    """Return the label that `packed_label` was given, under the id of its entry."""
+    """Return the label from the bytes of `packed_label`, with the id of its stream entry."""
     found = _decoder.decode(packed)
     return Label(
         found.label, np.frombuffer(found.vector, dtype="<f4"), found.event, found.at, entry,
@@ -224,14 +224,14 @@ def unpacked_label(entry: str, packed: bytes) -> Label:
 
 
 async def labelled(labels: LabelStore, detector: Detector) -> Labels | None:
-    """Return the latest label of each vector; None if labels do not decide the threshold."""
+    """Return the latest label of each vector; None if labels do not set the threshold."""
     return await judged(labels, detector) if "labels" in detector.config.threshold else None
 
 
 async def judged(labels: LabelStore, detector: Detector) -> Labels | None:
-    """Return the latest label of each vector; None without labels."""
+    """Return the latest label of each vector; None if there are no labels."""
     said = {one.vector.tobytes(): one for one in reversed(await labels.latest(detector.name))}
-    # A label may be older than the first batch, which fixed the dimension.
+    # A label may be older than the first batch, which fixes the dimension. Its length may differ.
     of = [one for one in said.values() if detector.dimension in (None, len(one.vector))]
     if not of:
         return None

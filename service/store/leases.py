@@ -1,8 +1,8 @@
-"""Leases: at most one worker trains a detector, and one whose lease is over changes nothing.
+"""Leases: at most one worker trains a detector. A worker whose lease is over can change nothing.
 
-A lease expires by itself. A worker that was stopped past its lease and goes on does not know that,
-so every change that it makes carries its fencing token, and the script that makes the change
-refuses a token that is not the lease's.
+A lease expires by itself. A worker may be paused until its lease is over, and continue without
+knowing it. So every change carries the worker's fencing token, and the script refuses the change if
+the token is not that of the present lease.
 """
 
 import secrets
@@ -69,7 +69,7 @@ return redis.call('DEL', KEYS.lease)
     flags="allow-oom",
 )
 
-# A beat from the future was given by a clock that has been set back since.
+# The script deletes beats from the future: the store's clock has been set back since.
 _BEAT = NamedScript(
     """
 local now = redis.call('TIME')
@@ -80,8 +80,8 @@ redis.call('ZREMRANGEBYSCORE', KEYS.workers, '(' .. (now[1] + 2), '+inf')
     keys="workers",
     args="worker",
 )
-_LONGEST_SECONDS = 60.0  # that another worker's lease may be given for, or four times our own
-_AHEAD_SECONDS = 1.0  # a beat may be this much newer than the time asked for beside it
+_LONGEST_SECONDS = 60.0  # longest lease; or four times the caller's if that is longer
+_AHEAD_SECONDS = 1.0  # tolerance: a beat may come between the two commands
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,28 +98,28 @@ class Lease:
 
     @property
     def expired(self) -> bool:
-        """Whether the lease is over by this process's clock, which ends before the store's."""
+        """Whether the lease is over by this process's clock. It ends before the store's lease."""
         return time.monotonic() >= self.deadline
 
 
 class Leases:
-    """Gives leases, and records which workers are alive."""
+    """Grants leases, and records which workers are alive."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
-        self._ahead: set[str] = set()  # workers whose beats were last seen to be from the future
+        self._ahead: set[str] = set()  # workers with a beat from the future at the last call
 
     async def acquire(self, name: str, seconds: float, role: Role = "worker") -> Lease | None:
-        """Return a lease with a token larger than any before, or None while another holds one.
+        """Return a lease whose token is larger than all earlier ones; None while one is held.
 
-        None, too, for a detector that does not exist.
+        Returns None also if the detector does not exist.
         """
         return await self._given(_ACQUIRE, name, seconds, role)
 
     async def seize(self, name: str, seconds: float, role: Role = "worker") -> Lease | None:
-        """Take the lease away from its holder, whose later writes are refused; return a new lease.
+        """Take the lease away from its holder; return a new lease.
 
-        None for a detector that does not exist.
+        Later writes of the old holder are refused. Returns None if the detector does not exist.
         """
         return await self._given(_SEIZE, name, seconds, role)
 
@@ -136,7 +136,7 @@ class Leases:
         if found is None:
             return None
         token = int(found[0])
-        # Counted from before the call: ours ends before the store's does.
+        # The time is taken before the call: so this lease ends before the store's lease.
         return Lease(
             name, found[1].decode(), role, token, f"{token}:{nonce}", seconds, asked + seconds
         )
@@ -155,7 +155,7 @@ class Leases:
         )  # fmt: skip
 
     async def release(self, lease: Lease) -> bool:
-        """Give the lease back; False when it was lost already."""
+        """Give the lease back; return False if it was already lost."""
         keys = Keys(lease.name)
         args = {"holder": lease.holder}
         return bool(await _RELEASE(self._redis, keys, args, lease=keys.lease(lease.role)))
@@ -167,7 +167,7 @@ class Leases:
     async def workers(self) -> dict[str, float]:
         """Return the seconds since the last heartbeat of every worker of the last hour.
 
-        A beat from the future says nothing of now; it is left out, and logged once.
+        A worker with a beat from the future is left out and logged once: its age is unknown.
         """
         pipe = self._redis.pipeline(transaction=False)
         pipe.zrange(WORKERS, 0, -1, withscores=True)
@@ -185,7 +185,7 @@ class Leases:
         return {w: max(0.0, age) for w, age in ages.items() if w not in ahead}
 
     async def leave(self, worker: str) -> None:
-        """Remove `worker`, which ends normally."""
+        """Remove `worker` because it ends normally."""
         await ask(self._redis, self._redis.zrem(WORKERS, worker))
 
 

@@ -18,8 +18,8 @@ from service.store.redis_keys import Keys
 from service.store.script import NamedScript
 from service.store.streams import APPEND, bounded, kept
 
-SUMMARIES_KEPT = 600  # ten minutes of one API process: the monitor reads every second
-SAMPLE_SECONDS = 3600  # after the last of them, live vectors are no longer live
+SUMMARIES_KEPT = 600  # ten minutes of one API process
+SAMPLE_SECONDS = 3600  # live vectors expire so long after the last one
 
 _SAVE = NamedScript(
     FENCED
@@ -51,21 +51,21 @@ _decoder = msgspec.msgpack.Decoder(LiveSummary)
 
 
 class Memory(NamedTuple):
-    """What the monitor remembers: the last summary that it read, and its own state."""
+    """The monitor's memory: the last summary that it read, and its own state."""
 
     after: str
     state: bytes
 
 
 class Live:
-    """A bounded stream of summaries for each detector; the oldest go first."""
+    """A bounded stream of summaries for each detector; the oldest are deleted first."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
         self._due = DueIndex(redis)
 
     async def append(self, name: str, summary: LiveSummary) -> bool:
-        """Append `summary` for the incarnation `summary.uid`; False if that was deleted."""
+        """Append `summary`; return False if the incarnation `summary.uid` was deleted."""
         keys, packed = Keys(name), msgspec.msgpack.encode(summary)
         kept = bounded(SUMMARIES_KEPT, len(packed))
         args = {"uid": summary.uid, "most": kept}
@@ -74,15 +74,15 @@ class Live:
     async def read(
         self, name: str, after: str = "0-0", count: int = 100
     ) -> list[tuple[str, LiveSummary]]:
-        """Return up to `count` summaries that came after the id `after`, with their ids."""
+        """Return up to `count` summaries after the id `after`, with their ids."""
         client = self._redis
         rows = await ask(client, client.xrange(Keys(name).live, f"({after}", "+", count=count))
         return [(row.decode(), _decoder.decode(entry[b"e"])) for row, entry in rows]
 
     async def keep(self, name: str, uid: str, X: NDArray[np.float32], most: int) -> None:
-        """Keep live vectors X (n, d) of that incarnation; only the latest `most` stay, in bounds.
+        """Keep live vectors X (n, d) of the incarnation `uid`, the latest `most` at most.
 
-        They go once no more came for an hour.
+        Wide vectors are kept fewer. All of them expire an hour after the last one came.
         """
         keys, rows = Keys(name), [row.tobytes() for row in X.astype("<f4")]
         args = {"uid": uid, "most": kept(most, X.shape[1]), "seconds": SAMPLE_SECONDS}
@@ -93,12 +93,12 @@ class Live:
         return int(await ask(self._redis, self._redis.llen(Keys(name).shadow)))
 
     async def sample(self, name: str, most: int, d: int) -> NDArray[np.float32]:
-        """Return the latest `most` live vectors at the most, oldest first, (n, d)."""
+        """Return up to `most` latest live vectors, (n, d), oldest first."""
         rows = await ask(self._redis, self._redis.lrange(Keys(name).shadow, -most, -1))
         return np.frombuffer(b"".join(rows), "<f4").reshape(-1, d)
 
     async def load(self, name: str) -> Memory | None:
-        """Return what the monitor saved last, or None."""
+        """Return what the monitor saved last; None if nothing is saved."""
         packed = await ask(self._redis, self._redis.get(Keys(name).monitor))
         return Memory(*msgspec.msgpack.decode(packed)) if packed else None
 

@@ -1,4 +1,4 @@
-"""Lua that several scripts share, for `NamedScript`."""
+"""Lua code that several scripts share, for `NamedScript`."""
 
 from typing import Any
 
@@ -6,9 +6,10 @@ import orjson
 
 from models import MIN_VECTORS
 
-KEPT = 10_000  # entries of a detector; the oldest go
+KEPT = 10_000  # audit entries of a detector; the oldest are deleted
 
-# Reads fields of a hash, or of a stream's entry, into a table by name; what is missing is false.
+# `read` returns fields of a hash by name; a missing field is false. `fields` does so for a stream
+# entry; a missing field is nil.
 READ = """
 local function read(key, ...)
   local names, found = {...}, {}
@@ -27,7 +28,8 @@ local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 """
 
-# For scripts. `from` and `to` are JSON; `said` is JSON without its opening brace, from `said`.
+# `from` and `to` are JSON. `said` is the result of the Python function `said`: JSON without its
+# opening brace.
 AUDIT = f"""
 local function audit(log, now, from, to, said)
   local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
@@ -43,9 +45,10 @@ local function audit(log, now, from, to, said)
 end
 """
 
-HOURLY = 60  # entries of one sender; its labels and decisions are listed beside them, all of them
+HOURLY = 60  # audit entries of one sender; all its labels and decisions are also stored elsewhere
 
-# For what whoever may teach can do as often as it likes: nobody pushes the history out.
+# For actions that a sender may repeat without limit. The limit for each hour keeps one sender from
+# displacing the history.
 AUDIT_OF_SENDER = (
     AUDIT
     + f"""
@@ -59,7 +62,8 @@ end
 """
 )
 
-# Rows of a sender that no longer wait. What an earlier release held back was not counted.
+# Subtracts rows that are no longer held from their sender's count. An earlier release did not count
+# held rows.
 FEWER = """
 local function fewer(key, sender, n)
   if not sender or redis.call('HEXISTS', key, sender) == 0 then return end
@@ -69,7 +73,7 @@ end
 
 
 def said(action: str, who: str, why: str = "", **what: Any) -> bytes:
-    """Return the fields of an audit entry that its script does not add, as `audit` takes them."""
+    """Return the fields of an audit entry that the script does not add, for the Lua `audit`."""
     entry = {"action": action, "who": who, "why": why, **what}
     return orjson.dumps(entry, option=orjson.OPT_SERIALIZE_NUMPY)[1:]
 
@@ -91,8 +95,8 @@ class Fenced(Exception):  # noqa: N818 - it states what happened
     """The change was refused: the lease is lost, or the champion or the cursor has moved."""
 
 
-# `version` is '' where nothing serves any more. The nonce and the artifact's sha256 name this
-# champion also where a store that was restored from a copy gives its generation a second time.
+# `version` is '' if no version serves any more. A store that was restored from a copy may give a
+# generation number twice: the nonce and the artifact's sha256 still identify the champion.
 MOVE = """
 local function move(version, why)
   local from, to = tonumber(redis.call('HGET', state, STATE.champion)) or 0, tonumber(version) or 0
@@ -109,7 +113,7 @@ local function move(version, why)
 end
 """
 
-# Whether the stream id `a` lies behind `b`.
+# Returns whether the stream id `a` comes after `b`.
 _AFTER = """
 local function after(a, b)
   local at, an = string.match(a, '^(%d+)-(%d+)$')
@@ -119,8 +123,8 @@ local function after(a, b)
 end
 """
 
-# For scripts that make an outcome final. A request that came during the run is served by one more,
-# if enough is left to learn: of what a person labelled normal one vector is.
+# For scripts that make an outcome final. A request that came during the run gets one more run if
+# enough vectors are left. One vector is enough if a person labelled it normal.
 FINISH = (
     _AFTER
     + f"""
@@ -142,7 +146,7 @@ end
 
 
 def unfenced(reply: list[Any]) -> list[Any]:
-    """Return a fenced script's reply; raise Fenced where it refused."""
+    """Return a fenced script's reply; raise Fenced if the script refused."""
     if reply[0] == b"fenced":
         raise Fenced(reply[1].decode())
     return reply

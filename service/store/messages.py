@@ -1,4 +1,4 @@
-"""Messages for the webhook's receiver that are not delivered yet, by detector."""
+"""The messages of each detector that the webhook's receiver has not got yet."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -29,14 +29,14 @@ return {'done'}
 
 
 class Waiting(NamedTuple):
-    """A message and its place."""
+    """A message and the id of its stream entry."""
 
     id: str
     message: Message
 
 
 class Messages:
-    """The messages that wait, oldest first; the incidents' worker writes them."""
+    """The waiting messages, oldest first. The worker that follows incidents writes them."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
@@ -50,7 +50,7 @@ class Messages:
         ]
 
     async def done(self, lease: Lease, ids: Sequence[str], *, dropped: bool) -> None:
-        """Delete messages that were delivered or are `dropped`; raises Fenced."""
+        """Delete messages that were delivered or `dropped`; raises Fenced if the lease is lost."""
         keys = Keys(lease.name)
         args = {"holder": lease.holder, "dropped": len(ids) if dropped else 0}
         places = [one.encode() for one in ids]

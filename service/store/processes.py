@@ -10,8 +10,8 @@ from service.store.connection import ask
 from service.store.redis_keys import PROCESSES
 from service.store.script import NamedScript
 
-KEPT_SECONDS = 60  # a process that is unheard of for longer is not listed
-LOADED = 1000  # detectors named of one process
+KEPT_SECONDS = 60  # a process without a report for longer is not listed
+LOADED = 1000  # detectors listed for one process
 
 _BEAT = NamedScript(
     """
@@ -51,7 +51,7 @@ class Processes:
         await _BEAT(self._redis, {"processes": PROCESSES}, args)
 
     async def all(self) -> list[Process]:
-        """Return the processes that reported lately, by id."""
+        """Return the processes that reported recently, sorted by id."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.hgetall(PROCESSES)
         pipe.time()

@@ -1,7 +1,7 @@
-"""What waits for a person, to be released or discarded: parked experiences, rows held back.
+"""The quarantine: parked experiences and held rows wait until a person releases or discards them.
 
-A decision is carried out in steps that each leave every vector in exactly one place; one that a
-crash cut short is completed by `resume`, and cannot be turned into the other one.
+A decision is carried out in steps. After each step every vector is in exactly one place. If a crash
+interrupts a decision, `resume` completes it. A decision that has begun cannot be changed.
 """
 
 import re
@@ -27,7 +27,8 @@ STEP_BYTES = 4 * 2**20
 STEP_ENTRIES = 100
 _HELD = re.compile(rf"{KIND}([0-9]{{1,19}}-[0-9]{{1,19}})")
 
-# A released entry is appended anew, so that the cursor stays the one boundary of what is buffered.
+# The script appends a released entry at the end of the stream. So the cursor alone still separates
+# buffered entries from all others.
 _STEP = NamedScript(
     READ
     + AUDIT
@@ -79,7 +80,7 @@ return {done and 'done' or 'more', n}
 
 
 class Quarantine:
-    """The parked experiences, and the rows held back, of all detectors."""
+    """The parked experiences and the held rows of all detectors."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
@@ -87,13 +88,13 @@ class Quarantine:
         self._due = DueIndex(redis)
 
     async def list(self, name: str) -> list[QuarantineEntry]:
-        """Return what waits, oldest first."""
+        """Return all entries of the quarantine, oldest first."""
         texts = await ask(self._redis, self._redis.hvals(Keys(name).parked))
         found = [_entry(_decoder.decode(text)) for text in texts] + await self._held.list(name)
         return sorted(found, key=lambda entry: entry.parked_at)
 
     async def vectors(self, name: str, entry_id: str) -> NDArray[np.float32]:
-        """Return the vectors (n, d) of an entry of kind `rows`; Unknown when there is none."""
+        """Return the vectors (n, d) of an entry of kind `rows`; raises Unknown if there is none."""
         row = _HELD.fullmatch(entry_id)
         found = await self._held.vectors(name, row[1]) if row else None
         if found is None:
@@ -101,9 +102,10 @@ class Quarantine:
         return found
 
     async def split(self, name: str, entry_id: str, rows: NDArray[np.bool_]) -> str:
-        """Move some of the n `rows` (n,) of an entry to a new entry; return its id.
+        """Move the rows selected by the mask `rows` (n,) to a new entry; return the new entry's id.
 
-        Of kind `rows`; Unknown when there is none.
+        If all rows are selected, nothing moves and the same id is returned. Raises Unknown if
+        there is no such entry of kind `rows`.
         """
         if rows.all():
             return entry_id
@@ -116,9 +118,9 @@ class Quarantine:
     async def decide(
         self, name: str, entry_id: str, decision: Decision, *, who: str = "", why: str = ""
     ) -> int:
-        """Release the entry to the end of the buffer, or discard it; return its vectors.
+        """Release the entry to the end of the buffer, or discard it; return the number of vectors.
 
-        Raises Unknown when there is none, and Conflict when the other decision has begun.
+        Raises Unknown if the entry does not exist, and Conflict if the opposite decision has begun.
         """
         audited = said(decision, who, why, entry=entry_id)
         if decision == "discard":
@@ -147,7 +149,7 @@ class Quarantine:
             }
             outcome, *rest = await _STEP(self._redis, keys, args)
             if outcome == b"unknown":
-                if total:  # somebody else finished the same decision
+                if total:  # another process finished the same decision
                     return total
                 raise Unknown("There is no such quarantine entry.")
             if outcome == b"other":
@@ -157,7 +159,7 @@ class Quarantine:
                 return total
 
     async def resume(self, name: str) -> int:
-        """Complete decisions that a crash interrupted; return how many vectors that moved."""
+        """Complete the decisions that a crash interrupted; return how many vectors were moved."""
         return sum(
             [
                 await self.decide(name, entry.id, entry.decision)
@@ -168,7 +170,7 @@ class Quarantine:
 
 
 class _Parked(msgspec.Struct, frozen=True):
-    """A parked experience as the store has it; `parked` is when, in milliseconds since 1970."""
+    """A parked experience as stored; `parked` is the time in milliseconds since 1970."""
 
     id: str
     kind: Literal["experience"]

@@ -1,6 +1,7 @@
-"""The names of everything kept in Redis: the one place that spells them.
+"""The names of all keys in Redis. No other module spells them.
 
-All keys of one detector share the hash tag `{name}`, so that a script over them works on a cluster.
+All keys of one detector share the hash tag `{name}`. So a script can use several of them in a
+cluster.
 """
 
 import hashlib
@@ -18,18 +19,18 @@ PROCESSES = "anamnesis:processes"
 ERASED = "anamnesis:erased"
 ERASING = "anamnesis:{anamnesis:erased}:rewriting"
 API_KEYS = "anamnesis:api-keys"
-# In the cluster slot of the keys themselves, which is that of this tag.
+# The hash tag is the name API_KEYS: so both keys are in the same cluster slot.
 KEYS_AUDIT = "anamnesis:{anamnesis:api-keys}:audit"
-# In the cluster slot of the templates: its tag is the name of their key.
+# The hash tag is the name TEMPLATES: so both keys are in the same cluster slot.
 TEMPLATES_AUDIT = "anamnesis:{anamnesis:templates}:audit"
 KEYS_NONCE = "anamnesis:{anamnesis:api-keys}:nonce"
 NOTIFY = "anamnesis:notify"
-# Both keys of a bucket lie in one slot of a cluster, the buckets in many.
+# In a cluster both keys of a bucket are in one slot. The buckets are spread over many slots.
 DUE = tuple(f"anamnesis:{{due:{bucket:02}}}" for bucket in range(64))
-REPLICATED = "anamnesis:replicated"  # string: written to learn how far the replicas are; expires
-IDEMPOTENCY_SECONDS = 24 * 3600  # that a first answer is kept
+REPLICATED = "anamnesis:replicated"  # string: a write that replicas confirm; expires
+IDEMPOTENCY_SECONDS = 24 * 3600  # how long a first answer is kept
 
-# What each of them holds.
+# What each key holds.
 OF_THE_SERVICE = {
     DETECTORS: "Set: names of all detectors.",
     TEMPLATES: "Hash: name of a template to its format and config, as JSON.",
@@ -52,18 +53,18 @@ OF_THE_SERVICE = {
 
 
 def due(name: str) -> str:
-    """Return the sorted set of the due index that holds the detector `name`."""
+    """Return the key of the sorted set in the due index that holds the detector `name`."""
     return DUE[zlib.crc32(name.encode("utf-8", "surrogatepass")) % len(DUE)]
 
 
 def running(due_key: str) -> str:
-    """Return the sorted set of running retrainings beside this one of the due index."""
+    """Return the key of the sorted set of running retrainings that belongs to `due_key`."""
     return f"{due_key}:running"
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys of the detector `name`; a name that no detector can have is UnknownDetector."""
+    """The keys of the detector `name`; raises UnknownDetector if the name is invalid."""
 
     name: str
 
@@ -81,37 +82,37 @@ class Keys:
 
     @property
     def words(self) -> str:
-        """Hash: code to word, of the categories in received rows."""
+        """Hash: category code to word, for the categories in received rows."""
         return self._key("words")
 
     @property
     def stream(self) -> str:
-        """Stream: one entry per normal batch; buffered, parked and not yet erased."""
+        """Stream: one entry for each normal batch that is buffered, parked or not yet erased."""
         return self._key("stream")
 
     @property
     def held(self) -> str:
-        """Stream: rows of normal batches that admission held back, each batch one entry or two."""
+        """Stream: rows of normal batches that admission held back; one or more entries a batch."""
         return self._key("held")
 
     @property
     def held_senders(self) -> str:
-        """Hash: sender to how many of its rows are held back."""
+        """Hash: sender to the number of its held rows."""
         return self._key("held_senders")
 
     @property
     def senders(self) -> str:
-        """Hash: sender to the cursor, and the sender's novel vectors since that cursor."""
+        """Hash: sender to a cursor and the sender's number of novel vectors since that cursor."""
         return self._key("senders")
 
     @property
     def audit(self) -> str:
-        """Stream: the audit trail; it outlives the detector, for as long as its tombstone."""
+        """Stream: the audit trail; after a deletion it expires together with the tombstone."""
         return self._key("audit")
 
     @property
     def spoken(self) -> str:
-        """Hash: sender to the hour, and how often the sender labelled or decided in that hour."""
+        """Hash: sender to an hour and the sender's number of labels and decisions in that hour."""
         return self._key("spoken")
 
     @property
@@ -131,27 +132,27 @@ class Keys:
 
     @property
     def sources(self) -> str:
-        """Hash: version number to the batches that it learned and who sent them, packed."""
+        """Hash: version number to the batches that it learned, with their senders; packed."""
         return self._key("sources")
 
     @property
     def revoked(self) -> str:
-        """Hash: version number to why it may not serve any more, as JSON."""
+        """Hash: number of a revoked version to the reason of the revocation, as JSON."""
         return self._key("revoked")
 
     @property
     def artifacts(self) -> str:
-        """Hash: version number to the sha256 of its artifact, while that is kept."""
+        """Hash: version number to the sha256 of its artifact, for each artifact that is kept."""
         return self._key("artifacts")
 
     @property
     def promoted(self) -> str:
-        """Sorted set: numbers of versions that were champion, by their latest generation."""
+        """Sorted set: numbers of all versions that were champion, sorted by latest generation."""
         return self._key("promoted")
 
     @property
     def learned(self) -> str:
-        """Hash: version number to the vectors that its lineage consumed."""
+        """Hash: version number to the number of vectors that its lineage consumed."""
         return self._key("learned")
 
     @property
@@ -161,7 +162,7 @@ class Keys:
 
     @property
     def pins(self) -> str:
-        """Sorted set: pinned version numbers by the time of their last use."""
+        """Sorted set: numbers of pinned versions, sorted by last use."""
         return self._key("pins")
 
     @property
@@ -181,12 +182,12 @@ class Keys:
 
     @property
     def shadow(self) -> str:
-        """List: the latest live vectors, for candidates that are judged on them; expires."""
+        """List: the latest live vectors; candidates are judged on them; expires."""
         return self._key("shadow")
 
     @property
     def monitor(self) -> str:
-        """String: what the drift monitor remembers between two looks."""
+        """String: the memory of the drift monitor between two checks."""
         return self._key("monitor")
 
     @property
@@ -201,7 +202,7 @@ class Keys:
 
     @property
     def label_senders(self) -> str:
-        """Sorted set: sender and id of each label, by which senders are bounded."""
+        """Sorted set: sender and id of each label; it bounds the labels of each sender."""
         return self._key("label_senders")
 
     @property
@@ -211,12 +212,12 @@ class Keys:
 
     @property
     def alarmed(self) -> str:
-        """Sorted set: digests of the latest vectors that alarmed, by time."""
+        """Sorted set: digests of the latest vectors that alarmed, sorted by time."""
         return self._key("alarmed")
 
     @property
     def followed(self) -> str:
-        """String: what the worker remembers of sources and open incidents."""
+        """String: the worker's memory of sources and open incidents."""
         return self._key("followed")
 
     @property
@@ -226,37 +227,37 @@ class Keys:
 
     @property
     def incident_order(self) -> str:
-        """Sorted set: incident ids by the order in which they opened."""
+        """Sorted set: incident ids in the order in which the incidents opened."""
         return self._key("incident_order")
 
     @property
     def incident_rows(self) -> str:
-        """Hash: incident id to its worst rows, of the latest incidents."""
+        """Hash: incident id to its worst rows, for the latest incidents."""
         return self._key("incident_rows")
 
     @property
     def rulings(self) -> str:
-        """Hash: incident id to what a person decided about it."""
+        """Hash: incident id to a person's decision about the incident."""
         return self._key("rulings")
 
     @property
     def pardons(self) -> str:
-        """Hash: id of a dismissed incident to the rows like it, which page nobody."""
+        """Hash: pardon id to the pardon: rows similar to the pardoned rows page nobody."""
         return self._key("pardons")
 
     @property
     def pardon_order(self) -> str:
-        """Sorted set: ids of pardons by when they were given."""
+        """Sorted set: ids of pardons, sorted by time."""
         return self._key("pardon_order")
 
     @property
     def buckets(self) -> str:
-        """Hash: chunks of the history of scored rows, by minutes and by hours."""
+        """Hash: the history of scored rows, in chunks of minutes and of hours."""
         return self._key("buckets")
 
     @property
     def messages(self) -> str:
-        """Stream: messages for the webhook's receiver that are not delivered yet."""
+        """Stream: messages that are not yet delivered to the webhook's receiver."""
         return self._key("messages")
 
     @property
@@ -265,7 +266,7 @@ class Keys:
         return self._key("tombstone")
 
     def lease(self, role: str) -> str:
-        """Return the string that says who holds the lease for `role`; it expires."""
+        """Return the string that contains the holder of the lease for `role`; it expires."""
         return self._key(f"lease:{role}")
 
     def artifact(self, sha256: str) -> str:
@@ -279,19 +280,19 @@ class Keys:
     def idempotency(self, key: str, sender: str | None = None) -> str:
         """Return the hash that holds a sender's first answer under an Idempotency-Key; it expires.
 
-        With no `sender` it is the one that the first release kept for all senders together.
+        Without `sender` it is the key of the first release, which all senders shared.
         """
-        # Hashed: a client's key may be long, or hold anything.
+        # The key is hashed: a client's key may be long and contain any character.
         digest = _digest(key)
         return self._key(f"idempotency:{digest if sender is None else _digest(sender, digest)}")
 
     @property
     def answerers(self) -> str:
-        """Set: the suffixes of `answers` of every sender that has some."""
+        """Set: the suffix of the key `answers` for every sender with answers."""
         return self._key("answerers")
 
     def answers(self, suffix: str) -> str:
-        """Return the sorted set of a sender's keys of answers, by time; it expires."""
+        """Return the sorted set of the keys of a sender's answers, sorted by time; it expires."""
         return self._key(f"answers:{suffix}")
 
     def labels_idempotency(self, key: str) -> str:
@@ -314,7 +315,7 @@ class Keys:
 
 
 def suffix(sender: str) -> str:
-    """Return the hash of a sender for the name of a key; a sender may hold any characters."""
+    """Return a hash of `sender` for use in a key: a sender may contain any character."""
     return _digest(sender)[:16]
 
 

@@ -1,8 +1,8 @@
 """Versions in the store: they are numbered and immutable, and one of them is the champion.
 
-Numbers are given, and the champion moves, only inside the scripts below. A promotion is also the
-acknowledgement of its experience: version, pointer, history and cursor change together or not at
-all.
+Only the scripts of `registry_lua` and `revocations_lua` number versions and move the champion. A
+promotion also acknowledges its experience: version, pointer, history and cursor change together or
+not at all.
 """
 
 import hashlib
@@ -33,9 +33,9 @@ from service.store.registry_lua import CHAMPION, FORGET, IMPORT, PARK, PIN, PRUN
 from service.timestamps import rfc3339
 
 FORMAT = 1
-PIN_SECONDS = 3600  # an artifact that somebody pinned is kept for this long after its last use
+PIN_SECONDS = 3600  # how long a pinned artifact is kept after its last use
 RECORDS_KEPT = 10_000
-PIECE_BYTES = 4 * 2**20  # of an artifact, in one reading
+PIECE_BYTES = 4 * 2**20  # of an artifact, read at once
 
 
 class Registry:
@@ -54,11 +54,11 @@ class Registry:
         *,
         seconds: float,
     ) -> int:
-        """Promote the candidate and acknowledge its experience, in one step; return its number.
+        """Promote the candidate and acknowledge its experience in one step; return its number.
 
-        `record` is what its version record says beside what the store adds. Raises Fenced, and
-        changes nothing, unless the lease holds and champion and cursor are as `experience` found
-        them.
+        `record` holds the version record without the fields that the store adds. Raises Fenced and
+        changes nothing if the lease is lost, or if the champion or the cursor has moved since
+        `experience` was taken.
         """
         return await self._settle("promoted", lease, experience, artifact, (record, seconds))
 
@@ -73,7 +73,7 @@ class Registry:
     ) -> int:
         """Record the candidate as rejected and park its experience; return its number.
 
-        The reasons are those of its gate. Raises Fenced like `promote`.
+        `record` holds the reasons of the gate. Raises Fenced like `promote`.
         """
         return await self._settle("rejected", lease, experience, artifact, (record, seconds))
 
@@ -117,8 +117,8 @@ class Registry:
     ) -> str:
         """Park an experience whose trainings failed, without a version; return its quarantine id.
 
-        Later data goes on. Raises Fenced unless the lease holds and the cursor is where
-        `experience` found it.
+        Later batches can then be learned. Raises Fenced if the lease is lost, or if the cursor has
+        moved since `experience` was taken.
         """
         keys = Keys(lease.name)
         args = _taken(lease, experience) | {
@@ -132,9 +132,9 @@ class Registry:
     async def import_version(self, name: str, artifact: bytes, record: NewRecord) -> int:
         """Store a version trained elsewhere, without making it champion; return its number.
 
-        The caller has verified `artifact`. The record's dimension, where given, must be the
-        detector's, and becomes it where there is none; `learned` counts the vectors that its
-        lineage consumed. Raises UnknownDetector and Unprocessable.
+        The caller has verified `artifact`. If the detector has no dimension yet, it gets that of
+        `record`. `record.learned` is the number of vectors that the version's lineage consumed.
+        Raises UnknownDetector, and Unprocessable if the two dimensions differ.
         """
         keys, digest = Keys(name), hashlib.sha256(artifact).hexdigest()
         args = {
@@ -163,11 +163,11 @@ class Registry:
         who: str = "",
         why: str = "",
     ) -> int:
-        """Promote or roll back by hand; return the generation, unchanged for the same champion.
+        """Make version `number` the champion by hand; return the generation.
 
-        A parked experience that a rejected version learned counts as consumed from then on. Raises
-        UnknownDetector, Unknown (version), PreconditionFailed, Gone (artifact pruned) and
-        Conflict (revoked).
+        The generation stays the same if the version is the champion already. If the version was
+        rejected, its parked experience counts as consumed from now on. Raises UnknownDetector,
+        Unknown (version), PreconditionFailed, Gone (artifact pruned) and Conflict (revoked).
         """
         args = {
             "version": number,
@@ -192,13 +192,13 @@ class Registry:
         return int(rest[0])
 
     async def record(self, name: str, number: int) -> StoredVersion | None:
-        """Return one version's record, or None."""
+        """Return the record of a version; None if the version does not exist."""
         return next(iter(await self._records(name, [number])), None)
 
     async def records(
         self, name: str, *, limit: int = 1000, before: int | None = None
     ) -> list[StoredVersion]:
-        """Return the records of the latest `limit` versions `before` one, oldest first."""
+        """Return the records of the latest `limit` versions below number `before`, oldest first."""
         last = int(await ask(self._redis, self._redis.hget(Keys(name).state, "last_version")) or 0)
         last = last if before is None else min(last, before - 1)
         return await self._records(name, list(range(max(1, last - limit + 1), last + 1)))
@@ -222,7 +222,7 @@ class Registry:
         ]
 
     async def digests(self, name: str, numbers: Sequence[int]) -> dict[int, str | None]:
-        """Return the sha256 of the artifacts of versions, None for one that is not kept."""
+        """Return the sha256 of each version's artifact; None for an artifact that is not kept."""
         asked = self._redis.hmget(Keys(name).artifacts, [str(number) for number in numbers])
         found = await ask(self._redis, asked)
         return {
@@ -231,12 +231,12 @@ class Registry:
         }
 
     async def artifact(self, name: str, number: int) -> bytes | None:
-        """Return the version's artifact, or None if it was pruned or never existed."""
+        """Return the version's artifact; None if the artifact was pruned or never existed."""
         keys, client = Keys(name), self._redis
         digest = await ask(client, client.hget(keys.artifacts, str(number)))
         if digest is None:
             return None
-        # In pieces, each within the deadline; what is read never changes, only disappears.
+        # Each piece is read within the deadline. An artifact never changes; it can only be deleted.
         key, found = keys.artifact(digest.decode()), bytearray()
         while len(found) % PIECE_BYTES == 0:
             end = len(found) + PIECE_BYTES - 1
@@ -259,11 +259,11 @@ class Registry:
         await PIN(self._redis, Keys(name), {"version": number, "seconds": PIN_SECONDS})
 
     async def prune(self, name: str) -> list[int]:
-        """Delete the artifacts that nothing needs; return the numbers of their versions.
+        """Delete the artifacts that are no longer needed; return the numbers of their versions.
 
-        Kept are those of the champion, its parent and its anchor, the last k that were champion,
-        the last k imported, those pinned within the hour, and rejected ones whose experience is
-        parked. Revoked versions are not among the last k.
+        These versions keep their artifact: the champion, its parent and its anchor, the last k
+        champions, the last k imported versions, versions pinned within the last hour, and rejected
+        versions whose experience is parked. A revoked version does not count among the last k.
         """
         keys = Keys(name)
         pipe = self._redis.pipeline(transaction=True)
@@ -317,5 +317,5 @@ def _taken(lease: Lease, experience: Experience) -> dict[str, object]:
 
 
 def _rest(document: Mapping[str, object]) -> bytes:
-    """Return JSON without its opening brace; the script puts its own fields before it."""
+    """Return JSON without its opening brace; the script puts its own fields in front."""
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)[1:]

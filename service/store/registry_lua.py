@@ -1,9 +1,10 @@
-"""The registry's scripts. Each checks everything before its first write."""
+"""The registry's scripts. Each script makes all its checks before its first write."""
 
 from service.store.lua import AUDIT, FENCED, FINISH, MOVE, NOW, READ
 from service.store.script import NamedScript
 
-# What may change between taking an experience and settling it.
+# SETTLE and PARK check that the detector and its cursor are as they were when the experience was
+# taken from the buffer.
 _TAKEN = "holder uid cursor last vectors bytes"
 _AS_TAKEN = """
 local held = read(state, STATE.uid, STATE.generation, STATE.cursor, STATE.champion, STATE.learned,
@@ -216,7 +217,7 @@ return 1
     flags="allow-oom",
 )
 
-# From `latest` down, as far as records are: usually one.
+# Deletes old records without an artifact, from version `latest` down, 100 versions at most.
 FORGET = NamedScript(
     """
 local version, looked = tonumber(ARGS.latest), 0

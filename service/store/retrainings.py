@@ -1,7 +1,7 @@
-"""What the worker writes while it retrains a detector; each write carries the lease's token.
+"""The writes of a worker while it retrains a detector; each write carries the lease's token.
 
 A detector is `idle`, `queued` or `running`. It stays `queued` or `running` until an outcome is
-final: a crash leaves it `running` for the next worker, a failed attempt puts it back to `queued`.
+final. A crash leaves it `running` for the next worker. A failed attempt sets it back to `queued`.
 """
 
 from typing import Any, NamedTuple
@@ -64,7 +64,7 @@ _STAND_DOWN = NamedScript(
 class Run(NamedTuple):
     """A retraining that has begun: the weights requested for it alone, and its failed attempts.
 
-    `trace` is the trace id of the request for it, '' where there was none or it named none.
+    `trace` is the trace id of the request for this run; '' if no request or no trace id exists.
     """
 
     weights: dict[str, float] | str | None
@@ -73,7 +73,7 @@ class Run(NamedTuple):
 
 
 class Far(NamedTuple):
-    """How far a training is: from 0 to 1, the seconds left, the loss on old and new vectors."""
+    """A training's progress: fraction done, seconds left, loss on old and on new vectors."""
 
     fraction: float
     seconds_left: float | None = None
@@ -82,7 +82,7 @@ class Far(NamedTuple):
 
 
 class Retrainings:
-    """Moves a detector's retraining on, for the worker that holds its lease.
+    """Changes the state of a detector's retraining, for the worker that holds the lease.
 
     Every method raises Fenced once the lease is lost.
     """
@@ -91,13 +91,13 @@ class Retrainings:
         self._redis: Any = redis
 
     async def start(self, lease: Lease) -> Run:
-        """Set the detector `running`; this run serves all requests up to now."""
+        """Set the detector to `running`; this run serves all requests made so far."""
         reply = await self._fenced(_START, lease)
         weights = orjson.loads(reply[1]) if reply[1] else None
         return Run(weights, int(reply[2]), reply[3].decode())
 
     async def progress(self, lease: Lease, far: Far) -> None:
-        """Publish how far the training is."""
+        """Publish the progress of the training."""
         told = {name: "" if x is None else f"{x:.4f}" for name, x in far._asdict().items()}
         await self._fenced(_PROGRESS, lease, **told)
 

@@ -1,12 +1,14 @@
-"""Un-learning: it removes what came in one batch or with one API key.
+"""Un-learning: removes all rows of one batch or of one API key, the culprit.
 
-The versions that learned it, and all on top of them, are marked and never serve again; the last
-clean version that is kept does. Of what else they learned, what is still kept goes back to the
-buffer. What of the culprit waits to be learned is discarded.
+Every version that learned culprit rows is marked as revoked, and so is every version built on it. A
+revoked version never serves again. The latest clean version that is kept serves instead. All stored
+rows of the culprit are discarded. The other rows that revoked versions learned go back to the
+buffer if they are still stored.
 
-First the marks and the champion, in one step, then the vectors, in steps that each leave every
-vector in exactly one place. A worker's lease is held all along, so nothing is learned meanwhile,
-and what is being learned is refused. If it is interrupted, run it again: it continues.
+The first step marks the versions and moves the champion. The later steps move the vectors. After
+each step every vector is in exactly one place. The whole operation holds a worker's lease: no
+training starts, and the result of a running training is refused. If the operation is interrupted,
+run it again: it continues.
 """
 
 import asyncio
@@ -32,17 +34,17 @@ from service.store.lua import Fenced, said, unfenced
 from service.store.redis_keys import NOTIFY, Keys
 from service.store.revocations_lua import MARK, SCAN, SWEEP
 
-LEASE_SECONDS = 15.0  # between two steps; a worker waits so long for a process that died
+LEASE_SECONDS = 15.0  # renewed by each step; a worker waits so long after a crash
 STEP_BYTES = 4 * 2**20
 STEP_ENTRIES = 1000
-_ROUNDS = 5  # of planning anew when somebody changed something meanwhile
+_ROUNDS = 5  # new plans after changes by others
 _RECORDS = 100  # read at once
-_POINT = "api.revoking"  # before each step, and after the last
+_POINT = "api.revoking"  # passed before each step and after the last one
 PLACES = ("buffered", "quarantined", "parked", "kept")
 
 
 class Revocations:
-    """Removes what all detectors learned from a batch or from an API key."""
+    """Makes a detector un-learn a batch or an API key."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
@@ -50,9 +52,9 @@ class Revocations:
         self._due = DueIndex(redis)
 
     async def plan(self, name: str, culprit: Culprit) -> Plan:
-        """Return the effect that taking `culprit` back would have now; nothing is changed.
+        """Return the effect that revoking `culprit` would have now; the store is not changed.
 
-        Raises UnknownDetector, and Unknown where nothing of it is held or was learned.
+        Raises UnknownDetector, and Unknown if no row of `culprit` is stored or was learned.
         """
         now = await self._now(Keys(name))
         marked, fresh = now.reached_by(culprit)
@@ -76,10 +78,10 @@ class Revocations:
         )  # fmt: skip
 
     async def revoke(self, name: str, asked: Asked) -> Revoked:
-        """Take the culprit back; return the result.
+        """Revoke the culprit that `asked` names; return the result.
 
-        Raises UnknownDetector, Unknown, Conflict where no clean version is left, and Fenced when
-        another revocation, or a worker after a long pause, took the lease.
+        Raises UnknownDetector, and Unknown if no row of the culprit is stored or was learned.
+        Raises Conflict if no clean version is left, and if another process took the lease.
         """
         lease = await self._leases.seize(name, LEASE_SECONDS)
         if lease is None:
@@ -143,9 +145,9 @@ class Revocations:
     async def _swept(
         self, lease: Lease, culprit: Culprit, plan: Plan
     ) -> tuple[dict[str, int], Tally]:
-        """Discard the culprit's rows; send the other rows that are kept to the buffer."""
+        """Discard the culprit's rows; move the other stored rows of the plan to the buffer."""
         keys, gone, relearned = Keys(lease.name), dict.fromkeys(PLACES, 0), Tally()
-        # Held rows first: one that a person releases meanwhile is found at the stream's end.
+        # Held rows come first: if a person releases one meanwhile, it is found at the stream's end.
         for kind, entries in (("held", keys.held), ("stream", keys.stream)):
             at: bytes | str = "0-0"
             done = False
@@ -196,7 +198,7 @@ class Revocations:
         )  # fmt: skip
 
     async def _made(self, keys: Keys, last: int) -> tuple[list[Made], dict[int, list[Source]]]:
-        """Return the lineage of every version, and what each of them learned."""
+        """Return the lineage of every version, and the batches that each version learned."""
         made: list[Made] = []
         sources: dict[int, list[Source]] = {}
         for start in range(1, last + 1, _RECORDS):
@@ -212,7 +214,7 @@ class Revocations:
         return made, sources
 
     async def _entries(self, keys: Keys, now: State) -> list[tuple[str, str, Source]]:
-        """Return the place, the entry and the source of every batch."""
+        """Return the place, the entry id and the source of every batch."""
         found = [("quarantined", entry, source) for entry, source in await self._scan(keys.held)]
         cursor = position(now.cursor)
         for entry, source in await self._scan(keys.stream):
@@ -224,7 +226,7 @@ class Revocations:
         return found
 
     async def _scan(self, key: str) -> list[tuple[str, Source]]:
-        """Return every entry of a stream of batches, without its vectors."""
+        """Return the id and the source of every entry of a stream, without the vectors."""
         found: list[tuple[str, Source]] = []
         at: bytes | str = "0-0"
         bounds = {"most": STEP_ENTRIES, "most_bytes": STEP_BYTES}

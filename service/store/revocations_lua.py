@@ -1,10 +1,10 @@
-"""The scripts of un-learning. Those that write are fenced by a worker's lease."""
+"""The scripts of un-learning. A script that writes is fenced by a worker's lease."""
 
 from models import MIN_VECTORS
 from service.store.lua import AUDIT, FENCED, FEWER, FINISH, MOVE, READ
 from service.store.script import NamedScript
 
-# Everything but the vectors.
+# Returns every entry without its vectors.
 SCAN = NamedScript(
     READ
     + """
@@ -51,7 +51,7 @@ return {'marked', generation}
     args="holder uid generation last_version to versions mark why nonce channel name audited",
 )
 
-# `of` is the field that tells the culprit: `batch` or `sender`.
+# `of` names the field that holds the culprit's id: `batch` or `sender`.
 SWEEP = NamedScript(
     FENCED
     + FINISH

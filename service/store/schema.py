@@ -1,7 +1,7 @@
 """The fields of all stored data, each named once; `docs/generate.py` makes a table of them.
 
-A table maps the name that scripts and adapters use to the field's name in Redis and what it holds.
-Fields whose name is one letter stand once in every stream entry, so they are short.
+A table maps the name that scripts and adapters use to the field's name in Redis and its meaning. A
+field of a stream entry has a one-letter name in Redis, because every entry repeats that name.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ def _table(**fields: str | tuple[str, str]) -> dict[str, Field]:
     }
 
 
-# The hash `state` of a detector. Numbers are of vectors unless they say otherwise.
+# The hash `state` of a detector. Numbers count vectors unless stated otherwise.
 STATE = _table(
     format="of the state: 1",
     uid="of this incarnation: a detector deleted and made again has another",
@@ -79,7 +79,7 @@ STATE = _table(
     messages_dropped="after their time, or for want of room",
 )
 
-# Entries of the streams `stream` and `held`: one normal batch, or what of it was held back.
+# Entries of the streams `stream` and `held`: one normal batch, or the held rows of one.
 BATCH = _table(
     batch=("b", "id of the batch"),
     vectors=("n", "how many"),
@@ -121,7 +121,7 @@ ANSWER = _table(
     buffered="vectors buffered then",
 )
 
-# By where the fields are found.
+# The tables by the place of their fields.
 TABLES = {
     "hash `state`": STATE,
     "streams `stream`, `held`": BATCH,

@@ -1,13 +1,14 @@
 """Scripts whose keys, arguments and fields have names.
 
-Numbers are put in their places when a module is loaded, so a name costs nothing when a script runs,
-and one that is not declared fails at once:
+Names are replaced by positions when the module is imported. So a name costs nothing when the script
+runs, and an undeclared name fails at import:
 
-- `KEYS.state`: a key, by its place among the script's `keys`.
-- `ARGS.vectors`: an argument. All of them travel packed in `ARGV[1]`, each as text.
-- `DATA.vectors`: a payload, which may be large, by its place among the script's `data`. The last
-  may be many, `*entries`: then it stands for the index of the first.
-- `STATE.buffered`, `BATCH.sender` ...: a field of a hash or of a stream's entry, see `schema`.
+- `KEYS.state` becomes `KEYS[i]`, where i is the position of `state` in the script's `keys`.
+- `ARGS.vectors` is an argument. All arguments are sent as text in one MessagePack map, `ARGV[1]`.
+- `DATA.vectors` is a payload, which may be large. It becomes `ARGV[i]` by its position in `data`.
+- `DATA.entries` stands for the index of the first payload if `data` ends in `*entries`, which takes
+  any number of payloads.
+- `STATE.buffered`, `BATCH.sender` and others name a field of a hash or stream entry: see `schema`.
 """
 
 import re
@@ -27,7 +28,7 @@ _NAME = re.compile(r"\b([A-Z]+)\.([a-z_0-9]+)")
 class NamedScript:
     """A Lua script; `keys`, `args` and `data` are names, separated by spaces.
 
-    A key whose name ends in `?` may be left out, behind all others; it is nil then.
+    A key whose name ends in `?` is optional and stands after all others. If left out, it is nil.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class NamedScript:
         data: Sequence[bytes] = (),
         **more: str,
     ) -> Any:
-        """Run it over those of `keys` and `more` that it names; raises StoreUnavailable."""
+        """Run the script with its keys from `keys` and `more`; raises StoreUnavailable."""
         return await self.script(redis, *self.bound(keys, args, data, **more))
 
     def bound(
@@ -59,7 +60,7 @@ class NamedScript:
         data: Sequence[bytes] = (),
         **more: str,
     ) -> tuple[list[str], list[Any]]:
-        """Return the keys and the arguments in the order in which the script takes them."""
+        """Return the keys and the arguments in the order that the script expects."""
         args = args or {}
         if args.keys() != self._args:
             raise TypeError(f"arguments differ: {sorted(args.keys() ^ self._args)}")
@@ -94,9 +95,9 @@ class NamedScript:
 
 
 def packed(args: Mapping[str, object]) -> bytes:
-    """Return names and values, as text, as a MessagePack map of at most 65,535.
+    """Return a MessagePack map of names to values, all as text; 65,535 values at most.
 
-    Bytes are packed as text, too: the store's own reader knows no other kind.
+    Bytes are also packed as text: the store's MessagePack reader supports no other type.
     """
     parts = [b"\xde", len(args).to_bytes(2)]
     for name, value in args.items():

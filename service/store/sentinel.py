@@ -2,8 +2,8 @@
 
     redis+sentinel://user:password@host:26379,host:26379,host:26379/master-name/0
 
-User and password are the store's; those of the sentinels are `sentinel_username` and
-`sentinel_password` in the query. `rediss+sentinel://` speaks TLS with all of them.
+`user` and `password` are the store's. The query parameters `sentinel_username` and
+`sentinel_password` are for the sentinels. `rediss+sentinel://` uses TLS for store and sentinels.
 """
 
 from typing import Any
@@ -14,14 +14,14 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 
 from service.addresses import SENTINELS, watched
 
-_SHARE = 0.4  # of a call's deadline, for a sentinel that does not answer
+_SHARE = 0.4  # a sentinel must answer within this share of the deadline
 
 
 class MasterPool(SentinelConnectionPool, BlockingConnectionPool):
     """Connections to the present master; callers wait for a free connection."""
 
     async def disconnect(self, inuse_connections: bool = True) -> None:
-        """Close the connections; at the end also those to the sentinels."""
+        """Close the connections; if `inuse_connections`, also those to the sentinels."""
         await super().disconnect(inuse_connections)
         if inuse_connections:
             for sentinel in self.sentinel_manager.sentinels:
@@ -36,8 +36,8 @@ def is_watched(url: str) -> bool:
 def master_pool(url: str, *, deadline: float, **options: Any) -> MasterPool:
     """Return a pool for the master that `url` names; nothing connects yet.
 
-    After a failover the connections to the old master break, and new ones find the new master.
-    `options` are those of the connections to it.
+    After a failover the connections to the old master break, and new connections go to the new
+    master. `options` are for the connections to the master.
     """
     parts = urlsplit(url)
     found, query = watched(parts), dict(parse_qsl(parts.query))
@@ -46,7 +46,7 @@ def master_pool(url: str, *, deadline: float, **options: Any) -> MasterPool:
         tls["ssl_ca_certs"] = authorities
     brief = {"socket_timeout": deadline * _SHARE, "socket_connect_timeout": deadline * _SHARE}
     asked = {part: query.get(f"sentinel_{part}") for part in ("username", "password")}
-    pool: Any = MasterPool  # the driver has no types here
+    pool: Any = MasterPool  # redis-py has no types here
     watchers: Any = Sentinel
     sentinels = watchers(found.sentinels, sentinel_kwargs={**brief, **asked, **tls})
     made: MasterPool = pool(

@@ -2,11 +2,11 @@
 
 from service.store.script import NamedScript
 
-MAX_BYTES = 64 * 2**20  # of one detector's events, and of its labels: wide vectors are kept fewer
+MAX_BYTES = 64 * 2**20  # of one detector's events; the same for its labels
 
 LEAST_KEPT = 16
 
-# Only for that incarnation: a late writer must not leave keys behind a deleted detector.
+# Appends only for the incarnation `uid`: a late write must not recreate keys of a deleted detector.
 APPEND = NamedScript(
     """
 if redis.call('HGET', KEYS.state, STATE.uid) ~= ARGS.uid then return {} end
@@ -24,10 +24,10 @@ return ids
 
 
 def bounded(kept: int, size: int) -> int:
-    """Return how many entries of `size` bytes are kept, `kept` at most."""
+    """Return how many entries of `size` bytes may be kept: `kept` at most, fewer large ones."""
     return max(min(kept, LEAST_KEPT), min(kept, MAX_BYTES // max(size, 1)))
 
 
 def kept(most: int, d: int) -> int:
-    """Return how many live vectors of d features are kept where `most` are asked for."""
+    """Return how many live vectors of d features may be kept: `most` at most."""
     return bounded(most, 4 * d)

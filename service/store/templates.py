@@ -1,4 +1,4 @@
-"""Templates: the configs with which detectors of entities (`t:entity`) are made on demand."""
+"""Templates: an entity's detector (`t:entity`) is made on demand with its template's config."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ from service.store.redis_keys import ENTITIES, TEMPLATES, TEMPLATES_AUDIT
 from service.store.script import NamedScript
 
 FORMAT = 1
-_SCANNED = 1000  # entities looked at in one round trip
+_SCANNED = 1000  # entities read in one round trip
 
 
-# A template as it is stored before the change, `null` without one, and after it.
+# The audit entry holds the stored template before and after the change; `null` means no template.
 _SET = NamedScript(
     READ
     + AUDIT
@@ -56,7 +56,7 @@ class Templates:
     async def put(self, name: str, config: DetectorConfig, *, who: str = "") -> bool:
         """Store a template's config; return whether it is new. Existing entities keep their config.
 
-        Raises Unprocessable for a name or a config that is none.
+        Raises Unprocessable for an invalid name or config.
         """
         if not PLAIN_NAME.fullmatch(name):
             raise Unprocessable(f"A template's name matches {PLAIN_NAME.pattern}.")
@@ -65,7 +65,7 @@ class Templates:
         return not await self._set(name, text, "template configured", who)
 
     async def _set(self, name: str, after: bytes, action: str, who: str) -> bool:
-        """Store a template, or delete it for `null`; return whether there was one."""
+        """Store a template; `null` deletes it. Return whether the template existed."""
         args = {
             "name": name,
             "after": after,
@@ -75,9 +75,9 @@ class Templates:
         return bool(await _SET(self._redis, _WHERE, args))
 
     async def get(self, name: str) -> DetectorConfig | None:
-        """Return the config of a template, None where there is none of that name.
+        """Return the config of a template; None if the template does not exist.
 
-        Raises Conflict where a later release wrote it.
+        Raises Conflict if another release wrote the template in another format.
         """
         text = await ask(self._redis, self._redis.hget(TEMPLATES, name))
         if text is None:
@@ -97,8 +97,8 @@ class Templates:
         text = await ask(self._redis, self._redis.hget(TEMPLATES, name))
         if text is None:
             raise Unknown("There is no such template.")
-        # Whoever makes an entity lists it first and then looks for the template: one of the two
-        # sees the other.
+        # A call that makes an entity lists the entity before it reads the template. This deletion
+        # removes the template before it reads the list. So one of the two notices the other.
         await self._set(name, b"null", "template deleted", who)
         if (entities := await self._entities(name)) > 0:
             await self._set(name, text, "template created", who)

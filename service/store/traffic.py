@@ -1,7 +1,8 @@
 """Reports of scored traffic on their way from the API processes to the worker.
 
-A report is written once: who is unsure whether the store took one sends it again under the same
-number. It stays until the worker has counted it, so that a worker may be away for hours.
+A report is stored once: if a process does not know whether the store has it, the process sends it
+again under the same number. A report stays until the worker has counted it, so the worker may be
+absent for hours.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,7 @@ from service.store.script import NamedScript
 from service.store.streams import bounded
 
 REPORTS_KEPT = 20_000  # five hours of one API process without a worker
-SEEN_SECONDS = 3600  # that a number is known for: a report is sent again at every flush
+SEEN_SECONDS = 3600  # how long a report's number is remembered
 
 ALARMED_KEPT = 10_000  # latest vectors that alarmed, by digest
 
@@ -47,7 +48,7 @@ return 1
 
 
 class Read(NamedTuple):
-    """A report with its place in the stream; None for one of another release's format."""
+    """A report with its stream id; `report` is None if it has the format of another release."""
 
     id: str
     report: Report | None
@@ -69,11 +70,11 @@ class TrafficStore:
         events: Sequence[Event] = (),
         alarmed: Iterable[str] = (),
     ) -> bool:
-        """Write the report, its events and the digests of what alarmed.
+        """Write the report, its events and the digests of the vectors that alarmed.
 
-        Once: not where `process` wrote one of this number before.
-        Numbers of one process rise. False when the report's incarnation is gone. Raises
-        StoreUnavailable: then nobody knows, and it is to be sent again.
+        The numbers of one process rise. A number that `process` has already used writes nothing.
+        Returns False if the report's incarnation was deleted. Raises StoreUnavailable: then the
+        outcome is unknown, and the caller sends the report again.
         """
         keys, packed = Keys(name), encode(report)
         entries = [packed_event(event) for event in events]
@@ -90,14 +91,14 @@ class TrafficStore:
         return bool(await _REPORT(self._redis, keys, args, (packed, *entries), seen=seen))
 
     async def recorded(self, name: str, digests: Sequence[str]) -> dict[str, float]:
-        """Return which of these vectors, by digest, alarmed lately, and when (unix seconds)."""
+        """Return the digests of vectors that alarmed recently, with the time (unix seconds)."""
         key = Keys(name).alarmed
         scores = await ask(self._redis, self._redis.zmscore(key, list(digests)))
         found = zip(digests, scores, strict=True)
         return {one: float(score) for one, score in found if score is not None}
 
     async def read(self, name: str, after: str = "0-0", count: int = 100) -> list[Read]:
-        """Return up to `count` reports that came after the id `after`, oldest first."""
+        """Return up to `count` reports after the stream id `after`, oldest first."""
         client = self._redis
         rows = await ask(client, client.xrange(Keys(name).traffic, f"({after}", "+", count=count))
         return [

@@ -1,4 +1,4 @@
-"""The words of a detector's categories by their codes: rows hold codes, versions need the words."""
+"""The words of a detector's categories by code. Rows hold codes; versions need the words."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +10,8 @@ from service.store.lua import READ
 from service.store.redis_keys import Keys
 from service.store.script import NamedScript
 
-MOST = 10_000  # words of one detector: a version learns 256 of a column
-_KNOWN = 100_000  # that this process remembers to have written
+MOST = 10_000  # words of one detector; a version learns 256 for each column
+_KNOWN = 100_000  # words that this process remembers as written
 
 _ADD = NamedScript(
     READ
@@ -37,7 +37,7 @@ class Words:
         self._written: set[tuple[str, float]] = set()
 
     async def add(self, name: str, uid: str, words: Mapping[float, str]) -> None:
-        """Keep the words, by their codes, for that incarnation; StoreUnavailable."""
+        """Store the words by code for the incarnation `uid`; raises StoreUnavailable."""
         new = [code for code in words if (uid, code) not in self._written]
         if not new:
             return
@@ -48,6 +48,6 @@ class Words:
         self._written.update((uid, code) for code in new)
 
     async def all(self, name: str) -> dict[float, str]:
-        """Return every word that is kept, by its code."""
+        """Return every kept word by its code."""
         found = await ask(self._redis, self._redis.hgetall(Keys(name).words))
         return {float(code): word.decode() for code, word in found.items()}
