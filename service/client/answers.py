@@ -157,7 +157,7 @@ class CalibrationRecord(TypedDict):
 
 
 class ChosenContext(TypedDict):
-    """What was chosen, None for no context, and the reason in words."""
+    """The chosen context, or None for no context, and the reason in words."""
 
     context: Context | None
     why: str
@@ -658,7 +658,7 @@ class QuarantinedRows(TypedDict):
 
 
 class Query(TypedDict):
-    """A recorded anomaly whose label would teach much, by its id, and why."""
+    """The id of an event whose label would help the detector much, and the reason."""
 
     event: str
     reason: str

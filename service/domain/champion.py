@@ -1,4 +1,4 @@
-"""What a process scores with: one version, its place in history, and the threshold in force."""
+"""A champion: the version that a process scores with, its state in the store, its threshold."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Self
@@ -12,7 +12,7 @@ from service.domain.row_rules import NO_RULES, RowRules
 
 
 class Loaded(NamedTuple):
-    """A verified version, when it was made, the sha256 of its artifact, its bytes in memory."""
+    """A verified version, its training time, the sha256 of its artifact, its size in memory."""
 
     version: Version
     trained_at: float | None = None
@@ -21,7 +21,7 @@ class Loaded(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What a config, labels and this machine make of a version; see `Champion`."""
+    """The settings of a champion that come from the config, the labels and this machine."""
 
     threshold: Threshold
     labels: Labels | None = None
@@ -31,16 +31,16 @@ class Terms(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Champion:
-    """A frozen snapshot; a request reads one reference to it and nothing else.
+    """A frozen snapshot of all that a request needs: a version, its threshold and its rules.
 
-    `uid` tells incarnations of a name apart, `generation` counts moves of the champion pointer
-    and `config_revision` changes of the config. A pinned version borrows both from the detector.
-    `labels` are those that decided the threshold, where they do. `sha256` is that of the artifact
-    in the store, and `stored` the whole of what the store said when this began to serve; both are
-    None in what the first release kept on disk. `rules` say which rows do not count.
-    `bytes` is about what it takes in memory.
-    `stands_for` is the entity, without a version of its own, that a request was for.
-    `inline` is what may be judged in the event loop, by what the version was measured to cost.
+    `uid` identifies the detector: a detector that is deleted and made again gets another `uid`.
+    `generation` counts the changes of the champion, and `config_revision` those of the config. For
+    a pinned version both are those of the detector. `labels` are set if they decided the threshold.
+    `sha256` is the hash of the artifact in the store. `stored` is the pointer in the store when
+    this champion began to serve. Both are None in files that the first release wrote to disk.
+    `rules` say which rows do not count. `bytes` is the estimated size in memory. `stands_for` is
+    the requested entity, if the entity has no version of its own. `inline` bounds the bodies that
+    the event loop may judge; the bounds come from the measured cost of the version.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Champion:
 
     @classmethod
     def of(cls, name: str, number: int, stored: Pointer, loaded: Loaded, terms: Terms) -> Self:
-        """Return version `number` of detector `name` as it serves while the store says `stored`."""
+        """Return version `number` of detector `name`; `stored` is the pointer in the store."""
         return cls(
             name=name,
             uid=stored.uid,
@@ -91,16 +91,16 @@ class Champion:
 
     @property
     def pinned(self) -> bool:
-        """Whether the detector had another champion when this was loaded: a request named it."""
+        """Whether this is a pinned version: another version was champion when it was loaded."""
         return self.number != self.pointer.champion
 
     def supersedes(self, other: "Champion | None") -> bool:
-        """Return whether this is at least as new as `other`; another incarnation always is."""
+        """Return whether this is at least as new as `other`, or of another incarnation (`uid`)."""
         if other is None or other.uid != self.uid:
             return True
         return not older(self.pointer, other.pointer)
 
     @property
     def pointer(self) -> Pointer:
-        """Return the pointer that the store held when this began to serve, as far as known."""
+        """The pointer in the store when this champion began to serve, as far as it is known."""
         return self.stored or Pointer(self.uid, self.number, self.generation, self.config_revision)

@@ -9,14 +9,14 @@ FORMAT = 1
 
 
 class ChosenContext(Struct, frozen=True, kw_only=True):
-    """What was chosen, None for no context, and the reason in words. Stored as JSON."""
+    """The chosen context, or None for no context, and the reason in words. Stored as JSON."""
 
     context: Context | None
     why: str
     format: int = FORMAT
 
     def written(self) -> bytes:
-        """Return it as JSON."""
+        """Return the choice as JSON."""
         return msgspec.json.encode(self)
 
 

@@ -1,4 +1,4 @@
-"""A detector's columns as requests name them, and rows by name put in their order."""
+"""The columns of a detector, and the order in which a table has them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Columns:
         )
 
     def order(self, header: Sequence[str], *, extra: bool = False) -> list[int]:
-        """Return where each column stands in `header`; BadVectors naming what does not fit.
+        """Return the place of each column in `header`. Raises BadVectors if a name does not fit.
 
         With `extra` the header may have other names too.
         """
@@ -44,5 +44,5 @@ class Columns:
 
 
 def column(name: str) -> str:
-    """Return a column's name as an error shows it."""
+    """Return the name of a column as errors show it."""
     return quoted([name])

@@ -58,7 +58,7 @@ class Retraining(Struct, frozen=True):
 class LastRetraining(Struct, frozen=True):
     """How the last retraining ended: when (RFC 3339), after how long, and why not promoted.
 
-    `labelled` says what became of rows labelled normal, where the experience had some.
+    `labelled` says what became of the rows labelled normal, if the experience had such rows.
     """
 
     outcome: Literal["promoted", "rejected", "failed"]
@@ -107,14 +107,14 @@ class Delivered(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """One reading of a detector; counts are of vectors.
+    """The state of a detector at one moment; counts are numbers of vectors.
 
-    `uid` names this incarnation: a detector deleted and made again has another. `requested` and
-    `served` number the retrainings asked for by hand: number k is over once `served >= k`.
-    `dimension` counts the numbers of a stored row: those that the config's context derives.
-    `labelled` says whether a person labelled some of the buffered vectors normal.
-    `consumed` counts what any version learned, `learned` what the champion's lineage did, and
-    `thinned` what was known too well to be kept.
+    A detector that is deleted and made again gets another `uid`. `requested` and `served` count
+    the retrainings that people asked for: number k has ended if `served >= k`. `dimension` is the
+    number of features in a stored row. `labelled` says whether a person labelled some of the
+    buffered vectors normal. `consumed` counts the vectors that any version learned. `learned`
+    counts those that the champion or its ancestors learned. `thinned` counts the vectors that
+    were known so well that they were not kept.
     """
 
     name: str
@@ -157,19 +157,19 @@ class Detector:
 
     @property
     def row_config(self) -> DetectorConfig:
-        """The config that rows are read and learned by: `auto` is the context chosen, once it is.
+        """The config for reading and learning rows, with the chosen context instead of `auto`.
 
-        Until then rows are kept as they are sent.
+        As long as no context is chosen, `auto` remains, and rows are kept as they were sent.
         """
         return resolved(self.config, self.chosen)
 
     @property
     def undecided(self) -> bool:
-        """Whether its context is still to be chosen."""
+        """Whether the context of the detector is not chosen yet."""
         return self.row_config.context == "auto"
 
     def muted(self, now: float) -> bool:
-        """Return whether it pages nobody and learns nothing at `now`, seconds since 1970."""
+        """Return whether the detector is muted at `now` (seconds since 1970)."""
         return self.mute is not None and now < self.mute.until
 
     @property
@@ -193,7 +193,7 @@ class Detector:
 
     @property
     def pointer(self) -> Pointer:
-        """Return what an API process compares with what it serves."""
+        """The pointer that an API process compares with the champion that it serves."""
         return Pointer(
             self.uid,
             self.champion,
@@ -207,7 +207,7 @@ class Detector:
 
 
 def resolved(config: DetectorConfig, chosen: ChosenContext | None) -> DetectorConfig:
-    """Return `config` with the context that was chosen in place of `auto`."""
+    """Return `config` with the chosen context instead of `auto`."""
     if config.context != "auto" or chosen is None:
         return config
     return replace(config, context=chosen.context)
@@ -216,7 +216,7 @@ def resolved(config: DetectorConfig, chosen: ChosenContext | None) -> DetectorCo
 def with_dimension(
     config: DetectorConfig, width: int | None, chosen: ChosenContext | None = None
 ) -> DetectorConfig:
-    """Return `config` with the dimension of its data, which are rows of `width` numbers."""
+    """Return `config` with its dimension, if it has none. A row has `width` numbers."""
     if width is None or config.dimension is not None:
         return config
     return replace(config, dimension=resolved(config, chosen).columns_in(width))
@@ -227,6 +227,6 @@ NAME = re.compile(PLAIN_NAME.pattern + r"(:[A-Za-z0-9._-]{1,64})?")
 
 
 def template_of(name: str) -> str | None:
-    """Return the template of an entity's detector by the detector's name, None for others."""
+    """Return the template in the name `template:entity`, or None for any other name."""
     template, colon, _ = name.partition(":")
     return template if colon else None

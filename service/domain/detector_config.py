@@ -90,7 +90,7 @@ class DetectorConfig(Config):
         return RowRules(self.off, self.ignore or ())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the configuration in full; the optional stage only where it is asked for."""
+        """Return the full configuration; `retrain.shadow` is left out if it is not set."""
         values = super().to_dict()
         if self.retrain.shadow is None:
             del values["retrain"]["shadow"]
@@ -101,35 +101,35 @@ _adapter = TypeAdapter(DetectorConfig)
 
 
 def stored(text: str) -> DetectorConfig:
-    """Return a config as the store has it: what an earlier release wrote has no incidents."""
+    """Return a config read from the store. A config of an earlier release has no incidents."""
     config = parse(text)
     return config if "incident" in from_json(text) else replace(config, incident=None)
 
 
 def parse(body: bytes | str | Mapping[str, Any]) -> DetectorConfig:
-    """Return the configuration that `body` (JSON, or its decoded object) stands for.
+    """Return the configuration in `body`, which is JSON or a decoded JSON object.
 
-    Raises Unprocessable naming the field, and what this release builds, for anything else.
+    Raises Unprocessable for an invalid config. The error names the field and the allowed values.
     """
     try:
-        # Always as JSON: there a list may stand for a tuple although validation is strict.
+        # Validate JSON: even with strict validation, a JSON list is allowed for a tuple.
         text = orjson.dumps(body) if isinstance(body, Mapping) else body
         return _adapter.validate_json(text or b"{}")
     except ValidationError as error:
         raise Unprocessable(_reason(error)) from None
     except ValueError:
-        # orjson refuses what JSON cannot carry, such as half of a surrogate pair.
+        # orjson raises for values that JSON cannot hold, such as half of a surrogate pair.
         raise Unprocessable("The config is not JSON.") from None
 
 
-MERGED = frozenset({"retrain", "replay", "model"})  # of which a change names single fields
+MERGED = frozenset({"retrain", "replay", "model"})  # a change may name single fields of these
 
 
 def changed(held: DetectorConfig, body: bytes | str) -> DetectorConfig:
-    """Return `held` with the fields that `body`, a JSON object, names.
+    """Return `held` with the fields that the JSON object `body` changes.
 
-    MERGED ones change field by field, every other one as a whole; null is the value null. Raises
-    Unprocessable as `parse` does.
+    A field in MERGED is merged field by field. Every other field is replaced as a whole. A null
+    sets the value null. Raises Unprocessable as `parse` does.
     """
     try:
         asked = from_json(body, allow_inf_nan=False)
@@ -146,7 +146,7 @@ def changed(held: DetectorConfig, body: bytes | str) -> DetectorConfig:
 
 
 def check_rules(config: DetectorConfig) -> None:
-    """Raise Unprocessable for a rule of a column that the detector has not got."""
+    """Raise Unprocessable if a rule names a column that the detector does not have."""
     width = config.width
     names = config.names or (() if width is None else config.column_names(width))
     try:
@@ -162,25 +162,25 @@ KEPT = (
 
 
 def left_out(body: bytes | str) -> frozenset[str]:
-    """Return which of the fields `KEPT` a config that `parse` took does not name."""
+    """Return the fields of `KEPT` that a valid config `body` does not name."""
     return frozenset(KEPT).difference(from_json(body or b"{}"))
 
 
 def keeping(config: DetectorConfig, held: DetectorConfig, names: frozenset[str]) -> DetectorConfig:
-    """Return `config` with the fields `names` as `held` has them; another kind keeps none."""
+    """Return `config` with the fields `names` of `held`, if both have the same kind of model."""
     if config.kind != held.kind:
         return config
     return replace(config, **{name: getattr(held, name) for name in sorted(names)})
 
 
 def _reason(error: ValidationError) -> str:
-    """Return where an error is and what is taken there; never what was given."""
-    # Of a choice between forms, the one that came closest knows best: it got as far as a value.
+    """Return the field of an error and the allowed values, but never the value that was sent."""
+    # If a field allows several forms, report the error of the form that matched furthest.
     found = error.errors(include_input=False, include_url=False)
     first = max(found, key=lambda one: (one["type"] == "value_error", len(one["loc"])))
     path = [str(part) for part in first["loc"]]
     if first["type"] in _UNKNOWN_FIELD:
-        # The name of a field that is not ours is the client's.
+        # The client chose the name of an unknown field, so the error must not repeat it.
         *path, _ = path
         known = next((_PARTS[part] for part in reversed(path) if part in _PARTS), DetectorConfig)
         text = f"unknown field; the fields are {', '.join(one.name for one in fields(known))}"
@@ -212,14 +212,14 @@ _KNOWN = {"in"} | {one.name for kind in (DetectorConfig, *_PARTS.values()) for o
 
 
 def configured(version: Version, config: DetectorConfig) -> Version:
-    """Return `version` as `config` has it today in what may change without a training."""
+    """Return `version` with the options of `config` that may change without a training."""
     if version.config.missing == config.missing:
         return version
     return version.with_config(replace(version.config, missing=config.missing))
 
 
 def asked_rate(policy: Policy) -> float | None:
-    """Return the rate of false alarms that a threshold policy asks for, None for others."""
+    """Return the rate of false alarms that a policy sets, or None if it sets no rate."""
     for name in ("fpr", "pot"):
         if name in policy:
             return float(policy[name])

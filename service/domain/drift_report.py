@@ -1,4 +1,4 @@
-"""What the drift monitor publishes of a detector."""
+"""What the drift monitor publishes about a detector."""
 
 from msgspec import Struct
 
@@ -6,7 +6,7 @@ from models.drift.finding import State, Statistics
 
 
 class Query(Struct, frozen=True):
-    """A recorded anomaly whose label would teach much, by its id, and why."""
+    """The id of an event whose label would help the detector much, and the reason."""
 
     event: str
     reason: str

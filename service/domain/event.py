@@ -1,4 +1,4 @@
-"""A recorded anomaly, and what a person says of it."""
+"""Events (recorded anomalies), and the labels that people give them."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from service.timestamps import rfc3339
 
 
 def digest(vector: NDArray[np.float32]) -> str:
-    """Return the digest by which a vector that alarmed is recognised; equal bits, equal digest."""
+    """Return the digest of a vector that alarmed. Vectors with equal bits have equal digests."""
     return hashlib.blake2b(vector.astype("<f4").tobytes(), digest_size=8).hexdigest()
 
 
@@ -23,9 +23,9 @@ def digest(vector: NDArray[np.float32]) -> str:
 class Event:
     """One vector that was anomalous under `version`; `at` is seconds since 1970.
 
-    `id` is given by the store; `attributions` are as in a scoring answer. `timestamp`, in seconds
-    since 1970, `source` and `client_id` are as the request gave them. `words` are those of
-    categories by their places in `vector`, which holds their codes.
+    The store gives the `id`. `attributions` are as in a scoring answer. `timestamp` (seconds since
+    1970), `source` and `client_id` are from the request. `vector` holds the codes of categories.
+    `words` holds their words, by place in `vector`.
     """
 
     at: float
@@ -44,11 +44,11 @@ class Event:
 
     @property
     def time(self) -> float:
-        """When it happened: the client's time if it sent one, else the time of scoring."""
+        """The time of the event: the client's time if it sent one, else the time of scoring."""
         return self.at if self.timestamp is None else self.timestamp
 
     def to_dict(self, incident: str | None = None) -> JsonObject:
-        """Return it as JSON carries it; `incident` is the id of the one that it belongs to."""
+        """Return the event as a JSON object. `incident` is the id of its incident."""
         return {
             "id": self.id,
             "client_id": self.client_id,
@@ -70,10 +70,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a person says of a vector, and of which event it was, if of one.
+    """The label that a person gave a vector, and the event of the vector, if it has one.
 
-    `sender` is the API key's id, '' where nobody asked; `incident` the one that was decided;
-    `batch` the normal batch that the vector was buffered with.
+    `sender` is the id of the API key, or '' without a key. `incident` is the incident whose
+    decision gave the label. `batch` is the normal batch that put the vector in the buffer.
     """
 
     label: Literal["normal", "anomaly"]
@@ -86,7 +86,7 @@ class Label:
     batch: str | None = None
 
     def to_dict(self) -> JsonObject:
-        """Return it as JSON carries it."""
+        """Return the label as a JSON object."""
         return {
             "id": self.id,
             "label": self.label,

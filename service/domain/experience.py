@@ -43,14 +43,14 @@ class ExperienceSummary(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Experience:
-    """What one retraining learns: the entries in the range `(first, last]` of the stream.
+    """What one retraining learns: the entries in the range `(first, last]` of the buffer.
 
     `champion` (None before the first version), `generation` and `champion_nonce` are those of the
-    moment it was taken: a promotion stands only while they do. `vectors` is `(n, d)` float32.
-    `sources` has one item an entry, in their order. `raw` are the batches, as sent, of a detector
-    whose context was not chosen when some came: `vectors` are then what can be learned of them,
-    `kept` (n,) says which rows these are, and `chosen` by which context. `traces` are the first
-    trace ids that the requests named.
+    moment when the entries were taken. A promotion is valid only while they are unchanged.
+    `vectors` is `(n, d)` float32. `sources` has one item an entry, in the same order. `raw` has
+    the batches as they were sent, if some arrived before the context was chosen. The context
+    `chosen` then derives `vectors` from them, and `kept` (n,) marks the rows that can be learned.
+    `traces` are the first trace ids that the requests named.
     """
 
     name: str
@@ -75,11 +75,11 @@ class Experience:
 
     @property
     def bytes(self) -> int:
-        """How many bytes of the buffer they take."""
+        """How many bytes of the buffer the vectors take."""
         return self.raw_bytes or int(self.vectors.nbytes)
 
     def derived(self, config: DetectorConfig, chosen: ChosenContext | None) -> Self:
-        """Return it with its raw batches derived, by a context that is chosen now if none was."""
+        """Return the experience with derived features. If no context is chosen, choose one now."""
         if not self.raw:
             return self
         features, kept, choice = learnable(self.raw, config, chosen)
@@ -87,16 +87,16 @@ class Experience:
 
     @property
     def batch_ids(self) -> tuple[str, ...]:
-        """The batches, in the order of the buffer."""
+        """The ids of the batches, in the order of the buffer."""
         return tuple(source.batch for source in self.sources)
 
     @property
     def senders(self) -> tuple[str, ...]:
-        """Who sent them, each once."""
+        """The ids of the API keys that sent the vectors, each once."""
         return tuple(sorted({source.sender for source in self.sources} - {""}))
 
     def summary(self) -> ExperienceSummary:
-        """Return what a version's record says of it."""
+        """Return the summary of the experience for the record of a version."""
         return ExperienceSummary(
             first=self.first,
             last=self.last,
@@ -109,7 +109,7 @@ class Experience:
 
 
 def packed(sources: Iterable[Source]) -> bytes:
-    """Return the sources as they are kept with a version, which is for long: some 10 bytes each."""
+    """Return the sources in compressed form, about 10 bytes each, to keep with a version."""
     return zlib.compress(orjson.dumps([list(source) for source in sources]))
 
 

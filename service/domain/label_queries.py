@@ -1,4 +1,4 @@
-"""Which events to ask a person about: those whose labels would teach most."""
+"""Chooses the events whose labels would help a detector most, to ask a person about them."""
 
 from collections.abc import Collection, Sequence
 
@@ -10,20 +10,20 @@ from service.domain.attribution import Attribution, numeric
 from service.domain.drift_report import Query
 from service.domain.event import Event
 
-LOOKED_AT = 200  # latest events
-ASKED = 10  # at most
-_ALIKE = 3  # events of one kind from which one speaks for all
+LOOKED_AT = 200  # latest events that are considered
+ASKED = 10  # events that a person is asked about, at most
+_ALIKE = 3  # so many events of a kind make it a frequent kind
 
 
 def choose(
     events: Sequence[Event], answered: Collection[str], version: Version, threshold: Threshold
 ) -> tuple[Query, ...]:
-    """Return those to label, and why, the most telling first.
+    """Return the events to label, each with a reason, the most useful first.
 
-    First one for each kind of event that came often (nearest regime, and the feature that
-    contributes most, above or below what is expected): its label speaks for all of them. Then
-    those that this version finds normal, though the one before did not. Then those nearest to the
-    threshold. `answered` are the ids of events that have a label.
+    First comes one event of each frequent kind. Events are of one kind if they have the same
+    nearest regime, and the same leading feature on the same side of its expected value. Then come
+    events that this version finds normal. Then come the events nearest to the threshold.
+    `answered` are the ids of events that already have a label.
     """
     open_ = [
         event
@@ -47,7 +47,7 @@ def choose(
 
 
 def _kinds(events: Sequence[Event], regimes: Sequence[int]) -> list[tuple[str, list[Event]]]:
-    """Return the kinds of event that came often, in words, with theirs, the commonest first."""
+    """Return the frequent kinds of events in words, each with its events; most frequent first."""
     kinds: dict[str, list[Event]] = {}
     for event, regime in zip(events, regimes, strict=True):
         if event.attributions:

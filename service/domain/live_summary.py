@@ -1,4 +1,4 @@
-"""What an API process tells the drift monitor of the rows that it scored since the last time."""
+"""The summary of scored rows that an API process sends to the drift monitor."""
 
 import numpy as np
 from msgspec import Struct
@@ -6,12 +6,13 @@ from numpy.typing import NDArray
 
 
 class LiveSummary(Struct, frozen=True):
-    """Rows scored by one version in one process, as the stream of summaries carries them.
+    """The rows that one version scored in one process since the last summary.
 
-    `scores` and `p_values` are of `rows` sampled rows, little-endian float32; `counts` counts those
-    in the bins of the version's reference, and `regimes` anomalies and regimes among some, both
-    little-endian int64. `anomalies` are those among all `n` rows. Earlier releases sent no
-    `sha256` and no `regimes`.
+    `anomalies` is the number of anomalies among all `n` rows. `scores` and `p_values` belong to
+    `rows` sampled rows, as little-endian float32. `counts` counts the sampled rows in the bins of
+    the version's reference. `regimes` counts anomalies and the rows of each regime in a sample.
+    `counts` and `regimes` are little-endian int64. Earlier releases sent no `sha256` and no
+    `regimes`.
     """
 
     uid: str
@@ -29,7 +30,7 @@ class LiveSummary(Struct, frozen=True):
     t: float = 0.0
 
     def counted(self, features: int) -> NDArray[np.int64]:
-        """Return `counts` by feature and bin, (d, B); none where they are of other features."""
+        """Return `counts` by feature and bin, (d, B); an empty array if the features differ."""
         counts = np.frombuffer(self.counts, "<i8").astype(np.int64)
         if len(counts) % features:
             return np.zeros((0, 0), np.int64)

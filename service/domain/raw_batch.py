@@ -1,4 +1,4 @@
-"""A normal batch that waits for its detector's context: rows as sent, and what came beside them."""
+"""A normal batch as it was sent, which waits until its detector's context is chosen."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from models.context_choice import choose
 from service.domain.chosen_context import ChosenContext
 from service.domain.detector_config import DetectorConfig
 
-_TIMED = 0.5  # share of rows with timestamps, from which a context is chosen by these
+_TIMED = 0.5  # at least this share of the rows needs timestamps, or no context is chosen
 
 
 class Beside(Struct, frozen=True):
-    """What came beside n rows: times (n,) float64 in bytes, sources, and which are no experience.
+    """What a request sent beside n rows: times (n,) as float64 bytes, sources, and two masks.
 
-    `context` (n,) marks rows that are context alone, `off` those that a rule leaves out; a byte
-    each, none where no row is so.
+    `context` (n,) marks rows that are only context. `off` (n,) marks rows that a rule leaves out.
+    A mask has one byte a row. It is empty if it marks no row.
     """
 
     times: bytes | None = None
@@ -38,7 +38,7 @@ class Beside(Struct, frozen=True):
         off: NDArray[np.bool_] | None,
         n: int,
     ) -> "Beside":
-        """Return what is kept of a request with n rows."""
+        """Return what is stored beside the n rows of a request."""
         context = np.zeros(n, bool)
         for rows in groups(sources, n) if context_rows else ():
             context[rows[:context_rows]] = True
@@ -50,7 +50,7 @@ class Beside(Struct, frozen=True):
         )
 
     def written(self) -> bytes:
-        """Return it as it is stored behind the rows."""
+        """Return the bytes that are stored behind the rows."""
         return msgspec.msgpack.encode(self)
 
 
@@ -58,7 +58,7 @@ _read = msgspec.msgpack.Decoder(Beside).decode
 
 
 class RawBatch(NamedTuple):
-    """Rows X (n, d) of one entry of the buffer, `beside` None where they are derived already."""
+    """Rows X (n, d) of one entry of the buffer. `beside` is None if X already has features."""
 
     X: NDArray[np.float32]
     beside: Beside | None
@@ -72,7 +72,7 @@ class RawBatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Pool:
-    """Rows of several batches in the order of their times; `place` says where each stood."""
+    """Rows of several batches, sorted by time; `place` is the original place of each row."""
 
     X: NDArray[np.float32]
     times: NDArray[np.float64]
@@ -83,7 +83,7 @@ class _Pool:
 
 
 class Learnable(NamedTuple):
-    """The features (m, w) that can be learned from some batches; `kept` (n,) marks their rows."""
+    """The features (m, w) that can be learned; `kept` (n,) marks the rows that they come from."""
 
     features: NDArray[np.float32]
     kept: NDArray[np.bool_]
@@ -93,7 +93,7 @@ class Learnable(NamedTuple):
 def learnable(
     batches: Sequence[RawBatch], config: DetectorConfig, chosen: ChosenContext | None
 ) -> Learnable:
-    """Derive the features of `batches`, by the context `chosen` before or by one chosen now.
+    """Derive the features of `batches` with the context `chosen`. If it is None, choose one now.
 
     The rows of all batches with timestamps are sorted by time. In a batch without timestamps, the
     context of a row is the rows before it in the same batch.
@@ -143,7 +143,7 @@ def _choice(pool: _Pool | None, config: DetectorConfig, n: int) -> ChosenContext
 
 
 def _again(pool: _Pool) -> NDArray[np.bool_]:
-    """Return which rows a source sent before, as context of a later batch."""
+    """Return which rows are repetitions: context rows that the source had already sent."""
     again = np.zeros(len(pool.X), bool)
     for rows in groups(pool.sources, len(pool.X)):
         again[rows[1:]] = np.diff(pool.times[rows]) <= 0
@@ -157,7 +157,7 @@ def _alone(
     context: Context | None,
     numbers: NDArray[np.bool_],
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Return the rows of one batch that can be learned without those of others."""
+    """Return the features of one batch without other batches, and the places of its rows."""
     off, known = _marks(beside.off, len(X)), _marks(beside.context, len(X))
     if context is None:
         good = ~(off | known)

@@ -1,4 +1,4 @@
-"""What a request says of its rows beside their values: when, whose, and under which id."""
+"""The labels of rows in a request: their times, their sources and the client's ids."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,11 +35,11 @@ class RowLabels:
         )
 
     def timestamp(self, row: int) -> float | None:
-        """Return when row `row` was, in seconds since 1970."""
+        """Return the time of row `row` in seconds since 1970."""
         return None if self.timestamps is None else float(self.timestamps[row])
 
     def source(self, row: int) -> str | None:
-        """Return whose row it is."""
+        """Return the source of the row."""
         return None if self.sources is None else self.sources[row]
 
     def id(self, row: int) -> str | None:
@@ -62,7 +62,7 @@ def row_labels(
     sources: Sequence[Any] | None = None,
     ids: Sequence[Any] | None = None,
 ) -> RowLabels:
-    """Return the labels of n rows; BadVectors naming the row of what is none."""
+    """Return the labels of n rows. Raises BadVectors with the row of an invalid label."""
     for name, values in (("timestamps", timestamps), ("sources", sources), ("ids", ids)):
         if values is not None and len(values) != n:
             raise BadVectors(

@@ -1,4 +1,4 @@
-"""Rules that every operator has: rows that are off, and deviations that do not count."""
+"""Rules for rows: rows that are off, and deviations that do not count."""
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class Ignore:
             raise ConfigError("ignore: give one of `above` and `below`")
 
     def covers(self, deviation: float) -> bool:
-        """Return whether a deviation, value less expected, does not count."""
+        """Return whether a deviation (value minus expected value) does not count."""
         if self.below is not None:
             return deviation < self.below or deviation == 0
         return -deviation < (self.above or 0.0) or deviation == 0
@@ -66,7 +66,7 @@ class Ignore:
 
 @dataclass(frozen=True, slots=True)
 class RowRules:
-    """The rules of one detector; empty where it has none."""
+    """The rules of one detector; empty if it has no rules."""
 
     off: Off | None = None
     ignore: tuple[Ignore, ...] = ()
@@ -75,7 +75,7 @@ class RowRules:
         return self.off is not None or bool(self.ignore)
 
     def check(self, names: Sequence[str], words: Container[str] = ()) -> None:
-        """Raise ConfigError unless every rule is of a column of the detector, and fits its type.
+        """Raise ConfigError unless every rule names a column of the detector and fits its type.
 
         `words` are the columns that are categories.
         """
@@ -91,12 +91,12 @@ class RowRules:
                 raise ConfigError("off.in: words for a category, and for no other column")
 
     def to_dict(self) -> JsonObject:
-        """Return them as a config has them."""
+        """Return the rules as a config has them."""
         ignore = [rule.to_dict() for rule in self.ignore] if self.ignore else None
         return {"off": None if self.off is None else self.off.to_dict(), "ignore": ignore}
 
     def off_rows(self, X: NDArray[np.float32], names: Sequence[str]) -> Mask | None:
-        """Return which rows X (n, d) are off, (n,); None where no row can be."""
+        """Return which rows X (n, d) are off, (n,), or None if there is no such rule."""
         if self.off is None:
             return None
         values = np.array(
@@ -107,9 +107,9 @@ class RowRules:
     def ignored(
         self, version: Version, threshold: Threshold, X: NDArray[np.float32], anomalous: Mask
     ) -> Mask:
-        """Return which of the anomalous rows of X (n, w) are so by deviations that do not count.
+        """Return which rows of X (n, w) are anomalous only by deviations that do not count.
 
-        Such a row is no anomaly any more with those columns as the version expects them.
+        Such a row is not an anomaly if its ignored columns are set to their expected values.
         """
         found = np.zeros(len(X), bool)
         rows = np.flatnonzero(anomalous)
@@ -135,7 +135,7 @@ class RowRules:
 
 
 def _move(x: NDArray[np.float32], version: Version, column: int, by: float) -> None:
-    """Move the features of one row x (w,) that are derived of a column by so much."""
+    """Add `by` to the features of one row x (w,) that are derived from a column."""
     context = version.config.derived_by
     if context is None:
         x[column] += by

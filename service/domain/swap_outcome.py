@@ -1,4 +1,4 @@
-"""What one look at a detector, in the store or on the disk, changed in this process."""
+"""The result of comparing this process with a detector in the store or on disk."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,16 +12,17 @@ Source = Literal["store", "disk", "memory"]
 
 @dataclass(frozen=True, slots=True)
 class SwapOutcome:
-    """What happened to the detector `name`; memory is changed already when this is returned.
+    """What changed for the detector `name`. The memory of the process is already changed.
 
-    `none`: what serves is what should. `swapped`: `champion` serves from now on; it came from
-    `source`, and that took `seconds`, None where its version served already. `refused`: the store's
-    champion cannot be loaded, and what served before serves on. `unloaded`: the last version was
-    revoked. `deleted`: the detector is gone. `regressed`: the store holds an older state than this
-    process, or lost the detector, which is found out once; what serves goes on.
+    `none`: the right champion already serves. `swapped`: `champion` serves from now on. It was
+    loaded from `source` in `seconds`, which is None if its version served already. `refused`: the
+    champion in the store cannot be loaded, so the earlier champion still serves. `unloaded`: the
+    last version was revoked. `deleted`: the detector was deleted. `regressed`: the store holds an
+    older state than this process, or lost the detector. It is reported once, and the earlier
+    champion still serves.
 
-    `detector` is what the store says, None where there is none or it was not asked. `why` explains
-    `refused` and `regressed`. `evicted` names the detectors that were unloaded to make room.
+    `detector` is the state in the store, or None if there is none or the store was not asked. `why`
+    explains `refused` and `regressed`. `evicted` names detectors that were unloaded to make room.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What one API process scored of one detector since its last report."""
+"""The report of one API process about the rows of a detector that it scored."""
 
 from collections.abc import Sequence
 
@@ -13,9 +13,9 @@ FORMAT = 1
 
 
 class Tally(msgspec.Struct, frozen=True, array_like=True):
-    """Rows scored in one bucket of `step` seconds, the `place`-th since 1970.
+    """The rows scored in one bucket of `step` seconds, which is number `place` since 1970.
 
-    `bins` are the histogram's bins that are not empty, and their counts.
+    `bins` are the nonempty bins of the histogram, each with its count.
     """
 
     step: int
@@ -28,7 +28,7 @@ class Tally(msgspec.Struct, frozen=True, array_like=True):
 
     @classmethod
     def of(cls, step: int, place: int, bucket: Bucket) -> "Tally":
-        """Return what `bucket` counted."""
+        """Return the tally with the counts of `bucket`."""
         filled = np.flatnonzero(bucket.severities)
         regimes = bucket.regimes.tolist() if bucket.regimes.any() else []
         return cls(
@@ -42,7 +42,7 @@ class Tally(msgspec.Struct, frozen=True, array_like=True):
         )
 
     def bucket(self, generation: int) -> Bucket:
-        """Return it as a bucket of the history."""
+        """Return the tally as a bucket of the history."""
         found = Bucket(self.rows, self.alarms, self.severity_max, generation)
         for place, count in self.bins:
             found.severities[place] = count
@@ -51,9 +51,9 @@ class Tally(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """One report: counts, and rows by source.
+    """One report: the counts, and the rows by source.
 
-    The witnesses' event ids are given by the store: those of the report, in their order.
+    The store gives the event ids of the witnesses, in the order of the report.
     """
 
     uid: str
@@ -68,12 +68,12 @@ _decoder = msgspec.msgpack.Decoder(Report)
 
 
 def encode(report: Report) -> bytes:
-    """Return the report as the store keeps it."""
+    """Return the report as bytes for the store."""
     return msgspec.msgpack.encode(report)
 
 
 def decode(packed: bytes, events: Sequence[str] = ()) -> Report | None:
-    """Return the report with the ids of its events; None for one of another format."""
+    """Return the report with the ids of its events, or None if its format is unknown."""
     try:
         report = _decoder.decode(packed)
     except msgspec.MsgspecError:
@@ -92,7 +92,7 @@ def decode(packed: bytes, events: Sequence[str] = ()) -> Report | None:
 
 
 def counts_alone(reports: Sequence[Report]) -> Report:
-    """Return one report with the counts of several of one champion, and none of their rows."""
+    """Return one report with the sum of the counts of all `reports`, but without their rows."""
     joined: dict[tuple[int, int], Bucket] = {}
     for report in reports:
         for tally in report.tallies:
@@ -108,10 +108,10 @@ def counts_alone(reports: Sequence[Report]) -> Report:
 
 
 def place_of(at: float, now: float) -> tuple[int, int]:
-    """Return the step and the place that a row of time `at` is counted in, at `now`.
+    """Return the step and the place of the bucket that counts a row of time `at`.
 
-    By the minute while minutes are kept, else by the hour; a row of the future, or older than the
-    history, counts where it came.
+    The bucket is a minute while minutes are kept, else an hour. A row with a time in the future,
+    or a time before the history begins, counts at `now`.
 
     >>> place_of(120.0, 180.0), place_of(0.0, 3 * 86_400.0)
     ((60, 2), (3600, 0))

@@ -1,4 +1,4 @@
-"""What the store keeps of a version beside its artifact: as it is written, and as it is read."""
+"""The record of a version in the store, as it is written and as it is read."""
 
 from typing import Literal, NamedTuple
 
@@ -109,7 +109,7 @@ class NewRecord(Struct, frozen=True, kw_only=True):
         return self.gate.reasons if self.gate else ()
 
     def written(self, digest: str, artifact: bytes, experience: Experience | None) -> bytes:
-        """Return JSON without its opening brace: a script writes before it what it alone knows."""
+        """Return JSON without its opening brace; a script of the store writes the first fields."""
         document: JsonObject = msgspec.to_builtins(self)
         if experience is None:  # imported
             document = {"parent": None} | document
@@ -122,10 +122,10 @@ class NewRecord(Struct, frozen=True, kw_only=True):
 
 
 def describe(version: Version, policy: Policy, labels: Labels | None) -> NewRecord:
-    """Return what follows from `version` alone.
+    """Return the part of a record that needs only `version`, a policy and labels.
 
-    `policy` is the detector's threshold policy at this moment, `labels` what decides under it;
-    both may move the threshold later.
+    `policy` is the current threshold policy of the detector. `labels` may decide the threshold.
+    If one of them changes later, the threshold changes too.
     """
     lineage, threshold = version.lineage, version.threshold_for(policy, labels)
     held = version.calibration.held(threshold.value)
@@ -184,10 +184,10 @@ class VersionRecord(Struct, frozen=True, kw_only=True):
 
     @property
     def held_against(self) -> int:
-        """The version that the gate holds the successors of this champion against.
+        """The number of the version that the gate compares this champion's successors with.
 
-        It is the first of its line, or the last that a person answers for: promoted by hand, or by
-        `report`, though the gate had rejected it, or imported.
+        It is the first version of the line, or a later one that did not pass the gate by itself:
+        a version promoted by hand, promoted under `report` although it failed, or imported.
         """
         passed = self.gate is not None and self.gate.passed
         own = self.outcome != "promoted" or not passed
@@ -195,7 +195,7 @@ class VersionRecord(Struct, frozen=True, kw_only=True):
 
 
 class Mark(Struct, frozen=True):
-    """Why a version may not serve any more: what it learned of was taken back."""
+    """Why a version may not serve any more: data that it learned was revoked."""
 
     at: int
     batch: str | None = None
@@ -209,7 +209,7 @@ read_mark = _marks.decode
 
 
 def read_record(text: bytes) -> VersionRecord:
-    """Return a stored record; ArtifactError where it is none."""
+    """Return a stored record. Raises ArtifactError if the record cannot be read."""
     try:
         return _records.decode(text)
     except msgspec.MsgspecError as error:
@@ -220,7 +220,7 @@ State = Literal["champion", "retired", "rejected", "candidate", "revoked"]
 
 
 class StoredVersion(NamedTuple):
-    """A version's record with what follows from the present; `text` and `revoked` are JSON."""
+    """The record of a version with its present state; `text` and `revoked` are JSON."""
 
     record: VersionRecord
     state: State
@@ -242,7 +242,7 @@ class StoredVersion(NamedTuple):
 def stored_version(
     text: bytes, champion: int, moved: float | None, digest: bytes | None, revoked: bytes | None
 ) -> StoredVersion:
-    """Return a version as the store has it: `moved` where it ever was champion."""
+    """Return a stored version. `moved` is not None if the version ever was champion."""
     record = read_record(text)
     if revoked is not None:
         return StoredVersion(record, "revoked", digest is None, text, revoked)

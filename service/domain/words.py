@@ -1,7 +1,7 @@
 """The words of categories that this process has read lately, by their codes.
 
-A code is a hash and cannot be turned round. A version knows the words that it learned; a word that
-is new, which is what an alarm is often about, is known to the process that read it.
+A code is a hash, so a word cannot be computed from its code. A version knows the words that it
+learned. An alarm is often about a new word, and only the process that read the word knows it.
 """
 
 import math
@@ -22,7 +22,7 @@ MOST = 100_000
 
 
 class SeenWords:
-    """Remembers words by their codes: up to `most`, then begins anew. Any thread may ask."""
+    """Remembers up to `most` words by their codes, then forgets all. It is thread-safe."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
@@ -39,7 +39,7 @@ class SeenWords:
         return code
 
     def word(self, code: float) -> str | None:
-        """Return the word with this code, None where it was not read lately."""
+        """Return the word with this code, or None if the word was not read lately."""
         return self._words.get(code)
 
     def of(self, X: NDArray[np.float32], config: Config) -> dict[float, str]:
@@ -64,7 +64,7 @@ def worded(
 
 
 def told(rows: list[list[Any]], config: Config, words: Mapping[float, str]) -> list[list[Any]]:
-    """Return rows of features with the words of categories, by their codes, in place of these."""
+    """Replace each code of a category in `rows` by its word, and return `rows`."""
     for row in rows:
         for place in config.categories(len(row)):
             if row[place] is not None and not math.isnan(row[place]):
@@ -72,5 +72,5 @@ def told(rows: list[list[Any]], config: Config, words: Mapping[float, str]) -> l
     return rows
 
 
-# One for the process, as the cache of a pure function is: whoever reads rows tells it.
+# One for the process, like the cache of a pure function; every reader of rows fills it.
 SEEN = SeenWords()
