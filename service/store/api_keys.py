@@ -77,7 +77,7 @@ class ApiKeys:
         self._most = most
 
     async def create(self, grant: Grant, *, who: str = "") -> Grant:
-        """Store a grant; return it with its time. Raises Conflict if the table is full."""
+        """Store the key's grant; return it with its time. Raises Conflict if the table is full."""
         allowed = {
             "name": grant.name,
             "scopes": sorted(grant.scopes),

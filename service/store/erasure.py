@@ -163,7 +163,7 @@ class Erasure:
         await _BEGIN(client, _WHERE, {"began": f"{store.run} {store.rewrites}"})
         try:
             await ask(client, client.bgrewriteaof())
-        except (ResponseError, StoreUnavailable):  # `settle` handles it
+        except (ResponseError, StoreUnavailable):  # `settle` detects that no rewrite began
             self._not_before = time.monotonic() + AGAIN_SECONDS
             return False
         return True

@@ -110,7 +110,7 @@ class Leases:
         self._ahead: set[str] = set()  # workers with a beat from the future at the last call
 
     async def acquire(self, name: str, seconds: float, role: Role = "worker") -> Lease | None:
-        """Return a lease whose token is larger than all earlier ones; None while one is held.
+        """Return a lease whose token is larger than all earlier tokens; None if the lease is held.
 
         Returns None also if the detector does not exist.
         """

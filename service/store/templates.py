@@ -98,7 +98,7 @@ class Templates:
         if text is None:
             raise Unknown("There is no such template.")
         # A call that makes an entity lists the entity before it reads the template. This deletion
-        # removes the template before it reads the list. So one of the two notices the other.
+        # removes the template before it reads the list. So one of the two sees the other.
         await self._set(name, b"null", "template deleted", who)
         if (entities := await self._entities(name)) > 0:
             await self._set(name, text, "template created", who)
