@@ -18,8 +18,9 @@ from benchmarks.incidents import Stream, streams
 from models import Config, Version, train
 from models.context import Context
 from models.drift.finding import Verdict
-from models.drift.state import Baseline, DriftTests, Sample
+from models.drift.state import DriftTests, Sample
 from models.parts.incident_rule import DAY, poisson_interval
+from service.worker.drift_monitor import baseline_of
 
 WAITS, HOLDS = 60.0, 300.0  # seconds: `for` and `keep_firing_for` of the alert rules
 MONTH = 30 * DAY
@@ -65,19 +66,8 @@ def followed(version: Version, stream: Stream, learned: int) -> list[Page]:
     """Return the pages while the normals after the `learned` ones come, a row at a time."""
     X = stream.normals[learned:]
     judged = version.judge(X)
-    drift = DriftTests(
-        Baseline(
-            uid=stream.name,
-            version=1,
-            calibration=version.calibration.scores,
-            expected=version.reference.expected,
-            wander=version.reference.wander,
-            score_wander=float(version.reference.score_wander[0]),
-            reference_rows=version.calibration.n,
-            features=version.features,
-            alpha=version.threshold_for(version.config.threshold).alpha,
-        )
-    )
+    threshold = version.threshold_for(version.config.threshold)
+    drift = DriftTests(baseline_of(version, threshold, stream.name, 1))
 
     def looks() -> Iterable[tuple[float, set[str]]]:
         each = max(1, round(WAITS / 2 / stream.every))  # two looks a minute, or one a row

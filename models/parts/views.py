@@ -143,9 +143,8 @@ class Views:
         Both are (n, d): the contribution in nats, the expected value in scaled units.
         """
         d = x.shape[1]
-        shares, middle = self.drawn_in.explain(_seen(x, self.unit, self.fine))
-        scores = _with(self.marginals(x).astype(np.float32), self.fine_normal)
-        of_normal, normal = self.normal.explain(scores)
+        shares, middle = self.drawn_in.explain(self.seen(x))
+        of_normal, normal = self.normal.explain(self.scored(x))
         expected = np.sinh(np.clip(middle[:, :d] / self.unit, -_FURTHEST, _FURTHEST))
         return (
             (_shared(shares, self.fine, d), expected),

@@ -192,18 +192,7 @@ class Monitor:
             return None
         version = await asyncio.to_thread(Version.from_bytes, artifact, self._artifact_max_bytes)
         threshold = await self._threshold(version, detector)
-        baseline = Baseline(
-            uid=pointer.uid,
-            version=number or 0,
-            calibration=version.calibration.scores,
-            expected=version.reference.expected,
-            wander=version.reference.wander,
-            score_wander=float(version.reference.score_wander[0]),
-            reference_rows=version.calibration.n,
-            features=version.features,
-            alpha=threshold.alpha,
-            regimes=_known(version),
-        )
+        baseline = baseline_of(version, threshold, pointer.uid, number or 0)
         memory = await self._live.load(name)
         drift = DriftTests.from_bytes(baseline, memory.state) if memory else DriftTests(baseline)
         after = memory.after if memory else "0-0"
@@ -292,6 +281,22 @@ def _sample(summary: LiveSummary, d: int) -> Sample:
         scored=summary.n,
         counts=summary.counted(d),
         regimes=summary.placed,
+    )
+
+
+def baseline_of(version: Version, threshold: Threshold, uid: str, number: int) -> Baseline:
+    """Return the reference of version `number` of a detector with `uid`, judged by `threshold`."""
+    return Baseline(
+        uid=uid,
+        version=number,
+        calibration=version.calibration.scores,
+        expected=version.reference.expected,
+        wander=version.reference.wander,
+        score_wander=float(version.reference.score_wander[0]),
+        reference_rows=version.calibration.n,
+        features=version.features,
+        alpha=threshold.alpha,
+        regimes=_known(version),
     )
 
 

@@ -19,7 +19,7 @@ from models.columns import Column
 from models.context import Context
 from models.decisions.evidence import gather
 from models.decisions.gate import gate
-from models.drift.state import Baseline, DriftTests, Sample
+from models.drift.state import DriftTests, Sample
 from models.version import artifact
 from models.version.description import described
 from service.api.responses import answer
@@ -31,7 +31,7 @@ from service.scoring.champions import Champions
 from service.store.detector_state import from_state
 from service.swap.loader import prepared
 from service.telemetry.store_metrics import StateMetrics
-from service.worker.drift_monitor import _known
+from service.worker.drift_monitor import baseline_of
 from tests.faults.catalogue import fault
 
 JUNK: tuple[Any, ...] = (
@@ -297,13 +297,8 @@ def _shown(version: Version) -> None:
 def _watched(version: Version, X: np.ndarray) -> None:
     """Let the drift monitor follow it."""
     threshold = version.threshold_for({"fpr": 0.01})
-    baseline = Baseline(
-        "u", 1, version.calibration.scores, version.reference.expected,
-        version.reference.wander, version.calibration.n,
-        version.features, threshold.alpha, _known(version),
-    )  # fmt: skip
     judged = version.judge(X, threshold)
-    drift = DriftTests(baseline)
+    drift = DriftTests(baseline_of(version, threshold, "u", 1))
     regimes = np.bincount(np.arange(len(X)) % (1 + len(version.regimes)))
     drift.update(
         Sample(judged.scores, judged.p_values, int(judged.is_anomaly.sum()), len(X),
