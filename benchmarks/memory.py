@@ -4,7 +4,7 @@ MNIST digits pooled to 7x7; seed s begins with digit s + 1, the others of 1 to 9
 after it, in experiences of equal size; 0 is the anomaly. After every experience the first digit's
 test images are told from 0 (AUROC), and the false alarms on them are counted at 1 % asked. The
 first digit has left the band when, in the mean of five successive experiences, its AUROC is more
-than .05 below what it was after the first, or its held rate is above 3 %.
+than 0.05 below what it was after the first, or its held rate is above 3 %.
 
     ANAMNESIS_DATA=data python -m benchmarks.memory --output benchmarks/results/memory.json
 """
@@ -32,8 +32,8 @@ LOWER, HIGHEST = 0.05, 0.03  # the band: AUROC lost, held rate
 WEIGHTS = {
     "proportional": "proportional",
     "equal": "equal",
-    "w_new .2": {"w_prev": 0.8, "w_new": 0.2},
-    "w_new .8": {"w_prev": 0.2, "w_new": 0.8},
+    "w_new 0.2": {"w_prev": 0.8, "w_new": 0.2},
+    "w_new 0.8": {"w_prev": 0.2, "w_new": 0.8},
     "half-life 10": {"half_life": 10},
     "auto": "auto",
 }

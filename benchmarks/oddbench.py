@@ -8,7 +8,7 @@ many bytes as the version's artifact; if a table is smaller, it keeps all rows. 
 project also prints two ablations: the score without the network's part, and without the densities
 (which is `elbo`). `finetune` is the third ablation: without replay. Tables are numbered by name
 from 1: scores were chosen on the odd ones. `behind` counts the tables on which an arm is more than
-.05 below the better of 5-NN and Mahalanobis, which keep all rows.
+0.05 below the better of 5-NN and Mahalanobis, which keep all rows.
 
     ANAMNESIS_DATA=data python -m benchmarks.oddbench --output benchmarks/results/oddbench.json
 """

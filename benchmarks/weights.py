@@ -2,7 +2,7 @@
 
 scikit-learn's 8x8 digits; 0 is the anomaly, 1 to 9 are learned one at a time. After every digit
 from the second on, the test rows of 0 are ranked against those of the newest digit (new) and
-against those of each digit before (old, their mean): w_new = .2, .5, .8, by counts, and `auto`.
+against those of each digit before (old, their mean): w_new = 0.2, 0.5, 0.8, by counts, and `auto`.
 
     python -m benchmarks.weights --output benchmarks/results/weights.json
 """
@@ -19,9 +19,9 @@ from models import Config, train
 from service.cli.demo.run import ANOMALY, TARGET, TASKS, Digits
 
 ARMS = {
-    "w_new .2": {"w_prev": 0.8, "w_new": 0.2},
-    "w_new .5": {"w_prev": 0.5, "w_new": 0.5},
-    "w_new .8": {"w_prev": 0.2, "w_new": 0.8},
+    "w_new 0.2": {"w_prev": 0.8, "w_new": 0.2},
+    "w_new 0.5": {"w_prev": 0.5, "w_new": 0.5},
+    "w_new 0.8": {"w_prev": 0.2, "w_new": 0.8},
     "by counts": "proportional",
     "auto": "auto",
 }
