@@ -19,7 +19,7 @@ from service.domain.incident import (
     Pardon,
     Ruling,
     Witness,
-    came,
+    arrival,
     number,
     pardon,
 )
@@ -90,7 +90,7 @@ async def _release(
     kept `rows` of this and other dismissed incidents than to the rows of the other incidents.
     The remaining rows may belong to a fault that happened at the same time.
     """
-    since, until = came(incident, rows)
+    since, until = arrival(incident, rows)
     total, known = 0, None
     for entry in await app.stores.quarantine.list(name):
         if entry.kind != "rows" or entry.reason not in UNDECIDED:

@@ -26,7 +26,7 @@ class Live:
         self.rows += 1
         self.alarms += row.is_anomaly
         for change in changes(self._fold, self.rule, row):
-            if change.told:
+            if change.reported:
                 yield f"{change.kind}: {sentence(change.incident, row)}"
 
     def end(self) -> Iterator[str]:

@@ -118,7 +118,7 @@ class AuditPage(TypedDict):
 
 
 class Batches(TypedDict):
-    """How many vectors of how many normal batches, with some of these and of their senders."""
+    """A number of vectors in normal batches."""
 
     vectors: int
     batch_count: int
@@ -149,7 +149,7 @@ class BrokenStatus(TypedDict):
 
 
 class CalibrationRecord(TypedDict):
-    """What the threshold was drawn from: its kind, how many scores, and the rate that it holds."""
+    """The calibration of the threshold: its kind, the number of scores, and the rate it holds."""
 
     kind: str
     scores: int
@@ -165,7 +165,7 @@ class ChosenContext(TypedDict):
 
 
 class ContextStatus(TypedDict):
-    """What `context: auto` chose at the first training, null for no context, and why."""
+    """The context that `context: auto` chose at the first training (null for none), and why."""
 
     chosen: Context | None
     why: str
@@ -180,7 +180,7 @@ class Decided(TypedDict):
 
 
 class DetectorStatus(TypedDict):
-    """A detector: its config, what is served here and now, what it holds, how it learns."""
+    """The status of a detector: its config, its champion, its buffer, its learning and ."""
 
     name: str
     created_at: str
@@ -271,7 +271,7 @@ class Events(TypedDict):
 
 
 class ExperienceSummary(TypedDict):
-    """What a version's record says of its experience: its range in the buffer, and who sent it."""
+    """The experience in a version's record: its range in the buffer, and who sent it."""
 
     first: str
     last: str
@@ -326,7 +326,7 @@ class Forgets(TypedDict):
 
 
 class GateEvidence(TypedDict):
-    """What a version's lineage says for the gate, and what live traffic said where it was asked."""
+    """The evidence in a version's lineage, and the result of the shadow stage, if there was one."""
 
     anchor: NotRequired[Anchored | None]
     labelled: NotRequired[Labelled | None]
@@ -341,7 +341,7 @@ class GateEvidence(TypedDict):
 
 
 class GateRecord(TypedDict):
-    """What the gate said, why not, and on what evidence."""
+    """The verdict of the gate, its reasons and its evidence."""
 
     policy: NotRequired[str]
     passed: NotRequired[bool]
@@ -432,14 +432,14 @@ class Incident(TypedDict):
 
 
 class IncidentCounts(TypedDict):
-    """Incidents that are open and page, and all that are open."""
+    """How many open incidents page people, and how many are open in all."""
 
     open: int
     unfinished: int
 
 
 class IncidentRule(TypedDict):
-    """The rule in force: so many alarming rows of so many open an incident, or a severe one ."""
+    """The rule that opens incidents."""
 
     calibration: Literal["exact", "insufficient"]
     alarming_rows: int
@@ -512,7 +512,7 @@ class Labels(TypedDict):
 
 
 class LastRetraining(TypedDict):
-    """How the last retraining ended: when (RFC 3339), after how long, and why not promoted."""
+    """The outcome of the last retraining."""
 
     outcome: Literal["failed", "promoted", "rejected"]
     version: int | None
@@ -555,7 +555,7 @@ class MuteStatus(TypedDict):
 
 
 class NewRecord(TypedDict):
-    """What a version's record says beside what the store adds."""
+    """A version's record without the fields that the store adds."""
 
     who: str
     strategy: NotRequired[str]
@@ -637,7 +637,7 @@ class Quarantine(TypedDict):
 
 
 class QuarantineEntry(TypedDict):
-    """What waits for a person: an experience, or `rows` of a normal batch."""
+    """An entry that waits for the decision of a person: an experience, or rows of a normal ."""
 
     id: str
     kind: Literal["experience", "rows"]
@@ -658,7 +658,7 @@ class QuarantinedRows(TypedDict):
 
 
 class Query(TypedDict):
-    """The id of an event whose label would help the detector much, and the reason."""
+    """The id of an event whose label would help the detector, and the reason."""
 
     event: str
     reason: str
@@ -697,7 +697,7 @@ class RetrainAnswer(TypedDict):
 
 
 class Retraining(TypedDict):
-    """Whether a retraining is queued or runs."""
+    """Whether a retraining is queued or running."""
 
     state: Literal["idle", "queued", "running"]
     progress: float
@@ -839,7 +839,7 @@ class Synthetic(TypedDict):
 
 
 class ThresholdRecord(TypedDict):
-    """The threshold at that moment, the p-value there, and the policy that gave it."""
+    """The threshold when the record was made, its p-value, and the policy that determined it."""
 
     value: float
     alpha: float
@@ -847,7 +847,7 @@ class ThresholdRecord(TypedDict):
 
 
 class Timings(TypedDict):
-    """Seconds: the oldest vector waited, the training took, and all of the retraining took."""
+    """Seconds that the oldest vector was buffered, and that the training and all of it took."""
 
     buffered: float
     training: float
@@ -944,7 +944,7 @@ class Walked(TypedDict):
 
 
 class Weights(TypedDict):
-    """The shares of replayed and of new vectors in what was learned."""
+    """The shares of replayed and of new vectors in the training data."""
 
     w_prev: float
     w_new: float

@@ -24,7 +24,7 @@ class Context(TypedDict):
 
 
 class DetectorConfig(TypedDict):
-    """Everything `PUT /v1/detectors/{name}` takes, with its defaults."""
+    """The config in the body of `PUT /v1/detectors/{name}`, with its defaults."""
 
     dimension: NotRequired[int | None]
     features: NotRequired[list[str] | None]
@@ -51,7 +51,7 @@ class DetectorConfig(TypedDict):
 
 
 class Ignore(TypedDict):
-    """Deviations of `column` that do not count."""
+    """Deviations of `column` from its expected value that do not count."""
 
     column: str
     above: NotRequired[float | None]
@@ -59,7 +59,7 @@ class Ignore(TypedDict):
 
 
 class IncidentConfig(TypedDict):
-    """How often normals may open an incident, and how long a quiet time closes one."""
+    """How often normals may open an incident, and after how long without an alarm one closes."""
 
     false_per_day: NotRequired[float]
     close_after_seconds: NotRequired[float]
@@ -92,7 +92,7 @@ class Replay(TypedDict):
 
 
 class Retrain(TypedDict):
-    """What starts a retraining by itself."""
+    """What starts a retraining without a request."""
 
     min_vectors: NotRequired[int | None]
     max_age_seconds: NotRequired[float | None]
@@ -102,7 +102,7 @@ class Retrain(TypedDict):
 
 
 class Shadow(TypedDict):
-    """On how many live vectors a candidate is judged, and how long the worker waits for them."""
+    """How many live vectors a candidate is compared on, and how long the worker waits for them."""
 
     vectors: int
     seconds: NotRequired[float]

@@ -11,11 +11,11 @@ from service.json_value import JsonObject
 from service.settings import BadSettings, Settings, variable
 from service.timestamps import rfc3339
 
-_PREFIX = "anm_"  # by which scanners of repositories and logs recognise a key
+_PREFIX = "anm_"  # scanners of repositories and logs recognise a key by it
 
 
 def new_secret() -> str:
-    """Return a new key of 256 random bits; so many need no more protection than one hash."""
+    """Return a new key of 256 random bits; nobody can guess it, so one hash protects it."""
     return _PREFIX + secrets.token_urlsafe(32)
 
 
@@ -36,10 +36,10 @@ def identity(digest: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What the key `id` allows: `scopes`, on `detectors` (None: all of them, and the service).
+    """What an API key allows: `scopes` on `detectors`. None means all detectors and the service.
 
-    `requests_per_second` (None: no limit) holds in each API process. `max_body_bytes` (None: the
-    limit of the service) holds for each request. `created` is in milliseconds since 1970.
+    `requests_per_second` (None: no limit) applies in each API process. `max_body_bytes` (None: the
+    limit of the service) applies to each request. `created` is in milliseconds since 1970.
     """
 
     id: str
@@ -58,7 +58,7 @@ class Grant:
         return cls(identity(hashed), name, hashed, scopes, **more)
 
     def covers(self, detector: str) -> bool:
-        """Return whether the key is for this detector; a key for `t` covers its entities `t:*`."""
+        """Return whether the key covers the detector; a key for `t` covers its entities `t:*`."""
         return (
             self.detectors is None
             or detector in self.detectors
@@ -79,12 +79,12 @@ def describe(grant: Grant) -> JsonObject:
     }
 
 
-# What every request may do while the service has no keys.
+# The grant of every request while the service has no keys.
 ANYONE = Grant("anyone", "anyone", b"", frozenset(Scope))
 
 
 class Bucket:
-    """A token bucket: `rate` requests a second, and as many at once after a second without any."""
+    """A token bucket: `rate` requests a second, and at most as many at once (at least one)."""
 
     __slots__ = ("_rate", "_since", "_tokens")
 
@@ -103,11 +103,11 @@ class Bucket:
         return 0.0
 
 
-_LEAST_SECRET = 32  # characters of a key from a file; a person may have chosen it
+_LEAST_SECRET = 32  # characters of a key in a file, because a person may have chosen it
 
 
 def fixed(settings: Settings) -> list[Grant]:
-    """Return the keys in the files that the settings name; raise BadSettings if one is no key."""
+    """Return the keys in the files that the settings name. Raises BadSettings for a bad key."""
     found = []
     for setting, scopes in (
         ("admin_key_file", frozenset(Scope)),

@@ -7,7 +7,7 @@ from service.domain.detector import Detector
 from service.domain.incident import Incident, sentence
 from service.timestamps import unix_seconds
 
-WORKER_SECONDS = 60.0  # without any worker; from then on a person has to look
+WORKER_SECONDS = 60.0  # after this time without any worker a person has to look
 
 # Worst first. A drift state that needs a person is a kind of its own.
 KINDS = ("store", "worker", "incident", "degraded", "failed", "new_regime", "parked", "quarantine")
@@ -42,13 +42,13 @@ def of_service(store: str | None, worker_age: float | None) -> list[Item]:
             Item("worker", None, "no worker has reported: nothing is learned", "/v1/service")
         )
     elif worker_age > WORKER_SECONDS:
-        told = f"no worker has reported for {worker_age:.0f} s: nothing is learned"
-        found.append(Item("worker", None, told, "/v1/service"))
+        text = f"no worker has reported for {worker_age:.0f} s: nothing is learned"
+        found.append(Item("worker", None, text, "/v1/service"))
     return found
 
 
 def of_detector(detector: Detector, incidents: Sequence[Incident]) -> list[Item]:
-    """Return what waits at one detector; `incidents` are open and without a decision."""
+    """Return what waits at one detector; `incidents` are those that are open and undecided."""
     name, path = detector.name, f"/v1/detectors/{detector.name}"
     found = [
         Item("incident", name, sentence(one), f"{path}/incidents/{one.id}", one.start)
@@ -62,15 +62,15 @@ def of_detector(detector: Detector, incidents: Sequence[Incident]) -> list[Item]
     last = detector.last_retraining
     if last is not None and last.outcome in {"failed", "rejected"} and detector.parked:
         first = next(iter(last.reasons), "no reason was given")
-        told = f"the last retraining was {last.outcome}: {first}"
-        found.append(Item("failed", name, told, f"{path}/quarantine"))
+        text = f"the last retraining was {last.outcome}: {first}"
+        found.append(Item("failed", name, text, f"{path}/quarantine"))
     elif detector.parked:
-        told = f"{detector.parked} vectors of rejected experiences wait to be released or discarded"
-        found.append(Item("parked", name, told, f"{path}/quarantine"))
+        text = f"{detector.parked} vectors of rejected experiences wait to be released or discarded"
+        found.append(Item("parked", name, text, f"{path}/quarantine"))
     if detector.quarantined:
         rows = "row waits" if detector.quarantined == 1 else "rows wait"
-        told = f"{detector.quarantined} {rows} for a person"
-        found.append(Item("quarantine", name, told, f"{path}/quarantine"))
+        text = f"{detector.quarantined} {rows} for a person"
+        found.append(Item("quarantine", name, text, f"{path}/quarantine"))
     return found
 
 

@@ -13,10 +13,10 @@ _CHAIN = ("previous", "hash")
 
 
 class AuditEntry(msgspec.Struct, frozen=True):
-    """One change: who made it, when (`at`, milliseconds since 1970), why, the old and new value.
+    """One change: who made it, when, why, and the values before and after.
 
-    `hash` covers `previous` (the hash of the entry before) and the JSON of this entry. A document
-    may have further fields that describe the action.
+    `at` is in milliseconds since 1970. `hash` covers the JSON of this entry and `previous`, which
+    is the hash of the entry before. The JSON may have more fields that describe the action.
     """
 
     seq: int
@@ -31,13 +31,13 @@ class AuditEntry(msgspec.Struct, frozen=True):
 
 
 class WrittenEntry(AuditEntry, frozen=True):
-    """An entry with the compact JSON in which it was written, which its hash covers."""
+    """An entry with its compact JSON as it was written; the hash covers these bytes."""
 
     written: bytes
 
     @classmethod
     def read(cls, written: bytes, previous: str, digest: str) -> Self:
-        """Return the entry that the store keeps as `written`."""
+        """Return the entry with the stored JSON `written`."""
         found = orjson.loads(written)
         return cls(
             found["seq"], found["at"], found["from"], found["to"],
@@ -46,12 +46,12 @@ class WrittenEntry(AuditEntry, frozen=True):
 
     @classmethod
     def of(cls, document: Mapping[str, object]) -> Self:
-        """Return the entry that an answer carries as `document`."""
+        """Return the entry in the document of an answer."""
         written = {name: value for name, value in document.items() if name not in _CHAIN}
         return cls.read(orjson.dumps(written), *(str(document[name]) for name in _CHAIN))
 
     def to_dict(self) -> JsonObject:
-        """Return the document that an answer carries."""
+        """Return the document for an answer."""
         found: JsonObject = orjson.loads(self.written)
         return found | {"previous": self.previous, "hash": self.hash}
 
@@ -67,7 +67,7 @@ class WrittenEntry(AuditEntry, frozen=True):
 
 
 def broken(entries: Iterable[WrittenEntry]) -> int | None:
-    """Return the number of the first entry that does not follow from the one before it, or None."""
+    """Return the number of the first entry that breaks the chain, or None if it is unbroken."""
     before: WrittenEntry | None = None
     for entry in entries:
         if not (entry.intact and entry.follows(before)):

@@ -22,7 +22,7 @@ _EARLIEST, _LATEST = -62_135_510_400.0, 253_402_214_400.0  # the years 1 to 9999
 
 
 class BadCell(ValueError):  # noqa: N818 - it states what is wrong
-    """A cell that does not fit its column: `row`, from zero, and what is wrong with the cell."""
+    """A cell does not fit its column: the `row`, counted from zero, and what is wrong."""
 
     def __init__(self, row: int, what: str) -> None:
         super().__init__(what)
@@ -44,14 +44,14 @@ def is_number(cell: str, *, comma: bool = False) -> bool:
 
 
 def read(cell: str) -> float:
-    """Return the number in a cell, as people and programs write it; ValueError for other text.
+    """Return the number in a cell. Raises ValueError for other text.
 
     Commas, spaces or apostrophes may separate groups of three digits. A per cent sign is dropped.
 
     >>> read("1,234.5"), read("1 234"), read("12.5 %")
     (1234.5, 1234.0, 12.5)
     """
-    if "_" not in cell:  # Python takes 2026_01 for a number
+    if "_" not in cell:  # Python reads 2026_01 as a number
         try:
             return float(cell)
         except ValueError:
@@ -91,7 +91,7 @@ def _grouped(cell: str) -> bool:
 
 
 def numbers(cells: Sequence[str], *, comma: bool = False) -> NDArray[np.float64]:
-    """Return numbers (n,), NaN for a blank cell; raises BadCell for a cell that is no number."""
+    """Return numbers (n,), NaN for a blank cell. Raises BadCell if a cell is not a number."""
     if comma:
         cells = [plain(cell) for cell in cells]
     try:
@@ -113,7 +113,7 @@ def _number(row: int, cell: str) -> float:
 
 
 def flags(cells: Sequence[str]) -> NDArray[np.float64]:
-    """Return 0 or 1 for each cell, NaN for a blank one, (n,); raises BadCell for other text."""
+    """Return 0 or 1 for each cell (n,), NaN for a blank cell. Raises BadCell for other text."""
     found = np.empty(len(cells))
     for row, cell in enumerate(cells):
         value = FLAGS.get(cell.strip().lower())
@@ -124,7 +124,7 @@ def flags(cells: Sequence[str]) -> NDArray[np.float64]:
 
 
 def words(cells: Sequence[str]) -> NDArray[np.float64]:
-    """Return the codes of words (n,), NaN for an empty cell; raises BadCell for a long word."""
+    """Return the codes of words (n,), NaN for an empty cell. Raises BadCell for a long word."""
     stripped = [cell.strip() for cell in cells]
     for row, word in enumerate(stripped):
         if len(word) > LONGEST_WORD:
@@ -134,7 +134,7 @@ def words(cells: Sequence[str]) -> NDArray[np.float64]:
 
 
 def typed(cells: Sequence[str], kind: str, *, comma: bool = False) -> NDArray[np.float64]:
-    """Return the values of a column of type `kind`, (n,), NaN for a blank cell; raises BadCell."""
+    """Return the values (n,) of a column of type `kind`, NaN for a blank cell. Raises BadCell."""
     if kind == "category":
         return words(cells)
     return flags(cells) if kind == "flag" else numbers(cells, comma=comma)
@@ -142,16 +142,17 @@ def typed(cells: Sequence[str], kind: str, *, comma: bool = False) -> NDArray[np
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Reads times in the format `form` (of strptime), or ISO 8601 and seconds since 1970.
+    """Reads times.
 
-    A time that names no time zone is in `zone`.
+    `form` is a format of strptime. Without it, times are ISO 8601, or seconds or milliseconds since
+    1970. A time without a time zone is in `zone`.
     """
 
     form: str | None = None
     zone: tzinfo = UTC
 
     def times(self, cells: Sequence[str]) -> NDArray[np.float64]:
-        """Return seconds since 1970, (n,); raises BadCell for a cell that is no time."""
+        """Return seconds since 1970, (n,). Raises BadCell if a cell is not a time."""
         found = np.empty(len(cells))
         for row, cell in enumerate(cells):
             try:
@@ -164,7 +165,7 @@ class Clock:
         return found
 
     def _moment(self, cell: str) -> datetime | float:
-        """Return the time in a cell, or its seconds since 1970; ValueError for other text."""
+        """Return the time or the seconds since 1970 in a cell. Raises ValueError for other text."""
         if self.form is not None:
             return datetime.strptime(cell, self.form)  # noqa: DTZ007 - the zone is put in later
         try:
@@ -180,10 +181,10 @@ class Clock:
         return (moment if moment.tzinfo else moment.replace(tzinfo=self.zone)).timestamp()
 
     def twice(self, cells: Sequence[str]) -> int | None:
-        """Return the first row with an ambiguous time, None without one.
+        """Return the first row with an ambiguous time, or None if there is none.
 
-        In the hour when clocks are set back, a time of day occurs twice; the earlier of the two is
-        taken. A time that names its zone is never ambiguous.
+        When clocks are set back, the times of one hour occur twice. They are read as the earlier
+        ones. A time with its own zone is never ambiguous.
         """
         if self.zone is UTC:
             return None
@@ -199,7 +200,7 @@ class Clock:
 
 
 def indistinct(values: NDArray[np.float64]) -> bool:
-    """Return whether float32 is too coarse: a tenth of neighbouring values or more become equal."""
+    """Return whether float32 is too coarse: more than a tenth of the distinct values are lost."""
     observed = np.unique(values[np.isfinite(values)])
     with np.errstate(over="ignore"):
         rounded = np.unique(observed.astype(np.float32))

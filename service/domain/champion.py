@@ -95,7 +95,7 @@ class Champion:
         return self.number != self.pointer.champion
 
     def supersedes(self, other: "Champion | None") -> bool:
-        """Return whether this is at least as new as `other`, or of another incarnation (`uid`)."""
+        """Return whether this is at least as new as `other`, or has another `uid`."""
         if other is None or other.uid != self.uid:
             return True
         return not older(self.pointer, other.pointer)

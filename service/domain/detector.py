@@ -14,12 +14,12 @@ from service.domain.incident import IncidentRule
 
 
 class Pointer(NamedTuple):
-    """What an API process compares with what it serves.
+    """The state of a detector that an API process compares with what it serves.
 
-    The nonces, drawn with every move of the champion and every change of the config, and the
-    sha256 of the champion's artifact tell states apart that a store restored from a copy numbers
-    alike. `changed` is when the store changed either last, in milliseconds since 1970. States
-    that the first release wrote have none of them.
+    A store that was restored from a copy gives the same numbers a second time. The nonces and the
+    sha256 of the champion's artifact tell such states apart: a new nonce is drawn at every move of
+    the champion and every change of the config. `changed` is the time of the last such change, in
+    milliseconds since 1970. The first release wrote none of these fields.
     """
 
     uid: str
@@ -33,19 +33,20 @@ class Pointer(NamedTuple):
 
 
 def older(one: Pointer, other: Pointer) -> bool:
-    """Return whether `one` is an earlier state than `other`, of the same incarnation.
+    """Return whether `one` is an earlier state than `other` of the same detector.
 
-    A store that was restored from a copy gives the numbers of lost changes again. So the numbers
-    decide only if `one` is not the later change by the store's clock.
+    A store that was restored from a copy gives the numbers of lost changes a second time. So lower
+    numbers are not enough: by the store's clock, `one` must not be the later change.
     """
     mine = (one.generation, one.config_revision)
     return mine < (other.generation, other.config_revision) and one.changed <= other.changed
 
 
 class Retraining(Struct, frozen=True):
-    """Whether a retraining is queued or runs; `progress` runs from 0 to 1.
+    """Whether a retraining is queued or running; `progress` goes from 0 to 1.
 
-    While it runs: the seconds left, and the latest mean loss (nats) on old and on new vectors.
+    While it runs, `loss_old` and `loss_new` are the latest mean losses (nats) on old and on new
+    vectors. `seconds_left` is an estimate.
     """
 
     state: Literal["idle", "queued", "running"]
@@ -56,9 +57,10 @@ class Retraining(Struct, frozen=True):
 
 
 class LastRetraining(Struct, frozen=True):
-    """How the last retraining ended: when (RFC 3339), after how long, and why not promoted.
+    """The outcome of the last retraining; `reasons` say why its version was not promoted.
 
-    `labelled` says what became of the rows labelled normal, if the experience had such rows.
+    `finished_at` is RFC 3339. If the experience had rows labelled normal, `labelled` says how many
+    of them still alarm.
     """
 
     outcome: Literal["promoted", "rejected", "failed"]
@@ -78,7 +80,7 @@ class Retrains(Struct, frozen=True):
 
 
 class Counts(NamedTuple):
-    """Incidents: those that are open and page, and how many opened and closed so far."""
+    """How many incidents are open and page people, and how many opened and closed so far."""
 
     open: int = 0
     opened: int = 0
@@ -91,7 +93,7 @@ class Counts(NamedTuple):
 
 
 class Mute(NamedTuple):
-    """Until when (seconds since 1970) a detector pages nobody and learns nothing; why, who."""
+    """A muted detector pages nobody and learns nothing `until` that time, in seconds since 1970."""
 
     until: float
     why: str
@@ -99,7 +101,7 @@ class Mute(NamedTuple):
 
 
 class Delivered(NamedTuple):
-    """Messages to the webhook's receiver: delivered, and dropped after their time."""
+    """Counts of messages to the webhook's receiver: delivered, and dropped as too old."""
 
     sent: int = 0
     dropped: int = 0

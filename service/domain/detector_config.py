@@ -1,4 +1,4 @@
-"""A detector's configuration: what it learns with (`models.Config`) and how it is run."""
+"""The configuration of a detector: the options of learning (`models.Config`) and of operation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -19,7 +19,7 @@ from service.problems import Unprocessable
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """On how many live vectors a candidate is judged, and how long the worker waits for them."""
+    """How many live vectors a candidate is compared on, and how long the worker waits for them."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
@@ -29,7 +29,7 @@ class Shadow:
 
 @dataclass(frozen=True, slots=True)
 class Retrain:
-    """What starts a retraining by itself; both triggers null mean by hand only."""
+    """What starts a retraining without a request; if both triggers are null, nothing does."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
@@ -42,7 +42,7 @@ class Retrain:
 
 @dataclass(frozen=True, slots=True)
 class IncidentConfig:
-    """How often normals may open an incident, and how long a quiet time closes one."""
+    """How often normals may open an incident, and after how long without an alarm one closes."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
@@ -56,7 +56,7 @@ _Side = Annotated[int, Field(ge=1, le=4096)]
 
 @dataclass(frozen=True)
 class DetectorConfig(Config):
-    """Everything `PUT /v1/detectors/{name}` takes, with its defaults."""
+    """The config in the body of `PUT /v1/detectors/{name}`, with its defaults."""
 
     features: Annotated[tuple[str, ...], _COLUMNS] | None = None
     columns: Annotated[tuple[Column, ...], _COLUMNS] | None = None

@@ -1,4 +1,4 @@
-"""What the status of a detector says, as an answer carries it."""
+"""The status of a detector in an answer."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -14,7 +14,7 @@ from service.domain.drift_report import Drift, Query
 from service.domain.incident import IncidentRule
 from service.json_value import JsonObject
 
-# As `DetectorConfig.to_dict` writes it. OpenAPI has its schema from pydantic, which reads it.
+# The result of `DetectorConfig.to_dict`. Its OpenAPI schema comes from pydantic.
 Config = Annotated[
     JsonObject, Meta(extra_json_schema={"$ref": "#/components/schemas/DetectorConfig"})
 ]
@@ -23,9 +23,9 @@ Config = Annotated[
 class RegimeStatus(Struct, frozen=True):
     """One regime that the champion knows.
 
-    `learned` is its share of all vectors learned, `live` that of live rows, None while those are
-    too few. `forgetting` is how much more of its replayed vectors alarm than did before, None if
-    it is new.
+    `learned` is its share of all learned vectors. `live` is its share of live rows, None while
+    there are too few. `forgetting` is by how much the share of its replayed vectors that alarm has
+    grown, None if the regime is new.
     """
 
     regime: int
@@ -40,7 +40,7 @@ class RegimeStatus(Struct, frozen=True):
 
 
 class IncidentCounts(Struct, frozen=True):
-    """Incidents that are open and page, and all that are open."""
+    """How many open incidents page people, and how many are open in all."""
 
     open: int
     unfinished: int
@@ -55,14 +55,14 @@ class MuteStatus(Struct, frozen=True):
 
 
 class ContextStatus(Struct, frozen=True):
-    """What `context: auto` chose at the first training, null for no context, and why."""
+    """The context that `context: auto` chose at the first training (null for none), and why."""
 
     chosen: Context | None
     why: str
 
 
 class DetectorStatus(Struct, frozen=True):
-    """A detector: its config, what is served here and now, what it holds, how it learns.
+    """The status of a detector: its config, its champion, its buffer, its learning and incidents.
 
     `champion`, `generation` and `threshold` are those of the process that answers.
     """

@@ -6,7 +6,7 @@ from models.drift.finding import State, Statistics
 
 
 class Query(Struct, frozen=True):
-    """The id of an event whose label would help the detector much, and the reason."""
+    """The id of an event whose label would help the detector, and the reason."""
 
     event: str
     reason: str
@@ -15,9 +15,9 @@ class Query(Struct, frozen=True):
 class Drift(Struct, frozen=True, omit_defaults=True):
     """The verdict on one version's traffic, and the events to ask a person about.
 
-    `at` and `updated_at`, RFC 3339, are when it was published; `since` when the state became what
-    it is, None before that is known. `stale` says why nothing newer was published.
-    Only `state` is there before the first look.
+    `at` and `updated_at` (RFC 3339) are the time of publication. `since` is when the present state
+    began, None if unknown. `stale` says why there is no newer verdict. Before the first verdict
+    only `state` is set.
     """
 
     state: State

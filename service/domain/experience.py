@@ -14,11 +14,11 @@ from service.domain.chosen_context import ChosenContext
 from service.domain.detector_config import DetectorConfig
 from service.domain.raw_batch import RawBatch, learnable
 
-BATCHES_RECORDED = 1000  # batch ids and senders that a version's record names; `sources` has all
+BATCHES_RECORDED = 1000  # most batch ids and senders in a version's record; `sources` has all
 
 
 class Source(NamedTuple):
-    """Vectors that came in one batch; `sender` is the API key's id, '' where nobody asked."""
+    """A number of vectors from one batch; `sender` is the API key's id, or '' without a key."""
 
     batch: str
     sender: str
@@ -26,10 +26,10 @@ class Source(NamedTuple):
 
 
 class ExperienceSummary(Struct, frozen=True):
-    """What a version's record says of its experience: its range in the buffer, and who sent it.
+    """The experience in a version's record: its range in the buffer, and who sent it.
 
-    `senders` and `batches` are some of them where there are very many; `traces` are the first
-    trace ids that their requests named, at most 10.
+    `senders` and `batches` name at most BATCHES_RECORDED each. `traces` are the first trace ids of
+    the requests, at most 10.
     """
 
     first: str
@@ -47,10 +47,12 @@ class Experience:
 
     `champion` (None before the first version), `generation` and `champion_nonce` are those of the
     moment when the entries were taken. A promotion is valid only while they are unchanged.
-    `vectors` is `(n, d)` float32. `sources` has one item an entry, in the same order. `raw` has
-    the batches as they were sent, if some arrived before the context was chosen. The context
-    `chosen` then derives `vectors` from them, and `kept` (n,) marks the rows that can be learned.
-    `traces` are the first trace ids that the requests named.
+    `vectors` is `(n, d)` float32. `sources` has one item an entry, in the same order. `traces` are
+    the first trace ids of the requests.
+
+    If some batches arrived before the context was chosen, `raw` has the batches as they were sent.
+    `vectors` are then derived from them with the context `chosen`, and `kept` (n,) marks the rows
+    that can be learned.
     """
 
     name: str

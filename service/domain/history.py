@@ -1,8 +1,8 @@
-"""A detector's history: what was scored in each minute of two days, in each hour of 90 days.
+"""The history of a detector: counts of scored rows, per minute for two days, per hour for 90 days.
 
-Buckets are kept in chunks of 60, each at most CHUNK_BYTES when it is packed, so that all chunks
-together stay below 128 KiB. Empty buckets take nothing. Counts of rows and of alarms are exact for
-ever; where a chunk would become too large, its histograms of severities become coarser.
+The store keeps the buckets in chunks of 60. A packed chunk has at most CHUNK_BYTES, so all chunks
+of a detector together stay below 128 KiB. Empty buckets are not stored. The counts of rows and of
+alarms stay exact. If a packed chunk is too large, `pack` makes its histograms coarser.
 """
 
 import math
@@ -20,22 +20,22 @@ SPAN = 60  # buckets of a chunk
 CHUNK_BYTES = 1500
 MINUTES_KEPT, HOURS_KEPT = 2 * 86_400, 90 * 86_400  # seconds; 49 and 37 chunks, 126 KiB in all
 POINTS = 1500
-REGIMES = 8  # shares of so many regimes are kept, in the order of their numbers
+REGIMES = 8  # regimes that are counted: those with the lowest numbers
 FORMAT = 1
 
 BINS = 64
 _LOW, _HIGH = 0.01, 1000.0  # severities outside share the first and the last bin
 EDGES = np.geomspace(_LOW, _HIGH, BINS - 1)
-# How exact a chunk's histograms are, from the best: bits of a count that are kept, and bins.
+# The precisions of histograms, finest first: (leading bits kept of a count, number of bins).
 _COARSER = ((32, 64), (5, 64), (3, 64), (3, 32), (2, 16), (1, 8), (0, 0))
 
 
 @dataclass(slots=True)
 class Bucket:
-    """What was scored in one minute or hour.
+    """The counts of the rows that were scored in one minute or one hour.
 
-    `severities` (BINS,) counts rows by severity; `regimes` (R + 1,) counts anomalies, then rows of
-    each regime, among the rows that were placed. `generation` is the latest.
+    `severities` (BINS,) counts the rows by severity. `regimes` (R + 1,) counts a sample of the
+    rows: first the anomalies, then the rows of each regime. `generation` is the latest one.
     """
 
     rows: int = 0
@@ -46,7 +46,7 @@ class Bucket:
     regimes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(REGIMES + 1, np.int64))
 
     def add(self, other: "Bucket") -> None:
-        """Count what `other` counted too."""
+        """Add the counts of `other`."""
         self.rows += other.rows
         self.alarms += other.alarms
         self.severity_max = max(self.severity_max, other.severity_max)
@@ -55,9 +55,9 @@ class Bucket:
         self.regimes = self.regimes + other.regimes
 
     def percentile(self, share: float) -> float:
-        """Return the severity that this share of the rows stays below, within a bin.
+        """Return the severity below which this share of the rows lies, interpolated within a bin.
 
-        Never above the largest severity.
+        The result is at most the largest severity. It is 0 without any row.
         """
         total = int(self.severities.sum())
         if not total:
@@ -89,7 +89,7 @@ def counted(severities: NDArray[np.float64], alarms: int, generation: int) -> Bu
 
 
 def add(buckets: dict[Place, Bucket], at: Place, bucket: Bucket) -> None:
-    """Count `bucket` at the place `at` of `buckets`."""
+    """Add the counts of `bucket` to the bucket `at` of `buckets`."""
     if at in buckets:
         buckets[at].add(bucket)
     else:
@@ -108,7 +108,10 @@ def pack(buckets: Mapping[int, Bucket]) -> bytes:
 
 
 def unpack(packed: bytes) -> Buckets:
-    """Return what `pack` was given, histograms perhaps coarser; {} for another format."""
+    """Return the buckets of a packed chunk, with the histograms as `pack` rounded them.
+
+    The result is {} for an unknown format.
+    """
     if len(packed) < 4 or packed[0] != FORMAT:
         return {}
     bins, n = packed[1], struct.unpack_from("<H", packed, 2)[0]
@@ -170,7 +173,7 @@ def _packed(buckets: Mapping[int, Bucket], bits: int, bins: int) -> bytes:
 
 
 def rounded(counts: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
-    """Return counts with so many leading bits; none of those above 0 becomes 0.
+    """Return the counts, each rounded to `bits` significant bits; only 0 becomes 0.
 
     >>> rounded(np.array([0, 1, 1000]), 3).tolist()
     [0, 1, 1024]
@@ -187,7 +190,7 @@ def rounded(counts: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One bucket of an answer: `at` in seconds since 1970."""
+    """One bucket of an answer; `at` is its start in seconds since 1970."""
 
     at: float
     bucket: Bucket
@@ -196,10 +199,10 @@ class Point:
 def points(
     minutes: Mapping[int, Bucket], hours: Mapping[int, Bucket], start: float, end: float, most: int
 ) -> list[Point]:
-    """Return what lies in [start, end) as at most `most` buckets of equal length, none empty.
+    """Return the history in [start, end) as at most `most` buckets of equal length, none empty.
 
-    `minutes` and `hours` are buckets by their start in minutes and in hours; an hour that has its
-    minutes is taken from these.
+    `minutes` and `hours` hold the buckets by start, in minutes and in hours since 1970. If there
+    are minutes for an hour, they are used instead of the bucket of the hour.
     """
     detailed = {at * MINUTE // HOUR for at in minutes}
     found = [(at * MINUTE, one) for at, one in minutes.items()]
@@ -208,7 +211,7 @@ def points(
     if not inside:
         return []
     step = MINUTE * max(1, math.ceil((end - start) / max(most - 1, 1) / MINUTE))
-    # Whole steps since 1970, so that a point's time is that of its first minute.
+    # Steps are counted from 1970, so that every point begins at a whole minute.
     joined: dict[int, Bucket] = {}
     for at, one in inside:
         add(joined, int(at // step), one)
@@ -216,7 +219,7 @@ def points(
 
 
 def chunk_of(step: int, place: int) -> str:
-    """Return the field of the chunk that holds a bucket.
+    """Return the name of the chunk that holds the bucket `place` of `step` seconds.
 
     >>> chunk_of(MINUTE, 119), chunk_of(HOUR, 120)
     ('m1', 'h2')
@@ -225,17 +228,17 @@ def chunk_of(step: int, place: int) -> str:
 
 
 def step_of(field: str) -> int:
-    """Return the seconds of a bucket of that chunk."""
+    """Return the length in seconds of each bucket in the chunk with this name."""
     return MINUTE if field.startswith(_LETTER[MINUTE]) else HOUR
 
 
 def by_minute(at: float, now: float) -> bool:
-    """Return whether the minutes around the time `at` are still kept at `now`: whole hours are."""
+    """Return whether at `now` the history still has minutes for the hour that contains `at`."""
     return at // HOUR * HOUR + HOUR >= now - MINUTES_KEPT
 
 
 def expired(fields: Iterable[str], now: float) -> list[str]:
-    """Return those of the chunks that the history no longer reaches."""
+    """Return the names of the chunks that are too old to be kept at `now`."""
     found = []
     for name in fields:
         start = int(name[1:]) * SPAN * step_of(name)
@@ -249,10 +252,10 @@ def expired(fields: Iterable[str], now: float) -> list[str]:
 
 
 def rows_per_day(minutes: Mapping[int, Bucket], now: float) -> float | None:
-    """Return how many rows came a day, by the minutes of the last 24 hours; None below an hour.
+    """Return the rows per day, estimated from the minutes of the last 24 hours.
 
-    The time counts from the first of these minutes, so that a detector that began at noon is not
-    taken for one that sends half as much.
+    The rate counts from the first of these minutes, so that a detector that began at noon does not
+    seem to have half its rate. The result is None if that minute is less than an hour ago.
     """
     since = int(now // MINUTE) - 86_400 // MINUTE
     recent = [(at, one.rows) for at, one in minutes.items() if at >= since]
@@ -265,7 +268,7 @@ def rows_per_day(minutes: Mapping[int, Bucket], now: float) -> float | None:
 
 
 def shares(regimes: Sequence[int] | NDArray[np.int64]) -> dict[str, float]:
-    """Return the share of each regime among placed rows, `none` for anomalies; {} without any.
+    """Return the share of each regime, `none` for anomalies; {} if all counts are 0.
 
     >>> shares([1, 3, 0])
     {'none': 0.25, '1': 0.75}

@@ -1,4 +1,4 @@
-"""An incident: rows of one source that alarmed near each other in time, told in one sentence."""
+"""An incident: rows of one source that alarm near each other in time; and its sentence."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,13 @@ import msgspec
 from service.domain.attribution import Attribution, Cell, numeric
 from service.domain.event import Event
 
-ROWS_KEPT = 100  # of an incident, the worst
+ROWS_KEPT = 100  # the most severe rows of an incident
 LEADING = 3  # features that an incident names
-_LEADS = 0.2  # of the largest contribution: a feature with less does not lead
-_ENOUGH = 3.0  # severity of a row that explains an incident for good
-_CLEARLY = 2.0  # times as severe as an earlier row: a later one explains an incident better
-_TODAY = 3600.0  # seconds between the client's clock and the store's
-_SLACK = 5.0  # seconds that an API process may take to report what it scored
+_LEADS = 0.2  # share of the largest contribution that a leading feature needs
+_ENOUGH = 3.0  # once the explaining row has this severity, no later row replaces it
+_CLEARLY = 2.0  # a later row explains better only if it is this many times as severe
+_TODAY = 3600.0  # difference in seconds up to which the client's clock agrees with the store's
+_SLACK = 5.0  # seconds that an API process may take to report scored rows
 _ROUNDED = 4  # significant digits of a value in a sentence
 
 Decision = Literal["dismiss", "confirm", "withdraw"]
@@ -27,11 +27,11 @@ VERDICTS: Mapping[str, Verdict | None] = {
 
 
 class Witness(msgspec.Struct, frozen=True, array_like=True):
-    """One alarming row that is kept: event `event` of the detector.
+    """One alarming row that is kept; `event` is the id of its event.
 
-    `at` is its time in seconds since 1970, `vector` its d little-endian float32, `leading` the
-    features that contributed most, as in a scoring answer. `regime` is the nearest, 0 where the
-    version knows none.
+    `at` is its time in seconds since 1970. `vector` holds its d values as little-endian float32.
+    `leading` are the features that contributed most, as in a scoring answer. `regime` is the
+    nearest regime, or 0 if the version knows no regimes.
     """
 
     event: str
@@ -46,13 +46,16 @@ class Witness(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One incident, times in seconds since 1970.
+    """One incident; times are in seconds since 1970.
 
-    `count` are its alarming rows, `peak` the largest severity and `p_value` that row's. `leading`
-    and `regime` are those of the row that speaks for it, of severity `told` (`speaks`). `pages`
-    says whether anybody is told of it: not of rows that were old when they came, of rows like those
-    of a dismissed incident (`like`, its id), or while the detector is muted. `settled`: it closed
-    though its rows went on, for they had become a state at a steady level.
+    `count` is the number of its alarming rows. `peak` is the largest severity, and `p_value` is
+    that of the row with the largest severity. `leading` and `regime` are those of the row that
+    explains the incident (see `explains_better`). `explained` is the severity of that row.
+
+    `pages` says whether people are notified. They are not if the rows were old when they arrived,
+    if the detector is muted, or if the rows resemble those of a dismissed incident, whose id is
+    then in `like`. `settled` means that it closed although its rows went on alarming: they had
+    become a standing state.
     """
 
     id: str
@@ -66,7 +69,7 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     generation: int
     leading: tuple[Attribution, ...] = ()
     regime: int = 0
-    told: float = 0.0
+    explained: float = msgspec.field(default=0.0, name="told")
     closed: float | None = None
     pages: bool = True
     like: str | None = None
@@ -79,24 +82,25 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The names of the features that lead, the first most."""
+        """The names of the leading features, the largest contribution first."""
         return tuple(one.feature for one in self.leading)
 
 
-def speaks(row: Witness, told: float) -> bool:
-    """Return whether a later row explains an incident better than one of severity `told`.
+def explains_better(row: Witness, explained: float) -> bool:
+    """Return whether a later `row` explains an incident better than a row of severity `explained`.
 
-    Only one with a reason that is clearly severer does, and none where that row was rare enough.
-    What began an incident is its cause. Rows right behind a fault may be severer: beside a fault
-    among the rows before it, a healthy row deviates too.
+    It does if it has leading features and is clearly more severe, unless the earlier row is severe
+    enough already. The first rows of an incident show its cause. Rows soon after a fault may be
+    more severe: with a context, the fault among its previous rows makes a healthy row deviate.
     """
-    return bool(row.leading) and told < _ENOUGH and row.severity > _CLEARLY * told
+    return bool(row.leading) and explained < _ENOUGH and row.severity > _CLEARLY * explained
 
 
 class Ruling(msgspec.Struct, frozen=True):
-    """What a person decided about an incident; `effect` was the answer.
+    """The decision of a person about an incident.
 
-    `released` rows that had waited in quarantine went on with it.
+    `effect` is the sentence that the person was shown. `released` is the number of rows that the
+    decision released from quarantine.
     """
 
     verdict: Verdict | None
@@ -108,10 +112,12 @@ class Ruling(msgspec.Struct, frozen=True):
 
 
 class IncidentRule(msgspec.Struct, frozen=True):
-    """The rule in force: so many alarming rows of so many open an incident, or a severe one alone.
+    """The rule that opens incidents.
 
-    The rates are of false incidents a day: asked for, and held on the calibration normals, with a
-    Poisson interval; null where `calibration` is `insufficient`.
+    An incident opens if `alarming_rows` of the latest `of_rows` rows alarm, or if one row has a
+    severity of at least `severity_alone`. The rates count false incidents a day: the configured
+    rate, and the rate on the calibration normals with its Poisson interval. The latter are null if
+    `calibration` is `insufficient`.
     """
 
     calibration: Literal["exact", "insufficient"]
@@ -125,10 +131,10 @@ class IncidentRule(msgspec.Struct, frozen=True):
 
 
 class Pardon(msgspec.Struct, frozen=True):
-    """Rows that page nobody: like those of the dismissed incident `id`.
+    """A rule made from a dismissed incident or a labelled event: similar rows page nobody.
 
-    `ranges` holds the least and the largest value of each of its leading features, `words` those
-    of categories.
+    `id` is the id of the incident, or `e` and the id of the event. `ranges` holds the least and the
+    largest value of each leading feature. `words` holds the words of each leading category.
     """
 
     id: str
@@ -139,7 +145,7 @@ class Pardon(msgspec.Struct, frozen=True):
         return bool(self.ranges or self.words)
 
     def covers(self, leading: Sequence[Attribution]) -> bool:
-        """Return whether a row with these leading features is like the dismissed ones."""
+        """Return whether a row with these leading features is similar to the dismissed rows."""
         return bool(leading) and all(self._covers(one) for one in leading)
 
     def _covers(self, one: Attribution) -> bool:
@@ -151,7 +157,7 @@ class Pardon(msgspec.Struct, frozen=True):
 
 
 def pardon(incident: Incident, rows: Sequence[Witness]) -> Pardon:
-    """Return the pardon for rows like those of a dismissed incident."""
+    """Return the pardon for rows similar to those of a dismissed incident."""
     ranges: dict[str, tuple[float, float]] = {}
     words: dict[str, tuple[str, ...]] = {}
     for leading in (incident.leading, *(row.leading for row in rows)):
@@ -166,9 +172,10 @@ def pardon(incident: Incident, rows: Sequence[Witness]) -> Pardon:
 
 
 def pardon_of_row(event: Event) -> Pardon:
-    """Return the pardon for rows like one event that a person labelled normal.
+    """Return the pardon for rows similar to an event that a person labelled normal.
 
-    Its features lead with the value that they had, and a tenth of the way to the expected one.
+    The range of a leading feature is its value, plus and minus a tenth of its deviation from the
+    expected value.
     """
     ranges: dict[str, tuple[float, float]] = {}
     words: dict[str, tuple[str, ...]] = {}
@@ -182,21 +189,22 @@ def pardon_of_row(event: Event) -> Pardon:
     return Pardon(f"e{event.id}", ranges, words)
 
 
-def came(incident: Incident, rows: Sequence[Witness]) -> tuple[float, float]:
-    """Return from when until when rows of an incident came here, in unix seconds.
+def arrival(incident: Incident, rows: Sequence[Witness]) -> tuple[float, float]:
+    """Return the earliest and the latest time at which its rows can have arrived, in unix seconds.
 
-    By its kept `rows`, whose events' ids begin with the store's time: the client's own times may be
-    of another day. Where they are of today, the incident's start counts too.
+    The times come from the event ids of its kept `rows`, which begin with the time of the store.
+    The client's timestamps may be those of another day. If they agree with the store's clock, the
+    start of the incident counts too.
     """
     times = [(int(row.event.partition("-")[0]) / 1000, row.at) for row in rows if row.event]
     since = min((here for here, _ in times), default=math.inf)
-    if times and all(abs(here - said) < _TODAY for here, said in times):
+    if times and all(abs(here - sent) < _TODAY for here, sent in times):
         since = min(since, incident.start)
     return since - _SLACK, math.inf if incident.closed is None else incident.closed + _SLACK
 
 
 def leads(contributions: Sequence[Attribution]) -> tuple[Attribution, ...]:
-    """Return the contributions that lead: LEADING at most, none far below the largest.
+    """Return the leading contributions: at most LEADING, each at least a fifth of the largest.
 
     >>> found = leads([Attribution("a", 9.0, 7.0, 1.0), Attribution("b", 1.0, 2.0, 1.0)])
     >>> [one.feature for one in found]
@@ -209,33 +217,33 @@ def leads(contributions: Sequence[Attribution]) -> tuple[Attribution, ...]:
 
 
 def sentence(incident: Incident) -> str:
-    """Return the incident in one plain sentence.
+    """Return one sentence that describes the incident.
 
     >>> sentence(Incident("i1", "", 0.0, 2040.0, 3.7, 5e-8, 34, 1, 1,
     ...          (Attribution("speed", 9.0, 2790.0, 2827.2),)))
     'speed 2790 where 2827 is expected; as rare as 1 in 20 million normals; since 1 Jan 00:00 UTC, 34 rows'
     """  # noqa: E501 - one sentence
-    told = [
-        f"{_named(one.feature)} {number(one.value)} where {number(one.expected)} is expected"
+    parts = [
+        f"{_column(one.feature)} {number(one.value)} where {number(one.expected)} is expected"
         for one in incident.leading[:1]
     ]
-    told.append(rarity(incident.p_value))
+    parts.append(rarity(incident.p_value))
     rows = "1 row" if incident.count == 1 else f"{incident.count:,} rows"
     if incident.closed is None:
-        told.append(f"since {_minute(incident.start)} UTC, {rows}")
+        parts.append(f"since {_minute(incident.start)} UTC, {rows}")
     else:
-        told.append(f"{_minute(incident.start)} to {_minute(incident.end)} UTC, {rows}")
+        parts.append(f"{_minute(incident.start)} to {_minute(incident.end)} UTC, {rows}")
     if incident.settled:
-        told.append("it went on at that level, and only what rises above it is another incident")
+        parts.append("it goes on at that level; only rows above that level open another incident")
     if incident.like is not None:
-        told.append("like rows that were dismissed")
-    return "; ".join(told)
+        parts.append("like rows that were dismissed")
+    return "; ".join(parts)
 
 
-def _named(feature: str) -> str:
-    """Return a feature as a sentence names it: a column without a name is a bare number.
+def _column(feature: str) -> str:
+    """Return how a sentence names a feature; the feature of a column without a name is its number.
 
-    >>> _named("speed"), _named("1")
+    >>> _column("speed"), _column("1")
     ('speed', 'column 1:')
     """
     return f"column {feature}:" if feature.isdigit() else feature
@@ -257,7 +265,7 @@ def rarity(p_value: float) -> str:
 
 
 def number(value: Cell, digits: int = _ROUNDED) -> str:
-    """Return a number as a person writes it, a category by its name, or `blank`.
+    """Return a number rounded to so many significant digits, the word of a category, or `blank`.
 
     >>> number(2827.2), number(0.00123456), number(None), number("idle")
     ('2827', '0.001235', 'blank', 'idle')

@@ -1,4 +1,4 @@
-"""Incidents as an answer shows them."""
+"""The JSON documents of incidents and of their rows in answers."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from service.timestamps import rfc3339
 
 
 def document(incident: Incident, ruling: Ruling | None) -> JsonObject:
-    """Return an incident and what was decided about it, as JSON carries them."""
+    """Return the JSON document of an incident and of the decision about it, None if undecided."""
     return {
         "id": incident.id,
         "source": incident.source or None,
@@ -36,7 +36,7 @@ def document(incident: Incident, ruling: Ruling | None) -> JsonObject:
 
 
 def row_document(row: Witness) -> JsonObject:
-    """Return one kept row of an incident as JSON carries it."""
+    """Return the JSON document of one kept row of an incident."""
     return {
         "event": row.event,
         "client_id": row.client_id,
@@ -50,7 +50,7 @@ def row_document(row: Witness) -> JsonObject:
 
 
 def incident_of(event: Event, incidents: Sequence[Incident]) -> str | None:
-    """Return the id of the incident that an event belongs to: of its source, while it lasted."""
+    """Return the id of the incident with the source and the time of an event, or None."""
     source = event.source or ""
     for incident in incidents:
         if incident.source == source and incident.start <= event.time <= incident.end:

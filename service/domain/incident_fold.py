@@ -1,4 +1,4 @@
-"""From judged rows to incidents: one pure fold over what the API processes report."""
+"""Turns judged rows into incidents: one pure fold over the reports of the API processes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
@@ -14,21 +14,21 @@ from models.parts.incident_rule import (
     silent,
     stands,
 )
-from service.domain.incident import ROWS_KEPT, Incident, Pardon, Witness, leads, speaks
+from service.domain.incident import ROWS_KEPT, Incident, Pardon, Witness, explains_better, leads
 from service.domain.incident_source import Level, Source
 
-SOURCES = 1000  # followed at once; beyond, the one that has been silent for longest is dropped
-OLD_SECONDS = 3600.0  # an incident of rows older than this when they came pages nobody
-_SMOOTH = 0.2  # weight of the latest interval between two rows
-_WAITING = 64  # latest alarming rows of a source that did not open an incident
+SOURCES = 1000  # followed at once; above that, the source that is silent for longest is dropped
+OLD_SECONDS = 3600.0  # an incident pages nobody if its rows are older than this at arrival
+_SMOOTH = 0.2  # weight of the latest interval in the usual interval between two rows
+_WAITING = 64  # alarming rows remembered of a source without an open incident, the latest
 
 
 class Block(msgspec.Struct, frozen=True, array_like=True):
-    """Rows of one source, in their order, that one API process judged within one flush.
+    """Rows of one source, in order, that one API process judged and reported together.
 
-    `positions` (a,), ascending, below `rows`, are the alarming ones; `times` and `severities` are
-    theirs. `last` is the time of the last row of all. `witnesses` are kept rows by their position.
-    `unlisted` counts alarming rows between those listed.
+    `rows` is their number. `positions` (a,) are the ascending positions of alarming rows, and
+    `times` and `severities` belong to these. `last` is the latest time of any row. `witnesses` are
+    the kept rows with their positions. `unlisted` counts the alarming rows without a position.
     """
 
     source: str
@@ -42,10 +42,10 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """An incident that opened, went on or closed, and the kept rows that it gained.
+    """A change of an incident, and the kept rows that it gained.
 
-    `paged`: it went on, and people are to be told of it from now on. `settled`: it closed because
-    it has become a state; `closed` follows when that state is over.
+    `paged`: it was extended, and from now on it pages people. `settled`: it closed because it
+    became a standing state. `closed` follows when that state is over.
     """
 
     kind: Literal["opened", "extended", "paged", "settled", "closed"]
@@ -53,16 +53,17 @@ class Change(msgspec.Struct, frozen=True):
     rows: tuple[Witness, ...] = ()
 
     @property
-    def told(self) -> bool:
-        """Whether people hear of it: not of rows, nor of the end of a state that had settled."""
+    def reported(self) -> bool:
+        """Whether people are told: not of more rows, and not of the end of a standing state."""
         ended = self.kind == "closed" and self.incident.settled
         return self.kind != "extended" and not ended
 
 
 class Context(msgspec.Struct, frozen=True):
-    """What the fold needs beside the rows: the rule in force, and the rows that page nobody.
+    """What the fold needs beside the rows.
 
-    `heard` is the present time; `alpha` the p-value at the threshold.
+    `heard` is the present time, `alpha` the p-value at the threshold. `version` and `generation`
+    are those that judged the rows. `pardons` describe rows that page nobody.
     """
 
     rule: Rule
@@ -75,13 +76,13 @@ class Context(msgspec.Struct, frozen=True):
 
 
 class Fold(msgspec.Struct):
-    """The incidents of one detector as far as they are known; `opened` counts them."""
+    """The open incidents of one detector, by source; `opened` counts all incidents so far."""
 
     opened: int = 0
     sources: dict[str, Source] = msgspec.field(default_factory=dict)
 
     def take(self, block: Block, context: Context) -> list[Change]:
-        """Return the changes that a block of rows makes, in order; one per incident and kind."""
+        """Add a block of rows; return the changes in order, joined for each incident."""
         source = self.sources.get(block.source)
         if source is None:
             if not block.positions:
@@ -106,7 +107,7 @@ class Fold(msgspec.Struct):
         return _once(changes + self._bounded(context))
 
     def sweep(self, context: Context) -> list[Change]:
-        """Return the incidents that are over because their source sends nothing any more."""
+        """Drop sources that send nothing any more; return the changes of their incidents."""
         changes: list[Change] = []
         for name, source in list(self.sources.items()):
             if silent(context.rule, context.heard - source.heard, source.interval):
@@ -145,12 +146,12 @@ class Fold(msgspec.Struct):
             yield Change("extended", source.open)
 
     def _over(self, source: Source, row: int, at: float, context: Context) -> Iterator[Change]:
-        """Yield the incident and the state that have ended by a row with this number and time."""
+        """End what is over before the row with this number and time; yield the changes."""
         rule = context.rule
         if source.open and closes(rule, row - source.alarms[-1] - 1, at - source.times[-1]):
             yield self._close(source, context)
         if source.level and source.level.over(rule, row, at):
-            yield _left(source)
+            yield _end_state(source)
 
     def _wait(
         self,
@@ -160,7 +161,7 @@ class Fold(msgspec.Struct):
         witness: Witness | None,
         context: Context,
     ) -> Iterator[Change]:
-        """Take an alarming row while no incident is open; yield the one that it opens."""
+        """Take an alarming row while no incident is open; yield the incident that it opens."""
         if witness is not None:
             source.waiting = [*source.waiting[-_WAITING:], witness]
         if opens(context.rule, source.alarms, source.measured(severity)):
@@ -188,8 +189,8 @@ class Fold(msgspec.Struct):
         start = source.times[first]
         rows = tuple(one for one in source.waiting if one.at >= start)
         peak = max(rows, key=lambda one: one.severity, default=None)
-        speaker = _speaker(rows)
-        leading = leads(speaker.leading) if speaker else ()
+        explaining = _explaining(rows)
+        leading = leads(explaining.leading) if explaining else ()
         like = next((one.id for one in context.pardons if one.covers(leading)), None)
         old = context.heard - source.times[-1] > OLD_SECONDS
         self.opened += 1
@@ -204,8 +205,8 @@ class Fold(msgspec.Struct):
             version=context.version,
             generation=context.generation,
             leading=leading,
-            regime=speaker.regime if speaker else 0,
-            told=speaker.severity if speaker else 0.0,
+            regime=explaining.regime if explaining else 0,
+            explained=explaining.severity if explaining else 0.0,
             pages=not (old or like or context.muted),
             like=like,
         )
@@ -219,9 +220,9 @@ class Fold(msgspec.Struct):
         return Change("closed", over)
 
     def _settle(self, source: Source, context: Context) -> Iterator[Change]:
-        """Close the open incident, whose level is the source's from now on."""
+        """Close the open incident as a standing state; the source is at its level from now on."""
         if source.level is not None:
-            yield _left(source)
+            yield _end_state(source)
         row, at, levels = source.alarms[-1], source.times[-1], source.levels
         over = self._close(source, context).incident
         over = msgspec.structs.replace(over, settled=True)
@@ -229,14 +230,14 @@ class Fold(msgspec.Struct):
         yield Change("settled", over)
 
     def _ends(self, source: Source, context: Context) -> Iterator[Change]:
-        """Yield the incident and the state that close when a source is no longer followed."""
+        """End the incident and the standing state of a dropped source; yield the changes."""
         if source.open:
             yield self._close(source, context)
         if source.level:
-            yield _left(source)
+            yield _end_state(source)
 
     def _bounded(self, context: Context) -> list[Change]:
-        """Return the changes from dropping sources, if too many are followed."""
+        """Drop sources if too many are followed; return the changes of their incidents."""
         changes: list[Change] = []
         while len(self.sources) > SOURCES:
             name = min(self.sources, key=lambda one: self.sources[one].heard)
@@ -245,9 +246,9 @@ class Fold(msgspec.Struct):
         return changes
 
 
-def _left(source: Source) -> Change:
-    """End the state at which the source stands; return this as a change."""
-    assert source.level is not None, "only a state ends"
+def _end_state(source: Source) -> Change:
+    """End the standing state of the source; return the change."""
+    assert source.level is not None, "only a source with a standing state can leave it"
     over, source.level = source.level.incident, None
     return Change("closed", over)
 
@@ -260,28 +261,35 @@ def _extended(
     if severity > incident.peak:
         p_value = alpha**severity if witness is None else witness.p_value
         news |= {"peak": severity, "p_value": p_value}
-    if witness is not None and speaks(witness, incident.told):
-        news |= {"leading": leads(witness.leading), "regime": witness.regime, "told": severity}
+    if witness is not None and explains_better(witness, incident.explained):
+        leading = leads(witness.leading)
+        news |= {"leading": leading, "regime": witness.regime, "explained": severity}
     return msgspec.structs.replace(incident, **news)
 
 
-def _speaker(rows: Sequence[Witness]) -> Witness | None:
-    """Return the row that explains `rows`, which are in order; None if no row has a reason."""
-    found, told = None, 0.0
+def _explaining(rows: Sequence[Witness]) -> Witness | None:
+    """Return the row that explains `rows`, given in order; None if none has leading features."""
+    found, explained = None, 0.0
     for row in rows:
-        if speaks(row, told):
-            found, told = row, row.severity
+        if explains_better(row, explained):
+            found, explained = row, row.severity
     return found
 
 
 def _pages_now(incident: Incident, at: float, context: Context) -> bool:
-    """Return whether an incident that paged nobody so far (old rows, or muted) must page now."""
+    """Return whether an incident that has paged nobody must page now.
+
+    Its earlier rows were old, or the detector was muted.
+    """
     silent_so_far = not incident.pages and incident.like is None
     return silent_so_far and not context.muted and context.heard - at <= OLD_SECONDS
 
 
 def _once(changes: Sequence[Change]) -> list[Change]:
-    """Return the changes, joined for each incident: its latest state, and the rows of all."""
+    """Return the changes with those of one incident joined: its latest state, and all its rows.
+
+    A change that ends an incident is not joined with the earlier ones.
+    """
     joined: dict[tuple[str, str], Change] = {}
     for change in changes:
         key = (change.incident.id, change.kind if change.kind in {"settled", "closed"} else "")
@@ -295,6 +303,6 @@ def _once(changes: Sequence[Change]) -> list[Change]:
 
 
 def worst(rows: Sequence[Witness], most: int = ROWS_KEPT) -> list[Witness]:
-    """Return the severest rows, `most` at most, worst first; each event once."""
+    """Return at most `most` rows, the most severe first, each event once."""
     distinct: Mapping[str, Witness] = {row.event: row for row in rows}
     return sorted(distinct.values(), key=lambda row: (-row.severity, row.at))[:most]

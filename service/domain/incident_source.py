@@ -1,4 +1,4 @@
-"""What is remembered of one source of rows between two blocks of its rows."""
+"""The state of one source of rows between two blocks of its rows."""
 
 import statistics
 
@@ -9,12 +9,12 @@ from service.domain.incident import Incident, Witness
 
 
 class Level(msgspec.Struct, array_like=True):
-    """The level at which a source stands since an incident became a state that lasts.
+    """The level of a source in a standing state, which began as an incident.
 
-    Rows at the level alarm but belong to no new incident: people know of the state already.
-    `incident` is the one that became the state, and `top` its largest severity at that time.
-    `severities` are those of the latest rows at the level. `row` and `at` are the number and the
-    time of the latest row that alarmed.
+    Rows at the level alarm but belong to no new incident, because people know of the state already.
+    `incident` is the incident that became the state. `top` is the largest severity of its latest
+    rows at that time. `severities` are those of the latest rows at the level. `row` and `at` are
+    the number and the time of the latest alarming row.
     """
 
     incident: Incident
@@ -27,32 +27,33 @@ class Level(msgspec.Struct, array_like=True):
     def height(self) -> float:
         """The severity of the level: the median of its latest rows, but not above `top`.
 
-        A few severe rows do not raise it, so that a fault soon after them is seen too. Without
-        `top`, a fault that grows slowly would raise the level and never be seen.
+        A few severe rows do not raise the median, so a fault soon after them is still detected.
+        Without `top`, a slowly growing fault would raise the level and never be detected.
         """
         return min(self.top, statistics.median_low(self.severities[-AT_LEVEL:]))
 
     def hold(self, severity: float) -> None:
-        """Take note of a row at the level."""
+        """Record an alarming row at the level."""
         self.severities = [*self.severities[1 - AT_LEVEL :], severity]
 
     def seen(self, row: int, at: float) -> None:
-        """Take note of a row that alarmed, at the level or above it."""
+        """Record the number and the time of an alarming row, at the level or above it."""
         self.row, self.at = row, at
 
     def over(self, rule: Rule, row: int, at: float) -> bool:
-        """Return whether the state is over: so many rows and so long without an alarm."""
+        """Return whether the state is over: no alarm for long enough, in rows and in seconds."""
         return closes(rule, row - self.row - 1, at - self.at)
 
 
 class Source(msgspec.Struct, array_like=True):
-    """What is remembered of one source.
+    """The state of one source.
 
-    `rows` counts the judged rows. `alarms` are the numbers of the latest alarming rows (only those
-    above the level, if there is one) and `times` their times. `last` is the time of the latest row,
-    `heard` when that row arrived, `interval` the usual seconds between two rows. `waiting` are kept
-    rows that may belong to the next incident. `levels` are the severities of the latest alarming
-    rows of the open incident. `level` is the lasting state of the source, if it is in one.
+    `rows` counts its judged rows. `alarms` are the numbers of the latest alarming rows, and `times`
+    their times; rows at the level of a standing state are not among them. `last` is the time of
+    the latest row, and `heard` is when that row arrived. `interval` is the usual time between two
+    rows in seconds. `waiting` are kept rows that may belong to the next incident. `levels` are the
+    severities of the latest alarming rows of the open incident. `level` is set while the source is
+    in a standing state.
     """
 
     rows: int = 0
@@ -68,16 +69,16 @@ class Source(msgspec.Struct, array_like=True):
 
     @property
     def latest(self) -> int | None:
-        """The number of the latest row that alarmed, None where none did."""
+        """The number of the latest alarming row, None if no row alarmed."""
         alarms = [*self.alarms[-1:], *([self.level.row] if self.level else [])]
         return max(alarms, default=None)
 
     def measured(self, severity: float) -> float:
-        """Return a severity relative to the level; 1 or more is above the level."""
+        """Return a severity relative to the level, if any; 1 or more is above the level."""
         return measured(severity, self.level.height if self.level else None)
 
     def stands_at(self, row: int, at: float, severity: float) -> bool:
-        """Take an alarming row; return whether it belongs to the lasting state of the source."""
+        """Record an alarming row; return whether it belongs to the source's standing state."""
         if self.level is None:
             return False
         self.level.seen(row, at)

@@ -1,4 +1,4 @@
-"""What became of a normal batch."""
+"""The result of sending a normal batch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,10 +8,11 @@ from service.json_value import JsonObject
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """The answer to one normal batch; `duplicate` is not 0 where an earlier answer is repeated.
+    """The answer to one normal batch; if it repeats an earlier answer, `duplicate` is not 0.
 
-    `triage` is not empty where a champion judged the batch: the shares of `known`, `novel` and
-    `suspicious` rows, and how many were `thinned` out. `why` says why rows were held back.
+    If a champion judged the batch for triage, `triage` holds the shares of `known`, `novel` and
+    `suspicious` rows and the number of rows that were `thinned` out. `why` says why rows went to
+    quarantine.
     """
 
     batch_id: str
@@ -23,7 +24,7 @@ class Ingested:
     why: str | None = None
 
     def to_dict(self) -> JsonObject:
-        """Return it as an answer has it."""
+        """Return the JSON object of the answer."""
         found: JsonObject = {
             "batch_id": self.batch_id,
             "accepted": self.accepted,

@@ -11,8 +11,8 @@ from service.domain.drift_report import Query
 from service.domain.event import Event
 
 LOOKED_AT = 200  # latest events that are considered
-ASKED = 10  # events that a person is asked about, at most
-_ALIKE = 3  # so many events of a kind make it a frequent kind
+ASKED = 10  # most events that a person is asked about
+_ALIKE = 3  # a kind with this many events is frequent
 
 
 def choose(

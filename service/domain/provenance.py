@@ -1,6 +1,6 @@
-"""The lineage of data: what a version learned, from whom, and which versions it builds on.
+"""The origin of versions: which batches a version learned, from whom, and which versions before.
 
-Everything is computed from version records and the batches kept with them, without the store.
+Everything is computed from version records and their lists of batches, without the store.
 """
 
 from collections import Counter
@@ -18,19 +18,19 @@ Position = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Culprit:
-    """What is to be unlearned: a batch, or everything that came with an API key so far."""
+    """The data to revoke: one batch, or everything that one API key has sent so far."""
 
     kind: Literal["batch", "key"]
     id: str
 
     def sent(self, source: Source) -> bool:
-        """Return whether these vectors are of it."""
+        """Return whether the vectors of this source are among the data to revoke."""
         return self.id == (source.batch if self.kind == "batch" else source.sender)
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A version as far as its lineage goes; `first` and `last` bound what it took of the buffer."""
+    """The origin of one version; it took the range `(first, last]` from the buffer."""
 
     number: int
     parent: int | None
@@ -41,7 +41,7 @@ class Made:
 
     @classmethod
     def of(cls, record: VersionRecord) -> "Made":
-        """Return it from a version's record."""
+        """Return the origin that a version's record states."""
         taken = record.experience or Taken()
         return cls(
             record.version,
@@ -54,9 +54,9 @@ class Made:
 
 
 def descended(made: Sequence[Made], guilty: Iterable[int]) -> set[int]:
-    """Return the `guilty` versions, their descendants, and the copies of either.
+    """Return the numbers of the `guilty` versions, of their descendants, and of copies of any.
 
-    `made` is in the order of the numbers: a parent goes before its children.
+    `made` is sorted by number, so a parent comes before its children. A copy has the same sha256.
     """
     found, digests = set(guilty), set[str]()
     for one in made:
@@ -68,7 +68,7 @@ def descended(made: Sequence[Made], guilty: Iterable[int]) -> set[int]:
 
 
 def ranges(made: Iterable[Made]) -> list[tuple[str, str]]:
-    """Return the ranges `(first, last]` of the buffer that the versions took, neighbours joined."""
+    """Return the ranges `(first, last]` that the versions took; adjacent ranges are joined."""
     found: list[tuple[str, str]] = []
     for one in made:
         if one.first is None or one.last is None:
@@ -81,19 +81,22 @@ def ranges(made: Iterable[Made]) -> list[tuple[str, str]]:
 
 
 def position(entry: str) -> Position:
-    """Return the id of a stream's entry as a pair of numbers, which can be compared."""
+    """Return the id of a stream entry as a pair of numbers, which can be compared."""
     milliseconds, _, number = entry.partition("-")
     return int(milliseconds), int(number or 0)
 
 
 def within(entry: str, found: Iterable[tuple[str, str]]) -> bool:
-    """Return whether an entry is in one of the ranges `(first, last]`."""
+    """Return whether the entry with this id is in one of the ranges `(first, last]`."""
     at = position(entry)
     return any(position(first) < at <= position(last) for first, last in found)
 
 
 class Batches(Struct, frozen=True):
-    """How many vectors of how many normal batches, with some of these and of their senders."""
+    """A number of vectors in normal batches.
+
+    `batches` and `senders` are the ids of batches and of API keys, at most BATCHES_RECORDED each.
+    """
 
     vectors: int
     batch_count: int
@@ -103,16 +106,16 @@ class Batches(Struct, frozen=True):
 
 @dataclass
 class Tally:
-    """Vectors, counted by batch and sender."""
+    """Counts of vectors by batch and sender."""
 
     vectors: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, source: Source) -> None:
-        """Count these vectors."""
+        """Add the vectors of this source."""
         self.vectors[source.batch, source.sender] += source.vectors
 
     def total(self, *, less: "Tally | None" = None) -> Batches:
-        """Return the count as an answer has it, without what is counted in `less`."""
+        """Return the counts for an answer, minus the counts in `less`."""
         left = self.vectors - less.vectors if less else self.vectors
         return Batches(
             vectors=sum(left.values()),

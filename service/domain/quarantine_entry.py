@@ -1,4 +1,4 @@
-"""What waits in quarantine for a person."""
+"""One entry of the quarantine."""
 
 from typing import Literal
 
@@ -8,10 +8,11 @@ Decision = Literal["release", "discard"]
 
 
 class QuarantineEntry(Struct, frozen=True):
-    """What waits for a person: an experience, or `rows` of a normal batch.
+    """An entry that waits for the decision of a person: an experience, or rows of a normal batch.
 
-    `version` is the one that was trained of it, or that held the rows back. `decision` is not null
-    while one is carried out. `batch_id` and `sender` are of rows.
+    `version` was trained on the experience, or is the champion that judged the rows anomalous.
+    `decision` is not null while a decision is being carried out. Only rows have a `batch_id` and a
+    `sender`.
     """
 
     id: str

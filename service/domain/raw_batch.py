@@ -1,4 +1,4 @@
-"""A normal batch as it was sent, which waits until its detector's context is chosen."""
+"""A normal batch as it was sent. It waits in the buffer until the detector's context is chosen."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Beside(Struct, frozen=True):
     """What a request sent beside n rows: times (n,) as float64 bytes, sources, and two masks.
 
     `context` (n,) marks rows that are only context. `off` (n,) marks rows that a rule leaves out.
-    A mask has one byte a row. It is empty if it marks no row.
+    A mask has one byte per row, or is empty if it marks no row.
     """
 
     times: bytes | None = None

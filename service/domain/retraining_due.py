@@ -1,20 +1,20 @@
-"""When a detector is due to learn again: the one place that decides it."""
+"""Decides when a detector is due for a retraining. Nothing else decides it."""
 
 from models import MIN_VECTORS
 from service.ages import is_over
 from service.domain.detector import Detector
 
-_ROUNDING = 0.001  # the sum of two times is no exact number
-_URGENT = _BACKLOG = 4.0  # most weight of an urgent reason, and of a buffer beyond its trigger
-_HEAD_START_SECONDS = 10.0  # so that the weights tell detectors apart that are due since just now
+_ROUNDING = 0.001  # seconds; the sum of two times is rounded
+_URGENT = _BACKLOG = 4.0  # the largest weight of an urgent reason, and of an overfull buffer
+_HEAD_START_SECONDS = 10.0  # added to every wait, so that the weights count from the first moment
 
 
 def due(detector: Detector, now: float) -> str | None:
-    """Return why `detector` is to be retrained at `now` (unix time), or None when it is not.
+    """Return why `detector` is due at `now` (unix seconds), or None if it is not due.
 
-    A retraining that a person asked for, or that was begun and not ended, is due before the
-    triggers of the config are looked at. `paused` pauses the triggers. Nothing is due without the
-    vectors that a training needs.
+    Nothing is due without the vectors that a training needs. A retraining that a person requested,
+    or that began and has not ended, is always due. The triggers of the config decide otherwise,
+    unless `paused` is set or the detector is muted.
     """
     if detector.needed:
         return None
@@ -28,9 +28,9 @@ def due(detector: Detector, now: float) -> str | None:
 
 
 def due_at(detector: Detector, now: float) -> float | None:
-    """Return when `detector` is due: `now`, later by age or once a mute ends, or None.
+    """Return when `detector` is due if nothing else changes, in seconds since 1970, or None.
 
-    It holds as long as nothing else changes. Times are seconds since 1970.
+    It may be due `now`, when its oldest vector reaches the maximum age, or when a mute ends.
     """
     if due(detector, now):
         return now
@@ -44,10 +44,11 @@ def due_at(detector: Detector, now: float) -> float | None:
 
 
 def need(detector: Detector, waited: float) -> float:
-    """Return how much `detector`, due for `waited` seconds, needs its retraining; the most first.
+    """Return the priority of `detector`, which has been due for `waited` seconds.
 
-    The need is the waiting time, multiplied by up to 16 for a person who waits, for drift, and for
-    a buffer beyond its trigger. The bound of 16 means that no detector waits for ever.
+    The detector with the largest value is retrained first. The value is the waiting time, times up
+    to 4 if a person waits or a new regime was found, times up to 4 if the buffer exceeds its
+    trigger. Both factors are bounded, so no detector waits for ever.
     """
     urgent = detector.requested > detector.served or detector.drift.state == "new_regime"
     backlog = detector.buffered / max(detector.config.retrain.min_vectors or 0, MIN_VECTORS)
@@ -60,10 +61,10 @@ def _triggered(detector: Detector, now: float) -> str | None:
     if retrain.min_vectors is not None and detector.buffered >= retrain.min_vectors:
         return "count"
     if retrain.on_drift and detector.drift.state == "new_regime":
-        # While an incident is open what is buffered may be the fault: a person decides first.
+        # While an incident is open, the buffer may hold the fault: a person decides first.
         return None if detector.incidents.unfinished else "drift"
     if retrain.max_age_seconds is not None and detector.buffer_oldest is not None:
-        # The store wrote the time; a clock ahead or behind of it moves the trigger by as much.
+        # The time is the store's. If this clock differs, the trigger moves by the difference.
         age = now - detector.buffer_oldest
         return "age" if is_over(age, retrain.max_age_seconds) else None
     return None

@@ -1,4 +1,4 @@
-"""What a revocation would change."""
+"""The plan of a revocation: which versions and data it affects."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from service.problems import Conflict
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What to take back, who asked and why; `unserved` allows that no version is left to serve."""
+    """What to revoke, who asked and why; `unserved` allows that no version serves afterwards."""
 
     culprit: Culprit
     who: str = ""
@@ -24,9 +24,9 @@ class Asked:
 class Revoked(Struct, frozen=True):
     """The result of a revocation; with `dry_run`, what the result would be.
 
-    `discarded` counts the vectors by the place that they were removed from. `lost` and `relearned`
-    count vectors of other senders: those that cannot be learned again because they are not kept,
-    and those that went back to the buffer. `labels` counts the deleted labels of the revoked key.
+    `discarded` counts the removed vectors by the place where they were. `lost` and `relearned`
+    count vectors of other senders. `lost` ones cannot be learned again, because they are not kept;
+    `relearned` ones went back to the buffer. `labels` counts the deleted labels of a revoked key.
     """
 
     dry_run: bool
@@ -41,11 +41,12 @@ class Revoked(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The effect of a revocation on the detector's state at `generation` and `last_version`.
+    """The effect of a revocation on a detector, valid at this `generation` and `last_version`.
 
-    `marked` are all versions that learned of the revoked data. `again` are ranges of learned
-    entries that go back to the buffer, as far as they are kept. `innocent` counts what the versions
-    that were not marked before learned from other senders.
+    `champion` serves now, and `target` afterwards. `marked` are all versions that the revoked data
+    reached. `again` are ranges of learned entries that go back to the buffer, as far as they are
+    kept. `innocent` counts what newly marked versions learned from other senders, and `relearned`
+    the part of it that goes back to the buffer.
     """
 
     uid: str
@@ -60,11 +61,11 @@ class Plan:
     relearned: Tally
 
     def check(self, asked: Asked) -> None:
-        """Raise Conflict if it leaves no version to serve and the request does not allow that."""
+        """Raise Conflict if no version could serve afterwards, unless the request allows that."""
         if self.champion is not None and self.target is None and not asked.unserved:
             raise Conflict(
-                "Every version that is kept learned of the revoked data. Import and promote a "
-                "clean one first, or send `without_champion` to serve none until one is learned."
+                "Every stored version learned from the revoked data. Import and promote a clean "
+                "version first, or send `without_champion` to serve none until one is learned."
             )
 
     def foreseen(self) -> "Revoked":
@@ -82,9 +83,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the store says of a detector's versions at one moment.
+    """The versions of a detector in the store at one moment.
 
-    `promoted` are those that ever were champion, the latest first; `marks` are of those revoked.
+    `promoted` are the versions that ever were champion, the latest first. `artifacts` are those
+    whose artifact is kept. `marks` are the marks of revoked versions. `sources` says what each
+    version learned.
     """
 
     uid: str
@@ -100,10 +103,10 @@ class State:
     sources: dict[int, list[Source]]
 
     def reached_by(self, culprit: Culprit) -> tuple[set[int], set[int]]:
-        """Return the versions that it reaches, and those of them whose data must be relearned.
+        """Return the versions that learned from the culprit, and those whose data is relearned.
 
-        Versions that an earlier revocation marked are left out of the second set: that revocation
-        has relearned their data. Those that it marked for this same culprit stay in.
+        The first set includes descendants and copies. The second set leaves out versions that an
+        earlier revocation marked for another culprit, because their data was relearned then.
         """
         guilty = {n for n, found in self.sources.items() if any(map(culprit.sent, found))}
         mine = {n for n, mark in self.marks.items() if getattr(mark, culprit.kind) == culprit.id}
@@ -111,7 +114,7 @@ class State:
         return marked, (marked - set(self.marks) | mine) & set(self.promoted)
 
     def clean(self, marked: set[int]) -> int | None:
-        """Return the champion after `marked` are marked: the present one, or the latest clean."""
+        """Return the champion after `marked` are revoked: the present or the latest clean one."""
         if self.champion not in marked:
             return self.champion
         kept = (n for n in self.promoted if n in self.artifacts)

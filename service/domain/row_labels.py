@@ -18,9 +18,10 @@ Rows = slice | NDArray[np.intp] | NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class RowLabels:
-    """One entry a row in each that is given, None where the request gave none.
+    """The labels of n rows. Each field has one entry a row, or is None if the request had none.
 
-    `timestamps` (n,) are seconds since 1970, `sources` whose row it is, `ids` the client's own.
+    `timestamps` (n,) are seconds since 1970. `sources` name the source of each row. `ids` are the
+    client's own ids.
     """
 
     timestamps: NDArray[np.float64] | None = None
@@ -76,16 +77,16 @@ def row_labels(
 
 
 def parse_times(values: Sequence[Any]) -> NDArray[np.float64]:
-    """Return times (RFC 3339, or seconds since 1970) in seconds since 1970, (n,); BadVectors.
+    """Return times, which are RFC 3339 or seconds since 1970, as seconds since 1970 (n,).
 
-    A time without a zone is UTC.
+    A time without a zone is UTC. Raises BadVectors with the row of an invalid time.
     """
     found = np.empty(len(values))
     for row, value in enumerate(values):
         try:
             found[row] = _time(value)
         except (ValueError, OverflowError, TypeError):
-            raise BadVectors("Not a time: RFC 3339, or seconds since 1970.", row=row) from None
+            raise BadVectors("Not a time: send RFC 3339, or seconds since 1970.", row=row) from None
     outside = ~((found >= _EARLIEST) & (found <= _LATEST))
     if outside.any():
         raise BadVectors(
@@ -109,5 +110,5 @@ def _texts(what: str, values: Sequence[Any]) -> tuple[str, ...]:
         if not isinstance(value, str):
             raise BadVectors(f"The {what} is not a string.", row=row)
         if not 1 <= len(value) <= LONGEST or len(value.encode()) > LONGEST:
-            raise BadVectors(f"The {what} has not 1 to {LONGEST} bytes.", row=row)
+            raise BadVectors(f"The {what} must have 1 to {LONGEST} bytes.", row=row)
     return tuple(values)

@@ -30,16 +30,16 @@ class Off:
     ]
 
     def to_dict(self) -> JsonObject:
-        """Return it as a config has it."""
+        """Return the JSON object of the rule in a config."""
         return {"column": self.column, "in": list(self.values)}
 
 
 @dataclass(frozen=True, slots=True)
 class Ignore:
-    """Deviations of `column` that do not count.
+    """Deviations of `column` from its expected value that do not count.
 
-    `below: x`: those below what is expected, and those above it by less than x. `above: x`: those
-    above it, and those below it by less than x.
+    With `below: x`, all negative deviations and those from 0 to x do not count. With `above: x`,
+    all positive deviations and those from -x to 0 do not count.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -59,7 +59,7 @@ class Ignore:
         return -deviation < (self.above or 0.0) or deviation == 0
 
     def to_dict(self) -> JsonObject:
-        """Return it as a config has it."""
+        """Return the JSON object of the rule in a config."""
         found = {"column": self.column, "above": self.above, "below": self.below}
         return {name: value for name, value in found.items() if value is not None}
 
@@ -84,11 +84,11 @@ class RowRules:
         if any(rule.column not in names for rule in self.ignore):
             raise ConfigError("ignore.column: not a column of the detector")
         if any(rule.column in words for rule in self.ignore):
-            raise ConfigError("ignore.column: a category has nothing above or below")
+            raise ConfigError("ignore.column: a category has no values above or below")
         if self.off is not None:
             worded = {isinstance(value, str) for value in self.off.values}
             if worded != {self.off.column in words}:
-                raise ConfigError("off.in: words for a category, and for no other column")
+                raise ConfigError("off.in: give words for a category, numbers for other columns")
 
     def to_dict(self) -> JsonObject:
         """Return the rules as a config has them."""
@@ -109,7 +109,8 @@ class RowRules:
     ) -> Mask:
         """Return which rows of X (n, w) are anomalous only by deviations that do not count.
 
-        Such a row is not an anomaly if its ignored columns are set to their expected values.
+        Such a row is no longer an anomaly after its ignored columns are set to their expected
+        values.
         """
         found = np.zeros(len(X), bool)
         rows = np.flatnonzero(anomalous)
@@ -118,8 +119,8 @@ class RowRules:
         names = version.config.column_names(version.dimension)
         mended = X[rows].copy()
         changed = np.zeros(len(rows), bool)
-        for i, told in enumerate(version.explain(X[rows], len(names))):
-            for one in told:
+        for i, attributions in enumerate(version.explain(X[rows], len(names))):
+            for one in attributions:
                 if isinstance(one.value, str) or isinstance(one.expected, str):
                     continue
                 if self._covers(one.feature, apart := one.value - one.expected):

@@ -1,13 +1,14 @@
-"""What an API key may be allowed: names and bounds, apart for the command line to load quickly."""
+"""The scopes of API keys. A file of its own, so that the command line loads it quickly."""
 
 from enum import StrEnum
 
-# The lane, which does not ask a key how large a body may be, takes none that is larger.
+# The least `max_body_bytes` of a key. The fast lane does not check a key's bound, because it takes
+# no body that is larger than this.
 LEAST_BODY_BYTES = 2**20
 
 
 class Scope(StrEnum):
-    """What a key may do; none of them includes another."""
+    """One kind of permission of an API key; no scope includes another."""
 
     SCORE = "score"
     INGEST = "ingest"

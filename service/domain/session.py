@@ -1,4 +1,4 @@
-"""A browser's session: a cookie that an API key signed, so that no process has to remember it."""
+"""A browser's session: a cookie signed with an API key, so that no process has to store it."""
 
 import base64
 import hmac
@@ -8,24 +8,24 @@ from service.domain.api_key import Grant
 
 COOKIE = "anamnesis_session"
 CSRF_HEADER = "x-csrf-token"
-SECONDS = 8 * 3600  # from login to the next one
-_LONGEST = 200  # characters of a cookie that is worth checking
+SECONDS = 8 * 3600  # how long a session lasts
+_LONGEST = 200  # a cookie with more characters is invalid
 
 
 def issue(grant: Grant, now: float) -> str:
-    """Return the cookie of a session that begins at `now`, in seconds since 1970."""
+    """Return the cookie of a session that begins at `now` (seconds since 1970)."""
     payload = f"{grant.id}.{int(now) + SECONDS}"
     return f"{payload}.{_signed(grant, 'session', payload)}"
 
 
 def holder(cookie: str) -> str | None:
-    """Return the id of the key that a cookie names, None where it is no session's cookie."""
+    """Return the id of the API key that a cookie names, or None if it is not a session cookie."""
     parts = cookie.split(".")
     return parts[0] if len(cookie) <= _LONGEST and len(parts) == 3 else None
 
 
 def is_valid(cookie: str, grant: Grant, now: float) -> bool:
-    """Return whether this key signed the cookie and the session is not over."""
+    """Return whether the cookie is signed with this key and the session is not over."""
     payload, _, signature = cookie.rpartition(".")
     if not hmac.compare_digest(signature.encode(), _signed(grant, "session", payload).encode()):
         return False
@@ -34,11 +34,11 @@ def is_valid(cookie: str, grant: Grant, now: float) -> bool:
 
 
 def csrf(cookie: str, grant: Grant) -> str:
-    """Return what a page of this session must send with every change (`X-CSRF-Token`)."""
+    """Return the token that a page of this session sends with every change (`X-CSRF-Token`)."""
     return _signed(grant, "csrf", cookie)
 
 
 def _signed(grant: Grant, purpose: str, text: str) -> str:
-    # The digest of a key is as secret as the store; a key that is revoked signs nothing any more.
+    # The digest is secret, because only the store holds it. A revoked key has no digest any more.
     made = hmac.digest(grant.digest, f"{purpose}:{text}".encode(), sha256)
     return base64.urlsafe_b64encode(made).decode().rstrip("=")

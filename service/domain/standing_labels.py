@@ -1,4 +1,4 @@
-"""Which of the labels that people gave still act once another version serves."""
+"""Which labels of people still have an effect after another version became champion."""
 
 from collections.abc import Container, Sequence
 from typing import NamedTuple
@@ -7,11 +7,11 @@ from service.domain.event import Label
 
 
 class Standing(NamedTuple):
-    """How many labels act, and how.
+    """How many labels still have an effect.
 
-    `normal` and `anomaly` labels are kept, and the gate asks for them at the next retraining.
-    `unlearned` of the normal ones were learned by versions that were left behind. Rows like those
-    of `spared` dismissed incidents and labelled events page nobody.
+    The gate checks `normal` and `anomaly` labels at the next retraining. The champion did not learn
+    `unlearned` of the normal rows. `spared` is the number of dismissed incidents and labelled
+    events; rows similar to theirs page nobody.
     """
 
     normal: int
@@ -21,33 +21,32 @@ class Standing(NamedTuple):
 
 
 def standing(labels: Sequence[Label], left: Container[str], spared: int) -> Standing:
-    """Return which labels act where the batches `left` are not learned any more."""
+    """Return the labels that have an effect, if the champion did not learn the batches `left`."""
     normal = [one for one in labels if one.label == "normal"]
     unlearned = sum(one.batch is not None and one.batch in left for one in normal)
     return Standing(len(normal), len(labels) - len(normal), unlearned, spared)
 
 
-def told(number: int, forgotten: int, acting: Standing) -> str:
-    """Return the effect of a move to version `number`, which lacks `forgotten` vectors, in words.
+def effect_of_move(number: int, forgotten: int, acting: Standing) -> str:
+    """Return sentences on the move to version `number`, which did not learn `forgotten` vectors.
 
-    >>> told(1, 0, Standing(normal=0, anomaly=0, unlearned=0, spared=2))
+    >>> effect_of_move(1, 0, Standing(normal=0, anomaly=0, unlearned=0, spared=2))
     'Version 1 serves. Rows like those of 2 dismissals still page nobody.'
-    >>> told(2, 0, Standing(0, 0, 0, 0))
+    >>> effect_of_move(2, 0, Standing(0, 0, 0, 0))
     'Version 2 serves.'
     """
-    said = [f"Version {number} serves."]
+    sentences = [f"Version {number} serves."]
     if forgotten:
-        said.append(f"It does not know the {forgotten:,} vectors learned since.")
+        sentences.append(f"It does not know the {forgotten:,} vectors learned since.")
     if acting.normal or acting.anomaly:
-        said.append(
-            f"Of the labels {acting.normal:,} normal and {acting.anomaly:,} anomaly still act: the "
-            "gate asks for them."
+        sentences.append(
+            f"The gate still checks {acting.normal:,} normal and {acting.anomaly:,} anomaly labels."
         )
     if acting.unlearned:
-        said.append(
+        sentences.append(
             f"This version did not learn {acting.unlearned:,} rows labelled normal; they may alarm "
             "again."
         )
     if acting.spared:
-        said.append(f"Rows like those of {acting.spared:,} dismissals still page nobody.")
-    return " ".join(said)
+        sentences.append(f"Rows like those of {acting.spared:,} dismissals still page nobody.")
+    return " ".join(sentences)

@@ -1,18 +1,18 @@
-"""Trace ids, by which a client finds its request again in what a training says.
+"""Trace ids: a client finds the retraining that learned its request by its trace id.
 
-A request names one in the header `traceparent` of W3C Trace Context.
+A request carries the id in the header `traceparent` of W3C Trace Context.
 """
 
 import re
 from collections.abc import Iterable
 
-MOST_TRACES = 10  # that one training names; the rest are in the buffer's entries
+MOST_TRACES = 10  # ids that the record of one retraining names; the buffer's entries have all
 
 _FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 
 
 def trace_id(headers: list[str]) -> str:
-    """Return the trace id of a request's headers `traceparent`; '' without one that is valid."""
+    """Return the trace id in a request's `traceparent` headers, or '' if there is no valid one."""
     found = _FORM.fullmatch(headers[0]) if len(headers) == 1 else None
     if found is None:
         return ""
@@ -23,5 +23,5 @@ def trace_id(headers: list[str]) -> str:
 
 
 def some(traces: Iterable[str]) -> tuple[str, ...]:
-    """Return the first trace ids, each once and none empty: at most `MOST_TRACES`."""
+    """Return the first `MOST_TRACES` trace ids, each once; empty ids are left out."""
     return tuple(dict.fromkeys(trace for trace in traces if trace))[:MOST_TRACES]

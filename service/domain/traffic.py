@@ -13,7 +13,7 @@ FORMAT = 1
 
 
 class Tally(msgspec.Struct, frozen=True, array_like=True):
-    """The rows scored in one bucket of `step` seconds, which is number `place` since 1970.
+    """The counts of the rows in one bucket of `step` seconds; its number since 1970 is `place`.
 
     `bins` are the nonempty bins of the histogram, each with its count.
     """
@@ -51,9 +51,9 @@ class Tally(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """One report: the counts, and the rows by source.
+    """One report: the counts of rows, and blocks of rows by source.
 
-    The store gives the event ids of the witnesses, in the order of the report.
+    The witnesses have no event ids yet: the store assigns them, in the order of the report.
     """
 
     uid: str

@@ -19,14 +19,14 @@ from service.timestamps import rfc3339
 
 
 class Weights(Struct, frozen=True):
-    """The shares of replayed and of new vectors in what was learned."""
+    """The shares of replayed and of new vectors in the training data."""
 
     w_prev: float
     w_new: float
 
 
 class ThresholdRecord(Struct, frozen=True):
-    """The threshold at that moment, the p-value there, and the policy that gave it."""
+    """The threshold when the record was made, its p-value, and the policy that determined it."""
 
     value: float
     alpha: float
@@ -42,7 +42,7 @@ class HeldRate(Struct, frozen=True):
 
 
 class CalibrationRecord(Struct, frozen=True):
-    """What the threshold was drawn from: its kind, how many scores, and the rate that it holds."""
+    """The calibration of the threshold: its kind, the number of scores, and the rate it holds."""
 
     kind: str
     scores: int
@@ -50,13 +50,13 @@ class CalibrationRecord(Struct, frozen=True):
 
 
 class GateEvidence(Evidence, frozen=True, kw_only=True):
-    """What a version's lineage says for the gate, and what live traffic said where it was asked."""
+    """The evidence in a version's lineage, and the result of the shadow stage, if there was one."""
 
     shadow: ShadowResult | None = None
 
 
 class GateRecord(Struct, frozen=True):
-    """What the gate said, why not, and on what evidence; `policy` is the detector's."""
+    """The verdict of the gate, its reasons and its evidence; `policy` is the detector's."""
 
     policy: str | UnsetType = UNSET
     passed: bool | UnsetType = UNSET
@@ -65,7 +65,7 @@ class GateRecord(Struct, frozen=True):
 
 
 class Timings(Struct, frozen=True):
-    """Seconds: the oldest vector waited, the training took, and all of the retraining took."""
+    """Seconds that the oldest vector was buffered, and that the training and all of it took."""
 
     buffered: float
     training: float
@@ -73,9 +73,9 @@ class Timings(Struct, frozen=True):
 
 
 class NewRecord(Struct, frozen=True, kw_only=True):
-    """What a version's record says beside what the store adds; what is not known is left out.
+    """A version's record without the fields that the store adds; unknown fields are left out.
 
-    The fields stand in the order in which they are written.
+    The fields are in the order in which they are written.
     """
 
     who: str = "worker"
@@ -166,9 +166,9 @@ class Taken(Struct, frozen=True):
 
 
 class VersionRecord(Struct, frozen=True, kw_only=True):
-    """What of a stored record the service goes by; whatever else it says is shown as it is.
+    """The fields of a stored record that the service uses; the other fields are only shown.
 
-    `created` is in milliseconds since 1970. `sha256` is missing from no record of a release.
+    `created` is in milliseconds since 1970. Every record that a release wrote has a `sha256`.
     """
 
     version: int
@@ -195,7 +195,10 @@ class VersionRecord(Struct, frozen=True, kw_only=True):
 
 
 class Mark(Struct, frozen=True):
-    """Why a version may not serve any more: data that it learned was revoked."""
+    """The mark of a version that may not serve any more, because data that it learned was revoked.
+
+    `at` is in milliseconds since 1970. `batch` or `key` names the revoked data.
+    """
 
     at: int
     batch: str | None = None
@@ -229,7 +232,7 @@ class StoredVersion(NamedTuple):
     revoked: bytes | None
 
     def to_dict(self) -> JsonObject:
-        """Return the document that an answer carries."""
+        """Return the document for an answer."""
         found: JsonObject = orjson.loads(self.text)
         if self.revoked is not None:
             mark = orjson.loads(self.revoked)

@@ -1,7 +1,7 @@
-"""What the webhook's receiver gets: a CloudEvents 1.0 envelope, signed as Standard Webhooks asks.
+"""The message to a webhook's receiver: a CloudEvents 1.0 envelope, signed as in Standard Webhooks.
 
-The message tells of an incident and links to its page. No link in it decides anything: whoever
-opens links in messages, such as a mail scanner, changes nothing.
+The message describes an incident and links to its page. Opening the link changes nothing, so a
+mail scanner that opens every link does no harm.
 """
 
 import base64
@@ -19,15 +19,15 @@ from service.timestamps import rfc3339
 
 CONTENT_TYPE = "application/cloudevents+json"
 LEAST_SECRET = 16  # bytes
-_PREFIX = "whsec_"  # before a secret in base64, as Standard Webhooks writes it
+_PREFIX = "whsec_"  # Standard Webhooks writes it before a secret in base64
 
 Kind = Literal["opened", "closed"]
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One message that waits to be delivered: its id, the incident it is about, and its body.
+    """One message that waits to be delivered; `incident` is the id of its incident.
 
-    `at` is when it was made, in seconds since 1970.
+    `at` is the time when the message was made, in seconds since 1970.
     """
 
     id: str
@@ -39,7 +39,7 @@ class Message(msgspec.Struct, frozen=True):
 def message(
     detector: str, uid: str, kind: Kind, incident: Incident, at: float, public_url: str | None
 ) -> Message:
-    """Return the message that `incident` opened or closed; a repetition has the same id."""
+    """Return the message that `incident` opened or closed. A second call gives the same id."""
     name = f"{uid}.{incident.id}.{kind}"
     data: JsonObject = {
         "detector": detector,
@@ -71,7 +71,7 @@ def message(
 
 
 def secret_of(text: str) -> bytes:
-    """Return the signing secret that a file's text names; ValueError for one too short.
+    """Return the signing secret in the text of a file. Raises ValueError if it is too short.
 
     >>> secret_of("whsec_MDEyMzQ1Njc4OWFiY2RlZg==")
     b'0123456789abcdef'
@@ -91,7 +91,7 @@ def secret_of(text: str) -> bytes:
 
 
 def headers(sent: Message, secret: bytes | None, now: int) -> dict[str, str]:
-    """Return the headers of a delivery at `now`, seconds since 1970; signed with a `secret`.
+    """Return the headers of a delivery at `now` (seconds since 1970), signed if there is a secret.
 
     The signature covers id, time and body, so that a receiver can refuse an old message.
     """

@@ -1,4 +1,4 @@
-"""The words of categories that this process has read lately, by their codes.
+"""The words of categories that this process has read recently, by their codes.
 
 A code is a hash, so a word cannot be computed from its code. A version knows the words that it
 learned. An alarm is often about a new word, and only the process that read the word knows it.
@@ -39,7 +39,7 @@ class SeenWords:
         return code
 
     def word(self, code: float) -> str | None:
-        """Return the word with this code, or None if the word was not read lately."""
+        """Return the word with this code, or None if the word was not read recently."""
         return self._words.get(code)
 
     def of(self, X: NDArray[np.float32], config: Config) -> dict[float, str]:
@@ -52,7 +52,7 @@ class SeenWords:
 def worded(
     config: DetectorConfig, X: NDArray[np.float32], words: Mapping[float, str]
 ) -> DetectorConfig:
-    """Return the config with those `words`, by code, that the categories of X (n, w) hold."""
+    """Return the config with the words of the categories in X (n, w); `words` are by code."""
     columns = {one.name: one for one in config.columns or ()}
     of_features = config.feature_names(X.shape[1])
     for place in config.categories(X.shape[1]):
@@ -63,7 +63,7 @@ def worded(
     return replace(config, columns=tuple(columns.values()))
 
 
-def told(rows: list[list[Any]], config: Config, words: Mapping[float, str]) -> list[list[Any]]:
+def decode(rows: list[list[Any]], config: Config, words: Mapping[float, str]) -> list[list[Any]]:
     """Replace each code of a category in `rows` by its word, and return `rows`."""
     for row in rows:
         for place in config.categories(len(row)):
@@ -72,5 +72,5 @@ def told(rows: list[list[Any]], config: Config, words: Mapping[float, str]) -> l
     return rows
 
 
-# One for the process, like the cache of a pure function; every reader of rows fills it.
+# One for the process. Every reader of rows fills it.
 SEEN = SeenWords()

@@ -215,7 +215,7 @@ class IncidentMonitor:
                 self._public_url,
             )
             for change in changes
-            if change.told and change.incident.pages
+            if change.reported and change.incident.pages
         ]
 
 

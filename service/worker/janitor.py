@@ -9,7 +9,7 @@ import time
 from service import log
 from service.domain.admission import NOVEL
 from service.domain.detector import Detector
-from service.domain.incident import came
+from service.domain.incident import arrival
 from service.problems import Conflict, StoreUnavailable, Unknown
 from service.settings import Settings
 from service.store import adapters
@@ -108,7 +108,7 @@ class Janitor:
             one.incident for one in listed if one.ruling and one.ruling.verdict == "confirmed"
         ]
         rows = await self._incidents.rows(name, [fault.id for fault in faults])
-        spans = [came(fault, rows[fault.id]) for fault in faults]
+        spans = [arrival(fault, rows[fault.id]) for fault in faults]
         for entry, at in found:
             if not any(since <= at <= until for since, until in spans):
                 await self._quarantine.decide(

@@ -15,7 +15,7 @@ from service.api.routes.queries import PAGE, more, page, time_range, whole_numbe
 from service.api.status import existing, settled
 from service.domain.incident_document import document, row_document
 from service.domain.scope import Scope
-from service.domain.words import told
+from service.domain.words import decode
 from service.json_value import JsonObject
 from service.problems import Unknown, Unprocessable
 from service.store.incidents import Listed
@@ -111,7 +111,7 @@ async def get(request: Request, name: Name, incident: str) -> Response:
     shown: list[dict[str, Any]] = [dict(row_document(row)) for row in rows]
     if config.words:
         words = await app.stores.words.all(name)
-        told([row["vector"] for row in shown if row["vector"]], config, words)
+        decode([row["vector"] for row in shown if row["vector"]], config, words)
     return answer(document(*found) | {"rows": shown})
 
 

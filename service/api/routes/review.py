@@ -13,7 +13,7 @@ from service.api.status import existing
 from service.api.worker_presence import no_worker
 from service.domain.drift_report import Drift
 from service.domain.scope import Scope
-from service.domain.words import told
+from service.domain.words import decode
 from service.json_value import JsonObject
 from service.problems import Unknown
 
@@ -74,7 +74,7 @@ async def rows(request: Request, name: Name, entry: str) -> Response:
     config = (await existing(app, name)).row_config
     X = await app.stores.quarantine.vectors(name, entry)
     words = await app.stores.words.all(name) if config.words else {}
-    return answer({"id": entry, "vectors": told(X[:_ROWS_SHOWN].tolist(), config, words)})
+    return answer({"id": entry, "vectors": decode(X[:_ROWS_SHOWN].tolist(), config, words)})
 
 
 @router.post(

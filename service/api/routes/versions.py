@@ -19,7 +19,7 @@ from service.api.status import existing, settled
 from service.domain.chosen_context import ChosenContext
 from service.domain.detector import Detector
 from service.domain.scope import Scope
-from service.domain.standing_labels import Standing, standing, told
+from service.domain.standing_labels import Standing, effect_of_move, standing
 from service.domain.version_record import StoredVersion, describe
 from service.json_value import JsonObject
 from service.problems import (
@@ -309,7 +309,7 @@ async def champion(request: Request, name: Name) -> Response:
         "generation": generation,
         "forgets": {"vectors": vectors, "versions": [one.record.version for one in left]},
         "labels": acting._asdict(),
-        "effect": told(number, vectors, acting),
+        "effect": effect_of_move(number, vectors, acting),
     }
     return answer(moved, ETag=etag(generation))
 

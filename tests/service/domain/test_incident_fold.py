@@ -83,10 +83,10 @@ def test_an_incident_that_goes_on_becomes_a_state() -> None:
     """It ends, said so, and only rows above its level open another; then the state is over."""
     fold = Fold()
     opened, settled = run(fold, block(0.0, 60.0, "x" * 62, severity=2.0))
-    assert (opened.kind, settled.kind, settled.told) == ("opened", "settled", True)
+    assert (opened.kind, settled.kind, settled.reported) == ("opened", "settled", True)
     assert (settled.incident.count, settled.incident.end) == (61, 3600.0)
     assert settled.incident.state == "closed"
-    assert "it went on at that level" in sentence(settled.incident)
+    assert "it goes on at that level" in sentence(settled.incident)
     fold = msgspec.msgpack.decode(msgspec.msgpack.encode(fold), type=Fold)  # a worker follows
     assert run(fold, block(3720.0, 60.0, "x" * 100, severity=2.1)) == []
     assert kinds(run(fold, block(9720.0, 60.0, "xxx", severity=2.7))) == ["opened"]
@@ -94,7 +94,7 @@ def test_an_incident_that_goes_on_becomes_a_state() -> None:
     # At the level still: the fault above it is over.
     assert kinds(run(fold, block(10440.0, 60.0, "xx", severity=2.0))) == ["closed"]
     (over,) = run(fold, block(10560.0, 60.0, "." * 11))
-    assert (over.kind, over.incident, over.told) == ("closed", settled.incident, False)
+    assert (over.kind, over.incident, over.reported) == ("closed", settled.incident, False)
     assert fold.sources == {}
     assert kinds(run(fold, block(11220.0, 60.0, "xxx", severity=1.1))) == ["opened"]
 
