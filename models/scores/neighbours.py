@@ -16,9 +16,8 @@ class Neighbours:
         || x - b_(10) ||,   b_i = f(z_i),   z_i = m(g_i),   g_i drawn from the generator
 
     The k-nearest-neighbour distance (Ramaswamy et al., 2000) is one of the best detectors if it
-    keeps all data. Here generated vectors replace the data. The bank has
-    10,000 vectors. A score costs m d multiplications, like a dense
-    layer of m units. The unit is scaled units.
+    keeps all data. Here m = 10,000 generated vectors replace the data. A score costs m d
+    multiplications, like a dense layer of m units. Distances are in scaled units.
     """
 
     def __init__(self, network: Network, codes: Array) -> None:

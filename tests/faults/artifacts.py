@@ -51,7 +51,7 @@ Parts = tuple[artifact.Tensors, dict[str, Any]]
 
 @fault(
     "artifacts of any content, with right hashes",
-    "refused, or good for all that is done with a version; no answer that is not finite",
+    "refused, or usable for everything that is done with a version; every number is finite",
     short=100,
     long=2500,
 )
@@ -81,7 +81,7 @@ async def artifacts_fuzzed(runs: int) -> str:
 
 @functools.cache
 def kinds() -> dict[str, Version]:
-    """Return small versions with everything that a version may have, each second of its line."""
+    """Return small second versions, which together have every part that a version may have."""
     rng = np.random.default_rng(0)
     X = np.concatenate([rng.normal(size=(200, 3)), rng.normal(size=(200, 3)) + 8])
     X, labels = X.astype(np.float32), np.repeat([0, 1], 200)
@@ -100,7 +100,7 @@ def kinds() -> dict[str, Version]:
     made = {}
     for name, config in configs.items():
         known = labels if name in {"icarl", "mahalanobis"} else None
-        # With a context a version is given what was derived: here each number twice.
+        # A version with a context gets derived features: here each number twice.
         given = X if config.context is None else np.hstack([X, X[:, :2]])
         first = train(None, given, config, labels=known)
         second = train(first, given + np.float32(1), config, labels=known)
@@ -150,7 +150,7 @@ def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def _said(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
-    """Replace, drop or add something in what the artifact says."""
+    """Replace, drop or add an entry of the artifact's metadata."""
     del tensors
     path = rng.choice([path for path in _paths(about) if path and path[0] != "format"])
     owner = functools.reduce(lambda at, key: at[key], path[:-1], about)
@@ -224,7 +224,7 @@ def _typed(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random)
 
 
 def _gone(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
-    """Leave a tensor out, with those of its group perhaps."""
+    """Remove a tensor, sometimes with its whole group."""
     del about
     name = rng.choice(list(tensors))
     group = name.rpartition(".")[0] if rng.random() < 0.5 else name
@@ -234,7 +234,7 @@ def _gone(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) 
 
 
 def _added(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
-    """Add a tensor that such a version has not."""
+    """Add a tensor that does not belong to such a version."""
     del about
     name = rng.choice(
         ("memory.solver.labels", "scoring.codes", "scoring.regime.sizes", "memory.x", "x",
@@ -263,7 +263,7 @@ def used(version: Version, champion: Version, *, judged: bool, learns: bool) -> 
     finite(*(one[1:] for row in version.explain(X, d) for one in row))
     finite(version.sample(50, seed=1), version.faithful().sample(50, seed=1))
     version.regime_of(X)
-    with contextlib.suppress(VectorError):  # it learned no labels, which it says
+    with contextlib.suppress(VectorError):  # raised if the version learned no labels
         version.classify(X)
     _shown(version)
     _watched(version, X)
@@ -272,12 +272,12 @@ def used(version: Version, champion: Version, *, judged: bool, learns: bool) -> 
         gate(gather(champion, version))
     if learns:
         more = rng.normal(size=(64, d)).astype(np.float32)
-        with contextlib.suppress(TrainingError, VectorError):  # then its experience is parked
+        with contextlib.suppress(TrainingError, VectorError):  # a worker then parks the experience
             train(version, more, replace(version.config, model=Model(epochs=1)))
 
 
 def _shown(version: Version) -> None:
-    """Show it in status, list and metrics."""
+    """Show the version in status, list and metrics."""
     served = Champion(
         "pump", "u", 1, 1, 1, version, version.threshold_for({"fpr": 0.01}), trained_at=1.0
     )
@@ -295,7 +295,7 @@ def _shown(version: Version) -> None:
 
 
 def _watched(version: Version, X: np.ndarray) -> None:
-    """Let the drift monitor follow it."""
+    """Let the drift tests follow the version."""
     threshold = version.threshold_for({"fpr": 0.01})
     judged = version.judge(X, threshold)
     drift = DriftTests(baseline_of(version, threshold, "u", 1))

@@ -1,17 +1,17 @@
-"""The checker of invariants after any fault, by the store and by the clients' records.
+"""Checks the invariants after any fault: compares the store with the clients' records.
 
-I1  every acknowledged vector is buffered, quarantined, parked, discarded by a person or was
-    consumed, and is so in exactly one of these (what a revoked version consumed and was kept is
-    buffered again, and counts as that);
-I2  version numbers without gaps and one record each, generations without gaps and one row of the
-    history each, consumed ranges contiguous;
-I3  the champion's artifact exists, is the one its record names, and loads;
-I4  every answer names a version that was champion in that generation, generations never go back
-    on one connection, and every score is that of the artifact;
-I5  no 5xx but the documented 503 with Retry-After (the clients judge that as it comes);
-I6  what the processes and the store hold is bounded.
+I1  every acknowledged vector is in exactly one place: buffered, quarantined, parked, discarded by a
+    person, or consumed. If a version is revoked, the vectors that it consumed and that were kept
+    are buffered again;
+I2  version numbers have no gaps, and each has one record; generations have no gaps, and each has
+    one row of the history; consumed ranges are contiguous;
+I3  the champion's artifact exists, is the one that its record names, and loads;
+I4  every answer names a version that was champion in the generation that it names; generations
+    never go back on one connection; every score is the one that the artifact gives;
+I5  the only 5xx is the documented 503 with Retry-After (the clients check each answer);
+I6  the memory and the open files of processes and store are bounded.
 
-It reads the store as it is, not through the adapters that it checks.
+The checker reads the store directly, because it checks the adapters too.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ API_FILES = 1500
 
 @dataclass
 class Held:
-    """Everything the store holds of one detector."""
+    """Everything that the store holds of one detector."""
 
     state: dict[str, str]
     stream: list[tuple[str, dict[bytes, bytes]]]
@@ -155,7 +155,7 @@ def _located(found: Held) -> tuple[dict[str, list[tuple[str, int]]], Counter[str
     for _, fields in found.held:
         put(fields[b"b"].decode(), "quarantined", int(fields[b"n"]))
     champions = {row["version"] for row in found.history}
-    for number in champions & set(found.sources):  # a rejected one, too, that a person promoted
+    for number in champions & set(found.sources):  # also a rejected one that a person promoted
         place = f"consumed by version {number}" + _REVOKED * (number in found.revoked)
         for batch, _, vectors in found.sources[number]:
             put(batch, place, vectors)

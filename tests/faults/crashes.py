@@ -26,7 +26,7 @@ async def _api_killed(point: str, runs: int) -> str:
 
 
 async def _killed_at(stage: Stage, point: str, runs: int, rng: random.Random) -> None:
-    """Kill API processes at passages of `point`, one after another; then start one that stays."""
+    """Kill `runs` API processes, each at a passage of `point`; then start one that stays."""
     await stage.kill(stage.apis[0])
     for _ in range(runs):
         # If it were killed at the first passage, it would never acknowledge anything.
@@ -61,7 +61,7 @@ async def api_killed_after_the_write(runs: int) -> str:
     short=3, long=200,
 )  # fmt: skip
 async def api_killed_while_rows_are_held_back(runs: int) -> str:
-    """Kill under batches of which admission holds rows back, which somebody goes through."""
+    """Kill while admission holds rows back and a person decides on them."""
     rng, told = random.Random(8), Told()
     async with staged(workers=1) as stage:
         await stage.make(admission="quarantine")
@@ -88,7 +88,7 @@ async def api_killed_while_rows_are_held_back(runs: int) -> str:
 
 
 async def _decide(stage: Stage, told: Told, stop: asyncio.Event) -> int:
-    """Release and discard by turns what is held back; return how many rows were released."""
+    """Release and discard the held entries by turns; return how many rows were released."""
     released, turn, path = 0, 0, "/v1/detectors/pump/quarantine"
     while not stop.is_set():
         answer = await stage.ask("GET", path)
@@ -97,7 +97,7 @@ async def _decide(stage: Stage, told: Told, stop: asyncio.Event) -> int:
             turn += 1
             decision = "release" if turn % 2 else "discard"
             answer = await stage.ask("POST", f"{path}/{entry['id']}", {"decision": decision})
-            # 404: it was done the first time, and the answer was lost with the process.
+            # 404: the first call succeeded, and its answer was lost with the process.
             assert answer.status in {200, 404}, answer
             if decision == "release":
                 released += entry["vectors"]
@@ -109,11 +109,12 @@ async def _decide(stage: Stage, told: Told, stop: asyncio.Event) -> int:
 
 @fault(
     "API killed at every step of a revocation",
-    f"repeated, it ends: innocent batches relearned, {_EXACTLY_ONCE}; the clean version serves",
+    "a repeated call completes it: innocent batches are relearned, "
+    f"{_EXACTLY_ONCE}; the clean version serves",
     short=4, long=200,
 )  # fmt: skip
 async def api_killed_while_revoking(runs: int) -> str:
-    """Kill while a batch is taken back that a version learned; the client asks again."""
+    """Kill while a learned batch is revoked; the client repeats its request."""
     told, relearned = Told(), 0
     async with staged(workers=1) as stage:
         await stage.make(keep_learned_seconds=3600)
@@ -145,10 +146,10 @@ async def api_killed_while_revoking(runs: int) -> str:
 
 
 async def _worker_killed(point: str, runs: int, passages: int = 1) -> str:
-    """Kill a worker at `point`, on its way through a fresh experience, again and again.
+    """Kill `runs` workers at `point`, each while it learns an experience of its own.
 
-    Each worker first settles what its predecessor left, in `passages` or fewer, and dies in the
-    next experience.
+    Each worker first finishes what its predecessor left, which takes at most `passages` of the
+    point. It dies in the next experience.
     """
     rng, told, slowest = random.Random(point), Told(), 0.0
     async with staged() as stage:
@@ -168,7 +169,7 @@ async def _worker_killed(point: str, runs: int, passages: int = 1) -> str:
             assert await stage.dies(worker) == -9, stage.log
         worker = stage.start_worker()
         await stage.until(stage.idle)
-        if slowest >= patience:  # unless the machine has become busy since that was measured
+        if slowest >= patience:  # perhaps the machine is busier now: measure again
             await stage.kill(worker)
             patience = await _undisturbed(stage, load)
         await intact(stage, told)
@@ -185,7 +186,7 @@ async def _worker_killed(point: str, runs: int, passages: int = 1) -> str:
 async def _undisturbed(stage: Stage, load: Load) -> float:
     """Let a worker start and make a version; return how long other workers may take.
 
-    The promise, unless this machine needs more than a third of it without any kill.
+    This is the promised time, or three times what an undisturbed worker needs, if that is more.
     """
     await _experience(stage, load)
     began = time.monotonic()
@@ -199,7 +200,7 @@ async def _undisturbed(stage: Stage, load: Load) -> float:
 async def _experience(stage: Stage, load: Load) -> None:
     await load.send(40)
     answer = await stage.ask("POST", "/v1/detectors/pump/retrain", {})
-    # 409: it was settled between the two.
+    # 409: the batch was learned between the two requests.
     assert answer.status in {202, 409}, answer
 
 
@@ -217,31 +218,32 @@ def _worker_fault(point: str, broken: str, *, short: int, passages: int = 1) -> 
         return await _worker_killed(point, runs, passages)
 
     run.__name__ = "worker_killed_" + point.removeprefix("worker.").replace(".", "_")
-    promise = f"one version for each experience: {_EXACTLY_ONCE}; when quiet, resumes in 15 s"
+    resumes = "on a quiet machine it resumes within 15 s"
+    promise = f"one version for each experience: {_EXACTLY_ONCE}; {resumes}"
     fault(broken, promise, short=short, long=200)(run)
 
 
-_worker_fault("worker.leased", "worker killed when it has the lease", short=0)
-_worker_fault("worker.experience_taken", "worker killed when it has read the buffer", short=0)
+_worker_fault("worker.leased", "worker killed after it took the lease", short=0)
+_worker_fault("worker.experience_taken", "worker killed after it read the buffer", short=0)
 _worker_fault("worker.training", "worker killed while training", short=1, passages=20)
-_worker_fault("worker.trained", "worker killed with the artifact in hand", short=0)
+_worker_fault("worker.trained", "worker killed after it received the artifact", short=0)
 _worker_fault("worker.before_promote", "worker killed before it promotes", short=1)
 _worker_fault("worker.after_promote", "worker killed after it promoted", short=1)
 
 
 @fault(
-    "worker killed at random moments, the API at others", f"{_EXACTLY_ONCE}; no orphans",
+    "worker and API killed at random moments", f"{_EXACTLY_ONCE}; no orphans",
     short=0, long=100,
 )  # fmt: skip
 async def anything_killed_at_any_moment(runs: int) -> str:
-    """Kill one process or the other, whenever it comes."""
+    """Kill the API process or the worker, at random moments."""
     rng, told = random.Random(7), Told()
     async with staged(workers=1) as stage:
         await stage.make(retrain={"min_vectors": 200, "max_age_seconds": None})
         load = Load(stage, told)
         async with load.ingesting(senders=1), load.scoring(rate=50):
             for _ in range(runs):
-                # The moment itself is what is tried; some come after a version or two.
+                # The random moment is what this fault tests; some come after a version or two.
                 await asyncio.sleep(rng.uniform(0.0, 12.0))
                 if rng.random() < 0.3:
                     await stage.kill(stage.apis[0])

@@ -19,12 +19,12 @@ ROWS = np.random.default_rng(0).normal(size=(40, DIMENSION)).astype(np.float32)
 
 
 @fault(
-    "store restored from an older copy, and changed again: every number is given twice",
+    "store restored from an older copy, then changed: each version number is given a second time",
     "within 5 s every API process scores with the champion that the store has",
     short=1, long=20,
 )  # fmt: skip
 async def older_copy_goes_on(runs: int) -> str:
-    """Promote version n, go back to before that, and promote another version n."""
+    """Promote version n, restore the state before that, and promote another version n."""
     slowest = 0.0
     async with staged() as stage:
         await stage.make()
@@ -43,7 +43,7 @@ async def older_copy_goes_on(runs: int) -> str:
 
 
 async def _served(stage: Stage, version: Version) -> float:
-    """Wait until the version's own scores are what the API answers; return the seconds."""
+    """Wait until the API answers with the version's own scores; return the seconds."""
     expected = version.score(ROWS)
 
     async def answers() -> bool:
@@ -58,11 +58,11 @@ async def _served(stage: Stage, version: Version) -> float:
 
 @fault(
     "rewrite of the append-only file killed, its disk full, or its store killed",
-    "the mark of what was deleted stands until a later rewrite ended well and took it off the disk",
+    "a rewrite stays due until one succeeds and the deleted data is off the disk",
     short=3, long=30,
 )  # fmt: skip
 async def rewrite_broken(runs: int) -> str:
-    """Break a rewrite in one of three ways, then let another one end."""
+    """Break a rewrite in one of three ways, then let another rewrite succeed."""
     async with staged(apis=0) as stage:
         for run in range(runs):
             await stage.redis.mset({f"filler-{key}": run for key in range(100)})
@@ -82,11 +82,11 @@ async def rewrite_broken(runs: int) -> str:
             assert not await Erasure(stage.redis).rewrite_due(0)
             # The store removes its former files in a thread of its own.
             await stage.until(lambda deleted=deleted: not _on_disk(stage, deleted))
-    return f"{runs} rewrites broken, {runs} marks stood, and went with the next rewrite"
+    return f"{runs} rewrites broken, {runs} marks stayed, and went with the next rewrite"
 
 
 def _on_disk(stage: Stage, value: bytes) -> bool:
-    """Whether any file of the store holds `value`."""
+    """Return whether any file of the store holds `value`."""
     held = False
     for path in stage.store.folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):

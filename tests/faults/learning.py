@@ -23,7 +23,7 @@ from tests.service.trained import versions
 MAX_BYTES = 2**24
 
 
-# Read by every Python process when it starts: the trainer's optimiser writes a NaN from then on.
+# Every Python process reads this when it starts; it makes the trainer's optimiser write a NaN.
 _NOT_FINITE = """
 import sys
 if "service.trainer" in sys.orig_argv:
@@ -37,7 +37,7 @@ if "service.trainer" in sys.orig_argv:
 
 
 async def _parked_after_three(environment: dict[str, str]) -> str:
-    """Let trainings fail under `environment`; later data is learned without it."""
+    """Let trainings fail under `environment`; without it, later data is learned."""
     async with staged(workers=1) as stage:
         (stage.folder / "sitecustomize.py").write_text(_NOT_FINITE)
         told = Told()
@@ -77,13 +77,13 @@ async def training_not_finite(runs: int) -> str:
     short=0, long=3,
 )  # fmt: skip
 async def training_out_of_memory(runs: int) -> str:
-    """Leave less memory than the libraries take."""
+    """Allow less memory than the libraries need."""
     limit = {"ANAMNESIS_TRAINING_MEMORY_BYTES": str(2**28)}
     return [await _parked_after_three(limit) for _ in range(runs)][-1]
 
 
 @fault(
-    "training that hangs", "stopped, begun anew; the next one goes through", short=1, long=10
+    "training that hangs", "stopped and started again; the next training succeeds", short=1, long=10
 )  # fmt: skip
 async def training_hangs(runs: int) -> str:
     """Freeze the trainer; the worker kills it and starts another."""
@@ -92,7 +92,9 @@ async def training_hangs(runs: int) -> str:
         load = Load(stage, told)
         await stage.make()
         await load.send(60)
-        await stage.retrained()  # one that still loads its libraries is waited for longer
+        await (
+            stage.retrained()
+        )  # the worker waits longer for a trainer that still loads its libraries
         for run in range(runs):
             (warm,) = _trainers(stage.workers[0].pid)
             os.kill(warm, signal.SIGSTOP)
@@ -112,7 +114,7 @@ async def training_hangs(runs: int) -> str:
 def _trainers(pid: int) -> list[int]:
     """Return the worker's children that run the trainer's program.
 
-    One frozen before it does, between fork and exec, would freeze the worker that waits for that.
+    A child frozen earlier, between fork and exec, would freeze the worker that waits for it.
     """
     found = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
     return [child for child in found if b"service.trainer" in _command(child)]
@@ -154,7 +156,10 @@ async def artifact_damaged(runs: int) -> str:
 
 
 @fault(
-    "artifact damaged in the store", "the old version serves on; no crash loop", short=1, long=10
+    "artifact damaged in the store",
+    "the old version continues to serve; no crash loop",
+    short=1,
+    long=10,
 )
 async def artifact_damaged_in_the_store(runs: int) -> str:
     """Damage the next champion's artifact before anybody loads it."""
@@ -183,7 +188,7 @@ async def artifact_damaged_in_the_store(runs: int) -> str:
                 await _serve(stage, 1)
         told.resets = 0  # of the process that was killed on purpose
         await intact(stage, told)
-    return f"{runs} damaged: version 1 served on (promoting one answers {refused})"
+    return f"{runs} damaged: version 1 continued to serve (promoting one answers {refused})"
 
 
 async def _serve(stage: Stage, number: int) -> None:
@@ -198,7 +203,7 @@ async def _serve(stage: Stage, number: int) -> None:
 
 
 @fault(
-    "8 workers racing with a 50 ms lease, stopped past it and continued",
+    "8 workers race with a lease of 50 ms; some are frozen until it is over, then continued",
     "no duplicate version; every stale promotion refused",
     short=20, long=1000,
 )  # fmt: skip
@@ -208,12 +213,12 @@ async def workers_race(runs: int) -> str:
 
 
 @fault(
-    "store's clock jumps by an hour, forth and back, while workers race",
+    "store's clock jumps by an hour, forwards and back, while workers race",
     "no duplicate version; every stale promotion refused",
     short=10, long=300,
 )  # fmt: skip
 async def clock_jumps(runs: int) -> str:
-    """Change what the store takes for the time."""
+    """Shift the store's clock."""
     with tempfile.NamedTemporaryFile("w") as offset, shimmed(SHIM_OFFSET=offset.name) as command:
         clock = Path(offset.name)
         return await _race(runs, command, lambda seconds: clock.write_text(str(seconds)))
@@ -250,8 +255,8 @@ async def _race(runs: int, command: tuple[str, ...], clock: Callable[[int], obje
         clock(0)
         await intact(stage, told)
         status = await stage.status()
-    # Who was ended before it had begun says nothing.
+    # A racer that ended before it began prints nothing.
     promoted, refused = (sum(int(words[n]) for words in said if words) for n in (0, 1))
-    # A promotion whose answer was lost to the end of its process is counted by nobody.
+    # If a racer ends before the answer to its promotion comes, nobody counts that promotion.
     assert 0 <= status["generation"] - promoted <= len(racers), (status["generation"], promoted)
     return f"{status['generation']} promotions, {refused} stale ones refused, 0 duplicates"

@@ -14,8 +14,8 @@ import numpy as np
 from tests.faults.stage import DIMENSION, Stage
 from tests.faults.wire import Answer, Connection, Reset
 
-PROMPT_SECONDS = 1.0  # in which ingestion answers, whatever the store does
-_SLACK_SECONDS = 0.25  # for the machine of the test, which runs everything at once
+PROMPT_SECONDS = 1.0  # ingestion answers within this time, whatever the store does
+_SLACK_SECONDS = 0.25  # allowed for a machine that runs all processes of the test at once
 
 
 class Ack(NamedTuple):
@@ -27,16 +27,16 @@ class Ack(NamedTuple):
 
     @property
     def vectors(self) -> int:
-        """How many vectors it has."""
+        """The number of vectors."""
         return len(self.sent)
 
     @property
     def parts(self) -> list[int]:
-        """How many vectors each part of it has that goes its own way."""
+        """The number of vectors in each part of the batch: parts may end in different places."""
         return [n for n in (self.vectors - self.held, self.held) if n]
 
     def rows(self) -> Counter[bytes]:
-        """Return its rows, as they are stored."""
+        """Return the rows as they are stored."""
         return Counter(row.tobytes() for row in self.sent)
 
 
@@ -112,13 +112,13 @@ class Load:
 
     @contextlib.asynccontextmanager
     async def ingesting(self, *, senders: int = 4, vectors: int = 20) -> AsyncIterator[None]:
-        """Send normal batches all the while, each until it is acknowledged."""
+        """Send normal batches during the block, each until it is acknowledged."""
         async with self._running([self._send_forever(vectors) for _ in range(senders)]):
             yield
 
     @contextlib.asynccontextmanager
     async def scoring(self, *, connections: int = 4, rate: float = 100.0) -> AsyncIterator[None]:
-        """Score `rate` vectors a second all the while, whatever the answers take."""
+        """Score `rate` vectors a second during the block, however long the answers take."""
         pause = connections / rate
         scorers = [self._score_forever(pause, pause * n / connections) for n in range(connections)]
         async with self._running(scorers):
@@ -214,7 +214,7 @@ class Load:
 
 
 class Link:
-    """A connection that is made anew after each loss, under another number."""
+    """A connection that is opened again after each loss, and then has another number."""
 
     _made = 0
 

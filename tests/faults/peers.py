@@ -18,12 +18,12 @@ from tests.faults.stores import scored_all, serving
 from tests.faults.wire import Answer, Connection, Reset
 from tests.waiting import PATIENCE
 
-CLOSED_SECONDS = 11.0  # asked of the long form alone: a busy machine closes later
+CLOSED_SECONDS = 11.0  # only the long form requires it: a busy machine closes later
 _SCORE = "/v1/detectors/pump/score"
 
 
 @fault(
-    "100 equal batches at once under one Idempotency-Key, and another one", "stored once; 422",
+    "100 equal batches at once under one Idempotency-Key, then a different one", "stored once; 422",
     short=1, long=100,
 )  # fmt: skip
 async def equal_batches_at_once(runs: int) -> str:
@@ -45,11 +45,11 @@ async def equal_batches_at_once(runs: int) -> str:
             assert other.status == 422, other
         assert (await stage.status())["buffered"] == before + 30 * runs
         assert not told.violations
-    return f"{runs} times 100 equal batches: one stored, 99 told so, another matrix 422"
+    return f"{runs} times 100 equal batches: one stored, 99 duplicates, the different one 422"
 
 
 async def _normal(stage: Stage, body: bytes, key: str) -> Answer:
-    """Send a batch, again and again while the store is too busy, as the answer 503 asks for."""
+    """Send a batch; repeat it as long as the answer is 503, which means that the store is busy."""
     head = {"idempotency_key": key, "content_type": "application/octet-stream"}
     while True:
         async with Connection(stage.port) as connection:
@@ -59,16 +59,16 @@ async def _normal(stage: Stage, body: bytes, key: str) -> Answer:
 
 
 @fault(
-    "more requests than can be served, three times over",
-    "all answered, and a second of the processor answers 90 % as many",
+    "more requests than can be served",
+    "all answered; a second of processor time answers at least 90 % as many as before",
     short=1, long=3,
 )  # fmt: skip
 async def overload(runs: int) -> str:
     """Send requests from few connections as fast as possible, then from many times as many.
 
-    The measure is the number of answers in a second of the API's processor: this process cannot
-    ask from so many connections as fast as the API answers. The short form sends too few requests
-    to measure that. It asks only that each is answered.
+    The measure is the number of answers for a second of the API's processor time, because this
+    process cannot send as fast as the API answers. The short form sends too few requests to
+    measure that; it checks only that each request is answered.
     """
     rows, worst = np.zeros((64, DIMENSION)).tolist(), math.inf
     measured = runs >= 3
@@ -83,7 +83,7 @@ async def overload(runs: int) -> str:
 
 
 async def _throughput(stage: Stage, rows: list, *, connections: int, requests: int) -> float:
-    """Return requests answered in a second of the API's processor; each must be answered well."""
+    """Return the requests answered in a second of the API's processor time; each must get 200."""
     body = orjson.dumps({"vectors": rows})
     left = iter(range(requests))
 
@@ -107,7 +107,7 @@ async def _throughput(stage: Stage, rows: list, *, connections: int, requests: i
     short=50, long=500,
 )  # fmt: skip
 async def slow_connections(runs: int) -> str:
-    """Open connections that send nothing, dribble, stop half-way, or do not read."""
+    """Open connections that send nothing, send single bytes, or stop half-way."""
     deadlines = {"header_seconds": 5.0, "body_seconds": 5.0, "idle_seconds": 8.0}
     async with serving(**deadlines) as (stage, told, load):
         async with load.scoring(rate=100, connections=8):
@@ -131,18 +131,18 @@ async def slow_connections(runs: int) -> str:
 
 _HEAD = f"POST {_SCORE} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n".encode()
 _PATTERNS: tuple[tuple[bytes, bytes], ...] = (
-    (b"", b""),  # says nothing
+    (b"", b""),  # sends nothing
     (_HEAD, b""),  # never ends its head
-    (_HEAD, b"x"),  # dribbles its head
+    (_HEAD, b"x"),  # sends its head in single bytes
     (_HEAD + b"content-length: 4000\r\n\r\n", b""),  # never sends its body
-    (_HEAD + b"content-length: 4000\r\n\r\n", b" "),  # dribbles its body
+    (_HEAD + b"content-length: 4000\r\n\r\n", b" "),  # sends its body in single bytes
 )
 
 
 async def _slow(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes, dribble: bytes
 ) -> float:
-    """Return the seconds until the service closes a connection on which no more is said."""
+    """Return the seconds until the service closes a connection that sends too slowly."""
     began = time.monotonic()
     with contextlib.suppress(ConnectionError):
         writer.write(first)
@@ -199,7 +199,7 @@ _WORDS = (
 
 
 def _fuzzed(rng: random.Random) -> bytes:
-    """Return a request whose body, query, headers or path were mutated; its length is right."""
+    """Return a request with a mutated body, query or header; its Content-Length is right."""
     rows = [[round(rng.gauss(0, 1), 3) for _ in range(DIMENSION)] for _ in range(rng.randint(1, 3))]
     kind, body = b"application/json", bytearray(orjson.dumps({"vectors": rows}))
     path = b"/v1/detectors/pump/" + rng.choice((b"score", b"score", b"score", b"drift", b"events"))
@@ -227,7 +227,7 @@ def _fuzzed(rng: random.Random) -> bytes:
 
 
 def _all_finite(answer: Answer) -> None:
-    """Fail on a number that is not finite; orjson refuses NaN and Infinity by itself."""
+    """Fail on a number that is not finite. orjson itself refuses NaN and Infinity."""
     if "json" in answer.headers.get("content-type", ""):
         said = orjson.loads(answer.body)
         for column in ("scores", "p_values", "severities"):
@@ -241,7 +241,7 @@ def _all_finite(answer: Answer) -> None:
     "SIGTERM under load", "every request that was read is answered; nothing lost", short=2, long=50
 )
 async def terminated_under_load(runs: int) -> str:
-    """End API processes in good order, one after the other, while clients score and send."""
+    """Stop API processes by SIGTERM, one after the other, while clients score and send batches."""
     async with serving() as (stage, told, load):
         async with load.scoring(rate=200, connections=8), load.ingesting():
             for _ in range(runs):

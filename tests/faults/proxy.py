@@ -1,4 +1,4 @@
-"""A proxy between the service and its store that can be slow, silent, rude or gone."""
+"""A proxy between the service and its store that can delay, stall, reset or refuse."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ class Proxy:
         self.delay = 0.0  # seconds before each piece is passed on
         self.stalled = asyncio.Event()  # set while bytes pass
         self.stalled.set()
-        self.reset_replies = 0  # so many of the next replies are cut in the middle
+        self.reset_replies = 0  # the number of next replies that are cut in the middle
         self.forwarded = 0
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
@@ -40,7 +40,7 @@ class Proxy:
             writer.transport.abort()
 
     async def close(self) -> None:
-        """Cut, and wait until nothing is forwarded any more."""
+        """Drop every connection, and wait until nothing is forwarded any more."""
         self.stalled.set()
         self.cut()
         await asyncio.gather(*self._tasks, return_exceptions=True)

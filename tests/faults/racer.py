@@ -1,7 +1,7 @@
-"""A worker without a trainer: takes experiences and promotes, as fast as its lease allows.
+"""A worker without a trainer: it takes experiences and promotes as fast as its lease allows.
 
-`python -m tests.faults.racer URL ARTIFACT` runs until SIGTERM, and then says how many promotions
-stood and how many were refused.
+`python -m tests.faults.racer URL ARTIFACT` runs until SIGTERM. Then it prints the numbers of
+promotions that succeeded and of those that were refused.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ LEASE_SECONDS = 0.05
 
 
 async def race(url: str, artifact: bytes) -> None:
-    """Race until told to stop."""
+    """Take and promote until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     redis, rng = await connect(url), random.Random()
@@ -34,7 +34,7 @@ async def race(url: str, artifact: bytes) -> None:
         with contextlib.suppress(StoreUnavailable):
             lease = await leases.acquire("pump", LEASE_SECONDS)
             if lease is None:
-                await asyncio.sleep(rng.uniform(0.0, LEASE_SECONDS))  # another has it
+                await asyncio.sleep(rng.uniform(0.0, LEASE_SECONDS))  # another racer has the lease
                 continue
             try:
                 await Retrainings(redis).start(lease)

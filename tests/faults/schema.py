@@ -21,7 +21,7 @@ _SETTINGS = hypothesis.settings(
 
 @fault("requests made up from the OpenAPI", "no undocumented 5xx", short=200, long=20_000)
 async def schema_fuzzed(runs: int) -> str:
-    """Make up as many requests for every operation that the service documents."""
+    """Generate `runs` requests for every operation that the service documents."""
     async with serving() as (stage, _, __):
         statuses, operations = await asyncio.to_thread(_everything, stage.port, runs)
         assert await stage.status()
@@ -30,7 +30,7 @@ async def schema_fuzzed(runs: int) -> str:
 
 
 def _everything(port: int, runs: int) -> tuple[Counter[int], int]:
-    """Return how many answers there were of each status, and the number of operations."""
+    """Return the number of answers with each status, and the number of operations."""
     url = f"http://127.0.0.1:{port}"
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     operations = [one.ok() for one in schema.get_all_operations()]

@@ -7,8 +7,8 @@ import pytest
 
 from tests.faults.catalogue import FAULTS
 
-# `make test` tries one fault of each kind; these, of a kind that another one shows, are in
-# `make test-all` alone.
+# `make test` tries one fault of each kind. These faults are of a kind that another fault shows, so
+# only `make test-all` runs them.
 OF_A_KIND = {
     "api_killed_before_the_write",
     "api_killed_while_revoking",
@@ -50,7 +50,7 @@ def short_form(module: ModuleType) -> Callable[[str], Awaitable[None]]:
     @pytest.mark.faults
     @pytest.mark.parametrize("name", entered)
     async def test(name: str) -> None:
-        """What the fault's line in the catalogue promises holds."""
+        """The promise of the fault in the catalogue holds."""
         fault = FAULTS[name]
         print(await fault.run(fault.short))  # noqa: T201
 

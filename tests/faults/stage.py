@@ -1,8 +1,8 @@
-"""A stage: its own store, API processes and workers, which a test may break.
+"""A stage: a store, API processes and workers that one test may break.
 
-Every process is a real one, in a folder and on ports of its own, and is killed by its pid at the
-end. The stage holds the listening socket, as a supervisor does, so an API process that was killed
-comes back on the same port, and clients that connect meanwhile wait instead of being refused.
+Every process is real, has a folder and ports of its own, and is killed by its pid at the end. The
+stage holds the listening socket, as a supervisor does. So a new API process gets the port of a
+killed one, and clients that connect meanwhile wait instead of being refused.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 DIMENSION = 3
-# A network small enough that hundreds of retrainings are quick; the gate is not what is tried.
+# The network is small, so that hundreds of retrainings are quick. The gate is not tested here.
 CONFIG: dict[str, Any] = {
     "dimension": DIMENSION,
     "model": {"hidden": [8], "latent": 2, "epochs": 5},
@@ -92,7 +92,7 @@ class Stage:
 
     @property
     def log(self) -> str:
-        """What the processes said."""
+        """The output of the processes."""
         return (self.folder / "log").read_text()
 
     async def dies(self, victim: subprocess.Popen) -> int:
@@ -120,7 +120,7 @@ class Stage:
     # Talking to it
 
     async def ask(self, method: str, path: str, document: Any = None, **headers: str) -> Answer:
-        """Send one request, on a connection of its own, and again until there is an answer."""
+        """Send one request on its own connection; repeat it until there is an answer."""
         body = b"" if document is None else json.dumps(document).encode()
         deadline = time.monotonic() + 30
         while True:
@@ -132,7 +132,7 @@ class Stage:
                 await asyncio.sleep(0.02)
 
     async def make(self, name: str = "pump", **config: Any) -> None:
-        """Create the detector, its config `CONFIG` apart from `config`."""
+        """Create the detector with `CONFIG`, changed by `config`."""
         answer = await self.ask("PUT", f"/v1/detectors/{name}", CONFIG | config)
         assert answer.status in {200, 201}, answer
 
@@ -158,7 +158,7 @@ class Stage:
         await self.until(answers)
 
     async def idle(self, name: str = "pump") -> bool:
-        """Return whether nothing waits to be learned, and nothing is."""
+        """Return whether nothing is being learned and nothing waits to be learned."""
         status = await self.status(name)
         return status["retraining"]["state"] == "idle" and not status["buffered"]
 
@@ -201,7 +201,7 @@ async def staged(
 ) -> AsyncIterator[Stage]:
     """Set up a stage with this many API processes and workers.
 
-    `command` runs another store, `options` go to it beside the durable ones.
+    `command` runs another store; `options` are given to it in addition to the durable ones.
     """
     with tempfile.TemporaryDirectory(prefix="anamnesis-", ignore_cleanup_errors=True) as name:
         folder = Path(name)

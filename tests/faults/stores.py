@@ -22,7 +22,7 @@ from tests.faults.load import PROMPT_SECONDS, Load, Told
 from tests.faults.proxy import proxied
 from tests.faults.stage import DIMENSION, Stage, staged
 
-# What the harness itself may add on a machine that runs everything at once.
+# The time that the tests themselves may add on a machine that runs all processes at once.
 _SLACK_SECONDS = 0.5
 
 
@@ -74,12 +74,12 @@ async def store_killed(runs: int) -> str:
 
 @fault("power lost: what was not fsynced vanishes", "no acknowledged vector lost", short=1, long=50)
 async def power_lost(runs: int) -> str:
-    """Kill the store and cut every file of it back to its last fsync."""
+    """Kill the store and cut each of its files back to the last fsync."""
     return await lose_power(runs)
 
 
 async def lose_power(runs: int, *options: str) -> str:
-    """Lose power this many times, with a store with `options`; fail if a batch is lost."""
+    """Lose power `runs` times, with `options` for the store; fail if a batch is lost."""
     rng, lost, weak = random.Random(2), 0, {"allow_weak_store": bool(options)}
     with tempfile.NamedTemporaryFile() as journal:
         synced = Path(journal.name)
@@ -114,7 +114,7 @@ def _cut_back(folder: Path, journal: Path) -> int:
 
 @contextmanager
 def shimmed(**environment: str) -> Iterator[tuple[str, ...]]:
-    """Yield the command of a store with the shim loaded, told `environment`."""
+    """Yield the command of a store that loads the shim, with these variables for the shim."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler on this machine")
@@ -159,7 +159,8 @@ async def _done(harming: Any) -> None:
 
 
 @fault(
-    "store paused (SIGSTOP)", "503 within 1 s; nothing stored twice; scoring goes on; back in 5 s",
+    "store paused (SIGSTOP)",
+    "503 within 1 s; nothing stored twice; scoring goes on; back within 5 s",
     short=2, long=60,
 )  # fmt: skip
 async def store_paused(seconds: int) -> str:
@@ -172,7 +173,7 @@ async def store_paused(seconds: int) -> str:
     )
 
 
-@fault("store read-only", "503 within 1 s; scoring goes on; back in 5 s", short=1, long=60)
+@fault("store read-only", "503 within 1 s; scoring goes on; back within 5 s", short=1, long=60)
 async def store_read_only(seconds: int) -> str:
     """Make the server a replica of a server that does not answer."""
     return await _without_writes(
@@ -183,9 +184,9 @@ async def store_read_only(seconds: int) -> str:
     )
 
 
-@fault("store out of memory", "503 within 1 s; scoring goes on; back in 5 s", short=1, long=60)
+@fault("store out of memory", "503 within 1 s; scoring goes on; back within 5 s", short=1, long=60)
 async def store_out_of_memory(seconds: int) -> str:
-    """Take the server's memory away."""
+    """Set the server's memory limit to one byte."""
     return await _without_writes(
         "out of memory",
         seconds,
@@ -195,11 +196,12 @@ async def store_out_of_memory(seconds: int) -> str:
 
 
 @fault(
-    "store's disk full", "503 or no answer of the store: nothing acknowledged is lost; back in 5 s",
+    "store's disk full",
+    "503, or no answer from the store; nothing acknowledged is lost; back within 5 s",
     short=1, long=10,
 )  # fmt: skip
 async def store_disk_full(runs: int) -> str:
-    """Let the append-only file reach a size at which writing fails; the server then ends itself."""
+    """Let the append-only file reach a size at which writing fails; the server then exits."""
     async with serving() as (stage, told, load):
         async with load.ingesting(vectors=200), load.scoring(rate=100):
             for _ in range(runs):
@@ -218,8 +220,8 @@ async def store_disk_full(runs: int) -> str:
 
 
 @fault(
-    "way to the store slow, cut, or resetting in the middle of replies",
-    "nothing lost or stored twice; scoring goes on; back in 5 s",
+    "connection to the store slow, cut, or reset in the middle of replies",
+    "nothing lost or stored twice; scoring goes on; back within 5 s",
     short=1, long=30,
 )  # fmt: skip
 async def way_to_the_store_broken(runs: int) -> str:
@@ -261,7 +263,7 @@ async def _champion_serves(stage: Stage) -> bool:
 
 
 @fault(
-    "store absent when an API process starts", "it scores from its disk; ingestion back in 5 s",
+    "store absent when an API process starts", "it scores from its disk; ingestion back within 5 s",
     short=1, long=20,
 )  # fmt: skip
 async def store_absent_at_start(runs: int) -> str:
@@ -288,7 +290,8 @@ async def store_absent_at_start(runs: int) -> str:
 
 
 @fault(
-    "store without persistence, or with eviction", "refused at start, the setting named",
+    "store without persistence, or with eviction",
+    "the start is refused, with the name of the setting",
     short=1, long=1,
 )  # fmt: skip
 async def store_too_weak(_: int) -> str:
@@ -306,7 +309,8 @@ async def store_too_weak(_: int) -> str:
 
 
 @fault(
-    "store emptied under a running API", "the champion serves on; a metric says so within 5 s",
+    "store emptied under a running API",
+    "the champion continues to serve; a metric reports it within 5 s",
     short=1, long=5,
 )  # fmt: skip
 async def store_emptied(runs: int) -> str:
@@ -322,16 +326,16 @@ async def store_emptied(runs: int) -> str:
                 await stage.until(lambda seen=seen: len(told.scored) > seen + 20)
             assert {one.version for one in told.scored} == {1}
             scored_all(told)
-    return f"{runs} times: version 1 served on, the metric rose within {slowest:.1f} s"
+    return f"{runs} times: version 1 continued to serve, the metric rose within {slowest:.1f} s"
 
 
 @fault(
     "store restored from an old backup under a running API",
-    "no silent downgrade; a metric says so within 5 s",
+    "no silent downgrade; a metric reports it within 5 s",
     short=1, long=5,
 )  # fmt: skip
 async def store_restored_from_a_backup(runs: int) -> str:
-    """Put back a copy from before the latest promotion."""
+    """Restore a copy from before the latest promotion."""
     slowest = 0.0
     for _ in range(runs):
         async with serving() as (stage, told, load):
@@ -349,7 +353,7 @@ async def store_restored_from_a_backup(runs: int) -> str:
                 slowest = max(slowest, await _alarmed(stage))
             assert {one.version for one in told.scored[-20:]} == {2}
             scored_all(told)
-    return f"{runs} times: version 2 served on, the metric rose within {slowest:.1f} s"
+    return f"{runs} times: version 2 continued to serve, the metric rose within {slowest:.1f} s"
 
 
 async def _alarmed(stage: Stage) -> float:

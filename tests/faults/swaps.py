@@ -12,7 +12,7 @@ RATE = 200.0
 QUIET_SECONDS = 5.0
 SWAP_SECONDS = 0.3
 MEASURED = 100  # from this many swaps on it is the long form
-SLOWER, SLOWER_SECONDS = 1.5, 0.3e-3  # than quiet: one or the other is allowed
+SLOWER, SLOWER_SECONDS = 1.5, 0.3e-3  # more than quiet: one of the two bounds must hold
 
 
 @fault(
@@ -25,7 +25,7 @@ async def swaps_under_load(runs: int) -> str:
     async with serving() as (stage, told, load):
         await _second_version(stage, load)
         async with load.scoring(rate=RATE, connections=8):
-            await asyncio.sleep(QUIET_SECONDS)  # a measurement lasts as long as it lasts
+            await asyncio.sleep(QUIET_SECONDS)  # a measurement takes this time on any machine
             quiet = p99(told.scored)
             seen, before = len(told.scored), resources(stage.apis[0].pid)[0]
             for swap in range(runs):
@@ -42,7 +42,7 @@ async def swaps_under_load(runs: int) -> str:
         f"{runs} swaps, {len(told.scored)} requests, 0 failed; p99 {quiet * 1e3:.2f} ms quiet, "
         f"{busy * 1e3:.2f} ms swapping; memory +{grown / 2**20:.1f} MiB"
     )
-    # Where other work disturbs the machine the comparison says nothing: it is the long form's.
+    # Beside other work the comparison means nothing, so only the long form makes it.
     if runs >= MEASURED:
         assert busy <= max(SLOWER * quiet, quiet + SLOWER_SECONDS), said
     return said
@@ -60,7 +60,7 @@ async def _second_version(stage: Stage, load: Load) -> None:
     "old answers back in every process within 2 s", short=2, long=50,
 )  # fmt: skip
 async def rollback_under_load(runs: int) -> str:
-    """Roll back, and wait until no connection hears of the newer version any more."""
+    """Roll back, and wait until no connection gets answers of the newer version any more."""
     slowest = 0.0
     async with serving() as (stage, told, load):
         stage.start_api()
@@ -80,7 +80,7 @@ async def rollback_under_load(runs: int) -> str:
 
 
 def _all_serve(told: Told, version: int) -> bool:
-    """Whether the last answers on every connection were `version`'s."""
+    """Return whether the last answers on every connection are from `version`."""
     latest = {one.connection: one.version for one in told.scored[-64:]}
     return len(latest) >= 8 and set(latest.values()) == {version}
 

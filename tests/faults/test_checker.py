@@ -1,7 +1,7 @@
-"""The checker has teeth: with a rule switched off, or a wrong answer, it says what is wrong.
+"""The checker finds each violation: a rule that is switched off, or a wrong answer.
 
-The rules are switched off in the scripts themselves, inside the test's own process; what they did
-to a real store is then what the checker looks at.
+The tests switch rules off in the store's scripts, in their own process, and run these scripts on a
+real store. Then the checker reads that store.
 """
 
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 
 @pytest.fixture
 async def stage() -> AsyncIterator[Stage]:
-    """Set a stage without processes: the test does their work itself."""
+    """Set up a stage without processes: the test does their work itself."""
     async with staged(apis=0) as stage:
         stored = Stored(stage.redis)
         await stored.make(**CONFIG)
@@ -35,7 +35,7 @@ async def stage() -> AsyncIterator[Stage]:
 
 
 async def ingest(stage: Stage, told: Told, number: int, *, sent: str | None = None, **how) -> None:
-    """Send batch `number` as a client does, remembering the answer."""
+    """Send batch `number` as a client does, and record the answer."""
     rows = batch(number, 40)
     key = sent or f"batch-{number}"
     said = await Stored(stage.redis).buffer.ingest("pump", rows, idempotency_key=key, **how)
@@ -43,7 +43,7 @@ async def ingest(stage: Stage, told: Told, number: int, *, sent: str | None = No
 
 
 async def promote(stage: Stage, *, lease=None, experience=None) -> None:
-    """Promote a version for what is buffered."""
+    """Promote a version that learned all buffered vectors."""
     stored = Stored(stage.redis)
     lease = lease or await stored.lease()
     experience = experience or await stored.take()
@@ -63,7 +63,7 @@ def without(monkeypatch, module, name: str, *rules: tuple[str, str]) -> None:
 
 
 async def test_it_is_silent_when_all_is_well(stage):
-    """Batches in, versions out: nothing to say."""
+    """Without a fault there is no violation."""
     told = Told()
     for number in range(3):
         await ingest(stage, told, number)
@@ -74,7 +74,7 @@ async def test_it_is_silent_when_all_is_well(stage):
 
 
 async def test_it_sees_a_batch_stored_twice(stage, monkeypatch):
-    """Without deduplication a repeated batch is two."""
+    """Without deduplication a repeated batch is stored twice, and the checker reports it."""
     without(monkeypatch, buffer, "INGEST", ("if first[ANSWER.uid] == uid then", "if false then"))
     told = Told()
     await ingest(stage, told, 1, sent="once")
@@ -83,7 +83,7 @@ async def test_it_sees_a_batch_stored_twice(stage, monkeypatch):
 
 
 async def test_it_sees_a_lost_batch(stage):
-    """An acknowledged batch that is nowhere is named, and the counters disagree."""
+    """A lost batch is named, and so is the counter that disagrees."""
     told = Told()
     await ingest(stage, told, 1)
     await ingest(stage, told, 2)
@@ -95,7 +95,7 @@ async def test_it_sees_a_lost_batch(stage):
 
 
 async def test_it_sees_changed_vectors(stage):
-    """What is held is compared with what was sent."""
+    """Stored rows that differ from those that were sent are a violation."""
     told = Told()
     await ingest(stage, told, 1)
     ((batch_id, ack),) = told.acknowledged.items()
@@ -110,7 +110,7 @@ async def waiting(stage: Stage) -> str:
 
 
 async def test_it_knows_rows_that_are_held_back(stage):
-    """Quarantined, released and learned, or discarded by a person: nothing to say."""
+    """Rows that are quarantined, released, learned, or discarded by a person are no violation."""
     told, stored = Told(), Stored(stage.redis)
     for number, end in enumerate(("release", "discard", None)):
         await ingest(stage, told, number, verdict=verdict(40, held=4))
@@ -125,7 +125,7 @@ async def test_it_knows_rows_that_are_held_back(stage):
 
 
 async def test_it_sees_rows_held_back_that_are_lost(stage):
-    """Gone from the quarantine, with the batch's other rows where they should be."""
+    """Rows missing from the quarantine are a violation, though the batch's other rows are there."""
     told = Told()
     await ingest(stage, told, 1, verdict=verdict(40, held=4))
     await stage.redis.delete(Keys("pump").held)
@@ -135,7 +135,7 @@ async def test_it_sees_rows_held_back_that_are_lost(stage):
 
 
 async def test_it_sees_rows_released_twice(stage, monkeypatch):
-    """Without the deletion a released entry is in two places."""
+    """Without the deletion a released entry is in two places, and the checker reports it."""
     rule = ("redis.call('XDEL', KEYS.held, entry[1])", "")
     without(monkeypatch, held_rows, "_DECIDE", rule)
     told, stored = Told(), Stored(stage.redis)
@@ -147,7 +147,7 @@ async def test_it_sees_rows_released_twice(stage, monkeypatch):
 
 
 async def test_it_sees_rows_in_the_wrong_part(stage):
-    """A row that is buffered as well as held back, and another that is nowhere."""
+    """A row that is both buffered and held back is a violation, and so is a row that is nowhere."""
     told = Told()
     await ingest(stage, told, 1, verdict=verdict(40, held=4))
     ((entry, fields),) = await stage.redis.xrange(Keys("pump").held)
@@ -158,7 +158,7 @@ async def test_it_sees_rows_in_the_wrong_part(stage):
 
 
 async def test_it_knows_what_was_revoked(stage, monkeypatch):
-    """Relearned batches count once; added twice they are seen."""
+    """A relearned batch counts once; a batch that is buffered again twice is a violation."""
     told, stored = Told(), Stored(stage.redis)
     await ingest(stage, told, 0)
     await promote(stage)
@@ -179,7 +179,7 @@ async def test_it_knows_what_was_revoked(stage, monkeypatch):
 
 
 async def test_it_sees_a_stale_promotion(stage, monkeypatch):
-    """Without fencing a late worker promotes what another has learned already."""
+    """Without fencing a late worker promotes an experience that another worker has learned."""
     as_taken = ("if held[STATE.cursor] ~= ARGS.cursor then", "if false then")
     moved = ("if held[STATE.generation] ~= ARGS.generation", "if false")
     nonce = ("or (held[STATE.champion_nonce] or '') ~= ARGS.champion_nonce then", "then")
@@ -196,7 +196,7 @@ async def test_it_sees_a_stale_promotion(stage, monkeypatch):
 
 
 async def test_fencing_refuses_that_promotion(stage):
-    """With the rules on, the same steps are refused and leave nothing to say."""
+    """With fencing the same promotion is refused, and there is no violation."""
     told, stored = Told(), Stored(stage.redis)
     await ingest(stage, told, 1)
     late, experience = await stored.lease(), await stored.take()
@@ -208,7 +208,7 @@ async def test_fencing_refuses_that_promotion(stage):
 
 
 async def test_it_sees_a_cursor_that_stood_still(stage, monkeypatch):
-    """Without the cursor rule a learned batch stays in the buffer."""
+    """Without the cursor rule a learned batch stays in the buffer, and the checker reports it."""
     rule = ("STATE.cursor, ARGS.last, STATE.oldest", "STATE.oldest")
     without(monkeypatch, registry, "SETTLE", rule)
     told = Told()
@@ -220,7 +220,7 @@ async def test_it_sees_a_cursor_that_stood_still(stage, monkeypatch):
 
 
 async def test_it_sees_gaps(stage):
-    """A version without a record, a generation without a row."""
+    """A version without a record is a violation, and so is a generation without a row."""
     told = Told()
     for number in range(3):
         await ingest(stage, told, number)
@@ -233,7 +233,7 @@ async def test_it_sees_gaps(stage):
 
 
 async def test_it_sees_a_damaged_artifact(stage):
-    """One bit of the champion's artifact."""
+    """One wrong bit in the champion's artifact is a violation."""
     told = Told()
     await ingest(stage, told, 1)
     await promote(stage)
@@ -243,7 +243,7 @@ async def test_it_sees_a_damaged_artifact(stage):
 
 
 async def test_it_sees_wrong_answers(stage):
-    """A version that never was champion, a generation that went back, another score."""
+    """An answer with a wrong version, an older generation or a wrong score is a violation."""
     told = Told()
     await ingest(stage, told, 1)
     await promote(stage)
@@ -263,6 +263,6 @@ async def test_it_sees_wrong_answers(stage):
 
 
 async def test_losing_power_loses_what_is_not_synced():
-    """With `everysec` the harness does lose acknowledged batches, so `always` earns its cost."""
+    """With `appendfsync everysec` a loss of power loses acknowledged batches: the fault is real."""
     with pytest.raises(AssertionError, match="no place"):
         await stores.lose_power(1, "--appendfsync", "everysec")

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as bytes on one connection: what a client library would hide is what is looked at."""
+"""HTTP/1.1 as bytes on one connection, because a client library would hide what tests look at."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ class Reset(Exception):  # noqa: N818 - it states what happened
 
 
 class Answer(NamedTuple):
-    """One answer, as it came."""
+    """One answer, undecoded."""
 
     status: int
     headers: dict[str, str]
@@ -21,7 +21,7 @@ class Answer(NamedTuple):
 
 
 class Connection:
-    """One connection to a port of this machine. Nothing is sent twice and none is opened anew."""
+    """One connection to a port of this machine. It never repeats a request and never reconnects."""
 
     def __init__(self, port: int, seconds: float = 30.0) -> None:
         self._port = port
@@ -45,7 +45,7 @@ class Connection:
             self._writer = None
 
     async def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
-        """Send a request and return its answer; Reset where that does not come whole."""
+        """Send a request and return its answer. Raises Reset if the answer does not come whole."""
         fields = {"host": "localhost", "content-length": str(len(body))}
         if body:
             fields["content-type"] = "application/json"
