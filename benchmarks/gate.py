@@ -8,8 +8,8 @@ other regime alone with w_prev = 0 (`forgetful`); or more of the same with 30 % 
 anomalies; `unlabelled` is `poisoned` judged without those labels. The figures are candidates
 rejected.
 
-The second table is of lives: updates one after another on more of the same regime, without
-anomalies (`honest`) or with 3 % of known anomalies (`slow`), with labels as before. `promoted` is
+The second table is of lives: successive updates on more of the same regime, without anomalies
+(`honest`) or with 3 % of known anomalies (`slow`), with labels as above. `promoted` is
 the share of updates that pass. `found` is the share of the labelled anomalies found at the end. `no
 anchor` is the same with a gate that has no anchor.
 
@@ -57,11 +57,11 @@ SETS = {
     "cardio": clusters("cardio"),
     "satimage_2": clusters("satimage_2"),
 }
-WORLDS = {"NSL-KDD-R": 5}  # concepts, each of which is once the regime
+WORLDS = {"NSL-KDD-R": 5}  # concepts; each is the regime once
 
 
 class World:
-    """A champion, and what may come after it."""
+    """A champion, and the vectors of its possible candidates."""
 
     def __init__(self, regime, others, anomalies, seed):
         rng = np.random.default_rng([seed, 1])
@@ -108,7 +108,7 @@ class World:
                 yield {"kind": "unlabelled", "evidence": without.to_dict()}
 
     def life(self, updates, spoilt, anchored):
-        """Update the champion this often; return the shares promoted and found at the end."""
+        """Update the champion `updates` times; return the shares promoted and found at the end."""
         first = champion = self.champion
         n, promoted = len(self.more) // 2, 0
         for _ in range(updates):

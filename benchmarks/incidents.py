@@ -7,7 +7,7 @@ rule. The unused second half gives the measured rate of false incidents. Then th
 from all normals and judged on its test rows. A fault is found if an incident opens between 10 rows
 before its window and its end. An incident that touches no window is false. SKAB is learned from the
 anomaly-free run, and each other run is judged separately; its rows come once a second. `--over 10`
-adds each value's deviation from its mean over the 10 rows before it; 0 takes the row alone.
+adds each value's deviation from its mean over the previous 10 rows; 0 takes the row alone.
 
 `--dismiss` adds the live loop. If at least nine tenths of the rows alarm in the day after an
 incident opened, a person dismisses it as a new regime. That day's rows are then learned, with the
@@ -108,7 +108,7 @@ class Stream(NamedTuple):
     every: float
 
     def derived(self, context: Context | None) -> "Stream":
-        """Return the same rows as features of `context`; rows before the first whole one go."""
+        """Return the same rows as features of `context`, without rows that lack a full context."""
         if context is None:
             return self
         runs = [(derive(context, X).features[context.over :], y[context.over :])
@@ -134,7 +134,7 @@ def streams() -> Iterator[Stream]:
 def followed(
     version: Version, X: NDArray[np.float32], rate: float, every: float
 ) -> tuple[list[Found], int]:
-    """Return the incidents of rows X (n, d) where new regimes are dismissed, and how many were."""
+    """Return the incidents of rows X (n, d), and the number dismissed as new regimes."""
     found: list[Found] = []
     start, learned, day = 0, 0, round(DAY / every)
     while True:

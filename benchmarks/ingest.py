@@ -2,8 +2,8 @@
 
 The service is complete: an API process with a store that syncs every write. In the same run and on
 the same store, `redis-benchmark` adds as many bytes over as many connections by XADD, which gives
-the limit of the store alone. The API runs on one core, the load on another, and the store on
-either.
+the limit of the store alone. The API runs on one core, the load on another, and the store
+on both.
 
     python -m benchmarks.ingest --seconds 2 --output benchmarks/results/ingest.json
 """
@@ -49,7 +49,7 @@ def xadd(socket, n, connections, requests, folder):
 
 
 def ingest(server, kind, n, connections, seconds, folder):
-    """Load the service with batches of `n` vectors into a detector of their own."""
+    """Load the service with batches of `n` vectors for a new detector."""
     server.call("PUT", "/v1/detectors/bench", CONFIG)
     octets = kind == "octet-stream"
     asked = replace(server, path=NORMAL, **({"body": np.ndarray.tobytes} if octets else {}))
@@ -133,7 +133,7 @@ def main():
 
 
 def _syncs(folder):
-    """Return how often a second the disk under `folder`'s parent syncs one small write."""
+    """Return how many small writes a second the disk of `folder`'s parent syncs, one by one."""
     with tempfile.TemporaryFile(dir=Path(folder).parent) as file:
         start, n = time.perf_counter(), 0
         while time.perf_counter() - start < 0.5:

@@ -1,18 +1,18 @@
 """The compared learners: this project's detector, and detectors of other libraries.
 
-A learner has `learn(X)`, `score(X)`, `thresholds()`, the score from which it alarms by each policy,
-and `bytes_kept`, of real vectors. X is (n, d).
+A learner has `learn(X)` and `score(X)`, where X is (n, d). `thresholds()` gives for each policy the
+lowest score that alarms. `bytes_kept` is the size of the real vectors that it keeps.
 """
 
 import numpy as np
 
 from models import train
 
-TARGET = 0.01  # the rate of false alarms that every policy is asked for
+TARGET = 0.01  # the rate of false alarms that is asked of every policy
 
 
 class Ours:
-    """A detector of this project, configured."""
+    """A detector of this project with a config."""
 
     def __init__(self, config):
         self.config, self.version, self.first = config, None, None
@@ -29,7 +29,7 @@ class Ours:
     def thresholds(self):
         """Return the threshold of each policy at the same asked rate.
 
-        `value` is the score that `fpr` chose after the first task, left alone as a person would.
+        `value` is the score that `fpr` chose after the first task; it never changes.
         """
         policies = {
             "fpr": {"fpr": TARGET},
@@ -51,16 +51,16 @@ class Ours:
 
 
 class Peer:
-    """A detector of another library, fitted anew on every vector so far, or on the newest task.
+    """A detector of another library, fitted again to all vectors so far, or to the newest task.
 
-    `scaled`: its rows are standardised first, as a pipeline of scikit-learn's would.
+    With `scaled`, rows are standardised first, as in a pipeline of scikit-learn.
     """
 
     def __init__(self, name, seed, joint=True, scaled=False):
         self.name, self.seed, self.joint, self.scaled, self.kept = name, seed, joint, scaled, []
 
     def learn(self, X):
-        """Fit on the normals X, and on all before them where it is joint."""
+        """Fit to the normals X, and if joint to all earlier ones too."""
         self.kept = [*self.kept, X] if self.joint else [X]
         X = np.concatenate(self.kept)
         self.center, self.scale = np.float32(0), np.float32(1)

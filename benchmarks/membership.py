@@ -1,4 +1,4 @@
-"""Membership inference: guess which vectors a version was trained on, version by version.
+"""Membership inference: guess which vectors a version was trained on.
 
 Every experience is split in halves at random: members are learned (strategy `replay`, defaults),
 non-members are never seen. An attacker who has the artifact guesses whether a vector was learned,
@@ -6,8 +6,8 @@ in three ways. The result is an AUC (0.5 is chance; 1 means that every member is
 
 - score: the version's own score; members should score lower.
 - distance: to the nearest of 10,000 vectors drawn from the generator; members should be nearer.
-- listed: whether the vector's score is, to the last bit, among the calibration scores that the
-  version carries. Given as shares: of members that are found so, of non-members found by chance.
+- listed: whether the vector's score is, bit for bit, one of the version's calibration scores. The
+  figures are the shares of members and of non-members of which this is true.
 
     ANAMNESIS_DATA=data python -m benchmarks.membership --output benchmarks/results/membership.json
 """
@@ -54,7 +54,7 @@ def halves(X, rng):
 
 
 def lifetime(name, seed):
-    """Return one row for each version: how well each guess recognises all members so far."""
+    """Return one row for each version: how well each guess recognises the members so far."""
     experiences = digits(seed) if name == "digits" else adbench(name, seed)
     version, rows = None, []
     for number, (learned, _) in enumerate(experiences, 1):

@@ -1,10 +1,11 @@
-"""How long a regime that never returns is known, over a hundred experiences.
+"""How long a detector remembers a regime that never returns, over a hundred experiences.
 
-MNIST digits pooled to 7x7; seed s begins with digit s + 1, the others of 1 to 9 come at random
-after it, in experiences of equal size; 0 is the anomaly. After every experience the first digit's
-test images are told from 0 (AUROC), and the false alarms on them are counted at 1 % asked. The
-first digit has left the band when, in the mean of five successive experiences, its AUROC is more
-than 0.05 below what it was after the first, or its held rate is above 3 %.
+The data are MNIST's digits, pooled to 7x7. Seed s begins with digit s + 1. The other digits of 1 to
+9 follow in random order, in experiences of equal size; 0 is the anomaly. After every experience the
+first digit's test images are ranked against those of 0 (AUROC), and the false alarms on them are
+counted at 1 % asked. The first digit has left the band if, in the mean of five successive
+experiences, its AUROC is more than 0.05 below that after the first one, or its held rate is above
+3 %.
 
     ANAMNESIS_DATA=data python -m benchmarks.memory --output benchmarks/results/memory.json
 """
@@ -80,7 +81,7 @@ def job(images, arm, seed):
 
 
 def left(values, outside):
-    """Return after how many experiences the mean of five successive values is outside, or None.
+    """Return after how many experiences the mean of five successive values is `outside`, or None.
 
     >>> left([1, 1, 1, 1, 1, 0, 0, 0], lambda mean: mean < 0.5)
     8
@@ -118,7 +119,7 @@ def picture(found, arms, path):
         for arm in arms:
             own = [one[key] for (name, _), one in found.items() if name == arm]
             if own:
-                # The same weights, the same colour; a reservoir is dashed.
+                # Arms with the same weights have the same colour; a reservoir is dashed.
                 axes.plot(range(1, EXPERIENCES + 1), factor * np.mean(own, axis=0), linewidth=1,
                           color=f"C{colours.index(arm.removesuffix(STORE))}", label=arm,
                           linestyle="--" if STORE in arm else "-")  # fmt: skip

@@ -1,14 +1,14 @@
-"""Detect anomalies on OddBench's tables, learned at once and as five experiences, nothing tuned.
+"""Detect anomalies on OddBench's tables, learned at once or as five experiences; nothing is tuned.
 
 OddBench (macrOData, KDD 2026): each table has normals to learn from and rows to rank, as given. `at
 once` learns all normals in one training. `five experiences` cuts them by k-means into five that
 arrive one after another, as regimes do. Peers get standardised rows; `5-NN mean` is the mean
-distance to the five nearest. `reservoir` is that of a uniform sample of all rows so far, with as
-many bytes as the version's artifact; if a table is smaller, it keeps all rows. Every arm of this
-project also prints two ablations: the score without the network's part, and without the densities
-(which is `elbo`). `finetune` is the third ablation: without replay. Tables are numbered by name
-from 1: scores were chosen on the odd ones. `behind` counts the tables on which an arm is more than
-0.05 below the better of 5-NN and Mahalanobis, which keep all rows.
+distance to the five nearest. `reservoir` is the same distance for a uniform sample of all rows so
+far, with as many bytes as the version's artifact; of a smaller table it keeps all rows. Every arm
+of this project also prints two ablations: the score without the network's part, and without the
+densities (which is `elbo`). `finetune`, the third ablation, has no replay. Tables are numbered by
+name from 1: scores were chosen on the odd ones. `behind` counts the tables on which an arm is more
+than 0.05 below the better of 5-NN and Mahalanobis, which keep all rows.
 
     ANAMNESIS_DATA=data python -m benchmarks.oddbench --output benchmarks/results/oddbench.json
 """
@@ -41,7 +41,7 @@ OURS = {
 PEERS = ("5-NN", "5-NN mean", "Mahalanobis", "IForest")
 ARMS = (*OURS, *PEERS)
 WAYS = ("at once", "five experiences")
-CONTINUAL = ("auto, joint", "auto, finetune")  # the same as `auto` where all comes at once
+CONTINUAL = ("auto, joint", "auto, finetune")  # the same as `auto` if all rows come at once
 BEST, APART = ("5-NN", "Mahalanobis"), 0.05
 
 
@@ -63,7 +63,7 @@ def experiences(X, seed, way):
 
     of = KMeans(5, n_init=3, random_state=seed).fit_predict(standardised(X, X))
     found, left = [], X[:0]
-    for cluster in range(5):  # too few for a training come with the next
+    for cluster in range(5):  # too few rows for a training are joined with the next experience
         left = np.concatenate([left, X[of == cluster]])
         if len(left) >= MIN_VECTORS:
             found, left = [*found, left], X[:0]
@@ -73,7 +73,7 @@ def experiences(X, seed, way):
 
 
 def standardised(rows, X):
-    """Return rows in deviations of X from its mean."""
+    """Return rows standardised by the mean and the deviation of X."""
     spread_ = X.std(axis=0)
     spread_[spread_ <= 1e-6 * np.abs(X).max(axis=0)] = 1.0
     return (rows - X.mean(axis=0)) / spread_
@@ -103,7 +103,7 @@ def ours(arm, seed, arriving, test, y):
 
 
 def neighbours(kept, X, test):
-    """Return the mean distance of the rows of test to the five nearest of those kept of X."""
+    """Return the mean distance of each test row to the five nearest of the kept rows of X."""
     from sklearn.neighbors import NearestNeighbors
 
     found = NearestNeighbors(n_neighbors=5).fit(standardised(kept, X))
@@ -111,7 +111,7 @@ def neighbours(kept, X, test):
 
 
 def held(version, normals):
-    """Return the share of normals that a version alarms on, 1 % being asked."""
+    """Return the share of normals that alarm under a version, at 1 % asked."""
     return float((version.score(normals) >= version.threshold_for({"fpr": RATES[0]}).value).mean())
 
 
@@ -120,7 +120,7 @@ def apart(scores, y):
 
 
 def measured(scores, y):
-    """Return the AUROC, and the anomalies that score above all but a share of the normals."""
+    """Return the AUROC, and the share of anomalies above given quantiles of the normals."""
     normals, anomalies = apart(scores, y)
     recalls = {
         f"recall {rate:g}": float((anomalies > np.quantile(normals, 1 - rate)).mean())
@@ -152,7 +152,7 @@ def job(name, arm, way, seed):
 def behind(own, peers):
     """Return the tables where the mean of `own`, figures by (table, seed), is behind the peers'.
 
-    {table: by how much}; `peers` holds the best peer's AUROC by table.
+    The result is {table: difference}; `peers` has the best peer's AUROC for each table.
     """
     found = {}
     for name in sorted({name for name, _ in own} & peers.keys()):

@@ -1,7 +1,8 @@
-"""Champions on demand: many detectors stored, few of them hot, and a bound on memory.
+"""Champions on demand: many stored detectors, few of them in use, and a bound on memory.
 
-Every hot detector and some cold ones are scored once, which loads each from the store. Then hot
-ones are scored at random, and sometimes a cold one. A cold champion is loaded from this machine's
+A hot detector is scored often, a cold one rarely. First every hot detector and some cold ones are
+scored once, which loads each from the store. Then hot ones are scored at random, and sometimes a
+cold one. A cold champion is loaded from this machine's
 disk, where the first load cached it, and another champion is unloaded. After the bound is reached
 and the states of all detectors were read (200 a second), the process's memory should not grow.
 """
@@ -19,13 +20,13 @@ import numpy as np
 
 from benchmarks import servers
 
-ROOM = 1.05  # times what the hot ones take
-COLD = 5  # every so many requests one for a cold detector
-HEIGHTS = 10  # times that memory is read
+ROOM = 1.05  # in multiples of the memory of the hot ones
+COLD = 5  # one request in so many is for a cold detector
+HEIGHTS = 10  # how often memory is read
 
 
 def measure(fill, artifact, stored, hot, cold, requests):
-    """Return a row and others: latencies (ms) with so many `stored`, `hot`, `cold`; memory (MiB).
+    """Return a row of latencies (ms) for these numbers of detectors, and rows of memory (MiB).
 
     `fill(url, names, artifact)` gives each of `names` a champion.
     """
@@ -59,7 +60,8 @@ def _asked(server, hot, cold, stored, requests):
             warm.append(ask(rng.choice(hot)))
         if (i + 1) % (requests // HEIGHTS) == 0:
             heights.append(_height(server, since, i + 1))
-            print(heights[-1], file=sys.stderr)  # what a run that is cut has measured so far
+            # An interrupted run then still shows what it has measured.
+            print(heights[-1], file=sys.stderr)
     counted = counters(server)
     return row | {
         "end MiB": heights[-1]["MiB"],
@@ -94,7 +96,7 @@ class Asker:
         path = self._server.path.replace("bench", name)
         wire = self._server.wire(self._body).replace(self._server.path.encode(), path.encode(), 1)
         began = time.perf_counter()
-        while not self._answered(wire):  # as a client does that heeds Retry-After
+        while not self._answered(wire):  # as a client that follows Retry-After
             self.refused += 1
             time.sleep(1.0)
             began = time.perf_counter()

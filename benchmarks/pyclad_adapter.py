@@ -1,4 +1,4 @@
-"""Detectors of this project inside pyCLAD, and pyCLAD's strategies among the benchmarks' learners.
+"""Detectors of this project in pyCLAD, and pyCLAD's strategies as learners of the benchmarks.
 
 Needs pyCLAD, which the extra `peers` installs.
 """
@@ -29,7 +29,7 @@ from pyclad.strategies.strategy import (
 from benchmarks.learners import Ours
 from models import Config
 
-BUFFER = 600  # rows kept by their replay: a fifth of what the five concepts bring
+BUFFER = 600  # the rows that pyCLAD's replay keeps: a fifth of the rows of the five concepts
 _MODELS = {
     "IF": models.IsolationForestAdapter,
     "LOF": models.LocalOutlierFactorAdapter,
@@ -38,7 +38,7 @@ _MODELS = {
 
 
 class Anamnesis(ConceptIncrementalStrategy, ConceptAwareStrategy, ConceptAgnosticStrategy):
-    """A detector of this project as a strategy of pyCLAD's: it asks for no concept's name."""
+    """A detector of this project as a strategy of pyCLAD; it needs no names of concepts."""
 
     def __init__(self, config=None):
         self._config = config or Config(score="elbo")
@@ -59,10 +59,10 @@ class Anamnesis(ConceptIncrementalStrategy, ConceptAwareStrategy, ConceptAgnosti
 
 
 class Theirs:
-    """A strategy of pyCLAD's with one of its models, as a learner."""
+    """A strategy of pyCLAD with one of pyCLAD's models, as a learner."""
 
     def __init__(self, strategy, model, seed):
-        random.seed(seed)  # its selection draws from there
+        random.seed(seed)  # pyCLAD selects rows with this generator
         self.strategy, self.learned = _strategy(strategy, model, seed), 0
         self.kind = strategy
 
@@ -77,7 +77,7 @@ class Theirs:
         return self.strategy.predict(X)[1]
 
     def thresholds(self):
-        """Return no threshold: theirs is a share of the training set, not a promise."""
+        """Return no threshold: pyCLAD's models promise no rate on new data."""
         return {}
 
     @property
@@ -106,7 +106,7 @@ STRATEGIES = {
 
 
 def run(strategy, tasks, judged):
-    """Return what pyCLAD's scenario and metrics say of a strategy: a dict by metric.
+    """Return the values of pyCLAD's metrics for a strategy in pyCLAD's scenario, by name.
 
     `tasks` and `judged` are as `benchmarks.continual.lifetime` takes them.
     """

@@ -85,7 +85,7 @@ def _cell(value: Any) -> str:
 
 
 def spread(values: Iterable[float], digits: int = 3) -> str:
-    """Return the mean and, of several values, the standard deviation.
+    """Return the mean and, if there are several values, the standard deviation.
 
     >>> spread([0.9, 0.92])
     '0.910 ± 0.010'

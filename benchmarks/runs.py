@@ -62,8 +62,8 @@ class Runs:
         results = {key: result for key, result in found.items() if result is not None}
         left = [] if self.done else [key for key in keys if key not in results]
         start = time.perf_counter()
-        # A lone job gets every core, unless told to keep to one process: threads that wait for each
-        # other on a busy machine take twice the time.
+        # A single job gets all cores, unless one process is asked for: on a busy machine threads
+        # that wait for each other take twice the time.
         cores = os.cpu_count() or 1
         threads = 1 if self.workers else cores // max(1, min(cores, len(left)))
         with ProcessPoolExecutor(

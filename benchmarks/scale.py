@@ -1,10 +1,10 @@
 """The cost of a request with a thousand loaded detectors or ten thousand stored versions.
 
-One API process with 1, 10, 100 and 1,000 detectors, each with a champion of its own in memory, and
-one detector with 1 to 10,000 versions in its history, every one stored by the registry. For each:
-the processor time of a request, its latency, the process's memory, the time to its first score.
-Then what scrapes cost the requests beside them (`scrapes`).
-Then champions on demand (`on_demand`): 10,000 detectors stored, 1,000 of them hot.
+One API process has 1, 10, 100 or 1,000 detectors, each with its own champion in memory. Then it has
+one detector with 1 to 10,000 versions in its history, all stored by the registry. For each case the
+table has the processor time of a request, its latency, the process's memory, and the time to the
+first score. Two more tables follow: how much scrapes slow down requests (`scrapes`), and champions
+that are loaded on demand (`on_demand`), with 10,000 stored detectors of which 1,000 are in use.
 
     python -m benchmarks.scale --output benchmarks/results/scale.json
 """
@@ -24,7 +24,7 @@ AT_ONCE = 16
 
 
 async def fill(url, names, versions, artifact):
-    """Give each of `names` a champion, and the first of them `versions` versions in all."""
+    """Give each of `names` a champion, and the first of them `versions` versions."""
     from models import Version
     from service.domain.detector_config import parse
     from service.domain.version_record import describe
@@ -90,15 +90,15 @@ def measure(detectors, versions, artifact, seconds):
 
 
 def loaded(server, name):
-    """Return whether the last detector serves, as all before it then do."""
+    """Return whether the last detector serves; then all before it serve too."""
     status = server.call("GET", f"/v1/detectors/{name}")
     return status["champion"] == 1
 
 
 def demanded(requests, *, quick):
-    """Return a row for small champions, many of them, one for a few of the default score; heights.
+    """Return two rows, for many small champions and a few of the default score, and two curves.
 
-    The latter are the resident memory of either process, as it went on.
+    The curves are the resident memory of the two processes over time.
     """
     from models import Config, train
 

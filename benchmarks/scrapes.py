@@ -12,8 +12,7 @@ from benchmarks import servers
 from benchmarks.on_demand import Asker
 from benchmarks.serving_steady import at_rate
 
-# Another process scrapes without a pause, so that it shares no interpreter lock with the measuring
-# process.
+# Another process scrapes without a pause. It shares no interpreter lock with the measuring process.
 SCRAPING = """
 import sys, urllib.request
 url, authorization = sys.argv[1:]
@@ -24,9 +23,9 @@ while True:
 
 
 def measure(fill, artifact, detectors, seconds, rounds):
-    """Return a row each for a process by itself and for one that shares its counts.
+    """Return a row for a process alone and a row for one that shares its counts with others.
 
-    `p99 ms` is at 2,000 requests/s while one scrape follows the other, `quiet` without, by turns.
+    `p99 ms` is at 2,000 requests/s while scrapes follow one another, `quiet` without scrapes.
     """
     return [_measured(fill, artifact, detectors, seconds, rounds, shared) for shared in (0, 1)]
 
@@ -44,7 +43,7 @@ def _measured(fill, artifact, detectors, seconds, rounds, shared):
                     time.sleep(0.05)
                 ask = Asker(server)
                 for each in names:
-                    ask(each)  # so that each has its series
+                    ask(each)  # so that each detector has its series
                 rows = [_round(server, seconds) for _ in range(rounds)]
     row = {
         "detectors": detectors,
@@ -75,7 +74,7 @@ def _round(server, seconds):
 
 @contextlib.contextmanager
 def _scraped(server):
-    """Scrape without a pause; yields the file with the size of each page."""
+    """Scrape without a pause; yields the file that gets the size of each page."""
     url, key = f"http://127.0.0.1:{server.port}/metrics", server.headers["Authorization"]
     with tempfile.NamedTemporaryFile() as output:
         command = [sys.executable, "-c", SCRAPING, url, key]

@@ -105,7 +105,7 @@ class Vae(MLModel):
         output = NumpyCodec.encode_output("scores", scores)
         return InferenceResponse(model_name=self.name, outputs=[output])
 """
-# An API process alone; `unobserved` leaves out what metrics and drift do for an answer.
+# An API process alone; `unobserved` leaves out metrics and drift.
 ALONE = """
 import socket, sys
 from service.scoring.core import Scoring
@@ -128,7 +128,7 @@ class Server:
     body: Callable[[np.ndarray], bytes] = lambda X: json.dumps({"vectors": X.tolist()}).encode()
 
     def cpu(self) -> float:
-        """Return the processor time used so far, seconds; 0 where there is no /proc."""
+        """Return the processor time used so far, seconds; 0 if there is no /proc."""
         ticks = 0
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
@@ -165,7 +165,7 @@ class Server:
 
 
 class Connection:
-    """A client that costs almost nothing: it sends whole requests and reads whole answers."""
+    """A client with almost no cost: it sends complete requests and reads complete answers."""
 
     def __init__(self, server: Server) -> None:
         self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=60)
@@ -278,7 +278,7 @@ def _infer(X: np.ndarray) -> bytes:
 
 @contextlib.contextmanager
 def store(folder: Path) -> Iterator[dict[str, str]]:
-    """Run a store; once it listens, yields the environment of what is to use it."""
+    """Run a store; once it listens, yields the environment for processes that use it."""
     from service.processes.embedded_store import find_server
 
     redis = folder / f"store-{free_port()}"
@@ -306,9 +306,9 @@ def api(
     names: bool = False,
     tree: Path | None = None,
 ) -> Iterator[Server]:
-    """Run `anamnesis api`; a champion is imported, as a user would, unless the store has one.
+    """Run `anamnesis api`; import a champion over HTTP unless the store has one.
 
-    The code is that of the checkout at `tree`, where one is given.
+    If `tree` is given, the code is that of the checkout there.
     """
     port = free_port()
     if tree is not None:
@@ -321,7 +321,7 @@ def api(
 
 @contextlib.contextmanager
 def api_alone(env: dict[str, str], how: str) -> Iterator[Server]:
-    """Run one API process as `how` says: `observed` or `unobserved`; the store has a champion."""
+    """Run one API process, `observed` or `unobserved` by `how`; the store has a champion."""
     port = free_port()
     command = [sys.executable, "-c", ALONE, how, str(port)]
     with process(pinned(0, command), env=env, stdout=subprocess.DEVNULL) as started:
@@ -330,7 +330,7 @@ def api_alone(env: dict[str, str], how: str) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def everything(folder: Path, artifact: bytes) -> Iterator[Server]:
-    """Run `anamnesis up`: store, API and worker in one session, so that training is nice to it."""
+    """Run `anamnesis up`: store, API and worker in one session, where niceness has an effect."""
     port, key = free_port(), folder / "key"
     key.write_text(KEY)
     key.chmod(0o600)
@@ -374,7 +374,7 @@ class Load:
     """The measurements of a load generator."""
 
     rate: float
-    cpu: float  # us of the server's processor time a request; what a busy machine disturbs least
+    cpu: float  # us of the server's processor time for a request; load disturbs this least
     p50: float  # ms
     p99: float  # ms
     failed: int
@@ -434,7 +434,7 @@ def champion(score: str = "elbo", names: tuple[str, ...] | None = None) -> Any:
 
 
 def champion_of(tree: Path) -> bytes:
-    """Return the artifact that `champion` gives in another checkout, which may not read ours."""
+    """Return the artifact of `champion` in another checkout, which may not read this one's."""
     code = "import sys; from benchmarks import servers as s; "
     code += "sys.stdout.buffer.write(s.champion('elbo', s.NAMES).to_bytes())"
     env = {**os.environ, "PYTHONPATH": str(tree)}
@@ -443,9 +443,9 @@ def champion_of(tree: Path) -> bytes:
 
 
 def begin() -> None:
-    """Restart the program with one thread for each numeric library, and look for wrk."""
+    """Restart the program with one thread for each numeric library; check that wrk exists."""
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed: `apt-get install wrk`, or your system's own way")
     if any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):
-        # Read when numpy is loaded, which is before this line.
+        # numpy reads these when it is loaded, which is before this line.
         os.execve(sys.executable, sys.orig_argv, {**os.environ, **ONE_THREAD})

@@ -1,12 +1,12 @@
 """The speed of scoring one vector and a thousand, compared with peers started in the same run.
 
 The server runs on one core and the load on another; `servers` describes the servers. MLServer 1.7
-pins libraries that are older than ours: install it (`pip install mlserver==1.7.1`) in an
-environment of its own, and name that one's Python to have it in the table.
+needs older libraries than this project. To have it in the table, install it (`pip install
+mlserver==1.7.1`) in an environment of its own, and name the Python of that environment.
 
     python -m benchmarks.serving --mlserver peers/bin/python --output results/serving.json
 
-What a change costs, in ratios of pairs of loads in turn (`x before`):
+The cost of a change, in ratios of pairs of loads by turns (`x before`):
 
     git worktree add ../before HEAD~1
     python -m benchmarks.serving --before ../before
@@ -34,7 +34,7 @@ PEERS = ("bare", "naive", "mlserver", "before")
 def one_vector(
     running: dict[str, Server], connections: tuple[int, ...], given: Any, folder: Path
 ) -> list[dict]:
-    """Load every server in turn, round after round: ratios are medians over rounds."""
+    """Load every server by turns, in several rounds: ratios are medians over rounds."""
     rows = []
     for number in connections:
         seen: dict[str, list[Load]] = {name: [] for name in running}

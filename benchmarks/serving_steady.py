@@ -1,9 +1,9 @@
 """The latency of scoring under disturbances, and its other costs.
 
-Latency at a constant rate of requests (sent when they are due, whether or not earlier ones were
-answered) while the worker trains, with three swaps a second, and with five hundred slow
-connections; the cost of drift and metrics, of a second API process, of memory; the time to the
-first score. Every figure stands beside the same without what is measured, taken in turn in one run.
+The latency is measured at a constant rate of requests, each sent when it is due: while the worker
+trains, with three swaps a second, and with five hundred slow connections. Other tables give the
+cost of drift and metrics, of a second API process and of memory, and the time to the first score.
+Every figure is compared with the same figure without the disturbance, by turns in one run.
 
     python -m benchmarks.serving_steady --output benchmarks/results/serving_steady.json
 """
@@ -34,7 +34,7 @@ CLOSED_WITHIN = 11.0  # seconds
 
 
 class Line(asyncio.Protocol):
-    """One connection: notes how long after it was due each request was answered."""
+    """One connection; it records the time from when each request was due until its answer."""
 
     def __init__(self, taken: list[float]) -> None:
         self.taken = taken
@@ -47,12 +47,12 @@ class Line(asyncio.Protocol):
         self.transport = transport
 
     def ask(self, wire: bytes, due: float) -> None:
-        """Send a request that was to be sent at `due`."""
+        """Send a request that was due at `due`."""
         self.due.append(due)
         self.transport.write(wire)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came of the answers."""
+        """Read the answers that have arrived."""
         self.got += data
         while (end := self.got.find(b"\r\n\r\n")) >= 0:
             said = re.search(rb"(?i)content-length: (\d+)", self.got[:end])
@@ -87,14 +87,14 @@ async def _at_rate(server: Server, seconds: float) -> tuple[list[float], int]:
 
 
 def at_rate(server: Server, seconds: float) -> tuple[float, int]:
-    """Return the 99th percentile, ms, at a constant rate, and how many got no score."""
+    """Return the 99th percentile, ms, at a constant rate, and the number without a score."""
     taken, lost = asyncio.run(_at_rate(server, seconds))
     return float(np.quantile(taken, 0.99)) * 1e3, lost
 
 
 @contextlib.contextmanager
 def repeated(action: Callable[[], None], every: float) -> Iterator[list[int]]:
-    """Do `action` again and again in a thread; yields a list of how often it was done."""
+    """Repeat `action` in a thread; yields a list with the number of repetitions."""
     stop, done = threading.Event(), [0]
 
     def run() -> None:
@@ -113,7 +113,7 @@ def repeated(action: Callable[[], None], every: float) -> Iterator[list[int]]:
 
 
 def training(server: Server, given: Any) -> list[dict]:
-    """Compare a quiet service with one that trains, and with one that swaps too."""
+    """Compare a quiet service with one that trains, and with one that trains and swaps."""
     rng, base = np.random.default_rng(3), "/v1/detectors"
     config = b'{"dimension": 32, "gate": "report", "retrain": {"min_vectors": null}}'
     server.call("PUT", f"{base}/learner", config)
@@ -162,10 +162,10 @@ def training(server: Server, given: Any) -> list[dict]:
 
 
 def slow_peers(server: Server, given: Any) -> list[dict]:
-    """Hold connections of five slow patterns; say when they were closed, and what others felt."""
+    """Hold connections of five slow patterns; return when they were closed, and others' latency."""
     quiet, lost = at_rate(server, given.seconds)
     wire = server.wire(server.body(servers.one_vector()))
-    # Another process: its work is not to be mistaken for the server's.
+    # Another process, so that its work does not count as the server's.
     with concurrent.futures.ProcessPoolExecutor(1) as pool:
         slow = pool.submit(hold, server.port, wire)
         beside, lost_too = at_rate(server, CLOSED_WITHIN)
@@ -183,7 +183,7 @@ def slow_peers(server: Server, given: Any) -> list[dict]:
 
 
 def hold(port: int, wire: bytes) -> dict[str, list[float]]:
-    """Open slow connections and keep them so; return after how long each pattern's were closed."""
+    """Open slow connections; return for each pattern the time until they were closed."""
     head, body = wire.split(b"\r\n\r\n", 1)
     began = {
         "idle": b"",
@@ -196,14 +196,14 @@ def hold(port: int, wire: bytes) -> dict[str, list[float]]:
     for name in list(began) * (SLOW // 5):
         one = socket.socket()
         if name == "not reading":
-            # Small segments keep what the system holds for it small: the rest is up to the server.
+            # With small segments the system buffers little, so the server must handle the rest.
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         one.connect(("127.0.0.1", port))
         one.send(began[name])
         one.settimeout(0)
         held[one.fileno()] = (name, one, time.perf_counter())
-        # What does not read sees only a reset.
+        # A connection that does not read sees only a reset.
         poll.register(one, 0 if name == "not reading" else select.POLLIN)
     ended: dict[str, list[float]] = {name: [] for name in began}
     deadline = time.perf_counter() + 2 * CLOSED_WITHIN
@@ -225,7 +225,7 @@ def hold(port: int, wire: bytes) -> dict[str, list[float]]:
 
 
 def _ended(one: socket.socket) -> bool:
-    """Return whether nothing more comes; what does is read, a 408 before the end."""
+    """Return whether the connection ended; read what comes before, such as a 408."""
     try:
         return not one.recv(65536)
     except BlockingIOError:
@@ -247,7 +247,7 @@ def observing(env: dict[str, str], given: Any, folder: Path) -> list[dict]:
 
 
 def processes(env: dict[str, str], given: Any, folder: Path) -> list[dict]:
-    """Compare one API process with two, all cores theirs."""
+    """Compare one API process with two, on all cores."""
     loads: dict[str, list[servers.Load]] = {"1 process": [], "2 processes": []}
     for _ in range(given.rounds):
         for workers, found in enumerate(loads.values(), 1):
@@ -272,7 +272,7 @@ def _beside(what: str, loads: dict[str, list[servers.Load]], other: str) -> list
 
 
 def memory(server: Server) -> list[dict]:
-    """Return what requests of 16 MiB add to the API process's memory at most."""
+    """Return the most memory that requests of 16 MiB add to the API process."""
     status = Path(f"/proc/{server.api()}/status")
     rng = np.random.default_rng(4)
     rows = [{"memory": "one detector", "body MiB": 0.0, "MiB": _mib(status, "VmRSS"), "x body": 0}]
@@ -281,7 +281,7 @@ def memory(server: Server) -> list[dict]:
         body = X.tobytes() if kind == OCTETS else server.body(X)
         wire = server.wire(body, Content_Type=kind, Accept=kind)
         before = _mib(status, "VmRSS")
-        status.with_name("clear_refs").write_text("5")  # the high-water mark begins anew
+        status.with_name("clear_refs").write_text("5")  # reset the high-water mark
         Connection(server).ask(wire)
         size, added = len(body) / 2**20, _mib(status, "VmHWM") - before
         rows.append({"memory": kind, "body MiB": size, "MiB": added, "x body": added / size})

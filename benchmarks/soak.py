@@ -1,8 +1,9 @@
 """Tests whether memory, descriptors, keys or the cost of a request grow while the service runs.
 
-One real API process, worker and store; one detector that is scored at a steady rate, takes normal
-batches in, and is retrained and swapped every few seconds. Every sample holds the memory and the
-descriptors of each process, the store's keys and memory, and what requests cost since the last.
+There is one real API process, worker and store, and one detector. It is scored at a steady rate,
+takes normal batches, and is retrained and swapped every few seconds. Every sample has the memory
+and the descriptors of each process, the store's keys and memory, and the cost of the requests since
+the previous sample.
 
     python -m benchmarks.soak --minutes 30 --output benchmarks/results/soak.json
 """
@@ -34,14 +35,14 @@ CONFIG = {
 
 
 class Load(threading.Thread):
-    """Asks at a steady rate, and remembers how long each answer took."""
+    """Sends requests at a steady rate, and records how long each answer took."""
 
     def __init__(self, ask, rate, stop):
         super().__init__(daemon=True)
         self.ask, self.pause, self.stop, self.times, self.failed = ask, 1 / rate, stop, [], 0
 
     def run(self):
-        """Send requests until told to stop; late requests are not caught up."""
+        """Send requests until stopped; requests that are overdue are left out."""
         while not self.stop.wait(self.pause):
             start = time.perf_counter()
             try:
@@ -52,13 +53,13 @@ class Load(threading.Thread):
                 self.times.append(time.perf_counter() - start)
 
     def taken(self):
-        """Return the times since the last call, seconds."""
+        """Return the seconds that each answer took since the last call."""
         times, self.times = self.times, []
         return times
 
 
 def processes():
-    """Return the id of each part of the service, those below this process alone."""
+    """Return the process id of each part of the service, among this process's descendants."""
     parents, lines = {}, {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -109,7 +110,7 @@ def sample(server, redis, load, before):
 
 
 def soak(server, redis, minutes, every):
-    """Return a sample for every `every` seconds of `minutes`, and how many requests failed."""
+    """Return a sample for each `every` seconds of `minutes`, and the number of failed requests."""
     rng, stop = np.random.default_rng(0), threading.Event()
     wire, connection = server.wire(server.body(servers.one_vector())), servers.Connection(server)
 
@@ -130,9 +131,9 @@ def soak(server, redis, minutes, every):
 
 
 def growth(rows):
-    """Return for each figure its median early on and at the end, and by how much it grew.
+    """Return the early and the late median of each figure, and its growth.
 
-    Early is the fifth after the first fifth: until then caches fill.
+    Early is the second fifth of the samples, because caches fill during the first.
     """
     fifth = max(len(rows) // 5, 1)
     lines = []

@@ -1,14 +1,15 @@
-"""Difficult kinds of unknown data, and the default detector on them, with simple detectors.
+"""Difficult kinds of data, judged by the default detector and by simple detectors.
 
-Each case is made with a seed: sentinels and spikes among the normals, a narrow first regime, few
-rows of a new one, a column that hardly moves, sensors that hardly differ, features over decades,
-more columns than rows. A
-detector learns its experiences one after another as the service does: what the gate rejects is not
-learned. AUROC, the share of the anomalies that is found and the share of other normals that alarms
-(`held`), both at 1 % asked. The simple detectors learn the same rows all at once: the distance to
-the fifth nearest neighbour, and the residual of 3 principal components. Their features are divided
-by the quartile range or, if that is 0, by the deviation. Their `found` is at the level that 1 % of
-the test normals reach.
+Each case is generated with a seed: sentinels and spikes among the normals, a narrow first regime,
+few rows of a new regime, a column that hardly moves, sensors that hardly differ, features over
+decades, more columns than rows. A detector learns the experiences one after another, as the service
+does: an experience that the gate rejects is not learned. The figures are AUROC, the share of the
+anomalies that is found, and the share of other normals that alarms (`held`), both at 1 % asked.
+
+The simple detectors learn the same rows all at once. They are the distance to the fifth nearest
+neighbour and the residual of 3 principal components. Their features are divided by the quartile
+range or, if that is 0, by the deviation. Their `found` is at the level that 1 % of the test normals
+reach.
 
     python -m benchmarks.stranger_data --seeds 0 1 2 3 4
 """
@@ -33,7 +34,7 @@ TESTED = 500
 
 
 class Case(NamedTuple):
-    """The experiences, normals of all regimes that come later, and anomalies."""
+    """The experiences, later normals of all regimes, and anomalies."""
 
     experiences: list
     normals: np.ndarray
@@ -41,7 +42,7 @@ class Case(NamedTuple):
 
 
 class Machine:
-    """Eight sensors that hang together by three causes, and noise a tenth as large."""
+    """Eight sensors that follow three common causes, with noise a tenth as large."""
 
     def __init__(self, seed):
         self.rng = np.random.default_rng([seed, 15])
@@ -54,7 +55,7 @@ class Machine:
         return shift + spread * (causes @ self.mix + self.noise * self.rng.normal(size=(n, 8)))
 
     def broken(self, rows, by):
-        """Move one sensor of each row, at random, by that much."""
+        """Move one random sensor of each row by `deviations`."""
         rows = rows.copy()
         column = self.rng.integers(8, size=len(rows))
         rows[np.arange(len(rows)), column] += by * self.rng.choice([-1, 1], len(rows))
@@ -74,7 +75,7 @@ def spoiled(seed, share, value, *, everywhere=False):
 
 
 def narrow(seed, spread, shift, which):
-    """Return a regime, one `spread` times as wide, and faults of `which` of them, as wide as it."""
+    """Return a regime, one `spread` times as wide, and faults in the regime `which`."""
     machine = Machine(seed)
     experiences = [machine.rows(1_000), machine.rows(1_000, spread, shift)]
     normals = np.concatenate([machine.rows(TESTED), machine.rows(TESTED, spread, shift)])
@@ -90,7 +91,7 @@ def fahrenheit(seed):
 
 
 def awakes(seed):
-    """Column 0 is constant first, and follows the others later, in large units."""
+    """Column 0 is constant at first; later it follows the others, in large units."""
     machine = Machine(seed)
 
     def alive(n):
@@ -108,7 +109,7 @@ def awakes(seed):
 
 
 def few(seed):
-    """Fifty rows of a new regime after many; its rows, and no others, are judged as normals."""
+    """Fifty rows of a new regime come after many; only its rows are judged as normals."""
     machine = Machine(seed)
     shift = 6.0 * machine.rng.choice([-1, 1], 8)
     experiences = [machine.rows(4_000), machine.rows(50, shift=shift)]
@@ -128,7 +129,7 @@ def hardly_moves(seed):
 
 
 def hardly_differ(seed, apart):
-    """Sensors 0 and 1 say the same up to a hundredth; then one goes `apart` hundredths astray."""
+    """Sensors 0 and 1 differ by a hundredth; in anomalies, by `apart` hundredths more."""
     machine = Machine(seed)
 
     def rows(n):
@@ -142,7 +143,7 @@ def hardly_differ(seed, apart):
 
 
 def repeated(seed):
-    """Make each of a hundred rows fifty times, in any order; other rows are judged as normals."""
+    """Each of a hundred rows comes fifty times, shuffled; other rows are judged as normals."""
     machine = Machine(seed)
     sent = np.repeat(machine.rows(100), 50, axis=0)[machine.rng.permutation(5_000)]
     normals = machine.rows(4 * TESTED)
@@ -150,7 +151,7 @@ def repeated(seed):
 
 
 def between_modes(seed):
-    """Column 0 is about -5 or about 5; of anomalies it is about 0, which is the mean."""
+    """Column 0 is about -5 or about 5; in anomalies it is about 0, which is the mean."""
     machine = Machine(seed)
 
     def rows(n, at):
@@ -163,7 +164,7 @@ def between_modes(seed):
 
 
 def decades(seed):
-    """Bytes and packets span five decades, and bytes a packet hardly vary; then three times so."""
+    """Bytes and packets span decades, their ratio hardly varies; in anomalies it is tripled."""
     rng = np.random.default_rng([seed, 26])
 
     def rows(n):
@@ -179,7 +180,7 @@ def decades(seed):
 
 
 def wide(seed, columns, by):
-    """600 rows of 5,000 columns by ten causes; of anomalies some columns are off by deviations."""
+    """600 rows of 5,000 columns with ten causes; in anomalies some columns are shifted."""
     rng = np.random.default_rng([seed, 27])
     mix = rng.normal(size=(10, 5_000)) / np.sqrt(10)
 
@@ -216,7 +217,7 @@ CASES = {
 
 
 def ours(case, config):
-    """Return this project's detector's figures on a case, and its gate's verdicts."""
+    """Return the figures of this project's detector on a case, and the gate's reasons."""
     champion, said = None, []
     for experience in case.experiences:
         candidate = train(champion, experience.astype(np.float32), config)

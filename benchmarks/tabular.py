@@ -1,12 +1,12 @@
-"""Detect anomalies on ADBench's sets, by this project's scores and by what other libraries offer.
+"""Detect anomalies on ADBench's sets, by this project's scores and by other libraries.
 
-ADBench's protocol for semi-supervised detection: half of the normals to learn from, the other
-half and all anomalies to rank (AUROC). Nobody's hyperparameters are tuned. Ours gets rows as they
-are; the others what their users give them: standardised rows for scikit-learn's but the isolation
-forest, which needs none, nor does PyOD's VAE, which standardises itself. Sets are capped, the same
-rows for everyone, so that the whole table takes minutes. PyOD's VAE is an arm where it is installed
-(the extra `peers`). The default score prints two ablations beside the whole; without replay it is
-the same here, where all rows come at once.
+The protocol is ADBench's for semi-supervised detection: half of the normals are learned; the other
+half and all anomalies are ranked (AUROC). No hyperparameters are tuned. This project and the
+isolation forest get the rows as they are, and PyOD's VAE standardises rows itself; the other
+detectors of scikit-learn get standardised rows. Sets are capped, with the same rows for every
+detector, so that the whole table takes minutes. PyOD's VAE is an arm if it is installed (the extra
+`peers`). For the default score two ablations are printed. There is no ablation of replay, because
+all rows come at once here.
 
     ANAMNESIS_DATA=data python -m benchmarks.tabular --output benchmarks/results/tabular.json
 """
@@ -30,12 +30,12 @@ from benchmarks.runs import arguments as run_arguments
 from models import Config
 from models.config import SCORES
 
-RAW = ("IForest", "PyOD VAE")  # peers that get their rows as they are
+RAW = ("IForest", "PyOD VAE")  # peers that get the rows as they are
 ARMS = (*SCORES, *(name for name in FITS if name != "PyOD VAE" or importlib.util.find_spec("pyod")))
 
 
 def detector(arm, seed):
-    """Return a detector by its arm's name: a peer's, or else a score of ours."""
+    """Return a detector by its arm's name: a peer, or a score of this project."""
     if arm in FITS:
         return Peer(arm, seed, scaled=arm not in RAW)
     return Ours(Config(score=arm, seed=seed))
@@ -75,7 +75,7 @@ def job(most, name, arm, seed):
 
 
 def tables(found, sets, arms):
-    """Return a line for each set and the mean of all, and a line for each arm."""
+    """Return two tables: a line for each set and their mean, and a line for each arm."""
     lines = []
     for name in [*sets, None]:
         line = {"set": name or "mean"}

@@ -1,22 +1,24 @@
 """Follow telemetry in time order: servers, a water pump, and series as windows, regime by regime.
 
-A stage brings normals to learn and then vectors to judge; what is judged is labelled, nothing of it
-is tuned on. False alarms are counted at two asked rates, on every stage when it is new and once
-more after the last, when the others are old regimes; a labelled window is found when one vector in
-it alarms.
+A stage has normals to learn and then vectors to judge. The judged vectors are labelled, and nothing
+is tuned on them. False alarms are counted at two asked rates: on every stage when it is new, and
+again after the last stage, when the others are old regimes. A labelled window counts as found if
+one vector in it alarms.
 
-- SMD: two servers, one detector; each brings its training part to learn, then its test part (one
-  vector a minute) in four quarters to judge, of which each is learned once judged.
-- SKAB: a water pump in three series of runs, one detector; each brings the first 400 seconds of its
-  runs to learn (the first also the anomaly-free recording), the rest to judge (one a second).
-- NAB: 35 series, a detector each; a vector is 16 successive values. NAB's probation of 15 % is
-  learned first, then the rest is judged in four quarters likewise.
+- SMD: two servers, one detector. The training part of a server is learned. Its test part (one
+  vector a minute) is judged in four quarters, and each quarter is learned after it is judged.
+- SKAB: a water pump in three series of runs, one detector. Of each series the first 400 seconds of
+  the runs are learned (with the first series also the anomaly-free recording), and the rest is
+  judged (one vector a second).
+- NAB: 35 series, a detector for each. A vector is 16 successive values. NAB's probation of 15 % is
+  learned first; the rest is judged in four quarters, as with SMD.
 
-`SMD +10` and `SKAB +10` are the same rows, each value with its deviation from its mean over the 10
-rows before it, as `context` derives it; every arm gets the same features. The delay is the median
-number of rows from the start of a window that is found to its first alarm.
+`SMD +10` and `SKAB +10` are the same rows with more features: each value's deviation from its mean
+over the previous 10 rows, as `context` derives it. Every arm gets the same features. The delay is
+the median number of rows from the start of a found window to its first alarm.
 
-Detectors that promise no rate hold out a fifth of what they learn and take its quantile.
+For detectors that promise no rate, a fifth of the learned rows is held out; the threshold is a
+quantile of its scores.
 
     ANAMNESIS_DATA=data python -m benchmarks.telemetry --output benchmarks/results/telemetry.json
 """
@@ -45,7 +47,7 @@ LEAST = 32  # normals a stage must bring
 
 
 class Stage(NamedTuple):
-    """What is learned (n, d), what is judged then (m, d), and the labelled window of each judged.
+    """Vectors to learn (n, d), vectors to judge (m, d), and the labelled window of each judged one.
 
     `windows` (m,): 0 for a normal, k for a row of the stream's k-th labelled window. `step`:
     seconds between two rows.
@@ -58,7 +60,7 @@ class Stage(NamedTuple):
 
 
 def windows(labels):
-    """Return the runs of ones in labels (n,) numbered from 1, zeros left as they are.
+    """Return labels (n,) with the runs of ones numbered from 1; zeros stay zeros.
 
     >>> windows(np.array([0, 1, 1, 0, 1]))
     array([0, 1, 1, 0, 2])
@@ -68,9 +70,9 @@ def windows(labels):
 
 
 def seen(X, over):
-    """Return rows X (n, d) of one source as features, with the deviation from `over` rows before.
+    """Return the features of rows X (n, d) of one source, with the deviation from `over` rows.
 
-    The first `over` rows have none: their features are those of the first that has.
+    The first `over` rows have no deviation: they get the features of the first row that has one.
     """
     if not over:
         return X
@@ -93,7 +95,7 @@ def smd(over=0):
 
 
 def quarters(learned, X, numbered, step):
-    """Return a stage for each quarter of X (n, d), whose normals the next one brings."""
+    """Return a stage for each quarter of X (n, d); its normals are learned in the next stage."""
     stages = []
     for some in np.array_split(np.arange(len(X)), 4):
         stages.append(Stage(learned, X[some], numbered[some], step))
@@ -137,7 +139,7 @@ def _series(arrays, rows):
     step = float(np.median(np.diff(arrays["timestamp"][rows])))
     X = np.lib.stride_tricks.sliding_window_view(values, WIDTH)
     numbered = windows(labels)[WIDTH - 1 :]
-    # A window that reaches back into labelled values is neither a normal nor one to be found.
+    # A vector with values of an earlier labelled window is neither a normal nor an anomaly.
     reaches = np.lib.stride_tricks.sliding_window_view(labels, WIDTH).any(axis=1)
     usable = ~reaches | (numbered > 0)
     X, numbered = X[usable], numbered[usable]
@@ -155,13 +157,13 @@ STREAMS = {
 
 
 class Calibrated:
-    """A learner without a promised rate, with the quantile of a held-out fifth as its threshold."""
+    """A learner that promises no rate: a quantile of a held-out fifth is its threshold."""
 
     def __init__(self, peer, seed):
         self.peer, self.rng, self.held = peer, np.random.default_rng(seed), []
 
     def learn(self, X):
-        """Learn four fifths of X (n, d), keep the rest for the threshold."""
+        """Learn four fifths of X (n, d); keep the rest for the threshold."""
         out = self.rng.permutation(len(X)) < len(X) // 5
         self.peer.learn(X[~out])
         self.held = [*self.held, X[out]] if self.peer.joint else [X[out]]
@@ -172,12 +174,12 @@ class Calibrated:
         return self.peer.score(X)
 
     def threshold(self, rate):
-        """Return the score that a share `rate` of the held-out normals reach."""
+        """Return the score that a share `rate` of the held-out normals reaches."""
         return float(np.quantile(self.scores, 1 - rate, method="higher"))
 
 
 class Promised:
-    """A detector of ours: its own calibration decides."""
+    """A detector of this project: its own calibration gives the threshold."""
 
     def __init__(self, ours):
         self.learn, self.score, self.ours = ours.learn, ours.score, ours
@@ -188,7 +190,7 @@ class Promised:
 
 
 def follow(one, stages):
-    """Return what came of one stream: counts that add up over streams, and AUROCs."""
+    """Return the results of one stream: counts that can be summed over streams, and AUROCs."""
     aurocs, days, normals = [], 0.0, 0
     false, old = dict.fromkeys(RATES, 0), dict.fromkeys(RATES, 0)
     found: dict[float, dict] = {
@@ -262,12 +264,12 @@ def total(results, rate, key):
 
 
 def delays(own, rate):
-    """Return the rows until the first alarm in each window that was found, of all runs."""
+    """Return the number of rows until the first alarm in each found window, of all runs."""
     return [rows for results in own for one in results for rows in one["at"][str(rate)]["delays"]]
 
 
 def lines(name, arm, own):
-    """Return a line of the table for each asked rate: the runs of an arm on a set, one a seed."""
+    """Return a line of the table for each asked rate: an arm on a set over its seeds."""
     days, normals, n = (sum(one[key] for one in own[0]) for key in ("days", "normals", "windows"))
     for rate in RATES:
         false, old, of, found = (

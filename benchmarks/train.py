@@ -1,9 +1,9 @@
-"""How fast a version is learned: beside a bare torch loop, to the first version, update by update.
+"""How fast a version is learned.
 
-Four tables. Throughput beside a plain loop over the same networks and batches, in turns. The time
-to a first version, in the library and through the service. What the k-th update costs, seconds and
-memory, for replay and for joint. And what warm start saves, and early stopping would save, at the
-AUROC that is left.
+There are four tables: the throughput, compared by turns with a plain torch loop over the same
+networks and batches; the time to a first version, in the library and through the service; the
+seconds and the memory of the k-th update, for replay and for joint; and the time that a warm start
+saves and that early stopping would save, with the AUROC that is left.
 
     python -m benchmarks.train --output benchmarks/results/train.json
 """
@@ -40,14 +40,14 @@ ANOMALY = 0
 
 
 def vectors(n, d, seed=0):
-    """Return normals (n, d) in [0, 1] that have something to be learned."""
+    """Return normals (n, d) in [0, 1] that have a structure to learn."""
     rng = np.random.default_rng(seed)
     mixed = rng.normal(size=(n, 4)) @ np.random.default_rng(99).normal(size=(4, d))
     return (1.0 / (1.0 + np.exp(-mixed - 0.3 * rng.normal(size=(n, d))))).astype(np.float32)
 
 
 def ours(previous, X, config, steps):
-    """Return steps a second of all networks at once, after a few that warm up."""
+    """Return this project's steps a second, of all networks at once, after a warm-up."""
     from models import learn
 
     learning = learn(previous, X, config)
@@ -71,7 +71,7 @@ def mlp(*sizes):
 
 
 def nll(likelihood, noise, x, y):
-    """Return -log p(x) of each row, but for what is constant, from the decoder's output y."""
+    """Return -log p(x) of each row, without its constant, from the decoder's output y."""
     import torch
 
     if likelihood == "bernoulli":
@@ -81,9 +81,9 @@ def nll(likelihood, noise, x, y):
 
 
 def bare(shape, batch_size, networks, steps, old=0):
-    """Return steps a second of what a plain loop does: each step of all networks, one by one.
+    """Return the steps a second of a plain loop, which trains the networks one by one.
 
-    `old` rows of a batch come with a previous version's answers, which are learned too.
+    `old` rows of a batch come with the previous version's answers, which are learned too.
     """
     import torch
     from torch import nn
@@ -96,7 +96,7 @@ def bare(shape, batch_size, networks, steps, old=0):
         noise = nn.Parameter(torch.zeros(d))
         parameters = [*encoder.parameters(), *decoder.parameters(), noise]
         models.append((encoder, decoder, noise, torch.optim.Adam(parameters, 1e-3, fused=True)))
-    # For nothing: ours draw their own.
+    # These cost nothing here; this project's training draws its own.
     batches = [torch.rand(batch_size, d) for _ in range(50)]
     mean_0, log_variance_0, z_0, decoded_0 = (torch.rand(old, i) for i in (k, k, k, d))
 
@@ -124,7 +124,7 @@ def bare(shape, batch_size, networks, steps, old=0):
 
 
 def throughput(rounds):
-    """Return one row for each setting and for its retraining; ratios are medians over rounds."""
+    """Return a row for each setting and a row for its retraining; ratios are medians of rounds."""
     from models import Config, Model, train
 
     rows = []
@@ -135,7 +135,7 @@ def throughput(rounds):
         first = train(None, X, quick)
         about = first.lineage.training
         for how, previous in (("first", None), ("replay", first)):
-            # As many vectors were learned before as there are new ones.
+            # As many vectors were learned before as are new.
             old = about.batch_size // 2 if previous else 0
             plainly = (first.network.shape, about.batch_size, about.networks, steps, old)
             pairs = [(ours(previous, X, config, steps), bare(*plainly)) for _ in range(rounds)]
@@ -156,7 +156,7 @@ def throughput(rounds):
 
 
 def first_version(rounds):
-    """Return how long 1,000 vectors of 32 features take to become a version, seconds."""
+    """Return the seconds until 1,000 vectors of 32 features have become a version."""
     from models import train
 
     X = vectors(1000, servers.DIMENSION)
@@ -178,7 +178,7 @@ def first_version(rounds):
 
 
 def as_a_user(server, path, X):
-    """Return the seconds from sending the vectors to a champion that serves."""
+    """Return the seconds from sending the vectors until the champion serves."""
     server.call("PUT", path, json.dumps({"dimension": X.shape[1]}).encode())
     start = time.perf_counter()
     server.call("POST", f"{path}/normal", X.tobytes(), servers.OCTETS)
@@ -218,7 +218,7 @@ def reset_peak():
 
 
 def peak():
-    """Return the peak of resident memory since the last reset, MiB; 0 where there is no /proc."""
+    """Return the peak of the resident memory since the last reset, MiB; 0 if there is no /proc."""
     if not Path("/proc/self/status").exists():
         return 0.0
     (line,) = (
@@ -229,11 +229,11 @@ def peak():
 
 @contextmanager
 def arm(share, *, warm=True, decayed=True):
-    """Train on a `share` of the steps: planned so, or stopped there before the rate has decayed."""
+    """Train for a `share` of the steps: planned so, or stopped before the rate has decayed."""
     from models.strategies import past
     from models.training import autoencoder as training
 
-    # What is compared has no setting of its own: it is put in from outside.
+    # No setting changes what is compared, so the function is replaced.
     plan, rate, replay = training.plan, training._rate, past.PASTS["replay"]  # noqa: SLF001
 
     def shorter(*args):
@@ -324,7 +324,7 @@ def main():
     if given.quick:
         wanted, given.rounds = ("throughput", "first"), 3
     if any(os.environ.get(name) != value for name, value in servers.ONE_THREAD.items()):
-        # Read when numpy is loaded: begin again with them.
+        # numpy reads these when it is loaded, so the program is started again.
         os.execve(sys.executable, sys.orig_argv, {**os.environ, **servers.ONE_THREAD})
     import torch
 

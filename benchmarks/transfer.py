@@ -1,13 +1,13 @@
-"""What continual learning is measured by, named exactly: papers share words, not numbers.
+"""The measures of continual learning, defined exactly: papers use the same words differently.
 
-R (N, N) holds in R[i, j] the AUROC on task j after learning task i.
+R[i, j] of R (N, N) is the AUROC on task j after task i is learned.
 """
 
 import numpy as np
 
 
 def continual_average(R):
-    """CA = sum_{i >= j} R_ij / (N (N + 1) / 2): the mean over every task and its past.
+    """Return CA = sum_{i >= j} R_ij / (N (N + 1) / 2): the mean over every task and its past.
 
     >>> round(continual_average(np.array([[1.0, 0.5], [0.4, 1.0]])), 6)
     0.8
@@ -19,7 +19,7 @@ def continual_average(R):
 def backward_transfer(R):
     """BWT = sum_{i >= 2} sum_{j < i} (R_ij - R_jj) / (N (N - 1) / 2).
 
-    How much an old task lost since it was learned, below 0 for a loss.
+    The mean change of an old task since it was learned; a loss is below 0.
 
     >>> round(backward_transfer(np.array([[1.0, 0.5], [0.4, 1.0]])), 6)
     -0.6
@@ -30,7 +30,7 @@ def backward_transfer(R):
 
 
 def backward_transfer_stepwise(R):
-    """BWT as pyCLAD's code has it, the mean of R_ij - R_{i-1,j} over j < i: the loss per step.
+    """BWT as pyCLAD computes it, the mean of R_ij - R_{i-1,j} over j < i: the loss per step.
 
     >>> round(backward_transfer_stepwise(np.array([[1.0, 0.5], [0.4, 1.0]])), 6)
     -0.6
@@ -41,7 +41,7 @@ def backward_transfer_stepwise(R):
 
 
 def forward_transfer(R):
-    """FWT = sum_{i < j} R_ij / (N (N - 1) / 2): the mean on tasks not learned yet.
+    """Return FWT = sum_{i < j} R_ij / (N (N - 1) / 2): the mean on tasks not learned yet.
 
     >>> forward_transfer(np.array([[1.0, 0.5], [0.4, 1.0]]))
     0.5
@@ -51,7 +51,7 @@ def forward_transfer(R):
 
 
 def forgetting(R):
-    """Forgetting of each task, (N,): max_i R_ij - R_Nj, its best less its last.
+    """Return the forgetting of each task, (N,): max_i R_ij - R_Nj, its best minus its last.
 
     >>> forgetting(np.array([[1.0, 0.5], [0.4, 1.0]]))
     array([0.6, 0. ])

@@ -1,8 +1,9 @@
-"""How much of the old and how much of the new: detection on either, for every way to weigh them.
+"""The weights of old and new vectors: detection on the old and on the new, for each policy.
 
 scikit-learn's 8x8 digits; 0 is the anomaly, 1 to 9 are learned one at a time. After every digit
 from the second on, the test rows of 0 are ranked against those of the newest digit (new) and
-against those of each digit before (old, their mean): w_new = 0.2, 0.5, 0.8, by counts, and `auto`.
+against those of each earlier digit (old, the mean). The policies are w_new = 0.2, 0.5 and 0.8, by
+counts, and `auto`.
 
     python -m benchmarks.weights --output benchmarks/results/weights.json
 """
@@ -28,7 +29,7 @@ ARMS = {
 
 
 def lifetime(arm, seed):
-    """Return one row for each digit from the second on: its w_new, AUROC on new and on old."""
+    """Return a row for each digit from the second on: w_new, and AUROC on the new and the old."""
     digits = Digits.split(seed)
     config = Config(score="elbo", weights=ARMS[arm], threshold={"fpr": TARGET}, seed=seed)
     version, rows = None, []
@@ -54,12 +55,12 @@ def lifetime(arm, seed):
 
 
 def told(rows):
-    """Return the end of a life in a few words."""
+    """Return a short description of the end of a life."""
     return f"at the end old {rows[-1]['old']:.4f}, new {rows[-1]['new']:.4f}"
 
 
 def summary(rows, arm):
-    """Return one line of the table: an arm over its seeds, along its life and at its end."""
+    """Return one line of the table: an arm over its seeds, during its life and at its end."""
     own = [row for row in rows if row["arm"] == arm]
     last = [row for row in own if row["task"] == TASKS[-1]]
     mean = {part: float(np.mean([row[part] for row in own])) for part in ("old", "new", "w_new")}

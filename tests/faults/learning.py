@@ -92,9 +92,8 @@ async def training_hangs(runs: int) -> str:
         load = Load(stage, told)
         await stage.make()
         await load.send(60)
-        await (
-            stage.retrained()
-        )  # the worker waits longer for a trainer that still loads its libraries
+        # The worker waits longer for a trainer that still loads its libraries.
+        await stage.retrained()
         for run in range(runs):
             (warm,) = _trainers(stage.workers[0].pid)
             os.kill(warm, signal.SIGSTOP)
