@@ -28,8 +28,8 @@ from redis.exceptions import ConnectionError as Refused
 from service.processes.embedded_store import find_server
 from service.store.connection import connect
 
-# A shell that starts the tests in the background lets them ignore this signal, and so would every
-# process that they start.
+# A shell that starts the tests in the background makes them ignore this signal, and every process
+# that they start inherits that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # The time of an example depends on the machine, so it has no deadline.
@@ -47,7 +47,7 @@ class StoreProcess:
 
     folder: Path
     command: tuple[str, ...]
-    options: tuple[str, ...] = ()  # beside those of `start`
+    options: tuple[str, ...] = ()  # in addition to those of `start`
     process: subprocess.Popen | None = None
 
     @property
@@ -71,14 +71,14 @@ class StoreProcess:
         self.wait()
 
     def wait(self) -> None:
-        """Wait until it answers."""
+        """Wait until the server answers."""
         deadline = time.monotonic() + 20
         with BlockingRedis(unix_socket_path=f"{self.folder}/s") as client:
             while True:
                 try:
                     if client.ping():
                         return
-                except (Refused, OSError):  # not there yet, or loading
+                except (Refused, OSError):  # not listening yet, or still loading
                     assert time.monotonic() < deadline, (self.folder / "log").read_text()
                     # Nothing signals when a socket appears, so this polls until a deadline.
                     time.sleep(0.01)
@@ -106,10 +106,10 @@ def _serve(command: tuple[str, ...]) -> Iterator[StoreProcess]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Bound every asynchronous test: a test that hangs fails and shows where it waited.
+    """Limit the time of every asynchronous test: one that hangs fails and shows where it waits.
 
-    pytest's own time limit cannot do that: its exception ends the loop's step and not the test,
-    whose fixtures then wait for it.
+    pytest's own time limit cannot do that: its exception ends a step of the loop, not the test, and
+    the fixtures then wait for the test.
     """
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
@@ -139,7 +139,7 @@ def store_process() -> Iterator[StoreProcess]:
 
 @pytest.fixture(scope="session")
 def debian_process() -> Iterator[StoreProcess]:
-    """Start the `redis-server` of the machine, where there is one."""
+    """Start the `redis-server` of the machine, if there is one."""
     found = shutil.which("redis-server")
     if found is None:
         pytest.skip("no redis-server on this machine")
@@ -163,7 +163,7 @@ def store_url(store_process: StoreProcess) -> str:
 @pytest.fixture
 async def redis(store_url: str) -> AsyncIterator[Redis]:
     """Connect to an empty store."""
-    # On a busy machine the store, too, may be late.
+    # On a busy machine the store may answer late, too.
     client = await connect(store_url, deadline=20.0)
     yield client
     await client.aclose()

@@ -8,7 +8,7 @@ from benchmarks.membership import guesses, halves, summary
 
 
 def version(scores, drawn, listed=()):
-    """Return what stands for a version: it scores rows by `scores` and draws `drawn`."""
+    """Return a stand-in for a version: it scores rows by `scores` and draws `drawn`."""
     return SimpleNamespace(
         score=scores,
         sample=lambda *_, **__: drawn,
@@ -17,7 +17,7 @@ def version(scores, drawn, listed=()):
 
 
 def test_a_version_that_knows_its_members_tells_them() -> None:
-    """Lower scores, nearer draws and listed scores each count for membership."""
+    """Lower scores, nearer draws and listed scores each indicate a member."""
     rng = np.random.default_rng(0)
     members, others = halves(rng.normal(size=(200, 3)), rng)
     known = {row.tobytes() for row in members}
@@ -29,7 +29,7 @@ def test_a_version_that_knows_its_members_tells_them() -> None:
 
 
 def test_halves_share_no_row_and_lose_none() -> None:
-    """Who is a member is drawn at random."""
+    """Two random halves have no common row, and lose none."""
     X = np.arange(30.0).reshape(10, 3)
     parts = halves(X, np.random.default_rng(1))
     assert [len(part) for part in parts] == [5, 5]
@@ -37,7 +37,7 @@ def test_halves_share_no_row_and_lose_none() -> None:
 
 
 def test_a_summary_is_over_the_seeds() -> None:
-    """One row for each version: means, and the deviation of the AUCs."""
+    """The summary has one row for each version: means, and the deviation of the AUCs."""
     runs = [[{"data": "x", "version": 1, "score": s, "distance": 0.5}] for s in (0.6, 0.8)]
     (row,) = summary(runs)
     assert abs(row["score"] - 0.7) < 1e-9

@@ -10,7 +10,7 @@ pytest.importorskip("pyclad", reason="needs the extra `peers`")
 
 
 def test_pyclad_measures_a_detector_inside_it_as_we_do():
-    """The same learner in their scenario and in ours comes to the same three figures."""
+    """The same learner has the same three figures in pyCLAD's scenario and in this project's."""
     from benchmarks.pyclad_adapter import Anamnesis, run
 
     rng = np.random.default_rng(0)

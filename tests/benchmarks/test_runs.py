@@ -2,17 +2,17 @@ from benchmarks.runs import Runs
 
 
 def measured(arm: str, seed: int) -> dict[str, object]:
-    """Return something to keep."""
+    """Return a result that can be saved."""
     return {"arm": arm, "seed": seed}
 
 
 def failing(arm: str, seed: int) -> dict[str, object]:
-    """Fail the test: what is kept is not to be measured again."""
+    """Fail the test: a saved measurement is not repeated."""
     raise AssertionError(arm, seed)
 
 
 def test_what_is_measured_is_kept_and_not_measured_again(tmp_path):
-    """A run that goes on takes what an earlier one left, in the order asked for."""
+    """A continued run uses the saved results, in the order that was asked for."""
     runs = Runs(tmp_path, {"images": 10}, workers=1)
     runs.run(measured, [("5-NN joint", 0)], str)
     both = [("5-NN joint", 0), ("replay, prior + mean", 1)]
@@ -26,7 +26,7 @@ def test_what_is_measured_is_kept_and_not_measured_again(tmp_path):
 
 
 def test_other_options_are_another_measurement(tmp_path):
-    """What was measured with other options does not stand in."""
+    """A result that was measured with other options is not used."""
     Runs(tmp_path, {"images": 10}, workers=1).run(measured, [("replay", 0)], str)
     other = Runs(tmp_path, {"images": 20}, workers=1, done=True)
     assert other.run(failing, [("replay", 0)], str) == {}

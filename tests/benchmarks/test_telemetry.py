@@ -15,7 +15,7 @@ class Largest:
         return X[:, 0]
 
     def threshold(self, rate):
-        """Return the largest value learned, whatever the rate."""
+        """Return the largest learned value, whatever the rate."""
         del rate
         return self.largest
 
@@ -26,19 +26,19 @@ def column(*values: float) -> np.ndarray:
 
 
 def test_labelled_windows_are_numbered_over_the_whole_stream():
-    """A window cut by a border is one window."""
+    """A window that a border cuts is one window."""
     assert windows(np.array([0, 1, 1, 0, 1])).tolist() == [0, 1, 1, 0, 2]
 
 
 def test_a_quarters_normals_are_what_the_next_one_brings():
-    """Nothing labelled is learned."""
+    """The normals of a quarter are learned in the next stage; labelled rows are never learned."""
     X, numbered = column(*range(8)), np.array([0, 1, 1, 0, 0, 0, 0, 0])
     stages = quarters(column(9), X, numbered, step=60.0)
     assert [stage.learned[:, 0].tolist() for stage in stages] == [[9], [0], [3], [4, 5]]
 
 
 def test_alarms_are_counted_on_new_and_on_old_normals():
-    """False alarms, found windows and days, by hand."""
+    """False alarms, found windows and days equal those counted by hand."""
     first = Stage(column(*[5] * 32), column(6, 1, 9, 1), np.array([0, 0, 1, 0]), 21_600.0)
     second = Stage(column(*[1] * 32), column(0, 0), np.array([0, 2]), 21_600.0)
     found = follow(Largest(), [first, second])

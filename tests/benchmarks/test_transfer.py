@@ -17,7 +17,7 @@ R = np.array([[1.0, 0.5, 0.4], [0.8, 0.9, 0.5], [0.5, 0.8, 1.0]])
 
 
 def test_each_measure_is_its_formula() -> None:
-    """On three tasks, by hand."""
+    """Each measure equals its formula on three tasks."""
     assert continual_average(R) == pytest.approx((1 + 0.8 + 0.9 + 0.5 + 0.8 + 1) / 6)
     assert backward_transfer(R) == pytest.approx((-0.2 - 0.5 - 0.1) / 3)
     assert backward_transfer_stepwise(R) == pytest.approx((-0.2 - 0.3 - 0.1) / 3)
@@ -26,7 +26,7 @@ def test_each_measure_is_its_formula() -> None:
 
 
 def test_a_lifetime_measures_every_task_after_every_task() -> None:
-    """R is complete, the future included, and the held rate is of the tasks learned so far."""
+    """R is complete, with the future tasks too; the held rate is of the tasks learned so far."""
     rng = np.random.default_rng(0)
     near, far = (rng.normal(place, 1, (80, 3)).astype(np.float32) for place in (0, 12))
     anomalies = rng.normal(-12, 1, (20, 3)).astype(np.float32)

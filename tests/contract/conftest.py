@@ -32,7 +32,7 @@ async def api(store_url: str) -> AsyncIterator[Running]:
 
 @pytest.fixture
 async def worker(store_url: str) -> AsyncIterator[Worker]:
-    """Let a worker with its own trainer live beside the API process."""
+    """Run a worker with its own trainer beside the API process."""
     async with await connect(store_url, deadline=20.0) as redis:
         made = Worker(Settings(redis_url=store_url, tick_seconds=0.2), redis, store_url)
         life = asyncio.create_task(made.run())

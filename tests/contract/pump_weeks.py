@@ -30,9 +30,9 @@ SPANS = (
 
 
 def weeks(seed: int = 0) -> tuple[str, str, datetime]:
-    """Return the CSV of the weeks to learn, that of the weeks to judge, and when these begin.
+    """Return the CSV of the weeks to learn, that of the weeks to judge, and the latter's start.
 
-    They end now, so that a service takes them for today's.
+    The weeks end now, so that a service treats their rows as recent.
     """
     rng = np.random.default_rng(seed)
     n, m = 7 * DAY * WEEKS_LEARNED, 7 * DAY * WEEKS_JUDGED
@@ -59,7 +59,7 @@ def _healthy(n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _happens(X: np.ndarray, span: Span, rng: np.random.Generator) -> None:
-    """Put a fault or the new mode into rows X (m, 5)."""
+    """Put a fault or the new mode into rows X (m, 5), in place."""
     rows = slice(span.first, span.last)
     n = span.last - span.first
     if span.kind == "step":  # a blocked filter

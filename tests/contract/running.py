@@ -28,7 +28,7 @@ BAD = NewRecord(gate=GateRecord(passed=False, reasons=("worse on old normals",))
 
 @dataclass
 class Running:
-    """One API process, its client, and a worker's hand on its store."""
+    """One API process, its client, and methods that do a worker's steps on its store."""
 
     app: FastAPI
     http: httpx.AsyncClient
@@ -45,7 +45,7 @@ class Running:
     async def learn(
         self, version: Version, name: str = "pump", *, good: bool = True, **signed: str
     ) -> int:
-        """Do what a worker does: settle `version` for a batch of its dimension."""
+        """Do a worker's steps: promote `version` for a batch of its dimension."""
         record = GOOD if good else BAD
         threshold = ThresholdRecord(version.threshold, 0.01, {"value": version.threshold})
         record = msgspec.structs.replace(record, threshold=threshold, **signed)
@@ -87,8 +87,8 @@ async def running(url: str, **settings: Any) -> AsyncIterator[Running]:
     made = Settings(redis_url=url, **settings)
     app = create_app(made)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        # As the supervisor's does; asyncio leaves it out where the protocol number is 0. Without it
-        # the end of each answer waits 40 ms for the peer to acknowledge its beginning.
+        # As in the supervisor's socket: asyncio skips this option if the protocol number is 0.
+        # Without it the end of each answer waits 40 ms until the peer acknowledges its beginning.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         port = listener.getsockname()[1]
         server = configured(app, made)
@@ -104,7 +104,7 @@ async def running(url: str, **settings: Any) -> AsyncIterator[Running]:
         await until(started)
         try:
             base = f"{'https' if made.tls_cert else 'http'}://127.0.0.1:{port}"
-            # Without TLS nothing is verified, and authorities that are not loaded cost no time.
+            # Without TLS nothing is verified, so loading the authorities would only cost time.
             how: Any = {"trust_env": False, "timeout": 120, "verify": made.tls_cert and own(made)}
             async with httpx.AsyncClient(base_url=base, **how) as http:
                 yield Running(app, http, port)

@@ -1,4 +1,4 @@
-"""The examples of docs/client.md, run as they stand against a running service."""
+"""The examples of docs/client.md run unchanged against a running service."""
 
 import asyncio
 import re
@@ -24,7 +24,7 @@ def block(language: str, number: int = 0) -> str:
 
 
 async def run(api: Running, code: str, *command: str) -> str:
-    """Return what an example prints, with the test's service in place of the page's."""
+    """Return what an example prints; the test's service replaces the page's."""
     here = code.replace("127.0.0.1:8000", f"127.0.0.1:{api.port}")
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.PIPE, stdout=-1, stderr=-1, cwd=ROOT
@@ -36,14 +36,14 @@ async def run(api: Running, code: str, *command: str) -> str:
 
 
 async def learned(api: Running, versions: tuple[Version, Version]) -> None:
-    """Give `press-3` the version that its 400 vectors would come to."""
+    """Give `press-3` the version that it would learn from its 400 vectors."""
     await api.make("press-3")
     await api.learn(versions[0], "press-3")
     await api.serving(1, "press-3")
 
 
 async def test_curl(api: Running):
-    """The shell's example makes a detector, and buffers two vectors."""
+    """The shell's example creates a detector and buffers two vectors."""
     if shutil.which("curl") is None:
         pytest.skip("no curl on this machine")
     out = await run(api, block("sh"), "sh", "-e")
@@ -52,7 +52,7 @@ async def test_curl(api: Running):
 
 
 async def test_python(api: Running, versions: tuple[Version, Version]):
-    """Python's example scores, explains, and is told what is wrong."""
+    """The example in Python scores, explains, and shows an error."""
     await learned(api, versions)
     out = await run(api, block("python"), sys.executable, "-W", "error", "-")
     first, second = out.splitlines()
@@ -61,7 +61,7 @@ async def test_python(api: Running, versions: tuple[Version, Version]):
 
 
 async def test_javascript(api: Running, versions: tuple[Version, Version]):
-    """JavaScript's example scores."""
+    """The example in JavaScript scores."""
     if (node := shutil.which("node")) is None:
         pytest.skip("no node on this machine")
     await learned(api, versions)

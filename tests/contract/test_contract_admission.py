@@ -1,4 +1,4 @@
-"""What the champion's judgement does to normal batches, over HTTP."""
+"""How the champion judges normal batches, over HTTP."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ async def send(api: Running, X: np.ndarray, **headers: str) -> dict:
 
 
 async def test_anomalies_among_normals_wait(pump: Running) -> None:
-    """They are counted, listed, shown, and released or discarded."""
+    """Anomalies in a normal batch are counted and listed; a person releases or discards them."""
     found = await send(pump, np.concatenate([known(180), scattered(20)]))
     assert (found["accepted"], found["quarantined"]) == (180, 20)
     assert found["suspicious"] == pytest.approx(0.1)
@@ -54,13 +54,13 @@ async def test_anomalies_among_normals_wait(pump: Running) -> None:
 
 
 async def test_a_new_regime_passes(pump: Running) -> None:
-    """It is novel, not suspicious."""
+    """A new regime is reported as novel, not as suspicious."""
     found = await send(pump, known(200) + 30)
     assert (found["accepted"], found["quarantined"], found["novel"]) == (200, 0, 1.0)
 
 
 async def test_a_repeated_batch_gets_its_first_answer(pump: Running) -> None:
-    """With what was held back of it then."""
+    """A repeated batch gets its first answer, with the number of rows held back then."""
     X, key = np.concatenate([known(90), scattered(10)]), {"idempotency-key": "k"}
     first = await send(pump, X, **key)
     assert first["quarantined"] == 10
@@ -69,7 +69,7 @@ async def test_a_repeated_batch_gets_its_first_answer(pump: Running) -> None:
 
 
 async def test_a_new_regime_enters_row_by_row(pump: Running) -> None:
-    """The first rows wait; once there are enough of them, the next ones pass."""
+    """The first rows of a new regime wait; once there are enough of them, the next ones pass."""
     answers = [await send(pump, known(1) + 30) for _ in range(40)]
     assert answers[0]["quarantined"] == 1
     assert answers[-1]["accepted"] == 1
@@ -79,7 +79,7 @@ async def test_a_new_regime_enters_row_by_row(pump: Running) -> None:
 
 
 async def test_before_a_champion_everything_passes(api: Running) -> None:
-    """There is nothing to judge by."""
+    """Before there is a champion all rows pass, because nothing can judge them."""
     await api.make()
     found = await send(api, scattered(50))
     assert (found["accepted"], found["quarantined"]) == (50, 0)
@@ -102,7 +102,7 @@ async def test_each_policy(pump: Running, admission: str, kept: int) -> None:
 
 
 async def test_a_vector_that_is_called_normal_is_judged_like_a_batch(pump: Running) -> None:
-    """Feedback on what is no recorded event goes through admission: a known one is buffered."""
+    """A vector that is labelled normal and is no recorded event goes through admission."""
     for vector, buffered in (([50.0, -50.0, 50.0], 0), ([0.0, 0.0, 0.0], 1)):
         labels = [{"label": "normal", "vector": vector}]
         answer = await pump.http.post(f"{PUMP}/feedback", json={"labels": labels})

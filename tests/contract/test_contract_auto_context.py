@@ -1,4 +1,4 @@
-"""`context: auto` over HTTP: kept as it is written, chosen at the first training, judged by."""
+"""`context: auto` over HTTP: the config keeps it, and the first training chooses the context."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ TIMES = [1_767_225_600.0 + 60 * i for i in range(400)]
 
 
 class Trainer:
-    """Trains as the trainer's process does, here."""
+    """Trains in this process, as the trainer's process does."""
 
     async def train(self, job, _report) -> bytes:
         X = np.frombuffer(job.vectors, np.float32).reshape(job.n, job.d)
@@ -33,7 +33,7 @@ class Trainer:
 
 @pytest.fixture
 def worker(api: Running, store_url: str) -> Worker:
-    """Give a worker beside the API process, that ticks when the test says so."""
+    """Run a worker beside the API process; it ticks when the test calls it."""
     return Worker(Settings(redis_url=store_url), api.parts.stores.redis, store_url, Trainer())
 
 
@@ -49,7 +49,7 @@ async def sent(api: Running, first: int, last: int, *, timed: bool = True, **mor
 
 
 async def trained(api: Running, worker: Worker, number: int) -> dict:
-    """Retrain, and return the status of the process that serves what came of it."""
+    """Retrain; return the status once the process serves the new version."""
     assert (await api.http.post(f"{PUMP}/retrain")).status_code == 202
     worker._next_look = 0.0
     await worker.tick()
@@ -58,7 +58,7 @@ async def trained(api: Running, worker: Worker, number: int) -> dict:
 
 
 async def test_a_context_is_chosen_at_the_first_training(api: Running, worker: Worker) -> None:
-    """From all that was sent; status, record and answers go by it; the config keeps its word."""
+    """The context follows from all rows sent so far; status and record show it."""
     await api.make(columns=COLUMNS, context="auto", kind="mahalanobis", retrain={"paused": False})
     assert (await sent(api, 0, 200))["buffered"] == 200
     assert (await sent(api, 190, 350, context_rows=10))["buffered"] == 360
@@ -86,7 +86,7 @@ async def test_a_context_is_chosen_at_the_first_training(api: Running, worker: W
     body = {"vectors": ROWS[340:380].tolist(), "timestamps": TIMES[340:380], "context_rows": 10}
     answer = (await api.http.post(f"{PUMP}/score", json=body)).json()
     assert answer["states"] == ["context"] * 10 + ["scored"] * 30
-    # What was sent before the choice is known by its key still; what comes now is derived at once.
+    # A batch sent before the choice is still known by its key; a batch sent now is derived at once.
     assert (await sent(api, 0, 200))["duplicate"] == 200
     later = await sent(api, 350, 400)
     assert (later["not_learned"], later["accepted"] + later["quarantined"]) == ({"warming": 10}, 40)
@@ -100,7 +100,7 @@ async def test_a_context_is_chosen_at_the_first_training(api: Running, worker: W
 async def test_a_process_that_has_not_heard_of_the_choice_stores_rows_all_the_same(
     api: Running, worker: Worker
 ) -> None:
-    """They are derived by the context that was chosen, at the next training."""
+    """A process that does not know the choice yet stores rows; the next training derives them."""
     await api.make(columns=COLUMNS, context="auto", kind="mahalanobis", admission="accept")
     await sent(api, 0, 200)
     over = (await trained(api, worker, 1))["context"]["chosen"]["over"]
@@ -114,7 +114,7 @@ async def test_a_process_that_has_not_heard_of_the_choice_stores_rows_all_the_sa
 
 
 async def test_rows_without_timestamps_have_no_context(api: Running, worker: Worker) -> None:
-    """And the status says so."""
+    """Rows without timestamps get no context, and the status says so."""
     await api.make(context="auto", kind="mahalanobis")
     await sent(api, 0, 100, timed=False)
     status = await trained(api, worker, 1)

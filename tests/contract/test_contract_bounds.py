@@ -1,7 +1,7 @@
-"""Every part of a request, fed up to its bound and far past it, to a real process.
+"""Every part of a request is sent up to its bound and far beyond it, to a real process.
 
-What is refused must cost nothing: the memory of the process and the time of `/healthz` beside it
-are looked at while each part is fed.
+A refused part must cost nothing. So the memory of the process and the time of `/healthz` are
+measured while each part is sent.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.anyio]
 MIB = 2**20
 PAST = 16 * MIB  # bytes that each of `FLOODS` connections offers
 FLOODS = 6
-MOST_GROWTH = 40 * MIB  # where nothing bounds a part, 96 MiB stay in memory
+MOST_GROWTH = 40 * MIB  # if nothing bounds a part, 96 MiB stay in memory
 BODY, BODIES, CONNECTIONS = 2 * MIB, 4 * MIB, 120
 HOST = b"Host: localhost\r\n"
 SCORE = b"POST /v1/detectors/none/score HTTP/1.1\r\n" + HOST
@@ -39,16 +39,16 @@ class Part:
     before: bytes
     piece: bytes
     after: bytes
-    within: int  # bytes of it that are served
+    within: int  # this many bytes of it are served
     served: int  # with this status
-    floods: int = FLOODS  # connections; a part that is whole requests costs more
+    floods: int = FLOODS  # connections; a part of complete requests costs more
 
     def wire(self, size: int) -> bytes:
-        """Return a request with `size` bytes of the part."""
+        """Return a request with `size` bytes of this part."""
         return self.before + self.piece * (size // len(self.piece)) + self.after
 
     def flood(self) -> Iterator[bytes]:
-        """Yield a request whose part has no end."""
+        """Yield a request in which this part has no end."""
         yield self.before
         block = self.piece * max(1, 65_536 // len(self.piece))
         yield from repeat(block, PAST // len(block))
@@ -84,21 +84,21 @@ PARTS = [
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """Keep one process for all parts."""
+    """Use one event loop for all parts."""
     return "asyncio"
 
 
 @pytest.fixture(scope="module")
 async def stage() -> AsyncIterator[Stage]:
-    """Serve with small bounds, in a process of its own."""
+    """Serve with small bounds, in a separate process."""
     bounds = {"max_body_bytes": BODY, "bodies_max_bytes": BODIES, "max_connections": CONNECTIONS}
     async with staged(body_seconds=60.0, header_seconds=60.0, **bounds) as stage:
-        await healthz(stage, 0.5)  # warm
+        await healthz(stage, 0.5)  # warm up
         yield stage
 
 
 async def healthz(stage: Stage, seconds: float, done: asyncio.Event | None = None) -> float:
-    """Ask again and again; return the longest time of an answer."""
+    """Ask repeatedly; return the longest time of an answer."""
     longest, end = 0.0, time.monotonic() + seconds
     async with Connection(stage.port) as connection:
         while time.monotonic() < end and not (done and done.is_set()):
@@ -110,7 +110,7 @@ async def healthz(stage: Stage, seconds: float, done: asyncio.Event | None = Non
 
 
 async def flood(stage: Stage, part: Part) -> bytes:
-    """Send a part without an end, until the service has enough; return what it said."""
+    """Send a part without an end until the service refuses it; return the answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
     said = asyncio.create_task(reader.read(4096))
     try:
@@ -130,7 +130,7 @@ async def flood(stage: Stage, part: Part) -> bytes:
         writer.transport.abort()
 
 
-COSTLY = {"pipelined offers", "pipelined expectations"}  # of the kind of `pipelined`
+COSTLY = {"pipelined offers", "pipelined expectations"}  # for parts like `pipelined`
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ COSTLY = {"pipelined offers", "pipelined expectations"}  # of the kind of `pipel
 async def test_a_part_is_served_within_its_bound_and_costs_nothing_past_it(
     stage: Stage, part: Part
 ) -> None:
-    """Up to its bound the part is served; past it it is refused, and memory and others go on."""
+    """A part is served up to its bound; beyond it, it is refused without harm to others."""
     async with Connection(stage.port) as connection:
         assert (await connection.send(part.wire(part.within))).status == part.served
     quiet = await healthz(stage, 0.3)
@@ -152,17 +152,17 @@ async def test_a_part_is_served_within_its_bound_and_costs_nothing_past_it(
     beside = asyncio.create_task(healthz(stage, 60, done))
     said = await asyncio.gather(*(flood(stage, part) for _ in range(part.floods)))
     done.set()
-    assert await beside < max(10.0, 20 * quiet)  # for ever, where nothing bounds the part
+    assert await beside < max(10.0, 20 * quiet)  # endless if nothing bounds the part
     grown = resources(stage.apis[0].pid)[0] - before
     assert grown < MOST_GROWTH, f"{grown / MIB:.0f} MiB"
-    if part.name != "body":  # which ends where its length says
+    if part.name != "body":  # it ends where its length says
         statuses = {one.split(b" ")[1] for one in said if one}
         refusals = {b"400", b"413", b"431", b"503"}
         assert part.name.startswith("pipelined") or statuses <= refusals, statuses
 
 
 async def test_bodies_in_flight_have_a_budget(stage: Stage) -> None:
-    """Bodies that are kept alive share a budget: what is beyond it is 503, small ones go on."""
+    """Bodies in flight share a budget: beyond it a body is 503, and small ones are served."""
     before, _ = resources(stage.apis[0].pid)
     held = []
     for _ in range(8):
@@ -191,14 +191,15 @@ async def test_bodies_in_flight_have_a_budget(stage: Stage) -> None:
         async with Connection(stage.port) as connection:
             return (await connection.send(LENGTH % BODY + b" " * BODY)).status == 404
 
-    await stage.until(served)  # what is broken off is let go of
+    await stage.until(served)  # the memory of aborted requests is released
 
 
 @pytest.mark.parametrize("came", [0, 100_000])
 async def test_bodies_that_are_promised_and_do_not_come(stage: Stage, came: int) -> None:
-    """A promise takes room for its body, not memory; what finds no room is 503 without waiting on.
+    """A body that is announced and does not come reserves room, not memory; without room it is 503.
 
-    Scoring and health go on beside a hundred of them, and what is broken off gives its room back.
+    Scoring and health continue beside a hundred such bodies, and an aborted request gives its room
+    back.
     """
     before, _ = resources(stage.apis[0].pid)
     head = (LENGTH % BODY).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
@@ -234,7 +235,7 @@ async def test_bodies_that_are_promised_and_do_not_come(stage: Stage, came: int)
 
 
 async def test_requests_behind_one_that_does_not_end_are_not_read(stage: Stage) -> None:
-    """Behind a stream of events a connection holds a few requests, however many are sent."""
+    """Behind a stream of events a connection reads only a few of the requests that are sent."""
     before, _ = resources(stage.apis[0].pid)
     stream = b"GET /v1/stream HTTP/1.1\r\n" + HOST + b"\r\n"
     opened = []
@@ -253,7 +254,7 @@ async def test_requests_behind_one_that_does_not_end_are_not_read(stage: Stage) 
 
 
 async def test_connections_are_bounded(stage: Stage) -> None:
-    """A connection too many is 503 and closed; once others end, there is room again."""
+    """A connection beyond the bound gets 503 and is closed; later there is room again."""
     opened = []
     try:
         while len(opened) < CONNECTIONS:
@@ -278,7 +279,7 @@ async def test_connections_are_bounded(stage: Stage) -> None:
 
 
 async def test_authorization_headers_are_not_kept(stage: Stage) -> None:
-    """However many different keys are tried, none of them is remembered."""
+    """Keys that are tried and are not valid are not remembered, however many there are."""
     before, _ = resources(stage.apis[0].pid)
     async with Connection(stage.port) as connection:
         for i in range(1000):

@@ -27,7 +27,7 @@ def records(n: int) -> list[dict[str, object]]:
 
 
 async def test_a_context_stays_while_rows_are_held(api: Running) -> None:
-    """Normal rows are derived and counted; neither context nor the number of columns can change."""
+    """Normal rows are derived and counted; then context and number of columns cannot change."""
     await api.make(columns=COLUMNS, context=CONTEXT)
     body = {"records": records(20), "sources": ["a", "b"] * 10}
     stored = await api.http.post("/v1/detectors/pump/normal", json=body)
@@ -47,7 +47,7 @@ async def test_a_context_stays_while_rows_are_held(api: Running) -> None:
 
 
 async def test_rows_that_are_all_context_are_no_batch(api: Running) -> None:
-    """Nothing is stored of them, and the answer says so."""
+    """A batch in which all rows are only context stores nothing, and the answer says so."""
     await api.make(columns=COLUMNS, context=CONTEXT)
     body = {"records": records(3), "context_rows": 3}
     stored = await api.http.post("/v1/detectors/pump/normal", json=body)
@@ -57,7 +57,7 @@ async def test_rows_that_are_all_context_are_no_batch(api: Running) -> None:
 
 
 async def test_a_first_batch_without_names_fixes_the_columns(api: Running) -> None:
-    """The dimension is the number of columns, not of the features derived of them."""
+    """After a first batch without names the dimension is the number of columns."""
     await api.make(context=CONTEXT)
     rows = RNG.normal(size=(20, 4)).tolist()
     assert (await api.http.post("/v1/detectors/pump/normal", json={"vectors": rows})).is_success
@@ -71,7 +71,7 @@ WORDED = [{"name": "speed"}, {"name": "status", "type": "category"}]
 
 
 def worded(n: int) -> list[dict[str, object]]:
-    """Return n rows of which the speed depends on a word."""
+    """Return n rows in which the speed depends on a word."""
     return [
         {"speed": 50.0 * run + float(RNG.normal()), "status": "run" if run else "idle"}
         for run in (i % 2 for i in range(n))
@@ -79,7 +79,7 @@ def worded(n: int) -> list[dict[str, object]]:
 
 
 async def test_a_category_goes_the_whole_way(api: Running) -> None:
-    """By name in every type; its words come back in reasons, events and drawn rows."""
+    """A category works by name in every content type, and its words return in the answers."""
     await api.make(columns=WORDED, kind="mahalanobis", off={"column": "status", "in": ["off"]})
     stored = await api.http.post("/v1/detectors/pump/normal", json={"records": worded(200)})
     assert (stored.status_code, stored.json()["accepted"]) == (202, 200), stored.text
@@ -119,7 +119,7 @@ async def test_a_category_goes_the_whole_way(api: Running) -> None:
 
 
 async def test_rows_by_position_cannot_say_a_word(api: Running) -> None:
-    """Arrays, binary types, tensors and labels of vectors are refused, saying what is taken."""
+    """Rows by position cannot hold words: each such type is refused, with the types that can."""
     await api.make(columns=WORDED, dimension=2)
     path = "/v1/detectors/pump/normal"
     octets = {"content-type": "application/octet-stream"}

@@ -18,7 +18,7 @@ PUMP = "/v1/detectors/pump"
 
 
 async def test_put_makes_then_changes(api: Running) -> None:
-    """PUT answers 201 and then 200 with the config in full, and is idempotent."""
+    """PUT answers 201, then 200, with the config in full; it is idempotent."""
     first = await api.http.put(PUMP, json={})
     assert first.status_code == 201
     assert first.json() == DetectorConfig().to_dict()
@@ -31,7 +31,7 @@ async def test_put_makes_then_changes(api: Running) -> None:
 
 
 async def test_patch_changes_what_it_names(api: Running) -> None:
-    """`retrain`, `replay`, `model` change by field, all else as a whole; null is the value null."""
+    """PATCH merges `retrain`, `replay` and `model` by field and replaces other fields."""
     await api.make(retrain={"min_vectors": 50}, threshold={"fpr": 0.05}, missing="impute")
     before = (await api.http.get(PUMP)).json()["config"]
     for body, after in (
@@ -101,7 +101,7 @@ async def test_threshold_moves_at_once(pump: Running) -> None:
     ],
 )  # fmt: skip
 async def test_configs_that_are_refused(api: Running, body: bytes) -> None:
-    """A config that this release does not build is 422, and is not repeated."""
+    """A config that this release does not support is 422, and its values are not echoed."""
     answer = await api.http.put(PUMP, content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 422, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
@@ -109,7 +109,7 @@ async def test_configs_that_are_refused(api: Running, body: bytes) -> None:
 
 
 async def test_refusal_names_what_is_built(api: Running) -> None:
-    """The 422 for a choice that is not built lists those that are."""
+    """The 422 for a choice that is not supported lists the supported ones."""
     answer = await api.http.put(PUMP, json={"strategy": "hebb"})
     assert all(word in answer.json()["detail"] for word in ("strategy", "replay", "finetune"))
     answer = await api.http.put(PUMP, json={"admission": "refuse"})
@@ -162,7 +162,7 @@ async def test_status(pump: Running) -> None:
 async def test_status_is_of_what_is_served(
     pump: Running, versions: tuple[Version, Version]
 ) -> None:
-    """A champion that this process cannot load is not in its status; the old one serves."""
+    """A champion that this process cannot load does not appear as champion; the old one serves."""
     stores = pump.parts.stores
     number = await pump.learn(versions[1], good=False)
     digest = await stores.redis.hget(Keys("pump").artifacts, str(number))
@@ -243,7 +243,7 @@ async def test_retrain_waits(api: Running, versions: tuple[Version, Version]) ->
     ],
 )  # fmt: skip
 async def test_bad_retrain(api: Running, body: Any) -> None:
-    """Options that a retraining does not have are 422, and are not repeated."""
+    """Options that a retraining does not have are 422, and are not echoed."""
     await api.make()
     answer = await api.http.post(f"{PUMP}/retrain", json=body)
     assert answer.status_code == 422

@@ -1,4 +1,4 @@
-"""Incidents, history and what people decide, over HTTP."""
+"""Incidents, history and decisions of people, over HTTP."""
 
 import asyncio
 import html
@@ -23,7 +23,7 @@ ODD = [70.0, 70.0, 70.0]
 
 @pytest.fixture
 async def monitor(pump: Running, store_url: str) -> Any:
-    """Follow the running service as a worker does."""
+    """Follow the running service, as a worker does."""
     async with await connect(store_url, deadline=20.0) as redis:
         made = Monitor(Settings(lease_seconds=30.0), redis)
         yield made
@@ -71,7 +71,7 @@ async def test_an_incident_from_scoring_to_its_rows(pump: Running, monitor: Moni
 
 
 async def test_history(pump: Running, monitor: Monitor) -> None:
-    """What was scored is counted, alarms too; at most so many buckets, empty ones left out."""
+    """The history counts scored rows and alarms, in a bounded number of non-empty buckets."""
     await score(pump, monitor, [[0.0] * 3] * 20 + [ODD] * 4)
     answer = await pump.http.get(f"{PUMP}/history")
     buckets = answer.json()["buckets"]
@@ -207,7 +207,7 @@ async def test_mute(pump: Running, monitor: Monitor) -> None:
 
 
 async def test_attention_and_service(pump: Running) -> None:
-    """What waits for a person is told worst first, and the service says what it runs on."""
+    """What needs a person is listed with the worst first, and the service describes its store."""
     items = (await pump.http.get("/v1/attention")).json()["items"]
     assert items[0]["kind"] == "worker"  # none was started
     await pump.parts.stores.leases.beat("w1")
@@ -245,7 +245,7 @@ async def test_labels_are_listed_and_deleted(pump: Running, monitor: Monitor) ->
 
 
 async def test_feedback_passes_admission(pump: Running) -> None:
-    """A vector that nobody saw alarm is admitted like a batch, whatever it is called."""
+    """A vector that nobody saw alarm goes through admission like a batch, whatever its label."""
     rng = np.random.default_rng(0)
     rows = [{"label": "normal", "vector": row.tolist()} for row in rng.normal(size=(40, 3))]
     rows[7] = {"label": "normal", "vector": ODD}
@@ -254,7 +254,7 @@ async def test_feedback_passes_admission(pump: Running) -> None:
 
 
 async def test_an_idempotency_key_is_for_one_body(pump: Running) -> None:
-    """The same key with another body is refused, with the same one it changes nothing."""
+    """An idempotency key with another body is refused; with the same body nothing changes."""
     once = {"labels": [{"label": "anomaly", "vector": ODD}]}
     other = {"labels": [{"label": "anomaly", "vector": [1.0, 2.0, 3.0]}]}
     key = {"Idempotency-Key": "monday"}
@@ -267,13 +267,13 @@ async def test_an_idempotency_key_is_for_one_body(pump: Running) -> None:
 
 
 async def test_generations(pump: Running) -> None:
-    """Who moved the champion, how and why, newest first."""
+    """The list of generations says who moved the champion, how and why, newest first."""
     moves = (await pump.http.get(f"{PUMP}/generations")).json()["generations"]
     assert [(one["generation"], one["action"]) for one in moves] == [(1, "promote")]
 
 
 async def test_rows_that_alarmed_are_held_back(pump: Running, monitor: Monitor) -> None:
-    """A row that alarmed when it was scored waits for a person, unless it is vouched for."""
+    """A row that alarmed when it was scored waits for a person, unless the sender vouches."""
     rng = np.random.default_rng(0)
     regime = (rng.normal(size=(60, 3)) * 0.1 + 70.0).tolist()  # alone it would be a new regime
     fresh = (rng.normal(size=(60, 3)) * 0.1 + 70.0).tolist()
@@ -306,7 +306,7 @@ async def test_rows_that_alarmed_are_held_back(pump: Running, monitor: Monitor) 
 async def test_no_row_that_alarmed_passes_while_it_is_reported(
     pump: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row is held back too while it is on its way from this process's memory to the store."""
+    """A row is held back also while the report of its alarm is still on its way to the store."""
     observer, go = pump.parts.observer, threading.Event()
     summarise = observer._summarise
 
@@ -330,7 +330,7 @@ async def test_no_row_that_alarmed_passes_while_it_is_reported(
 async def test_a_dismissal_releases_nothing_of_another_incident(
     pump: Running, monitor: Monitor
 ) -> None:
-    """Of rows that came at the same time, in one batch too, those of a fault go on waiting."""
+    """Of rows that came at the same time, even in one batch, another incident's rows wait."""
     regime, fault = [[70.0, 70.0, 70.0 + i / 10] for i in range(4)], [[-90.0, 0.0, 0.0]] * 4
     for source, rows in (("a", regime), ("b", fault)):
         body = {"vectors": rows, "sources": [source] * 4}
@@ -370,7 +370,7 @@ async def test_a_dismissal_releases_what_waited_for_it(pump: Running, monitor: M
 
 
 async def test_two_labels_are_enough_to_learn(pump: Running, monitor: Monitor) -> None:
-    """A retraining takes them alone and says so; without labels as few rows are refused."""
+    """A retraining takes two labelled rows alone; two rows without labels are refused."""
     rows = {"vectors": [[0.1, 0.2, 0.3]] * 2}
     assert (await pump.http.post(f"{PUMP}/normal", json=rows)).json()["accepted"] == 2
     few = await pump.http.post(f"{PUMP}/retrain")
@@ -386,7 +386,7 @@ async def test_two_labels_are_enough_to_learn(pump: Running, monitor: Monitor) -
 
 
 async def test_rows_that_alarm_at_a_loose_threshold_are_held_back(pump: Running) -> None:
-    """Where one row in five alarms, those that did wait too, and no other rows."""
+    """At a threshold where one row in five alarms, the rows that alarmed wait, and no others."""
     await pump.make(threshold={"fpr": 0.2})
     rows = np.random.default_rng(0).normal(size=(150, 3)).astype(np.float32).tolist()
 
@@ -410,7 +410,7 @@ async def test_rows_that_alarm_at_a_loose_threshold_are_held_back(pump: Running)
 
 
 async def test_hold_novel(pump: Running) -> None:
-    """With `hold_novel` nothing novel is learned before a person released it."""
+    """With `hold_novel` nothing novel is learned before a person releases it."""
     await pump.make(admission="hold_novel")
     regime = (np.random.default_rng(0).normal(size=(60, 3)) * 0.1 + 70.0).tolist()
 

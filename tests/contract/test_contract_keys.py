@@ -1,4 +1,4 @@
-"""Who may do what, over a real socket and a real store: every scope, detector and route."""
+"""Who may do what, over a real socket and a real store: all scopes, detectors and routes."""
 
 import asyncio
 import re
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 PUMP = "/v1/detectors/pump"
 VECTORS = {"vectors": [[0, 0, 0]]}
 NOTHING = {"event": "1-1", "incident": "i1-1", "label": "1-1"}
-# What the design says; the document below must say the same.
+# What the design says; the document must say the same.
 EXPECTED = {
     ("GET", "/healthz"): None,
     ("GET", "/readyz"): None,
@@ -89,7 +89,7 @@ EXPECTED = {
     ("POST", "/v2/models/{name}/infer"): "score",
     ("POST", "/v2/models/{name}/versions/{number}/infer"): "score",
 }
-# What makes a request one that the route would serve, where it needs anything.
+# What makes a request valid for its route, if anything is needed.
 SENT: dict[str, Any] = {
     "/v1/detectors/{name}/score": VECTORS,
     "/v1/detectors/{name}/normal": VECTORS,
@@ -104,12 +104,12 @@ SENT: dict[str, Any] = {
 
 
 def bearer(secret: str) -> dict[str, str]:
-    """Return the header that presents a key."""
+    """Return the header with a key."""
     return {"authorization": f"Bearer {secret}"}
 
 
 async def key(api: Running, scopes: set[str], detectors: set[str] | None, **more: Any) -> str:
-    """Store a key as the command line does; return it and let this process know it."""
+    """Store a key as the command line does; return it once this process knows it."""
     secret = new_secret()
     grant = Grant.of(
         secret.encode(),
@@ -125,13 +125,13 @@ async def key(api: Running, scopes: set[str], detectors: set[str] | None, **more
 
 @pytest.fixture
 async def guarded(store_url: str, versions: tuple[Version, Version]) -> AsyncIterator[Running]:
-    """Serve `pump` and `press` at version 1, to nobody without a key; the client is an admin."""
+    """Serve `pump` and `press` at version 1, with keys required; the client is an admin."""
     async with running(store_url, poll_seconds=0.1) as api:
         for name in ("pump", "press"):
             await api.make(name)
             await api.learn(versions[0], name)
             await api.serving(1, name)
-        # The first key is an admin: while there is none, everybody is.
+        # The first key is an admin: until then the service is open.
         api.http.headers.update(bearer(await key(api, set(Scope), None)))
         yield api
 
@@ -139,7 +139,7 @@ async def guarded(store_url: str, versions: tuple[Version, Version]) -> AsyncIte
 async def ask(
     api: Running, method: str, path: str, detector: str = "pump", **sent: Any
 ) -> httpx.Response:
-    """Send what the route would serve to a service that has `pump` and `press`."""
+    """Send a valid request for a route of a service that has `pump` and `press`."""
     await api.http.put(PUMP, json={})
     if "{key}" in path:
         made = await api.http.post("/v1/keys", json=SENT["/v1/keys"])
@@ -158,18 +158,19 @@ async def ask(
             if endless.is_error:
                 await endless.aread()
                 return endless
-            return httpx.Response(endless.status_code, text="")  # it has no end to be read to
+            # the stream never ends, so it cannot be read whole
+            return httpx.Response(endless.status_code, text="")
     return await api.http.request(method, path, content=content, **sent)
 
 
 def path_of(path: str, detector: str) -> str:
-    """Return the path as the document has it."""
+    """Return the path as the OpenAPI document writes it."""
     del detector
     return path.replace("/v9", "/{entry}").replace("/i1-1", "/{incident}")
 
 
 async def operations(api: Running) -> dict[tuple[str, str], str | None]:
-    """Return what the OpenAPI document says that each operation needs."""
+    """Return the scope that each operation has in the OpenAPI document."""
     document = (await api.http.get("/openapi.json")).json()
     return {
         (method.upper(), path): " or ".join(one["key"][0] for one in operation["security"])
@@ -181,7 +182,7 @@ async def operations(api: Running) -> dict[tuple[str, str], str | None]:
 
 
 async def test_every_operation_needs_what_the_design_says(guarded: Running) -> None:
-    """The OpenAPI document names the scope of each, and what is answered without it."""
+    """The OpenAPI document names the scope of each operation, and its answer without a key."""
     assert await operations(guarded) == EXPECTED
     document = (await guarded.http.get("/openapi.json")).json()
     for (method, path), scope in EXPECTED.items():
@@ -190,10 +191,10 @@ async def test_every_operation_needs_what_the_design_says(guarded: Running) -> N
 
 
 async def test_every_scope_on_every_detector_and_route(guarded: Running) -> None:
-    """403 without the scope, 404 for a detector that the key is not for, else neither.
+    """Without the scope 403; for a detector that the key does not cover 404; otherwise neither.
 
-    A detector that there is not and one that the key is not for are answered alike. `ghost` is in
-    the keys' lists and nowhere else; `press` is there and in no list.
+    A missing detector and one that the key does not cover have the same answer. `ghost` is in the
+    keys' lists and does not exist; `press` exists and is in no list.
     """
     keys = {scope: await key(guarded, {scope}, {"pump", "ghost"}) for scope in Scope}
     cells = 0
@@ -209,12 +210,12 @@ async def test_every_scope_on_every_detector_and_route(guarded: Running) -> None
             whole = whole or path.startswith("/v1/keys")
             if scope not in needed.split(" or ") or whole:
                 assert answer.status_code == 403, where
-                # Errors of the Open Inference Protocol are one text.
+                # An error of the Open Inference Protocol is one text.
                 named = path.startswith("/v2") or answer.json()["scope"] in needed.split(" or ")
                 assert named, where
                 assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
             elif name == "press" or (name == "ghost" and (method, path) not in PUTS):
-                # A model without a version, which a detector of this name just was, is 409.
+                # 409: the detector of this name was deleted just now, so the model has no version.
                 unknown = {404, 409} if path.startswith("/v2") else {404}
                 assert answer.status_code in unknown, where
                 assert path.startswith(("/v2", "/v1/templates")) or answer.json() == {
@@ -229,7 +230,7 @@ async def test_every_scope_on_every_detector_and_route(guarded: Running) -> None
                     assert answer.json()["type"] == "/problems/not-found", where
             if name == "ghost":
                 await guarded.http.delete("/v1/detectors/ghost")
-    # Of 48 operations that need a key, 11 are about no single detector.
+    # Of 48 operations that need a key, 11 are not about one detector.
     assert cells == len(Scope) * (3 * 40 + 11)
 
 
@@ -237,7 +238,7 @@ PUTS = {("PUT", "/v1/detectors/{name}"), ("PUT", "/v1/templates/{name}")}
 
 
 async def test_keys_for_all_detectors(guarded: Running) -> None:
-    """A key without a list is for every detector and for the service; its scope still counts."""
+    """A key without a list is valid for every detector and the service; its scopes still count."""
     keys = {scope: await key(guarded, {scope}, None) for scope in Scope}
     for (method, path), needed in (await operations(guarded)).items():
         for scope in Scope:
@@ -249,7 +250,7 @@ async def test_keys_for_all_detectors(guarded: Running) -> None:
 
 
 async def test_no_key_and_wrong_keys(guarded: Running) -> None:
-    """Both are 401 with a challenge, on every route but the open ones."""
+    """No key or a wrong key is 401 with a challenge, on every route that needs one."""
     secret = await key(guarded, set(Scope), None)
     wrong = (
         {},
@@ -293,7 +294,7 @@ async def test_no_key_and_wrong_keys(guarded: Running) -> None:
 
 
 async def test_a_listing_shows_what_the_key_is_for(guarded: Running) -> None:
-    """Other detectors are not in it."""
+    """A list shows only the detectors that the key covers."""
     secret = await key(guarded, {"read"}, {"pump"})
     listed = (await guarded.http.get("/v1/detectors", headers=bearer(secret))).json()
     assert [one["name"] for one in listed["detectors"]] == ["pump"]
@@ -302,7 +303,7 @@ async def test_a_listing_shows_what_the_key_is_for(guarded: Running) -> None:
 
 
 async def test_keys_over_http(guarded: Running) -> None:
-    """A key is shown once, listed without itself, works at once, and is revoked within 2 s."""
+    """A key is shown once, listed without its secret, works at once, and is revoked within 2 s."""
     asked = {"name": "press 7", "scopes": ["score"], "detectors": ["pump"]}
     made = await guarded.http.post("/v1/keys", json=asked)
     assert made.status_code == 201
@@ -337,7 +338,7 @@ async def test_keys_over_http(guarded: Running) -> None:
 
 
 async def test_keys_have_an_audit_trail(guarded: Running) -> None:
-    """Who made and revoked which key, chained as a detector's trail is, and never the secret."""
+    """The audit trail of keys says who made and revoked which key, and has no secret."""
     asked = {"name": "press/7 ü", "scopes": ["score"], "detectors": ["pump"]}
     made = (await guarded.http.post("/v1/keys", json=asked)).json()
     await guarded.http.delete(f"/v1/keys/{made['id']}")
@@ -357,12 +358,12 @@ async def test_keys_have_an_audit_trail(guarded: Running) -> None:
 
 
 def running_too(api: Running, **settings: Any) -> Any:
-    """Serve the same store from another process's application."""
+    """Serve the same store from another application."""
     return running(api.parts.settings.redis_url, poll_seconds=0.1, **settings)
 
 
 async def test_a_first_key_made_over_http_can_make_others(store_url: str) -> None:
-    """While there is none everybody is let in; one that could not make another is refused."""
+    """Without keys everybody may make one; a first key that cannot make others is refused."""
     async with running(store_url, poll_seconds=0.1) as api:
         refused = await api.http.post("/v1/keys", json={"name": "a", "scopes": ["read"]})
         assert refused.status_code == 409
@@ -371,14 +372,14 @@ async def test_a_first_key_made_over_http_can_make_others(store_url: str) -> Non
         assert (await api.http.get("/v1/keys")).status_code == 401
         secret = bearer(made.json()["key"])
         assert (await api.http.get("/v1/keys", headers=secret)).status_code == 200
-        # Without its last key the service stays shut: it does not open under anyone's hand.
+        # Without its last key the service stays closed.
         gone = await api.http.delete(f"/v1/keys/{made.json()['id']}", headers=secret)
         assert gone.status_code == 204
         assert (await api.http.get("/v1/keys")).status_code == 401
 
 
 async def test_limits_of_a_key(guarded: Running) -> None:
-    """Its rate is refused with 429 and Retry-After on either way, its body size with 413."""
+    """Above its rate a key gets 429 with Retry-After on both ways, and above its body size 413."""
     secret = await key(guarded, {"score", "read"}, None, requests_per_second=2.0)
     mine = {"headers": bearer(secret), "json": VECTORS}
     answers = [await guarded.http.post(f"{PUMP}/score", **mine) for _ in range(4)]
@@ -408,7 +409,7 @@ async def test_limits_of_a_key(guarded: Running) -> None:
 
 
 async def test_keys_without_the_store(own_store: Any, versions: tuple[Version, Version]) -> None:
-    """Keys in memory go on working; a process that starts meanwhile lets nobody in but its own."""
+    """Keys in memory stay valid without the store; a process that starts then answers 503."""
     async with running(own_store.url, poll_seconds=0.1) as api:
         await api.make()
         await api.learn(versions[0])
@@ -430,7 +431,7 @@ async def test_keys_without_the_store(own_store: Any, versions: tuple[Version, V
 
 
 async def test_an_emptied_store_opens_nothing(own_store: Any) -> None:
-    """Keys that the store merely lost stay good; revoking counts again from the next change."""
+    """Keys that the store lost stay valid until the next change of keys; nobody else gets in."""
     from redis import Redis
 
     async with running(own_store.url, poll_seconds=0.05) as api:
@@ -457,7 +458,7 @@ async def test_an_emptied_store_opens_nothing(own_store: Any) -> None:
 
 
 async def test_keys_from_files(own_store: Any, tmp_path: Any) -> None:
-    """They work with and without the store, and shut the service from the start."""
+    """Keys from files work with and without the store, and require keys from the start on."""
     admin, metrics = tmp_path / "admin", tmp_path / "metrics"
     admin.write_text("a" * 40 + "\n")
     metrics.write_text("m" * 40)
@@ -475,7 +476,7 @@ async def test_keys_from_files(own_store: Any, tmp_path: Any) -> None:
 
 
 def test_a_route_without_a_scope_ends_the_start() -> None:
-    """Deny by default: whoever adds a route says what it needs."""
+    """A process does not start if a route declares no scope."""
     app = create_app(Settings(redis_url="unix:///nowhere"))
     assert sum(1 for _ in guarded_routes(app)) == len(EXPECTED) + 7  # the document, and the pages
     app.get("/open")(lambda: None)
@@ -484,7 +485,7 @@ def test_a_route_without_a_scope_ends_the_start() -> None:
 
 
 def test_a_route_says_once_what_it_needs() -> None:
-    """Two guards could contradict each other."""
+    """A route with two guards is refused: they could contradict each other."""
     app = create_app(Settings(redis_url="unix:///nowhere"))
     app.get("/two", dependencies=[needs(Scope.READ), needs(Scope.ADMIN)])(lambda: None)
     with pytest.raises(TypeError, match="/two"):
@@ -492,7 +493,7 @@ def test_a_route_says_once_what_it_needs() -> None:
 
 
 async def test_beyond_this_machine_nobody_is_let_in_without_keys(store_url: str) -> None:
-    """Bound elsewhere, or told nothing else, the service starts shut."""
+    """Without keys and without `insecure`, a service that others can reach is closed."""
     async with running(store_url, host="0.0.0.0") as api:
         assert (await api.http.get("/v1/detectors")).status_code == 401
     async with running(store_url, host="0.0.0.0", insecure=True) as api:
@@ -505,7 +506,7 @@ async def test_beyond_this_machine_nobody_is_let_in_without_keys(store_url: str)
 
 
 async def test_a_key_costs_the_lane_nothing_but_a_look(guarded: Running) -> None:
-    """The lane serves keys too: what it serves is not seen by the application's routes."""
+    """The fast lane serves requests with keys too: they never reach the application's routes."""
     secret = await key(guarded, {"score"}, {"pump"})
     seen = []
     scoring = guarded.parts.scoring
@@ -522,7 +523,7 @@ async def test_a_key_costs_the_lane_nothing_but_a_look(guarded: Running) -> None
 
 
 def test_no_route_takes_a_url_or_a_path() -> None:
-    """Nothing that a client names is opened or fetched: no parameter and no field is for that."""
+    """No parameter and no field is a URL or a path: a client cannot make the service open one."""
     document = create_app(Settings(redis_url="unix:///nowhere")).openapi()
     names = set(fields(DetectorConfig().to_dict()))
     for kind in (

@@ -1,4 +1,4 @@
-"""No input, however malformed, gives a 5xx, an answer that is no problem, or an echo."""
+"""Malformed input never gives a 5xx, an answer that is no problem document, or an echo."""
 
 import asyncio
 import itertools
@@ -35,7 +35,7 @@ TYPES = ["application/json", "application/octet-stream", "application/x-npy", "\
 
 
 async def test_nasty_requests(pump: Running) -> None:
-    """Every route, with every nasty body, as every content type."""
+    """Every route refuses every malformed body, in every content type."""
     gate = asyncio.Semaphore(8)
 
     async def ask(route: tuple[str, str], body: bytes, kind: str) -> None:
@@ -64,7 +64,7 @@ async def test_nasty_requests(pump: Running) -> None:
     ],
 )
 async def test_nasty_framing(pump: Running, head: bytes) -> None:
-    """Broken HTTP is answered 4xx or its connection closed; the process goes on."""
+    """Broken HTTP gets a 4xx or a closed connection; the process continues."""
     reader, writer = await asyncio.open_connection("127.0.0.1", pump.port)
     writer.write(head.replace(b"%s", PUMP.encode()))
     await writer.drain()
@@ -77,7 +77,7 @@ async def test_nasty_framing(pump: Running, head: bytes) -> None:
 
 
 async def test_configs_in_another_encoding(pump: Running) -> None:
-    """What Windows tools write is named wherever a body is JSON, not called malformed."""
+    """JSON in an encoding that Windows tools write is refused with the encoding's name."""
     for method, path in [("PUT", "/v1/detectors/other"), ("PATCH", PUMP), ("POST", "/v1/keys")]:
         for text, words in [("utf-8-sig", "byte order mark"), ("utf-16", "UTF-16")]:
             headers = {"content-type": "application/json"}
@@ -88,7 +88,7 @@ async def test_configs_in_another_encoding(pump: Running) -> None:
 
 
 async def test_what_is_no_row_is_short(pump: Running) -> None:
-    """Configs and decisions are read in the event loop, so they are shorter than rows may be."""
+    """Bodies that hold no rows have a smaller limit, because the event loop reads them."""
     names = b",".join(b'"f%d"' % i for i in range(65_537))
     for method, path, body, status in [
         ("PUT", "/v1/detectors/other", b" " * 9_000_000 + b"{}", 413),

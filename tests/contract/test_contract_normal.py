@@ -19,7 +19,7 @@ BATCH = {"vectors": [[1, 2, 3], [4, 5, 6]]}
 
 
 async def test_batch_is_buffered(api: Running) -> None:
-    """A batch is answered 202 with what was stored; the first fixes the dimension."""
+    """A batch is answered 202 with what was stored; the first batch fixes the dimension."""
     await api.make()
     answer = await api.http.post(f"{PUMP}/normal", json=BATCH)
     assert answer.status_code == 202
@@ -37,7 +37,7 @@ async def test_batch_is_buffered(api: Running) -> None:
 
 
 async def test_octets_before_the_dimension(api: Running) -> None:
-    """Octet-stream says no dimension: 422 as long as the detector has none."""
+    """Octet-stream does not say the dimension: it is 422 while the detector has none."""
     await api.make()
     octets = {"content-type": "application/octet-stream"}
     answer = await api.http.post(f"{PUMP}/normal", content=b"\0" * 24, headers=octets)
@@ -48,7 +48,7 @@ async def test_octets_before_the_dimension(api: Running) -> None:
 
 
 async def test_retry_stores_nothing_twice(api: Running) -> None:
-    """The same matrix under a key gets the first answer again; another one is 422."""
+    """The same matrix under the same key gets the first answer again; another matrix is 422."""
     await api.make()
     key = {"idempotency-key": "k-1"}
     first = (await api.http.post(f"{PUMP}/normal", json=BATCH, headers=key)).json()
@@ -64,21 +64,21 @@ async def test_retry_stores_nothing_twice(api: Running) -> None:
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256, b"\xc3\xa9"])
 async def test_bad_keys(api: Running, key: str | bytes) -> None:
-    """A key is 1 to 255 visible ASCII characters."""
+    """An idempotency key has 1 to 255 visible ASCII characters."""
     await api.make()
     answer = await api.http.post(f"{PUMP}/normal", json=BATCH, headers=[(b"idempotency-key", key)])
     assert answer.status_code == 400
 
 
 async def test_full_buffer(store_url: str) -> None:
-    """Past the bound: 429 with Retry-After, and nothing stored."""
+    """A batch beyond the bound is 429 with Retry-After, and nothing is stored."""
     async with running(store_url, buffer_max_vectors=32) as api:
         await api.make()
         await api.http.post(f"{PUMP}/normal", json={"vectors": [[0, 0]] * 31})
         answer = await api.http.post(f"{PUMP}/normal", json={"vectors": [[0, 0]] * 2})
         assert answer.status_code == 429
         assert int(answer.headers["retry-after"]) > 0
-        # What would not fit an empty buffer either is not worth a retry.
+        # A batch that would not fit an empty buffer is not worth a retry.
         answer = await api.http.post(f"{PUMP}/normal", json={"vectors": [[0, 0]] * 33})
         assert (answer.status_code, "retry-after" in answer.headers) == (413, False)
         assert (await api.http.get(PUMP)).json()["buffered"] == 31
@@ -102,7 +102,7 @@ async def test_bad_batches(api: Running) -> None:
 
 
 async def test_events_and_feedback(pump: Running) -> None:
-    """Anomalies become events; labels by event or vector are kept, normals buffered."""
+    """Anomalies become events; labels by event or by vector are kept, and normals are buffered."""
     vectors = [[0, 0, 0], [60, 60, 60]]
     scored = (await pump.http.post(f"{PUMP}/score", json={"vectors": vectors})).json()
     assert scored["is_anomaly"] == [False, True]
@@ -128,9 +128,10 @@ async def test_events_and_feedback(pump: Running) -> None:
 
 
 async def test_feedback_moves_the_threshold(pump: Running) -> None:
-    """Under the policy `labels`, between the labelled scores, towards their middle.
+    """Under the policy `labels` the threshold lies between the labelled scores, near their middle.
 
-    A factor of ten in p is the farthest; status says how many labels there are and are needed.
+    It moves by at most a factor of ten in p; status says how many labels there are and how many are
+    needed.
     """
     config = {"threshold": {"labels": {"miss": 10, "false_alarm": 1}}}
     assert (await pump.http.put(PUMP, json=config)).status_code == 200
@@ -166,14 +167,14 @@ async def test_feedback_moves_the_threshold(pump: Running) -> None:
     ],
 )  # fmt: skip
 async def test_bad_feedback(pump: Running, body: Any, status: int) -> None:
-    """Labels of nothing, or of two things, are refused."""
+    """Feedback that names no label, or both an event and vectors, is refused."""
     answer = await pump.http.post(f"{PUMP}/feedback", json=body)
     assert answer.status_code == status, answer.text
     assert "4171" not in answer.text
 
 
 async def test_quarantine(pump: Running, versions: tuple[Version, Version]) -> None:
-    """A parked experience is listed, released or discarded once, and then gone."""
+    """A parked experience is listed, and can be released or discarded once."""
     path = f"{PUMP}/quarantine"
     await pump.learn(versions[1], good=False)
     (entry,) = (await pump.http.get(path)).json()["quarantine"]
@@ -191,7 +192,7 @@ async def test_quarantine(pump: Running, versions: tuple[Version, Version]) -> N
 
 
 async def test_reviews_of_nobody(api: Running) -> None:
-    """Everything below an unknown detector is 404."""
+    """Every route below an unknown detector is 404."""
     for path in ("events", "quarantine", "drift"):
         assert (await api.http.get(f"/v1/detectors/no/{path}")).status_code == 404
     label = {"labels": [{"label": "normal", "vector": [1]}]}
@@ -201,7 +202,7 @@ async def test_reviews_of_nobody(api: Running) -> None:
 
 
 async def test_drift(pump: Running) -> None:
-    """Drift starts as `none`; the monitor's document is shown, and that no worker renews it."""
+    """Drift starts as `none`; then the monitor's document is shown, and that it is stale."""
     assert (await pump.http.get(f"{PUMP}/drift")).json()["state"] == "none"
     stores = pump.parts.stores
     monitor = await stores.leases.seize("pump", 30, "monitor")

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what it says is what the service answers, and clients come of it."""
+"""The OpenAPI document matches the service's answers, and generated clients work."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ X = [[0.1, 0.2, 0.3], [40.0, 40.0, 40.0]]
 
 
 def validator(name: str) -> jsonschema.Draft202012Validator:
-    """Return what checks a document against a component schema."""
+    """Return a function that checks a document against a component schema."""
     schema = {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}
     return jsonschema.Draft202012Validator(schema)
 
@@ -34,7 +34,7 @@ def operations() -> dict[str, dict[str, Any]]:
 
 
 def test_operation_ids_are_short_and_unique():
-    """A generated client has one function of a short name for each operation."""
+    """Every operation has a short, unique id, which names the function of a generated client."""
     ids = [one["operationId"] for path in DOCUMENT["paths"].values() for one in path.values()]
     assert len(ids) == len(set(ids))
     assert max(map(len, ids)) <= 24
@@ -42,7 +42,7 @@ def test_operation_ids_are_short_and_unique():
 
 @pytest.mark.parametrize("name", operations())
 def test_every_json_answer_has_a_type(name: str):
-    """No success is a bare object: it names a component schema, and its example is one."""
+    """Every successful answer names a component schema, and its example fits the schema."""
     for status, response in operations()[name]["responses"].items():
         content = response.get("content", {})
         for media, said in content.items():
@@ -57,7 +57,7 @@ def test_every_json_answer_has_a_type(name: str):
 
 
 def test_a_used_up_rate_is_told_from_a_full_buffer():
-    """Only routes that store something may answer that there is no room."""
+    """Only routes that store something document that the buffer is full."""
     full = {
         name
         for name, one in operations().items()
@@ -67,7 +67,7 @@ def test_a_used_up_rate_is_told_from_a_full_buffer():
 
 
 def test_the_committed_document_is_this_one():
-    """docs/openapi.json is what a process of this release serves; `make docs` writes it."""
+    """docs/openapi.json equals the document that a process of this release serves."""
     assert json.loads((ROOT / "docs" / "openapi.json").read_text()) == DOCUMENT
 
 
@@ -125,7 +125,7 @@ ASKED: tuple[tuple[str, str, str, Any], ...] = (
 
 @pytest.mark.anyio
 async def test_answers_are_of_the_types_that_they_are_said_to_be(rich: Running):
-    """What a running service answers passes the component schema of its route."""
+    """The answers of a running service fit the component schemas of their routes."""
     for name, method, path, body in ASKED:
         answer = await rich.http.request(method, path, json=body)
         expected = {"Problem": {404, 422}, "InferenceError": {404}}.get(name, {200, 201, 202})
@@ -135,7 +135,7 @@ async def test_answers_are_of_the_types_that_they_are_said_to_be(rich: Running):
 
 
 def tool(name: str) -> str:
-    """Return the path of a generator: of this environment, or of one of its own."""
+    """Return the path of a generator, from this environment or from its own."""
     beside = (Path(sys.executable).parent, ROOT / ".venv-clients" / "bin")
     for folder in beside:
         found = shutil.which(name, path=str(folder))
@@ -145,7 +145,7 @@ def tool(name: str) -> str:
 
 
 def generate(*command: str, cwd: Path) -> None:
-    """Run a generator; what it warns of is no failure."""
+    """Run a generator; its warnings are no failure."""
     done = subprocess.run(
         command, cwd=cwd, check=False, capture_output=True, text=True, timeout=120
     )
@@ -156,7 +156,7 @@ def generate(*command: str, cwd: Path) -> None:
 async def test_a_generated_client_speaks_to_the_service(
     rich: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """openapi-python-client makes a typed client of the document, which reads a status."""
+    """openapi-python-client generates a typed client, which can read a status."""
     (tmp_path / "openapi.json").write_text(json.dumps(DOCUMENT))
     command = (tool("openapi-python-client"), "generate", "--path", "openapi.json", "--meta")
     generate(*command, "none", "--output-path", "generated", cwd=tmp_path)
@@ -182,7 +182,7 @@ async def test_a_generated_client_speaks_to_the_service(
 async def test_generated_types_take_what_is_answered(
     rich: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """datamodel-code-generator makes pydantic models, which read status and answer."""
+    """datamodel-code-generator generates pydantic models, which accept a status and an answer."""
     (tmp_path / "openapi.json").write_text(json.dumps(DOCUMENT))
     command = (tool("datamodel-codegen"), "--input", "openapi.json", "--input-file-type", "openapi")
     kind = ("--output-model-type", "pydantic_v2.BaseModel", "--output", "generated_types.py")

@@ -1,4 +1,4 @@
-"""What a service without keys refuses: requests of foreign web pages, and hosts that are not it."""
+"""What a service without keys refuses: requests of foreign web pages, and foreign hosts."""
 
 import asyncio
 import re
@@ -66,7 +66,7 @@ LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch
 
 
 async def every_change(api: Running) -> list[tuple[str, str, Any]]:
-    """Return a request for every documented route that is no GET, with the document's example."""
+    """Return a request for every documented route that is not GET, with the document's example."""
     known = {"name": "pump", "number": "1", "entry": "v1", "key": "any"}
     found = [*CHANGES]
     for path, operations in (await api.http.get("/openapi.json")).json()["paths"].items():
@@ -82,7 +82,7 @@ async def every_change(api: Running) -> list[tuple[str, str, Any]]:
 async def send(
     api: Running, method: str, path: str, body: Any, headers: dict[str, str]
 ) -> httpx.Response:
-    """Send what a page could: JSON as it should be, so that nothing but the origin is wrong."""
+    """Send what a web page could send: valid JSON, so that only the origin is wrong."""
     content = None if body is None else orjson.dumps(body)
     typed = {} if body is None else {"content-type": "application/json"}
     return await api.http.request(method, path, content=content, headers=typed | headers)
@@ -92,13 +92,13 @@ async def send(
 async def test_foreign_requests_are_refused_whatever_they_ask(
     pump: Running, headers: dict[str, str]
 ) -> None:
-    """Every method and path answers 403 `foreign-origin` that says what to set, with no effect."""
+    """A foreign request to any route is 403 `foreign-origin` and has no effect."""
     before = (await pump.http.get(PUMP)).json()
     for method, path, body in await every_change(pump) + READS:
         answer = await send(pump, method, path, body, headers)
         assert answer.status_code == 403, (method, path, answer.text)
         if method != "HEAD":
-            # The Open Inference Protocol has a form of its own for what is wrong.
+            # An error of the Open Inference Protocol has its own form.
             kind = answer.json().get("type")
             assert kind == "/problems/foreign-origin" or path.startswith("/v2/")
             assert ("ANAMNESIS_ALLOWED_HOSTS" in answer.text) == ("host" in headers)
@@ -109,7 +109,7 @@ async def test_foreign_requests_are_refused_whatever_they_ask(
 
 
 async def test_own_requests_are_served(pump: Running) -> None:
-    """Clients that are no browser, the address bar and pages of this service are served."""
+    """Requests of other clients, of the address bar and of the service's own pages are served."""
     for headers in OWN:
         answer = await send(pump, "POST", f"{PUMP}/score", VECTORS, headers)
         assert answer.status_code == 200, (headers, answer.text)
@@ -120,7 +120,7 @@ async def test_own_requests_are_served(pump: Running) -> None:
 
 
 async def test_hosts_can_be_allowed(store_url: str) -> None:
-    """ANAMNESIS_ALLOWED_HOSTS adds names; `insecure` checks the host only where names are set."""
+    """ANAMNESIS_ALLOWED_HOSTS adds names; with `insecure` the host is checked only if it is set."""
     evil, good = {"host": "evil.example"}, {"host": "Pumps.Example:80"}
     page = {"origin": "http://evil.example"}
     for insecure, names, statuses in (
@@ -135,7 +135,7 @@ async def test_hosts_can_be_allowed(store_url: str) -> None:
 
 
 async def test_keys_guard_instead(pump: Running, store_url: str) -> None:
-    """Once there is a key, it decides; host and origin do not, on either way."""
+    """Once there is a key, the key decides and host and origin do not, on both ways."""
     asked = {"name": "first", "scopes": ["admin", "score"]}
     made = await pump.http.post("/v1/keys", json=asked)
     key = {"authorization": f"Bearer {made.json()['key']}"}
@@ -147,7 +147,7 @@ async def test_keys_guard_instead(pump: Running, store_url: str) -> None:
 
 @pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", ""])
 async def test_bodies_have_the_type_of_their_route(pump: Running, kind: str | None) -> None:
-    """A body of another type, or of none, is 415 on every route that takes one."""
+    """A body of another content type, or of none, is 415 on every route that takes one."""
     before = (await pump.http.get(PUMP)).json()
     for method, path, body in CHANGES:
         if method == "DELETE":
@@ -161,7 +161,7 @@ async def test_bodies_have_the_type_of_their_route(pump: Running, kind: str | No
 
 
 async def test_a_lost_body_stands_for_nothing(pump: Running) -> None:
-    """An empty body is refused wherever a body decides something; `retrain` needs none."""
+    """An empty body is refused on every route where it decides something; `retrain` needs none."""
     config = {"keep_learned_seconds": 604800, "retrain": {"paused": True}}
     assert (await pump.http.put(PUMP, json=config)).status_code == 200
     before = (await pump.http.get(PUMP)).json()
@@ -210,13 +210,14 @@ Promise.all(tried).then(() => fetch("/done", {method: "POST", body: String(tried
 
 @asynccontextmanager
 async def page(text: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
-    """Serve `text` on another port of this machine; the event is set once its script is done."""
+    """Serve `text` on another port of this machine; the event is set when its script is done."""
     done = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             line = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0]
-        except asyncio.IncompleteReadError:  # the browser opens connections that it does not use
+        # the browser opens connections that it then does not use
+        except asyncio.IncompleteReadError:
             writer.close()
             return
         body = b"" if line.startswith(b"POST") else text.encode()
@@ -238,7 +239,7 @@ async def page(text: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
 async def test_a_foreign_page_in_a_real_browser_changes_nothing(
     pump: Running, versions: tuple[Version, Version], tmp_path: Path
 ) -> None:
-    """Chromium, on a page of another port, tries every mutating route: none has an effect."""
+    """A page of another port tries every mutating route in Chromium, and none has an effect."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
         pytest.skip("no chromium on this machine")

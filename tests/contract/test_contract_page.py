@@ -1,4 +1,4 @@
-"""The page as HTML: first paint, empty states, files, and who sees what."""
+"""The page as HTML: first paint, empty states, files, and access."""
 
 import asyncio
 import re
@@ -40,7 +40,7 @@ async def test_the_first_paint_holds_data(pump: Running, versions: tuple[Version
 
 
 async def test_a_drift_is_explained(pump: Running):
-    """The panel says what the state of drift asks for, also where no feature moved."""
+    """The panel says what to do about each drift state, also if no feature moved."""
     drift = msgspec.json.encode(Drift("degraded"))
     await pump.parts.stores.redis.set(Keys("pump").drift, drift)
     page = (await pump.http.get("/detectors/pump")).text
@@ -48,7 +48,7 @@ async def test_a_drift_is_explained(pump: Running):
 
 
 async def test_pages_run_nothing_but_their_own_files(pump: Running):
-    """Every script and style comes from this service, under an address that is cached for ever."""
+    """Every script and style comes from this service, at an address that may be cached for ever."""
     for path in ("/", "/detectors/pump", "/login", "/docs"):
         page = await pump.http.get(path)
         assert "default-src 'self'" in page.headers["content-security-policy"]
@@ -63,7 +63,7 @@ async def test_pages_run_nothing_but_their_own_files(pump: Running):
 
 
 async def test_names_are_shown_as_text(api: Running):
-    """What a client named a feature is never markup."""
+    """The name that a client gave a feature is shown as text, never as markup."""
     await api.make("pump", features=["<script>alert(1)</script>", "b"])
     page = (await api.http.get("/detectors/pump")).text
     assert "<script>alert" not in page
@@ -87,7 +87,7 @@ async def test_a_key_of_one_detector_sees_that_detector_alone(guarded: Running):
 
 
 async def test_an_open_page_hears_of_changes(pump: Running, versions: tuple[Version, Version]):
-    """The stream names a detector whose state changed."""
+    """The stream of an open page names a detector whose state changed."""
     async with pump.http.stream("GET", "/v1/stream", timeout=60) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
         lines = stream.aiter_lines()

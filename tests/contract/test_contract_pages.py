@@ -1,4 +1,4 @@
-"""Lists: whole where nothing is asked, else in pages, newest first, detectors by name."""
+"""Lists are complete by default, or come in pages: newest first, detectors by name."""
 
 from itertools import chain
 
@@ -14,7 +14,7 @@ PUMP = "/v1/detectors/pump"
 
 
 async def pages(http: httpx.AsyncClient, path: str, what: str, of: str, limit: int) -> list[list]:
-    """Return what each page holds, until one has no `next`."""
+    """Return the content of each page until one has no `next`."""
     found: list[list] = []
     after: dict[str, str] = {}
     while True:
@@ -28,7 +28,7 @@ async def pages(http: httpx.AsyncClient, path: str, what: str, of: str, limit: i
 
 
 async def test_detectors_are_paged_by_name(api: Running) -> None:
-    """A detector that was deleted meanwhile still says where the next page begins."""
+    """Detectors are paged by name, also after the detector that `after` names was deleted."""
     for name in "cabed":
         await api.make(name)
     path = "/v1/detectors"
@@ -42,7 +42,7 @@ async def test_detectors_are_paged_by_name(api: Running) -> None:
 async def test_versions_are_paged_newest_first(
     pump: Running, versions: tuple[Version, Version]
 ) -> None:
-    """Without a page they are all there, oldest first."""
+    """Versions are paged with the newest first; without pages all are listed, oldest first."""
     for _ in range(4):
         await pump.learn(versions[0])
     found = await pages(pump.http, f"{PUMP}/versions", "versions", "version", 2)
@@ -54,7 +54,7 @@ async def test_versions_are_paged_newest_first(
 async def test_quarantine_and_keys_are_paged_newest_first(
     pump: Running, versions: tuple[Version, Version]
 ) -> None:
-    """So is whatever else is a list; the audit trail stays oldest first."""
+    """Quarantine and keys are paged with the newest first; the audit trail stays oldest first."""
     for _ in range(3):
         await pump.learn(versions[0], good=False)
     whole = (await pump.http.get(f"{PUMP}/quarantine")).json()["quarantine"]
@@ -68,14 +68,14 @@ async def test_quarantine_and_keys_are_paged_newest_first(
 @pytest.mark.parametrize("path", ["", "/pump/versions", "/pump/quarantine", "/pump/audit"])
 @pytest.mark.parametrize("limit", ["0", "1001", "x", "-1"])
 async def test_a_limit_is_a_whole_number(pump: Running, path: str, limit: str) -> None:
-    """Up to a thousand."""
+    """`limit` is a whole number up to a thousand."""
     answer = await pump.http.get(f"/v1/detectors{path}", params={"limit": limit})
     assert answer.status_code == 422
     assert "`limit`" in answer.json()["detail"]
 
 
 async def test_what_after_names_must_be_there(pump: Running) -> None:
-    """Else nobody could tell what follows it."""
+    """`after` must name an existing entry, because otherwise the next page is unknown."""
     for path in ("versions", "quarantine"):
         answer = await pump.http.get(f"{PUMP}/{path}", params={"after": "nobody"})
         assert answer.status_code == 422

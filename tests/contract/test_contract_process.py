@@ -1,4 +1,4 @@
-"""Health, metrics, documentation, errors, and life without the store."""
+"""Health, metrics, documentation, errors, and service without the store."""
 
 import signal
 import time
@@ -52,7 +52,7 @@ async def test_unknown_paths_and_methods(api: Running) -> None:
 
 
 async def test_head(api: Running) -> None:
-    """What takes GET takes HEAD; what does not, does not."""
+    """Every route with GET has HEAD, and no other route has it."""
     for path in ("/healthz", "/readyz", "/metrics", "/v1/detectors"):
         assert (await api.http.head(path)).status_code == 200, path
     assert (await api.http.head(f"{PUMP}/score")).status_code == 405
@@ -99,7 +99,7 @@ async def test_openapi_documents_every_route(api: Running) -> None:
 
 
 async def test_metrics(pump: Running) -> None:
-    """A scrape has what was scored, what is loaded and what the store holds."""
+    """A scrape has the scored rows, the loaded versions and the store's counts."""
     vectors = [[0, 0, 0], [60, 60, 60]]
     await pump.http.post(f"{PUMP}/score", json={"vectors": vectors})
     page = (await pump.http.get("/metrics")).text
@@ -123,7 +123,7 @@ async def test_metrics(pump: Running) -> None:
 
 
 async def test_store_away(own_store: Any, versions: tuple[Version, Version]) -> None:
-    """Without its store a process scores on, and answers everything else 503 within 1 s."""
+    """Without its store a process still scores, and answers all else with 503 within 1 s."""
     async with running(own_store.url, poll_seconds=0.2) as api:
         await api.make()
         await api.learn(versions[0])
@@ -146,7 +146,7 @@ async def test_store_away(own_store: Any, versions: tuple[Version, Version]) -> 
                 took = time.monotonic() - started
                 assert answer.status_code == 503, (method, path, answer.text)
                 assert answer.headers["retry-after"], (method, path)
-                assert took < 1.2, (method, path, took)  # 1 s, and a busy machine
+                assert took < 1.2, (method, path, took)  # 1 s, plus the delay of a busy machine
             scored = await api.http.post(f"{PUMP}/score", json=ZEROS)
             assert (scored.status_code, scored.json()["version"]) == (200, 1)
             assert (await api.http.post(f"{PUMP}/score?version=1", json=ZEROS)).status_code == 200
@@ -161,7 +161,7 @@ async def test_store_away(own_store: Any, versions: tuple[Version, Version]) -> 
 
 
 async def test_start_without_a_store(own_store: Any) -> None:
-    """A process starts without its store, says so, and recovers when the store comes."""
+    """A process starts without its store, reports this, and recovers when the store comes."""
     own_store.kill()
     async with running(own_store.url, poll_seconds=0.2) as api:
         assert (await api.http.get("/healthz")).status_code == 200
@@ -178,7 +178,7 @@ async def test_start_without_a_store(own_store: Any) -> None:
 
 
 async def test_emptied_store(own_store: Any, versions: tuple[Version, Version]) -> None:
-    """A store that lost everything is no reason to stop serving; a metric tells."""
+    """If the store loses everything, the process continues to serve, and a metric reports it."""
     async with running(own_store.url, poll_seconds=0.2) as api:
         await api.make()
         await api.learn(versions[0])
@@ -195,7 +195,7 @@ async def test_emptied_store(own_store: Any, versions: tuple[Version, Version]) 
 
 
 async def test_weak_store(own_store: Any) -> None:
-    """A store that can lose acknowledged writes is refused at start, unless that is allowed."""
+    """A store that can lose acknowledged writes is refused at start, unless a setting allows it."""
     own_store.kill()
     own_store.start("--appendfsync", "everysec")
     app = create_app(Settings(redis_url=own_store.url))
@@ -207,7 +207,7 @@ async def test_weak_store(own_store: Any) -> None:
 
 
 async def test_work_counts_what_is_due(api: Running) -> None:
-    """What a batch or a person makes due is counted until a worker has taken it."""
+    """A retraining that is due, by batch or by hand, is counted until a worker takes it."""
     await api.make(retrain={"min_vectors": 64})
     assert (await api.http.get("/v1/work")).json() == {
         "due": 0, "running": 0, "oldest_seconds": 0.0

@@ -1,4 +1,4 @@
-"""What the first release stored is read, shown as it was, and gone on from."""
+"""What the first release stored is read, shown unchanged, and used further."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -30,7 +30,7 @@ TYPES = {
 
 @pytest.fixture
 async def old(store_url: str, redis: Redis) -> AsyncIterator[Running]:
-    """Serve what the first release stored, as its administrator."""
+    """Serve the store of the first release, as its administrator."""
     await restore(redis)
     async with running(store_url, poll_seconds=0.2) as api:
         api.http.headers["authorization"] = f"Bearer {ANSWERS['admin_key']}"
@@ -43,7 +43,7 @@ async def old(store_url: str, redis: Redis) -> AsyncIterator[Running]:
 
 
 def kept(was: Any, now: Any, path: str = "") -> list[str]:
-    """Return where `now` differs from `was`; a later release may say more."""
+    """Return where `now` differs from `was`; a later release may have more fields."""
     if isinstance(was, dict) and isinstance(now, dict):
         return [
             found
@@ -62,7 +62,7 @@ def kept(was: Any, now: Any, path: str = "") -> list[str]:
 async def test_everything_is_shown_as_it_was(old: Running) -> None:
     """Status, versions, events, quarantine, drift, audit trail and API keys answer as before.
 
-    And each is of the type that OpenAPI names.
+    Each answer fits the type that OpenAPI names.
     """
     for name, answers in ANSWERS["detectors"].items():
         for path, was in answers.items():
@@ -92,7 +92,7 @@ async def test_its_keys_open_what_they_opened(old: Running) -> None:
 
 
 async def test_a_batch_sent_before_is_not_stored_again(old: Running) -> None:
-    """An Idempotency-Key of the first release still stands for its first answer."""
+    """An Idempotency-Key of the first release still gives its first answer."""
     rows = np.random.default_rng(0).normal(size=(300, 3)).astype("<f4")
     headers = {
         "authorization": f"Bearer {ANSWERS['line_key']}",
@@ -109,7 +109,7 @@ async def test_a_batch_sent_before_is_not_stored_again(old: Running) -> None:
 
 
 async def test_learning_goes_on(old: Running, versions: tuple[Version, Version]) -> None:
-    """What is held back is decided on, the buffer is learned, the next version is the next."""
+    """Held rows can be decided, the buffer is learned, and the next version has the next number."""
     before = ANSWERS["detectors"]["pump"][""]
     (entry,) = ANSWERS["detectors"]["pump"]["/quarantine"]["quarantine"]
     path = f"{PUMP}/quarantine/{entry['id']}"
@@ -130,7 +130,7 @@ async def test_learning_goes_on(old: Running, versions: tuple[Version, Version])
 
 
 async def test_what_was_parked_and_revoked_stays_so(old: Running) -> None:
-    """A rejected version may be promoted by hand, a revoked one not; its data can be released."""
+    """A rejected version may be promoted, a revoked one may not; parked data can be released."""
     (entry,) = ANSWERS["detectors"]["parked"]["/quarantine"]["quarantine"]
     refused = await old.http.put("/v1/detectors/fan/champion", json={"version": 2})
     assert refused.status_code in {409, 410}, refused.text
@@ -146,17 +146,17 @@ async def test_what_was_parked_and_revoked_stays_so(old: Running) -> None:
 
 
 async def test_a_deletion_leaves_nothing(old: Running) -> None:
-    """Everything of a detector goes but its audit trail and the tombstone."""
+    """A deletion removes everything of a detector except its audit trail and the tombstone."""
     redis = old.parts.stores.redis
     assert (await old.http.delete(PUMP)).status_code == 204
     keys = Keys("pump")
     left = {key.decode() for key in await redis.keys("*{pump}*")}
-    answers = {key for key in left if ":idempotency:" in key}  # of before there was a list of them
+    answers = {key for key in left if ":idempotency:" in key}  # from before this list existed
     assert left - answers == {keys.audit, keys.tombstone}
 
 
 def test_the_disk_cache_is_served_from(tmp_path: Path) -> None:
-    """The champions kept on disk by the first release are restored as they were."""
+    """Champions in the first release's disk cache are restored unchanged."""
     files(tmp_path)
     found = {one.name: one for one in DiskCache(tmp_path, Artifacts(2**24)).restore()}
     assert {name: (one.number, one.generation) for name, one in found.items()} == {

@@ -1,4 +1,4 @@
-"""A store restored from an older copy: what it gives a number again is told apart."""
+"""A store that is restored from an older copy gives numbers a second time; they are told apart."""
 
 import hashlib
 from typing import Any
@@ -24,7 +24,7 @@ OCTETS = {"content-type": "application/octet-stream"}
 
 
 async def scores(api: Running, query: str = "") -> list[float]:
-    """Return the scores of ROWS, by the champion or by what `query` pins."""
+    """Return the scores of ROWS, by the champion or by the version that `query` pins."""
     answer = await api.http.post(f"{PUMP}/score{query}", json=ROWS)
     assert answer.status_code == 200, answer.text
     found: list[float] = answer.json()["scores"]
@@ -32,7 +32,7 @@ async def scores(api: Running, query: str = "") -> list[float]:
 
 
 def expected(version: Version) -> list[float]:
-    """Return what `version` scores ROWS."""
+    """Return the scores that `version` gives ROWS."""
     return version.score(np.float32(ROWS["vectors"])).tolist()
 
 
@@ -60,7 +60,7 @@ async def test_the_same_numbers_for_another_champion(
 async def test_a_decision_after_a_restore_counts(
     pump: Running, versions: tuple[Version, Version]
 ) -> None:
-    """The newer champion serves on, which status says, until somebody decides something."""
+    """The newer champion stays in service, and status says so, until somebody moves it."""
     redis = pump.parts.stores.redis
     await pump.learn(versions[1])
     await pump.serving(2)
@@ -86,7 +86,7 @@ async def test_a_decision_after_a_restore_counts(
 async def test_the_same_revision_for_another_config(
     pump: Running, versions: tuple[Version, Version]
 ) -> None:
-    """Revision 2 is made twice, and the second config decides."""
+    """Revision 2 is made twice, and the second config counts."""
     redis = pump.parts.stores.redis
     copy = await copied(redis)
     await pump.make(threshold={"fpr": 0.02})
@@ -104,7 +104,7 @@ async def test_the_same_revision_for_another_config(
 async def test_the_same_number_for_another_pinned_version(
     pump: Running, versions: tuple[Version, Version]
 ) -> None:
-    """Version 2 is imported twice, and a pinned request gets the second."""
+    """Version 2 is imported twice, and a pinned request gets the second one."""
     redis = pump.parts.stores.redis
     copy = await copied(redis)
     for version in (versions[1], versions[0]):
@@ -122,7 +122,7 @@ async def test_the_same_number_for_another_pinned_version(
 
 @pytest.mark.parametrize("noticed", [False, True])
 async def test_the_same_revision_for_other_keys(api: Running, noticed: bool) -> None:
-    """A key deleted after the restore opens nothing, nor does one that the copy did not have."""
+    """A key deleted after the restore is refused, and so is a key that the copy does not have."""
     await api.make()
     admin = await key(api, set(Scope), None)
     other = await key(api, {"read"}, None)
@@ -153,7 +153,7 @@ async def test_the_same_revision_for_other_keys(api: Running, noticed: bool) -> 
 async def test_a_training_on_a_lost_champion_is_fenced(
     pump: Running, versions: tuple[Version, Version]
 ) -> None:
-    """The generation is as it was taken, and the champion is another: nothing is promoted."""
+    """If the champion is another one in the same generation, nothing is promoted."""
     stores = pump.parts.stores
     copy = await copied(stores.redis)
     await pump.learn(versions[1])

@@ -1,4 +1,4 @@
-"""Un-learning over HTTP: the answers of the contract."""
+"""Revocation over HTTP: the answers of the contract."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ ZEROS = {"vectors": [[0, 0, 0]]}
 
 
 async def settle(api: Running, version: Version) -> None:
-    """Do what a worker does: promote `version` for what is buffered."""
+    """Do a worker's steps: promote `version` for the buffered vectors."""
     stores = api.parts.stores
     lease = await stores.leases.acquire("pump", 30.0)
     assert lease is not None
@@ -37,14 +37,14 @@ async def send(api: Running, seed: int, n: int = 40, **headers: str) -> str:
 
 
 async def revoke(api: Running, **what: object) -> dict:
-    """Return the answer to a revocation that is done."""
+    """Return the answer to a completed revocation."""
     answer = await api.http.post(f"{PUMP}/revoke", json=what)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
 async def test_a_key_is_taken_back(store_url: str, versions: tuple[Version, Version]) -> None:
-    """From real keys, over a real socket: the dry run says what then is done."""
+    """The data of a key is revoked over a real socket, and the dry run predicts the result."""
     async with running(store_url, poll_seconds=0.1) as api:
         api.http.headers.update(bearer(await key(api, {"admin", "ingest", "read", "score"}, None)))
         bad = bearer(await key(api, {"ingest"}, {"pump"}))
@@ -78,7 +78,7 @@ async def test_a_key_is_taken_back(store_url: str, versions: tuple[Version, Vers
 
 
 async def test_nothing_clean_is_left(pump: Running, versions: tuple[Version, Version]) -> None:
-    """409, and all serves on; where it is asked for nothing does, until something is learned."""
+    """Without a clean version the answer is 409; on request the champion is removed."""
     record = (await pump.http.get(f"{PUMP}/versions/1")).json()
     batch = record["experience"]["batches"][0]
     answer = await pump.http.post(f"{PUMP}/revoke", json={"batch": batch})
@@ -100,7 +100,7 @@ async def test_nothing_clean_is_left(pump: Running, versions: tuple[Version, Ver
 async def test_the_other_processes_unload_it(
     store_url: str, versions: tuple[Version, Version], tmp_path
 ) -> None:
-    """A version that is revoked serves nowhere, not from a disk either."""
+    """Every process unloads a revoked version, from its disk cache too."""
     async with running(store_url, poll_seconds=0.2) as api:
         await api.make()
         await api.learn(versions[0])
@@ -115,7 +115,7 @@ async def test_the_other_processes_unload_it(
 
 
 async def test_what_is_refused(pump: Running) -> None:
-    """Neither or both, what nobody sent, a detector that is not there."""
+    """A request for both or neither, an unknown sender, or an unknown detector is refused."""
     path = f"{PUMP}/revoke"
     for body in (
         {},

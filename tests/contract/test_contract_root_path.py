@@ -1,4 +1,4 @@
-"""Behind a proxy that shows the service under a path and takes it away."""
+"""A service behind a proxy that adds a path prefix for clients and strips it."""
 
 import re
 
@@ -15,7 +15,7 @@ _LINK = re.compile(r'(?:href|src|action|data-path|data-then)="([^"]*)"')
 
 
 async def test_every_link_leads_under_the_prefix(store_url: str, tmp_path) -> None:
-    """Pages, redirects, cookie, docs and locations; what a browser follows comes back."""
+    """Pages, redirects, cookie, docs and locations contain the prefix, and all links work."""
     key = tmp_path / "key"
     key.write_text(KEY)
     async with running(store_url, root_path=f"{ROOT}/", admin_key_file=key) as api:

@@ -17,7 +17,7 @@ JSON = {"content-type": "application/json"}
 
 
 def npy(array: np.ndarray) -> bytes:
-    """Return what numpy.save writes."""
+    """Return the bytes that numpy.save writes."""
     stream = io.BytesIO()
     np.save(stream, array)
     return stream.getvalue()
@@ -77,7 +77,7 @@ async def test_binary_answer(pump: Running) -> None:
 
 
 async def test_explanations(pump: Running) -> None:
-    """`explain=k` adds the k largest contributions, with value seen and expected."""
+    """`explain=k` adds the k largest contributions, with the value and the expected value."""
     answer = await pump.http.post(PATH + "?explain=2", json={"vectors": [[0, 90, 1]]})
     ((first, second),) = answer.json()["attributions"]
     assert list(first) == ["feature", "contribution", "value", "expected"]
@@ -88,7 +88,7 @@ async def test_explanations(pump: Running) -> None:
 
 
 async def test_pinned_version(pump: Running, versions: tuple[Version, Version]) -> None:
-    """`version=n` scores with that version, under today's policy; the champion stays."""
+    """`version=n` scores with that version under the present policy; the champion stays."""
     await pump.learn(versions[1])
     await pump.serving(2)
     now = (await pump.http.post(PATH, json={"vectors": X.tolist()})).json()
@@ -103,7 +103,7 @@ async def test_pinned_version(pump: Running, versions: tuple[Version, Version]) 
 
 
 async def test_pins_of_what_is_not_there(pump: Running, versions: tuple[Version, Version]) -> None:
-    """A pin on an unknown version is 404, on a pruned one 410."""
+    """A pin of an unknown version is 404, of a pruned one 410."""
     answer = await pump.http.post(PATH + "?version=7", json={"vectors": X.tolist()})
     assert answer.status_code == 404
     number = await pump.learn(versions[1], good=False)
@@ -114,7 +114,7 @@ async def test_pins_of_what_is_not_there(pump: Running, versions: tuple[Version,
 
 
 async def test_no_version_yet(api: Running) -> None:
-    """Before the first version: 409 with the vectors that are buffered and needed."""
+    """Before the first version the answer is 409, with the buffered and the needed vectors."""
     await api.make()
     await api.http.post("/v1/detectors/pump/normal", json={"vectors": [[1, 2, 3]] * 5})
     answer = await api.http.post(PATH, json={"vectors": X.tolist()})
@@ -134,7 +134,7 @@ async def test_unknown_detector(api: Running) -> None:
 
 @pytest.mark.parametrize("accept", ["application/json", "*/*", "text/html", "application/*;q=0.1"])
 async def test_json_is_the_default_answer(pump: Running, accept: str) -> None:
-    """Whoever does not prefer octet-stream gets JSON."""
+    """The answer is JSON unless the client prefers octet-stream."""
     answer = await pump.http.post(PATH, json={"vectors": X.tolist()}, headers={"accept": accept})
     assert answer.headers["content-type"] == "application/json"
 
@@ -184,7 +184,7 @@ async def test_json_is_the_default_answer(pump: Running, accept: str) -> None:
     ],
 )
 async def test_bad_vectors(pump: Running, body: bytes, row: int | None, column: int | None) -> None:
-    """What is not a matrix of finite float32 is 422, naming row and column, repeating nothing."""
+    """A body that is no matrix of finite float32 is 422 with row and column, and is not echoed."""
     answer = await pump.http.post(PATH, content=body, headers=JSON)
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
@@ -197,7 +197,7 @@ async def test_bad_vectors(pump: Running, body: bytes, row: int | None, column: 
 
 @pytest.mark.parametrize("field", ["sources", "timestamps", "records", "ids", "context_rows"])
 async def test_fields_beside_the_vectors(pump: Running, field: str) -> None:
-    """A field beside the vectors that holds what it cannot is refused by its name."""
+    """A wrong value in a field beside the vectors is refused with the field's name."""
     answer = await pump.http.post(PATH, json={"vectors": X.tolist(), field: [[1], 2]})
     assert answer.status_code == 422
     assert field in answer.json()["detail"]
@@ -222,7 +222,7 @@ async def test_fields_beside_the_vectors(pump: Running, field: str) -> None:
     ],
 )
 async def test_bad_binary_vectors(pump: Running, kind: str, body: bytes) -> None:
-    """Binary bodies that are no finite matrix of the detector's dimension are 422."""
+    """A binary body that is no finite matrix of the detector's dimension is 422."""
     answer = await pump.http.post(PATH, content=body, headers={"content-type": kind})
     assert answer.status_code == 422, answer.text
 
@@ -231,7 +231,7 @@ async def test_bad_binary_vectors(pump: Running, kind: str, body: bytes) -> None
     "kind", ["application/vnd.apache.arrow.file", "text/tsv", "application/x-pickle", "x", ""]
 )
 async def test_types_that_are_not_built(pump: Running, kind: str) -> None:
-    """Another content type is 415 and lists those that are read."""
+    """Another content type is 415, with a list of the supported ones."""
     answer = await pump.http.post(PATH, content=b"x", headers={"content-type": kind})
     assert answer.status_code == 415
     assert answer.json()["supported"] == [
@@ -249,13 +249,13 @@ async def test_types_that_are_not_built(pump: Running, kind: str) -> None:
     ],
 )  # fmt: skip
 async def test_bad_queries(pump: Running, query: str) -> None:
-    """A parameter that is no whole number from 1 is 422."""
+    """A parameter that is no whole number from 1 on is 422."""
     answer = await pump.http.post(f"{PATH}?{query}", json={"vectors": X.tolist()})
     assert answer.status_code == 422, answer.text
 
 
 async def test_body_over_the_limit(pump: Running) -> None:
-    """A body of 100 MB is 413, whether it says its length or comes in chunks."""
+    """A body of 100 MB is 413, with a Content-Length or in chunks."""
     chunk = b"1" * 2**20
 
     async def chunks() -> object:
@@ -271,7 +271,7 @@ async def test_body_over_the_limit(pump: Running) -> None:
 
 
 async def test_large_batches_take_the_same_way(pump: Running) -> None:
-    """A batch that is scored in a thread gets the same numbers, and its errors the same place."""
+    """A batch that is scored in a thread gets the same numbers, and errors name the same place."""
     rows = np.random.default_rng(0).normal(size=(20_000, 3)).astype(np.float32)
     answer = await pump.http.post(
         PATH, content=npy(rows), headers={"content-type": "application/x-npy"}

@@ -1,4 +1,4 @@
-"""Signed versions: write access to the store alone changes nobody's model."""
+"""Signed versions: write access to the store alone cannot change the model."""
 
 from pathlib import Path
 
@@ -21,12 +21,12 @@ PUMP = "/v1/detectors/pump"
 
 
 async def learn(api: Running, version: Version, seal: Seal) -> int:
-    """Do what a worker with this seal does."""
+    """Do a worker's steps with this seal."""
     return await api.learn(version, **seal.sign("pump", version.to_bytes()))
 
 
 async def failures(api: Running) -> float:
-    """Return how many versions this process could not load, by its metrics."""
+    """Return how many versions this process could not load, from its metrics."""
     page = (await api.http.get("/metrics")).text
     name = 'anamnesis_artifact_failures_total{detector="pump"} '
     return sum(float(line.removeprefix(name)) for line in page.splitlines() if name in line)
@@ -35,7 +35,7 @@ async def failures(api: Running) -> float:
 async def test_a_foreign_model_is_not_served(
     store_url: str, versions: tuple[Version, Version], tmp_path: Path
 ) -> None:
-    """Promoted by whoever writes to the store, it is refused: the signed version serves on."""
+    """A foreign version in the store is refused, and the signed version stays in service."""
     private, public = signing_pair(tmp_path, "ours")
     foreign, _ = signing_pair(tmp_path, "foreign")
     ours = Seal.of(Settings(signing_key_file=private))
@@ -59,7 +59,7 @@ async def test_a_foreign_model_is_not_served(
             assert pinned.status_code == 410
             by_hand = await api.http.put(f"{PUMP}/champion", json={"version": number})
             assert by_hand.status_code == 410
-            # Nor does a worker learn from it, or its child would be signed.
+            # No worker learns from it either, because the next version would then be signed.
             worker = Worker(Settings(trusted_keys_file=public), api.parts.stores.redis, store_url)
             await api.parts.stores.buffer.ingest("pump", np.zeros((40, 3), np.float32))
             for _ in range(ATTEMPTS):
@@ -72,7 +72,7 @@ async def test_a_foreign_model_is_not_served(
 async def test_imports_are_signed_where_there_is_a_key(
     store_url: str, versions: tuple[Version, Version], tmp_path: Path
 ) -> None:
-    """A process that could not sign what it takes refuses it."""
+    """A process that cannot sign an imported version refuses the import."""
     private, public = signing_pair(tmp_path, "ours")
     data = versions[0].to_bytes()
     async with running(store_url, poll_seconds=0.1, trusted_keys_file=public) as api:

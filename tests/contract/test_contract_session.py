@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 @asynccontextmanager
 async def logged_in(api: Running, secret: str) -> AsyncIterator[tuple[httpx.AsyncClient, str]]:
-    """Give a client with the cookie of a session, and what it sends with changes."""
+    """Return a client with a session cookie, and the headers that changes need."""
     async with httpx.AsyncClient(base_url=str(api.http.base_url)) as client:
         answer = await client.post("/v1/session", json={"key": secret})
         assert answer.status_code == 201, answer.text
@@ -25,7 +25,7 @@ async def logged_in(api: Running, secret: str) -> AsyncIterator[tuple[httpx.Asyn
 
 
 async def test_a_session_stands_for_its_key(guarded: Running, versions: tuple[Version, Version]):
-    """The cookie lets in what the key may do, changes need the token, logout ends it."""
+    """The cookie allows what the key allows, changes need the token, logout ends the session."""
     secret = await key(guarded, {Scope.READ, Scope.ADMIN}, {"pump"})
     async with logged_in(guarded, secret) as (client, token):
         cookie = client.cookies.jar
@@ -50,7 +50,7 @@ async def test_a_session_stands_for_its_key(guarded: Running, versions: tuple[Ve
 
 
 async def test_wrong_keys_and_bodies_open_no_session(guarded: Running):
-    """An unknown key is 401, a body that is none is 422, and neither is repeated."""
+    """An unknown key is 401, an invalid body is 422, and neither is echoed."""
     for body, status in (
         ({"key": "nobody-knows-this"}, 401), ({}, 422), ({"key": 7}, 422), ({"key": ""}, 422),
         ({"key": "with space"}, 422), ({"key": "a", "more": 1}, 422),
@@ -61,7 +61,7 @@ async def test_wrong_keys_and_bodies_open_no_session(guarded: Running):
 
 
 async def test_a_revoked_key_ends_its_sessions(guarded: Running):
-    """Whoever logged in with a key is out when the key is deleted."""
+    """When a key is deleted, its sessions end."""
     secret = await key(guarded, {Scope.READ}, None)
     async with logged_in(guarded, secret) as (client, _):
         assert (await client.get(PUMP)).status_code == 200
@@ -76,7 +76,7 @@ async def test_a_revoked_key_ends_its_sessions(guarded: Running):
 
 
 async def test_without_keys_nobody_logs_in(api: Running):
-    """A service without keys says that there is nothing to log in to."""
+    """Without keys a login is refused, with the reason."""
     answer = await api.http.post("/v1/session", json={"key": "any"})
     assert answer.status_code == 422
     assert "no API keys" in answer.json()["detail"]

@@ -1,4 +1,4 @@
-"""Swaps under load: nothing fails, nothing goes back, nothing is mixed."""
+"""Swaps under load: no request fails, generations never go back, no answer mixes two versions."""
 
 import asyncio
 from pathlib import Path
@@ -16,7 +16,7 @@ PUMP = "/v1/detectors/pump"
 
 
 async def test_swaps_under_load(pump: Running, versions: tuple[Version, Version]) -> None:
-    """Every answer during 60 swaps is 200, of one version, and never older than one before."""
+    """During 60 swaps every answer is 200, from one version, and never from an older one."""
     await pump.learn(versions[1])
     await pump.serving(2)
     X = np.array([[0, 0, 0], [1, 2, 3]], np.float32)
@@ -49,7 +49,7 @@ async def test_swaps_under_load(pump: Running, versions: tuple[Version, Version]
 async def test_champions_are_loaded_on_demand(
     own_store: Any, versions: tuple[Version, Version], tmp_path: Path
 ) -> None:
-    """With a bound, a status says what is loaded; without the store what is cold is 503."""
+    """With a bound on memory the status says what is loaded; loading needs the store."""
     settings = {"loaded_bytes": 2**20, "cache_dir": tmp_path, "poll_seconds": 0.1}
     async with running(own_store.url, **settings) as api:
         for name in ("pump", "press"):

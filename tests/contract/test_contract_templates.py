@@ -1,4 +1,4 @@
-"""Templates: detectors that the first normal batch of an entity makes."""
+"""Templates: the first normal batch of an entity creates its detector."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ OCTETS = {"content-type": "application/octet-stream", "accept": "application/oct
 
 
 async def test_a_template_is_made_read_and_deleted(api: Running) -> None:
-    """201, then 200 with the config in full; 404 where there is none; names are plain."""
+    """PUT answers 201, then 200 with the config in full; an unknown template is 404."""
     assert (await api.http.get(TEMPLATE)).status_code == 404
     made = await api.http.put(TEMPLATE, json=CONFIG)
     assert (made.status_code, made.json()) == (201, parse(CONFIG).to_dict())
@@ -44,7 +44,7 @@ async def test_a_template_is_made_read_and_deleted(api: Running) -> None:
 
 
 async def test_the_first_normal_batch_makes_an_entity(api: Running) -> None:
-    """With the template's config of then; a bad batch makes nothing, and what is left is 409."""
+    """An entity gets the template's config of that moment; a bad batch creates nothing."""
     await api.http.put(TEMPLATE, json=CONFIG)
     path = "/v1/detectors/pump:7"
     bad = await api.http.post(f"{path}/normal", json={"vectors": [[1.0, None]]})
@@ -62,7 +62,7 @@ async def test_the_first_normal_batch_makes_an_entity(api: Running) -> None:
     assert (await api.http.get(TEMPLATE)).status_code == 200
     assert (await api.http.delete(path)).status_code == 204
     assert (await api.http.delete(TEMPLATE)).status_code == 204
-    # Without the template nothing makes a detector.
+    # Without the template no detector is created.
     assert (await api.http.post(f"{path}/normal", json=ROWS)).status_code == 404
     assert (await api.http.put(path, json={})).status_code == 409
     assert (await api.http.post("/v1/detectors/pump:/normal", json=ROWS)).status_code == 404
@@ -72,7 +72,7 @@ async def test_the_first_normal_batch_makes_an_entity(api: Running) -> None:
 async def test_the_templates_detector_judges_until_an_entity_has_a_version(
     store_url: str, versions: tuple[Version, Version], fast_lane: bool
 ) -> None:
-    """Scoring makes nothing; the answer says who judged, in JSON and in binary."""
+    """Scoring creates nothing; the answer names the detector that judged, in JSON and in binary."""
     async with running(store_url, poll_seconds=0.2, fast_lane=fast_lane) as api:
         await api.http.put(TEMPLATE, json=CONFIG)
         path = "/v1/detectors/pump:7"
@@ -93,16 +93,16 @@ async def test_the_templates_detector_judges_until_an_entity_has_a_version(
         assert (await api.http.post(f"{path}/score", json=ROWS)).json() == judged.json()
         await api.learn(versions[1], "pump:7")
         await api.serving(1, "pump:7")
-        for _ in range(2):  # the second time the fast lane knows the head
+        for _ in range(2):  # the second time the fast lane remembers the head
             mine = (await api.http.post(f"{path}/score", json=ROWS)).json()
             assert (mine["detector"], "judged_by" in mine) == ("pump:7", False)
             assert mine["scores"] != own["scores"]
-        # One that is no template's judges for nobody.
+        # A detector that belongs to no template judges for no entity.
         assert (await api.http.post("/v1/detectors/other:1/score", json=ROWS)).status_code == 404
 
 
 async def test_a_key_for_a_template_is_for_its_entities(api: Running) -> None:
-    """And for nobody else's."""
+    """A key for a template is valid for its entities, and for no other detector."""
     await api.http.put(TEMPLATE, json=CONFIG)
     asked = {"name": "gateway", "scopes": ["ingest", "read"], "detectors": ["pump"]}
     admin = (await api.http.post("/v1/keys", json={"name": "me", "scopes": ["admin"]})).json()
@@ -119,7 +119,7 @@ async def test_a_key_for_a_template_is_for_its_entities(api: Running) -> None:
 
 
 async def test_entities_are_bounded_beside_detectors(store_url: str) -> None:
-    """They do not count against the bound of detectors, and have their own."""
+    """Entities have a bound of their own and do not count as detectors."""
     bounds = {"max_detectors": 1, "max_entities": 2}
     async with running(store_url, poll_seconds=0.2, **bounds) as api:
         await api.http.put(TEMPLATE, json=CONFIG)
@@ -133,7 +133,7 @@ async def test_entities_are_bounded_beside_detectors(store_url: str) -> None:
 
 
 async def test_another_process_hears_of_a_template(store_url: str, api: Running) -> None:
-    """By its next look at the store."""
+    """Another process knows a template after its next poll."""
     async with running(store_url, poll_seconds=0.2) as other:
         await api.http.put(TEMPLATE, json=CONFIG)
 
@@ -144,7 +144,7 @@ async def test_another_process_hears_of_a_template(store_url: str, api: Running)
 
 
 async def test_the_client_speaks_of_templates(api: Running) -> None:
-    """It makes, reads and deletes them."""
+    """The client creates, reads and deletes templates."""
 
     def speak() -> None:
         with Client(str(api.http.base_url)) as client:

@@ -1,4 +1,4 @@
-"""HTTPS for clients, TLS and a restricted user for the store, with certificates made here."""
+"""HTTPS for clients, TLS and a restricted user for the store, with certificates of the test."""
 
 import asyncio
 import shutil
@@ -27,11 +27,11 @@ pytestmark = pytest.mark.anyio
 
 PUMP = "/v1/detectors/pump"
 SCORE = {"vectors": [[0, 0, 0]]}
-PASSWORD = "s3cret-of/the@store"  # with what a URL would take for its own
+PASSWORD = "s3cret-of/the@store"  # with characters that a URL would interpret
 
 
 async def exercise(api: Running, versions: tuple[Version, Version]) -> None:
-    """Make, learn, score, list, delete."""
+    """Create, learn, score, list, delete."""
     await api.make()
     await api.learn(versions[0])
     await api.serving(1)
@@ -42,7 +42,7 @@ async def exercise(api: Running, versions: tuple[Version, Version]) -> None:
 
 
 async def test_https(store_url: str, versions: tuple[Version, Version], tmp_path: Path) -> None:
-    """Served with the certificate given, to whom trusts it, and to nobody in plain words."""
+    """HTTPS works with the given certificate for clients that trust it; plain HTTP does not."""
     cert, key = self_signed(tmp_path / "ours")
     other, _ = self_signed(tmp_path / "other")
     async with running(
@@ -67,7 +67,7 @@ async def test_https(store_url: str, versions: tuple[Version, Version], tmp_path
 
 
 async def too_slow(port: int, cert: Path) -> None:
-    """Send half a head, and be told that it was too slow."""
+    """Send half a head; expect 408."""
     context = ssl.create_default_context(cafile=cert)
     reader, writer = await asyncio.open_connection("localhost", port, ssl=context)
     writer.write(b"GET /healthz HTTP/1.1\r\nHost")
@@ -79,7 +79,7 @@ async def too_slow(port: int, cert: Path) -> None:
 
 @pytest.fixture
 def secured(tmp_path: Path) -> Iterator[tuple[int, Path]]:
-    """Run a server that takes TLS alone, and one user with what the service needs."""
+    """Run a server that accepts only TLS, with one user who has only the needed rights."""
     binary = shutil.which("redis-server")
     if binary is None:
         pytest.skip("no redis-server on this machine")
@@ -115,14 +115,14 @@ def _answers(port: int, cert: Path) -> bool:
     with BlockingRedis(host="localhost", port=port, ssl=True, **options) as client:
         try:
             return client.get("anamnesis:x") is None
-        except (RedisError, OSError):  # not there yet
+        except (RedisError, OSError):  # not listening yet
             return False
 
 
 async def test_a_store_with_tls_and_a_restricted_user(
     secured: tuple[int, Path], versions: tuple[Version, Version], tmp_path: Path
 ) -> None:
-    """The address names the user; password and authority come from files; all commands work."""
+    """The URL names the user, files hold password and authority, and all commands work."""
     port, cert = secured
     password = tmp_path / "password"
     password.write_text(PASSWORD + "\n")
@@ -138,7 +138,7 @@ async def test_a_store_with_tls_and_a_restricted_user(
 async def test_a_store_that_cannot_be_trusted_is_away(
     secured: tuple[int, Path], tmp_path: Path
 ) -> None:
-    """Another authority, no password, no TLS: the process waits, and lets nobody in meanwhile."""
+    """With a wrong authority, no password or no TLS, the process waits and admits nobody."""
     port, cert = secured
     other, _ = self_signed(tmp_path / "other")
     password = tmp_path / "password"

@@ -1,4 +1,4 @@
-"""How a request is found again: its trace in what it had learned, its name in the log."""
+"""How a request is found again: by its trace in the experience, by its id in the log."""
 
 import io
 import json
@@ -40,7 +40,7 @@ PARENT = "00f067aa0ba902b7"
 async def test_a_batch_keeps_its_trace(
     api: Running, headers: list[str], found: tuple[str, ...]
 ) -> None:
-    """A valid `traceparent` comes with the experience; any other is as none at all."""
+    """A valid `traceparent` is stored with the batch; an invalid one is ignored."""
     await api.make()
     named = [("traceparent", one) for one in headers]
     answer = await api.http.post(f"{PUMP}/normal", json=BATCH, headers=named)
@@ -53,7 +53,7 @@ async def test_a_batch_keeps_its_trace(
 async def test_rows_that_were_held_back_keep_their_trace(
     api: Running, versions: tuple[Version, Version]
 ) -> None:
-    """Released, they come with the trace of the request that sent them."""
+    """Rows that were held back and released keep the trace of the request that sent them."""
     await api.make(admission="quarantine")
     await api.learn(versions[0])
     await api.serving(1)
@@ -73,7 +73,7 @@ async def test_rows_that_were_held_back_keep_their_trace(
 
 @pytest.fixture
 def lines() -> Iterator[Any]:
-    """Log as a process does; give what reads the lines so far."""
+    """Log as a process does; yield a function that returns the lines so far."""
     root, written = logging.getLogger(), io.StringIO()
     handlers, level = root.handlers[:], root.level
     log.configure(Settings(log_format="json"), "api")
@@ -88,7 +88,7 @@ def lines() -> Iterator[Any]:
 async def test_every_answer_names_its_request(
     api: Running, lines: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the client's name where that will do, and so does what the log says of a failure."""
+    """Every answer has a request id, the client's if that is valid, and so has a failure's log."""
     await api.make()
     for given in ("job-7.a_B", "x" * 64):
         answer = await api.http.get("/nowhere", headers={"x-request-id": given})

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol below `/v2`: as a client of its own sees it, and byte by byte."""
+"""The Open Inference Protocol below `/v2`, with an outside client and byte by byte."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ OUTPUTS = ("score", "p_value", "severity", "is_anomaly")
 
 
 def document(**changed: Any) -> dict[str, Any]:
-    """Return a request in JSON for the rows of X, with `changed` in its tensor."""
+    """Return a JSON request for the rows of X, with `changed` fields in its tensor."""
     tensor = {"name": "vectors", "shape": [2, 3], "datatype": "FP32", "data": X.tolist()}
     return {"inputs": [{k: v for k, v in (tensor | changed).items() if v is not None}]}
 
@@ -39,7 +39,7 @@ def in_binary(rows: np.ndarray, datatype: str = "FP32", **request: Any) -> tuple
 
 
 async def outside(api: Running, work: Callable[[Any], T]) -> T:
-    """Return what NVIDIA's client gets, which waits for its answers in a thread."""
+    """Return the result of NVIDIA's client, which blocks and therefore runs in a thread."""
 
     def call() -> T:
         with triton.InferenceServerClient(f"127.0.0.1:{api.port}") as client:
@@ -56,7 +56,7 @@ async def ours(api: Running, X: np.ndarray) -> dict[str, Any]:
 
 
 def equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Compare the four columns, which must be the same numbers."""
+    """Fail unless the four columns are the same numbers."""
     columns = ("scores", "p_values", "severities", "is_anomaly")
     for name, column in zip(OUTPUTS, columns, strict=True):
         assert np.array_equal(np.asarray(found[name]), np.asarray(expected[column])), name
@@ -80,7 +80,7 @@ async def test_an_outside_client_scores(pump: Running, binary: bool):
 
 
 async def test_an_outside_client_asks_for_nothing_and_gets_all(pump: Running):
-    """Without outputs named, tritonclient gets all four in binary; a version can be pinned."""
+    """If no outputs are named, tritonclient gets all four in binary; a version can be pinned."""
 
     def work(client: Any) -> Any:
         tensor = triton.InferInput("vectors", list(X.shape), "FP32")
@@ -92,7 +92,7 @@ async def test_an_outside_client_asks_for_nothing_and_gets_all(pump: Running):
 
 
 async def test_an_outside_client_finds_its_way(pump: Running):
-    """Tritonclient's questions about server, model and repository are answered."""
+    """Tritonclient gets answers about server, model and repository."""
     await pump.make("idle")
 
     def work(client: Any) -> dict[str, Any]:
@@ -124,7 +124,7 @@ async def test_an_outside_client_finds_its_way(pump: Running):
 
 
 async def test_an_outside_client_is_told_what_is_wrong(pump: Running):
-    """Tritonclient raises with the status and our sentence."""
+    """Tritonclient raises an error with the status and the service's sentence."""
 
     def work(client: Any) -> str:
         tensor = triton.InferInput("vectors", [1, 2], "FP32")
@@ -142,7 +142,7 @@ async def test_an_outside_client_is_told_what_is_wrong(pump: Running):
     ("datatype", "dtype"), [("FP64", "<f8"), ("FP16", "<f2"), ("INT32", "<i4"), ("UINT8", "u1")]
 )
 async def test_other_numbers_are_taken(pump: Running, datatype: str, dtype: str):
-    """Tensors of other numeric types score as the same numbers in float32 do."""
+    """Tensors of other numeric types score like the same numbers in float32."""
     rows = np.array([[1, 2, 3]], dtype)
     body, headers = in_binary(rows, datatype)
     answer = await pump.http.post(f"{MODEL}/infer", content=body, headers=headers)
@@ -151,7 +151,7 @@ async def test_other_numbers_are_taken(pump: Running, datatype: str, dtype: str)
 
 
 async def test_nested_and_flat_are_the_same(pump: Running):
-    """Rows may be nested or one after the other."""
+    """Rows may be nested lists or one flat list."""
     nested = await pump.http.post(f"{MODEL}/infer", json=document())
     flat = await pump.http.post(f"{MODEL}/infer", json=document(data=X.ravel().tolist()))
     assert nested.json() == flat.json()
@@ -159,7 +159,7 @@ async def test_nested_and_flat_are_the_same(pump: Running):
 
 
 async def test_outputs_are_those_asked_for(pump: Running):
-    """Only what is asked for is answered, each output in the form asked for."""
+    """Only the requested outputs are answered, each in the requested form."""
     wanted = [{"name": "is_anomaly", "parameters": {"binary_data": True}}, {"name": "score"}]
     answer = await pump.http.post(f"{MODEL}/infer", json=document() | {"outputs": wanted})
     size = int(answer.headers[LENGTH])
@@ -171,7 +171,7 @@ async def test_outputs_are_those_asked_for(pump: Running):
 
 
 async def test_a_large_tensor_leaves_the_event_loop(pump: Running):
-    """A tensor of a hundred thousand rows is answered like a small one."""
+    """A tensor of a hundred thousand rows is answered correctly, outside the event loop."""
     rows = np.tile(X, (50_000, 1))
     body, headers = in_binary(rows)
     answer = await pump.http.post(f"{MODEL}/infer", content=body, headers=headers)
@@ -181,7 +181,7 @@ async def test_a_large_tensor_leaves_the_event_loop(pump: Running):
 
 
 async def test_what_it_scores_is_counted(pump: Running):
-    """Rows that come by the protocol are in the metrics like all others."""
+    """Rows that are scored by the protocol count in the metrics like all others."""
     await pump.http.post(f"{MODEL}/infer", json=document())
     page = (await pump.http.get("/metrics")).text
     assert 'anamnesis_vectors_scored_total{detector="pump"} 2.0' in page
@@ -215,7 +215,7 @@ BAD: dict[str, tuple[int, Any]] = {
 
 @pytest.mark.parametrize("what", BAD)
 async def test_bad_requests_have_the_protocol_s_errors(pump: Running, what: str):
-    """What is wrong is one sentence under `error`, and never a 5xx."""
+    """An error is one sentence under `error`, and never a 5xx."""
     status, body = BAD[what]
     sent = {"content": body} if isinstance(body, bytes) else {"json": body}
     answer = await pump.http.post(f"{MODEL}/infer", **sent)
@@ -225,7 +225,7 @@ async def test_bad_requests_have_the_protocol_s_errors(pump: Running, what: str)
 
 @pytest.mark.parametrize("length", ["", "x", "-1", "99999", "٣", "1e3", "9" * 20])
 async def test_a_bad_length_is_refused(pump: Running, length: str):
-    """The header of the extension is a length inside the body."""
+    """The header with the JSON length must be a length inside the body."""
     headers = {LENGTH.encode(): length.encode()}
     body = json.dumps(document()).encode()
     answer = await pump.http.post(f"{MODEL}/infer", content=body, headers=headers)
@@ -233,7 +233,7 @@ async def test_a_bad_length_is_refused(pump: Running, length: str):
 
 
 async def test_bytes_that_the_shape_does_not_ask_for_are_refused(pump: Running):
-    """Binary data must have the size that shape, datatype and parameter say."""
+    """Binary data must have the size that shape, datatype and parameter give."""
     body, headers = in_binary(X)
     answer = await pump.http.post(f"{MODEL}/infer", content=body + b"x", headers=headers)
     assert answer.status_code == 400
@@ -241,7 +241,7 @@ async def test_bytes_that_the_shape_does_not_ask_for_are_refused(pump: Running):
 
 
 async def test_what_is_not_there_has_the_protocol_s_errors(pump: Running):
-    """Unknown models, versions, paths and methods are errors of the protocol too."""
+    """Unknown models, versions, paths and methods have the protocol's errors, too."""
     for method, path, status in (
         ("GET", "/v2/models/nobody", 404),
         ("GET", f"{MODEL}/versions/9", 404),
@@ -266,7 +266,7 @@ async def test_another_type_of_body_is_refused(pump: Running):
 
 
 async def test_keys_decide_what_a_client_sees(store_url: str, versions: tuple[Version, Version]):
-    """A model needs a key with the scope `score` for it; others are as if they were not there."""
+    """A model needs a key with the scope `score` for it; other models look absent."""
     async with running(store_url, poll_seconds=0.2) as api:
         await api.make()
         await api.make("other")
@@ -295,7 +295,7 @@ async def test_keys_decide_what_a_client_sees(store_url: str, versions: tuple[Ve
 async def test_a_gap_is_taken_where_the_detector_imputes(
     api: Running, versions: tuple[Version, Version]
 ):
-    """Null and NaN stand for what was not observed, where the config says so."""
+    """Null and NaN stand for missing values if the config imputes."""
     await api.make(missing="impute")
     await api.learn(versions[0])
     await api.serving(1)
@@ -311,7 +311,7 @@ async def test_a_gap_is_taken_where_the_detector_imputes(
 
 
 async def test_many_tensors_are_refused_before_they_are_decoded(pump: Running) -> None:
-    """A million tensors in one body would hold up every other request while they are decoded."""
+    """A body with a million tensors is refused before it is decoded."""
     tensor = b'{"name": "vectors", "shape": [1, 3], "datatype": "FP32", "data": [0, 0, 0]},'
     headers = {"content-type": "application/json"}
     body = b'{"inputs": [' + tensor * 17 + b"no JSON"

@@ -19,7 +19,7 @@ ZEROS = {"vectors": [[0, 0, 0]]}
 
 
 async def test_records(pump: Running, versions: tuple[Version, Version]) -> None:
-    """Versions are listed with what became of them, and described one by one."""
+    """Versions are listed with their states, and shown one by one."""
     await pump.learn(versions[1], good=False)
     found = (await pump.http.get(f"{PUMP}/versions")).json()["versions"]
     assert [(one["version"], one["state"]) for one in found] == [(1, "champion"), (2, "rejected")]
@@ -33,7 +33,7 @@ async def test_records(pump: Running, versions: tuple[Version, Version]) -> None
 
 
 async def test_rollback(pump: Running, versions: tuple[Version, Version]) -> None:
-    """A rollback serves before it answers, adds one to the generation, says what it forgets."""
+    """A rollback is in effect at its answer, adds a generation, and names what it forgets."""
     await pump.learn(versions[1])
     await pump.serving(2)
     answer = await pump.http.put(f"{PUMP}/champion", json={"version": 1})
@@ -53,7 +53,7 @@ async def test_rollback(pump: Running, versions: tuple[Version, Version]) -> Non
 
 
 async def test_if_match(pump: Running, versions: tuple[Version, Version]) -> None:
-    """`If-Match` guards against a race: 412 unless it names the generation of now."""
+    """`If-Match` with a generation other than the present one is 412."""
     await pump.learn(versions[1])
     path, body = f"{PUMP}/champion", {"version": 1}
     for tag in ('"1"', "x", 'W/"1"', '"99999999999999"', ""):
@@ -63,7 +63,7 @@ async def test_if_match(pump: Running, versions: tuple[Version, Version]) -> Non
     assert (answer.status_code, answer.json()["generation"]) == (200, 3)
     answer = await pump.http.put(path, json={"version": 2}, headers={"if-match": "*"})
     assert (answer.status_code, answer.json()["generation"]) == (200, 4)
-    # As proxies that compress gave it to the client.
+    # The ETag as a compressing proxy returns it to the client.
     answer = await pump.http.put(path, json=body, headers={"if-match": 'W/"4"'})
     assert (answer.status_code, answer.json()["generation"]) == (200, 5)
     answer = await pump.http.put(path, json={"version": 2}, headers={"if-match": '"5-gzip"'})
@@ -105,7 +105,7 @@ async def test_export_and_import(pump: Running, versions: tuple[Version, Version
 
 
 async def test_drawn_rows(pump: Running, versions: tuple[Version, Version]) -> None:
-    """A version's generator is drawn from: the same seed gives the same rows."""
+    """Rows are drawn from a version's generator: the same seed gives the same rows."""
     path = f"{PUMP}/versions/1/sample"
     drawn = (await pump.http.get(path, params={"n": 40, "seed": 3})).json()
     assert drawn["vectors"] == versions[0].faithful().sample(40, 3).tolist()
@@ -121,7 +121,7 @@ async def test_drawn_rows(pump: Running, versions: tuple[Version, Version]) -> N
 
 
 async def test_imports_that_are_refused(pump: Running, versions: tuple[Version, Version]) -> None:
-    """What is no intact version of the detector's dimension is 422, another type 415."""
+    """A body that is no intact version of the detector's dimension is 422, another type 415."""
     path, data = f"{PUMP}/versions", versions[0].to_bytes()
     flipped = data[:-5] + bytes([data[-5] ^ 4]) + data[-4:]
     for body in (b"", b"x" * 100, data[:-1], flipped, b"\xff" * 8 + data):
@@ -153,7 +153,7 @@ async def test_imports_that_are_refused(pump: Running, versions: tuple[Version, 
 async def test_an_artifact_that_says_nonsense(
     pump: Running, versions: tuple[Version, Version], broken: dict[str, object]
 ) -> None:
-    """It is 422 with its hashes right, and list and metrics answer as before."""
+    """An artifact with right hashes and wrong content is 422, and list and metrics still answer."""
     tensors, about = artifact.decode(versions[0].to_bytes())
     about.pop("format")
     for path, value in broken.items():
@@ -167,7 +167,7 @@ async def test_an_artifact_that_says_nonsense(
 
 
 async def test_a_promotion_that_does_not_load(pump: Running) -> None:
-    """The old version serves on, the status says so, and a rollback by hand is taken."""
+    """The old version stays in service, the status says so, and a rollback by hand works."""
     await pump.promote(b"no artifact at all")
     for _ in range(2):
         assert await pump.parts.watcher.refresh("pump") is not None
@@ -185,7 +185,7 @@ async def test_a_promotion_that_does_not_load(pump: Running) -> None:
 async def test_a_broken_detector_keeps_to_itself(
     pump: Running, versions: tuple[Version, Version]
 ) -> None:
-    """What is wrong with one detector, in memory or store, leaves the others' rows alone."""
+    """An error in one detector, in memory or in the store, does not affect other detectors."""
     for name in ("odd", "torn"):
         await pump.make(name)
         await pump.learn(versions[0], name)
@@ -210,7 +210,7 @@ async def test_a_broken_detector_keeps_to_itself(
 
 
 async def test_every_process_swaps(store_url: str, versions: tuple[Version, Version]) -> None:
-    """What one process promotes or configures, another serves within 2 s."""
+    """A promotion or a config of one process is in effect in another within 2 s."""
     async with running(store_url) as one, running(store_url) as other:
         await one.make()
         await one.learn(versions[0])

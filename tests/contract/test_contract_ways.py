@@ -1,4 +1,4 @@
-"""Both ways in give the same answers: the fast lane, and uvicorn with FastAPI alone."""
+"""The fast lane and the FastAPI route give the same answers."""
 
 import asyncio
 
@@ -29,7 +29,7 @@ SCORES = [
 
 
 async def answers(api: Running, versions: tuple[Version, Version]) -> list[tuple]:
-    """Return what a client sees of each answer."""
+    """Return the parts of each answer that a client sees."""
     await api.make()
     await api.learn(versions[0])
     await api.serving(1)
@@ -39,7 +39,7 @@ async def answers(api: Running, versions: tuple[Version, Version]) -> list[tuple
         fields = {
             name: value
             for name, value in answer.headers.items()
-            # The lane answers no page, and says nothing in the log that a name would find.
+            # The lane serves no page and writes no log line that names a detector.
             if name not in {"date", "content-security-policy", "x-request-id"}
         }
         found.append((answer.status_code, answer.content, fields))
@@ -49,7 +49,7 @@ async def answers(api: Running, versions: tuple[Version, Version]) -> list[tuple
 async def test_the_fast_lane_can_be_turned_off(
     store_url: str, versions: tuple[Version, Version]
 ) -> None:
-    """Status, body and headers of scores and of refusals are the same either way."""
+    """Status, body and headers of answers and errors are equal with and without the fast lane."""
     async with running(store_url, poll_seconds=0.2, fast_lane=False) as api:
         plain = await answers(api, versions)
         assert (await api.http.delete(PUMP)).status_code == 204
@@ -65,7 +65,7 @@ async def test_the_fast_lane_can_be_turned_off(
 
 @pytest.mark.parametrize("fast_lane", [True, False])
 async def test_small_things_of_http(store_url: str, fast_lane: bool) -> None:
-    """Hosts, codings, lengths and paths are read as the standard has them, either way."""
+    """Hosts, codings, lengths and paths follow the standard, on both ways."""
     body = b'{"vectors": [[0]]}'
     line, host = b"POST /v1/detectors/none/score HTTP/1.1", b"Host: localhost"
     kind = b"Content-Type: application/json"

@@ -1,6 +1,6 @@
 """The live loop on two weeks of a pump: what it learns of faults and of a new healthy mode.
 
-`pytest tests/contract/test_live_loop.py -rP` shows the figures that docs/incidents.md tells.
+`pytest tests/contract/test_live_loop.py -rP` prints the figures of docs/incidents.md.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ def within(spans: tuple[Span, ...], n: int) -> np.ndarray:
 
 
 class Loop:
-    """Who scores the rows of a pump and sends them as normal; what came of it, row by row, (n,)."""
+    """A client that scores a pump's rows and sends them as normal; its results by row, (n,)."""
 
     def __init__(self, api: Running, judged: str) -> None:
         self.api, self.http = api, api.http
@@ -57,19 +57,19 @@ class Loop:
         return dict((await self.http.get(PUMP)).json())
 
     async def alarms(self) -> np.ndarray:
-        """Return which rows alarm now, (n,), and leave no trace."""
+        """Return which rows alarm now, (n,), without recording them."""
         return np.array((await self.post("score?record=false", self.rows))["is_anomaly"])
 
     async def readme(self) -> None:
-        """Score a batch; send as normal what of it did not alarm."""
+        """Score a batch; send the rows that did not alarm as normal."""
         for batch in np.split(np.arange(len(self.rows)), len(self.rows) // BATCH):
             await self.score(batch)
             await self.send(batch[~self.alarmed[batch]])
 
     async def naive(self) -> None:
-        """Score a row, send it as normal whatever came of it; what is healthy and known in batches.
+        """Score a row and send it as normal even if it alarmed; send known healthy rows in batches.
 
-        A row is sent at once: the process alone knows yet that it alarmed.
+        A row is sent at once, when only this process knows that it alarmed.
         """
         odd = self.fault | self.mode
         for part in np.split(np.arange(len(odd)), np.flatnonzero(np.diff(odd)) + 1):
@@ -84,7 +84,7 @@ class Loop:
             await self.api.parts.observer.flush()
 
     async def send(self, batch: np.ndarray) -> None:
-        """Send rows as normal; note what was taken."""
+        """Send rows as normal; record which were accepted."""
         if not len(batch):
             return
         found = await self.post("normal", self.rows[batch])
@@ -96,7 +96,7 @@ class Loop:
             self.taken[batch] = not held
 
     async def retrained(self) -> None:
-        """Retrain with what is buffered, and serve the new version."""
+        """Retrain on the buffered rows, and serve the new version."""
         before = (await self.status())["last_retraining"]
         answer = await self.http.post(f"{PUMP}/retrain")
         assert answer.status_code == 202, answer.text
@@ -111,7 +111,7 @@ class Loop:
         await self.api.serving(self.last["version"])
 
     async def dismiss_modes(self) -> None:
-        """Dismiss what began in the cleaning programme, once the worker has seen all rows."""
+        """Dismiss the incidents of the cleaning programme once the worker has seen all rows."""
         whens = [row.partition(",")[0].removesuffix("Z") for row in self.rows]
         began = datetime.fromisoformat(whens[0]).replace(tzinfo=UTC).timestamp()
         span = {"from": began - 3600, "to": began + 30 * 86_400}
@@ -163,7 +163,7 @@ def told(loop: Loop, *alarms: np.ndarray) -> str:
 
 @pytest.mark.parametrize("way", ["readme", pytest.param("naive", marks=pytest.mark.thorough)])
 async def test_no_fault_is_learned(loop: Loop, way: str) -> None:
-    """Nothing that alarmed is taken; the faults stay found, the mode is learned once dismissed."""
+    """No row that alarmed is learned, faults are still found, the dismissed mode is learned."""
     before = await loop.alarms()
     await (loop.readme() if way == "readme" else loop.naive())
     assert not (loop.taken & loop.alarmed).any()
@@ -195,7 +195,7 @@ async def test_no_fault_is_learned(loop: Loop, way: str) -> None:
 
 @pytest.mark.thorough
 async def test_a_mode_that_is_vouched_for_is_learned_at_once(loop: Loop) -> None:
-    """Rows sent with `vouch` need no incident and no decision: the next version knows them."""
+    """Rows sent with `vouch` need no decision: the next version has learned them."""
     before = await loop.alarms()
     assert before[loop.mode].all()
     await loop.post("normal?vouch=true", loop.rows[loop.mode])

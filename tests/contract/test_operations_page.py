@@ -1,4 +1,4 @@
-"""Every command of the operations page, run as it stands there, against a service with keys."""
+"""Every command of the operations page runs unchanged, against a service with keys."""
 
 import asyncio
 import contextlib
@@ -27,11 +27,11 @@ pytestmark = pytest.mark.anyio
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 PUMP = "/v1/detectors/pump-7"
 ODD, SENDER = [70.0, 70.0, 70.0], "9f86d081884c7d65"
-STARTS = {"up", "api", "worker"}  # processes: tests/processes starts those
+STARTS = {"up", "api", "worker"}  # commands that start processes; tests/processes tests those
 
 
 def commands() -> Iterator[str]:
-    """Yield the commands of the page in its order, from blocks and from sentences."""
+    """Yield the commands of the page in order, from blocks and from sentences."""
     found = r"^ {4,}(anamnesis .*|sed .*)$|`(?:\w+=\S+ )?(anamnesis\s[a-z][^`]*)`"
     for block, inline in re.findall(found, PAGE.read_text(), re.MULTILINE):
         command = " ".join((block or inline).split())
@@ -40,7 +40,7 @@ def commands() -> Iterator[str]:
 
 
 async def run(command: str) -> tuple[int, str]:
-    """Run the command line in this process; return exit status and what it wrote."""
+    """Run the command line in this process; return exit status and output."""
 
     def called() -> tuple[int, str]:
         said = io.StringIO()
@@ -60,7 +60,7 @@ async def run(command: str) -> tuple[int, str]:
 async def pump(
     store_url: str, versions: tuple[Version, Version], tmp_path: Path, monkeypatch: Any
 ) -> AsyncIterator[Running]:
-    """Serve `pump-7` at version 3 under an admin's key; the environment names both."""
+    """Serve `pump-7` at version 3 under an admin's key; the environment has URL and key."""
     key_file = tmp_path / "admin-key"
     key_file.write_text("a" * 40)
     async with running(store_url, poll_seconds=0.2, admin_key_file=key_file) as api:
@@ -78,17 +78,17 @@ async def pump(
 
 @pytest.fixture
 async def ids(pump: Running, store_url: str) -> dict[str, Any]:
-    """Let alarms be an incident, rows wait in quarantine, and a sender have sent some."""
+    """Make an incident, rows in quarantine, and a sender with batches; return their ids."""
     made = await pump.http.post("/v1/keys", json={"name": "press", "scopes": ["ingest"]})
     sender = {"authorization": f"Bearer {made.json()['key']}"}
     body = {"vectors": np.random.default_rng(3).normal(1.0, size=(40, 3)).tolist()}
 
-    async def sent() -> bool:  # a key is known everywhere within two seconds
+    async def sent() -> bool:  # every process knows a key within two seconds
         answer = await pump.http.post(f"{PUMP}/normal", json=body, headers=sender)
         return answer.status_code == 202
 
     await until(sent)
-    # Before the incident: what comes during one is released with its dismissal.
+    # Before the incident, because rows that come during one are released with its dismissal.
     for far in (80.0, 90.0):
         held = await pump.http.post(f"{PUMP}/normal", json={"vectors": [[far] * 3] * 2})
         assert held.json()["quarantined"] == 2
@@ -108,7 +108,7 @@ async def ids(pump: Running, store_url: str) -> dict[str, Any]:
 
 
 def filled(command: str, ids: dict[str, Any], port: int) -> str:
-    """Return a command with the ids that a person would have put in, and the test's port."""
+    """Return a command with the ids that a person would fill in, and the test's port."""
     entry = ids["ENTRIES"].pop() if " ENTRY" in command else ""
     values = {
         "INCIDENT": ids["INCIDENT"], "EVENT": ids["EVENT"], "ENTRY": entry, "NAME": "pump-7",
@@ -122,14 +122,14 @@ def filled(command: str, ids: dict[str, Any], port: int) -> str:
 async def test_every_command_of_the_page_does_what_it_says(
     pump: Running, ids: dict[str, Any]
 ) -> None:
-    """Each exits with 0, but for `status`, which exits with 5 while something needs a person."""
+    """Each command exits with 0; `status` exits with 5 while something needs a person."""
     said: dict[str, str] = {}
     for command in commands():
         real = filled(command, ids, pump.port)
         if command.startswith("sed "):
             await asyncio.to_thread(subprocess.run, real, shell=True, check=True)
             continue
-        if "keys revoke" in command:  # the last thing done with it
+        if "keys revoke" in command:  # must be the last one
             continue
         status, words = await run(real)
         expected = Exit.ATTENTION if command == "anamnesis status" else Exit.OK

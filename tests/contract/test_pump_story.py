@@ -17,22 +17,22 @@ PUMP = "/v1/detectors/pump"
 CSV = {"content-type": "text/csv"}
 BY_HAND = {"min_vectors": None, "max_age_seconds": None}
 FAULTS = [span for span in SPANS if span.kind != "mode"]
-RAMP_ROWS = 20  # of 120: how late its incident may begin
+RAMP_ROWS = 20  # rows, of 120: the latest start of its incident
 
 
 class Story:
-    """What is sent and answered, with times in rows since the judged weeks began."""
+    """What is sent and answered; times are in rows since the start of the judged weeks."""
 
     def __init__(self, pump: Running, began: datetime) -> None:
         self.http, self.flush = pump.http, pump.parts.observer.flush
         self.began = began
 
     def row(self, at: str) -> float:
-        """Return which row of the judged weeks came at a time."""
+        """Return the row of the judged weeks that came at a time."""
         return (datetime.fromisoformat(at) - self.began).total_seconds() / (60 * MINUTES)
 
     async def retrained(self) -> dict[str, Any]:
-        """Retrain with what is buffered; return the outcome."""
+        """Retrain on the buffered rows; return the outcome."""
         answer = await self.http.post(f"{PUMP}/retrain", json={"wait": PATIENCE})
         assert answer.status_code == 200, answer.text
         outcome: dict[str, Any] = answer.json()["last_retraining"]
@@ -40,7 +40,7 @@ class Story:
         return outcome
 
     async def incidents(self, judged: str) -> list[dict[str, Any]]:
-        """Score a CSV, half a day at a time; return what incidents came of it, in order."""
+        """Score a CSV, half a day at a time; return the resulting incidents in order."""
         before = {one["id"] for one in await self._listed()}
         rows, already = judged.splitlines()[1:], await self._counted()
         for first in range(0, len(rows), ROWS_A_HALF_DAY):
@@ -73,7 +73,7 @@ class Story:
 
 @pytest.mark.parametrize("kind", [pytest.param("vae", marks=pytest.mark.thorough), "mahalanobis"])
 async def test_the_story_of_a_pump(api: Running, worker: Worker, kind: str) -> None:
-    """Five incidents; the two of a healthy mode dismissed are gone for good, the faults are not."""
+    """There are five incidents; the two dismissed ones do not return, faults are still found."""
     learned, judged, began = weeks()
     story = Story(api, began)
     names = HEADER.split(",")[1:]
@@ -88,7 +88,7 @@ async def test_the_story_of_a_pump(api: Running, worker: Worker, kind: str) -> N
     assert len(incidents) == len(SPANS), told
     for incident, span in zip(incidents, SPANS, strict=True):
         late = story.row(incident["start"]) - span.first
-        # Of a pressure that is stuck the first rows are right by chance.
+        # Of a stuck pressure the first rows are right by chance.
         most = {"ramp": RAMP_ROWS, "stuck": 5}.get(span.kind, 2)
         assert -0.5 <= late <= most + 0.5, (span, told)
 

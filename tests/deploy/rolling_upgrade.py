@@ -1,12 +1,13 @@
-"""A rolling upgrade: API processes and workers of another revision beside those of this tree.
+"""A rolling upgrade: API processes and workers of two revisions beside each other.
 
     python -m tests.deploy.rolling_upgrade [REVISION]       (`make rolling-upgrade REVISION=...`)
 
 checks the revision out into a temporary git worktree, and runs both on one store. One detector
-learns while workers of both run, then the old worker alone, then the new one alone. Batches go to
-either API by turns, and both score all the time. Ends with an error if a request fails, a batch is
-lost or learned twice, or the APIs do not serve what they can read. The default revision is the last
-tag, or, without tags, the commit that the fixtures were written with.
+learns while workers of both revisions run, then with the old worker alone, then with the new one
+alone. Batches go to the two APIs by turns, and both score all the time. The program ends with an
+error if a request fails, if a batch is lost or learned twice, or if an API does not serve a version
+that it can read. The default revision is the last tag or, without tags, the commit that wrote the
+fixtures.
 """
 
 import contextlib
@@ -49,7 +50,7 @@ PUMP = "/v1/detectors/pump"
 
 @dataclass
 class Release:
-    """The processes of one checkout on the store at `url`."""
+    """The processes of one checkout, on the store at `url`."""
 
     name: str
     checkout: Path
@@ -89,7 +90,7 @@ class Release:
 
 
 class Scoring:
-    """Asks every API for scores until it is stopped, and counts what they answer."""
+    """Asks every API for scores until it is stopped, and counts the answers."""
 
     def __init__(self, releases: list[Release]) -> None:
         self.answers: Counter[tuple[str, int]] = Counter()
@@ -115,7 +116,7 @@ class Scoring:
 
 
 class Upgrade:
-    """One detector's life on both releases; every check is an assertion that says what is wrong."""
+    """One detector learns under both releases; every check is an assertion that names the fault."""
 
     def __init__(self, old: httpx.Client, new: httpx.Client, folder: Path) -> None:
         self.old, self.new, self.folder = old, new, folder
@@ -124,7 +125,7 @@ class Upgrade:
         self.sent = 0
 
     def learn(self) -> int:
-        """Send a batch to the API whose turn it is, have it learned; return the new version."""
+        """Send a batch to the API whose turn it is, have it learned, and return the new version."""
         client = next(self._turns)
         rows = self._rng.normal(size=(ROWS, COLUMNS)).tolist()
         accepted = _ok(client.post(f"{PUMP}/normal", json={"vectors": rows}))["accepted"]
@@ -160,7 +161,7 @@ class Upgrade:
         np.testing.assert_allclose(old, new, rtol=1e-5)
 
     def nothing_lost(self) -> None:
-        """Check that what was sent was learned, each row once."""
+        """Check that every row that was sent was learned exactly once."""
         status = _ok(self.new.get(PUMP))
         found = {name: status[name] for name in ("learned", "buffered", "parked")}
         assert found == {"learned": self.sent, "buffered": 0, "parked": 0}, (self.sent, found)
@@ -173,7 +174,7 @@ def _ok(answer: httpx.Response) -> dict:
 
 @contextlib.contextmanager
 def checked_out(revision: str, folder: Path) -> Iterator[Path]:
-    """Yield a worktree of `revision`, which is removed at the end of the block."""
+    """Yield a worktree of `revision`; it is removed at the end of the block."""
     git, where = ["git", "-C", str(HERE), "worktree"], folder / "old"
     subprocess.run([*git, "add", "--quiet", "--detach", str(where), revision], check=True)
     try:
@@ -183,7 +184,7 @@ def checked_out(revision: str, folder: Path) -> Iterator[Path]:
 
 
 def last_release() -> str:
-    """Return the last tag, or the commit of the fixtures where there is none."""
+    """Return the last tag, or the commit of the fixtures if there is none."""
     command = ["git", "-C", str(HERE), "describe", "--tags", "--abbrev=0"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     return found.stdout.strip() or WRITTEN
@@ -200,7 +201,7 @@ def store(folder: Path) -> Iterator[str]:
 
 
 def upgrade(old: Release, new: Release) -> Scoring:
-    """Live through the upgrade; return what the requests for scores were answered."""
+    """Run the upgrade; return the counts of answers to the score requests."""
     with old.api() as first, new.api() as second:
         _ok(first.put(PUMP, json=CONFIG))
         life = Upgrade(first, second, new.folder)
@@ -223,7 +224,7 @@ def upgrade(old: Release, new: Release) -> Scoring:
 
 
 def main() -> None:
-    """Run the upgrade and say what was seen."""
+    """Run the upgrade and print the counts."""
     revision = sys.argv[1] if len(sys.argv) > 1 else last_release()
     with tempfile.TemporaryDirectory(prefix="anamnesis-") as name:
         folder = Path(name)

@@ -1,4 +1,4 @@
-"""Helpers for tests of whole deployments: free ports, processes that end with the test, waiting."""
+"""Helpers for tests of whole deployments: free ports, processes, waiting."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def free_port() -> int:
 def running(
     command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen]:
-    """Run `command`, writing to `log`, until the block ends; then ask it to stop, or kill it."""
+    """Run `command`, which writes to `log`; at the end of the block stop it, or kill it."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("ANAMNESIS_")}
     root = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
@@ -77,8 +77,8 @@ def learn(
     key: str = "",
     incidents: bool = True,
 ) -> None:
-    """Make the detector, send it normal vectors and wait for the version that learned them."""
-    # Few epochs: the trainer is nice and gets little of a busy machine.
+    """Create the detector, send normal vectors, and wait for the version that learned them."""
+    # Few epochs, because the trainer is nice and gets little time on a busy machine.
     by_hand = {"min_vectors": None, "max_age_seconds": None}
     config: dict[str, Any] = {"retrain": by_hand, "model": {"epochs": 20}}
     if not incidents:

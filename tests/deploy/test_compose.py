@@ -1,4 +1,4 @@
-"""The image and the composition: valid, closed to the outside, and what they start works."""
+"""The image and the composition are valid and closed to the outside, and their services work."""
 
 import shutil
 import subprocess
@@ -26,7 +26,7 @@ PROCESSES = ("api-1", "api-2", "worker")
 
 
 def check(tool: str, *arguments: str) -> None:
-    """Run a checker that came with the test dependencies; it must find nothing."""
+    """Run a checker of the test dependencies; it must find nothing."""
     beside = str(Path(sys.executable).parent)
     command = shutil.which(tool, path=beside) or shutil.which(tool)
     if command is None:
@@ -38,7 +38,7 @@ def check(tool: str, *arguments: str) -> None:
 
 
 def test_dockerfile_passes_hadolint():
-    """The Dockerfile is free of what hadolint knows to go wrong."""
+    """The checker `hadolint` finds nothing in the Dockerfile."""
     check("hadolint", "Dockerfile")
 
 
@@ -48,7 +48,7 @@ def test_composition_is_valid():
 
 
 def test_image_is_not_root():
-    """The last stage runs as a numbered user, which an orchestrator can check."""
+    """The last stage runs as a user with a number, which an orchestrator can check."""
     last = (ROOT / "Dockerfile").read_text().rpartition("\nFROM ")[2]
     users = [line.split()[1] for line in last.splitlines() if line.startswith("USER ")]
     assert users
@@ -56,7 +56,7 @@ def test_image_is_not_root():
 
 
 def test_api_processes_run_the_image_without_torch():
-    """Replicas are built to the stage `serving`, which installs no extra that brings torch."""
+    """Replicas are built up to the stage `serving`, which installs no extra that has torch."""
     targets = {name: SERVICES[name]["build"]["target"] for name in PROCESSES}
     assert targets == {"api-1": "serving", "api-2": "serving", "worker": "full"}
     stages = (ROOT / "Dockerfile").read_text().split("\nFROM ")
@@ -67,19 +67,19 @@ def test_api_processes_run_the_image_without_torch():
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_nothing_is_published_beyond_this_machine(name: str):
-    """Every published port is the loopback interface's."""
+    """Every published port is bound to the loopback interface."""
     for port in SERVICES[name].get("ports", ()):
         assert str(port).startswith("127.0.0.1:"), port
 
 
 def test_training_cannot_starve_scoring():
-    """The worker's weight is a small part of a replica's; the store's is not."""
+    """The worker's CPU weight is a small part of a replica's; the store's is not."""
     assert SERVICES["worker"]["cpu_shares"] * 8 <= SERVICES["api-1"]["cpu_shares"]
     assert SERVICES["valkey"]["cpu_shares"] >= SERVICES["api-1"]["cpu_shares"]
 
 
 def test_secrets_are_files_that_nobody_commits():
-    """Every secret comes from a folder that git ignores, and Prometheus reads its own."""
+    """Every secret comes from a folder that git ignores, and Prometheus reads its own secret."""
     for secret in COMPOSE["secrets"].values():
         assert secret["file"].startswith("deploy/secrets/")
     assert (ROOT / "deploy/secrets/.gitignore").read_text().splitlines() == ["*", "!.gitignore"]
@@ -94,7 +94,7 @@ def test_secrets_are_files_that_nobody_commits():
 
 
 def test_prometheus_scrapes_every_replica():
-    """The shipped targets are the composition's API services, at the port they listen on."""
+    """The shipped targets are the composition's API services, with their port."""
     config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
     (job,) = config["scrape_configs"]
     replicas = {f"{name}:8000" for name in SERVICES if name.startswith("api-")}
@@ -116,7 +116,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         def answers() -> bool:
             try:
                 return bool(client.ping())
-            except (Refused, OSError):  # not there yet
+            except (Refused, OSError):  # not listening yet
                 return False
 
         wait_for(answers, "store", folder / "log")
@@ -132,7 +132,7 @@ async def test_store_is_durable(valkey: int):
 
 
 def start(name: str, valkey: int, folder: Path, stack: ExitStack) -> str:
-    """Start a service of the composition as local process; return its URL."""
+    """Start a service of the composition as a local process; return its URL."""
     command = SERVICES[name]["command"]
     assert command[0] == "anamnesis"
     port = free_port()

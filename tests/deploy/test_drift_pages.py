@@ -32,13 +32,13 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 ALERTMANAGER = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
 PROMETHEUS = shutil.which("prometheus")
 ADMIN, METRICS, SECRET = "a" * 40, "m" * 40, "s" * 40
-EVALUATIONS = 3  # of every rule, after which what does not fire will not
+EVALUATIONS = 3  # evaluations of every rule; an alert that does not fire in them will not fire
 
 
 class Pager:
-    """Receives what Alertmanager and the service send, and remembers it.
+    """Receives what Alertmanager and the service send, and keeps it.
 
-    `alerts` are Alertmanager's; `events` the service's CloudEvents, whose signatures held.
+    `alerts` are Alertmanager's; `events` are the service's CloudEvents with valid signatures.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Pager:
         self.url = ""
 
     def take(self, headers: Mapping[str, str], body: bytes) -> None:
-        """Take one call."""
+        """Receive one call."""
         if "webhook-id" not in headers:
             self.alerts.extend(json.loads(body)["alerts"])
             return
@@ -58,7 +58,7 @@ class Pager:
         self.events.append(json.loads(body))
 
     def firing(self, name: str) -> list[dict]:
-        """Return the alerts of that name which were paged as firing."""
+        """Return the alerts of that name that were paged as firing."""
         return [
             alert
             for alert in list(self.alerts)
@@ -79,7 +79,7 @@ def pager() -> Iterator[Pager]:
             self.end_headers()
 
         def log_message(self, *arguments: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -91,9 +91,9 @@ def pager() -> Iterator[Pager]:
 
 
 def watch(stack: ExitStack, folder: Path, target: str, hook: str) -> tuple[str, list[Path]]:
-    """Start both with what is shipped, but in a hurry and on free ports.
+    """Start Prometheus and Alertmanager as shipped, but with short times and on free ports.
 
-    Returns Prometheus' URL, and the logs of both.
+    Returns the URL of Prometheus, and the logs of both.
     """
     alerting, scraping = free_port(), free_port()
     routes = yaml.safe_load((DEPLOY / "alertmanager" / "alertmanager.yml").read_text())
@@ -120,7 +120,7 @@ def watch(stack: ExitStack, folder: Path, target: str, hook: str) -> tuple[str, 
     ]
     (job,) = config["scrape_configs"]
     job["static_configs"][0]["targets"] = [target]
-    # The key that `docker-compose.yml` hands to both.
+    # The key that `docker-compose.yml` gives both.
     assert job["authorization"] == {"credentials_file": "/run/secrets/metrics_key"}
     job["authorization"]["credentials_file"] = str(folder / "metrics_key")
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
@@ -150,7 +150,7 @@ def watch(stack: ExitStack, folder: Path, target: str, hook: str) -> tuple[str, 
 
 @dataclass
 class Deployed:
-    """The service at `url`, watched by Prometheus at `prometheus`, and whom they page."""
+    """The service at `url`, watched by Prometheus at `prometheus`, and the pager."""
 
     url: str
     service: psutil.Process
@@ -167,11 +167,11 @@ class Deployed:
         return answer
 
     def wait(self, check: Callable[[], Any], what: str) -> Any:
-        """Return what `check` returns once that is true."""
+        """Wait until `check` returns a true value; return it."""
         return wait_for(check, what, *self.logs)
 
     def evaluated(self) -> None:
-        """Wait until every rule was evaluated EVALUATIONS times more."""
+        """Wait until every rule was evaluated EVALUATIONS more times."""
 
         def latest() -> dict[str, str]:
             groups = call("GET", f"{self.prometheus}/rules")[1]["data"]["groups"]
@@ -185,7 +185,7 @@ class Deployed:
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    """Start the service with keys and a webhook, a detector that learned, and who watches it."""
+    """Start the service with keys and a webhook, a detector with a version, and its monitoring."""
     if ALERTMANAGER is None or PROMETHEUS is None:
         pytest.skip("no prometheus or alertmanager here (Debian: prometheus-alertmanager)")
     folder, port = tmp_path_factory.mktemp("deployed"), free_port()
@@ -206,7 +206,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         found = Deployed(url, psutil.Process(process.pid), data, heard, logs)
         found.wait(lambda: call("GET", f"{url}/healthz")[0] == 200, "service")
         rows = found.rng.normal(size=(500, 4)).tolist()
-        # A new incident would hold the page for drift back.
+        # A new incident would hold back the page for drift.
         learn(url, "pump-7", rows, *logs, key=ADMIN, incidents=False)
         learn(url, "hourly", rows, *logs, key=ADMIN)
         found.prometheus, more = watch(stack, folder, f"127.0.0.1:{port}", heard.url)
@@ -215,7 +215,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
 
 
 def test_drifting_traffic_pages_a_person(deployed: Deployed):
-    """Normal traffic pages nobody; shifted traffic pages, naming the detector and what to do."""
+    """Normal traffic pages nobody; shifted traffic pages, with the detector and what to do."""
     heard, pump = deployed.heard, "/v1/detectors/pump-7"
 
     def score(shift: float) -> None:
@@ -251,7 +251,7 @@ def test_drifting_traffic_pages_a_person(deployed: Deployed):
 
 
 def test_one_row_an_hour_pages_within_three_rows(deployed: Deployed):
-    """Each an anomaly: Alertmanager pages, and the webhook tells the same incident, signed."""
+    """Alertmanager pages for hourly anomalies, and the webhook reports the same signed incident."""
     now = time.time()
     for hours in (2, 1, 0):
         row = {"vectors": [[9.0, 9.0, 9.0, 9.0]], "timestamps": [now - hours * 3600]}
@@ -266,7 +266,7 @@ def test_one_row_an_hour_pages_within_three_rows(deployed: Deployed):
 
 
 def test_every_query_of_the_board_has_an_answer(deployed: Deployed):
-    """Grafana's board asks a real Prometheus for series that are there."""
+    """Every query of Grafana's board has series in a real Prometheus."""
     board = json.loads((DEPLOY / "grafana" / "dashboards" / "anamnesis.json").read_text())
     sources = yaml.safe_load(
         (DEPLOY / "grafana" / "provisioning" / "datasources" / "anamnesis.yml").read_text()
@@ -288,7 +288,7 @@ def test_every_query_of_the_board_has_an_answer(deployed: Deployed):
 
 
 def test_a_dead_worker_pages_once_and_frozen_numbers_page_nobody(deployed: Deployed):
-    """With an incident open and drift in sight, what a worker no longer mends stays silent."""
+    """Without a worker one page comes; an open incident and old drift figures page nobody."""
     heard = deployed.heard
     deployed.wait(lambda: heard.firing("AnamnesisIncidentOpen"), "the earlier page")
     deployed.evaluated()

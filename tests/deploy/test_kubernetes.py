@@ -1,4 +1,4 @@
-"""The Kubernetes files name each other, and of the service what it has."""
+"""The Kubernetes files refer to each other, and to what the service really has."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ FOLDER = DEPLOY / "kubernetes"
 
 
 def documents(folder: Path) -> list[dict]:
-    """Return what the kustomization in `folder` lists, read through those that it builds on."""
+    """Return the documents of the kustomization in `folder`, with those of its bases."""
     found = []
     for name in yaml.safe_load((folder / "kustomization.yaml").read_text()).get("resources", ()):
         path = (folder / name).resolve()
@@ -21,7 +21,7 @@ def documents(folder: Path) -> list[dict]:
 
 
 def one(kind: str, name: str) -> dict:
-    """Return the one document of this kind and name in the whole of it."""
+    """Return the one document of this kind and name."""
     (found,) = (
         document
         for document in documents(FOLDER / "overlays" / "monitoring")
@@ -31,7 +31,7 @@ def one(kind: str, name: str) -> dict:
 
 
 def test_workers_follow_what_the_service_says_of_its_work() -> None:
-    """KEDA asks the Service's own path for fields that the answer has, with a key that is there."""
+    """KEDA asks the right path of the Service for fields that exist, with a key that exists."""
     spec = one("ScaledObject", "worker")["spec"]
     one("Deployment", spec["scaleTargetRef"]["name"])
     fields = {field.name for field in msgspec.structs.fields(Work)}
@@ -50,7 +50,7 @@ def test_workers_follow_what_the_service_says_of_its_work() -> None:
 
 
 def test_operators_alert_by_the_rules_and_scrape_the_api() -> None:
-    """Prometheus' operator gets every rule as it stands, and scrapes the Service with its key."""
+    """Prometheus' operator gets every rule unchanged, and scrapes the Service with its key."""
     rules = yaml.safe_load((DEPLOY / "prometheus" / "rules" / "anamnesis.yml").read_text())
     assert one("PrometheusRule", "anamnesis")["spec"] == rules
     spec, service = one("ServiceMonitor", "anamnesis")["spec"], one("Service", "api")
@@ -68,7 +68,7 @@ def test_operators_alert_by_the_rules_and_scrape_the_api() -> None:
 
 
 def test_the_board_of_kubernetes_is_the_board() -> None:
-    """The ConfigMap is made of the file that Grafana reads elsewhere."""
+    """The ConfigMap of the board is made from the file that Grafana reads elsewhere."""
     made = yaml.safe_load((DEPLOY / "grafana" / "kustomization.yaml").read_text())
     (board,) = made["configMapGenerator"][0]["files"]
     assert (DEPLOY / "grafana" / board).is_file()

@@ -1,4 +1,4 @@
-"""The alert rules: each fires when it should and names what to do."""
+"""The alert rules: each fires when it should and says what to do."""
 
 import re
 import shutil
@@ -22,7 +22,7 @@ def alerts() -> list[dict]:
 
 
 def check(*command: str) -> None:
-    """Run a checker that must find nothing; skip where it is not installed."""
+    """Run a checker that must find nothing; skip the test if it is not installed."""
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed (Debian: prometheus, prometheus-alertmanager)")
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
@@ -35,7 +35,7 @@ def test_every_rule_fires_and_keeps_quiet():
 
 
 def test_no_rule_is_without_both_cases():
-    """Every alert is expected in one case and not in another."""
+    """Every alert is expected in at least one case, and absent in another."""
     expectations = [
         str(case["exp_samples"])
         for test in yaml.safe_load(CASES.read_text())["tests"]
@@ -48,7 +48,7 @@ def test_no_rule_is_without_both_cases():
 
 
 def test_configurations_are_valid():
-    """Prometheus and Alertmanager accept what is shipped."""
+    """Prometheus and Alertmanager accept the shipped configurations."""
     check("promtool", "check", "config", "--syntax-only", str(PROMETHEUS / "prometheus.yml"))
     check("promtool", "check", "rules", str(RULES))
     check("amtool", "check-config", str(ALERTMANAGER))
@@ -56,7 +56,7 @@ def test_configurations_are_valid():
 
 @pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule["alert"])
 def test_a_page_says_what_to_do(rule: dict):
-    """Each alert has a severity, a summary and a description of more than a sentence."""
+    """Each alert has a severity, a summary, and a description of more than one sentence."""
     assert rule["labels"]["severity"] in {"critical", "warning", "info", "none"}
     assert rule["annotations"]["summary"]
     assert len(rule["annotations"]["description"]) > 100
@@ -64,7 +64,7 @@ def test_a_page_says_what_to_do(rule: dict):
 
 @pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule["alert"])
 def test_a_page_leads_to_its_runbook(rule: dict):
-    """Each alert names its heading in the operations guide, and comes and goes without paging."""
+    """Each alert links to its heading in the operations guide."""
     path, _, anchor = rule["annotations"]["runbook_url"].partition("#")
     headings = re.findall(r"^### (\w+)$", (ROOT / path).read_text(), re.MULTILINE)
     assert anchor in {heading.lower() for heading in headings}

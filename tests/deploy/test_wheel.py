@@ -1,4 +1,4 @@
-"""The wheel: one package `anamnesis`, which collides with nothing of the project it serves."""
+"""The wheel has one package `anamnesis`, which collides with nothing in a user's project."""
 
 import os
 import re
@@ -18,9 +18,9 @@ from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-# Imported from a folder of the user's, any of these would end the process.
+# In a user's folder, any of these would end the process if it were imported.
 HOSTILE = ("models/__init__.py", "service/__init__.py", "tests/__init__.py")
-# What an extra brings that is not called as it is imported.
+# Modules of an extra that are not named like their distribution.
 MODULES = {"scikit-learn": "sklearn"}
 REFUSING = """
 import sys
@@ -34,7 +34,7 @@ sys.meta_path.insert(0, Refusing())
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel from a copy of the checkout, and unpack it as an installer would."""
+    """Build the wheel from a copy of the checkout, and unpack it as an installer does."""
     folder = tmp_path_factory.mktemp("wheel")
     sources = folder / "sources"
     for name in ("anamnesis", "models", "service"):
@@ -59,7 +59,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def environment(site: Path, *absent: str) -> dict[str, str]:
-    """Return the variables of a process that finds the wheel, but none of `absent`."""
+    """Return the variables of a process that finds the wheel, and no module of `absent`."""
     words = {k: v for k, v in os.environ.items() if not k.startswith("ANAMNESIS_")}
     if absent:
         refusing = site.parent / f"without-{'-'.join(absent)}"
@@ -71,7 +71,7 @@ def environment(site: Path, *absent: str) -> dict[str, str]:
 
 
 def python(project: Path, env: dict[str, str], code: str) -> str:
-    """Return what `code` prints, run in the user's project."""
+    """Return the output of `code`, run in the user's project."""
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         cwd=project,
@@ -86,7 +86,7 @@ def python(project: Path, env: dict[str, str], code: str) -> str:
 
 
 def distributions(extra: str) -> set[str]:
-    """Return the distributions that only `extra` brings."""
+    """Return the distributions that only `extra` needs."""
 
     def names(lines: list[str]) -> set[str]:
         return {re.split(r"[^A-Za-z0-9-]", line)[0] for line in lines}
@@ -99,14 +99,14 @@ def distributions(extra: str) -> set[str]:
 
 
 def test_only_anamnesis_is_installed(site: Path) -> None:
-    """Nothing but the package `anamnesis` and its metadata lies in the wheel."""
+    """The wheel contains only the package `anamnesis` and its metadata."""
     assert {path.name.partition("-")[0] for path in site.iterdir()} == {"anamnesis"}
     (top,) = site.glob("*.dist-info/top_level.txt")
     assert top.read_text().split() == ["anamnesis"]
 
 
 def test_it_carries_every_module_and_its_types(site: Path) -> None:
-    """Every source file of the checkout is in the wheel with as many lines, and typed."""
+    """Every source file of the checkout is in the wheel with as many lines, and with its types."""
     for name in ("models", "service"):
         for path in (ROOT / name).rglob("*.py"):
             packed = site / "anamnesis" / path.relative_to(ROOT)
@@ -128,7 +128,7 @@ print(len(Version.load("v.safetensors").score(X)), Client.__module__.partition("
 
 
 def test_a_bare_install_scores_without_either_extra(site: Path, project: Path) -> None:
-    """The library's scoring, the client and the command line need none of `serve` and `train`."""
+    """The library's scoring, the client and the command line need neither `serve` nor `train`."""
     python(
         project,
         environment(site),
@@ -144,7 +144,7 @@ def test_a_bare_install_scores_without_either_extra(site: Path, project: Path) -
 
 
 def test_an_api_process_needs_no_training_library(site: Path, project: Path) -> None:
-    """The application is made with what the extra `serve` brings alone."""
+    """The application starts with the dependencies of the extra `serve` alone."""
     env = environment(site, *sorted(distributions("train")))
     code = (
         "from anamnesis.service.settings import Settings;"
@@ -156,7 +156,7 @@ def test_an_api_process_needs_no_training_library(site: Path, project: Path) -> 
 
 @pytest.fixture
 def running(site: Path, project: Path) -> Iterator[Path]:
-    """Run `anamnesis up` in the user's project; return the file of what it writes."""
+    """Run `anamnesis up` in the user's project; return the file with its output."""
     words = project / "words"
     command = [sys.executable, "-P", "-m", "anamnesis", "up", "--port", "0"]
     with words.open("wb") as out:
@@ -174,7 +174,7 @@ def running(site: Path, project: Path) -> Iterator[Path]:
 
 
 def test_up_runs_in_a_project_with_names_like_ours(running: Path) -> None:
-    """`anamnesis up` starts its store, API and worker there, and answers."""
+    """`anamnesis up` starts store, API and worker in such a project, and answers."""
     wait_for(lambda: "http://127.0.0.1:" in running.read_text(), "up", running)
     assert "Error" not in running.read_text()
 
@@ -195,16 +195,16 @@ def test_up_runs_in_a_project_with_names_like_ours(running: Path) -> None:
     ],
 )  # fmt: skip
 def test_imports_are_rewritten_where_they_stand(source: str, rewritten: str) -> None:
-    """Imports, module names in strings and examples gain the package, and nothing else changes."""
+    """Imports, module names in strings and examples get the package; nothing else changes."""
     assert setup.rewritten(source, {"models", "service", "service.a"}) == rewritten
 
 
 def test_a_name_that_the_rewriting_would_break_ends_the_build() -> None:
-    """A module used by the name of its package is refused: that name is no longer there."""
+    """A module that is used by its package's old name is refused, because that name is gone."""
     with pytest.raises(ValueError, match="line 2"):
         setup.rewritten("import models.vae\nmodels.vae.VAE\n", {"models", "models.vae"})
 
 
 def test_the_scripts_of_the_distribution_are_the_wheel_s_own() -> None:
-    """The command calls a module that both the checkout and the wheel have."""
+    """The command calls a module that exists both in the checkout and in the wheel."""
     assert PROJECT["scripts"] == {"anamnesis": "anamnesis.__main__:main"}

@@ -17,7 +17,7 @@ def digits() -> dict[int, Array]:
 
 @pytest.fixture(scope="session")
 def blob() -> Array:
-    """Return 400 vectors of 6 features that depend on two, in wildly different units."""
+    """Return 400 vectors of 6 features that depend on two causes, in very different units."""
     rng = np.random.default_rng(7)
     z = rng.normal(size=(400, 2))
     X = z @ rng.normal(size=(2, 6)) + 0.1 * rng.normal(size=(400, 6))
@@ -26,7 +26,7 @@ def blob() -> Array:
 
 @pytest.fixture(scope="session")
 def first(blob: Array) -> Version:
-    """Return a version with named features, trained on the blob with every default."""
+    """Return a version with named features, trained on the blob with all defaults."""
     return train(None, blob, Config(features=tuple("abcdef")))
 
 

@@ -11,7 +11,7 @@ SUMMER, WINTER = [20.0, 60.0], [0.0, 80.0]
 
 
 def history(seed: int = 0, each: int = 400) -> History:
-    """Return summer, winter and summer again, one vector in twenty a known anomaly."""
+    """Return summer, winter and summer again; one vector in twenty is a known anomaly."""
     rng = np.random.default_rng(seed)
     X = np.concatenate([rng.normal(c, [2, 5], (each, 2)) for c in (SUMMER, WINTER, SUMMER)])
     anomalous = np.arange(len(X)) % 20 == 7
@@ -20,7 +20,7 @@ def history(seed: int = 0, each: int = 400) -> History:
 
 
 def lived(past: History, parts: list[slice], **config: object) -> Lifetime:
-    """Live through it with a small budget."""
+    """Return the backtest's result for a history, with small trainings."""
     steps = live("arm", past, parts, Config(**{"model": Model(epochs=40), **config}))
     while True:
         try:
@@ -36,7 +36,7 @@ def replayed() -> Lifetime:
 
 
 def test_windows_cover_every_row_once():
-    """The first is learned, the rest in batches, and what is left over joins the last."""
+    """Windows cover every row once: the first, then batches; the last one takes the remainder."""
     parts = windows(1030, 400, 200)
     assert [(p.start, p.stop) for p in parts] == [(0, 400), (400, 600), (600, 800), (800, 1030)]
     parts = windows(1000)
@@ -47,13 +47,13 @@ def test_windows_cover_every_row_once():
     ("n", "first", "why"), [(99, None, "99 rows"), (200, 10, "10 rows"), (200, 200, "leaves none")]
 )
 def test_too_few_rows_are_refused(n: int, first: int | None, why: str):
-    """Where nothing can be learned, or nothing scored, it says so."""
+    """A history with too few rows to learn or to score is refused."""
     with pytest.raises(VectorError, match=why):
         windows(n, first)
 
 
 def test_a_new_regime_is_told_from_false_alarms(replayed: Lifetime):
-    """Winter alarms until it is learned, and the rate that was held leaves it out."""
+    """Winter alarms until it is learned, and the held rate leaves it out."""
     rates = [batch.rate for batch in replayed.batches]
     assert rates[0] > 0.95
     assert max(rates[1:]) < 0.06
@@ -64,14 +64,14 @@ def test_a_new_regime_is_told_from_false_alarms(replayed: Lifetime):
 
 
 def test_labelled_anomalies_are_ranked_and_never_learned(replayed: Lifetime):
-    """They stand out from both regimes, before and after."""
+    """Labelled anomalies score above both regimes, before and after each is learned."""
     assert [batch.auroc > 0.99 for batch in replayed.batches[1:]] == [True] * 3
     for batch in replayed.batches[1:]:
         assert batch.alarms >= 10
 
 
 def test_forgetting_is_seen_on_rows_never_learned(replayed: Lifetime):
-    """Replay forgets nothing; learning winter alone, last, makes summer alarm."""
+    """Replay forgets nothing; if winter alone is learned last, summer alarms."""
     assert abs(replayed.forgetting) < 0.05
     past = history()
     until_winter = History(past.vectors[:800], past.anomalous[:800])
@@ -81,14 +81,14 @@ def test_forgetting_is_seen_on_rows_never_learned(replayed: Lifetime):
 
 
 def test_a_first_window_of_anomalies_is_refused():
-    """Without normals nothing can be learned first."""
+    """A first window without normals is refused."""
     past = history()
     with pytest.raises(VectorError, match="0 normals"):
         lived(History(past.vectors, np.ones(1200, bool)), windows(1200))
 
 
 def test_ranks_and_intervals():
-    """Ties count half; one kind alone has no rank; an interval stays within [0, 1]."""
+    """Ties count half, one class has no AUROC, and an interval stays within [0, 1]."""
     assert ranked(np.array([1.0]), np.array([1.0])) == 0.5
     assert ranked(np.array([]), np.array([1.0])) is None
     assert wilson(0, 50)[0] == 0.0
@@ -96,14 +96,14 @@ def test_ranks_and_intervals():
 
 
 def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch):
-    """A history that is read some rows at a time has the lifetime of one that is held whole."""
+    """A history that is read in pieces has the same result as one in memory."""
     whole = lived(history(), windows(1200, 400, 200), kind="mahalanobis")
     monkeypatch.setattr("models.backtest._PIECE", 37)
     assert lived(history(), windows(1200, 400, 200), kind="mahalanobis") == whole
 
 
 class Drawn:
-    """Rows (n, d) that are drawn when they are read, a million of which nobody holds."""
+    """Rows (n, d) that are generated when they are read, so that a million are never in memory."""
 
     def __init__(self, n: int, d: int) -> None:
         self._n, self._d, self.most = n, d, 0
@@ -120,7 +120,7 @@ class Drawn:
 
 @pytest.mark.thorough
 def test_a_history_larger_than_what_is_held(monkeypatch: pytest.MonkeyPatch):
-    """Windows are read in pieces, and of each no more than the bound is learned."""
+    """Windows are read in pieces, and at most the bound of each is learned."""
     monkeypatch.setattr("models.backtest.LEARNED_MOST", 10_000)
     monkeypatch.setattr("models.backtest._PIECE", 20_000)
     rows = Drawn(1_000_000, 6)

@@ -1,4 +1,4 @@
-"""Categories: words to codes, codes to slots, and a version whose columns are some of both."""
+"""Categories: words to codes, codes to slots, and versions with numbers and categories."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ RNG = np.random.default_rng(0)
 
 
 def frame(n: int, *, seed: int = 0, words=("run", "idle")) -> Frame:
-    """Return rows of which the speed depends on the status."""
+    """Return rows in which the speed depends on the status."""
     rng = np.random.default_rng(seed)
     status = rng.choice(len(words), n)
     speed = 50.0 * (status == 0) + rng.normal(size=n)
@@ -26,7 +26,7 @@ def frame(n: int, *, seed: int = 0, words=("run", "idle")) -> Frame:
 
 
 def config(kind: str, **more) -> Config:
-    """Return a config for the frame; a network of it learns in half a second."""
+    """Return a config for the frame whose network learns in half a second."""
     if kind == "vae":
         more |= {"score": "elbo", "model": Model(hidden=(16,), epochs=60)}
     return Config(columns=COLUMNS, kind=kind, **more)
@@ -39,7 +39,7 @@ def version(request):
 
 
 def test_slots_give_back_the_values_that_they_took():
-    """Numbers first, then a slot a value, free ones and an open one; a NaN is NaN in all."""
+    """Slots and numbers are mapped back to the values; a missing value is NaN in all its slots."""
     a, b, c = map(code_of, "abc")
     X = np.float32([[1, a, 5], [2, a, 6], [3, b, np.nan]])
     slots = Slots.fit(X, (1,))
@@ -49,12 +49,13 @@ def test_slots_give_back_the_values_that_they_took():
     assert encoded[:2, 2:].tolist() == [[0, 1, 0, 0], [0, 0, 0, 1]]
     assert np.isnan(encoded[2, 2:]).all()
     assert np.array_equal(slots.decode(slots.encode(X)), X, equal_nan=True)
-    valid = slots.valid(np.float32([[1, 5, 0.2, 0.3, 0.1, 0.9]]))  # the open one is no value
+    # the open slot stands for no value
+    valid = slots.valid(np.float32([[1, 5, 0.2, 0.3, 0.1, 0.9]]))
     assert slots.decode(valid).tolist() == [[1, b, 5]]
 
 
 def test_a_value_that_is_new_takes_a_free_slot_and_moves_no_other():
-    """The dimension stays; what finds none free stays in the open slot."""
+    """A new value takes a free slot, or else the open slot, and moves no other value."""
     a, b, c, d = map(code_of, "abcd")
     slots = Slots.fit(np.float32([[a], [b]]), (0,))
     more = slots.claimed(np.float32([[c], [c], [d]]))
@@ -63,7 +64,7 @@ def test_a_value_that_is_new_takes_a_free_slot_and_moves_no_other():
 
 
 def test_of_many_values_the_commonest_have_slots():
-    """As many as a column may have; the others are in the open slot."""
+    """The most frequent values have slots, up to the bound; the others share the open slot."""
     codes = np.float32([[code_of(str(i % 300))] for i in range(600)])
     slots = Slots.fit(codes, (0,))
     assert slots.counts == (MOST_SLOTS,)
@@ -71,14 +72,14 @@ def test_of_many_values_the_commonest_have_slots():
 
 
 def test_the_dimension_is_the_number_of_columns(version):
-    """A category is one feature, whatever the model makes of it."""
+    """A category counts as one feature."""
     assert version.dimension == 3
     assert version.features == ("speed", "status", "flow")
     assert version.sample(5, seed=0).shape == (5, 3)
 
 
 def test_words_and_normals_go_together(version):
-    """A common word at the wrong speed alarms, and is named with what it should be."""
+    """A common word at the wrong speed alarms, and the explanation names the expected word."""
     assert version.is_anomaly(frame(500, seed=1)).mean() < 0.05
     wrong = Frame(speed=[50.0], status=["idle"], flow=[5.0])
     assert version.is_anomaly(wrong).all()
@@ -87,7 +88,7 @@ def test_words_and_normals_go_together(version):
 
 
 def test_a_word_never_seen_is_rare_and_no_error(version):
-    """It alarms, is told by its column, and by its own name where somebody knows that."""
+    """An unknown word alarms without an error; its column is named, and the word if it is known."""
     odd = Frame(speed=[50.0], status=["jammed"], flow=[5.0])
     assert version.is_anomaly(odd).all()
     assert version.explain(odd, 1)[0][0][2:] == ("unknown", "run")
@@ -96,14 +97,14 @@ def test_a_word_never_seen_is_rare_and_no_error(version):
 
 
 def test_replay_draws_words_that_were_learned(version):
-    """In the shares that they have."""
+    """Replay draws only learned words, with their frequencies."""
     words = [row[1] for row in version.told(version.sample(1000, seed=1))]
     assert set(words) == {"run", "idle"}
     assert 0.35 < words.count("run") / 1000 < 0.65
 
 
 def test_an_artifact_keeps_the_words(version):
-    """It scores alike, and knows what each code means."""
+    """A version that is read back scores the same and knows the words."""
     loaded = Version.from_bytes(version.to_bytes())
     assert np.array_equal(loaded.score(frame(50)), version.score(frame(50)))
     assert loaded.words == version.words
@@ -111,7 +112,7 @@ def test_an_artifact_keeps_the_words(version):
 
 
 def test_the_next_version_learns_new_words_and_keeps_the_old(version):
-    """What was in the open slot is normal afterwards; what is still unseen is not."""
+    """A new word is normal after it was learned; a word that is still unknown is not."""
     later = train(version, frame(500, seed=2, words=("run", "rinse")), version.config)
     assert later.is_anomaly(frame(300, seed=3)).mean() < 0.06
     assert later.is_anomaly(frame(300, seed=4, words=("run", "rinse"))).mean() < 0.06
@@ -121,7 +122,7 @@ def test_the_next_version_learns_new_words_and_keeps_the_old(version):
 
 
 def test_a_missing_word_is_filled_in_by_what_goes_with_the_rest():
-    """With `missing: impute`, in training as in scoring."""
+    """With `missing: impute` a missing word is filled in, in training and in scoring."""
     gappy = frame(500)
     gappy["status"][::7] = [None] * 72
     version = train(None, gappy, config("mahalanobis", missing="impute"))
@@ -131,7 +132,7 @@ def test_a_missing_word_is_filled_in_by_what_goes_with_the_rest():
 
 
 def test_a_cell_that_is_no_word_is_named():
-    """With row and column; a word in a column of numbers, with what to do."""
+    """A wrong cell is named with row and column; for a word among numbers, with what to do."""
     with pytest.raises(VectorError, match='row 1, column "status" is not a word'):
         train(None, Frame(speed=[0.0] * 40, status=["a", 0.5] * 20, flow=[0.0] * 40), config("vae"))
     with pytest.raises(VectorError, match='column "status" does not hold numbers'):
@@ -139,7 +140,7 @@ def test_a_cell_that_is_no_word_is_named():
 
 
 def test_the_fast_score_is_the_sum_of_its_terms():
-    """Of numbers, of a softmax a category, and of the codes."""
+    """The fast score equals the sum of its terms for numbers, categories and codes."""
     shape = Shape(9, 2, (8,), "gaussian", categories=(3, 2))
     network = VAE(shape, seed=1).network(0)
     network = Network(shape, {name: one + 0.3 for name, one in network.tensors.items()})

@@ -1,4 +1,4 @@
-"""Columns by name: a table's are put in order, and what does not fit is named."""
+"""Columns by name: the columns of a table are sorted, and wrong ones are named."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ RNG = np.random.default_rng(0)
 
 
 class Frame:
-    """The least that a table with named columns is, as pandas and polars have it."""
+    """The minimum of a table with named columns, as in pandas and polars."""
 
     def __init__(self, **columns):
         self._columns = columns
@@ -34,21 +34,21 @@ def version():
 
 
 def test_a_table_is_learned_with_the_names_of_its_columns(version):
-    """Explanations then speak of them."""
+    """A table is learned with its columns' names, and explanations use them."""
     assert version.features == ("speed", "temp", "load")
     first, *_ = version.explain(Frame(load=[100.0], speed=[50.0], temp=[20.0]), 1)[0]
     assert first.feature == "speed"
 
 
 def test_columns_in_another_order_score_alike(version):
-    """A header in another order is not another vector."""
+    """Columns in another order give the same scores."""
     swapped = Frame(load=100 + LOAD, speed=SPEED, temp=20 + TEMP)
     by_position = np.column_stack([SPEED, 20 + TEMP, 100 + LOAD])
     assert np.array_equal(version.score(swapped), version.score(by_position))
 
 
 def test_the_next_version_keeps_the_names(version):
-    """A table with columns in another order is learned in the first one's order."""
+    """The next version learns a table with other column order in the first version's order."""
     config = Config()
     second = train(version, Frame(temp=20 + TEMP, load=100 + LOAD, speed=SPEED), config)
     assert second.features == version.features
@@ -65,13 +65,13 @@ def test_the_next_version_keeps_the_names(version):
     ],
 )
 def test_what_does_not_fit_is_named(version, columns, said):
-    """VectorError names the column."""
+    """A table that does not fit raises VectorError, which names the column."""
     with pytest.raises(VectorError, match=said):
         version.score(Frame(**columns))
 
 
 def test_at_most_three_names_are_told_cut_and_escaped():
-    """A client's names cannot fill a log, nor move a terminal's cursor."""
+    """A message has at most three names, shortened and escaped, so it cannot flood a log."""
     assert quoted(["a", "b", "c", "d", "e"]) == '"a", "b", "c" and 2 more'
     assert quoted(["x" * 100]) == f'"{"x" * 64}..."'
     assert quoted(['\x1b[2J"\n\\']) == r'"\x1b[2J\x22\x0a\x5c"'
@@ -79,18 +79,18 @@ def test_at_most_three_names_are_told_cut_and_escaped():
 
 
 def test_a_header_with_a_name_twice_is_refused():
-    """Which of the two is meant, nobody can say."""
+    """A header with a name twice is refused, because it is ambiguous."""
     with pytest.raises(VectorError, match='"a" given twice'):
         order(["a", "b", "a"], ["a", "b"])
 
 
 def test_more_columns_are_taken_only_when_asked():
-    """Extra columns are dropped on request."""
+    """Additional columns are dropped only on request."""
     assert order(["x", "b", "a"], ["a", "b"], extra=True) == [2, 1]
 
 
 def test_a_drawn_flag_is_one_of_its_two_values():
-    """What a person is shown of a generator looks like the rows that were learned."""
+    """A drawn flag has one of its two values, like the learned rows."""
     rng = np.random.default_rng(0)
     X = np.column_stack([rng.normal(size=200), rng.random(200) < 0.3]).astype(np.float32)
     columns = (Column("speed"), Column("valve", "flag"))
@@ -118,13 +118,13 @@ def test_columns_have_names_and_types():
     ],
 )
 def test_columns_that_contradict_are_refused(wrong):
-    """Both forms at once, none, a name twice, another dimension."""
+    """Both forms at once, no column, a name twice, or another dimension is refused."""
     with pytest.raises(ConfigError):
         Config(**wrong)
 
 
 @pytest.mark.parametrize("name", ["", " a", "a\n", "x" * 129])
 def test_a_name_that_cannot_be_shown_is_refused(name):
-    """Names stand in messages and on pages."""
+    """A name with characters that cannot be shown is refused, because pages show names."""
     with pytest.raises(ConfigError):
         Column(name)

@@ -31,7 +31,7 @@ from models import Config, ConfigError, Model
     ],
 )
 def test_a_value_that_is_not_built_is_refused_by_name(values: dict, named: str) -> None:
-    """The message names the field and the choices."""
+    """The message for an unsupported value names the field and the choices."""
     with pytest.raises(ConfigError, match=named):
         Config(**values)
 
@@ -40,12 +40,12 @@ def test_a_value_that_is_not_built_is_refused_by_name(values: dict, named: str) 
     "values", [{"latent": 0}, {"hidden": ()}, {"dropout": 1.0}, {"epochs": -1}]
 )
 def test_a_network_that_cannot_be_built_is_refused(values: dict) -> None:
-    """Model options are checked when they are given, not when training starts."""
+    """Model options are checked when a config is made, not when training starts."""
     with pytest.raises(ConfigError, match=r"model\."):
         Model(**values)
 
 
 def test_a_config_survives_its_dictionary() -> None:
-    """`from_dict` undoes `to_dict`, and ignores what another release added."""
+    """`from_dict` is the inverse of `to_dict`, and ignores fields of other releases."""
     config = Config(features=("a", "b"), model=Model(hidden=(8,)), weights={"half_life": 3.0})
     assert Config.from_dict({**config.to_dict(), "gate": "enforce"}) == config

@@ -1,4 +1,4 @@
-"""Features derived from the rows before: what they are, for which rows, and what has none."""
+"""Features derived from earlier rows: their values, and rows that get none."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -16,7 +16,7 @@ CLOCKED = [Context(over=7, every="1m", fill=fill) for fill in ("none", "previous
 
 @pytest.mark.parametrize("context", [Context(over=7), *CLOCKED])
 def test_a_deviation_is_the_distance_from_the_mean_of_the_rows_before(context):
-    """Whatever the clock and the fill, on rows without gaps."""
+    """On rows without gaps a deviation is the distance from the mean of the rows before."""
     features = derive(context, ROWS, times=MINUTES).features
     for row in range(7, 60):
         mean = ROWS[row - 7 : row].astype(np.float64).mean(axis=0)
@@ -26,9 +26,9 @@ def test_a_deviation_is_the_distance_from_the_mean_of_the_rows_before(context):
 
 @pytest.mark.parametrize("context", [Context(over=7), *CLOCKED])
 def test_a_row_is_derived_alike_from_a_whole_history_and_from_its_last_rows(context):
-    """The service keeps nothing: a client that sends the rows before gets the same answer."""
+    """A row is derived alike from a whole history and from only the rows before it."""
     wild = ROWS.copy()
-    wild[3] = 3e38  # must not blur what comes after its window
+    wild[3] = 3e38  # must not affect rows after its window
     whole = derive(context, wild, times=MINUTES)
     for row in (11, 30, 59):
         rows = slice(row - 7, row + 1)
@@ -38,7 +38,7 @@ def test_a_row_is_derived_alike_from_a_whole_history_and_from_its_last_rows(cont
 
 
 def test_sources_have_a_context_each():
-    """Rows of two sources that alternate are derived as if each came alone."""
+    """Alternating rows of two sources are derived as if each source came alone."""
     sources = ["a", "b"] * 30
     mixed = derive(Context(over=5), ROWS, sources=sources)
     for i in range(2):
@@ -49,7 +49,7 @@ def test_sources_have_a_context_each():
 
 
 def test_a_row_not_newer_than_the_one_before_is_late_and_context_of_none():
-    """The rows around it are derived as if it had not come."""
+    """A row not newer than the one before is reported as late, and the others ignore it."""
     times = MINUTES.copy()
     times[20] = times[19]
     times[40] = times[10]
@@ -61,7 +61,7 @@ def test_a_row_not_newer_than_the_one_before_is_late_and_context_of_none():
 
 
 def test_rows_that_are_off_are_context_of_none():
-    """The window spans the pause."""
+    """Rows with the machine off are no context: the window spans the pause."""
     off = np.zeros(60, bool)
     off[20:30] = True
     found = derive(Context(over=5), ROWS, left_out=off)
@@ -70,7 +70,7 @@ def test_rows_that_are_off_are_context_of_none():
 
 
 def test_a_gap_starts_the_context_anew_unless_it_is_filled():
-    """With `every`, a row that a tick has not got makes the rows after it warm up again."""
+    """With `every`, a missing tick starts the context again unless it is filled."""
     kept = np.delete(np.arange(60), 30)
     X, times = ROWS[kept], MINUTES[kept]
     none = derive(Context(over=5, every="1m"), X, times=times)
@@ -87,7 +87,7 @@ def test_a_gap_starts_the_context_anew_unless_it_is_filled():
 
 
 def test_a_gap_as_long_as_the_context_is_not_filled():
-    """What was an hour ago says nothing of now."""
+    """A gap as long as the context is not filled, because old values are not valid any more."""
     times = MINUTES.copy()
     times[30:] += 3600.0
     found = derive(Context(over=5, every="1m", fill="previous"), ROWS, times=times)
@@ -95,7 +95,7 @@ def test_a_gap_as_long_as_the_context_is_not_filled():
 
 
 def test_what_was_not_observed_is_in_no_mean():
-    """A mean is over the rows that have the number; a number that is missing has no deviation."""
+    """A mean uses the rows that have the number; a missing number has no deviation."""
     X = ROWS.copy()
     X[10, 1] = np.nan
     found = derive(Context(over=4), X).features
@@ -104,7 +104,7 @@ def test_what_was_not_observed_is_in_no_mean():
 
 
 def test_only_numbers_deviate():
-    """A flag is taken as it is, also where values of numbers are left out."""
+    """A flag has no deviation, also where numbers are missing."""
     numbers = np.array([True, False, True])
     both = derive(Context(over=2), ROWS, numbers).features
     assert both.shape == (60, 5)
@@ -117,7 +117,7 @@ def test_only_numbers_deviate():
 
 
 def test_the_calendar_follows_the_clock_of_its_zone():
-    """Hour of day and day of week are those of a wall clock, over a change to summer time too."""
+    """Hour and weekday follow the zone's wall clock, also over a change to summer time."""
     zone = ZoneInfo("Europe/Berlin")
     moments = [
         datetime(2026, 3, 29, tzinfo=UTC) + timedelta(minutes=20 * step) for step in range(9)
@@ -136,7 +136,7 @@ def test_the_calendar_follows_the_clock_of_its_zone():
 
 
 def test_times_are_asked_for_where_they_are_needed():
-    """A calendar or a clock without timestamps cannot be derived, and the message says so."""
+    """A calendar or a clock without timestamps is refused, and the message says so."""
     for context in (Context(derive=("value", "calendar")), Context(every="1m")):
         with pytest.raises(VectorError, match="timestamps"):
             derive(context, ROWS)
@@ -148,7 +148,7 @@ def test_times_are_asked_for_where_they_are_needed():
     [("value",), ("deviation",), ("value", "deviation"), ("value", "deviation", "calendar")],
 )
 def test_the_number_of_columns_follows_from_the_number_of_features(columns, kinds):
-    """What a detector has learned in features says how many columns its clients send."""
+    """The number of columns follows from the number of derived features."""
     context = Context(derive=kinds)
     width = context.width(np.ones(columns, bool))
     assert context.columns_in(width) == columns
@@ -157,7 +157,7 @@ def test_the_number_of_columns_follows_from_the_number_of_features(columns, kind
 
 
 def test_features_that_no_columns_give_are_refused():
-    """An odd number is not twice as many as anything."""
+    """A number of features that no number of columns gives is refused."""
     with pytest.raises(VectorError, match="5 features"):
         Context().columns_in(5)
 
@@ -180,11 +180,11 @@ def test_features_that_no_columns_give_are_refused():
     ],
 )
 def test_a_context_that_cannot_be_derived_is_refused_by_name(wrong, named):
-    """The message names the field."""
+    """The message for an impossible context names the field."""
     with pytest.raises(ConfigError, match=f"context.{named}"):
         Context(**wrong)
 
 
 def test_durations_are_a_number_and_a_unit():
-    """Seconds, minutes, hours and days."""
+    """A duration is a number with a unit of seconds, minutes, hours or days."""
     assert [seconds(text) for text in ("90s", "1m", "1.5h", "2d")] == [90, 60, 5400, 172_800]

@@ -1,4 +1,4 @@
-"""Which context is chosen for rows in time: what it goes by, and when none is chosen."""
+"""The context that is chosen for rows in time, and when none is chosen."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def walks(n: int) -> np.ndarray:
 
 
 def test_rows_that_say_nothing_of_the_next_have_no_context():
-    """Nor have rows without timestamps, nor sources of a few rows each."""
+    """Rows without correlation, without timestamps, or from very short sources get no context."""
     alone = RNG.normal(size=(500, 2)).astype(np.float32)
     assert choose(alone, MINUTES[:500], None)[0] is None
     slow = walks(500)
@@ -27,7 +27,7 @@ def test_rows_that_say_nothing_of_the_next_have_no_context():
 
 
 def test_the_rows_before_are_as_many_as_the_sources_are_long_for():
-    """10 of a long source, fewer of short ones."""
+    """A long source gets 10 previous rows, short ones get fewer."""
     chosen = [choose(walks(n), MINUTES[:n], ["a", "b"] * (n // 2))[0] for n in (1000, 100, 40, 30)]
     assert [one and one.over for one in chosen] == [10, 10, 3, None]
     assert chosen[0].derive == ("value", "deviation")
@@ -35,7 +35,7 @@ def test_the_rows_before_are_as_many_as_the_sources_are_long_for():
 
 
 def test_a_clock_with_gaps_is_kept():
-    """What comes after a long gap starts anew; rows without gaps need no clock."""
+    """A clock is chosen if rows have gaps; rows without gaps need none."""
     there = np.ones(1200, bool)
     there[500:560] = False
     context, why = choose(walks(1140), MINUTES[:1200][there], None)
@@ -44,7 +44,7 @@ def test_a_clock_with_gaps_is_kept():
 
 
 def test_a_season_that_the_hours_foretell_is_derived():
-    """Only where the rows span two weeks: otherwise a new day of the week looks strange."""
+    """A season by the hours is chosen only if the rows span two weeks."""
     hours = 3600.0 * np.arange(21 * 24)
     daily = np.sin(2 * np.pi * hours / 86_400)[:, None] + 0.1 * RNG.normal(size=(len(hours), 2))
     context, why = choose(daily.astype(np.float32), hours, None)

@@ -1,4 +1,4 @@
-"""What lies outside of everything that was learned, and the learning of it."""
+"""Values outside everything that was learned, and how they are learned."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ FACTORS = (1.5, 2.0, 4.0, 16.0, 1e3, 1e6)
 
 @pytest.fixture(scope="module", params=["bernoulli", "gaussian", "mahalanobis"])
 def version(request: pytest.FixtureRequest, digits: dict[int, Array]) -> Version:
-    """Return a version that learned zeros and ones, by each likelihood and kind."""
+    """Return a version that learned zeros and ones, for each likelihood and kind."""
     learned = np.concatenate([digits[0][:100], digits[1][:100]])
     if request.param == "mahalanobis":
         return train(None, learned, Config(kind="mahalanobis"))
@@ -26,7 +26,7 @@ def version(request: pytest.FixtureRequest, digits: dict[int, Array]) -> Version
 
 
 def scored(version: Version) -> list[Version]:
-    """Return the version with each score that its kind has."""
+    """Return the version with each score of its kind."""
     if version.config.kind == "mahalanobis":
         return [version]
     scores = [*SCORES, "elbo+regime"]
@@ -36,7 +36,7 @@ def scored(version: Version) -> list[Version]:
 def test_the_brighter_a_vector_the_higher_its_score(
     version: Version, digits: dict[int, Array]
 ) -> None:
-    """Digits times 1.5 to a million score ever higher, and above digits as they are."""
+    """Digits scaled by 1.5 to a million score higher the larger the factor is."""
     normals = np.concatenate([digits[0][100:], digits[1][100:]])
     for one in scored(version):
         levels = [one.score(normals * np.float32(factor)) for factor in (1.0, *FACTORS)]
@@ -49,7 +49,7 @@ def test_the_brighter_a_vector_the_higher_its_score(
 def test_one_value_out_of_range_is_seen_the_better_the_further_it_is(
     version: Version, digits: dict[int, Array], sign: float
 ) -> None:
-    """A pixel 4 to a million times the range away raises the score, and the more the further."""
+    """The further one pixel is out of range, the higher is the score."""
     normals = np.concatenate([digits[0][100:], digits[1][100:]])
     for one in scored(version):
         before = one.score(normals)
@@ -63,7 +63,7 @@ def test_one_value_out_of_range_is_seen_the_better_the_further_it_is(
 
 @pytest.mark.parametrize("factor", [1.2, 2.0, 16.0])
 def test_brighter_pictures_are_learned(digits: dict[int, Array], factor: float) -> None:
-    """The gate passes them, normals of either brightness pass, and brighter ones still alarm."""
+    """Brighter pictures pass the gate when learned; even brighter ones still alarm."""
     config = Config(score="elbo", model=replace(QUICK, likelihood="bernoulli"))
     zeros, brighter = digits[0], digits[0] * np.float32(factor)
     first = train(None, zeros[:100], config)
@@ -77,7 +77,7 @@ def test_brighter_pictures_are_learned(digits: dict[int, Array], factor: float) 
 
 
 def test_brightness_that_was_learned_is_kept_in_the_artifact(digits: dict[int, Array]) -> None:
-    """A version read back scores brighter pictures as the one that was written."""
+    """A version that is read back scores brighter pictures like the original."""
     config = Config(model=replace(QUICK, likelihood="bernoulli", epochs=2))
     second = train(train(None, digits[0], config), 3.0 * digits[0], config)
     assert second.network.shape.high == pytest.approx(3.0)
@@ -87,7 +87,7 @@ def test_brightness_that_was_learned_is_kept_in_the_artifact(digits: dict[int, A
 
 @pytest.mark.parametrize("kind", ["ratings", "percentages"])
 def test_ratings_and_percentages_are_no_pictures(kind: str) -> None:
-    """Their columns have no order, so `auto` takes a Gaussian likelihood for them."""
+    """Columns of ratings and percentages have no order, so `auto` chooses a Gaussian likelihood."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 4)) @ rng.normal(size=(4, 25)) + rng.normal(size=(300, 25))
     if kind == "ratings":

@@ -1,4 +1,4 @@
-"""The detector as scikit-learn and PyOD know theirs."""
+"""The detector with the interfaces of scikit-learn and PyOD."""
 
 import numpy as np
 import pytest
@@ -26,12 +26,12 @@ EXCEPTIONS = {
     expected_failed_checks=lambda _: EXCEPTIONS,
 )
 def test_scikit_learn_takes_it_for_one_of_its_own(estimator, check):
-    """Every check of scikit-learn but the exceptions named above."""
+    """Every check of scikit-learn passes except those named above."""
     check(estimator)
 
 
 def test_it_finds_an_outlier_and_goes_on_learning():
-    """`partial_fit` learns on top: what was normal stays so."""
+    """`partial_fit` learns in addition: what was normal stays normal."""
     detector = AnamnesisDetector(epochs=20).fit(X)
     assert detector.predict(OUTLIER).tolist() == [-1]
     assert (detector.predict(X) == 1).mean() > 0.9
@@ -43,7 +43,7 @@ def test_it_finds_an_outlier_and_goes_on_learning():
 
 
 def test_pyod_names_say_the_same():
-    """Higher is more anomalous there, and 1 an outlier."""
+    """With PyOD's names, higher is more anomalous and 1 is an outlier."""
     detector = AnamnesisDetector(kind="mahalanobis").fit(X)
     assert np.array_equal(detector.labels_ == 1, detector.predict(X) == -1)
     assert detector.decision_scores_ == pytest.approx(-detector.score_samples(X))
@@ -51,13 +51,13 @@ def test_pyod_names_say_the_same():
 
 
 def test_before_it_is_fitted_it_says_so():
-    """As every estimator does."""
+    """An estimator that is not fitted raises NotFittedError."""
     with pytest.raises(NotFittedError):
         AnamnesisDetector().predict(X)
 
 
 def test_a_version_shows_itself_in_one_line():
-    """Not its weights."""
+    """A version's repr is one line without its weights."""
     version = AnamnesisDetector(kind="mahalanobis").fit(X).version_
     assert repr(version).startswith("Version(kind=mahalanobis, columns=3")
     assert "\n" not in repr(version)

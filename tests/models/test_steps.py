@@ -19,7 +19,7 @@ ROWS = 200_000
     ],
 )
 def test_configs_beyond_the_bound_are_refused(model: Model, weights: object) -> None:
-    """Epochs times rows over the batch are bounded, and what asks for more is named."""
+    """Epochs times rows over the batch size are bounded, and the message names the field."""
     with pytest.raises(ConfigError, match=f"model.epochs.*{MOST_STEPS}"):
         check_steps(Config(model=model, weights=weights), ROWS)
 
@@ -29,6 +29,6 @@ def test_configs_beyond_the_bound_are_refused(model: Model, weights: object) -> 
     ["auto", Model(), Model(epochs=25, batch_size=1), Model(epochs=1000), Model(hidden=(8,))],
 )
 def test_configs_within_the_bound_pass(model: Model) -> None:
-    """The defaults, and what takes five million steps, are not refused."""
+    """The defaults pass, and so does a config of five million steps."""
     check_steps(Config(model=model), ROWS)
     check_steps(Config(model=Model(epochs=10_000, batch_size=1)), 500)

@@ -33,7 +33,7 @@ def admitted(version, X, near=None):
 
 
 def test_what_the_champion_knows_passes(version):
-    """At most one normal in a hundred is held back, and the batch is known well."""
+    """Of a batch that the champion knows, at most one normal in a hundred is held back."""
     found = admitted(version, around(0.0, 2000))
     assert found.held.mean() <= 0.01
     assert found.known > 0.97
@@ -42,7 +42,7 @@ def test_what_the_champion_knows_passes(version):
 
 
 def test_contamination_is_held_back(version):
-    """Of a tenth of anomalies nearly all wait; of the normals beside them nearly none."""
+    """If a tenth is anomalous, nearly all anomalies wait, and nearly no normals beside them."""
     found = admitted(version, np.concatenate([around(0.0, 900), scattered(100)]))
     assert found.held[900:].mean() >= 0.95
     assert found.held[:900].mean() <= 0.01
@@ -50,14 +50,14 @@ def test_contamination_is_held_back(version):
 
 
 def test_a_clump_that_is_a_tenth_of_its_batch_is_no_regime(version):
-    """A fault repeats itself too."""
+    """Similar anomalies that are a tenth of their batch are held back: faults repeat, too."""
     found = admitted(version, np.concatenate([around(0.0, 900), around(8.0, 100)]))
     assert found.held[900:].all()
 
 
 @pytest.mark.parametrize("others", [0, 300])
 def test_a_new_regime_passes_whole(version, others):
-    """Alone, and beside as many rows of an old one."""
+    """A new regime passes alone, and beside as many rows of an old one."""
     found = admitted(version, np.concatenate([around(8.0, 300), around(0.0, others)]))
     assert not found.held[:300].any()
     assert found.novel > 0.4
@@ -65,12 +65,12 @@ def test_a_new_regime_passes_whole(version, others):
 
 
 def test_a_batch_full_of_scattered_anomalies_does_not_pass(version):
-    """They have nothing in common but that they are far out."""
+    """A batch of anomalies that lie far out in different directions does not pass."""
     assert admitted(version, scattered(300)).held.all()
 
 
 def test_a_new_regime_can_enter_row_by_row(version):
-    """Rows wait until the rows before them make a regime; then they pass."""
+    """Rows of a new regime wait until enough rows before them are similar; then they pass."""
     X = around(8.0, 120)
     first = admitted(version, X[:1], around(0.0, 200))
     assert first.held.all()
@@ -79,14 +79,14 @@ def test_a_new_regime_can_enter_row_by_row(version):
 
 
 def test_rows_one_by_one_are_seldom_held_back(version):
-    """A client that sends single rows keeps 99 in 100 too."""
+    """Of rows that are sent one by one, 99 of 100 normals pass, too."""
     X = around(0.0, 1000)
     held = sum(admitted(version, X[i : i + 1], X[:200]).held[0] for i in range(1000))
     assert held <= 15
 
 
 def test_rows_with_gaps_are_judged_by_what_they_have():
-    """A new regime passes, scattered rows do not."""
+    """With missing values, too, a new regime passes and scattered rows do not."""
     config = Config(missing="impute", model=Model(epochs=20))
     version = train(None, around(0.0, 600), config)
     for X, held in ((around(8.0, 300), False), (scattered(300), True)):
@@ -95,7 +95,7 @@ def test_rows_with_gaps_are_judged_by_what_they_have():
 
 
 def test_a_thinned_batch_keeps_its_distribution():
-    """Every fourth row by p-value, in the order of the batch."""
+    """Thinning keeps every fourth row by p-value, in the order of the batch."""
     p = RNG.random(1000)
     kept = thin(p)
     assert len(kept) == 250
@@ -110,6 +110,6 @@ def test_a_thinned_batch_keeps_its_distribution():
     [(0, 10, 0.01), (2, 10, 0.01), (5, 1000, 0.01), (900, 1000, 0.01), (12000, 10**6, 0.01)],
 )
 def test_binomial_tail(k, n, probability):
-    """It agrees with scipy's, which an API process does not load."""
+    """The tail equals that of scipy, which an API process does not load."""
     expected = binom.sf(k - 1, n, probability)
     assert np.isclose(binomial_tail(k, n, probability), expected, rtol=1e-6, atol=1e-300)

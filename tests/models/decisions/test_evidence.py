@@ -1,4 +1,4 @@
-"""What the gate is told of a candidate: measured on versions that were trained for it."""
+"""The evidence that the gate gets, measured on versions that were trained for it."""
 
 from dataclasses import replace
 
@@ -15,20 +15,20 @@ CONFIG = Config(model=Model(epochs=300, hidden=(32,), latent=2))
 
 
 def _normals(n: int, seed: int) -> np.ndarray:
-    """Return n vectors of four features that go together."""
+    """Return n vectors of four dependent features."""
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(n, 1)) * [1.0, -1.0, 0.5, 2.0] + 0.3 * rng.normal(size=(n, 4))
     return rows.astype(np.float32)
 
 
 def _strange(n: int, seed: int) -> np.ndarray:
-    """Return n anomalies that are alike."""
+    """Return n similar anomalies."""
     return _normals(n, seed) + np.array([4.0, 4.0, 0.0, 0.0], np.float32)
 
 
 @pytest.fixture(scope="module")
 def champion() -> Version:
-    """Give a version that knows one regime."""
+    """Return a version that knows one regime."""
     return train(None, _normals(600, 0), CONFIG)
 
 
@@ -38,20 +38,20 @@ def _verdict(candidate: Version, champion: Version, **more: object) -> list[str]
 
 @pytest.fixture(scope="module")
 def labels() -> Labels:
-    """Give thirty labelled anomalies and as many labelled normals."""
+    """Return thirty labelled anomalies and as many labelled normals."""
     vectors = np.concatenate([_strange(30, 1), _normals(30, 2)])
     return Labels(vectors, np.arange(60) < 30)
 
 
 def test_a_candidate_that_learned_more_of_the_same_passes(champion, labels) -> None:
-    """It finds what the champion finds, and alarms where that alarms."""
+    """A candidate that learned more of the same regime finds and alarms as the champion does."""
     candidate = train(champion, _normals(600, 3), CONFIG)
     assert _verdict(candidate, champion, labels=labels) == []
 
 
 @pytest.mark.thorough
 def test_a_candidate_that_learned_noise_is_rejected(champion) -> None:
-    """Its threshold rose until nothing alarms, so that no rate of alarms tells on it."""
+    """Noise that was learned shows in the synthetic anomalies, and not in the rates of alarms."""
     noise = np.random.default_rng(4).uniform(-6, 6, (600, 4)).astype(np.float32)
     candidate = train(champion, noise, CONFIG)
     assert gate(candidate.lineage.evidence).passed
@@ -59,7 +59,7 @@ def test_a_candidate_that_learned_noise_is_rejected(champion) -> None:
 
 
 def test_a_candidate_that_forgot_is_rejected(champion) -> None:
-    """One regime without any replay of the other: it no longer knows what goes together there."""
+    """A candidate that learned a second regime without replay no longer finds the anomalies."""
     other = (_normals(600, 5) @ np.diag([1.0, 1.0, 1.0, -1.0]) + 4.0).astype(np.float32)
     candidate = train(champion, other, CONFIG, {"w_prev": 0.0, "w_new": 1.0})
     assert "so it forgot some of those" in " ".join(_verdict(candidate, champion))
@@ -68,7 +68,7 @@ def test_a_candidate_that_forgot_is_rejected(champion) -> None:
 
 @pytest.mark.thorough
 def test_anomalies_learned_as_normal_are_told_by_labels_alone(champion, labels) -> None:
-    """A third of the experience is anomalies that are alike: to a model, a regime like any."""
+    """Only labels show that a third of the experience were similar anomalies."""
     rows = np.concatenate([_normals(420, 6), _strange(180, 7)])
     candidate = train(champion, rows, CONFIG)
     assert _verdict(candidate, champion) == []
@@ -78,7 +78,7 @@ def test_anomalies_learned_as_normal_are_told_by_labels_alone(champion, labels) 
 
 @pytest.mark.thorough
 def test_small_steps_add_up_beside_the_anchor(champion, labels) -> None:
-    """Anomalies that the champion lost already still count where the anchor found them."""
+    """Anomalies that the champion no longer finds still count if the anchor found them."""
     lost = train(champion, np.concatenate([_normals(420, 6), _strange(180, 7)]), CONFIG)
     candidate = train(lost, _normals(200, 8), CONFIG)
     assert _verdict(candidate, lost, labels=labels) == []
@@ -86,7 +86,7 @@ def test_small_steps_add_up_beside_the_anchor(champion, labels) -> None:
 
 
 def test_evidence_is_of_numbers_whatever_people_labelled(champion) -> None:
-    """Only normals, only anomalies, nothing: each says what it can."""
+    """With only normals, only anomalies or no labels, the evidence has finite numbers."""
     for n in (0, 3):
         some = Labels(
             np.concatenate([_normals(3 - n, 1), _strange(n, 2)]), np.ones(3, bool) * n > 0
@@ -102,7 +102,7 @@ def test_evidence_is_of_numbers_whatever_people_labelled(champion) -> None:
 
 @pytest.mark.thorough
 def test_another_score_is_compared_by_rank_and_by_its_own_p_values(champion) -> None:
-    """A config that changes the score changes its unit, not what is asked of it."""
+    """A candidate with another score is compared by rank and by its own p-values."""
     config = replace(CONFIG, score="reconstruction")
     candidate = train(champion, _normals(600, 3), config)
     told = gather(candidate, champion).synthetic
@@ -110,7 +110,7 @@ def test_another_score_is_compared_by_rank_and_by_its_own_p_values(champion) -> 
 
 
 def test_auroc_of_equals_is_a_half() -> None:
-    """And of what is always above, one."""
+    """The AUROC of equal scores is a half; of scores that are always above it is 1."""
     scores = np.arange(5.0)
     assert auroc(scores, scores) == 0.5
     assert auroc(scores, scores + 10) == 1.0
@@ -123,7 +123,7 @@ def _updated(champion: Version, anchor: Version, new: np.ndarray) -> tuple[Versi
 
 
 def test_a_slow_walk_is_stopped_before_the_anomaly_is_normal() -> None:
-    """Each step is hardly news to the champion; together they are to the anchor."""
+    """A slow walk is stopped: each step is hardly new, but together they are new to the anchor."""
     first = champion = train(None, _normals(800, 0), Config(kind="mahalanobis"))
     away = np.array([3.0, 3.0, 0.0, 0.0], np.float32)
     for step in range(1, 31):
@@ -140,7 +140,7 @@ def test_a_slow_walk_is_stopped_before_the_anomaly_is_normal() -> None:
 
 
 def test_a_regime_that_comes_at_once_and_comes_again_is_no_walk() -> None:
-    """It was news when it came, whoever let it in; what comes again is not held against it."""
+    """A regime that was new when it came, and comes again, does not count as a slow walk."""
     first = champion = train(None, _normals(800, 0), Config(kind="mahalanobis"))
     other = np.array([30.0, 0.0, 0.0, 30.0], np.float32)
     for seed, shift in enumerate((0.0, 1.0, 1.0, 0.0, 1.0), 10):

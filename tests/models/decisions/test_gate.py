@@ -10,7 +10,7 @@ from models.parts.lineage import Alarms, Evidence
 
 
 def gate(evidence: dict) -> Verdict:
-    """Decide on the parts of the evidence that a test gives; all others are as they should be."""
+    """Return the gate's decision on the given parts of the evidence; all other parts are good."""
     given = {"n_new": 100, "new": {"candidate": 0.01}} | evidence
     shadow = given.pop("shadow", None)
     for name, filled in (("synthetic", {"n": 1}), ("anchor", {"n": 1}), ("labelled", _LABELLED)):
@@ -35,7 +35,7 @@ _LABELLED = {"anomalies": 0, "normals": 0, "known": 0, "kept": 0}
 def test_a_candidate_may_be_worse_only_within_the_tolerance(
     new: tuple, old: tuple, passed: bool
 ) -> None:
-    """On new and on old normals alike, against the champion's own rate."""
+    """A candidate may alarm more often than the champion only within the tolerance."""
     names = ("candidate", "champion")
     verdict = gate(
         {"new": dict(zip(names, new, strict=True)), "old": dict(zip(names, old, strict=True))}
@@ -45,13 +45,13 @@ def test_a_candidate_may_be_worse_only_within_the_tolerance(
 
 
 def test_the_first_version_passes() -> None:
-    """There is nothing to compare it with."""
+    """The first version passes, because there is nothing to compare it with."""
     assert gate({"new": {"candidate": 0.4}}).passed
 
 
 @pytest.mark.parametrize(("share", "passed"), [(0.01, True), (0.5, True), (0.51, False)])
 def test_an_experience_that_was_not_learned_does_not_pass(share: float, passed: bool) -> None:
-    """Though the candidate alarms no more often on it than the champion did."""
+    """A candidate that did not learn its experience fails, even if the champion is no better."""
     rates = {"candidate": share, "champion": 1.0}
     verdict = gate({"new": rates, "unlearned": share})
     assert verdict.passed is passed
@@ -75,7 +75,7 @@ def _told(**figures: float) -> dict:
 def test_synthetic_anomalies_must_be_told_about_as_well(
     candidate: dict, beside_champion: int, beside_anchor: int
 ) -> None:
-    """As by the champion, and, by more, as by the anchor; the reason names which."""
+    """Of synthetic anomalies it must find nearly as many as champion and anchor."""
     evidence = {"candidate": _told(**candidate)}
     verdict = gate({"synthetic": evidence | {"champion": _told()}})
     assert len(verdict.reasons) == beside_champion
@@ -87,7 +87,7 @@ def test_synthetic_anomalies_must_be_told_about_as_well(
 
 @pytest.mark.parametrize(("news", "reasons"), [(0.9, 2), (0.4, 1)])
 def test_a_range_that_does_not_fit_is_named_with_what_to_do(news: float, reasons: int) -> None:
-    """Where the candidate sees less, and most of the experience was news to the champion."""
+    """If most of the experience was new and the candidate finds less, the reason gives advice."""
     blurred = {"candidate": _told(found=0.8), "champion": _told()}
     verdict = gate({"synthetic": blurred, "new": {"candidate": 0.01, "champion": news}})
     assert len(verdict.reasons) == reasons
@@ -98,26 +98,26 @@ def test_a_range_that_does_not_fit_is_named_with_what_to_do(news: float, reasons
     ("known", "kept", "passed"), [(4, 0, True), (30, 23, True), (30, 22, False)]
 )
 def test_labelled_anomalies_must_still_be_found(known: int, kept: int, passed: bool) -> None:
-    """Three quarters of them, where there are enough to say."""
+    """With enough labelled anomalies, three quarters of them must still be found."""
     assert gate({"labelled": {"known": known, "kept": kept, "normals": 0}}).passed is passed
 
 
 @pytest.mark.parametrize(("normals", "passed"), [(39, True), (40, False)])
 def test_vectors_labelled_normal_must_not_alarm(normals: int, passed: bool) -> None:
-    """Where there are enough of them that one alarm is not too many."""
+    """With enough vectors labelled normal, not many more than under the champion may alarm."""
     evidence = {"normals": normals, "candidate": {"alarms": 0.1}, "champion": {"alarms": 0.0}}
     assert gate({"labelled": evidence}).passed is passed
 
 
 @pytest.mark.parametrize(("asked", "passed"), [(500, False), (501, True)])
 def test_live_traffic_must_not_alarm_more(asked: int, passed: bool) -> None:
-    """Where as much of it came as was asked for."""
+    """With enough live traffic, not many more vectors may alarm than under the champion."""
     rates = {"candidate": 0.2, "champion": 0.02}
     assert gate({"shadow": {"asked": asked, "n": 500, **rates}}).passed is passed
 
 
 def test_what_is_no_number_is_no_evidence() -> None:
-    """NaN compares as not greater: it must not pass for a low rate."""
+    """NaN is rejected: no comparison with NaN may count as passed."""
     new = Alarms(candidate=math.nan, champion=0.01)
     verdict = deciding.gate(Evidence(n_new=100, new=new))
     assert verdict.reasons == ["the evidence is not finite: new.candidate"]
@@ -144,7 +144,7 @@ def test_rows_labelled_normal_stop_alarming() -> None:
     ],
 )
 def test_small_steps_away_from_the_anchor_are_stopped(more: dict, reason: str | None) -> None:
-    """Alarms on the anchor's normals, and new normals that it alone finds strange, are bounded."""
+    """Alarms on the anchor's normals are bounded, and rows that only the anchor finds rare."""
     walked = {"anchor": 0.3, "champion": 0.02} | more.get("walked", {})
     evidence = {"anchor": _told(), "candidate": _told()} | more
     if "walked" in more:

@@ -1,4 +1,4 @@
-"""Did a feature move: against all that was learned, and against how far normals go from it."""
+"""Whether a feature moved: compared with all learned values and with how far normals drift."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ DAY = 1440  # rows
 
 
 def minutes(days: int, seed: int) -> np.ndarray:
-    """Return a feature with a season of a day, and one without, a row a minute, (n, 2)."""
+    """Return a feature with a daily season and one without, a row a minute, (n, 2)."""
     rng = np.random.default_rng(seed)
     at = np.arange(days * DAY)
     season = 3 * np.sin(2 * np.pi * at / DAY)
@@ -19,7 +19,7 @@ def minutes(days: int, seed: int) -> np.ndarray:
 
 
 def moved(reference: Reference, X: np.ndarray) -> set[str]:
-    """Return the features that alarm at any look at X, fifty rows apart."""
+    """Return the features that alarm at any check of X, fifty rows apart."""
     test = FeatureTest(reference.expected, 1000, ("seasonal", "steady"), reference.wander)
     found = set()
     for start in range(0, len(X), 50):
@@ -29,7 +29,7 @@ def moved(reference: Reference, X: np.ndarray) -> set[str]:
 
 
 def test_a_season_that_was_learned_is_no_drift_and_a_step_is() -> None:
-    """Also where the days were learned in several experiences."""
+    """A learned season is no drift and a step is, also if several experiences taught the days."""
     learned = minutes(4, 0)
     reference = Reference.fit(learned[:DAY]).updated(learned[DAY:], 0.25)
     assert moved(reference, minutes(10, 1)) == set()
@@ -38,7 +38,7 @@ def test_a_season_that_was_learned_is_no_drift_and_a_step_is() -> None:
 
 
 def test_scores_that_follow_a_season_are_no_drift_and_a_step_of_them_is() -> None:
-    """The martingale alone gains with every night, though as many alarm as were asked for."""
+    """Scores that follow a learned season are no drift, though the martingale alone would alarm."""
 
     def p_values(days: int, seed: int, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
         scores = minutes(days, seed)[:, 0].astype(float) + shift
@@ -67,7 +67,7 @@ def test_scores_that_follow_a_season_are_no_drift_and_a_step_of_them_is() -> Non
 
 
 def test_few_rows_say_nothing_of_how_far_normals_go() -> None:
-    """Less than a window, and a reference that an earlier release stored."""
+    """With less than a window of rows, or an earlier release's reference, no distance is known."""
     learned = minutes(1, 0)[: WINDOW - 1]
     reference = Reference.fit(learned)
     assert reference.wander.tolist() == [0.0, 0.0]
@@ -77,5 +77,5 @@ def test_few_rows_say_nothing_of_how_far_normals_go() -> None:
 
 
 def test_a_window_of_normals_is_one_of_the_live_rows() -> None:
-    """The two packages know of no other."""
+    """The window of the reference and the window of the monitor have the same length."""
     assert WINDOW == ROWS

@@ -7,7 +7,7 @@ from models.drift.martingale import Bag, Martingale, bets
 
 
 def test_bets_are_fair():
-    """Every bet is non-negative and integrates to one, so that capital cannot grow by luck."""
+    """Every bet is non-negative and integrates to one, so capital cannot grow by luck."""
     p = (np.arange(1_000_000) + 0.5) / 1_000_000
     stakes = bets(p)
     assert stakes.min() >= 0
@@ -17,7 +17,7 @@ def test_bets_are_fair():
 
 
 def test_ranks_are_the_definition():
-    """A smoothed online p-value ranks a score among the bag and the live ones before it."""
+    """A smoothed online p-value ranks a score among the calibration and earlier live scores."""
     rng = np.random.default_rng(0)
     calibration, live = rng.integers(0, 9, 40) / 4.0, rng.integers(0, 9, 30) / 4.0
     u = 1 - rng.random(30)
@@ -47,7 +47,7 @@ def test_p_values_are_uniform_without_drift():
 
 @pytest.mark.parametrize(("shift", "scale"), [(2.0, 1.0), (-2.0, 1.0), (0.0, 3.0), (0.0, 0.3)])
 def test_a_change_of_any_kind_is_found(shift: float, scale: float):
-    """Scores that get higher, lower, more spread or less spread make the capital grow past 100."""
+    """Scores that become higher, lower, more or less spread make the capital grow past 100."""
     rng = np.random.default_rng(5)
     martingale = Martingale(rng.normal(size=500), np.random.default_rng(6))
     assert martingale.update(rng.normal(size=2000)).max() < math.log(100)
@@ -65,7 +65,7 @@ def test_false_alarms_stay_within_the_bound():
 
 
 def test_it_continues_where_it_stopped():
-    """A martingale restored from its state goes on to the last bit, its tie breaker included."""
+    """A martingale restored from its state continues bit for bit, with its tie breaker."""
     rng = np.random.default_rng(1)
     whole = Martingale(rng.normal(size=100), np.random.default_rng(2))
     scores = rng.normal(size=600)
@@ -75,7 +75,7 @@ def test_it_continues_where_it_stopped():
 
 
 def test_memory_is_bounded():
-    """The bag keeps rounded values, so that a long stream does not grow it without end."""
+    """The stored scores are rounded, so a long stream needs bounded memory."""
     rng = np.random.default_rng(3)
     bag = Bag.of(rng.normal(100, 20, size=500))
     for _ in range(100):

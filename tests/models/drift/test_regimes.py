@@ -8,14 +8,14 @@ KNOWN = (Known(1, 0.5, recent=False), Known(2, 0.4, recent=True), Known(3, 0.1, 
 
 
 def told(*counts: int) -> dict:
-    """Return the verdict on counts of anomalies and three regimes."""
+    """Return the verdict on counts of anomalies and of three regimes."""
     test = RegimeTest(KNOWN)
     test.update(np.array(counts))
     return test.verdict()
 
 
 def test_the_learned_mix_is_no_drift():
-    """Shares as learned are at distance 0; what came back after an absence is told."""
+    """Shares as learned have distance 0; a regime that returned after an absence is named."""
     verdict = told(10, 500, 400, 100)
     assert (verdict.statistic, verdict.alarm) == (0.0, False)
     assert verdict.none == pytest.approx(10 / 1010, abs=1e-6)
@@ -23,7 +23,7 @@ def test_the_learned_mix_is_no_drift():
 
 
 def test_another_mix_is_told():
-    """Half the mass moved: total variation 0.5, and regime 3 is absent."""
+    """If half the mass moved, the total variation is 0.5 and regime 3 is named as absent."""
     verdict = told(0, 1000, 0, 0)
     assert verdict.statistic == 0.5
     assert verdict.alarm
@@ -31,7 +31,7 @@ def test_another_mix_is_told():
 
 
 def test_few_rows_say_nothing():
-    """Below a hundred rows there is neither share nor alarm."""
+    """With fewer than a hundred rows there is neither a share nor an alarm."""
     verdict = told(0, 99, 0, 0)
     assert not verdict.alarm
     assert verdict.none is None
@@ -46,7 +46,7 @@ def test_chance_alone_does_not_alarm():
 
 
 def test_old_rows_leave_and_a_restart_keeps_them():
-    """Two windows of a thousand are looked at; counts of another version are passed."""
+    """The test covers two windows of a thousand rows; counts of another version are left out."""
     test = RegimeTest(KNOWN)
     for _ in range(3):
         test.update(np.array([0, 1000, 0, 0]))
@@ -72,7 +72,7 @@ def test_old_rows_leave_and_a_restart_keeps_them():
 def test_another_mix_explains_scores_but_no_burst(
     scores_moved: bool, burst: bool, inputs_moved: bool, state: str
 ):
-    """Scores that moved with the mix ask for nothing; anomalies still do."""
+    """A changed mix explains moved scores, so nothing is to be learned; a burst still alarms."""
     found = state_of(
         scores_moved=scores_moved, inputs_moved=inputs_moved, burst=burst, mix_moved=True
     )

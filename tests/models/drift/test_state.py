@@ -58,7 +58,7 @@ def test_truth_table(scores_moved: bool, inputs_moved: bool, burst: bool, state:
 
 
 def test_normal_traffic_is_no_drift():
-    """Traffic like the calibration leaves every test quiet."""
+    """Traffic like the calibration makes no test alarm."""
     traffic = Traffic(0)
     drift = DriftTests(traffic.baseline)
     for _ in range(40):
@@ -72,7 +72,7 @@ def test_normal_traffic_is_no_drift():
 
 
 def test_a_shifted_input_is_a_new_regime():
-    """A moved feature that the model finds odd raises all four and is named first."""
+    """A moved feature that raises the scores makes all four tests alarm and is named first."""
     traffic = Traffic(1)
     drift = DriftTests(traffic.baseline)
     for _ in range(10):
@@ -92,7 +92,7 @@ def test_a_shifted_input_is_a_new_regime():
 
 
 def test_scattered_anomalies_are_degradation():
-    """A burst of anomalies all over the place, the bulk being where it was, is degraded."""
+    """A burst of scattered anomalies, while the other rows stay, is degradation."""
     traffic = Traffic(2)
     drift = DriftTests(traffic.baseline)
     for _ in range(5):
@@ -103,7 +103,7 @@ def test_scattered_anomalies_are_degradation():
 
 
 def test_a_narrower_known_input_is_a_known_regime():
-    """An input that moved to a place with unchanged scores asks for nothing to be learned."""
+    """An input that moved to a known place with unchanged scores needs no learning."""
     traffic = Traffic(3)
     drift = DriftTests(traffic.baseline)
     for _ in range(5):
@@ -114,7 +114,7 @@ def test_a_narrower_known_input_is_a_known_regime():
 
 
 def test_an_alarm_ends_when_the_drift_does():
-    """The alarm holds during the drift and is over after 2,000 scores without."""
+    """The alarm lasts during the drift, and ends after 2,000 scores without drift."""
     traffic = Traffic(4)
     drift = DriftTests(traffic.baseline)
     for _ in range(5):
@@ -128,7 +128,7 @@ def test_an_alarm_ends_when_the_drift_does():
 
 
 def test_it_continues_after_a_restart():
-    """State written and read back goes on as if nothing had happened."""
+    """State that is written and read back continues as if nothing had happened."""
     traffic = Traffic(5)
     whole = DriftTests(traffic.baseline)
     for _ in range(4):
@@ -143,7 +143,7 @@ def test_it_continues_after_a_restart():
 
 
 def test_another_version_starts_anew():
-    """The state of another version, and bytes that are no state, count for nothing."""
+    """The state of another version is ignored, and so are bytes that are no state."""
     traffic = Traffic(6)
     drift = DriftTests(traffic.baseline)
     for _ in range(5):

@@ -10,7 +10,7 @@ KNOWN = np.array([[-4.0], [4.0]])
 
 
 def ranges(*ends: tuple[float, float]) -> Bend:
-    """Return the map of one feature after values uniform between each pair of ends."""
+    """Return the map of one feature that learned uniform values between each pair of ends."""
     bend, known = Bend.straight(1), KNOWN
     for low, high in ends:
         new = bend(np.linspace(low, high, 500)[:, None])
@@ -22,13 +22,13 @@ def ranges(*ends: tuple[float, float]) -> Bend:
 
 @given(arrays(np.float64, (9, 1), elements=st.floats(-1e6, 1e6)))
 def test_a_bend_can_be_undone(u: np.ndarray) -> None:
-    """Whatever the ranges, on both sides, the inverse gives back what was mapped."""
+    """For ranges on both sides the inverse returns the values that were mapped."""
     bend = ranges((90.0, 110.0), (-3e4, -2e4), (1e5, 1e5 + 0.01))
     np.testing.assert_allclose(bend.inverse(bend(u)), u, rtol=1e-6, atol=1e-6)
 
 
 def test_what_was_learned_keeps_its_place_and_a_gap_is_drawn_in() -> None:
-    """A far range lies GAP beyond, and varies by one unit, whatever it varied by."""
+    """Learned values keep their place; a far range begins GAP beyond and has a deviation of one."""
     old = np.linspace(-5.0, 5.0, 50)[:, None]
     for low, high in ((90.0, 110.0), (-1e6, -9e5), (1_000.0, 1_000.1)):
         bend = ranges((low, high))
@@ -39,14 +39,14 @@ def test_what_was_learned_keeps_its_place_and_a_gap_is_drawn_in() -> None:
 
 
 def test_a_range_about_what_was_learned_is_drawn_in_at_both_ends() -> None:
-    """Thirty times as wide it reaches less than ten units; what is near or wild bends nothing."""
+    """A range thirty times as wide is compressed on both sides; a near range bends nothing."""
     bend = ranges((-120.0, 120.0))
     assert np.abs(bend(np.array([[-120.0], [120.0]]))).max() < 10.0
     assert not ranges((-3.0, 4.0 + FAR / 2)).bent.any()
 
 
 def test_a_map_that_does_not_ascend_is_refused() -> None:
-    """So is one without a piece; one of many ranges stays bounded."""
+    """A map that does not ascend is refused, and one without a piece; the knots are bounded."""
     for at in ([[0.0], [0.0]], [[1.0], [0.0]], [[0.0]]):
         with pytest.raises(ValueError, match="ascend"):
             Bend(np.array(at), np.arange(float(len(at)))[:, None])

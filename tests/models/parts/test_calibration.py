@@ -17,13 +17,13 @@ def hundred() -> Calibration:
 
 
 def test_p_is_the_share_of_normals_scoring_at_least_this_high(hundred: Calibration) -> None:
-    """(1 + #{s_i >= s}) / (n + 1), ties included."""
+    """P is (1 + #{s_i >= s}) / (n + 1), with ties."""
     p = hundred.p_values(np.array([-5.0, 1.0, 50.0, 50.5, 100.0]))
     np.testing.assert_allclose(p * 101, [101, 101, 52, 51, 2])
 
 
 def test_beyond_the_largest_normal_the_tail_falls_to_the_floor(hundred: Calibration) -> None:
-    """P goes on falling, without a jump up, and never reaches zero."""
+    """Beyond the largest score p falls further, without a jump up, and never reaches zero."""
     p = hundred.p_values(np.array([100.0, 100.001, 150.0, 1e6, 3.4e38]))
     assert (np.diff(p) <= 0).all()
     assert p[1] == pytest.approx(1 / 101, rel=1e-3)
@@ -34,7 +34,7 @@ def test_beyond_the_largest_normal_the_tail_falls_to_the_floor(hundred: Calibrat
 def test_one_score_has_the_p_value_that_it_has_among_others(
     scores: list[float], score: float
 ) -> None:
-    """Inside the calibration and in its tail."""
+    """A score alone has the same p-value as among others, inside the calibration and beyond."""
     calibration = Calibration(np.sort(representable(np.array(scores))))
     for own in (score, *scores[:2]):
         expected = calibration.p_values(np.array([own]))[0]
@@ -56,7 +56,7 @@ def test_the_threshold_is_the_smallest_score_that_is_rare_enough(
 
 
 def test_policies_agree_on_what_they_share(hundred: Calibration) -> None:
-    """Quantile q is fpr 1 - q; a fixed value has the p-value there as its alpha."""
+    """Quantile q equals fpr 1 - q; the alpha of a fixed value is the p-value there."""
     fpr = hundred.threshold({"fpr": 0.05})
     assert hundred.threshold({"quantile": 0.95}).value == fpr.value
     assert hundred.threshold({"value": 50.0}).alpha == pytest.approx(52 / 101)
@@ -67,7 +67,7 @@ def test_policies_agree_on_what_they_share(hundred: Calibration) -> None:
     [(99, 0.01, "exact"), (98, 0.01, "insufficient"), (500, 0.001, "extrapolated")],
 )
 def test_an_answer_says_what_stands_behind_it(n: int, alpha: float, says: str) -> None:
-    """Below 1/alpha - 1 normals no conformal p-value reaches alpha."""
+    """With fewer than 1/alpha - 1 normals no conformal p-value reaches alpha, and it says so."""
     assert Calibration(np.arange(float(n))).threshold({"fpr": alpha}).calibration == says
 
 
@@ -80,7 +80,7 @@ def test_the_tail_of_known_distributions() -> None:
 
 @pytest.mark.parametrize("gamma", [0.3, 0.8, 1.2])
 def test_a_threshold_beyond_the_scores_is_right_however_heavy_the_tail(gamma: float) -> None:
-    """One in ten thousand, of a thousand scores: the median of 60 is right by a factor of two."""
+    """For one in 10,000 of a thousand scores, the median of 60 is right within a factor of two."""
     rng, shares = np.random.default_rng(0), []
     for _ in range(60):
         calibration = Calibration(np.sort(rng.random(1_000) ** -gamma))
@@ -89,19 +89,19 @@ def test_a_threshold_beyond_the_scores_is_right_however_heavy_the_tail(gamma: fl
 
 
 def test_equal_scores_still_have_a_tail() -> None:
-    """A generator of constants is calibrated too: anything above is ever rarer."""
+    """Constant scores can be calibrated: a score further above has a smaller p-value."""
     p = Calibration(np.zeros(50)).p_values(np.array([0.0, 1e-3, 1.0]))
     assert p[0] == 1.0
     assert p[1] > p[2] > 0
 
 
 def test_severity_is_one_at_alpha_and_two_at_its_square() -> None:
-    """log(p) / log(alpha)."""
+    """Severity is log(p) / log(alpha)."""
     np.testing.assert_allclose(severities(np.array([1.0, 0.01, 1e-4]), 0.01), [0, 1, 2])
 
 
 def test_a_calibration_is_carried_by_the_gap_between_real_and_generated() -> None:
-    """If the new version shifts every score by 3, so it does the calibration, gap included."""
+    """If the new version raises every score by 3, the carried calibration rises by 3."""
     rng = np.random.default_rng(1)
     real = np.sort(rng.normal(2, 1, 500))
     generated = rng.normal(0, 1, 2000)
@@ -109,7 +109,7 @@ def test_a_calibration_is_carried_by_the_gap_between_real_and_generated() -> Non
 
 
 def test_a_calibration_is_carried_though_the_order_of_the_scores_is_not() -> None:
-    """Where every score changes by chance, the rate is held; quantile by quantile it is 3 %."""
+    """If each score changes at random, the rate is held; the method by quantiles gives 3 %."""
     rng = np.random.default_rng(2)
     real, generated = np.sort(rng.normal(0, 1, 5000)), rng.normal(0, 2, 4000)
 
@@ -123,7 +123,7 @@ def test_a_calibration_is_carried_though_the_order_of_the_scores_is_not() -> Non
 
 @given(st.integers(1, 40), st.integers(3, 40))
 def test_as_many_scores_are_carried_as_there_were(calibrated: int, generated: int) -> None:
-    """Ascending and finite, however few there are of either."""
+    """As many scores are carried as there were, ascending and finite, even if there are few."""
     rng = np.random.default_rng(0)
     before, after = rng.normal(size=(2, generated))
     scores = carried(np.sort(rng.normal(size=calibrated)), before, after)
@@ -133,14 +133,14 @@ def test_as_many_scores_are_carried_as_there_were(calibrated: int, generated: in
 
 
 def test_old_and_new_scores_are_mixed_in_their_ratio() -> None:
-    """Three to one by weight keeps three to one by number, without using a score twice."""
+    """Weights of three to one give numbers of three to one, and no score is used twice."""
     calibration = mixed(np.zeros(1000), np.ones(1000), share_old=0.75)
     assert (calibration.scores == 0).sum() == 1000
     assert (calibration.scores == 1).sum() == 333
 
 
 def test_the_rate_asked_for_is_held_on_fresh_normals() -> None:
-    """Averaged over 200 calibrations of 300 normals, 1 % asked for gives 1 %."""
+    """Averaged over 200 calibrations of 300 normals, 1 % asked gives 1 %."""
     rng = np.random.default_rng(3)
     held = []
     for _ in range(200):
@@ -150,7 +150,7 @@ def test_the_rate_asked_for_is_held_on_fresh_normals() -> None:
 
 
 def test_peaks_over_threshold_is_the_papers_formula() -> None:
-    """On exact quantiles of a Pareto and an exponential tail, z_q is the true one far beyond."""
+    """On exact quantiles of Pareto and exponential tails, z_q is the true quantile far beyond."""
     q = (np.arange(20_000) + 0.5) / 20_000
     gamma, sigma = 0.2, 3.0
     pareto = sigma / gamma * ((1 - q) ** -gamma - 1)
@@ -160,7 +160,7 @@ def test_peaks_over_threshold_is_the_papers_formula() -> None:
 
 
 def test_the_pot_policy_gives_the_p_value_at_its_threshold(hundred: Calibration) -> None:
-    """Its alpha is the conformal p-value there, and it says that a tail was fitted."""
+    """The policy's alpha is the conformal p-value at its threshold; the kind is `extrapolated`."""
     threshold = hundred.threshold({"pot": 0.05})
     assert threshold.value == pytest.approx(90 + 5.5 * np.log(2))
     assert threshold.alpha == hundred.p_values(np.array([threshold.value]))[0]
@@ -169,7 +169,7 @@ def test_the_pot_policy_gives_the_p_value_at_its_threshold(hundred: Calibration)
 
 @pytest.mark.parametrize(("n", "k"), [(10, 0), (10, 10), (200, 2), (2_000, 20), (20_000, 9_000)])
 def test_the_held_rate_has_the_interval_of_clopper_and_pearson(n: int, k: int) -> None:
-    """Against quantiles of the beta distribution."""
+    """The interval equals the one from quantiles of the beta distribution."""
     held = Calibration(np.arange(float(n))).held(n - k)
     assert held.rate == k / n
     low = beta.ppf(0.025, k, n - k + 1) if k else 0.0

@@ -11,7 +11,7 @@ from models.parts.views import Views
 
 
 def some(rng: np.random.Generator, gaussians: int, kernels: int, k: int = 3) -> Components:
-    """Return components drawn at random."""
+    """Return random components."""
     factors = np.tril(rng.normal(size=(gaussians, k, k))) + 2.0 * np.eye(k)
     return Components(
         rng.dirichlet(np.ones(gaussians)),
@@ -24,7 +24,7 @@ def some(rng: np.random.Generator, gaussians: int, kernels: int, k: int = 3) -> 
 
 
 def moments(weights: Float64, means: Float64, covariances: Float64) -> tuple[Float64, Float64]:
-    """Return mean (k,) and covariance (k, k) of a whole mixture."""
+    """Return the mean (k,) and the covariance (k, k) of a whole mixture."""
     mean = weights @ means
     apart = means - mean
     outer = covariances + apart[:, :, None] * apart[:, None]
@@ -49,7 +49,7 @@ def test_a_linear_map_moves_components_exactly() -> None:
 
 
 def test_merged_components_have_the_mean_and_the_spread_of_all() -> None:
-    """Merging 16 Gaussians to 4 and 50 kernels to 10 keeps the moments of either whole."""
+    """Merging 16 Gaussians to 4, and 50 kernels to 10, keeps the moments of the whole."""
     rng = np.random.default_rng(1)
     both = some(rng, 9, 30).beside(some(rng, 7, 20), 0.7)
     few = both.merged(4, 10)
@@ -62,7 +62,7 @@ def test_merged_components_have_the_mean_and_the_spread_of_all() -> None:
 
 
 def test_the_components_that_merge_are_those_that_are_most_alike() -> None:
-    """Of four Gaussians and four kernels the two that lie .1 apart become one in the middle."""
+    """Of four Gaussians and four kernels, the two that lie 0.1 apart become one in the middle."""
     at = np.array([[0.0], [10.0], [0.1], [30.0]])
     ones = np.ones((4, 1, 1))
     few = Components(np.full(4, 0.25), at, ones, np.full(4, 0.25), at, np.ones(4)).merged(3, 3)
@@ -79,7 +79,7 @@ def block(i: int, n: int, rng: np.random.Generator) -> Array:
 
 
 def test_a_regime_stays_sharp_over_many_experiences_in_bounded_room() -> None:
-    """Cycling over three regimes: old rows are as near the centres as those of all rows are."""
+    """Over nine experiences of three regimes, old rows stay as near the centres as they should."""
     rng = np.random.default_rng(2)
     fresh = np.concatenate([block(i, 200, rng) for i in range(3)])
     views = Views.fit(block(0, 200, rng), 0)
@@ -90,4 +90,5 @@ def test_a_regime_stays_sharp_over_many_experiences_in_bounded_room() -> None:
     assert len(views.normal.weights) <= MODES
     at_once = Views.fit(np.concatenate([block(i, 400, rng) for i in range(3)]), 0)
     now, then = (np.quantile(own.misfits(fresh), 0.99, axis=1) for own in (views, at_once))
-    assert (now[2:4] < 1.25 * then[2:4]).all()  # fitted to draws they are 1.3 to 1.7 times as far
+    # with components fitted to draws they are 1.3 to 1.7 times as far
+    assert (now[2:4] < 1.25 * then[2:4]).all()

@@ -10,21 +10,21 @@ from models.parts.fine import Fine
 from models.parts.statistics import auroc
 from models.parts.views import Views
 
-NOISE = 0.01  # of the twin and of the total, where a feature has a deviation of about 1
+NOISE = 0.01  # deviation of the twin and of the total; a feature has about 1
 
 
 def twin(x: Array) -> Array:
-    """Return what the second sensor says where it is the first one's twin."""
+    """Return the second sensor's value if it is the twin of the first one."""
     return x[:, 0]
 
 
 def total(x: Array) -> Array:
-    """Return what the second sensor says where it is a sum of others."""
+    """Return the second sensor's value if it is a sum of others."""
     return (x[:, 0] + x[:, 2]) / np.float32(1.4)
 
 
 def rows(of: Callable[[Array], Array], n: int, stream: int) -> Array:
-    """Return n scaled vectors of six features, of which the second follows from others."""
+    """Return n scaled vectors of six features; the second one follows from others."""
     rng = np.random.default_rng([n, stream])
     x = (rng.normal(size=(n, 4)) @ np.random.default_rng(3).normal(size=(4, 6))).astype(np.float32)
     x /= 2.0
@@ -37,7 +37,7 @@ def rows(of: Callable[[Array], Array], n: int, stream: int) -> Array:
 def test_what_parts_by_less_than_a_tenth_of_its_spread_is_found(
     of: Callable[[Array], Array],
 ) -> None:
-    """By the first views, and by those that learned from what the first ones draw."""
+    """A small difference between dependent sensors is found, also by views fitted to draws."""
     first, rng = rows(of, 600, 1), np.random.default_rng(0)
     views = Views.fit(first, 0)
     drawn = views.sample(300, rng)
@@ -62,7 +62,7 @@ def test_what_parts_by_less_than_a_tenth_of_its_spread_is_found(
 
 
 def test_there_is_nothing_fine_where_features_go_their_own_ways() -> None:
-    """Nor among flags and constants, nor in fewer rows than would show it."""
+    """Independent features, flags and constants have no fine combination, nor have few rows."""
     rng = np.random.default_rng(0)
     loose = rng.normal(size=(500, 5)).astype(np.float32)
     assert Fine.fit(loose) is None
@@ -73,7 +73,7 @@ def test_there_is_nothing_fine_where_features_go_their_own_ways() -> None:
 
 
 def test_a_drawn_vector_is_restored_by_moving_what_may_move() -> None:
-    """Whole numbers stay as they are; the combination then varies as it did."""
+    """A drawn vector is restored: whole numbers stay, and the combination varies as learned."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(800, 3)).astype(np.float32)
     x[:, 2] = np.round(x[:, 2])
@@ -88,7 +88,7 @@ def test_a_drawn_vector_is_restored_by_moving_what_may_move() -> None:
 
 
 def over_five_decades(n: int, stream: int) -> Array:
-    """Return n scaled vectors: bytes, packets, and something else, each log-normal."""
+    """Return n scaled vectors of bytes, packets and another feature, all log-normal."""
     rng = np.random.default_rng([n, stream])
     packets = np.exp(2.5 * rng.normal(size=n))
     load = packets * np.exp(0.15 * rng.normal(size=n))
@@ -96,7 +96,7 @@ def over_five_decades(n: int, stream: int) -> Array:
 
 
 def test_a_ratio_of_features_that_span_decades_is_found() -> None:
-    """By the first views, and by those that learned from what the first ones draw."""
+    """A wrong ratio is found, also by views fitted to draws."""
     first, rng = over_five_decades(1_000, 1), np.random.default_rng(0)
     views = Views.fit(first, 0)
     normals, anomalies = over_five_decades(500, 2), over_five_decades(500, 3)

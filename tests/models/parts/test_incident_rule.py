@@ -35,7 +35,7 @@ DAY_OF_MINUTES = 1440.0
         ([1, 7], 1.0, False),  # two of three
         ([1, 5, 10], 1.0, True),  # rows 1 to 10 are ten rows
         ([0, 5, 10], 1.0, False),  # rows 0 to 10 are eleven
-        ([0, 8, 9, 10], 1.0, True),  # an older one does not matter
+        ([0, 8, 9, 10], 1.0, True),  # an older alarm does not matter
     ],
 )
 def test_what_opens(alarms: list[int], severity: float, opened: bool) -> None:
@@ -57,19 +57,19 @@ def test_what_closes(rows: float, seconds: float, over: bool) -> None:
     [
         (300.0, 1.0, True),  # a fast stream that ended
         (299.0, 1.0, False),
-        (3600.0, 3600.0, False),  # one row an hour: it only waits
+        (3600.0, 3600.0, False),  # one row an hour: only the number of rows counts
         (36_000.0, 3600.0, True),
         (86_399.0, None, False),
         (86_400.0, None, True),
     ],
 )
 def test_a_silent_source(seconds: float, interval: float | None, over: bool) -> None:
-    """A source that sends nothing ends its incident after the time of as many rows."""
+    """A source that sends nothing ends its incident after the usual time of as many rows."""
     assert silent(RULE, seconds, interval) is over
 
 
 def test_a_run_of_alarms_opens_once() -> None:
-    """Openings are counted by runs: one long fault is one incident, two faults far apart two."""
+    """One long run of alarms opens one incident; two faults far apart open two."""
     assert openings(range(100), 3, 10) == 1
     assert openings([*range(5), *range(30, 35)], 3, 10) == 2
     assert openings([0, 20, 40], 3, 10) == 0
@@ -99,7 +99,7 @@ def dependent(n: int, seed: int) -> np.ndarray:
 
 @pytest.mark.parametrize("asked", [1.0, 3.0, 10.0])
 def test_the_asked_rate_holds_on_later_normals(asked: float) -> None:
-    """On normals that come in runs, later ones open at most twice what was asked for."""
+    """On normals whose alarms come in runs, later ones open at most twice as many as asked."""
     chosen = choose(curve(dependent(40_000, 1), 0.01), asked, DAY_OF_MINUTES, 0.01, 300.0)
     assert chosen.calibration == "exact"
     assert chosen.per_day is not None
@@ -113,7 +113,7 @@ def test_the_asked_rate_holds_on_later_normals(asked: float) -> None:
 
 
 def test_a_rarer_alarm_is_a_stricter_rule() -> None:
-    """Fewer false incidents a day ask for more alarming rows or a more severe one."""
+    """For fewer false incidents a day a rule needs more alarming rows or a more severe one."""
     found = curve(dependent(40_000, 1), 0.01)
     rules = [choose(found, asked, DAY_OF_MINUTES, 0.01, 300.0).rule for asked in (10.0, 1.0, 0.2)]
     assert [LADDER.index((rule.k, rule.m)) for rule in rules] == sorted(
@@ -126,13 +126,13 @@ def test_a_rarer_alarm_is_a_stricter_rule() -> None:
     ("found", "rows_per_day"),
     [
         (None, 1440.0),  # a version of an earlier release
-        (curve(np.zeros(500), 0.01), 1440.0),  # a third of a day says nothing of one a day
+        (curve(np.zeros(500), 0.01), 1440.0),  # a third of a day cannot show a rate of one a day
         (curve(np.zeros(50_000), 0.01), None),  # no traffic yet
         (curve(np.zeros(50_000), 0.001), 1440.0),  # calibrated under another alpha
     ],
 )
 def test_too_little_to_say(found: Curve | None, rows_per_day: float | None) -> None:
-    """Where calibration or traffic is too small the built-in rule decides, without a rate."""
+    """If calibration or traffic is too small, the built-in rule decides and states no rate."""
     chosen = choose(found, 1.0, rows_per_day, 0.01, 300.0)
     assert (chosen.rule.k, chosen.rule.m) == BUILT_IN
     assert (chosen.calibration, chosen.per_day, chosen.high) == ("insufficient", None, None)
@@ -140,14 +140,14 @@ def test_too_little_to_say(found: Curve | None, rows_per_day: float | None) -> N
 
 
 def test_no_alarm_in_the_calibration() -> None:
-    """Where no calibration normal alarmed the rate has an upper bound, and it is stated."""
+    """If no calibration normal alarmed, the rate's upper bound is stated."""
     chosen = choose(curve(np.zeros(14_400), 0.01), 1.0, 1440.0, 0.01, 300.0)
     assert (chosen.per_day, chosen.low) == (0.0, 0.0)
     assert chosen.high == pytest.approx(3.689 / 10, abs=0.001)
 
 
 def test_a_curve_survives_its_lineage() -> None:
-    """A curve comes back from a version's lineage; one of other rules is none."""
+    """A curve is read back from a version's lineage; one for other rules is ignored."""
     found = curve(dependent(2_000, 3), 0.01)
     others = FalseIncidents(rows=3, openings=(1,), peaks=(), alpha=0.1)
     for kept, expected in ((found.kept(), found), (None, None), (others, None)):
@@ -155,7 +155,7 @@ def test_a_curve_survives_its_lineage() -> None:
 
 
 def test_training_rows_alarm_by_rank() -> None:
-    """Of the rows that a version was trained on the asked share alarms, in the runs they have."""
+    """Of the rows that a version was trained on, the asked share alarms, in their runs."""
     scores = np.random.default_rng(0).normal(size=10_000)
     severities = ranked(scores, 0.01)
     assert (severities >= 1.0).mean() == pytest.approx(0.01, abs=2e-4)
@@ -163,7 +163,7 @@ def test_training_rows_alarm_by_rank() -> None:
 
 
 def test_curves_of_a_lineage_add_up() -> None:
-    """What earlier experiences showed of false alarms counts on, under the same alpha."""
+    """Counts of earlier experiences are added if they have the same alpha."""
     first, second = curve(dependent(2_000, 3), 0.01), curve(dependent(3_000, 4), 0.01)
     joined = second.joined(first)
     assert joined.rows == 5_000

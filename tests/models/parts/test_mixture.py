@@ -8,7 +8,7 @@ from models.parts.mixture import MOST_STEPS, RIDGE, SETTLED, Density, Mixture, s
 
 
 def test_it_fits_what_scikit_learn_does() -> None:
-    """Codes of four regimes: the same density from the same seeds."""
+    """For codes of four regimes the density equals scikit-learn's from the same seeds."""
     rng = np.random.default_rng(0)
     middles = rng.normal(size=(4, 3)) * 6
     codes = middles[rng.integers(4, size=4_000)] + rng.normal(size=(4_000, 3)) * [0.3, 1.0, 2.0]
@@ -26,7 +26,7 @@ def test_it_fits_what_scikit_learn_does() -> None:
 
 @pytest.mark.parametrize("z", [np.zeros((500, 3)), np.repeat([[0, 0], [9, 9]], 300, axis=0)])
 def test_codes_that_are_all_alike_make_no_nonsense(z: np.ndarray) -> None:
-    """Modes on the same spot share its weight; what is drawn lies there."""
+    """Modes at the same place share the weight, and draws lie there."""
     mixture = Mixture.fit(z.astype(np.float32), seed=0)
     drawn = mixture.sample(400, np.random.default_rng(0))
     nearest = np.abs(drawn[:, None] - np.unique(z, axis=0)).max(axis=2).min(axis=1)
@@ -34,14 +34,14 @@ def test_codes_that_are_all_alike_make_no_nonsense(z: np.ndarray) -> None:
 
 
 def test_the_same_seed_fits_the_same() -> None:
-    """Bit for bit."""
+    """The same seed gives the same mixture, bit for bit."""
     z = np.random.default_rng(0).normal(size=(600, 2)).astype(np.float32)
     one, other = (Mixture.fit(z, seed=3) for _ in range(2))
     np.testing.assert_array_equal(one.factors, other.factors)
 
 
 def test_seeds_lie_far_apart() -> None:
-    """One in each of ten groups, where as many are asked for."""
+    """Ten seeds fall into ten groups, one each."""
     rng = np.random.default_rng(0)
     middles = np.stack([np.arange(10) * 9.0, np.zeros(10)], axis=1)
     z = np.repeat(middles, 50, axis=0) + rng.normal(size=(500, 2)) * 0.5

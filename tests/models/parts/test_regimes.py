@@ -27,7 +27,7 @@ def versions() -> list[Version]:
 
 
 def test_a_new_regime_gets_the_next_number(versions: list[Version]):
-    """Summer is 1 and, when its data is long gone, still 1; winter is 2."""
+    """Summer is 1 and stays 1 when its data is long gone; winter is 2."""
     assert [[r.number for r in v.regimes] for v in versions] == [[1], [1, 2], [1, 2]]
     for version in versions[1:]:
         assert (version.nearest_regime(days("summer", 9)) == 1).mean() > 0.98
@@ -35,7 +35,7 @@ def test_a_new_regime_gets_the_next_number(versions: list[Version]):
 
 
 def test_sizes_and_the_last_time_seen(versions: list[Version]):
-    """What was learned of each is counted, and which experience brought it last."""
+    """The lineage counts the vectors of each regime and says which experience brought it last."""
     assert [[(r.size, r.seen) for r in v.regimes] for v in versions] == [
         [(400, 1)],
         [(400, 1), (400, 2)],
@@ -45,7 +45,7 @@ def test_sizes_and_the_last_time_seen(versions: list[Version]):
 
 
 def test_the_typical_vector_is_in_the_middle_and_not_a_real_one(versions: list[Version]):
-    """It is expected near the centre, and is none of those that were learned."""
+    """The typical vector is near the centre, and is not a learned vector."""
     for regime, season in zip(versions[1].regimes, CENTRES, strict=True):
         assert np.abs((regime.typical - CENTRES[season]) / [2, 5]).max() < 1
         learned = np.concatenate([days(season, seed) for seed in (0, 1)])
@@ -53,14 +53,14 @@ def test_the_typical_vector_is_in_the_middle_and_not_a_real_one(versions: list[V
 
 
 def test_an_anomaly_is_of_no_regime(versions: list[Version]):
-    """A vector over the threshold has the number 0, though some regime is nearest."""
+    """A vector above the threshold has the number 0, even if it is near a regime."""
     X = np.array([[20, 60], [0, 80], [20, 110]], np.float32)
     assert versions[1].regime_of(X).tolist() == [1, 2, 0]
     assert versions[1].nearest_regime(X)[2] in (1, 2)
 
 
 def test_forgetting_is_told_of_each_regime(versions: list[Version]):
-    """Replay forgets nothing of summer; finetuning alarms on what was replayed of it."""
+    """Replay forgets nothing of summer; after finetuning, replayed summer vectors alarm."""
     kept = versions[1].regimes[0].about.alarms
     assert kept.more < 0.05
     assert versions[1].regimes[1].about.alarms is None
@@ -72,14 +72,14 @@ def test_forgetting_is_told_of_each_regime(versions: list[Version]):
 
 
 def test_a_curve_is_kept_while_its_regime_is_away(versions: list[Version]):
-    """Winter's curve is measured on winter's vectors, and handed on by the next version."""
+    """Winter's curve is measured on winter's vectors, and the next version keeps it."""
     second, third = (v.regimes[1].about.curve for v in versions[1:])
     assert second == third
     assert versions[2].regimes[0].about.curve != versions[1].regimes[0].about.curve
 
 
 def test_regimes_survive_the_artifact(versions: list[Version]):
-    """A version read back knows the same regimes."""
+    """A version that is read back knows the same regimes."""
     back = Version.from_bytes(versions[1].to_bytes())
     X = np.concatenate([days("summer", 5), days("winter", 5)])
     assert (back.regime_of(X) == versions[1].regime_of(X)).all()
@@ -87,7 +87,7 @@ def test_regimes_survive_the_artifact(versions: list[Version]):
 
 
 def test_a_version_without_regimes_gets_them_from_what_it_generates(versions: list[Version]):
-    """A parent made by an older release has none; its child finds them in its generator."""
+    """A parent made by an older release has no regimes; its child finds them in its draws."""
     old = replace(versions[1].recorded(regimes=()), memory={})
     assert old.regimes == ()
     assert old.regime_of(np.array([[20, 60]], np.float32)).tolist() == [0]
@@ -100,7 +100,7 @@ def test_a_version_without_regimes_gets_them_from_what_it_generates(versions: li
     (0.3, False, True), (0.1, True, True), (0.1, False, False), (0.01, True, False),
 ])  # fmt: skip
 def test_a_mode_is_new_if_it_is_rare_or_lies_apart(share: float, apart: bool, new: bool):
-    """Rare enough is new alone, somewhat rare where a valley parts it from all that is known."""
+    """A very rare mode is new; a somewhat rare one only if valleys separate it from all others."""
     p = np.where(np.arange(150) < 100 * share, 0.01, 0.5)
     lineage = SimpleNamespace(last_regime=0)
     previous = SimpleNamespace(judge=lambda _: SimpleNamespace(p_values=p), lineage=lineage)
@@ -112,17 +112,17 @@ def test_a_mode_is_new_if_it_is_rare_or_lies_apart(share: float, apart: bool, ne
 
 
 def test_a_quiet_day_is_no_new_regime(versions: list[Version]):
-    """A narrow part of summer, at its edge, which nothing alarms on, is summer."""
+    """A narrow part of summer at its edge, on which nothing alarms, is summer."""
     quiet = np.random.default_rng(5).normal([24, 60], [0.3, 0.7], (400, 2)).astype(np.float32)
     version = train(versions[2], quiet, CONFIG)
     assert [(r.number, r.size) for r in version.regimes] == [(1, 1200), (2, 400)]
 
 
 def test_a_number_is_never_given_again(versions: list[Version]):
-    """Not even that of a regime which is drawn no more."""
+    """A number is never used again, even if its regime is no longer drawn."""
     forgetful = {"w_prev": 0.0, "w_new": 1.0}
     version, long = versions[1], Config(model=Model(epochs=300))
-    for seed in range(7, 13):  # until one is drawn no more; both are of the winter by then
+    for seed in range(7, 13):  # until one regime is no longer drawn; both are winter then
         version = train(version, days("winter", seed), long, forgetful)
         if len(version.regimes) == 1:
             break
@@ -132,7 +132,7 @@ def test_a_number_is_never_given_again(versions: list[Version]):
 
 
 def test_a_loose_threshold_makes_no_regimes():
-    """What is rare does not depend on how many alarms are asked for."""
+    """The asked rate of alarms has no influence on which modes count as rare."""
     version = None
     for seed in range(3):
         version = train(version, days("summer", seed), replace(CONFIG, threshold={"fpr": 0.4}))
@@ -140,7 +140,7 @@ def test_a_loose_threshold_makes_no_regimes():
 
 
 def test_a_flag_of_the_processor_loses_no_row() -> None:
-    """Where a product is flagged as invalid, a regime is chosen all the same, without a warning."""
+    """If the processor flags a product as invalid, a regime is chosen without a warning."""
 
     class Flagging:
         def hidden(self, x: np.ndarray) -> np.ndarray:

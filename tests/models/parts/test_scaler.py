@@ -9,12 +9,12 @@ from models.parts.scaler import Scaler, squash, unsquash
 
 @given(arrays(np.float64, 20, elements=st.floats(-1e6, 1e6)))
 def test_squashing_can_be_undone(x: np.ndarray) -> None:
-    """`unsquash(squash(x)) == x`, far out too."""
+    """`unsquash(squash(x)) == x`, also far out."""
     np.testing.assert_allclose(unsquash(squash(x)), x, rtol=1e-6, atol=1e-9)
 
 
 def test_units_do_not_matter() -> None:
-    """A feature in nano and one in giga units scale alike."""
+    """A feature in nano-units and one in giga-units are scaled alike."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(500, 1)).astype(np.float32)
     both = Scaler.fit(np.hstack([X * 1e-9, X * 1e9])).transform(np.hstack([X * 1e-9, X * 1e9]))
@@ -22,13 +22,13 @@ def test_units_do_not_matter() -> None:
 
 
 def test_a_constant_feature_is_measured_in_its_own_value() -> None:
-    """No division by zero; a large constant's rounding is not taken for variation."""
+    """A constant feature causes no division by zero, and rounding does not count as variation."""
     X = np.full((50, 2), [1e8, 0.0], np.float32)
     np.testing.assert_allclose(Scaler.fit(X).scale, [1e5, 1.0])
 
 
 def test_the_widest_floats_stay_finite() -> None:
-    """Nothing a client can send becomes infinite on the way in or out."""
+    """Every finite float32 stays finite through the map and its inverse."""
     scaler = Scaler.fit(np.float32([[0.0], [1e-30]]))
     wide = np.float32([[3.4e38], [-3.4e38]])
     assert np.isfinite(scaler.transform(wide)).all()
@@ -36,14 +36,14 @@ def test_the_widest_floats_stay_finite() -> None:
 
 
 def test_a_few_wild_values_do_not_flatten_a_feature() -> None:
-    """One normal a million deviations out leaves the scale within a factor of two."""
+    """One value a million deviations out changes the scale by less than a factor of two."""
     X = np.random.default_rng(0).normal(size=(2000, 1)).astype(np.float32)
     X[0] = 1e6
     assert 0.5 < Scaler.fit(X).scale[0] < 2.0
 
 
 def test_a_few_percent_of_spikes_do_not_decide_a_scale() -> None:
-    """Five rows in a hundred anywhere up to a million leave the scale within a factor of ten."""
+    """Five spikes in a hundred rows, up to a million, change the scale by less than ten times."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(2000, 1)).astype(np.float32)
     X[:100, 0] = np.exp(rng.uniform(0.0, np.log(1e6), 100))
@@ -51,7 +51,7 @@ def test_a_few_percent_of_spikes_do_not_decide_a_scale() -> None:
 
 
 def test_a_scaler_that_reaches_further_moves_nothing_that_was_learned() -> None:
-    """A hundred deviations away values keep their distances, near ones their places."""
+    """A regime a hundred deviations away keeps its distances, and learned values their places."""
     rng = np.random.default_rng(0)
     old = rng.normal(size=(500, 2)).astype(np.float32)
     old[:, 1] = 7.0
@@ -74,7 +74,7 @@ def test_a_scaler_that_reaches_further_moves_nothing_that_was_learned() -> None:
 
 @pytest.mark.parametrize("far", [1e3, 1e30, -1e30])
 def test_a_value_beyond_all_numbers_is_clipped_without_a_warning(far: float) -> None:
-    """A generator may draw what float32 cannot hold in the client's units."""
+    """A drawn value that float32 cannot hold in the client's units is clipped without a warning."""
     scaler = Scaler.fit(np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32))
     X = scaler.inverse(np.full((2, 3), far, np.float32))
     assert np.isfinite(X).all()

@@ -1,4 +1,4 @@
-"""The default score: its views, its parts, and what it owes a version."""
+"""The default score: its views, its parts, and its version."""
 
 from dataclasses import replace
 
@@ -32,12 +32,12 @@ def skewed() -> Array:
 
 @pytest.fixture(scope="module")
 def version(skewed: Array) -> Version:
-    """Return a version with the default score, of the skewed rows."""
+    """Return a version with the default score that learned the skewed rows."""
     return train(None, skewed, Config(score="auto"))
 
 
 def test_normal_scores_of_learned_values_are_normal(skewed: Array) -> None:
-    """Whatever the shape: mean 0, deviation 1, and a quantile maps to the normal one."""
+    """For any shape the normal scores have mean 0 and deviation 1, and quantiles map to N(0, 1)."""
     x = (skewed - skewed.mean(axis=0)) / np.maximum(skewed.std(axis=0), 1e-6)
     marginals = Marginals.fit(x)
     y = marginals(x)
@@ -47,7 +47,7 @@ def test_normal_scores_of_learned_values_are_normal(skewed: Array) -> None:
 
 
 def test_normal_scores_go_on_beyond_the_learned_range() -> None:
-    """With the slope of the scaled units, up to REACH."""
+    """Beyond the learned range the map has the slope of the scaled units, up to REACH."""
     x = np.random.default_rng(0).normal(size=(500, 1)).astype(np.float32)
     marginals = Marginals.fit(x)
     far = np.float32([[x.max() + 1], [x.max() + 3], [REACH], [2 * REACH]])
@@ -57,7 +57,7 @@ def test_normal_scores_go_on_beyond_the_learned_range() -> None:
 
 
 def test_normal_scores_are_inverted(skewed: Array) -> None:
-    """What was learned comes back, and between whole numbers nothing does."""
+    """The inverse returns learned values, and no value between whole numbers."""
     scale = np.float32([10, 4, 1, 1])
     x = skewed / scale
     marginals = Marginals.fit(x)
@@ -71,7 +71,7 @@ def test_normal_scores_are_inverted(skewed: Array) -> None:
 
 
 def test_a_data_density_is_its_best_component(skewed: Array) -> None:
-    """Against the same maximum written out, with covariances in the features' own space."""
+    """The log density equals the best component's, written out in the features' own space."""
     rng = np.random.default_rng(1)
     z = rng.normal(size=(400, 5)) @ rng.normal(size=(5, 5))
     density = DataDensity.fit(z, seed=0)
@@ -89,7 +89,7 @@ def test_a_data_density_is_its_best_component(skewed: Array) -> None:
 
 @pytest.mark.parametrize("d", [5, 60, 300])
 def test_a_data_density_tells_how_far_the_nearest_of_its_centres_is(d: int) -> None:
-    """In the units of what it was fitted to, with the directions that the centres do not lie in."""
+    """The distance to the nearest centre is in the units of the data, in all directions."""
     rng = np.random.default_rng(6)
     z = (rng.normal(size=(500, d)) * np.linspace(2.0, 0.3, d)).astype(np.float32)
     density = DataDensity.fit(z, seed=0)
@@ -103,7 +103,7 @@ def test_a_data_density_tells_how_far_the_nearest_of_its_centres_is(d: int) -> N
 
 @pytest.mark.parametrize("d", [3, 60, 300])
 def test_what_a_data_density_draws_is_as_likely_as_what_it_was_fitted_to(d: int) -> None:
-    """In few dimensions, in more than its mixture has, and in more than it whitens."""
+    """Drawn vectors are as likely as those it was fitted to, whatever the number of dimensions."""
     rng = np.random.default_rng(2)
     z = rng.normal(size=(1500, d)) * np.linspace(1.5, 0.2, d) + 2.0
     fitted, fresh = z[:1000], z[1000:]
@@ -115,7 +115,7 @@ def test_what_a_data_density_draws_is_as_likely_as_what_it_was_fitted_to(d: int)
 
 
 def test_the_score_is_the_rarest_of_its_parts(version: Version, skewed: Array) -> None:
-    """Of the network and, by density and by distance, of both views, beside what it adds up."""
+    """The score is the largest surprise of network and views, plus small shares of the parts."""
     x = version.scaler.transform(skewed[:50])
     auto = Auto.from_tensors(version.network, version.scoring)
     parts = auto.parts(x)
@@ -130,7 +130,7 @@ def test_the_score_is_the_rarest_of_its_parts(version: Version, skewed: Array) -
 def test_what_lies_between_modes_and_what_lies_in_a_tail_are_found(
     version: Version, skewed: Array
 ) -> None:
-    """Each by one of the views; ordinary rows stay quiet."""
+    """A value between modes and one in a tail are found by one view each; normals do not alarm."""
     gap = skewed[:1].copy()
     gap[:, 1] = 0.0
     tail = skewed[:1].copy()
@@ -144,13 +144,13 @@ def test_what_lies_between_modes_and_what_lies_in_a_tail_are_found(
 
 
 def test_a_lone_vector_scores_as_it_does_among_others(version: Version, skewed: Array) -> None:
-    """The short way and the long one agree."""
+    """A vector alone scores as in a batch."""
     alone = [version.judge(row[None]).scores[0] for row in skewed[:40]]
     np.testing.assert_allclose(alone, version.score(skewed[:40]), rtol=1e-5, atol=1e-4)
 
 
 def test_a_version_with_the_default_score_travels(version: Version, skewed: Array) -> None:
-    """Its artifact has the views and the calibration of each part, and is read back equal."""
+    """The artifact has the views and each part's calibration, and is read back equal."""
     back = Version.from_bytes(version.to_bytes())
     np.testing.assert_array_equal(back.score(skewed), version.score(skewed))
     assert len(version.to_bytes()) < 2**20
@@ -160,7 +160,7 @@ def test_a_version_with_the_default_score_travels(version: Version, skewed: Arra
     st.lists(st.sampled_from([0.0, 1.0, -4.0, 7.0, 1e3, -1e6, 3e38]) | st.floats(-50, 50, width=32))
 )
 def test_a_vector_by_itself_is_judged_as_in_company(version: Version, values: list[float]) -> None:
-    """Common or wild: the same score but for rounding, the same p-value and the same verdict."""
+    """A vector alone has the same p-value and verdict as in a batch, common or extreme."""
     X = np.resize(np.float32([*values, 7.0]), (2, 4))
     X[0, 3] = 7.0  # as it was learned
     together = version.judge(X)
@@ -172,7 +172,7 @@ def test_a_vector_by_itself_is_judged_as_in_company(version: Version, values: li
 
 
 def test_the_past_is_remembered_without_its_rows() -> None:
-    """After a second regime old normals stay quiet, old anomalies are found, nothing is kept."""
+    """After a second regime old normals do not alarm, old anomalies do, and no row is kept."""
     rng = np.random.default_rng(3)
     first = rng.normal(size=(800, 6)).astype(np.float32)
     second = (rng.normal(size=(800, 6)) * 0.5 + 8.0).astype(np.float32)
@@ -190,7 +190,7 @@ def test_the_past_is_remembered_without_its_rows() -> None:
 
 
 def test_views_take_any_learnable_rows() -> None:
-    """Constant columns, equal rows, more columns than rows."""
+    """Constant columns, equal rows and more columns than rows can be learned."""
     rng = np.random.default_rng(4)
     for x in (
         np.zeros((40, 3)),
@@ -204,7 +204,7 @@ def test_views_take_any_learnable_rows() -> None:
 
 
 def test_rows_of_more_features_than_there_are_rows_hold_the_rate() -> None:
-    """What calibrates saw as little of the rows it judges as what serves will of new ones."""
+    """With more features than rows the rate holds: held-out rows are as unknown as new ones."""
     rng = np.random.default_rng(5)
     mixed = rng.normal(size=(6, 90))
     X = (rng.normal(size=(400, 6)) @ mixed + rng.normal(size=(400, 90))).astype(np.float32)
@@ -213,7 +213,7 @@ def test_rows_of_more_features_than_there_are_rows_hold_the_rate() -> None:
 
 
 def test_another_score_becomes_auto_and_auto_another(version: Version, skewed: Array) -> None:
-    """Without the rows, drawn vectors stand in for them."""
+    """If the score changes to `auto` or from it, drawn vectors replace the rows."""
     elbo = version.with_config(Config(score="elbo"))
     assert elbo.scoring == {}
     again = elbo.with_config(Config(score="auto"))
@@ -222,7 +222,7 @@ def test_another_score_becomes_auto_and_auto_another(version: Version, skewed: A
 
 
 def test_of_hundreds_of_features_one_is_found_by_a_part_that_earlier_versions_lack() -> None:
-    """An artifact of six parts is read, scores as it did, and learns the seventh."""
+    """An artifact with six parts is read and scores as before; its next version has the seventh."""
     rng = np.random.default_rng(8)
     X = rng.normal(size=(64, 260)).astype(np.float32)
     config = Config(model=Model(latent=2, hidden=(8,), epochs=1))
@@ -242,7 +242,7 @@ def test_of_hundreds_of_features_one_is_found_by_a_part_that_earlier_versions_la
 
 
 def test_a_data_density_of_fewer_vectors_than_features_keeps_their_spread() -> None:
-    """What it draws varies as much in all as what it was fitted to."""
+    """With fewer vectors than features, draws vary in total as much as the data."""
     rng = np.random.default_rng(9)
     z = rng.normal(size=(120, 4)) @ rng.normal(size=(4, 300)) + 0.1 * rng.normal(size=(120, 300))
     density = DataDensity.fit(z.astype(np.float32), seed=0)

@@ -1,4 +1,4 @@
-"""The richer scores against plain sums on small cases, and what every score owes a version."""
+"""The richer scores equal plain sums on small cases; what holds for every score."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def gaussian(z: Array, mean: Array, factor: Array) -> Float64:
 
 
 def test_the_density_of_a_mixture_is_its_modes_weighted(mixture: Mixture) -> None:
-    """It is log sum_k w_k N(z; m_k, S_k), and a code belongs to the largest term."""
+    """The density is log sum_k w_k N(z; m_k, S_k), and a code belongs to the largest term."""
     z = np.random.default_rng(1).normal(size=(50, 2)).astype(np.float32) * 3
     each = [
         np.log(w) + gaussian(z, mean, factor)
@@ -55,7 +55,7 @@ def test_the_density_of_a_mixture_is_its_modes_weighted(mixture: Mixture) -> Non
 
 
 def test_a_mixture_moves_with_the_codes_of_its_vectors(mixture: Mixture) -> None:
-    """Codes turned and stretched turn and stretch the modes; their weights stay."""
+    """If codes are rotated and stretched, so are the modes; their weights stay."""
     z = mixture.sample(20_000, np.random.default_rng(2))
     turn = np.float32([[0, 2], [-1, 0]])
     moved = mixture.moved(z, z @ turn)
@@ -66,7 +66,7 @@ def test_a_mixture_moves_with_the_codes_of_its_vectors(mixture: Mixture) -> None
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
 def test_fitted_is_the_bound_under_the_mixture(likelihood: str, mixture: Mixture) -> None:
-    """-log p(x|m) - log p(m) - H(q), feature by feature, mode by mode."""
+    """The score is -log p(x|m) - log p(m) - H(q), feature by feature, mode by mode."""
     made = network(likelihood)
     x = np.random.default_rng(3).uniform(size=(99, 5)).astype(np.float32)
     mean, log_variance = made.encode(x)
@@ -79,7 +79,7 @@ def test_fitted_is_the_bound_under_the_mixture(likelihood: str, mixture: Mixture
 def test_iwae_finds_the_density_where_it_can_be_integrated(
     likelihood: str, mixture: Mixture
 ) -> None:
-    """Against a sum over a fine grid of codes: to half a nat each, a fifth on average."""
+    """Each value is within half a nat of a sum over a fine grid of codes, on average within 0.2."""
     made = network(likelihood)
     x = np.random.default_rng(4).uniform(size=(40, 5)).astype(np.float32)
     axis = np.linspace(-12, 12, 241, dtype=np.float32)
@@ -102,7 +102,7 @@ def test_iwae_finds_the_density_where_it_can_be_integrated(
 
 
 def test_neighbours_are_found_and_measured_exactly() -> None:
-    """Far from the origin too, where squared distances lose their digits."""
+    """Neighbours are exact also far from the origin, where squared distances lose digits."""
     rng = np.random.default_rng(5)
     vectors = (1000 + rng.normal(size=(300, 3))).astype(np.float32)
     x = (1000 + rng.normal(size=(40, 3))).astype(np.float32)
@@ -113,7 +113,7 @@ def test_neighbours_are_found_and_measured_exactly() -> None:
 
 
 def test_the_score_neighbours_is_the_tenth_distance_to_what_codes_decode_to() -> None:
-    """And its explanation names the feature that is off."""
+    """The score is the tenth distance to the decoded codes; it names the feature that is off."""
     made, rng = network(), np.random.default_rng(6)
     codes = rng.normal(size=(200, 2)).astype(np.float32)
     x = made.decode(codes[:20]) + np.float32([0, 0, 9, 0, 0])
@@ -126,7 +126,7 @@ def test_the_score_neighbours_is_the_tenth_distance_to_what_codes_decode_to() ->
 
 
 def test_jit_is_the_local_mahalanobis_distance() -> None:
-    """It is l r' (C'C + l I)^-1 r, solved in d dimensions instead of 30."""
+    """The score is l r' (C'C + l I)^-1 r, solved in d dimensions instead of 30."""
     made, rng = network(), np.random.default_rng(7)
     codes = rng.normal(size=(200, 2)).astype(np.float32)
     x = rng.normal(size=(10, 5)).astype(np.float32)
@@ -150,7 +150,7 @@ def test_jit_is_the_local_mahalanobis_distance() -> None:
     ],
 )
 def test_every_score_is_learned_carried_saved_and_explained(kind: str, blob: Array) -> None:
-    """Two generations by replay: anomalies found, normals not, the artifact scores the same."""
+    """After two generations, anomalies alarm, normals do not, and the artifact scores the same."""
     config = Config(score=kind)
     first = train(None, blob, config)
     other = blob + 10 * blob.std(axis=0)
@@ -169,7 +169,7 @@ def test_every_score_is_learned_carried_saved_and_explained(kind: str, blob: Arr
 
 
 def test_a_score_can_be_changed_between_versions(first: Version, blob: Array) -> None:
-    """The champion is compared under the new score, whatever it served with."""
+    """The champion is compared under the new score, whatever score it serves with."""
     config = Config(features=tuple("abcdef"), score="neighbours")
     second = train(first, blob, config)
     rates = second.lineage.evidence.old

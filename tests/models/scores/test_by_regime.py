@@ -1,4 +1,4 @@
-"""Calibration inside each regime, on cases that can be counted by hand."""
+"""Calibration inside each regime, on cases that are counted by hand."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from models.scores.by_regime import (
 
 
 def test_the_surprise_of_a_calibration_score_is_its_rank() -> None:
-    """The i-th largest of n has -log(i / (n + 1)), in between it rises, beyond the tail goes on."""
+    """The i-th largest of n scores has the surprise -log(i / (n + 1)); it rises in between."""
     calibration = Calibration(np.arange(99.0))
     found = Surprise(calibration)(np.array([98.0, 89.0, 0.0]))
     np.testing.assert_allclose(found, -np.log([0.01, 0.10, 0.99]))
@@ -34,7 +34,7 @@ def test_the_surprise_of_a_calibration_score_is_its_rank() -> None:
 
 
 def test_equal_scores_are_as_rare_as_all_of_them() -> None:
-    """Of nine scores five tie at the top: p is .5 there, and a tenth for whatever is above."""
+    """Of nine scores five are equal and largest: p is 0.5 there, and 0.1 above."""
     found = Surprise(Calibration(np.array([1.0, 2, 3, 4, 5, 5, 5, 5, 5])))(np.array([5.0, 5.1]))
     assert found[0] == pytest.approx(-np.log(0.5))
     assert found[1] >= -np.log(0.1)
@@ -42,7 +42,7 @@ def test_equal_scores_are_as_rare_as_all_of_them() -> None:
 
 @given(st.lists(st.integers(-3, 3), min_size=12), st.floats(-10, 1e30))
 def test_one_score_is_as_surprising_as_among_others(table: list[int], score: float) -> None:
-    """Below the table, at and between its values, which may tie, and in the tail beyond."""
+    """A score alone has the same surprise as among others, also at ties and in the tail."""
     surprise = Surprise(Calibration(np.sort(np.array(table, np.float64))))
     scores = np.array([-1e30, *range(-3, 5), score])
     found = [surprise.one(own) for own in scores.tolist()]
@@ -50,7 +50,7 @@ def test_one_score_is_as_surprising_as_among_others(table: list[int], score: flo
 
 
 def test_the_rate_holds_inside_every_regime() -> None:
-    """Two regimes of a hundredfold different scores: one threshold, one in a hundred of each."""
+    """Two regimes with very different scores have one threshold, and each a rate of 1 %."""
     rng = np.random.default_rng(0)
     narrow, wide = np.sort(rng.gamma(2, 1, 2_000)), np.sort(rng.gamma(2, 100, 1_000))
     threshold = pooled([narrow, wide]).threshold({"fpr": 0.01}).value
@@ -60,7 +60,7 @@ def test_the_rate_holds_inside_every_regime() -> None:
 
 
 def test_a_regime_of_equal_scores_leaves_its_alarms_to_nobody() -> None:
-    """Beside an idle machine, whose scores are all the same, another keeps its rate."""
+    """Beside a regime of equal scores another regime keeps its rate."""
     rng = np.random.default_rng(0)
     own = np.sort(rng.gamma(2, 1, 2_000))
     threshold = pooled([np.ones(2_000), own]).threshold({"fpr": 0.01}).value
@@ -69,7 +69,7 @@ def test_a_regime_of_equal_scores_leaves_its_alarms_to_nobody() -> None:
 
 
 def test_a_regime_of_few_scores_takes_those_of_all() -> None:
-    """Below the fewest, the calibration is that of all regimes together."""
+    """A regime with too few scores uses the calibration of all regimes."""
     few, many = np.arange(FEWEST - 1.0), np.arange(500.0)
     small, large = levels([few, many])
     assert small.n == len(few) + len(many)
@@ -77,7 +77,7 @@ def test_a_regime_of_few_scores_takes_those_of_all() -> None:
 
 
 def test_calibration_moves_regime_by_regime() -> None:
-    """What rose by one in a regime rises by one there; a regime no longer drawn is gone."""
+    """If generated scores of a regime rose by one, its calibration rises by one."""
     tables = {1: np.arange(100.0), 2: np.arange(100.0) + 1000, 3: np.arange(5.0)}
     before = np.concatenate([np.linspace(0, 99, 500), np.linspace(1000, 1099, 500)])
     after = before + np.repeat([1.0, -7.0], 500)
@@ -90,7 +90,7 @@ def test_calibration_moves_regime_by_regime() -> None:
 
 
 def test_old_scores_follow_those_like_them_into_another_regime() -> None:
-    """What scores above 80 in regime 1 is of regime 3 now: there its scores are, and not in 1."""
+    """If vectors that score above 80 move to another regime, such calibration scores move, too."""
     before = np.linspace(0, 100, 1_001)
     was = np.ones(1_001, np.int64)
     found = moved({1: np.arange(100.0)}, was, np.where(before > 80, 3, 1), before, before - 2)
@@ -102,7 +102,7 @@ def test_old_scores_follow_those_like_them_into_another_regime() -> None:
 
 
 def test_tables_are_joined_and_kept() -> None:
-    """Old and new scores of a regime stand together, and come back from their tensors."""
+    """Old and new scores of a regime are joined, and are read back from their tensors."""
     new = grouped(np.array([3.0, 1.0, 9.0]), np.array([1, 1, 4]))
     tables = joined({1: np.array([2.0])}, new, [1, 4, 6])
     assert [own.tolist() for own in tables] == [[1, 2, 3], [9], []]
@@ -112,9 +112,9 @@ def test_tables_are_joined_and_kept() -> None:
 
 
 def test_a_relative_score_is_calibrated_inside_each_regime(digits: dict[int, Array]) -> None:
-    """Two digits, learned one after another: -log p of the one rule, carried over and saved."""
+    """For two digits, one after another, the score is -log p, carried over and saved."""
     config = Config(score="elbo+regime", threshold={"fpr": 0.05})
-    # In the file's order the last ones are by other hands than the first.
+    # In the file's order other people wrote the last digits than the first.
     rng = np.random.default_rng(0)
     digits = {digit: rng.permutation(images) for digit, images in digits.items()}
     zeros, ones = digits[0][:120], digits[1][:120]
@@ -141,7 +141,7 @@ def test_a_relative_score_is_calibrated_inside_each_regime(digits: dict[int, Arr
 
 
 def test_only_the_regime_can_be_added_to_a_score() -> None:
-    """The message names what can."""
+    """Only `+regime` can be added to a score, and the message says so."""
     assert Config(score="neighbours+regime").score == "neighbours+regime"
     for wrong in ("elbo+elbo", "elbo+", "+regime", "regime"):
         with pytest.raises(ConfigError, match="score"):
@@ -150,7 +150,7 @@ def test_only_the_regime_can_be_added_to_a_score() -> None:
 
 @pytest.mark.thorough
 def test_calibration_inside_regimes_begins_with_that_of_the_same_score() -> None:
-    """A score made relative after it was in use keeps its rate: its calibration is carried over."""
+    """A score that becomes relative keeps its rate, because its calibration is carried over."""
     rng = np.random.default_rng(0)
     first = train(None, rng.normal(size=(400, 4)), Config(score="neighbours"))
     away = rng.normal(size=(400, 4)) * [3, 0.3, 1, 1] + [12, -12, 0, 0]

@@ -1,4 +1,4 @@
-"""The fast sums of the scores against the plain ones of the network."""
+"""The fast sums of the scores equal the plain ones of the network."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def network(likelihood: str, d: int, hidden: tuple[int, ...], latent: int) -> Ne
 def test_a_score_is_the_sum_of_its_parts(
     likelihood: str, d: int, hidden: tuple[int, ...], latent: int
 ) -> None:
-    """Whatever the architecture and the number of rows, to five digits."""
+    """For each architecture and number of rows the score equals the sum of its parts."""
     made = network(likelihood, d, hidden, latent)
     x = np.random.default_rng(1).uniform(size=(999, d)).astype(np.float32)
     features, divergence, _ = made.losses(x)
@@ -49,7 +49,7 @@ def test_a_score_is_the_sum_of_its_parts(
 
 @pytest.mark.parametrize(("n", "d"), [(0, 3), (1, 3), (5000, 3), (5000, 32), (200, 5000)])
 def test_blocks_cover_every_row_once(n: int, d: int) -> None:
-    """In order, none left out, none twice."""
+    """Blocks cover every row once, in order."""
     rows = [row for some in blocks(n, d) for row in range(n)[some]]
     assert rows == list(range(n))
 
@@ -65,7 +65,7 @@ def test_blocks_cover_every_row_once(n: int, d: int) -> None:
 def test_serving_computes_what_training_did(
     d: int, latent: int, hidden: list[int], likelihood: str, seed: int
 ) -> None:
-    """Whatever the architecture, numpy and torch agree on the score to five digits."""
+    """For each architecture numpy and torch agree on the score to five digits."""
     vae = VAE(Shape(d, latent, tuple(hidden), likelihood), seed=seed)
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -82,7 +82,7 @@ def test_serving_computes_what_training_did(
 def test_a_vector_by_itself_scores_the_same(
     kind: str, d: int, hidden: tuple[int, ...], latent: int
 ) -> None:
-    """As in a matrix of one row, whatever the architecture, to the last bit."""
+    """A vector alone scores as a matrix of one row, bit for bit."""
     score = Scorer(kind, network("gaussian", d, hidden, latent))
     x = np.random.default_rng(1).normal(size=(50, d)).astype(np.float32)
     np.testing.assert_array_equal([score.one(row) for row in x], [score(row[None])[0] for row in x])

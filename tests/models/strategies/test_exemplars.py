@@ -8,7 +8,7 @@ from models.strategies.exemplars import Candidates, everything, herd, herded, la
 
 
 def identity() -> Network:
-    """Return a network whose mean code is the vector itself (positive vectors)."""
+    """Return a network whose mean code is the vector itself, for positive vectors."""
     shape = Shape(2, 2, (2,), "gaussian")
     tensors = {name: np.zeros(size, np.float32) for name, size in shape.tensors().items()}
     tensors["encoder.0.weight"] = np.eye(2, dtype=np.float32)
@@ -29,18 +29,18 @@ def two_regimes(old: Array, new: Array, generated: Array | None = None) -> Candi
 
 
 def around(place: float, n: int) -> Array:
-    """Return n vectors about (place, place), none negative."""
+    """Return n non-negative vectors near (place, place)."""
     return np.abs(np.random.default_rng(n).normal(place, 0.3, size=(n, 2))).astype(np.float32)
 
 
 def test_codes_are_assigned_to_the_mode_they_came_from() -> None:
-    """By likelihood and weight, with each mode's own covariance."""
+    """Codes go to the mode of the largest likelihood times weight, with its own covariance."""
     candidates = two_regimes(around(0, 3), around(9, 3))
     np.testing.assert_array_equal(candidates.regimes(everything(candidates)), [0, 0, 0, 1, 1, 1])
 
 
 def test_the_reservoir_is_bounded_and_balances_its_regimes() -> None:
-    """400 of one regime and 25 of the other: with rho = 1/2 the few get 1 in 5, not 1 in 17."""
+    """With rho = 1/2, a regime of 25 vectors beside 400 gets 1 place of 5, not 1 of 17."""
     start = two_regimes(around(0, 0), around(0, 400))
     first = reserved(start, size=50)
     assert len(first) == 50
@@ -51,7 +51,7 @@ def test_the_reservoir_is_bounded_and_balances_its_regimes() -> None:
 
 
 def test_every_vector_of_one_regime_is_kept_as_likely() -> None:
-    """Reservoir sampling: the first to arrive are kept no more often than the last."""
+    """The first vectors of one regime are kept as often as the last ones."""
     new = around(0, 300)
     counts = np.zeros(300)
     for seed in range(60):
@@ -66,13 +66,13 @@ def test_every_vector_of_one_regime_is_kept_as_likely() -> None:
 
 
 def test_herding_has_the_mean_with_few() -> None:
-    """Of 1, 2, 3, 4 and 10, whose mean is 4: each next brings the mean of those taken nearest."""
+    """Of 1, 2, 3, 4 and 10, with mean 4, each choice brings the mean of the chosen nearest."""
     codes = np.array([[1.0], [2.0], [3.0], [4.0], [10.0]])
     assert codes[herd(codes, 5)].ravel().tolist() == [4.0, 3.0, 2.0, 10.0, 1.0]
 
 
 def test_herded_exemplars_have_equal_quotas() -> None:
-    """A regime with too few leaves its place to the others."""
+    """Regimes have equal quotas; the others get the places of one with too few vectors."""
     kept = herded(two_regimes(around(0, 40), around(9, 5)), size=20)
     assert [int((kept[:, 0] < 4).sum()), int((kept[:, 0] > 4).sum())] == [15, 5]
     assert len(herded(two_regimes(around(0, 4), around(9, 5)), size=20)) == 9
@@ -80,6 +80,6 @@ def test_herded_exemplars_have_equal_quotas() -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 12])
 def test_a_window_keeps_the_newest(size: int) -> None:
-    """In their order."""
+    """A window keeps the newest vectors in their order."""
     candidates = two_regimes(around(0, 5), around(9, 7))
     np.testing.assert_array_equal(last(candidates, size), everything(candidates)[-size:])

@@ -13,7 +13,7 @@ def network(seed: int = 0) -> Network:
 
 
 def test_growing_hardly_changes_what_a_network_says() -> None:
-    """Every hidden layer is an eighth wider; answers move by less than a hundredth of it."""
+    """Each hidden layer grows by an eighth, and outputs change by less than a hundredth."""
     x = np.random.default_rng(0).normal(size=(50, 5)).astype(np.float32)
     before, after = network(), grow(network(), seed=1)
     assert after.shape.hidden == (18, 27)
@@ -23,7 +23,7 @@ def test_growing_hardly_changes_what_a_network_says() -> None:
 
 
 def test_idle_units_are_dropped_and_nothing_else() -> None:
-    """Units that never fire add nothing: without them the map on these vectors is the same."""
+    """Units that never fire are dropped, and the outputs on these vectors stay the same."""
     x = np.random.default_rng(0).normal(size=(50, 5)).astype(np.float32)
     idle = network()
     for name, count in (("encoder.0", 4), ("decoder.1", 6), ("encoder.1", 5), ("decoder.0", 5)):
@@ -37,7 +37,7 @@ def test_idle_units_are_dropped_and_nothing_else() -> None:
 
 
 def test_a_detector_grows_with_its_regimes(blob: Array) -> None:
-    """Each experience widens the layers, compaction bounds it, and the artifact carries it."""
+    """Each experience widens the layers, compaction bounds them, and the artifact has them."""
     config = Config(strategy="expand", model=Model(epochs=3))
     v1 = train(None, blob, config)
     v2 = train(v1, blob + 10 * blob.std(axis=0), config)

@@ -20,12 +20,12 @@ QUICK = Model(epochs=2)
 
 
 def setting(vae: VAE, w_prev: float = 0.75) -> Setting:
-    """Return what a training of this network is about to do."""
+    """Return the setting of a training of this network."""
     return Setting(vae, w_prev, 1 - w_prev, batch_size=8, seed=0)
 
 
 def test_every_strategy_has_a_past_and_a_paper() -> None:
-    """What the config offers is what is built, and each says where it comes from."""
+    """Every strategy of the config exists, and its docstring names its paper."""
     assert set(PASTS) == set(STRATEGIES)
     assert all(len(strategy.__doc__ or "") > 50 for strategy in PASTS.values())
 
@@ -34,7 +34,7 @@ def test_every_strategy_has_a_past_and_a_paper() -> None:
 def test_every_strategy_learns_twice_and_travels(
     strategy: str, blob: Array, tmp_path: Path
 ) -> None:
-    """Through three experiences and an artifact, with finite scores, the same each time."""
+    """Every strategy learns three experiences, with finite and repeatable scores, and is saved."""
     config = Config(strategy=strategy, model=Model(epochs=2, exemplars=60))
     version = None
     for shift in (0.0, 10.0, 20.0):
@@ -50,7 +50,7 @@ def test_every_strategy_learns_twice_and_travels(
 
 
 def test_combined_strategies_have_what_each_has(first: Version) -> None:
-    """`replay+reservoir+ewc` replays both ways and is held by the Fisher information."""
+    """`replay+reservoir+ewc` replays both ways and has the penalty of the Fisher information."""
     joined = past(first, Config(strategy="replay+reservoir+ewc"))
     assert joined.generator is not None
     assert joined.keep is not None
@@ -60,7 +60,7 @@ def test_combined_strategies_have_what_each_has(first: Version) -> None:
 
 
 def test_the_fisher_information_is_the_mean_of_squares_not_the_square_of_the_mean() -> None:
-    """Where all weights are 0 the last bias has gradient -x, and the noise (1 - x^2) / 2."""
+    """With zero weights the last bias has gradient -x, and the noise (1 - x^2) / 2."""
     vae = VAE(Shape(2, 1, (3,), "gaussian"))
     with torch.no_grad():
         for parameter in vae.parameters():
@@ -73,7 +73,7 @@ def test_the_fisher_information_is_the_mean_of_squares_not_the_square_of_the_mea
 
 
 def test_consolidation_is_a_weighted_square(first: Version, blob: Array) -> None:
-    """lambda/2 sum F (theta - theta*)^2, and nothing at theta* itself."""
+    """The penalty is lambda/2 sum F (theta - theta*)^2, which is 0 at theta*."""
     version = train(first, blob, Config(strategy="ewc", model=QUICK))
     vae = teacher(version)
     loss = consolidation(version, setting(vae))
@@ -97,7 +97,7 @@ def test_soft_targets_cost_nothing_where_the_answers_agree(likelihood: str) -> N
 
 
 def test_the_divergence_of_known_gaussians() -> None:
-    """A decoder off by 2 in one feature, at noise 1, is 2 nats away."""
+    """A decoder that is off by 2 in one feature, at noise 1, is 2 nats away."""
     shape = Shape(3, 2, (4,), "gaussian")
     one, other = VAE(shape), VAE(shape)
     with torch.no_grad():
@@ -112,7 +112,7 @@ def test_the_divergence_of_known_gaussians() -> None:
 
 
 def test_learning_without_forgetting_weighs_new_rows_alone(first: Version) -> None:
-    """Old rows, where there were any, would change nothing."""
+    """Only new rows get the penalty: old rows would change nothing."""
     vae = VAE(first.network.shape, networks=2, seed=3)
     batch = torch.randn(2, 8, 6)
     loss = of_new(first, setting(vae))
@@ -125,7 +125,7 @@ def test_learning_without_forgetting_weighs_new_rows_alone(first: Version) -> No
 
 
 def test_the_previous_version_answers_with_code_and_reconstruction(first: Version) -> None:
-    """Of its own draws, in its own noise."""
+    """The previous version answers its own draws with code, reconstruction and noise."""
     x = first.draw(50, np.random.default_rng(0))
     answers = answered(first, x, np.random.default_rng(1))
     mean, log_variance = first.network.encode(x)
@@ -139,7 +139,7 @@ def test_the_previous_version_answers_with_code_and_reconstruction(first: Versio
 
 
 def test_targets_are_soft_where_codes_have_room(first: Version) -> None:
-    """Or where they are asked for; `distillation` is the strategy that always has them."""
+    """Targets are soft if codes have room or the config says so; `distillation` always has them."""
     soft, hard = (Config(model=Model(targets=targets)) for targets in ("soft", "hard"))
     assert first.network.shape.latent < ROOM
     assert replay(first, Config()).teacher is None
@@ -152,7 +152,7 @@ def test_targets_are_soft_where_codes_have_room(first: Version) -> None:
 
 
 def test_a_fixed_representation_stays(first: Version, blob: Array) -> None:
-    """Only the decoder's last layer and the noise move after the first experience."""
+    """After the first experience only the decoder's last layer and the noise change."""
     version = train(first, 2 * blob, Config(strategy="fixed", model=QUICK))
     moved = {
         name
@@ -163,7 +163,7 @@ def test_a_fixed_representation_stays(first: Version, blob: Array) -> None:
 
 
 def test_the_stable_regime_slows_down(first: Version, blob: Array) -> None:
-    """Small batches, and a rate that starts high and falls with every experience."""
+    """Batches are small, and the learning rate starts high and falls with every experience."""
     config = Config(model=Model(epochs=1, regime="stable"))
     plain = first.lineage.training
     stable = train(None, blob, config)

@@ -4,7 +4,7 @@ from models.survey.learning_curves import Curve, acquire, fit, measure
 
 
 def test_a_curve_is_found_again():
-    """Losses that lie on a power law give that law."""
+    """From losses on a power law the fit returns that law."""
     n = np.array([10.0, 20.0, 40.0, 80.0])
     found = fit(n, -2.0 + 7.0 * n**-0.5)
     assert np.allclose(found, (-2.0, 7.0, 0.5))
@@ -12,22 +12,22 @@ def test_a_curve_is_found_again():
 
 
 def test_losses_that_do_not_fall_promise_nothing():
-    """Where more vectors did not help, the curve is flat."""
+    """If more vectors do not help, the curve is flat."""
     assert fit(np.array([10.0, 20.0, 40.0]), np.array([1.0, 1.1, 1.3])).gain(40, 1000) == 0
 
 
 def test_a_budget_goes_where_it_gains_most():
-    """The split levels what the next vector gains; a flat curve gets none."""
+    """The budget equalises the gain of the next vector; a flat curve gets none."""
     steep, shallow, flat = Curve(0, 4.0, 1.0), Curve(0, 1.0, 1.0), Curve(0, 0.0, 1.0)
     # d/dn (4/n) = d/dm (1/m) where n = 2 m; 100 + 100 + 400 = 600 = 400 + 200.
     assert acquire([steep, shallow, flat], [100, 100, 100], 400) == [300, 100, 0]
-    # One that has enough already gets nothing.
+    # A regime that already has enough vectors gets none.
     assert acquire([steep, shallow], [100, 5000], 50) == [50, 0]
     assert acquire([flat, flat], [10, 10], 50) == [0, 0]
 
 
 def test_the_loss_of_a_known_gaussian():
-    """With many vectors the floor is the entropy, and few vectors cost some nats more."""
+    """With many vectors the loss is the entropy; with few vectors it is some nats more."""
     rng = np.random.default_rng(0)
     x = (rng.normal(size=(600, 6)) * [3, 2, 1, 1, 1, 1]).astype(np.float32)
     curve = measure(x, 2, np.random.default_rng(1))
@@ -38,7 +38,7 @@ def test_the_loss_of_a_known_gaussian():
 
 
 def test_wide_vectors_are_measured_by_their_rows():
-    """More features than vectors give the loss that the covariance itself gives."""
+    """With more features than vectors the loss equals that of the covariance itself."""
     x = np.random.default_rng(0).normal(size=(60, 40)).astype(np.float32)
     curve = measure(x, 3, np.random.default_rng(1))
     assert curve is not None
@@ -47,5 +47,5 @@ def test_wide_vectors_are_measured_by_their_rows():
 
 
 def test_few_vectors_show_no_curve():
-    """Below 48 vectors nothing is said."""
+    """With fewer than 48 vectors there is no curve."""
     assert measure(np.zeros((47, 3), np.float32), 2, np.random.default_rng(0)) is None

@@ -12,32 +12,32 @@ def blobs(*centres: float, n: int = 300) -> np.ndarray:
 
 @pytest.mark.parametrize("centres", [(0.0,), (0.0, 8.0), (0.0, 8.0, 16.0)])
 def test_a_mode_for_each_blob(centres: tuple[float, ...]):
-    """Codes around centres that a valley separates are of one mode each, whatever its Gaussians."""
+    """Codes around centres with valleys between them have one mode per centre."""
     found = modes(blobs(*centres), seed=0).reshape(len(centres), -1)
     assert [len(np.unique(row)) for row in found] == [1] * len(centres)
     assert len(np.unique(found)) == len(centres)
 
 
 def test_an_idle_latent_says_nothing():
-    """A latent without variance neither splits nor breaks anything."""
+    """A latent without variance has no influence."""
     codes = np.concatenate([blobs(0, 8), np.zeros((600, 1), np.float32)], axis=1)
     assert len(np.unique(modes(codes, seed=0))) == 2
     assert not modes(np.zeros((500, 3), np.float32), seed=0).any()
 
 
 def test_few_codes_are_one_mode():
-    """Codes for fewer than two Gaussians are not split."""
+    """Too few codes for two Gaussians are one mode."""
     assert not modes(blobs(0, 8, n=30), seed=0).any()
 
 
 def test_a_mode_of_few_codes_joins_another():
-    """One code in a hundred is not a mode, however far away."""
+    """One code in a hundred is no mode, however far away it is."""
     codes = np.concatenate([blobs(0, n=990), blobs(60, n=10)])
     assert not modes(codes, seed=0).any()
 
 
 def test_what_is_long_and_bent_is_one_mode():
-    """An arc through ten latents takes several Gaussians; none of them is apart from the next."""
+    """A bent arc in ten latents takes several Gaussians, and is one mode."""
     rng = np.random.default_rng(0)
     angle, noise = rng.uniform(0, 2, 2000), rng.normal(size=(2000, 10))
     arc = np.stack([np.cos(angle), np.sin(angle)], axis=1) @ rng.normal(size=(2, 10))
@@ -48,14 +48,14 @@ def test_what_is_long_and_bent_is_one_mode():
 
 @pytest.mark.parametrize(("apart", "valley"), [(2.5, False), (5.0, True)])
 def test_two_groups_are_parted_if_a_valley_lies_between(apart: float, valley: bool):
-    """In ten latents, 2.5 deviations apart and 5: the valley is 1.1 and 11 times lower."""
+    """In ten latents, 2.5 and 5 deviations apart, the valley is 1.1 and 11 times lower."""
     codes = np.random.default_rng(0).normal(size=(1000, 10)).astype(np.float32)
     codes[500:, 3] += apart
     assert parted(codes, np.repeat([0, 1], 500))[0, 1] == valley
 
 
 def test_a_valley_is_as_deep_as_its_lower_side():
-    """Peaks of .8 and .2 whose middle is ten deviations from either; and two that are the same."""
+    """The depth of a valley is relative to the lower peak; two equal groups have none."""
     deep = _valley(np.array([0.8, 0.2]), np.array([0.0, 20.0]), np.array([1.0, 1.0]))
     assert deep == pytest.approx(50 + np.log(0.2), abs=0.5)
     assert _valley(np.ones(2) / 2, np.zeros(2), np.full(2, 1e-12)) == 0.0
@@ -63,7 +63,7 @@ def test_a_valley_is_as_deep_as_its_lower_side():
 
 @pytest.mark.parametrize("n", [1_000, 4_000])
 def test_an_idle_latent_parts_nothing(n: int):
-    """Of two groups that differ in a latent of hardly any variance alone, however many codes."""
+    """Groups that differ only in a latent of almost no variance are not separated."""
     codes = np.random.default_rng(0).normal(size=(2 * n, 20)).astype(np.float32)
     codes[:, 0] *= 0.01
     codes[n:, 0] += 0.08
@@ -72,7 +72,7 @@ def test_an_idle_latent_parts_nothing(n: int):
 
 @pytest.mark.parametrize("few", [FEWEST, 20, 100])
 def test_groups_are_parted_by_a_valley_whatever_their_sizes(few: int):
-    """In 20 latents few codes are not parted from many by chance; six deviations away they are."""
+    """In 20 latents few codes are not separated from many by chance; six deviations are."""
     codes = np.random.default_rng(0).normal(size=(1000 + few, 20)).astype(np.float32)
     of = np.repeat([0, 1], [1000, few])
     assert not parted(codes, of).any()
@@ -81,13 +81,13 @@ def test_groups_are_parted_by_a_valley_whatever_their_sizes(few: int):
 
 
 def test_a_group_of_too_few_codes_is_parted_from_none():
-    """However far away."""
+    """A group of too few codes is separated from none, however far away it is."""
     codes = np.random.default_rng(0).normal(size=(1000 + FEWEST - 1, 3)).astype(np.float32)
     codes[1000:] += 50
     assert not parted(codes, np.repeat([0, 1], [1000, FEWEST - 1])).any()
 
 
 def test_fewer_distinct_codes_than_gaussians_are_no_trouble():
-    """Two values, three hundred times each: two modes, without a warning."""
+    """Two values, three hundred times each, are two modes, without a warning."""
     codes = np.repeat(np.float32([[0, 0], [5, 5]]), 300, axis=0)
     assert len(np.unique(modes(codes, seed=0))) == 2

@@ -1,4 +1,4 @@
-"""What the steps of an epoch are taken on."""
+"""The rows of each step of an epoch."""
 
 from itertools import islice
 
@@ -13,14 +13,14 @@ from models.training.plan import RUNS, Outputs, Plan, plan, runs
 
 
 def planned(previous: Version, behind: Past, x: Array, config: Config) -> Plan:
-    """Return the plan for x on top of `previous`."""
+    """Return the plan for x with the version `previous`."""
     return plan(previous, behind, x, config, Outputs("gaussian"), {"w_prev": 0.75, "w_new": 0.25})
 
 
 def test_half_of_a_batch_has_answers_that_count_for_all_old_rows(
     first: Version, blob: Array
 ) -> None:
-    """They are the previous version's on just those rows, and no old row comes twice."""
+    """Half of a batch has the previous version's answers, and no old row comes twice."""
     config = Config(model=Model(targets="soft", batch_size=32))
     behind, x = past(first, config), first.scaler.transform(blob)
     chosen = planned(first, behind, x, config)
@@ -39,7 +39,7 @@ def test_half_of_a_batch_has_answers_that_count_for_all_old_rows(
 
 
 def test_without_a_teacher_there_are_old_rows_and_no_answers(first: Version, blob: Array) -> None:
-    """In the ratio of the weights."""
+    """Without a teacher there are old rows in the ratio of the weights, and no answers."""
     config = Config(model=Model(targets="hard", batch_size=32))
     behind, x = past(first, config), first.scaler.transform(blob)
     chosen = planned(first, behind, x, config)
@@ -49,7 +49,7 @@ def test_without_a_teacher_there_are_old_rows_and_no_answers(first: Version, blo
 
 
 def test_every_network_leaves_its_own_fold_out() -> None:
-    """The version none, where a score is to hold its rate in each regime."""
+    """Every network leaves out its own fold; with `+regime` the version's own leaves out none."""
     x = np.arange(1000, dtype=np.float32)[:, None]
     chosen = plan(None, Past(), x, Config(score="elbo+regime"), Outputs("gaussian"), None)
     sizes = np.bincount(chosen.folds)
@@ -64,7 +64,7 @@ def test_every_network_leaves_its_own_fold_out() -> None:
 
 @pytest.mark.parametrize(("n", "folds"), [(500, 4), (1_200, 4), (1_500, 3), (2_000, 2)])
 def test_the_more_rows_the_fewer_networks_calibrate(n: int, folds: int) -> None:
-    """Each leaves a quarter out; a thousand scores are enough."""
+    """With more rows fewer networks calibrate: each leaves a quarter out, 1,000 scores suffice."""
     x = np.arange(n, dtype=np.float32)[:, None]
     chosen = plan(None, Past(), x, Config(), Outputs("gaussian"), None)
     sizes = np.bincount(chosen.folds, minlength=5)
@@ -73,7 +73,7 @@ def test_the_more_rows_the_fewer_networks_calibrate(n: int, folds: int) -> None:
 
 
 def test_what_is_held_out_of_the_only_network_is_in_no_batch() -> None:
-    """A fifth of many vectors."""
+    """Of many vectors a fifth is held out of the only network and is in no batch."""
     x = np.arange(5000, dtype=np.float32)[:, None]
     chosen = plan(None, Past(), x, Config(), Outputs("gaussian"), None)
     steps = -(-4000 // chosen.batch_size)
@@ -84,7 +84,7 @@ def test_what_is_held_out_of_the_only_network_is_in_no_batch() -> None:
 
 
 def test_a_fold_is_contiguous_runs_of_rows_from_every_part_of_the_experience() -> None:
-    """Neighbours in time share a fold, and rows sorted by regime lose no regime to one fold."""
+    """A fold is contiguous runs of rows, from every part of the experience."""
     x = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
     folds = runs(x, 4, np.random.default_rng(1))
     ends = np.flatnonzero(np.diff(folds)) + 1
@@ -94,7 +94,7 @@ def test_a_fold_is_contiguous_runs_of_rows_from_every_part_of_the_experience() -
 
 
 def test_equal_rows_share_a_fold() -> None:
-    """100 rows that come 50 times each, in any order, are held out together with their copies."""
+    """Equal rows share a fold: 100 rows that come 50 times each, in any order."""
     rng = np.random.default_rng(0)
     which = rng.permutation(np.repeat(np.arange(100), 50))
     folds = runs(rng.normal(size=(100, 4)).astype(np.float32)[which], 5, rng)
@@ -103,7 +103,7 @@ def test_equal_rows_share_a_fold() -> None:
 
 
 def test_a_common_row_is_in_every_fold() -> None:
-    """Rows of which each is a tenth of all and more come again: no fold may lack one."""
+    """A row that is a tenth of all rows is in every fold."""
     x = np.random.default_rng(0).integers(3, size=(500, 2)).astype(np.float32)
     folds = runs(x, 5, np.random.default_rng(1))
     rows, of = np.unique(x, axis=0, return_inverse=True)

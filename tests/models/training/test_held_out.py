@@ -1,4 +1,4 @@
-"""Rows that repeat: which score of them calibrates, how many folds they need, what is claimed."""
+"""Rows that repeat: which score calibrates, how many folds there are, what the record claims."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ QUICK = Model(epochs=30, hidden=(16, 16))
 
 
 def test_a_common_value_calibrates_with_the_score_that_it_will_have() -> None:
-    """A copy with the larger of both, and a row like no other with that of its fold."""
+    """A common value calibrates with the serving score, a copy with the larger of both scores."""
     x = np.float32([[0], [0], [0], [1], [1], *([k] for k in range(2, 97))])
     copies = Copies.of(x)
     assert copies.counts[:6].tolist() == [3, 3, 3, 2, 2, 1]
@@ -21,7 +21,7 @@ def test_a_common_value_calibrates_with_the_score_that_it_will_have() -> None:
     assert copies.distinct == 100
     own, serving = np.full(100, 5.0), np.full(100, 2.0)
     serving[3:5] = 9.0
-    few = copies._replace(rows=1_000)  # of so many no value here is common
+    few = copies._replace(rows=1_000)  # among so many rows no value is common
     assert few.distinct == 97
     assert calibrating(own, serving, copies)[:6].tolist() == [2, 2, 2, 9, 9, 5]
     assert calibrating(own, serving, few)[:6].tolist() == [5, 5, 5, 9, 9, 5]
@@ -30,7 +30,7 @@ def test_a_common_value_calibrates_with_the_score_that_it_will_have() -> None:
 
 
 def test_networks_that_disagree_are_told_from_chance() -> None:
-    """What serves scores its own rows lower, or a little higher; an eighth above is no chance."""
+    """Networks disagree if the serving one scores its own rows much higher than chance explains."""
     rng = np.random.default_rng(0)
     own = rng.normal(size=500)
     assert disagreement(own, own - 0.1) is None
@@ -41,7 +41,7 @@ def test_networks_that_disagree_are_told_from_chance() -> None:
 
 
 def test_a_hundred_rows_that_come_fifty_times_each_have_the_folds_of_a_hundred() -> None:
-    """All copies of one in the same; the networks calibrate on every one of them."""
+    """All copies of a row are in one fold, and the networks calibrate on every row."""
     rng = np.random.default_rng(0)
     x = np.repeat(rng.normal(size=(100, 3)).astype(np.float32), 50, axis=0)[rng.permutation(5_000)]
     folds = plan(None, Past(), x, Config(), Outputs("gaussian"), None).folds
@@ -50,7 +50,7 @@ def test_a_hundred_rows_that_come_fifty_times_each_have_the_folds_of_a_hundred()
 
 
 def test_what_repeats_claims_no_more_than_its_rows_can_show() -> None:
-    """Fifty copies of each of a hundred scores are a hundred scores; common values are as many."""
+    """Fifty copies of each of a hundred scores give the interval of a hundred scores."""
     scores = np.sort(np.repeat(np.arange(100.0), 50))
     held, once = Calibration(scores).held(95.0), Calibration(np.arange(100.0)).held(95.0)
     assert (held.rate, held.high) == (once.rate, once.high)
@@ -61,7 +61,7 @@ def test_what_repeats_claims_no_more_than_its_rows_can_show() -> None:
 
 @pytest.mark.parametrize("score", ["elbo", "auto"])
 def test_levels_hold_what_the_record_claims(score: str) -> None:
-    """Three levels in each of two columns, two of them rare: no level that is common alarms."""
+    """With three levels in each of two columns, no common level alarms."""
     rng = np.random.default_rng(1)
     x = rng.choice(3, p=[0.9, 0.07, 0.03], size=(2_500, 2)).astype(np.float32)
     version = train(None, x[:500], Config(score=score, model=QUICK))

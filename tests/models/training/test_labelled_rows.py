@@ -1,4 +1,4 @@
-"""Rows that a person labelled normal are learned, however few they are."""
+"""Rows that a person labelled normal are learned, even if they are few."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ CONFIG = Config(model=Model(epochs=40))
     ("n", "labelled", "w_new"), [(1000, 2, 0.2), (1000, 58, 0.2), (300, 58, 1.0), (5000, 50, 0.5)]
 )
 def test_they_weigh_a_fifth_at_most(n: int, labelled: int, w_new: float) -> None:
-    """Labelled rows are repeated up to a fifth of the training, and to half of the new rows."""
+    """Labelled rows are repeated up to a fifth of the training and half of the new rows."""
     times = 1 + labelled_rows.copies(n, labelled, w_new)
     share = labelled * times / (n + labelled * (times - 1))
     assert w_new * share <= max(0.2, w_new * labelled / n) + 1e-9
@@ -22,7 +22,7 @@ def test_they_weigh_a_fifth_at_most(n: int, labelled: int, w_new: float) -> None
 
 
 def test_two_labels_are_learned() -> None:
-    """Two rows far away stop alarming, beside others or alone; what is far elsewhere still does."""
+    """Two labelled rows far away stop alarming; rows far away elsewhere still alarm."""
     rng = np.random.default_rng(0)
     normals = rng.normal(size=(1500, 4)).astype(np.float32)
     normals[:, 1] = normals[:, 0] + 0.1 * normals[:, 1]
@@ -58,7 +58,7 @@ def test_two_labels_are_learned() -> None:
 
 
 def test_without_labels_nothing_changes() -> None:
-    """A mask that marks nothing gives the same version, bit for bit."""
+    """A mask without labelled rows gives the same version, bit for bit."""
     X = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
     config = Config(model=Model(epochs=3, hidden=(8,), latent=2))
     plain = train(None, X, config)

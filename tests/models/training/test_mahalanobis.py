@@ -12,14 +12,14 @@ KIND = Config(kind="mahalanobis")
 
 
 def pooled(parts: list[Array]) -> tuple[Array, Array]:
-    """Return means and the covariance within, over all parts (n_i, d)."""
+    """Return the means of the parts (n_i, d), and the covariance within them."""
     means = np.stack([part.mean(axis=0, dtype=np.float64) for part in parts])
     apart = np.concatenate([part - mean for part, mean in zip(parts, means, strict=True)])
     return means, apart.T @ apart / len(apart)
 
 
 def test_the_distance_is_the_papers_on_an_exact_case() -> None:
-    """min_c (f - mu_c)' Sigma^-1 (f - mu_c), halved; its features' shares sum to it."""
+    """The score is half of min_c (f - mu_c)' Sigma^-1 (f - mu_c); its shares sum to it."""
     covariance = np.array([[2.0, 0.6], [0.6, 1.0]])
     means = np.array([[0.0, 0.0], [5.0, -5.0]])
     tied = Tied.of(np.array([3.0, 1.0]), means, covariance)
@@ -39,7 +39,7 @@ def test_the_distance_is_the_papers_on_an_exact_case() -> None:
 
 
 def test_a_slot_of_a_category_weighs_as_if_it_were_scaled() -> None:
-    """A word is as far out as it is rare, and the covariance of slots is read back exactly."""
+    """A word is as far out as it is rare, and the slots' covariance is read back exactly."""
     one = np.array([0.01, 0.19, 0.8])
     covariance = np.zeros((4, 4))
     covariance[0, 0], covariance[1:, 1:] = 1.0, np.diag(one) - np.outer(one, one)
@@ -54,7 +54,7 @@ def test_a_slot_of_a_category_weighs_as_if_it_were_scaled() -> None:
 
 
 def test_regimes_join_by_counts_exactly(digits: dict[int, Array]) -> None:
-    """Learned one after another, means and tied covariance are those of all at once."""
+    """Regimes learned one after another have the means and covariance of all at once."""
     parts = [digits[1][:150], digits[2][:100], digits[3][:50]]
     version = None
     for part in parts:
@@ -66,7 +66,7 @@ def test_regimes_join_by_counts_exactly(digits: dict[int, Array]) -> None:
 
 
 def test_the_papers_weights_are_a_configuration(blob: Array) -> None:
-    """C / (C + 1) Sigma + 1 / (C + 1) Sigma_new, whatever the counts."""
+    """The paper's weights are C / (C + 1) for Sigma and 1 / (C + 1) for Sigma_new."""
     v1 = train(None, blob, KIND)
     far = blob[:100] + 20 * blob.std(axis=0)
     v2 = train(v1, far * 1.0, KIND, weights="equal")
@@ -77,7 +77,7 @@ def test_the_papers_weights_are_a_configuration(blob: Array) -> None:
 
 
 def test_more_of_a_known_regime_makes_no_new_one(blob: Array) -> None:
-    """Means with one mode between them are one regime, of pooled mean and covariance."""
+    """Means with one mode between them are one regime, with pooled mean and covariance."""
     version = train(train(None, blob[:300], KIND), blob[300:], KIND)
     _, within = pooled([version.scaler.transform(blob)])
     assert len(version.latents.weights) == 1
@@ -87,7 +87,7 @@ def test_more_of_a_known_regime_makes_no_new_one(blob: Array) -> None:
 def test_nine_digits_are_learned_in_milliseconds_and_none_is_forgotten(
     digits: dict[int, Array],
 ) -> None:
-    """Zero stands out from all nine, which alarm at about the asked-for rate, the old too."""
+    """Zero is found among nine digits, which alarm at about the asked rate, the old ones too."""
     version, seconds = None, []
     for digit in range(1, 10):
         start = time.perf_counter()
@@ -104,7 +104,7 @@ def test_nine_digits_are_learned_in_milliseconds_and_none_is_forgotten(
 
 
 def test_a_version_of_this_kind_is_an_artifact_like_any_other(blob: Array) -> None:
-    """It is stored, loaded, explained and drawn from, and its draws are normal to it."""
+    """A version of this kind is stored, loaded, explained and drawn from; its draws are normal."""
     version = train(None, blob, Config(kind="mahalanobis", features=tuple("abcdef")))
     loaded = Version.from_bytes(version.to_bytes())
     assert loaded.to_bytes() == version.to_bytes()
@@ -117,7 +117,7 @@ def test_a_version_of_this_kind_is_an_artifact_like_any_other(blob: Array) -> No
 
 
 def test_named_classes_are_told_apart(digits: dict[int, Array]) -> None:
-    """5 + 5: classes added later are decided like the first."""
+    """Classes that are added later are classified as well as the first ones."""
     version = None
     for some in (range(5), range(5, 10)):
         X = np.concatenate([digits[digit][:120] for digit in some])
@@ -139,7 +139,7 @@ def test_named_classes_are_told_apart(digits: dict[int, Array]) -> None:
     ],
 )
 def test_a_detector_may_change_its_kind(digits: dict[int, Array], order: tuple[str, str]) -> None:
-    """What the one kind's generator draws is the past of the other."""
+    """The draws of one kind are the past of the other."""
     first, second = (Config(kind=kind) for kind in order)
     version = train(train(None, digits[1][:120], first), digits[2][:120], second)
     assert version.is_anomaly(digits[1][120:]).mean() < 0.2
@@ -148,7 +148,7 @@ def test_a_detector_may_change_its_kind(digits: dict[int, Array], order: tuple[s
 
 
 def test_its_regimes_are_those_of_its_generator(digits: dict[int, Array]) -> None:
-    """Numbered in the order in which they came, with sizes, forgetting and a curve of each."""
+    """Regimes are numbered in the order in which they came, with sizes, forgetting and curves."""
     version = None
     for digit in (1, 2, 1):
         version = train(version, digits[digit][:120], KIND)
@@ -178,7 +178,7 @@ def test_its_regimes_are_those_of_its_generator(digits: dict[int, Array]) -> Non
     ],
 )
 def test_regimes_outlive_a_change_of_kind(digits: dict[int, Array], order: tuple[str, str]) -> None:
-    """All that was learned is of one regime or another, though it was the other kind's."""
+    """After a change of kind every learned vector belongs to a regime."""
     first, second = (Config(kind=kind) for kind in order)
     version = train(train(None, digits[1][:120], first), digits[2][:120], second)
     assert sum(one.size for one in version.regimes) == pytest.approx(240, abs=2)
@@ -186,6 +186,6 @@ def test_regimes_outlive_a_change_of_kind(digits: dict[int, Array], order: tuple
 
 
 def test_what_the_kind_does_not_have_is_refused() -> None:
-    """Another score or strategy would be ignored; the message says so."""
+    """A score or strategy of another kind is refused, because it would be ignored."""
     with pytest.raises(ConfigError, match="mahalanobis"):
         Config(kind="mahalanobis", strategy="joint")

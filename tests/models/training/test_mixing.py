@@ -15,17 +15,17 @@ from models.training.mixing import best, candidates, counts, steps_per_epoch, we
     ],
 )
 def test_each_policy_weighs_as_its_formula_says(policy: object, expected: tuple) -> None:
-    """300 vectors learned, 100 new."""
+    """With 300 learned and 100 new vectors each policy's weights follow its formula."""
     assert weights(policy, 300, 100) == pytest.approx(expected)
 
 
 def test_without_a_past_the_new_is_everything() -> None:
-    """There is nothing to replay before the first version, whatever the policy."""
+    """Before the first version the new vectors have all the weight, whatever the policy."""
     assert weights("equal", 0, 100) == (0.0, 1.0)
 
 
 def test_the_counts_of_a_known_case() -> None:
-    """133 new of weight 1/9 in batches of 64: 57 and 7, rounding carried over, 40 and 5 last."""
+    """133 new vectors of weight 1/9 in batches of 64 give 57 and 7, and 40 and 5 at the end."""
     steps = list(counts(133, 64, 1 / 9))
     assert steps[:5] == [(57, 7), (57, 7), (57, 7), (57, 7), (56, 8)]
     assert steps[-1] == (40, 5)
@@ -34,7 +34,7 @@ def test_the_counts_of_a_known_case() -> None:
 
 @given(st.integers(1, 2000), st.integers(1, 300), st.floats(0.01, 1.0, exclude_min=True))
 def test_an_epoch_sees_every_new_vector_once_in_the_ratio(n: int, size: int, w_new: float) -> None:
-    """All new vectors, old ones in the ratio of the weights, full batches but for the last."""
+    """An epoch has every new vector once, old ones in the ratio, and full batches but the last."""
     steps = list(counts(n, size, w_new))
     assert len(steps) == steps_per_epoch(n, size, w_new)
     assert sum(new for _, new in steps) == n
@@ -46,7 +46,7 @@ def test_an_epoch_sees_every_new_vector_once_in_the_ratio(n: int, size: int, w_n
 
 
 def test_auto_takes_what_costs_all_normals_together_least() -> None:
-    """Each vector counts once: many old ones are worth more than few new ones."""
+    """Each vector counts once, so many old ones weigh more than few new ones."""
     probes = [
         {"w_new": 0.1, "old": 10.0, "new": 30.0},
         {"w_new": 0.5, "old": 14.0, "new": 22.0},
@@ -59,6 +59,6 @@ def test_auto_takes_what_costs_all_normals_together_least() -> None:
 
 
 def test_no_step_is_empty():
-    """Where old vectors are rounded down to whole batches there is none after them."""
+    """If old vectors are rounded down to whole batches, no empty step follows."""
     w_new = weights({"half_life": 2}, 400, 300)[1]
     assert all(old + new for n in (75, 240, 300) for old, new in counts(n, 64, w_new))

@@ -1,4 +1,4 @@
-"""What a stranger's data may look like: sentinels, spikes, few rows, coarse numbers, counters."""
+"""Difficult data: sentinels, spikes, few rows, coarse numbers, counters."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ NAMES = tuple("abcdefgh")
 
 
 class Machine:
-    """Eight sensors that hang together by three causes; the same rows whatever ran before."""
+    """Eight sensors that follow three common causes; each test gets the same rows."""
 
     def __init__(self, seed: int = 3, stream: int = 0) -> None:
         self.mix = np.random.default_rng(seed).normal(size=(3, 8))
@@ -25,7 +25,7 @@ class Machine:
         return X.astype(np.float32)
 
     def broken(self, n: int, by: float) -> Array:
-        """Return rows of which one value each went astray."""
+        """Return rows in which one value each is wrong."""
         X = self.rows(n)
         X[np.arange(n), self.rng.integers(8, size=n)] += np.float32(by)
         return X
@@ -33,7 +33,7 @@ class Machine:
 
 @pytest.fixture
 def machine() -> Machine:
-    """Return the machine as each test begins with it."""
+    """Return the machine in its initial state."""
     return Machine()
 
 
@@ -42,7 +42,7 @@ def machine() -> Machine:
 def test_sentinels_among_the_first_normals_blind_nobody(
     kind: str, share: float, value: float, machine: Machine
 ) -> None:
-    """They are left out and named; anomalies are found, near and far, and so are they."""
+    """Sentinels are left out and named; near and far anomalies are found, and sentinels, too."""
     first = machine.rows(600)
     wild = machine.rng.permutation(600)[: int(share * 600)]
     first[wild, machine.rng.integers(8, size=len(wild))] = value
@@ -62,7 +62,7 @@ def test_sentinels_among_the_first_normals_blind_nobody(
 
 
 def test_clean_normals_are_learned_whole_and_without_a_word(machine: Machine) -> None:
-    """Of heavy tails hardly anything is left out either, and what decided the scale is named."""
+    """Clean normals are all learned without a note; of heavy tails the note names the clipping."""
     clean = train(None, machine.rows(400), Config(features=NAMES, model=QUICK))
     assert clean.lineage.notes == ()
     heavy = np.exp(2.0 * machine.rng.normal(size=(400, 8))).astype(np.float32)
@@ -72,7 +72,7 @@ def test_clean_normals_are_learned_whole_and_without_a_word(machine: Machine) ->
 
 
 def test_a_regime_is_never_taken_for_strays(machine: Machine) -> None:
-    """A tenth of the rows, far away, is learned."""
+    """A far regime that is a tenth of the rows is learned."""
     first = machine.rows(600)
     first[:60] += 300.0
     version = train(None, first, Config(model=QUICK))
@@ -81,7 +81,7 @@ def test_a_regime_is_never_taken_for_strays(machine: Machine) -> None:
 
 
 def test_numbers_that_float32_cannot_tell_apart_are_named(machine: Machine) -> None:
-    """So are times and counters: seconds since 1970 are both."""
+    """Times and counters are named, and numbers that float32 cannot distinguish."""
     first = machine.rows(300).astype(np.float64)
     first[:, 2] = 1.7e9 + 60.0 * np.arange(300)
     first[:, 5] = 1e6 + np.arange(300)
@@ -101,7 +101,7 @@ def before() -> Version:
 def test_a_new_regime_of_few_rows_has_its_share_of_every_batch(
     before: Version, machine: Machine
 ) -> None:
-    """Forty rows after many weigh three tenths; forty more of the known weigh as they count."""
+    """Forty rows of a new regime weigh three tenths; forty rows of a known one weigh by count."""
     few = train(before, machine.rows(40) + np.float32(8.0), Config(model=QUICK, score="elbo"))
     assert few.lineage.w_new == pytest.approx(0.3)
     known = train(before, machine.rows(40), Config(model=QUICK, score="elbo"))
@@ -114,7 +114,7 @@ def test_a_new_regime_of_few_rows_has_its_share_of_every_batch(
 def test_an_experience_that_was_not_learned_is_rejected_and_says_so(
     before: Version, machine: Machine
 ) -> None:
-    """With next to no weight a new regime alarms as before; the record and the gate say it."""
+    """A new regime with almost no weight still alarms, and the gate rejects it."""
     many = before.recorded(learned=200_000)
     weights = {"w_prev": 0.999, "w_new": 0.001}
     config = Config(model=Model(epochs=1), weights=weights, score="elbo")
@@ -129,7 +129,7 @@ def test_an_experience_that_was_not_learned_is_rejected_and_says_so(
 def test_a_far_regime_is_told_apart_as_finely_as_a_near_one(
     before: Version, machine: Machine, score: str, wide: float
 ) -> None:
-    """A hundred deviations away its normals pass, its anomalies are found, the record says it."""
+    """A regime a hundred deviations away is learned: normals pass, anomalies are found."""
 
     def there(X: Array) -> Array:
         return np.float32(wide) * X + np.float32(170.0)
@@ -149,7 +149,7 @@ def test_a_far_regime_is_told_apart_as_finely_as_a_near_one(
 def test_a_constant_that_comes_alive_is_learned_in_its_own_scale(
     kind: str, machine: Machine
 ) -> None:
-    """Normals of it pass, and what is far from them alarms."""
+    """A constant that begins to vary is learned: normals pass, and values far away alarm."""
     config = {"vae": Config(model=QUICK, score="elbo"), "mahalanobis": Config(kind=kind)}[kind]
     still = machine.rows(500)
     still[:, 0] = 5_000.0

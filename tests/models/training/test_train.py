@@ -18,7 +18,7 @@ QUICK = Model(epochs=3)
 
 
 def test_the_same_seed_data_and_parent_give_the_same_version(first: Version, blob: Array) -> None:
-    """Bit for bit, through replay; another seed gives another version."""
+    """The same seed gives the same version bit for bit, through replay; another seed does not."""
     config = Config(model=QUICK)
     a, b = (train(first, blob, config) for _ in range(2))
     assert a.sha256 == b.sha256
@@ -26,7 +26,7 @@ def test_the_same_seed_data_and_parent_give_the_same_version(first: Version, blo
 
 
 def test_progress_rises_to_one_and_a_training_can_be_stopped(blob: Array) -> None:
-    """A report a step, and one of all when calibration is done; closed, it ends between steps."""
+    """Progress is reported each step and ends at 1; a closed training stops between steps."""
     fractions = [p.fraction for p in learn(None, blob, Config(model=QUICK))]
     assert fractions == sorted(fractions)
     assert fractions[-2] < 0.9
@@ -39,7 +39,7 @@ def test_progress_rises_to_one_and_a_training_can_be_stopped(blob: Array) -> Non
 
 
 def test_numpy_scores_what_torch_trained() -> None:
-    """The serving pass equals the training pass within 1e-5, over random architectures."""
+    """The serving pass equals the training pass within 1e-5, for random architectures."""
     rng = np.random.default_rng(0)
     for seed in range(12):
         d, hidden = (
@@ -63,7 +63,7 @@ def test_numpy_scores_what_torch_trained() -> None:
 
 
 def test_replay_remembers_what_finetune_forgets(digits: dict[int, Array]) -> None:
-    """After a second digit, the first is still normal to replay and is not to finetune."""
+    """After a second digit the first is still normal to replay, and is not to finetune."""
     v1 = train(None, digits[1][:120])
     replayed = train(v1, digits[2][:120])
     tuned = train(v1, digits[2][:120], Config(strategy="finetune"))
@@ -77,7 +77,7 @@ def test_replay_remembers_what_finetune_forgets(digits: dict[int, Array]) -> Non
 def test_an_update_is_as_much_work_however_much_was_learned_before(
     first: Version, blob: Array, n: int
 ) -> None:
-    """Whole batches or partial ones, the steps of an update take as many vectors to within 1 %."""
+    """Each update's steps take as many vectors, within 1 %, however many were learned before."""
     x, taken = first.scaler.transform(blob[:n]), []
     for learned in (300, 600, 9_000, 300_000):
         version = first.recorded(learned=learned)
@@ -89,7 +89,7 @@ def test_an_update_is_as_much_work_however_much_was_learned_before(
 
 
 def test_the_lineage_says_where_a_version_comes_from(first: Version, second: Version) -> None:
-    """Parent, counts, weights, seed, the loss curve, and the gate's evidence."""
+    """The lineage has parent, counts, weights, seed, loss curve and the gate's evidence."""
     lineage = second.lineage
     assert lineage.parent == first.sha256
     assert (lineage.n_prev, lineage.n_new, lineage.learned) == (400, 400, 800)
@@ -99,13 +99,13 @@ def test_the_lineage_says_where_a_version_comes_from(first: Version, second: Ver
 
 
 def test_a_weight_for_one_run_replaces_the_configs(first: Version, blob: Array) -> None:
-    """`retrain` may carry weights of its own."""
+    """Weights that `retrain` gets replace the config's for one run."""
     version = train(first, blob, Config(model=QUICK), weights={"w_prev": 0.1, "w_new": 0.9})
     assert version.lineage.w_new == 0.9
 
 
 def test_joint_keeps_every_vector_and_says_so(blob: Array) -> None:
-    """The upper bound pays with memory: `bytes_kept` grows, replay's stays 0."""
+    """Joint training keeps all vectors: `bytes_kept` grows, and for replay it stays 0."""
     config = Config(strategy="joint", model=QUICK)
     v2 = train(train(None, blob, config), blob[:100], config)
     assert len(v2.kept) == 500
@@ -115,7 +115,7 @@ def test_joint_keeps_every_vector_and_says_so(blob: Array) -> None:
 
 @pytest.mark.parametrize("replay", [Replay("prior", "mean"), Replay("prior", "sample")])
 def test_the_literatures_replay_is_a_configuration(first: Version, replay: Replay) -> None:
-    """N(0, I) latents and decoder means draw something else from the same generator."""
+    """N(0, I) latents and decoder means give other draws from the same generator."""
     literal = first.with_config(Config(dimension=6, replay=replay))
     assert not np.array_equal(literal.sample(10, 0), first.sample(10, 0))
 
@@ -132,7 +132,7 @@ def test_the_literatures_replay_is_a_configuration(first: Version, replay: Repla
     ids=["constant column", "heavy tails", "wild units", "one vector", "binary"],
 )
 def test_a_strangers_vectors_need_no_tuning(blob: Array, spoil) -> None:
-    """Finite scores and about the asked-for alarms on fresh normals, with every default."""
+    """With all defaults scores are finite, and fresh normals alarm at about the asked rate."""
     X = spoil(blob.astype(np.float64)).astype(np.float32)
     half = len(X) // 2
     version = train(None, X[:half], Config(threshold={"fpr": 0.05}))
@@ -143,7 +143,7 @@ def test_a_strangers_vectors_need_no_tuning(blob: Array, spoil) -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 255.0])
 def test_images_are_seen_for_what_they_are(digits: dict[int, Array], scale: float) -> None:
-    """Intensities in [0, 1] or 0..255 get a Bernoulli decoder, and another digit stands out."""
+    """Pictures in [0, 1] or 0..255 get a Bernoulli decoder, and another digit alarms."""
     ones = digits[1] * (scale / 16)
     version = train(None, ones[:130], Config(model=Model(epochs=60)))
     assert version.network.shape.likelihood == "bernoulli"
@@ -154,7 +154,7 @@ def test_images_are_seen_for_what_they_are(digits: dict[int, Array], scale: floa
 
 
 def test_too_few_or_misshapen_vectors_are_refused(first: Version, blob: Array) -> None:
-    """32 are the least; a version's dimension is for ever."""
+    """Fewer than 32 vectors are refused, and so is another dimension than the version's."""
     with pytest.raises(VectorError, match="31 normals"):
         train(None, blob[:31])
     with pytest.raises(VectorError, match="5 columns, not 6"):
@@ -162,7 +162,7 @@ def test_too_few_or_misshapen_vectors_are_refused(first: Version, blob: Array) -
 
 
 def test_a_training_that_explodes_is_an_error_and_no_version(blob: Array) -> None:
-    """A learning rate beyond all reason ends in TrainingError, never in NaN weights."""
+    """A much too high learning rate raises TrainingError, and never gives NaN weights."""
     config = Config(model=Model(learning_rate=0.99, epochs=200, hidden=(64, 64, 64)))
     try:
         version = train(None, blob, config)
@@ -172,7 +172,7 @@ def test_a_training_that_explodes_is_an_error_and_no_version(blob: Array) -> Non
 
 
 def test_weights_chosen_by_trying_say_why(first: Version, blob: Array) -> None:
-    """Probes, no weight twice, with the losses on old and new: the best is learned with."""
+    """`auto` records its probes with their losses on old and new, and takes the best one."""
     version = train(first, blob + 3 * blob.std(axis=0), Config(weights="auto", model=QUICK))
     probes = version.lineage.probes
     assert [probe["w_new"] for probe in probes] == [0.5, 0.2, 0.8]

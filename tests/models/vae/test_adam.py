@@ -6,7 +6,7 @@ from models.vae.adam import Adam
 
 
 def test_a_step_is_torchs_own() -> None:
-    """To the last bit, over several tensors and a rate that changes."""
+    """A step equals torch's bit for bit, over several tensors and a changing rate."""
     rng = torch.Generator().manual_seed(0)
     ours = [torch.randn(shape, generator=rng, requires_grad=True) for shape in ((3, 4), (5,))]
     theirs = [one.detach().clone().requires_grad_() for one in ours]

@@ -1,4 +1,4 @@
-"""The written-out gradient, beside autograd's."""
+"""The gradient computed by hand equals autograd's."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from models.vae.vae import VAE
 
 
 def rng() -> torch.Generator:
-    """Return the same randomness every time."""
+    """Return a generator in the same state every time."""
     return torch.Generator().manual_seed(1)
 
 
@@ -24,7 +24,7 @@ def loss(vae: VAE, x: torch.Tensor, beta: float) -> torch.Tensor:
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli", "categories"])
 def test_it_is_what_autograd_finds(seed: int, likelihood: str) -> None:
-    """Loss and every gradient, over the clamps of variances and noise, for M networks at once."""
+    """Loss and all gradients equal autograd's, also where variances and noise are clamped."""
     categories = (2, 4) if likelihood == "categories" else ()
     name = "gaussian" if categories else likelihood
     hidden = (17, 9)[: 1 + seed % 2]
@@ -41,7 +41,7 @@ def test_it_is_what_autograd_finds(seed: int, likelihood: str) -> None:
         x[..., block] = torch.softmax(x[..., block], -1)
     expected = loss(vae, x, 0.7)
     expected.sum().backward()
-    gradient(torch.rand(3, 7, 11), 1.0, rng(), look=False)  # which leaves nothing behind
+    gradient(torch.rand(3, 7, 11), 1.0, rng(), look=False)  # no effect on what follows
     found = gradient(x, 0.7, rng(), look=True)
     torch.testing.assert_close(found, expected.detach())
     for mine, its in zip(other.parameters(), vae.parameters(), strict=True):
@@ -53,7 +53,7 @@ def test_it_is_what_autograd_finds(seed: int, likelihood: str) -> None:
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
 def test_old_rows_teach_what_the_previous_version_answers_too(likelihood: str) -> None:
-    """Beside autograd's gradient of the two divergences, written with torch's distributions."""
+    """With answers on old rows the gradient equals autograd's of both divergences."""
     shape, old, n = Shape(5, 2, (8,), likelihood), 6, 10
     vae, other = (VAE(shape, networks=2, seed=3) for _ in range(2))
     x, noise = torch.rand(2, n, 5, generator=rng()), torch.randn(2, n, 2, generator=rng())
@@ -88,7 +88,7 @@ def test_old_rows_teach_what_the_previous_version_answers_too(likelihood: str) -
 
 
 def test_dropped_units_have_no_gradient() -> None:
-    """With dropout both ways draw the same masks and find the same gradient."""
+    """With dropout both ways draw the same masks and get the same gradient."""
     shape = Shape(5, 2, (8, 8), "gaussian")
     vae, other = (VAE(shape, dropout=0.5, seed=3) for _ in range(2))
     gradient, x = Gradient(other), torch.rand(1, 9, 5, generator=rng())
@@ -100,7 +100,7 @@ def test_dropped_units_have_no_gradient() -> None:
 
 
 def test_what_is_frozen_stays_and_autograd_adds_to_the_rest() -> None:
-    """A parameter without a gradient keeps zeros in the flat one; other losses add theirs."""
+    """A frozen parameter keeps a zero gradient; other losses add theirs through autograd."""
     vae = VAE(Shape(4, 2, (6,), "gaussian"))
     for parameter in vae.encoder.parameters():
         parameter.requires_grad = False

@@ -11,7 +11,7 @@ from models.vae.vae import VAE
 
 
 def test_the_noise_is_the_mean_of_the_squares_and_never_below_the_floor() -> None:
-    """At once in a first training; in a later one it rises by RISE a step."""
+    """The noise is the mean square, at least the floor; later it rises by RISE a step at most."""
     vae = VAE(Shape(2, 1, (4,), "gaussian"))
     squares = torch.tensor([[[0.25, 0.0]]])
     RunningNoise(vae, warm=False).update(squares)
@@ -25,7 +25,7 @@ def test_the_noise_is_the_mean_of_the_squares_and_never_below_the_floor() -> Non
 
 
 def test_a_noise_that_is_frozen_stays() -> None:
-    """As every parameter does that a strategy holds."""
+    """The noise stays if a strategy freezes it, like every other parameter."""
     vae = VAE(Shape(2, 1, (4,), "gaussian"))
     vae.noise.requires_grad = False
     RunningNoise(vae, warm=False).update(torch.full((1, 1, 2), 9.0))
@@ -33,7 +33,7 @@ def test_a_noise_that_is_frozen_stays() -> None:
 
 
 def test_sensors_that_are_nearly_equal_are_seen_to_part() -> None:
-    """By ten of the hundredths that they differ by; and so is a constant that moves."""
+    """A large difference between nearly equal sensors is found, and a constant that moves."""
     rng = np.random.default_rng(0)
     causes = rng.normal(size=(1, 6))
 

@@ -1,4 +1,4 @@
-"""Which features a score is owed to."""
+"""Which features cause a score."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ QUICK = Model(epochs=5)
 
 
 def test_a_feature_is_owed_what_the_others_leave_of_it() -> None:
-    """Of a Gaussian: the distance less that of the other features, and the mean given them."""
+    """For a Gaussian a contribution is the distance minus that of the other features."""
     covariance = np.array([[1.0, 0.8, 0.0], [0.8, 1.0, 0.0], [0.0, 0.0, 4.0]])
     tied = Tied.of(np.ones(1), np.zeros((1, 3)), covariance)
     x = np.array([[3.0, -1.0, 2.0]], np.float32)
@@ -28,7 +28,7 @@ def test_a_feature_is_owed_what_the_others_leave_of_it() -> None:
 
 
 def test_of_many_features_those_are_tried_that_may_be_to_blame() -> None:
-    """Those with the largest shares and those furthest out, none twice."""
+    """The features with the largest terms and the furthest ones are tried, none twice."""
     rng = np.random.default_rng(0)
     x, drawn = rng.normal(size=(5, 100)), rng.normal(size=(50, 100))
     shares = rng.random((5, 100))
@@ -40,7 +40,7 @@ def test_of_many_features_those_are_tried_that_may_be_to_blame() -> None:
 
 
 def test_a_feature_at_its_largest_is_named_first_among_log_normal_ones() -> None:
-    """Though the network follows no feature so far, and the terms of the score blame all."""
+    """The feature at its largest value is named first, even if the terms blame all features."""
     rng = np.random.default_rng(0)
     causes = rng.normal(size=(3, 8))
     X = rng.normal(size=(700, 3)) @ causes + 0.3 * rng.normal(size=(700, 8))
@@ -69,7 +69,7 @@ def test_a_feature_at_its_largest_is_named_first_among_log_normal_ones() -> None
     ],
 )
 def test_many_rows_at_once_are_explained_as_each_alone(config: Config) -> None:
-    """Also where they are more than a score takes at once: 409 rows of 40 features."""
+    """Many rows are explained as each alone, also 409 rows of 40 features."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(600, 40)).astype(np.float32)
     version = train(None, X, config)

@@ -24,7 +24,7 @@ def right(version: Version, digits: dict[int, Array]) -> list[float]:
 
 
 def test_the_head_is_the_softmax_of_a_small_network_on_the_code() -> None:
-    """softmax(V relu(U z + a) + b), by hand."""
+    """The head computes softmax(V relu(U z + a) + b)."""
     U, a = np.float32([[1, -1]]), np.float32([[0, 0.5]])
     V, b = np.float32([[1, 0, 2], [0, 1, 1]]), np.float32([[0, 0, -1]])
     memory = remembered(np.array([4, 7, 9]), [U, a, V, b])
@@ -35,7 +35,7 @@ def test_the_head_is_the_softmax_of_a_small_network_on_the_code() -> None:
 
 
 def test_the_nearest_mean_is_among_codes_of_length_one() -> None:
-    """A long code is not nearer to a long mean; direction decides."""
+    """The nearest mean is by the direction of a code, not by its length."""
     exemplars = np.float32([[9, 0], [9, 1], [0, 1], [0.1, 1]])
     chosen = nearest_mean(np.float32([[0.1, 0.5], [50, 1]]), exemplars, np.array([3, 3, 8, 8]))
     np.testing.assert_array_equal(chosen, [8, 3])
@@ -44,7 +44,7 @@ def test_the_nearest_mean_is_among_codes_of_length_one() -> None:
 def test_replay_labelled_by_the_previous_solver_keeps_the_old_classes(
     digits: dict[int, Array],
 ) -> None:
-    """Without one old vector, old and new are told apart; it survives the artifact."""
+    """Old and new classes are distinguished without an old vector, also from the artifact."""
     version = two_and_two(digits, Config(model=QUICK))
     assert min(right(version, digits)[:2]) > 0.8
     assert np.mean(right(version, digits)) > 0.8
@@ -66,7 +66,7 @@ def test_replay_labelled_by_the_previous_solver_keeps_the_old_classes(
 def test_every_strategy_shows_its_own_bias(
     digits: dict[int, Array], strategy: str, old: list[float], new: list[float]
 ) -> None:
-    """Finetuning names everything new; what keeps vectors keeps their labels too."""
+    """Finetuning assigns everything to new classes; strategies that keep vectors do not."""
     version = two_and_two(digits, Config(strategy=strategy, model=QUICK))
     found = right(version, digits)
     assert old[0] <= np.mean(found[:2]) <= old[1]

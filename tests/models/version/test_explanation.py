@@ -1,4 +1,4 @@
-"""Which column is blamed where a context derives several features of each."""
+"""Which column is named if a context derives several features of each."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ SHIFT = 12.0  # deviations
 
 
 def test_a_step_in_one_column_is_owed_to_it_from_its_first_row_on():
-    """Value and deviation of a column are taken away together: one alone would give it away."""
+    """A step is attributed to its column: value and deviation are removed together."""
     rng = np.random.default_rng(0)
     wave = np.sin(np.arange(900) / 40)[:, None] * [2.0, 1.5, 1.0, 0.0]
     rows = wave + rng.normal(size=(900, 4)) * [0.2, 0.3, 0.3, 1.0]

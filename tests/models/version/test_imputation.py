@@ -15,7 +15,7 @@ NAN = np.float32(np.nan)
 
 @pytest.fixture(scope="module")
 def parts() -> tuple[Array, Array]:
-    """Return normals to learn and to judge: 8 features that depend on two."""
+    """Return normals to learn and normals to judge: 8 features that depend on two causes."""
     rng = np.random.default_rng(3)
     X = rng.normal(size=(4000, 2)) @ rng.normal(size=(2, 8)) + 0.3 * rng.normal(size=(4000, 8))
     return X[:1500].astype(np.float32), X[1500:].astype(np.float32)
@@ -23,13 +23,13 @@ def parts() -> tuple[Array, Array]:
 
 @pytest.fixture(scope="module", params=["vae", "mahalanobis"])
 def version(request, parts) -> Version:
-    """Return a version of each kind that imputes."""
+    """Return a version that imputes, of each kind."""
     config = Config(kind=request.param, missing="impute", threshold={"fpr": 0.05})
     return train(None, parts[0], config)
 
 
 def gappy(X: Array, share: float) -> Array:
-    """Return X with a share of its values hidden at random, of each row but one at the most."""
+    """Return X with a share of random values missing in each row, except at most one row."""
     rng = np.random.default_rng(11)
     hidden = rng.random(X.shape) < share
     hidden[:, 0] &= ~hidden.all(axis=1)
@@ -38,12 +38,12 @@ def gappy(X: Array, share: float) -> Array:
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.5])
 def test_the_asked_for_rate_holds_whatever_is_missing(version, parts, share: float) -> None:
-    """5 % asked for, 3 to 8 % held, from nothing to half of the values missing."""
+    """At 5 % asked, 3 to 8 % alarm, with no to half of the values missing."""
     assert 0.03 <= version.is_anomaly(gappy(parts[1], share)).mean() <= 0.08
 
 
 def test_what_breaks_is_found_although_values_are_missing(version, parts) -> None:
-    """A jump of eight deviations in a feature that is seen is an anomaly still."""
+    """A jump of eight deviations in an observed feature is found."""
     X = parts[1][:400].copy()
     X[:, 2] += 8 * X[:, 2].std()
     X[:, 5:7] = NAN
@@ -51,7 +51,7 @@ def test_what_breaks_is_found_although_values_are_missing(version, parts) -> Non
 
 
 def test_whole_rows_score_as_if_no_other_had_gaps(version, parts) -> None:
-    """A gap in one row changes no other; scores stay finite."""
+    """A gap in one row changes no other row, and scores stay finite."""
     X = gappy(parts[1][:100], 0.3)
     whole = ~np.isnan(X).any(axis=1)
     scores = version.score(X)
@@ -60,7 +60,7 @@ def test_whole_rows_score_as_if_no_other_had_gaps(version, parts) -> None:
 
 
 def test_an_explanation_names_only_what_was_seen(version, parts) -> None:
-    """A feature that was not observed contributes nothing, and is not in the list."""
+    """A missing feature contributes nothing and is not in the list."""
     X = parts[1][:5].copy()
     X[:, 4] = NAN
     for row in version.explain(X, 8):
@@ -69,7 +69,7 @@ def test_an_explanation_names_only_what_was_seen(version, parts) -> None:
 
 
 def test_the_conditional_mean_gives_the_distance_of_what_is_seen() -> None:
-    """mu_m + Sigma_mo Sigma_oo^-1 (x_o - mu_o), on an exact case of two regimes."""
+    """The conditional mean is mu_m + Sigma_mo Sigma_oo^-1 (x_o - mu_o), for two regimes."""
     covariance = np.array([[2.0, 0.6, 0.1], [0.6, 1.0, -0.3], [0.1, -0.3, 1.5]])
     means = np.array([[0.0, 0.0, 0.0], [9.0, 9.0, 9.0]])
     tied = Tied.of(np.ones(2), means, covariance)
@@ -83,7 +83,7 @@ def test_the_conditional_mean_gives_the_distance_of_what_is_seen() -> None:
 
 
 def test_a_score_moves_to_the_one_that_is_as_rare() -> None:
-    """Halved scores are doubled, beyond the largest too; in between counts it is interpolated."""
+    """Halved scores are doubled, beyond the largest too; between gap counts it interpolates."""
     whole = np.linspace(0, 100, 101)
     scale = Scale(np.array([0, 2]), np.stack([whole, whole / 2]))
     moved = scale.whole(np.array([10.0, 10.0, 60.0]), np.array([2, 1, 2]))
@@ -91,7 +91,7 @@ def test_a_score_moves_to_the_one_that_is_as_rare() -> None:
 
 
 def test_gaps_are_refused_unless_they_are_asked_for(version, parts) -> None:
-    """`refuse` is the default; with nothing observed there is nothing to say."""
+    """`refuse` is the default for gaps, and a row without any value is refused."""
     X = gappy(parts[1][:10], 0.3)
     with pytest.raises(VectorError, match="not finite"):
         version.with_config(Config(kind=version.config.kind, dimension=8)).score(X)
@@ -100,7 +100,7 @@ def test_gaps_are_refused_unless_they_are_asked_for(version, parts) -> None:
 
 
 def test_a_loaded_version_compares_nothing_anew(version, parts, monkeypatch) -> None:
-    """An artifact carries how rows with gaps score: loading and judging take no seconds."""
+    """An artifact has the map for rows with gaps, so loading and judging compute none."""
     X = gappy(parts[1][:50], 0.3)
     monkeypatch.setattr(Scale, "of", None)
     loaded = Version.from_bytes(version.to_bytes())
@@ -108,7 +108,7 @@ def test_a_loaded_version_compares_nothing_anew(version, parts, monkeypatch) -> 
 
 
 def test_an_artifact_of_before_is_compared_when_it_is_read(version, parts, monkeypatch) -> None:
-    """Versions of format 3 do not say how rows with gaps score; they score the same."""
+    """A version of format 3 has no map for gaps; it is computed when read, and scores agree."""
     X = gappy(parts[1][:50], 0.3)
     tensors, about = artifact.decode(version.to_bytes())
     monkeypatch.setattr(artifact, "FORMAT", 3)
@@ -120,14 +120,14 @@ def test_an_artifact_of_before_is_compared_when_it_is_read(version, parts, monke
 
 
 def test_another_score_compares_anew(version) -> None:
-    """What vectors with gaps score is of one score alone."""
+    """The map for gaps belongs to one score; another score computes its own."""
     assert version.gaps is not None
     assert version.with_config(version.config).gaps is version.gaps
     assert version.with_config(replace(version.config, score="elbo")).gaps is None
 
 
 def test_a_gap_scale_that_does_not_rise_is_refused(version) -> None:
-    """What an artifact says of gaps is checked like all that it says."""
+    """A map for gaps that does not ascend is refused when an artifact is read."""
     tensors, about = artifact.decode(version.to_bytes())
     for name in ("gaps.counts", "gaps.scores"):
         altered = {**tensors, name: tensors[name][..., ::-1].copy()}

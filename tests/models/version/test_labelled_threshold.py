@@ -1,4 +1,4 @@
-"""The threshold that labels ask for, on cases counted by hand."""
+"""The threshold from labels, on cases counted by hand."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ HUNDRED = Calibration(np.arange(1.0, 101.0))
 
 
 def judged(anomalies: list[float], normals: list[float], **criterion: float) -> Threshold:
-    """Return the threshold for vectors of one number, which is their score."""
+    """Return the threshold for vectors of one number, which is also the score."""
     vectors = np.array([anomalies + normals], np.float32).T
     labels = Labels(vectors, np.arange(len(vectors)) < len(anomalies))
     return by_labels(HUNDRED, criterion, labels, lambda X: X[:, 0].astype(np.float64))
@@ -25,23 +25,23 @@ def judged(anomalies: list[float], normals: list[float], **criterion: float) -> 
     ("criterion", "best"),
     [
         # Thresholds 0, 1, 3, 5, 7 and above 8 catch 3 3 2 2 1 0 of 3, alarm on 2 1 1 0 0 0 of 2.
-        ({"beta": 1.0}, 1.0),  # 6/7, against 4/5 at 5
-        ({"beta": 0.5}, 5.0),  # 10/11, against 15/19 at 1
+        ({"beta": 1.0}, 1.0),  # 6/7 here; 4/5 at threshold 5
+        ({"beta": 0.5}, 5.0),  # 10/11 here; 15/19 at threshold 1
         ({"miss": 1.0, "false_alarm": 3.0}, 5.0),
         ({"miss": 3.0, "false_alarm": 1.0}, 1.0),
-        ({"miss": 1.0, "false_alarm": 1.0}, 5.0),  # as dear as 1: of equals, the highest
+        ({"miss": 1.0, "false_alarm": 1.0}, 5.0),  # the same cost as at 1: the highest of equals
         ({"miss": 1e-5, "false_alarm": 9.0}, 5.0),
     ],
 )
 def test_the_optimum(criterion: dict[str, float], best: float) -> None:
-    """F-beta and cost are best where a count by hand finds them."""
+    """F-beta and cost are best at the threshold that a count by hand finds."""
     scores = np.array([0.0, 2.0, 4.0, 6.0, 8.0])
     anomalous = np.array([False, True, False, True, True])
     assert optimum(scores, anomalous, criterion) == best
 
 
 def test_no_alarm_can_be_the_cheapest() -> None:
-    """Where every anomaly hides below a normal and a miss is cheap, nothing labelled alarms."""
+    """If a miss is cheap and anomalies score below normals, no labelled vector alarms."""
     scores, anomalous = np.array([1.0, 2.0]), np.array([True, False])
     best = optimum(scores, anomalous, {"miss": 1.0, "false_alarm": 2.0})
     assert best == np.nextafter(np.float32(2.0), np.float32(3.0))
@@ -49,7 +49,7 @@ def test_no_alarm_can_be_the_cheapest() -> None:
 
 
 def test_neighbouring_floats_are_split() -> None:
-    """Between two neighbours there is no middle: the threshold is the upper, and a float32."""
+    """Between two neighbouring floats there is no middle, so the upper one is the threshold."""
     low = np.float32(16_777_216.0)
     high = np.nextafter(low, np.float32(np.inf))
     scores = np.array([low, high], np.float64)
@@ -57,7 +57,7 @@ def test_neighbouring_floats_are_split() -> None:
 
 
 def test_ties_are_not_split() -> None:
-    """What scores the same is judged the same: an anomaly among three such normals is let go."""
+    """Equal scores have the same verdict: an anomaly equal to three normals does not alarm."""
     scores = np.array([1.0, 5.0, 5.0, 5.0, 5.0, 9.0])
     anomalous = np.array([False, True, False, False, False, True])
     assert optimum(scores, anomalous, {"beta": 1.0}) == 7.0
@@ -68,7 +68,7 @@ def test_ties_are_not_split() -> None:
     st.floats(0.1, 10.0),
 )
 def test_no_threshold_is_better(judged: list[tuple[float, bool]], beta: float) -> None:
-    """Of all float32 thresholds none has a higher F-beta, or a lower cost."""
+    """No other float32 threshold has a higher F-beta or a lower cost."""
     scores = np.array([score for score, _ in judged])
     anomalous = np.array([anomaly for _, anomaly in judged])
 
@@ -83,7 +83,7 @@ def test_no_threshold_is_better(judged: list[tuple[float, bool]], beta: float) -
 
 
 def test_labels_decide_from_five_of_each() -> None:
-    """Their threshold is a fixed value like any other: alpha is the p-value there."""
+    """With five labels of each kind they decide; alpha is the p-value at the threshold."""
     found = judged([97.0, 98.0, 99.0, 100.0, 101.0], [10.0, 20.0, 30.0, 40.0, 93.0], beta=1.0)
     assert found.value == 95.0
     assert found.alpha == HUNDRED.p_values(np.array([95.0]))[0]
@@ -93,7 +93,7 @@ def test_labels_decide_from_five_of_each() -> None:
 
 @pytest.mark.parametrize(("at", "alpha"), [(0.0, 0.1), (1e6, 0.001)])
 def test_labels_move_the_threshold_by_a_factor_of_ten(at: float, alpha: float) -> None:
-    """Junk labels neither silence every alarm nor let all rows alarm; the answer says so."""
+    """Labels move the threshold by at most a factor of ten in p, and `bounded` says so."""
     anomalies = [at + 60.0 + i for i in range(5)]
     found = judged(anomalies, [at + i for i in range(5)], beta=1.0)
     assert found.value == HUNDRED.threshold({"fpr": alpha}).value
@@ -107,7 +107,7 @@ def test_labels_move_the_threshold_by_a_factor_of_ten(at: float, alpha: float) -
 def test_too_few_labels_leave_the_threshold_at_one_percent(
     anomalies: list[float], normals: list[float]
 ) -> None:
-    """Of either kind, in different scores: then it says so."""
+    """With too few different scores of a kind the threshold is that of 1 %, and it says so."""
     found = judged(anomalies, normals, miss=10.0, false_alarm=1.0)
     asked = HUNDRED.threshold({"fpr": 0.01})
     assert (found.value, found.alpha, found.calibration) == (
@@ -118,7 +118,7 @@ def test_too_few_labels_leave_the_threshold_at_one_percent(
 
 
 def test_a_version_scores_the_labels_itself() -> None:
-    """Between the labelled vectors, under its own scores; without any it trains all the same."""
+    """The version's own scores of the labels decide; training works without labels, too."""
     X = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
     policy = {"labels": {"beta": 1.0}}
     config = Config(model=Model(epochs=2, hidden=(8,), latent=1), threshold=policy)

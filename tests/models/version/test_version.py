@@ -6,7 +6,7 @@ from models.arrays import Array
 
 
 def test_an_artifact_gives_back_the_same_version(second: Version, blob: Array) -> None:
-    """Bytes in, bytes out, the same scores, the same digest."""
+    """An artifact that is read back has the same scores and the same digest."""
     loaded = Version.from_bytes(second.to_bytes())
     assert loaded.to_bytes() == second.to_bytes()
     assert loaded.sha256 == second.sha256
@@ -15,7 +15,7 @@ def test_an_artifact_gives_back_the_same_version(second: Version, blob: Array) -
 
 
 def test_a_saved_version_can_be_loaded(first: Version, tmp_path) -> None:
-    """`save` and `load` go through the same checks."""
+    """`save` and `load` make the same checks as `to_bytes` and `from_bytes`."""
     first.save(tmp_path / "v1.safetensors")
     assert Version.load(tmp_path / "v1.safetensors").threshold == first.threshold
 
@@ -32,7 +32,7 @@ def test_every_flipped_bit_is_noticed(first: Version) -> None:
 
 
 def test_a_cut_or_foreign_artifact_is_refused(first: Version) -> None:
-    """Nothing, anything, half of it, or too much of it."""
+    """An empty, random, cut or extended artifact is refused."""
     data = first.to_bytes()
     for wrong in (b"", b"{}", bytes(100), data[:-1], data[: len(data) // 2], data + b"x"):
         with pytest.raises(ArtifactError):
@@ -42,7 +42,7 @@ def test_a_cut_or_foreign_artifact_is_refused(first: Version) -> None:
 
 
 def test_scores_verdicts_and_severities_agree(first: Version, blob: Array) -> None:
-    """`score >= threshold` is the verdict, p <= alpha and severity >= 1 follow it."""
+    """The verdict is `score >= threshold`, and equals p <= alpha and severity >= 1."""
     X = np.concatenate([blob, blob * 3])
     judged = first.judge(X)
     np.testing.assert_array_equal(judged.is_anomaly, judged.scores >= first.threshold)
@@ -53,14 +53,14 @@ def test_scores_verdicts_and_severities_agree(first: Version, blob: Array) -> No
 
 
 def test_the_widest_vectors_get_finite_answers(first: Version) -> None:
-    """float32's ends are anomalies, not infinities."""
+    """The largest float32 values are anomalies with finite answers."""
     judged = first.judge(np.full((2, 6), [[3.4e38], [-3.4e38]], np.float32))
     assert all(np.isfinite(column).all() for column in judged)
     assert judged.is_anomaly.all()
 
 
 def test_a_threshold_can_be_changed_without_retraining(first: Version, blob: Array) -> None:
-    """A larger target rate lowers the threshold; the scores stay."""
+    """A larger asked rate lowers the threshold; the scores stay."""
     lax = first.threshold_for({"fpr": 0.1})
     assert lax.value < first.threshold
     judged = first.judge(blob, lax)
@@ -69,7 +69,7 @@ def test_a_threshold_can_be_changed_without_retraining(first: Version, blob: Arr
 
 
 def test_an_explanation_names_the_feature_that_broke(first: Version, blob: Array) -> None:
-    """Contributions come largest first, with the value seen and the value expected."""
+    """Contributions are ordered from the largest, with the value and the expected value."""
     X = blob[:20].copy()
     X[:, 3] += 30 * blob[:, 3].std()
     for row, largest in zip(X, first.explain(X, 2), strict=True):
@@ -80,7 +80,7 @@ def test_an_explanation_names_the_feature_that_broke(first: Version, blob: Array
 
 
 def test_the_generator_draws_what_was_learned(first: Version, blob: Array) -> None:
-    """Same seed, same draw; the sample's means and deviations are the data's."""
+    """The same seed gives the same draw, with the data's means and deviations."""
     sample = first.sample(2000, seed=1)
     np.testing.assert_array_equal(sample, first.sample(2000, seed=1))
     np.testing.assert_allclose(sample.mean(0), blob.mean(0), atol=0.25 * blob.std(0).max())
@@ -91,14 +91,14 @@ def test_the_generator_draws_what_was_learned(first: Version, blob: Array) -> No
 
 @pytest.mark.parametrize("X", [np.zeros((2, 5)), np.zeros(6), np.full((1, 6), np.nan)])
 def test_vectors_of_another_shape_are_refused(first: Version, X: np.ndarray) -> None:
-    """Wrong dimension, no matrix, not finite: a message, not a broadcast."""
+    """A wrong dimension, no matrix, or a value that is not finite is refused with a message."""
     for ask in (first.score, first.judge):
         with pytest.raises(VectorError, match="vectors:"):
             ask(X)
 
 
 def test_a_judgement_does_not_depend_on_its_neighbours(first: Version, blob: Array) -> None:
-    """A row is judged alone as in a batch, within float32's rounding, however far out it lies."""
+    """A row is judged alone as in a batch, within float32's rounding, however far out it is."""
     far = [blob[:1] + f * blob.std(axis=0) for f in (10, 1e3, 1e30)]
     X = np.concatenate([blob[:50], *far]).astype(np.float32)
     together = first.judge(X)
@@ -113,7 +113,7 @@ def test_a_judgement_does_not_depend_on_its_neighbours(first: Version, blob: Arr
 
 
 def test_reconstruction_leaves_the_divergence_out(first: Version, blob: Array) -> None:
-    """The ELBO adds a divergence, which is never negative."""
+    """The ELBO adds a divergence to the reconstruction, which is never negative."""
     scores = [
         first.with_config(Config(score=name, dimension=6)).score(blob)
         for name in ("reconstruction", "elbo")
