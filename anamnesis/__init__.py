@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         TrainingError,
         Version,
         train,
+        use_device,
     )
     from service.client import Client
 
@@ -33,6 +34,7 @@ __all__ = [
     "TrainingError",
     "Version",
     "train",
+    "use_device",
 ]
 
 

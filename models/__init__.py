@@ -1,7 +1,7 @@
 """The learning: a variational autoencoder that learns new normals without forgetting old ones.
 
 It takes numpy arrays and returns numpy arrays. `Version`, which serving needs, imports numpy alone.
-`train` and `learn` import torch when they are first used.
+`train`, `learn` and `use_device` import torch when they are first used.
 
 >>> from models import Config
 >>> Config(weights={"w_prev": 0.5, "w_new": 0.5}).strategy
@@ -16,6 +16,7 @@ from models.version.version import Version
 
 if TYPE_CHECKING:
     from models.training.train import learn, train
+    from models.vae.device import use_device
 
 __all__ = [
     "MIN_VECTORS",
@@ -30,6 +31,7 @@ __all__ = [
     "Version",
     "learn",
     "train",
+    "use_device",
 ]
 
 
@@ -39,4 +41,8 @@ def __getattr__(name: str) -> Any:
         from models.training import train as training
 
         return getattr(training, name)
+    if name == "use_device":
+        from models.vae.device import use_device
+
+        return use_device
     raise AttributeError(f"module 'models' has no attribute {name!r}")

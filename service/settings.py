@@ -8,7 +8,7 @@ fails.
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 from pydantic_settings import (
@@ -227,9 +227,7 @@ class Settings(BaseSettings):
     webhook_per_minute: int = Field(
         60, ge=1, le=6000, description="Most messages a minute to the webhook's receiver."
     )
-    pinned_loaded: int = Field(
-        8, ge=1, description="Pinned versions that an API process holds in memory."
-    )
+    pinned_loaded: int = Field(8, ge=1, description="Pinned versions that a process has loaded.")
 
     # Time
     poll_seconds: float = Field(
@@ -258,10 +256,11 @@ class Settings(BaseSettings):
     training_drain_seconds: float = Field(
         0.0, ge=0, description="How long a worker that is told to end goes on with its training."
     )
-    training_memory_bytes: int = Field(
-        8 * 2**30, ge=2**28, description="Memory a training may take, bytes."
-    )
+    training_memory_bytes: int = Field(8 * 2**30, ge=2**28, description="Memory of a training.")
     training_threads: int = Field(1, ge=1, description="Threads that the trainer computes with.")
+    training_device: Literal["cpu", "auto", "cuda"] = Field(
+        "cpu", description="Where networks are trained; `auto` is a GPU if torch can use one."
+    )
     webhook_seconds: float = Field(
         3600.0, gt=0, description="How long a message is tried; then it is dropped and counted."
     )

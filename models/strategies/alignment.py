@@ -30,7 +30,7 @@ CHUNK = 8_192  # codes are drawn this many at a time
 
 def alignment(previous: Version, setting: Setting) -> StepLoss:
     """Return the loss lambda odds (squared difference of decoders + of encoders)."""
-    old, vae, n = teacher(previous), setting.vae, setting.batch_size
+    old, vae, n = teacher(previous, setting.device), setting.vae, setting.batch_size
     numpy_rng = np.random.default_rng([setting.seed, 4])
     drawn = torch.empty(0, previous.network.shape.latent)
 
@@ -38,7 +38,8 @@ def alignment(previous: Version, setting: Setting) -> StepLoss:
         nonlocal drawn
         del batch, n_prev, rng
         if len(drawn) < n:
-            drawn = torch.from_numpy(previous.latents.sample(max(CHUNK, n), numpy_rng))
+            codes = previous.latents.sample(max(CHUNK, n), numpy_rng)
+            drawn = torch.from_numpy(codes).to(setting.device)
         z, drawn = drawn[:n], drawn[n:]
         return LAMBDA * setting.odds * misalignment(old, vae, z).mean(-1)
 

@@ -27,9 +27,9 @@ from models.version.version import Version
 LAMBDA = 1.0
 
 
-def teacher(version: Version) -> VAE:
-    """Return the version's network in torch: one network, without gradients."""
-    vae = VAE(version.network.shape)
+def teacher(version: Version, device: torch.device) -> VAE:
+    """Return the version's network in torch: one network, on `device`, without gradients."""
+    vae = VAE(version.network.shape).to(device)
     vae.load(version.network)
     for parameter in vae.parameters():
         parameter.requires_grad = False
@@ -60,7 +60,7 @@ def divergence(old: VAE, vae: VAE, x: Tensor, rng: torch.Generator) -> Tensor:
         mean_0, log_variance_0 = (  # (1, m n, k), because the teacher is one network
             part.view(m, n, -1) for part in old.encode(x.reshape(1, m * n, d))
         )
-        noise = torch.randn(mean_0.shape, generator=rng)
+        noise = torch.randn(mean_0.shape, generator=rng).to(x.device)
         z = mean_0 + (0.5 * log_variance_0).exp() * noise
         decoded_0 = old.decoder(z.reshape(1, m * n, -1)).view(m, n, d)
     mean, log_variance = vae.encode(x.expand(networks, n, d))
@@ -93,7 +93,7 @@ def _decoders(old: VAE, decoded_0: Tensor, vae: VAE, decoded: Tensor) -> Tensor:
 
 def of_new(previous: Version, setting: Setting) -> StepLoss:
     """Return the loss lambda D on the batch's new rows, times the past's odds w_prev / w_new."""
-    old, vae = teacher(previous), setting.vae
+    old, vae = teacher(previous, setting.device), setting.vae
 
     def loss(batch: Tensor, n_prev: int, rng: torch.Generator) -> Tensor:
         each = divergence(old, vae, batch[:, n_prev:], rng)

@@ -38,15 +38,18 @@ CHUNK = 16  # gradients are held this many at a time
 def consolidation(previous: Version, setting: Setting) -> StepLoss:
     """Return the loss lambda/2 sum_i F_i (theta_i - theta*_i)^2 of each network."""
     fisher = {
-        name: torch.from_numpy(previous.memory[f"fisher.{public(name)}"])
+        name: torch.from_numpy(previous.memory[f"fisher.{public(name)}"]).to(setting.device)
         for name, _ in setting.vae.named_parameters()
         if f"fisher.{public(name)}" in previous.memory
     }
-    start = {name: torch.from_numpy(previous.network.tensors[public(name)]) for name in fisher}
+    start = {
+        name: torch.from_numpy(previous.network.tensors[public(name)]).to(setting.device)
+        for name in fisher
+    }
 
     def loss(batch: Tensor, n_prev: int, rng: torch.Generator) -> Tensor:
         del n_prev, rng
-        total = torch.zeros(len(batch))
+        total = batch.new_zeros(len(batch))
         for name, parameter in setting.vae.named_parameters():
             if name in fisher:
                 moved = fisher[name] * (parameter - start[name]).square()
@@ -63,7 +66,7 @@ def fisher_information(setting: Setting, x: Array, memory: Mapping[str, Array]) 
     """
     rng = np.random.default_rng([setting.seed, 5])
     rows = rng.permutation(len(x))[:SAMPLES]
-    found = fisher_diagonal(setting.vae, torch.from_numpy(x[rows]), setting.seed)
+    found = fisher_diagonal(setting.vae, torch.from_numpy(x[rows]).to(setting.device), setting.seed)
     return {
         name: (
             setting.w_prev * memory[name] + setting.w_new * value if name in memory else value
@@ -85,8 +88,8 @@ def fisher_diagonal(vae: VAE, x: Tensor, seed: int) -> dict[str, Array]:
     total = {name: torch.zeros_like(p[0]) for name, p in parameters.items()}
     vae.eval()
     for rows in torch.split(x, CHUNK):
-        noise = torch.randn(len(rows), vae.shape.latent, generator=rng)
+        noise = torch.randn(len(rows), vae.shape.latent, generator=rng).to(x.device)
         # shape (c, 1, ...) for each parameter
         for name, each in gradients(parameters, rows, noise).items():
             total[name] += each[:, 0].square().sum(0)
-    return {f"fisher.{public(name)}": (sum_ / len(x)).numpy() for name, sum_ in total.items()}
+    return {f"fisher.{public(name)}": (sum_ / len(x)).cpu().numpy() for name, sum_ in total.items()}

@@ -21,6 +21,11 @@ class Setting:
     seed: int
 
     @property
+    def device(self) -> torch.device:
+        """The device of the networks."""
+        return self.vae.noise.device
+
+    @property
     def odds(self) -> float:
         """The weight of the past's loss relative to the loss of a new vector."""
         return self.w_prev / self.w_new

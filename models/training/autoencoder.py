@@ -25,6 +25,7 @@ from models.training.plan import Outputs, Plan, plan
 from models.training.prepared import Prepared
 from models.training.trained import Trained
 from models.vae.adam import Adam
+from models.vae.device import device
 from models.vae.gradient import Gradient
 from models.vae.noise import RunningNoise
 from models.vae.vae import VAE
@@ -133,7 +134,7 @@ def _given(w_new: float) -> dict[str, float]:
 
 def _begun(chosen: Plan, previous: Version | None, behind: Past) -> VAE:
     """Return the networks with which training begins."""
-    vae = VAE(chosen.shape, chosen.networks, chosen.dropout, chosen.seed)
+    vae = VAE(chosen.shape, chosen.networks, chosen.dropout, chosen.seed).to(device())
     if previous and behind.warm:
         vae.load(behind.grown or previous.network)
         for name, parameter in vae.named_parameters():
@@ -162,7 +163,8 @@ def _optimise(
         # A first training learns to reconstruct before the prior constrains the codes. A network
         # that can already reconstruct needs no such warm-up.
         beta = 1.0 if warm else min(1.0, 3.0 * done)
-        batch, n_prev, answers = next(steps)
+        drawn, n_prev, told = next(steps)
+        batch, answers = drawn.to(setting.device), told and told.to(setting.device)
         look = step % LOSS_EVERY == 0 or step == chosen.steps - 1
         each = gradient(batch, beta, torch_rng, answers, look=look)  # (M,)
         if extras:

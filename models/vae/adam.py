@@ -19,7 +19,7 @@ class Adam:
         self._parameters = list(parameters)
         self._means = [torch.zeros_like(one) for one in parameters]
         self._squares = [torch.zeros_like(one) for one in parameters]
-        self._steps = [torch.zeros(()) for _ in parameters]
+        self._steps = [torch.zeros((), device=one.device) for one in parameters]
 
     @torch.no_grad()
     def step(self, rate: float) -> None:

@@ -34,6 +34,12 @@ class Answers(NamedTuple):
     variance: Tensor
     weight: float = 1.0
 
+    def to(self, device: torch.device) -> "Answers":
+        """Return the answers on `device`."""
+        *parts, weight = self
+        mean, log_variance, z, decoded, variance = (part.to(device) for part in parts)
+        return Answers(mean, log_variance, z, decoded, variance, weight)
+
     def rows(self, some: slice) -> "Answers":
         """Return the answers on some of the rows."""
         mean, log_variance, z, decoded, variance, weight = self
@@ -89,7 +95,7 @@ class Gradient:
         mean, raw = encoded.chunk(2, dim=-1)  # (M, n, k) each
         log_variance = raw.clamp(*LOG_VARIANCE_RANGE)
         deviation = (0.5 * log_variance).exp_()
-        noise = torch.randn(mean.shape, generator=rng)
+        noise = torch.randn(mean.shape, generator=rng).to(mean.device)
         spread = noise.mul_(deviation)  # z - mean
         z, target, weight = mean + spread, x, 1.0
         if answers is not None:

@@ -62,7 +62,8 @@ class Perceptron(nn.Module):
             return x
         # torch's own dropout would draw from the global generator.
         kept = 1.0 - self.dropout
-        return x * torch.empty_like(x).bernoulli_(kept, generator=self._rng).div_(kept)
+        mask = torch.empty(x.shape).bernoulli_(kept, generator=self._rng).div_(kept)
+        return x * mask.to(x.device)
 
 
 class VAE(nn.Module):
@@ -127,7 +128,7 @@ class VAE(nn.Module):
     def network(self, index: int) -> Network:
         """Return the network `index` as plain arrays, for scoring."""
         tensors = {
-            public(name): parameter.detach()[index].numpy().copy()
+            public(name): parameter.detach()[index].cpu().numpy().copy()
             for name, parameter in self.named_parameters()
         }
         return Network(self.shape, tensors)

@@ -1,8 +1,8 @@
 """The trainer: the worker's child process that learns, at the lowest priority.
 
-`python -m service.trainer.__main__ THREADS` reads jobs from stdin and writes replies to stdout (see
-`trainer.messages`). It loads torch before the first job. It writes nothing but replies, so killing
-it at any moment loses nothing. It ends when its stdin ends.
+`python -m service.trainer.__main__ THREADS DEVICE` reads jobs from stdin and writes replies to
+stdout (see `trainer.messages`). It loads torch before the first job. It writes nothing but replies,
+so killing it at any moment loses nothing. It ends when its stdin ends.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ def main() -> None:
 
     _be_first_to_go()
     try:
-        _load(threads=int(sys.argv[1]))
+        _load(int(sys.argv[1]), sys.argv[2])
     except Exception as error:  # noqa: BLE001 - whatever it is, the worker is to hear it
         send(_broken(error))
         return
@@ -76,12 +76,14 @@ def _be_first_to_go() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _load(threads: int) -> None:
+def _load(threads: int, device: str) -> None:
     import threadpoolctl  # type: ignore[import-untyped]  # ships no types
     import torch
 
     import models.training.autoencoder  # noqa: F401 - so that the first job does not wait for it
+    from models import use_device
 
+    use_device(device)
     torch.set_num_threads(threads)
     threadpoolctl.threadpool_limits(
         threads

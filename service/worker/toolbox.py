@@ -65,6 +65,7 @@ class Tools:
             trainer=trainer
             or Trainer(
                 threads=settings.training_threads,
+                device=settings.training_device,
                 memory_bytes=settings.training_memory_bytes,
                 stall_seconds=settings.training_stall_seconds,
                 seconds=settings.training_seconds,

@@ -38,12 +38,13 @@ class Trainer:
         self,
         *,
         threads: int = 1,
+        device: str = "cpu",
         memory_bytes: int = 8 * 2**30,
         stall_seconds: float = 120.0,
         seconds: float = 3600.0,
         command: Sequence[str] | None = None,
     ) -> None:
-        self._command = tuple(command or python("service.trainer", str(threads)))
+        self._command = tuple(command or python("service.trainer", str(threads), device))
         self._memory_bytes = memory_bytes
         self._stall_seconds = stall_seconds
         self._seconds = seconds

@@ -75,7 +75,7 @@ def test_the_fisher_information_is_the_mean_of_squares_not_the_square_of_the_mea
 def test_consolidation_is_a_weighted_square(first: Version, blob: Array) -> None:
     """The penalty is lambda/2 sum F (theta - theta*)^2, which is 0 at theta*."""
     version = train(first, blob, Config(strategy="ewc", model=QUICK))
-    vae = teacher(version)
+    vae = teacher(version, torch.device("cpu"))
     loss = consolidation(version, setting(vae))
     batch, rng = torch.zeros(1, 4, 6), torch.Generator()
     assert float(loss(batch, 0, rng)) == 0.0

@@ -1,0 +1,34 @@
+"""The device on which networks are trained, for the whole process, like torch's number of threads.
+
+All random numbers are drawn on the processor and then moved. So a training draws the same numbers
+on every device, and results differ by rounding alone. A version holds numpy arrays, wherever its
+network was trained; scoring never uses the device.
+"""
+
+import torch
+
+from models.errors import ConfigError
+
+_chosen = torch.device("cpu")
+
+
+def use_device(wanted: str) -> str:
+    """Train on `wanted` from now on, and return the name of the device: `cpu` or `cuda`.
+
+    `wanted` is one of these, or `auto`: a GPU if torch can use one, else the processor. Raises
+    ConfigError for `cuda` if torch cannot use a GPU, and for any other name.
+    """
+    global _chosen  # noqa: PLW0603 - torch's number of threads belongs to the process too
+    if wanted not in ("cpu", "auto", "cuda"):
+        raise ConfigError(f"device: {wanted!r} is none of cpu, auto, cuda")
+    found = torch.cuda.is_available()
+    if wanted == "cuda" and not found:
+        why = "finds none" if torch.version.cuda else "was built without CUDA"
+        raise ConfigError(f"device: cuda needs a GPU, and torch {torch.__version__} {why}")
+    _chosen = torch.device("cuda" if found and wanted != "cpu" else "cpu")
+    return _chosen.type
+
+
+def device() -> torch.device:
+    """Return the device on which networks are trained."""
+    return _chosen
