@@ -13,11 +13,10 @@ from models.arrays import Array
 from models.parts.lineage import Evidence, Note
 from models.parts.scaler import KNEE, Scaler, middle
 from models.parts.strays import Strays
+from models.survey.counters import is_counter
 
 NAMED = 8  # the most features named in a note; the others are counted
 COARSE = 1e-3  # a float32 step this large, relative to a deviation, is visible
-FEWEST = 50  # the fewest rows that can show a feature that only rises or falls
-MOVES = 0.25  # the least share of rows in which a counter changes
 # a note is written if this share of the experience still alarms: five times the usual rate
 STILL = 0.05
 UNFIT = 0.01  # a note is written if this share of a feature's values lies beyond its range
@@ -57,12 +56,10 @@ def any_time(X: Array, names: Sequence[str]) -> Iterator[Note]:
             "which vectors are kept, cannot tell neighbours apart. Send the difference from a "
             "fixed number near them instead, or from the row before.",
         )  # fmt: skip
-    steps = np.diff(X, axis=0)
-    rises = (steps >= 0.0).all(axis=0) | (steps <= 0.0).all(axis=0)
-    rises &= (steps != 0.0).mean(axis=0) > MOVES if len(steps) else False
-    if len(X) >= FEWEST and rises.any():
+    counters = [j for j in range(X.shape[1]) if is_counter(X[:, j], [slice(None)])]
+    if counters:
         yield _note(
-            "counter", names, np.flatnonzero(rises),
+            "counter", names, counters,
             "{features} only ever rises or falls from row to row, as a time or a counter does: "
             "what comes next lies outside of what was learned and will alarm. Send the "
             "difference from the row before, or leave it out.",

@@ -10,6 +10,7 @@ import numpy as np
 from models.categories import LONGEST_WORD
 from models.columns import quoted
 from models.context import groups
+from models.survey.counters import is_counter
 from service.cli.text_table import Chunk
 from service.domain.cells import BadCell, Clock, indistinct, is_blank, is_number, numbers
 
@@ -17,6 +18,10 @@ _MOSTLY = 0.5  # a column of which more than this share are numbers has bad cell
 _FLAGS = frozenset({"true", "false", "yes", "no", "on", "off"})
 _MOST_SHOWN = 12
 _WITH_UNIT = re.compile(r"[+-]?\d+([.,]\d+)?\s*[^\W\d_%]{1,5}(/[^\W\d_]{1,5})?")
+_COUNTER = (
+    "only rises or falls from row to row, as a counter does: dropped, since what comes next lies "
+    "outside of what was learned; its increase can be learned"
+)
 MOST_VALUES = 50  # of a column of text: more are names or remarks, not states
 EACH = 2  # rows of a value, on average: what differs nearly every time is no category
 
@@ -54,6 +59,8 @@ def guess(chunk: Chunk, names: Sequence[str]) -> Guess:
             dropped.append(name)
             continue
         kind, note = _kind(name, filled, comma=chunk.comma)
+        if kind == "number" and _counts(cells, chunk.sources, comma=chunk.comma):
+            kind, note = None, f"{_named(name)} {_COUNTER}"
         if kind == "category":
             note = _stretches_note(name, cells, chunk.sources)
         if note:
@@ -123,6 +130,15 @@ def _numeric_note(name: str, filled: Sequence[str], *, comma: bool) -> str | Non
             "a constant (a number of seconds, an id)"
         )
     return None
+
+
+def _counts(cells: Sequence[str], sources: Sequence[str] | None, *, comma: bool) -> bool:
+    """Return whether the column only rises, or only falls, from row to row of each source."""
+    try:
+        values = numbers(cells, comma=comma)
+    except BadCell:
+        return False
+    return is_counter(values, groups(sources, len(cells)))
 
 
 def _are_times(filled: Sequence[str]) -> bool:

@@ -171,6 +171,10 @@ def learn(
         # If all rows were sent and learned before, nothing is left to retrain on. That is no error.
         wanted = [name for name in names if buffered[name]] if now else []
         outcomes = retrain_all(client, wanted, wait)
+        notes = {name: client.detector(name)["notes"] for name in outcomes}
+    for name, some in notes.items():
+        for note in some:
+            console.complain(f"{name}: {note['sentence']}")
     if as_json:
         single = group_by is None
         told = {

@@ -314,6 +314,24 @@ def test_a_word_that_only_tells_sources_apart_is_no_release(tmp_path):
     assert not any("site" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("cell", ["{:.1f}", "{:.1f} %", "-{:.1f}"])
+def test_a_counter_is_left_out_and_named(tmp_path, cell):
+    """What a meter shows next lies outside of what was learned, whatever its source."""
+    rng = np.random.default_rng(0)
+    lines = [
+        f"{rng.normal()},{source},{'' if i == 9 else cell.format(start + i // 2)},{i % 7}"
+        for i in range(60)
+        for source, start in (("x", 100), ("y", 9000))
+    ]
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(["n,machine,meter,phase", *lines]))
+    with Sheet(path, Options(source="machine")) as sheet:
+        found = guess(sheet.first, ["n", "meter", "phase"])
+    assert found.columns == (("n", "number"), ("phase", "number"))
+    assert found.dropped == ("meter",)
+    assert any('"meter"' in note and "counter" in note for note in found.notes)
+
+
 def test_a_context_is_chosen_where_rows_in_time_are_alike_and_said_why(tmp_path):
     """A slow series gets one, noise none; blanks are imputed."""
     rng = np.random.default_rng(0)
