@@ -11,13 +11,16 @@ from service.processes import spawn
 _logger = log.get(__name__)
 
 # For API processes. Their matrices are small, and the threads of a linear algebra library spin
-# while they wait, on cores that a training and other children need. numpy reads these variables
-# when it is loaded, so a process cannot set them for itself.
-ONE_THREAD = {
+# while they wait, on cores that a training and other children need. By default the C library gives
+# each thread a memory arena of its own: champions are loaded by several threads, and the memory of
+# unloaded ones is free only for the thread that loaded them, so the process grows. The libraries
+# read these variables when they are loaded, so a process cannot set them for itself.
+API_VARIABLES = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "VECLIB_MAXIMUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "1",
 }
 _PATIENCE_SECONDS = (
     0.1,

@@ -21,7 +21,7 @@ from service.domain.api_key import fixed
 from service.problems import StoreUnavailable
 from service.processes import spawn
 from service.processes.certificate import check_certificate, own
-from service.processes.child import ONE_THREAD, Child, Restarts
+from service.processes.child import API_VARIABLES, Child, Restarts
 from service.processes.data_directory import StoreFailed
 from service.processes.embedded_store import EmbeddedStore
 from service.processes.metrics_folder import MetricsFolder
@@ -206,7 +206,7 @@ class Supervisor:
 
     def _spawn_api(self) -> spawn.Spawn:
         assert self.listener is not None
-        return replace(self._spawn(**ONE_THREAD), pass_fds=(self.listener.fileno(),))
+        return replace(self._spawn(**API_VARIABLES), pass_fds=(self.listener.fileno(),))
 
     def _wait_until_ready(self) -> None:
         # A store elsewhere may start later. Until then it is enough that the API answers.

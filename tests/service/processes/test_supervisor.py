@@ -1,7 +1,9 @@
 """Supervision: children are restarted with patience, stopped in order, and share what they must."""
 
 import os
+import platform
 import signal
+import subprocess
 import sys
 import time
 
@@ -79,8 +81,6 @@ def test_child_dies_with_its_parent():
         "import sys, time; from service.processes import spawn;"
         f"print(spawn.spawn([sys.executable, '-c', {_IDLE!r}]).pid, flush=True); time.sleep(60)"
     )
-    import subprocess
-
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
         pid = int(parent.stdout.readline())
         assert process_table.alive(pid)
@@ -114,6 +114,34 @@ def test_children_share_the_metrics_folder(tmp_path, monkeypatch):
     assert env["ANAMNESIS_METRICS_DIR"] == str(supervisor.metrics.path)
     assert "PROMETHEUS_MULTIPROC_DIR" not in env
     supervisor.metrics.close()
+
+
+_ARENAS = """
+import ctypes, threading
+libc = ctypes.CDLL(None)
+libc.malloc.restype = libc.fdopen.restype = ctypes.c_void_p
+held = threading.Barrier(5)
+def allocate():
+    libc.malloc(1000)
+    held.wait(60)
+for _ in range(4):
+    threading.Thread(target=allocate).start()
+held.wait(60)
+stdout = ctypes.c_void_p(libc.fdopen(1, b"w"))
+libc.malloc_info(0, stdout)
+libc.fclose(stdout)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no arenas")
+def test_the_threads_of_an_api_process_share_their_memory():
+    """What one thread frees another can use, so loading champions in threads does not add up."""
+    supervisor = Supervisor(Settings(), store=None, worker=False, announce=print)
+    with _bind("127.0.0.1", 0) as supervisor.listener:
+        how = supervisor._spawn_api()
+    with spawn.spawn((sys.executable, "-c", _ARENAS), how, stdout=subprocess.PIPE) as child:
+        told, _ = child.communicate(timeout=120)
+    assert told.count(b"<heap nr=") == 1
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
