@@ -1,4 +1,4 @@
-"""What a released service stored (`tests/fixtures/write_released.py`), put into a store again."""
+"""Restores what a released service stored (`tests/fixtures/write_released.py`) into a store."""
 
 import base64
 import functools
@@ -14,13 +14,13 @@ FIXTURE = Path(__file__).parent / "fixtures" / "released_9d5a4cf.json.gz"
 
 @functools.cache
 def released() -> dict[str, Any]:
-    """Return keys, files of the disk cache, and what the released service answered."""
+    """Return the keys, the files of the disk cache, and the answers of the released service."""
     found: dict[str, Any] = json.loads(gzip.decompress(FIXTURE.read_bytes()))
     return found
 
 
 async def restore(redis: Redis) -> None:
-    """Write every key as it was; what expires does so an hour from now."""
+    """Write every key as it was; keys that expire do so an hour from now."""
     for key, one in released()["redis"].items():
         content = one["content"]
         if one["kind"] == "stream":
@@ -41,7 +41,7 @@ async def restore(redis: Redis) -> None:
 async def _stream(redis: Redis, key: str, content: list[Any], last: str) -> None:
     for at, fields in content:
         await redis.xadd(key, {_bytes(f): _bytes(v) for f, v in fields}, id=at)
-    if not content:  # it goes on after its last entry, whether that is kept or not
+    if not content:  # continue after its last entry, even if that entry is gone
         await redis.xadd(key, {"x": ""}, id=last)
         await redis.xtrim(key, maxlen=0)
     await redis.execute_command("XSETID", key, last)

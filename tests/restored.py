@@ -1,4 +1,4 @@
-"""A store that goes back to an older copy of itself under running processes."""
+"""Puts a store back to an older copy of itself under running processes."""
 
 from redis.asyncio import Redis
 
@@ -11,7 +11,7 @@ async def copied(redis: Redis) -> Copy:
 
 
 async def put_back(redis: Redis, copy: Copy) -> None:
-    """Let the store hold `copy` and nothing else, in one step."""
+    """Replace the store's content by `copy` in one step."""
     async with redis.pipeline(transaction=True) as pipe:
         pipe.flushall()
         for key, value in copy.items():

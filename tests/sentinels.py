@@ -1,4 +1,4 @@
-"""A master, a replica and three sentinels, as processes on this machine."""
+"""A master, a replica and three sentinels as processes on this machine."""
 
 import shutil
 import subprocess
@@ -28,7 +28,7 @@ sentinel failover-timeout {name} 3000
 
 @dataclass
 class Sentinels:
-    """What runs: the ports of the servers, and a URL that names the sentinels."""
+    """The ports of the running servers, and a URL that names the sentinels."""
 
     master: subprocess.Popen
     ports: tuple[int, int]
@@ -36,7 +36,7 @@ class Sentinels:
     restart: Callable[[], object]  # the first master, as a replica of the second
 
     def role(self, port: int) -> str:
-        """Return `master` or `slave`, empty where nobody answers."""
+        """Return `master` or `slave`, empty if nobody answers."""
         try:
             with BlockingRedis(port=port, socket_timeout=1) as client:
                 return str(client.info("replication")["role"])
@@ -44,14 +44,14 @@ class Sentinels:
             return ""
 
     def synchronised(self) -> bool:
-        """Return whether the replica has all that the master has."""
+        """Return whether the replica has all data of the master."""
         with BlockingRedis(port=self.ports[1], socket_timeout=1) as client:
             return client.info("replication").get("master_link_status") == "up"
 
 
 @contextmanager
 def sentinels(folder: Path) -> Iterator[Sentinels]:
-    """Run until the end of the block; skip where the machine has no sentinel."""
+    """Run until the end of the block; skip if the machine has no sentinel."""
     server, watcher = shutil.which("redis-server"), shutil.which("redis-sentinel")
     if server is None or watcher is None:
         pytest.skip("no redis-sentinel on this machine")
@@ -104,6 +104,6 @@ def _wait(check: Callable[[], bool]) -> None:
         try:
             return check()
         except (RedisError, OSError):
-            return False  # not there yet
+            return False  # not listening yet
 
     wait_for(there, "the servers to find each other")

@@ -1,4 +1,4 @@
-"""What keeps the code in one piece: who may import whom, and who alone may do what."""
+"""The structure of the code: who may import whom, and who alone may do what."""
 
 import ast
 import graphlib
@@ -21,11 +21,11 @@ SOURCES = {
 }
 LONGEST = 350
 
-# What the learning may use. The standard library's doors to the outside are shut below.
+# What the learning may import; parts of the standard library that reach outside are below.
 LEARNING_LIBRARIES = {"msgspec", "numpy", "river", "safetensors", "scipy", "sklearn", "torch"}
 OUTSIDE = {"asyncio", "http", "os", "socket", "subprocess", "threading", "time", "urllib"}
 
-# These carry the store's connection to adapters and name its type, and ask it nothing.
+# These modules pass the store's connection to adapters or name its type; they use no command.
 CARRIERS = {
     "service.store.adapters",
     "service.worker.drift_monitor",
@@ -36,13 +36,13 @@ CARRIERS = {
 
 
 def trees() -> Iterator[tuple[str, ast.Module]]:
-    """Yield every module of ours with its syntax tree."""
+    """Yield every module of the project with its syntax tree."""
     for module, path in SOURCES.items():
         yield module, ast.parse(path.read_text(), str(path))
 
 
 def imports(tree: ast.Module) -> Iterator[str]:
-    """Yield every imported module, wherever the statement stands; submodules by their own name."""
+    """Yield every imported module, wherever the statement is; submodules by their own name."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -57,7 +57,7 @@ IMPORTS = {module: set(imports(tree)) for module, tree in trees()}
 
 
 def importers(library: str) -> set[str]:
-    """Return our modules that import `library` or a part of it."""
+    """Return the project's modules that import `library` or a part of it."""
     return {
         module
         for module, found in IMPORTS.items()
@@ -66,7 +66,7 @@ def importers(library: str) -> set[str]:
 
 
 def test_the_learning_knows_nothing_of_the_service():
-    """`service` imports `models`, never back."""
+    """`models` never imports `service`."""
     assert not {module for module in importers("service") if module.startswith("models")}
     assert importers("models") & {module for module in SOURCES if module.startswith("service")}
 
@@ -78,7 +78,7 @@ def test_the_learning_has_no_way_outside():
             heads = {name.partition(".")[0] for name in found}
             assert not heads & OUTSIDE, module
             foreign = heads - LEARNING_LIBRARIES - {"models"}
-            # The one that finds the kinds of model, by a table in the sources.
+            # This module finds the kinds of model by a table in the sources.
             foreign -= {"importlib"} if module == "models.version.kind" else set()
             assert foreign <= STANDARD, (module, foreign - STANDARD)
 
@@ -87,7 +87,7 @@ STANDARD = {
     "bisect",
     "collections",
     "dataclasses",
-    "datetime",  # of moments that the rows carry, never of now
+    "datetime",  # for times in the rows, never the present time
     "functools",
     "hashlib",
     "html",
@@ -106,7 +106,7 @@ STANDARD = {
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_imports_form_no_cycle(package):
-    """Modules can be read leaves first; imports for types only and inside functions count too."""
+    """There are no import cycles, also by imports for types and inside functions."""
     graph = {
         module: {name for name in found if name in SOURCES and name.startswith(package)} - {module}
         for module, found in IMPORTS.items()
@@ -119,7 +119,7 @@ def test_imports_form_no_cycle(package):
 
 
 def test_only_the_store_asks_the_store():
-    """`ask` and `Script`, through which commands go, are imported inside `service.store` alone."""
+    """Only modules of `service.store` import `ask` and `Script`, which send commands."""
     for module, tree in trees():
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module == "service.store.connection":
@@ -161,7 +161,7 @@ print(*sorted(name for name in sys.modules if name.startswith(("service.", "mode
     ],
 )
 def test_a_subpackage_loads_only_what_it_needs(module, foreign, ours):
-    """A fresh import of one part brings in no library or part that it has no use for."""
+    """Importing one part loads no library or part that it does not need."""
     code = LOADS_LITTLE.format(module=module, foreign=foreign)
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
@@ -172,7 +172,7 @@ def test_a_subpackage_loads_only_what_it_needs(module, foreign, ours):
 
 
 def test_carriers_issue_no_command():
-    """A carrier hands its connection on, or closes it; it never calls anything else on it."""
+    """A module that carries the connection only passes it on or closes it."""
     for module, tree in trees():
         if module not in CARRIERS:
             continue
@@ -185,7 +185,7 @@ def test_carriers_issue_no_command():
 
 
 def bounded_adapters() -> dict[str, str]:
-    """Return the adapters with a bound that a caller could leave out, each with its module."""
+    """Return the adapters that have a bound with a default, with their modules."""
     return {
         made.name: module
         for module, tree in trees()
@@ -199,7 +199,7 @@ def bounded_adapters() -> dict[str, str]:
 
 
 def test_adapters_with_bounds_are_made_in_one_place():
-    """Only `service/store/adapters.py` makes them, so that every process keeps the same bounds."""
+    """Only `service/store/adapters.py` makes them, so that all processes have the same bounds."""
     homes = bounded_adapters()
     assert {"ApiKeys", "Buffer", "Detectors", "Events", "LabelStore", "Registry"} <= set(homes)
     makers = [
@@ -215,14 +215,14 @@ def test_adapters_with_bounds_are_made_in_one_place():
 
 
 def test_key_names_are_made_in_one_place():
-    """No other file spells a key of the store."""
+    """Only one file spells the keys of the store."""
     for module, path in SOURCES.items():
         if module != "service.store.redis_keys":
             assert not re.search(r"[\"']anamnesis:[a-z{]", path.read_text()), module
 
 
 def test_only_the_settings_read_the_environment():
-    """One place knows which variables there are."""
+    """Only the settings read the environment."""
     for module, tree in trees():
         for node in ast.walk(tree):
             read = isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
@@ -243,7 +243,7 @@ def test_one_place_makes_the_application():
 
 
 def test_nothing_loads_code_from_data():
-    """No pickle in any form, and no loader that would unpickle."""
+    """No module uses pickle in any form."""
     for module in SOURCES:
         heads = {name.partition(".")[0] for name in IMPORTS[module]}
         assert not heads & {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}, module
@@ -257,10 +257,10 @@ def test_nothing_loads_code_from_data():
                         assert ast.unparse(keyword.value) == "False", module
 
 
-GENERATED = {"service.client.answers"}  # `make docs` writes it, nobody reads it from top to end
+GENERATED = {"service.client.answers"}  # `make docs` writes it; nobody reads it whole
 
 
 @pytest.mark.parametrize("module", [module for module in SOURCES if module not in GENERATED])
 def test_files_stay_short(module):
-    """A file fits a head; one that grows past the bound is two."""
+    """A file that grows past the bound must be divided."""
     assert len(SOURCES[module].read_text().splitlines()) <= LONGEST

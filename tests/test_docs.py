@@ -1,4 +1,4 @@
-"""The pages say what the code does: nothing is missing, nothing is stale, what is shown works."""
+"""The pages agree with the code: nothing is missing or outdated, and examples work."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 @by_page
 def test_tables_that_follow_from_the_code_are_current(page):
-    """After a change of settings, metrics, errors or routes, `make docs` is due."""
+    """After a change of settings, metrics, errors or routes, `make docs` must run."""
     assert generate.current(page.read_text()) == page.read_text(), "run `make docs`"
 
 
@@ -47,14 +47,14 @@ def test_every_generated_table_stands_somewhere(name):
 
 
 def test_every_setting_is_documented():
-    """Each but those for tests is in the table, and no page names one that does not exist."""
+    """Every setting is in the table, and no page names one that does not exist."""
     fields = {f"ANAMNESIS_{name.upper()}": one for name, one in Settings.model_fields.items()}
     listed = {name for name in fields if f"| `{name}` |" in read("configuration")}
     known = set(fields)
     assert listed == {name for name, one in fields.items() if not one.json_schema_extra}
     assert all(field.description for field in Settings.model_fields.values())
     named = set(re.findall(r"ANAMNESIS_[A-Z_]+[A-Z]", ALL))
-    others = {"ANAMNESIS_CONFIG_FILE", "ANAMNESIS_DATA"}  # the latter: benchmarks'
+    others = {"ANAMNESIS_CONFIG_FILE", "ANAMNESIS_DATA"}  # the latter belongs to the benchmarks
     assert named == known | others
 
 
@@ -63,14 +63,14 @@ def test_every_setting_is_documented():
     [(DetectorConfig, ""), (Retrain, "retrain."), (Replay, "replay."), (Model, "")],
 )
 def test_every_field_of_a_config_is_documented(part, prefix):
-    """Each field has a row of its own, or one for each of its own fields."""
+    """Each field of a config has its own row, or one for each of its own fields."""
     for field in fields(part):
         shown = (f"`{prefix}{field.name}`", f"`{field.name}.")
         assert any(f"| {start}" in read("configuration") for start in shown), field.name
 
 
 def test_every_route_metric_and_error_is_documented():
-    """What the application, its metrics and its errors know is on the pages."""
+    """Every route, metric and error of the application is on its page."""
     api, metrics, errors = read("api"), read("metrics"), read("errors")
     described = generate.create_app(Settings(redis_url="unix:///nowhere")).openapi()
     assert all(f"`{path}`" in api for path in described["paths"])
@@ -79,7 +79,7 @@ def test_every_route_metric_and_error_is_documented():
 
 
 def test_no_page_names_a_metric_that_is_not_there():
-    """Names with our prefix, in backticks or in queries, are scraped under that name."""
+    """Every metric that a page or a rule names exists."""
     known = {family.name for family, _ in generate.families()}
     rules = (ROOT / "deploy/prometheus/rules/anamnesis.yml").read_text()
     for name in set(re.findall(r"\banamnesis_[a-z_]+[a-z]", ALL + rules)):
@@ -88,14 +88,14 @@ def test_no_page_names_a_metric_that_is_not_there():
 
 
 def test_every_alert_says_what_to_do():
-    """Each rule has a section in the operations page, and each such section has a rule."""
+    """Each rule has a section in the operations page, and each section has a rule."""
     rules = yaml.safe_load((ROOT / "deploy/prometheus/rules/anamnesis.yml").read_text())
     alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
     assert set(re.findall(r"^### (Anamnesis\w+)$", read("operations"), re.MULTILINE)) == alerts
 
 
 def test_commands_that_are_shown_exist():
-    """Every `anamnesis ...` on a page is a command with those options, and each has its mention."""
+    """Every `anamnesis ...` on a page is a command with those options; each command is shown."""
     commands = dict(generate.every_command())
     command = r"(?:^    |`|bin/)anamnesis ((?:(?:keys|quarantine) )?[a-z]+)([^`\n]*)"
     shown = re.findall(command, ALL, re.MULTILINE)
@@ -115,7 +115,7 @@ def test_make_targets_that_are_shown_exist():
 
 @by_page
 def test_links_lead_somewhere(page):
-    """Relative links name a file that exists, and a heading in it."""
+    """A relative link names an existing file, and an existing heading in it."""
     text = FENCE.sub("", page.read_text())
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if "://" in target:
@@ -131,7 +131,7 @@ def test_links_lead_somewhere(page):
 
 @by_page
 def test_paths_that_are_named_exist(page):
-    """A path in backticks into the repository is there."""
+    """A path of the repository in backticks exists."""
     folders = "benchmarks|deploy|docs|examples|models|service|tests"
     for path in re.findall(rf"`(?:python )?((?:{folders})/[\w./-]*)`", page.read_text()):
         assert (ROOT / path).exists(), path
@@ -139,7 +139,7 @@ def test_paths_that_are_named_exist(page):
 
 @by_page
 def test_examples_can_be_read(page):
-    """JSON is JSON, TOML is settings, and Python is a doctest, which pytest runs."""
+    """JSON is valid, TOML is valid settings, and Python is a doctest, which pytest runs."""
     for text in blocks(page, "json"):
         json.loads(text)
     for text in blocks(page, "toml"):
@@ -150,13 +150,13 @@ def test_examples_can_be_read(page):
 
 
 def test_the_walk_with_curl_works(tmp_path):
-    """A stranger's first ten minutes: every line of the walk succeeds against a new service."""
+    """Every line of the walk succeeds against a new service."""
     (walk,) = blocks(ROOT / "docs" / "walk.md", "bash")
     assert walk.count("127.0.0.1:8000") == 2
     if shutil.which("curl") is None or "--json" not in _said(["curl", "--help", "all"]):
         pytest.skip("needs curl 7.82 or newer")
     with running(tmp_path / "data", keep=False) as url:
-        # The walk ignores answers; here one that is an error ends it.
+        # The walk ignores answers; here an error ends it.
         script = walk.replace("http://127.0.0.1:8000", url).replace("curl -s", "curl -sf")
         said = _said(["bash", "-euc", f"set -o pipefail\n{script}"], tmp_path)
     answers = [json.loads(line) for line in said.splitlines() if line.startswith("{")]

@@ -1,4 +1,4 @@
-"""The examples run, and their tables say what their texts promise."""
+"""The examples run, and their tables agree with their texts."""
 
 import runpy
 import subprocess
@@ -17,14 +17,14 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 @pytest.fixture(autouse=True)
 def _threads() -> Any:
-    """Give back the threads that an example leaves torch with."""
+    """Restore torch's number of threads after an example."""
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
 
 
 def rows(example: str, picture: Path) -> dict[str, dict[str, Any]]:
-    """Run `example`, reduced, and return its table by the first column."""
+    """Run a smaller form of `example`; return its table by the first column."""
     main = runpy.run_path(str(EXAMPLES / f"{example}.py"))["main"]
     table = main(["--quick", "--output", str(picture)])
     assert picture.read_bytes().startswith(b"\x89PNG")
@@ -32,7 +32,7 @@ def rows(example: str, picture: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_finetuning_forgets_the_first_of_two_regimes_and_replay_does_not(tmp_path: Path) -> None:
-    """Both know the second regime; who replays knows the first too, and still finds anomalies."""
+    """Both know the second regime; replay knows the first too, and still finds anomalies."""
     table = rows("two_regimes", tmp_path / "two_regimes.png")
     finetuned, replayed = table["the second alone (finetune)"], table["the second, replay 1:1"]
     assert table["after the first regime"]["first"] < 6
@@ -46,7 +46,7 @@ def test_finetuning_forgets_the_first_of_two_regimes_and_replay_does_not(tmp_pat
 
 @pytest.mark.thorough
 def test_the_weights_decide_how_much_of_each_piece_is_left(tmp_path: Path) -> None:
-    """What is drawn of the oldest piece grows with w_prev; forgetting draws the newest most."""
+    """The share drawn of the oldest piece grows with w_prev."""
     table = rows("sinusoid", tmp_path / "sinusoid.png")
     oldest = {name: row["middle drawn"] for name, row in table.items()}
     assert oldest["(.2, .8)"] < oldest["(.5, .5)"] < oldest["(.8, .2)"]
@@ -56,7 +56,7 @@ def test_the_weights_decide_how_much_of_each_piece_is_left(tmp_path: Path) -> No
 
 
 def test_a_folder_of_lookout_becomes_a_backtest_and_a_version(tmp_path: Path) -> None:
-    """Components in folders at clocks of their own, labels without a header."""
+    """Folders of components with different clocks, and labels without a header, are read."""
     rng = np.random.default_rng(0)
     for component, minutes, sensors in (
         ("motor", 1, ("current", "speed")),
@@ -82,7 +82,7 @@ def test_a_folder_of_lookout_becomes_a_backtest_and_a_version(tmp_path: Path) ->
 
 
 def test_pieces_of_a_file_are_scored_by_processes_as_by_one(tmp_path: Path) -> None:
-    """Two processes of Dask write the scores that the version gives the whole matrix."""
+    """Two processes of Dask write the same scores as one version for the whole matrix."""
     pytest.importorskip("dask")
     X = np.random.default_rng(0).normal(size=(120_000, 3)).astype(np.float32)
     version = train(None, X[:500], Config(kind="mahalanobis"))

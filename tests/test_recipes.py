@@ -1,4 +1,4 @@
-"""The recipes of CONTRIBUTING, followed in a copy of the tree."""
+"""The recipes of CONTRIBUTING work in a copy of the tree."""
 
 import json
 import shutil
@@ -132,7 +132,7 @@ class Greeting(msgspec.Struct):
 
     text: str
 '''
-# What a copy with all five says of itself.
+# The report of a copy with all five changes.
 ASKED = """
 import json
 import numpy as np
@@ -175,7 +175,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """Follow the five recipes in a copy of the tree and return what it says of itself."""
+    """Follow the five recipes in a copy of the tree; return what the copy reports."""
     copy = tmp_path_factory.mktemp("copy")
     for package in ("models", "service"):
         shutil.copytree(
@@ -256,18 +256,18 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 
 def test_a_score_is_added(said: dict) -> None:
-    """A version trained with it scores and explains by it, and survives its artifact."""
+    """A version that is trained with the new score scores, explains, and is saved with it."""
     assert said["score"] < 1e-3
     assert said["explained"] == 2
 
 
 def test_a_strategy_is_added(said: dict) -> None:
-    """A retraining learns by it, and the lineage names it."""
+    """A retraining uses the new strategy, and the lineage names it."""
     assert said["strategy"] == "twice"
 
 
 def test_a_kind_is_added(said: dict) -> None:
-    """It learns twice, does all that a version does, and a VAE learns what it draws."""
+    """The new kind learns twice and does all that a version does; a VAE learns its draws."""
     assert said["kind"] == "ball"
     assert said["distance"] < 1e-3
     assert said["gaps"]
@@ -277,11 +277,11 @@ def test_a_kind_is_added(said: dict) -> None:
 
 
 def test_a_route_is_added(said: dict) -> None:
-    """It is served and described, its answer too."""
+    """The new route is served and documented, with its answer."""
     assert said["route"]
     assert said["answer"] == ["text"]
 
 
 def test_a_metric_is_added(said: dict) -> None:
-    """It is on the page that Prometheus scrapes."""
+    """The new metric is on the scraped page."""
     assert said["metric"]

@@ -1,4 +1,4 @@
-"""Waiting for something to happen: at once, or as long as a busy machine takes."""
+"""Waits for something to happen, as long as a busy machine may take."""
 
 import asyncio
 import time
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-PATIENCE = 300.0  # s; what has not happened by then does not happen
+PATIENCE = 300.0  # s; then it counts as failed
 
 Found = TypeVar("Found")
 
@@ -23,11 +23,11 @@ async def until(check: Callable[[], bool | Awaitable[bool]]) -> float:
 
 
 def wait_for(check: Callable[[], Found], what: str = "", *logs: Path) -> Found:
-    """Return what `check` returns once that is true; fail with the logs' ends if it never is."""
+    """Return what `check` returns once that is true; fail with the ends of the logs otherwise."""
     deadline = time.monotonic() + PATIENCE
     while not (found := check()):
         if time.monotonic() > deadline:
             ends = "\n".join(f"--- {log.name}\n{log.read_text()[-3000:]}" for log in logs)
             raise AssertionError(f"waited in vain {what and f'for {what}'}\n{ends}")
-        time.sleep(0.02)  # other processes are waited for, and they notify nobody
+        time.sleep(0.02)  # polls, because other processes notify nobody
     return found

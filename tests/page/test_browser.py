@@ -1,4 +1,4 @@
-"""The page in a real browser: what a person sees, clicks and hears read aloud."""
+"""The page in a real browser: what a person sees, clicks, and hears from a screen reader."""
 
 import os
 import shutil
@@ -19,11 +19,11 @@ from tests.contract.test_contract_incidents import ODD, incidents, monitor, scor
 __all__ = ["api", "monitor", "pump", "versions"]
 pytestmark = pytest.mark.anyio
 
-# Where a person who looks at the pages wants their pictures: docs/images.
+# The folder in which a person wants the pictures of the pages: docs/images.
 PICTURES = os.environ.get("PICTURES")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PUMP = "/v1/detectors/pump"
-SLOW = 60_000  # milliseconds: a busy machine is no failure
+SLOW = 60_000  # milliseconds, so that a busy machine causes no failure
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def scheme(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def tab(scheme: str) -> AsyncIterator[Page]:
-    """Open a tab in which no page may fail, or ask anybody but the service."""
+    """Open a tab in which no page may have an error or call another service."""
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine")
     async with async_playwright() as playwright:
@@ -58,13 +58,13 @@ async def tab(scheme: str) -> AsyncIterator[Page]:
 
 
 async def accessible(page: Page) -> None:
-    """Assert that axe finds nothing to complain about."""
+    """Fail if axe finds a problem of accessibility."""
     found = await Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
 
 
 async def test_what_is_remembered_is_shown_as_pictures(pump: Running, tab: Page) -> None:
-    """Typical and drawn vectors are, where the config says that rows are; from black to white."""
+    """Typical and drawn vectors are shown as pictures if the config says that rows are pictures."""
     assert (await pump.http.patch(PUMP, json={"shape": [1, 3]})).status_code == 200
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
     picture = tab.locator("#memory figure", has_text="typical of regime 1").locator("canvas")
@@ -81,7 +81,7 @@ async def test_what_is_remembered_is_shown_as_pictures(pump: Running, tab: Page)
 async def test_every_page_can_be_read(
     pump: Running, versions: tuple[Version, Version], monitor: Monitor, tab: Page, scheme: str
 ) -> None:
-    """No page has an axe violation; on a small screen no page scrolls sideways."""
+    """No page has an axe violation, and on a small screen no page scrolls sideways."""
     await pump.learn(versions[1])
     await pump.serving(2)
     await score(pump, monitor, [[0.0] * 3] * 20 + [ODD] * 4)
@@ -106,7 +106,7 @@ async def test_every_page_can_be_read(
 async def test_a_rollback_asks_for_a_reason_and_the_page_follows(
     pump: Running, versions: tuple[Version, Version], tab: Page
 ) -> None:
-    """The dialog says what is forgotten; then the other version serves, and the page shows it."""
+    """The dialog says what is forgotten; then the older version serves, and the page shows it."""
     await pump.learn(versions[1])
     await pump.serving(2)
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
@@ -123,7 +123,7 @@ async def test_a_rollback_asks_for_a_reason_and_the_page_follows(
 async def test_a_page_that_stays_open_shows_a_new_version(
     pump: Running, versions: tuple[Version, Version], tab: Page
 ) -> None:
-    """Nobody reloads: the new champion appears by itself."""
+    """A new champion appears on an open page without a reload."""
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
     await pump.learn(versions[1])
     await expect(tab.get_by_role("button", name="Roll back to 1")).to_be_visible(timeout=SLOW)
@@ -132,7 +132,7 @@ async def test_a_page_that_stays_open_shows_a_new_version(
 async def test_a_person_decides_and_hears_what_comes_of_it(
     pump: Running, monitor: Monitor, tab: Page
 ) -> None:
-    """From the overview to the incident, dismissed with a reason; the effect is shown, and kept."""
+    """A person dismisses an incident from the overview, with a reason; the effect is shown."""
     await score(pump, monitor, [[0.0] * 3] * 20 + [ODD] * 4)
     await tab.goto(f"http://127.0.0.1:{pump.port}/")
     await tab.locator("#attention a", has_text="is expected").click()
@@ -149,7 +149,7 @@ async def test_a_person_decides_and_hears_what_comes_of_it(
 async def test_the_chart_is_walked_with_the_arrow_keys(
     pump: Running, monitor: Monitor, tab: Page
 ) -> None:
-    """A point is told in words, for those who do not see it."""
+    """The arrow keys move along the chart, and each point is described in words."""
     await score(pump, monitor, [[0.0] * 3] * 20 + [ODD] * 4)
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
     await expect(tab.locator(".chart canvas")).to_be_visible(timeout=SLOW)
@@ -160,7 +160,7 @@ async def test_the_chart_is_walked_with_the_arrow_keys(
 async def test_a_vector_by_hand_and_what_a_version_remembers(
     pump: Running, versions: tuple[Version, Version], tab: Page
 ) -> None:
-    """A person sees drawn rows, tries a vector, and is told what is wrong with one too short."""
+    """A person sees drawn rows and tries a vector; a vector that is too short is explained."""
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
     drawn = versions[0].faithful().sample(5, 0)
     await expect(tab.locator("#memory tbody tr", has_text="drawn")).to_have_count(len(drawn))
@@ -180,7 +180,7 @@ async def test_a_vector_by_hand_and_what_a_version_remembers(
 
 
 async def test_a_running_training_is_told(pump: Running, tab: Page) -> None:
-    """How far it is, how long it takes yet, and the loss on old and new vectors."""
+    """The page shows a training's progress, its remaining time, and its loss on old and new."""
     stores = pump.parts.stores
     await stores.buffer.ingest("pump", np.zeros((40, 3), np.float32))
     lease = await stores.leases.acquire("pump", 60.0)

@@ -1,4 +1,4 @@
-"""The demonstration against a real service, with fewer digits than it shows people."""
+"""The demonstration runs against a real service, with fewer digits than people see."""
 
 import os
 import re
@@ -13,17 +13,17 @@ from service.processes import process_table
 
 @pytest.fixture
 def two_digits(monkeypatch):
-    """Learn two digits only: the same steps in a fraction of the time."""
+    """Learn only two digits: the same steps in a fraction of the time."""
     monkeypatch.setattr(demo, "TASKS", range(1, 3))
     for config in demo.ARMS.values():
-        # So short a training may well be rejected, and that is not what is tested.
+        # Such a short training may be rejected; that is not tested here.
         monkeypatch.setitem(config, "gate", "report")
         monkeypatch.setitem(config, "model", {"epochs": 5})
 
 
 @pytest.mark.usefixtures("two_digits")
 def test_runs_from_nothing_and_leaves_nothing(tmp_path, capsys):
-    """It starts a service, learns over HTTP, concludes, and stops what it started."""
+    """The demonstration starts a service, learns over HTTP, prints its conclusion and stops it."""
     demo.run(tmp_path, None, 0, keep=False)
     said = capsys.readouterr().out
     assert len(re.findall(r"^1(?:\.\.2)? +(?:replay|finetune) ", said, re.MULTILINE)) == 4
@@ -35,7 +35,7 @@ def test_runs_from_nothing_and_leaves_nothing(tmp_path, capsys):
 @pytest.mark.thorough
 @pytest.mark.usefixtures("two_digits")
 def test_keep_leaves_a_usable_service(tmp_path, capsys):
-    """With --keep the service goes on, and says how to use and stop it; a rerun starts over."""
+    """With --keep the service stays, and the output says how to use and stop it."""
     demo.run(tmp_path, None, 0, keep=True)
     said = capsys.readouterr().out
     pid = int(re.search(r"kill (\d+)", said)[1])

@@ -1,4 +1,4 @@
-"""`anamnesis up` while the disk fails under it: scoring depends on memory alone."""
+"""`anamnesis up` while its disk fails: scoring depends on memory alone."""
 
 import contextlib
 import os
@@ -26,29 +26,29 @@ _MAY_MOUNT = (
 
 
 class OnItsOwnDisk(Up):
-    """An `anamnesis up` whose data directory is a file system of its own, of 96 MB."""
+    """An `anamnesis up` whose data directory is a file system of its own, with 96 MB."""
 
     def __init__(self, folder: Path) -> None:
         self.disk = folder / "disk"
         self.disk.mkdir()
         mounted = f'mount -t tmpfs -o size=96m tmpfs {self.disk} && exec "$@"'
-        # Open: who may ask is in the store, which a new process cannot reach.
+        # Open, because a new process cannot read the keys from the store.
         super().__init__(
             self.disk, "--insecure", wrap=(*_NAMESPACE, "sh", "-c", mounted, "sh"), words=folder
         )
 
     @property
     def data(self) -> Path:
-        """The data directory as it is seen from here."""
+        """The data directory as this process sees it."""
         return Path(f"/proc/{self.process.pid}/root{self.disk}/data")
 
     def read_only(self) -> None:
-        """Let everything that is opened from now on find a read-only file system."""
+        """Make the file system read-only for everything that is opened from now on."""
         self._run("mount", "--bind", str(self.disk), str(self.disk))
         self._run("mount", "-o", "remount,bind,ro", str(self.disk))
 
     def writable(self) -> None:
-        """Take `read_only` back."""
+        """Undo `read_only`."""
         self._run("umount", str(self.disk))
 
     def _run(self, *command: str) -> None:
@@ -67,7 +67,7 @@ def _trained(one: Up) -> Client:
 
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory) -> Iterator[tuple[OnItsOwnDisk, Client]]:
-    """Start a service with a champion, on a disk that a test can spoil and must mend again."""
+    """Start a service with a champion on a disk that a test breaks and then repairs."""
     if not _MAY_MOUNT:
         pytest.skip("no file system can be mounted here")
     one = OnItsOwnDisk(tmp_path_factory.mktemp("disk"))
@@ -88,13 +88,13 @@ def _scores(client: Client) -> bool:
 
 
 def _learns(client: Client) -> int:
-    # Near the middle of what was learned: no row of a batch is held as unlike it.
+    # Near the middle of the learned vectors, so that admission holds no row back.
     rows = np.random.default_rng(0).normal(scale=0.3, size=(40, 4)).tolist()
     return client.http.post("/v1/detectors/pump/normal", json={"vectors": rows}).status_code
 
 
 def _buffered(client: Client) -> int:
-    answer = client.http.get("/v1/detectors/pump")  # 503 on a busy machine: the store is late
+    answer = client.http.get("/v1/detectors/pump")  # 503: on a busy machine the store answers late
     return answer.json()["buffered"] if answer.is_success else -1
 
 
@@ -112,7 +112,7 @@ def _restart_api(one: Up) -> None:
 def _fill(folder: Path) -> Path:
     filler = folder / "filler"
     with filler.open("wb", 0) as file:
-        for size in (2**16, 1):  # to the last byte
+        for size in (2**16, 1):  # fill the disk to the last byte
             with contextlib.suppress(OSError):
                 while os.write(file.fileno(), bytes(size)):
                     pass
@@ -120,7 +120,7 @@ def _fill(folder: Path) -> Path:
 
 
 def test_a_full_disk(disk):
-    """Scoring goes on, from a new process too; learning is refused until there is room again."""
+    """Scoring continues, in a new process too; learning is refused until there is room again."""
     one, client = disk
     filler = _fill(one.data)
     assert wait_for(lambda: _learns(client) == 503)
@@ -134,7 +134,7 @@ def test_a_full_disk(disk):
 
 
 def test_a_read_only_disk(disk):
-    """Scoring goes on, from a new process too; all works again when the disk does."""
+    """Scoring continues, in a new process too; everything works again once the disk does."""
     one, client = disk
     one.read_only()
     _kill(one, "valkey")
@@ -149,7 +149,7 @@ def test_a_read_only_disk(disk):
 
 
 def test_a_removed_metrics_folder(disk):
-    """A batch is stored and answered as such, and the folder is made again."""
+    """A batch is stored and acknowledged, and the folder is created again."""
     one, client = disk
     (folder,) = (one.data / "metrics").iterdir()
     shutil.rmtree(folder)
@@ -179,7 +179,7 @@ def test_a_removed_metrics_folder(disk):
     ],
 )
 def test_a_lost_data_directory(disk, lost):
-    """Nothing is acknowledged that is kept nowhere; put back, all of it is there again."""
+    """Without its directory the service acknowledges nothing; with it, all data is there again."""
     one, client = disk
     before = client.detector("pump")["buffered"]
     place = one.data if lost == "." else one.data / lost

@@ -1,4 +1,4 @@
-"""The way from a CSV to the first alarm, by the commands that the docs show."""
+"""From a CSV to the first alarm, with the commands of the docs."""
 
 import re
 import shlex
@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "first-alarm.md"
 
 @pytest.mark.timeout(900)
 def test_the_two_commands_of_the_docs_find_the_faults_of_a_pump(tmp_path):
-    """As they stand there, on files with a text column and gaps: each fault is an incident."""
+    """The commands run unchanged on files with text and gaps, and each fault is an incident."""
     pump.write(tmp_path, days=3, judged_days=6)
     shown = re.search(r"<!-- first alarm -->(.*?)<!-- end -->", PAGE.read_text(), re.DOTALL)
     assert shown is not None

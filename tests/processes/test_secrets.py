@@ -1,4 +1,4 @@
-"""What must not be seen is not: real processes run with secrets, and all they wrote is searched."""
+"""Real processes run with secrets, and no secret is in anything that they write."""
 
 import re
 import subprocess
@@ -22,13 +22,13 @@ PASSWORD = "store-password-4711"
 ADMIN = "admin-key-" + "a" * 30
 METRICS = "metrics-key-" + "m" * 30
 WRONG = "anm_wrong-key-" + "w" * 30
-MARKER = 918273645.0  # a number that stands in what clients send
+MARKER = 918273645.0  # a number that clients send
 NAME = "detector-of-nobody"
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[tuple[int, subprocess.Popen]]:
-    """Run a server that asks for a password; yield its port and its process."""
+    """Run a server with a password; yield its port and its process."""
     port = free_port()
     where = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path), "--save", ""]
     command = [*find_server(), *where, *DURABLE, "--requirepass", PASSWORD]
@@ -38,7 +38,7 @@ def store(tmp_path: Path) -> Iterator[tuple[int, subprocess.Popen]]:
             with BlockingRedis(port=port, password=PASSWORD) as client:
                 try:
                     return bool(client.ping())
-                except (RedisError, OSError):  # not there yet
+                except (RedisError, OSError):  # not listening yet
                     return False
 
         wait_for(answers, "the store", tmp_path / "store.log")
@@ -46,7 +46,7 @@ def store(tmp_path: Path) -> Iterator[tuple[int, subprocess.Popen]]:
 
 
 def test_nothing_secret_is_in_the_logs(store: tuple[int, subprocess.Popen], tmp_path: Path) -> None:
-    """Neither keys nor the store's password nor payloads, at any level, whatever goes wrong."""
+    """No key, password or payload is in the logs, at any level and after any error."""
     port, server = store
     files = {"redis_url": f"redis://:{PASSWORD}@127.0.0.1:{port}/0", "admin_key": ADMIN}
     files |= {"metrics_key": METRICS}
@@ -84,7 +84,7 @@ def test_nothing_secret_is_in_the_logs(store: tuple[int, subprocess.Popen], tmp_
 
 
 def _use(http: httpx.Client) -> str:
-    """Ask for what goes well and for what goes wrong in every way; return a key that was made."""
+    """Make requests that succeed and requests that fail; return a key that was created."""
     admin = {"authorization": f"Bearer {ADMIN}"}
     asked = {"name": "x", "scopes": ["score"]}
     made = http.post("/v1/keys", headers=admin, json=asked).json().get("key", "none was made")
@@ -101,7 +101,7 @@ def _use(http: httpx.Client) -> str:
 
 
 def test_no_setting_that_children_get_is_a_secret(tmp_path: Path) -> None:
-    """What a process shows of itself (its arguments, its settings) has no password and no key."""
+    """The arguments and settings that a process shows have no password and no key."""
     (tmp_path / "password").write_text(PASSWORD)
     (tmp_path / "admin").write_text(ADMIN)
     code = "from service.settings import Settings; s = Settings(); print(repr(s), s.environment())"

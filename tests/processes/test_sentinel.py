@@ -1,4 +1,4 @@
-"""A store that Sentinel watches: its master dies in the middle of everything."""
+"""A store that Sentinel watches: its master dies during scoring, ingestion and training."""
 
 import asyncio
 import sys
@@ -27,7 +27,7 @@ DRAWN = np.random.default_rng(0)
 
 @asynccontextmanager
 async def service(store: Sentinels, folder: Path) -> AsyncIterator[Running]:
-    """Run an API process and a worker, which acknowledge what one replica has too."""
+    """Run an API process and a worker that acknowledge only what one replica has, too."""
     settings = {"ANAMNESIS_REDIS_URL": store.url}
     with process((sys.executable, "-m", "service.worker"), folder / "worker.log", settings):
         async with running(store.url, poll_seconds=0.2, wait_replicas=1) as api:
@@ -35,19 +35,19 @@ async def service(store: Sentinels, folder: Path) -> AsyncIterator[Running]:
 
 
 async def patiently(api: Running, method: str, path: str, **sent: Any) -> httpx.Response:
-    """Repeat a request until it is no longer refused for want of the store."""
+    """Repeat a request until the store is there again."""
     async with asyncio.timeout(60):
         while True:
             answer = await api.http.request(method, f"/v1/detectors/pump{path}", **sent)
             if answer.status_code != 503:
                 assert answer.is_success, answer.text
                 return answer
-            await asyncio.sleep(0.1)  # what Retry-After asks for, in short
+            await asyncio.sleep(0.1)  # shorter than Retry-After asks
 
 
 @pytest.mark.thorough
 async def test_a_failover_loses_nothing_that_was_acknowledged(tmp_path: Path):
-    """Scoring goes on, and every acknowledged vector is learned once, by the new master."""
+    """Scoring continues, and the new master learns every acknowledged vector once."""
     with sentinels(tmp_path) as store:
         async with service(store, tmp_path) as api:
             await patiently(api, "PUT", "", json=CONFIG)
@@ -77,7 +77,7 @@ async def test_a_failover_loses_nothing_that_was_acknowledged(tmp_path: Path):
                 rows = DRAWN.normal(size=(20, 3)).tolist()
                 key = {"idempotency-key": f"batch-{batch}"}
                 if batch in {8, 9}:
-                    # Nobody can have it twice: it is not acknowledged before the replica is back.
+                    # Nothing is acknowledged before the replica is back.
                     sent = asyncio.create_task(
                         patiently(api, "POST", "/normal", json={"vectors": rows}, headers=key)
                     )
@@ -102,5 +102,5 @@ async def test_a_failover_loses_nothing_that_was_acknowledged(tmp_path: Path):
 
 
 async def promoted(store: Sentinels) -> bool:
-    """Return whether the replica is the master."""
+    """Return whether the replica is the master now."""
     return await asyncio.to_thread(store.role, store.ports[1]) == "master"

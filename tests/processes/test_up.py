@@ -18,7 +18,7 @@ from service.client import Client
 from service.processes import process_table, spawn
 from tests.waiting import wait_for
 
-# A short training: what is tested here is not how well it learns.
+# A short training, because its quality is not tested here.
 CONFIG = {"retrain": {"min_vectors": None, "max_age_seconds": None}, "model": {"epochs": 3}}
 NORMAL = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
 
@@ -33,7 +33,7 @@ def children(pid: int) -> list[int]:
 
 
 def _hostile(folder: Path) -> Path:
-    """Return a directory whose modules would end whatever imported them."""
+    """Return a directory with modules that end any process that imports them."""
     project = folder / "project"
     for name in ("models/__init__.py", "service/__init__.py", "numpy.py", "torch.py", "redis.py"):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
@@ -42,9 +42,9 @@ def _hostile(folder: Path) -> Path:
 
 
 class Up:
-    """One `anamnesis up` in a project of somebody's, and what it wrote, to a file in `words`.
+    """One `anamnesis up` in a user's project; its output goes to the file `words`.
 
-    `wrap` precedes its command.
+    `wrap` is put before its command.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Up:
         self.words = (words or folder) / f"words-{time.monotonic_ns()}"
         command = [*wrap, *spawn.python("service.cli", "up", "--port", "0")]
         command += ["--data-dir", str(folder / "data"), *options]
-        # None of the environment's own settings: the test says what it wants.
+        # Only the settings of the test, none of the environment.
         env = {k: v for k, v in os.environ.items() if not k.startswith("ANAMNESIS_")}
         with self.words.open("wb") as file:
             self.process = subprocess.Popen(
@@ -66,7 +66,7 @@ class Up:
         return self.words.read_text()
 
     def url(self) -> str:
-        """Wait until it is ready; return where it listens."""
+        """Wait until the service is ready; return its URL."""
 
         def announced() -> re.Match[str] | None:
             assert self.process.poll() is None, self.said
@@ -81,7 +81,7 @@ class Up:
 
 @pytest.fixture
 def up(tmp_path) -> Iterator[Callable[..., Up]]:
-    """Start `anamnesis up` on the test's own data directory; whatever still runs is killed."""
+    """Start `anamnesis up` on the test's data directory; kill what still runs at the end."""
     started: list[Up] = []
 
     def start(*options: str) -> Up:
@@ -98,7 +98,7 @@ def up(tmp_path) -> Iterator[Callable[..., Up]]:
 
 
 def test_learns_scores_and_finds_everything_after_a_kill(up):
-    """A killed parent leaves no orphan; a restart serves the same champion and buffer."""
+    """A killed parent leaves no orphan; after a restart champion and buffer are the same."""
     first = up()
     with Client(first.url()) as client:
         client.create("pump", CONFIG)
@@ -118,7 +118,7 @@ def test_learns_scores_and_finds_everything_after_a_kill(up):
         status = wait_for(lambda: _serving(client, "pump"))
         assert (status["champion"], status["buffered"]) == (1, 7)
         assert client.score("pump", NORMAL[:5])["scores"] == before["scores"]
-        # The key is remembered too.
+        # The browser's key survives, too.
         assert client.learn("pump", NORMAL[:7], key="2")["duplicate"] == 7
 
 
@@ -129,7 +129,7 @@ def _serving(client: Client, name: str) -> dict | None:
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_everything_with_status_0(up, sig):
-    """SIGTERM and Ctrl-C end the service and all its processes, cleanly."""
+    """After SIGTERM or Ctrl-C the service and all its processes end with status 0."""
     one = up()
     one.url()
     descendants = children(one.process.pid)
@@ -139,10 +139,10 @@ def test_a_signal_stops_everything_with_status_0(up, sig):
 
 
 def test_drain_finishes_the_request_in_flight_and_refuses_new_ones(up):
-    """A request that has begun is answered although the service is stopping."""
+    """A request that has begun is answered while the service stops; new ones are refused."""
     one = up()
     host, port = one.url().removeprefix("http://").split(":")
-    # Half a request is in flight; its end is sent once new connections are refused.
+    # Half a request is sent; the rest follows once new connections are refused.
     request = http.client.HTTPConnection(host, int(port), timeout=20)
     body = b'{"retrain": {"min_vectors": null}}'
     request.putrequest("PUT", "/v1/detectors/late")
@@ -167,7 +167,7 @@ def _refused(host: str, port: int) -> bool:
 
 
 def test_second_on_the_same_directory_is_refused(up):
-    """The second says who has the directory, and the first goes on."""
+    """The second service says who uses the directory, and the first one continues."""
     one = up()
     url = one.url()
     two = up()
@@ -188,7 +188,7 @@ def test_second_on_the_same_directory_is_refused(up):
     ],
 )
 def test_a_killed_child_comes_back(up, which):
-    """Whichever child dies is started again, and the service learns on."""
+    """Each child that dies is started again, and the service continues to learn."""
     one = up()
     with Client(one.url()) as client:
         client.create("pump", CONFIG)
@@ -220,7 +220,7 @@ def _accepted(client: Client) -> bool:
 
 
 def test_workers_share_the_port_and_the_metrics(up):
-    """Several API processes answer on one port, and their counters are one sum."""
+    """Several API processes answer on one port, and their counters are added up."""
     one = up("--workers", "2")
     url = one.url()
     assert sum("service.api" in _command(pid) for pid in children(one.process.pid)) == 2

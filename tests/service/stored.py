@@ -1,4 +1,4 @@
-"""What tests of the store adapters share."""
+"""Helpers for the tests of the store adapters."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ def matrix(n: int, d: int = 3, seed: int = 0) -> NDArray[np.float32]:
 
 @dataclass
 class Stored:
-    """The adapters over one store, and a worker's steps with detector `pump`."""
+    """The adapters over one store, and a worker's steps for detector `pump`."""
 
     redis: Redis
 
@@ -74,7 +74,7 @@ class Stored:
         seed: int = 0,
         anchor: int | None = None,
     ) -> int:
-        """Ingest `n` vectors and promote (or reject) a version that learned the whole buffer."""
+        """Ingest `n` vectors; promote or reject a version that learned the whole buffer."""
         await self.buffer.ingest("pump", matrix(n, seed=seed))
         lease = await self.lease()
         await self.retrainings.start(lease)

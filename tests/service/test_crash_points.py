@@ -14,7 +14,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 def test_the_armed_passage_kills_the_process_and_no_other_does():
-    """Only the n-th passage of the armed name kills, as `kill -9` would."""
+    """Only the n-th passage of the armed name kills the process, as `kill -9` does."""
     program = """
 from service import crash_points
 crash_points.arm("worker.training:3")
@@ -32,7 +32,7 @@ for i in range(5):
 
 @pytest.mark.parametrize("point", ["", "name", "name:", ":1", "name:0", "name:-1", "name:x"])
 def test_a_point_that_means_nothing_is_refused(point):
-    """A misspelt crash point must not make a test pass by never crashing."""
+    """A misspelt crash point is refused, so that no test passes by never crashing."""
     with pytest.raises(ValueError, match="crash point"):
         crash_points.arm(point)
 
@@ -42,4 +42,5 @@ def test_a_passage_costs_nothing_unless_armed():
     start = time.perf_counter()
     for _ in range(100_000):
         crash_points.passage("worker.training")
-    assert (time.perf_counter() - start) / 100_000 < 1e-4  # 0.05 us; the rest is for a busy machine
+    # 0.05 us; the rest allows for a busy machine
+    assert (time.perf_counter() - start) / 100_000 < 1e-4

@@ -1,4 +1,4 @@
-"""Log lines: colours are for terminals alone."""
+"""Log lines have colours only in terminals."""
 
 import logging
 import sys
@@ -12,7 +12,7 @@ from service.settings import Settings
 
 @pytest.fixture(autouse=True)
 def as_before():
-    """Leave the logging of the other tests as it was."""
+    """Restore the logging of the other tests."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -24,7 +24,7 @@ def as_before():
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_colours_are_for_terminals(capsys, monkeypatch, terminal):
-    """What is written to a file or a pipe holds no escape codes."""
+    """Output to a file or a pipe has no escape codes."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
     log.configure(Settings(log_format="console"), "up")
     log.get("service.test").warning("something happened", why="a reason")

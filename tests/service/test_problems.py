@@ -1,4 +1,4 @@
-"""The tree of problems."""
+"""The kinds of problem."""
 
 from functools import partial
 
@@ -15,7 +15,7 @@ from service.problems import (
     Unauthenticated,
 )
 
-# How those are made that word their own detail.
+# The arguments of problems that compose their own detail.
 MADE = {
     Unauthenticated: lambda _: Unauthenticated(sent=True),
     Forbidden: partial(Forbidden, "admin"),
@@ -28,7 +28,7 @@ TREE.remove(Unauthenticated)
 
 @pytest.mark.parametrize("kind", TREE)
 def test_every_problem_is_a_document(kind: type[Problem]) -> None:
-    """Each has a status, a type of its own shape and a title, and says what its maker said."""
+    """Each problem has a status, a type, a title and the given detail."""
     document = orjson.loads(MADE.get(kind, kind)("Because.").to_bytes())
     assert document["status"] == kind.status
     assert document["type"].startswith("/problems/")
@@ -43,7 +43,7 @@ def test_every_problem_is_a_document(kind: type[Problem]) -> None:
     ("sent", "detail"), [(False, "This needs an API key."), (True, "The key is not known.")]
 )
 def test_a_missing_key_is_told_from_an_unknown_one(sent: bool, detail: str) -> None:
-    """Both are 401 with a challenge; only the second says that the token is invalid."""
+    """Both are 401 with a challenge; only for an unknown key the token is called invalid."""
     problem = Unauthenticated(sent=sent)
     assert (problem.status, problem.detail) == (401, detail)
     assert ("invalid_token" in problem.headers["WWW-Authenticate"]) == sent
@@ -55,12 +55,12 @@ def test_types_are_distinct() -> None:
 
 
 def test_place_and_extras() -> None:
-    """Row and column appear where there is one, zero included, and extras beside them."""
+    """Row and column are in the document if they are known, also 0, and so are extras."""
     document = BadVectors("No.", row=0, column=0, limit=3).to_dict()
     assert (document["row"], document["column"], document["limit"]) == (0, 0, 3)
 
 
 def test_retry_after() -> None:
-    """What passes by itself says when to come back."""
+    """A temporary problem says when to try again."""
     assert int(StoreUnavailable().headers["Retry-After"]) >= 1
     assert int(BufferFull("Full.").headers["Retry-After"]) >= 1

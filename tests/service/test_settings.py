@@ -1,4 +1,4 @@
-"""Settings: what is empty is unset, unless it guards something."""
+"""Settings: an empty value is unset, unless it protects something."""
 
 import pytest
 
@@ -12,7 +12,7 @@ GUARDS = (
 
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
 def test_an_empty_variable_is_an_unset_one(monkeypatch, name):
-    """As compose gives it for `${VAR:-}`; one that guards a door ends the start by name."""
+    """An empty variable counts as unset; one that protects something ends the start by name."""
     monkeypatch.setenv(f"ANAMNESIS_{name.upper()}", "")
     if name.upper() in GUARDS:
         with pytest.raises(BadSettings, match=f"ANAMNESIS_{name.upper()} is set but empty"):
@@ -23,14 +23,14 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch, name):
 
 @pytest.mark.parametrize("value", ["metrics_dir = ''", "cache_dir = ''\nredis_url = ''"])
 def test_an_empty_key_of_the_file_is_an_unset_one(monkeypatch, tmp_path, value):
-    """An empty path is not the current directory."""
+    """An empty path in the file is unset, and not the current directory."""
     (tmp_path / "anamnesis.toml").write_text(value)
     monkeypatch.setenv("ANAMNESIS_CONFIG_FILE", str(tmp_path / "anamnesis.toml"))
     assert Settings() == Settings.model_construct()
 
 
 def test_an_empty_variable_leaves_the_file_its_say(monkeypatch, tmp_path):
-    """What is unset in the environment is taken from the file."""
+    """If a variable is empty, the file's value counts."""
     (tmp_path / "anamnesis.toml").write_text("port = 8123")
     monkeypatch.setenv("ANAMNESIS_CONFIG_FILE", str(tmp_path / "anamnesis.toml"))
     monkeypatch.setenv("ANAMNESIS_PORT", "")
@@ -38,7 +38,7 @@ def test_an_empty_variable_leaves_the_file_its_say(monkeypatch, tmp_path):
 
 
 def test_an_empty_guard_in_the_file_ends_the_start(monkeypatch, tmp_path):
-    """Wherever it stands."""
+    """An empty setting that protects something ends the start, in the file too."""
     (tmp_path / "anamnesis.toml").write_text("trusted_keys_file = ''")
     monkeypatch.setenv("ANAMNESIS_CONFIG_FILE", str(tmp_path / "anamnesis.toml"))
     with pytest.raises(ValueError, match="ANAMNESIS_TRUSTED_KEYS_FILE is set but empty"):
@@ -58,7 +58,7 @@ LINKS = {
 
 
 def test_what_a_platform_says_of_its_services_is_no_setting(monkeypatch):
-    """A Kubernetes Service named `anamnesis` changes nothing, and nothing is said of it."""
+    """Variables of a Kubernetes Service named `anamnesis` are ignored without a message."""
     for name, value in LINKS.items():
         monkeypatch.setenv(name, value)
     assert Settings() == Settings.model_construct()
@@ -66,7 +66,7 @@ def test_what_a_platform_says_of_its_services_is_no_setting(monkeypatch):
 
 
 def test_a_platform_s_name_leaves_the_file_its_say(monkeypatch, tmp_path):
-    """The port of the settings file is taken although the platform uses the variable's name."""
+    """The file's port counts, although the platform uses the variable's name."""
     (tmp_path / "anamnesis.toml").write_text("port = 8123")
     monkeypatch.setenv("ANAMNESIS_CONFIG_FILE", str(tmp_path / "anamnesis.toml"))
     monkeypatch.setenv("ANAMNESIS_PORT", LINKS["ANAMNESIS_PORT"])
@@ -74,7 +74,7 @@ def test_a_platform_s_name_leaves_the_file_its_say(monkeypatch, tmp_path):
 
 
 def test_misspelt_names_are_named_with_the_nearest_setting(monkeypatch, tmp_path):
-    """In the environment and in the file; a value is never repeated."""
+    """A misspelt name in environment or file is reported with the most similar setting."""
     (tmp_path / "anamnesis.toml").write_text("prot = 8123\nport = 8124")
     monkeypatch.setenv("ANAMNESIS_CONFIG_FILE", str(tmp_path / "anamnesis.toml"))
     monkeypatch.setenv("ANAMNESIS_ADMIN_KEYFILE", "secret")
@@ -89,7 +89,7 @@ def test_misspelt_names_are_named_with_the_nearest_setting(monkeypatch, tmp_path
 
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
 def test_a_time_without_an_end_is_no_setting(monkeypatch, value):
-    """An infinite number of seconds is refused by name, and not by a traceback later."""
+    """An infinite number of seconds is refused by the setting's name."""
     monkeypatch.setenv("ANAMNESIS_IDLE_SECONDS", value)
     with pytest.raises(ValueError, match="idle_seconds"):
         Settings()

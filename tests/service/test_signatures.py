@@ -1,4 +1,4 @@
-"""Signatures of versions: whose count, and for what."""
+"""Signatures of versions: whose signatures count, and for which artifact."""
 
 from pathlib import Path
 
@@ -13,19 +13,19 @@ ARTIFACT = b"a version"
 
 
 def seal(signing: Path | None = None, trusted: Path | None = None) -> Seal:
-    """Return the seal that these files make."""
+    """Return the seal with these key files."""
     return Seal.of(Settings(signing_key_file=signing, trusted_keys_file=trusted))
 
 
 def test_without_keys_nothing_is_signed_and_nothing_asked_for() -> None:
-    """Signatures are an option."""
+    """Without keys nothing is signed, and no signature is required."""
     plain = seal()
     assert (plain.signs, plain.required, plain.sign("pump", ARTIFACT)) == (False, False, {})
     plain.check("pump", ARTIFACT, None)
 
 
 def test_a_signature_is_for_one_artifact_of_one_detector(tmp_path: Path) -> None:
-    """By a key that is trusted; whatever else stands in the record is none."""
+    """A signature of a trusted key is valid for one artifact of one detector."""
     private, public = signing_pair(tmp_path, "ours")
     foreign, _ = signing_pair(tmp_path, "foreign")
     signed = seal(private).sign("pump", ARTIFACT)
@@ -44,7 +44,7 @@ def test_a_signature_is_for_one_artifact_of_one_detector(tmp_path: Path) -> None
 
 
 def test_keys_are_changed_one_after_the_other(tmp_path: Path) -> None:
-    """A file with the old key and the new one takes the signatures of both."""
+    """A file with the old and the new key accepts signatures of both."""
     pairs = [signing_pair(tmp_path, name) for name in ("old", "new")]
     both = tmp_path / "both.pub"
     both.write_bytes(b"# old, new\n" + b"\n".join(public.read_bytes() for _, public in pairs))
@@ -54,7 +54,7 @@ def test_keys_are_changed_one_after_the_other(tmp_path: Path) -> None:
 
 
 def test_what_is_no_key_is_named(tmp_path: Path) -> None:
-    """A file that holds no such key, another kind of key, or nothing at all ends the start."""
+    """A file without a key, or with another kind of key, ends the start by name."""
     private, public = signing_pair(tmp_path, "ours")
     _, elliptic = self_signed(tmp_path / "tls")
     empty = tmp_path / "empty"

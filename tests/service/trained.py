@@ -1,4 +1,4 @@
-"""Versions trained once, for whoever needs real ones."""
+"""Versions that are trained once, for all tests that need real ones."""
 
 import functools
 

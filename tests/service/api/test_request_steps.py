@@ -1,4 +1,4 @@
-"""How many steps of Python a plain request takes: the same on every machine, busy or not."""
+"""The number of Python calls for a plain request, which no busy machine changes."""
 
 import asyncio
 import gc
@@ -47,23 +47,23 @@ class Sink(asyncio.Transport):
         return False
 
     def resume_reading(self) -> None:
-        """Go on."""
+        """Resume reading."""
 
 
 async def unasked(scope: Scope, receive: Receive, send: Send) -> None:
-    """Be an application that nothing gets to."""
+    """Be an application that must not be called."""
     raise AssertionError
 
 
 def steps(action: Callable[[], Any]) -> int:
-    """Return how many calls, of Python and of C, `action` makes."""
+    """Return how many calls of Python and C functions `action` makes."""
     count = [0]
 
     def note(frame: object, event: str, arg: object) -> None:
         count[0] += event in {"call", "c_call"}
 
     gc.collect()
-    gc.disable()  # what other tests left behind would be finalized, and counted, in between
+    gc.disable()  # otherwise objects of other tests would be finalized, and counted, in between
     sys.setprofile(note)
     try:
         action()
@@ -74,7 +74,7 @@ def steps(action: Callable[[], Any]) -> int:
 
 
 def connections(n: int) -> tuple[Lane, list[HttpProtocol]]:
-    """Return a lane that keeps metrics, and open connections."""
+    """Return a lane with metrics, and open connections."""
     champions, access = Champions(1), Access(may_be_open=True)
     champions.install(champion())
     access.adopt(State(0, ""), ())
@@ -93,9 +93,9 @@ def connections(n: int) -> tuple[Lane, list[HttpProtocol]]:
 
 @pytest.mark.parametrize(("known", "most"), [(True, 70), (False, 128)])
 async def test_a_request_in_company_takes_few_steps(known: bool, most: int) -> None:
-    """Of sixty-four in one turn, each takes no more calls than this, with its metrics."""
+    """Each of sixty-four requests in one turn takes at most this many calls, with metrics."""
     lane, peers = connections(64)
-    # A head that came before is not parsed; one with another name in it is.
+    # A head that came before is not parsed; one with another name is.
     wires = [
         HEAD + b"X-%d: 1\r\nContent-Length: %d\r\n\r\n%b" % (0 if known else i, len(BODY), BODY)
         for i in range(64)
@@ -110,11 +110,11 @@ async def test_a_request_in_company_takes_few_steps(known: bool, most: int) -> N
         turn()
     taken = steps(turn) / 64
     assert all(peer.transport.answers == 1 + known for peer in peers)
-    assert 0.8 * most < taken <= most  # one that takes far fewer deserves a lower bound
+    assert 0.8 * most < taken <= most  # if it takes far fewer calls, lower the bound
 
 
 async def test_only_one_that_is_alone_is_answered_before_the_turn_ends() -> None:
-    """A lone connection has nobody to wait for; the second of two has."""
+    """A connection alone is answered at once; the second of two waits for the turn's end."""
     wire = HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
     for many, at_once in ((1, 1), (2, 0)):
         lane, peers = connections(many)
@@ -126,7 +126,7 @@ async def test_only_one_that_is_alone_is_answered_before_the_turn_ends() -> None
 
 
 async def test_a_lone_request_takes_few_steps() -> None:
-    """From its bytes to its answer, its head known: one vector is not judged as a matrix."""
+    """A request alone takes few calls from bytes to answer: one vector is not made a matrix."""
     wire = HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
     lane, (peer,) = connections(1)
     peer.data_received(wire)

@@ -13,7 +13,7 @@ RUN = ["--first", "200", "--batch", "200", "--weights", "proportional"]
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write ten days: 200 rows of one regime, 400 of another, ten minutes apart."""
+    """Write ten days: 200 rows of one regime, then 400 of another, ten minutes apart."""
     rng = np.random.default_rng(0)
     X = np.concatenate([rng.normal([20, 60], 2, (200, 2)), rng.normal([0, 80], 2, (400, 2))])
     where = tmp_path_factory.mktemp("history") / "pump.csv"
@@ -24,7 +24,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.thorough
 def test_json_has_everything(file: Path):
-    """The first batch is something new, and alarms are counted by the day."""
+    """The first batch is a new regime, and alarms are counted by day."""
     ran = CliRunner().invoke(app, ["backtest", str(file), "--time", "when", *RUN, "--json"])
     assert ran.exit_code == 0, ran.output
     found = json.loads(ran.stdout)
@@ -41,9 +41,9 @@ def test_json_has_everything(file: Path):
 
 
 def test_people_read_sentences(file: Path, tmp_path: Path):
-    """Without times alarms are counted by the thousand; arms are compared; a PNG is made.
+    """Without times alarms are counted per thousand rows; arms are compared; a PNG is written.
 
-    The column of times is no feature then either, since it only rises.
+    The column of times is no feature, because it only rises.
     """
     pytest.importorskip("matplotlib")
     arms = ["--strategy", "replay", "--strategy", "finetune", "--plot", str(tmp_path / "b.png")]
@@ -62,7 +62,7 @@ def test_people_read_sentences(file: Path, tmp_path: Path):
 
 @pytest.mark.thorough
 def test_gaps_are_scored_and_not_learned(file: Path, tmp_path: Path):
-    """A blank cell is an error that says how to take it, and with --impute it is none."""
+    """A blank cell is an error that names --impute, and with --impute it is allowed."""
     lines = file.read_text().splitlines()
     for row in range(250, 290):
         when, temperature, _ = lines[row].split(",")
@@ -93,14 +93,14 @@ def test_gaps_are_scored_and_not_learned(file: Path, tmp_path: Path):
     ],
 )
 def test_bad_options_are_usage_errors(file: Path, given: list[str], why: str):
-    """They are named before anything is trained."""
+    """Wrong options are reported before anything is trained."""
     ran = CliRunner().invoke(app, ["backtest", str(file), *given])
     assert ran.exit_code == 2
     assert why in ran.output
 
 
 def test_too_few_rows_are_told(tmp_path: Path):
-    """A file that is too short is named."""
+    """The message about a file that is too short names the file."""
     short = tmp_path / "short.csv"
     short.write_text("1,2\n" * 50)
     with pytest.raises(BadTable, match="50 rows; a backtest takes 100"):

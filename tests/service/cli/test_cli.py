@@ -1,4 +1,4 @@
-"""The command line: what it prints, and the exit statuses that scripts rely on."""
+"""The command line: its output, and the exit statuses that scripts use."""
 
 import json
 import re
@@ -30,7 +30,7 @@ STATUS = {
 
 
 class Stub:
-    """A service that answers from a table of (method, path), and notes what it was asked."""
+    """A service that answers from a table of (method, path) and records the requests."""
 
     def __init__(self) -> None:
         self.answers: dict[tuple[str, str], tuple[int, object]] = {}
@@ -54,7 +54,7 @@ class Stub:
                 self.end_headers()
                 self.wfile.write(encoded)
 
-            # The names are the library's.
+            # The names are those of http.server.
             do_GET = do_PUT = do_POST = do_DELETE = handle_one  # noqa: N815
 
             def log_message(self, *_) -> None:
@@ -66,7 +66,7 @@ class Stub:
 
 @pytest.fixture
 def stub() -> Iterator[Stub]:
-    """Yield a stub service that listens."""
+    """Yield a listening stub service."""
     stub = Stub()
     thread = threading.Thread(target=stub.server.serve_forever, args=(0.01,))
     thread.start()
@@ -99,7 +99,7 @@ def file(tmp_path):
 
 
 def test_score_shows_the_anomalies(run, stub, file):
-    """The table holds the anomalies with their lines, and a last line counts."""
+    """The table has the anomalies with their lines, and a last line has the counts."""
     stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/score"] = (200, SCORED)
     status, out, _ = run("score", file, "-d", "pump", "--url", stub.url)
@@ -109,7 +109,7 @@ def test_score_shows_the_anomalies(run, stub, file):
 
 
 def test_score_as_json_has_one_object_a_vector(run, stub, file):
-    """Every vector is a line of JSON that names its line in the file."""
+    """Every vector is a line of JSON with its line number in the file."""
     stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/score"] = (200, SCORED)
     _, out, _ = run("score", file, "-d", "pump", "--url", stub.url, "--json")
@@ -119,7 +119,7 @@ def test_score_as_json_has_one_object_a_vector(run, stub, file):
 
 
 def test_score_can_fail_on_anomalies(run, stub, file):
-    """With --fail-on-anomaly an anomaly is exit status 4."""
+    """With --fail-on-anomaly an anomaly gives exit status 4."""
     stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/score"] = (200, SCORED)
     status, *_ = run("score", file, "-d", "pump", "--url", stub.url, "--fail-on-anomaly")
@@ -127,7 +127,7 @@ def test_score_can_fail_on_anomalies(run, stub, file):
 
 
 def test_refused_row_is_named_by_its_line(run, stub, file):
-    """The service counts rows of the request; a person counts lines of the file."""
+    """An error in a row names the line of the file, not the row of the request."""
     problem = {"detail": "NaN is not a number to score", "row": 1, "column": 0}
     stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/score"] = (422, problem)
@@ -137,7 +137,7 @@ def test_refused_row_is_named_by_its_line(run, stub, file):
 
 
 def test_a_wait_for_the_service_is_told_in_its_words(run, stub, file):
-    """What is tried again is said with the service's reason, and in no library's words."""
+    """While a request is repeated, the service's reason is shown, not a library's message."""
     path = "/v1/detectors/pump"
     stub.answers["GET", path] = (503, {"detail": "The store does not answer."})
     stub.made["GET", path] = (("GET", path), (200, STATUS))
@@ -150,7 +150,7 @@ def test_a_wait_for_the_service_is_told_in_its_words(run, stub, file):
 
 
 def test_refusal_is_status_1_with_the_detail(run, stub):
-    """What the service refuses is told in its own words."""
+    """If the service refuses a request, the command shows the service's own sentence."""
     stub.answers["PUT", "/v1/detectors/pump/champion"] = (410, {"detail": "version 1 is gone"})
     status, out, err = run("promote", "pump", "1", "--url", stub.url)
     assert (status, out) == (Exit.REFUSED, "")
@@ -158,7 +158,7 @@ def test_refusal_is_status_1_with_the_detail(run, stub):
 
 
 def test_nobody_there_is_status_3(run):
-    """A service that does not answer has an exit status of its own."""
+    """If no service answers, the exit status is 3."""
     status, _, err = run("detectors", "--url", "http://127.0.0.1:1")
     assert status == Exit.UNREACHABLE
     assert "anamnesis up" in err
@@ -169,7 +169,7 @@ def test_nobody_there_is_status_3(run):
     [("score", "no-such-file"), ("nonsense",), ("up", "--port", "99999"), ("promote", "pump")],
 )
 def test_usage_errors_are_status_2(run, arguments):
-    """What cannot be used on the command line is status 2, and never a traceback."""
+    """A wrong use of the command line gives status 2, and no traceback."""
     status, _, err = run(*arguments)
     assert status == Exit.USAGE
     assert "Traceback" not in err
@@ -196,7 +196,7 @@ def test_usage_errors_are_status_2(run, arguments):
     ],
 )
 def test_bad_settings_are_status_2(run, tmp_path, monkeypatch, variable, value, words):
-    """What is wrong with a setting is said in one sentence, without its value."""
+    """A wrong setting is reported in one sentence without its value."""
     (tmp_path / "broken.toml").write_text("port = [")
     (tmp_path / "garbage").write_bytes(b"\xff\xfe\x00secret")
     (tmp_path / "folder").mkdir()
@@ -210,9 +210,9 @@ def test_bad_settings_are_status_2(run, tmp_path, monkeypatch, variable, value, 
 
 
 def test_learn_twice_sends_the_same_key(run, stub, file, tmp_path):
-    """A repeated command carries the same Idempotency-Key, --again another one.
+    """A repeated command sends the same Idempotency-Key, and with --again another one.
 
-    From another machine, that is: on this one it is known what was sent.
+    The state of this machine is removed in between, as on another machine.
     """
     stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/normal"] = (202, ACCEPTED)
@@ -226,7 +226,7 @@ def test_learn_twice_sends_the_same_key(run, stub, file, tmp_path):
 
 
 def test_learn_creates_a_missing_detector(run, stub, file):
-    """A stranger's first command works: the detector is made with its defaults."""
+    """`learn` creates a missing detector with the defaults."""
     stub.answers["PUT", "/v1/detectors/new"] = (201, {})
     # The stub answers 404 until the detector is made.
     stub.made["PUT", "/v1/detectors/new"] = (("GET", "/v1/detectors/new"), (200, STATUS))
@@ -237,7 +237,7 @@ def test_learn_creates_a_missing_detector(run, stub, file):
 
 
 def test_what_was_learned_before_is_not_counted_as_accepted(run, stub, file):
-    """A repeated batch is answered as the first time; the command says that it was a duplicate."""
+    """A repeated batch gets its first answer, and the command calls it a duplicate."""
     stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/normal"] = (202, {**ACCEPTED, "duplicate": 2})
     _, out, _ = run("learn", file, "-d", "pump", "--url", stub.url, "--json")
@@ -246,7 +246,7 @@ def test_what_was_learned_before_is_not_counted_as_accepted(run, stub, file):
 
 
 def test_learning_now_what_was_learned_before_is_no_error(run, stub, file):
-    """Nothing is buffered, so no retraining is asked for."""
+    """If nothing is buffered, --now asks for no retraining and reports no error."""
     stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/normal"] = (202, {**ACCEPTED, "duplicate": 2})
     status, out, _ = run("learn", file, "-d", "pump", "--url", stub.url, "--now")
@@ -256,7 +256,7 @@ def test_learning_now_what_was_learned_before_is_no_error(run, stub, file):
 
 
 def test_equal_batches_of_one_file_have_different_keys(run, stub, tmp_path):
-    """A file of constant rows is learned whole: its batches are not duplicates of one another."""
+    """Equal batches of one file are all learned, because their keys differ."""
     np.save(tmp_path / "same.npy", np.ones((10_000, 2)))
     stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/normal"] = (202, ACCEPTED)
@@ -279,7 +279,7 @@ def test_rollback_promotes_the_parent_of_this_generation(run, stub):
 
 
 def test_revoke_says_what_is_done_and_lost(run, stub):
-    """A batch or a sender, one of them; `--dry-run` and `--why` are sent along."""
+    """`revoke` takes a batch or a sender, and sends `--dry-run` and `--why` along."""
     some = {"vectors": 960, "batch_count": 24, "batches": ["b"], "senders": ["ann"]}
     gone = {"buffered": 40, "quarantined": 2, "parked": 0, "kept": 9}
     answer = {"champion": 2, "generation": 5, "versions": [3, 4], "discarded": gone}
@@ -305,7 +305,7 @@ def test_revoke_says_what_is_done_and_lost(run, stub):
 
 
 def test_detectors_as_table_and_json(run, stub):
-    """A table for people, the service's own objects for scripts."""
+    """People get a table, and scripts the service's own objects."""
     stub.answers["GET", "/v1/detectors"] = (200, {"detectors": [STATUS]})
     _, out, _ = run("detectors", "--url", stub.url)
     assert "pump" in out
@@ -314,7 +314,7 @@ def test_detectors_as_table_and_json(run, stub):
 
 
 def test_the_trail_of_the_keys_is_shown_without_a_detector(run, stub):
-    """With `--verify` an entry that does not follow ends the command with a complaint."""
+    """If --verify finds an entry that does not follow, the command fails."""
     entry = {"seq": 1, "at": 0, "from": None, "to": {"name": "press"}, "action": "key created",
              "who": "command line", "why": "", "previous": "", "hash": "0" * 40}  # fmt: skip
     stub.answers["GET", "/v1/audit"] = (200, {"audit": [entry], "next": None})
@@ -325,7 +325,7 @@ def test_the_trail_of_the_keys_is_shown_without_a_detector(run, stub):
 
 
 def test_listening_to_the_world_needs_a_key(run, tmp_path):
-    """An address that others reach is refused until there is a key, or the risk is named."""
+    """An address that others can reach is refused without a key, unless --insecure is given."""
     status, _, err = run("up", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(tmp_path))
     assert status == Exit.REFUSED
     assert "there are no API keys" in err
@@ -333,7 +333,7 @@ def test_listening_to_the_world_needs_a_key(run, tmp_path):
 
 
 def test_keys_are_made_listed_and_revoked(run, tmp_path):
-    """A key can be made before the service ever ran; it is shown once and kept nowhere."""
+    """A key can be created before the service ever ran, and is shown only once."""
     where = ("--data-dir", str(tmp_path))
     scopes = ("--scope", "score", "--scope", "read")
     status, out, err = run("keys", "create", "press 7", *scopes, "--detector", "pump", *where)
@@ -358,7 +358,7 @@ def test_keys_are_made_listed_and_revoked(run, tmp_path):
 
 
 def test_commands_send_the_key(monkeypatch, tmp_path):
-    """`--key`, ANAMNESIS_KEY, the file of ANAMNESIS_KEY_FILE, that of the admin: first wins."""
+    """The first of these gives the key: `--key`, ANAMNESIS_KEY, ANAMNESIS_KEY_FILE, the admin's."""
 
     def sent(key: str | None) -> str | None:
         with console.client("http://x", key) as client:
@@ -375,12 +375,12 @@ def test_commands_send_the_key(monkeypatch, tmp_path):
 
 
 def test_password_of_the_store_is_not_shown():
-    """The summary names the store without its secret."""
+    """The summary shows the store's address without its password."""
     assert addresses.shown("redis://me:secret@store:6379/0") == "redis://me:***@store:6379/0"
 
 
 def test_a_bad_row_says_what_was_sent_before_it(run, stub, tmp_path):
-    """The rows of earlier batches are sent and stay, and the message counts them."""
+    """Rows of earlier batches stay sent, and the message says how many there are."""
     stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/normal"] = (202, {**ACCEPTED, "accepted": 5000})
     path = tmp_path / "rows.csv"
@@ -391,7 +391,7 @@ def test_a_bad_row_says_what_was_sent_before_it(run, stub, tmp_path):
 
 
 def test_text_from_requests_is_shown_as_text(capsys):
-    """A cell, a line or a complaint neither moves the cursor nor chooses a colour or a link."""
+    """Text of others cannot move the cursor or set a colour or a link in the terminal."""
     evil = "a\x1b[2J\x07[red][link=http://evil.example]b[/link]\u202e\n"
     console.show_table(("name", "why"), [(evil, None)])
     console.show(evil)

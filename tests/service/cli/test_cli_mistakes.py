@@ -1,4 +1,4 @@
-"""What a person mistypes is answered in one line: no traceback, no secret, a status for scripts."""
+"""A mistyped command gets one line: no traceback, no secret, and a status for scripts."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ SECRET = "geheim-0123456789"
 
 @pytest.fixture
 def run(capsys, monkeypatch, tmp_path) -> Callable[..., tuple[int, str]]:
-    """Run a command in an empty folder; return its status and all it wrote."""
+    """Run a command in an empty folder; return its status and its output."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "garbage").write_bytes(b"\xff\xfe\x00" + SECRET.encode())
@@ -41,7 +41,7 @@ URLS = [
 @pytest.mark.parametrize("url", URLS)
 @pytest.mark.parametrize("command", [("detectors",), ("score", "rows.csv", "-d", "pump")])
 def test_addresses(run, url, command):
-    """An address that cannot be one, and one where nobody listens, are told apart."""
+    """An impossible address and one without a service have different messages."""
     status, words = run(*command, "--url", url)
     assert status in (Exit.USAGE, Exit.UNREACHABLE)
     assert "Traceback" not in words
@@ -53,7 +53,7 @@ KEYS = [f"{SECRET}\n{SECRET}", f"a {SECRET}", f"{SECRET}ü", f"{SECRET}\0", " ",
 
 @pytest.mark.parametrize("key", KEYS)
 def test_keys(run, key):
-    """A key that no header can carry is a usage error that does not repeat it."""
+    """A key that no header can hold is a usage error, and the key is not repeated."""
     status, words = run("detectors", "--key", key)
     assert status == Exit.USAGE
     assert "the API key is not one" in words
@@ -63,7 +63,7 @@ def test_keys(run, key):
 @pytest.mark.parametrize("file", ["folder", "garbage", "absent"])
 @pytest.mark.parametrize("setting", ["ANAMNESIS_KEY_FILE", "ANAMNESIS_CA_FILE"])
 def test_files_of_settings(run, monkeypatch, setting, file):
-    """A file that cannot be used is named, with the reason."""
+    """The message about an unusable settings file names the file and the reason."""
     monkeypatch.setenv(setting, file)
     status, words = run("detectors", "--url", "https://127.0.0.1:1")
     assert status == Exit.USAGE
@@ -75,9 +75,9 @@ def test_files_of_settings(run, monkeypatch, setting, file):
 @pytest.mark.parametrize("file", ["folder", "absent", "folder/x/y", "rows.csv/x", "x" * 5000])
 @pytest.mark.parametrize("command", ["score", "learn"])
 def test_files(run, command, file):
-    """What is no file of vectors is a usage error."""
+    """A file that holds no vectors is a usage error."""
     status, words = run(command, file, "-d", "pump", "--url", "http://127.0.0.1:1")
-    assert status in (Exit.USAGE, Exit.UNREACHABLE)  # `learn` looks for the detector first
+    assert status in (Exit.USAGE, Exit.UNREACHABLE)  # `learn` first asks for the detector
     assert "Traceback" not in words
 
 
@@ -91,7 +91,7 @@ def test_files(run, command, file):
     ],
 )  # fmt: skip
 def test_starting(run, options):
-    """A service that cannot be started says why."""
+    """A service that cannot start says why."""
     status, words = run("up", "--port", "0", "--data-dir", "data", *options)
     assert status in (Exit.REFUSED, Exit.USAGE)
     assert "Traceback" not in words
@@ -110,7 +110,7 @@ def test_starting(run, options):
     ],
 )  # fmt: skip
 def test_secrets_that_cannot_be_used(run, monkeypatch, setting, file):
-    """The setting is named before anything runs."""
+    """A secret that cannot be used is reported by its setting's name before anything runs."""
     monkeypatch.setenv(setting, file)
     status, words = run("up", "--port", "0", "--data-dir", "data")
     assert status in (Exit.REFUSED, Exit.USAGE)
@@ -120,7 +120,7 @@ def test_secrets_that_cannot_be_used(run, monkeypatch, setting, file):
 
 
 def test_a_closed_standard_input():
-    """As a service manager may have it."""
+    """A closed standard input, as under a service manager, is no traceback."""
     code = "import sys; sys.stdin = None; sys.argv = ['anamnesis', 'score', '-', '-d', 'pump', "
     code += "'--url', 'http://127.0.0.1:1']; from service.cli.__main__ import main; main()"
     ended = subprocess.run(
@@ -132,7 +132,7 @@ def test_a_closed_standard_input():
 
 
 def test_misspelt_variables(run, monkeypatch):
-    """A command says once that a variable is no setting, names the nearest, and goes on."""
+    """A misspelt variable is reported once with the most similar setting, and the command runs."""
     monkeypatch.setenv("ANAMNESIS_KEYFILE", SECRET)
     status, words = run("detectors", "--url", "http://127.0.0.1:1")
     assert status == Exit.UNREACHABLE

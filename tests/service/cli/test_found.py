@@ -1,4 +1,4 @@
-"""What `score` tells of a file: the worst rows, the incidents, and a file with every score."""
+"""The results of `score`: the worst rows, the incidents, and a file with every score."""
 
 from dataclasses import replace
 
@@ -36,7 +36,7 @@ def row_of(time):
 
 
 def found(judged_rows, top=20):
-    """Return what was found in rows."""
+    """Return the results for rows."""
     seen = Found(top)
     for row in judged_rows:
         seen.add(row, RULE)
@@ -44,7 +44,7 @@ def found(judged_rows, top=20):
 
 
 def test_alarms_near_each_other_are_one_incident():
-    """The detector's rule opens and ends it; a lone alarm that is not severe opens none."""
+    """The detector's rule opens and closes incidents; a single mild alarm opens none."""
     seen = found(judged({5, 6, 7, 15, 26, 40, 41}))
     told = [
         (row_of(one.start), row_of(one.end), one.peak, one.count) for one in seen.incidents.values()
@@ -53,14 +53,14 @@ def test_alarms_near_each_other_are_one_incident():
 
 
 def test_sources_have_incidents_of_their_own():
-    """Rows of another source in between end nothing."""
+    """Rows of another source in between do not end an incident."""
     sources = tuple("ab"[i % 2] for i in range(60))
     seen = found(judged({2, 3, 20, 22}, sources))
     assert [(one.source, one.count) for one in seen.incidents.values()] == [("a", 3)]
 
 
 def test_the_worst_come_first(capsys):
-    """As many as asked for, with time and why; the rest is counted."""
+    """The worst rows come first, with time and reason; the others are counted."""
     found(judged({5, 6, 7, 50}), top=2).show()
     out = capsys.readouterr().out
     lines = [line.split()[0] for line in out.splitlines()[1:3]]
@@ -72,7 +72,7 @@ def test_the_worst_come_first(capsys):
 
 
 def test_rows_that_were_not_judged_are_no_anomalies(capsys):
-    """They are counted apart."""
+    """Rows that were not judged are counted separately, and are no anomalies."""
     some = judged({5})
     seen = found(
         [row.__class__(*(None if name in _NUMBERS else getattr(row, name) for name in _FIELDS))
@@ -88,7 +88,7 @@ _FIELDS = ("unit", "place", "version", "score", "p_value", "severity", "is_anoma
 
 
 def test_rows_that_were_not_judged_are_counted_by_state(capsys):
-    """A file in reverse is all late: the command says so, and to sort it."""
+    """If all rows are late, the command says that the file is in reverse order."""
     rows_ = judged({5})[:3]
     states = ("warming", "late", "late")
     seen = found(

@@ -12,14 +12,14 @@ HEADER, ROW = "when,a,b,fault\n", "2026-01-01,1,2,0\n"
 
 
 def written(path: Path, text: str) -> Path:
-    """Write a CSV file and return where it is."""
+    """Write a CSV file and return its path."""
     file = path / "history.csv"
     file.write_text(text)
     return file
 
 
 def test_times_and_labels_are_taken_out(tmp_path: Path):
-    """Columns are found by name or number; what is left are features, in the order of time."""
+    """Columns are named or numbered; the other columns are features, in order of time."""
     text = HEADER + "2026-01-02T00:00:00Z,1,2,0\n2026-01-01,3,4,anomaly\n1767398400,5,6,0\n"
     file = written(tmp_path, text)
     for time, label in (("when", "fault"), ("1", "4")):
@@ -49,13 +49,13 @@ def test_times_and_labels_are_taken_out(tmp_path: Path):
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, why: str):
-    """A file that cannot be used is refused with the place."""
+    """The message about an unusable file names the place."""
     with pytest.raises(BadTable, match=why):
         read(written(tmp_path, text), Taken("when", "fault"))
 
 
 def test_arrays_are_read(tmp_path: Path):
-    """A matrix alone has numbered columns; an archive has times and labels beside it."""
+    """A single matrix has numbered columns; an archive can have times and labels."""
     X = np.arange(6, dtype=np.float64).reshape(3, 2)
     np.save(tmp_path / "x.npy", X)
     found = read(tmp_path / "x.npy", Taken("1"))
@@ -69,7 +69,7 @@ def test_arrays_are_read(tmp_path: Path):
 
 
 def test_tables_are_read_as_score_reads_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Semicolons, decimal commas, flags and words are no hindrance; what is left out is told."""
+    """Files of any dialect are read as `score` reads them, and left-out columns are named."""
     text = "when;a;open;state\n" + "".join(
         f"2026-01-0{day};{day},5;{'yes' if day % 2 else 'no'};{word}\n"
         for day, word in ((1, "on"), (2, "idle"), (3, "on"), (4, "idle"))
@@ -89,7 +89,7 @@ def test_tables_are_read_as_score_reads_them(tmp_path: Path, capsys: pytest.Capt
     ],
 )
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, kind: str):
-    """A file many times larger than what is held of it has every row, in the order of time."""
+    """A file many times larger than the memory used is read whole, in order of time."""
     n = 400_000 if kind == ".npy" else 40_000
     X = np.random.default_rng(0).normal(size=(n, 8)).astype(np.float32)
     X[:, 0] = np.arange(n)

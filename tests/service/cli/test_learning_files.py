@@ -19,14 +19,14 @@ def bodies(stub, path: str) -> list[list[list[float]]]:
 
 
 def rows(body: bytes) -> list[list[float]]:
-    """Return the rows of a body, whatever it is."""
+    """Return the rows of a body of any type."""
     if body.startswith(b"{"):
         return json.loads(body)["vectors"]
     return np.load(io.BytesIO(body)).tolist()
 
 
 def test_a_file_that_grew_is_sent_from_where_it_ended(run, stub, tmp_path):
-    """Also after the day for which the service knows a batch; --again sends all of it."""
+    """Only new rows are sent, also after more than a day; --again sends all rows."""
     file, path = tmp_path / "x.csv", "/v1/detectors/pump/normal"
     stub.answers["GET", "/v1/detectors/pump"] = (200, PUMP)
     stub.answers["POST", path] = (202, ACCEPTED)
@@ -46,7 +46,7 @@ def test_a_file_that_grew_is_sent_from_where_it_ended(run, stub, tmp_path):
 
 
 def test_a_file_that_changed_is_sent_from_the_changed_batch_on(run, stub, tmp_path):
-    """What stands in the file now is what is learned."""
+    """A changed file is sent from the changed batch on."""
     file = tmp_path / "x.csv"
     stub.answers["GET", "/v1/detectors/pump"] = (200, PUMP)
     stub.answers["POST", "/v1/detectors/pump/normal"] = (202, ACCEPTED)
@@ -57,7 +57,7 @@ def test_a_file_that_changed_is_sent_from_the_changed_batch_on(run, stub, tmp_pa
 
 
 def test_a_column_can_name_a_detector_for_each_row(run, stub, tmp_path):
-    """Rows come back in the order of the file; a name keeps letters, digits and `._-`."""
+    """Rows are returned in the order of the file; names keep letters, digits and `._-`."""
     file = tmp_path / "x.csv"
     file.write_text("machine,a,b\nPump 1,1,2\nm2,3,4\nPump 1,5,6\nm2,7,8\n")
     for name in ("plant%3APump_1", "plant%3Am2"):
@@ -81,7 +81,7 @@ def test_a_column_can_name_a_detector_for_each_row(run, stub, tmp_path):
 
 
 def test_two_values_that_would_be_one_detector_are_refused(run, stub, tmp_path):
-    """And so is a value that names none, with its line."""
+    """Two values with the same detector name are refused, and so is an empty value."""
     file = tmp_path / "x.csv"
     stub.answers["GET", "/v1/detectors/plant%3Aa_b"] = (200, PUMP)
     for second, said in (("a/b", "would be one detector"), ("x" * 65, "1 to 64 characters")):

@@ -11,7 +11,7 @@ OUTCOME = {"outcome": "promoted", "version": 2}
 
 
 class Client:
-    """A service whose retraining is done at the `done`th look at it."""
+    """A service whose retraining is finished at the `done`th request."""
 
     def __init__(self, *, worker: bool, done: int) -> None:
         self.worker, self.left = worker, done
@@ -30,25 +30,25 @@ class Client:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Look often."""
+    """Poll without a pause."""
     monkeypatch.setattr(retraining, "_LOOK_SECONDS", 0.001)
     monkeypatch.setattr(retraining, "_NOBODY_SECONDS", 0.01)
 
 
 def test_the_outcome_is_waited_for():
-    """However often it has to be looked at."""
+    """The command polls until the outcome is there."""
     assert retraining.retrain(Client(worker=True, done=50), "pump", 60) == OUTCOME
 
 
 def test_the_progress_is_told_where_it_is_piped(monkeypatch, capsys):
-    """A log shows that the training goes on, and how long the rest will take."""
+    """Piped output shows the progress and the remaining time line by line."""
     monkeypatch.setattr(progress, "_EVERY_SECONDS", 0)
     retraining.retrain(Client(worker=True, done=3), "pump", 60)
     assert "retraining pump: 50 %, 0 s left" in capsys.readouterr().err
 
 
 def test_nobody_waits_for_a_worker_that_is_not_there(capsys):
-    """The service knows of no worker, so the command ends and says so."""
+    """If the service has no worker, the command ends and says so."""
     with pytest.raises(typer.Exit) as ended:
         retraining.retrain(Client(worker=False, done=10**9), "pump", 60)
     assert ended.value.exit_code == 1
@@ -56,7 +56,7 @@ def test_nobody_waits_for_a_worker_that_is_not_there(capsys):
 
 
 def test_a_wait_has_an_end(capsys):
-    """A retraining that takes longer goes on without the command."""
+    """After `--wait` the command ends, and the retraining continues."""
     with pytest.raises(typer.Exit):
         retraining.retrain(Client(worker=True, done=10**9), "pump", 0.05)
     assert "was not done in 0.05 s; it goes on" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The file of scored rows: the user's columns, in each of its kinds, and gone on with when cut."""
+"""The file of scored rows: the user's columns in each file type, and continuation after a stop."""
 
 from pathlib import Path
 
@@ -16,14 +16,14 @@ COUNT = 10
 
 
 def row(i: int, cells: tuple[str, ...]) -> Row:
-    """Return the judged row i of a file, whose cells are these; the last is not judged."""
+    """Return the judged row i of a file with these cells; the last row is not judged."""
     numbers = (None,) * 4 if i == COUNT - 1 else (float(i), 10.0**-i, i / 2, i > 5)
     state = "scored" if numbers[0] is not None else "warming"
     return Row("line", i, 1, *numbers, state, None, None, (), cells)
 
 
 def scored(table: Path, out: Path, rows: range, cut: int | None = None) -> int:
-    """Write the scored rows of `table`, up to row `cut`; return how many were there already."""
+    """Write the scored rows of `table` up to row `cut`; return how many were there before."""
     with Sheet(table, Options()) as sheet, ScoredFile(out, sheet, BY) as file:
         found = file.done
         for i in rows:
@@ -47,7 +47,7 @@ def table(tmp_path: Path) -> Path:
 def test_a_command_that_was_cut_goes_on_and_writes_what_an_uncut_one_does(
     table: Path, kind: str
 ) -> None:
-    """What was vouched for is written once, what came after that again, and no part is left."""
+    """A continued command writes the same file as one that was not stopped."""
     whole, out = table.with_name(f"whole{kind}"), table.with_name(f"out{kind}")
     assert scored(table, whole, range(COUNT)) == 0
     with pytest.raises(KeyboardInterrupt):
@@ -59,7 +59,7 @@ def test_a_command_that_was_cut_goes_on_and_writes_what_an_uncut_one_does(
 
 
 def test_what_was_scored_otherwise_is_begun_anew(table: Path) -> None:
-    """Another version, or another file of that name, makes the rows that are there worthless."""
+    """Rows scored by another version, or of another file, are written again."""
     out = table.with_name("out.csv")
     with pytest.raises(KeyboardInterrupt):
         scored(table, out, range(COUNT), cut=8)
@@ -72,7 +72,7 @@ def test_what_was_scored_otherwise_is_begun_anew(table: Path) -> None:
 
 
 def test_each_kind_keeps_the_columns_of_the_user(table: Path) -> None:
-    """Under their names and types where the file has such; what was not judged is missing."""
+    """Each file type keeps the user's columns, names and types; a row without score is missing."""
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     out = {kind: table.with_name(f"out{kind}") for kind in (".csv", ".npy", ".parquet")}
     for path in out.values():
@@ -93,7 +93,7 @@ def test_each_kind_keeps_the_columns_of_the_user(table: Path) -> None:
 
 
 def test_words_go_into_no_matrix(tmp_path: Path) -> None:
-    """An .npy file is refused, before anything is scored, for a file with text in a column."""
+    """For a file with text an .npy output is refused before anything is scored."""
     (tmp_path / "in.csv").write_text("speed,state\n1,idle\n2,idle\n")
     with Sheet(tmp_path / "in.csv", Options()) as sheet, pytest.raises(BadTable, match="state"):
         ScoredFile(tmp_path / "out.npy", sheet, BY)
@@ -105,7 +105,7 @@ def test_words_go_into_no_matrix(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_refused_before_a_row_is_scored(
     table: Path, name: str, why: str
 ) -> None:
-    """A folder, the file that is read, and a workbook are named; nothing is written."""
+    """A folder, the input file or a workbook as output is refused, and nothing is written."""
     before = table.read_bytes()
     with Sheet(table, Options()) as sheet, pytest.raises(BadTable, match=why):
         ScoredFile(table.parent / name, sheet, BY)

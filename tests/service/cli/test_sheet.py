@@ -1,4 +1,4 @@
-"""Files as people have them: each is read right, or refused in one sentence that says where."""
+"""Files as people have them: each is read correctly, or refused with the place."""
 
 import gzip
 import io
@@ -26,7 +26,7 @@ GERMAN = PLAIN.replace(",", ";").replace(".", ",")
 
 
 def opened(tmp_path, content, options=OPTIONS, name="x.csv"):
-    """Return the file's rows, all of them, and the sheet."""
+    """Return all rows of the file, and the sheet."""
     path = tmp_path / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     with Sheet(path, options) as sheet:
@@ -82,7 +82,7 @@ READ_RIGHT = {
 
 @pytest.mark.parametrize("variant", READ_RIGHT)
 def test_a_variant_of_the_file_holds_the_same_rows(tmp_path, variant):
-    """However it was written: the same numbers, times and sources."""
+    """Each variant of the file gives the same numbers, times and sources."""
     rows, sheet = opened(tmp_path, READ_RIGHT[variant])
     assert sheet.names == ("speed", "temp")
     assert np.array_equal(np.concatenate([one.X for one in rows]), X)
@@ -127,7 +127,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("variant", REFUSED)
 def test_what_cannot_be_read_is_refused_in_one_sentence(tmp_path, variant):
-    """It names line and column, and says what to do."""
+    """The message about an unreadable file names line and column, and says what to do."""
     content, said = REFUSED[variant]
     options = Options() if variant == "too many columns" else OPTIONS
     with pytest.raises(BadTable, match=said.replace("(", r"\(").replace(")", r"\)")) as refused:
@@ -136,7 +136,7 @@ def test_what_cannot_be_read_is_refused_in_one_sentence(tmp_path, variant):
 
 
 def test_a_letter_of_cp1252_deep_in_a_file_is_read(tmp_path):
-    """The head of the file is plain ASCII; the letter stands in a text far below."""
+    """A letter of cp1252 is read even if it comes long after the first bytes."""
     lines = PLAIN.encode() + LINES[0].encode().replace(b"Z,a", b"Z,gr\xf6\xdfe") * 1
     rows, sheet = opened(tmp_path, PLAIN.encode() + b"".join(
         f"2026-01-02T{i // 60:02}:{i % 60:02}:00Z,a,1,2,run\n".encode() for i in range(1000)
@@ -147,14 +147,14 @@ def test_a_letter_of_cp1252_deep_in_a_file_is_read(tmp_path):
 
 
 def test_what_is_unusual_is_said(tmp_path):
-    """A person sees what was sniffed, so that she can tell when it was sniffed wrong."""
+    """What was detected is printed, so that a person sees a wrong guess."""
     _, sheet = opened(tmp_path, gzip.compress(b"\xef\xbb\xbf" + GERMAN.encode()))
     assert sheet.said == ("gzip", "UTF-8 with BOM", "semicolons", "decimal commas")
     assert opened(tmp_path, PLAIN)[1].said == ()
 
 
 def test_a_date_of_another_order_is_read_as_told(tmp_path):
-    """With --time-format and --timezone."""
+    """A date in another order is read with --time-format and --timezone."""
     content = "when,x\n01.02.2026 01:30,1\n01.02.2026 02:30,2\n"
     options = Options(time="when", time_format="%d.%m.%Y %H:%M", timezone="Europe/Berlin")
     (rows,), _ = opened(tmp_path, content, options)
@@ -162,13 +162,13 @@ def test_a_date_of_another_order_is_read_as_told(tmp_path):
 
 
 def test_a_zone_that_is_none_is_refused(tmp_path):
-    """The message shows what a zone looks like."""
+    """The message about an unknown zone shows a valid one."""
     with pytest.raises(BadTable, match="Europe/Berlin"):
         opened(tmp_path, PLAIN, Options(timezone="CEST/Summer"))
 
 
 def test_a_file_without_a_header_is_read_by_position(tmp_path):
-    """Its columns can still be named by their numbers, from 1."""
+    """The columns of a file without a header are named by their numbers, from 1."""
     content = "\n".join(line.replace("Z,a", "Z,1").replace("Z,b", "Z,2") for line in LINES)
     options = Options(time="1", source="2", drop=("5",))
     (rows,), sheet = opened(tmp_path, content, options)
@@ -178,7 +178,7 @@ def test_a_file_without_a_header_is_read_by_position(tmp_path):
 
 
 def test_columns_are_matched_by_name_whatever_their_order(tmp_path):
-    """A header in another order than the detector's is not another vector."""
+    """Columns in another order than the detector's are matched by name."""
     swapped = "temp,speed\n20.25,1.5\n"
     path = tmp_path / "x.csv"
     path.write_text(swapped)
@@ -193,7 +193,7 @@ def test_columns_are_matched_by_name_whatever_their_order(tmp_path):
     [("speed,heat", '"temp" missing'), ("speed,temp,more", '"more" unknown.*--drop')],
 )
 def test_columns_that_do_not_match_are_named(tmp_path, header, said):
-    """A renamed column, and one too many."""
+    """A renamed column is named, and so is a superfluous one."""
     path = tmp_path / "x.csv"
     path.write_text(f"{header}\n{','.join('1' * len(header.split(',')))}\n")
     with Sheet(path, Options()) as sheet, pytest.raises(BadTable, match=said):
@@ -201,7 +201,7 @@ def test_columns_that_do_not_match_are_named(tmp_path, header, said):
 
 
 def test_a_blank_cell_is_taken_where_the_detector_takes_gaps(tmp_path):
-    """It is NaN in the matrix, whatever it was written as."""
+    """A blank cell is NaN in the matrix, in all its spellings."""
     path = tmp_path / "x.csv"
     path.write_text("a,b\n1,\n2,NA\n,3\nnull,4\n")
     with Sheet(path, Options()) as sheet:
@@ -210,7 +210,7 @@ def test_a_blank_cell_is_taken_where_the_detector_takes_gaps(tmp_path):
 
 
 def test_parquet_is_read_by_name_too(tmp_path):
-    """Times as Parquet has them, numbers, and what is missing."""
+    """Parquet is read with its times, numbers and missing values."""
     pa = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     columns = {
@@ -228,7 +228,7 @@ def test_parquet_is_read_by_name_too(tmp_path):
 
 
 def test_a_large_file_comes_in_chunks_and_says_how_far_it_is(tmp_path):
-    """The share of the bytes that were read grows to 1."""
+    """A large file comes in parts, with the share of its bytes that was read."""
     path = tmp_path / "x.csv"
     path.write_text("a,b\n" + "1.000000,2.000000\n" * 40_000)
     shares, count = [], 0
@@ -242,7 +242,7 @@ def test_a_large_file_comes_in_chunks_and_says_how_far_it_is(tmp_path):
 
 
 def test_rows_are_cut_into_parts_that_can_be_explained(tmp_path):
-    """Each part knows where its rows stand."""
+    """A part of a batch knows the places of its rows."""
     (rows,), _ = opened(tmp_path, PLAIN)
     parts = list(rows.parts(2))
     assert [len(part.X) for part in parts] == [2, 1]
@@ -252,7 +252,7 @@ def test_rows_are_cut_into_parts_that_can_be_explained(tmp_path):
 
 
 def test_standard_input_is_read_as_a_file_is(monkeypatch):
-    """`-` is CSV, or NPY."""
+    """`-` reads CSV or NPY from standard input."""
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(b"a\n1\n"))))
     from pathlib import Path
 
@@ -262,7 +262,7 @@ def test_standard_input_is_read_as_a_file_is(monkeypatch):
 
 
 def test_types_are_guessed_and_every_column_left_out_is_named(tmp_path):
-    """Numbers, flags, text, times, constants, blanks, and numbers too long for float32."""
+    """Numbers, flags, text, times, constants and blanks are recognised; others are named."""
     lines = ["n,flag,text,at,constant,blank,long"]
     lines += [
         f"{i / 7},{'yes' if i % 2 else 'no'},word {i},2026-01-01T00:{i:02}:00Z,5,,{1767225600 + i}"
@@ -291,7 +291,7 @@ def test_types_are_guessed_and_every_column_left_out_is_named(tmp_path):
     [("aabbcc", "has each word in one stretch"), ("aaaaaa", "is the same word"), ("abcabc", "")],
 )
 def test_words_that_do_not_return_are_named_since_the_next_one_alarms(tmp_path, words, told):
-    """A release or a batch is no state; each source has its own order of words."""
+    """A word column that always gets new words is named, because the next word would alarm."""
     path = tmp_path / "x.csv"
     cells = [f"{i},{source},{word}" for i, word in enumerate(words) for source in "xy"]
     path.write_text("\n".join(["n,machine,release", *cells]))
@@ -304,7 +304,7 @@ def test_words_that_do_not_return_are_named_since_the_next_one_alarms(tmp_path, 
 
 
 def test_a_word_that_only_tells_sources_apart_is_no_release(tmp_path):
-    """The site of a machine never changes: nothing is to be warned of."""
+    """A word that only identifies a source gets no warning."""
     path = tmp_path / "x.csv"
     cells = [f"{i},{source},site {source}" for i in range(6) for source in "xy"]
     path.write_text("\n".join(["n,machine,site", *cells]))
@@ -333,7 +333,7 @@ def test_a_counter_is_left_out_and_named(tmp_path, cell):
 
 
 def test_a_context_is_chosen_where_rows_in_time_are_alike_and_said_why(tmp_path):
-    """A slow series gets one, noise none; blanks are imputed."""
+    """A slow series gets a context and noise none, with the reason; blanks are imputed."""
     rng = np.random.default_rng(0)
     slow = np.cumsum(rng.normal(size=400))
     for values, context in ((slow, {"over": 10}), (rng.normal(size=400), None)):
@@ -348,7 +348,7 @@ def test_a_context_is_chosen_where_rows_in_time_are_alike_and_said_why(tmp_path)
 
 
 def test_a_file_with_the_newest_row_first_makes_no_detector(tmp_path):
-    """Its rows would all be late."""
+    """A file with the newest row first is refused, because all rows would be late."""
     path = tmp_path / "x.csv"
     path.write_text("when,x\n" + "\n".join(f"{1.7e9 - 60 * i},{i}" for i in range(40)))
     with Sheet(path, Options(time="when")) as sheet, pytest.raises(BadTable, match="sort it"):
@@ -356,7 +356,7 @@ def test_a_file_with_the_newest_row_first_makes_no_detector(tmp_path):
 
 
 def test_an_hour_that_exists_twice_is_named(tmp_path, capsys):
-    """Once, with its line; not where times name their zone, nor for the hour that is left out."""
+    """An hour that exists twice is named with its line, unless the times name their zone."""
     lines = ["2026-10-25T01:30:00,1", "2026-10-25T02:30:00,2", "2026-10-25T02:45:00,3"]
     berlin = Options(time="when", timezone="Europe/Berlin")
     for text, named in (

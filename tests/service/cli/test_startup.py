@@ -1,4 +1,4 @@
-"""The command line answers at once: what a command needs is loaded when it runs."""
+"""The command line starts fast: a command loads only what it needs."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    """`--help` needs no store, metrics, settings or supervisor."""
+    """`--help` loads no store, metrics, settings or supervisor."""
     ended = _run("--help")
     assert ended.returncode == 0, ended.stderr
     assert "Commands:" in ended.stdout
@@ -29,7 +29,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_the_release_is_shown() -> None:
-    """`--version` says what is installed."""
+    """`--version` prints the installed release."""
     ended = _run("--version")
     assert ended.returncode == 0
     assert ended.stdout.startswith("anamnesis ")

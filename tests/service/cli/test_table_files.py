@@ -1,4 +1,4 @@
-"""Tables of vectors: what is read, in which batches, and how errors name the place."""
+"""Tables of vectors: their batches, and the places that errors name."""
 
 import io
 
@@ -15,7 +15,7 @@ def _read(path) -> tuple[np.ndarray, list]:
 
 
 def test_npy_in_batches(tmp_path):
-    """A large matrix comes in batches that are the matrix, row by row."""
+    """The batches of a large matrix together are the matrix."""
     matrix = np.arange(24_000, dtype=np.int64).reshape(12_000, 2)
     np.save(tmp_path / "x.npy", matrix)
     vectors, batches = _read(tmp_path / "x.npy")
@@ -26,7 +26,7 @@ def test_npy_in_batches(tmp_path):
 
 @pytest.mark.parametrize("array", [np.zeros(3), np.array([["a"]]), np.zeros((0, 3))])
 def test_npy_of_something_else_is_refused(tmp_path, array):
-    """Only a matrix of numbers with rows is one."""
+    """An NPY file that is no matrix of numbers with rows is refused."""
     np.save(tmp_path / "x.npy", array)
     with pytest.raises(BadTable, match="wanted is a matrix of numbers"):
         list(table_files.read(tmp_path / "x.npy"))
@@ -43,14 +43,14 @@ def test_pickled_npy_is_refused(tmp_path):
     "content", [b"", b"x", b"PK\x03\x04", b"\x93NUMPY\x01\x00v\x00" + b"{((((".ljust(0x76)]
 )
 def test_what_only_claims_to_be_npy_is_refused(tmp_path, content):
-    """An empty file, an archive, a broken header: refused, whatever numpy makes of them."""
+    """An empty file, an archive and a broken header are refused."""
     (tmp_path / "x.npy").write_bytes(content)
     with pytest.raises(BadTable, match=r"not an \.npy file of numbers"):
         list(table_files.read(tmp_path / "x.npy"))
 
 
 def test_parquet(tmp_path):
-    """The columns of a Parquet file come by name, as text, with nothing for what is missing."""
+    """The columns of a Parquet file are text by name; a missing value is empty."""
     pa = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     parquet.write_table(pa.table({"a": [1.0, None], "b": [3, 4]}), tmp_path / "x.parquet")

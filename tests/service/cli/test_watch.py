@@ -1,4 +1,4 @@
-"""A file that grows: its rows as they come, and incidents as they open and close."""
+"""A growing file: its rows as they come, and incidents as they open and close."""
 
 import threading
 
@@ -25,7 +25,7 @@ def row(place: int, *, alarm: bool, source: str = "a") -> Row:
 
 
 def test_rows_come_as_the_file_grows(tmp_path):
-    """Each as soon as its line is whole; those that were there before are told apart."""
+    """A row comes as soon as its line is complete; rows from before are marked."""
     path = tmp_path / "x.csv"
     path.write_text("when,machine,speed\n1,a,0.5\n2,a,1.5\n")
     found = []
@@ -47,7 +47,7 @@ def test_rows_come_as_the_file_grows(tmp_path):
 
 
 def test_a_file_that_became_shorter_is_named(tmp_path):
-    """It was replaced or cut: what comes next would be read from its middle."""
+    """A file that became shorter is refused: it was replaced, or cut."""
     path = tmp_path / "x.csv"
     path.write_text("speed\n1\n2\n")
     growing = Growing(path, look_seconds=0.0)
@@ -67,7 +67,7 @@ def test_a_file_that_became_shorter_is_named(tmp_path):
     ],
 )
 def test_lines_of_json_are_rows(tmp_path, lines):
-    """Flat, or as the service takes them."""
+    """A line of JSON is a flat record, or has the form of the service."""
     path = tmp_path / "x.ndjson"
     path.write_text(lines)
     source = "source" if "source" in lines else "machine"
@@ -79,7 +79,7 @@ def test_lines_of_json_are_rows(tmp_path, lines):
 
 
 def test_an_incident_opens_and_closes_by_the_detectors_rule():
-    """Each source has its own; what is open at the end is said."""
+    """Each source has its own incidents; those still open at the end are printed."""
     live, said = Live(Rule(k=2, m=10, alone=4.0, seconds=0.0)), []
     for place in range(3):
         said += live.add(row(place, alarm=True))

@@ -1,4 +1,4 @@
-"""The HTTP client: what it sends, what it repeats, and how it reports a refusal."""
+"""The HTTP client: what it sends and repeats, and how it reports errors."""
 
 import io
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def _no_pauses(monkeypatch):
 
 
 def test_vectors_travel_as_npy():
-    """A matrix is sent as float32 NPY, whatever it was."""
+    """A matrix of any type is sent as NPY with float32."""
 
     def handler(request):
         assert request.headers["content-type"] == "application/x-npy"
@@ -35,7 +35,7 @@ def test_vectors_travel_as_npy():
 
 
 def test_learn_with_a_key_is_repeated_with_the_same_key():
-    """A batch that the service had no room for is sent again under its key."""
+    """If the service has no room for a batch, it is sent again with the same key."""
     seen = []
 
     def handler(request):
@@ -51,7 +51,7 @@ def test_learn_with_a_key_is_repeated_with_the_same_key():
 
 
 def test_learn_without_a_key_is_tried_once():
-    """Nothing says whether a broken request was stored, so it is not repeated."""
+    """Without a key a broken request is not repeated, because it may be stored."""
     seen = []
 
     def handler(request):
@@ -64,7 +64,7 @@ def test_learn_without_a_key_is_tried_once():
 
 
 def test_refusal_carries_the_problem():
-    """A problem's detail is the message; row and column are kept."""
+    """The error has the problem's detail as message, and row and column."""
     problem = {"title": "Bad vectors", "detail": "row 3 is ragged", "row": 3}
     client = _client(lambda _: httpx.Response(422, json=problem))
     with pytest.raises(Refused, match="row 3 is ragged") as refused:
@@ -73,20 +73,20 @@ def test_refusal_carries_the_problem():
 
 
 def test_a_stranger_answering_is_a_refusal():
-    """Something else on the port does not end in a traceback."""
+    """An answer from another program is an error of the client, not a traceback."""
     client = _client(lambda _: httpx.Response(200, text="<html>"))
     with pytest.raises(Refused, match="not one of this service's"):
         client.health()
 
 
 def test_nobody_there_is_unreachable_at_once():
-    """A refused connection is reported without retries."""
+    """A refused connection is reported at once, without repetition."""
     with pytest.raises(Unreachable, match="no service at"):
         Client("http://127.0.0.1:1").health()
 
 
 def test_promote_names_the_generation():
-    """The expected generation goes into If-Match as an ETag."""
+    """The expected generation is sent in If-Match, as an ETag."""
 
     def handler(request):
         assert request.url.raw_path == b"/v1/detectors/a%2Fb/champion"

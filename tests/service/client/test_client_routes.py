@@ -1,4 +1,4 @@
-"""Both clients reach every route, and are the same but for the waiting."""
+"""Both clients reach every route, and differ only in waiting."""
 
 import inspect
 import re
@@ -13,7 +13,7 @@ from service.client import AsyncClient, Client, Refused, Unreachable
 from service.settings import Settings
 
 DOCUMENT = create_app(Settings(redis_url="unix:///nowhere")).openapi()
-# Other clients speak this protocol.
+# Other clients use this protocol.
 FOREIGN = "/v2"
 # For pages in a browser: a cookie, and server-sent events.
 BROWSER = {"/v1/session", "/v1/stream"}
@@ -41,7 +41,7 @@ def arguments(method: Any) -> list[Any]:
 
 
 def template(method: str, path: str) -> tuple[str, str] | None:
-    """Return the operation of the document that a request is for."""
+    """Return the operation of the OpenAPI document for a request."""
     for pattern, operations in DOCUMENT["paths"].items():
         if method.lower() in operations and re.fullmatch(
             re.sub(r"\{\w+\}", "[^/]+", pattern), path
@@ -51,7 +51,7 @@ def template(method: str, path: str) -> tuple[str, str] | None:
 
 
 class Heard:
-    """A service that answers everything, and remembers what it was asked."""
+    """A service that answers everything and records the requests."""
 
     def __init__(self) -> None:
         self.requests: list[httpx.Request] = []
@@ -70,7 +70,7 @@ class Heard:
 
 
 def called() -> tuple[Heard, dict[str, httpx.Request]]:
-    """Call every method of the client once; return what was asked by each."""
+    """Call every method of the client once; return the requests of each."""
     heard = Heard()
     asked = {}
     with Client("http://service", transport=httpx.MockTransport(heard)) as client:
@@ -83,7 +83,7 @@ def called() -> tuple[Heard, dict[str, httpx.Request]]:
 
 
 def test_every_route_has_a_method():
-    """What the OpenAPI document describes can be asked with the client."""
+    """The client has a method for every route of the OpenAPI document."""
     heard, _ = called()
     reached = {template(request.method, request.url.path) for request in heard.requests}
     described = {
@@ -97,7 +97,7 @@ def test_every_route_has_a_method():
 
 @pytest.mark.anyio
 async def test_the_awaited_client_asks_the_same():
-    """AsyncClient has the same methods with the same signatures, and sends the same requests."""
+    """AsyncClient has the same methods and signatures, and sends the same requests."""
     _, expected = called()
     heard = Heard()
     async with AsyncClient("http://service", transport=httpx.MockTransport(heard)) as client:
@@ -113,7 +113,7 @@ async def test_the_awaited_client_asks_the_same():
 
 @pytest.mark.anyio
 async def test_the_awaited_client_repeats_and_gives_up():
-    """What may be repeated is, after the pause that the service asks for; what may not is not."""
+    """Requests that may be repeated are, after the pause that the service asks for."""
     seen: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -133,7 +133,7 @@ async def test_the_awaited_client_repeats_and_gives_up():
 
 @pytest.mark.anyio
 async def test_the_awaited_client_says_that_nobody_is_there():
-    """A connection that is refused is Unreachable, at once."""
+    """A refused connection is Unreachable at once."""
     async with AsyncClient("http://127.0.0.1:1") as client:
         with pytest.raises(Unreachable, match="no service at"):
             await client.health()

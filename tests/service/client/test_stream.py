@@ -1,4 +1,4 @@
-"""Rows of sources in time: each is sent after the rows that its context needs."""
+"""Rows of sources in time: each is sent after the rows of its context."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ TIMES = 60.0 * np.arange(40)
 
 
 class Service:
-    """Derives what a service would, and answers with the first derived deviation as the score."""
+    """Derives features as a service does; the score is the first derived deviation."""
 
     def __init__(self, **context: Any) -> None:
         self.config = Config(
@@ -52,7 +52,7 @@ class Service:
 @pytest.mark.parametrize("sources", [None, ["a"] * 40, ["a", "b", "b", "c"] * 10])
 @pytest.mark.parametrize("context", [{}, {"every": "1m", "fill": "previous"}])
 def test_rows_in_pieces_are_judged_as_in_one(sizes, sources, context):
-    """However the rows are cut, and whoever's they are: the context goes with them."""
+    """However rows are divided into calls, each source's context goes with them."""
     whole = Service(**context).score(
         "pump", ROWS, timestamps=TIMES.tolist(), sources=sources
     )["scores"]  # fmt: skip
@@ -69,7 +69,7 @@ def test_rows_in_pieces_are_judged_as_in_one(sizes, sources, context):
 
 
 def test_a_row_that_comes_late_is_context_of_nothing():
-    """The rows after it are judged as if it had not come."""
+    """A late row is not part of the context of later rows."""
     stream = Stream(Service(), "pump")
     stream.score(ROWS[:10], TIMES[:10])
     assert stream.score(ROWS[10:11], TIMES[2:3])["states"] == [LATE]
@@ -81,7 +81,7 @@ def test_a_row_that_comes_late_is_context_of_nothing():
 
 
 def test_learning_counts_each_row_once():
-    """Rows that were context are counted where they were sent first."""
+    """A row that was sent again as context is not counted again."""
     stream = Stream(Service(), "pump")
     counts = [stream.learn(ROWS[i : i + 10], TIMES[i : i + 10], key="k") for i in range(0, 40, 10)]
     assert [one["accepted"] for one in counts] == [10 - OVER, 10, 10, 10]
@@ -89,7 +89,7 @@ def test_learning_counts_each_row_once():
 
 
 def test_a_detector_without_context_is_sent_rows_as_they_are():
-    """Nothing is kept, and nothing is sent twice."""
+    """For a detector without a context no row is kept or sent twice."""
     service = Service()
     service.config = Config(columns=(Column("a"), Column("b")))
     parts = list(Stream(service, "pump")._tails.parts(ROWS, None, None))

@@ -1,4 +1,4 @@
-"""Whom the client trusts: the system's authorities, or those of a file."""
+"""The certificate authorities that the client trusts."""
 
 import ssl
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.certificates import self_signed
 
 
 def test_the_system_s_authorities_are_trusted(tmp_path: Path, monkeypatch) -> None:
-    """OpenSSL's, so that SSL_CERT_FILE names others."""
+    """The client trusts OpenSSL's authorities, so SSL_CERT_FILE can name others."""
     certificate, _ = self_signed(tmp_path / "tls")
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "nowhere"))
@@ -20,7 +20,7 @@ def test_the_system_s_authorities_are_trusted(tmp_path: Path, monkeypatch) -> No
 
 
 def test_a_file_without_authorities_is_named(tmp_path: Path) -> None:
-    """Before anything is asked of anybody."""
+    """A file without authorities is refused before any request."""
     file = tmp_path / "garbage"
     file.write_text("no certificate")
     with pytest.raises(Unusable, match="holds no certificate authorities"):

@@ -23,19 +23,19 @@ DEFAULTS = {
 
 
 def test_defaults() -> None:
-    """`{}`, and nothing at all, mean the defaults of the contract."""
+    """`{}` and an empty body give the defaults of the contract."""
     assert parse(b"{}") == parse(b"") == DetectorConfig()
     assert parse(b"{}").to_dict() == DEFAULTS
 
 
 def test_a_shape_gives_the_dimension() -> None:
-    """Of a picture; and it is kept as it was given."""
+    """A shape gives the dimension, and is kept."""
     config = parse(b'{"shape": [2, 3]}')
     assert (config.dimension, config.shape, parse(config.to_dict())) == (6, (2, 3), config)
 
 
 def test_round_trip() -> None:
-    """The config in full is read back as it was, and is one for the learner too."""
+    """A full config is read back equal, and is valid for the learner."""
     config = parse(
         {
             "features": ["a", "b"],
@@ -83,7 +83,7 @@ def test_round_trip() -> None:
     ],
 )
 def test_refusals(body: bytes, words: str) -> None:
-    """A refusal names field and choices, never what was given."""
+    """An error names the field and the choices, never the given value."""
     with pytest.raises(Unprocessable) as caught:
         parse(body)
     assert words in caught.value.detail
@@ -91,7 +91,7 @@ def test_refusals(body: bytes, words: str) -> None:
 
 
 def test_a_config_without_a_score_keeps_that_of_the_detector() -> None:
-    """A new detector has the default; an existing one of the same kind keeps what it has."""
+    """A new detector gets the default score; an existing one of the same kind keeps its own."""
     held = parse('{"score": "neighbours"}')
     for body, kept in (("{}", "neighbours"), ('{"score": "auto"}', "auto")):
         assert keeping(parse(body), held, left_out(body)).score == kept

@@ -9,7 +9,7 @@ from service.domain.traffic import place_of
 
 
 def bucket(rows: int, seed: int = 0, generation: int = 1) -> Bucket:
-    """Return a bucket of `rows` normals, some 1 % of them alarming."""
+    """Return a bucket of `rows` normals, of which about 1 % alarm."""
     rng = np.random.default_rng(seed)
     severities = np.log(rng.random(min(rows, 5000))) / np.log(0.01)
     found = history.counted(severities, int((severities >= 1).sum()), generation)
@@ -20,7 +20,7 @@ def bucket(rows: int, seed: int = 0, generation: int = 1) -> Bucket:
 
 
 def test_percentiles_of_a_histogram() -> None:
-    """Percentiles are right within a bin, and never above the largest severity."""
+    """Percentiles are right within a bin, and at most the largest severity."""
     severities = np.log(np.random.default_rng(1).random(20_000)) / np.log(0.01)
     found = history.counted(severities, 0, 1)
     for share in (0.5, 0.9, 0.99):
@@ -33,7 +33,7 @@ def test_percentiles_of_a_histogram() -> None:
 
 @pytest.mark.parametrize("rows", [1, 60, 6_000, 600_000, 20_000_000])
 def test_a_chunk_is_bounded_and_its_counts_exact(rows: int) -> None:
-    """Whatever the traffic, 60 buckets take 1,500 bytes and keep every count of rows and alarms."""
+    """Sixty buckets take at most 1,500 bytes and keep the exact counts of rows and alarms."""
     buckets: Buckets = {
         29_000_000 + i: bucket(rows + i, seed=i, generation=1 + i // 20) for i in range(SPAN)
     }
@@ -52,7 +52,7 @@ def test_a_chunk_is_bounded_and_its_counts_exact(rows: int) -> None:
 
 
 def test_a_chunk_of_noise_is_bounded() -> None:
-    """Counts that no compression helps still fit: histograms go, counts stay."""
+    """If counts cannot be compressed, histograms are dropped and counts kept."""
     rng = np.random.default_rng(0)
     buckets: Buckets = {}
     for i in range(SPAN):
@@ -72,19 +72,19 @@ def test_a_chunk_of_noise_is_bounded() -> None:
 
 
 def test_packing_again_changes_nothing() -> None:
-    """A chunk that was coarsened is not coarsened further by reading and writing it."""
+    """A compressed chunk stays the same when it is read and written again."""
     once = history.pack({i: bucket(60_000, seed=i) for i in range(SPAN)})
     assert history.pack(history.unpack(once)) == once
 
 
 def test_another_format_is_no_history() -> None:
-    """Bytes of another format are left alone."""
+    """Bytes of another format are ignored."""
     assert history.unpack(b"") == {}
     assert history.unpack(b"\xff" * 40) == {}
 
 
 def test_points_are_bounded_and_not_empty() -> None:
-    """A range is answered by at most so many buckets, and by none where nothing was scored."""
+    """An answer has a bounded number of buckets, and no empty ones."""
     minutes: Buckets = {1000 + i: bucket(10, seed=i) for i in range(0, 600, 3)}
     start, end = 1000 * MINUTE, 1600 * MINUTE
     found = history.points(minutes, {}, start, end, 50)
@@ -97,7 +97,7 @@ def test_points_are_bounded_and_not_empty() -> None:
 
 
 def test_hours_where_no_minutes_are_kept() -> None:
-    """An hour counts once: by its minutes while they are kept, then by itself."""
+    """An hour is counted by its minutes if they are kept, else by itself."""
     minutes: Buckets = {HOUR // MINUTE * 500 + i: bucket(10, seed=i) for i in range(60)}
     hours: Buckets = {499: bucket(777), 500: bucket(600)}
     found = history.points(minutes, hours, 499 * HOUR, 501 * HOUR, 1500)
@@ -105,7 +105,7 @@ def test_hours_where_no_minutes_are_kept() -> None:
 
 
 def test_rows_per_day() -> None:
-    """The rate counts from the first row of the last day, and is unknown in the first hour."""
+    """The rate counts from the first row of the last day, and is None in the first hour."""
     now = 1_000_000 * MINUTE
     half_a_day: Buckets = {1_000_000 - 720 + i: Bucket(rows=1) for i in range(720)}
     assert history.rows_per_day(half_a_day, now) == pytest.approx(1440)
@@ -115,7 +115,7 @@ def test_rows_per_day() -> None:
 
 
 def test_chunks_expire() -> None:
-    """Minutes go after two days, hours after ninety, and a row counts where its bucket is kept."""
+    """Minutes are kept for two days, hours for ninety."""
     now = 100 * 86_400.0 + 1800
     minutes = [
         history.chunk_of(MINUTE, int((now - age) // MINUTE)) for age in (0, 172_000, 180_000)

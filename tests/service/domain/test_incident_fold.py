@@ -20,7 +20,7 @@ def context(heard: float = 0.0, **more: Any) -> Context:
 
 
 def witness(event: str, at: float, severity: float, value: float = 9.0) -> Witness:
-    """Return a kept row that feature `speed` leads."""
+    """Return a kept row in which feature `speed` leads."""
     leading = (Attribution("speed", 8.0, value, 3.0),)
     return Witness(event, at, severity, 0.01**severity, 40.0, b"", leading)
 
@@ -28,7 +28,7 @@ def witness(event: str, at: float, severity: float, value: float = 9.0) -> Witne
 def block(
     start: float, every: float, verdicts: str, source: str = "", severity: float = 1.5
 ) -> Block:
-    """Return rows `every` seconds apart from `start` on: `x` alarms, `.` does not."""
+    """Return rows `every` seconds apart from `start`: `x` is an alarm, `.` is not."""
     places = tuple(i for i, one in enumerate(verdicts) if one == "x")
     times = tuple(start + i * every for i in places)
     return Block(
@@ -43,12 +43,12 @@ def block(
 
 
 def run(fold: Fold, *blocks: Block, **more: Any) -> list[Change]:
-    """Fold the blocks, each heard of when its last row was judged."""
+    """Fold the blocks; each arrives when its last row was judged."""
     return [c for one in blocks for c in fold.take(one, context(one.last, **more))]
 
 
 def test_three_of_ten_open_one_incident() -> None:
-    """The third alarming row of ten opens it; it begins at the first of them and keeps all rows."""
+    """The third alarming row of ten opens an incident, which begins at the first of them."""
     fold = Fold()
     assert run(fold, block(0.0, 60.0, "x..x")) == []
     (change,) = run(fold, block(240.0, 60.0, "..x"))
@@ -60,7 +60,7 @@ def test_three_of_ten_open_one_incident() -> None:
 
 
 def test_a_fault_on_top_of_a_state_is_another_incident() -> None:
-    """Rows far above what an incident has come to close it and open the next; others go on."""
+    """Rows far above an incident's level close it and open the next; other rows continue it."""
     fold = Fold()
     run(fold, block(0.0, 60.0, "x" * 40, severity=2.0))
     assert [one.kind for one in run(fold, block(2400.0, 60.0, "x", severity=2.5))] == ["extended"]
@@ -68,19 +68,19 @@ def test_a_fault_on_top_of_a_state_is_another_incident() -> None:
     assert (closed.kind, closed.incident.count, closed.incident.peak) == ("closed", 41, 2.5)
     assert (opened.incident.start, opened.incident.count, opened.incident.peak) == (2460.0, 2, 4.0)
     assert [row.event for row in opened.rows] == ["2460.0", "2520.0"]
-    packed = msgspec.msgpack.encode(fold)  # what an earlier release wrote has no levels
+    packed = msgspec.msgpack.encode(fold)  # rows of an earlier release have no levels
     old = msgspec.msgpack.decode(packed)
     old["sources"][""] = old["sources"][""][:-2]
     assert msgspec.convert(old, Fold).open() == fold.open()
 
 
 def kinds(changes: list[Change]) -> list[str]:
-    """Return what the changes are, without rows that were added."""
+    """Return the kinds of the changes, without added rows."""
     return [one.kind for one in changes if one.kind != "extended"]
 
 
 def test_an_incident_that_goes_on_becomes_a_state() -> None:
-    """It ends, said so, and only rows above its level open another; then the state is over."""
+    """A lasting incident becomes a state; only rows above its level open another incident."""
     fold = Fold()
     opened, settled = run(fold, block(0.0, 60.0, "x" * 62, severity=2.0))
     assert (opened.kind, settled.kind, settled.reported) == ("opened", "settled", True)
@@ -91,7 +91,7 @@ def test_an_incident_that_goes_on_becomes_a_state() -> None:
     assert run(fold, block(3720.0, 60.0, "x" * 100, severity=2.1)) == []
     assert kinds(run(fold, block(9720.0, 60.0, "xxx", severity=2.7))) == ["opened"]
     assert kinds(run(fold, block(9900.0, 60.0, "x" * 9, severity=2.0))) == []
-    # At the level still: the fault above it is over.
+    # Still at the level: the fault above it is over.
     assert kinds(run(fold, block(10440.0, 60.0, "xx", severity=2.0))) == ["closed"]
     (over,) = run(fold, block(10560.0, 60.0, "." * 11))
     assert (over.kind, over.incident, over.reported) == ("closed", settled.incident, False)
@@ -100,7 +100,7 @@ def test_an_incident_that_goes_on_becomes_a_state() -> None:
 
 
 def test_a_state_does_not_rise_with_a_fault_that_grows() -> None:
-    """A level falls with its rows and rises to where it was, not above: what grows is told of."""
+    """A state's level falls with its rows, and never rises above its start: growth is reported."""
     fold = Fold()
     run(fold, block(0.0, 60.0, "x" * 61, severity=2.0))
     assert fold.sources[""].level is not None
@@ -114,18 +114,18 @@ def test_a_state_does_not_rise_with_a_fault_that_grows() -> None:
 
 @pytest.mark.parametrize(("rows", "every"), [(60, 1.0), (59, 3600.0)])
 def test_a_short_incident_is_no_state(rows: int, every: float) -> None:
-    """It takes an hour and sixty rows, whatever comes faster or slower."""
+    """A state needs an hour and sixty alarming rows."""
     assert kinds(run(Fold(), block(0.0, every, "x" * rows, severity=2.0))) == ["opened"]
 
 
 def test_a_fault_that_grows_is_no_state() -> None:
-    """It stays one incident for as long as it grows, also by little."""
+    """A fault that grows, even slowly, stays one incident."""
     rows = [block(60.0 * i, 60.0, "x", severity=2.0 + i / 60) for i in range(120)]
     assert kinds(run(Fold(), *rows)) == ["opened"]
 
 
 def test_a_source_that_goes_quiet_ends_its_state() -> None:
-    """A state of which nothing more is heard is closed, so that nothing waits for it."""
+    """A state whose source becomes silent is closed."""
     fold = Fold()
     run(fold, block(0.0, 60.0, "x" * 61, severity=2.0))
     (over,) = fold.sweep(context(heard=1e9))
@@ -133,15 +133,15 @@ def test_a_source_that_goes_quiet_ends_its_state() -> None:
 
 
 def test_one_very_severe_row_is_enough() -> None:
-    """A row as severe as the rule says opens an incident alone."""
+    """A row as severe as the rule's bound opens an incident alone."""
     (change,) = run(Fold(), block(0.0, 1.0, "x", severity=4.0))
     assert (change.kind, change.incident.count, change.incident.peak) == ("opened", 1, 4.0)
 
 
 def test_what_began_an_incident_explains_it() -> None:
-    """A row that is hardly severer than an earlier one does not take the word; a severer one does.
+    """A slightly severer row does not replace the sentence's row, a much severer one does.
 
-    Behind a fault the mean of the rows before is off, so that healthy rows are as severe.
+    After a fault the mean of the rows before is wrong, so healthy rows are as severe.
     """
 
     def at(start: float, *severities: float) -> Block:
@@ -165,12 +165,12 @@ def test_what_began_an_incident_explains_it() -> None:
 
 
 def test_single_alarms_open_nothing() -> None:
-    """The alarms that a threshold asks for by itself open nothing."""
+    """Single alarms at the asked rate open no incident."""
     assert run(Fold(), *(block(60.0 * i, 60.0, "x...........") for i in range(0, 1200, 12))) == []
 
 
 def test_hysteresis() -> None:
-    """An open incident goes on with single alarms and closes after ten rows and 300 s without."""
+    """An open incident lasts with single alarms, and closes after ten rows and 300 s without."""
     fold = Fold()
     run(fold, block(0.0, 60.0, "xxx"))
     (on,) = run(fold, block(180.0, 60.0, "......x"))
@@ -182,7 +182,7 @@ def test_hysteresis() -> None:
 
 
 def test_a_fast_stream_waits_for_the_time() -> None:
-    """At a thousand rows a second ten quiet rows are nothing: 300 s must pass."""
+    """At a thousand rows a second ten quiet rows do not close: 300 s must pass."""
     fold = Fold()
     run(fold, block(0.0, 0.001, "x" * 5 + "." * 500))
     assert len(fold.open()) == 1
@@ -193,7 +193,7 @@ def test_a_fast_stream_waits_for_the_time() -> None:
 
 
 def test_one_row_an_hour() -> None:
-    """A slow stream of anomalies is one incident, not one a row, and closes after ten rows."""
+    """In a slow stream all anomalies are one incident, which closes after ten rows."""
     fold = Fold()
     changes = run(fold, *(block(HOUR * i, HOUR, "x") for i in range(48)))
     assert [one.kind for one in changes].count("opened") == 1
@@ -204,7 +204,7 @@ def test_one_row_an_hour() -> None:
 
 
 def test_a_source_that_ends_is_closed_by_the_clock() -> None:
-    """Ten rows' time after its last row a source that sends nothing has no open incident."""
+    """A silent source's incident is closed after the usual time of ten rows."""
     fold = Fold()
     run(fold, block(0.0, 60.0, "xxxx"), block(240.0, 60.0, "xx"))
     assert fold.sweep(context(300.0 + 599.0)) == []
@@ -214,7 +214,7 @@ def test_a_source_that_ends_is_closed_by_the_clock() -> None:
 
 
 def test_sources_are_apart() -> None:
-    """Alarms of two sources make two incidents, and neither opens by the other's."""
+    """Alarms of two sources are two incidents, and do not count for each other."""
     fold = Fold()
     assert run(fold, block(0.0, 1.0, "xx", "a"), block(0.0, 1.0, "x", "b")) == []
     changes = run(fold, block(2.0, 1.0, "x", "a"), block(1.0, 1.0, "xx", "b"))
@@ -226,7 +226,7 @@ def test_sources_are_apart() -> None:
 
 
 def test_two_faults_in_one_block() -> None:
-    """A file of a month sent at once holds as many incidents as it has faults."""
+    """A file of a month in one request has as many incidents as faults."""
     changes = run(Fold(), block(0.0, 60.0, "xxx" + "." * 20 + "xxxx" + "." * 20))
     assert [(c.kind, c.incident.count) for c in changes] == [
         ("opened", 3), ("closed", 3), ("opened", 4), ("closed", 4),
@@ -235,7 +235,7 @@ def test_two_faults_in_one_block() -> None:
 
 
 def test_unlisted_alarms_are_counted() -> None:
-    """Alarming rows that are too many to list are in the count."""
+    """Alarming rows beyond the listed ones are counted."""
     many = _replace_block(block(0.0, 0.001, "x" * 20), rows=10_000, unlisted=5_000)
     (change,) = run(Fold(), many)
     assert change.incident.count == 5_020
@@ -246,7 +246,7 @@ def _replace_block(one: Block, **more: Any) -> Block:
 
 
 def test_old_rows_page_nobody() -> None:
-    """Rows more than an hour old when they came open an incident that nobody is told of."""
+    """Rows that are more than an hour old open an incident without a page."""
     fold = Fold()
     (change,) = fold.take(block(0.0, 60.0, "xxx"), context(120.0 + 3601.0))
     assert not change.incident.pages
@@ -255,13 +255,13 @@ def test_old_rows_page_nobody() -> None:
 
 
 def test_a_muted_detector_pages_nobody() -> None:
-    """While a detector is muted its incidents are there and page nobody."""
+    """A muted detector has incidents and pages nobody."""
     (change,) = run(Fold(), block(0.0, 60.0, "xxx"), muted=True)
     assert (change.kind, change.incident.pages) == ("opened", False)
 
 
 def test_rows_like_dismissed_ones_page_nobody() -> None:
-    """The same leading features within the dismissed range are told as such; others page."""
+    """Rows with the same leading features in the dismissed range page nobody; others do."""
     (first,) = run(Fold(), block(0.0, 60.0, "xxx"))
     mercy = pardon(first.incident, [witness("a", 0.0, 2.0, 8.0), witness("b", 1.0, 2.0, 12.0)])
     assert mercy == Pardon(first.incident.id, {"speed": (8.0, 12.0)})
@@ -273,7 +273,7 @@ def test_rows_like_dismissed_ones_page_nobody() -> None:
 
 
 def test_the_number_of_sources_is_bounded() -> None:
-    """The source unheard of for longest is forgotten, its incident closed."""
+    """With too many sources, the longest silent one is forgotten and its incident closed."""
     fold = Fold()
     run(fold, block(0.0, 1.0, "xxx", "first"))
     changes = [
@@ -286,7 +286,7 @@ def test_the_number_of_sources_is_bounded() -> None:
 
 
 def test_quiet_sources_take_no_memory() -> None:
-    """A source without alarms is not remembered, and is forgotten once its alarms are old."""
+    """Sources without recent alarms take no memory."""
     fold = Fold()
     run(fold, block(0.0, 1.0, "....", "a"), block(0.0, 1.0, "x..", "b"))
     assert set(fold.sources) == {"b"}
@@ -295,7 +295,7 @@ def test_quiet_sources_take_no_memory() -> None:
 
 
 def test_the_fold_survives_its_store() -> None:
-    """Encoded and decoded between any two blocks it gives the same incidents."""
+    """Encoding and decoding between any two blocks changes no incident."""
     blocks = [block(60.0 * i, 60.0, one) for i, one in enumerate("x.xx.x..........xxxxx" * 3)]
     straight = run(Fold(), *blocks)
     fold, found = Fold(), []
@@ -307,7 +307,7 @@ def test_the_fold_survives_its_store() -> None:
 
 
 def test_worst_rows_first() -> None:
-    """Of the rows of an incident the severest are kept, each event once."""
+    """The severest rows of an incident are kept, each event once."""
     rows = [witness(f"{i}", float(i), 1.0 + i % 7) for i in range(30)]
     kept = worst([*rows, rows[3]], 5)
     assert [row.severity for row in kept] == [7.0, 7.0, 7.0, 7.0, 6.0]
@@ -315,7 +315,7 @@ def test_worst_rows_first() -> None:
 
 
 def test_the_sentence() -> None:
-    """One sentence says what was seen, what was expected, how rare it is and since when."""
+    """The sentence says what was seen and expected, how rare it is, and since when."""
     open_one = Incident(
         "i1", "", 1_795_861_140.0, 1_795_863_000.0, 3.8, 5e-8, 34, 3, 4,
         (Attribution("speed", 9.0, 2790.4, 2827.1),),
@@ -338,7 +338,7 @@ def test_what_leads() -> None:
 
 
 def test_what_told_nobody_is_told_once_it_goes_on() -> None:
-    """An incident of old rows, or of a mute that is over, pages with its next fresh row."""
+    """An incident of old rows, or under a past mute, pages with its next fresh row."""
     for at_first in ({"heard": 3 * HOUR}, {"heard": 300.0, "muted": True}):
         fold = Fold()
         told = context(at_first["heard"], muted=at_first.get("muted", False))

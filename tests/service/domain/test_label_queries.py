@@ -9,13 +9,13 @@ from service.domain.label_queries import ASKED, choose
 
 @pytest.fixture(scope="module")
 def version() -> Version:
-    """Train on three independent standard normal features."""
+    """Return a version that learned three independent standard normal features."""
     X = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
     return train(None, X, Config(features=("a", "b", "c"), model=Model(epochs=30)))
 
 
 def event(number: int, vector: list[float], severity: float, feature: str | None = None) -> Event:
-    """Return an anomaly to version 1, blamed on `feature` above what is expected."""
+    """Return an anomaly of version 1 in which `feature` is above its expected value."""
     blamed = Attribution(feature, 9.0, 9.0, 0.0)
     return Event(
         at=0.0, vector=np.array(vector, np.float32), score=9.0, p_value=1e-3, severity=severity,
@@ -24,7 +24,7 @@ def event(number: int, vector: list[float], severity: float, feature: str | None
 
 
 def test_one_of_many_alike_comes_first(version: Version):
-    """Of five events that blame b the one of middle severity is asked for, and speaks for five."""
+    """Of five events with the same feature, the one of middle severity is asked for."""
     events = [event(i, [0, 9, 0], 2.0 + i, "b") for i in range(5)]
     asked = choose(events, set(), version, version.threshold_for({"fpr": 0.01}))
     assert asked[0].event == "2-0"
@@ -32,7 +32,7 @@ def test_one_of_many_alike_comes_first(version: Version):
 
 
 def test_disagreement_and_then_the_threshold(version: Version):
-    """What this version finds normal is asked for next, then what is nearest to the threshold."""
+    """Next come events that this version finds normal, then those nearest to the threshold."""
     events = [
         event(1, [9, 9, 9], 5.0),
         event(2, [9, 9, 9], 1.1),
@@ -45,7 +45,7 @@ def test_disagreement_and_then_the_threshold(version: Version):
 
 
 def test_answered_and_foreign_events_are_left_out(version: Version):
-    """A labelled event, and one of another dimension, are not asked for; ten are at most."""
+    """Labelled events and events of another dimension are left out; there are at most ten."""
     threshold = version.threshold_for({"fpr": 0.01})
     events = [event(i, [9, 9, 9], 1.0 + i) for i in range(30)]
     assert choose(events[:1], {"0-0"}, version, threshold) == ()

@@ -1,4 +1,4 @@
-"""Batches that wait for a context: what is learned of them once it is chosen."""
+"""Batches that wait for a context, and what is learned of them once it is chosen."""
 
 import numpy as np
 
@@ -15,14 +15,14 @@ OVER_10 = ChosenContext(context=Context(over=10), why="asked for")
 
 
 def batch(first: int, last: int, context_rows: int = 0, *, timed: bool = True) -> RawBatch:
-    """Return the rows from `first` to `last` as they come back from the store."""
+    """Return the rows from `first` to `last` as the store returns them."""
     X = ROWS[first:last]
     beside = Beside.of(MINUTES[first:last] if timed else None, None, context_rows, None, len(X))
     return RawBatch.read(X.tobytes() + beside.written(), len(X), 2, raw=True)
 
 
 def test_batches_are_derived_as_one_history_whatever_their_order():
-    """Rows that a batch repeats as its context are learned once."""
+    """Batches are derived as one history; rows that batches repeat as context count once."""
     found = learnable([batch(90, 200, 10), batch(0, 100)], AUTO, None)
     assert found.chosen.context is not None
     over = found.chosen.context.over
@@ -34,7 +34,7 @@ def test_batches_are_derived_as_one_history_whatever_their_order():
 
 
 def test_without_timestamps_rows_are_learned_as_they_came():
-    """And the choice says so."""
+    """Without timestamps rows are learned as they came, and the choice says so."""
     found = learnable([batch(0, 60, timed=False)], AUTO, None)
     assert (found.chosen.context, found.kept.all()) == (None, True)
     assert found.chosen.why == "no context: the rows came without timestamps"
@@ -42,7 +42,7 @@ def test_without_timestamps_rows_are_learned_as_they_came():
 
 
 def test_a_context_that_was_chosen_stays():
-    """Batches derived at their arrival and others are learned together, in their order."""
+    """Batches derived at arrival and later ones are learned together, in order."""
     done = RawBatch(derive(Context(over=10), ROWS[:50]).features, None)
     found = learnable([done, batch(50, 100), batch(100, 140, timed=False)], AUTO, OVER_10)
     assert found.chosen is OVER_10

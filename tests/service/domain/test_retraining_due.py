@@ -1,4 +1,4 @@
-"""The one rule that says when a detector is due."""
+"""The rule for when a detector is due."""
 
 from dataclasses import replace
 
@@ -33,7 +33,7 @@ def _detector(buffered: int = 100, age: float = 0.0, trigger: Retrain | None = N
         (_detector(32, age=3599), None),
         (_detector(32, age=3600), "age"),
         (_detector(32, age=-3600), None),  # the clock went back by less than the time to wait
-        (_detector(32, age=-3601), "age"),  # by more: nobody knows how old it is
+        (_detector(32, age=-3601), "age"),  # by more: its age is unknown
         (_detector(31, age=3600), None),
         (_detector(32, age=3600, trigger=Retrain(paused=True)), None),
         (_detector(31, trigger=Retrain(min_vectors=10)), None),
@@ -70,14 +70,14 @@ def test_a_detector_is_due_by_hand_by_count_or_by_age(detector, reason):
     ],
 )
 def test_what_is_not_due_yet_says_when_it_will_be(detector, after):
-    """By age or at the end of a mute; None where something else has to happen first."""
+    """A detector that waits for its age or the end of a mute says when; otherwise None."""
     at = due_at(detector, _NOW)
     assert at == (None if after is None else pytest.approx(_NOW + after, abs=0.01))
     assert at is None or due(detector, at)
 
 
 def test_need_puts_people_drift_and_backlog_first_and_starves_nobody():
-    """Each weighs at most fourfold, so 16 times the waiting goes before everything."""
+    """Requests, drift and backlog weigh at most fourfold each, so waiting decides in the end."""
     plain, full = _detector(1000), _detector(10**6)
     asked, drifting = replace(plain, requested=1), replace(plain, drift=Drift("new_regime"))
     assert need(asked, 0) == need(drifting, 0) == need(full, 0) == 4 * need(plain, 0)

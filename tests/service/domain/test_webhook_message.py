@@ -1,4 +1,4 @@
-"""What the webhook's receiver gets."""
+"""The messages that the webhook's receiver gets."""
 
 import base64
 import hashlib
@@ -14,7 +14,7 @@ INCIDENT = Incident("i3-1", "pump", 10.0, 20.0, 3.0, 1e-6, 4, 2, 5)
 
 
 def test_the_envelope() -> None:
-    """It is a CloudEvents 1.0 event whose data tells the sentence and links to the page."""
+    """A message is a CloudEvents 1.0 event with the sentence and a link to the page."""
     sent = message("pump-7", "u1", "opened", INCIDENT, 30.0, "https://anamnesis.example/")
     body = orjson.loads(sent.body)
     assert (body["specversion"], body["type"]) == ("1.0", "anamnesis.incident.opened")
@@ -28,7 +28,7 @@ def test_the_envelope() -> None:
 
 
 def test_a_repetition_has_the_same_id() -> None:
-    """The receiver tells a retry from a new message by the id, and opening from closing."""
+    """A repeated message has the same id; opening and closing have different ones."""
     first = message("p", "u1", "opened", INCIDENT, 30.0, None)
     assert message("p", "u1", "opened", INCIDENT, 99.0, None).id == first.id
     assert message("p", "u1", "closed", INCIDENT, 30.0, None).id != first.id
@@ -49,7 +49,7 @@ def test_the_signature() -> None:
 
 
 def test_a_secret_of_the_specification() -> None:
-    """The specification's example gives the specification's signature."""
+    """The specification's example gives its signature."""
     # https://github.com/standard-webhooks/standard-webhooks, the reference libraries' test vector.
     secret = secret_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     sent = message("p", "u", "opened", INCIDENT, 30.0, None)
@@ -60,6 +60,6 @@ def test_a_secret_of_the_specification() -> None:
 
 @pytest.mark.parametrize("text", ["short", "whsec_AAAA", "whsec_!!!", ""])
 def test_a_weak_secret_is_refused(text: str) -> None:
-    """A secret below sixteen bytes, or one that is not base64, ends the start."""
+    """A secret below sixteen bytes, or not in base64, ends the start."""
     with pytest.raises(ValueError, match="secret"):
         secret_of(text)

@@ -1,4 +1,4 @@
-"""The embedded store: durable, alone in its directory, gone with its parent."""
+"""The embedded store: durable, alone in its directory, ended with its parent."""
 
 import os
 import re
@@ -32,7 +32,7 @@ def _client(store: EmbeddedStore) -> redis.Redis:
 
 
 def test_keeps_what_was_written_over_a_restart(tmp_path):
-    """What was acknowledged is there when the directory's store runs again."""
+    """After a restart on the same directory all acknowledged data is there."""
     with EmbeddedStore(tmp_path) as store, _client(store) as client:
         client.set("kept", "yes")
     with EmbeddedStore(tmp_path) as store, _client(store) as client:
@@ -40,7 +40,7 @@ def test_keeps_what_was_written_over_a_restart(tmp_path):
 
 
 def test_keeps_what_was_acknowledged_before_a_kill(tmp_path):
-    """Every write is on disk before it is acknowledged, so killing the server loses none."""
+    """A write is on disk before it is acknowledged, so a killed server loses none."""
     store = EmbeddedStore(tmp_path)
     store.start()
     with _client(store) as client:
@@ -55,7 +55,7 @@ def test_keeps_what_was_acknowledged_before_a_kill(tmp_path):
 
 
 def test_what_a_killed_rewrite_held_leaves_the_disk(tmp_path):
-    """A server killed in a rewrite leaves a copy of rows in a file that it never reads again."""
+    """A server that is killed in a rewrite leaves a copy of rows; the next start deletes it."""
     rows = os.urandom(100_000)
     store = EmbeddedStore(tmp_path)
     store.start()
@@ -81,7 +81,7 @@ def test_what_a_killed_rewrite_held_leaves_the_disk(tmp_path):
 
 
 def test_is_durable_and_private(tmp_path):
-    """It syncs at every write, evicts nothing, and listens on a socket only its owner may use."""
+    """The store syncs every write, evicts nothing, and has a socket for its owner alone."""
     with EmbeddedStore(tmp_path) as store:
         with _client(store) as client:
             assert client.config_get("appendonly") == {"appendonly": "yes"}
@@ -93,7 +93,7 @@ def test_is_durable_and_private(tmp_path):
 
 
 def test_second_on_the_same_directory_is_refused(tmp_path):
-    """A directory in use is refused with its holder's process id."""
+    """A directory in use is refused, with the process id of its user."""
     with (
         EmbeddedStore(tmp_path),
         pytest.raises(DirectoryInUse, match=rf"in use .*process {os.getpid()}"),
@@ -102,7 +102,7 @@ def test_second_on_the_same_directory_is_refused(tmp_path):
 
 
 def test_directory_that_cannot_be_is_refused_clearly(tmp_path):
-    """A file in its place, or on the way to it, is said in one sentence."""
+    """A file in the place of the directory or of a parent is reported in one sentence."""
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(StoreFailed, match="cannot be used"):
@@ -110,7 +110,7 @@ def test_directory_that_cannot_be_is_refused_clearly(tmp_path):
 
 
 def test_long_directory_gets_a_short_socket(tmp_path):
-    """A path too long for a unix socket works all the same, and leaves nothing behind."""
+    """A path that is too long for a unix socket works, and leaves nothing behind."""
     store = EmbeddedStore(tmp_path / ("long" * 30))
     with store, _client(store) as client:
         assert client.ping()
@@ -119,14 +119,14 @@ def test_long_directory_gets_a_short_socket(tmp_path):
 
 
 def test_too_long_everywhere_is_refused_clearly(tmp_path, monkeypatch):
-    """Where no short path exists, the error says what to change."""
+    """If no short path exists, the error says what to change."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("long" * 30)))
     with pytest.raises(StoreFailed, match="choose a shorter --data-dir"):
         EmbeddedStore(tmp_path / ("long" * 30))
 
 
 def test_failure_to_start_says_why(tmp_path, monkeypatch):
-    """A server that ends while starting is reported with its own words."""
+    """If the server exits while it starts, its own message is reported."""
     monkeypatch.setattr(embedded_store, "find_server", lambda: ("ls", "--no-such-option"))
     store = EmbeddedStore(tmp_path)
     with pytest.raises(StoreFailed, match="no-such-option"):
@@ -147,7 +147,7 @@ def test_redis_on_path_is_the_second_choice(tmp_path, monkeypatch):
 
 
 def test_dies_with_a_killed_parent(tmp_path):
-    """Killing the parent with -9 ends the server, and its directory can be used at once."""
+    """If the parent is killed with -9, the server ends and its directory is free at once."""
     holder = subprocess.Popen(
         [sys.executable, "-c", _HOLDER, str(tmp_path)], stdout=subprocess.PIPE
     )
@@ -155,7 +155,7 @@ def test_dies_with_a_killed_parent(tmp_path):
         server = int(holder.stdout.readline())
         assert process_table.alive(server)
         holder.send_signal(signal.SIGKILL)
-    # No pause: what is still shutting down is waited for, not raced with.
+    # No pause: the start must wait until the old server has ended.
     with EmbeddedStore(tmp_path) as store, _client(store) as client:
         assert client.ping()
     wait_for(lambda: not process_table.alive(server))
@@ -163,14 +163,14 @@ def test_dies_with_a_killed_parent(tmp_path):
 
 @pytest.mark.parametrize("name", ["a#b", "a?b=c", "50%20", "with space", "größe", 'quo"te'])
 def test_any_folder_will_do(tmp_path, name):
-    """The address of the store is a URL, whatever the folder is called."""
+    """A folder of any name works, though the store's address is a URL."""
     with EmbeddedStore(tmp_path / name) as store, _client(store) as client:
         assert client.ping()
         assert str(client.connection_pool.connection_kwargs["path"]) == str(store.socket)
 
 
 def test_other_users_read_nothing(tmp_path):
-    """Log, socket and folder are for their owner alone, though others may read what holds them."""
+    """Only the owner can read log, socket and folder, even if others can read the parent."""
     tmp_path.chmod(0o755)
     with EmbeddedStore(tmp_path) as store, _client(store) as client:
         client.set("kept", "yes")
@@ -181,7 +181,7 @@ def test_other_users_read_nothing(tmp_path):
 
 @pytest.mark.parametrize("lost", ["appendonly.aof.manifest", "appendonly.aof.1.incr.aof"])
 def test_half_a_backup_is_refused(tmp_path, lost):
-    """A store never starts empty where files of an earlier one are left."""
+    """If files of an earlier store are there, a store never starts empty."""
     with EmbeddedStore(tmp_path) as store, _client(store) as client:
         client.set("kept", "yes")
     folder = tmp_path / "store" / "appendonlydir"
@@ -191,7 +191,7 @@ def test_half_a_backup_is_refused(tmp_path, lost):
 
 
 def test_a_snapshot_alone_is_refused(tmp_path):
-    """The server would not read it, and start empty."""
+    """A snapshot without the other file is refused, because the server would ignore it."""
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "dump.rdb").write_bytes(b"REDIS0011")
     with pytest.raises(StoreFailed, match="is a snapshot"):
@@ -199,9 +199,9 @@ def test_a_snapshot_alone_is_refused(tmp_path):
 
 
 def test_a_process_id_is_no_identity(tmp_path):
-    """The lock decides: a second container with the same process id disturbs nobody's store."""
+    """The lock decides: another container with the same process id does not disturb the store."""
     with EmbeddedStore(tmp_path) as store, _client(store) as client:
-        # The holder's process id as another container sees it: of nobody there.
+        # The holder's process id as another container sees it: no such process there.
         (tmp_path / "lock").write_text("4194303 other-container")
         with pytest.raises(DirectoryInUse, match="process 4194303 on other-container"):
             EmbeddedStore(tmp_path).start()
@@ -210,7 +210,7 @@ def test_a_process_id_is_no_identity(tmp_path):
 
 
 def test_a_lock_file_of_somebody_else_is_left_alone(tmp_path):
-    """A directory with a file `lock` that is not ours is no data directory."""
+    """A directory with a foreign file `lock` is refused as a data directory."""
     (tmp_path / "lock").write_text("dear diary")
     with pytest.raises(StoreFailed, match="is not ours"):
         EmbeddedStore(tmp_path).start()

@@ -1,4 +1,4 @@
-"""The folder of metrics: always a supervisor's own, and nothing else is ever removed."""
+"""The folder of metrics belongs to one supervisor, and no foreign file is removed."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from service.processes.metrics_folder import MetricsFolder
 
 
 def test_goes_with_its_files_and_with_nothing_else(tmp_path: Path) -> None:
-    """What the API processes left is removed, whatever else lies there or beside it stays."""
+    """Files of API processes are removed; all other files stay, in the folder and beside it."""
     (tmp_path / "notes.db").touch()
     (tmp_path / "counter_1.db").touch()
     folder = MetricsFolder(tmp_path)
@@ -22,7 +22,7 @@ def test_goes_with_its_files_and_with_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_stranger_s_file_stays(tmp_path: Path) -> None:
-    """A file that is not of ours keeps the folder alive."""
+    """A folder with a foreign file is not removed."""
     folder = MetricsFolder(tmp_path)
     assert folder.path is not None
     for name in ("anamnesis-0-notes.db", "anamnesis-x-total.names"):
@@ -32,7 +32,7 @@ def test_a_stranger_s_file_stays(tmp_path: Path) -> None:
 
 
 def test_two_supervisors_have_a_folder_each(tmp_path: Path) -> None:
-    """The second does not take the first one's for one that was left behind."""
+    """A second supervisor does not treat the first one's folder as left behind."""
     first, second = MetricsFolder(tmp_path), MetricsFolder(tmp_path)
     assert first.path is not None
     assert first.path != second.path
@@ -42,7 +42,7 @@ def test_two_supervisors_have_a_folder_each(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_supervisor_left_is_removed(tmp_path: Path) -> None:
-    """Folders that nobody holds do not pile up."""
+    """Folders of killed supervisors are removed."""
     left = MetricsFolder(tmp_path)
     assert left.path is not None
     (left.path / "anamnesis-0-total.values").touch()
@@ -55,7 +55,7 @@ def test_what_a_killed_supervisor_left_is_removed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", [0, 1])
 def test_gauges_of_a_dead_process_go(tmp_path: Path, place: int) -> None:
-    """Those of the others stay, and so do all counters."""
+    """Gauges of a dead process are removed; those of others stay, and so do all counters."""
     folder = MetricsFolder(tmp_path)
     assert folder.path is not None
     for n in (0, 1):
@@ -69,7 +69,7 @@ def test_gauges_of_a_dead_process_go(tmp_path: Path, place: int) -> None:
 
 
 def test_a_parent_that_cannot_be_used_is_done_without(tmp_path: Path) -> None:
-    """The folder is then among the temporary files."""
+    """If the parent folder cannot be used, the folder is among the temporary files."""
     (tmp_path / "file").touch()
     folder = MetricsFolder(tmp_path / "file")
     assert folder.path is not None

@@ -1,4 +1,4 @@
-"""Supervision: children are restarted with patience, stopped in order, and share what they must."""
+"""Supervision: children are restarted after growing pauses and stopped in order."""
 
 import os
 import platform
@@ -30,7 +30,7 @@ def _child(code: str, *arguments: str, **how) -> Child:
 
 
 def test_pauses_grow_and_a_steady_life_forgets_them():
-    """What keeps ending is started ever more patiently, until it has lived long enough."""
+    """The pauses before restarts grow until a child has lived long enough."""
     now = [0.0]
     restarts = Restarts(clock=lambda: now[0])
     pauses = []
@@ -47,7 +47,7 @@ def test_pauses_grow_and_a_steady_life_forgets_them():
 
 
 def test_ended_child_is_started_again():
-    """A child that is killed comes back, under another process id."""
+    """A killed child is started again with another process id."""
     child = _child(_IDLE)
     first = child.start()
     child.running.kill()
@@ -59,7 +59,7 @@ def test_ended_child_is_started_again():
 
 
 def test_child_that_does_not_listen_is_killed(tmp_path):
-    """A child that ignores the polite signal is killed at the deadline."""
+    """A child that ignores SIGTERM is killed at the deadline."""
     child = _child(_STUBBORN, str(tmp_path / "ready"))
     pid = child.start()
     wait_for((tmp_path / "ready").exists)
@@ -68,7 +68,7 @@ def test_child_that_does_not_listen_is_killed(tmp_path):
 
 
 def test_child_has_its_own_group_but_our_session():
-    """Ctrl-C does not reach a child, and its niceness counts beside its siblings'."""
+    """Ctrl-C does not reach a child, and its niceness has an effect beside its siblings."""
     code = "import os, sys; sys.exit(os.getpgrp() != os.getpid() or os.getsid(0) == os.getpid())"
     child = _child(code, nice=1)
     child.start()
@@ -76,7 +76,7 @@ def test_child_has_its_own_group_but_our_session():
 
 
 def test_child_dies_with_its_parent():
-    """Killing a parent with -9 ends the children that it spawned."""
+    """If a parent is killed with -9, its children end."""
     code = (
         "import sys, time; from service.processes import spawn;"
         f"print(spawn.spawn([sys.executable, '-c', {_IDLE!r}]).pid, flush=True); time.sleep(60)"
@@ -89,7 +89,7 @@ def test_child_dies_with_its_parent():
 
 
 def test_taken_port_is_refused_by_name():
-    """A port in use is named in the message."""
+    """The message about a port in use names the port."""
     with _bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(StartupFailed, match=f"cannot listen on 127.0.0.1:{port}"):
@@ -98,7 +98,7 @@ def test_taken_port_is_refused_by_name():
 
 @pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")])
 def test_url_is_one_that_a_client_here_can_use(host, shown):
-    """The address shown is reachable, whatever is bound."""
+    """The shown address can be reached, whatever address is bound."""
     supervisor = Supervisor(Settings(), store=None, worker=False, announce=print)
     with _bind(host, 0) as supervisor.listener:
         port = supervisor.listener.getsockname()[1]
@@ -147,7 +147,7 @@ def test_the_threads_of_an_api_process_share_their_memory():
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("ignored", [True, False])
 def test_a_signal_that_was_to_be_ignored_stays_ignored(sig, ignored):
-    """Under `nohup` a terminal that goes away ends nothing; other signals ask for the end."""
+    """Under `nohup` a closed terminal ends nothing; other signals end the service."""
     asked = []
     before = signal.signal(sig, signal.SIG_IGN if ignored else signal.SIG_DFL)
     try:

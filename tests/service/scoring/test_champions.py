@@ -1,4 +1,4 @@
-"""What is loaded."""
+"""The loaded champions."""
 
 import pytest
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 
 
 def test_only_forward() -> None:
-    """An older generation or config never replaces a newer one; another incarnation does."""
+    """An older generation or config never replaces a newer one; a new detector's does."""
     held = Champions(2)
     assert held.install(champion(2))
     assert not held.install(champion(1))
@@ -24,7 +24,7 @@ def test_only_forward() -> None:
 
 
 async def test_before_a_champion(stored: Stored) -> None:
-    """An unknown name and a detector without a version are told apart."""
+    """An unknown name and a detector without a version give different errors."""
     held = Champions(2)
     with pytest.raises(UnknownDetector):
         held.serving("pump")
@@ -35,7 +35,7 @@ async def test_before_a_champion(stored: Stored) -> None:
 
 
 async def test_pins_are_few(stored: Stored) -> None:
-    """The pinned version used longest ago goes first."""
+    """If there are too many pins, the one that was not used for longest is unloaded."""
     held, detector = Champions(2), await stored.make()
     held.note(detector)
     for number in (1, 2):
@@ -48,7 +48,7 @@ async def test_pins_are_few(stored: Stored) -> None:
 
 
 async def test_pins_follow_the_detector(stored: Stored) -> None:
-    """A pinned version is judged by the policy of now and answers with the generation of now."""
+    """A pinned version uses the present policy and answers with the present generation."""
     held, detector = Champions(2), await stored.make()
     held.note(detector)
     before = held.pin(detector, 1, Loaded(versions()[0]))
@@ -62,7 +62,7 @@ async def test_pins_follow_the_detector(stored: Stored) -> None:
 
 
 async def test_forgetting(stored: Stored) -> None:
-    """Nothing of a deleted detector stays loaded."""
+    """Nothing of a deleted detector stays in memory."""
     held, detector = Champions(2), await stored.make()
     held.note(detector)
     held.pin(detector, 1, Loaded(versions()[0]))

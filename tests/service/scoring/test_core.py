@@ -20,7 +20,7 @@ from tests.service.trained import champion, versions
 
 
 class Notes:
-    """Remembers what it is told."""
+    """Remembers what the core reports."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, int, int]] = []
@@ -48,7 +48,7 @@ def body(X: np.ndarray) -> bytes:
 
 
 def test_a_turn_is_isolated_by_request(champions: Champions) -> None:
-    """Requests judged together get what they get alone, whatever is wrong with their company."""
+    """Requests that are judged together get the same answers as alone, whatever the others are."""
     rng = np.random.default_rng(0)
     requests = []
     for n in (1, 3, 2, 5):
@@ -80,7 +80,7 @@ def test_a_turn_is_isolated_by_request(champions: Champions) -> None:
 def test_a_breaking_model_breaks_its_request_only(
     champions: Champions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An unexpected error is a 500 without words of its own, for that request alone."""
+    """An unexpected error is a 500 without details, for its own request alone."""
     broken = champion(1, name="broken")
     champions.install(broken)
     kind = type(broken.version)
@@ -101,7 +101,7 @@ def test_a_breaking_model_breaks_its_request_only(
 
 
 def test_one_champion_for_one_request(champions: Champions) -> None:
-    """A swap between parsing and judging does not mix versions."""
+    """A swap between parsing and judging does not mix two versions."""
     scoring = Scoring(champions)
     X = np.zeros((1, 3), np.float32)
     reply = orjson.loads(scoring.score(ScoreRequest("pump", body(X))).body)
@@ -120,12 +120,12 @@ def test_one_champion_for_one_request(champions: Champions) -> None:
     ],
 )  # fmt: skip
 def test_accept(accept: str | None, octets: bool) -> None:
-    """The binary answer is for whoever prefers it."""
+    """The answer is binary only for clients that prefer it."""
     assert wants_octets(accept) is octets
 
 
 def test_query() -> None:
-    """What is not ours is ignored."""
+    """Unknown parameters are ignored."""
     assert parse_query("") == (None, None, True, ByName())
     assert parse_query("a=1&version=3&explain=2&record=false") == (3, 2, False, ByName())
     by = ByName(time="when", source="machine", id="n", drop=("a", "b"), extra=True)
@@ -134,7 +134,7 @@ def test_query() -> None:
 
 
 def test_too_many_attributions(champions: Champions) -> None:
-    """An answer has a bound on its attributions."""
+    """The number of attributions in an answer is bounded."""
     X = np.zeros((70_000, 3), "<f4").tobytes()
     reply = Scoring(champions).score(ScoreRequest("pump", X, OCTETS, query="explain=3"))
     assert reply.status == 422
@@ -152,7 +152,7 @@ def test_too_many_attributions(champions: Champions) -> None:
     ],
 )  # fmt: skip
 def test_company_changes_no_answer(champions: Champions, nasty: bytes) -> None:
-    """What is wrong with a body is said in the same words, whoever else is asking."""
+    """An error in a body has the same text, whichever requests are judged with it."""
     good = body(np.ones((1, 3)))
     company = [ScoreRequest("pump", good), ScoreRequest("pump", nasty), ScoreRequest("pump", good)]
     alone = Scoring(champions, ()).score(ScoreRequest("pump", nasty))
@@ -163,7 +163,7 @@ def test_company_changes_no_answer(champions: Champions, nasty: bytes) -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 64, 65, 300])
 def test_gathered_answers_are_written_the_same(champions: Champions, n: int) -> None:
-    """Rows put together are answered byte by byte as rows that came alone."""
+    """Answers to joined rows are byte for byte those to single requests."""
     X = np.random.default_rng(n).normal(size=(n, 3)).astype(np.float32)
     X[0] *= 1e30
     serving = champions.serving("pump")
@@ -174,14 +174,14 @@ def test_gathered_answers_are_written_the_same(champions: Champions, n: int) -> 
 def test_what_is_too_large_for_company_is_read_once(
     champions: Champions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Alone, where there is more room: not first to see whether it fits."""
+    """A body that is too large to share a turn is read only once."""
     monkeypatch.setattr(payload, "packed", lambda *_: pytest.fail("read"))
     large = body(np.zeros((2**17, 3), np.float32))
     assert list(gather(champions, [ScoreRequest("pump", large)])) == []
 
 
 def test_null_is_scored_once_the_detector_imputes(champions: Champions) -> None:
-    """422 under `refuse`; finite numbers under `impute`, and the observed row as ever."""
+    """Null is 422 under `refuse`; under `impute` it is scored, and full rows as before."""
     request = ScoreRequest("pump", b'{"vectors": [[0.1, null, 0.2], [0.1, 0.3, 0.2]]}')
     assert Scoring(champions).score(request).status == 422
     refusing = champion(1, generation=2)

@@ -1,4 +1,4 @@
-"""What is judged in the event loop follows from what judging was measured to cost."""
+"""The measured cost of judging decides what is judged in the event loop."""
 
 import pytest
 
@@ -20,12 +20,12 @@ from service.scoring.vectors import JSON, NPY, OCTETS
 def test_rows_are_those_that_fit_the_budget(
     monkeypatch: pytest.MonkeyPatch, lone: float, more: float, rows: int, most_tried: int
 ) -> None:
-    """Few rows are tried first, so that a costly score is not asked for many."""
+    """Few rows are tried first, so that a costly score is not computed for many."""
     tried = []
 
     def timed(judge: object, n: int) -> float:
         tried.append(n)
-        accident = 1.0 if len(tried) == 1 else 0.0  # another process had the processor
+        accident = 1.0 if len(tried) == 1 else 0.0  # another process had the processor in between
         return accident + lone + more * (n - 1)
 
     monkeypatch.setattr(cost, "_timed", timed)
@@ -36,7 +36,7 @@ def test_rows_are_those_that_fit_the_budget(
 
 
 def test_bounds_follow_from_rows_and_media_type() -> None:
-    """A type whose numbers may be shorter has the lower bound, and nothing fits no rows."""
+    """A type whose numbers can be shorter has the lower bound; zero rows give zero bytes."""
     bounds = inline_bounds(dimension=10, rows=100)
     assert (bounds.json, bounds.octets, bounds.npy) == (12_000, 4000, 1000)
     assert fits_inline(OCTETS, 4000, bounds)

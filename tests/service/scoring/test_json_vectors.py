@@ -1,4 +1,4 @@
-"""Two readers of JSON that must not differ: the fast one, and the one that says what is wrong."""
+"""The two readers of JSON give the same results: the fast one, and the one that names errors."""
 
 import random
 
@@ -38,7 +38,7 @@ TAILS = st.sampled_from(
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    """Draw what is nearly a matrix of JSON: rows of about one width, now and then something odd."""
+    """Draw a body that is almost a matrix in JSON, with rows of about the same width."""
     width = draw(st.integers(1, 4))
     space = draw(SPACE)
     odd = draw(st.booleans())
@@ -54,7 +54,7 @@ def bodies(draw: st.DrawFn) -> bytes:
 
 
 def outcome(body: bytes, width: int | None) -> object:
-    """Return the matrix as bytes with its shape, or everything that the problem says."""
+    """Return the matrix as bytes with its shape, or the whole problem."""
     try:
         X = json_vectors.read(body, width)
     except BadVectors as problem:
@@ -64,7 +64,7 @@ def outcome(body: bytes, width: int | None) -> object:
 
 
 def alike(body: bytes, width: int | None, patch: pytest.MonkeyPatch, piece: int) -> None:
-    """Fail where the two readers differ over `body`, read in pieces of `piece` bytes."""
+    """Fail if the two readers differ on `body`, read in pieces of `piece` bytes."""
     with patch.context() as patched:
         patched.setattr(json_vectors, "PIECE", piece)
         fast = outcome(body, width)
@@ -74,7 +74,7 @@ def alike(body: bytes, width: int | None, patch: pytest.MonkeyPatch, piece: int)
 
 @pytest.fixture(scope="module")
 def patch() -> pytest.MonkeyPatch:
-    """Return a patch that outlives the examples of one test."""
+    """Return a patch that lasts for all examples of one test."""
     return pytest.MonkeyPatch()
 
 
@@ -91,12 +91,12 @@ def patch() -> pytest.MonkeyPatch:
 def test_the_fast_reader_changes_nothing(
     patch: pytest.MonkeyPatch, body: bytes, width: int | None, piece: int
 ) -> None:
-    """Matrices to the last bit, problems to the last word, whole and in pieces."""
+    """Both readers give the same matrices bit for bit, and the same problems, also in pieces."""
     alike(body, width, patch, piece)
 
 
 def test_any_damage_is_read_alike(patch: pytest.MonkeyPatch) -> None:
-    """Bytes lost, added, changed, repeated: both readers say the same."""
+    """If bytes are lost, added, changed or repeated, both readers give the same result."""
     rng = random.Random(0)
     whole = b'{"vectors": [[0.5, -1e3, 7], [1, 2, 3], [4.25, 5, 6e-1], [7, 8, 9]]}'
     for _ in range(4000):
@@ -111,7 +111,7 @@ def test_any_damage_is_read_alike(patch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_fast_reader_is_used() -> None:
-    """What is right does not reach the slow reader: else nothing here compares anything."""
+    """A valid body never reaches the slow reader; otherwise these tests would compare nothing."""
     assert json_vectors.QUICK
     X = json_vectors.quick(b' {"vectors" : [[1, 2.5],\n[-3e2, 4]]} ', 2, whole=True)
     assert X is not None

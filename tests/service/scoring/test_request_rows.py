@@ -1,4 +1,4 @@
-"""Rows by name, with times and sources, in every type that carries them, through to the answer."""
+"""Rows by name, with times and sources, in every content type that has them."""
 
 import gzip
 import io
@@ -44,7 +44,7 @@ def served(name: str, version: Version) -> Champion:
 
 @pytest.fixture(scope="module")
 def champions() -> Champions:
-    """Return three loaded champions: by name, one with gaps, and one with a context."""
+    """Return three loaded champions: one by name, one with gaps, one with a context."""
     held = Champions(2)
     named = Config(columns=COLUMNS, score="elbo", model=MODEL)
     held.install(served("named", train(None, LEARNED, named)))
@@ -58,7 +58,7 @@ def champions() -> Champions:
 
 
 class Notes:
-    """Remembers the rows that it is told of."""
+    """Remembers the rows that it gets."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, RowLabels]] = []
@@ -81,7 +81,7 @@ def ask(
 
 
 def records(X: np.ndarray = ROWS) -> list[dict[str, Any]]:
-    """Return the rows by name, in another order than the detector's."""
+    """Return the rows by name, in another order than the detector's columns."""
     return [
         {"valve": bool(valve), "speed": float(speed), "temp": float(temp)}
         for speed, temp, valve in X
@@ -89,7 +89,7 @@ def records(X: np.ndarray = ROWS) -> list[dict[str, Any]]:
 
 
 def table(X: np.ndarray = ROWS) -> str:
-    """Return the rows as CSV, with columns beside those of the detector."""
+    """Return the rows as CSV, with more columns than the detector's."""
     lines = ["when,valve,machine,speed,note,temp"]
     for at, (speed, temp, valve) in zip(TIMES, X, strict=False):
         lines.append(f'{at},{"true" if valve else "no"},a,{speed!s},"x, y",{temp!s}')
@@ -127,7 +127,7 @@ BODIES = [
 
 @pytest.mark.parametrize(("kind", "body", "query"), BODIES)
 def test_rows_by_name_score_as_the_same_rows_by_position(champions, kind, body, query):
-    """In every type, whatever the order of the columns."""
+    """Rows by name score as by position, in every content type and order of columns."""
     status, by_position = ask(champions, "named", {"vectors": ROWS.tolist()})
     assert status == 200
     status, by_name = ask(champions, "named", body, kind, query)
@@ -182,7 +182,7 @@ REFUSED: list[tuple[str, Any, str, int | None, int | None, str]] = [
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_does_not_fit_is_named(champions, case):
-    """422 with row and column, naming columns and repeating no value."""
+    """A row that does not fit is 422 with row and column, and without a value."""
     kind, body, query, row, column, said = case
     status, problem = ask(champions, "named", body, kind, query)
     assert status == 422, problem
@@ -194,14 +194,14 @@ def test_what_does_not_fit_is_named(champions, case):
 
 @pytest.mark.parametrize("query", ["record=maybe", "extra=all", "time=a&time=b"])
 def test_a_query_that_says_nothing_sensible_is_refused(champions, query):
-    """422 naming the parameter."""
+    """A wrong query is 422 with the parameter's name."""
     status, problem = ask(champions, "named", {"vectors": ROWS.tolist()}, query=query)
     assert status == 422
     assert query.partition("=")[0] in problem["detail"]
 
 
 def test_a_blank_is_scored_on_what_was_observed_where_the_detector_takes_gaps(champions):
-    """In JSON, CSV and by position alike."""
+    """In JSON, CSV and by position, a blank is missing if the detector takes gaps."""
     gap = ROWS[:1].copy()
     gap[0, 1] = np.nan
     answers = [
@@ -214,7 +214,7 @@ def test_a_blank_is_scored_on_what_was_observed_where_the_detector_takes_gaps(ch
 
 
 def test_plain_records_are_judged_together_with_arrays(champions):
-    """They get what they get alone, and are told to recorders as one turn."""
+    """Records are judged in one turn with arrays, and get the same answers as alone."""
     notes = Notes()
     arrays, named = ({"vectors": ROWS[:2].tolist()}, {"records": records(ROWS[2:5])})
     bodies = [json.dumps(one).encode() for one in (arrays, named, {"records": []}, named)]
@@ -228,7 +228,7 @@ def test_plain_records_are_judged_together_with_arrays(champions):
 
 
 def test_recorders_are_told_when_whose_and_which(champions):
-    """Times, sources and ids arrive with the rows that they are of."""
+    """Recorders get times, sources and ids with their rows."""
     notes = Notes()
     sources = ["a", "b"] * 6
     ids = [f"row {i}" for i in range(12)]
@@ -241,7 +241,7 @@ def test_recorders_are_told_when_whose_and_which(champions):
 
 
 def test_a_request_that_is_not_to_be_recorded_is_told_to_nobody(champions):
-    """The answer is the same."""
+    """A request that is not recorded gets the same answer, and recorders get nothing."""
     notes = Notes()
     body = {"records": records()}
     status, quiet = ask(champions, "named", body, query="record=false", notes=(notes,))
@@ -251,7 +251,7 @@ def test_a_request_that_is_not_to_be_recorded_is_told_to_nobody(champions):
 
 
 def test_rows_without_enough_context_are_warming(champions):
-    """Their entries are null in all four columns; the others are scored on what is derived."""
+    """Rows without a full context are null in all four columns; the others are scored."""
     notes = Notes()
     status, found = ask(champions, "timed", {"vectors": ROWS.tolist()}, notes=(notes,))
     assert status == 200
@@ -266,7 +266,7 @@ def test_rows_without_enough_context_are_warming(champions):
 
 
 def test_context_rows_are_judged_for_nothing(champions):
-    """The last row gets the same answer alone with its context as within its history."""
+    """The last row gets the same answer with only its context as in the whole history."""
     notes = Notes()
     whole = ask(champions, "timed", {"vectors": ROWS.tolist()})[1]
     some = ROWS[-OVER - 1 :].tolist()
@@ -278,7 +278,7 @@ def test_context_rows_are_judged_for_nothing(champions):
 
 
 def test_late_rows_have_a_state_of_their_own(champions):
-    """A row not newer than the one before it of its source is not judged."""
+    """A row that is not newer than the previous one of its source is late, and not judged."""
     times = TIMES.copy()
     times[8] = times[7]
     body = {"vectors": ROWS.tolist(), "timestamps": times.tolist()}
@@ -288,7 +288,7 @@ def test_late_rows_have_a_state_of_their_own(champions):
 
 
 def test_the_binary_answer_has_nan_and_255_for_rows_that_are_not_judged(champions):
-    """Verdict 255, and NaN in scores, p-values and severities."""
+    """A row that is not judged has verdict 255, and NaN in scores, p-values and severities."""
     body = {"vectors": ROWS.tolist()}
     _, data = ask(champions, "timed", body, accept=OCTETS)
     floats = np.frombuffer(data[: 3 * 12 * 4], "<f4").reshape(3, 12)
@@ -300,7 +300,7 @@ def test_the_binary_answer_has_nan_and_255_for_rows_that_are_not_judged(champion
 
 
 def test_only_rows_that_are_warming_is_an_answer_too(champions):
-    """A first row has no context; nothing is recorded of it."""
+    """If all rows lack their context the answer is 200, and nothing is recorded."""
     notes = Notes()
     body = {"vectors": ROWS[:1].tolist()}
     status, found = ask(champions, "timed", body, query="explain=2", notes=(notes,))
@@ -310,7 +310,7 @@ def test_only_rows_that_are_warming_is_an_answer_too(champions):
 
 
 def test_attributions_name_the_columns_of_the_client(champions):
-    """Whether a value or its deviation is odd: by column, with what was seen and expected."""
+    """An attribution names the client's column, with value and expected value."""
     X = ROWS.copy()
     X[-1, 1] = 60.0
     found = ask(champions, "timed", {"vectors": X.tolist()}, query="explain=3")[1]
@@ -322,7 +322,7 @@ def test_attributions_name_the_columns_of_the_client(champions):
 
 
 def test_normal_rows_are_derived_before_they_are_kept():
-    """What cannot be learned is counted by its state."""
+    """Normal rows are derived before they are stored; rows that cannot be are counted by state."""
     config = Config(columns=COLUMNS, context=Context(over=OVER))
     body = json.dumps({"records": records(), "context_rows": 2}).encode()
     rows = normal_rows(JSON, body, config, ByName()).model
@@ -333,7 +333,7 @@ def test_normal_rows_are_derived_before_they_are_kept():
 
 
 def test_a_normal_row_may_have_gaps_in_half_of_it():
-    """Where the detector takes gaps; with less of it there, a row says too little."""
+    """If the detector takes gaps, a normal row may lack half of its values, and no more."""
     config = Config(columns=COLUMNS, missing="impute")
     one_gap = json.dumps({"records": [records()[0] | {"temp": None}]}).encode()
     rows = normal_rows(JSON, one_gap, config, ByName()).model
@@ -345,7 +345,7 @@ def test_a_normal_row_may_have_gaps_in_half_of_it():
 
 
 def test_an_unnamed_detector_says_what_rows_by_name_need(champions):
-    """Names are given in the config."""
+    """For a detector without names, rows by name are refused with advice."""
     nameless = Config(dimension=3)
     for kind, body in ((JSON, b'{"records": [{"a": 1}]}'), (CSV, b"a\n1"), (NDJSON, b"{}")):
         with pytest.raises(Problem, match="give `columns`"):
@@ -353,11 +353,11 @@ def test_an_unnamed_detector_says_what_rows_by_name_need(champions):
 
 
 def test_a_body_that_is_compressed_is_not_guessed(champions):
-    """CSV is text."""
+    """A compressed body is not decompressed: CSV must be text."""
     assert ask(champions, "named", gzip.compress(table().encode()), CSV)[0] == 422
 
 
 def test_model_rows_are_all_rows_without_a_context():
-    """`states` is there only where the config has a reason for it."""
+    """Without a context all rows are model rows; `states` exists only if the config needs it."""
     rows = normal_rows(JSON, b'{"vectors": [[1, 2]]}', Config(), ByName()).model
     assert rows == ModelRows(rows.X, RowLabels(), None)

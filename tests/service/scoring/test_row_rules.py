@@ -1,4 +1,4 @@
-"""Rules for rows: what is off is not judged, and a deviation that does not count is ignored."""
+"""Rules for rows: rows with the machine off, and deviations that do not count."""
 
 import json
 from typing import Any
@@ -31,7 +31,7 @@ OVER = 3
 
 @pytest.fixture(scope="module")
 def versions():
-    """Return a version that judges rows alone, and one that judges them by a context."""
+    """Return a version that judges rows alone, and one with a context."""
     model = Model(epochs=10, hidden=(8,), latent=2)
     plain = Config(columns=COLUMNS, model=model)
     timed = Config(columns=COLUMNS, model=model, context=Context(over=OVER))
@@ -40,7 +40,7 @@ def versions():
 
 
 def ask(version, rows, **rules: Any) -> tuple[dict[str, Any], list[int]]:
-    """Return the answer to rows under rules, and how many rows recorders were told of."""
+    """Return the answer to rows under rules, and the number of rows that recorders got."""
     told = []
 
     class Notes:
@@ -70,7 +70,7 @@ OFF = {"column": "running", "in": [False]}
 
 
 def test_rows_that_are_off_are_not_judged_nor_told(versions):
-    """Null in all columns, whatever the row holds."""
+    """A row with the machine off is null in all columns, and is not recorded."""
     found, told = ask(versions["plain"], [GOOD, [0.0, 0.0, 0.0], GOOD], off=OFF)
     assert found["states"] == ["scored", "off", "scored"]
     assert [score is None for score in found["scores"]] == [False, True, False]
@@ -78,7 +78,7 @@ def test_rows_that_are_off_are_not_judged_nor_told(versions):
 
 
 def test_rows_that_are_off_are_not_learned():
-    """The answer counts them."""
+    """Rows with the machine off are not learned, and the answer counts them."""
     config = parse({"columns": [{"name": c.name, "type": c.type} for c in COLUMNS], "off": OFF})
     body = json.dumps({"vectors": [GOOD, [0.0, 0.0, 0.0]]}).encode()
     rows = normal_rows(JSON, body, config, ByName(), config.rules).model
@@ -102,7 +102,7 @@ COOL_WITHOUT_FLOW = [20.0, 2.0, 1.0]
     ],
 )
 def test_an_anomaly_by_what_does_not_count_is_ignored(versions, kind, rule, states):
-    """It keeps its numbers; one with another cause beside it stays an anomaly."""
+    """An anomaly by a column that does not count is ignored; with another cause it is not."""
     rules = {} if rule is None else {"ignore": [rule]}
     for row, state in zip((COOL, HOT, COOL_WITHOUT_FLOW), states, strict=True):
         found, _ = ask(versions[kind], [GOOD] * OVER + [row], **rules)
@@ -113,7 +113,7 @@ def test_an_anomaly_by_what_does_not_count_is_ignored(versions, kind, rule, stat
 
 
 def test_a_detector_without_rules_has_no_states(versions):
-    """Its answer is as it always was."""
+    """The answer of a detector without rules has no states."""
     assert "states" not in ask(versions["plain"], [GOOD])[0]
 
 
@@ -129,13 +129,13 @@ def test_a_detector_without_rules_has_no_states(versions):
     ],
 )
 def test_rules_that_say_nothing_are_refused(rules, said):
-    """422 naming the field."""
+    """A rule that can never apply is 422 with the field's name."""
     with pytest.raises(Unprocessable, match=said):
         parse(rules)
 
 
 def test_a_rule_is_of_a_column_of_the_detector():
-    """And a config with rules is read back as it was written."""
+    """A rule must name a column of the detector; a config with rules is read back equal."""
     config = parse({"features": ["a"], "off": {"column": "a", "in": [0, True]},
                     "ignore": [{"column": "a", "below": 2.5}]})  # fmt: skip
     check_rules(config)

@@ -1,4 +1,4 @@
-"""Bodies in another encoding than UTF-8 are told from bodies that are no JSON."""
+"""A body in another encoding than UTF-8 is distinguished from one that is not JSON."""
 
 import codecs
 
@@ -22,7 +22,7 @@ TEXT = '{"vectors": [[1.0, 2.0]]}'
     ],
 )
 def test_another_encoding_is_named(body, words):
-    """The answer says what to send instead."""
+    """The answer names the encoding and says what to send instead."""
     assert words in (foreign_encoding(body) or "")
     with pytest.raises(BadVectors, match=words):
         json_vectors.read(body, 2)
@@ -30,5 +30,5 @@ def test_another_encoding_is_named(body, words):
 
 @pytest.mark.parametrize("body", [TEXT.encode(), b"", b"{", b"\0\0", "ä".encode(), b"[1]"])
 def test_other_bodies_are_left_to_the_reader(body):
-    """UTF-8, and what is no text at all."""
+    """UTF-8 and bytes that are no text are left to the reader."""
     assert foreign_encoding(body) is None

@@ -21,7 +21,7 @@ def parse(body: bytes, dimension: int | None = None) -> np.ndarray:
 
 
 def outcome(kind: str, body: bytes, dimension: int | None) -> int:
-    """Return the status of the problem, 200 for a finite matrix."""
+    """Return the status of the problem, or 200 for a finite matrix."""
     try:
         X = payload.matrix(kind, body, dimension)
     except Problem as problem:
@@ -35,7 +35,7 @@ def outcome(kind: str, body: bytes, dimension: int | None) -> int:
     )
 )
 def test_round_trip(rows: list[list[float]]) -> None:
-    """What was written as JSON is read back to the last bit."""
+    """JSON is read back bit for bit."""
     X = np.array(rows, np.float32)
     found = parse(json.dumps({"vectors": X.tolist()}).encode())
     assert found.dtype == np.float32
@@ -45,13 +45,13 @@ def test_round_trip(rows: list[list[float]]) -> None:
 
 @given(st.binary(max_size=200), st.sampled_from(payload.BUILT), st.sampled_from([None, 1, 3]))
 def test_any_bytes(body: bytes, kind: str, dimension: int | None) -> None:
-    """Whatever bytes come, there is a finite matrix or a problem of the client's."""
+    """Any bytes give a finite matrix or a problem with the client's request."""
     assert outcome(kind, body, dimension) in {200, 413, 415, 422}
 
 
 @given(st.text(alphabet='{}[]"vectors:,0123456789.eE-+NaInfity \\ud', max_size=60))
 def test_almost_json(text: str) -> None:
-    """Whatever resembles a body is a finite matrix or a problem of the client's."""
+    """An almost valid body gives a finite matrix or a problem with the client's request."""
     for body in (text, '{"vectors":' + text, '{"vectors":[[1,' + text):
         sent = body.encode("utf-8", "surrogatepass")
         assert outcome(payload.JSON, sent, None) in {200, 422}
@@ -65,7 +65,7 @@ def big(rows: int = 20_000) -> bytes:
 
 
 def test_large_bodies_are_read_in_pieces() -> None:
-    """Pieces make one matrix, whether the dimension is known or not."""
+    """Pieces make one matrix, whether or not the dimension is known."""
     for dimension in (None, 8):
         X = parse(big(), dimension)
         assert X.shape == (20_000, 8)
@@ -75,7 +75,7 @@ def test_large_bodies_are_read_in_pieces() -> None:
 @pytest.mark.parametrize("piece", [0, 1, 2])
 @pytest.mark.parametrize("bad", [b"NaN", b'"x"', b"1e99", b"true", b"[1]"])
 def test_large_bodies_are_located_too(piece: int, bad: bytes) -> None:
-    """Row and column count from the beginning of the request, not of a piece."""
+    """Row and column are counted from the beginning of the request, not of a piece."""
     body = big()
     cells = body.split(b"0.125")
     cell = (piece * json_vectors.PIECE // 64) * 8 + 5
@@ -102,7 +102,7 @@ def test_bounds() -> None:
 
 
 def test_media_types() -> None:
-    """Parameters and case do not matter, and no content type is none of ours."""
+    """Parameters and case do not matter; a missing content type is refused."""
     for none in (None, "", "text/plain", "application/jsonp"):
         with pytest.raises(UnsupportedMedia):
             payload.media_type(none)
@@ -112,7 +112,7 @@ def test_media_types() -> None:
 
 @pytest.mark.parametrize("n", [2, 40_000])
 def test_null_and_nan_stand_for_what_was_not_observed_where_gaps_are_taken(n: int) -> None:
-    """As JSON in one piece and in many, and in both binary types; else they are wrong as ever."""
+    """If gaps are taken, null and NaN are missing values in JSON and both binary types."""
     X = np.tile(np.float32([[1, np.nan, 3], [4, 5, 6]]), (n // 2, 1))
     text = json.dumps({"vectors": X.tolist()}).replace("NaN", "null").encode()
     stream = io.BytesIO()
@@ -134,6 +134,6 @@ def test_null_and_nan_stand_for_what_was_not_observed_where_gaps_are_taken(n: in
     ['[["1", 2]]', "[[true, 2]]", "[[null, null]]", "[[NaN, 2]]", "[[null, 1e39]]", "[null]"],
 )
 def test_gaps_let_nothing_else_in(body: str) -> None:
-    """Only null, and never a whole row of it."""
+    """Other values than null are refused, and so is a row of only null."""
     with pytest.raises(BadVectors):
         payload.matrix(payload.JSON, f'{{"vectors": {body}}}'.encode(), 2, gaps=True)

@@ -1,4 +1,4 @@
-"""The audit trail: what is written, and that altering it shows."""
+"""The audit trail: its entries, and that changes of it are noticed."""
 
 import copy
 
@@ -24,12 +24,12 @@ async def trail(stored):
 
 
 def broken_at(entries):
-    """Return the number of the first of these documents that does not follow, or None."""
+    """Return the number of the first document that does not follow the one before, or None."""
     return broken(map(WrittenEntry.of, entries))
 
 
 async def test_every_change_is_written(stored):
-    """Who, what, from what to what, and why, in the order in which it happened."""
+    """Each entry has who, what, from what to what, and why, in the order of the changes."""
     await stored.learn()
     await stored.learn(good=False)
     await stored.quarantine.decide("pump", "v2", "discard", who="key:ada", why="a test run")
@@ -58,7 +58,7 @@ async def test_every_change_is_written(stored):
 
 
 async def test_retrainings_by_hand_are_written(stored):
-    """Who asked for them, from which state, with which weights; not those that are refused."""
+    """A retraining by hand has who, the state and the weights; a refused one has no entry."""
     with pytest.raises(Conflict):
         await stored.detectors.request_retrain("pump", who="key:ada")
     await stored.buffer.ingest("pump", matrix(40))
@@ -74,7 +74,7 @@ async def test_retrainings_by_hand_are_written(stored):
 
 
 async def test_labels_that_set_the_threshold_are_written(stored):
-    """From revision to revision; labels that only are kept change nothing yet."""
+    """Labels have an entry if they set the threshold, with the revisions."""
     labels_of, uid = LabelStore(stored.redis), (await stored.get()).uid
     labels = [Label("anomaly", matrix(1)[0])]
     await labels_of.add("pump", uid, labels, who="key:ada")
@@ -89,7 +89,7 @@ async def test_labels_that_set_the_threshold_are_written(stored):
 
 
 async def test_what_changes_nothing_is_not_written(stored):
-    """The same config again, the same champion again."""
+    """Setting the same config or the same champion writes no entry."""
     await stored.learn()
     before = await trail(stored)
     await stored.make()
@@ -98,7 +98,7 @@ async def test_what_changes_nothing_is_not_written(stored):
 
 
 async def test_a_trail_outlives_its_detector(stored):
-    """And goes on when one of the same name is made; alone it expires with the tombstone."""
+    """A trail continues if a detector of the same name is created; alone it expires."""
     await stored.detectors.delete("pump", who="key:ada")
     assert [e["action"] for e in await trail(stored)] == ["created", "deleted"]
     assert await stored.redis.ttl(Keys("pump").audit) > 0
@@ -108,7 +108,7 @@ async def test_a_trail_outlives_its_detector(stored):
 
 
 async def test_alterations_show(stored):
-    """A changed field, an entry left out, two exchanged."""
+    """A changed field, a missing entry and two exchanged entries are noticed."""
     for n in range(5):
         await stored.detectors.mute("pump", 60 + n / 3, f"ü {n}", "ada")
     entries = await trail(stored)
@@ -122,7 +122,7 @@ async def test_alterations_show(stored):
 
 
 async def test_a_trail_is_bounded_and_read_in_pages(stored, monkeypatch):
-    """What is left still verifies."""
+    """A trail is bounded and read in pages, and the entries that are left verify."""
     monkeypatch.setattr(audit_trail, "PAGE", 2)
     for n in range(6):
         await stored.detectors.mute("pump", 60, str(n), "ada")

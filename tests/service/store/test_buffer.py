@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_what_is_acknowledged_is_what_will_be_learned(stored):
-    """Batches come back whole, in order, with their ids, bit for bit."""
+    """Batches are read back whole, in order, with their ids, bit for bit."""
     first, second = matrix(40, seed=1), matrix(3, seed=2)
     a = await stored.buffer.ingest("pump", first, sender="ann")
     b = await stored.buffer.ingest("pump", second)
@@ -28,20 +28,20 @@ async def test_what_is_acknowledged_is_what_will_be_learned(stored):
 
 
 async def test_taking_changes_nothing(stored):
-    """Until a promotion, whoever asks gets the same experience."""
+    """Until a promotion every worker gets the same experience."""
     await stored.buffer.ingest("pump", matrix(40))
     assert (await stored.take()).last == (await stored.take()).last
     assert (await stored.get()).buffered == 40
 
 
 async def test_nothing_buffered_is_no_experience(stored):
-    """Neither for an empty buffer nor for a detector that is not there."""
+    """An empty buffer gives no experience, and neither does an unknown detector."""
     assert await stored.buffer.take("pump") is None
     assert await stored.buffer.take("other") is None
 
 
 async def test_a_hundred_equal_posts_under_one_key_are_stored_once(stored):
-    """Every one gets the first answer; only one was not a duplicate."""
+    """All posts get the first answer, and only one of them is not a duplicate."""
     posts = [stored.buffer.ingest("pump", matrix(40), idempotency_key="k") for _ in range(100)]
     answers = await asyncio.gather(*posts)
     assert {(a.batch_id, a.accepted, a.buffered) for a in answers} == {
@@ -52,7 +52,7 @@ async def test_a_hundred_equal_posts_under_one_key_are_stored_once(stored):
 
 
 async def test_a_duplicate_is_answered_though_the_buffer_is_full_and_the_data_learned(stored):
-    """A retry that comes late still stores nothing twice."""
+    """A late retry stores nothing, even if the buffer is full or the data is learned."""
     await stored.buffer.ingest("pump", matrix(40), idempotency_key="k")
     await stored.learn()
     full = Buffer(stored.redis, max_vectors=1)
@@ -61,7 +61,7 @@ async def test_a_duplicate_is_answered_though_the_buffer_is_full_and_the_data_le
 
 
 async def test_another_matrix_under_the_same_key_is_unprocessable(stored):
-    """Other values, and the same values in another shape."""
+    """Other values under the same key are 422, and so are the same values in another shape."""
     await stored.buffer.ingest("pump", matrix(4), idempotency_key="k")
     for other in (matrix(4, seed=1), matrix(4).reshape(3, 4)):
         with pytest.raises(Unprocessable, match="Idempotency-Key"):
@@ -70,7 +70,7 @@ async def test_another_matrix_under_the_same_key_is_unprocessable(stored):
 
 
 async def test_a_key_is_remembered_for_a_day_and_for_one_incarnation(stored, redis):
-    """A detector made anew under the same name has heard nothing yet."""
+    """A detector that is created again under the same name knows no earlier key."""
     await stored.buffer.ingest("pump", matrix(4), idempotency_key="k")
     assert 86_000 < await redis.ttl(Keys("pump").idempotency("k", "")) <= 86_400
     await stored.detectors.delete("pump")
@@ -80,7 +80,7 @@ async def test_a_key_is_remembered_for_a_day_and_for_one_incarnation(stored, red
 
 
 async def test_the_first_batch_fixes_the_dimension(stored):
-    """Another one is refused, and nothing of it is stored."""
+    """A batch of another dimension is refused, and nothing of it is stored."""
     await stored.buffer.ingest("pump", matrix(4, 3))
     assert (await stored.get()).dimension == 3
     with pytest.raises(BadVectors, match="3"):
@@ -89,7 +89,7 @@ async def test_the_first_batch_fixes_the_dimension(stored):
 
 
 async def test_of_first_batches_that_race_one_dimension_wins(stored):
-    """Every batch that was acknowledged has the detector's dimension."""
+    """Every acknowledged batch of a race has the detector's dimension."""
     posts = [stored.buffer.ingest("pump", matrix(2, d)) for d in (2, 3) * 10]
     answers = await asyncio.gather(*posts, return_exceptions=True)
     assert sum(isinstance(a, BadVectors) for a in answers) == 10
@@ -97,7 +97,7 @@ async def test_of_first_batches_that_race_one_dimension_wins(stored):
 
 
 async def test_the_bounds_count_vectors_and_bytes_parked_ones_included(stored):
-    """Beyond either the batch is refused as a whole."""
+    """Beyond either bound a batch is refused as a whole; parked vectors count."""
     await stored.learn(40, good=False)
     with pytest.raises(BufferFull, match="40 parked") as caught:
         await Buffer(stored.redis, max_vectors=50).ingest("pump", matrix(11))
@@ -109,7 +109,7 @@ async def test_the_bounds_count_vectors_and_bytes_parked_ones_included(stored):
 
 
 async def test_an_unknown_detector_takes_nothing(stored):
-    """Nor does one that was deleted since the request began."""
+    """An unknown detector is refused, and so is one that was deleted meanwhile."""
     with pytest.raises(UnknownDetector):
         await stored.buffer.ingest("other", matrix(4))
     await stored.detectors.delete("pump")
@@ -119,7 +119,7 @@ async def test_an_unknown_detector_takes_nothing(stored):
 
 
 async def test_an_experience_is_bounded_by_whole_batches(stored):
-    """The rest waits for the next one."""
+    """An experience ends with a whole batch; the rest waits for the next one."""
     small = Buffer(stored.redis, experience_max_vectors=100)
     for seed in range(5):
         await small.ingest("pump", matrix(40, seed=seed))
@@ -132,7 +132,7 @@ async def test_an_experience_is_bounded_by_whole_batches(stored):
 
 
 async def test_an_experience_is_never_too_small_to_learn(stored):
-    """A large batch behind a tiny one, or alone, passes the bound instead."""
+    """An experience always has enough vectors to learn, even if it exceeds the bound."""
     small = Buffer(stored.redis, experience_max_vectors=50)
     await small.ingest("pump", matrix(10))
     await small.ingest("pump", matrix(90))
@@ -140,7 +140,7 @@ async def test_an_experience_is_never_too_small_to_learn(stored):
 
 
 async def test_a_large_buffer_is_read_in_pieces(stored):
-    """More entries than one reading takes come back in order."""
+    """A buffer with more entries than one read takes comes in order."""
     rows = np.arange(2500 * 2, dtype=np.float32).reshape(2500, 2)
     for start in range(0, 2500, 50):
         posts = rows[start : start + 50]
@@ -152,7 +152,7 @@ async def test_a_large_buffer_is_read_in_pieces(stored):
 
 
 async def test_the_age_of_the_buffer_is_that_of_its_oldest_batch(stored):
-    """It is None when nothing waits, and moves on when the oldest is learned."""
+    """The age is that of the oldest batch that waits, or None."""
     assert (await stored.get()).buffer_oldest is None
     await stored.buffer.ingest("pump", matrix(40))
     oldest = (await stored.get()).buffer_oldest
@@ -168,7 +168,7 @@ async def test_the_age_of_the_buffer_is_that_of_its_oldest_batch(stored):
 
 
 async def test_one_batch_costs_one_round_trip(stored, redis):
-    """With or without a key."""
+    """A batch takes one call to the store, with or without a key."""
     await stored.buffer.ingest("pump", matrix(1))
     before = (await redis.info("commandstats")).get("cmdstat_evalsha", {}).get("calls", 0)
     await stored.buffer.ingest("pump", matrix(1), idempotency_key="k")
@@ -200,7 +200,7 @@ async def test_debian_s_redis_does_the_same(debian_process):
 
 
 async def test_an_idempotency_key_is_its_senders(stored):
-    """Another sender's batch under the same key is another batch; its own is the first again."""
+    """The same key of another sender is another batch."""
     mine = await stored.buffer.ingest("pump", matrix(4), idempotency_key="1", sender="ann")
     theirs = await stored.buffer.ingest(
         "pump", matrix(5, seed=1), idempotency_key="1", sender="bob"
@@ -213,7 +213,7 @@ async def test_an_idempotency_key_is_its_senders(stored):
 
 
 async def test_answers_are_bounded_by_sender(stored, redis, monkeypatch):
-    """A sender's flood pushes out its own oldest answers, and nobody else's."""
+    """A sender that sends many batches evicts only its own oldest answers."""
     monkeypatch.setattr(buffer, "MOST_ANSWERS", 5)
     first = await stored.buffer.ingest("pump", matrix(1), idempotency_key="a", sender="ann")
     for number in range(12):
@@ -231,7 +231,7 @@ async def test_answers_are_bounded_by_sender(stored, redis, monkeypatch):
 
 
 async def test_answers_go_with_the_detector(stored, redis):
-    """No record of an Idempotency-Key is left behind a deletion."""
+    """After a deletion no record of an Idempotency-Key is left."""
     for number in range(7):
         await stored.buffer.ingest(
             "pump", matrix(1), idempotency_key=str(number), sender=str(number % 3)

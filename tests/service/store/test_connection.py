@@ -22,16 +22,16 @@ pytestmark = pytest.mark.anyio
 
 
 async def fails_in_time(awaitable) -> StoreUnavailable:
-    """Return the problem, which comes although the store never answers."""
+    """Return the problem, which comes within a second although the store never answers."""
     began = time.monotonic()
     with pytest.raises(StoreUnavailable) as caught:
         await awaitable
-    assert time.monotonic() - began < 30  # 0.8 s, and what a busy machine adds
+    assert time.monotonic() - began < 30  # 0.8 s, plus the delay of a busy machine
     return caught.value
 
 
 async def test_a_frozen_store_is_unavailable_within_a_second(own_store):
-    """Neither an open connection nor a new one waits longer, and the store is back at once."""
+    """No connection waits longer than a second, and the store can be used again at once."""
     redis, fresh = await connect(own_store.url), await connect(own_store.url)
     stored = Stored(redis)
     await stored.make()
@@ -50,7 +50,7 @@ async def test_a_frozen_store_is_unavailable_within_a_second(own_store):
 
 
 async def test_a_write_whose_outcome_is_unknown_is_not_repeated(own_store):
-    """A frozen store that got the command carries it out once, later."""
+    """A frozen store that received the command executes it once, later."""
     redis = await connect(own_store.url)
     stored = Stored(redis)
     await stored.make()
@@ -63,7 +63,7 @@ async def test_a_write_whose_outcome_is_unknown_is_not_repeated(own_store):
 
 
 async def test_a_store_that_was_killed_is_asked_again_without_a_failure(own_store):
-    """Connections that the old server left behind are replaced; its scripts are sent anew."""
+    """Old connections are replaced and scripts are sent again, without an error."""
     redis = await connect(own_store.url)
     stored = Stored(redis)
     await stored.make()
@@ -76,7 +76,7 @@ async def test_a_store_that_was_killed_is_asked_again_without_a_failure(own_stor
 
 
 async def test_an_absent_store_is_unavailable_at_once(tmp_path):
-    """A refused connection is no other error than a silent one."""
+    """A refused connection is the same error as a silent one."""
     redis = await connect(f"unix://{tmp_path}/nobody")
     await fails_in_time(Stored(redis).detectors.names())
 
@@ -88,7 +88,7 @@ async def test_an_absent_store_is_unavailable_at_once(tmp_path):
 async def test_a_store_that_refuses_writes_is_unavailable_and_unchanged(
     stored, redis, setting, value, normal
 ):
-    """Out of memory, or without its replicas, the script is refused before its first write."""
+    """Without memory or replicas a script is refused before its first write."""
     await stored.buffer.ingest("pump", matrix(40))
     await redis.config_set(setting, value)
     try:
@@ -101,7 +101,7 @@ async def test_a_store_that_refuses_writes_is_unavailable_and_unchanged(
 
 
 async def test_a_read_only_replica_is_unavailable(own_store):
-    """READONLY is an answer of the store's, not a fault of the request's."""
+    """READONLY is an error of the store, not of the request."""
     redis = await connect(own_store.url)
     await Stored(redis).make()
     await redis.replicaof("127.0.0.1", "1")
@@ -111,13 +111,13 @@ async def test_a_read_only_replica_is_unavailable(own_store):
 
 
 async def test_a_mistake_of_ours_is_not_called_an_outage(redis):
-    """A script that fails is a bug to be seen."""
+    """A script that fails is a bug, and is not reported as an outage."""
     with pytest.raises(Exception, match="fails on purpose"):
         await Script("return redis.error_reply('ERR fails on purpose')")(redis, ())
 
 
 async def test_a_lost_script_is_sent_again(redis):
-    """A server that forgot its scripts runs them all the same."""
+    """A server that lost its scripts gets them again."""
     script = Script("return ARGV[1]")
     assert await script(redis, (), ("a",)) == b"a"
     await redis.script_flush()
@@ -125,7 +125,7 @@ async def test_a_lost_script_is_sent_again(redis):
 
 
 async def test_a_question_without_an_answer_is_left_alone_not_cancelled(store_url):
-    """A cancelled question could cost its connection for good."""
+    """A call without an answer is abandoned and not cancelled, which could lose its connection."""
     redis = await connect(store_url)
     release, ended = asyncio.Event(), asyncio.Event()
 
@@ -140,7 +140,7 @@ async def test_a_question_without_an_answer_is_left_alone_not_cancelled(store_ur
 
 
 async def test_an_outage_costs_no_connection_for_good(own_store):
-    """After hundreds of failed questions the pool still serves as many at once as before."""
+    """After hundreds of failed calls the pool has as many connections as before."""
     redis = await connect(own_store.url)
     stored = Stored(redis)
     own_store.signal(signal.SIGSTOP)
@@ -158,7 +158,7 @@ async def test_an_outage_costs_no_connection_for_good(own_store):
 
 
 async def test_the_errors_of_a_subscription_are_translated():
-    """What asks in its own way, such as a subscription, fails in the same words."""
+    """A subscription fails with the same errors as a call."""
     with pytest.raises(StoreUnavailable):
         async with store_errors():
             raise ConnectionResetError
@@ -171,7 +171,7 @@ async def test_the_errors_of_a_subscription_are_translated():
 async def test_a_store_that_can_lose_writes_is_refused_by_the_setting_s_name(
     own_store, setting, value
 ):
-    """Unless it is explicitly allowed; then the weakness is told."""
+    """A store that can lose writes is refused by the setting's name, unless that is allowed."""
     redis = await connect(own_store.url)
     assert await check_durability(redis) == ()
     await redis.config_set(setting, value)
@@ -182,7 +182,7 @@ async def test_a_store_that_can_lose_writes_is_refused_by_the_setting_s_name(
 
 
 async def test_a_store_that_hides_its_settings_counts_as_weak(own_store):
-    """What cannot be checked is not promised."""
+    """A store that hides its settings counts as weak."""
     redis = await connect(own_store.url)
     await redis.acl_setuser("default", commands=["-config"])
     with pytest.raises(WeakStore, match="hidden"):
@@ -191,13 +191,13 @@ async def test_a_store_that_hides_its_settings_counts_as_weak(own_store):
 
 
 async def test_durability_is_not_judged_while_the_store_is_away(tmp_path):
-    """No answer is no proof of weakness."""
+    """A store that does not answer is not called weak."""
     redis = await connect(f"unix://{tmp_path}/nobody")
     with pytest.raises(StoreUnavailable):
         await check_durability(redis, allow_weak=True)
 
 
 def test_times_are_told_in_utc():
-    """RFC 3339 with milliseconds, and None for what never happened."""
+    """Times are RFC 3339 in UTC with milliseconds, or None."""
     assert rfc3339(0.25) == "1970-01-01T00:00:00.250Z"
     assert rfc3339(None) is None

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_detector_is_made_once(stored):
-    """The same configuration again changes nothing, another one counts."""
+    """The same config again changes nothing; another one adds a revision."""
     made, first = await stored.detectors.put("new", parse({}))
     assert made
     assert (first.champion, first.generation, first.config_revision) == (None, 0, 1)
@@ -30,21 +30,21 @@ async def test_a_detector_is_made_once(stored):
 
 
 async def test_of_many_that_make_one_detector_one_makes_it(stored):
-    """The others find it made, by the same uid."""
+    """If many create the same detector, one does, and the others get its uid."""
     puts = await asyncio.gather(*(stored.detectors.put("new", parse({})) for _ in range(20)))
     assert sum(made for made, _ in puts) == 1
     assert len({detector.uid for _, detector in puts}) == 1
 
 
 async def test_changes_that_race_are_all_counted(stored):
-    """No change is lost, and the revision tells how many there were."""
+    """No concurrent change is lost, and the revision counts them."""
     configs = [parse({"seed": seed}) for seed in range(1, 9)]
     await asyncio.gather(*(stored.detectors.put("pump", config) for config in configs))
     assert (await stored.get()).config_revision == 9
 
 
 async def test_a_configuration_comes_back_as_it_was_given(stored):
-    """Every field survives the store."""
+    """Every field of a config is read back."""
     config = parse(
         {
             "features": ["a", "b"],
@@ -61,7 +61,7 @@ async def test_a_configuration_comes_back_as_it_was_given(stored):
 
 
 async def test_an_empty_configuration_keeps_what_the_vectors_fixed(stored):
-    """Null means the dimension, and once trained the feature names, that the detector has."""
+    """Null means the present dimension and, once trained, the present feature names."""
     await stored.make(features=["a", "b", "c"])
     await stored.learn()
     kept = (await stored.detectors.put("pump", parse({"seed": 1})))[1].config
@@ -70,7 +70,7 @@ async def test_an_empty_configuration_keeps_what_the_vectors_fixed(stored):
 
 @pytest.mark.parametrize("config", [{"dimension": 4}, {"features": ["a", "b", "d"]}])
 async def test_a_trained_detector_keeps_dimension_and_features(stored, config):
-    """Another one is a conflict and changes nothing."""
+    """Another dimension or other features on a trained detector are a conflict."""
     await stored.make(features=["a", "b", "c"])
     await stored.learn()
     before = await stored.get()
@@ -80,7 +80,7 @@ async def test_a_trained_detector_keeps_dimension_and_features(stored, config):
 
 
 async def test_an_empty_detector_may_change_its_dimension(stored):
-    """Vectors, even untrained ones, fix it."""
+    """An empty detector may change its dimension; buffered vectors fix it."""
     await stored.make(dimension=4)
     assert (await stored.make(dimension=5)).dimension == 5
     assert (await stored.make()).dimension is None
@@ -92,7 +92,7 @@ async def test_an_empty_detector_may_change_its_dimension(stored):
 
 @pytest.mark.parametrize("name", ["", "a b", "{a}", "x" * 65, "-a", "\ud800"])
 async def test_a_name_that_is_none_is_refused_at_its_making_and_unknown_elsewhere(stored, name):
-    """Nothing is stored under it."""
+    """An invalid name is refused at creation and unknown elsewhere; nothing is stored."""
     with pytest.raises(Unprocessable):
         await stored.detectors.put(name, parse({}))
     assert await stored.detectors.get(name) is None
@@ -102,7 +102,7 @@ async def test_a_name_that_is_none_is_refused_at_its_making_and_unknown_elsewher
 
 
 async def test_detectors_are_bounded(stored, redis):
-    """One too many is a conflict; those that exist can still be changed."""
+    """One detector too many is a conflict; existing ones can still be changed."""
     tight = Detectors(redis, max_detectors=2)
     await tight.put("second", parse({}))
     with pytest.raises(Conflict, match="at most 2"):
@@ -112,7 +112,7 @@ async def test_detectors_are_bounded(stored, redis):
 
 
 async def test_detectors_are_listed_by_name(stored, redis):
-    """More than are read at once, and without one whose making did not end."""
+    """More detectors than one read takes are listed by name, without unfinished ones."""
     for number in range(120):
         await stored.make(f"d{number:03}")
     await redis.sadd(DETECTORS, "d000-unfinished")
@@ -121,7 +121,7 @@ async def test_detectors_are_listed_by_name(stored, redis):
 
 
 async def test_polling_tells_what_changed(stored):
-    """Pointers of those that exist, nothing of others."""
+    """Polling returns the pointers of existing detectors only."""
     await stored.learn()
     before = (await stored.get()).pointer
     assert await stored.detectors.poll(["pump", "other"]) == {"pump": before}
@@ -131,7 +131,7 @@ async def test_polling_tells_what_changed(stored):
 
 
 async def test_every_change_is_announced(stored, redis):
-    """Making, configuring, promoting, rolling back, importing and deleting name the detector."""
+    """Creation, config, promotion, rollback, import and deletion each notify by name."""
     async with redis.pubsub() as subscription:
         await subscription.subscribe(NOTIFY)
 
@@ -161,7 +161,7 @@ async def test_every_change_is_announced(stored, redis):
 
 
 async def test_a_retraining_by_hand_is_queued_before_it_is_answered(stored):
-    """Whoever asks for the status next finds it so."""
+    """After the answer to a request to retrain, the status says queued."""
     await stored.buffer.ingest("pump", matrix(32))
     assert await stored.detectors.request_retrain("pump", {"w_prev": 0.5, "w_new": 0.5}) == 1
     found = await stored.get()
@@ -170,7 +170,7 @@ async def test_a_retraining_by_hand_is_queued_before_it_is_answered(stored):
 
 
 async def test_a_retraining_without_enough_vectors_is_a_conflict_that_counts(stored):
-    """It says how many there are, how many are needed, and how many are parked."""
+    """The conflict says how many vectors there are, are needed, and are parked."""
     await stored.learn(40, good=False)
     await stored.buffer.ingest("pump", matrix(31))
     with pytest.raises(Conflict, match=r"31 vectors.*40 more are parked.*32") as caught:
@@ -182,7 +182,7 @@ async def test_a_retraining_without_enough_vectors_is_a_conflict_that_counts(sto
 
 
 async def test_a_deletion_leaves_the_tombstone_and_the_audit_trail(stored, redis):
-    """Artifacts, versions, buffer, leases and drift go; the uid stays known for a week."""
+    """Artifacts, versions, buffer, leases and drift are deleted; the uid stays for a week."""
     await stored.learn()
     await stored.learn(good=False)
     uid = (await stored.get()).uid
@@ -202,7 +202,7 @@ async def test_a_deletion_leaves_the_tombstone_and_the_audit_trail(stored, redis
 
 
 async def test_a_detector_made_anew_is_another_one(stored):
-    """It begins empty, and what was meant for the first does not reach it."""
+    """A detector that is created again is empty, and gets nothing meant for the first."""
     await stored.learn()
     old = await stored.get()
     await stored.detectors.delete("pump")
@@ -212,7 +212,7 @@ async def test_a_detector_made_anew_is_another_one(stored):
 
 
 async def test_making_and_deleting_at_once_keeps_the_list_right(redis):
-    """A detector that exists is always listed."""
+    """During creations and deletions an existing detector is always listed."""
     stored = Stored(redis)
     for _ in range(30):
         await stored.make()
@@ -222,7 +222,7 @@ async def test_making_and_deleting_at_once_keeps_the_list_right(redis):
 
 
 async def test_a_version_made_during_a_deletion_goes_too(stored, redis):
-    """Its artifact does not stay behind."""
+    """A version that is promoted during a deletion is deleted, too."""
     await stored.buffer.ingest("pump", matrix(40))
     lease, experience = await stored.lease(), await stored.take()
     reject = stored.registry.reject(lease, experience, b"late", BAD, seconds=1)
@@ -231,7 +231,7 @@ async def test_a_version_made_during_a_deletion_goes_too(stored, redis):
 
 
 def test_detectors_with_one_config_share_it() -> None:
-    """Ten thousand detectors with the same config hold it once."""
+    """Ten thousand detectors with the same config store it once."""
     state = {b"uid": b"u", b"config": b'{"seed": 3}', b"dimension": b"4", b"champion": b""}
     one, other = from_state("one", state, None), from_state("other", state, None)
     wider = from_state("wider", state | {b"dimension": b"5"}, None)

@@ -1,4 +1,4 @@
-"""The due index: written when a detector becomes due, and mended where it was not."""
+"""The due index is written when a detector becomes due, and repaired if that was lost."""
 
 import time
 
@@ -19,7 +19,7 @@ SOON = {"retrain": {"min_vectors": 64}}
 
 @pytest.fixture
 def index(redis: Redis) -> DueIndex:
-    """Give the index of the test's store."""
+    """Return the index of the test's store."""
     return DueIndex(redis)
 
 
@@ -63,7 +63,7 @@ async def _drifted(stored: Stored) -> None:
 async def test_whatever_makes_a_detector_due_puts_it_into_the_index(
     stored: Stored, index: DueIndex, happens
 ):
-    """A batch, a config, a person, the end of a mute, a release, drift."""
+    """A batch, config, request, end of a mute, release or drift enters the detector."""
     await stored.make(**SOON)
     assert await index.heads() == {}
     await happens(stored)
@@ -73,11 +73,11 @@ async def test_whatever_makes_a_detector_due_puts_it_into_the_index(
 
 
 async def test_a_batch_that_makes_nothing_due_writes_nothing(stored: Stored, redis: Redis):
-    """Only crossing a trigger costs a second command."""
+    """Only a batch that crosses a trigger costs a second command."""
     await stored.make(retrain={"min_vectors": 1000})
     await stored.buffer.ingest("pump", matrix(40))
     (at,) = [score for _, score in await redis.zrange(due("pump"), 0, -1, withscores=True)]
-    assert at == pytest.approx(time.time() + 3600, abs=60)  # by age, then
+    assert at == pytest.approx(time.time() + 3600, abs=60)  # becomes due by age
     before = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
     for seed in range(5):
         await stored.buffer.ingest("pump", matrix(10, seed=seed))
@@ -87,21 +87,21 @@ async def test_a_batch_that_makes_nothing_due_writes_nothing(stored: Stored, red
 async def test_what_is_retrained_runs_and_is_due_again_when_its_lease_ends(
     stored: Stored, index: DueIndex
 ):
-    """A hint that comes meanwhile changes nothing; a worker that dies leaves it due."""
+    """A hint during a retraining changes nothing; if the worker dies, the detector is due."""
     await stored.make(**SOON)
     await stored.buffer.ingest("pump", matrix(70))
     await index.begin("pump", 30.0)
     await stored.buffer.ingest("pump", matrix(70, seed=1))
     await index.refresh("pump")
     assert await index.work() == (0, 1, 0.0)
-    await index.correct("pump")  # by a worker that does not retrain it
+    await index.correct("pump")  # by a worker that does not retrain the detector
     assert await index.work() == (0, 1, 0.0)
     await index.begin("pump", -1.0)  # a lease that is over
     assert (await index.work())[:2] == (1, 0)
 
 
 async def test_the_end_of_a_retraining_leaves_what_is_still_due(stored: Stored, index: DueIndex):
-    """What came during it is due; without it the detector is not."""
+    """After a retraining a detector is due only if there is more to do."""
     await stored.make(**SOON)
     await stored.buffer.ingest("pump", matrix(70))
     await index.begin("pump", 30.0)
@@ -113,7 +113,7 @@ async def test_the_end_of_a_retraining_leaves_what_is_still_due(stored: Stored, 
 
 
 async def test_work_counts_what_waits_and_how_long(stored: Stored, index: DueIndex, redis: Redis):
-    """Over all sets of the index; what is due later does not count."""
+    """The count has all detectors that are due now, and the longest wait."""
     now = time.time()
     for number in range(100):
         name = f"p{number}"
@@ -131,7 +131,7 @@ async def test_work_counts_what_waits_and_how_long(stored: Stored, index: DueInd
 async def test_a_store_without_the_index_is_found_by_the_janitor(
     stored: Stored, index: DueIndex, redis: Redis
 ):
-    """As an older release left it: everything due is there after one round, and stays."""
+    """In a store of an older release the janitor enters all due detectors in one round."""
     for number in range(5):
         await stored.make(f"p{number}", **SOON)
         await stored.buffer.ingest(f"p{number}", matrix(70))
@@ -147,14 +147,14 @@ async def test_a_store_without_the_index_is_found_by_the_janitor(
 
 
 async def test_a_deleted_detector_leaves_the_index(stored: Stored, index: DueIndex):
-    """Nobody looks for it again."""
+    """A deleted detector is removed from the index."""
     await _asked(stored)
     await stored.detectors.delete("pump")
     assert await index.work() == (0, 0, 0.0)
 
 
 async def test_a_hint_that_cannot_be_written_costs_nothing(own_store):
-    """The store went away after what made the detector due: the caller does not hear of it."""
+    """If the hint cannot be written, the change still succeeds."""
     redis = await connect(own_store.url)
     stored = Stored(redis)
     detector = await stored.make(**SOON)

@@ -19,14 +19,14 @@ MARKER = np.frombuffer(b"MARKER-OF-A-VECTOR-THAT-MUST-NOT", dtype="<f4").reshape
 
 
 def on_disk(folder: Path) -> bool:
-    """Whether any file of the store holds the marker."""
+    """Return whether any file of the store holds the marker."""
     return any(
         MARKER.tobytes() in path.read_bytes() for path in folder.rglob("*") if path.is_file()
     )
 
 
 async def test_a_learned_vector_leaves_the_disk(own_store):
-    """Erased from the stream at once and from the append-only file by the rewrite."""
+    """A learned vector leaves the stream at once, and the append-only file by the rewrite."""
     redis = await connect(own_store.url)
     stored = Stored(redis)
     await stored.make()
@@ -54,17 +54,17 @@ async def test_a_learned_vector_leaves_the_disk(own_store):
 
 
 async def ended(stored: Stored, *, well: bool) -> bool:
-    """Whether the rewrite is over; it must have ended `well`, or not."""
+    """Return whether the rewrite is over; it must have ended as `well` says."""
     try:
         found = await stored.erasure.settle()
     except StoreUnavailable:
-        return False  # connections to a store that died break once
+        return False  # connections to a killed store fail once
     assert found in (None, well)
     return found is not None
 
 
 async def rewriting(stored: Stored) -> None:
-    """Delete a vector that is on disk, and have the store begin a slow rewrite."""
+    """Delete a vector that is on disk, and start a slow rewrite."""
     await stored.make()
     await stored.buffer.ingest("pump", MARKER)
     await stored.buffer.ingest("pump", matrix(40, 2))
@@ -77,11 +77,11 @@ async def rewriting(stored: Stored) -> None:
 
 
 async def erased_after_all(stored: Stored, folder: Path) -> None:
-    """Fail unless the mark stands, and another rewrite takes the vector off the disk."""
+    """Fail unless a rewrite is still due, and another one removes the vector from the disk."""
     assert on_disk(folder)
     assert await stored.erasure.rewrite_due(0)
     await stored.redis.config_set("rdb-key-save-delay", 0)
-    again = Stored(stored.redis)  # another worker need not wait
+    again = Stored(stored.redis)  # so that another worker need not wait
     assert await again.erasure.rewrite()
     await until(partial(ended, again, well=True))
     assert not on_disk(folder)
@@ -89,20 +89,20 @@ async def erased_after_all(stored: Stored, folder: Path) -> None:
 
 
 async def test_a_rewrite_that_is_killed_leaves_the_mark(own_store):
-    """The vector is on disk still, which the store says, and the next rewrite is asked for."""
+    """After a killed rewrite the vector is on disk, and another rewrite is due."""
     redis = await connect(own_store.url)
     stored = Stored(redis)
     await rewriting(stored)
     (child,) = psutil.Process(own_store.pid).children()
     child.kill()
     await until(partial(ended, stored, well=False))
-    assert not await stored.erasure.rewrite()  # not at once again
+    assert not await stored.erasure.rewrite()  # not again at once
     await erased_after_all(stored, own_store.folder)
     await redis.aclose()
 
 
 async def test_a_store_that_dies_in_a_rewrite_leaves_the_mark(own_store):
-    """The one that comes back has begun no rewrite, whatever its counters say."""
+    """A restarted store has no rewrite under way, whatever its counters say."""
     redis = await connect(own_store.url)
     stored = Stored(redis)
     await rewriting(stored)
@@ -114,7 +114,7 @@ async def test_a_store_that_dies_in_a_rewrite_leaves_the_mark(own_store):
 
 
 async def test_what_is_deleted_in_a_rewrite_waits_for_the_next(own_store):
-    """The rewrite that had begun before may hold it."""
+    """A deletion during a rewrite waits for the next rewrite, because this one may hold it."""
     redis = await connect(own_store.url)
     stored = Stored(redis)
     await rewriting(stored)
@@ -127,7 +127,7 @@ async def test_what_is_deleted_in_a_rewrite_waits_for_the_next(own_store):
 
 
 async def test_learned_vectors_are_kept_as_long_as_asked(stored):
-    """And no longer than the bound allows, the oldest first."""
+    """Learned vectors are kept for the asked time, within the bound, the oldest deleted first."""
     await stored.learn(40)
     await stored.learn(50, seed=1)
     assert await stored.erasure.erase("pump", 3600) == 0
@@ -139,7 +139,7 @@ async def test_learned_vectors_are_kept_as_long_as_asked(stored):
 
 
 async def test_what_is_not_learned_is_never_erased(stored, redis):
-    """Neither what is buffered nor what is parked, on either side of what was learned."""
+    """Buffered and parked vectors are never erased."""
     await stored.learn(10 + 30, good=False)
     await stored.learn(40, seed=1)
     await stored.learn(41, good=False, seed=2)
@@ -152,7 +152,7 @@ async def test_what_is_not_learned_is_never_erased(stored, redis):
 
 
 async def test_a_long_range_is_erased_in_pieces(stored, redis, monkeypatch):
-    """One call deletes no more entries than a script may without others noticing."""
+    """A call deletes a bounded number of entries, so that other calls do not wait."""
     monkeypatch.setattr(erasure, "ENTRIES_AT_ONCE", 4)
     for seed in range(9):
         await stored.buffer.ingest("pump", matrix(4, seed=seed))
@@ -164,7 +164,7 @@ async def test_a_long_range_is_erased_in_pieces(stored, redis, monkeypatch):
 
 
 async def test_a_store_without_an_append_only_file_has_nothing_to_rewrite(own_store):
-    """It says so instead of claiming that something was erased."""
+    """A store without an append-only file reports that nothing was rewritten."""
     redis = await connect(own_store.url)
     await redis.config_set("appendonly", "no")
     assert not await Stored(redis).erasure.rewrite()

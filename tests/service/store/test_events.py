@@ -20,7 +20,7 @@ def event(number: int, d: int = 3) -> Event:
 
 
 async def test_events_come_back_newest_first(stored):
-    """With vector, score, p-value, version and attributions, and an id to label them by."""
+    """Events have vector, score, p-value, version, attributions and an id, newest first."""
     uid = (await stored.get()).uid
     events = Events(stored.redis)
     ids = await events.append("pump", uid, [event(1), event(2)])
@@ -36,7 +36,7 @@ async def test_events_come_back_newest_first(stored):
 
 
 async def test_events_are_bounded(stored, redis):
-    """The oldest go; wide vectors are kept fewer."""
+    """The oldest events are dropped; of wide vectors fewer are kept."""
     uid = (await stored.get()).uid
     events = Events(redis, events_kept=10)
     await events.append("pump", uid, [event(n) for n in range(30)])
@@ -48,7 +48,7 @@ async def test_events_are_bounded(stored, redis):
 
 
 async def test_a_deleted_detector_gets_no_more_events(stored, redis):
-    """A late writer leaves no key behind."""
+    """After a deletion a late writer leaves no key behind."""
     uid = (await stored.get()).uid
     await stored.detectors.delete("pump")
     events = Events(redis)

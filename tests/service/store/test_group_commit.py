@@ -23,7 +23,7 @@ return redis.call('INCRBY', KEYS[1], ARGV[1])
 
 
 async def test_callers_of_one_turn_share_one_transaction(redis):
-    """Forty callers, one EXEC; each has its own run's reply, in the order they came."""
+    """Forty callers share one EXEC, and each gets the reply to its own call."""
     group = Group(redis, _COUNT)
     await _COUNT(redis, ("{t}:n",), (0,))
     await redis.config_resetstat()
@@ -35,14 +35,14 @@ async def test_callers_of_one_turn_share_one_transaction(redis):
 
 
 async def test_a_server_that_forgot_the_script_runs_it_once_for_each(redis):
-    """Nothing of the first transaction ran, so all of it is asked for again."""
+    """If the server lost the script, nothing of the transaction ran, and all is sent again."""
     await redis.script_flush()
     group = Group(redis, _COUNT)
     assert await asyncio.gather(*(group("t", ("{t}:n",), (1,)) for _ in range(3))) == [1, 2, 3]
 
 
 async def test_who_comes_meanwhile_shares_the_next_and_no_transaction_is_without_bounds(redis):
-    """A second tag does not wait for the first; every call runs once."""
+    """Later callers share the next transaction, transactions are bounded, every call runs once."""
     group = Group(redis, _COUNT)
     calls = [group(tag, (f"{{{tag}}}:n",), (1,)) for tag in ("a", "b") for _ in range(150)]
     tasks = [asyncio.ensure_future(call) for call in calls]
@@ -54,7 +54,7 @@ async def test_who_comes_meanwhile_shares_the_next_and_no_transaction_is_without
 
 
 async def test_one_that_fails_costs_its_company_nothing(redis):
-    """An error reply is raised where it belongs; the others are written."""
+    """An error is raised for its own caller; the other calls are written."""
     group = Group(redis, _COUNT)
     calls = [group("t", ("{t}:n",), (amount,)) for amount in (1, "", 1)]
     first, second, third = await asyncio.gather(*calls, return_exceptions=True)
@@ -63,7 +63,7 @@ async def test_one_that_fails_costs_its_company_nothing(redis):
 
 
 async def test_batches_posted_together_each_get_their_own_answer(stored):
-    """Good ones, another dimension, one too many, and the same key twice, in one transaction."""
+    """Valid, misshapen, superfluous and repeated batches each get their own answer."""
     buffer = Buffer(stored.redis, max_vectors=100)
     asked = [
         buffer.ingest("pump", matrix(40, seed=1)),
@@ -84,7 +84,7 @@ async def test_batches_posted_together_each_get_their_own_answer(stored):
 
 
 async def test_what_waits_for_a_store_that_hangs_is_given_up_and_never_sent(own_store):
-    """Everybody is told within a second; what had not been sent is not written later."""
+    """All callers fail within a second, and a call that was not sent is not written later."""
     redis = await connect(own_store.url)
     stored = Stored(redis)
     await stored.make()
@@ -94,7 +94,7 @@ async def test_what_waits_for_a_store_that_hangs_is_given_up_and_never_sent(own_
     began = loop.time()
     in_flight = asyncio.ensure_future(stored.buffer.ingest("pump", matrix(2)))
     for _ in range(3):
-        await asyncio.sleep(0)  # the loop's next turn, in which it is sent
+        await asyncio.sleep(0)  # the next turn of the loop, in which it is sent
     waiting = [stored.buffer.ingest("pump", matrix(4)) for _ in range(20)]
     answers = await asyncio.gather(in_flight, *waiting, return_exceptions=True)
     assert loop.time() - began < 1.0
@@ -102,12 +102,12 @@ async def test_what_waits_for_a_store_that_hangs_is_given_up_and_never_sent(own_
     own_store.signal(signal.SIGCONT)
     own_store.wait()
     held = (await stored.get()).buffered
-    assert held in (sent.buffered, sent.buffered + 2)  # of the one in flight nobody knows
+    assert held in (sent.buffered, sent.buffered + 2)  # the outcome of the one in flight is unknown
     await redis.aclose()
 
 
 async def test_no_batch_is_acknowledged_that_a_killed_store_has_not(own_store):
-    """Killed amid groups: whatever was answered is there after a restart."""
+    """After a kill and a restart every acknowledged batch is there."""
     redis = await connect(own_store.url)
     stored = Stored(redis)
     await stored.make()

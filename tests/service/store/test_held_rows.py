@@ -1,4 +1,4 @@
-"""Rows that were held back: kept, looked at, decided on."""
+"""Rows that are held back: stored, listed, decided."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 
 def verdict(n, held=0, novel=0, thinned=0):
-    """Say that of n rows the first `held` wait, and the last `thinned` are not stored."""
+    """Return a verdict on n rows: the first `held` wait, the last `thinned` are not stored."""
     back, kept = np.zeros(n, bool), np.ones(n, bool)
     back[:held] = True
     kept[:held] = False
@@ -24,14 +24,14 @@ def verdict(n, held=0, novel=0, thinned=0):
 
 
 async def send(stored, X, key=None, **said):
-    """Ingest X with the verdict that says so."""
+    """Ingest X with this verdict."""
     return await stored.buffer.ingest(
         "pump", X, idempotency_key=key, verdict=verdict(len(X), **said)
     )
 
 
 async def test_every_row_is_in_one_place(stored):
-    """Kept rows are buffered, held ones are quarantined, thinned ones counted."""
+    """Accepted rows are buffered, held rows are quarantined, thinned rows are counted."""
     X = matrix(20)
     answer = await send(stored, X, held=3, thinned=5)
     assert (answer.accepted, answer.quarantined, answer.buffered) == (12, 3, 12)
@@ -46,7 +46,7 @@ async def test_every_row_is_in_one_place(stored):
 
 
 async def test_a_batch_can_wait_whole(stored):
-    """Then nothing is buffered, and the dimension is known all the same."""
+    """If all rows of a batch wait, nothing is buffered, and the dimension is fixed."""
     answer = await send(stored, matrix(4), held=4)
     assert (answer.accepted, answer.quarantined, answer.buffered) == (0, 4, 0)
     assert await stored.buffer.take("pump") is None
@@ -54,7 +54,7 @@ async def test_a_batch_can_wait_whole(stored):
 
 
 async def test_a_repeated_batch_gets_the_first_answer(stored):
-    """However another champion would judge it now; another matrix is refused."""
+    """A repeated batch gets the first answer, even if it would be judged differently now."""
     X = matrix(20)
     first = await send(stored, X, key="k", held=3)
     again = await send(stored, X, key="k", held=9, thinned=2)
@@ -67,7 +67,7 @@ async def test_a_repeated_batch_gets_the_first_answer(stored):
 
 
 async def test_a_full_quarantine_refuses_what_it_would_hold(stored, redis):
-    """And takes batches that nothing is held back of."""
+    """A full quarantine refuses batches with held rows, and accepts batches without."""
     stored.buffer = Buffer(redis, holding=Holding(max_vectors=5))
     await send(stored, matrix(20), held=4)
     with pytest.raises(BufferFull):
@@ -79,7 +79,7 @@ async def test_a_full_quarantine_refuses_what_it_would_hold(stored, redis):
 
 @pytest.mark.parametrize(("decision", "buffered"), [("release", 20), ("discard", 17)])
 async def test_decided_rows_move_once(stored, decision, buffered):
-    """Of two people at the same time one is told that there is no such entry."""
+    """Of two concurrent decisions, one fails because the entry is gone."""
     await send(stored, matrix(20), held=3)
     (entry,) = await stored.quarantine.list("pump")
     decide = stored.quarantine.decide
@@ -95,7 +95,7 @@ async def test_decided_rows_move_once(stored, decision, buffered):
 
 
 async def test_released_rows_are_learned(stored):
-    """Behind what was buffered before them, bit for bit."""
+    """Released rows are buffered after earlier ones, bit for bit."""
     X = matrix(20)
     await send(stored, X, held=3)
     (entry,) = await stored.quarantine.list("pump")
@@ -104,7 +104,7 @@ async def test_released_rows_are_learned(stored):
 
 
 async def test_the_newest_rows_of_both_kinds_are_around(stored):
-    """In the shares that they had, and none that a version has consumed."""
+    """The newest buffered and held rows come in their shares, without consumed rows."""
     await stored.learn()
     for seed in range(5):
         await send(stored, matrix(10, seed=seed), held=2)
@@ -117,7 +117,7 @@ async def test_the_newest_rows_of_both_kinds_are_around(stored):
 
 
 async def test_one_sender_cannot_fill_the_buffer_with_novelty(stored):
-    """Alone it may; beside others at most half of the buffer, over all of its batches."""
+    """Novel rows of one of several senders are at most half of the buffer."""
 
     async def novel(n, sender, novelty):
         await stored.buffer.ingest(
@@ -136,7 +136,7 @@ async def test_one_sender_cannot_fill_the_buffer_with_novelty(stored):
 
 
 async def test_one_sender_cannot_fill_the_quarantine(stored, redis):
-    """Beside others at most half of it waits; what a person discards makes room again."""
+    """One of several senders has at most half of the quarantine; discards make room."""
     stored.buffer = Buffer(redis, holding=Holding(max_vectors=10))
 
     async def back(sender, rows):

@@ -1,4 +1,4 @@
-"""Labels: kept, bounded by sender, deleted, and read in equal numbers."""
+"""Labels are stored, bounded by sender, deleted, and read in equal numbers."""
 
 import msgspec
 import numpy as np
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_labels_are_kept(stored):
-    """With the vector, and the event where there is one."""
+    """A label has its vector, and its event if there is one."""
     uid = (await stored.get()).uid
     store, known = LabelStore(stored.redis), "1795861140000-0"
     labels = [Label("anomaly", matrix(1, seed=7)[0], known, 2.5), Label("normal", matrix(1)[0])]
@@ -27,7 +27,7 @@ async def test_labels_are_kept(stored):
 
 
 async def test_labels_are_a_change_where_they_decide(stored):
-    """They add one to the config's revision under the policy `labels`, once for each key."""
+    """Under the policy `labels` they add one to the config's revision, once per key."""
     before = await stored.get()
     store = LabelStore(stored.redis)
     label = [Label("anomaly", matrix(1)[0])]
@@ -40,7 +40,7 @@ async def test_labels_are_a_change_where_they_decide(stored):
 
 
 async def test_labels_are_read_in_pages(stored):
-    """All of them, newest first, or as many as asked for."""
+    """All labels are read, or as many as asked for, newest first."""
     uid = (await stored.get()).uid
     store = LabelStore(stored.redis)
     assert await store.add("pump", uid, [Label("normal", row) for row in matrix(250)])
@@ -51,12 +51,12 @@ async def test_labels_are_read_in_pages(stored):
 
 
 def of(sender: str, n: int = 1, seed: int = 0) -> list[Label]:
-    """Return labels `normal` of one sender."""
+    """Return `normal` labels of one sender."""
     return [Label("normal", row, sender=sender) for row in matrix(n, seed=seed)]
 
 
 async def test_a_flood_evicts_its_own_sender_alone(stored: Stored) -> None:
-    """A sender keeps a tenth of all labels, the latest; another's stay."""
+    """A sender keeps a tenth of all labels, its latest; other senders' labels stay."""
     uid = (await stored.get()).uid
     store = LabelStore(stored.redis, labels_kept=100)
     assert await store.add("pump", uid, of("ada", 3))
@@ -69,7 +69,7 @@ async def test_a_flood_evicts_its_own_sender_alone(stored: Stored) -> None:
 
 
 async def test_a_full_store_refuses_a_new_sender(stored: Stored) -> None:
-    """Where others' labels fill the store a new sender is refused, and nobody's are lost."""
+    """If others' labels fill the store, a new sender is refused and no label is lost."""
     uid = (await stored.get()).uid
     store = LabelStore(stored.redis, labels_kept=20)
     for sender in "abcdefghij":
@@ -81,7 +81,7 @@ async def test_a_full_store_refuses_a_new_sender(stored: Stored) -> None:
 
 
 async def test_an_idempotency_key_is_for_one_body(stored: Stored) -> None:
-    """The same key with another digest is refused; what an earlier release wrote still counts."""
+    """The same key with another digest is refused; keys of an earlier release still count."""
     uid = (await stored.get()).uid
     store = LabelStore(stored.redis)
     for _ in range(2):
@@ -94,7 +94,7 @@ async def test_an_idempotency_key_is_for_one_body(stored: Stored) -> None:
 
 
 async def test_labels_of_an_earlier_release_are_read(stored: Stored) -> None:
-    """Labels without sender and incident are labels of nobody in particular."""
+    """Labels without sender and incident are read."""
     row = matrix(1)[0]
     values = {"label": "normal", "vector": row.tobytes(), "event": None, "at": 1.0}
     await stored.redis.xadd(Keys("pump").labels, {"e": msgspec.msgpack.encode(values)})
@@ -104,7 +104,7 @@ async def test_labels_of_an_earlier_release_are_read(stored: Stored) -> None:
 
 
 async def test_what_a_sender_said_is_swept(stored: Stored) -> None:
-    """Revoking a key takes back its labels, and is a change of the config where labels decide."""
+    """Revoking a key deletes its labels, and is a change of config if labels decide."""
     uid = (await stored.get()).uid
     store = LabelStore(stored.redis)
     await stored.make(threshold={"labels": {"beta": 1}})
@@ -118,7 +118,7 @@ async def test_what_a_sender_said_is_swept(stored: Stored) -> None:
 
 
 def test_labels_are_read_in_equal_numbers() -> None:
-    """A thousand labels of one sender do not push another's two out of what decides."""
+    """A thousand labels of one sender do not displace another sender's two."""
     labels = [*of("flood", 50), *of("ada", 2)]
     found = fair(labels, 10)
     assert [one.sender for one in found].count("ada") == 2
@@ -128,7 +128,7 @@ def test_labels_are_read_in_equal_numbers() -> None:
 
 
 async def test_a_flood_leaves_the_audit_trail_to_others(stored: Stored) -> None:
-    """A sender writes sixty entries an hour; its labels are kept all the same."""
+    """A sender writes at most sixty audit entries an hour; its labels are all kept."""
     uid = (await stored.make(threshold={"labels": {"beta": 1}})).uid
     store, before = LabelStore(stored.redis), len(await stored.audit.entries("pump"))
     for seed in range(70):

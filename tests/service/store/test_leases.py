@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_one_of_many_gets_the_lease(stored):
-    """The others get nothing until it is given back."""
+    """One of many gets the lease; the others get none until it is released."""
     asked = await asyncio.gather(*(stored.leases.acquire("pump", 30) for _ in range(20)))
     (held,) = [lease for lease in asked if lease]
     assert await stored.leases.release(held)
@@ -24,14 +24,14 @@ async def test_one_of_many_gets_the_lease(stored):
 
 
 async def test_a_lease_is_for_one_role_and_for_a_detector_that_exists(stored):
-    """The monitor's does not keep the worker out; a missing detector has none."""
+    """The monitor's lease does not block the worker's; a missing detector has none."""
     assert await stored.leases.acquire("pump", 30, "monitor")
     assert await stored.leases.acquire("pump", 30, "worker")
     assert await stored.leases.acquire("other", 30) is None
 
 
 async def test_a_lease_ends_by_itself_and_renewing_keeps_it(stored):
-    """Our own clock never counts it longer than the store does."""
+    """The clock of this process never counts a lease longer than the store does."""
     lease = await stored.lease(seconds=1)
     renewed = await stored.leases.renew(lease)
     assert renewed.deadline >= lease.deadline
@@ -47,7 +47,7 @@ async def test_a_lease_ends_by_itself_and_renewing_keeps_it(stored):
 
 
 async def test_a_worker_stopped_past_its_lease_changes_nothing(stored):
-    """Although nobody else took the lease, and although somebody did."""
+    """A worker past its lease changes nothing, whether or not another one took the lease."""
     await stored.buffer.ingest("pump", matrix(40))
     late = await stored.lease(seconds=0.05)
     experience = await stored.take()
@@ -67,7 +67,7 @@ async def test_a_worker_stopped_past_its_lease_changes_nothing(stored):
 
 
 async def lapse(stored: Stored, lease: Lease) -> None:
-    """Wait until the store too has let the lease go, a moment after its own worker has."""
+    """Wait until the lease is over in the store, a moment after its worker considers it over."""
     key = Keys(lease.name).lease(lease.role)
 
     async def lapsed() -> bool:
@@ -78,7 +78,7 @@ async def lapse(stored: Stored, lease: Lease) -> None:
 
 
 async def test_a_lease_on_a_deleted_detector_is_worth_nothing_on_the_next(stored):
-    """Tokens begin anew there; holders do not."""
+    """A new detector starts again with tokens; the holder tells leases apart."""
     old = await stored.lease()
     await stored.detectors.delete("pump")
     await stored.make()
@@ -89,7 +89,7 @@ async def test_a_lease_on_a_deleted_detector_is_worth_nothing_on_the_next(stored
 
 
 async def test_eight_workers_with_short_leases_make_no_version_twice(stored):
-    """Whoever lost the lease in between is refused; numbers and generations have no gaps."""
+    """A worker that lost its lease is refused; numbers and generations have no gaps."""
     total, promoted, refused = 30, [], 0
 
     async def work() -> None:
@@ -127,7 +127,7 @@ async def test_eight_workers_with_short_leases_make_no_version_twice(stored):
 
 
 async def test_a_beat_from_the_future_is_no_sign_of_life(stored):
-    """After the store's clock was set back its workers are absent until they beat again."""
+    """If the store's clock is set back, workers are absent until their next heartbeat."""
     (now, _) = await stored.redis.time()
     await stored.redis.zadd(WORKERS, {"dead": now + 86400, "alive": now + 86400, "new": now})
     assert set(await stored.leases.workers()) == {"new"}
@@ -137,7 +137,7 @@ async def test_a_beat_from_the_future_is_no_sign_of_life(stored):
 
 
 async def test_a_lease_from_before_the_clock_went_back_does_not_last(stored):
-    """What a dead worker holds until a day from now is given to another one, with a new token."""
+    """A dead worker's lease that would last a day goes to another one, with a new token."""
     held = await stored.leases.acquire("pump", 5)
     assert await stored.leases.acquire("pump", 5) is None
     await stored.redis.pexpire(Keys("pump").lease("worker"), 86_400_000)
@@ -147,7 +147,7 @@ async def test_a_lease_from_before_the_clock_went_back_does_not_last(stored):
 
 
 async def test_workers_are_known_by_their_heartbeat(stored):
-    """One that leaves in good order is forgotten at once."""
+    """A worker that leaves in good order is forgotten at once."""
     await stored.leases.beat("a")
     await stored.leases.beat("b")
     beats = await stored.leases.workers()

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_summaries_are_read_in_order_from_where_the_reader_was(stored):
-    """Each once, with the bytes that it was sent with."""
+    """Each summary is read once, in order, with the bytes that were sent."""
     uid, stream = (await stored.get()).uid, Live(stored.redis)
     for number in range(5):
         summary = LiveSummary(uid, 1, 1, n=number, scores=b"\x00\xff", t=1.5)
@@ -25,7 +25,7 @@ async def test_summaries_are_read_in_order_from_where_the_reader_was(stored):
 
 
 async def test_summaries_are_bounded(stored, redis, monkeypatch):
-    """Where nobody reads, the oldest go."""
+    """If nobody reads, the oldest summaries are dropped."""
     monkeypatch.setattr(live_summaries, "SUMMARIES_KEPT", 20)
     uid, stream = (await stored.get()).uid, Live(redis)
     for number in range(30):
@@ -34,7 +34,7 @@ async def test_summaries_are_bounded(stored, redis, monkeypatch):
 
 
 async def test_live_vectors_are_the_latest_and_go_with_their_detector(stored, redis):
-    """A bounded list for candidates to score, for that incarnation alone, that expires."""
+    """Live vectors are a bounded list that belongs to one detector and expires."""
     uid, stream = (await stored.get()).uid, Live(redis)
     X = matrix(50)
     for rows in (X[:30], X[30:]):
@@ -50,7 +50,7 @@ async def test_live_vectors_are_the_latest_and_go_with_their_detector(stored, re
 
 
 async def test_a_deleted_detector_takes_no_summaries(stored, redis):
-    """Nor does the next of its name take those of the last."""
+    """A detector of the same name gets no summaries of a deleted one."""
     uid, stream = (await stored.get()).uid, Live(redis)
     await stored.detectors.delete("pump")
     assert not await stream.append("pump", LiveSummary(uid, 1, 1))
@@ -60,7 +60,7 @@ async def test_a_deleted_detector_takes_no_summaries(stored, redis):
 
 
 async def test_the_monitor_s_memory_and_verdict_are_saved_under_its_lease(stored):
-    """A monitor that lost its lease publishes nothing."""
+    """A monitor without its lease saves nothing."""
     stream = Live(stored.redis)
     assert await stream.load("pump") is None
     lease = await stored.leases.acquire("pump", 30, "monitor")

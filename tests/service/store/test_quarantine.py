@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def park(stored, batches: int = 3) -> None:
-    """Have version 2 rejected with `batches` batches of 20."""
+    """Have version 2 rejected, with `batches` batches of 20 vectors."""
     await stored.learn()
     for seed in range(batches - 1):
         await stored.buffer.ingest("pump", matrix(20, seed=seed))
@@ -20,7 +20,7 @@ async def park(stored, batches: int = 3) -> None:
 
 
 async def test_released_vectors_are_buffered_again(stored):
-    """Behind what came since, bit for bit, and each batch under its own id."""
+    """Released vectors are buffered after later ones, bit for bit, under their batch ids."""
     await park(stored)
     await stored.buffer.ingest("pump", matrix(5, seed=9))
     assert await stored.quarantine.decide("pump", "v2", "release") == 60
@@ -33,7 +33,7 @@ async def test_released_vectors_are_buffered_again(stored):
 
 
 async def test_discarded_vectors_are_gone(stored):
-    """They are counted, and wait to be erased from the append-only file."""
+    """Discarded vectors are counted, and wait for the rewrite of the append-only file."""
     await park(stored)
     assert await stored.quarantine.decide("pump", "v2", "discard") == 60
     found = await stored.get()
@@ -42,7 +42,7 @@ async def test_discarded_vectors_are_gone(stored):
 
 
 async def test_an_entry_that_is_not_there_is_unknown(stored):
-    """So is one that was decided."""
+    """An unknown entry is 404, and so is one that was decided."""
     for entry in ("v9", "", "x0-0"):
         with pytest.raises(Unknown):
             await stored.quarantine.decide("pump", entry, "release")
@@ -79,7 +79,7 @@ async def test_a_decision_cut_short_is_completed_not_reversed(stored, monkeypatc
 
 
 async def test_a_version_whose_release_has_begun_does_not_take_the_rest(stored, monkeypatch):
-    """Promoting it by hand leaves the vectors to the person's decision."""
+    """A promotion by hand leaves the vectors to a release that has begun."""
     await park(stored)
     await stored.redis.hset(
         Keys("pump").parked,
@@ -93,7 +93,7 @@ async def test_a_version_whose_release_has_begun_does_not_take_the_rest(stored, 
 
 
 async def test_of_equal_decisions_at_once_every_vector_moves_once(stored, monkeypatch):
-    """Two people may click at the same time."""
+    """If two people decide at once, every vector moves once."""
     await park(stored, batches=10)
     monkeypatch.setattr(quarantine, "STEP_ENTRIES", 2)
     both = await asyncio.gather(

@@ -5,7 +5,7 @@ from service.store.redis_keys import Keys
 
 
 def test_all_keys_of_a_detector_share_its_hash_tag():
-    """A cluster puts everything of one detector into one slot."""
+    """A cluster stores all keys of a detector in one slot."""
     keys = Keys("pump-7")
     everything = (
         *keys.deleted_with_detector,
@@ -19,13 +19,13 @@ def test_all_keys_of_a_detector_share_its_hash_tag():
 
 @pytest.mark.parametrize("name", ["", "a{b}", "a b", "-a", "a" * 65, "a\n", "\ud800", "ä"])
 def test_a_name_that_no_detector_can_have_is_unknown(name):
-    """No request can reach other keys through a name."""
+    """A name cannot contain characters that would reach other keys."""
     with pytest.raises(UnknownDetector):
         Keys(name)
 
 
 def test_an_idempotency_key_of_any_length_and_content_names_one_short_key():
-    """Clients choose the key; they do not choose what it costs."""
+    """An idempotency key of any length and content gives one short key."""
     keys = Keys("a")
     assert len(keys.idempotency("x" * 10_000)) < 120
     assert keys.idempotency("\ud800") != keys.idempotency("\ud801")

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_promotion_changes_everything_at_once(stored):
-    """Version, artifact, pointer, history, cursor and counters belong together."""
+    """Version, artifact, pointer, history, cursor and counters change together."""
     batch = await stored.buffer.ingest("pump", matrix(40))
     lease, experience = await stored.lease(), await stored.take()
     record = msgspec.structs.replace(GOOD, strategy="replay", n_new=40)
@@ -56,7 +56,7 @@ async def test_a_promotion_changes_everything_at_once(stored):
 
 
 async def test_a_promotion_happens_once(stored):
-    """The same one again finds the cursor moved, though the lease still holds."""
+    """The same promotion again is refused by the cursor, even if the lease is valid."""
     await stored.buffer.ingest("pump", matrix(40))
     lease, experience = await stored.lease(), await stored.take()
     await stored.registry.promote(lease, experience, b"one", GOOD, seconds=1)
@@ -68,7 +68,7 @@ async def test_a_promotion_happens_once(stored):
 
 
 async def test_a_rollback_fences_the_running_retraining(stored):
-    """What was trained from another champion is neither promoted nor rejected."""
+    """After a rollback, a candidate of the earlier champion is neither promoted nor rejected."""
     await stored.learn()
     await stored.learn(seed=1)
     await stored.buffer.ingest("pump", matrix(40))
@@ -87,7 +87,7 @@ async def test_a_rollback_fences_the_running_retraining(stored):
 
 
 async def test_what_the_lineage_learned_follows_the_champion(stored):
-    """A rollback shows what the older version had learned."""
+    """After a rollback `learned` is that of the older version."""
     await stored.learn(40)
     await stored.learn(50, seed=1)
     assert (await stored.get()).learned == 90
@@ -99,7 +99,7 @@ async def test_what_the_lineage_learned_follows_the_champion(stored):
 
 
 async def test_a_rejection_keeps_the_champion_and_parks_the_experience(stored):
-    """The candidate has its number, record and artifact; later data goes on."""
+    """The candidate gets a number, a record and an artifact; later data is learned."""
     await stored.learn(40)
     assert await stored.learn(50, b"two", good=False) == 2
     found = await stored.get()
@@ -134,7 +134,7 @@ async def test_promoting_a_rejected_version_by_hand_consumes_its_experience(stor
 
 
 async def test_promoting_by_hand_after_a_release_counts_nothing_twice(stored):
-    """The released vectors are buffered again and will be learned from there."""
+    """Vectors that were released before are buffered and are not counted again."""
     await stored.learn(40)
     await stored.learn(50, good=False)
     await stored.quarantine.decide("pump", "v2", "release")
@@ -144,7 +144,7 @@ async def test_promoting_by_hand_after_a_release_counts_nothing_twice(stored):
 
 
 async def test_the_champion_moves_only_for_whom_knows_the_generation(stored):
-    """A stale If-Match, an unknown version and a pruned one are three different answers."""
+    """A stale If-Match, an unknown version and a pruned one give three different answers."""
     for seed in range(5):
         await stored.learn(seed=seed)
     with pytest.raises(PreconditionFailed) as caught:
@@ -162,14 +162,14 @@ async def test_the_champion_moves_only_for_whom_knows_the_generation(stored):
 
 
 async def test_the_same_champion_again_moves_nothing(stored):
-    """The generation counts moves, so an equal request may be repeated."""
+    """Promoting the champion again does not change the generation."""
     await stored.learn()
     assert await stored.registry.set_champion("pump", 1) == 1
     assert len(await stored.registry.history("pump")) == 1
 
 
 async def test_an_imported_version_waits_for_a_person(stored):
-    """It takes the next number and fixes the dimension; it is not champion until promoted."""
+    """An import gets the next number and fixes the dimension; it is not champion yet."""
     record = NewRecord(dimension=3, learned=500, who="ann")
     assert await stored.registry.import_version("pump", b"theirs", record) == 1
     found = await stored.get()
@@ -185,7 +185,7 @@ async def test_an_imported_version_waits_for_a_person(stored):
 
 
 async def test_pruning_keeps_what_somebody_may_still_need(stored, redis):
-    """Champion, parent, the last two champions, pinned, parked and imported ones."""
+    """Champion, parent, the last two champions, pinned, parked and imported ones are kept."""
     for seed in range(6):  # versions 1 to 6
         await stored.learn(seed=seed)
     await stored.learn(good=False)  # 7, parked
@@ -209,14 +209,14 @@ async def test_pruning_keeps_what_somebody_may_still_need(stored, redis):
 
 
 async def test_pruning_keeps_the_anchor(stored):
-    """The gate holds every successor against it, however many there were."""
+    """The anchor is kept, because the gate compares every successor with it."""
     for seed in range(5):
         await stored.learn(seed=seed, anchor=1)
     assert await stored.registry.prune("pump") == [2, 3]
 
 
 async def test_equal_artifacts_are_one_until_the_last_goes(stored, redis):
-    """Content-addressed: a pruned version does not take its twin's bytes along."""
+    """Equal artifacts are stored once, and stay until the last version with them is pruned."""
     for seed in range(4):
         await stored.learn(seed=seed, artifact=b"twin" if seed in (0, 3) else None)
     assert len(await redis.keys("*artifact:*")) == 3
@@ -225,7 +225,7 @@ async def test_equal_artifacts_are_one_until_the_last_goes(stored, redis):
 
 
 async def test_records_are_told_latest_last_and_bounded(stored):
-    """Unknown numbers have none; an unknown detector has no records."""
+    """Records come latest last and bounded; an unknown number or detector has none."""
     for seed in range(3):
         await stored.learn(seed=seed)
     assert [r.record.version for r in await stored.registry.records("pump", limit=2)] == [2, 3]
@@ -236,7 +236,7 @@ async def test_records_are_told_latest_last_and_bounded(stored):
 
 @pytest.mark.parametrize("extra", [-1, 0, 1])
 async def test_a_large_artifact_is_kept_bit_for_bit(stored, extra):
-    """Written as one argument of the script, read in pieces."""
+    """A large artifact is written as one argument and read in pieces, bit for bit."""
     artifact = random.Random(0).randbytes(8 * 2**20 + extra)
     await stored.learn(artifact=artifact)
     assert await stored.registry.artifact("pump", 1) == artifact
@@ -244,7 +244,7 @@ async def test_a_large_artifact_is_kept_bit_for_bit(stored, extra):
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_every_acknowledged_vector_is_in_exactly_one_place(stored, redis, seed):
-    """Whatever happens in whatever order, numbers and generations have no gaps either."""
+    """After any calls in any order every vector is in one place, and numbers have no gaps."""
     dice, ledger = random.Random(seed), Ledger(stored, random.Random(seed))
     for _ in range(80):
         step = dice.choice(
@@ -256,7 +256,7 @@ async def test_every_acknowledged_vector_is_in_exactly_one_place(stored, redis, 
 
 
 class Ledger:
-    """What the client was told, against what the store holds."""
+    """The answers that the client got, to compare with the store."""
 
     def __init__(self, stored: Stored, dice: random.Random) -> None:
         self.stored, self.dice = stored, dice
@@ -329,7 +329,7 @@ class Ledger:
             pass
 
     async def late(self) -> None:
-        """Do as a worker that lost its lease."""
+        """Act like a worker that lost its lease."""
         experience, lease = await self.small.take("pump"), await self.stored.lease()
         await self.stored.leases.release(lease)
         if experience:
@@ -367,7 +367,7 @@ class Ledger:
 
 
 async def test_a_promotion_into_a_store_that_dies_is_whole_or_not_there(own_store):
-    """Killed at any moment, the store comes back with all of a promotion or nothing of it."""
+    """After a kill at any moment the store has all of a promotion or nothing."""
     redis = await connect(own_store.url)
     stored = Stored(redis)
     await stored.make()

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_run_is_queued_then_running_then_idle(stored):
-    """Its progress is told while it runs, and its request counts as served once it is over."""
+    """A run reports its progress, and at its end the request counts as served."""
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump", "equal")
     lease = await stored.lease()
@@ -25,7 +25,7 @@ async def test_a_run_is_queued_then_running_then_idle(stored):
 
 
 async def test_weights_hold_for_one_run_its_retries_included(stored):
-    """A failed attempt and a crashed worker keep them; the next run does not have them."""
+    """The weights survive a failed attempt and a crash; the next run does not have them."""
     await stored.buffer.ingest("pump", matrix(40))
     weights = {"w_prev": 0.2, "w_new": 0.8}
     await stored.detectors.request_retrain("pump", weights)
@@ -46,7 +46,7 @@ async def test_weights_hold_for_one_run_its_retries_included(stored):
 
 @pytest.mark.parametrize(("left", "state", "served"), [(32, "queued", 1), (31, "idle", 2)])
 async def test_a_request_during_a_run_is_served_by_one_more(stored, left, state, served):
-    """If enough is left to learn; otherwise there is nothing that it could do."""
+    """A request during a run is served by one more run, if enough vectors are left."""
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump")
     lease = await stored.lease()
@@ -62,7 +62,7 @@ async def test_a_request_during_a_run_is_served_by_one_more(stored, left, state,
 
 
 async def test_a_run_with_nothing_to_learn_ends_without_an_outcome(stored):
-    """Nobody waits for it for ever."""
+    """A run without data ends without an outcome, so that nobody waits."""
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump")
     lease = await stored.lease()
@@ -73,7 +73,7 @@ async def test_a_run_with_nothing_to_learn_ends_without_an_outcome(stored):
 
 
 async def test_a_parked_experience_ends_the_run_as_failed(stored):
-    """Three attempts or one: the caller decides; the reason is kept, and later data goes on."""
+    """The reason of a parked experience is kept, and later data is learned."""
     await stored.buffer.ingest("pump", matrix(40))
     lease = await stored.lease()
     await stored.retrainings.start(lease)
@@ -93,7 +93,7 @@ async def test_a_parked_experience_ends_the_run_as_failed(stored):
 
 
 async def test_a_lost_lease_moves_nothing(stored):
-    """Not even the progress."""
+    """Without the lease nothing changes, not even the progress."""
     lease = await stored.lease()
     await stored.leases.release(lease)
     for step in (

@@ -1,4 +1,4 @@
-"""Un-learning: what is marked, who serves, what is discarded, and what is learned again."""
+"""Revocation: which versions are marked, which one serves, what is discarded or relearned."""
 
 import asyncio
 
@@ -25,7 +25,7 @@ async def send(stored, sender: str, n: int = 40, seed: int = 0) -> str:
 
 
 async def settle(stored, *, good: bool = True) -> int:
-    """Promote (or reject) a version that learned the whole buffer; return its number."""
+    """Promote or reject a version that learned the whole buffer; return its number."""
     lease = await stored.lease()
     await stored.retrainings.start(lease)
     experience = await stored.take()
@@ -37,9 +37,9 @@ async def settle(stored, *, good: bool = True) -> int:
 
 
 async def poisoned(stored) -> tuple[str, str]:
-    """Have version 1 learn from ann, 2 from ann and bob, 3 from ann, with a batch of each to come.
+    """Let version 1 learn from ann, 2 from ann and bob, 3 from ann; then buffer a batch of each.
 
-    Return the ids of bob's batches, of the one learned and of the one not.
+    Return the ids of bob's batches: the learned one and the buffered one.
     """
     await send(stored, "ann")
     await settle(stored)
@@ -53,7 +53,7 @@ async def poisoned(stored) -> tuple[str, str]:
 
 
 async def accounted(stored) -> int:
-    """Return how many vectors the counters know of."""
+    """Return how many vectors the counters account for."""
     found = await stored.get()
     places = (found.buffered, found.quarantined, found.parked, found.consumed, found.discarded)
     return sum(places)
@@ -69,7 +69,7 @@ BOB = Culprit("key", "bob")
 
 
 async def test_a_key_is_taken_back(stored):
-    """Its versions and all on top are marked, the last clean one serves, the rest comes again."""
+    """The key's versions and later ones are marked, a clean one serves, the rest is relearned."""
     await poisoned(stored)
     done = await stored.revocations.revoke("pump", Asked(BOB, "key:eve", "broken press"))
     assert (done.champion, done.generation, done.versions) == (1, 4, (2, 3))
@@ -96,7 +96,7 @@ async def test_a_key_is_taken_back(stored):
 
 
 async def test_what_is_relearned_is_what_was_sent(stored):
-    """The same vectors, in the order in which they came, after what was buffered already."""
+    """The same vectors are relearned, in order, after those that were buffered before."""
     await poisoned(stored)
     await stored.revocations.revoke("pump", Asked(BOB))
     expected = [matrix(7, seed=4), matrix(50, seed=1), matrix(60, seed=3)]
@@ -106,7 +106,7 @@ async def test_what_is_relearned_is_what_was_sent(stored):
 
 
 async def test_what_is_erased_is_lost_and_named(stored):
-    """Without the vectors nothing is relearned; the answer says what that loses, and from whom."""
+    """Without the vectors nothing is relearned; the answer says what is lost, and from whom."""
     await poisoned(stored)
     while await stored.erasure.erase("pump", 0):
         pass
@@ -120,7 +120,7 @@ async def test_what_is_erased_is_lost_and_named(stored):
 
 
 async def test_what_is_partly_erased_is_lost_in_part(stored):
-    """The oldest of what was kept is gone; each batch is in one of the two lists."""
+    """If only the oldest vectors are gone, each batch is in one of the two lists."""
     await poisoned(stored)
     (first,) = (await stored.registry.record("pump", 3)).to_dict()["experience"]["batches"]
     entries = await stored.redis.xrange(Keys("pump").stream)
@@ -134,7 +134,7 @@ async def test_what_is_partly_erased_is_lost_in_part(stored):
 
 
 async def test_a_batch_is_taken_back(stored):
-    """One batch, learned or not; what else its sender sent stays."""
+    """One batch is revoked, learned or not; other batches of its sender stay."""
     learned, waiting = await poisoned(stored)
     done = await stored.revocations.revoke("pump", Asked(Culprit("batch", waiting)))
     assert (done.champion, done.generation, done.versions) == (3, 3, ())
@@ -147,7 +147,7 @@ async def test_a_batch_is_taken_back(stored):
 
 
 async def test_a_plan_changes_nothing(stored):
-    """It says what would be done, and no key of the store is touched."""
+    """A dry run says what would be done, and changes no key of the store."""
 
     async def everything() -> dict[bytes, bytes]:
         keys = [key async for key in stored.redis.scan_iter()]
@@ -161,7 +161,7 @@ async def test_a_plan_changes_nothing(stored):
 
 
 async def test_repeated_it_does_nothing_more(stored):
-    """The same marks, no new generation, nothing discarded, nothing relearned twice."""
+    """Repeated, it makes no new mark, no new generation, and relearns nothing twice."""
     await poisoned(stored)
     await stored.revocations.revoke("pump", Asked(BOB))
     held = await in_stream(stored)
@@ -174,7 +174,7 @@ async def test_repeated_it_does_nothing_more(stored):
 
 @pytest.mark.parametrize("steps", range(8))
 async def test_cut_short_anywhere_it_loses_and_doubles_nothing(stored, monkeypatch, steps):
-    """A process that dies after any step leaves every vector in one place; again, it ends."""
+    """After a crash at any step every vector is in one place, and a repeated call completes it."""
     await poisoned(stored)
     sweep, left = revocations.SWEEP, steps
 
@@ -199,7 +199,7 @@ async def test_cut_short_anywhere_it_loses_and_doubles_nothing(stored, monkeypat
 
 
 async def test_rows_held_back_and_parked_are_discarded_too(stored):
-    """Of bob, that is; the others' wait on, and an experience that was all bob's is gone."""
+    """Held and parked rows of the sender are discarded; those of others stay."""
     for sender, n in (("ann", 50), ("bob", 60)):
         await send(stored, sender, n)
     assert await settle(stored, good=False) == 1
@@ -221,7 +221,7 @@ async def test_rows_held_back_and_parked_are_discarded_too(stored):
 
 
 async def test_a_parked_range_of_a_promoted_version_is_not_relearned_twice(stored):
-    """A rejected version that a person promoted: what it consumed comes again, once."""
+    """A rejected version was promoted by hand: what it consumed is relearned once."""
     await send(stored, "ann")
     await settle(stored)
     for sender in ("ann", "bob"):
@@ -235,7 +235,7 @@ async def test_a_parked_range_of_a_promoted_version_is_not_relearned_twice(store
 
 
 async def test_after_a_rollback_by_hand(stored):
-    """The champion is clean already and stays; what the versions behind it learned comes again."""
+    """After a rollback the clean champion stays, and what later versions learned is relearned."""
     await poisoned(stored)
     await stored.registry.set_champion("pump", 1)
     done = await stored.revocations.revoke("pump", Asked(BOB))
@@ -246,7 +246,7 @@ async def test_after_a_rollback_by_hand(stored):
 
 
 async def test_without_a_clean_version_none_serves(stored):
-    """Only where that is asked for; what is kept of the others is learned from scratch."""
+    """On request no version serves, and the kept data of others is learned from scratch."""
     for sender in ("bob", "ann"):
         await send(stored, sender)
     await settle(stored)
@@ -266,7 +266,7 @@ async def test_without_a_clean_version_none_serves(stored):
 
 
 async def test_what_is_being_learned_is_refused(stored):
-    """A worker that took the experience before cannot promote it after."""
+    """A worker that took the experience before the revocation cannot promote it."""
     await poisoned(stored)
     await send(stored, "ann")
     lease = await stored.lease()
@@ -279,7 +279,7 @@ async def test_what_is_being_learned_is_refused(stored):
 
 
 async def test_a_run_that_has_nothing_left_ends(stored):
-    """Where fewer vectors are left than a training needs, nobody waits for an outcome."""
+    """If too few vectors are left for a training, the run ends without an outcome."""
     for sender in ("ann", "bob"):
         await send(stored, sender, 20)
     await stored.detectors.request_retrain("pump")
@@ -289,7 +289,7 @@ async def test_a_run_that_has_nothing_left_ends(stored):
 
 
 async def test_two_at_a_time(stored):
-    """One of them goes through; the other is told, or goes through after it."""
+    """Of two concurrent revocations one succeeds; the other is refused, or succeeds after it."""
     await poisoned(stored)
     asked = [stored.revocations.revoke("pump", Asked(BOB)) for _ in range(2)]
     done = await asyncio.gather(*asked, return_exceptions=True)
@@ -300,14 +300,14 @@ async def test_two_at_a_time(stored):
 
 
 async def test_artifacts_of_revoked_versions_go(stored):
-    """They are pruned, and do not take the place of clean ones."""
+    """Revoked versions are pruned, and do not count among the kept ones."""
     await poisoned(stored)
     await stored.revocations.revoke("pump", Asked(BOB))
     assert await stored.registry.prune("pump") == [2, 3]
 
 
 async def test_an_import_of_what_was_revoked_is_reached_too(stored):
-    """A copy of a version, and one trained elsewhere on top of one, by their hashes."""
+    """Copies of a revoked version and versions trained on top of it are found by their hashes."""
     await poisoned(stored)
     of_two = (await stored.registry.record("pump", 2)).to_dict()["sha256"]
     artifact = await stored.registry.artifact("pump", 3)
@@ -320,7 +320,7 @@ async def test_an_import_of_what_was_revoked_is_reached_too(stored):
 
 
 async def test_what_nobody_knows(stored):
-    """No such detector, no such batch, a key that sent nothing."""
+    """An unknown detector, an unknown batch, and a key that sent nothing are refused."""
     with pytest.raises(UnknownDetector):
         await stored.revocations.revoke("other", Asked(BOB))
     with pytest.raises(Unknown):
@@ -329,7 +329,7 @@ async def test_what_nobody_knows(stored):
 
 
 async def test_every_batch_of_a_large_experience_is_found(stored):
-    """The record names the first thousand; the last one is known all the same."""
+    """A record names the first thousand batches; the last one is found as well."""
     await send(stored, "ann")
     await settle(stored)
     ids = [await send(stored, "ann", 1, seed=n) for n in range(1100)]

@@ -1,4 +1,4 @@
-"""Why a store does not answer is said in words, with its address and without its secret."""
+"""The reason why a store does not answer, with its address and without its password."""
 
 import asyncio
 from pathlib import Path
@@ -12,7 +12,7 @@ from service.store.connection import unreachable
 
 
 def test_a_wrong_password(tmp_path: Path) -> None:
-    """The password is what is wrong, not that nobody answers."""
+    """The message says that the password is wrong."""
     with EmbeddedStore(tmp_path) as store:
         with redis.Redis.from_url(store.url) as client:
             client.config_set("requirepass", "right")
@@ -29,7 +29,7 @@ def test_a_wrong_password(tmp_path: Path) -> None:
 
 
 def test_a_database_that_there_is_not(tmp_path: Path) -> None:
-    """A number beyond the server's is a cause like any other."""
+    """A database number beyond the server's is reported as the cause."""
     with EmbeddedStore(tmp_path) as store:
         why = asyncio.run(unreachable(f"{store.url}?db=99"))
         assert why is not None
@@ -45,7 +45,7 @@ def test_a_database_that_there_is_not(tmp_path: Path) -> None:
     ],
 )
 def test_nobody_there(url: str, words: str) -> None:
-    """The system's own words are kept."""
+    """The operating system's message is kept."""
     why = asyncio.run(unreachable(url))
     assert why is not None
     assert words in why
@@ -64,5 +64,5 @@ def test_nobody_there(url: str, words: str) -> None:
     ],
 )
 def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
-    """Passwords stand before the `@`, and in the query."""
+    """A password is hidden before the `@` and in the query."""
     assert addresses.shown(url) == shown

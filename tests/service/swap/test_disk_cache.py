@@ -1,4 +1,4 @@
-"""Champions kept on disk: read back as they were, or not at all."""
+"""Champions on disk are read back unchanged, or not at all."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ MAX = 2**24
 
 
 def kept(folder, **fields):
-    """Keep one champion; return its cache and its file."""
+    """Store one champion; return the cache and the file."""
     cache = DiskCache(folder, Artifacts(MAX))
     cache.keep(champion(**fields))
     return cache, folder / "pump.champion"
@@ -36,7 +36,7 @@ def test_a_kept_champion_comes_back_as_it_was(tmp_path):
 
 
 def test_only_the_latest_of_a_detector_is_kept(tmp_path):
-    """A file is replaced; nothing else is left in the folder."""
+    """A newer champion replaces the file, and no other file is left."""
     cache, file = kept(tmp_path)
     cache.keep(champion(2))
     assert [one.number for one in list(cache.restore())] == [2]
@@ -45,7 +45,7 @@ def test_only_the_latest_of_a_detector_is_kept(tmp_path):
 
 @pytest.mark.parametrize("where", [0, 20, -1])
 def test_a_damaged_copy_is_left_out(tmp_path, where):
-    """One changed byte, of the line or of the artifact, and it is not served."""
+    """With one changed byte, in the line or in the artifact, a copy is not served."""
     cache, file = kept(tmp_path)
     content = bytearray(file.read_bytes())
     content[where] ^= 1
@@ -54,7 +54,7 @@ def test_a_damaged_copy_is_left_out(tmp_path, where):
 
 
 def test_only_bytes_that_this_process_verified_pass_unchecked(tmp_path, monkeypatch):
-    """What it kept is built at once; another process, or other bytes, are checked whole."""
+    """A file that this process wrote is loaded without checks; any other is verified."""
     cache, file = kept(tmp_path)
     other = DiskCache(tmp_path, Artifacts(MAX))
 
@@ -75,21 +75,21 @@ def test_only_bytes_that_this_process_verified_pass_unchecked(tmp_path, monkeypa
 
 
 def test_a_copy_under_another_name_is_left_out(tmp_path):
-    """A file says itself whose it is."""
+    """A copy under another detector's name is not served."""
     cache, file = kept(tmp_path)
     file.rename(tmp_path / "other.champion")
     assert list(cache.restore()) == []
 
 
 def test_a_file_larger_than_an_artifact_is_not_read(tmp_path):
-    """The bound of artifacts holds for copies of them."""
+    """The size bound of artifacts holds for their copies."""
     _, file = kept(tmp_path)
     file.write_bytes(file.read_bytes() + bytes(2 * MAX))
     assert list(DiskCache(tmp_path, Artifacts(1024)).restore()) == []
 
 
 def test_old_copies_of_unknown_detectors_are_pruned(tmp_path):
-    """Known ones stay however old they are, and unknown ones while they are young."""
+    """Copies of unknown detectors are pruned once they are old; those of known ones stay."""
     cache, file = kept(tmp_path)
     cache.prune(set())
     old = time.time() - KEPT_SECONDS - 1
@@ -101,7 +101,7 @@ def test_old_copies_of_unknown_detectors_are_pruned(tmp_path):
 
 
 def test_a_deleted_detector_is_forgotten(tmp_path):
-    """Its copy goes; a second time there is nothing to do."""
+    """The copy of a deleted detector is removed; repeating this does nothing."""
     cache, file = kept(tmp_path)
     cache.forget("pump")
     cache.forget("pump")
@@ -109,7 +109,7 @@ def test_a_deleted_detector_is_forgotten(tmp_path):
 
 
 def test_without_a_folder_nothing_is_kept():
-    """The setting is optional."""
+    """Without the setting nothing is stored."""
     cache = DiskCache(None, Artifacts(MAX))
     cache.keep(champion())
     cache.forget("pump")
@@ -118,7 +118,7 @@ def test_without_a_folder_nothing_is_kept():
 
 
 def test_a_disk_that_fails_is_an_os_error(tmp_path):
-    """What a copy meets is for the caller to tolerate."""
+    """An error of the disk is an OSError, which the caller tolerates."""
     (tmp_path / "file").touch()
     cache = DiskCache(tmp_path / "file", Artifacts(MAX))
     with pytest.raises(OSError, match="File exists"):
@@ -127,7 +127,7 @@ def test_a_disk_that_fails_is_an_os_error(tmp_path):
 
 
 def test_only_files_of_ours_are_pruned(tmp_path):
-    """An old file that merely has the name of a copy stays."""
+    """A foreign file with the name of a copy is not pruned."""
     cache = DiskCache(tmp_path, Artifacts(MAX))
     cache.keep(champion())
     (tmp_path / "notes.champion").write_text("a list of champions")

@@ -1,4 +1,4 @@
-"""Champions on demand: loaded once when a request needs them, and let go within a bound."""
+"""Champions on demand: loaded when a request needs them, and unloaded within a bound."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ ONE = weight(ARTIFACT)
 
 @dataclass
 class Process:
-    """One process whose champions have room for two and a half."""
+    """One process with room for two and a half champions."""
 
     watcher: Watcher
     registry: CollectorRegistry
@@ -68,7 +68,7 @@ async def process(stored: Stored, store_url: str, tmp_path: Path) -> AsyncIterat
 
 
 async def test_nothing_is_loaded_before_it_is_needed(process: Process) -> None:
-    """A poll learns of every detector and loads none; a request loads its own alone."""
+    """A poll lists all detectors and loads none; a request loads only its own."""
     champions = process.watcher.champions
     assert process.loaded == set()
     assert len(champions.detectors()) == 5
@@ -83,7 +83,7 @@ async def test_nothing_is_loaded_before_it_is_needed(process: Process) -> None:
 
 
 async def test_requests_that_come_together_load_once(process: Process) -> None:
-    """One fetches, the others wait for it."""
+    """Of concurrent requests one loads the champion, and the others wait for it."""
     await process.watcher.know("b")
     before = process.count("champion_loads_total", source="store")
     await asyncio.gather(*(process.watcher.know("a") for _ in range(8)))
@@ -91,11 +91,11 @@ async def test_requests_that_come_together_load_once(process: Process) -> None:
 
 
 async def test_what_was_used_longest_ago_makes_room(process: Process) -> None:
-    """The bound holds whatever is asked for; what is scored stays."""
+    """The champion that was not used for longest is unloaded; the bound always holds."""
     champions = process.watcher.champions
     for name in ("a", "b"):
         await process.watcher.know(name)
-    # Where a test before this one had counters in files, they go on from there.
+    # Counters in files continue from those of earlier tests.
     before = process.count("champion_loads_total", source="store") - 2
     evicted = process.count("champion_evictions_total")
     champions.touch(("a",))
@@ -108,7 +108,7 @@ async def test_what_was_used_longest_ago_makes_room(process: Process) -> None:
         await process.watcher.know(name)
         assert champions.serving(name).name == name
         assert champions.loaded_bytes <= 2 * ONE + ONE // 2
-    # What was loaded once is on this machine's disk.
+    # A champion that was loaded once is on this machine's disk.
     assert process.count("champion_loads_total", source="store") == before + 4
     assert process.count("champion_loads_total", source="disk") > 0
 
@@ -116,7 +116,7 @@ async def test_what_was_used_longest_ago_makes_room(process: Process) -> None:
 async def test_a_cold_champion_is_the_one_that_the_store_names(
     process: Process, stored: Stored
 ) -> None:
-    """A copy on disk from before a promotion is not served."""
+    """An older copy on disk is not served after a promotion."""
     await process.watcher.know("a")
     for name in ("b", "c"):
         await process.watcher.know(name)
@@ -131,7 +131,7 @@ async def test_a_cold_champion_is_the_one_that_the_store_names(
 
 
 async def test_a_damaged_champion_is_a_conflict(process: Process, stored: Stored) -> None:
-    """As where champions are loaded at once: 409, whatever comes, until another one is promoted."""
+    """A damaged champion is 409 until another one is promoted."""
     digest = await stored.registry.import_version("a", versions()[1].to_bytes(), NewRecord())
     await stored.registry.set_champion("a", 2)
     record = await stored.registry.record("a", digest)
@@ -147,7 +147,7 @@ async def test_a_damaged_champion_is_a_conflict(process: Process, stored: Stored
 
 
 async def test_without_the_store_the_disk_serves_what_it_has(own_store: object, tmp_path: Path):
-    """What was loaded once is loaded again; what was not is refused until the store is back."""
+    """Without the store, champions on disk are loaded, and others are refused."""
     url: str = own_store.url  # type: ignore[attr-defined]
     first = await _process(url, tmp_path)
     stored = Stored(first.watcher.stores.redis)
@@ -165,7 +165,7 @@ async def test_without_the_store_the_disk_serves_what_it_has(own_store: object, 
     with pytest.raises(StoreUnavailable):
         first.watcher.champions.serving("d")
 
-    again = await _process(url, tmp_path)  # restarted meanwhile: it has heard of nobody
+    again = await _process(url, tmp_path)  # after a restart: it knows no detector
     await again.watcher.restore()
     assert len(again.loaded) == 2
     for name in ("a", "b", "c"):

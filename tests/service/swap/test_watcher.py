@@ -1,4 +1,4 @@
-"""The hot swap: forward, verified, and only when it works."""
+"""The hot swap goes forward, is verified, and happens only if loading works."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,18 +27,18 @@ pytestmark = pytest.mark.anyio
 
 @dataclass
 class Watched:
-    """A watcher over a store in which `stored` plays the worker."""
+    """A watcher over a store on which `stored` does the worker's steps."""
 
     stored: Stored
     watcher: Watcher
     registry: CollectorRegistry
 
     async def learn(self, version: Version, *, good: bool = True) -> int:
-        """Settle a version that learned 40 vectors."""
+        """Promote a version that learned 40 vectors."""
         return await self.stored.learn(artifact=version.to_bytes(), good=good)
 
     def serving(self) -> tuple[int, int, int] | None:
-        """Return version, generation and revision that are served."""
+        """Return the version, generation and revision that are served."""
         held = self.watcher.champions.get("pump")
         return held and (held.number, held.generation, held.config_revision)
 
@@ -59,7 +59,7 @@ async def watched(stored: Stored, store_url: str) -> AsyncIterator[Watched]:
 
 
 async def test_poll_follows_the_pointer(watched: Watched) -> None:
-    """Every poll ends with what the store says: promotion, policy, rollback."""
+    """After every poll the process has the store's champion, policy and generation."""
     await watched.watcher.poll()
     assert watched.serving() is None
     await watched.learn(versions()[0])
@@ -73,11 +73,12 @@ async def test_poll_follows_the_pointer(watched: Watched) -> None:
     await watched.stored.registry.set_champion("pump", 1)
     await watched.watcher.poll()
     assert watched.serving() == (1, 3, 2)
-    assert watched.count("swap_duration_seconds_count") == 1  # what was loaded once is reused
+    # a version that was loaded before is reused
+    assert watched.count("swap_duration_seconds_count") == 1
 
 
 async def test_notifications_come_first(watched: Watched) -> None:
-    """A promotion is served at once although the poll is far away."""
+    """A promotion is served at once, long before the next poll."""
     settings = Settings(redis_url="", poll_seconds=2)
     watcher = Watcher(
         watched.watcher.stores, watched.watcher.champions, settings, Metrics(CollectorRegistry())
@@ -107,7 +108,7 @@ async def test_notifications_come_first(watched: Watched) -> None:
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "other", "gone"])
 async def test_damaged_artifacts(watched: Watched, damage: str) -> None:
-    """What cannot be verified is not served: the old version goes on, and a metric tells."""
+    """If an artifact cannot be verified, the old version stays, and a metric reports it."""
     await watched.learn(versions()[0])
     await watched.watcher.poll()
     await watched.stored.buffer.ingest("pump", matrix(40))
@@ -148,7 +149,7 @@ async def test_a_store_that_went_back(watched: Watched) -> None:
 
 
 async def test_deleted_and_lost_are_told_apart(watched: Watched) -> None:
-    """A deleted detector is unloaded; one that the store lost serves on; a new one replaces it."""
+    """A deleted detector is unloaded, a lost one stays, and a new one replaces it."""
     await watched.learn(versions()[0])
     await watched.watcher.poll()
     await watched.stored.redis.flushall()
@@ -167,7 +168,7 @@ async def test_deleted_and_lost_are_told_apart(watched: Watched) -> None:
 
 
 async def test_a_pinned_version_becomes_champion_whole(watched: Watched) -> None:
-    """A rollback to a version that is in memory for a pin knows its age and its size."""
+    """A version that was pinned keeps its age and size when it becomes champion."""
     for version in versions():
         await watched.learn(version)
     await watched.watcher.poll()
@@ -181,7 +182,7 @@ async def test_a_pinned_version_becomes_champion_whole(watched: Watched) -> None
 
 
 async def test_pins(watched: Watched) -> None:
-    """A pin is loaded, recorded in the store once, and unknown when there is none."""
+    """A pin is loaded and recorded in the store once; an unknown version is refused."""
     await watched.learn(versions()[0])
     await watched.learn(versions()[1])
     await watched.watcher.poll()
@@ -193,7 +194,7 @@ async def test_pins(watched: Watched) -> None:
 
 
 async def test_unknown_names_are_asked_for_once(watched: Watched) -> None:
-    """A name that the store does not know is not asked for again within a second."""
+    """A name that the store does not know is asked for at most once a second."""
     assert await watched.watcher.look_up("new") is None
     await watched.stored.make("new")
     assert await watched.watcher.look_up("new") is None
@@ -204,7 +205,7 @@ async def test_unknown_names_are_asked_for_once(watched: Watched) -> None:
 
 
 async def test_store_away(own_store: object) -> None:
-    """Polling an absent store fails in time, and marks it as away."""
+    """Polling an absent store fails in time and marks it as away."""
     url: str = own_store.url  # type: ignore[attr-defined]
     settings = Settings(redis_url=url)
     stores = await Stores.open(settings, url)
@@ -219,7 +220,7 @@ async def test_store_away(own_store: object) -> None:
 
 
 async def test_labels_move_the_threshold(watched: Watched, tmp_path: Path) -> None:
-    """In every process alike, as soon as five of each are there; until then it is at 1 %."""
+    """Labels decide in every process once there are five of each; until then 1 % holds."""
     version, far = versions()[0], matrix(6, seed=1) + 9
     await watched.learn(version)
     uid = (await watched.stored.make(threshold={"labels": {"beta": 1}})).uid
@@ -233,7 +234,8 @@ async def test_labels_move_the_threshold(watched: Watched, tmp_path: Path) -> No
     labels_of = LabelStore(watched.stored.redis)
     labels = [Label("anomaly", row) for row in far]
     labels += [Label("normal", row) for row in matrix(5)]
-    labels += [Label("anomaly", row) for row in matrix(9, d=2)]  # from before the dimension was
+    # from before the dimension was corrected: the last one counts
+    labels += [Label("anomaly", row) for row in matrix(9, d=2)]
     labels += [Label("normal", far[5])]  # corrected: what was said last counts
     await labels_of.add("pump", uid, labels)
     await watched.watcher.poll()
@@ -263,14 +265,14 @@ async def test_labels_move_the_threshold(watched: Watched, tmp_path: Path) -> No
 
 
 async def test_without_a_worker_the_due_index_is_mended(watched: Watched) -> None:
-    """What starts workers asks the index: a hint that got lost would never start one."""
+    """Without a worker the API repairs the due index, because scalers read it."""
     stores = watched.watcher.stores
     await watched.stored.make(retrain={"min_vectors": 40})
     await watched.stored.buffer.ingest("pump", matrix(40))
     await watched.stored.redis.delete(due("pump"))
     await stores.leases.beat("a worker")
     await watched.watcher.poll()
-    assert (await stores.due.work()).due == 0  # its janitor does it
+    assert (await stores.due.work()).due == 0  # as its janitor does
     await stores.leases.leave("a worker")
     await watched.watcher.poll()
     assert (await stores.due.work()).due == 1

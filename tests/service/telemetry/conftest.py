@@ -1,4 +1,4 @@
-"""What tests of metrics share."""
+"""Helpers for the tests of metrics."""
 
 import pytest
 from prometheus_client import values
@@ -6,5 +6,5 @@ from prometheus_client import values
 
 @pytest.fixture(autouse=True)
 def _numbers_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test's metrics count in the folder that another test's process shares."""
+    """Keep each test's metrics out of folders that other tests' processes use."""
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)

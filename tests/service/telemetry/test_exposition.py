@@ -1,4 +1,4 @@
-"""The scraped page: what the library would write, in pieces that do not grow with detectors."""
+"""The scraped page equals the library's, in pieces whose size is bounded."""
 
 import asyncio
 from pathlib import Path
@@ -17,11 +17,11 @@ from tests.service.stored import matrix
 from tests.service.telemetry.test_metrics import Store, columns
 from tests.service.trained import champion
 
-ODD = 'pump\\ "1"\n# HELP x'  # a feature's name may be anything
+ODD = 'pump\\ "1"\n# HELP x'  # a feature can have any name
 
 
 def counted(metrics: Metrics, detectors: int) -> StateMetrics:
-    """Count an answer of each of so many detectors; return what the store says of them."""
+    """Count an answer of each of these detectors; return the store's metrics of them."""
     champions = Champions(1)
     for i in range(detectors):
         held = champion(2, name=f"pump-{i}")
@@ -33,7 +33,7 @@ def counted(metrics: Metrics, detectors: int) -> StateMetrics:
 
 
 def test_the_page_is_what_the_library_writes() -> None:
-    """Line by line and family by family, however many pieces it was put together from."""
+    """The page has the library's lines and families, however many pieces it has."""
     metrics = Metrics(CollectorRegistry())
     state = counted(metrics, 30)
     metrics.registry.register(state)
@@ -44,7 +44,7 @@ def test_the_page_is_what_the_library_writes() -> None:
 
 
 def test_labels_cannot_break_the_page() -> None:
-    """A feature whose name looks like the head of a family stays a label."""
+    """A feature whose name looks like a metric stays a label."""
     family = GaugeMetricFamily("drift", "A help\nof two lines.", labels=("feature",))
     family.add_metric([ODD], 1.0)
     page = Page()
@@ -56,7 +56,7 @@ def test_labels_cannot_break_the_page() -> None:
 def test_no_piece_grows_with_the_detectors(
     tmp_path: Path, shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each is small, and between two of them requests have their turn."""
+    """Every piece is small, and requests are served between two pieces."""
     monkeypatch.setattr(exposition, "SLICE_SECONDS", -1.0)
     turns = 0
 

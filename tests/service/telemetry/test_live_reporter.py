@@ -1,4 +1,4 @@
-"""What drift and events get to see."""
+"""What an API process reports for drift, events and history."""
 
 import time
 from collections.abc import AsyncIterator
@@ -38,7 +38,7 @@ class Observed:
         self.observer = Observer(stores, self.champions, Metrics(self.registry))
 
     def score(self, X: np.ndarray, with_: Champion | None = None) -> None:
-        """Let the observer see the answer to X."""
+        """Give the observer the answer to X."""
         used = with_ or self.serving
         X = X.astype(np.float32)
         self.observer.scored(used, X, used.version.judge(X, used.threshold), 0.001)
@@ -53,7 +53,7 @@ async def observed(stored: Stored, store_url: str) -> AsyncIterator[Observed]:
 
 
 async def test_summary(observed: Observed) -> None:
-    """One summary a second tells how many were scored, their scores, and counts per feature."""
+    """A summary a second has the number of rows, their scores, and counts for each feature."""
     rng = np.random.default_rng(0)
     observed.score(rng.normal(size=(30, 3)))
     observed.score(rng.normal(size=(10, 3)))
@@ -71,12 +71,12 @@ async def test_summary(observed: Observed) -> None:
 
 
 async def test_a_champion_that_was_unloaded_is_reported_and_let_go(observed: Observed) -> None:
-    """Champions on demand do not stay in memory for the sake of their summaries."""
+    """A summary does not keep an unloaded champion in memory."""
     large = replace(observed.serving, bytes=2 * UNLOADED_BYTES)
     observed.champions.install(large)
     observed.score(np.zeros((3, 3)), large)
     await observed.observer.flush_unloaded()
-    assert await observed.stores.live.read("pump") == []  # it serves
+    assert await observed.stores.live.read("pump") == []  # the detector serves it
     observed.champions.unload("pump")
     await observed.observer.flush_unloaded()
     ((_, summary),) = await observed.stores.live.read("pump")
@@ -85,7 +85,7 @@ async def test_a_champion_that_was_unloaded_is_reported_and_let_go(observed: Obs
 
 
 async def test_large_requests_are_sampled(observed: Observed) -> None:
-    """Of a large batch a sample is kept, and all of it counted."""
+    """Of a large batch a sample is kept, and all rows are counted."""
     observed.score(np.zeros((9000, 3)))
     await observed.observer.flush()
     ((_, summary),) = await observed.stores.live.read("pump")
@@ -93,7 +93,7 @@ async def test_large_requests_are_sampled(observed: Observed) -> None:
 
 
 async def test_live_vectors_are_kept_for_those_who_ask(observed: Observed, stored: Stored) -> None:
-    """A few of every second, where the config has a shadow stage; otherwise none."""
+    """With a shadow stage a few vectors a second are kept, without one none."""
     X = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
     for config in ({}, {"shadow": {"vectors": 150}}):
         await stored.make(retrain=config)
@@ -106,7 +106,7 @@ async def test_live_vectors_are_kept_for_those_who_ask(observed: Observed, store
 
 
 async def test_events(observed: Observed) -> None:
-    """Anomalies become events, the severest of a second, with what contributed."""
+    """The severest anomalies of a second become events, with attributions."""
     worst = np.vstack([np.full((9, 3), 40.0), np.full((EVENTS, 3), 70.0), np.full((9, 3), 40.0)])
     observed.score(np.vstack([np.zeros((3, 3)), worst]))
     await observed.observer.flush()
@@ -117,7 +117,7 @@ async def test_events(observed: Observed) -> None:
 
 
 async def test_pinned_versions_are_not_observed(observed: Observed) -> None:
-    """Drift is about the champion's traffic, and about no rows of an entity that it stands for."""
+    """Drift is about the champion's own traffic, not about pins or entities without a version."""
     pinned = champion(2, uid=observed.serving.uid, stored=observed.serving.pointer)
     observed.score(np.zeros((3, 3)), pinned)
     observed.score(np.zeros((3, 3)), replace(observed.serving, stands_for="pump:7"))
@@ -128,7 +128,7 @@ async def test_pinned_versions_are_not_observed(observed: Observed) -> None:
 async def test_rows_of_a_champion_that_was_replaced_meanwhile_are_counted(
     observed: Observed,
 ) -> None:
-    """Rows that a thread judged while another champion was installed are in the history."""
+    """Rows that a thread judged during a swap are in the history."""
     assert observed.champions.install(champion(2, uid=observed.serving.uid))
     observed.score(np.zeros((3, 3)), observed.serving)
     await observed.observer.flush()
@@ -140,7 +140,7 @@ async def test_rows_of_a_champion_that_was_replaced_meanwhile_are_counted(
 
 
 async def test_memory_is_bounded(observed: Observed) -> None:
-    """What does not fit between two flushes is counted, not kept."""
+    """Rows that do not fit between two flushes are counted and not kept."""
     for _ in range(15):
         observed.score(np.zeros((2000, 3)))
     await observed.observer.flush()
@@ -153,7 +153,7 @@ async def test_memory_is_bounded(observed: Observed) -> None:
 
 
 async def test_without_a_store(own_store: object, observed: Observed) -> None:
-    """A store that is away costs the summary, nothing else."""
+    """If the store is away, only the summary is lost."""
     url: str = own_store.url  # type: ignore[attr-defined]
     stores = await Stores.open(Settings(redis_url=url), url)
     alone = Observed(stores, observed.serving)
@@ -171,7 +171,7 @@ async def reports(observed: Observed) -> list[Report]:
 
 
 async def test_counts_are_exact(observed: Observed) -> None:
-    """Every row is counted, however many come at once; what is sampled away elsewhere too."""
+    """Every row is counted, also those that a sample leaves out."""
     for _ in range(15):
         observed.score(np.zeros((2000, 3)))
     observed.score(np.full((5000, 3), 70.0))
@@ -187,7 +187,7 @@ async def test_counts_are_exact(observed: Observed) -> None:
 
 
 async def test_witnesses_name_their_events(observed: Observed) -> None:
-    """The kept rows of a report are events of the store, by id, in their place."""
+    """The kept rows of a report name their events by id."""
     observed.score(np.vstack([np.zeros((3, 3)), np.full((1, 3), 70.0), np.zeros((2, 3))]))
     await observed.observer.flush()
     (report,) = await reports(observed)
@@ -198,7 +198,7 @@ async def test_witnesses_name_their_events(observed: Observed) -> None:
 
 
 async def test_rows_with_labels(observed: Observed) -> None:
-    """Rows that say when and whose they are count there, and their events say so too."""
+    """Rows with time and source are counted there, and their events have both."""
     hour = time.time() // 3600 * 3600 - 7200
     labels = RowLabels(
         np.array([hour + 60.0, hour + 120.0, hour + 120.0]), ("a", "b", "a"), ("x1", "x2", "x3")
@@ -222,7 +222,7 @@ async def test_rows_with_labels(observed: Observed) -> None:
 
 
 async def test_counts_wait_for_the_store(own_store: object, observed: Observed) -> None:
-    """What was scored while the store is away is counted when it returns, each row once."""
+    """Rows that were scored while the store was away are counted once when it returns."""
     url: str = own_store.url  # type: ignore[attr-defined]
     stores = await Stores.open(Settings(redis_url=url), url)
     detector = (await stores.detectors.put("pump", parse({})))[1]
@@ -246,7 +246,7 @@ async def test_counts_wait_for_the_store(own_store: object, observed: Observed) 
 
 
 async def test_a_report_counts_once(observed: Observed) -> None:
-    """A report that is sent again, for nobody heard the store's answer, is written once."""
+    """A report that is sent again without an answer is stored once."""
     observed.score(np.full((2, 3), 70.0))
     collected = observed.observer._pending[observed.serving].collected
     report, events, _ = made(observed.serving, collected, (), time.time())
@@ -260,7 +260,7 @@ async def test_a_report_counts_once(observed: Observed) -> None:
 
 
 async def test_a_long_outage_keeps_counts_alone(observed: Observed) -> None:
-    """While the store is away for long the oldest reports are joined: no count is lost."""
+    """In a long outage the oldest reports are joined, and no count is lost."""
     outbox = Outbox()
     for number in range(1, 3 * UNSENT + 1):
         observed.score(np.full((1, 3), 70.0))

@@ -1,4 +1,4 @@
-"""What a process counts, and that several processes add up."""
+"""The metrics of a process, and of several processes together."""
 
 import asyncio
 import subprocess
@@ -22,7 +22,7 @@ from tests.service.trained import champion
 
 
 class Store:
-    """A view of a store that answers."""
+    """A view of a store that is up."""
 
     redis_up = True
     worker_heartbeat: float | None = 5.0
@@ -41,12 +41,12 @@ def state() -> StateMetrics:
 
 
 def page_of(metrics: Metrics) -> str:
-    """Return the page that a scrape gets."""
+    """Return the page of a scrape."""
     return asyncio.run(metrics.expose(state())).decode()
 
 
 def test_answers_are_counted() -> None:
-    """Vectors, anomalies, severities and durations are in the next scrape."""
+    """The next scrape has the vectors, anomalies, severities and durations."""
     metrics = Metrics(CollectorRegistry())
     X = np.zeros((2, 3), np.float32)
     metrics.scored(champion(), X, columns(0.5, 1.0), 0.002)
@@ -73,7 +73,7 @@ def test_answers_are_counted() -> None:
 
 
 def test_labels_are_bounded() -> None:
-    """Past the bound all further names share one series."""
+    """Beyond the bound all further names share one series."""
     metrics = Metrics(CollectorRegistry(), detectors=2)
     for name in ("a", "b", "c", "d"):
         metrics.ingested(name, "accepted", 1)
@@ -83,7 +83,7 @@ def test_labels_are_bounded() -> None:
 
 
 def test_forgetting_is_read_from_the_champion() -> None:
-    """A version that alarms on replayed old normals says so; a first one has none to forget."""
+    """The metric has a version's alarms on replayed old normals; a first version has none."""
     champions = Champions(1)
     champions.install(champion(2))
     champions.install(champion(1, name="first"))
@@ -100,7 +100,7 @@ def test_forgetting_is_read_from_the_champion() -> None:
 
 
 def test_live_shares_are_of_the_largest_regimes() -> None:
-    """Of seven regimes the five that came most are exported, and what none explains."""
+    """Of seven regimes the five largest are exported, and the share of no regime."""
     known = tuple(RegimeShare(n, 0.1, n / 100, "present") for n in range(1, 8))
     mix = MixFinding(statistic=0.1, threshold=0.2, alarm=False, none=0.02, known=known)
     drift = Drift("none", statistics=Statistics(features=(), regimes=mix))
@@ -148,7 +148,7 @@ def process(folder: Path, place: int, *, scrape: bool = False) -> str:
 
 
 def test_processes_add_up(tmp_path: Path) -> None:
-    """Whichever process is scraped has the counts of all, and the gauges of those that live."""
+    """Any process has all counts in its scrape, and the gauges of living processes."""
     process(tmp_path, 0)
     page = process(tmp_path, 1, scrape=True)
     assert 'anamnesis_vectors_scored_total{detector="pump"} 4.0' in page
@@ -159,7 +159,7 @@ def test_processes_add_up(tmp_path: Path) -> None:
 
 
 def test_a_successor_goes_on_counting(tmp_path: Path) -> None:
-    """A process that takes the place of a dead one adds to its counters, not to its gauges."""
+    """A process that replaces a dead one continues its counters, and not its gauges."""
     for _ in range(3):
         page = process(tmp_path, 0, scrape=True)
     assert 'anamnesis_vectors_scored_total{detector="pump"} 6.0' in page
@@ -168,7 +168,7 @@ def test_a_successor_goes_on_counting(tmp_path: Path) -> None:
 
 
 def test_api_process_is_light() -> None:
-    """The application imports without torch, scikit-learn and their kin."""
+    """The application does not import torch, scikit-learn or similar libraries."""
     code = (
         "import sys, service.api.app; "
         "print([m for m in ('torch', 'sklearn', 'scipy.stats', 'matplotlib', 'river', 'pandas')"
@@ -182,7 +182,7 @@ def test_api_process_is_light() -> None:
 
 
 def _counted(metrics: Metrics, name: str) -> None:
-    """Count something in every family that has the label `detector`."""
+    """Count something in every family with the label `detector`."""
     held = champion(name=name)
     metrics.swap(SwapOutcome(name, "swapped", champion=held, source="store", seconds=0.01))
     metrics.scored(held, np.zeros((1, 3), np.float32), columns(2.0), 0.001)
@@ -195,7 +195,7 @@ def _counted(metrics: Metrics, name: str) -> None:
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_deleted_detector_leaves_no_series(tmp_path: Path, shared: bool) -> None:
-    """In no family, nor in the files for other processes; its room is another's."""
+    """A deleted detector leaves no series in any family or file, and its room is free."""
     metrics = Metrics(CollectorRegistry(), directory=tmp_path if shared else None, detectors=2)
     _counted(metrics, "pump")
     families = page_of(metrics).count('detector="pump"')
@@ -218,7 +218,7 @@ def test_a_deleted_detector_leaves_no_series(tmp_path: Path, shared: bool) -> No
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_unloaded_detectors_leave_their_counters_alone(tmp_path: Path, shared: bool) -> None:
-    """Their histograms, which take most memory, go a hundred at a time; one that is back stays."""
+    """Of unloaded detectors a hundred histograms at a time are removed; counters stay."""
     metrics = Metrics(CollectorRegistry(), directory=tmp_path if shared else None)
     for number in range(101):
         _counted(metrics, f"cold-{number}")
@@ -239,7 +239,7 @@ def test_unloaded_detectors_leave_their_counters_alone(tmp_path: Path, shared: b
 
 
 def test_what_a_predecessor_counted_of_a_detector_that_is_gone_goes(tmp_path: Path) -> None:
-    """A process that was restarted keeps the series of those that exist."""
+    """A restarted process keeps only the series of existing detectors."""
     before = Metrics(CollectorRegistry(), directory=tmp_path)
     for name in ("pump", "gone"):
         _counted(before, name)

@@ -1,4 +1,4 @@
-"""The trainer child and the worker's side of it."""
+"""The trainer child, and the worker's side of it."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 
 def _fake(folder: Path, body: str) -> tuple[str, ...]:
-    """Return the command of a trainer that is ready at once and does `body` with a `job`."""
+    """Return the command of a trainer that is ready at once and runs `body` with each `job`."""
     program = folder / "fake_trainer.py"
     program.write_text(
         textwrap.dedent(
@@ -54,7 +54,7 @@ def _ignore(progress: Progress) -> None:
 
 @pytest.fixture
 async def trainers():
-    """Make trainers that are closed afterwards."""
+    """Return a function that makes trainers, which are closed at the end."""
     made: list[Trainer] = []
 
     def make(**options) -> Trainer:
@@ -67,7 +67,7 @@ async def trainers():
 
 
 async def test_a_job_reaches_the_child_and_its_replies_come_back(tmp_path, trainers):
-    """Progress is reported in order and the artifact arrives byte for byte."""
+    """Progress is reported in order, and the artifact arrives byte for byte."""
     command = _fake(tmp_path, """
         for i in range(4): send(Progress(i / 4, 1.5))
         send(Trained(bytes(job.vectors)))
@@ -80,7 +80,7 @@ async def test_a_job_reaches_the_child_and_its_replies_come_back(tmp_path, train
 async def test_the_child_stays_warm_after_success_and_after_a_failure_it_survived(
     tmp_path, trainers
 ):
-    """One process serves job after job; a failed training is an error with its reason."""
+    """One child does many jobs; after a failed training it does the next one."""
     command = _fake(tmp_path, """
         send(Trained(b"x") if job.n == 40 else Failed("loss is nan"))
     """)  # fmt: skip
@@ -94,7 +94,7 @@ async def test_the_child_stays_warm_after_success_and_after_a_failure_it_survive
 
 
 async def test_a_child_that_dies_is_replaced(tmp_path, trainers):
-    """The job under way fails with what the child died of; the next one gets a new child."""
+    """If a child dies, its job fails with the cause, and the next job gets a new child."""
     command = _fake(tmp_path, """
         if job.n == 41: os.kill(os.getpid(), 9)
         send(Trained(b"x"))
@@ -106,7 +106,7 @@ async def test_a_child_that_dies_is_replaced(tmp_path, trainers):
 
 
 async def test_a_training_that_goes_on_for_too_long_is_stopped(tmp_path, trainers):
-    """Progress does not save it: the reason names the setting, and the process is gone."""
+    """A training that takes too long is stopped; the reason names the setting."""
     command = _fake(tmp_path, """
         while job.n == 41: send(Progress(0.5, 1.0)); time.sleep(0.01)
         send(Trained(b"x"))
@@ -121,7 +121,7 @@ async def test_a_training_that_goes_on_for_too_long_is_stopped(tmp_path, trainer
 
 @pytest.mark.parametrize("silence", ["forever()", "while True: pass"])
 async def test_a_silent_child_is_killed(tmp_path, trainers, silence):
-    """It does nothing, or had the processor for that long; its process is gone."""
+    """A child without progress for too long, idle or busy, is killed."""
     trainer = trainers(command=_fake(tmp_path, silence), stall_seconds=0.3)
     await trainer.warm()
     pid = trainer.pid
@@ -131,7 +131,7 @@ async def test_a_silent_child_is_killed(tmp_path, trainers, silence):
 
 
 async def test_a_silent_child_that_is_slow_is_waited_for(tmp_path, trainers):
-    """On a busy machine little progress takes long."""
+    """A child with little progress on a busy machine is not killed."""
     command = _fake(tmp_path, """
         until = time.process_time() + 0.25
         while time.process_time() < until:
@@ -145,7 +145,7 @@ async def test_a_silent_child_that_is_slow_is_waited_for(tmp_path, trainers):
 
 
 async def test_a_child_that_takes_too_much_memory_is_killed(tmp_path, trainers):
-    """Memory is watched while the child reports progress as well as while it is silent."""
+    """Memory is watched while the child reports progress and while it is silent."""
     command = _fake(tmp_path, """
         hoard = []
         while True:
@@ -159,7 +159,7 @@ async def test_a_child_that_takes_too_much_memory_is_killed(tmp_path, trainers):
 
 
 async def test_cancelling_stops_the_child_at_once(tmp_path, trainers):
-    """A training that is no longer wanted leaves no process behind."""
+    """A training that is cancelled leaves no process."""
     trainer = trainers(command=_fake(tmp_path, "send(Progress(0.1, 1.0)); forever()"))
     started = asyncio.Event()
     training = asyncio.create_task(trainer.train(_job(), lambda _: started.set()))
@@ -172,7 +172,7 @@ async def test_cancelling_stops_the_child_at_once(tmp_path, trainers):
 
 
 async def test_the_child_is_nice_and_in_this_session_with_a_group_of_its_own(tmp_path, trainers):
-    """Niceness counts only inside a session, and Ctrl-C must not reach the child."""
+    """The child is nice in its parent's session, and Ctrl-C does not reach it."""
     trainer = trainers(command=_fake(tmp_path, "send(Trained(b''))"))
     await trainer.train(_job(), _ignore)
     assert os.getpriority(os.PRIO_PROCESS, trainer.pid) == 19
@@ -181,7 +181,7 @@ async def test_the_child_is_nice_and_in_this_session_with_a_group_of_its_own(tmp
 
 
 async def test_the_real_trainer_learns_the_same_version_as_the_library(trainers):
-    """Same seed, data and parent: the child's artifact is the one that `models.train` makes."""
+    """With the same seed, data and parent the child's artifact equals `models.train`'s."""
     from models import Config, Version, train
 
     config = Config.from_dict({"model": {"epochs": 3, "hidden": [8], "latent": 2}})
@@ -201,11 +201,11 @@ async def test_the_real_trainer_learns_the_same_version_as_the_library(trainers)
     )
     third = Version.from_bytes(await trainer.train(judged, _ignore)).lineage.evidence
     assert (third.labelled.normals, third.labelled.anomalies) == (9, 0)
-    assert third.anchor.anchor == third.synthetic.champion  # they are the same here
+    assert third.anchor.anchor == third.synthetic.champion  # these are the same here
 
 
 async def test_a_broken_parent_artifact_is_a_failure_with_a_reason(trainers):
-    """The child answers in words and lives on when the champion's bytes are damaged."""
+    """A damaged parent artifact fails with a reason, and the child continues."""
     trainer = trainers()
     job = _job()
     broken = Job(b"not a version", job.vectors, job.n, job.d, {})
@@ -215,7 +215,7 @@ async def test_a_broken_parent_artifact_is_a_failure_with_a_reason(trainers):
 
 
 async def test_stray_prints_cannot_corrupt_the_pipe():
-    """After the child took its pipes, fd 1 is stderr and fd 0 is empty."""
+    """In the child fd 1 is stderr and fd 0 is empty, so prints cannot break the protocol."""
     program = (
         "from service.trainer.__main__ import _take_pipes; import os, sys;"
         "jobs, replies = _take_pipes(); print('stray', flush=True); os.system('echo stray');"
@@ -229,7 +229,7 @@ async def test_stray_prints_cannot_corrupt_the_pipe():
 
 
 def test_a_frame_cut_short_reads_as_the_end(tmp_path):
-    """A pipe that breaks inside a frame yields no half message."""
+    """A frame that is cut gives the end of the stream, not half a message."""
     whole = messages.encode(Progress(0.5, 1.0))
     path = tmp_path / "pipe"
     for length in range(len(whole)):
@@ -239,7 +239,7 @@ def test_a_frame_cut_short_reads_as_the_end(tmp_path):
 
 
 async def test_a_broken_child_is_replaced(tmp_path, trainers):
-    """After a failure that is none of the data's the next job has a new process."""
+    """After a failure that the data did not cause, the next job has a new process."""
     command = _fake(tmp_path, """
         seen = __file__ + ".seen"
         if os.path.exists(seen):
@@ -256,7 +256,7 @@ async def test_a_broken_child_is_replaced(tmp_path, trainers):
 
 
 async def test_a_refused_job_keeps_the_child(tmp_path, trainers):
-    """What the data are to blame for costs no new process."""
+    """After a failure that the data caused, the child is kept."""
     command = _fake(tmp_path, 'send(Failed("the loss is not finite"))')
     trainer = trainers(command=command)
     with pytest.raises(TrainingError, match="the loss is not finite"):
@@ -265,21 +265,21 @@ async def test_a_refused_job_keeps_the_child(tmp_path, trainers):
 
 
 async def test_a_child_that_cannot_start_says_why(trainers):
-    """Not only that it ended."""
+    """If a child cannot start, the reason is its own message."""
     trainer = trainers(command=(sys.executable, "-m", "service.trainer", "many"))
     with pytest.raises(TrainingError, match="the trainer cannot start: ValueError: "):
         await trainer.train(_job(), _ignore)
 
 
 async def test_no_process_to_be_had_is_a_failed_training(trainers):
-    """The experience stays in the buffer and is tried again."""
+    """If no process can be started, the experience stays buffered and is tried again."""
     trainer = trainers(command=("/nowhere/python",))
     with pytest.raises(TrainingError, match=r"the trainer cannot start: .*No such file"):
         await trainer.train(_job(), _ignore)
 
 
 def test_the_first_cause_is_what_is_reported(capsys):
-    """Not what followed from it."""
+    """The first cause is reported, not an error that followed from it."""
     later = RuntimeError("already registered")
     later.__cause__ = OSError("no room for temporary files")
     failed = _broken(later)

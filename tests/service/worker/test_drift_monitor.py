@@ -25,14 +25,14 @@ SETTINGS = Settings(lease_seconds=5.0)
 
 @pytest.fixture(scope="module")
 def version() -> Version:
-    """Train a version on three independent standard normal features."""
+    """Return a version that learned three independent standard normal features."""
     X = np.random.default_rng(0).normal(size=(600, 3)).astype(np.float32)
     config = Config(features=("a", "b", "c"), model=Model(epochs=30))
     return train(None, X, config)
 
 
 def summary(version: Version, uid: str, X: np.ndarray, number: int = 1) -> LiveSummary:
-    """Return what an API process sends about vectors X (n, d) that it scored."""
+    """Return the summary that an API process sends for scored vectors X (n, d)."""
     X = X.astype(np.float32)
     judged = version.judge(X)
     return LiveSummary(
@@ -74,7 +74,7 @@ def martingale(drift: Drift) -> Finding:
 
 @pytest.mark.anyio
 async def test_a_shift_is_published(watched: Stored, version: Version):
-    """Summaries of shifted traffic turn the state to new_regime: it says what moved, since when."""
+    """Shifted traffic turns the state to new_regime, which says what moved, and since when."""
     monitor = Monitor(SETTINGS, watched.redis)
     await send(watched, version, 0.0)
     await monitor.tick()
@@ -101,7 +101,7 @@ async def test_a_shift_is_published(watched: Stored, version: Version):
 
 @pytest.mark.anyio
 async def test_one_of_several_watches(watched: Stored, version: Version):
-    """Two monitors count each summary once; another goes on exactly where the first was."""
+    """Of two monitors one counts each summary; a later one continues exactly there."""
     first, second = Monitor(SETTINGS, watched.redis), Monitor(SETTINGS, watched.redis)
     await send(watched, version, 0.0)
     await first.tick()
@@ -124,7 +124,7 @@ async def test_one_of_several_watches(watched: Stored, version: Version):
 
 @pytest.mark.anyio
 async def test_a_dead_monitor_is_replaced(watched: Stored, version: Version):
-    """A monitor that never says goodbye is followed by another once its lease is over."""
+    """After the lease of a dead monitor is over, another one continues."""
     short = Settings(lease_seconds=0.3)
     await Monitor(short, watched.redis).tick()
     await send(watched, version, 3.0)
@@ -139,13 +139,13 @@ async def test_a_dead_monitor_is_replaced(watched: Stored, version: Version):
 
 @pytest.mark.anyio
 async def test_a_new_version_starts_anew(watched: Stored, version: Version):
-    """The bound holds for one version at a time: the next one starts with nothing against it."""
+    """The bound holds for each version, so the test starts again with a new one."""
     monitor = Monitor(SETTINGS, watched.redis)
     await send(watched, version, 3.0)
     await monitor.tick()
     assert (await watched.get()).drift.state == "new_regime"
     await watched.learn(artifact=version.with_config(Config(seed=1)).to_bytes(), seed=1)
-    # Traffic that the old version scored counts for nothing.
+    # Traffic that the old version scored does not count.
     await send(watched, version, 3.0, times=3)
     await monitor.tick()
     drift = (await watched.get()).drift
@@ -157,7 +157,7 @@ async def test_a_new_version_starts_anew(watched: Stored, version: Version):
 
 @pytest.mark.anyio
 async def test_a_deleted_detector_is_let_go(watched: Stored, version: Version):
-    """A detector made again under the same name has no drift yet, and no version to watch."""
+    """A detector that is created again has no drift and no version to watch."""
     monitor = Monitor(SETTINGS, watched.redis)
     await send(watched, version, 3.0)
     await monitor.tick()
@@ -174,7 +174,7 @@ async def test_a_deleted_detector_is_let_go(watched: Stored, version: Version):
 
 @pytest.mark.anyio
 async def test_a_looser_threshold_moves_the_burst_at_once(watched: Stored, version: Version):
-    """A change of the threshold's policy changes what share of anomalies is a burst."""
+    """After a change of the threshold's policy another share of anomalies is a burst."""
     monitor = Monitor(SETTINGS, watched.redis)
     await send(watched, version, 0.0)
     await monitor.tick()
@@ -187,9 +187,9 @@ async def test_a_looser_threshold_moves_the_burst_at_once(watched: Stored, versi
 
 @pytest.mark.anyio
 async def test_labels_move_the_burst_too(watched: Stored, version: Version):
-    """What share of anomalies is usual follows from the threshold that labels decide."""
+    """The usual share of anomalies follows from a threshold by labels."""
     policy, rows = {"labels": {"beta": 1}}, matrix(400, seed=3)
-    # People call the outer half of what is normal anomalous.
+    # People label the outer half of the normals as anomalies.
     outer = version.score(rows) > np.median(version.calibration.scores)
     uid = (await watched.make(threshold=policy)).uid
     said = [Label("anomaly" if out else "normal", x) for out, x in zip(outer, rows, strict=True)]
@@ -199,13 +199,13 @@ async def test_labels_move_the_burst_too(watched: Stored, version: Version):
     await monitor.tick()
     burst = (await watched.get()).drift.statistics.anomalies
     alpha = version.threshold_for(policy, Labels(rows, outer)).alpha
-    assert alpha == pytest.approx(0.1, rel=0.05)  # ten times the asked rate is the farthest
+    assert alpha == pytest.approx(0.1, rel=0.05)  # ten times the asked rate is the most
     assert burst.threshold > 0.3
 
 
 @pytest.mark.anyio
 async def test_a_broken_version_is_no_reason_to_stop(stored: Stored):
-    """An artifact that cannot be read leaves the detector without drift and the monitor alive."""
+    """If an artifact cannot be read, the detector has no drift and the monitor continues."""
     await stored.learn(artifact=b"no version")
     await Monitor(SETTINGS, stored.redis).tick()
     assert (await stored.get()).drift == NO_DRIFT
@@ -213,7 +213,7 @@ async def test_a_broken_version_is_no_reason_to_stop(stored: Stored):
 
 @pytest.mark.anyio
 async def test_what_is_remembered_is_small(watched: Stored, version: Version):
-    """The memory holds ranks and counts in tens of kilobytes, however much was scored."""
+    """The saved state has tens of kilobytes, however many rows were scored."""
     monitor = Monitor(SETTINGS, watched.redis)
     for times in range(1, 30):
         await send(watched, version, 0.0, times=times)
@@ -227,7 +227,7 @@ async def test_what_is_remembered_is_small(watched: Stored, version: Version):
 
 @pytest.mark.anyio
 async def test_regimes_and_queries_are_published(watched: Stored, version: Version):
-    """Live shares of the regimes, and the events to ask about, stand in the document."""
+    """The document has live shares of the regimes, and the events to label."""
     vector = np.array([0, 9, 0], np.float32)
     uid = (await watched.get()).uid
     odd = Event(

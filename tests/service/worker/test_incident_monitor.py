@@ -1,4 +1,4 @@
-"""From reports of several processes to incidents and history, in a real store."""
+"""From reports of several processes to incidents and history, on a real store."""
 
 import time
 from typing import Any
@@ -30,7 +30,7 @@ SETTINGS = Settings(lease_seconds=5.0, webhook_url="http://127.0.0.1:9/")
 
 @pytest.fixture(scope="module")
 def version() -> Version:
-    """Train a version on three independent standard normal features."""
+    """Return a version that learned three independent standard normal features."""
     X = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
     return train(None, X, Config(features=("a", "b", "c"), model=Model(epochs=5)))
 
@@ -47,7 +47,7 @@ class Traffic:
     async def send(
         self, verdicts: str, ago: float = 0.0, process: str = "p1", source: str = ""
     ) -> None:
-        """Report rows a second apart, the last of them `ago` seconds ago; `x` alarms."""
+        """Report rows a second apart, the last one `ago` seconds ago; `x` is an alarm."""
         number = self.numbers[process] = self.numbers.get(process, 0) + 1
         end, n = time.time() - ago, len(verdicts)
         places = tuple(i for i, one in enumerate(verdicts) if one == "x")
@@ -66,11 +66,11 @@ class Traffic:
         assert await self.store.send("pump", process, number, report, events)
 
     async def open(self) -> list[Any]:
-        """Return the incidents that are open."""
+        """Return the open incidents."""
         return [one for one in await self.incidents.all("pump") if one.incident.state == "open"]
 
     async def rows(self) -> dict[int, tuple[int, int]]:
-        """Return rows and alarms counted so far, by the seconds of a bucket."""
+        """Return the rows and alarms so far, by buckets of these seconds."""
         found = {history.MINUTE: (0, 0), history.HOUR: (0, 0)}
         for chunk, buckets in (await self.incidents.buckets("pump")).items():
             step = history.step_of(chunk)
@@ -88,14 +88,14 @@ async def traffic(stored: Stored, version: Version) -> Traffic:
 
 
 async def test_rows_become_one_incident(traffic: Traffic) -> None:
-    """Alarming rows of two processes are one incident, with its rows, in status and messages."""
+    """Alarming rows of two processes are one incident, with rows, status and messages."""
     monitor = Monitor(SETTINGS, traffic.stored.redis)
     await traffic.send("..x")
     await traffic.send("xx", process="p2")
     await monitor.tick()
     ((found, ruling),) = await traffic.open()
     assert (found.count, found.state, found.features, ruling) == (3, "open", ("a",), None)
-    assert found.regime == 1  # the only one that the version knows is the nearest
+    assert found.regime == 1  # the version knows only one regime, so it is the nearest
     rows = (await traffic.incidents.rows("pump", [found.id]))[found.id]
     assert [np.frombuffer(row.vector, "<f4").tolist() for row in rows] == [[7.0] * 3] * 3
     detector = await traffic.stored.get()
@@ -108,11 +108,11 @@ async def test_rows_become_one_incident(traffic: Traffic) -> None:
 
 
 async def test_every_report_counts_once(traffic: Traffic, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that dies before it saved is followed by one that counts the same, once."""
+    """If a worker dies before it saves, the next one counts the same reports once."""
     monitor = Monitor(Settings(lease_seconds=0.2), traffic.stored.redis)
     await traffic.send("...x....")
     monkeypatch.setattr(incident_monitor, "SAVE_SECONDS", 1e9)
-    await monitor.tick()  # it counted, and saved nothing
+    await monitor.tick()  # it has counted and not saved
     assert await traffic.rows() == {history.MINUTE: (0, 0), history.HOUR: (0, 0)}
     del monitor
     monkeypatch.setattr(incident_monitor, "SAVE_SECONDS", 0.0)
@@ -134,7 +134,7 @@ async def test_every_report_counts_once(traffic: Traffic, monkeypatch: pytest.Mo
 
 
 async def test_decisions_reach_the_worker(traffic: Traffic) -> None:
-    """A dismissed incident pages nobody from the next look on, nor do rows like its own."""
+    """After a dismissal the incident pages nobody, and neither do similar rows."""
     monitor = Monitor(SETTINGS, traffic.stored.redis)
     await traffic.send("xxx", source="m1")
     await monitor.tick()
@@ -157,7 +157,7 @@ async def test_decisions_reach_the_worker(traffic: Traffic) -> None:
 
 
 async def test_without_incidents_history_goes_on(traffic: Traffic) -> None:
-    """A detector whose config turns incidents off has a history and none of them."""
+    """With incidents turned off a detector has a history and no incidents."""
     await traffic.stored.make(incident=None)
     monitor = Monitor(SETTINGS, traffic.stored.redis)
     await traffic.send("xxxxxx")
@@ -168,7 +168,7 @@ async def test_without_incidents_history_goes_on(traffic: Traffic) -> None:
 
 
 async def test_the_oldest_go(traffic: Traffic, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At most so many incidents are kept, and rows of fewer."""
+    """A bounded number of incidents is kept, and rows of fewer."""
     monkeypatch.setattr("service.store.incidents.INCIDENTS_KEPT", 6)
     monkeypatch.setattr("service.store.incidents.ROWS_OF", 2)
     monitor = Monitor(SETTINGS, traffic.stored.redis)
@@ -182,7 +182,7 @@ async def test_the_oldest_go(traffic: Traffic, monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_a_calibrated_rule(stored: Stored, version: Version) -> None:
-    """With enough calibration rows and an hour of traffic the rate is stated and held to."""
+    """With enough calibration rows and an hour of traffic the rule states its rate."""
     found = Curve(50_000, tuple(max(0, 60 - 5 * i) for i in range(len(LADDER))), (1.2,) * 20, 0.01)
     version = version.recorded(incidents=found.kept())
     await stored.learn(artifact=version.to_bytes())
@@ -196,7 +196,7 @@ async def test_a_calibrated_rule(stored: Stored, version: Version) -> None:
     await Monitor(SETTINGS, stored.redis).tick()
     rule = (await stored.get()).incident_rule
     assert rule is not None
-    assert rule.calibration == "insufficient"  # 50,000 rows a day and 50,000 to calibrate on
+    assert rule.calibration == "insufficient"  # 50,000 rows a day, and 50,000 calibration rows
     await stored.make(incident={"false_per_day": 40.0})
     third = Monitor(SETTINGS, stored.redis)
     await stored.redis.delete(Keys("pump").lease("monitor"))

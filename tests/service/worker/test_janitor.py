@@ -1,4 +1,4 @@
-"""The janitor: erased data is gone from the disk too, and only what nothing needs is pruned."""
+"""The janitor erases learned data from the disk, and prunes only what is not needed."""
 
 import struct
 import time
@@ -27,7 +27,7 @@ def _janitor(redis: Redis, **settings) -> Janitor:
 
 
 async def test_learned_vectors_are_erased_and_buffered_ones_stay(redis: Redis, stored: Stored):
-    """With keep_learned_seconds 0 the stream holds what is not learned yet, and nothing else."""
+    """With keep_learned_seconds 0 the stream has only rows that are not learned yet."""
     await stored.learn(40)
     await stored.buffer.ingest("pump", matrix(33, seed=1))
     await _janitor(redis).tick()
@@ -38,7 +38,7 @@ async def test_learned_vectors_are_erased_and_buffered_ones_stay(redis: Redis, s
 
 
 async def test_learned_vectors_are_kept_as_long_as_the_config_says(redis: Redis, stored: Stored):
-    """They can still be named and relearned until then."""
+    """Learned vectors stay for the config's time, and can be relearned until then."""
     await stored.make(keep_learned_seconds=3600)
     await stored.learn(40)
     await _janitor(redis).tick()
@@ -49,7 +49,7 @@ async def test_learned_vectors_are_kept_as_long_as_the_config_says(redis: Redis,
 
 
 async def test_a_learned_vector_leaves_the_data_directory(own_store):
-    """A marker's bytes are on the disk while buffered, and nowhere once learned and rewritten."""
+    """A vector's bytes are on disk while it is buffered, and nowhere after the rewrite."""
     redis = await connect(own_store.url)
     stored = Stored(redis)
     await stored.make()
@@ -70,25 +70,25 @@ async def test_a_learned_vector_leaves_the_data_directory(own_store):
         await janitor.tick()
         return not _holds(own_store.folder, marker)
 
-    assert not await gone()  # erased from memory, but the file still tells
+    assert not await gone()  # erased from memory, but still in the file
     await until(gone)
     assert (await stored.get()).learned == 40
     await redis.aclose()
 
 
 def _holds(folder: Path, marker: bytes) -> bool:
-    """Return whether any file under `folder` holds the bytes."""
+    """Return whether any file under `folder` contains the bytes."""
     found = False
     for path in folder.rglob("*"):
         try:
             found |= path.is_file() and marker in path.read_bytes()
-        except FileNotFoundError:  # the store replaced it just now
+        except FileNotFoundError:  # the store has just replaced it
             continue
     return found
 
 
 async def test_old_artifacts_are_pruned_after_a_promotion(redis: Redis, stored: Stored):
-    """The champion, its parent and the last k stay."""
+    """The champion, its parent and the last k versions are kept."""
     for seed in range(5):
         await stored.learn(seed=seed)
     await _janitor(redis, versions_kept=2).tick()
@@ -97,7 +97,7 @@ async def test_old_artifacts_are_pruned_after_a_promotion(redis: Redis, stored: 
 
 
 async def test_a_decision_cut_short_is_completed(redis: Redis, stored: Stored, monkeypatch):
-    """A release that stopped half-way goes on in the janitor's next round."""
+    """The janitor's next round completes a release that was interrupted."""
     from service.store import quarantine
 
     monkeypatch.setattr(quarantine, "STEP_ENTRIES", 1)
@@ -125,7 +125,7 @@ async def test_a_decision_cut_short_is_completed(redis: Redis, stored: Stored, m
 
 
 async def test_novel_rows_are_released_after_their_time(redis: Redis, stored: Stored):
-    """Only where the config names a time, and not what came during a confirmed incident."""
+    """Novel rows are released after the config's time, except those of a confirmed incident."""
     verdict = Verdict(1, np.zeros(4, bool), np.ones(4, bool), 0, NOVEL, {})
     await stored.make(admission="hold_novel")
     await stored.buffer.ingest("pump", matrix(4), verdict=verdict)

@@ -1,4 +1,4 @@
-"""The shadow stage: what live traffic says of a candidate before it serves."""
+"""The shadow stage: a candidate judges live traffic before it serves."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ async def _detector(stored: Stored, vectors: int, seconds: float = 60):
 
 
 async def test_what_is_there_already_is_not_waited_for(stored: Stored):
-    """The latest vectors, as many as were asked for."""
+    """If enough vectors are there, the stage does not wait."""
     detector, live = await _detector(stored, 30), Live(stored.redis)
     X = matrix(40)
     await live.keep("pump", detector.uid, X, 40)
@@ -32,7 +32,7 @@ async def test_what_is_there_already_is_not_waited_for(stored: Stored):
 
 
 async def test_the_rest_is_waited_for(stored: Stored, monkeypatch):
-    """The stage ends as soon as enough came."""
+    """The stage ends as soon as enough vectors came."""
     monkeypatch.setattr(shadow_scoring, "_LOOK_SECONDS", 0.01)
     detector, live = await _detector(stored, 30, 3600), Live(stored.redis)
     await live.keep("pump", detector.uid, matrix(20), 30)
@@ -42,7 +42,7 @@ async def test_the_rest_is_waited_for(stored: Stored, monkeypatch):
 
 
 async def test_what_did_not_come_in_time_is_done_without(stored: Stored):
-    """The evidence says how many were there; too few do not decide."""
+    """After the time the evidence has the vectors that came; too few do not decide."""
     detector, live = await _detector(stored, 100, 0), Live(stored.redis)
     first, second = versions()
     nothing = await shadow_scoring.sample(live, detector)
@@ -58,7 +58,7 @@ async def test_what_did_not_come_in_time_is_done_without(stored: Stored):
 
 
 async def test_a_store_that_is_away_costs_the_sample_alone(own_store, stored: Stored):
-    """The candidate is decided on without it, once the time is over."""
+    """If the store is away, the candidate is decided on without a sample after the time."""
     from service.store.connection import connect
 
     detector = await _detector(stored, 30, 0)
@@ -69,9 +69,9 @@ async def test_a_store_that_is_away_costs_the_sample_alone(own_store, stored: St
 
 
 async def test_the_rows_on_which_they_disagree_are_told(stored: Stored):
-    """Those that one of the two alone alarms on, farthest apart first, and no more than some."""
+    """Rows on which only one of the two alarms are recorded, bounded, the largest gap first."""
     detector = await _detector(stored, 100)
-    first, second = versions()  # the second learned what lies one higher, too
+    first, second = versions()  # the second version also learned what lies one higher
     X = np.concatenate([matrix(60), matrix(40, seed=1) * np.float32(2)])
     evidence = shadow_scoring.compare(second, first, detector, None, X)
     alarms = {"candidate": second.is_anomaly(X), "champion": first.is_anomaly(X)}

@@ -1,4 +1,4 @@
-"""The webhook's messages: delivered in order, tried again, dropped after their time."""
+"""The webhook's messages are sent in order, repeated, and dropped after their time."""
 
 import time
 from collections.abc import Callable
@@ -23,7 +23,7 @@ SECRET = b"0123456789abcdef"
 
 
 class Post:
-    """A receiver in memory: what it got, and how it answers."""
+    """A receiver in memory: its messages and its answers."""
 
     def __init__(self, stored: Stored, lease: Lease) -> None:
         self.stored, self.lease = stored, lease
@@ -50,7 +50,7 @@ class Post:
         return Webhook(receiver, self.stored.redis, lambda: [self.lease], client)
 
     async def put(self, *named: tuple[str, str], age: float = 0.0) -> None:
-        """Let messages wait, as the worker writes them."""
+        """Store messages as the worker does."""
         waiting: list[Message] = []
         for incident, kind in named:
             one = Incident(incident, "", 1.0, 2.0, 2.0, 1e-4, 3, 1, 1)
@@ -73,7 +73,7 @@ async def post(stored: Stored) -> Post:
 
 
 async def test_messages_are_delivered_once_and_signed(post: Post) -> None:
-    """What waits is delivered in its order, with a signature over what was sent, and is gone."""
+    """Waiting messages are sent in order with a signature, and then deleted."""
     await post.put(("i1", "opened"), ("i2", "opened"), ("i1", "closed"))
     sender = post.sender()
     await sender.tick()
@@ -91,8 +91,8 @@ async def test_messages_are_delivered_once_and_signed(post: Post) -> None:
 async def test_a_dead_receiver_keeps_everything_in_order(
     post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While nobody answers all wait; then they come in order. It is asked ever more rarely."""
-    now = 0.0  # the sender reads it anew each time
+    """Without an answer all messages wait in order, and the pauses grow."""
+    now = 0.0  # the sender reads it each time
     clock = SimpleNamespace(monotonic=lambda: now, time=time.time)
     monkeypatch.setattr(webhook, "time", clock)
     await post.put(("i1", "opened"), ("i1", "closed"))
@@ -112,7 +112,7 @@ async def test_a_dead_receiver_keeps_everything_in_order(
 
 
 async def test_one_refused_message_holds_back_its_incident_alone(post: Post) -> None:
-    """A message that the receiver refuses waits, and with it what came later of its incident."""
+    """A refused message delays only later messages of its own incident."""
     await post.put(("i1", "opened"), ("i2", "opened"), ("i1", "closed"), ("i2", "closed"))
     post.answer = lambda name: 400 if ".i1." in name else 200
     await post.sender().tick()
@@ -121,7 +121,7 @@ async def test_one_refused_message_holds_back_its_incident_alone(post: Post) -> 
 
 
 async def test_old_messages_are_dropped_and_counted(post: Post) -> None:
-    """What was not delivered within its time is dropped; later ones go on."""
+    """A message that could not be delivered in time is dropped; later ones are sent."""
     await post.put(("i1", "opened"), age=61.0)
     await post.put(("i2", "opened"))
     await post.sender().tick()
@@ -131,7 +131,7 @@ async def test_old_messages_are_dropped_and_counted(post: Post) -> None:
 
 
 async def test_the_rate_is_bounded(post: Post) -> None:
-    """At most so many go a minute; the rest wait."""
+    """The number of messages a minute is bounded; the others wait."""
     await post.put(*((f"i{i}", "opened") for i in range(9)))
     sender = post.sender(per_minute=5)
     await sender.tick()
@@ -141,7 +141,7 @@ async def test_the_rate_is_bounded(post: Post) -> None:
 
 
 async def test_another_worker_goes_on(post: Post) -> None:
-    """Once the lease is lost nothing is deleted: whoever has it delivers."""
+    """A worker without its lease deletes no message, so that another one sends them."""
     await post.put(("i1", "opened"))
     assert await post.stored.leases.release(post.lease)
     await post.sender().tick()

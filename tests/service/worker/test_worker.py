@@ -1,4 +1,4 @@
-"""The worker, tick by tick, on a real store; the trainer is real where what it learns matters."""
+"""The worker, tick by tick, on a real store; the trainer is real where its result matters."""
 
 import asyncio
 import random
@@ -47,7 +47,7 @@ def _artifact(seed: int = 0) -> bytes:
 
 
 class FakeTrainer:
-    """Trains at once, unless told to fail or to wait."""
+    """Trains at once, or fails, or waits, as the test says."""
 
     def __init__(self) -> None:
         self.jobs = []
@@ -78,13 +78,13 @@ class FakeTrainer:
 
 @pytest.fixture
 def trainer() -> FakeTrainer:
-    """Give a trainer that is no process."""
+    """Return a trainer without a process."""
     return FakeTrainer()
 
 
 @pytest.fixture
 def make_worker(redis: Redis, store_url: str, trainer: FakeTrainer):
-    """Make workers on the test's store that tick only when the test says so."""
+    """Return a function that makes workers, which tick only when the test calls them."""
 
     def make(**settings) -> Worker:
         return Worker(Settings(redis_url=store_url, **settings), redis, store_url, trainer)
@@ -94,19 +94,19 @@ def make_worker(redis: Redis, store_url: str, trainer: FakeTrainer):
 
 @pytest.fixture(scope="module", autouse=True)
 def _learning_is_loaded() -> None:
-    """Load what the first training loads outside any event loop, where a lease would end."""
+    """Load the training libraries before any event loop, where loading would outlast a lease."""
     _artifact()
 
 
 @pytest.fixture
 def worker(make_worker) -> Worker:
-    """Give one worker."""
+    """Return one worker."""
     return make_worker()
 
 
 @asynccontextmanager
 async def running(worker: Worker):
-    """Let the worker live its own life, and end it."""
+    """Run the worker in the background, and end it."""
     life = asyncio.create_task(worker.run())
     try:
         yield life
@@ -123,7 +123,7 @@ async def _tick(worker: Worker) -> bool:
 
 
 async def _training(worker: Worker, trainer: FakeTrainer) -> asyncio.Task:
-    """Start a tick and return it once the trainer is at work, which waits for `trainer.go`."""
+    """Start a tick; return it once the trainer works and waits for `trainer.go`."""
     trainer.waits = True
     trainer.started.clear()
     ticking = asyncio.create_task(worker.tick())
@@ -132,7 +132,7 @@ async def _training(worker: Worker, trainer: FakeTrainer) -> asyncio.Task:
 
 
 async def test_what_is_asked_for_by_hand_is_learned_and_promoted(worker, stored: Stored):
-    """One tick takes the buffer, trains, promotes, and records where the version comes from."""
+    """A tick takes the buffer, trains, promotes, and records the version's origin."""
     ingested = await stored.buffer.ingest("pump", matrix(40), sender="k1")
     await stored.detectors.request_retrain("pump")
     assert await worker.tick()
@@ -154,7 +154,7 @@ async def test_what_is_asked_for_by_hand_is_learned_and_promoted(worker, stored:
 
 
 async def test_a_training_names_the_traces_of_the_requests_behind_it(worker, stored: Stored):
-    """Of the request for it, then of what it learned: each once, and ten at most."""
+    """A training has the traces of its request and its batches: each once, at most ten."""
     traces = [f"{i:032x}" for i in range(1, 13)]
     for trace in (traces[0], "", *traces):
         await stored.buffer.ingest("pump", matrix(4), trace=trace)
@@ -173,7 +173,7 @@ async def test_a_training_names_the_traces_of_the_requests_behind_it(worker, sto
 
 
 async def test_a_record_says_what_threshold_the_labels_gave(worker, stored: Stored):
-    """Under the policy `labels` the candidate's threshold is the one that it would serve with."""
+    """Under the policy `labels` the record has the threshold with which the version would serve."""
     policy, far = {"labels": {"beta": 1}}, matrix(5, seed=1) + 9
     uid = (await stored.make(threshold=policy)).uid
     labels = [Label("anomaly", row) for row in far] + [Label("normal", row) for row in matrix(5)]
@@ -192,7 +192,7 @@ async def test_a_record_says_what_threshold_the_labels_gave(worker, stored: Stor
 
 
 async def test_the_trainer_gets_what_the_gate_asks_about(worker, trainer, stored: Stored):
-    """What people labelled, and the first version of the line beside the champion."""
+    """The trainer gets the labels, and the first version of the line beside the champion."""
     uid = (await stored.make(**TINY)).uid
     far = matrix(2, seed=1) + 9
     labels = [Label("anomaly", far[0]), Label("normal", far[1]), Label("normal", far[0])]
@@ -209,7 +209,7 @@ async def test_the_trainer_gets_what_the_gate_asks_about(worker, trainer, stored
 
 
 async def test_a_version_that_a_person_put_in_place_is_an_anchor(worker, stored: Stored):
-    """Against the gate: its successors are held against it, no longer against what came before."""
+    """A version that a person promoted although the gate rejected it becomes the anchor."""
     for good in (True, False):
         await stored.learn(artifact=_artifact(9 + good), good=good)
     await stored.registry.set_champion("pump", 2)
@@ -220,7 +220,7 @@ async def test_a_version_that_a_person_put_in_place_is_an_anchor(worker, stored:
 
 
 async def _serve(stored: Stored, stores: Stores, X: np.ndarray) -> None:
-    """Score X as an API process does, and tell the store of it."""
+    """Score X as an API process does, and store the vectors."""
     detector = await stored.get()
     version = Version.from_bytes(await stored.registry.artifact("pump", detector.champion))
     threshold = version.threshold_for(detector.config.threshold)
@@ -238,7 +238,7 @@ async def _serve(stored: Stored, stores: Stores, X: np.ndarray) -> None:
 async def test_a_candidate_scores_live_traffic_before_it_serves(
     redis: Redis, stored: Stored, store_url: str
 ):
-    """It is promoted once enough was scored, and its record has what both say of it."""
+    """A candidate is promoted after enough live vectors, and its record has the comparison."""
     model = {"hidden": [16], "latent": 2, "epochs": 100}
     await stored.make(model=model, retrain={"shadow": {"vectors": 60, "seconds": 300}})
     settings = Settings(redis_url=store_url)
@@ -264,14 +264,14 @@ async def test_a_candidate_scores_live_traffic_before_it_serves(
 
 
 async def test_nothing_is_learned_unless_it_is_due(worker, trainer, stored: Stored):
-    """Fewer vectors than the trigger, and nobody asked."""
+    """With fewer vectors than the trigger, and without a request, nothing is learned."""
     await stored.buffer.ingest("pump", matrix(40))
     assert not await worker.tick()
     assert not trainer.jobs
 
 
 async def test_the_next_version_is_trained_on_top_of_the_champion(worker, trainer, stored: Stored):
-    """The job carries the champion's artifact, the new vectors alone and this run's weights."""
+    """The job has the champion's artifact, the new vectors and this run's weights."""
     await stored.learn(artifact=_artifact())
     await stored.buffer.ingest("pump", matrix(50, seed=1))
     await stored.detectors.request_retrain("pump", {"w_prev": 0.25, "w_new": 0.75})
@@ -284,7 +284,7 @@ async def test_the_next_version_is_trained_on_top_of_the_champion(worker, traine
 
 
 async def test_progress_is_published_while_the_trainer_works(worker, trainer, stored: Stored):
-    """Status says running and how far."""
+    """The status says running, and the progress."""
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump")
     ticking = await _training(worker, trainer)
@@ -300,7 +300,7 @@ async def test_progress_is_published_while_the_trainer_works(worker, trainer, st
 async def test_after_three_failures_the_experience_is_parked_and_later_data_goes_on(
     worker, trainer, stored: Stored
 ):
-    """The reason is kept, the outcome is failed, and the next batch makes version 1."""
+    """After three failures the experience is parked with the reason; the next batch is learned."""
     trainer.fail = "the loss is nan"
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump")
@@ -324,7 +324,7 @@ async def test_after_three_failures_the_experience_is_parked_and_later_data_goes
 async def test_whatever_breaks_counts_as_an_attempt(
     worker, trainer, stored: Stored, monkeypatch: pytest.MonkeyPatch
 ):
-    """An outcome that cannot be written does not begin anew for ever: it is parked after three."""
+    """An outcome that cannot be written counts as an attempt; after three it is parked."""
     broken = []
 
     async def promote(*_: object, **__: object) -> int:
@@ -347,7 +347,7 @@ async def test_whatever_breaks_counts_as_an_attempt(
 async def test_an_experience_that_cannot_be_read_counts_as_an_attempt(
     worker, stored: Stored, monkeypatch: pytest.MonkeyPatch
 ):
-    """It is queued again, not running for ever, and learned once it can be read."""
+    """An experience that cannot be read is queued again, and learned once it can be read."""
 
     async def take(name: str) -> None:
         raise ValueError("cannot reshape")
@@ -364,7 +364,7 @@ async def test_an_experience_that_cannot_be_read_counts_as_an_attempt(
 
 
 async def test_a_failed_attempt_waits_before_the_next(worker, trainer, stored: Stored):
-    """A training that fails at once does not spin."""
+    """After a failed attempt the worker waits before the next one."""
     trainer.fail = "no"
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump")
@@ -377,7 +377,7 @@ async def test_a_failed_attempt_waits_before_the_next(worker, trainer, stored: S
 async def test_a_broken_artifact_from_the_trainer_is_never_promoted(
     worker, trainer, stored: Stored, monkeypatch
 ):
-    """What does not verify counts as a failed training."""
+    """An artifact that does not verify counts as a failed training."""
     monkeypatch.setattr(trainer, "train", _broken)
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump")
@@ -394,7 +394,7 @@ async def _broken(job, report) -> bytes:
 async def test_a_lost_lease_stops_the_training_and_changes_nothing(
     worker, trainer, stored: Stored, redis: Redis, loss
 ):
-    """The training ends between renewals; the experience stays buffered and is learned later."""
+    """Without its lease a training is stopped, and the experience stays buffered."""
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump")
     ticking = await _training(worker, trainer)
@@ -414,14 +414,14 @@ async def test_a_lost_lease_stops_the_training_and_changes_nothing(
 async def test_a_promotion_after_the_lease_is_refused(
     make_worker, trainer, stored: Stored, redis: Redis
 ):
-    """A worker that was stopped past its lease changes nothing: the script sees its token."""
+    """A worker that was stopped past its lease is refused by its token."""
     worker = make_worker(lease_seconds=60)
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump")
     ticking = await _training(worker, trainer)
     (key,) = [k async for k in redis.scan_iter("*lease:worker")]
     await redis.delete(key)
-    trainer.go.set()  # before the next renewal could notice
+    trainer.go.set()  # before the next renewal could notice it
     assert not await ticking
     assert ((await stored.get()).last_version, (await stored.get()).buffered) == (0, 40)
 
@@ -429,7 +429,7 @@ async def test_a_promotion_after_the_lease_is_refused(
 async def test_a_rollback_during_a_training_fences_it_and_it_is_done_again(
     worker, trainer, stored: Stored
 ):
-    """The retraining starts over from the version rolled back to; no attempt is counted."""
+    """After a rollback the retraining starts again from that version; no attempt is counted."""
     await stored.learn(artifact=_artifact(), seed=0)
     await stored.learn(artifact=_artifact(1), seed=1)
     await stored.buffer.ingest("pump", matrix(50, seed=2))
@@ -448,7 +448,7 @@ async def test_a_rollback_during_a_training_fences_it_and_it_is_done_again(
 
 
 async def test_a_detector_deleted_during_its_training_is_let_go(worker, trainer, stored: Stored):
-    """Nothing of the deleted incarnation reaches the one that is made after it."""
+    """Nothing of a deleted detector reaches one that is created again."""
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump")
     ticking = await _training(worker, trainer)
@@ -462,7 +462,7 @@ async def test_a_detector_deleted_during_its_training_is_let_go(worker, trainer,
 async def test_the_gate_decides_unless_it_only_reports(
     worker, stored: Stored, monkeypatch, policy, outcome
 ):
-    """A refused candidate is recorded with its reasons, and promoted all the same by `report`."""
+    """A rejected candidate is recorded with its reasons; with `report` it is promoted."""
     verdict = SimpleNamespace(passed=False, reasons=["worse on old normals"])
     monkeypatch.setattr(attempt, "gate", lambda _: verdict)
     await stored.make(gate=policy)
@@ -494,7 +494,7 @@ async def test_workers_share_the_detectors_and_never_double_one(make_worker, sto
 async def test_workers_that_outlive_their_leases_double_nothing(
     redis: Redis, store_url: str, stored: Stored, monkeypatch
 ):
-    """Eight workers race with leases of 50 ms and are stopped past them: numbers have no gaps."""
+    """Eight workers with leases of 50 ms are stopped past them, and numbers have no gaps."""
     monkeypatch.setattr("service.worker.worker._RETRY_SECONDS", 0.01)
     rng, refused = random.Random(0), []
 
@@ -503,7 +503,7 @@ async def test_workers_that_outlive_their_leases_double_nothing(
             del job, report
             await asyncio.sleep(rng.uniform(0, 0.03))
             if rng.random() < 0.3:
-                # Everybody stops, as on a frozen machine.
+                # All workers stop, as on a frozen machine.
                 time.sleep(rng.uniform(0, 0.12))  # noqa: ASYNC251
             return _artifact(rng.randrange(3))
 
@@ -520,7 +520,7 @@ async def test_workers_that_outlive_their_leases_double_nothing(
     workers = [Worker(settings, redis, store_url, Stopping()) for _ in range(8)]
     lives = [asyncio.create_task(worker.run()) for worker in workers]
     sent: list[str] = []
-    # Until a late promotion was tried, too, however fast the machine is.
+    # Until a late promotion was tried, however fast the machine is.
     while (detector := await stored.get()).last_version < 60 or not refused:
         if detector.buffered < 64:
             sent.append((await stored.buffer.ingest("pump", matrix(32))).batch_id)
@@ -555,7 +555,7 @@ async def test_detectors_take_turns(worker, stored: Stored):
 async def test_a_look_costs_the_same_however_many_detectors_there_are(
     worker, stored: Stored, monkeypatch
 ):
-    """What is due is found by the index: no detector that is not due is read."""
+    """Due detectors are found by the index: no other detector is read."""
     for number in range(20):
         await stored.make(f"idle-{number}")
     await stored.make("busy", retrain={"min_vectors": 32})
@@ -574,7 +574,7 @@ async def test_a_look_costs_the_same_however_many_detectors_there_are(
 
 
 async def test_a_hint_that_does_not_hold_is_taken_out(worker, trainer, stored: Stored):
-    """A detector that was paused after it was due is looked at once, not for ever."""
+    """A detector that was paused after it was due is looked at once."""
     await stored.make(retrain={"min_vectors": 32})
     await stored.buffer.ingest("pump", matrix(40))
     assert (await worker.tools.due.work()).due == 1
@@ -585,7 +585,7 @@ async def test_a_hint_that_does_not_hold_is_taken_out(worker, trainer, stored: S
 
 
 async def test_a_request_by_hand_wakes_the_worker(make_worker, stored: Stored):
-    """It starts at once, not at the next look."""
+    """A request to retrain starts at once, not at the next poll."""
     async with running(make_worker(tick_seconds=60)) as life:
         await stored.buffer.ingest("pump", matrix(40))
         await asyncio.sleep(0)
@@ -606,7 +606,7 @@ async def test_a_request_by_hand_wakes_the_worker(make_worker, stored: Stored):
 
 
 async def test_a_living_worker_has_a_heartbeat_and_a_stopped_one_none(make_worker, stored: Stored):
-    """Metrics can tell a missing worker from an idle one."""
+    """A living worker has a heartbeat, and a stopped one has none."""
     worker = make_worker()
 
     async def beats() -> bool:
@@ -620,7 +620,7 @@ async def test_a_living_worker_has_a_heartbeat_and_a_stopped_one_none(make_worke
 async def test_a_worker_stopped_in_a_training_gives_it_up_at_once(
     make_worker, trainer, stored: Stored
 ):
-    """SIGTERM does not wait for a training; the next worker takes it up, lease and all."""
+    """SIGTERM stops a training at once; the next worker takes the experience."""
     trainer.waits = True
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump")
@@ -636,7 +636,7 @@ async def test_a_worker_stopped_in_a_training_gives_it_up_at_once(
 async def test_a_worker_that_may_drain_ends_after_its_training(
     make_worker, trainer, stored: Stored
 ):
-    """One that is scaled down; asked again it gives the training up, as after the time is over."""
+    """A worker that is scaled down ends after its training; a second signal stops it at once."""
     trainer.waits = True
     for name, again, seconds, learned in (
         ("a", False, 600, True), ("b", True, 600, False), ("c", False, 0.001, False),
@@ -660,7 +660,7 @@ async def test_a_worker_that_may_drain_ends_after_its_training(
 
 
 async def test_a_store_that_goes_away_and_returns_is_worked_with_again_in_5_s(own_store, trainer):
-    """The worker lives on, and learns soon after the store is back."""
+    """A worker survives an outage of the store, and learns soon after its end."""
     redis = await connect(own_store.url)
     stored = Stored(redis)
     await stored.make()
@@ -673,7 +673,7 @@ async def test_a_store_that_goes_away_and_returns_is_worked_with_again_in_5_s(ow
 
         await until(beats)
         own_store.kill()
-        await asyncio.wait({life}, timeout=1.0)  # long enough to notice
+        await asyncio.wait({life}, timeout=1.0)  # long enough for the worker to notice
         own_store.start()
         back = time.monotonic()
         await stored.detectors.request_retrain("pump")
@@ -688,7 +688,7 @@ async def test_a_store_that_goes_away_and_returns_is_worked_with_again_in_5_s(ow
 
 
 async def test_a_store_that_comes_and_goes_during_a_training_costs_nothing(own_store, trainer):
-    """The lease outlives a short outage; the outcome is written as soon as the store is back."""
+    """A lease outlives a short outage, and the outcome is written when the store is back."""
     redis = await connect(own_store.url)
     stored = Stored(redis)
     await stored.make()
@@ -707,7 +707,7 @@ async def test_a_store_that_comes_and_goes_during_a_training_costs_nothing(own_s
 
 
 async def test_a_weak_store_is_refused_at_start(own_store, trainer):
-    """The setting that can lose acknowledged writes is named."""
+    """The message names the setting that can lose acknowledged writes."""
     redis = await connect(own_store.url)
     await redis.config_set("appendfsync", "everysec")
     with pytest.raises(WeakStore, match="appendfsync"):
@@ -718,7 +718,7 @@ async def test_a_weak_store_is_refused_at_start(own_store, trainer):
 async def test_the_same_seed_data_and_parent_give_the_same_version(
     redis: Redis, store_url: str, stored: Stored
 ):
-    """Two detectors with one story hold artifacts of the same sha256, and the library agrees."""
+    """Two detectors with the same history have artifacts with the same sha256."""
     worker = Worker(Settings(redis_url=store_url), redis, store_url)
     try:
         for name in ("a", "b"):
@@ -738,7 +738,7 @@ async def test_the_same_seed_data_and_parent_give_the_same_version(
 
 
 async def test_rows_labelled_normal_are_marked_for_the_trainer(worker, trainer, stored: Stored):
-    """The rows of a batch that came with labels `normal` are learned with a weight of their own."""
+    """The rows of a batch with labels `normal` are marked for the trainer."""
     uid = (await stored.make(**TINY)).uid
     far = matrix(3, seed=1) + 9
     await stored.buffer.ingest("pump", matrix(40))

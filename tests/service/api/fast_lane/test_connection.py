@@ -1,4 +1,4 @@
-"""The protocol on real sockets: two ways to an answer, one order, and no patience with the slow."""
+"""The protocol on real sockets: the fast lane and the application, in order, with deadlines."""
 
 import asyncio
 import contextlib
@@ -63,13 +63,13 @@ class Answer:
 
     @property
     def way(self) -> str:
-        """Which way the request took."""
+        """The way that the request took: lane or application."""
         return "application" if self.headers.get("way") else "lane"
 
 
 @dataclass
 class Peer:
-    """A client that says exactly what it is told to."""
+    """A client that sends exactly the given bytes."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -90,14 +90,14 @@ class Peer:
         return await self.answer()
 
     async def rest(self) -> bytes:
-        """Return what comes until the end; a reset is none."""
+        """Return the bytes until the end; a reset returns none."""
         async with asyncio.timeout(DEADLINE):
             return await self.reader.read()
 
 
 @dataclass
 class Echo:
-    """An application that says what it was asked; `/held` waits until it may answer."""
+    """An application that repeats its request; `/held` waits until it may answer."""
 
     lane: Lane
     settings: Settings
@@ -153,7 +153,7 @@ class Served:
 
 @asynccontextmanager
 async def served(grants: Sequence[Grant] = (), **options: Any) -> AsyncIterator[Served]:
-    """Serve a champion of dimension 3, named `pump`, and the echo."""
+    """Serve a champion of dimension 3, named `pump`, and the echo application."""
     settings = Settings(max_body_bytes=LIMIT, **options)
     champions, registry = Champions(1), CollectorRegistry()
     champions.install(champion())
@@ -182,13 +182,13 @@ async def served(grants: Sequence[Grant] = (), **options: Any) -> AsyncIterator[
 
 @pytest.fixture
 async def api() -> AsyncIterator[Served]:
-    """Serve with the usual patience."""
+    """Serve with the usual deadlines."""
     async with served() as api:
         yield api
 
 
 async def test_the_lane_answers_as_the_core_does(api: Served) -> None:
-    """Status, type, body and headers are those of the route, in either content type."""
+    """Status, type, body and headers are those of the route, for JSON and octet-stream."""
     peer = await api.peer()
     answer = await peer.ask(request(VECTOR, "Content-Type: application/json"))
     core = api.echo.lane._scoring.score(ScoreRequest("pump", VECTOR))
@@ -203,7 +203,7 @@ async def test_the_lane_answers_as_the_core_does(api: Served) -> None:
 
 
 async def test_errors_are_problems_and_the_connection_lives_on(api: Served) -> None:
-    """What is wrong with a body costs its own request alone."""
+    """An invalid body fails its own request alone; the connection continues."""
     peer = await api.peer()
     peer.send(request() + request(b'{"vectors": [[1, NaN, 3]]}') + request(b"") + request())
     answers = [await peer.answer() for _ in range(4)]
@@ -214,7 +214,7 @@ async def test_errors_are_problems_and_the_connection_lives_on(api: Served) -> N
 
 
 async def test_a_head_that_came_before_is_not_parsed_again(api: Served) -> None:
-    """Its body is read all the same, on every connection, and so is whatever differs."""
+    """A remembered head is not parsed again; its body is read, and every other head is parsed."""
     first, second = await api.peer(), await api.peer()
     await first.ask(request())
     assert len(api.echo.lane._heads) == 1
@@ -234,7 +234,7 @@ async def test_a_head_that_came_before_is_not_parsed_again(api: Served) -> None:
 
 
 async def test_a_head_is_remembered_only_where_it_ends_for_sure(api: Served) -> None:
-    """A body that holds what could end a head does not move where bodies begin."""
+    """A body that contains the end of a head does not change where bodies begin."""
     peer = await api.peer()
     for wire in (
         request(b'{"vectors":\r\n\r\n[[1, 2, 3]]}'),
@@ -249,7 +249,7 @@ async def test_a_head_is_remembered_only_where_it_ends_for_sure(api: Served) -> 
 
 
 async def test_a_remembered_head_serves_nobody_else(api: Served) -> None:
-    """A detector that is gone is asked of the application, and heads are bounded."""
+    """For a deleted detector the application answers; remembered heads are bounded."""
     peer = await api.peer()
     await peer.ask(request())
     serving = api.echo.lane._champions.get("pump")
@@ -274,7 +274,7 @@ async def test_a_remembered_head_serves_nobody_else(api: Served) -> None:
 async def test_what_is_not_plain_goes_to_the_application(
     api: Served, fields: tuple[str, ...], path: str, verb: str
 ) -> None:
-    """Whatever the lane does not know, it leaves alone, body and all."""
+    """The lane leaves every request that it does not know to the application, with its body."""
     peer = await api.peer()
     answer = await peer.ask(request(VECTOR, *fields, path=path, verb=verb))
     assert answer.way == "application"
@@ -286,7 +286,7 @@ SECRETS = {scope: f"secret-of-{scope}".encode() for scope in Scope}
 
 
 def header(secret: bytes) -> str:
-    """Return the header that presents a key."""
+    """Return the header with a key."""
     return f"Authorization: Bearer {secret.decode()}"
 
 
@@ -295,7 +295,7 @@ def header(secret: bytes) -> str:
 async def test_the_lane_serves_keys_that_may_score(
     scope: Scope, detectors: set[str] | None
 ) -> None:
-    """One that may not, or not with this detector, goes on to the application, header and all."""
+    """A key that may not score, or not with this detector, goes to the application."""
     listed = None if detectors is None else frozenset(detectors)
     grant = Grant.of(SECRETS[scope], "x", frozenset({scope}), detectors=listed)
     async with served([grant]) as api:
@@ -311,7 +311,7 @@ async def test_the_lane_serves_keys_that_may_score(
 
 
 async def test_the_lane_serves_nobody_else() -> None:
-    """No key, a wrong one, two of them: the application says what is wrong, every time."""
+    """Without a key, with a wrong key or with two keys, the application answers with the error."""
     secret = SECRETS[Scope.SCORE]
     async with served([Grant.of(secret, "x", frozenset({Scope.SCORE}))]) as api:
         peer = await api.peer()
@@ -325,7 +325,7 @@ async def test_the_lane_serves_nobody_else() -> None:
 
 
 async def test_the_lane_forgets_a_revoked_key() -> None:
-    """What a connection was let do before counts for nothing; others' keys stay good."""
+    """A revoked key is refused on a connection that used it before; other keys stay valid."""
     revoked, kept = (Grant.of(SECRETS[s], s, frozenset({Scope.SCORE})) for s in ("score", "read"))
     async with served([revoked, kept]) as api:
         peers = [(await api.peer(), SECRETS[name]) for name in (Scope.SCORE, Scope.READ)]
@@ -341,7 +341,7 @@ async def test_the_lane_forgets_a_revoked_key() -> None:
 
 
 async def test_the_lane_keeps_a_key_to_its_rate() -> None:
-    """What is beyond it goes to the application, which says when to come again."""
+    """Requests beyond a key's rate go to the application, which answers with Retry-After."""
     secret = SECRETS[Scope.SCORE]
     grant = Grant.of(secret, "x", frozenset({Scope.SCORE}), requests_per_second=3.0)
     async with served([grant]) as api:
@@ -351,13 +351,13 @@ async def test_the_lane_keeps_a_key_to_its_rate() -> None:
 
 
 def test_the_lane_need_not_ask_how_large_a_body_may_be() -> None:
-    """The least that a key's limit may be is more than the lane takes."""
+    """The smallest possible body limit of a key is larger than the bodies that the lane takes."""
     for kind in (OCTETS, "application/json"):
         assert not fits_inline(kind, LEAST_BODY_BYTES, inline_bounds(10**6, 10**6))
 
 
 async def test_what_is_costly_to_judge_is_not_judged_in_the_event_loop(api: Served) -> None:
-    """A head that the lane remembers goes to the application once a costly version serves."""
+    """Once a version with a costly score serves, a remembered head goes to the application."""
     peer = await api.peer()
     assert [(await peer.ask(request())).way for _ in range(3)] == ["lane"] * 3
     champions = api.echo.lane._champions
@@ -368,7 +368,7 @@ async def test_what_is_costly_to_judge_is_not_judged_in_the_event_loop(api: Serv
 
 
 async def test_a_turn_ends_with_the_budget(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests that each take a third of the event loop's budget are answered three at a time."""
+    """If each request takes a third of the event loop's budget, three are answered at a time."""
     champions, lane = api.echo.lane._champions, api.echo.lane
     bound = 3 * len(VECTOR)
     champions.install(
@@ -386,7 +386,7 @@ async def test_a_turn_ends_with_the_budget(api: Served, monkeypatch: pytest.Monk
 
 
 async def test_an_upgrade_is_not_taken(api: Served) -> None:
-    """Clients that offer HTTP/2 or websockets are served as they are, and go on."""
+    """A client that offers HTTP/2 or websockets gets its answer in HTTP/1.1."""
     peer = await api.peer()
     for what in ("h2c", "websocket"):
         offer = ("Connection: Upgrade, HTTP2-Settings", f"Upgrade: {what}", "HTTP2-Settings: AAMA")
@@ -406,7 +406,7 @@ async def test_an_upgrade_is_not_taken(api: Served) -> None:
 
 
 async def test_many_offers_in_one_write_are_each_declined(api: Served) -> None:
-    """However many requests offer another protocol, each has its answer, and CONNECT is refused."""
+    """Each of many requests that offer another protocol is answered; CONNECT is refused."""
     peer = await api.peer()
     one = request(VECTOR, "Connection: Upgrade", "Upgrade: h2c")
     peer.send(one * 900)
@@ -418,7 +418,7 @@ async def test_many_offers_in_one_write_are_each_declined(api: Served) -> None:
 
 
 async def test_head_has_no_body(api: Served) -> None:
-    """An answer to HEAD is a head, and the next answer follows it."""
+    """An answer to HEAD has no body, and the next answer follows it."""
     peer = await api.peer()
     peer.send(request(b"", verb="HEAD") + request())
     assert (await peer.answer(body=False)).way == "application"
@@ -426,7 +426,7 @@ async def test_head_has_no_body(api: Served) -> None:
 
 
 async def test_pipelined_requests_keep_their_order(api: Served) -> None:
-    """Both ways mixed at random, in packets cut at random: answers come as they were asked."""
+    """In packets cut at random, both ways mixed, answers come in the order of the requests."""
     rng = np.random.default_rng(0)
     asked, wire = [], b""
     for i in range(300):
@@ -461,7 +461,7 @@ async def test_pipelined_requests_keep_their_order(api: Served) -> None:
 
 
 async def test_a_request_waits_behind_a_slow_one(api: Served) -> None:
-    """The lane does not overtake the application."""
+    """An answer of the lane waits for an earlier answer of the application."""
     peer = await api.peer()
     peer.send(request(path="/held") + request() + request(path="/after"))
     async with asyncio.timeout(DEADLINE):
@@ -473,7 +473,7 @@ async def test_a_request_waits_behind_a_slow_one(api: Served) -> None:
 
 
 async def test_chunked_bodies_and_continue(api: Served) -> None:
-    """Bodies without a length, and clients that wait to be asked for theirs, are served."""
+    """Chunked bodies are served, and clients that wait for `100 Continue`."""
     peer = await api.peer()
     head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     answer = await peer.ask(head + b"5\r\n12345\r\n1\r\n6\r\n0\r\n\r\n")
@@ -485,7 +485,7 @@ async def test_chunked_bodies_and_continue(api: Served) -> None:
 
 
 async def test_connection_headers(api: Served) -> None:
-    """`Connection: close` and HTTP/1.0 end the connection after the answer, however it is cut."""
+    """With `Connection: close` or HTTP/1.0 the connection ends after the answer."""
     closing = request(VECTOR, "Connection: close")
     for wire in (closing, closing.replace(b"HTTP/1.1", b"HTTP/1.0"), closing + request()):
         for cut in (len(wire), len(closing) - 3):
@@ -500,7 +500,7 @@ async def test_connection_headers(api: Served) -> None:
 
 
 async def test_a_request_byte_by_byte(api: Served) -> None:
-    """However many packets a request is cut into, it is one."""
+    """A request that comes byte by byte is one request."""
     peer = await api.peer()
     peer.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for byte in request():
@@ -511,7 +511,7 @@ async def test_a_request_byte_by_byte(api: Served) -> None:
 
 
 async def test_half_closed_peers_get_their_answer(api: Served) -> None:
-    """A client that ends its side after the request still reads the answer."""
+    """A client that closes its sending side after the request still gets the answer."""
     peer = await api.peer()
     peer.send(request() + request())
     peer.writer.write_eof()
@@ -520,7 +520,7 @@ async def test_half_closed_peers_get_their_answer(api: Served) -> None:
 
 
 async def test_peers_that_break_off(api: Served) -> None:
-    """Connections that end anywhere in a request leave nothing behind and disturb nobody."""
+    """A connection that ends anywhere in a request leaves nothing behind."""
     wire = request()
     for cut in (1, 30, len(wire) - 5, len(wire)):
         for way in (wire, request(path="/other")):
@@ -536,7 +536,7 @@ async def test_peers_that_break_off(api: Served) -> None:
 
 
 async def test_too_large_is_said_before_it_is_read(api: Served) -> None:
-    """A length over the bound is 413 at once; a chunked body is, once it is over."""
+    """A length over the bound is 413 at once; a chunked body is 413 once it is complete."""
     peer = await api.peer()
     peer.send(
         f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {LIMIT + 1}\r\n\r\n".encode()
@@ -554,7 +554,7 @@ async def test_too_large_is_said_before_it_is_read(api: Served) -> None:
 @pytest.mark.parametrize("before", [b"", request(), request() * 3])
 @pytest.mark.parametrize("garbage", [b"\x16\x03\x01\r\n\r\n", b"POST  HTTP/9\r\n\r\n"])
 async def test_what_is_not_http_is_a_problem(api: Served, before: bytes, garbage: bytes) -> None:
-    """Garbage is answered with 400 and a close, after the answers to what came before it."""
+    """Garbage gets 400 and a close, after the answers to the requests before it."""
     peer = await api.peer()
     peer.send(before + garbage)
     for _ in range(before.count(b"POST")):
@@ -567,8 +567,8 @@ async def test_what_is_not_http_is_a_problem(api: Served, before: bytes, garbage
 
 @pytest.mark.parametrize("path", [PATH, "/other"])
 async def test_headers_are_counted(api: Served, path: str) -> None:
-    """A short header takes twenty times its bytes, so a request has 256 of them, whole or not."""
-    fields = [f"a{i}: b" for i in range(253)]  # beside host, length and type
+    """A request has at most 256 headers, because a short header takes twenty times its bytes."""
+    fields = [f"a{i}: b" for i in range(253)]  # in addition to host, length and type
     peer = await api.peer()
     assert (await peer.ask(request(VECTOR, *fields, path=path))).status == 200
     peer.send(request(VECTOR, *fields, "c: d", path=path).partition(b"\r\n\r\n")[0][:-3])
@@ -577,7 +577,7 @@ async def test_headers_are_counted(api: Served, path: str) -> None:
 
 
 async def test_an_endless_head_is_refused(api: Served) -> None:
-    """Headers are bounded."""
+    """A head without an end is refused."""
     peer = await api.peer()
     peer.send(b"GET / HTTP/1.1\r\n")
     for i in range(3000):
@@ -589,7 +589,7 @@ async def test_an_endless_head_is_refused(api: Served) -> None:
 
 @pytest.mark.parametrize("path", [PATH, "/other"])
 async def test_a_head_in_one_write_is_bounded(api: Served, path: str) -> None:
-    """A head of 60,000 bytes is served, and one of 70,000 is 431, however it is cut."""
+    """A head of 60,000 bytes is served, one of 70,000 is 431, however it is cut."""
     for size, status in ((60_000, 200), (70_000, 431), (200_000, 431)):
         for more in ("Cookie: " + size * "c", "\r\n".join(["a: " + size // 200 * "b"] * 200)):
             for before in (b"", request() * 2):
@@ -608,7 +608,7 @@ CHUNKED = b"POST /other HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunke
 
 
 async def test_trailers_are_bounded_and_dropped(api: Served) -> None:
-    """A trailer is no header of the request, and all of them have 64 KiB."""
+    """A trailer is not a header of the request, and all trailers share 64 KiB."""
     peer = await api.peer()
     for trailer in (b"Authorization: Bearer x\r\n", b"Host: x\r\n", 6000 * b"a: b\r\n"):
         answer = await peer.ask(CHUNKED + b"1\r\nx\r\n0\r\n" + trailer + b"\r\n")
@@ -617,7 +617,7 @@ async def test_trailers_are_bounded_and_dropped(api: Served) -> None:
     for piece in (b"a: b\r\n" * 12_000, b"a" * 70_000, b"a: " + b"b" * 70_000):
         peer = await api.peer()
         peer.send(CHUNKED + b"1\r\nx\r\n0\r\n")
-        for _ in range(3):  # more than a bound's worth, in packets or in one
+        for _ in range(3):  # more than the bound, in several packets or in one
             peer.send(piece)
             await asyncio.sleep(0)
         answer = await peer.answer()
@@ -625,7 +625,7 @@ async def test_trailers_are_bounded_and_dropped(api: Served) -> None:
 
 
 async def test_the_framing_of_a_body_is_bounded(api: Served) -> None:
-    """Chunks of one byte are served; extensions that outweigh the body are not."""
+    """Chunks of one byte are served; extensions larger than the body are not."""
     peer = await api.peer()
     answer = await peer.ask(CHUNKED + b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n")
     assert answer.body == b"POST /other 10000"
@@ -641,7 +641,7 @@ async def test_the_framing_of_a_body_is_bounded(api: Served) -> None:
 
 
 async def test_empty_lines_between_requests_are_bounded(api: Served) -> None:
-    """A few empty lines before a request are read over; megabytes of them are refused."""
+    """A few empty lines before a request are skipped; megabytes of them are refused."""
     peer = await api.peer()
     assert (await peer.ask(b"\r\n" * 100 + request())).status == 200
     for _ in range(50):
@@ -650,7 +650,7 @@ async def test_empty_lines_between_requests_are_bounded(api: Served) -> None:
 
 
 async def test_pipelined_requests_are_answered_though_the_last_is_cut(api: Served) -> None:
-    """A head that is cut, or bad, behind hundreds of requests takes none of their answers away."""
+    """Behind hundreds of requests, a cut or bad head takes none of their answers away."""
     for path in (PATH, "/other"):
         peer = await api.peer()
         wire = request(path=path)
@@ -665,7 +665,7 @@ async def test_pipelined_requests_are_answered_though_the_last_is_cut(api: Serve
 
 
 async def test_pipelined_requests_are_bounded(api: Served) -> None:
-    """A thousand requests of a connection may wait for the application; then 429, and the end."""
+    """A thousand requests of a connection may wait for the application; then comes 429."""
     peer = await api.peer()
     peer.send(request(path="/held"))
     await api.echo.held.wait()
@@ -682,11 +682,11 @@ async def test_pipelined_requests_are_bounded(api: Served) -> None:
 
 
 async def test_slow_peers_are_closed() -> None:
-    """Silent, dripping, stalled and idle connections end; one that makes progress does not."""
+    """Silent, slow, stalled and idle connections are closed; one with progress is not."""
     async with served(**QUICK) as api:
 
         async def drips(head: bytes, piece: bytes) -> tuple[float, bytes]:
-            """Return when the connection ended, and what was said at its end."""
+            """Return when the connection ended, and the last bytes."""
             peer = await api.peer()
             peer.send(head)
             started = time.monotonic()
@@ -717,7 +717,7 @@ async def test_slow_peers_are_closed() -> None:
 
 
 async def test_a_peer_that_does_not_read_is_closed() -> None:
-    """What it is owed is bounded, and after a while it gets none of it."""
+    """Answers for a client that does not read are bounded, and then its connection is closed."""
     async with served(**QUICK) as api:
         for wire in (request(path="/large"), request() * 500):
             peer = await api.peer(limit=1024)
@@ -734,7 +734,7 @@ async def test_a_peer_that_does_not_read_is_closed() -> None:
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system cannot")
 async def test_a_peer_that_leaves_a_few_answers_is_closed() -> None:
-    """What the system still holds for it is not seen here, and is not kept for ever either."""
+    """A client that leaves a few answers unread is closed, too, after a while."""
     async with served(**QUICK | {"idle_seconds": 3600.0}) as api:
         with socket.socket() as peer:
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
@@ -745,7 +745,7 @@ async def test_a_peer_that_leaves_a_few_answers_is_closed() -> None:
 
 
 async def test_a_drain_answers_what_is_on_its_way(api: Served) -> None:
-    """Requests of the first moment of a drain are answered, with `Connection: close`."""
+    """Requests of a drain's first moment are answered, with `Connection: close`."""
     idle, busy, held = [await api.peer() for _ in range(3)]
     for peer in (idle, busy):
         assert (await peer.ask(request())).status == 200
@@ -766,7 +766,7 @@ async def test_a_drain_answers_what_is_on_its_way(api: Served) -> None:
 
 
 async def test_a_turn_is_counted_and_judged_together() -> None:
-    """Requests of many connections are one call of the model, and each is counted."""
+    """Requests of many connections are judged in one call, and each is counted."""
     async with served() as api:
         scoring, turns = api.echo.lane._scoring, []
         plain = scoring.score_many
@@ -783,7 +783,7 @@ async def test_a_turn_is_counted_and_judged_together() -> None:
 async def test_a_broken_turn_leaves_nobody_waiting(
     api: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Should a turn fail as a whole, each of its requests is told."""
+    """If a whole turn fails, each of its requests gets an error."""
 
     def breaks(asked: object) -> None:
         raise RuntimeError
@@ -796,9 +796,9 @@ async def test_a_broken_turn_leaves_nobody_waiting(
 
 
 async def test_the_lane_is_cheaper_than_a_task(api: Served) -> None:
-    """Scoring in the lane takes less time than an application that does nothing at all.
+    """Scoring in the lane takes less time than an application that does nothing.
 
-    A guard against losing the lane unnoticed; benchmarks say by how much.
+    This guards against losing the lane unnoticed; benchmarks measure the gain.
     """
     peers = [await api.peer() for _ in range(32)]
 
@@ -812,5 +812,5 @@ async def test_the_lane_is_cheaper_than_a_task(api: Served) -> None:
         return time.process_time() - started
 
     rounds = [(await seconds(request()), await seconds(request(path="/"))) for _ in range(5)]
-    # The clients' own work, most of it, is in both.
+    # Both times include the clients' own work, which is most of it.
     assert statistics.median(lane / other for lane, other in rounds) < 1.0

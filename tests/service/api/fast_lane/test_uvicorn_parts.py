@@ -1,4 +1,4 @@
-"""What the fast lane takes from uvicorn beside its documented face: an upgrade fails here first."""
+"""The undocumented parts of uvicorn that the fast lane uses: an upgrade fails here first."""
 
 import ast
 import inspect
@@ -35,11 +35,11 @@ SERVER = {"capture_signals", "handle_exit", "on_tick", "server_state", "shutdown
 
 
 async def nobody(scope: object, receive: object, send: object) -> None:
-    """Answer nobody."""
+    """Be an application that does not answer."""
 
 
 def attributes(function: object) -> set[str]:
-    """Return the names that a constructor gives to attributes of `self`."""
+    """Return the names of the attributes that a constructor sets on `self`."""
     tree = ast.parse(inspect.getsource(function).replace("\n    ", "\n").lstrip())
     return {
         node.attr
@@ -49,7 +49,7 @@ def attributes(function: object) -> set[str]:
 
 
 def used(module: object, owner: str) -> set[str]:
-    """Return the attributes of `owner`, a name or the last part of one, that a module uses."""
+    """Return the attributes of `owner` (a name or its last part) that a module uses."""
     found = set()
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(node, ast.Attribute):
@@ -61,13 +61,13 @@ def used(module: object, owner: str) -> set[str]:
 
 
 def test_the_release_is_one_that_was_tried() -> None:
-    """Private parts change without notice, so the release is capped in pyproject.toml."""
+    """Private parts change without notice, so pyproject.toml caps uvicorn's release."""
     assert version("uvicorn").startswith("0.54.")
 
 
 @pytest.mark.anyio
 async def test_uvicorn_has_what_the_fast_lane_relies_on() -> None:
-    """Every attribute and method named above exists, and is of the kind that is relied on."""
+    """Every attribute and method named above exists and has the expected kind."""
     made = attributes(HttpToolsProtocol.__init__)
     assert made >= CONNECTION
     assert all(callable(getattr(HttpToolsProtocol, name)) for name in METHODS)
@@ -85,7 +85,7 @@ async def test_uvicorn_has_what_the_fast_lane_relies_on() -> None:
 
 @pytest.mark.parametrize("module", [connection, request_reader])
 def test_the_fast_lane_relies_on_nothing_else(module: object) -> None:
-    """What its modules use of uvicorn's objects is named above."""
+    """Every attribute of uvicorn's objects that the modules use is named above."""
     ours = {
         name
         for kind in (request_reader.RequestReader, connection.HttpProtocol)

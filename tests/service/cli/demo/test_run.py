@@ -1,4 +1,4 @@
-"""The demonstration's words and pictures: they say what the numbers say."""
+"""The demonstration's text and pictures agree with its numbers."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def _row(arm: str, auroc: float, *, digit: int = 9, pooled: float = 0.01) -> Row
     ],
 )
 def test_the_sentence_follows_the_numbers(replay, finetune, verdict):
-    """The conclusion is computed: numbers that do not support it change it."""
+    """The conclusion is computed: other numbers give another sentence."""
     rows = [_row("replay", 0.5, digit=8), _row("replay", replay), _row("finetune", finetune)]
     said = sentence(rows, 0.01)
     assert said.startswith(f"{verdict}: after digit 9")
@@ -31,7 +31,7 @@ def test_the_sentence_follows_the_numbers(replay, finetune, verdict):
 
 
 def test_test_rows_are_never_sent():
-    """Train and test rows are disjoint, every digit is in both, and the seed decides which."""
+    """Train and test rows are disjoint, have every digit, and follow from the seed."""
     one, same, other = demo.Digits.split(0), demo.Digits.split(0), demo.Digits.split(1)
     assert sum(map(len, one.train.values())) == demo.TRAIN_ROWS
     assert sum(map(len, one.train.values())) + sum(map(len, one.test.values())) == 1797
@@ -41,7 +41,7 @@ def test_test_rows_are_never_sent():
 
 
 def test_pictures_are_pngs(tmp_path):
-    """One picture of AUROC, and one of samples for each arm."""
+    """There is a picture of the AUROC, and a picture of samples for each arm."""
     pytest.importorskip("matplotlib")
     rows = [_row(arm, 0.9, digit=digit) for digit in (1, 2) for arm in ("replay", "finetune")]
     saved = pictures.save(rows, tmp_path)
