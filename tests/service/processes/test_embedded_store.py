@@ -191,7 +191,7 @@ def test_half_a_backup_is_refused(tmp_path, lost):
 
 
 def test_a_snapshot_alone_is_refused(tmp_path):
-    """A snapshot without the other file is refused, because the server would ignore it."""
+    """A snapshot alone is refused: the server would ignore it and start empty."""
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "dump.rdb").write_bytes(b"REDIS0011")
     with pytest.raises(StoreFailed, match="is a snapshot"):

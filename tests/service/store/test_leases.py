@@ -78,7 +78,7 @@ async def lapse(stored: Stored, lease: Lease) -> None:
 
 
 async def test_a_lease_on_a_deleted_detector_is_worth_nothing_on_the_next(stored):
-    """A new detector starts again with tokens; the holder tells leases apart."""
+    """A lease on a deleted detector is refused on the next one, even with the same token."""
     old = await stored.lease()
     await stored.detectors.delete("pump")
     await stored.make()
