@@ -10,7 +10,7 @@ import numpy as np
 from models.categories import LONGEST_WORD
 from models.columns import quoted
 from models.context import groups
-from models.survey.counters import is_counter
+from models.survey.counters import FEWEST, is_counter
 from service.cli.text_table import Chunk
 from service.domain.cells import BadCell, Clock, indistinct, is_blank, is_number, numbers
 
@@ -59,7 +59,7 @@ def guess(chunk: Chunk, names: Sequence[str]) -> Guess:
             dropped.append(name)
             continue
         kind, note = _kind(name, filled, comma=chunk.comma)
-        if kind == "number" and _counts(cells, chunk.sources, comma=chunk.comma):
+        if kind == "number" and counts(chunk, name):
             kind, note = None, f"{_named(name)} {_COUNTER}"
         if kind == "category":
             note = _stretches_note(name, cells, chunk.sources)
@@ -132,13 +132,17 @@ def _numeric_note(name: str, filled: Sequence[str], *, comma: bool) -> str | Non
     return None
 
 
-def _counts(cells: Sequence[str], sources: Sequence[str] | None, *, comma: bool) -> bool:
-    """Return whether the column only rises, or only falls, from row to row of each source."""
+def counts(chunk: Chunk, name: str, fewest: int = FEWEST) -> bool:
+    """Return whether a column only rises, or only falls, from row to row of each source.
+
+    At least `fewest` steps must show it.
+    """
+    cells = chunk.cells[name]
     try:
-        values = numbers(cells, comma=comma)
+        values = numbers(cells, comma=chunk.comma)
     except BadCell:
         return False
-    return is_counter(values, groups(sources, len(cells)))
+    return is_counter(values, groups(chunk.sources, len(cells)), fewest)
 
 
 def _are_times(filled: Sequence[str]) -> bool:

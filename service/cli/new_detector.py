@@ -3,7 +3,11 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from models.columns import quoted
+from models.context import groups
 from models.context_choice import choose
 from service.cli.sheet import Sheet, newest_first
 from service.cli.table_files import BadTable
@@ -12,6 +16,9 @@ from service.json_value import JsonObject
 
 if TYPE_CHECKING:
     from service.client import Client
+
+_APART = 0.2  # sources differ if at least this share of a column's variance lies between them
+_ROWS_OF_A_SOURCE = 100  # the fewest rows that show the level of a source
 
 
 def config_for(sheet: Sheet, timezone: str) -> tuple[JsonObject, list[str]]:
@@ -46,6 +53,42 @@ def _context(chunk: Chunk, columns: dict[str, str], timezone: str) -> tuple[Json
     X = chunk.matrix([(n, kind) for n, kind in columns.items() if kind == "number"], gaps=True)
     context, why = choose(X, chunk.times, chunk.sources, timezone)
     return None if context is None else asdict(context), why
+
+
+def sources_note(sheet: Sheet, source: str | None) -> str | None:
+    """Return the advice to learn each source by itself if their levels differ much, else None.
+
+    One detector for all takes the level of one source for normal in another one.
+    """
+    chunk = sheet.first
+    names = [name for name, kind in sheet.columns() if kind == "number"]
+    if chunk is None or source is None:
+        return None
+    own = [rows for rows in groups(chunk.sources, len(chunk)) if len(rows) >= _ROWS_OF_A_SOURCE]
+    if len(own) < 2 or not names:
+        return None
+    X = chunk.matrix([(name, "number") for name in names], gaps=True).astype(np.float64)
+    spread = np.array([_variance(X[rows]) for rows in own])
+    whole = _variance(X[np.concatenate(own)])
+    within = np.average(spread, axis=0, weights=[len(rows) for rows in own])
+    shares = 1.0 - np.divide(within, whole, out=np.ones_like(whole), where=whole > 0.0)
+    most = int(shares.argmax())
+    if shares[most] < _APART:
+        return None
+    return (
+        f"the values of {quoted([source])} differ: {shares[most]:.0%} of the variance of "
+        f"{quoted([names[most]])} lies between them. A detector for each, by --group-by in place "
+        "of --source, finds smaller faults"
+    )
+
+
+def _variance(X: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the variance of each column of X (n, d), 0 where all is NaN."""
+    seen = ~np.isnan(X)
+    n = np.maximum(seen.sum(axis=0), 1)
+    mean = np.where(seen, X, 0.0).sum(axis=0) / n
+    found: NDArray[np.float64] = (np.where(seen, X - mean, 0.0) ** 2).sum(axis=0) / n
+    return found
 
 
 def template_config(client: "Client", name: str, wanted: JsonObject) -> JsonObject:

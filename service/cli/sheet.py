@@ -16,7 +16,7 @@ from models.columns import order
 from models.context import groups
 from models.errors import VectorError
 from service.cli import console, table_files
-from service.cli.column_guess import Guess, guess
+from service.cli.column_guess import Guess, counts, guess
 from service.cli.dialect import Counted, Dialect, TextTable, open_table
 from service.cli.growing import Growing, is_json_lines, json_lines
 from service.cli.table_files import BadTable
@@ -207,8 +207,7 @@ class Sheet:
         wanted = named_columns(config)
         if self.names is None or wanted is None:
             return None
-        extra = [] if self.guessed is None else self.guessed.dropped
-        names = [name for name in self.names if name not in extra or name in dict(wanted)]
+        names = [name for name in self.names if name in dict(wanted) or not self._spare(name)]
         try:
             order(names, [name for name, _ in wanted])
         except VectorError as error:
@@ -216,6 +215,12 @@ class Sheet:
             hint = " (--time, --source or --drop takes a column out)" if "unknown" in text else ""
             raise BadTable(f"{self.file}: columns {text}{hint}") from None
         return wanted
+
+    def _spare(self, name: str) -> bool:
+        """Return whether `learn` leaves the column out; here fewer rows show a counter."""
+        if self.guessed is None or self.first is None:
+            return False
+        return name in self.guessed.dropped or counts(self.first, name, fewest=10)
 
 
 def named_columns(config: "DetectorConfig") -> list[tuple[str, str]] | None:

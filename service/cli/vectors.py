@@ -146,6 +146,7 @@ def learn(
     If the file has grown, only the new rows are sent. A missing detector is made with the columns
     of the file and learns at once.
     """
+    from service.cli.new_detector import sources_note
     from service.cli.retraining import retrain_all
     from service.cli.sent_before import SentBefore
     from service.cli.sheet import Sheet
@@ -163,6 +164,8 @@ def learn(
         targets = Targets(client, detector, sheet, group_by, known)
         if not made:
             tell(sheet, targets.first.columns)
+        elif group_by is None and (apart := sources_note(sheet, source)):
+            console.complain(f"{sheet.file}: {apart}")
         since = targets.first.status.get("created_at", "") if targets.first.status else ""
         with SentBefore(url, detector, since, forget=again) as before:
             counted = _send(sheet, targets, before, uuid4().hex if again else "")

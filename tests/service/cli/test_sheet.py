@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from service.cli.column_guess import guess
-from service.cli.new_detector import config_for
+from service.cli.new_detector import config_for, sources_note
 from service.cli.sheet import Sheet
 from service.cli.table_files import BadTable
 from service.cli.text_table import Options
@@ -330,6 +330,34 @@ def test_a_counter_is_left_out_and_named(tmp_path, cell):
     assert found.columns == (("n", "number"), ("phase", "number"))
     assert found.dropped == ("meter",)
     assert any('"meter"' in note and "counter" in note for note in found.notes)
+
+
+def test_a_counter_of_a_few_rows_is_no_unknown_column(tmp_path):
+    """What `learn` left out of a long file is left out of a short one, too."""
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(["n,meter", *(f"{i % 5},{100 + i}" for i in range(12))]))
+    with Sheet(path, Options()) as sheet:
+        assert sheet.matched({"columns": [{"name": "n"}]}) == [("n", "number")]
+        with pytest.raises(BadTable, match='"n" unknown'):
+            sheet.matched({"columns": [{"name": "meter"}]})
+
+
+def test_sources_of_different_levels_are_named(tmp_path):
+    """One detector for both would take the level of one for normal in the other."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "x.csv"
+    for apart in (0.0, 3.0):
+        lines = [
+            f"{source},{rng.normal()},{rng.normal() + apart * (source == 'y') if i else ''}"
+            for i in range(120)
+            for source in "xy"
+        ]
+        path.write_text("\n".join(["machine,n,load", *lines]))
+        with Sheet(path, Options(source="machine")) as sheet:
+            note = sources_note(sheet, "machine")
+        assert (note is not None) == bool(apart)
+    assert '"load"' in note
+    assert "--group-by" in note
 
 
 def test_a_context_is_chosen_where_rows_in_time_are_alike_and_said_why(tmp_path):
