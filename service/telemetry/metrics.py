@@ -142,7 +142,7 @@ class Metrics:
             "Times the store held an older state of a detector than this process, or none.",
         )
         self._dropped = counter(
-            "live_dropped", "Scored vectors left out of drift and events for want of room or store."
+            "live_dropped", "Scored vectors that drift and events lack: no room, or no store."
         )
         failures = counter(
             "side_work_failures", "Failures of work beside scoring, which went on.", ("part",)
@@ -154,7 +154,7 @@ class Metrics:
         )
         self._loaded = gauge("loaded_generation", "Generation that an API process serves.", label)
         self._champions = gauge("loaded_champions", "Champions that an API process holds.")
-        self._bytes = gauge("loaded_bytes", "Memory that they take, about.")
+        self._bytes = gauge("loaded_bytes", "Approximate memory of these champions.")
 
     def scored(
         self,

@@ -97,7 +97,7 @@ def _of_detectors(detectors: Sequence[Detector]) -> Iterator[Metric]:
     yield _live_regimes(detectors)
     yield _retrains(detectors)
     yield _counted(
-        detectors, "incidents", "state", "Incidents by what became of them.",
+        detectors, "incidents", "state", "Incidents by state.",
         lambda one: {"opened": one.incidents.opened, "closed": one.incidents.closed},
     )  # fmt: skip
     yield _counted(
@@ -117,7 +117,7 @@ def _of_champions(champions: Sequence[Champion]) -> Iterator[Metric]:
         yield family
     forgetting = _gauge(
         "regime_forgetting_ratio",
-        "Share of a regime's replayed vectors that the champion alarms on, less its parent's.",
+        "Share of a regime's replayed vectors that the champion alarms on, minus its parent's.",
         "regime",
     )
     for champion in champions:
@@ -137,7 +137,7 @@ _OF_CHAMPIONS: dict[str, tuple[str, Callable[[Champion], float | None]]] = {
     "threshold": ("Score from which a vector is an anomaly.", lambda c: c.threshold.value),
     "champion_trained_timestamp_seconds": ("When the champion was made.", lambda c: c.trained_at),
     "forgetting_ratio": (
-        "Share of replayed old normals that the champion alarms on, less its parent's share.",
+        "Share of replayed old normals that the champion alarms on, minus its parent's share.",
         _forgetting,
     ),
 }
@@ -149,7 +149,9 @@ REGIMES = 5  # regimes of a detector with series: those that changed most, or ar
 def _live_regimes(detectors: Sequence[Detector]) -> Metric:
     """Return the live shares of each detector's most frequent regimes."""
     live = _gauge(
-        "regime_live_ratio", "Share of live vectors in a regime; none: explained by none.", "regime"
+        "regime_live_ratio",
+        "Share of live vectors in a regime, or in `none`.",
+        "regime",
     )
     for detector in detectors:
         for regime, share in _told(detector.name, partial(_live, detector)) or ():
