@@ -1,4 +1,4 @@
-"""Tests whether the input moved: one Kolmogorov-Smirnov distance for each feature."""
+"""Tests which features moved, by a Kolmogorov-Smirnov distance each, and if the input did."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.drift.course import SMALLEST_SHIFT, farthest
-from models.drift.finding import FeatureFinding
-from models.drift.windows import Windows
+from models.drift.course import BEYOND, SMALLEST_SHIFT, farthest
+from models.drift.finding import FeatureFinding, Finding, finding
+from models.drift.windows import ROWS, Windows
 
 WORST = 5  # the most features named: the number of metric labels must be bounded
 _LEAST = 100  # with fewer rows no distance is reported
 _CHANCE = 1e-4  # the chance that one test of all features finds drift without any
+_SHARE = 10  # the input moved where one feature of so many is that far beyond its threshold:
+_EFFECT = 0.1
+_LEAST_EFFECT = 0.01  # the same where rows do not depend on each other, in one feature
 
 
 class FeatureTest:
@@ -25,6 +28,10 @@ class FeatureTest:
     smaller. Rows in time are dependent: the rows of a night are far from those of the whole day.
     The threshold of a feature is therefore at least 1.25 times the largest distance of a window of
     its learned normals.
+
+    Among many features that wander, some always go further than they ever did while they were
+    learned. So the input as a whole has moved only if all distances beyond the thresholds sum to at
+    least 0.1 for every ten features. If no feature wanders, 0.01 is enough.
 
     Parameters
     ----------
@@ -50,24 +57,25 @@ class FeatureTest:
         self._names = tuple(names)
         self._wander = wander
         self._windows = Windows(expected.shape)
+        independent = bool((BEYOND * wander <= self._least(ROWS)).all())
+        tenths = -(-len(expected) // _SHARE)
+        self._effect = _LEAST_EFFECT if independent else _EFFECT * tenths
 
     def update(self, counts: NDArray[np.int64]) -> None:
         """Add (d, B) counts of live rows; counts of another shape belong to another version."""
         self._windows.update(counts)
 
-    def verdicts(self) -> tuple[FeatureFinding, ...]:
-        """Return the finding of each of the worst features, worst first."""
+    def verdicts(self) -> tuple[tuple[FeatureFinding, ...], Finding]:
+        """Return the findings of the worst features, worst first, and that of the whole input."""
         counts = self._windows.counts
         rows = int(counts[0].sum()) if len(counts) else 0
         if rows < _LEAST:
-            return ()
+            return (), finding(0.0, self._effect)
         live = np.cumsum(counts, axis=1) / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         distances = np.abs(live - self._expected).max(axis=1)  # (d,)
-        noise = math.log(2 * len(counts) / _CHANCE) / 2 * (1 / rows + 1 / self._reference_rows)
-        least = min(1.0, max(SMALLEST_SHIFT, math.sqrt(noise)))
-        thresholds = farthest(self._wander, least, rows)
+        thresholds = farthest(self._wander, self._least(rows), rows)
         beyond = distances - thresholds
-        return tuple(
+        worst = tuple(
             FeatureFinding(
                 self._names[i],
                 round(float(distances[i]), 6),
@@ -76,6 +84,13 @@ class FeatureTest:
             )
             for i in np.argsort(-beyond, kind="stable")[:WORST]
         )
+        return worst, finding(float(np.maximum(beyond, 0.0).sum()), self._effect)
+
+    def _least(self, rows: int) -> float:
+        """Return the least distance from which on `rows` rows of a feature count as moved."""
+        d = max(len(self._expected), 1)
+        noise = math.log(2 * d / _CHANCE) / 2 * (1 / rows + 1 / self._reference_rows)
+        return min(1.0, max(SMALLEST_SHIFT, math.sqrt(noise)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts of both windows."""

@@ -52,12 +52,17 @@ class MixFinding(Struct, frozen=True):
 
 
 class Statistics(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The results of all tests; `features` are the worst, worst first."""
+    """The results of all tests; `features` are the worst, worst first.
+
+    `inputs` is how far all features together are beyond their thresholds. It is None in what
+    earlier releases stored.
+    """
 
     martingale: Finding | None = None
     adwin: Finding | None = None
     anomalies: Finding | None = None
     features: tuple[FeatureFinding, ...]
+    inputs: Finding | None = None
     regimes: MixFinding | None = None
 
 

@@ -116,10 +116,11 @@ class DriftTests:
         """
         martingale = self._martingale.verdict()
         burst = self._burst.verdict(self.baseline.alpha)
-        features, regimes = self._features.verdicts(), self._regimes.verdict()
+        features, inputs = self._features.verdicts()
+        regimes = self._regimes.verdict()
         state = state_of(
             scores_moved=martingale.alarm,
-            inputs_moved=any(feature.alarm for feature in features),
+            inputs_moved=inputs.alarm,
             burst=burst.alarm,
             mix_moved=regimes.alarm,
         )
@@ -128,6 +129,7 @@ class DriftTests:
             adwin=self._adwin.verdict(),
             anomalies=burst,
             features=features,
+            inputs=inputs,
             regimes=regimes,
         )
         return Verdict(state, self.baseline.version, found)

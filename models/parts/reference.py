@@ -19,9 +19,10 @@ class Reference:
 
     `edges` (d, B - 1) float32 ascend; bin b holds edges[b - 1] <= x < edges[b]. `expected` (d, B)
     float64 is the share of normals in each bin; rows sum to 1. `wander` (d,) float64 is the largest
-    distance between the distribution function of `WINDOW` consecutive normals and that of all: a
-    feature may have seasons. `score_wander` (1,) is the same for the p-values of the scores,
-    relative to the uniform distribution function.
+    distance between the distribution function of `WINDOW` consecutive normals and that of all, or
+    that of the half of an experience which they are no part of: a feature may have seasons, and
+    states that last for days. `score_wander` (1,) is the largest distance of the p-values of the
+    scores of such a window from the uniform distribution function.
     """
 
     edges: Array
@@ -71,11 +72,24 @@ class Reference:
     def updated(self, X: Array, share_old: float) -> Self:
         """Return the reference updated with normals X (n, d), in order, of weight 1 - share_old."""
         expected = share_old * self.expected + (1.0 - share_old) * self.count(X) / len(X)
-        wander, whole = self.wander, np.cumsum(expected, axis=1)
-        for some in _windows(len(X)):
-            window = np.cumsum(self.count(X[some]), axis=1) / WINDOW
-            wander = np.maximum(wander, np.abs(window - whole).max(axis=1))
+        wander = np.maximum(self.wander, self._farthest(X, np.cumsum(expected, axis=1)))
+        # Live rows are no part of what they are compared with, and come later than it.
+        early, late = np.split(X, [len(X) // 2])
+        if len(early) >= WINDOW:
+            for own, other in ((early, late), (late, early)):
+                wander = np.maximum(wander, self._farthest(own, self._cumulative(other)))
         return replace(self, expected=expected, wander=np.minimum(wander, 1.0))
+
+    def _farthest(self, X: Array, whole: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return each feature's largest distance (d,) of a window of X from `whole` (d, B)."""
+        far = np.zeros(len(whole))
+        for some in _windows(len(X)):
+            far = np.maximum(far, np.abs(self._cumulative(X[some]) - whole).max(axis=1))
+        return far
+
+    def _cumulative(self, X: Array) -> NDArray[np.float64]:
+        """Return the distribution function (d, B) of each feature of X, at the bins' ends."""
+        return np.cumsum(self.count(X), axis=1) / len(X)
 
     def scored(self, p_values: NDArray[np.float64]) -> Self:
         """Return the reference updated with the scores' `p_values` (n,) of normals, in order."""

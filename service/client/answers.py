@@ -820,6 +820,7 @@ class Statistics(TypedDict):
     adwin: NotRequired[Finding | None]
     anomalies: NotRequired[Finding | None]
     features: list[FeatureFinding]
+    inputs: NotRequired[Finding | None]
     regimes: NotRequired[MixFinding | None]
 
 

@@ -29,6 +29,7 @@ _TESTS = {
     "martingale": "drift_log_martingale",
     "adwin": "drift_score",
     "anomalies": "drift_burst",
+    "inputs": "drift_input",
     "regimes": "drift_regime",
 }
 

@@ -254,7 +254,8 @@ class Monitor:
 def _shown(verdict: Verdict) -> tuple[str | bool, ...]:
     """Return the part of a verdict that is saved at once when it changes."""
     found = verdict.statistics
-    alarms = (test.alarm for test in (found.martingale, found.adwin, found.anomalies) if test)
+    tests = (found.martingale, found.adwin, found.anomalies, found.inputs)
+    alarms = (test.alarm for test in tests if test)
     return (verdict.state, *alarms, *(one.feature for one in found.features if one.alarm))
 
 

@@ -1,6 +1,7 @@
 """Whether a feature moved: compared with all learned values and with how far normals drift."""
 
 import numpy as np
+import pytest
 
 from models.drift.features import FeatureTest
 from models.drift.state import Baseline, DriftTests, Sample
@@ -24,7 +25,7 @@ def moved(reference: Reference, X: np.ndarray) -> set[str]:
     found = set()
     for start in range(0, len(X), 50):
         test.update(reference.count(X[start : start + 50]))
-        found |= {one.feature for one in test.verdicts() if one.alarm}
+        found |= {one.feature for one in test.verdicts()[0] if one.alarm}
     return found
 
 
@@ -64,6 +65,43 @@ def test_scores_that_follow_a_season_are_no_drift_and_a_step_of_them_is() -> Non
     assert "new_regime" in states(0.0, 5, 0.0)
     assert states(far, 5, 0.0) == {"none"}
     assert states(far, 5, 3.0) == {"none", "new_regime"}
+
+
+def test_a_state_that_lasts_is_compared_with_what_came_before_it() -> None:
+    """The half of an experience that a window is no part of says how far normals go."""
+    states = np.repeat(np.float32([[0], [1]]), 2 * WINDOW, axis=0)
+    assert Reference.fit(states).wander.tolist() == [1.0]
+    mixed = np.tile(np.float32([[0], [1]]), (2 * WINDOW, 1))
+    assert Reference.fit(mixed).wander.tolist() == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("wander", "features", "moved", "alarm"),
+    [
+        (0.0, 38, {0: 0.112}, True),  # one feature is enough where rows do not depend on each other
+        (0.0, 38, {0: 0.09}, False),
+        (0.2, 38, {0: 0.112}, False),
+        (0.2, 38, {0: 0.3, 1: 0.2, 2: 0.15}, False),
+        (0.2, 38, {0: 0.3, 1: 0.25, 2: 0.15, 3: 0.15}, True),
+        (0.2, 10, {0: 0.21}, True),
+        (0.2, 10, {0: 0.19}, False),
+        (0.2, 11, {0: 0.21}, False),
+        (0.2, 20, {19: 0.5}, True),  # 0.25 beyond what that feature itself wanders
+        (0.2, 20, {19: 0.4}, False),
+    ],
+)
+def test_the_input_moved_where_features_are_far_beyond_their_range(
+    wander: float, features: int, moved: dict[int, float], alarm: bool
+) -> None:
+    """By a tenth in all for every ten features; by a hundredth where no feature wanders."""
+    expected = np.tile(np.repeat([0.5, 0.0], [2, 14]), (features, 1))
+    wanders = np.where(np.arange(features) == features - 1, wander, 0.0)
+    test = FeatureTest(expected, 10**9, [str(j) for j in range(features)], wanders)
+    live = np.tile(np.int64([500, 500] + [0] * 14), (features, 1))
+    for feature, distance in moved.items():
+        live[feature, :2] = (500 + 1000 * distance, 500 - 1000 * distance)
+    test.update(live)
+    assert test.verdicts()[1].alarm is alarm
 
 
 def test_few_rows_say_nothing_of_how_far_normals_go() -> None:

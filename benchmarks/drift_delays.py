@@ -1,0 +1,126 @@
+"""How many rows it takes until a real change of the input, or of the scores, is found.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.drift_delays
+
+A change begins at random places of normals that were not learned, after 2,000 rows without it:
+
+- every tenth feature of a server of SMD moves by one of its standard deviations, with the rows in
+  the order of time and in random order (a feature that never moved cannot be shifted so);
+- every fifth row shows a digit that was not learned, in random order.
+
+The alert rules wait an hour longer than what is printed here. A test that alarmed in the row before
+the change is left out and counted. ADWIN is river's; it pages nobody.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.data import digits
+from benchmarks.drift_pages import looks, watched
+from benchmarks.incidents import streams
+from models import Config, Version, train
+from models.drift.finding import Verdict
+
+BEFORE, AFTER = 2000, 4000  # rows without the change, and rows in which it is looked for
+EACH = 20  # rows between two looks
+SHARE = 10  # one feature of so many is shifted
+
+Rows = NDArray[np.float32]
+Change = Callable[[Rows, np.random.Generator], Rows]
+
+
+class Case(NamedTuple):
+    """Normals `learned` (n, d), normals to follow `rest` (m, d), and the change of rows."""
+
+    name: str
+    learned: Rows
+    rest: Rows
+    change: Change
+
+
+def alarms(verdict: Verdict) -> dict[str, bool]:
+    """Return which tests alarm."""
+    found = verdict.statistics
+    tests = {"scores": found.martingale, "inputs": found.inputs, "ADWIN": found.adwin}
+    return {name: bool(test and test.alarm) for name, test in tests.items()}
+
+
+def delays(version: Version, case: Case, rng: np.random.Generator) -> dict[str, float | None]:
+    """Return the rows until each test found one change, inf if none; None if it alarmed before."""
+    start = int(rng.integers(0, max(1, len(case.rest) - BEFORE - AFTER)))
+    quiet = case.rest[start : start + BEFORE]
+    moved = case.change(case.rest[start + BEFORE : start + BEFORE + AFTER].copy(), rng)
+    drift = watched(version, case.name)
+    *_, (_, verdict) = looks(drift, version, quiet, EACH)
+    found = {name: None if alarm else np.inf for name, alarm in alarms(verdict).items()}
+    for rows, verdict in looks(drift, version, moved, EACH):
+        for name, alarm in alarms(verdict).items():
+            if alarm and found[name] == np.inf:
+                found[name] = float(rows)
+        if np.inf not in found.values():
+            break
+    return found
+
+
+def shifted(learned: Rows) -> Change:
+    """Return a change that moves every tenth feature by its deviation in `learned` (n, d)."""
+    deviations = learned.std(axis=0)
+    movable = np.flatnonzero(deviations > 0)
+
+    def change(X: Rows, rng: np.random.Generator) -> Rows:
+        some = rng.choice(movable, max(1, round(X.shape[1] / SHARE)), replace=False)
+        X[:, some] += deviations[some] * rng.choice([-1, 1], len(some)).astype(np.float32)
+        return X
+
+    return change
+
+
+def replaced(others: Rows) -> Change:
+    """Return a change that puts one of `others` (n, d) in the place of every fifth row."""
+
+    def change(X: Rows, rng: np.random.Generator) -> Rows:
+        some = np.arange(0, len(X), 5)
+        X[some] = others[rng.integers(0, len(others), len(some))]
+        return X
+
+    return change
+
+
+def cases(rng: np.random.Generator) -> Iterator[Case]:
+    """Yield the cases."""
+    for stream in streams():
+        if not stream.name.startswith("SMD"):
+            continue
+        X = stream.normals
+        for order, rows in (("in time", X), ("unordered", X[rng.permutation(len(X))])):
+            learned, rest = rows[: len(X) // 2], rows[len(X) // 2 :]
+            yield Case(f"{stream.name}, {order}, shift", learned, rest, shifted(learned))
+    seen, _ = digits(20_000, 0)
+    known = np.concatenate([seen[digit] for digit in range(9)])
+    known = known[rng.permutation(len(known))]
+    yield Case("digit 9 among 0 to 8, unordered", known[:6000], known[6000:], replaced(seen[9]))
+
+
+def main() -> None:
+    """Print a line for each case and test."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--changes", type=int, default=20)
+    args = parser.parse_args()
+    rng = np.random.default_rng(0)
+    for case in cases(rng):
+        version = train(None, case.learned, Config())
+        found = [delays(version, case, rng) for _ in range(args.changes)]
+        for name in found[0]:
+            rows = [one[name] for one in found if one[name] is not None]
+            print(f"{case.name}; {name}: {len(found) - len(rows)} of {len(found)} alarmed before; "
+                  + (f"found {np.isfinite(rows).sum()} of {len(rows)}, median {np.median(rows):.0f}"
+                     f" rows, slowest {np.max(rows):.0f}" if rows else "none left"),
+                  flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
