@@ -127,7 +127,9 @@ def _serving(client: Client, name: str) -> dict | None:
     return status if status["champion"] else None
 
 
-@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "sig", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)]
+)
 def test_a_signal_stops_everything_with_status_0(up, sig):
     """After SIGTERM or Ctrl-C the service and all its processes end with status 0."""
     one = up()

@@ -43,6 +43,7 @@ def labels() -> Labels:
     return Labels(vectors, np.arange(60) < 30)
 
 
+@pytest.mark.thorough
 def test_a_candidate_that_learned_more_of_the_same_passes(champion, labels) -> None:
     """A candidate that learned more of the same regime finds and alarms as the champion does."""
     candidate = train(champion, _normals(600, 3), CONFIG)

@@ -118,6 +118,7 @@ def test_a_quiet_day_is_no_new_regime(versions: list[Version]):
     assert [(r.number, r.size) for r in version.regimes] == [(1, 1200), (2, 400)]
 
 
+@pytest.mark.thorough
 def test_a_number_is_never_given_again(versions: list[Version]):
     """A number is never used again, even if its regime is no longer drawn."""
     forgetful = {"w_prev": 0.0, "w_new": 1.0}

@@ -41,6 +41,7 @@ def test_the_nearest_mean_is_among_codes_of_length_one() -> None:
     np.testing.assert_array_equal(chosen, [8, 3])
 
 
+@pytest.mark.thorough
 def test_replay_labelled_by_the_previous_solver_keeps_the_old_classes(
     digits: dict[int, Array],
 ) -> None:

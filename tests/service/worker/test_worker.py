@@ -521,7 +521,7 @@ async def test_workers_that_outlive_their_leases_double_nothing(
     lives = [asyncio.create_task(worker.run()) for worker in workers]
     sent: list[str] = []
     # Until a late promotion was tried, however fast the machine is.
-    while (detector := await stored.get()).last_version < 60 or not refused:
+    while (detector := await stored.get()).last_version < 30 or not refused:
         if detector.buffered < 64:
             sent.append((await stored.buffer.ingest("pump", matrix(32))).batch_id)
         await asyncio.sleep(0.005)
