@@ -39,7 +39,7 @@ def check_vectors(
         raise VectorError(f"vectors: {X.shape[1]} columns, not {dimension}")
     if gaps and np.isnan(X).any():
         if (empty := np.isnan(X).all(axis=1)).any():
-            raise VectorError(f"vectors: of row {int(empty.argmax())} nothing was observed")
+            raise VectorError(f"vectors: every value of row {int(empty.argmax())} is missing")
         if np.isinf(X).any():
             raise VectorError("vectors: a value is infinite")
     elif not np.isfinite(X).all():

@@ -53,14 +53,14 @@ class History:
     anomalous: Rows | None = None
 
     def pieces(self, part: slice) -> Iterator[tuple[Array, Mask]]:
-        """Yield the rows of a part, and which are known anomalies, some at a time."""
+        """Yield the rows of a part in pieces, with a mask of the known anomalies."""
         for start in range(part.start, part.stop, _PIECE):
             some = slice(start, min(start + _PIECE, part.stop))
             X = self.vectors[some]
             yield X, np.zeros(len(X), bool) if self.anomalous is None else self.anomalous[some]
 
     def normals(self, part: slice) -> Iterator[tuple[Array, Mask]]:
-        """Yield the whole normals of a part, and which of them are probes, never learned."""
+        """Yield the normals without gaps of a part, with a mask of the probes (never learned)."""
         before = 0
         for X, anomalous in self.pieces(part):
             normal = X[~anomalous & ~np.isnan(X).any(axis=1)]
@@ -68,7 +68,7 @@ class History:
             before += len(normal)
 
     def taught(self, part: slice) -> Array:
-        """Return what is learned of a part, (n, d): all that is no probe, or evenly taken rows."""
+        """Return the rows to learn of a part, (n, d): all but the probes, or an even selection."""
         every = math.ceil((part.stop - part.start) * (PROBE - 1) / PROBE / LEARNED_MOST)
         kept, before = [], 0
         for normal, probing in self.normals(part):

@@ -155,7 +155,7 @@ def blocks(dimension: int, counts: Sequence[int]) -> list[slice]:
     [slice(2, 4, None), slice(4, 7, None)]
     """
     if not counts:
-        return []  # nearly always, and a training asks at every step
+        return []  # the usual case; a training calls this at every step
     ends = dimension - np.cumsum([0, *reversed(counts)])
     starts = ends[1:]
     return [slice(int(a), int(b)) for a, b in zip(starts, ends[:-1], strict=True)][::-1]

@@ -52,7 +52,7 @@ class Context:
 
     `every` is the interval between rows, such as `1m`. The earlier rows are then those of the last
     `over` ticks of that clock. `fill` says what happens at a tick without a row: `none` starts the
-    context anew, `previous` repeats the row before, `linear` interpolates between the rows around
+    context again, `previous` repeats the row before, `linear` interpolates between the rows around
     it.
     """
 

@@ -45,11 +45,11 @@ def choose(
     derive: tuple[str, ...] = ("value", "deviation")
     every = _clock(times, rows)
     if every is not None:
-        why += f"; rows come every {every} with gaps, and a gap of {over} starts anew"
+        why += f"; rows come every {every}, and the context starts again after a gap of {over}"
     share = _season(X, times, rows)
     if share >= _SEASON:
         derive = (*derive, "calendar")
-        why += f"; hour and day, since the hours foretell {share:.0%} of what later days vary"
+        why += f"; hour and day, since the hour explains {share:.0%} of the variance of later days"
     fill = "none" if every is None else "previous"
     return Context(over, every, fill, derive, timezone), f"context: {why}"
 
@@ -99,13 +99,14 @@ def _season(X: Rows, times: Times, rows: list[NDArray[np.intp]]) -> float:
     for one in rows:
         early, late = np.array_split(one, 2)
         found += [
-            _foretold(X[early, j], hours[early], X[late, j], hours[late]) for j in range(X.shape[1])
+            _predicted_share(X[early, j], hours[early], X[late, j], hours[late])
+            for j in range(X.shape[1])
         ]
     known = [share for share in found if np.isfinite(share)]
     return float(np.median(known)) if known else 0.0
 
 
-def _foretold(
+def _predicted_share(
     before: NDArray[Any], hours: NDArray[np.intp], after: NDArray[Any], later: NDArray[np.intp]
 ) -> float:
     there, then = np.isfinite(before), np.isfinite(after)

@@ -52,9 +52,9 @@ def _store_parts(url: str) -> SplitResult:
         return parts
     database = parts.path.removeprefix("/")
     if not parts.hostname:
-        raise ValueError(f"wanted is {parts.scheme}://host:port/database")
+        raise ValueError(f"give {parts.scheme}://host:port/database")
     if database and not (database.isascii() and database.isdecimal()):
-        raise ValueError("its database is no number")
+        raise ValueError("its database is not a number")
     return parts
 
 
@@ -63,9 +63,9 @@ def watched(parts: SplitResult) -> Watched:
     name, _, database = parts.path.strip("/").partition("/")
     hosts = parts.netloc.rpartition("@")[2].split(",")
     if not name or not all(hosts):
-        raise ValueError(f"wanted is {parts.scheme}://host:port,host:port/master-name/database")
+        raise ValueError(f"give {parts.scheme}://host:port,host:port/master-name/database")
     if not (database or "0").isdecimal():
-        raise ValueError("its database is no number")
+        raise ValueError("its database is not a number")
     return Watched([_host(one) for one in hosts], name, int(database or 0))
 
 

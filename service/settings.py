@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, le=64, description="API processes that share the port.")
     redis_url: str | None = Field(
         None,
-        description="Redis 7 or Valkey to use; `anamnesis up` starts its own where this is unset. "
+        description="Redis 7 or Valkey to use; `anamnesis up` starts its own if this is unset. "
         "Behind Sentinel: `redis+sentinel://host:port,host:port,host:port/master-name/0`.",
     )
     redis_url_file: Path | None = Field(
@@ -67,7 +67,7 @@ class Settings(BaseSettings):
         ge=0,
         le=16,
         description="Replicas of the store that must have a normal batch before it is "
-        "acknowledged: with one at least, a failover loses nothing that was acknowledged.",
+        "acknowledged. With at least one, a failover loses no acknowledged batch.",
     )
     allow_weak_store: bool = Field(
         default=False,
@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     root_path: str = Field(
         "",
         pattern=r"^(/[A-Za-z0-9._~-]+)*/?$",
-        description="Path under which a proxy shows the service and which it takes away: `/sense`.",
+        description="Path, such as `/sense`, that a proxy removes before it forwards a request.",
     )
     admin_key_file: Path | None = Field(
         None,
@@ -133,8 +133,8 @@ class Settings(BaseSettings):
     )
     trusted_keys_file: Path | None = Field(
         None,
-        description="Ed25519 public keys (PEM, one after the other): only versions that one of "
-        "them signed are served and learned from.",
+        description="Ed25519 public keys (PEM, one after the other). Only versions signed with one "
+        "of these keys are served and trained further.",
     )
     url: str = Field("http://127.0.0.1:8000", description="Where commands find the service.")
     key: str | None = Field(
@@ -158,7 +158,7 @@ class Settings(BaseSettings):
     )
     webhook_secret_file: Path | None = Field(
         None,
-        description="File with the secret that signs messages, as Standard Webhooks has it.",
+        description="File with the secret that signs messages, in the form of Standard Webhooks.",
     )
     public_url: str | None = Field(
         None,
@@ -181,7 +181,7 @@ class Settings(BaseSettings):
         512 * 2**20,
         ge=2**20,
         description="Most bytes of answers that an API process holds for clients that do not read "
-        "them; beyond, those with the most are disconnected.",
+        "them. Above that, the clients with the most bytes are disconnected.",
     )
     max_connections: int = Field(
         1000, ge=1, description="Most connections that an API process serves at a time."
@@ -240,11 +240,11 @@ class Settings(BaseSettings):
     body_seconds: float = Field(
         10.0,
         gt=0,
-        description="Longest a client may take to send, or to read, 64 KiB or what is left.",
+        description="Longest a client may take to send or to read 64 KiB, or the rest if less.",
     )
     idle_seconds: float = Field(75.0, gt=0, description="Longest a connection waits for a request.")
     lease_seconds: float = Field(
-        5.0, ge=0.05, description="Life of a worker's lease on a detector between renewals."
+        5.0, ge=0.05, description="How long a worker's lease on a detector lasts after a renewal."
     )
     tick_seconds: float = Field(0.5, gt=0, description="Pause between two checks for work.")
     training_stall_seconds: float = Field(
@@ -262,10 +262,10 @@ class Settings(BaseSettings):
         "cpu", description="Where networks are trained; `auto` is a GPU if torch can use one."
     )
     webhook_seconds: float = Field(
-        3600.0, gt=0, description="How long a message is tried; then it is dropped and counted."
+        3600.0, gt=0, description="How long a message is retried; then it is dropped and counted."
     )
     rewrite_seconds: float = Field(
-        3600.0, gt=0, description="Longest until learned data leaves the append-only file too."
+        3600.0, gt=0, description="Longest time that deleted data stays in the append-only file."
     )
 
     # For tests

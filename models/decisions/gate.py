@@ -79,8 +79,8 @@ def gate(
     >>> gate(Evidence(n_new=100, new=new, old=Both(candidate=0.40, champion=0.01))).reasons
     ['old normals: the candidate alarms on 40.0 %, the champion on 1.0 % (tolerance 5.0 points)']
     """
-    told = evidence.to_dict() | ({"shadow": shadow.to_dict()} if shadow else {})
-    if broken := sorted(_not_finite(told)):
+    evidence_fields = evidence.to_dict() | ({"shadow": shadow.to_dict()} if shadow else {})
+    if broken := sorted(_not_finite(evidence_fields)):
         reasons = [f"the evidence is not finite: {', '.join(broken)}"]
         return Verdict(passed=False, reasons=reasons)
     new, old = evidence.new, evidence.old
@@ -98,8 +98,8 @@ def gate(
     return Verdict(not reasons, reasons)
 
 
-def _not_finite(told: Mapping[str, object], path: str = "") -> Iterator[str]:
-    for name, value in told.items():
+def _not_finite(evidence_fields: Mapping[str, object], path: str = "") -> Iterator[str]:
+    for name, value in evidence_fields.items():
         if isinstance(value, Mapping):
             yield from _not_finite(value, f"{path}{name}.")
         elif isinstance(value, float) and not math.isfinite(value):

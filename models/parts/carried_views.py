@@ -1,4 +1,4 @@
-"""Views that keep the components of earlier ones instead of fitting what those draw."""
+"""Views that keep the components of earlier views, instead of fitting vectors drawn from them."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -29,8 +29,8 @@ class CarriedViews:
     ) -> Self:
         """Fit to new scaled vectors (n, d) beside `drawn` (m, d), which come from `before`.
 
-        Draws decide only the deviations of features and the directions of the codes: components and
-        knots that are fitted to draws are wider than those that they were drawn from.
+        The drawn vectors determine only the deviations of the features and the directions of the
+        codes. Components or knots fitted to drawn vectors would be wider than the earlier ones.
         """
         share_old = len(drawn) / (len(drawn) + len(new))
         marginals = before.marginals.joined(new, share_old)
@@ -51,11 +51,11 @@ class CarriedViews:
 
     @property
     def views(self) -> Views:
-        """The views of both."""
+        """The views of the old and the new vectors."""
         return self._with(self.fresh)
 
     def again(self, new: Array) -> Views:
-        """Return the views with other new vectors (n, d) of the same kind, without a search."""
+        """Return the views with `new` (n, d) in place of the new vectors, fitted in one step."""
         fresh = self.fresh
         again = replace(
             fresh,

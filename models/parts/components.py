@@ -13,10 +13,10 @@ PROBES = 4  # directions in which a kernel's width is measured in another space
 
 
 class Components(NamedTuple):
-    """K Gaussians and m round kernels over codes of k dimensions; `shares` and `weights` sum to 1.
+    """K Gaussians and m round kernels over codes of k dimensions.
 
-    The Gaussians have `weights` (K,), `means` (K, k) and `covariances` (K, k, k); the kernels
-    `shares` (m,), `centres` (m, k) and `variances` (m,).
+    The Gaussians have `weights` (K,), which sum to 1, `means` (K, k) and `covariances` (K, k, k).
+    The kernels have `shares` (m,), which sum to 1, `centres` (m, k) and `variances` (m,).
     """
 
     weights: Float64
@@ -27,10 +27,11 @@ class Components(NamedTuple):
     variances: Float64
 
     def moved(self, to: Callable[[Float64], Float64], ridge: float) -> Self:
-        """Return the components where `to` puts codes (n, k), (n, j), at least `ridge` wide.
+        """Return the components in the space to which `to` maps codes: (n, k) to (n, j).
 
-        Each Gaussian is moved by the unscented transform (Julier & Uhlmann, 1997): 2 k points about
-        its mean, which have its mean and covariance, move, and the moved points are measured.
+        `ridge` is added to every variance. Each Gaussian is moved by the unscented transform
+        (Julier & Uhlmann, 1997): `to` maps 2 k points that have its mean and covariance, and the
+        mapped points give the new mean and covariance.
         """
         k = self.means.shape[1]
         axes = math.sqrt(k) * np.linalg.cholesky(self.covariances).transpose(0, 2, 1)
@@ -49,15 +50,15 @@ class Components(NamedTuple):
         return type(self)(self.weights, means, covariances, self.shares, centres, variances)
 
     def beside(self, others: "Components", share: float) -> Self:
-        """Return these, which have `share` of the whole, and `others`, which have the rest."""
+        """Return these components with weight `share`, and `others` with the remaining weight."""
         scales = (share, 1.0, 1.0, share, 1.0, 1.0), (1.0 - share, 1.0, 1.0, 1.0 - share, 1.0, 1.0)
         pairs = zip(self, others, *scales, strict=True)
         return type(self)(*(np.concatenate([a * s, b * t]) for a, b, s, t in pairs))
 
     def merged(self, gaussians: int, kernels: int) -> Self:
-        """Return at most so many of either: those that are most alike become one.
+        """Return at most so many Gaussians and kernels; the most similar ones are merged.
 
-        A merged component has the mean and the covariance of those that it stands for.
+        A merged component has the mean and the covariance of the components that it replaces.
         """
         weights, means, covariances = _merged_gaussians(
             self.weights, self.means, self.covariances, gaussians
@@ -73,13 +74,16 @@ class Components(NamedTuple):
 def _merged_gaussians(
     weights: Float64, means: Float64, covariances: Float64, most: int
 ) -> tuple[Float64, Float64, Float64]:
-    """Merge the two whose merging loses least, by Runnalls' bound (2007), until `most` are left."""
+    """Merge pairs of Gaussians until `most` are left; each time the pair that loses least.
+
+    The loss is Runnalls' bound (2007).
+    """
     n = len(weights)
     weights, means, covariances = weights.copy(), means.copy(), covariances.copy()
     volumes = np.linalg.slogdet(covariances)[1]
 
     def with_others(i: int) -> tuple[Float64, Float64, Float64]:
-        """Return what merging Gaussian i with each gives: means, covariances and losses."""
+        """Return the means, covariances and losses of merging Gaussian i with each Gaussian."""
         share = (weights[i] / (weights[i] + weights))[:, None]
         apart = means - means[i]
         middle = means - share * apart
@@ -109,7 +113,10 @@ def _merged_gaussians(
 def _merged_kernels(
     shares: Float64, centres: Float64, variances: Float64, most: int
 ) -> tuple[Float64, Float64, Float64]:
-    """Merge the two whose merging adds least to the squares (Ward, 1963), until `most` are left."""
+    """Merge pairs of kernels until `most` are left; each time the pair that costs least.
+
+    The cost is the increase of the sum of squares (Ward, 1963).
+    """
     n, k = centres.shape
     if n <= most:
         return shares, centres, variances
@@ -117,7 +124,7 @@ def _merged_kernels(
     left = np.ones(n, bool)
 
     def costs(i: int) -> Float64:
-        """Return what merging kernel i with each adds, (n,)."""
+        """Return the cost of merging kernel i with each kernel, (n,)."""
         away = np.square(centres - centres[i]).sum(axis=1)
         added: Float64 = np.where(left, away * shares * shares[i] / (shares + shares[i]), np.inf)
         added[i] = np.inf

@@ -26,10 +26,10 @@ DESCENTS = 5  # steps of k-means
 class DataDensity:
     """A density of vectors z (n, d) of one view: half of it Gaussians, half round kernels.
 
-    With codes c = directions (k, d) (z - mean), `weights`, `means` and `factors` are those of a
-    `Mixture` over c; the kernels are N(centres_i, variances_i I), log weights `shares` (m,). `tail`
-    (t, d) are the next directions, with `tail_variances` (t,). All remaining directions share the
-    variance `rest`. Codes were divided by `scale`.
+    The codes are c = directions (k, d) (z - mean); they were divided by `scale`. `weights`, `means`
+    and `factors` are those of a `Mixture` over c. The kernels are N(centres_i, variances_i I), with
+    the log weights `shares` (m,). `tail` (t, d) are the next directions, with `tail_variances`
+    (t,). All remaining directions share the variance `rest`.
     """
 
     mean: Float64
@@ -58,7 +58,7 @@ class DataDensity:
     def fit(cls, z: Array, seed: int, within: Array | None = None) -> Self:
         """Fit to vectors z (n, d) of about unit variance.
 
-        The codes' space is that of other vectors `within` (m, d) where these are given.
+        If other vectors `within` (m, d) are given, the space of the codes is fitted to them.
         """
         wide = (z if within is None else within).astype(np.float64)
         n, d = wide.shape
@@ -160,9 +160,9 @@ class DataDensity:
         """Return each feature's share of the distance of z, (n, d), and the expected values.
 
         The expected values (n, d) are the mean of the Gaussian or kernel that explains the row
-        best. The shares sum to half the squared distance from it under its covariance: the nats by
-        which the mean is likelier. A share is negative if the feature's value makes the others
-        plausible.
+        best. The shares sum to half the squared distance from this mean under its covariance: that
+        is how much more likely the mean is, in nats. A share is negative if the feature's value
+        makes the values of other features plausible.
         """
         wide = (z - self.mean) @ self.directions.T.astype(np.float64)  # (n, k)
         codes = wide.astype(np.float32)

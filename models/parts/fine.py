@@ -73,12 +73,12 @@ class Fine:
         return found
 
     def restored(self, x: Array, rng: np.random.Generator) -> Array:
-        """Return x (n, d), drawn from elsewhere, moved until its combinations are as learned."""
+        """Return x (n, d), drawn from another model, moved to the learned range of combinations."""
         wanted = rng.standard_normal((len(x), len(self.inward)), dtype=np.float32)
         return self.placed(x, wanted)
 
     def placed(self, x: Array, wanted: Array) -> Array:
-        """Return x (n, d) moved until its combinations are `wanted` (n, m), tails not drawn in."""
+        """Return x (n, d) moved so that its combinations, before asinh, are `wanted` (n, m)."""
         found = np.dot(x - self.origin, self.inward.T)
         back: Array = x + np.dot(wanted - found, self.outward)
         return back
@@ -112,15 +112,16 @@ class Fine:
 
 
 def continuous(x: Array) -> NDArray[np.bool_]:
-    """Return of which features of x (n, d) the values rarely repeat, (d,)."""
+    """Return the features of x (n, d) whose values rarely repeat, as a mask (d,)."""
     return np.array([2 * len(np.unique(column)) > len(x) for column in x.T])
 
 
 def over_decades(x: Array) -> NDArray[np.bool_]:
     """Return which features of scaled vectors x (n, d) span decades, (d,).
 
-    These are continuous ones whose middle half is narrower than NARROW deviations: of a normal
-    feature it is 1.35 wide, of a log-normal one over three decades 0.5.
+    A continuous feature spans decades if its middle half is narrower than NARROW deviations. The
+    middle half is 1.35 deviations wide for a normal feature, and 0.5 for a log-normal feature over
+    three decades.
     """
     low, high = np.quantile(x, (0.25, 0.75), axis=0)
     narrow: NDArray[np.bool_] = continuous(x) & (high - low < NARROW * x.std(axis=0))

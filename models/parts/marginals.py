@@ -74,9 +74,9 @@ class Marginals:
         return cls(values, scores, 1.0 / spread)
 
     def joined(self, x: Array, share: float) -> Self:
-        """Return the map fitted to what this one was fitted to, of weight `share`, and to x (n, d).
+        """Return a map fitted to the earlier values, with weight `share`, and to x (n, d).
 
-        The knots are quantiles of the former.
+        The quantiles of this map stand for the earlier values.
         """
         n = min(MOST_JOINED, max(2, round(len(x) * share / (1.0 - share))))
         order = np.r_[0.0, np.linspace(0.01, 0.99, KNOTS - 2), 1.0]
@@ -105,8 +105,8 @@ class Marginals:
     def inverse(self, y: Float64) -> Float64:
         """Return scaled vectors (n, d) with the normal scores y (n, d).
 
-        Next to a knot that several quantiles share there were no values. There the nearest knot is
-        taken, so that whole numbers stay whole.
+        If several quantiles share a knot, its value recurs, and no values lie next to it. There the
+        result is the nearest knot, so that whole numbers stay whole.
         """
         x = np.empty_like(y)
         for j, (values, scores) in enumerate(zip(self.values, self.scores, strict=True)):

@@ -21,7 +21,7 @@ Array = NDArray[np.float32]
 # and its slope is continuous.
 KNEE = 60.0
 REACH = 20.0  # in ranges of the middle half: values further out do not decide the scale
-# The scale of a constant feature, relative to its value: any change of it is news, in any unit.
+# The scale of a constant feature, relative to its value: then any change is large, in any unit.
 OF_CONSTANT = 1e-3
 
 Float64 = NDArray[np.float64]

@@ -22,9 +22,9 @@ class Views:
     """The scaled features with shrunk tails, their normal scores, and a density of each.
 
     The view `drawn_in` is asinh(x) times `unit` (d,), which gives each feature a deviation of 1. It
-    shows gaps between modes. `fine` combinations, if any, are further features of that view. The
-    view `normal` shows anomalies in the tail of a skewed feature. Its own combinations,
-    `fine_normal`, are ratios that hardly vary, of features that span decades.
+    shows gaps between modes. The combinations `fine`, if any, are further features of that view.
+    The view `normal` consists of normal scores. It shows anomalies in the tail of a skewed feature.
+    Its own combinations, `fine_normal`, are nearly constant ratios of features that span decades.
     """
 
     unit: Array
@@ -36,7 +36,7 @@ class Views:
 
     @property
     def many(self) -> bool:
-        """Whether there are more features than a density tells apart: `misfits` has one more."""
+        """Whether there are so many features that `misfits` has a sixth array."""
         return len(self.unit) > WHITENED
 
     @classmethod
@@ -50,9 +50,9 @@ class Views:
     ) -> Self:
         """Fit to scaled vectors x (n, d).
 
-        Given other views `like`, fine combinations are fitted only if those have some. Given other
-        vectors `among` (m, d), the features' scales and the codes' space are those of both. The
-        normal scores are by `marginals`, if given.
+        If other views `like` are given, fine combinations are fitted only if `like` has some. If
+        other vectors `among` (m, d) are given, the features' scales and the space of the codes are
+        fitted to x and `among` together. `marginals` gives the normal scores, if it is given.
         """
         wide = x if among is None else np.concatenate([among, x])
         enough = ROWS_A_FEATURE if like is None else 0
@@ -78,7 +78,7 @@ class Views:
         )
 
     def inverse(self, seen: Float64) -> Array:
-        """Return the scaled vectors (n, d) of which `drawn_in` has `seen` (n, d or more)."""
+        """Return the scaled vectors (n, d) with the features `seen` (n, d or more) in that view."""
         d = len(self.unit)
         x = np.sinh(np.clip(seen[:, :d] / self.unit, -_FURTHEST, _FURTHEST)).astype(np.float32)
         if self.fine is None:
@@ -86,11 +86,11 @@ class Views:
         return self.fine.placed(x, np.sinh(np.clip(seen[:, d:], -_FURTHEST, _FURTHEST)))
 
     def scored(self, x: Array) -> Array:
-        """Return what `normal` has of scaled vectors x (n, d)."""
+        """Return the features of scaled vectors x (n, d) in the view `normal`, (n, d or more)."""
         return _with(self.marginals(x).astype(np.float32), self.fine_normal)
 
     def unscored(self, scores: Float64) -> Array:
-        """Return the scaled vectors (n, d) of which `normal` has `scores` (n, d or more)."""
+        """Return the scaled vectors (n, d) with the features `scores` in the view `normal`."""
         d = len(self.unit)
         own = scores[:, :d]
         if self.fine_normal is not None:
@@ -99,13 +99,13 @@ class Views:
         return self.marginals.inverse(own).astype(np.float32)
 
     def seen(self, x: Array) -> Array:
-        """Return what `drawn_in` has of scaled vectors x (n, d)."""
+        """Return the features of scaled vectors x (n, d) in the view `drawn_in`, (n, d or more)."""
         return _seen(x, self.unit, self.fine)
 
     def again(self, x: Array) -> Self:
-        """Return these views fitted to similar scaled vectors x (n, d), without a search.
+        """Return these views fitted to similar scaled vectors x (n, d), in one step.
 
-        The folds use it: a quarter of each fold's vectors differ from those of the first fit.
+        The folds use it, because only a quarter of a fold's vectors differ from the first fit's.
         """
         marginals = Marginals.fit(x)
         return replace(
@@ -118,9 +118,10 @@ class Views:
     def misfits(self, x: Array) -> tuple[Float64, ...]:
         """Return how badly scaled vectors x (n, d) fit both views: five or six arrays (n,).
 
-        They are -log p in either view, in nats; the distance from the nearest kernel centre in
-        either view, in deviations of a feature; -log p of the normal scores as if features were
-        independent, without its constant; and, of `many` features, the largest normal score.
+        They are -log p in each view, in nats; the distance from the nearest kernel centre in each
+        view, in deviations of a feature; and -log p of the normal scores as if the features were
+        independent, without its constant. If features are `many`, the sixth is the largest normal
+        score.
         """
         normal = self.marginals(x).astype(np.float32)
         apart = np.float32(0.5) * np.vecdot(normal, normal)
@@ -138,7 +139,7 @@ class Views:
         return (*found, float(np.abs(normal).max())) if self.many else found
 
     def explain(self, x: Array) -> tuple[tuple[Float64, Float64], tuple[Float64, Float64]]:
-        """Return for either view each feature's contribution, and its expected value.
+        """Return for each view the contribution and the expected value of each feature.
 
         Both are (n, d): the contribution in nats, the expected value in scaled units.
         """
@@ -162,8 +163,8 @@ class Views:
         restored = self.fine.restored(x, rng)
         if self.fine_normal is None:
             return restored
-        # For a feature over decades a step that is small beside a large value is not so beside a
-        # small one.
+        # A step that is small for a large value is large for a small value. So features that span
+        # decades keep their values.
         return np.where(self.fine_normal.moving, x, restored)
 
     def to_tensors(self) -> dict[str, NDArray[Any]]:
@@ -205,12 +206,12 @@ def _seen_near(near: Array, unit: Array, fine: Fine | None) -> Array:
 
 
 def _with(scores: Array, fine: Fine | None) -> Array:
-    """Return normal scores (n, d) or (d,), and their combinations where some are fine."""
+    """Return normal scores (n, d) or (d,), with their fine combinations appended, if any."""
     return scores if fine is None else np.concatenate([scores, fine(scores)], axis=-1)
 
 
 def _shared(shares: Float64, fine: Fine | None, d: int) -> Float64:
-    """Return what each of d features adds, (n, d), with what it owes of the combinations."""
+    """Return the contributions of d features, (n, d), with their parts of the combinations."""
     return shares if fine is None else shares[:, :d] + fine.shared(shares[:, d:])
 
 

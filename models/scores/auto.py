@@ -2,7 +2,7 @@
 
 With s_1 the negative ELBO, s_2 and s_3 the negative log densities of `parts.views`, s_4 and s_5 the
 distances from the nearest centre there, s_6 the negative log density of the features' normal scores
-as if they were independent, s_7 the largest of those scores where features are many,
+as if they were independent, s_7 the largest of those scores (only if features are many),
 r_i = -log p_i(s_i(x)) the surprise of part i, and p_i the p-value of s_i among that part's
 calibration scores of held-out normals,
 
@@ -10,13 +10,13 @@ calibration scores of held-out normals,
 
 The first term tests several hypotheses by the smallest p (Tippett, The methods of statistics,
 1931), weighted as in Genovese, Roeder & Wasserman (False discovery control with p-value weighting,
-2006): the network's p counts 1.6 times. A density cannot distinguish a vector just beside a dense
-place from one far from everything; the distances can, as nearest neighbours can. The sixth part
+2006): the network's p counts 1.6 times. A density may be equally low just beside a dense region and
+far from all data; the distances distinguish these cases, like nearest neighbours. The sixth part
 reacts to a vector that is slightly unusual in many features; no density in few dimensions does. The
 seventh reacts to one unusual feature among hundreds, whose noise hides it from all other parts. The
-terms beside the largest have small weights. With larger ones, parts that agree on normals would
-raise the threshold and hide what one part alone finds. S is calibrated again as one score, so that
-the configured rate of false alarms holds for the whole.
+terms added to the maximum have small weights. Larger weights would raise the threshold, because the
+parts agree on normals, and would hide anomalies that only one part finds. S is calibrated again as
+one score, so that the configured rate of false alarms holds for the whole.
 """
 
 from collections.abc import Mapping, Sequence
@@ -103,9 +103,11 @@ class Auto:
     def explain(self, x: Array) -> tuple[Float64, Array]:
         """Return each feature's share of the largest part, (n, d), and its expected value."""
         decides = SPEAKS[_rivals(self.surprises(self.parts(x))).argmax(axis=0)][:, None]
-        said = (self._elbo.explain(x), *self._views.explain(x))
-        shares = np.choose(decides, [own for own, _ in said])
-        return shares, np.choose(decides, [expected for _, expected in said]).astype(np.float32)
+        explained = (self._elbo.explain(x), *self._views.explain(x))
+        shares = np.choose(decides, [own for own, _ in explained])
+        return shares, np.choose(decides, [expected for _, expected in explained]).astype(
+            np.float32
+        )
 
     @classmethod
     def from_tensors(cls, network: Network, scoring: Mapping[str, NDArray[Any]]) -> "Auto":

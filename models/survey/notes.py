@@ -1,7 +1,7 @@
 """Notes for people about the data that a version learned, for the version's record.
 
-Each note names the features, says what was done, and what to do about it. It contains no value. The
-kind of a note tells which of these functions wrote it.
+Each note names the features, what was done, and what the reader can do about it. It contains no
+value of the data. Each kind of note is written by one of these functions.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ NAMED = 8  # the most features named in a note; the others are counted
 COARSE = 1e-3  # a float32 step this large, relative to a deviation, is visible
 # a note is written if this share of the experience still alarms: five times the usual rate
 STILL = 0.05
-UNFIT = 0.01  # a note is written if this share of a feature's values lies beyond its range
+UNFIT = 0.01  # a note is written if more than this share of a feature's values is out of range
 
 
 def first(X: Array, found: Strays, names: Sequence[str]) -> Iterator[Note]:
@@ -28,9 +28,9 @@ def first(X: Array, found: Strays, names: Sequence[str]) -> Iterator[Note]:
         yield _note(
             "left_out", names, found.columns,
             f"{int(found.rows.sum())} of {len(X)} rows were not learned and do not count in the "
-            "calibration: {features} lies far from all other rows there, as a code for 'no value' "
-            "or a spike does. If such rows are normal, send them again as a batch of their own; "
-            "if not, leave them out, or send null with missing: impute.",
+            "calibration, because their value of {features} is far from all other rows. It may be "
+            "a spike, or a code for 'no value'. If such rows are normal, send them again as one "
+            "batch. If not, leave them out, or send null with missing: impute.",
         )  # fmt: skip
     kept = X[~found.rows].astype(np.float64)
     low, high = middle(kept)
@@ -39,8 +39,9 @@ def first(X: Array, found: Strays, names: Sequence[str]) -> Iterator[Note]:
     if len(pulled):
         yield _note(
             "clipped", names, pulled,
-            "The scale of {features} was taken from the values near its middle; those further out "
-            "than 20 times the range of the middle half were pulled in for it. They were learned.",
+            "Some values of {features} are far outside the range of the others. To compute the "
+            "scale, they were clipped at 20 times the range of the middle half. They were learned "
+            "as they are.",
         )  # fmt: skip
 
 
@@ -52,17 +53,17 @@ def any_time(X: Array, names: Sequence[str]) -> Iterator[Note]:
     if coarse.any():
         yield _note(
             "precision", names, np.flatnonzero(coarse),
-            "The numbers of {features} are so large beside what they vary by that float32, in "
-            "which vectors are kept, cannot tell neighbours apart. Send the difference from a "
-            "fixed number near them instead, or from the row before.",
+            "The numbers of {features} are very large compared with their differences. Vectors are "
+            "kept as float32, which rounds neighbouring values to the same number. Send the "
+            "difference from a fixed number near them, or from the row before.",
         )  # fmt: skip
     counters = [j for j in range(X.shape[1]) if is_counter(X[:, j], [slice(None)])]
     if counters:
         yield _note(
             "counter", names, counters,
-            "{features} only ever rises or falls from row to row, as a time or a counter does: "
-            "what comes next lies outside of what was learned and will alarm. Send the "
-            "difference from the row before, or leave it out.",
+            "{features} only rises or only falls from row to row, like a time or a counter. So "
+            "later rows will be outside the learned range, and will alarm. Send the difference "
+            "from the row before, or leave it out.",
         )  # fmt: skip
 
 
@@ -78,16 +79,17 @@ def fit(X: Array, scaler: Scaler, names: Sequence[str]) -> Iterator[Note]:
     if out.any():
         yield _note(
             "range", names, np.flatnonzero(out),
-            "{features} lies beyond more ranges than one scale can hold: there it is told apart "
-            "only coarsely. Start a new detector with a first batch that spans all.",
+            "The ranges of {features} in the experiences are too different for one scale, so "
+            "values far outside are distinguished only coarsely. Start a new detector with a first "
+            "batch that covers all ranges.",
         )  # fmt: skip
     widened = scaler.bend.bent[:m] & ~out
     if widened.any():
         yield _note(
             "widened", names, np.flatnonzero(widened),
-            "What was learned of {features} lies far outside the range of the first experience, "
-            "which was widened for it. If anomalies of the first experience are found less often "
-            "since, start a new detector with a first batch that spans both.",
+            "New values of {features} are far outside the range of the first experience, so its "
+            "scale was widened. If anomalies of the first experience are now detected less often, "
+            "start a new detector with a first batch that covers both ranges.",
         )  # fmt: skip
 
 
@@ -96,9 +98,10 @@ def calibrated(differs: float | None) -> Iterator[Note]:
     if differs is not None:
         yield Note(
             kind="disagreement", features=(),
-            sentence="The networks that calibrate differ from the one that serves: it would have "
-            f"alarmed on {100 * differs:.1f} % of the rows that it learned. Of each row the larger "
-            "of both scores counts now, so that the rate errs to the safe side. More rows help.",
+            sentence="The networks that calibrate differ from the network that serves, which would "
+            f"have alarmed on {100 * differs:.1f} % of the rows that it learned. So each row now "
+            "counts with the larger of both scores, and fewer normals alarm than configured. More "
+            "rows help.",
         )  # fmt: skip
 
 
@@ -108,8 +111,8 @@ def outcome(evidence: Evidence) -> Iterator[Note]:
     if unlearned > STILL:
         yield Note(
             kind="still_alarming", features=(),
-            sentence=f"{100 * unlearned:.0f} % of this experience still has a p-value of .01 and "
-            "less. Send more rows like it, or retrain with a larger w_new.",
+            sentence=f"{100 * unlearned:.0f} % of this experience still has a p-value of at most "
+            "0.01. Send more rows like it, or retrain with a larger w_new.",
         )  # fmt: skip
 
 

@@ -101,10 +101,12 @@ def survey(version: Version, previous: Version | None, new: Array, old: Array) -
     numbers, of = np.unique(np.concatenate([labels_old, labels_new]), return_inverse=True)
     boundaries = Boundaries.fit(version.network, x, of, version.draw(DRAWN, rng))
     met = Met(numbers, boundaries, before.known, x_new, labels_new, old, labels_old)
-    return told(version, previous, met, rng)
+    return survey_of(version, previous, met, rng)
 
 
-def told(version: Version, previous: Version | None, met: Met, rng: np.random.Generator) -> Survey:
+def survey_of(
+    version: Version, previous: Version | None, met: Met, rng: np.random.Generator
+) -> Survey:
     """Return the tensors and the parts of the lineage for the regimes that `version` met."""
     forgotten = _forgetting(version, previous, met.old, met.of_old)
     n, typicals = version.lineage.n_new, _typical(version, met.boundaries)

@@ -76,7 +76,7 @@ def _calibrated(trained: Trained) -> _Calibrated:
     share_old = past.learned / (past.learned + len(trained.x))
     learned = (previous.lineage.learned if previous else 0) + len(trained.new)
     generated = _generated(trained, rng)
-    x, folds = _looked_at(trained, rng)
+    x, folds = _code_sample(trained, rng)
     latents = Mixture.fit(_codes(network, x, rng), plan.seed)
     champion = _champion(previous, config, generated) if previous else None
     if config.score == "auto":
@@ -249,7 +249,7 @@ def _generated(trained: Trained, rng: np.random.Generator) -> Array:
     return previous.scaler.valid(between)
 
 
-def _looked_at(trained: Trained, rng: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:
+def _code_sample(trained: Trained, rng: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:
     """Return old and new vectors in the ratio of their weights, (m, d), and their folds, (m,).
 
     Generated vectors have fold 0: no network leaves them out.

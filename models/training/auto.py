@@ -69,7 +69,7 @@ def fit(trained: Trained, champion: Version | None, generated: Array, share_old:
                 others = seen(m)
                 known = np.concatenate([old, others])
                 distinct = Copies.of(known).distinct
-                # A search among many copies would fit each row, and so the rows left out.
+                # With many copies, a new search would fit every row, also the rows left out.
                 few = distinct < max(ENOUGH * x.shape[1], len(known) // 2)
                 views = views_of(others, whole)[0] if few else again(others)
             rows.append(mine)
@@ -94,9 +94,11 @@ def fit(trained: Trained, champion: Version | None, generated: Array, share_old:
         each = zip(olds, parts, strict=True)
         tables = [mixed(old, own, share_old).scores for old, own in each]
     if len(trained.labelled):
-        said = parts_of(serving, x[trained.labelled])
-        each = zip(tables, said, strict=True)
-        tables = [np.concatenate([table, _vouched(own, len(table))]) for table, own in each]
+        labelled = parts_of(serving, x[trained.labelled])
+        each = zip(tables, labelled, strict=True)
+        tables = [
+            np.concatenate([table, _labelled_entries(own, len(table))]) for table, own in each
+        ]
     scoring = needs(whole, tables)
     score = Auto.from_tensors(trained.networks[0], scoring)
     return Fitted(scoring, held, score.joined(parts), differs)
@@ -105,9 +107,10 @@ def fit(trained: Trained, champion: Version | None, generated: Array, share_old:
 def _views(
     past: Views | None, old: Array, seed: int, new: Array, like: Views | None = None
 ) -> tuple[Views, Callable[[Array], Views]]:
-    """Return the views of old and new scaled vectors, and what fits them to others of the new.
+    """Return the views of old and new scaled vectors, and a function that fits them again.
 
-    Without a search; `past` are the views that drew `old`, None where others did.
+    The function takes other new vectors and fits in one step. `past` are the views from which
+    `old` was drawn, or None if it was not drawn from views.
     """
     if past is not None:
         carried_views = CarriedViews.fit(past, old, new, seed, like)
@@ -117,19 +120,19 @@ def _views(
 
 
 def _past_views(trained: Trained, champion: Version | None) -> Views | None:
-    """Return the views that draw the old vectors; None where something else stands for them."""
+    """Return the views from which old vectors are drawn, None if they are not drawn from views."""
     if champion is None or not trained.past.learned or trained.past.exemplars is not None:
         return None
     return Views.from_tensors(champion.scoring)
 
 
-def _vouched(said: Float64, n: int) -> Float64:
-    """Return the entries for rows labelled normal, with scores `said`, in a table of n scores.
+def _labelled_entries(scores: Float64, n: int) -> Float64:
+    """Return the entries for rows labelled normal, with these `scores`, in a table of n scores.
 
     There are so many entries that no labelled row has a p-value below LABELLED. By their number
     alone, labelled rows would be the rarest of all normals and would go on alarming.
     """
-    return np.full(math.ceil(n * LABELLED / (1.0 - LABELLED)), said.max())
+    return np.full(math.ceil(n * LABELLED / (1.0 - LABELLED)), scores.max())
 
 
 def _joined(parts: Float64, of: Float64 | None = None) -> Float64:

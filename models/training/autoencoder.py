@@ -53,11 +53,11 @@ def learn(given: Prepared, config: Config, weights: Weights) -> Generator[Progre
     probes = yield from _probes(previous, behind, x, config, outputs, weights)
     if probes:
         weights = _given(mixing.best(probes, behind.learned, len(x)))
-    said = _places(given.vouched, len(new), len(x))
-    weights = labelled_rows.weights(weights, config, behind.learned, len(x), said)
+    labelled = _places(given.vouched, len(new), len(x))
+    weights = labelled_rows.weights(weights, config, behind.learned, len(x), labelled)
     chosen = plan(previous, behind, x, config, outputs, weights)
-    x, chosen = labelled_rows.emphasised(x, chosen, said)
-    vae = _begun(chosen, previous, behind)
+    x, chosen = labelled_rows.emphasised(x, chosen, labelled)
+    vae = _initial(chosen, previous, behind)
     setting = Setting(vae, chosen.w_prev, chosen.w_new, chosen.batch_size, chosen.seed)
     warm = previous is not None and behind.warm
     curve = yield from _optimise(setting, chosen, behind, x, warm)
@@ -69,7 +69,7 @@ def learn(given: Prepared, config: Config, weights: Weights) -> Generator[Progre
         old = behind.generator.draw(len(x), np.random.default_rng([chosen.seed, 8]))
         networks[0] = compact(networks[0], np.concatenate([old, x]))
     trained = Trained(
-        networks, chosen, behind, previous, config, scaler, new, x, curve, memory, said
+        networks, chosen, behind, previous, config, scaler, new, x, curve, memory, labelled
     )
     version = _finished(trained)
     version = version.recorded(probes=tuple(probes))
@@ -114,7 +114,7 @@ def _probes(
         held_out = rng.permutation(len(x)) < max(1, len(x) // 5)
         steps = min(whole.steps, max(LEAST_PROBE, whole.steps // PROBE))
         chosen = replace(whole, folds=np.where(held_out, -1, 0), steps=steps)
-        vae = _begun(chosen, previous, behind)
+        vae = _initial(chosen, previous, behind)
         setting = Setting(vae, chosen.w_prev, w_new, chosen.batch_size, chosen.seed)
         for step in _optimise(setting, chosen, behind, x, warm=behind.warm):
             yield Progress(0.0, step.loss)
@@ -132,7 +132,7 @@ def _given(w_new: float) -> dict[str, float]:
     return {"w_prev": 1.0 - w_new, "w_new": w_new}
 
 
-def _begun(chosen: Plan, previous: Version | None, behind: Past) -> VAE:
+def _initial(chosen: Plan, previous: Version | None, behind: Past) -> VAE:
     """Return the networks with which training begins."""
     vae = VAE(chosen.shape, chosen.networks, chosen.dropout, chosen.seed).to(device())
     if previous and behind.warm:

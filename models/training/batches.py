@@ -28,7 +28,7 @@ def batches(
     """
     rows = [np.flatnonzero(~chosen.left_out(m)) for m in range(chosen.networks)]
     n = len(rows[0])
-    told, bare = _Replay(past, past.teacher, x[:0], rng), _Replay(past, None, x[:0], rng)
+    answered, bare = _Replay(past, past.teacher, x[:0], rng), _Replay(past, None, x[:0], rng)
     while True:
         # Each network draws n rows per epoch; one with fewer rows draws some of them twice.
         order = np.stack([np.resize(rng.permutation(own), n) for own in rows])  # (M, n)
@@ -39,7 +39,7 @@ def batches(
                 # Each answer costs every network one more pass through its decoder. Answers on at
                 # most half a batch of rows therefore represent all old rows.
                 most = min(n_prev, (n_prev + n_new + 1) // 2) if past.teacher else 0
-                first, answers = told.draw(most)
+                first, answers = answered.draw(most)
                 old = np.concatenate([first, bare.draw(n_prev - most)[0]])
                 answers = answers and answers._replace(weight=n_prev / most)
                 batch = np.concatenate([np.broadcast_to(old, (len(rows), *old.shape)), batch], 1)

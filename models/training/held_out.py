@@ -1,9 +1,8 @@
 """Chooses the score of each row that calibrates: a held-out score or the serving network's.
 
-Usually a row calibrates with its score by the network that left it out, though another network
-serves. That is right for a row that is unlike any other. A value that recurs is different: the
-serving network has learned it and will see it again, and its score of this value is already the
-exact one.
+Usually the calibration uses the score that a row has under the network that left it out, although
+another network serves. This is right for a row that occurs once. For a value that recurs, the score
+under the serving network is exact: that network has learned the value and will see it again.
 """
 
 from typing import NamedTuple

@@ -26,7 +26,7 @@ from models.parts.lineage import NO_EVIDENCE, Alarms, Both, Evidence, Lineage, T
 from models.parts.network import Identity
 from models.parts.reference import Reference
 from models.parts.tied_gaussians import LABELS, Distance, Tied
-from models.survey.survey import Met, Past, told
+from models.survey.survey import Met, Past, survey_of
 from models.training import mixing
 from models.training.false_incidents import by_rank
 from models.training.learner import Progress, Weights
@@ -164,7 +164,7 @@ def _learned(given: Prepared, config: Config, weights: Weights) -> Version:
         memory={LABELS: np.array(whole.labels, np.int64)},
     )
     evidence = _evidence(version, previous, x, held_out, old)
-    found = told(version, previous, _met(version, previous, whole, x, generated), rng)
+    found = survey_of(version, previous, _met(version, previous, whole, x, generated), rng)
     version = version.recorded(
         evidence=evidence, regimes=found.regimes, advice=found.advice, last_regime=found.last
     )

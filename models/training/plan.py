@@ -191,7 +191,8 @@ def runs(x: Array, folds: int, rng: np.random.Generator) -> Labels:
     copy among the learned rows, and the threshold would be too low. Each run of a fold lies in
     another part of the rows, so that with rows sorted by regime no fold holds out a whole regime.
     Equal rows go into one fold for the same reason. Common values (`Copies.common`) do not: such a
-    value will come again, and a network that never saw it cannot represent one that did.
+    value will come again, and the version has learned it. Its scores under a network that never saw
+    it would therefore be too high.
     """
     n = len(x)
     copies = Copies.of(x)

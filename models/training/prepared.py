@@ -78,15 +78,15 @@ def prepare(
         keep = ~found.rows
         if keep.sum() < max(MIN_VECTORS, len(new) // 2):  # too many to be strays
             found, keep = Strays(np.zeros(len(new), bool), {}), np.ones(len(new), bool)
-        said = tuple(chain(notes.first(numbers, found, names), always))
+        found_notes = tuple(chain(notes.first(numbers, found, names), always))
         classes = classes if classes is None else classes[keep]
         vouched = vouched if vouched is None else vouched[keep]
-        return Prepared(None, new[keep], classes, vouched, int(found.rows.sum()), said)
+        return Prepared(None, new[keep], classes, vouched, int(found.rows.sum()), found_notes)
     if previous.network.shape.likelihood == "bernoulli":  # a picture's range is widened elsewhere
         return Prepared(previous, new, classes, vouched, 0, tuple(always))
     scaler = reaching(previous, new)
-    said = tuple(chain(always, notes.fit(numbers, scaler, names)))
-    return Prepared(replace(previous, scaler=scaler), new, classes, vouched, 0, said)
+    found_notes = tuple(chain(always, notes.fit(numbers, scaler, names)))
+    return Prepared(replace(previous, scaler=scaler), new, classes, vouched, 0, found_notes)
 
 
 def reaching(previous: Version, new: Array) -> Scaler:

@@ -142,10 +142,10 @@ class Gradient:
         residual = decoded[..., :m].sub_(target[..., :m])
         squares = _squares(residual[:, :n])
         if answers is not None:
-            told, old = _squares(residual[:, n:]), len(answers.z)
+            squares_old, old = _squares(residual[:, n:]), len(answers.z)
             # add the variance of p_0, which its mean does not contain
-            told.add_(answers.variance[:m], alpha=old)
-            squares.add_(told, alpha=answers.weight)
+            squares_old.add_(answers.variance[:m], alpha=old)
+            squares.add_(squares_old, alpha=answers.weight)
             rows += answers.weight * old
             residual[:, n:] *= answers.weight
         self.squares = squares / rows

@@ -70,9 +70,9 @@ class VAE(nn.Module):
     """M variational autoencoders over scaled vectors of d features.
 
     q(z|x) = N(mean(x), diag exp(log_variance(x))), p(z) = N(0, I) and, by likelihood,
-    p(x|z) = N(decode(z), diag exp(noise)) with one learned noise a feature, for the slots of each
-    category softmax(decode(z)), or
-    Bernoulli(sigmoid(decode(z))), made whole by `network.bernoulli` for values outside of [0, 1].
+    p(x|z) = N(decode(z), diag exp(noise)), with one noise per feature that is learned, or
+    Bernoulli(sigmoid(decode(z))), which `network.bernoulli` extends to values outside of [0, 1].
+    The slots of each category have the probabilities softmax(decode(z)).
     """
 
     def __init__(

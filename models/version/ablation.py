@@ -129,6 +129,6 @@ class Explainer:
 
     def _shares(self, x: Array, seen: NDArray[np.bool_]) -> Float64:
         """Return each feature's share by the score's own explanation, (n, d)."""
-        told = [self.score.explain(x[rows])[0] for rows in blocks(*x.shape)]
-        shares = np.concatenate(told or [np.empty(x.shape)])
+        shares_of_blocks = [self.score.explain(x[rows])[0] for rows in blocks(*x.shape)]
+        shares = np.concatenate(shares_of_blocks or [np.empty(x.shape)])
         return np.where(seen[:, self.owners], shares, -np.inf)

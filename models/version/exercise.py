@@ -60,9 +60,9 @@ def exercise(version: Answering, golden: Array) -> None:
     threshold = version.threshold_for(version.config.threshold)
     answers: list[Any] = [*version.judge(X), *version.judge(X[:1])]
     answers.append(version.sample(len(golden), seed=0))
-    told = (part for row in version.explain(X, 1) for one in row for part in one[1:])
+    explained = (part for row in version.explain(X, 1) for one in row for part in one[1:])
     # the values of a category are words
-    answers += [part for part in told if not isinstance(part, str)]
+    answers += [part for part in explained if not isinstance(part, str)]
     answers += [version.calibration.held(threshold.value), threshold.value, threshold.alpha]
     answers += [version.threshold_for(policy).value for policy in ({"fpr": 0.01}, {"pot": 1e-3})]
     answers += [one.typical for one in version.regimes]

@@ -31,7 +31,7 @@ class Words(NamedTuple):
     of: Mapping[str, Mapping[float, str]]
     read: Callable[[float], str | None] | None = None
 
-    def told(self, column: str, value: float) -> float | str:
+    def value(self, column: str, value: float) -> float | str:
         """Return a column's value: for a category, its word."""
         own = self.of.get(column)
         if own is None:
@@ -52,8 +52,8 @@ def leading(found: Shares, names: Sequence[str], k: int, words: Words) -> list[l
             Attribution(
                 names[j],
                 float(representable(shares[i, j])),
-                words.told(names[j], float(values[i, j])),
-                words.told(names[j], float(expected[i, j])),
+                words.value(names[j], float(values[i, j])),
+                words.value(names[j], float(expected[i, j])),
             )
             for j in row
             if shares[i, j] > -np.inf

@@ -33,8 +33,8 @@ def by_labels(
 
     With fewer than FEWEST distinct scores of either kind, the policy `STANDS_IN` decides and the
     calibration is `insufficient`. The threshold's p-value differs from that of `STANDS_IN` by at
-    most a factor of FARTHEST. If labels ask for more, `labels` says `bounded`; a person may then
-    set the threshold as a value.
+    most a factor of FARTHEST. If the best threshold is further away, the result is bounded and its
+    `labels` have the entry `bounded`; a person may then set the threshold by the policy `value`.
     """
     scores, anomalous = np.empty(0), np.empty(0, np.bool_)
     if labels is not None:

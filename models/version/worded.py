@@ -39,7 +39,7 @@ class Worded:
         """Return these words, with `read` for codes that this version never learned."""
         return Words(self.words, read)
 
-    def told(
+    def rows_with_words(
         self, X: NDArray[Any], read: Callable[[float], str | None] | None = None
     ) -> list[list[Any]]:
         """Return the values of rows X (n, d), with words in place of codes."""
@@ -47,5 +47,5 @@ class Worded:
         names, words = self.features, self.reading(read)
         for place in self.config.categories(self.dimension):
             for row in rows:
-                row[place] = words.told(names[place], row[place])
+                row[place] = words.value(names[place], row[place])
         return rows

@@ -107,9 +107,9 @@ def _verdict(champion: Champion, found: admission.Admission, policy: str) -> Ver
 
 
 def of_one_sender(verdict: Verdict) -> Verdict:
-    """Return the verdict with every row held back that it would have stored.
+    """Return a verdict that holds back all rows, also those that `verdict` would have stored.
 
-    For a sender who has used up his share of novel rows.
+    It is for a sender that has used up its share of novel rows.
     """
     held = verdict.held | verdict.kept
     return Verdict(

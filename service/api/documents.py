@@ -136,17 +136,17 @@ class Versions(msgspec.Struct):
 
 
 class Forgets(msgspec.Struct):
-    """What the new champion does not know: vectors that the versions left behind had learned."""
+    """The vectors that the new champion does not know, and the versions that had learned them."""
 
     vectors: int
     versions: list[int]
 
 
 class StandingLabels(msgspec.Struct):
-    """Labels that still act after a move of the champion.
+    """How many labels still have an effect after a move of the champion.
 
-    `unlearned` is how many of the `normal` labels the versions left behind had learned. Rows like
-    those of the `spared` dismissed incidents page nobody.
+    The champion did not learn `unlearned` of the rows labelled normal. Rows like those of the
+    `spared` dismissed incidents and labelled events page nobody.
     """
 
     normal: int

@@ -96,7 +96,7 @@ class OriginCheck:
         return None
 
 
-# Headers that may appear only once: of two, a proxy might use the other one.
+# Headers that may appear only once: of two, a proxy might use one and this service the other.
 _ONCE = (b"host", b"content-type", b"content-encoding", b"idempotency-key", b"if-match")
 _CHECKED = (*_ONCE, b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest")
 

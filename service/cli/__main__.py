@@ -31,7 +31,7 @@ TlsCert = Annotated[Path | None, typer.Option(help="Certificate chain (PEM): spe
 TlsKey = Annotated[Path | None, typer.Option(help="Private key (PEM) of that certificate.")]
 Insecure = Annotated[
     bool | None,
-    typer.Option("--insecure", help="Let everybody in without API keys, from other machines too."),
+    typer.Option("--insecure", help="Without API keys, allow requests from other machines too."),
 ]
 Workers = Annotated[int | None, typer.Option(help="API processes sharing the port (1).")]
 DataDir = Annotated[Path | None, typer.Option(help="Where the embedded store keeps everything.")]

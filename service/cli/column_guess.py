@@ -14,16 +14,16 @@ from models.survey.counters import FEWEST, is_counter
 from service.cli.text_table import Chunk
 from service.domain.cells import BadCell, Clock, indistinct, is_blank, is_number, numbers
 
-_MOSTLY = 0.5  # a column of which more than this share are numbers has bad cells, not text
+_MOSTLY = 0.5  # with more than this share of numbers, a column has bad cells and is not text
 _FLAGS = frozenset({"true", "false", "yes", "no", "on", "off"})
 _MOST_SHOWN = 12
 _WITH_UNIT = re.compile(r"[+-]?\d+([.,]\d+)?\s*[^\W\d_%]{1,5}(/[^\W\d_]{1,5})?")
 _COUNTER = (
-    "only rises or falls from row to row, as a counter does: dropped, since what comes next lies "
-    "outside of what was learned; its increase can be learned"
+    "only rises or only falls from row to row, like a counter: dropped, because later values are "
+    "outside the learned range; its increase can be learned"
 )
-MOST_VALUES = 50  # of a column of text: more are names or remarks, not states
-EACH = 2  # rows of a value, on average: what differs nearly every time is no category
+MOST_VALUES = 50  # a text column with more different values is no category but names or remarks
+EACH = 2  # the fewest rows of a value, on average: with fewer, the column is no category
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +96,10 @@ def _kind(name: str, filled: Sequence[str], *, comma: bool) -> tuple[str | None,
 
 
 def _stretches_note(name: str, cells: Sequence[str], sources: Sequence[str] | None) -> str | None:
-    """Return a warning if no word of the column returns once another has followed it, else None.
+    """Return a warning if no word of the column comes back after another word, else None.
 
-    An example is the name of a release. Rows with the next, new word will alarm. A column that only
-    tells sources apart, such as their site, gets no warning.
+    The name of a release is an example: rows with the next, new name will alarm. A column whose
+    word never changes within a source, such as the site of the source, gets no warning.
     """
     words = [cell.strip() for cell in cells]
     changes = False
@@ -107,7 +107,7 @@ def _stretches_note(name: str, cells: Sequence[str], sources: Sequence[str] | No
         own = [words[row] for row in rows if not is_blank(words[row])]
         changes = changes or len(set(own)) > 1
         if len(list(groupby(own))) > len(set(own)):
-            return None  # words return, as those of a state do
+            return None  # words come back, as in a column of states
     if len(set(words)) > 1 and not changes:
         return None
     what = "is the same word" if len(set(words)) == 1 else "has each word in one stretch"

@@ -104,14 +104,14 @@ def client(url: str, key: str | None = None) -> "Client":
 
     from service.client import Client
 
-    set_on_retry_hooks([_tried_again])  # stamina's own would log what no user knows
+    set_on_retry_hooks([_report_retry])  # stamina's own hook writes a log entry for programmers
     found = settings()
     for words in found.misspelt():
         complain(f"{words}; it is ignored")
     return Client(url or found.url, key=key or _key(found), ca_file=found.ca_file)
 
 
-def _tried_again(details: "RetryDetails") -> None:
+def _report_retry(details: "RetryDetails") -> None:
     complain(f"{details.caused_by} Trying again in {details.wait_for:g} s.")
 
 
@@ -141,7 +141,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         *map(escape, map(printable, columns)), box=None, pad_edge=False, header_style="bold"
     )
     for row in rows:
-        # Cells are no markup, since text from a request could then set colours and links.
+        # `Text` keeps rich from reading markup, by which a request's text could set colours, links.
         table.add_row(*(Text("-" if cell is None else printable(str(cell))) for cell in row))
     Console(soft_wrap=True).print(table)
 

@@ -84,7 +84,7 @@ def promote(
 ) -> None:
     """Make a version the champion."""
     with console.client(url, key) as client:
-        _told(client.promote(detector, version, if_generation), detector, as_json=as_json)
+        _show_champion(client.promote(detector, version, if_generation), detector, as_json=as_json)
 
 
 def audit(
@@ -139,10 +139,12 @@ def rollback(
             console.complain(f"{detector} has no version before its champion")
             raise typer.Exit(console.Exit.REFUSED)
         # If the champion has moved since it was read, the request is refused.
-        _told(client.promote(detector, parent, status["generation"]), detector, as_json=as_json)
+        _show_champion(
+            client.promote(detector, parent, status["generation"]), detector, as_json=as_json
+        )
 
 
-def _told(answer: Any, detector: str, *, as_json: bool) -> None:
+def _show_champion(answer: Any, detector: str, *, as_json: bool) -> None:
     if as_json:
         console.show_json(answer)
         return
@@ -192,9 +194,9 @@ def revoke(
     waiting = sum(gone[place] for place in ("buffered", "quarantined", "parked"))
     typer.echo(f"discarded before they were learned: {waiting} vectors")
     for what_became, name in (("learned again", "relearned"), ("lost with them", "lost")):
-        told = done[name]
-        senders = f" of {', '.join(told['senders'])}" if told["vectors"] else ""
+        counts = done[name]
+        senders = f" of {', '.join(counts['senders'])}" if counts["vectors"] else ""
         console.show(
-            f"{what_became}: {told['vectors']} vectors of others, in "
-            f"{told['batch_count']} batches{senders}"
+            f"{what_became}: {counts['vectors']} vectors of others, in "
+            f"{counts['batch_count']} batches{senders}"
         )

@@ -61,11 +61,11 @@ class Counted(io.RawIOBase):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a table separates cells and writes numbers. `said` tells a person what is unusual."""
+    """How a table separates cells and writes numbers. `notes` are for people."""
 
     delimiter: str = ","
     comma: bool = False
-    said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +81,11 @@ class TextTable:
 def open_table(file: str, source: BinaryIO) -> TextTable:
     """Open a CSV file, which may be compressed by gzip. Raises BadTable if it is not one."""
     csv.field_size_limit(_LONGEST_CELL)
-    counted, said = Counted(source), []
+    counted, notes = Counted(source), []
     data = io.BufferedReader(counted, _HEAD_BYTES)
     if data.peek(2)[:2] == b"\x1f\x8b":
         data = io.BufferedReader(gzip.GzipFile(fileobj=data), _HEAD_BYTES)  # type: ignore[arg-type]
-        said.append("gzip")
+        notes.append("gzip")
     try:
         head = data.peek(_HEAD_BYTES)
     except (OSError, EOFError):
@@ -94,19 +94,19 @@ def open_table(file: str, source: BinaryIO) -> TextTable:
         if head.removeprefix(codecs.BOM_UTF8).lstrip(b" \r\n").startswith(magic):
             raise BadTable(f"{file} is {what}")
     encoding, named = _encoding(head)
-    said += named
+    notes += named
     begun = begin(_sample(head.decode(encoding, "anamnesis.cp1252")))
     if not begun.lines:
         raise BadTable(f"{file} is empty")
     lines, delimiter = begun.lines, begun.delimiter
-    said += begun.said
+    notes += begun.notes
     comma = delimiter != "," and _has_decimal_commas(lines, delimiter)
     split = any(delimiter in line for line in lines)
-    said += [DELIMITERS[delimiter]] * (split and delimiter != ",") + ["decimal commas"] * comma
+    notes += [DELIMITERS[delimiter]] * (split and delimiter != ",") + ["decimal commas"] * comma
     text = io.TextIOWrapper(data, encoding, "anamnesis.cp1252", newline="")
     return TextTable(
         file,
-        Dialect(delimiter, comma, tuple(said)),
+        Dialect(delimiter, comma, tuple(notes)),
         _lines(file, text, delimiter, begun.skipped),
         counted,
     )
@@ -156,7 +156,7 @@ def _lines(
         try:
             cells = next(reader, None)
         except csv.Error:
-            raise BadTable(f"{file}, line {line}: a quote is opened and never closed") from None
+            raise BadTable(f"{file}, line {line}: a quotation mark is never closed") from None
         except (EOFError, OSError):
             raise BadTable(f"{file}: the file is damaged after line {line - 1}") from None
         if cells is None:
@@ -164,7 +164,7 @@ def _lines(
         if not cells or not any(cells):
             continue
         if any("\0" in cell for cell in cells):
-            raise BadTable(f"{file}, line {line}: a NUL byte: export the file anew as text")
+            raise BadTable(f"{file}, line {line} has a NUL byte: export the file as text again")
         if header and cells[0].startswith("#"):
             cells[0] = cells[0].lstrip("# ")
         header = False

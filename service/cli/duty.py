@@ -77,9 +77,11 @@ def _lately(client: "Client", detectors: "Sequence[DetectorStatus]") -> dict[str
 
 def _service_line(service: Any) -> str:
     store = service["store"]
-    told = "store up" if store["up"] else f"store away{_why(store)}"
+    state = "store up" if store["up"] else f"store away{_why(store)}"
     heard = ", ".join(f"{one['heard_seconds']:.0f} s ago" for one in service["workers"])
-    return f"{told}; workers' last reports: {heard or 'none'}; API processes: {len(service['api'])}"
+    return (
+        f"{state}; workers' last reports: {heard or 'none'}; API processes: {len(service['api'])}"
+    )
 
 
 def _why(store: Any) -> str:

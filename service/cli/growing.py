@@ -67,7 +67,7 @@ def json_lines(file: str, source: BinaryIO) -> TextTable:
         for number, found in chain([(line, first)], objects):
             if unknown := found.keys() - first.keys():
                 raise BadTable(
-                    f"{file}, line {number}: {quoted(sorted(unknown))} is not in line {line}"
+                    f"{file}, line {number}: {quoted(sorted(unknown))} is missing in line {line}"
                 )
             yield number, [_cell(found.get(name)) for name in header]
 

@@ -97,7 +97,7 @@ def _in_order(found: Recorded) -> Recorded:
 
 
 def _finite(part: _Part, *, gaps: bool) -> NDArray[np.float32]:
-    """Return the features as float32. Raises BadTable, which names the first cell that is none."""
+    """Return the features as float32. Raises BadTable with the first cell that is not finite."""
     with np.errstate(over="ignore"):
         found: NDArray[np.float32] = part.X.astype(np.float32)
     wrong = ~np.isfinite(found)
@@ -107,10 +107,10 @@ def _finite(part: _Part, *, gaps: bool) -> NDArray[np.float32]:
         row, column = divmod(int(wrong.argmax()), found.shape[1])
         place = f"{part.where(row)}, column {part.features[column]}"
         if np.isnan(part.X[row, column]):
-            raise BadTable(f"{place} is blank: --impute takes gaps")
+            raise BadTable(f"{place} is blank: fill it, or allow blank cells with --impute")
         raise BadTable(f"{place}: not a finite number of float32")
     if (empty := np.isnan(found).all(axis=1)).any():
-        raise BadTable(f"{part.where(int(empty.argmax()))}: nothing was observed")
+        raise BadTable(f"{part.where(int(empty.argmax()))}: every cell is blank")
     return found
 
 
@@ -121,7 +121,7 @@ def _known(part: _Part, label: str | None) -> list[bool]:
         text = str(value).strip().lower().removesuffix(".0")
         if text not in ANOMALOUS:
             raise BadTable(
-                f"{part.where(row)}, column {label}: {str(value)[:40]!r} is no label (0, 1)"
+                f"{part.where(row)}, column {label}: {str(value)[:40]!r} is not a label (0 or 1)"
             )
         found.append(ANOMALOUS[text])
     return found
@@ -133,14 +133,14 @@ def _table(file: Path, out: Taken) -> Iterator[_Part]:
     drop = out.drop if label is None else (*out.drop, label)
     with Sheet(file, Options(time=out.time, drop=drop)) as sheet:
         columns = sheet.columns()
-        for told in (*sheet.said, *(() if sheet.guessed is None else sheet.guessed.notes)):
-            console.complain(told)
+        for note in (*sheet.notes, *(() if sheet.guessed is None else sheet.guessed.notes)):
+            console.complain(note)
         words = [name for name, kind in columns if kind == "category"]
         if words:
-            console.complain(f"{quoted(words)}: words, which a backtest leaves out")
+            console.complain(f"{quoted(words)}: columns of words are left out of a backtest")
         taken = [(name, kind) for name, kind in columns if kind != "category"]
         if not taken:
-            raise BadTable(f"{file}: no feature is left beside time and label")
+            raise BadTable(f"{file}: there is no column of numbers beside time and label")
         features = tuple(name for name, _ in taken)
         place = None if label is None else sheet.place(label)
         for rows in sheet.rows(taken, gaps=True):
@@ -161,7 +161,7 @@ def _arrays(file: Path, out: Taken) -> Iterator[_Part]:
             )
     left = [name for name in names[: matrix.shape[1]] if name not in {one for _, one in asked}]
     if not left:
-        raise BadTable(f"{file}: no feature is left beside time and label")
+        raise BadTable(f"{file}: there is no column of numbers beside time and label")
     columns = [int(name) - 1 for name in left]
 
     for start, some in table_files.pieces(file, matrix):

@@ -31,11 +31,11 @@ def judged(
 
 def _answer(one: Target, rows: Rows, *, record: bool) -> ScoreAnswer:
     """Return the scores of the rows. Rows that alarm have attributions too."""
-    told = rows.X, rows.times, rows.sources
+    sent = rows.X, rows.times, rows.sources
     if one.config.get("context") is not None:
-        return one.stream.score(*told, record=record, explain=WHY)
+        return one.stream.score(*sent, record=record, explain=WHY)
     # Attributions cost many times as much as scores. So only the rows that alarm are explained.
-    answer = one.stream.score(*told, record=record)
+    answer = one.stream.score(*sent, record=record)
     alarms = [place for place, alarm in enumerate(answer["is_anomaly"]) if alarm]
     if alarms:
         few = rows.some(alarms)

@@ -31,12 +31,12 @@ app = typer.Typer(name="keys", help="Make, list and revoke API keys.", no_args_i
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(help="What the key is for.", metavar="NAME")],
-    scope: Annotated[list[Scope], typer.Option(help="What it may do; may be repeated.")],
+    scope: Annotated[list[Scope], typer.Option(help="A scope of the key; may be repeated.")],
     detector: Annotated[
-        list[str] | None, typer.Option(help="On which detector (all); may be repeated.")
+        list[str] | None, typer.Option(help="A detector it covers (all); may be repeated.")
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(min=0.001, help="Requests a second, of each API process.")
+        float | None, typer.Option(min=0.001, help="Most requests a second, for each API process.")
     ] = None,
     max_body_bytes: Annotated[
         int | None, typer.Option(min=LEAST_BODY_BYTES, help="Largest body of a request.")

@@ -31,7 +31,7 @@ def config_for(sheet: Sheet, timezone: str) -> tuple[JsonObject, list[str]]:
     guessed, notes = sheet.guessed, list(sheet.guessed.notes)
     if not guessed.columns:
         line, row = sheet.first.lines[0], sheet.first.rows[0]
-        raise BadTable(f"{sheet.file}: no column holds numbers; line {line} is {quoted(row)}")
+        raise BadTable(f"{sheet.file}: no column holds numbers; line {line} has {quoted(row)}")
     config: JsonObject = {
         "columns": [{"name": name, "type": kind} for name, kind in guessed.columns]
     }
@@ -41,7 +41,7 @@ def config_for(sheet: Sheet, timezone: str) -> tuple[JsonObject, list[str]]:
         notes.append("some cells are blank: rows are judged on what was observed")
     if sheet.first.times is not None:
         if newest_first(sheet.first):
-            raise BadTable(f"{sheet.file}: the newest rows come first; sort it by time")
+            raise BadTable(f"{sheet.file}: the newest rows come first; sort the file by time")
         context, why = _context(sheet.first, dict(guessed.columns), timezone)
         config["context"] = context
         notes.append(why)

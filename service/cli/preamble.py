@@ -13,13 +13,13 @@ DELIMITERS = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas"}
 class Begun(NamedTuple):
     """The first lines of a table from its header on, without blank lines.
 
-    `skipped` is the number of lines before the header. `said` tells a person about them.
+    `skipped` is the number of lines before the header. `notes` are for people.
     """
 
     lines: Sequence[str]
     delimiter: str
     skipped: int
-    said: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def begin(lines: Sequence[str]) -> Begun:
@@ -32,8 +32,8 @@ def begin(lines: Sequence[str]) -> Begun:
     first = _after_title(lines, first, delimiter)
     rest = [line for line in lines[first:] if line.strip()]
     before = [line for line in lines[at:first] if line.strip()]
-    said = (f"{len(before)} lines before the header: skipped",) if before else ()
-    return Begun(rest, delimiter, first, said)
+    notes = (f"{len(before)} lines before the header: skipped",) if before else ()
+    return Begun(rest, delimiter, first, notes)
 
 
 def _after_comments(lines: Sequence[str], at: int) -> int:

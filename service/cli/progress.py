@@ -17,7 +17,7 @@ class Share:
 
     def __init__(self, doing: str) -> None:
         self._doing = doing
-        self._began = self._told = time.monotonic()
+        self._began = self._shown_at = time.monotonic()
         self._bar: Progress | None = None
         if sys.stderr.isatty():
             self._bar = Progress(
@@ -36,8 +36,8 @@ class Share:
             self._bar.update(self._task, completed=share or 0.0)
             return
         now = time.monotonic()
-        if now - self._told >= _EVERY_SECONDS:
-            self._told = now
+        if now - self._shown_at >= _EVERY_SECONDS:
+            self._shown_at = now
             typer.echo(f"{self._doing}: {self._left(share, rows, now - self._began)}", err=True)
 
     @staticmethod

@@ -1,7 +1,7 @@
 """The file that `score` writes: every row of the user's file with its scores.
 
-Rows go to `OUT.part`, a CSV. `OUT.part.json` says how far it is. A command that was cut short goes
-on from there. At the end the part becomes the file.
+Rows go to the part file `OUT.part`, a CSV. `OUT.part.json` says how many rows it has. After an
+interruption, the command continues from there. At the end the part becomes the file.
 """
 
 import csv
@@ -36,7 +36,7 @@ class ScoredFile:
 
     The ending of `out` decides between CSV, .npy (numbers only) and .parquet. None writes nothing.
     `scored_by` describes everything that decides the scores. A part with another description is
-    begun anew. If `scored_by` is None, every part is begun anew.
+    not continued. If `scored_by` is None, no part is continued.
     """
 
     def __init__(self, out: Path | None, sheet: "Sheet", scored_by: Sequence[str] | None) -> None:
@@ -140,9 +140,9 @@ def _kind(out: Path | None, sheet: "Sheet") -> str:
         return ""
     kind = out.suffix.lower()
     if out.is_dir():
-        raise BadTable(f"{out} is a folder: name a file in it")
+        raise BadTable(f"{out} is a folder: give the name of a file")
     if out.exists() and Path(sheet.file).exists() and out.samefile(sheet.file):
-        raise BadTable(f"{out} is the file that is scored: name another one")
+        raise BadTable(f"{out} is the input file: give the name of another file")
     if kind in {".xlsx", ".xls"}:
         raise BadTable(f"{out}: {kind} cannot be written: write .csv or .parquet")
     if kind == ".parquet":
@@ -150,12 +150,12 @@ def _kind(out: Path | None, sheet: "Sheet") -> str:
             import pyarrow.csv
             import pyarrow.parquet  # noqa: F401
         except ImportError:
-            raise BadTable(f"{out}: writing Parquet takes pyarrow (pip install pyarrow)") from None
+            raise BadTable(f"{out}: to write Parquet, pip install pyarrow") from None
     if kind == ".npy" and sheet.first is not None:
         for name, cells in zip(sheet.header, zip(*sheet.first.rows, strict=True), strict=False):
             if any(cell.strip() and not is_number(cell) for cell in cells):
                 raise BadTable(
-                    f"{out}: column {quoted([name])} is no number: write .csv or .parquet"
+                    f"{out}: column {quoted([name])} does not hold numbers: write .csv or .parquet"
                 )
     return kind
 
@@ -164,8 +164,8 @@ def _digest(file: str, *scored_by: str) -> str:
     found = Path(file).stat() if Path(file).is_file() else None
     if found is None:
         return ""
-    told = (str(Path(file).resolve()), str(found.st_size), str(found.st_mtime_ns), *scored_by)
-    return hashlib.sha256("\0".join(told).encode()).hexdigest()
+    parts = (str(Path(file).resolve()), str(found.st_size), str(found.st_mtime_ns), *scored_by)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def _parquet(

@@ -88,14 +88,14 @@ class Sheet:
         self._files = contextlib.ExitStack()
         self.guessed: Guess | None = None
         self.header: tuple[str, ...] = ()
-        self.said: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = ()
         self.names: tuple[str, ...] | None = None
         self._table: NamedTable | None = None
         if str(file) == "-" and (sys.stdin is None or sys.stdin.closed):
             raise BadTable("-: standard input is closed")
         if file.suffix == ".npy" or (str(file) == "-" and _is_npy(sys.stdin.buffer)):
             if options != Options():
-                raise BadTable(f"{file}: an .npy file has no columns with names")
+                raise BadTable(f"{file}: the columns of an .npy file have no names")
             self._batches = table_files.read(file)
             return
         try:
@@ -119,7 +119,7 @@ class Sheet:
         named = read(table, options, 1 if self._follow else None)
         first = next(named.chunks)
         self._table = replace(named, chunks=chain([first], named.chunks))
-        self.header, self.said = named.header, (*named.dialect.said, *named.notes)
+        self.header, self.notes = named.header, (*named.dialect.notes, *named.notes)
         if named.headed:
             self.names = named.names
             self.guessed = guess(first, named.names)
@@ -187,10 +187,10 @@ class Sheet:
                 yield Rows(batch.vectors, None, None, batch.file, batch.unit, batch.places, cells)
             return
         taken = columns or [(name, "number") for name in self._table.names]
-        told = False
+        noted = False
         for chunk in self._table.chunks:
-            if chunk.twice is not None and not told:
-                told = True
+            if chunk.twice is not None and not noted:
+                noted = True
                 console.complain(
                     f"{chunk.where(chunk.twice)}: this hour comes twice, when the clocks go back: "
                     "read as the earlier one; write times in UTC or with their offset"

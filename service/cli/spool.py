@@ -45,7 +45,7 @@ class Spool:
 
     def _read(self, start: int, rows: int) -> NDArray[Any]:
         self._file.flush()
-        # Not mapped: pages of a map that were looked at count as memory of this process.
+        # The file is read, not mapped: the read pages of a map count as memory of this process.
         width = self._width or 1
         self._file.seek(start * width * self._dtype.itemsize)
         found = np.fromfile(self._file, self._dtype, rows * width)

@@ -86,7 +86,7 @@ def parquet(file: Path) -> tuple[dict[str, Any], Iterator[tuple[float, list[list
         from pyarrow import ArrowException
         from pyarrow import parquet as arrow
     except ImportError:
-        raise BadTable(f"{file}: reading Parquet takes pyarrow (pip install pyarrow)") from None
+        raise BadTable(f"{file}: to read Parquet, pip install pyarrow") from None
     try:
         opened = arrow.ParquetFile(file)
     except (ArrowException, TypeError, ValueError) as error:
@@ -125,7 +125,9 @@ def arrays(file: Path) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
         raise BadTable(f"{file}: not a file of numbers ({error})") from None
     wide = [name for name in found if found[name].ndim == 2]
     if len(wide) != 1:
-        raise BadTable(f"{file}: {len(wide)} matrices; wanted is one, and vectors beside it")
+        raise BadTable(
+            f"{file} holds {len(wide)} matrices; give a file with one matrix, and vectors beside it"
+        )
     matrix = found.pop(wide[0])
     _check_matrix(str(file), matrix)
     return matrix, {name: one for name, one in found.items() if one.shape == matrix.shape[:1]}
@@ -134,7 +136,8 @@ def arrays(file: Path) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
 def _check_matrix(file: str, matrix: NDArray[Any]) -> None:
     if matrix.ndim != 2 or matrix.dtype.kind not in "fiub" or 0 in matrix.shape:
         raise BadTable(
-            f"{file} holds {matrix.dtype} of shape {matrix.shape}; wanted is a matrix of numbers"
+            f"{file} holds {matrix.dtype} of shape {matrix.shape}; give a matrix of numbers with "
+            "at least one row"
         )
 
 

@@ -98,12 +98,14 @@ class Targets:
         entity = _NOT_IN_A_NAME.sub("_", value)
         if not 1 <= len(entity) <= _LONGEST:
             raise BadTable(
-                f"{where}, {self._group_by} is {quoted([value])}: it names a detector, by 1 to "
-                f"{_LONGEST} characters"
+                f"{where}, {self._group_by} is {quoted([value])}: the name of a detector must have "
+                f"1 to {_LONGEST} characters"
             )
         if self._entities.setdefault(entity, value) != value:
             both = quoted([self._entities[entity], value])
-            raise BadTable(f"{where}, {self._group_by}: {both} would be one detector; rename one")
+            raise BadTable(
+                f"{where}, {self._group_by}: {both} give the same detector name; rename one"
+            )
         return f"{self._detector}:{entity}"
 
     def _target(self, name: str) -> Target:
@@ -111,7 +113,9 @@ class Targets:
             status, config = self._known(name)
             columns = self._sheet.matched(config)
             if self._by_name and columns != self.first.columns:
-                raise BadTable(f"{name} has other columns than {self.first.name}: send it apart")
+                raise BadTable(
+                    f"{name} and {self.first.name} have different columns: use one file for each"
+                )
             stream = Stream(self._client, name, config)
             self._by_name[name] = Target(name, status, config, stream, columns)
         return self._by_name[name]

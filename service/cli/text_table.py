@@ -97,13 +97,14 @@ class Chunk:
                 raise BadTable(f"{self.where(error.row)}, {name} is {cell}: {error}") from None
             if not gaps and (blank := np.isnan(values)).any():
                 raise BadTable(
-                    f"{self.where(int(blank.argmax()))}, {name} is blank: fill it, leave the line "
-                    'out, or give the detector `"missing": "impute"`'
+                    f"{self.where(int(blank.argmax()))}, {name} is blank: fill it, delete the "
+                    'line, or set `"missing": "impute"` in the config of the detector'
                 )
             with np.errstate(over="ignore"):
                 found[:, j] = values
             if (beyond := np.isinf(found[:, j])).any():
-                raise BadTable(f"{self.where(int(beyond.argmax()))}, {name}: beyond float32")
+                where = self.where(int(beyond.argmax()))
+                raise BadTable(f"{where}, {name}: the number is too large for float32")
         return found
 
 
@@ -140,13 +141,13 @@ def read(table: TextTable, options: Options, rows: int | None = None) -> NamedTa
     names = names[:-1] if trailing else names
     if len(names) > MOST_COLUMNS:
         raise BadTable(
-            f"{table.file}: {len(names)} columns; a detector takes at most {MOST_COLUMNS}: --drop "
-            "some, or export fewer"
+            f"{table.file} has {len(names)} columns, but a detector takes at most {MOST_COLUMNS}: "
+            "--drop some, or export fewer"
         )
     rest = table.lines if header else chain([(line, first)], table.lines)
     begun = next(rest, None)
     if begun is None:
-        raise BadTable(f"{table.file} holds a header and nothing else")
+        raise BadTable(f"{table.file} holds only a header")
     roles = _roles(table.file, names, options)
     for place, name in enumerate(names):
         if not name and place not in roles.dropped:
@@ -155,7 +156,7 @@ def read(table: TextTable, options: Options, rows: int | None = None) -> NamedTa
     kept = [place for place in range(len(names)) if place not in roles.taken]
     _distinct(table.file, [names[place] for place in kept])
     if not kept:
-        raise BadTable(f"{table.file}: no column is left to judge")
+        raise BadTable(f"{table.file}: there is no column to judge")
     reader = _Reader(table.file, names, kept, roles, clock, comma)
     chunks = reader.chunks(chain([begun], rest), rows)
     left = tuple(names[place] for place in kept)
@@ -199,7 +200,7 @@ def _distinct(file: str, names: list[str]) -> None:
     twice = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
     if twice:
         raise BadTable(
-            f"{file}: the header has {quoted(twice)} twice: rename one, or --drop the name"
+            f"{file}: the header names {quoted(twice)} twice: rename one, or --drop the name"
         )
 
 
@@ -223,8 +224,8 @@ class _Reader:
             return cells[:-1]  # the line ends with a delimiter
         if len(cells) != width:
             raise BadTable(
-                f"{self.file}, line {line}: {len(cells)} cells for {width} columns: correct or "
-                "delete the line"
+                f"{self.file}, line {line} has {len(cells)} cells, but there are {width} columns: "
+                "correct or delete the line"
             )
         return cells
 
@@ -254,7 +255,7 @@ class _Reader:
             if is_blank(source) or len(source.encode()) > 128:
                 name = self.names[self.roles.source or 0]
                 raise BadTable(
-                    f"{self.file}, line {lines[row]}, {name}: a source has 1 to 128 bytes"
+                    f"{self.file}, line {lines[row]}, {name}: a source must have 1 to 128 bytes"
                 )
 
 

@@ -180,11 +180,11 @@ def learn(
             console.complain(f"{name}: {note['sentence']}")
     if as_json:
         single = group_by is None
-        told = {
+        summary = {
             "buffered": buffered[detector] if single else buffered,
             "retraining": outcomes.get(detector) if single else outcomes,
         }
-        console.show_json({**counted, **told})
+        console.show_json({**counted, **summary})
         return
     parts = ", ".join(f"{count} {name}" for name, count in counted.items())
     typer.echo(f"{', '.join(names)}: {parts}; {sum(buffered.values())} buffered")
@@ -203,7 +203,7 @@ def _send(sheet: "Sheet", targets: "Targets", before: "SentBefore", salt: str) -
     counted: Counter[str] = Counter(accepted=0, quarantined=0, duplicate=0)
     columns, batches, whole = targets.first.columns, 0, 0
     gaps = targets.first.config.get("missing") == "impute"
-    with Share("sending") as progress, _told_of(counted):
+    with Share("sending") as progress, _counts_in_errors(counted):
         for number, rows in enumerate(sheet.rows(columns, gaps=gaps)):
             old = before.rows(number, rows)
             batches, whole = batches + 1, whole + (old == len(rows.X))
@@ -236,8 +236,8 @@ def options_of(
 
 def tell(sheet: "Sheet", columns: list[tuple[str, str]] | None) -> None:
     """Write what is unusual about a file, and whether its columns go by position."""
-    for said in sheet.said:
-        console.complain(f"{sheet.file}: {said}")
+    for note in sheet.notes:
+        console.complain(f"{sheet.file}: {note}")
     if columns is None and sheet.names is not None:
         console.complain(
             f"{sheet.file}: the detector's columns have no names, so the file's are used in order"
@@ -285,7 +285,7 @@ def _ensure(
     if colon:
         wanted = template_config(client, template, wanted)
     client.create(detector, wanted)
-    for note in () if quiet else (*sheet.said, *notes):
+    for note in () if quiet else (*sheet.notes, *notes):
         console.complain(f"{sheet.file}: {note}")
     console.complain(f"created the detector {detector}")
     return client.detector(detector), True
@@ -303,7 +303,7 @@ def _key(salt: str, number: int, rows: "Rows") -> str:
 
 
 @contextmanager
-def _told_of(counted: Counter[str]) -> Generator[None, None, None]:
+def _counts_in_errors(counted: Counter[str]) -> Generator[None, None, None]:
     """If a row of the file is refused, add to the error how many rows were sent before it."""
     from service.cli.table_files import BadTable
 

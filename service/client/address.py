@@ -20,7 +20,7 @@ def address_of(url: str) -> str:
     except (ValueError, httpx.InvalidURL):
         usable = None
     if not usable:
-        raise Unusable("the URL is no address of a service: wanted is http://host:port")
+        raise Unusable("the URL is not that of a service: give http://host:port")
     return address
 
 

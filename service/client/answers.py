@@ -319,7 +319,7 @@ class Finding(TypedDict):
 
 
 class Forgets(TypedDict):
-    """What the new champion does not know: vectors that the versions left behind had learned."""
+    """The vectors that the new champion does not know, and the versions that had learned them."""
 
     vectors: int
     versions: list[int]
@@ -805,7 +805,7 @@ class ShadowResult(TypedDict):
 
 
 class StandingLabels(TypedDict):
-    """Labels that still act after a move of the champion."""
+    """How many labels still have an effect after a move of the champion."""
 
     normal: int
     anomaly: int
@@ -848,7 +848,7 @@ class ThresholdRecord(TypedDict):
 
 
 class Timings(TypedDict):
-    """Seconds that the oldest vector was buffered, and that the training and all of it took."""
+    """How many seconds the oldest vector was buffered, and how long training and retraining ."""
 
     buffered: float
     training: float

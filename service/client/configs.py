@@ -92,7 +92,7 @@ class Replay(TypedDict):
 
 
 class Retrain(TypedDict):
-    """What starts a retraining without a request."""
+    """What starts a retraining without a request: a count, an age, or drift."""
 
     min_vectors: NotRequired[int | None]
     max_age_seconds: NotRequired[float | None]

@@ -34,16 +34,16 @@ def npy(vectors: np.ndarray) -> dict[str, Any]:
     return {"content": body.getvalue(), "headers": {"content-type": "application/x-npy"}}
 
 
-def rows(vectors: Sent, said: Mapping[str, object]) -> dict[str, Any]:
-    """Return the body and the headers of a request that sends rows, with the fields `said`.
+def rows(vectors: Sent, fields: Mapping[str, object]) -> dict[str, Any]:
+    """Return the body and the headers of a request that sends rows, with the fields `fields`.
 
     A matrix without such fields is sent as npy, everything else as JSON.
     """
     if isinstance(vectors, np.ndarray):
-        if not said:
+        if not fields:
             return npy(vectors)
-        document = {"vectors": np.ascontiguousarray(vectors, dtype=np.float32), **said}
+        document = {"vectors": np.ascontiguousarray(vectors, dtype=np.float32), **fields}
     else:
-        document = {"records": list(vectors), **said}
+        document = {"records": list(vectors), **fields}
     body = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)  # NaN becomes null
     return {"content": body, "headers": {"content-type": "application/json"}}

@@ -149,7 +149,9 @@ class Stream:
         """Score rows X (n, d) as `Client.score` does; the answer has one entry a row."""
         whole: Any = {}
         for part in self._tails.parts(X, times, sources):
-            answer: Any = self._client.score(self._name, self._sent(part), **_said(part), **options)
+            answer: Any = self._client.score(
+                self._name, self._sent(part), **_fields(part), **options
+            )
             for column in _COLUMNS:
                 if column in answer:
                     entries = whole.setdefault(column, [None] * len(X))
@@ -185,7 +187,7 @@ class Stream:
         counts: dict[str, int] = {}
         for number, part in enumerate(self._tails.parts(X, times, sources)):
             own = None if key is None else f"{key}-{number}"
-            answer: Any = self._client.learn(self._name, self._sent(part), own, **_said(part))
+            answer: Any = self._client.learn(self._name, self._sent(part), own, **_fields(part))
             left_out = dict(answer.get("not_learned", {}))
             left_out.pop("context", None)
             # The answer to a repeated batch repeats the first counts; do not add them again.
@@ -215,13 +217,13 @@ def _named(config: Mapping[str, Any]) -> list[str] | None:
     return [one["name"] for one in columns]
 
 
-def _said(part: Part) -> dict[str, Any]:
+def _fields(part: Part) -> dict[str, Any]:
     """Return the fields that a request sends beside its rows; empty if there are none."""
-    said: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     if part.times is not None:
-        said["timestamps"] = part.times.tolist()
+        fields["timestamps"] = part.times.tolist()
     if part.sources is not None:
-        said["sources"] = part.sources
+        fields["sources"] = part.sources
     if part.context_rows:
-        said["context_rows"] = part.context_rows
-    return said
+        fields["context_rows"] = part.context_rows
+    return fields

@@ -30,27 +30,29 @@ class Vectors(Connection):
         *,
         explain: int | None = None,
         record: bool = True,
-        **said: Any,
+        **fields: Any,
     ) -> ScoreAnswer:
         """Score the rows of an (n, d) matrix, or records by name; NaN is a missing value.
 
         The answer has one entry a row. `version` scores with this version, not with the champion.
-        `explain` is the number of contributions to return for each row. `said` may hold the
+        `explain` is the number of contributions to return for each row. `fields` may hold the
         fields `timestamps`, `sources`, `ids` and `context_rows` of the body. With `record=False`
         the request does not count for events, incidents, drift and history.
         """
         query = present(version=version, explain=explain, record=None if record else "false")
-        sent = {"params": query, **rows(vectors, said)}
+        sent = {"params": query, **rows(vectors, fields)}
         return self.send(Call("POST", path(name, "score"), as_json(ScoreAnswer), sent))
 
-    def learn(self, name: str, vectors: Sent, key: str | None = None, **said: Any) -> NormalAnswer:
-        """Send the rows of an (n, d) matrix as a normal batch, with the fields `said`.
+    def learn(
+        self, name: str, vectors: Sent, key: str | None = None, **fields: Any
+    ) -> NormalAnswer:
+        """Send the rows of an (n, d) matrix as a normal batch, with the fields `fields`.
 
         `vouch=True` says that a person vouches for all rows, even for rows that alarmed.
         With a `key` (an Idempotency-Key) a repeated call stores nothing twice. So a failed call
         is repeated if it has a `key`. A call without a `key` is sent once.
         """
-        sent = rows(vectors, said)
+        sent = rows(vectors, fields)
         if key is not None:
             sent["headers"]["idempotency-key"] = key
         call = Call("POST", path(name, "normal"), as_json(NormalAnswer), sent, key is not None)

@@ -29,7 +29,7 @@ class Shadow:
 
 @dataclass(frozen=True, slots=True)
 class Retrain:
-    """What starts a retraining without a request; if both triggers are null, nothing does."""
+    """What starts a retraining without a request: a count, an age, or drift."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 

@@ -28,8 +28,8 @@ class Source(NamedTuple):
 class ExperienceSummary(Struct, frozen=True):
     """The experience in a version's record: its range in the buffer, and who sent it.
 
-    `senders` and `batches` name at most BATCHES_RECORDED each. `traces` are the first trace ids of
-    the requests, at most 10.
+    `senders` and `batches` name at most 1,000 each. `traces` are the first trace ids of the
+    requests, at most 10.
     """
 
     first: str

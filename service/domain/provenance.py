@@ -95,7 +95,7 @@ def within(entry: str, found: Iterable[tuple[str, str]]) -> bool:
 class Batches(Struct, frozen=True):
     """A number of vectors in normal batches.
 
-    `batches` and `senders` are the ids of batches and of API keys, at most BATCHES_RECORDED each.
+    `batches` and `senders` are ids of batches and of API keys, at most 1,000 each.
     """
 
     vectors: int

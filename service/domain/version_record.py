@@ -65,7 +65,10 @@ class GateRecord(Struct, frozen=True):
 
 
 class Timings(Struct, frozen=True):
-    """Seconds that the oldest vector was buffered, and that the training and all of it took."""
+    """How many seconds the oldest vector was buffered, and how long training and retraining took.
+
+    `total` is the time of the whole retraining, including the training.
+    """
 
     buffered: float
     training: float

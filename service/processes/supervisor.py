@@ -242,15 +242,15 @@ class Supervisor:
                 if not self._store_down:
                     _logger.info("store restarted", pid=self.store.child.pid)
             else:
-                self._look_after_files(self.store)
+                self._check_files(self.store)
         except StoreFailed as error:
             self._store_down = True
             self.store.child = None
             pause = self._store_restarts.ended()
             _logger.warning("store ended", restart_in=pause, why=str(error))
 
-    def _look_after_files(self, store: EmbeddedStore) -> None:
-        """Stop the store if its files were deleted, since its writes would be lost."""
+    def _check_files(self, store: EmbeddedStore) -> None:
+        """Stop the store if its files were deleted, because its writes would be lost."""
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + _LOOK_SECONDS

@@ -132,9 +132,9 @@ def as_json(
         document |= whole._asdict() | {"is_anomaly": verdicts.tolist()}
         document["states"] = [STATES[state] for state in states.tolist()]
     if attributions is not None:
-        told = iter([[one._asdict() for one in row] for row in attributions])
+        explained = iter([[one._asdict() for one in row] for row in attributions])
         every = [True] * len(columns.scores) if states is None else _judged(states).tolist()
-        document["attributions"] = [next(told) if one else [] for one in every]
+        document["attributions"] = [next(explained) if one else [] for one in every]
     return Reply(200, JSON, orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
 
 

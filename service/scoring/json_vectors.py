@@ -191,9 +191,9 @@ def _locate(error: Exception, body: bytes, base: int) -> BadVectors:  # noqa: PL
     # Before the first foreign character the text has only brackets, commas and numbers. Counting
     # them gives the row and the column of this character.
     alien = _ALIEN.search(body, begin)
-    said = _BYTE.search(text)
-    stops = [int(said[1])] if said else []
-    if alien and (not said or alien.start() <= int(said[1])):
+    offset = _BYTE.search(text)
+    stops = [int(offset[1])] if offset else []
+    if alien and (not offset or alien.start() <= int(offset[1])):
         stops.append(alien.start())
     if not stops:
         return BadVectors("The JSON ends before it is complete.")

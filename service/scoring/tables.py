@@ -85,7 +85,9 @@ def read_arrow(
         import pyarrow as pa  # optional, and slow to import
         from pyarrow import ipc
     except ImportError:
-        raise UnsupportedMedia("Reading Arrow takes pyarrow, which is not installed.") from None
+        raise UnsupportedMedia(
+            "This service cannot read Arrow: pyarrow is not installed."
+        ) from None
     try:
         table = ipc.open_stream(body).read_all()
     except (pa.ArrowException, OSError, ValueError):

@@ -115,7 +115,7 @@ def check(X: Matrix, dimension: int | None, *, gaps: bool = False) -> Matrix:
     right = np.isfinite(X)
     if gaps and not right.all():
         if not (some := right.any(axis=1)).all():
-            raise BadVectors("Nothing of the vector was observed.", row=int(some.argmin()))
+            raise BadVectors("Every value of the vector is missing.", row=int(some.argmin()))
         right |= np.isnan(X)
     if not right.all():
         row, column = divmod(int(np.argmin(right)), d)

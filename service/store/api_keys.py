@@ -11,7 +11,7 @@ from service.domain.api_key import Grant
 from service.domain.scope import Scope
 from service.problems import Conflict, Unknown
 from service.store.connection import ask, connect
-from service.store.lua import AUDIT, NOW, READ, said
+from service.store.lua import AUDIT, NOW, READ, audit_fields
 from service.store.redis_keys import API_KEYS, KEYS_AUDIT, KEYS_NONCE
 from service.store.script import NamedScript
 
@@ -55,9 +55,9 @@ _WHERE = {"keys": API_KEYS, "audit": KEYS_AUDIT, "nonce": KEYS_NONCE}
 class State(NamedTuple):
     """One state of the key table: its number of changes, and the nonce of the latest change.
 
-    The nonce begins with its time in milliseconds since 1970. A store that was restored from a copy
-    may number two different states alike: their nonces differ. The nonce is empty if the first
-    release made the latest change.
+    The nonce begins with its time in milliseconds since 1970. After a store was restored from a
+    copy, two different states may have the same number, but their nonces differ. The nonce is empty
+    if the first release made the latest change.
     """
 
     revision: int
@@ -92,7 +92,7 @@ class ApiKeys:
             "nonce": secrets.token_hex(8),
             "document": orjson.dumps(document)[1:],
             "allowed": orjson.dumps(allowed),
-            "audited": said("key created", who, key=grant.id),
+            "audited": audit_fields("key created", who, key=grant.id),
         }
         created = int(await _CREATE(self._redis, _WHERE, args))
         if not created:
@@ -104,7 +104,7 @@ class ApiKeys:
         args = {
             "id": identity,
             "nonce": secrets.token_hex(8),
-            "audited": said("key revoked", who, key=identity),
+            "audited": audit_fields("key revoked", who, key=identity),
         }
         if identity == _REVISION.decode() or not await _REVOKE(self._redis, _WHERE, args):
             raise Unknown("There is no such key.")
@@ -141,7 +141,7 @@ def _grant(identity: str, held: dict[str, Any]) -> Grant:
         id=identity,
         name=held["name"],
         digest=bytes.fromhex(held["digest"]),
-        # A scope that only a later release knows grants nothing here.
+        # A scope of a later release is unknown here and allows nothing.
         scopes=frozenset(Scope(scope) for scope in held["scopes"] if scope in set(Scope)),
         detectors=None if detectors is None else frozenset(detectors),
         requests_per_second=held["requests_per_second"],

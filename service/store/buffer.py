@@ -105,9 +105,9 @@ class Buffer:
                 "former": keys.idempotency(idempotency_key),
                 "answers": keys.answers(suffix(sender or "")),
             }
-            told = payload if sent is None else np.ascontiguousarray(sent.X, dtype="<f4")
-            shape = "x".join(map(str, told.shape))
-            digest = await _digest(f"{shape}:".encode(), told.tobytes())
+            matrix_sent = payload if sent is None else np.ascontiguousarray(sent.X, dtype="<f4")
+            shape = "x".join(map(str, matrix_sent.shape))
+            digest = await _digest(f"{shape}:".encode(), matrix_sent.tobytes())
         batch = secrets.token_hex(8)
         kept = payload if verdict is None else payload[verdict.kept]
         held = payload[:0] if verdict is None else payload[verdict.held]

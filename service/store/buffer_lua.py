@@ -8,7 +8,7 @@ INGEST = NamedScript(
     + NOW
     + """
 local state, stream, known = KEYS.state, KEYS.stream, KEYS.known
--- What the first release kept for all senders together still counts.
+-- The first release kept one answer for all senders. Such an answer is still valid.
 if known and redis.call('EXISTS', known) == 0 and redis.call('EXISTS', KEYS.former) == 1 then
   known = KEYS.former
 end
@@ -26,7 +26,7 @@ if known then
     return {'duplicate', first[ANSWER.answer], tonumber(first[ANSWER.buffered])}
   end
 end
--- A process that has not heard of the chosen context yet sends rows for it to be derived by.
+-- The context may be chosen already, but unknown to the process that sends raw rows.
 local late = ARGS.raw == '1' and held[STATE.context]
 if dimension and dimension ~= '' and tonumber(dimension) ~= d and not late then
   return {'dimension', tonumber(dimension)}
@@ -48,7 +48,7 @@ if ARGS.sender ~= '' then
   mine = redis.call('HGET', KEYS.senders, ARGS.sender)
   others = redis.call('HLEN', KEYS.senders) - (mine and 1 or 0)
 end
--- Where several send, none fills what the others need.
+-- If several senders send, none may use more than its share of the quarantine.
 if back > 0 and others > 0 then
   local waiting = tonumber(redis.call('HGET', KEYS.held_senders, ARGS.sender) or 0)
   if waiting + back > tonumber(ARGS.share_held) * tonumber(ARGS.most_held) then
@@ -91,7 +91,7 @@ if known then
   redis.call('HSET', KEYS.known, ANSWER.uid, uid, ANSWER.sha256, ARGS.sha256,
              ANSWER.answer, ARGS.answer, ANSWER.buffered, buffered)
   redis.call('EXPIRE', KEYS.known, ARGS.seconds)
-  -- A sender's oldest answers make room for its own newest: nobody else's go.
+  -- If a sender has too many answers, its own oldest ones are deleted.
   redis.call('SADD', KEYS.answerers, ARGS.suffix)
   redis.call('ZADD', KEYS.answers, now, KEYS.known)
   redis.call('ZREMRANGEBYSCORE', KEYS.answers, '-inf', now - ARGS.seconds * 1000)

@@ -82,7 +82,7 @@ async def ask(redis: Redis, question: Awaitable[Answer]) -> Answer:
     call soon after.
     """
     asked = asyncio.ensure_future(question)
-    asked.add_done_callback(_heard)
+    asked.add_done_callback(_retrieve_exception)
     deadline = redis.connection_pool.connection_kwargs.get("socket_timeout")
     done, _ = await asyncio.wait((asked,), timeout=deadline)
     if not done:
@@ -125,7 +125,7 @@ async def unreachable(url: str) -> str | None:
         return None
 
 
-def _heard(asked: "asyncio.Future[Any]") -> None:
+def _retrieve_exception(asked: "asyncio.Future[Any]") -> None:
     # The caller may be gone. asyncio logs an exception that nobody has retrieved.
     if not asked.cancelled():
         asked.exception()

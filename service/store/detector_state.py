@@ -175,8 +175,8 @@ def _retraining(text: Mapping[str, str]) -> Retraining:
     if state == "queued":
         return Retraining("queued", 0.0)
     if state == "running":
-        told = (float(text[one]) if text.get(one) else None for one in _WHILE_RUNNING)
-        return Retraining("running", float(text.get("progress") or 0), *told)
+        values = (float(text[one]) if text.get(one) else None for one in _WHILE_RUNNING)
+        return Retraining("running", float(text.get("progress") or 0), *values)
     return Retraining("idle", 0.0)
 
 

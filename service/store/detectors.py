@@ -26,7 +26,7 @@ from service.store.detectors_lua import (
 )
 from service.store.due_index import DueIndex
 from service.store.erasure import mark_erased
-from service.store.lua import said
+from service.store.lua import audit_fields
 from service.store.redis_keys import NOTIFY, Keys
 
 _log = log.get(__name__)
@@ -108,7 +108,7 @@ class Detectors:
             "nonce": secrets.token_hex(8),
             "channel": NOTIFY,
             "name": name,
-            "audited": said("created", who),
+            "audited": audit_fields("created", who),
         }
         done = bool(await CREATE(self._redis, Keys(name), args))
         await self._names.add(name)
@@ -138,7 +138,7 @@ class Detectors:
             "nonce": secrets.token_hex(8),
             "channel": NOTIFY,
             "name": held.name,
-            "audited": said("configured", who),
+            "audited": audit_fields("configured", who),
         }
         return bool(await CONFIGURE(self._redis, Keys(held.name), args))
 
@@ -200,7 +200,7 @@ class Detectors:
             "trace": trace,
             "channel": NOTIFY,
             "name": name,
-            "audited": said("retrain", who, "by hand", weights=weights),
+            "audited": audit_fields("retrain", who, "by hand", weights=weights),
         }
         reply = await REQUEST(self._redis, Keys(name), args)
         if reply[0] == b"unknown":
@@ -226,7 +226,7 @@ class Detectors:
             "who": who,
             "channel": NOTIFY,
             "name": name,
-            "audited": said("muted" if seconds else "unmuted", who, why, seconds=seconds),
+            "audited": audit_fields("muted" if seconds else "unmuted", who, why, seconds=seconds),
         }
         until = await MUTE(self._redis, Keys(name), args)
         if until is None:
@@ -257,7 +257,7 @@ class Detectors:
                 "seconds": TOMBSTONE_SECONDS,
                 "channel": NOTIFY,
                 "name": name,
-                "audited": said("deleted", who),
+                "audited": audit_fields("deleted", who),
             }
             answers, lists = await self._answers(keys)
             where, values = DELETE.bound(keys, args)
@@ -285,7 +285,7 @@ class Detectors:
         return [key.decode() for answers in found for key in answers], lists
 
     async def tombstone(self, name: str) -> str | None:
-        """Return the uid of the incarnation deleted last; None if that was over a week ago."""
+        """Return the uid that was deleted last under this name; None after a week."""
         uid = await ask(self._redis, self._redis.get(Keys(name).tombstone))
         return uid.decode() if uid else None
 

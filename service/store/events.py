@@ -22,7 +22,7 @@ class Events:
         self._events_kept = events_kept
 
     async def append(self, name: str, uid: str, events: Sequence[Event]) -> list[str]:
-        """Store `events` of the incarnation `uid`; return their ids, [] if `uid` was deleted."""
+        """Store events of the detector with this `uid`; return their ids, [] if it was deleted."""
         keys, entries = Keys(name), list(map(packed_event, events))[-self._events_kept :]
         if not entries:
             return []

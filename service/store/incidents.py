@@ -18,7 +18,7 @@ from service.domain.webhook_message import Message
 from service.store.connection import ask
 from service.store.incidents_lua import RULE, SAVE, SPARED
 from service.store.leases import Lease
-from service.store.lua import said, unfenced
+from service.store.lua import audit_fields, unfenced
 from service.store.redis_keys import NOTIFY, Keys
 
 FORMAT = 1
@@ -93,7 +93,7 @@ class Incidents:
             payload.append(data)
             return len(payload) - 1
 
-        told = {
+        packed = {
             "incidents": [
                 [one.id, _order(one.id), place(msgspec.msgpack.encode(one))]
                 for one, _ in changes.incidents
@@ -109,7 +109,7 @@ class Incidents:
         }
         args = {
             "holder": lease.holder,
-            "changes": orjson.dumps(told),
+            "changes": orjson.dumps(packed),
             "rule": msgspec.json.encode(changes.rule),
             "paging": changes.paging,
             "opened": changes.opened,
@@ -164,7 +164,7 @@ class Incidents:
             "channel": NOTIFY,
             "name": name,
             "who": ruling.who,
-            "audited": said(
+            "audited": audit_fields(
                 "decided", ruling.who, ruling.why, incident=incident, verdict=ruling.verdict
             ),
         }

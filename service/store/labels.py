@@ -13,7 +13,7 @@ from service.domain.detector import Detector
 from service.domain.event import Label, fair
 from service.problems import BufferFull, Unprocessable
 from service.store.connection import ask
-from service.store.lua import AUDIT_OF_SENDER, NOW, READ, said
+from service.store.lua import AUDIT_OF_SENDER, NOW, READ, audit_fields
 from service.store.redis_keys import IDEMPOTENCY_SECONDS, NOTIFY, Keys
 from service.store.script import NamedScript
 from service.store.streams import bounded
@@ -36,7 +36,7 @@ local function changed(config)
   audit_of(ARGS.who, KEYS.audit, KEYS.spoken, now, to - 1, to, ARGS.audited)
   redis.call('PUBLISH', ARGS.channel, ARGS.name)
 end
--- By sender, then by time.
+-- Members sort by sender, then by time.
 local function member(sender, id)
   local ms, seq = string.match(id, '^(%d+)-(%d+)$')
   return sender .. '\\n' .. string.format('%016d-%010d', ms, seq) .. '\\n' .. id
@@ -51,7 +51,7 @@ local held = read(KEYS.state, STATE.uid, STATE.config)
 if held[STATE.uid] ~= ARGS.uid then return 'unknown' end
 local first = KEYS.known and redis.call('GET', KEYS.known)
 if first and string.match(first, '^[^ ]*') == ARGS.uid then
-  -- An earlier release wrote the uid alone.
+  -- An earlier release wrote only the uid.
   if first == ARGS.uid or first == ARGS.uid .. ' ' .. ARGS.digest then return 'kept' end
   return 'other'
 end
@@ -118,7 +118,7 @@ class LabelStore:
         digest: str = "",
         who: str = "",
     ) -> bool:
-        """Store `labels` of one sender for the incarnation `uid`; return False if that was deleted.
+        """Store labels of one sender for the detector with this `uid`; False if it was deleted.
 
         A repeated `idempotency_key` stores nothing. Raises Unprocessable if the key came with
         another `digest` before. If there is no room, the sender's oldest labels are deleted. Raises
@@ -188,7 +188,7 @@ def _change(name: str, action: str, who: str, labels: int) -> dict[str, str | by
         "channel": NOTIFY,
         "name": name,
         "who": who,
-        "audited": said(action, who, "labels set the threshold", labels=labels),
+        "audited": audit_fields(action, who, "labels set the threshold", labels=labels),
     }
 
 
@@ -230,9 +230,9 @@ async def labelled(labels: LabelStore, detector: Detector) -> Labels | None:
 
 async def judged(labels: LabelStore, detector: Detector) -> Labels | None:
     """Return the latest label of each vector; None if there are no labels."""
-    said = {one.vector.tobytes(): one for one in reversed(await labels.latest(detector.name))}
+    latest = {one.vector.tobytes(): one for one in reversed(await labels.latest(detector.name))}
     # A label may be older than the first batch, which fixes the dimension. Its length may differ.
-    of = [one for one in said.values() if detector.dimension in (None, len(one.vector))]
+    of = [one for one in latest.values() if detector.dimension in (None, len(one.vector))]
     if not of:
         return None
     return Labels(

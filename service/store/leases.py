@@ -31,7 +31,7 @@ return {token, uid}
 _ACQUIRE = NamedScript(
     """
 local uid = redis.call('HGET', KEYS.state, STATE.uid)
--- A lease that has longer to run than any is given for is from before the clock was set back.
+-- A lease longer than any that is given was written before the clock was set back: ignore it.
 local left = redis.call('PTTL', KEYS.lease)
 if not uid or left >= 0 and left <= tonumber(ARGS.longest) then return false end
 """
@@ -69,7 +69,7 @@ return redis.call('DEL', KEYS.lease)
     flags="allow-oom",
 )
 
-# The script deletes beats from the future: the store's clock has been set back since.
+# The script deletes heartbeats from the future: the store's clock was set back after them.
 _BEAT = NamedScript(
     """
 local now = redis.call('TIME')
@@ -81,12 +81,12 @@ redis.call('ZREMRANGEBYSCORE', KEYS.workers, '(' .. (now[1] + 2), '+inf')
     args="worker",
 )
 _LONGEST_SECONDS = 60.0  # longest lease; or four times the caller's if that is longer
-_AHEAD_SECONDS = 1.0  # tolerance: a beat may come between the two commands
+_AHEAD_SECONDS = 1.0  # tolerance: a heartbeat may come between the two commands
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to change detector `name` until `deadline` (this process's monotonic clock)."""
+    """The right to change detector `name` until `deadline`, on this process's monotonic clock."""
 
     name: str
     uid: str
@@ -107,7 +107,7 @@ class Leases:
 
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
-        self._ahead: set[str] = set()  # workers with a beat from the future at the last call
+        self._ahead: set[str] = set()  # workers with a heartbeat from the future at the last call
 
     async def acquire(self, name: str, seconds: float, role: Role = "worker") -> Lease | None:
         """Return a lease whose token is larger than all earlier tokens; None if the lease is held.
@@ -126,7 +126,7 @@ class Leases:
     async def _given(
         self, script: NamedScript, name: str, seconds: float, role: Role
     ) -> Lease | None:
-        keys, nonce, asked = Keys(name), secrets.token_hex(8), time.monotonic()
+        keys, nonce, start = Keys(name), secrets.token_hex(8), time.monotonic()
         args = {
             "nonce": nonce,
             "milliseconds": _milliseconds(seconds),
@@ -138,12 +138,12 @@ class Leases:
         token = int(found[0])
         # The time is taken before the call: so this lease ends before the store's lease.
         return Lease(
-            name, found[1].decode(), role, token, f"{token}:{nonce}", seconds, asked + seconds
+            name, found[1].decode(), role, token, f"{token}:{nonce}", seconds, start + seconds
         )
 
     async def renew(self, lease: Lease) -> Lease | None:
         """Renew the lease and return it, or None if it is lost."""
-        asked = time.monotonic()
+        start = time.monotonic()
         keys = Keys(lease.name)
         args = {"holder": lease.holder, "milliseconds": _milliseconds(lease.seconds)}
         held = await _RENEW(self._redis, keys, args, lease=keys.lease(lease.role))
@@ -151,7 +151,7 @@ class Leases:
             return None
         return Lease(
             lease.name, lease.uid, lease.role, lease.token, lease.holder, lease.seconds,
-            asked + lease.seconds,
+            start + lease.seconds,
         )  # fmt: skip
 
     async def release(self, lease: Lease) -> bool:
@@ -167,7 +167,8 @@ class Leases:
     async def workers(self) -> dict[str, float]:
         """Return the seconds since the last heartbeat of every worker of the last hour.
 
-        A worker with a beat from the future is left out and logged once: its age is unknown.
+        A worker with a heartbeat from the future is left out, because its age is unknown. It is
+        logged once.
         """
         pipe = self._redis.pipeline(transaction=False)
         pipe.zrange(WORKERS, 0, -1, withscores=True)

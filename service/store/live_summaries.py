@@ -65,7 +65,7 @@ class Live:
         self._due = DueIndex(redis)
 
     async def append(self, name: str, summary: LiveSummary) -> bool:
-        """Append `summary`; return False if the incarnation `summary.uid` was deleted."""
+        """Append `summary`; return False if the detector with `summary.uid` was deleted."""
         keys, packed = Keys(name), msgspec.msgpack.encode(summary)
         kept = bounded(SUMMARIES_KEPT, len(packed))
         args = {"uid": summary.uid, "most": kept}
@@ -80,9 +80,9 @@ class Live:
         return [(row.decode(), _decoder.decode(entry[b"e"])) for row, entry in rows]
 
     async def keep(self, name: str, uid: str, X: NDArray[np.float32], most: int) -> None:
-        """Keep live vectors X (n, d) of the incarnation `uid`, the latest `most` at most.
+        """Keep live vectors X (n, d) of the detector with this `uid`: at most the latest `most`.
 
-        Wide vectors are kept fewer. All of them expire an hour after the last one came.
+        If vectors are wide, fewer are kept. All of them expire an hour after the last one came.
         """
         keys, rows = Keys(name), [row.tobytes() for row in X.astype("<f4")]
         args = {"uid": uid, "most": kept(most, X.shape[1]), "seconds": SAMPLE_SECONDS}

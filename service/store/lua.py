@@ -28,10 +28,9 @@ local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 """
 
-# `from` and `to` are JSON. `said` is the result of the Python function `said`: JSON without its
-# opening brace.
+# `from` and `to` are JSON. `rest` is the result of `audit_fields`: JSON without its opening brace.
 AUDIT = f"""
-local function audit(log, now, from, to, said)
+local function audit(log, now, from, to, rest)
   local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
   local seq, before = 1, ''
   if last then
@@ -39,7 +38,7 @@ local function audit(log, now, from, to, said)
     seq, before = tonumber(latest[AUDITED.seq]) + 1, latest[AUDITED.hash]
   end
   local text = '{{"seq":' .. seq .. ',"at":' .. string.format('%.0f', now) .. ',"from":' .. from ..
-    ',"to":' .. to .. ',' .. said
+    ',"to":' .. to .. ',' .. rest
   redis.call('XADD', log, 'MAXLEN', {KEPT}, '*', AUDITED.seq, seq, AUDITED.before, before,
              AUDITED.hash, redis.sha1hex(before .. text), AUDITED.entry, text)
 end
@@ -52,12 +51,12 @@ HOURLY = 60  # audit entries of one sender; all its labels and decisions are als
 AUDIT_OF_SENDER = (
     AUDIT
     + f"""
-local function audit_of(who, log, spoken, now, from, to, said)
+local function audit_of(who, log, spoken, now, from, to, rest)
   local hour = string.format('%.0f', math.floor(now / 3600000))
   local at, n = string.match(redis.call('HGET', spoken, who) or '', '^(%d+) (%d+)$')
   n = at == hour and tonumber(n) + 1 or 1
   redis.call('HSET', spoken, who, hour .. ' ' .. n)
-  if n <= {HOURLY} then audit(log, now, from, to, said) end
+  if n <= {HOURLY} then audit(log, now, from, to, rest) end
 end
 """
 )
@@ -72,7 +71,7 @@ end
 """
 
 
-def said(action: str, who: str, why: str = "", **what: Any) -> bytes:
+def audit_fields(action: str, who: str, why: str = "", **what: Any) -> bytes:
     """Return the fields of an audit entry that the script does not add, for the Lua `audit`."""
     entry = {"action": action, "who": who, "why": why, **what}
     return orjson.dumps(entry, option=orjson.OPT_SERIALIZE_NUMPY)[1:]
@@ -95,8 +94,8 @@ class Fenced(Exception):  # noqa: N818 - it states what happened
     """The change was refused: the lease is lost, or the champion or the cursor has moved."""
 
 
-# `version` is '' if no version serves any more. A store that was restored from a copy may give a
-# generation number twice: the nonce and the artifact's sha256 still identify the champion.
+# `version` is '' if no version serves any more. After a store was restored from a copy, a number of
+# a generation may occur twice. The nonce and the artifact's sha256 still identify the champion.
 MOVE = """
 local function move(version, why)
   local from, to = tonumber(redis.call('HGET', state, STATE.champion)) or 0, tonumber(version) or 0

@@ -46,8 +46,8 @@ class Processes:
 
     async def beat(self, process: str, loaded: Mapping[str, int]) -> None:
         """Record that `process` is alive and serves these generations."""
-        told = orjson.dumps(dict(list(loaded.items())[:LOADED]))
-        args = {"process": process, "loaded": told, "seconds": KEPT_SECONDS}
+        names = orjson.dumps(dict(list(loaded.items())[:LOADED]))
+        args = {"process": process, "loaded": names, "seconds": KEPT_SECONDS}
         await _BEAT(self._redis, {"processes": PROCESSES}, args)
 
     async def all(self) -> list[Process]:
@@ -57,8 +57,10 @@ class Processes:
         pipe.time()
         found, (seconds, micros) = await ask(self._redis, pipe.execute())
         now = seconds + micros / 1e6
-        told = []
+        reports = []
         for process, text in sorted(found.items()):
             at, _, loaded = text.decode().partition(" ")
-            told.append(Process(process.decode(), max(0.0, now - float(at)), orjson.loads(loaded)))
-        return [one for one in told if one.heard_seconds <= KEPT_SECONDS]
+            reports.append(
+                Process(process.decode(), max(0.0, now - float(at)), orjson.loads(loaded))
+            )
+        return [one for one in reports if one.heard_seconds <= KEPT_SECONDS]

@@ -18,7 +18,7 @@ from service.store.connection import ask
 from service.store.due_index import DueIndex
 from service.store.erasure import mark_erased
 from service.store.held_rows import KIND, Held
-from service.store.lua import AUDIT, NOW, READ, said
+from service.store.lua import AUDIT, NOW, READ, audit_fields
 from service.store.redis_keys import Keys
 from service.store.script import NamedScript
 from service.timestamps import rfc3339
@@ -122,7 +122,7 @@ class Quarantine:
 
         Raises Unknown if the entry does not exist, and Conflict if the opposite decision has begun.
         """
-        audited = said(decision, who, why, entry=entry_id)
+        audited = audit_fields(decision, who, why, entry=entry_id)
         if decision == "discard":
             await mark_erased(self._redis)
         total = await self._carried_out(name, entry_id, decision, audited)

@@ -30,24 +30,25 @@ DUE = tuple(f"anamnesis:{{due:{bucket:02}}}" for bucket in range(64))
 REPLICATED = "anamnesis:replicated"  # string: a write that replicas confirm; expires
 IDEMPOTENCY_SECONDS = 24 * 3600  # how long a first answer is kept
 
-# What each key holds.
+# The type and the content of each key that belongs to no detector.
 OF_THE_SERVICE = {
     DETECTORS: "Set: names of all detectors.",
-    TEMPLATES: "Hash: name of a template to its format and config, as JSON.",
-    ENTITIES: "Set: names of those detectors that templates made.",
-    WORKERS: "Sorted set: worker id by the server's time of its last heartbeat.",
-    PROCESSES: "Hash: API process id to its last beat and what it serves.",
-    ERASED: "String: since when deleted vectors wait in the append-only file.",
-    ERASING: "String: since when those waited that a rewrite under way erases; the store's run "
-    "and its count of rewrites when that was asked for.",
-    API_KEYS: "Hash: `revision`, and key id to what the key allows, as JSON.",
+    TEMPLATES: "Hash: template name to its format and config, as JSON.",
+    ENTITIES: "Set: names of all detectors that were made from templates.",
+    WORKERS: "Sorted set: worker ids, sorted by the store's time of the last heartbeat.",
+    PROCESSES: "Hash: API process id to its last heartbeat and the champions that it serves.",
+    ERASED: "String: the time since which deleted vectors have been in the append-only file.",
+    ERASING: "String: while the append-only file is rewritten, the value of `erased` at the request"
+    ", the store's run id, and its number of rewrites at that time.",
+    API_KEYS: "Hash: `revision`, and API key id to what the key allows, as JSON.",
     KEYS_AUDIT: "Stream: the audit trail of the API keys.",
     TEMPLATES_AUDIT: "Stream: the audit trail of the templates.",
-    KEYS_NONCE: "String: milliseconds and a nonce, drawn with every change of the keys.",
-    "anamnesis:{due:BUCKET}": "Sorted set: detector to when it is due for a retraining, of those "
-    "whose name falls into this one of 64 buckets; a hint.",
-    "anamnesis:{due:BUCKET}:running": "Sorted set: detector to when the lease of the worker that "
-    "retrains it ends.",
+    KEYS_NONCE: "String: the time in milliseconds and a nonce, both new at every change of the "
+    "API keys.",
+    "anamnesis:{due:BUCKET}": "Sorted set: detector to the time when it is due for a retraining; a "
+    "hint. A hash of its name assigns a detector to one of 64 buckets.",
+    "anamnesis:{due:BUCKET}:running": "Sorted set: detector to the time when the lease of its "
+    "worker ends.",
     NOTIFY: "Channel: the name of a detector that changed.",
 }
 
@@ -182,12 +183,12 @@ class Keys:
 
     @property
     def shadow(self) -> str:
-        """List: the latest live vectors; candidates are judged on them; expires."""
+        """List: the latest live vectors, on which candidates are compared; it expires."""
         return self._key("shadow")
 
     @property
     def monitor(self) -> str:
-        """String: the memory of the drift monitor between two checks."""
+        """String: the state of the drift monitor between two checks."""
         return self._key("monitor")
 
     @property
@@ -202,7 +203,7 @@ class Keys:
 
     @property
     def label_senders(self) -> str:
-        """Sorted set: sender and id of each label; it bounds the labels of each sender."""
+        """Sorted set: sender and id of each label. With it the labels of a sender are counted."""
         return self._key("label_senders")
 
     @property
@@ -217,7 +218,7 @@ class Keys:
 
     @property
     def followed(self) -> str:
-        """String: the worker's memory of sources and open incidents."""
+        """String: the worker's state of sources and open incidents."""
         return self._key("followed")
 
     @property
@@ -262,7 +263,7 @@ class Keys:
 
     @property
     def tombstone(self) -> str:
-        """String: the uid of the incarnation that was deleted last; expires."""
+        """String: the uid of the detector that was last deleted under this name; it expires."""
         return self._key("tombstone")
 
     def lease(self, role: str) -> str:

@@ -27,7 +27,7 @@ from service.problems import (
 )
 from service.store.connection import ask
 from service.store.leases import Lease
-from service.store.lua import said, unfenced
+from service.store.lua import audit_fields, unfenced
 from service.store.redis_keys import NOTIFY, Keys
 from service.store.registry_lua import CHAMPION, FORGET, IMPORT, PARK, PIN, PRUNE, SETTLE
 from service.timestamps import rfc3339
@@ -96,9 +96,11 @@ class Registry:
             "outcome": outcome,
             "record": record.written(digest, artifact, experience),
             "sha256": digest,
-            "told": _rest({"reasons": reasons, "seconds": seconds} | labelled),
+            "ending": _rest({"reasons": reasons, "seconds": seconds} | labelled),
             "reason": orjson.dumps("; ".join(reasons)),
-            "audited": said(outcome, record.who, "; ".join(reasons) or "retraining", sha256=digest),
+            "audited": audit_fields(
+                outcome, record.who, "; ".join(reasons) or "retraining", sha256=digest
+            ),
             "context": experience.chosen.written() if experience.chosen else "",
             "dimension": experience.vectors.shape[1],
         }
@@ -123,8 +125,8 @@ class Registry:
         keys = Keys(lease.name)
         args = _taken(lease, experience) | {
             "reason": orjson.dumps(reason),
-            "told": _rest({"reasons": [reason], "seconds": seconds}),
-            "audited": said("parked", "worker", reason, vectors=experience.n),
+            "ending": _rest({"reasons": [reason], "seconds": seconds}),
+            "audited": audit_fields("parked", "worker", reason, vectors=experience.n),
         }
         reply = await PARK(self._redis, keys, args, lease=keys.lease(lease.role))
         return str(unfenced(reply)[1].decode())
@@ -145,7 +147,7 @@ class Registry:
             "context": record.context.written() if record.context else "",
             "channel": NOTIFY,
             "name": name,
-            "audited": said("imported", record.who, "by hand", sha256=digest),
+            "audited": audit_fields("imported", record.who, "by hand", sha256=digest),
         }
         reply = await IMPORT(self._redis, keys, args, (artifact,), artifact=keys.artifact(digest))
         if reply[0] == b"unknown":
@@ -176,7 +178,7 @@ class Registry:
             "why": _rest({"who": who, "why": why}),
             "channel": NOTIFY,
             "name": name,
-            "audited": said("champion", who, why),
+            "audited": audit_fields("champion", who, why),
         }
         outcome, *rest = await CHAMPION(self._redis, Keys(name), args)
         if outcome == b"unknown":

@@ -79,7 +79,7 @@ end
 redis.call('HSET', KEYS.learned, version, learned)
 redis.call('HINCRBY', state, outcome, 1)
 redis.call('HSET', state, STATE.last_retraining, '{"outcome":"' .. outcome .. '","version":' ..
-  version .. ',"finished_at":' .. now .. ',' .. ARGS.told)
+  version .. ',"finished_at":' .. now .. ',' .. ARGS.ending)
 finish()
 local champion = held[STATE.champion]
 audit(KEYS.audit, now, champion ~= '' and champion or 'null', version, ARGS.audited)
@@ -88,8 +88,8 @@ return {outcome, version}
 """,
     keys="state lease stream versions artifacts artifact learned history promoted erasable parked "
     "audit sources",
-    args=f"{_TAKEN} generation champion_nonce nonce outcome record sha256 told reason channel name "
-    "audited context dimension",
+    args=f"{_TAKEN} generation champion_nonce nonce outcome record sha256 ending reason channel "
+    "name audited context dimension",
     data="artifact sources",
 )
 
@@ -105,14 +105,14 @@ park(id, 'null', ARGS.reason)
 advance()
 redis.call('HINCRBY', state, STATE.failed, 1)
 redis.call('HSET', state, STATE.last_retraining,
-           '{"outcome":"failed","version":null,"finished_at":' .. now .. ',' .. ARGS.told)
+           '{"outcome":"failed","version":null,"finished_at":' .. now .. ',' .. ARGS.ending)
 finish()
 audit(KEYS.audit, now, '"buffered"', '"parked"', ARGS.audited)
 redis.call('PUBLISH', ARGS.channel, ARGS.name)
 return {'parked', id}
 """,
     keys="state lease stream parked audit",
-    args=f"{_TAKEN} reason told channel name audited",
+    args=f"{_TAKEN} reason ending channel name audited",
 )
 
 IMPORT = NamedScript(
@@ -164,7 +164,8 @@ local moved, from = move(version, ARGS.why)
 audit(KEYS.audit, now, from, version, ARGS.audited)
 local entry = redis.call('HGET', KEYS.parked, 'v' .. version)
 local parked = entry and cjson.decode(entry)
-if parked and not parked.decision then  -- one that a person is releasing is not learned
+-- A person may be releasing or discarding the experience: then it does not count as learned.
+if parked and not parked.decision then
   redis.call('HDEL', KEYS.parked, 'v' .. version)
   redis.call('RPUSH', KEYS.erasable, now .. ' ' .. parked.first .. ' ' .. parked.last .. ' ' ..
     parked.n .. ' ' .. parked.bytes)

@@ -98,8 +98,8 @@ class Retrainings:
 
     async def progress(self, lease: Lease, far: Far) -> None:
         """Publish the progress of the training."""
-        told = {name: "" if x is None else f"{x:.4f}" for name, x in far._asdict().items()}
-        await self._fenced(_PROGRESS, lease, **told)
+        args = {name: "" if x is None else f"{x:.4f}" for name, x in far._asdict().items()}
+        await self._fenced(_PROGRESS, lease, **args)
 
     async def attempt_failed(self, lease: Lease) -> int:
         """Set the detector back to `queued`; return how many attempts have failed so far."""
@@ -111,5 +111,5 @@ class Retrainings:
 
     async def _fenced(self, script: NamedScript, lease: Lease, **args: Any) -> list[Any]:
         keys = Keys(lease.name)
-        told = {"holder": lease.holder, **args}
-        return unfenced(await script(self._redis, keys, told, lease=keys.lease(lease.role)))
+        with_holder = {"holder": lease.holder, **args}
+        return unfenced(await script(self._redis, keys, with_holder, lease=keys.lease(lease.role)))

@@ -30,7 +30,7 @@ from service.store.connection import ask
 from service.store.due_index import DueIndex
 from service.store.erasure import mark_erased
 from service.store.leases import Lease, Leases
-from service.store.lua import Fenced, said, unfenced
+from service.store.lua import Fenced, audit_fields, unfenced
 from service.store.redis_keys import NOTIFY, Keys
 from service.store.revocations_lua import MARK, SCAN, SWEEP
 
@@ -111,13 +111,13 @@ class Revocations:
         for _ in range(_ROUNDS):
             plan = await self.plan(lease.name, culprit)
             plan.check(asked)
-            told = plan.foreseen()
+            foreseen = plan.foreseen()
             why = {"who": asked.who, "why": f"revoked {culprit.kind} {culprit.id}"}
             about = {
-                "versions": told.versions,
-                "discarded": told.discarded,
-                "lost": msgspec.to_builtins(told.lost),
-                "relearned": msgspec.to_builtins(told.relearned),
+                "versions": foreseen.versions,
+                "discarded": foreseen.discarded,
+                "lost": msgspec.to_builtins(foreseen.lost),
+                "relearned": msgspec.to_builtins(foreseen.relearned),
             }
             args = {
                 "holder": lease.holder,
@@ -131,7 +131,7 @@ class Revocations:
                 "nonce": secrets.token_hex(8),
                 "channel": NOTIFY,
                 "name": lease.name,
-                "audited": said(
+                "audited": audit_fields(
                     "revoked", asked.who, asked.why, **{culprit.kind: culprit.id}, **about
                 ),
             }

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Field(NamedTuple):
-    """A field's name in Redis, and what it holds."""
+    """A field's name in Redis, and a description of its value."""
 
     stored: str
     about: str
@@ -16,8 +16,8 @@ class Field(NamedTuple):
 
 def _table(**fields: str | tuple[str, str]) -> dict[str, Field]:
     return {
-        name: Field(name, told) if isinstance(told, str) else Field(*told)
-        for name, told in fields.items()
+        name: Field(name, given) if isinstance(given, str) else Field(*given)
+        for name, given in fields.items()
     }
 
 
@@ -109,7 +109,7 @@ AUDITED = _table(
     seq=("s", "number of the entry, without gaps"),
     before=("p", "hash of the entry before"),
     hash=("h", "SHA-1 of `p` and `e`"),
-    entry=("e", "JSON: what was done"),
+    entry=("e", "JSON: the change, who made it, when and why"),
 )
 
 # The hash under an Idempotency-Key of a normal batch.

@@ -6,7 +6,7 @@ MAX_BYTES = 64 * 2**20  # of one detector's events; the same for its labels
 
 LEAST_KEPT = 16
 
-# Appends only for the incarnation `uid`: a late write must not recreate keys of a deleted detector.
+# Appends only if the detector still has this `uid`: a late write must not recreate deleted keys.
 APPEND = NamedScript(
     """
 if redis.call('HGET', KEYS.state, STATE.uid) ~= ARGS.uid then return {} end

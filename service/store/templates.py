@@ -10,7 +10,7 @@ from service.domain.detector import PLAIN_NAME, template_of
 from service.domain.detector_config import DetectorConfig, check_rules, parse
 from service.problems import Conflict, Unknown, Unprocessable
 from service.store.connection import ask
-from service.store.lua import AUDIT, NOW, READ, said
+from service.store.lua import AUDIT, NOW, READ, audit_fields
 from service.store.redis_keys import ENTITIES, TEMPLATES, TEMPLATES_AUDIT
 from service.store.script import NamedScript
 
@@ -69,8 +69,8 @@ class Templates:
         args = {
             "name": name,
             "after": after,
-            "changed": said(action, who, template=name),
-            "made": said("template created", who, template=name),
+            "changed": audit_fields(action, who, template=name),
+            "made": audit_fields("template created", who, template=name),
         }
         return bool(await _SET(self._redis, _WHERE, args))
 

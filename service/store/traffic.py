@@ -73,7 +73,7 @@ class TrafficStore:
         """Write the report, its events and the digests of the vectors that alarmed.
 
         The numbers of one process rise. A number that `process` has already used writes nothing.
-        Returns False if the report's incarnation was deleted. Raises StoreUnavailable: then the
+        Returns False if the report's detector was deleted. Raises StoreUnavailable: then the
         outcome is unknown, and the caller sends the report again.
         """
         keys, packed = Keys(name), encode(report)

@@ -37,7 +37,7 @@ class Words:
         self._written: set[tuple[str, float]] = set()
 
     async def add(self, name: str, uid: str, words: Mapping[float, str]) -> None:
-        """Store the words by code for the incarnation `uid`; raises StoreUnavailable."""
+        """Store the words by code for the detector with this `uid`; raises StoreUnavailable."""
         new = [code for code in words if (uid, code) not in self._written]
         if not new:
             return

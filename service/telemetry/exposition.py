@@ -21,7 +21,8 @@ class Sliced(Protocol):
     def slices(self) -> Iterator[Metric | None]:
         """Yield the metric families in pieces. Making a piece takes far less than a millisecond.
 
-        All pieces of a family have its name. They may come in any order. None is a pause.
+        All pieces of a family have its name. They may come in any order. None means that there is
+        no piece yet, but that the event loop may do other work now.
         """
 
 

@@ -53,8 +53,8 @@ class _Pending:
     """The rows scored with one champion since the last flush."""
 
     chunks: list[tuple[Matrix, Judgement]] = field(default_factory=list)
-    rows: int = 0  # in chunks
-    scored: int = 0  # all
+    rows: int = 0  # the rows in `chunks`
+    scored: int = 0  # all scored rows, also those that were dropped
     anomalies: int = 0
     collected: Collected = field(default_factory=Collected)
 

@@ -145,7 +145,7 @@ class Metrics:
             "live_dropped", "Scored vectors that drift and events lack: no room, or no store."
         )
         failures = counter(
-            "side_work_failures", "Failures of work beside scoring, which went on.", ("part",)
+            "side_work_failures", "Failures of work beside scoring, by part.", ("part",)
         )
         self.side_work = SideWork(lambda part: failures.labels(part).inc())
         self._loads = counter("champion_loads", "Champions loaded, by source.", ("source",))

@@ -113,7 +113,7 @@ def _of_champions(champions: Sequence[Champion]) -> Iterator[Metric]:
     for name, (text, read) in _OF_CHAMPIONS.items():
         family = _gauge(name, text)
         for champion in champions:
-            if (value := _told(champion.name, partial(read, champion))) is not None:
+            if (value := _read_safely(champion.name, partial(read, champion))) is not None:
                 family.add_metric([champion.name], value)
         yield family
     forgetting = _gauge(
@@ -122,7 +122,7 @@ def _of_champions(champions: Sequence[Champion]) -> Iterator[Metric]:
         "regime",
     )
     for champion in champions:
-        for number, ratio in _told(champion.name, partial(_forgotten, champion)) or ():
+        for number, ratio in _read_safely(champion.name, partial(_forgotten, champion)) or ():
             forgetting.add_metric([champion.name, str(number)], ratio)
     yield forgetting
 
@@ -155,15 +155,18 @@ def _live_regimes(detectors: Sequence[Detector]) -> Metric:
         "regime",
     )
     for detector in detectors:
-        for regime, share in _told(detector.name, partial(_live, detector)) or ():
+        for regime, share in _read_safely(detector.name, partial(_live, detector)) or ():
             live.add_metric([detector.name, regime], share)
     return live
 
 
-def _told(name: str, tell: Callable[[], T]) -> T | None:
-    """Return the result of `tell`; None if it fails, so that other detectors keep their metrics."""
+def _read_safely(name: str, read: Callable[[], T]) -> T | None:
+    """Return the result of `read`. If it fails, log that and return None.
+
+    So a fault of one detector does not take away the metrics of the others.
+    """
     try:
-        return tell()
+        return read()
     except Exception:  # noqa: BLE001 - see above
         _log.exception("metrics of a detector failed", detector=name)
         return None
@@ -227,7 +230,7 @@ def _gauges(detectors: Sequence[Detector]) -> Iterator[Metric]:
     for name, (text, read) in _OF_DETECTORS.items():
         family = _gauge(name, text)
         for detector in detectors:
-            value = _told(detector.name, partial(read, detector))
+            value = _read_safely(detector.name, partial(read, detector))
             if value is not None:
                 family.add_metric([detector.name], float(value))
         yield family
@@ -261,15 +264,15 @@ def _retrains(detectors: Sequence[Detector]) -> Metric:
 def _drift(detectors: Sequence[Detector]) -> Iterator[Metric]:
     """Yield the drift state, and the statistic and threshold of each drift test."""
     state = _gauge("drift_state", "1 for the drift state that holds.", "state")
-    feature = _gauge("drift_feature_statistic", "Distance of a feature, k worst only.", "feature")
-    bound = _gauge("drift_feature_threshold", "Distance that alarms.", "feature")
+    feature = _gauge("drift_feature_statistic", "Distance of each worst feature.", "feature")
+    bound = _gauge("drift_feature_threshold", "Distance from which a feature alarms.", "feature")
     tests = {
         test: (
             _gauge(
                 name if name == "drift_log_martingale" else f"{name}_statistic",
                 f"Statistic of the {test} test.",
             ),
-            _gauge(f"{name}_threshold", f"Statistic of the {test} test that alarms."),
+            _gauge(f"{name}_threshold", f"Statistic from which the {test} test alarms."),
         )
         for test, name in _TESTS.items()
     }
@@ -289,7 +292,7 @@ def _drift(detectors: Sequence[Detector]) -> Iterator[Metric]:
             bound.add_metric([detector.name, one.feature], one.threshold)
 
     for detector in detectors:
-        _told(detector.name, partial(tell, detector))
+        _read_safely(detector.name, partial(tell, detector))
     yield from (state, feature, bound)
     for pair in tests.values():
         yield from pair

@@ -194,7 +194,9 @@ def _events(champion: Champion, alarming: Sequence[_Alarming]) -> dict[int, Even
     attributions = champion.version.explain(X, ATTRIBUTED, SEEN.word)
     words = _words(champion, X)
     events = {}
-    for (number, chunk, own, x), told, said in zip(severest, attributions, words, strict=True):
+    for (number, chunk, own, x), row_attributions, row_words in zip(
+        severest, attributions, words, strict=True
+    ):
         events[number] = Event(
             at=chunk.at,
             vector=x,
@@ -203,11 +205,11 @@ def _events(champion: Champion, alarming: Sequence[_Alarming]) -> dict[int, Even
             severity=float(chunk.columns.severities[own]),
             version=champion.number,
             generation=champion.generation,
-            attributions=tuple(Attribution(*one) for one in told),
+            attributions=tuple(Attribution(*one) for one in row_attributions),
             timestamp=chunk.labels.timestamp(own),
             source=chunk.labels.source(own),
             client_id=chunk.labels.id(own),
-            words=said,
+            words=row_words,
         )
     return events
 
@@ -217,8 +219,8 @@ def _words(champion: Champion, X: Matrix) -> list[dict[int, str]]:
     places = champion.version.config.categories(X.shape[1])
     if not places:
         return [{}] * len(X)
-    told = champion.version.told(X, SEEN.word)
-    return [{place: row[place] for place in places} for row in told]
+    rows = champion.version.rows_with_words(X, SEEN.word)
+    return [{place: row[place] for place in places} for row in rows]
 
 
 class _Block(NamedTuple):

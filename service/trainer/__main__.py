@@ -46,10 +46,10 @@ def main() -> None:
         replies.write(encode(reply))
         replies.flush()
 
-    _be_first_to_go()
+    _offer_to_out_of_memory_killer()
     try:
         _load(int(sys.argv[1]), sys.argv[2])
-    except Exception as error:  # noqa: BLE001 - whatever it is, the worker is to hear it
+    except Exception as error:  # noqa: BLE001 - the worker must learn of every error
         send(_broken(error))
         return
     send(Ready())
@@ -68,11 +68,10 @@ def _take_pipes() -> tuple[IO[bytes], IO[bytes]]:
     return jobs, replies
 
 
-def _be_first_to_go() -> None:
+def _offer_to_out_of_memory_killer() -> None:
     """Let the kernel kill this process first if memory runs out, before the store or the API."""
-    with contextlib.suppress(
-        OSError
-    ):  # the system is not Linux, or the container does not allow it
+    # It fails if the system is not Linux, or if the container does not allow it.
+    with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
@@ -85,9 +84,8 @@ def _load(threads: int, device: str) -> None:
 
     use_device(device)
     torch.set_num_threads(threads)
-    threadpoolctl.threadpool_limits(
-        threads
-    )  # limits numpy's BLAS and the thread pools of other libraries
+    # This limits numpy's BLAS and the thread pools of other libraries.
+    threadpoolctl.threadpool_limits(threads)
 
 
 def _answer(job: Job, send: Callable[[Reply], None]) -> Trained | Failed:
@@ -119,7 +117,7 @@ def _learn(job: Job, send: Callable[[Reply], None]) -> Version:
     config = Config.from_dict(job.config)
     vouched = np.frombuffer(job.vouched, np.bool_) if job.vouched else None
     steps = learn(previous, new, config, job.weights, vouched=vouched)
-    said = -_PROGRESS_SECONDS
+    sent_at = -_PROGRESS_SECONDS
     while True:
         try:
             step = next(steps)
@@ -135,8 +133,8 @@ def _learn(job: Job, send: Callable[[Reply], None]) -> Version:
                 evidence = msgspec.structs.replace(version.lineage.evidence, vouched=still)
                 version = version.recorded(evidence=evidence)
             return version
-        if time.monotonic() - said >= _PROGRESS_SECONDS:
-            said = time.monotonic()
+        if time.monotonic() - sent_at >= _PROGRESS_SECONDS:
+            sent_at = time.monotonic()
             send(Progress(*step))
 
 

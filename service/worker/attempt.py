@@ -110,13 +110,13 @@ class _Attempt:
         return await self._while_kept(experience, self._learn(detector, experience, run))
 
     async def _experience(self, name: str) -> Experience | None:
-        """Return the experience, None if it is too small. Rows that a person labelled suffice."""
+        """Return the experience, None if it is too small. A row labelled by a person is enough."""
         found = await self.tools.buffer.take(name)
         crash_points.passage("worker.experience_taken")
         if found is None or found.n >= MIN_VECTORS:
             return found
-        vouched = found.champion is not None and await self._vouched(found)
-        return found if vouched else None
+        labelled = found.champion is not None and await self._labelled_normal(found)
+        return found if labelled else None
 
     async def _learn(self, detector: Detector, experience: Experience, run: Run) -> bool:
         if traces := some((run.trace, *experience.traces)):
@@ -163,7 +163,7 @@ class _Attempt:
             previous = await self._artifact(experience.champion)
         if anchor is not None and anchor != experience.champion:
             held_against = await self._artifact(anchor)
-        said = await judged(self.tools.labels, detector)
+        labels = await judged(self.tools.labels, detector)
         n, d = experience.vectors.shape
         job = Job(
             previous=previous,
@@ -173,10 +173,10 @@ class _Attempt:
             config=await self._worded(detector, experience),
             weights=run.weights,
             artifact_max_bytes=self.tools.artifact_max_bytes,
-            judged=said.vectors.tobytes() if said else b"",
-            anomalous=said.anomalous.tobytes() if said else b"",
+            judged=labels.vectors.tobytes() if labels else b"",
+            anomalous=labels.anomalous.tobytes() if labels else b"",
             anchor=held_against,
-            vouched=await self._vouched(experience),
+            vouched=await self._labelled_normal(experience),
         )
         self._training = time.monotonic()
         return await self.tools.trainer.train(job, self._note_progress)
@@ -189,7 +189,7 @@ class _Attempt:
             config = worded(config, experience.vectors, known)
         return config.to_dict()
 
-    async def _vouched(self, experience: Experience) -> bytes:
+    async def _labelled_normal(self, experience: Experience) -> bytes:
         """Return one byte for each row, 1 if a person labelled it normal. b'' if there is none."""
         labels = await self.tools.labels.all(experience.name)
         batches = {one.batch for one in labels if one.label == "normal" and one.batch}
@@ -256,7 +256,7 @@ class _Attempt:
         return _Candidate(artifact, record, total, verdict.passed or policy == "report")
 
     async def _shadow(
-        self, detector: Detector, champion: int, candidate: Version, said: Labels | None
+        self, detector: Detector, champion: int, candidate: Version, labels: Labels | None
     ) -> ShadowResult:
         """Return how champion and candidate score live traffic, once there is enough of it."""
         X = await shadow_scoring.sample(self.tools.live, detector)
@@ -264,7 +264,7 @@ class _Attempt:
 
         def compared() -> ShadowResult:
             previous = Version.from_bytes(artifact, max_bytes=most)
-            return shadow_scoring.compare(candidate, previous, detector, said, X)
+            return shadow_scoring.compare(candidate, previous, detector, labels, X)
 
         return await asyncio.to_thread(compared)
 
@@ -318,11 +318,11 @@ class _Attempt:
 
     async def _keep(self, experience: Experience) -> None:
         """Renew the lease and write the progress again and again. Ends only by raising Fenced."""
-        written, told = self._far, -math.inf
+        written, shown_at = self._far, -math.inf
         shown = max(self.lease.seconds, _SHOWN_SECONDS)
         while True:
-            if time.monotonic() - told > shown / 2:
-                told = time.monotonic()
+            if time.monotonic() - shown_at > shown / 2:
+                shown_at = time.monotonic()
                 await self.tools.due.begin(self.lease.name, shown)
             await asyncio.sleep(min(_KEEP_SECONDS, self.lease.seconds / 3))
             try:

@@ -197,9 +197,9 @@ class Monitor:
         drift = DriftTests.from_bytes(baseline, memory.state) if memory else DriftTests(baseline)
         after = memory.after if memory else "0-0"
         watch = _Watch(lease, drift, detector, version, threshold, pointer, after)
-        told = detector.drift
-        if (told.version, told.state) == (number, drift.verdict().state):
-            watch.since, watch.shown = told.since, (told.state,)
+        stored = detector.drift
+        if (stored.version, stored.state) == (number, drift.verdict().state):
+            watch.since, watch.shown = stored.since, (stored.state,)
         return watch
 
     async def _threshold(self, version: Version, detector: Detector) -> Threshold:

@@ -97,9 +97,9 @@ class IncidentMonitor:
             await asyncio.to_thread(_take, followed, reads, threshold.alpha, now)
         if wanted and followed.chosen is not None:
             followed.changes += followed.fold.sweep(_context(followed, threshold.alpha, now))
-        told = any(change.kind != "extended" for change in followed.changes)
+        any_opened_or_closed = any(change.kind != "extended" for change in followed.changes)
         due = time.monotonic() - followed.saved_at >= SAVE_SECONDS
-        if told or followed.urgent or (due and followed.moved):
+        if any_opened_or_closed or followed.urgent or (due and followed.moved):
             await self._save(lease, followed)
 
     async def close(self, lease: Lease) -> None:

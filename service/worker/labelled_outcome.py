@@ -13,8 +13,8 @@ def labelled_outcome(evidence: Evidence) -> str | UnsetType:
     vouched, made_up = evidence.vouched, evidence.synthetic
     if vouched is None:
         return UNSET
-    told = f"of {vouched.n} labelled normal, {vouched.still} still alarm"
+    text = f"of {vouched.n} labelled normal, {vouched.still} still alarm"
     if made_up is not None:
         now, before = (100 * one.found for one in (made_up.candidate, made_up.champion))
-        told += f"; of synthetic anomalies {now:.1f} % are found, {before:.1f} % before"
-    return told
+        text += f"; of synthetic anomalies {now:.1f} % are found, {before:.1f} % before"
+    return text

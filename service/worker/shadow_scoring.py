@@ -60,25 +60,27 @@ def compare(
     most_asked = kept(asked.vectors, X.shape[1])
     if not len(X):
         return ShadowResult(asked=most_asked, n=0)
-    told = {}
+    judgements = {}
     for name, version in (("candidate", candidate), ("champion", champion)):
         one = configured(version, detector.config)
-        told[name] = one.judge(X, one.threshold_for(detector.config.threshold, labels))
-    disagree = np.flatnonzero(told["candidate"].is_anomaly != told["champion"].is_anomaly)
-    apart = np.abs(told["candidate"].severities - told["champion"].severities)[disagree]
+        judgements[name] = one.judge(X, one.threshold_for(detector.config.threshold, labels))
+    disagree = np.flatnonzero(
+        judgements["candidate"].is_anomaly != judgements["champion"].is_anomaly
+    )
+    apart = np.abs(judgements["candidate"].severities - judgements["champion"].severities)[disagree]
     most = min(ROWS, _ROW_NUMBERS // X.shape[1])
     rows = disagree[np.argsort(-apart, kind="stable")[:most]]
     return ShadowResult(
         asked=most_asked,
         n=len(X),
-        candidate=float(told["candidate"].is_anomaly.mean()),
-        champion=float(told["champion"].is_anomaly.mean()),
+        candidate=float(judgements["candidate"].is_anomaly.mean()),
+        champion=float(judgements["champion"].is_anomaly.mean()),
         disagree=len(disagree),
         rows=tuple(
             DisputedRow(
                 vector=tuple(X[row].tolist()),
-                candidate=_judged(told["candidate"], row),
-                champion=_judged(told["champion"], row),
+                candidate=_judged(judgements["candidate"], row),
+                champion=_judged(judgements["champion"], row),
             )
             for row in rows.tolist()
         ),

@@ -235,16 +235,16 @@ class Worker:
 
     async def _store_is_there(self) -> None:
         """Wait until the store answers. Raises WeakStore if it could lose acknowledged writes."""
-        said, weak = False, self.settings.allow_weak_store
+        logged, weak = False, self.settings.allow_weak_store
         while not self._exit.is_set():
             try:
                 weaknesses = await check_durability(self.redis, allow_weak=weak)
             except StoreUnavailable as error:
-                if not said:
+                if not logged:
                     _logger.warning(
                         "waiting for the store", store=shown(self.url), why=cause(error)
                     )
-                said = True
+                logged = True
                 await self._rest(_AWAY_SECONDS, wakeable=False)
             else:
                 for weakness in weaknesses:

@@ -98,7 +98,7 @@ def test_a_word_never_seen_is_rare_and_no_error(version):
 
 def test_replay_draws_words_that_were_learned(version):
     """Replay draws only learned words, with their frequencies."""
-    words = [row[1] for row in version.told(version.sample(1000, seed=1))]
+    words = [row[1] for row in version.rows_with_words(version.sample(1000, seed=1))]
     assert set(words) == {"run", "idle"}
     assert 0.35 < words.count("run") / 1000 < 0.65
 
@@ -127,7 +127,7 @@ def test_a_missing_word_is_filled_in_by_what_goes_with_the_rest():
     gappy["status"][::7] = [None] * 72
     version = train(None, gappy, config("mahalanobis", missing="impute"))
     hidden = Frame(speed=[50.0, 0.0], status=[None, float("nan")], flow=[5.0, 0.0])
-    assert [row[1] for row in version.told(version.filled(hidden))] == ["run", "idle"]
+    assert [row[1] for row in version.rows_with_words(version.filled(hidden))] == ["run", "idle"]
     assert not version.is_anomaly(hidden).any()
 
 

@@ -122,7 +122,7 @@ class HttpProtocol(RequestReader):
         # peer might never read the answer. So its bytes are read and ignored for a moment.
         self._parted = True
         self.transport.write(farewell)
-        if self.transport.can_write_eof():  # TLS cannot
+        if self.transport.can_write_eof():  # False with TLS
             self.transport.write_eof()
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 

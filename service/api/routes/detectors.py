@@ -111,8 +111,8 @@ _STATUS = {
         {
             "kind": "counter",
             "features": ["odometer"],
-            "sentence": "'odometer' only ever rises or falls from row to row, as a time or a "
-            "counter does: what comes next lies outside of what was learned and will alarm.",
+            "sentence": "'odometer' only rises or only falls from row to row, like a time or a "
+            "counter. So later rows will be outside the learned range, and will alarm.",
         },
     ],
     "queries": [

@@ -144,7 +144,7 @@ async def _labels(
 async def _buffer(
     app: Parts, detector: Detector, labels: list[Label], key: str | None, sender: str
 ) -> tuple[dict[str, int], str | None]:
-    """Buffer the rows that are labelled normal; admission judges those of no recorded event.
+    """Buffer the rows labelled normal. Admission judges rows that belong to no recorded event.
 
     Returns the counts `buffered` and `quarantined`, and the batch id of the rows of events.
     """

@@ -183,7 +183,7 @@ async def sample(request: Request, name: Name, number: Number) -> Response:
     drawn = {
         "version": version_number(number),
         "features": list(version.features),
-        "vectors": version.told(X),
+        "vectors": version.rows_with_words(X),
         "seed": seed,
         "typical": _typical(version),
     }
@@ -192,7 +192,7 @@ async def sample(request: Request, name: Name, number: Number) -> Response:
 
 def _typical(version: Version) -> list[documents.TypicalVector]:
     regimes = version.regimes
-    rows = version.told(np.stack([one.typical for one in regimes])) if regimes else []
+    rows = version.rows_with_words(np.stack([one.typical for one in regimes])) if regimes else []
     return [
         documents.TypicalVector(one.number, row) for one, row in zip(regimes, rows, strict=True)
     ]

@@ -63,11 +63,11 @@ def how_to_use(url: str, folder: Path) -> str:
 def _wait_for_url(service: subprocess.Popen[bytes], words: Path) -> str:
     until = time.monotonic() + _START_SECONDS
     while True:
-        said = words.read_text(errors="replace")
-        if found := re.search(r"^  API +(http\S+)/v1$", said, re.MULTILINE):
+        output = words.read_text(errors="replace")
+        if found := re.search(r"^  API +(http\S+)/v1$", output, re.MULTILINE):
             return found[1]
         if service.poll() is not None or time.monotonic() > until:
-            raise StartupFailed(f"`anamnesis up` did not come up:\n{said}")
+            raise StartupFailed(f"`anamnesis up` did not come up:\n{output}")
         time.sleep(0.05)
 
 

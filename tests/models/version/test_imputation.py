@@ -95,7 +95,7 @@ def test_gaps_are_refused_unless_they_are_asked_for(version, parts) -> None:
     X = gappy(parts[1][:10], 0.3)
     with pytest.raises(VectorError, match="not finite"):
         version.with_config(Config(kind=version.config.kind, dimension=8)).score(X)
-    with pytest.raises(VectorError, match="nothing was observed"):
+    with pytest.raises(VectorError, match="every value of row 0 is missing"):
         version.score(np.full((1, 8), NAN))
 
 

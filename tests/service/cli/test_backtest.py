@@ -81,7 +81,7 @@ def test_gaps_are_scored_and_not_learned(file: Path, tmp_path: Path):
     lines[300] = lines[300].split(",")[0] + ",,"
     gapped.write_text("\n".join(lines))
     empty = CliRunner().invoke(app, [*asked, "--impute"])
-    assert "nothing was observed" in str(empty.exception)
+    assert "every cell is blank" in str(empty.exception)
 
 
 @pytest.mark.parametrize(

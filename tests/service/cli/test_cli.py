@@ -188,7 +188,7 @@ def test_usage_errors_are_status_2(run, arguments):
         ("ANAMNESIS_REDIS_URL", "redis://h:secret/0", "ANAMNESIS_REDIS_URL: its host or port"),
         ("ANAMNESIS_REDIS_URL", "redis://[secret/0", "ANAMNESIS_REDIS_URL: its host or port"),
         ("ANAMNESIS_REDIS_URL", "redis://h/secret", "ANAMNESIS_REDIS_URL: its database"),
-        ("ANAMNESIS_REDIS_URL", "redis:///0", "ANAMNESIS_REDIS_URL: wanted is"),
+        ("ANAMNESIS_REDIS_URL", "redis:///0", "ANAMNESIS_REDIS_URL: give redis://"),
         ("ANAMNESIS_REDIS_URL_FILE", "absent", "ANAMNESIS_REDIS_URL_FILE: absent cannot be read"),
         ("ANAMNESIS_REDIS_URL_FILE", "folder", "ANAMNESIS_REDIS_URL_FILE: folder cannot be read"),
         ("ANAMNESIS_REDIS_URL_FILE", "garbage", "ANAMNESIS_REDIS_URL_FILE: garbage is not text"),

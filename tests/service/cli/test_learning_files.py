@@ -84,7 +84,7 @@ def test_two_values_that_would_be_one_detector_are_refused(run, stub, tmp_path):
     """Two values with the same detector name are refused, and so is an empty value."""
     file = tmp_path / "x.csv"
     stub.answers["GET", "/v1/detectors/plant%3Aa_b"] = (200, PUMP)
-    for second, said in (("a/b", "would be one detector"), ("x" * 65, "1 to 64 characters")):
+    for second, said in (("a/b", "same detector name"), ("x" * 65, "1 to 64 characters")):
         file.write_text(f"machine,a\na b,1\n{second},2\n")
         status, _, err = run(
             "learn", str(file), "-d", "plant", "--group-by", "machine", "--url", stub.url

@@ -100,7 +100,7 @@ def test_words_go_into_no_matrix(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "why"), [("", "is a folder"), ("in.csv", "is the file"), ("out.XLSX", "cannot be")]
+    ("name", "why"), [("", "is a folder"), ("in.csv", "is the input"), ("out.XLSX", "cannot be")]
 )
 def test_what_cannot_be_written_is_refused_before_a_row_is_scored(
     table: Path, name: str, why: str

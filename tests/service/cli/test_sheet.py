@@ -94,33 +94,33 @@ REFUSED = {
     "a blank cell": (PLAIN.replace("20.5", ""), "line 3, temp is blank"),
     "a cell that is no number": (PLAIN.replace("20.5", "hot"), 'line 3, temp is "hot": not a num'),
     "an infinite number": (PLAIN.replace("20.5", "inf"), 'line 3, temp is "inf": not a finite'),
-    "beyond float32": (PLAIN.replace("20.5", "1e39"), "line 3, temp: beyond float32"),
+    "beyond float32": (PLAIN.replace("20.5", "1e39"), "line 3, temp: the number is too large"),
     "groups of two digits": (PLAIN.replace("20.5", '"10,20.5"'), 'line 3, temp is "10,20.5"'),
     "an id with an underscore": (PLAIN.replace("20.5", "20_5"), 'temp is "20_5": not a number'),
-    "a NUL byte": (PLAIN.replace("20.5", "20.5\0"), "line 3: a NUL byte"),
+    "a NUL byte": (PLAIN.replace("20.5", "20.5\0"), "line 3 has a NUL byte"),
     "a last line of sums": (PLAIN + "Total,,4,5,\n", "line 5, when is.*delete the line"),
-    "a last line of words": (PLAIN + "3 rows\n", "line 5: 1 cells for 5 columns: correct or"),
+    "a last line of words": (PLAIN + "3 rows\n", "line 5 has 1 cells, but there are 5 columns"),
     "a row of units": (PLAIN.replace("\n", "\n,,rpm,C,\n", 1), "line 2, when is.*delete the line"),
     "a web page": ("<!DOCTYPE html>\n<p>Log in", "a web page, perhaps a login"),
     "JSON": ('[{"speed": 1}]', "is JSON: export the table"),
-    "a short line": (PLAIN.replace("20.5,", ""), "line 3: 4 cells for 5 columns"),
-    "a long line": (PLAIN.replace("20.5", "20.5,7"), "line 3: 6 cells for 5 columns"),
+    "a short line": (PLAIN.replace("20.5,", ""), "line 3 has 4 cells, but there are 5"),
+    "a long line": (PLAIN.replace("20.5", "20.5,7"), "line 3 has 6 cells, but there are 5"),
     "a name twice": (PLAIN.replace("temp", "speed"), '"speed" twice: rename one'),
     "no such time column": (PLAIN.replace("when", "at"), 'no column "when" (--time)'),
-    "a header only": (HEADER + "\n", "a header and nothing else"),
+    "a header only": (HEADER + "\n", "holds only a header"),
     "nothing": ("", "is empty"),
     "blank lines only": ("\n\n\n", "is empty"),
     "a date of another order": (
         PLAIN.replace("2026-01-01T00:01:00Z", "13.01.2026"), "line 3, when is.*--time-format"
     ),
     "a blank time": (PLAIN.replace("2026-01-01T00:01:00Z", ""), "line 3, when is.*a blank time"),
-    "a blank source": (PLAIN.replace("Z,b,", "Z,,"), "line 4, machine: a source has"),
+    "a blank source": (PLAIN.replace("Z,b,", "Z,,"), "line 4, machine: a source must have"),
     "an Excel workbook": (b"PK\x03\x04" + bytes(99), "an Excel workbook.*export the sheet as CSV"),
     "an old Excel workbook": (b"\xd0\xcf\x11\xe0" + bytes(99), "export the sheet as CSV"),
     "a damaged gzip": (gzip.compress(PLAIN.encode() * 99)[:60], "the gzip file is damaged"),
     "too many columns": (
         ",".join(f"c{i}" for i in range(100_000)) + "\n" + ",".join("1" * 100_000) + "\n",
-        "100000 columns; a detector takes at most 65536",
+        "100000 columns, but a detector takes at most 65536",
     ),
 }  # fmt: skip
 
@@ -149,8 +149,8 @@ def test_a_letter_of_cp1252_deep_in_a_file_is_read(tmp_path):
 def test_what_is_unusual_is_said(tmp_path):
     """What was detected is printed, so that a person sees a wrong guess."""
     _, sheet = opened(tmp_path, gzip.compress(b"\xef\xbb\xbf" + GERMAN.encode()))
-    assert sheet.said == ("gzip", "UTF-8 with BOM", "semicolons", "decimal commas")
-    assert opened(tmp_path, PLAIN)[1].said == ()
+    assert sheet.notes == ("gzip", "UTF-8 with BOM", "semicolons", "decimal commas")
+    assert opened(tmp_path, PLAIN)[1].notes == ()
 
 
 def test_a_date_of_another_order_is_read_as_told(tmp_path):
@@ -379,7 +379,7 @@ def test_a_file_with_the_newest_row_first_makes_no_detector(tmp_path):
     """A file with the newest row first is refused, because all rows would be late."""
     path = tmp_path / "x.csv"
     path.write_text("when,x\n" + "\n".join(f"{1.7e9 - 60 * i},{i}" for i in range(40)))
-    with Sheet(path, Options(time="when")) as sheet, pytest.raises(BadTable, match="sort it"):
+    with Sheet(path, Options(time="when")) as sheet, pytest.raises(BadTable, match="sort the file"):
         config_for(sheet, "UTC")
 
 

@@ -28,7 +28,7 @@ def test_npy_in_batches(tmp_path):
 def test_npy_of_something_else_is_refused(tmp_path, array):
     """An NPY file that is no matrix of numbers with rows is refused."""
     np.save(tmp_path / "x.npy", array)
-    with pytest.raises(BadTable, match="wanted is a matrix of numbers"):
+    with pytest.raises(BadTable, match="give a matrix of numbers"):
         list(table_files.read(tmp_path / "x.npy"))
 
 
