@@ -12,7 +12,9 @@ import itertools
 import os
 import secrets
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +38,8 @@ FLUSH_SECONDS = 1.0
 _LOOK_SECONDS = 0.1  # between two checks for unloaded champions
 UNLOADED_BYTES = 16 * 2**20  # most bytes of unloaded champions that unreported rows keep in memory
 _BEAT_SECONDS = 10.0  # between two heartbeats
+# Detectors whose reports are sent at once. The store writes to disk once for all that have arrived.
+_AT_ONCE = 16
 SAMPLED = 2000  # rows of one detector in one summary
 # Rows of those that are placed in a regime. A row costs half a pass through the network, so fewer
 # rows of wide vectors are placed.
@@ -45,7 +49,7 @@ SHADOWED = 100  # live vectors of one detector that one process keeps each secon
 Counts = NDArray[np.int64]
 _NO_ROWS = np.empty((0, 1), np.float32)
 _PENDING_ROWS = 20_000  # most rows of one detector between two flushes
-_PENDING_BYTES = 32 * 2**20  # most bytes of this process between two flushes
+_PENDING_BYTES = 32 * 2**20  # most bytes of this process between two flushes, and that wait
 
 
 @dataclass(slots=True)
@@ -59,6 +63,23 @@ class _Pending:
     collected: Collected = field(default_factory=Collected)
 
 
+class _Live(NamedTuple):
+    """What drift gets of a champion's rows, until the store has it.
+
+    `X` are the vectors for the shadow stage, of which the store keeps `most`.
+    """
+
+    summary: LiveSummary
+    X: Matrix
+    most: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of its arrays."""
+        told = self.summary
+        return len(told.scores) + len(told.p_values) + len(told.counts) + self.X.nbytes
+
+
 class Observer:
     """Collects scored rows (as a `scoring.Recorder`) and reports them to the store."""
 
@@ -70,7 +91,10 @@ class Observer:
         self._pending: dict[Champion, _Pending] = {}
         self._noted: list[dict[Champion, _Pending]] = []  # rows whose reports are being made
         self._bytes = 0
-        self._outboxes: dict[str, Outbox] = {}  # detectors whose reports wait
+        self._outboxes: dict[str, Outbox] = {}  # detectors whose reports wait for the store
+        self._live: dict[str, list[_Live]] = {}  # the same of what is for drift
+        self._live_bytes = 0
+        self._away = False  # whether the store failed to answer in this round of sending
         self._numbers = itertools.count(1)  # numbers of reports; a detector's numbers rise
         self._sending = asyncio.Lock()
         self._beat_at = 0.0
@@ -105,20 +129,35 @@ class Observer:
         pending.chunks.append((X, columns))
 
     async def run(self) -> None:
-        """Flush once a second until cancelled. Rows of unloaded champions are flushed earlier."""
-        flushed = time.monotonic()
+        """Report once a second until cancelled. Rows of unloaded champions are reported earlier.
+
+        Reports are made and sent apart: champions are let go however slow the store is.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._make_forever())
+            tasks.create_task(self._send_forever())
+
+    async def _make_forever(self) -> None:
+        made_at = time.monotonic()
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             try:
-                if time.monotonic() - flushed >= FLUSH_SECONDS:
-                    await self.flush()
-                    await self._beat()
-                    flushed = time.monotonic()
+                if time.monotonic() - made_at >= FLUSH_SECONDS:
+                    made_at = time.monotonic()
+                    await self._make_all()
                 else:
-                    await self.flush_unloaded()
+                    await self.make_unloaded()
             except Exception:  # noqa: BLE001 - an error in drift must not end scoring
                 _log.exception("live summary failed")
-                flushed = time.monotonic()
+
+    async def _send_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                await self._send()
+                await self._beat()
+            except Exception:  # noqa: BLE001 - see above
+                _log.exception("sending reports failed")
 
     async def _beat(self) -> None:
         """Report that this process is alive, and which generations it serves."""
@@ -131,11 +170,15 @@ class Observer:
 
     async def flush(self) -> None:
         """Report all noted rows."""
-        noted, self._pending, self._bytes = self._pending, {}, 0
-        await self._flush(noted)
+        await self._make_all()
+        await self._send()
 
-    async def flush_unloaded(self) -> None:
-        """Report the rows of unloaded champions if these take much memory.
+    async def _make_all(self) -> None:
+        noted, self._pending, self._bytes = self._pending, {}, 0
+        await self._make(noted)
+
+    async def make_unloaded(self) -> None:
+        """Make the reports of unloaded champions if these take much memory.
 
         Their versions stay in memory until then, because the reports need them.
         """
@@ -144,33 +187,39 @@ class Observer:
         held = self._champions
         gone = [one for one in self._pending if held.get(one.name) is not one]
         if sum(one.bytes for one in gone) > UNLOADED_BYTES:
-            await self._flush({one: self._pending.pop(one) for one in gone})
+            await self._make({one: self._pending.pop(one) for one in gone})
 
-    async def _flush(self, noted: dict[Champion, _Pending]) -> None:
+    async def _make(self, noted: dict[Champion, _Pending]) -> None:
+        """Make the reports of noted rows. Release each champion as soon as its report is made."""
         self._noted.append(noted)
         try:
-            await self._report(noted)
+            while noted:
+                champion, pending = next(iter(noted.items()))
+                try:
+                    X, summary, report = await asyncio.to_thread(self._summarise, champion, pending)
+                    self._outboxes.setdefault(champion.name, Outbox()).put(
+                        next(self._numbers), report
+                    )
+                    self._put(champion.name, summary, X)
+                except Exception:  # noqa: BLE001 - the others' summaries must not be lost too
+                    _log.exception("live summary failed", detector=champion.name)
+                    self._metrics.dropped(champion.name, pending.scored)
+                finally:
+                    del noted[champion]
         finally:
             self._noted = [one for one in self._noted if one is not noted]
-        with contextlib.suppress(StoreUnavailable):  # the reports wait
-            await self._send()
 
-    async def _report(self, noted: dict[Champion, _Pending]) -> None:
-        """Report all noted rows. Release each champion as soon as its rows are reported."""
-        while noted:
-            champion, pending = next(iter(noted.items()))
-            try:
-                X, summary, report = await asyncio.to_thread(self._summarise, champion, pending)
-                self._outboxes.setdefault(champion.name, Outbox()).put(next(self._numbers), report)
-                await self._stores.live.append(champion.name, summary)
-                await self._keep(champion, X)
-            except StoreUnavailable:
-                self._metrics.dropped(champion.name, pending.scored)
-            except Exception:  # noqa: BLE001 - the others' summaries must not be lost too
-                _log.exception("live summary failed", detector=champion.name)
-                self._metrics.dropped(champion.name, pending.scored)
-            finally:
-                del noted[champion]
+    def _put(self, name: str, summary: LiveSummary, X: Matrix) -> None:
+        """Let a summary wait for the store, with some vectors if the config has a shadow stage."""
+        detector = self._champions.detector(name)
+        asked = detector.config.retrain.shadow if detector else None
+        rows = np.linspace(0, len(X) - 1, min(len(X), SHADOWED if asked else 0)).astype(np.intp)
+        one = _Live(summary, X[rows], asked.vectors if asked else 0)
+        if self._live_bytes + one.size > _PENDING_BYTES:
+            self._metrics.dropped(name, summary.n)
+            return
+        self._live_bytes += one.size
+        self._live.setdefault(name, []).append(one)
 
     def alarmed(self, name: str) -> set[str]:
         """Return the digests of this process's alarming vectors that are not in the store yet."""
@@ -186,16 +235,55 @@ class Observer:
         return found
 
     async def _send(self) -> None:
-        """Send the reports that wait, oldest first, until the store does not answer."""
-        async with self._sending:  # one sender at a time, so that the numbers of reports rise
-            for name, outbox in list(self._outboxes.items()):
-                while outbox.waiting:
-                    number, (report, events, alarmed) = outbox.waiting[0]
-                    await self._stores.traffic.send(
-                        name, self._process, number, report, events, alarmed
-                    )
-                    outbox.waiting.popleft()
-                del self._outboxes[name]
+        """Send what waits, several detectors at once, until the store does not answer.
+
+        Of one detector the oldest is sent first, by one sender at a time, so that the numbers of
+        its reports rise. A report waits until the store has it; what is for drift is dropped.
+        """
+        async with self._sending:
+            live, self._live, self._live_bytes, self._away = self._live, {}, 0, False
+            places = asyncio.Semaphore(_AT_ONCE)
+
+            async def placed(work: Coroutine[Any, Any, None]) -> None:
+                async with places:
+                    await work
+
+            async with asyncio.TaskGroup() as tasks:
+                for name, waiting in live.items():
+                    tasks.create_task(placed(self._send_live(name, waiting)))
+                for name in self._outboxes:
+                    tasks.create_task(placed(self._send_reports(name)))
+
+    async def _send_live(self, name: str, waiting: list[_Live]) -> None:
+        for one in waiting:
+            if self._away or not await self._sent(name, one):
+                self._metrics.dropped(name, one.summary.n)
+
+    async def _sent(self, name: str, one: _Live) -> bool:
+        try:
+            await self._stores.live.append(name, one.summary)
+            if len(one.X):
+                await self._stores.live.keep(name, one.summary.uid, one.X, one.most)
+        except StoreUnavailable:
+            self._away = True
+        except Exception:  # noqa: BLE001 - the others' summaries must not be lost too
+            _log.exception("live summary not sent", detector=name)
+            return False
+        return not self._away
+
+    async def _send_reports(self, name: str) -> None:
+        outbox = self._outboxes[name]
+        try:
+            while outbox.waiting and not self._away:
+                number, (report, events, alarmed) = outbox.waiting[0]
+                await self._stores.traffic.send(
+                    name, self._process, number, report, events, alarmed
+                )
+                outbox.waiting.popleft()
+        except StoreUnavailable:
+            self._away = True  # the reports wait
+        if not outbox.waiting:
+            del self._outboxes[name]
 
     def _summarise(self, champion: Champion, pending: _Pending) -> tuple[Matrix, LiveSummary, Made]:
         X = np.concatenate([chunk for chunk, _ in pending.chunks] or [_NO_ROWS])
@@ -227,15 +315,6 @@ class Observer:
         )
         report = made(champion, pending.collected, regimes.tolist(), time.time())
         return X, summary, report
-
-    async def _keep(self, champion: Champion, X: Matrix) -> None:
-        """Store some scored vectors for the shadow stage, if the config has one."""
-        detector = self._champions.detector(champion.name)
-        asked = detector.config.retrain.shadow if detector else None
-        if asked is None or not len(X):
-            return
-        rows = np.linspace(0, len(X) - 1, min(len(X), SHADOWED)).astype(np.intp)
-        await self._stores.live.keep(champion.name, champion.uid, X[rows], asked.vectors)
 
     async def close(self) -> None:
         """Report the rows of the last second, if the store answers."""

@@ -1,8 +1,10 @@
 """What an API process reports for drift, events and history."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -22,7 +24,7 @@ from service.telemetry.metrics import Metrics
 from service.telemetry.traffic_collector import EVENTS, UNSENT, Outbox, made
 from tests.service.stored import Stored
 from tests.service.trained import champion
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.anyio
 
@@ -75,13 +77,41 @@ async def test_a_champion_that_was_unloaded_is_reported_and_let_go(observed: Obs
     large = replace(observed.serving, bytes=2 * UNLOADED_BYTES)
     observed.champions.install(large)
     observed.score(np.zeros((3, 3)), large)
-    await observed.observer.flush_unloaded()
-    assert await observed.stores.live.read("pump") == []  # the detector serves it
+    await observed.observer.make_unloaded()
+    assert large in observed.observer._pending  # the detector serves it
     observed.champions.unload("pump")
-    await observed.observer.flush_unloaded()
+    await observed.observer.make_unloaded()
+    assert large not in observed.observer._pending
+    await observed.observer.flush()
     ((_, summary),) = await observed.stores.live.read("pump")
     assert summary.n == 3
-    assert large not in observed.observer._pending
+
+
+async def test_champions_are_let_go_while_the_store_is_slow(
+    observed: Observed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A report that waits for the store holds no champion, and holds up no other report."""
+    asked, go = asyncio.Event(), asyncio.Event()
+    append = observed.stores.live.append
+
+    async def slowly(*args: Any) -> bool:
+        asked.set()
+        await go.wait()
+        return await append(*args)
+
+    monkeypatch.setattr(observed.stores.live, "append", slowly)
+    running = asyncio.create_task(observed.observer.run())
+    try:
+        observed.score(np.zeros((2, 3)))
+        await asyncio.wait_for(asked.wait(), PATIENCE)
+        observed.score(np.zeros((3, 3)))
+        await until(lambda: not observed.observer._pending and not observed.observer._noted)
+    finally:
+        go.set()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    await observed.observer.flush()
+    assert sum(tally.rows for one in await reports(observed) for tally in one.tallies) == 5
 
 
 async def test_large_requests_are_sampled(observed: Observed) -> None:
