@@ -1,4 +1,4 @@
-"""Measure how often drift detection alarms without drift, and how soon with it.
+"""Measure how often drift detection alarms without drift, and how soon it finds a drift.
 
 It uses streams of normal scores without a service, and so tests the statistical claim alone. By the
 martingale's bound, at most 1 % of streams without drift ever cross 100. "Fixed calibration" is the
@@ -31,7 +31,7 @@ class FixedMartingale(Martingale):
         self._sorted = np.sort(calibration)
 
     def update(self, scores):
-        """Bet on (n,) scores without putting them in the bag."""
+        """Bet on (n,) scores without adding them to the ranked scores."""
         above = len(self._sorted) - np.searchsorted(self._sorted, scores, "right")
         p = (above + 1.0 - self.generator.random(len(scores))) / (len(self._sorted) + 1)
         return np.array([self._step(stakes) for stakes in bets(p)])

@@ -43,7 +43,7 @@ def test_every_problem_is_a_document(kind: type[Problem]) -> None:
     ("sent", "detail"), [(False, "This needs an API key."), (True, "The key is not known.")]
 )
 def test_a_missing_key_is_told_from_an_unknown_one(sent: bool, detail: str) -> None:
-    """Both are 401 with a challenge; only for an unknown key the token is called invalid."""
+    """A missing and an unknown key are 401 with a challenge; only the second is called invalid."""
     problem = Unauthenticated(sent=sent)
     assert (problem.status, problem.detail) == (401, detail)
     assert ("invalid_token" in problem.headers["WWW-Authenticate"]) == sent

@@ -68,7 +68,7 @@ def test_scores_that_follow_a_season_are_no_drift_and_a_step_of_them_is() -> Non
 
 
 def test_a_state_that_lasts_is_compared_with_what_came_before_it() -> None:
-    """The half of an experience that a window is no part of says how far normals go."""
+    """A window is compared with the half of the experience to which it does not belong."""
     states = np.repeat(np.float32([[0], [1]]), 2 * WINDOW, axis=0)
     assert Reference.fit(states).wander.tolist() == [1.0]
     mixed = np.tile(np.float32([[0], [1]]), (2 * WINDOW, 1))
@@ -78,7 +78,7 @@ def test_a_state_that_lasts_is_compared_with_what_came_before_it() -> None:
 @pytest.mark.parametrize(
     ("wander", "features", "moved", "alarm"),
     [
-        (0.0, 38, {0: 0.112}, True),  # one feature is enough where rows do not depend on each other
+        (0.0, 38, {0: 0.112}, True),  # one feature is enough if rows are independent
         (0.0, 38, {0: 0.09}, False),
         (0.2, 38, {0: 0.112}, False),
         (0.2, 38, {0: 0.3, 1: 0.2, 2: 0.15}, False),
@@ -86,14 +86,14 @@ def test_a_state_that_lasts_is_compared_with_what_came_before_it() -> None:
         (0.2, 10, {0: 0.21}, True),
         (0.2, 10, {0: 0.19}, False),
         (0.2, 11, {0: 0.21}, False),
-        (0.2, 20, {19: 0.5}, True),  # 0.25 beyond what that feature itself wanders
+        (0.2, 20, {19: 0.5}, True),  # 0.25 beyond that feature's own range
         (0.2, 20, {19: 0.4}, False),
     ],
 )
 def test_the_input_moved_where_features_are_far_beyond_their_range(
     wander: float, features: int, moved: dict[int, float], alarm: bool
 ) -> None:
-    """By a tenth in all for every ten features; by a hundredth where no feature wanders."""
+    """The input moved if excess distances sum to 0.1 for ten features, or 0.01 if none wanders."""
     expected = np.tile(np.repeat([0.5, 0.0], [2, 14]), (features, 1))
     wanders = np.where(np.arange(features) == features - 1, wander, 0.0)
     test = FeatureTest(expected, 10**9, [str(j) for j in range(features)], wanders)

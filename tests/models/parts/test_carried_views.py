@@ -79,7 +79,7 @@ def block(i: int, n: int, rng: np.random.Generator) -> Array:
 
 
 def test_a_regime_stays_sharp_over_many_experiences_in_bounded_room() -> None:
-    """Over nine experiences of three regimes, old rows stay as near the centres as they should."""
+    """After nine experiences, old rows are nearly as close to the centres as if learned at once."""
     rng = np.random.default_rng(2)
     fresh = np.concatenate([block(i, 200, rng) for i in range(3)])
     views = Views.fit(block(0, 200, rng), 0)

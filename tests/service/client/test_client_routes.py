@@ -113,7 +113,7 @@ async def test_the_awaited_client_asks_the_same():
 
 @pytest.mark.anyio
 async def test_the_awaited_client_repeats_and_gives_up():
-    """Requests that may be repeated are, after the pause that the service asks for."""
+    """The client repeats a request that may be repeated, after the pause that the service asks."""
     seen: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:

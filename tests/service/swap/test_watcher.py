@@ -234,9 +234,9 @@ async def test_labels_move_the_threshold(watched: Watched, tmp_path: Path) -> No
     labels_of = LabelStore(watched.stored.redis)
     labels = [Label("anomaly", row) for row in far]
     labels += [Label("normal", row) for row in matrix(5)]
-    # from before the dimension was corrected: the last one counts
+    # of an earlier dimension
     labels += [Label("anomaly", row) for row in matrix(9, d=2)]
-    labels += [Label("normal", far[5])]  # corrected: what was said last counts
+    labels += [Label("normal", far[5])]  # labelled twice: the last label counts
     await labels_of.add("pump", uid, labels)
     await watched.watcher.poll()
     moved = watched.watcher.champions.serving("pump")
