@@ -1,5 +1,6 @@
 """The configuration of a detector: the options of learning (`models.Config`) and of operation."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, ClassVar, Literal
@@ -50,7 +51,8 @@ class IncidentConfig:
     close_after_seconds: Annotated[float, Field(ge=1, le=31_536_000)] = 300
 
 
-_COLUMNS = Field(max_length=65_536)
+_MOST_COLUMNS = 65_536
+_COLUMNS = Field(max_length=_MOST_COLUMNS)
 _Side = Annotated[int, Field(ge=1, le=4096)]
 
 
@@ -111,15 +113,40 @@ def parse(body: bytes | str | Mapping[str, Any]) -> DetectorConfig:
 
     Raises Unprocessable for an invalid config. The error names the field and the allowed values.
     """
+    _check_crowd(body)
     try:
         # Validate JSON: even with strict validation, a JSON list is allowed for a tuple.
         text = orjson.dumps(body) if isinstance(body, Mapping) else body
         return _adapter.validate_json(text or b"{}")
     except ValidationError as error:
+        if error.error_count() > _MOST_ERRORS:
+            raise Unprocessable(f"More than {_MOST_ERRORS} values are invalid.") from None
         raise Unprocessable(_reason(error)) from None
     except ValueError:
         # orjson raises for values that JSON cannot hold, such as half of a surrogate pair.
         raise Unprocessable("The config is not JSON.") from None
+
+
+_FEW = 64 * 1024  # bytes, or characters, of a config that needs no such check
+_MOST_ERRORS = 10_000  # beyond that it takes long to name them
+_OBJECT, _FIELD = re.compile(r'\{\s*["}]'), re.compile(r'"\s*:')
+
+
+def _check_crowd(body: bytes | str | Mapping[str, Any]) -> None:
+    """Raise Unprocessable for more objects, fields or values than any config has.
+
+    Validation notes every error, which would take seconds for a million of them.
+    """
+    if isinstance(body, Mapping) or len(body) <= _FEW:
+        return
+    text = body if isinstance(body, str) else body.decode(errors="replace")
+    crowded = text.count(",") > 4 * _MOST_COLUMNS
+    if not crowded:
+        objects = len(_OBJECT.findall(text))
+        named = len(_FIELD.findall(text))
+        crowded = objects > _MOST_COLUMNS + 1000 or named > 1000 + 4 * objects
+    if crowded:
+        raise Unprocessable("The config has more fields or values than any config can have.")
 
 
 MERGED = frozenset({"retrain", "replay", "model"})  # a change may name single fields of these

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 _PR_SET_PDEATHSIG = 1
+_PRIVATE = 0o077  # no other user may read what a child writes
 
 # Imported before any fork: between fork and exec a child must not take the lock for imports.
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -56,6 +57,7 @@ class Spawn:
             "start_new_session": self.new_session,
             "process_group": None if self.new_session else 0,
             "preexec_fn": _prepare(self.death_signal, self.nice),
+            "umask": _PRIVATE,
         }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.problems import BadVectors
+from service.scoring.pieces import PIECE, check_rows
 from service.scoring.text_encoding import foreign_encoding
 
 try:
@@ -25,13 +26,19 @@ Matrix = npt.NDArray[np.float32]
 
 QUICK = simdjson is not None
 
-# Decoding holds the interpreter lock. Larger JSON is read in pieces of this size, for two reasons:
-# other threads wait at most 2 ms for a piece, and only one piece at a time needs working memory.
-PIECE = 256 * 1024
+MAX_DIMENSION = 65_536  # the same limit as in the detector config
+
+# The most commas of a piece in which no row has more than MAX_DIMENSION numbers. The last row may
+# begin at the end of a piece, where every second byte can be a comma.
+_MOST_COMMAS = PIECE // 2 + MAX_DIMENSION
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
     vectors: list[list[float]]
+
+
+class _RawBody(msgspec.Struct, forbid_unknown_fields=True):
+    vectors: msgspec.Raw
 
 
 class _GappyBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -39,14 +46,17 @@ class _GappyBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _body = msgspec.json.Decoder(_Body)
+_raw_body = msgspec.json.Decoder(_RawBody)
 _gappy_body = msgspec.json.Decoder(_GappyBody)
 _rows = msgspec.json.Decoder(list[list[float]])
 _gappy_rows = msgspec.json.Decoder(list[list[float | None]])
 _local = threading.local()  # one parser a thread: a parser reuses its memory and is not thread-safe
 
+_FORM = 'The body is not of the form {"vectors": [[...], ...]}.'
 _OPENING = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"vectors"[ \t\r\n]*:[ \t\r\n]*\[')
 _ROW_END = re.compile(rb"\][ \t\r\n]*,[ \t\r\n]*(?=\[)")
 _ALIEN = re.compile(rb"[^0-9eE+\-., \t\r\n\[\]]")
+_NO_NUMBER = re.compile(rb"[^0-9eE+\-., \t\r\n\[\]nul]")  # null is a missing number
 _BYTE = re.compile(r"\(byte (\d+)\)")
 _PATH = re.compile(r"at `\$(?:\.vectors)?(?:\[(\d+)\])?(?:\[(\d+)\])?")
 _GOT = re.compile(r"got `(\w+)`")
@@ -61,10 +71,12 @@ def read(body: bytes, dimension: int | None, *, gaps: bool = False) -> Matrix:
     blocks: list[Matrix] = []
     width, base = dimension, 0
     for text, whole in _pieces(body):
+        _check_length(text, base)
         block = quick(text, width, whole=whole)
         if block is None:
             block = _slow(text, whole, base, width, gaps)
         base += len(block)
+        check_rows(base)
         width = width or block.shape[1]
         blocks.append(block)
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
@@ -114,15 +126,48 @@ def _flat(text: bytes, whole: bool) -> tuple[npt.NDArray[np.float64], list[int]]
 
 def _pieces(body: bytes) -> Iterator[tuple[bytes, bool]]:
     """Yield a small body whole (True); cut a large one into lists of rows, and an object last."""
-    opening = _OPENING.match(body) if len(body) > PIECE else None
-    if opening is None:
+    if len(body) <= PIECE:
         yield body, True
         return
+    opening = _OPENING.match(body)
+    if opening is None:
+        body = _plain(body)
+        opening = _OPENING.match(body)
+    if opening is None:
+        raise BadVectors(_FORM)
     start = opening.end()
     while cut := _ROW_END.search(body, start + PIECE):
         yield b"[" + body[start : cut.start() + 1] + b"]", False
         start = cut.end()
     yield b'{"vectors":[' + body[start:], True
+
+
+def _plain(body: bytes) -> bytes:
+    """Return a large body with its field written plainly; JSON may write a letter as an escape."""
+    try:
+        return b'{"vectors":%b}' % bytes(_raw_body.decode(body).vectors)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _locate(error, body, 0) from None
+
+
+def _check_length(text: bytes, base: int) -> None:
+    """Raise BadVectors if the last row of a long piece has more than MAX_DIMENSION numbers."""
+    if text.count(b",") <= _MOST_COMMAS:
+        return
+    opening = _OPENING.match(text)
+    commas = 0
+    for start in range(opening.end() if opening else 0, len(text), PIECE):
+        block = text[start : start + PIECE]
+        other = _NO_NUMBER.search(block)
+        commas += block.count(b",", 0, other.start() if other else len(block))
+        if commas > _MOST_COMMAS:
+            raise BadVectors(
+                f"A vector has at most {MAX_DIMENSION} numbers.",
+                row=base + max(text.count(b"[", 0, start) - 2, 0),
+                column=MAX_DIMENSION,
+            )
+        if other:
+            return
 
 
 def _slow(text: bytes, whole: bool, base: int, width: int | None, gaps: bool) -> Matrix:
@@ -206,7 +251,7 @@ def _mistyped(text: str, base: int) -> BadVectors:
     """Return the problem for valid JSON that is not a matrix of numbers."""
     path, got = _PATH.search(text), _GOT.search(text)
     if path is None or path[1] is None:
-        return BadVectors('The body is not of the form {"vectors": [[...], ...]}.')
+        return BadVectors(_FORM)
     row = int(path[1]) + base
     if path[2] is None:
         return BadVectors("A vector is a list of numbers.", row=row)

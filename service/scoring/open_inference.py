@@ -36,6 +36,7 @@ _NUMBERS = {
 }  # fmt: skip
 
 _TENSORS = 16  # at most; to decode a million tensors would block the process for too long
+_QUOTES = 4096  # at most: numbers have none, and names, parameters and outputs need some dozens
 _ONE = f"Send exactly one input tensor, `{INPUT}`."
 _NESTED = re.compile(rb"\s*\[\s*\[")
 _FLAT_BYTES = 2**22  # decoding holds the interpreter lock for up to 10 ms a MiB
@@ -45,7 +46,7 @@ Parameters = dict[str, bool | int | float | str]
 
 class _Input(msgspec.Struct):
     name: str
-    shape: list[int]
+    shape: tuple[int, int]
     datatype: str
     parameters: Parameters = {}
     data: msgspec.Raw = msgspec.Raw()
@@ -84,6 +85,8 @@ def parse(body: bytes, header_length: str | None, champion: Champion) -> Inferen
     document, binary = _split(body, header_length)
     if document.count(b'"datatype"') > _TENSORS:
         raise BadRequest(_ONE)
+    if document.count(b'"') > _QUOTES:
+        raise BadRequest("The body has too many names for an inference request.")
     try:
         request = _request.decode(document)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -165,7 +168,7 @@ def _matrix(tensor: _Input, binary: bytes | None, champion: Champion) -> Matrix:
     dtype = _NUMBERS.get(tensor.datatype)
     if dtype is None:
         raise BadRequest(f"The datatype of `{INPUT}` is one of {', '.join(_NUMBERS)}.")
-    if len(tensor.shape) != 2 or not all(0 <= size < 2**31 for size in tensor.shape):
+    if not all(0 <= size < 2**31 for size in tensor.shape):
         raise BadRequest(f"The shape of `{INPUT}` is [rows, features].")
     n, d = tensor.shape
     gaps = champion.version.config.missing == "impute"

@@ -16,9 +16,13 @@ from service.domain.columns import Columns, column
 from service.domain.row_labels import NO_LABELS, RowLabels, row_labels
 from service.domain.words import SEEN
 from service.problems import BadVectors
+from service.scoring import pieces
 
 Matrix = npt.NDArray[np.float32]
 
+_LOCATED = 2**20  # bytes of a longer element are not searched for the place of an error
+
+_decoder = json.JSONDecoder()
 _TYPES: dict[str, Any] = {"number": float, "flag": bool | float, "category": str | int | bool}
 
 
@@ -63,12 +67,18 @@ class Records:
         self._list = msgspec.json.Decoder(list[record])  # type: ignore[valid-type]
         self._lines: msgspec.json.Decoder[Any] = msgspec.json.Decoder(line)
 
-    def read(self, text: bytes | msgspec.Raw) -> Matrix:
-        """Return the rows (n, d) of a JSON list of records. Raises BadVectors."""
-        try:
-            return self._matrix(self._list.decode(text))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            self.locate(_loaded(bytes(text)))
+    def read(self, text: bytes) -> Matrix:
+        """Return the rows (n, d) of a JSON list of records. Raises BadVectors or TooLarge."""
+        found: list[Matrix] = []
+        rows = 0
+        for piece in pieces.lists(text):
+            try:
+                found.append(self._matrix(self._list.decode(piece), rows))
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                self.locate(_loaded(piece), rows)
+            rows += len(found[-1])
+            pieces.check_rows(rows)
+        return np.concatenate(found)
 
     def packed(self, body: bytes) -> bytes | None:
         """Return the rows of a valid body as little-endian float32, one after the other.
@@ -90,19 +100,28 @@ class Records:
 
     def read_lines(self, body: bytes) -> tuple[Matrix, RowLabels]:
         """Return the rows (n, d) of a body with one record a line, and the labels of the rows."""
-        try:
-            lines = self._lines.decode_lines(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            self._locate_line(body)
-        if not lines:
+        found: list[Matrix] = []
+        labels: dict[str, list[Any]] = {"timestamp": [], "source": [], "id": []}
+        rows = 0
+        for piece in pieces.lines(body):
+            try:
+                lines = self._lines.decode_lines(piece)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                self._locate_line(piece, rows)
+            found.append(self._matrix([line.record for line in lines], rows))
+            for name, values in labels.items():
+                values += [getattr(line, name) for line in lines]
+            rows += len(lines)
+            pieces.check_rows(rows)
+        if not rows:
             raise BadVectors("There are no vectors.")
-        X = self._matrix([line.record for line in lines])
-        return X, _labels(lines)
+        return np.concatenate(found), _labels(rows, labels)
 
-    def _matrix(self, records: Sequence[msgspec.Struct]) -> Matrix:
+    def _matrix(self, records: Sequence[msgspec.Struct], base: int) -> Matrix:
+        """Return the records as rows (n, d); the first one is row `base` of the request."""
         rows = [msgspec.structs.astuple(record) for record in records]
         if self._words:
-            rows = [self._coded(row, number) for number, row in enumerate(rows)]
+            rows = [self._coded(row, number) for number, row in enumerate(rows, base)]
         with np.errstate(over="ignore"):
             # None becomes NaN. A number out of range becomes infinite, and is found later.
             return (
@@ -164,8 +183,7 @@ class Records:
         elif not abs(value) <= 1.8e308 or not math.isfinite(value):
             raise BadVectors(f"{name} is not a finite number.", row=row, column=place)
 
-    def _locate_line(self, body: bytes) -> NoReturn:
-        row = 0
+    def _locate_line(self, body: bytes, row: int) -> NoReturn:
         for line in body.split(b"\n"):
             if not line.strip():
                 continue
@@ -208,22 +226,24 @@ def blank(columns: Columns, row: int, place: int) -> BadVectors:
     )
 
 
-def _labels(lines: Sequence[Any]) -> RowLabels:
+def _labels(rows: int, labels: dict[str, list[Any]]) -> RowLabels:
     given: dict[str, list[Any] | None] = {}
-    for name in ("timestamp", "source", "id"):
-        values = [getattr(line, name) for line in lines]
+    for name, values in labels.items():
         absent = [value is None for value in values]
         if any(absent) and not all(absent):
             raise BadVectors(f"`{name}` is given on some lines only.", row=absent.index(True))
         given[name] = None if all(absent) else values
     if not any(given.values()):
         return NO_LABELS
-    return row_labels(len(lines), given["timestamp"], given["source"], given["id"])
+    return row_labels(rows, given["timestamp"], given["source"], given["id"])
 
 
 def _loaded(text: bytes, row: int | None = None) -> Any:
     """Return the JSON that Python's reader decodes, which takes NaN and Infinity too."""
+    if len(text) > pieces.PIECE + _LOCATED:
+        raise BadVectors("The record is malformed.", row=row)
     try:
-        return json.loads(text)
+        # What follows the value is no matter: the list of records may be part of a longer text.
+        return _decoder.raw_decode(text.decode().lstrip())[0]
     except (ValueError, RecursionError):
         raise BadVectors("The JSON is malformed.", row=row) from None

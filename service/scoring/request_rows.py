@@ -1,6 +1,5 @@
 """Reads the rows of a request with their labels, and derives the features for the model."""
 
-import json
 import re
 from typing import Annotated, Any, NamedTuple
 
@@ -17,9 +16,11 @@ from service.domain.row_labels import NO_LABELS, RowLabels, row_labels
 from service.domain.row_rules import NO_RULES, RowRules
 from service.problems import BadVectors, Unprocessable
 from service.scoring import json_vectors as json_matrix
+from service.scoring import pieces
 from service.scoring import vectors as payload
+from service.scoring.arrow_tables import read_arrow
 from service.scoring.records import Matrix, Records, records_of
-from service.scoring.tables import ByName, read_arrow, read_csv
+from service.scoring.tables import ByName, read_csv
 from service.scoring.text_encoding import foreign_encoding
 from service.scoring.vectors import ARROW, CSV, JSON, NDJSON
 
@@ -28,7 +29,11 @@ NORMAL_FIELDS = (*FIELDS, "vouch")  # the fields of a normal batch
 MOST_CONTEXT_ROWS = 1000
 _MORE = tuple(b'"%b"' % name.encode() for name in FIELDS[1:])
 _EMPTY = msgspec.Raw()
-_AT = re.compile(r"at `\$\.(\w+)(?:\[(\d+)\])?")
+_AT = re.compile(r"at `\$\.(\w+)")
+_ENTRY = re.compile(r"at `\$\[(\d+)\]")
+_BEGINS = {
+    name: re.compile(rb'"%b"\s*:\s*(?=\[)' % name.encode()) for name in ("vectors", "records")
+}
 
 
 class RequestRows(NamedTuple):
@@ -46,9 +51,9 @@ class RequestRows(NamedTuple):
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
     vectors: msgspec.Raw = _EMPTY
     records: msgspec.Raw = _EMPTY
-    timestamps: list[str | float] | None = None
-    sources: list[str] | None = None
-    ids: list[str] | None = None
+    timestamps: msgspec.Raw = _EMPTY
+    sources: msgspec.Raw = _EMPTY
+    ids: msgspec.Raw = _EMPTY
     context_rows: Annotated[int, msgspec.Meta(ge=0, le=MOST_CONTEXT_ROWS)] = 0
 
 
@@ -58,6 +63,8 @@ class _NormalBody(_Body, forbid_unknown_fields=True):
 
 _body = msgspec.json.Decoder(_Body)
 _normal_body = msgspec.json.Decoder(_NormalBody)
+_times = msgspec.json.Decoder(list[str | float])
+_texts = msgspec.json.Decoder(list[str])
 
 
 def has_more(body: bytes) -> bool:
@@ -229,25 +236,44 @@ def _read_json(
     else:
         check_by_position(config)
         X = json_matrix.read(b'{"vectors":%b}' % by_position, dimension, gaps=gaps)
-    labels = row_labels(len(X), found.timestamps, found.sources, found.ids)
+    labels = row_labels(
+        len(X),
+        _entries("timestamps", found.timestamps),
+        _entries("sources", found.sources),
+        _entries("ids", found.ids),
+    )
     vouched = isinstance(found, _NormalBody) and found.vouch
     return RequestRows(X, labels, found.context_rows, vouched)
+
+
+def _entries(name: str, raw: msgspec.Raw) -> list[Any] | None:
+    """Return the entries of a field with one for each row, None if it is not given."""
+    text = bytes(raw)
+    if text in (b"", b"null"):
+        return None
+    what = "RFC 3339, or seconds since 1970" if name == "timestamps" else "a string"
+    decoder: msgspec.json.Decoder[Any] = _times if name == "timestamps" else _texts
+    found: list[Any] = []
+    for piece in pieces.lists(text):
+        try:
+            found += decoder.decode(piece)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            at = _ENTRY.search(str(error))
+            row = None if at is None else len(found) + int(at[1])
+            raise BadVectors(f"`{name}`: each is {what}.", row=row) from None
+        pieces.check_rows(len(found))
+    return found
 
 
 def _check_once(body: bytes) -> None:
     """Raise BadVectors if a field is given twice: readers would differ in which one they take."""
     if all(body.count(b'"%b"' % name.encode()) <= 1 for name in NORMAL_FIELDS):
         return
-    pairs: list[tuple[str, Any]] = []
-
-    def note(latest: list[tuple[str, Any]]) -> None:
-        pairs[:] = latest  # json calls this last for the outermost object
-
-    json.loads(body, object_pairs_hook=note)
-    names = [name for name, _ in pairs]
-    for name in NORMAL_FIELDS:
-        if names.count(name) > 1:
+    found: set[str] = set()
+    for name in pieces.names(body):
+        if name in found:
             raise BadVectors(f"`{name}` is given more than once.")
+        found.add(name)
 
 
 def _problem(
@@ -269,15 +295,7 @@ def _problem(
             return BadVectors('The body is not of the form {"vectors": [[...], ...]}.')
         if at[1] == "context_rows":
             return BadVectors(f"`context_rows` is a whole number from 0 to {MOST_CONTEXT_ROWS}.")
-        if at[1] == "vouch":
-            return BadVectors("`vouch` is true or false.")
-        what = {
-            "timestamps": "RFC 3339, or seconds since 1970",
-            "sources": "a string",
-            "ids": "a string",
-        }[at[1]]
-        row = None if at[2] is None else int(at[2])
-        return BadVectors(f"`{at[1]}`: each is {what}.", row=row)
+        return BadVectors("`vouch` is true or false.")
     return _malformed(body, dimension, reader, gaps=gaps)
 
 
@@ -288,12 +306,11 @@ def _malformed(
     if (words := foreign_encoding(body)) is not None:
         return BadVectors(words)
     try:
-        found = json.loads(body)
-        if reader is not None and "records" in found:
-            reader.locate(found["records"])
-        json_matrix.read(json.dumps({"vectors": found["vectors"]}).encode(), dimension, gaps=gaps)
+        if reader is not None and (begin := _BEGINS["records"].search(body)):
+            reader.read(body[begin.end() :])
+        if begin := _BEGINS["vectors"].search(body):
+            json_matrix.read(b'{"vectors":' + body[begin.end() :], dimension, gaps=gaps)
     except BadVectors as problem:
-        return problem
-    except (ValueError, LookupError, TypeError, RecursionError):
-        pass
+        if problem.row is not None:
+            return problem
     return BadVectors("The JSON is malformed.")

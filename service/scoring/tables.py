@@ -1,24 +1,24 @@
-"""Reads rows by name from CSV with a header, and from an Arrow IPC stream."""
+"""Reads rows by name from CSV with a header."""
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from models.categories import LONGEST_WORD
-from models.columns import as_word
 from service.domain.cells import BadCell, is_number, typed
 from service.domain.columns import Columns, column
 from service.domain.row_labels import RowLabels, row_labels
-from service.domain.words import SEEN
-from service.problems import BadVectors, UnsupportedMedia
+from service.problems import BadVectors
+from service.scoring.pieces import check_rows
 from service.scoring.records import Matrix, blank
 
+MOST_COLUMNS = 2 * 65_536  # of a table: twice as many as a detector can have
 _LONGEST_CELL = 2**17  # characters
+_TOO_WIDE = f"A table has at most {MOST_COLUMNS} columns."
+_BLOCK_CELLS = 20_000  # of the rows that are read together; more would hold the lock for long
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,135 +34,146 @@ class ByName:
     drop: tuple[str, ...] = ()
     extra: bool = False
 
+    @property
+    def aside(self) -> tuple[str, ...]:
+        """The names of the columns that hold time, source and id."""
+        return tuple(name for name in (self.time, self.source, self.id) if name is not None)
+
+    def check(self, header: Sequence[str], columns: Columns) -> None:
+        """Raise BadVectors if the names in `header` do not fit these names and the `columns`."""
+        if len(header) > MOST_COLUMNS:
+            raise BadVectors(_TOO_WIDE)
+        for name in (*self.aside, *self.drop):
+            if name not in header:
+                raise BadVectors(f"The query names {column(name)}; there is no such column.")
+        for name in self.aside:
+            if header.count(name) > 1:
+                raise BadVectors(f"Column {column(name)} is given twice.")
+        apart = {*self.aside, *self.drop}
+        columns.order([name for name in header if name not in apart], extra=self.extra)
+
+
+class Blocks:
+    """Puts together the rows of a table that is read in blocks of rows."""
+
+    def __init__(self, columns: Columns, *, gaps: bool) -> None:
+        self._columns = columns
+        self._gaps = gaps
+        self._found: list[Matrix] = []
+        self._rows = 0
+
+    def add(self, rows: int, values: Callable[[str, str], npt.NDArray[np.float64]]) -> None:
+        """Add a block of `rows` rows; `values(name, type)` returns the values of a column in it.
+
+        A blank cell is NaN. Raises BadVectors or TooLarge.
+        """
+        check_rows(self._rows + rows)
+        names, types = self._columns.names, self._columns.types
+        block = np.empty((rows, len(names)), np.float32)
+        for place, (name, kind) in enumerate(zip(names, types, strict=True)):
+            try:
+                one = values(name, kind)
+            except BadCell as error:
+                row = self._rows + error.row
+                raise BadVectors(f"{column(name)}: {error}.", row=row, column=place) from None
+            if not self._gaps and (missing := np.isnan(one)).any():
+                raise blank(self._columns, self._rows + int(missing.argmax()), place)
+            with np.errstate(over="ignore"):
+                # A number out of range becomes infinite; the later check refuses it.
+                block[:, place] = one
+        self._found.append(block)
+        self._rows += rows
+
+    def whole(self) -> Matrix:
+        """Return the rows (n, d) of all blocks. Raises BadVectors if there are none."""
+        if not self._rows:
+            raise BadVectors("There are no vectors.")
+        return np.concatenate(self._found)
+
+
+class _Lines:
+    """The lines of CSV. `cells` is an upper bound on the cells since it was set to 0."""
+
+    def __init__(self, body: bytes) -> None:
+        self._text = io.TextIOWrapper(io.BytesIO(body), encoding="utf-8-sig", newline="")
+        self.cells = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._text:
+            self.cells += line.count(",")
+            if self.cells > MOST_COLUMNS:
+                raise BadVectors(_TOO_WIDE)
+            yield line
+
 
 def read_csv(body: bytes, columns: Columns, by: ByName, *, gaps: bool) -> tuple[Matrix, RowLabels]:
     """Return the rows (n, d) of CSV with a header, and their labels. Raises BadVectors."""
+    blocks = Blocks(columns, gaps=gaps)
+    labels: dict[str, list[str]] = {}
     try:
-        text = body.decode("utf-8-sig")
+        for table in _tables(body, columns, by):
+
+            def values(name: str, kind: str, table: Table = table) -> npt.NDArray[np.float64]:
+                return typed(table[name], kind)
+
+            blocks.add(len(next(iter(table.values()))), values)
+            for name in by.aside:
+                labels.setdefault(name, []).extend(table[name])
     except UnicodeDecodeError:
         raise BadVectors("The CSV is not UTF-8.") from None
+    X = blocks.whole()
+    times = None if by.time is None else list(map(_time_cell, labels[by.time]))
+    sources = None if by.source is None else labels[by.source]
+    ids = None if by.id is None else labels[by.id]
+    return X, row_labels(len(X), times, sources, ids)
+
+
+Table = dict[str, tuple[str, ...]]
+
+
+def _tables(body: bytes, columns: Columns, by: ByName) -> Iterator[Table]:
+    """Yield CSV in blocks of rows: each block has the cells of every column by its name."""
     csv.field_size_limit(_LONGEST_CELL)
-    reader = csv.reader(io.StringIO(text, newline=""))
+    lines = _Lines(body)
+    reader = csv.reader(lines)
+    header: list[str] | None = None
     rows: list[list[str]] = []
+    base = 0
     try:
-        header = [name.strip() for name in next(reader, [])]
         for cells in reader:
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                raise BadVectors(
-                    f"The line has {len(cells)} cells; the header has {len(header)}.",
-                    row=len(rows),
-                    column=min(len(cells), len(header)),
-                )
-            rows.append(cells)
+            lines.cells = 0
+            if header is None:
+                header = _header(cells, columns, by)
+            elif cells:
+                if len(cells) != len(header):
+                    raise _uneven(cells, header, base + len(rows))
+                rows.append(cells)
+                if len(rows) * len(header) >= _BLOCK_CELLS:
+                    yield dict(zip(header, zip(*rows, strict=True), strict=True))
+                    base, rows = base + len(rows), []
     except csv.Error:
-        raise BadVectors("The CSV is malformed.", row=len(rows)) from None
+        raise BadVectors("The CSV is malformed.", row=base + len(rows)) from None
+    if header is None:
+        header = _header([], columns, by)
+    if rows:
+        yield dict(zip(header, zip(*rows, strict=True), strict=True))
+
+
+def _header(cells: Sequence[str], columns: Columns, by: ByName) -> list[str]:
+    """Return the names of the columns. Raises BadVectors if they do not fit."""
+    header = [name.strip() for name in cells]
     if not header or all(is_number(name) for name in header):
         raise BadVectors("The CSV has no header: its first line names the columns.")
-    if not rows:
-        raise BadVectors("There are no vectors.")
-    table = dict(zip(header, zip(*rows, strict=True), strict=False))
+    by.check(header, columns)
+    return header
 
-    def values(name: str, kind: str) -> npt.NDArray[np.float64]:
-        return typed(table[name], kind)
 
-    X = _matrix(header, columns, by, values, gaps=gaps)
-    labels = row_labels(
-        len(X),
-        None if by.time is None else list(map(_time_cell, table[by.time])),
-        None if by.source is None else table[by.source],
-        None if by.id is None else table[by.id],
+def _uneven(cells: Sequence[str], header: Sequence[str], row: int) -> BadVectors:
+    return BadVectors(
+        f"The line has {len(cells)} cells; the header has {len(header)}.",
+        row=row,
+        column=min(len(cells), len(header)),
     )
-    return X, labels
-
-
-def read_arrow(
-    body: bytes, columns: Columns, by: ByName, *, gaps: bool
-) -> tuple[Matrix, RowLabels]:
-    """Return the rows (n, d) of an Arrow IPC stream, and their labels. Raises BadVectors."""
-    try:
-        import pyarrow as pa  # optional, and slow to import
-        from pyarrow import ipc
-    except ImportError:
-        raise UnsupportedMedia(
-            "This service cannot read Arrow: pyarrow is not installed."
-        ) from None
-    try:
-        table = ipc.open_stream(body).read_all()
-    except (pa.ArrowException, OSError, ValueError):
-        raise BadVectors("Not an Arrow IPC stream.") from None
-    header = list(table.column_names)
-    if not len(table):
-        raise BadVectors("There are no vectors.")
-
-    def values(name: str, kind: str) -> npt.NDArray[np.float64]:
-        found = table.column(name)
-        if kind == "category":
-            return _words(found.to_pylist())
-        kinds = pa.types
-        right = [kinds.is_integer, kinds.is_floating, kinds.is_decimal]
-        right += [kinds.is_boolean] * (kind == "flag")
-        if not any(is_right(found.type) for is_right in right):
-            raise BadCell(0, "not a column of numbers")
-        whole = found.cast(pa.float64(), safe=False)
-        return np.asarray(whole.to_numpy(zero_copy_only=False), np.float64)
-
-    X = _matrix(header, columns, by, values, gaps=gaps)
-
-    def labels(name: str | None) -> list[Any] | None:
-        if name is None:
-            return None
-        found = table.column(name)
-        if pa.types.is_timestamp(found.type):
-            whole = found.cast(pa.timestamp("us", tz=found.type.tz), safe=False).cast(pa.int64())
-            return [None if one is None else one / 1e6 for one in whole.to_pylist()]
-        return list(found.to_pylist())
-
-    return X, row_labels(len(X), labels(by.time), labels(by.source), labels(by.id))
-
-
-def _matrix(
-    header: Sequence[str],
-    columns: Columns,
-    by: ByName,
-    values: Callable[[str, str], npt.NDArray[np.float64]],
-    *,
-    gaps: bool,
-) -> Matrix:
-    """Return the detector's columns of a table, (n, d). A blank cell is NaN. Raises BadVectors."""
-    aside = {name for name in (by.time, by.source, by.id) if name is not None}
-    for name in (*aside, *by.drop):
-        if name not in header:
-            raise BadVectors(f"The query names {column(name)}; there is no such column.")
-    left = [name for name in header if name not in aside and name not in by.drop]
-    columns.order(left, extra=by.extra)
-    found = []
-    for place, (name, kind) in enumerate(zip(columns.names, columns.types, strict=True)):
-        try:
-            one = values(name, kind)
-        except BadCell as error:
-            raise BadVectors(f"{column(name)}: {error}.", row=error.row, column=place) from None
-        if not gaps and (missing := np.isnan(one)).any():
-            raise blank(columns, int(missing.argmax()), place)
-        found.append(one)
-    with np.errstate(over="ignore"):
-        # A number out of range becomes infinite; the later check refuses it with row and column.
-        return np.column_stack(found).astype(np.float32)
-
-
-def _words(values: Sequence[object]) -> npt.NDArray[np.float64]:
-    """Return the codes of the words of a column, NaN for a missing word. Raises BadCell."""
-    known: dict[str | None, float] = {None: np.nan}
-    codes = np.empty(len(values))
-    for row, value in enumerate(values):
-        word = as_word(value)
-        if word not in known:
-            if word is None or not 1 <= len(word) <= LONGEST_WORD:
-                raise BadCell(row, f"not a word of 1 to {LONGEST_WORD} characters")
-            known[word] = SEEN.code(word)
-        codes[row] = known[word]
-    return codes
 
 
 def _time_cell(cell: str) -> str | float:

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-from service.problems import BadVectors, TooLarge, UnsupportedMedia
+from service.problems import BadVectors, UnsupportedMedia
 from service.scoring import json_vectors
+from service.scoring.pieces import check_rows
 
 Matrix = npt.NDArray[np.float32]
 
@@ -27,8 +28,7 @@ CSV = "text/csv"
 ARROW = "application/vnd.apache.arrow.stream"
 BUILT = (JSON, OCTETS, NPY, NDJSON, CSV, ARROW)
 
-MAX_DIMENSION = 65_536  # the same limit as in the detector config
-MAX_ROWS = 2**20  # in one request; the JSON answer to so many rows has about 60 MB
+MAX_DIMENSION = json_vectors.MAX_DIMENSION
 
 _FEW = 4096  # bytes of JSON up to which a list of Python floats is fast enough
 
@@ -103,8 +103,7 @@ def check(X: Matrix, dimension: int | None, *, gaps: bool = False) -> Matrix:
         raise BadVectors("There are no vectors.")
     if d == 0:
         raise BadVectors("The vector is empty.", row=0, column=0)
-    if n > MAX_ROWS:
-        raise TooLarge(f"At most {MAX_ROWS} vectors in one request.")
+    check_rows(n)
     if dimension is not None and d != dimension:
         # The error names the first column that is missing, or the first column that is too many.
         text = f"The vector has {d} numbers; the detector takes {dimension}."

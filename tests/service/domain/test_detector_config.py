@@ -1,5 +1,6 @@
 """A detector's configuration, from JSON and back."""
 
+import orjson
 import pytest
 
 from models import Config
@@ -88,6 +89,27 @@ def test_refusals(body: bytes, words: str) -> None:
         parse(body)
     assert words in caught.value.detail
     assert "secret" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"ignore":[' + b"{}," * 300_000 + b"{}]}", "more fields or values"),
+        (b"{" + b'"a":1,' * 20_000 + b'"a":1}', "more fields or values"),
+        (b'{"features":[' + b"1," * 60_000 + b"1]}", "More than 10000 values"),
+    ],
+    ids=["values", "fields", "errors"],
+)
+def test_a_crowded_config_is_refused_at_once(body: bytes, words: str) -> None:
+    """Its values are counted, not validated and named one by one."""
+    with pytest.raises(Unprocessable, match=words):
+        parse(body)
+
+
+def test_the_widest_config_is_taken() -> None:
+    """65,536 columns, with names that look like JSON."""
+    columns = [{"name": f"{{a:{i},b}}", "type": "number"} for i in range(65_536)]
+    assert len(parse(orjson.dumps({"columns": columns})).columns or ()) == 65_536
 
 
 def test_a_config_without_a_score_keeps_that_of_the_detector() -> None:

@@ -46,6 +46,18 @@ def test_pauses_grow_and_a_steady_life_forgets_them():
     assert restarts.ended() == 0.1
 
 
+def test_what_a_child_writes_is_its_user_s_alone(tmp_path):
+    """Files of children are readable by nobody else, whatever the shell's umask allows."""
+    before = os.umask(0o022)
+    try:
+        child = _child("import sys; open(sys.argv[1], 'w').close()", str(tmp_path / "file"))
+        child.start()
+        child.running.wait(120)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o077 == 0
+
+
 def test_ended_child_is_started_again():
     """A killed child is started again with another process id."""
     child = _child(_IDLE)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from service.problems import BadVectors, Problem, TooLarge, UnsupportedMedia
 from service.scoring import json_vectors
 from service.scoring import vectors as payload
+from service.scoring.pieces import MAX_ROWS
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
@@ -96,7 +97,7 @@ def test_large_bodies_of_two_widths() -> None:
 def test_bounds() -> None:
     """Too many rows are 413, too wide ones 422."""
     with pytest.raises(TooLarge):
-        payload.matrix(payload.OCTETS, bytes(4 * (payload.MAX_ROWS + 1)), 1)
+        payload.matrix(payload.OCTETS, bytes(4 * (MAX_ROWS + 1)), 1)
     with pytest.raises(BadVectors):
         parse(json.dumps({"vectors": [[0] * (payload.MAX_DIMENSION + 1)]}).encode())
 

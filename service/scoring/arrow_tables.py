@@ -1,0 +1,187 @@
+"""Reads rows by name from an Arrow IPC stream."""
+
+import struct
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.categories import LONGEST_WORD
+from models.columns import as_word
+from service.domain.cells import BadCell
+from service.domain.columns import Columns, column
+from service.domain.row_labels import LONGEST, RowLabels, row_labels
+from service.domain.words import SEEN
+from service.problems import BadVectors, TooLarge, UnsupportedMedia
+from service.scoring.arrow_messages import declared
+from service.scoring.pieces import check_rows
+from service.scoring.records import Matrix
+from service.scoring.tables import Blocks, ByName
+
+MOST_BYTES = 2**27  # of a stream after decompression, and of its rows as float32
+_SLICE = 10_000  # values that become Python objects in one call, which holds the interpreter lock
+_BYTES_OF_A_CHARACTER = 4  # at most, in UTF-8
+
+
+def read_arrow(
+    body: bytes, columns: Columns, by: ByName, *, gaps: bool
+) -> tuple[Matrix, RowLabels]:
+    """Return the rows (n, d) of an Arrow IPC stream, and their labels.
+
+    Raises BadVectors, or TooLarge for a stream that declares more than the bounds allow.
+    """
+    blocks = Blocks(columns, gaps=gaps)
+    labels: dict[str, list[Any]] = {name: [] for name in by.aside}
+    rows = 0
+    for batch in _batches(body, columns, by):
+
+        def values(name: str, kind: str, batch: Any = batch) -> npt.NDArray[np.float64]:
+            return _values(batch.column(name), kind)
+
+        blocks.add(len(batch), values)
+        for name in labels:
+            try:
+                labels[name] += _labels(batch.column(name))
+            except BadCell as error:
+                row = rows + error.row
+                raise BadVectors(f"{column(name)}: {error}.", row=row) from None
+        rows += len(batch)
+    X = blocks.whole()
+    given = [None if name is None else labels[name] for name in (by.time, by.source, by.id)]
+    return X, row_labels(len(X), *given)
+
+
+def _batches(body: bytes, columns: Columns, by: ByName) -> Iterator[Any]:
+    """Yield the batches of a stream, with the columns that the detector and `by` name."""
+    try:
+        import pyarrow as pa  # optional, and slow to import
+        from pyarrow import ipc
+    except ImportError:
+        raise UnsupportedMedia(
+            "This service cannot read Arrow: pyarrow is not installed."
+        ) from None
+    try:
+        _check_sizes(ipc.MessageReader.open_stream(pa.py_buffer(body)), len(columns.names))
+        schema = ipc.open_stream(body).schema
+        by.check(schema.names, columns)
+        taken = {schema.get_field_index(name) for name in (*columns.names, *by.aside)}
+        options = ipc.IpcReadOptions(included_fields=sorted(taken))
+        for batch in ipc.open_stream(body, options=options):
+            batch.validate(full=True)
+            yield batch
+    except (pa.ArrowException, OSError, ValueError, struct.error):
+        raise BadVectors("Not an Arrow IPC stream.") from None
+
+
+def _check_sizes(messages: Any, width: int) -> None:
+    """Raise TooLarge if the messages declare more rows or bytes than the bounds allow."""
+    rows = size = words = 0
+    while True:
+        try:
+            message = messages.read_next_message()
+        except StopIteration:
+            return
+        found = declared(memoryview(message.metadata), memoryview(message.body or b""))
+        check_rows(found.rows)
+        if found.dictionary:
+            words += found.size
+        else:
+            rows += max(found.rows, 0)
+            check_rows(rows)
+        # With each batch its dictionaries are checked anew.
+        size += found.size + (0 if found.dictionary else words)
+        if max(size, 4 * rows * width) > MOST_BYTES:
+            raise TooLarge(
+                f"An Arrow stream has at most {MOST_BYTES} bytes when it is decompressed. "
+                "Send it in parts.",
+                limit=MOST_BYTES,
+            )
+
+
+def _values(found: Any, kind: str) -> npt.NDArray[np.float64]:
+    """Return the values of a column of type `kind`, NaN for a missing one. Raises BadCell."""
+    import pyarrow as pa
+
+    if kind == "category":
+        return _words(_objects(found, LONGEST_WORD))
+    kinds = pa.types
+    right = [kinds.is_integer, kinds.is_floating, kinds.is_decimal]
+    right += [kinds.is_boolean] * (kind == "flag")
+    if not any(is_right(found.type) for is_right in right):
+        raise BadCell(0, "not a column of numbers")
+    whole = found.cast(pa.float64(), safe=False)
+    return np.asarray(whole.to_numpy(zero_copy_only=False), np.float64)
+
+
+def _labels(found: Any) -> Iterable[Any]:
+    """Return times as seconds since 1970, and other labels as they are. Raises BadCell."""
+    import pyarrow as pa
+
+    if not pa.types.is_timestamp(found.type):
+        return _objects(found, LONGEST)
+    whole = found.cast(pa.timestamp("us", tz=found.type.tz), safe=False).cast(pa.int64())
+    return (None if one is None else one / 1e6 for one in _objects(whole, LONGEST))
+
+
+def _objects(found: Any, longest: int) -> Iterator[Any]:
+    """Yield the values of an Arrow array as objects of Python.
+
+    Raises BadCell for a text of more than `longest` characters, before it becomes an object: in
+    some types one long text can stand for all rows.
+    """
+    import pyarrow as pa
+
+    kinds = pa.types
+    if kinds.is_dictionary(found.type):
+        return _looked_up(found, longest)
+    sizes = _text_sizes(found)
+    if sizes is not None and len(long := np.flatnonzero(sizes > _BYTES_OF_A_CHARACTER * longest)):
+        raise BadCell(int(long[0]), f"a text of more than {longest} characters")
+    plain = (kinds.is_integer, kinds.is_floating, kinds.is_boolean, kinds.is_null)
+    if sizes is None and not any(is_plain(found.type) for is_plain in plain):
+        raise BadCell(0, "not a column of texts or numbers")
+    starts = range(0, len(found), _SLICE)
+    return chain.from_iterable(found.slice(start, _SLICE).to_pylist() for start in starts)
+
+
+def _looked_up(found: Any, longest: int) -> Iterator[Any]:
+    """Yield the values of a dictionary array. Each word that is used becomes one object."""
+    known: dict[int | None, Any] = {None: None}
+    for row, place in enumerate(_objects(found.indices, longest)):
+        if place not in known:
+            try:
+                (known[place],) = _objects(found.dictionary.slice(place, 1), longest)
+            except BadCell as error:
+                raise BadCell(row, str(error)) from None
+        yield known[place]
+
+
+def _text_sizes(found: Any) -> npt.NDArray[np.int64] | None:
+    """Return the bytes of each text, (n,); None for an array of another type."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    if pa.types.is_string_view(found.type):
+        views = np.frombuffer(found.buffers()[1], "<i4")[::4]  # each begins with its size
+        sizes = views[found.offset : found.offset + len(found)].astype(np.int64)
+        sizes[np.asarray(found.is_null())] = 0
+        return sizes
+    if pa.types.is_string(found.type) or pa.types.is_large_string(found.type):
+        return np.asarray(compute.binary_length(found).fill_null(0), np.int64)
+    return None
+
+
+def _words(values: Iterable[object]) -> npt.NDArray[np.float64]:
+    """Return the codes of the words of a column, NaN for a missing word. Raises BadCell."""
+    known: dict[str | None, float] = {None: np.nan}
+    codes: list[float] = []
+    for row, value in enumerate(values):
+        word = as_word(value)
+        if word not in known:
+            if word is None or not 1 <= len(word) <= LONGEST_WORD:
+                raise BadCell(row, f"not a word of 1 to {LONGEST_WORD} characters")
+            known[word] = SEEN.code(word)
+        codes.append(known[word])
+    return np.array(codes)
