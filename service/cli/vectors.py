@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from service.cli.targets import Targets
     from service.cli.text_table import Options
     from service.client import Client
-    from service.client.answers import DetectorStatus
+    from service.client.answers import DetectorStatus, Note
     from service.client.configs import DetectorConfig
 
 _EXPLAINED = 1000  # rows in one request; the service explains at most 2,000
@@ -170,14 +170,13 @@ def learn(
         with SentBefore(url, detector, since, forget=again) as before:
             counted = _send(sheet, targets, before, uuid4().hex if again else "")
         names = [one.name for one in targets.all]
-        buffered = {name: client.detector(name)["buffered"] for name in names}
+        reached = {name: client.detector(name) for name in names}
+        buffered = {name: status["buffered"] for name, status in reached.items()}
         # If all rows were sent and learned before, nothing is left to retrain on. That is no error.
         wanted = [name for name in names if buffered[name]] if now else []
         outcomes = retrain_all(client, wanted, wait)
-        notes = {name: client.detector(name)["notes"] for name in outcomes}
-    for name, some in notes.items():
-        for note in some:
-            console.complain(f"{name}: {note['sentence']}")
+        notes = {name: client.detector(name).get("notes", []) for name in outcomes}
+    _tell_what_happened(reached, notes)
     if as_json:
         single = group_by is None
         summary = {
@@ -193,6 +192,18 @@ def learn(
         typer.echo(f"retraining{whose}: {outcome['outcome']}, version {outcome['version']}")
     if now and not outcomes:
         typer.echo("retraining: nothing is buffered")
+
+
+def _tell_what_happened(
+    reached: "Mapping[str, DetectorStatus]", notes: "Mapping[str, Sequence[Note]]"
+) -> None:
+    """Write which rows wait for a person, and the notes of the versions that learned the file."""
+    for name, status in reached.items():
+        if waiting := status.get("waiting"):
+            console.complain(f"{name}: {waiting}; `anamnesis quarantine list {name}` shows them")
+    for name, some in notes.items():
+        for note in some:
+            console.complain(f"{name}: {note['sentence']}")
 
 
 def _send(sheet: "Sheet", targets: "Targets", before: "SentBefore", salt: str) -> Counter[str]:

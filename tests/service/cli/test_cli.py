@@ -245,6 +245,15 @@ def test_what_was_learned_before_is_not_counted_as_accepted(run, stub, file):
     assert json.loads(out) == expected
 
 
+def test_learn_says_what_waits_for_a_person(run, stub, file):
+    """Rows that are held back are named, with the command that shows them."""
+    held = {**STATUS, "waiting": "2 rows wait for a person"}
+    stub.answers["GET", "/v1/detectors/pump"] = (200, held)
+    stub.answers["POST", "/v1/detectors/pump/normal"] = (202, {**ACCEPTED, "quarantined": 2})
+    _, _, err = run("learn", file, "-d", "pump", "--url", stub.url)
+    assert "pump: 2 rows wait for a person; `anamnesis quarantine list pump` shows them" in err
+
+
 def test_learning_now_what_was_learned_before_is_no_error(run, stub, file):
     """If nothing is buffered, --now asks for no retraining and reports no error."""
     stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
