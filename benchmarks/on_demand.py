@@ -11,9 +11,11 @@ import asyncio
 import random
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ COLD = 5  # one request in so many is for a cold detector
 HEIGHTS = 10  # how often memory is read
 
 
-def measure(fill, artifact, stored, hot, cold, requests):
+def measure(fill, artifact, stored, hot, requests, clients):
     """Return a row of latencies (ms) for these numbers of detectors, and rows of memory (MiB).
 
     `fill(url, names, artifact)` gives each of `names` a champion.
@@ -44,24 +46,25 @@ def measure(fill, artifact, stored, hot, cold, requests):
                 **servers.ONE_THREAD,
             }
             with servers.api(env, None) as server:
-                return _asked(server, names[:hot], names[hot : hot + cold], stored, requests)
+                with Askers(server, clients) as ask:
+                    row, heights = _asked(server, ask, names, hot, requests)
+                return {"stored": stored, **row}, heights
 
 
-def _asked(server, hot, cold, stored, requests):
-    ask, rng, since = Asker(server), random.Random(0), time.monotonic()
-    row = {"stored": stored, "hot": len(hot), "start MiB": memory(server)}
-    first = [ask(name) for name in (*cold, *hot)]
+def _asked(server, ask, names, many, requests):
+    hot, cold = names[:many], names[many : 2 * many]
+    rng, since = random.Random(0), time.monotonic()
+    row = {"hot": many, "start MiB": memory(server)}
+    first = ask((*cold, *hot))
     row["full MiB"] = memory(server)
     warm, again, heights = [], [], [_height(server, since, 0)]
-    for i in range(requests):
-        if i % COLD == 0:
-            again.append(ask(cold[(i // COLD) % len(cold)]))
-        else:
-            warm.append(ask(rng.choice(hot)))
-        if (i + 1) % (requests // HEIGHTS) == 0:
-            heights.append(_height(server, since, i + 1))
-            # An interrupted run then still shows what it has measured.
-            print(heights[-1], file=sys.stderr)
+    for part in np.array_split(range(requests), HEIGHTS):
+        wanted = [rng.choice(hot) if i % COLD else cold[i // COLD % many] for i in part]
+        for i, took in zip(part, ask(wanted), strict=True):
+            (warm if i % COLD else again).append(took)
+        heights.append(_height(server, since, int(part[-1]) + 1))
+        # An interrupted run then still shows what it has measured.
+        print(heights[-1], file=sys.stderr)
     counted = counters(server)
     return row | {
         "end MiB": heights[-1]["MiB"],
@@ -109,6 +112,35 @@ class Asker:
             self._connection = servers.Connection(self._server)
             return False
         return True
+
+
+class Askers:
+    """Scores one vector with each of many detectors, over several connections at once."""
+
+    def __init__(self, server, clients):
+        self._own, self._all, self._server = threading.local(), [], server
+        self._pool = ThreadPoolExecutor(clients)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *raised):
+        self._pool.shutdown()
+
+    def __call__(self, names):
+        """Return how long each answer took, ms."""
+        return list(self._pool.map(self._ask, names))
+
+    @property
+    def refused(self):
+        """How many requests were refused and repeated."""
+        return sum(one.refused for one in self._all)
+
+    def _ask(self, name):
+        if not hasattr(self._own, "asker"):
+            self._own.asker = Asker(self._server)
+            self._all.append(self._own.asker)
+        return self._own.asker(name)
 
 
 def quantile(values, percent):

@@ -95,7 +95,7 @@ def loaded(server, name):
     return status["champion"] == 1
 
 
-def demanded(requests, *, quick):
+def demanded(requests, clients, *, quick):
     """Return two rows, for many small champions and a few of the default score, and two curves.
 
     The curves are the resident memory of the two processes over time.
@@ -112,7 +112,7 @@ def demanded(requests, *, quick):
     small = train(None, X, Config(kind="mahalanobis")).to_bytes()
     plans = (("mahalanobis", small, STORED, HOT), ("auto", auto, STORED // 25, HOT // 10))
     for name, data, stored, hot in plans:
-        asked = stored // less, hot // less, hot // less, requests // less
+        asked = stored // less, hot // less, requests // less, clients
         row, over_time = on_demand.measure(filled, data, *asked)
         rows.append({"what": name, "artifact kB": round(len(data) / 1000)} | row)
         heights += [{"what": name} | height for height in over_time]
@@ -139,11 +139,12 @@ def main():
     arguments.add_argument("--quick", action="store_true", help="1 and 100 detectors and versions")
     arguments.add_argument("--only", choices=("memory", "demand", "scrape"), help="one table")
     arguments.add_argument("--requests", type=int, default=ASKED, help="of each plan on demand")
+    arguments.add_argument("--clients", type=int, default=1, help="that ask on demand at once")
     given = arguments.parse_args()
     servers.begin()
     artifact = servers.champion().to_bytes()
     if given.only == "demand":
-        rows, heights = demanded(given.requests, quick=given.quick)
+        rows, heights = demanded(given.requests, given.clients, quick=given.quick)
         report.report("On demand", rows, given.output, {"Memory over time": heights})
         return
     counted, rounds = (100, 2) if given.quick else (1000, 5)
@@ -160,7 +161,7 @@ def main():
     if not given.only:
         further["Scrapes"] = scrapes.measure(fill, artifact, counted, given.seconds, rounds)
         further["On demand"], further["Memory over time"] = demanded(
-            given.requests, quick=given.quick
+            given.requests, given.clients, quick=given.quick
         )
     report.report("Scale", rows, given.output, further, bytes=len(artifact))
     if given.output is not None:
