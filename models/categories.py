@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 OPEN = 0.0  # no word has this code: it marks a free slot and the open slot
-LONGEST_WORD = 128  # in characters
+LONGEST_WORD = 128  # characters
 MOST_SLOTS = 256  # slots of one column; the rarest values beyond them share the open slot
 _FREE = 4  # a column gets one free slot for every four values of its first training
 _MOST_FREE = 16

@@ -10,7 +10,7 @@ from models.categories import LONGEST_WORD, codes
 from models.errors import ConfigError, VectorError
 
 TYPES = ("number", "flag", "category")
-LONGEST_NAME = 128  # in characters
+LONGEST_NAME = 128  # characters
 MOST_VALUES = 4096  # the longest list of a category's known words
 _SHOWN = 3  # the most names in one message
 _SHOWN_CHARACTERS = 64
@@ -38,9 +38,9 @@ class Column:
             return
         object.__setattr__(self, "values", tuple(self.values))
         if self.type != "category" or len(self.values) > MOST_VALUES:
-            raise ConfigError(f"columns.values: only for a category, at most {MOST_VALUES}")
+            raise ConfigError(f"columns.values: only a category has values, at most {MOST_VALUES}")
         if not all(isinstance(one, str) and 1 <= len(one) <= LONGEST_WORD for one in self.values):
-            raise ConfigError(f"columns.values: words of 1 to {LONGEST_WORD} characters")
+            raise ConfigError(f"columns.values: a word must have 1 to {LONGEST_WORD} characters")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the column as JSON-able values; without `values` if none is known."""
@@ -52,7 +52,8 @@ def check_name(field: str, name: str) -> None:
     """Raise ConfigError unless `name` can name a column."""
     if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable() or name != name.strip():
         raise ConfigError(
-            f"{field}: a name has 1 to {LONGEST_NAME} printable characters, no space at its ends"
+            f"{field}: a name must have 1 to {LONGEST_NAME} printable characters, and no space at "
+            "either end"
         )
 
 

@@ -35,6 +35,6 @@ def check_steps(config: Config, rows: int) -> None:
     if steps > MOST_STEPS:
         raise ConfigError(
             f"model.epochs: {epochs:g} epochs of {rows} vectors (the most that one training takes) "
-            f"in batches of {batch_size} come to {steps:.2g} steps; at most {MOST_STEPS} are "
-            "built: ask for fewer epochs, larger batches or smaller experiences"
+            f"in batches of {batch_size} need {steps:.2g} steps, but a training may have "
+            f"{MOST_STEPS}: set fewer epochs, larger batches or smaller experiences"
         )

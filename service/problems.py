@@ -143,7 +143,7 @@ class NoVersion(Conflict):
 
 
 class Gone(Problem):
-    """It existed, but its artifact or data was deleted."""
+    """The artifact of the version was deleted or is damaged."""
 
     status, slug, title = 410, "gone", "Gone"
 

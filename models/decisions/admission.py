@@ -34,7 +34,7 @@ POOL = 256  # neighbours are searched among this many rows of a batch, and as ma
 SMALL_BATCH = 20  # a smaller batch is judged together with the rows that came before it
 # a batch has nothing new if its mean p-value is at least this, minus a margin for chance
 WELL_KNOWN = 0.45
-KEPT_OF_KNOWN = 4  # one row in this many is kept of such a batch
+KEPT_OF_KNOWN = 4  # of such a batch, one row in four is kept
 
 
 class Admission(NamedTuple):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_SIGNIFICANT_BITS = 10  # one part in 1024: finer than any drift, and it bounds the size of the bag
+_SIGNIFICANT_BITS = 10  # a precision of 1/1024 is fine enough, and bounds the size of the bag
 _SWITCH = 0.01  # chance per score that a bet gives way to another
 _CHUNK = 512  # how many scores are ranked at once, by a (512, 512) comparison
 

@@ -25,8 +25,8 @@ def state_of(
     """Return the state that follows from the findings.
 
     - `none`: nothing to do.
-    - `known_regime`: the input moved, but to a place that the model finds normal; or known regimes
-      come in another mix than learned, which moves the scores too. There is nothing to learn.
+    - `known_regime`: the input moved, but the model finds it normal; or the mix of known regimes
+      changed, which moves the scores too. There is nothing to learn.
     - `new_regime`: the scores moved for good, and no mix of known regimes explains it; or many
       anomalies come while the input moved. Send normal batches of the new regime, or find the
       fault.

@@ -23,7 +23,7 @@ from models.parts.statistics import binomial_at_most
 CAPACITY = 20_000  # the most scores kept: the 1 % quantile then has a standard error of 0.07 points
 FLOOR = 1e-300  # the least p-value: its logarithm is finite
 LARGEST = float(np.finfo(np.float32).max)
-FEWEST_FOR_TAIL = 100  # with fewer scores the largest tenth has fewer than ten to fit a tail to
+FEWEST_FOR_TAIL = 100  # with fewer scores, the largest tenth has too few to fit a tail: under ten
 
 
 Support = Literal["exact", "extrapolated", "insufficient"]

@@ -34,9 +34,10 @@ SETTLED, LEVELS = 30, 64
 RISE = 1.5  # a row this many times severer than all of these opens another incident
 # an incident becomes a standing state after this many alarming rows and seconds
 STANDS = (60, 3600.0)
-STEADY = 1.1  # times the earlier half's largest severity: a state's later half is not severer
+# the later half of a standing state is at most this many times as severe as its earlier half
+STEADY = 1.1
 AT_LEVEL = 32  # latest rows of a state, whose median is its level
-LIFT = 1.3  # times that level: a row that is not severer belongs to the state
+LIFT = 1.3  # a row belongs to the state if it is at most this many times as severe as the level
 LARGEST = 1e6  # no row reaches this severity
 
 

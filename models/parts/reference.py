@@ -18,11 +18,11 @@ class Reference:
     """A histogram of each feature in the client's units, and how far normals wandered from it.
 
     `edges` (d, B - 1) float32 ascend; bin b holds edges[b - 1] <= x < edges[b]. `expected` (d, B)
-    float64 is the share of normals in each bin; rows sum to 1. `wander` (d,) float64 is the largest
-    distance between the distribution function of `WINDOW` consecutive normals and that of all, or
-    that of the half of an experience which they are no part of: a feature may have seasons, and
-    states that last for days. `score_wander` (1,) is the largest distance of the p-values of the
-    scores of such a window from the uniform distribution function.
+    float64 is the share of normals in each bin; rows sum to 1. A window is `WINDOW` consecutive
+    normals. A feature may have seasons, and states that last for days. So `wander` (d,) float64 is
+    the largest distance of a window's distribution function from that of all normals, or from that
+    of the other half of its experience. `score_wander` (1,) is the largest distance of the p-values
+    of a window's scores from the uniform distribution function.
     """
 
     edges: Array
@@ -73,7 +73,8 @@ class Reference:
         """Return the reference updated with normals X (n, d), in order, of weight 1 - share_old."""
         expected = share_old * self.expected + (1.0 - share_old) * self.count(X) / len(X)
         wander = np.maximum(self.wander, self._farthest(X, np.cumsum(expected, axis=1)))
-        # Live rows are no part of what they are compared with, and come later than it.
+        # Live rows are compared with other rows than themselves. So each half is compared with the
+        # other half.
         early, late = np.split(X, [len(X) // 2])
         if len(early) >= WINDOW:
             for own, other in ((early, late), (late, early)):

@@ -39,7 +39,7 @@ PARTS = ("elbo", "drawn_in", "normal", "far_drawn_in", "far_normal", "one_by_one
 OF_MANY = 6  # the index of the part that exists for many features only
 MOST = 5_000  # the most calibration scores kept of each part
 BESIDE_ALONE = 5  # the index of the part that is not in the maximum
-WEIGHT = 0.5  # in the maximum, this many nats are subtracted from the network's surprise
+WEIGHT = 0.5  # nats that are subtracted from the network's surprise in the maximum
 # The weight of each part's surprise that is added to the maximum. The views clip values beyond
 # their reach, but the network's score keeps growing with the distance.
 BESIDE = np.array([0.01, 0.0, 0.0, 0.15, 0.15, 0.15])

@@ -149,7 +149,7 @@ def _relative(plain: _Calibrated, trained: Trained) -> Version:
         was, now = (one.nearest_regime(generated) for one in (previous, version))
         tables = _tables(previous, version.config.score)
         if tables is None and previous.config.score == version.config.score:
-            # one table for all regimes
+            # all regimes have one table
             tables, was = {0: previous.calibration.scores}, np.zeros_like(was)
         old = by_regime.moved(tables, was, now, plain.before, plain.after)
     known = [one.number for one in version.lineage.regimes]

@@ -67,7 +67,7 @@ def _plain(value: Any, depth: int = 0) -> None:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise ArtifactError("artifact: its description has half a character") from None
+            raise ArtifactError("artifact: its description has half of a surrogate pair") from None
     elif isinstance(value, int) and abs(value) > WHOLE:
         raise ArtifactError("artifact: its description has a whole number beyond 2**53")
     elif isinstance(value, Mapping):

@@ -158,7 +158,7 @@ def check_tensors(about: Description, tensors: Mapping[str, NDArray[Any]]) -> No
     if missing := sorted(specs.keys() - tensors.keys()):
         raise ArtifactError(f"artifact: {missing[0]} is missing")
     if tensors.keys() - specs.keys():
-        raise ArtifactError("artifact: it has tensors that such a version has not")
+        raise ArtifactError("artifact: it has tensors that do not belong to such a version")
     for name, spec in specs.items():
         if why := spec.misses(tensors[name]):
             raise ArtifactError(f"artifact: {name} {why}")

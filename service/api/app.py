@@ -155,7 +155,7 @@ def create_app(
         app.include_router(routes.router)
     install_handlers(app)
     for _ in guard.guarded_routes(app):
-        pass  # a process refuses to start if a route declares no scope
+        pass  # this raises if a route declares no scope, and the process does not start
     described = app.openapi
     app.openapi = lambda: guard.document(app, openapi.completed(described()))  # type: ignore[method-assign]
     app.add_middleware(BodyLimit, most=settings.max_body_bytes, budget=budget)

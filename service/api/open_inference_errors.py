@@ -26,7 +26,7 @@ class ProtocolErrors:
         async def sending(message: Message) -> None:
             nonlocal start
             if message["type"] == "http.response.start" and _is_problem(message):
-                start = message  # held until the body, whose new length it must name
+                start = message  # sent with the body, because it names the length of the new body
                 return
             if start is not None:
                 body = _protocol_error(message["body"])

@@ -141,7 +141,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         *map(escape, map(printable, columns)), box=None, pad_edge=False, header_style="bold"
     )
     for row in rows:
-        # `Text` keeps rich from reading markup, by which a request's text could set colours, links.
+        # `Text` is not parsed as markup: a text from a request must not set colours or links.
         table.add_row(*(Text("-" if cell is None else printable(str(cell))) for cell in row))
     Console(soft_wrap=True).print(table)
 

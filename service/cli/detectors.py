@@ -93,7 +93,7 @@ def audit(
         typer.Argument(help="The detector; without it, the API keys.", metavar="[DETECTOR]"),
     ] = None,
     templates: Annotated[
-        bool, typer.Option("--templates", help="Without a detector: of the templates.")
+        bool, typer.Option("--templates", help="Show the audit trail of the templates.")
     ] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Check every entry's hash against the one before it.")

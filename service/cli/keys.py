@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_WHO = "command line"  # who changed the keys, in the audit trail: this command needs no key
+_WHO = "command line"  # the sender in the audit trail, since this command needs no API key
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")]
 DataDir = Annotated[

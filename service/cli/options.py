@@ -7,7 +7,7 @@ import typer
 Url = Annotated[
     str,
     typer.Option(
-        help="The service; without it that of ANAMNESIS_URL, or of this machine.",
+        help="URL of the service (default: ANAMNESIS_URL, or a service on this machine).",
         show_default=False,
     ),
 ]
@@ -18,7 +18,7 @@ Name = Annotated[str, typer.Argument(help="The detector.", metavar="DETECTOR")]
 
 Key = Annotated[
     str | None,
-    typer.Option("--key", help="API key; better ANAMNESIS_KEY or a file, which others cannot see."),
+    typer.Option("--key", help="API key. Others may see it: prefer ANAMNESIS_KEY or a key file."),
 ]
 
-DEFAULT_URL = ""  # None: the settings name it
+DEFAULT_URL = ""  # an empty URL means the one in the settings

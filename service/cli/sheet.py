@@ -83,7 +83,7 @@ class Sheet:
         self._size = file.stat().st_size if file.is_file() else None
         self._counted: Counted | None = None
         self._read: float | None = None  # the share of a file whose rows are counted
-        self.types: dict[str, Any] = {}  # of a Parquet file's columns, as pyarrow has them
+        self.types: dict[str, Any] = {}  # pyarrow's types of a Parquet file's columns
         self.file = str(file)
         self._files = contextlib.ExitStack()
         self.guessed: Guess | None = None

@@ -261,9 +261,9 @@ class _Reader:
 
 _NEAR = 100  # lines into a file: the first row of a table
 _LATER = (
-    ", though those before are: correct it, delete the line, or say how all are written, as "
-    "--time-format '%d.%m.%Y %H:%M'"
+    ", but the cells before are: correct it, delete the line, or give the format of all times, "
+    "such as --time-format '%d.%m.%Y %H:%M'"
 )
 _FIRST = (
-    " (ISO 8601, or seconds since 1970): say how it is written, as --time-format '%d.%m.%Y %H:%M'"
+    " (ISO 8601, or seconds since 1970): give its format, such as --time-format '%d.%m.%Y %H:%M'"
 )

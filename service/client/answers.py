@@ -180,7 +180,7 @@ class Decided(TypedDict):
 
 
 class DetectorStatus(TypedDict):
-    """The status of a detector: its config, its champion, its buffer, its learning and ."""
+    """The status of a detector: config, champion, buffer, learning and incidents."""
 
     name: str
     created_at: str
@@ -637,7 +637,7 @@ class Quarantine(TypedDict):
 
 
 class QuarantineEntry(TypedDict):
-    """An entry that waits for the decision of a person: an experience, or rows of a normal ."""
+    """An entry that waits for a person: an experience, or rows of a normal batch."""
 
     id: str
     kind: Literal["experience", "rows"]
@@ -848,7 +848,7 @@ class ThresholdRecord(TypedDict):
 
 
 class Timings(TypedDict):
-    """How many seconds the oldest vector was buffered, and how long training and retraining ."""
+    """Seconds: how long the oldest vector waited, the training took, and the retraining took."""
 
     buffered: float
     training: float

@@ -12,8 +12,8 @@ from service.client.client import Client
 from service.client.configs import DetectorConfig
 from service.client.encoding import Sent
 
-_SOURCES = 100_000  # at most; then the tail of the source that was silent for longest is dropped
-_MOST_ROWS = 1000  # of context in one request, at most
+_SOURCES = 100_000  # above this the tail of the source that was silent for longest is dropped
+_MOST_ROWS = 1000  # the most context rows of one request
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _COLUMNS = ("scores", "p_values", "severities", "is_anomaly", "states", "attributions")
 

@@ -15,7 +15,7 @@ T = TypeVar("T")
 TRIES = 6
 _RETRY_STATUSES = frozenset({429, 503})
 _LONGEST_PAUSE_SECONDS = 10.0
-_FOREIGN = "the answer is not one of this service's"
+_FOREIGN = "the server at this address is not this service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def pause(error: Exception) -> float | bool:
 def unreachable(url: str, error: httpx.RequestError) -> Unreachable:
     """Return the error for a connection that failed in every try."""
     if not isinstance(error, httpx.TransportError):
-        return Unreachable(f"what answers at {url} is no service: {error}")
+        return Unreachable(f"the server at {url} is not this service: {error}")
     if isinstance(error, httpx.ConnectError):
         return Unreachable(f"no service at {url}: {error}")
     return Unreachable(f"the connection to {url} broke: {error!r}")

@@ -62,7 +62,7 @@ class ContextStatus(Struct, frozen=True):
 
 
 class DetectorStatus(Struct, frozen=True):
-    """The status of a detector: its config, its champion, its buffer, its learning and incidents.
+    """The status of a detector: config, champion, buffer, learning and incidents.
 
     `champion`, `generation` and `threshold` are those of the process that answers.
     """

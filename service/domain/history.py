@@ -71,7 +71,7 @@ class Bucket:
         return min(low + (high - low) * min(max(within, 0.0), 1.0), self.severity_max)
 
 
-Buckets = dict[int, Bucket]  # by their start, in units of the chunk's step
+Buckets = dict[int, Bucket]  # buckets by start, in units of the chunk's step
 Place = TypeVar("Place", bound=Hashable)
 _LETTER = {MINUTE: "m", HOUR: "h"}
 

@@ -8,7 +8,7 @@ Decision = Literal["release", "discard"]
 
 
 class QuarantineEntry(Struct, frozen=True):
-    """An entry that waits for the decision of a person: an experience, or rows of a normal batch.
+    """An entry that waits for a person: an experience, or rows of a normal batch.
 
     `version` was trained on the experience, or is the champion that judged the rows anomalous.
     `decision` is not null while a decision is being carried out. Only rows have a `batch_id` and a

@@ -65,7 +65,7 @@ class GateRecord(Struct, frozen=True):
 
 
 class Timings(Struct, frozen=True):
-    """How many seconds the oldest vector was buffered, and how long training and retraining took.
+    """Seconds: how long the oldest vector waited, the training took, and the retraining took.
 
     `total` is the time of the whole retraining, including the training.
     """

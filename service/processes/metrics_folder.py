@@ -45,7 +45,7 @@ class MetricsFolder:
         if self.path is not None:
             with contextlib.suppress(
                 OSError
-            ):  # they would be out of date until its successor starts
+            ):  # the gauges would be outdated until the next process starts
                 metric_files.remove(self.path, place=place, life=metric_files.LIVE)
 
     def close(self) -> None:

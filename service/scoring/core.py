@@ -114,7 +114,7 @@ def judge(champion: Champion, X: Matrix) -> Judgement:
 
 
 def ruled(parsed: Parsed, columns: Judgement) -> tuple[Parsed, Judgement]:
-    """Return both; an anomaly that the rules ignore is marked as ignored, and is no anomaly."""
+    """Return judgement and states after the rules: an ignored anomaly is marked as `ignored`."""
     champion, (X, labels, states) = parsed.champion, parsed.rows
     if states is None or not champion.rules.ignore or not len(X):
         return parsed, columns
@@ -162,7 +162,7 @@ class Scoring:
         for batch in gather(self.champions, requests):
             try:
                 judged.append(batch.answer(answered))
-            except Exception:  # noqa: BLE001 - whoever breaks the model is found when alone
+            except Exception:  # noqa: BLE001 - each request is then judged alone
                 _log.exception("judging together failed", detector=batch.champion.name)
         replies = [
             answered[i] if i in answered else self._alone(request, judged)

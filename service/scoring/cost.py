@@ -13,15 +13,16 @@ from service.domain.inline_bounds import MOST_JSON, MOST_OCTETS, InlineBounds
 from service.scoring import json_vectors
 from service.scoring.vectors import JSON, OCTETS
 
-BUDGET_SECONDS = 0.004  # of the event loop, for one request or one turn of small ones
+# The event loop spends at most this time on one request, or on all small requests of a turn.
+BUDGET_SECONDS = 0.004
 
 _MOST_JSON = MOST_JSON if json_vectors.QUICK else 64 * 1024
 _MOST_ROWS = 2048  # each row costs a rank and four numbers in the answer
-_JSON_BYTES = 12  # of a typical number; the shortest number has two
+_JSON_BYTES = 12  # bytes of a typical number and its comma; the shortest has two
 _TRIED = (1, 8, 64)  # row counts that are measured, until one exceeds the budget
 _TRIES = 5  # the fastest try counts: another process may have delayed the others
 _ALIKE = 1.1  # if two tries differ by less than this factor, no more are made
-_HOPELESS = 10  # times the budget; a call as slow as that is tried only twice
+_HOPELESS = 10  # a call that takes this many times the budget is tried only twice
 
 
 def inline_bounds(dimension: int, rows: int = _MOST_ROWS) -> InlineBounds:

@@ -19,7 +19,7 @@ from service.scoring.text_encoding import foreign_encoding
 
 try:
     import simdjson
-except ImportError:  # this platform has no wheel: msgspec reads everything
+except ImportError:  # simdjson has no wheel for this platform: msgspec reads everything
     simdjson = None  # type: ignore[assignment]
 
 Matrix = npt.NDArray[np.float32]

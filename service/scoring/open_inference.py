@@ -35,8 +35,8 @@ _NUMBERS = {
     "UINT8": "<u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8",
 }  # fmt: skip
 
-_TENSORS = 16  # at most; to decode a million tensors would block the process for too long
-_QUOTES = 4096  # at most: numbers have none, and names, parameters and outputs need some dozens
+_TENSORS = 16  # the most tensors; a million would block the process for too long
+_QUOTES = 4096  # the most quotes: numbers have none, and names and parameters need some dozens
 _ONE = f"Send exactly one input tensor, `{INPUT}`."
 _NESTED = re.compile(rb"\s*\[\s*\[")
 _FLAT_BYTES = 2**22  # decoding holds the interpreter lock for up to 10 ms a MiB
@@ -149,7 +149,7 @@ def _split(body: bytes, header_length: str | None) -> tuple[bytes, bytes | None]
         return body, None
     text = header_length.strip()
     if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) <= len(body)):
-        raise BadRequest(f"{HEADER_LENGTH} is no length of a document inside the body.")
+        raise BadRequest(f"{HEADER_LENGTH} is not the length of a document in the body.")
     return body[: int(text)], body[int(text) :]
 
 
@@ -159,7 +159,7 @@ def _wanted(request: _Request) -> dict[str, bool]:
     if request.outputs is None:
         return dict.fromkeys(OUTPUTS, binary)
     if not request.outputs or not all(one.name in OUTPUTS for one in request.outputs):
-        raise BadRequest(f"The output tensors are {', '.join(OUTPUTS)}.")
+        raise BadRequest(f"`outputs` must name one or more of {', '.join(OUTPUTS)}.")
     return {one.name: one.parameters.get("binary_data", binary) is True for one in request.outputs}
 
 
@@ -167,9 +167,9 @@ def _matrix(tensor: _Input, binary: bytes | None, champion: Champion) -> Matrix:
     """Return the rows of the input tensor as a matrix, checked as `vectors.matrix` does."""
     dtype = _NUMBERS.get(tensor.datatype)
     if dtype is None:
-        raise BadRequest(f"The datatype of `{INPUT}` is one of {', '.join(_NUMBERS)}.")
+        raise BadRequest(f"The datatype of `{INPUT}` must be one of {', '.join(_NUMBERS)}.")
     if not all(0 <= size < 2**31 for size in tensor.shape):
-        raise BadRequest(f"The shape of `{INPUT}` is [rows, features].")
+        raise BadRequest(f"The shape of `{INPUT}` must be [rows, features].")
     n, d = tensor.shape
     gaps = champion.version.config.missing == "impute"
     size = tensor.parameters.get("binary_data_size")
@@ -177,12 +177,12 @@ def _matrix(tensor: _Input, binary: bytes | None, champion: Champion) -> Matrix:
         X = _from_bytes(size, binary, (n, d), np.dtype(dtype))
     else:
         if binary:
-            raise BadRequest(f"Bytes follow the document, and `{INPUT}` has no binary_data_size.")
+            raise BadRequest(f"Bytes follow the document, but `{INPUT}` has no binary_data_size.")
         X = _from_json(bytes(tensor.data), n, d, gaps)
     if champion.version.config.words:
         raise BadRequest("A detector with a category takes its rows by name, at /v1.")
     if champion.version.config.derived_by is not None:
-        raise BadRequest("A detector with a context takes its rows at /v1, with those before them.")
+        raise BadRequest("A detector with a context needs earlier rows too: send them to /v1.")
     return vectors.check(X, champion.version.dimension, gaps=gaps)
 
 
@@ -208,7 +208,7 @@ def _from_json(text: bytes, n: int, d: int, gaps: bool) -> Matrix:
         X = json_vectors.read(b'{"vectors":%b}' % text, d, gaps=gaps)
     elif len(text) > _FLAT_BYTES:
         raise TooLarge(
-            f"A flat tensor in JSON has at most {_FLAT_BYTES} bytes: nest it by row, or send it "
+            f"A flat tensor in JSON may have {_FLAT_BYTES} bytes: nest it by row, or send it "
             "in binary.",
             limit=_FLAT_BYTES,
         )
@@ -223,7 +223,7 @@ def _from_flat(text: bytes, n: int, d: int, gaps: bool) -> Matrix:
     try:
         numbers = np.array((_gappy if gaps else _numbers).decode(text), np.float64)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError):
-        raise BadRequest(f"The data of `{INPUT}` are finite numbers, row by row.") from None
+        raise BadRequest(f"The data of `{INPUT}` must be finite numbers, row by row.") from None
     if numbers.size != n * d:
         raise BadRequest(f"The shape asks for {n * d} numbers; the data has {numbers.size}.")
     with np.errstate(over="ignore"):

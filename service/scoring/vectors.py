@@ -125,12 +125,12 @@ def check(X: Matrix, dimension: int | None, *, gaps: bool = False) -> Matrix:
 def _read_octets(body: bytes, dimension: int | None) -> Matrix:
     if dimension is None:
         raise BadVectors(
-            "octet-stream says no dimension, and the detector has none yet: set it in its config, "
-            "or send the first batch as JSON or npy."
+            "An octet-stream does not state the dimension, and the detector has none yet: set "
+            "`dimension` in its config, or send the first batch as JSON or npy."
         )
     if len(body) % (4 * dimension):
         raise BadVectors(
-            f"{len(body)} bytes are no whole number of vectors of {dimension} float32 "
+            f"{len(body)} bytes are not a whole number of vectors of {dimension} float32 "
             f"({4 * dimension} bytes each).",
             row=len(body) // (4 * dimension),
             column=len(body) % (4 * dimension) // 4,

@@ -19,7 +19,7 @@ from service.problems import SILENT, StoreUnavailable
 from service.store.redis_keys import NOTIFY, REPLICATED
 from service.store.sentinel import is_watched, master_pool
 
-Connection = Redis  # for type annotations outside this subpackage
+Connection = Redis  # other subpackages use this name in type annotations
 
 DEADLINE = 0.8  # below the 1 s within which clients are promised an answer
 POOL = 64  # connections of one process; further callers wait, within the deadline

@@ -203,7 +203,7 @@ class DueIndex:
         await self._write(_FORGET, name)
 
     async def _correct(self, name: str, *, own: bool) -> None:
-        """Correct the due time; the two writes around the read keep a write by others."""
+        """Correct the due time. A write by others between the two writes here is kept."""
         seen = await self._write(_OPEN, name, own="yes" if own else "", seconds=_CORRECTING_SECONDS)
         if seen is None:
             return

@@ -19,7 +19,7 @@ from service.store.redis_keys import ERASED, ERASING, Keys
 from service.store.script import NamedScript
 
 AGAIN_SECONDS = 30.0  # pause after a failed rewrite
-ENTRIES_AT_ONCE = 100  # one script call: all other clients wait for it
+ENTRIES_AT_ONCE = 100  # the most entries of one script call, for which all other clients wait
 
 _ERASE = NamedScript(
     READ

@@ -24,13 +24,13 @@ from service.store.redis_keys import NOTIFY, Keys
 FORMAT = 1
 INCIDENTS_KEPT = 1000
 ROWS_OF = 200  # how many latest incidents keep their rows
-ROWS_BYTES = 64 * 1024  # of one incident's rows
+ROWS_BYTES = 64 * 1024  # the most bytes of one incident's rows
 PARDONS_KEPT = 100
 MESSAGES_KEPT = 1000
 
 
 class Followed(msgspec.Struct, frozen=True):
-    """The worker's memory of a detector: its place in the reports, and the fold."""
+    """The worker's state of a detector: the last report that it counted, and the fold."""
 
     after: str
     fold: Fold

@@ -19,7 +19,7 @@ from service.store.script import NamedScript
 from service.store.streams import APPEND, bounded, kept
 
 SUMMARIES_KEPT = 600  # ten minutes of one API process
-SAMPLE_SECONDS = 3600  # live vectors expire so long after the last one
+SAMPLE_SECONDS = 3600  # live vectors expire this long after the last one came
 
 _SAVE = NamedScript(
     FENCED

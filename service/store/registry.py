@@ -35,7 +35,7 @@ from service.timestamps import rfc3339
 FORMAT = 1
 PIN_SECONDS = 3600  # how long a pinned artifact is kept after its last use
 RECORDS_KEPT = 10_000
-PIECE_BYTES = 4 * 2**20  # of an artifact, read at once
+PIECE_BYTES = 4 * 2**20  # bytes of an artifact that are read at once
 
 
 class Registry:

@@ -72,7 +72,7 @@ class Run(NamedTuple):
     trace: str = ""
 
 
-class Far(NamedTuple):
+class TrainingProgress(NamedTuple):
     """A training's progress: fraction done, seconds left, loss on old and on new vectors."""
 
     fraction: float
@@ -96,9 +96,9 @@ class Retrainings:
         weights = orjson.loads(reply[1]) if reply[1] else None
         return Run(weights, int(reply[2]), reply[3].decode())
 
-    async def progress(self, lease: Lease, far: Far) -> None:
+    async def progress(self, lease: Lease, progress: TrainingProgress) -> None:
         """Publish the progress of the training."""
-        args = {name: "" if x is None else f"{x:.4f}" for name, x in far._asdict().items()}
+        args = {name: "" if x is None else f"{x:.4f}" for name, x in progress._asdict().items()}
         await self._fenced(_PROGRESS, lease, **args)
 
     async def attempt_failed(self, lease: Lease) -> int:

@@ -34,11 +34,11 @@ from service.store.lua import Fenced, audit_fields, unfenced
 from service.store.redis_keys import NOTIFY, Keys
 from service.store.revocations_lua import MARK, SCAN, SWEEP
 
-LEASE_SECONDS = 15.0  # renewed by each step; a worker waits so long after a crash
+LEASE_SECONDS = 15.0  # renewed by each step; after a crash a worker waits this long
 STEP_BYTES = 4 * 2**20
 STEP_ENTRIES = 1000
-_ROUNDS = 5  # new plans after changes by others
-_RECORDS = 100  # read at once
+_ROUNDS = 5  # the most plans that are made while others change the detector
+_RECORDS = 100  # records that are read at once
 _POINT = "api.revoking"  # passed before each step and after the last one
 PLACES = ("buffered", "quarantined", "parked", "kept")
 
@@ -71,7 +71,7 @@ class Revocations:
             elif place == "kept" and within(entry, again):
                 relearned.add(source)
         if not marked and not any(discarded.values()):
-            raise Unknown(f"Nothing of this {culprit.kind} is held here or was learned.")
+            raise Unknown(f"No row of this {culprit.kind} is stored or was learned.")
         return Plan(
             now.uid, now.generation, now.last_version, now.champion, now.clean(marked),
             tuple(sorted(marked)), tuple(again), discarded, innocent, relearned,
@@ -91,7 +91,7 @@ class Revocations:
             plan, generation = await self._marked(lease, asked)
             discarded, relearned = await self._swept(lease, asked.culprit, plan)
         except Fenced:
-            raise Conflict("Somebody else took over meanwhile; repeat it, it goes on.") from None
+            raise Conflict("Another process took over. Repeat the request: it continues.") from None
         finally:
             await self._leases.release(lease)
             await self._due.refresh(name)
@@ -140,7 +140,7 @@ class Revocations:
             outcome, *rest = unfenced(reply)
             if outcome == b"marked":
                 return plan, int(rest[0])
-        raise Conflict("The detector changes all the time; repeat it.")
+        raise Conflict("The detector keeps changing. Repeat the request.")
 
     async def _swept(
         self, lease: Lease, culprit: Culprit, plan: Plan

@@ -2,7 +2,7 @@
 
 from service.store.script import NamedScript
 
-MAX_BYTES = 64 * 2**20  # of one detector's events; the same for its labels
+MAX_BYTES = 64 * 2**20  # the most bytes of one detector's events, and as many of its labels
 
 LEAST_KEPT = 16
 

@@ -41,8 +41,8 @@ _BEAT_SECONDS = 10.0  # between two heartbeats
 # Detectors whose reports are sent at once. The store writes to disk once for all that have arrived.
 _AT_ONCE = 16
 SAMPLED = 2000  # rows of one detector in one summary
-# Rows of those that are placed in a regime. A row costs half a pass through the network, so fewer
-# rows of wide vectors are placed.
+# How many of these rows are placed in a regime. A row costs half a pass through the network, so
+# fewer rows are placed if vectors are wide.
 PLACED = 256
 _PLACED_NUMBERS = 32_768
 SHADOWED = 100  # live vectors of one detector that one process keeps each second

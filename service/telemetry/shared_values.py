@@ -26,7 +26,7 @@ from service.metric_files import LIVE, LIVES, TOTAL, place_of
 from service.telemetry.exposition import batched
 
 _TOGETHER = 50  # numbers in one piece of the page: a quarter of a millisecond
-_HISTOGRAMS = 4  # likewise
+_HISTOGRAMS = 4  # histograms in one piece of the page: also a quarter of a millisecond
 
 
 class Name(NamedTuple):

@@ -126,7 +126,7 @@ def _alarming(chunks: Sequence[_Chunk], alarms: NDArray[np.bool_]) -> list[_Alar
         if chunk.kept is not None:
             row = int(np.searchsorted(chunk.kept, own))
             if row >= len(chunk.kept) or chunk.kept[row] != own:
-                continue  # it is not among the most severe rows of its answer
+                continue  # this row is not among the most severe rows of its answer
         found.append(_Alarming(number, chunk, own, chunk.X[row]))
         if len(found) == DIGESTS:
             break

@@ -32,7 +32,7 @@ from service.problems import StoreUnavailable
 from service.store.labels import judged, labelled
 from service.store.leases import Lease
 from service.store.lua import Fenced
-from service.store.retrainings import Far, Run
+from service.store.retrainings import Run, TrainingProgress
 from service.trainer.messages import Job, Progress
 from service.worker import shadow_scoring
 from service.worker.labelled_outcome import labelled_outcome
@@ -87,7 +87,7 @@ class _Attempt:
         self._why = why
         self._began = time.monotonic()
         self._training = time.monotonic()
-        self._far = Far(0.0)
+        self._progress = TrainingProgress(0.0)
         self._settling = False
 
     async def go(self) -> bool:
@@ -100,7 +100,7 @@ class _Attempt:
             experience = await self._experience(name)
         except (StoreUnavailable, Fenced):
             raise
-        except Exception:  # this counts as a failed attempt; an unreadable experience stays
+        except Exception:  # an unreadable experience counts as a failed attempt and stays buffered
             _logger.exception("reading the experience failed", detector=name)
             await self.tools.retrainings.attempt_failed(self.lease)
             return False
@@ -217,7 +217,7 @@ class _Attempt:
         crash_points.passage("worker.training")
         fraction, took = progress.fraction, time.monotonic() - self._training
         left = took / fraction * (1.0 - fraction) if fraction else None
-        self._far = Far(fraction, left, progress.loss_old, progress.loss_new)
+        self._progress = TrainingProgress(fraction, left, progress.loss_old, progress.loss_new)
 
     async def _examine(
         self, detector: Detector, experience: Experience, artifact: bytes, anchor: int | None
@@ -318,7 +318,7 @@ class _Attempt:
 
     async def _keep(self, experience: Experience) -> None:
         """Renew the lease and write the progress again and again. Ends only by raising Fenced."""
-        written, shown_at = self._far, -math.inf
+        written, shown_at = self._progress, -math.inf
         shown = max(self.lease.seconds, _SHOWN_SECONDS)
         while True:
             if time.monotonic() - shown_at > shown / 2:
@@ -333,8 +333,8 @@ class _Attempt:
                 if self._settling:
                     continue
                 await self._check(experience)
-                if written != self._far:
-                    written = self._far
+                if written != self._progress:
+                    written = self._progress
                     await self.tools.retrainings.progress(self.lease, written)
             except StoreUnavailable:
                 if self.lease.expired:

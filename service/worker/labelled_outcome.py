@@ -8,7 +8,8 @@ from models.parts.lineage import Evidence
 def labelled_outcome(evidence: Evidence) -> str | UnsetType:
     """Return the record's part about learned rows with a label `normal`, None if there are none.
 
-    It also has their cost: how many anomalies, made from the champion's normals, are missed now.
+    It also says how many synthetic anomalies, made from the champion's normals, are found now and
+    before.
     """
     vouched, made_up = evidence.vouched, evidence.synthetic
     if vouched is None:

@@ -31,7 +31,7 @@ async def sample(live: Live, detector: Detector) -> NDArray[np.float32]:
     If the time is over first, there are fewer. The time includes waiting for a store that is away.
     """
     asked, d = detector.config.retrain.shadow, detector.dimension or 0
-    assert asked is not None, "only where the config asks for it"
+    assert asked is not None, "called only if the config has a shadow stage"
     most, until = kept(asked.vectors, d), time.monotonic() + asked.seconds
     while True:
         try:
@@ -56,7 +56,7 @@ def compare(
     which only one of them alarms. `rows` has some of these: those whose severities differ most.
     """
     asked = detector.config.retrain.shadow
-    assert asked is not None, "only where the config asks for it"
+    assert asked is not None, "called only if the config has a shadow stage"
     most_asked = kept(asked.vectors, X.shape[1])
     if not len(X):
         return ShadowResult(asked=most_asked, n=0)

@@ -10,7 +10,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, async_playwright, expect
 
 from models import Version
-from service.store.retrainings import Far, Retrainings
+from service.store.retrainings import Retrainings, TrainingProgress
 from service.worker.drift_monitor import Monitor
 from tests.contract.conftest import api, pump, versions
 from tests.contract.running import Running
@@ -187,7 +187,7 @@ async def test_a_running_training_is_told(pump: Running, tab: Page) -> None:
     assert lease is not None
     retrainings = Retrainings(stores.redis)
     await retrainings.start(lease)
-    await retrainings.progress(lease, Far(0.25, 90.0, 3.25, -1.5))
+    await retrainings.progress(lease, TrainingProgress(0.25, 90.0, 3.25, -1.5))
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
     told = tab.locator("#learning")
     await expect(told).to_contain_text("running, 25 %")

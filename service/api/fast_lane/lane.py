@@ -25,7 +25,7 @@ from service.scoring.vectors import media_type
 _log = log.get(__name__)
 
 _BEFORE, _AFTER = b"/v1/detectors/", b"/score"
-_LONGEST = len(_BEFORE) + 64 + 1 + 64 + len(_AFTER)  # with the longest name of an entity
+_LONGEST = len(_BEFORE) + 64 + 1 + 64 + len(_AFTER)  # bytes of the path with the longest name
 # Bounds on the requests of one turn: about a millisecond of work, then other connections are read.
 _MOST_REQUESTS = 256
 _MOST_BYTES = 256 * 1024

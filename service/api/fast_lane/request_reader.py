@@ -261,5 +261,5 @@ class RequestReader(HttpToolsProtocol):
         self.cycle = self._lane_cycle
         self._unanswered += 1
         if self._unanswered > _IN_LANE:
-            self.flow.pause_reading()  # until the lane has answered all of them
+            self.flow.pause_reading()  # reading resumes after the lane has answered all of them
         self.lane.ask(self, request, alone=alone)

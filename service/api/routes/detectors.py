@@ -137,7 +137,7 @@ async def put(request: Request, name: Name) -> Response:
     """Make the detector with this config, or replace its config.
 
     The body is required. A field that the body leaves out gets its default, so `{}` is a config.
-    Exception: an existing detector keeps its `score` if the body names none. An entity,
+    An existing detector keeps its `score` and its `incident` if the body names none. An entity,
     `t:entity`, needs the template `t`.
     """
     app = parts(request)

@@ -21,7 +21,7 @@ from service.scoring.vectors import OCTETS, media_type
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["vectors"])
 
 
-_EXPLAIN_COST = 16  # what a row costs with attributions, in costs of a row without them
+_EXPLAIN_COST = 16  # a row with attributions costs this many times as much as one without
 
 _ANSWER = {
     "detector": "pump-7",

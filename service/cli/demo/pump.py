@@ -17,9 +17,9 @@ HEADER = ("when", "machine", "speed", "flow", "pressure", "temperature", "curren
 MACHINES = ("pump-a", "pump-b")
 STEP_MINUTES = 5
 _START = datetime(2026, 3, 2, tzinfo=UTC)
-_DAYS = 21  # that are learned
-_BLANK = 0.002  # of all cells
-_LOST = 0.003  # of all rows
+_DAYS = 21  # normal days, which are learned
+_BLANK = 0.002  # share of blank cells
+_LOST = 0.003  # share of missing rows
 
 
 class Fault(NamedTuple):

@@ -29,7 +29,7 @@ from service.json_value import JsonObject
 
 ANOMALY = 0
 TASKS = range(1, 10)
-TRAIN_ROWS = 1200  # of 1,797
+TRAIN_ROWS = 1200  # the data has 1,797 rows
 TARGET = 0.01  # the false-alarm rate that both detectors are asked to hold
 _SWAP_SECONDS = 10.0  # promised are 2 s
 

@@ -21,7 +21,7 @@ class Row:
     w_prev: float
     w_new: float
     seconds: float
-    auroc: float  # of digit 0 against all digits learned so far
+    auroc: float  # digit 0 against all digits learned so far
     false_alarms: dict[int, float]  # share of each learned digit's test rows called anomalous
     pooled: float  # the same over all learned digits together
     samples: np.ndarray  # (n, 64), drawn from the version's generator

@@ -75,7 +75,7 @@ def test_refusal_carries_the_problem():
 def test_a_stranger_answering_is_a_refusal():
     """An answer from another program is an error of the client, not a traceback."""
     client = _client(lambda _: httpx.Response(200, text="<html>"))
-    with pytest.raises(Refused, match="not one of this service's"):
+    with pytest.raises(Refused, match="is not this service"):
         client.health()
 
 

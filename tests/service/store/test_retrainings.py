@@ -2,7 +2,7 @@ import pytest
 
 from service.domain.detector import Retraining, Retrains
 from service.store.lua import Fenced
-from service.store.retrainings import Far
+from service.store.retrainings import TrainingProgress
 from tests.service.stored import GOOD, matrix
 
 pytestmark = pytest.mark.anyio
@@ -14,7 +14,7 @@ async def test_a_run_is_queued_then_running_then_idle(stored):
     await stored.detectors.request_retrain("pump", "equal")
     lease = await stored.lease()
     assert await stored.retrainings.start(lease) == ("equal", 0, "")
-    await stored.retrainings.progress(lease, Far(0.25, 12.5, 3.0, -1.5))
+    await stored.retrainings.progress(lease, TrainingProgress(0.25, 12.5, 3.0, -1.5))
     assert (await stored.get()).retraining == Retraining("running", 0.25, 12.5, 3.0, -1.5)
     await stored.registry.promote(lease, await stored.take(), b"a", GOOD, seconds=4.1)
     found = await stored.get()
@@ -98,7 +98,7 @@ async def test_a_lost_lease_moves_nothing(stored):
     await stored.leases.release(lease)
     for step in (
         stored.retrainings.start(lease),
-        stored.retrainings.progress(lease, Far(0.5)),
+        stored.retrainings.progress(lease, TrainingProgress(0.5)),
         stored.retrainings.attempt_failed(lease),
         stored.retrainings.stand_down(lease),
     ):
