@@ -108,7 +108,7 @@ def test_a_narrower_known_input_is_a_known_regime():
     drift = DriftTests(traffic.baseline)
     for _ in range(5):
         X = traffic.rng.normal(size=(200, 3))
-        X[:, 0] = np.abs(X[:, 0])  # the norm does not see it
+        X[:, 0] = np.abs(X[:, 0])  # this does not change the norm
         drift.update(traffic.sample(X))
     assert drift.verdict().state == "known_regime"
 

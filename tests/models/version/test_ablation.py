@@ -69,7 +69,7 @@ def test_a_feature_at_its_largest_is_named_first_among_log_normal_ones() -> None
     ],
 )
 def test_many_rows_at_once_are_explained_as_each_alone(config: Config) -> None:
-    """Many rows are explained as each alone, also 409 rows of 40 features."""
+    """Many rows in one call get the explanations that each gets alone: 409 rows of 40 features."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(600, 40)).astype(np.float32)
     version = train(None, X, config)
