@@ -1,5 +1,7 @@
 """Carries the calibration scores of old data, which is no longer held, to the next version."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,6 +60,15 @@ def alike(calibrated: Float64, before: Float64) -> NDArray[np.int64]:
 def middles(scores: Float64) -> Float64:
     """Sort the scores, and return the middle one of every `CHANGES`."""
     return np.sort(scores)[CHANGES // 2 :: CHANGES]
+
+
+def repeated(new: Float64, share: float, olds: int) -> Float64:
+    """Return the scores `new` (..., n), repeated if they are too few for `share` beside `olds`.
+
+    `mixed` would otherwise leave out most old scores to give a few new ones a large share.
+    """
+    wanted = share / (1.0 - share) * min(olds, CAPACITY * (1.0 - share))
+    return np.repeat(new, max(1, math.ceil(wanted / max(1, new.shape[-1]))), axis=-1)
 
 
 def mixed(old: Float64, new: Float64, share_old: float) -> Calibration:

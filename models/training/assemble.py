@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from models.arrays import Array, Float64
 from models.config import Config
 from models.parts.calibration import Calibration
-from models.parts.carried_calibration import GENERATED, carried, mixed
+from models.parts.carried_calibration import GENERATED, carried, mixed, repeated
 from models.parts.lineage import NO_EVIDENCE, Alarms, Both, Evidence, Lineage, Training
 from models.parts.mixture import Mixture
 from models.parts.network import Network, posterior_codes
@@ -23,15 +23,13 @@ from models.survey.survey import survey
 from models.training import auto
 from models.training.false_incidents import on_held_out
 from models.training.held_out import Copies, calibrating, disagreement
-from models.training.mixing import RARE
+from models.training.mixing import LEAST_NEW, RARE
 from models.training.trained import Trained
 from models.version.version import Version
 
 MAX_CODES = 8_000  # the most codes to which the latent mixture is fitted
-# A few rows of a new regime have an enlarged share of every batch. Their share of the calibration
-# is this times that share: a tenth in all. With a configured rate of 1 %, at most a tenth of such
-# rows may then alarm.
-CALIBRATES = 1.0 / 3.0
+# The least share of a new regime in the calibration, however many regimes there are.
+LEAST_CALIBRATING = 0.1
 
 
 def finish(trained: Trained) -> Version:
@@ -73,14 +71,17 @@ def _calibrated(trained: Trained) -> _Calibrated:
     plan, past, previous = trained.plan, trained.past, trained.previous
     rng = np.random.default_rng([plan.seed, 3])
     network, config = trained.networks[0], trained.config
-    share_old = past.learned / (past.learned + len(trained.x))
+    least = _least_calibrating(trained)
+    share_old = min(past.learned / (past.learned + len(trained.x)), 1.0 - least)
     learned = (previous.lineage.learned if previous else 0) + len(trained.new)
     generated = _generated(trained, rng)
     x, folds = _code_sample(trained, rng)
     latents = Mixture.fit(_codes(network, x, rng), plan.seed)
     champion = _champion(previous, config, generated) if previous else None
     if config.score == "auto":
-        scoring, rows, held_out, differs = auto.fit(trained, champion, generated, share_old)
+        scoring, rows, held_out, differs = auto.fit(
+            trained, champion, generated, (share_old, least)
+        )
     else:
         scoring = prepare(config.score, network, latents, plan.seed)
         rows, own = _held_out_scores(trained, latents, x, folds)
@@ -101,7 +102,7 @@ def _calibrated(trained: Trained) -> _Calibrated:
         scaler=trained.scaler,
         network=network,
         latents=latents,
-        calibration=mixed(old, held_out, min(share_old, 1.0 - _least_calibrating(trained))),
+        calibration=mixed(old, repeated(held_out, least, len(old)), share_old),
         reference=(
             previous.reference.updated(trained.new, 1.0 - len(trained.new) / learned)
             if previous
@@ -128,14 +129,19 @@ def _calibrated(trained: Trained) -> _Calibrated:
 
 
 def _least_calibrating(trained: Trained) -> float:
-    """Return the least share of new normals in the calibration.
+    """Return the least share of new normals in the calibration; 0 if their number decides.
 
     By counts alone, fifty rows of a new regime after five thousand rows would be a hundredth of the
-    calibration. All of them could alarm while the total rate is still as configured.
+    calibration. All of them could alarm while the total rate is still as configured. A few rows of
+    a new regime have an enlarged share of every batch, and the same share of the calibration. At a
+    configured rate of 1 %, about one in thirty of them may then alarm. With many regimes the share
+    is that of one among equals, so that the old ones keep theirs.
     """
-    plan, past = trained.plan, trained.past
-    replayed = trained.previous is not None and past.replays and plan.new_rows > plan.w_new
-    return CALIBRATES * plan.new_rows if replayed else 0.0
+    plan, past, previous = trained.plan, trained.past, trained.previous
+    if previous is None or not past.replays or plan.new_rows <= plan.w_new:
+        return 0.0
+    equal = 1.0 / (1 + len(previous.lineage.regimes))
+    return plan.new_rows * min(1.0, max(LEAST_CALIBRATING, equal) / LEAST_NEW)
 
 
 def _relative(plain: _Calibrated, trained: Trained) -> Version:

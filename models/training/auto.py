@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.arrays import Array, Float64
 from models.parts.calibration import Calibration, representable
-from models.parts.carried_calibration import carried, mixed
+from models.parts.carried_calibration import carried, mixed, repeated
 from models.parts.carried_views import CarriedViews
 from models.parts.views import Views
 from models.scores.auto import Auto, joined, needs, parts_of, uncalibrated
@@ -24,6 +24,7 @@ FEWEST_NEW = 2_000  # a view is fitted to at least this many new vectors, if the
 # The share of rows labelled normal in the calibration of each part. It moves a p-value of 0.005 by
 # a factor of ten, the most that labels may move it.
 LABELLED = 0.05
+FOREMOST = 50  # rows of each part whose own score in the table would count
 ENOUGH = 10  # rows for each feature: with fewer, every fold has different principal directions
 
 
@@ -39,12 +40,18 @@ class Fitted(NamedTuple):
     differs: float | None
 
 
-def fit(trained: Trained, champion: Version | None, generated: Array, share_old: float) -> Fitted:
+def fit(
+    trained: Trained,
+    champion: Version | None,
+    generated: Array,
+    shares: tuple[float, float],
+) -> Fitted:
     """Fit the score to a training's old and new vectors; calibrate it on held-out ones.
 
     `champion` is the previous version under the same score. `generated` (g, d), scaled, are vectors
-    that it draws. The changes of their scores carry each part's calibration over. Views that were
-    fitted without a network's held-out rows score these rows.
+    that it draws. The changes of their scores carry each part's calibration over. `shares` are the
+    share of old scores in it, and the least share of new ones (0 if their number decides). Views
+    that were fitted without a network's held-out rows score these rows.
     """
     plan, x = trained.plan, trained.x
     rng = np.random.default_rng([plan.seed, 13])
@@ -67,9 +74,10 @@ def fit(trained: Trained, champion: Version | None, generated: Array, share_old:
             views = whole
             if m:
                 others = seen(m)
-                known = np.concatenate([old, others])
+                # Carried views search among the new rows only. A search among few rows, or many
+                # copies, would fit each row, and so the rows left out.
+                known = others if past is not None else np.concatenate([old, others])
                 distinct = Copies.of(known).distinct
-                # With many copies, a new search would fit every row, also the rows left out.
                 few = distinct < max(ENOUGH * x.shape[1], len(known) // 2)
                 views = views_of(others, whole)[0] if few else again(others)
             rows.append(mine)
@@ -81,17 +89,13 @@ def fit(trained: Trained, champion: Version | None, generated: Array, share_old:
     differs = disagreement(_joined(parts), _joined(parts, as_served))
     if differs is not None:
         parts = np.maximum(parts, as_served)
-    tables = list(parts)
+    tables, times = list(parts), 1
     if champion and len(generated) and trained.past.learned:
-        after = parts_of(serving, generated)
-        if Views.from_tensors(champion.scoring):
-            before = parts_of(Auto.from_tensors(champion.network, champion.scoring), generated)
-            were = zip(champion.scoring["auto.tables"], before, after, strict=False)
-            olds = [carried(table, b, a) for table, b, a in were]
-            olds += [np.sort(a) for a in after[len(before) :]]  # an earlier version lacks one
-        else:  # a champion of another kind has no such scores: those of drawn vectors are used
-            olds = [np.sort(a) for a in after]
-        each = zip(olds, parts, strict=True)
+        olds = _carried(champion, serving, generated)
+        share_old, least = shares
+        copies = repeated(parts, least, len(olds[0]))
+        times = copies.shape[1] // parts.shape[1]
+        each = zip(olds, copies, strict=True)
         tables = [mixed(old, own, share_old).scores for old, own in each]
     if len(trained.labelled):
         labelled = parts_of(serving, x[trained.labelled])
@@ -100,8 +104,38 @@ def fit(trained: Trained, champion: Version | None, generated: Array, share_old:
             np.concatenate([table, _labelled_entries(own, len(table))]) for table, own in each
         ]
     scoring = needs(whole, tables)
-    score = Auto.from_tensors(trained.networks[0], scoring)
-    return Fitted(scoring, held, score.joined(parts), differs)
+    return Fitted(scoring, held, unseen(scoring["auto.tables"], parts, times), differs)
+
+
+def _carried(champion: Version, serving: Auto, generated: Array) -> list[Float64]:
+    """Return the old scores of each part under `serving`; `generated` (g, d) show the changes."""
+    after = parts_of(serving, generated)
+    if not Views.from_tensors(champion.scoring):
+        # A champion of another kind has no such scores: those of drawn vectors are used.
+        return [np.sort(a) for a in after]
+    before = parts_of(Auto.from_tensors(champion.network, champion.scoring), generated)
+    were = zip(champion.scoring["auto.tables"], before, after, strict=False)
+    olds = [carried(table, b, a) for table, b, a in were]
+    return olds + [np.sort(a) for a in after[len(before) :]]  # an earlier version lacks one
+
+
+def unseen(tables: Float64, parts: Float64, times: int) -> Float64:
+    """Return the score (n,) of held-out rows as if no table had theirs.
+
+    `parts` (6, n) are the rows' scores by part, of which `tables` (6, m) have each up to `times`
+    times. A row of no table can exceed all of one part's scores, and with few scores that happens
+    often; a row of the tables never does. The rows with the largest scores of a part are therefore
+    compared with the others alone; for the rest it makes no difference.
+    """
+    found = np.empty_like(parts)
+    for i, (table, own) in enumerate(zip(np.sort(tables), representable(parts), strict=True)):
+        found[i] = Surprise(Calibration(table))(own)
+        for j in own.argsort()[-FOREMOST:]:
+            first, last = table.searchsorted(own[j]), table.searchsorted(own[j], "right")
+            if mine := min(int(last - first), times):
+                others = np.delete(table, slice(first, first + mine))
+                found[i, j] = Surprise(Calibration(others))(own[j : j + 1])[0]
+    return representable(joined(found))
 
 
 def _views(

@@ -6,7 +6,7 @@ from scipy.stats import beta
 
 from models.arrays import Float64
 from models.parts.calibration import Calibration, representable, severities
-from models.parts.carried_calibration import carried, mixed
+from models.parts.carried_calibration import carried, mixed, repeated
 from models.parts.pareto_tail import peaks_over_threshold
 
 
@@ -137,6 +137,17 @@ def test_old_and_new_scores_are_mixed_in_their_ratio() -> None:
     calibration = mixed(np.zeros(1000), np.ones(1000), share_old=0.75)
     assert (calibration.scores == 0).sum() == 1000
     assert (calibration.scores == 1).sum() == 333
+
+
+def test_a_few_scores_with_a_large_share_leave_the_old_ones_whole() -> None:
+    """Fifty scores that count as three tenths are repeated; enough of them are not."""
+    old, few = np.linspace(0.0, 1.0, 800), np.linspace(2.0, 3.0, 50)
+    found = mixed(old, repeated(few, 0.3, len(old)), share_old=0.7)
+    assert (found.scores <= 1.0).sum() >= 799
+    assert (found.scores >= 2.0).mean() == pytest.approx(0.3, abs=0.001)
+    # 50 distinct scores claim no more than their number allows: the interval is wider than theirs
+    assert found.held(2.95).high - found.held(2.95).rate > 0.01
+    assert len(repeated(few, 0.01, 800)) == len(repeated(few, 0.0, 800)) == 50
 
 
 def test_the_rate_asked_for_is_held_on_fresh_normals() -> None:

@@ -1,0 +1,36 @@
+"""The score `auto` holds its rate on rows that no table of a part has seen."""
+
+import numpy as np
+
+from models.parts.calibration import Calibration, representable
+from models.scores.auto import joined
+from models.scores.by_regime import Surprise
+from models.training.auto import unseen
+
+
+def test_few_rows_hold_the_rate_though_each_part_may_alarm() -> None:
+    """120 rows calibrate seven parts and their maximum: 1 % of fresh rows alarm, not 3 %."""
+    rng, rates = np.random.default_rng(0), []
+    for _ in range(3):
+        learned, fresh = rng.gamma(2.0, size=(7, 120)), rng.gamma(2.0, size=(7, 20_000))
+        tables = np.sort(representable(learned))
+        pairs = zip(tables, fresh, strict=True)
+        score = joined(np.stack([Surprise(Calibration(table))(own) for table, own in pairs]))
+        calibration = Calibration(np.sort(unseen(tables, learned, times=1)))
+        rates.append(float((score >= calibration.threshold({"fpr": 0.01}).value).mean()))
+    assert 0.0 < np.mean(rates) < 0.02
+
+
+def test_a_repeated_row_is_compared_with_the_others_alone() -> None:
+    """All of its copies are left out, but never more than it has."""
+    rng = np.random.default_rng(1)
+    others = representable(rng.gamma(2.0, size=(6, 300)))
+    row = representable(others.max(axis=1, keepdims=True) + 1.0)
+    alone = joined(
+        np.stack(
+            [Surprise(Calibration(np.sort(t)))(own) for t, own in zip(others, row, strict=True)]
+        )
+    )
+    tables = np.concatenate([others, np.repeat(row, 5, axis=1)], axis=1)
+    assert unseen(tables, row, times=5) == representable(alone)
+    assert unseen(tables, row, times=4) < alone
