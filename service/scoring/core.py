@@ -254,10 +254,14 @@ def gather(champions: Champions, requests: Sequence[ScoreRequest]) -> Iterable[B
                 continue
             batch = Batch(champion)
         packed = None
-        if not batch.words:
-            packed = payload.packed(content_type, body, batch.dimension)
-        if packed is None and content_type == JSON and batch.records is not None:
-            packed = batch.records.packed(body)
+        try:
+            if not batch.words:
+                packed = payload.packed(content_type, body, batch.dimension)
+            if packed is None and content_type == JSON and batch.records is not None:
+                packed = batch.records.packed(body)
+        except Exception:  # noqa: BLE001 - the request is answered alone, the others together
+            _log.exception("a request cannot be read with others", detector=name)
+            continue
         if packed is not None and batch.size + len(packed) <= _GATHERED_BYTES:
             batch.add(number, packed, accept is not None and wants_octets(accept))
             batches[name] = batch

@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import re
 import struct
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -22,6 +23,7 @@ Matrix = npt.NDArray[np.float32]
 
 _LOCATED = 2**20  # bytes of a longer element are not searched for the place of an error
 
+_AWKWARD = re.compile(r'[\x00-\x1f"\\]')
 _decoder = json.JSONDecoder()
 _TYPES: dict[str, Any] = {"number": float, "flag": bool | float, "category": str | int | bool}
 
@@ -37,6 +39,9 @@ class Records:
         self._gaps = gaps
         self._extra = extra
         self._words = [i for i, kind in enumerate(columns.types) if kind == "category"]
+        # msgspec has no fields with such names: texts are rewritten with names that it has.
+        awkward = any(_AWKWARD.search(name) for name in columns.names)
+        self._aliases = {n: f"c{i}" for i, n in enumerate(columns.names)} if awkward else {}
         fields = []
         for i, kind in enumerate(columns.types):
             one = _TYPES[kind]
@@ -44,7 +49,7 @@ class Records:
         record = msgspec.defstruct(
             "Record",
             fields,
-            rename={f"c{i}": name for i, name in enumerate(columns.names)},
+            rename={} if self._aliases else {f"c{i}": n for i, n in enumerate(columns.names)},
             forbid_unknown_fields=not extra,
         )
         line = msgspec.defstruct(
@@ -73,7 +78,7 @@ class Records:
         rows = 0
         for piece in pieces.lists(text):
             try:
-                found.append(self._matrix(self._list.decode(piece), rows))
+                found.append(self._matrix(self._list.decode(self._renamed(piece)), rows))
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 self.locate(_loaded(piece), rows)
             rows += len(found[-1])
@@ -86,6 +91,8 @@ class Records:
         This is the fast path. Return None for every body that it does not take: another reader
         then reads the body or reports its error.
         """
+        if self._aliases:
+            return None
         try:
             records = self._body.decode(body).records
             values = [msgspec.structs.astuple(record) for record in records]
@@ -105,7 +112,7 @@ class Records:
         rows = 0
         for piece in pieces.lines(body):
             try:
-                lines = self._lines.decode_lines(piece)
+                lines = self._lines.decode_lines(self._renamed_lines(piece))
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 self._locate_line(piece, rows)
             found.append(self._matrix([line.record for line in lines], rows))
@@ -116,6 +123,27 @@ class Records:
         if not rows:
             raise BadVectors("There are no vectors.")
         return np.concatenate(found), _labels(rows, labels)
+
+    def _renamed(self, text: bytes) -> bytes:
+        """Return a JSON list of records with the aliases of the columns' names."""
+        if not self._aliases:
+            return text
+        return msgspec.json.encode([self._alias(one) for one in msgspec.json.decode(text)])
+
+    def _renamed_lines(self, text: bytes) -> bytes:
+        """Return lines with one record each with the aliases of the columns' names."""
+        if not self._aliases:
+            return text
+        lines = [msgspec.json.decode(line) for line in text.split(b"\n") if line.strip()]
+        for line in lines:
+            if isinstance(line, dict) and "record" in line:
+                line["record"] = self._alias(line["record"])
+        return b"\n".join(map(msgspec.json.encode, lines))
+
+    def _alias(self, record: Any) -> Any:
+        if not isinstance(record, dict):
+            return record
+        return {self._aliases.get(name, f"?{name}"): value for name, value in record.items()}
 
     def _matrix(self, records: Sequence[msgspec.Struct], base: int) -> Matrix:
         """Return the records as rows (n, d); the first one is row `base` of the request."""
@@ -188,7 +216,7 @@ class Records:
             if not line.strip():
                 continue
             try:
-                self._lines.decode(line)
+                self._lines.decode(self._renamed_lines(line))
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 self._check_line(line, row)
             row += 1

@@ -100,6 +100,25 @@ def test_a_breaking_model_breaks_its_request_only(
     assert b"4171" not in replies[1].body
 
 
+def test_a_breaking_reader_breaks_its_request_only(
+    champions: Champions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A detector whose rows cannot be read leaves the other requests of its turn alone."""
+    packed = payload.packed
+
+    def breaks(content_type: str | None, text: bytes, dimension: int) -> bytes | None:
+        if b"4171" in text:
+            raise RuntimeError("4171")
+        return packed(content_type, text, dimension)
+
+    monkeypatch.setattr(payload, "packed", breaks)
+    good, bad = np.zeros((2, 3)), np.full((1, 3), 4171)
+    replies = Scoring(champions).score_many(
+        [ScoreRequest("pump", body(X)) for X in (good, bad, good)]
+    )
+    assert [reply.status for reply in replies] == [200, 200, 200]
+
+
 def test_one_champion_for_one_request(champions: Champions) -> None:
     """A swap between parsing and judging does not mix two versions."""
     scoring = Scoring(champions)

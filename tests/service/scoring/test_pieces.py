@@ -69,6 +69,26 @@ def test_a_list_in_pieces_is_the_list(monkeypatch):
     assert cut > 30
 
 
+def test_any_name_of_a_column_is_read():
+    """Quotes, backslashes and control characters in names: rows by name and by position."""
+    config = Config(features=('5" pipe', "a\\b\x1b"))
+    rows = [{'5" pipe': 1.0, "a\\b\x1b": 2.0}, {"a\\b\x1b": 4.0, '5" pipe': 3.0}]
+    lines = b"\n".join(json.dumps({"record": row}).encode() for row in rows)
+    for kind, body in [
+        (JSON, json.dumps({"records": rows}).encode()),
+        (JSON, b'{"vectors": [[1, 2], [3, 4]]}'),
+        (NDJSON, lines),
+    ]:
+        assert read(kind, body, config).X.tolist() == [[1, 2], [3, 4]]
+    rows[1] = {"c0": 3.0, "c1": 4.0}
+    for kind, body in [
+        (JSON, json.dumps({"records": rows}).encode()),
+        (NDJSON, lines + b'\n{"record": {"c0": 1, "c1": 2}}'),
+    ]:
+        with pytest.raises(BadVectors, match="missing"):
+            read(kind, body, config)
+
+
 def outcome(kind: str, body: bytes, config: Config, **by: object) -> object:
     """Return the rows and labels of a body, or its problem."""
     try:
