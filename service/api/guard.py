@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.routing import APIRoute
@@ -58,13 +58,21 @@ class Guard:
         return grant
 
 
-def csrf_of(request: Request) -> str | None:
-    """Return the CSRF token for this session's pages, None if the request has no session cookie."""
+class LoggedIn(NamedTuple):
+    """A browser's session: the CSRF token for its pages, and the scopes of its key."""
+
+    csrf: str
+    scopes: frozenset[Scope]
+
+
+def logged_in(request: Request) -> LoggedIn | None:
+    """Return the session of the request, None if it has no session cookie."""
     cookie = request.cookies.get(session.COOKIE)
     access = parts(request).access
     if cookie is None or not access.guarded:
         return None
-    return session.csrf(cookie, access.of_session(cookie))
+    grant = access.of_session(cookie)
+    return LoggedIn(session.csrf(cookie, grant), grant.scopes)
 
 
 def needs(scope: Scope, *others: Scope, whole: bool = False) -> Any:

@@ -8,6 +8,9 @@ import msgspec
 import pytest
 
 from models import Version
+from service.api.incident_documents import HistoryBucket
+from service.api.page.detector import headline
+from service.api.page.overview import status_of
 from service.domain.drift_report import Drift
 from service.domain.scope import Scope
 from service.store.redis_keys import Keys
@@ -37,6 +40,19 @@ async def test_the_first_paint_holds_data(pump: Running, versions: tuple[Version
     assert "Roll back to 1" in detector
     assert "is forgotten" in detector
     assert re.search(r'range=7d" aria-current', detector)
+
+
+def bucket(rows: int, alarms: int) -> HistoryBucket:
+    return HistoryBucket("2026-11-29T12:00:00.000Z", rows, alarms, 4.0, 3.0, 0.5, 1, {})
+
+
+async def test_the_headline_is_the_worst_that_is_known(pump: Running):
+    """A detector of which far more rows alarm than were asked for is not well."""
+    status = status_of((await pump.http.get("/v1/detectors/pump")).content)
+    assert headline(status, [], []).startswith("It is ready")
+    assert headline(status, [], [bucket(460, 23)]).startswith("It is well: 23 of 460 rows")
+    assert headline(status, [], [bucket(460, 24)]).startswith("Many rows alarm: 24 of 460")
+    assert headline(status, [], [bucket(20, 10)]).startswith("It is well")
 
 
 async def test_a_drift_is_explained(pump: Running):
@@ -83,6 +99,9 @@ async def test_a_key_of_one_detector_sees_that_detector_alone(guarded: Running):
         assert "/detectors/pump" in overview
         assert "press" not in overview
         assert token in overview
+        shown = (await client.get("/detectors/pump")).text
+        assert "key allows: read" in shown
+        assert re.findall(r"<button[^>]*data-method=.(\w+)", shown) == ["DELETE"]  # log out
         assert (await client.get("/detectors/press")).status_code == 404
 
 

@@ -120,6 +120,20 @@ async def test_a_rollback_asks_for_a_reason_and_the_page_follows(
     await expect(tab.get_by_role("button", name="Promote 2")).to_be_visible(timeout=SLOW)
 
 
+async def test_a_mute_needs_a_reason_and_shows_it(pump: Running, tab: Page) -> None:
+    """It can be ended where it is shown."""
+    await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
+    await tab.get_by_role("button", name="Mute for 2 hours").click()
+    dialog = tab.get_by_role("dialog")
+    await dialog.get_by_role("button", name="Do it").click()
+    await expect(dialog).to_be_visible()  # there is no reason yet
+    await dialog.get_by_role("textbox").fill("planned service")
+    await dialog.get_by_role("button", name="Do it").click()
+    await expect(tab.locator("#mute")).to_contain_text("UTC: planned service", timeout=SLOW)
+    await tab.get_by_role("button", name="End the mute").click()
+    await expect(tab.get_by_role("button", name="Mute for 2 hours")).to_be_visible(timeout=SLOW)
+
+
 async def test_a_page_that_stays_open_shows_a_new_version(
     pump: Running, versions: tuple[Version, Version], tab: Page
 ) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import NamedTuple
 
 import msgspec
@@ -14,6 +15,7 @@ from service.api.incident_documents import (
     HistoryBucket,
     Incident,
     Incidents,
+    Label,
     Labels,
 )
 from service.api.page import words
@@ -28,6 +30,7 @@ from service.domain.version_record import CalibrationRecord
 
 _POINTS = 600  # most points of the chart
 _INCIDENTS, _VERSIONS, _ROWS, _DRAWN = 50, 20, 25, 5
+_FEW, _MANY = 10, 5.0  # a detector with more alarms, and times the asked rate, is not well
 
 
 class ListedGate(msgspec.Struct):
@@ -76,6 +79,7 @@ class DetectorPage(NamedTuple):
     quarantine: Answer[Quarantine]
     held_back: list[HeldBack]
     labels: Answer[Labels]
+    alike: list[tuple[Label, int]]
     memory: Answer[Sample]
     typical: list[TypicalVector]
     columns: list[str]
@@ -119,6 +123,7 @@ async def detector(
         quarantine=quarantine,
         held_back=await _with_rows(api, path, quarantine),
         labels=labels,
+        alike=_alike(labels.document.labels if labels.document else []),
         memory=memory,
         typical=memory.document.typical if memory.document else [],
         columns=columns_of(config, status.dimension),
@@ -180,17 +185,31 @@ def headline(
             f"It has not learned yet: {status.buffered} vectors are buffered, "
             f"{status.needed} more are needed."
         )
-    open_ones = [one for one in faults if one.state == "open" and one.verdict is None]
-    if open_ones:
-        since = words.moment(min(one.start for one in open_ones))
-        some = "One incident is" if len(open_ones) == 1 else f"{len(open_ones)} incidents are"
-        return f"{some} open since {since} UTC."
+    for verdict in (None, "confirmed"):
+        open_ones = [one for one in faults if (one.state, one.verdict) == ("open", verdict)]
+        if open_ones:
+            since = words.moment(min(one.start for one in open_ones))
+            kind = f"{verdict} incident" if verdict else "incident"
+            some = f"One {kind} is" if len(open_ones) == 1 else f"{len(open_ones)} {kind}s are"
+            return f"{some} open since {since} UTC."
     if status.drift.state in {"degraded", "new_regime"}:
         return f"The input drifts: {status.drift.state.replace('_', ' ')}."
     if not buckets:
         return "It is ready. No row was scored in this time range."
     rows, alarms = sum(one.rows for one in buckets), sum(one.alarms for one in buckets)
+    asked = asked_rate(parse(status.config).threshold)
+    if asked is not None and alarms > max(_FEW, _MANY * asked * rows):
+        share = words.percent(asked)
+        return (
+            f"Many rows alarm: {alarms:,} of {rows:,} in this time range, where {share} is asked."
+        )
     return f"It is well: {alarms:,} of {rows:,} rows alarmed, no incident is open."
+
+
+def _alike(labels: Sequence[Label]) -> list[tuple[Label, int]]:
+    """Return each run of labels that one sender gave in one minute: its first, and how many."""
+    runs = groupby(labels, lambda one: (words.moment(one.at), one.label, one.sender))
+    return [(run[0], len(run)) for run in (list(found) for _, found in runs)]
 
 
 def _champion_first(versions: Answer[ListedVersions], champion: int | None) -> list[ListedVersion]:

@@ -10,7 +10,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from service.api.context import root_path
-from service.api.guard import csrf_of, open_to_all
+from service.api.guard import logged_in, open_to_all
 from service.api.incident_documents import Incident
 from service.api.page import assets, words
 from service.api.page import detector as detector_page
@@ -21,6 +21,7 @@ from service.api.page.time_range import SPANS, parse
 from service.api.routes.parameters import Name
 from service.domain.attention import DRIFT_NEEDS
 from service.domain.detector_status import BrokenStatus
+from service.domain.scope import Scope
 from service.problems import Problem, Unknown
 
 router = APIRouter(include_in_schema=False, dependencies=[])
@@ -53,12 +54,17 @@ def _templates() -> jinja2.Environment:
 
 def _page(request: Request, template: str, /, *, code: int = 200, **what: Any) -> Response:
     try:
-        csrf = csrf_of(request)
+        session = logged_in(request)
     except Problem:
-        csrf = None
+        session = None
     root = root_path(request)
     path = root + request.url.path
-    text = _templates().get_template(template).render(path=path, root=root, csrf=csrf, **what)
+    csrf, scopes = session or (None, frozenset(Scope))  # without a session nothing is hidden
+    text = (
+        _templates()
+        .get_template(template)
+        .render(path=path, root=root, csrf=csrf, scopes=scopes, **what)
+    )
     headers = {"content-security-policy": _POLICY}
     return Response(text, code, headers, "text/html; charset=utf-8")
 

@@ -8,6 +8,15 @@ function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
+// All times of the page are in UTC, on a clock of 24 hours.
+const minute = (at) => new Date(at * 1000).toISOString().slice(0, 16).replace("T", " ");
+const day = (at) => {
+  const options = { day: "numeric", month: "short", timeZone: "UTC" };
+  return new Date(at * 1000).toLocaleDateString("en-GB", options);
+};
+const ticks = (u, splits) =>
+  splits.map((at) => (at % 86_400 ? minute(at).slice(11) : day(at)));
+
 function marks(chart) {
   return {
     hooks: {
@@ -70,6 +79,7 @@ export function draw(element) {
     {
       width: element.clientWidth,
       height: 260,
+      tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "UTC"),
       legend: { live: true },
       scales: {
         x: { time: true, range: [seconds(chart.from), seconds(chart.to)] },
@@ -77,7 +87,7 @@ export function draw(element) {
         y: { distr: 4, asinh: 1, range: (u, low, high) => [0, Math.max(1.5, high * 1.1)] },
       },
       axes: [
-        axis,
+        { ...axis, values: ticks },
         {
           ...axis,
           label: "severity",
@@ -86,7 +96,7 @@ export function draw(element) {
         },
       ],
       series: [
-        { label: "time" },
+        { label: "time, UTC", value: (u, at) => (at === null ? "--" : minute(at)) },
         { label: "largest", stroke: colour("--bad"), width: 1.5, points: { show: times.length < 60 } },
         { label: "99 %", stroke: colour("--accent"), width: 1.5, points: { show: times.length < 60 } },
       ],
@@ -102,9 +112,8 @@ export function draw(element) {
     event.preventDefault();
     place = Math.min(Math.max(place + step, 0), times.length - 1);
     plot.setCursor({ left: plot.valToPos(times[place], "x"), top: 40 });
-    const at = new Date(chart.at[place]).toISOString().slice(0, 16).replace("T", " ");
     spoken.textContent =
-      `${at} UTC: largest severity ${chart.max[place].toFixed(2)}, ` +
+      `${minute(times[place])} UTC: largest severity ${chart.max[place].toFixed(2)}, ` +
       `${chart.rows[place]} rows, ${chart.alarms[place]} alarms`;
   };
 }

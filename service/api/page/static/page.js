@@ -9,6 +9,11 @@ async function call(method, path, body) {
   const headers = { "Content-Type": "application/json" };
   if (csrf) headers["X-CSRF-Token"] = csrf;
   const response = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
+  if (response.status === 401 && csrf) {
+    const next = encodeURIComponent(location.pathname + location.search);
+    location.href = `${root}/login?next=${next}`;
+    throw new Error("Your session is over. Log in again.");
+  }
   const document_ = response.status === 204 ? {} : await response.json();
   if (!response.ok) throw new Error(document_.detail ?? `The service answered ${response.status}.`);
   return document_;
@@ -83,8 +88,12 @@ function ask(button) {
   dialog.querySelector("[data-told]").textContent = button.dataset.told ?? "";
   const reason = dialog.querySelector("input");
   reason.value = "";
+  // A change takes a reason unless data-reason says "none"; "required" does not go without one.
+  const asked = button.dataset.reason;
+  reason.required = asked === "required";
+  dialog.querySelector("[data-reason]").hidden = asked === "none";
   dialog.onclose = () => {
-    if (dialog.returnValue === "yes") act(button, reason.value.trim());
+    if (dialog.returnValue === "yes") act(button, asked === "none" ? undefined : reason.value.trim());
     button.focus();
   };
   dialog.returnValue = "";
