@@ -122,15 +122,18 @@ def _merged_kernels(
         return shares, centres, variances
     shares, centres, variances = shares.copy(), centres.copy(), variances.copy()
     left = np.ones(n, bool)
+    lengths = np.vecdot(centres, centres)
 
     def costs(i: int) -> Float64:
         """Return the cost of merging kernel i with each kernel, (n,)."""
-        away = np.square(centres - centres[i]).sum(axis=1)
+        away = np.maximum(lengths + lengths[i] - 2.0 * centres.dot(centres[i]), 0.0)
         added: Float64 = np.where(left, away * shares * shares[i] / (shares + shares[i]), np.inf)
         added[i] = np.inf
         return added
 
-    cost = np.stack([costs(i) for i in range(n)])
+    away = np.maximum(lengths + lengths[:, None] - 2.0 * centres @ centres.T, 0.0)
+    cost = away * shares * shares[:, None] / (shares + shares[:, None])
+    np.fill_diagonal(cost, np.inf)
     nearest: NDArray[np.int64] = cost.argmin(axis=1)
     least = cost[np.arange(n), nearest]
     for _ in range(n - most):
@@ -139,6 +142,7 @@ def _merged_kernels(
         both = shares[i] + shares[j]
         squares = k * (shares[i] * variances[i] + shares[j] * variances[j]) + cost[i, j]
         centres[i] = (shares[i] * centres[i] + shares[j] * centres[j]) / both
+        lengths[i] = centres[i].dot(centres[i])
         shares[i], variances[i], left[j] = both, squares / (both * k), False
         cost[j], cost[:, j], least[j] = np.inf, np.inf, np.inf
         cost[i] = cost[:, i] = costs(i)

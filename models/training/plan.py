@@ -21,7 +21,8 @@ from models.version.version import Version
 FOLDS, FEW = 5, 400
 # folds for networks of more than LARGE parameters, whose folds are expensive
 FEW_FOLDS, LARGE = 2, 300_000
-# enough calibration scores: ten of them lie beyond 1 %; more do not improve the rate
+# enough calibration scores: ten of them lie beyond 1 %; more do not improve the rate. Scores of the
+# past count, because they are carried over.
 ENOUGH = 1_000
 RUNS = 5  # contiguous runs of rows in each fold
 HELD_OUT = 0.2  # the share of new vectors held out from training if folds would cost too much
@@ -95,7 +96,8 @@ def plan(
     rng = np.random.default_rng([seed, 1])
     # A hundred rows of fifty copies each count as a hundred, for calibration and for training.
     distinct = Copies.of(x).distinct if n <= 2 * MOST_HELD_OUT else n
-    folds = _folds(x, distinct, _parameters(shape), config.score.endswith("+regime"), rng)
+    relative, enough = config.score.endswith("+regime"), ENOUGH * n / (past.learned + n)
+    folds = _folds(x, distinct, _parameters(shape), relative, enough, rng)
     n_trained = int((folds >= 0).sum())
     telling = max(1, round(n_trained * distinct / n))
     new_rows = w_new if past.replays else 1.0
@@ -159,11 +161,17 @@ def _learning_rate(shape: Shape) -> float:
 
 
 def _folds(
-    x: Array, distinct: int, parameters: int, relative: bool, rng: np.random.Generator
+    x: Array,
+    distinct: int,
+    parameters: int,
+    relative: bool,
+    enough: float,
+    rng: np.random.Generator,
 ) -> Labels:
     """Leave each row of x (n, d) out of one of the folds' networks, or some rows out of network 0.
 
-    The number of folds follows from the number of `distinct` rows.
+    The number of folds follows from the number of `distinct` rows, and is no larger than `enough`
+    calibration scores need.
 
     If normals are few, all are needed for training and for calibration, and their networks are
     cheap. A score relative to the regime needs several hundred calibration scores in every regime,
@@ -176,7 +184,7 @@ def _folds(
         return 1 + runs(x, FOLDS - 1, rng)
     if distinct <= 2_000 and parameters <= SMALL:
         found = runs(x, FOLDS - 1, rng)
-        return np.where(found * distinct < ENOUGH * (FOLDS - 1), found + 1, 0)
+        return np.where(found * distinct < enough * (FOLDS - 1), found + 1, 0)
     if distinct <= FEW:
         return 1 + runs(x, FEW_FOLDS, rng)
     share = min(int(n * HELD_OUT), MOST_HELD_OUT) / n
