@@ -49,19 +49,21 @@ class DensityPass:
         self._constant, self._left, self._rest = constant, left, rest
         self._area = float(space.scale[0]) ** 2
         self._origin = space.mean.astype(np.float32)
-        self._inward = np.ascontiguousarray(space.directions.T)  # (d, k)
+        # For one vector there are two more places after the codes.
+        self._inward_of_one = np.zeros((d, k + 2), np.float32)
+        self._inward = self._inward_of_one[:, :k]
+        self._inward[:] = space.directions.T
         self._outward = np.ascontiguousarray(space.tail.T)  # (d, t)
         self._half_precision = 0.5 / space.tail_variances  # (t,)
         self.gaussians = Density(mixture)
-        # (c, c.c, 1) times this matrix (k + 2, m) is minus the squared distances from the centres.
+        # (c, 1, c.c) times this matrix (k + 2, m) is minus the squared distances from the centres.
         # The kernels' log densities are linear in those distances, so one product serves all.
         self._closer = np.empty((k + 2, len(variances)))
         self._closer[:k] = 2.0 * centres.T
-        self._closer[k] = -1.0
-        self._closer[k + 1] = -np.vecdot(centres, centres)
+        self._closer[k] = -np.vecdot(centres, centres)
+        self._closer[k + 1] = -1.0
         self._slope = 0.5 / variances
         self._start = kernels.shares - 0.5 * k * (np.log(variances) + LOG_2PI)
-        self._with_one, self._powers = np.ones(k + 1, np.float32), np.ones(k + 2)
 
     def __call__(self, z: Array) -> tuple[Float64, Float64]:
         """Return the log density at each row of z (n, d), and its distance from the kernels.
@@ -85,21 +87,20 @@ class DensityPass:
 
     def one(self, z: Array) -> tuple[float, float]:
         """Return the same as a call for one vector z (d,), with plain floats after the products."""
-        with_one, powers = self._with_one.copy(), self._powers.copy()  # (c, 1) and (c, c.c, 1)
         apart = z - self._origin
-        codes, wide = with_one[:-1], powers[:-2]
-        apart.dot(self._inward, codes)
-        wide[:] = codes
-        powers[-2] = length = float(wide.dot(wide))
+        codes = apart.dot(self._inward_of_one)  # (c, 1, 0)
+        codes[-2] = 1.0
+        powers = codes.astype(np.float64)  # (c, 1, c.c)
+        powers[-1] = length = float(powers.dot(powers)) - 1.0
         closeness = powers.dot(self._closer)
         squares = -self._area * closeness.item(closeness.argmax())
         likelier = self._of_kernels(closeness)
-        log = max(self.gaussians.largest(with_one), likelier.item(likelier.argmax()))
-        log -= self._constant
-        if len(codes) < len(apart):
+        gaussian = self.gaussians.largest(codes[:-1])
+        log = max(gaussian, likelier.item(likelier.argmax())) - self._constant
+        if len(codes) - 2 < len(apart):
             squares += max(float(apart.dot(apart)) - length * self._area, 0.0)
         if len(self._half_precision):
-            log -= float(self._beyond(apart, codes))
+            log -= float(self._beyond(apart, codes[:-2]))
         return log, math.sqrt(max(squares, 0.0))
 
     def under_kernels(self, codes: Array) -> Float64:
@@ -111,8 +112,8 @@ class DensityPass:
         n, k = codes.shape
         powers = np.empty((n, k + 2))
         powers[:, :k] = codes
-        powers[:, k] = np.vecdot(powers[:, :k], powers[:, :k])
-        powers[:, k + 1] = 1.0
+        powers[:, k] = 1.0
+        powers[:, k + 1] = np.vecdot(powers[:, :k], powers[:, :k])
         closeness: Float64 = np.dot(powers, self._closer)
         return closeness
 

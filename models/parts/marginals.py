@@ -96,7 +96,7 @@ class Marginals:
 
     def one(self, x: Array) -> Array:
         """Return the normal scores (d,) of one x (d,) whose values are all within `REACH`."""
-        piece = self._ends.searchsorted(x + self._offset, side="right")
+        piece = self._ends.searchsorted(x + self._offset, "right")
         scores = self._slope[piece]
         scores *= x
         scores += self._start[piece]

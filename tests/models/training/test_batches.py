@@ -67,7 +67,7 @@ def test_every_network_leaves_its_own_fold_out() -> None:
     [(500, 0, 4), (1_200, 0, 4), (1_500, 0, 3), (2_000, 0, 2), (2_000, 2_000, 1), (900, 1_800, 2)],
 )
 def test_the_more_rows_the_fewer_networks_calibrate(n: int, learned: int, folds: int) -> None:
-    """Each leaves a quarter out. A thousand scores are enough, and those of the past count."""
+    """Each network leaves a quarter out; 1,000 scores suffice, and those of the past count."""
     x = np.arange(n, dtype=np.float32)[:, None]
     chosen = plan(None, Past(learned=learned), x, Config(), Outputs("gaussian"), None)
     sizes = np.bincount(chosen.folds, minlength=5)
