@@ -148,7 +148,7 @@ class Density:
         """Return the largest value of `joint` for one code, given as (z, 1) (k + 1,)."""
         whitened = z.dot(self._whiten).reshape(self._modes)
         apart = np.vecdot(whitened, whitened) - self._twice_constant
-        return -0.5 * apart.item(apart.argmin())
+        return -0.5 * float(apart.item(apart.argmin()))
 
     def log(self, z: Array) -> Float64:
         """Return the log density at each code of z (n, k), (n,) nats."""
