@@ -19,7 +19,6 @@ parts agree on normals, and would hide anomalies that only one part finds. S is 
 one score, so that the configured rate of false alarms holds for the whole.
 """
 
-from array import array
 from collections.abc import Mapping, Sequence
 from operator import mul
 from typing import Any
@@ -93,7 +92,7 @@ class Auto:
     def one(self, x: Array) -> float:
         """Return the score of one scaled vector x (d,), as `Scaler.transform_one` gives it."""
         elbo = self._elbo.one(x) if self._elbo.takes_one else float(self._elbo(x[None])[0])
-        parts = array("f", (elbo, *self._views.misfits_of_one(x)))  # rounded to float32
+        parts = np.array((elbo, *self._views.misfits_of_one(x)), np.float32).tolist()
         # The views may have one part more than an earlier version calibrated.
         each = [one.one(own) for one, own in zip(self._surprises, parts, strict=False)]
         more = sum(map(mul, _BESIDE, each))
