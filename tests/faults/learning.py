@@ -223,9 +223,9 @@ async def clock_jumps(runs: int) -> str:
         return await _race(runs, command, lambda seconds: clock.write_text(str(seconds)))
 
 
-def _racer(stage: Stage, artifact: Path) -> subprocess.Popen:
+def _racer(stage: Stage, artifact: Path, seed: int) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.racer", stage.url, artifact],
+        [sys.executable, "-m", "tests.faults.racer", stage.url, artifact, str(seed)],
         cwd=ROOT, stdout=subprocess.PIPE, env=stage.settings().environment(),
     )  # fmt: skip
 
@@ -237,7 +237,7 @@ async def _race(runs: int, command: tuple[str, ...], clock: Callable[[int], obje
         load = Load(stage, told)
         artifact = stage.folder / "artifact"
         artifact.write_bytes(versions()[0].to_bytes())
-        racers = [_racer(stage, artifact) for _ in range(8)]
+        racers = [_racer(stage, artifact, seed) for seed in range(8)]
         try:
             async with load.ingesting(senders=2, vectors=40):
                 while (await stage.status())["generation"] < runs:

@@ -1,6 +1,6 @@
 """A worker without a trainer: it takes experiences and promotes as fast as its lease allows.
 
-`python -m tests.faults.racer URL ARTIFACT` runs until SIGTERM. Then it prints the numbers of
+`python -m tests.faults.racer URL ARTIFACT SEED` runs until SIGTERM. Then it prints the numbers of
 promotions that succeeded and of those that were refused.
 """
 
@@ -23,11 +23,11 @@ from service.store.retrainings import Retrainings
 LEASE_SECONDS = 0.05
 
 
-async def race(url: str, artifact: bytes) -> None:
-    """Take and promote until SIGTERM."""
+async def race(url: str, artifact: bytes, seed: int) -> None:
+    """Take and promote until SIGTERM. `seed` decides the lengths of the pauses."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    redis, rng = await connect(url), random.Random()
+    redis, rng = await connect(url), random.Random(seed)
     leases, buffer, registry = Leases(redis), Buffer(redis), Registry(redis, versions_kept=100_000)
     promoted, refused = 0, 0
     while not stop.is_set():
@@ -54,4 +54,4 @@ async def race(url: str, artifact: bytes) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(race(sys.argv[1], Path(sys.argv[2]).read_bytes()))
+    asyncio.run(race(sys.argv[1], Path(sys.argv[2]).read_bytes(), int(sys.argv[3])))
