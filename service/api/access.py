@@ -166,7 +166,9 @@ class Access:
             # The store was emptied, or restored from a backup. This revokes no key: the keys in
             # memory stay valid until the next change in the store.
             self._went_back = state
-            _log.error("the store lost keys; keys in memory stay valid", revision=state.revision)
+            _log.error(
+                "the store lost API keys; the keys in memory stay valid", revision=state.revision
+            )
             return
         self.adopt(*await keys.read())
 
@@ -181,7 +183,7 @@ class Access:
         if not self._guarded and first:
             _log.warning("no API keys: every client that reaches the port may do everything")
         elif self._guarded:
-            _log.info("keys read", keys=len(self._grants))
+            _log.info("API keys read", keys=len(self._grants))
 
 
 def allow(grant: Grant, scope: Scope, detector: str | None) -> None:

@@ -27,7 +27,9 @@ class MetricsFolder:
                 self._make(place)
             except OSError as error:
                 _log.warning(
-                    "no folder for metrics", parent=str(place or "temporary files"), why=str(error)
+                    "making a folder for metrics failed",
+                    parent=str(place or "temporary files"),
+                    why=str(error),
                 )
             else:
                 return

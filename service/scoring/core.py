@@ -163,7 +163,10 @@ class Scoring:
             try:
                 judged.append(batch.answer(answered))
             except Exception:  # noqa: BLE001 - each request is then judged alone
-                _log.exception("judging together failed", detector=batch.champion.name)
+                _log.exception(
+                    "judging requests together failed; each is judged alone",
+                    detector=batch.champion.name,
+                )
         replies = [
             answered[i] if i in answered else self._alone(request, judged)
             for i, request in enumerate(requests)
@@ -260,7 +263,7 @@ def gather(champions: Champions, requests: Sequence[ScoreRequest]) -> Iterable[B
             if packed is None and content_type == JSON and batch.records is not None:
                 packed = batch.records.packed(body)
         except Exception:  # noqa: BLE001 - the request is answered alone, the others together
-            _log.exception("a request cannot be read with others", detector=name)
+            _log.exception("reading a request with others failed; it is read alone", detector=name)
             continue
         if packed is not None and batch.size + len(packed) <= _GATHERED_BYTES:
             batch.add(number, packed, accept is not None and wants_octets(accept))

@@ -51,9 +51,13 @@ async def read(redis: Redis, names: Iterable[str]) -> dict[str, Detector]:
                 found[keys.name] = from_state(keys.name, state, drift)
         except Unprocessable as problem:
             # A later release may have written this state. The other detectors are still read.
-            _log.error("config not read", detector=keys.name, why=problem.detail)
+            _log.error(
+                "a detector is left out: its config is not valid here",
+                detector=keys.name,
+                why=problem.detail,
+            )
         except Exception:  # noqa: BLE001 - nor for a state that is damaged
-            _log.exception("state not read", detector=keys.name)
+            _log.exception("a detector is left out: its state cannot be read", detector=keys.name)
     return found
 
 

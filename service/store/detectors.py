@@ -176,7 +176,9 @@ class Detectors:
                 try:
                     found[keys.name] = pointer(values)
                 except (TypeError, ValueError):  # a damaged state must not stop the others
-                    _log.exception("pointer not read", detector=keys.name)
+                    _log.exception(
+                        "reading a detector's champion pointer failed", detector=keys.name
+                    )
         return found
 
     async def request_retrain(

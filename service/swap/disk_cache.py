@@ -108,7 +108,7 @@ class DiskCache:
         except FileNotFoundError:
             return None
         except (AnamnesisError, OSError, ValueError, KeyError, TypeError) as error:
-            _log.error("copy on disk not loaded", detector=name, why=repr(error))
+            _log.error("loading a champion's copy from disk failed", detector=name, why=repr(error))
             return None
 
     def version(self, name: str, uid: str, number: int, sha256: str | None) -> Fetched | None:

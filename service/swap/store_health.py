@@ -50,7 +50,7 @@ class StoreHealth:
             weak = await check_durability(redis, allow_weak=self._settings.allow_weak_store)
         except WeakStore as error:
             if self.weak is None:
-                _log.error("the store is refused", why=str(error))
+                _log.error("store refused", why=str(error))
             self.weak = str(error)
             raise
         if weak:
@@ -68,7 +68,7 @@ class StoreHealth:
         """Note that the store answers. Return True if it did not answer before."""
         returned = not self.redis_up
         if returned:
-            _log.info("store reached")
+            _log.info("store back")
             self._why_away = None
         self.redis_up = True
         return returned

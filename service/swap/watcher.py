@@ -71,7 +71,7 @@ class Watcher:
             except (StoreUnavailable, WeakStore):
                 pass  # the code that found it has logged it
             except Exception:  # noqa: BLE001 - a process that stops watching serves stale models
-                _log.exception("poll failed")
+                _log.exception("polling the store failed")
             spent = time.monotonic() - started
             await asyncio.sleep(max(0.05, self._settings.poll_seconds - spent))
 
@@ -84,7 +84,7 @@ class Watcher:
             except StoreUnavailable:
                 pass  # the poll reports it
             except Exception:  # noqa: BLE001 - a process that stops listening swaps late
-                _log.exception("subscription failed")
+                _log.exception("listening to the store's notifications failed")
             await asyncio.sleep(self._settings.poll_seconds)
 
     async def restore(self) -> None:
@@ -92,7 +92,7 @@ class Watcher:
         async for outcome in self._swapper.restore():
             self._record(outcome)
         loaded = len(self.champions.loaded())
-        _log.warning("store away at the start: champions are loaded from disk", loaded=loaded)
+        _log.warning("store away at the start; champions were loaded from disk", loaded=loaded)
 
     # Polling the store
 
@@ -134,7 +134,7 @@ class Watcher:
         except StoreUnavailable:
             pass  # the next poll refreshes it
         except Exception:  # noqa: BLE001 - see above
-            _log.exception("refresh failed", detector=name)
+            _log.exception("reading a changed detector failed", detector=name)
 
     def _changed(self, pointers: Mapping[str, Pointer]) -> set[str]:
         changed = set()

@@ -148,7 +148,7 @@ class Observer:
                 else:
                     await self.make_unloaded()
             except Exception:  # noqa: BLE001 - an error in drift must not end scoring
-                _log.exception("live summary failed")
+                _log.exception("making live summaries failed")
 
     async def _send_forever(self) -> None:
         while True:
@@ -202,7 +202,7 @@ class Observer:
                     )
                     self._put(champion.name, summary, X)
                 except Exception:  # noqa: BLE001 - the others' summaries must not be lost too
-                    _log.exception("live summary failed", detector=champion.name)
+                    _log.exception("making a live summary failed", detector=champion.name)
                     self._metrics.dropped(champion.name, pending.scored)
                 finally:
                     del noted[champion]
@@ -267,7 +267,7 @@ class Observer:
         except StoreUnavailable:
             self._away = True
         except Exception:  # noqa: BLE001 - the others' summaries must not be lost too
-            _log.exception("live summary not sent", detector=name)
+            _log.exception("sending a live summary failed", detector=name)
             return False
         return not self._away
 

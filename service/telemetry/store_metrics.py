@@ -168,7 +168,7 @@ def _read_safely(name: str, read: Callable[[], T]) -> T | None:
     try:
         return read()
     except Exception:  # noqa: BLE001 - see above
-        _log.exception("metrics of a detector failed", detector=name)
+        _log.exception("making a detector's metrics failed", detector=name)
         return None
 
 

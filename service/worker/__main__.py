@@ -31,7 +31,7 @@ def main() -> int:
     crash_points.arm(settings.crash_point)
     url = settings.store_url()
     if url is None:
-        _logger.error("no store", setting="ANAMNESIS_REDIS_URL")
+        _logger.error("no store is set: set ANAMNESIS_REDIS_URL")
         return 2
     try:
         asyncio.run(work(settings, url))

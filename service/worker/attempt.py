@@ -60,7 +60,7 @@ async def attempt(tools: Tools, detector: Detector, why: str) -> bool:
     try:
         return await run.go()
     except Fenced as fenced:
-        _logger.info("retraining given up", detector=detector.name, why=str(fenced))
+        _logger.info("retraining ended without a result", detector=detector.name, why=str(fenced))
         return False
     finally:
         with contextlib.suppress(StoreUnavailable):
@@ -122,7 +122,7 @@ class _Attempt:
         if traces := some((run.trace, *experience.traces)):
             log.add(traces=list(traces))
         _logger.info(
-            "retraining", detector=detector.name, why=self._why, vectors=experience.n,
+            "retraining started", detector=detector.name, why=self._why, vectors=experience.n,
             champion=experience.champion, attempt=run.attempts + 1,
         )  # fmt: skip
         try:
@@ -139,7 +139,7 @@ class _Attempt:
         except (StoreUnavailable, Fenced):
             raise
         except Exception as error:  # any error counts, since later data must be learned after three
-            _logger.exception("training broke", detector=detector.name)
+            _logger.exception("training failed unexpectedly", detector=detector.name)
             return await self._failed(experience, f"{type(error).__name__}: {error}")
         crash_points.passage("worker.after_promote")
         return True

@@ -154,7 +154,9 @@ class Monitor:
             watch = await self._begin(lease, pointer)
         except AnamnesisError as error:
             # The API processes report the same error and go on with the version that they have.
-            _logger.warning("no drift: version is broken", detector=name, why=str(error))
+            _logger.warning(
+                "drift is not watched: the version cannot be loaded", detector=name, why=str(error)
+            )
             watch = None
         if watch is None:
             await self._leases.release(lease)
@@ -237,7 +239,9 @@ class Monitor:
         )
         await self._live.save(watch.lease, memory, report)
         if changed:
-            _logger.info("drift", detector=watch.lease.name, state=shown[0], before=watch.shown[0])
+            _logger.info(
+                "drift changed", detector=watch.lease.name, state=shown[0], before=watch.shown[0]
+            )
         watch.shown, watch.unsaved, watch.saved_at = shown, False, time.monotonic()
 
     async def _queries(self, watch: _Watch) -> tuple[Query, ...]:

@@ -58,16 +58,16 @@ class Janitor:
             except (Unknown, Conflict):
                 pass  # at the same time the entry was deleted, or a person decided on it
             except Exception:  # an error of one detector must not stop the others
-                _logger.exception("not tidied", detector=detector.name)
+                _logger.exception("deleting old data of a detector failed", detector=detector.name)
         known = {detector.name for detector in detectors}
         self._pruned = {name: seen for name, seen in self._pruned.items() if name in known}
         ended = await self._erasure.settle()
         if ended:
-            _logger.info("append-only file rewritten")
+            _logger.info("the append-only file was rewritten")
         elif ended is False:
             _logger.error("the append-only file was not rewritten, and still holds deleted vectors")
         if await self._erasure.rewrite_due(self._rewrite_seconds) and await self._erasure.rewrite():
-            _logger.info("append-only file is being rewritten")
+            _logger.info("the append-only file is being rewritten")
 
     async def _tidy(self, detector: Detector) -> None:
         if detector.kept_bytes:

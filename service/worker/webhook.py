@@ -83,7 +83,9 @@ class Webhook:
         late = [one for one in waiting if time.time() - one.message.at > self._receiver.seconds]
         if late:
             await self._messages.done(lease, [one.id for one in late], dropped=True)
-            _logger.warning("messages dropped", detector=lease.name, messages=len(late))
+            _logger.warning(
+                "messages to the webhook dropped", detector=lease.name, messages=len(late)
+            )
         behind: set[str] = set()  # incidents with an earlier message that still waits
         for one in waiting[len(late) :]:
             now = time.monotonic()
@@ -114,13 +116,17 @@ class Webhook:
             self._away(f"status {answer.status_code}")
         else:  # the receiver refuses this message; it may take others
             self._again[message.id] = time.monotonic() + _LONGEST_PAUSE
-            _logger.warning("message refused", message=message.id, status=answer.status_code)
+            _logger.warning(
+                "the webhook's receiver refused a message",
+                message=message.id,
+                status=answer.status_code,
+            )
         return False
 
     def _away(self, why: str) -> None:
         """Send nothing to the receiver for a while."""
         if not self._pause:
-            _logger.warning("webhook's receiver is away", why=why)
+            _logger.warning("the webhook's receiver does not answer", why=why)
         self._pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * self._pause))
         self._not_before = time.monotonic() + self._pause
 

@@ -102,16 +102,16 @@ class Worker:
                 worked = await self.tick()
             except StoreUnavailable as error:
                 if not away:
-                    _logger.warning("store is away", store=shown(self.url), why=cause(error))
+                    _logger.warning("store away", store=shown(self.url), why=cause(error))
                 away = True
                 await self._rest(_AWAY_SECONDS, wakeable=False)
                 continue
             except Exception:  # if the worker ended, it would be restarted and meet the same error
-                _logger.exception("looking at the detectors broke")
+                _logger.exception("looking for a detector to retrain failed")
                 await self._rest(_AWAY_SECONDS, wakeable=False)
                 continue
             if away:
-                _logger.info("store is back")
+                _logger.info("store back")
                 away = False
             if not worked:
                 await self._rest(max(0.0, self._next_look - time.monotonic()))
@@ -133,7 +133,7 @@ class Worker:
             except StoreUnavailable:
                 raise
             except Exception:  # an error of one detector must not stop the others
-                _logger.exception("retraining broke", detector=detector.name)
+                _logger.exception("a retraining failed unexpectedly", detector=detector.name)
                 settled = False
             finally:
                 self._current = None
@@ -167,7 +167,9 @@ class Worker:
         if self._current is None:
             return
         if seconds:
-            _logger.info("ends after its training", worker=self.id, at_most_seconds=seconds)
+            _logger.info(
+                "the worker ends after its training", worker=self.id, at_most_seconds=seconds
+            )
             asyncio.get_running_loop().call_later(seconds, self._current.cancel)
         else:
             self._current.cancel()
@@ -229,7 +231,9 @@ class Worker:
             except StoreUnavailable:
                 pass  # the main loop reports it
             except Exception:  # an error of a task beside must not end the learning
-                _logger.exception("helper failed", helper=getattr(action, "__qualname__", action))
+                _logger.exception(
+                    "a side task failed", task=getattr(action, "__qualname__", action)
+                )
             took = time.monotonic() - began
             await asyncio.sleep(max(seconds, took / _HELP_SHARE - took))
 
@@ -248,5 +252,5 @@ class Worker:
                 await self._rest(_AWAY_SECONDS, wakeable=False)
             else:
                 for weakness in weaknesses:
-                    _logger.warning("weak store", weakness=weakness)
+                    _logger.warning("a weak store is allowed", why=weakness)
                 return

@@ -75,7 +75,7 @@ def test_nothing_secret_is_in_the_logs(store: tuple[int, subprocess.Popen], tmp_
         made = _use(http)
         server.kill()
         wait_for(lambda: "store away" in logs["api"].read_text(), "the loss", *logs.values())
-        wait_for(lambda: "store is away" in logs["worker"].read_text(), "loss", *logs.values())
+        wait_for(lambda: "store away" in logs["worker"].read_text(), "loss", *logs.values())
         _use(http)
     said = "".join(log.read_text() for log in logs.values())
     key = "".join(signing.read_text().splitlines()[1:-1])

@@ -162,7 +162,7 @@ async def test_a_training_names_the_traces_of_the_requests_behind_it(worker, sto
     with capture_logs(processors=[merge_contextvars]) as lines:
         assert await worker.tick()
     said = {line["event"]: line.get("traces") for line in lines}
-    assert said["retraining"] == said["promoted"] == ["f" * 32, *traces[:9]]
+    assert said["retraining started"] == said["promoted"] == ["f" * 32, *traces[:9]]
     record = (await stored.registry.record("pump", 1)).to_dict()
     assert record["experience"]["traces"] == traces[:10]
     await stored.buffer.ingest("pump", matrix(40, seed=1))
