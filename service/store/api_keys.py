@@ -39,9 +39,10 @@ _REVOKE = NamedScript(
     + AUDIT
     + NOW
     + """
+-- Processes may still accept a key that a restored store lost. Then they read the keys again.
+redis.call('SET', KEYS.nonce, string.format('%.0f', now) .. '-' .. ARGS.nonce)
 if redis.call('HDEL', KEYS.keys, ARGS.id) == 0 then return 0 end
 audit(KEYS.audit, now, '"active"', '"revoked"', ARGS.audited)
-redis.call('SET', KEYS.nonce, string.format('%.0f', now) .. '-' .. ARGS.nonce)
 return redis.call('HINCRBY', KEYS.keys, 'revision', 1)
 """,
     keys="keys audit nonce",
@@ -100,7 +101,10 @@ class ApiKeys:
         return replace(grant, created=created)
 
     async def revoke(self, identity: str, *, who: str = "") -> None:
-        """Delete a key; raises Unknown if there is no such key."""
+        """Delete a key. Raises Unknown if there is no such key.
+
+        Either way every process reads the keys again, and so forgets a key that the store lost.
+        """
         args = {
             "id": identity,
             "nonce": secrets.token_hex(8),

@@ -58,9 +58,9 @@ class Detectors:
         """Make the detector, or change its configuration; return whether it was made.
 
         If the detector exists, its config keeps the present values of the fields `kept`. An equal
-        configuration changes nothing. Raises Unprocessable for an invalid name. Raises Conflict if
-        there are too many detectors, or if the dimension or the feature names contradict the
-        vectors that the detector holds.
+        configuration makes no new revision. Raises Unprocessable for an invalid name. Raises
+        Conflict if there are too many detectors, or if the dimension or the feature names
+        contradict the vectors that the detector holds.
         """
         if not NAME.fullmatch(name):
             raise Unprocessable(f"A detector's name matches {NAME.pattern}.")
@@ -72,7 +72,7 @@ class Detectors:
             else:
                 merged = _merge(held, keeping(config, held.config, kept))
                 check_rules(merged)
-                done = merged == held.config or await self._configure(held, merged, who)
+                done = await self._configure(held, merged, who)
             found = await self.get(name) if done else None
             if found is not None:
                 await self._due.note(found)
@@ -93,8 +93,6 @@ class Detectors:
                 raise UnknownDetector()
             merged = _merge(held, change(held))
             check_rules(merged)
-            if merged == held.config:
-                return held
             if await self._configure(held, merged, who):
                 return await self.get(name) or held
         raise Conflict("The detector is being changed by others; ask again.")
@@ -133,6 +131,7 @@ class Detectors:
             "was_nonce": held.config_nonce,
             "was_dimension": held.dimension or "",
             "was_full": int(_holds_data(held)),
+            "same": int(config == held.config),
             "config": _json(config),
             "dimension": resolved(config, held.chosen).width or "",
             "nonce": secrets.token_hex(8),
@@ -275,6 +274,16 @@ class Detectors:
         await self._names.remove(name)
         if await ask(client, client.exists(keys.state)):  # the detector was made again in between
             await self._names.add(name)
+
+    async def bury(self, name: str, uid: str) -> None:
+        """Tell every process that the detector with this `uid`, which the store lost, is deleted.
+
+        A restored store may lack a detector that processes still serve.
+        """
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.set(Keys(name).tombstone, uid, ex=TOMBSTONE_SECONDS)
+        pipe.publish(NOTIFY, name)
+        await ask(self._redis, pipe.execute())
 
     async def _answers(self, keys: Keys) -> tuple[Sequence[str], Sequence[str]]:
         """Return the keys of all answers to Idempotency-Keys, and the keys of the answer lists."""

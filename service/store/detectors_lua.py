@@ -32,7 +32,9 @@ return 1
     args="uid config dimension nonce channel name audited",
 )
 
-# The arguments `was_...` describe the state on which the change was decided.
+# The arguments `was_...` describe the state on which the change was decided. A config that is the
+# `same` makes no new revision. But every process follows it, even one that serves a state which a
+# restored store lost.
 CONFIGURE = NamedScript(
     READ
     + AUDIT
@@ -47,6 +49,11 @@ if held[STATE.uid] ~= ARGS.uid or held[STATE.revision] ~= ARGS.was_revision
    or held[STATE.dimension] ~= ARGS.was_dimension or (full and '1' or '0') ~= ARGS.was_full then
   return 0
 end
+if ARGS.same == '1' then
+  redis.call('HSET', KEYS.state, STATE.changed, now)
+  redis.call('PUBLISH', ARGS.channel, ARGS.name)
+  return 1
+end
 redis.call('HSET', KEYS.state, STATE.config, ARGS.config, STATE.dimension, ARGS.dimension,
            STATE.config_nonce, ARGS.nonce, STATE.changed, now)
 redis.call('HINCRBY', KEYS.state, STATE.revision, 1)
@@ -55,8 +62,8 @@ redis.call('PUBLISH', ARGS.channel, ARGS.name)
 return 1
 """,
     keys="state audit",
-    args="uid was_revision was_nonce was_dimension was_full config dimension nonce channel name "
-    "audited",
+    args="uid was_revision was_nonce was_dimension was_full same config dimension nonce channel "
+    "name audited",
 )
 
 REQUEST = NamedScript(

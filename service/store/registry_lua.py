@@ -157,7 +157,12 @@ if redis.call('HEXISTS', KEYS.versions, version) == 0 then return {'version'} en
 if ARGS.expected ~= '' and generation ~= ARGS.expected then
   return {'moved', tonumber(generation)}
 end
-if held[STATE.champion] == version then return {'same', tonumber(generation)} end
+if held[STATE.champion] == version then
+  -- Processes that serve a state which a restored store lost follow a later change only.
+  redis.call('HSET', state, STATE.changed, now)
+  redis.call('PUBLISH', ARGS.channel, ARGS.name)
+  return {'same', tonumber(generation)}
+end
 if redis.call('HEXISTS', KEYS.revoked, version) == 1 then return {'revoked'} end
 if redis.call('HEXISTS', KEYS.artifacts, version) == 0 then return {'pruned'} end
 local moved, from = move(version, ARGS.why)

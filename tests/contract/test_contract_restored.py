@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models import Version
-from service.domain.api_key import Scope
+from service.domain.api_key import Scope, digest, identity
 from service.store.api_keys import ApiKeys
 from service.store.lua import Fenced
 from service.store.retrainings import Retrainings
@@ -81,6 +81,62 @@ async def test_a_decision_after_a_restore_counts(
     assert (status["champion"], status["generation"]) == (1, 3)
     assert not status["ahead_of_store"]
     assert await scores(pump) == expected(versions[0])
+
+
+@pytest.mark.parametrize("repeated", ["champion", "config"])
+async def test_a_repeated_decision_after_a_restore_counts(
+    pump: Running, versions: tuple[Version, Version], repeated: str
+) -> None:
+    """A process that serves a lost state follows the store when the store's state is repeated."""
+    redis = pump.parts.stores.redis
+    copy, config = await copied(redis), (await pump.http.get(PUMP)).json()["config"]
+    await pump.learn(versions[1])
+    await pump.serving(2)
+    await put_back(redis, copy)
+
+    async def ahead() -> bool:
+        return bool((await pump.http.get(PUMP)).json()["ahead_of_store"])
+
+    await until(ahead)
+    if repeated == "champion":
+        answer = await pump.http.put(f"{PUMP}/champion", json={"version": 1})
+    else:
+        answer = await pump.http.put(PUMP, json=config)
+    assert answer.status_code == 200, answer.text
+    await pump.serving(1)
+    status = (await pump.http.get(PUMP)).json()
+    assert (status["generation"], status["config_revision"]) == (1, 1)
+    assert not status["ahead_of_store"]
+    assert await scores(pump) == expected(versions[0])
+
+
+async def test_a_lost_detector_can_be_deleted(api: Running, versions: tuple[Version, ...]) -> None:
+    """A detector that a restored store lacks is served until it is deleted, which is 204 once."""
+    copy = await copied(api.parts.stores.redis)
+    await api.make()
+    await api.learn(versions[0])
+    await api.serving(1)
+    await put_back(api.parts.stores.redis, copy)
+    await api.parts.watcher.follow("pump")
+    assert await scores(api) == expected(versions[0])
+    assert [(await api.http.delete(PUMP)).status_code for _ in range(2)] == [204, 404]
+    assert (await api.http.post(f"{PUMP}/score", json=ROWS)).status_code == 404
+
+
+async def test_a_lost_key_can_be_revoked(api: Running) -> None:
+    """Revoking a key that a restored store lacks is 404, and no process accepts the key again."""
+    admin = await key(api, set(Scope), None)
+    copy = await copied(api.parts.stores.redis)
+    late = await key(api, {"read"}, None)
+    await put_back(api.parts.stores.redis, copy)
+    await api.parts.access.refresh(api.parts.stores.api_keys)
+    listed = "/v1/detectors"
+    assert (await api.http.get(listed, headers=bearer(late))).status_code == 200
+    path = f"/v1/keys/{identity(digest(late.encode()))}"
+    assert (await api.http.delete(path, headers=bearer(admin))).status_code == 404
+    await api.parts.access.refresh(api.parts.stores.api_keys)
+    answers = [await api.http.get(listed, headers=bearer(one)) for one in (late, admin)]
+    assert [one.status_code for one in answers] == [401, 200]
 
 
 async def test_the_same_revision_for_another_config(

@@ -253,7 +253,13 @@ async def get(request: Request, name: Name) -> Response:
 async def delete(request: Request, name: Name) -> Response:
     """Delete the detector with its buffer, versions, events and labels."""
     app = parts(request)
-    await app.stores.detectors.delete(name, who=f"key:{caller(request).id}")
+    served, detectors = app.champions.get(name), app.stores.detectors
+    try:
+        await detectors.delete(name, who=f"key:{caller(request).id}")
+    except UnknownDetector:
+        if served is None or await detectors.tombstone(name) == served.uid:
+            raise
+        await detectors.bury(name, served.uid)
     await settled(app, name)
     return Response(status_code=204)
 
