@@ -27,9 +27,8 @@ from service.store.buffer_lua import ENTRIES, INGEST
 from service.store.connection import replicated
 from service.store.due_index import DueIndex
 from service.store.group_commit import Group
-from service.store.redis_keys import IDEMPOTENCY_SECONDS, Keys, suffix
+from service.store.redis_keys import IDEMPOTENCY_SECONDS, MOST_ANSWERS, Keys, suffix
 
-MOST_ANSWERS = 10_000  # answers kept for one sender and detector, 5 MiB at most
 SHARE_HELD = 0.5  # largest share of the quarantine for one of several senders
 CHUNK_BYTES = 8 * 2**20  # read at once; the store serves other clients in between
 

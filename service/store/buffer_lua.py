@@ -1,11 +1,12 @@
 """The scripts of the buffer: INGEST stores a batch, ENTRIES reads entries."""
 
-from service.store.lua import NOW, READ
+from service.store.lua import ANSWERED, NOW, READ
 from service.store.script import NamedScript
 
 INGEST = NamedScript(
     READ
     + NOW
+    + ANSWERED
     + """
 local state, stream, known = KEYS.state, KEYS.stream, KEYS.known
 -- The first release kept one answer for all senders. Such an answer is still valid.
@@ -90,19 +91,7 @@ if ARGS.thinned ~= '0' then redis.call('HINCRBY', state, STATE.thinned, ARGS.thi
 if known then
   redis.call('HSET', KEYS.known, ANSWER.uid, uid, ANSWER.sha256, ARGS.sha256,
              ANSWER.answer, ARGS.answer, ANSWER.buffered, buffered)
-  redis.call('EXPIRE', KEYS.known, ARGS.seconds)
-  -- If a sender has too many answers, its own oldest ones are deleted.
-  redis.call('SADD', KEYS.answerers, ARGS.suffix)
-  redis.call('ZADD', KEYS.answers, now, KEYS.known)
-  redis.call('ZREMRANGEBYSCORE', KEYS.answers, '-inf', now - ARGS.seconds * 1000)
-  local many = redis.call('ZCARD', KEYS.answers) - tonumber(ARGS.most_answers)
-  if many > 0 then
-    for _, key in ipairs(redis.call('ZRANGE', KEYS.answers, 0, many - 1)) do
-      redis.call('UNLINK', key)
-    end
-    redis.call('ZREMRANGEBYRANK', KEYS.answers, 0, many - 1)
-  end
-  redis.call('EXPIRE', KEYS.answers, ARGS.seconds)
+  answered()
 end
 return {'stored', ARGS.answer, buffered}
 """,

@@ -13,8 +13,8 @@ from service.domain.detector import Detector
 from service.domain.event import Label, fair
 from service.problems import BufferFull, Unprocessable
 from service.store.connection import ask
-from service.store.lua import AUDIT_OF_SENDER, NOW, READ, audit_fields
-from service.store.redis_keys import IDEMPOTENCY_SECONDS, NOTIFY, Keys
+from service.store.lua import ANSWERED, AUDIT_OF_SENDER, NOW, READ, audit_fields
+from service.store.redis_keys import IDEMPOTENCY_SECONDS, MOST_ANSWERS, NOTIFY, Keys, suffix
 from service.store.script import NamedScript
 from service.store.streams import bounded
 
@@ -46,14 +46,17 @@ end
 
 _ADD = NamedScript(
     _CHANGED
+    + ANSWERED
     + """
 local held = read(KEYS.state, STATE.uid, STATE.config)
 if held[STATE.uid] ~= ARGS.uid then return 'unknown' end
-local first = KEYS.known and redis.call('GET', KEYS.known)
-if first and string.match(first, '^[^ ]*') == ARGS.uid then
-  -- An earlier release wrote only the uid.
-  if first == ARGS.uid or first == ARGS.uid .. ' ' .. ARGS.digest then return 'kept' end
-  return 'other'
+if KEYS.known then
+  local first = read(KEYS.known, ANSWER.uid, ANSWER.sha256)
+  if first[ANSWER.uid] == ARGS.uid then
+    return first[ANSWER.sha256] == ARGS.digest and 'kept' or 'other'
+  end
+  -- The first release kept only the uid, and one record for all senders.
+  if redis.call('GET', KEYS.former) == ARGS.uid then return 'kept' end
 end
 local from = '[' .. ARGS.sender .. '\\n'
 local mine = redis.call('ZLEXCOUNT', KEYS.label_senders, from, from .. '\\255')
@@ -73,13 +76,15 @@ for i = DATA.entries, #ARGV do
   redis.call('ZADD', KEYS.label_senders, 0, member(ARGS.sender, id))
 end
 if KEYS.known then
-  redis.call('SET', KEYS.known, ARGS.uid .. ' ' .. ARGS.digest, 'EX', ARGS.seconds)
+  redis.call('HSET', KEYS.known, ANSWER.uid, ARGS.uid, ANSWER.sha256, ARGS.digest)
+  answered()
 end
 changed(held[STATE.config])
 return 'kept'
 """,
-    keys="state labels label_senders audit spoken known?",
-    args="uid sender digest most most_of_sender seconds nonce channel name who audited",
+    keys="state labels label_senders audit spoken answerers known? former? answers?",
+    args="suffix most_answers uid sender digest most most_of_sender seconds nonce channel name who "
+    "audited",
     data="*entries",
 )
 
@@ -120,10 +125,10 @@ class LabelStore:
     ) -> bool:
         """Store labels of one sender for the detector with this `uid`; False if it was deleted.
 
-        A repeated `idempotency_key` stores nothing. Raises Unprocessable if the key came with
-        another `digest` before. If there is no room, the sender's oldest labels are deleted. Raises
-        BufferFull if labels of other senders take all the room. Under the threshold policy `labels`
-        the config's revision grows by one, and the audit trail gets an entry.
+        A repeated `idempotency_key` of the sender stores nothing. Raises Unprocessable if the key
+        came with another `digest` before. If there is no room, the sender's oldest labels are
+        deleted. Raises BufferFull if labels of other senders take all the room. Under the threshold
+        policy `labels` the config's revision grows by one, and the audit trail gets an entry.
         """
         keys, entries = Keys(name), [packed_label(one) for one in labels]
         if not entries:
@@ -133,8 +138,14 @@ class LabelStore:
         entries = entries[-of_sender:]
         known = {}
         if idempotency_key is not None:
-            known = {"known": keys.labels_idempotency(idempotency_key)}
+            known = {
+                "known": keys.labels_idempotency(idempotency_key, labels[0].sender),
+                "former": keys.labels_idempotency(idempotency_key),
+                "answers": keys.answers(suffix(labels[0].sender)),
+            }
         args = {
+            "suffix": suffix(labels[0].sender),
+            "most_answers": MOST_ANSWERS,
             "uid": uid,
             "sender": labels[0].sender,
             "digest": digest,

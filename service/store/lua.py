@@ -61,6 +61,24 @@ end
 """
 )
 
+# Counts the answer in `known`. If a sender has too many answers, its own oldest ones are deleted.
+ANSWERED = """
+local function answered()
+  redis.call('EXPIRE', KEYS.known, ARGS.seconds)
+  redis.call('SADD', KEYS.answerers, ARGS.suffix)
+  redis.call('ZADD', KEYS.answers, now, KEYS.known)
+  redis.call('ZREMRANGEBYSCORE', KEYS.answers, '-inf', now - ARGS.seconds * 1000)
+  local many = redis.call('ZCARD', KEYS.answers) - tonumber(ARGS.most_answers)
+  if many > 0 then
+    for _, key in ipairs(redis.call('ZRANGE', KEYS.answers, 0, many - 1)) do
+      redis.call('UNLINK', key)
+    end
+    redis.call('ZREMRANGEBYRANK', KEYS.answers, 0, many - 1)
+  end
+  redis.call('EXPIRE', KEYS.answers, ARGS.seconds)
+end
+"""
+
 # Subtracts rows that are no longer held from their sender's count. An earlier release did not count
 # held rows.
 FEWER = """

@@ -29,6 +29,7 @@ NOTIFY = "anamnesis:notify"
 DUE = tuple(f"anamnesis:{{due:{bucket:02}}}" for bucket in range(64))
 REPLICATED = "anamnesis:replicated"  # string: a write that replicas confirm; expires
 IDEMPOTENCY_SECONDS = 24 * 3600  # how long a first answer is kept
+MOST_ANSWERS = 10_000  # answers kept for one sender and detector, 5 MiB at most
 
 # The type and the content of each key that belongs to no detector.
 OF_THE_SERVICE = {
@@ -296,9 +297,12 @@ class Keys:
         """Return the sorted set of the keys of a sender's answers, sorted by time; it expires."""
         return self._key(f"answers:{suffix}")
 
-    def labels_idempotency(self, key: str) -> str:
-        """Return the string that marks an Idempotency-Key whose labels are stored; it expires."""
-        return f"{self.idempotency(key)}:labels"
+    def labels_idempotency(self, key: str, sender: str | None = None) -> str:
+        """Return the hash that marks a sender's Idempotency-Key with stored labels; it expires.
+
+        Without `sender` it is the string of the first release, which all senders shared.
+        """
+        return f"{self.idempotency(key, sender)}:labels"
 
     @property
     def deleted_with_detector(self) -> tuple[str, ...]:

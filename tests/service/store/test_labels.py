@@ -6,6 +6,7 @@ import pytest
 
 from service.domain.event import Label, fair
 from service.problems import BufferFull, Unprocessable
+from service.store import labels
 from service.store.labels import LabelStore
 from service.store.redis_keys import Keys
 from tests.service.stored import Stored, matrix
@@ -91,6 +92,23 @@ async def test_an_idempotency_key_is_for_one_body(stored: Stored) -> None:
     await stored.redis.set(Keys("pump").labels_idempotency("old"), uid)
     assert await store.add("pump", uid, of("a"), idempotency_key="old", digest="d3")
     assert len(await store.all("pump")) == 1
+
+
+async def test_idempotency_keys_are_kept_by_sender(
+    stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Senders do not share keys, the oldest key of a sender goes first, all with the detector."""
+    monkeypatch.setattr(labels, "MOST_ANSWERS", 3)
+    uid = (await stored.get()).uid
+    store = LabelStore(stored.redis)
+    assert await store.add("pump", uid, of("ann"), idempotency_key="0", digest="d1")
+    for number in range(5):
+        assert await store.add("pump", uid, of("bob"), idempotency_key=str(number), digest="d2")
+    assert len(await stored.redis.keys("*{pump}:idempotency:*")) == 1 + 3
+    with pytest.raises(Unprocessable):
+        await store.add("pump", uid, of("ann"), idempotency_key="0", digest="d3")
+    await stored.detectors.delete("pump")
+    assert not await stored.redis.keys("*{pump}:idempotency:*")
 
 
 async def test_labels_of_an_earlier_release_are_read(stored: Stored) -> None:
