@@ -70,6 +70,9 @@ class BadRequest(Problem):
     status, slug, title = 400, "bad-request", "Bad request"
 
 
+NEEDS_KEY = "This request needs an API key: send the header `Authorization: Bearer KEY`."
+
+
 class Unauthenticated(Problem):
     """The request has no API key, or its key is unknown or revoked."""
 
@@ -78,7 +81,7 @@ class Unauthenticated(Problem):
     def __init__(self, *, sent: bool) -> None:
         error = ', error="invalid_token"' if sent else ""
         super().__init__(
-            "The key is not known." if sent else "This needs an API key.",
+            "The API key is unknown or was revoked." if sent else NEEDS_KEY,
             headers={"WWW-Authenticate": f'Bearer realm="anamnesis"{error}'},
         )
 
@@ -91,7 +94,7 @@ class Forbidden(Problem):
     def __init__(self, scope: str, detail: str | None = None) -> None:
         challenge = f'Bearer realm="anamnesis", error="insufficient_scope", scope="{scope}"'
         super().__init__(
-            detail or f"This needs a key with the scope {scope}.",
+            detail or f"This request needs an API key with the scope {scope}.",
             headers={"WWW-Authenticate": challenge},
             scope=scope,
         )

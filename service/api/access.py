@@ -95,7 +95,7 @@ class Access:
         if grant is not None:
             return self._admitted(grant)
         if not self.informed and (authorization is not None or not self._guarded):
-            raise StoreUnavailable("The store holds the API keys and has not been reached yet.")
+            raise StoreUnavailable("The store holds the API keys, and it has not answered yet.")
         raise Unauthenticated(sent=authorization is not None)
 
     def of_session(self, cookie: str) -> Grant:
@@ -108,7 +108,10 @@ class Access:
     def _admitted(self, grant: Grant) -> Grant:
         if wait := self.wait(grant):
             seconds = {"Retry-After": str(math.ceil(wait))}
-            raise TooManyRequests("The key's rate is used up.", headers=seconds)
+            raise TooManyRequests(
+                "The API key has used up its rate. Wait as long as `Retry-After` says.",
+                headers=seconds,
+            )
         return grant
 
     def wait(self, grant: Grant) -> float:

@@ -39,7 +39,7 @@ class Guard:
         scope = next((one for one in self.others if one in grant.scopes), self.scope)
         allow(grant, scope, request.path_params.get("name"))
         if self.whole and grant.detectors is not None:
-            raise Forbidden(self.scope, "This needs a key for all detectors.")
+            raise Forbidden(self.scope, "This request needs an API key that covers all detectors.")
         if grant.max_body_bytes is not None:
             lower(request.scope, grant.max_body_bytes)
         request.state.grant = grant
@@ -54,7 +54,9 @@ class Guard:
         if request.method not in _READING and not hmac.compare_digest(
             sent.encode(), session.csrf(cookie, grant).encode()
         ):
-            raise Forbidden(scope, "A change by a logged-in browser must send `X-CSRF-Token`.")
+            raise Forbidden(
+                scope, "A change by a logged-in browser needs the header `X-CSRF-Token`."
+            )
         return grant
 
 

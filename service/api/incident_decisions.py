@@ -159,10 +159,10 @@ async def _take_back(app: Parts, detector: Detector, incident: str, before: Ruli
         except (Unknown, Conflict):
             pass  # the batch is discarded already, or no version could serve without it
     await store.delete(name, labels)
-    effect = "Its labels are deleted, and its rows are not learned."
+    effect = "The incident's labels are deleted, and its rows are not learned."
     if learned is not None:
         effect = (
-            f"Its labels are deleted. Its rows were learned already and stay learned. Revoke batch "
+            f"The incident's labels are deleted. Its rows are learned and stay so. Revoke batch "
             f"{learned} to unlearn them."
         )
     if before.released:
@@ -191,11 +191,11 @@ def _effect(
     if verdict is None:
         return taken_back or "There was no decision before. Nothing changes."
     if not rows:
-        return "None of its rows is kept, so nothing is labelled."
+        return "No row of the incident is kept, so nothing is labelled."
     effect = f"{rows} kept row{'s are' if rows != 1 else ' is'} "
     if verdict == "confirmed":
         return effect + (
-            "labelled as anomalies. They are never learned. The gate asks that a new version "
+            "labelled as anomalies. They are never learned. The gate requires that a new version "
             "still finds them."
         )
     effect += "labelled normal and buffered for the next retraining. "

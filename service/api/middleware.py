@@ -174,7 +174,7 @@ def _refusal(given: list[tuple[bytes, bytes]], most: int) -> Problem | None:
     headers = dict(given)
     codings = [value.strip().lower() for name, value in given if name == b"transfer-encoding"]
     if codings and codings != [b"chunked"]:
-        return BadRequest("The only Transfer-Encoding of a body that is supported is `chunked`.")
+        return BadRequest("A body may have no Transfer-Encoding except `chunked`.")
     length = headers.get(b"content-length", b"0").strip()
     if not length.isdigit():
         return BadRequest("Content-Length must be a number.")

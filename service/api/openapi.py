@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from service.api import documents, incident_documents, open_inference_documents
 from service.domain.detector_config import DetectorConfig
 from service.json_value import JsonObject, JsonValue
-from service.problems import CONTENT_TYPE
+from service.problems import CONTENT_TYPE, NEEDS_KEY
 from service.scoring import vectors as payload
 
 Responses = dict[int | str, JsonObject]
@@ -25,19 +25,23 @@ _MEANINGS: dict[int, tuple[str, str, str]] = {
         "Bad request",
         "Idempotency-Key must be 1 to 255 visible ASCII characters.",
     ),
-    401: ("unauthenticated", "Unauthenticated", "This needs an API key."),
-    403: ("forbidden", "Forbidden", "This needs a key with the scope read."),
+    401: ("unauthenticated", "Unauthenticated", NEEDS_KEY),
+    403: ("forbidden", "Forbidden", "This request needs an API key with the scope read."),
     404: ("unknown-detector", "Unknown detector", "There is no such detector."),
     409: ("conflict", "Conflict", "12 vectors are buffered; a training needs 32."),
     410: ("gone", "Gone", "The version was pruned. Its artifact is no longer stored."),
-    412: ("precondition-failed", "Precondition failed", "The generation is 5 by now."),
+    412: (
+        "precondition-failed",
+        "Precondition failed",
+        "The generation is now 5. Read the detector again, then repeat the request.",
+    ),
     413: ("too-large", "Body too large", "A body may have at most 33554432 bytes."),
     415: (
         "unsupported-media-type",
         "Unsupported media type",
         f"This release reads {', '.join(payload.BUILT)}.",
     ),
-    422: ("bad-vectors", "Bad vectors", "Not a finite number."),
+    422: ("bad-vectors", "Bad vectors", "The value is not a finite number."),
     429: ("too-many-requests", "Too many requests", "This key may send 10 requests a second."),
     503: ("store-unavailable", "Store unavailable", "The store does not answer."),
 }

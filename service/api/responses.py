@@ -50,18 +50,24 @@ def install_handlers(app: FastAPI) -> None:
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        problem: Problem = BadRequest("Bad request.")
+        problem: Problem = BadRequest("The request is malformed.")
         if error.status_code == 404:
             problem = Unknown("There is no such path.")
         elif error.status_code == 405:
             allow = {"Allow": ", ".join(_allowed(request))}
-            problem = MethodNotAllowed("The path does not allow this method.", headers=allow)
+            problem = MethodNotAllowed(
+                "The path does not allow this method. The header `Allow` lists those that it "
+                "allows.",
+                headers=allow,
+            )
         return problem_response(problem)
 
     async def on_invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         where = ", ".join(str(part) for found in error.errors() for part in found["loc"][:2])
-        return problem_response(Unprocessable(f"Not valid: {where}."))
+        return problem_response(
+            Unprocessable(f"These parts of the request are not valid: {where}.")
+        )
 
     async def on_disconnect(_: Request, error: Exception) -> Response:
         del error

@@ -196,7 +196,7 @@ def sentence(incident: Incident, row: Row) -> str:
     whose = f" of {incident.source}" if incident.source else ""
     because = f": {why(incident.leading)}" if incident.leading else ""
     rows = f"{incident.count} row{'s' * (incident.count > 1)}"
-    settled = ", then on at that level" if incident.settled else ""
+    settled = "; it went on at that level" if incident.settled else ""
     return f"incident{whose}, {when}: {rows}, severity up to {incident.peak:.3g}{because}{settled}"
 
 

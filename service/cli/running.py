@@ -45,7 +45,7 @@ def ready(settings: Settings) -> bool:
         url = f"{scheme}://127.0.0.1:{settings.port}/readyz"
         answer = httpx.get(url, trust_env=False, verify=own(settings), timeout=3)
     except httpx.HTTPError:
-        typer.echo("nothing answers", err=True)
+        typer.echo("no API process answers on this machine", err=True)
         return False
     typer.echo(answer.text)
     return answer.is_success

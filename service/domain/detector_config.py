@@ -163,7 +163,7 @@ def changed(held: DetectorConfig, body: bytes | str) -> DetectorConfig:
     except ValueError:
         raise Unprocessable("The change is not JSON.") from None
     if not isinstance(asked, dict):
-        raise Unprocessable("A change of a config is a JSON object.")
+        raise Unprocessable("The change of a config must be a JSON object.")
     values = held.to_dict()
     for name, value in asked.items():
         before = values.get(name)

@@ -37,10 +37,12 @@ def choose(
     reasons: dict[str, str] = {}
     for place, alike in _kinds(open_, version.nearest_regime(X).tolist()):
         middle = sorted(alike, key=lambda event: event.severity)[len(alike) // 2]
-        reasons[middle.id] = f"speaks for {len(alike)} alike: {place}"
+        reasons[middle.id] = f"one of {len(alike)} similar events: {place}"
     for event, still in zip(open_, anomalous.tolist(), strict=True):
         if not still:
-            reasons.setdefault(event.id, f"normal by now, an anomaly to version {event.version}")
+            reasons.setdefault(
+                event.id, f"normal to the champion, an anomaly to version {event.version}"
+            )
     for event in sorted(open_, key=lambda event: abs(event.severity - 1.0)):
         reasons.setdefault(event.id, f"near the threshold: severity {event.severity:.2f}")
     return tuple(Query(event, reason) for event, reason in list(reasons.items())[:ASKED])

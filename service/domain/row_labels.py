@@ -86,11 +86,14 @@ def parse_times(values: Sequence[Any]) -> NDArray[np.float64]:
         try:
             found[row] = _time(value)
         except (ValueError, OverflowError, TypeError):
-            raise BadVectors("Not a time: send RFC 3339, or seconds since 1970.", row=row) from None
+            raise BadVectors(
+                "The time is not valid: send RFC 3339, or seconds since 1970.", row=row
+            ) from None
     outside = ~((found >= _EARLIEST) & (found <= _LATEST))
     if outside.any():
         raise BadVectors(
-            "Not a time of the years 1 to 9999: numbers are seconds since 1970, not milliseconds.",
+            "The time is not in the years 1 to 9999: numbers are seconds since 1970, not "
+            "milliseconds.",
             row=int(outside.argmax()),
         )
     return found

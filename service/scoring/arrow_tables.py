@@ -72,7 +72,7 @@ def _batches(body: bytes, columns: Columns, by: ByName) -> Iterator[Any]:
             batch.validate(full=True)
             yield batch
     except (pa.ArrowException, OSError, ValueError, struct.error):
-        raise BadVectors("Not an Arrow IPC stream.") from None
+        raise BadVectors("The body is not an Arrow IPC stream.") from None
 
 
 def _check_sizes(messages: Any, width: int) -> None:

@@ -45,12 +45,13 @@ class Champions:
         if detector.champion is not None:
             refused = self._refused.get(name) == detector.pointer
             if self.on_demand and not refused:
-                raise StoreUnavailable("The champion is not loaded, and could not be loaded now.")
-            why = (
-                f"Version {detector.champion} is the champion and "
-                + "cannot be loaded: its artifact is damaged. Make another one the champion."
+                raise StoreUnavailable(
+                    "The champion is not in memory, and it could not be loaded. Try again."
+                )
+            why = f"The champion, version {detector.champion}, " + (
+                "cannot be loaded: its artifact is damaged. Promote another version."
                 if refused
-                else "is not loaded yet: ask again in a moment."
+                else "is not loaded yet. Try again in a moment."
             )
         raise NoVersion(why, buffered=detector.buffered, needed=needed)
 

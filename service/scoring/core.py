@@ -94,7 +94,9 @@ def parse_request(champions: Champions, request: ScoreRequest) -> Parsed:
     query = parse_query(request.query)
     octets = wants_octets(request.accept)
     if octets and query.explain:
-        raise Unprocessable("Attributions are given in JSON only.")
+        raise Unprocessable(
+            "Only a JSON answer has attributions. Accept JSON, or leave out `explain`."
+        )
     config, kind = champion.version.config, payload.media_type(request.content_type)
     dimension = config.columns_in(champion.version.dimension)
     sent = request_rows.read(kind, request.body, config, query.by, dimension)

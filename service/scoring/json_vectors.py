@@ -243,7 +243,7 @@ def _locate(error: Exception, body: bytes, base: int) -> BadVectors:  # noqa: PL
     if not stops:
         return BadVectors("The JSON ends before it is complete.")
     row, column = _place(body[begin : min(stops)])
-    what = "Not a finite number." if column is not None else "The JSON is malformed."
+    what = "The value is not a finite number." if column is not None else "The JSON is malformed."
     return BadVectors(what, row=None if row is None else row + base, column=column)
 
 
@@ -257,8 +257,10 @@ def _mistyped(text: str, base: int) -> BadVectors:
         return BadVectors("A vector is a list of numbers.", row=row)
     column = int(path[2])
     if got is None:
-        return BadVectors("Not a finite float32 number.", row=row, column=column)
-    return BadVectors(f"Not a number but of JSON type {got[1]}.", row=row, column=column)
+        return BadVectors("The value is not a finite float32 number.", row=row, column=column)
+    return BadVectors(
+        f"The value is not a number but has the JSON type {got[1]}.", row=row, column=column
+    )
 
 
 def _place(before: bytes) -> tuple[int | None, int | None]:

@@ -248,7 +248,8 @@ def records_of(columns: Columns, *, gaps: bool, extra: bool) -> Records:
 def blank(columns: Columns, row: int, place: int) -> BadVectors:
     """Return the problem for a blank value, if the detector does not take blanks."""
     return BadVectors(
-        f"{column(columns.names[place])} is blank; a detector with `missing`: `impute` takes that.",
+        f"{column(columns.names[place])} is blank: fill it, or set `missing` to `impute` in the "
+        "config.",
         row=row,
         column=place,
     )

@@ -53,7 +53,7 @@ def parse_query(query: str) -> Query:
             found[name] = text
     for name, choices in (("record", ("true", "false")), ("extra", ("drop",))):
         if found.get(name, choices[0]) not in choices:
-            raise Unprocessable(f"`{name}` in the query is {' or '.join(choices)}.")
+            raise Unprocessable(f"`{name}` in the query must be {' or '.join(choices)}.")
     return Query(
         version=_whole(found, "version"),
         explain=_whole(found, "explain"),
@@ -74,5 +74,5 @@ def _whole(found: Mapping[str, str], name: str) -> int | None:
         return None
     value = int(text) if text.isascii() and text.isdigit() and len(text) < 11 else 0
     if not 1 <= value <= _VERSION_MAX:
-        raise Unprocessable(f"`{name}` in the query is one whole number from 1.")
+        raise Unprocessable(f"`{name}` in the query must be one whole number, at least 1.")
     return value

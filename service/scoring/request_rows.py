@@ -156,7 +156,8 @@ def normal_rows(
         row = int(few.argmax())
         seen = int((~np.isnan(rows.X[row])).sum())
         raise BadVectors(
-            f"{seen} of {rows.X.shape[1]} numbers were observed; to be learned, a row needs half.",
+            f"{seen} of {rows.X.shape[1]} numbers were observed; a row with fewer than half is "
+            "not learned.",
             row=row,
         )
     if config.context == "auto":
@@ -187,7 +188,7 @@ def model_rows(rows: RequestRows, config: Config, rules: RowRules) -> ModelRows:
     context = config.derived_by
     if context is None:
         if rows.context_rows:
-            raise BadVectors("`context_rows` is for a detector with `context` in its config.")
+            raise BadVectors("`context_rows` needs a detector with `context` in its config.")
         if not rules:
             return ModelRows(rows.X, labels)
         states = np.full(len(rows.X), SCORED, np.uint8)

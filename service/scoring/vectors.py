@@ -118,7 +118,7 @@ def check(X: Matrix, dimension: int | None, *, gaps: bool = False) -> Matrix:
         right |= np.isnan(X)
     if not right.all():
         row, column = divmod(int(np.argmin(right)), d)
-        raise BadVectors("Not a finite float32 number.", row=row, column=column)
+        raise BadVectors("The value is not a finite float32 number.", row=row, column=column)
     return X
 
 
@@ -146,7 +146,7 @@ def _read_npy(body: bytes) -> Matrix:
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
         shape, fortran, dtype = read(stream, max_header_size=4096)
     except Exception:  # noqa: BLE001 - numpy parses the header as Python: any error may come of it
-        raise BadVectors("Not an npy file of format 1.0 or 2.0.") from None
+        raise BadVectors("The body is not an npy file of format 1.0 or 2.0.") from None
     if dtype.kind not in "fiu":
         raise BadVectors("The npy file does not hold numbers.")
     if len(shape) != 2 or min(shape) < 0:

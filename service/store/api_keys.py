@@ -97,7 +97,7 @@ class ApiKeys:
         }
         created = int(await _CREATE(self._redis, _WHERE, args))
         if not created:
-            raise Conflict(f"The service holds at most {self._most} keys.")
+            raise Conflict(f"The service holds at most {self._most} API keys. Revoke one first.")
         return replace(grant, created=created)
 
     async def revoke(self, identity: str, *, who: str = "") -> None:
@@ -111,7 +111,7 @@ class ApiKeys:
             "audited": audit_fields("key revoked", who, key=identity),
         }
         if identity == _REVISION.decode() or not await _REVOKE(self._redis, _WHERE, args):
-            raise Unknown("There is no such key.")
+            raise Unknown("There is no such API key.")
 
     async def state(self) -> State:
         """Return the present state of the key table."""

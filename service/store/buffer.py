@@ -157,25 +157,29 @@ class Buffer:
         if outcome == "unknown":
             raise UnknownDetector()
         if outcome == "other":
-            raise Unprocessable("This Idempotency-Key came with another matrix before.")
+            raise Unprocessable(
+                "This Idempotency-Key was sent with other vectors before. Use a new key for a "
+                "new batch."
+            )
         if outcome == "dimension":
             raise BadVectors(f"The detector's dimension is {reply[1]}, the vectors have {d}.")
         if outcome == "full":
             raise BufferFull(
                 f"The buffer holds {reply[1]} vectors and {reply[2]} parked ones; its bounds are "
-                f"{self._max_vectors} vectors and {self._max_bytes} bytes."
+                f"{self._max_vectors} vectors and {self._max_bytes} bytes. "
+                "Send the batch again after a retraining."
             )
         if outcome == "quarantine full":
             raise BufferFull(
-                f"Vectors of this batch would be held back, and {reply[1]} wait in quarantine "
-                f"already; its bounds are {self._holding.max_vectors} vectors and "
-                f"{self._holding.max_bytes} bytes. Release or discard some."
+                f"Admission would hold back vectors of this batch, but {reply[1]} wait in "
+                f"quarantine already. Its bounds are {self._holding.max_vectors} vectors and "
+                f"{self._holding.max_bytes} bytes. Release or discard some of its entries."
             )
         if outcome == "quarantine share":
             raise BufferFull(
-                f"Vectors of this batch would be held back, and {reply[1]} of this key wait in "
-                f"quarantine already; a key may fill {SHARE_HELD:.0%} of it, so that there is room "
-                "for the others. Release or discard some."
+                f"Admission would hold back vectors of this batch, but {reply[1]} vectors of this "
+                f"key wait in quarantine already. One key may fill {SHARE_HELD:.0%} of the "
+                "quarantine, so that there is room for others. Release or discard some of them."
             )
         if outcome == "share":
             raise OneSender

@@ -69,7 +69,9 @@ async def store_errors() -> AsyncIterator[None]:
     except ResponseError as error:
         if not _is_unavailable(error):
             raise
-        raise StoreUnavailable(f"The store refuses: {str(error).split(' ', 1)[0]}.") from error
+        raise StoreUnavailable(
+            f"The store refuses the command: {str(error).split(' ', 1)[0]}."
+        ) from error
     except (RedisError, OSError, TimeoutError) as error:
         raise StoreUnavailable from error
 
@@ -168,8 +170,8 @@ async def replicated(redis: Redis, replicas: int) -> None:
     _, reached = await ask(redis, pipe.execute())
     if reached < replicas:
         raise StoreUnavailable(
-            f"It is stored, but {reached} of {replicas} replicas have it: send it again, with the "
-            "same Idempotency-Key."
+            f"The batch is stored, but only {reached} of {replicas} replicas have it. Send it "
+            "again with the same Idempotency-Key."
         )
 
 
@@ -189,8 +191,8 @@ async def check_durability(redis: Redis, *, allow_weak: bool = False) -> tuple[s
     )
     if weak and not allow_weak:
         raise WeakStore(
-            f"The store can lose acknowledged writes: {'; '.join(weak)}. Change that, or accept it "
-            "with ANAMNESIS_ALLOW_WEAK_STORE=true."
+            f"The store can lose acknowledged writes: {'; '.join(weak)}. Change these settings "
+            "of the store, or accept the loss with ANAMNESIS_ALLOW_WEAK_STORE=true."
         )
     return weak
 

@@ -52,10 +52,11 @@ class DetectorNames:
         client, template = self._redis, template_of(name)
         entities = await ask(client, client.scard(ENTITIES))
         if template is None:
-            full = await ask(client, client.scard(DETECTORS)) - entities > self._max_detectors
-            return f"The service holds at most {self._max_detectors} detectors." if full else None
+            if await ask(client, client.scard(DETECTORS)) - entities <= self._max_detectors:
+                return None
+            return f"The service holds at most {self._max_detectors} detectors. Delete one first."
         if entities > self._max_entities:
-            return f"The service holds at most {self._max_entities} entities of templates."
+            return f"The service holds at most {self._max_entities} entities. Delete one first."
         if not await ask(client, client.hexists(TEMPLATES, template)):
-            return f"There is no template {template}: make that first."
+            return f"There is no template {template}. Make the template first."
         return None

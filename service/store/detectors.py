@@ -35,6 +35,7 @@ TOMBSTONE_SECONDS = 7 * 24 * 3600  # longer than an API process can be cut off f
 _AT_ONCE = 100  # detectors read in one round trip
 _POLLED_AT_ONCE = 500  # ten thousand pointers at once would exceed the deadline
 _ROUNDS = 20  # attempts to make a change while others change too
+_CHANGING = "Other requests change the detector at the same time. Repeat the request."
 
 
 class Detectors:
@@ -63,7 +64,7 @@ class Detectors:
         contradict the vectors that the detector holds.
         """
         if not NAME.fullmatch(name):
-            raise Unprocessable(f"A detector's name matches {NAME.pattern}.")
+            raise Unprocessable(f"A detector's name must match {NAME.pattern}.")
         for _ in range(_ROUNDS):
             held = await self.get(name)
             if held is None:
@@ -77,7 +78,7 @@ class Detectors:
             if found is not None:
                 await self._due.note(found)
                 return held is None, found
-        raise Conflict("The detector is being changed by others; ask again.")
+        raise Conflict(_CHANGING)
 
     async def change(
         self, name: str, change: Callable[[Detector], DetectorConfig], *, who: str = ""
@@ -95,7 +96,7 @@ class Detectors:
             check_rules(merged)
             if await self._configure(held, merged, who):
                 return await self.get(name) or held
-        raise Conflict("The detector is being changed by others; ask again.")
+        raise Conflict(_CHANGING)
 
     async def _create(self, name: str, config: DetectorConfig, who: str) -> bool:
         await self._names.claim(name)
@@ -122,7 +123,7 @@ class Detectors:
             if found is not None:
                 return found
             await self._create(name, config, who)
-        raise Conflict("The detector is being changed by others; ask again.")
+        raise Conflict(_CHANGING)
 
     async def _configure(self, held: Detector, config: DetectorConfig, who: str) -> bool:
         args = {
@@ -315,22 +316,26 @@ def _merge(held: Detector, config: DetectorConfig) -> DetectorConfig:
     known = held.config
     if config.dimension not in (None, known.dimension):
         raise Conflict(
-            f"The detector's vectors have {known.dimension} dimensions, not {config.dimension}."
+            f"The detector holds vectors of dimension {known.dimension}, not {config.dimension}."
         )
     if config.context is None:
         config = replace(config, context=known.context)
     elif config.context != known.context:
-        raise Conflict("The context of a detector that holds vectors cannot change.")
+        raise Conflict(
+            "The context cannot change once the detector holds vectors. Make a new detector."
+        )
     config = replace(config, dimension=known.dimension)
     if config.names is not None and config.words != known.words:
-        raise Conflict("Which columns are categories cannot change once the detector holds rows.")
+        raise Conflict(
+            "The categories cannot change once the detector holds rows. Make a new detector."
+        )
     if not held.trained and config.context is None:
         return config
     if config.names is None:
         return replace(config, features=known.features, columns=known.columns)
     renamed = held.trained and config.names != known.names
     if renamed or _types(config) != _types(known):
-        raise Conflict("The columns of a trained detector cannot change.")
+        raise Conflict("The columns of a trained detector cannot change. Make a new detector.")
     return config
 
 

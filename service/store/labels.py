@@ -156,9 +156,11 @@ class LabelStore:
         }
         outcome = await _ADD(self._redis, keys, args, entries, **known)
         if outcome == b"other":
-            raise Unprocessable("This Idempotency-Key came with other labels before.")
+            raise Unprocessable(
+                "This Idempotency-Key was sent with other labels before. Use a new key."
+            )
         if outcome == b"full":
-            raise BufferFull("The labels that are kept are full; delete some.")
+            raise BufferFull("The detector holds its largest number of labels. Delete some.")
         return bool(outcome == b"kept")
 
     async def all(self, name: str) -> list[Label]:

@@ -153,7 +153,7 @@ class Quarantine:
                     return total
                 raise Unknown("There is no such quarantine entry.")
             if outcome == b"other":
-                raise Conflict(f"To {rest[0].decode()} this entry has begun already.")
+                raise Conflict(f"The opposite decision ({rest[0].decode()}) has begun already.")
             total += int(rest[0])
             if outcome == b"done":
                 return total

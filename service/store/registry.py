@@ -186,11 +186,15 @@ class Registry:
         if outcome == b"version":
             raise Unknown(f"There is no version {number}.")
         if outcome == b"moved":
-            raise PreconditionFailed(f"The generation is {rest[0]} by now.", generation=rest[0])
+            raise PreconditionFailed(
+                f"The generation is now {rest[0]}. Read the detector again, then repeat the "
+                "request.",
+                generation=rest[0],
+            )
         if outcome == b"revoked":
-            raise Conflict(f"Version {number} learned from what was revoked.")
+            raise Conflict(f"Version {number} learned from revoked data, so it cannot serve.")
         if outcome == b"pruned":
-            raise Gone(f"The artifact of version {number} is no longer kept.")
+            raise Gone(f"The artifact of version {number} is no longer stored.")
         return int(rest[0])
 
     async def record(self, name: str, number: int) -> StoredVersion | None:

@@ -91,7 +91,9 @@ class Revocations:
             plan, generation = await self._marked(lease, asked)
             discarded, relearned = await self._swept(lease, asked.culprit, plan)
         except Fenced:
-            raise Conflict("Another process took over. Repeat the request: it continues.") from None
+            raise Conflict(
+                "Another process took the detector's lease. Repeat the request; it continues."
+            ) from None
         finally:
             await self._leases.release(lease)
             await self._due.refresh(name)
@@ -140,7 +142,7 @@ class Revocations:
             outcome, *rest = unfenced(reply)
             if outcome == b"marked":
                 return plan, int(rest[0])
-        raise Conflict("The detector keeps changing. Repeat the request.")
+        raise Conflict("The detector changed several times meanwhile. Repeat the request.")
 
     async def _swept(
         self, lease: Lease, culprit: Culprit, plan: Plan

@@ -59,7 +59,7 @@ class Templates:
         Raises Unprocessable for an invalid name or config.
         """
         if not PLAIN_NAME.fullmatch(name):
-            raise Unprocessable(f"A template's name matches {PLAIN_NAME.pattern}.")
+            raise Unprocessable(f"A template's name must match {PLAIN_NAME.pattern}.")
         check_rules(config)
         text = orjson.dumps({"format": FORMAT, "config": config.to_dict()})
         return not await self._set(name, text, "template configured", who)

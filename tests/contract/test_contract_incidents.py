@@ -379,7 +379,7 @@ async def test_two_labels_are_enough_to_learn(pump: Running, monitor: Monitor) -
     events = (await pump.http.get(f"{PUMP}/events")).json()["events"]
     labels = [{"label": "normal", "event": one["id"]} for one in events]
     told = (await pump.http.post(f"{PUMP}/feedback", json={"labels": labels})).json()
-    assert told["effect"].startswith("2 labelled normal are learned")
+    assert told["effect"].startswith("2 rows labelled normal are learned")
     assert (await pump.http.get(PUMP)).json()["needed"] == 0
     asked = await pump.http.post(f"{PUMP}/retrain")
     assert (asked.status_code, asked.json()["retraining"]["state"]) == (202, "queued")

@@ -120,8 +120,8 @@ async def test_events_and_feedback(pump: Running) -> None:
     assert answer.status_code == 200
     assert answer.json() == {
         "labels": 2, "normal": 1, "anomaly": 1, "buffered": 1, "quarantined": 0,
-        "effect": "1 labelled normal is learned at the next retraining. `retrain` starts one now, "
-        "however few rows they are.",
+        "effect": "1 row labelled normal is learned at the next retraining. `retrain` starts "
+        "one now, however few rows they are.",
     }  # fmt: skip
     kept = await pump.parts.stores.labels.latest("pump")
     assert {one.label for one in kept} == {"normal", "anomaly"}

@@ -7,6 +7,7 @@ import pytest
 
 from service import problems
 from service.problems import (
+    NEEDS_KEY,
     BadVectors,
     BufferFull,
     Forbidden,
@@ -34,13 +35,13 @@ def test_every_problem_is_a_document(kind: type[Problem]) -> None:
     assert document["type"].startswith("/problems/")
     assert document["title"]
     assert document["detail"] == (
-        "The key is not known." if document["status"] == 401 else "Because."
+        "The API key is unknown or was revoked." if document["status"] == 401 else "Because."
     )
     assert "row" not in document
 
 
 @pytest.mark.parametrize(
-    ("sent", "detail"), [(False, "This needs an API key."), (True, "The key is not known.")]
+    ("sent", "detail"), [(False, NEEDS_KEY), (True, "The API key is unknown or was revoked.")]
 )
 def test_a_missing_key_is_told_from_an_unknown_one(sent: bool, detail: str) -> None:
     """A missing and an unknown key are 401 with a challenge; only the second is called invalid."""

@@ -133,7 +133,7 @@ class HttpProtocol(RequestReader):
         super().connection_made(transport)
         self._since = self.loop.time()
         if len(self.connections) > self.settings.max_connections:
-            self.refuse(Busy("The process has its largest number of connections."))
+            self.refuse(Busy("The process has its largest number of connections. Try again later."))
             return
         connected = transport.get_extra_info("socket")
         if connected is not None and hasattr(socket, "TCP_USER_TIMEOUT"):

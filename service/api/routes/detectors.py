@@ -179,7 +179,10 @@ async def patch(request: Request, name: Name) -> Response:
 
     def change(held: Detector) -> DetectorConfig:
         if expected_generation(if_match, held.generation) not in {None, held.generation}:
-            raise PreconditionFailed("The generation has changed.", generation=held.generation)
+            raise PreconditionFailed(
+                "The generation has changed. Read the detector again, then repeat the request.",
+                generation=held.generation,
+            )
         return affordable(app, changed(held.config, text))
 
     detector = await app.stores.detectors.change(name, change, who=f"key:{caller(request).id}")

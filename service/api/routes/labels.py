@@ -44,7 +44,7 @@ _TAKEN = {
     "anomaly": 1,
     "buffered": 121,
     "quarantined": 0,
-    "effect": "1 labelled normal is learned at the next retraining. `retrain` starts one now, "
+    "effect": "1 row labelled normal is learned at the next retraining. `retrain` starts one now, "
     "however few rows they are.",
 }
 
@@ -100,7 +100,7 @@ async def feedback(request: Request, name: Name) -> Response:
 def _check_scope(sender: Grant, asked: list[Labelled]) -> None:
     """Raise Forbidden if a key without the scope `label` labels anomalies."""
     if Scope.LABEL not in sender.scopes and any(one.label == "anomaly" for one in asked):
-        raise Forbidden(Scope.LABEL, "Labels `anomaly` need a key with the scope label.")
+        raise Forbidden(Scope.LABEL, "A label `anomaly` needs an API key with the scope label.")
 
 
 async def _labels(
@@ -112,7 +112,7 @@ async def _labels(
     """
     for row, one in enumerate(asked):
         if (one.event is None) == (one.vector is None):
-            raise BadVectors("A label needs either `event` or `vector`.", row=row)
+            raise BadVectors("A label must have either `event` or `vector`.", row=row)
     wanted = [one.event for one in asked if one.event is not None]
     held: dict[str, Event] = await app.stores.events.get(detector.name, wanted) if wanted else {}
     vectors: list[payload.Matrix] = []
@@ -176,11 +176,8 @@ def _effect(detector: Detector, learned: list[Label]) -> str | None:
     """Return a sentence about what the labels `learned` lead to, None if there are none."""
     if not learned:
         return None
-    are = "is" if len(learned) == 1 else "are"
-    return (
-        f"{len(learned)} labelled normal {are} learned at the next retraining. "
-        f"{at_next_retraining(detector)}"
-    )
+    rows = "row labelled normal is" if len(learned) == 1 else "rows labelled normal are"
+    return f"{len(learned)} {rows} learned at the next retraining. {at_next_retraining(detector)}"
 
 
 def _of_batch(label: Label, batch: str | None) -> Label:

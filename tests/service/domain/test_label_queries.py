@@ -28,7 +28,9 @@ def test_one_of_many_alike_comes_first(version: Version):
     events = [event(i, [0, 9, 0], 2.0 + i, "b") for i in range(5)]
     asked = choose(events, set(), version, version.threshold_for({"fpr": 0.01}))
     assert asked[0].event == "2-0"
-    assert asked[0].reason == ("speaks for 5 alike: nearest to regime 1, b above what is expected")
+    assert asked[0].reason == (
+        "one of 5 similar events: nearest to regime 1, b above what is expected"
+    )
 
 
 def test_disagreement_and_then_the_threshold(version: Version):
@@ -40,7 +42,7 @@ def test_disagreement_and_then_the_threshold(version: Version):
     ]
     asked = choose(events, set(), version, version.threshold_for({"fpr": 0.01}))
     assert [one.event for one in asked] == ["3-0", "2-0", "1-0"]
-    assert asked[0].reason == "normal by now, an anomaly to version 1"
+    assert asked[0].reason == "normal to the champion, an anomaly to version 1"
     assert asked[1].reason == "near the threshold: severity 1.10"
 
 

@@ -1,5 +1,7 @@
 """The loaded champions."""
 
+from dataclasses import replace
+
 import pytest
 
 from service.domain.champion import Loaded
@@ -28,10 +30,13 @@ async def test_before_a_champion(stored: Stored) -> None:
     held = Champions(2)
     with pytest.raises(UnknownDetector):
         held.serving("pump")
-    held.note(await stored.make())
+    held.note(detector := await stored.make())
     with pytest.raises(NoVersion) as caught:
         held.serving("pump")
     assert caught.value.extra == {"buffered": 0, "needed": 1000}
+    held.note(replace(detector, champion=1, generation=1))
+    with pytest.raises(NoVersion, match="The champion, version 1, is not loaded yet"):
+        held.serving("pump")
 
 
 async def test_pins_are_few(stored: Stored) -> None:

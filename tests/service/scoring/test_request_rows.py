@@ -165,7 +165,7 @@ REFUSED: list[tuple[str, Any, str, int | None, int | None, str]] = [
     (NDJSON, b"\n \n", "", None, None, "no vectors"),
     (CSV, table().encode(), "", None, None, '"when", "machine", "note" unknown'),
     (CSV, table().encode(), "drop=nothing", None, None, '"nothing"; there is no such column'),
-    (CSV, table().encode(), "time=machine&extra=drop", 0, None, "Not a time"),
+    (CSV, table().encode(), "time=machine&extra=drop", 0, None, "time is not valid"),
     (CSV, table().replace("no,", "maybe,").encode(), "extra=drop", None, 2, '"valve": not a flag'),
     (CSV, b"speed,temp,valve\n1,,0", "", 0, 1, '"temp" is blank'),
     (CSV, b"speed,temp,valve\n1,2,0\n1,2", "", 1, 2, "2 cells"),
@@ -174,7 +174,7 @@ REFUSED: list[tuple[str, Any, str, int | None, int | None, str]] = [
     (CSV, b"speed,temp,valve\n", "", None, None, "no vectors"),
     (CSV, b"speed,temp,valve\n1,\xff,0", "", None, None, "UTF-8"),
     (CSV, b"", "", None, None, "no header"),
-    (ARROW, b"ARROW", "", None, None, "Not an Arrow"),
+    (ARROW, b"ARROW", "", None, None, "not an Arrow"),
     (ARROW, arrow(), "", None, None, '"when", "machine" unknown'),
     (ARROW, arrow(), "source=when&drop=machine", 0, None, "source is not a string"),
 ]  # fmt: skip

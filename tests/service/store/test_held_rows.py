@@ -145,7 +145,7 @@ async def test_one_sender_cannot_fill_the_quarantine(stored, redis):
 
     await back("a", 3)
     await back("b", 1)
-    with pytest.raises(BufferFull, match="3 of this key wait in quarantine"):
+    with pytest.raises(BufferFull, match="3 vectors of this key wait in quarantine"):
         await back("a", 3)
     await back("a", 2)
     await back("b", 4)

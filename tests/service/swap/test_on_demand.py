@@ -139,7 +139,7 @@ async def test_a_damaged_champion_is_a_conflict(process: Process, stored: Stored
     await stored.redis.set(Keys("a").artifact(str(record.record.sha256)), ARTIFACT[:-1])
     for _ in range(2):
         await process.watcher.know("a")
-        with pytest.raises(NoVersion, match="Version 2 is the champion and cannot be loaded"):
+        with pytest.raises(NoVersion, match="The champion, version 2, cannot be loaded"):
             process.watcher.champions.serving("a")
     await stored.registry.set_champion("a", 1)
     await process.watcher.know("a")
