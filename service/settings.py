@@ -60,13 +60,13 @@ class Settings(BaseSettings):
     )
     redis_ca_file: Path | None = Field(
         None,
-        description="Authorities (PEM) that vouch for a `rediss://` store; the system's if unset.",
+        description="Certificate authorities (PEM) for a `rediss://` store; the system's if unset.",
     )
     wait_replicas: int = Field(
         0,
         ge=0,
         le=16,
-        description="Replicas of the store that must have a normal batch before it is "
+        description="How many replicas of the store must have a normal batch before it is "
         "acknowledged. With at least one, a failover loses no acknowledged batch.",
     )
     allow_weak_store: bool = Field(
@@ -78,7 +78,7 @@ class Settings(BaseSettings):
         "console", pattern="^(console|json)$", description="`console` or `json`."
     )
     log_level: str = Field(
-        "info", pattern="^(debug|info|warning|error)$", description="Least level that is logged."
+        "info", pattern="^(debug|info|warning|error)$", description="Lowest level that is logged."
     )
     metrics_dir: Path | None = Field(
         None,
@@ -100,8 +100,8 @@ class Settings(BaseSettings):
     )
     fast_lane: bool = Field(
         default=True,
-        description="Answer plain score requests in the HTTP protocol; without it uvicorn and "
-        "FastAPI serve alone, slower and with uvicorn's own limits on connections.",
+        description="Answer plain score requests without the web framework. If false, uvicorn and "
+        "FastAPI answer all: slower, and with uvicorn's own limits on connections.",
     )
     insecure: bool = Field(
         default=False,
@@ -120,8 +120,8 @@ class Settings(BaseSettings):
     )
     admin_key_file: Path | None = Field(
         None,
-        description="File with an API key that has every scope: to begin with, and for when the "
-        "store is lost. At least 32 characters.",
+        description="File with an API key that has every scope, for the start and for a lost "
+        "store. The key has at least 32 characters.",
     )
     metrics_key_file: Path | None = Field(
         None, description="File with an API key that has the scope `metrics`, for Prometheus."
@@ -147,7 +147,7 @@ class Settings(BaseSettings):
     )
     ca_file: Path | None = Field(
         None,
-        description="Certificate authorities (PEM) that vouch for the service to the command line.",
+        description="Certificate authorities (PEM) by which the command line verifies the service.",
     )
 
     # Notifications
@@ -163,7 +163,7 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         None,
         pattern="^https?://",
-        description="Where people reach the service; messages link to it.",
+        description="URL of the service for people; messages link to it.",
     )
 
     # Bounds
@@ -227,7 +227,7 @@ class Settings(BaseSettings):
     webhook_per_minute: int = Field(
         60, ge=1, le=6000, description="Most messages a minute to the webhook's receiver."
     )
-    pinned_loaded: int = Field(8, ge=1, description="Pinned versions that a process has loaded.")
+    pinned_loaded: int = Field(8, ge=1, description="Most pinned versions in memory.")
 
     # Time
     poll_seconds: float = Field(
@@ -254,7 +254,7 @@ class Settings(BaseSettings):
         3600.0, gt=0, description="A training that takes longer is stopped, and counts as failed."
     )
     training_drain_seconds: float = Field(
-        0.0, ge=0, description="How long a worker that is told to end goes on with its training."
+        0.0, ge=0, description="How long a worker that has to end goes on with its training."
     )
     training_memory_bytes: int = Field(8 * 2**30, ge=2**28, description="Memory of a training.")
     training_threads: int = Field(1, ge=1, description="Threads that the trainer computes with.")

@@ -27,6 +27,7 @@ app.add_typer(keys.app)
 
 Host = Annotated[str | None, typer.Option(help="Address to bind (127.0.0.1).")]
 Port = Annotated[int | None, typer.Option(help="Port to bind (8000); 0 takes a free one.")]
+ServedPort = Annotated[int | None, typer.Option(help="Port of the API (8000).")]
 TlsCert = Annotated[Path | None, typer.Option(help="Certificate chain (PEM): speak HTTPS.")]
 TlsKey = Annotated[Path | None, typer.Option(help="Private key (PEM) of that certificate.")]
 Insecure = Annotated[
@@ -34,7 +35,7 @@ Insecure = Annotated[
     typer.Option("--insecure", help="Without API keys, allow requests from other machines too."),
 ]
 Workers = Annotated[int | None, typer.Option(help="API processes sharing the port (1).")]
-DataDir = Annotated[Path | None, typer.Option(help="Where the embedded store keeps everything.")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder of the embedded store.")]
 
 
 def _show_version(asked: bool) -> None:
@@ -110,7 +111,7 @@ def worker() -> None:
 
 
 @app.command()
-def ready(port: Port = None) -> None:
+def ready(port: ServedPort = None) -> None:
     """Ask whether the API on this machine can serve. The exit status is 0 if it can, else 1."""
     from service.cli import running
 

@@ -9,7 +9,9 @@ from service.cli.options import DEFAULT_URL, AsJson, Key, Name, Url
 
 Generation = Annotated[
     int | None,
-    typer.Option("--if-generation", help="Refuse unless this is still the generation."),
+    typer.Option(
+        "--if-generation", help="Change nothing unless the detector still has this generation."
+    ),
 ]
 
 
@@ -163,7 +165,7 @@ def revoke(
     sender: Annotated[
         str | None, typer.Option("--sender", help="Unlearn all that the API key with this id sent.")
     ] = None,
-    why: Annotated[str, typer.Option(help="For the audit trail.")] = "",
+    why: Annotated[str, typer.Option(help="The reason, for the audit trail.")] = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Change nothing; say what would be done and lost.")
     ] = False,

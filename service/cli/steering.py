@@ -11,7 +11,9 @@ Entry = Annotated[
     str, typer.Argument(help="The id of an entry of the quarantine.", metavar="ENTRY")
 ]
 
-quarantine = typer.Typer(help="What is held back and waits for a person.", no_args_is_help=True)
+quarantine = typer.Typer(
+    help="List, release or discard rows that admission held back.", no_args_is_help=True
+)
 
 
 def register(app: typer.Typer) -> None:

@@ -36,7 +36,7 @@ Time = Annotated[str | None, typer.Option(help="Column with the time of each row
 Source = Annotated[str | None, typer.Option(help="Column with the source of each row.")]
 GroupBy = Annotated[
     str | None,
-    typer.Option(help="Column with one detector for each of its values, DETECTOR:VALUE."),
+    typer.Option(help="Column whose values each have a detector of their own, DETECTOR:VALUE."),
 ]
 Drop = Annotated[
     list[str] | None, typer.Option(help="Column to leave out; may be repeated, or a,b.")
@@ -67,7 +67,7 @@ def score(
         Path | None,
         typer.Option(
             help="Write every row with its score to this file: .npy, .parquet, else CSV. If the "
-            "command is cut short, give it again and it goes on where it was."
+            "command is interrupted, repeat it: it continues."
         ),
     ] = None,
     record: Annotated[
